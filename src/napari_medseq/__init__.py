@@ -1,0 +1,62 @@
+"""napari-medseq: open, segment and follow medical image sequences, lesion by lesion. Research software, not a medical device.
+
+The public API (DESIGN: one name per verb) is loaded on first use (PEP 562), so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+#: public name → the module that defines it
+_PUBLIC = {
+    "ImageSequence": "sequence",
+    "Study": "sequence",
+    "Visit": "sequence",
+    "MedseqError": "errors",
+    "MedseqWarning": "errors",
+    "info": "io",
+    "read": "io",
+    "read_study": "io",
+    "write": "io",
+    "preprocess": "preprocess",
+    "register": "register",
+    "Transform": "register",
+    "list_models": "models",
+    "load_model": "models",
+    "Model": "models",
+    "ModelInfo": "models",
+    "segment": "engine",
+    "Segmentation": "engine",
+    "classify": "engine",
+    "Classification": "engine",
+    "explain": "engine",
+    "train": "engine",
+    "TrainingResult": "engine",
+    "compress": "engine",
+    "evaluate": "evaluate",
+    "Evaluation": "evaluate",
+    "track": "progression",
+    "Progression": "progression",
+    "TrackSettings": "progression",
+    "run": "pipeline",
+}
+
+__all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from napari_medseq.errors import MedseqError, MedseqWarning
+    from napari_medseq.sequence import ImageSequence, Study, Visit
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_PUBLIC))

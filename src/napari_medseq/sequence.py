@@ -1,0 +1,268 @@
+"""The objects that everything passes around: one image sequence, one patient's visits.
+
+An `ImageSequence` is pixels with named axes and a place in the patient; a `Study` is one patient's `Visit`s in order.
+Nothing here reads files, knows of layers or loads more than numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_medseq import geometry
+from napari_medseq.errors import MedseqError
+
+#: Every axis name, in the only order in which they may stand.
+AXES = ("t", "z", "y", "x", "c")
+SPACE = ("z", "y", "x")
+Kind = Literal["image", "labels"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSequence:
+    """Pixels with named axes, their place in the patient, and what is known of them.
+
+    Parameters
+    ----------
+    data : numpy.ndarray or dask.array.Array
+        The voxels; one array axis per name in `axes`.
+    axes : tuple of str
+        Names out of ``("t", "z", "y", "x", "c")``, in that order, only those present; ``c`` is RGB(A) only.
+    affine : array_like, shape (4, 4)
+        Voxel index (x, y, z) → patient RAS+ millimetres.
+    times : array_like, shape (t,), optional
+        Seconds from the first frame; required with ``t`` unless frames are 1 s apart (then filled in), None without.
+    acquired : datetime, optional
+        When the image was acquired.
+    slice_axis : {"z", "y", "x"}
+        The axis along which slices were acquired.
+    oriented : bool
+        False where the file says nothing of orientation.
+    kind : {"image", "labels"}
+    label_names : dict of int to str
+        Names of label values, for ``kind="labels"``.
+    modality, name, meta, warnings
+        DICOM modality code or None; a readable name; plain serialisable facts; what was doubtful.
+
+    Raises
+    ------
+    MedseqError
+        If axes, array and times do not fit together.
+    GeometryError
+        If the affine is no usable affine.
+    """
+
+    data: Any
+    axes: tuple[str, ...]
+    affine: NDArray[np.float64]
+    times: NDArray[np.float64] | None = None
+    acquired: datetime | None = None
+    slice_axis: str = "z"
+    oriented: bool = True
+    kind: Kind = "image"
+    label_names: dict[int, str] = field(default_factory=dict)
+    modality: str | None = None
+    name: str = "image"
+    meta: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        data = self.data if hasattr(self.data, "ndim") and hasattr(self.data, "dtype") else np.asarray(self.data)
+        axes = tuple(self.axes)
+        put("data", data)
+        put("axes", axes)
+        put("affine", geometry.as_affine(self.affine))
+        put("warnings", tuple(self.warnings))
+        if any(a not in AXES for a in axes) or list(axes) != sorted(set(axes), key=AXES.index):
+            raise MedseqError(f"{self.name}: axes {axes} must be distinct names out of {AXES}, in that order.")
+        if not {"y", "x"} <= set(axes):
+            raise MedseqError(f"{self.name}: axes {axes} lack 'y' or 'x'; an image needs both.")
+        if data.ndim != len(axes):
+            raise MedseqError(f"{self.name}: data has {data.ndim} dimensions but {len(axes)} axes {axes} are named.")
+        if "c" in axes and data.shape[axes.index("c")] not in (3, 4):
+            raise MedseqError(f"{self.name}: axis 'c' is for RGB or RGBA only, not {data.shape[axes.index('c')]} channels.")
+        if self.slice_axis not in SPACE:
+            raise MedseqError(f"{self.name}: slice_axis {self.slice_axis!r} must be 'z', 'y' or 'x'.")
+        if self.kind not in ("image", "labels"):
+            raise MedseqError(f"{self.name}: kind {self.kind!r} must be 'image' or 'labels'.")
+        if self.kind == "labels" and np.dtype(data.dtype).kind not in "iub":
+            raise MedseqError(
+                f"{self.name}: labels have dtype {data.dtype}, but must be whole numbers; round and convert them first."
+            )
+        put("times", self._checked_times(axes, data.shape))
+
+    def _checked_times(self, axes: tuple[str, ...], shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+        if "t" not in axes:
+            if self.times is not None:
+                raise MedseqError(f"{self.name}: times are given but there is no axis 't'.")
+            return None
+        n = shape[axes.index("t")]
+        times = np.arange(n, dtype=np.float64) if self.times is None else np.array(self.times, dtype=np.float64)
+        if times.shape != (n,):
+            raise MedseqError(f"{self.name}: {times.size} times for {n} frames; give one per frame, in seconds.")
+        times.setflags(write=False)
+        return times
+
+    # -- by name, never by position ------------------------------------------------------------------------------
+    def axis(self, name: str) -> int:
+        """Position of the axis called `name` in `data`.
+
+        Raises
+        ------
+        MedseqError
+            If the sequence has no such axis.
+        """
+        if name not in self.axes:
+            raise MedseqError(f"{self.name} has axes {self.axes}, not {name!r}.")
+        return self.axes.index(name)
+
+    def size(self, name: str) -> int:
+        """Length along the axis called `name`; 1 where it is absent."""
+        return int(self.data.shape[self.axes.index(name)]) if name in self.axes else 1
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Axis name → length, for the axes present."""
+        return {a: int(n) for a, n in zip(self.axes, self.data.shape, strict=True)}
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Voxels along (x, y, z), the affine's order."""
+        return self.size("x"), self.size("y"), self.size("z")
+
+    @property
+    def spacing(self) -> dict[str, float]:
+        """Millimetres per step along "z", "y" and "x"."""
+        x, y, z = (float(v) for v in geometry.spacing(self.affine))
+        return {"z": z, "y": y, "x": x}
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether the voxels are still to be read (dask)."""
+        return hasattr(self.data, "dask")
+
+    # -- derived sequences ---------------------------------------------------------------------------------------
+    def replace(self, **changes: Any) -> ImageSequence:
+        """A copy with the named fields changed, checked again."""
+        return replace(self, **changes)
+
+    def like(self, data: Any, *, axes: tuple[str, ...] | None = None, **changes: Any) -> ImageSequence:
+        """Other voxels on this grid: same affine, times and facts; `axes` if fewer than here."""
+        axes = self.axes if axes is None else axes
+        times = self.times if "t" in axes else None
+        return replace(self, data=data, axes=axes, times=times, **changes)
+
+    def labels_like(self, data: Any, *, name: str, label_names: Mapping[int, str], **changes: Any) -> ImageSequence:
+        """Labels on this grid: no colour axis, no modality-specific facts but the stored orientation."""
+        axes = tuple(a for a in self.axes if a != "c")
+        return self.like(data, axes=axes, name=name, kind="labels", label_names=dict(label_names), **changes)
+
+    def compute(self) -> ImageSequence:
+        """The same sequence with its voxels in memory as numpy."""
+        return replace(self, data=np.asarray(self.data)) if not isinstance(self.data, np.ndarray) else self
+
+    def frame(self, index: int) -> ImageSequence:
+        """One frame of a ``t`` sequence, without the ``t`` axis."""
+        at = (slice(None),) * self.axis("t") + (index,)
+        return replace(self, data=self.data[at], axes=tuple(a for a in self.axes if a != "t"), times=None)
+
+    def volume_zyx(self) -> NDArray[Any]:
+        """The voxels as a numpy (z, y, x) volume; a 2D image has z of length 1.
+
+        Raises
+        ------
+        MedseqError
+            If there is a ``t`` or ``c`` axis.
+        """
+        if set(self.axes) & {"t", "c"}:
+            raise MedseqError(f"{self.name} has axes {self.axes}; a single volume (z, y, x) is needed here. Choose a frame.")
+        volume = np.asarray(self.data)
+        return volume if "z" in self.axes else volume[np.newaxis]
+
+    def same_grid(self, other: ImageSequence, tolerance_mm: float = 1e-3) -> bool:
+        """Whether both have the same voxels at the same places (corners within `tolerance_mm`)."""
+        if self.grid != other.grid:
+            return False
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.grid])).reshape(3, -1).T
+        apart = geometry.apply_points(self.affine, corners) - geometry.apply_points(other.affine, corners)
+        return bool(np.abs(apart).max() <= tolerance_mm)
+
+    def __repr__(self) -> str:
+        sizes = " ".join(f"{a}{n}" for a, n in self.sizes.items())
+        step = "×".join(f"{self.spacing[a]:.3g}" for a in SPACE)
+        return f"<ImageSequence {self.name!r} {self.kind} {self.modality or '?'} {sizes} {step} mm>"
+
+
+@dataclass(frozen=True, eq=False)
+class Visit:
+    """One visit of a patient.
+
+    Parameters
+    ----------
+    date : date or None
+        Day of the visit, or None if unknown.
+    images, labels : tuple of ImageSequence
+        What was acquired, and the masks that lie beside it.
+    name : str
+        Readable and unique in the study, such as ``ses-20200131``.
+    """
+
+    date: date | None
+    images: tuple[ImageSequence, ...] = ()
+    labels: tuple[ImageSequence, ...] = ()
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", tuple(self.images))
+        object.__setattr__(self, "labels", tuple(self.labels))
+        if isinstance(self.date, datetime):
+            object.__setattr__(self, "date", self.date.date())
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """One patient's visits, ordered by date.
+
+    Parameters
+    ----------
+    name : str
+        A pseudonym or folder name; never a patient's name.
+    visits : tuple of Visit
+        Sorted by date at construction when every visit has one; otherwise the order given is kept.
+    warnings : tuple of str
+        What was doubtful when the study was read.
+    """
+
+    name: str
+    visits: tuple[Visit, ...]
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        visits = tuple(self.visits)
+        if all(v.date is not None for v in visits):
+            visits = tuple(sorted(visits, key=lambda v: v.date or date.min))
+        object.__setattr__(self, "visits", visits)
+        object.__setattr__(self, "warnings", tuple(self.warnings))
+
+    @property
+    def dates(self) -> list[date | None]:
+        """The visits' dates, in order."""
+        return [v.date for v in self.visits]
+
+
+def affine_from(spacing_xyz: ArrayLike, origin_ras: ArrayLike = (0.0, 0.0, 0.0)) -> NDArray[np.float64]:
+    """House-oriented (LPS codes) affine from spacing in mm along (x, y, z) and the RAS position of voxel (0, 0, 0)."""
+    affine: NDArray[np.float64] = np.diag([*(np.asarray(spacing_xyz, float) * (-1, -1, 1)), 1.0])
+    affine[:3, 3] = origin_ras
+    return geometry.as_affine(affine)
+
+
+__all__ = ["AXES", "SPACE", "ImageSequence", "Kind", "Study", "Visit", "affine_from"]
