@@ -1,0 +1,77 @@
+# Two commands matter: `make demo` and `make test`. Both set up what they need in .venv and are fast the second time.
+#
+#   TORCH=cpu|cuda    which build of torch; cpu is the default. TORCH_INDEX=URL names the package index it comes from, such as
+#                     https://download.pytorch.org/whl/cu128 for CUDA 12.8 (default for cpu: https://download.pytorch.org/whl/cpu)
+#   GUI=0             `make demo` writes files and opens no window
+#   PYTHON=python3.12 the interpreter for .venv; by default the first of python3, python3.13, ... that is 3.11 or later
+#   DEMO_OUT=folder   where `make demo` writes
+
+SHELL := /bin/sh
+VENV ?= .venv
+TORCH ?= cpu
+TORCH_INDEX ?=
+PYTHON ?=
+GUI ?= 1
+DEMO_OUT ?= runs/demo
+PYTEST_ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+export VENV TORCH TORCH_INDEX PYTHON
+
+# what a window of napari needs, and what the tests need besides
+QT_LIBS := libegl1 libgl1 libglib2.0-0 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 \
+  libxcb-randr0 libxcb-render-util0 libxcb-shape0 libxcb-xinerama0 libdbus-1-3 libfontconfig1 libopengl0
+TEST_PACKAGES := xvfb xauth dcm2niix
+
+TORCH_STAMP := $(VENV)/.torch-$(TORCH)$(subst /,_,$(subst :,_,$(TORCH_INDEX)))
+DEMO_STAMP := $(VENV)/.demo
+TEST_STAMP := $(VENV)/.test
+
+.PHONY: demo test lint unit constraints clean help
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,9p'
+
+$(TORCH_STAMP): constraints.txt tools/venv.sh
+	@sh tools/venv.sh
+	@rm -f $(VENV)/.torch-*
+	@touch $@
+
+# "napari[all]" is not asked for: PySide6 comes with our own extra `all`
+$(DEMO_STAMP): $(TORCH_STAMP) pyproject.toml constraints.txt
+	@echo "installing napari-medseq and what it needs into $(VENV)"
+	@$(PIP) -e ".[all]"
+	@touch $@
+
+$(TEST_STAMP): $(TORCH_STAMP) pyproject.toml constraints.txt
+	@sh tools/system.sh $(TEST_PACKAGES) $(QT_LIBS)
+	@echo "installing napari-medseq, napari and the tools of the tests into $(VENV)"
+	@$(PIP) -e ".[all,dev]"
+	@touch $@ $(DEMO_STAMP)
+
+demo: $(DEMO_STAMP)
+	@if [ "$(GUI)" != 0 ] && [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ]; then \
+	  sh tools/system.sh $(QT_LIBS) && $(BIN)/napari-medseq demo --out $(DEMO_OUT) --viewer; \
+	else \
+	  $(BIN)/napari-medseq demo --out $(DEMO_OUT); \
+	fi
+
+lint: $(TEST_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/npe2 validate src/napari_medseq/napari.yaml
+
+test: lint
+	OMP_NUM_THREADS=2 xvfb-run -a -s "-screen 0 1400x1000x24" \
+	  $(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+unit: $(TEST_STAMP)
+	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+
+constraints: $(TEST_STAMP)
+	sh tools/constraints.sh $(BIN)/python
+
+clean:
+	rm -rf $(VENV) runs .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
