@@ -1,0 +1,253 @@
+"""A head without disease: shapes in millimetres, and the signal each tissue gives in T1-weighted MR after contrast.
+
+Head space: x to the left, y to the back, z up (LPS), millimetres, origin in the middle of the head near the ventricles.
+Signals are relative to white matter = 1. Fat and marrow are brighter than any tumour; dural sinuses, vessels,
+choroid plexus and mucosa enhance like one: a threshold cannot tell them apart, the place and shape can.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_medseq.synthetic.fields import Array, Field, Grid, Points, inside, over
+
+
+def _ellipsoid(x: Array, y: Array, z: Array, radii: tuple[float, float, Array | float]) -> Array:
+    """Approximate signed distance (mm) to an ellipsoid: k0 (k0 - 1) / k1 with k0 = |p/r|, k1 = |p/r²| (Inigo Quilez)."""
+    a, b, c = radii
+    u, v, w = x / np.float32(a), y / np.float32(b), z / np.asarray(c, np.float32)
+    k0 = np.sqrt(u * u + v * v + w * w)
+    k1 = np.sqrt((u / np.float32(a)) ** 2 + (v / np.float32(b)) ** 2 + (w / np.asarray(c, np.float32)) ** 2)
+    distance: Array = k0 * (k0 - 1) / np.maximum(k1, np.float32(1e-6))
+    return distance
+
+
+def _step(v: Array, width: float) -> Array:
+    """Smooth 0 → 1 across v = 0."""
+    value: Array = np.float32(0.5) * (1 + np.tanh(v / np.float32(width)))
+    return value
+
+
+def _capsule(p: Points, a: tuple[float, float, float], b: tuple[float, float, float], ra: float, rb: float) -> Array:
+    """Signed distance (mm) to a tube from `a` to `b` with radius from `ra` to `rb`."""
+    d = np.subtract(b, a).astype(np.float32)
+    q = [c - np.float32(o) for c, o in zip(p, a, strict=True)]
+    t = np.clip((q[0] * d[0] + q[1] * d[1] + q[2] * d[2]) / np.float32(d @ d), 0, 1)
+    far = np.sqrt(sum((c - t * e) ** 2 for c, e in zip(q, d, strict=True)))
+    distance: Array = far - (np.float32(ra) + t * np.float32(rb - ra))
+    return distance
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Signed distances (mm, negative inside) at some points, and the points after the head's own irregularity."""
+
+    head: Array
+    brain: Array
+    scalp: Array
+    points: Points
+
+
+class Head:
+    """One random person.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Drawn from at construction only: the same head may be scanned many times.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        u = rng.uniform
+        self.radii = (u(70, 80), u(88, 100), u(80, 90))
+        self.scalp_mm, self.skull_mm, self.csf_mm = u(4.0, 7.5), u(4.5, 7.5), u(1.0, 3.0)
+        self.atrophy = u(0.3, 1.0)
+        self.sulcus_depth = u(13, 22)
+        self.ventricle = u(0.5, 1.5)
+        self.floor = (u(-28, -18), u(-55, -45), u(-95, -80))
+        self.fat = u(1.7, 2.5)
+        self.grey = u(0.86, 0.95)
+        self.csf = u(0.28, 0.42)
+        self.diploe = u(0.25, 0.8)
+        self.vessel = u(1.4, 2.1)
+        self.sinus_mm = u(2.2, 4.2)
+        self.choroid = u(1.2, 1.9)
+        self.squareness = u(0.0, 0.25)
+        self.eye_z = u(-38, -30)
+        self.warp = [Field(rng, 45.0) for _ in range(3)]
+        self.warp_mm = u(1.5, 4.0)
+        self.sulci, self.veins = Field(rng, u(9.0, 12.0)), Field(rng, 13.0)
+        self.mess, self.mess2 = Field(rng, 11.0), Field(rng, 6.0)
+        self.patches = Field(rng, 22.0)
+        self.vein_mm = u(0.5, 1.1)
+
+    def distances(self, points: Points) -> Distances:
+        """Distances to the skin, the scalp's inner side and the brain's surface at head-space `points`."""
+        x, y, z = points
+        shifts = [np.float32(self.warp_mm) * f(x, y, z) for f in self.warp]
+        x, y, z = x + shifts[0], y + shifts[1], z + shifts[2]
+        a, b, c = self.radii
+        # squarer than an ellipse: shrink the coordinates along the diagonals
+        bulge = np.float32(1) - np.float32(self.squareness) * (x * y / np.float32(a * b)) ** 2
+        # slimmer in front and at the temples, as a head is
+        slim = np.float32(1) + np.float32(0.05) * np.clip(-y / np.float32(b), 0, 1)
+        xs, ys = x * bulge * slim, y * bulge
+        low = np.where(z > 0, np.float32(c), np.float32(190.0))
+        head = _ellipsoid(xs, ys, z, (a, b, low))
+        patch = self.patches(x, y, z)
+        # thick muscle and fat below the skull, thin scalp above it
+        drop = np.maximum(np.float32(-28) - z, 0)
+        scalp = head + np.float32(self.scalp_mm) + patch * np.float32(0.9) + np.float32(0.12) * drop
+        front, mid, back = self.floor
+        to_mid, to_back = _step(y + 32, 7.0), _step(y - 14, 6.0)
+        centre = np.exp(-((x / np.float32(17)) ** 2))
+        middle = np.float32(mid) + np.float32(24) * centre
+        floor = np.float32(front) * (1 - to_mid) + to_mid * ((1 - to_back) * middle + to_back * np.float32(back))
+        side = head + np.float32(self.scalp_mm + self.skull_mm) + np.float32(0.28) * drop + patch
+        brain = np.maximum(side, (floor - z) * np.float32(0.8))
+        return Distances(head, brain, scalp, (x, y, z))
+
+    def ventricles(self, points: Points) -> tuple[Array, Array]:
+        """Signed distance to the ventricles and to the choroid plexus in them."""
+        x, y, z = points
+        w = self.ventricle
+        p = (np.abs(x), y, z)
+        parts = [
+            _capsule(p, (9, -28, 8), (8, -5, 16), 3.5 * w, 5.5 * w),
+            _capsule(p, (8, -5, 16), (13, 25, 16), 5.0 * w, 5.5 * w),
+            _capsule(p, (13, 25, 16), (24, 38, 6), 5.5 * w, 6.5 * w),
+            _capsule(p, (24, 38, 6), (20, 60, 3), 5.0 * w, 1.5),
+            _capsule(p, (24, 38, 4), (30, 5, -18), 4.0 * w, 1.0),
+            _capsule(p, (0, -5, 2), (0, 15, -4), 1.8 * w, 1.8 * w),
+            _capsule(p, (0, 32, -38), (0, 34, -48), 3.5 * w, 5.0 * w),
+        ]
+        plexus = np.minimum(
+            _capsule(p, (14, 20, 14), (23, 34, 7), 0.9, 2.6), _capsule(p, (23, 34, 7), (25, 26, -5), 2.4, 0.9)
+        )
+        # the septum pellucidum keeps the two sides apart
+        return np.maximum(np.minimum.reduce(parts[:5]), np.float32(0.8) - p[0]).clip(
+            None, np.minimum(parts[5], parts[6])
+        ), plexus
+
+    def paint(self, grid: Grid) -> tuple[Array, Array]:
+        """The head's signal and the brain's share of each fine voxel, both (sub-slices, rows, columns) of the window."""
+        far = self.distances(grid.nodes(4))
+        head, scalp, brain = grid.up(far.head), grid.up(far.scalp), grid.up(far.brain)
+        near = grid.nodes(2)
+        coarse_x, coarse_y, coarse_z = near
+        cortex = brain + np.float32(self.csf_mm)
+        signal = np.full(head.shape, 0.01, dtype=np.float32)
+
+        # skin, fat, skull, and the fluid around the brain
+        face, bright = self._face(near)
+        messy = grid.up(face)
+        over(signal, inside(head, 1.2), np.float32(self.fat) * (np.float32(0.85) + np.float32(0.13) * grid.up(bright)))
+        over(signal, inside(np.abs(head + 0.6) - 0.6, 0.8), 0.75 * self.fat)
+        over(signal, inside(scalp, 1.4), 0.16)
+        marrow = np.float32(self.skull_mm / 2)
+        over(signal, inside(np.abs(scalp + marrow) - marrow * np.float32(0.45), 1.5), self.diploe)
+        below = inside(np.float32(5.0) - np.minimum(brain, -scalp + 2), 3.0)
+        over(signal, below * inside(scalp, 1.5), messy)
+        self._eyes(signal, grid, scalp)
+        over(signal, inside(brain, 1.2), self.csf)
+
+        # brain: white matter, a ribbon of grey, sulci that open to the surface, folds of the cerebellum
+        depth = np.maximum(-cortex, 0)
+        r = np.sqrt(coarse_x**2 + coarse_y**2 + (coarse_z + 10) ** 2) + np.float32(1)
+        pull = (np.float32(62) / r) ** np.float32(0.65)
+        qx, qy, qz = coarse_x * pull, coarse_y * pull, coarse_z * pull
+        fold_coarse = self.sulci(qx, qy, qz)
+        fold = np.abs(grid.up(fold_coarse)) * np.float32(self.sulci.scale / 1.6)  # about mm from the middle of a sulcus
+        patch = grid.up(self.patches(*near))
+        reach = np.float32(self.sulcus_depth) + np.float32(5) * patch
+        opening = np.clip((reach - depth) * np.float32(0.12), 0, 1)
+        tissue = np.full(head.shape, 1.0, dtype=np.float32)
+        tissue += np.float32(0.015) * patch
+        ribbon = np.maximum(inside(fold - np.float32(3.4), 2.5) * opening, inside(depth - np.float32(3.0), 2.5))
+        over(tissue, ribbon, self.grey)
+        deep = self._nuclei(far.points)
+        over(tissue, grid.up(deep), (1 + self.grey) / 2)
+        over(tissue, inside(fold - np.float32(self.atrophy) * opening, 1.0) * (opening > 0), self.csf)
+        x_mid = grid.up(far.points[0][..., :])
+        z_full, y_full = grid.up(far.points[2]), grid.up(far.points[1])
+        ring = np.sqrt((y_full / 52) ** 2 + ((z_full - 4) / 34) ** 2)
+        fissure = inside(np.float32(1.15) - ring, 0.1) * (z_full > -22)
+        over(tissue, inside(np.abs(x_mid) - np.float32(0.5 + self.atrophy), 1.0) * fissure, self.csf)
+        ventricle, plexus = self.ventricles(grid.nodes(2))
+        ventricle, plexus = grid.up(ventricle), grid.up(plexus)
+        over(tissue, inside(ventricle, 1.2), self.csf)
+        share = inside(cortex, 1.2)
+        over(signal, share, tissue)
+
+        # what enhances and is no tumour
+        enhancing = inside(plexus, 1.2) * inside(ventricle - 1.0, 1.0) * np.clip(1.0 + 0.5 * patch, 0.2, 1)
+        over(signal, enhancing, self.choroid)
+        falx = inside(np.abs(x_mid) - np.float32(0.35), 0.9) * fissure * share * np.clip(0.4 + 0.4 * patch, 0, 1)
+        over(signal, falx, 1.35)
+        vein = np.sqrt(fold**2 + (grid.up(self.veins(qx, qy, qz)) * np.float32(self.veins.scale / 1.6)) ** 2)
+        over(signal, inside(vein - np.float32(self.vein_mm), 0.8) * opening * inside(brain, 1.0), self.vessel)
+        self._sinuses(signal, brain, (x_mid, y_full, z_full))
+        return signal, share * inside(-ventricle, 1.0)
+
+    def _face(self, near: Points) -> tuple[Array, Array]:
+        """What lies below the skull: air, bone, muscle, fat and mucosa, alike left and right. Also a texture for fat."""
+        x, y, z = near
+        a, b = self.mess(np.abs(x) - 60, y, z), self.mess2(np.abs(x) - 60, y, z * np.float32(0.6))
+        v = np.float32(0.8) * a + np.float32(0.5) * b
+        value = np.full(x.shape if x.shape == v.shape else v.shape, 0.85, dtype=np.float32)
+        over(value, _step(v - np.float32(0.55), 0.12), np.float32(self.fat * 0.9))
+        over(value, _step(-v - np.float32(0.55), 0.12), 0.12)
+        nose = inside(np.abs(x) - np.float32(14), 6.0) * inside(y + np.float32(35), 8.0)
+        over(value, nose * _step(b, 0.3), 0.06)
+        over(value, nose * _step(-b - np.float32(0.2), 0.2) * np.float32(0.8), self.vessel)
+        return value, self.mess2(x, y, z)
+
+    def _eyes(self, signal: Array, grid: Grid, scalp: Array) -> None:
+        front = self.radii[1]
+        for side in (-1, 1):
+            centre = np.array([side * 32.0, -front + 24.0, self.eye_z])
+            where, (x, y, z) = grid.box(centre - 24, centre + 24)
+            if 0 in signal[where].shape:
+                continue
+            part = signal[where]
+            ball = np.sqrt((x - np.float32(centre[0])) ** 2 + (y - np.float32(centre[1])) ** 2 + (z - np.float32(centre[2])) ** 2)
+            within = inside(scalp[where], 1.5)
+            over(part, inside(ball - 19, 3.0) * within, self.fat)
+            over(part, inside(ball - 13, 1.2), 0.75)
+            over(part, inside(ball - 11.5, 1.0), 0.36)
+            muscle = np.sqrt((x - np.float32(centre[0] - 3 * side)) ** 2 + (z - np.float32(centre[2])) ** 2)
+            over(part, inside(muscle - 2.2, 1.0) * inside(12.5 - ball, 1.0) * inside(ball - 22, 3.0) * within, 1.0)
+
+    def _nuclei(self, p: Points) -> Array:
+        """Share of deep grey matter: thalamus, putamen, head of the caudate."""
+        q = (np.abs(p[0]), p[1], p[2])
+        parts = [
+            _capsule(q, (9, 2, 4), (13, 18, 6), 6.0, 6.5),
+            _capsule(q, (24, -18, 2), (28, 6, 3), 5.0, 4.0),
+            _capsule(q, (14, -26, 8), (16, -14, 14), 4.0, 3.5),
+        ]
+        return inside(np.minimum.reduce(parts), 3.0)
+
+    def _sinuses(self, signal: Array, brain: Array, p: Points) -> None:
+        """Superior sagittal, straight and transverse sinuses, the deep veins and the arteries at the base."""
+        x, y, z = p
+        size = np.float32(self.sinus_mm)
+        wall = brain + np.float32(1.0)
+        behind = np.clip((y + 40) / 50 + np.maximum(z - 30, 0) / 25, 0.25, 1.2)
+        high = (z > -18).astype(np.float32)
+        sagittal = np.sqrt((x * np.float32(0.9)) ** 2 + wall**2) - size * behind
+        over(signal, inside(sagittal, 1.2) * high, self.vessel)
+        transverse = np.sqrt(((z + 24) * np.float32(0.8)) ** 2 + wall**2) - size
+        over(signal, inside(transverse, 1.5) * (y > 32), self.vessel)
+        straight = np.minimum(
+            _capsule(p, (0, 34, 6), (0, 78, -20), 1.4, 2.0), _capsule(p, (2.5, 5, 12), (0, 34, 6), 0.6, 1.3)
+        )
+        q = (np.abs(x), y, z)
+        arteries = np.minimum(
+            _capsule(q, (3, -14, -22), (30, -14, -18), 1.3, 0.9), _capsule(q, (0, -4, -45), (1, -4, -26), 1.5, 1.3)
+        )
+        cavernous = _capsule(q, (9, -14, -32), (10, 0, -34), 4.0, 4.0)
+        over(signal, inside(np.minimum(straight, arteries), 1.0) * inside(brain - 3, 1.0), self.vessel)
+        over(signal, inside(cavernous, 2.0), np.float32(0.85 * self.vessel))
