@@ -30,7 +30,7 @@ TEST_STAMP := $(VENV)/.test
 .PHONY: demo test lint unit constraints clean help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,9p'
+	@sed -n '1,8s/^# \{0,1\}//p' Makefile
 
 $(TORCH_STAMP): constraints.txt tools/venv.sh
 	@sh tools/venv.sh
