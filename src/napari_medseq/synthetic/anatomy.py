@@ -61,16 +61,16 @@ class Head:
 
     def __init__(self, rng: np.random.Generator) -> None:
         u = rng.uniform
-        self.radii = (u(70, 80), u(88, 100), u(80, 90))
-        self.scalp_mm, self.skull_mm, self.csf_mm = u(4.0, 7.5), u(4.5, 7.5), u(1.0, 3.0)
-        self.atrophy = u(0.3, 1.0)
-        self.sulcus_depth = u(13, 22)
+        self.radii = (u(69, 80), u(90, 102), u(72, 84))
+        self.scalp_mm, self.skull_mm, self.csf_mm = u(3.5, 7.5), u(4.0, 7.0), u(0.8, 2.6)
+        self.atrophy = u(0.25, 0.85)
+        self.sulcus_depth = u(15, 26)
         self.ventricle = u(0.5, 1.5)
         self.floor = (u(-28, -18), u(-55, -45), u(-95, -80))
-        self.fat = u(1.7, 2.5)
-        self.grey = u(0.86, 0.95)
+        self.fat = u(1.9, 2.9)
+        self.grey = u(0.82, 0.93)
         self.csf = u(0.28, 0.42)
-        self.diploe = u(0.25, 0.8)
+        self.diploe = u(0.25, 1.5)
         self.vessel = u(1.4, 2.1)
         self.sinus_mm = u(2.2, 4.2)
         self.choroid = u(1.2, 1.9)
@@ -78,10 +78,12 @@ class Head:
         self.eye_z = u(-38, -30)
         self.warp = [Field(rng, 45.0) for _ in range(3)]
         self.warp_mm = u(1.5, 4.0)
-        self.sulci, self.veins = Field(rng, u(9.0, 12.0)), Field(rng, 13.0)
-        self.mess, self.mess2 = Field(rng, 11.0), Field(rng, 6.0)
+        self.sulci, self.veins = Field(rng, u(5.6, 7.5), 92.0), Field(rng, 11.0)
+        self.mess, self.mess2 = Field(rng, 10.0), Field(rng, 5.0, 105.0)
+        self.dura = float(rng.random() < 0.35) * u(0.3, 0.9)
         self.patches = Field(rng, 22.0)
-        self.vein_mm = u(0.5, 1.1)
+        self.vein_mm = u(0.4, 1.0)
+        self.sides = (u(0.2, 1.0), u(0.2, 1.0))
 
     def distances(self, points: Points) -> Distances:
         """Distances to the skin, the scalp's inner side and the brain's surface at head-space `points`."""
@@ -105,6 +107,11 @@ class Head:
         centre = np.exp(-((x / np.float32(17)) ** 2))
         middle = np.float32(mid) + np.float32(24) * centre
         floor = np.float32(front) * (1 - to_mid) + to_mid * ((1 - to_back) * middle + to_back * np.float32(back))
+        # the petrous ridges part the middle from the back
+        ridge = np.exp(-(((y - np.float32(15) - np.float32(0.15) * np.abs(x)) / np.float32(7)) ** 2)) * _step(
+            np.abs(x) - 16, 5.0
+        )
+        floor = floor + ridge * np.maximum(np.float32(-34) - floor, 0)
         side = head + np.float32(self.scalp_mm + self.skull_mm) + np.float32(0.28) * drop + patch
         brain = np.maximum(side, (floor - z) * np.float32(0.8))
         return Distances(head, brain, scalp, (x, y, z))
@@ -143,20 +150,20 @@ class Head:
         # skin, fat, skull, and the fluid around the brain
         face, bright = self._face(near)
         messy = grid.up(face)
-        over(signal, inside(head, 1.2), np.float32(self.fat) * (np.float32(0.85) + np.float32(0.13) * grid.up(bright)))
+        over(signal, inside(head, 0.9), np.float32(self.fat) * (np.float32(0.9) + np.float32(0.07) * grid.up(bright)))
         over(signal, inside(np.abs(head + 0.6) - 0.6, 0.8), 0.75 * self.fat)
-        over(signal, inside(scalp, 1.4), 0.16)
+        over(signal, inside(scalp, 1.0), 0.16)
         marrow = np.float32(self.skull_mm / 2)
         over(signal, inside(np.abs(scalp + marrow) - marrow * np.float32(0.45), 1.5), self.diploe)
-        below = inside(np.float32(5.0) - np.minimum(brain, -scalp + 2), 3.0)
-        over(signal, below * inside(scalp, 1.5), messy)
+        below = inside(np.float32(3.0) - brain, 2.5) * inside(scalp + np.float32(2.0), 1.5)
+        over(signal, below, messy)
         self._eyes(signal, grid, scalp)
         over(signal, inside(brain, 1.2), self.csf)
 
         # brain: white matter, a ribbon of grey, sulci that open to the surface, folds of the cerebellum
         depth = np.maximum(-cortex, 0)
-        r = np.sqrt(coarse_x**2 + coarse_y**2 + (coarse_z + 10) ** 2) + np.float32(1)
-        pull = (np.float32(62) / r) ** np.float32(0.65)
+        r = np.sqrt(coarse_x**2 + coarse_y**2 + (coarse_z + 10) ** 2 + np.float32(28**2))
+        pull = (np.float32(68) / r) ** np.float32(0.65)
         qx, qy, qz = coarse_x * pull, coarse_y * pull, coarse_z * pull
         fold_coarse = self.sulci(qx, qy, qz)
         fold = np.abs(grid.up(fold_coarse)) * np.float32(self.sulci.scale / 1.6)  # about mm from the middle of a sulcus
@@ -164,12 +171,12 @@ class Head:
         reach = np.float32(self.sulcus_depth) + np.float32(5) * patch
         opening = np.clip((reach - depth) * np.float32(0.12), 0, 1)
         tissue = np.full(head.shape, 1.0, dtype=np.float32)
-        tissue += np.float32(0.015) * patch
-        ribbon = np.maximum(inside(fold - np.float32(3.4), 2.5) * opening, inside(depth - np.float32(3.0), 2.5))
+        tissue += np.float32(0.02) * patch
+        ribbon = np.maximum(inside(fold - np.float32(3.0), 1.8) * opening, inside(depth - np.float32(2.6), 1.8))
         over(tissue, ribbon, self.grey)
         deep = self._nuclei(far.points)
         over(tissue, grid.up(deep), (1 + self.grey) / 2)
-        over(tissue, inside(fold - np.float32(self.atrophy) * opening, 1.0) * (opening > 0), self.csf)
+        over(tissue, inside(fold - np.float32(self.atrophy) * opening, 0.8) * np.clip(opening * 4, 0, 1), self.csf)
         x_mid = grid.up(far.points[0][..., :])
         z_full, y_full = grid.up(far.points[2]), grid.up(far.points[1])
         ring = np.sqrt((y_full / 52) ** 2 + ((z_full - 4) / 34) ** 2)
@@ -178,14 +185,17 @@ class Head:
         ventricle, plexus = self.ventricles(grid.nodes(2))
         ventricle, plexus = grid.up(ventricle), grid.up(plexus)
         over(tissue, inside(ventricle, 1.2), self.csf)
-        share = inside(cortex, 1.2)
+        share = inside(cortex, 0.9)
         over(signal, share, tissue)
 
         # what enhances and is no tumour
         enhancing = inside(plexus, 1.2) * inside(ventricle - 1.0, 1.0) * np.clip(1.0 + 0.5 * patch, 0.2, 1)
         over(signal, enhancing, self.choroid)
         falx = inside(np.abs(x_mid) - np.float32(0.35), 0.9) * fissure * share * np.clip(0.4 + 0.4 * patch, 0, 1)
-        over(signal, falx, 1.35)
+        over(signal, falx, 1.3)
+        if self.dura:
+            lining = inside(np.abs(brain) - np.float32(0.4), 0.8) * np.clip(0.5 + patch, 0, 1) * (z_full > -30)
+            over(signal, lining * np.float32(self.dura), 1.5)
         vein = np.sqrt(fold**2 + (grid.up(self.veins(qx, qy, qz)) * np.float32(self.veins.scale / 1.6)) ** 2)
         over(signal, inside(vein - np.float32(self.vein_mm), 0.8) * opening * inside(brain, 1.0), self.vessel)
         self._sinuses(signal, brain, (x_mid, y_full, z_full))
@@ -197,9 +207,9 @@ class Head:
         a, b = self.mess(np.abs(x) - 60, y, z), self.mess2(np.abs(x) - 60, y, z * np.float32(0.6))
         v = np.float32(0.8) * a + np.float32(0.5) * b
         value = np.full(x.shape if x.shape == v.shape else v.shape, 0.85, dtype=np.float32)
-        over(value, _step(v - np.float32(0.55), 0.12), np.float32(self.fat * 0.9))
-        over(value, _step(-v - np.float32(0.55), 0.12), 0.12)
-        nose = inside(np.abs(x) - np.float32(14), 6.0) * inside(y + np.float32(35), 8.0)
+        over(value, _step(v - np.float32(0.5), 0.1), np.float32(self.fat * 0.9))
+        over(value, _step(-v - np.float32(0.35), 0.1), 0.14)
+        nose = inside(np.abs(x) - np.float32(15), 5.0) * inside(y + np.float32(35), 8.0)
         over(value, nose * _step(b, 0.3), 0.06)
         over(value, nose * _step(-b - np.float32(0.2), 0.2) * np.float32(0.8), self.vessel)
         return value, self.mess2(x, y, z)
@@ -208,17 +218,22 @@ class Head:
         front = self.radii[1]
         for side in (-1, 1):
             centre = np.array([side * 32.0, -front + 24.0, self.eye_z])
-            where, (x, y, z) = grid.box(centre - 24, centre + 24)
+            where, (x, y, z) = grid.box(centre - (26, 20, 22), centre + (26, 48, 22))
             if 0 in signal[where].shape:
                 continue
             part = signal[where]
-            ball = np.sqrt((x - np.float32(centre[0])) ** 2 + (y - np.float32(centre[1])) ** 2 + (z - np.float32(centre[2])) ** 2)
+            ball = np.sqrt(
+                (x - np.float32(centre[0])) ** 2 + (y - np.float32(centre[1])) ** 2 + (z - np.float32(centre[2])) ** 2
+            )
             within = inside(scalp[where], 1.5)
-            over(part, inside(ball - 19, 3.0) * within, self.fat)
+            cone = _capsule((x, y, z), tuple(centre + (0, 6, 0)), tuple(centre + (-9.0 * side, 36, 2)), 15.0, 4.0)
+            over(part, inside(cone, 2.0) * within, self.fat)
             over(part, inside(ball - 13, 1.2), 0.75)
             over(part, inside(ball - 11.5, 1.0), 0.36)
-            muscle = np.sqrt((x - np.float32(centre[0] - 3 * side)) ** 2 + (z - np.float32(centre[2])) ** 2)
-            over(part, inside(muscle - 2.2, 1.0) * inside(12.5 - ball, 1.0) * inside(ball - 22, 3.0) * within, 1.0)
+            back = tuple(centre + (-9.0 * side, 40, 2))
+            for shift, thick in ((0.0, 1.8), (12.0, 1.6), (-12.0, 1.6)):
+                strand = _capsule((x, y, z), tuple(centre + (shift, 10, 0)), back, thick, thick)
+                over(part, inside(strand, 1.0) * inside(12.5 - ball, 1.0) * within, 0.95)
 
     def _nuclei(self, p: Points) -> Array:
         """Share of deep grey matter: thalamus, putamen, head of the caudate."""
@@ -234,20 +249,21 @@ class Head:
         """Superior sagittal, straight and transverse sinuses, the deep veins and the arteries at the base."""
         x, y, z = p
         size = np.float32(self.sinus_mm)
+        left, right = np.float32(self.sides)
         wall = brain + np.float32(1.0)
         behind = np.clip((y + 40) / 50 + np.maximum(z - 30, 0) / 25, 0.25, 1.2)
         high = (z > -18).astype(np.float32)
         sagittal = np.sqrt((x * np.float32(0.9)) ** 2 + wall**2) - size * behind
         over(signal, inside(sagittal, 1.2) * high, self.vessel)
         transverse = np.sqrt(((z + 24) * np.float32(0.8)) ** 2 + wall**2) - size
-        over(signal, inside(transverse, 1.5) * (y > 32), self.vessel)
+        over(signal, inside(transverse, 1.5) * np.clip((y - 28) / 10, 0, 1) * np.where(x > 0, left, right), self.vessel)
         straight = np.minimum(
             _capsule(p, (0, 34, 6), (0, 78, -20), 1.4, 2.0), _capsule(p, (2.5, 5, 12), (0, 34, 6), 0.6, 1.3)
         )
         q = (np.abs(x), y, z)
         arteries = np.minimum(
-            _capsule(q, (3, -14, -22), (30, -14, -18), 1.3, 0.9), _capsule(q, (0, -4, -45), (1, -4, -26), 1.5, 1.3)
+            _capsule(q, (4, -16, -26), (34, -8, -9), 1.2, 0.7), _capsule(q, (0, -4, -45), (1, -4, -26), 1.5, 1.3)
         )
-        cavernous = _capsule(q, (9, -14, -32), (10, 0, -34), 4.0, 4.0)
+        cavernous = _capsule(q, (9, -10, -30), (11, -2, -35), 2.6, 2.6)
         over(signal, inside(np.minimum(straight, arteries), 1.0) * inside(brain - 3, 1.0), self.vessel)
         over(signal, inside(cavernous, 2.0), np.float32(0.85 * self.vessel))

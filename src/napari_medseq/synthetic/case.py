@@ -111,7 +111,7 @@ def make_case(
     u = rng.uniform
     height = shape_zyx[0] * spacing_zyx[0]
     # the lowest slice lies below the cerebellum, the highest above the vertex; a shorter stack is centred on the brain
-    middle = u(-66, -48) + height / 2 if height > 120 else u(-5, 20)
+    middle = u(-76, -60) + height / 2 if height > 120 else u(-5, 20)
     grid = Grid(
         shape_zyx,
         spacing_zyx,

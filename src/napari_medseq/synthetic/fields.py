@@ -79,7 +79,8 @@ class Grid:
     def _axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Scanner positions of sub-slices (z), rows (y) and columns (x), mm."""
         along = [
-            c + (np.arange(n) - (n - 1) / 2) * s for n, s, c in zip(self.shape, self.spacing, self.centre[::-1], strict=True)
+            c + (np.arange(n) - (n - 1) / 2) * s
+            for n, s, c in zip(self.shape, self.spacing, self.centre[::-1], strict=True)
         ]
         offsets = ((np.arange(self.thin) + 0.5) / self.thin - 0.5) * self.spacing[0] * 0.85
         return (along[0][:, None] + offsets).ravel(), along[1], along[2]
@@ -108,7 +109,10 @@ class Grid:
         axes = list(self._axes())
         y0, y1, x0, x1 = self.span
         axes[1], axes[2] = axes[1][y0:y1], axes[2][x0:x1]
-        where = [slice(int(np.searchsorted(a, p)), int(np.searchsorted(a, q))) for a, p, q in zip(axes, low, high, strict=True)]
+        where = [
+            slice(int(np.searchsorted(a, p)), int(np.searchsorted(a, q)))
+            for a, p, q in zip(axes, low, high, strict=True)
+        ]
         parts = [a[s] for a, s in zip(axes, where, strict=True)]
         return (where[0], where[1], where[2]), self._to_head(parts[0], parts[1], parts[2])
 

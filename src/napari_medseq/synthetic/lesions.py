@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_medseq.synthetic.anatomy import Head
 from napari_medseq.synthetic.fields import Array, Field, Grid, Points, inside, over
 
-KINDS = ("ring", "solid", "patchy", "crescent")
+KINDS = ("ring", "solid", "patchy", "crescent", "cavity")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Lesion:
     balls : tuple of (dx, dy, dz, radius)
         Offsets from the centre and radii, mm, before `scale`.
     kind : str
-        "ring" (dark core), "solid", "patchy" (faint, mottled) or "crescent" (a dark cavity, enhancing on one side).
+        "ring" (dark core), "solid", "patchy" (faint, mottled), "crescent" (a dark cavity, enhancing on one
+        side) or "cavity" (nothing enhances: an old operation, no tumour).
     rim_mm : float
         Thickness of the enhancing rim, for "ring" and "crescent".
     enhancement, core : float
@@ -86,6 +87,8 @@ class Lesion:
         within = inside(distance, 1.2)
         if self.kind == "solid":
             hollow = np.zeros_like(within)
+        elif self.kind == "cavity":
+            hollow = within
         elif self.kind == "patchy":
             hollow = inside(np.float32(0.7) + fine * np.float32(1.2) + wave * np.float32(0.6), 1.0) * within
         else:
@@ -140,12 +143,13 @@ def paint_lesion(signal: Array, brain: Array, grid: Grid, lesion: Lesion) -> tup
     enhancing, hollow, distance = lesion.shares(points)
     room = brain[where]
     rng = np.random.default_rng(lesion.seed + 1)
-    mottle = Field(rng, 4.5, reach + 2)(*(p - np.float32(c) for p, c in zip(points, lesion.centre, strict=True)))
+    local = [p - np.float32(c) for p, c in zip(points, lesion.centre, strict=True)]
+    mottle = Field(rng, 9.0, reach + 2)(*local) * np.float32(0.6) + Field(rng, 3.6, reach + 2)(*local) * np.float32(0.8)
     spread = np.float32(lesion.oedema_mm) * (1 + np.float32(0.35) * mottle)
     swollen = np.clip(1 - distance / np.maximum(spread, 1.0), 0, 1)
     over(part, swollen * np.float32(1 - lesion.oedema) * room, part * np.float32(0.0))
     over(part, hollow * room, np.float32(lesion.core) * (1 + np.float32(0.06) * mottle))
-    bright = np.float32(lesion.enhancement) + np.float32(0.11 * lesion.enhancement) * mottle
+    bright = np.float32(lesion.enhancement) + np.float32(0.3 * (lesion.enhancement - 0.7)) * mottle
     over(part, enhancing * room, bright)
     return where, enhancing * room
 
@@ -153,8 +157,10 @@ def paint_lesion(signal: Array, brain: Array, grid: Grid, lesion: Lesion) -> tup
 def random_lesion(rng: np.random.Generator, head: Head, taken: list[Lesion], seed: int, identity: int) -> Lesion | None:
     """A random tumour inside the brain and apart from those `taken`; None if there was no room in many tries."""
     u = rng.uniform
-    kind = str(rng.choice(KINDS, p=(0.42, 0.28, 0.15, 0.15)))
-    radius = float(np.clip(np.exp(rng.normal(np.log(12.0 if kind in ("ring", "crescent") else 8.5), 0.38)), 4.5, 24.0))
+    kind = str(rng.choice(KINDS, p=(0.38, 0.25, 0.14, 0.15, 0.08)))
+    radius = float(
+        np.clip(np.exp(rng.normal(np.log(12.0 if kind in ("ring", "crescent", "cavity") else 8.5), 0.38)), 4.5, 24.0)
+    )
     balls = [(0.0, 0.0, 0.0, radius)]
     for _ in range(int(rng.integers(0, 4))):
         way = rng.normal(size=3)
@@ -164,8 +170,8 @@ def random_lesion(rng: np.random.Generator, head: Head, taken: list[Lesion], see
         centre=(0.0, 0.0, 0.0),
         balls=tuple(balls),
         kind=kind,
-        rim_mm=float(np.clip(rng.normal(0.38 * radius, 1.2), 2.2, 9.0)),
-        enhancement=u(1.12, 1.3) if rng.random() < 0.3 else u(1.25, 1.75),
+        rim_mm=float(np.clip(rng.normal(0.32 * radius, 1.2), 2.0, 8.0)),
+        enhancement=u(1.1, 1.25) if rng.random() < 0.3 else u(1.2, 1.65),
         core=u(0.42, 0.85),
         rough=float(radius * u(0.08, 0.2)),
         oedema_mm=u(3.0, 18.0),
