@@ -1,0 +1,125 @@
+"""Which image of each visit a model looks at: by the user's pattern, the model's card, or because only one fits."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from napari_medseq.errors import MedseqWarning, ModelError, ReadError
+from napari_medseq.models import ModelInfo, misfit
+from napari_medseq.sequence import ImageSequence, Study, Visit
+
+Series = str | Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a model will look at in one visit.
+
+    Attributes
+    ----------
+    visit : Visit
+    channels : dict of str to ImageSequence
+        Channel name → image, in the model's order; one entry for a model of one channel.
+    """
+
+    visit: Visit
+    channels: dict[str, ImageSequence]
+
+    @property
+    def image(self) -> ImageSequence:
+        """The image whose grid the labels are on: the first channel."""
+        return next(iter(self.channels.values()))
+
+    @property
+    def images(self) -> ImageSequence | dict[str, ImageSequence]:
+        """What `engine.segment` takes: the image, or the channels where there are several."""
+        return self.channels if len(self.channels) > 1 else self.image
+
+
+def choose_images(study: Study, info: ModelInfo, *, series: Series = None, force: bool = False) -> list[Chosen]:
+    """Pick the image of each visit that a model is to look at; a doubt is an error that lists the choices.
+
+    `series` decides where given; else the name patterns of the model's card; else the only image that fits. Masks in the
+    study are never chosen. A visit without any image is left out with a warning.
+
+    Raises
+    ------
+    ReadError
+        If no visit has an image.
+    ModelError
+        If the model is not for segmentation, or in some visit no image, or more than one, fits.
+    """
+    if info.task != "segmentation":
+        raise ModelError(f"{info.name} is a {info.task} model; following lesions needs a segmentation model.")
+    patterns = [series] if isinstance(series, str) else list(series or [])
+    chosen = []
+    for number, visit in enumerate(study.visits):
+        where = f"{study.name}, visit {number + 1} ({visit.name or visit.date or 'undated'})"
+        images = [i for i in visit.images if i.kind == "image"]
+        if not images or (patterns and not any(_matches(i, patterns) for i in images) and len(study.visits) > 1):
+            names = ", ".join(i.name for i in images) or "none"
+            _doubt(f"{where} is left out: it has no image{f' like {series!r}' if patterns else ''} (images: {names}).")
+            continue
+        chosen.append(Chosen(visit, _channels(images, info, patterns, where, force)))
+    if not chosen:
+        asked = f" that is called like {series!r}" if patterns else ""
+        raise ReadError(
+            f"{study.name}: no visit has an image{asked}; name a folder with one folder of images per visit."
+        )
+    return chosen
+
+
+def _doubt(text: str) -> None:
+    warnings.warn(text, MedseqWarning, stacklevel=3)
+
+
+def _matches(image: ImageSequence, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(image.name.lower(), p.lower()) or p == image.meta.get("series_uid") for p in patterns)
+
+
+def _channels(
+    images: Sequence[ImageSequence], info: ModelInfo, patterns: Sequence[str], where: str, force: bool
+) -> dict[str, ImageSequence]:
+    """Channel → image of one visit."""
+    if len(info.channels) <= 1:
+        name = info.channels[0] if info.channels else "image"
+        return {name: _one(images, info, patterns or list(info.name_patterns), where, force, given=bool(patterns))}
+    # several channels: each is the image whose name holds the channel's name
+    pool = [i for i in images if _matches(i, patterns)] if patterns else list(images)
+    return {c: _one(pool, info, [f"*{c}*"], f"{where}, channel {c!r}", force, given=True) for c in info.channels}
+
+
+def _one(
+    images: Sequence[ImageSequence], info: ModelInfo, patterns: Sequence[str], where: str, force: bool, given: bool
+) -> ImageSequence:
+    """The one image that is called like `patterns` and fits the model; without such a name, the only one that fits."""
+    reasons = {i.name: None if force and i.kind == "image" else misfit(info, i) for i in images}
+    named = [i for i in images if _matches(i, patterns)]
+    fitting = [i for i in named if reasons[i.name] is None]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not named and not given:
+        fitting = [i for i in images if reasons[i.name] is None]
+        if len(fitting) == 1:
+            if patterns:
+                _doubt(
+                    f"{where}: {fitting[0].name} is taken for {info.name} as the only image that fits, not by its name."
+                )
+            return fitting[0]
+    if len(fitting) > 1:
+        names = ", ".join(sorted(i.name for i in fitting))
+        raise ModelError(
+            f"{where}: {len(fitting)} images could be meant for {info.name}: {names}. Choose one with series=."
+        )
+    if any(reasons.values()):
+        why = "; ".join(sorted({r for n, r in reasons.items() if r and (not named or n in {i.name for i in named})}))
+        raise ModelError(
+            f"{where}: no image fits {info.name}: {why}. Choose another model, or force=True if the modality is wrong."
+        )
+    names = ", ".join(sorted(i.name for i in images)) or "none"
+    raise ModelError(
+        f"{where}: no image is called like {', '.join(patterns)}; the images are: {names}. Choose one with series=."
+    )
