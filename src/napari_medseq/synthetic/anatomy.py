@@ -15,7 +15,7 @@ from napari_medseq.synthetic.fields import Array, Field, Grid, Points, inside, o
 
 
 def _ellipsoid(x: Array, y: Array, z: Array, radii: tuple[float, float, Array | float]) -> Array:
-    """Approximate signed distance (mm) to an ellipsoid: k0 (k0 - 1) / k1 with k0 = |p/r|, k1 = |p/r²| (Inigo Quilez)."""
+    """Approximate signed distance (mm) to an ellipsoid: k0 (k0 - 1) / k1 with k0 = |p/r|, k1 = |p/r²| (I. Quilez)."""
     a, b, c = radii
     u, v, w = x / np.float32(a), y / np.float32(b), z / np.asarray(c, np.float32)
     k0 = np.sqrt(u * u + v * v + w * w)
@@ -61,7 +61,7 @@ class Head:
 
     def __init__(self, rng: np.random.Generator) -> None:
         u = rng.uniform
-        self.radii = (u(69, 80), u(90, 102), u(72, 84))
+        self.radii = (u(69, 80), u(90, 100), u(72, 84))
         self.scalp_mm, self.skull_mm, self.csf_mm = u(3.5, 7.5), u(4.0, 7.0), u(0.8, 2.6)
         self.atrophy = u(0.25, 0.85)
         self.sulcus_depth = u(15, 26)
@@ -108,9 +108,7 @@ class Head:
         middle = np.float32(mid) + np.float32(24) * centre
         floor = np.float32(front) * (1 - to_mid) + to_mid * ((1 - to_back) * middle + to_back * np.float32(back))
         # the petrous ridges part the middle from the back
-        ridge = np.exp(-(((y - np.float32(15) - np.float32(0.15) * np.abs(x)) / np.float32(7)) ** 2)) * _step(
-            np.abs(x) - 16, 5.0
-        )
+        ridge = np.exp(-(((y - 15 - np.float32(0.15) * np.abs(x)) / 7) ** 2)) * _step(np.abs(x) - 16, 5.0)
         floor = floor + ridge * np.maximum(np.float32(-34) - floor, 0)
         side = head + np.float32(self.scalp_mm + self.skull_mm) + np.float32(0.28) * drop + patch
         brain = np.maximum(side, (floor - z) * np.float32(0.8))
@@ -139,7 +137,7 @@ class Head:
         ), plexus
 
     def paint(self, grid: Grid) -> tuple[Array, Array]:
-        """The head's signal and the brain's share of each fine voxel, both (sub-slices, rows, columns) of the window."""
+        """Signal, and the brain's share, of each fine voxel: (sub-slices, rows, columns) of the window."""
         far = self.distances(grid.nodes(4))
         head, scalp, brain = grid.up(far.head), grid.up(far.scalp), grid.up(far.brain)
         near = grid.nodes(2)
@@ -169,7 +167,10 @@ class Head:
         fold = np.abs(grid.up(fold_coarse)) * np.float32(self.sulci.scale / 1.6)  # about mm from the middle of a sulcus
         patch = grid.up(self.patches(*near))
         reach = np.float32(self.sulcus_depth) + np.float32(5) * patch
-        opening = np.clip((reach - depth) * np.float32(0.12), 0, 1)
+        # no sulci in the deep middle, though the base of the skull is near there
+        middle = np.sqrt((coarse_x / 33) ** 2 + ((coarse_y - 4) / 52) ** 2 + ((coarse_z - 2) / 36) ** 2)
+        opening = np.clip((reach - depth) * np.float32(0.12), 0, 1) * grid.up(np.clip((middle - 1) * 4, 0, 1))
+        opening = np.maximum(opening, 0)
         tissue = np.full(head.shape, 1.0, dtype=np.float32)
         tissue += np.float32(0.02) * patch
         ribbon = np.maximum(inside(fold - np.float32(3.0), 1.8) * opening, inside(depth - np.float32(2.6), 1.8))
@@ -202,7 +203,7 @@ class Head:
         return signal, share * inside(-ventricle, 1.0)
 
     def _face(self, near: Points) -> tuple[Array, Array]:
-        """What lies below the skull: air, bone, muscle, fat and mucosa, alike left and right. Also a texture for fat."""
+        """What lies below the skull (air, bone, muscle, fat, mucosa), alike left and right; and a texture for fat."""
         x, y, z = near
         a, b = self.mess(np.abs(x) - 60, y, z), self.mess2(np.abs(x) - 60, y, z * np.float32(0.6))
         v = np.float32(0.8) * a + np.float32(0.5) * b
@@ -217,22 +218,19 @@ class Head:
     def _eyes(self, signal: Array, grid: Grid, scalp: Array) -> None:
         front = self.radii[1]
         for side in (-1, 1):
-            centre = np.array([side * 32.0, -front + 24.0, self.eye_z])
-            where, (x, y, z) = grid.box(centre - (26, 20, 22), centre + (26, 48, 22))
+            cx, cy, cz = side * 32.0, -front + 24.0, self.eye_z
+            where, (x, y, z) = grid.box(np.array([cx - 26, cy - 20, cz - 22]), np.array([cx + 26, cy + 48, cz + 22]))
             if 0 in signal[where].shape:
                 continue
-            part = signal[where]
-            ball = np.sqrt(
-                (x - np.float32(centre[0])) ** 2 + (y - np.float32(centre[1])) ** 2 + (z - np.float32(centre[2])) ** 2
-            )
+            part, p = signal[where], (x, y, z)
+            ball = _capsule(p, (cx, cy, cz), (cx + 0.1, cy, cz), 0.0, 0.0)
             within = inside(scalp[where], 1.5)
-            cone = _capsule((x, y, z), tuple(centre + (0, 6, 0)), tuple(centre + (-9.0 * side, 36, 2)), 15.0, 4.0)
-            over(part, inside(cone, 2.0) * within, self.fat)
+            apex = (cx - 9.0 * side, cy + 38, cz + 2)
+            over(part, inside(_capsule(p, (cx, cy + 6, cz), apex, 15.0, 4.0), 2.0) * within, self.fat)
             over(part, inside(ball - 13, 1.2), 0.75)
             over(part, inside(ball - 11.5, 1.0), 0.36)
-            back = tuple(centre + (-9.0 * side, 40, 2))
-            for shift, thick in ((0.0, 1.8), (12.0, 1.6), (-12.0, 1.6)):
-                strand = _capsule((x, y, z), tuple(centre + (shift, 10, 0)), back, thick, thick)
+            for aside, thick in ((0.0, 1.8), (12.0, 1.6), (-12.0, 1.6)):
+                strand = _capsule(p, (cx + aside, cy + 10, cz), apex, thick, thick)
                 over(part, inside(strand, 1.0) * inside(12.5 - ball, 1.0) * within, 0.95)
 
     def _nuclei(self, p: Points) -> Array:
@@ -249,14 +247,18 @@ class Head:
         """Superior sagittal, straight and transverse sinuses, the deep veins and the arteries at the base."""
         x, y, z = p
         size = np.float32(self.sinus_mm)
-        left, right = np.float32(self.sides)
+        left, right = self.sides
         wall = brain + np.float32(1.0)
-        behind = np.clip((y + 40) / 50 + np.maximum(z - 30, 0) / 25, 0.25, 1.2)
+        behind = np.clip((y + 40) / 50 + np.maximum(z - 30, 0) / 25, 0.25, 1.2).astype(np.float32)
         high = (z > -18).astype(np.float32)
-        sagittal = np.sqrt((x * np.float32(0.9)) ** 2 + wall**2) - size * behind
+        sagittal: Array = np.sqrt((x * np.float32(0.9)) ** 2 + wall**2) - size * behind
         over(signal, inside(sagittal, 1.2) * high, self.vessel)
         transverse = np.sqrt(((z + 24) * np.float32(0.8)) ** 2 + wall**2) - size
-        over(signal, inside(transverse, 1.5) * np.clip((y - 28) / 10, 0, 1) * np.where(x > 0, left, right), self.vessel)
+        over(
+            signal,
+            inside(transverse, 1.5) * np.clip((y - 28) / 10, 0, 1) * np.where(x > 0, left, right).astype(np.float32),
+            self.vessel,
+        )
         straight = np.minimum(
             _capsule(p, (0, 34, 6), (0, 78, -20), 1.4, 2.0), _capsule(p, (2.5, 5, 12), (0, 34, 6), 0.6, 1.3)
         )

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import SettingsError
 from napari_medseq.sequence import ImageSequence, affine_from
 from napari_medseq.synthetic.anatomy import Head
-from napari_medseq.synthetic.fields import Grid, inside
+from napari_medseq.synthetic.fields import Grid
 from napari_medseq.synthetic.lesions import Lesion, paint_lesion, random_lesion
 from napari_medseq.synthetic.scanner import Scanner
 
 LABEL_NAMES = {1: "enhancing tumour"}
+#: share of a voxel that must enhance for an expert to call it tumour
+FILLED = 0.45
 
 
 def scan(
@@ -24,11 +28,11 @@ def scan(
     -------
     image : ndarray of int16, (z, y, x)
     labels : ndarray of uint8, (z, y, x)
-        Each lesion's `identity` where at least half of the voxel is its enhancing part.
+        Each lesion's `identity` where at least `FILLED` of the voxel is its enhancing part.
     """
     grid = _windowed(head, grid)
     signal, brain = head.paint(grid)
-    best = np.full(grid.shape, 0.45, np.float32)
+    best = np.full(grid.shape, FILLED, np.float32)
     labels = np.zeros(grid.shape, np.uint8)
     for lesion in lesions:
         where, enhancing = paint_lesion(signal, brain, grid, lesion)
@@ -53,7 +57,6 @@ def _windowed(head: Head, grid: Grid) -> Grid:
     scale_y, scale_x = (grid.shape[1] - 1) / (near.shape[1] - 1), (grid.shape[2] - 1) / (near.shape[2] - 1)
     y0, y1 = max(0, int((rows[0] - 1) * scale_y)), min(grid.shape[1], int((rows[-1] + 1) * scale_y) + 1)
     x0, x1 = max(0, int((columns[0] - 1) * scale_x)), min(grid.shape[2], int((columns[-1] + 1) * scale_x) + 1)
-    from dataclasses import replace
 
     return replace(grid, window=(y0, y1, x0, x1))
 
@@ -130,4 +133,4 @@ def make_case(
     return picture, mask
 
 
-__all__ = ["LABEL_NAMES", "grid_affine", "inside", "make_case", "scan"]
+__all__ = ["FILLED", "LABEL_NAMES", "grid_affine", "make_case", "scan"]

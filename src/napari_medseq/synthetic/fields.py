@@ -1,7 +1,7 @@
 """The generator's raw material: sampling grids in millimetres and smooth random fields over them.
 
-Everything is float32 and seeded. Smooth things are evaluated on few nodes per slice and brought to full resolution by two
-small matrix products, which is what makes a whole head take about a second.
+Everything is float32 and seeded. Smooth things are evaluated on few nodes per slice and brought to full resolution by
+two small matrix products, which is what makes a whole head take about a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Points = tuple[Array, Array, Array]
 
 @lru_cache(maxsize=256)
 def _spline(nodes: int, size: int, start: float, stop: float) -> Array:
-    """Matrix (size, nodes) that interpolates `nodes` samples, spread evenly, at `size` places from node `start` to `stop`."""
+    """Matrix (size, nodes): cubic interpolation of evenly spread samples at `size` places from `start` to `stop`."""
     places = np.linspace(start, stop, size)
     matrix = np.ones((size, 1)) if nodes == 1 else CubicSpline(np.arange(nodes), np.eye(nodes))(places)
     return np.ascontiguousarray(matrix, dtype=np.float32)
@@ -78,12 +78,13 @@ class Grid:
 
     def _axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Scanner positions of sub-slices (z), rows (y) and columns (x), mm."""
-        along = [
-            c + (np.arange(n) - (n - 1) / 2) * s
+        along: list[NDArray[np.float64]] = [
+            np.asarray(c + (np.arange(n) - (n - 1) / 2) * s, dtype=np.float64)
             for n, s, c in zip(self.shape, self.spacing, self.centre[::-1], strict=True)
         ]
         offsets = ((np.arange(self.thin) + 0.5) / self.thin - 0.5) * self.spacing[0] * 0.85
-        return (along[0][:, None] + offsets).ravel(), along[1], along[2]
+        z: NDArray[np.float64] = (along[0][:, None] + offsets).ravel()
+        return z, along[1], along[2]
 
     def _to_head(self, z: NDArray[np.float64], y: NDArray[np.float64], x: NDArray[np.float64]) -> Points:
         m = self.matrix
@@ -94,7 +95,7 @@ class Grid:
         return px, py, pz
 
     def nodes(self, step: int) -> Points:
-        """Head-space x, y, z of every sub-slice at every `step`-th pixel of the window, each (sub-slices, rows, columns)."""
+        """Head-space x, y, z at every `step`-th pixel of the window: (sub-slices, rows, columns) each."""
         z, y, x = self._axes()
         y0, y1, x0, x1 = self.span
         rows = np.linspace(y[y0], y[y1 - 1], self._count(y1 - y0, step))
@@ -109,10 +110,8 @@ class Grid:
         axes = list(self._axes())
         y0, y1, x0, x1 = self.span
         axes[1], axes[2] = axes[1][y0:y1], axes[2][x0:x1]
-        where = [
-            slice(int(np.searchsorted(a, p)), int(np.searchsorted(a, q)))
-            for a, p, q in zip(axes, low, high, strict=True)
-        ]
+        edges = [np.searchsorted(a, (p, q)) for a, p, q in zip(axes, low, high, strict=True)]
+        where = [slice(int(p), int(q)) for p, q in edges]
         parts = [a[s] for a, s in zip(axes, where, strict=True)]
         return (where[0], where[1], where[2]), self._to_head(parts[0], parts[1], parts[2])
 
@@ -174,6 +173,6 @@ def inside(distance: Array, width: float = 1.0) -> Array:
     return np.clip(ramp, 0.0, 1.0, out=ramp)
 
 
-def over(signal: Array, amount: Array, value: Array | float) -> None:
+def over(signal: Array, amount: Array, value: Array | float | np.float32) -> None:
     """Paint `value` over `signal` in place, with opacity `amount` (0..1)."""
-    signal += amount * (np.float32(value) - signal if np.isscalar(value) else value - signal)
+    signal += amount * (np.asarray(value, dtype=np.float32) - signal)

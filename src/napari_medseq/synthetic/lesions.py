@@ -70,7 +70,7 @@ class Lesion:
         return replace(self, scale=scale)
 
     def shares(self, points: Points) -> tuple[Array, Array, Array]:
-        """At head-space `points`: share of enhancing tissue, share of core, and mm outside the lesion (negative within)."""
+        """At head-space `points`: share of enhancing tissue, of core, and mm outside the lesion (negative within)."""
         x, y, z = (p - np.float32(c) for p, c in zip(points, self.centre, strict=True))
         distance: Array | None = None
         for dx, dy, dz, radius in self.balls:
@@ -158,9 +158,8 @@ def random_lesion(rng: np.random.Generator, head: Head, taken: list[Lesion], see
     """A random tumour inside the brain and apart from those `taken`; None if there was no room in many tries."""
     u = rng.uniform
     kind = str(rng.choice(KINDS, p=(0.38, 0.25, 0.14, 0.15, 0.08)))
-    radius = float(
-        np.clip(np.exp(rng.normal(np.log(12.0 if kind in ("ring", "crescent", "cavity") else 8.5), 0.38)), 4.5, 24.0)
-    )
+    usual = 12.0 if kind in ("ring", "crescent", "cavity") else 8.5
+    radius = float(np.clip(usual * np.exp(rng.normal(0.0, 0.38)), 4.5, 24.0))
     balls = [(0.0, 0.0, 0.0, radius)]
     for _ in range(int(rng.integers(0, 4))):
         way = rng.normal(size=3)

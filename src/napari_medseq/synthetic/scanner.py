@@ -79,7 +79,8 @@ class Scanner:
             image[:, :, :edge] = image[:, :, -edge:] = image[:, :edge] = image[:, -edge:] = 0
         if self.empty:
             image[-self.empty :] = 0
-        return np.clip(np.rint(image * np.float32(self.gain)), 0, 32767).astype(np.int16)
+        stored: NDArray[np.int16] = np.clip(np.rint(image * np.float32(self.gain)), 0, 32767).astype(np.int16)
+        return stored
 
     def _shading(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
         """A smooth positive field around 1, larger towards the coil's elements."""

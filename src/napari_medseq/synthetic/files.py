@@ -1,0 +1,200 @@
+"""The synthetic patient as files: a BIDS-like NIfTI study, the same as DICOM, and the truth.
+
+Everything is written so that the same seed gives the same bytes: no clock, no random identifiers.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+from io import BytesIO, StringIO
+from pathlib import Path
+
+import numpy as np
+
+from napari_medseq import geometry
+from napari_medseq.errors import WriteError
+from napari_medseq.sequence import ImageSequence, Study
+from napari_medseq.synthetic.study import COLUMNS, Truth, make_study
+
+SUBJECT = "sub-sample"
+
+
+def sample_study(folder: str | os.PathLike[str], seed: int = 0) -> Path:
+    """Write the synthetic patient's images as a study folder: ``sub-sample/ses-YYYYMMDD/sub-sample_T1post.nii.gz``.
+
+    Parameters
+    ----------
+    folder : path
+        Made if it does not exist.
+    seed : int
+
+    Returns
+    -------
+    Path
+        `folder`, which `read_study` opens. It holds no masks.
+
+    Raises
+    ------
+    WriteError
+        If the folder cannot be written.
+    """
+    root = Path(folder)
+    study = make_study(seed)
+    for visit in study.visits:
+        for image in visit.images:
+            _write(root / SUBJECT / visit.name / f"{SUBJECT}_T1post.nii.gz", nifti_bytes(image))
+    lines = ["session_id\tacq_time\n", *(f"{v.name}\t{v.date}T09:00:00\n" for v in study.visits)]
+    _write(root / SUBJECT / f"{SUBJECT}_sessions.tsv", "".join(lines).encode())
+    return root
+
+
+def write_truth(truth: Truth, folder: str | os.PathLike[str]) -> Path:
+    """Write ``truth.csv``, per visit ``ses-*_lesions.nii.gz`` (value = identity), and ``to_first.csv`` (the true registration).
+
+    Raises
+    ------
+    WriteError
+        If the folder cannot be written.
+    """
+    root = Path(folder)
+    text = StringIO(newline="")
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(truth.rows)
+    _write(root / "truth.csv", text.getvalue().encode())
+    for label in truth.labels:
+        assert label.acquired is not None
+        _write(root / f"ses-{label.acquired:%Y%m%d}_lesions.nii.gz", nifti_bytes(label))
+    rows = [",".join(["visit", *(f"m{r}{c}" for r in range(4) for c in range(4))])]
+    rows += [",".join([str(v), *(f"{x:.6f}" for x in m.ravel())]) for v, m in enumerate(truth.to_first)]
+    _write(root / "to_first.csv", ("\n".join(rows) + "\n").encode())
+    return root
+
+
+def nifti_bytes(seq: ImageSequence) -> bytes:
+    """A volume as gzipped NIfTI-1 in the array's own orientation, the same bytes each time."""
+    import nibabel as nib
+
+    image = nib.Nifti1Image(np.ascontiguousarray(seq.volume_zyx().T), seq.affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["descrip"] = b"synthetic, napari-medseq"
+    image.set_qform(seq.affine, code=1)
+    image.set_sform(seq.affine, code=1)
+    if seq.kind == "labels":
+        image.header.set_intent("label")
+    packed = BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", filename="", mtime=0, compresslevel=9) as stream:
+        stream.write(image.to_bytes())
+    return packed.getvalue()
+
+
+def write_dicom(study: Study, folder: str | os.PathLike[str]) -> Path:
+    """Write each visit's image as one MR series: ``ses-YYYYMMDD/IM0001.dcm`` and on, RLE compressed.
+
+    Each visit is a study of its own with its own frame of reference, as when a patient comes back. Names and numbers are
+    fictive, and unique identifiers follow from the study's name and the dates.
+
+    Raises
+    ------
+    WriteError
+        If the folder cannot be written.
+    """
+    root = Path(folder)
+    for number, visit in enumerate(study.visits, start=1):
+        for image in visit.images:
+            for index, blob in enumerate(_instances(study, image, number), start=1):
+                _write(root / visit.name / f"IM{index:04d}.dcm", blob)
+    return root
+
+
+def _instances(study: Study, image: ImageSequence, number: int) -> list[bytes]:
+    """The slices of one visit as DICOM files, bottom to top."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import (
+        PYDICOM_IMPLEMENTATION_UID,
+        ExplicitVRLittleEndian,
+        MRImageStorage,
+        RLELossless,
+        generate_uid,
+    )
+
+    def uid(*words: object) -> str:
+        return str(generate_uid(entropy_srcs=[study.name, *(str(w) for w in words)]))
+
+    volume = image.volume_zyx().astype(np.int16)
+    spacing, acquired = image.spacing, image.acquired
+    assert acquired is not None
+    day, clock = f"{acquired:%Y%m%d}", f"{acquired:%H%M%S}"
+    lps = geometry.RAS_LPS @ image.affine
+    rows, columns = volume.shape[1:]
+    blobs = []
+    for z, plane in enumerate(volume):
+        ds = Dataset()
+        ds.SpecificCharacterSet = "ISO_IR 192"
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
+        ds.SOPClassUID = MRImageStorage
+        ds.SOPInstanceUID = uid(day, "instance", z)
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = uid(day, "study"), uid(day, "series")
+        ds.FrameOfReferenceUID = uid(day, "frame of reference")
+        ds.PositionReferenceIndicator = ""
+        ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = day
+        ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = clock
+        ds.AccessionNumber = ds.ReferringPhysicianName = ""
+        ds.Modality, ds.Manufacturer = "MR", "napari-medseq synthetic"
+        ds.StudyDescription, ds.SeriesDescription = f"Synthetic brain, visit {number}", "T1post"
+        ds.PatientName, ds.PatientID = "Sample^Synthetic", "SAMPLE-0001"
+        ds.PatientBirthDate = ds.PatientSex = ""
+        ds.PatientIdentityRemoved, ds.DeidentificationMethod = "YES", "Synthetic: there is no patient"
+        ds.StudyID, ds.SeriesNumber, ds.InstanceNumber = str(number), 1, z + 1
+        ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions, ds.MRAcquisitionType = "SE", "NONE", "", "2D"
+        ds.RepetitionTime, ds.EchoTime, ds.EchoTrainLength = 550, 10, 1
+        ds.ContrastBolusAgent = "synthetic"
+        ds.SliceThickness, ds.SpacingBetweenSlices = _number(spacing["z"]), _number(spacing["z"])
+        ds.PatientPosition = "HFS"
+        ds.PixelSpacing = [_number(spacing["y"]), _number(spacing["x"])]
+        ds.ImageOrientationPatient = [_number(v) for v in [*(lps[:3, 0] / spacing["x"]), *(lps[:3, 1] / spacing["y"])]]
+        position = lps @ (0, 0, z, 1)
+        ds.ImagePositionPatient = [_number(v) for v in position[:3]]
+        ds.SliceLocation = _number(position[2])
+        ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+        ds.Rows, ds.Columns = rows, columns
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
+        ds.WindowCenter, ds.WindowWidth = "800", "1600"
+        ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", "1", "US"
+        ds.PixelData = plane.astype("<i2").tobytes()
+        ds["PixelData"].VR = "OW"
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = (
+            MRImageStorage,
+            ds.SOPInstanceUID,
+        )
+        ds.file_meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
+        ds.compress(RLELossless, generate_instance_uid=False)
+        packed = BytesIO()
+        ds.save_as(packed, enforce_file_format=True)
+        blobs.append(packed.getvalue())
+    return blobs
+
+
+def _number(value: float) -> str:
+    """A decimal string of at most 16 characters; no minus zero."""
+    return f"{float(value) + 0.0:.8g}"
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write by a temporary name, so that no half file is ever seen."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise WriteError(
+            f"{path} could not be written ({error.strerror or error}); choose a folder you may write to."
+        ) from error
+
+
+__all__ = ["SUBJECT", "nifti_bytes", "sample_study", "write_dicom", "write_truth"]
