@@ -72,6 +72,26 @@ def choose_images(study: Study, info: ModelInfo, *, series: Series = None, force
     return chosen
 
 
+def choose_image(
+    images: Sequence[ImageSequence],
+    info: ModelInfo,
+    *,
+    series: Series = None,
+    where: str = "images",
+    force: bool = False,
+) -> ImageSequence | dict[str, ImageSequence]:
+    """Pick the image (or channel → image) for a model out of what one file or folder holds, as `choose_images` does.
+
+    Raises
+    ------
+    ModelError
+        If no image, or more than one, fits.
+    """
+    patterns = [series] if isinstance(series, str) else list(series or [])
+    channels = _channels([i for i in images if i.kind == "image"], info, patterns, where, force)
+    return channels if len(channels) > 1 else next(iter(channels.values()))
+
+
 def _doubt(text: str) -> None:
     warnings.warn(text, MedseqWarning, stacklevel=3)
 

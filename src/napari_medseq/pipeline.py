@@ -89,7 +89,7 @@ def run(
             )
             aligned = align_visits(chosen, mode=register, progress=stage(progress, 0.75, 0.85), cancelled=cancelled)
             progression = track(
-                [f.labels for f in found],
+                lesion_masks(chosen, found),
                 dates=[c.visit.date for c in chosen],
                 images=[c.image for c in chosen],
                 settings=settings,
@@ -173,6 +173,11 @@ def segment_visits(
         )
         found.append(segment(choice.images, model, device=device, progress=part, cancelled=cancelled, **settings))
     return found
+
+
+def lesion_masks(chosen: Sequence[Chosen], found: Sequence[Segmentation]) -> list[ImageSequence]:
+    """The labels of each visit, called ``<image name>_lesions``, as `track` takes them and files are named."""
+    return [f.labels.replace(name=f"{c.image.name}_lesions") for c, f in zip(chosen, found, strict=True)]
 
 
 def align_visits(
@@ -278,6 +283,7 @@ __all__ = [
     "Series",
     "align_visits",
     "choose_images",
+    "lesion_masks",
     "run",
     "segment_visits",
     "stage",

@@ -1,0 +1,85 @@
+"""``napari-medseq``: a thin face over the public API, one subcommand per verb.
+
+Exit status: 0 done, 1 the input is bad (one clear line on stderr, no traceback), 2 wrong usage, 130 interrupted. Answers
+go to stdout, everything else to stderr. Nothing heavy is imported before a subcommand runs, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from napari_medseq import __version__
+from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    from napari_medseq.cli import doctor, follow, images, learn
+
+    top = argparse.ArgumentParser(
+        prog="napari-medseq",
+        description="Open, segment and follow medical image sequences, lesion by lesion. Research software, not a medical device.",
+    )
+    top.add_argument("--version", action="version", version=f"napari-medseq {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for part in (images, learn, follow, doctor):
+        part.add(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status; the console script ``napari-medseq``."""
+    args = parser().parse_args(arguments)
+    with _told_on_stderr():
+        try:
+            status: int | None = args.run(args)
+            sys.stdout.flush()
+            return status or 0
+        except KeyboardInterrupt:
+            return _failed("Interrupted: nothing was changed.", 130)
+        except OperationCancelled as error:
+            return _failed(str(error), 130)
+        except MedseqError as error:
+            return _failed(str(error))
+        except BrokenPipeError:  # the reader of our output went away, as `| head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except MemoryError:
+            return _failed("There is not enough memory for this; try a smaller image or close other programs.")
+        except OSError as error:
+            return _failed(f"{error.filename or 'The system'}: {error.strerror or error}.")
+        except Exception as error:
+            if os.environ.get("NAPARI_MEDSEQ_DEBUG"):
+                raise
+            return _failed(
+                f"This should not happen ({type(error).__name__}: {error}). Run it again with NAPARI_MEDSEQ_DEBUG=1 for "
+                "the details, and report them."
+            )
+
+
+def _failed(message: str, status: int = 1) -> int:
+    print(f"napari-medseq: error: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+@contextmanager
+def _told_on_stderr() -> Iterator[None]:
+    """Our warnings as one line each on stderr, once; those of libraries are not the user's business."""
+    told: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        text = " ".join(str(message).split())
+        if text not in told:
+            told.add(text)
+            print(f"napari-medseq: warning: {text}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", MedseqWarning)
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,179 @@
+"""What the commands share: options that mean the same everywhere, the progress bar, answers for people and machines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_medseq.errors import MedseqError, SettingsError
+from napari_medseq.progress import Progress
+
+if TYPE_CHECKING:
+    from napari_medseq.sequence import ImageSequence
+
+Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+# -- options ---------------------------------------------------------------------------------------------------------
+def add_json(command: argparse.ArgumentParser) -> None:
+    """``--json``: the answer for a machine."""
+    command.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+
+def add_model(command: argparse.ArgumentParser) -> None:
+    """``--model``, ``--device``, ``--series``, ``--force``: everything that runs a model."""
+    command.add_argument(
+        "-m", "--model", required=True, help="name of a model (see `napari-medseq models`) or a bundle folder"
+    )
+    command.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    add_series(command)
+    command.add_argument("--force", action="store_true", help="go on although the modality does not match the model's")
+
+
+def add_series(command: argparse.ArgumentParser) -> None:
+    """``--series``: which image, where there are several."""
+    command.add_argument(
+        "--series", action="append", metavar="PATTERN", help="name of the image, such as '*T1post*'; may be repeated"
+    )
+
+
+def add_settings(command: argparse.ArgumentParser) -> None:
+    """``--settings`` and ``--set``: the settings of a step, as a file or one by one."""
+    command.add_argument("--settings", metavar="FILE", help="settings as a YAML or JSON file")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="one setting, such as min_volume_ml=0.5"
+    )
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that `add_settings` took, those given one by one last.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read or an item is no NAME=VALUE.
+    """
+    import yaml
+
+    values: dict[str, Any] = {}
+    if args.settings:
+        values.update(read_settings(Path(args.settings)))
+    for item in args.set:
+        name, equals, text = item.partition("=")
+        if not equals or not name.strip():
+            raise SettingsError(f"--set {item!r} is no NAME=VALUE, such as min_volume_ml=0.5.")
+        try:
+            values[name.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            values[name.strip()] = text
+    return values
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A YAML or JSON file of settings.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be read or holds no mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path} cannot be read as YAML or JSON: {' '.join(str(error).split())[:200]}.") from None
+    if content is not None and not isinstance(content, dict):
+        raise SettingsError(f"{path} must hold names and values, not {type(content).__name__}.")
+    return content or {}
+
+
+# -- images ----------------------------------------------------------------------------------------------------------
+def one_image(path: str, series: Sequence[str] | None, kind: str | None = None) -> ImageSequence:
+    """The one image that a path holds, or that `series` names among several.
+
+    Raises
+    ------
+    MedseqError
+        Listing the choices if there are several.
+    """
+    from fnmatch import fnmatchcase
+
+    import napari_medseq as ms
+
+    found = ms.read(path, kind=kind)
+    if series:
+        wanted = [s for s in found if any(fnmatchcase(s.name.lower(), p.lower()) for p in series)]
+    else:
+        wanted = [s for s in found if kind is None or s.kind == kind] or list(found)
+    if len(wanted) != 1:
+        names = ", ".join(s.name for s in found)
+        how = "none of them is called so" if not wanted else "more than one could be meant"
+        raise MedseqError(f"{path} holds {len(found)} images ({names}) and {how}; choose one with --series NAME.")
+    chosen: ImageSequence = wanted[0]
+    return chosen
+
+
+# -- progress and answers --------------------------------------------------------------------------------------------
+def bar() -> Progress | None:
+    """A progress bar on a terminal's stderr; None where nobody looks."""
+    if not sys.stderr.isatty():
+        return None
+    started, last = time.monotonic(), [0.0]
+
+    def show(done: int, total: int, message: str) -> None:
+        now = time.monotonic()
+        if done < total and now - last[0] < 0.1:
+            return
+        last[0] = now
+        share = min(done / max(total, 1), 1.0)
+        filled = round(30 * share)
+        line = f"[{'#' * filled}{'.' * (30 - filled)}] {share:4.0%} {now - started:4.0f} s  {message}"
+        print(f"\r{line[:110]:<110}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
+
+    return show
+
+
+def answer(args: argparse.Namespace, facts: Mapping[str, Any] | Sequence[Any], text: str) -> None:
+    """Print `facts` as JSON where ``--json`` was given, else `text`."""
+    print(json.dumps(plain(facts), indent=2, ensure_ascii=False) if args.json else text)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: no NaN, no numpy, dates as ISO text."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if value != value:  # NaN and NaT
+        return None
+    if isinstance(value, float):
+        return value if abs(value) != float("inf") else None
+    return value if isinstance(value, (str, int, bool)) or value is None else str(value)
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Rows as aligned text."""
+    if not rows:
+        return "(nothing)"
+    columns = list(columns or rows[0])
+    cells = [[str(c) for c in columns]] + [[_cell(row.get(c)) for c in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return "×".join(_cell(v) for v in value)
+    return str(value)

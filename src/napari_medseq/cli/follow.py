@@ -1,0 +1,153 @@
+"""Commands over a patient's visits: run, track, report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_medseq.cli import common
+from napari_medseq.errors import MedseqError, SettingsError
+
+if TYPE_CHECKING:
+    from napari_medseq.progression import Progression
+
+REGISTER = ("auto", "none", "translation", "rigid", "affine", "deformable")
+_SHORT = ("visit", "date", "lesion", "volume_ml", "longest_mm", "event", "parents", "certainty")
+
+
+def add(commands: Any) -> None:
+    """Add run, track and report."""
+    run = commands.add_parser(
+        "run", help="the main job: read the visits, segment each, follow every lesion, write the results"
+    )
+    run.add_argument("study", nargs="?", help="study folder: BIDS, a folder per visit, or a heap of DICOM")
+    run.add_argument("-m", "--model", help="name of a model (see `napari-medseq models`) or a bundle folder")
+    run.add_argument("-o", "--out", help="folder for the results")
+    run.add_argument(
+        "--again", metavar="RUN.JSON", help="repeat an earlier run from its own record; other options go before it"
+    )
+    run.add_argument("--device", help="auto (default), cpu, cuda, cuda:N or mps")
+    run.add_argument(
+        "--register", choices=REGISTER, help="auto (default): register the visits that are not aligned yet"
+    )
+    common.add_series(run)
+    common.add_settings(run)
+    run.add_argument("--force", action="store_true", help="go on although modality or patient do not match")
+    common.add_json(run)
+    run.set_defaults(run=_run, usage=run.error)
+
+    track = commands.add_parser("track", help="follow lesions over masks that are there already")
+    track.add_argument("labels", nargs="+", help="one mask per visit, in order; or one study folder that holds masks")
+    track.add_argument("-o", "--out", help="folder for the results")
+    track.add_argument(
+        "--dates", nargs="+", metavar="YYYY-MM-DD", help="day of each visit; by default what the files say"
+    )
+    common.add_series(track)
+    common.add_settings(track)
+    track.add_argument("--force", action="store_true", help="go on although the patient does not match")
+    common.add_json(track)
+    track.set_defaults(run=_track)
+
+    report = commands.add_parser("report", help="write the HTML report of a result folder")
+    report.add_argument("result", help="folder that run or track wrote")
+    report.add_argument("-o", "--out", help="the HTML file; by default report.html in the result folder")
+    common.add_json(report)
+    report.set_defaults(run=_report)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from napari_medseq import pipeline, record
+
+    before: dict[str, Any] = {}
+    if args.again:
+        before = record.read_json(Path(args.again)).get("run", {})
+        if not isinstance(before, dict) or not before:
+            raise SettingsError(f"{args.again} does not say how it was made; name the run.json that `run` wrote.")
+    study, model = args.study or before.get("study"), args.model or before.get("model")
+    if not study or not model:
+        raise SystemExit(args.usage("a study folder and --model are needed, or --again RUN.JSON"))
+    progression = pipeline.run(
+        study,
+        model,
+        out=args.out,
+        series=args.series or before.get("series"),
+        register=args.register or before.get("register", "auto"),
+        device=args.device or before.get("device", "auto"),
+        settings={**(before.get("settings") or {}), **common.settings(args)},
+        force=args.force or bool(before.get("force")),
+        progress=common.bar(),
+    )
+    _tell(args, progression)
+
+
+def _track(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+
+    dates: list[str] | None = args.dates
+    masks: list[Any]
+    images: list[Any] | None = None
+    if len(args.labels) == 1 and Path(args.labels[0]).is_dir():
+        study = ms.read_study(args.labels[0])
+        masks = [_mask(v.labels, args.series, v.name) for v in study.visits]
+        images = [next((i for i in v.images if i.same_grid(m)), None) for v, m in zip(study.visits, masks, strict=True)]
+        days: list[Any] = [d.isoformat() if d else None for d in study.dates]
+    else:
+        masks = [common.one_image(p, args.series, kind="labels") for p in args.labels]
+        days = [m.acquired.date().isoformat() if m.acquired else None for m in masks]
+        days = [d or _date_in(p) for d, p in zip(days, args.labels, strict=True)]
+    if dates is not None and len(dates) != len(masks):
+        raise SettingsError(f"{len(dates)} dates for {len(masks)} masks; give one per mask.")
+    progression = ms.track(
+        masks,
+        dates=dates or days,
+        images=images,
+        settings=ms.TrackSettings(**common.settings(args)),
+        force=args.force,
+        progress=common.bar(),
+    )
+    if args.out:
+        progression.save(args.out)
+    _tell(args, progression)
+
+
+def _report(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+
+    progression = ms.Progression.load(args.result)
+    path = progression.report(args.out or Path(args.result) / "report.html")
+    common.answer(args, {"report": str(path)}, f"report: {path}")
+
+
+def _mask(labels: Any, series: list[str] | None, visit: str) -> Any:
+    from fnmatch import fnmatchcase
+
+    wanted = [m for m in labels if not series or any(fnmatchcase(m.name.lower(), p.lower()) for p in series)]
+    if len(wanted) != 1:
+        names = ", ".join(m.name for m in labels) or "none"
+        raise MedseqError(
+            f"Visit {visit}: one mask is needed, but the masks are: {names}. Choose with --series PATTERN."
+        )
+    return wanted[0]
+
+
+def _date_in(path: str) -> str | None:
+    from napari_medseq.io.naming import date_in
+
+    day = date_in(Path(path).name) or date_in(Path(path).resolve().parent.name)
+    return day.isoformat() if day else None
+
+
+def _tell(args: argparse.Namespace, progression: Progression) -> None:
+    """The answer: a table per lesion and one per visit, and where everything lies."""
+    lesions: list[dict[str, Any]] = progression.lesions.to_dict("records")  # type: ignore[assignment]
+    summary: list[dict[str, Any]] = progression.summary.to_dict("records")  # type: ignore[assignment]
+    out = str(Path(args.out).resolve()) if args.out else None
+    for row in [*lesions, *summary]:
+        if hasattr(row.get("date"), "strftime"):
+            row["date"] = None if row["date"] != row["date"] else row["date"].strftime("%Y-%m-%d")
+    text = common.table(lesions, [c for c in _SHORT if not lesions or c in lesions[0]]) + "\n\n" + common.table(summary)
+    if out:
+        text += f"\n\nwritten to {out}"
+    facts = {"out": out, "lesions": lesions, "summary": summary, "warnings": list(progression.warnings)}
+    common.answer(args, facts, text)

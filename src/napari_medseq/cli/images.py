@@ -1,0 +1,122 @@
+"""Commands over images: info, convert, register."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from napari_medseq.cli import common
+from napari_medseq.errors import SettingsError
+
+WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".dcm")
+
+
+def add(commands: Any) -> None:
+    """Add info, convert and register."""
+    info = commands.add_parser("info", help="what a file or folder holds, from its headers only")
+    info.add_argument("path", help="file or folder")
+    info.add_argument("--identifiers", action="store_true", help="show names and IDs of patients instead of pseudonyms")
+    common.add_json(info)
+    info.set_defaults(run=_info)
+
+    convert = commands.add_parser("convert", help="read images and write them in another format")
+    convert.add_argument("path", help="file or folder")
+    convert.add_argument(
+        "-o", "--out", required=True, help=f"file to write ({' '.join(WRITABLE)}), or a folder for several images"
+    )
+    convert.add_argument(
+        "--kind", choices=("image", "labels"), help="read as image or as labels, whatever the file says"
+    )
+    convert.add_argument("--reference", help="image series that labels written as DICOM SEG refer to")
+    convert.add_argument("--format", default=".nii.gz", help="suffix where --out is a folder (default .nii.gz)")
+    common.add_series(convert)
+    common.add_json(convert)
+    convert.set_defaults(run=_convert)
+
+    register = commands.add_parser("register", help="bring one image onto another")
+    register.add_argument("moving", help="image to be moved")
+    register.add_argument("fixed", help="image that stays")
+    register.add_argument("-o", "--out", help="write the moved image, on the fixed image's grid")
+    register.add_argument("--transform", help="write the transform (.json complete, .tfm or .h5 for ITK)")
+    register.add_argument("--kind", default="rigid", choices=("translation", "rigid", "affine", "deformable"))
+    common.add_json(register)
+    register.set_defaults(run=_register)
+
+
+def _info(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+
+    options = {"identifiers": True} if args.identifiers else {}
+    facts = ms.info(args.path, **options)
+    common.answer(args, facts, _described(facts))
+
+
+def _described(facts: Any, depth: int = 0) -> str:
+    """Nested facts as indented text; lists of similar facts as a table."""
+    pad = "  " * depth
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, dict) and value:
+            lines += [f"{pad}{name}:", _described(value, depth + 1)]
+        elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+            flat = [c for c in value[0] if not isinstance(value[0][c], (dict,))]
+            nested = any(isinstance(v, list) and v and isinstance(v[0], dict) for v in value[0].values())
+            if nested:
+                for item in value:
+                    lines += [f"{pad}{name}:", _described(item, depth + 1)]
+            else:
+                lines += [f"{pad}{name}:", *(f"{pad}  {line}" for line in common.table(value, flat).splitlines())]
+        elif value not in (None, [], {}, ""):
+            lines.append(f"{pad}{name}: {common._cell(value)}")
+    return "\n".join(lines)
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from fnmatch import fnmatchcase
+
+    import napari_medseq as ms
+
+    found = ms.read(args.path, kind=args.kind)
+    if args.series:
+        found = [s for s in found if any(fnmatchcase(s.name.lower(), p.lower()) for p in args.series)]
+    reference = common.one_image(args.reference, None) if args.reference else None
+    out = Path(args.out)
+    if _suffix(out) is None:
+        paths = [out / f"{s.name}{args.format}" for s in found]
+    elif len(found) == 1:
+        paths = [out]
+    else:
+        names = ", ".join(s.name for s in found) or "none"
+        raise SettingsError(
+            f"{len(found)} images are to be written to one file {out} ({names}); name a folder, or choose with --series."
+        )
+    written = []
+    for seq, path in zip(found, paths, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written.append(str(ms.write(seq, path, reference=reference)))
+    common.answer(args, {"written": written}, "\n".join(written) or "nothing to write")
+
+
+def _register(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+    from napari_medseq.register import register
+
+    moving, fixed = common.one_image(args.moving, None), common.one_image(args.fixed, None)
+    if args.out and _suffix(Path(args.out)) is None:
+        raise SettingsError(f"{args.out}: the moved image is written as one of {' '.join(WRITABLE[:-1])}.")
+    transform = register(moving, fixed, kind=args.kind, progress=common.bar())
+    quality = transform.quality.model_dump()
+    facts: dict[str, Any] = {"kind": args.kind, "quality": quality}
+    if transform.matrix is not None:
+        facts["matrix"] = transform.matrix
+    if args.transform:
+        facts["transform"] = str(transform.save(args.transform))
+    if args.out:
+        facts["written"] = str(ms.write(transform.apply(moving), args.out))
+    common.answer(args, facts, _described(common.plain(facts)))
+
+
+def _suffix(path: Path) -> str | None:
+    """The suffix that decides the format, or None where the path is meant as a folder."""
+    return next((s for s in sorted(WRITABLE, key=len, reverse=True) if path.name.lower().endswith(s)), None)

@@ -1,0 +1,148 @@
+"""Commands over models: models, segment, classify."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+from typing import Any
+
+from napari_medseq.cli import common
+from napari_medseq.errors import SettingsError, WriteError
+
+_VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".dcm")
+
+
+def add(commands: Any) -> None:
+    """Add models, segment and classify."""
+    models = commands.add_parser("models", help="the models that are installed")
+    models.add_argument("action", nargs="?", default="list", choices=("list", "show"))
+    models.add_argument("name", nargs="?", help="model to show: its card")
+    common.add_json(models)
+    models.set_defaults(run=_models, usage=models.error)
+
+    segment = commands.add_parser("segment", help="label one image, on its own grid")
+    segment.add_argument("path", help="image file or series folder")
+    segment.add_argument("-o", "--out", required=True, help=f"label file to write ({' '.join(_VOLUMES)})")
+    common.add_model(segment)
+    segment.add_argument("--probability", metavar="FILE", help="also write the probability of any class")
+    segment.add_argument(
+        "--uncertainty", metavar="FILE", help="also write the entropy of the class probabilities, 0 to 1"
+    )
+    segment.add_argument("--keep", metavar="FILE", help="labels on the image's grid that stay as they are")
+    common.add_json(segment)
+    segment.set_defaults(run=_segment)
+
+    classify = commands.add_parser("classify", help="classify an exam and each of its slices or frames")
+    classify.add_argument("path", help="image file or series folder")
+    common.add_model(classify)
+    classify.add_argument("-o", "--out", metavar="FILE.csv", help="write the probabilities per step")
+    common.add_json(classify)
+    classify.set_defaults(run=_classify)
+
+
+def _models(args: argparse.Namespace) -> None:
+    from napari_medseq.models import list_models
+
+    infos = list_models()
+    if args.action == "show":
+        if not args.name:
+            raise SystemExit(args.usage("say which model to show"))
+        from napari_medseq.models import bundle, library
+
+        info = bundle.read_info(library._find(args.name))
+        common.answer(args, info.model_dump(), info.card or f"{info.name} {info.version}: {info.description}")
+        return
+    rows = [
+        {
+            "name": i.name,
+            "version": i.version,
+            "task": i.task,
+            "modality": i.modality or "any",
+            "along": i.sequence_axis,
+            "parameters": f"{i.parameters:,}",
+            "description": i.description,
+        }
+        for i in infos
+    ]
+    common.answer(
+        args, [i.model_dump(exclude={"card"}) for i in infos], common.table(rows) if rows else "no models are installed"
+    )
+
+
+def _chosen(args: argparse.Namespace, model: Any) -> Any:
+    """The image or channels that the model is to look at."""
+    import napari_medseq as ms
+    from napari_medseq.choosing import choose_image
+
+    return choose_image(ms.read(args.path), model.info, series=args.series, where=args.path, force=args.force)
+
+
+def _segment(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+
+    for path in (args.out, args.probability, args.uncertainty):
+        if path and not path.lower().endswith(_VOLUMES):
+            raise SettingsError(f"{path}: the file name must end in one of {' '.join(_VOLUMES)}.")
+    model = ms.load_model(args.model)
+    images = _chosen(args, model)
+    first = next(iter(images.values())) if isinstance(images, dict) else images
+    outputs = ["labels", *(o for o in ("probability", "uncertainty") if getattr(args, o))]
+    keep = common.one_image(args.keep, None, kind="labels") if args.keep else None
+    found = ms.segment(
+        images, model, device=args.device, outputs=outputs, keep=keep, force=args.force, progress=common.bar()
+    )
+    written = {"labels": str(ms.write(found.labels, args.out, reference=first if args.out.endswith(".dcm") else None))}
+    for output in outputs[1:]:
+        written[output] = str(ms.write(getattr(found, output), getattr(args, output)))
+    volumes = _volumes(found.labels)
+    facts = {"image": first.name, "model": found.model, "written": written, "volume_ml": volumes}
+    text = "\n".join(
+        [*(f"{name}: {ml:.2f} mL" for name, ml in volumes.items()), *(f"{k}: {v}" for k, v in written.items())]
+    )
+    common.answer(args, facts, text)
+
+
+def _volumes(labels: Any) -> dict[str, float]:
+    """Class name → mL."""
+    import numpy as np
+
+    from napari_medseq.geometry import voxel_volume_mm3
+
+    counts = np.bincount(np.asarray(labels.data).ravel())
+    ml = voxel_volume_mm3(labels.affine) / 1000
+    names = labels.label_names
+    return {names.get(v, str(v)): float(counts[v] * ml if v < len(counts) else 0.0) for v in sorted({*names} - {0})}
+
+
+def _classify(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+
+    model = ms.load_model(args.model)
+    found = ms.classify(_chosen(args, model), model, device=args.device, force=args.force, progress=common.bar())
+    steps = [
+        {"step": i, **dict(zip(found.classes, p, strict=True)), "attention": w}
+        for i, (p, w) in enumerate(zip(found.per_step.tolist(), found.attention.tolist(), strict=True))
+    ]
+    if args.out:
+        _write_csv(Path(args.out), steps)
+    facts = {
+        "model": found.model,
+        "probabilities": found.probabilities,
+        "step_axis": found.step_axis,
+        "per_step": steps,
+    }
+    text = "\n".join([*(f"{n}: {p:.3f}" for n, p in found.probabilities.items()), "", common.table(steps)])
+    common.answer(args, facts, text)
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]) if rows else [])
+            writer.writeheader()
+            writer.writerows(rows)
+        temporary.replace(path)
+    except OSError as error:
+        raise WriteError(f"{path} could not be written: {error.strerror}. Choose a folder you may write to.") from None
