@@ -1,0 +1,101 @@
+"""What kind of file is this: told from its first bytes, never from its name alone, in well under 5 ms.
+
+The answer is one word per format module, or None for what is not ours.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+#: DICOM value representations, as they stand in an explicit-VR header.
+_VRS = frozenset(
+    b"AE AS AT CS DA DS DT FL FD IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
+)
+_HEAD = 1024
+_PLAIN = {b"\x89PNG\r\n\x1a\n": "picture", b"\xff\xd8\xff": "picture", b"BM": "picture"}
+
+
+def detect(path: str | os.PathLike[str]) -> str | None:
+    """Tell a file's kind by its magic bytes.
+
+    Parameters
+    ----------
+    path : path-like
+        A file. A folder is answered with ``"folder"``.
+
+    Returns
+    -------
+    str or None
+        ``"nifti"``, ``"dicom"``, ``"nrrd"``, ``"metaimage"``, ``"mgh"``, ``"picture"``, ``"video"``, ``"folder"``, or None
+        when the file is not ours, is empty or cannot be read.
+    """
+    name = os.fspath(path)
+    if os.path.isdir(name):
+        return "folder"
+    try:
+        with open(name, "rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return None
+    if head[:2] == b"\x1f\x8b":
+        head = _gunzip_head(head)
+        lower = name.lower()
+        if lower.endswith((".mgz", ".mgh.gz")) and head[:4] == b"\0\0\0\x01":
+            return "mgh"
+        return _kind(head, lower.removesuffix(".gz"), compressed=True)
+    return _kind(head, name.lower(), compressed=False)
+
+
+def _gunzip_head(head: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, _HEAD)
+    except zlib.error:
+        return b""
+
+
+def _kind(head: bytes, lower: str, *, compressed: bool) -> str | None:
+    if len(head) < 4:
+        return None
+    if head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):
+        if head[344:348] in (b"n+1\0", b"ni1\0") or lower.endswith((".hdr", ".nii")):
+            return "nifti"
+    elif head[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") and head[4:8] in (b"n+2\0", b"ni2\0"):
+        return "nifti"
+    if head[128:132] == b"DICM" or looks_like_bare_dicom(head):
+        return "dicom"
+    if head[:7] == b"NRRD000":
+        return "nrrd"
+    if compressed:
+        return None
+    if lower.endswith(".img") and Path(lower).suffix == ".img":
+        return "nifti"
+    if lower.endswith((".mha", ".mhd")) and b"=" in head[:256]:
+        return "metaimage"
+    if lower.endswith(".mgh") and head[:4] == b"\0\0\0\x01":
+        return "mgh"
+    for magic, kind in _PLAIN.items():
+        if head.startswith(magic) and (magic != b"BM" or lower.endswith(".bmp")):
+            return kind
+    if head[4:8] == b"ftyp" or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
+        return "video"
+    return None
+
+
+def looks_like_bare_dicom(head: bytes) -> bool:
+    """Whether bytes could be a DICOM data set without the 128-byte preamble: a plausible first element of group 2 or 8."""
+    if len(head) < 16:
+        return False
+    for order in ("little", "big"):
+        group = int.from_bytes(head[0:2], order)  # type: ignore[arg-type]
+        element = int.from_bytes(head[2:4], order)  # type: ignore[arg-type]
+        if group not in (2, 8) or element > 0x0110:
+            continue
+        if head[4:6] in _VRS:
+            return True
+        length = int.from_bytes(head[4:8], order)  # type: ignore[arg-type]
+        follows = int.from_bytes(head[8 + length : 10 + length], order) if length < 256 else -1  # type: ignore[arg-type]
+        if order == "little" and length % 2 == 0 and follows in (2, 8):
+            return True
+    return False

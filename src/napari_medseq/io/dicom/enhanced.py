@@ -1,0 +1,117 @@
+"""Enhanced multi-frame objects: per-frame functional groups, else shared ones, turned into frames.
+
+Source: DICOM PS3.3 C.7.6.16 (multi-frame functional groups) and C.8.13 (enhanced MR).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from napari_medseq.io.dicom.frame import Frame, pixel_spacing, positive, unit_directions, window_of
+from napari_medseq.io.dicom.headers import FileHeader, first_item, number, numbers, stamp, text, texts, value
+
+_TYPES = (
+    "MRImageFrameTypeSequence",
+    "CTImageFrameTypeSequence",
+    "PETFrameTypeSequence",
+    "XAXRFFrameCharacteristicsSequence",
+    "XRay3DFrameTypeSequence",
+    "FrameTypeSequence",
+)
+
+
+class Groups:
+    """Functional groups of one frame: the per-frame item first, the shared one behind it."""
+
+    def __init__(self, per_frame: Any, shared: Any) -> None:
+        self._sources = [source for source in (per_frame, shared) if source is not None]
+
+    def item(self, sequence: str) -> Any:
+        """The first item of a functional group, or None."""
+        for source in self._sources:
+            found = first_item(source, sequence)
+            if found is not None:
+                return found
+        return None
+
+
+def groups_of(ds: Any, count: int) -> list[Groups]:
+    """Functional groups for each of `count` frames; items missing at the end are filled by the shared ones."""
+    shared = first_item(ds, "SharedFunctionalGroupsSequence")
+    per_frame = value(ds, "PerFrameFunctionalGroupsSequence") or []
+    return [Groups(per_frame[k] if k < len(per_frame) else None, shared) for k in range(count)]
+
+
+def expand(file: FileHeader, base: Frame, count: int) -> list[Frame]:
+    """One frame per item of the functional groups."""
+    ds = file.ds
+    listed = len(value(ds, "PerFrameFunctionalGroupsSequence") or [])
+    if 0 < listed < count:
+        file.notes.append(f"{count} frames are announced but only {listed} are described; the others are left out.")
+        count = listed
+    return [_frame(base, k, groups) for k, groups in enumerate(groups_of(ds, count))]
+
+
+def _frame(base: Frame, index: int, groups: Groups) -> Frame:
+    frame = replace(base, index=index, clock={"instance": float(index)})
+    plane, orientation = groups.item("PlanePositionSequence"), groups.item("PlaneOrientationSequence")
+    measures, values = groups.item("PixelMeasuresSequence"), groups.item("PixelValueTransformationSequence")
+    position = numbers(plane, "ImagePositionPatient", 3) if plane is not None else None
+    frame.position = base.position if position is None else position
+    directions = (
+        unit_directions(numbers(orientation, "ImageOrientationPatient", 6)) if orientation is not None else None
+    )
+    if directions is not None:
+        frame.row, frame.column = directions
+    if measures is not None:
+        frame.spacing = pixel_spacing(measures) or base.spacing
+        frame.thickness = positive(measures, "SliceThickness") or base.thickness
+        frame.between = positive(measures, "SpacingBetweenSlices") or base.between
+    if values is not None:
+        slope, inter = number(values, "RescaleSlope"), number(values, "RescaleIntercept")
+        frame.slope, frame.inter = (slope or base.slope), (base.inter if inter is None else inter)
+    voi = groups.item("FrameVOILUTSequence")
+    if voi is not None:
+        frame.window = window_of(voi)
+    content, echo = groups.item("FrameContentSequence"), groups.item("MREchoSequence")
+    kind = next((found for name in _TYPES if (found := groups.item(name)) is not None), None)
+    time = number(echo, "EffectiveEchoTime") if echo is not None else None
+    frame.soft = (
+        texts(kind, "FrameType") if kind is not None else base.soft[0],
+        text(content, "StackID") if content is not None else "",
+        None if time is None else round(time, 2),
+        text(kind, "ComplexImageComponent") if kind is not None else "",
+    )
+    diffusion = groups.item("MRDiffusionSequence")
+    if diffusion is not None:
+        frame.b_value = number(diffusion, "DiffusionBValue")
+    cardiac = groups.item("CardiacSynchronizationSequence")
+    temporal = groups.item("TemporalPositionSequence")
+    _clock(frame, content, cardiac, temporal)
+    frame.acquired = frame.acquired or base.acquired
+    return frame
+
+
+def _clock(frame: Frame, content: Any, cardiac: Any, temporal: Any) -> None:
+    clock = frame.clock
+    if content is not None:
+        for name, keyword in (("temporal", "TemporalPositionIndex"), ("acquisition", "FrameAcquisitionNumber")):
+            found = number(content, keyword)
+            if found is not None:
+                clock[name] = found
+        for name, keyword in (("acquired", "FrameAcquisitionDateTime"), ("content", "FrameReferenceDateTime")):
+            at = stamp(content, keyword)
+            if at is not None:
+                clock[name] = at.timestamp()
+                frame.acquired = at if name == "acquired" else frame.acquired
+    if cardiac is not None:
+        for keyword in ("NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime"):
+            found = number(cardiac, keyword)
+            if found is not None:
+                clock["trigger"] = found / 1000.0
+                break
+    if temporal is not None:
+        found = number(temporal, "TemporalPositionTimeOffset")
+        if found is not None:
+            clock["frame"] = found

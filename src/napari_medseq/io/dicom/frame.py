@@ -1,0 +1,94 @@
+"""The frame: one image plane and what its file says of it, whatever kind of file that was.
+
+Source: DICOM PS3.3 C.7.6.2 (image plane module).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.io.dicom.headers import FileHeader, number, numbers
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """One image plane.
+
+    Attributes
+    ----------
+    file : FileHeader
+    index : int
+        Number of the frame in its file.
+    shape : (rows, columns)
+    position, row, column : arrays (3,) or None
+        LPS mm of the first voxel, and unit directions along a row and down a column.
+    spacing : (down a column, along a row) mm, or None
+    slope, inter : float
+        Stored value → modality value.
+    soft : tuple
+        What makes it another image than its neighbours in the series (image type, echo, component).
+    tile : (row, column) offset in a mosaic, or None.
+    clock : mapping of time source → value
+        ``temporal`` (index), ``trigger``/``reference``/``acquired``/``content`` (seconds), ``acquisition``, ``instance``.
+    """
+
+    file: FileHeader
+    index: int
+    shape: tuple[int, int]
+    position: Vector | None = None
+    row: Vector | None = None
+    column: Vector | None = None
+    spacing: tuple[float, float] | None = None
+    thickness: float | None = None
+    between: float | None = None
+    slope: float = 1.0
+    inter: float = 0.0
+    soft: tuple[Any, ...] = ()
+    tile: tuple[int, int] | None = None
+    clock: dict[str, float] = field(default_factory=dict)
+    acquired: datetime | None = None
+    b_value: float | None = None
+    window: tuple[float, float] | None = None
+
+    @property
+    def normal(self) -> Vector | None:
+        """Unit normal: row × column."""
+        if self.row is None or self.column is None:
+            return None
+        return np.cross(self.row, self.column)
+
+
+def unit_directions(iop: Vector | None) -> tuple[Vector, Vector] | None:
+    """Row and column direction from ImageOrientationPatient, or None if they are no pair of directions."""
+    if iop is None:
+        return None
+    row, column = iop[:3], iop[3:]
+    lengths = np.linalg.norm(row), np.linalg.norm(column)
+    if min(lengths) < 0.5 or max(lengths) > 2 or abs(row @ column) > 0.1 * lengths[0] * lengths[1]:
+        return None
+    return row / lengths[0], column / lengths[1]
+
+
+def pixel_spacing(ds: Any) -> tuple[float, float] | None:
+    """Row and column spacing in mm if they are usable."""
+    found = numbers(ds, "PixelSpacing", 2)
+    return (float(found[0]), float(found[1])) if found is not None and (found > 0).all() else None
+
+
+def positive(ds: Any, keyword: str) -> float | None:
+    """A number above zero, or None."""
+    found = number(ds, keyword)
+    return abs(found) if found else None
+
+
+def window_of(ds: Any) -> tuple[float, float] | None:
+    """Lower and upper end of the first VOI window."""
+    centre, width = number(ds, "WindowCenter"), number(ds, "WindowWidth")
+    return None if centre is None or width is None or width < 1e-9 else (centre - width / 2, centre + width / 2)

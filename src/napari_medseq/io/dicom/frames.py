@@ -1,0 +1,139 @@
+"""A file's frames: a classic file gives one; an enhanced multi-frame, a mosaic, a cine, a dose grid give many.
+
+Everything after this module (grouping, arranging, decoding) looks at frames only.
+Sources: DICOM PS3.3 C.7.6.2 (image plane), C.7.6.16 (functional groups), C.8.8.3 (RT dose), C.8.4.15 (NM reconstruction).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from napari_medseq.io.dicom import enhanced, mosaic
+from napari_medseq.io.dicom.frame import Frame, pixel_spacing, positive, unit_directions, window_of
+from napari_medseq.io.dicom.headers import FileHeader, first_item, integer, moment, number, numbers, stamp, text, texts
+
+
+def frames_of(file: FileHeader) -> list[Frame]:
+    """All frames of one file; empty if it has no pixels."""
+    ds = file.ds
+    rows, columns = integer(ds, "Rows"), integer(ds, "Columns")
+    if rows < 1 or columns < 1 or not file.pixel_keyword:
+        return []
+    count = max(integer(ds, "NumberOfFrames", 1), 1)
+    base = _plain(file, rows, columns)
+    if "PerFrameFunctionalGroupsSequence" in ds or "SharedFunctionalGroupsSequence" in ds:
+        return enhanced.expand(file, base, count)
+    tiles = mosaic.tiles(ds) if count == 1 and "MOSAIC" in texts(ds, "ImageType") else None
+    if tiles is not None:
+        return mosaic.expand(base, tiles)
+    return _multi(base, count) if count > 1 else [base]
+
+
+def _plain(file: FileHeader, rows: int, columns: int) -> Frame:
+    ds = file.ds
+    frame = Frame(file, 0, (rows, columns))
+    directions = unit_directions(numbers(ds, "ImageOrientationPatient", 6))
+    if directions is not None:
+        frame.row, frame.column = directions
+    frame.position = numbers(ds, "ImagePositionPatient", 3)
+    frame.spacing = pixel_spacing(ds)
+    for keyword in ("ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        found = numbers(ds, keyword, 2)
+        if frame.spacing is None and found is not None and (found > 0).all():
+            frame.spacing = (float(found[0]), float(found[1]))
+            note = f"{keyword} is used as pixel spacing; sizes are those at the detector, not in the patient."
+            if note not in file.notes:
+                file.notes.append(note)
+    frame.thickness, frame.between = positive(ds, "SliceThickness"), positive(ds, "SpacingBetweenSlices")
+    slope, inter = number(ds, "RescaleSlope"), number(ds, "RescaleIntercept")
+    if slope == 0:
+        file.notes.append("RescaleSlope is 0, which would blank the image; 1 is used.")
+        slope = 1.0
+    frame.slope, frame.inter = 1.0 if slope is None else slope, 0.0 if inter is None else inter
+    scaling = number(ds, "DoseGridScaling")
+    if scaling:
+        frame.slope, frame.inter = scaling, 0.0
+    echo = number(ds, "EchoTime")
+    frame.soft = (
+        texts(ds, "ImageType"),
+        integer(ds, "EchoNumbers", -1),
+        None if echo is None else round(echo, 2),
+        text(ds, "ComplexImageComponent"),
+    )
+    frame.window = window_of(ds)
+    frame.b_value = number(ds, "DiffusionBValue")
+    _set_clock(frame, ds)
+    return frame
+
+
+def _set_clock(frame: Frame, ds: Any) -> None:
+    clock = frame.clock
+    for name, keyword, scale in (
+        ("temporal", "TemporalPositionIdentifier", 1.0),
+        ("trigger", "TriggerTime", 1e-3),
+        ("reference", "FrameReferenceTime", 1e-3),
+        ("acquisition", "AcquisitionNumber", 1.0),
+        ("instance", "InstanceNumber", 1.0),
+    ):
+        found = number(ds, keyword)
+        if found is not None:
+            clock[name] = found * scale
+    acquired = stamp(ds, "AcquisitionDateTime") or moment(ds, "AcquisitionDate", "AcquisitionTime")
+    if acquired is None and text(ds, "AcquisitionTime"):
+        acquired = moment(ds, "StudyDate", "AcquisitionTime")
+    content = moment(ds, "ContentDate", "ContentTime")
+    for name, at in (("acquired", acquired), ("content", content)):
+        if at is not None:
+            clock[name] = at.timestamp()
+    day = moment(ds, "SeriesDate", "SeriesTime") or moment(ds, "StudyDate", "StudyTime")
+    frame.acquired = acquired or day or content
+
+
+def _multi(base: Frame, count: int) -> list[Frame]:
+    """Frames of a multi-frame file without functional groups: a dose grid, a tomogram, or a cine in time."""
+    ds = base.file.ds
+    frames = [replace(base, index=k, clock=dict(base.clock, instance=float(k))) for k in range(count)]
+    offsets = numbers(ds, "GridFrameOffsetVector", count)
+    normal = base.normal
+    if offsets is not None and normal is not None and base.position is not None:
+        relative = offsets if offsets[0] == 0 else offsets - offsets[0]
+        for frame, offset in zip(frames, relative, strict=True):
+            frame.position = base.position + normal * offset
+            frame.clock = {}
+        return frames
+    if texts(ds, "ImageType")[2:3] in (("TOMO",), ("RECON TOMO",)) or "SliceVector" in ds:
+        return _tomogram(base, frames)
+    vector = numbers(ds, "FrameTimeVector", count)
+    step = positive(ds, "FrameTime")
+    rate = positive(ds, "RecommendedDisplayFrameRate") or positive(ds, "CineRate")
+    if vector is not None:
+        times = np.cumsum(vector) / 1000.0
+    elif step is not None or rate is not None:
+        times = np.arange(count) * (step / 1000.0 if step is not None else 1.0 / float(rate or 1))
+    else:
+        times = None
+    for k, frame in enumerate(frames):
+        frame.clock = (
+            {"temporal": float(k)} if times is None else {"temporal": float(k), "frame": float(times[k] - times[0])}
+        )
+    return frames
+
+
+def _tomogram(base: Frame, frames: list[Frame]) -> list[Frame]:
+    """Nuclear-medicine reconstruction: the detector's position and SpacingBetweenSlices place the frames."""
+    detector = first_item(base.file.ds, "DetectorInformationSequence")
+    directions = unit_directions(numbers(detector, "ImageOrientationPatient", 6)) if detector is not None else None
+    position = numbers(detector, "ImagePositionPatient", 3) if detector is not None else None
+    step = base.between or base.thickness or 1.0
+    for k, frame in enumerate(frames):
+        frame.clock = {}
+        if directions is not None:
+            frame.row, frame.column = directions
+        start = position if position is not None else base.position
+        normal = frame.normal
+        if start is not None and normal is not None:
+            frame.position = start + normal * step * k
+    return frames

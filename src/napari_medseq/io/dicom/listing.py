@@ -1,0 +1,66 @@
+"""What is in a heap of DICOM, from headers only: for `info` and the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.io.dicom import series
+from napari_medseq.io.dicom.headers import text
+from napari_medseq.progress import Cancelled, Progress
+
+
+def facts(
+    paths: Iterable[str | os.PathLike[str]],
+    failures: list[str],
+    *,
+    identifiers: bool = False,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> list[dict[str, Any]]:
+    """One entry per image that `read` would give; what could not be opened is appended to `failures`."""
+    found = series.scan(paths, progress, cancelled)
+    failures.extend(found.failures)
+    patients: dict[str, str] = {}
+    out: list[dict[str, Any]] = []
+    for frames in found.series.values():
+        try:
+            arranged = series._named(series.arrange(frames))
+        except (MedseqError, ArithmeticError, ValueError, TypeError, AssertionError) as error:
+            failures.append(f"{series.series_name(frames[0])}: {error}")
+            continue
+        for stack, name in arranged:
+            ds = stack.first.file.ds
+            who = series.pseudonym(ds)
+            patients.setdefault(who, f"patient-{len(patients) + 1}")
+            entry = {
+                "name": name,
+                "kind": "image",
+                "format": "DICOM",
+                "modality": text(ds, "Modality") or None,
+                "patient": patients[who],
+                "study": text(ds, "StudyInstanceUID"),
+                "series": text(ds, "SeriesInstanceUID"),
+                "date": str(stack.first.acquired.date()) if stack.first.acquired else None,
+                "shape": [stack.first.shape[1], stack.first.shape[0], len(stack.grid[0]), len(stack.grid)],
+                "spacing_mm": [round(float(v), 6) for v in np.linalg.norm(stack.affine[:3, :3], axis=0)],
+                "frames": len(stack.grid),
+                "times_s": None if stack.times is None else [float(v) for v in stack.times],
+                "files": len({f.file.path for row in stack.grid for f in row}),
+                "transfer_syntax": stack.first.file.syntax,
+                "source": os.path.dirname(stack.first.file.path),
+                "warnings": [*stack.notes, *stack.first.file.notes],
+            }
+            if identifiers:
+                entry["patient"], entry["patient_id"] = text(ds, "PatientName"), text(ds, "PatientID")
+            out.append(entry)
+    for file in found.labels:
+        out.append(
+            {"name": series.naming.readable(text(file.ds, "SeriesDescription") or file.name), "kind": "labels", "format": "DICOM",
+             "modality": text(file.ds, "Modality"), "source": file.path, "warnings": file.notes}
+        )  # fmt: skip
+    return out

@@ -1,0 +1,300 @@
+"""Stored pixels to modality values, one frame at a time: read, decoded, masked to the bits stored, rescaled.
+
+Uncompressed grey frames go from the file straight into the array; all else through pydicom's decoders. Sizes are checked
+against the file before anything is allocated. Source: DICOM PS3.3 C.7.6.3 (image pixel), C.11.1 (modality LUT).
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import ReadError
+from napari_medseq.io.dicom.frame import Frame
+from napari_medseq.io.dicom.headers import FileHeader, integer, text, value
+
+if TYPE_CHECKING:
+    from napari_medseq.io.dicom.stacks import Stack
+
+#: No codec in use packs medical images better than this.
+_BEST_RATIO = 5000
+_SMALL = 256 << 20
+
+
+def stored_dtype(ds: Any, keyword: str = "PixelData") -> np.dtype[Any]:
+    """Type of one stored sample, in the file's little-endian order.
+
+    Raises
+    ------
+    ReadError
+        If BitsAllocated is no size in use.
+    """
+    if keyword != "PixelData":
+        return np.dtype("<f4" if keyword == "FloatPixelData" else "<f8")
+    bits = integer(ds, "BitsAllocated", 16)
+    if bits not in (1, 8, 16, 32, 64):
+        raise ReadError(f"BitsAllocated is {bits}; 1, 8, 16, 32 and 64 are read.")
+    sign = "i" if integer(ds, "PixelRepresentation") == 1 else "u"
+    return np.dtype(f"<{sign}{max(bits, 8) // 8}")
+
+
+def check_promise(file: FileHeader) -> str | None:
+    """Compare what the header promises with the bytes there are.
+
+    Returns
+    -------
+    str or None
+        A doubt, when an uncompressed file is cut a little.
+
+    Raises
+    ------
+    ReadError
+        When most of the pixels are missing or could not possibly be there.
+    """
+    ds = file.ds
+    promised = _frame_bytes(ds, file.pixel_keyword) * max(integer(ds, "NumberOfFrames", 1), 1)
+    there = max(file.size - file.pixel_at, 0)
+    if file.encapsulated:
+        if promised > max(there * _BEST_RATIO, _SMALL):
+            raise ReadError(
+                f"{file.path}: the header promises {promised:,} bytes of pixels, {there:,} compressed ones cannot hold them."
+            )
+        return None
+    if there >= promised - 1:
+        return None
+    if there < promised // 2:
+        raise ReadError(
+            f"{file.path}: the header promises {promised:,} bytes of pixels but {there:,} are there; the file was cut short. Copy it again."
+        )
+    return f"{file.name} is cut {promised - there:,} bytes short; the missing pixels are filled with 0."
+
+
+def _frame_bytes(ds: Any, keyword: str) -> int:
+    bits = 8 * stored_dtype(ds, keyword).itemsize if integer(ds, "BitsAllocated", 16) != 1 else 1
+    voxels = integer(ds, "Rows") * integer(ds, "Columns") * max(integer(ds, "SamplesPerPixel", 1), 1)
+    if text(ds, "PhotometricInterpretation") == "YBR_FULL_422" and voxels:
+        voxels = voxels * 2 // 3
+    return (voxels * bits + 7) // 8
+
+
+def is_colour(frame: Frame) -> bool:
+    """Whether a frame's samples are colours."""
+    ds = frame.file.ds
+    return integer(ds, "SamplesPerPixel", 1) > 1 or text(ds, "PhotometricInterpretation") == "PALETTE COLOR"
+
+
+def decode(frame: Frame) -> NDArray[Any]:
+    """The stored samples of one frame: (rows, columns) or (rows, columns, 3), native byte order, not yet rescaled.
+
+    Raises
+    ------
+    ReadError
+        If the transfer syntax has no decoder here or the pixels are damaged.
+    """
+    file = frame.file
+    picture = _native(file, frame.index) if _is_simple(file) else _decoded(file, frame.index)
+    if frame.tile is not None:
+        r, c = frame.tile
+        picture = picture[r : r + frame.shape[0], c : c + frame.shape[1]]
+    if picture.shape[:2] != frame.shape:
+        raise ReadError(
+            f"{file.path}: decoded to {picture.shape[:2]} but {frame.shape} was announced; export it again."
+        )
+    return picture
+
+
+def _is_simple(file: FileHeader) -> bool:
+    ds = file.ds
+    bits = integer(ds, "BitsAllocated", 16)
+    return (
+        not file.encapsulated
+        and integer(ds, "SamplesPerPixel", 1) == 1
+        and (bits in (16, 32, 64) or (bits == 8 and file.little))
+        and text(ds, "PhotometricInterpretation") != "PALETTE COLOR"
+    )
+
+
+def _bytes(file: FileHeader, at: int, count: int) -> bytes:
+    if file.held is not None:
+        return file.held[at : at + count]
+    with open(file.path, "rb", buffering=0) as stream:
+        stream.seek(at)
+        return stream.read(count) or b""
+
+
+def _native(file: FileHeader, index: int) -> NDArray[Any]:
+    ds = file.ds
+    dtype = stored_dtype(ds, file.pixel_keyword)
+    if not file.little:
+        dtype = dtype.newbyteorder(">")
+    rows, columns = integer(ds, "Rows"), integer(ds, "Columns")
+    count = rows * columns * dtype.itemsize
+    try:
+        block = bytearray(_bytes(file, file.pixel_at + index * count, count))
+    except OSError as error:
+        raise ReadError(f"{file.path}: cannot be read ({error.strerror or error}).") from error
+    if len(block) < count:
+        block.extend(bytes(count - len(block)))
+    picture = np.frombuffer(block, dtype).reshape(rows, columns)
+    if not dtype.isnative:
+        picture = picture.byteswap().view(dtype.newbyteorder("="))
+    return masked(picture, ds) if file.pixel_keyword == "PixelData" else picture
+
+
+def masked(picture: NDArray[Any], ds: Any) -> NDArray[Any]:
+    """Only the bits stored: overlays in higher bits dropped, signed values sign-extended (in place where possible)."""
+    allocated = integer(ds, "BitsAllocated", 16)
+    stored = integer(ds, "BitsStored", allocated)
+    high = integer(ds, "HighBit", stored - 1)
+    if not 0 < stored < allocated or not stored - 1 <= high < allocated:
+        return picture
+    low = high + 1 - stored
+    if picture.dtype.kind == "u":
+        if low:
+            picture >>= low
+        picture &= (1 << stored) - 1
+    else:
+        picture <<= allocated - 1 - high
+        picture >>= allocated - stored
+    return picture
+
+
+def _decoded(file: FileHeader, index: int) -> NDArray[Any]:
+    from pydicom.pixels import apply_color_lut, get_decoder
+    from pydicom.uid import UID
+
+    ds, syntax = file.ds, UID(file.syntax)
+    photometric = text(ds, "PhotometricInterpretation") or "MONOCHROME2"
+    options: dict[str, Any] = {
+        "rows": integer(ds, "Rows"),
+        "columns": integer(ds, "Columns"),
+        "samples_per_pixel": integer(ds, "SamplesPerPixel", 1),
+        "number_of_frames": max(integer(ds, "NumberOfFrames", 1), 1),
+        "photometric_interpretation": photometric,
+        "pixel_keyword": file.pixel_keyword,
+        "transfer_syntax_uid": syntax,
+    }
+    bits = integer(ds, "BitsAllocated", 16)
+    options["bits_allocated"], options["bits_stored"] = bits, integer(ds, "BitsStored", bits)
+    if file.pixel_keyword == "PixelData":
+        options["pixel_representation"] = integer(ds, "PixelRepresentation")
+    if options["samples_per_pixel"] > 1:
+        options["planar_configuration"] = integer(ds, "PlanarConfiguration")
+    if bits == 8 and not file.little:
+        options["pixel_vr"] = "OW"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            decoder = get_decoder(syntax)
+            if file.held is not None:
+                array, _ = decoder.as_array(file.held[file.pixel_at :], index=index, validate=False, **options)
+            elif not file.encapsulated:
+                data = bytearray(_bytes(file, file.pixel_at, file.pixel_length))
+                data.extend(
+                    bytes(max(_frame_bytes(ds, file.pixel_keyword) * options["number_of_frames"] - len(data), 0))
+                )
+                array, _ = decoder.as_array(bytes(data), index=index, validate=False, **options)
+            else:
+                with open(file.path, "rb") as stream:
+                    stream.seek(file.pixel_at)
+                    array, _ = decoder.as_array(stream, index=index, validate=False, **options)
+            if photometric == "PALETTE COLOR":
+                array = _eight_bit(apply_color_lut(array, ds))
+    except NotImplementedError as error:
+        raise ReadError(
+            f"{file.path}: transfer syntax {syntax.name} ({syntax}) has no decoder here; convert it to another."
+        ) from error
+    except RuntimeError as error:
+        raise ReadError(
+            f"{file.path}: pixels in {syntax.name} ({syntax}) cannot be decoded: {_short(error)}. Export the file uncompressed."
+        ) from error
+    except Exception as error:  # codecs raise of their own on damaged streams
+        raise ReadError(
+            f"{file.path}: its pixels are damaged ({type(error).__name__}: {_short(error)}); copy it again."
+        ) from error
+    return np.array(array, copy=not array.flags.writeable)
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _eight_bit(picture: NDArray[Any]) -> NDArray[np.uint8]:
+    if picture.dtype == np.uint8:
+        return picture
+    return (picture >> 8).astype(np.uint8) if picture.max(initial=0) > 255 else picture.astype(np.uint8)
+
+
+def value_dtype(frames: list[Frame]) -> np.dtype[Any]:
+    """The smallest type that holds the modality values of all frames without loss (float32 where slopes are no integers)."""
+    ds, keyword = frames[0].file.ds, frames[0].file.pixel_keyword
+    if is_colour(frames[0]):
+        return (
+            np.dtype(np.uint8)
+            if integer(ds, "BitsAllocated", 8) <= 8 or value(ds, "PhotometricInterpretation") == "PALETTE COLOR"
+            else np.dtype(np.uint16)
+        )
+    stored = stored_dtype(ds, keyword).newbyteorder("=")
+    if stored.kind == "f":
+        return stored
+    scalings = {(f.slope, f.inter) for f in frames}
+    if scalings == {(1.0, 0.0)}:
+        return stored
+    wide = stored.itemsize > 2 and integer(ds, "BitsStored", 32) > 24
+    if any(s != 1.0 or i != int(i) for s, i in scalings):
+        return np.dtype(np.float64 if wide else np.float32)
+    bits = {integer(f.file.ds, "BitsStored", 8 * stored.itemsize) for f in frames}
+    top = max(bits) if min(bits) > 0 else 8 * stored.itemsize
+    low, high = (-(1 << top - 1), (1 << top - 1) - 1) if stored.kind == "i" else (0, (1 << top) - 1)
+    low, high = low + min(i for _, i in scalings), high + max(i for _, i in scalings)
+    fits = (t for t in (np.int16, np.uint16, np.int32, np.int64) if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+    return np.dtype(next(fits, np.float64))
+
+
+class FrameArray:
+    """The frames of a stack as one array (t, z, rows, columns[, c]) that decodes on demand: what dask slices."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.grid = stack.grid
+        frames = [f for row in stack.grid for f in row]
+        self.dtype = value_dtype(frames)
+        self.shape: tuple[int, ...] = (len(stack.grid), len(stack.grid[0]), *stack.first.shape)
+        if is_colour(stack.first):
+            self.shape = (*self.shape, 3)
+        self.ndim = len(self.shape)
+
+    def fill(self, t: int, z: int, out: NDArray[Any]) -> None:
+        """Decode and rescale one frame into `out` (rows, columns[, 3])."""
+        frame = self.grid[t][z]
+        picture = decode(frame)
+        if picture.ndim == 3 and picture.shape[-1] == 4 and out.shape[-1] == 3:
+            picture = picture[..., :3]
+        if (frame.slope == 1.0 and frame.inter == 0.0) or out.ndim == 3:
+            out[...] = picture
+        elif self.dtype.kind in "iu":
+            np.add(
+                picture,
+                int(frame.inter),
+                out=out,
+                casting="unsafe",
+                dtype=np.int64 if self.dtype.itemsize > 4 else np.int32,
+            )
+        else:
+            out[...] = picture
+            out *= self.dtype.type(frame.slope)
+            out += self.dtype.type(frame.inter)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        index = index if isinstance(index, tuple) else (index,)
+        index = index + (slice(None),) * (self.ndim - len(index))
+        at, zs = (np.arange(n)[i] for n, i in zip(self.shape[:2], index[:2], strict=True))
+        ts, zs = np.atleast_1d(at), np.atleast_1d(zs)
+        out = np.empty((len(ts), len(zs), *self.shape[2:]), self.dtype)
+        for i, t in enumerate(ts):
+            for k, z in enumerate(zs):
+                self.fill(int(t), int(z), out[i, k])
+        keep = tuple(0 if isinstance(i, (int, np.integer)) else slice(None) for i in index[:2])
+        return out[(*keep, *index[2:])]

@@ -1,0 +1,306 @@
+"""Files in, sequences out: headers once, frames, stacks, pixels; one bad series does not stop the others.
+
+No patient's name, ID or birth date leaves this module unless asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2s
+from typing import Any
+
+import numpy as np
+
+from napari_medseq.errors import MedseqError, ReadError
+from napari_medseq.io import naming
+from napari_medseq.io.dicom import pixels, stacks
+from napari_medseq.io.dicom.frame import Frame
+from napari_medseq.io.dicom.frames import frames_of
+from napari_medseq.io.dicom.headers import FileHeader, integer, number, parse, text, texts
+from napari_medseq.io.dicom.stacks import Stack
+from napari_medseq.io.placing import place
+from napari_medseq.progress import Cancelled, Progress, check, watched
+from napari_medseq.sequence import ImageSequence
+
+#: Makes pseudonyms that hold within one process and cannot be turned back into an ID by trying all of them.
+_SALT = secrets.token_bytes(16)
+#: SOP classes that are no images but labels on one; read by modules of their own.
+SEG, RTSTRUCT = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.481.3"
+LABELMAP_SEG = "1.2.840.10008.5.1.4.1.1.66.7"
+
+
+@dataclass
+class Scan:
+    """Headers of many files: image frames by series, files of labels, and what could not be opened."""
+
+    series: dict[str, list[Frame]] = field(default_factory=dict)
+    labels: list[FileHeader] = field(default_factory=list)
+    others: list[FileHeader] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether any image or label object was found."""
+        return bool(self.series or self.labels)
+
+
+def scan(
+    paths: Iterable[str | os.PathLike[str]], progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> Scan:
+    """Parse each file's header once."""
+    files = list(paths)
+    out = Scan()
+    for path in watched(files, len(files), "Reading headers", progress, cancelled):
+        try:
+            file = parse(path)
+            kind = text(file.ds, "SOPClassUID")
+            if kind in (SEG, LABELMAP_SEG, RTSTRUCT):
+                out.labels.append(file)
+                continue
+            if not file.pixel_keyword or "Rows" not in file.ds:
+                out.others.append(file)
+                continue
+            doubt = pixels.check_promise(file)
+            if doubt:
+                file.notes.append(doubt)
+            for frame in frames_of(file):
+                out.series.setdefault(text(file.ds, "SeriesInstanceUID") or os.path.dirname(file.path), []).append(
+                    frame
+                )
+        except MedseqError as error:
+            out.failures.append(str(error))
+    return out
+
+
+def read_scan(
+    found: Scan, *, lazy: bool = False, progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> list[ImageSequence]:
+    """Images of a scan, series by series; failures are added to ``found.failures``."""
+    arranged: list[tuple[Stack, str]] = []
+    for frames in found.series.values():
+        try:
+            arranged.extend(_named(arrange(frames)))
+        except MedseqError as error:
+            found.failures.append(str(error))
+        except (
+            ArithmeticError,
+            ValueError,
+            TypeError,
+            KeyError,
+            IndexError,
+            AssertionError,
+            np.linalg.LinAlgError,
+        ) as error:
+            found.failures.append(
+                f"{series_name(frames[0])}: its headers contradict each other ({type(error).__name__}: {error})."
+            )
+    total = sum(len(s.grid) * len(s.grid[0]) for s, _ in arranged)
+    done = 0
+
+    def step(name: str) -> None:
+        nonlocal done
+        check(cancelled)
+        done += 1
+        if progress is not None:
+            progress(done, total, f"Reading {name}")
+
+    out = []
+    for one, name in arranged:
+        try:
+            out.append(sequence(one, name, lazy=lazy, step=step))
+        except MedseqError as error:
+            if cancelled is not None and cancelled():
+                raise
+            found.failures.append(f"{name}: {error}")
+    return out
+
+
+def arrange(frames: Sequence[Frame]) -> list[Stack]:
+    """All stacks of one series."""
+    groups = stacks.split(frames)
+    out = []
+    for group in groups:
+        out.extend(stacks.stack(group))
+    return out
+
+
+def series_name(frame: Frame) -> str:
+    """A readable name: the series' description, else its protocol, else modality and number."""
+    ds = frame.file.ds
+    said = text(ds, "SeriesDescription") or text(ds, "ProtocolName")
+    if said:
+        return naming.readable(said)
+    number_ = integer(ds, "SeriesNumber", 0)
+    return naming.readable(
+        f"{text(ds, 'Modality') or 'image'}_{number_}" if number_ else text(ds, "Modality") or "image"
+    )
+
+
+def _named(found: list[Stack]) -> list[tuple[Stack, str]]:
+    """Names for the stacks of one series, told apart by what differs among them."""
+    base = series_name(found[0].first)
+    if len(found) == 1:
+        return [(found[0], base)]
+    tellers: list[Callable[[Stack], str]] = [_plane, _component, _echo, _type, _size, _block]
+    labels = [""] * len(found)
+    for tell in tellers:
+        said = [tell(s) for s in found]
+        if len(set(said)) > 1:
+            labels = [f"{label}_{s}" if s else label for label, s in zip(labels, said, strict=True)]
+        if len(set(labels)) == len(found):
+            break
+    return [(s, base + label) for s, label in zip(found, labels, strict=True)]
+
+
+def _plane(stack: Stack) -> str:
+    normal = stack.first.normal
+    return "" if normal is None else ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(normal)))]
+
+
+def _echo(stack: Stack) -> str:
+    echo = stack.first.soft[1] if len(stack.first.soft) > 1 else -1
+    if isinstance(echo, int) and echo > 0:
+        return f"e{echo}"
+    time = stack.first.soft[2] if len(stack.first.soft) > 2 else None
+    return f"TE{time:g}" if isinstance(time, float) else ""
+
+
+def _component(stack: Stack) -> str:
+    first = stack.first.soft
+    words = {*(first[0] if first else ()), first[3] if len(first) > 3 else ""}
+    for word, name in (("P", "phase"), ("PHASE", "phase"), ("PHASE MAP", "phase"), ("REAL", "real"), ("R", "real"),
+                       ("IMAGINARY", "imaginary"), ("I", "imaginary")):  # fmt: skip
+        if word in words:
+            return name
+    return ""
+
+
+def _type(stack: Stack) -> str:
+    kind = stack.first.soft[0] if stack.first.soft else ()
+    return "-".join(str(k) for k in kind[2:4]).lower() if isinstance(kind, tuple) else ""
+
+
+def _size(stack: Stack) -> str:
+    return "x".join(str(n) for n in stack.first.shape)
+
+
+def _block(stack: Stack) -> str:
+    block = stack.facts.get("block")
+    return f"slices{block[0] + 1}-{block[1]}" if isinstance(block, list) else ""
+
+
+def sequence(stack: Stack, name: str, *, lazy: bool, step: Callable[[str], None]) -> ImageSequence:
+    """Decode a stack into a sequence in house orientation.
+
+    Raises
+    ------
+    ReadError
+        If none of its frames can be decoded or it does not fit in memory.
+    """
+    notes = list(stack.notes)
+    for file in {id(f.file): f.file for row in stack.grid for f in row}.values():
+        notes.extend(n for n in file.notes if n not in notes)
+    source = pixels.FrameArray(stack)
+    array = _lazy(source) if lazy else _eager(source, name, notes, step)
+    axes: tuple[str, ...] = ("t", "z", "y", "x")
+    if source.ndim == 5:
+        axes = (*axes, "c")
+    if len(stack.grid) == 1:
+        array, axes = array[0], axes[1:]
+    if not stack.oriented and array.shape[axes.index("z")] == 1:
+        array, axes = array[(slice(None),) * axes.index("z") + (0,)], tuple(a for a in axes if a != "z")
+    meta, ds = facts_of(stack), stack.first.file.ds
+    meta["dtype"] = str(pixels.stored_dtype(ds, stack.first.file.pixel_keyword).newbyteorder("="))
+    return place(
+        array, axes, stack.affine, oriented=stack.oriented, times=stack.times if "t" in axes else None,
+        slice_axis=_slice_axis(stack), acquired=stack.first.acquired, modality=text(ds, "Modality") or None,
+        name=name, meta=meta, warnings=tuple(notes),
+    )  # fmt: skip
+
+
+def _slice_axis(stack: Stack) -> str | None:
+    """Slices were acquired along the file's z, unless the voxels are near-equal in size (then the house's choice holds)."""
+    if len(stack.grid[0]) == 1:
+        return "z"
+    steps = np.linalg.norm(stack.affine[:3, :3], axis=0)
+    return "z" if steps[2] > 1.25 * max(steps[0], steps[1]) else None
+
+
+def _eager(source: pixels.FrameArray, name: str, notes: list[str], step: Callable[[str], None]) -> Any:
+    try:
+        out = np.empty(source.shape, source.dtype)
+    except (MemoryError, ValueError) as error:
+        raise ReadError(f"{source.shape} voxels do not fit in memory; open it with lazy=True.") from error
+    failed: list[str] = []
+    total = source.shape[0] * source.shape[1]
+    for t in range(source.shape[0]):
+        for z in range(source.shape[1]):
+            step(name)
+            try:
+                source.fill(t, z, out[t, z])
+            except ReadError as error:
+                failed.append(str(error))
+                out[t, z] = 0
+                if len(failed) >= 3 and len(failed) == t * source.shape[1] + z + 1:
+                    raise ReadError(failed[0]) from error
+    if len(failed) == total:
+        raise ReadError(failed[0])
+    if failed:
+        notes.append(f"{len(failed)} of {total} slices could not be decoded and are 0: {failed[0]}")
+    return out
+
+
+def _lazy(source: pixels.FrameArray) -> Any:
+    import dask.array as da
+
+    chunks = (1, 1, *source.shape[2:])
+    return da.from_array(
+        source, chunks=chunks, name=False, meta=np.empty((0,) * source.ndim, source.dtype), asarray=False
+    )
+
+
+def facts_of(stack: Stack) -> dict[str, Any]:
+    """Plain facts for ``meta``: no name, ID or birth date of the patient."""
+    first, ds = stack.first, stack.first.file.ds
+    meta: dict[str, Any] = {
+        "source": os.path.dirname(first.file.path)
+        if len({f.file.path for r in stack.grid for f in r}) > 1
+        else first.file.path,
+        "format": "DICOM",
+        "patient": pseudonym(ds),
+    }
+    for key, keyword in (("frame_of_reference", "FrameOfReferenceUID"), ("series_uid", "SeriesInstanceUID"), ("study_uid", "StudyInstanceUID"),
+                         ("manufacturer", "Manufacturer"), ("study_date", "StudyDate"), ("body_part", "BodyPartExamined")):  # fmt: skip
+        found = text(ds, keyword)
+        if found:
+            meta[key] = found
+    if integer(ds, "SeriesNumber", -1) >= 0:
+        meta["series_number"] = integer(ds, "SeriesNumber")
+    windows = Counter(f.window for r in stack.grid for f in r if f.window is not None)
+    if windows and not pixels.is_colour(first):
+        meta["contrast_limits"] = [float(v) for v in windows.most_common(1)[0][0]]
+    if text(ds, "PhotometricInterpretation") == "MONOCHROME1":
+        meta["colormap"] = "gray_r"
+    for key, keyword in (
+        ("repetition_time_ms", "RepetitionTime"),
+        ("echo_time_ms", "EchoTime"),
+        ("units", "Units"),
+        ("contrast_agent", "ContrastBolusAgent"),
+    ):
+        found_ = number(ds, keyword) if keyword not in ("Units", "ContrastBolusAgent") else text(ds, keyword)
+        if found_ not in (None, ""):
+            meta[key] = found_
+    if "DERIVED" in texts(ds, "ImageType"):
+        meta["derived"] = True
+    meta.update(stack.facts)
+    return meta
+
+
+def pseudonym(ds: Any) -> str:
+    """A name for the patient that is the same for all of their files in this process and says nothing."""
+    who = text(ds, "PatientID") + "|" + text(ds, "PatientName")
+    return "patient-" + blake2s(who.encode(), key=_SALT, digest_size=4).hexdigest()

@@ -1,0 +1,86 @@
+"""Names: what a file's name says of it (labels, a date, a visit), and readable, unique names for what was read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+
+from napari_medseq.sequence import ImageSequence
+
+_EXTENSIONS = [
+    ".nii.gz",
+    ".nii",
+    ".hdr",
+    ".img",
+    ".img.gz",
+    ".hdr.gz",
+    ".seg.nrrd",
+    ".seq.nrrd",
+    ".nrrd",
+    ".nhdr",
+    ".mha",
+    ".mhd",
+    ".mgz",
+    ".mgh",
+    ".dcm",
+    ".dicom",
+    ".ima",
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".bmp",
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".avi",
+]
+_LABEL_NAME = re.compile(r"(^|[_\-. ])(seg|mask|labels?|dseg|tumou?r|lesions?)$", re.IGNORECASE)
+_DATE = re.compile(r"(?<!\d)(19\d\d|20\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
+
+
+def stem(path: str | Path) -> str:
+    """File name without its medical extension: ``sub-03_T1post.nii.gz`` → ``sub-03_T1post``."""
+    name = Path(path).name
+    for extension in sorted(_EXTENSIONS, key=len, reverse=True):
+        if name.lower().endswith(extension) and len(name) > len(extension):
+            return name[: -len(extension)]
+    return name
+
+
+def names_labels(path: str | Path) -> bool:
+    """Whether a file is labels by its name or folder: ``*_seg``, ``*_mask``, ``*_label(s)``, ``*_dseg``, ``*_tumor``, ``*_lesion(s)``,
+    a ``labels/`` folder, or a BIDS derivatives folder with a mask's name."""
+    path = Path(path)
+    return bool(_LABEL_NAME.search(stem(path))) or path.parent.name.lower() in ("labels", "labelstr", "labelsts")
+
+
+def date_in(name: str) -> date | None:
+    """The first date written in a name as YYYYMMDD, YYYY-MM-DD, YYYY_MM_DD or YYYY.MM.DD; None if there is none."""
+    for year, _, month, day in _DATE.findall(name):
+        try:
+            return date(int(year), int(month), int(day))
+        except ValueError:
+            continue
+    return None
+
+
+def readable(text: str, fallback: str = "image") -> str:
+    """A name fit for a layer and a file: control characters and path separators out, spaces to underscores."""
+    cleaned = re.sub(r"[^\w.+=()\-]+", "_", str(text).strip(), flags=re.UNICODE).strip("_.")
+    return cleaned[:80] or fallback
+
+
+def unique(sequences: Iterable[ImageSequence]) -> list[ImageSequence]:
+    """The same sequences, later namesakes numbered ``_2``, ``_3``…"""
+    seen: set[str] = set()
+    out = []
+    for seq in sequences:
+        name, number = seq.name, 1
+        while name in seen:
+            number += 1
+            name = f"{seq.name}_{number}"
+        seen.add(name)
+        out.append(seq if name == seq.name else seq.replace(name=name))
+    return out

@@ -1,0 +1,184 @@
+"""Plain and gzipped blocks of voxels into one array: sizes checked before anything is allocated, no second copy.
+
+Used by every format whose voxels lie as one block behind a header (NIfTI, NRRD, MGH).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from napari_medseq.errors import ReadError
+from napari_medseq.progress import Cancelled, check
+
+#: Deflate cannot compress better than about 1032:1; a header that promises more than this is not true.
+_BEST_RATIO = 1100
+_CHUNK = 1 << 20
+
+
+def is_gzip(path: str | Path) -> bool:
+    """Whether a file starts with the gzip magic."""
+    with open(path, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def head(path: str | Path, size: int) -> bytes:
+    """The first `size` bytes of a file, unzipped if it is gzipped; shorter if the file is."""
+    with open(path, "rb") as file:
+        start = file.read(2)
+        file.seek(0)
+        if start != b"\x1f\x8b":
+            return file.read(size)
+        stream, out = zlib.decompressobj(wbits=31), b""
+        try:
+            while len(out) < size and (block := file.read(1 << 16)):
+                out += stream.decompress(block, size - len(out))
+                if stream.eof:
+                    break
+        except zlib.error as error:
+            raise ReadError(f"{path}: the gzip stream is damaged ({error}); copy the file again.") from error
+        return out
+
+
+def check_size(path: str | Path, wanted: int, offset: int = 0) -> None:
+    """Refuse a header that promises more bytes than the file can hold, before anything is allocated.
+
+    Raises
+    ------
+    ReadError
+        If the file is too short.
+    """
+    size = os.path.getsize(path)
+    if is_gzip(path):
+        if wanted > size * _BEST_RATIO + _CHUNK:
+            raise ReadError(
+                f"{path}: the header promises {wanted:,} bytes of voxels, but {size:,} gzipped bytes cannot hold that; "
+                "the header is wrong or the file was cut. Copy or export it again."
+            )
+    elif size - offset < wanted:
+        raise ReadError(
+            f"{path}: the header promises {wanted:,} bytes of voxels, but only {max(size - offset, 0):,} follow it; "
+            "the file was cut short. Copy or export it again."
+        )
+
+
+def load_block(
+    path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...], cancelled: Cancelled | None = None
+) -> NDArray[Any]:
+    """Read one block of voxels in C order, in native byte order, from a plain or gzipped file.
+
+    Raises
+    ------
+    ReadError
+        If the file is too short, cut, or its gzip stream is damaged.
+    """
+    dtype = np.dtype(dtype)
+    wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    check_size(path, wanted, offset)
+    try:
+        array = np.empty(shape, dtype)
+    except (MemoryError, ValueError) as error:
+        raise ReadError(f"{path}: {wanted:,} bytes of voxels do not fit in memory; open it with lazy=True.") from error
+    target = memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+    if is_gzip(path):
+        _gunzip_into(path, offset, target, cancelled)
+    else:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(offset)
+            at = 0
+            while at < wanted:
+                check(cancelled)
+                count = file.readinto(target[at : at + (_CHUNK << 5)])
+                if not count:
+                    raise ReadError(f"{path}: ends {wanted - at:,} bytes early; copy or export it again.")
+                at += count
+    return native(array)
+
+
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """The same values in the machine's byte order, swapped in place."""
+    if array.dtype.isnative or array.dtype.fields:
+        return array
+    return array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
+
+
+def _decompressor() -> Any:
+    try:
+        from isal import isal_zlib  # about twice as fast; optional
+    except ImportError:
+        return zlib.decompressobj(wbits=31)
+    return isal_zlib.decompressobj(wbits=31)
+
+
+def _gunzip_into(path: str | Path, skip: int, target: memoryview, cancelled: Cancelled | None) -> None:
+    """Unzip a file (all its members) into `target`, leaving out the first `skip` bytes."""
+    at, stream, total = 0, _decompressor(), len(target)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while at < total:
+                check(cancelled)
+                block = file.read(_CHUNK)
+                if not block:
+                    raise ReadError(
+                        f"{path}: the gzip stream ends early: {total - at:,} of {total:,} bytes of voxels are missing; "
+                        "copy or export it again."
+                    )
+                while block and at < total:
+                    out = stream.decompress(block)
+                    if skip:
+                        cut = min(skip, len(out))
+                        skip, out = skip - cut, out[cut:]
+                    count = min(len(out), total - at)
+                    target[at : at + count] = out[:count]
+                    at += count
+                    block = stream.unused_data if stream.eof else b""
+                    if stream.eof:
+                        stream = _decompressor()
+                        block = block.lstrip(b"\0")
+    except ReadError:
+        raise
+    except Exception as error:  # zlib.error or isal's IsalError
+        if type(error).__module__.split(".")[0] not in ("zlib", "isal", "isal_zlib", "builtins"):
+            raise
+        raise ReadError(f"{path}: the gzip stream is damaged ({error}); copy or export it again.") from error
+
+
+class OnDemand:
+    """An array that is read whole at the first look inside: what dask slices when a block cannot be read in parts."""
+
+    def __init__(self, path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
+        self.path, self.offset, self.shape = path, offset, shape
+        self._stored = np.dtype(dtype)
+        self.dtype = self._stored if self._stored.fields else self._stored.newbyteorder("=")
+        self.ndim = len(shape)
+        self._lock = threading.Lock()
+        self._array: NDArray[Any] | None = None
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        with self._lock:
+            if self._array is None:
+                self._array = load_block(self.path, self.offset, self._stored, self.shape)
+        return np.asarray(self._array[index])
+
+
+def lazy_block(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> Any:
+    """A dask array over a block of voxels, one chunk per plane (last two axes); nothing is read yet."""
+    import dask.array as da
+
+    dtype = np.dtype(dtype)
+    wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    check_size(path, wanted, offset)
+    chunks = (1,) * (len(shape) - 2) + shape[-2:]
+    source: Any
+    if is_gzip(path):
+        source = OnDemand(path, offset, dtype, shape)
+    else:
+        source = np.memmap(path, dtype, "r", offset, shape)
+    array = da.from_array(source, chunks=chunks, name=False, meta=np.empty((0,) * len(shape), dtype))
+    return array if dtype.isnative or dtype.fields else array.astype(dtype.newbyteorder("="))

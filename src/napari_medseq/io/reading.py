@@ -1,0 +1,269 @@
+"""`read` and `info`: a file, a folder or a list of files to sequences, whatever the formats among them.
+
+Each file is looked at once (magic bytes) and handed to the module of its format; DICOM files are handed over together,
+because a series is many files. What could not be opened is named; an error is raised only if nothing opened.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_medseq.errors import MedseqError, ReadError
+from napari_medseq.io import naming
+from napari_medseq.io.detect import detect
+from napari_medseq.io.notes import announce
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.sequence import ImageSequence, Kind
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+#: Endings that promise a medical image: such a file that is none is named in a warning.
+_PROMISES = (".dcm", ".ima", ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".mgz", ".mgh")
+_PICTURES = ("picture", "video")
+
+
+def collect(paths: Paths) -> tuple[dict[str, list[Path]], list[str]]:
+    """Files by kind, folders walked through, and what promised to be an image but is none.
+
+    Raises
+    ------
+    ReadError
+        If a path does not exist.
+    """
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not given:
+        raise ReadError("No file was given; name a file, a folder or a list of files.")
+    found: dict[str, list[Path]] = {}
+    strays: list[str] = []
+    for one in given:
+        path = Path(one)
+        if not path.exists():
+            raise ReadError(f"{path}: there is no such file or folder; check the path.")
+        if path.is_dir():
+            inside: dict[str, list[Path]] = {}
+            for file in walk(path):
+                _sort(file, inside, strays)
+            if any(kind not in _PICTURES for kind in inside):  # a thumbnail beside a scan is no image of its own
+                for kind in _PICTURES:
+                    inside.pop(kind, None)
+            for kind, files in inside.items():
+                found.setdefault(kind, []).extend(files)
+        elif not _sort(path, found, strays) and not strays[-1:]:
+            strays.append(f"{path}: this is no image that can be read (its first bytes are of no known format).")
+    return found, strays
+
+
+def walk(folder: Path) -> Iterable[Path]:
+    """All files under a folder, in order of name; hidden ones and what cannot be listed are left out."""
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield Path(root, name)
+
+
+def _sort(file: Path, found: dict[str, list[Path]], strays: list[str]) -> bool:
+    kind = detect(file)
+    if kind is None:
+        if file.name.lower().endswith(_PROMISES):
+            empty = file.stat().st_size == 0 if file.exists() else False
+            why = "is empty (zero bytes)" if empty else "is not what its name promises"
+            strays.append(f"{file}: {why}; it was left out.")
+        return False
+    lower = file.name.lower()
+    if kind == "nifti" and lower.removesuffix(".gz").endswith(".img"):
+        header = [
+            p for e in (".hdr", ".HDR", ".hdr.gz") if (p := Path(str(file.with_name(naming.stem(file))) + e)).is_file()
+        ]
+        if header:  # the pair is read through its header
+            found.setdefault("nifti", [])
+            if header[0] not in found["nifti"]:
+                found["nifti"].append(header[0])
+            return True
+        if not lower.endswith(".gz"):
+            strays.append(f"{file}: the .hdr file of the pair is missing; put both side by side.")
+            return False
+    files = found.setdefault(kind, [])
+    if file not in files:
+        files.append(file)
+    return True
+
+
+def read(
+    path: Paths,
+    *,
+    lazy: bool = False,
+    kind: Kind | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> list[ImageSequence]:
+    """Open a file, a folder or a list of files.
+
+    Parameters
+    ----------
+    path : path-like or sequence of path-like
+        NIfTI, DICOM (any mixture of series), NRRD, MetaImage and others; folders are searched through.
+    lazy : bool
+        Give dask-backed voxels that are read when looked at.
+    kind : {"image", "labels"}, optional
+        Say what the file is, where its name and format do not.
+    progress, cancelled : callables, optional
+        See `napari_medseq.progress`.
+
+    Returns
+    -------
+    list of ImageSequence
+        One per series, each in house orientation; names are unique.
+
+    Raises
+    ------
+    ReadError
+        If nothing could be opened; the message says why.
+
+    Warns
+    -----
+    ReadWarning
+        For every doubt; it also stands in ``seq.warnings``.
+    """
+    found, failures = collect(path)
+    out = read_collected(found, failures, lazy=lazy, kind=kind, progress=progress, cancelled=cancelled)
+    if not out:
+        raise ReadError(_nothing(path, failures))
+    announce(out)
+    return out
+
+
+def read_collected(
+    found: dict[str, list[Path]],
+    failures: list[str],
+    *,
+    lazy: bool = False,
+    kind: Kind | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> list[ImageSequence]:
+    """Read files already sorted by kind; what fails is appended to `failures` and to the warnings of what opened."""
+    out: list[ImageSequence] = []
+    if "dicom" in found:
+        out.extend(_read_dicom(found["dicom"], failures, lazy, progress, cancelled))
+    singles = [(file, k) for k, files in found.items() if k != "dicom" for file in files]
+    for done, (file, file_kind) in enumerate(singles):
+        check(cancelled)
+        try:
+            out.extend(_reader(file_kind, file)(file, lazy, kind, cancelled))
+        except ReadError as error:
+            failures.append(str(error))
+        if progress is not None:
+            progress(done + 1, len(singles), f"Reading {file.name}")
+    out = naming.unique(out)
+    if kind is not None and "dicom" in found:
+        out = [_as_kind(seq, kind) for seq in out]
+    if failures and out:
+        extra = tuple(f for f in failures if f not in out[0].warnings)
+        out[0] = out[0].replace(warnings=(*out[0].warnings, *extra))
+    return out
+
+
+def _as_kind(seq: ImageSequence, kind: Kind) -> ImageSequence:
+    if seq.kind == kind:
+        return seq
+    if kind == "image":
+        return seq.replace(kind="image", label_names={})
+    from napari_medseq.io.nifti import as_labels
+
+    values, whole = as_labels(seq.data)
+    if not whole:
+        raise ReadError(
+            f"{seq.name}: values are not whole numbers, so it cannot be opened as labels; threshold it first."
+        )
+    return seq.replace(data=values, kind="labels")
+
+
+def _nothing(path: Paths, failures: list[str]) -> str:
+    where = str(path) if isinstance(path, (str, os.PathLike)) else f"{len(list(path))} files"
+    if not failures:
+        return f"{where}: no image file was found here; give a folder or file with NIfTI (.nii, .nii.gz), DICOM, NRRD or MetaImage."
+    if len(failures) == 1:
+        return failures[0]
+    return f"{where}: none of the files could be opened. First: {failures[0]} ({len(failures)} problems in all)"
+
+
+Reader = Callable[[Path, bool, Kind | None, Cancelled | None], list[ImageSequence]]
+
+
+def _reader(kind: str, file: Path) -> Reader:
+    """The read function for a kind that `detect` gave; a module of its own for each format, loaded when needed."""
+    if kind == "nifti":
+        from napari_medseq.io import nifti
+
+        return lambda path, lazy, as_, cancelled: nifti.read(path, lazy=lazy, kind=as_, cancelled=cancelled)
+    raise ReadError(f"{file}: files of kind {kind!r} are not read; convert it to NIfTI or NRRD.")
+
+
+def _read_dicom(
+    files: list[Path], failures: list[str], lazy: bool, progress: Progress | None, cancelled: Cancelled | None
+) -> list[ImageSequence]:
+    from napari_medseq.io.dicom import series
+
+    found = series.scan(files, progress, cancelled)
+    out = series.read_scan(found, lazy=lazy, progress=progress, cancelled=cancelled)
+    failures.extend(found.failures)
+    if not out and not found.failures and found.others:
+        failures.append(
+            f"{found.others[0].path}: this DICOM object holds no image (for example a report or a directory)."
+        )
+    return out
+
+
+def info(
+    path: Paths, *, identifiers: bool = False, progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> dict[str, Any]:
+    """What is in a file or folder, from headers only: nothing is decoded.
+
+    Parameters
+    ----------
+    path : path-like or sequence of path-like
+    identifiers : bool
+        Give patients' names and IDs instead of pseudonyms.
+
+    Returns
+    -------
+    dict
+        ``{"path", "series": [{"name", "kind", "format", "shape", "spacing_mm", "frames", "warnings", …}], "warnings"}``;
+        shapes in the file's (x, y, z, t) order.
+
+    Raises
+    ------
+    ReadError
+        If there is no image at all.
+    """
+    found, failures = collect(path)
+    series: list[dict[str, Any]] = []
+    if "dicom" in found:
+        from napari_medseq.io.dicom import listing
+
+        series.extend(
+            listing.facts(found["dicom"], failures, identifiers=identifiers, progress=progress, cancelled=cancelled)
+        )
+    for kind, files in found.items():
+        for file in files if kind != "dicom" else []:
+            check(cancelled)
+            try:
+                series.extend(_facts(kind, file))
+            except MedseqError as error:
+                failures.append(str(error))
+    if not series:
+        raise ReadError(_nothing(path, failures))
+    where = str(path) if isinstance(path, (str, os.PathLike)) else [str(p) for p in path]
+    return {"path": where, "series": series, "warnings": failures}
+
+
+def _facts(kind: str, file: Path) -> list[dict[str, Any]]:
+    if kind == "nifti":
+        from napari_medseq.io import nifti
+
+        return nifti.facts(file)
+    raise ReadError(f"{file}: files of kind {kind!r} are not read; convert it to NIfTI or NRRD.")

@@ -1,0 +1,163 @@
+"""`write`: a sequence to a file in the orientation, affine and units that it came with, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_medseq.errors import MedseqError, WriteError
+from napari_medseq.io.placing import restored
+from napari_medseq.sequence import ImageSequence
+
+_NIFTI_TYPES = frozenset(np.dtype(t) for t in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"))
+
+
+def write(
+    seq: ImageSequence,
+    path: str | os.PathLike[str],
+    *,
+    reference: Any = None,
+    identifiers: bool = False,
+) -> Path:
+    """Write a sequence; the ending of `path` chooses the format.
+
+    Parameters
+    ----------
+    seq : ImageSequence
+    path : path-like
+        ``.nii``, ``.nii.gz``, ``.nrrd``, ``.mha``; for labels also ``.seg.nrrd`` and ``.dcm`` (DICOM SEG).
+    reference : path-like or sequence of path-like, optional
+        For ``.dcm``: the DICOM series that the labels were drawn on.
+    identifiers : bool
+        For ``.dcm``: keep the patient's name and ID of the reference.
+
+    Returns
+    -------
+    Path
+        Where it was written.
+
+    Raises
+    ------
+    WriteError
+        If the ending is unknown, the labels do not fit the format, or the disk refuses.
+    """
+    target = Path(path)
+    lower = target.name.lower()
+    ending = next((e for e in (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".dcm") if lower.endswith(e)), None)
+    if ending is None:
+        raise WriteError(
+            f"{target}: the ending is not known; use .nii, .nii.gz, .nrrd, .mha, or for labels .seg.nrrd or .dcm."
+        )
+    if ending in (".seg.nrrd", ".dcm") and seq.kind != "labels":
+        raise WriteError(f"{target}: {ending} holds labels, but {seq.name} is an image; use .nii.gz, .nrrd or .mha.")
+    writer = _writer(ending)
+    try:
+        with replacing(target, ending) as temporary:
+            writer(seq, temporary, reference, identifiers)
+    except OSError as error:
+        raise WriteError(
+            f"{target}: cannot be written ({error.strerror or error}); check the folder and the free space."
+        ) from error
+    return target
+
+
+@contextmanager
+def replacing(target: Path, ending: str) -> Iterator[Path]:
+    """A temporary name beside `target` that takes its place only when all went well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".writing-", suffix=ending, dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _writer(ending: str) -> Callable[[ImageSequence, Path, Any, bool], None]:
+    """The function that writes a sequence to (path, reference, identifiers)."""
+    if ending in (".nii", ".nii.gz"):
+        return lambda seq, path, _reference, _identifiers: _write_nifti(seq, path)
+    raise WriteError(f"{ending} cannot be written here; use .nii.gz.")
+
+
+def storable(data: Any, known: frozenset[np.dtype[Any]] = _NIFTI_TYPES) -> np.ndarray[Any, np.dtype[Any]]:
+    """Voxels as numpy of a type that files know, without loss.
+
+    Raises
+    ------
+    WriteError
+        If there is no such type.
+    """
+    array = np.asarray(data)
+    if array.dtype == bool:
+        return array.astype(np.uint8)
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    if array.dtype.newbyteorder("=") in known:
+        return array
+    raise WriteError(f"Voxels of type {array.dtype} cannot be stored; convert them to a whole-number or float type.")
+
+
+def _write_nifti(seq: ImageSequence, path: Path) -> None:
+    import nibabel as nib
+
+    array, axes, affine = restored(seq)
+    array = storable(array)
+    if array.dtype.itemsize == 8 and array.dtype.kind in "iu":  # few programs read 64-bit whole numbers
+        low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+        fits = next(
+            (t for t in (np.uint8, np.int16, np.int32) if np.iinfo(t).min <= low and high <= np.iinfo(t).max), None
+        )
+        array = array if fits is None else array.astype(fits)
+    order = [axes.index(a) for a in ("x", "y", "z", "t") if a in axes]
+    if "c" in axes:
+        if "t" in axes:
+            raise WriteError(f"{seq.name}: colour in time cannot be stored as NIfTI; write its frames one by one.")
+        channels = array.shape[axes.index("c")]
+        names = ("R", "G", "B", "A")[:channels]
+        array = np.ascontiguousarray(array.astype(np.uint8))
+        array = array.view(np.dtype([(n, "u1") for n in names]))[..., 0]
+    image = (
+        nib.Nifti1Image(array.transpose(order), affine)
+        if max(array.shape) < 32768
+        else nib.Nifti2Image(array.transpose(order), affine)
+    )
+    header = image.header
+    header.set_data_dtype(array.dtype)
+    header.set_xyzt_units("mm", "sec" if "t" in axes else None)
+    code = 1 if seq.oriented else 0
+    image.set_sform(affine, code)
+    image.set_qform(affine if seq.oriented else None, code)
+    if not seq.oriented:
+        header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
+    ours: dict[str, Any] = {}
+    if seq.times is not None:
+        steps = np.diff(seq.times)
+        header["pixdim"][4] = float(np.mean(steps)) if len(steps) else 1.0
+        if len(steps) and float(np.ptp(steps)) > 1e-6:
+            ours["times"] = [float(v) for v in seq.times]
+    if seq.kind == "labels":
+        header.set_intent("label")
+        if seq.label_names:
+            ours["label_names"] = {str(k): v for k, v in seq.label_names.items()}
+    if ours:
+        text = json.dumps({"napari-medseq": ours}).encode()
+        header.extensions.append(nib.nifti1.Nifti1Extension("comment", text))
+    try:
+        nib.save(image, path)
+    except (MedseqError, OSError):
+        raise
+    except Exception as error:
+        raise WriteError(f"{path.name}: NIfTI cannot hold this ({error}); use .nrrd.") from error
