@@ -1,0 +1,1 @@
+"""Readers, writers and widgets: the only place that imports napari, qtpy or magicgui at module level."""
