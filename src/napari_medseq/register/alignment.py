@@ -1,0 +1,230 @@
+"""Between visits: are they aligned already, and if not, what brings each to the baseline.
+
+`aligned` is the cheap question; `visits` asks it for each visit and registers those that need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq import geometry
+from napari_medseq.errors import SettingsError
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.register.linear import prepared
+from napari_medseq.register.optimise import Watch, optimise
+from napari_medseq.register.registration import register
+from napari_medseq.register.transform import Kind, Transform
+from napari_medseq.sequence import ImageSequence
+
+Matrix = NDArray[np.float64]
+Mode = Literal["auto", "none", "translation", "rigid", "affine", "deformable"]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The answer of `aligned`; true or false as it stands.
+
+    Attributes
+    ----------
+    aligned : bool
+    offset_mm : float
+        How far (root mean square over the body) a short rigid registration wants to move the image; 0 if not measured.
+    tolerance_mm : float
+    mi, mi_chance : float
+        Mutual information in place, and the best of wrong positions; 0 if not measured.
+    reason : str
+        In words, with the measures.
+    """
+
+    aligned: bool
+    offset_mm: float
+    tolerance_mm: float
+    mi: float
+    mi_chance: float
+    reason: str
+
+    def __bool__(self) -> bool:
+        return self.aligned
+
+
+@dataclass(frozen=True)
+class VisitAlignment:
+    """How one visit relates to the baseline.
+
+    Attributes
+    ----------
+    transform : Transform or None
+        Fixed = baseline, moving = the visit; None where the visit is left as it lies.
+    error_mm : float
+        Estimate of the remaining misalignment (root mean square over the body).
+    reason : str
+        Why it was left, or what was done.
+    """
+
+    transform: Transform | None
+    error_mm: float
+    reason: str
+
+    @property
+    def to_baseline(self) -> Matrix:
+        """4×4, RAS+ mm: visit world → baseline world; the linear part for a deformable transform."""
+        if self.transform is None:
+            return geometry.as_affine(np.eye(4))
+        return geometry.as_affine(np.linalg.inv(self.transform.linear))
+
+
+def aligned(
+    a: ImageSequence,
+    b: ImageSequence,
+    *,
+    tolerance_mm: float | None = None,
+    seed: int = 0,
+    cancelled: Cancelled | None = None,
+) -> Alignment:
+    """Whether two images lie on each other already, in patient coordinates.
+
+    Yes without looking at voxels if both carry the same frame of reference (DICOM FrameOfReferenceUID) and their grids
+    overlap. Else a short, coarse rigid registration starts from where they are: yes if the agreement in place is clearly
+    above that of wrong positions and the registration wants to move the body by no more than the tolerance.
+
+    Parameters
+    ----------
+    tolerance_mm : float, optional
+        Default: the larger of 2 mm and half the thickest voxel edge of either.
+
+    Returns
+    -------
+    Alignment
+        Truth value and measures.
+
+    Raises
+    ------
+    RegistrationError
+        If the images cannot be compared (a constant image, 2D against 3D).
+    """
+    edges = [float(max(geometry.spacing(s.affine)[: 3 if "z" in s.axes else 2])) for s in (a, b)]
+    tolerance = max(2.0, 0.5 * max(edges)) if tolerance_mm is None else float(tolerance_mm)
+    shared = a.meta.get("frame_of_reference")
+    if shared and shared == b.meta.get("frame_of_reference") and _share(a, b) > 0.2:
+        return Alignment(True, 0.0, tolerance, 0.0, 0.0, "same frame of reference, and the grids overlap")
+    if _share(a, b) < 0.05:
+        return Alignment(False, float("inf"), tolerance, 0.0, 0.0, "the grids do not overlap in space")
+    pair = prepared(b, a)
+    here = pair.framed(np.eye(4))
+    compare = pair.sampler(1, seed=seed)
+    found = compare.at(here)
+    chance = compare.chance(here, flat=pair.flat)
+    if found.covered < 0.2 or found.mi < max(0.02, 1.1 * chance):
+        return Alignment(
+            False,
+            float("inf"),
+            tolerance,
+            found.mi,
+            chance,
+            f"in place the images agree no better than at wrong positions (mutual information {found.mi:.3f} "
+            f"against {chance:.3f})",
+        )
+    level = pair.levels[1]
+    moved = optimise(
+        level,
+        here,
+        kind="rigid",
+        centre=compare.centre,
+        step=0.5 * level.spacing,
+        smallest=0.01 * level.spacing,
+        iterations=40,
+        samples=15_000,
+        seed=seed,
+        watch=Watch(40, "Checking alignment", None, cancelled),
+    )
+    offset = compare.apart(here, moved)
+    good = offset <= tolerance or compare.at(moved).nmi <= found.nmi + 1e-4
+    words = f"a rigid registration would move the body by {offset:.1f} mm (tolerance {tolerance:.1f} mm)"
+    return Alignment(good, offset, tolerance, found.mi, chance, words)
+
+
+def visits(
+    images: Sequence[ImageSequence],
+    *,
+    mode: Mode = "auto",
+    reference: int = 0,
+    tolerance_mm: float | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> list[VisitAlignment]:
+    """What brings each visit to the reference visit (the baseline).
+
+    Parameters
+    ----------
+    images : sequence of ImageSequence
+        One per visit, in order.
+    mode : {"auto", "none", "translation", "rigid", "affine", "deformable"}
+        "auto" leaves visits that are `aligned` already and registers the others rigidly; "none" leaves all.
+    reference : int
+        Index of the visit that the others are brought to.
+
+    Returns
+    -------
+    list of VisitAlignment
+        One per visit; the reference's own has no transform and no error.
+
+    Raises
+    ------
+    RegistrationError
+        If a visit has to be registered and the result cannot be trusted; the message names it and holds the measures.
+    """
+    if mode not in get_args(Mode):
+        raise SettingsError(f"Registration {mode!r} is unknown; use one of {', '.join(get_args(Mode))}.")
+    if not images or not -len(images) <= reference < len(images):
+        raise SettingsError(f"Visit {reference} of {len(images)} cannot be the reference; choose one that exists.")
+    reference %= len(images)
+    fixed = images[reference]
+    results = []
+    for number, image in enumerate(images):
+        check(cancelled)
+        results.append(
+            VisitAlignment(None, 0.0, "the reference visit")
+            if number == reference
+            else _visit(image, fixed, mode, tolerance_mm, seed, cancelled)
+        )
+        if progress is not None:
+            progress(number + 1, len(images), f"Aligned visit {number + 1} of {len(images)}")
+    return results
+
+
+def _visit(
+    image: ImageSequence,
+    fixed: ImageSequence,
+    mode: Mode,
+    tolerance_mm: float | None,
+    seed: int,
+    cancelled: Cancelled | None,
+) -> VisitAlignment:
+    floor = 0.5 * float(min(geometry.spacing(image.affine)[:2].min(), geometry.spacing(fixed.affine)[:2].min()))
+    if mode == "none":
+        return VisitAlignment(None, floor, "not asked to be registered")
+    kind: Kind = "rigid"
+    if mode == "auto":
+        found = aligned(fixed, image, tolerance_mm=tolerance_mm, seed=seed, cancelled=cancelled)
+        if found:
+            return VisitAlignment(None, max(floor, found.offset_mm), f"left as it lies: {found.reason}")
+    else:
+        kind = mode
+    transform = register(image, fixed, kind=kind, seed=seed, cancelled=cancelled)
+    return VisitAlignment(transform, max(floor, transform.quality.error_mm), f"{kind} registration")
+
+
+def _share(a: ImageSequence, b: ImageSequence) -> float:
+    """Share of the smaller grid's box that lies inside the other's, by sampling it."""
+    small, big = sorted((a, b), key=lambda s: geometry.voxel_volume_mm3(s.affine) * float(np.prod(s.grid)))
+    size = np.array(small.grid)
+    ticks = [np.linspace(-0.5, n - 0.5, 13)[1:-1] for n in size]
+    points = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, 3)
+    inner = geometry.apply_points(np.linalg.inv(big.affine) @ small.affine, points)
+    return float(((inner >= -0.5) & (inner <= np.array(big.grid) - 0.5)).all(axis=1).mean())

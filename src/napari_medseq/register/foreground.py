@@ -1,0 +1,81 @@
+"""What is body and what is air: a quick mask of the foreground, for statistics and for checks."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Region = Literal["foreground", "nonzero", "all"]
+
+
+def otsu(values: NDArray[Any], bins: int = 256) -> float:
+    """Otsu's threshold (Otsu 1979, doi:10.1109/TSMC.1979.4310076) of finite values; the minimum if all are equal."""
+    finite = np.asarray(values, dtype=np.float64).ravel()
+    finite = finite[np.isfinite(finite)]
+    if not finite.size:
+        return 0.0
+    low, high = float(finite.min()), float(finite.max())
+    if low == high:
+        return low
+    counts, edges = np.histogram(finite, bins=bins, range=(low, high))
+    middles = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    above = finite.size - below
+    mass = np.cumsum(counts * middles)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (mass / below - (mass[-1] - mass) / above) ** 2
+    between[~np.isfinite(between)] = -1
+    best = np.flatnonzero(between >= between.max() * (1 - 1e-12))  # a gap gives a plateau: take its middle
+    return float(edges[1:][best].mean())
+
+
+def foreground(volume: NDArray[Any], *, clip: float = 99.0) -> NDArray[np.bool_]:
+    """The body in a (z, y, x) volume: above Otsu's threshold, largest piece, holes filled slice by slice.
+
+    Bright outliers above the `clip` percentile do not move the threshold. A constant volume has no foreground.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (z, y, x)
+
+    Returns
+    -------
+    ndarray of bool, shape (z, y, x)
+    """
+    from scipy import ndimage
+
+    data = np.nan_to_num(np.asarray(volume, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    step = max(1, int(round((data.size / 400_000) ** (1 / 3))))
+    sample = data[:: 1 if data.shape[0] < 64 else step, ::step, ::step]
+    top = float(np.percentile(sample, clip))
+    threshold = otsu(np.minimum(sample, top))
+    # Otsu between air and tissue sits high where tissue varies much; half-way down to the air's level keeps dark tissue
+    air = sample[sample <= threshold]
+    if air.size and data.max() > data.min():
+        threshold = (threshold + float(np.median(air))) / 2
+    mask = data > threshold
+    if not mask.any() or mask.all():
+        return np.asarray(mask)
+    mask = ndimage.binary_opening(mask, structure=np.ones((1, 3, 3), bool))
+    pieces, n = ndimage.label(mask)
+    if n > 1:
+        counts = np.bincount(pieces.ravel())
+        counts[0] = 0
+        mask = pieces == counts.argmax()
+    for z in range(mask.shape[0]):
+        mask[z] = ndimage.binary_fill_holes(mask[z])
+    return np.asarray(mask)
+
+
+def region(volume: NDArray[Any], where: Region) -> NDArray[np.bool_]:
+    """The finite voxels that a statistic is taken over; all finite ones where `where` would leave fewer than two."""
+    finite = np.isfinite(volume) if np.asarray(volume).dtype.kind == "f" else np.ones(np.shape(volume), bool)
+    if where == "nonzero":
+        chosen = finite & (volume != 0)
+    elif where == "foreground":
+        chosen = finite & foreground(volume)
+    else:
+        chosen = finite
+    return np.asarray(chosen if np.count_nonzero(chosen) > 1 else finite)

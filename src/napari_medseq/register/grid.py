@@ -1,0 +1,274 @@
+"""Where arrays meet SimpleITK: one volume on one grid, in and out, and resampling from one grid to another.
+
+Everything here speaks arrays (z, y, x) and affines in RAS+ millimetres; ITK's LPS+ stays inside.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq import geometry
+from napari_medseq.errors import SettingsError
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.sequence import ImageSequence
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+Interpolation = Literal["linear", "bspline", "nearest", "label"]
+Matrix = NDArray[np.float64]
+Volume = NDArray[Any]
+
+
+_guard = threading.Lock()
+_inside: list[int] = []
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let ITK work on one thread, so that sums are added in one order and results repeat bit for bit.
+
+    Some of ITK's inner filters look only at the process-wide number, so that is set, and put back when the last user leaves.
+    """
+    import SimpleITK as sitk
+
+    with _guard:
+        _inside.append(sitk.ProcessObject.GetGlobalDefaultNumberOfThreads())
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        with _guard:
+            own = _inside[0]
+            _inside.pop()
+            if not _inside:
+                sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(own)
+
+
+def to_itk(volume: Volume, affine: Matrix, *, frame: Matrix = geometry.RAS_LPS) -> sitk.Image:
+    """A SimpleITK image of a (z, y, x) volume.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (z, y, x)
+    affine : ndarray, shape (4, 4)
+        Voxel (x, y, z) → RAS+ mm.
+    frame : ndarray, shape (4, 4)
+        RAS+ mm → the coordinates that the image is to live in; ITK's own LPS+ by default.
+    """
+    import SimpleITK as sitk
+
+    array = np.asarray(volume)
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    elif array.dtype == np.float16:
+        array = array.astype(np.float32)
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
+    placed = np.asarray(frame @ affine, dtype=np.float64)
+    spacing = geometry.spacing(placed)
+    image.SetSpacing([float(v) for v in spacing])
+    image.SetOrigin([float(v) for v in placed[:3, 3]])
+    image.SetDirection([float(v) for v in (placed[:3, :3] / spacing).ravel()])
+    return image
+
+
+def affine_of(image: sitk.Image) -> Matrix:
+    """Voxel (x, y, z) → coordinates of a SimpleITK image (its own frame; LPS+ unless made otherwise), 4×4."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return affine
+
+
+def itk_affine(matrix: Matrix) -> sitk.AffineTransform:
+    """A 4×4 matrix, in ITK's coordinates, as a SimpleITK transform."""
+    import SimpleITK as sitk
+
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix([float(v) for v in matrix[:3, :3].ravel()])
+    transform.SetTranslation([float(v) for v in matrix[:3, 3]])
+    return transform
+
+
+def resample_volume(
+    volume: Volume,
+    affine: Matrix,
+    target_affine: Matrix,
+    target_grid: tuple[int, int, int],
+    *,
+    transform: sitk.Transform | None = None,
+    interpolation: Interpolation = "linear",
+    fill: float = 0.0,
+    antialias: bool = False,
+) -> Volume:
+    """One volume on another grid.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (z, y, x)
+    affine, target_affine : ndarray, shape (4, 4)
+        Voxel (x, y, z) → RAS+ mm of the volume and of the grid wanted.
+    target_grid : tuple of int
+        Voxels wanted along (x, y, z).
+    transform : SimpleITK.Transform, optional
+        Maps points of the target's space to points of the volume's space, both LPS+.
+    interpolation : {"linear", "bspline", "nearest", "label"}
+        "label" interpolates each label's share linearly and takes the largest, so that borders are smoother than with
+        "nearest" and no new value appears.
+    fill : float
+        Value outside the volume.
+    antialias : bool
+        Smooth first along the axes that become coarser, with the Gaussian that takes the old voxel's point spread to the
+        new one's (Cardoso et al. 2015, doi:10.1007/978-3-319-24571-3_81). Images only.
+
+    Returns
+    -------
+    ndarray, shape (z, y, x)
+        float32 (float64 for float64) for "linear" and "bspline", else the volume's own dtype.
+    """
+    import SimpleITK as sitk
+
+    array = np.asarray(volume)
+    smooth = interpolation in ("linear", "bspline")
+    own = array.dtype
+    if smooth:
+        array = array.astype(np.float64 if own == np.float64 else np.float32)
+        if antialias:
+            array = _blurred(array, affine, target_affine)
+        if interpolation == "bspline" and min(array.shape) < 4:  # ITK's spline needs four samples along each axis
+            interpolation = "linear"
+    image = to_itk(array, affine)
+    code = {
+        "linear": sitk.sitkLinear,
+        "bspline": sitk.sitkBSpline,
+        "nearest": sitk.sitkNearestNeighbor,
+        "label": sitk.sitkLabelLinear,
+    }[interpolation]
+    target = geometry.RAS_LPS @ target_affine
+    spacing = geometry.spacing(target)
+    result = sitk.Resample(
+        image,
+        [int(n) for n in target_grid],
+        transform if transform is not None else sitk.Transform(3, sitk.sitkIdentity),
+        code,
+        [float(v) for v in target[:3, 3]],
+        [float(v) for v in spacing],
+        [float(v) for v in (target[:3, :3] / spacing).ravel()],
+        float(fill),
+        image.GetPixelID(),
+    )
+    out = sitk.GetArrayFromImage(result)
+    return np.asarray(out if smooth else out.astype(own, copy=False))
+
+
+def _blurred(volume: Volume, affine: Matrix, target_affine: Matrix) -> Volume:
+    from scipy import ndimage
+
+    # how far one target step goes along each old axis, in old voxels
+    steps = np.abs(np.linalg.inv(affine[:3, :3]) @ target_affine[:3, :3]).max(axis=1)
+    sigmas = [0.0 if f <= 1.0 + 1e-6 else float(np.sqrt((f**2 - 1) / (8 * np.log(2)))) for f in steps]
+    if not any(sigmas):
+        return volume
+    return np.asarray(ndimage.gaussian_filter(volume, sigmas[::-1], mode="nearest"))
+
+
+def resample(
+    seq: ImageSequence,
+    affine: Matrix,
+    grid: tuple[int, int, int],
+    *,
+    transform: sitk.Transform | None = None,
+    interpolation: Interpolation | None = None,
+    fill: float | None = None,
+    antialias: bool = True,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> ImageSequence:
+    """A sequence on another grid, frame by frame and channel by channel.
+
+    Parameters
+    ----------
+    affine, grid
+        The grid wanted: voxel (x, y, z) → RAS+ mm, and voxels along (x, y, z).
+    interpolation : optional
+        Default linear for images and nearest for labels.
+    fill : float, optional
+        Value outside; default the image's smallest finite value, 0 for labels.
+
+    Raises
+    ------
+    SettingsError
+        If labels are to be interpolated like an image, or an image like labels.
+    """
+    labels = seq.kind == "labels"
+    how: Interpolation = interpolation or ("nearest" if labels else "linear")
+    if labels and how in ("linear", "bspline"):
+        raise SettingsError(
+            f"{seq.name} holds labels, which {how!r} would blend into others; use 'nearest' or 'label'."
+        )
+    if not labels and how == "label":
+        raise SettingsError(f"{seq.name} is an image; interpolation 'label' is for labels. Use 'linear' or 'bspline'.")
+
+    def one(volume: Volume, _: int) -> Volume:
+        outside = fill
+        if outside is None:
+            finite = volume[np.isfinite(volume)] if volume.dtype.kind == "f" else volume
+            outside = 0.0 if labels or not finite.size else float(finite.min())
+        return resample_volume(
+            volume, seq.affine, affine, grid, transform=transform, interpolation=how, fill=outside, antialias=antialias
+        )
+
+    moved = each_volume(seq, one, message="Resampling", progress=progress, cancelled=cancelled, deep=grid[2] > 1)
+    meta = {k: v for k, v in seq.meta.items() if k not in ("stored", "positions")}
+    return moved.replace(affine=affine, meta=meta)
+
+
+def each_volume(
+    seq: ImageSequence,
+    work: Callable[[Volume, int], Volume],
+    *,
+    message: str,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+    deep: bool | None = None,
+) -> ImageSequence:
+    """Apply ``work(volume (z, y, x), number)`` to every frame and channel of a sequence.
+
+    Parameters
+    ----------
+    deep : bool, optional
+        Whether the result has an axis "z"; default: as the sequence.
+
+    Returns
+    -------
+    ImageSequence
+        Same affine (the caller replaces it if the grid changed), with the results stacked by the axes' names.
+    """
+    lead = [a for a in ("t", "c") if a in seq.axes]
+    sizes = [seq.size(a) for a in lead]
+    total = int(np.prod(sizes)) if sizes else 1
+    results = []
+    for number, index in enumerate(np.ndindex(*sizes)):
+        check(cancelled)
+        at: list[Any] = [slice(None)] * len(seq.axes)
+        for name, i in zip(lead, index, strict=True):
+            at[seq.axis(name)] = i
+        volume = np.asarray(seq.data[tuple(at)])
+        results.append(work(volume if "z" in seq.axes else volume[np.newaxis], number))
+        if progress is not None and total > 1:
+            progress(number + 1, total, message)
+    check(cancelled)
+    stack = np.stack(results).reshape(*sizes, *results[0].shape)
+    if "c" in lead:
+        stack = np.moveaxis(stack, len(lead) - 1, -1)
+    deep = ("z" in seq.axes) if deep is None else deep
+    axes = tuple(a for a in ("t", "z", "y", "x", "c") if a in lead or a in ("y", "x") or (a == "z" and deep))
+    if not deep:
+        stack = np.squeeze(stack, axis=1 if "t" in lead else 0)
+    return seq.like(stack, axes=axes)
