@@ -1,0 +1,136 @@
+"""`classify`: an exam in, probabilities per exam and per step out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_medseq.engine import devices
+from napari_medseq.engine.frame import frame
+from napari_medseq.engine.images import Images, exams
+from napari_medseq.engine.settings import inference_settings
+from napari_medseq.engine.streaming import neighbourhoods
+from napari_medseq.errors import ModelError
+from napari_medseq.models import Model, load_model
+from napari_medseq.models.sequence_classifier import SequenceClassifier
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.sequence import ImageSequence, Visit
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """What `classify` gives for one exam.
+
+    Attributes
+    ----------
+    probabilities : dict of str to float
+        Class name → probability for the whole exam.
+    per_step : ndarray, shape (steps, classes)
+        Probability per step, in the array order of `step_axis`.
+    attention : ndarray, shape (steps,)
+        Weight of each step in the exam's answer; sums to one.
+    extent : int
+        Steps in which the first class has a probability of at least 0.5.
+    classes : list of str
+    step_axis : str
+        Name of the axis along which the steps lie.
+    model : str
+    """
+
+    probabilities: dict[str, float]
+    per_step: NDArray[np.float32]
+    attention: NDArray[np.float32]
+    extent: int
+    classes: list[str]
+    step_axis: str
+    model: str
+
+
+@overload
+def classify(images: Sequence[Visit], model: Model | str, **options: Any) -> list[Classification]: ...
+@overload
+def classify(images: Images, model: Model | str, **options: Any) -> Classification: ...
+def classify(
+    images: Images,
+    model: Model | str,
+    *,
+    device: str = "auto",
+    force: bool = False,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Classification | list[Classification]:
+    """Classify an exam and each of its steps with a recurrent model.
+
+    Parameters
+    ----------
+    images : ImageSequence, mapping of channel to ImageSequence, or sequence of Visit
+    model : Model or str
+        A loaded model, or a name or folder for `load_model`.
+    device : str
+        "auto", "cpu", "cuda", "cuda:N" or "mps".
+    force : bool
+        Accept an image whose known modality is not the model's.
+    progress, cancelled : callable, optional
+        Looked at once per step.
+
+    Returns
+    -------
+    Classification
+        A list of them, one per visit, for a sequence of visits.
+
+    Raises
+    ------
+    ModelError
+        If the model does not fit the images or is no classification model.
+    DeviceError
+        If the device is not there.
+    OperationCancelled
+        Within one step of `cancelled` returning True.
+    """
+    if isinstance(model, str):
+        model = load_model(model)
+    if not isinstance(model.network, SequenceClassifier):
+        raise ModelError(f"{model.info.name} is a {model.info.task} model; classify needs a classification model.")
+    where, _ = devices.choose(device)
+    network = model.network.to(where)
+    found = exams(images, model, force=force)
+    results = [_one(network, channels, model, where, progress, cancelled) for channels in found]
+    return results if isinstance(images, Sequence) else results[0]
+
+
+def _one(
+    network: SequenceClassifier,
+    channels: Sequence[ImageSequence],
+    model: Model,
+    device: torch.device,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> Classification:
+    settings = inference_settings(model.inference, model.info.name)
+    framing = frame(channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride)
+    embeddings = []
+    steps = (framing.read(channels, i) for i in range(framing.steps))
+    with torch.inference_mode():
+        for i, x in enumerate(neighbourhoods(steps, network.neighbours)):
+            check(cancelled)
+            embeddings.append(network.encode(x[None].to(device, memory_format=torch.channels_last)))
+            if progress is not None:
+                progress(i + 1, framing.steps, f"classifying {channels[0].name}")
+        logits = network.read(torch.cat(embeddings)[None])
+    per_step = logits.steps[0].sigmoid().cpu().numpy()
+    exam = logits.exam[0].sigmoid().cpu().numpy()
+    names = [model.info.classes[k] for k in sorted(model.info.classes)]
+    return Classification(
+        probabilities={n: float(p) for n, p in zip(names, exam, strict=True)},
+        per_step=per_step,
+        attention=logits.attention[0].cpu().numpy(),
+        extent=int((per_step[:, 0] >= 0.5).sum()),
+        classes=names,
+        step_axis=framing.axes[0] or "z",
+        model=f"{model.info.name} {model.info.version}",
+    )

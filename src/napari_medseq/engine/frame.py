@@ -1,0 +1,157 @@
+"""From an image on its own grid to the network's steps, and labels back again.
+
+The network wants (step, channel, y, x) at a fixed pixel size, cropped to the foreground, in robust units; the user wants labels
+on the grid that was handed in. `Framing` holds what is needed for both ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from napari_medseq.engine.intensity import Intensity, measure
+from napari_medseq.errors import MedseqError
+from napari_medseq.sequence import ImageSequence
+
+_MARGIN = 4  # pixels around the foreground
+_SAME_PIXEL = 0.02  # relative difference of pixel sizes under which nothing is resampled
+
+
+def step_axes(seq: ImageSequence, along: str) -> tuple[str, str, str]:
+    """Names of the (step, row, column) axes when `seq` is walked `along` "z", "t" or "slices" (its own slice axis).
+
+    Raises
+    ------
+    MedseqError
+        If the sequence has an axis that the walk leaves over, or lacks the one it needs.
+    """
+    step = seq.slice_axis if along == "slices" else along
+    rest = [a for a in ("z", "y", "x") if a != step and (a in seq.axes)]
+    if step == "z" and "z" not in seq.axes:
+        step = ""  # a 2D image is a sequence of one step
+    elif step not in seq.axes:
+        raise MedseqError(f"{seq.name} has axes {seq.axes}, but this model walks along {step!r}.")
+    left = set(seq.axes) - {step, *rest[-2:]}
+    if len(rest) != 2 or left:
+        raise MedseqError(
+            f"{seq.name} has axes {seq.axes}; a model along {along!r} takes one volume. Choose one frame or convert to grey."
+        )
+    return step, rest[0], rest[1]
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How one image's slices become network steps.
+
+    Attributes
+    ----------
+    axes : (step, row, column) axis names.
+    steps : number of steps.
+    size : rows and columns of the image.
+    crop : (row, row end, column, column end) of the foreground in image pixels.
+    inner : rows and columns of the crop at the network's pixel size.
+    padded : the same, made a multiple of the network's stride.
+    intensity : one per channel.
+    """
+
+    axes: tuple[str, str, str]
+    steps: int
+    size: tuple[int, int]
+    crop: tuple[int, int, int, int]
+    inner: tuple[int, int]
+    padded: tuple[int, int]
+    intensity: tuple[Intensity, ...]
+
+    def read(self, channels: Sequence[ImageSequence], index: int) -> Tensor:
+        """One step (channel, y, x) in robust units at the network's size."""
+        r0, r1, c0, c1 = self.crop
+        planes = []
+        for seq, stats in zip(channels, self.intensity, strict=True):
+            plane = take(seq, self.axes, index)[r0:r1, c0:c1]
+            planes.append(torch.from_numpy(stats.normalise(plane)))
+        x = torch.stack(planes)
+        if tuple(x.shape[-2:]) != self.inner:
+            x = functional.interpolate(x[None], size=self.inner, mode="bilinear", antialias=True)[0]
+        pad = (0, self.padded[1] - self.inner[1], 0, self.padded[0] - self.inner[0])
+        return functional.pad(x, pad, value=float(x.min())) if any(pad) else x
+
+    def uncrop(self, plane: Tensor, *, labels: bool) -> NDArray[Any]:
+        """A network plane (y, x) back to the image's rows and columns: nearest for labels, linear else; 0 outside."""
+        r0, r1, c0, c1 = self.crop
+        inner = plane[: self.inner[0], : self.inner[1]]
+        if tuple(inner.shape) != (r1 - r0, c1 - c0):
+            mode = "nearest-exact" if labels else "bilinear"
+            inner = functional.interpolate(inner[None, None].float(), size=(r1 - r0, c1 - c0), mode=mode)[0, 0]
+        out = np.zeros(self.size, dtype=np.uint8 if labels else np.float32)
+        out[r0:r1, c0:c1] = inner.numpy()
+        return out
+
+
+def take(seq: ImageSequence, axes: tuple[str, str, str], index: int) -> NDArray[Any]:
+    """One step of `seq` as a numpy (row, column) plane; reads only that step of a lazy sequence."""
+    step, row, column = axes
+    at = tuple(index if a == step else slice(None) for a in seq.axes)
+    plane = np.asarray(seq.data[at])
+    return plane if seq.axes.index(row) < seq.axes.index(column) else plane.T
+
+
+def _planes(seq: ImageSequence, axes: tuple[str, str, str], steps: int) -> Iterator[NDArray[Any]]:
+    return (take(seq, axes, i) for i in range(steps))
+
+
+def frame(
+    channels: Sequence[ImageSequence], *, along: str, pixel_mm: float | None, stride: int
+) -> Framing:
+    """Measure the channels in a streamed pass and decide how their slices become network steps.
+
+    Parameters
+    ----------
+    channels : sequence of ImageSequence
+        One per input channel, all on one grid.
+    along : {"slices", "z", "t"}
+    pixel_mm : float or None
+        The network's pixel size in mm; None keeps the image's own pixels.
+    stride : int
+        Rows and columns are padded to a multiple of this.
+
+    Raises
+    ------
+    MedseqError
+        If the channels are not on one grid, an image is empty or constant, or the axes do not fit.
+    """
+    first = channels[0]
+    for other in channels[1:]:
+        if other.sizes != first.sizes or not other.same_grid(first):
+            raise MedseqError(f"{other.name} is not on the grid of {first.name}; resample one onto the other first.")
+    axes = step_axes(first, along)
+    steps = first.size(axes[0]) if axes[0] else 1
+    size = (first.size(axes[1]), first.size(axes[2]))
+    stats = tuple(measure(_planes(c, axes, steps), c.name) for c in channels)
+    rows, columns = np.zeros(size[0], bool), np.zeros(size[1], bool)
+    for plane in _planes(first, axes, steps):
+        inside = plane > stats[0].centre - stats[0].scale
+        # a row of the head holds many bright pixels; ghosts and noise outside it few, and do not move the crop
+        rows |= inside.sum(1) > 0.04 * size[1]
+        columns |= inside.sum(0) > 0.04 * size[0]
+    crop = (*_span(rows), *_span(columns))
+    inner = (crop[1] - crop[0], crop[3] - crop[2])
+    if pixel_mm is not None:
+        spacing = [first.spacing[a] for a in axes[1:]]
+        if any(abs(s / pixel_mm - 1) > _SAME_PIXEL for s in spacing):
+            inner = (max(1, round(inner[0] * spacing[0] / pixel_mm)), max(1, round(inner[1] * spacing[1] / pixel_mm)))
+    padded = tuple(max(2, -(-n // stride)) * stride for n in inner)
+    return Framing(axes, steps, size, crop, inner, (padded[0], padded[1]), stats)
+
+
+def _span(used: NDArray[np.bool_]) -> tuple[int, int]:
+    at = np.flatnonzero(used)
+    if at.size == 0:
+        return 0, used.size
+    return max(0, int(at[0]) - _MARGIN), min(used.size, int(at[-1]) + 1 + _MARGIN)

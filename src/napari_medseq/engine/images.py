@@ -1,0 +1,103 @@
+"""What may be handed to a verb as `images`, brought to one form: a list of exams, each with one image per channel."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from napari_medseq.errors import MedseqWarning, ModelError
+from napari_medseq.models import Model, misfit
+from napari_medseq.sequence import ImageSequence, Visit
+
+Images = ImageSequence | Mapping[str, ImageSequence] | Sequence[Visit]
+
+
+def exams(images: Images, model: Model, *, force: bool = False) -> list[list[ImageSequence]]:
+    """One list of channels per exam.
+
+    Parameters
+    ----------
+    images : ImageSequence, mapping of channel to ImageSequence, or sequence of Visit
+        Of each visit the one image that the model's name patterns pick is used, or its only one.
+    model : Model
+    force : bool
+        Use an image of another modality all the same.
+
+    Raises
+    ------
+    ModelError
+        If the number of channels, a channel's name or the modality does not fit, or a visit leaves a choice.
+    """
+    if isinstance(images, ImageSequence):
+        found = [[images]]
+    elif isinstance(images, Mapping):
+        found = [_by_channel(images, model)]
+    elif isinstance(images, Sequence) and images and all(isinstance(v, Visit) for v in images):
+        found = [[pick(v.images, model, v.name)] for v in images]
+    else:
+        raise ModelError(
+            f"images is {_kind(images)}; give an ImageSequence, a mapping of channel to ImageSequence, or a list of Visits."
+        )
+    for channels in found:
+        if len(channels) != len(model.info.channels):
+            raise ModelError(
+                f"{model.info.name} needs {len(model.info.channels)} channel(s) ({', '.join(model.info.channels)}), "
+                f"but {len(channels)} were given; give a mapping of channel name to image."
+            )
+        for seq in channels:
+            _fits(seq, model, force)
+    return found
+
+
+def _fits(seq: ImageSequence, model: Model, force: bool) -> None:
+    reason = misfit(model.info, seq)
+    if reason and not (force and seq.modality and model.info.modality and misfit(model.info, seq.replace(modality=None)) is None):
+        raise ModelError(f"{reason}. Choose another image or model" + (", or pass force=True." if seq.modality else "."))
+    if model.info.modality and seq.modality is None:
+        text = f"{seq.name}: the file does not say its modality; {model.info.name} was trained on {model.info.modality}."
+        warnings.warn(text, MedseqWarning, stacklevel=4)
+
+
+def _by_channel(images: Mapping[str, ImageSequence], model: Model) -> list[ImageSequence]:
+    missing = [c for c in model.info.channels if c not in images]
+    if missing:
+        raise ModelError(
+            f"{model.info.name} needs the channel(s) {', '.join(missing)}, but the images are named {', '.join(images)}."
+        )
+    return [images[c] for c in model.info.channels]
+
+
+def pick(images: Sequence[ImageSequence], model: Model, where: str, *, series: str | None = None) -> ImageSequence:
+    """The image of a visit that a model is for.
+
+    Parameters
+    ----------
+    images : sequence of ImageSequence
+    model : Model
+    where : str
+        The visit's name, for messages.
+    series : str, optional
+        A name or `fnmatch` pattern that overrides the model's own patterns.
+
+    Raises
+    ------
+    ModelError
+        If none fits or several do; the message lists the choices.
+    """
+    from fnmatch import fnmatchcase
+
+    if series is not None:
+        fits = [i for i in images if fnmatchcase(i.name.lower(), series.lower())]
+    else:
+        usable = [i for i in images if misfit(model.info, i) is None]
+        fits = [i for i in usable if model.info.likes(i.name)] or usable
+    if len(fits) == 1:
+        return fits[0]
+    names = ", ".join(repr(i.name) for i in (fits or images)) or "no image at all"
+    problem = "several images fit" if fits else ("no image is called " + repr(series) if series else "no image fits")
+    raise ModelError(f"{where}: {problem} {model.info.name}: there is {names}. Choose one with series=NAME (command: --series NAME).")
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} of {type(value[0]).__name__}" if isinstance(value, list) and value else type(value).__name__

@@ -1,0 +1,231 @@
+"""`segment`: an image in, labels on its own grid out, streamed step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_medseq import geometry
+from napari_medseq.engine import devices
+from napari_medseq.engine.frame import Framing, frame
+from napari_medseq.engine.images import Images, exams
+from napari_medseq.engine.settings import InferenceSettings, inference_settings
+from napari_medseq.engine.streaming import stream
+from napari_medseq.errors import MedseqError, ModelError
+from napari_medseq.models import Model, load_model
+from napari_medseq.models.recurrent_unet import RecurrentUNet
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.sequence import ImageSequence, Visit
+
+Output = Literal["labels", "probability", "uncertainty"]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What `segment` gives for one image.
+
+    Attributes
+    ----------
+    labels : ImageSequence
+        Class per voxel on the input's own grid.
+    probability : ImageSequence or None
+        Probability of any foreground class, float32, when asked for.
+    uncertainty : ImageSequence or None
+        Entropy of the class probabilities in nats, divided by ln(classes): 0 sure, 1 even; when asked for.
+    model : str
+        Name and version of the model.
+    """
+
+    labels: ImageSequence
+    probability: ImageSequence | None
+    uncertainty: ImageSequence | None
+    model: str
+
+
+@overload
+def segment(images: Sequence[Visit], model: Model | str, **options: Any) -> list[Segmentation]: ...
+@overload
+def segment(images: Images, model: Model | str, **options: Any) -> Segmentation: ...
+def segment(
+    images: Images,
+    model: Model | str,
+    *,
+    device: str = "auto",
+    chunk: int | None = None,
+    steps: Sequence[int] | None = None,
+    outputs: Sequence[Output] = ("labels",),
+    keep: ImageSequence | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Segmentation | list[Segmentation]:
+    """Segment an image with a recurrent model.
+
+    Parameters
+    ----------
+    images : ImageSequence, mapping of channel to ImageSequence, or sequence of Visit
+    model : Model or str
+        A loaded model, or a name or folder for `load_model`.
+    device : str
+        "auto", "cpu", "cuda", "cuda:N" or "mps".
+    chunk : int, optional
+        Steps read ahead and held at once. The network takes one step at a time, so the answer does not depend on it.
+    steps : sequence of int, optional
+        Label only these steps; the sequence is still read whole, since it is what the recurrence carries.
+    outputs : sequence of {"labels", "probability", "uncertainty"}
+    keep : ImageSequence, optional
+        Labels on the image's grid; where they are not 0 they stay as they are.
+    force : bool
+        Accept an image whose known modality is not the model's.
+    progress, cancelled : callable, optional
+        Looked at once per step.
+
+    Returns
+    -------
+    Segmentation
+        A list of them, one per visit, for a sequence of visits.
+
+    Raises
+    ------
+    ModelError
+        If the model does not fit the images or is no segmentation model.
+    DeviceError
+        If the device is not there.
+    OperationCancelled
+        Within one step of `cancelled` returning True.
+    """
+    if isinstance(model, str):
+        model = load_model(model)
+    if not isinstance(model.network, RecurrentUNet):
+        raise ModelError(f"{model.info.name} is a {model.info.task} model; segment needs a segmentation model.")
+    unknown = set(outputs) - {"labels", "probability", "uncertainty"}
+    if unknown:
+        raise MedseqError(f"outputs {sorted(unknown)} are not known; choose from labels, probability and uncertainty.")
+    if chunk is not None and chunk < 1:
+        raise MedseqError(f"chunk is {chunk}; it must be at least 1, or None.")
+    settings = inference_settings(model.inference, model.info.name)
+    where, _ = devices.choose(device)
+    network = model.network.to(where)
+    found = exams(images, model, force=force)
+    framings = []
+    for channels in found:
+        check(cancelled)
+        framings.append(frame(channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride))
+    total = sum(f.steps for f in framings)
+    results, done = [], 0
+    for channels, framing in zip(found, framings, strict=True):
+        painter = _Painter(framing, settings, outputs)
+        probabilities = _probabilities(network, channels, framing, settings, where, chunk or 1)
+        for index, p in enumerate(probabilities):
+            check(cancelled)
+            painter.paint(index, p)
+            done += 1
+            if progress is not None:
+                progress(done, total, f"segmenting {channels[0].name}")
+        check(cancelled)
+        results.append(_finish(painter, channels[0], model, settings, steps, keep))
+    return results if isinstance(images, Sequence) else results[0]
+
+
+def _probabilities(
+    network: RecurrentUNet,
+    channels: Sequence[ImageSequence],
+    framing: Framing,
+    settings: InferenceSettings,
+    device: torch.device,
+    chunk: int,
+) -> Iterator[Tensor]:
+    """Class probabilities (class, y, x) of each step, at the network's resolution."""
+
+    def read(mirror: bool) -> Iterator[Tensor]:
+        for start in range(0, framing.steps, chunk):
+            held = [framing.read(channels, i) for i in range(start, min(start + chunk, framing.steps))]
+            for x in held:
+                yield (x.flip(-1) if mirror else x).to(device)
+
+    streams = [stream(network, read(False))]
+    if settings.mirror:
+        streams.append(stream(network, read(True)))
+    for logits in zip(*streams, strict=True):
+        p = logits[0].float().softmax(0)
+        if settings.mirror:
+            p = (p + logits[1].float().softmax(0).flip(-1)) / 2
+        yield p.cpu()
+
+
+class _Painter:
+    """Collects steps into arrays with axes (step, row, column)."""
+
+    def __init__(self, framing: Framing, settings: InferenceSettings, outputs: Sequence[Output]) -> None:
+        shape = (framing.steps, *framing.size)
+        self.framing, self.threshold = framing, settings.threshold
+        self.labels = np.zeros(shape, np.uint8)
+        self.probability = np.zeros(shape, np.float32) if "probability" in outputs else None
+        self.uncertainty = np.zeros(shape, np.float32) if "uncertainty" in outputs else None
+
+    def paint(self, index: int, p: Tensor) -> None:
+        """Add one step's class probabilities (class, y, x)."""
+        chosen = (p[1] > self.threshold).to(torch.uint8) if p.shape[0] == 2 else p.argmax(0).to(torch.uint8)
+        self.labels[index] = self.framing.uncrop(chosen, labels=True)
+        if self.probability is not None:
+            self.probability[index] = self.framing.uncrop(1 - p[0], labels=False)
+        if self.uncertainty is not None:
+            entropy = -(p * p.clamp_min(1e-12).log()).sum(0) / float(np.log(p.shape[0]))
+            self.uncertainty[index] = self.framing.uncrop(entropy, labels=False)
+
+
+def _finish(
+    painter: _Painter,
+    image: ImageSequence,
+    model: Model,
+    settings: InferenceSettings,
+    steps: Sequence[int] | None,
+    keep: ImageSequence | None,
+) -> Segmentation:
+    axes = painter.framing.axes
+
+    def back(array: NDArray[Any]) -> NDArray[Any]:
+        """(step, row, column) → the image's own axes."""
+        if not axes[0]:
+            return array[0]
+        return np.ascontiguousarray(array.transpose([axes.index(a) for a in image.axes]))
+
+    labels = painter.labels
+    if settings.smallest_mm3 > 0:
+        labels = without_specks(labels, settings.smallest_mm3 / geometry.voxel_volume_mm3(image.affine))
+    if steps is not None:
+        wanted = np.zeros(len(labels), bool)
+        bad = [i for i in steps if not 0 <= i < len(labels)]
+        if bad:
+            raise MedseqError(f"{image.name} has steps 0 to {len(labels) - 1}, not {bad}.")
+        wanted[list(steps)] = True
+        labels = np.where(wanted[:, None, None], labels, 0).astype(np.uint8)
+    out = back(labels)
+    if keep is not None:
+        if not keep.same_grid(image) or keep.axes != image.axes:
+            raise MedseqError(f"keep ({keep.name}) is not on the grid of {image.name}; locked labels must be.")
+        locked = np.asarray(keep.data)
+        out = np.where(locked != 0, locked, out.astype(np.promote_types(locked.dtype, out.dtype)))
+    named = image.labels_like(out, name=f"{image.name}_{model.info.name}", label_names=model.info.classes)
+    extra = {
+        kind: None if array is None else image.like(back(array), name=f"{image.name}_{kind}", kind="image", modality=None)
+        for kind, array in (("probability", painter.probability), ("uncertainty", painter.uncertainty))
+    }
+    return Segmentation(named, extra["probability"], extra["uncertainty"], f"{model.info.name} {model.info.version}")
+
+
+def without_specks(labels: NDArray[np.uint8], smallest_voxels: float) -> NDArray[np.uint8]:
+    """Labels without connected components (all classes together, 26-connected) of fewer voxels than `smallest_voxels`."""
+    from scipy import ndimage
+
+    parts, n = ndimage.label(labels > 0, structure=np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel(), minlength=n + 1)
+    small = sizes < smallest_voxels
+    small[0] = False
+    return np.where(small[parts], 0, labels).astype(np.uint8)

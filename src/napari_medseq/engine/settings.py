@@ -1,0 +1,51 @@
+"""What a bundle says about how its network is to be run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_medseq.errors import ModelError
+
+
+class InferenceSettings(BaseModel):
+    """Inference settings of a bundle, frozen and checked.
+
+    Attributes
+    ----------
+    along : {"slices", "z", "t"}
+        The axis walked.
+    pixel_mm : float or None
+        The network's pixel size; None keeps the image's own.
+    mirror : bool
+        Average the probabilities with those of the left-right mirrored steps.
+    threshold : float
+        Probability above which a single foreground class is labelled; several classes are arg-maxed.
+    smallest_mm3 : float
+        Connected components smaller than this are removed from the labels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    along: Literal["slices", "z", "t"] = "slices"
+    pixel_mm: float | None = Field(None, gt=0)
+    mirror: bool = False
+    threshold: float = Field(0.5, gt=0, lt=1)
+    smallest_mm3: float = Field(0.0, ge=0)
+
+
+def inference_settings(values: Mapping[str, Any], name: str) -> InferenceSettings:
+    """Check a bundle's ``inference`` part.
+
+    Raises
+    ------
+    ModelError
+        Naming what is wrong.
+    """
+    try:
+        return InferenceSettings.model_validate(dict(values))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ModelError(f"The inference settings of {name} cannot be used: {problems}.") from None

@@ -1,0 +1,100 @@
+"""Streaming recurrence: steps in, one at a time; finished steps out, k steps later.
+
+Forward state is carried without bound; the look-ahead of each step needs the next k steps and no more. Each step is encoded and decoded
+once, at most k + 1 steps' features are held, and since steps go through the network one by one the answer cannot depend on how
+many are handed in together.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from napari_medseq.models.recurrent_unet import RecurrentUNet
+
+
+def neighbourhoods(steps: Iterable[Tensor], neighbours: int) -> Iterator[Tensor]:
+    """From steps (channel, y, x) to steps with their neighbours as channels; the ends repeat; holds 2 · neighbours + 1 steps."""
+    held: deque[Tensor] = deque(maxlen=2 * neighbours + 1)
+    last: Tensor | None = None
+    for x in steps:
+        if last is None:
+            held.extend([x] * neighbours)
+        held.append(x)
+        last = x
+        if len(held) == 2 * neighbours + 1:
+            yield torch.cat(list(held))
+    if last is None:
+        return
+    for _ in range(neighbours):
+        held.append(last)
+        if len(held) == 2 * neighbours + 1:
+            yield torch.cat(list(held))
+
+
+@dataclass
+class _Waiting:
+    """An encoded step that waits for its future: features per level, forward state and look-ahead projection per mixer."""
+
+    features: list[Tensor]
+    carried: dict[str, Tensor] = field(default_factory=dict)
+    projected: dict[str, Tensor] = field(default_factory=dict)
+
+
+class SegmentationStream:
+    """One sequence on its way through a `RecurrentUNet`.
+
+    Parameters
+    ----------
+    network : RecurrentUNet
+        In evaluation mode.
+    reset : bool
+        Forget the state before every step: the ablation that shows what the sequence is worth.
+    """
+
+    def __init__(self, network: RecurrentUNet, *, reset: bool = False) -> None:
+        self.network, self.reset = network, reset
+        self.states: dict[str, Tensor] = {}
+        self.waiting: deque[_Waiting] = deque()
+        self.ahead = 0 if reset or not len(network.mixers) else network.ahead
+
+    @torch.inference_mode()
+    def push(self, step: Tensor) -> Iterator[Tensor]:
+        """Take a step (channel, y, x) with its neighbours; yield the logits (class, y, x) of each step that is finished."""
+        waiting = _Waiting(self.network.encode(step[None].contiguous(memory_format=torch.channels_last)))
+        for level, mixer in self.network.mixers.items():
+            x = waiting.features[int(level)]
+            before = None if self.reset else self.states.get(level)
+            self.states[level] = waiting.carried[level] = mixer.carry(x, before)
+            if mixer.ahead_cell is not None:
+                waiting.projected[level] = mixer.ahead_cell.from_input(x)
+        self.waiting.append(waiting)
+        if len(self.waiting) > self.ahead:
+            yield self._finish()
+
+    @torch.inference_mode()
+    def flush(self) -> Iterator[Tensor]:
+        """The sequence has ended: yield the steps that still waited."""
+        while self.waiting:
+            yield self._finish()
+        self.states.clear()
+
+    def _finish(self) -> Tensor:
+        future = list(self.waiting)[: self.ahead + 1]
+        step = self.waiting.popleft()
+        for level, mixer in self.network.mixers.items():
+            looked = mixer.look([w.projected[level] for w in future]) if mixer.ahead_cell is not None else None
+            step.features[int(level)] = mixer.join(step.features[int(level)], step.carried[level], looked)
+        return self.network.decode(step.features)[-1][0]
+
+
+def stream(network: RecurrentUNet, steps: Iterable[Tensor], *, reset: bool = False) -> Iterator[Tensor]:
+    """Logits (class, y, x) of each step (channel, y, x), in order, in a stream."""
+    sequence = SegmentationStream(network, reset=reset)
+    for x in neighbourhoods(steps, network.neighbours):
+        yield from sequence.push(x)
+    yield from sequence.flush()

@@ -1,0 +1,200 @@
+"""The bundle format: a model as a folder that can be read without running anything in it.
+
+Layout (MONAI Bundle): ``configs/metadata.json``, ``configs/inference.json``, ``models/model.safetensors``, ``docs/README.md``,
+``LICENSE``. Our own bundles hold plain values only; in a foreign one (MONAI Model Zoo) just the metadata, ``network_def`` and the weights are
+read. Classes come from the registry's allow-list, never from an import path in a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from napari_medseq.errors import ModelError
+from napari_medseq.models.info import ModelInfo
+
+METADATA = Path("configs/metadata.json")
+INFERENCE = Path("configs/inference.json")
+WEIGHTS = Path("models/model.safetensors")
+CARD = Path("docs/README.md")
+_LARGEST_JSON = 1 << 20
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A bundle's JSON file as a dict.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, over 1 MiB, or not a JSON object.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_JSON:
+            raise ModelError(f"{path} is larger than 1 MiB, which no bundle's configuration needs; it is refused.")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing; a model bundle is a folder with {METADATA}, {INFERENCE} and {WEIGHTS}.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not readable JSON ({error}); get the bundle again.") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} must hold a JSON object, not {type(content).__name__}.")
+    return content
+
+
+def refuse_expressions(value: object, where: str, *, target: bool = True) -> None:
+    """Refuse anything that a bundle runner would evaluate: ``$`` expressions, ``@`` and ``%`` references, other ``_target_``s.
+
+    Raises
+    ------
+    ModelError
+        Naming the place.
+    """
+    if isinstance(value, str):
+        if value[:1] in ("$", "@", "%"):
+            raise ModelError(f"{where} holds the expression {value[:60]!r}; expressions are never evaluated, so the bundle is refused.")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if str(key)[:1] in ("$", "@", "%") or (str(key).startswith("_") and not (target and key == "_target_")):
+                raise ModelError(f"{where} holds the key {str(key)[:60]!r}, which would be executed; the bundle is refused.")
+            refuse_expressions(item, f"{where}: {key}", target=target)
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            refuse_expressions(item, f"{where}[{i}]", target=target)
+
+
+def read_info(folder: Path) -> ModelInfo:
+    """A bundle's facts, without its weights.
+
+    Raises
+    ------
+    ModelError
+        If the metadata are missing, hold an expression, or lack a field.
+    """
+    metadata = read_json(folder / METADATA)
+    refuse_expressions(metadata, str(folder / METADATA), target=False)
+    facts = metadata.get("napari_medseq")
+    if not isinstance(facts, dict):
+        raise ModelError(f"{folder / METADATA} has no 'napari_medseq' part; this is not one of our bundles.")
+    card = folder / CARD
+    try:
+        text = card.read_text(encoding="utf-8") if card.is_file() else ""
+        return ModelInfo(
+            **facts,
+            version=str(metadata.get("version", "0")),
+            description=str(metadata.get("description", "")),
+            licence=str(metadata.get("license", "")),
+            folder=str(folder),
+            card=text,
+        )
+    except (ValidationError, TypeError, UnicodeDecodeError) as error:
+        first = str(error).replace("\n", " ")[:300]
+        raise ModelError(f"{folder / METADATA} does not describe a model: {first}") from None
+
+
+def read_settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``network_def`` and ``inference`` of one of our bundles, checked to be plain values throughout."""
+    config = read_json(folder / INFERENCE)
+    refuse_expressions(config, str(folder / INFERENCE))
+    network, inference = config.get("network_def"), config.get("inference", {})
+    if not isinstance(network, dict) or not isinstance(inference, dict):
+        raise ModelError(f"{folder / INFERENCE} needs 'network_def' and 'inference' as JSON objects.")
+    return network, inference
+
+
+def read_weights(folder: Path) -> dict[str, Any]:
+    """The tensors of ``models/model.safetensors`` by name, as float32.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing or broken.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise ModelError(f"{path} is missing; weights are read from safetensors only. Get the bundle again or convert its weights.")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is broken ({error}); get the bundle again.") from None
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    facts: Mapping[str, Any],
+    network: Mapping[str, Any],
+    inference: Mapping[str, Any],
+    weights: Mapping[str, Any],
+    card: str,
+    licence_text: str,
+    description: str,
+    licence: str,
+    version: str,
+    half: bool = True,
+) -> Path:
+    """Write a bundle to a temporary folder and move it into place.
+
+    Parameters
+    ----------
+    folder : Path
+        Must not exist, or be a bundle (it is replaced).
+    facts : mapping
+        The fields of `ModelInfo` that are not given otherwise.
+    half : bool
+        Store floating-point weights in half precision: half the size.
+
+    Raises
+    ------
+    ModelError
+        If `folder` exists and is no bundle.
+    """
+    from safetensors.torch import save_file
+
+    if folder.exists() and not (folder / METADATA).is_file():
+        raise ModelError(f"{folder} exists and is no model bundle; choose another folder, nothing was overwritten.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
+        root = Path(name) / "bundle"
+        for part in (METADATA, WEIGHTS, CARD):
+            (root / part).parent.mkdir(parents=True, exist_ok=True)
+        metadata = {
+            "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
+            "version": version,
+            "description": description,
+            "license": licence,
+            "task": str(facts["task"]),
+            "napari_medseq": {**facts, "parameters": sum(int(v.numel()) for v in weights.values())},
+        }
+        (root / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+        config = {"network_def": dict(network), "inference": dict(inference)}
+        (root / INFERENCE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (root / CARD).write_text(card, encoding="utf-8")
+        (root / "LICENSE").write_text(licence_text, encoding="utf-8")
+        stored = {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in weights.items()}
+        save_file(stored, root / WEIGHTS)
+        read_info(root)
+        read_settings(root)
+        aside = Path(name) / "old"
+        if folder.exists():
+            os.replace(folder, aside)
+        os.replace(root, folder)
+    return folder
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of what decides a model's answer: its weights and its configuration."""
+    digest = hashlib.sha256()
+    for part in (INFERENCE, WEIGHTS):
+        digest.update((folder / part).read_bytes())
+    return digest.hexdigest()

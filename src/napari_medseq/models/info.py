@@ -1,0 +1,77 @@
+"""What a model is, in plain facts, and whether it fits an image."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from napari_medseq.sequence import ImageSequence
+
+Task = Literal["segmentation", "classification"]
+
+
+class ModelInfo(BaseModel):
+    """Facts about a model, read from its bundle's metadata without loading weights.
+
+    Attributes
+    ----------
+    name, version : str
+    task : {"segmentation", "classification"}
+    modality : str or None
+        DICOM modality code the model was trained on.
+    name_patterns : tuple of str
+        Case-insensitive `fnmatch` patterns on image names that pick the model's image in a study.
+    channels : tuple of str
+        What each input channel is.
+    classes : dict of int to str
+        Label value (segmentation) or class index (classification) → name.
+    sequence_axis : {"slices", "z", "t", "visit"}
+        What the recurrence runs along; "slices" is the image's own slice axis.
+    look_ahead : int
+        Steps of bounded look-ahead, k.
+    description, licence : str
+    parameters : int
+        Number of weights.
+    folder : str
+        Where the bundle lies.
+    card : str
+        The model card, Markdown.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: str
+    task: Task
+    modality: str | None = None
+    name_patterns: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ("image",)
+    classes: dict[int, str] = Field(default_factory=dict)
+    sequence_axis: Literal["slices", "z", "t", "visit"] = "slices"
+    look_ahead: int = 0
+    description: str = ""
+    licence: str = ""
+    parameters: int = 0
+    folder: str = ""
+    card: str = ""
+
+    def likes(self, name: str) -> bool:
+        """Whether an image called `name` looks like one of the model's own kind."""
+        return any(fnmatchcase(name.lower(), p.lower()) for p in self.name_patterns)
+
+
+def misfit(info: ModelInfo, seq: ImageSequence) -> str | None:
+    """Why a model does not fit an image, in one phrase, or None where it fits."""
+    if seq.kind == "labels":
+        return f"{seq.name} is a label image; {info.name} works on images"
+    if "c" in seq.axes:
+        return f"{seq.name} is a colour image; {info.name} works on one grey channel"
+    if info.modality and seq.modality and seq.modality != info.modality:
+        return f"{seq.name} is {seq.modality}, but {info.name} was trained on {info.modality}"
+    if info.sequence_axis == "t" and "t" not in seq.axes:
+        return f"{seq.name} has no time axis, along which {info.name} works"
+    if info.sequence_axis != "t" and "t" in seq.axes:
+        return f"{seq.name} has a time axis; {info.name} works on one volume: choose a frame"
+    return None

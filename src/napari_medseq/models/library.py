@@ -1,0 +1,114 @@
+"""Finding and loading models: those that ship with the package, and folders of the user's."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_medseq.errors import ModelError
+from napari_medseq.models import bundle
+from napari_medseq.models.info import ModelInfo
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SHIPPED = Path(__file__).resolve().parents[1] / "bundles"
+
+
+def user_folder() -> Path:
+    """Where the user's own bundles lie; ``NAPARI_MEDSEQ_MODELS`` overrides the platform's data folder."""
+    import platformdirs
+
+    named = os.environ.get("NAPARI_MEDSEQ_MODELS")
+    return Path(named) if named else Path(platformdirs.user_data_dir("napari-medseq")) / "models"
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded model: its facts, its network with weights (in evaluation mode), and its inference settings.
+
+    Attributes
+    ----------
+    info : ModelInfo
+    network : torch.nn.Module
+    inference : dict
+        Plain settings for `engine`, as stored in the bundle.
+    network_definition : dict
+        What `registry.build` made the network from.
+    """
+
+    info: ModelInfo
+    network: nn.Module
+    inference: dict[str, Any]
+    network_definition: dict[str, Any]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of weights and configuration, for the record of a result."""
+        return bundle.fingerprint(Path(self.info.folder))
+
+    def __repr__(self) -> str:
+        return f"<Model {self.info.name!r} {self.info.version} {self.info.task}, {self.info.parameters:,} parameters>"
+
+
+def list_models() -> list[ModelInfo]:
+    """The models that can be named: shipped ones, then the user's; a broken folder is left out."""
+    found: dict[str, ModelInfo] = {}
+    for root in (SHIPPED, user_folder()):
+        for folder in sorted(root.glob("*/")) if root.is_dir() else []:
+            try:
+                info = bundle.read_info(folder)
+            except ModelError:
+                continue
+            found.setdefault(info.name, info)
+    return list(found.values())
+
+
+def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -> Model:
+    """Load a model by name or from a bundle folder.
+
+    Parameters
+    ----------
+    name_or_folder : str or path
+        A name that `list_models` gives, or a folder in MONAI Bundle layout.
+    trust : bool
+        Reserved for formats that execute code on loading; safetensors bundles never need it.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or the bundle is unsafe or broken.
+    """
+    from napari_medseq.models import registry
+
+    folder = _find(name_or_folder)
+    info = bundle.read_info(folder)
+    definition, inference = bundle.read_settings(folder)
+    network = registry.build(definition)
+    weights = bundle.read_weights(folder)
+    expected = network.state_dict()
+    wrong = [k for k in expected if k not in weights or weights[k].shape != expected[k].shape]
+    extra = [k for k in weights if k not in expected]
+    if wrong or extra:
+        raise ModelError(
+            f"{folder / bundle.WEIGHTS} does not fit its network: {len(wrong)} tensors missing or of another shape "
+            f"({', '.join(wrong[:3])}), {len(extra)} unknown ({', '.join(extra[:3])}). Get the bundle again."
+        )
+    network.load_state_dict(weights)
+    network.eval()
+    return Model(info, network, inference, definition)
+
+
+def _find(name_or_folder: str | os.PathLike[str]) -> Path:
+    path = Path(name_or_folder)
+    if path.is_dir():
+        return path.resolve()
+    infos = list_models()
+    for info in infos:
+        if info.name == str(name_or_folder):
+            return Path(info.folder)
+    names = ", ".join(i.name for i in infos) or "none"
+    raise ModelError(f"There is no model {str(name_or_folder)!r}: it is no folder here, and the models installed are: {names}.")

@@ -1,0 +1,149 @@
+"""A 2.5D U-Net per step with convolutional GRUs along the sequence: the segmentation network of the package.
+
+Each step is encoded once, with its neighbours as channels; at chosen levels a `SequenceMixer` adds what the sequence says;
+each step is decoded once. Normalisation is per step (group norm), never over the sequence, so that the answer does not depend on
+how the sequence is cut into chunks. ``rnn="none"`` is the same network with the mixers left out: the plain CNN to compare with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_medseq.models.cells import SequenceMixer
+
+
+class _Plain(nn.Module):
+    """One 3×3 convolution with group norm: all that the full-size level can afford."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(min(8, width), width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.silu(self.norm(self.conv(x)), inplace=True)
+
+
+class _Block(nn.Module):
+    """Two 3×3 convolutions with group norm and a residual path."""
+
+    def __init__(self, channels: int, width: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.norm1 = nn.GroupNorm(min(8, width), width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = nn.GroupNorm(min(8, width), width)
+        self.skip = nn.Conv2d(channels, width, 1, bias=False) if channels != width else nn.Identity()
+        self.dropout = nn.Dropout2d(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.silu(self.norm1(self.conv1(x)), inplace=True)
+        y = self.norm2(self.conv2(self.dropout(y)))
+        return functional.silu(y + self.skip(x), inplace=True)
+
+
+class RecurrentUNet(nn.Module):
+    """Encoder-decoder per step, recurrent at chosen levels.
+
+    Parameters
+    ----------
+    in_channels : int
+        Image channels per step, before neighbours are added.
+    classes : int
+        Output classes with background.
+    widths : sequence of int
+        Channels per level; each level halves y and x.
+    neighbours : int
+        Steps on either side that enter as channels (2.5D).
+    rnn : {"gru", "none"}
+        Whether the sequence is used; "none" has the same weights elsewhere.
+    rnn_levels : sequence of int
+        Levels with a `SequenceMixer`; the last level is the bottleneck.
+    hidden : int
+        Channels of each recurrent state.
+    ahead : int
+        Look-ahead in steps.
+    dropout : float
+        Channel dropout in the two deepest levels.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        classes: int = 2,
+        widths: Sequence[int] = (16, 32, 64, 96, 128),
+        neighbours: int = 1,
+        rnn: Literal["gru", "none"] = "gru",
+        rnn_levels: Sequence[int] = (3, 4),
+        hidden: int = 48,
+        ahead: int = 3,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.neighbours, self.rnn, self.ahead, self.classes = neighbours, rnn, ahead, classes
+        self.stride = 2 ** (len(widths) - 1)
+        depth = len(widths)
+        self.encoder = nn.ModuleList()
+        channels = in_channels * (2 * neighbours + 1)
+        for level, width in enumerate(widths):
+            deep = dropout if level >= depth - 2 else 0.0
+            self.encoder.append(_Block(channels, width, deep) if level else _Plain(channels, width))
+            channels = width
+        self.mixers = nn.ModuleDict()
+        if rnn != "none":
+            self.mixers.update({str(v): SequenceMixer(widths[v], hidden, ahead) for v in rnn_levels})
+        upwards = range(depth - 2, -1, -1)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(widths[v + 1], widths[v], 2, stride=2) for v in upwards)
+        self.decoder = nn.ModuleList(_Block(widths[v], widths[v]) if v else _Plain(widths[0], widths[0]) for v in upwards)
+        self.heads = nn.ModuleList(nn.Conv2d(widths[v], classes, 1) for v in upwards[-3:])
+
+    # -- per step: (n, channel, y, x) ------------------------------------------------------------------------------
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Features per level of steps that are independent of each other."""
+        features = []
+        for level, block in enumerate(self.encoder):
+            x = block(x if level == 0 else functional.max_pool2d(x, 2))
+            features.append(x)
+        return features
+
+    def decode(self, features: list[Tensor], every_head: bool = False) -> list[Tensor]:
+        """Logits (n, class, y, x) at full size; with `every_head` coarser ones before it, for deep supervision."""
+        x = features[-1]
+        logits = []
+        first = len(self.decoder) - len(self.heads)
+        for i, (up, block) in enumerate(zip(self.up, self.decoder, strict=True)):
+            x = block(up(x) + features[len(self.decoder) - 1 - i])
+            if i >= first and (every_head or i == len(self.decoder) - 1):
+                logits.append(self.heads[i - first](x))
+        return logits
+
+    # -- whole sequence: (batch, step, channel, y, x) --------------------------------------------------------------
+    def forward(self, x: Tensor, every_head: bool = False, order: Tensor | None = None) -> Any:
+        """Logits (batch, step, class, y, x), or a list of them coarse to fine with `every_head`.
+
+        `order` (steps,) permutes the steps for the recurrence alone: the ablation that shuffles the sequence.
+        """
+        batch, steps = x.shape[:2]
+        features = self.encode(x.flatten(0, 1))
+        for level, mixer in self.mixers.items():
+            f = features[int(level)].unflatten(0, (batch, steps))
+            if order is None:
+                f = mixer(f)
+            else:
+                f = mixer(f[:, order])[:, torch.argsort(order)]
+            features[int(level)] = f.flatten(0, 1)
+        logits = [y.unflatten(0, (batch, steps)) for y in self.decode(features, every_head)]
+        return logits if every_head else logits[-1]
+
+
+def with_neighbours(steps: Tensor, neighbours: int) -> Tensor:
+    """Stack each step (step, channel, y, x) with its neighbours as channels; the ends repeat the outermost step."""
+    n = steps.shape[0]
+    at = torch.arange(n)
+    parts = [steps[(at + d).clamp(0, n - 1)] for d in range(-neighbours, neighbours + 1)]
+    return torch.cat(parts, dim=1)
