@@ -77,7 +77,7 @@ class Head:
         self.squareness = u(0.0, 0.25)
         self.eye_z = u(-38, -30)
         self.warp = [Field(rng, 45.0) for _ in range(3)]
-        self.warp_mm = u(1.5, 4.0)
+        self.warp_mm = u(1.0, 2.8)
         self.sulci, self.veins = Field(rng, u(5.6, 7.5), 92.0), Field(rng, 11.0)
         self.mess, self.mess2 = Field(rng, 10.0), Field(rng, 5.0, 105.0)
         self.dura = float(rng.random() < 0.35) * u(0.3, 0.9)
@@ -92,7 +92,7 @@ class Head:
         x, y, z = x + shifts[0], y + shifts[1], z + shifts[2]
         a, b, c = self.radii
         # squarer than an ellipse: shrink the coordinates along the diagonals
-        bulge = np.float32(1) - np.float32(self.squareness) * (x * y / np.float32(a * b)) ** 2
+        bulge = np.float32(1) - np.float32(self.squareness) * np.minimum((x * y / np.float32(a * b)) ** 2, 0.5)
         # slimmer in front and at the temples, as a head is
         slim = np.float32(1) + np.float32(0.05) * np.clip(-y / np.float32(b), 0, 1)
         xs, ys = x * bulge * slim, y * bulge
@@ -186,6 +186,7 @@ class Head:
         ventricle, plexus = self.ventricles(grid.nodes(2))
         ventricle, plexus = grid.up(ventricle), grid.up(plexus)
         over(tissue, inside(ventricle, 1.2), self.csf)
+        over(tissue, inside(grid.up(self._cisterns(near)), 1.2), self.csf)
         share = inside(cortex, 0.9)
         over(signal, share, tissue)
 
@@ -207,9 +208,9 @@ class Head:
         x, y, z = near
         a, b = self.mess(np.abs(x) - 60, y, z), self.mess2(np.abs(x) - 60, y, z * np.float32(0.6))
         v = np.float32(0.8) * a + np.float32(0.5) * b
-        value = np.full(x.shape if x.shape == v.shape else v.shape, 0.85, dtype=np.float32)
-        over(value, _step(v - np.float32(0.5), 0.1), np.float32(self.fat * 0.9))
-        over(value, _step(-v - np.float32(0.35), 0.1), 0.14)
+        value: Array = np.float32(0.75) + np.float32(0.3) * np.abs(b)
+        over(value, _step(v - np.float32(0.6), 0.2), np.float32(self.fat * 0.85))
+        over(value, _step(-v - np.float32(0.5), 0.15), 0.16)
         nose = inside(np.abs(x) - np.float32(15), 5.0) * inside(y + np.float32(35), 8.0)
         over(value, nose * _step(b, 0.3), 0.06)
         over(value, nose * _step(-b - np.float32(0.2), 0.2) * np.float32(0.8), self.vessel)
@@ -232,6 +233,18 @@ class Head:
             for aside, thick in ((0.0, 1.8), (12.0, 1.6), (-12.0, 1.6)):
                 strand = _capsule(p, (cx + aside, cy + 10, cz), apex, thick, thick)
                 over(part, inside(strand, 1.0) * inside(12.5 - ball, 1.0) * within, 0.95)
+
+    def _cisterns(self, p: Points) -> Array:
+        """Signed distance to the Sylvian fissures and the fluid around the midbrain."""
+        x, y, z = p
+        side, wave = np.abs(x), self.patches(x, y, z)
+        across = np.abs(y + 12 - np.float32(0.5) * z + np.float32(5) * wave) - np.float32(0.7 + self.atrophy)
+        sylvian = np.maximum(np.maximum(across, np.float32(28) - side), np.abs(z - 2) - np.float32(15))
+        ring = np.sqrt((x / 18) ** 2 + ((y - 13) / 15) ** 2) + np.float32(0.1) * wave
+        ambient = np.maximum(np.abs(ring - 1) * 15 - np.float32(self.atrophy) - wave, np.abs(z + 20) - np.float32(9))
+        sellar = _capsule(p, (0, -10, -19), (0, -4, -20), 5.5, 6.5)
+        distance: Array = np.minimum(np.minimum(sylvian, ambient), sellar).astype(np.float32)
+        return distance
 
     def _nuclei(self, p: Points) -> Array:
         """Share of deep grey matter: thalamus, putamen, head of the caudate."""

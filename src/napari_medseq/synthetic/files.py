@@ -8,8 +8,10 @@ from __future__ import annotations
 import csv
 import gzip
 import os
+from importlib import import_module
 from io import BytesIO, StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +77,7 @@ def write_truth(truth: Truth, folder: str | os.PathLike[str]) -> Path:
 
 def nifti_bytes(seq: ImageSequence) -> bytes:
     """A volume as gzipped NIfTI-1 in the array's own orientation, the same bytes each time."""
-    import nibabel as nib
+    nib: Any = import_module("nibabel")
 
     image = nib.Nifti1Image(np.ascontiguousarray(seq.volume_zyx().T), seq.affine)
     image.header.set_xyzt_units("mm", "sec")
