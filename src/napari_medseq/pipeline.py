@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,32 +79,26 @@ def run(
 
     settings = track_settings(settings)
     loaded = model if isinstance(model, Model) else models.load_model(model)
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always")
-        try:
-            study = _study(study_or_folder)
-            chosen = choose_images(study, loaded.info, series=series, force=force)
-            check(cancelled)
-            found = segment_visits(
-                chosen, loaded, device=device, force=force, progress=stage(progress, 0.02, 0.75), cancelled=cancelled
-            )
-            aligned = align_visits(chosen, mode=register, progress=stage(progress, 0.75, 0.85), cancelled=cancelled)
-            progression = track(
-                lesion_masks(chosen, found),
-                dates=[c.visit.date for c in chosen],
-                images=[c.image for c in chosen],
-                settings=settings,
-                transforms=[a.to_baseline for a in aligned],
-                registration_error_mm=_registration_error(settings, aligned),
-                force=force,
-                progress=stage(progress, 0.85, 0.97),
-                cancelled=cancelled,
-            )
-        finally:
-            told = [w for w in heard if issubclass(w.category, MedseqWarning)]
-    doubts = list(dict.fromkeys([*study.warnings, *(str(w.message) for w in told)]))
-    for text in dict.fromkeys(str(w.message) for w in told):
-        warnings.warn(text, MedseqWarning, stacklevel=2)
+    with _listening() as told:
+        study = _study(study_or_folder, stage(progress, 0.0, 0.05), cancelled)
+        chosen = choose_images(study, loaded.info, series=series, force=force)
+        check(cancelled)
+        found = segment_visits(
+            chosen, loaded, device=device, force=force, progress=stage(progress, 0.05, 0.75), cancelled=cancelled
+        )
+        aligned = align_visits(chosen, mode=register, progress=stage(progress, 0.75, 0.85), cancelled=cancelled)
+        progression = track(
+            lesion_masks(chosen, found),
+            dates=[c.visit.date for c in chosen],
+            images=[c.image for c in chosen],
+            settings=settings,
+            transforms=[a.to_baseline for a in aligned],
+            registration_error_mm=_registration_error(settings, aligned),
+            force=force,
+            progress=stage(progress, 0.85, 0.97),
+            cancelled=cancelled,
+        )
+    doubts = list(dict.fromkeys([*study.warnings, *told]))
     check(cancelled)
     if out is not None:
         call = {
@@ -253,14 +248,33 @@ def stage(progress: Progress | None, start: float, stop: float, prefix: str = ""
 
 
 # -- what stays private ----------------------------------------------------------------------------------------------
-def _study(source: Study | str | PathLike[str]) -> Study:
+def _study(source: Study | str | PathLike[str], progress: Progress | None, cancelled: Cancelled | None) -> Study:
     if isinstance(source, Study):
         return source
     folder = Path(source)
     if not folder.exists():
         raise ReadError(f"{folder} does not exist; name a study folder with one folder of images per visit.")
-    study: Study = io.read_study(folder)
+    study: Study = io.read_study(folder, progress=progress, cancelled=cancelled)
     return study
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """Collect the texts of our own warnings, each once; all warnings are passed on at the end."""
+    told: list[str] = []
+    heard: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            yield told
+    finally:
+        for w in heard:
+            ours, text = issubclass(w.category, MedseqWarning), str(w.message)
+            if ours and text in told:
+                continue
+            if ours:
+                told.append(text)
+            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
 
 
 def _hash(image: ImageSequence) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from napari_medseq.cli import common
 from napari_medseq.errors import SettingsError
 
-WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".dcm")
+WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
 
 
 def add(commands: Any) -> None:
@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
     convert.add_argument(
         "--kind", choices=("image", "labels"), help="read as image or as labels, whatever the file says"
     )
-    convert.add_argument("--reference", help="image series that labels written as DICOM SEG refer to")
+    convert.add_argument("--reference", help="DICOM series that labels written as DICOM SEG (.dcm) refer to")
     convert.add_argument("--format", default=".nii.gz", help="suffix where --out is a folder (default .nii.gz)")
     common.add_series(convert)
     common.add_json(convert)
@@ -80,7 +80,6 @@ def _convert(args: argparse.Namespace) -> None:
     found = ms.read(args.path, kind=args.kind)
     if args.series:
         found = [s for s in found if any(fnmatchcase(s.name.lower(), p.lower()) for p in args.series)]
-    reference = common.one_image(args.reference, None) if args.reference else None
     out = Path(args.out)
     if _suffix(out) is None:
         paths = [out / f"{s.name}{args.format}" for s in found]
@@ -94,7 +93,7 @@ def _convert(args: argparse.Namespace) -> None:
     written = []
     for seq, path in zip(found, paths, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        written.append(str(ms.write(seq, path, reference=reference)))
+        written.append(str(ms.write(seq, path, reference=args.reference)))
     common.answer(args, {"written": written}, "\n".join(written) or "nothing to write")
 
 
@@ -104,7 +103,7 @@ def _register(args: argparse.Namespace) -> None:
 
     moving, fixed = common.one_image(args.moving, None), common.one_image(args.fixed, None)
     if args.out and _suffix(Path(args.out)) is None:
-        raise SettingsError(f"{args.out}: the moved image is written as one of {' '.join(WRITABLE[:-1])}.")
+        raise SettingsError(f"{args.out}: the moved image is written as one of {' '.join(WRITABLE[:4])}.")
     transform = register(moving, fixed, kind=args.kind, progress=common.bar())
     quality = transform.quality.model_dump()
     facts: dict[str, Any] = {"kind": args.kind, "quality": quality}

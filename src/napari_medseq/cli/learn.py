@@ -10,7 +10,7 @@ from typing import Any
 from napari_medseq.cli import common
 from napari_medseq.errors import SettingsError, WriteError
 
-_VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".dcm")
+_VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
 
 
 def add(commands: Any) -> None:
@@ -92,7 +92,9 @@ def _segment(args: argparse.Namespace) -> None:
     found = ms.segment(
         images, model, device=args.device, outputs=outputs, keep=keep, force=args.force, progress=common.bar()
     )
-    written = {"labels": str(ms.write(found.labels, args.out, reference=first if args.out.endswith(".dcm") else None))}
+    written = {
+        "labels": str(ms.write(found.labels, args.out, reference=args.path if args.out.endswith(".dcm") else None))
+    }
     for output in outputs[1:]:
         written[output] = str(ms.write(getattr(found, output), getattr(args, output)))
     volumes = _volumes(found.labels)

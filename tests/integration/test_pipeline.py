@@ -1,0 +1,278 @@
+"""The main job from folder to result tree, with a segmenter that is right by construction, and with the real engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from tests.conftest import AFFINES, ball_image, write_ball_study
+
+import napari_medseq as ms
+from napari_medseq import pipeline
+from napari_medseq.engine import Segmentation
+from napari_medseq.errors import (
+    MedseqError,
+    MedseqWarning,
+    ModelError,
+    OperationCancelled,
+    ReadError,
+    SettingsError,
+    WriteError,
+)
+from napari_medseq.models import ModelInfo
+from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
+
+INFO = ModelInfo(
+    name="m", version="1", task="segmentation", modality="MR", name_patterns=("*T1post*",), channels=("T1post",)
+)
+
+
+def bright(image: Any, _model: Any, **options: Any) -> Segmentation:
+    """A segmenter that knows the answer: the balls are brighter than 300."""
+    labels = (np.asarray(image.data) > 300).astype(np.uint8)
+    if options.get("progress"):
+        options["progress"](1, 1, "bright")
+    return Segmentation(image.labels_like(labels, name="found", label_names={1: "lesion"}), None, None, "bright 1")
+
+
+@pytest.fixture
+def knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `engine.segment` be right."""
+    monkeypatch.setattr("napari_medseq.engine.segment", bright)
+
+
+def an_image(name: str, modality: str | None = "MR", **changes: Any) -> ImageSequence:
+    fields: dict[str, Any] = {
+        "data": np.zeros((3, 4, 5), np.int16),
+        "axes": ("z", "y", "x"),
+        "affine": affine_from((1, 1, 1)),
+    }
+    return ImageSequence(**{**fields, "name": name, "modality": modality, **changes})
+
+
+def a_study(*visits: list[ImageSequence]) -> Study:
+    days = [date(2020, 1, 1 + n) for n in range(len(visits))]
+    return Study("s", tuple(Visit(d, tuple(i), (), f"v{n}") for n, (d, i) in enumerate(zip(days, visits, strict=True))))
+
+
+# -- the whole job ---------------------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("knows")
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+def test_run_writes_the_tree_and_follows_the_balls(ball_study: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int, str]] = []
+    out = tmp_path / "result"
+    progression = ms.run(ball_study, tiny_bundle, out=out, progress=lambda *a: told.append(a))
+
+    events = {(r.visit, r.lesion): r.event for r in progression.lesions.itertuples()}
+    assert events == {
+        (0, 1): "baseline",
+        (0, 2): "baseline",
+        (1, 1): "growing",
+        (1, 2): "resolved",
+        (1, 3): "new",
+    }
+    files = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
+    assert files == [
+        "lesions.csv",
+        "progression.png",
+        "run.json",
+        "ses-20200131/sub-x_T1post_lesions.nii.gz",
+        "ses-20200504/sub-x_T1post_lesions.nii.gz",
+        "summary.csv",
+    ]
+    # labels are on each input's own grid, in the file's own orientation, and hold the balls
+    for visit, day in enumerate(("20200131", "20200504")):
+        written: Any = nib.load(out / f"ses-{day}" / "sub-x_T1post_lesions.nii.gz")
+        np.testing.assert_allclose(written.affine, AFFINES[visit], atol=1e-4)
+        np.testing.assert_array_equal(np.asarray(written.dataobj) > 0, ball_image(visit)[1])
+    # progress goes up to the end
+    shares = [done / total for done, total, _ in told]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    # volumes are those of the mask
+    volumes = pd.read_csv(out / "lesions.csv").query("visit == 1 and volume_ml > 0")["volume_ml"]
+    assert volumes.sum() == pytest.approx(ball_image(1)[1].sum() * 12 / 1000, rel=1e-6)
+
+
+@pytest.mark.usefixtures("knows")
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+def test_the_record_says_what_is_needed_to_do_it_again(ball_study: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    from napari_medseq.record import sha256
+
+    ms.run(
+        ball_study, tiny_bundle, out=tmp_path / "a", series="*T1post", settings={"min_volume_ml": 0.02}, register="none"
+    )
+    record = json.loads((tmp_path / "a" / "run.json").read_text())
+    source = ball_study / "ses-20200131" / "sub-x_T1post.nii.gz"
+    assert record["inputs"][0]["images"]["T1post"]["sha256"] == sha256(source)
+    assert record["inputs"][0]["date"] == "2020-01-31"
+    assert record["model"]["name"] == "tiny"
+    assert len(record["model"]["sha256"]) == 64
+    assert record["run"]["settings"]["min_volume_ml"] == 0.02
+    assert record["versions"]["numpy"] == np.__version__
+    call = record["run"]
+    again = ms.run(
+        call["study"],
+        call["model"],
+        **{k: call[k] for k in ("series", "register", "device", "settings", "force")},
+        out=tmp_path / "b",
+    )
+    pd.testing.assert_frame_equal(again.lesions, ms.Progression.load(tmp_path / "a").lesions, check_dtype=False)
+    first, second = (json.loads((tmp_path / x / "run.json").read_text()) for x in "ab")
+    assert [v["sha256"] for v in first["visits"]] == [v["sha256"] for v in second["visits"]]
+
+
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+def test_run_uses_the_real_engine_and_gives_the_same_twice(ball_study: Path, tiny_bundle: Path) -> None:
+    study = ms.read_study(ball_study)
+    model = ms.load_model(tiny_bundle)
+    chosen = pipeline.choose_images(study, model.info)
+    pieces = [f.labels for f in pipeline.segment_visits(chosen, model)]
+    whole = ms.run(study, model, register="none")
+    for ours, mask, choice in zip(whole.labels, pieces, chosen, strict=True):
+        assert ours.same_grid(choice.image)
+        np.testing.assert_array_equal(np.asarray(ours.data) > 0, np.asarray(mask.data) > 0)
+
+
+@pytest.mark.usefixtures("knows")
+def test_cancel_stops_and_writes_nothing(ball_study: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    calls = [0]
+
+    def after(n: int) -> Callable[[], bool]:
+        def cancelled() -> bool:
+            calls[0] += 1
+            return calls[0] > n
+
+        return cancelled
+
+    for n in (0, 3):
+        calls[0] = 0
+        with pytest.raises(OperationCancelled):
+            ms.run(ball_study, tiny_bundle, out=tmp_path / "never", cancelled=after(n))
+    assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.usefixtures("knows")
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+def test_a_folder_that_cannot_be_written_is_one_clear_error(
+    ball_study: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(WriteError, match="file"):
+        ms.run(ball_study, tiny_bundle, out=tmp_path / "file" / "result", register="none")
+
+
+# -- which image -----------------------------------------------------------------------------------------------------
+def test_the_card_picks_the_image_and_never_a_mask(ball_study: Path) -> None:
+    chosen = pipeline.choose_images(ms.read_study(ball_study), INFO)
+    assert [c.image.name for c in chosen] == ["sub-x_T1post"] * 2
+    assert all(c.image.kind == "image" for c in chosen)
+
+
+def test_two_candidates_are_a_question_that_lists_them() -> None:
+    study = a_study([an_image("a_T1post"), an_image("b_T1post"), an_image("FLAIR")])
+    with pytest.raises(ModelError, match=r"a_T1post, b_T1post.*series="):
+        pipeline.choose_images(study, INFO)
+    assert pipeline.choose_images(study, INFO, series="B_*")[0].image.name == "b_T1post"
+    assert pipeline.choose_images(study, INFO, series=["x*", "a_*"])[0].image.name == "a_T1post"
+
+
+def test_no_image_of_that_name_is_a_question_that_lists_the_choices() -> None:
+    study = a_study([an_image("FLAIR"), an_image("T2")])
+    with pytest.raises(ModelError, match=r"FLAIR, T2.*series="):
+        pipeline.choose_images(study, INFO)
+
+
+def test_the_only_image_that_fits_is_taken_with_a_word() -> None:
+    study = a_study([an_image("scan"), an_image("planning", "CT")])
+    with pytest.warns(MedseqWarning, match="only image that fits"):
+        assert pipeline.choose_images(study, INFO)[0].image.name == "scan"
+
+
+def test_a_known_other_modality_is_refused_unless_forced() -> None:
+    study = a_study([an_image("x_T1post", "CT")])
+    with pytest.raises(ModelError, match="trained on MR"):
+        pipeline.choose_images(study, INFO)
+    assert pipeline.choose_images(study, INFO, force=True)[0].image.name == "x_T1post"
+
+
+def test_a_visit_without_images_is_left_out_with_a_word() -> None:
+    study = a_study([an_image("T1post")], [])
+    with pytest.warns(MedseqWarning, match=r"visit 2 .* left out"):
+        assert len(pipeline.choose_images(study, INFO)) == 1
+
+
+def test_nothing_to_look_at_is_an_error() -> None:
+    with pytest.warns(MedseqWarning), pytest.raises(ReadError, match="no visit has an image"):
+        pipeline.choose_images(a_study([], []), INFO)
+
+
+def test_channels_are_found_by_their_names() -> None:
+    info = INFO.model_copy(update={"channels": ("T1post", "FLAIR"), "name_patterns": ()})
+    study = a_study([an_image("p_FLAIR"), an_image("p_T1post"), an_image("p_T2")])
+    chosen = pipeline.choose_images(study, info)[0]
+    assert {c: i.name for c, i in chosen.channels.items()} == {"T1post": "p_T1post", "FLAIR": "p_FLAIR"}
+    assert chosen.images == chosen.channels
+    assert chosen.image.name == "p_T1post"
+    with pytest.raises(ModelError, match=r"channel 'FLAIR'"):
+        pipeline.choose_images(a_study([an_image("p_T1post")]), info)
+
+
+def test_a_classification_model_cannot_follow_lesions() -> None:
+    with pytest.raises(ModelError, match="segmentation"):
+        pipeline.choose_images(a_study([an_image("a")]), INFO.model_copy(update={"task": "classification"}))
+
+
+# -- bad input -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("settings", [{"min_volume_ml": -1}, {"no_such": 1}, 7])
+def test_settings_that_cannot_be_used_are_refused_before_any_work(settings: Any, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError):
+        ms.run(tmp_path, "no-model", settings=settings)
+
+
+def test_a_missing_folder_and_an_empty_one_are_said(tmp_path: Path, tiny_bundle: Path) -> None:
+    with pytest.raises(ReadError, match="does not exist"):
+        ms.run(tmp_path / "nowhere", tiny_bundle)
+    with pytest.raises(ReadError, match="no image"):
+        ms.run(tmp_path, tiny_bundle)
+
+
+def test_an_unknown_model_is_said(ball_study: Path) -> None:
+    with pytest.raises(ModelError, match="no model 'nope'"):
+        ms.run(ball_study, "nope")
+
+
+def test_a_device_that_is_not_there_is_said(ball_study: Path, tiny_bundle: Path) -> None:
+    with pytest.raises(MedseqError, match="cuda:99"):
+        ms.run(ball_study, tiny_bundle, device="cuda:99")
+
+
+@pytest.mark.usefixtures("knows")
+def test_visits_that_share_no_space_are_refused(tmp_path: Path, tiny_bundle: Path) -> None:
+    folder = write_ball_study(tmp_path / "sub-y", masks=False)
+    far = folder / "ses-20200504" / "sub-x_T1post.nii.gz"
+    image: Any = nib.load(far)
+    affine = image.affine.copy()
+    affine[:3, 3] += 5000
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), far)
+    with pytest.raises(MedseqError, match=r"overlap|space"):
+        ms.run(folder, tiny_bundle, register="none")
+
+
+# -- progress --------------------------------------------------------------------------------------------------------
+def test_a_stage_maps_its_share_into_the_whole() -> None:
+    told: list[tuple[int, int, str]] = []
+    part = pipeline.stage(lambda *a: told.append(a), 0.2, 0.6, "two: ")
+    assert part is not None
+    part(0, 4, "a")
+    part(4, 4, "b")
+    part(9, 0, "c")
+    assert told == [(200, 1000, "two: a"), (600, 1000, "two: b"), (600, 1000, "two: c")]
+    assert pipeline.stage(None, 0, 1) is None
