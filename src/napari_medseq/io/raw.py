@@ -175,10 +175,6 @@ def lazy_block(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int
     wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
     check_size(path, wanted, offset)
     chunks = (1,) * (len(shape) - 2) + shape[-2:]
-    source: Any
-    if is_gzip(path):
-        source = OnDemand(path, offset, dtype, shape)
-    else:
-        source = np.memmap(path, dtype, "r", offset, shape)
+    source: Any = OnDemand(path, offset, dtype, shape) if is_gzip(path) else np.memmap(path, dtype, "r", offset, shape)
     array = da.from_array(source, chunks=chunks, name=False, meta=np.empty((0,) * len(shape), dtype))
     return array if dtype.isnative or dtype.fields else array.astype(dtype.newbyteorder("="))

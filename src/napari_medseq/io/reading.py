@@ -200,6 +200,14 @@ def _reader(kind: str, file: Path) -> Reader:
         from napari_medseq.io import nifti
 
         return lambda path, lazy, as_, cancelled: nifti.read(path, lazy=lazy, kind=as_, cancelled=cancelled)
+    if kind == "nrrd":
+        from napari_medseq.io import nrrd
+
+        return lambda path, lazy, as_, _: nrrd.read(path, lazy=lazy, kind=as_)
+    if kind == "metaimage":
+        from napari_medseq.io import itk
+
+        return lambda path, lazy, as_, _: itk.read(path, lazy=lazy, kind=as_)
     raise ReadError(f"{file}: files of kind {kind!r} are not read; convert it to NIfTI or NRRD.")
 
 
@@ -266,4 +274,12 @@ def _facts(kind: str, file: Path) -> list[dict[str, Any]]:
         from napari_medseq.io import nifti
 
         return nifti.facts(file)
+    if kind == "nrrd":
+        from napari_medseq.io import nrrd
+
+        return nrrd.facts(file)
+    if kind == "metaimage":
+        from napari_medseq.io import itk
+
+        return itk.facts(file)
     raise ReadError(f"{file}: files of kind {kind!r} are not read; convert it to NIfTI or NRRD.")

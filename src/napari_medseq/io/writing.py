@@ -89,6 +89,18 @@ def _writer(ending: str) -> Callable[[ImageSequence, Path, Any, bool], None]:
     """The function that writes a sequence to (path, reference, identifiers)."""
     if ending in (".nii", ".nii.gz"):
         return lambda seq, path, _reference, _identifiers: _write_nifti(seq, path)
+    if ending == ".nrrd":
+        from napari_medseq.io import nrrd
+
+        return lambda seq, path, _reference, _identifiers: nrrd.write(seq, path)
+    if ending == ".seg.nrrd":
+        from napari_medseq.io import slicer
+
+        return lambda seq, path, _reference, _identifiers: slicer.write(seq, path)
+    if ending == ".mha":
+        from napari_medseq.io import itk
+
+        return lambda seq, path, _reference, _identifiers: itk.write(seq, path)
     raise WriteError(f"{ending} cannot be written here; use .nii.gz.")
 
 
@@ -139,7 +151,9 @@ def _write_nifti(seq: ImageSequence, path: Path) -> None:
     header.set_xyzt_units("mm", "sec" if "t" in axes else None)
     code = 1 if seq.oriented else 0
     image.set_sform(affine, code)
-    image.set_qform(affine if seq.oriented else None, code)
+    cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    rigid = seq.oriented and np.abs(cosines.T @ cosines - np.eye(3)).max() < 1e-5  # a qform cannot shear
+    image.set_qform(affine if rigid else None, code if rigid else 0)
     if not seq.oriented:
         header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
     ours: dict[str, Any] = {}

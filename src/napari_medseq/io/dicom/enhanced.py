@@ -86,6 +86,9 @@ def _frame(base: Frame, index: int, groups: Groups) -> Frame:
     diffusion = groups.item("MRDiffusionSequence")
     if diffusion is not None:
         frame.b_value = number(diffusion, "DiffusionBValue")
+    timing = groups.item("MRTimingAndRelatedParametersSequence")
+    if timing is not None:
+        frame.repetition_ms = positive(timing, "RepetitionTime") or base.repetition_ms
     cardiac = groups.item("CardiacSynchronizationSequence")
     temporal = groups.item("TemporalPositionSequence")
     _clock(frame, content, cardiac, temporal)

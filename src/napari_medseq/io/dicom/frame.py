@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medseq.errors import ReadError
 from napari_medseq.io.dicom.headers import FileHeader, number, numbers
 
 Vector = NDArray[np.float64]
@@ -56,6 +57,7 @@ class Frame:
     acquired: datetime | None = None
     b_value: float | None = None
     window: tuple[float, float] | None = None
+    repetition_ms: float | None = None
 
     @property
     def normal(self) -> Vector | None:
@@ -63,6 +65,19 @@ class Frame:
         if self.row is None or self.column is None:
             return None
         return np.cross(self.row, self.column)
+
+    @property
+    def plane(self) -> tuple[Vector, Vector, Vector]:
+        """Position, row and column direction of a frame that has them.
+
+        Raises
+        ------
+        ReadError
+            If it has not.
+        """
+        if self.position is None or self.row is None or self.column is None:
+            raise ReadError(f"{self.file.path}: its position or orientation is missing; it cannot be placed.")
+        return self.position, self.row, self.column
 
 
 def unit_directions(iop: Vector | None) -> tuple[Vector, Vector] | None:

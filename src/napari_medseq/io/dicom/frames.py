@@ -65,6 +65,7 @@ def _plain(file: FileHeader, rows: int, columns: int) -> Frame:
     )
     frame.window = window_of(ds)
     frame.b_value = number(ds, "DiffusionBValue")
+    frame.repetition_ms = positive(ds, "RepetitionTime")
     _set_clock(frame, ds)
     return frame
 

@@ -108,19 +108,7 @@ def parse(path: str | os.PathLike[str]) -> FileHeader:
             if syntax == _DEFLATED:
                 held = _inflated(path, held)
                 stream, size = io.BytesIO(held), len(held)
-                at = len(held)
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    meta = ds.file_meta
-                    ds = pydicom.filereader.read_dataset(
-                        stream,
-                        is_implicit_VR=False,
-                        is_little_endian=True,
-                        stop_when=lambda tag, vr, length: int(tag) in _PIXELS,
-                    )
-                    ds = pydicom.dataset.FileDataset(
-                        path, ds, file_meta=meta, is_implicit_VR=False, is_little_endian=True
-                    )
+                ds = _second_part(stream, path, ds.file_meta)
             at = stream.tell()
             if not syntax:
                 implicit, little = ds.original_encoding
@@ -168,6 +156,19 @@ def _inflated(path: str, held: bytes | None) -> bytes:
     except zlib.error as error:
         raise ReadError(f"{path}: the deflated data set is damaged ({error}); export it again.") from error
     return out
+
+
+def _second_part(stream: Any, path: str, meta: Any) -> Any:
+    """The data set that follows the (stored) group 2, explicit little-endian, up to its pixels."""
+    import pydicom
+
+    def at_pixels(tag: Any, _vr: Any, _length: Any) -> bool:
+        return int(tag) in _PIXELS
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds = pydicom.filereader.read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=at_pixels)
+        return pydicom.dataset.FileDataset(path, ds, file_meta=meta, is_implicit_VR=False, is_little_endian=True)
 
 
 def _find_pixels(header: FileHeader, stream: Any, at: int) -> None:

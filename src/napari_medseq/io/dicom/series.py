@@ -144,7 +144,8 @@ def _named(found: list[Stack]) -> list[tuple[Stack, str]]:
     """Names for the stacks of one series, told apart by what differs among them."""
     base = series_name(found[0].first)
     if len(found) == 1:
-        return [(found[0], base)]
+        component = _component(found[0])
+        return [(found[0], f"{base}_{component}" if component and component not in base.lower() else base)]
     tellers: list[Callable[[Stack], str]] = [_plane, _component, _echo, _type, _size, _block]
     labels = [""] * len(found)
     for tell in tellers:

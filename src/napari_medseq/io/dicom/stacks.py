@@ -96,9 +96,9 @@ def _direction(frame: Frame, known: list[Vector]) -> int:
 
 def _depth(frames: Sequence[Frame]) -> NDArray[np.float64]:
     """Position of each frame along the first one's normal, in mm."""
-    normal = frames[0].normal
-    assert normal is not None
-    return np.array([frame.position @ normal for frame in frames])  # type: ignore[operator]
+    _, row, column = frames[0].plane
+    normal = np.cross(row, column)
+    return np.array([float(frame.plane[0] @ normal) for frame in frames])
 
 
 def _placed(frames: Sequence[Frame]) -> bool:
@@ -253,7 +253,7 @@ def _seconds(
                 facts["times_from"] = name
                 return np.round(start - start[0], 6)
     first = columns[0][0].file.ds
-    step = number(first, "TemporalResolution") or number(first, "RepetitionTime")
+    step = number(first, "TemporalResolution") or columns[0][0].repetition_ms
     if step and step > 0:
         notes.append(
             f"No clock tells the times of the {count} frames; they are counted in steps of {step / 1000:g} s (repetition time)."
@@ -340,17 +340,16 @@ def _stack(
 ) -> Stack:
     """Affine of an even run of positions: a sheared one where slices shift in plane (gantry tilt)."""
     notes = list(notes)
-    first, last = columns[0][0], columns[-1][0]
-    assert (
-        first.row is not None and first.column is not None and first.position is not None and last.position is not None
-    )
+    first = columns[0][0]
+    start, row, column = first.plane
     spacing = first.spacing
     if spacing is None:
         notes.append("No usable PixelSpacing: one voxel counts as 1 mm, so sizes in mm are not to be trusted.")
     down, along = spacing or (1.0, 1.0)
     if len(columns) > 1:
-        between = (last.position - first.position) / (len(columns) - 1)
-        off = max(float(np.abs(c[0].position - (first.position + k * between)).max()) for k, c in enumerate(columns))
+        places = np.array([c[0].plane[0] for c in columns])
+        between = (places[-1] - start) / (len(columns) - 1)
+        off = float(np.abs(places - (start + np.arange(len(columns))[:, np.newaxis] * between)).max())
         if off > max(0.05 * min(down, along), 1e-2) and "slice_positions_mm" not in facts:
             notes.append(
                 f"Slices are shifted in plane by up to {off:.3g} mm against a straight stack; the straight one is used."
@@ -359,18 +358,15 @@ def _stack(
         if tilt > 0.1:
             facts = dict(facts, gantry_tilt_deg=round(tilt, 3))
     else:
-        normal = first.normal
-        assert normal is not None
-        between = normal * (step or first.between or first.thickness or 1.0)
+        between = np.cross(row, column) * (step or first.between or first.thickness or 1.0)
     lps = np.eye(4)
-    lps[:3, 0], lps[:3, 1], lps[:3, 2], lps[:3, 3] = first.row * along, first.column * down, between, first.position
+    lps[:3, 0], lps[:3, 1], lps[:3, 2], lps[:3, 3] = row * along, column * down, between, start
     grid = [[c[t] for c in columns] for t in range(len(columns[0]))]
     return Stack(grid, RAS_LPS @ lps, times, True, notes, facts)
 
 
 def _tilt(frame: Frame, between: Vector) -> float:
     """Angle in degrees between the slices' normal and the direction in which they are stacked."""
-    normal = frame.normal
-    assert normal is not None
-    cosine = abs(between @ normal) / max(float(np.linalg.norm(between)), 1e-12)
+    _, row, column = frame.plane
+    cosine = abs(between @ np.cross(row, column)) / max(float(np.linalg.norm(between)), 1e-12)
     return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
