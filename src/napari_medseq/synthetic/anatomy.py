@@ -241,7 +241,8 @@ class Head:
         across = np.abs(y + 12 - np.float32(0.5) * z + np.float32(5) * wave) - np.float32(0.7 + self.atrophy)
         sylvian = np.maximum(np.maximum(across, np.float32(28) - side), np.abs(z - 2) - np.float32(15))
         ring = np.sqrt((x / 18) ** 2 + ((y - 13) / 15) ** 2) + np.float32(0.1) * wave
-        ambient = np.maximum(np.abs(ring - 1) * 15 - np.float32(self.atrophy) - wave, np.abs(z + 20) - np.float32(9))
+        ambient = np.maximum(np.abs(ring - 1) * 15 - np.float32(self.atrophy) - wave, np.abs(z + 20) - np.float32(8))
+        ambient = np.maximum(ambient, np.float32(9) - side + 3 * wave)
         sellar = _capsule(p, (0, -10, -19), (0, -4, -20), 5.5, 6.5)
         distance: Array = np.minimum(np.minimum(sylvian, ambient), sellar).astype(np.float32)
         return distance
