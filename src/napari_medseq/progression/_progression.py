@@ -1,0 +1,253 @@
+"""`Progression`: what happened to each lesion, as tables, labels, a plot, a report and files, and how to correct it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.progress import Cancelled, check
+from napari_medseq.progression import _corrections, _measures, _table
+from napari_medseq.progression._components import Key
+from napari_medseq.progression._graph import Graph
+from napari_medseq.progression._settings import TrackSettings
+from napari_medseq.sequence import ImageSequence
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+class Progression:
+    """Lesions followed over the visits of one patient. Made by `track`, `run` or `Progression.load`.
+
+    Parameters
+    ----------
+    graph : Graph
+        Lesions and edges.
+    masks : sequence of ImageSequence
+        The mask of each visit, on its native grid.
+    dates : sequence of date or None
+        One per visit.
+    images : sequence of ImageSequence or None, optional
+        One per visit, for intensity measures and key slices.
+    settings : TrackSettings, optional
+    warnings : tuple of str
+        What was doubtful.
+    measures : dict, optional
+        What is already measured.
+    cancelled : callable, optional
+        Looked at per lesion while measuring.
+
+    Attributes
+    ----------
+    corrections : list of str
+        What people corrected, in order.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        masks: Sequence[ImageSequence],
+        *,
+        dates: Sequence[date | None],
+        images: Sequence[ImageSequence | None] | None = None,
+        settings: TrackSettings | None = None,
+        warnings: tuple[str, ...] = (),
+        measures: Mapping[Key, Mapping[str, Any]] | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> None:
+        self._graph = graph
+        self._masks = list(masks)
+        self.dates = list(dates)
+        self.images = [None] * len(self._masks) if images is None else list(images)
+        self.settings = settings or TrackSettings()
+        self.warnings = tuple(warnings)
+        self.corrections: list[str] = []
+        self._history: list[Graph] = []
+        self._measured: dict[Key, Mapping[str, Any]] = dict(measures or {})
+        self._tables: tuple[pd.DataFrame, pd.DataFrame] | None = None
+        self._labels: list[ImageSequence] | None = None
+        self._measure(cancelled)
+
+    def __repr__(self) -> str:
+        lesions = len(set(self._graph.identities.values()))
+        return f"<Progression {len(self._masks)} visits, {lesions} lesions>"
+
+    # -- what there is ------------------------------------------------------------------------------------------
+    @property
+    def lesions(self) -> pd.DataFrame:
+        """One row per lesion and visit where it is present, and one of volume 0 at the first visit where it is absent.
+
+        Columns as DESIGN names them, then measures with their unit in the name. A copy: change it freely.
+        """
+        return self._both()[0].copy()
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row per visit: number of lesions, burden, change, events. A copy."""
+        return self._both()[1].copy()
+
+    @property
+    def labels(self) -> list[ImageSequence]:
+        """One label sequence per visit on its native grid; voxel value = lesion identity, excluded lesions are 0."""
+        if self._labels is None:
+            self._labels = [self._label(visit) for visit in range(len(self._masks))]
+        return list(self._labels)
+
+    @property
+    def graph(self) -> Graph:
+        """The lesions of each visit and the edges between them."""
+        return self._graph
+
+    # -- corrections --------------------------------------------------------------------------------------------
+    def link(self, visit: int, lesion: int, parent: int, *, parent_visit: int | None = None) -> Progression:
+        """Say that a lesion comes from an earlier one; both are named by identity.
+
+        Parameters
+        ----------
+        visit, lesion : int
+            The later lesion: its visit (from 0) and identity there.
+        parent : int
+            Identity of the earlier one.
+        parent_visit : int, optional
+            Its visit; by default the latest before `visit`.
+
+        Returns
+        -------
+        Progression
+            This one, recomputed.
+        """
+        text = f"link lesion {lesion} at visit {visit} to lesion {parent}"
+        return self._correct(text, lambda g: _corrections.link(g, visit, lesion, parent, parent_visit))
+
+    def unlink(self, visit: int, lesion: int, parent: int | None = None) -> Progression:
+        """Say that a lesion does not come from `parent` (None: from none of its parents)."""
+        text = f"unlink lesion {lesion} at visit {visit} from {'all' if parent is None else f'lesion {parent}'}"
+        return self._correct(text, lambda g: _corrections.unlink(g, visit, lesion, parent))
+
+    def merge(self, visit: int, lesions: Sequence[int]) -> Progression:
+        """Make several lesions of one visit one; it is the largest one's heir."""
+        text = f"merge lesions {', '.join(str(n) for n in lesions)} at visit {visit}"
+        return self._correct(text, lambda g: _corrections.merge(g, visit, list(lesions)))
+
+    def split(self, visit: int, lesion: int, parts: int | Iterable[Sequence[float]] | None = None) -> Progression:
+        """Cut a lesion of one visit: into its separate components, `parts` pieces, or one around each (r, a, s) point in mm."""
+        text = f"split lesion {lesion} at visit {visit}"
+        return self._correct(text, lambda g: _corrections.split(g, visit, lesion, parts))
+
+    def exclude(self, lesion: int, visit: int | None = None) -> Progression:
+        """Take a lesion out, at one visit or (None) at all; the others keep their names."""
+        text = f"exclude lesion {lesion}{'' if visit is None else f' at visit {visit}'}"
+        return self._correct(text, lambda g: _corrections.exclude(g, lesion, visit))
+
+    def undo(self) -> Progression:
+        """Take back the latest correction.
+
+        Raises
+        ------
+        MedseqError
+            If there is none.
+        """
+        if not self._history:
+            raise MedseqError("There is no correction to undo.")
+        self._graph = self._history.pop()
+        self.corrections.pop()
+        self._forget()
+        return self
+
+    # -- results ------------------------------------------------------------------------------------------------
+    def plot(self, path: str | PathLike[str] | None = None) -> Figure:
+        """Per-lesion volumes and total burden over real dates; written to `path` (.png, .svg, .pdf) when given."""
+        from napari_medseq.progression.plots import overview, save_figure
+
+        figure = overview(self)
+        if path is not None:
+            save_figure(figure, Path(path))
+        return figure
+
+    def report(self, path: str | PathLike[str]) -> Path:
+        """Write one self-contained HTML file and return its path."""
+        from napari_medseq.progression.report import write_report
+
+        return write_report(self, Path(path))
+
+    def save(self, folder: str | PathLike[str], *, extra: Mapping[str, Any] | None = None) -> Path:
+        """Write labels, tables, plot and ``run.json`` into `folder`, from which `load` reads them back.
+
+        Parameters
+        ----------
+        folder : path
+            Made if missing; files of an earlier save are replaced.
+        extra : dict, optional
+            More facts for ``run.json``, such as the model and versions.
+
+        Returns
+        -------
+        Path
+            The folder.
+        """
+        from napari_medseq.progression._store import save
+
+        return save(self, Path(folder), extra or {})
+
+    @classmethod
+    def load(cls, folder: str | PathLike[str]) -> Progression:
+        """Read what `save` or `run` wrote.
+
+        Raises
+        ------
+        ReadError
+            If the folder does not hold a progression.
+        """
+        from napari_medseq.progression._store import load
+
+        return load(Path(folder))
+
+    # -- inside -------------------------------------------------------------------------------------------------
+    def _correct(self, text: str, change: Callable[[Graph], Graph]) -> Progression:
+        new = change(self._graph)
+        self._history.append(self._graph)
+        self._graph = new
+        self.corrections.append(text)
+        self._forget()
+        return self
+
+    def _forget(self) -> None:
+        self._tables = self._labels = None
+        self._measure(None)
+
+    def _measure(self, cancelled: Cancelled | None) -> None:
+        """Measure the lesions that are not measured yet."""
+        for key, lesion in self._graph.lesions.items():
+            if key not in self._measured:
+                check(cancelled)
+                self._measured[key] = _measures.of_lesion(lesion, self.images[key[0]], self.settings)
+
+    def _both(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        if self._tables is None:
+            lesions = _table.lesion_table(self._graph, self._measured, self.dates, self.settings)
+            self._tables = lesions, _table.summary_table(lesions, self.dates)
+        return self._tables
+
+    def _label(self, visit: int) -> ImageSequence:
+        mask = self._masks[visit]
+        identities = self._graph.identities
+        most = max(identities.values(), default=0)
+        data = np.zeros(mask.data.shape, np.uint16 if most < 2**16 else np.uint32)
+        volume = data if "z" in mask.axes else data[np.newaxis]
+        names = {}
+        for lesion in self._graph.at(visit):
+            if lesion.key not in self._graph.excluded:
+                volume[tuple(lesion.index.T)] = identities[lesion.key]
+                names[identities[lesion.key]] = f"{lesion.label} {identities[lesion.key]}"
+        image = self.images[visit]
+        name = image.name if image is not None else mask.name
+        name = name if name.endswith("_lesions") else f"{name}_lesions"
+        labels = mask.labels_like(data, name=name, label_names=names)
+        return labels.replace(meta={**mask.meta, "lesion_identities": True, "dtype": str(data.dtype)})

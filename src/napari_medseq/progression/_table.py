@@ -1,0 +1,140 @@
+"""The two tables: one row per lesion and visit, and one row per visit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from napari_medseq.progression import _measures
+from napari_medseq.progression._components import Key
+from napari_medseq.progression._graph import EVENTS, Graph
+from napari_medseq.progression._settings import TrackSettings
+
+#: first columns of the lesion table; measures follow
+COLUMNS = (
+    "visit",
+    "date",
+    "lesion",
+    "label",
+    "volume_ml",
+    "longest_mm",
+    "perpendicular_mm",
+    "centroid_r_mm",
+    "centroid_a_mm",
+    "centroid_s_mm",
+    "event",
+    "parents",
+    "certainty",
+    "measured",
+)
+Measures = Mapping[Key, Mapping[str, Any]]
+
+
+def lesion_table(
+    graph: Graph, measures: Measures, dates: Sequence[date | None], settings: TrackSettings
+) -> pd.DataFrame:
+    """One row per lesion and visit where it is present, and one of volume 0 at the first visit where it is absent.
+
+    Parameters
+    ----------
+    graph : Graph
+    measures : dict of Key to dict
+        What `_measures` found for each lesion.
+    dates : sequence of date or None
+        One per visit.
+    settings : TrackSettings
+
+    Returns
+    -------
+    DataFrame
+        Sorted by visit and lesion.
+    """
+
+    def growth(before: Key, after: Key) -> str:
+        one, other = measures[before], measures[after]
+        bound = _measures.noise_bound_ml(one["volume_sd_ml"], other["volume_sd_ml"])
+        return _measures.change_word(one["volume_ml"], other["volume_ml"], bound, settings)
+
+    rows: list[dict[str, Any]] = []
+    present: dict[int, list[Key]] = {}
+    for key, lesion in graph.lesions.items():
+        if key in graph.excluded:
+            continue
+        identity = graph.identities[key]
+        present.setdefault(identity, []).append(key)
+        parents = graph.live_parents[key]
+        rows.append(
+            {
+                "visit": key[0],
+                "lesion": identity,
+                "label": lesion.label,
+                "event": graph.event(key, settings.min_volume_ml, growth),
+                "parents": ";".join(str(i) for i in sorted({graph.identities[e.parent] for e in parents})),
+                "certainty": min((e.certainty for e in parents), default=1.0),
+                **measures[key],
+            }
+        )
+    for identity, keys in present.items():
+        for key, following in zip(keys, [*(k[0] for k in keys[1:]), None], strict=True):
+            gone = key[0] + 1
+            if gone < graph.visits and following != gone:
+                rows.append(_gone(graph, key, identity, gone, measures[key]))
+    table = pd.DataFrame(rows, columns=None if rows else [*COLUMNS, *_measures.SIZE[1:]])
+    days = pd.to_datetime(pd.Series(list(dates), dtype="object"))
+    table["date"] = days.reindex(table["visit"]).to_numpy()
+    table = table.loc[:, ~table.columns.duplicated()]
+    rest = [c for c in table.columns if c not in COLUMNS]
+    table = table[[*COLUMNS, *rest]]
+    return table.sort_values(["visit", "lesion"], ignore_index=True)
+
+
+def _gone(graph: Graph, key: Key, identity: int, visit: int, measures: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of volume 0: resolved, or taken up by a merge."""
+    taken = [e for e in graph.live_children[key] if e.child[0] == visit]
+    blank = {name: float("nan") for name, value in measures.items() if isinstance(value, float)}
+    return {
+        **blank,
+        "visit": visit,
+        "lesion": identity,
+        "label": graph.lesions[key].label,
+        "event": "resolved" if not taken else "merged" if len(taken) == 1 else "complex",
+        "parents": "",
+        "certainty": min((e.certainty for e in taken), default=1.0),
+        "volume_ml": 0.0,
+        "volume_sd_ml": 0.0,
+        "measured": bool(measures["measured"]),
+        "voxels": 0,
+    }
+
+
+def summary_table(lesions: pd.DataFrame, dates: Sequence[date | None]) -> pd.DataFrame:
+    """One row per visit: burden, its change, and how many lesions had each event (unmeasured specks apart)."""
+    days = pd.to_datetime(pd.Series(list(dates), dtype="object"))
+    rows = []
+    for visit, day in enumerate(days):
+        here = lesions[lesions["visit"] == visit]
+        present = here[here["volume_ml"] > 0]
+        known = present[present["measured"].astype(bool)]
+        rows.append(
+            {
+                "visit": visit,
+                "date": day,
+                "days": (day - days.iloc[0]).days if pd.notna(day) and pd.notna(days.iloc[0]) else np.nan,
+                "lesions": len(known),
+                "unmeasured": len(present) - len(known),
+                "volume_ml": float(present["volume_ml"].sum()),
+                "volume_sd_ml": float(np.sqrt((present["volume_sd_ml"].astype(float) ** 2).sum())),
+                "longest_sum_mm": float(known["longest_mm"].sum()),
+                **{event: int((known["event"] == event).sum()) for event in EVENTS[1:] if event != "resolved"},
+                "resolved": int((here["measured"].astype(bool) & (here["event"] == "resolved")).sum()),
+            }
+        )
+    table = pd.DataFrame(rows)
+    table.insert(7, "change_ml", table["volume_ml"].diff())
+    before = table["volume_ml"].shift()
+    table.insert(8, "change_percent", (100 * table["change_ml"] / before).where(before > 0))
+    return table

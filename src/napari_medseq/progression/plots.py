@@ -1,0 +1,242 @@
+"""Plots of a progression on axes that someone else owns: no pyplot, no global state, the same in the viewer and in files.
+
+Each function draws on matplotlib axes and returns the artists of each lesion by identity, so that a viewer can make them
+answer to the mouse. Colours come from `lesion_colour`, as those of the label layers do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
+
+from napari_medseq.errors import WriteError
+from napari_medseq.progression.colours import lesion_colour
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from napari_medseq.progression._progression import Progression
+
+DISCLAIMER = "Research software, not a medical device."
+Artists = dict[int, list[Artist]]
+
+_MARKERS = {"new": "^", "resolved": "x", "merged": "D", "split": "v", "complex": "P", "reappeared": "s"}
+#: beyond this many lesions names would only cover each other
+_MOST_NAMES = 12
+
+
+def x_positions(progression: Progression) -> tuple[np.ndarray[Any, Any], bool]:
+    """Where each visit stands on the x axis, and whether these are real dates (else visit numbers from 1)."""
+    days: list[date | None] = progression.dates
+    if all(d is not None for d in days):
+        return np.array(days, dtype="datetime64[D]"), True
+    return np.arange(1, len(days) + 1), False
+
+
+def by_lesion(table: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Identity and rows of each lesion, in order of identity."""
+    for number in sorted(table["lesion"].unique().tolist()):
+        yield int(number), table[table["lesion"] == number]
+
+
+def spaghetti(
+    progression: Progression, axes: Axes, *, relative: bool = False, log: bool = False, column: str = "volume_ml"
+) -> Artists:
+    """One line per lesion over time; the artists of each lesion by identity.
+
+    Parameters
+    ----------
+    progression : Progression
+    axes : matplotlib.axes.Axes
+    relative : bool
+        Percent of the lesion's first value.
+    log : bool
+        Logarithmic values (zeros are left out).
+    column : str
+        The measure to draw.
+    """
+    x, _ = x_positions(progression)
+    table = progression.lesions
+    shown: Artists = {}
+    largest = table.groupby("lesion")["volume_ml"].max().sort_values(ascending=False).index[:_MOST_NAMES]
+    for number, rows in by_lesion(table):
+        colour = lesion_colour(number)
+        values = rows[column].to_numpy(float)
+        if relative:
+            values = 100 * values / values[0] if values[0] else np.full_like(values, np.nan)
+        if log:
+            values = np.where(values > 0, values, np.nan)
+        at = x[rows["visit"].to_numpy(int)]
+        (line,) = axes.plot(
+            at, values, "-o", color=colour, markersize=3.5, linewidth=1.4, picker=5, label=f"lesion {number}"
+        )
+        shown[number] = [line]
+        for event, marker in _MARKERS.items():
+            chosen = (rows["event"] == event).to_numpy()
+            if chosen.any():
+                inner = colour if marker == "x" else "none"
+                shown[number] += axes.plot(at[chosen], values[chosen], marker, color=colour, markersize=8, mfc=inner)
+        if number in largest and np.isfinite(values[-1]):
+            shown[number].append(
+                axes.annotate(
+                    str(number), (at[-1], values[-1]), (5, 0), textcoords="offset points", color=colour, fontsize=8
+                )
+            )
+    if log:
+        axes.set_yscale("log")
+    axes.set_ylabel("% of first visit" if relative else _named(column))
+    _dates_axis(progression, axes)
+    return shown
+
+
+def burden(progression: Progression, axes: Axes) -> Artists:
+    """Total volume over time, with the 95 % noise band; under key 0."""
+    x, _ = x_positions(progression)
+    summary = progression.summary
+    total, sd = summary["volume_ml"].to_numpy(float), summary["volume_sd_ml"].to_numpy(float)
+    colour = axes.xaxis.label.get_color()
+    (line,) = axes.plot(x, total, "-o", color=colour, linewidth=2, markersize=5, picker=5, label="total")
+    axes.fill_between(x, total - 1.96 * sd, total + 1.96 * sd, color=colour, alpha=0.2, linewidth=0)
+    for at, value, count in zip(x, total, summary["lesions"], strict=True):
+        text = f"{value:.3g} mL\n{count} lesion{'' if count == 1 else 's'}"
+        axes.annotate(text, (at, value), (0, 8), textcoords="offset points", ha="center", fontsize=8, color=colour)
+    axes.set_ylim(bottom=0)
+    axes.margins(y=0.25, x=0.08)
+    axes.set_ylabel("total volume (mL)")
+    _dates_axis(progression, axes)
+    return {0: [line]}
+
+
+def waterfall(progression: Progression, axes: Axes) -> Artists:
+    """Change of each lesion from its first to its last visit in percent, largest growth first; new ones at the top."""
+    table = progression.lesions
+    bars = []
+    for number, rows in by_lesion(table):
+        first, last = float(rows["volume_ml"].iloc[0]), float(rows["volume_ml"].iloc[-1])
+        if len(rows) > 1:
+            bars.append((number, 100 * (last - first) / first))
+    bars.sort(key=lambda bar: -bar[1])
+    shown: Artists = {}
+    for at, (lesion, change) in enumerate(bars):
+        shown[lesion] = list(axes.bar(at, change, color=lesion_colour(lesion), picker=True))
+    axes.axhline(0, color=axes.xaxis.label.get_color(), linewidth=0.8)
+    axes.set_xticks(range(len(bars)), [str(lesion) for lesion, _ in bars])
+    axes.set_xlabel("lesion")
+    axes.set_ylabel("change of volume, first to last (%)")
+    return shown
+
+
+def swimmer(progression: Progression, axes: Axes) -> Artists:
+    """The life of each lesion as a bar, its events as marks, merges and splits as lines between bars: a tree over time."""
+    x, _ = x_positions(progression)
+    table = progression.lesions
+    lane = {int(lesion): k for k, lesion in enumerate(sorted(table["lesion"].unique()))}
+    shown: Artists = {}
+    for number, rows in by_lesion(table):
+        present = rows[rows["volume_ml"] > 0]["visit"].to_numpy(int)
+        colour = lesion_colour(number)
+        at = lane[number]
+        shown[number] = []
+        for run in np.split(present, np.flatnonzero(np.diff(present) > 1) + 1):
+            shown[number] += axes.plot(
+                x[[run[0], run[-1]]],
+                [at, at],
+                "-o",
+                markersize=5,
+                color=colour,
+                linewidth=6,
+                solid_capstyle="round",
+                picker=5,
+            )
+        for event, marker in _MARKERS.items():
+            where = rows[(rows["event"] == event)]["visit"].to_numpy(int)
+            if len(where):
+                shown[number] += axes.plot(
+                    x[where], np.full(len(where), at), marker, color=colour, markersize=8, mec="black"
+                )
+    for key, edges in progression.graph.live_parents.items():
+        child = progression.graph.identities[key]
+        for edge in edges:
+            parent = progression.graph.identities[edge.parent]
+            if parent != child:
+                ends = [lane[parent], lane[child]]
+                axes.plot(x[[edge.parent[0], key[0]]], ends, "-", color=lesion_colour(child), linewidth=1.2, alpha=0.8)
+    axes.set_yticks(list(lane.values()), [str(number) for number in lane])
+    axes.invert_yaxis()
+    axes.set_ylabel("lesion")
+    _dates_axis(progression, axes)
+    return shown
+
+
+def overview(progression: Progression) -> Figure:
+    """The plot that `Progression.plot` and `save` make: lesions, total burden and their life."""
+    lesions = max(progression.lesions["lesion"].nunique(), 1)
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=(1.2, 1))
+    draw: list[tuple[Any, str, Callable[[Progression, Axes], Artists]]] = [
+        (grid[0, :], "Volume of each lesion", spaghetti),
+        (grid[1, 0], "Total burden", burden),
+        (grid[1, 1], "What happened to each lesion", swimmer),
+    ]
+    for place, title, function in draw:
+        axes = figure.add_subplot(place)
+        function(progression, axes)
+        axes.set_title(title, fontsize=11, loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+        if function is swimmer and lesions > 25:
+            axes.yaxis.set_major_locator(FixedLocator(range(0, lesions, max(lesions // 15, 1))))
+    if lesions and not progression.lesions.empty:
+        figure.axes[0].legend(
+            handles=_legend(progression.lesions), fontsize=8, ncols=2, frameon=False, loc="upper left"
+        )
+    figure.supxlabel(DISCLAIMER, fontsize=8, color="0.4")
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure under a temporary name, then move it into place.
+
+    Raises
+    ------
+    WriteError
+        If the ending is unknown or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
+            part = Path(folder) / path.name
+            figure.savefig(part, dpi=120)
+            os.replace(part, path)
+    except (OSError, ValueError) as error:
+        raise WriteError(f"The plot could not be written to {path}: {error}. Use .png, .svg or .pdf.") from error
+
+
+def _legend(table: pd.DataFrame) -> list[Artist]:
+    from matplotlib.lines import Line2D
+
+    seen = [event for event in _MARKERS if (table["event"] == event).any()]
+    return [Line2D([], [], marker=_MARKERS[e], linestyle="", color="0.3", mfc="none", label=e) for e in seen]
+
+
+def _named(column: str) -> str:
+    stem, _, unit = column.rpartition("_")
+    return f"{stem.replace('_', ' ')} ({ {'ml': 'mL', 'mm2': 'mm²', 'mm3': 'mm³'}.get(unit, unit) })".replace("( ", "(")
+
+
+def _dates_axis(progression: Progression, axes: Axes) -> None:
+    """Ticks at the visits: their dates, or their numbers."""
+    x, real = x_positions(progression)
+    labels = [str(d) for d in x] if real else [f"visit {n}" for n in x]
+    axes.set_xticks(x, labels, rotation=20 if len(x) > 3 else 0, fontsize=8)
+    if not real:
+        axes.set_xlabel("dates unknown")
