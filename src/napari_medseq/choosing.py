@@ -55,19 +55,19 @@ def choose_images(study: Study, info: ModelInfo, *, series: Series = None, force
     if info.task != "segmentation":
         raise ModelError(f"{info.name} is a {info.task} model; following lesions needs a segmentation model.")
     patterns = [series] if isinstance(series, str) else list(series or [])
+    asked = f" called like {', '.join(patterns)}" if patterns else ""
     chosen = []
     for number, visit in enumerate(study.visits):
         where = f"{study.name}, visit {number + 1} ({visit.name or visit.date or 'undated'})"
         images = [i for i in visit.images if i.kind == "image"]
-        if not images or (patterns and not any(_matches(i, patterns) for i in images) and len(study.visits) > 1):
-            names = ", ".join(i.name for i in images) or "none"
-            _doubt(f"{where} is left out: it has no image{f' like {series!r}' if patterns else ''} (images: {names}).")
+        if not images or (patterns and not any(_matches(i, patterns) for i in images)):
+            _doubt(f"{where} is left out: it has no image{asked} (images: {_names(images)}).")
             continue
         chosen.append(Chosen(visit, _channels(images, info, patterns, where, force)))
     if not chosen:
-        asked = f" that is called like {series!r}" if patterns else ""
+        every = _names([i for v in study.visits for i in v.images])
         raise ReadError(
-            f"{study.name}: no visit has an image{asked}; name a folder with one folder of images per visit."
+            f"{study.name}: no visit has an image{asked}; the images are: {every}. Masks that lie in a study are not segmented."
         )
     return chosen
 
@@ -94,6 +94,10 @@ def choose_image(
 
 def _doubt(text: str) -> None:
     warnings.warn(text, MedseqWarning, stacklevel=3)
+
+
+def _names(images: Sequence[ImageSequence]) -> str:
+    return ", ".join(sorted({i.name for i in images})) or "none"
 
 
 def _matches(image: ImageSequence, patterns: Sequence[str]) -> bool:
@@ -130,16 +134,14 @@ def _one(
                 )
             return fitting[0]
     if len(fitting) > 1:
-        names = ", ".join(sorted(i.name for i in fitting))
         raise ModelError(
-            f"{where}: {len(fitting)} images could be meant for {info.name}: {names}. Choose one with series=."
+            f"{where}: {len(fitting)} images could be meant for {info.name}: {_names(fitting)}. Choose one with series=."
         )
     if any(reasons.values()):
         why = "; ".join(sorted({r for n, r in reasons.items() if r and (not named or n in {i.name for i in named})}))
         raise ModelError(
             f"{where}: no image fits {info.name}: {why}. Choose another model, or force=True if the modality is wrong."
         )
-    names = ", ".join(sorted(i.name for i in images)) or "none"
     raise ModelError(
-        f"{where}: no image is called like {', '.join(patterns)}; the images are: {names}. Choose one with series=."
+        f"{where}: no image is called like {', '.join(patterns)}; the images are: {_names(images)}. Choose one with series=."
     )

@@ -112,7 +112,10 @@ def _register(args: argparse.Namespace) -> None:
     if args.transform:
         facts["transform"] = str(transform.save(args.transform))
     if args.out:
-        facts["written"] = str(ms.write(transform.apply(moving), args.out))
+        moved = transform.apply(moving)
+        if "stored" in fixed.meta:  # the file gets the orientation of the fixed image's file
+            moved = moved.replace(meta={**moved.meta, "stored": fixed.meta["stored"]})
+        facts["written"] = str(ms.write(moved, args.out))
     common.answer(args, facts, _described(common.plain(facts)))
 
 

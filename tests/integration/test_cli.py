@@ -1,0 +1,375 @@
+"""The command: the same answers as the API, exit status, one clear line for what went wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from tests.conftest import AFFINES, ball_image
+from tests.integration.test_pipeline import bright
+
+import napari_medseq as ms
+from napari_medseq import cli
+from napari_medseq.cli import common, doctor
+
+
+class Ran:
+    """What one call of the command gave."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def last(self) -> str:
+        return self.err.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run the command in this process."""
+
+    def run(*arguments: object) -> Ran:
+        capsys.readouterr()
+        try:
+            status = cli.main([str(a) for a in arguments])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        told = capsys.readouterr()
+        return Ran(status, told.out, told.err)
+
+    return run
+
+
+@pytest.fixture
+def knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `engine.segment` be right."""
+    monkeypatch.setattr("napari_medseq.engine.segment", bright)
+
+
+# -- the main job ----------------------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("knows")
+def test_run_gives_what_the_script_gives(command: Any, ball_study: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    ran = command("run", ball_study, "-m", tiny_bundle, "-o", tmp_path / "cli", "--register", "none", "--json")
+    assert ran.status == 0, ran.err
+    script = ms.run(ball_study, tiny_bundle, register="none", out=tmp_path / "script")
+    assert [r["volume_ml"] for r in ran.json["lesions"]] == pytest.approx(script.lesions["volume_ml"].tolist())
+    assert [r["event"] for r in ran.json["lesions"]] == script.lesions["event"].tolist()
+    assert ran.json["lesions"][0]["date"] == "2020-01-31"
+    for file in ("ses-20200131", "ses-20200504"):
+        one, two = ((tmp_path / x / file / "sub-x_T1post_lesions.nii.gz") for x in ("cli", "script"))
+        np.testing.assert_array_equal(nib.load(one).get_fdata(), nib.load(two).get_fdata())  # type: ignore[attr-defined]
+
+
+def test_command_script_and_pieces_give_identical_labels_with_the_real_engine(
+    command: Any, ball_study: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    image = ball_study / "ses-20200131" / "sub-x_T1post.nii.gz"
+    ran = command(
+        "segment",
+        image,
+        "-m",
+        tiny_bundle,
+        "-o",
+        tmp_path / "l.nii.gz",
+        "--probability",
+        tmp_path / "p.nii.gz",
+        "--json",
+    )
+    assert ran.status == 0, ran.err
+    script = ms.segment(ms.read(image)[0], ms.load_model(tiny_bundle))
+    written: Any = nib.load(tmp_path / "l.nii.gz")
+    np.testing.assert_allclose(written.affine, AFFINES[0], atol=1e-4)
+    again = ms.read(tmp_path / "l.nii.gz", kind="labels")[0]
+    np.testing.assert_array_equal(np.asarray(again.data), np.asarray(script.labels.data))
+    assert (tmp_path / "p.nii.gz").is_file()
+    voxels = int((np.asarray(script.labels.data) == 1).sum())
+    assert ran.json["volume_ml"]["lesion"] == pytest.approx(voxels * 12 / 1000)
+
+
+@pytest.mark.usefixtures("knows")
+def test_run_again_from_its_own_record(command: Any, ball_study: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    first = command(
+        "run",
+        ball_study,
+        "-m",
+        tiny_bundle,
+        "-o",
+        tmp_path / "a",
+        "--register",
+        "none",
+        "--set",
+        "min_volume_ml=0.5",
+        "--json",
+    )
+    again = command("run", "--again", tmp_path / "a" / "run.json", "-o", tmp_path / "b", "--json")
+    assert first.status == again.status == 0, again.err
+    assert first.json["lesions"] == again.json["lesions"]
+    settings = [json.loads((tmp_path / x / "run.json").read_text())["run"]["settings"] for x in "ab"]
+    assert settings[0] == settings[1]
+    assert settings[1]["min_volume_ml"] == 0.5
+
+
+def test_track_follows_the_masks_of_a_study_or_files(command: Any, ball_study: Path, tmp_path: Path) -> None:
+    folder = command("track", ball_study, "-o", tmp_path / "t", "--json")
+    masks = sorted(ball_study.glob("ses-*/*_tumor.nii.gz"))
+    files = command("track", *masks, "--json")
+    assert folder.status == files.status == 0, folder.err + files.err
+    events = [r["event"] for r in folder.json["lesions"]]
+    assert events == ["baseline", "baseline", "growing", "resolved", "new"]
+    assert [r["event"] for r in files.json["lesions"]] == events
+    assert [r["date"] for r in files.json["lesions"]] == [r["date"] for r in folder.json["lesions"]]
+    assert (tmp_path / "t" / "lesions.csv").is_file()
+    text = command("track", *masks)
+    assert "growing" in text.out
+
+
+def test_track_says_what_is_missing(command: Any, ball_study: Path) -> None:
+    masks = sorted(ball_study.glob("ses-*/*_tumor.nii.gz"))
+    assert "give one per mask" in command("track", *masks, "--dates", "2020-01-01").last
+    assert "one mask is needed" in command("track", ball_study, "--series", "nothing*").last
+
+
+# -- images ----------------------------------------------------------------------------------------------------------
+def test_info_reads_headers(command: Any, ball_study: Path) -> None:
+    ran = command("info", ball_study, "--json")
+    assert ran.status == 0
+    assert len(ran.json["series"]) == 4
+    assert "sub-x_T1post" in command("info", ball_study).out
+
+
+def test_convert_keeps_voxels_and_places(command: Any, ball_study: Path, tmp_path: Path) -> None:
+    source = ball_study / "ses-20200504" / "sub-x_T1post.nii.gz"
+    ran = command("convert", source, "-o", tmp_path / "copy.nii.gz", "--json")
+    assert ran.status == 0, ran.err
+    copy: Any = nib.load(tmp_path / "copy.nii.gz")
+    np.testing.assert_allclose(copy.affine, AFFINES[1], atol=1e-4)
+    np.testing.assert_array_equal(np.asarray(copy.dataobj), ball_image(1)[0])
+    folder = command("convert", ball_study / "ses-20200131", "-o", tmp_path / "all", "--json")
+    assert sorted(Path(p).name for p in folder.json["written"]) == ["sub-x_T1post.nii.gz", "sub-x_tumor.nii.gz"]
+    assert "name a folder" in command("convert", ball_study / "ses-20200131", "-o", tmp_path / "one.nii.gz").last
+
+
+def test_register_finds_a_known_shift(command: Any, ball_study: Path, tmp_path: Path) -> None:
+    source = ball_study / "ses-20200131" / "sub-x_T1post.nii.gz"
+    image: Any = nib.load(source)
+    affine = image.affine.copy()
+    affine[:3, 3] += (4, -3, 0)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), tmp_path / "moved.nii.gz")
+    ran = command(
+        "register", tmp_path / "moved.nii.gz", source, "--kind", "translation",
+        "-o", tmp_path / "back.nii.gz", "--transform", tmp_path / "t.json", "--json",
+    )  # fmt: skip
+    assert ran.status == 0, ran.err
+    shift = np.array(ran.json["matrix"])[:3, 3]
+    np.testing.assert_allclose(shift, (4, -3, 0), atol=0.5)
+    assert (tmp_path / "t.json").is_file()
+    back: Any = nib.load(tmp_path / "back.nii.gz")
+    np.testing.assert_allclose(back.affine, AFFINES[0], atol=1e-4)
+
+
+# -- models ----------------------------------------------------------------------------------------------------------
+def test_models_are_listed_and_shown(command: Any, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tiny_bundle.parent))
+    assert "tiny" in {m["name"] for m in command("models", "--json").json}
+    assert "tiny" in command("models").out
+    assert "Untrained" in command("models", "show", "tiny").out
+    assert command("models", "show", "tiny", "--json").json["task"] == "segmentation"
+    assert command("models", "show").status == 2
+
+
+def test_a_segmentation_model_does_not_classify(command: Any, ball_study: Path, tiny_bundle: Path) -> None:
+    ran = command("classify", ball_study / "ses-20200131" / "sub-x_T1post.nii.gz", "-m", tiny_bundle)
+    assert ran.status == 1
+    assert "classification model" in ran.last
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "{empty}", "-m", "{model}", "-o", "{out}"), "no image"),
+        (("run", "/no/such/folder", "-m", "{model}"), "does not exist"),
+        (("run", "{study}", "-m", "nope"), "no model 'nope'"),
+        (("run", "{study}", "-m", "{model}", "--device", "cuda:77"), "cuda:77"),
+        (("run", "{study}", "-m", "{model}", "--set", "min_volume_ml"), "NAME=VALUE"),
+        (("run", "{study}", "-m", "{model}", "--set", "min_volume_ml=-3"), "min_volume_ml"),
+        (("run", "{study}", "-m", "{model}", "--settings", "{text}"), "names and values"),
+        (("run", "{study}", "-m", "{model}", "--settings", "/no/file.yaml"), "cannot be read"),
+        (("run", "{study}", "-m", "{model}", "--series", "*tumor*"), "are not segmented"),
+        (("run", "--again", "{text}"), "run.json"),
+        (("info", "{text}"), "no image"),
+        (("convert", "{text}", "-o", "{out}/x.nii.gz"), "no image"),
+        (("convert", "{image}", "-o", "{text}/x.nii.gz"), ""),
+        (("segment", "{image}", "-m", "{model}", "-o", "labels.txt"), "must end in"),
+        (("segment", "{study}", "-m", "{model}", "-o", "{out}.nii.gz"), "choose one with"),
+        (("report", "{empty}"), ""),
+    ],
+)
+def test_bad_input_is_one_line_and_status_1(
+    command: Any, ball_study: Path, tiny_bundle: Path, tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.txt").write_text("just words")
+    places = {
+        "empty": tmp_path / "empty",
+        "out": tmp_path / "out",
+        "text": tmp_path / "text.txt",
+        "study": ball_study,
+        "model": tiny_bundle,
+        "image": ball_study / "ses-20200131" / "sub-x_T1post.nii.gz",
+    }
+    ran = command(*(a.format(**places) for a in arguments))
+    assert ran.status == 1
+    assert ran.last.startswith("napari-medseq: error: ")
+    assert says.lower() in ran.last.lower()
+    assert "Traceback" not in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("no-such-command",), ("run",), ("segment", "x"), ("run", "x", "--register", "magic")]
+)
+def test_wrong_usage_is_status_2(command: Any, arguments: tuple[str, ...]) -> None:
+    ran = command(*arguments)
+    assert ran.status == 2
+    assert "usage" in ran.err
+
+
+def test_a_defect_is_one_line_too_and_a_traceback_on_request(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr("napari_medseq.models.list_models", broken)
+    ran = command("models")
+    assert ran.status == 1
+    assert "RuntimeError: two lines" in ran.last
+    monkeypatch.setenv("NAPARI_MEDSEQ_DEBUG", "1")
+    with pytest.raises(RuntimeError):
+        command("models")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (KeyboardInterrupt(), 130, "Interrupted"),
+        (MemoryError(), 1, "memory"),
+        (OSError(28, "No space left on device"), 1, "No space"),
+    ],
+)
+def test_the_system_gets_in_the_way(
+    command: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, says: str
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("napari_medseq.models.list_models", broken)
+    ran = command("models")
+    assert ran.status == status
+    assert says in ran.last
+
+
+def test_warnings_are_one_line_each_and_only_ours(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import warnings
+
+    def doubtful() -> list[Any]:
+        for _ in range(2):
+            warnings.warn("a\ndoubt", ms.MedseqWarning, stacklevel=1)
+        warnings.warn("not yours to know", FutureWarning, stacklevel=1)
+        return []
+
+    monkeypatch.setattr("napari_medseq.models.list_models", doubtful)
+    ran = command("models")
+    assert ran.status == 0
+    assert ran.err.splitlines() == ["napari-medseq: warning: a doubt"]
+
+
+# -- doctor and help -------------------------------------------------------------------------------------------------
+def test_doctor_says_device_and_why(command: Any) -> None:
+    facts = command("doctor", "--json").json
+    assert facts["device"]
+    assert facts["reason"]
+    assert facts["packages"]["torch"]
+    assert "device:" in command("doctor").out
+
+
+def test_doctor_names_the_install_command() -> None:
+    cpu_build = doctor.advice(["GPU 0: X"], "cpu", None, "linux")
+    assert "pip install --force-reinstall torch==" in cpu_build
+    assert "NVIDIA driver" in doctor.advice(["GPU 0: X"], "cpu", "13.0", "linux")
+    assert doctor.advice([], "cpu", None, "linux") == ""
+    assert doctor.advice(["GPU 0: X"], "cuda", "13.0", "linux") == ""
+    assert doctor.built_for("12.8", None) == "CUDA 12.8"
+    assert doctor.built_for(None, "6") == "ROCm 6"
+
+
+def test_doctor_asks_the_driver_for_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: Big One (UUID: GPU-123)'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert doctor.gpus() == ["GPU 0: Big One"]
+
+
+def test_help_is_quick_because_nothing_heavy_is_loaded() -> None:
+    code = (
+        "import sys\nfrom napari_medseq import cli\ncli.parser().format_help()\n"
+        "print(sorted(set(sys.modules) & {'numpy','torch','pandas','monai','SimpleITK','napari','matplotlib','pydantic','yaml'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_console_script_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_medseq", "--version"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout.strip() == f"napari-medseq {ms.__version__}"
+
+
+# -- what the commands share -----------------------------------------------------------------------------------------
+def test_json_has_no_nan_and_no_numpy() -> None:
+    from datetime import date
+
+    given = {
+        "a": np.float32(1.5),
+        "b": float("nan"),
+        "c": np.arange(2),
+        "d": date(2020, 1, 2),
+        "e": (float("inf"), True, None),
+        1: "x",
+    }
+    assert common.plain(given) == {
+        "a": 1.5,
+        "b": None,
+        "c": [0, 1],
+        "d": "2020-01-02",
+        "e": [None, True, None],
+        "1": "x",
+    }
+
+
+def test_the_bar_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert common.bar() is None
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    bar = common.bar()
+    assert bar is not None
+    bar(1, 2, "half")
+    bar(2, 2, "whole")
+    assert "100%" in capsys.readouterr().err
+
+
+def test_tables_line_up() -> None:
+    rows = [{"a": 1.23456, "b": None}, {"a": "long text", "b": [1, 2.5]}]
+    assert common.table(rows).splitlines() == ["a          b", "1.235", "long text  1×2.5"]
+    assert common.table([]) == "(nothing)"

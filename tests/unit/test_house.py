@@ -1,0 +1,181 @@
+"""The rules of the house that a test can check: light imports, short modules, one exception family, one-way arrows."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import napari_medseq as ms
+from napari_medseq import errors
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "napari_medseq"
+MODULES = sorted(SOURCE.rglob("*.py"))
+HEAVY = (
+    "numpy",
+    "torch",
+    "monai",
+    "SimpleITK",
+    "pandas",
+    "napari",
+    "qtpy",
+    "PySide6",
+    "matplotlib",
+    "pydantic",
+    "nibabel",
+    "dask",
+)
+
+
+def names(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix()
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after running `code`."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*{{m.partition('.')[0] for m in sys.modules}})"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert loaded_after("import napari_medseq") & set(HEAVY) == set()
+
+
+def test_reading_images_loads_neither_torch_nor_napari() -> None:
+    found = loaded_after("import napari_medseq as ms; ms.read; ms.ImageSequence; ms.read_study; ms.write")
+    assert found & {"torch", "monai", "napari", "qtpy", "PySide6", "matplotlib"} == set()
+
+
+def test_every_public_name_is_there_and_listed() -> None:
+    for name in ms._PUBLIC:
+        assert getattr(ms, name) is not None, name
+        assert name in ms.__all__
+        assert name in dir(ms)
+    with pytest.raises(AttributeError, match="no_such_verb"):
+        ms.no_such_verb  # noqa: B018
+
+
+def test_every_long_verb_can_be_watched_and_stopped() -> None:
+    for name in (
+        "read",
+        "read_study",
+        "register",
+        "segment",
+        "classify",
+        "explain",
+        "train",
+        "compress",
+        "track",
+        "run",
+    ):
+        if name not in ms._PUBLIC:
+            continue
+        verb = getattr(ms, name)
+        verb = verb if inspect.isfunction(verb) else import_module("napari_medseq.register.registration").register
+        parameters = inspect.signature(verb).parameters
+        assert {"progress", "cancelled"} <= set(parameters), name
+        assert parameters["progress"].default is None, name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=names)
+def test_modules_are_short_and_say_what_they_are(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 500, f"{names(path)} is too long: one idea per module"
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), f"{names(path)} has no docstring"
+    if tree.body[1:]:
+        assert "from __future__ import annotations" in text
+
+
+@pytest.mark.parametrize("path", MODULES, ids=names)
+def test_what_is_raised_by_name_belongs_to_one_family(path: Path) -> None:
+    """Failures that a user can meet are `MedseqError`s; programming protocols have their own few exceptions."""
+    family = {n for n, v in vars(errors).items() if isinstance(v, type) and issubclass(v, errors.MedseqError)}
+    protocol = {"AttributeError", "NotImplementedError", "StopIteration", "SystemExit", "KeyboardInterrupt"}
+    # pydantic validators speak ValueError; codecs tell their callers of a cut stream by EOFError
+    inner = {"ValueError", "EOFError"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Raise) or node.exc is None:
+            continue
+        called = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+        if name[:1].isupper():
+            assert name in family | protocol | inner, f"{names(path)}:{node.lineno} raises {name}; use a MedseqError"
+
+
+def test_every_error_is_of_one_family_and_every_warning_of_another() -> None:
+    for name, value in vars(errors).items():
+        if isinstance(value, type):
+            parent = errors.MedseqWarning if name.endswith("Warning") else errors.MedseqError
+            assert issubclass(value, parent), name
+            assert value.__doc__, name
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if "_napari" not in p.parts], ids=names)
+def test_only_the_gui_package_imports_napari_or_qt_at_module_level(path: Path) -> None:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        found = (
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom) and node.level == 0
+            else []
+        )
+        for name in found:
+            assert name.partition(".")[0] not in {"napari", "qtpy", "magicgui", "PySide6", "PyQt6"}, (
+                f"{names(path)} imports {name}"
+            )
+
+
+def test_the_command_and_the_manifest_are_registered() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["license"] == "BSD-3-Clause"
+    assert "Framework :: napari" in project["classifiers"]
+    assert project["scripts"] == {"napari-medseq": "napari_medseq.cli:main"}
+    assert project["entry-points"]["napari.manifest"] == {"napari-medseq": "napari_medseq:napari.yaml"}
+    base = " ".join(project["dependencies"]).lower()
+    assert not any(qt in base for qt in ("pyside", "pyqt"))
+    assert (ROOT / "napari.yaml").resolve() == (SOURCE / "napari.yaml").resolve()
+
+
+def test_every_dependency_is_pinned_for_the_two_commands() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pins = {
+        line.partition("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+        if "==" in line
+    }
+    wanted = [
+        *project["dependencies"],
+        *project["optional-dependencies"]["all"],
+        *project["optional-dependencies"]["dev"],
+    ]
+    missing = {w for w in wanted if not {_bare(w)} <= pins}
+    assert missing == set()
+
+
+def _bare(requirement: str) -> str:
+    for mark in "[<>=!~; ":
+        requirement = requirement.partition(mark)[0]
+    return requirement.lower().replace("_", "-")
+
+
+@pytest.mark.skipif(find_spec("importlinter") is None, reason="import-linter is a development tool")
+def test_the_arrows_run_one_way() -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports"))], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
