@@ -353,6 +353,17 @@ def _millimetres(unit: Any) -> float | None:
     return float(quantity.to("millimeter").magnitude) if quantity.check("[length]") else None
 
 
+def layer_axis(layer: Any, name: str) -> tuple[int | None, bool]:
+    """Where a sequence's axis (z, y, x or t) lies in its layer: the array axis, and whether it runs backwards there."""
+    facts = layer.metadata.get(KEY)
+    labels = [str(a) for a in layer.axis_labels]
+    flipped = False
+    if facts is not None and name in SPACE:
+        new = facts["order"].index(_XYZ.index(name))
+        name, flipped = _XYZ[new], bool(facts["flips"][new])
+    return (labels.index(name) if name in labels else None), flipped
+
+
 def true_world_matrix(layer: Any) -> NDArray[np.float64]:
     """Index in ``layer.data`` (z, y, x) → true world (S, P, L) in mm, 4×4, of a layer of ours (not its slice view)."""
     facts = layer.metadata[KEY]

@@ -1,0 +1,65 @@
+"""A matplotlib canvas that wears the viewer's theme and redraws when the theme changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+from matplotlib.figure import Figure
+from napari.utils.theme import get_theme
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+
+class PlotCanvas(QWidget):  # type: ignore[misc]
+    """A figure in the viewer; `paint(figure)` draws it anew.
+
+    Attributes
+    ----------
+    figure : matplotlib.figure.Figure
+    canvas : FigureCanvasQTAgg
+        For ``mpl_connect``.
+    """
+
+    def __init__(self, viewer: Any, height: int = 200) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.figure = Figure(layout="constrained")
+        self.canvas = FigureCanvasQTAgg(self.figure)
+        self.canvas.setMinimumHeight(height)
+        self._paint: Callable[[Figure], None] = lambda _figure: None
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.canvas)
+        viewer.events.theme.connect(self._repaint)
+        self.paint(self._paint)
+
+    def paint(self, paint: Callable[[Figure], None]) -> None:
+        """Clear the figure and let `paint` draw it, in the theme's colours."""
+        self._paint = paint
+        self._repaint()
+
+    def _repaint(self, _event: Any = None) -> None:
+        with mpl.rc_context(theme_style(self.viewer.theme)):
+            self.figure.clear()
+            self.figure.set_facecolor(mpl.rcParams["figure.facecolor"])
+            self._paint(self.figure)
+            for axes in self.figure.axes:
+                axes.spines[["top", "right"]].set_visible(False)
+        self.canvas.draw_idle()
+
+
+def theme_style(name: str) -> dict[str, Any]:
+    """matplotlib settings in the colours of a napari theme."""
+    theme = get_theme(name)
+    back, text = theme.background.as_hex(), theme.text.as_hex()
+    coloured = ("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "text.color", "axes.titlecolor")
+    return {
+        "figure.facecolor": back,
+        "axes.facecolor": back,
+        "legend.facecolor": back,
+        "font.size": 8,
+        "axes.titlesize": 9,
+        **dict.fromkeys(coloured, text),
+    }

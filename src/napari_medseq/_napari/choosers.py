@@ -1,0 +1,296 @@
+"""The boxes in which a user chooses layers, a study, a model and a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from napari.qt.threading import create_worker
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QListWidget,
+    QListWidgetItem,
+    QPushButton,
+    QTextBrowser,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_medseq._napari.studies import studies_in
+from napari_medseq._napari.work import guarded, tell
+from napari_medseq.sequence import ImageSequence
+
+_LAYER_EVENTS = ("inserted", "removed", "reordered", "renamed")
+
+
+def follow_layers(viewer: Any, update: Callable[..., None]) -> None:
+    """Call `update` now and whenever layers come, go, move or get another name."""
+    for name in _LAYER_EVENTS:
+        getattr(viewer.layers.events, name).connect(update)
+    update()
+
+
+class LayerBox(QComboBox):  # type: ignore[misc]
+    """One layer of given kinds ("image", "labels"), or none where `optional` names that choice."""
+
+    def __init__(self, viewer: Any, kinds: Sequence[str], optional: str | None = None) -> None:
+        super().__init__()
+        self.viewer, self.kinds, self.optional = viewer, tuple(kinds), optional
+        follow_layers(viewer, self._update)
+
+    def _update(self, _event: Any = None) -> None:
+        before = self.layer
+        self.blockSignals(True)
+        self.clear()
+        if self.optional is not None:
+            self.addItem(self.optional, None)
+        for layer in self.viewer.layers:
+            if layer._type_string in self.kinds:
+                self.addItem(layer.name, layer)
+        self.blockSignals(False)
+        self.choose(before)
+
+    @property
+    def layer(self) -> Any:
+        """The chosen layer, or None."""
+        return self.currentData()
+
+    def choose(self, layer: Any) -> None:
+        """Choose a layer, if it is here."""
+        for k in range(self.count()):
+            if self.itemData(k) is layer and layer is not None:
+                self.setCurrentIndex(k)
+
+
+class LayerChecklist(QListWidget):  # type: ignore[misc]
+    """Layers of one kind to tick; what is ticked stays ticked while layers come and go."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: Any, kind: str, tick: Callable[[Any], bool] = lambda _layer: False) -> None:
+        super().__init__()
+        self.viewer, self.kind, self._tick = viewer, kind, tick
+        self.setMaximumHeight(110)
+        self.itemChanged.connect(lambda _item: self.changed.emit())
+        follow_layers(viewer, self._update)
+
+    def _update(self, _event: Any = None) -> None:
+        known = {id(self.item(k).data(Qt.UserRole)): self.item(k).checkState() for k in range(self.count())}
+        self.blockSignals(True)
+        self.clear()
+        for layer in self.viewer.layers:
+            if layer._type_string == self.kind:
+                item = QListWidgetItem(layer.name)
+                item.setData(Qt.UserRole, layer)
+                item.setFlags(Qt.ItemIsEnabled | Qt.ItemIsUserCheckable | Qt.ItemIsSelectable)
+                fresh = Qt.Checked if self._tick(layer) else Qt.Unchecked
+                item.setCheckState(known.get(id(layer), fresh))
+                self.addItem(item)
+        self.blockSignals(False)
+        self.changed.emit()
+
+    @property
+    def layers(self) -> list[Any]:
+        """The ticked layers, in the order of the layer list."""
+        items = [self.item(k) for k in range(self.count())]
+        return [i.data(Qt.UserRole) for i in items if i.checkState() == Qt.Checked]
+
+    def tick(self, layers: Sequence[Any]) -> None:
+        """Tick these layers and no others."""
+        wanted = {id(layer) for layer in layers}
+        for k in range(self.count()):
+            item = self.item(k)
+            item.setCheckState(Qt.Checked if id(item.data(Qt.UserRole)) in wanted else Qt.Unchecked)
+
+
+class StudyBox(QComboBox):  # type: ignore[misc]
+    """One of the studies that are open."""
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.viewer = viewer
+        follow_layers(viewer, self._update)
+
+    def _update(self, _event: Any = None) -> None:
+        names = studies_in(self.viewer.layers)
+        if names == [self.itemText(k) for k in range(self.count())]:
+            return
+        new = [n for n in names if self.findText(n) < 0]
+        before = self.currentText()
+        self.clear()
+        self.addItems(names)
+        # what was opened last is what the user means
+        self.setCurrentText(new[-1] if new else before)
+
+    @property
+    def study(self) -> str | None:
+        """Its name, or None where nothing is open."""
+        return self.currentText() or None
+
+
+class ModelBox(QWidget):  # type: ignore[misc]
+    """A model, its card, why others do not fit, and a device; filled in the background, since torch loads slowly."""
+
+    loaded = Signal()
+    changed = Signal()
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+        self._infos: list[Any] = []
+        self._why: Callable[[Any, ImageSequence], str | None] = lambda _info, _seq: None
+        self._images: list[ImageSequence] = []
+        self.box = QComboBox()
+        self.box.addItem("loading models …")
+        self.box.setEnabled(False)
+        self.folder_button = QToolButton()
+        self.folder_button.setText("…")
+        self.folder_button.setToolTip("Use a model from a folder (MONAI Bundle layout)")
+        self.folder_button.clicked.connect(self._ask_folder)
+        self.device = QComboBox()
+        self.device.addItem("auto")
+        self.device.setToolTip("Where the model runs")
+        self.card_button = QPushButton("Model card")
+        self.card_button.setCheckable(True)
+        self.card = QTextBrowser()
+        self.card.setOpenExternalLinks(True)
+        self.card.setMinimumHeight(160)
+        self.card.hide()
+        self.card_button.toggled.connect(self.card.setVisible)
+        self.misfits = QLabel()
+        self.misfits.setWordWrap(True)
+        self.misfits.hide()
+        row = QHBoxLayout()
+        row.addWidget(self.box, 1)
+        row.addWidget(self.folder_button)
+        second = QHBoxLayout()
+        second.addWidget(QLabel("Device"))
+        second.addWidget(self.device, 1)
+        second.addWidget(self.card_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        layout.addLayout(second)
+        layout.addWidget(self.card)
+        layout.addWidget(self.misfits)
+        self.box.currentIndexChanged.connect(self._show_card)
+        self._worker = create_worker(_models_and_devices, _start_thread=False, _ignore_errors=True)
+        self._worker.returned.connect(self._fill)
+        self._worker.errored.connect(lambda error: tell(error, "Listing models"))
+        self._worker.start()
+
+    @property
+    def info(self) -> Any:
+        """The chosen model's `ModelInfo`, or None."""
+        return self.box.currentData()
+
+    @property
+    def reference(self) -> str:
+        """What `ms.load_model` takes: the name, or the folder of a model from elsewhere."""
+        return str(self.info.name if self.info in self._infos else self.info.folder)
+
+    def choose(self, name: str) -> None:
+        """Choose a model by name, if it is here."""
+        k = self.box.findText(name)
+        if k >= 0:
+            self.box.setCurrentIndex(k)
+
+    def fit_to(self, images: Sequence[ImageSequence]) -> None:
+        """Grey out the models that fit none of these images, and say why."""
+        self._images = list(images)
+        self._update_fit()
+
+    def _fill(self, found: tuple[list[Any], list[str], Any]) -> None:
+        infos, devices, why = found
+        self._infos, self._why = infos, why
+        self.device.clear()
+        for name in devices:
+            self.device.addItem(name, name.split(" ")[0])
+        self.box.blockSignals(True)
+        self.box.clear()
+        for info in infos:
+            if info.task in self.tasks:
+                self.box.addItem(info.name, info)
+        self.box.blockSignals(False)
+        self.box.setEnabled(True)
+        if self.box.count() == 0:
+            self.box.setPlaceholderText("no model installed: choose a folder …")
+        self._update_fit()
+        self._show_card()
+        self.loaded.emit()
+
+    @property
+    def device_name(self) -> str:
+        """The chosen device, as the verbs take it."""
+        return str(self.device.currentData() or "auto")
+
+    def _update_fit(self) -> None:
+        reasons = {}
+        first = -1
+        for k in range(self.box.count()):
+            info = self.box.itemData(k)
+            if info is None:
+                return
+            why = [self._why(info, seq) for seq in self._images]
+            bad = bool(why) and all(w is not None for w in why)
+            self.box.model().item(k).setEnabled(not bad)
+            self.box.setItemData(k, why[0] if bad else info.description, Qt.ToolTipRole)
+            if bad:
+                reasons[info.name] = why[0]
+            elif first < 0:
+                first = k
+        current = self.box.currentData()
+        if current is not None and current.name in reasons and first >= 0:
+            self.box.setCurrentIndex(first)
+        self.misfits.setText("Does not fit: " + "; ".join(f"{name}: {why}" for name, why in reasons.items()))
+        self.misfits.setVisible(bool(reasons))
+
+    def _show_card(self, _index: int = 0) -> None:
+        info = self.info
+        self.card_button.setEnabled(info is not None)
+        if info is not None:
+            self.card.setMarkdown(info.card or info.description or f"{info.name} has no card.")
+        self.changed.emit()
+
+    def _ask_folder(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Model folder (MONAI Bundle layout)")
+        if folder:
+            guarded("Opening the model", lambda: self.add_folder(folder))
+
+    def add_folder(self, folder: str) -> None:
+        """Offer the model in a folder and choose it.
+
+        Raises
+        ------
+        ModelError
+            If the folder is no model that can be used.
+        """
+        from napari_medseq.models.bundle import read_info
+
+        info = read_info(Path(folder))
+        self.box.addItem(info.name, info)
+        self.box.setCurrentIndex(self.box.count() - 1)
+        self._update_fit()
+
+
+def _models_and_devices() -> tuple[list[Any], list[str], Any]:
+    """In a thread: importing torch takes seconds."""
+    import torch
+
+    import napari_medseq as ms
+    from napari_medseq.engine import devices
+    from napari_medseq.models import misfit
+
+    where, why = devices.choose("auto")
+    names = [f"auto ({where}: {why})", "cpu (always there)"]
+    if torch.cuda.is_available():
+        names += [f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        names.append("mps (Apple GPU)")
+    return ms.list_models(), names, misfit

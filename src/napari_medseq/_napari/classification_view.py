@@ -1,0 +1,124 @@
+"""Probabilities per slice: a plot whose cursor is the slider's, and a table; both lead to the slice that is clicked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
+
+from napari_medseq._napari.canvas import PlotCanvas
+from napari_medseq._napari.layers import layer_axis
+from napari_medseq._napari.tables import Table
+
+
+class ClassificationView(QWidget):  # type: ignore[misc]
+    """One result at a time, chosen by its layer."""
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self._pairs: list[tuple[Any, Any]] = []
+        self._cursor: Any = None
+        self.which = QComboBox()
+        self.exam = QLabel()
+        self.exam.setWordWrap(True)
+        self.canvas = PlotCanvas(viewer, height=170)
+        self.table = Table()
+        self.table.setMinimumHeight(120)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.which, self.exam, self.canvas, self.table):
+            layout.addWidget(widget)
+        self.which.currentIndexChanged.connect(self._draw)
+        self.canvas.canvas.mpl_connect("button_press_event", self._clicked)
+        self.table.row_chosen.connect(self.go_to)
+        viewer.dims.events.point.connect(self._follow)
+
+    def show_results(self, pairs: list[tuple[Any, Any]]) -> None:
+        """Show classifications, each with the layer it was made from."""
+        self.which.blockSignals(True)
+        self.which.clear()
+        self._pairs = list(pairs)
+        self.which.addItems([layer.name for layer, _ in pairs])
+        self.which.blockSignals(False)
+        self._draw()
+
+    @property
+    def current(self) -> tuple[Any, Any] | None:
+        """Layer and classification that are shown."""
+        k = self.which.currentIndex()
+        return self._pairs[k] if 0 <= k < len(self._pairs) else None
+
+    def _draw(self, _index: int = 0) -> None:
+        if self.current is None:
+            return
+        _, found = self.current
+        whole = ", ".join(f"{name}: {p:.2f}" for name, p in found.probabilities.items())
+        self.exam.setText(f"Whole exam: {whole}. Most weight on {found.step_axis} = {int(np.argmax(found.attention))}.")
+        steps = np.asarray(found.per_step)
+        rows = [
+            (k, *(float(p) for p in row), float(a))
+            for k, (row, a) in enumerate(zip(steps, found.attention, strict=True))
+        ]
+        self.table.fill([found.step_axis, *found.classes, "attention"], rows)
+        self.canvas.paint(self._paint)
+        self._follow()
+
+    def _paint(self, figure: Any) -> None:
+        if self.current is None:
+            return
+        _, found = self.current
+        axes = figure.add_subplot()
+        steps = np.arange(len(found.per_step))
+        for k, name in enumerate(found.classes):
+            axes.plot(steps, np.asarray(found.per_step)[:, k], label=name)
+        share = np.asarray(found.attention) / max(float(np.max(found.attention)), 1e-12)
+        axes.fill_between(steps, share, alpha=0.2, step="mid", linewidth=0, label="attention (scaled)")
+        axes.set_ylim(0, 1.05)
+        axes.set_xlabel({"z": "slice", "t": "frame"}.get(found.step_axis, found.step_axis))
+        axes.set_ylabel("probability")
+        axes.legend(frameon=False)
+        self._cursor = axes.axvline(0, color=axes.xaxis.label.get_color(), linestyle="--", linewidth=1)
+
+    def shown_step(self) -> int | None:
+        """The step that the slider shows, or None."""
+        if self.current is None:
+            return None
+        layer, found = self.current
+        axis, flipped = layer_axis(layer, found.step_axis)
+        if axis is None:
+            return None
+        point = np.asarray(self.viewer.dims.point)[-layer.ndim :]
+        at = round(float(np.asarray(layer.world_to_data(point))[axis]))
+        n = layer.data.shape[axis]
+        return None if not 0 <= at < n else n - 1 - at if flipped else at
+
+    def _follow(self, _event: Any = None) -> None:
+        step = self.shown_step()
+        if step is None or self._cursor is None:
+            return
+        self._cursor.set_xdata([step, step])
+        self.canvas.canvas.draw_idle()
+
+    def _clicked(self, event: Any) -> None:
+        if event.inaxes is not None and event.xdata is not None:
+            self.go_to(round(event.xdata))
+
+    def go_to(self, step: int) -> None:
+        """Move the slider to a step."""
+        if self.current is None:
+            return
+        layer, found = self.current
+        axis, flipped = layer_axis(layer, found.step_axis)
+        if axis is None or layer not in self.viewer.layers:
+            return
+        n = layer.data.shape[axis]
+        step = min(max(step, 0), n - 1)
+        at = np.zeros(layer.ndim)
+        at[axis] = n - 1 - step if flipped else step
+        world = np.asarray(layer.data_to_world(at))
+        lead = self.viewer.dims.ndim - layer.ndim
+        if layer.ndim == 4 and layer.axis_labels[0] == "visit":
+            self.viewer.dims.set_point(lead, float(layer.translate[0]))
+        self.viewer.dims.set_point(lead + axis, float(world[axis]))

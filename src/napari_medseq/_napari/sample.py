@@ -1,0 +1,34 @@
+"""File → Open Sample: the synthetic patient, made once and kept in the user's cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_medseq import __version__, io
+from napari_medseq._napari.layers import LayerData
+from napari_medseq._napari.studies import study_layer_data
+
+
+def sample_folder() -> Path:
+    """The folder of the sample study in the user's cache; made on first use."""
+    import platformdirs
+
+    from napari_medseq.synthetic import sample_study
+
+    folder = Path(platformdirs.user_cache_dir("napari-medseq")) / f"sample-study-{__version__}"
+    done = folder / "complete"
+    if not done.exists():
+        sample_study(folder / "study")
+        done.touch()
+    return folder / "study" / "sub-sample"
+
+
+def longitudinal_brain() -> list[LayerData]:
+    """Layer data of the sample study: three visits of one synthetic patient."""
+    from napari_medseq._napari.reader import _application_viewer, arrange_when_added
+
+    data = study_layer_data(io.read_study(sample_folder()))
+    viewer = _application_viewer()
+    if viewer is not None:
+        arrange_when_added(viewer)
+    return data

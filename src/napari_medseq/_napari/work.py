@@ -1,0 +1,161 @@
+"""Long jobs off the GUI thread: one bar with progress and cancel, errors as one notification.
+
+The only place, with the widgets that use it, that knows of threads. A job is a function ``job(progress, cancelled)`` that
+touches no layer; ``done(result)`` is called in the GUI thread afterwards, and only if all went well.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from napari.qt.threading import create_worker
+from napari.utils.notifications import show_error, show_info, show_warning
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
+from napari_medseq.progress import Cancelled, Progress
+
+DISCLAIMER = "Research software, not a medical device."
+Job = Callable[[Progress, Cancelled], Any]
+
+_log = logging.getLogger(__name__)
+_EVERY_S = 0.05
+
+
+class WorkBar(QWidget):  # type: ignore[misc]
+    """Progress, message and a Cancel button for one job at a time; hidden while idle."""
+
+    progressed = Signal(int, int, str)
+    busy_changed = Signal(bool)
+
+    #: the bar whose job runs: jobs go one after the other, since each may take all memory and cores
+    _running: WorkBar | None = None
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.title = ""
+        self._worker: Any = None
+        self._stop = threading.Event()
+        self.bar = QProgressBar()
+        self.message = QLabel()
+        self.message.setWordWrap(True)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.clicked.connect(self.cancel)
+        row = QHBoxLayout()
+        row.addWidget(self.bar)
+        row.addWidget(self.cancel_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        layout.addWidget(self.message)
+        self.progressed.connect(self._show)
+        stop = self._stop
+        self.destroyed.connect(lambda: stop.set())
+        self._set_busy(False)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job of this bar runs."""
+        return self._worker is not None
+
+    def start(self, title: str, job: Job, done: Callable[[Any], None]) -> bool:
+        """Run `job` in a thread, then `done` with its result here. False, with a notification, if another job runs."""
+        if WorkBar._running is not None:
+            show_warning(f"{WorkBar._running.title} is still running: wait for it, or cancel it first.")
+            return False
+        self.title = title
+        self._stop.clear()
+        self.bar.setRange(0, 0)
+        self.message.setText(title)
+        worker = create_worker(self._run, job, _start_thread=False, _ignore_errors=True)
+        worker.returned.connect(lambda result: self._finish(done, result))
+        worker.errored.connect(self._fail)
+        self._worker = worker
+        WorkBar._running = self
+        self._set_busy(True)
+        worker.start()
+        return True
+
+    def cancel(self) -> None:
+        """Ask the job to stop; it does so at its next slice."""
+        self._stop.set()
+        self.message.setText(f"{self.title}: stopping …")
+
+    def _run(self, job: Job) -> tuple[Any, list[str]]:
+        """In the worker's thread."""
+        last = 0.0
+
+        def progress(done: int, total: int, message: str) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if done >= total or now - last > _EVERY_S:
+                last = now
+                self.progressed.emit(done, total, message)
+
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            result = job(progress, self._stop.is_set)
+        if self._stop.is_set():
+            raise OperationCancelled("Cancelled: nothing was changed.")
+        told = [str(w.message) for w in heard if issubclass(w.category, MedseqWarning)]
+        return result, list(dict.fromkeys(told))
+
+    def _show(self, done: int, total: int, message: str) -> None:
+        if self.busy and not self._stop.is_set():
+            self.bar.setRange(0, total)
+            self.bar.setValue(done)
+            self.message.setText(message)
+
+    def _finish(self, done: Callable[[Any], None], returned: tuple[Any, list[str]]) -> None:
+        self._release()
+        result, told = returned
+        try:
+            done(result)
+        except Exception as error:  # whatever it is, the user is told once and the viewer lives on
+            self._tell(error)
+        if told:
+            show_warning("\n".join(told))
+
+    def _fail(self, error: BaseException) -> None:
+        self._release()
+        self._tell(error)
+
+    def _tell(self, error: BaseException) -> None:
+        if isinstance(error, OperationCancelled):
+            show_info(f"{self.title}: cancelled, nothing was changed.")
+        else:
+            tell(error, self.title)
+
+    def _release(self) -> None:
+        self._worker = None
+        if WorkBar._running is self:
+            WorkBar._running = None
+        self._set_busy(False)
+
+    def _set_busy(self, busy: bool) -> None:
+        self.setVisible(busy)
+        self.busy_changed.emit(busy)
+
+
+def tell(error: BaseException, doing: str) -> None:
+    """Show an error as one notification without traceback; what is not ours goes to the log in full."""
+    if isinstance(error, MedseqError):
+        show_error(str(error))
+        return
+    _log.error("%s failed", doing, exc_info=error)
+    show_error(f"{doing} failed: {type(error).__name__}: {error}. The log has the details; please report it.")
+
+
+def guarded(doing: str, action: Callable[[], Any]) -> Any:
+    """Run a short action of a button in the GUI thread; an error becomes one notification and None."""
+    try:
+        return action()
+    except Exception as error:  # a button must never raise into Qt
+        tell(error, doing)
+        return None
