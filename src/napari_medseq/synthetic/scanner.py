@@ -84,11 +84,11 @@ class Scanner:
 
     def _shading(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
         """A smooth positive field around 1, larger towards the coil's elements."""
-        field = rng.standard_normal((3, 4, 4), dtype=np.float32)
+        field = rng.standard_normal((3, 4, 4))
         # the rim of a head lies nearer to the coil than its middle
         y, x = np.meshgrid(np.linspace(-1, 1, 4), np.linspace(-1, 1, 4), indexing="ij")
-        field = field * np.float32(0.6) + (x**2 + y**2 - 1).astype(np.float32) * np.float32(rng.uniform(0.0, 0.8))
+        field = field * 0.6 + (x**2 + y**2 - 1) * rng.uniform(0.0, 0.8)
         for size, count in zip(shape, (3, 4, 4), strict=True):
             field = np.tensordot(field, _spline(count, size, 0.0, count - 1.0), axes=(0, 1))
-        shading: Array = np.exp(np.float32(self.bias) * np.clip(field, -2.5, 2.5)).astype(np.float32)
+        shading: Array = np.exp(self.bias * np.clip(field, -2.5, 2.5)).astype(np.float32)
         return shading
