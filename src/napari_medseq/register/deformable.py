@@ -41,13 +41,14 @@ def bend(
     level = pair.levels[1]
     fixed, moving, zone = level.itk()
     size = np.array(fixed.GetSize()) * np.array(fixed.GetSpacing())
-    cells = [max(1, round(CELLS / 2 * float(s) / float(size.max()))) for s in size]
+    longest = float(size.max())
+    cells = [max(1, round(CELLS / 2 * float(s) / longest)) for s in size]
     start = sitk.BSplineTransformInitializer(fixed, cells, 3)
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricFixedMask(sitk.Cast(zone, sitk.sitkUInt8))
-    share = 25_000 / max(1, np.count_nonzero(level.zone)) / (4 if level.flat else 1)
+    share = 25_000 / max(1, int(np.count_nonzero(level.zone))) / (4 if level.flat else 1)
     if share < 1:
         method.SetMetricSamplingStrategy(method.RANDOM)
         method.SetMetricSamplingPercentage(share, seed % (2**31 - 2) + 1)

@@ -47,7 +47,7 @@ def foreground(volume: NDArray[Any], *, clip: float = 99.0) -> NDArray[np.bool_]
     from scipy import ndimage
 
     data = np.nan_to_num(np.asarray(volume, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    step = max(1, int(round((data.size / 400_000) ** (1 / 3))))
+    step = max(1, round((data.size / 400_000) ** (1 / 3)))
     sample = data[:: 1 if data.shape[0] < 64 else step, ::step, ::step]
     top = float(np.percentile(sample, clip))
     threshold = otsu(np.minimum(sample, top))

@@ -95,10 +95,7 @@ def prepared(moving: ImageSequence, fixed: ImageSequence, mask: ImageSequence | 
         spacing = max(longest / parts, finest)
         fv, fav = shrunk(f, fa, spacing)
         mv, mav = shrunk(m, ma, spacing)
-        if chosen is None:
-            zone = near(foreground(fv))
-        else:
-            zone = shrunk(chosen.astype(np.float32), fa, spacing)[0] > 0.5
+        zone = near(foreground(fv)) if chosen is None else shrunk(chosen.astype(np.float32), fa, spacing)[0] > 0.5
         if np.count_nonzero(zone) < 50:
             zone = np.ones(fv.shape, bool)
         levels.append(Level(fv, fav, mv, mav, zone, spacing))
@@ -165,7 +162,7 @@ def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Matrix
     watch.advance_to(0.3)
 
     def refined(level: Level, start: Matrix, how: Linear, samples: int, salt: int, iterations: int) -> Matrix:
-        return optimise(
+        end = optimise(
             level,
             start,
             kind=how,
@@ -177,6 +174,8 @@ def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Matrix
             seed=seed + salt,
             watch=watch,
         )
+        # a descent that ran away (hardly any overlap left) must not undo what was found
+        return end if _score(compare.at(end)) > 0.9 * _score(compare.at(start)) else start
 
     found = refined(middle, best, first, 15_000, 1, 120)
     if kind == "affine":
@@ -235,7 +234,7 @@ def _onto(fixed: NDArray[np.float64], moving: NDArray[np.float64]) -> Matrix:
 def _middle(level: Level, *, fixed: bool) -> NDArray[np.float64]:
     volume, affine = (level.fixed, level.fixed_affine) if fixed else (level.moving, level.moving_affine)
     middle = (np.array(volume.shape[::-1], dtype=float) - 1) / 2
-    return geometry.apply_points(affine, middle[None])[0]
+    return np.asarray(geometry.apply_points(affine, middle[None])[0])
 
 
 def _turned(centre: NDArray[np.float64], a: float, b: float, c: float) -> Matrix:

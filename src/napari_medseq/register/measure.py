@@ -102,7 +102,7 @@ class Sampler:
         points = self.points if points is None else points
         voxels = geometry.apply_points(np.asarray(self._to_voxel @ matrix), points)[:, ::-1].T
         size = np.array(self._moving.shape)[:, None]
-        inside = ((voxels > -0.5) & (voxels < size - 0.5)).all(axis=0)
+        inside: NDArray[np.bool_] = np.all((voxels > -0.5) & (voxels < size - 0.5), axis=0)
         covered = float(inside[self.body].mean()) if self.body.any() else 0.0
         if np.count_nonzero(inside) < 50:
             return Agreement(0.0, 1.0, 0.0, covered, 0.0)

@@ -90,7 +90,7 @@ class Level:
     @property
     def flat(self) -> bool:
         """Whether the images are 2D: no motion out of the plane."""
-        return self.fixed.shape[0] == 1
+        return bool(self.fixed.shape[0] == 1)
 
     def itk(self) -> tuple[sitk.Image, sitk.Image, sitk.Image]:
         """Fixed, moving and zone as SimpleITK images; a 2D image becomes four equal slices, which ITK needs."""
@@ -163,7 +163,7 @@ def optimise(
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricFixedMask(sitk.Cast(zone, sitk.sitkUInt8))
     # ITK draws from all voxels and then drops those outside the mask
-    share = samples / max(1, np.count_nonzero(level.zone)) / (4 if level.flat else 1)
+    share = samples / max(1, int(np.count_nonzero(level.zone))) / (4 if level.flat else 1)
     if share < 1:
         method.SetMetricSamplingStrategy(method.RANDOM)
         method.SetMetricSamplingPercentage(share, seed % (2**31 - 2) + 1)  # 0 would mean the clock
@@ -199,7 +199,7 @@ def _itk_start(kind: Linear, start: Matrix, centre: NDArray[np.float64]) -> Any:
         translation = sitk.TranslationTransform(3)
         translation.SetOffset([float(v) for v in start[:3, 3]])
         return translation
-    transform = sitk.Euler3DTransform() if kind == "rigid" else sitk.AffineTransform(3)
+    transform: Any = sitk.Euler3DTransform() if kind == "rigid" else sitk.AffineTransform(3)
     rotation = nearest_rotation(start[:3, :3]) if kind == "rigid" else start[:3, :3]
     transform.SetCenter(c)
     if kind == "rigid":

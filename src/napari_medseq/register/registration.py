@@ -71,7 +71,7 @@ def register(
     total = STEPS * 2 if kind == "deformable" else STEPS
     watch = Watch(total, f"Registering {moving.name} to {fixed.name}", progress, cancelled)
     matrix, error = search(pair, linear, seed=seed, watch=watch)
-    spline, bending = None, {}
+    spline, bending = None, dict[str, float]()
     compare = pair.sampler(1, seed=seed)
     if kind == "deformable":
         from napari_medseq.register.deformable import bend

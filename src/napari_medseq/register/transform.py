@@ -177,7 +177,7 @@ class Transform:
             spline = self.spline.itk()
             inner = geometry.apply_points(self.spline.frame, p)
             inner = np.array([spline.TransformPoint(q) for q in inner.tolist()]).reshape(-1, 3)
-            p = geometry.apply_points(np.linalg.inv(self.spline.frame), inner)
+            p = geometry.apply_points(np.asarray(np.linalg.inv(self.spline.frame)), inner)
         return geometry.apply_points(self.linear, p)
 
     def to_fixed(self, points: ArrayLike, *, tolerance_mm: float = 1e-3) -> NDArray[np.float64]:
@@ -188,7 +188,9 @@ class Transform:
         RegistrationError
             If the inversion does not settle, which happens where the deformation folds.
         """
-        wanted = geometry.apply_points(np.linalg.inv(self.linear), np.asarray(points, dtype=np.float64).reshape(-1, 3))
+        wanted = geometry.apply_points(
+            np.asarray(np.linalg.inv(self.linear)), np.asarray(points, dtype=np.float64).reshape(-1, 3)
+        )
         if self.spline is None or not len(wanted):
             return wanted
         guess = wanted.copy()
@@ -213,7 +215,9 @@ class Transform:
             return outer
         into = np.asarray(self.spline.frame @ lps)
         # the last transform of a composite is applied first
-        return sitk.CompositeTransform([outer, itk_affine(np.linalg.inv(into)), self.spline.itk(), itk_affine(into)])
+        return sitk.CompositeTransform(
+            [outer, itk_affine(np.asarray(np.linalg.inv(into))), self.spline.itk(), itk_affine(into)]
+        )
 
     def apply(
         self,
