@@ -1,0 +1,76 @@
+"""``napari-medseq demo``: the main job on a synthetic patient, into files or into napari."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from napari_medseq.cli import common
+from napari_medseq.errors import MedseqError
+
+
+def add(commands: Any) -> None:
+    """Add demo."""
+    demo = commands.add_parser("demo", help="the main job on a synthetic patient with three visits")
+    demo.add_argument(
+        "-o", "--out", default="napari-medseq-demo", help="folder for the study and the result (default %(default)s)"
+    )
+    demo.add_argument("-m", "--model", default="brain-tumor", help="segmentation model (default %(default)s)")
+    demo.add_argument("--viewer", action="store_true", help="open napari with the result")
+    demo.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    common.add_json(demo)
+    demo.set_defaults(run=_demo)
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from napari_medseq import io, pipeline
+    from napari_medseq.synthetic.files import sample_study
+
+    out = Path(args.out).resolve()
+    began = time.perf_counter()
+    study = io.read_study(sample_study(out / "study"))
+    progression = pipeline.run(study, args.model, out=out / "result", device=args.device, progress=common.bar())
+    seconds = time.perf_counter() - began
+    result = out / "result"
+    found = {
+        "study": out / "study",
+        "labels": sorted(result.glob("ses-*/*_lesions.nii.gz")),
+        "plot": result / "progression.png",
+        "table": result / "lesions.csv",
+        "summary": result / "summary.csv",
+        "record": result / "run.json",
+    }
+    columns = ("visit", "date", "lesion", "volume_ml", "event", "parents")
+    rows: list[dict[str, Any]] = progression.lesions.to_dict("records")  # type: ignore[assignment]
+    for row in rows:
+        row["date"] = str(row["date"])[:10]
+    places = [f"{k:8}{p}" for k, v in found.items() for p in (v if isinstance(v, list) else [v])]
+    text = "\n".join([common.table(rows, columns), "", f"done in {seconds:.0f} s; written to {out}:", *places])
+    common.answer(args, {**found, "seconds": seconds, "lesions": rows}, text)
+    if args.viewer:
+        show(study, progression)
+
+
+def show(study: Any, progression: Any, *, block: bool = True) -> Any:
+    """Open napari with a study and what was found in it; returns the viewer.
+
+    Raises
+    ------
+    MedseqError
+        If napari is not installed.
+    """
+    try:
+        import napari
+    except ImportError:
+        raise MedseqError("napari is not installed; install it with: pip install 'napari-medseq[all]'.") from None
+    from napari_medseq import viewer as view
+
+    viewer = napari.Viewer(title="napari-medseq demo")
+    view.add_study(viewer, study)
+    view.show_progression(viewer, progression, study)
+    viewer.window.add_plugin_dock_widget("napari-medseq", "Progression")
+    if block:
+        napari.run()
+    return viewer
