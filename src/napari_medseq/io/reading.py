@@ -6,10 +6,11 @@ because a series is many files. What could not be opened is named; an error is r
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_medseq.errors import MedseqError, ReadError
 from napari_medseq.io import naming
@@ -18,11 +19,17 @@ from napari_medseq.io.notes import announce
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Kind
 
+if TYPE_CHECKING:
+    from napari_medseq.io.dicom.headers import FileHeader
+    from napari_medseq.io.dicom.series import Scan
+
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 #: Endings that promise a medical image: such a file that is none is named in a warning.
 _PROMISES = (".dcm", ".ima", ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".mgz", ".mgh")
 _PICTURES = ("picture", "video")
+#: Files looked at to find the images of a structure set that was opened alone.
+_MOST_NEIGHBOURS = 5000
 
 
 def collect(paths: Paths) -> tuple[dict[str, list[Path]], list[str]]:
@@ -218,12 +225,40 @@ def _read_dicom(
 
     found = series.scan(files, progress, cancelled)
     out = series.read_scan(found, lazy=lazy, progress=progress, cancelled=cancelled)
+    for file in found.labels:
+        check(cancelled)
+        try:
+            out.extend(_read_labels(file, found, cancelled))
+        except ReadError as error:
+            found.failures.append(str(error))
     failures.extend(found.failures)
     if not out and not found.failures and found.others:
         failures.append(
             f"{found.others[0].path}: this DICOM object holds no image (for example a report or a directory)."
         )
     return out
+
+
+def _read_labels(file: FileHeader, found: Scan, cancelled: Cancelled | None) -> list[ImageSequence]:
+    """A DICOM SEG or RTSTRUCT on the grids found beside it; a structure set opened alone looks for its images nearby."""
+    from napari_medseq.io import dicom_seg, rtstruct
+    from napari_medseq.io.dicom import series
+    from napari_medseq.io.dicom.headers import text
+
+    if text(file.ds, "SOPClassUID") != series.RTSTRUCT:
+        return dicom_seg.read(file, found.stacks)
+    stacks = found.stacks
+    wanted = rtstruct.referenced_series(file.ds)
+    if wanted and not any(text(s.first.file.ds, "SeriesInstanceUID") in wanted for s, _ in stacks):
+        for folder in rtstruct.neighbours(file):
+            near = series.scan(
+                itertools.islice((f for f in walk(folder) if detect(f) == "dicom"), _MOST_NEIGHBOURS), None, cancelled
+            )
+            near.series = {uid: frames for uid, frames in near.series.items() if uid in wanted}
+            if near.series:
+                stacks = [*stacks, *series.sort(near)]
+                break
+    return rtstruct.read(file, stacks)
 
 
 def info(

@@ -29,7 +29,7 @@ def facts(
     out: list[dict[str, Any]] = []
     for frames in found.series.values():
         try:
-            arranged = series._named(series.arrange(frames))
+            arranged = series.named(series.arrange(frames))
         except (MedseqError, ArithmeticError, ValueError, TypeError, AssertionError) as error:
             failures.append(f"{series.series_name(frames[0])}: {error}")
             continue

@@ -55,7 +55,7 @@ def check_promise(file: FileHeader) -> str | None:
         When most of the pixels are missing or could not possibly be there.
     """
     ds = file.ds
-    promised = _frame_bytes(ds, file.pixel_keyword) * max(integer(ds, "NumberOfFrames", 1), 1)
+    promised = promised_bytes(ds, file.pixel_keyword, max(integer(ds, "NumberOfFrames", 1), 1))
     there = max(file.size - file.pixel_at, 0)
     if file.encapsulated:
         if promised > max(there * _BEST_RATIO, _SMALL):
@@ -72,12 +72,13 @@ def check_promise(file: FileHeader) -> str | None:
     return f"{file.name} is cut {promised - there:,} bytes short; the missing pixels are filled with 0."
 
 
-def _frame_bytes(ds: Any, keyword: str) -> int:
+def promised_bytes(ds: Any, keyword: str, frames: int = 1) -> int:
+    """Bytes that `frames` uncompressed frames take; bits are packed over all of them."""
     bits = 8 * stored_dtype(ds, keyword).itemsize if integer(ds, "BitsAllocated", 16) != 1 else 1
     voxels = integer(ds, "Rows") * integer(ds, "Columns") * max(integer(ds, "SamplesPerPixel", 1), 1)
     if text(ds, "PhotometricInterpretation") == "YBR_FULL_422" and voxels:
         voxels = voxels * 2 // 3
-    return (voxels * bits + 7) // 8
+    return (voxels * frames * bits + 7) // 8
 
 
 def is_colour(frame: Frame) -> bool:
@@ -117,7 +118,7 @@ def _is_simple(file: FileHeader) -> bool:
     )
 
 
-def _bytes(file: FileHeader, at: int, count: int) -> bytes:
+def stored_bytes(file: FileHeader, at: int, count: int) -> bytes:
     if file.held is not None:
         return file.held[at : at + count]
     with open(file.path, "rb", buffering=0) as stream:
@@ -133,7 +134,7 @@ def _native(file: FileHeader, index: int) -> NDArray[Any]:
     rows, columns = integer(ds, "Rows"), integer(ds, "Columns")
     count = rows * columns * dtype.itemsize
     try:
-        block = bytearray(_bytes(file, file.pixel_at + index * count, count))
+        block = bytearray(stored_bytes(file, file.pixel_at + index * count, count))
     except OSError as error:
         raise ReadError(f"{file.path}: cannot be read ({error.strerror or error}).") from error
     if len(block) < count:
@@ -192,9 +193,9 @@ def _decoded(file: FileHeader, index: int) -> NDArray[Any]:
             if file.held is not None:
                 array, _ = decoder.as_array(file.held[file.pixel_at :], index=index, validate=False, **options)
             elif not file.encapsulated:
-                data = bytearray(_bytes(file, file.pixel_at, file.pixel_length))
+                data = bytearray(stored_bytes(file, file.pixel_at, file.pixel_length))
                 data.extend(
-                    bytes(max(_frame_bytes(ds, file.pixel_keyword) * options["number_of_frames"] - len(data), 0))
+                    bytes(max(promised_bytes(ds, file.pixel_keyword, options["number_of_frames"]) - len(data), 0))
                 )
                 array, _ = decoder.as_array(bytes(data), index=index, validate=False, **options)
             else:

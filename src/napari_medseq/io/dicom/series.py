@@ -33,6 +33,16 @@ SEG, RTSTRUCT = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.481.3"
 LABELMAP_SEG = "1.2.840.10008.5.1.4.1.1.66.7"
 
 
+FACTS = {
+    "frame_of_reference": "FrameOfReferenceUID",
+    "series_uid": "SeriesInstanceUID",
+    "study_uid": "StudyInstanceUID",
+    "manufacturer": "Manufacturer",
+    "study_date": "StudyDate",
+    "body_part": "BodyPartExamined",
+}
+
+
 @dataclass
 class Scan:
     """Headers of many files: image frames by series, files of labels, and what could not be opened."""
@@ -41,6 +51,7 @@ class Scan:
     labels: list[FileHeader] = field(default_factory=list)
     others: list[FileHeader] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    stacks: list[tuple[Stack, str]] = field(default_factory=list)
 
     @property
     def has_images(self) -> bool:
@@ -80,24 +91,7 @@ def read_scan(
     found: Scan, *, lazy: bool = False, progress: Progress | None = None, cancelled: Cancelled | None = None
 ) -> list[ImageSequence]:
     """Images of a scan, series by series; failures are added to ``found.failures``."""
-    arranged: list[tuple[Stack, str]] = []
-    for frames in found.series.values():
-        try:
-            arranged.extend(_named(arrange(frames)))
-        except MedseqError as error:
-            found.failures.append(str(error))
-        except (
-            ArithmeticError,
-            ValueError,
-            TypeError,
-            KeyError,
-            IndexError,
-            AssertionError,
-            np.linalg.LinAlgError,
-        ) as error:
-            found.failures.append(
-                f"{series_name(frames[0])}: its headers contradict each other ({type(error).__name__}: {error})."
-            )
+    arranged = sort(found)
     total = sum(len(s.grid) * len(s.grid[0]) for s, _ in arranged)
     done = 0
 
@@ -117,6 +111,19 @@ def read_scan(
                 raise
             found.failures.append(f"{name}: {error}")
     return out
+
+
+def sort(found: Scan) -> list[tuple[Stack, str]]:
+    """All stacks of a scan with their names, kept in ``found.stacks``; series that contradict themselves are failures."""
+    for frames in found.series.values():
+        try:
+            found.stacks.extend(named(arrange(frames)))
+        except MedseqError as error:
+            found.failures.append(str(error))
+        except (ArithmeticError, ValueError, TypeError, KeyError, IndexError, np.linalg.LinAlgError) as error:
+            said = f"{type(error).__name__}: {error}"
+            found.failures.append(f"{series_name(frames[0])}: its headers contradict each other ({said}).")
+    return found.stacks
 
 
 def arrange(frames: Sequence[Frame]) -> list[Stack]:
@@ -140,7 +147,7 @@ def series_name(frame: Frame) -> str:
     )
 
 
-def _named(found: list[Stack]) -> list[tuple[Stack, str]]:
+def named(found: list[Stack]) -> list[tuple[Stack, str]]:
     """Names for the stacks of one series, told apart by what differs among them."""
     base = series_name(found[0].first)
     if len(found) == 1:
@@ -218,12 +225,12 @@ def sequence(stack: Stack, name: str, *, lazy: bool, step: Callable[[str], None]
     meta["dtype"] = str(pixels.stored_dtype(ds, stack.first.file.pixel_keyword).newbyteorder("="))
     return place(
         array, axes, stack.affine, oriented=stack.oriented, times=stack.times if "t" in axes else None,
-        slice_axis=_slice_axis(stack), acquired=stack.first.acquired, modality=text(ds, "Modality") or None,
+        slice_axis=slice_axis_of(stack), acquired=stack.first.acquired, modality=text(ds, "Modality") or None,
         name=name, meta=meta, warnings=tuple(notes),
     )  # fmt: skip
 
 
-def _slice_axis(stack: Stack) -> str | None:
+def slice_axis_of(stack: Stack) -> str | None:
     """Slices were acquired along the file's z, unless the voxels are near-equal in size (then the house's choice holds)."""
     if len(stack.grid[0]) == 1:
         return "z"
@@ -274,8 +281,7 @@ def facts_of(stack: Stack) -> dict[str, Any]:
         "format": "DICOM",
         "patient": pseudonym(ds),
     }
-    for key, keyword in (("frame_of_reference", "FrameOfReferenceUID"), ("series_uid", "SeriesInstanceUID"), ("study_uid", "StudyInstanceUID"),
-                         ("manufacturer", "Manufacturer"), ("study_date", "StudyDate"), ("body_part", "BodyPartExamined")):  # fmt: skip
+    for key, keyword in FACTS.items():
         found = text(ds, keyword)
         if found:
             meta[key] = found

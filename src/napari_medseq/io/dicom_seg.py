@@ -1,0 +1,226 @@
+"""DICOM segmentations (binary, fractional, label map) to labels and back.
+
+Read here with pydicom: frames lie where their functional groups say, frames that were left out because they are empty are
+put back, overlapping segments become several label sequences. Written through highdicom.
+Source: DICOM PS3.3 C.8.20.2 (segmentation image module), C.8.20.4 (segment description).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import ReadError
+from napari_medseq.geometry import RAS_LPS
+from napari_medseq.io import naming, overlay
+from napari_medseq.io.dicom import enhanced, pixels, series
+from napari_medseq.io.dicom.frame import Frame
+from napari_medseq.io.dicom.frames import frames_of
+from napari_medseq.io.dicom.headers import FileHeader, first_item, integer, number, numbers, text, value
+from napari_medseq.io.dicom.stacks import Stack
+from napari_medseq.io.placing import place
+from napari_medseq.sequence import ImageSequence
+
+_MOST_SEGMENTS = 65535
+
+
+def read(file: FileHeader, stacks: Sequence[tuple[Stack, str]]) -> list[ImageSequence]:
+    """All segments of one file, on the referenced series' grid where it is at hand and fits, else on their own.
+
+    Raises
+    ------
+    ReadError
+        If the frames have no position, lie on no even grid, or the pixels are damaged.
+    """
+    ds = file.ds
+    notes = list(file.notes)
+    doubt = pixels.check_promise(file)
+    if doubt:
+        notes.append(doubt)
+    frames = frames_of(file)
+    if not frames or any(f.position is None or f.row is None for f in frames):
+        raise ReadError(f"{file.path}: its frames have no position in the patient; export the segmentation again.")
+    affine, shape, slots = _grid(file, frames, stacks, notes)
+    names, colours, tracking = _described(ds)
+    layers = overlay.layered(_masks(file, frames, slots, shape, notes), shape, max([*names, 1]))
+    reference = _reference(ds, stacks)
+    base = naming.readable(text(ds, "ContentLabel") or text(ds, "SeriesDescription") or file.name)
+    out = []
+    for k, layer in enumerate(layers):
+        renamed = _own_values(ds, layer, tracking)
+        meta = _facts(file, layer)
+        refers = first_item(ds, "ReferencedSeriesSequence")
+        if refers is not None:
+            meta["referenced_series_uid"] = text(refers, "SeriesInstanceUID")
+        meta["colors"] = {renamed.get(v, v): colours[v] for v in layer.values if v in colours}
+        meta["tracking"] = {renamed.get(v, v): tracking[v] for v in layer.values if v in tracking}
+        out.append(
+            place(
+                layer.array, ("z", "y", "x"), affine, kind="labels", name=base if len(layers) == 1 else f"{base}_layer{k + 1}",
+                label_names={renamed.get(v, v): names.get(v, f"Segment {v}") for v in layer.values}, meta=meta,
+                modality=text(reference.first.file.ds, "Modality") if reference else None,
+                slice_axis=series.slice_axis_of(reference) if reference else None,
+                acquired=reference.first.acquired if reference else frames[0].acquired, warnings=tuple(notes) if k == 0 else (),
+            )
+        )  # fmt: skip
+    return out
+
+
+def _facts(file: FileHeader, layer: overlay.Layer) -> dict[str, Any]:
+    ds = file.ds
+    meta: dict[str, Any] = {"source": file.path, "format": "DICOM SEG", "dtype": str(layer.array.dtype)}
+    meta["patient"] = series.pseudonym(ds)
+    for key, keyword in series.FACTS.items():
+        if text(ds, keyword):
+            meta[key] = text(ds, keyword)
+    return meta
+
+
+def _reference(ds: Any, stacks: Sequence[tuple[Stack, str]]) -> Stack | None:
+    uids = {text(one, "SeriesInstanceUID") for one in value(ds, "ReferencedSeriesSequence") or []} - {""}
+    return next((s for s, _ in stacks if s.oriented and text(s.first.file.ds, "SeriesInstanceUID") in uids), None)
+
+
+def _grid(
+    file: FileHeader, frames: list[Frame], stacks: Sequence[tuple[Stack, str]], notes: list[str]
+) -> tuple[NDArray[np.float64], tuple[int, int, int], list[int]]:
+    """Affine, (z, y, x) shape, and each frame's slice."""
+    places = np.array([f.plane[0] for f in frames])
+    reference = _reference(file.ds, stacks)
+    if reference is not None and reference.first.shape == frames[0].shape:
+        ras = places * (-1, -1, 1)
+        at = np.linalg.solve(reference.affine[:3, :3], (ras - reference.affine[:3, 3]).T).T
+        if np.abs(at - np.rint(at)).max() < 0.1 and np.abs(at[:, :2]).max() < 0.1:
+            slots = [int(k) for k in np.rint(at[:, 2])]
+            depth = len(reference.grid[0])
+            if min(slots) >= 0 and max(slots) < depth and _same_axes(reference, frames[0]):
+                return reference.affine, (depth, *frames[0].shape), slots
+    start, row, column = frames[0].plane
+    normal = np.cross(row, column)
+    depths = (places - start) @ normal
+    order = np.unique(np.round(depths, 3))
+    steps = np.diff(order)
+    steps = steps[steps > 1e-2]
+    step = float(steps.min()) if len(steps) else frames[0].between or frames[0].thickness or 1.0
+    between = frames[0].between
+    if between and len(steps) and abs(step / between - round(step / between)) < 0.05 and step / between > 1.5:
+        step = between  # every second slice may be empty
+    count = round((order[-1] - order[0]) / step) + 1
+    slots = [round((d - order[0]) / step) for d in depths]
+    off = max(abs((d - order[0]) / step - k) for d, k in zip(depths, slots, strict=True))
+    if off > 0.1:
+        raise ReadError(
+            f"{file.path}: its slices are unevenly spaced; open it together with the series that it was drawn on."
+        )
+    if count > 4 * len(order) + 256:
+        raise ReadError(
+            f"{file.path}: its {len(order)} slices are spread over {count} places; the positions cannot be true."
+        )
+    down, along = frames[0].spacing or (1.0, 1.0)
+    if frames[0].spacing is None:
+        notes.append("No usable PixelSpacing: one voxel counts as 1 mm, so sizes in mm are not to be trusted.")
+    low, high = places[int(np.argmin(depths))], places[int(np.argmax(depths))]
+    lps = np.eye(4)
+    lps[:3, 0], lps[:3, 1], lps[:3, 3] = row * along, column * down, low
+    lps[:3, 2] = (high - low) / (count - 1) if count > 1 else normal * step
+    return RAS_LPS @ lps, (count, *frames[0].shape), slots
+
+
+def _same_axes(reference: Stack, frame: Frame) -> bool:
+    _, row, column = reference.first.plane
+    _, other_row, other_column = frame.plane
+    return bool(row @ other_row > 0.9999 and column @ other_column > 0.9999) and reference.first.spacing is not None
+
+
+def _described(ds: Any) -> tuple[dict[int, str], dict[int, list[float]], dict[int, dict[str, str]]]:
+    """Names, colours and tracking of segments, by segment number."""
+    names: dict[int, str] = {}
+    colours: dict[int, list[float]] = {}
+    tracking: dict[int, dict[str, str]] = {}
+    for item in (value(ds, "SegmentSequence") or [])[:_MOST_SEGMENTS]:
+        k = integer(item, "SegmentNumber", -1)
+        if k < 0:
+            continue
+        names[k] = text(item, "SegmentLabel") or f"Segment {k}"
+        lab = numbers(item, "RecommendedDisplayCIELabValue", 3)
+        if lab is not None:
+            colours[k] = _rgb(lab)
+        if text(item, "TrackingUID"):
+            tracking[k] = {"id": text(item, "TrackingID"), "uid": text(item, "TrackingUID")}
+    return names, colours, tracking
+
+
+def _rgb(stored: NDArray[np.float64]) -> list[float]:
+    """sRGB from DICOM's 16-bit CIELab (PS3.3 C.10.7.1.1)."""
+    from skimage.color import lab2rgb
+
+    lab = stored / 65535 * (100, 255, 255) - (0, 128, 128)
+    return [round(float(v), 4) for v in np.clip(lab2rgb(lab.reshape(1, 1, 3)).ravel(), 0, 1)]
+
+
+def _own_values(ds: Any, layer: overlay.Layer, tracking: dict[int, dict[str, str]]) -> dict[int, int]:
+    """In a file of ours, segment numbers back to label values (kept in the tracking ID); applied to the layer."""
+    if text(ds, "ManufacturerModelName") != "napari-medseq":
+        return {}
+    renamed: dict[int, int] = {}
+    for k in layer.values:
+        said = tracking.get(k, {}).get("id", "").rpartition(" ")[2]
+        if said.isdigit() and 0 < int(said) < 2**31:
+            renamed[k] = int(said)
+    if len(set(renamed.values())) != len(layer.values):
+        return {}
+    table = np.zeros(max(layer.values, default=0) + 1, np.int32)
+    for k, v in renamed.items():
+        table[k] = v
+    array = table[layer.array]
+    layer.array = array.astype(np.uint8) if array.max(initial=0) < 256 else array
+    return renamed
+
+
+def _masks(
+    file: FileHeader, frames: list[Frame], slots: list[int], shape: tuple[int, int, int], notes: list[str]
+) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Each segment's mask in turn."""
+    ds = file.ds
+    kind = text(ds, "SegmentationType").upper()
+    planes = _planes(file, frames)
+    if kind == "LABELMAP":
+        background = integer(ds, "PixelPaddingValue", 0)
+        volume = np.full(shape, background, np.int32)
+        for plane, slot in zip(planes, slots, strict=True):
+            volume[slot] = plane
+        for found in np.unique(volume):
+            if found not in (0, background):
+                yield int(found), volume == found
+        return
+    threshold = 1.0
+    if kind == "FRACTIONAL":
+        threshold = max(0.5 * (number(ds, "MaximumFractionalValue") or 255.0), 1e-6)
+        notes.append("A fractional segmentation: voxels of at least one half are in the label.")
+    groups = enhanced.groups_of(ds, len(frames))
+    by_segment: dict[int, list[int]] = {}
+    for k, group in enumerate(groups):
+        item = group.item("SegmentIdentificationSequence")
+        segment = integer(item, "ReferencedSegmentNumber", 1) if item is not None else 1
+        by_segment.setdefault(segment, []).append(k)
+    for segment, members in sorted(by_segment.items()):
+        mask = np.zeros(shape, bool)
+        for k in members:
+            mask[slots[k]] |= planes[k] >= threshold
+        yield segment, mask
+
+
+def _planes(file: FileHeader, frames: list[Frame]) -> Any:
+    """The frames' pixels; one bit each are unpacked at once, for they do not start at whole bytes."""
+    if integer(file.ds, "BitsAllocated", 8) != 1 or file.encapsulated:
+        return [pixels.decode(f) for f in frames]
+    rows, columns = frames[0].shape
+    wanted = len(frames) * rows * columns
+    packed = np.frombuffer(pixels.stored_bytes(file, file.pixel_at, (wanted + 7) // 8), np.uint8)
+    bits = np.unpackbits(packed, bitorder="little")[:wanted]
+    if bits.size < wanted:
+        bits = np.concatenate([bits, np.zeros(wanted - bits.size, np.uint8)])
+    return bits.reshape(len(frames), rows, columns)

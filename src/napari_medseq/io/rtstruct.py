@@ -1,0 +1,231 @@
+"""RTSTRUCT to labels: contours drawn on the grid of the series that they were drawn on.
+
+A voxel belongs to a structure when its centre lies inside an odd number of the contours of its slice (so a contour inside
+another cuts a hole), decided exactly by crossings, not by drawing. Source: DICOM PS3.3 C.8.8.6 (ROI contour module).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import ReadError
+from napari_medseq.geometry import RAS_LPS, apply_points
+from napari_medseq.io import naming, overlay
+from napari_medseq.io.dicom import series
+from napari_medseq.io.dicom.headers import FileHeader, integer, text, value
+from napari_medseq.io.dicom.stacks import Stack
+from napari_medseq.io.placing import place
+from napari_medseq.sequence import ImageSequence
+
+#: A contour may lean out of its slice by this share of the slice step.
+_FLAT = 0.1
+
+
+def filled(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels whose centres lie inside an odd number of polygons.
+
+    Parameters
+    ----------
+    polygons : sequence of arrays (n, 2)
+        Corners as (column, row) in pixel units; pixel centres are whole numbers. Closed by themselves.
+    shape : (rows, columns)
+
+    Returns
+    -------
+    bool array of `shape`
+
+    Notes
+    -----
+    Even-odd rule with half-open edges: each edge toggles, in every row whose centre it crosses, all pixels at or right
+    of the crossing; a running exclusive-or over the row gives the inside.
+    """
+    rows, columns = shape
+    toggles = np.zeros((rows, columns + 1), np.uint8)
+    for polygon in polygons:
+        start, stop = polygon, np.roll(polygon, -1, axis=0)
+        for (x0, y0), (x1, y1) in zip(start, stop, strict=True):
+            if y0 == y1:
+                continue
+            if y0 > y1:
+                x0, y0, x1, y1 = x1, y1, x0, y0
+            first, last = max(int(np.ceil(y0)), 0), min(int(np.ceil(y1)), rows)
+            if first >= last:
+                continue
+            at = np.arange(first, last)
+            crossing = x0 + (at - y0) * ((x1 - x0) / (y1 - y0))
+            toggles[at, np.clip(np.ceil(crossing), 0, columns).astype(np.intp)] ^= 1
+    inside: NDArray[np.bool_] = np.bitwise_xor.accumulate(toggles[:, :columns], axis=1).astype(bool)
+    return inside
+
+
+def referenced_series(ds: Any) -> set[str]:
+    """UIDs of the series that the structures were drawn on."""
+    out: set[str] = set()
+    for frame in value(ds, "ReferencedFrameOfReferenceSequence") or []:
+        for study in value(frame, "RTReferencedStudySequence") or []:
+            out |= {text(one, "SeriesInstanceUID") for one in value(study, "RTReferencedSeriesSequence") or []}
+    return out - {""}
+
+
+def read(file: FileHeader, stacks: Sequence[tuple[Stack, str]]) -> list[ImageSequence]:
+    """All structures of one file, on the grid(s) of the series they refer to.
+
+    Parameters
+    ----------
+    file : FileHeader
+    stacks : sequence of (Stack, name)
+        Images that were read beside it.
+
+    Raises
+    ------
+    ReadError
+        If no image series is there to draw on, or no structure has a closed contour.
+    """
+    ds = file.ds
+    wanted = referenced_series(ds)
+    grids = [s for s, _ in stacks if s.oriented and text(s.first.file.ds, "SeriesInstanceUID") in wanted]
+    notes = list(file.notes)
+    if not grids:
+        frames = {text(f, "FrameOfReferenceUID") for f in value(ds, "ReferencedFrameOfReferenceSequence") or []} - {""}
+        grids = [s for s, _ in stacks if s.oriented and text(s.first.file.ds, "FrameOfReferenceUID") in frames][:1]
+        if grids:
+            notes.append(
+                "The series that the structures were drawn on is not here; another one in the same frame of reference is used."
+            )
+    if not grids:
+        raise ReadError(
+            f"{file.path}: the image series that the contours were drawn on is not here; open both together."
+        )
+    rois = _rois(ds, notes)
+    if not rois:
+        raise ReadError(f"{file.path}: no structure in it has a closed contour, so there is nothing to show.")
+    out = []
+    for grid in grids:
+        out.extend(_on_grid(file, grid, rois, notes))
+    if not any(bool(s.data.any()) for s in out):
+        out = [
+            s.replace(warnings=(*s.warnings, "No contour lies inside the image; the labels are empty.")) for s in out
+        ]
+    return out
+
+
+def _rois(ds: Any, notes: list[str]) -> dict[int, tuple[str, list[float] | None, list[NDArray[np.float64]]]]:
+    """Number → name, colour, contours in RAS mm."""
+    names = {integer(r, "ROINumber", -1): text(r, "ROIName") for r in value(ds, "StructureSetROISequence") or []}
+    out: dict[int, tuple[str, list[float] | None, list[NDArray[np.float64]]]] = {}
+    for item in value(ds, "ROIContourSequence") or []:
+        number = integer(item, "ReferencedROINumber", -1)
+        name = names.get(number) or f"ROI_{number}"
+        contours, others = [], 0
+        for contour in value(item, "ContourSequence") or []:
+            kind = text(contour, "ContourGeometricType").upper()
+            try:
+                points = np.array([float(v) for v in value(contour, "ContourData") or []]).reshape(-1, 3)
+            except (ValueError, TypeError):
+                notes.append(f"{name}: a contour has broken coordinates; it is left out.")
+                continue
+            if kind in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "") and len(points) > 2 and np.isfinite(points).all():
+                contours.append(apply_points(RAS_LPS, points))
+            else:
+                others += 1
+        if others:
+            notes.append(f"{name}: {others} point(s) or open contour(s) enclose nothing; they are left out.")
+        colour = value(item, "ROIDisplayColor")
+        try:
+            rgb = None if colour is None else [min(max(float(c) / 255, 0.0), 1.0) for c in colour][:3]
+        except (TypeError, ValueError):
+            rgb = None
+        if contours and number > 0:
+            out[number] = (name, rgb, contours)
+        elif contours:
+            notes.append(f"{name}: its number {number} cannot be a label; it is left out.")
+    return out
+
+
+def _on_grid(
+    file: FileHeader,
+    stack: Stack,
+    rois: dict[int, tuple[str, list[float] | None, list[NDArray[np.float64]]]],
+    notes: list[str],
+) -> list[ImageSequence]:
+    shape = (len(stack.grid[0]), *stack.first.shape)
+    inverse = np.linalg.inv(stack.affine)
+    notes = list(notes)
+
+    def masks() -> Any:
+        for number, (name, _, contours) in rois.items():
+            yield number, _mask([apply_points(inverse, c) for c in contours], shape, name, notes)
+
+    layers = overlay.layered(masks(), shape, max(rois))
+    base = naming.readable(text(file.ds, "StructureSetLabel") or text(file.ds, "SeriesDescription") or "structures")
+    out = []
+    for k, layer in enumerate(layers):
+        meta = series.facts_of(stack)
+        meta.update(source=file.path, format="RTSTRUCT", dtype=str(layer.array.dtype))
+        meta.pop("contrast_limits", None)
+        meta.pop("colormap", None)
+        meta["colors"] = {n: rois[n][1] for n in layer.values if rois[n][1] is not None}
+        meta["referenced_series_uid"] = meta.pop("series_uid", "")
+        meta["series_uid"] = text(file.ds, "SeriesInstanceUID")
+        out.append(
+            place(
+                layer.array, ("z", "y", "x"), stack.affine, slice_axis=series.slice_axis_of(stack), kind="labels",
+                label_names={n: rois[n][0] for n in layer.values}, modality=text(stack.first.file.ds, "Modality") or None,
+                acquired=stack.first.acquired, name=base if len(layers) == 1 else f"{base}_layer{k + 1}", meta=meta,
+                warnings=tuple(notes) if k == 0 else (),
+            )
+        )  # fmt: skip
+    return out
+
+
+def _mask(
+    contours: list[NDArray[np.float64]], shape: tuple[int, int, int], name: str, notes: list[str]
+) -> NDArray[np.bool_]:
+    """Contours in voxel coordinates (x, y, z) to a mask: each slice takes the contours of the plane nearest to it."""
+    planes: dict[float, list[NDArray[np.float64]]] = defaultdict(list)
+    leaning = outside = 0
+    for contour in contours:
+        depth = float(contour[:, 2].mean())
+        if np.ptp(contour[:, 2]) > 2 * _FLAT:
+            leaning += 1
+        elif not -0.5 <= depth <= shape[0] - 0.5:
+            outside += 1
+        else:
+            planes[round(depth, 2)].append(contour)
+    if leaning:
+        notes.append(f"{name}: {leaning} contour(s) do not lie in the image's slices; they are left out.")
+    if outside:
+        notes.append(f"{name}: {outside} contour(s) lie outside the image; they are left out.")
+    mask = np.zeros(shape, bool)
+    nearest: dict[int, float] = {}
+    for depth in planes:
+        k = min(max(round(depth), 0), shape[0] - 1)
+        if k not in nearest or abs(depth - k) < abs(nearest[k] - k):
+            nearest[k] = depth
+    unused = len(planes) - len(nearest)
+    if unused:
+        notes.append(
+            f"{name}: contours lie closer together than slices; {unused} plane(s) farther from a slice are not used."
+        )
+    for k, depth in nearest.items():
+        mask[k] = filled([c[:, :2] for c in planes[depth]], shape[1:])
+    steps = np.diff(sorted(nearest))
+    if len(steps) and steps.min() > 1:
+        notes.append(f"{name}: it is drawn on every {int(steps.min())}th slice only; the slices between are empty.")
+    return mask
+
+
+def neighbours(file: FileHeader) -> Any:
+    """Where the images of a structure file that was opened alone are looked for: its folder, then the one above."""
+    from pathlib import Path
+
+    folder = Path(file.path).resolve().parent
+    return [folder, folder.parent]
+
+
+__all__ = ["filled", "neighbours", "read", "referenced_series"]
