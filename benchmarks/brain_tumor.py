@@ -37,7 +37,7 @@ from napari_medseq.models.recurrent_unet import with_neighbours
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("MEDSEQ_DATA", HERE.parents[1] / "shared" / "data")) / "brain-tumor-progression"
 RESULTS = HERE.parent / "docs" / "benchmarks" / "brain_tumor.json"
-BF16 = torch.backends.mkldnn.is_available() and "avx512_bf16" in str(torch.__config__.show()).lower() or (
+BF16 = (torch.backends.mkldnn.is_available() and "avx512_bf16" in str(torch.__config__.show()).lower()) or (
     Path("/proc/cpuinfo").exists() and "avx512_bf16" in Path("/proc/cpuinfo").read_text()
 )
 SYNTHETIC = 90
@@ -45,7 +45,14 @@ LICENCE = "CC-BY-3.0 (weights, as the training data); see docs/README.md"
 
 SEGMENTATION = {
     "task": "segmentation",
-    "network": {"_target_": "RecurrentUNet", "widths": [16, 32, 64, 96, 128], "neighbours": 1, "rnn_levels": [3, 4], "hidden": 48, "ahead": 3},
+    "network": {
+        "_target_": "RecurrentUNet",
+        "widths": [16, 32, 64, 96, 128],
+        "neighbours": 1,
+        "rnn_levels": [3, 4],
+        "hidden": 48,
+        "ahead": 3,
+    },
     "inference": InferenceSettings(pixel_mm=0.86, mirror=True, smallest_mm3=40.0),
     "classes": {1: "enhancing tumour"},
 }
@@ -64,19 +71,28 @@ def patients() -> list[str]:
 
 def loop(task: str, kind: str) -> LoopSettings:
     """Budgets; `minutes` bounds each run on a slow machine, iterations bound it on a fast one."""
-    iterations = {"segmentation": {"pretrain": 400, "fold": 320, "final": 1300}, "slices": {"pretrain": 300, "fold": 300, "final": 600}}
+    iterations = {
+        "segmentation": {"pretrain": 400, "fold": 240, "final": 1300},
+        "slices": {"pretrain": 300, "fold": 200, "final": 600},
+    }
     minutes = {"pretrain": 20.0, "fold": 15.0, "final": 60.0}
     common: dict[str, Any] = {"iterations": iterations[task][kind], "minutes": minutes[kind], "bfloat16": bool(BF16)}
     if kind == "fold":
         common["rate"] = 1.5e-3
     if task == "slices":
-        return LoopSettings(**common, batch=4, steps=12, size=(104, 88), lesion_share=0.4, transplant=0.2, weight_decay=1e-3)
+        return LoopSettings(
+            **common, batch=4, steps=12, size=(104, 88), lesion_share=0.4, transplant=0.2, weight_decay=1e-3
+        )
     return LoopSettings(**common, augment=AugmentSettings())
 
 
 def config(task: str, kind: str, rnn: str, hold_out: str, runs: Path) -> TrainConfig:
     t = TASKS[task]
-    name = {"pretrain": "pretrained", "fold": f"{hold_out}-{rnn}", "final": {"segmentation": "brain-tumor", "slices": "brain-tumor-slices"}[task]}[kind]
+    name = {
+        "pretrain": "pretrained",
+        "fold": f"{hold_out}-{rnn}",
+        "final": {"segmentation": "brain-tumor", "slices": "brain-tumor-slices"}[task],
+    }[kind]
     return TrainConfig(
         name=name,
         task=t["task"],
@@ -149,11 +165,18 @@ def judge_segmentation(runs: Path) -> list[dict[str, Any]]:
         if not all(f.exists() for f in folders.values()):
             continue
         models = {rnn: ms.load_model(f) for rnn, f in folders.items()}
-        held = config("segmentation", "fold", "gru", "", runs).model_copy(update={"hold_out": tuple(p for p in patients() if p != patient)})
+        held = config("segmentation", "fold", "gru", "", runs).model_copy(
+            update={"hold_out": tuple(p for p in patients() if p != patient)}
+        )
         for k, case in enumerate(read_cases(held)):
             truth = case.labels > 0
             row: dict[str, Any] = {"patient": patient, "visit": k, "truth_voxels": int(truth.sum())}
-            for name, rnn, mode in (("recurrent", "gru", "plain"), ("plain CNN", "none", "plain"), ("state reset", "gru", "reset"), ("shuffled", "gru", "shuffled")):
+            for name, rnn, mode in (
+                ("recurrent", "gru", "plain"),
+                ("plain CNN", "none", "plain"),
+                ("state reset", "gru", "reset"),
+                ("shuffled", "gru", "shuffled"),
+            ):
                 row[name] = dice(probabilities(models[rnn], case, mode) > threshold, truth)
             rows.append(row)
     return rows
@@ -167,17 +190,26 @@ def judge_slices(runs: Path) -> list[dict[str, Any]]:
         folders = {rnn: runs / "slices" / f"{patient}-{rnn}" for rnn in ("gru", "none")}
         if not all(f.exists() for f in folders.values()):
             continue
-        held = config("slices", "fold", "gru", "", runs).model_copy(update={"hold_out": tuple(p for p in patients() if p != patient)})
+        held = config("slices", "fold", "gru", "", runs).model_copy(
+            update={"hold_out": tuple(p for p in patients() if p != patient)}
+        )
         cases = read_cases(held)
         models = {rnn: ms.load_model(f) for rnn, f in folders.items()}
         for k, case in enumerate(cases):
             pixels = (case.labels > 0).flatten(1).sum(1)
             head = (case.image[:, 0] > -1).flatten(1).float().mean(1) > 0.02  # padding slices hold nothing to judge
             free = longest_run((pixels == 0) & head)
-            entry: dict[str, Any] = {"patient": patient, "visit": k, "truth": (pixels >= 4).int().tolist(), "known": (((pixels == 0) | (pixels >= 4)) & head).tolist()}
+            entry: dict[str, Any] = {
+                "patient": patient,
+                "visit": k,
+                "truth": (pixels >= 4).int().tolist(),
+                "known": (((pixels == 0) | (pixels >= 4)) & head).tolist(),
+            }
             for rnn, model in models.items():
                 entry[rnn] = answer(model, case.image)
-                entry[f"{rnn} without tumour"] = answer(model, case.image[free[0] : free[1]])["exam"] if free[1] - free[0] >= 3 else None
+                entry[f"{rnn} without tumour"] = (
+                    answer(model, case.image[free[0] : free[1]])["exam"] if free[1] - free[0] >= 3 else None
+                )
             rows.append(entry)
     return rows
 
@@ -187,7 +219,10 @@ def answer(model: ms.Model, image: Tensor) -> dict[str, Any]:
     stride = model.network.stride
     x = functional.pad(image.float(), (0, -w % stride, 0, -h % stride), value=float(image.min()))
     logits = model.network(with_neighbours(x, model.network.neighbours)[None])
-    return {"steps": [round(float(v), 5) for v in logits.steps[0, :, 0].sigmoid()], "exam": float(logits.exam[0, 0].sigmoid())}
+    return {
+        "steps": [round(float(v), 5) for v in logits.steps[0, :, 0].sigmoid()],
+        "exam": float(logits.exam[0, 0].sigmoid()),
+    }
 
 
 def longest_run(flags: Tensor) -> tuple[int, int]:
@@ -221,13 +256,18 @@ def by_patient(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 def segmentation_table(rows: list[dict[str, Any]]) -> str:
     names = ("recurrent", "plain CNN", "state reset", "shuffled")
     lines = ["| patient | visit | truth voxels | " + " | ".join(names) + " |", "|---|---|---|" + "---|" * len(names)]
-    lines += [f"| {r['patient']} | {r['visit']} | {r['truth_voxels']} | " + " | ".join(f"{r[n]:.3f}" for n in names) + " |" for r in rows]
+    lines += [
+        f"| {r['patient']} | {r['visit']} | {r['truth_voxels']} | " + " | ".join(f"{r[n]:.3f}" for n in names) + " |"
+        for r in rows
+    ]
     groups = by_patient(rows)
 
     def mean(name: str) -> Any:
         return lambda gs: float(np.mean([r[name] for g in gs for r in g]))
 
-    cells = [f"{mean(n)(groups):.3f} ({interval(groups, mean(n))[0]:.3f}–{interval(groups, mean(n))[1]:.3f})" for n in names]
+    cells = [
+        f"{mean(n)(groups):.3f} ({interval(groups, mean(n))[0]:.3f}–{interval(groups, mean(n))[1]:.3f})" for n in names
+    ]
     lines.append("| **mean** (95 % interval over patients) | | | " + " | ".join(cells) + " |")
     for other in names[1:]:
 
@@ -235,7 +275,9 @@ def segmentation_table(rows: list[dict[str, Any]]) -> str:
             return float(np.mean([r["recurrent"] - r[other] for g in gs for r in g]))
 
         low, high = interval(groups, gain)
-        lines.append(f"\nrecurrent − {other}: {gain(groups):+.3f} (95 % interval {low:+.3f} to {high:+.3f}), paired over {len(groups)} patients")
+        lines.append(
+            f"\nrecurrent − {other}: {gain(groups):+.3f} (95 % interval {low:+.3f} to {high:+.3f}), paired over {len(groups)} patients"
+        )
     return "\n".join(lines)
 
 
@@ -260,12 +302,18 @@ def slices_table(rows: list[dict[str, Any]]) -> str:
 
     def extent(rnn: str) -> Any:
         def value(gs: Any) -> float:
-            return float(np.mean([abs(sum(p >= 0.5 for p in r[rnn]["steps"]) - sum(r["truth"])) for g in gs for r in g]))
+            return float(
+                np.mean([abs(sum(p >= 0.5 for p in r[rnn]["steps"]) - sum(r["truth"])) for g in gs for r in g])
+            )
 
         return value
 
     lines = ["| measure | encoder + GRU + attention | same encoder, no RNN |", "|---|---|---|"]
-    for name, make in (("AUC per slice", per_slice), ("AUC per exam (whole scan against its tumour-free run of slices)", per_exam), ("error of the extent, slices", extent)):
+    for name, make in (
+        ("AUC per slice", per_slice),
+        ("AUC per exam (whole scan against its tumour-free run of slices)", per_exam),
+        ("error of the extent, slices", extent),
+    ):
         cells = []
         for rnn in ("gru", "none"):
             low, high = interval(groups, make(rnn))
@@ -284,11 +332,20 @@ def curves(runs: Path, path: Path) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, task in zip(figure.subplots(1, 2), TASKS, strict=True):
         for rnn, colour in (("gru", "tab:blue"), ("none", "tab:orange")):
-            folds = [pd.read_csv(p / "curve.csv")["loss"].rolling(20).mean() for p in sorted((runs / task).glob(f"sub-*-{rnn}.run")) if (p / "curve.csv").exists()]
+            folds = [
+                pd.read_csv(p / "curve.csv")["loss"].rolling(20).mean()
+                for p in sorted((runs / task).glob(f"sub-*-{rnn}.run"))
+                if (p / "curve.csv").exists()
+            ]
             for f in folds:
                 axes.plot(f, color=colour, lw=0.4, alpha=0.5)
             if folds:
-                axes.plot(pd.concat(folds, axis=1).mean(axis=1), color=colour, lw=2, label={"gru": "recurrent", "none": "plain CNN"}[rnn])
+                axes.plot(
+                    pd.concat(folds, axis=1).mean(axis=1),
+                    color=colour,
+                    lw=2,
+                    label={"gru": "recurrent", "none": "plain CNN"}[rnn],
+                )
         axes.set(title=task, xlabel="iteration", ylabel="training loss")
         axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -319,7 +376,21 @@ def everything(runs: Path, jobs: int, tasks: list[str]) -> None:
         if Path(c.out).exists():
             return
         environment = {**os.environ, "OMP_NUM_THREADS": threads}
-        command = [sys.executable, __file__, "one", "--runs", str(runs), "--task", task, "--kind", kind, "--rnn", rnn, "--patient", patient]
+        command = [
+            sys.executable,
+            __file__,
+            "one",
+            "--runs",
+            str(runs),
+            "--task",
+            task,
+            "--kind",
+            kind,
+            "--rnn",
+            rnn,
+            "--patient",
+            patient,
+        ]
         with (runs / f"{task}-{c.name}.log").open("a") as log:
             subprocess.run(command, check=True, env=environment, stdout=log, stderr=log)
         print(f"done: {task} {c.name}", flush=True)

@@ -33,7 +33,12 @@ def _u(generator: torch.Generator, low: float, high: float) -> float:
 
 
 def warp(
-    image: Tensor, labels: Tensor, size: tuple[int, int], centre: tuple[float, float], s: AugmentSettings, g: torch.Generator
+    image: Tensor,
+    labels: Tensor,
+    size: tuple[int, int],
+    centre: tuple[float, float],
+    s: AugmentSettings,
+    g: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Cut a window around `centre`, rotated, zoomed, stretched, mirrored and bent, the same for all steps.
 

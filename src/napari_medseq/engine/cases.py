@@ -15,7 +15,6 @@ from napari_medseq.engine.frame import frame, take
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence
 
-
 _SHAKE = 0.08  # largest shift of a window's middle, as a share of the image
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -51,10 +51,21 @@ class Classification:
     model: str
 
 
+class _Options(TypedDict, total=False):
+    """The keywords of `classify`, once, for its two overloads."""
+
+    device: str
+    force: bool
+    progress: Progress | None
+    cancelled: Cancelled | None
+
+
 @overload
-def classify(images: Sequence[Visit], model: Model | str, **options: Any) -> list[Classification]: ...
+def classify(
+    images: ImageSequence | Mapping[str, ImageSequence], model: Model | str, **options: Unpack[_Options]
+) -> Classification: ...
 @overload
-def classify(images: Images, model: Model | str, **options: Any) -> Classification: ...
+def classify(images: Sequence[Visit], model: Model | str, **options: Unpack[_Options]) -> list[Classification]: ...
 def classify(
     images: Images,
     model: Model | str,

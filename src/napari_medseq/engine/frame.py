@@ -106,9 +106,7 @@ def _planes(seq: ImageSequence, axes: tuple[str, str, str], steps: int) -> Itera
     return (take(seq, axes, i) for i in range(steps))
 
 
-def frame(
-    channels: Sequence[ImageSequence], *, along: str, pixel_mm: float | None, stride: int
-) -> Framing:
+def frame(channels: Sequence[ImageSequence], *, along: str, pixel_mm: float | None, stride: int) -> Framing:
     """Measure the channels in a streamed pass and decide how their slices become network steps.
 
     Parameters

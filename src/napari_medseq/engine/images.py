@@ -52,10 +52,16 @@ def exams(images: Images, model: Model, *, force: bool = False) -> list[list[Ima
 
 def _fits(seq: ImageSequence, model: Model, force: bool) -> None:
     reason = misfit(model.info, seq)
-    if reason and not (force and seq.modality and model.info.modality and misfit(model.info, seq.replace(modality=None)) is None):
-        raise ModelError(f"{reason}. Choose another image or model" + (", or pass force=True." if seq.modality else "."))
+    if reason and not (
+        force and seq.modality and model.info.modality and misfit(model.info, seq.replace(modality=None)) is None
+    ):
+        raise ModelError(
+            f"{reason}. Choose another image or model" + (", or pass force=True." if seq.modality else ".")
+        )
     if model.info.modality and seq.modality is None:
-        text = f"{seq.name}: the file does not say its modality; {model.info.name} was trained on {model.info.modality}."
+        text = (
+            f"{seq.name}: the file does not say its modality; {model.info.name} was trained on {model.info.modality}."
+        )
         warnings.warn(text, MedseqWarning, stacklevel=4)
 
 
@@ -96,8 +102,14 @@ def pick(images: Sequence[ImageSequence], model: Model, where: str, *, series: s
         return fits[0]
     names = ", ".join(repr(i.name) for i in (fits or images)) or "no image at all"
     problem = "several images fit" if fits else ("no image is called " + repr(series) if series else "no image fits")
-    raise ModelError(f"{where}: {problem} {model.info.name}: there is {names}. Choose one with series=NAME (command: --series NAME).")
+    raise ModelError(
+        f"{where}: {problem} {model.info.name}: there is {names}. Choose one with series=NAME (command: --series NAME)."
+    )
 
 
 def _kind(value: Any) -> str:
-    return f"{type(value).__name__} of {type(value[0]).__name__}" if isinstance(value, list) and value else type(value).__name__
+    return (
+        f"{type(value).__name__} of {type(value[0]).__name__}"
+        if isinstance(value, list) and value
+        else type(value).__name__
+    )

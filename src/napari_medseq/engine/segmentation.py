@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -48,10 +48,25 @@ class Segmentation:
     model: str
 
 
+class _Options(TypedDict, total=False):
+    """The keywords of `segment`, once, for its two overloads."""
+
+    device: str
+    chunk: int | None
+    steps: Sequence[int] | None
+    outputs: Sequence[Output]
+    keep: ImageSequence | None
+    force: bool
+    progress: Progress | None
+    cancelled: Cancelled | None
+
+
 @overload
-def segment(images: Sequence[Visit], model: Model | str, **options: Any) -> list[Segmentation]: ...
+def segment(
+    images: ImageSequence | Mapping[str, ImageSequence], model: Model | str, **options: Unpack[_Options]
+) -> Segmentation: ...
 @overload
-def segment(images: Images, model: Model | str, **options: Any) -> Segmentation: ...
+def segment(images: Sequence[Visit], model: Model | str, **options: Unpack[_Options]) -> list[Segmentation]: ...
 def segment(
     images: Images,
     model: Model | str,
@@ -192,9 +207,8 @@ def _finish(
 
     def back(array: NDArray[Any]) -> NDArray[Any]:
         """(step, row, column) → the image's own axes."""
-        if not axes[0]:
-            return array[0]
-        return np.ascontiguousarray(array.transpose([axes.index(a) for a in image.axes]))
+        whole: NDArray[Any] = array.transpose([axes.index(a) for a in image.axes]) if axes[0] else array[0]
+        return np.ascontiguousarray(whole)
 
     labels = painter.labels
     if settings.smallest_mm3 > 0:
@@ -214,7 +228,9 @@ def _finish(
         out = np.where(locked != 0, locked, out.astype(np.promote_types(locked.dtype, out.dtype)))
     named = image.labels_like(out, name=f"{image.name}_{model.info.name}", label_names=model.info.classes)
     extra = {
-        kind: None if array is None else image.like(back(array), name=f"{image.name}_{kind}", kind="image", modality=None)
+        kind: None
+        if array is None
+        else image.like(back(array), name=f"{image.name}_{kind}", kind="image", modality=None)
         for kind, array in (("probability", painter.probability), ("uncertainty", painter.uncertainty))
     }
     return Segmentation(named, extra["probability"], extra["uncertainty"], f"{model.info.name} {model.info.version}")

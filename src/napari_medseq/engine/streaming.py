@@ -41,8 +41,8 @@ class _Waiting:
     """An encoded step that waits for its future: features per level, forward state and look-ahead projection per mixer."""
 
     features: list[Tensor]
-    carried: dict[str, Tensor] = field(default_factory=dict)
-    projected: dict[str, Tensor] = field(default_factory=dict)
+    carried: dict[int, Tensor] = field(default_factory=dict)
+    projected: dict[int, Tensor] = field(default_factory=dict)
 
 
 class SegmentationStream:
@@ -58,16 +58,16 @@ class SegmentationStream:
 
     def __init__(self, network: RecurrentUNet, *, reset: bool = False) -> None:
         self.network, self.reset = network, reset
-        self.states: dict[str, Tensor] = {}
+        self.states: dict[int, Tensor] = {}
         self.waiting: deque[_Waiting] = deque()
-        self.ahead = 0 if reset or not len(network.mixers) else network.ahead
+        self.ahead = 0 if reset or not network.recurrent else network.ahead
 
     @torch.inference_mode()
     def push(self, step: Tensor) -> Iterator[Tensor]:
         """Take a step (channel, y, x) with its neighbours; yield the logits (class, y, x) of each step that is finished."""
         waiting = _Waiting(self.network.encode(step[None].contiguous(memory_format=torch.channels_last)))
-        for level, mixer in self.network.mixers.items():
-            x = waiting.features[int(level)]
+        for level, mixer in self.network.recurrent:
+            x = waiting.features[level]
             before = None if self.reset else self.states.get(level)
             self.states[level] = waiting.carried[level] = mixer.carry(x, before)
             if mixer.ahead_cell is not None:
@@ -86,9 +86,9 @@ class SegmentationStream:
     def _finish(self) -> Tensor:
         future = list(self.waiting)[: self.ahead + 1]
         step = self.waiting.popleft()
-        for level, mixer in self.network.mixers.items():
+        for level, mixer in self.network.recurrent:
             looked = mixer.look([w.projected[level] for w in future]) if mixer.ahead_cell is not None else None
-            step.features[int(level)] = mixer.join(step.features[int(level)], step.carried[level], looked)
+            step.features[level] = mixer.join(step.features[level], step.carried[level], looked)
         return self.network.decode(step.features)[-1][0]
 
 

@@ -175,7 +175,7 @@ def train(
         seed=c.loop.seed,
         lesion_share=c.loop.lesion_share,
         transplant=c.loop.transplant,
-        weights=[(1 - share if made else 1.0) / len(real)] * len(real) + [share / max(1, len(made))] * len(made),
+        weights=[(1 - share if made else 1.0) / len(real) for _ in real] + [share / len(made) for _ in made],
     )
     loss = segmentation_loss if c.task == "segmentation" else classification_loss
     weights = fit(network, windows, loss, c.loop, run, device=str(device), progress=progress, cancelled=cancelled)
@@ -207,7 +207,9 @@ def train(
 def _same_config(c: TrainConfig, run: Path) -> None:
     path, text = run / "config.json", c.model_dump_json(indent=2)
     if (run / "checkpoint.pt").exists() and path.exists() and json.loads(path.read_text()) != json.loads(text):
-        raise SettingsError(f"{run} holds the checkpoint of a run with other settings; remove that folder or choose another out=.")
+        raise SettingsError(
+            f"{run} holds the checkpoint of a run with other settings; remove that folder or choose another out=."
+        )
     path.write_text(text, encoding="utf-8")
 
 
@@ -229,7 +231,7 @@ def read_cases(c: TrainConfig, cancelled: Cancelled | None = None) -> list[Case]
     """
     from napari_medseq.io import read_study
 
-    cases = []
+    cases: list[Case] = []
     for folder in c.data:
         before = len(cases)
         inside = sorted(p for p in Path(folder).glob("*/") if any(p.iterdir()))
@@ -244,7 +246,11 @@ def read_cases(c: TrainConfig, cancelled: Cancelled | None = None) -> list[Case]
                 pair = _pair(visit, c)
                 if pair is not None:
                     along, pixel = c.inference.along, c.inference.pixel_mm
-                    cases.append(make_case(patient.name, [pair[0]], pair[1], along=along, pixel_mm=pixel, merge=len(c.classes) == 1))
+                    cases.append(
+                        make_case(
+                            patient.name, [pair[0]], pair[1], along=along, pixel_mm=pixel, merge=len(c.classes) == 1
+                        )
+                    )
         if len(cases) == before:
             raise MedseqError(f"{folder} holds no visit with an image like {c.image!r} and labels like {c.labels!r}.")
     return cases
@@ -270,7 +276,7 @@ def synthetic_cases(
     path = run.parent / f"synthetic-{c.synthetic}-{c.inference.pixel_mm}.pt"
     if c.synthetic and path.exists():
         return [Case(*entry) for entry in torch.load(path, weights_only=True)]
-    cases = []
+    cases: list[Case] = []
     for k in range(c.synthetic):
         check(cancelled)
         image, labels = synthetic.make_case(1000 + k, lesions=0 if k % 5 == 4 else None)

@@ -90,7 +90,8 @@ def fit(
     s = settings
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(s.seed)
-    network = network.to(device, memory_format=torch.channels_last)
+    network.to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.parameters(), lr=s.rate, weight_decay=s.weight_decay)
     average = {k: v.detach().clone() for k, v in network.state_dict().items()}
     start, spent, curve = 0, 0.0, []
@@ -132,7 +133,9 @@ def fit(
                     break
             value = _step(network, optimiser, windows, loss, s, _rate(done, iteration, s), device)
             if not math.isfinite(value):
-                raise MedseqError(f"The loss became {value} at iteration {iteration}; lower the learning rate ({s.rate}).")
+                raise MedseqError(
+                    f"The loss became {value} at iteration {iteration}; lower the learning rate ({s.rate})."
+                )
             _update_average(average, network, min(s.average, (1 + iteration) / (10 + iteration)))
             iteration += 1
             row = {"iteration": float(iteration), "minutes": (time.monotonic() - began) / 60, "loss": value}
@@ -166,7 +169,7 @@ def _step(
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=s.bfloat16):
         value = loss(network, x, y)
     optimiser.zero_grad(set_to_none=True)
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     nn.utils.clip_grad_norm_(network.parameters(), s.clip)
     optimiser.step()
     return float(value.detach())

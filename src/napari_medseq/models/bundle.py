@@ -1,8 +1,8 @@
 """The bundle format: a model as a folder that can be read without running anything in it.
 
-Layout (MONAI Bundle): ``configs/metadata.json``, ``configs/inference.json``, ``models/model.safetensors``, ``docs/README.md``,
-``LICENSE``. Our own bundles hold plain values only; in a foreign one (MONAI Model Zoo) just the metadata, ``network_def`` and the weights are
-read. Classes come from the registry's allow-list, never from an import path in a file.
+Layout (MONAI Bundle): ``configs/metadata.json``, ``configs/inference.json``, ``models/model.safetensors``,
+``docs/README.md``, ``LICENSE``. A bundle holds plain values only; networks come from the registry's allow-list, never from an
+import path in a file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def read_json(path: Path) -> dict[str, Any]:
             raise ModelError(f"{path} is larger than 1 MiB, which no bundle's configuration needs; it is refused.")
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{path} is missing; a model bundle is a folder with {METADATA}, {INFERENCE} and {WEIGHTS}.") from None
+        raise ModelError(
+            f"{path} is missing; a model bundle is a folder with {METADATA}, {INFERENCE} and {WEIGHTS}."
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not readable JSON ({error}); get the bundle again.") from None
     if not isinstance(content, dict):
@@ -58,11 +60,15 @@ def refuse_expressions(value: object, where: str, *, target: bool = True) -> Non
     """
     if isinstance(value, str):
         if value[:1] in ("$", "@", "%"):
-            raise ModelError(f"{where} holds the expression {value[:60]!r}; expressions are never evaluated, so the bundle is refused.")
+            raise ModelError(
+                f"{where} holds the expression {value[:60]!r}; expressions are never evaluated, so the bundle is refused."
+            )
     elif isinstance(value, Mapping):
         for key, item in value.items():
             if str(key)[:1] in ("$", "@", "%") or (str(key).startswith("_") and not (target and key == "_target_")):
-                raise ModelError(f"{where} holds the key {str(key)[:60]!r}, which would be executed; the bundle is refused.")
+                raise ModelError(
+                    f"{where} holds the key {str(key)[:60]!r}, which would be executed; the bundle is refused."
+                )
             refuse_expressions(item, f"{where}: {key}", target=target)
     elif isinstance(value, list):
         for i, item in enumerate(value):
@@ -121,7 +127,9 @@ def read_weights(folder: Path) -> dict[str, Any]:
 
     path = folder / WEIGHTS
     if not path.is_file():
-        raise ModelError(f"{path} is missing; weights are read from safetensors only. Get the bundle again or convert its weights.")
+        raise ModelError(
+            f"{path} is missing; weights are read from safetensors only. Get the bundle again or convert its weights."
+        )
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:

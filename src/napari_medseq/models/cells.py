@@ -11,6 +11,8 @@ Shapes are (batch, step, channel, y, x) for sequences and (batch, channel, y, x)
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -86,7 +88,7 @@ class SequenceMixer(nn.Module):
         if self.ahead_cell is not None:
             seen = torch.cat([seen, self._look_ahead_all(flat, batch, steps)], 1)
         out: Tensor = flat + self.out(seen)
-        return out.unflatten(0, (batch, steps))
+        return cast(Tensor, out.unflatten(0, (batch, steps)))
 
     def _look_ahead_all(self, flat: Tensor, batch: int, steps: int) -> Tensor:
         """Look-ahead states of every step at once: k + 1 cell calls, each over all steps that still have that future."""

@@ -67,7 +67,7 @@ def list_models() -> list[ModelInfo]:
     return list(found.values())
 
 
-def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -> Model:
+def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -> Model:  # noqa: ARG001
     """Load a model by name or from a bundle folder.
 
     Parameters
@@ -75,7 +75,8 @@ def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -
     name_or_folder : str or path
         A name that `list_models` gives, or a folder in MONAI Bundle layout.
     trust : bool
-        Reserved for formats that execute code on loading; safetensors bundles never need it.
+        Consent to formats that execute code when loaded. None is supported yet, so it changes nothing: only safetensors
+        are read.
 
     Raises
     ------
@@ -111,4 +112,6 @@ def _find(name_or_folder: str | os.PathLike[str]) -> Path:
         if info.name == str(name_or_folder):
             return Path(info.folder)
     names = ", ".join(i.name for i in infos) or "none"
-    raise ModelError(f"There is no model {str(name_or_folder)!r}: it is no folder here, and the models installed are: {names}.")
+    raise ModelError(
+        f"There is no model {str(name_or_folder)!r}: it is no folder here, and the models installed are: {names}."
+    )

@@ -8,7 +8,7 @@ how the sequence is cut into chunks. ``rnn="none"`` is the same network with the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -99,8 +99,15 @@ class RecurrentUNet(nn.Module):
             self.mixers.update({str(v): SequenceMixer(widths[v], hidden, ahead) for v in rnn_levels})
         upwards = range(depth - 2, -1, -1)
         self.up = nn.ModuleList(nn.ConvTranspose2d(widths[v + 1], widths[v], 2, stride=2) for v in upwards)
-        self.decoder = nn.ModuleList(_Block(widths[v], widths[v]) if v else _Plain(widths[0], widths[0]) for v in upwards)
+        self.decoder = nn.ModuleList(
+            _Block(widths[v], widths[v]) if v else _Plain(widths[0], widths[0]) for v in upwards
+        )
         self.heads = nn.ModuleList(nn.Conv2d(widths[v], classes, 1) for v in upwards[-3:])
+
+    @property
+    def recurrent(self) -> list[tuple[int, SequenceMixer]]:
+        """The recurrent levels and their mixers; empty for the plain CNN."""
+        return [(int(level), cast(SequenceMixer, mixer)) for level, mixer in self.mixers.items()]
 
     # -- per step: (n, channel, y, x) ------------------------------------------------------------------------------
     def encode(self, x: Tensor) -> list[Tensor]:
@@ -130,13 +137,10 @@ class RecurrentUNet(nn.Module):
         """
         batch, steps = x.shape[:2]
         features = self.encode(x.flatten(0, 1))
-        for level, mixer in self.mixers.items():
-            f = features[int(level)].unflatten(0, (batch, steps))
-            if order is None:
-                f = mixer(f)
-            else:
-                f = mixer(f[:, order])[:, torch.argsort(order)]
-            features[int(level)] = f.flatten(0, 1)
+        for level, mixer in self.recurrent:
+            f = features[level].unflatten(0, (batch, steps))
+            f = mixer(f) if order is None else mixer(f[:, order])[:, torch.argsort(order)]
+            features[level] = f.flatten(0, 1)
         logits = [y.unflatten(0, (batch, steps)) for y in self.decode(features, every_head)]
         return logits if every_head else logits[-1]
 

@@ -32,7 +32,9 @@ def build(definition: Mapping[str, Any]) -> nn.Module:
     arguments = dict(definition)
     name = arguments.pop("_target_", None)
     if name not in NETWORKS:
-        raise ModelError(f"network {str(name)[:80]!r} is not one of {', '.join(sorted(NETWORKS))}; the model is refused.")
+        raise ModelError(
+            f"network {str(name)[:80]!r} is not one of {', '.join(sorted(NETWORKS))}; the model is refused."
+        )
     try:
         return NETWORKS[name](**arguments)
     except (TypeError, ValueError, IndexError, KeyError, RuntimeError) as error:

@@ -1,0 +1,60 @@
+"""Small images and untrained bundles for the engine's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_medseq.models import Model, bundle, load_model, registry
+from napari_medseq.sequence import ImageSequence, affine_from
+
+UNET = {"_target_": "RecurrentUNet", "widths": [4, 8, 8], "rnn_levels": [1, 2], "hidden": 4, "ahead": 2}
+CLASSIFIER = {"_target_": "SequenceClassifier", "widths": [4, 8], "hidden": 4}
+
+
+def blob(seed: int = 0, shape: tuple[int, int, int] = (7, 40, 36), **changes: Any) -> ImageSequence:
+    """A bright ellipsoid with texture in a dark, noisy box."""
+    rng = np.random.default_rng(seed)
+    at = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij"))
+    inside = (at**2).sum(0) < 0.8
+    data = np.where(inside, 500 + 100 * rng.standard_normal(shape), 20 * rng.random(shape)).astype(np.float32)
+    values: dict[str, Any] = {
+        "axes": ("z", "y", "x"),
+        "affine": affine_from((0.9, 0.9, 5)),
+        "name": f"blob{seed}_T1",
+        "modality": "MR",
+    }
+    return ImageSequence(data, **{**values, **changes})
+
+
+def model(folder: Path, network: dict[str, Any] = UNET, **inference: Any) -> Model:
+    """An untrained model whose recurrence is not the identity."""
+    torch.manual_seed(1)
+    net = registry.build(network)
+    for name, value in net.named_parameters():
+        if name.endswith("out.weight"):
+            torch.nn.init.normal_(value, std=0.5)
+    segmentation = network["_target_"] == "RecurrentUNet"
+    bundle.write_bundle(
+        folder,
+        facts={
+            "name": folder.name,
+            "task": "segmentation" if segmentation else "classification",
+            "modality": "MR",
+            "name_patterns": ["*T1*"],
+            "classes": {"1": "lesion"} if segmentation else {"0": "lesion"},
+        },
+        network=network,
+        inference=inference,
+        weights=net.state_dict(),
+        card="# untrained\n",
+        licence_text="BSD\n",
+        description="untrained",
+        licence="BSD-3-Clause",
+        version="0",
+        half=False,
+    )
+    return load_model(folder)

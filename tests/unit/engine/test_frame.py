@@ -1,0 +1,113 @@
+"""From image to steps and back: axes by name, crop, resampling, robust units."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.unit.engine.small import blob
+
+from napari_medseq.engine.frame import frame, step_axes, take
+from napari_medseq.engine.intensity import measure
+from napari_medseq.errors import MedseqError
+from napari_medseq.sequence import ImageSequence, affine_from
+
+
+def test_intensity_is_robust_to_scale_and_offset() -> None:
+    seq = blob()
+    a, b = measure(seq.data), measure(seq.data * 7 + 100)
+    assert np.allclose(a.normalise(seq.data), b.normalise(seq.data * 7 + 100), atol=1e-3)
+    assert abs(np.median(a.normalise(seq.data)[seq.data > a.threshold])) < 0.1
+
+
+def test_one_standard_deviation_is_one_unit() -> None:
+    data = np.zeros((10, 90, 90), np.float32)
+    data[:, 20:70, 20:70] = np.random.default_rng(0).normal(1000, 50, (10, 50, 50))
+    assert measure(data).scale == pytest.approx(50, rel=0.1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_no_numbers_do_not_spread(value: float) -> None:
+    data = blob().data.copy()
+    clean = measure(data)
+    data[3, 5, 5] = value
+    dirty = measure(data)
+    assert dirty.centre == pytest.approx(clean.centre, rel=0.01)
+    assert np.isfinite(dirty.normalise(data)).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "what"), [(np.full((3, 8, 8), 5.0), "same value 5"), (np.full((3, 8, 8), np.nan), "no finite")]
+)
+def test_constant_and_empty_images_are_refused(data: np.ndarray, what: str) -> None:
+    with pytest.raises(MedseqError, match=what):
+        measure(data)
+
+
+@pytest.mark.parametrize(
+    ("axes", "slice_axis", "along", "expected"),
+    [
+        (("z", "y", "x"), "z", "slices", ("z", "y", "x")),
+        (("z", "y", "x"), "x", "slices", ("x", "z", "y")),
+        (("z", "y", "x"), "y", "slices", ("y", "z", "x")),
+        (("z", "y", "x"), "y", "z", ("z", "y", "x")),
+        (("t", "y", "x"), "z", "t", ("t", "y", "x")),
+        (("y", "x"), "z", "slices", ("", "y", "x")),
+    ],
+)
+def test_step_axes_by_name(axes: tuple[str, ...], slice_axis: str, along: str, expected: tuple[str, str, str]) -> None:
+    seq = ImageSequence(np.zeros((4,) * len(axes)), axes, affine_from((1, 1, 1)), slice_axis=slice_axis)
+    assert step_axes(seq, along) == expected
+
+
+@pytest.mark.parametrize(
+    ("axes", "along"), [(("t", "z", "y", "x"), "slices"), (("z", "y", "x"), "t"), (("t", "z", "y", "x"), "t")]
+)
+def test_axes_that_do_not_fit_are_refused(axes: tuple[str, ...], along: str) -> None:
+    seq = ImageSequence(np.zeros((4,) * len(axes)), axes, affine_from((1, 1, 1)))
+    with pytest.raises(MedseqError, match="axes"):
+        step_axes(seq, along)
+
+
+def test_take_follows_the_axis() -> None:
+    data = np.arange(24).reshape(2, 3, 4)
+    seq = ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 1)), slice_axis="x")
+    assert np.array_equal(take(seq, step_axes(seq, "slices"), 2), data[:, :, 2])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(6, 40),
+    st.integers(6, 40),
+    st.sampled_from([None, 0.5, 0.9, 1.3]),
+    st.sampled_from([4, 16]),
+    st.integers(0, 99),
+)
+def test_labels_come_back_to_their_own_voxels(
+    rows: int, columns: int, pixel: float | None, stride: int, seed: int
+) -> None:
+    seq = blob(seed, (3, rows, columns))
+    f = frame([seq], along="slices", pixel_mm=pixel, stride=stride)
+    assert f.padded[0] % stride == 0
+    assert f.padded[1] % stride == 0
+    x = f.read([seq], 1)
+    assert tuple(x.shape[-2:]) == f.padded
+    back = f.uncrop(torch.ones(f.padded, dtype=torch.uint8), labels=True)
+    r0, r1, c0, c1 = f.crop
+    expected = np.zeros((rows, columns))
+    expected[r0:r1, c0:c1] = 1
+    assert np.array_equal(back, expected)
+
+
+def test_crop_keeps_the_head_and_leaves_air() -> None:
+    data = np.zeros((4, 100, 120), np.float32)
+    data[:, 30:70, 50:90] = np.random.default_rng(0).normal(100, 10, (4, 40, 40))
+    f = frame([ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 5)))], along="slices", pixel_mm=None, stride=4)
+    assert f.crop == (26, 74, 46, 94)
+
+
+def test_channels_must_share_a_grid() -> None:
+    with pytest.raises(MedseqError, match="not on the grid"):
+        frame([blob(0), blob(1, affine=affine_from((1, 1, 5)))], along="slices", pixel_mm=None, stride=4)

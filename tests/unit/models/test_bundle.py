@@ -1,0 +1,184 @@
+"""Bundles: written and read back; whatever could execute or does not fit is refused with a reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from napari_medseq.errors import ModelError
+from napari_medseq.models import bundle, list_models, load_model, misfit, registry
+from napari_medseq.models.info import ModelInfo
+from napari_medseq.sequence import ImageSequence, affine_from
+
+NETWORK = {"_target_": "RecurrentUNet", "widths": [4, 8], "rnn_levels": [1], "hidden": 4, "ahead": 1}
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    arguments: dict[str, Any] = {
+        "facts": {
+            "name": "tiny",
+            "task": "segmentation",
+            "modality": "MR",
+            "name_patterns": ["*T1*"],
+            "classes": {"1": "lesion"},
+        },
+        "network": NETWORK,
+        "inference": {"along": "slices"},
+        "weights": registry.build(NETWORK).state_dict(),
+        "card": "# tiny\n",
+        "licence_text": "BSD\n",
+        "description": "a test",
+        "licence": "BSD-3-Clause",
+        "version": "1.2",
+    }
+    return bundle.write_bundle(folder, **{**arguments, **changes})
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = registry.build(NETWORK).state_dict()
+    model = load_model(write(tmp_path / "tiny", weights=weights))
+    assert (model.info.name, model.info.version, model.info.task, model.info.card) == (
+        "tiny",
+        "1.2",
+        "segmentation",
+        "# tiny\n",
+    )
+    assert model.info.classes == {1: "lesion"}
+    assert model.info.parameters == sum(v.numel() for v in weights.values())
+    assert all(torch.equal(v, weights[k].half().float()) for k, v in model.network.state_dict().items())
+    assert not model.network.training
+    assert len(model.fingerprint) == 64
+
+
+def test_user_folder_is_listed_and_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tmp_path))
+    write(tmp_path / "tiny")
+    (tmp_path / "broken" / "configs").mkdir(parents=True)
+    assert "tiny" in [i.name for i in list_models()]
+    assert load_model("tiny").info.folder == str(tmp_path / "tiny")
+
+
+def test_unknown_name_lists_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tmp_path))
+    write(tmp_path / "tiny")
+    with pytest.raises(ModelError, match=r"no model 'nosuch'.*tiny"):
+        load_model("nosuch")
+
+
+def edit(folder: Path, part: Path, change: dict[str, Any]) -> None:
+    content = json.loads((folder / part).read_text())
+    for key, value in change.items():
+        at = content
+        *path, last = key.split(".")
+        for p in path:
+            at = at[p]
+        at[last] = value
+    (folder / part).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "reason"),
+    [
+        (bundle.INFERENCE, {"network_def._target_": "os.system"}, "os.system"),
+        (bundle.INFERENCE, {"network_def._target_": "$import os"}, "expression"),
+        (bundle.INFERENCE, {"network_def.hidden": "$__import__('os').system('true')"}, "expression"),
+        (bundle.INFERENCE, {"network_def.widths": [4, "@widths"]}, "expression"),
+        (bundle.INFERENCE, {"imports": ["$import os"]}, "expression"),
+        (bundle.INFERENCE, {"network_def._requires_": "x"}, "_requires_"),
+        (bundle.INFERENCE, {"inference": {"$x": 1}}, "executed"),
+        (bundle.METADATA, {"description": "%nothing"}, "expression"),
+        (bundle.METADATA, {"extra": {"_target_": "RecurrentUNet"}}, "_target_"),
+        (bundle.METADATA, {"napari_medseq.task": "conquest"}, "task"),
+        (bundle.INFERENCE, {"network_def.hidden": -3}, "cannot be built"),
+        (bundle.INFERENCE, {"network_def.nosuch": 1}, "cannot be built"),
+        (bundle.INFERENCE, {"network_def.hidden": 6}, "another shape"),
+        (bundle.INFERENCE, {"network_def": []}, "network_def"),
+    ],
+)
+def test_what_could_execute_or_does_not_fit_is_refused(
+    tmp_path: Path, part: Path, change: dict[str, Any], reason: str
+) -> None:
+    folder = write(tmp_path / "tiny")
+    edit(folder, part, change)
+    with pytest.raises(ModelError, match=reason):
+        load_model(folder)
+
+
+def test_broken_weights_are_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "tiny")
+    path = folder / bundle.WEIGHTS
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="broken"):
+        load_model(folder)
+    save_file({"unknown": torch.zeros(2)}, path)
+    with pytest.raises(ModelError, match="does not fit its network"):
+        load_model(folder)
+    path.unlink()
+    with pytest.raises(ModelError, match="missing"):
+        load_model(folder)
+
+
+def test_pickles_are_never_opened(tmp_path: Path) -> None:
+    folder = write(tmp_path / "tiny")
+    (folder / bundle.WEIGHTS).unlink()
+    torch.save({"x": torch.zeros(1)}, folder / "models" / "model.pt")
+    with pytest.raises(ModelError, match="safetensors only"):
+        load_model(folder)
+
+
+def test_nothing_but_a_bundle_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ModelError, match="nothing was overwritten"):
+        write(tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+    write(tmp_path / "tiny")
+    write(tmp_path / "tiny", version="2")
+    assert bundle.read_info(tmp_path / "tiny").version == "2"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "tiny"]
+
+
+def test_huge_or_deep_configuration_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "tiny")
+    (folder / bundle.INFERENCE).write_text(" " * (1 << 21) + "{}")
+    with pytest.raises(ModelError, match="larger than 1 MiB"):
+        load_model(folder)
+    (folder / bundle.INFERENCE).write_text("[" * 100_000)
+    with pytest.raises(ModelError, match="not readable JSON"):
+        load_model(folder)
+
+
+def image(**changes: Any) -> ImageSequence:
+    axes = changes.pop("axes", ("z", "y", "x"))
+    shape = tuple({"t": 2, "z": 3, "y": 4, "x": 5, "c": 3}[a] for a in axes)
+    return ImageSequence(np.zeros(shape, np.uint8), axes, affine_from((1, 1, 1)), **changes)
+
+
+@pytest.mark.parametrize(
+    ("seq", "reason"),
+    [
+        (image(), None),
+        (image(modality="MR"), None),
+        (image(modality="CT"), "CT"),
+        (image(kind="labels"), "label image"),
+        (image(axes=("t", "z", "y", "x")), "time axis"),
+        (image(axes=("y", "x", "c")), "colour"),
+    ],
+)
+def test_misfit_says_why(seq: ImageSequence, reason: str | None) -> None:
+    info = ModelInfo(name="m", version="1", task="segmentation", modality="MR")
+    assert (misfit(info, seq) is None) if reason is None else (reason in str(misfit(info, seq)))
+
+
+def test_likes_is_case_insensitive() -> None:
+    info = ModelInfo(name="m", version="1", task="segmentation", name_patterns=("*t1post*",))
+    assert info.likes("sub-03_T1post")
+    assert not info.likes("sub-03_FLAIR")
