@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from napari_medseq.choosing import choose_image
 from napari_medseq.errors import MedseqWarning, ModelError
 from napari_medseq.models import Model, misfit
 from napari_medseq.sequence import ImageSequence, Visit
@@ -19,7 +20,7 @@ def exams(images: Images, model: Model, *, force: bool = False) -> list[list[Ima
     Parameters
     ----------
     images : ImageSequence, mapping of channel to ImageSequence, or sequence of Visit
-        Of each visit the one image that the model's name patterns pick is used, or its only one.
+        Of each visit the image that `choosing` picks: by the model's name patterns, or its only one that fits.
     model : Model
     force : bool
         Use an image of another modality all the same.
@@ -34,7 +35,7 @@ def exams(images: Images, model: Model, *, force: bool = False) -> list[list[Ima
     elif isinstance(images, Mapping):
         found = [_by_channel(images, model)]
     elif isinstance(images, Sequence) and images and all(isinstance(v, Visit) for v in images):
-        found = [[pick(v.images, model, v.name)] for v in images]
+        found = [_channels(choose_image(v.images, model.info, where=v.name, force=force)) for v in images]
     else:
         raise ModelError(
             f"images is {_kind(images)}; give an ImageSequence, a mapping of channel to ImageSequence, or a list of Visits."
@@ -74,37 +75,8 @@ def _by_channel(images: Mapping[str, ImageSequence], model: Model) -> list[Image
     return [images[c] for c in model.info.channels]
 
 
-def pick(images: Sequence[ImageSequence], model: Model, where: str, *, series: str | None = None) -> ImageSequence:
-    """The image of a visit that a model is for.
-
-    Parameters
-    ----------
-    images : sequence of ImageSequence
-    model : Model
-    where : str
-        The visit's name, for messages.
-    series : str, optional
-        A name or `fnmatch` pattern that overrides the model's own patterns.
-
-    Raises
-    ------
-    ModelError
-        If none fits or several do; the message lists the choices.
-    """
-    from fnmatch import fnmatchcase
-
-    if series is not None:
-        fits = [i for i in images if fnmatchcase(i.name.lower(), series.lower())]
-    else:
-        usable = [i for i in images if misfit(model.info, i) is None]
-        fits = [i for i in usable if model.info.likes(i.name)] or usable
-    if len(fits) == 1:
-        return fits[0]
-    names = ", ".join(repr(i.name) for i in (fits or images)) or "no image at all"
-    problem = "several images fit" if fits else ("no image is called " + repr(series) if series else "no image fits")
-    raise ModelError(
-        f"{where}: {problem} {model.info.name}: there is {names}. Choose one with series=NAME (command: --series NAME)."
-    )
+def _channels(chosen: ImageSequence | Mapping[str, ImageSequence]) -> list[ImageSequence]:
+    return [chosen] if isinstance(chosen, ImageSequence) else list(chosen.values())
 
 
 def _kind(value: Any) -> str:

@@ -158,7 +158,7 @@ def test_visits_give_one_result_each_and_the_same_as_alone(tmp_path: Path) -> No
 
 def test_a_visit_with_a_choice_is_a_question(tmp_path: Path) -> None:
     m = model(tmp_path / "m")
-    with pytest.raises(ModelError, match=r"several images fit.*'blob0_T1', 'blob1_T1'.*series="):
+    with pytest.raises(ModelError, match=r"2 images could be meant.*blob0_T1, blob1_T1.*series="):
         ms.segment([Visit(None, (blob(0), blob(1)), name="day 1")], m)
     one = ms.segment([Visit(None, (blob(0), blob(1, name="FLAIR")), name="day 1")], m)
     assert one[0].labels.name.startswith("blob0_T1")
