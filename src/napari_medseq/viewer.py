@@ -126,24 +126,26 @@ def segment(
 
 def show_segmentation(viewer: ViewerModel, image: Layer, found: Segmentation) -> list[Layer]:
     """Show what `ms.segment` found in the image of a layer, at the same place and visit."""
-    facts = _studies.facts_of(image)
-    about = {k: facts[k] for k in ("study", "ordinal", "visit_name", "date", "study_warnings") if k in facts}
     added = []
     for what in (found.labels, found.probability, found.uncertainty):
         if what is None:
             continue
         ending = "labels" if what is found.labels else "probability" if what is found.probability else "uncertainty"
-        extra: dict[str, Any] = {"name": f"{image.name} {ending}"}
-        if what.kind == "labels":
-            extra["opacity"] = 0.6
-        else:
+        extra: dict[str, Any] = {"name": f"{image.name} {ending}", "opacity": 0.6}
+        if what.kind != "labels":
             extra |= {"colormap": "magma", "blending": "additive", "contrast_limits": [0.0, 1.0], "visible": False}
-        along = facts.get("along", "z")
-        data = _layers.to_layer_data(
-            what, visit=facts.get("visit"), facts={**about, "along": along}, along=along, **extra
-        )
-        added += _add(viewer, [data])
+        added.append(show_derived(viewer, image, what, **extra))
     return added
+
+
+def show_derived(viewer: ViewerModel, layer: Layer, seq: ImageSequence, **kwargs: Any) -> Layer:
+    """Show a sequence that was made from a layer, at the same visit; an image does not become one of the study's."""
+    facts = _studies.facts_of(layer)
+    about = {k: facts[k] for k in _studies.ABOUT if k in facts}
+    if seq.kind == "image":
+        about["role"] = _studies.DERIVED
+    visit = None if "t" in seq.axes else facts.get("visit")
+    return _add(viewer, [_layers.to_layer_data(seq, visit=visit, facts=about, **kwargs)])[0]
 
 
 def classify(image: Layer, model: Any, **settings: Any) -> Classification:
@@ -389,6 +391,7 @@ __all__ = [
     "place_truly",
     "run",
     "segment",
+    "show_derived",
     "show_progression",
     "show_segmentation",
     "step_through",

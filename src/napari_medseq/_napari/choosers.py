@@ -26,6 +26,11 @@ from napari_medseq._napari.studies import studies_in
 from napari_medseq._napari.work import guarded, tell
 from napari_medseq.sequence import ImageSequence
 
+#: napari's theme draws no ticks in lists
+_TICKS = """
+QListWidget::indicator { width: 11px; height: 11px; border: 1px solid #909090; border-radius: 2px; }
+QListWidget::indicator:checked { background: #5b8def; border-color: #d0d0d0; }
+"""
 _LAYER_EVENTS = ("inserted", "removed", "reordered", "renamed")
 
 
@@ -77,6 +82,7 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
         super().__init__()
         self.viewer, self.kind, self._tick = viewer, kind, tick
         self.setMaximumHeight(110)
+        self.setStyleSheet(_TICKS)
         self.itemChanged.connect(lambda _item: self.changed.emit())
         follow_layers(viewer, self._update)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import types
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 from magicgui.widgets import CheckBox, ComboBox, Container, FloatSpinBox, LineEdit, SpinBox, Widget
@@ -24,15 +25,22 @@ class ModelForm(Container):  # type: ignore[misc]
         Fields of a kind that has no row keep their default.
     value : BaseModel, optional
         What to begin with.
+    choices : mapping of str to sequence, optional
+        Values to offer for a field that is free text otherwise; None among them means none.
     """
 
-    def __init__(self, model: type[BaseModel], value: BaseModel | None = None) -> None:
+    def __init__(
+        self,
+        model: type[BaseModel],
+        value: BaseModel | None = None,
+        choices: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
         self.model = model
         notes = field_notes(model)
         rows = []
         for name, field in model.model_fields.items():
             start = getattr(value, name) if value is not None else field.get_default(call_default_factory=True)
-            row = _row(name, field, start)
+            row = _row(name, field, start, (choices or {}).get(name))
             if row is not None:
                 row.tooltip = notes.get(name, field.description or "")
                 rows.append(row)
@@ -83,16 +91,25 @@ def _plain(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
-def _row(name: str, field: FieldInfo, start: Any) -> Widget | None:
+def _row(name: str, field: FieldInfo, start: Any, offered: Sequence[Any] | None) -> Widget | None:
     kind, optional = _plain(field.annotation)
     label = name.replace("_", " ")
     if start is PydanticUndefined:
         start = None
-    if get_origin(kind) is Literal:
-        choices = list(get_args(kind))
-        if len(choices) == 1:
-            return None
-        return ComboBox(name=name, label=label, choices=choices, value=choices[0] if start is None else start)
+    if field.exclude:
+        return None
+    choices = list(offered) if offered is not None else list(get_args(kind)) if get_origin(kind) is Literal else []
+    if len(choices) == 1:
+        return None
+    if choices:
+        if optional and None not in choices:
+            choices.insert(0, None)
+        named = [
+            ("automatic" if c is None and offered is None else "(none)" if c is None else str(c), c) for c in choices
+        ]
+        return ComboBox(
+            name=name, label=label, choices=named, value=start if start in choices else choices[0], nullable=True
+        )
     if kind is bool and not optional:
         return CheckBox(name=name, text=label, value=bool(start))
     if kind in (int, float) and not optional:

@@ -27,9 +27,9 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import LayerChecklist, ModelBox, StudyBox, follow_layers
 from napari_medseq._napari.forms import ModelForm
 from napari_medseq._napari.progression_plot import ProgressionPlot
-from napari_medseq._napari.studies import is_tracked, ordinals
+from napari_medseq._napari.studies import facts_of, is_tracked, ordinals
 from napari_medseq._napari.tables import Table
-from napari_medseq._napari.work import DISCLAIMER, WorkBar, guarded
+from napari_medseq._napari.work import DISCLAIMER, Fold, WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.progression import TrackSettings, lesion_colour
 
@@ -72,18 +72,12 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.register.addItems(["auto", "none", "translation", "rigid", "affine", "deformable"])
         self.register.setToolTip("auto: visits that are aligned already are left as they lie")
         self.settings = ModelForm(TrackSettings)
-        more = QGroupBox("Settings")
-        more.setCheckable(True)
         inner = QWidget()
         rows = QFormLayout(inner)
         rows.addRow("image", self.series)
         rows.addRow("align visits", self.register)
         rows.addRow(self.settings.native)
-        box = QVBoxLayout(more)
-        box.setContentsMargins(2, 2, 2, 2)
-        box.addWidget(inner)
-        more.toggled.connect(inner.setVisible)
-        more.setChecked(False)
+        more = Fold("Settings", inner)
         self.table = Table()
         self.table.setMinimumHeight(150)
         self.table.row_chosen.connect(self._row_chosen)
@@ -187,20 +181,24 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.work.start("Following lesions", job, lambda found: self._done(found, source))
 
     def _done(self, progression: Any, source: Any) -> None:
-        """In the GUI thread: layers, plot, table."""
+        """In the GUI thread: layers, plot, table, and the largest lesion of the last visit in view."""
+        before = list(self.viewer.layers)
         self.layers = verbs.show_progression(self.viewer, progression, source)
+        if not all(layer in before for layer in self.layers):
+            for layer in before:  # masks below would hide what is new
+                if layer._type_string == "labels" and facts_of(layer).get("study") == source.name:
+                    layer.visible = layer in self.layers
         self.progression = progression
         self.labels.tick(self.layers)
         self._fill_table()
         self.results.show()
         self._show_plot()
         self.plot.show_progression(progression, ordinals(source, progression))
-        last = progression.summary.iloc[-1]
-        first = progression.summary.iloc[0]
-        self.summary.setText(
-            f"{int(last['lesions'])} lesions, {last['volume_ml']:.3g} mL at the last visit"
-            f" ({first['volume_ml']:.3g} mL at the first)."
-        )
+        self.summary.setText(_in_words(progression.summary))
+        last = progression.lesions[progression.lesions["visit"] == len(self.layers) - 1]
+        self.viewer.reset_view()
+        if len(last):
+            self.go_to(len(self.layers) - 1, int(last.loc[last["volume_ml"].idxmax(), "lesion"]))
 
     # -- the result ----------------------------------------------------------------------------------------------------
     def _fill_table(self) -> None:
@@ -251,3 +249,11 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         where = guarded("Saving", lambda: writer(path))
         if where is not None:
             show_info(f"Saved: {where}")
+
+
+def _in_words(summary: Any) -> str:
+    """The burden at the last visit and at the first, for people."""
+    first, last = summary.iloc[0], summary.iloc[-1]
+    count = int(last["lesions"])
+    text = f"{count} lesion{'' if count == 1 else 's'}, {last['volume_ml']:.3g} mL at the last visit"
+    return f"{text} ({first['volume_ml']:.3g} mL at the first)." if len(summary) > 1 else f"{text}."

@@ -11,6 +11,10 @@ from napari_medseq.sequence import ImageSequence, Study, Visit
 
 #: `role` in the metadata of the label layers that tracking made
 TRACKED = "tracked"
+#: and in that of images made from others, which are not the study's own
+DERIVED = "derived"
+#: the facts of study and visit that layers made from a layer inherit
+ABOUT = ("study", "ordinal", "visit_name", "date", "study_warnings")
 
 
 def study_layer_data(study: Study) -> list[LayerData]:
@@ -72,7 +76,7 @@ def study_from_layers(layers: Iterable[Any], name: str | None = None) -> Study:
             what = "no study is open" if not names else f"{len(names)} studies are open ({', '.join(names)})"
             raise MedseqError(f"A study is needed, but {what}. Open a study folder, or choose one by name.")
         name = names[0]
-    mine = [layer for layer in layers if facts_of(layer).get("study") == name and not is_tracked(layer)]
+    mine = [layer for layer in layers if facts_of(layer).get("study") == name and "role" not in facts_of(layer)]
     if not mine:
         raise MedseqError(
             f"No layer belongs to the study {name!r}; the studies open are: {', '.join(names) or 'none'}."

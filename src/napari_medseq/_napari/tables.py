@@ -21,6 +21,8 @@ class Table(QTableWidget):  # type: ignore[misc]
         self.setSelectionBehavior(QAbstractItemView.SelectRows)
         self.setSelectionMode(QAbstractItemView.SingleSelection)
         self.verticalHeader().setVisible(False)
+        self.verticalHeader().setDefaultSectionSize(20)
+        self.horizontalHeader().setStretchLastSection(True)
         self.cellClicked.connect(lambda row, _column: self.row_chosen.emit(row))
 
     def fill(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], colours: Sequence[Any] | None = None) -> None:
