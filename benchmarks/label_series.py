@@ -122,7 +122,7 @@ def _plan(
     taken: list[tuple[NDArray[np.float64], float]] = []
     name = 0
     for _ in range(lesions):
-        kind = rng.choice(["single", "merge", "split", "complex"], p=[0.7, 0.12, 0.12, 0.06])
+        kind = rng.choice(["single", "merge", "split", "complex", "neighbours"], p=[0.6, 0.12, 0.12, 0.06, 0.1])
         radius = float(rng.uniform(*radius_mm))
         room = radius * (1.9 if kind == "single" else 4.2) + 1.5
         for _try in range(200):
@@ -185,11 +185,17 @@ def _group(
     else:
         places = [centre - gap / 2 * u, centre + gap / 2 * u]
         radii = np.array([radius, radius * rng.uniform(0.6, 0.95)])
+    fate = str(rng.choice(["born", "dies", "stays"]))
+    if kind == "neighbours":  # two lesions side by side that have nothing to do with each other
+        places[1] = places[0] + (radii.sum() + rng.uniform(2.0, 3.5)) * u
     for visit in range(len(atoms)):
         late = visit >= turn
         for k, place in enumerate(places):
+            if kind == "neighbours" and k and ((fate == "born" and not late) or (fate == "dies" and late)):
+                continue
             atoms[visit][name + k] = _Atom(place, float(radii[k]))
-        joined = {"complex": [(0, 2), (1, 3)] if late else [(0, 1), (2, 3)], "merge": [(0, 1)] * late}
+        joined: dict[str, list[tuple[int, int]]] = {"neighbours": []}
+        joined |= {"complex": [(0, 2), (1, 3)] if late else [(0, 1), (2, 3)], "merge": [(0, 1)] * late}
         pairs = joined.get(kind, [(0, 1)] * (not late))
         bonds[visit] |= {(name + a, name + b) for a, b in pairs}
     return name + len(places)
