@@ -88,14 +88,14 @@ def looks_like_bare_dicom(head: bytes) -> bool:
     if len(head) < 16:
         return False
     for order in ("little", "big"):
-        group = int.from_bytes(head[0:2], order)  # type: ignore[arg-type]
-        element = int.from_bytes(head[2:4], order)  # type: ignore[arg-type]
+        group = int.from_bytes(head[0:2], order)
+        element = int.from_bytes(head[2:4], order)
         if group not in (2, 8) or element > 0x0110:
             continue
         if head[4:6] in _VRS:
             return True
-        length = int.from_bytes(head[4:8], order)  # type: ignore[arg-type]
-        follows = int.from_bytes(head[8 + length : 10 + length], order) if length < 256 else -1  # type: ignore[arg-type]
+        length = int.from_bytes(head[4:8], order)
+        follows = int.from_bytes(head[8 + length : 10 + length], order) if length < 256 else -1
         if order == "little" and length % 2 == 0 and follows in (2, 8):
             return True
     return False

@@ -15,6 +15,7 @@ from napari_medseq.geometry import RAS_LPS, Affine, as_affine
 from napari_medseq.io import naming
 from napari_medseq.io.nifti import as_labels
 from napari_medseq.io.placing import place, restored
+from napari_medseq.io.raw import lazily
 from napari_medseq.sequence import ImageSequence, Kind
 
 
@@ -113,9 +114,7 @@ def read(path: str | Path, *, lazy: bool = False, kind: Kind | None = None) -> l
             )
         labels = whole
     if lazy:
-        import dask.array as da
-
-        array = da.from_array(array, chunks=(1,) * (array.ndim - 2) + array.shape[-2:])  # type: ignore[no-untyped-call]
+        array = lazily(array, (1,) * (array.ndim - 2) + array.shape[-2:], array.dtype)
     meta = {
         "source": str(path),
         "dtype": str(array.dtype),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,8 @@ def read_header(path: str | Path) -> Header:
     ReadError
         If the file is no NIfTI, or its size or type cannot be true.
     """
-    import nibabel as nib
-    from nibabel.analyze import AnalyzeHeader
-    from nibabel.spatialimages import HeaderDataError
-
+    nib: Any = import_module("nibabel")
+    kind: Any
     path, data_path = _pair(Path(path))
     block = head(path, 544)
     if block[4:8] in (b"n+2\0", b"ni2\0"):
@@ -86,13 +85,13 @@ def read_header(path: str | Path) -> Header:
     elif block[344:348] in (b"n+1\0", b"ni1\0"):
         kind, size, name = nib.Nifti1Header, 348, "NIfTI-1"
     else:
-        kind, size, name = AnalyzeHeader, 348, "Analyze 7.5"
+        kind, size, name = nib.AnalyzeHeader, 348, "Analyze 7.5"
     if len(block) < size:
         raise ReadError(f"{path}: {len(block)} bytes are too few for a {name} header; the file was cut short.")
     try:
         raw = kind(block[:size], check=False)
         dtype, shape = raw.get_data_dtype(), tuple(int(n) for n in raw.get_data_shape())
-    except (HeaderDataError, KeyError, ValueError, TypeError, OverflowError) as error:
+    except (nib.spatialimages.HeaderDataError, KeyError, ValueError, TypeError, OverflowError) as error:
         raise ReadError(f"{path}: the {name} header is damaged ({error}); export the file again.") from error
     if dtype.itemsize == 0 or dtype.kind in "OSU" or int(raw["datatype"]) == 1:
         raise ReadError(
@@ -385,8 +384,7 @@ def as_labels(values: Any) -> tuple[Any, bool]:
     lazy = hasattr(values, "dask")
     finite, low, high, whole = np.isfinite(values).all(), values.min(), values.max(), (values == np.rint(values)).all()
     if lazy:
-        import dask
-
+        dask: Any = import_module("dask")
         finite, low, high, whole = dask.compute(finite, low, high, whole)
     if not finite or not whole:
         return values, False

@@ -12,7 +12,7 @@ from napari_medseq.sequence import ImageSequence
 
 def warn(text: str) -> None:
     """Issue a `ReadWarning` that points at the line outside this package which asked for the file."""
-    level, frame = 1, sys._getframe(1)
+    level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("napari_medseq"):
         frame, level = frame.f_back, level + 1
     warnings.warn(text, ReadWarning, stacklevel=level)

@@ -22,7 +22,7 @@ from napari_medseq.geometry import RAS_LPS, Affine, as_affine
 from napari_medseq.io import naming
 from napari_medseq.io.nifti import as_labels
 from napari_medseq.io.placing import place, restored
-from napari_medseq.io.raw import lazy_block, load_block, native
+from napari_medseq.io.raw import lazily, lazy_block, load_block, native
 from napari_medseq.sequence import ImageSequence, Kind
 
 _TYPES = {
@@ -231,9 +231,7 @@ def load(header: Header, *, lazy: bool = False) -> Any:
         )
     array = native(np.frombuffer(bytearray(data[:wanted]), header.dtype).reshape(shape))
     if lazy:
-        import dask.array as da
-
-        return da.from_array(array, chunks=(1,) * (array.ndim - 2) + array.shape[-2:])  # type: ignore[no-untyped-call]
+        return lazily(array, (1,) * (array.ndim - 2) + array.shape[-2:], array.dtype)
     return array
 
 
@@ -310,7 +308,7 @@ def frame_times(header: Header, k: int, notes: list[str]) -> NDArray[np.float64]
         try:
             values = np.array([float(v) for v in re.split(r"[\s,]+", said.strip())])
             if values.shape == (count,) and np.isfinite(values).all():
-                return (values - values[0]) * scale
+                return np.asarray((values - values[0]) * scale, dtype=np.float64)
         except ValueError:
             pass
         notes.append("The index values of the sequence are no numbers; frames are counted 1 s apart.")
@@ -320,7 +318,7 @@ def frame_times(header: Header, k: int, notes: list[str]) -> NDArray[np.float64]
         step = float(spacings[k])
     except (IndexError, ValueError):
         return None
-    return np.arange(count) * step * scale if np.isfinite(step) and step > 0 else None
+    return np.arange(count, dtype=np.float64) * (step * scale) if np.isfinite(step) and step > 0 else None
 
 
 def facts(path: str | Path) -> list[dict[str, Any]]:
@@ -345,7 +343,7 @@ def facts(path: str | Path) -> list[dict[str, Any]]:
     ]
 
 
-def vector(values: Sequence[float]) -> str:
+def vector(values: Sequence[float] | NDArray[np.float64]) -> str:
     """A vector as NRRD writes it, to full precision."""
     return "(" + ",".join(repr(float(v)) for v in values) + ")"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import zlib
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def load_block(
         array = np.empty(shape, dtype)
     except (MemoryError, ValueError) as error:
         raise ReadError(f"{path}: {wanted:,} bytes of voxels do not fit in memory; open it with lazy=True.") from error
-    target = memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+    target = memoryview(array.reshape(-1).view(np.uint8).data) if array.size else memoryview(b"")
     if is_gzip(path):
         _gunzip_into(path, offset, target, cancelled)
     else:
@@ -110,10 +111,10 @@ def native(array: NDArray[Any]) -> NDArray[Any]:
 
 def _decompressor() -> Any:
     try:
-        from isal import isal_zlib  # about twice as fast; optional
+        fast: Any = import_module("isal.isal_zlib")  # about twice as fast; optional
     except ImportError:
         return zlib.decompressobj(wbits=31)
-    return isal_zlib.decompressobj(wbits=31)
+    return fast.decompressobj(wbits=31)
 
 
 def _gunzip_into(path: str | Path, skip: int, target: memoryview, cancelled: Cancelled | None) -> None:
@@ -167,14 +168,18 @@ class OnDemand:
         return np.asarray(self._array[index])
 
 
+def lazily(source: Any, chunks: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """A dask array over anything that can be sliced; nothing is read yet."""
+    da: Any = import_module("dask.array")
+    return da.from_array(source, chunks=chunks, name=False, meta=np.empty((0,) * len(chunks), dtype), asarray=False)
+
+
 def lazy_block(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> Any:
     """A dask array over a block of voxels, one chunk per plane (last two axes); nothing is read yet."""
-    import dask.array as da
-
     dtype = np.dtype(dtype)
     wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
     check_size(path, wanted, offset)
     chunks = (1,) * (len(shape) - 2) + shape[-2:]
     source: Any = OnDemand(path, offset, dtype, shape) if is_gzip(path) else np.memmap(path, dtype, "r", offset, shape)
-    array = da.from_array(source, chunks=chunks, name=False, meta=np.empty((0,) * len(shape), dtype))
+    array = lazily(source, chunks, dtype)
     return array if dtype.isnative or dtype.fields else array.astype(dtype.newbyteorder("="))

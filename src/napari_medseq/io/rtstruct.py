@@ -154,7 +154,7 @@ def _on_grid(
     notes: list[str],
 ) -> list[ImageSequence]:
     shape = (len(stack.grid[0]), *stack.first.shape)
-    inverse = np.linalg.inv(stack.affine)
+    inverse = np.asarray(np.linalg.inv(stack.affine), dtype=np.float64)
     notes = list(notes)
 
     def masks() -> Any:

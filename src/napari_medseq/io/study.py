@@ -192,7 +192,7 @@ def _places(patient: Path, root: Path) -> list[Place]:
 
 def _derivatives(root: Path, patient: Path, session: str) -> list[Path]:
     """Folders of the same session under BIDS ``derivatives``, beside or above the subject."""
-    out = []
+    out: list[Path] = []
     for base in {root, patient.parent}:
         top = base / "derivatives"
         if top.is_dir() and _SUBJECT.match(patient.name):

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,7 @@ def storable(data: Any, known: frozenset[np.dtype[Any]] = _NIFTI_TYPES) -> np.nd
 
 
 def _write_nifti(seq: ImageSequence, path: Path) -> None:
-    import nibabel as nib
-
+    nib: Any = import_module("nibabel")
     array, axes, affine = restored(seq)
     array = storable(array)
     if array.dtype.itemsize == 8 and array.dtype.kind in "iu":  # few programs read 64-bit whole numbers

@@ -111,9 +111,9 @@ def _multi(base: Frame, count: int) -> list[Frame]:
     step = positive(ds, "FrameTime")
     rate = positive(ds, "RecommendedDisplayFrameRate") or positive(ds, "CineRate")
     if vector is not None:
-        times = np.cumsum(vector) / 1000.0
+        times = np.asarray(np.cumsum(vector) / 1000.0, dtype=np.float64)
     elif step is not None or rate is not None:
-        times = np.arange(count) * (step / 1000.0 if step is not None else 1.0 / float(rate or 1))
+        times = np.arange(count, dtype=np.float64) * (step / 1000.0 if step is not None else 1.0 / float(rate or 1))
     else:
         times = None
     for k, frame in enumerate(frames):

@@ -215,7 +215,7 @@ def number(ds: Any, keyword: str) -> float | None:
     try:
         if isinstance(found, Sequence) and not isinstance(found, (str, bytes)):
             found = found[0]
-        result = float(found)  # type: ignore[arg-type]
+        result = float(found)
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
     return result if np.isfinite(result) else None
@@ -231,7 +231,7 @@ def numbers(ds: Any, keyword: str, count: int) -> NDArray[np.float64] | None:
     """An attribute as `count` finite floats, or None."""
     found = value(ds, keyword)
     try:
-        result = np.array([float(v) for v in found], dtype=np.float64)  # type: ignore[union-attr]
+        result = np.array([float(v) for v in found], dtype=np.float64)
     except (TypeError, ValueError):
         return None
     return result if result.shape == (count,) and np.isfinite(result).all() else None

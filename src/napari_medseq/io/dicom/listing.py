@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_medseq.errors import MedseqError
+from napari_medseq.io import naming
 from napari_medseq.io.dicom import series
 from napari_medseq.io.dicom.headers import text
 from napari_medseq.progress import Cancelled, Progress
@@ -60,7 +61,7 @@ def facts(
             out.append(entry)
     for file in found.labels:
         out.append(
-            {"name": series.naming.readable(text(file.ds, "SeriesDescription") or file.name), "kind": "labels", "format": "DICOM",
+            {"name": naming.readable(text(file.ds, "SeriesDescription") or file.name), "kind": "labels", "format": "DICOM",
              "modality": text(file.ds, "Modality"), "source": file.path, "warnings": file.notes}
         )  # fmt: skip
     return out

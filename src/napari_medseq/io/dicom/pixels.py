@@ -164,7 +164,8 @@ def masked(picture: NDArray[Any], ds: Any) -> NDArray[Any]:
 
 
 def _decoded(file: FileHeader, index: int) -> NDArray[Any]:
-    from pydicom.pixels import apply_color_lut, get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.processing import apply_color_lut
     from pydicom.uid import UID
 
     ds, syntax = file.ds, UID(file.syntax)
@@ -249,8 +250,9 @@ def value_dtype(frames: list[Frame]) -> np.dtype[Any]:
         return np.dtype(np.float64 if wide else np.float32)
     bits = {integer(f.file.ds, "BitsStored", 8 * stored.itemsize) for f in frames}
     top = max(bits) if min(bits) > 0 else 8 * stored.itemsize
-    low, high = (-(1 << top - 1), (1 << top - 1) - 1) if stored.kind == "i" else (0, (1 << top) - 1)
-    low, high = low + min(i for _, i in scalings), high + max(i for _, i in scalings)
+    half, full = 1 << (top - 1), 1 << top
+    low = (-half if stored.kind == "i" else 0) + min(i for _, i in scalings)
+    high = (half if stored.kind == "i" else full) - 1 + max(i for _, i in scalings)
     fits = (t for t in (np.int16, np.uint16, np.int32, np.int64) if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
     return np.dtype(next(fits, np.float64))
 

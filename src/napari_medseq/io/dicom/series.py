@@ -23,6 +23,7 @@ from napari_medseq.io.dicom.frames import frames_of
 from napari_medseq.io.dicom.headers import FileHeader, integer, number, parse, text, texts
 from napari_medseq.io.dicom.stacks import Stack
 from napari_medseq.io.placing import place
+from napari_medseq.io.raw import lazily
 from napari_medseq.progress import Cancelled, Progress, check, watched
 from napari_medseq.sequence import ImageSequence
 
@@ -263,12 +264,8 @@ def _eager(source: pixels.FrameArray, name: str, notes: list[str], step: Callabl
 
 
 def _lazy(source: pixels.FrameArray) -> Any:
-    import dask.array as da
-
     chunks = (1, 1, *source.shape[2:])
-    return da.from_array(
-        source, chunks=chunks, name=False, meta=np.empty((0,) * source.ndim, source.dtype), asarray=False
-    )
+    return lazily(source, chunks, source.dtype)
 
 
 def facts_of(stack: Stack) -> dict[str, Any]:

@@ -251,14 +251,14 @@ def _seconds(
             start = np.array([min(c[t].clock[name] for c in columns) for t in range(count)])
             if (np.diff(start) > 0).all():
                 facts["times_from"] = name
-                return np.round(start - start[0], 6)
+                return np.asarray(np.round(start - start[0], 6), dtype=np.float64)
     first = columns[0][0].file.ds
     step = number(first, "TemporalResolution") or columns[0][0].repetition_ms
     if step and step > 0:
         notes.append(
             f"No clock tells the times of the {count} frames; they are counted in steps of {step / 1000:g} s (repetition time)."
         )
-        return np.arange(count) * step / 1000.0
+        return np.arange(count, dtype=np.float64) * (step / 1000.0)
     notes.append(f"No clock tells the times of the {count} frames; they are counted 1 s apart.")
     return np.arange(count, dtype=np.float64)
 
