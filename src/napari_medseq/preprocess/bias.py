@@ -31,15 +31,16 @@ class N4(StepBase):
         Most iterations at each level; each level doubles the control points.
     convergence : float
         Stop a level when the field's relative change falls below this.
-    control_points : int
-        Control cells along the longest side at the first level.
+    cells : int
+        Spline cells along the longest side at the first level; with three levels the last has four times as many. More
+        follow finer drifts, but begin to take real contrast (a large tumour) for bias.
     """
 
     kind: Literal["n4"] = "n4"
-    shrink: int = Field(4, ge=1, le=16)
-    iterations: tuple[int, ...] = Field((30, 30, 20), min_length=1, max_length=6)
+    shrink: int = Field(6, ge=1, le=16)
+    iterations: tuple[int, ...] = Field((20, 20, 10), min_length=1, max_length=6)
     convergence: float = Field(0.001, gt=0, lt=1)
-    control_points: int = Field(4, ge=1, le=32)
+    cells: int = Field(1, ge=1, le=32)
 
     def apply(
         self,
@@ -101,8 +102,7 @@ class N4(StepBase):
         # a spline of order 3 has three control points more than cells
         longest = float((edges * np.array(data.shape[::-1])).max())
         cells = [
-            max(1, round(self.control_points * float(e) * n / longest))
-            for e, n in zip(edges, data.shape[::-1], strict=True)
+            max(1, round(self.cells * float(e) * n / longest)) for e, n in zip(edges, data.shape[::-1], strict=True)
         ][: 2 if flat else 3]
         n4.SetNumberOfControlPoints([c + 3 for c in cells])
         done, stopped = 0, False

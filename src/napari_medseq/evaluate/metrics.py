@@ -1,0 +1,264 @@
+"""How well two masks on one grid agree: overlap, volume and surface distance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_medseq import geometry
+from napari_medseq.errors import MedseqError
+
+Mask = NDArray[np.bool_]
+
+
+def _pair(prediction: ArrayLike, truth: ArrayLike) -> tuple[Mask, Mask]:
+    p, t = np.asarray(prediction).astype(bool), np.asarray(truth).astype(bool)
+    if p.shape != t.shape:
+        raise MedseqError(f"The masks have shapes {p.shape} and {t.shape}; bring them onto one grid first.")
+    return p, t
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Voxel counts of two masks, and the measures made of them.
+
+    Attributes
+    ----------
+    both, only_prediction, only_truth : int
+        Voxels in both masks, and in one alone.
+    """
+
+    both: int
+    only_prediction: int
+    only_truth: int
+
+    @classmethod
+    def of(cls, prediction: ArrayLike, truth: ArrayLike) -> Overlap:
+        """Count two masks of one shape.
+
+        Raises
+        ------
+        MedseqError
+            If their shapes differ.
+        """
+        p, t = _pair(prediction, truth)
+        both = int(np.count_nonzero(p & t))
+        return cls(both, int(np.count_nonzero(p)) - both, int(np.count_nonzero(t)) - both)
+
+    @property
+    def dice(self) -> float:
+        """2·|A∩B| / (|A|+|B|); 1 where both are empty."""
+        total = 2 * self.both + self.only_prediction + self.only_truth
+        return 2 * self.both / total if total else 1.0
+
+    @property
+    def iou(self) -> float:
+        """|A∩B| / |A∪B| (Jaccard); 1 where both are empty."""
+        total = self.both + self.only_prediction + self.only_truth
+        return self.both / total if total else 1.0
+
+    @property
+    def sensitivity(self) -> float:
+        """Share of the truth that was found; NaN where the truth is empty, since there was nothing to find."""
+        total = self.both + self.only_truth
+        return self.both / total if total else float("nan")
+
+    @property
+    def precision(self) -> float:
+        """Share of the prediction that is true; NaN where the prediction is empty."""
+        total = self.both + self.only_prediction
+        return self.both / total if total else float("nan")
+
+
+def surface_points(mask: ArrayLike, affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centres, in mm, of the voxels of a mask that touch its outside by a face; the image's border counts as outside.
+
+    Parameters
+    ----------
+    mask : array_like, shape (z, y, x)
+    affine : ndarray, shape (4, 4)
+
+    Returns
+    -------
+    ndarray, shape (n, 3)
+    """
+    from scipy import ndimage
+
+    inside = np.asarray(mask).astype(bool)
+    structure = ndimage.generate_binary_structure(inside.ndim, 1)
+    if inside.shape[0] == 1:  # a single slice has its surface in the plane
+        structure[0] = structure[2] = False
+    edge = inside & ~ndimage.binary_erosion(inside, structure)
+    return geometry.apply_points(affine, np.argwhere(edge)[:, ::-1])
+
+
+@dataclass(frozen=True)
+class SurfaceDistances:
+    """Distances between the surfaces of two masks, mm.
+
+    Attributes
+    ----------
+    to_truth : ndarray
+        For each surface voxel of the prediction, the distance to the truth's nearest.
+    to_prediction : ndarray
+        The other way round.
+
+    Notes
+    -----
+    Both are empty where both masks are empty (all measures 0), and one infinity each where just one mask is empty (all
+    measures infinite): a missed lesion is no small error and must not drop out of a mean unseen.
+    """
+
+    to_truth: NDArray[np.float64]
+    to_prediction: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, prediction: ArrayLike, truth: ArrayLike, affine: NDArray[np.float64]) -> SurfaceDistances:
+        """Measure two (z, y, x) masks; exact for any affine, sheared ones included."""
+        from scipy.spatial import cKDTree
+
+        p, t = _pair(prediction, truth)
+        a, b = surface_points(p, affine), surface_points(t, affine)
+        if not len(a) and not len(b):
+            return cls(np.zeros(0), np.zeros(0))
+        if not len(a) or not len(b):
+            return cls(np.array([np.inf]), np.array([np.inf]))
+        return cls(np.asarray(cKDTree(b).query(a)[0]), np.asarray(cKDTree(a).query(b)[0]))
+
+    @property
+    def hausdorff(self) -> float:
+        """The largest distance."""
+        return float(max(self.to_truth.max(initial=0.0), self.to_prediction.max(initial=0.0)))
+
+    def percentile(self, q: float = 95.0) -> float:
+        """The larger of the two directed `q`-th percentiles: HD95 for 95, as in MONAI and DeepMind's surface-distance."""
+        if not self.to_truth.size:
+            return 0.0
+        if np.isinf(self.to_truth).any():
+            return float("inf")
+        return float(max(np.percentile(self.to_truth, q), np.percentile(self.to_prediction, q)))
+
+    @property
+    def assd(self) -> float:
+        """Average symmetric surface distance: the mean over both surfaces' voxels."""
+        both = np.concatenate([self.to_truth, self.to_prediction])
+        return float(both.mean()) if both.size else 0.0
+
+    def within(self, tolerance_mm: float) -> float:
+        """Normalised surface Dice at a tolerance (Nikolov et al. 2021, doi:10.2196/26151), by surface voxels; 1 if both empty."""
+        both = np.concatenate([self.to_truth, self.to_prediction])
+        return float((both <= tolerance_mm).mean()) if both.size else 1.0
+
+
+def volume_ml(mask: ArrayLike, affine: NDArray[np.float64]) -> float:
+    """Volume of a mask in mL."""
+    return float(np.count_nonzero(mask)) * geometry.voxel_volume_mm3(affine) / 1000
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Lesions found and missed.
+
+    Attributes
+    ----------
+    lesions, found : int
+        True lesions, and those of them that were found.
+    predicted, real : int
+        Predicted lesions, and those of them that lie on a true one.
+    """
+
+    lesions: int
+    found: int
+    predicted: int
+    real: int
+
+    @property
+    def sensitivity(self) -> float:
+        """Share of true lesions found; NaN without any."""
+        return self.found / self.lesions if self.lesions else float("nan")
+
+    @property
+    def precision(self) -> float:
+        """Share of predicted lesions that are real; NaN without any."""
+        return self.real / self.predicted if self.predicted else float("nan")
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of the two; 1 where there was nothing and nothing was found, 0 where one side alone is empty."""
+        if not self.lesions and not self.predicted:
+            return 1.0
+        s = self.found / self.lesions if self.lesions else 0.0
+        p = self.real / self.predicted if self.predicted else 0.0
+        return 2 * s * p / (s + p) if s + p else 0.0
+
+
+def detect(
+    prediction: ArrayLike,
+    truth: ArrayLike,
+    affine: NDArray[np.float64],
+    *,
+    min_overlap: float = 0.1,
+    min_volume_ml: float = 0.0,
+) -> Detection:
+    """Compare lesion by lesion: a lesion is a 26-connected component.
+
+    A true lesion counts as found if the prediction covers at least `min_overlap` of it; a predicted one is real if the truth
+    covers at least as much of it (after Commowick et al. 2018, doi:10.1038/s41598-018-31911-7). Components under
+    `min_volume_ml` are not counted, but still cover.
+    """
+    from scipy import ndimage
+
+    p, t = _pair(prediction, truth)
+    everywhere = np.ones((3,) * p.ndim)
+    least = min_volume_ml * 1000 / geometry.voxel_volume_mm3(affine)
+
+    def covered(mask: Mask, by: Mask) -> tuple[int, int]:
+        pieces, n = ndimage.label(mask, everywhere)
+        if not n:
+            return 0, 0
+        size = np.bincount(pieces.ravel(), minlength=n + 1)[1:]
+        shared = np.bincount(pieces[by].ravel(), minlength=n + 1)[1:]
+        counted = size >= max(1.0, least)
+        hit = counted & (shared > 0) & (shared >= min_overlap * size)
+        return int(counted.sum()), int(hit.sum())
+
+    lesions, found = covered(t, p)
+    predicted, real = covered(p, t)
+    return Detection(lesions, found, predicted, real)
+
+
+def compare(
+    prediction: ArrayLike,
+    truth: ArrayLike,
+    affine: NDArray[np.float64],
+    *,
+    min_overlap: float = 0.1,
+    min_volume_ml: float = 0.0,
+) -> dict[str, Any]:
+    """All measures of two (z, y, x) masks, by the names of the columns of `Evaluation.table`."""
+    overlap = Overlap.of(prediction, truth)
+    distances = SurfaceDistances.of(prediction, truth, affine)
+    found = detect(prediction, truth, affine, min_overlap=min_overlap, min_volume_ml=min_volume_ml)
+    mine, real = volume_ml(prediction, affine), volume_ml(truth, affine)
+    return {
+        "dice": overlap.dice,
+        "iou": overlap.iou,
+        "sensitivity": overlap.sensitivity,
+        "precision": overlap.precision,
+        "hd95_mm": distances.percentile(95),
+        "assd_mm": distances.assd,
+        "volume_ml": mine,
+        "truth_ml": real,
+        "volume_difference_ml": mine - real,
+        "volume_difference_percent": 100 * (mine - real) / real if real else (0.0 if mine == 0 else float("inf")),
+        "lesions": found.lesions,
+        "lesions_found": found.found,
+        "lesions_predicted": found.predicted,
+        "lesions_real": found.real,
+        "lesion_sensitivity": found.sensitivity,
+        "lesion_precision": found.precision,
+        "lesion_f1": found.f1,
+    }
