@@ -111,11 +111,14 @@ class Lesion:
 
     def with_volume(self, ml: float) -> Lesion:
         """The lesion scaled so that its enhancing part measures `ml` millilitres (to about 1 %)."""
-        low, high = 0.2, 4.0
-        for _ in range(14):
-            middle = (low * high) ** 0.5
-            low, high = (middle, high) if self.scaled(middle).volume_ml(1.0) < ml else (low, middle)
-        return self.scaled((low * high) ** 0.5)
+        scale = 1.0
+        for _ in range(12):
+            found = self.scaled(scale).volume_ml(1.0)
+            if abs(found / ml - 1) < 0.01:
+                break
+            # a ball's volume goes with the cube of its size, a rim's with the square
+            scale = float(np.clip(scale * (ml / max(found, 1e-3)) ** 0.4, 0.2, 4.0))
+        return self.scaled(scale)
 
 
 def _join(a: Array, b: Array, soft: float) -> Array:

@@ -89,7 +89,7 @@ _LONG = replace(_SOLID, balls=_ALONG_Y, enhancement=1.45)
 #: the first visit, largest first; later ones are the next free number.
 _STORY: tuple[tuple[_State, ...], ...] = (
     (
-        _State(1, (32, 44, 30), 7.2, "baseline", "", _RING),
+        _State(1, (32, 44, 30), 7.4, "baseline", "", _RING),
         _State(2, (36, 4, 0), 5.6, "baseline", "", _LONG),
         _State(3, (33, -36, 28), 4.2, "baseline", "", _SOLID),
         _State(4, (-31, -2, 38), 2.7, "baseline", "", _SOLID),
@@ -98,7 +98,7 @@ _STORY: tuple[tuple[_State, ...], ...] = (
         _State(7, (-26, 52, -36), 1.4, "baseline", "", _SOLID),
     ),
     (
-        _State(1, (32, 44, 30), 3.2, "shrinking", "1", _RING),
+        _State(1, (32, 44, 30), 2.8, "shrinking", "1", _RING),
         _State(2, (36, 4, 0), 5.6, "stable", "2", _LONG),
         _State(3, (33, -36, 28), 4.2, "stable", "3", _SOLID),
         _State(4, (-31, 11, 38), 7.4, "merged", "4;6", _LONG),
@@ -106,7 +106,7 @@ _STORY: tuple[tuple[_State, ...], ...] = (
         _State(8, (-30, 56, 2), 1.8, "new", "", _SOLID),
     ),
     (
-        _State(1, (32, 44, 30), 1.5, "shrinking", "1", _SOLID),
+        _State(1, (32, 44, 30), 1.4, "shrinking", "1", _SOLID),
         _State(2, (36, -11, 0), 2.6, "split", "2", _SOLID),
         _State(3, (33, -36, 28), 4.2, "stable", "3", _SOLID),
         _State(4, (-31, 11, 38), 7.4, "stable", "4", _LONG),

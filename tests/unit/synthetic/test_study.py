@@ -95,7 +95,7 @@ def test_labels_hold_the_volumes_of_the_rows(truth: Truth) -> None:
 
 def test_each_lesion_is_one_piece_and_well_apart_from_the_others(truth: Truth) -> None:
     for label in truth.labels:
-        pieces, count = ndimage.label(label.data > 0, np.ones((3, 3, 3)))
+        _, count = ndimage.label(label.data > 0, np.ones((3, 3, 3)))
         assert count == len(label.label_names)
         spacing = [label.spacing[a] for a in ("z", "y", "x")]
         for i in label.label_names:
@@ -148,7 +148,10 @@ def test_no_threshold_finds_the_tumours(study: Study, truth: Truth) -> None:
     masks = [np.asarray(m.data) > 0 for m in truth.masks]
 
     def inner(data: np.ndarray) -> np.ndarray:
-        filled = [ndimage.binary_fill_holes(ndimage.binary_closing(s, iterations=2)) for s in data > 0.15 * np.percentile(data, 99)]
+        filled = [
+            ndimage.binary_fill_holes(ndimage.binary_closing(s, iterations=2))
+            for s in data > 0.15 * np.percentile(data, 99)
+        ]
         return np.array([ndimage.binary_erosion(s, iterations=15) for s in filled])
 
     def standard(data: np.ndarray) -> np.ndarray:
@@ -174,7 +177,12 @@ def test_another_seed_tells_the_same_story_of_another_head(truth: Truth) -> None
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"dates": DATES[:2]}, {"dates": (date(2020, 1, 1),) * 3}, {"shape_zyx": (4, 192, 160)}, {"shape_zyx": (24, 32, 32)}],
+    [
+        {"dates": DATES[:2]},
+        {"dates": (date(2020, 1, 1),) * 3},
+        {"shape_zyx": (4, 192, 160)},
+        {"shape_zyx": (24, 32, 32)},
+    ],
     ids=["two dates", "same dates", "flat", "narrow"],
 )
 def test_impossible_settings_are_refused(wrong: dict) -> None:
