@@ -129,17 +129,17 @@ def _one(
     with torch.inference_mode():
         for i, x in enumerate(neighbourhoods(steps, network.neighbours)):
             check(cancelled)
-            embeddings.append(network.encode(x[None].to(device, memory_format=torch.channels_last)))
+            embeddings.append(network.encode(x[None].to(device, memory_format=torch.channels_last))[0])
             if progress is not None:
                 progress(i + 1, framing.steps, f"classifying {channels[0].name}")
-        logits = network.read(torch.cat(embeddings)[None])
-    per_step = logits.steps[0].sigmoid().cpu().numpy()
-    exam = logits.exam[0].sigmoid().cpu().numpy()
+        steps_out, exam_out, attention = network.read(torch.cat(embeddings)[None])
+    per_step = steps_out[0].sigmoid().cpu().numpy()
+    exam = exam_out[0].sigmoid().cpu().numpy()
     names = [model.info.classes[k] for k in sorted(model.info.classes)]
     return Classification(
         probabilities={n: float(p) for n, p in zip(names, exam, strict=True)},
         per_step=per_step,
-        attention=logits.attention[0].cpu().numpy(),
+        attention=attention[0].cpu().numpy(),
         extent=int((per_step[:, 0] >= 0.5).sum()),
         classes=names,
         step_axis=framing.axes[0] or "z",

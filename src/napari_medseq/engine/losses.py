@@ -48,9 +48,11 @@ def segmentation_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def classification_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Binary cross-entropy per step and per window of a `SequenceClassifier`: is any labelled voxel in it?
+    """Binary cross-entropy per step, per window and on the evidence map of a `SequenceClassifier`.
 
-    A step counts as positive from four labelled pixels on; one to three, which experts leave behind as specks, count for nothing.
+    The question is whether there is any labelled voxel. A step counts as positive from four labelled pixels on; one to
+    three, which experts leave behind as specks, count for nothing. The map's target is the labels' maximum in each of its
+    cells; its positives weigh ten times, since a lesion fills few cells.
     """
     logits = network(x)
     pixels = (y > 0).flatten(2).sum(2)
@@ -58,4 +60,7 @@ def classification_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     truth = (pixels >= 4).float()
     steps = functional.binary_cross_entropy_with_logits(logits.steps[..., 0].float(), truth, reduction="none")
     exam = functional.binary_cross_entropy_with_logits(logits.exam[:, 0].float(), truth.amax(1))
-    return (steps * known).sum() / known.sum().clamp_min(1) + 0.5 * exam
+    evidence = logits.evidence[:, :, 0].float().flatten(0, 1)
+    cells = functional.adaptive_max_pool2d((y > 0).float().flatten(0, 1), evidence.shape[-2:])
+    where = functional.binary_cross_entropy_with_logits(evidence, cells, pos_weight=evidence.new_tensor(10.0))
+    return (steps * known).sum() / known.sum().clamp_min(1) + 0.5 * exam + where

@@ -12,39 +12,9 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from napari_medseq.models.blocks import Block, Plain, encode, encoder
 from napari_medseq.models.cells import SequenceMixer
-
-
-class _Plain(nn.Module):
-    """One 3×3 convolution with group norm: all that the full-size level can afford."""
-
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        self.norm = nn.GroupNorm(min(8, width), width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.silu(self.norm(self.conv(x)), inplace=True)
-
-
-class _Block(nn.Module):
-    """Two 3×3 convolutions with group norm and a residual path."""
-
-    def __init__(self, channels: int, width: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        self.norm1 = nn.GroupNorm(min(8, width), width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.norm2 = nn.GroupNorm(min(8, width), width)
-        self.skip = nn.Conv2d(channels, width, 1, bias=False) if channels != width else nn.Identity()
-        self.dropout = nn.Dropout2d(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = functional.silu(self.norm1(self.conv1(x)), inplace=True)
-        y = self.norm2(self.conv2(self.dropout(y)))
-        return functional.silu(y + self.skip(x), inplace=True)
 
 
 class RecurrentUNet(nn.Module):
@@ -88,20 +58,13 @@ class RecurrentUNet(nn.Module):
         self.neighbours, self.rnn, self.ahead, self.classes = neighbours, rnn, ahead, classes
         self.stride = 2 ** (len(widths) - 1)
         depth = len(widths)
-        self.encoder = nn.ModuleList()
-        channels = in_channels * (2 * neighbours + 1)
-        for level, width in enumerate(widths):
-            deep = dropout if level >= depth - 2 else 0.0
-            self.encoder.append(_Block(channels, width, deep) if level else _Plain(channels, width))
-            channels = width
+        self.encoder = encoder(in_channels * (2 * neighbours + 1), widths, dropout)
         self.mixers = nn.ModuleDict()
         if rnn != "none":
             self.mixers.update({str(v): SequenceMixer(widths[v], hidden, ahead) for v in rnn_levels})
         upwards = range(depth - 2, -1, -1)
         self.up = nn.ModuleList(nn.ConvTranspose2d(widths[v + 1], widths[v], 2, stride=2) for v in upwards)
-        self.decoder = nn.ModuleList(
-            _Block(widths[v], widths[v]) if v else _Plain(widths[0], widths[0]) for v in upwards
-        )
+        self.decoder = nn.ModuleList(Block(widths[v], widths[v]) if v else Plain(widths[0], widths[0]) for v in upwards)
         self.heads = nn.ModuleList(nn.Conv2d(widths[v], classes, 1) for v in upwards[-3:])
 
     @property
@@ -112,11 +75,7 @@ class RecurrentUNet(nn.Module):
     # -- per step: (n, channel, y, x) ------------------------------------------------------------------------------
     def encode(self, x: Tensor) -> list[Tensor]:
         """Features per level of steps that are independent of each other."""
-        features = []
-        for level, block in enumerate(self.encoder):
-            x = block(x if level == 0 else functional.max_pool2d(x, 2))
-            features.append(x)
-        return features
+        return encode(self.encoder, x)
 
     def decode(self, features: list[Tensor], every_head: bool = False) -> list[Tensor]:
         """Logits (n, class, y, x) at full size; with `every_head` coarser ones before it, for deep supervision."""

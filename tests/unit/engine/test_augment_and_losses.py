@@ -94,7 +94,7 @@ def test_specks_leave_a_slice_undecided() -> None:
             self.steps = torch.tensor(steps)
 
         def forward(self, _x: Tensor) -> SequenceLogits:
-            return SequenceLogits(self.steps[None, :, None], torch.zeros(1, 1), torch.ones(1, 3) / 3)
+            return SequenceLogits(self.steps[None, :, None], torch.zeros(1, 1), torch.ones(1, 3) / 3, torch.zeros(1, 3, 1, 2, 2))
 
     y = torch.zeros(1, 3, 8, 8, dtype=torch.long)
     y[0, 1, 0, :2] = 1  # a speck of two pixels
@@ -150,3 +150,19 @@ def test_same_seed_same_windows() -> None:
 def test_no_case_is_said() -> None:
     with pytest.raises(MedseqError, match="no training case"):
         Windows([], steps=1, size=(8, 8), neighbours=0, augment=STILL, seed=0)
+
+
+def test_evidence_is_taught_where_the_lesion_is() -> None:
+    class Map(torch.nn.Module):
+        def __init__(self, row: int) -> None:
+            super().__init__()
+            self.evidence = torch.full((1, 1, 1, 4, 4), -5.0)
+            self.evidence[..., row, 1] = 5.0
+
+        def forward(self, _x: Tensor) -> SequenceLogits:
+            return SequenceLogits(torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.ones(1, 1), self.evidence)
+
+    y = torch.zeros(1, 1, 16, 16, dtype=torch.long)
+    y[0, 0, 9:11, 5:7] = 1
+    right, wrong = (classification_loss(Map(row), torch.zeros(1, 1, 1, 16, 16), y) for row in (2, 0))
+    assert right + 1 < wrong
