@@ -25,8 +25,8 @@ from napari_medseq.progression._settings import TrackSettings
 
 #: more voxels than this are sampled evenly when a share is measured
 _SAMPLE = 20_000
-#: a weak second link (both ends have a better one) must hold this share of either lesion
-_WEAK_SHARE = 0.3
+#: a lesion left alone joins a partner that is taken if they touch and, one voxel larger, share this much of either
+_JOINING = 0.5
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,7 @@ def match(
 
     Rounds: lesions that overlap by more than ``min_overlap`` of either are linked, many to many; those that found nobody go on
     to the next round, where lesions are one voxel larger, up to ``max_dilation``; what is left is paired one to one by
-    distance and size within the same reach. A second link between lesions that both have a better partner must be strong
-    enough not to be a slip of the registration.
+    distance and size within the same reach.
 
     Parameters
     ----------
@@ -172,9 +171,9 @@ def match(
     def put(i: int, j: int, certainty: float, how: str, share: float) -> None:
         found[i, j] = Edge(before[i].key, after[j].key, round(float(np.clip(certainty, 0, 1)), 3), how, share)
 
-    overlapping = {ij: p for ij, p in touching.items() if p.share > settings.min_overlap}
-    for (i, j), pair in _without_slips(overlapping).items():
-        put(i, j, 0.5 + pair.share, "overlap", pair.share)
+    for (i, j), pair in touching.items():
+        if pair.share > settings.min_overlap:
+            put(i, j, 0.5 + pair.share, "overlap", pair.share)
 
     near = _free_pairs(before, after, found, reach, error)
     limit = reach - 1 if bridging else reach
@@ -186,6 +185,11 @@ def match(
             if share > settings.min_overlap:
                 put(i, j, 0.5 * share / radius, "dilation", pair.share)
 
+    used_before, used_after = {i for i, _ in found}, {j for _, j in found}
+    for (i, j), pair in touching.items():
+        alone = (i in used_before) != (j in used_after)
+        if alone and pair.share > 0 and pair.dilated_share(1.0, reach) >= _JOINING:
+            put(i, j, 0.5 * pair.dilated_share(1.0, reach), "dilation", pair.share)
     if not bridging:
         for i, j, certainty in _by_distance(before, after, near, found, settings):
             put(i, j, certainty, "distance", 0.0)
@@ -205,20 +209,6 @@ def _free_pairs(
     columns = [j for j in range(len(after)) if j not in used_after]
     close = _close_pairs([before[i] for i in rows], [after[j] for j in columns], reach, error_mm)
     return {(rows[i], columns[j]): _Pair(before[rows[i]], after[columns[j]], error_mm) for i, j in close}
-
-
-def _without_slips(pairs: dict[tuple[int, int], _Pair]) -> dict[tuple[int, int], _Pair]:
-    """Drop weak links between lesions that both have a stronger one."""
-    best_a: dict[int, float] = {}
-    best_b: dict[int, float] = {}
-    for (i, j), pair in pairs.items():
-        best_a[i] = max(best_a.get(i, 0.0), pair.overlap_mm3)
-        best_b[j] = max(best_b.get(j, 0.0), pair.overlap_mm3)
-    return {
-        (i, j): pair
-        for (i, j), pair in pairs.items()
-        if pair.overlap_mm3 >= min(best_a[i], best_b[j]) or pair.share >= _WEAK_SHARE
-    }
 
 
 def _by_distance(
