@@ -1,7 +1,8 @@
 """Per-slice encoder, bidirectional GRU and additive attention: is there something in this slice, in this exam?
 
-Each step is encoded to a vector by a small CNN, which also says where; a bidirectional GRU reads the vectors in order; one head answers per step, and
-an attention-weighted mean answers for the exam. ``rnn="none"`` leaves the GRU out: the same encoder, step by step.
+Each step is encoded to a vector by a small CNN, which also says where; a bidirectional GRU reads the vectors in order; one
+head answers per step, and an attention-weighted mean answers for the exam. ``rnn="none"`` leaves the GRU out: the same
+encoder, step by step.
 """
 
 from __future__ import annotations
