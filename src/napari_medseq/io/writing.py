@@ -102,7 +102,9 @@ def _writer(ending: str) -> Callable[[ImageSequence, Path, Any, bool], None]:
         from napari_medseq.io import itk
 
         return lambda seq, path, _reference, _identifiers: itk.write(seq, path)
-    raise WriteError(f"{ending} cannot be written here; use .nii.gz.")
+    from napari_medseq.io import dicom_seg_write
+
+    return dicom_seg_write.write
 
 
 def storable(data: Any, known: frozenset[np.dtype[Any]] = _NIFTI_TYPES) -> np.ndarray[Any, np.dtype[Any]]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from napari_medseq.errors import MedseqError, ReadError
 from napari_medseq.io import naming
-from napari_medseq.io.dicom import pixels, stacks
+from napari_medseq.io.dicom import dicomdir, pixels, stacks
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.frames import frames_of
 from napari_medseq.io.dicom.headers import FileHeader, integer, number, parse, text, texts
@@ -64,28 +64,42 @@ def scan(
     paths: Iterable[str | os.PathLike[str]], progress: Progress | None = None, cancelled: Cancelled | None = None
 ) -> Scan:
     """Parse each file's header once."""
-    files = list(paths)
+    files = [os.fspath(p) for p in paths]
     out = Scan()
     for path in watched(files, len(files), "Reading headers", progress, cancelled):
         try:
-            file = parse(path)
-            kind = text(file.ds, "SOPClassUID")
-            if kind in (SEG, LABELMAP_SEG, RTSTRUCT):
-                out.labels.append(file)
-                continue
-            if not file.pixel_keyword or "Rows" not in file.ds:
-                out.others.append(file)
-                continue
-            doubt = pixels.check_promise(file)
-            if doubt:
-                file.notes.append(doubt)
-            for frame in frames_of(file):
-                out.series.setdefault(text(file.ds, "SeriesInstanceUID") or os.path.dirname(file.path), []).append(
-                    frame
-                )
+            directory = _sorted_in(parse(path), out)
+            if directory is not None:
+                listed, problems = dicomdir.referenced(directory)
+                out.failures.extend(problems)
+                known = {os.path.realpath(p) for p in files}
+                for other in watched(
+                    [p for p in listed if p not in known], len(listed), "Reading headers", progress, cancelled
+                ):
+                    _sorted_in(parse(other), out)
         except MedseqError as error:
+            if cancelled is not None and cancelled():
+                raise
             out.failures.append(str(error))
     return out
+
+
+def _sorted_in(file: FileHeader, out: Scan) -> FileHeader | None:
+    """Put a parsed file where it belongs in the scan; a DICOMDIR is handed back."""
+    if "DirectoryRecordSequence" in file.ds:
+        return file
+    if text(file.ds, "SOPClassUID") in (SEG, LABELMAP_SEG, RTSTRUCT):
+        out.labels.append(file)
+    elif not file.pixel_keyword or "Rows" not in file.ds:
+        out.others.append(file)
+    else:
+        doubt = pixels.check_promise(file)
+        if doubt:
+            file.notes.append(doubt)
+        for frame in frames_of(file):
+            uid = text(file.ds, "SeriesInstanceUID") or os.path.dirname(file.path)
+            out.series.setdefault(uid, []).append(frame)
+    return None
 
 
 def read_scan(

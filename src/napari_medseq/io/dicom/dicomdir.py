@@ -1,0 +1,61 @@
+"""A DICOMDIR's list of files, followed only inside its own folder.
+
+Source: DICOM PS3.3 annex F (basic directory information object), PS3.10 (file IDs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from napari_medseq.io.dicom.headers import FileHeader, text, value
+
+_MOST_FILES = 200_000
+
+
+def referenced(file: FileHeader) -> tuple[list[str], list[str]]:
+    """Files that a DICOMDIR names, and what is wrong with others that it names.
+
+    Parameters
+    ----------
+    file : FileHeader
+        The parsed DICOMDIR.
+
+    Returns
+    -------
+    files, problems : lists of str
+    """
+    root = Path(file.path).resolve().parent
+    files: list[str] = []
+    outside = missing = 0
+    for record in (value(file.ds, "DirectoryRecordSequence") or [])[:_MOST_FILES]:
+        said = value(record, "ReferencedFileID")
+        if said is None or text(record, "DirectoryRecordType").upper() not in (
+            "IMAGE",
+            "SEG",
+            "RT STRUCTURE SET",
+            "PRIVATE",
+            "",
+        ):
+            continue
+        parts = (
+            [str(p) for p in said]
+            if isinstance(said, Sequence) and not isinstance(said, str)
+            else str(said).split("\\")
+        )
+        target = root.joinpath(*parts).resolve()
+        if not target.is_relative_to(root):
+            outside += 1
+            continue
+        if not target.is_file():  # media are upper case, copies often not
+            target = root.joinpath(*(p.lower() for p in parts))
+        if target.is_file():
+            files.append(str(target))
+        else:
+            missing += 1
+    problems = []
+    if outside:
+        problems.append(f"{file.path}: {outside} file(s) named in it lie outside its folder; they are not followed.")
+    if missing:
+        problems.append(f"{file.path}: {missing} file(s) named in it are missing; copy the whole medium.")
+    return files, problems

@@ -1,0 +1,221 @@
+"""Labels to a DICOM segmentation that stands on its source series: same geometry, references kept, patient left blank.
+
+Each label value is one segment. Its tracking UID is made from the patient and the value alone, so a lesion that keeps its
+identity over visits keeps its tracking UID in all of their files. Written through highdicom.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+import warnings
+from collections.abc import Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import WriteError
+from napari_medseq.geometry import apply_points, to_codes
+from napari_medseq.io.dicom import series
+from napari_medseq.io.dicom.headers import text
+from napari_medseq.io.dicom.stacks import Stack
+from napari_medseq.io.placing import turned
+from napari_medseq.io.reading import collect
+from napari_medseq.sequence import ImageSequence
+
+#: Attributes that highdicom copies from the source and that files often lack.
+_COPIED = ("AccessionNumber", "PatientBirthDate", "PatientID", "PatientName", "PatientSex", "ReferringPhysicianName", "StudyDate",
+           "StudyID", "StudyTime")  # fmt: skip
+_IDENTIFYING = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "ReferringPhysicianName",
+    "AccessionNumber",
+    "OtherPatientIDs",
+)
+_WITHIN_MM = 0.02
+
+
+def write(seq: ImageSequence, path: Path, reference: Any, identifiers: bool) -> None:
+    """Write labels as a binary DICOM SEG.
+
+    Parameters
+    ----------
+    seq : ImageSequence
+        Labels on the grid of the reference.
+    path : Path
+    reference : path-like, sequence of path-like, ImageSequence or None
+        The DICOM series; None takes the one that the labels' image was read from.
+    identifiers : bool
+        Keep the patient's name, ID and birth date.
+
+    Raises
+    ------
+    WriteError
+        If there is no reference, or the labels do not lie on its grid.
+    """
+    if "t" in seq.axes:
+        raise WriteError(
+            f"{seq.name}: a DICOM segmentation of frames in time cannot be written; write its frames one by one."
+        )
+    stack = _stack_for(seq, reference)
+    labels = _on_stack(seq, stack)
+    assert labels is not None
+    values = [int(v) for v in np.unique(labels) if v != 0]
+    if not values:
+        raise WriteError(f"{seq.name}: there is no label in it, and a DICOM segmentation needs at least one segment.")
+    if min(values) < 0:
+        raise WriteError(f"{seq.name}: labels below zero cannot be segments; make them positive.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _made(seq, stack, labels, values, identifiers).save_as(path)
+    except (AttributeError, ValueError, TypeError, KeyError) as error:
+        raise WriteError(
+            f"{seq.name}: the reference series lacks what a DICOM segmentation needs ({error}); write .seg.nrrd."
+        ) from error
+
+
+def _stack_for(seq: ImageSequence, reference: Any) -> Stack:
+    """The stack of the reference that the labels lie on."""
+    if isinstance(reference, ImageSequence):
+        reference = reference.meta.get("source")
+    if reference is None:
+        reference = seq.meta.get("source") if seq.meta.get("series_uid") else None
+    if reference is None:
+        raise WriteError(
+            f"{seq.name}: a DICOM segmentation needs the series it was drawn on; give reference=its folder."
+        )
+    files, _ = collect([reference] if isinstance(reference, (str, os.PathLike)) else list(reference))
+    found = series.scan(files.get("dicom", []))
+    stacks = [s for s, _ in series.sort(found) if s.oriented]
+    if not stacks:
+        raise WriteError(
+            f"{reference}: no DICOM image series with a position in the patient was found; give the labels' own series."
+        )
+    fitting = [s for s in stacks if _on_stack(seq, s) is not None]
+    if not fitting:
+        raise WriteError(
+            f"{seq.name}: the labels do not lie on the grid of the reference series; resample them onto it first."
+        )
+    wanted = seq.meta.get("series_uid")
+    return next((s for s in fitting if text(s.first.file.ds, "SeriesInstanceUID") == wanted), fitting[0])
+
+
+def _on_stack(seq: ImageSequence, stack: Stack) -> NDArray[Any] | None:
+    """The labels as (slice, row, column) of the stack, or None if the grids differ."""
+    shape = (stack.first.shape[1], stack.first.shape[0], len(stack.grid[0]))
+    turn = to_codes(stack.affine).inverse
+    data, axes = np.asarray(seq.data), seq.axes
+    if "z" not in axes:
+        data, axes = data[np.newaxis], ("z", *axes)
+    back = turned(data, axes, turn)
+    if back.shape != shape[::-1]:
+        return None
+    affine = turn.apply_affine(seq.affine, seq.grid)
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1).T
+    apart = np.abs(apply_points(affine, corners) - apply_points(stack.affine, corners)).max()
+    return np.asarray(back) if apart <= _WITHIN_MM else None
+
+
+def tracking_uid(patient: str, value: int) -> str:
+    """A UID that is the same for one patient's lesion at every visit (UUID-derived, PS3.5 B.2)."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'napari-medseq|{patient}|{value}').int}"
+
+
+def _made(seq: ImageSequence, stack: Stack, labels: NDArray[Any], values: Sequence[int], identifiers: bool) -> Any:
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    import napari_medseq
+
+    patient = str(
+        seq.meta.get("lesion_space")
+        or text(stack.first.file.ds, "PatientID")
+        or text(stack.first.file.ds, "StudyInstanceUID")
+    )
+    known = seq.meta.get("tracking", {})
+    model = seq.meta.get("model")
+    algorithm = None
+    if model:
+        algorithm = hd.AlgorithmIdentificationSequence(
+            name=str(model), version=napari_medseq.__version__, family=codes.DCM.ArtificialIntelligence
+        )
+    described = []
+    for number, value in enumerate(values, start=1):
+        tracked = known.get(value) or known.get(str(value)) or {}
+        name = seq.label_names.get(value, f"Lesion {value}")
+        described.append(
+            hd.seg.SegmentDescription(
+                segment_number=number,
+                segment_label=name[:64],
+                segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+                segmented_property_type=codes.SCT.Lesion,
+                algorithm_type="AUTOMATIC" if model else "MANUAL",
+                algorithm_identification=algorithm,
+                tracking_uid=str(tracked.get("uid") or tracking_uid(patient, value)),
+                tracking_id=f"Lesion {value}",
+            )
+        )
+    sources, order, extra = _sources(stack, identifiers)
+    masks = np.stack([labels[order] == v for v in values], axis=-1)
+    made = hd.seg.Segmentation(
+        source_images=sources,
+        pixel_array=masks,
+        segmentation_type="BINARY",
+        segment_descriptions=described,
+        series_instance_uid=hd.UID(),
+        series_number=int(seq.meta.get("series_number", 0) or 0) + 1000,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="napari-medseq",
+        manufacturer_model_name="napari-medseq",
+        software_versions=napari_medseq.__version__,
+        device_serial_number="0",
+        series_description=seq.name[:64],
+        **extra,
+    )
+    if not identifiers:
+        for keyword in _IDENTIFYING:
+            if keyword in made:
+                setattr(made, keyword, "")
+    return made
+
+
+def _sources(stack: Stack, identifiers: bool) -> tuple[list[Any], list[int], dict[str, Any]]:
+    """Source data sets as highdicom wants them, the order of our slices in theirs, and explicit geometry where it is needed."""
+    import highdicom as hd
+
+    frames = stack.grid[0]
+    files = {f.file.path: f.file for f in frames}
+    out = []
+    for file in files.values():
+        ds = copy(file.ds)
+        for keyword in _COPIED:
+            if keyword not in ds:
+                setattr(ds, keyword, "")
+        for keyword in () if identifiers else _IDENTIFYING:
+            if keyword in ds:
+                setattr(ds, keyword, "")
+        out.append(ds)
+    if "FrameOfReferenceUID" not in out[0]:
+        raise WriteError("The reference series has no frame of reference; write .seg.nrrd instead.")
+    if len(files) == len(frames) and all(f.tile is None for f in frames):
+        return out, list(range(len(frames))), {}
+    first = frames[0]
+    whole = len(files) == 1 and first.tile is None and int(out[0].get("NumberOfFrames", 1)) == len(frames)
+    if whole:
+        return out, [int(k) for k in np.argsort([f.index for f in frames])], {}
+    _, row, column = first.plane
+    down, along = first.spacing or (1.0, 1.0)
+    step = float(np.linalg.norm(stack.affine[:3, 2]))
+    extra = {
+        "pixel_measures": hd.PixelMeasuresSequence((down, along), first.thickness or step, step),
+        "plane_orientation": hd.PlaneOrientationSequence("PATIENT", [float(v) for v in (*row, *column)]),
+        "plane_positions": [hd.PlanePositionSequence("PATIENT", [float(v) for v in f.plane[0]]) for f in frames],
+    }
+    return out, list(range(len(frames))), extra
