@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from napari_medseq import geometry
 from napari_medseq.errors import SettingsError
@@ -37,7 +37,6 @@ class Resample(StepBase):
     interpolation: Interpolation | None = None
     antialias: bool = True
     fill: float | None = None
-    limit: int = Field(_MOST_VOXELS, gt=0, exclude=True)
 
     @field_validator("spacing", mode="before")
     @classmethod
@@ -77,7 +76,7 @@ class Resample(StepBase):
             affine, grid = reference.affine, reference.grid
         else:
             raise SettingsError("Resampling needs a voxel size (spacing=) or another image to follow (reference=).")
-        if float(np.prod([float(n) for n in grid])) > self.limit:
+        if float(np.prod([float(n) for n in grid])) > _MOST_VOXELS:
             raise SettingsError(f"{seq.name}: the new grid of {grid} voxels is too large; choose a coarser spacing.")
         how: Interpolation | None = self.interpolation
         if seq.kind == "labels":
