@@ -61,9 +61,11 @@ def _sample(index: NDArray[np.int32]) -> NDArray[np.int32]:
     return index if len(index) <= _SAMPLE else index[np.linspace(0, len(index) - 1, _SAMPLE).astype(int)]
 
 
-def _look_up(a: Lesion, b: Lesion, crop: NDArray[Any], pad: NDArray[np.int64], outside: float) -> NDArray[Any]:
+def _look_up(
+    a: Lesion, b: Lesion, crop: NDArray[Any], pad: NDArray[np.int64], outside: float, *, sample: bool = True
+) -> NDArray[Any]:
     """Values of `crop` (`b`'s bounding box with `pad` voxels around it) at the voxels of `a`."""
-    points = geometry.apply_points(_voxel_map(a, b), _sample(a.index)[:, ::-1])[:, ::-1]
+    points = geometry.apply_points(_voxel_map(a, b), (_sample(a.index) if sample else a.index)[:, ::-1])[:, ::-1]
     at = np.rint(points - (b.start - pad)).astype(np.int64)
     inside = ((at >= 0) & (at < crop.shape)).all(axis=1)
     values = np.full(len(at), outside, dtype=crop.dtype)

@@ -8,11 +8,9 @@ import numpy as np
 
 from napari_medseq.progression import _shape
 from napari_medseq.progression._components import Lesion
+from napari_medseq.progression._intensity import intensities
 from napari_medseq.progression._settings import TrackSettings
 from napari_medseq.sequence import ImageSequence
-
-#: 95 % of a normal distribution, two-sided
-Z95 = 1.959964
 
 #: measures of a single lesion, in the order of the table
 SIZE = (
@@ -52,11 +50,6 @@ def size(lesion: Lesion, settings: TrackSettings) -> dict[str, Any]:
     return found
 
 
-def noise_bound_ml(sd_before_ml: float, sd_after_ml: float) -> float:
-    """Change of volume that chance alone stays below in 95 %: 1.96 times the standard deviation of the difference."""
-    return float(Z95 * np.hypot(sd_before_ml, sd_after_ml))
-
-
 def change_word(before_ml: float, after_ml: float, bound_ml: float, settings: TrackSettings) -> str:
     """growing, shrinking or stable, by the settings' thresholds or else by the noise bound."""
     change = after_ml - before_ml
@@ -69,4 +62,4 @@ def change_word(before_ml: float, after_ml: float, bound_ml: float, settings: Tr
 
 def of_lesion(lesion: Lesion, image: ImageSequence | None, settings: TrackSettings) -> dict[str, Any]:
     """All measures of one lesion at one visit."""
-    return size(lesion, settings)
+    return {**size(lesion, settings), **intensities(lesion, image)}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, check
@@ -94,6 +95,11 @@ class Progression:
         return self._both()[1].copy()
 
     @property
+    def growth(self) -> pd.DataFrame:
+        """One row per lesion: sightings, share of intervals that grew, longest run, overall rate and doubling time."""
+        return _table.growth(self._both()[0])
+
+    @property
     def labels(self) -> list[ImageSequence]:
         """One label sequence per visit on its native grid; voxel value = lesion identity, excluded lesions are 0."""
         if self._labels is None:
@@ -104,6 +110,10 @@ class Progression:
     def graph(self) -> Graph:
         """The lesions of each visit and the edges between them."""
         return self._graph
+
+    def to_common(self, visit: int) -> NDArray[np.float64]:
+        """4×4 from a visit's RAS mm to the common RAS mm in which positions are compared."""
+        return next((lesion.to_common for lesion in self._graph.at(visit)), np.eye(4))
 
     # -- corrections --------------------------------------------------------------------------------------------
     def link(self, visit: int, lesion: int, parent: int, *, parent_visit: int | None = None) -> Progression:

@@ -161,7 +161,7 @@ def _in_plane(world: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 def _hull(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Vertices of the convex hull; the points themselves where there is none (all in a plane or line)."""
     try:
-        vertices = points[ConvexHull(points).vertices]
+        vertices: NDArray[np.float64] = points[ConvexHull(points).vertices]
     except (QhullError, ValueError):
         vertices = np.unique(points, axis=0)
     if len(vertices) > _MOST_VERTICES:  # thin along many directions: keeps the extremes

@@ -20,8 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, ReadError, WriteError
+from napari_medseq.progression import _change
 from napari_medseq.progression._components import Key, Lesion, groups
 from napari_medseq.progression._graph import Graph
 from napari_medseq.progression._match import Edge
@@ -33,8 +36,8 @@ if TYPE_CHECKING:
 
 _VERSION = 1
 #: columns of lesions.csv that are no measures
-_FACTS = {"visit", "date", "lesion", "label", "event", "parents", "certainty"}
-_TEXT = ("label", "event", "parents")
+_FACTS = {"visit", "date", "lesion", "label", "event", "parents", "certainty", *_change.NUMBERS, *_change.TEXTS}
+_TEXT = ("label", "event", "parents", *_change.TEXTS)
 
 
 def session_names(dates: list[date | None]) -> list[str]:
@@ -58,7 +61,7 @@ def save(progression: Progression, folder: Path, extra: Mapping[str, Any]) -> Pa
         with TemporaryDirectory(dir=folder, prefix=".partial-") as name:
             part = Path(name)
             files: list[str] = []
-            visits = []
+            visits: list[dict[str, Any]] = []
             for labels, session, day in zip(
                 progression.labels, session_names(progression.dates), progression.dates, strict=True
             ):
@@ -66,7 +69,14 @@ def save(progression: Progression, folder: Path, extra: Mapping[str, Any]) -> Pa
                 (part / session).mkdir()
                 write(labels, part / file)
                 digest = sha256((part / file).read_bytes()).hexdigest()
-                visits.append({"date": day.isoformat() if day else None, "labels": file, "sha256": digest})
+                visits.append(
+                    {
+                        "date": day.isoformat() if day else None,
+                        "labels": file,
+                        "sha256": digest,
+                        "to_common": progression.to_common(len(visits)).tolist(),
+                    }
+                )
                 files.append(file)
             progression.lesions.to_csv(part / "lesions.csv", index=False, date_format="%Y-%m-%d")
             progression.summary.to_csv(part / "summary.csv", index=False, date_format="%Y-%m-%d")
@@ -144,7 +154,8 @@ def load(folder: Path) -> Progression:
         masks = [_read_labels(folder, str(v["labels"])) for v in visits]
         lesions: dict[Key, Lesion] = {}
         for visit, mask in enumerate(masks):
-            lesions.update(_lesions(mask, visit, table))
+            world = geometry.as_affine(visits[visit].get("to_common", np.eye(4)))
+            lesions.update(_lesions(mask, visit, table, world))
         edges = [
             Edge((int(a), int(b)), (int(c), int(d)), float(certainty), str(how), float(share))
             for a, b, c, d, certainty, how, share in facts["edges"]
@@ -180,7 +191,7 @@ def _read_labels(folder: Path, name: str) -> ImageSequence:
     return mask.replace(meta={**mask.meta, "lesion_identities": True})
 
 
-def _lesions(mask: ImageSequence, visit: int, table: pd.DataFrame) -> dict[Key, Lesion]:
+def _lesions(mask: ImageSequence, visit: int, table: pd.DataFrame, world: NDArray[np.float64]) -> dict[Key, Lesion]:
     """The lesions of one saved label volume; numbers are identities."""
     volume = mask.volume_zyx()
     index = np.argwhere(volume).astype(np.int32)
@@ -191,7 +202,7 @@ def _lesions(mask: ImageSequence, visit: int, table: pd.DataFrame) -> dict[Key, 
     found = {}
     for value, part in zip(values.tolist(), groups(index, member, len(values)), strict=True):
         label = str(here["label"].get(value, "lesion"))
-        found[visit, value] = Lesion(visit, value, label, part, mask.affine, np.eye(4), mask.slice_axis)
+        found[visit, value] = Lesion(visit, value, label, part, mask.affine, world, mask.slice_axis)
     return found
 
 

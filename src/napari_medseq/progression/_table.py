@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from napari_medseq.progression import _measures
+from napari_medseq.progression import _change, _measures
 from napari_medseq.progression._components import Key
 from napari_medseq.progression._graph import EVENTS, Graph
 from napari_medseq.progression._settings import TrackSettings
@@ -54,9 +54,9 @@ def lesion_table(
         Sorted by visit and lesion.
     """
 
-    def growth(before: Key, after: Key) -> str:
+    def changed(before: Key, after: Key) -> str:
         one, other = measures[before], measures[after]
-        bound = _measures.noise_bound_ml(one["volume_sd_ml"], other["volume_sd_ml"])
+        bound = _change.noise_bound(one["volume_sd_ml"], other["volume_sd_ml"])
         return _measures.change_word(one["volume_ml"], other["volume_ml"], bound, settings)
 
     rows: list[dict[str, Any]] = []
@@ -72,10 +72,11 @@ def lesion_table(
                 "visit": key[0],
                 "lesion": identity,
                 "label": lesion.label,
-                "event": graph.event(key, settings.min_volume_ml, growth),
+                "event": graph.event(key, settings.min_volume_ml, changed),
                 "parents": ";".join(str(i) for i in sorted({graph.identities[e.parent] for e in parents})),
                 "certainty": min((e.certainty for e in parents), default=1.0),
                 **measures[key],
+                **_since(graph, key, measures, dates, settings),
             }
         )
     for identity, keys in present.items():
@@ -92,10 +93,42 @@ def lesion_table(
     return table.sort_values(["visit", "lesion"], ignore_index=True)
 
 
+def _since(
+    graph: Graph, key: Key, measures: Measures, dates: Sequence[date | None], settings: TrackSettings
+) -> dict[str, Any]:
+    """Change since the latest sighting: of the sum of all parents where they merged, blank where a lesion split."""
+    blank: dict[str, Any] = {**dict.fromkeys(_change.NUMBERS, np.nan), **dict.fromkeys(_change.TEXTS, "")}
+    parents = graph.live_parents[key]
+    if not parents or any(len(graph.siblings(e)) > 1 for e in parents):
+        return blank
+    earlier, later = dates[parents[0].parent[0]], dates[key[0]]
+    days = float((later - earlier).days) if earlier and later else np.nan
+    sources = [measures[e.parent] for e in parents]
+    found = _change.of_volumes(
+        sum(m["volume_ml"] for m in sources),
+        measures[key]["volume_ml"],
+        float(np.sqrt(sum(m["volume_sd_ml"] ** 2 for m in sources))),
+        measures[key]["volume_sd_ml"],
+        days,
+    )
+    if len(parents) == 1 and measures[key]["measured"]:
+        before = graph.lesions[parents[0].parent]
+        found.update(_change.of_place(before, graph.lesions[key], settings.registration_error_mm))
+    return {**blank, **found}
+
+
+def growth(lesions: pd.DataFrame) -> pd.DataFrame:
+    """One row per lesion: when it was seen, how often and how fast it grew."""
+    rows: list[dict[str, Any]] = [dict(row) for row in lesions.to_dict(orient="records")]  # type: ignore[arg-type]
+    names = sorted({row["lesion"] for row in rows})
+    return pd.DataFrame([_change.growth_table([r for r in rows if r["lesion"] == name]) for name in names])
+
+
 def _gone(graph: Graph, key: Key, identity: int, visit: int, measures: Mapping[str, Any]) -> dict[str, Any]:
     """The row of volume 0: resolved, or taken up by a merge."""
     taken = [e for e in graph.live_children[key] if e.child[0] == visit]
-    blank = {name: float("nan") for name, value in measures.items() if isinstance(value, float)}
+    blank: dict[str, Any] = {name: float("nan") for name, value in measures.items() if isinstance(value, float)}
+    blank.update(dict.fromkeys(_change.TEXTS, ""))
     return {
         **blank,
         "visit": visit,
@@ -108,6 +141,8 @@ def _gone(graph: Graph, key: Key, identity: int, visit: int, measures: Mapping[s
         "volume_sd_ml": 0.0,
         "measured": bool(measures["measured"]),
         "voxels": 0,
+        "change_ml": -measures["volume_ml"] if not taken else np.nan,
+        "change_percent": -100.0 if not taken else np.nan,
     }
 
 

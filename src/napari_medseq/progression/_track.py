@@ -72,6 +72,7 @@ def track(
     n = len(masks)
     scans: list[ImageSequence | None] = _one_per_visit("images", images, n)
     worlds = [_matrix(t) for t in _one_per_visit("transforms", transforms, n)]
+    scans = [scan.compute() if scan is not None else None for scan in scans]
     doubts: list[str] = []
     if all(d is not None for d in days):
         order = sorted(range(n), key=lambda k: days[k] or date.min)
