@@ -18,6 +18,7 @@ from napari_medseq._napari import layers as _layers
 from napari_medseq._napari import studies as _studies
 from napari_medseq._napari.placing import (
     along_of,
+    camera_of,
     follow_order,
     keep_views_true,
     place_truly,
@@ -245,8 +246,8 @@ def tracking_job(viewer: ViewerModel, labels: Sequence[Labels]) -> tuple[Study, 
         raise MedseqError(f"Two label layers are of the same visit: {names}. Choose one per visit.")
     seqs = [to_sequence(layer) for layer in labels]
     seqs = [s.replace(data=np.array(s.data)) for s in seqs]  # painting may go on meanwhile
-    names = {f.get("study") for f in facts}
-    of_one = None not in names and len(names) == 1
+    studies = {f.get("study") for f in facts}
+    of_one = None not in studies and len(studies) == 1
     source = study_of_or_labels(viewer, seqs, facts) if of_one else _studies.study_of_labels(seqs, facts)
     images = [_image_for(source, seq, place) for seq, place in zip(seqs, places, strict=True)]
     days = [_layers.visit_date(f) or (s.acquired and s.acquired.date()) for s, f in zip(seqs, facts, strict=True)]
@@ -376,7 +377,7 @@ def go_to(viewer: ViewerModel, layers: Sequence[Labels], visit: int, lesion: int
     here[axis] = steps[counts.argmax()]
     world = layer.data_to_world(here)
     viewer.dims.set_point(n - layer.ndim + axis, float(world[axis]))
-    viewer.camera.center = tuple(float(v) for v in np.asarray(world)[-3:])
+    camera_of(viewer).center = tuple(float(v) for v in np.asarray(world)[-3:])
     return True
 
 

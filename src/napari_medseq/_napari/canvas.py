@@ -41,7 +41,8 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
         self._repaint()
 
     def _repaint(self, _event: Any = None) -> None:
-        with mpl.rc_context(theme_style(self.viewer.theme)):
+        style: Any = theme_style(self.viewer.theme)
+        with mpl.rc_context(style):
             self.figure.clear()
             self.figure.set_facecolor(mpl.rcParams["figure.facecolor"])
             self._paint(self.figure)

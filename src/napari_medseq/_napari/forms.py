@@ -16,7 +16,7 @@ from pydantic_core import PydanticUndefined
 from napari_medseq.errors import MedseqError, SettingsError
 
 
-class ModelForm(Container):  # type: ignore[misc]
+class ModelForm(Container[Any]):
     """One row per field of a settings model; `settings` is the validated model.
 
     Parameters
@@ -114,11 +114,12 @@ def _row(name: str, field: FieldInfo, start: Any, offered: Sequence[Any] | None)
         return CheckBox(name=name, text=label, value=bool(start))
     if kind in (int, float) and not optional:
         low, high = _bounds(field)
-        spin = SpinBox if kind is int else FloatSpinBox
-        more = {} if kind is int else {"step": 0.001 if start and abs(start) < 0.1 else 0.1}
-        if start is not None:
-            low, high = min(low, start), max(high, start)
-        return spin(name=name, label=label, min=low, max=high, value=low if start is None else start, **more)
+        value = low if start is None else start
+        low, high = min(low, value), max(high, value)
+        if kind is int:
+            return SpinBox(name=name, label=label, min=int(low), max=int(high), value=int(value))
+        step = 0.001 if 0 < abs(value) < 0.1 else 0.1
+        return FloatSpinBox(name=name, label=label, min=low, max=high, value=value, step=step)
     text = LineEdit(name=name, label=label, value="" if start is None else _text(start))
     if optional:
         text.native.setPlaceholderText("automatic")
@@ -137,7 +138,7 @@ def _bounds(field: FieldInfo) -> tuple[float, float]:
     return low, high
 
 
-def _read(row: Widget, field: FieldInfo) -> Any:
+def _read(row: Any, field: FieldInfo) -> Any:
     if not isinstance(row, LineEdit):
         return row.value
     text = row.value.strip()

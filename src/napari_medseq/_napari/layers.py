@@ -255,9 +255,10 @@ def from_layer(layer: Any) -> ImageSequence:
     MedseqError
         If the layer is neither Image nor Labels.
     """
-    kind = getattr(layer, "_type_string", "")
-    if kind not in ("image", "labels"):
-        raise MedseqError(f"{layer.name} is a {kind or type(layer).__name__} layer; choose an Image or Labels layer.")
+    found = getattr(layer, "_type_string", "")
+    if found not in ("image", "labels"):
+        raise MedseqError(f"{layer.name} is a {found or type(layer).__name__} layer; choose an Image or Labels layer.")
+    kind: LayerKind = "image" if found == "image" else "labels"
     facts = layer.metadata.get(KEY)
     data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
     if facts is not None:

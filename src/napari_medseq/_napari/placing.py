@@ -80,14 +80,18 @@ def keep_views_true(viewer: Any) -> None:
         return
     _KEPT.add(events)
     weak = ref(viewer)
+    last: list[Any] = [None]
 
     def changed(_event: Any = None) -> None:
         alive = weak()
-        if alive is not None:
-            follow_order(alive)
+        if alive is None or last[0] == (alive.dims.order, alive.dims.ndisplay):
+            return
+        last[0] = (alive.dims.order, alive.dims.ndisplay)
+        follow_order(alive)
 
-    events.order.connect(changed)
-    events.ndisplay.connect(changed)
+    # first: before napari slices the layers anew; it may tell of the point before it tells of the order
+    for name in ("order", "ndisplay", "point", "current_step"):
+        getattr(events, name).connect(changed, position="first")
 
 
 def follow_order(viewer: Any) -> None:
@@ -103,7 +107,7 @@ def follow_order(viewer: Any) -> None:
             turn_view(layer, hidden[0])
     # superior is up: on an axial slice y runs down, on the others z runs up
     vertical = dims.axis_labels[dims.displayed[0]]
-    viewer.camera.orientation2d = ("up" if vertical == "z" else "down", "right")
+    camera_of(viewer).orientation2d = ("up" if vertical == "z" else "down", "right")
 
 
 def _matrix(shear: NDArray[np.float64], n: int) -> NDArray[np.float64]:
@@ -137,3 +141,8 @@ def along_of(viewer: Any) -> str:
     dims = viewer.dims
     hidden = [dims.axis_labels[i] for i in dims.not_displayed if dims.axis_labels[i] in SPACE]
     return hidden[0] if dims.ndisplay == 2 and len(hidden) == 1 else "z"
+
+
+def camera_of(viewer: Any) -> Any:
+    """The camera: part of the viewer's scene since napari 0.9."""
+    return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera

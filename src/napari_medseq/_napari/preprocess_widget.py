@@ -20,7 +20,6 @@ from qtpy.QtWidgets import (
 )
 
 import napari
-import napari_medseq as ms
 from napari_medseq import preprocess as steps
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import LayerBox, follow_layers
@@ -195,7 +194,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         reference = None if other is None else verbs.to_sequence(other)
 
         def job(progress: Any, cancelled: Any) -> Any:
-            return ms.preprocess(seq, chain, reference=reference, progress=progress, cancelled=cancelled)
+            return steps.preprocess(seq, chain, reference=reference, progress=progress, cancelled=cancelled)
 
         title = ", ".join(kind for kind, _ in self._forms)
         self.work.start("Preprocessing", job, lambda found: self._done(layer, found, title))

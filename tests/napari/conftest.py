@@ -1,0 +1,66 @@
+"""Fixtures of the viewer's tests: a segmenter that knows the answer, and waiting for workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import napari_medseq as ms
+from napari_medseq.engine import Segmentation
+from napari_medseq.progress import check
+
+
+def bright(image: Any, _model: Any, **options: Any) -> Any:
+    """The balls of the study are brighter than 300; steps through the slices as the engine does."""
+    seq = next(iter(image.values())) if isinstance(image, dict) else image
+    n = seq.size("z")
+    for k in range(n):
+        check(options.get("cancelled"))
+        if options.get("progress"):
+            options["progress"](k + 1, n, "bright")
+    labels = (np.asarray(seq.data) > 300).astype(np.uint8)
+    found = seq.labels_like(labels, name="found", label_names={1: "lesion"})
+    shade = seq.like(labels.astype(np.float32)) if "uncertainty" in options.get("outputs", ()) else None
+    return Segmentation(found, None, shade, "bright 1")
+
+
+@pytest.fixture
+def knows(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> Path:
+    """A segmentation model "tiny" that is right about the balls."""
+    monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tiny_bundle.parent))
+    monkeypatch.setattr("napari_medseq.engine.segment", bright)
+    monkeypatch.setattr(ms, "segment", bright, raising=False)
+    return tiny_bundle
+
+
+@pytest.fixture
+def notices() -> Any:
+    """What the user was told: (severity, message) of each notification."""
+    from napari.utils.notifications import notification_manager
+
+    told: list[tuple[str, str]] = []
+
+    def hear(notice: Any) -> None:
+        told.append((str(notice.severity), str(notice.message)))
+
+    notification_manager.notification_ready.connect(hear)
+    yield told
+    notification_manager.notification_ready.disconnect(hear)
+
+
+@pytest.fixture
+def wait(qtbot: Any) -> Callable[..., None]:
+    """Wait until something is true, while the GUI lives on."""
+
+    def until(true: Callable[[], bool], seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end, "waited too long"
+            qtbot.wait(10)
+
+    return until

@@ -1,0 +1,219 @@
+"""The public viewer functions on a `ViewerModel`: the main job without Qt, and where layers are drawn."""
+
+from __future__ import annotations
+
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from scipy.spatial.transform import Rotation
+
+import napari_medseq as ms
+from napari_medseq import viewer as verbs
+from napari_medseq._napari.layers import KEY
+from napari_medseq._napari.placing import camera_of
+from napari_medseq.errors import MedseqError
+from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
+
+pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+
+
+@pytest.fixture
+def opened(ball_study: Path) -> ViewerModel:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    return viewer
+
+
+def tilted(degrees: float = 25.0, **changes: object) -> ImageSequence:
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("x", degrees, degrees=True).as_matrix() @ np.diag([1.0, 1.0, 4.0])
+    data = np.arange(6 * 20 * 20, dtype=np.int32).reshape(6, 20, 20)
+    return ImageSequence(data, ("z", "y", "x"), affine, **changes)
+
+
+def test_a_study_folder_opens_on_one_visit_slider(opened: ViewerModel) -> None:
+    assert [layer.name for layer in opened.layers] == [
+        "ses-20200131 sub-x_T1post", "ses-20200131 sub-x_tumor", "ses-20200504 sub-x_T1post", "ses-20200504 sub-x_tumor",
+    ]  # fmt: skip
+    assert opened.dims.axis_labels == ("visit", "z", "y", "x")
+    assert opened.dims.nsteps[0] == 2
+    assert opened.dims.current_step[0] == 0
+    study = verbs.study_of(opened)
+    assert study.name == "sub-x"
+    assert study.dates == [date(2020, 1, 31), date(2020, 5, 4)]
+    for visit, here in zip(ms.read_study(opened.layers[0].metadata[KEY]["meta"]["source"].rsplit("/", 2)[0]).visits,
+                           study.visits, strict=True):  # fmt: skip
+        np.testing.assert_array_equal(here.images[0].data, visit.images[0].data)
+        np.testing.assert_allclose(here.images[0].affine, visit.images[0].affine, atol=1e-4)
+
+
+@pytest.mark.usefixtures("knows")
+def test_the_main_job_on_a_viewer_model_equals_the_script(
+    opened: ViewerModel, ball_study: Path, tiny_bundle: Path
+) -> None:
+    scripted = ms.run(ball_study, tiny_bundle)
+    progression = verbs.run(opened, tiny_bundle)
+    layers = [layer for layer in opened.layers if layer.name.endswith("lesions")]
+    assert len(layers) == 2
+    for layer, ours, theirs in zip(layers, progression.labels, scripted.labels, strict=True):
+        np.testing.assert_array_equal(ours.data, theirs.data)
+        np.testing.assert_array_equal(verbs.to_sequence(layer).data, theirs.data)
+        np.testing.assert_allclose(verbs.world_affine(layer), theirs.affine, atol=1e-4)
+    assert progression.lesions.equals(scripted.lesions)
+
+
+@pytest.mark.usefixtures("knows")
+def test_tracked_labels_wear_the_colours_of_the_plots_and_are_updated_not_doubled(
+    opened: ViewerModel, tiny_bundle: Path
+) -> None:
+    from napari_medseq.progression import lesion_colour
+
+    verbs.run(opened, tiny_bundle)
+    count = len(opened.layers)
+    layer = opened.layers["ses-20200504 lesions"]
+    np.testing.assert_allclose(layer.get_color(1), lesion_colour(1), atol=0.01)
+    assert layer.features["name"].tolist()[0] == "background"
+    assert layer.translate[0] == 1
+    # paint the first lesion away at the second visit and follow again
+    layer.data[np.asarray(layer.data) == 1] = 0
+    again = verbs.track_layers(opened)
+    assert len(opened.layers) == count
+    events = {(r.visit, r.lesion): r.event for r in again.lesions.itertuples()}
+    assert events[(1, 1)] == "resolved"
+    assert 1 not in np.unique(opened.layers["ses-20200504 lesions"].data)
+
+
+def test_masks_that_lie_in_the_study_can_be_followed(opened: ViewerModel) -> None:
+    progression = verbs.track_layers(opened, register="none")
+    events = {(r.visit, r.lesion): r.event for r in progression.lesions.itertuples()}
+    assert events[(1, 1)] == "growing"
+    assert set(progression.dates) == {date(2020, 1, 31), date(2020, 5, 4)}
+
+
+def test_a_lesion_is_gone_to(opened: ViewerModel) -> None:
+    progression = verbs.track_layers(opened, register="none")
+    layers = [opened.layers["ses-20200131 lesions"], opened.layers["ses-20200504 lesions"]]
+    assert verbs.go_to(opened, layers, 1, 1)
+    assert opened.dims.point[0] == 1
+    assert layers[1].selected_label == 1
+    world = (*opened.dims.point[:2], *camera_of(opened).center[-2:])
+    assert layers[1].get_value(world, world=True) == 1
+    gone = int(progression.lesions.query("event == 'resolved'")["lesion"].iloc[0])
+    assert not verbs.go_to(opened, layers, 1, gone)
+
+
+@pytest.mark.usefixtures("knows")
+def test_segment_shows_named_labels_on_the_images_grid(opened: ViewerModel, tiny_bundle: Path) -> None:
+    image = opened.layers["ses-20200504 sub-x_T1post"]
+    labels, doubt = verbs.segment(opened, image, tiny_bundle, outputs=("labels", "uncertainty"))
+    assert labels.features["name"].tolist() == ["background", "lesion"]
+    np.testing.assert_allclose(labels.affine.affine_matrix, image.affine.affine_matrix)
+    assert (labels.scale == image.scale).all()
+    assert (labels.translate == image.translate).all()
+    assert labels.units == image.units
+    assert doubt.name.endswith("uncertainty")
+    assert "role" in doubt.metadata[KEY]  # no new image of the study
+
+
+@pytest.mark.usefixtures("knows")
+def test_what_cannot_be_done_leaves_the_layers_as_they_were(opened: ViewerModel, tiny_bundle: Path) -> None:
+    before = list(opened.layers)
+    image = opened.layers[0]
+    with pytest.raises(MedseqError, match="no-such-model"):
+        verbs.segment(opened, image, "no-such-model")
+    with pytest.raises(MedseqError, match="called like"):
+        verbs.run(opened, tiny_bundle, series="*FLAIR*")
+    with pytest.raises(MedseqError, match="same visit"):
+        verbs.track_layers(opened, [opened.layers[1], opened.layers[1]])
+    with pytest.raises(MedseqError, match="no label layers"):
+        verbs.track_layers(opened, [])
+    with pytest.raises(MedseqError, match="nothing"):
+        verbs.study_of(opened, "nothing")
+    with pytest.raises(MedseqError, match="no study is open"):
+        verbs.study_of(ViewerModel())
+    assert list(opened.layers) == before
+
+
+def test_two_studies_are_told_apart(opened: ViewerModel) -> None:
+    visit = Visit(date(2021, 1, 1), (tilted(name="a"),), (), "v1")
+    later = Visit(None, (tilted(name="b"),), (), "v2")
+    verbs.add_study(opened, Study("other", (visit, later)))
+    with pytest.raises(MedseqError, match="sub-x, other"):
+        verbs.study_of(opened)
+    assert [v.name for v in verbs.study_of(opened, "other").visits] == ["v1", "v2"]
+
+
+def test_place_truly_and_back() -> None:
+    viewer = ViewerModel()
+    layer = verbs.add_sequence(viewer, tilted())
+    drawn = np.array(layer.data_to_world((0, 0, 0)))
+    assert verbs.place_truly(viewer) == [layer]
+    for index in ((0, 0, 0), (5, 19, 0), (3, 7, 11)):
+        facts = layer.metadata[KEY]
+        z, y, x = index
+        voxel = (19 - x if facts["flips"][0] else x, 19 - y if facts["flips"][1] else y, z, 1)
+        r, a, s, _ = verbs.world_affine(layer) @ voxel
+        np.testing.assert_allclose(layer.data_to_world(index), (s, -a, -r), atol=1e-6)
+    verbs.place_truly(layer, on=False)
+    np.testing.assert_allclose(layer.data_to_world((0, 0, 0)), drawn)
+
+
+@pytest.mark.filterwarnings("error:Non-orthogonal")
+def test_sagittal_slices_open_along_their_axis_head_up_and_rolling_keeps_clicks_true() -> None:
+    viewer = ViewerModel()
+    lps = np.zeros((4, 4))
+    lps[:3, :3] = Rotation.from_euler("x", 20, degrees=True).as_matrix() @ [[0, 0, 5], [1, 0, 0], [0, -1, 0]]
+    lps[3, 3] = 1
+    affine = np.diag([-1, -1, 1, 1]) @ lps
+    data = np.random.default_rng(0).integers(1, 1000, (8, 16, 12))
+    seq = ImageSequence(data, ("z", "y", "x"), affine, kind="labels")  # slices run to the left
+    layer = verbs.add_sequence(viewer, seq)
+    assert [viewer.dims.axis_labels[a] for a in viewer.dims.order] == ["x", "z", "y"]
+    assert str(camera_of(viewer).orientation2d[0]) == "up"
+    for along in ("x", "z", "y"):
+        verbs.step_through(viewer, along)
+        assert str(camera_of(viewer).orientation2d[0]) == ("down" if along == "z" else "up")
+        axis = viewer.dims.not_displayed[0]
+        seen = set()
+        for k in range(viewer.dims.nsteps[axis]):
+            viewer.dims.set_current_step(axis, k)
+            world = np.array(layer.data_to_world((4, 5, 6)))
+            world[axis] = viewer.dims.point[axis]
+            voxel = np.round(layer.world_to_data(world)).astype(int)
+            down, right = viewer.dims.displayed
+            assert layer.get_value(world, world=True) == layer._slice.image.raw[voxel[down], voxel[right]]
+            seen.add(voxel[axis])
+        assert seen == set(range(layer.data.shape[axis]))
+    with pytest.raises(MedseqError, match="'q'"):
+        verbs.step_through(viewer, "q")
+
+
+def test_a_progression_alone_can_be_shown(opened: ViewerModel) -> None:
+    progression = verbs.track_layers(opened, register="none")
+    viewer = ViewerModel()
+    shown = verbs.show_progression(viewer, progression)
+    assert [layer.name for layer in shown] == ["ses-20200131 lesions", "ses-20200504 lesions"]
+    assert viewer.dims.nsteps[0] == 2
+
+
+def test_label_layers_without_a_study_are_followed() -> None:
+    viewer = ViewerModel()
+    for visit, size in enumerate((2, 4)):
+        data = np.zeros((10, 20, 20), int)
+        data[2 : 2 + size, 5 : 5 + size, 5 : 5 + size] = 1
+        seq = ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 2)), kind="labels", name=f"m{visit}")
+        verbs.add_sequence(viewer, seq)
+    progression = verbs.track_layers(viewer, list(viewer.layers))
+    assert progression.lesions["event"].tolist() == ["baseline", "growing"]
+
+
+def test_the_viewer_module_itself_loads_no_napari() -> None:
+    import subprocess
+
+    code = "import napari_medseq.viewer, sys; print({'napari', 'qtpy', 'PySide6', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

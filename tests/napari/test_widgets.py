@@ -1,0 +1,346 @@
+"""The widgets in a real viewer: real clicks, workers, cancel, errors."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+import napari_medseq as ms
+from napari_medseq import viewer as verbs
+from napari_medseq._napari.analyse_widget import AnalyseWidget
+from napari_medseq._napari.preprocess_widget import PreprocessWidget
+from napari_medseq._napari.progression_widget import ProgressionWidget
+from napari_medseq._napari.work import WorkBar
+from napari_medseq.engine import Classification
+from napari_medseq.progress import check
+
+pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
+Wait = Callable[..., None]
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Any, ball_study: Path) -> Any:
+    viewer = make_napari_viewer(show=False)
+    verbs.open_path(viewer, ball_study)
+    return viewer
+
+
+def click(qtbot: Any, button: Any) -> None:
+    assert button.isEnabled()
+    qtbot.mouseClick(button, Qt.LeftButton)
+
+
+def docked(viewer: Any, kind: type, wait: Wait) -> Any:
+    widget = kind(viewer)
+    viewer.window.add_dock_widget(widget, name=kind.__name__)
+    if hasattr(widget, "model"):
+        wait(widget.model.box.isEnabled)
+    return widget
+
+
+# -- Progression -------------------------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("knows")
+def test_run_gives_tracked_labels_a_plot_and_a_table(
+    viewer: Any, qtbot: Any, wait: Wait, ball_study: Path, tiny_bundle: Path
+) -> None:
+    widget = docked(viewer, ProgressionWidget, wait)
+    assert "2 visits: 2020-01-31, 2020-05-04" in widget.facts.text()
+    assert widget.model.info.name == "tiny"
+    click(qtbot, widget.run_button)
+    assert not widget.run_button.isEnabled()
+    wait(lambda: not widget.work.busy)
+    assert [layer.name for layer in widget.layers] == ["ses-20200131 lesions", "ses-20200504 lesions"]
+    scripted = ms.run(ball_study, tiny_bundle)
+    for layer, theirs in zip(widget.layers, scripted.labels, strict=True):
+        np.testing.assert_array_equal(verbs.to_sequence(layer).data, theirs.data)
+    assert widget.table.rowCount() == len(scripted.lesions)
+    # the plot's cursor follows the visit slider
+    plot = widget.plot
+    for visit in (0, 1):
+        viewer.dims.set_point(0, visit)
+        assert plot._cursors[0].get_xdata()[0] == plot._x()[visit]
+    # a click on a point goes to that visit and lesion and selects its label
+    viewer.dims.set_point(0, 1)
+    qtbot.wait(50)
+    plot.canvas.canvas.draw()
+    line = next(a for a, lesion in plot._owners.items() if lesion == 2 and len(a.get_xydata()) == 2)
+    x, y = line.axes.transData.transform(line.get_xydata()[0])
+    plot.canvas.canvas.callbacks.process("button_press_event", mouse(plot.canvas.canvas, x, y, line.axes))
+    assert viewer.dims.point[0] == 0
+    assert viewer.layers.selection.active is widget.layers[0]
+    assert widget.layers[0].selected_label == 2
+    # so does a row of the table
+    widget.table.cellClicked.emit(0, 0)
+    assert widget.layers[0].selected_label == int(widget.table.item(0, 0).text())
+    # each view of the plot can be drawn
+    for k in range(plot.view.count()):
+        plot.view.setCurrentIndex(k)
+    plot.log.setChecked(True)
+
+
+def mouse(canvas: Any, x: float, y: float, axes: Any) -> Any:
+    from matplotlib.backend_bases import MouseButton, MouseEvent
+
+    event = MouseEvent("button_press_event", canvas, x, y, MouseButton.LEFT)
+    assert event.inaxes is axes
+    return event
+
+
+@pytest.mark.usefixtures("knows")
+def test_painting_and_following_again(viewer: Any, qtbot: Any, wait: Wait, tmp_path: Path, notices: list[Any]) -> None:
+    widget = docked(viewer, ProgressionWidget, wait)
+    click(qtbot, widget.run_button)
+    wait(lambda: not widget.work.busy)
+    later = widget.layers[1]
+    new = int(widget.progression.lesions.query("event == 'new'")["lesion"].iloc[0])
+    later.data[np.asarray(later.data) == new] = 0
+    count = len(viewer.layers)
+    click(qtbot, widget.again_button)
+    wait(lambda: not widget.work.busy)
+    assert "new" not in widget.progression.lesions["event"].tolist()
+    assert len(viewer.layers) == count
+    widget.save(tmp_path / "result", widget.progression.save)
+    assert (tmp_path / "result" / "lesions.csv").exists()
+    assert any("Saved" in text for _, text in notices)
+    # label layers chosen by hand
+    widget.by_labels.setChecked(True)
+    widget.labels.tick([layer for layer in viewer.layers if "tumor" in layer.name])
+    click(qtbot, widget.run_button)
+    wait(lambda: not widget.work.busy)
+    assert "new" in widget.progression.lesions["event"].tolist()
+    viewer.layers.remove(widget.layers[0])
+    widget.go_to(0, 1)
+    assert "removed" in notices[-1][1]
+
+
+@pytest.mark.usefixtures("knows")
+def test_cancel_stops_within_a_slice_and_changes_nothing(
+    viewer: Any, qtbot: Any, wait: Wait, monkeypatch: pytest.MonkeyPatch, notices: list[Any]
+) -> None:
+    slices: list[int] = []
+    go = threading.Semaphore(0)
+
+    def slow(_image: Any, _model: Any, **options: Any) -> Any:
+        for k in range(1000):
+            check(options["cancelled"])
+            slices.append(k)
+            options["progress"](k, 1000, "slow")
+            go.acquire(timeout=5)
+        raise AssertionError("was not cancelled")
+
+    monkeypatch.setattr("napari_medseq.engine.segment", slow)
+    widget = docked(viewer, ProgressionWidget, wait)
+    before = [(layer, np.array(layer.data)) for layer in viewer.layers]
+    click(qtbot, widget.run_button)
+    wait(lambda: len(slices) > 0)
+    # the viewer can be used meanwhile, and a second job is refused
+    viewer.dims.set_point(0, 1)
+    assert not WorkBar().start("another", lambda _p, _c: None, print)
+    assert "still running" in notices[-1][1]
+    go.release()
+    wait(lambda: len(slices) > 1)
+    click(qtbot, widget.work.cancel_button)
+    n = len(slices)
+    go.release()
+    wait(lambda: not widget.work.busy)
+    assert len(slices) <= n + 1
+    assert [layer for layer, _ in before] == list(viewer.layers)
+    assert all(np.array_equal(layer.data, data) for layer, data in before)
+    assert widget.progression is None
+    assert "cancelled" in notices[-1][1]
+    assert widget.run_button.isEnabled()
+
+
+@pytest.mark.usefixtures("knows")
+def test_an_error_is_one_notification_without_traceback(
+    viewer: Any, qtbot: Any, wait: Wait, monkeypatch: pytest.MonkeyPatch, notices: list[Any]
+) -> None:
+    widget = docked(viewer, ProgressionWidget, wait)
+    before = list(viewer.layers)
+    widget.series.setText("*FLAIR*")
+    click(qtbot, widget.run_button)
+    wait(lambda: not widget.work.busy)
+    assert [s for s, _ in notices] == ["error"]
+    assert "FLAIR" in notices[0][1] or "image" in notices[0][1]
+    assert "Traceback" not in notices[0][1]
+    assert list(viewer.layers) == before
+
+    def broken(*_args: Any, **_options: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("napari_medseq.engine.segment", broken)
+    widget.series.setText("")
+    click(qtbot, widget.run_button)
+    wait(lambda: not widget.work.busy)
+    assert len(notices) == 2
+    assert "RuntimeError: a bug" in notices[1][1]
+    # a setting that cannot be used is said before anything starts
+    widget.settings["growth_percent"].value = "plenty"
+    click(qtbot, widget.run_button)
+    assert not widget.work.busy
+    assert "growth" in notices[2][1]
+    assert list(viewer.layers) == before
+
+
+def test_an_empty_viewer_says_what_to_do(make_napari_viewer: Any, wait: Wait) -> None:
+    widget = docked(make_napari_viewer(show=False), ProgressionWidget, wait)
+    assert "Open a study" in widget.facts.text()
+    assert not widget.run_button.isEnabled()
+
+
+# -- Analyse -----------------------------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("knows")
+def test_analyse_segments_the_ticked_images(viewer: Any, qtbot: Any, wait: Wait) -> None:
+    widget = docked(viewer, AnalyseWidget, wait)
+    image = viewer.layers["ses-20200504 sub-x_T1post"]
+    widget.images.tick([])
+    assert not widget.run_button.isEnabled()
+    widget.images.tick([image])
+    assert "untrained" in widget.model.card.toPlainText().lower()
+    widget.uncertainty.setChecked(True)
+    click(qtbot, widget.run_button)
+    wait(lambda: not widget.work.busy)
+    labels = viewer.layers["ses-20200504 sub-x_T1post labels"]
+    assert labels.features["name"].tolist() == ["background", "lesion"]
+    assert (labels.scale == image.scale).all()
+    assert labels.units == image.units
+    assert "ses-20200504 sub-x_T1post uncertainty" in viewer.layers
+
+
+@pytest.mark.usefixtures("knows")
+def test_a_model_that_does_not_fit_is_greyed_out_with_the_reason(viewer: Any, wait: Wait) -> None:
+    widget = docked(viewer, AnalyseWidget, wait)
+    ct = verbs.to_sequence(viewer.layers[0]).replace(modality="CT", name="chest")
+    layer = verbs.add_sequence(viewer, ct)
+    widget.images.tick([layer])
+    assert not widget.model.box.model().item(0).isEnabled()
+    assert "CT" in widget.model.misfits.text()
+    widget.images.tick([viewer.layers[0]])
+    assert widget.model.box.model().item(0).isEnabled()
+    assert widget.model.misfits.isHidden()
+
+
+@pytest.mark.usefixtures("knows")
+def test_classification_shows_probabilities_per_slice(
+    viewer: Any, qtbot: Any, wait: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n = 16
+    per_step = np.linspace(0, 1, n, dtype=np.float32)[:, None]
+    attention = np.full(n, 1 / n, np.float32)
+    answer = Classification({"tumour": 0.9}, per_step, attention, 8, ["tumour"], "z", "c 1")
+    monkeypatch.setattr(ms, "classify", lambda *_a, **_k: answer, raising=False)
+    widget = docked(viewer, AnalyseWidget, wait)
+    info = widget.model.info.model_copy(update={"task": "classification", "name": "c"})
+    widget.model.box.addItem("c", info)
+    widget.model.box.setCurrentText("c")
+    assert not widget.extras.isVisibleTo(widget)
+    widget.images.tick([viewer.layers["ses-20200504 sub-x_T1post"]])
+    monkeypatch.setattr(ms, "load_model", lambda name: name, raising=False)
+    click(qtbot, widget.run_button)
+    wait(lambda: not widget.work.busy)
+    view = widget.view
+    assert "0.90" in view.exam.text()
+    assert view.table.rowCount() == n
+    for step in (3, 12):
+        view.go_to(step)
+        assert view.shown_step() == step
+        assert view._cursor.get_xdata()[0] == step
+        assert viewer.dims.point[0] == 1
+    axis = list(viewer.dims.axis_labels).index("z")
+    viewer.dims.set_current_step(axis, 5)
+    assert view._cursor.get_xdata()[0] == view.shown_step()
+    view._clicked(SimpleNamespace(inaxes=True, xdata=7.2))
+    assert view.shown_step() == 7
+    view.table.selectAll()
+    assert view.table.text().splitlines()[0] == "z\ttumour\tattention"
+
+
+@pytest.mark.usefixtures("knows")
+def test_a_model_of_several_channels_asks_for_each(viewer: Any, wait: Wait) -> None:
+    widget = docked(viewer, AnalyseWidget, wait)
+    info = widget.model.info.model_copy(update={"channels": ("T1", "T2"), "name": "two"})
+    widget.model.box.addItem("two", info)
+    widget.model.box.setCurrentText("two")
+    assert list(widget._channels) == ["T1", "T2"]
+    assert not widget.images.isVisibleTo(widget)
+    layers, inputs = widget._inputs()
+    assert list(inputs[0]) == ["T1", "T2"]
+    assert len(layers) == 1
+
+
+def test_a_model_folder_can_be_added(
+    viewer: Any, wait: Wait, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    widget = docked(viewer, AnalyseWidget, wait)
+    assert widget.model.info is None or widget.model.info.name != "tiny"
+    widget.model.add_folder(str(tiny_bundle))
+    assert widget.model.info.name == "tiny"
+    assert widget.model.reference == str(tiny_bundle)
+    with pytest.raises(ms.MedseqError):
+        widget.model.add_folder(str(tmp_path))
+
+
+# -- Preprocess --------------------------------------------------------------------------------------------------------
+def test_preprocess_chains_steps_into_a_new_layer(
+    viewer: Any, qtbot: Any, wait: Wait, tmp_path: Path, notices: list[Any]
+) -> None:
+    widget = docked(viewer, PreprocessWidget, wait)
+    assert not widget.apply_button.isEnabled()
+    widget.layer.choose(viewer.layers["ses-20200504 sub-x_T1post"])
+    widget.offer.setCurrentText("Percentile clipping")
+    click(qtbot, widget.add_button)
+    widget.offer.setCurrentText("Resample")
+    click(qtbot, widget.add_button)
+    widget._forms[1][1]["spacing"].value = "3, 4, 4"
+    click(qtbot, widget.apply_button)
+    wait(lambda: not widget.work.busy)
+    new = viewer.layers["ses-20200504 sub-x_T1post (percentile, resample)"]
+    np.testing.assert_allclose(new.scale, (1, 3, 4, 4), atol=1e-6)
+    assert new.translate[0] == 1
+    assert new.data.max() <= 1
+    # the study still has one image per visit
+    assert [len(v.images) for v in verbs.study_of(viewer).visits] == [1, 1]
+    # the chain can be moved, saved and loaded
+    widget._move(-1)
+    assert [kind for kind, _ in widget._forms] == ["resample", "percentile"]
+    from napari_medseq import preprocess
+
+    chain = widget.chain
+    preprocess.save(chain, tmp_path / "p.yaml")
+    widget._remove()
+    widget.load(tmp_path / "p.yaml")
+    assert widget.chain == chain
+    # a window with a preset; labels are refused with a clear word
+    widget.load(tmp_path / "p.yaml")
+    widget.add_step("window")
+    assert widget.chain[-1].preset == "brain"
+    widget.layer.choose(viewer.layers["ses-20200131 sub-x_tumor"])
+    before = list(viewer.layers)
+    click(qtbot, widget.apply_button)
+    wait(lambda: not widget.work.busy)
+    assert notices[-1][0] == "error"
+    assert "labels" in notices[-1][1]
+    assert list(viewer.layers) == before
+
+
+def test_register_needs_another_layer_and_says_so(viewer: Any, qtbot: Any, wait: Wait, notices: list[Any]) -> None:
+    widget = docked(viewer, PreprocessWidget, wait)
+    widget.layer.choose(viewer.layers["ses-20200504 sub-x_T1post"])
+    widget.add_step("register")
+    widget._forms[0][1]["transform"].value = "translation"
+    click(qtbot, widget.apply_button)
+    wait(lambda: not widget.work.busy)
+    assert "another image" in notices[-1][1]
+    widget.reference.choose(viewer.layers["ses-20200131 sub-x_T1post"])
+    click(qtbot, widget.apply_button)
+    wait(lambda: not widget.work.busy)
+    new = viewer.layers["ses-20200504 sub-x_T1post (register)"]
+    reference = viewer.layers["ses-20200131 sub-x_T1post"]
+    assert verbs.to_sequence(new).same_grid(verbs.to_sequence(reference))
