@@ -68,7 +68,7 @@ def loop(task: str, kind: str) -> LoopSettings:
     """Budgets; `minutes` bounds each run on a slow machine, iterations bound it on a fast one."""
     iterations = {
         "segmentation": {"pretrain": 400, "fold": 240, "final": 1300},
-        "slices": {"fold": 200, "final": 500},
+        "slices": {"fold": 120, "final": 500},
     }
     minutes = {"pretrain": 20.0, "fold": 15.0, "final": 60.0}
     common: dict[str, Any] = {"iterations": iterations[task][kind], "minutes": minutes[kind], "bfloat16": bool(BF16)}

@@ -65,7 +65,7 @@ def judge_segmentation(runs: Path) -> list[dict[str, Any]]:
         if not all(f.exists() for f in folders.values()):
             continue
         models = {rnn: ms.load_model(f) for rnn, f in folders.items()}
-        held = config("segmentation", "fold", "gru", "", runs).model_copy(
+        held = config("segmentation", "final", "gru", "", runs).model_copy(
             update={"hold_out": tuple(p for p in patients() if p != patient)}
         )
         for k, case in enumerate(read_cases(held)):
@@ -85,7 +85,7 @@ def judge_slices(runs: Path) -> list[dict[str, Any]]:
         folders = {rnn: runs / "slices" / f"{patient}-{rnn}" for rnn in ("gru", "none")}
         if not all(f.exists() for f in folders.values()):
             continue
-        held = config("slices", "fold", "gru", "", runs).model_copy(
+        held = config("slices", "final", "gru", "", runs).model_copy(
             update={"hold_out": tuple(p for p in patients() if p != patient)}
         )
         cases = read_cases(held)
