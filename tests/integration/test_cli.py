@@ -11,12 +11,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from tests.conftest import AFFINES, ball_image
-from tests.integration.test_pipeline import bright
 
 import napari_medseq as ms
 from napari_medseq import cli
 from napari_medseq.cli import common, doctor
+from tests.conftest import AFFINES, ball_image
+from tests.integration.test_pipeline import bright
 
 
 class Ran:
@@ -373,3 +373,64 @@ def test_tables_line_up() -> None:
     rows = [{"a": 1.23456, "b": None}, {"a": "long text", "b": [1, 2.5]}]
     assert common.table(rows).splitlines() == ["a          b", "1.235", "long text  1×2.5"]
     assert common.table([]) == "(nothing)"
+
+
+# -- preprocess, train, evaluate -------------------------------------------------------------------------------------
+def test_preprocess_chains_steps(command: Any, ball_study: Path, tmp_path: Path) -> None:
+    image = ball_study / "ses-20200131" / "sub-x_T1post.nii.gz"
+    ran = command("preprocess", image, "-s", "crop", "-s", "zscore", "-o", tmp_path / "z.nii.gz", "--json")
+    assert ran.status == 0, ran.err
+    assert [s["kind"] for s in ran.json["steps"]] == ["crop", "zscore"]
+    written: Any = nib.load(tmp_path / "z.nii.gz")
+    assert abs(float(np.mean(written.get_fdata()[written.get_fdata() > -1]))) < 3
+    assert "n4" in command("preprocess", image, "-s", "no-such-step", "-o", tmp_path / "z.nii.gz").last
+    assert "written as one of" in command("preprocess", image, "-s", "crop", "-o", "z.png").last
+
+
+def test_evaluate_agrees_with_the_definition_of_dice(command: Any, ball_study: Path, tmp_path: Path) -> None:
+    truth = ball_study / "ses-20200131" / "sub-x_tumor.nii.gz"
+    image: Any = nib.load(truth)
+    mask = np.asarray(image.dataobj)
+    other = np.roll(mask, 1, axis=0)
+    nib.save(nib.Nifti1Image(other, image.affine), tmp_path / "p_seg.nii.gz")
+    ran = command("evaluate", "-p", tmp_path / "p_seg.nii.gz", "-t", truth, "-o", tmp_path / "t.csv", "--json")
+    assert ran.status == 0, ran.err
+    dice = 2 * (mask & other).sum() / (mask.sum() + other.sum())
+    assert ran.json[0]["dice"] == pytest.approx(dice)
+    assert (tmp_path / "t.csv").read_text().startswith("case,")
+    assert command("evaluate", "-p", truth, truth, "-t", truth).status == 1
+
+
+def test_train_writes_a_bundle_that_runs(command: Any, ball_study: Path, tmp_path: Path) -> None:
+    config = tmp_path / "train.json"
+    network = {"_target_": "RecurrentUNet", "widths": [4, 6, 8], "rnn_levels": [2], "hidden": 4, "ahead": 1}
+    config.write_text(
+        json.dumps(
+            {
+                "name": "balls",
+                "data": [str(ball_study)],
+                "image": "*T1post*",
+                "labels": "*tumor*",
+                "network": network,
+                "loop": {"iterations": 99, "batch": 1, "steps": 4, "size": [32, 32]},
+                "out": str(tmp_path / "balls"),
+                "device": "cpu",
+            }
+        )
+    )
+    ran = command("train", config, "--set", "loop.iterations=2", "--json")
+    assert ran.status == 0, ran.err
+    assert ran.json["name"] == "balls"
+    image = ball_study / "ses-20200131" / "sub-x_T1post.nii.gz"
+    assert command("segment", image, "-m", tmp_path / "balls", "-o", tmp_path / "l.nii.gz").status == 0
+    assert "holds no settings" in command("train", config, "--set", "name.x=2").last
+
+
+# -- the pages that describe it --------------------------------------------------------------------------------------
+def test_the_reference_page_is_what_the_command_says() -> None:
+    root = Path(__file__).parents[2]
+    code = f"import runpy; print(runpy.run_path({str(root / 'tools' / 'cli_reference.py')!r})['text'](), end='')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    page = (root / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    # argparse lays out its help differently from one Python to the next; what matters are the words
+    assert page.split() == done.stdout.split() or sys.version_info[:2] != (3, 11)

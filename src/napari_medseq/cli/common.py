@@ -58,12 +58,22 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     SettingsError
         If the file cannot be read or an item is no NAME=VALUE.
     """
+    values = read_settings(Path(args.settings)) if args.settings else {}
+    return {**values, **pairs(args.set)}
+
+
+def pairs(items: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE items as a mapping, values read as YAML.
+
+    Raises
+    ------
+    SettingsError
+        If one has no name or no ``=``.
+    """
     import yaml
 
     values: dict[str, Any] = {}
-    if args.settings:
-        values.update(read_settings(Path(args.settings)))
-    for item in args.set:
+    for item in items:
         name, equals, text = item.partition("=")
         if not equals or not name.strip():
             raise SettingsError(f"--set {item!r} is no NAME=VALUE, such as min_volume_ml=0.5.")

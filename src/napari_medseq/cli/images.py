@@ -1,4 +1,4 @@
-"""Commands over images: info, convert, register."""
+"""Commands over images: info, convert, preprocess, register."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
 
 
 def add(commands: Any) -> None:
-    """Add info, convert and register."""
+    """Add info, convert, preprocess and register."""
     info = commands.add_parser("info", help="what a file or folder holds, from its headers only")
     info.add_argument("path", help="file or folder")
     info.add_argument("--identifiers", action="store_true", help="show names and IDs of patients instead of pseudonyms")
@@ -33,6 +33,22 @@ def add(commands: Any) -> None:
     common.add_series(convert)
     common.add_json(convert)
     convert.set_defaults(run=_convert)
+
+    preprocess = commands.add_parser("preprocess", help="bias field, intensities, resampling, cropping, registration")
+    preprocess.add_argument("path", help="image file or series folder")
+    preprocess.add_argument("-o", "--out", required=True, help=f"file to write ({' '.join(WRITABLE[:4])})")
+    preprocess.add_argument(
+        "-s",
+        "--step",
+        action="append",
+        required=True,
+        help="n4, zscore, percentile, crop, resample, register, motion, "
+        "window:lung, ... or a YAML or JSON pipeline file; in order, may be repeated",
+    )
+    preprocess.add_argument("--reference", help="the other image, for steps that need one")
+    common.add_series(preprocess)
+    common.add_json(preprocess)
+    preprocess.set_defaults(run=_preprocess)
 
     register = commands.add_parser("register", help="bring one image onto another")
     register.add_argument("moving", help="image to be moved")
@@ -95,6 +111,24 @@ def _convert(args: argparse.Namespace) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         written.append(str(ms.write(seq, path, reference=args.reference)))
     common.answer(args, {"written": written}, "\n".join(written) or "nothing to write")
+
+
+def _preprocess(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+    from napari_medseq.preprocess import preprocess
+
+    if _suffix(Path(args.out)) not in WRITABLE[:4]:
+        raise SettingsError(f"{args.out}: the image is written as one of {' '.join(WRITABLE[:4])}.")
+    reference = common.one_image(args.reference, None) if args.reference else None
+    result = preprocess(common.one_image(args.path, args.series), args.step, reference=reference, progress=common.bar())
+    written = str(ms.write(result, args.out))
+    facts = {
+        "written": written,
+        "steps": result.meta.get("steps", []),
+        "shape": result.sizes,
+        "spacing_mm": result.spacing,
+    }
+    common.answer(args, facts, written)
 
 
 def _register(args: argparse.Namespace) -> None:

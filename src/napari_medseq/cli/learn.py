@@ -1,4 +1,4 @@
-"""Commands over models: models, segment, classify."""
+"""Commands over models: models, segment, classify, train, evaluate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
 
 
 def add(commands: Any) -> None:
-    """Add models, segment and classify."""
+    """Add models, segment, classify, train and evaluate."""
     models = commands.add_parser("models", help="the models that are installed")
     models.add_argument("action", nargs="?", default="list", choices=("list", "show"))
     models.add_argument("name", nargs="?", help="model to show: its card")
@@ -39,6 +39,25 @@ def add(commands: Any) -> None:
     classify.add_argument("-o", "--out", metavar="FILE.csv", help="write the probabilities per step")
     common.add_json(classify)
     classify.set_defaults(run=_classify)
+
+    train = commands.add_parser(
+        "train", help="train a model and write its bundle; goes on where an interrupted run stopped"
+    )
+    train.add_argument("config", help="YAML or JSON file: data, network, loop, out, ...")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="one setting, such as loop.minutes=5"
+    )
+    common.add_json(train)
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", help="measure predicted labels against true ones")
+    evaluate.add_argument(
+        "-p", "--prediction", nargs="+", required=True, help="label files, in the order of the truths"
+    )
+    evaluate.add_argument("-t", "--truth", nargs="+", required=True, help="label files")
+    evaluate.add_argument("-o", "--out", metavar="FILE.csv", help="write the table, one row per case and class")
+    common.add_json(evaluate)
+    evaluate.set_defaults(run=_evaluate)
 
 
 def _models(args: argparse.Namespace) -> None:
@@ -148,3 +167,48 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
         temporary.replace(path)
     except OSError as error:
         raise WriteError(f"{path} could not be written: {error.strerror}. Choose a folder you may write to.") from None
+
+
+def _train(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+
+    config = common.read_settings(Path(args.config))
+    for name, value in common.pairs(args.set).items():
+        *path, last = name.split(".")
+        inside = config
+        for part in path:
+            inside = inside.setdefault(part, {})
+            if not isinstance(inside, dict):
+                raise SettingsError(f"--set {name}: {part} holds no settings.")
+        inside[last] = value
+    result = ms.train(config, progress=common.bar())
+    curve = result.curve.to_dict("records")
+    info = result.model.info
+    facts = {"bundle": result.folder, "name": info.name, "parameters": info.parameters, "curve": curve}
+    common.answer(args, facts, f"{common.table(curve[-5:])}\n\n{info.name}: {result.folder}")
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+
+    if len(args.prediction) != len(args.truth):
+        raise SettingsError(
+            f"{len(args.prediction)} predictions and {len(args.truth)} truths; give one per case, in one order."
+        )
+    predictions, truths = (
+        [common.one_image(p, None, kind="labels") for p in paths] for paths in (args.prediction, args.truth)
+    )
+    names = [_case(p) for p in args.truth]
+    result = ms.evaluate(predictions, truths, names=names, progress=common.bar())
+    rows: list[dict[str, Any]] = result.table.to_dict("records")
+    if args.out:
+        _write_csv(Path(args.out), rows)
+    shown = [
+        c for c in ("case", "label_name", "dice", "hd95_mm", "volume_ml", "truth_ml", "lesion_f1") if rows and c in rows[0]
+    ]
+    common.answer(args, rows, common.table(rows, shown or None))
+
+
+def _case(path: str) -> str:
+    """Name of a case: its file and the folder that it lies in."""
+    return "/".join(Path(path).resolve().parts[-2:])
