@@ -173,7 +173,7 @@ def random_lesion(rng: np.random.Generator, head: Head, taken: list[Lesion], see
         balls=tuple(balls),
         kind=kind,
         rim_mm=float(np.clip(rng.normal(0.32 * radius, 1.2), 2.0, 8.0)),
-        enhancement=u(1.08, 1.22) if rng.random() < 0.3 else u(1.2, 1.55),
+        enhancement=u(1.1, 1.25) if rng.random() < 0.25 else u(1.25, 1.65),
         core=u(0.42, 0.85),
         rough=float(radius * u(0.08, 0.2)),
         oedema_mm=u(3.0, 18.0),

@@ -53,7 +53,7 @@ class Scanner:
             gamma=u(0.85, 1.15),
             bias=u(0.05, 0.3),
             noise=u(0.012, 0.04),
-            blur=float(rng.choice([u(0.3, 0.65), u(0.65, 1.1)], p=(0.75, 0.25))),
+            blur=float(rng.choice([u(0.15, 0.5), u(0.5, 1.0)], p=(0.8, 0.2))),
             ghost=u(0.0, 0.02),
             empty=int(rng.integers(0, 5)) if rng.random() < 0.5 else 0,
             masked=bool(rng.random() < 0.35),
