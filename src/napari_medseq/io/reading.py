@@ -149,10 +149,14 @@ def read_collected(
     *,
     lazy: bool = False,
     kind: Kind | None = None,
+    distinct: bool = True,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> list[ImageSequence]:
-    """Read files already sorted by kind; what fails is appended to `failures` and to the warnings of what opened."""
+    """Read files already sorted by kind; what fails is appended to `failures` and to the warnings of what opened.
+
+    With `distinct`, namesakes are numbered.
+    """
     out: list[ImageSequence] = []
     if "dicom" in found:
         out.extend(_read_dicom(found["dicom"], failures, lazy, progress, cancelled))
@@ -165,7 +169,8 @@ def read_collected(
             failures.append(str(error))
         if progress is not None:
             progress(done + 1, len(singles), f"Reading {file.name}")
-    out = naming.unique(out)
+    if distinct:
+        out = naming.unique(out)
     if kind is not None and "dicom" in found:
         out = [_as_kind(seq, kind) for seq in out]
     if failures and out:

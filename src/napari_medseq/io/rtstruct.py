@@ -216,7 +216,9 @@ def _mask(
         mask[k] = filled([c[:, :2] for c in planes[depth]], shape[1:])
     steps = np.diff(sorted(nearest))
     if len(steps) and steps.min() > 1:
-        notes.append(f"{name}: it is drawn on every {int(steps.min())}th slice only; the slices between are empty.")
+        notes.append(
+            f"{name}: its contours lie at least {int(steps.min())} slices apart; the slices between are empty."
+        )
     return mask
 
 

@@ -112,7 +112,9 @@ def read_study(
             if progress is not None:
                 progress(number * 1000 + (1000 * done) // max(total, 1), len(places) * 1000, message)
 
-        sequences = read_collected(place.files, place.failures, lazy=lazy, progress=watch, cancelled=cancelled)
+        sequences = read_collected(
+            place.files, place.failures, lazy=lazy, distinct=False, progress=watch, cancelled=cancelled
+        )
         notes.extend(place.failures)
         whom |= {str(s.meta["patient"]) for s in sequences if "patient" in s.meta}
         known = dates.get(place.name.lower()) or place.day

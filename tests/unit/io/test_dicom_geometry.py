@@ -100,6 +100,15 @@ def test_three_planes_are_three_images(tmp_path: Path) -> None:
     assert {s.name: s.slice_axis for s in found} == {"Head_axial": "z", "Head_coronal": "y", "Head_sagittal": "x"}
 
 
+def test_stations_beside_one_another_are_two_volumes(tmp_path: Path) -> None:
+    positions = np.array([(0, y, 2.5 * k) for y in (0, 40) for k in range(3)], float)
+    pixels = dicoms.series(tmp_path, positions)
+    found = sorted(ms.read(tmp_path), key=lambda s: -s.affine[1, 3])
+    for k, seq in enumerate(found):
+        assert seq.sizes == {"z": 3, "y": 6, "x": 5}
+        _check(seq, pixels[3 * k : 3 * k + 3], positions[3 * k : 3 * k + 3], np.array(dicoms.AXIAL))
+
+
 def test_what_differs_in_kind_is_another_image(tmp_path: Path) -> None:
     positions = [(0, 0, 2.5 * k) for k in range(3)]
     for k, more in enumerate(

@@ -121,6 +121,9 @@ def stack(frames: list[Frame]) -> list[Stack]:
     if not _placed(frames):
         return [_unplaced(frames, notes)]
     columns = _by_position(frames)
+    stations = _stations(columns, notes)
+    if stations is not None:
+        return [one for part in stations for one in stack(part)]
     counts = Counter(len(c) for c in columns)
     if len(counts) > 1:
         parts = _by_acquisition(frames)
@@ -162,6 +165,33 @@ def _by_position(frames: list[Frame]) -> list[list[Frame]]:
         columns[-1].append(frames[k])
         last = depth[k]
     return columns
+
+
+def _stations(columns: list[list[Frame]], notes: list[str]) -> list[list[Frame]] | None:
+    """Frames at one depth but beside one another (stations of a long scan) belong to different stacks.
+
+    Single frames that are shifted a little (localizers) stay together, which is said.
+    """
+    shift = 0.0
+    for column in columns:
+        places = np.array([f.plane[0] for f in column])
+        shift = max(shift, float(np.linalg.norm(places - places[0], axis=1).max()))
+    down, along = columns[0][0].spacing or (1.0, 1.0)
+    if shift <= 0.5 * min(down, along):
+        return None
+    _, row, column_ = columns[0][0].plane
+    groups: dict[tuple[int, int], list[Frame]] = defaultdict(list)
+    for frame in (f for c in columns for f in c):
+        place = frame.plane[0]
+        groups[round(float(place @ row) / along), round(float(place @ column_) / down)].append(frame)
+    field = min(columns[0][0].shape[0] * down, columns[0][0].shape[1] * along)
+    stacked = min(len(_by_position(g)) for g in groups.values()) > 1
+    if len(groups) > 1 and (stacked or shift > 0.25 * field):
+        return list(groups.values())
+    notes.append(
+        f"Slices at the same depth are shifted in plane by up to {shift:.3g} mm; they are shown at the place of the first."
+    )
+    return None
 
 
 def _by_acquisition(frames: list[Frame]) -> list[list[Frame]] | None:

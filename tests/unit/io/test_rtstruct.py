@@ -1,0 +1,118 @@
+"""Contours to voxels: exact against an independent point-in-polygon test; holes, layers, planes between slices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.path import Path as Outline
+
+import napari_medseq as ms
+from napari_medseq.errors import ReadError, ReadWarning
+from napari_medseq.io.rtstruct import filled
+from tests.unit.io import dicoms
+from tests.unit.io.dicoms import item
+
+SQUARE = np.array([(0.6, 0.6), (3.4, 0.6), (3.4, 4.4), (0.6, 4.4)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 100_000), st.integers(3, 12))
+def test_filling_equals_point_in_polygon(seed: int, corners: int) -> None:
+    polygon = np.random.default_rng(seed).uniform(-3, 15, (corners, 2))
+    rows, columns = np.mgrid[0:11, 0:13]
+    inside = Outline(polygon).contains_points(np.c_[columns.ravel(), rows.ravel()]).reshape(11, 13)
+    # matplotlib fills self-crossing outlines by even-odd as well when contour by contour
+    assert np.array_equal(filled([polygon], (11, 13)), inside)
+
+
+def test_a_contour_inside_another_is_a_hole() -> None:
+    outer = np.array([(-0.5, -0.5), (6.5, -0.5), (6.5, 6.5), (-0.5, 6.5)])
+    inner = outer * 0.3 + 2
+    mask = filled([outer, inner], (7, 7))
+    assert mask.sum() == 49 - filled([inner], (7, 7)).sum()
+    assert not mask[3, 3]
+
+
+def _structures(
+    folder: Path, rois: dict[str, list[tuple[float, np.ndarray]]], kind: str = "CLOSED_PLANAR", uid: str = "1.2.3.4"
+) -> Path:
+    ds = dicoms.dataset(
+        dicoms.picture(), SOPClassUID="1.2.840.10008.5.1.4.1.1.481.3", Modality="RTSTRUCT", SeriesInstanceUID="7.7"
+    )
+    for keyword in ("PixelData", "Rows", "Columns", "BitsAllocated"):
+        delattr(ds, keyword)
+    ds.StructureSetLabel = "plan"
+    reference = item(RTReferencedSeriesSequence=[item(SeriesInstanceUID=uid)])
+    ds.ReferencedFrameOfReferenceSequence = [item(FrameOfReferenceUID="1.2.3.5", RTReferencedStudySequence=[reference])]
+    ds.StructureSetROISequence = [item(ROINumber=k + 1, ROIName=name) for k, name in enumerate(rois)]
+    contours: list[Any] = []
+    for k, members in enumerate(rois.values()):
+        points = [
+            item(
+                ContourGeometricType=kind, NumberOfContourPoints=len(c),
+                ContourData=[float(v) for x, y in c for v in (x * 0.75, y * 0.5, depth)],
+            )
+            for depth, c in members
+        ]  # fmt: skip
+        contours.append(item(ReferencedROINumber=k + 1, ROIDisplayColor=[255, 0, 0], ContourSequence=points))
+    ds.ROIContourSequence = contours
+    return dicoms.save(ds, folder / "rs.dcm")
+
+
+def _labels(folder: Path) -> list[ms.ImageSequence]:
+    return [s for s in ms.read(folder) if s.kind == "labels"]
+
+
+@pytest.fixture
+def ct(tmp_path: Path) -> Path:
+    dicoms.series(tmp_path / "ct", [(0, 0, 2.5 * k) for k in range(4)])
+    return tmp_path
+
+
+def test_structures_lie_on_their_series(ct: Path) -> None:
+    _structures(ct, {"GTV": [(2.5, SQUARE), (5.0, SQUARE)]})
+    (labels,) = _labels(ct)
+    expected = np.zeros((4, 6, 5), np.uint8)
+    expected[1:3] = filled([SQUARE], (6, 5))
+    assert np.array_equal(labels.data, expected)
+    assert (labels.label_names, labels.name, labels.meta["colors"]) == ({1: "GTV"}, "plan", {1: [1.0, 0.0, 0.0]})
+    image = next(s for s in ms.read(ct) if s.kind == "image")
+    assert labels.same_grid(image)
+
+
+def test_opened_alone_it_finds_its_series_nearby(ct: Path) -> None:
+    path = _structures(ct / "plan", {"GTV": [(2.5, SQUARE)]})
+    (labels,) = ms.read(path)
+    assert labels.data.any()
+
+
+def test_overlapping_structures_become_two_sequences(ct: Path) -> None:
+    _structures(ct, {"GTV": [(2.5, SQUARE)], "PTV": [(2.5, SQUARE + 0.5)], "far": [(7.5, SQUARE)]})
+    assert [s.label_names for s in _labels(ct)] == [{1: "GTV", 3: "far"}, {2: "PTV"}]
+
+
+def test_planes_between_slices_go_to_the_nearest(ct: Path) -> None:
+    _structures(ct, {"GTV": [(3.4, SQUARE), (6.5, SQUARE)]})
+    with pytest.warns(ReadWarning, match="between are empty"):
+        (labels,) = _labels(ct)
+    assert np.flatnonzero(labels.data.any((1, 2))).tolist() == [1, 3]
+
+
+def test_what_cannot_be_drawn_is_said(ct: Path) -> None:
+    _structures(ct, {"GTV": [(2.5, SQUARE), (99.0, SQUARE)]})
+    with pytest.warns(ReadWarning, match="outside the image"):
+        ms.read(ct)
+    _structures(ct, {"marker": [(2.5, SQUARE[:1])]}, kind="POINT")
+    with pytest.warns(ReadWarning, match="no structure in it has a closed contour"):
+        assert _labels(ct) == []
+
+
+def test_without_its_series_it_is_refused(tmp_path: Path) -> None:
+    path = _structures(tmp_path / "a" / "b", {"GTV": [(2.5, SQUARE)]}, uid="9.9.9")
+    with pytest.raises(ReadError, match="image series"):
+        ms.read(path)
