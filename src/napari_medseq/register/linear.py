@@ -177,17 +177,17 @@ def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Matrix
         # a descent that ran away (hardly any overlap left) must not undo what was found
         return end if _score(compare.at(end)) > 0.9 * _score(compare.at(start)) else start
 
-    found = refined(middle, best, first, 15_000, 1, 120)
+    found = refined(middle, best, first, 12_000, 1, 120)
     if kind == "affine":
         found = refined(middle, found, "affine", 20_000, 1, 150)
     watch.advance_to(0.5)
-    result = refined(fine, found, kind, 40_000, 2, 150)
+    result = refined(fine, found, kind, 30_000, 2, 150)
     watch.advance_to(0.8)
     others = []
     reach = 1.5 * middle.spacing
     for salt, sign in ((3, 1.0), (4, -1.0)):
         moved = _nudged(result, compare, sign * reach, flat=pair.flat, turn=kind != "translation")
-        others.append(compare.apart(refined(middle, moved, kind, 15_000, salt, 120), result))
+        others.append(compare.apart(refined(middle, moved, kind, 12_000, salt, 80), result))
     finest = float(min(geometry.spacing(fine.fixed_affine)[: 2 if pair.flat else 3]))
     watch.advance_to(1.0)
     return result, max(0.1 * finest, *others)
