@@ -80,8 +80,8 @@ def patients() -> list[str]:
 def loop(task: str, kind: str) -> LoopSettings:
     """Budgets; `minutes` bounds each run on a slow machine, iterations bound it on a fast one."""
     iterations = {
-        "segmentation": {"pretrain": 400, "broad": 1300, "final": 500, "fold": 240},
-        "slices": {"final": 500, "fold": 120},
+        "segmentation": {"pretrain": 400, "broad": 1300, "final": 500, "fold": 200},
+        "slices": {"final": 500, "fold": 90},
     }
     minutes = {"pretrain": 20.0, "broad": 60.0, "final": 30.0, "fold": 15.0}
     common: dict[str, Any] = {"iterations": iterations[task][kind], "minutes": minutes[kind], "bfloat16": bool(BF16)}
