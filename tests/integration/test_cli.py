@@ -434,3 +434,23 @@ def test_the_reference_page_is_what_the_command_says() -> None:
     page = (root / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
     # argparse lays out its help differently from one Python to the next; what matters are the words
     assert page.split() == done.stdout.split() or sys.version_info[:2] != (3, 11)
+
+
+@pytest.mark.usefixtures("knows")
+def test_demo_writes_and_says_where(
+    command: Any, ball_study: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    import shutil
+
+    def sample(folder: Path) -> Path:
+        return Path(shutil.copytree(ball_study, folder))
+
+    monkeypatch.setattr("napari_medseq.synthetic.files.sample_study", sample)
+    opened: list[Any] = []
+    monkeypatch.setattr("napari_medseq.cli.demo.show", lambda *given: opened.append(given))
+    ran = command("demo", "-m", tiny_bundle, "-o", tmp_path / "demo", "--viewer")
+    assert ran.status == 0, ran.err
+    for name in ("lesions.csv", "progression.png", "run.json", "sub-x_T1post_lesions.nii.gz"):
+        assert name in ran.out
+    assert (tmp_path / "demo" / "result" / "progression.png").is_file()
+    assert len(opened) == 1

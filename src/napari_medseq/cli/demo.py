@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_medseq.cli import common
 from napari_medseq.errors import MedseqError
+
+if TYPE_CHECKING:
+    from napari_medseq.progression import Progression
+    from napari_medseq.sequence import Study
 
 
 def add(commands: Any) -> None:
@@ -53,8 +57,8 @@ def _demo(args: argparse.Namespace) -> None:
         show(study, progression)
 
 
-def show(study: Any, progression: Any, *, block: bool = True) -> Any:
-    """Open napari with a study and what was found in it; returns the viewer.
+def show(study: Study, progression: Progression) -> None:
+    """Open napari with a study and what was found in it, until the user closes it.
 
     Raises
     ------
@@ -65,12 +69,14 @@ def show(study: Any, progression: Any, *, block: bool = True) -> Any:
         import napari
     except ImportError:
         raise MedseqError("napari is not installed; install it with: pip install 'napari-medseq[all]'.") from None
+    fill(napari.Viewer(title="napari-medseq demo"), study, progression)
+    napari.run()
+
+
+def fill(viewer: Any, study: Study, progression: Progression) -> None:
+    """Show a study, its lesions and the Progression widget in a napari viewer."""
     from napari_medseq import viewer as view
 
-    viewer = napari.Viewer(title="napari-medseq demo")
     view.add_study(viewer, study)
     view.show_progression(viewer, progression, study)
     viewer.window.add_plugin_dock_widget("napari-medseq", "Progression")
-    if block:
-        napari.run()
-    return viewer

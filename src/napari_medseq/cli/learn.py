@@ -204,7 +204,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.out:
         _write_csv(Path(args.out), rows)
     shown = [
-        c for c in ("case", "label_name", "dice", "hd95_mm", "volume_ml", "truth_ml", "lesion_f1") if rows and c in rows[0]
+        c
+        for c in ("case", "label_name", "dice", "hd95_mm", "volume_ml", "truth_ml", "lesion_f1")
+        if rows and c in rows[0]
     ]
     common.answer(args, rows, common.table(rows, shown or None))
 
