@@ -149,6 +149,17 @@ def show_derived(viewer: ViewerModel, layer: Layer, seq: ImageSequence, **kwargs
     return _add(viewer, [_layers.to_layer_data(seq, visit=visit, facts=about, **kwargs)])[0]
 
 
+def resample_onto(viewer: ViewerModel, layer: Layer, reference: Layer) -> Layer:
+    """Resample a layer onto another's grid, by their true positions, for true overlay; the result is a new layer."""
+    from napari_medseq.preprocess import Resample
+
+    fixed = to_sequence(reference)
+    fixed = fixed.frame(0) if "t" in fixed.axes else fixed
+    moved = Resample().apply(to_sequence(layer), reference=fixed)
+    extra: dict[str, Any] = {"opacity": 0.6} if moved.kind == "image" else {}
+    return show_derived(viewer, layer, moved, name=f"{layer.name} on {reference.name}", **extra)
+
+
 def classify(image: Layer, model: Any, **settings: Any) -> Classification:
     """Classify the image of a layer with `ms.classify`."""
     found: Classification = ms.classify(to_sequence(image), model, **settings)
@@ -390,6 +401,7 @@ __all__ = [
     "label_layers",
     "open_path",
     "place_truly",
+    "resample_onto",
     "run",
     "segment",
     "show_derived",

@@ -31,7 +31,8 @@ def bright(image: Any, _model: Any, **options: Any) -> Any:
 
 @pytest.fixture
 def knows(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> Path:
-    """A segmentation model "tiny" that is right about the balls."""
+    """The only model there is: "tiny", a segmenter that is right about the balls."""
+    monkeypatch.setattr("napari_medseq.models.library.SHIPPED", tiny_bundle.parent)
     monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tiny_bundle.parent))
     monkeypatch.setattr("napari_medseq.engine.segment", bright)
     monkeypatch.setattr(ms, "segment", bright, raising=False)
@@ -57,7 +58,7 @@ def notices() -> Any:
 def wait(qtbot: Any) -> Callable[..., None]:
     """Wait until something is true, while the GUI lives on."""
 
-    def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    def until(true: Callable[[], bool], seconds: float = 250) -> None:
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, "waited too long"

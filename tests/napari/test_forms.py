@@ -7,9 +7,9 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from napari_medseq import preprocess
 from napari_medseq._napari.forms import ModelForm, field_notes
 from napari_medseq.errors import SettingsError
+from napari_medseq.preprocess import PRESETS, STEPS, Window
 from napari_medseq.progression import TrackSettings
 
 pytestmark = [pytest.mark.viewer, pytest.mark.usefixtures("qapp")]
@@ -40,12 +40,12 @@ class Example(BaseModel):
 
 
 def test_an_untouched_form_gives_the_defaults() -> None:
-    for model in (Example, TrackSettings, *preprocess.STEPS.values()):
-        if model is preprocess.Window:
+    for model in (Example, TrackSettings, *STEPS.values()):
+        if model is Window:
             continue
         assert ModelForm(model).settings == model()
-    window = preprocess.Window(preset="lung")
-    assert ModelForm(preprocess.Window, window, choices={"preset": [None, *preprocess.PRESETS]}).settings == window
+    window = Window(preset="lung")
+    assert ModelForm(Window, window, choices={"preset": [None, *PRESETS]}).settings == window
 
 
 def test_every_kind_of_row_is_read() -> None:

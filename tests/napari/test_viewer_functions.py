@@ -200,6 +200,24 @@ def test_a_progression_alone_can_be_shown(opened: ViewerModel) -> None:
     assert viewer.dims.nsteps[0] == 2
 
 
+def test_resampling_onto_another_layer_gives_true_overlay() -> None:
+    def places(seq: ImageSequence) -> np.ndarray:
+        index = np.stack(np.meshgrid(*[np.arange(n) for n in seq.grid], indexing="ij"), -1).transpose(2, 1, 0, 3)
+        return index @ seq.affine[:3, :3].T + seq.affine[:3, 3]
+
+    viewer = ViewerModel()
+    one = tilted(name="one")
+    one = one.replace(data=places(one) @ (1.0, 2.0, 3.0))  # a ramp in the patient
+    two = ImageSequence(np.zeros((8, 8, 8)), ("z", "y", "x"), affine_from((1, 1, 1), (12.0, 8.0, 6.0)), name="two")
+    moved = verbs.resample_onto(viewer, verbs.add_sequence(viewer, one), verbs.add_sequence(viewer, two))
+    assert moved.name == "one on two"
+    assert verbs.to_sequence(moved).same_grid(two)
+    inside = places(two)
+    np.testing.assert_allclose(
+        verbs.to_sequence(moved).data[2:6, 2:6, 2:6], (inside @ (1, 2, 3))[2:6, 2:6, 2:6], atol=0.1
+    )
+
+
 def test_label_layers_without_a_study_are_followed() -> None:
     viewer = ViewerModel()
     for visit, size in enumerate((2, 4)):

@@ -19,6 +19,7 @@ from napari_medseq._napari.preprocess_widget import PreprocessWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.engine import Classification
+from napari_medseq.preprocess import save
 from napari_medseq.progress import check
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
@@ -132,7 +133,7 @@ def test_cancel_stops_within_a_slice_and_changes_nothing(
             check(options["cancelled"])
             slices.append(k)
             options["progress"](k, 1000, "slow")
-            go.acquire(timeout=5)
+            go.acquire(timeout=100)
         raise AssertionError("was not cancelled")
 
     monkeypatch.setattr("napari_medseq.engine.segment", slow)
@@ -275,9 +276,7 @@ def test_a_model_of_several_channels_asks_for_each(viewer: Any, wait: Wait) -> N
     assert len(layers) == 1
 
 
-def test_a_model_folder_can_be_added(
-    viewer: Any, wait: Wait, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_a_model_folder_can_be_added(viewer: Any, wait: Wait, tiny_bundle: Path, tmp_path: Path) -> None:
     widget = docked(viewer, AnalyseWidget, wait)
     assert widget.model.info is None or widget.model.info.name != "tiny"
     widget.model.add_folder(str(tiny_bundle))
@@ -310,10 +309,8 @@ def test_preprocess_chains_steps_into_a_new_layer(
     # the chain can be moved, saved and loaded
     widget._move(-1)
     assert [kind for kind, _ in widget._forms] == ["resample", "percentile"]
-    from napari_medseq import preprocess
-
     chain = widget.chain
-    preprocess.save(chain, tmp_path / "p.yaml")
+    save(chain, tmp_path / "p.yaml")
     widget._remove()
     widget.load(tmp_path / "p.yaml")
     assert widget.chain == chain

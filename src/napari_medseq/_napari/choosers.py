@@ -186,9 +186,8 @@ class ModelBox(QWidget):  # type: ignore[misc]
         layout.addWidget(self.card)
         layout.addWidget(self.misfits)
         self.box.currentIndexChanged.connect(self._show_card)
-        self._worker = create_worker(_models_and_devices, _start_thread=False, _ignore_errors=True)
+        self._worker = create_worker(_models_and_devices, _start_thread=False)
         self._worker.returned.connect(self._fill)
-        self._worker.errored.connect(lambda error: tell(error, "Listing models"))
         self._worker.start()
 
     @property
@@ -212,7 +211,11 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self._images = list(images)
         self._update_fit()
 
-    def _fill(self, found: tuple[list[Any], list[str], Any]) -> None:
+    def _fill(self, found: tuple[list[Any], list[str], Any] | Exception) -> None:
+        if isinstance(found, Exception):
+            self.box.setItemText(0, "models cannot be listed")
+            tell(found, "Listing models")
+            return
         infos, devices, why = found
         self._infos, self._why = infos, why
         self.device.clear()
@@ -285,8 +288,15 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self._update_fit()
 
 
-def _models_and_devices() -> tuple[list[Any], list[str], Any]:
+def _models_and_devices() -> tuple[list[Any], list[str], Any] | Exception:
     """In a thread: importing torch takes seconds."""
+    try:
+        return _listed()
+    except Exception as error:  # told in the GUI thread
+        return error
+
+
+def _listed() -> tuple[list[Any], list[str], Any]:
     import torch
 
     import napari_medseq as ms

@@ -65,6 +65,7 @@ def step_through(viewer: Any, along: str) -> None:
     rest = [i for i, n in enumerate(names) if n in SPACE and i != s]
     order = (*lead, s, *rest)
     if tuple(viewer.dims.order) != order:
+        _turn_all(viewer, along)
         viewer.dims.order = order
     follow_order(viewer)
 
@@ -80,18 +81,15 @@ def keep_views_true(viewer: Any) -> None:
         return
     _KEPT.add(events)
     weak = ref(viewer)
-    last: list[Any] = [None]
 
     def changed(_event: Any = None) -> None:
         alive = weak()
-        if alive is None or last[0] == (alive.dims.order, alive.dims.ndisplay):
-            return
-        last[0] = (alive.dims.order, alive.dims.ndisplay)
-        follow_order(alive)
+        if alive is not None:
+            follow_order(alive)
 
-    # first: before napari slices the layers anew; it may tell of the point before it tells of the order
-    for name in ("order", "ndisplay", "point", "current_step"):
-        getattr(events, name).connect(changed, position="first")
+    # napari's own callbacks always come first: where a volume is rotated it warns once before this puts it right
+    events.order.connect(changed)
+    events.ndisplay.connect(changed)
 
 
 def follow_order(viewer: Any) -> None:
@@ -100,14 +98,18 @@ def follow_order(viewer: Any) -> None:
     hidden = [dims.axis_labels[i] for i in dims.not_displayed if dims.axis_labels[i] in SPACE]
     if dims.ndisplay != 2 or len(hidden) != 1:
         return
-    for layer in viewer.layers:
-        facts = facts_of(layer)
-        if facts and facts.get("along", "z") != hidden[0]:
-            facts["along"] = hidden[0]
-            turn_view(layer, hidden[0])
+    _turn_all(viewer, str(hidden[0]))
     # superior is up: on an axial slice y runs down, on the others z runs up
     vertical = dims.axis_labels[dims.displayed[0]]
     camera_of(viewer).orientation2d = ("up" if vertical == "z" else "down", "right")
+
+
+def _turn_all(viewer: Any, along: str) -> None:
+    for layer in viewer.layers:
+        facts = facts_of(layer)
+        if facts and facts.get("along", "z") != along:
+            facts["along"] = along
+            turn_view(layer, along)
 
 
 def _matrix(shear: NDArray[np.float64], n: int) -> NDArray[np.float64]:

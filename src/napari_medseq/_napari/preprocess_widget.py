@@ -20,12 +20,12 @@ from qtpy.QtWidgets import (
 )
 
 import napari
-from napari_medseq import preprocess as steps
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import LayerBox, follow_layers
 from napari_medseq._napari.forms import ModelForm
 from napari_medseq._napari.work import DISCLAIMER, WorkBar, guarded
 from napari_medseq.errors import MedseqError
+from napari_medseq.preprocess import PRESETS, STEPS, load, parse, preprocess, save
 
 #: what the steps are called here; every step of the package is offered, these are only nicer words
 _TITLES = {
@@ -53,7 +53,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         self.layer = LayerBox(napari_viewer, ["image", "labels"])
         self.layer.choose(napari_viewer.layers.selection.active)
         self.offer = QComboBox()
-        for kind in steps.STEPS:
+        for kind in STEPS:
             self.offer.addItem(_TITLES.get(kind, kind), kind)
         self.add_button = self._button("Add", lambda: self.add_step(str(self.offer.currentData())))
         self.list = QListWidget()
@@ -117,9 +117,9 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
 
     def add_step(self, step: Any) -> None:
         """Add a step by name or as settings, with its form."""
-        model = steps.parse(_START.get(step, step) if isinstance(step, str) else step)[0]
+        model = parse(_START.get(step, step) if isinstance(step, str) else step)[0]
         kind = str(model.kind)  # type: ignore[attr-defined]
-        choices = {"preset": [None, *steps.PRESETS]} if kind == "window" else {}
+        choices = {"preset": [None, *PRESETS]} if kind == "window" else {}
         self._forms.append((kind, ModelForm(type(model), model, choices=choices)))
         self._refill(len(self._forms) - 1)
 
@@ -161,14 +161,14 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
 
     def load(self, path: Path) -> None:
         """Replace the chain by that of a pipeline file."""
-        found = steps.load(path)
+        found = load(path)
         self._forms = []
         for step in found:
             self.add_step(step)
 
     def _ask_save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Pipeline file", "pipeline.yaml", "Pipelines (*.yaml *.json)")
-        if path and guarded("Saving steps", lambda: steps.save(self.chain, path)):
+        if path and guarded("Saving steps", lambda: save(self.chain, path)):
             show_info(f"Saved: {path}")
 
     def _update(self, _event: Any = None) -> None:
@@ -194,7 +194,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         reference = None if other is None else verbs.to_sequence(other)
 
         def job(progress: Any, cancelled: Any) -> Any:
-            return steps.preprocess(seq, chain, reference=reference, progress=progress, cancelled=cancelled)
+            return preprocess(seq, chain, reference=reference, progress=progress, cancelled=cancelled)
 
         title = ", ".join(kind for kind, _ in self._forms)
         self.work.start("Preprocessing", job, lambda found: self._done(layer, found, title))

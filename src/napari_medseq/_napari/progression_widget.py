@@ -45,7 +45,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.viewer = napari_viewer
         self.progression: Any = None
         self.layers: list[Any] = []
-        self._plot_dock: Any = None
+        self._plot: ProgressionPlot | None = None
         verbs.keep_views_true(napari_viewer)
         self._build()
         follow_layers(napari_viewer, self._update)
@@ -223,16 +223,16 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
 
     @property
     def plot(self) -> ProgressionPlot:
-        """The plot, docked below the canvas on first use."""
-        if self._plot_dock is None:
-            plot = ProgressionPlot(self.viewer, self.go_to)
-            self._plot_dock = self.viewer.window.add_dock_widget(plot, name="Progression plot", area="bottom")
-            self._plot = plot
+        """The plot, docked below the canvas by `_show_plot`."""
+        if self._plot is None:
+            self._plot = ProgressionPlot(self.viewer, self.go_to)
         return self._plot
 
     def _show_plot(self) -> None:
+        if self.plot.parent() is None:  # new, or its dock was closed
+            self.viewer.window.add_dock_widget(self.plot, name="Progression plot", area="bottom")
         self.plot.show()
-        self._plot_dock.show()
+        self.plot.parent().show()
 
     def _ask_export(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder for the results")

@@ -11,7 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_info, show_warning
@@ -24,6 +24,15 @@ from napari_medseq.progress import Cancelled, Progress
 DISCLAIMER = "Research software, not a medical device."
 Job = Callable[[Progress, Cancelled], Any]
 
+
+class Outcome(NamedTuple):
+    """What a job came to: its result or its error, and the doubts on the way."""
+
+    result: Any
+    error: Exception | None
+    doubts: list[str]
+
+
 _log = logging.getLogger(__name__)
 _EVERY_S = 0.05
 
@@ -34,8 +43,8 @@ class WorkBar(QWidget):  # type: ignore[misc]
     progressed = Signal(int, int, str)
     busy_changed = Signal(bool)
 
-    #: the bar whose job runs: jobs go one after the other, since each may take all memory and cores
-    _running: WorkBar | None = None
+    #: title and worker of the job that runs: they go one after the other, since each may take all memory and cores
+    _running: tuple[str, Any] | None = None
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -66,18 +75,17 @@ class WorkBar(QWidget):  # type: ignore[misc]
 
     def start(self, title: str, job: Job, done: Callable[[Any], None]) -> bool:
         """Run `job` in a thread, then `done` with its result here. False, with a notification, if another job runs."""
-        if WorkBar._running is not None:
-            show_warning(f"{WorkBar._running.title} is still running: wait for it, or cancel it first.")
+        if WorkBar._running is not None and (self.busy or WorkBar._running[1].is_running):
+            show_warning(f"{WorkBar._running[0]} is still running: wait for it, or cancel it first.")
             return False
         self.title = title
         self._stop.clear()
         self.bar.setRange(0, 0)
         self.message.setText(title)
-        worker = create_worker(self._run, job, _start_thread=False, _ignore_errors=True)
-        worker.returned.connect(lambda result: self._finish(done, result))
-        worker.errored.connect(self._fail)
+        worker = create_worker(self._run, job, _start_thread=False)
+        worker.returned.connect(lambda outcome: self._finish(done, outcome))
         self._worker = worker
-        WorkBar._running = self
+        WorkBar._running = (title, worker)
         self._set_busy(True)
         worker.start()
         return True
@@ -87,8 +95,8 @@ class WorkBar(QWidget):  # type: ignore[misc]
         self._stop.set()
         self.message.setText(f"{self.title}: stopping …")
 
-    def _run(self, job: Job) -> tuple[Any, list[str]]:
-        """In the worker's thread."""
+    def _run(self, job: Job) -> Outcome:
+        """In the worker's thread; what goes wrong is handed over like a result."""
         last = 0.0
 
         def progress(done: int, total: int, message: str) -> None:
@@ -100,11 +108,14 @@ class WorkBar(QWidget):  # type: ignore[misc]
 
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
-            result = job(progress, self._stop.is_set)
+            try:
+                result = job(progress, self._stop.is_set)
+            except Exception as error:
+                return Outcome(None, error, [])
         if self._stop.is_set():
-            raise OperationCancelled("Cancelled: nothing was changed.")
+            return Outcome(None, OperationCancelled("Cancelled: nothing was changed."), [])
         told = [str(w.message) for w in heard if issubclass(w.category, MedseqWarning)]
-        return result, list(dict.fromkeys(told))
+        return Outcome(result, None, list(dict.fromkeys(told)))
 
     def _show(self, done: int, total: int, message: str) -> None:
         if self.busy and not self._stop.is_set():
@@ -112,19 +123,17 @@ class WorkBar(QWidget):  # type: ignore[misc]
             self.bar.setValue(done)
             self.message.setText(message)
 
-    def _finish(self, done: Callable[[Any], None], returned: tuple[Any, list[str]]) -> None:
+    def _finish(self, done: Callable[[Any], None], outcome: Outcome) -> None:
         self._release()
-        result, told = returned
+        if outcome.error is not None:
+            self._tell(outcome.error)
+            return
         try:
-            done(result)
+            done(outcome.result)
         except Exception as error:  # whatever it is, the user is told once and the viewer lives on
             self._tell(error)
-        if told:
-            show_warning("\n".join(told))
-
-    def _fail(self, error: BaseException) -> None:
-        self._release()
-        self._tell(error)
+        if outcome.doubts:
+            show_warning("\n".join(outcome.doubts))
 
     def _tell(self, error: BaseException) -> None:
         if isinstance(error, OperationCancelled):
@@ -133,9 +142,9 @@ class WorkBar(QWidget):  # type: ignore[misc]
             tell(error, self.title)
 
     def _release(self) -> None:
-        self._worker = None
-        if WorkBar._running is self:
+        if WorkBar._running is not None and WorkBar._running[1] is self._worker:
             WorkBar._running = None
+        self._worker = None
         self._set_busy(False)
 
     def _set_busy(self, busy: bool) -> None:

@@ -1,0 +1,110 @@
+"""Make the pictures of the documentation: napari with the synthetic sample study, as a new user sees it.
+
+Run it where there is a screen, or under Xvfb::
+
+    xvfb-run -a -s "-screen 0 1600x1000x24" python docs/make_screenshots.py
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from qtpy.QtWidgets import QApplication
+
+import napari
+
+HERE = Path(__file__).parent
+STUDY = HERE.parent / "sample_data" / "study" / "sub-sample"
+SIZE = (1480, 940)
+COLOURS = 200
+
+
+def wait(until: Callable[[], bool], seconds: float = 600) -> None:
+    """Let the viewer live until something is true."""
+    end = time.monotonic() + seconds
+    while not until():
+        if time.monotonic() > end:
+            raise TimeoutError("the viewer did not get there")
+        QApplication.processEvents()
+        time.sleep(0.02)
+
+
+def rest(seconds: float) -> None:
+    """Let the viewer live for a while."""
+    end = time.monotonic() + seconds
+    wait(lambda: time.monotonic() > end)
+
+
+def picture(viewer: Any, name: str) -> None:
+    """Save the window as a small PNG."""
+    rest(1.5)
+    path = HERE / "images" / f"{name}.png"
+    path.parent.mkdir(exist_ok=True)
+    shot = Image.fromarray(viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
+    shot.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(f"{path} {path.stat().st_size // 1024} kB")
+
+
+def widget_of(viewer: Any, name: str) -> Any:
+    """Open one of our widgets and wait until its models are listed."""
+    _, widget = viewer.window.add_plugin_dock_widget("napari-medseq", name)
+    if hasattr(widget, "model"):
+        wait(widget.model.box.isEnabled)
+    return widget
+
+
+def progression() -> None:
+    """The main job: a study is open, Run is pressed, lesions are followed."""
+    viewer = napari.Viewer()
+    viewer.window.resize(*SIZE)
+    viewer.open(STUDY, plugin="napari-medseq")
+    widget = widget_of(viewer, "Progression")
+    widget.model.choose("brain-tumor")
+    picture(viewer, "study-opened")
+    widget.run_button.click()
+    wait(lambda: not widget.work.busy)
+    picture(viewer, "progression")
+    widget.go_to(1, 1)
+    widget.plot.view.setCurrentText("What happened (tree)")
+    picture(viewer, "progression-tree")
+    viewer.close()
+
+
+def classification() -> None:
+    """Slices are classified; the plot's cursor is the slider's."""
+    viewer = napari.Viewer()
+    viewer.window.resize(*SIZE)
+    viewer.open(STUDY, plugin="napari-medseq")
+    widget = widget_of(viewer, "Analyse")
+    widget.images.tick([viewer.layers[0]])
+    widget.model.choose("brain-tumor-slices")
+    widget.run_button.click()
+    wait(lambda: not widget.work.busy)
+    widget.view.go_to(int(widget.found[0].attention.argmax()))
+    picture(viewer, "classification")
+    viewer.close()
+
+
+def preprocessing() -> None:
+    """A chain of steps and its result."""
+    viewer = napari.Viewer()
+    viewer.window.resize(*SIZE)
+    viewer.open(STUDY, plugin="napari-medseq")
+    widget = widget_of(viewer, "Preprocess")
+    widget.layer.choose(viewer.layers[0])
+    for step in ("n4", "zscore"):
+        widget.add_step(step)
+    widget.run_button = widget.apply_button
+    widget.run_button.click()
+    wait(lambda: not widget.work.busy)
+    picture(viewer, "preprocess")
+    viewer.close()
+
+
+if __name__ == "__main__":
+    for make in (progression, classification, preprocessing):
+        make()

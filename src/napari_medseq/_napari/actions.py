@@ -1,0 +1,37 @@
+"""Small commands of the Layers menu: true overlay on another layer's grid, true placement for three dimensions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari.utils.notifications import show_info
+
+import napari
+from napari_medseq import viewer as verbs
+from napari_medseq._napari.studies import facts_of
+from napari_medseq._napari.work import guarded
+from napari_medseq.errors import MedseqError
+
+
+def resample_onto_active(viewer: napari.viewer.Viewer) -> None:
+    """Resample the other selected layers onto the active layer's grid, each into a new layer."""
+    guarded("Resampling", lambda: _resample(viewer))
+
+
+def _resample(viewer: Any) -> None:
+    active = viewer.layers.selection.active
+    others = [layer for layer in viewer.layers if layer in viewer.layers.selection and layer is not active]
+    if active is None or not others:
+        raise MedseqError("Select the layers to resample, and last the one whose grid they shall have (Ctrl+click).")
+    for layer in others:
+        verbs.resample_onto(viewer, layer, active)
+
+
+def toggle_true_placement(viewer: napari.viewer.Viewer) -> None:
+    """Draw tilted volumes at their true place (for three dimensions), or in the slice view again."""
+    on = not any(facts_of(layer).get("placed_truly") for layer in viewer.layers)
+    placed = verbs.place_truly(viewer, on)
+    for layer in placed:
+        facts_of(layer)["placed_truly"] = on
+    state = "at their true place" if on else "in the slice view"
+    show_info(f"{len(placed)} layers are drawn {state}." if placed else "There is no layer that this concerns.")
