@@ -1,4 +1,4 @@
-"""Commands over a patient's visits: run, track, report."""
+"""Commands over a patient's visits: run, track, report, and cohort for many patients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHORT = ("visit", "date", "lesion", "volume_ml", "longest_mm", "event", "parent
 
 
 def add(commands: Any) -> None:
-    """Add run, track and report."""
+    """Add run, track, report and cohort."""
     run = commands.add_parser(
         "run", help="the main job: read the visits, segment each, follow every lesion, write the results"
     )
@@ -54,6 +54,19 @@ def add(commands: Any) -> None:
     report.add_argument("-o", "--out", help="the HTML file; by default report.html in the result folder")
     common.add_json(report)
     report.set_defaults(run=_report)
+
+    cohort = commands.add_parser("cohort", help="the main job on many patients, here or on a Dask cluster")
+    cohort.add_argument("studies", nargs="+", help="study folders, or one folder that holds a study folder per patient")
+    cohort.add_argument("-o", "--out", required=True, help="folder for the results and cohort.csv")
+    common.add_model(cohort)
+    cohort.add_argument("--register", choices=REGISTER, default="auto")
+    cohort.add_argument(
+        "--cluster", metavar="tcp://HOST:PORT", help="a Dask scheduler whose workers see the same folders"
+    )
+    cohort.add_argument("--again", action="store_true", help="also do patients whose result is there already")
+    common.add_settings(cohort)
+    common.add_json(cohort)
+    cohort.set_defaults(run=_cohort)
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -117,6 +130,32 @@ def _report(args: argparse.Namespace) -> None:
     progression = ms.Progression.load(args.result)
     path = progression.report(args.out or Path(args.result) / "report.html")
     common.answer(args, {"report": str(path)}, f"report: {path}")
+
+
+def _cohort(args: argparse.Namespace) -> int:
+    from napari_medseq.cohort import run_cohort
+
+    table = run_cohort(
+        args.studies[0] if len(args.studies) == 1 else args.studies,
+        args.model,
+        args.out,
+        cluster=args.cluster,
+        again=args.again,
+        series=args.series,
+        register=args.register,
+        device=args.device,
+        settings=common.settings(args),
+        force=args.force,
+        progress=common.bar(),
+    )
+    rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
+    common.answer(
+        args, rows, common.table(rows, ["study", "status", "visits", "lesions", "first_ml", "last_ml", "error"])
+    )
+    failed = int((table["status"] == "failed").sum())
+    if failed:
+        raise MedseqError(f"{failed} of {len(table)} patients failed; the table says why ({args.out}/cohort.csv).")
+    return 0
 
 
 def _mask(labels: Any, series: list[str] | None, visit: str) -> Any:
