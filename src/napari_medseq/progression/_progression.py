@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from napari_medseq.progression.response import Assessment
+
 
 class Progression:
     """Lesions followed over the visits of one patient. Made by `track`, `run` or `Progression.load`.
@@ -181,11 +183,51 @@ class Progression:
             save_figure(figure, Path(path))
         return figure
 
-    def report(self, path: str | PathLike[str]) -> Path:
-        """Write one self-contained HTML file and return its path."""
+    def response(self, rule: str, **options: Any) -> Assessment:
+        """Apply a response rule set, such as ``"recist-1.1"`` or ``"rano-2.0"``; see `progression.response.RULES`.
+
+        Returns
+        -------
+        Assessment
+            ``.table`` has a category and reasons per visit. A research measure, never a clinical verdict.
+        """
+        from napari_medseq.progression.response import assess
+
+        return assess(self, rule, **options)
+
+    def report(
+        self,
+        path: str | PathLike[str],
+        *,
+        rules: Sequence[str] = (),
+        name: str = "",
+        card: str = "",
+    ) -> Path:
+        """Write one self-contained HTML file.
+
+        Parameters
+        ----------
+        path : path
+        rules : sequence of str
+            Response rule sets to apply; see `response`.
+        name : str
+            Pseudonym of the patient.
+        card : str
+            The model's card (markdown, shown as text).
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        WriteError
+            If it cannot be written.
+        """
         from napari_medseq.progression.report import write_report
 
-        return write_report(self, Path(path))
+        return write_report(self, Path(path), rules=rules, name=name, card=card)
 
     def save(self, folder: str | PathLike[str], *, extra: Mapping[str, Any] | None = None) -> Path:
         """Write labels, tables, plot and ``run.json`` into `folder`, from which `load` reads them back.

@@ -31,6 +31,8 @@ COLUMNS = (
     "certainty",
     "measured",
 )
+#: all columns, for a table without rows
+EMPTY = [*COLUMNS, *_measures.SIZE[1:], "voxels", *_change.NUMBERS, *_change.TEXTS]
 Measures = Mapping[Key, Mapping[str, Any]]
 
 
@@ -84,7 +86,7 @@ def lesion_table(
             gone = key[0] + 1
             if gone < graph.visits and following != gone:
                 rows.append(_gone(graph, key, identity, gone, measures[key]))
-    table = pd.DataFrame(rows, columns=None if rows else [*COLUMNS, *_measures.SIZE[1:]])
+    table = pd.DataFrame(rows, columns=None if rows else EMPTY)
     days = pd.to_datetime(pd.Series(list(dates), dtype="object"))
     table["date"] = days.reindex(table["visit"]).to_numpy()
     table = table.loc[:, ~table.columns.duplicated()]

@@ -27,11 +27,15 @@ A, B, BRIDGE = (2, 8, 2, 8, 2, 10), (2, 8, 2, 8, 14, 20), (3, 6, 3, 6, 10, 14)
 
 @pytest.fixture
 def progression():
-    return ms.track([mask(A, B), mask(A, B, BRIDGE), mask(A)], dates=[date(2020, 1, 1), date(2020, 3, 1), date(2020, 4, 2)])
+    return ms.track(
+        [mask(A, B), mask(A, B, BRIDGE), mask(A)], dates=[date(2020, 1, 1), date(2020, 3, 1), date(2020, 4, 2)]
+    )
 
 
 def test_the_tree(progression, tmp_path):
-    progression.save(tmp_path / "out", extra={"model": "brain-tumor", "warnings": ["dim"], "settings": {"run": {"a": 1}}})
+    progression.save(
+        tmp_path / "out", extra={"model": "brain-tumor", "warnings": ["dim"], "settings": {"run": {"a": 1}}}
+    )
     files = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file())
     assert files == sorted(
         [f"ses-{d}/T1_post_lesions.nii.gz" for d in ("20200101", "20200301", "20200402")]
@@ -107,3 +111,22 @@ def test_plots_are_written_in_every_format(progression, tmp_path):
         assert (tmp_path / f"p.{ending}").stat().st_size > 1000
     with pytest.raises(ms.MedseqError, match=r"\.png"):
         progression.plot(tmp_path / "p.nonsense")
+
+
+def test_no_lesion_at_all_is_saved_and_read(tmp_path):
+    p = ms.track([mask(), mask()], dates=["2020-01-01", "2020-02-01"])
+    p.save(tmp_path)
+    again = ms.Progression.load(tmp_path)
+    assert again.lesions.empty
+    pd.testing.assert_frame_equal(again.summary, p.summary, check_dtype=False)
+
+
+def test_the_common_space_is_kept(tmp_path):
+    moved = mask(A, B).replace(affine=affine_from((0.9, 0.9, 3), (105, -3, 7)))
+    back = np.eye(4)
+    back[0, 3] = -100
+    p = ms.track([mask(A, B), moved], transforms=[None, back])
+    p.save(tmp_path)
+    again = ms.Progression.load(tmp_path)
+    np.testing.assert_allclose(again.to_common(1), back)
+    pd.testing.assert_frame_equal(again.lesions, p.lesions, check_dtype=False)

@@ -1,0 +1,156 @@
+"""The report: one HTML file with everything in it, made by rules from measured facts."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from io import BytesIO
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from napari_medseq.errors import WriteError
+from napari_medseq.progression import plots, sentences
+from napari_medseq.progression._store import versions
+from napari_medseq.progression.keyslices import key_slices
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from napari_medseq.progression._progression import Progression
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ccc; } .note { color: #666; }
+img { max-width: 100%; } table { border-collapse: collapse; font-size: 13px; } .wide { overflow-x: auto; }
+th, td { border: 1px solid #ddd; padding: .2rem .5rem; text-align: right; white-space: nowrap; } th { background: #f3f3f3; }
+pre { white-space: pre-wrap; background: #f6f6f6; padding: .8rem; font-size: 12px; }
+@media print { h2 { break-after: avoid; } img, table { break-inside: avoid; } body { max-width: none; } }
+"""
+_LESION_COLUMNS = (
+    "visit", "date", "lesion", "label", "event", "parents", "volume_ml", "volume_sd_ml", "change_percent", "longest_mm",
+    "perpendicular_mm", "longest_3d_mm", "doubling_time_days", "spread_direction", "certainty", "measured",
+)  # fmt: skip
+
+
+def write_report(
+    progression: Progression, path: Path, *, rules: Sequence[str] = (), name: str = "", card: str = ""
+) -> Path:
+    """Write the report under a temporary name, then move it into place; returns `path`.
+
+    Raises
+    ------
+    WriteError
+        If the folder cannot be written.
+    """
+    text = html(progression, rules=rules, name=name, card=card)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", dir=path.parent, suffix=".html", delete=False, encoding="utf-8") as part:
+            part.write(text)
+        os.chmod(part.name, 0o644)
+        os.replace(part.name, path)
+    except OSError as error:
+        raise WriteError(
+            f"The report could not be written to {path}: {error}. Choose a folder you may write."
+        ) from error
+    return path
+
+
+def html(progression: Progression, *, rules: Sequence[str] = (), name: str = "", card: str = "") -> str:
+    """The whole report as text."""
+    parts = [
+        f"<h1>Progression{f' of {escape(name)}' if name else ''}</h1>",
+        f'<p class="note">{plots.DISCLAIMER} Text is made by rules from measured facts.</p>',
+        "<h2>In short</h2>",
+        _list(sentences.overall(progression)),
+        "<h2>Visits</h2>",
+        _picture(key_slices(progression), "The slice with most lesion at each visit; outlines in lesion colours."),
+        _table(progression.summary),
+        "<h2>Over time</h2>",
+        _picture(plots.overview(progression), "Volume of each lesion, total burden, and life of each lesion."),
+        _picture(_figure(plots.spaghetti, progression, relative=True), "Each lesion relative to its first visit."),
+        _picture(_figure(plots.waterfall, progression), "Change from first to last sighting."),
+        "<h2>Events</h2>",
+        *_events(progression),
+        *_responses(progression, rules),
+        "<h2>Lesions</h2>",
+        _table(progression.lesions[list(_LESION_COLUMNS)]),
+        "<h2>Growth</h2>",
+        _table(progression.growth),
+    ]
+    if progression.corrections:
+        parts += ["<h2>Corrected by hand</h2>", _list(progression.corrections)]
+    if progression.warnings:
+        parts += ["<h2>Doubts</h2>", _list(progression.warnings)]
+    if card:
+        parts += ["<h2>Model card</h2>", f"<pre>{escape(card)}</pre>"]
+    facts = {"settings": progression.settings.model_dump(), "versions": versions()}
+    parts += ["<h2>To repeat it</h2>", f"<pre>{escape(json.dumps(facts, indent=1))}</pre>"]
+    body = "\n".join(parts)
+    title = f"Progression {escape(name)}".strip()
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def _events(progression: Progression) -> list[str]:
+    found = sentences.events(progression)
+    if not found:
+        return ["<p>Nothing to compare.</p>"]
+    parts = []
+    for visit in sorted({v for v, _, _ in found}):
+        day = progression.dates[visit]
+        parts.append(f"<h3>{day.isoformat() if day else f'Visit {visit + 1}'}</h3>")
+        parts.append(_list(text for v, _, text in found if v == visit))
+    return parts
+
+
+def _responses(progression: Progression, rules: Sequence[str]) -> list[str]:
+    parts = []
+    for rule in rules:
+        found = progression.response(rule)
+        parts.append(f"<h2>Response: {escape(found.rule)}</h2>")
+        parts.append(f'<p class="note">{escape(found.source)}. {escape(found.note)}</p>')
+        if found.targets:
+            parts.append(
+                f"<p>Targets: lesions {', '.join(str(t) for t in found.targets)}. {escape(found.quantity)}.</p>"
+            )
+        for verdict in found.verdicts:
+            when = verdict.date.isoformat() if verdict.date else f"visit {verdict.visit + 1}"
+            parts.append(f"<h3>{when}: {escape(verdict.category)}</h3>{_list(verdict.reasons)}")
+    return parts
+
+
+def _list(items: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
+
+
+def _table(table: pd.DataFrame) -> str:
+    shown = table.copy()
+    for column in shown.columns:
+        if str(shown[column].dtype).startswith("datetime"):
+            shown[column] = shown[column].dt.strftime("%Y-%m-%d")
+    text: str = shown.to_html(index=False, na_rep="", float_format=lambda v: f"{v:.4g}", border=0)
+    return f'<div class="wide">{text}</div>'
+
+
+def _figure(draw: Callable[..., Any], progression: Progression, **options: Any) -> Figure:
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    axes: Axes = figure.subplots()
+    draw(progression, axes, **options)
+    return figure
+
+
+def _picture(figure: Figure, alt: str) -> str:
+    """The figure inside the page, as PNG in base64: nothing is loaded from elsewhere."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    code = base64.b64encode(buffer.getvalue()).decode()
+    image = f'<img alt="{escape(alt)}" src="data:image/png;base64,{code}">'
+    return f'<figure>{image}<figcaption class="note">{escape(alt)}</figcaption></figure>'

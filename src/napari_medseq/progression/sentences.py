@@ -1,0 +1,100 @@
+"""Plain sentences from measured facts, by rules: what happened to each lesion, and to all together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_medseq.progression._progression import Progression
+
+
+def overall(progression: Progression) -> list[str]:
+    """What a reader wants to know first: visits, burden and how it changed."""
+    summary = [{str(k): v for k, v in row.items()} for row in progression.summary.to_dict(orient="records")]
+    first, last = summary[0], summary[-1]
+    when = [d.isoformat() if d else f"visit {n}" for n, d in enumerate(progression.dates, start=1)]
+    found = [
+        f"{len(summary)} visit{_s(len(summary))}{f' from {when[0]} to {when[-1]}' if len(summary) > 1 else f' ({when[0]})'}."
+    ]
+    found.append(f"{_lesions(first)} with {_ml(first['volume_ml'])} at the first visit.")
+    if len(summary) > 1:
+        change = last["volume_ml"] - first["volume_ml"]
+        bound = 1.96 * (first["volume_sd_ml"] ** 2 + last["volume_sd_ml"] ** 2) ** 0.5
+        word = "rose" if change > bound else "fell" if -change > bound else "did not change beyond the noise"
+        share = f", {100 * change / first['volume_ml']:+.0f} %" if first["volume_ml"] > 0 else ""
+        found.append(
+            f"The total volume {word}: {_ml(first['volume_ml'])} to {_ml(last['volume_ml'])} "
+            f"({change:+.3g} mL{share}; noise bound {bound:.2g} mL)."
+        )
+        found.append(f"{_lesions(last)} at the last visit.")
+    specks = sum(int(row["unmeasured"]) for row in summary)
+    if specks:
+        found.append(
+            f"{specks} sighting{_s(specks)} of specks below the smallest measured volume are listed but not counted."
+        )
+    return found
+
+
+def events(progression: Progression) -> list[tuple[int, int, str]]:
+    """One sentence per lesion and visit after the first, as (visit, lesion, sentence); specks are left out."""
+    table = progression.lesions
+    found = []
+    for row in table.to_dict(orient="records"):
+        if row["event"] != "baseline" and row["measured"]:
+            found.append((int(row["visit"]), int(row["lesion"]), sentence({str(k): v for k, v in row.items()})))
+    return found
+
+
+def sentence(row: Mapping[str, Any]) -> str:
+    """What happened to one lesion at one visit."""
+    who = f"Lesion {row['lesion']}"
+    parents = [p for p in str(row["parents"]).split(";") if p]
+    volume = _ml(row["volume_ml"])
+    others = [p for p in parents if p != str(row["lesion"])]
+    if row["event"] == "new":
+        text = f"{who} is new: {volume}, longest diameter {row['longest_mm']:.1f} mm."
+    elif row["event"] == "resolved":
+        text = f"{who} is no longer seen."
+    elif row["event"] in ("merged", "complex") and not row["volume_ml"] > 0:
+        text = f"{who} went into another lesion."
+    elif row["event"] == "merged":
+        text = f"{who} is the union of lesions {_and(parents)}: {volume}."
+    elif row["event"] == "split":
+        text = f"{who} is a part of what was lesion {_and(parents)}: {volume}."
+    elif row["event"] == "complex":
+        text = f"{who} was exchanged among lesions {_and(parents)}: {volume}."
+    elif row["event"] == "reappeared":
+        text = f"{who} is seen again: {volume}."
+    else:
+        verb = {"growing": "grew", "shrinking": "shrank"}.get(str(row["event"]), "is stable")
+        text = f"{who} {verb}: {volume}, {row['change_percent']:+.0f} % (noise bound ±{row['change_bound_ml']:.2g} mL)."
+        if row["event"] == "growing" and row["doubling_time_days"] == row["doubling_time_days"]:
+            text += (
+                f" Doubling time {row['doubling_time_days']:.0f} days "
+                f"(95 % interval {row['doubling_low_days']:.0f} to {row['doubling_high_days']:.0f})."
+            )
+        if row["event"] == "growing" and row["spread_direction"]:
+            text += f" It spread {row['spread_direction']}."
+        if row["shift_direction"] not in ("", "within registration error"):
+            text += f" Its centre moved {row['shift_mm']:.1f} mm {row['shift_direction']}."
+    if row["certainty"] < 0.5 and others + parents:
+        text += " The link to the earlier visit is uncertain."
+    return text
+
+
+def _ml(value: float) -> str:
+    return f"{value:.2f} mL" if value >= 0.095 else f"{value:.3f} mL"
+
+
+def _s(n: int) -> str:
+    return "" if n == 1 else "s"
+
+
+def _lesions(row: Mapping[str, Any]) -> str:
+    n = int(row["lesions"])
+    return f"{n or 'No'} lesion{_s(n)}"
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

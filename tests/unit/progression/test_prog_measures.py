@@ -1,0 +1,209 @@
+"""Volumes, diameters, surfaces, changes and intensities against analytic bodies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+import napari_medseq as ms
+from napari_medseq.progression import _change, _intensity, _shape
+from napari_medseq.progression._components import Lesion
+from napari_medseq.sequence import ImageSequence, affine_from
+
+SPACINGS = [(1.0, 1.0, 1.0), (0.7, 0.7, 2.0), (1.0, 1.3, 3.0), (0.9, 0.9, 5.0)]
+
+
+def ellipsoid(semi, spacing=(1.0, 1.0, 1.0), turn=None, centre=(0.0, 0.0, 0.0), tilt=None):
+    """A voxelised ellipsoid of the given semi-axes (mm, in world x, y, z), on a grid with `spacing` turned by `tilt`."""
+    turn = np.eye(3) if turn is None else turn
+    n = [int(np.ceil(max(semi) / s)) + 3 for s in spacing]
+    affine = np.eye(4)
+    affine[:3, :3] = (np.eye(3) if tilt is None else tilt) @ np.diag(spacing)
+    index = np.stack(np.meshgrid(*[np.arange(2 * k + 1) for k in n[::-1]], indexing="ij"), axis=-1).reshape(-1, 3)
+    affine[:3, 3] = -affine[:3, :3] @ np.array(n, float)
+    world = index[:, ::-1] @ affine[:3, :3].T + affine[:3, 3] - np.asarray(centre)
+    inside = (((world @ turn) / np.asarray(semi)) ** 2).sum(axis=1) <= 1
+    return Lesion(0, 1, "l", index[inside].astype(np.int32), affine)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("radius", [5.0, 8.0, 12.0])
+def test_spheres_within_the_discretisation_bound(spacing, radius):
+    lesion = ellipsoid((radius,) * 3, spacing, centre=(0.2, -0.3, 0.4))
+    true = 4 / 3 * np.pi * radius**3
+    surface = _shape.surface_mm2(lesion)
+    sd = _shape.volume_sd_mm3(lesion, 0.0, _shape.boundary_voxels(lesion), surface)
+    assert abs(lesion.volume_mm3 - true) < 3 * sd
+    d = _shape.diameters(lesion)
+    slip = np.hypot(spacing[0], spacing[1])
+    # the widest slice may lie half a slice off the equator
+    assert 2 * np.sqrt(max(radius**2 - (spacing[2] / 2) ** 2, 0)) - slip <= d.longest_mm <= 2 * radius + slip
+    assert d.perpendicular_mm == pytest.approx(d.longest_mm, abs=slip + 0.05 * radius)
+    assert 2 * radius - np.linalg.norm(spacing) <= d.longest_3d_mm <= 2 * radius + np.linalg.norm(spacing)
+    assert surface == pytest.approx(4 * np.pi * radius**2, rel=0.05 if spacing[2] <= 3 else 0.12)
+    assert _shape.sphericity(lesion.volume_mm3, surface) > 0.93
+
+
+@settings(max_examples=25, deadline=None)
+@given(angles=st.tuples(*[st.floats(-180, 180)] * 3), spacing=st.sampled_from(SPACINGS[:3]))
+def test_ellipsoids_at_any_orientation(angles, spacing):
+    turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    semi = np.array([12.0, 7.0, 5.0])
+    lesion = ellipsoid(semi, spacing, turn)
+    sd = _shape.volume_sd_mm3(lesion, 0.0, _shape.boundary_voxels(lesion), 0.0)
+    assert abs(lesion.volume_mm3 - 4 / 3 * np.pi * semi.prod()) < 4 * sd
+    d = _shape.diameters(lesion)
+    assert d.longest_3d_mm == pytest.approx(24, abs=np.linalg.norm(spacing))
+    # the ellipse in which the slice through the centre cuts it
+    shape = turn @ np.diag(semi**-2.0) @ turn.T
+    long, short = 2 / np.sqrt(np.linalg.eigvalsh(shape[:2, :2]))
+    assert d.longest_mm == pytest.approx(long, abs=1.5 * np.hypot(*spacing[:2]))
+    assert d.perpendicular_mm == pytest.approx(short, abs=1.5 * np.hypot(*spacing[:2]))
+
+
+@settings(max_examples=15, deadline=None)
+@given(angles=st.tuples(*[st.floats(-30, 30)] * 3))
+def test_a_turned_grid_measures_the_same(angles):
+    tilt = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    d = _shape.diameters(ellipsoid((9.0, 9.0, 9.0), (1.0, 1.0, 2.0), tilt=tilt))
+    assert d.longest_mm == pytest.approx(18, abs=1.5)
+    assert d.longest_3d_mm == pytest.approx(18, abs=2.5)
+    assert np.linalg.norm(d.ends[0] - d.ends[1]) == pytest.approx(d.longest_mm)
+
+
+@pytest.mark.parametrize("size", [(1, 1, 1), (1, 4, 7), (3, 1, 5), (2, 6, 1)])
+def test_a_box_has_its_own_size(size):
+    index = np.argwhere(np.ones(size)).astype(np.int32)
+    lesion = Lesion(0, 1, "l", index, affine_from((2.0, 1.5, 3.0)))
+    assert lesion.volume_mm3 == pytest.approx(np.prod(size) * 9)
+    d = _shape.diameters(lesion)
+    extents = sorted([size[1] * 1.5, size[2] * 2.0])
+    assert extents[1] <= d.longest_mm <= np.hypot(*extents) + 1e-9
+    assert d.longest_3d_mm >= max(*extents, size[0] * 3.0) - 1e-9
+
+
+def test_slice_axis_chooses_the_plane():
+    lesion = ellipsoid((4.0, 4.0, 12.0))
+    assert _shape.diameters(lesion).longest_mm == pytest.approx(8, abs=1)
+    sagittal = Lesion(0, 1, "l", lesion.index, lesion.affine, slice_axis="x")
+    assert _shape.diameters(sagittal).longest_mm == pytest.approx(24, abs=1)
+
+
+def test_volume_sd_covers_the_scatter_of_shifted_spheres():
+    rng = np.random.default_rng(1)
+    for spacing in SPACINGS:
+        for radius in (4.0, 8.0):
+            found = [ellipsoid((radius,) * 3, spacing, centre=rng.uniform(-0.5, 0.5, 3) * spacing) for _ in range(25)]
+            scatter = np.std([f.volume_mm3 for f in found])
+            mean = np.mean([_shape.volume_sd_mm3(f, 0.0, _shape.boundary_voxels(f), 0.0) for f in found])
+            assert 0.6 * scatter < mean < 4 * scatter + 1
+
+
+def test_doubling_time_and_its_interval():
+    found = _change.of_volumes(1.0, 2.0, 0.05, 0.1, 100.0)
+    assert found["doubling_time_days"] == pytest.approx(100)
+    assert found["sgr_percent_per_day"] == pytest.approx(100 * np.log(2) / 100)
+    assert found["doubling_low_days"] < 100 < found["doubling_high_days"]
+    half = _change.of_volumes(2.0, 1.0, 0.1, 0.05, 50.0)
+    assert half["doubling"] == "halving"
+    assert half["doubling_time_days"] == pytest.approx(-50)
+    assert half["doubling_low_days"] < -50 < half["doubling_high_days"] < 0
+
+
+def test_the_interval_covers_the_truth_in_95_percent():
+    rng = np.random.default_rng(3)
+    hits = []
+    for _ in range(2000):
+        one, other = 1 + 0.05 * rng.normal(), 2 + 0.1 * rng.normal()
+        f = _change.of_volumes(one, other, 0.05, 0.1, 100.0)
+        hits.append(f["doubling_low_days"] <= 100 <= f["doubling_high_days"])
+    assert 0.93 < np.mean(hits) < 0.97
+
+
+def test_changes_within_the_noise_are_not_measurable():
+    found = _change.of_volumes(1.0, 1.1, 0.05, 0.05, 30.0)
+    assert found["doubling"] == "not measurable"
+    assert "doubling_time_days" not in found
+    assert "change_ml_per_day" not in _change.of_volumes(1.0, 2.0, 0.1, 0.1, float("nan"))
+    assert "change_ml_per_day" not in _change.of_volumes(1.0, 2.0, 0.1, 0.1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("vector", "words"),
+    [
+        ((0, 4, 0), "anterior"),
+        ((-3, 4, 0), "anterior-left"),
+        ((5, 0, -4), "right-inferior"),
+        ((0.1, -0.2, 9), "superior"),
+        ((0, 0, 0), ""),
+    ],
+)
+def test_directions_in_words(vector, words):
+    assert _change.direction_words(vector) == words
+
+
+def test_shift_and_spread_are_gated_by_the_registration_error():
+    def sequence(x0, x1):
+        data = np.zeros((20, 40, 40), np.uint8)
+        data[6:14, 14:24, x0:x1] = 1
+        return ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 1)), kind="labels")
+
+    pair = [sequence(10, 20), sequence(10, 28)]  # array x runs to the patient's left
+    row = ms.track(pair).lesions.query("visit == 1").iloc[0]
+    assert row["shift_mm"] == pytest.approx(4.0)
+    assert row["shift_direction"] == "left"
+    assert row["spread_direction"] == "left"
+    assert row["new_volume_ml"] == pytest.approx(0.64)
+    blurred = ms.track(pair, registration_error_mm=6.0).lesions.query("visit == 1").iloc[0]
+    assert blurred["shift_direction"] == "within registration error"
+    assert blurred["event"] == "growing"
+
+
+def test_growth_over_visits():
+    boxes = [10, 12, 15, 15, 20]
+    series = []
+    for n in boxes:
+        data = np.zeros((20, 40, 40), np.uint8)
+        data[4:14, 4:20, 4 : 4 + n] = 1
+        series.append(ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 1)), kind="labels"))
+    p = ms.track(series, dates=[f"2020-0{k + 1}-01" for k in range(5)])
+    (row,) = p.growth.to_dict(orient="records")
+    assert row["growing_share"] == pytest.approx(3 / 4)
+    assert row["longest_growing_run"] == 2
+    assert row["doubling_time_days"] == pytest.approx(121)
+    assert p.lesions["change_percent"].round(6).tolist()[1:] == pytest.approx([20, 25, 0, 100 / 3])
+
+
+def test_intensities_by_modality_and_on_another_grid():
+    data = np.zeros((12, 12, 12), np.uint8)
+    data[4:8, 4:8, 4:8] = 1
+    mask = ImageSequence(data, ("z", "y", "x"), affine_from((2, 2, 2)), kind="labels")
+    ramp = np.broadcast_to(np.arange(12.0), (12, 12, 12)).copy()
+    ct = ImageSequence(ramp, ("z", "y", "x"), mask.affine, modality="CT")
+    row = ms.track([mask], images=[ct]).lesions.iloc[0]
+    assert row["hu_mean"] == pytest.approx(5.5)
+    assert row["hu_sd"] == pytest.approx(np.std([4, 5, 6, 7]))
+    # the same ramp twice as fine: voxel 2i + 0.5 lies at the coarse voxel i
+    fine = np.broadcast_to((np.arange(24.0) - 0.5) / 2, (24, 24, 24)).copy()
+    other = ImageSequence(fine, ("z", "y", "x"), affine_from((1, 1, 1), (0.5, 0.5, -0.5)), modality="MR")
+    assert ms.track([mask], images=[other]).lesions.iloc[0]["intensity_mean"] == pytest.approx(5.5)
+
+
+def test_suv_measures():
+    data = np.zeros((16, 16, 16), np.uint8)
+    data[4:12, 4:12, 4:12] = 1
+    mask = ImageSequence(data, ("z", "y", "x"), affine_from((2, 2, 2)), kind="labels")
+    uptake = np.full((16, 16, 16), 2.0)
+    uptake[8, 8, 8] = 50.0
+    pet = ImageSequence(uptake, ("z", "y", "x"), mask.affine, modality="PT", meta={"units": "SUV"})
+    row = ms.track([mask], images=[pet]).lesions.iloc[0]
+    sphere = sum(
+        (2 * a) ** 2 + (2 * b) ** 2 + (2 * c) ** 2 <= _intensity.PEAK_RADIUS_MM**2
+        for a in range(-4, 5) for b in range(-4, 5) for c in range(-4, 5)
+    )  # fmt: skip
+    assert row["suv_max"] == 50
+    assert row["suv_peak"] == pytest.approx(2 + 48 / sphere)
+    assert row["tlg_ml"] == pytest.approx(row["suv_mean"] * row["volume_ml"])

@@ -1,0 +1,137 @@
+"""Response rules on bodies whose sizes are known."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import numpy as np
+import pytest
+
+import napari_medseq as ms
+from napari_medseq.progression.response import RULES, assess
+from napari_medseq.sequence import ImageSequence, affine_from
+
+DAYS = ["2020-01-01", "2020-03-01", "2020-05-01", "2020-07-01", "2020-09-01"]
+
+
+def series(*visits):
+    """One mask per visit; each visit maps a place (0–3) to the edge of a cube in mm."""
+    masks = []
+    for sizes in visits:
+        data = np.zeros((44, 90, 90), np.uint8)
+        for place, n in sizes.items():
+            y, x = 22 + 45 * (place // 2), 22 + 45 * (place % 2)
+            h = n // 2
+            data[22 - h : 22 - h + n, y - h : y - h + n, x - h : x - h + n] = 1
+        masks.append(ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 1)), kind="labels"))
+    return ms.track(masks, dates=DAYS[: len(visits)])
+
+
+def categories(p, rule, **options):
+    return assess(p, rule, **options).table["category"].tolist()
+
+
+def test_recist_goes_by_nadir_and_five_millimetres():
+    p = series({0: 20}, {0: 12}, {0: 16}, {0: 20})
+    assert categories(p, "recist-1.1") == ["PR", "PD", "PD"]
+    # +20 % of a small nadir, but under 5 mm
+    small = series({0: 12}, {0: 8}, {0: 10})
+    assert categories(small, "recist-1.1")[1] == "SD"
+
+
+def test_recist_complete_response_and_new_lesions():
+    p = series({0: 20}, {}, {0: 12}, {0: 12, 3: 12})
+    assert categories(p, "recist-1.1") == ["CR", "PD", "PD"]
+    new = assess(series({0: 20}, {0: 20, 1: 10}), "recist-1.1").verdicts[0]
+    assert new.category == "PD"
+    assert "lesion 2 is new" in new.reasons
+
+
+def test_recist_targets_and_nodes():
+    p = series({0: 20, 1: 16, 2: 10, 3: 5}, {0: 20, 1: 16, 2: 10, 3: 5})
+    assert assess(p, "recist-1.1").targets == (1, 2)  # two per organ
+    assert assess(p, "recist-1.1", organs={1: "liver", 2: "liver", 3: "lung"}).targets == (1, 2, 3)
+    assert assess(p, "recist-1.1", nodes=[1, 2, 3], max_per_organ=5).targets == (1, 2)  # nodes from 15 mm
+    healed = series({0: 20}, {0: 8})
+    assert categories(healed, "recist-1.1", nodes=[1]) == ["PR"]  # the node is normal, but volume is left elsewhere
+    assert categories(healed, "recist-1.1") == ["PR"]
+
+
+def test_recist_without_targets_is_not_evaluable():
+    assert categories(series({0: 6}, {0: 8}), "recist-1.1") == ["not evaluable"]
+
+
+def test_recist_counts_the_pieces_of_a_split_target():
+    masks = []
+    for gap in (False, True):
+        data = np.zeros((20, 30, 60), np.uint8)
+        data[4:16, 6:18, 5:50] = 1
+        if gap:
+            data[:, :, 26:29] = 0
+        masks.append(ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 1)), kind="labels"))
+    verdict = assess(ms.track(masks), "recist-1.1").verdicts[0]
+    assert verdict.category == "SD"
+    assert verdict.change_from_baseline_percent == pytest.approx(0, abs=8)
+
+
+@pytest.mark.parametrize("rule", ["rano-2010", "rano-2.0"])
+def test_rano_bidimensional(rule):
+    # squares of the edges: 400 → 169 (−58 %) → 196 (+16 %) → 256 (+51 % of the least)
+    p = series({0: 20}, {0: 13}, {0: 13}, {0: 16})
+    assert categories(p, rule) == ["PR", "PR (unconfirmed)", "PD"]
+    assert categories(series({0: 20}, {}, {}), rule) == ["CR", "CR (unconfirmed)"]
+
+
+def test_rano_volumetric_limits():
+    assert categories(series({0: 20}, {0: 22}), "rano-2.0-volumetric") == ["SD"]  # +33 %
+    assert categories(series({0: 20}, {0: 23}), "rano-2.0-volumetric") == ["PD"]  # +52 %
+    assert categories(series({0: 20}, {0: 15}), "rano-2.0-volumetric") == ["SD"]  # −58 %
+    assert categories(series({0: 20}, {0: 14}), "rano-2.0-volumetric") == ["PR (unconfirmed)"]  # −66 %
+
+
+def test_pseudoprogression_is_not_evaluable():
+    p = series({0: 20}, {0: 26})
+    assert categories(p, "rano-2010", radiotherapy_end=date(2020, 1, 10)) == ["not evaluable"]
+    assert categories(p, "rano-2010", radiotherapy_end=date(2019, 10, 1)) == ["PD"]
+
+
+def test_nodules():
+    p = series({0: 10}, {0: 10}, {0: 13})
+    found = assess(p, "nodule-growth")
+    assert [v.category for v in found.verdicts] == ["no growth", "growth"]
+    assert "under 400" in found.verdicts[1].reasons[0]
+    assert "not measurable" in found.verdicts[0].reasons[0]
+
+
+def test_ms_counts():
+    p = series({0: 8}, {0: 8, 1: 6}, {0: 12, 1: 6}, {0: 12, 1: 6})
+    found = assess(p, "ms-new-enlarged")
+    assert [v.value for v in found.verdicts] == [1, 1, 0]
+    assert [v.category for v in found.verdicts] == ["active", "active", "not active"]
+
+
+def test_volumetric_thresholds():
+    p = series({0: 20}, {0: 14}, {0: 18}, {0: 18, 1: 4})
+    assert categories(p, "volumetric") == ["response", "progression", "progression"]
+    assert categories(p, "volumetric", rise_percent=300, fall_percent=90) == ["stable"] * 3
+    assert categories(p, "volumetric", rise_percent=300, new_is_progression=True)[2] == "progression"
+    with pytest.raises(ms.MedseqError):
+        assess(p, "volumetric", rise_percent=-1)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_survives_nothing_and_one_visit(rule):
+    assert assess(series({0: 20}), rule).verdicts == ()
+    nothing = assess(series({}, {}), rule)
+    assert len(nothing.verdicts) == 1
+    assert nothing.source
+    assert nothing.verdicts[0].reasons
+    assert "no clinical verdict" in nothing.note
+
+
+def test_unknown_rules_and_options_are_clear_errors():
+    p = series({0: 20}, {0: 20})
+    with pytest.raises(ms.MedseqError, match=r"recist-1\.1"):
+        assess(p, "cheson")
+    with pytest.raises(ms.MedseqError, match="nonsense"):
+        assess(p, "recist-1.1", nonsense=1)
