@@ -29,7 +29,7 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _PROMISES = (".dcm", ".ima", ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".mgz", ".mgh")
 _PICTURES = ("picture", "video")
 #: Files looked at to find the images of a structure set that was opened alone.
-_MOST_NEIGHBOURS = 5000
+_MOST_NEIGHBOURS = 1500
 
 
 def collect(paths: Paths) -> tuple[dict[str, list[Path]], list[str]]:
@@ -60,7 +60,7 @@ def collect(paths: Paths) -> tuple[dict[str, list[Path]], list[str]]:
                 found.setdefault(kind, []).extend(files)
         elif not _sort(path, found, strays) and not strays[-1:]:
             strays.append(f"{path}: this is no image that can be read (its first bytes are of no known format).")
-    return found, strays
+    return {kind: list(dict.fromkeys(files)) for kind, files in found.items() if files}, strays
 
 
 def walk(folder: Path) -> Iterable[Path]:
@@ -87,15 +87,12 @@ def _sort(file: Path, found: dict[str, list[Path]], strays: list[str]) -> bool:
         ]
         if header:  # the pair is read through its header
             found.setdefault("nifti", [])
-            if header[0] not in found["nifti"]:
-                found["nifti"].append(header[0])
+            found["nifti"].append(header[0])
             return True
         if not lower.endswith(".gz"):
             strays.append(f"{file}: the .hdr file of the pair is missing; put both side by side.")
             return False
-    files = found.setdefault(kind, [])
-    if file not in files:
-        files.append(file)
+    found.setdefault(kind, []).append(file)
     return True
 
 

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,8 @@ class FileHeader:
         Bytes in the file (unzipped where it was zipped).
     held : bytes or None
         The unzipped bytes of a gzipped or deflated file, whose offsets cannot be sought on disk.
+    fragments : list or None
+        Where each compressed frame lies, once it was looked up.
     """
 
     path: str
@@ -61,6 +64,7 @@ class FileHeader:
     size: int = 0
     held: bytes | None = None
     notes: list[str] = field(default_factory=list)
+    fragments: list[list[tuple[int, int]]] | None = None
 
     @property
     def little(self) -> bool:
@@ -193,12 +197,58 @@ def _find_pixels(header: FileHeader, stream: Any, at: int) -> None:
     header.pixel_length = -1 if length == 0xFFFFFFFF else length
 
 
+_SLOW = object()
+_TEXTS = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UI"))
+
+
+@lru_cache(maxsize=512)
+def _tag(keyword: str) -> Any:
+    from pydicom.tag import Tag
+
+    return Tag(keyword)
+
+
+@lru_cache(maxsize=512)
+def _usual_vr(tag: int) -> str:
+    from pydicom.datadict import dictionary_VR
+
+    return dictionary_VR(tag)
+
+
+def _quick(raw: Any, tag: int) -> Any:
+    """Value of an unparsed element of ASCII text or a single 16-bit number; `_SLOW` for all else."""
+    data = raw.value
+    if not data:
+        return None
+    vr = raw.VR if raw.VR not in (None, "UN") else _usual_vr(tag)
+    if vr in _TEXTS and data.isascii() and b"\x1b" not in data:
+        said = data.decode("ascii").rstrip(" \0")
+        if "\\" in said:
+            return [part.strip() for part in said.split("\\")]
+        return said.strip() or None
+    if vr == "US" and len(data) == 2:
+        return int.from_bytes(data, "little" if raw.is_little_endian else "big")
+    return _SLOW
+
+
 # -- safe getters ----------------------------------------------------------------------------------------------------
 def value(ds: Any, keyword: str) -> Any:
-    """An attribute's value, or None where it is absent, empty or cannot be parsed."""
+    """An attribute's value, or None where it is absent, empty or cannot be parsed.
+
+    Plain texts and numbers come as str (or a list of str) straight from the header's bytes, which is much faster than
+    pydicom's conversion; everything else through pydicom.
+    """
     try:
-        found = ds.get(keyword)
-    except Exception:
+        tag = _tag(keyword)
+        raw = ds.get_item(tag)
+        if raw is None:
+            return None
+        if getattr(raw, "is_raw", False):
+            quick = _quick(raw, tag)
+            if quick is not _SLOW:
+                return quick
+        found = ds[tag].value
+    except Exception:  # a broken element raises anything; to us it is not there
         return None
     return None if found is None or (isinstance(found, (str, bytes)) and len(found) == 0) else found
 

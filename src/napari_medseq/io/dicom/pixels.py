@@ -6,19 +6,22 @@ against the file before anything is allocated. Source: DICOM PS3.3 C.7.6.3 (imag
 
 from __future__ import annotations
 
-import warnings
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
+from napari_medseq.io.dicom import codecs
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.headers import FileHeader, integer, text, value
 
 if TYPE_CHECKING:
     from napari_medseq.io.dicom.stacks import Stack
 
+#: The mosaic decoded last, for each thread: its tiles are asked for one after the other.
+_MOSAIC = threading.local()
 #: No codec in use packs medical images better than this.
 _BEST_RATIO = 5000
 _SMALL = 256 << 20
@@ -96,15 +99,29 @@ def decode(frame: Frame) -> NDArray[Any]:
         If the transfer syntax has no decoder here or the pixels are damaged.
     """
     file = frame.file
-    picture = _native(file, frame.index) if _is_simple(file) else _decoded(file, frame.index)
-    if frame.tile is not None:
+    if frame.tile is None:
+        picture = _whole(file, frame.index)
+    else:
+        key = (file.path, frame.index)
+        if getattr(_MOSAIC, "key", None) != key:
+            _MOSAIC.key, _MOSAIC.picture = key, _whole(file, frame.index)
         r, c = frame.tile
-        picture = picture[r : r + frame.shape[0], c : c + frame.shape[1]]
+        picture = _MOSAIC.picture[r : r + frame.shape[0], c : c + frame.shape[1]]
     if picture.shape[:2] != frame.shape:
         raise ReadError(
             f"{file.path}: decoded to {picture.shape[:2]} but {frame.shape} was announced; export it again."
         )
     return picture
+
+
+def _whole(file: FileHeader, index: int) -> NDArray[Any]:
+    if _is_simple(file):
+        return _native(file, index)
+    if file.encapsulated and file.pixel_keyword == "PixelData":
+        fast = codecs.decode(file, index, stored_dtype(file.ds))
+        if fast is not None:
+            return fast
+    return _decoded(file, index)
 
 
 def _is_simple(file: FileHeader) -> bool:
@@ -188,23 +205,23 @@ def _decoded(file: FileHeader, index: int) -> NDArray[Any]:
     if bits == 8 and not file.little:
         options["pixel_vr"] = "OW"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            decoder = get_decoder(syntax)
-            if file.held is not None:
-                array, _ = decoder.as_array(file.held[file.pixel_at :], index=index, validate=False, **options)
-            elif not file.encapsulated:
-                data = bytearray(stored_bytes(file, file.pixel_at, file.pixel_length))
-                data.extend(
-                    bytes(max(promised_bytes(ds, file.pixel_keyword, options["number_of_frames"]) - len(data), 0))
-                )
-                array, _ = decoder.as_array(bytes(data), index=index, validate=False, **options)
-            else:
-                with open(file.path, "rb") as stream:
-                    stream.seek(file.pixel_at)
-                    array, _ = decoder.as_array(stream, index=index, validate=False, **options)
-            if photometric == "PALETTE COLOR":
-                array = _eight_bit(apply_color_lut(array, ds))
+        decoder = get_decoder(syntax)
+        if not file.encapsulated:
+            packed = bits == 1 or not file.little  # frames that do not start at whole bytes or words: all are read
+            size = promised_bytes(ds, file.pixel_keyword, options["number_of_frames"] if packed else 1)
+            data = stored_bytes(file, file.pixel_at + (0 if packed else index * size), size + size % 2)
+            options["number_of_frames"] = options["number_of_frames"] if packed else 1
+            array, _ = decoder.as_array(
+                data.ljust(size + size % 2, b"\0"), index=index if packed else 0, validate=False, **options
+            )
+        elif file.held is not None:
+            array, _ = decoder.as_array(file.held[file.pixel_at :], index=index, validate=False, **options)
+        else:
+            with open(file.path, "rb") as stream:
+                stream.seek(file.pixel_at)
+                array, _ = decoder.as_array(stream, index=index, validate=False, **options)
+        if photometric == "PALETTE COLOR":
+            array = _eight_bit(apply_color_lut(array, ds))
     except NotImplementedError as error:
         raise ReadError(
             f"{file.path}: transfer syntax {syntax.name} ({syntax}) has no decoder here; convert it to another."
@@ -272,23 +289,43 @@ class FrameArray:
     def fill(self, t: int, z: int, out: NDArray[Any]) -> None:
         """Decode and rescale one frame into `out` (rows, columns[, 3])."""
         frame = self.grid[t][z]
+        if self._read_into(frame, out):
+            return
         picture = decode(frame)
         if picture.ndim == 3 and picture.shape[-1] == 4 and out.shape[-1] == 3:
             picture = picture[..., :3]
         if (frame.slope == 1.0 and frame.inter == 0.0) or out.ndim == 3:
             out[...] = picture
         elif self.dtype.kind in "iu":
-            np.add(
-                picture,
-                int(frame.inter),
-                out=out,
-                casting="unsafe",
-                dtype=np.int64 if self.dtype.itemsize > 4 else np.int32,
-            )
+            out[...] = picture
+            out += self.dtype.type(int(frame.inter))
         else:
             out[...] = picture
             out *= self.dtype.type(frame.slope)
             out += self.dtype.type(frame.inter)
+
+    def _read_into(self, frame: Frame, out: NDArray[Any]) -> bool:
+        """Read whole-number samples from the file straight into the array, if they have its size; False if they have not."""
+        file = frame.file
+        stored = stored_dtype(file.ds, file.pixel_keyword)
+        same = stored.itemsize == self.dtype.itemsize and stored.kind in "iu" and self.dtype.kind in "iu"
+        if not same or not file.little or not _is_simple(file) or frame.tile is not None or file.held is not None:
+            return False
+        if frame.slope != 1.0 or not out.flags.c_contiguous:
+            return False
+        view = out.view(stored.newbyteorder("="))
+        try:
+            with open(file.path, "rb", buffering=0) as stream:
+                stream.seek(file.pixel_at + frame.index * view.nbytes)
+                got = stream.readinto(view.reshape(-1).view(np.uint8).data)
+        except OSError as error:
+            raise ReadError(f"{file.path}: cannot be read ({error.strerror or error}).") from error
+        if got is not None and got < view.nbytes:
+            view.reshape(-1).view(np.uint8)[got:] = 0
+        masked(view, file.ds)
+        if frame.inter != 0.0:
+            out += self.dtype.type(int(frame.inter))
+        return True
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         index = index if isinstance(index, tuple) else (index,)

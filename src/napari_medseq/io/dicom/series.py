@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2s
 from typing import Any
@@ -29,6 +31,8 @@ from napari_medseq.sequence import ImageSequence
 
 #: Makes pseudonyms that hold within one process and cannot be turned back into an ID by trying all of them.
 _SALT = secrets.token_bytes(16)
+#: Arrays below this size are not worth threads; a series whose first frames all fail is given up.
+_SMALL, _MOST_THREADS, _HOPELESS = 4 << 20, 8, 8
 #: SOP classes that are no images but labels on one; read by modules of their own.
 SEG, RTSTRUCT = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.481.3"
 LABELMAP_SEG = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -259,22 +263,50 @@ def _eager(source: pixels.FrameArray, name: str, notes: list[str], step: Callabl
     except (MemoryError, ValueError) as error:
         raise ReadError(f"{source.shape} voxels do not fit in memory; open it with lazy=True.") from error
     failed: list[str] = []
-    total = source.shape[0] * source.shape[1]
-    for t in range(source.shape[0]):
-        for z in range(source.shape[1]):
+    places = [(t, z) for t in range(source.shape[0]) for z in range(source.shape[1])]
+
+    def one(place: tuple[int, int]) -> str | None:
+        try:
+            source.fill(*place, out[place])
+        except ReadError as error:
+            out[place] = 0
+            return str(error)
+        return None
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        threads = 1 if stack_is_tiled(source) or out.nbytes < _SMALL else min(os.cpu_count() or 1, _MOST_THREADS)
+        for done, problem in enumerate(_in_threads(one, places, threads), start=1):
             step(name)
-            try:
-                source.fill(t, z, out[t, z])
-            except ReadError as error:
-                failed.append(str(error))
-                out[t, z] = 0
-                if len(failed) >= 3 and len(failed) == t * source.shape[1] + z + 1:
-                    raise ReadError(failed[0]) from error
+            if problem is not None:
+                failed.append(problem)
+            if len(failed) == done == _HOPELESS:
+                raise ReadError(failed[0])
+    total = len(places)
     if len(failed) == total:
         raise ReadError(failed[0])
     if failed:
         notes.append(f"{len(failed)} of {total} slices could not be decoded and are 0: {failed[0]}")
     return out
+
+
+def stack_is_tiled(source: pixels.FrameArray) -> bool:
+    """Whether frames are tiles of mosaics, which are best decoded one after the other."""
+    return source.grid[0][0].tile is not None
+
+
+def _in_threads(
+    work: Callable[[tuple[int, int]], str | None], places: list[tuple[int, int]], threads: int
+) -> Iterator[str | None]:
+    """Results of `work` in order; what has not begun is dropped when the caller stops listening."""
+    if threads < 2:
+        yield from map(work, places)
+        return
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield from pool.map(work, places)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _lazy(source: pixels.FrameArray) -> Any:
