@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,8 @@ class Evaluation:
             except (OSError, ValueError) as problem:
                 raise WriteError(f"{target}: the figure could not be written ({problem}).") from problem
             finally:
-                partial.unlink(missing_ok=True)
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
         return drawn
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -136,7 +138,8 @@ class Evaluation:
         except OSError as problem:
             raise WriteError(f"{target}: the table could not be written ({problem.strerror}).") from problem
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
         return target
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -168,7 +169,8 @@ def save(steps: Steps, path: str | os.PathLike[str]) -> Path:
     except OSError as problem:
         raise MedseqError(f"{target}: the steps could not be written ({problem.strerror}).") from problem
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
     return target
 
 

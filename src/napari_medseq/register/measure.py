@@ -171,4 +171,4 @@ def _information(a: NDArray[np.intp], b: NDArray[np.intp]) -> tuple[float, float
     cells = np.count_nonzero(joint)
     rows, columns = np.count_nonzero(joint.sum(axis=1)), np.count_nonzero(joint.sum(axis=0))
     bias = (cells - rows - columns + 1) / (2 * a.size)
-    return max(0.0, ha + hb - hab - max(0.0, bias)), (ha + hb) / hab if hab > 0 else 1.0
+    return float(max(0.0, ha + hb - hab - max(0.0, bias))), (ha + hb) / hab if hab > 0 else 1.0

@@ -126,7 +126,7 @@ def judged(
             f"mutual information {after.mi:.3f} is hardly above that of wrong positions ({chance:.3f}; "
             f"{before.mi:.3f} before registration)"
         )
-    if before.covered > 0.5 and after.nmi < before.nmi - 0.002:
+    if before.covered > 0.5 and after.nmi - 1 < 0.95 * (before.nmi - 1) - 0.002:
         doubts.append(f"normalised mutual information fell from {before.nmi:.3f} to {after.nmi:.3f}")
     if error > max(1.25 * spacing, 0.03 * extent):
         doubts.append(f"other starting positions end {error:.1f} mm away")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -292,7 +293,8 @@ class Transform:
         except (OSError, RuntimeError) as problem:
             raise MedseqError(f"{target}: the transform could not be written ({problem}).") from problem
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
         return target
 
     def _record(self) -> dict[str, Any]:
