@@ -1,4 +1,4 @@
-"""A 2.5D U-Net per step with convolutional GRUs along the sequence: the segmentation network of the package.
+"""A 2.5D U-Net per step with convolutional GRUs or LSTMs along the sequence: the segmentation network of the package.
 
 Each step is encoded once, with its neighbours as channels; at chosen levels a `SequenceMixer` adds what the sequence says;
 each step is decoded once. Normalisation is per step (group norm), never over the sequence, so that the answer does not depend on
@@ -30,8 +30,8 @@ class RecurrentUNet(nn.Module):
         Channels per level; each level halves y and x.
     neighbours : int
         Steps on either side that enter as channels (2.5D).
-    rnn : {"gru", "none"}
-        Whether the sequence is used; "none" has the same weights elsewhere.
+    rnn : {"gru", "lstm", "none"}
+        Cell that carries the sequence; "none" leaves it out and has the same weights elsewhere.
     rnn_levels : sequence of int
         Levels with a `SequenceMixer`; the last level is the bottleneck.
     hidden : int
@@ -48,7 +48,7 @@ class RecurrentUNet(nn.Module):
         classes: int = 2,
         widths: Sequence[int] = (16, 32, 64, 96, 128),
         neighbours: int = 1,
-        rnn: Literal["gru", "none"] = "gru",
+        rnn: Literal["gru", "lstm", "none"] = "gru",
         rnn_levels: Sequence[int] = (3, 4),
         hidden: int = 48,
         ahead: int = 3,
@@ -61,7 +61,7 @@ class RecurrentUNet(nn.Module):
         self.encoder = encoder(in_channels * (2 * neighbours + 1), widths, dropout)
         self.mixers = nn.ModuleDict()
         if rnn != "none":
-            self.mixers.update({str(v): SequenceMixer(widths[v], hidden, ahead) for v in rnn_levels})
+            self.mixers.update({str(v): SequenceMixer(widths[v], hidden, ahead, rnn) for v in rnn_levels})
         upwards = range(depth - 2, -1, -1)
         self.up = nn.ModuleList(nn.ConvTranspose2d(widths[v + 1], widths[v], 2, stride=2) for v in upwards)
         self.decoder = nn.ModuleList(Block(widths[v], widths[v]) if v else Plain(widths[0], widths[0]) for v in upwards)

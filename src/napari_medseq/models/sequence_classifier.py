@@ -8,7 +8,7 @@ encoder, step by step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,7 @@ class SequenceClassifier(nn.Module):
         Channels of the encoder's levels; each but the last halves y and x.
     neighbours : int
         Steps on either side that enter as channels.
-    rnn : {"gru", "none"}
+    rnn : {"gru", "lstm", "none"}
     hidden : int
         State size per direction.
     dropout : float
@@ -58,7 +58,7 @@ class SequenceClassifier(nn.Module):
         classes: int = 1,
         widths: Sequence[int] = (16, 32, 64, 96),
         neighbours: int = 1,
-        rnn: Literal["gru", "none"] = "gru",
+        rnn: Literal["gru", "lstm", "none"] = "gru",
         hidden: int = 48,
         dropout: float = 0.2,
     ) -> None:
@@ -68,7 +68,10 @@ class SequenceClassifier(nn.Module):
         self.evidence = nn.Conv2d(widths[-1], classes, 1)
         self.dropout = nn.Dropout(dropout)
         self.embed = nn.Linear((1 + classes) * widths[-1] + classes, 2 * hidden)
-        self.gru = nn.GRU(2 * hidden, hidden, batch_first=True, bidirectional=True) if rnn == "gru" else None
+        # called gru whichever it is, so that weights keep their names
+        kinds: dict[str, Any] = {"gru": nn.GRU, "lstm": nn.LSTM, "none": None}
+        kind = kinds[rnn]
+        self.gru = kind(2 * hidden, hidden, batch_first=True, bidirectional=True) if kind is not None else None
         # additive attention, Bahdanau et al. 2015, arXiv:1409.0473, eq. in A.1.2
         self.attend = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.Tanh(), nn.Linear(hidden, 1))
         self.step_head = nn.Linear(2 * hidden, classes)
@@ -76,7 +79,14 @@ class SequenceClassifier(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings (n, 2 · hidden) and evidence (n, class, y, x) of independent steps (n, channel, y, x)."""
-        f = encode(self.encoder, x)[-1]
+        return self.describe(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The encoder's last features (n, feature, y, x) of independent steps (n, channel, y, x)."""
+        return encode(self.encoder, x)[-1]
+
+    def describe(self, f: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings and evidence, as `encode`, from the encoder's last features."""
         evidence = self.evidence(f)
         weights = evidence.flatten(2).softmax(2)
         there = torch.einsum("nkp,ncp->nkc", weights, f.flatten(2)).flatten(1)
