@@ -13,12 +13,15 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models.info import ModelInfo
+
+if TYPE_CHECKING:
+    from napari_medseq.models.storage import Storage
 
 METADATA = Path("configs/metadata.json")
 INFERENCE = Path("configs/inference.json")
@@ -125,16 +128,17 @@ def read_weights(folder: Path) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from napari_medseq.models.storage import unpack
+
     path = folder / WEIGHTS
     if not path.is_file():
         raise ModelError(
             f"{path} is missing; weights are read from safetensors only. Get the bundle again or convert its weights."
         )
     try:
-        tensors = load_file(path)
+        return unpack(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is broken ({error}); get the bundle again.") from None
-    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 
 
 def write_bundle(
@@ -150,6 +154,7 @@ def write_bundle(
     licence: str,
     version: str,
     half: bool = True,
+    storage: Storage | None = None,
 ) -> Path:
     """Write a bundle to a temporary folder and move it into place.
 
@@ -161,6 +166,8 @@ def write_bundle(
         The fields of `ModelInfo` that are not given otherwise.
     half : bool
         Store floating-point weights in half precision: half the size.
+    storage : {"float32", "half", "int8"}, optional
+        How weights are stored; decides instead of `half` when given.
 
     Raises
     ------
@@ -168,6 +175,8 @@ def write_bundle(
         If `folder` exists and is no bundle.
     """
     from safetensors.torch import save_file
+
+    from napari_medseq.models.storage import pack
 
     if folder.exists() and not (folder / METADATA).is_file():
         raise ModelError(f"{folder} exists and is no model bundle; choose another folder, nothing was overwritten.")
@@ -189,8 +198,7 @@ def write_bundle(
         (root / INFERENCE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (root / CARD).write_text(card, encoding="utf-8")
         (root / "LICENSE").write_text(licence_text, encoding="utf-8")
-        stored = {k: (v.half() if half and v.is_floating_point() else v).contiguous() for k, v in weights.items()}
-        save_file(stored, root / WEIGHTS)
+        save_file(pack(weights, storage or ("half" if half else "float32")), root / WEIGHTS)
         read_info(root)
         read_settings(root)
         aside = Path(name) / "old"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from napari_medseq.errors import ModelError
+from napari_medseq.models.factorised import factorised
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "Factorised": factorised,
     "RecurrentUNet": RecurrentUNet,
     "SequenceClassifier": SequenceClassifier,
 }
@@ -37,5 +39,5 @@ def build(definition: Mapping[str, Any]) -> nn.Module:
         )
     try:
         return NETWORKS[name](**arguments)
-    except (TypeError, ValueError, IndexError, KeyError, RuntimeError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError, KeyError, RuntimeError) as error:
         raise ModelError(f"{name} cannot be built from the bundle's arguments: {error}") from None
