@@ -48,10 +48,29 @@ class Model:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of weights and configuration, for the record of a result."""
+        from napari_medseq.models import foreign
+
+        if foreign.is_foreign(Path(self.info.folder)):
+            return foreign.fingerprint(Path(self.info.folder))
         return bundle.fingerprint(Path(self.info.folder))
 
     def __repr__(self) -> str:
         return f"<Model {self.info.name!r} {self.info.version} {self.info.task}, {self.info.parameters:,} parameters>"
+
+
+def read_info(folder: Path) -> ModelInfo:
+    """A bundle's facts without its weights, be it one of ours or a foreign one.
+
+    Raises
+    ------
+    ModelError
+        If the folder is no bundle, or its metadata are unsafe or broken.
+    """
+    if (folder / bundle.METADATA).is_file() and "napari_medseq" not in bundle.read_json(folder / bundle.METADATA):
+        from napari_medseq.models import foreign
+
+        return foreign.read_info(folder)
+    return bundle.read_info(folder)
 
 
 def list_models() -> list[ModelInfo]:
@@ -60,7 +79,7 @@ def list_models() -> list[ModelInfo]:
     for root in (SHIPPED, user_folder()):
         for folder in sorted(root.glob("*/")) if root.is_dir() else []:
             try:
-                info = bundle.read_info(folder)
+                info = read_info(folder)
             except ModelError:
                 continue
             found.setdefault(info.name, info)
@@ -75,17 +94,19 @@ def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -
     name_or_folder : str or path
         A name that `list_models` gives, or a folder in MONAI Bundle layout.
     trust : bool
-        Consent to formats that execute code when loaded. None is supported yet, so it changes nothing: only safetensors
-        are read.
+        Consent to formats that execute code when loaded. None is supported yet, so it changes nothing: of our own bundles
+        only safetensors are read, of foreign ones safetensors or a ``.pt`` of tensors alone.
 
     Raises
     ------
     ModelError
         If there is no such model, or the bundle is unsafe or broken.
     """
-    from napari_medseq.models import registry
+    from napari_medseq.models import foreign, registry
 
-    folder = _find(name_or_folder)
+    folder = find(name_or_folder)
+    if foreign.is_foreign(folder):
+        return Model(*foreign.load(folder))
     info = bundle.read_info(folder)
     definition, inference = bundle.read_settings(folder)
     network = registry.build(definition)
@@ -103,7 +124,7 @@ def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -
     return Model(info, network, inference, definition)
 
 
-def _find(name_or_folder: str | os.PathLike[str]) -> Path:
+def find(name_or_folder: str | os.PathLike[str]) -> Path:
     path = Path(name_or_folder)
     if path.is_dir():
         return path.resolve()
@@ -115,3 +136,6 @@ def _find(name_or_folder: str | os.PathLike[str]) -> Path:
     raise ModelError(
         f"There is no model {str(name_or_folder)!r}: it is no folder here, and the models installed are: {names}."
     )
+
+
+_find = find  # the name by which other modules know it

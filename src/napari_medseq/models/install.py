@@ -1,0 +1,310 @@
+"""Adding, checking and removing models: from a folder, a zip file or a URL, each with a SHA-256 where it comes from outside.
+
+Whatever is added is unpacked beside its place, loaded once to prove that it is safe and whole, and only then moved into the
+user's model folder, with the SHA-256 of each of its files, so that `verify` can tell later whether anything has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import stat
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from napari_medseq.errors import ModelError
+from napari_medseq.models import bundle
+from napari_medseq.models.info import ModelInfo
+from napari_medseq.models.library import find, load_model, read_info, user_folder
+from napari_medseq.progress import Cancelled, Progress, check
+
+RECORD = "installed.json"
+_PARTS = ("configs", "models", "docs", "LICENSE")  # what of a folder is taken
+_BLOCK = 1 << 18
+_MOST_FILES, _MOST_BYTES, _MOST_RATIO = 2000, 8 << 30, 200
+_TIMEOUT = 30.0
+
+
+def add(
+    source: str | os.PathLike[str],
+    *,
+    sha256: str | None = None,
+    name: str | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> ModelInfo:
+    """Put a model into the user's model folder.
+
+    Parameters
+    ----------
+    source : str or path
+        A bundle folder, a zip file that holds one, or the http(s) URL of such a zip file. A download that was broken off goes
+        on where it stopped.
+    sha256 : str, optional
+        Of the zip file; required for a URL.
+    name : str, optional
+        Folder to install into; the bundle's own name when None.
+    progress, cancelled : callable, optional
+        Looked at per block of a download and per file.
+
+    Returns
+    -------
+    ModelInfo
+
+    Raises
+    ------
+    ModelError
+        If the source cannot be had, its SHA-256 is another, the archive leaves its folder, or the model is unsafe, broken or
+        there already. Nothing is installed then.
+    OperationCancelled
+        When `cancelled` says so; a half download stays for the next time.
+    """
+    root = user_folder()
+    root.mkdir(parents=True, exist_ok=True)
+    text = os.fspath(source)
+    wanted = _checked_sum(sha256)
+    with tempfile.TemporaryDirectory(dir=root, prefix=".adding-") as place:
+        staging = Path(place) / "bundle"
+        if urllib.parse.urlsplit(text).scheme in ("http", "https"):
+            if wanted is None:
+                raise ModelError(
+                    f"{text} needs the SHA-256 of the file, so that nothing else is installed; give sha256=."
+                )
+            archive = _download(text, wanted, root, progress, cancelled)
+            _unpack(archive, staging, cancelled)
+        elif Path(text).is_dir():
+            _copy(Path(text), staging, cancelled)
+        elif Path(text).is_file():
+            if wanted is not None:
+                _compare(Path(text), wanted, text)
+            _unpack(Path(text), staging, cancelled)
+        else:
+            raise ModelError(f"{text} is no folder, no zip file and no http(s) URL; nothing was installed.")
+        inside = _bundle_root(staging, text)
+        given = (
+            read_info(inside).name if inside != staging or "napari_medseq" in _metadata(inside) else _last_name(text)
+        )
+        target = root / _checked_name(name or given)
+        if target.exists():
+            raise ModelError(f"There is a model in {target} already; remove it first, or give another name.")
+        ready = Path(place) / target.name
+        os.replace(inside, ready)
+        load_model(ready)
+        check(cancelled)
+        record = {"source": text, "sha256": wanted, "files": _sums(ready)}
+        (ready / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        os.replace(ready, target)
+    return read_info(target)
+
+
+def verify(name_or_folder: str | os.PathLike[str]) -> ModelInfo:
+    """Check that a model loads and, where it was added by `add`, that no file of it has changed since.
+
+    Raises
+    ------
+    ModelError
+        Naming the files that changed, are missing or are new, or why it does not load.
+    """
+    folder = find(name_or_folder)
+    if (folder / RECORD).is_file():
+        expected = bundle.read_json(folder / RECORD).get("files")
+        found = _sums(folder)
+        if not isinstance(expected, dict):
+            raise ModelError(f"{folder / RECORD} is damaged; remove the model and add it again.")
+        changed = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
+        if changed:
+            raise ModelError(
+                f"{folder}: {len(changed)} file(s) are not as they were installed ({', '.join(changed[:3])}); remove the model "
+                "and add it again."
+            )
+    return load_model(folder).info
+
+
+def remove(name: str) -> Path:
+    """Remove a model of the user's; returns the folder that is gone.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it ships with the package or lies elsewhere.
+    """
+    folder, root = find(name), user_folder().resolve()
+    if folder.resolve().parent != root:
+        raise ModelError(f"{folder} does not lie in {root}, so it is not removed; only models that were added are.")
+    with tempfile.TemporaryDirectory(dir=root, prefix=".removing-") as place:
+        os.replace(folder, Path(place) / folder.name)
+    return folder
+
+
+# -- getting it ------------------------------------------------------------------------------------------------------
+def _checked_sum(sha256: str | None) -> str | None:
+    if sha256 is None:
+        return None
+    text = sha256.strip().lower().removeprefix("sha256:")
+    if len(text) != 64 or set(text) - set("0123456789abcdef"):
+        raise ModelError(f"{sha256[:80]!r} is no SHA-256, which has 64 hexadecimal digits.")
+    return text
+
+
+def _checked_name(name: str) -> str:
+    if not name or name.startswith(".") or not all(c.isalnum() or c in "._-" for c in name) or len(name) > 80:
+        raise ModelError(f"{name[:80]!r} cannot be the name of a model folder; use letters, digits, '.', '_' and '-'.")
+    return name
+
+
+def _last_name(source: str) -> str:
+    """What a folder, file or URL is called, without ``.zip``."""
+    path = urllib.parse.urlsplit(source).path if "://" in source else Path(source).resolve().as_posix()
+    return PurePosixPath(path).name.removesuffix(".zip")
+
+
+def _compare(path: Path, wanted: str, source: str) -> None:
+    found = _sum(path)
+    if found != wanted:
+        raise ModelError(
+            f"{source} has the SHA-256 {found}, not {wanted}: it is damaged or another file. Nothing was installed."
+        )
+
+
+def _download(url: str, wanted: str, root: Path, progress: Progress | None, cancelled: Cancelled | None) -> Path:
+    """The file at `url`, by way of a ``.part`` file named by its SHA-256, from where an earlier download stopped."""
+    folder = root / ".downloads"
+    folder.mkdir(exist_ok=True)
+    done, part = folder / f"{wanted}.zip", folder / f"{wanted}.part"
+    if not done.is_file():
+        _fetch(url, part, progress, cancelled)
+        try:
+            _compare(part, wanted, url)
+        except ModelError:
+            part.unlink()
+            raise
+        os.replace(part, done)
+    return done
+
+
+def _fetch(url: str, part: Path, progress: Progress | None, cancelled: Cancelled | None) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+            if urllib.parse.urlsplit(answer.geturl()).scheme not in ("http", "https"):
+                raise ModelError(f"{url} leads to another kind of address; it is refused.")
+            goes_on = answer.status == 206 and _starts_at(answer.headers.get("Content-Range"), have)
+            have = have if goes_on else 0
+            length = answer.headers.get("Content-Length")
+            total = have + int(length) if length and length.isdigit() else 0
+            if total > _MOST_BYTES:
+                raise ModelError(f"{url} is {total >> 20} MiB; more than {_MOST_BYTES >> 20} MiB is refused.")
+            with part.open("ab" if goes_on else "wb") as file:
+                while block := answer.read(_BLOCK):
+                    check(cancelled)
+                    file.write(block)
+                    have += len(block)
+                    if have > _MOST_BYTES:
+                        raise ModelError(f"{url} does not end; more than {_MOST_BYTES >> 20} MiB is refused.")
+                    if progress is not None:
+                        progress(have, max(total, have), "downloading")
+            if total and have < total:
+                raise ModelError(
+                    f"{url} broke off after {have:,} of {total:,} bytes; add it again to go on from there."
+                )
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # the whole file is there already
+            return
+        raise ModelError(f"{url} could not be downloaded: the server says {error.code} {error.reason}.") from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise ModelError(
+            f"{url} could not be downloaded: {reason}. Add it again to go on from where it stopped."
+        ) from None
+
+
+def _starts_at(content_range: str | None, have: int) -> bool:
+    return content_range is not None and content_range.strip().startswith(f"bytes {have}-")
+
+
+# -- unpacking it ----------------------------------------------------------------------------------------------------
+def _unpack(archive: Path, out: Path, cancelled: Cancelled | None) -> None:
+    """Unpack a zip file without leaving `out`: plain files and folders only, no links, no more than it says."""
+    try:
+        with zipfile.ZipFile(archive) as z:
+            entries = z.infolist()
+            if len(entries) > _MOST_FILES or sum(e.file_size for e in entries) > _MOST_BYTES:
+                raise ModelError(f"{archive} holds more files or bytes than a model needs; it is refused.")
+            for entry in entries:
+                check(cancelled)
+                target = _inside(entry, out, archive)
+                if entry.is_dir():
+                    target.mkdir(parents=True, exist_ok=True)
+                    continue
+                if entry.file_size > 1 << 20 and entry.file_size > _MOST_RATIO * max(1, entry.compress_size):
+                    raise ModelError(f"{archive}: {entry.filename[:80]!r} unpacks far too large; it is refused.")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with z.open(entry) as source, target.open("wb") as file:
+                    _copy_blocks(source, file, entry, archive)
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{archive} is no whole zip file ({error}); get it again.") from None
+
+
+def _copy_blocks(source: object, file: object, entry: zipfile.ZipInfo, archive: Path) -> None:
+    written = 0
+    while block := source.read(_BLOCK):  # type: ignore[attr-defined]
+        written += len(block)
+        if written > entry.file_size:
+            raise ModelError(f"{archive}: {entry.filename[:80]!r} is longer than it says; it is refused.")
+        file.write(block)  # type: ignore[attr-defined]
+
+
+def _inside(entry: zipfile.ZipInfo, out: Path, archive: Path) -> Path:
+    name = entry.filename
+    path = PurePosixPath(name)
+    linked = stat.S_ISLNK(entry.external_attr >> 16)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name or linked:
+        raise ModelError(f"{archive} holds {name[:80]!r}, which would be written outside its folder; it is refused.")
+    return out.joinpath(*path.parts)
+
+
+def _copy(source: Path, out: Path, cancelled: Cancelled | None) -> None:
+    """The parts of a bundle folder that make a model; links are refused, since they may lead anywhere."""
+    for part in _PARTS:
+        for path in [source / part, *sorted((source / part).rglob("*"))]:
+            check(cancelled)
+            if path.is_symlink():
+                raise ModelError(f"{path} is a link, which may lead anywhere; put the file itself there.")
+            target = out / path.relative_to(source)
+            if path.is_dir():
+                target.mkdir(parents=True, exist_ok=True)
+            elif path.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+
+
+def _bundle_root(staging: Path, source: str) -> Path:
+    """The folder that is the bundle: what was unpacked, or the only folder in it."""
+    inside = [p for p in staging.iterdir() if p.name != "__MACOSX"] if staging.is_dir() else []
+    for candidate in (staging, *(inside if len(inside) == 1 else [])):
+        if (candidate / bundle.METADATA).is_file():
+            return candidate
+    raise ModelError(f"{source} holds no model bundle: there is no {bundle.METADATA} in it. Nothing was installed.")
+
+
+def _metadata(folder: Path) -> dict[str, object]:
+    return bundle.read_json(folder / bundle.METADATA)
+
+
+# -- knowing it again ------------------------------------------------------------------------------------------------
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != RECORD)
+    return {p.relative_to(folder).as_posix(): _sum(p) for p in files}
