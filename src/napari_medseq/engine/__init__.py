@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from napari_medseq.engine.classification import Classification, classify
+from napari_medseq.engine.compression import CompressSettings, compress
+from napari_medseq.engine.explanation import explain
 from napari_medseq.engine.segmentation import Segmentation, segment
 from napari_medseq.engine.train import TrainConfig, TrainingResult, train
 
-__all__ = ["Classification", "Segmentation", "TrainConfig", "TrainingResult", "classify", "segment", "train"]
+__all__ = [
+    "Classification",
+    "CompressSettings",
+    "Segmentation",
+    "TrainConfig",
+    "TrainingResult",
+    "classify",
+    "compress",
+    "explain",
+    "segment",
+    "train",
+]

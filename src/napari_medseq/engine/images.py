@@ -6,6 +6,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from napari_medseq.choosing import choose_image
 from napari_medseq.errors import MedseqWarning, ModelError
 from napari_medseq.models import Model, misfit
@@ -49,6 +52,12 @@ def exams(images: Images, model: Model, *, force: bool = False) -> list[list[Ima
         for seq in channels:
             _fits(seq, model, force)
     return found
+
+
+def to_image_axes(steps: NDArray[Any], axes: tuple[str, str, str], image: ImageSequence) -> NDArray[Any]:
+    """An array with axes (step, row, column), named by `axes`, in the order of the image's own axes."""
+    whole: NDArray[Any] = steps.transpose([axes.index(a) for a in image.axes]) if axes[0] else steps[0]
+    return np.ascontiguousarray(whole)
 
 
 def _fits(seq: ImageSequence, model: Model, force: bool) -> None:

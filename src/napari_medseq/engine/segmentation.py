@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import tee
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
@@ -14,9 +15,15 @@ from torch import Tensor
 from napari_medseq import geometry
 from napari_medseq.engine import devices
 from napari_medseq.engine.frame import Framing, frame
-from napari_medseq.engine.images import Images, exams
+from napari_medseq.engine.images import Images, exams, to_image_axes
 from napari_medseq.engine.settings import InferenceSettings, inference_settings
-from napari_medseq.engine.streaming import stream
+from napari_medseq.engine.streaming import dropouts, stream
+from napari_medseq.engine.window import (
+    warn_of_preprocessing,
+    window_framing,
+    window_probabilities,
+    window_settings,
+)
 from napari_medseq.errors import MedseqError, ModelError
 from napari_medseq.models import Model, load_model
 from napari_medseq.models.recurrent_unet import RecurrentUNet
@@ -56,6 +63,7 @@ class _Options(TypedDict, total=False):
     steps: Sequence[int] | None
     outputs: Sequence[Output]
     keep: ImageSequence | None
+    samples: int
     force: bool
     progress: Progress | None
     cancelled: Cancelled | None
@@ -76,6 +84,7 @@ def segment(
     steps: Sequence[int] | None = None,
     outputs: Sequence[Output] = ("labels",),
     keep: ImageSequence | None = None,
+    samples: int = 0,
     force: bool = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -96,6 +105,10 @@ def segment(
     outputs : sequence of {"labels", "probability", "uncertainty"}
     keep : ImageSequence, optional
         Labels on the image's grid; where they are not 0 they stay as they are.
+    samples : int
+        Monte-Carlo dropout passes for the uncertainty (Gal & Ghahramani 2016, ICML): it is then the entropy of their mean,
+        each pass with one dropout mask for all steps and its own seed, so that a second run gives the same. Labels and
+        probability stay those of the plain pass. 0: the entropy of the plain pass.
     force : bool
         Accept an image whose known modality is not the model's.
     progress, cancelled : callable, optional
@@ -117,35 +130,76 @@ def segment(
     """
     if isinstance(model, str):
         model = load_model(model)
-    if not isinstance(model.network, RecurrentUNet):
+    plain = not isinstance(model.network, RecurrentUNet) and model.inference.get("kind") == "window"
+    if not isinstance(model.network, RecurrentUNet) and not plain:
         raise ModelError(f"{model.info.name} is a {model.info.task} model; segment needs a segmentation model.")
     unknown = set(outputs) - {"labels", "probability", "uncertainty"}
     if unknown:
         raise MedseqError(f"outputs {sorted(unknown)} are not known; choose from labels, probability and uncertainty.")
     if chunk is not None and chunk < 1:
         raise MedseqError(f"chunk is {chunk}; it must be at least 1, or None.")
-    settings = inference_settings(model.inference, model.info.name)
+    _check_samples(model, samples, outputs)
+    window = window_settings(model.inference, model.info.name) if plain else None
+    settings = InferenceSettings() if plain else inference_settings(model.inference, model.info.name)
     where, _ = devices.choose(device)
     network = model.network.to(where)
     found = exams(images, model, force=force)
+    if plain:
+        warn_of_preprocessing(model.info.name)
     framings = []
     for channels in found:
         check(cancelled)
-        framings.append(frame(channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride))
+        framings.append(
+            frame(channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride)
+            if isinstance(network, RecurrentUNet)
+            else window_framing(channels)
+        )
     total = sum(f.steps for f in framings)
     results, done = [], 0
     for channels, framing in zip(found, framings, strict=True):
         painter = _Painter(framing, settings, outputs)
-        probabilities = _probabilities(network, channels, framing, settings, where, chunk or 1)
+        if isinstance(network, RecurrentUNet):
+            probabilities = _probabilities(network, channels, framing, settings, where, chunk or 1)
+            sampled = _sampled(network, channels, framing, where, samples)
+        else:
+            assert window is not None
+            probabilities = window_probabilities(network, channels, window, where, cancelled)
+            sampled = None
         for index, p in enumerate(probabilities):
             check(cancelled)
-            painter.paint(index, p)
+            painter.paint(index, p, p if sampled is None else next(sampled))
             done += 1
             if progress is not None:
                 progress(done, total, f"segmenting {channels[0].name}")
         check(cancelled)
         results.append(_finish(painter, channels[0], model, settings, steps, keep))
     return results if isinstance(images, Sequence) else results[0]
+
+
+def _check_samples(model: Model, samples: int, outputs: Sequence[Output]) -> None:
+    if samples == 0:
+        return
+    if samples < 0 or "uncertainty" not in outputs:
+        raise MedseqError(f"samples is {samples}; it is a number of passes for outputs=('uncertainty', ...), or 0.")
+    if not isinstance(model.network, RecurrentUNet) or not dropouts(model.network):
+        raise ModelError(f"{model.info.name} has no dropout to sample from; use samples=0.")
+
+
+def _sampled(
+    network: RecurrentUNet, channels: Sequence[ImageSequence], framing: Framing, device: torch.device, samples: int
+) -> Iterator[Tensor] | None:
+    """Class probabilities of each step, averaged over passes with dropout."""
+    if samples == 0:
+        return None
+
+    def mean() -> Iterator[Tensor]:
+        # one reading of the image for all passes
+        copies = tee((framing.read(channels, i).to(device) for i in range(framing.steps)), samples)
+        passes = [stream(network, steps, dropout=seed) for seed, steps in enumerate(copies)]
+        for logits in zip(*passes, strict=True):
+            yield torch.stack([x.float().softmax(0) for x in logits]).mean(0).cpu()
+
+    return mean()
 
 
 def _probabilities(
@@ -184,14 +238,14 @@ class _Painter:
         self.probability = np.zeros(shape, np.float32) if "probability" in outputs else None
         self.uncertainty = np.zeros(shape, np.float32) if "uncertainty" in outputs else None
 
-    def paint(self, index: int, p: Tensor) -> None:
-        """Add one step's class probabilities (class, y, x)."""
+    def paint(self, index: int, p: Tensor, sampled: Tensor) -> None:
+        """Add one step's class probabilities (class, y, x), and those whose entropy is the uncertainty."""
         chosen = (p[1] > self.threshold).to(torch.uint8) if p.shape[0] == 2 else p.argmax(0).to(torch.uint8)
         self.labels[index] = self.framing.uncrop(chosen, labels=True)
         if self.probability is not None:
             self.probability[index] = self.framing.uncrop(1 - p[0], labels=False)
         if self.uncertainty is not None:
-            entropy = -(p * p.clamp_min(1e-12).log()).sum(0) / float(np.log(p.shape[0]))
+            entropy = -(sampled * sampled.clamp_min(1e-12).log()).sum(0) / float(np.log(p.shape[0]))
             self.uncertainty[index] = self.framing.uncrop(entropy, labels=False)
 
 
@@ -203,12 +257,8 @@ def _finish(
     steps: Sequence[int] | None,
     keep: ImageSequence | None,
 ) -> Segmentation:
-    axes = painter.framing.axes
-
     def back(array: NDArray[Any]) -> NDArray[Any]:
-        """(step, row, column) → the image's own axes."""
-        whole: NDArray[Any] = array.transpose([axes.index(a) for a in image.axes]) if axes[0] else array[0]
-        return np.ascontiguousarray(whole)
+        return to_image_axes(array, painter.framing.axes, image)
 
     labels = painter.labels
     if settings.smallest_mm3 > 0:

@@ -94,7 +94,9 @@ def test_specks_leave_a_slice_undecided() -> None:
             self.steps = torch.tensor(steps)
 
         def forward(self, _x: Tensor) -> SequenceLogits:
-            return SequenceLogits(self.steps[None, :, None], torch.zeros(1, 1), torch.ones(1, 3) / 3, torch.zeros(1, 3, 1, 2, 2))
+            return SequenceLogits(
+                self.steps[None, :, None], torch.zeros(1, 1), torch.ones(1, 3) / 3, torch.zeros(1, 3, 1, 2, 2)
+            )
 
     y = torch.zeros(1, 3, 8, 8, dtype=torch.long)
     y[0, 1, 0, :2] = 1  # a speck of two pixels

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.unit.engine.small import CLASSIFIER, blob, model
 
 import napari_medseq as ms
 from napari_medseq.errors import OperationCancelled
 from napari_medseq.sequence import Visit
+from tests.unit.engine.small import CLASSIFIER, blob, model
 
 
 def test_shapes_names_and_range(tmp_path: Path) -> None:

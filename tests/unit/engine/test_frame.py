@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.engine.small import blob
 
 from napari_medseq.engine.frame import frame, step_axes, take
 from napari_medseq.engine.intensity import measure
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence, affine_from
+from tests.unit.engine.small import blob
 
 
 def test_intensity_is_robust_to_scale_and_offset() -> None:

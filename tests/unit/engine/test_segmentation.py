@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from tests.unit.engine.small import CLASSIFIER, UNET, blob, model
 
 import napari_medseq as ms
 from napari_medseq.engine.frame import frame
@@ -17,9 +16,12 @@ from napari_medseq.engine.streaming import neighbourhoods, stream
 from napari_medseq.errors import DeviceError, MedseqError, ModelError, OperationCancelled
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
+from tests.unit.engine.small import CLASSIFIER, UNET, blob, model
 
 
-@pytest.mark.parametrize(("rnn", "ahead", "neighbours"), [("gru", 2, 1), ("gru", 0, 0), ("gru", 9, 2), ("none", 2, 1)])
+@pytest.mark.parametrize(
+    ("rnn", "ahead", "neighbours"), [("gru", 2, 1), ("gru", 0, 0), ("gru", 9, 2), ("lstm", 2, 1), ("none", 2, 1)]
+)
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_stream_equals_the_whole_sequence(rnn: str, ahead: int, neighbours: int, steps: int) -> None:
     torch.manual_seed(0)

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.unit.engine.small import CLASSIFIER, UNET, blob
 
 import napari_medseq as ms
 from napari_medseq.engine.cases import make_case
 from napari_medseq.engine.train import TrainConfig, read_config, take_over
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
 from napari_medseq.models import registry
+from tests.unit.engine.small import CLASSIFIER, UNET, blob
 
 LOOP = {"iterations": 6, "batch": 1, "steps": 3, "size": [32, 32], "warm_up": 1, "checkpoint_seconds": 1e-6}
 
