@@ -156,7 +156,7 @@ def _same_call(out: Path, study: str, model: str, options: Mapping[str, Any]) ->
     wanted = {"study": study, "series": None, "register": "auto", "force": False, **options}
     if any(call.get(k) != v for k, v in wanted.items() if k != "device"):
         return False
-    if told.get("model", {}).get("sha256") != models.bundle.fingerprint(models.library._find(model)):
+    if told.get("model", {}).get("sha256") != models.load_model(model).fingerprint:
         return False
     sources = [i for v in told.get("inputs", []) for i in v.get("images", {}).values()]
     return bool(sources) and all(
@@ -196,15 +196,15 @@ def _there(calls: Sequence[tuple[Any, ...]], cluster: Any, cancelled: Cancelled 
                 continue
             for future in finished:
                 waiting.discard(future)
-                error = future.exception()
+                lost_by = future.exception()
                 name, out = Path(futures[future][0]).name, futures[future][2]
                 lost = dict.fromkeys(COLUMNS) | {
                     "study": name,
                     "status": "failed",
-                    "error": f"on the worker: {error!r}",
+                    "error": f"on the worker: {lost_by!r}",
                     "out": out,
                 }
-                yield lost if error is not None else future.result()
+                yield lost if lost_by is not None else future.result()
     finally:
         client.cancel([f for f in futures if not f.done()])
         if ours:

@@ -1,0 +1,61 @@
+"""Commands that look inside a model or make it smaller: explain, compress."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from napari_medseq.cli import common
+from napari_medseq.errors import SettingsError
+
+_IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha")
+
+
+def add(commands: Any) -> None:
+    """Add explain and compress."""
+    explain = commands.add_parser("explain", help="what in an image speaks for a class, as an image on the same grid")
+    explain.add_argument("path", help="image file or series folder")
+    explain.add_argument("-o", "--out", required=True, help=f"file to write ({' '.join(_IMAGES)})")
+    common.add_model(explain)
+    explain.add_argument("--target", help="class to explain, by name or value; the model's first class by default")
+    explain.add_argument("--method", default="grad-cam", choices=("grad-cam", "attention", "occlusion"))
+    common.add_json(explain)
+    explain.set_defaults(run=_explain)
+
+    compress = commands.add_parser("compress", help="make a model smaller: fewer channels, lower rank, fewer bits")
+    compress.add_argument("model", help="name of a model or a bundle folder")
+    compress.add_argument("-o", "--out", required=True, help="bundle folder to write")
+    common.add_settings(compress)
+    common.add_json(compress)
+    compress.set_defaults(run=_compress)
+
+
+def _explain(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+    from napari_medseq.choosing import choose_image
+
+    if not args.out.lower().endswith(_IMAGES):
+        raise SettingsError(f"{args.out}: the file name must end in one of {' '.join(_IMAGES)}.")
+    model = ms.load_model(args.model)
+    images = choose_image(ms.read(args.path), model.info, series=args.series, where=args.path, force=args.force)
+    target = int(args.target) if args.target and args.target.lstrip("-").isdigit() else args.target
+    found = ms.explain(
+        images, model, target=target, method=args.method, device=args.device, force=args.force, progress=common.bar()
+    )
+    written = str(ms.write(found, args.out))
+    common.answer(
+        args, {"written": written, "method": args.method, "target": target, "model": model.info.name}, written
+    )
+
+
+def _compress(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+    from napari_medseq.engine.compression import measures
+
+    before = ms.load_model(args.model)
+    settings = {**common.settings(args), "out": str(Path(args.out).resolve())}
+    after = ms.compress(before, settings, progress=common.bar())
+    rows = [{"model": m.info.name, **measures(m)} for m in (before, after)]
+    facts = {"bundle": after.info.folder, "before": rows[0], "after": rows[1]}
+    common.answer(args, facts, f"{common.table(rows)}\n\n{after.info.name}: {after.info.folder}")
