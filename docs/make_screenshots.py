@@ -40,8 +40,8 @@ def rest(seconds: float) -> None:
 
 
 def picture(viewer: Any, name: str) -> None:
-    """Save the window as a small PNG."""
-    rest(1.5)
+    """Save the window as a small PNG, once notifications have gone."""
+    rest(7)
     path = HERE / "images" / f"{name}.png"
     path.parent.mkdir(exist_ok=True)
     shot = Image.fromarray(viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
@@ -64,7 +64,7 @@ def progression() -> None:
     viewer.open(STUDY, plugin="napari-medseq")
     widget = widget_of(viewer, "Progression")
     widget.model.choose("brain-tumor")
-    picture(viewer, "study-opened")
+    picture(viewer, "viewer")
     widget.run_button.click()
     wait(lambda: not widget.work.busy)
     picture(viewer, "progression")
@@ -81,11 +81,12 @@ def classification() -> None:
     viewer.open(STUDY, plugin="napari-medseq")
     widget = widget_of(viewer, "Analyse")
     widget.images.tick([viewer.layers[0]])
-    widget.model.choose("brain-tumor-slices")
-    widget.run_button.click()
-    wait(lambda: not widget.work.busy)
+    for model in ("brain-tumor", "brain-tumor-slices"):
+        widget.model.choose(model)
+        widget.run_button.click()
+        wait(lambda: not widget.work.busy)
     widget.view.go_to(int(widget.found[0].attention.argmax()))
-    picture(viewer, "classification")
+    picture(viewer, "analyse")
     viewer.close()
 
 
@@ -106,5 +107,8 @@ def preprocessing() -> None:
 
 
 if __name__ == "__main__":
-    for make in (progression, classification, preprocessing):
-        make()
+    import sys
+
+    wanted = sys.argv[1:] or ["progression", "classification", "preprocessing"]
+    for name in wanted:
+        globals()[name]()

@@ -367,10 +367,10 @@ def _tracked_layer(viewer: ViewerModel, study: str, ordinal: int) -> Any:
     return None
 
 
-def go_to(viewer: ViewerModel, layers: Sequence[Labels], visit: int, lesion: int) -> bool:
+def go_to(viewer: ViewerModel, layers: Sequence[Labels], visit: int, lesion: int, *, center: bool = True) -> bool:
     """Move the sliders to a lesion at a visit and select its label; False where it is not there at that visit.
 
-    `layers` are what `show_progression` returned.
+    `layers` are what `show_progression` returned; `center` also moves the camera.
     """
     layer = layers[visit]
     index = np.argwhere(np.asarray(layer.data) == lesion)
@@ -388,7 +388,8 @@ def go_to(viewer: ViewerModel, layers: Sequence[Labels], visit: int, lesion: int
     here[axis] = steps[counts.argmax()]
     world = layer.data_to_world(here)
     viewer.dims.set_point(n - layer.ndim + axis, float(world[axis]))
-    camera_of(viewer).center = tuple(float(v) for v in np.asarray(world)[-3:])
+    if center:
+        camera_of(viewer).center = tuple(float(v) for v in np.asarray(world)[-3:])
     return True
 
 

@@ -30,6 +30,7 @@ def test_the_demo_fills_a_viewer(
     for layer, labels in zip(shown, progression.labels, strict=True):
         np.testing.assert_array_equal(np.squeeze(layer.data), np.asarray(labels.data))
     assert any("Progression" in name for name in viewer.window.dock_widgets)
+    assert "Progression plot" in viewer.window.dock_widgets
 
 
 def test_without_napari_the_demo_says_what_to_install(monkeypatch: pytest.MonkeyPatch, ball_study: Path) -> None:

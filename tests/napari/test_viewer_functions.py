@@ -37,7 +37,7 @@ def tilted(degrees: float = 25.0, **changes: object) -> ImageSequence:
 
 def test_a_study_folder_opens_on_one_visit_slider(opened: ViewerModel) -> None:
     assert [layer.name for layer in opened.layers] == [
-        "ses-20200131 sub-x_T1post", "ses-20200131 sub-x_tumor", "ses-20200504 sub-x_T1post", "ses-20200504 sub-x_tumor",
+        "ses-20200131 T1post", "ses-20200131 tumor", "ses-20200504 T1post", "ses-20200504 tumor",
     ]  # fmt: skip
     assert opened.dims.axis_labels == ("visit", "z", "y", "x")
     assert opened.dims.nsteps[0] == 2
@@ -108,7 +108,7 @@ def test_a_lesion_is_gone_to(opened: ViewerModel) -> None:
 
 @pytest.mark.usefixtures("knows")
 def test_segment_shows_named_labels_on_the_images_grid(opened: ViewerModel, tiny_bundle: Path) -> None:
-    image = opened.layers["ses-20200504 sub-x_T1post"]
+    image = opened.layers["ses-20200504 T1post"]
     labels, doubt = verbs.segment(opened, image, tiny_bundle, outputs=("labels", "uncertainty"))
     assert labels.features["name"].tolist() == ["background", "lesion"]
     np.testing.assert_allclose(labels.affine.affine_matrix, image.affine.affine_matrix)

@@ -14,9 +14,11 @@ from qtpy.QtCore import Qt
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
+from napari_medseq._napari import actions
 from napari_medseq._napari.analyse_widget import AnalyseWidget
 from napari_medseq._napari.preprocess_widget import PreprocessWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
+from napari_medseq._napari.reader import get_reader
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.engine import Classification
 from napari_medseq.preprocess import save
@@ -80,7 +82,10 @@ def test_run_gives_tracked_labels_a_plot_and_a_table(
     # so does a row of the table
     widget.table.cellClicked.emit(0, 0)
     assert widget.layers[0].selected_label == int(widget.table.item(0, 0).text())
-    # each view of the plot can be drawn
+    # the plot wears the viewer's theme, and each of its views can be drawn
+    dark = plot.canvas.figure.get_facecolor()
+    viewer.theme = "light"
+    assert plot.canvas.figure.get_facecolor() != dark
     for k in range(plot.view.count()):
         plot.view.setCurrentIndex(k)
     plot.log.setChecked(True)
@@ -200,7 +205,7 @@ def test_an_empty_viewer_says_what_to_do(make_napari_viewer: Any, wait: Wait) ->
 @pytest.mark.usefixtures("knows")
 def test_analyse_segments_the_ticked_images(viewer: Any, qtbot: Any, wait: Wait) -> None:
     widget = docked(viewer, AnalyseWidget, wait)
-    image = viewer.layers["ses-20200504 sub-x_T1post"]
+    image = viewer.layers["ses-20200504 T1post"]
     widget.images.tick([])
     assert not widget.run_button.isEnabled()
     widget.images.tick([image])
@@ -208,11 +213,11 @@ def test_analyse_segments_the_ticked_images(viewer: Any, qtbot: Any, wait: Wait)
     widget.uncertainty.setChecked(True)
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)
-    labels = viewer.layers["ses-20200504 sub-x_T1post labels"]
+    labels = viewer.layers["ses-20200504 T1post labels"]
     assert labels.features["name"].tolist() == ["background", "lesion"]
     assert (labels.scale == image.scale).all()
     assert labels.units == image.units
-    assert "ses-20200504 sub-x_T1post uncertainty" in viewer.layers
+    assert "ses-20200504 T1post uncertainty" in viewer.layers
 
 
 @pytest.mark.usefixtures("knows")
@@ -242,7 +247,7 @@ def test_classification_shows_probabilities_per_slice(
     widget.model.box.addItem("c", info)
     widget.model.box.setCurrentText("c")
     assert not widget.extras.isVisibleTo(widget)
-    widget.images.tick([viewer.layers["ses-20200504 sub-x_T1post"]])
+    widget.images.tick([viewer.layers["ses-20200504 T1post"]])
     monkeypatch.setattr(ms, "load_model", lambda name: name, raising=False)
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)
@@ -292,7 +297,7 @@ def test_preprocess_chains_steps_into_a_new_layer(
 ) -> None:
     widget = docked(viewer, PreprocessWidget, wait)
     assert not widget.apply_button.isEnabled()
-    widget.layer.choose(viewer.layers["ses-20200504 sub-x_T1post"])
+    widget.layer.choose(viewer.layers["ses-20200504 T1post"])
     widget.offer.setCurrentText("Percentile clipping")
     click(qtbot, widget.add_button)
     widget.offer.setCurrentText("Resample")
@@ -300,7 +305,7 @@ def test_preprocess_chains_steps_into_a_new_layer(
     widget._forms[1][1]["spacing"].value = "3, 4, 4"
     click(qtbot, widget.apply_button)
     wait(lambda: not widget.work.busy)
-    new = viewer.layers["ses-20200504 sub-x_T1post (percentile, resample)"]
+    new = viewer.layers["ses-20200504 T1post (percentile, resample)"]
     np.testing.assert_allclose(new.scale, (1, 3, 4, 4), atol=1e-6)
     assert new.translate[0] == 1
     assert new.data.max() <= 1
@@ -318,7 +323,7 @@ def test_preprocess_chains_steps_into_a_new_layer(
     widget.load(tmp_path / "p.yaml")
     widget.add_step("window")
     assert widget.chain[-1].preset == "brain"
-    widget.layer.choose(viewer.layers["ses-20200131 sub-x_tumor"])
+    widget.layer.choose(viewer.layers["ses-20200131 tumor"])
     before = list(viewer.layers)
     click(qtbot, widget.apply_button)
     wait(lambda: not widget.work.busy)
@@ -329,15 +334,49 @@ def test_preprocess_chains_steps_into_a_new_layer(
 
 def test_register_needs_another_layer_and_says_so(viewer: Any, qtbot: Any, wait: Wait, notices: list[Any]) -> None:
     widget = docked(viewer, PreprocessWidget, wait)
-    widget.layer.choose(viewer.layers["ses-20200504 sub-x_T1post"])
+    widget.layer.choose(viewer.layers["ses-20200504 T1post"])
     widget.add_step("register")
     widget._forms[0][1]["transform"].value = "translation"
     click(qtbot, widget.apply_button)
     wait(lambda: not widget.work.busy)
     assert "another image" in notices[-1][1]
-    widget.reference.choose(viewer.layers["ses-20200131 sub-x_T1post"])
+    widget.reference.choose(viewer.layers["ses-20200131 T1post"])
     click(qtbot, widget.apply_button)
     wait(lambda: not widget.work.busy)
-    new = viewer.layers["ses-20200504 sub-x_T1post (register)"]
-    reference = viewer.layers["ses-20200131 sub-x_T1post"]
+    new = viewer.layers["ses-20200504 T1post (register)"]
+    reference = viewer.layers["ses-20200131 T1post"]
     assert verbs.to_sequence(new).same_grid(verbs.to_sequence(reference))
+
+
+# -- opening in the application ----------------------------------------------------------------------------------------
+def test_a_folder_that_cannot_be_opened_is_one_notification(
+    make_napari_viewer: Any, tmp_path: Path, notices: list[Any]
+) -> None:
+    viewer = make_napari_viewer(show=False)
+    reader = get_reader(str(tmp_path))
+    assert reader is not None
+    assert reader(str(tmp_path)) == [(None,)]
+    assert [severity for severity, _ in notices] == ["error"]
+    assert str(tmp_path) in notices[0][1]
+    assert len(viewer.layers) == 0
+
+
+def test_what_is_opened_in_the_application_is_shown_along_its_slices(make_napari_viewer: Any, ball_study: Path) -> None:
+    viewer = make_napari_viewer(show=False)
+    reader = get_reader(str(ball_study))
+    assert reader is not None
+    for data, kwargs, kind in reader(str(ball_study)):
+        viewer._add_layer_from_data(data, kwargs, kind)
+    assert viewer.dims.axis_labels == ("visit", "z", "y", "x")
+    assert viewer.dims.current_step[0] == 0
+    assert 0 < viewer.dims.current_step[1] < viewer.dims.nsteps[1] - 1
+
+
+def test_commands_of_the_layers_menu(viewer: Any, notices: list[Any]) -> None:
+    viewer.layers.selection = {viewer.layers[0]}
+    actions.resample_onto_active(viewer)
+    assert "Select the layers" in notices[-1][1]
+    actions.toggle_true_placement(viewer)
+    assert "4 layers are drawn at their true place" in notices[-1][1]
+    actions.toggle_true_placement(viewer)
+    assert "in the slice view" in notices[-1][1]

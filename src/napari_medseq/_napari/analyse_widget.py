@@ -9,8 +9,9 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QGroupBox, QHBoxLayout, QLabe
 import napari
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import LayerBox, LayerChecklist, ModelBox, follow_layers
+from napari_medseq._napari.choosers import LayerBox, LayerChecklist, follow_layers
 from napari_medseq._napari.classification_view import ClassificationView
+from napari_medseq._napari.model_box import ModelBox
 from napari_medseq._napari.work import DISCLAIMER, WorkBar, guarded
 from napari_medseq.errors import MedseqError
 

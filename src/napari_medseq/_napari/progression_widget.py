@@ -24,17 +24,18 @@ from qtpy.QtWidgets import (
 import napari
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import LayerChecklist, ModelBox, StudyBox, follow_layers
+from napari_medseq._napari.choosers import Fold, LayerChecklist, StudyBox, follow_layers
 from napari_medseq._napari.forms import ModelForm
+from napari_medseq._napari.model_box import ModelBox
 from napari_medseq._napari.progression_plot import ProgressionPlot
 from napari_medseq._napari.studies import facts_of, is_tracked, ordinals
 from napari_medseq._napari.tables import Table
-from napari_medseq._napari.work import DISCLAIMER, Fold, WorkBar, guarded
+from napari_medseq._napari.work import DISCLAIMER, WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.progression import TrackSettings, lesion_colour
 
 _HINT = "Open a study: drag a folder with one folder of images per visit into the viewer, or File → Open Sample."
-_COLUMNS = {"lesion": "lesion", "visit": "visit", "date": "date", "event": "event", "volume_ml": "volume (mL)"}
+_COLUMNS = {"lesion": "lesion", "visit": "visit", "date": "date", "event": "event", "volume_ml": "mL"}
 
 
 class ProgressionWidget(QWidget):  # type: ignore[misc]
@@ -74,7 +75,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.settings = ModelForm(TrackSettings)
         inner = QWidget()
         rows = QFormLayout(inner)
-        rows.addRow("image", self.series)
+        rows.addRow("series", self.series)
         rows.addRow("align visits", self.register)
         rows.addRow(self.settings.native)
         more = Fold("Settings", inner)
@@ -132,7 +133,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
             study = guarded("Reading the study", lambda: verbs.study_of(self.viewer, name))
             if study is not None:
                 days = ", ".join(str(d) if d else "undated" for d in study.dates)
-                text = f"{len(study.visits)} visit{'' if len(study.visits) == 1 else 's'}: {days}."
+                text = f"{len(study.visits)} visit{'' if len(study.visits) == 1 else 's'}: {days}. Press Run to follow its lesions."
                 self.model.fit_to([i for v in study.visits for i in v.images])
         elif self.labels.count():
             text = "No study is open; label layers can be followed."
@@ -161,7 +162,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         def job(progress: Any, cancelled: Any) -> Any:
             return ms.run(source, model, progress=progress, cancelled=cancelled, **arguments)
 
-        self.work.start("Segmenting and following", job, lambda found: self._done(found, source))
+        self.work.start("Segmenting and following", job, lambda found: self.show_result(found, source))
 
     def _run_labels(self) -> None:
         self._follow(self.labels.layers)
@@ -178,10 +179,10 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         def job(progress: Any, cancelled: Any) -> Any:
             return verbs.track_job(source, arguments, register, settings, progress, cancelled)
 
-        self.work.start("Following lesions", job, lambda found: self._done(found, source))
+        self.work.start("Following lesions", job, lambda found: self.show_result(found, source))
 
-    def _done(self, progression: Any, source: Any) -> None:
-        """In the GUI thread: layers, plot, table, and the largest lesion of the last visit in view."""
+    def show_result(self, progression: Any, source: Any) -> None:
+        """Show a progression of the study `source`: layers, plot, table, and the largest lesion of the last visit."""
         before = list(self.viewer.layers)
         self.layers = verbs.show_progression(self.viewer, progression, source)
         if not all(layer in before for layer in self.layers):
@@ -196,9 +197,10 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.plot.show_progression(progression, ordinals(source, progression))
         self.summary.setText(_in_words(progression.summary))
         last = progression.lesions[progression.lesions["visit"] == len(self.layers) - 1]
-        self.viewer.reset_view()
         if len(last):
-            self.go_to(len(self.layers) - 1, int(last.loc[last["volume_ml"].idxmax(), "lesion"]))
+            largest = int(last.loc[last["volume_ml"].idxmax(), "lesion"])
+            verbs.go_to(self.viewer, self.layers, len(self.layers) - 1, largest, center=False)
+        self.viewer.reset_view()
 
     # -- the result ----------------------------------------------------------------------------------------------------
     def _fill_table(self) -> None:

@@ -40,7 +40,8 @@ def visit_layer_data(study: Study, ordinal: int, seq: ImageSequence, *, visit: i
         "date": known.date and known.date.isoformat(),
         "study_warnings": list(study.warnings),
     }
-    name = seq.name if len(study.visits) == 1 else f"{facts['visit_name']} {seq.name}"
+    short = seq.name.removeprefix(f"{study.name}_")
+    name = seq.name if len(study.visits) == 1 else f"{facts['visit_name']} {short}"
     return to_layer_data(seq, visit=visit, facts=facts, **({"name": name} | kwargs))
 
 

@@ -152,27 +152,6 @@ class WorkBar(QWidget):  # type: ignore[misc]
         self.busy_changed.emit(busy)
 
 
-class Fold(QWidget):  # type: ignore[misc]
-    """A button that shows and hides what lies below it."""
-
-    def __init__(self, title: str, inside: QWidget) -> None:
-        super().__init__()
-        self.title, self.inside = title, inside
-        self.button = QPushButton()
-        self.button.setCheckable(True)
-        self.button.setStyleSheet("text-align: left; padding-left: 6px;")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.button)
-        layout.addWidget(inside)
-        self.button.toggled.connect(self._toggled)
-        self._toggled(False)
-
-    def _toggled(self, opened: bool) -> None:
-        self.button.setText(f"{'▾' if opened else '▸'} {self.title}")
-        self.inside.setVisible(opened)
-
-
 def tell(error: BaseException, doing: str) -> None:
     """Show an error as one notification without traceback; what is not ours goes to the log in full."""
     if isinstance(error, MedseqError):

@@ -74,9 +74,9 @@ def show(study: Study, progression: Progression) -> None:
 
 
 def fill(viewer: Any, study: Study, progression: Progression) -> None:
-    """Show a study, its lesions and the Progression widget in a napari viewer."""
+    """Show a study, its lesions, their plot and the Progression widget in a napari viewer."""
     from napari_medseq import viewer as view
 
     view.add_study(viewer, study)
-    view.show_progression(viewer, progression, study)
-    viewer.window.add_plugin_dock_widget("napari-medseq", "Progression")
+    _, widget = viewer.window.add_plugin_dock_widget("napari-medseq", "Progression")
+    widget.show_result(progression, study)

@@ -1,0 +1,196 @@
+"""The box in which a user chooses a model and a device: the model's card, and why others do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from napari.qt.threading import create_worker
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QTextBrowser,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_medseq._napari.work import guarded, tell
+from napari_medseq.sequence import ImageSequence
+
+
+class ModelBox(QWidget):  # type: ignore[misc]
+    """A model, its card, why others do not fit, and a device; filled in the background, since torch loads slowly."""
+
+    loaded = Signal()
+    changed = Signal()
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+        self._infos: list[Any] = []
+        self._why: Callable[[Any, ImageSequence], str | None] = lambda _info, _seq: None
+        self._images: list[ImageSequence] = []
+        self.box = QComboBox()
+        self.box.addItem("loading models …")
+        self.box.setEnabled(False)
+        self.folder_button = QToolButton()
+        self.folder_button.setText("…")
+        self.folder_button.setToolTip("Use a model from a folder (MONAI Bundle layout)")
+        self.folder_button.clicked.connect(self._ask_folder)
+        self.device = QComboBox()
+        self.device.addItem("auto")
+        self.device.setToolTip("Where the model runs")
+        self.card_button = QPushButton("Model card")
+        self.card_button.setCheckable(True)
+        self.card = QTextBrowser()
+        self.card.setOpenExternalLinks(True)
+        self.card.setMinimumHeight(160)
+        self.card.hide()
+        self.card_button.toggled.connect(self.card.setVisible)
+        self.misfits = QLabel()
+        self.misfits.setWordWrap(True)
+        self.misfits.hide()
+        row = QHBoxLayout()
+        row.addWidget(self.box, 1)
+        row.addWidget(self.folder_button)
+        second = QHBoxLayout()
+        second.addWidget(QLabel("Device"))
+        second.addWidget(self.device, 1)
+        second.addWidget(self.card_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        layout.addLayout(second)
+        layout.addWidget(self.card)
+        layout.addWidget(self.misfits)
+        self.box.currentIndexChanged.connect(self._show_card)
+        self._worker = create_worker(_models_and_devices, _start_thread=False)
+        self._worker.returned.connect(self._fill)
+        self._worker.start()
+
+    @property
+    def info(self) -> Any:
+        """The chosen model's `ModelInfo`, or None."""
+        return self.box.currentData()
+
+    @property
+    def reference(self) -> str:
+        """What `ms.load_model` takes: the name, or the folder of a model from elsewhere."""
+        return str(self.info.name if self.info in self._infos else self.info.folder)
+
+    def choose(self, name: str) -> None:
+        """Choose a model by name, if it is here."""
+        k = self.box.findText(name)
+        if k >= 0:
+            self.box.setCurrentIndex(k)
+
+    def fit_to(self, images: Sequence[ImageSequence]) -> None:
+        """Grey out the models that fit none of these images, and say why."""
+        self._images = list(images)
+        self._update_fit()
+
+    def _fill(self, found: tuple[list[Any], list[str], Any] | Exception) -> None:
+        if isinstance(found, Exception):
+            self.box.setItemText(0, "models cannot be listed")
+            tell(found, "Listing models")
+            return
+        infos, devices, why = found
+        self._infos, self._why = infos, why
+        self.device.clear()
+        for name in devices:
+            self.device.addItem(name, name.split(" ")[0])
+        self.box.blockSignals(True)
+        self.box.clear()
+        for info in infos:
+            if info.task in self.tasks:
+                self.box.addItem(info.name, info)
+        self.box.blockSignals(False)
+        self.box.setEnabled(True)
+        if self.box.count() == 0:
+            self.box.setPlaceholderText("no model installed: choose a folder …")
+        self._update_fit()
+        self._show_card()
+        self.loaded.emit()
+
+    @property
+    def device_name(self) -> str:
+        """The chosen device, as the verbs take it."""
+        return str(self.device.currentData() or "auto")
+
+    def _update_fit(self) -> None:
+        reasons = {}
+        first = -1
+        for k in range(self.box.count()):
+            info = self.box.itemData(k)
+            if info is None:
+                return
+            why = [self._why(info, seq) for seq in self._images]
+            bad = bool(why) and all(w is not None for w in why)
+            self.box.model().item(k).setEnabled(not bad)
+            self.box.setItemData(k, why[0] if bad else info.description, Qt.ToolTipRole)
+            if bad:
+                reasons[info.name] = why[0]
+            elif first < 0:
+                first = k
+        current = self.box.currentData()
+        if current is not None and current.name in reasons and first >= 0:
+            self.box.setCurrentIndex(first)
+        self.misfits.setText("Does not fit: " + "; ".join(f"{name}: {why}" for name, why in reasons.items()))
+        self.misfits.setVisible(bool(reasons))
+
+    def _show_card(self, _index: int = 0) -> None:
+        info = self.info
+        self.card_button.setEnabled(info is not None)
+        if info is not None:
+            self.card.setMarkdown(info.card or info.description or f"{info.name} has no card.")
+        self.changed.emit()
+
+    def _ask_folder(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Model folder (MONAI Bundle layout)")
+        if folder:
+            guarded("Opening the model", lambda: self.add_folder(folder))
+
+    def add_folder(self, folder: str) -> None:
+        """Offer the model in a folder and choose it.
+
+        Raises
+        ------
+        ModelError
+            If the folder is no model that can be used.
+        """
+        from napari_medseq.models.bundle import read_info
+
+        info = read_info(Path(folder))
+        self.box.addItem(info.name, info)
+        self.box.setCurrentIndex(self.box.count() - 1)
+        self._update_fit()
+
+
+def _models_and_devices() -> tuple[list[Any], list[str], Any] | Exception:
+    """In a thread: importing torch takes seconds."""
+    try:
+        return _listed()
+    except Exception as error:  # told in the GUI thread
+        return error
+
+
+def _listed() -> tuple[list[Any], list[str], Any]:
+    import torch
+
+    import napari_medseq as ms
+    from napari_medseq.engine import devices
+    from napari_medseq.models import misfit
+
+    where, why = devices.choose("auto")
+    names = [f"auto ({where}: {why})", "cpu (always there)"]
+    if torch.cuda.is_available():
+        names += [f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        names.append("mps (Apple GPU)")
+    return ms.list_models(), names, misfit
