@@ -217,6 +217,16 @@ def _reader(kind: str, file: Path) -> Reader:
         from napari_medseq.io import itk
 
         return lambda path, lazy, as_, _: itk.read(path, lazy=lazy, kind=as_)
+    if kind == "mgh":
+        from napari_medseq.io import mgh
+
+        return lambda path, _lazy, as_, _: mgh.read(path, kind=as_)
+    if kind in _PICTURES:
+        from napari_medseq.io import picture
+
+        if kind == "video":
+            return lambda path, _lazy, as_, cancelled: picture.read_video(path, kind=as_, cancelled=cancelled)
+        return lambda path, _lazy, as_, _: picture.read(path, kind=as_)
     raise ReadError(f"{file}: files of kind {kind!r} are not read; convert it to NIfTI or NRRD.")
 
 
@@ -307,16 +317,15 @@ def info(
 
 
 def _facts(kind: str, file: Path) -> list[dict[str, Any]]:
-    if kind == "nifti":
-        from napari_medseq.io import nifti
+    from importlib import import_module
 
-        return nifti.facts(file)
-    if kind == "nrrd":
-        from napari_medseq.io import nrrd
-
-        return nrrd.facts(file)
-    if kind == "metaimage":
-        from napari_medseq.io import itk
-
-        return itk.facts(file)
-    raise ReadError(f"{file}: files of kind {kind!r} are not read; convert it to NIfTI or NRRD.")
+    module = {
+        "nifti": "nifti",
+        "nrrd": "nrrd",
+        "metaimage": "itk",
+        "mgh": "mgh",
+        "picture": "picture",
+        "video": "picture",
+    }[kind]
+    found: list[dict[str, Any]] = import_module(f"napari_medseq.io.{module}").facts(file)
+    return found

@@ -13,7 +13,18 @@ import numpy as np
 
 from napari_medseq.io.dicom import enhanced, mosaic
 from napari_medseq.io.dicom.frame import Frame, pixel_spacing, positive, unit_directions, window_of
-from napari_medseq.io.dicom.headers import FileHeader, first_item, integer, moment, number, numbers, stamp, text, texts
+from napari_medseq.io.dicom.headers import (
+    FileHeader,
+    first_item,
+    integer,
+    moment,
+    number,
+    numbers,
+    stamp,
+    text,
+    texts,
+    value,
+)
 
 
 def frames_of(file: FileHeader) -> list[Frame]:
@@ -47,6 +58,8 @@ def _plain(file: FileHeader, rows: int, columns: int) -> Frame:
             note = f"{keyword} is used as pixel spacing; sizes are those at the detector, not in the patient."
             if note not in file.notes:
                 file.notes.append(note)
+    if frame.spacing is None:
+        frame.spacing = _region_spacing(ds)
     frame.thickness, frame.between = positive(ds, "SliceThickness"), positive(ds, "SpacingBetweenSlices")
     slope, inter = number(ds, "RescaleSlope"), number(ds, "RescaleIntercept")
     if slope == 0:
@@ -68,6 +81,20 @@ def _plain(file: FileHeader, rows: int, columns: int) -> Frame:
     frame.repetition_ms = positive(ds, "RepetitionTime")
     _set_clock(frame, ds)
     return frame
+
+
+def _region_spacing(ds: Any) -> tuple[float, float] | None:
+    """Pixel size in mm of an ultrasound image whose regions all say the same one (PS3.3 C.8.5.5)."""
+    regions = value(ds, "SequenceOfUltrasoundRegions") or []
+    found = set()
+    for region in regions:
+        if (
+            integer(region, "PhysicalUnitsXDirection") == 3 == integer(region, "PhysicalUnitsYDirection")
+        ):  # 3: centimetres
+            along, down = positive(region, "PhysicalDeltaX"), positive(region, "PhysicalDeltaY")
+            if along and down:
+                found.add((round(10 * down, 6), round(10 * along, 6)))
+    return found.pop() if len(found) == 1 else None
 
 
 def _set_clock(frame: Frame, ds: Any) -> None:

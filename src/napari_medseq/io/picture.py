@@ -1,0 +1,124 @@
+"""Pictures (PNG, JPEG, BMP) and video (MP4, AVI): unoriented, in pixels, for X-ray, dermoscopy and ultrasound exports.
+
+Pictures through Pillow; video through PyAV or imageio where one is installed, else an error names what to install.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import ReadError
+from napari_medseq.io import naming
+from napari_medseq.io.nifti import as_labels
+from napari_medseq.io.placing import place
+from napari_medseq.progress import Cancelled, check
+from napari_medseq.sequence import ImageSequence, Kind, affine_from
+
+_MOST_PIXELS = 1 << 28
+_MOST_VIDEO = 1 << 33
+
+
+def _sequence(
+    array: NDArray[Any], axes: tuple[str, ...], path: Path, kind: Kind | None, times: Any = None
+) -> ImageSequence:
+    notes = ["A picture says nothing of millimetres: one pixel counts as 1 mm."]
+    labels = kind == "labels" or (kind is None and naming.names_labels(path) and "c" not in axes)
+    if labels:
+        array, _ = as_labels(array)
+    meta = {"source": str(path), "dtype": str(array.dtype), "format": path.suffix.lstrip(".").upper()}
+    return place(
+        array, axes, affine_from((1, 1, 1)), oriented=False, times=times, kind="labels" if labels else "image",
+        name=naming.readable(naming.stem(path)), meta=meta, warnings=tuple(notes),
+    )  # fmt: skip
+
+
+def read(path: str | Path, *, kind: Kind | None = None) -> list[ImageSequence]:
+    """Read a PNG, JPEG or BMP; grey pictures stored as colour become grey.
+
+    Raises
+    ------
+    ReadError
+        If it is damaged or too large.
+    """
+    image_module: Any = import_module("PIL.Image")
+    path = Path(path)
+    try:
+        with image_module.open(path) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise ReadError(f"{path}: {image.width}×{image.height} pixels are more than are read; make it smaller.")
+            if image.mode in ("P", "CMYK", "YCbCr", "LA", "PA"):
+                image = image.convert("RGB")
+            array = np.array(image)
+    except ReadError:
+        raise
+    except Exception as error:  # Pillow's decoders raise of their own on damaged files
+        raise ReadError(f"{path}: the picture is damaged ({error}); export it again.") from error
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    if array.ndim == 3 and (array[..., 0] == array[..., 1]).all() and (array[..., 1] == array[..., 2]).all():
+        array = array[..., 0]
+    return [_sequence(array, ("y", "x", "c")[: array.ndim], path, kind)]
+
+
+def read_video(
+    path: str | Path, *, kind: Kind | None = None, cancelled: Cancelled | None = None
+) -> list[ImageSequence]:
+    """Read a video as frames in time (RGB, or grey where all channels agree).
+
+    Raises
+    ------
+    ReadError
+        If no decoder is installed, or it is damaged or too large.
+    """
+    path = Path(path)
+    try:
+        av: Any = import_module("av")
+    except ImportError as error:
+        raise ReadError(f"{path}: reading video needs PyAV; install it with: pip install av") from error
+    frames, times, size = [], [], 0
+    try:
+        with av.open(str(path)) as container:
+            rate = float(container.streams.video[0].average_rate or 0) or 25.0
+            for number, frame in enumerate(container.decode(video=0)):
+                check(cancelled)
+                frames.append(frame.to_ndarray(format="rgb24"))
+                times.append(float(frame.time) if frame.time is not None else number / rate)
+                size += frames[-1].nbytes
+                if size > _MOST_VIDEO:
+                    raise ReadError(f"{path}: the video unpacks to more than 8 GiB; cut it first.")
+    except (av.FFmpegError, IndexError, ValueError) as error:
+        raise ReadError(f"{path}: the video is damaged or has no pictures ({error}); export it again.") from error
+    if not frames:
+        raise ReadError(f"{path}: the video has no pictures in it.")
+    array = np.stack(frames)
+    axes: tuple[str, ...] = ("t", "y", "x", "c")
+    if (array[..., 0] == array[..., 1]).all() and (array[..., 1] == array[..., 2]).all():
+        array, axes = array[..., 0], axes[:3]
+    return [_sequence(array, axes, path, kind, np.array(times) - times[0])]
+
+
+def facts(path: str | Path) -> list[dict[str, Any]]:
+    """Header facts of a picture for `info` (a video's size is not known without decoding)."""
+    image_module: Any = import_module("PIL.Image")
+    shape: list[int] = []
+    try:
+        with image_module.open(path) as image:
+            shape = [image.width, image.height]
+    except Exception as error:  # no picture: a video, or damaged
+        if Path(path).suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp"):
+            raise ReadError(f"{path}: the picture is damaged ({error}); export it again.") from error
+    return [
+        {
+            "name": naming.stem(path),
+            "kind": "image",
+            "format": "picture" if shape else "video",
+            "shape": shape,
+            "source": str(path),
+            "warnings": [],
+        }
+    ]
