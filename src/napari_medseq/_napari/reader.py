@@ -80,15 +80,15 @@ def _application_viewer() -> Any:
 
 def arrange_when_added(viewer: Any) -> None:
     """When the next layer comes into an empty viewer, show it along its slices, head up."""
-    from napari_medseq import viewer as verbs
+    from napari_medseq._napari.placing import keep_views_true, step_through_slices
 
-    verbs.keep_views_true(viewer)
+    keep_views_true(viewer)
     if len(viewer.layers):
         return
 
     def arrange(event: Any) -> None:
         viewer.layers.events.inserted.disconnect(arrange)
-        verbs.step_through_slices(viewer, event.value)
+        step_through_slices(viewer, event.value)
 
     viewer.layers.events.inserted.connect(arrange, position="last")
 
