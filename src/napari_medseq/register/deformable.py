@@ -25,7 +25,7 @@ _Sparse = Any  # a scipy.sparse matrix; SciPy has no types
 CELLS = 8
 #: weight of the bending penalty against mutual information (nats)
 STIFFNESS = 0.2
-_BINS = 32
+_BINS = 20
 _ROUNDS = (40, 40)
 _REACH = 0.02
 
