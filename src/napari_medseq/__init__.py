@@ -46,8 +46,11 @@ __all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from napari_medseq.errors import MedseqError, MedseqWarning
-    from napari_medseq.sequence import ImageSequence, Study, Visit
+    from napari_medseq.errors import MedseqError as MedseqError
+    from napari_medseq.errors import MedseqWarning as MedseqWarning
+    from napari_medseq.sequence import ImageSequence as ImageSequence
+    from napari_medseq.sequence import Study as Study
+    from napari_medseq.sequence import Visit as Visit
 
 
 def __getattr__(name: str) -> Any:

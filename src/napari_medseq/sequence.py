@@ -88,7 +88,9 @@ class ImageSequence:
         if data.ndim != len(axes):
             raise MedseqError(f"{self.name}: data has {data.ndim} dimensions but {len(axes)} axes {axes} are named.")
         if "c" in axes and data.shape[axes.index("c")] not in (3, 4):
-            raise MedseqError(f"{self.name}: axis 'c' is for RGB or RGBA only, not {data.shape[axes.index('c')]} channels.")
+            raise MedseqError(
+                f"{self.name}: axis 'c' is for RGB or RGBA only, not {data.shape[axes.index('c')]} channels."
+            )
         if self.slice_axis not in SPACE:
             raise MedseqError(f"{self.name}: slice_axis {self.slice_axis!r} must be 'z', 'y' or 'x'.")
         if self.kind not in ("image", "labels"):
@@ -183,7 +185,9 @@ class ImageSequence:
             If there is a ``t`` or ``c`` axis.
         """
         if set(self.axes) & {"t", "c"}:
-            raise MedseqError(f"{self.name} has axes {self.axes}; a single volume (z, y, x) is needed here. Choose a frame.")
+            raise MedseqError(
+                f"{self.name} has axes {self.axes}; a single volume (z, y, x) is needed here. Choose a frame."
+            )
         volume = np.asarray(self.data)
         return volume if "z" in self.axes else volume[np.newaxis]
 

@@ -106,7 +106,7 @@ class ConvLSTMCell(nn.Module):
         return state[:, : self.hidden]
 
 
-CELLS = {"gru": ConvGRUCell, "lstm": ConvLSTMCell}
+CELLS: dict[Cell, type[ConvGRUCell] | type[ConvLSTMCell]] = {"gru": ConvGRUCell, "lstm": ConvLSTMCell}
 
 
 class SequenceMixer(nn.Module):

@@ -101,7 +101,7 @@ def _inside(value: Any, *path: str) -> Mapping[str, Any]:
 
 def _first(parts: Mapping[str, Any]) -> Mapping[str, Any]:
     """The entry called image or pred, else the first."""
-    chosen = next((parts[k] for k in ("image", "pred") if k in parts), next(iter(parts.values()), {}))
+    chosen: Any = next((parts[k] for k in ("image", "pred") if k in parts), next(iter(parts.values()), {}))
     return chosen if isinstance(chosen, Mapping) else {}
 
 
