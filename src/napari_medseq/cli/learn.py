@@ -15,9 +15,12 @@ _VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
 
 def add(commands: Any) -> None:
     """Add models, segment, classify, train and evaluate."""
-    models = commands.add_parser("models", help="the models that are installed")
-    models.add_argument("action", nargs="?", default="list", choices=("list", "show"))
-    models.add_argument("name", nargs="?", help="model to show: its card")
+    models = commands.add_parser("models", help="the models that are installed; add, check and remove them")
+    models.add_argument("action", nargs="?", default="list", choices=("list", "show", "add", "verify", "remove"))
+    models.add_argument(
+        "name", nargs="?", help="model to show (its card), verify or remove; to add: a bundle folder, zip file or URL"
+    )
+    models.add_argument("--sha256", help="of the zip file to add; required for a URL")
     common.add_json(models)
     models.set_defaults(run=_models, usage=models.error)
 
@@ -63,15 +66,12 @@ def add(commands: Any) -> None:
 def _models(args: argparse.Namespace) -> None:
     from napari_medseq.models import list_models
 
-    infos = list_models()
-    if args.action == "show":
+    if args.action != "list":
         if not args.name:
-            raise SystemExit(args.usage("say which model to show"))
-        from napari_medseq.models import bundle, library
-
-        info = bundle.read_info(library._find(args.name))
-        common.answer(args, info.model_dump(), info.card or f"{info.name} {info.version}: {info.description}")
+            raise SystemExit(args.usage(f"say which model to {args.action}"))
+        _one_model(args)
         return
+    infos = list_models()
     rows = [
         {
             "name": i.name,
@@ -87,6 +87,25 @@ def _models(args: argparse.Namespace) -> None:
     common.answer(
         args, [i.model_dump(exclude={"card"}) for i in infos], common.table(rows) if rows else "no models are installed"
     )
+
+
+def _one_model(args: argparse.Namespace) -> None:
+    """Show, add, verify or remove a model."""
+    from napari_medseq.models import install, library
+
+    if args.action == "show":
+        info = library.read_info(library.find(args.name))
+        common.answer(args, info.model_dump(), info.card or f"{info.name} {info.version}: {info.description}")
+    elif args.action == "remove":
+        folder = str(install.remove(args.name))
+        common.answer(args, {"removed": folder}, f"{folder} is gone")
+    else:
+        added = args.action == "add"
+        info = install.add(args.name, sha256=args.sha256, progress=common.bar()) if added else install.verify(args.name)
+        text = (
+            f"{info.name} {info.version} in {info.folder}: {'installed' if added else 'whole, and it loads'}"
+        )
+        common.answer(args, info.model_dump(exclude={"card"}), text)
 
 
 def _chosen(args: argparse.Namespace, model: Any) -> Any:
