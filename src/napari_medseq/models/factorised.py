@@ -22,11 +22,11 @@ def low_rank(conv: nn.Conv2d, rank: int) -> nn.Sequential:
     first = nn.Conv2d(
         conv.in_channels,
         rank,
-        conv.kernel_size,
-        conv.stride,
-        conv.padding,
-        conv.dilation,
-        bias=False,  # type: ignore[arg-type]
+        conv.kernel_size,  # type: ignore[arg-type]
+        conv.stride,  # type: ignore[arg-type]
+        conv.padding,  # type: ignore[arg-type]
+        conv.dilation,  # type: ignore[arg-type]
+        bias=False,
     )
     second = nn.Conv2d(rank, conv.out_channels, 1, bias=conv.bias is not None)
     if not conv.weight.is_meta:
@@ -49,7 +49,7 @@ def rank_for(weight: Tensor, error: float) -> int:
     """Smallest rank whose relative squared error is at most `error`."""
     energy = torch.linalg.svdvals(weight.detach().double().flatten(1)) ** 2
     lost = 1 - energy.cumsum(0) / energy.sum().clamp_min(1e-300)
-    return int((lost > error).sum()) + 1 if len(energy) > 1 else 1
+    return min(int((lost > error).sum()) + 1, len(energy))
 
 
 def replace(network: nn.Module, ranks: Mapping[str, int]) -> nn.Module:

@@ -11,11 +11,13 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import napari_medseq as ms
 from napari_medseq.errors import ModelError, OperationCancelled
-from napari_medseq.models import list_models, load_model
+from napari_medseq.models import foreign, list_models, load_model
 from napari_medseq.sequence import ImageSequence, affine_from
 from tests.unit.models.foreign import DEFINITIONS, DYNUNET, SEGRESNET, UNET, change, network, write_foreign
 
@@ -132,6 +134,42 @@ def test_configurations_that_would_execute_or_do_not_fit_are_refused(
     with pytest.raises(ModelError, match=reason):
         load_model(folder)
     assert sorted(os.listdir(tmp_path)) == ["m"]
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["relu", "@width", "@sizes::1", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+CONFIG: dict[str, Any] = {"width": 8, "sizes": [3, 5], "bad": ["$import os"]}
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) inside a value."""
+    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    return [(value, k) for k in keys] + [p for k in keys for p in places(value[k])]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from("abc"), PLAIN, min_size=1, max_size=3), st.data())
+def test_an_expression_anywhere_is_refused_and_plain_values_are_kept(definition: dict[str, Any], data: Any) -> None:
+    def resolve(value: Any) -> Any:
+        return foreign._Resolver(CONFIG, Path("x")).value(value, "network_def", 0)
+
+    def by_hand(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: by_hand(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [by_hand(v) for v in value]
+        return {"@width": 8, "@sizes::1": 5}.get(value, value) if isinstance(value, str) else value
+
+    assert resolve(definition) == by_hand(definition)
+    container, key = data.draw(st.sampled_from(places(definition)))
+    container[key] = data.draw(
+        st.sampled_from(["$1+1", "%x", "@bad", "@nosuch", {"_target_": "os.system"}, {"$x": 1}, {"a": ["$import os"]}])
+    )
+    with pytest.raises(ModelError):
+        resolve(definition)
 
 
 class Exploit:
