@@ -7,6 +7,7 @@ network runs in float32, since a CPU without bf16 units is far slower with less.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -45,7 +46,7 @@ class CompressSettings(BaseModel):
         that saves multiplications; 0 leaves them whole.
     storage : {"float32", "half", "int8"}
     fine_tune : TrainConfig or None
-        Training after the pruning; its network, start and folder are set here.
+        Training after the pruning; its network, start and folder are set here. Interrupted, it goes on with the next call.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -142,7 +143,6 @@ def compress(
     definition, network = dict(model.network_definition), deepcopy(model.network).cpu()
     done = []
     if s.keep < 1:
-        assert isinstance(network, nn.Module)
         definition, weights = prune(network, definition, s.keep)  # type: ignore[arg-type]
         network = _built(definition, weights)
         done.append(f"channels cut to {s.keep:.0%}: widths {definition['widths']}")
@@ -209,13 +209,16 @@ def _tuned(
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> Any:
+    """The network after more training, by `train`; what lies beside `out` meanwhile lets an interrupted one go on."""
     assert s.fine_tune is not None
     out = Path(s.out)
-    start = _write(out.with_name(out.name + ".start"), f"{out.name}-start", model, definition, network, "float32", "")
-    config = s.fine_tune.model_copy(
-        update={"network": dict(definition), "start_from": str(start), "out": str(out.with_name(out.name + ".tuned"))}
-    )
-    return train(config, progress=progress, cancelled=cancelled).model.network
+    start, tuned = out.with_name(f"{out.name}.start"), out.with_name(f"{out.name}.tuned")
+    _write(start, f"{out.name}-start", model, definition, network, "float32", "")
+    config = s.fine_tune.model_copy(update={"network": dict(definition), "start_from": str(start), "out": str(tuned)})
+    result = train(config, progress=progress, cancelled=cancelled).model.network
+    for done in (start, tuned, tuned.with_name(f"{tuned.name}.run")):
+        shutil.rmtree(done)
+    return result
 
 
 def _write(

@@ -52,6 +52,7 @@ def test_pruning_gives_a_plain_smaller_network_that_can_be_tuned(tmp_path: Path)
     assert small.network_definition == {**WIDE, "widths": [8, 16, 16], "hidden": 4}
     assert measures(small)["multiply_adds"] < 0.8 * measures(m)["multiply_adds"]
     assert "fine-tuned for 2 iterations" in small.info.card
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "m", "s"]
     assert ms.segment(blob(), small).labels.data.shape == (7, 40, 36)
 
 
