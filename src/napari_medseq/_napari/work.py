@@ -124,7 +124,10 @@ class WorkBar(QWidget):  # type: ignore[misc]
             self.message.setText(message)
 
     def _finish(self, done: Callable[[Any], None], outcome: Outcome) -> None:
-        self._release()
+        try:
+            self._release()
+        except RuntimeError:  # the viewer was closed meanwhile: there is no one left to tell
+            return
         if outcome.error is not None:
             self._tell(outcome.error)
             return
