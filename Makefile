@@ -20,6 +20,8 @@ export VENV TORCH TORCH_INDEX PYTHON
 # the isolated environment in which the package itself is built is pinned too (pip reads one or the other of these, by version)
 export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
+# threads that wait sleep instead of spinning: on a busy machine spinning costs ten times the work
+export OMP_WAIT_POLICY := PASSIVE
 
 # what a window of napari needs, and what the tests need besides
 QT_LIBS := libegl1 libgl1 libglib2.0-0 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 \

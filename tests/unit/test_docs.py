@@ -1,0 +1,56 @@
+"""The pages: every link leads somewhere, every Python example compiles and uses names that exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import napari_medseq as ms
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
+
+
+def title(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in _LINK.findall(page.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://", "#")):
+            continue
+        assert (page.parent / target.partition("#")[0]).exists(), f"{title(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_python_examples_compile_and_use_names_that_exist(page: Path) -> None:
+    for code in _CODE.findall(page.read_text(encoding="utf-8")):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ms":
+                assert node.attr in ms.__all__, f"{title(page)}: ms.{node.attr} is not public"
+
+
+def test_every_page_can_be_reached_from_the_index() -> None:
+    reached: set[Path] = set()
+    waiting = [ROOT / "docs" / "index.md", ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        links = _LINK.findall(page.read_text(encoding="utf-8"))
+        waiting += [
+            p for t in links if (p := (page.parent / t.partition("#")[0]).resolve()).suffix == ".md" and p.is_file()
+        ]
+    assert [title(p) for p in PAGES if p not in reached] == []
+
+
+def test_no_page_holds_a_placeholder() -> None:
+    for page in PAGES:
+        assert not re.search(r"\b(TODO|TBD|FIXME|XXX|lorem ipsum)\b", page.read_text(encoding="utf-8")), title(page)
