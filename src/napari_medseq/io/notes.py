@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from napari_medseq.errors import ReadWarning
+from napari_medseq.errors import MedseqError, OperationCancelled, ReadWarning
 from napari_medseq.sequence import ImageSequence
 
 
@@ -16,6 +17,27 @@ def warn(text: str) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("napari_medseq"):
         frame, level = frame.f_back, level + 1
     warnings.warn(text, ReadWarning, stacklevel=level)
+
+
+@contextmanager
+def guarded(what: str, failures: list[str]) -> Iterator[None]:
+    """Turn whatever goes wrong with one file into a line in `failures`, so that it does not stop the others.
+
+    Cancelling goes through. Parsers fed with damaged bytes raise anything; a message that is not ours is put into words.
+    """
+    try:
+        yield
+    except OperationCancelled:
+        raise
+    except MedseqError as error:
+        said = str(error)
+        failures.append(said if what in said else f"{what}: {said}")
+    except MemoryError:
+        failures.append(f"{what}: it does not fit in memory; open it with lazy=True.")
+    except Exception as error:
+        failures.append(
+            f"{what}: it is damaged or contradicts itself ({type(error).__name__}: {error}); export it again."
+        )
 
 
 def announce(sequences: Iterable[ImageSequence], also: Iterable[str] = ()) -> None:

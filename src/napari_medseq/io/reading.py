@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_medseq.errors import MedseqError, ReadError
+from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
 from napari_medseq.io.detect import detect
-from napari_medseq.io.notes import announce
+from napari_medseq.io.notes import announce, guarded
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Kind
 
@@ -160,10 +160,8 @@ def read_collected(
     singles = [(file, k) for k, files in found.items() if k != "dicom" for file in files]
     for done, (file, file_kind) in enumerate(singles):
         check(cancelled)
-        try:
+        with guarded(str(file), failures):
             out.extend(_reader(file_kind, file)(file, lazy, kind, cancelled))
-        except ReadError as error:
-            failures.append(str(error))
         if progress is not None:
             progress(done + 1, len(singles), f"Reading {file.name}")
     if distinct:
@@ -239,10 +237,8 @@ def _read_dicom(
     out = series.read_scan(found, lazy=lazy, progress=progress, cancelled=cancelled)
     for file in found.labels:
         check(cancelled)
-        try:
+        with guarded(file.path, found.failures):
             out.extend(_read_labels(file, found, cancelled))
-        except ReadError as error:
-            found.failures.append(str(error))
     failures.extend(found.failures)
     if not out and not found.failures and found.others:
         failures.append(
@@ -306,10 +302,8 @@ def info(
     for kind, files in found.items():
         for file in files if kind != "dicom" else []:
             check(cancelled)
-            try:
+            with guarded(str(file), failures):
                 series.extend(_facts(kind, file))
-            except MedseqError as error:
-                failures.append(str(error))
     if not series:
         raise ReadError(_nothing(path, failures))
     where = str(path) if isinstance(path, (str, os.PathLike)) else [str(p) for p in path]

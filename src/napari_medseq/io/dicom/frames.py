@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_medseq.io.dicom import enhanced, mosaic
+from napari_medseq.io.dicom import enhanced, mosaic, pixels
 from napari_medseq.io.dicom.frame import Frame, pixel_spacing, positive, unit_directions, window_of
 from napari_medseq.io.dicom.headers import (
     FileHeader,
@@ -38,6 +38,14 @@ def frames_of(file: FileHeader) -> list[Frame]:
     if "PerFrameFunctionalGroupsSequence" in ds or "SharedFunctionalGroupsSequence" in ds:
         return enhanced.expand(file, base, count)
     tiles = mosaic.tiles(ds) if count == 1 and "MOSAIC" in texts(ds, "ImageType") else None
+    if tiles is None and count == 1 and "MOSAIC" in texts(ds, "ImageType"):
+        tiles = mosaic.counted(ds, pixels.decode(base))
+        doubt = (
+            "its slices were counted from the picture and may run the other way"
+            if tiles
+            else "its slices could not be told apart"
+        )
+        file.notes.append(f"A mosaic without its private header: {doubt}.")
     if tiles is not None:
         return mosaic.expand(base, tiles)
     return _multi(base, count) if count > 1 else [base]

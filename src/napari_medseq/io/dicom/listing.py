@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from napari_medseq.errors import MedseqError
 from napari_medseq.io import naming
 from napari_medseq.io.dicom import series
 from napari_medseq.io.dicom.headers import text
+from napari_medseq.io.dicom.stacks import Stack
+from napari_medseq.io.notes import guarded
 from napari_medseq.progress import Cancelled, Progress
 
 
@@ -29,11 +30,9 @@ def facts(
     patients: dict[str, str] = {}
     out: list[dict[str, Any]] = []
     for frames in found.series.values():
-        try:
+        arranged: list[tuple[Stack, str]] = []
+        with guarded(series.series_name(frames[0]), failures):
             arranged = series.named(series.arrange(frames))
-        except (MedseqError, ArithmeticError, ValueError, TypeError, AssertionError) as error:
-            failures.append(f"{series.series_name(frames[0])}: {error}")
-            continue
         for stack, name in arranged:
             ds = stack.first.file.ds
             who = series.pseudonym(ds)

@@ -93,6 +93,24 @@ def tiles(ds: Any) -> Tiles | None:
     return Tiles(count, int(np.ceil(np.sqrt(count))), normal)
 
 
+def counted(ds: Any, picture: NDArray[Any]) -> Tiles | None:
+    """How a mosaic without its private header is divided: tiles as large as the acquisition matrix, empty last ones left out."""
+    try:
+        matrix = sorted({int(v) for v in ds.get("AcquisitionMatrix") or [] if int(v) > 0})
+    except (TypeError, ValueError):
+        return None
+    rows, columns = picture.shape[:2]
+    for size in reversed(matrix):
+        side = rows // size
+        if side < 2 or rows % size or columns % side:
+            continue
+        blocks = picture.reshape(side, size, side, columns // side).transpose(0, 2, 1, 3).reshape(side * side, -1)
+        filled = np.flatnonzero(blocks.any(axis=1))
+        if len(filled) and int(filled[-1]) + 1 > (side - 1) ** 2:
+            return Tiles(int(filled[-1]) + 1, side, None)
+    return None
+
+
 def expand(base: Frame, layout: Tiles) -> list[Frame]:
     """One frame per tile of a mosaic."""
     rows, columns = base.shape[0] // layout.side, base.shape[1] // layout.side

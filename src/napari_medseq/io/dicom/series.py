@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from napari_medseq.errors import MedseqError, ReadError
+from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
 from napari_medseq.io.dicom import dicomdir, pixels, stacks
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.frames import frames_of
 from napari_medseq.io.dicom.headers import FileHeader, integer, number, parse, text, texts
 from napari_medseq.io.dicom.stacks import Stack
+from napari_medseq.io.notes import guarded
 from napari_medseq.io.placing import place
 from napari_medseq.io.raw import lazily
 from napari_medseq.progress import Cancelled, Progress, check, watched
@@ -71,20 +72,16 @@ def scan(
     files = [os.fspath(p) for p in paths]
     out = Scan()
     for path in watched(files, len(files), "Reading headers", progress, cancelled):
-        try:
+        with guarded(path, out.failures):
             directory = _sorted_in(parse(path), out)
             if directory is not None:
                 listed, problems = dicomdir.referenced(directory)
                 out.failures.extend(problems)
                 known = {os.path.realpath(p) for p in files}
-                for other in watched(
-                    [p for p in listed if p not in known], len(listed), "Reading headers", progress, cancelled
-                ):
-                    _sorted_in(parse(other), out)
-        except MedseqError as error:
-            if cancelled is not None and cancelled():
-                raise
-            out.failures.append(str(error))
+                for other in [p for p in listed if p not in known]:
+                    check(cancelled)
+                    with guarded(other, out.failures):
+                        _sorted_in(parse(other), out)
     return out
 
 
@@ -123,25 +120,16 @@ def read_scan(
 
     out = []
     for one, name in arranged:
-        try:
+        with guarded(name, found.failures):
             out.append(sequence(one, name, lazy=lazy, step=step))
-        except MedseqError as error:
-            if cancelled is not None and cancelled():
-                raise
-            found.failures.append(f"{name}: {error}")
     return out
 
 
 def sort(found: Scan) -> list[tuple[Stack, str]]:
     """All stacks of a scan with their names, kept in ``found.stacks``; series that contradict themselves are failures."""
     for frames in found.series.values():
-        try:
+        with guarded(series_name(frames[0]), found.failures):
             found.stacks.extend(named(arrange(frames)))
-        except MedseqError as error:
-            found.failures.append(str(error))
-        except (ArithmeticError, ValueError, TypeError, KeyError, IndexError, np.linalg.LinAlgError) as error:
-            said = f"{type(error).__name__}: {error}"
-            found.failures.append(f"{series_name(frames[0])}: its headers contradict each other ({said}).")
     return found.stacks
 
 
