@@ -62,3 +62,11 @@ def test_a_stack_turned_upside_down_is_refused() -> None:
     turned = second.replace(data=np.ascontiguousarray(second.data[::-1, ::-1]))
     with pytest.raises(RegistrationError, match="trusted"):
         register(turned, first)
+
+
+@pytest.mark.parametrize("other", ["PET_image", "MR_T1_image"])
+def test_modalities_of_one_patient_in_one_frame_are_left_alone(other: str) -> None:
+    assert DATA is not None
+    folder = DATA / "sarcoma" / "nifti" / "STS_002"
+    ct, second = (ms.read(folder / f"{name}.nii.gz", kind="image")[0].compute() for name in ("CT_image", other))
+    assert visits([ct, second])[1].transform is None
