@@ -102,9 +102,7 @@ def _one_model(args: argparse.Namespace) -> None:
     else:
         added = args.action == "add"
         info = install.add(args.name, sha256=args.sha256, progress=common.bar()) if added else install.verify(args.name)
-        text = (
-            f"{info.name} {info.version} in {info.folder}: {'installed' if added else 'whole, and it loads'}"
-        )
+        text = f"{info.name} {info.version} in {info.folder}: {'installed' if added else 'whole, and it loads'}"
         common.answer(args, info.model_dump(exclude={"card"}), text)
 
 
