@@ -1,10 +1,12 @@
 """Matching lesions between two visits: a many-to-many graph by overlap that grows through dilations, then by distance.
 
-The idea of growing overlaps in rounds, with matched lesions leaving the pool only after each round, is bipartite matching with
-multiple dilations (cf. Rokuss et al., "Longitudinal segmentation of MS lesions via temporal difference weighting", 2024, and the
-lesion-wise matching of the MSSEG-2 challenge, Commowick et al., 2021, which links lesions whose overlap exceeds 10 %). Instead of dilating
-volumes, each voxel of one lesion is looked up in the other's mask or distance map, on the other's native grid: all radii at
-once, nothing warped, and a cost that follows the lesions and not the volume.
+Dilating before matching, and assigning what is left by cost, is the scheme of Santoro-Fernandes et al., Phys Med Biol 2021, 66:155017;
+here dilation grows in rounds and only lesions without a partner go on, so that it bridges misalignment without making false merges.
+The 10 % overlap that links two lesions is that of MSSEG-2 (Commowick et al., 2021). Optimal transport (Qahqaie et al., arXiv
+2602.09933) solves the same many-to-many problem with soft plans; counted overlap was preferred because each link can be explained.
+
+Instead of dilating volumes, each voxel of one lesion is looked up in the other's mask or distance map, on the other's native
+grid: all radii at once, nothing warped, and a cost that follows the lesions and not the volume.
 """
 
 from __future__ import annotations

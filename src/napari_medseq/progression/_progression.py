@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medseq import geometry
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, check
 from napari_medseq.progression import _corrections, _measures, _table
-from napari_medseq.progression._components import Key
+from napari_medseq.progression._components import Key, Lesion
 from napari_medseq.progression._graph import Graph
 from napari_medseq.progression._settings import TrackSettings
 from napari_medseq.sequence import ImageSequence
@@ -42,6 +43,8 @@ class Progression:
     settings : TrackSettings, optional
     warnings : tuple of str
         What was doubtful.
+    worlds : sequence of (4, 4) ndarray, optional
+        Each visit's RAS mm → common RAS mm.
     measures : dict, optional
         What is already measured.
     cancelled : callable, optional
@@ -62,6 +65,7 @@ class Progression:
         images: Sequence[ImageSequence | None] | None = None,
         settings: TrackSettings | None = None,
         warnings: tuple[str, ...] = (),
+        worlds: Sequence[NDArray[np.float64]] | None = None,
         measures: Mapping[Key, Mapping[str, Any]] | None = None,
         cancelled: Cancelled | None = None,
     ) -> None:
@@ -69,6 +73,7 @@ class Progression:
         self._masks = list(masks)
         self.dates = list(dates)
         self.images = [None] * len(self._masks) if images is None else list(images)
+        self._worlds = [np.eye(4)] * len(self._masks) if worlds is None else list(worlds)
         self.settings = settings or TrackSettings()
         self.warnings = tuple(warnings)
         self.corrections: list[str] = []
@@ -115,7 +120,14 @@ class Progression:
 
     def to_common(self, visit: int) -> NDArray[np.float64]:
         """4×4 from a visit's RAS mm to the common RAS mm in which positions are compared."""
-        return next((lesion.to_common for lesion in self._graph.at(visit)), np.eye(4))
+        return self._worlds[visit]
+
+    def in_view(self, lesion: Lesion, visit: int) -> bool:
+        """Whether the place of a lesion lies within the field of view of a visit."""
+        mask = self._masks[visit]
+        to_voxel = np.asarray(np.linalg.inv(self._worlds[visit] @ mask.affine))
+        at = geometry.apply_points(to_voxel, lesion.common_centroid[None])[0]
+        return bool(((at > -0.5) & (at < np.array(mask.grid) - 0.5)).all())
 
     # -- corrections --------------------------------------------------------------------------------------------
     def link(self, visit: int, lesion: int, parent: int, *, parent_visit: int | None = None) -> Progression:
@@ -283,7 +295,7 @@ class Progression:
 
     def _both(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         if self._tables is None:
-            lesions = _table.lesion_table(self._graph, self._measured, self.dates, self.settings)
+            lesions = _table.lesion_table(self._graph, self._measured, self.dates, self.settings, self.in_view)
             self._tables = lesions, _table.summary_table(lesions, self.dates)
         return self._tables
 

@@ -153,8 +153,8 @@ def load(folder: Path) -> Progression:
         settings = TrackSettings(**facts["settings"]["track"])
         masks = [_read_labels(folder, str(v["labels"])) for v in visits]
         lesions: dict[Key, Lesion] = {}
-        for visit, mask in enumerate(masks):
-            world = geometry.as_affine(visits[visit].get("to_common", np.eye(4)))
+        worlds = [geometry.as_affine(v.get("to_common", np.eye(4))) for v in visits]
+        for visit, (mask, world) in enumerate(zip(masks, worlds, strict=True)):
             lesions.update(_lesions(mask, visit, table, world))
         edges = [
             Edge((int(a), int(b)), (int(c), int(d)), float(certainty), str(how), float(share))
@@ -165,7 +165,13 @@ def load(folder: Path) -> Progression:
         )
         measures = _measures(table)
         result = Progression(
-            graph, masks, dates=dates, settings=settings, warnings=tuple(facts.get("warnings", ())), measures=measures
+            graph,
+            masks,
+            dates=dates,
+            settings=settings,
+            warnings=tuple(facts.get("warnings", ())),
+            worlds=worlds,
+            measures=measures,
         )
         result.corrections = [str(c) for c in facts.get("corrections", ())]
     except FileNotFoundError as error:

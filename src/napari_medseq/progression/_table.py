@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from napari_medseq.progression import _change, _measures
-from napari_medseq.progression._components import Key
+from napari_medseq.progression._components import Key, Lesion
 from napari_medseq.progression._graph import EVENTS, Graph
 from napari_medseq.progression._settings import TrackSettings
 
@@ -37,7 +37,11 @@ Measures = Mapping[Key, Mapping[str, Any]]
 
 
 def lesion_table(
-    graph: Graph, measures: Measures, dates: Sequence[date | None], settings: TrackSettings
+    graph: Graph,
+    measures: Measures,
+    dates: Sequence[date | None],
+    settings: TrackSettings,
+    in_view: Callable[[Lesion, int], bool] = lambda _lesion, _visit: True,
 ) -> pd.DataFrame:
     """One row per lesion and visit where it is present, and one of volume 0 at the first visit where it is absent.
 
@@ -49,6 +53,8 @@ def lesion_table(
     dates : sequence of date or None
         One per visit.
     settings : TrackSettings
+    in_view : callable
+        Whether a lesion's place lies within a visit's field of view: where it does not, "new" and "resolved" have certainty 0.
 
     Returns
     -------
@@ -76,7 +82,9 @@ def lesion_table(
                 "label": lesion.label,
                 "event": graph.event(key, settings.min_volume_ml, changed),
                 "parents": ";".join(str(i) for i in sorted({graph.identities[e.parent] for e in parents})),
-                "certainty": min((e.certainty for e in parents), default=1.0),
+                "certainty": min(
+                    (e.certainty for e in parents), default=float(key[0] == 0 or in_view(lesion, key[0] - 1))
+                ),
                 **measures[key],
                 **_since(graph, key, measures, dates, settings),
             }
@@ -85,7 +93,7 @@ def lesion_table(
         for key, following in zip(keys, [*(k[0] for k in keys[1:]), None], strict=True):
             gone = key[0] + 1
             if gone < graph.visits and following != gone:
-                rows.append(_gone(graph, key, identity, gone, measures[key]))
+                rows.append(_gone(graph, key, identity, gone, measures[key], in_view(graph.lesions[key], gone)))
     table = pd.DataFrame(rows, columns=None if rows else EMPTY)
     days = pd.to_datetime(pd.Series(list(dates), dtype="object"))
     table["date"] = days.reindex(table["visit"]).to_numpy()
@@ -126,7 +134,7 @@ def growth(lesions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([_change.growth_table([r for r in rows if r["lesion"] == name]) for name in names])
 
 
-def _gone(graph: Graph, key: Key, identity: int, visit: int, measures: Mapping[str, Any]) -> dict[str, Any]:
+def _gone(graph: Graph, key: Key, identity: int, visit: int, measures: Mapping[str, Any], seen: bool) -> dict[str, Any]:
     """The row of volume 0: resolved, or taken up by a merge."""
     taken = [e for e in graph.live_children[key] if e.child[0] == visit]
     blank: dict[str, Any] = {name: float("nan") for name, value in measures.items() if isinstance(value, float)}
@@ -138,7 +146,7 @@ def _gone(graph: Graph, key: Key, identity: int, visit: int, measures: Mapping[s
         "label": graph.lesions[key].label,
         "event": "resolved" if not taken else "merged" if len(taken) == 1 else "complex",
         "parents": "",
-        "certainty": min((e.certainty for e in taken), default=1.0),
+        "certainty": min((e.certainty for e in taken), default=float(seen)),
         "volume_ml": 0.0,
         "volume_sd_ml": 0.0,
         "measured": bool(measures["measured"]),

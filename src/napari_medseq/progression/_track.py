@@ -111,6 +111,7 @@ def track(
         masks,
         dates=days,
         images=scans,
+        worlds=worlds,
         settings=settings,
         warnings=tuple(doubts),
         cancelled=cancelled,

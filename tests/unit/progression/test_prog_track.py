@@ -211,6 +211,15 @@ def test_bad_settings():
         ms.TrackSettings(nonsense=1)
 
 
+def test_what_was_out_of_view_is_not_surely_new_or_resolved():
+    small = mask(A, shape=(20, 40, 22))  # C lies beyond its edge
+    p = ms.track([small, mask(A, C), small])
+    rows = {(r.visit, r.lesion): (r.event, r.certainty) for r in p.lesions.itertuples()}
+    assert rows[1, 2] == ("new", 0.0)
+    assert rows[2, 2] == ("resolved", 0.0)
+    assert rows[1, 1][1] == 1.0
+
+
 def test_progress_and_cancel():
     seen = []
     ms.track([mask(A), mask(A)], progress=lambda *a: seen.append(a))
