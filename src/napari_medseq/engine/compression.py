@@ -79,7 +79,8 @@ def _multiply_adds(network: nn.Module) -> int:
     """Of the convolutions and dense layers, for one step; nothing is computed (meta tensors)."""
     if not isinstance(network, RecurrentUNet | SequenceClassifier):
         raise ModelError("Multiplications are counted for the package's own networks only.")
-    twin, counts = deepcopy(network).to("meta").eval(), []
+    twin = deepcopy(network).to("meta").eval()
+    counts: list[int] = []
 
     def count(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
         if isinstance(layer, nn.ConvTranspose2d):
