@@ -95,7 +95,7 @@ def _multiply_adds(network: nn.Module) -> int:
     first = next(m for m in twin.modules() if isinstance(m, nn.Conv2d))
     steps = 2 * int(getattr(twin, "ahead", 0)) + 2
     twin(torch.zeros(1, steps, first.in_channels, _SIDE, _SIDE, device="meta"))
-    return sum(counts) // steps
+    return int(sum(counts)) // steps
 
 
 def compress(
