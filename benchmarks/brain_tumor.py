@@ -80,18 +80,19 @@ def patients() -> list[str]:
 def loop(task: str, kind: str) -> LoopSettings:
     """Budgets; `minutes` bounds each run on a slow machine, iterations bound it on a fast one."""
     iterations = {
-        "segmentation": {"pretrain": 400, "broad": 1300, "final": 500, "fold": 200},
+        "segmentation": {"pretrain": 400, "broad": 1300, "refined": 500, "final": 750, "fold": 200},
         "slices": {"final": 500, "fold": 90},
     }
-    minutes = {"pretrain": 20.0, "broad": 60.0, "final": 30.0, "fold": 15.0}
+    minutes = {"pretrain": 20.0, "broad": 60.0, "refined": 30.0, "final": 40.0, "fold": 15.0}
     common: dict[str, Any] = {"iterations": iterations[task][kind], "minutes": minutes[kind], "bfloat16": bool(BF16)}
     if task == "slices":
         rate = 1.5e-3 if kind == "fold" else 2e-3
         return LoopSettings(**common, rate=rate, batch=2, steps=10, lesion_share=0.4, transplant=0.2, weight_decay=1e-3)
     if kind in ("pretrain", "broad"):
         return LoopSettings(**common)
-    rate = 1.5e-3 if kind == "fold" else 8e-4
-    return LoopSettings(**common, rate=rate, augment=MILD, transplant=0.1, lesion_share=0.8)
+    rate = {"fold": 1.5e-3, "refined": 8e-4, "final": 6e-4}[kind]
+    # the last stage sees more of what is no tumour
+    return LoopSettings(**common, rate=rate, augment=MILD, transplant=0.1, lesion_share=0.6 if kind == "final" else 0.8)
 
 
 def config(task: str, kind: str, rnn: str, hold_out: str, runs: Path) -> TrainConfig:
@@ -99,10 +100,13 @@ def config(task: str, kind: str, rnn: str, hold_out: str, runs: Path) -> TrainCo
     name = {
         "pretrain": "pretrained",
         "broad": "broad",
+        "refined": "refined",
         "fold": f"{hold_out}-{rnn}",
         "final": {"segmentation": "brain-tumor", "slices": "brain-tumor-slices"}[task],
     }[kind]
-    start = {"pretrain": None, "broad": "pretrained", "fold": "pretrained", "final": "broad"}[kind]
+    start = {"pretrain": None, "broad": "pretrained", "fold": "pretrained", "refined": "broad", "final": "refined"}[
+        kind
+    ]
     if task == "slices":
         start = "pretrained"
     return TrainConfig(
@@ -113,7 +117,7 @@ def config(task: str, kind: str, rnn: str, hold_out: str, runs: Path) -> TrainCo
         labels="*_tumor",
         hold_out=(hold_out,) if hold_out else (),
         synthetic=SYNTHETIC,
-        synthetic_share=0.3 if task == "slices" else 0.15 if kind == "broad" else 0.1,
+        synthetic_share=0.3 if task == "slices" else {"broad": 0.15, "final": 0.35}.get(kind, 0.1),
         modality="MR",
         classes=t["classes"],
         name_patterns=("*T1post*", "*T1*post*", "*T1*Gd*", "*T1*CE*", "*T1*+C*", "*ce-gadolinium*T1w*", "*T1c*"),
@@ -164,7 +168,8 @@ def everything(runs: Path, jobs: int, tasks: list[str]) -> None:
         synthetic_cases(c, Path(c.out).with_name(f"{c.name}.run"))
     start(("segmentation", "pretrain", "none", ""))
     if "segmentation" in tasks:
-        start(("segmentation", "broad", "gru", ""))
+        for kind in ("broad", "refined"):
+            start(("segmentation", kind, "gru", ""))
     work = [(task, "final", "gru", "") for task in tasks]
     work += [(task, "fold", rnn, p) for task in tasks for p in patients() for rnn in ("gru", "none")]
     with ThreadPoolExecutor(jobs) as pool:
@@ -177,7 +182,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/brain-tumor"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--task", choices=list(TASKS), default=None)
-    parser.add_argument("--kind", choices=("pretrain", "broad", "final", "fold"), default="fold")
+    parser.add_argument("--kind", choices=("pretrain", "broad", "refined", "final", "fold"), default="fold")
     parser.add_argument("--rnn", choices=("gru", "none"), default="gru")
     parser.add_argument("--patient", default="")
     a = parser.parse_args()

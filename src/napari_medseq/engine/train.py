@@ -270,7 +270,7 @@ def _pair(visit: Visit, c: TrainConfig) -> tuple[ImageSequence, ImageSequence] |
 def synthetic_cases(
     c: TrainConfig, run: Path, progress: Progress | None = None, cancelled: Cancelled | None = None
 ) -> list[Case]:
-    """`c.synthetic` cases, one in five without a tumour; kept in a file beside the run, since making them takes minutes."""
+    """`c.synthetic` cases, some of them without a tumour; kept in a file beside the run, since making them takes minutes."""
     from napari_medseq import synthetic
 
     path = run.parent / f"synthetic-{c.synthetic}-{c.inference.pixel_mm}.pt"
@@ -279,7 +279,11 @@ def synthetic_cases(
     cases: list[Case] = []
     for k in range(c.synthetic):
         check(cancelled)
-        image, labels = synthetic.make_case(1000 + k, lesions=0 if k % 5 == 4 else None)
+        if k % 4 == 3:  # a visit of a synthetic patient: other pixels, other lesions
+            visit = synthetic.make_study(1000 + k).visits[k // 4 % 3]
+            image, labels = visit.images[0], visit.labels[0]
+        else:
+            image, labels = synthetic.make_case(1000 + k, lesions=0 if k % 5 == 4 else None)
         along, pixel = c.inference.along, c.inference.pixel_mm
         cases.append(make_case(f"synthetic-{k}", [image], labels, along=along, pixel_mm=pixel))
         if progress is not None:
