@@ -12,6 +12,7 @@ import torch
 import napari_medseq as ms
 from napari_medseq.engine.cases import make_case
 from napari_medseq.engine.train import TrainConfig, read_config, take_over
+from napari_medseq.engine.training import LoopSettings
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
 from napari_medseq.models import registry
 from tests.unit.engine.small import CLASSIFIER, UNET, blob
@@ -177,3 +178,19 @@ def test_a_folder_without_cases_is_said(tmp_path: Path) -> None:
         ms.train({"name": "m", "data": [str(tmp_path / "empty")], "network": UNET, "out": str(tmp_path / "m")})
     with pytest.raises(MedseqError, match="no training case"):
         ms.train({"name": "m", "network": UNET, "out": str(tmp_path / "m")})
+
+
+def test_synthetic_cases_are_made_once_and_train_alone(tmp_path: Path) -> None:
+    from napari_medseq.engine.train import synthetic_cases
+
+    c = read_config(
+        {"name": "m", "synthetic": 1, "inference": {"pixel_mm": 2.0}, "network": UNET, "out": str(tmp_path / "m")}
+    )
+    (first,) = synthetic_cases(c, tmp_path / "m.run")
+    assert first.labels.unique().tolist() == [0, 1]
+    kept = list(tmp_path.glob("synthetic-*.pt"))
+    assert len(kept) == 1
+    (again,) = synthetic_cases(c, tmp_path / "m.run")
+    assert torch.equal(first.image, again.image)
+    result = ms.train(c.model_copy(update={"loop": LoopSettings(**{**LOOP, "iterations": 1})}))
+    assert len(result.curve) == 1
