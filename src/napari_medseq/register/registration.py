@@ -128,7 +128,7 @@ def judged(
         )
     if before.covered > 0.5 and after.nmi - 1 < 0.95 * (before.nmi - 1) - 0.002:
         doubts.append(f"normalised mutual information fell from {before.nmi:.3f} to {after.nmi:.3f}")
-    if error > max(1.25 * spacing, 0.03 * extent):
+    if error > max(0.9 * spacing, 0.022 * extent):
         doubts.append(f"other starting positions end {error:.1f} mm away")
     if angle > 75:
         doubts.append(f"a rotation of {angle:.0f}° is implausible")
