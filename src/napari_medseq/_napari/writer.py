@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import napari_medseq as ms
-from napari_medseq._napari.layers import KEY, from_layer
+from napari_medseq._napari.layers import from_layer
 
 
 def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
@@ -16,7 +16,7 @@ def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Save one Labels layer; returns the path written.
 
-    DICOM SEG (``.dcm``) refers to the DICOM series that the labels were drawn on, found by the source in the metadata.
+    DICOM SEG (``.dcm``) refers to the DICOM series that the labels were drawn on, as their metadata name it.
     """
     return _write(path, data, attributes, "labels")
 
@@ -24,10 +24,4 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 def _write(path: str, data: Any, attributes: dict[str, Any], kind: str) -> list[str]:
     from napari.layers import Layer
 
-    layer = Layer.create(data, attributes, kind)
-    seq = from_layer(layer)
-    reference = None
-    if kind == "labels" and path.lower().endswith(".dcm"):
-        source = (attributes.get("metadata", {}).get(KEY) or {}).get("meta", {}).get("source")
-        reference = None if source is None else next((s for s in ms.read(source, lazy=True) if s.same_grid(seq)), None)
-    return [str(ms.write(seq, path, reference=reference))]
+    return [str(ms.write(from_layer(Layer.create(data, attributes, kind)), path))]
