@@ -186,7 +186,7 @@ def _stations(columns: list[list[Frame]], notes: list[str]) -> list[list[Frame]]
         groups[round(float(place @ row) / along), round(float(place @ column_) / down)].append(frame)
     field = min(columns[0][0].shape[0] * down, columns[0][0].shape[1] * along)
     stacked = min(len(_by_position(g)) for g in groups.values()) > 1
-    if len(groups) > 1 and (stacked or shift > 0.25 * field):
+    if len(groups) > 1 and (stacked or shift > 0.75 * field):
         return list(groups.values())
     notes.append(
         f"Slices at the same depth are shifted in plane by up to {shift:.3g} mm; they are shown at the place of the first."
