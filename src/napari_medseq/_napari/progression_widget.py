@@ -35,7 +35,7 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.progression import TrackSettings, lesion_colour
 
 _HINT = "Open a study: drag a folder with one folder of images per visit into the viewer, or File → Open Sample."
-_COLUMNS = {"lesion": "lesion", "visit": "visit", "date": "date", "event": "event", "volume_ml": "mL"}
+_COLUMNS = {"lesion": "lesion", "visit": "visit", "volume_ml": "mL", "event": "event", "date": "date"}
 
 
 class ProgressionWidget(QWidget):  # type: ignore[misc]
@@ -208,7 +208,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         rows = []
         for row in lesions[list(_COLUMNS)].itertuples(index=False):
             day = "" if row.date is None or row.date != row.date else str(row.date)[:10]
-            rows.append((int(row.lesion), int(row.visit) + 1, day, str(row.event), float(row.volume_ml)))
+            rows.append((int(row.lesion), int(row.visit) + 1, float(row.volume_ml), str(row.event), day))
         self.table.fill(list(_COLUMNS.values()), rows, [lesion_colour(r[0]) for r in rows])
 
     def _row_chosen(self, row: int) -> None:
