@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
+from qtpy.QtWidgets import QComboBox
 
 from napari_medseq._napari.forms import ModelForm, field_notes
 from napari_medseq.errors import SettingsError
@@ -72,3 +74,12 @@ def test_notes_come_from_the_docstring() -> None:
     notes = field_notes(Example)
     assert notes == {"count": "How many.", "shape": "In mm.", "size": "In mm."}
     assert "6, 18, 26" not in field_notes(TrackSettings)["connectivity"]
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="None cannot be released any more since Python 3.12")
+def test_the_qt_binding_does_not_release_none() -> None:
+    box = QComboBox()
+    before = sys.getrefcount(None)
+    for _ in range(500):
+        box.currentData()
+    assert sys.getrefcount(None) - before > -250  # PySide6 6.12.0: -500, and an abort after some minutes of use
