@@ -58,7 +58,7 @@ class TrackSettings(BaseModel):
     max_dilation: float = Field(default=3.0, ge=0, le=20)
     bridge_visits: int = Field(default=3, ge=0)
     registration_error_mm: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    segmentation_error_voxels: float = Field(default=0.05, ge=0, le=5)
+    segmentation_error_voxels: float = Field(default=0.08, ge=0, le=5)
 
     def __init__(self, **values: Any) -> None:
         try:

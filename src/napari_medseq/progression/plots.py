@@ -17,7 +17,6 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator
 
 from napari_medseq.errors import WriteError
 from napari_medseq.progression.colours import lesion_colour
@@ -33,6 +32,8 @@ Artists = dict[int, list[Artist]]
 _MARKERS = {"new": "^", "resolved": "x", "merged": "D", "split": "v", "complex": "P", "reappeared": "s"}
 #: beyond this many lesions names would only cover each other
 _MOST_NAMES = 12
+#: beyond this many lesions the swimmer chart leaves out those that are never measured
+_MOST_LANES = 25
 
 
 def x_positions(progression: Progression) -> tuple[np.ndarray[Any, Any], bool]:
@@ -140,9 +141,13 @@ def swimmer(progression: Progression, axes: Axes) -> Artists:
     """The life of each lesion as a bar, its events as marks, merges and splits as lines between bars: a tree over time."""
     x, _ = x_positions(progression)
     table = progression.lesions
-    lane = {int(lesion): k for k, lesion in enumerate(sorted(table["lesion"].unique()))}
+    numbers = sorted(int(n) for n in table["lesion"].unique())
+    if len(numbers) > _MOST_LANES:  # specks would hide what matters
+        known = set(table.loc[table["measured"].astype(bool), "lesion"].tolist())
+        numbers = [n for n in numbers if n in known] or numbers
+    lane = {number: k for k, number in enumerate(numbers)}
     shown: Artists = {}
-    for number, rows in by_lesion(table):
+    for number, rows in by_lesion(table[table["lesion"].isin(numbers)]):
         present = rows[rows["volume_ml"] > 0]["visit"].to_numpy(int)
         colour = lesion_colour(number)
         at = lane[number]
@@ -168,7 +173,7 @@ def swimmer(progression: Progression, axes: Axes) -> Artists:
         child = progression.graph.identities[key]
         for edge in edges:
             parent = progression.graph.identities[edge.parent]
-            if parent != child:
+            if parent != child and parent in lane and child in lane:
                 ends = [lane[parent], lane[child]]
                 axes.plot(x[[edge.parent[0], key[0]]], ends, "-", color=lesion_colour(child), linewidth=1.2, alpha=0.8)
     axes.set_yticks(list(lane.values()), [str(number) for number in lane])
@@ -193,8 +198,8 @@ def overview(progression: Progression) -> Figure:
         function(progression, axes)
         axes.set_title(title, fontsize=11, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
-        if function is swimmer and lesions > 25:
-            axes.yaxis.set_major_locator(FixedLocator(range(0, lesions, max(lesions // 15, 1))))
+        if function is swimmer and lesions > _MOST_LANES:
+            axes.tick_params(axis="y", labelsize=6)
     if lesions and not progression.lesions.empty:
         figure.axes[0].legend(
             handles=_legend(progression.lesions), fontsize=8, ncols=2, frameon=False, loc="upper left"

@@ -1,0 +1,56 @@
+"""What the plots give back for the mouse, and their colours."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from test_prog_track import BRIDGE, A, B, C, mask
+
+import napari_medseq as ms
+from napari_medseq.progression import lesion_colour, plots
+
+
+@pytest.fixture(scope="module")
+def progression():
+    return ms.track([mask(A, B, C), mask(A, B, BRIDGE), mask(A, B)], dates=["2020-01-01", "2020-03-01", "2020-06-01"])
+
+
+@pytest.mark.parametrize("draw", [plots.spaghetti, plots.swimmer, plots.waterfall])
+def test_each_lesion_has_its_artists_in_its_colour(progression, draw):
+    shown = draw(progression, Figure().subplots())
+    expected = set(progression.lesions["lesion"])
+    if draw is plots.waterfall:  # a lesion seen once, at the last visit, has no change
+        expected -= {4}
+    assert set(shown) == expected
+    for lesion, artists in shown.items():
+        first = artists[0]
+        colour = first.get_color() if hasattr(first, "get_color") else first.get_facecolor()
+        assert to_rgba(colour) == pytest.approx(lesion_colour(lesion))
+
+
+def test_lines_lie_on_true_dates_and_values(progression):
+    axes = Figure().subplots()
+    line = plots.spaghetti(progression, axes)[1][0]
+    rows = progression.lesions.query("lesion == 1")
+    np.testing.assert_array_equal(line.get_xdata(), rows["date"].to_numpy("datetime64[D]"))
+    np.testing.assert_allclose(line.get_ydata(), rows["volume_ml"])
+    relative = plots.spaghetti(progression, Figure().subplots(), relative=True, log=True)[1][0]
+    assert relative.get_ydata()[0] == 100
+
+
+def test_undated_visits_stand_at_their_numbers():
+    x, real = plots.x_positions(ms.track([mask(A), mask(A)]))
+    assert not real
+    assert x.tolist() == [1, 2]
+
+
+def test_colours_differ_and_zero_is_clear():
+    colours = [lesion_colour(n) for n in range(1, 40)]
+    assert len({tuple(np.round(c, 3)) for c in colours}) == 39
+    apart = [np.abs(np.subtract(a, b)).max() for a, b in pairwise(colours)]
+    assert min(apart) > 0.2
+    assert lesion_colour(0)[3] == 0
