@@ -80,19 +80,20 @@ def patients() -> list[str]:
 def loop(task: str, kind: str) -> LoopSettings:
     """Budgets; `minutes` bounds each run on a slow machine, iterations bound it on a fast one."""
     iterations = {
-        "segmentation": {"pretrain": 400, "broad": 1300, "refined": 500, "final": 750, "fold": 200},
+        "segmentation": {"pretrain": 400, "broad": 1300, "refined": 500, "careful": 750, "final": 400, "fold": 200, "refold": 300},
         "slices": {"final": 500, "fold": 90},
     }
-    minutes = {"pretrain": 20.0, "broad": 60.0, "refined": 30.0, "final": 40.0, "fold": 15.0}
+    minutes = {"pretrain": 20.0, "broad": 60.0, "refined": 30.0, "careful": 40.0, "final": 40.0, "fold": 15.0, "refold": 25.0}
     common: dict[str, Any] = {"iterations": iterations[task][kind], "minutes": minutes[kind], "bfloat16": bool(BF16)}
     if task == "slices":
         rate = 1.5e-3 if kind == "fold" else 2e-3
         return LoopSettings(**common, rate=rate, batch=2, steps=10, lesion_share=0.4, transplant=0.2, weight_decay=1e-3)
     if kind in ("pretrain", "broad"):
         return LoopSettings(**common)
-    rate = {"fold": 1.5e-3, "refined": 8e-4, "final": 6e-4}[kind]
-    # the last stage sees more of what is no tumour
-    return LoopSettings(**common, rate=rate, augment=MILD, transplant=0.1, lesion_share=0.6 if kind == "final" else 0.8)
+    rate = {"fold": 1.5e-3, "refold": 8e-4, "refined": 8e-4, "careful": 6e-4, "final": 6e-4}[kind]
+    # the last stages see more of what is no tumour
+    lesions = {"refold": 0.6, "careful": 0.6, "final": 0.5}.get(kind, 0.8)
+    return LoopSettings(**common, rate=rate, augment=MILD, transplant=0.1, lesion_share=lesions)
 
 
 def config(task: str, kind: str, rnn: str, hold_out: str, runs: Path) -> TrainConfig:
@@ -101,12 +102,20 @@ def config(task: str, kind: str, rnn: str, hold_out: str, runs: Path) -> TrainCo
         "pretrain": "pretrained",
         "broad": "broad",
         "refined": "refined",
-        "fold": f"{hold_out}-{rnn}",
+        "careful": "careful",
+        "fold": f"{hold_out}-{rnn}" if task == "slices" else f"{hold_out}-{rnn}-early",
+        "refold": f"{hold_out}-{rnn}",
         "final": {"segmentation": "brain-tumor", "slices": "brain-tumor-slices"}[task],
     }[kind]
-    start = {"pretrain": None, "broad": "pretrained", "fold": "pretrained", "refined": "broad", "final": "refined"}[
-        kind
-    ]
+    start = {
+        "pretrain": None,
+        "broad": "pretrained",
+        "refined": "broad",
+        "careful": "refined",
+        "final": "careful",
+        "fold": "pretrained",
+        "refold": f"{hold_out}-{rnn}-early",
+    }[kind]
     if task == "slices":
         start = "pretrained"
     return TrainConfig(
@@ -117,7 +126,7 @@ def config(task: str, kind: str, rnn: str, hold_out: str, runs: Path) -> TrainCo
         labels="*_tumor",
         hold_out=(hold_out,) if hold_out else (),
         synthetic=SYNTHETIC,
-        synthetic_share=0.3 if task == "slices" else {"broad": 0.15, "final": 0.35}.get(kind, 0.1),
+        synthetic_share=0.3 if task == "slices" else {"broad": 0.15, "careful": 0.35, "final": 0.5}.get(kind, 0.1),
         modality="MR",
         classes=t["classes"],
         name_patterns=("*T1post*", "*T1*post*", "*T1*Gd*", "*T1*CE*", "*T1*+C*", "*ce-gadolinium*T1w*", "*T1c*"),
@@ -168,12 +177,14 @@ def everything(runs: Path, jobs: int, tasks: list[str]) -> None:
         synthetic_cases(c, Path(c.out).with_name(f"{c.name}.run"))
     start(("segmentation", "pretrain", "none", ""))
     if "segmentation" in tasks:
-        for kind in ("broad", "refined"):
+        for kind in ("broad", "refined", "careful"):
             start(("segmentation", kind, "gru", ""))
     work = [(task, "final", "gru", "") for task in tasks]
-    work += [(task, "fold", rnn, p) for task in tasks for p in patients() for rnn in ("gru", "none")]
+    folds = [(rnn, p) for p in patients() for rnn in ("gru", "none")]
+    work += [(task, "fold", *f) for task in tasks for f in folds]
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(start, work))
+        list(pool.map(start, [("segmentation", "refold", *f) for f in folds if "segmentation" in tasks]))
 
 
 def main() -> None:
@@ -182,7 +193,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/brain-tumor"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--task", choices=list(TASKS), default=None)
-    parser.add_argument("--kind", choices=("pretrain", "broad", "refined", "final", "fold"), default="fold")
+    parser.add_argument("--kind", choices=("pretrain", "broad", "refined", "careful", "final", "fold", "refold"), default="fold")
     parser.add_argument("--rnn", choices=("gru", "none"), default="gru")
     parser.add_argument("--patient", default="")
     a = parser.parse_args()

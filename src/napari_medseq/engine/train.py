@@ -270,20 +270,25 @@ def _pair(visit: Visit, c: TrainConfig) -> tuple[ImageSequence, ImageSequence] |
 def synthetic_cases(
     c: TrainConfig, run: Path, progress: Progress | None = None, cancelled: Cancelled | None = None
 ) -> list[Case]:
-    """`c.synthetic` cases, some of them without a tumour; kept in a file beside the run, since making them takes minutes."""
+    """`c.synthetic` cases, half of them visits of synthetic patients, some without a tumour.
+
+    They are kept in a file beside the run, since making them takes minutes.
+    """
     from napari_medseq import synthetic
 
-    path = run.parent / f"synthetic-{c.synthetic}-{c.inference.pixel_mm}.pt"
+    path = run.parent / f"heads-{c.synthetic}-{c.inference.pixel_mm}.pt"
     if c.synthetic and path.exists():
         return [Case(*entry) for entry in torch.load(path, weights_only=True)]
     cases: list[Case] = []
+    visits: list[Visit] = []
     for k in range(c.synthetic):
         check(cancelled)
-        if k % 4 == 3:  # a visit of a synthetic patient: other pixels, other lesions
-            visit = synthetic.make_study(1000 + k).visits[k // 4 % 3]
+        if k % 2:  # a visit of a synthetic patient: other pixels, other lesions
+            visits = visits or list(synthetic.make_study(1000 + k).visits)
+            visit = visits.pop()
             image, labels = visit.images[0], visit.labels[0]
         else:
-            image, labels = synthetic.make_case(1000 + k, lesions=0 if k % 5 == 4 else None)
+            image, labels = synthetic.make_case(1000 + k, lesions=0 if k % 6 == 4 else None)
         along, pixel = c.inference.along, c.inference.pixel_mm
         cases.append(make_case(f"synthetic-{k}", [image], labels, along=along, pixel_mm=pixel))
         if progress is not None:

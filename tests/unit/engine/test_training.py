@@ -188,7 +188,7 @@ def test_synthetic_cases_are_made_once_and_train_alone(tmp_path: Path) -> None:
     )
     (first,) = synthetic_cases(c, tmp_path / "m.run")
     assert first.labels.unique().tolist() == [0, 1]
-    kept = list(tmp_path.glob("synthetic-*.pt"))
+    kept = list(tmp_path.glob("heads-*.pt"))
     assert len(kept) == 1
     (again,) = synthetic_cases(c, tmp_path / "m.run")
     assert torch.equal(first.image, again.image)
