@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from napari_medseq.sequence import ImageSequence
 
-Task = Literal["segmentation", "classification"]
+Task = Literal["segmentation", "classification", "denoising", "autoencoder"]
 
 
 class ModelInfo(BaseModel):
@@ -18,7 +18,7 @@ class ModelInfo(BaseModel):
     Attributes
     ----------
     name, version : str
-    task : {"segmentation", "classification"}
+    task : {"segmentation", "classification", "denoising", "autoencoder"}
     modality : str or None
         DICOM modality code the model was trained on.
     name_patterns : tuple of str
