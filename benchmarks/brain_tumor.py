@@ -35,7 +35,7 @@ DATA = Path(os.environ.get("MEDSEQ_DATA", HERE.parents[1] / "shared" / "data")) 
 BF16 = (torch.backends.mkldnn.is_available() and "avx512_bf16" in str(torch.__config__.show()).lower()) or (
     Path("/proc/cpuinfo").exists() and "avx512_bf16" in Path("/proc/cpuinfo").read_text()
 )
-SYNTHETIC = 90
+SYNTHETIC = {"final": 240, "other": 90}  # the last stage learns what else is bright
 LICENCE = "CC-BY-3.0 (weights, as the training data); see docs/README.md"
 
 SEGMENTATION: dict[str, Any] = {
@@ -80,10 +80,26 @@ def patients() -> list[str]:
 def loop(task: str, kind: str) -> LoopSettings:
     """Budgets; `minutes` bounds each run on a slow machine, iterations bound it on a fast one."""
     iterations = {
-        "segmentation": {"pretrain": 400, "broad": 1300, "refined": 500, "careful": 750, "final": 400, "fold": 200, "refold": 300},
+        "segmentation": {
+            "pretrain": 400,
+            "broad": 1300,
+            "refined": 500,
+            "careful": 750,
+            "final": 400,
+            "fold": 200,
+            "refold": 300,
+        },
         "slices": {"final": 500, "fold": 90},
     }
-    minutes = {"pretrain": 20.0, "broad": 60.0, "refined": 30.0, "careful": 40.0, "final": 40.0, "fold": 15.0, "refold": 25.0}
+    minutes = {
+        "pretrain": 20.0,
+        "broad": 60.0,
+        "refined": 30.0,
+        "careful": 40.0,
+        "final": 40.0,
+        "fold": 15.0,
+        "refold": 25.0,
+    }
     common: dict[str, Any] = {"iterations": iterations[task][kind], "minutes": minutes[kind], "bfloat16": bool(BF16)}
     if task == "slices":
         rate = 1.5e-3 if kind == "fold" else 2e-3
@@ -125,7 +141,7 @@ def config(task: str, kind: str, rnn: str, hold_out: str, runs: Path) -> TrainCo
         image="*_T1post",
         labels="*_tumor",
         hold_out=(hold_out,) if hold_out else (),
-        synthetic=SYNTHETIC,
+        synthetic=SYNTHETIC["final" if kind == "final" and task == "segmentation" else "other"],
         synthetic_share=0.3 if task == "slices" else {"broad": 0.15, "careful": 0.35, "final": 0.5}.get(kind, 0.1),
         modality="MR",
         classes=t["classes"],
@@ -193,7 +209,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/brain-tumor"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--task", choices=list(TASKS), default=None)
-    parser.add_argument("--kind", choices=("pretrain", "broad", "refined", "careful", "final", "fold", "refold"), default="fold")
+    parser.add_argument(
+        "--kind", choices=("pretrain", "broad", "refined", "careful", "final", "fold", "refold"), default="fold"
+    )
     parser.add_argument("--rnn", choices=("gru", "none"), default="gru")
     parser.add_argument("--patient", default="")
     a = parser.parse_args()

@@ -235,6 +235,7 @@ class _Painter:
         shape = (framing.steps, *framing.size)
         self.framing, self.threshold = framing, settings.threshold
         self.labels = np.zeros(shape, np.uint8)
+        self.sureness = np.zeros(shape, np.float16) if settings.least_mean > 0 else None
         self.probability = np.zeros(shape, np.float32) if "probability" in outputs else None
         self.uncertainty = np.zeros(shape, np.float32) if "uncertainty" in outputs else None
 
@@ -242,6 +243,8 @@ class _Painter:
         """Add one step's class probabilities (class, y, x), and those whose entropy is the uncertainty."""
         chosen = (p[1] > self.threshold).to(torch.uint8) if p.shape[0] == 2 else p.argmax(0).to(torch.uint8)
         self.labels[index] = self.framing.uncrop(chosen, labels=True)
+        if self.sureness is not None:
+            self.sureness[index] = self.framing.uncrop(1 - p[0], labels=False)
         if self.probability is not None:
             self.probability[index] = self.framing.uncrop(1 - p[0], labels=False)
         if self.uncertainty is not None:
@@ -261,8 +264,9 @@ def _finish(
         return to_image_axes(array, painter.framing.axes, image)
 
     labels = painter.labels
-    if settings.smallest_mm3 > 0:
-        labels = without_specks(labels, settings.smallest_mm3 / geometry.voxel_volume_mm3(image.affine))
+    if settings.smallest_mm3 > 0 or painter.sureness is not None:
+        smallest = settings.smallest_mm3 / geometry.voxel_volume_mm3(image.affine)
+        labels = without_specks(labels, smallest, painter.sureness, settings.least_mean)
     if steps is not None:
         wanted = np.zeros(len(labels), bool)
         bad = [i for i in steps if not 0 <= i < len(labels)]
@@ -286,12 +290,24 @@ def _finish(
     return Segmentation(named, extra["probability"], extra["uncertainty"], f"{model.info.name} {model.info.version}")
 
 
-def without_specks(labels: NDArray[np.uint8], smallest_voxels: float) -> NDArray[np.uint8]:
-    """Labels without connected components (all classes together, 26-connected) of fewer voxels than `smallest_voxels`."""
+def without_specks(
+    labels: NDArray[np.uint8],
+    smallest_voxels: float,
+    probability: NDArray[np.floating[Any]] | None = None,
+    least_mean: float = 0.0,
+) -> NDArray[np.uint8]:
+    """Labels without connected components (all classes together, 26-connected) that are too small or too unsure.
+
+    Those of fewer voxels than `smallest_voxels` go, and those whose mean `probability` is under `least_mean`.
+    """
     from scipy import ndimage
 
     parts, n = ndimage.label(labels > 0, structure=np.ones((3, 3, 3)))
-    sizes = np.bincount(parts.ravel(), minlength=n + 1)
-    small = sizes < smallest_voxels
-    small[0] = False
-    return np.where(small[parts], 0, labels).astype(np.uint8)
+    flat = parts.ravel()
+    sizes = np.bincount(flat, minlength=n + 1)
+    bad = sizes < smallest_voxels
+    if probability is not None:
+        means = np.bincount(flat, weights=probability.ravel(), minlength=n + 1) / np.maximum(sizes, 1)
+        bad |= means < least_mean
+    bad[0] = False
+    return np.where(bad[parts], 0, labels).astype(np.uint8)

@@ -25,6 +25,9 @@ class InferenceSettings(BaseModel):
         Probability above which a single foreground class is labelled; several classes are arg-maxed.
     smallest_mm3 : float
         Connected components smaller than this are removed from the labels.
+    least_mean : float
+        Connected components whose mean foreground probability is lower are removed: a network that is sure of a lesion is
+        sure of most of it, and of little of a vessel or sinus that it took for one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +37,7 @@ class InferenceSettings(BaseModel):
     mirror: bool = False
     threshold: float = Field(0.5, gt=0, lt=1)
     smallest_mm3: float = Field(0.0, ge=0)
+    least_mean: float = Field(0.0, ge=0, lt=1)
 
 
 def inference_settings(values: Mapping[str, Any], name: str) -> InferenceSettings:

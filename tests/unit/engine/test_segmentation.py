@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -222,3 +223,29 @@ def test_specks_go_by_volume() -> None:
     assert n >= 1
     assert (np.bincount(parts.ravel())[1:] >= 30).all()
     assert np.array_equal(out[out > 0], labels[out > 0])
+
+
+def test_components_the_network_is_not_sure_of_go() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.zeros((6, 20, 20), np.uint8)
+    labels[1:4, 2:6, 2:6], labels[1:4, 10:16, 10:16] = 1, 2
+    probability = np.where(labels == 1, 0.7, 0.96) + rng.uniform(-0.02, 0.02, labels.shape)
+    assert np.array_equal(without_specks(labels, 0, probability, 0.9), np.where(labels == 2, 2, 0))
+    assert np.array_equal(without_specks(labels, 0, probability, 0.6), labels)
+
+
+def test_a_bundle_says_how_sure_its_components_must_be(tmp_path: Path) -> None:
+    image, plain = blob(), model(tmp_path / "m", UNET)
+    kept = ms.segment(image, plain, outputs=("labels", "probability"))
+    assert kept.probability is not None
+    parts, n = ndimage.label(kept.labels.volume_zyx() > 0, np.ones((3, 3, 3)))
+    means = ndimage.mean(kept.probability.volume_zyx(), parts, range(1, n + 1))
+    limit = float(np.sort(means)[n // 2])
+    strict = dataclasses.replace(plain, inference={**plain.inference, "least_mean": limit})
+    out = ms.segment(image, strict).labels.volume_zyx()
+    sure = np.flatnonzero(means > limit + 1e-3) + 1
+    unsure = np.flatnonzero(means < limit - 1e-3) + 1
+    assert n >= 3
+    assert len(unsure)
+    assert (out[np.isin(parts, sure)] > 0).all()
+    assert not out[np.isin(parts, unsure)].any()
