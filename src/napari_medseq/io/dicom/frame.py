@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
-from napari_medseq.io.dicom.headers import FileHeader, number, numbers
+from napari_medseq.io.dicom.headers import FileHeader, first_item, number, numbers, value
 
 Vector = NDArray[np.float64]
 
@@ -33,6 +33,8 @@ class Frame:
     spacing : (down a column, along a row) mm, or None
     slope, inter : float
         Stored value → modality value.
+    lut : (first stored value, table) or None
+        A modality look-up table, which takes the place of slope and intercept.
     soft : tuple
         What makes it another image than its neighbours in the series (image type, echo, component).
     tile : (row, column) offset in a mosaic, or None.
@@ -58,6 +60,7 @@ class Frame:
     b_value: float | None = None
     window: tuple[float, float] | None = None
     repetition_ms: float | None = None
+    lut: tuple[int, NDArray[Any]] | None = None
 
     @property
     def normal(self) -> Vector | None:
@@ -107,3 +110,24 @@ def window_of(ds: Any) -> tuple[float, float] | None:
     """Lower and upper end of the first VOI window."""
     centre, width = number(ds, "WindowCenter"), number(ds, "WindowWidth")
     return None if centre is None or width is None or width < 1e-9 else (centre - width / 2, centre + width / 2)
+
+
+def modality_lut(ds: Any) -> tuple[int, NDArray[Any]] | None:
+    """The first stored value and the table of a modality LUT (PS3.3 C.11.1.1.1), or None where there is no sound one."""
+    item = first_item(ds, "ModalityLUTSequence") if "ModalityLUTSequence" in ds else None
+    shape = numbers(item, "LUTDescriptor", 3) if item is not None else None
+    stored = value(item, "LUTData") if item is not None else None
+    if shape is None or stored is None:
+        return None
+    count, first, bits = (int(v) for v in shape)
+    if isinstance(stored, (bytes, bytearray)):
+        table = np.frombuffer(stored[: len(stored) // 2 * 2], "<u2")
+    else:
+        try:
+            table = np.array(stored, dtype=np.int64).astype(np.uint16)
+        except (TypeError, ValueError):
+            return None
+    count = count or 65536
+    if not 8 <= bits <= 16 or len(table) < count:
+        return None
+    return first, np.ascontiguousarray(table[:count], dtype=np.uint16)

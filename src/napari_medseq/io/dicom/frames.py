@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_medseq.io.dicom import enhanced, mosaic, pixels
-from napari_medseq.io.dicom.frame import Frame, pixel_spacing, positive, unit_directions, window_of
+from napari_medseq.io.dicom.frame import Frame, modality_lut, pixel_spacing, positive, unit_directions, window_of
 from napari_medseq.io.dicom.headers import (
     FileHeader,
     first_item,
@@ -37,7 +37,7 @@ def frames_of(file: FileHeader) -> list[Frame]:
     base = _plain(file, rows, columns)
     if "PerFrameFunctionalGroupsSequence" in ds or "SharedFunctionalGroupsSequence" in ds:
         return enhanced.expand(file, base, count)
-    tiles = mosaic.tiles(ds) if count == 1 and "MOSAIC" in texts(ds, "ImageType") else None
+    tiles = mosaic.tiles(ds) if count == 1 and mosaic.is_mosaic(ds) else None
     if tiles is None and count == 1 and "MOSAIC" in texts(ds, "ImageType"):
         tiles = mosaic.counted(ds, pixels.decode(base))
         doubt = (
@@ -77,6 +77,7 @@ def _plain(file: FileHeader, rows: int, columns: int) -> Frame:
     scaling = number(ds, "DoseGridScaling")
     if scaling:
         frame.slope, frame.inter = scaling, 0.0
+    frame.lut = modality_lut(ds)
     echo = number(ds, "EchoTime")
     frame.soft = (
         texts(ds, "ImageType"),

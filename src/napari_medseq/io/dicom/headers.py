@@ -303,7 +303,7 @@ def moment(ds: Any, date_keyword: str, time_keyword: str) -> datetime | None:
         at = datetime.strptime(day[:8], "%Y%m%d")
     except ValueError:
         return None
-    return at + timedelta(seconds=_seconds(clock) or 0.0)
+    return at + timedelta(seconds=seconds_of(clock) or 0.0)
 
 
 def stamp(ds: Any, keyword: str) -> datetime | None:
@@ -313,10 +313,10 @@ def stamp(ds: Any, keyword: str) -> datetime | None:
         at = datetime.strptime(found[:8], "%Y%m%d")
     except ValueError:
         return None
-    return at + timedelta(seconds=_seconds(found[8:].split("+")[0].split("-")[0]) or 0.0)
+    return at + timedelta(seconds=seconds_of(found[8:].split("+")[0].split("-")[0]) or 0.0)
 
 
-def _seconds(clock: str) -> float | None:
+def seconds_of(clock: str) -> float | None:
     """Seconds since midnight of a TM value (HHMMSS.ffffff, trailing parts optional)."""
     whole, _, fraction = clock.strip().partition(".")
     try:

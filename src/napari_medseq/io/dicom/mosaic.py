@@ -1,7 +1,7 @@
-"""Siemens mosaics: one file holds all slices of a volume as tiles of one picture; here each tile becomes a frame.
+"""Mosaics (Siemens; United Imaging's grids): one file holds all slices of a volume as tiles of one picture; here each tile becomes a frame.
 
 The mosaic's ImagePositionPatient is that of the big picture's corner; the first tile's lies half the size difference
-inwards. Slices run along the CSA header's SliceNormalVector. Source: Siemens' DICOM conformance statements and the public
+inwards. Slices run along the CSA header's SliceNormalVector; a grid of United Imaging lists the position of each slice. Source: Siemens' DICOM conformance statements and the public
 description of the CSA header by nibabel (nibabel/nicom, "Siemens format DICOM with CSA header").
 """
 
@@ -15,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.io.dicom.frame import Frame
+from napari_medseq.io.dicom.headers import numbers, texts
 
 _MOST_ELEMENTS, _MOST_ITEMS = 1024, 4096
+#: United Imaging's "MR VFrame Sequence": one item per slice of a grid.
+_GRID = (0x0065, 0x1051)
 
 
 @dataclass
@@ -26,6 +29,12 @@ class Tiles:
     count: int
     side: int
     normal: NDArray[np.float64] | None
+    positions: list[NDArray[np.float64]] | None = None
+
+
+def is_mosaic(ds: Any) -> bool:
+    """Whether a single-frame image is a mosaic by its image type."""
+    return bool({"MOSAIC", "VFRAME"} & set(texts(ds, "ImageType")))
 
 
 def csa(block: bytes) -> dict[str, list[str]]:
@@ -70,6 +79,11 @@ def _private(ds: Any, tag: tuple[int, int]) -> Any:
 
 def tiles(ds: Any) -> Tiles | None:
     """How a mosaic is divided, from its private header; None if it does not say (counted from the pixels later, if at all)."""
+    listed = _private(ds, _GRID)
+    if listed is not None and not isinstance(listed, (str, bytes)):
+        places = [numbers(item, "ImagePositionPatient", 3) for item in listed[:_MOST_ITEMS]]
+        if places and all(p is not None for p in places):
+            return Tiles(len(places), int(np.ceil(np.sqrt(len(places)))), None, [p for p in places if p is not None])
     block = _private(ds, (0x0029, 0x1010))
     found = csa(bytes(block)) if isinstance(block, (bytes, bytearray)) else {}
     count: int | None = None
@@ -126,5 +140,7 @@ def expand(base: Frame, layout: Tiles) -> list[Frame]:
     for k in range(layout.count):
         tile = (k // layout.side * rows, k % layout.side * columns)
         position = None if start is None or normal is None else start + normal * step * k
+        if layout.positions is not None:
+            position = layout.positions[k]
         out.append(replace(base, shape=(rows, columns), tile=tile, position=position, clock=dict(base.clock)))
     return out

@@ -257,6 +257,8 @@ def value_dtype(frames: list[Frame]) -> np.dtype[Any]:
             else np.dtype(np.uint16)
         )
     stored = stored_dtype(ds, keyword).newbyteorder("=")
+    if any(f.lut is not None for f in frames):
+        return np.dtype(np.uint16) if all(f.lut is not None for f in frames) else np.dtype(np.float32)
     if stored.kind == "f":
         return stored
     scalings = {(f.slope, f.inter) for f in frames}
@@ -294,7 +296,12 @@ class FrameArray:
         picture = decode(frame)
         if picture.ndim == 3 and picture.shape[-1] == 4 and out.shape[-1] == 3:
             picture = picture[..., :3]
-        if (frame.slope == 1.0 and frame.inter == 0.0) or out.ndim == 3:
+        if frame.lut is not None and out.ndim == 2:
+            first, table = frame.lut
+            out[...] = table[np.clip(picture.astype(np.int64) - first, 0, len(table) - 1)]
+        elif out.ndim == 3 and picture.itemsize > 2:
+            out[...] = picture >> 8 * (picture.itemsize - 2)  # colours of 32 bits: the higher 16
+        elif (frame.slope == 1.0 and frame.inter == 0.0) or out.ndim == 3:
             out[...] = picture
         elif self.dtype.kind in "iu":
             out[...] = picture
@@ -311,7 +318,7 @@ class FrameArray:
         same = stored.itemsize == self.dtype.itemsize and stored.kind in "iu" and self.dtype.kind in "iu"
         if not same or not file.little or not _is_simple(file) or frame.tile is not None or file.held is not None:
             return False
-        if frame.slope != 1.0 or not out.flags.c_contiguous:
+        if frame.slope != 1.0 or frame.lut is not None or not out.flags.c_contiguous:
             return False
         view = out.view(stored.newbyteorder("="))
         try:

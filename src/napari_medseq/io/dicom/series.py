@@ -19,7 +19,7 @@ import numpy as np
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
-from napari_medseq.io.dicom import dicomdir, pixels, stacks
+from napari_medseq.io.dicom import dicomdir, pixels, stacks, suv
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.frames import frames_of
 from napari_medseq.io.dicom.headers import FileHeader, integer, number, parse, text, texts
@@ -332,6 +332,10 @@ def facts_of(stack: Stack) -> dict[str, Any]:
         found_ = number(ds, keyword) if keyword not in ("Units", "ContrastBolusAgent") else text(ds, keyword)
         if found_ not in (None, ""):
             meta[key] = found_
+    if text(ds, "Modality") == "PT":
+        times = [f.acquired for r in stack.grid for f in r if f.acquired is not None and "acquired" in f.clock]
+        scale, why = suv.factor(ds, times)
+        meta.update({"suv_missing": why} if scale is None else {"suv_bw": scale})
     if "DERIVED" in texts(ds, "ImageType"):
         meta["derived"] = True
     meta.update(stack.facts)

@@ -21,6 +21,8 @@ from napari_medseq.io.dicom.headers import integer, number, text
 UNEVEN = 0.04
 #: Directions may differ by this much (per cosine) and still be one orientation.
 SAME_DIRECTION = 2e-4
+#: Modalities whose images always have a place in the patient, so that a missing one is a doubt.
+_PLACED = ("CT", "MR", "PT")
 #: More uniform blocks than this are not made of one series.
 MOST_BLOCKS = 4
 
@@ -313,6 +315,8 @@ def _unplaced(frames: list[Frame], notes: list[str]) -> Stack:
             "ImagePositionPatient or ImageOrientationPatient is missing: slices are in order of instance number, orientation unknown."
         )
         frames = sorted(frames, key=_instance)
+    elif text(first.file.ds, "Modality") in _PLACED:
+        notes.append("ImagePositionPatient or ImageOrientationPatient is missing: orientation unknown.")
     return Stack([frames], affine, None, False, notes)
 
 

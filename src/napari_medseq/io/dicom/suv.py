@@ -1,0 +1,102 @@
+"""PET: the number that turns the values of a series into standardized uptake values by body weight (SUVbw, g/mL).
+
+The voxels stay as the file's rescaling gives them (Bq/mL, counts); the factor stands in ``meta["suv_bw"]`` where the tags
+allow one, else the reason why not in ``meta["suv_missing"]``.
+Sources: DICOM PS3.3 C.8.9.1 (PET series) and C.8.9.2 (PET isotope); the vendor-neutral pseudo-code of the RSNA QIBA
+FDG-PET/CT profile, appendix G ("happy path": decay to the series' start).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from napari_medseq.io.dicom.headers import first_item, moment, number, seconds_of, stamp, text, texts
+
+#: Philips' private element that turns its counts into SUVbw.
+_PHILIPS_SUV = (0x7053, 0x1000)
+#: Scans that begin longer after the injection than this are mistakes in the tags.
+_LONGEST = timedelta(hours=24)
+_LEAST_BQ = 1e5
+
+
+def factor(ds: Any, acquired: Sequence[datetime] = ()) -> tuple[float | None, str]:
+    """The factor from modality values to SUVbw, and why there is none.
+
+    Parameters
+    ----------
+    ds : data set of one slice
+    acquired : sequence of datetime
+        Acquisition times of the series' slices: the scan cannot begin later than the earliest.
+
+    Returns
+    -------
+    factor, reason
+        One of them is None or "".
+    """
+    units = text(ds, "Units").upper()
+    if units == "GML":
+        kind = text(ds, "SUVType").upper() or "BW"
+        return (1.0, "") if kind == "BW" else (None, f"the values are SUV by {kind}, not by body weight")
+    if units == "CNTS":
+        scale = _philips(ds)
+        return (scale, "") if scale else (None, "the values are counts without a calibration")
+    if units != "BQML":
+        return None, f"the units of the values are {units or 'not given'}"
+    corrections = texts(ds, "CorrectedImage")
+    missing = [c for c in ("ATTN", "DECY") if c not in corrections]
+    if missing:
+        return None, f"the values are not corrected for {' and '.join(missing)}"
+    weight, drug = number(ds, "PatientWeight"), first_item(ds, "RadiopharmaceuticalInformationSequence")
+    dose = number(drug, "RadionuclideTotalDose") if drug is not None else None
+    half = number(drug, "RadionuclideHalfLife") if drug is not None else None
+    for name, found, least in (("weight", weight, 0.0), ("injected dose", dose, 0.0), ("half-life", half, 0.0)):
+        if found is None or found <= least:
+            return None, f"the {name} is missing"
+    assert weight is not None
+    assert dose is not None
+    assert half is not None
+    if dose < _LEAST_BQ:
+        return None, f"an injected dose of {dose:g} Bq cannot be true"
+    correction = text(ds, "DecayCorrection").upper()
+    if correction == "ADMIN":
+        return weight * 1000.0 / dose, ""
+    if correction != "START":
+        return None, f"the decay correction is {correction or 'not given'}"
+    begun, injected = _begun(ds, acquired), _injected(ds, drug)
+    if begun is None or injected is None:
+        return None, "the time of the injection or of the scan is missing"
+    if injected > begun:  # a clock time without a date, past midnight
+        injected -= timedelta(days=1) if not text(drug, "RadiopharmaceuticalStartDateTime") else timedelta(0)
+    if not timedelta(0) <= begun - injected <= _LONGEST:
+        return None, "the injection does not lie within the day before the scan"
+    left = dose * 2.0 ** (-(begun - injected).total_seconds() / half)
+    return weight * 1000.0 / left, ""
+
+
+def _begun(ds: Any, acquired: Sequence[datetime]) -> datetime | None:
+    """Start of the series; the earliest acquisition where the series' own time is later (it was made afterwards)."""
+    series = moment(ds, "SeriesDate", "SeriesTime") if text(ds, "SeriesTime") else None
+    earliest = min(acquired, default=None)
+    known = [t for t in (series, earliest) if t is not None]
+    return min(known, default=None)
+
+
+def _injected(ds: Any, drug: Any) -> datetime | None:
+    """Start of the injection, on the day of the series where only a clock time is given."""
+    at = stamp(drug, "RadiopharmaceuticalStartDateTime")
+    clock = text(drug, "RadiopharmaceuticalStartTime")
+    if at is not None or not clock:
+        return at
+    day, since_midnight = moment(ds, "SeriesDate", "") or moment(ds, "StudyDate", ""), seconds_of(clock)
+    return None if day is None or since_midnight is None else day + timedelta(seconds=since_midnight)
+
+
+def _philips(ds: Any) -> float | None:
+    try:
+        found = ds[_PHILIPS_SUV].value
+        scale = float(found.decode() if isinstance(found, bytes) else found)
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None
+    return scale if 0 < scale < 1e6 else None
