@@ -35,7 +35,7 @@ DATA = Path(os.environ.get("MEDSEQ_DATA", HERE.parents[1] / "shared" / "data")) 
 BF16 = (torch.backends.mkldnn.is_available() and "avx512_bf16" in str(torch.__config__.show()).lower()) or (
     Path("/proc/cpuinfo").exists() and "avx512_bf16" in Path("/proc/cpuinfo").read_text()
 )
-SYNTHETIC = {"final": 240, "other": 90}  # the last stage learns what else is bright
+SYNTHETIC = 90
 LICENCE = "CC-BY-3.0 (weights, as the training data); see docs/README.md"
 
 SEGMENTATION: dict[str, Any] = {
@@ -48,7 +48,7 @@ SEGMENTATION: dict[str, Any] = {
         "hidden": 48,
         "ahead": 3,
     },
-    "inference": InferenceSettings(pixel_mm=0.86, mirror=True, smallest_mm3=40.0),
+    "inference": InferenceSettings(pixel_mm=0.86, mirror=True, smallest_mm3=40.0, least_mean=0.9),
     "classes": {1: "enhancing tumour"},
 }
 SLICES: dict[str, Any] = {
@@ -85,9 +85,9 @@ def loop(task: str, kind: str) -> LoopSettings:
             "broad": 1300,
             "refined": 500,
             "careful": 750,
-            "final": 400,
+            "final": 500,
             "fold": 200,
-            "refold": 300,
+            "refold": 250,
         },
         "slices": {"final": 500, "fold": 90},
     }
@@ -141,7 +141,7 @@ def config(task: str, kind: str, rnn: str, hold_out: str, runs: Path) -> TrainCo
         image="*_T1post",
         labels="*_tumor",
         hold_out=(hold_out,) if hold_out else (),
-        synthetic=SYNTHETIC["final" if kind == "final" and task == "segmentation" else "other"],
+        synthetic=SYNTHETIC,
         synthetic_share=0.3 if task == "slices" else {"broad": 0.15, "careful": 0.35, "final": 0.5}.get(kind, 0.1),
         modality="MR",
         classes=t["classes"],
