@@ -4,6 +4,7 @@
 #                     https://download.pytorch.org/whl/cu128 for CUDA 12.8 (default for cpu: https://download.pytorch.org/whl/cpu)
 #   GUI=0             `make demo` writes files and opens no window
 #   PYTHON=python3.12 the interpreter for .venv; by default the first of python3, python3.13, ... that is 3.11 or later
+#   JOBS=4            test files that run at a time; 2 by default
 #   DEMO_OUT=folder   where `make demo` writes
 
 SHELL := /bin/sh
@@ -14,6 +15,7 @@ PYTHON ?=
 GUI ?= 1
 DEMO_OUT ?= runs/demo
 PYTEST_ARGS ?=
+JOBS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export VENV TORCH TORCH_INDEX PYTHON
@@ -35,7 +37,7 @@ TEST_STAMP := $(VENV)/.test
 .PHONY: demo test lint unit constraints clean help
 
 help:
-	@sed -n '1,8s/^# \{0,1\}//p' Makefile
+	@sed -n '1,9s/^# \{0,1\}//p' Makefile
 
 $(TORCH_STAMP): constraints.txt tools/venv.sh
 	@sh tools/venv.sh
@@ -69,8 +71,8 @@ lint: $(TEST_STAMP)
 	$(BIN)/npe2 validate src/napari_medseq/napari.yaml
 
 test: lint
-	OMP_NUM_THREADS=2 xvfb-run -a -s "-screen 0 1400x1000x24" \
-	  $(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 xvfb-run -a -s "-screen 0 1400x1000x24" \
+	  $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 unit: $(TEST_STAMP)
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
