@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_medseq.engine import devices
+from napari_medseq.engine import devices, remote, tuning
 from napari_medseq.engine.frame import frame
 from napari_medseq.engine.images import Images, exams
 from napari_medseq.engine.settings import inference_settings
@@ -83,7 +83,7 @@ def classify(
     model : Model or str
         A loaded model, or a name or folder for `load_model`.
     device : str
-        "auto", "cpu", "cuda", "cuda:N" or "mps".
+        "auto", "cpu", "cuda", "cuda:N", "mps", or "dask://host:port": a worker of that Dask cluster.
     force : bool
         Accept an image whose known modality is not the model's.
     progress, cancelled : callable, optional
@@ -107,10 +107,19 @@ def classify(
         model = load_model(model)
     if not isinstance(model.network, SequenceClassifier):
         raise ModelError(f"{model.info.name} is a {model.info.task} model; classify needs a classification model.")
+    if devices.is_remote(device):
+        return remote.call(device, "classify", images, model, {"force": force}, progress, cancelled)  # type: ignore[no-any-return]
     where, _ = devices.choose(device)
-    network = model.network.to(where)
     found = exams(images, model, force=force)
-    results = [_one(network, channels, model, where, progress, cancelled) for channels in found]
+    network = model.network
+
+    def one(channels: list[ImageSequence]) -> Classification:
+        def run(where: torch.device, _: int | None) -> Classification:
+            return _one(network, channels, model, where, progress, cancelled)
+
+        return devices.within_memory(run, where, 1, channels[0].name)[0]
+
+    results = [one(channels) for channels in found]
     return results if isinstance(images, Sequence) else results[0]
 
 
@@ -124,22 +133,23 @@ def _one(
 ) -> Classification:
     settings = inference_settings(model.inference, model.info.name)
     framing = frame(channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride)
+    plan = tuning.prepare(network, device)
     embeddings = []
     steps = (framing.read(channels, i) for i in range(framing.steps))
-    with torch.inference_mode():
+    with torch.inference_mode(), plan.precision():
         for i, x in enumerate(neighbourhoods(steps, network.neighbours)):
             check(cancelled)
-            embeddings.append(network.encode(x[None].to(device, memory_format=torch.channels_last))[0])
+            embeddings.append(network.encode(plan.laid_out(x[None].to(device)))[0])
             if progress is not None:
                 progress(i + 1, framing.steps, f"classifying {channels[0].name}")
-        steps_out, exam_out, attention = network.read(torch.cat(embeddings)[None])
-    per_step = steps_out[0].sigmoid().cpu().numpy()
-    exam = exam_out[0].sigmoid().cpu().numpy()
+        steps_out, exam_out, attention = network.read(torch.cat(embeddings).float()[None])
+    per_step = steps_out[0].float().sigmoid().cpu().numpy()
+    exam = exam_out[0].float().sigmoid().cpu().numpy()
     names = [model.info.classes[k] for k in sorted(model.info.classes)]
     return Classification(
         probabilities={n: float(p) for n, p in zip(names, exam, strict=True)},
         per_step=per_step,
-        attention=attention[0].cpu().numpy(),
+        attention=attention[0].float().cpu().numpy(),
         extent=int((per_step[:, 0] >= 0.5).sum()),
         classes=names,
         step_axis=framing.axes[0] or "z",

@@ -1,14 +1,27 @@
-"""Which device a model runs on, and why."""
+"""Which device a model runs on and why, and what to do when its memory does not suffice."""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 
-from napari_medseq.errors import DeviceError
+from napari_medseq.errors import DeviceError, MedseqWarning
+
+T = TypeVar("T")
+_REMOTE = "dask://"
+_KINDS = "auto, cpu, cuda, cuda:N, mps or dask://host:port"
+
+
+def is_remote(device: str) -> bool:
+    """Whether `device` names a Dask cluster."""
+    return device.startswith(_REMOTE)
 
 
 def choose(device: str = "auto") -> tuple[torch.device, str]:
-    """The device asked for, and the reason in one phrase.
+    """The device of this computer asked for, and the reason in one phrase.
 
     Parameters
     ----------
@@ -28,15 +41,82 @@ def choose(device: str = "auto") -> tuple[torch.device, str]:
         if mps:
             return torch.device("mps"), "an Apple GPU is there"
         return torch.device("cpu"), "no GPU that this torch can use was found"
+    if is_remote(device):
+        raise DeviceError(
+            f"{device!r} is a cluster: segment, classify and explain go there, this does not. Use device='auto'."
+        )
     try:
         wanted = torch.device(device)
     except RuntimeError:
-        raise DeviceError(f"{device!r} is no device; use auto, cpu, cuda, cuda:N or mps.") from None
+        raise DeviceError(f"{device!r} is no device; use {_KINDS}.") from None
     if wanted.type == "cuda" and (wanted.index or 0) >= cuda:
         have = f"this torch ({torch.__version__}) sees {cuda} CUDA device(s)"
         raise DeviceError(f"There is no device {device!r}: {have}. Use device='auto', or run `napari-medseq doctor`.")
     if wanted.type == "mps" and not mps:
         raise DeviceError(f"There is no device {device!r} here. Use device='auto', or run `napari-medseq doctor`.")
     if wanted.type not in ("cpu", "cuda", "mps"):
-        raise DeviceError(f"{device!r} is not supported; use auto, cpu, cuda, cuda:N or mps.")
+        raise DeviceError(f"{device!r} is not supported; use {_KINDS}.")
     return wanted, "asked for"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice, whatever the device calls it."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(s in text for s in ("out of memory", "not enough memory", "can't allocate memory"))
+    )
+
+
+def within_memory(
+    run: Callable[[torch.device, int | None], T], device: torch.device, chunk: int | None, name: str
+) -> tuple[T, list[str]]:
+    """Call ``run(device, chunk)``; where memory does not suffice with half the chunk, and at last on the CPU.
+
+    Parameters
+    ----------
+    run : callable
+        Begins anew each time, so that nothing of a failed attempt is left.
+    device : torch.device
+    chunk : int or None
+        Steps held at once; None is 8.
+    name : str
+        Of the image, for what is said.
+
+    Returns
+    -------
+    result
+        Of the attempt that went through.
+    said : list of str
+        The warnings that were given.
+
+    Raises
+    ------
+    DeviceError
+        If the memory of the computer itself does not suffice.
+    """
+    said: list[str] = []
+    while True:
+        try:
+            return run(device, chunk), said
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        # out of the except clause, so that the failed attempt's tensors are free by now
+        if device.type == "cpu":
+            raise DeviceError(
+                f"{name}: the memory of this computer does not suffice ({reason}). Close other programs, or crop the image."
+            )
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        size = 8 if chunk is None else chunk
+        if size > 1:
+            chunk = size // 2
+            said.append(f"{name}: the memory of {device} does not suffice for {size} steps at once; trying {chunk}.")
+        else:
+            said.append(
+                f"{name}: the memory of {device} does not suffice ({reason}); the CPU is used, which takes longer."
+            )
+            device = torch.device("cpu")
+        warnings.warn(said[-1], MedseqWarning, stacklevel=3)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from napari_medseq.engine import devices
+from napari_medseq.engine import devices, remote, tuning
 from napari_medseq.engine.frame import Framing, frame
 from napari_medseq.engine.images import Images, exams, to_image_axes
 from napari_medseq.engine.settings import inference_settings
@@ -76,7 +76,7 @@ def explain(
         classifier sees one step covered at a time, a segmentation network the same square of all steps. Slow: about 64
         times a plain run.
     device : str
-        "auto", "cpu", "cuda", "cuda:N" or "mps".
+        "auto", "cpu", "cuda", "cuda:N", "mps", or "dask://host:port": a worker of that Dask cluster.
     force : bool
         Accept an image whose known modality is not the model's.
     progress, cancelled : callable, optional
@@ -108,8 +108,11 @@ def explain(
     if method == "attention" and not isinstance(network, SequenceClassifier):
         raise ModelError(f"{model.info.name} has no attention; use method='grad-cam' or 'occlusion'.")
     index = _target(model, target)
+    if devices.is_remote(device):
+        options: _Options = {"target": target, "method": method, "force": force}
+        return remote.call(device, "explain", images, model, options, progress, cancelled)  # type: ignore[no-any-return]
     where, _ = devices.choose(device)
-    network = network.to(where)
+    tuning.prepare(network, where)
     settings = inference_settings(model.inference, model.info.name)
     found = exams(images, model, force=force)
     results = []
@@ -196,7 +199,7 @@ def _cam_of_steps(network: RecurrentUNet, exam: _Exam) -> list[Tensor]:
             logits = network.decode(leaves)[-1]
             p = logits.detach().softmax(1)[:, exam.target]
             (gradient,) = torch.autograd.grad((p * _log_odds(logits, exam.target)).sum(), deepest)
-            return _weighted_features(deepest, gradient)
+            return _weighted_features(deepest, gradient)[None]
 
     maps = []
     for plane in stream(network, exam.steps(), finish=cam):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import tee
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
@@ -13,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_medseq import geometry
-from napari_medseq.engine import devices
+from napari_medseq.engine import devices, remote, tuning
 from napari_medseq.engine.frame import Framing, frame
 from napari_medseq.engine.images import Images, exams, to_image_axes
+from napari_medseq.engine.passes import VIEWS, probabilities, steps_of, varied
 from napari_medseq.engine.settings import InferenceSettings, inference_settings
-from napari_medseq.engine.streaming import dropouts, stream
+from napari_medseq.engine.streaming import dropouts
 from napari_medseq.engine.window import (
     warn_of_preprocessing,
     window_framing,
@@ -64,6 +64,7 @@ class _Options(TypedDict, total=False):
     outputs: Sequence[Output]
     keep: ImageSequence | None
     samples: int
+    views: int
     force: bool
     progress: Progress | None
     cancelled: Cancelled | None
@@ -85,6 +86,7 @@ def segment(
     outputs: Sequence[Output] = ("labels",),
     keep: ImageSequence | None = None,
     samples: int = 0,
+    views: int = 0,
     force: bool = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -97,9 +99,10 @@ def segment(
     model : Model or str
         A loaded model, or a name or folder for `load_model`.
     device : str
-        "auto", "cpu", "cuda", "cuda:N" or "mps".
+        "auto", "cpu", "cuda", "cuda:N", "mps", or "dask://host:port": a worker of that Dask cluster.
     chunk : int, optional
-        Steps read ahead and held at once. The network takes one step at a time, so the answer does not depend on it.
+        Steps that go through the network together, on a GPU; halved when its memory does not suffice, then the CPU is used.
+        The CPU always takes one at a time, which is fastest there, so its answer cannot depend on it.
     steps : sequence of int, optional
         Label only these steps; the sequence is still read whole, since it is what the recurrence carries.
     outputs : sequence of {"labels", "probability", "uncertainty"}
@@ -109,6 +112,9 @@ def segment(
         Monte-Carlo dropout passes for the uncertainty (Gal & Ghahramani 2016, ICML): it is then the entropy of their mean,
         each pass with one dropout mask for all steps and its own seed, so that a second run gives the same. Labels and
         probability stay those of the plain pass. 0: the entropy of the plain pass.
+    views : int
+        Test-time augmentation for the uncertainty: so many of the seven views (mirrored, or of another contrast) are averaged with
+        the plain one, and with the `samples`.
     force : bool
         Accept an image whose known modality is not the model's.
     progress, cancelled : callable, optional
@@ -138,11 +144,15 @@ def segment(
         raise MedseqError(f"outputs {sorted(unknown)} are not known; choose from labels, probability and uncertainty.")
     if chunk is not None and chunk < 1:
         raise MedseqError(f"chunk is {chunk}; it must be at least 1, or None.")
-    _check_samples(model, samples, outputs)
+    _check_passes(model, samples, views, outputs)
+    if devices.is_remote(device):
+        options: _Options = {"chunk": chunk, "steps": steps, "outputs": outputs, "keep": keep}
+        options |= {"samples": samples, "views": views, "force": force}
+        return remote.call(device, "segment", images, model, options, progress, cancelled)  # type: ignore[no-any-return]
     window = window_settings(model.inference, model.info.name) if plain else None
     settings = InferenceSettings() if plain else inference_settings(model.inference, model.info.name)
     where, _ = devices.choose(device)
-    network = model.network.to(where)
+    network = model.network
     found = exams(images, model, force=force)
     if plain:
         warn_of_preprocessing(model.info.name)
@@ -157,75 +167,52 @@ def segment(
     total = sum(f.steps for f in framings)
     results, done = [], 0
     for channels, framing in zip(found, framings, strict=True):
-        painter = _Painter(framing, settings, outputs)
-        if isinstance(network, RecurrentUNet):
-            probabilities = _probabilities(network, channels, framing, settings, where, chunk or 1)
-            sampled = _sampled(network, channels, framing, where, samples)
-        else:
-            assert window is not None
-            probabilities = window_probabilities(network, channels, window, where, cancelled)
-            sampled = None
-        for index, p in enumerate(probabilities):
+
+        def painted(
+            where: torch.device,
+            together: int | None,
+            channels: list[ImageSequence] = channels,
+            framing: Framing = framing,
+            done: int = done,
+        ) -> _Painter:
+            painter = _Painter(framing, settings, outputs)
+            plan = tuning.prepare(network, where, together)
+            if isinstance(network, RecurrentUNet):
+                planes = probabilities(network, steps_of(framing, channels, where), settings, plan)
+                others = varied(network, steps_of(framing, channels, where), plan, samples=samples, views=views)
+            else:
+                assert window is not None
+                planes, others = window_probabilities(network, channels, window, where, cancelled), None
+            for index, p in enumerate(planes):
+                check(cancelled)
+                painter.paint(index, p, p if others is None else next(others))
+                if progress is not None:
+                    progress(done + index + 1, total, f"segmenting {channels[0].name}")
             check(cancelled)
-            painter.paint(index, p, p if sampled is None else next(sampled))
-            done += 1
-            if progress is not None:
-                progress(done, total, f"segmenting {channels[0].name}")
-        check(cancelled)
-        results.append(_finish(painter, channels[0], model, settings, steps, keep))
+            return painter
+
+        painter, said = devices.within_memory(painted, where, chunk, channels[0].name)
+        done += framing.steps
+        result = _finish(painter, channels[0], model, settings, steps, keep)
+        if said:
+            result = replace(result, labels=result.labels.replace(warnings=(*result.labels.warnings, *said)))
+        results.append(result)
     return results if isinstance(images, Sequence) else results[0]
 
 
-def _check_samples(model: Model, samples: int, outputs: Sequence[Output]) -> None:
-    if samples == 0:
-        return
-    if samples < 0 or "uncertainty" not in outputs:
-        raise MedseqError(f"samples is {samples}; it is a number of passes for outputs=('uncertainty', ...), or 0.")
-    if not isinstance(model.network, RecurrentUNet) or not dropouts(model.network):
-        raise ModelError(f"{model.info.name} has no dropout to sample from; use samples=0.")
-
-
-def _sampled(
-    network: RecurrentUNet, channels: Sequence[ImageSequence], framing: Framing, device: torch.device, samples: int
-) -> Iterator[Tensor] | None:
-    """Class probabilities of each step, averaged over passes with dropout."""
-    if samples == 0:
-        return None
-
-    def mean() -> Iterator[Tensor]:
-        # one reading of the image for all passes
-        copies = tee((framing.read(channels, i).to(device) for i in range(framing.steps)), samples)
-        passes = [stream(network, steps, dropout=seed) for seed, steps in enumerate(copies)]
-        for logits in zip(*passes, strict=True):
-            yield torch.stack([x.float().softmax(0) for x in logits]).mean(0).cpu()
-
-    return mean()
-
-
-def _probabilities(
-    network: RecurrentUNet,
-    channels: Sequence[ImageSequence],
-    framing: Framing,
-    settings: InferenceSettings,
-    device: torch.device,
-    chunk: int,
-) -> Iterator[Tensor]:
-    """Class probabilities (class, y, x) of each step, at the network's resolution."""
-
-    def read(mirror: bool) -> Iterator[Tensor]:
-        for start in range(0, framing.steps, chunk):
-            held = [framing.read(channels, i) for i in range(start, min(start + chunk, framing.steps))]
-            for x in held:
-                yield (x.flip(-1) if mirror else x).to(device)
-
-    streams = [stream(network, read(False))]
-    if settings.mirror:
-        streams.append(stream(network, read(True)))
-    for logits in zip(*streams, strict=True):
-        p = logits[0].float().softmax(0)
-        if settings.mirror:
-            p = (p + logits[1].float().softmax(0).flip(-1)) / 2
-        yield p.cpu()
+def _check_passes(model: Model, samples: int, views: int, outputs: Sequence[Output]) -> None:
+    for name, count, most in (("samples", samples, None), ("views", views, len(VIEWS))):
+        if count == 0:
+            continue
+        if count < 0 or (most is not None and count > most) or "uncertainty" not in outputs:
+            upto = "" if most is None else f" up to {most}"
+            raise MedseqError(
+                f"{name} is {count}; it is a number of passes{upto} for outputs=('uncertainty', ...), or 0."
+            )
+        if not isinstance(model.network, RecurrentUNet) or (name == "samples" and not dropouts(model.network)):
+            raise ModelError(
+                f"{model.info.name} has no {'dropout' if name == 'samples' else 'steps'} to sample from; use {name}=0."
+            )
 
 
 class _Painter:

@@ -1,8 +1,8 @@
-"""Streaming recurrence: steps in, one at a time; finished steps out, k steps later.
+"""Streaming recurrence: steps in, a few at a time; finished steps out, k steps later.
 
-Forward state is carried without bound; the look-ahead of each step needs the next k steps and no more. Each step is encoded and decoded
-once, at most k + 1 steps' features are held, and since steps go through the network one by one the answer cannot depend on how
-many are handed in together.
+Forward state is carried without bound; the look-ahead of each step needs the next k steps and no more. Each step is encoded and
+decoded once, and the features of at most k + g steps are held, where g go through the encoder together. On the CPU g is one, so
+that the answer cannot depend on how many steps are handed in; elsewhere it depends on it within rounding.
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
+from napari_medseq.engine.tuning import Plan
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 
 
-def neighbourhoods(steps: Iterable[Tensor], neighbours: int) -> Iterator[Tensor]:
-    """From steps (channel, y, x) to steps with their neighbours as channels; the ends repeat; holds 2 · neighbours + 1 steps."""
+def neighbourhoods(steps: Iterable[Tensor], neighbours: int, axis: int = 0) -> Iterator[Tensor]:
+    """From steps to steps with their neighbours as channels, which lie along `axis`.
+
+    The ends repeat; 2 · neighbours + 1 steps are held.
+    """
     held: deque[Tensor] = deque(maxlen=2 * neighbours + 1)
     last: Tensor | None = None
     for x in steps:
@@ -27,27 +32,27 @@ def neighbourhoods(steps: Iterable[Tensor], neighbours: int) -> Iterator[Tensor]
         held.append(x)
         last = x
         if len(held) == 2 * neighbours + 1:
-            yield torch.cat(list(held))
+            yield torch.cat(list(held), axis)
     if last is None:
         return
     for _ in range(neighbours):
         held.append(last)
         if len(held) == 2 * neighbours + 1:
-            yield torch.cat(list(held))
+            yield torch.cat(list(held), axis)
 
 
-#: what is made of a finished step's mixed features, per level: its logits, or an explanation of them
+#: what is made of finished steps' mixed features, per level (n, channel, y, x): their logits, or an explanation of them
 Finish = Callable[[RecurrentUNet, list[Tensor]], Tensor]
 
 
 def decode(network: RecurrentUNet, features: list[Tensor]) -> Tensor:
-    """Logits (class, y, x) of one step from its mixed features."""
-    return network.decode(features)[-1][0]
+    """Logits (n, class, y, x) of steps from their mixed features."""
+    return network.decode(features)[-1]
 
 
 def dropouts(network: nn.Module) -> list[nn.Module]:
     """The dropout layers that would drop something."""
-    return [m for m in network.modules() if isinstance(m, nn.Dropout | nn.Dropout2d) and m.p > 0]
+    return [m for m in network.modules() if isinstance(m, nn.Dropout | nn.Dropout2d | nn.Dropout3d) and m.p > 0]
 
 
 @dataclass
@@ -60,7 +65,7 @@ class _Waiting:
 
 
 class SegmentationStream:
-    """One sequence on its way through a `RecurrentUNet`.
+    """One sequence, or n of the same length side by side, on the way through a `RecurrentUNet`.
 
     Parameters
     ----------
@@ -69,23 +74,44 @@ class SegmentationStream:
     reset : bool
         Forget the state before every step: the ablation that shows what the sequence is worth.
     finish : callable
-        What to make of a finished step's features.
+        What to make of finished steps' features.
     dropout : int, optional
         Encode with dropout, all steps with the mask of this seed: one Monte-Carlo sample.
+    plan : Plan, optional
+        Precision and memory layout; float32 and channels-last by default.
     """
 
     def __init__(
-        self, network: RecurrentUNet, *, reset: bool = False, finish: Finish = decode, dropout: int | None = None
+        self,
+        network: RecurrentUNet,
+        *,
+        reset: bool = False,
+        finish: Finish = decode,
+        dropout: int | None = None,
+        plan: Plan | None = None,
     ) -> None:
         self.network, self.reset, self.finish, self.dropout = network, reset, finish, dropout
+        self.plan = plan or Plan()
         self.states: dict[int, Tensor] = {}
         self.waiting: deque[_Waiting] = deque()
         self.ahead = 0 if reset or not network.recurrent else network.ahead
 
     @torch.inference_mode()
-    def push(self, step: Tensor) -> Iterator[Tensor]:
-        """Take a step (channel, y, x) with its neighbours; yield the logits (class, y, x) of each step that is finished."""
-        waiting = _Waiting(self._encode(step[None].contiguous(memory_format=torch.channels_last)))
+    def push(self, steps: list[Tensor]) -> Iterator[Tensor]:
+        """Take steps (n, channel, y, x) with their neighbours; yield the logits (n, class, y, x) of each that is finished."""
+        with self.plan.precision():
+            # one mask for all steps: with dropout each step is encoded by itself
+            for group in [steps] if self.dropout is None else [[x] for x in steps]:
+                encoded = self._encode(self.plan.laid_out(torch.cat(group) if len(group) > 1 else group[0]))
+                for k in range(len(group)):
+                    n = group[k].shape[0]
+                    self._carry([f[k * n : (k + 1) * n] for f in encoded] if len(group) > 1 else encoded)
+        ready = len(self.waiting) - self.ahead
+        if ready > 0:
+            yield from self._finish(ready)
+
+    def _carry(self, features: list[Tensor]) -> None:
+        waiting = _Waiting(list(features))
         for level, mixer in self.network.recurrent:
             x = waiting.features[level]
             before = None if self.reset else self.states.get(level)
@@ -93,8 +119,6 @@ class SegmentationStream:
             if mixer.ahead_cell is not None:
                 waiting.projected[level] = mixer.ahead_cell.from_input(x)
         self.waiting.append(waiting)
-        if len(self.waiting) > self.ahead:
-            yield self._finish()
 
     def _encode(self, x: Tensor) -> list[Tensor]:
         if self.dropout is None:
@@ -114,17 +138,42 @@ class SegmentationStream:
     @torch.inference_mode()
     def flush(self) -> Iterator[Tensor]:
         """The sequence has ended: yield the steps that still waited."""
-        while self.waiting:
-            yield self._finish()
+        if self.waiting:
+            yield from self._finish(len(self.waiting))
         self.states.clear()
 
-    def _finish(self) -> Tensor:
-        future = list(self.waiting)[: self.ahead + 1]
-        step = self.waiting.popleft()
-        for level, mixer in self.network.recurrent:
-            looked = mixer.look([w.projected[level] for w in future]) if mixer.ahead_cell is not None else None
-            step.features[level] = mixer.join(step.features[level], step.carried[level], looked)
-        return self.finish(self.network, step.features)
+    def _finish(self, count: int) -> list[Tensor]:
+        """The first `count` waiting steps, mixed with what comes after them and decoded together."""
+        done = []
+        with self.plan.precision():
+            for _ in range(count):
+                future = list(islice(self.waiting, self.ahead + 1))
+                step = self.waiting.popleft()
+                for level, mixer in self.network.recurrent:
+                    looked = mixer.look([w.projected[level] for w in future]) if mixer.ahead_cell is not None else None
+                    step.features[level] = mixer.join(step.features[level], step.carried[level], looked)
+                done.append(step.features)
+            if self.plan.together == 1:
+                return [self.finish(self.network, features) for features in done]
+            n = done[0][0].shape[0]
+            return list(self.finish(self.network, [torch.cat(level) for level in zip(*done, strict=True)]).split(n))
+
+
+def stream_side_by_side(
+    network: RecurrentUNet,
+    steps: Iterable[Tensor],
+    *,
+    reset: bool = False,
+    finish: Finish = decode,
+    dropout: int | None = None,
+    plan: Plan | None = None,
+) -> Iterator[Tensor]:
+    """Logits (n, class, y, x) of each step (n, channel, y, x) of n sequences, in order, in a stream."""
+    sequence = SegmentationStream(network, reset=reset, finish=finish, dropout=dropout, plan=plan)
+    ready = neighbourhoods(steps, network.neighbours, axis=1)
+    while group := list(islice(ready, sequence.plan.together)):
+        yield from sequence.push(group)
+    yield from sequence.flush()
 
 
 def stream(
@@ -134,9 +183,9 @@ def stream(
     reset: bool = False,
     finish: Finish = decode,
     dropout: int | None = None,
+    plan: Plan | None = None,
 ) -> Iterator[Tensor]:
     """Logits (class, y, x) of each step (channel, y, x), in order, in a stream; or what `finish` makes of its features."""
-    sequence = SegmentationStream(network, reset=reset, finish=finish, dropout=dropout)
-    for x in neighbourhoods(steps, network.neighbours):
-        yield from sequence.push(x)
-    yield from sequence.flush()
+    alone = (x[None] for x in steps)
+    for out in stream_side_by_side(network, alone, reset=reset, finish=finish, dropout=dropout, plan=plan):
+        yield out[0]

@@ -50,7 +50,7 @@ def test_memory_is_bounded_by_the_look_ahead() -> None:
     s = SegmentationStream(network)
     held, out = [], 0
     for x in torch.randn(12, 1, 8, 8):
-        out += len(list(s.push(x)))
+        out += len(list(s.push([x[None]])))
         held.append(len(s.waiting))
     assert max(held) == 2
     assert out == 10

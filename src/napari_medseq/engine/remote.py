@@ -1,0 +1,261 @@
+"""The same call on a worker of an existing Dask cluster: a laptop's viewer uses the group's GPU server.
+
+A model goes there once: it lies in the worker's cache folder under the SHA-256 of its files, and is loaded there as any bundle is,
+so that nothing in it is executed. Images go there and results come back with each call; progress and cancelling work as here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_medseq.errors import DeviceError, MedseqWarning, ModelError
+from napari_medseq.models import Model, bundle, load_model
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.sequence import ImageSequence, Visit
+
+_PATIENCE = 10.0  # seconds that a scheduler may take to answer
+_EVERY = 0.2  # seconds between looks at progress and cancelling
+
+
+def call(
+    device: str,
+    verb: str,
+    images: Any,
+    model: Model,
+    options: Mapping[str, Any],
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Any:
+    """Run ``segment``, ``classify`` or ``explain`` on a worker.
+
+    Parameters
+    ----------
+    device : str
+        "dask://host:port" of a scheduler.
+    verb : str
+    images : ImageSequence, mapping, or sequence of Visit
+        Computed before they are sent.
+    model : Model
+        Loaded from a bundle folder.
+    options : mapping
+        The verb's other keywords.
+    progress, cancelled : callable, optional
+
+    Raises
+    ------
+    DeviceError
+        If `distributed` is not installed, the scheduler cannot be reached, or it has no worker with this package.
+    MedseqError
+        What the call itself raises there.
+    """
+    try:
+        from distributed import Client, Event
+    except ImportError:
+        raise DeviceError(
+            f"{device!r} needs Dask's scheduler client: pip install 'napari-medseq[cluster]', then try again."
+        ) from None
+    files = packed(model)
+    digest = content_hash(files)
+    address = "tcp://" + device.removeprefix("dask://")
+    try:
+        client = Client(address, timeout=_PATIENCE, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise DeviceError(f"No Dask scheduler answers at {device!r} ({error or 'no answer'}); is it running?") from None
+    with client:
+        worker = _worker(client, device)
+        at: dict[str, Any] = {"workers": [worker], "allow_other_workers": False, "pure": False}
+        job = f"napari-medseq-{uuid.uuid4().hex}"
+        stop = Event(job, client=client)
+        seen = _Progress(progress)
+        client.subscribe_topic(job, seen.add)
+        future = None
+        try:
+            if not _result(client, client.submit(has, digest, **at), device, cancelled):
+                _result(client, client.submit(put, digest, files, **at), device, cancelled)
+            future = client.submit(
+                work, verb, computed(images), digest, {**options, "keep": _loaded(options)}, job, **at
+            )
+            result, said = _result(client, future, device, cancelled, stop, seen)
+        finally:
+            client.unsubscribe_topic(job)
+    seen.tell()
+    for text in said:
+        warnings.warn(text, MedseqWarning, stacklevel=4)
+    return result
+
+
+class _Progress:
+    """Progress that was reported by a worker, told in the caller's thread."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress, self.last, self.told = progress, None, None
+
+    def add(self, event: tuple[float, Any]) -> None:
+        self.last = event[1]
+
+    def tell(self) -> None:
+        if self.progress is not None and self.last is not None and self.last != self.told:
+            self.told = self.last
+            self.progress(*self.last)
+
+
+def _worker(client: Any, device: str) -> str:
+    """The address of the worker with the least to do."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    if not workers:
+        raise DeviceError(f"The Dask cluster at {device!r} has no worker; start one there: dask worker HOST:PORT.")
+    busy = {a: w.get("metrics", {}).get("executing", 0) for a, w in workers.items()}
+    return str(min(busy, key=lambda a: (busy[a], a)))
+
+
+def _result(
+    client: Any,
+    future: Any,
+    device: str,
+    cancelled: Cancelled | None,
+    stop: Any = None,
+    seen: _Progress | None = None,
+) -> Any:
+    """What the future gives, looking at `cancelled` and telling progress meanwhile."""
+    from distributed import KilledWorker
+
+    over = threading.Event()
+    future.add_done_callback(lambda _: over.set())
+    while not future.done():
+        over.wait(_EVERY)
+        if seen is not None:
+            seen.tell()
+        try:
+            check(cancelled)
+        except BaseException:
+            if stop is not None:
+                stop.set()
+            client.cancel(future)
+            raise
+    try:
+        return future.result()
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise DeviceError(
+            f"A worker of {device!r} cannot do it ({error}): it needs the same version of napari-medseq as this computer."
+        ) from None
+    except KilledWorker:
+        raise DeviceError(f"The worker of {device!r} died, perhaps for want of memory; see its log.") from None
+
+
+def packed(model: Model) -> dict[str, bytes]:
+    """A bundle's files that decide its answer, and its facts, as bytes by relative path.
+
+    Raises
+    ------
+    ModelError
+        If the model was not loaded from a folder that is still there.
+    """
+    folder = Path(model.info.folder)
+    if not model.info.folder or not folder.is_dir():
+        raise ModelError(f"{model.info.name} has no bundle folder any more, so it cannot be sent; load it again.")
+    names = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.is_symlink()]
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in names}
+
+
+def content_hash(files: Mapping[str, bytes]) -> str:
+    """SHA-256 over names and contents."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        for part in (name.encode(), files[name]):
+            digest.update(len(part).to_bytes(8, "big"))
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def computed(images: Any) -> Any:
+    """Images with numpy data, so that a lazy one is read here, where its file is."""
+    if isinstance(images, ImageSequence):
+        return images.replace(data=np.asarray(images.data))
+    if isinstance(images, Mapping):
+        return {k: computed(v) for k, v in images.items()}
+    if isinstance(images, Sequence) and all(isinstance(v, Visit) for v in images):
+        from dataclasses import replace
+
+        return [replace(v, images=tuple(computed(i) for i in v.images), labels=()) for v in images]
+    return images
+
+
+def _loaded(options: Mapping[str, Any]) -> Any:
+    return computed(options.get("keep"))
+
+
+# -- on the worker -------------------------------------------------------------------------------------------------------------
+def _cache() -> Path:
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("napari-medseq")) / "sent"
+
+
+def has(digest: str) -> bool:
+    """Whether a model lies in this worker's cache."""
+    return (_cache() / digest / bundle.METADATA).is_file()
+
+
+def put(digest: str, files: Mapping[str, bytes]) -> None:
+    """Take a model into this worker's cache.
+
+    Raises
+    ------
+    ModelError
+        If the files are not those that the digest names, or a name leaves the folder.
+    """
+    if content_hash(files) != digest:
+        raise ModelError("The model that arrived is not the one that was sent; try again.")
+    root = _cache()
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root) as name:
+        folder = Path(name) / "bundle"
+        for relative, content in files.items():
+            path = (folder / relative).resolve()
+            if not path.is_relative_to(folder.resolve()):
+                raise ModelError(f"The model holds a file {relative[:80]!r} outside its folder; it is refused.")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        try:
+            os.replace(folder, root / digest)
+        except OSError:
+            if not has(digest):  # another thread was faster
+                raise
+
+
+def work(verb: str, images: Any, digest: str, options: Mapping[str, Any], job: str) -> tuple[Any, list[str]]:
+    """Do the verb here, on this worker's best device; result and the warnings it gave."""
+    from distributed import Event, get_worker
+
+    import napari_medseq as ms
+
+    worker, stop = get_worker(), Event(job)
+    verbs: dict[str, Callable[..., Any]] = {"segment": ms.segment, "classify": ms.classify, "explain": ms.explain}
+    looked = [time.monotonic(), False]
+
+    def cancelled() -> bool:
+        if time.monotonic() - looked[0] > _EVERY:
+            looked[:] = [time.monotonic(), stop.is_set()]
+        return bool(looked[1])
+
+    def progress(done: int, total: int, message: str) -> None:
+        worker.log_event(job, (done, total, message))
+
+    known = {k: v for k, v in options.items() if k != "keep" or v is not None}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", MedseqWarning)
+        result = verbs[verb](
+            images, load_model(_cache() / digest), device="auto", progress=progress, cancelled=cancelled, **known
+        )
+    return result, [str(w.message) for w in caught if issubclass(w.category, MedseqWarning)]
