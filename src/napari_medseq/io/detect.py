@@ -9,6 +9,8 @@ import os
 import zlib
 from pathlib import Path
 
+from napari_medseq.io.handles import keep, opened
+
 #: DICOM value representations, as they stand in an explicit-VR header.
 _VRS = frozenset(
     b"AE AS AT CS DA DS DT FL FD IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
@@ -32,20 +34,27 @@ def detect(path: str | os.PathLike[str]) -> str | None:
         when the file is not ours, is empty or cannot be read.
     """
     name = os.fspath(path)
-    if os.path.isdir(name):
-        return "folder"
     try:
-        with open(name, "rb") as file:
-            head = file.read(_HEAD)
+        source = opened(name)
+    except IsADirectoryError:
+        return "folder"
     except OSError:
         return None
+    kind = _kind_of(source.head, name.lower())
+    if kind == "dicom":
+        keep(source)
+    else:
+        source.close()
+    return kind
+
+
+def _kind_of(head: bytes, lower: str) -> str | None:
     if head[:2] == b"\x1f\x8b":
-        head = _gunzip_head(head)
-        lower = name.lower()
+        head = _gunzip_head(head[:_HEAD])
         if lower.endswith((".mgz", ".mgh.gz")) and head[:4] == b"\0\0\0\x01":
             return "mgh"
         return _kind(head, lower.removesuffix(".gz"), compressed=True)
-    return _kind(head, name.lower(), compressed=False)
+    return _kind(head[:_HEAD], lower, compressed=False)
 
 
 def _gunzip_head(head: bytes) -> bytes:

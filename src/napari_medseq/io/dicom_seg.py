@@ -219,7 +219,7 @@ def _planes(file: FileHeader, frames: list[Frame]) -> Any:
         return [pixels.decode(f) for f in frames]
     rows, columns = frames[0].shape
     wanted = len(frames) * rows * columns
-    packed = np.frombuffer(pixels.stored_bytes(file, file.pixel_at, (wanted + 7) // 8), np.uint8)
+    packed = np.frombuffer(file.source.read(file.pixel_at, (wanted + 7) // 8), np.uint8)
     bits = np.unpackbits(packed, bitorder="little")[:wanted]
     if bits.size < wanted:
         bits = np.concatenate([bits, np.zeros(wanted - bits.size, np.uint8)])

@@ -194,7 +194,7 @@ def _sources(stack: Stack, identifiers: bool) -> tuple[list[Any], list[int], dic
     files = {f.file.path: f.file for f in frames}
     out = []
     for file in files.values():
-        ds = copy(file.ds)
+        ds = copy(file.complete)
         for keyword in _COPIED:
             if keyword not in ds:
                 setattr(ds, keyword, "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import zlib
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from napari_medseq.progress import Cancelled, check
 
 #: Deflate cannot compress better than about 1032:1; a header that promises more than this is not true.
 _BEST_RATIO = 1100
-_CHUNK = 1 << 20
+_CHUNK, _PIECE = 1 << 15, 1 << 16
 
 
 def is_gzip(path: str | Path) -> bool:
@@ -57,7 +58,7 @@ def check_size(path: str | Path, wanted: int, offset: int = 0) -> None:
     """
     size = os.path.getsize(path)
     if is_gzip(path):
-        if wanted > size * _BEST_RATIO + _CHUNK:
+        if wanted > size * _BEST_RATIO + (1 << 20):
             raise ReadError(
                 f"{path}: the header promises {wanted:,} bytes of voxels, but {size:,} gzipped bytes cannot hold that; "
                 "the header is wrong or the file was cut. Copy or export it again."
@@ -95,7 +96,7 @@ def load_block(
             at = 0
             while at < wanted:
                 check(cancelled)
-                count = file.readinto(target[at : at + (_CHUNK << 5)])
+                count = file.readinto(target[at : at + (1 << 25)])
                 if not count:
                     raise ReadError(f"{path}: ends {wanted - at:,} bytes early; copy or export it again.")
                 at += count
@@ -109,45 +110,87 @@ def native(array: NDArray[Any]) -> NDArray[Any]:
     return array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
 
 
+def unzipped(path: str | Path) -> Iterator[bytes]:
+    """The bytes of a gzipped file (all its members) in small pieces, which stay in the processor's cache.
+
+    Raises
+    ------
+    ReadError
+        If the stream is damaged; a stream that ends early simply ends.
+    """
+    with open(path, "rb", buffering=0) as file:
+        stream, block = _decompressor(), b""
+        try:
+            while True:
+                if stream.eof:
+                    block = stream.unused_data.lstrip(b"\0")
+                    stream = _decompressor()
+                    block = block or file.read(_CHUNK).lstrip(b"\0")
+                    if not block:
+                        return
+                elif stream.needs_input:
+                    block = file.read(_CHUNK)
+                    if not block:
+                        return
+                out = stream.decompress(block, _PIECE)
+                block = b""
+                if out:
+                    yield out
+        except Exception as error:  # zlib.error or isal's IsalError
+            if type(error).__module__.split(".")[0] not in ("zlib", "isal", "igzip_lib", "isal_zlib", "builtins"):
+                raise
+            raise ReadError(f"{path}: the gzip stream is damaged ({error}); copy or export it again.") from error
+
+
+class _Slow:
+    """zlib with the manners of isal's decompressor, where isal is not installed."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(wbits=31)
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._stream.unconsumed_tail
+
+    def decompress(self, block: bytes, most: int) -> bytes:
+        return self._stream.decompress(self._stream.unconsumed_tail + block, most)
+
+
 def _decompressor() -> Any:
     try:
-        fast: Any = import_module("isal.isal_zlib")  # about twice as fast; optional
+        fast: Any = import_module("isal.igzip_lib")  # more than twice as fast; optional
     except ImportError:
-        return zlib.decompressobj(wbits=31)
-    return fast.decompressobj(wbits=31)
+        return _Slow()
+    return fast.IgzipDecompressor(flag=fast.DECOMP_GZIP)
 
 
 def _gunzip_into(path: str | Path, skip: int, target: memoryview, cancelled: Cancelled | None) -> None:
-    """Unzip a file (all its members) into `target`, leaving out the first `skip` bytes."""
-    at, stream, total = 0, _decompressor(), len(target)
-    try:
-        with open(path, "rb", buffering=0) as file:
-            while at < total:
-                check(cancelled)
-                block = file.read(_CHUNK)
-                if not block:
-                    raise ReadError(
-                        f"{path}: the gzip stream ends early: {total - at:,} of {total:,} bytes of voxels are missing; "
-                        "copy or export it again."
-                    )
-                while block and at < total:
-                    out = stream.decompress(block)
-                    if skip:
-                        cut = min(skip, len(out))
-                        skip, out = skip - cut, out[cut:]
-                    count = min(len(out), total - at)
-                    target[at : at + count] = out[:count]
-                    at += count
-                    block = stream.unused_data if stream.eof else b""
-                    if stream.eof:
-                        stream = _decompressor()
-                        block = block.lstrip(b"\0")
-    except ReadError:
-        raise
-    except Exception as error:  # zlib.error or isal's IsalError
-        if type(error).__module__.split(".")[0] not in ("zlib", "isal", "isal_zlib", "builtins"):
-            raise
-        raise ReadError(f"{path}: the gzip stream is damaged ({error}); copy or export it again.") from error
+    """Unzip a file into `target`, leaving out the first `skip` bytes."""
+    at, total = 0, len(target)
+    for number, out in enumerate(unzipped(path) if total else ()):
+        if number % 64 == 0:
+            check(cancelled)
+        if skip:
+            cut = min(skip, len(out))
+            skip, out = skip - cut, out[cut:]
+        count = min(len(out), total - at)
+        target[at : at + count] = out[:count]
+        at += count
+        if at == total:
+            return
+    if at < total:
+        raise ReadError(
+            f"{path}: the gzip stream ends early: {total - at:,} of {total:,} bytes of voxels are missing; "
+            "copy or export it again."
+        )
 
 
 class OnDemand:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
 from napari_medseq.io.detect import detect
+from napari_medseq.io.handles import job
 from napari_medseq.io.notes import announce, guarded
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Kind
@@ -132,8 +133,9 @@ def read(
     ReadWarning
         For every doubt; it also stands in ``seq.warnings``.
     """
-    found, failures = collect(path)
-    out = read_collected(found, failures, lazy=lazy, kind=kind, progress=progress, cancelled=cancelled)
+    with job():
+        found, failures = collect(path)
+        out = read_collected(found, failures, lazy=lazy, kind=kind, progress=progress, cancelled=cancelled)
     if not out:
         raise ReadError(_nothing(path, failures))
     announce(out)
@@ -291,14 +293,15 @@ def info(
     ReadError
         If there is no image at all.
     """
-    found, failures = collect(path)
     series: list[dict[str, Any]] = []
-    if "dicom" in found:
-        from napari_medseq.io.dicom import listing
+    with job():
+        found, failures = collect(path)
+        if "dicom" in found:
+            from napari_medseq.io.dicom import listing
 
-        series.extend(
-            listing.facts(found["dicom"], failures, identifiers=identifiers, progress=progress, cancelled=cancelled)
-        )
+            series.extend(
+                listing.facts(found["dicom"], failures, identifiers=identifiers, progress=progress, cancelled=cancelled)
+            )
     for kind, files in found.items():
         for file in files if kind != "dicom" else []:
             check(cancelled)

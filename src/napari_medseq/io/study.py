@@ -15,6 +15,7 @@ from pathlib import Path
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
+from napari_medseq.io.handles import job
 from napari_medseq.io.notes import announce
 from napari_medseq.io.reading import collect, read_collected
 from napari_medseq.progress import Cancelled, Progress
@@ -66,6 +67,7 @@ class Place:
     failures: list[str] = field(default_factory=list)
 
 
+@job()
 def read_study(
     folder: str | os.PathLike[str],
     *,

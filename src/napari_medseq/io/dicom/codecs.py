@@ -1,26 +1,25 @@
 """Compressed frames: where each lies in its file, and fast decoders that work in threads, where they are installed.
 
-What is not handled here (colour, odd signs, rare syntaxes) is left to pydicom's decoders.
+What is not handled here (most colour, odd signs, rare syntaxes) is left to pydicom's decoders.
 Source: DICOM PS3.5 annex A.4 (encapsulated pixel data).
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseq.io.dicom.headers import FileHeader, integer
+from napari_medseq.io.dicom.headers import FileHeader, integer, text
 
-_JPEG_12 = "1.2.840.10008.1.2.4.51"
+RLE = "1.2.840.10008.1.2.5"
 #: Transfer syntax → decoder of imagecodecs.
 _DECODERS = {
-    _JPEG_12: "jpeg8_decode",
+    "1.2.840.10008.1.2.4.51": "jpeg8_decode",
     "1.2.840.10008.1.2.4.57": "jpeg8_decode",
     "1.2.840.10008.1.2.4.70": "jpeg8_decode",
     "1.2.840.10008.1.2.4.80": "jpegls_decode",
@@ -30,12 +29,17 @@ _DECODERS = {
     "1.2.840.10008.1.2.4.201": "jpeg2k_decode",
     "1.2.840.10008.1.2.4.202": "jpeg2k_decode",
     "1.2.840.10008.1.2.4.203": "jpeg2k_decode",
+    RLE: "dicomrle_decode",
 }
+#: Decoders that know nothing of signs: the header says where the sign bit is.
+_UNSIGNED = ("jpeg8_decode", "jpegls_decode")
+#: Syntaxes whose decoders keep colours as they are.
+_COLOUR = frozenset(f"1.2.840.10008.1.2.4.{k}" for k in (57, 70, 80, 81))
 _MOST_ITEMS = 1_000_000
 
 
 @lru_cache(maxsize=16)
-def _decoder(syntax: str) -> Callable[[bytes], Any] | None:
+def _decoder(syntax: str) -> Callable[..., Any] | None:
     name = _DECODERS.get(syntax)
     if name is None:
         return None
@@ -58,30 +62,52 @@ def decode(file: FileHeader, index: int, stored: np.dtype[Any]) -> NDArray[Any] 
     """
     ds = file.ds
     decoder = _decoder(file.syntax)
-    if decoder is None or integer(ds, "SamplesPerPixel", 1) != 1 or stored.itemsize > 2:
+    if (
+        decoder is None
+        or integer(ds, "SamplesPerPixel", 1) != 1
+        or text(ds, "PhotometricInterpretation")[:5] != "MONOC"
+    ):
+        return None
+    shape = integer(ds, "Rows"), integer(ds, "Columns")
+    try:
+        data = frame_bytes(file, index)
+        if data is None or (stored.itemsize > 2 and file.syntax != RLE):
+            return None
+        if file.syntax == RLE:
+            return np.frombuffer(decoder(data, dtype=stored.str), stored).reshape(shape)
+        picture = decoder(data)
+    except Exception:  # pydicom's decoders are asked next, and their complaint is the one that is told
+        return None
+    if not isinstance(picture, np.ndarray) or picture.shape != shape:
+        return None
+    wanted = stored.newbyteorder("=")
+    if picture.dtype == wanted:
+        return picture
+    if picture.dtype.kind != "u" or picture.itemsize > stored.itemsize:
+        return None
+    if stored.kind == "u":
+        return picture.astype(wanted)
+    if _DECODERS[file.syntax] not in _UNSIGNED:
+        return None
+    signed = picture.astype(f"u{stored.itemsize}").view(wanted)
+    shift = 8 * stored.itemsize - integer(ds, "BitsStored", 8 * stored.itemsize)
+    signed <<= shift
+    signed >>= shift
+    return signed
+
+
+def decode_colour(file: FileHeader, index: int) -> NDArray[Any] | None:
+    """One RGB frame in a lossless syntax that pydicom has no decoder for here; None where this has none either."""
+    ds, decoder = file.ds, _decoder(file.syntax)
+    if decoder is None or file.syntax not in _COLOUR or text(ds, "PhotometricInterpretation") != "RGB":
         return None
     try:
         data = frame_bytes(file, index)
         picture = None if data is None else decoder(data)
-    except Exception:  # pydicom's decoders are asked next, and their complaint is the one that is told
+    except Exception:  # damaged: what pydicom said of it is told
         return None
-    if not isinstance(picture, np.ndarray) or picture.shape != (integer(ds, "Rows"), integer(ds, "Columns")):
-        return None
-    if picture.dtype == stored.newbyteorder("="):
-        return picture if picture.flags.writeable else picture.copy()
-    if (
-        picture.dtype.kind == "u"
-        and stored.kind == "i"
-        and picture.itemsize == stored.itemsize
-        and "jpegls" in _DECODERS[file.syntax]
-    ):
-        bits = integer(ds, "BitsStored", 8 * stored.itemsize)
-        signed = picture.copy().view(stored.newbyteorder("="))
-        shift = 8 * stored.itemsize - bits
-        signed <<= shift
-        signed >>= shift
-        return signed
-    return None
+    shape = integer(ds, "Rows"), integer(ds, "Columns"), 3
+    return picture if isinstance(picture, np.ndarray) and picture.shape == shape else None
 
 
 def frame_bytes(file: FileHeader, index: int) -> bytes | None:
@@ -90,16 +116,8 @@ def frame_bytes(file: FileHeader, index: int) -> bytes | None:
         file.fragments = _fragments(file)
     if index >= len(file.fragments):
         return None
-    with _opened(file) as stream:
-        parts = []
-        for at, length in file.fragments[index]:
-            stream.seek(at)
-            parts.append(stream.read(length))
-    return b"".join(parts)
-
-
-def _opened(file: FileHeader) -> BinaryIO:
-    return io.BytesIO(file.held) if file.held is not None else open(file.path, "rb", buffering=0)
+    parts = [file.source.read(at, length) for at, length in file.fragments[index]]
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _fragments(file: FileHeader) -> list[list[tuple[int, int]]]:
@@ -107,19 +125,17 @@ def _fragments(file: FileHeader) -> list[list[tuple[int, int]]]:
     count = max(integer(file.ds, "NumberOfFrames", 1), 1)
     items: list[tuple[int, int]] = []
     table = b""
-    with _opened(file) as stream:
-        at = file.pixel_at
-        for number in range(_MOST_ITEMS):
-            stream.seek(at)
-            head = stream.read(8)
-            if len(head) < 8 or head[:4] != b"\xfe\xff\x00\xe0":
-                break
-            length = int.from_bytes(head[4:8], "little")
-            if number == 0:
-                table = stream.read(min(length, 8 * _MOST_ITEMS))
-            else:
-                items.append((at + 8, length))
-            at += 8 + length
+    at = file.pixel_at
+    for number in range(_MOST_ITEMS):
+        head = file.source.read(at, 8)
+        if len(head) < 8 or head[:4] != b"\xfe\xff\x00\xe0":
+            break
+        length = int.from_bytes(head[4:8], "little")
+        if number == 0:
+            table = file.source.read(at + 8, min(length, 8 * _MOST_ITEMS))
+        else:
+            items.append((at + 8, length))
+        at += 8 + length
     if count == 1:
         return [items] if items else []
     if len(items) == count:

@@ -6,15 +6,14 @@ traceback.
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
+import struct
 import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
+from napari_medseq.io.dicom import elements
+from napari_medseq.io.dicom.tags import TAGS
+from napari_medseq.io.handles import Source, keep, opened
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 _MOST_UNZIPPED = 1 << 31
-_LONG = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-_PIXELS = {0x7FE00010: "PixelData", 0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
 
 
 @dataclass(slots=True)
@@ -39,32 +39,34 @@ class FileHeader:
     Attributes
     ----------
     path : str
-    ds : pydicom.Dataset
+    ds : Elements or pydicom.Dataset
         Everything before the pixels.
     syntax : str
         Transfer syntax UID.
+    source : Source
+        The file's bytes; in memory where it was gzipped or deflated.
     pixel_keyword : str
         ``"PixelData"``, ``"FloatPixelData"``, ``"DoubleFloatPixelData"`` or "" where there are none.
     pixel_at, pixel_length : int
         Byte offset and length of the pixel value; length -1 where encapsulated.
-    size : int
-        Bytes in the file (unzipped where it was zipped).
-    held : bytes or None
-        The unzipped bytes of a gzipped or deflated file, whose offsets cannot be sought on disk.
     fragments : list or None
         Where each compressed frame lies, once it was looked up.
     """
 
     path: str
-    ds: Dataset
+    ds: Any
     syntax: str
+    source: Source
     pixel_keyword: str = ""
     pixel_at: int = 0
     pixel_length: int = 0
-    size: int = 0
-    held: bytes | None = None
     notes: list[str] = field(default_factory=list)
     fragments: list[list[tuple[int, int]]] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file (unzipped where it was zipped)."""
+        return self.source.size
 
     @property
     def little(self) -> bool:
@@ -81,6 +83,12 @@ class FileHeader:
         """File name for messages."""
         return Path(self.path).name
 
+    @property
+    def complete(self) -> Dataset:
+        """The whole header as pydicom's data set."""
+        found: Dataset = self.ds.complete() if isinstance(self.ds, elements.Elements) else self.ds
+        return found
+
 
 def parse(path: str | os.PathLike[str]) -> FileHeader:
     """Read the header of one DICOM file.
@@ -90,55 +98,67 @@ def parse(path: str | os.PathLike[str]) -> FileHeader:
     ReadError
         If it is empty, no DICOM, or damaged before its pixels.
     """
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
     path = os.fspath(path)
-    held: bytes | None = None
     try:
-        size = os.path.getsize(path)
-        if size == 0:
+        source = opened(path)
+        if source.size == 0:
+            source.close()
             raise ReadError(f"{path}: the file is empty (zero bytes); copy or export it again.")
-        with open(path, "rb") as file:
-            stream: Any = file
-            if file.read(2) == b"\x1f\x8b":
-                held = _unzipped(path)
-                stream, size = io.BytesIO(held), len(held)
-            stream.seek(0)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                ds = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
-            syntax = str(ds.file_meta.get("TransferSyntaxUID", "")) if hasattr(ds, "file_meta") else ""
-            if syntax == _DEFLATED:
-                held = _inflated(path, held)
-                stream, size = io.BytesIO(held), len(held)
-                ds = _second_part(stream, path, ds.file_meta)
-            at = stream.tell()
-            if not syntax:
-                implicit, little = ds.original_encoding
-                syntax = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
-            header = FileHeader(path, ds, syntax, size=size, held=held)
-            _find_pixels(header, stream, at)
+        keep(source)
+        if source.head[:2] == b"\x1f\x8b":
+            source = Source(path, held=_unzipped(source))
+        fast = elements.parse(source)
+        if fast is not None:
+            ds, syntax, at = fast
+            header = FileHeader(path, ds, syntax, source)
+            _find_pixels(header, at)
+        else:
+            header = _parsed_by_pydicom(source)
     except ReadError:
         raise
     except OSError as error:
         raise ReadError(
             f"{path}: cannot be read ({error.strerror or error}); check that it is there and allowed."
         ) from error
-    except (InvalidDicomError, EOFError) as error:
+    except EOFError as error:
         raise ReadError(f"{path}: this is no DICOM file, or it is cut before its pixels ({error}).") from error
     except Exception as error:  # a parser fed with mutated bytes raises anything; all of it means the same
         raise ReadError(
             f"{path}: the DICOM header is damaged ({type(error).__name__}: {error}); export it again."
         ) from error
+    ds = header.ds
     if len(ds) == 0 or ("SOPClassUID" not in ds and "Rows" not in ds and "DirectoryRecordSequence" not in ds):
         raise ReadError(f"{path}: this is no DICOM file (no SOP class and no image size in it).")
     return header
 
 
-def _unzipped(path: str) -> bytes:
+def _parsed_by_pydicom(source: Source) -> FileHeader:
+    """The header of a file in an unusual encoding."""
+    import pydicom
+
+    stream: Any = source.stream()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ds: Any = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+    syntax = str(ds.file_meta.get("TransferSyntaxUID", "")) if hasattr(ds, "file_meta") else ""
+    if syntax == _DEFLATED:
+        source = Source(source.path, held=_inflated(source))
+        stream = source.stream()
+        ds = _second_part(stream, source.path, ds.file_meta)
+    if not syntax:
+        implicit, little = ds.original_encoding
+        syntax = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
+    header = FileHeader(source.path, ds, syntax, source)
+    _find_pixels(header, stream.tell())
+    return header
+
+
+def _unzipped(source: Source) -> bytes:
+    import gzip
+
+    path = source.path
     try:
-        with gzip.open(path, "rb") as file:
+        with source.stream() as stream, gzip.open(stream, "rb") as file:
             data = file.read(_MOST_UNZIPPED + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ReadError(f"{path}: the gzip stream is damaged or cut short ({error}); copy it again.") from error
@@ -147,18 +167,18 @@ def _unzipped(path: str) -> bytes:
     return data
 
 
-def _inflated(path: str, held: bytes | None) -> bytes:
+def _inflated(source: Source) -> bytes:
     """The data set of a deflated file (PS3.5 A.5), without its group 2."""
     import pydicom
 
-    raw = held if held is not None else Path(path).read_bytes()
-    stream = io.BytesIO(raw)
+    raw = source.read(0, source.size)
+    stream = BytesIO(raw)
     pydicom.filereader.read_preamble(stream, force=True)
     pydicom.filereader._read_file_meta_info(stream)
     try:
         out = zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw[stream.tell() :], _MOST_UNZIPPED)
     except zlib.error as error:
-        raise ReadError(f"{path}: the deflated data set is damaged ({error}); export it again.") from error
+        raise ReadError(f"{source.path}: the deflated data set is damaged ({error}); export it again.") from error
     return out
 
 
@@ -167,7 +187,7 @@ def _second_part(stream: Any, path: str, meta: Any) -> Any:
     import pydicom
 
     def at_pixels(tag: Any, _vr: Any, _length: Any) -> bool:
-        return int(tag) in _PIXELS
+        return int(tag) in elements.PIXELS
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -175,21 +195,20 @@ def _second_part(stream: Any, path: str, meta: Any) -> Any:
         return pydicom.dataset.FileDataset(path, ds, file_meta=meta, is_implicit_VR=False, is_little_endian=True)
 
 
-def _find_pixels(header: FileHeader, stream: Any, at: int) -> None:
+def _find_pixels(header: FileHeader, at: int) -> None:
     """Read the tag and length at `at`, where the parser stopped."""
     order: Any = "little" if header.little else "big"
-    stream.seek(at)
-    head = stream.read(12)
+    head = header.source.read(at, 12)
     if len(head) < 8:
         return
     tag = int.from_bytes(head[0:2], order) << 16 | int.from_bytes(head[2:4], order)
-    if tag not in _PIXELS:
+    if tag not in elements.PIXELS:
         return
-    header.pixel_keyword = _PIXELS[tag]
+    header.pixel_keyword = elements.PIXELS[tag]
     implicit = header.syntax == "1.2.840.10008.1.2" or not head[4:6].isalpha()
     if implicit:
         length, start = int.from_bytes(head[4:8], order), 8
-    elif head[4:6].decode("ascii", "replace") in _LONG:
+    elif head[4:6] in elements.LONG:
         length, start = int.from_bytes(head[8:12], order), 12
     else:
         length, start = int.from_bytes(head[6:8], order), 8
@@ -198,56 +217,62 @@ def _find_pixels(header: FileHeader, stream: Any, at: int) -> None:
 
 
 _SLOW = object()
-_TEXTS = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UI"))
+_TEXTS = frozenset((b"AE", b"AS", b"CS", b"DA", b"DS", b"DT", b"IS", b"LO", b"PN", b"SH", b"TM", b"UI"))
+_NUMBERS = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "d"}
 
 
-@lru_cache(maxsize=512)
-def _tag(keyword: str) -> Any:
-    from pydicom.tag import Tag
-
-    return Tag(keyword)
-
-
-@lru_cache(maxsize=512)
-def _usual_vr(tag: int) -> str:
-    from pydicom.datadict import dictionary_VR
-
-    return dictionary_VR(tag)
-
-
-def _quick(raw: Any, tag: int) -> Any:
-    """Value of an unparsed element of ASCII text or a single 16-bit number; `_SLOW` for all else."""
-    data = raw.value
-    if not data:
-        return None
-    vr = raw.VR if raw.VR not in (None, "UN") else _usual_vr(tag)
-    if vr in _TEXTS and data.isascii() and b"\x1b" not in data:
+def _quick(data: bytes, vr: bytes, little: bool) -> Any:
+    """Value of a stored element of ASCII text or plain numbers; `_SLOW` for all else."""
+    if vr in _TEXTS:
+        if not data.isascii() or b"\x1b" in data:
+            return _SLOW
         said = data.decode("ascii").rstrip(" \0")
         if "\\" in said:
             return [part.strip() for part in said.split("\\")]
         return said.strip() or None
-    if vr == "US" and len(data) == 2:
-        return int.from_bytes(data, "little" if raw.is_little_endian else "big")
-    return _SLOW
+    form = _NUMBERS.get(vr)
+    if form is None:
+        return _SLOW
+    size = struct.calcsize(form)
+    if len(data) == size:
+        return struct.unpack(("<" if little else ">") + form, data)[0]
+    if len(data) % size or not data:
+        return _SLOW
+    return list(struct.unpack(f"{'<' if little else '>'}{len(data) // size}{form}", data))
 
 
 # -- safe getters ----------------------------------------------------------------------------------------------------
 def value(ds: Any, keyword: str) -> Any:
     """An attribute's value, or None where it is absent, empty or cannot be parsed.
 
-    Plain texts and numbers come as str (or a list of str) straight from the header's bytes, which is much faster than
-    pydicom's conversion; everything else through pydicom.
+    Plain texts and numbers come as str or number (or a list of them) straight from the header's bytes, which is much
+    faster than pydicom's conversion; everything else through pydicom.
     """
     try:
-        tag = _tag(keyword)
-        raw = ds.get_item(tag)
-        if raw is None:
-            return None
-        if getattr(raw, "is_raw", False):
-            quick = _quick(raw, tag)
-            if quick is not _SLOW:
-                return quick
-        found = ds[tag].value
+        known = TAGS.get(keyword)
+        if isinstance(ds, elements.Elements):
+            if known is None:
+                found = ds[keyword].value
+            else:
+                stored = ds.values.get(known[0])
+                if stored is None:
+                    return None
+                found = _quick(stored[1], known[1].encode() if stored[0] == b"UN" else stored[0], True)
+                if found is _SLOW:
+                    found = ds[known[0]].value
+        else:
+            tag = known[0] if known is not None else keyword
+            raw = ds.get_item(tag)
+            if raw is None:
+                return None
+            found = _SLOW
+            if getattr(raw, "is_raw", False) and known is not None:
+                if not raw.value:
+                    return None
+                vr = known[1] if raw.VR in (None, "UN") else raw.VR
+                found = _quick(raw.value, vr.encode(), raw.is_little_endian)
+            if found is _SLOW:
+                found = ds[tag].value
     except Exception:  # a broken element raises anything; to us it is not there
         return None
     return None if found is None or (isinstance(found, (str, bytes)) and len(found) == 0) else found
@@ -299,21 +324,23 @@ def texts(ds: Any, keyword: str) -> tuple[str, ...]:
 def moment(ds: Any, date_keyword: str, time_keyword: str) -> datetime | None:
     """Date and time attributes as one datetime (without zone); midnight where there is no time, None without a date."""
     day, clock = text(ds, date_keyword).replace(".", ""), text(ds, time_keyword).replace(":", "")
+    at = _day(day)
+    return None if at is None else at + timedelta(seconds=seconds_of(clock) or 0.0)
+
+
+def _day(said: str) -> datetime | None:
+    """Midnight of a date written as YYYYMMDD."""
     try:
-        at = datetime.strptime(day[:8], "%Y%m%d")
+        return datetime(int(said[:4]), int(said[4:6]), int(said[6:8]))
     except ValueError:
         return None
-    return at + timedelta(seconds=seconds_of(clock) or 0.0)
 
 
 def stamp(ds: Any, keyword: str) -> datetime | None:
     """A DT attribute as datetime, its zone left out; None if absent or broken."""
     found = text(ds, keyword)
-    try:
-        at = datetime.strptime(found[:8], "%Y%m%d")
-    except ValueError:
-        return None
-    return at + timedelta(seconds=seconds_of(found[8:].split("+")[0].split("-")[0]) or 0.0)
+    at = _day(found)
+    return None if at is None else at + timedelta(seconds=seconds_of(found[8:].split("+")[0].split("-")[0]) or 0.0)
 
 
 def seconds_of(clock: str) -> float | None:

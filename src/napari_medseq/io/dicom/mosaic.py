@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.io.dicom.frame import Frame
-from napari_medseq.io.dicom.headers import numbers, texts
+from napari_medseq.io.dicom.headers import numbers, texts, value
 
 _MOST_ELEMENTS, _MOST_ITEMS = 1024, 4096
 #: United Imaging's "MR VFrame Sequence": one item per slice of a grid.
@@ -110,7 +110,7 @@ def tiles(ds: Any) -> Tiles | None:
 def counted(ds: Any, picture: NDArray[Any]) -> Tiles | None:
     """How a mosaic without its private header is divided: tiles as large as the acquisition matrix, empty last ones left out."""
     try:
-        matrix = sorted({int(v) for v in ds.get("AcquisitionMatrix") or [] if int(v) > 0})
+        matrix = sorted({int(v) for v in value(ds, "AcquisitionMatrix") or [] if int(v) > 0})
     except (TypeError, ValueError):
         return None
     rows, columns = picture.shape[:2]

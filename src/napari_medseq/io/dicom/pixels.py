@@ -120,7 +120,7 @@ def _whole(file: FileHeader, index: int) -> NDArray[Any]:
     if file.encapsulated and file.pixel_keyword == "PixelData":
         fast = codecs.decode(file, index, stored_dtype(file.ds))
         if fast is not None:
-            return fast
+            return masked(fast, file.ds) if file.syntax == codecs.RLE else fast
     return _decoded(file, index)
 
 
@@ -135,14 +135,6 @@ def _is_simple(file: FileHeader) -> bool:
     )
 
 
-def stored_bytes(file: FileHeader, at: int, count: int) -> bytes:
-    if file.held is not None:
-        return file.held[at : at + count]
-    with open(file.path, "rb", buffering=0) as stream:
-        stream.seek(at)
-        return stream.read(count) or b""
-
-
 def _native(file: FileHeader, index: int) -> NDArray[Any]:
     ds = file.ds
     dtype = stored_dtype(ds, file.pixel_keyword)
@@ -151,7 +143,7 @@ def _native(file: FileHeader, index: int) -> NDArray[Any]:
     rows, columns = integer(ds, "Rows"), integer(ds, "Columns")
     count = rows * columns * dtype.itemsize
     try:
-        block = bytearray(stored_bytes(file, file.pixel_at + index * count, count))
+        block = bytearray(file.source.read(file.pixel_at + index * count, count))
     except OSError as error:
         raise ReadError(f"{file.path}: cannot be read ({error.strerror or error}).") from error
     if len(block) < count:
@@ -163,13 +155,15 @@ def _native(file: FileHeader, index: int) -> NDArray[Any]:
 
 
 def masked(picture: NDArray[Any], ds: Any) -> NDArray[Any]:
-    """Only the bits stored: overlays in higher bits dropped, signed values sign-extended (in place where possible)."""
+    """Only the bits stored: overlays in higher bits dropped, signed values sign-extended; in place where it may be."""
     allocated = integer(ds, "BitsAllocated", 16)
     stored = integer(ds, "BitsStored", allocated)
     high = integer(ds, "HighBit", stored - 1)
     if not 0 < stored < allocated or not stored - 1 <= high < allocated:
         return picture
     low = high + 1 - stored
+    if not picture.flags.writeable:
+        picture = picture.copy()
     if picture.dtype.kind == "u":
         if low:
             picture >>= low
@@ -181,6 +175,7 @@ def masked(picture: NDArray[Any], ds: Any) -> NDArray[Any]:
 
 
 def _decoded(file: FileHeader, index: int) -> NDArray[Any]:
+    from pydicom.encaps import encapsulate
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.uid import UID
@@ -209,24 +204,28 @@ def _decoded(file: FileHeader, index: int) -> NDArray[Any]:
         if not file.encapsulated:
             packed = bits == 1 or not file.little  # frames that do not start at whole bytes or words: all are read
             size = promised_bytes(ds, file.pixel_keyword, options["number_of_frames"] if packed else 1)
-            data = stored_bytes(file, file.pixel_at + (0 if packed else index * size), size + size % 2)
+            data = file.source.read(file.pixel_at + (0 if packed else index * size), size + size % 2)
             options["number_of_frames"] = options["number_of_frames"] if packed else 1
             array, _ = decoder.as_array(
                 data.ljust(size + size % 2, b"\0"), index=index if packed else 0, validate=False, **options
             )
-        elif file.held is not None:
-            array, _ = decoder.as_array(file.held[file.pixel_at :], index=index, validate=False, **options)
         else:
-            with open(file.path, "rb") as stream:
-                stream.seek(file.pixel_at)
-                array, _ = decoder.as_array(stream, index=index, validate=False, **options)
+            one = codecs.frame_bytes(file, index)
+            if one is None:
+                data = file.source.read(file.pixel_at, file.size - file.pixel_at)
+            else:
+                data, index, options["number_of_frames"] = encapsulate([one]), 0, 1
+            array, _ = decoder.as_array(data, index=index, validate=False, **options)
         if photometric == "PALETTE COLOR":
-            array = _eight_bit(apply_color_lut(array, ds))
+            array = _eight_bit(apply_color_lut(array, file.complete))
     except NotImplementedError as error:
         raise ReadError(
             f"{file.path}: transfer syntax {syntax.name} ({syntax}) has no decoder here; convert it to another."
         ) from error
     except RuntimeError as error:
+        colour = codecs.decode_colour(file, index)
+        if colour is not None:
+            return colour
         raise ReadError(
             f"{file.path}: pixels in {syntax.name} ({syntax}) cannot be decoded: {_short(error)}. Export the file uncompressed."
         ) from error
@@ -316,19 +315,17 @@ class FrameArray:
         file = frame.file
         stored = stored_dtype(file.ds, file.pixel_keyword)
         same = stored.itemsize == self.dtype.itemsize and stored.kind in "iu" and self.dtype.kind in "iu"
-        if not same or not file.little or not _is_simple(file) or frame.tile is not None or file.held is not None:
+        if not same or not file.little or not _is_simple(file) or frame.tile is not None:
             return False
         if frame.slope != 1.0 or frame.lut is not None or not out.flags.c_contiguous:
             return False
         view = out.view(stored.newbyteorder("="))
+        raw = view.reshape(-1).view(np.uint8)
         try:
-            with open(file.path, "rb", buffering=0) as stream:
-                stream.seek(file.pixel_at + frame.index * view.nbytes)
-                got = stream.readinto(view.reshape(-1).view(np.uint8).data)
+            got = file.source.read_into(file.pixel_at + frame.index * view.nbytes, raw.data)
         except OSError as error:
             raise ReadError(f"{file.path}: cannot be read ({error.strerror or error}).") from error
-        if got is not None and got < view.nbytes:
-            view.reshape(-1).view(np.uint8)[got:] = 0
+        raw[got:] = 0
         masked(view, file.ds)
         if frame.inter != 0.0:
             out += self.dtype.type(int(frame.inter))

@@ -6,7 +6,6 @@ No patient's name, ID or birth date leaves this module unless asked for.
 from __future__ import annotations
 
 import os
-import secrets
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,7 +30,7 @@ from napari_medseq.progress import Cancelled, Progress, check, watched
 from napari_medseq.sequence import ImageSequence
 
 #: Makes pseudonyms that hold within one process and cannot be turned back into an ID by trying all of them.
-_SALT = secrets.token_bytes(16)
+_SALT = os.urandom(16)
 #: Arrays below this size are not worth threads; a series whose first frames all fail is given up.
 _SMALL, _MOST_THREADS, _HOPELESS = 4 << 20, 8, 8
 #: SOP classes that are no images but labels on one; read by modules of their own.
