@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +27,9 @@ class AugmentSettings(BaseModel):
     gamma: float = Field(0.3, ge=0, description="largest log exponent")
     noise: float = Field(0.15, ge=0, description="largest standard deviation of noise, in robust units")
     blur: float = Field(0.25, ge=0, le=1, description="probability of a lower resolution")
+    extra: tuple[dict[str, Any], ...] = Field(
+        (), description="MONAI random transforms that follow, {_target_: name, ...}; see engine.transforms"
+    )
 
 
 def _u(generator: torch.Generator, low: float, high: float) -> float:
@@ -77,10 +81,20 @@ def warp(
 
 def _warp_labels(labels: Tensor, grid: Tensor, size: tuple[int, int]) -> Tensor:
     """Smooth for one class (its outline keeps its shape), nearest for several and for unlabelled (-1) voxels."""
-    if int(labels.max()) <= 1 and int(labels.min()) >= 0:
-        soft = functional.grid_sample(labels[None].float(), grid, mode="bilinear", align_corners=True)[0]
-        return (soft > 0.5).long()
-    hard = functional.grid_sample(labels[None].float(), grid, mode="nearest", align_corners=True)[0]
+    if int(labels.max()) <= 1:
+        soft = functional.grid_sample(labels[None].float().clamp_min(0), grid, mode="bilinear", align_corners=True)[0]
+        out = (soft > 0.5).long()
+        if int(labels.min()) < 0:
+            out[_nearest(labels, grid, size) < 0] = -1
+        return out
+    return _nearest(labels, grid, size)
+
+
+def _nearest(labels: Tensor, grid: Tensor, size: tuple[int, int]) -> Tensor:
+    # beyond the border an unlabelled step is unlabelled too
+    hard = functional.grid_sample(
+        labels[None].float(), grid, mode="nearest", padding_mode="border", align_corners=True
+    )[0]
     return hard.round().long().reshape(labels.shape[0], *size)
 
 

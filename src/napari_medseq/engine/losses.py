@@ -1,66 +1,206 @@
-"""Losses for sequences of labelled steps; voxels labelled -1 are unlabelled and count for nothing."""
+"""Losses for sequences of labelled steps; voxels labelled -1 are unlabelled and count for nothing.
+
+The region and focal terms are MONAI's; what is added here is the mask of unlabelled voxels, class weights and hard voxels.
+"""
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_medseq.models import targets
+from napari_medseq.models.sequence_classifier import SequenceLogits
 
-def dice_ce(logits: Tensor, labels: Tensor, smooth: float = 1.0) -> Tensor:
-    """Soft Dice over the whole batch (Milletari et al. 2016) plus cross-entropy, equally weighted as in nnU-Net.
+
+class LossSettings(BaseModel):
+    """What a segmentation network is taught by: a term over regions plus a term per voxel, equally weighted.
+
+    Attributes
+    ----------
+    region : {"dice", "tversky", "none"}
+        Soft Dice (Milletari et al. 2016) or Tversky index (Salehi et al. 2017), over the whole batch, without background.
+    voxel : {"cross_entropy", "focal", "none"}
+        Cross-entropy, or focal loss (Lin et al. 2017) that plays down what is easy.
+    false_positives, false_negatives : float
+        Tversky's α and β; more weight on false negatives finds more of small lesions.
+    gamma : float
+        Exponent of the focal loss.
+    class_weights : tuple of float, "balanced" or None
+        Weights in the voxel term, background first; "balanced": inverse to the classes' share of the labelled training voxels.
+    hard_share : float
+        Share of the labelled voxels, those with the largest loss, that the voxel term averages (hard-example mining;
+        Shrivastava et al. 2016); 1: all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    region: Literal["dice", "tversky", "none"] = "dice"
+    voxel: Literal["cross_entropy", "focal", "none"] = "cross_entropy"
+    false_positives: float = Field(0.3, gt=0)
+    false_negatives: float = Field(0.7, gt=0)
+    gamma: float = Field(2.0, ge=0)
+    class_weights: tuple[float, ...] | Literal["balanced"] | None = None
+    hard_share: float = Field(1.0, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _something(self) -> LossSettings:
+        if self.region == "none" and self.voxel == "none":
+            raise ValueError("region and voxel are both 'none': there would be nothing to learn from")
+        if isinstance(self.class_weights, tuple) and (
+            min(self.class_weights, default=0) < 0 or sum(self.class_weights) <= 0
+        ):
+            raise ValueError("class_weights must be 0 or more, and not all 0")
+        return self
+
+
+def _region(p: Tensor, truth: Tensor, s: LossSettings, smooth: float) -> Tensor:
+    from monai.losses import DiceLoss, TverskyLoss
+
+    common: dict[str, Any] = {"include_background": False, "batch": True, "smooth_nr": smooth, "smooth_dr": smooth}
+    dice = s.region == "dice"
+    term = DiceLoss(**common) if dice else TverskyLoss(alpha=s.false_positives, beta=s.false_negatives, **common)
+    value: Tensor = term(p, truth)
+    return value
+
+
+def _voxel(logits: Tensor, labels: Tensor, s: LossSettings, weights: Tensor | None) -> Tensor:
+    from monai.losses import FocalLoss
+
+    known, truth = labels >= 0, labels.clamp_min(0)
+    if s.voxel == "cross_entropy":
+        loss = functional.cross_entropy(logits, truth, reduction="none")
+    else:
+        loss = FocalLoss(use_softmax=True, to_onehot_y=True, gamma=s.gamma, reduction="none")(
+            logits, truth[:, None]
+        ).sum(1)
+    w = known.to(loss.dtype) if weights is None else weights.to(loss)[truth] * known
+    if s.hard_share < 1:
+        loss = loss * known
+        bar = loss.detach().flatten().topk(max(1, math.ceil(s.hard_share * int(known.sum())))).values[-1]
+        w = w * (loss.detach() >= bar)
+    total: Tensor = (loss * w).sum() / (w.sum().clamp_min(1) if weights is None else w.sum().clamp_min(1e-6))
+    return total
+
+
+def voxel_loss(
+    logits: Tensor,
+    labels: Tensor,
+    settings: LossSettings | None = None,
+    weights: Tensor | None = None,
+    smooth: float = 1.0,
+) -> Tensor:
+    """The loss that `settings` describe.
 
     Parameters
     ----------
     logits : Tensor, shape (n, class, y, x)
     labels : Tensor, shape (n, y, x), int64
         Class per voxel, -1 where unlabelled.
+    settings : LossSettings, optional
+    weights : Tensor, shape (class,), optional
+        In the voxel term.
     smooth : float
-        Added to numerator and denominator, so that a batch without the class has a defined loss.
+        Added to numerator and denominator of the region term, so that a batch without the class has a defined loss.
     """
+    s = settings or LossSettings()
     logits = logits.float()
-    known = labels >= 0
-    ce = functional.cross_entropy(logits, labels, ignore_index=-1, reduction="sum") / known.sum().clamp_min(1)
-    p = logits.softmax(1) * known[:, None]
-    truth = functional.one_hot(labels.clamp_min(0), logits.shape[1]).movedim(-1, 1) * known[:, None]
-    axes = (0, 2, 3)
-    overlap = (p * truth).sum(axes)[1:]
-    total = (p.sum(axes) + truth.sum(axes))[1:]
-    return ce + 1 - ((2 * overlap + smooth) / (total + smooth)).mean()
+    loss = torch.zeros((), device=logits.device)
+    if s.voxel != "none":
+        loss = loss + _voxel(logits, labels, s, weights)
+    if s.region != "none":
+        known = labels >= 0
+        truth = functional.one_hot(labels.clamp_min(0), logits.shape[1]).movedim(-1, 1) * known[:, None]
+        loss = loss + _region(logits.softmax(1) * known[:, None], truth, s, smooth)
+    return loss
 
 
-def deeply_supervised(heads: Sequence[Tensor], labels: Tensor) -> Tensor:
-    """`dice_ce` of every head, coarse to fine, each half the weight of the next (Isensee et al. 2021), against shrunken labels."""
-    total, weights = torch.zeros(()), 0.0
+def dice_ce(logits: Tensor, labels: Tensor, smooth: float = 1.0) -> Tensor:
+    """Soft Dice plus cross-entropy, equally weighted as in nnU-Net: `voxel_loss` by default."""
+    return voxel_loss(logits, labels, smooth=smooth)
+
+
+def deeply_supervised(
+    heads: Sequence[Tensor], labels: Tensor, settings: LossSettings | None = None, weights: Tensor | None = None
+) -> Tensor:
+    """`voxel_loss` of every head, coarse to fine, each half the weight of the next (Isensee et al. 2021), against shrunken labels."""
+    total, shares = torch.zeros((), device=labels.device), 0.0
     for k, logits in enumerate(reversed(list(heads))):
         small = labels if k == 0 else labels[:, :: 2**k, :: 2**k]
-        total = total + dice_ce(logits, small) * 0.5**k
-        weights += 0.5**k
-    return total / weights
+        total = total + voxel_loss(logits, small, settings, weights) * 0.5**k
+        shares += 0.5**k
+    return total / shares
 
 
-def segmentation_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """`deeply_supervised` of a `RecurrentUNet` on windows (batch, step, channel, y, x) and labels (batch, step, y, x)."""
-    heads = network(x, every_head=True)
-    return deeply_supervised([h.flatten(0, 1) for h in heads], y.flatten(0, 1))
+def segmentation_loss(
+    network: nn.Module, x: Tensor, y: Tensor, settings: LossSettings | None = None, weights: Tensor | None = None
+) -> Tensor:
+    """`deeply_supervised` of a network on windows (batch, step, channel, y, x) and labels (batch, step, y, x).
+
+    A network whose ``forward`` knows ``every_head`` gives its logits coarse to fine; any other gives one tensor.
+    """
+    inner = getattr(network, "module", network)  # a network that trains in several processes is wrapped
+    out = network(x, every_head=True) if "every_head" in inspect.signature(inner.forward).parameters else network(x)
+    heads = list(out) if isinstance(out, list | tuple) else [out]
+    return deeply_supervised([h.flatten(0, 1) for h in heads], y.flatten(0, 1), settings, weights)
 
 
 def classification_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Binary cross-entropy per step, per window and on the evidence map of a `SequenceClassifier`.
 
-    The question is whether there is any labelled voxel. A step counts as positive from four labelled pixels on; one to
-    three, which experts leave behind as specks, count for nothing. The map's target is the labels' maximum in each of its
-    cells; its positives weigh ten times, since a lesion fills few cells.
+    From labels (batch, step, y, x) the question is whether there is any labelled voxel (one class), or any of value k + 1
+    (class k of several). A step counts as positive from four labelled pixels on; one to three, which experts leave behind as
+    specks, count for nothing, and so does a step where a voxel is unlabelled and none is positive. The map's target is the
+    labels' maximum in each of its cells; its positives weigh ten times, since a lesion fills few cells.
+
+    From answers per exam (batch, class), NaN where unknown, the exam's logits alone are taught, as the network's kind of target
+    (independent, exclusive or ordinal classes) asks.
     """
     logits = network(x)
-    pixels = (y > 0).flatten(2).sum(2)
-    known = ((pixels == 0) | (pixels >= 4)).float()
-    truth = (pixels >= 4).float()
-    steps = functional.binary_cross_entropy_with_logits(logits.steps[..., 0].float(), truth, reduction="none")
-    exam = functional.binary_cross_entropy_with_logits(logits.exam[:, 0].float(), truth.amax(1))
-    evidence = logits.evidence[:, :, 0].float().flatten(0, 1)
-    cells = functional.adaptive_max_pool2d((y > 0).float().flatten(0, 1), evidence.shape[-2:])
-    where = functional.binary_cross_entropy_with_logits(evidence, cells, pos_weight=evidence.new_tensor(10.0))
-    return (steps * known).sum() / known.sum().clamp_min(1) + 0.5 * exam + where
+    if y.ndim == 2:
+        kind: targets.Target = getattr(getattr(network, "module", network), "target", "multilabel")
+        return targets.loss(logits.exam, y, kind)
+    classes = logits.steps.shape[-1]
+    total: Tensor = torch.zeros((), device=x.device)
+    for k in range(classes):
+        there = (y > 0) if classes == 1 else (y == k + 1)
+        total = total + _one_question(logits, there, y < 0, k)
+    mean: Tensor = total / classes
+    return mean
+
+
+def _one_question(logits: SequenceLogits, there: Tensor, unknown: Tensor, k: int) -> Tensor:
+    pixels = there.flatten(2).sum(2)
+    positive = pixels >= 4
+    seen = ~unknown.flatten(2).any(2)
+    known = (positive | ((pixels == 0) & seen)).float()
+    truth = positive.float()
+    steps = functional.binary_cross_entropy_with_logits(logits.steps[..., k].float(), truth, reduction="none")
+    # a window with steps that nobody looked at is positive, or undecided
+    decided = (positive.any(1) | seen.all(1)).float()
+    exam = functional.binary_cross_entropy_with_logits(logits.exam[:, k].float(), truth.amax(1), reduction="none")
+    evidence = logits.evidence[:, :, k].float().flatten(0, 1)
+    cells = functional.adaptive_max_pool2d(there.float().flatten(0, 1), evidence.shape[-2:])
+    blank = functional.adaptive_max_pool2d(unknown.float().flatten(0, 1), evidence.shape[-2:])
+    where = functional.binary_cross_entropy_with_logits(
+        evidence, cells, pos_weight=evidence.new_tensor(10.0), reduction="none"
+    )
+    counted = ((blank == 0) | (cells > 0)).float()
+    total: Tensor = (
+        (steps * known).sum() / known.sum().clamp_min(1)
+        + 0.5 * (exam * decided).sum() / decided.sum().clamp_min(1)
+        + (where * counted).sum() / counted.sum().clamp_min(1)
+    )
+    return total
+
+
+def image_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Mean absolute error of the image (batch, step, channel, y, x) that a network makes of `x`."""
+    out = network(x)
+    return functional.l1_loss((out[0] if isinstance(out, tuple | list) else out).float(), y)

@@ -1,84 +1,33 @@
-"""`train`: a config in, a bundle out. Reads the cases, holds patients out, runs the loop, writes the bundle."""
+"""`train`: a config in, a bundle out, or one per fold. Holds patients out, runs the loop, writes the bundle."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from napari_medseq.engine import devices
-from napari_medseq.engine.cases import Case, Windows, make_case
-from napari_medseq.engine.losses import classification_loss, segmentation_loss
-from napari_medseq.engine.settings import InferenceSettings
-from napari_medseq.engine.training import LoopSettings, fit
-from napari_medseq.errors import MedseqError, SettingsError
-from napari_medseq.models import Model, bundle, load_model, registry
+from napari_medseq.engine import splits
+from napari_medseq.engine.cases import Case, make_case
+from napari_medseq.engine.config import TrainConfig, read_config
+from napari_medseq.engine.distributed import Crew, joined
+from napari_medseq.engine.gather import check_cases, read_cases
+from napari_medseq.engine.tasks import TASKS, mean
+from napari_medseq.engine.training import fit
+from napari_medseq.engine.transfer import definition, prepared
+from napari_medseq.engine.windows import Windows
+from napari_medseq.errors import SettingsError, WriteError
+from napari_medseq.models import Model, bundle, load_model
 from napari_medseq.progress import Cancelled, Progress, check
-from napari_medseq.sequence import ImageSequence, Visit
+from napari_medseq.sequence import Visit
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
-
-
-class TrainConfig(BaseModel):
-    """Everything a training run needs; stored beside its result.
-
-    Attributes
-    ----------
-    name, version, description, licence, card : str
-        For the bundle that is written; the card is Markdown.
-    task : {"segmentation", "classification"}
-    data : tuple of str
-        Study folders, or folders that hold study folders; patients are the folder names.
-    image, labels : str
-        `fnmatch` patterns that pick a visit's image and its labels by name.
-    hold_out : tuple of str
-        Patients that are left out.
-    synthetic : int
-        Synthetic cases of `napari_medseq.synthetic` that are added.
-    synthetic_share : float
-        Share of the windows that come from synthetic cases.
-    modality, classes, name_patterns
-        For the bundle; ``classes`` maps label value (or class index) to name.
-    network : dict
-        ``{"_target_": name, **arguments}``.
-    start_from : str or None
-        Bundle whose weights are taken where names and shapes agree.
-    loop : LoopSettings
-    inference : InferenceSettings
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    version: str = "0.1.0"
-    description: str = ""
-    licence: str = ""
-    card: str = ""
-    task: Literal["segmentation", "classification"] = "segmentation"
-    data: tuple[str, ...] = ()
-    image: str = "*"
-    labels: str = "*"
-    hold_out: tuple[str, ...] = ()
-    synthetic: int = Field(0, ge=0)
-    synthetic_share: float = Field(0.3, ge=0, le=1)
-    modality: str | None = None
-    classes: dict[int, str] = Field(default_factory=lambda: {1: "lesion"})
-    name_patterns: tuple[str, ...] = ()
-    network: dict[str, Any] = Field(default_factory=lambda: {"_target_": "RecurrentUNet"})
-    start_from: str | None = None
-    loop: LoopSettings = LoopSettings()
-    inference: InferenceSettings = InferenceSettings()
-    device: str = "auto"
-    out: str = "model"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,42 +37,20 @@ class TrainingResult:
     Attributes
     ----------
     folder : Path
-        The bundle.
+        The bundle; with folds the folder that holds one per fold, and ``folds.csv``.
     curve : pandas.DataFrame
-        Columns iteration, minutes, loss, dice.
+        Columns iteration, minutes, loss, rate and the task's measure; with folds also fold.
     model : Model
-        The trained model, loaded from the bundle.
+        The trained model, loaded from the bundle; with folds that of the first.
+    table : pandas.DataFrame or None
+        With folds: one row per held-out case, with fold, patient, case and its scores, then one with their mean and one
+        with their standard deviation over the patients.
     """
 
     folder: Path
     curve: pd.DataFrame
     model: Model
-
-
-def read_config(config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str]) -> TrainConfig:
-    """A checked config from a mapping or a YAML or JSON file.
-
-    Raises
-    ------
-    SettingsError
-        Naming each field that cannot be used.
-    """
-    if isinstance(config, TrainConfig):
-        return config
-    where = "the training config"
-    if not isinstance(config, Mapping):
-        import yaml
-
-        where = str(config)
-        try:
-            config = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SettingsError(f"{where} cannot be read as YAML or JSON: {error}") from None
-    try:
-        return TrainConfig.model_validate(config)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SettingsError(f"{where} cannot be used: {problems}.") from None
+    table: pd.DataFrame | None = None
 
 
 def train(
@@ -132,9 +59,10 @@ def train(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> TrainingResult:
-    """Train a model and write its bundle.
+    """Train a model and write its bundle, or cross-validate it.
 
-    Training goes on from ``<out>.run/checkpoint.pt`` where an earlier, interrupted run of the same config left one.
+    Training goes on from ``<out>.run/checkpoint.pt`` where an earlier, interrupted run of the same config left one. Started by
+    ``torchrun``, several processes train one model together.
 
     Parameters
     ----------
@@ -145,26 +73,79 @@ def train(
     Raises
     ------
     SettingsError
-        If the config cannot be used, or another config's checkpoint lies in the run folder.
+        If the config cannot be used, a fold would be empty, or another config's checkpoint lies in the run folder.
     MedseqError
-        If there is no case to train on.
+        If there is no case to train on, or a class is in none of them.
+    WriteError
+        If the disk is full; the last checkpoint stays whole.
     OperationCancelled
-        When `cancelled` says so; the checkpoint stays and the next call goes on from it.
+        When `cancelled` says so, or on Ctrl-C; the checkpoint stays and the next call goes on from it.
     """
+    c = read_config(config)
+    with joined(c.device) as team:
+        cases = read_cases(c, cancelled)
+        if c.folds:
+            return _cross_validate(c, cases, team, progress, cancelled)
+        return _train(c, cases, team, progress, cancelled)
+
+
+def _train(
+    c: TrainConfig, cases: Sequence[Case], team: Crew, progress: Progress | None, cancelled: Cancelled | None
+) -> TrainingResult:
     import pandas as pd
 
-    c = read_config(config)
     out = Path(c.out)
     run = out.with_name(out.name + ".run")
-    run.mkdir(parents=True, exist_ok=True)
-    _same_config(c, run)
-    device, _ = devices.choose(c.device)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        if team.rank == 0:
+            _same_config(c, run)
+    except OSError as error:
+        raise WriteError(f"{run} could not be written: {error.strerror}. Choose another folder (out).") from None
     torch.manual_seed(c.loop.seed)
-    network = registry.build(c.network)
-    if c.start_from is not None:
-        take_over(network, load_model(c.start_from).network)
-    real = read_cases(c, cancelled)
+    d = definition(c)
+    network = prepared(c, d)
+    windows, judges = _windows(c, network, cases, run, team, progress, cancelled)
+    task = TASKS[c.task]
+
+    def validate(net: nn.Module) -> float:
+        return mean(task.scores(net, case, c)[task.measure] for case in judges)
+
+    weights = fit(
+        network,
+        windows,
+        task.loss(c, windows.cases),
+        c.loop,
+        run,
+        validate=validate if judges else None,
+        measure=task.measure,
+        device=str(team.device),
+        progress=progress,
+        cancelled=cancelled,
+    )
+    if team.rank == 0:
+        _write(c, d, network, weights, out)
+    team.wait()
+    return TrainingResult(out, pd.read_csv(run / "curve.csv"), load_model(out))
+
+
+def _windows(
+    c: TrainConfig,
+    network: nn.Module,
+    cases: Sequence[Case],
+    run: Path,
+    team: Crew,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> tuple[Windows, list[Case]]:
+    """The windows to learn from, and the cases that judge."""
+    chosen = splits.validation([x.patient for x in cases], c.validation, c.validation_share, c.loop.seed)
+    real = [x for x in cases if x.patient not in chosen]
+    if team.rank == 0:
+        synthetic_cases(c, run, progress, cancelled)
+    team.wait()
     made = synthetic_cases(c, run, progress, cancelled)
+    check_cases(c, real + made)
     share = c.synthetic_share if real else 1.0
     windows = Windows(
         real + made,
@@ -176,95 +157,95 @@ def train(
         lesion_share=c.loop.lesion_share,
         transplant=c.loop.transplant,
         weights=[(1 - share if made else 1.0) / len(real) for _ in real] + [share / len(made) for _ in made],
+        target=TASKS[c.task].target(c),
+        noise=c.noise if c.task == "denoising" else (0.0, 0.0),
     )
-    loss = segmentation_loss if c.task == "segmentation" else classification_loss
-    weights = fit(network, windows, loss, c.loop, run, device=str(device), progress=progress, cancelled=cancelled)
+    return windows, [x for x in cases if x.patient in chosen]
+
+
+def _write(c: TrainConfig, d: Mapping[str, Any], network: nn.Module, weights: Mapping[str, Any], out: Path) -> None:
     facts = {
         "name": c.name,
         "task": c.task,
         "modality": c.modality,
         "name_patterns": list(c.name_patterns),
-        "channels": ["image"],
-        "classes": {str(k): v for k, v in c.classes.items()},
+        "channels": list(c.channels) or ["image"],
+        "classes": {str(k): v for k, v in c.classes.items()} if c.task in ("segmentation", "classification") else {},
         "sequence_axis": c.inference.along,
         "look_ahead": int(getattr(network, "ahead", 0)),
     }
-    bundle.write_bundle(
-        out,
-        facts=facts,
-        network=c.network,
-        inference=c.inference.model_dump(mode="json"),
-        weights={k: v.cpu() for k, v in weights.items()},
-        card=c.card or f"# {c.name}\n\n{c.description}\n",
-        licence_text=c.licence + "\n",
-        description=c.description,
-        licence=c.licence,
-        version=c.version,
-    )
-    return TrainingResult(out, pd.read_csv(run / "curve.csv"), load_model(out))
+    try:
+        bundle.write_bundle(
+            out,
+            facts=facts,
+            network=d,
+            inference=c.inference.model_dump(mode="json"),
+            weights={k: v.cpu() for k, v in weights.items()},
+            card=c.card or f"# {c.name}\n\n{c.description}\n",
+            licence_text=c.licence + "\n",
+            description=c.description,
+            licence=c.licence,
+            version=c.version,
+        )
+    except OSError as error:
+        raise WriteError(
+            f"{out} could not be written: {error.strerror or error}. Make room, then start again."
+        ) from None
 
 
 def _same_config(c: TrainConfig, run: Path) -> None:
-    path, text = run / "config.json", c.model_dump_json(indent=2)
-    if (run / "checkpoint.pt").exists() and path.exists() and json.loads(path.read_text()) != json.loads(text):
-        raise SettingsError(
-            f"{run} holds the checkpoint of a run with other settings; remove that folder or choose another out=."
+    path = run / "config.json"
+    if (run / "checkpoint.pt").exists() and path.exists():
+        try:
+            before = TrainConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError:
+            before = None
+        if before != c:
+            raise SettingsError(
+                f"{run} holds the checkpoint of a run with other settings; remove that folder or choose another out=."
+            )
+    path.write_text(c.model_dump_json(indent=2), encoding="utf-8")
+
+
+def _cross_validate(
+    c: TrainConfig, cases: Sequence[Case], team: Crew, progress: Progress | None, cancelled: Cancelled | None
+) -> TrainingResult:
+    """A bundle per fold in ``out``, judged on the patients that it did not see; finished folds are not trained again."""
+    import pandas as pd
+
+    out, task = Path(c.out), TASKS[c.task]
+    rows: list[dict[str, Any]] = []
+    results: list[TrainingResult] = []
+    for i, held in enumerate(splits.folds([x.patient for x in cases], c.folds, c.loop.seed), 1):
+        part = c.model_copy(
+            update={
+                "folds": 0,
+                "hold_out": (*c.hold_out, *held),
+                "name": f"{c.name}-fold{i}",
+                "out": str(out / f"fold-{i}"),
+            }
         )
-    path.write_text(text, encoding="utf-8")
 
+        def told(done: int, total: int, message: str, before: int = (i - 1), fold: int = i) -> None:
+            if progress is not None:
+                progress(before * total + done, c.folds * total, f"fold {fold}: {message}")
 
-def take_over(network: nn.Module, other: nn.Module) -> int:
-    """Copy the weights of `other` whose names and shapes agree; returns how many tensors did."""
-    own, theirs = network.state_dict(), other.state_dict()
-    shared = {k: v for k, v in theirs.items() if k in own and own[k].shape == v.shape}
-    network.load_state_dict(own | shared)
-    return len(shared)
-
-
-def read_cases(c: TrainConfig, cancelled: Cancelled | None = None) -> list[Case]:
-    """The real cases of a config: every visit that has the image and its labels, but for held-out patients.
-
-    Raises
-    ------
-    MedseqError
-        If a folder holds no case.
-    """
-    from napari_medseq.io import read_study
-
-    cases: list[Case] = []
-    for folder in c.data:
-        before = len(cases)
-        inside = sorted(p for p in Path(folder).glob("*/") if any(p.iterdir()))
-        is_study = any(p.name.startswith("ses-") for p in inside) or not inside
-        patients = [Path(folder)] if is_study else inside
-        for patient in patients:
+        result = _train(part, [x for x in cases if x.patient not in held], team, told, cancelled)
+        results.append(result)
+        for case in (x for x in cases if x.patient in held):
             check(cancelled)
-            if patient.name in c.hold_out:
-                before -= 1
-                continue
-            for visit in read_study(patient).visits:
-                pair = _pair(visit, c)
-                if pair is not None:
-                    along, pixel = c.inference.along, c.inference.pixel_mm
-                    cases.append(
-                        make_case(
-                            patient.name, [pair[0]], pair[1], along=along, pixel_mm=pixel, merge=len(c.classes) == 1
-                        )
-                    )
-        if len(cases) == before:
-            raise MedseqError(f"{folder} holds no visit with an image like {c.image!r} and labels like {c.labels!r}.")
-    return cases
-
-
-def _pair(visit: Visit, c: TrainConfig) -> tuple[ImageSequence, ImageSequence] | None:
-    images = [i for i in visit.images if fnmatchcase(i.name, c.image)]
-    labels = [i for i in visit.labels if fnmatchcase(i.name, c.labels)]
-    if not images or not labels:
-        return None
-    if len(images) > 1 or len(labels) > 1:
-        names = ", ".join(i.name for i in [*images, *labels])
-        raise MedseqError(f"{visit.name}: several images or labels fit ({names}); narrow image= or labels= down.")
-    return images[0], labels[0]
+            scores = task.scores(result.model.network, case, part)
+            rows.append({"fold": i, "patient": case.patient, "case": case.name, **scores})
+    table = pd.DataFrame(rows)
+    patients = table.drop(columns=["fold", "case"]).groupby("patient").mean()
+    summary = [{"patient": name, **getattr(patients, name)().to_dict()} for name in ("mean", "std")]
+    table = pd.concat([table, pd.DataFrame(summary)], ignore_index=True)
+    if team.rank == 0:
+        temporary = out / "folds.tmp"
+        table.to_csv(temporary, index=False)
+        os.replace(temporary, out / "folds.csv")
+    curve = pd.concat([r.curve.assign(fold=k) for k, r in enumerate(results, 1)], ignore_index=True)
+    return TrainingResult(out, curve, results[0].model, table)
 
 
 def synthetic_cases(

@@ -11,8 +11,9 @@ import torch
 
 import napari_medseq as ms
 from napari_medseq.engine.cases import make_case
-from napari_medseq.engine.train import TrainConfig, read_config, take_over
+from napari_medseq.engine.train import TrainConfig, read_config
 from napari_medseq.engine.training import LoopSettings
+from napari_medseq.engine.transfer import take_over
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
 from napari_medseq.models import registry
 from tests.unit.engine.small import CLASSIFIER, UNET, blob

@@ -1,0 +1,114 @@
+"""Where a training run stands: kept in one file that is whole at any moment, and a curve beside it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from napari_medseq.errors import SettingsError, WriteError
+
+
+@dataclass
+class State:
+    """The course of a run, beside its network and optimiser.
+
+    Attributes
+    ----------
+    average : dict of str to Tensor
+        Exponential moving average of the weights.
+    iteration : int
+        Iterations done.
+    spent : float
+        Seconds spent.
+    curve : list of dict
+        One row per iteration.
+    best, best_weights, waited
+        The best validation so far, the averaged weights that reached it, and the validations since then.
+    """
+
+    average: dict[str, Tensor]
+    iteration: int = 0
+    spent: float = 0.0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    best: float = float("-inf")
+    best_weights: dict[str, Tensor] | None = None
+    waited: int = 0
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights to keep."""
+        return self.average if self.best_weights is None else self.best_weights
+
+
+def _atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write beside, flush to the disk, move into place; the old file stays if anything fails.
+
+    Raises
+    ------
+    WriteError
+    """
+    temporary = path.with_suffix(".tmp")
+    try:
+        with temporary.open("wb") as f:
+            write(f)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save says RuntimeError when the disk is full
+        temporary.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        kept = "; the one written before is whole" if path.exists() else ""
+        raise WriteError(
+            f"{path} could not be written ({reason}){kept}. Make room, then start again: it goes on."
+        ) from None
+
+
+def save(path: Path, state: State, parts: Mapping[str, Any]) -> None:
+    """Write a checkpoint: `state`, and the plain `parts` of network, optimiser and random generators.
+
+    Raises
+    ------
+    WriteError
+        If the disk is full or may not be written to; the checkpoint before it stays whole.
+    """
+    _atomic(path, lambda f: torch.save({**vars(state), **parts}, f))
+
+
+def load(path: Path, device: torch.device | str) -> tuple[State, dict[str, Any]]:
+    """Read what `save` wrote.
+
+    Raises
+    ------
+    SettingsError
+        If the file is no checkpoint of this version.
+    """
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+        state = State(**{k: content.pop(k) for k in vars(State({})) if k in content})
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+        raise SettingsError(f"{path} is no checkpoint that can be read ({error}); remove it to start anew.") from None
+    return state, content
+
+
+def write_curve(path: Path, curve: Sequence[Mapping[str, float]], measure: str) -> None:
+    """The curve as CSV: iteration, minutes, loss, rate and the validation's measure.
+
+    Raises
+    ------
+    WriteError
+    """
+    from io import StringIO
+
+    text = StringIO(newline="")
+    writer = csv.DictWriter(text, ["iteration", "minutes", "loss", "rate", measure], restval="")
+    writer.writeheader()
+    writer.writerows(curve)
+    _atomic(path, lambda f: f.write(text.getvalue().encode()))

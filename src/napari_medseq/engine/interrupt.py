@@ -1,0 +1,33 @@
+"""Ctrl-C and a scheduler's SIGTERM while training: finish the iteration, keep the checkpoint, then stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def patient() -> Iterator[Callable[[], bool]]:
+    """Within the context a first signal only makes the function that is given say True; a second one stops at once.
+
+    Does nothing outside the main thread, where signals never arrive.
+    """
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,65 @@
+"""Starting from another model: which network is built, and which of its weights come from where."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from napari_medseq.engine.config import TrainConfig
+from napari_medseq.errors import SettingsError
+from napari_medseq.models import load_model, registry
+
+
+def definition(c: TrainConfig) -> dict[str, Any]:
+    """The network of a config, with the classes and channels that the config asks for.
+
+    Raises
+    ------
+    SettingsError
+        If the network says another number of classes or channels.
+    """
+    d = dict(c.network)
+    if c.start_from is not None and "network" not in c.model_fields_set:
+        d = {**load_model(c.start_from).network_definition}
+        d.pop("classes", None)
+        d.pop("in_channels", None)
+    wanted = {"in_channels": max(1, len(c.channels))}
+    if c.task == "segmentation":
+        wanted["classes"] = max(c.classes) + 1
+    elif c.task == "classification":
+        wanted["classes"] = len(c.classes)
+    builder = registry.NETWORKS.get(str(d.get("_target_")))
+    known = set(inspect.signature(builder).parameters) if builder is not None else set()
+    for key, value in wanted.items():
+        if d.get(key, value) != value:
+            raise SettingsError(f"network.{key} is {d[key]}, but the config needs {value}; leave it out, it follows.")
+        if key in known:
+            d[key] = value
+    return d
+
+
+def take_over(network: nn.Module, other: nn.Module) -> int:
+    """Copy the weights of `other` whose names and shapes agree; returns how many tensors did."""
+    own, theirs = network.state_dict(), other.state_dict()
+    shared = {k: v for k, v in theirs.items() if k in own and own[k].shape == v.shape}
+    network.load_state_dict(own | shared)
+    return len(shared)
+
+
+def prepared(c: TrainConfig, d: dict[str, Any]) -> nn.Module:
+    """The network of definition `d`, started as the config says.
+
+    Raises
+    ------
+    SettingsError
+        If the bundle that it is to start from shares no weight with it.
+    """
+    network = registry.build(d)
+    if c.start_from is not None and not take_over(network, load_model(c.start_from).network):
+        raise SettingsError(
+            f"{c.start_from} shares no weight with {d['_target_']}; start from a bundle of the same kind of network, or "
+            "leave network out to go on with the bundle's own."
+        )
+    return network
