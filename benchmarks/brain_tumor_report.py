@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 import napari_medseq as ms
-from brain_tumor import HERE, SEGMENTATION, TASKS, config, patients
+from brain_tumor import DATA, HERE, SEGMENTATION, TASKS, config, patients
 from napari_medseq.engine.cases import Case
+from napari_medseq.engine.segmentation import without_specks
 from napari_medseq.engine.train import read_cases
 from napari_medseq.models import bundle
 from napari_medseq.models.recurrent_unet import with_neighbours
@@ -58,8 +59,9 @@ def dice(a: Tensor, b: Tensor) -> float:
 
 
 def judge_segmentation(runs: Path) -> list[dict[str, Any]]:
+    """Dice of each held-out visit, after the same removal of specks as in use, for each of `MODES`."""
     rows = []
-    threshold = SEGMENTATION["inference"].threshold
+    settings = SEGMENTATION["inference"]
     for patient in patients():
         folders = {rnn: runs / "segmentation" / f"{patient}-{rnn}" for rnn in ("gru", "none")}
         if not all(f.exists() for f in folders.values()):
@@ -68,11 +70,16 @@ def judge_segmentation(runs: Path) -> list[dict[str, Any]]:
         held = config("segmentation", "final", "gru", "", runs).model_copy(
             update={"hold_out": tuple(p for p in patients() if p != patient)}
         )
-        for k, case in enumerate(read_cases(held)):
+        visits = [v for v in ms.read_study(DATA / patient).visits if v.images]
+        for k, (case, visit) in enumerate(zip(read_cases(held), visits, strict=True)):
             truth = case.labels > 0
+            voxel = settings.pixel_mm**2 * visit.images[0].spacing["z"]
             row: dict[str, Any] = {"patient": patient, "visit": k, "truth_voxels": int(truth.sum())}
             for name, (rnn, mode) in MODES.items():
-                row[name] = dice(probabilities(models[rnn], case, mode) > threshold, truth)
+                p = probabilities(models[rnn], case, mode)
+                found = (p > settings.threshold).to(torch.uint8).numpy()
+                kept = without_specks(found, settings.smallest_mm3 / voxel, p.numpy(), settings.least_mean)
+                row[name] = dice(torch.from_numpy(kept) > 0, truth)
             rows.append(row)
     return rows
 
@@ -270,6 +277,10 @@ def ship(runs: Path) -> None:
         text = (CARDS / f"{c.name}.md").read_text(encoding="utf-8")
         with tempfile.TemporaryDirectory() as name:
             folder = Path(shutil.copytree(c.out, Path(name) / c.name))
+            # how the network is run is settled after it was trained
+            described = bundle.read_json(folder / bundle.INFERENCE)
+            described["inference"] = TASKS[task]["inference"].model_dump(mode="json")
+            (folder / bundle.INFERENCE).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
             card = text.replace("<!-- table -->", tables[task])
             (folder / bundle.CARD).write_text(card, encoding="utf-8")
             (folder / "LICENSE").write_text((CARDS / "LICENSE.md").read_text(encoding="utf-8"), encoding="utf-8")
