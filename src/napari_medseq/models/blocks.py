@@ -6,17 +6,36 @@ Normalisation is per step (group norm), never over the sequence, so that a step'
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
+
+from napari_medseq.errors import ModelError
+
+
+def _by_dimensions(dimensions: int, image: Any, volume: Any) -> Any:
+    if dimensions not in (2, 3):
+        raise ModelError(f"dimensions is {dimensions}; a step is an image (2) or a volume (3).")
+    return image if dimensions == 2 else volume
+
+
+def convolution(dimensions: int) -> Any:
+    """The convolution class of images (2) or volumes (3)."""
+    return _by_dimensions(dimensions, nn.Conv2d, nn.Conv3d)
+
+
+def upsampling(dimensions: int) -> Any:
+    """The transposed convolution class of images (2) or volumes (3)."""
+    return _by_dimensions(dimensions, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class Plain(nn.Module):
     """One 3×3 convolution with group norm: all that the full-size level can afford."""
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, dimensions: int = 2) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.conv = convolution(dimensions)(channels, width, 3, padding=1, bias=False)
         self.norm = nn.GroupNorm(min(8, width), width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -26,14 +45,15 @@ class Plain(nn.Module):
 class Block(nn.Module):
     """Two 3×3 convolutions with group norm and a residual path."""
 
-    def __init__(self, channels: int, width: int, dropout: float = 0.0) -> None:
+    def __init__(self, channels: int, width: int, dropout: float = 0.0, dimensions: int = 2) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        conv = convolution(dimensions)
+        self.conv1 = conv(channels, width, 3, padding=1, bias=False)
         self.norm1 = nn.GroupNorm(min(8, width), width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.conv2 = conv(width, width, 3, padding=1, bias=False)
         self.norm2 = nn.GroupNorm(min(8, width), width)
-        self.skip = nn.Conv2d(channels, width, 1, bias=False) if channels != width else nn.Identity()
-        self.dropout = nn.Dropout2d(dropout)
+        self.skip = conv(channels, width, 1, bias=False) if channels != width else nn.Identity()
+        self.dropout = _by_dimensions(dimensions, nn.Dropout2d, nn.Dropout3d)(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         y = functional.silu(self.norm1(self.conv1(x)), inplace=True)
@@ -41,20 +61,22 @@ class Block(nn.Module):
         return functional.silu(y + self.skip(x), inplace=True)
 
 
-def encoder(channels: int, widths: Sequence[int], dropout: float) -> nn.ModuleList:
+def encoder(channels: int, widths: Sequence[int], dropout: float, dimensions: int = 2) -> nn.ModuleList:
     """Blocks of an encoder, one per level; channel dropout in the two deepest."""
     inputs = [channels, *widths[:-1]]
     deep = len(widths) - 2
     return nn.ModuleList(
-        Block(a, b, dropout if level >= deep else 0.0) if level else Plain(a, b)
+        Block(a, b, dropout if level >= deep else 0.0, dimensions) if level else Plain(a, b, dimensions)
         for level, (a, b) in enumerate(zip(inputs, widths, strict=True))
     )
 
 
 def encode(blocks: Iterable[nn.Module], x: Tensor) -> list[Tensor]:
-    """Features per level of independent steps (n, channel, y, x); each level but the first halves y and x."""
+    """Features per level of independent steps (n, channel, [z,] y, x); each level but the first halves z, y and x."""
     features: list[Tensor] = []
     for block in blocks:
-        x = block(functional.max_pool2d(x, 2) if features else x)
+        if features:
+            x = functional.max_pool2d(x, 2) if x.ndim == 4 else functional.max_pool3d(x, 2)
+        x = block(x)
         features.append(x)
     return features

@@ -39,6 +39,8 @@ def prune(
     """
     if definition.get("_target_") != "RecurrentUNet" or not isinstance(network, RecurrentUNet):
         raise ModelError("Only a RecurrentUNet can be pruned; leave keep at 1 and use error or storage.")
+    if network.dimensions != 2:
+        raise ModelError("A network whose steps are volumes cannot be pruned; leave keep at 1 and use error or storage.")
     w = {k: v.detach() for k, v in network.state_dict().items()}
     depth = len(network.encoder)
     levels = _levels(w, depth, keep)
@@ -152,8 +154,10 @@ class _Cut:
             seen = w[f"{name}.out.weight"][:, k * hidden : (k + 1) * hidden]
             chosen = seen.flatten(2).norm(dim=(0, 2)).topk(count).indices.sort().values
             used.append(chosen + k * hidden)
-            for part, columns in (("from_input", channels), ("gates", chosen), ("candidate", chosen)):
-                key = f"{name}.{cell}.{part}.weight"
+            gap = f"{cell.removesuffix('_cell')}_gap"
+            parts_of = ((f"{cell}.from_input", channels), (f"{cell}.gates", chosen), (f"{cell}.candidate", chosen))
+            for part, columns in (*parts_of, (gap, None)):
+                key = f"{name}.{part}.weight"
                 if key in w:
                     parts = w[key].shape[0] // hidden
                     rows = torch.cat([chosen + g * hidden for g in range(parts)])

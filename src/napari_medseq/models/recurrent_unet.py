@@ -3,6 +3,8 @@
 Each step is encoded once, with its neighbours as channels; at chosen levels a `SequenceMixer` adds what the sequence says;
 each step is decoded once. Normalisation is per step (group norm), never over the sequence, so that the answer does not depend on
 how the sequence is cut into chunks. ``rnn="none"`` is the same network with the mixers left out: the plain CNN to compare with.
+
+A step is a slice of a volume, a frame, or a visit (one slice of each visit, or with ``dimensions=3`` the whole volume).
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from napari_medseq.models.blocks import Block, Plain, encode, encoder
-from napari_medseq.models.cells import SequenceMixer
+from napari_medseq.errors import ModelError
+from napari_medseq.models.blocks import Block, Plain, convolution, encode, encoder, upsampling
+from napari_medseq.models.mixer import SequenceMixer
 
 
 class RecurrentUNet(nn.Module):
@@ -27,19 +30,23 @@ class RecurrentUNet(nn.Module):
     classes : int
         Output classes with background.
     widths : sequence of int
-        Channels per level; each level halves y and x.
+        Channels per level; each level halves y and x (and z, where a step is a volume).
     neighbours : int
         Steps on either side that enter as channels (2.5D).
     rnn : {"gru", "lstm", "none"}
         Cell that carries the sequence; "none" leaves it out and has the same weights elsewhere.
     rnn_levels : sequence of int
-        Levels with a `SequenceMixer`; the last level is the bottleneck.
+        Levels with a `SequenceMixer`: the last is the bottleneck, the others are skips.
     hidden : int
         Channels of each recurrent state.
     ahead : int
         Look-ahead in steps.
     dropout : float
         Channel dropout in the two deepest levels.
+    dimensions : {2, 3}
+        Whether a step is an image or a volume.
+    gap_unit : float, optional
+        Lets the gaps between steps enter the recurrence, measured in this unit; see `SequenceMixer`.
     """
 
     def __init__(
@@ -53,19 +60,27 @@ class RecurrentUNet(nn.Module):
         hidden: int = 48,
         ahead: int = 3,
         dropout: float = 0.1,
+        dimensions: Literal[2, 3] = 2,
+        gap_unit: float | None = None,
     ) -> None:
         super().__init__()
         self.neighbours, self.rnn, self.ahead, self.classes = neighbours, rnn, ahead, classes
+        self.dimensions, self.gap_unit = dimensions, gap_unit
         self.stride = 2 ** (len(widths) - 1)
         depth = len(widths)
-        self.encoder = encoder(in_channels * (2 * neighbours + 1), widths, dropout)
+        self.encoder = encoder(in_channels * (2 * neighbours + 1), widths, dropout, dimensions)
         self.mixers = nn.ModuleDict()
         if rnn != "none":
-            self.mixers.update({str(v): SequenceMixer(widths[v], hidden, ahead, rnn) for v in rnn_levels})
+            self.mixers.update(
+                {str(v): SequenceMixer(widths[v], hidden, ahead, rnn, dimensions, gap_unit) for v in rnn_levels}
+            )
         upwards = range(depth - 2, -1, -1)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(widths[v + 1], widths[v], 2, stride=2) for v in upwards)
-        self.decoder = nn.ModuleList(Block(widths[v], widths[v]) if v else Plain(widths[0], widths[0]) for v in upwards)
-        self.heads = nn.ModuleList(nn.Conv2d(widths[v], classes, 1) for v in upwards[-3:])
+        self.up = nn.ModuleList(upsampling(dimensions)(widths[v + 1], widths[v], 2, stride=2) for v in upwards)
+        self.decoder = nn.ModuleList(
+            Block(widths[v], widths[v], dimensions=dimensions) if v else Plain(widths[0], widths[0], dimensions)
+            for v in upwards
+        )
+        self.heads = nn.ModuleList(convolution(dimensions)(widths[v], classes, 1) for v in upwards[-3:])
 
     @property
     def recurrent(self) -> list[tuple[int, SequenceMixer]]:
@@ -89,16 +104,47 @@ class RecurrentUNet(nn.Module):
         return logits
 
     # -- whole sequence: (batch, step, channel, y, x) --------------------------------------------------------------
-    def forward(self, x: Tensor, every_head: bool = False, order: Tensor | None = None) -> Any:
-        """Logits (batch, step, class, y, x), or a list of them coarse to fine with `every_head`.
+    def forward(
+        self,
+        x: Tensor,
+        every_head: bool = False,
+        order: Tensor | None = None,
+        times: Tensor | None = None,
+        present: Tensor | None = None,
+    ) -> Any:
+        """Logits of a whole sequence.
 
-        `order` (steps,) permutes the steps for the recurrence alone: the ablation that shuffles the sequence.
+        Parameters
+        ----------
+        x : Tensor, shape (batch, step, channel, y, x), or (batch, step, channel, z, y, x)
+            y and x (and z) must be multiples of `stride`.
+        every_head : bool
+            Give a list of logits, coarse to fine, for deep supervision.
+        order : Tensor, shape (steps,), optional
+            Permutes the steps for the recurrence alone: the ablation that shuffles the sequence.
+        times : Tensor, shape (batch, step), optional
+            When or where each step is; needs `gap_unit`.
+        present : Tensor of bool, shape (batch, step), optional
+            False where a step (a visit) is missing: the others are segmented as if it did not exist, and what is said of
+            it means nothing.
+
+        Raises
+        ------
+        ModelError
+            If the size is no multiple of `stride`, or times do not fit.
         """
         batch, steps = x.shape[:2]
+        if any(n % self.stride for n in x.shape[3:]):
+            raise ModelError(
+                f"Steps of size {tuple(x.shape[3:])} do not fit this network; pad them to multiples of {self.stride}."
+            )
         features = self.encode(x.flatten(0, 1))
         for level, mixer in self.recurrent:
             f = features[level].unflatten(0, (batch, steps))
-            f = mixer(f) if order is None else mixer(f[:, order])[:, torch.argsort(order)]
+            if order is None:
+                f = mixer(f, times, present)
+            else:
+                f = mixer(f[:, order], times, None if present is None else present[:, order])[:, torch.argsort(order)]
             features[level] = f.flatten(0, 1)
         logits = [y.unflatten(0, (batch, steps)) for y in self.decode(features, every_head)]
         return logits if every_head else logits[-1]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from napari_medseq.models.cells import ConvGRUCell, SequenceMixer
+from napari_medseq.models.cells import ConvGRUCell
+from napari_medseq.models.mixer import SequenceMixer
 
 
 def reference_step(cell: ConvGRUCell, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:

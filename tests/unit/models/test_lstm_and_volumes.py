@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models import registry
-from napari_medseq.models.cells import CELLS, ConvGRUCell, SequenceMixer
+from napari_medseq.models.cells import CELLS, ConvGRUCell
+from napari_medseq.models.mixer import SequenceMixer
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 
 KINDS = [("gru", 3), ("lstm", 2), ("lstm", 3)]
