@@ -6,9 +6,13 @@ A bundle names its network by one of these keys; the table is the allow-list, an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_medseq.errors import ModelError
+from napari_medseq.models.autoencoder import ConvAutoencoder
+from napari_medseq.models.baselines import Baseline
+from napari_medseq.models.denoiser import RecurrentDenoiser
 from napari_medseq.models.factorised import factorised
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
@@ -17,9 +21,15 @@ if TYPE_CHECKING:
     from torch import nn
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "BasicUNet": partial(Baseline, "BasicUNet"),
+    "ConvAutoencoder": ConvAutoencoder,
+    "DynUNet": partial(Baseline, "DynUNet"),
     "Factorised": factorised,
+    "RecurrentDenoiser": RecurrentDenoiser,
     "RecurrentUNet": RecurrentUNet,
+    "SegResNet": partial(Baseline, "SegResNet"),
     "SequenceClassifier": SequenceClassifier,
+    "SwinUNETR": partial(Baseline, "SwinUNETR"),
 }
 
 
