@@ -3,7 +3,7 @@
 Lesions are made of *atoms* (balls in millimetres) and *bonds* (capsules that join two atoms). Each visit says which atoms are
 there, where and how large, and which are bonded. What is one lesion is then decided by the voxels (26-connected components on the
 visit's own grid), and two lesions of different visits are the same wherever they share an atom: so the truth is right
-whatever happens by chance. Registration error moves a whole visit without telling anyone.
+whatever happens by chance. Registration error moves a whole visit without telling anyone; a bend moves its parts apart.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from datetime import date, timedelta
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
-from napari_medseq.sequence import ImageSequence, affine_from
+from napari_medseq.sequence import ImageSequence
 
 Node = tuple[int, int]
 SPACINGS = ((1.0, 1.0, 1.0), (0.9, 0.9, 3.0), (1.2, 1.2, 1.5), (0.8, 0.8, 2.0))
@@ -49,6 +50,37 @@ class _Atom:
 
 
 @dataclass
+class _Grid:
+    """A visit's voxels: where they are in the patient, and what registration got wrong there."""
+
+    spacing: NDArray[np.float64]
+    origin: NDArray[np.float64]
+    shape: tuple[int, int, int]
+    turn: NDArray[np.float64]
+    middle: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    waves: list[tuple[NDArray[np.float64], float, NDArray[np.float64]]]
+
+    def points(self, low: NDArray[np.intp], high: NDArray[np.intp]) -> NDArray[np.float64]:
+        """True positions in mm of the voxels of a box, shape (z, y, x, 3); `low` and `high` are (x, y, z)."""
+        x, y, z = (self.origin[k] + self.spacing[k] * np.arange(low[k], high[k]) for k in range(3))
+        p = np.stack(np.broadcast_arrays(x[None, None, :], y[None, :, None], z[:, None, None]), axis=-1)
+        p = (p - self.middle) @ self.turn.T + self.middle - self.shift
+        for wave, phase, size in self.waves:
+            p = p - np.sin(p @ wave + phase)[..., None] * size
+        return np.asarray(p)
+
+    def box(self, one: NDArray[np.float64], other: NDArray[np.float64], reach: float) -> tuple[NDArray[np.intp], ...]:
+        """Lowest and highest voxel (x, y, z) that can be within `reach` mm of a line between two true positions."""
+        ends = np.stack([one, other]) + self.shift
+        ends = ((ends - self.middle) @ self.turn + self.middle - self.origin) / self.spacing
+        reach += sum(float(np.linalg.norm(size)) for _, _, size in self.waves)
+        low = np.maximum(np.floor(ends.min(axis=0) - reach / self.spacing), 0).astype(np.intp)
+        high = np.ceil(ends.max(axis=0) + reach / self.spacing).astype(np.intp) + 1
+        return low, np.minimum(high, np.array(self.shape[::-1]))
+
+
+@dataclass
 class _Plan:
     """Per visit: atoms by name, and bonds."""
 
@@ -66,6 +98,8 @@ def make_series(
     missed: float = 0.05,
     radius_mm: tuple[float, float] = (2.5, 7.0),
     box_mm: float = 120.0,
+    tilt_deg: float = 0.0,
+    bend_voxels: float = 0.0,
 ) -> Series:
     """One patient.
 
@@ -84,6 +118,10 @@ def make_series(
         Radii of the balls.
     box_mm : float
         Edge of the cube in which lesions lie.
+    tilt_deg : float
+        Each grid is turned by up to so much about each axis.
+    bend_voxels : float
+        Amplitude, in voxels along each axis, of waves of 15 cm and more that bend each later visit.
     """
     rng = np.random.default_rng(seed)
     plan = _plan(rng, visits, lesions, missed, radius_mm, box_mm)
@@ -99,10 +137,21 @@ def make_series(
             shift = error_voxels * spacing * direction / np.linalg.norm(direction)
         worst = max(worst, float(np.linalg.norm(shift)))
         origin = -rng.uniform(8, 12, 3)
-        volume, owner = _raster(plan.atoms[visit], plan.bonds[visit], spacing, origin, shift, box_mm + 20)
+        turn = Rotation.from_euler("xyz", rng.uniform(-tilt_deg, tilt_deg, 3), degrees=True).as_matrix()
+        size = bend_voxels * spacing if visit else np.zeros(3)
+        waves = [
+            (rng.normal(size=3) / 40, rng.uniform(0, 6.28), size * np.eye(3)[k]) for k in range(3 * bool(size.any()))
+        ]
+        extent = (box_mm + (20 if not tilt_deg else 40)) / spacing
+        shape = tuple(int(n) for n in np.ceil(extent)[::-1])
+        grid = _Grid(spacing, origin - 10 * bool(tilt_deg), shape, turn, np.full(3, box_mm / 2), shift, waves)
+        volume, owner = _raster(plan.atoms[visit], plan.bonds[visit], grid)
         truth.instances.append(volume)
         of_atom.append(owner)
-        affine = affine_from(spacing, origin * (-1, -1, 1))
+        affine = np.eye(4)
+        affine[:3, :3] = turn * spacing
+        affine[:3, 3] = turn @ (grid.origin - grid.middle) + grid.middle
+        affine = np.diag([-1.0, -1, 1, 1]) @ affine
         masks.append(
             ImageSequence(
                 (volume > 0).astype(np.uint8), ("z", "y", "x"), affine, kind="labels", name=f"visit{visit}_mask"
@@ -202,41 +251,25 @@ def _group(
 
 
 def _raster(
-    atoms: dict[int, _Atom],
-    bonds: set[tuple[int, int]],
-    spacing: NDArray[np.float64],
-    origin: NDArray[np.float64],
-    shift: NDArray[np.float64],
-    extent: float,
+    atoms: dict[int, _Atom], bonds: set[tuple[int, int]], grid: _Grid
 ) -> tuple[NDArray[np.int32], dict[int, int]]:
     """Components (z, y, x) and the component that holds each atom's voxels."""
-    nx, ny, nz = (int(np.ceil(extent / s)) for s in spacing)
-    mask = np.zeros((nz, ny, nx), bool)
-    inside: dict[int, tuple[NDArray[np.intp], ...]] = {}
-    for name, atom in atoms.items():
-        inside[name] = _draw(mask, atom.centre + shift, atom.centre + shift, atom.radius, spacing, origin)
+    mask = np.zeros(grid.shape, bool)
+    inside = {name: _draw(mask, atom.centre, atom.centre, atom.radius, grid) for name, atom in atoms.items()}
     for a, b in bonds:
         r = 0.6 * min(atoms[a].radius, atoms[b].radius)
-        _draw(mask, atoms[a].centre + shift, atoms[b].centre + shift, max(r, 0.75 * spacing.max()), spacing, origin)
+        _draw(mask, atoms[a].centre, atoms[b].centre, max(r, 0.75 * grid.spacing.max()), grid)
     labels, _ = ndimage.label(mask, np.ones((3, 3, 3)))
     owner = {name: int(labels[tuple(c[0] for c in where)]) for name, where in inside.items() if where[0].size}
     return labels.astype(np.int32), owner
 
 
 def _draw(
-    mask: NDArray[np.bool_],
-    one: NDArray[np.float64],
-    other: NDArray[np.float64],
-    radius: float,
-    spacing: NDArray[np.float64],
-    origin: NDArray[np.float64],
+    mask: NDArray[np.bool_], one: NDArray[np.float64], other: NDArray[np.float64], radius: float, grid: _Grid
 ) -> tuple[NDArray[np.intp], ...]:
     """Fill a capsule (a ball where both ends agree); returns its voxels as (z, y, x)."""
-    low = np.maximum(np.floor((np.minimum(one, other) - radius - origin) / spacing), 0).astype(int)
-    high = np.ceil((np.maximum(one, other) + radius - origin) / spacing).astype(int) + 1
-    high = np.minimum(high, np.array(mask.shape[::-1]))
-    x, y, z = (origin[k] + spacing[k] * np.arange(low[k], high[k]) for k in range(3))
-    p = np.stack(np.broadcast_arrays(x[None, None, :], y[None, :, None], z[:, None, None]), axis=-1)
+    low, high = grid.box(one, other, radius)
+    p = grid.points(low, high)
     line = other - one
     length = float(line @ line)
     t = np.clip((p - one) @ line / length, 0, 1)[..., None] if length else 0.0

@@ -22,8 +22,6 @@ from scipy.optimize import linear_sum_assignment
 import napari_medseq as ms
 from label_series import Node, Series, make_series
 from napari_medseq import geometry
-from napari_medseq.progression._shape import diameters
-from napari_medseq.sequence import affine_from
 
 Edges = set[tuple[Node, Node]]
 COUNTED = ("baseline", "new", "merged", "split", "complex", "reappeared", "growing", "shrinking", "stable", "resolved")
@@ -133,9 +131,8 @@ def iou_hungarian(series: Series, visit: int) -> Edges:
     before, after = series.masks[visit - 1], series.masks[visit]
     truth = series.truth.instances
     matrix = np.linalg.solve(before.affine, after.affine)
-    step = np.diag(matrix)[:3][::-1]
     moved = ndimage.affine_transform(
-        truth[visit - 1], step, matrix[:3, 3][::-1], output_shape=truth[visit].shape, order=0
+        truth[visit - 1], matrix[2::-1, 2::-1], matrix[2::-1, 3], output_shape=truth[visit].shape, order=0
     )
     both = (moved > 0) & (truth[visit] > 0)
     pairs, counts = np.unique(np.stack([moved[both], truth[visit][both]]), axis=1, return_counts=True)
@@ -207,63 +204,12 @@ def sweep(
     return rows
 
 
-def speed(counts: Sequence[int], shape: tuple[int, int, int] = (300, 512, 512)) -> list[dict[str, object]]:
-    """CPU seconds to match and measure two large masks, beside one connected-components pass of SciPy on each."""
-    print(
-        f"\n2 × {'×'.join(str(n) for n in shape[::-1])}: lesions  track + tables (s)  diameters alone (s)  ndimage.label (s)"
-    )
-    rows: list[dict[str, object]] = []
-    for count in counts:
-        masks = [_many_balls(shape, count, grow) for grow in (0, 1)]
-        begin = time.process_time()
-        for mask in masks:
-            ndimage.label(mask.data, np.ones((3, 3, 3)))
-        label_seconds = time.process_time() - begin
-        begin = time.process_time()
-        result = ms.track(masks)
-        table = result.lesions
-        seconds = time.process_time() - begin
-        assert (table.query("visit == 1")["event"] == "growing").all()
-        begin = time.process_time()
-        for lesion in result.graph.lesions.values():
-            diameters(lesion)
-        diameter_seconds = time.process_time() - begin
-        print(f"{count:>28}  {seconds:18.2f}  {diameter_seconds:19.2f}  {label_seconds:17.2f}", flush=True)
-        rows.append(
-            {
-                "lesions": count,
-                "track_s": round(seconds, 3),
-                "diameters_s": round(diameter_seconds, 3),
-                "ndimage_label_s": round(label_seconds, 3),
-                "ratio_without_diameters": round((seconds - diameter_seconds) / label_seconds, 3),
-            }
-        )
-    return rows
-
-
-def _many_balls(shape: tuple[int, int, int], count: int, grow: int) -> ms.ImageSequence:
-    """Balls of 4 to 9 voxels on a lattice that keeps them apart."""
-    rng = np.random.default_rng(0)
-    data = np.zeros(shape, np.uint8)
-    step = 36
-    places = np.stack(np.meshgrid(*[np.arange(18, n - 18, step) for n in shape], indexing="ij"), -1).reshape(-1, 3)
-    for place in places[rng.permutation(len(places))[:count]]:
-        r = int(rng.integers(4, 10)) + 2 * grow
-        box = np.indices((2 * r + 1,) * 3) - r
-        z, y, x = place
-        data[z - r : z + r + 1, y - r : y + r + 1, x - r : x + r + 1] |= ((box**2).sum(axis=0) <= r * r).astype(
-            np.uint8
-        )
-    return ms.ImageSequence(data, ("z", "y", "x"), affine_from((0.8, 0.8, 1.0)), kind="labels", name="balls")
-
-
 def main() -> None:
     """Run the sweeps."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--series", type=int, default=20, help="series per point")
     parser.add_argument("--seed", type=int, default=1000)
-    parser.add_argument("--only", choices=["error", "load", "spacing"])
-    parser.add_argument("--speed", action="store_true", help="only the speed on large volumes")
+    parser.add_argument("--only", choices=["error", "load", "spacing", "harder"])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     sweeps: dict[str, tuple[str, list[tuple[str, dict[str, object]]]]] = {
@@ -276,11 +222,18 @@ def main() -> None:
                 for s in ((1.0, 1.0, 1.0), (0.8, 0.8, 3.0), (1.0, 1.0, 5.0))
             ],
         ),
+        "harder": (
+            "harder",
+            [
+                ("grids tilted to 12°", {"tilt_deg": 12.0}),
+                ("tilted, bent 0.5 voxel", {"tilt_deg": 12.0, "bend_voxels": 0.5}),
+                ("lesions of 1.5 to 3 mm", {"radius_mm": (1.5, 3.0), "lesions": 40}),
+                ("a quarter missed, 6 visits", {"missed": 0.25, "visits": 6}),
+                ("error 3 voxels, 40 lesions", {"error_voxels": 3.0, "lesions": 40}),
+            ],
+        ),
     }
     rows: list[dict[str, object]] = []
-    if args.speed:
-        rows = speed((25, 50, 100, 200, 400))
-        sweeps = {}
     for key, (name, options) in sweeps.items():
         if args.only in (None, key):
             rows += sweep(args.series, name, options, args.seed)

@@ -22,7 +22,7 @@ EVENTS = (
     "resolved",
     "reappeared",
 )
-#: a lesion below the smallest measured volume still counts in a merge or split if it is this share of its partner
+#: a lesion below the smallest measured volume still counts in a merge or split if it is this share of the largest part
 _MINOR = 0.1
 
 
@@ -124,10 +124,11 @@ class Graph:
         """The same graph with every identity that starts somewhere reserved for that lesion."""
         return replace(self, reserved={**self.identities, **self.reserved})
 
-    def weighs(self, lesion: Key, partner: Key, min_volume_ml: float) -> bool:
-        """Whether a lesion is large enough to make a merge or split of its partner, and not a speck."""
-        volume = self.lesions[lesion].volume_mm3
-        return volume >= 1000 * min_volume_ml or volume >= _MINOR * self.lesions[partner].volume_mm3
+    def weighty(self, parts: Iterable[Key], min_volume_ml: float) -> set[Key]:
+        """The parts of a merge or split that count: measured ones, and those that are no specks beside the largest part."""
+        volumes = {key: self.lesions[key].volume_mm3 for key in parts}
+        enough = min(1000 * min_volume_ml, _MINOR * max(volumes.values(), default=0.0))
+        return {key for key, volume in volumes.items() if volume >= enough}
 
     def event(self, key: Key, min_volume_ml: float, growth: Callable[[Key, Key], str]) -> str:
         """What happened to the lesion on its way to this visit; `growth` names the change of a one-to-one pair."""
@@ -136,12 +137,9 @@ class Graph:
         parents = self.live_parents[key]
         if not parents:
             return "new"
-        merged = sum(self.weighs(e.parent, key, min_volume_ml) for e in parents) > 1
-        split = any(
-            sum(self.weighs(s.child, e.parent, min_volume_ml) for s in self.siblings(e)) > 1
-            and self.weighs(key, e.parent, min_volume_ml)
-            for e in parents
-        )
+        merged = len(self.weighty((e.parent for e in parents), min_volume_ml)) > 1
+        pieces = [self.weighty((s.child for s in self.siblings(e)), min_volume_ml) for e in parents]
+        split = any(len(parts) > 1 and key in parts for parts in pieces)
         if merged or split:
             return "complex" if merged and split else "merged" if merged else "split"
         if any(e.parent[0] < key[0] - 1 for e in parents):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -59,6 +61,45 @@ def intensities(lesion: Lesion, image: ImageSequence | None) -> dict[str, float]
         found[f"{name}_peak"] = peak(lesion, image)
         found["tlg_ml" if name == "suv" else "total_uptake_ml"] = float(values.mean() * lesion.volume_mm3 / 1000)
     return found
+
+
+def comparable(images: Sequence[ImageSequence | None]) -> bool:
+    """Whether brightness may be compared: every visit has one plain image, all of one known modality."""
+    kinds = {image.modality if image is not None and not set(image.axes) & {"t", "c"} else None for image in images}
+    return len(kinds) == 1 and None not in kinds
+
+
+class Appearance:
+    """Brightness of a lesion as a rank: the share of its image's voxels that are darker than its median.
+
+    A rank does not depend on the scanner's scale, so that visits compare. Computed when first asked for.
+
+    Parameters
+    ----------
+    images : sequence of ImageSequence
+        One per visit.
+    """
+
+    def __init__(self, images: Sequence[ImageSequence | None]) -> None:
+        self._images = list(images)
+        self._sorted: dict[int, NDArray[np.float64]] = {}
+        self._ranks: dict[tuple[int, int], float] = {}
+
+    def __call__(self, lesion: Lesion) -> float:
+        """Rank from 0 to 1; NaN where the image does not show the lesion."""
+        image = self._images[lesion.visit]
+        if image is None:
+            return float("nan")
+        if lesion.key not in self._ranks:
+            if lesion.visit not in self._sorted:
+                sample = np.asarray(image.data).ravel()[:: max(1, image.data.size // 20_000)].astype(np.float64)
+                self._sorted[lesion.visit] = np.sort(sample[np.isfinite(sample)])
+            known = self._sorted[lesion.visit]
+            values = values_in(lesion, image)
+            values = values[np.isfinite(values)]
+            rank = np.searchsorted(known, np.median(values)) / len(known) if values.size and len(known) else np.nan
+            self._ranks[lesion.key] = float(rank)
+        return self._ranks[lesion.key]
 
 
 def values_in(lesion: Lesion, image: ImageSequence) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ grid: all radii at once, nothing warped, and a cost that follows the lesions and
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,8 +27,8 @@ from napari_medseq.progression._settings import TrackSettings
 
 #: more voxels than this are sampled evenly when a share is measured
 _SAMPLE = 20_000
-#: a lesion left alone joins a partner that is taken if they touch and, one voxel larger, share this much of either
-_JOINING = 0.5
+#: a lesion left alone joins a partner that is taken if, one voxel larger, they share this much of either
+_JOINING, _JOINING_APART = 0.5, 0.75
 
 
 @dataclass(frozen=True)
@@ -149,11 +149,10 @@ def _close_pairs(
 def match(
     before: Sequence[Lesion], after: Sequence[Lesion], settings: TrackSettings, *, bridging: bool = False
 ) -> list[Edge]:
-    """Edges from the lesions of one visit to those of a later one.
+    """Edges from the lesions of one visit to those of a later one, by overlap.
 
     Rounds: lesions that overlap by more than ``min_overlap`` of either are linked, many to many; those that found nobody go on
-    to the next round, where lesions are one voxel larger, up to ``max_dilation``; what is left is paired one to one by
-    distance and size within the same reach.
+    to the next round, where lesions are one voxel larger, up to ``max_dilation``. What is left is for `match_left`.
 
     Parameters
     ----------
@@ -161,7 +160,7 @@ def match(
         Each of one visit.
     settings : TrackSettings
     bridging : bool
-        Whether a visit lies between; then one round less is trusted and nothing is paired by distance alone.
+        Whether a visit lies between; then one round less is trusted.
 
     Returns
     -------
@@ -192,11 +191,8 @@ def match(
     used_before, used_after = {i for i, _ in found}, {j for _, j in found}
     for (i, j), pair in touching.items():
         alone = (i in used_before) != (j in used_after)
-        if alone and pair.share > 0 and pair.dilated_share(1.0, reach) >= _JOINING:
+        if alone and pair.dilated_share(1.0, reach) >= (_JOINING if pair.share > 0 else _JOINING_APART):
             put(i, j, 0.5 * pair.dilated_share(1.0, reach), "dilation", pair.share)
-    if not bridging:
-        for i, j, certainty in _by_distance(before, after, near, found, settings):
-            put(i, j, certainty, "distance", 0.0)
     return sorted(found.values(), key=lambda e: (e.child, e.parent))
 
 
@@ -215,31 +211,47 @@ def _free_pairs(
     return {(rows[i], columns[j]): _Pair(before[rows[i]], after[columns[j]], error_mm) for i, j in close}
 
 
-def _by_distance(
+def match_left(
     before: Sequence[Lesion],
     after: Sequence[Lesion],
-    pairs: dict[tuple[int, int], _Pair],
-    found: dict[tuple[int, int], Edge],
     settings: TrackSettings,
-) -> Iterator[tuple[int, int, float]]:
-    """One-to-one pairs among leftovers: centroids within the reach and volumes within a factor of four, cheapest sum first."""
-    used_before, used_after = {i for i, _ in found}, {j for _, j in found}
-    free = [(i, j) for i, j in pairs if i not in used_before and j not in used_after]
+    appearance: Callable[[Lesion], float] | None = None,
+) -> list[Edge]:
+    """One-to-one edges among lesions that no overlap linked: cheapest sum of distance, size and appearance.
+
+    Gated by how far registration is trusted: centroids within ``max_dilation`` voxels (or registration errors), volumes
+    within a factor of four, brightness ranks within a half.
+
+    Parameters
+    ----------
+    before, after : sequence of Lesion
+        Without an edge; each of one visit.
+    settings : TrackSettings
+    appearance : callable, optional
+        Brightness of a lesion as a rank in its image, 0 to 1; NaN where unknown.
+
+    Returns
+    -------
+    list of Edge
+    """
+    error, reach = settings.registration_error_mm, max(settings.max_dilation, 1e-9)
+    free = list(_close_pairs(before, after, settings.max_dilation, error))
     if not free:
-        return
+        return []
     rows, columns = sorted({i for i, _ in free}), sorted({j for _, j in free})
     row, column = {i: k for k, i in enumerate(rows)}, {j: k for k, j in enumerate(columns)}
     cost = np.full((len(rows), len(columns)), 10.0)
     for i, j in free:
         a, b = before[i], after[j]
-        unit = units_zyx(a, b, settings.registration_error_mm)
-        direction = geometry.apply_points(np.asarray(np.linalg.inv(b.common_affine)), a.common_centroid[None])[0, ::-1]
-        apart = np.linalg.norm((direction - b.index.mean(axis=0)) * b.spacing_zyx / unit) / max(
-            settings.max_dilation, 1e-9
-        )
+        place = geometry.apply_points(np.asarray(np.linalg.inv(b.common_affine)), a.common_centroid[None])[0, ::-1]
+        apart = np.linalg.norm((place - b.index.mean(axis=0)) * b.spacing_zyx / units_zyx(a, b, error)) / reach
         size = abs(np.log(a.volume_mm3 / b.volume_mm3)) / np.log(4.0)
-        if apart <= 1 and size <= 1:
-            cost[row[i], column[j]] = apart + 0.5 * size
+        looks = abs(appearance(a) - appearance(b)) / 0.5 if appearance is not None else 0.0
+        if apart <= 1 and size <= 1 and not looks > 1:
+            cost[row[i], column[j]] = apart + 0.5 * size + 0.5 * np.nan_to_num(looks)
+    found = []
     for r, c in zip(*linear_sum_assignment(cost), strict=True):
         if cost[r, c] < 10:
-            yield rows[r], columns[c], 0.25 * (1 - cost[r, c] / 1.5)
+            certainty = round(float(0.25 * (1 - cost[r, c] / 2)), 3)
+            found.append(Edge(before[rows[r]].key, after[columns[c]].key, certainty, "distance"))
+    return found

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
@@ -15,13 +17,16 @@ from napari_medseq.errors import GeometryError, MedseqError, MedseqWarning
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.progression._components import Key, Lesion, groups, label_components
 from napari_medseq.progression._graph import Graph
-from napari_medseq.progression._match import match
+from napari_medseq.progression._intensity import Appearance, comparable
+from napari_medseq.progression._match import Edge, match, match_left
 from napari_medseq.progression._progression import Progression
 from napari_medseq.progression._settings import TrackSettings
 from napari_medseq.sequence import ImageSequence, Visit
 
 #: more foreground than this is no lesion but a body, or a mask that was inverted
 _TOO_MUCH = 0.5
+#: one-to-one pairs that tell what all lesions moved together, and how often that is looked for
+_ENOUGH, _ROUNDS = 5, 2
 
 
 def track(
@@ -98,16 +103,16 @@ def track(
         lesions.update((lesion.key, lesion) for lesion in found)
         if progress is not None:
             progress(visit + 1, steps, f"visit {visit + 1}: {len(found)} lesions")
-    graph = Graph(lesions, visits=n)
+    graph, appearance = Graph(lesions, visits=n), Appearance(scans) if comparable(scans) else None
     for visit in range(1, n):
         check(cancelled)
-        graph = _add_visit(graph, visit, settings)
+        graph = _add_visit(graph, visit, settings, appearance)
         if progress is not None:
             progress(n + visit, steps, f"matched visit {visit + 1}")
     for doubt in doubts:
         warnings.warn(doubt, MedseqWarning, stacklevel=2)
     result = Progression(
-        graph.settled(),
+        replace(graph, lesions=lesions).settled(),
         masks,
         dates=days,
         images=scans,
@@ -121,15 +126,53 @@ def track(
     return result
 
 
-def _add_visit(graph: Graph, visit: int, settings: TrackSettings) -> Graph:
-    """Edges into one visit: from the visit before, then for those without parents from earlier ones."""
-    here = graph.at(visit)
-    edges = list(graph.edges) + match(graph.at(visit - 1), here, settings)
+def _add_visit(
+    graph: Graph, visit: int, settings: TrackSettings, appearance: Callable[[Lesion], float] | None = None
+) -> Graph:
+    """Edges into one visit: by overlap with the visit before, then with earlier ones, then by distance what is left."""
+    before, here = graph.at(visit - 1), graph.at(visit)
+    direct = match(before, here, settings)
+    for _ in range(_ROUNDS):
+        shift = common_shift(before, here, direct)
+        if shift is None:
+            break
+        back = np.eye(4)
+        back[:3, 3] = -shift
+        here = [replace(lesion, to_common=back @ lesion.to_common) for lesion in here]
+        direct = match(before, here, settings)
+    graph = replace(graph, lesions={**graph.lesions, **{lesion.key: lesion for lesion in here}})
+    edges = [*graph.edges, *direct]
     for lost in graph.lost(visit, settings.bridge_visits).values():
-        fed = {e.child for e in edges}
-        orphans = [lesion for lesion in here if lesion.key not in fed]
-        edges += match(lost, orphans, settings, bridging=True)
+        edges += match(lost, _without(here, {e.child for e in edges}), settings, bridging=True)
+    orphans = _without(here, {e.child for e in edges})
+    edges += match_left(_without(before, {e.parent for e in edges}), orphans, settings, appearance)
     return graph.with_edges(edges)
+
+
+def common_shift(
+    before: Sequence[Lesion], after: Sequence[Lesion], edges: Sequence[Edge]
+) -> NDArray[np.float64] | None:
+    """What all lesions moved together, in common RAS mm: the error that registration left, for matching alone.
+
+    The median over one-to-one edges, told only where there are enough of them, they agree, and it is beyond its standard error.
+    """
+    first, last = {lesion.key: lesion for lesion in before}, {lesion.key: lesion for lesion in after}
+    parents, children = Counter(e.parent for e in edges), Counter(e.child for e in edges)
+    pairs = [(first[e.parent], last[e.child]) for e in edges if parents[e.parent] == 1 == children[e.child]]
+    if len(pairs) < _ENOUGH:
+        return None
+    moved = np.array([b.common_centroid - a.common_centroid for a, b in pairs])
+    shift = np.median(moved, axis=0)
+    spread = 1.4826 * np.median(np.abs(moved - shift), axis=0)
+    beyond = np.abs(shift) > np.maximum(3 * 1.2533 * spread / np.sqrt(len(pairs)), 0.25 * pairs[0][1].spacing_zyx.min())
+    left = np.median(np.linalg.norm(moved - shift, axis=1))
+    if not beyond.any() or left > 0.7 * np.median(np.linalg.norm(moved, axis=1)):
+        return None
+    return np.asarray(np.where(beyond, shift, 0.0))
+
+
+def _without(lesions: Iterable[Lesion], taken: set[Key]) -> list[Lesion]:
+    return [lesion for lesion in lesions if lesion.key not in taken]
 
 
 class _Naming:
