@@ -1,4 +1,4 @@
-"""Commands over models: models, segment, classify, train, evaluate."""
+"""Commands over models: models, segment, classify, train, teach, evaluate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
 
 
 def add(commands: Any) -> None:
-    """Add models, segment, classify, train and evaluate."""
+    """Add models, segment, classify, train, teach and evaluate."""
     models = commands.add_parser("models", help="the models that are installed; add, check and remove them")
     models.add_argument("action", nargs="?", default="list", choices=("list", "show", "add", "verify", "remove"))
     models.add_argument(
@@ -50,8 +50,18 @@ def add(commands: Any) -> None:
     train.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="one setting, such as loop.minutes=5"
     )
+    train.add_argument("--preview", metavar="FILE.png", help="draw what the network would see, and do not train")
     common.add_json(train)
     train.set_defaults(run=_train)
+
+    teach = commands.add_parser("teach", help="make a model from one image of which a few slices are labelled")
+    teach.add_argument("image", help="image file or series folder")
+    teach.add_argument("labels", help="label file on its grid, 0 in the slices that are not labelled")
+    teach.add_argument("-o", "--out", required=True, metavar="FOLDER", help="bundle to write")
+    teach.add_argument("--start-from", metavar="MODEL", help="name or bundle folder of a model to go on from")
+    common.add_settings(teach)
+    common.add_json(teach)
+    teach.set_defaults(run=_teach)
 
     evaluate = commands.add_parser("evaluate", help="measure predicted labels against true ones")
     evaluate.add_argument(
@@ -198,11 +208,35 @@ def _train(args: argparse.Namespace) -> None:
             if not isinstance(inside, dict):
                 raise SettingsError(f"--set {name}: {part} holds no settings.")
         inside[last] = value
-    result = ms.train(config, progress=common.bar())
+    if args.preview:
+        from napari_medseq.engine import preview
+
+        sheet = preview(config, args.preview, progress=common.bar())
+        common.answer(args, {"preview": str(sheet)}, str(sheet))
+        return
+    _trained(args, ms.train(config, progress=common.bar()))
+
+
+def _trained(args: argparse.Namespace, result: Any) -> None:
+    """Say what came of a training."""
     curve = result.curve.to_dict("records")
     info = result.model.info
-    facts = {"bundle": result.folder, "name": info.name, "parameters": info.parameters, "curve": curve}
-    common.answer(args, facts, f"{common.table(curve[-5:])}\n\n{info.name}: {result.folder}")
+    facts = {"bundle": str(result.folder), "name": info.name, "parameters": info.parameters, "curve": curve}
+    shown = curve[-5:]
+    if result.table is not None:
+        facts["folds"] = shown = result.table.to_dict("records")
+    common.answer(args, facts, f"{common.table(shown)}\n\n{info.name}: {result.folder}")
+
+
+def _teach(args: argparse.Namespace) -> None:
+    from napari_medseq.engine import teach
+
+    settings = {**common.settings(args), "out": args.out}
+    if args.start_from:
+        settings["start_from"] = args.start_from
+    image = common.one_image(args.image, None, kind="image")
+    labels = common.one_image(args.labels, None, kind="labels")
+    _trained(args, teach(image, labels, settings, progress=common.bar()))
 
 
 def _evaluate(args: argparse.Namespace) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from napari_medseq.engine.classification import Classification, classify
 from napari_medseq.engine.compression import CompressSettings, compress
 from napari_medseq.engine.explanation import explain
+from napari_medseq.engine.preview import preview
 from napari_medseq.engine.segmentation import Segmentation, segment
+from napari_medseq.engine.teach import TeachSettings, teach
 from napari_medseq.engine.train import TrainConfig, TrainingResult, train
 
 __all__ = [
     "Classification",
     "CompressSettings",
     "Segmentation",
+    "TeachSettings",
     "TrainConfig",
     "TrainingResult",
     "classify",
     "compress",
     "explain",
+    "preview",
     "segment",
+    "teach",
     "train",
 ]

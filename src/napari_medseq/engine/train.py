@@ -30,6 +30,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+__all__ = [
+    "TrainConfig",
+    "TrainingResult",
+    "make_windows",
+    "read_cases",
+    "read_config",
+    "synthetic_cases",
+    "train",
+    "train_cases",
+]
+
+
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
     """What `train` gives.
@@ -86,12 +98,13 @@ def train(
         cases = read_cases(c, cancelled)
         if c.folds:
             return _cross_validate(c, cases, team, progress, cancelled)
-        return _train(c, cases, team, progress, cancelled)
+        return train_cases(c, cases, team, progress, cancelled)
 
 
-def _train(
+def train_cases(
     c: TrainConfig, cases: Sequence[Case], team: Crew, progress: Progress | None, cancelled: Cancelled | None
 ) -> TrainingResult:
+    """One model from cases that have been read; what `train` does after reading."""
     import pandas as pd
 
     out = Path(c.out)
@@ -105,7 +118,7 @@ def _train(
     torch.manual_seed(c.loop.seed)
     d = definition(c)
     network = prepared(c, d)
-    windows, judges = _windows(c, network, cases, run, team, progress, cancelled)
+    windows, judges = make_windows(c, network, cases, run, team, progress, cancelled)
     task = TASKS[c.task]
 
     def validate(net: nn.Module) -> float:
@@ -129,7 +142,7 @@ def _train(
     return TrainingResult(out, pd.read_csv(run / "curve.csv"), load_model(out))
 
 
-def _windows(
+def make_windows(
     c: TrainConfig,
     network: nn.Module,
     cases: Sequence[Case],
@@ -230,7 +243,7 @@ def _cross_validate(
             if progress is not None:
                 progress(before * total + done, c.folds * total, f"fold {fold}: {message}")
 
-        result = _train(part, [x for x in cases if x.patient not in held], team, told, cancelled)
+        result = train_cases(part, [x for x in cases if x.patient not in held], team, told, cancelled)
         results.append(result)
         for case in (x for x in cases if x.patient in held):
             check(cancelled)
