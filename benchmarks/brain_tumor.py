@@ -5,8 +5,8 @@
     python benchmarks/brain_tumor.py ship     # the two bundles, with cards that quote the table, into the package
 
 Folds are by patient: both visits of the held-out patient are judged, nothing of them is seen. Both variants of a fold
-start from the same weights (a segmentation network pretrained on synthetic heads only, without recurrence; the classifier takes
-its encoder), see the same windows in the same
+start from the same weights (a segmentation network pretrained on synthetic heads only, without recurrence; the classifiers take
+the encoder of their fold's segmentation network), see the same windows in the same
 order for the same number of iterations, and differ in the recurrent cells alone. Results go to
 ``docs/benchmarks/brain_tumor.json``.
 """
@@ -89,7 +89,7 @@ def loop(task: str, kind: str) -> LoopSettings:
             "fold": 200,
             "refold": 250,
         },
-        "slices": {"final": 500, "fold": 90},
+        "slices": {"final": 500, "fold": 200},
     }
     minutes = {
         "pretrain": 20.0,
@@ -103,7 +103,16 @@ def loop(task: str, kind: str) -> LoopSettings:
     common: dict[str, Any] = {"iterations": iterations[task][kind], "minutes": minutes[kind], "bfloat16": bool(BF16)}
     if task == "slices":
         rate = 1.5e-3 if kind == "fold" else 2e-3
-        return LoopSettings(**common, rate=rate, batch=2, steps=10, lesion_share=0.4, transplant=0.2, weight_decay=1e-3)
+        return LoopSettings(
+            **common,
+            rate=rate,
+            encoder_rate=0.2,
+            batch=2,
+            steps=10,
+            lesion_share=0.4,
+            transplant=0.2,
+            weight_decay=1e-3,
+        )
     if kind in ("pretrain", "broad"):
         return LoopSettings(**common)
     rate = {"fold": 1.5e-3, "refold": 8e-4, "refined": 8e-4, "careful": 6e-4, "final": 6e-4}[kind]
@@ -132,8 +141,8 @@ def config(task: str, kind: str, rnn: str, hold_out: str, runs: Path) -> TrainCo
         "fold": "pretrained",
         "refold": f"{hold_out}-{rnn}-early",
     }[kind]
-    if task == "slices":
-        start = "pretrained"
+    if task == "slices":  # both variants take the encoder of the segmentation network of the same fold
+        start = "brain-tumor" if kind == "final" else f"{hold_out}-gru"
     return TrainConfig(
         name=name,
         task=t["task"],
@@ -193,14 +202,17 @@ def everything(runs: Path, jobs: int, tasks: list[str]) -> None:
         synthetic_cases(c, Path(c.out).with_name(f"{c.name}.run"))
     start(("segmentation", "pretrain", "none", ""))
     if "segmentation" in tasks:
-        for kind in ("broad", "refined", "careful"):
+        for kind in ("broad", "refined", "careful", "final"):
             start(("segmentation", kind, "gru", ""))
-    work = [(task, "final", "gru", "") for task in tasks]
+    if "slices" in tasks:
+        start(("slices", "final", "gru", ""))
     folds = [(rnn, p) for p in patients() for rnn in ("gru", "none")]
-    work += [(task, "fold", *f) for task in tasks for f in folds]
+    stages = [
+        (task, kind) for task in tasks for kind in {"segmentation": ("fold", "refold"), "slices": ("fold",)}[task]
+    ]
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(start, work))
-        list(pool.map(start, [("segmentation", "refold", *f) for f in folds if "segmentation" in tasks]))
+        for task, kind in stages:
+            list(pool.map(start, [(task, kind, *f) for f in folds]))
 
 
 def main() -> None:
