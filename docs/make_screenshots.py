@@ -68,8 +68,8 @@ def progression() -> None:
     widget.run_button.click()
     wait(lambda: not widget.work.busy)
     picture(viewer, "progression")
-    widget.go_to(1, 1)
-    widget.plot.view.setCurrentText("What happened (tree)")
+    widget.result.go_to(1, 1)
+    widget.result.plot.view.setCurrentText("What happened (tree)")
     picture(viewer, "progression-tree")
     viewer.close()
 

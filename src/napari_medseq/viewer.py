@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 import napari_medseq as ms
 from napari_medseq._napari import layers as _layers
 from napari_medseq._napari import studies as _studies
-from napari_medseq._napari.placing import (
-    along_of,
-    camera_of,
-    follow_order,
-    keep_views_true,
-    place_truly,
-    step_through,
-    step_through_slices,
+from napari_medseq._napari.placing import keep_views_true, place_truly, step_through, step_through_slices
+from napari_medseq._napari.showing import (
+    add_layers,
+    go_to,
+    new_labels,
+    show_derived,
+    show_explanation,
+    show_progression,
+    show_segmentation,
+    study_for,
+    wear_lesion_colours,
 )
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
 
-    from napari_medseq.engine import Classification, Segmentation
+    from napari_medseq.engine import Classification
     from napari_medseq.progression import Progression, TrackSettings
 
 
@@ -62,35 +65,22 @@ def open_path(viewer: ViewerModel, path: str | PathLike[str] | Sequence[str | Pa
     """
     from napari_medseq._napari.reader import layer_data
 
-    return _add(viewer, layer_data(path))
+    return add_layers(viewer, layer_data(path))
 
 
 def add_sequence(viewer: ViewerModel, seq: ImageSequence, **kwargs: Any) -> Layer:
     """Show a sequence as an Image or Labels layer; `kwargs` are layer arguments, ``visit=`` and ``facts=``."""
-    return _add(viewer, [_layers.to_layer_data(seq, **kwargs)])[0]
+    return add_layers(viewer, [_layers.to_layer_data(seq, **kwargs)])[0]
 
 
 def add_study(viewer: ViewerModel, study: Study) -> list[Layer]:
     """Show a study: one layer per image and mask, on a slider `visit`."""
-    return _add(viewer, _studies.study_layer_data(study))
+    return add_layers(viewer, _studies.study_layer_data(study))
 
 
 def study_of(viewer: ViewerModel, name: str | None = None) -> Study:
     """The study that is open in the viewer, with what was painted since; `name` where there are several."""
     return _studies.study_from_layers(viewer.layers, name)
-
-
-def _add(viewer: ViewerModel, data: Sequence[_layers.LayerData]) -> list[Layer]:
-    from napari.layers import Layer
-
-    first = len(viewer.layers) == 0
-    added = [viewer.add_layer(Layer.create(*item)) for item in data]
-    keep_views_true(viewer)
-    if first and added:
-        step_through_slices(viewer, added[0])
-    else:
-        follow_order(viewer)
-    return added
 
 
 # -- the verbs ---------------------------------------------------------------------------------------------------------
@@ -123,30 +113,6 @@ def segment(
     seqs = [to_sequence(layer) for layer in chosen]
     found = [ms.segment(s, loaded, progress=progress, cancelled=cancelled, **settings) for s in seqs]
     return [added for layer, one in zip(chosen, found, strict=True) for added in show_segmentation(viewer, layer, one)]
-
-
-def show_segmentation(viewer: ViewerModel, image: Layer, found: Segmentation) -> list[Layer]:
-    """Show what `ms.segment` found in the image of a layer, at the same place and visit."""
-    added = []
-    for what in (found.labels, found.probability, found.uncertainty):
-        if what is None:
-            continue
-        ending = "labels" if what is found.labels else "probability" if what is found.probability else "uncertainty"
-        extra: dict[str, Any] = {"name": f"{image.name} {ending}", "opacity": 0.6}
-        if what.kind != "labels":
-            extra |= {"colormap": "magma", "blending": "additive", "contrast_limits": [0.0, 1.0], "visible": False}
-        added.append(show_derived(viewer, image, what, **extra))
-    return added
-
-
-def show_derived(viewer: ViewerModel, layer: Layer, seq: ImageSequence, **kwargs: Any) -> Layer:
-    """Show a sequence that was made from a layer, at the same visit; an image does not become one of the study's."""
-    facts = _studies.facts_of(layer)
-    about = {k: facts[k] for k in _studies.ABOUT if k in facts}
-    if seq.kind == "image":
-        about["role"] = _studies.DERIVED
-    visit = None if "t" in seq.axes else facts.get("visit")
-    return _add(viewer, [_layers.to_layer_data(seq, visit=visit, facts=about, **kwargs)])[0]
 
 
 def resample_onto(viewer: ViewerModel, layer: Layer, reference: Layer) -> Layer:
@@ -312,87 +278,6 @@ def track_job(
     return result
 
 
-# -- results -----------------------------------------------------------------------------------------------------------
-def show_progression(viewer: ViewerModel, progression: Progression, study: Study | None = None) -> list[Labels]:
-    """Show tracked lesions: one Labels layer per visit, value = identity, coloured as in every plot.
-
-    Layers of an earlier result of the same study are updated, not doubled.
-
-    Returns
-    -------
-    list of Labels
-        One per visit of the progression.
-    """
-    from napari.utils.colormaps import DirectLabelColormap
-
-    from napari_medseq.progression import lesion_colour
-    from napari_medseq.sequence import Visit
-
-    if study is None:
-        visits = [
-            Visit(day, () if image is None else (image,), (), f"visit {k + 1}" if day is None else f"ses-{day:%Y%m%d}")
-            for k, (day, image) in enumerate(zip(progression.dates, progression.images, strict=True))
-        ]
-        study = Study("progression", tuple(visits))
-    ids = sorted({int(v) for v in progression.lesions["lesion"]})
-    colours: dict[int | None, Any] = {None: (0.6, 0.6, 0.6, 1.0), 0: (0.0, 0.0, 0.0, 0.0)}
-    colours |= {i: lesion_colour(i) for i in ids}
-    single = len(study.visits) == 1
-    shown: list[Labels] = []
-    for ordinal, seq in zip(_studies.ordinals(study, progression), progression.labels, strict=True):
-        old = _tracked_layer(viewer, study.name, ordinal)
-        along = _studies.facts_of(old).get("along", "z") if old is not None else along_of(viewer)
-        name = f"{study.visits[ordinal].name or f'visit {ordinal + 1}'} lesions"
-        data, kwargs, kind = _studies.visit_layer_data(
-            study, ordinal, seq, visit=None if single else ordinal, name=name, along=along,
-            colormap=DirectLabelColormap(color_dict=colours), opacity=0.7,
-        )  # fmt: skip
-        kwargs["metadata"][_layers.KEY] |= {"role": _studies.TRACKED, "along": along}
-        if old is not None and old.data.shape == data.shape:
-            old.data = np.array(data)
-            old.features = kwargs["features"]
-            old.colormap = kwargs["colormap"]
-            old.metadata[_layers.KEY] = kwargs["metadata"][_layers.KEY]
-            shown.append(old)
-        else:
-            shown += _add(viewer, [(np.array(data), kwargs, kind)])
-    return shown
-
-
-def _tracked_layer(viewer: ViewerModel, study: str, ordinal: int) -> Any:
-    for layer in viewer.layers:
-        facts = _studies.facts_of(layer)
-        if _studies.is_tracked(layer) and (facts.get("study"), facts.get("ordinal")) == (study, ordinal):
-            return layer
-    return None
-
-
-def go_to(viewer: ViewerModel, layers: Sequence[Labels], visit: int, lesion: int, *, center: bool = True) -> bool:
-    """Move the sliders to a lesion at a visit and select its label; False where it is not there at that visit.
-
-    `layers` are what `show_progression` returned; `center` also moves the camera.
-    """
-    layer = layers[visit]
-    index = np.argwhere(np.asarray(layer.data) == lesion)
-    n = viewer.dims.ndim
-    if layer.ndim == n and "visit" in viewer.dims.axis_labels:
-        viewer.dims.set_point(0, float(layer.translate[0]))
-    viewer.layers.selection.active = layer
-    if len(index) == 0:
-        return False
-    layer.selected_label = lesion
-    along = along_of(viewer)
-    axis = list(layer.axis_labels).index(along) if along in layer.axis_labels else layer.ndim - 3
-    steps, counts = np.unique(index[:, axis], return_counts=True)
-    here = index[index[:, axis] == steps[counts.argmax()]].mean(axis=0)
-    here[axis] = steps[counts.argmax()]
-    world = layer.data_to_world(here)
-    viewer.dims.set_point(n - layer.ndim + axis, float(world[axis]))
-    if center:
-        camera_of(viewer).center = tuple(float(v) for v in np.asarray(world)[-3:])
-    return True
-
-
 __all__ = [
     "add_sequence",
     "add_study",
@@ -400,18 +285,22 @@ __all__ = [
     "go_to",
     "keep_views_true",
     "label_layers",
+    "new_labels",
     "open_path",
     "place_truly",
     "resample_onto",
     "run",
     "segment",
     "show_derived",
+    "show_explanation",
     "show_progression",
     "show_segmentation",
     "step_through",
     "step_through_slices",
+    "study_for",
     "study_of",
     "to_sequence",
     "track_layers",
+    "wear_lesion_colours",
     "world_affine",
 ]

@@ -37,7 +37,8 @@ def test_every_command_of_the_manifest_is_there(plugin: PluginManifest) -> None:
     for command in plugin.contributions.commands or []:
         module, _, name = str(command.python_name).partition(":")
         assert callable(getattr(import_module(module), name))
-    assert [w.display_name for w in plugin.contributions.widgets or []] == ["Preprocess", "Analyse", "Progression"]
+    names = [w.display_name for w in plugin.contributions.widgets or []]
+    assert names == ["Preprocess", "Analyse", "Progression", "Time curves", "Teach"]
     assert PluginManager.instance().get_manifest("napari-medseq") is plugin
 
 

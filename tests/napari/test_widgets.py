@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,10 +20,12 @@ from napari_medseq._napari.analyse_widget import AnalyseWidget
 from napari_medseq._napari.preprocess_widget import PreprocessWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.reader import get_reader
+from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.engine import Classification
-from napari_medseq.preprocess import save
+from napari_medseq.preprocess import Percentile, save
 from napari_medseq.progress import check
+from tests.napari.conftest import bright
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
 Wait = Callable[..., None]
@@ -59,29 +62,29 @@ def test_run_gives_tracked_labels_a_plot_and_a_table(
     click(qtbot, widget.run_button)
     assert not widget.run_button.isEnabled()
     wait(lambda: not widget.work.busy)
-    assert [layer.name for layer in widget.layers] == ["ses-20200131 lesions", "ses-20200504 lesions"]
+    assert [layer.name for layer in widget.result.layers] == ["ses-20200131 lesions", "ses-20200504 lesions"]
     scripted = ms.run(ball_study, tiny_bundle)
-    for layer, theirs in zip(widget.layers, scripted.labels, strict=True):
+    for layer, theirs in zip(widget.result.layers, scripted.labels, strict=True):
         np.testing.assert_array_equal(verbs.to_sequence(layer).data, theirs.data)
-    assert widget.table.rowCount() == len(scripted.lesions)
+    assert widget.result.table.rowCount() == len(scripted.lesions)
     # the plot's cursor follows the visit slider
-    plot = widget.plot
+    plot = widget.result.plot
     for visit in (0, 1):
         viewer.dims.set_point(0, visit)
-        assert plot._cursors[0].get_xdata()[0] == plot._x()[visit]
+        assert plot._cursors[0].get_xdata()[0] == plot.positions()[visit]
     # a click on a point goes to that visit and lesion and selects its label
     viewer.dims.set_point(0, 1)
     qtbot.wait(50)
     plot.canvas.canvas.draw()
-    line = next(a for a, lesion in plot._owners.items() if lesion == 2 and len(a.get_xydata()) == 2)
+    line = next(a for a, lesion in plot._drawn.owners.items() if lesion == 2 and len(a.get_xydata()) == 2)
     x, y = line.axes.transData.transform(line.get_xydata()[0])
     plot.canvas.canvas.callbacks.process("button_press_event", mouse(plot.canvas.canvas, x, y, line.axes))
     assert viewer.dims.point[0] == 0
-    assert viewer.layers.selection.active is widget.layers[0]
-    assert widget.layers[0].selected_label == 2
+    assert viewer.layers.selection.active is widget.result.layers[0]
+    assert widget.result.layers[0].selected_label == 2
     # so does a row of the table
-    widget.table.cellClicked.emit(0, 0)
-    assert widget.layers[0].selected_label == int(widget.table.item(0, 0).text())
+    widget.result.table.cellClicked.emit(0, 0)
+    assert widget.result.layers[0].selected_label == int(widget.result.table.item(0, 0).text())
     # the plot wears the viewer's theme, and each of its views can be drawn
     dark = plot.canvas.figure.get_facecolor()
     viewer.theme = "light"
@@ -104,25 +107,29 @@ def test_painting_and_following_again(viewer: Any, qtbot: Any, wait: Wait, tmp_p
     widget = docked(viewer, ProgressionWidget, wait)
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)
-    later = widget.layers[1]
-    new = int(widget.progression.lesions.query("event == 'new'")["lesion"].iloc[0])
+    later = widget.result.layers[1]
+    new = int(widget.result.progression.lesions.query("event == 'new'")["lesion"].iloc[0])
     later.data[np.asarray(later.data) == new] = 0
     count = len(viewer.layers)
-    click(qtbot, widget.again_button)
+    click(qtbot, widget.result.again_button)
     wait(lambda: not widget.work.busy)
-    assert "new" not in widget.progression.lesions["event"].tolist()
+    assert "new" not in widget.result.progression.lesions["event"].tolist()
     assert len(viewer.layers) == count
-    widget.save(tmp_path / "result", widget.progression.save)
+    widget.result.save(tmp_path / "result", widget.result.progression.save)
     assert (tmp_path / "result" / "lesions.csv").exists()
     assert any("Saved" in text for _, text in notices)
+    # what was saved can be opened again, over the open study
+    widget.open_saved(str(tmp_path / "result"))
+    assert len(viewer.layers) == count
+    assert widget.result.table.rowCount() == len(widget.result.progression.lesions)
     # label layers chosen by hand
     widget.by_labels.setChecked(True)
     widget.labels.tick([layer for layer in viewer.layers if "tumor" in layer.name])
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)
-    assert "new" in widget.progression.lesions["event"].tolist()
-    viewer.layers.remove(widget.layers[0])
-    widget.go_to(0, 1)
+    assert "new" in widget.result.progression.lesions["event"].tolist()
+    viewer.layers.remove(widget.result.layers[0])
+    widget.result.go_to(0, 1)
     assert "removed" in notices[-1][1]
 
 
@@ -159,9 +166,37 @@ def test_cancel_stops_within_a_slice_and_changes_nothing(
     assert len(slices) <= n + 1
     assert [layer for layer, _ in before] == list(viewer.layers)
     assert all(np.array_equal(layer.data, data) for layer, data in before)
-    assert widget.progression is None
+    assert widget.result.progression is None
     assert "cancelled" in notices[-1][1]
     assert widget.run_button.isEnabled()
+
+
+@pytest.mark.usefixtures("knows")
+def test_closing_the_dock_stops_its_job_and_disturbs_nothing(
+    viewer: Any, qtbot: Any, wait: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = threading.Event()
+
+    def endless(_image: Any, _model: Any, **options: Any) -> Any:
+        while True:
+            check(options["cancelled"])
+            running.set()
+            options["progress"](1, 2, "endless")
+            time.sleep(0.06)
+
+    monkeypatch.setattr("napari_medseq.engine.segment", endless)
+    widget = docked(viewer, ProgressionWidget, wait)
+    before = list(viewer.layers)
+    click(qtbot, widget.run_button)
+    wait(running.is_set)
+    viewer.window.remove_dock_widget(widget)
+    wait(lambda: not widget.work.busy, 60)
+    assert list(viewer.layers) == before
+    # what it listened to can happen without it
+    viewer.add_image(np.zeros((4, 4)), name="later")
+    viewer.dims.set_point(0, 1)
+    viewer.theme = "light"
+    viewer.layers.remove("later")
 
 
 @pytest.mark.usefixtures("knows")
@@ -203,14 +238,16 @@ def test_an_empty_viewer_says_what_to_do(make_napari_viewer: Any, wait: Wait) ->
 
 # -- Analyse -----------------------------------------------------------------------------------------------------------
 @pytest.mark.usefixtures("knows")
-def test_analyse_segments_the_ticked_images(viewer: Any, qtbot: Any, wait: Wait) -> None:
+def test_analyse_segments_the_ticked_images(
+    viewer: Any, qtbot: Any, wait: Wait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     widget = docked(viewer, AnalyseWidget, wait)
     image = viewer.layers["ses-20200504 T1post"]
     widget.images.tick([])
     assert not widget.run_button.isEnabled()
     widget.images.tick([image])
     assert "untrained" in widget.model.card.toPlainText().lower()
-    widget.uncertainty.setChecked(True)
+    widget.options.uncertainty.setChecked(True)
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)
     labels = viewer.layers["ses-20200504 T1post labels"]
@@ -218,6 +255,31 @@ def test_analyse_segments_the_ticked_images(viewer: Any, qtbot: Any, wait: Wait)
     assert (labels.scale == image.scale).all()
     assert labels.units == image.units
     assert "ses-20200504 T1post uncertainty" in viewer.layers
+    # an explanation, steps before the model, and labels that stay
+    asked: list[Any] = []
+
+    def explained(seq: Any, _model: Any, **_options: Any) -> Any:
+        return seq.like(np.full(seq.data.shape, 0.5, np.float32))
+
+    def noted(seq: Any, model: Any, **options: Any) -> Any:
+        asked.append((seq, options["keep"]))
+        return bright(seq, model, **options)
+
+    monkeypatch.setattr(ms, "explain", explained, raising=False)
+    monkeypatch.setattr(ms, "segment", noted, raising=False)
+    widget.options.explanation.setChecked(True)
+    save([Percentile()], tmp_path / "p.yaml")
+    widget.options.load(tmp_path / "p.yaml")
+    assert widget.options.chain.currentText() == "p.yaml"
+    widget.options.locked.choose(viewer.layers["ses-20200504 tumor"])
+    click(qtbot, widget.run_button)
+    wait(lambda: not widget.work.busy)
+    (seq, keep) = asked[0]
+    assert seq.data.max() <= 1
+    assert keep.kind == "labels"
+    why = viewer.layers["ses-20200504 T1post explanation"]
+    assert (why.translate == image.translate).all()
+    assert [len(v.images) for v in verbs.study_of(viewer).visits] == [1, 1]
 
 
 @pytest.mark.usefixtures("knows")
@@ -246,7 +308,7 @@ def test_classification_shows_probabilities_per_slice(
     info = widget.model.info.model_copy(update={"task": "classification", "name": "c"})
     widget.model.box.addItem("c", info)
     widget.model.box.setCurrentText("c")
-    assert not widget.extras.isVisibleTo(widget)
+    assert widget.options.locked.isHidden()
     widget.images.tick([viewer.layers["ses-20200504 T1post"]])
     monkeypatch.setattr(ms, "load_model", lambda name: name, raising=False)
     click(qtbot, widget.run_button)
@@ -319,6 +381,9 @@ def test_preprocess_chains_steps_into_a_new_layer(
     widget._remove()
     widget.load(tmp_path / "p.yaml")
     assert widget.chain == chain
+    # a ready-made chain replaces what was there
+    widget.ready_made.activated.emit(widget.ready_made.findText("MR: even out the coil, then z-score"))
+    assert [step.kind for step in widget.chain] == ["n4", "zscore"]
     # a window with a preset; labels are refused with a clear word
     widget.load(tmp_path / "p.yaml")
     widget.add_step("window")
@@ -380,3 +445,52 @@ def test_commands_of_the_layers_menu(viewer: Any, notices: list[Any]) -> None:
     assert "4 layers are drawn at their true place" in notices[-1][1]
     actions.toggle_true_placement(viewer)
     assert "in the slice view" in notices[-1][1]
+
+
+# -- Teach -------------------------------------------------------------------------------------------------------------
+@pytest.mark.usefixtures("knows")
+def test_teaching_shows_the_answer_and_the_model_is_found_by_analyse(
+    viewer: Any, qtbot: Any, wait: Wait, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, notices: list[Any]
+) -> None:
+    lessons: list[dict[str, Any]] = []
+
+    def teach(image: Any, labels: Any, settings: dict[str, Any], **_options: Any) -> Any:
+        if not np.any(labels.data):
+            raise ms.MedseqError("nothing is painted")
+        assert labels.same_grid(image)
+        lessons.append(dict(settings))
+        return SimpleNamespace(model=ms.load_model("tiny"))
+
+    monkeypatch.setattr("napari_medseq.engine.teach.teach", teach)
+    analyse = docked(viewer, AnalyseWidget, wait)
+    widget = TeachWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Teach")
+    image = viewer.layers["ses-20200504 T1post"]
+    widget.image.choose(image)
+    click(qtbot, widget.new_button)
+    painted = widget.labels.layer
+    assert painted.data.shape == image.data.shape
+    click(qtbot, widget.run_button)
+    wait(lambda: not widget.work.busy)
+    assert notices == [("error", "nothing is painted")]
+    painted.data[0, 4:7, 10:14, 10:14] = 1
+    for lesson in range(2):
+        count = len(viewer.layers)
+        click(qtbot, widget.run_button)
+        wait(lambda: not widget.work.busy)
+        assert widget.answer in viewer.layers
+        assert len(viewer.layers) == count + (lesson == 0)  # the second answer replaces the first
+        assert viewer.layers.selection.active is painted
+        widget.go_on.setChecked(True)
+    assert "start_from" not in lessons[0]
+    assert lessons[1]["start_from"] == str(tiny_bundle)
+    assert Path(lessons[0]["out"]).name == "taught"
+    # a model that came while Analyse was open is offered as soon as its list is opened
+    assert analyse.model.box.findText("taught") < 0
+    infos = ms.list_models()
+    other = infos[0].model_copy(update={"name": "taught", "folder": "/elsewhere/taught"})
+    monkeypatch.setattr(ms, "list_models", lambda: [*infos, other], raising=False)
+    before = analyse.model.info
+    analyse.model.look_again()
+    assert analyse.model.box.findText("taught") > 0
+    assert analyse.model.info == before

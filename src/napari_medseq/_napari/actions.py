@@ -27,6 +27,18 @@ def _resample(viewer: Any) -> None:
         verbs.resample_onto(viewer, layer, active)
 
 
+def new_labels(viewer: napari.viewer.Viewer) -> None:
+    """Add an empty Labels layer on the grid of the active layer, ready to paint in."""
+    guarded("New labels", lambda: _new_labels(viewer))
+
+
+def _new_labels(viewer: Any) -> None:
+    active = viewer.layers.selection.active
+    if active is None:
+        raise MedseqError("No layer is active. Click the image to paint on in the list of layers, then try again.")
+    verbs.new_labels(viewer, active)
+
+
 def toggle_true_placement(viewer: napari.viewer.Viewer) -> None:
     """Draw tilted volumes at their true place (for three dimensions), or in the slice view again."""
     on = not any(facts_of(layer).get("placed_truly") for layer in viewer.layers)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QGroupBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+import numpy as np
+from qtpy.QtWidgets import QFormLayout, QGroupBox, QLabel, QPushButton, QWidget
 
 import napari
 import napari_medseq as ms
+from napari_medseq import pipeline
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import LayerBox, LayerChecklist, follow_layers
+from napari_medseq._napari.analyse_options import AnalyseOptions
+from napari_medseq._napari.choosers import Fold, LayerBox, LayerChecklist, disclaimer, follow_layers, scrolled
 from napari_medseq._napari.classification_view import ClassificationView
 from napari_medseq._napari.model_box import ModelBox
-from napari_medseq._napari.work import DISCLAIMER, WorkBar, guarded
+from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
+from napari_medseq.preprocess import preprocess
 
 
 class AnalyseWidget(QWidget):  # type: ignore[misc]
@@ -30,34 +35,22 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         self.model = ModelBox(["segmentation", "classification"])
         self.channel_rows = QGroupBox("Channels")
         self.channel_form = QFormLayout(self.channel_rows)
-        self.uncertainty = QCheckBox("uncertainty")
-        self.probability = QCheckBox("probability")
-        self.uncertainty.setToolTip("Entropy of the class probabilities: 0 sure, 1 undecided")
+        self.options = AnalyseOptions(napari_viewer)
         self.run_button = QPushButton("Run")
         self.run_button.setStyleSheet("font-weight: bold; padding: 6px;")
         self.run_button.clicked.connect(self.run)
         self.work = WorkBar()
         self.view = ClassificationView(napari_viewer)
         self.view.hide()
-        extras = QHBoxLayout()
-        self.extras = QWidget()
-        self.extras.setLayout(extras)
-        extras.setContentsMargins(0, 0, 0, 0)
-        extras.addWidget(QLabel("Also show"))
-        extras.addWidget(self.probability)
-        extras.addWidget(self.uncertainty)
-        extras.addStretch(1)
         self.image_label = QLabel("Images")
-        layout = QVBoxLayout(self)
+        layout = scrolled(self)
         for widget in (
-            self.image_label, self.images, QLabel("Model"), self.model, self.channel_rows, self.extras,
+            self.image_label, self.images, QLabel("Model"), self.model, self.channel_rows, Fold("Options", self.options),
             self.run_button, self.work,
         ):  # fmt: skip
             layout.addWidget(widget)
         layout.addWidget(self.view, 1)
-        note = QLabel(DISCLAIMER)
-        note.setStyleSheet("font-style: italic;")
-        layout.addWidget(note)
+        layout.addWidget(disclaimer())
         layout.addStretch(0)
         self.images.changed.connect(self._images_changed)
         self.model.changed.connect(self._model_changed)
@@ -82,7 +75,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         self.channel_rows.setVisible(many)
         self.images.setVisible(not many)
         self.image_label.setVisible(not many)
-        self.extras.setVisible(info is None or info.task == "segmentation")
+        self.options.for_task("segmentation" if info is None else info.task)
         self._update()
 
     def _update(self, _event: Any = None) -> None:
@@ -101,20 +94,30 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
             raise MedseqError("No model is chosen. Choose one, or a folder with '…'.")
         layers, inputs = self._inputs()
         model, device = self.model.reference, self.model.device_name
-        outputs = ["labels"]
-        outputs += ["probability"] if self.probability.isChecked() else []
-        outputs += ["uncertainty"] if self.uncertainty.isChecked() else []
+        outputs, steps = self.options.outputs, self.options.steps
+        explain = self.options.explanation.isChecked()
+        locked = self.options.locked.layer if info.task == "segmentation" else None
+        keep = None if locked is None else verbs.to_sequence(locked)
+        keep = None if keep is None else keep.replace(data=np.array(keep.data))  # painting may go on meanwhile
 
         def job(progress: Any, cancelled: Any) -> list[Any]:
             loaded = ms.load_model(model)
-            more = {"device": device, "progress": progress, "cancelled": cancelled}
-            if info.task == "segmentation":
-                return [ms.segment(one, loaded, outputs=outputs, **more) for one in inputs]
-            return [ms.classify(one, loaded, **more) for one in inputs]
+            more = {"device": device, "cancelled": cancelled}
+            found = []
+            for k, given in enumerate(inputs):
+                part = pipeline.stage(progress, k / len(inputs), (k + 1) / len(inputs))
+                one = _prepared(given, steps, part, cancelled)
+                said = pipeline.stage(part, 0.0, 0.5) if explain else part
+                if info.task == "segmentation":
+                    answer = ms.segment(one, loaded, outputs=outputs, keep=keep, progress=said, **more)
+                else:
+                    answer = ms.classify(one, loaded, progress=said, **more)
+                why = ms.explain(one, loaded, progress=pipeline.stage(part, 0.5, 1.0), **more) if explain else None
+                found.append((answer, why))
+            return found
 
         title = "Segmenting" if info.task == "segmentation" else "Classifying"
-        show = self._show_labels if info.task == "segmentation" else self._show_classes
-        self.work.start(title, job, lambda found: show(layers, found))
+        self.work.start(title, job, lambda found: self._show(info.task, layers, found))
 
     def _inputs(self) -> tuple[list[Any], list[Any]]:
         """The layers that results belong to, and what the verbs take."""
@@ -130,12 +133,22 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
             raise MedseqError("No image is ticked. Tick at least one in the list.")
         return layers, [verbs.to_sequence(layer) for layer in layers]
 
-    def _show_labels(self, layers: list[Any], found: list[Any]) -> None:
-        self.found = found
-        for layer, one in zip(layers, found, strict=True):
-            verbs.show_segmentation(self.viewer, layer, one)
+    def _show(self, task: str, layers: list[Any], found: list[Any]) -> None:
+        self.found = [answer for answer, _ in found]
+        for layer, (answer, why) in zip(layers, found, strict=True):
+            if task == "segmentation":
+                verbs.show_segmentation(self.viewer, layer, answer)
+            if why is not None:
+                verbs.show_explanation(self.viewer, layer, why)
+        if task == "classification":
+            self.view.show_results(list(zip(layers, self.found, strict=True)))
+            self.view.show()
 
-    def _show_classes(self, layers: list[Any], found: list[Any]) -> None:
-        self.found = found
-        self.view.show_results(list(zip(layers, found, strict=True)))
-        self.view.show()
+
+def _prepared(images: Any, steps: Sequence[Any], progress: Any, cancelled: Any) -> Any:
+    """The images after the steps, which were chosen for each channel alike."""
+    if not steps:
+        return images
+    if isinstance(images, dict):
+        return {name: _prepared(one, steps, None, cancelled) for name, one in images.items()}
+    return preprocess(images, steps, progress=progress, cancelled=cancelled)

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from napari.utils.theme import get_theme
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_medseq._napari.work import heed
+
 
 class PlotCanvas(QWidget):  # type: ignore[misc]
     """A figure in the viewer; `paint(figure)` draws it anew.
@@ -25,14 +27,15 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
     def __init__(self, viewer: Any, height: int = 200) -> None:
         super().__init__()
         self.viewer = viewer
-        self.figure = Figure(layout="constrained")
+        # the size of the figure is what the canvas asks of the window at first
+        self.figure = Figure(figsize=(6.0, height / 100), dpi=100, layout="constrained")
         self.canvas = FigureCanvasQTAgg(self.figure)
-        self.canvas.setMinimumHeight(height)
+        self.canvas.setMinimumHeight(min(height, 150))
         self._paint: Callable[[Figure], None] = lambda _figure: None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.canvas)
-        viewer.events.theme.connect(self._repaint)
+        heed(viewer.events.theme, self._repaint)
         self.paint(self._paint)
 
     def paint(self, paint: Callable[[Figure], None]) -> None:

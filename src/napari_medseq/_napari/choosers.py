@@ -8,14 +8,18 @@ from typing import Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
+    QFrame,
+    QLabel,
     QListWidget,
     QListWidgetItem,
     QPushButton,
+    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_medseq._napari.studies import studies_in
+from napari_medseq._napari.work import DISCLAIMER, heed
 
 #: napari's theme draws no ticks in lists
 _TICKS = """
@@ -26,10 +30,32 @@ _LAYER_EVENTS = ("inserted", "removed", "reordered", "renamed")
 
 
 def follow_layers(viewer: Any, update: Callable[..., None]) -> None:
-    """Call `update` now and whenever layers come, go, move or get another name."""
+    """Call `update`, a widget's method, now and whenever layers come, go, move or get another name."""
     for name in _LAYER_EVENTS:
-        getattr(viewer.layers.events, name).connect(update)
+        heed(getattr(viewer.layers.events, name), update)
     update()
+
+
+def scrolled(widget: QWidget) -> QVBoxLayout:
+    """A column for the rows of a dock widget that scrolls where the window is low, instead of squeezing them."""
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+    inner = QWidget()
+    area.setWidget(inner)
+    outer = QVBoxLayout(widget)
+    outer.setContentsMargins(0, 0, 0, 0)
+    outer.addWidget(area)
+    widget.setMinimumWidth(310)
+    return QVBoxLayout(inner)
+
+
+def disclaimer() -> QLabel:
+    """What stands below every result."""
+    note = QLabel(DISCLAIMER)
+    note.setStyleSheet("font-style: italic;")
+    return note
 
 
 class LayerBox(QComboBox):  # type: ignore[misc]

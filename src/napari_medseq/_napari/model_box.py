@@ -24,6 +24,17 @@ from napari_medseq._napari.work import guarded, tell
 from napari_medseq.sequence import ImageSequence
 
 
+class _Models(QComboBox):  # type: ignore[misc]
+    """A list that says when it is opened, so that models made meanwhile can be added."""
+
+    opened = Signal()
+
+    def showPopup(self) -> None:
+        """Tell, then open."""
+        self.opened.emit()
+        super().showPopup()
+
+
 class ModelBox(QWidget):  # type: ignore[misc]
     """A model, its card, why others do not fit, and a device; filled in the background, since torch loads slowly."""
 
@@ -36,7 +47,8 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self._infos: list[Any] = []
         self._why: Callable[[Any, ImageSequence], str | None] = lambda _info, _seq: None
         self._images: list[ImageSequence] = []
-        self.box = QComboBox()
+        self.box = _Models()
+        self.box.opened.connect(lambda: guarded("Listing models", self.look_again))
         self.box.addItem("loading models …")
         self.box.setEnabled(False)
         self.folder_button = QToolButton()
@@ -118,6 +130,20 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self._show_card()
         self.loaded.emit()
 
+    def look_again(self) -> None:
+        """Add models that were installed or taught since; what is chosen stays chosen."""
+        if not self.box.isEnabled():
+            return
+        import napari_medseq as ms
+
+        known = {info.folder for info in self._infos}
+        for info in ms.list_models():
+            if info.folder not in known:
+                self._infos.append(info)
+                if info.task in self.tasks:
+                    self.box.addItem(info.name, info)
+        self._update_fit()
+
     @property
     def device_name(self) -> str:
         """The chosen device, as the verbs take it."""
@@ -164,7 +190,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         ModelError
             If the folder is no model that can be used.
         """
-        from napari_medseq.models.bundle import read_info
+        from napari_medseq.models.library import read_info
 
         info = read_info(Path(folder))
         self.box.addItem(info.name, info)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QGroupBox,
     QHBoxLayout,
-    QLabel,
     QListWidget,
     QPushButton,
     QVBoxLayout,
@@ -21,9 +21,10 @@ from qtpy.QtWidgets import (
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import LayerBox, follow_layers
+from napari_medseq._napari.chains import CHAINS
+from napari_medseq._napari.choosers import LayerBox, disclaimer, follow_layers, scrolled
 from napari_medseq._napari.forms import ModelForm
-from napari_medseq._napari.work import DISCLAIMER, WorkBar, guarded
+from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.preprocess import PRESETS, STEPS, load, parse, preprocess, save
 
@@ -56,6 +57,12 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         for kind in STEPS:
             self.offer.addItem(_TITLES.get(kind, kind), kind)
         self.add_button = self._button("Add", lambda: self.add_step(str(self.offer.currentData())))
+        self.ready_made = QComboBox()
+        self.ready_made.addItem("ready-made chain …", None)
+        for title, steps in CHAINS.items():
+            self.ready_made.addItem(title, steps)
+        self.ready_made.setToolTip("Replace the steps by a usual chain; change them then as you like")
+        self.ready_made.activated.connect(self._ready_made_chosen)
         self.list = QListWidget()
         self.list.setMaximumHeight(90)
         self.list.currentRowChanged.connect(self._show_form)
@@ -75,9 +82,10 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         follow_layers(napari_viewer, self._update)
 
     def _build(self) -> None:
-        layout = QVBoxLayout(self)
+        layout = scrolled(self)
         form = QFormLayout()
         form.addRow("Layer", self.layer)
+        form.addRow("Steps", self.ready_made)
         layout.addLayout(form)
         layout.addLayout(_row(self.offer, self.add_button))
         layout.addWidget(self.list)
@@ -92,9 +100,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         )
         for widget in (self.form_box, self.reference_row, self.apply_button, self.work):
             layout.addWidget(widget)
-        note = QLabel(DISCLAIMER)
-        note.setStyleSheet("font-style: italic;")
-        layout.addWidget(note)
+        layout.addWidget(disclaimer())
         layout.addStretch(1)
         self._update()
 
@@ -122,6 +128,18 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         choices = {"preset": [None, *PRESETS]} if kind == "window" else {}
         self._forms.append((kind, ModelForm(type(model), model, choices=choices)))
         self._refill(len(self._forms) - 1)
+
+    def _ready_made_chosen(self, index: int) -> None:
+        steps = self.ready_made.itemData(index)
+        if steps is not None:
+            self.replace_chain(steps)
+
+    def replace_chain(self, steps: Iterable[Any]) -> None:
+        """These steps instead of those there are."""
+        self._forms = []
+        self._refill(-1)
+        for step in steps:
+            self.add_step(step)
 
     def _refill(self, current: int) -> None:
         self.list.blockSignals(True)
@@ -161,10 +179,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
 
     def load(self, path: Path) -> None:
         """Replace the chain by that of a pipeline file."""
-        found = load(path)
-        self._forms = []
-        for step in found:
-            self.add_step(step)
+        self.replace_chain(load(path))
 
     def _ask_save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Pipeline file", "pipeline.yaml", "Pipelines (*.yaml *.json)")

@@ -12,11 +12,21 @@ import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from weakref import WeakMethod
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_info, show_warning
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QDockWidget,
+    QHBoxLayout,
+    QLabel,
+    QMainWindow,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
 from napari_medseq.progress import Cancelled, Progress
@@ -118,10 +128,17 @@ class WorkBar(QWidget):  # type: ignore[misc]
         return Outcome(result, None, list(dict.fromkeys(told)))
 
     def _show(self, done: int, total: int, message: str) -> None:
-        if self.busy and not self._stop.is_set():
+        if self._left_alone():
+            self.cancel()
+        elif self.busy and not self._stop.is_set():
             self.bar.setRange(0, total)
             self.bar.setValue(done)
             self.message.setText(message)
+
+    def _left_alone(self) -> bool:
+        """Whether the dock was closed while the job runs: nobody could cancel it any more."""
+        top = self.window()
+        return not isinstance(top, QMainWindow | QDockWidget) and top.isHidden()
 
     def _finish(self, done: Callable[[Any], None], outcome: Outcome) -> None:
         try:
@@ -171,3 +188,16 @@ def guarded(doing: str, action: Callable[[], Any]) -> Any:
     except Exception as error:  # a button must never raise into Qt
         tell(error, doing)
         return None
+
+
+def heed(emitter: Any, callback: Callable[..., Any]) -> None:
+    """Call a widget's method at each event of napari's, until the widget is gone: its dock may be closed any time."""
+    emitter.connect(callback)
+    method = WeakMethod(callback)
+
+    def forget(_gone: Any = None) -> None:
+        alive = method()
+        if alive is not None:
+            emitter.disconnect(alive)
+
+    callback.__self__.destroyed.connect(forget)  # type: ignore[attr-defined]

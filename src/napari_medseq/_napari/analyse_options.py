@@ -1,0 +1,79 @@
+"""What else a model may be asked for in *Analyse*: more layers, steps before it, labels that stay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QWidget
+
+from napari_medseq._napari.chains import CHAINS
+from napari_medseq._napari.choosers import LayerBox
+from napari_medseq._napari.work import guarded
+from napari_medseq.preprocess import load
+
+_FROM_FILE = "pipeline file …"
+
+
+class AnalyseOptions(QWidget):  # type: ignore[misc]
+    """Check boxes and choices; `outputs`, `explain`, `steps` and `keep` say what was chosen."""
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.probability = QCheckBox("probability")
+        self.uncertainty = QCheckBox("uncertainty")
+        self.explanation = QCheckBox("explanation")
+        self.probability.setToolTip("Probability of any of the model's classes, as an image layer")
+        self.uncertainty.setToolTip("Entropy of the class probabilities: 0 sure, 1 undecided")
+        self.explanation.setToolTip("Where in the image the answer comes from (grad-CAM); takes as long again")
+        self.chain = QComboBox()
+        self.chain.addItem("(nothing)", ())
+        for title, steps in CHAINS.items():
+            self.chain.addItem(title, steps)
+        self.chain.addItem(_FROM_FILE, None)
+        self.chain.setToolTip("Steps before the model; shipped models bring their own normalisation and need none")
+        self.chain.activated.connect(self._chain_chosen)
+        self.locked = LayerBox(viewer, ["labels"], optional="(none)")
+        self.locked.setToolTip("What is painted in this layer stays as it is; the model fills in the rest")
+        also = QHBoxLayout()
+        for box in (self.probability, self.uncertainty, self.explanation):
+            also.addWidget(box)
+        also.addStretch(1)
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.addRow("Also show", also)
+        form.addRow("First apply", self.chain)
+        form.addRow("Keep labels of", self.locked)
+        self.form = form
+
+    def for_task(self, task: str) -> None:
+        """Offer what the task of the model can give."""
+        segments = task == "segmentation"
+        for widget in (self.probability, self.uncertainty, self.locked, self.form.labelForField(self.locked)):
+            widget.setVisible(segments)
+
+    @property
+    def outputs(self) -> list[str]:
+        """The outputs of `ms.segment`."""
+        more = {"probability": self.probability, "uncertainty": self.uncertainty}
+        return ["labels", *(name for name, box in more.items() if box.isChecked())]
+
+    @property
+    def steps(self) -> Sequence[Any]:
+        """The steps to apply first."""
+        return self.chain.currentData() or ()
+
+    def _chain_chosen(self, index: int) -> None:
+        if self.chain.itemText(index) != _FROM_FILE:
+            return
+        path, _ = QFileDialog.getOpenFileName(self, "Pipeline file", "", "Pipelines (*.yaml *.yml *.json)")
+        if not path or guarded("Loading steps", lambda: self.load(Path(path))) is None:
+            self.chain.setCurrentIndex(0)
+
+    def load(self, path: Path) -> Sequence[Any]:
+        """Offer the steps of a pipeline file and choose them."""
+        steps = load(path)
+        self.chain.insertItem(self.chain.count() - 1, path.name, steps)
+        self.chain.setCurrentIndex(self.chain.count() - 2)
+        return steps

@@ -1,0 +1,160 @@
+"""Buttons to correct what was followed wrongly; they act on the lesion whose label is selected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QPushButton, QSpinBox, QWidget
+
+from napari_medseq._napari.work import guarded, heed
+from napari_medseq.errors import MedseqError
+
+
+class CorrectionsBox(QWidget):  # type: ignore[misc]
+    """Link, unlink, merge, split, exclude, undo. `corrected` carries the visit and the lesion to select afterwards."""
+
+    corrected = Signal(int, int)
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.progression: Any = None
+        self._layers: list[Any] = []
+        self.selected = QLabel()
+        self.selected.setWordWrap(True)
+        self.other = QComboBox()
+        self.other.setToolTip("The other lesion, for Link and Merge")
+        self.pieces = QSpinBox()
+        self.pieces.setRange(1, 20)
+        self.pieces.setSpecialValueText("parts")
+        self.pieces.setToolTip("Into how many pieces Split cuts; 'parts': its separate parts")
+        self.only_here = QCheckBox("only at this visit")
+        self.only_here.setToolTip("Exclude the lesion at the visit shown, not everywhere")
+        self.link_button = self._button("Link with", "It is the same lesion as the other one, seen earlier", self._link)
+        self.unlink_button = self._button(
+            "Unlink", "It does not come from any lesion of an earlier visit", self._unlink
+        )
+        self.merge_button = self._button(
+            "Merge with", "It and the other one, of the same visit, are one lesion", self._merge
+        )
+        self.split_button = self._button("Split", "It is several lesions", self._split)
+        self.exclude_button = self._button("Exclude", "It is no lesion", self._exclude)
+        self.undo_button = self._button("Undo", "Take back the latest correction", self._undo)
+        layout = QGridLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        places = (
+            (self.selected, 0, 0, 4),
+            (self.link_button, 1, 0, 1), (self.merge_button, 1, 1, 1), (self.other, 1, 2, 2),
+            (self.split_button, 2, 0, 1), (self.pieces, 2, 1, 1), (self.unlink_button, 2, 2, 1), (self.undo_button, 2, 3, 1),
+            (self.exclude_button, 3, 0, 1), (self.only_here, 3, 1, 3),
+        )  # fmt: skip
+        for widget, row, column, width in places:
+            layout.addWidget(widget, row, column, 1, width)
+        self.other.currentIndexChanged.connect(self._enable)
+        heed(viewer.layers.selection.events.active, self._update)
+        self._update()
+
+    def _button(self, text: str, tip: str, action: Callable[[int, int], int | None]) -> QPushButton:
+        button = QPushButton(text)
+        button.setToolTip(tip)
+        button.clicked.connect(lambda: guarded("Correcting", lambda: self._correct(action)))
+        return button
+
+    def show_progression(self, progression: Any, layers: Sequence[Any]) -> None:
+        """Correct this progression; its Labels layers tell which lesion is meant."""
+        for layer in self._layers:
+            layer.events.selected_label.disconnect(self._update)
+        self.progression, self._layers = progression, list(layers)
+        for layer in self._layers:
+            heed(layer.events.selected_label, self._update)
+        self._update()
+
+    # -- which lesion is meant -----------------------------------------------------------------------------------------
+    @property
+    def current(self) -> tuple[int, int] | None:
+        """Visit and identity of the lesion whose label is selected in the active layer, or None."""
+        active = self.viewer.layers.selection.active
+        visit = next((k for k, layer in enumerate(self._layers) if layer is active), None)
+        if visit is None or (visit, int(active.selected_label)) not in self._here():
+            return None
+        return visit, int(active.selected_label)
+
+    def _here(self) -> dict[tuple[int, int], Any]:
+        """Visit and identity of what can be corrected → its place in the graph."""
+        if self.progression is None:
+            return {}
+        graph = self.progression.graph
+        return {(k[0], i): k for k, i in graph.identities.items() if k not in graph.excluded}
+
+    def _update(self, _event: Any = None) -> None:
+        current, here = self.current, self._here()
+        chosen = self.other.currentData()
+        self.other.blockSignals(True)
+        self.other.clear()
+        if current is None:
+            self.selected.setText("Select a lesion: click its row or its point, or pick its label in the layer.")
+        else:
+            visit, lesion = current
+            self.selected.setText(f"Lesion {lesion} at visit {visit + 1}")
+            for other in sorted({i for _, i in here if i != lesion}):
+                self.other.addItem(f"lesion {other}", other)
+            self.other.setCurrentIndex(max(self.other.findData(chosen), 0) if self.other.count() else -1)
+        self.other.blockSignals(False)
+        self._enable()
+
+    def _enable(self, _event: Any = None) -> None:
+        current, here, other = self.current, self._here(), self.other.currentData()
+        visit, lesion = current or (-1, 0)
+        key = here.get((visit, lesion))
+        self.link_button.setEnabled(key is not None and any(i == other and v < visit for v, i in here))
+        self.merge_button.setEnabled(key is not None and (visit, other) in here)
+        self.unlink_button.setEnabled(key is not None and bool(self.progression.graph.parents[key]))
+        for widget in (self.split_button, self.exclude_button, self.pieces, self.only_here):
+            widget.setEnabled(key is not None)
+        count = 0 if self.progression is None else len(self.progression.corrections)
+        self.undo_button.setEnabled(count > 0)
+        self.undo_button.setText(f"Undo ({count})" if count else "Undo")
+
+    # -- the corrections -----------------------------------------------------------------------------------------------
+    def _correct(self, action: Callable[[int, int], int | None]) -> None:
+        """Do it on the selected lesion, then tell which lesion it is now."""
+        current = self.current
+        if current is None and action != self._undo:
+            raise MedseqError("No lesion is selected. Click its row in the table or its point in the plot first.")
+        visit, lesion = current or (0, 0)
+        key = self._here().get((visit, lesion))
+        heir = action(visit, lesion)
+        now = self.progression.graph.identities.get(key)
+        if heir is None:
+            heir = lesion if now is None else now
+        self.corrected.emit(visit, int(heir))
+
+    def _link(self, visit: int, lesion: int) -> int | None:
+        self.progression.link(visit, lesion, self.other.currentData())
+        return None
+
+    def _unlink(self, visit: int, lesion: int) -> int | None:
+        self.progression.unlink(visit, lesion)
+        return None
+
+    def _merge(self, visit: int, lesion: int) -> int | None:
+        other = int(self.other.currentData())
+        here, lesions = self._here(), self.progression.graph.lesions
+        self.progression.merge(visit, [lesion, other])
+        # the largest one's heir
+        return max((lesion, other), key=lambda one: int(lesions[here[visit, one]].voxels))
+
+    def _split(self, visit: int, lesion: int) -> int | None:
+        pieces = self.pieces.value()
+        self.progression.split(visit, lesion, None if pieces == 1 else pieces)
+        return lesion
+
+    def _exclude(self, visit: int, lesion: int) -> int | None:
+        self.progression.exclude(lesion, visit if self.only_here.isChecked() else None)
+        return lesion
+
+    def _undo(self, _visit: int, _lesion: int) -> int | None:
+        self.progression.undo()
+        return None

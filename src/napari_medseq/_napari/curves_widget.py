@@ -1,0 +1,198 @@
+"""*Time curves*: the intensity of each label of a dynamic series over its true times, with what is read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QSpinBox, QWidget
+
+import napari
+from napari_medseq import viewer as verbs
+from napari_medseq._napari.choosers import LayerBox, disclaimer, follow_layers, scrolled
+from napari_medseq._napari.layers import layer_axis
+from napari_medseq._napari.plot_dock import Drawn, PlotDock, owners
+from napari_medseq._napari.tables import Table
+from napari_medseq._napari.work import WorkBar, guarded
+from napari_medseq.errors import MedseqError
+from napari_medseq.progression import dynamic, lesion_colour
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SHOWN = {
+    "lesion": "label",
+    "time_to_peak_s": "to peak (s)",
+    "enhancement_percent": "rise (%)",
+    "wash_in_per_s": "wash-in (1/s)",
+    "wash_out_per_s": "wash-out (1/s)",
+    "auc_s": "area (s)",
+}
+
+
+class CurvesPlot(PlotDock):
+    """One line per label; the cursor is the frame that the slider shows."""
+
+    def __init__(self, viewer: Any) -> None:
+        self.curves: Any = None
+        self._image: Any = None
+        self._layer: Any = None
+        self._times: NDArray[np.float64] = np.zeros(0)
+        super().__init__(viewer, "Click a point to go to that frame.")
+        self.relative = QCheckBox("relative to the first frame")
+        self.relative.toggled.connect(self.redraw)
+        self.controls.addWidget(self.relative)
+
+    def show_curves(self, curves: pd.DataFrame, image: Any, layer: Any) -> None:
+        """Draw curves of labels in `layer` through the frames of the layer `image`."""
+        self.curves, self._image, self._layer = curves, image, layer
+        self._times = np.sort(curves["time_s"].unique()).astype(float)
+        self.redraw()
+        self.follow_labels([layer])
+
+    # -- what PlotDock asks --------------------------------------------------------------------------------------------
+    @property
+    def ready(self) -> bool:
+        """Whether there are curves."""
+        return self.curves is not None
+
+    def draw_on(self, figure: Figure) -> Drawn:
+        """Draw a line per label."""
+        axes = figure.subplots()
+        relative = self.relative.isChecked()
+        shown = dynamic.plot_curves(_relative(self.curves) if relative else self.curves, axes)
+        if relative:
+            axes.set_ylabel("mean intensity (% of the first frame)")
+        axes.set_title("Intensity over time", loc="left")
+        return Drawn(owners(shown), [axes])
+
+    def positions(self) -> NDArray[np.float64]:
+        """The frames' times in seconds."""
+        return self._times
+
+    def shown_step(self) -> int | None:
+        """The frame that the slider shows, or None."""
+        axis = self._axis()
+        if axis is None:
+            return None
+        point = np.asarray(self.viewer.dims.point)[-self._image.ndim :]
+        at = round(float(np.asarray(self._image.world_to_data(point))[axis]))
+        return at if 0 <= at < len(self._times) else None
+
+    def _axis(self) -> int | None:
+        return None if self._image is None else layer_axis(self._image, "t")[0]
+
+    def go(self, step: int, lesion: int | None) -> None:
+        """Show a frame, and select the label there."""
+        axis = self._axis()
+        if axis is not None:
+            at = np.zeros(self._image.ndim)
+            at[axis] = step
+            lead = self.viewer.dims.ndim - self._image.ndim
+            self.viewer.dims.set_point(lead + axis, float(np.asarray(self._image.data_to_world(at))[axis]))
+        if lesion is not None and self._layer in self.viewer.layers:
+            self.viewer.layers.selection.active = self._layer
+            self._layer.selected_label = lesion
+
+    def in_words(self, step: int, lesion: int | None) -> str:
+        """The label, the time and the intensity."""
+        row = self.curves[(self.curves["lesion"] == lesion) & (self.curves["time_s"] == self._times[step])]
+        value = f", {row['mean'].iloc[0]:.4g}" if len(row) else ""
+        return f"label {lesion}, {self._times[step]:.4g} s{value}"
+
+    def table(self) -> pd.DataFrame:
+        """The curves."""
+        curves: pd.DataFrame = self.curves
+        return curves
+
+
+class CurvesWidget(QWidget):  # type: ignore[misc]
+    """The dock widget; `measures` is the table of what was read from the curves."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.measures: Any = None
+        self._plot: CurvesPlot | None = None
+        verbs.keep_views_true(napari_viewer)
+        self.image = LayerBox(napari_viewer, ["image"])
+        self.labels = LayerBox(napari_viewer, ["labels"])
+        self.baseline = QSpinBox()
+        self.baseline.setRange(1, 1000)
+        self.baseline.setToolTip("Frames before contrast arrives; their mean is the baseline")
+        self.run_button = QPushButton("Run")
+        self.run_button.setStyleSheet("font-weight: bold; padding: 6px;")
+        self.run_button.clicked.connect(self.run)
+        self.work = WorkBar()
+        self.table = Table()
+        self.table.hide()
+        self.table.row_chosen.connect(self._row_chosen)
+        layout = scrolled(self)
+        form = QFormLayout()
+        form.addRow("Series with frames", self.image)
+        form.addRow("Labels", self.labels)
+        form.addRow("Frames before contrast", self.baseline)
+        layout.addLayout(form)
+        hint = QLabel("No labels yet? File → New Layer → New labels on this image's grid, then paint.")
+        hint.setWordWrap(True)
+        for widget in (hint, self.run_button, self.work):
+            layout.addWidget(widget)
+        layout.addWidget(self.table, 1)
+        layout.addWidget(disclaimer())
+        layout.addStretch(0)
+        self.work.busy_changed.connect(self._update)
+        follow_layers(napari_viewer, self._update)
+
+    def _update(self, _event: Any = None) -> None:
+        both = self.image.layer is not None and self.labels.layer is not None
+        self.run_button.setEnabled(both and not self.work.busy)
+
+    def run(self) -> None:
+        """Measure the curves; the plot comes when the worker is done."""
+        guarded("Time curves", self._run)
+
+    def _run(self) -> None:
+        image, layer = self.image.layer, self.labels.layer
+        if image is None or layer is None:
+            raise MedseqError("A series and a label layer are needed. Open and choose both.")
+        series, mask = verbs.to_sequence(image), verbs.to_sequence(layer)
+        mask = mask.replace(data=np.array(mask.data))  # painting may go on meanwhile
+        frames = self.baseline.value()
+
+        def job(progress: Any, cancelled: Any) -> Any:
+            curves = dynamic.time_intensity(series, mask, progress=progress, cancelled=cancelled)
+            if curves.empty:
+                raise MedseqError(f"{layer.name} has no label painted. Paint at least one, then run again.")
+            return curves, dynamic.curve_measures(curves, baseline_frames=frames)
+
+        self.work.start("Measuring curves", job, lambda found: self._show(found, image, layer))
+
+    def _show(self, found: Sequence[Any], image: Any, layer: Any) -> None:
+        curves, self.measures = found
+        rows = [tuple(row) for row in self.measures[list(_SHOWN)].itertuples(index=False)]
+        self.table.fill(list(_SHOWN.values()), rows, [lesion_colour(int(row[0])) for row in rows])
+        self.table.show()
+        verbs.wear_lesion_colours(layer, curves["lesion"].unique().tolist())
+        self.plot.dock("Time curves plot")
+        self.plot.show_curves(curves, image, layer)
+        self.viewer.reset_view()
+
+    @property
+    def plot(self) -> CurvesPlot:
+        """The plot, docked below the canvas."""
+        if self._plot is None:
+            self._plot = CurvesPlot(self.viewer)
+        return self._plot
+
+    def _row_chosen(self, row: int) -> None:
+        step = self.plot.shown_step()
+        self.plot.go(0 if step is None else step, int(self.measures["lesion"].iloc[row]))
+
+
+def _relative(curves: pd.DataFrame) -> pd.DataFrame:
+    """Each label in percent of its value in the first frame."""
+    first = curves.groupby("lesion")["mean"].transform("first")
+    return curves.assign(mean=100 * curves["mean"] / first.where(first != 0))

@@ -1,0 +1,282 @@
+"""What the docked plots share: choice of a view, cursor, hover, highlight of the selected label, and export."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from napari.utils.notifications import show_info
+from numpy.typing import NDArray
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QToolButton, QToolTip, QVBoxLayout, QWidget
+
+from napari_medseq._napari.canvas import PlotCanvas, theme_style
+from napari_medseq._napari.work import DISCLAIMER, guarded, heed
+from napari_medseq.errors import WriteError
+from napari_medseq.progression import plots
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FADED = 0.4
+
+
+class Drawn(NamedTuple):
+    """What was drawn on a figure: who owns each artist, and the axes that have steps (visits, frames) on their x axis."""
+
+    owners: dict[Any, int]
+    timed: list[Any]
+
+
+class PlotDock(QWidget):  # type: ignore[misc]
+    """A plot of lesions over steps of a slider. Subclasses draw, and say what a point means.
+
+    Attributes
+    ----------
+    controls : QHBoxLayout
+        For the choices of a subclass; export buttons come after them.
+    hovered : str
+        What the mouse is on, in words; "" when on nothing.
+    selected : int or None
+        The lesion that is highlighted.
+    """
+
+    def __init__(self, viewer: Any, hint: str) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.hovered = ""
+        self.selected: int | None = None
+        self._labels: list[Any] = []
+        self._drawn = Drawn({}, [])
+        self._cursors: list[Any] = []
+        self._looks: dict[Any, tuple[float | None, float | None]] = {}
+        self.canvas = PlotCanvas(viewer, height=210)
+        self.controls = QHBoxLayout()
+        row = QHBoxLayout()
+        row.addLayout(self.controls)
+        for ending in ("png", "svg", "csv"):
+            row.addWidget(self._export_button(ending))
+        row.addStretch(1)
+        self.note = QLabel(f"{hint} {DISCLAIMER}")
+        row.addWidget(self.note)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 2, 4, 2)
+        layout.addLayout(row)
+        layout.addWidget(self.canvas, 1)
+        mouse = self.canvas.canvas.mpl_connect
+        mouse("button_press_event", self._pressed)
+        mouse("motion_notify_event", self._moved)
+        mouse("figure_leave_event", lambda _event: self._hover(""))
+        heed(viewer.dims.events.point, self._follow)
+        heed(viewer.layers.selection.events.active, self._label_chosen)
+
+    # -- for subclasses ------------------------------------------------------------------------------------------------
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to draw."""
+        raise NotImplementedError
+
+    def draw_on(self, figure: Figure) -> Drawn:
+        """Draw the chosen view on an empty figure."""
+        raise NotImplementedError
+
+    def positions(self) -> NDArray[np.float64]:
+        """Where each step stands on the x axis of the timed axes."""
+        raise NotImplementedError
+
+    def shown_step(self) -> int | None:
+        """The step that the viewer's slider shows, or None."""
+        raise NotImplementedError
+
+    def go(self, step: int, lesion: int | None) -> None:
+        """Show a step, and a lesion there."""
+        raise NotImplementedError
+
+    def in_words(self, step: int, lesion: int | None) -> str:
+        """What stands at a point of the plot."""
+        raise NotImplementedError
+
+    def table(self) -> pd.DataFrame:
+        """The numbers behind the chosen view."""
+        raise NotImplementedError
+
+    # -- drawing -------------------------------------------------------------------------------------------------------
+    def redraw(self, _event: Any = None) -> None:
+        """Draw the chosen view anew."""
+        if self.ready:
+            self.canvas.paint(self._paint)
+
+    def _paint(self, figure: Figure) -> None:
+        if not self.ready:
+            return
+        self._drawn = self.draw_on(figure)
+        self._looks = {
+            artist: (artist.get_alpha(), artist.get_linewidth() if isinstance(artist, Line2D) else None)
+            for artist in self._drawn.owners
+        }
+        at = self.positions()[self.shown_step() or 0]
+        self._cursors = []
+        for axes in self._drawn.timed:
+            style = {"color": axes.xaxis.label.get_color(), "linestyle": "--", "linewidth": 1, "alpha": 0.8}
+            self._cursors.append(axes.axvline(at, **style))
+        self.highlight(self.selected)
+
+    def _follow(self, _event: Any = None) -> None:
+        """Move the cursor to the step that the slider shows."""
+        step = self.shown_step() if self.ready else None
+        if step is None:
+            return
+        at = self.positions()[step]
+        if any(line.get_xdata()[0] != at for line in self._cursors):
+            for line in self._cursors:
+                line.set_xdata([at, at])
+            self.canvas.canvas.draw_idle()
+
+    # -- the selected label --------------------------------------------------------------------------------------------
+    def follow_labels(self, layers: Sequence[Any]) -> None:
+        """From now on, highlight the lesion whose label is selected in one of these Labels layers."""
+        for layer in self._labels:
+            layer.events.selected_label.disconnect(self._label_chosen)
+        self._labels = list(layers)
+        for layer in self._labels:
+            heed(layer.events.selected_label, self._label_chosen)
+        self._label_chosen()
+
+    def _label_chosen(self, _event: Any = None) -> None:
+        active = self.viewer.layers.selection.active
+        if any(active is layer for layer in self._labels):
+            self.highlight(int(active.selected_label))
+
+    def highlight(self, lesion: int | None) -> None:
+        """Let one lesion stand out; all alike where it is not in the plot."""
+        self.selected = lesion
+        here = lesion in self._drawn.owners.values()
+        for artist, owner in self._drawn.owners.items():
+            alpha, width = self._looks[artist]
+            chosen = here and owner == lesion
+            artist.set_alpha(alpha if chosen or not here else _FADED)
+            artist.set_zorder(4 if chosen else 2)
+            if width is not None:
+                artist.set_linewidth(width * 1.7 if chosen else width)
+        self.canvas.canvas.draw_idle()
+
+    # -- the mouse -----------------------------------------------------------------------------------------------------
+    def point_at(self, event: Any) -> tuple[int, int | None] | None:
+        """Step and lesion under the mouse; lesion None where it is on a timed axes but on no lesion."""
+        if event.inaxes is None or event.xdata is None or not self.ready:
+            return None
+        x = self.positions()
+        timed = event.inaxes in self._drawn.timed
+        best: tuple[float, int, int] | None = None
+        for artist, lesion in self._drawn.owners.items():
+            if artist.axes is not event.inaxes or not artist.contains(event)[0]:
+                continue
+            if not timed:
+                return len(x) - 1, lesion
+            if not isinstance(artist, Line2D):
+                continue
+            points = np.asarray(artist.get_xydata(), dtype=float)
+            apart = np.hypot(*(artist.axes.transData.transform(points) - (event.x, event.y)).T)
+            k = int(np.nanargmin(apart))
+            step = int(np.abs(x - points[k, 0]).argmin())
+            # between two points the line was met: the nearer of its ends
+            if best is None or apart[k] < best[0]:
+                best = float(apart[k]), step, lesion
+        if best is not None:
+            return best[1], best[2]
+        return (int(np.abs(x - event.xdata).argmin()), None) if timed else None
+
+    def _pressed(self, event: Any) -> None:
+        hit = self.point_at(event)
+        if hit is not None:
+            self.go(*hit)
+
+    def _moved(self, event: Any) -> None:
+        hit = self.point_at(event)
+        if hit is not None and hit[1] is None and _held(event):
+            self.go(*hit)
+        self._hover("" if hit is None or hit[1] is None else self.in_words(*hit), event)
+
+    def _hover(self, text: str, event: Any = None) -> None:
+        if text == self.hovered:
+            return
+        self.hovered = text
+        if not text or event is None:
+            QToolTip.hideText()
+            return
+        ratio = self.canvas.canvas.devicePixelRatioF()
+        at = QPoint(int(event.x / ratio) + 12, int(self.canvas.canvas.height() - event.y / ratio) - 8)
+        QToolTip.showText(self.canvas.canvas.mapToGlobal(at), text, self.canvas.canvas)
+
+    # -- export --------------------------------------------------------------------------------------------------------
+    def _export_button(self, ending: str) -> QToolButton:
+        button = QToolButton()
+        button.setText(ending.upper())
+        what = "the numbers of this plot" if ending == "csv" else "this plot, dark on white,"
+        button.setToolTip(f"Save {what} as {ending.upper()}")
+        button.clicked.connect(lambda: self._ask(ending))
+        return button
+
+    def _ask(self, ending: str) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save", f"progression.{ending}", f"{ending.upper()} (*.{ending})")
+        if path:
+            guarded("Saving", lambda: self.save(Path(path).with_suffix(f".{ending}")))
+
+    def save(self, path: Path) -> None:
+        """Save the chosen view, dark on white (.png, .svg, .pdf), or the numbers behind it (.csv).
+
+        Raises
+        ------
+        WriteError
+            If it cannot be written there.
+        """
+        if path.suffix == ".csv":
+            _write_table(self.table(), path)
+        else:
+            paper: Any = {**theme_style("light"), **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "white")}
+            with mpl.rc_context(paper):
+                figure = Figure(figsize=(10, 4), layout="constrained")
+                self.draw_on(figure)
+                for axes in figure.axes:
+                    axes.spines[["top", "right"]].set_visible(False)
+                figure.supxlabel(DISCLAIMER, fontsize=7)
+                plots.save_figure(figure, path)
+        show_info(f"Saved: {path}")
+
+    # -- in the window -------------------------------------------------------------------------------------------------
+    def dock(self, name: str) -> None:
+        """Show the plot below the canvas; there again if its dock was closed."""
+        if self.parent() is None:
+            self.viewer.window.add_dock_widget(self, name=name, area="bottom")
+        self.show()
+        self.parent().show()
+
+
+def _held(event: Any) -> bool:
+    """Whether the mouse's left button is down while it moves."""
+    return bool(event.guiEvent is not None and event.guiEvent.buttons() & Qt.LeftButton)
+
+
+def owners(shown: Mapping[int, Sequence[Any]]) -> dict[Any, int]:
+    """Artists by lesion → lesion by artist."""
+    return {artist: lesion for lesion, artists in shown.items() for artist in artists}
+
+
+def _write_table(table: pd.DataFrame, path: Path) -> None:
+    part = path.with_name(f".{path.name}.partial")
+    try:
+        table.to_csv(part, index=False)
+        os.replace(part, path)
+    except OSError as error:
+        raise WriteError(
+            f"The table could not be written to {path}: {error}. Choose a folder you may write."
+        ) from error
+
+
+View = Callable[..., plots.Artists]
