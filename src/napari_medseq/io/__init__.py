@@ -6,9 +6,26 @@ Format libraries (nibabel, pydicom, SimpleITK) are loaded only when a file of th
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from napari_medseq.io.detect import detect
 from napari_medseq.io.reading import info, read
-from napari_medseq.io.study import read_study
-from napari_medseq.io.writing import write
+
+if TYPE_CHECKING:
+    from napari_medseq.io.study import read_study
+    from napari_medseq.io.writing import write
 
 __all__ = ["detect", "info", "read", "read_study", "write"]
+
+
+def __getattr__(name: str) -> Any:
+    """Studies and writers, loaded when they are asked for."""
+    if name == "read_study":
+        from napari_medseq.io.study import read_study
+
+        return read_study
+    if name == "write":
+        from napari_medseq.io.writing import write
+
+        return write
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

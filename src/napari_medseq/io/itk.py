@@ -12,10 +12,10 @@ import numpy as np
 
 from napari_medseq.errors import GeometryError, ReadError, WriteError
 from napari_medseq.geometry import RAS_LPS, Affine, as_affine
-from napari_medseq.io import naming
+from napari_medseq.io import metaimage, naming
 from napari_medseq.io.nifti import as_labels
 from napari_medseq.io.placing import place, restored
-from napari_medseq.io.raw import lazily
+from napari_medseq.io.raw import Laziness, is_wanted_lazy, lazily
 from napari_medseq.sequence import ImageSequence, Kind
 
 
@@ -65,7 +65,7 @@ def _affine(spacing: Any, origin: Any, direction: Any, dimension: int) -> Affine
     return as_affine(RAS_LPS @ matrix)
 
 
-def read(path: str | Path, *, lazy: bool = False, kind: Kind | None = None) -> list[ImageSequence]:
+def read(path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None) -> list[ImageSequence]:
     """Read a MetaImage or another format of SimpleITK.
 
     Raises
@@ -73,36 +73,35 @@ def read(path: str | Path, *, lazy: bool = False, kind: Kind | None = None) -> l
     ReadError
         If SimpleITK cannot read it, or it has more axes than an image in time.
     """
-    import SimpleITK as sitk
-
     path = Path(path)
-    if path.suffix.lower() in (".mha", ".mhd"):
+    meta_image = path.suffix.lower() in (".mha", ".mhd")
+    if meta_image:
         _data_file_is_near(path)
-    reader = _opened(path)
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise ReadError(f"{path}: its voxels cannot be read ({_short(error)}); copy or export it again.") from error
-    dimension, array = image.GetDimension(), sitk.GetArrayFromImage(image)
+    if lazy == "auto":
+        labelled = kind == "labels" or (kind is None and naming.names_labels(path))
+        lazy = not labelled and is_wanted_lazy(lazy, path.stat().st_size)
+    grid = metaimage.load(path, lazy=lazy) if meta_image else None
+    if grid is None:
+        grid = _by_simpleitk(path)
+    dimension, array, components = len(grid.spacing), grid.array, grid.components
     if dimension > 4:
         raise ReadError(f"{path}: it has {dimension} dimensions; up to 4 (x, y, z, time) are read.")
     notes: list[str] = []
     axes: tuple[str, ...] = ("t", "z", "y", "x")[-dimension:]
-    components = image.GetNumberOfComponentsPerPixel()
     if components > 1:
         if components in (3, 4) and array.dtype == np.uint8:
             axes = (*axes, "c")
         elif dimension < 4:
-            array, axes = np.moveaxis(array, -1, 0), ("t", *axes)
+            array, axes = array.transpose([dimension, *range(dimension)]), ("t", *axes)
             notes.append("Axis t holds the components of a vector, not time.")
         else:
             raise ReadError(f"{path}: vectors in time are not read; split the components first.")
     times = None
     if "t" in axes:
-        step = image.GetSpacing()[3] if dimension == 4 and image.GetSpacing()[3] > 0 else 1.0
+        step = grid.spacing[3] if dimension == 4 and grid.spacing[3] > 0 else 1.0
         times = np.arange(array.shape[0]) * step
     try:
-        affine = _affine(image.GetSpacing(), image.GetOrigin(), image.GetDirection(), dimension)
+        affine = _affine(grid.spacing, grid.origin, grid.direction, dimension)
     except GeometryError as error:
         raise ReadError(f"{path}: {error}") from error
     labels = kind == "labels" or (kind is None and naming.names_labels(path) and "c" not in axes)
@@ -113,17 +112,31 @@ def read(path: str | Path, *, lazy: bool = False, kind: Kind | None = None) -> l
                 f"{path}: values are not whole numbers, so it cannot be opened as labels; threshold it first."
             )
         labels = whole
-    if lazy:
+    if lazy and not hasattr(array, "dask"):
         array = lazily(array, (1,) * (array.ndim - 2) + array.shape[-2:], array.dtype)
     meta = {
         "source": str(path),
         "dtype": str(array.dtype),
-        "format": "MetaImage" if path.suffix.lower() in (".mha", ".mhd") else "ITK",
+        "format": "MetaImage" if meta_image else "ITK",
     }
     return [
         place(array, axes, affine, oriented=dimension > 2, times=times, kind="labels" if labels else "image",
               name=naming.readable(naming.stem(path)), warnings=tuple(notes), meta=meta)
     ]  # fmt: skip
+
+
+def _by_simpleitk(path: Path) -> metaimage.Grid:
+    import SimpleITK as sitk
+
+    reader = _opened(path)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise ReadError(f"{path}: its voxels cannot be read ({_short(error)}); copy or export it again.") from error
+    return metaimage.Grid(
+        sitk.GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel(), list(image.GetSpacing()), list(image.GetOrigin()),
+        list(image.GetDirection()),
+    )  # fmt: skip
 
 
 def facts(path: str | Path) -> list[dict[str, Any]]:

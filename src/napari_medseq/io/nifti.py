@@ -1,4 +1,4 @@
-"""NIfTI-1 and -2, Analyze pairs and FreeSurfer MGH: header by nibabel, every field doubted; voxels by `raw`.
+"""NIfTI-1 and -2 and Analyze pairs: every field of the header doubted; voxels by `raw`.
 
 Rules for the place in the patient are nibabel's: sform if its code is set, else qform, else pixdim alone (orientation
 unknown). Sources: NIfTI-1 standard (nifti1.h), nibabel's documentation of the NIfTI header.
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import GeometryError, ReadError
 from napari_medseq.geometry import Affine, apply_points, as_affine
-from napari_medseq.io import naming
+from napari_medseq.io import naming, nifti_header
+from napari_medseq.io.nifti_header import RawHeader
 from napari_medseq.io.placing import place
-from napari_medseq.io.raw import head, is_gzip, lazy_block, load_block
+from napari_medseq.io.raw import Laziness, head, is_gzip, is_wanted_lazy, lazy_block, load_block
 from napari_medseq.progress import Cancelled
 from napari_medseq.sequence import ImageSequence, Kind
 
@@ -76,55 +77,49 @@ def read_header(path: str | Path) -> Header:
     ReadError
         If the file is no NIfTI, or its size or type cannot be true.
     """
-    nib: Any = import_module("nibabel")
-    kind: Any
     path, data_path = _pair(Path(path))
-    block = head(path, 544)
-    if block[4:8] in (b"n+2\0", b"ni2\0"):
-        kind, size, name = nib.Nifti2Header, 540, "NIfTI-2"
-    elif block[344:348] in (b"n+1\0", b"ni1\0"):
-        kind, size, name = nib.Nifti1Header, 348, "NIfTI-1"
-    else:
-        kind, size, name = nib.AnalyzeHeader, 348, "Analyze 7.5"
-    if len(block) < size:
-        raise ReadError(f"{path}: {len(block)} bytes are too few for a {name} header; the file was cut short.")
-    try:
-        raw = kind(block[:size], check=False)
-        dtype, shape = raw.get_data_dtype(), tuple(int(n) for n in raw.get_data_shape())
-    except (nib.spatialimages.HeaderDataError, KeyError, ValueError, TypeError, OverflowError) as error:
-        raise ReadError(f"{path}: the {name} header is damaged ({error}); export the file again.") from error
-    if dtype.itemsize == 0 or dtype.kind in "OSU" or int(raw["datatype"]) == 1:
+    raw = nifti_header.parse(head(path, nifti_header.SIZE), path)
+    name, size, dtype, shape = raw.name, raw.size, raw.dtype, raw.shape
+    if dtype is None:
         raise ReadError(
-            f"{path}: voxel type {int(raw['datatype'])} is not supported; convert it to a whole-number or float type."
+            f"{path}: voxel type {raw.datatype} is not supported; convert it to a whole-number or float type."
         )
     if len(shape) < 2 or any(n < 1 for n in shape):
         raise ReadError(f"{path}: the header says its size is {shape}, which is no image; export the file again.")
     notes: list[str] = []
     single = path == data_path
-    try:
-        offset = float(raw["vox_offset"])
-    except (ValueError, KeyError):
-        offset = 0.0
-    least = (size + 4 if single else 0) if name != "Analyze 7.5" else 0
+    offset = float(raw.offset)
+    least = size + 4 if single and raw.is_nifti else 0
     if not np.isfinite(offset) or offset < least or offset != int(offset):
         if offset != 0:
             notes.append(f"The voxel offset {offset:g} in the header cannot be true; {least} is used.")
         offset = least
-    affine, oriented = _affine(raw, shape, name, notes)
-    slope, inter = _scaling(raw, name, notes)
-    step = _time_step(raw, shape, name, notes)
-    intent = int(raw["intent_code"]) if name.startswith("NIfTI") else 0
+    affine, oriented = _affine(raw, shape, notes)
+    slope, inter = _scaling(raw, notes)
+    step = _time_step(raw, shape, notes)
     header = Header(
-        path, data_path, dtype, shape, int(offset), affine, oriented, slope, inter, intent, step, name, warnings=notes
+        path,
+        data_path,
+        dtype,
+        shape,
+        int(offset),
+        affine,
+        oriented,
+        slope,
+        inter,
+        raw.intent,
+        step,
+        name,
+        warnings=notes,
     )
-    if single and name.startswith("NIfTI") and offset > least:
-        header.extra = _our_extension(path, size, int(offset), raw.endianness)
+    if single and raw.is_nifti and offset > least:
+        header.extra = _our_extension(path, size, int(offset), raw.order)
     return header
 
 
-def _affine(raw: Any, shape: tuple[int, ...], name: str, notes: list[str]) -> tuple[Affine, bool]:
+def _affine(raw: RawHeader, shape: tuple[int, ...], notes: list[str]) -> tuple[Affine, bool]:
     """Place in the patient in mm, and whether the file really says so."""
-    pixdim = np.array(raw["pixdim"][1:4], dtype=np.float64)
+    pixdim = np.array(raw.pixdim[1:4], dtype=np.float64)
     bad = ~np.isfinite(pixdim) | (pixdim == 0)
     bad[min(len(shape), 3) :] = False
     if bad.any():
@@ -134,18 +129,15 @@ def _affine(raw: Any, shape: tuple[int, ...], name: str, notes: list[str]) -> tu
     if (pixdim[: len(shape)] < 0).any():
         notes.append(f"pixdim {pixdim.tolist()} has negative spacing; its magnitude is used.")
     pixdim = np.abs(np.where(np.isfinite(pixdim) & (pixdim != 0), pixdim, 1.0))
-    unit = int(raw["xyzt_units"]) & 7 if name.startswith("NIfTI") else 2
-    to_mm = np.diag([*(_TO_MM.get(unit, 1.0),) * 3, 1.0])
+    to_mm = np.diag([*(_TO_MM.get(raw.units & 7, 1.0),) * 3, 1.0])
     sform = qform = None
-    if name.startswith("NIfTI"):
-        if int(raw["sform_code"]) > 0:
-            sform = _usable(raw.get_sform(), "sform", notes)
-        if int(raw["qform_code"]) > 0:
-            raw["pixdim"][1:4] = pixdim
-            try:
-                qform = _usable(raw.get_qform(), "qform", notes)
-            except Exception as error:  # nibabel raises several kinds for quaternions that are none
-                notes.append(f"The qform is no rotation ({error}); it is not used.")
+    if raw.sform_code > 0:
+        sform = _usable(raw.sform(), "sform", notes)
+    if raw.qform_code > 0:
+        try:
+            qform = _usable(raw.qform(pixdim), "qform", notes)
+        except ValueError as error:
+            notes.append(f"The qform is no rotation ({error}); it is not used.")
     if sform is not None:
         if qform is not None and np.abs(_corners(sform, shape) - _corners(qform, shape)).max() > 0.1 * pixdim.min():
             notes.append("sform and qform place the image differently; the sform is used.")
@@ -175,10 +167,8 @@ def _usable(matrix: Any, name: str, notes: list[str]) -> Affine | None:
         return None
 
 
-def _scaling(raw: Any, name: str, notes: list[str]) -> tuple[float | None, float]:
-    if not name.startswith("NIfTI"):
-        return None, 0.0
-    slope, inter = float(raw["scl_slope"]), float(raw["scl_inter"])
+def _scaling(raw: RawHeader, notes: list[str]) -> tuple[float | None, float]:
+    slope, inter = raw.slope, raw.inter
     if not np.isfinite(slope) or slope == 0 or (slope == 1 and inter == 0):
         return None, 0.0
     if not np.isfinite(inter):
@@ -187,11 +177,10 @@ def _scaling(raw: Any, name: str, notes: list[str]) -> tuple[float | None, float
     return slope, inter
 
 
-def _time_step(raw: Any, shape: tuple[int, ...], name: str, notes: list[str]) -> float | None:
+def _time_step(raw: RawHeader, shape: tuple[int, ...], notes: list[str]) -> float | None:
     if len(shape) < 4 or shape[3] == 1:
         return None
-    step = float(raw["pixdim"][4])
-    unit = int(raw["xyzt_units"]) & 0x38 if name.startswith("NIfTI") else 0
+    step, unit = float(raw.pixdim[4]), raw.units & 0x38
     if unit not in _TO_SECONDS:
         notes.append("The fourth axis is not time (its unit is a frequency); frames are counted instead.")
         return None
@@ -240,7 +229,7 @@ def is_labels(header: Header) -> bool:
 
 
 def read(
-    path: str | Path, *, lazy: bool = False, kind: Kind | None = None, cancelled: Cancelled | None = None
+    path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None, cancelled: Cancelled | None = None
 ) -> list[ImageSequence]:
     """Read a NIfTI file: one sequence, or magnitude and phase of complex data, or one per vector component of a 5D file.
 
@@ -254,6 +243,11 @@ def read(
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     stored_shape = tuple(reversed(shape))
+    labels = kind == "labels" or (kind is None and is_labels(header))
+    if lazy == "auto":  # a gzipped file cannot be read in parts
+        size = int(np.prod(stored_shape, dtype=object)) * header.dtype.itemsize
+        frames = shape[3] if len(shape) > 3 else 1
+        lazy = not labels and not is_gzip(header.data_path) and is_wanted_lazy(lazy, size, frames)
     load: Any = lazy_block if lazy else load_block
     array = load(
         header.data_path, header.offset, header.dtype, stored_shape, **({} if lazy else {"cancelled": cancelled})

@@ -22,7 +22,7 @@ from napari_medseq.geometry import RAS_LPS, Affine, as_affine
 from napari_medseq.io import naming
 from napari_medseq.io.nifti import as_labels
 from napari_medseq.io.placing import place, restored
-from napari_medseq.io.raw import lazily, lazy_block, load_block, native
+from napari_medseq.io.raw import Laziness, is_wanted_lazy, lazily, lazy_block, load_block, native
 from napari_medseq.sequence import ImageSequence, Kind
 
 _TYPES = {
@@ -235,7 +235,7 @@ def load(header: Header, *, lazy: bool = False) -> Any:
     return array
 
 
-def read(path: str | Path, *, lazy: bool = False, kind: Kind | None = None) -> list[ImageSequence]:
+def read(path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None) -> list[ImageSequence]:
     """Read an NRRD: an image, labels, a Slicer sequence (``.seq.nrrd``) or segmentation (``.seg.nrrd``).
 
     Raises
@@ -248,7 +248,12 @@ def read(path: str | Path, *, lazy: bool = False, kind: Kind | None = None) -> l
         from napari_medseq.io import slicer
 
         if kind != "image":
-            return slicer.segments(header, load(header, lazy=lazy))
+            return slicer.segments(header, load(header, lazy=lazy is True))
+    if lazy == "auto":
+        size = int(np.prod(header.sizes, dtype=object)) * header.dtype.itemsize
+        frames = max((header.sizes[k] for k in range(len(header.sizes)) if k not in header.domain), default=1)
+        labelled = kind == "labels" or (kind is None and naming.names_labels(path))
+        lazy = header.encoding == "raw" and not labelled and is_wanted_lazy(lazy, size, frames)
     array, notes = load(header, lazy=lazy), list(header.warnings)
     others = [k for k in range(len(header.sizes)) if k not in header.domain]
     colour = next((k for k in others if header.sizes[k] in (3, 4) and _is_colour(header, k)), None)

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -19,8 +19,11 @@ from numpy.typing import DTypeLike, NDArray
 from napari_medseq.errors import ReadError
 from napari_medseq.progress import Cancelled, check
 
+Laziness = bool | Literal["auto"]
 #: Deflate cannot compress better than about 1032:1; a header that promises more than this is not true.
 _BEST_RATIO = 1100
+#: More bytes than this are big; a series of this many frames is long.
+_BIG, _MANY_FRAMES = 1 << 29, 100
 _CHUNK, _PIECE = 1 << 15, 1 << 16
 
 
@@ -193,6 +196,22 @@ def _gunzip_into(path: str | Path, skip: int, target: memoryview, cancelled: Can
         )
 
 
+def is_wanted_lazy(lazy: Laziness, size: int, frames: int = 1) -> bool:
+    """Whether voxels are left to be read on demand: as asked, or ("auto") where they are many.
+
+    Parameters
+    ----------
+    lazy : bool or "auto"
+    size : int
+        Bytes of all voxels.
+    frames : int
+        Time points.
+    """
+    if lazy == "auto":
+        return size > _BIG or (frames >= _MANY_FRAMES and size > _BIG // 8)
+    return bool(lazy)
+
+
 class OnDemand:
     """An array that is read whole at the first look inside: what dask slices when a block cannot be read in parts."""
 
@@ -211,6 +230,20 @@ class OnDemand:
         return np.asarray(self._array[index])
 
 
+class Mapped:
+    """An uncompressed block of voxels mapped from its file: what is looked at is read, the rest is not.
+
+    Not `numpy.memmap` itself, of which dask takes a copy into memory.
+    """
+
+    def __init__(self, path: str | Path, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self._voxels = np.memmap(path, dtype, "r", offset, shape)
+        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        return np.array(self._voxels[index])
+
+
 def lazily(source: Any, chunks: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
     """A dask array over anything that can be sliced; nothing is read yet."""
     da: Any = import_module("dask.array")
@@ -223,6 +256,6 @@ def lazy_block(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int
     wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
     check_size(path, wanted, offset)
     chunks = (1,) * (len(shape) - 2) + shape[-2:]
-    source: Any = OnDemand(path, offset, dtype, shape) if is_gzip(path) else np.memmap(path, dtype, "r", offset, shape)
+    source = (OnDemand if is_gzip(path) else Mapped)(path, offset, dtype, shape)
     array = lazily(source, chunks, dtype)
     return array if dtype.isnative or dtype.fields else array.astype(dtype.newbyteorder("="))

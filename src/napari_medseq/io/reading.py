@@ -17,6 +17,7 @@ from napari_medseq.io import naming
 from napari_medseq.io.detect import detect
 from napari_medseq.io.handles import job
 from napari_medseq.io.notes import announce, guarded
+from napari_medseq.io.raw import Laziness
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Kind
 
@@ -100,7 +101,7 @@ def _sort(file: Path, found: dict[str, list[Path]], strays: list[str]) -> bool:
 def read(
     path: Paths,
     *,
-    lazy: bool = False,
+    lazy: Laziness = False,
     kind: Kind | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -111,8 +112,9 @@ def read(
     ----------
     path : path-like or sequence of path-like
         NIfTI, DICOM (any mixture of series), NRRD, MetaImage and others; folders are searched through.
-    lazy : bool
-        Give dask-backed voxels that are read when looked at.
+    lazy : bool or "auto"
+        Give dask-backed voxels that are read when looked at; "auto" (the viewer's choice) does so for images that are
+        big or have many frames, never for labels.
     kind : {"image", "labels"}, optional
         Say what the file is, where its name and format do not.
     progress, cancelled : callables, optional
@@ -146,7 +148,7 @@ def read_collected(
     found: dict[str, list[Path]],
     failures: list[str],
     *,
-    lazy: bool = False,
+    lazy: Laziness = False,
     kind: Kind | None = None,
     distinct: bool = True,
     progress: Progress | None = None,
@@ -200,7 +202,7 @@ def _nothing(path: Paths, failures: list[str]) -> str:
     return f"{where}: none of the files could be opened. First: {failures[0]} ({len(failures)} problems in all)"
 
 
-Reader = Callable[[Path, bool, Kind | None, Cancelled | None], list[ImageSequence]]
+Reader = Callable[[Path, Laziness, Kind | None, Cancelled | None], list[ImageSequence]]
 
 
 def _reader(kind: str, file: Path) -> Reader:
@@ -231,7 +233,7 @@ def _reader(kind: str, file: Path) -> Reader:
 
 
 def _read_dicom(
-    files: list[Path], failures: list[str], lazy: bool, progress: Progress | None, cancelled: Cancelled | None
+    files: list[Path], failures: list[str], lazy: Laziness, progress: Progress | None, cancelled: Cancelled | None
 ) -> list[ImageSequence]:
     from napari_medseq.io.dicom import series
 

@@ -17,6 +17,7 @@ from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
 from napari_medseq.io.handles import job
 from napari_medseq.io.notes import announce
+from napari_medseq.io.raw import Laziness
 from napari_medseq.io.reading import collect, read_collected
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence, Study, Visit
@@ -71,7 +72,7 @@ class Place:
 def read_study(
     folder: str | os.PathLike[str],
     *,
-    lazy: bool = False,
+    lazy: Laziness = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Study:

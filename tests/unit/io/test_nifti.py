@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, ReadError, ReadWarning
 from napari_medseq.geometry import axis_codes
+from napari_medseq.io import nifti_header
 
 
 def _save(path: Path, array: np.ndarray, affine: np.ndarray | None = None, **fields: object) -> Path:
@@ -251,3 +252,28 @@ def test_mutated_headers_never_crash(tmp_path_factory: pytest.TempPathFactory, p
         with contextlib.suppress(MedseqError):
             for seq in ms.read(folder / "a.nii"):
                 assert np.isfinite(seq.affine).all()
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 100_000), st.booleans(), st.sampled_from("<>"), st.sampled_from([(0, 1), (1, 0), (1, 1), (2, 4)]))
+def test_headers_say_what_nibabel_says(seed: int, second: bool, order: str, codes: tuple[int, int]) -> None:
+    rng = np.random.default_rng(seed)
+    header = (nib.Nifti2Header if second else nib.Nifti1Header)(endianness=order)
+    header.set_data_dtype(rng.choice(["u1", "i2", "i4", "f4", "f8", "u2", "c8", "i8"]))
+    header.set_data_shape(rng.integers(1, 30, rng.integers(2, 6)))
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.random(random_state=seed).as_matrix() @ np.diag(
+        rng.uniform(0.3, 5, 3) * [1, 1, rng.choice([-1, 1])]
+    )
+    turn[:3, 3] = rng.uniform(-99, 99, 3)
+    header.set_qform(turn, code=codes[0])
+    header.set_sform(turn + np.diag([*rng.uniform(0, 0.2, 3), 0]), code=codes[1])
+    header["pixdim"][4:6], header["scl_slope"], header["scl_inter"] = 2.5, 0.5, -3
+    header["intent_code"], header["vox_offset"] = 1002, 1024
+    header.set_xyzt_units("mm", "msec")
+    found = nifti_header.parse(header.binaryblock + b"\0" * 8, "x")
+    assert (found.shape, found.dtype) == (header.get_data_shape(), header.get_data_dtype())
+    assert np.abs(found.sform() - header.get_sform()).max() < 1e-9
+    assert np.abs(found.qform(np.array(header["pixdim"][1:4], float)) - header.get_qform()).max() < 1e-4
+    assert (found.qform_code, found.sform_code, found.slope, found.inter) == (*codes, 0.5, -3)
+    assert (found.intent, found.offset, found.units, found.pixdim[4]) == (1002, 1024, int(header["xyzt_units"]), 2.5)

@@ -187,3 +187,40 @@ def test_metaimage_data_outside_its_folder_is_not_followed(tmp_path: Path) -> No
     with pytest.raises(ms.MedseqError, match="outside"):
         ms.read(tmp_path / "in" / "a.mhd")
     assert ms.read(tmp_path / "a.mhd")[0].sizes == {"z": 2, "y": 2, "x": 2}
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (3, 4, 5), (2, 3, 4, 5)])
+@pytest.mark.parametrize(("ending", "packed"), [(".mha", False), (".mhd", False), (".mha", True)])
+def test_metaimages_of_simpleitk(tmp_path: Path, shape: tuple[int, ...], ending: str, packed: bool) -> None:
+    from scipy.spatial.transform import Rotation
+
+    n = len(shape)
+    values = np.random.default_rng(0).integers(-9, 9, shape).astype(np.int16)
+    image = sitk.GetImageFromArray(values, isVector=False)
+    turn = np.eye(n)
+    if n > 2:
+        turn[:3, :3] = Rotation.from_euler("xyz", [20, -15, 30], degrees=True).as_matrix()
+    image.SetDirection(turn.ravel().tolist())
+    image.SetSpacing([0.5, 0.7, 3.0, 2.0][:n])
+    image.SetOrigin([10.0, -20, 30, 0][:n])
+    sitk.WriteImage(image, str(tmp_path / f"a{ending}"), packed)
+    for lazy in (False, True):
+        seq = ms.read(tmp_path / f"a{ending}", lazy=lazy)[0]
+        assert seq.is_lazy == lazy
+        for index in (tuple(int(s) - 1 for s in image.GetSize()), (1,) * n):
+            lps = np.array(image.TransformIndexToPhysicalPoint(index)[:3])
+            ras = np.array([-lps[0], -lps[1], *(lps[2:] if n > 2 else [0]), 1.0])
+            at = np.rint(np.linalg.solve(seq.affine, ras)[:3]).astype(int)
+            assert seq.affine @ [*at, 1] == pytest.approx(ras, abs=1e-4)
+            voxels = np.asarray(seq.data)
+            voxels = voxels if n < 4 else voxels[index[3]]
+            assert voxels[tuple(at[::-1])[-voxels.ndim :]] == image.GetPixel(index)
+
+
+def test_a_metaimage_cut_short_is_refused(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5, 6), np.int16)), str(tmp_path / "a.mha"), False)
+    data = (tmp_path / "a.mha").read_bytes()
+    (tmp_path / "a.mha").write_bytes(data[:-10])
+    for lazy in (False, True):
+        with pytest.raises(ms.MedseqError, match=r"cut short|promises"):
+            ms.read(tmp_path / "a.mha", lazy=lazy)

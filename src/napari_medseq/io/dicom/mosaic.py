@@ -1,8 +1,9 @@
-"""Mosaics (Siemens; United Imaging's grids): one file holds all slices of a volume as tiles of one picture; here each tile becomes a frame.
+"""Mosaics: one file holds all slices of a volume as tiles of one picture; here each tile becomes a frame.
 
-The mosaic's ImagePositionPatient is that of the big picture's corner; the first tile's lies half the size difference
-inwards. Slices run along the CSA header's SliceNormalVector; a grid of United Imaging lists the position of each slice. Source: Siemens' DICOM conformance statements and the public
-description of the CSA header by nibabel (nibabel/nicom, "Siemens format DICOM with CSA header").
+Siemens: ImagePositionPatient is that of the big picture's corner; the first tile's lies half the size difference inwards.
+Slices run along the CSA header's SliceNormalVector. United Imaging: a private sequence lists each slice's position.
+Sources: Siemens' DICOM conformance statements, the public description of the CSA header by nibabel (nibabel/nicom, "Siemens
+format DICOM with CSA header"), pydicom's private dictionary ("Image Private Header").
 """
 
 from __future__ import annotations

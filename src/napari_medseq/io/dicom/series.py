@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2s
 from typing import Any
@@ -24,8 +23,9 @@ from napari_medseq.io.dicom.frames import frames_of
 from napari_medseq.io.dicom.headers import FileHeader, integer, number, parse, text, texts
 from napari_medseq.io.dicom.stacks import Stack
 from napari_medseq.io.notes import guarded
+from napari_medseq.io.parallel import in_threads
 from napari_medseq.io.placing import place
-from napari_medseq.io.raw import lazily
+from napari_medseq.io.raw import Laziness, is_wanted_lazy, lazily
 from napari_medseq.progress import Cancelled, Progress, check, watched
 from napari_medseq.sequence import ImageSequence
 
@@ -103,7 +103,7 @@ def _sorted_in(file: FileHeader, out: Scan) -> FileHeader | None:
 
 
 def read_scan(
-    found: Scan, *, lazy: bool = False, progress: Progress | None = None, cancelled: Cancelled | None = None
+    found: Scan, *, lazy: Laziness = False, progress: Progress | None = None, cancelled: Cancelled | None = None
 ) -> list[ImageSequence]:
     """Images of a scan, series by series; failures are added to ``found.failures``."""
     arranged = sort(found)
@@ -207,7 +207,7 @@ def _block(stack: Stack) -> str:
     return f"slices{block[0] + 1}-{block[1]}" if isinstance(block, list) else ""
 
 
-def sequence(stack: Stack, name: str, *, lazy: bool, step: Callable[[str], None]) -> ImageSequence:
+def sequence(stack: Stack, name: str, *, lazy: Laziness, step: Callable[[str], None]) -> ImageSequence:
     """Decode a stack into a sequence in house orientation.
 
     Raises
@@ -219,7 +219,8 @@ def sequence(stack: Stack, name: str, *, lazy: bool, step: Callable[[str], None]
     for file in {id(f.file): f.file for row in stack.grid for f in row}.values():
         notes.extend(n for n in file.notes if n not in notes)
     source = pixels.FrameArray(stack)
-    array = _lazy(source) if lazy else _eager(source, name, notes, step)
+    size = int(np.prod(source.shape, dtype=object)) * source.dtype.itemsize
+    array = _lazy(source) if is_wanted_lazy(lazy, size, source.shape[0]) else _eager(source, name, notes, step)
     axes: tuple[str, ...] = ("t", "z", "y", "x")
     if source.ndim == 5:
         axes = (*axes, "c")
@@ -263,7 +264,7 @@ def _eager(source: pixels.FrameArray, name: str, notes: list[str], step: Callabl
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         threads = 1 if stack_is_tiled(source) or out.nbytes < _SMALL else min(os.cpu_count() or 1, _MOST_THREADS)
-        for done, problem in enumerate(_in_threads(one, places, threads), start=1):
+        for done, problem in enumerate(in_threads(one, places, threads), start=1):
             step(name)
             if problem is not None:
                 failed.append(problem)
@@ -280,20 +281,6 @@ def _eager(source: pixels.FrameArray, name: str, notes: list[str], step: Callabl
 def stack_is_tiled(source: pixels.FrameArray) -> bool:
     """Whether frames are tiles of mosaics, which are best decoded one after the other."""
     return source.grid[0][0].tile is not None
-
-
-def _in_threads(
-    work: Callable[[tuple[int, int]], str | None], places: list[tuple[int, int]], threads: int
-) -> Iterator[str | None]:
-    """Results of `work` in order; what has not begun is dropped when the caller stops listening."""
-    if threads < 2:
-        yield from map(work, places)
-        return
-    pool = ThreadPoolExecutor(threads)
-    try:
-        yield from pool.map(work, places)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _lazy(source: pixels.FrameArray) -> Any:

@@ -1,0 +1,58 @@
+"""The same work on many things in a few threads: results as they come; the rest is dropped when the caller stops listening.
+
+`concurrent.futures` does the same, but takes a tenth of a small series' reading time to load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
+from typing import TypeVar
+
+Thing = TypeVar("Thing")
+Result = TypeVar("Result")
+
+
+def in_threads(work: Callable[[Thing], Result], things: Sequence[Thing], threads: int) -> Iterator[Result]:
+    """Results of `work` on each of `things`, in the order in which they are done.
+
+    Parameters
+    ----------
+    work : callable
+        What it raises is raised here.
+    things : sequence
+    threads : int
+        With 1 everything runs in the caller's thread, in order.
+    """
+    if threads < 2:
+        yield from map(work, things)
+        return
+    waiting, lock, stop = iter(things), Lock(), Event()
+    results: SimpleQueue[tuple[bool, Result | BaseException]] = SimpleQueue()
+    nothing = object()
+
+    def run() -> None:
+        while not stop.is_set():
+            with lock:
+                thing = next(waiting, nothing)
+            if thing is nothing:
+                return
+            try:
+                results.put((True, work(thing)))  # type: ignore[arg-type]
+            except BaseException as error:  # handed to the caller's thread
+                results.put((False, error))
+
+    workers = [Thread(target=run, daemon=True) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    try:
+        for _ in things:
+            good, result = results.get()
+            if not good:
+                raise result  # type: ignore[misc]
+            yield result  # type: ignore[misc]
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join()
