@@ -102,10 +102,10 @@ def layer_data(path: Paths) -> list[LayerData]:
         If nothing could be opened.
     """
     if isinstance(path, str | os.PathLike) and os.path.isdir(path):
-        study = io.read_study(path)
+        study = io.read_study(path, lazy="auto")
         return study_layer_data(study)
     where = path if isinstance(path, str | os.PathLike) else [os.fspath(p) for p in path]
-    found = io.read(where)
+    found = io.read(where, lazy="auto")
     if not found:
         raise ReadError(f"{where} holds no image that can be opened; choose a NIfTI, DICOM, NRRD or MetaImage file.")
     return [to_layer_data(seq) for seq in found]
