@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_medseq.errors import ModelError
+from napari_medseq.models.stepwise import Stepwise
 
 
 def _dynunet(dimensions: int) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def _multiple(name: str, arguments: Mapping[str, Any], dimensions: int) -> tuple
 NAMES = ("BasicUNet", "DynUNet", "SegResNet", "SwinUNETR")
 
 
-class Baseline(nn.Module):
+class Baseline(Stepwise):
     """One of MONAI's networks for sequences.
 
     Parameters
@@ -106,6 +107,7 @@ class Baseline(nn.Module):
             return alone
         return self._padded(x.transpose(1, 2)).transpose(1, 2)
 
+    @torch.inference_mode()
     def side_by_side(self, steps: Iterable[Tensor]) -> Iterator[Tensor]:
         """Logits (n, class, y, x) of each step (n, channel, y, x, with its neighbours) of n sequences, in order.
 
@@ -130,10 +132,10 @@ class Baseline(nn.Module):
 
     def _padded(self, x: Tensor) -> Tensor:
         """Logits of images or volumes of any size: padded by their edges to what the network takes, and cut again."""
-        pads: list[int] = []
-        for n, m in zip(reversed(x.shape[2:]), reversed(self.multiple), strict=True):
-            # twice the multiple at least: an instance norm needs more than one pixel at the deepest level
-            pads += [0, max(2 * m, -(-n // m) * m) - n]
+        size = [-(-n // m) * m for n, m in zip(x.shape[2:], self.multiple, strict=True)]
+        if size == list(self.multiple):  # an instance norm needs more than one pixel at the deepest level
+            size[-1] *= 2
+        pads = [p for n, whole in zip(reversed(x.shape[2:]), reversed(size), strict=True) for p in (0, whole - n)]
         out = self.network(functional.pad(x, pads, mode="replicate") if any(pads) else x)
         logits: Tensor = out[0] if isinstance(out, tuple | list) else out
         for axis, n in enumerate(x.shape[2:], 2):

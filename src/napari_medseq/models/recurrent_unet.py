@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from napari_medseq.errors import ModelError
 from napari_medseq.models.blocks import Block, Plain, convolution, encode, encoder, upsampling
 from napari_medseq.models.mixer import SequenceMixer
+from napari_medseq.models.stepwise import Stepwise
 
 
-class RecurrentUNet(nn.Module):
+class RecurrentUNet(Stepwise):
     """Encoder-decoder per step, recurrent at chosen levels.
 
     Parameters
