@@ -16,6 +16,10 @@ from napari_medseq.sequence import SPACE
 
 #: standard deviation of the covered share of a boundary voxel, if all shares are equally likely: 1/√12
 _PARTIAL = 0.2887
+#: lengths that differ by less (mm) are equal; of so many equal ones the perpendicular is compared
+_TIE, _MOST_TIES = 1e-6, 16
+#: so many points are compared pair by pair sooner than their hull is found
+_FEW_POINTS = 220
 #: a hull with more vertices than this is thinned before all pairs are compared
 _MOST_VERTICES = 1500
 
@@ -117,45 +121,57 @@ def diameters(lesion: Lesion) -> Diameters:
     """
     axis = SPACE.index(lesion.slice_axis)
     mask = lesion.crop(1)
-    best, chord, at = -1.0, 0.0, 0
-    ends = np.zeros((2, 3))
-    step = [k for k in range(3) if k != axis]
-    spacing = lesion.spacing_zyx
-    for n in range(1, mask.shape[axis] - 1):
-        plane = np.take(mask, n, axis=axis)
-        rows, columns = plane.any(axis=1), plane.any(axis=0)
-        box = rows.sum() * spacing[step[0]], columns.sum() * spacing[step[1]]
-        # a sheared grid may be longer than its box; the bound below holds for the sum
-        if sum(box) <= best:
-            continue
-        flat = _faces(plane)
-        points = np.insert(flat, axis, float(n), axis=1)
-        world = geometry.apply_points(lesion.affine, (points + lesion.start - 1)[:, ::-1])
-        uv, origin, basis = _in_plane(world)
-        length, one, other = _longest(uv)
-        if length > best:
-            best, at = length, n - 1 + int(lesion.start[axis])
-            chord = _chord(uv, one, other)
-            ends = origin + np.array([one, other]) @ basis
-    solid = geometry.apply_points(lesion.affine, (_faces(mask) + lesion.start - 1)[:, ::-1])
-    return Diameters(float(best), float(chord), float(max(_longest(solid)[0], best)), at, ends)
+    steps = lesion.affine[:3, 2::-1].T  # one voxel along z, y, x in mm
+    across = [k for k in range(3) if k != axis]
+    basis = _basis(steps[across])
+    flat = steps[across] @ basis.T  # the same within the slice's own plane
+    best, chord, at, best_ends = -1.0, 0.0, 0, np.zeros((2, 2))
+    for bound, n in _by_extent(mask, axis, flat):
+        if bound < best - _TIE:
+            break
+        points = _outermost(np.take(mask, n, axis=axis)) @ flat
+        points = points if len(points) <= _FEW_POINTS else _hull(points)
+        for length, one, other in _longest(points, best):
+            width = _chord(points, one, other)
+            if length > best + _TIE or width > chord:  # of equally long ones the one with the widest chord
+                best, chord, at, best_ends = max(length, best), width, n, np.stack([one, other])
+    world = np.zeros((2, 3))
+    world[:, across] = best_ends @ np.linalg.inv(flat)
+    world[:, axis] = at
+    ends = geometry.apply_points(lesion.affine, (world + lesion.start - 1)[:, ::-1])
+    solid = _longest(_hull(_outermost(mask) @ steps))[0][0]
+    return Diameters(float(best), float(chord), float(max(solid, best)), at - 1 + int(lesion.start[axis]), ends)
 
 
-def _faces(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Midpoints of the faces between inside and outside, as (…, y, x) in voxels of `mask` (which has an empty rim)."""
+def _basis(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Two orthonormal directions (2, 3) of the plane that two steps (2, 3) span."""
+    one = steps[0] / np.linalg.norm(steps[0])
+    other = steps[1] - (steps[1] @ one) * one
+    return np.stack([one, other / np.linalg.norm(other)])
+
+
+def _by_extent(mask: NDArray[np.bool_], axis: int, flat: NDArray[np.float64]) -> list[tuple[float, int]]:
+    """Slices with the diagonal of their bounding box in mm, longest first: no chord in a slice is longer."""
+    planes = np.moveaxis(mask, axis, 0)
+    found = []
+    for n in np.flatnonzero(planes.any(axis=(1, 2))).tolist():
+        rows, columns = (np.flatnonzero(planes[n].any(axis=k)) for k in (1, 0))
+        one, other = (rows[-1] - rows[0] + 1) * flat[0], (columns[-1] - columns[0] + 1) * flat[1]
+        found.append((float(max(np.linalg.norm(one + other), np.linalg.norm(one - other))), n))
+    return sorted(found, reverse=True)
+
+
+def _outermost(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Midpoints of the first and last face of every line of voxels along every axis, in voxels of `mask`: they span its hull."""
     points = []
     for axis in range(mask.ndim):
-        crossing = np.argwhere(np.diff(mask.astype(np.int8), axis=axis)).astype(np.float64)
-        crossing[:, axis] += 0.5
-        points.append(crossing)
+        where = mask.any(axis=axis).nonzero()
+        found = np.empty((2, len(where[0]), mask.ndim))
+        found[:, :, [k for k in range(mask.ndim) if k != axis]] = np.stack(where, axis=1)
+        found[0, :, axis] = mask.argmax(axis=axis)[where] - 0.5
+        found[1, :, axis] = mask.shape[axis] - 0.5 - np.flip(mask, axis).argmax(axis=axis)[where]
+        points.append(found.reshape(-1, mask.ndim))
     return np.concatenate(points)
-
-
-def _in_plane(world: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Coordinates of points of one plane along two orthonormal directions of it, the origin and the directions (2, 3)."""
-    origin = world.mean(axis=0)
-    basis = np.linalg.svd(world - origin, full_matrices=False)[2][:2]
-    return np.asarray((world - origin) @ basis.T), origin, basis
 
 
 def _hull(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -170,13 +186,21 @@ def _hull(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return vertices
 
 
-def _longest(points: NDArray[np.float64]) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Longest distance between two of the points, and the two."""
-    v = _hull(points)
+def _longest(
+    points: NDArray[np.float64], least: float = -1.0
+) -> list[tuple[float, NDArray[np.float64], NDArray[np.float64]]]:
+    """The longest distance between two of the points (few, such as those of a hull) with the two; all pairs where several tie.
+
+    Nothing where it is shorter than `least`.
+    """
+    v = points - points[0]
     squared = (v**2).sum(axis=1)
     apart = squared[:, None] + squared[None] - 2 * v @ v.T
-    i, j = np.unravel_index(int(apart.argmax()), apart.shape)
-    return float(np.linalg.norm(v[i] - v[j])), v[i], v[j]
+    longest = float(np.sqrt(apart.max()))
+    if longest < least - _TIE:
+        return []
+    pairs = np.argwhere(apart >= max(longest - _TIE, 0.0) ** 2)
+    return [(longest, points[i], points[j]) for i, j in pairs[pairs[:, 0] < pairs[:, 1]][:_MOST_TIES]]
 
 
 def _chord(uv: NDArray[np.float64], one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

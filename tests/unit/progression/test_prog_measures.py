@@ -53,8 +53,8 @@ def test_ellipsoids_at_any_orientation(angles, spacing):
     turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
     semi = np.array([12.0, 7.0, 5.0])
     lesion = ellipsoid(semi, spacing, turn)
-    sd = _shape.volume_sd_mm3(lesion, 0.0, _shape.boundary_voxels(lesion), 0.0)
-    assert abs(lesion.volume_mm3 - 4 / 3 * np.pi * semi.prod()) < 4 * sd
+    sd = _shape.volume_sd_mm3(lesion, 0.08, _shape.boundary_voxels(lesion), _shape.surface_mm2(lesion))
+    assert abs(lesion.volume_mm3 - 4 / 3 * np.pi * semi.prod()) < 2 * sd
     d = _shape.diameters(lesion)
     assert d.longest_3d_mm == pytest.approx(24, abs=np.linalg.norm(spacing))
     # the ellipse in which the slice through the centre cuts it
@@ -72,6 +72,42 @@ def test_a_turned_grid_measures_the_same(angles):
     assert d.longest_mm == pytest.approx(18, abs=1.5)
     assert d.longest_3d_mm == pytest.approx(18, abs=2.5)
     assert np.linalg.norm(d.ends[0] - d.ends[1]) == pytest.approx(d.longest_mm)
+
+
+def test_measures_agree_with_simpleitk():
+    import SimpleITK as sitk
+
+    turn = Rotation.from_euler("xyz", (20, 35, 50), degrees=True).as_matrix()
+    lesion = ellipsoid((11.0, 6.0, 5.0), (0.8, 0.8, 1.5), turn)
+    image = sitk.GetImageFromArray(lesion.crop(1).astype(np.uint8))
+    image.SetSpacing((0.8, 0.8, 1.5))
+    oracle = sitk.LabelShapeStatisticsImageFilter()
+    oracle.ComputeFeretDiameterOn()
+    oracle.Execute(image)
+    surface = _shape.surface_mm2(lesion)
+    assert lesion.volume_mm3 == pytest.approx(oracle.GetPhysicalSize(1))
+    assert surface == pytest.approx(oracle.GetPerimeter(1), rel=0.03)
+    assert _shape.sphericity(lesion.volume_mm3, surface) == pytest.approx(oracle.GetRoundness(1), rel=0.03)
+    # Feret's diameter there goes between voxel centres, ours between faces
+    assert 0 <= _shape.diameters(lesion).longest_3d_mm - oracle.GetFeretDiameter(1) <= np.linalg.norm((0.8, 0.8, 1.5))
+
+
+def test_the_longest_diameter_agrees_with_scikit_image():
+    from skimage.measure import regionprops
+
+    lesion = ellipsoid((9.0, 5.0, 4.0), turn=Rotation.from_euler("z", 33, degrees=True).as_matrix())
+    plane = lesion.crop(1).any(axis=0).astype(np.uint8)  # its shadow along z is its widest slice
+    (region,) = regionprops(plane)
+    # there from corner to corner of pixels, here between the middles of their faces
+    assert 0 <= region.feret_diameter_max - _shape.diameters(lesion).longest_mm <= 1
+
+
+def test_of_equally_long_diameters_the_one_with_the_widest_chord_counts():
+    index = np.argwhere(np.ones((1, 10, 10))).astype(np.int32)
+    index = index[~((index[:, 1] < 5) & (index[:, 2] >= 5))]  # an L: one diagonal of 10 × 10 is cut off
+    turned = index[:, [0, 2, 1]]
+    one, other = (_shape.diameters(Lesion(0, 1, "l", i, np.eye(4))) for i in (index, turned))
+    assert one.perpendicular_mm == pytest.approx(other.perpendicular_mm)
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (1, 4, 7), (3, 1, 5), (2, 6, 1)])
