@@ -143,8 +143,8 @@ def _one(
             if progress is not None:
                 progress(i + 1, framing.steps, f"classifying {channels[0].name}")
         steps_out, exam_out, attention = network.read(torch.cat(embeddings).float()[None])
-    per_step = steps_out[0].float().sigmoid().cpu().numpy()
-    exam = exam_out[0].float().sigmoid().cpu().numpy()
+    per_step = network.probabilities(steps_out[0].float()).cpu().numpy()
+    exam = network.probabilities(exam_out[0].float()).cpu().numpy()
     names = [model.info.classes[k] for k in sorted(model.info.classes)]
     return Classification(
         probabilities={n: float(p) for n, p in zip(names, exam, strict=True)},

@@ -40,7 +40,9 @@ def prune(
     if definition.get("_target_") != "RecurrentUNet" or not isinstance(network, RecurrentUNet):
         raise ModelError("Only a RecurrentUNet can be pruned; leave keep at 1 and use error or storage.")
     if network.dimensions != 2:
-        raise ModelError("A network whose steps are volumes cannot be pruned; leave keep at 1 and use error or storage.")
+        raise ModelError(
+            "A network whose steps are volumes cannot be pruned; leave keep at 1 and use error or storage."
+        )
     w = {k: v.detach() for k, v in network.state_dict().items()}
     depth = len(network.encoder)
     levels = _levels(w, depth, keep)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import napari_medseq as ms
 from napari_medseq.errors import ModelError
-from napari_medseq.models import registry, targets
+from napari_medseq.models import Model, ModelInfo, registry, targets
 from napari_medseq.models.encoders import build_encoder
 from napari_medseq.models.heads import DenseHead
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.models.tabular import TabularBranch
+from tests.unit.engine.small import blob
 
 SMALL: dict[str, Any] = {"widths": (4, 8), "hidden": 4, "classes": 2, "neighbours": 0, "dropout": 0.0}
 DENSENET = {"_target_": "DenseNet", "block_config": [1, 1], "init_features": 8, "growth_rate": 8}
@@ -361,3 +364,13 @@ def test_networks_of_earlier_bundles_answer_as_ever(rnn: str, pixels: list[float
     assert out.steps.flatten()[:3].tolist() == pytest.approx(steps, abs=1e-4)
     assert out.exam.flatten().tolist() == pytest.approx(exam, abs=1e-4)
     assert float(out.evidence.sum()) == pytest.approx(50.0942, abs=1e-2)
+
+
+@pytest.mark.parametrize("target", ["exclusive", "ordinal"])
+def test_classify_says_one_of_the_classes(target: Any) -> None:
+    network = made(target=target, classes=3, rnn="dense", deltas=True)
+    names = {0: "none", 1: "some", 2: "much"}
+    info = ModelInfo(name="grades", version="0", task="classification", modality="MR", classes=names)
+    out = ms.classify(blob(), Model(info, network, {}, {}), device="cpu")
+    assert sum(out.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert out.per_step.sum(1) == pytest.approx(np.ones(7), abs=1e-5)
