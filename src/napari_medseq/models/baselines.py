@@ -8,6 +8,7 @@ here sequences of any length and size are padded by their edges and cut again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
@@ -146,6 +147,8 @@ class Baseline(Stepwise):
 def _build(name: str, dimensions: int, inputs: int, classes: int, settings: Mapping[str, Any]) -> nn.Module:
     from monai.networks import nets
 
+    if name == "SwinUNETR" and find_spec("einops") is None:
+        raise ModelError("MONAI's SwinUNETR needs the package einops; pip install einops.")
     try:
         return getattr(nets, name)(  # type: ignore[no-any-return]
             spatial_dims=dimensions, in_channels=inputs, out_channels=classes, **settings
