@@ -52,7 +52,7 @@ def test_high_bit_above_stored_bits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("slope", "inter", "dtype"),
     [
-        (1, -1024, np.int32),
+        (1, -1024, np.int16),
         (1, 0, np.uint16),
         (0.5, 0, np.float32),
         (2, 1, np.float32),

@@ -115,3 +115,37 @@ def test_one_slice_without_its_place_is_doubted(tmp_path: Path) -> None:
     with pytest.warns(ReadWarning, match="orientation unknown"):
         (seq,) = ms.read(dicoms.save(ds, tmp_path / "a"))
     assert not seq.oriented
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "inter", "expected"),
+    [
+        (np.int16, -1000, 3000, -1024, np.int16), (np.uint16, 0, 4000, -1024, np.int16), (np.uint16, 1024, 60000, -1024, np.uint16),
+        (np.int16, -32768, 32767, -1024, np.int32), (np.uint16, 0, 65535, 10, np.int32), (np.int16, 0, 32767, 3000, np.uint16),
+    ],
+)  # fmt: skip
+def test_sixteen_bits_stay_sixteen_where_the_values_fit(
+    tmp_path: Path, kind: Any, low: int, high: int, inter: int, expected: Any
+) -> None:
+    pixels = [np.random.default_rng(k).integers(low, high, (6, 5), endpoint=True).astype(kind) for k in range(3)]
+    pixels[0][0, 0], pixels[1][0, 0] = low, high
+    for k, picture in enumerate(pixels):
+        ds = dicoms.dataset(picture, (0, 0, 2.5 * k), RescaleSlope=1, RescaleIntercept=inter, InstanceNumber=k)
+        dicoms.save(ds, tmp_path / f"{k}")
+    (seq,) = ms.read(tmp_path)
+    assert seq.data.dtype == expected
+    assert np.array_equal(seq.data, np.stack(pixels).astype(int) + inter)
+    assert np.array_equal(ms.read(tmp_path, lazy=True)[0].compute().data, seq.data)
+
+
+def test_a_slice_that_cannot_be_decoded_is_zero_and_named(tmp_path: Path) -> None:
+    for k in range(3):
+        ds = dicoms.dataset(dicoms.picture((32, 32), seed=k), (0, 0, 2.5 * k), RescaleSlope=1, RescaleIntercept=-1024)
+        ds.compress("1.2.840.10008.1.2.4.80", generate_instance_uid=False)
+        if k == 1:
+            ds.PixelData = ds.PixelData[:40] + b"\xff" * (len(ds.PixelData) - 48) + ds.PixelData[-8:]
+        dicoms.save(ds, tmp_path / f"{k}")
+    with pytest.warns(ReadWarning, match="1 of 3 slices could not be decoded"):
+        (seq,) = ms.read(tmp_path)
+    assert not seq.data[1].any()
+    assert seq.data[0].any()

@@ -112,6 +112,7 @@ def _set_clock(frame: Frame, ds: Any) -> None:
         ("temporal", "TemporalPositionIdentifier", 1.0),
         ("trigger", "TriggerTime", 1e-3),
         ("reference", "FrameReferenceTime", 1e-3),
+        ("phase", "NominalPercentageOfCardiacPhase", 1.0),
         ("acquisition", "AcquisitionNumber", 1.0),
         ("instance", "InstanceNumber", 1.0),
     ):

@@ -276,12 +276,20 @@ def value_dtype(frames: list[Frame]) -> np.dtype[Any]:
 
 
 class FrameArray:
-    """The frames of a stack as one array (t, z, rows, columns[, c]) that decodes on demand: what dask slices."""
+    """The frames of a stack as one array (t, z, rows, columns[, c]) that decodes on demand: what dask slices.
 
-    def __init__(self, stack: Stack) -> None:
+    With `defer`, an intercept that all frames share is left out if 16-bit samples would need a wider type only because of
+    what they might be; `settled` adds it to the whole array when it is known what they are.
+    """
+
+    def __init__(self, stack: Stack, *, defer: bool = False) -> None:
         self.grid = stack.grid
         frames = [f for row in stack.grid for f in row]
         self.dtype = value_dtype(frames)
+        self.deferred = 0
+        stored = stored_dtype(frames[0].file.ds, frames[0].file.pixel_keyword).newbyteorder("=")
+        if defer and self.dtype == np.int32 and stored.itemsize == 2 and len({f.inter for f in frames}) == 1:
+            self.dtype, self.deferred = stored, int(frames[0].inter)
         self.shape: tuple[int, ...] = (len(stack.grid), len(stack.grid[0]), *stack.first.shape)
         if is_colour(stack.first):
             self.shape = (*self.shape, 3)
@@ -290,7 +298,8 @@ class FrameArray:
     def fill(self, t: int, z: int, out: NDArray[Any]) -> None:
         """Decode and rescale one frame into `out` (rows, columns[, 3])."""
         frame = self.grid[t][z]
-        if self._read_into(frame, out):
+        inter = frame.inter - self.deferred
+        if self._read_into(frame, inter, out):
             return
         picture = decode(frame)
         if picture.ndim == 3 and picture.shape[-1] == 4 and out.shape[-1] == 3:
@@ -300,17 +309,31 @@ class FrameArray:
             out[...] = table[np.clip(picture.astype(np.int64) - first, 0, len(table) - 1)]
         elif out.ndim == 3 and picture.itemsize > 2:
             out[...] = picture >> 8 * (picture.itemsize - 2)  # colours of 32 bits: the higher 16
-        elif (frame.slope == 1.0 and frame.inter == 0.0) or out.ndim == 3:
+        elif (frame.slope == 1.0 and inter == 0.0) or out.ndim == 3:
             out[...] = picture
         elif self.dtype.kind in "iu":
             out[...] = picture
-            out += self.dtype.type(int(frame.inter))
+            out += self.dtype.type(int(inter))
         else:
             out[...] = picture
             out *= self.dtype.type(frame.slope)
-            out += self.dtype.type(frame.inter)
+            out += self.dtype.type(inter)
 
-    def _read_into(self, frame: Frame, out: NDArray[Any]) -> bool:
+    def settled(self, out: NDArray[Any]) -> NDArray[Any]:
+        """The filled array with the deferred intercept added: in place where the values then still fit 16 bits."""
+        if not self.deferred:
+            return out
+        low, high = int(out.min()) + self.deferred, int(out.max()) + self.deferred
+        for narrow in (np.int16, np.uint16):
+            if np.iinfo(narrow).min <= low and high <= np.iinfo(narrow).max:
+                view = out.view(narrow)
+                view += np.int64(self.deferred).astype(narrow)  # modulo 2^16, and the result fits
+                return view
+        wide = out.astype(np.int32)
+        wide += self.deferred
+        return wide
+
+    def _read_into(self, frame: Frame, inter: float, out: NDArray[Any]) -> bool:
         """Read whole-number samples from the file straight into the array, if they have its size; False if they have not."""
         file = frame.file
         stored = stored_dtype(file.ds, file.pixel_keyword)
@@ -327,8 +350,8 @@ class FrameArray:
             raise ReadError(f"{file.path}: cannot be read ({error.strerror or error}).") from error
         raw[got:] = 0
         masked(view, file.ds)
-        if frame.inter != 0.0:
-            out += self.dtype.type(int(frame.inter))
+        if inter != 0.0:
+            out += self.dtype.type(int(inter))
         return True
 
     def __getitem__(self, index: Any) -> NDArray[Any]:

@@ -220,7 +220,10 @@ def sequence(stack: Stack, name: str, *, lazy: Laziness, step: Callable[[str], N
         notes.extend(n for n in file.notes if n not in notes)
     source = pixels.FrameArray(stack)
     size = int(np.prod(source.shape, dtype=object)) * source.dtype.itemsize
-    array = _lazy(source) if is_wanted_lazy(lazy, size, source.shape[0]) else _eager(source, name, notes, step)
+    if is_wanted_lazy(lazy, size, source.shape[0]):
+        array = _lazy(source)
+    else:
+        array = _eager(pixels.FrameArray(stack, defer=True), name, notes, step)
     axes: tuple[str, ...] = ("t", "z", "y", "x")
     if source.ndim == 5:
         axes = (*axes, "c")
@@ -251,6 +254,7 @@ def _eager(source: pixels.FrameArray, name: str, notes: list[str], step: Callabl
     except (MemoryError, ValueError) as error:
         raise ReadError(f"{source.shape} voxels do not fit in memory; open it with lazy=True.") from error
     failed: list[str] = []
+    blank: list[tuple[int, int]] = []
     places = [(t, z) for t in range(source.shape[0]) for z in range(source.shape[1])]
 
     def one(place: tuple[int, int]) -> str | None:
@@ -258,6 +262,7 @@ def _eager(source: pixels.FrameArray, name: str, notes: list[str], step: Callabl
             source.fill(*place, out[place])
         except ReadError as error:
             out[place] = 0
+            blank.append(place)
             return str(error)
         return None
 
@@ -273,6 +278,9 @@ def _eager(source: pixels.FrameArray, name: str, notes: list[str], step: Callabl
     total = len(places)
     if len(failed) == total:
         raise ReadError(failed[0])
+    out = source.settled(out)
+    for missing in blank:
+        out[missing] = 0
     if failed:
         notes.append(f"{len(failed)} of {total} slices could not be decoded and are 0: {failed[0]}")
     return out

@@ -235,7 +235,7 @@ def _instance(frame: Frame) -> float:
 
 
 #: Time sources in the order in which they are trusted, and whether their values are seconds.
-_CLOCKS = (("temporal", False), ("frame", True), ("trigger", True), ("acquired", True), ("reference", True),
+_CLOCKS = (("temporal", False), ("frame", True), ("trigger", True), ("phase", False), ("acquired", True), ("reference", True),
            ("acquisition", False), ("content", True), ("instance", False))  # fmt: skip
 
 
@@ -267,7 +267,7 @@ def _orders(columns: list[list[Frame]], name: str) -> bool:
         if None in values or len(set(values)) < len(values):
             return False
         sets.append(frozenset(values))
-    return name not in ("temporal", "acquisition") or len(set(sets)) == 1
+    return name not in ("temporal", "phase", "acquisition") or len(set(sets)) == 1
 
 
 def _seconds(
