@@ -39,6 +39,13 @@ def knows(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> Path:
     return tiny_bundle
 
 
+def as_plugins_see_it(viewer: Any) -> Any:
+    """The proxy of a viewer that napari gives to plugins: another object for the same layer at each look."""
+    from napari.utils._proxies import PublicOnlyProxy
+
+    return PublicOnlyProxy(viewer)
+
+
 @pytest.fixture
 def notices() -> Any:
     """What the user was told: (severity, message) of each notification."""

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.backend_bases import MouseButton, MouseEvent
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
@@ -19,6 +20,7 @@ from napari_medseq._napari.curves_widget import CurvesWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq.progression import lesion_colour
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
+from tests.napari.conftest import as_plugins_see_it
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
 
@@ -52,7 +54,7 @@ def widget(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Any:
     viewer = make_napari_viewer(show=False)
     study = three_visits()
     verbs.add_study(viewer, study)
-    widget = ProgressionWidget(viewer)
+    widget = ProgressionWidget(as_plugins_see_it(viewer))
     viewer.window.add_dock_widget(widget, name="Progression")
     labels = [visit.labels[0] for visit in study.visits]
     widget.show_result(ms.track(labels, dates=study.dates), study, card="# the card")
@@ -186,6 +188,20 @@ def test_corrections_act_on_the_selected_label_and_recompute(widget: Any, qtbot:
     assert len(identities(widget, 0)) == 3
 
 
+def test_the_plot_and_its_disclaimer_are_there_and_come_back(widget: Any) -> None:
+    viewer, plot = widget.viewer, widget.result.plot
+    for shown in (plot, widget):
+        notes = [label for label in shown.findChildren(QLabel) if "not a medical device" in label.text()]
+        assert len(notes) == 1
+        assert notes[0].isVisibleTo(shown)
+    dock = plot.parent()
+    viewer.window.remove_dock_widget(dock)
+    assert plot.parent() is None
+    widget.result._show_plot()
+    assert plot.parent() not in (None, dock)
+    assert "Progression plot" in viewer.window.dock_widgets
+
+
 def test_the_camera_moves_only_where_the_lesion_is_out_of_view(widget: Any) -> None:
     from napari_medseq._napari.placing import camera_of
 
@@ -237,7 +253,7 @@ def test_curves_of_a_dynamic_series(make_napari_viewer: Callable[..., Any], qtbo
     layer = viewer.layers.selection.active
     assert layer.data.shape == (4, 16, 16)
     assert layer.mode == "paint"
-    widget = CurvesWidget(viewer)
+    widget = CurvesWidget(as_plugins_see_it(viewer))
     viewer.window.add_dock_widget(widget, name="Time curves")
     qtbot.mouseClick(widget.run_button, Qt.LeftButton)
     qtbot.waitUntil(lambda: not widget.work.busy, timeout=60000)

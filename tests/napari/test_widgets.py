@@ -25,7 +25,7 @@ from napari_medseq._napari.work import WorkBar
 from napari_medseq.engine import Classification
 from napari_medseq.preprocess import Percentile, save
 from napari_medseq.progress import check
-from tests.napari.conftest import bright
+from tests.napari.conftest import as_plugins_see_it, bright
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
 Wait = Callable[..., None]
@@ -44,7 +44,7 @@ def click(qtbot: Any, button: Any) -> None:
 
 
 def docked(viewer: Any, kind: type, wait: Wait) -> Any:
-    widget = kind(viewer)
+    widget = kind(as_plugins_see_it(viewer))
     viewer.window.add_dock_widget(widget, name=kind.__name__)
     if hasattr(widget, "model"):
         wait(widget.model.box.isEnabled)
@@ -438,9 +438,14 @@ def test_what_is_opened_in_the_application_is_shown_along_its_slices(make_napari
 
 
 def test_commands_of_the_layers_menu(viewer: Any, notices: list[Any]) -> None:
-    viewer.layers.selection = {viewer.layers[0]}
-    actions.resample_onto_active(viewer)
-    assert "Select the layers" in notices[-1][1]
+    lower, upper = viewer.layers[0], viewer.layers[2]
+    viewer.layers.selection = {upper, lower}
+    actions.resample_onto_lowest(as_plugins_see_it(viewer))
+    assert viewer.layers.pop(-1).name == f"{upper.name} on {lower.name}"
+    assert len(viewer.layers) == 4
+    viewer.layers.selection = {lower}
+    actions.resample_onto_lowest(viewer)
+    assert "Select two layers" in notices[-1][1]
     actions.toggle_true_placement(viewer)
     assert "4 layers are drawn at their true place" in notices[-1][1]
     actions.toggle_true_placement(viewer)
@@ -461,9 +466,9 @@ def test_teaching_shows_the_answer_and_the_model_is_found_by_analyse(
         lessons.append(dict(settings))
         return SimpleNamespace(model=ms.load_model("tiny"))
 
-    monkeypatch.setattr("napari_medseq.engine.teach.teach", teach)
+    monkeypatch.setattr("napari_medseq.engine.teach", teach)
     analyse = docked(viewer, AnalyseWidget, wait)
-    widget = TeachWidget(viewer)
+    widget = TeachWidget(as_plugins_see_it(viewer))
     viewer.window.add_dock_widget(widget, name="Teach")
     image = viewer.layers["ses-20200504 T1post"]
     widget.image.choose(image)

@@ -13,18 +13,20 @@ from napari_medseq._napari.work import guarded
 from napari_medseq.errors import MedseqError
 
 
-def resample_onto_active(viewer: napari.viewer.Viewer) -> None:
-    """Resample the other selected layers onto the active layer's grid, each into a new layer."""
+def resample_onto_lowest(viewer: napari.viewer.Viewer) -> None:
+    """Resample the selected layers onto the grid of the lowest of them in the list, each into a new layer."""
     guarded("Resampling", lambda: _resample(viewer))
 
 
 def _resample(viewer: Any) -> None:
-    active = viewer.layers.selection.active
-    others = [layer for layer in viewer.layers if layer in viewer.layers.selection and layer is not active]
-    if active is None or not others:
-        raise MedseqError("Select the layers to resample, and last the one whose grid they shall have (Ctrl+click).")
-    for layer in others:
-        verbs.resample_onto(viewer, layer, active)
+    # napari knows no active layer where several are selected
+    chosen = [layer for layer in viewer.layers if layer in viewer.layers.selection]
+    if len(chosen) < 2:
+        raise MedseqError(
+            "Select two layers or more (Ctrl+click); the lowest in the list is the one whose grid they get."
+        )
+    for layer in chosen[1:]:
+        verbs.resample_onto(viewer, layer, chosen[0])
 
 
 def new_labels(viewer: napari.viewer.Viewer) -> None:

@@ -13,7 +13,7 @@ import napari_medseq as ms
 from napari_medseq import pipeline
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.analyse_options import AnalyseOptions
-from napari_medseq._napari.choosers import Fold, LayerBox, LayerChecklist, disclaimer, follow_layers, scrolled
+from napari_medseq._napari.choosers import Fold, LayerBox, LayerChecklist, follow_layers, scrolled
 from napari_medseq._napari.classification_view import ClassificationView
 from napari_medseq._napari.model_box import ModelBox
 from napari_medseq._napari.work import WorkBar, guarded
@@ -31,7 +31,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         self._channels: dict[str, LayerBox] = {}
         verbs.keep_views_true(napari_viewer)
         active = napari_viewer.layers.selection.active
-        self.images = LayerChecklist(napari_viewer, "image", tick=lambda layer: layer is active)
+        self.images = LayerChecklist(napari_viewer, "image", tick=lambda layer: layer == active)
         self.model = ModelBox(["segmentation", "classification"])
         self.channel_rows = QGroupBox("Channels")
         self.channel_form = QFormLayout(self.channel_rows)
@@ -50,7 +50,6 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         ):  # fmt: skip
             layout.addWidget(widget)
         layout.addWidget(self.view, 1)
-        layout.addWidget(disclaimer())
         layout.addStretch(0)
         self.images.changed.connect(self._images_changed)
         self.model.changed.connect(self._model_changed)

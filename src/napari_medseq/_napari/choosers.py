@@ -1,11 +1,14 @@
-"""The boxes in which a user chooses layers and a study."""
+"""The boxes in which a user chooses layers and a study.
+
+Layers are compared with ``==``: napari hands plugins a proxy of the viewer, and with it another proxy of a layer each time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
@@ -37,25 +40,38 @@ def follow_layers(viewer: Any, update: Callable[..., None]) -> None:
 
 
 def scrolled(widget: QWidget) -> QVBoxLayout:
-    """A column for the rows of a dock widget that scrolls where the window is low, instead of squeezing them."""
-    area = QScrollArea()
-    area.setWidgetResizable(True)
-    area.setFrameShape(QFrame.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
-    inner = QWidget()
-    area.setWidget(inner)
+    """A column for the rows of a dock widget that scrolls where the window is low; the disclaimer stands below, always in view."""
+    area = _Column()
     outer = QVBoxLayout(widget)
     outer.setContentsMargins(0, 0, 0, 0)
     outer.addWidget(area)
-    widget.setMinimumWidth(310)
-    return QVBoxLayout(inner)
-
-
-def disclaimer() -> QLabel:
-    """What stands below every result."""
     note = QLabel(DISCLAIMER)
-    note.setStyleSheet("font-style: italic;")
-    return note
+    note.setStyleSheet("font-style: italic; padding: 3px 9px;")
+    outer.addWidget(note)
+    return QVBoxLayout(area.widget())
+
+
+class _Column(QScrollArea):  # type: ignore[misc]
+    """Scrolls up and down only: it is always as wide as what it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        inner = QWidget()
+        inner.installEventFilter(self)
+        self.setWidget(inner)
+
+    def sizeHint(self) -> QSize:
+        """As high as what is inside, so that stacked docks share the window fairly."""
+        return self.widget().sizeHint().expandedTo(QSize(0, 250))
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Follow the width of what is inside."""
+        if event.type() == QEvent.LayoutRequest:
+            self.setMinimumWidth(watched.minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width())
+        return bool(super().eventFilter(watched, event))
 
 
 class LayerBox(QComboBox):  # type: ignore[misc]
@@ -86,7 +102,7 @@ class LayerBox(QComboBox):  # type: ignore[misc]
     def choose(self, layer: Any) -> None:
         """Choose a layer, if it is here."""
         for k in range(self.count()):
-            if self.itemData(k) is layer and layer is not None:
+            if layer is not None and self.itemData(k) == layer:
                 self.setCurrentIndex(k)
 
 
@@ -104,7 +120,7 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
         follow_layers(viewer, self._update)
 
     def _update(self, _event: Any = None) -> None:
-        known = {id(self.item(k).data(Qt.UserRole)): self.item(k).checkState() for k in range(self.count())}
+        known = [(self.item(k).data(Qt.UserRole), self.item(k).checkState()) for k in range(self.count())]
         self.blockSignals(True)
         self.clear()
         for layer in self.viewer.layers:
@@ -113,7 +129,7 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
                 item.setData(Qt.UserRole, layer)
                 item.setFlags(Qt.ItemIsEnabled | Qt.ItemIsUserCheckable | Qt.ItemIsSelectable)
                 fresh = Qt.Checked if self._tick(layer) else Qt.Unchecked
-                item.setCheckState(known.get(id(layer), fresh))
+                item.setCheckState(next((state for old, state in known if old == layer), fresh))
                 self.addItem(item)
         self.blockSignals(False)
         self.changed.emit()
@@ -126,10 +142,9 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
 
     def tick(self, layers: Sequence[Any]) -> None:
         """Tick these layers and no others."""
-        wanted = {id(layer) for layer in layers}
         for k in range(self.count()):
             item = self.item(k)
-            item.setCheckState(Qt.Checked if id(item.data(Qt.UserRole)) in wanted else Qt.Unchecked)
+            item.setCheckState(Qt.Checked if item.data(Qt.UserRole) in layers else Qt.Unchecked)
 
 
 class StudyBox(QComboBox):  # type: ignore[misc]

@@ -76,7 +76,7 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
     def current(self) -> tuple[int, int] | None:
         """Visit and identity of the lesion whose label is selected in the active layer, or None."""
         active = self.viewer.layers.selection.active
-        visit = next((k for k, layer in enumerate(self._layers) if layer is active), None)
+        visit = next((k for k, layer in enumerate(self._layers) if layer == active), None)
         if visit is None or (visit, int(active.selected_label)) not in self._here():
             return None
         return visit, int(active.selected_label)

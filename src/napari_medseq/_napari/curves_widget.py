@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QSpinBox
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import LayerBox, disclaimer, follow_layers, scrolled
+from napari_medseq._napari.choosers import LayerBox, follow_layers, scrolled
 from napari_medseq._napari.layers import layer_axis
 from napari_medseq._napari.plot_dock import Drawn, PlotDock, owners
 from napari_medseq._napari.tables import Table
@@ -141,7 +141,6 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         for widget in (hint, self.run_button, self.work):
             layout.addWidget(widget)
         layout.addWidget(self.table, 1)
-        layout.addWidget(disclaimer())
         layout.addStretch(0)
         self.work.busy_changed.connect(self._update)
         follow_layers(napari_viewer, self._update)

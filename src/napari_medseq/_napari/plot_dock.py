@@ -150,7 +150,7 @@ class PlotDock(QWidget):  # type: ignore[misc]
 
     def _label_chosen(self, _event: Any = None) -> None:
         active = self.viewer.layers.selection.active
-        if any(active is layer for layer in self._labels):
+        if active is not None and active in self._labels:
             self.highlight(int(active.selected_label))
 
     def highlight(self, lesion: int | None) -> None:

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 import napari
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.chains import CHAINS
-from napari_medseq._napari.choosers import LayerBox, disclaimer, follow_layers, scrolled
+from napari_medseq._napari.choosers import LayerBox, follow_layers, scrolled
 from napari_medseq._napari.forms import ModelForm
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
@@ -100,7 +100,6 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         )
         for widget in (self.form_box, self.reference_row, self.apply_button, self.work):
             layout.addWidget(widget)
-        layout.addWidget(disclaimer())
         layout.addStretch(1)
         self._update()
 

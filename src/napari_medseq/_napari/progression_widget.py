@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 import napari
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import Fold, LayerChecklist, StudyBox, disclaimer, follow_layers, scrolled
+from napari_medseq._napari.choosers import Fold, LayerChecklist, StudyBox, follow_layers, scrolled
 from napari_medseq._napari.forms import ModelForm
 from napari_medseq._napari.model_box import ModelBox
 from napari_medseq._napari.progression_result import ProgressionResult
@@ -90,7 +90,6 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         layout.addLayout(row)
         layout.addWidget(self.work)
         layout.addWidget(self.result, 1)
-        layout.addWidget(disclaimer())
         layout.addStretch(0)
         self.by_model.toggled.connect(self._update)
         self.study.currentTextChanged.connect(self._update)

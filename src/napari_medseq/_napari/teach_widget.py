@@ -11,7 +11,7 @@ import napari
 import napari_medseq as ms
 from napari_medseq import pipeline
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import LayerBox, disclaimer, follow_layers, scrolled
+from napari_medseq._napari.choosers import LayerBox, follow_layers, scrolled
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 
@@ -60,7 +60,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         layout = scrolled(self)
         layout.addWidget(how)
         layout.addLayout(form)
-        for widget in (self.run_button, self.work, self.outcome, disclaimer()):
+        for widget in (self.run_button, self.work, self.outcome):
             layout.addWidget(widget)
         layout.addStretch(1)
         self.work.busy_changed.connect(self._update)
@@ -89,7 +89,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             settings["start_from"] = self.model.info.folder
 
         def job(progress: Any, cancelled: Any) -> Any:
-            from napari_medseq.engine.teach import teach
+            from napari_medseq.engine import teach
             from napari_medseq.models.library import user_folder
 
             settings["out"] = str(user_folder() / (name or "taught"))

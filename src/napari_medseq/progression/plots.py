@@ -105,7 +105,7 @@ def burden(progression: Progression, axes: Axes) -> Artists:
     x, _ = x_positions(progression)
     summary = progression.summary
     total, sd = summary["volume_ml"].to_numpy(float), summary["volume_sd_ml"].to_numpy(float)
-    colour = axes.xaxis.label.get_color()
+    colour = _ink(axes)
     (line,) = axes.plot(x, total, "-o", color=colour, linewidth=2, markersize=5, picker=5, label="total")
     axes.fill_between(x, total - 1.96 * sd, total + 1.96 * sd, color=colour, alpha=0.2, linewidth=0)
     for at, value, count in zip(x, total, summary["lesions"], strict=True):
@@ -130,7 +130,7 @@ def waterfall(progression: Progression, axes: Axes) -> Artists:
     shown: Artists = {}
     for at, (lesion, change) in enumerate(bars):
         shown[lesion] = list(axes.bar(at, change, color=lesion_colour(lesion), picker=True))
-    axes.axhline(0, color=axes.xaxis.label.get_color(), linewidth=0.8)
+    axes.axhline(0, color=_ink(axes), linewidth=0.8)
     axes.set_xticks(range(len(bars)), [str(lesion) for lesion, _ in bars])
     axes.set_xlabel("lesion")
     axes.set_ylabel("change of volume, first to last (%)")
@@ -166,8 +166,9 @@ def swimmer(progression: Progression, axes: Axes) -> Artists:
         for event, marker in _MARKERS.items():
             where = rows[(rows["event"] == event)]["visit"].to_numpy(int)
             if len(where):
+                width = 2.4 if event == "resolved" else 1.0  # a cross is all edge
                 shown[number] += axes.plot(
-                    x[where], np.full(len(where), at), marker, color=colour, markersize=8, mec="black"
+                    x[where], np.full(len(where), at), marker, color=colour, markersize=9, mec=_ink(axes), mew=width
                 )
     for key, edges in progression.graph.live_parents.items():
         child = progression.graph.identities[key]
@@ -181,6 +182,11 @@ def swimmer(progression: Progression, axes: Axes) -> Artists:
     axes.set_ylabel("lesion")
     _dates_axis(progression, axes)
     return shown
+
+
+def _ink(axes: Axes) -> Any:
+    """The colour of the axes' text, which is seen on their background whatever the theme."""
+    return axes.xaxis.label.get_color()
 
 
 def overview(progression: Progression) -> Figure:
