@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
-from napari_medseq.io.dicom import codecs
+from napari_medseq.io.dicom import codecs, video
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.headers import FileHeader, integer, text, value
 
@@ -117,6 +117,8 @@ def decode(frame: Frame) -> NDArray[Any]:
 def _whole(file: FileHeader, index: int) -> NDArray[Any]:
     if _is_simple(file):
         return _native(file, index)
+    if file.syntax in video.SYNTAXES:
+        return video.frame(file, index)
     if file.encapsulated and file.pixel_keyword == "PixelData":
         fast = codecs.decode(file, index, stored_dtype(file.ds))
         if fast is not None:
