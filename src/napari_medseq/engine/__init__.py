@@ -5,6 +5,8 @@ from __future__ import annotations
 from napari_medseq.engine.classification import Classification, classify
 from napari_medseq.engine.compression import CompressSettings, compress
 from napari_medseq.engine.explanation import explain
+from napari_medseq.engine.exporting import export
+from napari_medseq.engine.localisation import Location, Locations, locate
 from napari_medseq.engine.preview import preview
 from napari_medseq.engine.segmentation import Segmentation, segment
 from napari_medseq.engine.teach import TeachSettings, teach
@@ -13,6 +15,8 @@ from napari_medseq.engine.train import TrainConfig, TrainingResult, train
 __all__ = [
     "Classification",
     "CompressSettings",
+    "Location",
+    "Locations",
     "Segmentation",
     "TeachSettings",
     "TrainConfig",
@@ -20,6 +24,8 @@ __all__ = [
     "classify",
     "compress",
     "explain",
+    "export",
+    "locate",
     "preview",
     "segment",
     "teach",

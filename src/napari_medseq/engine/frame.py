@@ -6,7 +6,7 @@ on the grid that was handed in. `Framing` holds what is needed for both ways.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,9 @@ from torch.nn import functional
 from napari_medseq.engine.intensity import Intensity, measure
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence
+
+#: axis name → (start, stop) in voxels
+Region = Mapping[str, tuple[int, int]]
 
 _MARGIN = 4  # pixels around the foreground
 _SAME_PIXEL = 0.02  # relative difference of pixel sizes under which nothing is resampled
@@ -59,6 +62,7 @@ class Framing:
     inner : rows and columns of the crop at the network's pixel size.
     padded : the same, made a multiple of the network's stride.
     intensity : one per channel.
+    outside : steps left out before and after; the others are counted from 0.
     """
 
     axes: tuple[str, str, str]
@@ -68,13 +72,19 @@ class Framing:
     inner: tuple[int, int]
     padded: tuple[int, int]
     intensity: tuple[Intensity, ...]
+    outside: tuple[int, int] = (0, 0)
+
+    @property
+    def whole(self) -> tuple[int, int, int]:
+        """Steps, rows and columns of the image."""
+        return (self.outside[0] + self.steps + self.outside[1], *self.size)
 
     def read(self, channels: Sequence[ImageSequence], index: int) -> Tensor:
         """One step (channel, y, x) in robust units at the network's size."""
         r0, r1, c0, c1 = self.crop
         planes = []
         for seq, stats in zip(channels, self.intensity, strict=True):
-            plane = take(seq, self.axes, index)[r0:r1, c0:c1]
+            plane = take(seq, self.axes, self.outside[0] + index)[r0:r1, c0:c1]
             planes.append(torch.from_numpy(stats.normalise(plane)))
         x = torch.stack(planes)
         if tuple(x.shape[-2:]) != self.inner:
@@ -106,7 +116,14 @@ def _planes(seq: ImageSequence, axes: tuple[str, str, str], steps: int) -> Itera
     return (take(seq, axes, i) for i in range(steps))
 
 
-def frame(channels: Sequence[ImageSequence], *, along: str, pixel_mm: float | None, stride: int) -> Framing:
+def frame(
+    channels: Sequence[ImageSequence],
+    *,
+    along: str,
+    pixel_mm: float | None,
+    stride: int,
+    region: Region | None = None,
+) -> Framing:
     """Measure the channels in a streamed pass and decide how their slices become network steps.
 
     Parameters
@@ -118,6 +135,9 @@ def frame(channels: Sequence[ImageSequence], *, along: str, pixel_mm: float | No
         The network's pixel size in mm; None keeps the image's own pixels.
     stride : int
         Rows and columns are padded to a multiple of this.
+    region : mapping of axis name to (start, stop), optional
+        Voxels to which steps, rows and columns are confined, rounded out to the network's cells; the intensities are measured
+        on the whole image all the same.
 
     Raises
     ------
@@ -139,13 +159,39 @@ def frame(channels: Sequence[ImageSequence], *, along: str, pixel_mm: float | No
         rows |= inside.sum(1) > 0.04 * size[1]
         columns |= inside.sum(0) > 0.04 * size[0]
     crop = (*_span(rows), *_span(columns))
+    outside = (0, 0)
+    if region is not None:
+        rows_in, columns_in = (
+            # outwards, so that the network's cells lie as they do on the whole image
+            (span[0] + (start - span[0]) // stride * stride, stop)
+            for span, (start, stop) in (
+                (crop[0:2], _within(crop[0:2], region.get(axes[1]), size[0])),
+                (crop[2:4], _within(crop[2:4], region.get(axes[2]), size[1])),
+            )
+        )
+        crop = (max(0, rows_in[0]), rows_in[1], max(0, columns_in[0]), columns_in[1])
+        first, last = _within((0, steps), region.get(axes[0]), steps)
+        outside, steps = (first, steps - last), last - first
     inner = (crop[1] - crop[0], crop[3] - crop[2])
     if pixel_mm is not None:
         spacing = [first.spacing[a] for a in axes[1:]]
         if any(abs(s / pixel_mm - 1) > _SAME_PIXEL for s in spacing):
             inner = (max(1, round(inner[0] * spacing[0] / pixel_mm)), max(1, round(inner[1] * spacing[1] / pixel_mm)))
     padded = tuple(max(2, -(-n // stride)) * stride for n in inner)
-    return Framing(axes, steps, size, crop, inner, (padded[0], padded[1]), stats)
+    return Framing(axes, steps, size, crop, inner, (padded[0], padded[1]), stats, outside)
+
+
+def _within(span: tuple[int, int], wanted: tuple[int, int] | None, size: int) -> tuple[int, int]:
+    """The part of a span that is wanted; what is wanted, where they do not meet."""
+    if wanted is None:
+        return span
+    start, stop = max(0, min(wanted[0], size - 1)), min(size, max(wanted[1], 1))
+    if stop <= start:
+        raise MedseqError(
+            f"The region {wanted} holds no voxel of an axis of {size}; give (start, stop) on the image's grid."
+        )
+    inner = max(span[0], start), min(span[1], stop)
+    return inner if inner[0] < inner[1] else (start, stop)
 
 
 def _span(used: NDArray[np.bool_]) -> tuple[int, int]:

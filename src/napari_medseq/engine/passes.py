@@ -13,7 +13,7 @@ from napari_medseq.engine.frame import Framing
 from napari_medseq.engine.settings import InferenceSettings
 from napari_medseq.engine.streaming import stream, stream_side_by_side
 from napari_medseq.engine.tuning import Plan
-from napari_medseq.models.recurrent_unet import RecurrentUNet
+from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.sequence import ImageSequence
 
 
@@ -50,14 +50,14 @@ def steps_of(framing: Framing, channels: Sequence[ImageSequence], device: torch.
 
 
 def probabilities(
-    network: RecurrentUNet, steps: Iterator[Tensor], settings: InferenceSettings, plan: Plan
+    network: Stepwise, steps: Iterator[Tensor], settings: InferenceSettings, plan: Plan
 ) -> Iterator[Tensor]:
     """Class probabilities (class, y, x) of each step, at the network's resolution."""
     views = [View(), View((-1,))] if settings.mirror else [View()]
     return _mean_over(network, steps, views, plan)
 
 
-def _mean_over(network: RecurrentUNet, steps: Iterator[Tensor], views: Sequence[View], plan: Plan) -> Iterator[Tensor]:
+def _mean_over(network: Stepwise, steps: Iterator[Tensor], views: Sequence[View], plan: Plan) -> Iterator[Tensor]:
     """Class probabilities (class, y, x) of each step, averaged over views, which run side by side."""
     seen = (torch.stack([v.of(x) for v in views]) for x in steps)
     for logits in stream_side_by_side(network, seen, plan=plan):
@@ -66,13 +66,13 @@ def _mean_over(network: RecurrentUNet, steps: Iterator[Tensor], views: Sequence[
 
 
 def varied(
-    network: RecurrentUNet, steps: Iterator[Tensor], plan: Plan, *, samples: int, views: int
+    network: Stepwise, steps: Iterator[Tensor], plan: Plan, *, samples: int, views: int
 ) -> Iterator[Tensor] | None:
     """Class probabilities of each step, averaged over passes with dropout and over other views; None without any.
 
     Parameters
     ----------
-    network : RecurrentUNet
+    network : Stepwise
     steps : iterator of Tensor, shape (channel, y, x)
         Read once for all passes.
     plan : Plan

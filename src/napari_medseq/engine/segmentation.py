@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_medseq import geometry
 from napari_medseq.engine import devices, remote, tuning
-from napari_medseq.engine.frame import Framing, frame
+from napari_medseq.engine.frame import Framing, Region, frame
 from napari_medseq.engine.images import Images, exams, to_image_axes
 from napari_medseq.engine.passes import VIEWS, probabilities, steps_of, varied
 from napari_medseq.engine.settings import InferenceSettings, inference_settings
@@ -27,6 +27,7 @@ from napari_medseq.engine.window import (
 from napari_medseq.errors import MedseqError, ModelError
 from napari_medseq.models import Model, load_model
 from napari_medseq.models.recurrent_unet import RecurrentUNet
+from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Visit
 
@@ -65,6 +66,7 @@ class _Options(TypedDict, total=False):
     keep: ImageSequence | None
     samples: int
     views: int
+    region: Region | None
     force: bool
     progress: Progress | None
     cancelled: Cancelled | None
@@ -87,6 +89,7 @@ def segment(
     keep: ImageSequence | None = None,
     samples: int = 0,
     views: int = 0,
+    region: Region | None = None,
     force: bool = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -115,6 +118,9 @@ def segment(
     views : int
         Test-time augmentation for the uncertainty: so many of the seven views (mirrored, or of another contrast) are averaged with
         the plain one, and with the `samples`.
+    region : mapping of axis name to (start, stop), optional
+        Voxels of the image to look at, as ``ms.locate(...).region()`` gives them; the rest stays unlabelled. The recurrence
+        begins and ends there too.
     force : bool
         Accept an image whose known modality is not the model's.
     progress, cancelled : callable, optional
@@ -136,8 +142,9 @@ def segment(
     """
     if isinstance(model, str):
         model = load_model(model)
-    plain = not isinstance(model.network, RecurrentUNet) and model.inference.get("kind") == "window"
-    if not isinstance(model.network, RecurrentUNet) and not plain:
+    stepwise = isinstance(model.network, Stepwise)
+    plain = not stepwise and model.inference.get("kind") == "window"
+    if model.info.task != "segmentation" or not (stepwise or plain):
         raise ModelError(f"{model.info.name} is a {model.info.task} model; segment needs a segmentation model.")
     unknown = set(outputs) - {"labels", "probability", "uncertainty"}
     if unknown:
@@ -147,21 +154,25 @@ def segment(
     _check_passes(model, samples, views, outputs)
     if devices.is_remote(device):
         options: _Options = {"chunk": chunk, "steps": steps, "outputs": outputs, "keep": keep}
-        options |= {"samples": samples, "views": views, "force": force}
+        options |= {"samples": samples, "views": views, "region": region, "force": force}
         return remote.call(device, "segment", images, model, options, progress, cancelled)  # type: ignore[no-any-return]
     window = window_settings(model.inference, model.info.name) if plain else None
     settings = InferenceSettings() if plain else inference_settings(model.inference, model.info.name)
     where, _ = devices.choose(device)
     network = model.network
     found = exams(images, model, force=force)
+    if plain and region is not None:
+        raise ModelError(
+            f"{model.info.name} is a foreign bundle, which looks at whole images; crop the image instead of region=."
+        )
     if plain:
         warn_of_preprocessing(model.info.name)
     framings = []
     for channels in found:
         check(cancelled)
         framings.append(
-            frame(channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride)
-            if isinstance(network, RecurrentUNet)
+            frame(channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride, region=region)
+            if isinstance(network, Stepwise)
             else window_framing(channels)
         )
     total = sum(f.steps for f in framings)
@@ -177,7 +188,7 @@ def segment(
         ) -> _Painter:
             painter = _Painter(framing, settings, outputs)
             plan = tuning.prepare(network, where, together)
-            if isinstance(network, RecurrentUNet):
+            if isinstance(network, Stepwise):
                 planes = probabilities(network, steps_of(framing, channels, where), settings, plan)
                 others = varied(network, steps_of(framing, channels, where), plan, samples=samples, views=views)
             else:
@@ -209,7 +220,8 @@ def _check_passes(model: Model, samples: int, views: int, outputs: Sequence[Outp
             raise MedseqError(
                 f"{name} is {count}; it is a number of passes{upto} for outputs=('uncertainty', ...), or 0."
             )
-        if not isinstance(model.network, RecurrentUNet) or (name == "samples" and not dropouts(model.network)):
+        sampled = isinstance(model.network, RecurrentUNet) and dropouts(model.network)
+        if not isinstance(model.network, Stepwise) or (name == "samples" and not sampled):
             raise ModelError(
                 f"{model.info.name} has no {'dropout' if name == 'samples' else 'steps'} to sample from; use {name}=0."
             )
@@ -219,7 +231,7 @@ class _Painter:
     """Collects steps into arrays with axes (step, row, column)."""
 
     def __init__(self, framing: Framing, settings: InferenceSettings, outputs: Sequence[Output]) -> None:
-        shape = (framing.steps, *framing.size)
+        shape = framing.whole
         self.framing, self.threshold = framing, settings.threshold
         self.labels = np.zeros(shape, np.uint8)
         self.sureness = np.zeros(shape, np.float16) if settings.least_mean > 0 else None
@@ -228,6 +240,7 @@ class _Painter:
 
     def paint(self, index: int, p: Tensor, sampled: Tensor) -> None:
         """Add one step's class probabilities (class, y, x), and those whose entropy is the uncertainty."""
+        index += self.framing.outside[0]
         chosen = (p[1] > self.threshold).to(torch.uint8) if p.shape[0] == 2 else p.argmax(0).to(torch.uint8)
         self.labels[index] = self.framing.uncrop(chosen, labels=True)
         if self.sureness is not None:
@@ -289,12 +302,19 @@ def without_specks(
     """
     from scipy import ndimage
 
-    parts, n = ndimage.label(labels > 0, structure=np.ones((3, 3, 3)))
+    # in the box that holds them all: lesions are small, and so is the memory then
+    box = next(iter(ndimage.find_objects((labels > 0).view(np.uint8), max_label=1)), None)
+    if box is None:
+        return labels
+    inside = labels[box]
+    parts, n = ndimage.label(inside > 0, structure=np.ones((3, 3, 3)))
     flat = parts.ravel()
     sizes = np.bincount(flat, minlength=n + 1)
     bad = sizes < smallest_voxels
     if probability is not None:
-        means = np.bincount(flat, weights=probability.ravel(), minlength=n + 1) / np.maximum(sizes, 1)
+        means = np.bincount(flat, weights=probability[box].ravel(), minlength=n + 1) / np.maximum(sizes, 1)
         bad |= means < least_mean
     bad[0] = False
-    return np.where(bad[parts], 0, labels).astype(np.uint8)
+    out = labels.copy()
+    out[box] = np.where(bad[parts], 0, inside)
+    return out

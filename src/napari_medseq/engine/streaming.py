@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from napari_medseq.engine.tuning import Plan
 from napari_medseq.models.recurrent_unet import RecurrentUNet
+from napari_medseq.models.stepwise import Stepwise
 
 
 def neighbourhoods(steps: Iterable[Tensor], neighbours: int, axis: int = 0) -> Iterator[Tensor]:
@@ -160,7 +161,7 @@ class SegmentationStream:
 
 
 def stream_side_by_side(
-    network: RecurrentUNet,
+    network: Stepwise,
     steps: Iterable[Tensor],
     *,
     reset: bool = False,
@@ -168,7 +169,13 @@ def stream_side_by_side(
     dropout: int | None = None,
     plan: Plan | None = None,
 ) -> Iterator[Tensor]:
-    """Logits (n, class, y, x) of each step (n, channel, y, x) of n sequences, in order, in a stream."""
+    """Logits (n, class, y, x) of each step (n, channel, y, x) of n sequences, in order, in a stream.
+
+    A network without a state to carry has a way of its own, and knows of no `reset`, `finish` or `dropout`.
+    """
+    if not isinstance(network, RecurrentUNet):
+        yield from network.side_by_side(neighbourhoods(steps, network.neighbours, axis=1))
+        return
     sequence = SegmentationStream(network, reset=reset, finish=finish, dropout=dropout, plan=plan)
     ready = neighbourhoods(steps, network.neighbours, axis=1)
     while group := list(islice(ready, sequence.plan.together)):
@@ -177,7 +184,7 @@ def stream_side_by_side(
 
 
 def stream(
-    network: RecurrentUNet,
+    network: Stepwise,
     steps: Iterable[Tensor],
     *,
     reset: bool = False,

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_medseq.engine import intensity
 from napari_medseq.engine.frame import frame, step_axes, take
 from napari_medseq.engine.intensity import measure
 from napari_medseq.errors import MedseqError
@@ -26,6 +27,17 @@ def test_one_standard_deviation_is_one_unit() -> None:
     data = np.zeros((10, 90, 90), np.float32)
     data[:, 20:70, 20:70] = np.random.default_rng(0).normal(1000, 50, (10, 50, 50))
     assert measure(data).scale == pytest.approx(50, rel=0.1)
+
+
+def test_statistics_of_a_long_sequence_need_no_more_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    slices = [rng.gamma(2.0, 100.0, (60, 60)) for _ in range(200)]
+    whole = measure(iter(slices))
+    monkeypatch.setattr(intensity, "_MOST", 4000)  # of 80,000
+    some = measure(iter(slices))
+    assert some.centre == pytest.approx(whole.centre, rel=0.05)
+    assert some.scale == pytest.approx(whole.scale, rel=0.1)
+    assert some.threshold == pytest.approx(whole.threshold, rel=0.05)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

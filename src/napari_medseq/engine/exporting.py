@@ -1,0 +1,112 @@
+"""`export`: a model's network as a file that runs without this package, as ONNX or as a `torch.export` program.
+
+What is exported is the network alone, for sequences of a fixed number of steps of a fixed size: steps in robust units with their
+neighbours as channels go in (docs/how-to/explain.md says how they are made), logits come out. Streaming, framing and
+post-processing stay here.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_medseq.errors import ModelError, SettingsError, WriteError
+from napari_medseq.models import Model, load_model
+from napari_medseq.models.recurrent_unet import RecurrentUNet
+from napari_medseq.models.sequence_classifier import SequenceClassifier
+
+_SUFFIXES = (".onnx", ".pt2")
+
+
+class _Tensors(nn.Module):
+    """A network whose answer is plain tensors."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Any:
+        out = self.network(x)
+        return tuple(out) if isinstance(out, tuple) else out
+
+
+def export(
+    model: Model | str, path: str | os.PathLike[str], *, steps: int = 16, size: tuple[int, int] = (192, 192)
+) -> Path:
+    """Write a model's network for other programs.
+
+    Parameters
+    ----------
+    model : Model or str
+        A loaded model, or a name or folder for `load_model`.
+    path : path
+        ``.onnx`` for ONNX (needs ``pip install onnx onnxscript``) or ``.pt2`` for `torch.export.load`.
+    steps : int
+        Steps of the sequence.
+    size : tuple of int
+        Rows and columns; multiples of the network's stride.
+
+    Returns
+    -------
+    Path
+        The file. Its input, ``steps``, has shape (1, step, channel, row, column), channels being the image's channels of
+        the step's neighbours, from the one before to the one after. A segmentation network's output, ``logits``, has
+        shape (1, step, class, row, column); a classifier's are ``steps_logits`` (1, step, class), ``exam_logits`` (1, class),
+        ``attention`` (1, step) and ``evidence`` (1, step, class, row, column).
+
+    Raises
+    ------
+    SettingsError
+        If the suffix is another, a size does not fit, or a package that is needed is not there.
+    ModelError
+        If the model is no network of this package.
+    WriteError
+        If the file cannot be written.
+    """
+    if isinstance(model, str):
+        model = load_model(model)
+    network, target = model.network, Path(path)
+    if not isinstance(network, RecurrentUNet | SequenceClassifier):
+        raise ModelError(f"{model.info.name} is no network of this package; export it with the program it came from.")
+    if target.suffix not in _SUFFIXES:
+        raise SettingsError(f"{target.name}: the name must end in {' or '.join(_SUFFIXES)}.")
+    if steps < 1 or any(n < 2 * network.stride or n % network.stride for n in size):
+        raise SettingsError(
+            f"steps is {steps} and size {size}; there must be a step, and rows and columns must be multiples of "
+            f"{network.stride} from {2 * network.stride} on."
+        )
+    if target.suffix == ".onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
+        raise SettingsError("ONNX needs two more packages: pip install onnx onnxscript, then try again.")
+    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    example = torch.zeros(1, steps, first.in_channels, *size)
+    whole = _Tensors(network.cpu()).eval()
+    try:
+        with tempfile.TemporaryDirectory(dir=target.resolve().parent) as folder:
+            temporary = Path(folder) / target.name
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                program = torch.export.export(whole, (example,), strict=False)
+                if target.suffix == ".pt2":
+                    torch.export.save(program, temporary)
+                else:
+                    _onnx(program, temporary, isinstance(network, SequenceClassifier))
+            os.replace(temporary, target)
+    except OSError as error:
+        raise WriteError(
+            f"{target} could not be written: {error.strerror}. Choose a folder you may write to."
+        ) from None
+    return target
+
+
+def _onnx(program: Any, path: Path, classifier: bool) -> None:
+    names = ["steps_logits", "exam_logits", "attention", "evidence"] if classifier else ["logits"]
+    made = torch.onnx.export(program, input_names=["steps"], output_names=names, dynamo=True, verbose=False)
+    assert made is not None
+    made.save(str(path), external_data=False)
