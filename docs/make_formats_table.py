@@ -1,6 +1,6 @@
 """Writes the table of foreign test files in reference/formats.md: each opens, or is refused for a stated reason.
 
-The files come inside the wheels of pydicom and nibabel, so that anyone can run this again:
+The files come inside the wheels of pydicom, nibabel and highdicom (where there are any), so that anyone can run this again:
 
     python docs/make_formats_table.py
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 from importlib import import_module
+from importlib.metadata import files, version
 from pathlib import Path
 
 import napari_medseq as ms
@@ -17,7 +18,14 @@ from napari_medseq.io import detect
 
 PAGE = Path(__file__).parent / "reference" / "formats.md"
 START, STOP = "<!-- table made by docs/make_formats_table.py -->", "<!-- end of table -->"
-FOLDERS = (("pydicom", "data/test_files"), ("nibabel", "tests/data"), ("nibabel", "nicom/tests/data"))
+PACKAGES = ("pydicom", "nibabel", "highdicom")
+FOLDERS = (
+    ("pydicom", "data/test_files"),
+    ("pydicom", "data/charset_files"),
+    ("pydicom", "data/palettes"),
+    ("nibabel", "tests/data"),
+    ("nibabel", "nicom/tests/data"),
+)
 ASKED = re.compile(r"\.(dcm|nii|hdr|mgz|mgh|nrrd)(\.gz)?$", re.IGNORECASE)
 
 
@@ -38,14 +46,26 @@ def outcome(path: Path) -> str:
     return said + (f" ({doubts} warning{'s' if doubts > 1 else ''})" if doubts else "")
 
 
+def shipped(package: str) -> int:
+    """How many image files come inside the wheel of a package."""
+    return sum(1 for f in files(package) or [] if ASKED.search(f.name))
+
+
 def rows() -> list[str]:
-    """The table's lines."""
-    out = ["| file | comes with | outcome |", "| --- | --- | --- |"]
+    """A sentence on each package, and the table's lines."""
+    out = [""]
+    for package in PACKAGES:
+        count = shipped(package)
+        said = (
+            f"{count} image files in its wheel" if count else "no image file in its wheel (nor in its source archive)"
+        )
+        out.append(f"- {package} {version(package)}: {said}")
+    out += ["", "| file | comes with | outcome |", "| --- | --- | --- |"]
     for package, folder in FOLDERS:
         root = Path(import_module(package).__file__ or "").parent / folder
-        for path in sorted(root.glob("*")):
+        for path in sorted(root.rglob("*")):
             if path.is_file() and (ASKED.search(path.name) or detect(path)):
-                out.append(f"| `{path.name}` | {package} | {outcome(path)} |")
+                out.append(f"| `{path.relative_to(root)}` | {package} | {outcome(path)} |")
     return out
 
 

@@ -49,12 +49,13 @@ def frame(file: FileHeader, index: int) -> NDArray[np.uint8]:
     with _LOCK:  # the stream is decoded once, by the first thread that asks
         if not _LAST or _LAST[0][0] != file.path:
             _LAST[:] = [(file.path, _decoded(file))]
-        frames = _LAST[0][1]
+        frames: NDArray[np.uint8] = _LAST[0][1]
     if index >= len(frames):
         raise ReadError(
             f"{file.path}: the video holds {len(frames)} frames, but frame {index + 1} is announced; export it again."
         )
-    return frames[index]
+    picture: NDArray[np.uint8] = frames[index]
+    return picture
 
 
 def _decoded(file: FileHeader) -> NDArray[np.uint8]:
