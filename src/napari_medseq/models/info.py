@@ -31,6 +31,8 @@ class ModelInfo(BaseModel):
         What the recurrence runs along; "slices" is the image's own slice axis.
     look_ahead : int
         Steps of bounded look-ahead, k.
+    table : tuple of str
+        Names of the values from a table that a classifier takes beside the images, in its order.
     description, licence : str
     parameters : int
         Number of weights.
@@ -51,6 +53,7 @@ class ModelInfo(BaseModel):
     classes: dict[int, str] = Field(default_factory=dict)
     sequence_axis: Literal["slices", "z", "t", "visit"] = "slices"
     look_ahead: int = 0
+    table: tuple[str, ...] = ()
     description: str = ""
     licence: str = ""
     parameters: int = 0

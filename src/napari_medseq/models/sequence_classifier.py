@@ -284,7 +284,7 @@ class SequenceClassifier(nn.Module):
             raise ModelError(
                 f"Steps of size {tuple(x.shape[3:])} are too small; this network needs {self.stride} or more."
             )
-        if present is None and not torch.compiler.is_compiling():
+        if present is None and not (x.is_meta or torch.compiler.is_compiling()):
             missing = x.isnan().flatten(2).all(2)
             present = ~missing if bool(missing.any()) else None
         if self.training and self.modality_dropout > 0:

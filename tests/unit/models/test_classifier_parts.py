@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import napari_medseq as ms
+from napari_medseq.engine.frame import frame
 from napari_medseq.errors import ModelError
 from napari_medseq.models import Model, ModelInfo, registry, targets
 from napari_medseq.models.encoders import build_encoder
@@ -281,9 +282,9 @@ def test_ordinal_probabilities_are_the_proportional_odds_model() -> None:
     torch.nn.init.normal_(head.widths)
     x = torch.randn(5, 3, dtype=torch.float64) * 4
     p = targets.probabilities(head(x), "ordinal")
-    s = head.score(x)
-    cuts = [float(head.first)]
-    for w in head.widths:
+    s = head.score(x).detach()
+    cuts = [float(head.first.detach())]
+    for w in head.widths.detach():
         cuts.append(cuts[-1] + math.log1p(math.exp(float(w))))
     for i in range(5):
         upto = [1 / (1 + math.exp(float(s[i]) - b)) for b in cuts] + [1.0]
@@ -374,3 +375,31 @@ def test_classify_says_one_of_the_classes(target: Any) -> None:
     out = ms.classify(blob(), Model(info, network, {}, {}), device="cpu")
     assert sum(out.probabilities.values()) == pytest.approx(1, abs=1e-5)
     assert out.per_step.sum(1) == pytest.approx(np.ones(7), abs=1e-5)
+
+
+def test_classify_takes_a_table_and_answers_without_a_modality() -> None:
+    network = made(in_channels=2, modalities=2, fusion="attention", tabular=2, classes=1)
+    info = ModelInfo(
+        name="m", version="0", task="classification", classes={0: "yes"}, channels=("T1", "T2"), table=("age", "sex")
+    )
+    model, images = Model(info, network, {}, {}), {"T1": blob(0), "T2": blob(1)}
+
+    def said(some: dict[str, Any], **options: Any) -> float:
+        return ms.classify(some, model, device="cpu", **options).probabilities["yes"]
+
+    plain = said(images)
+    assert said(images, table={"age": math.nan}) == pytest.approx(plain, abs=1e-6)
+    assert said(images, table={"age": 1.0}) != pytest.approx(plain, abs=1e-6)
+    assert said(images, table={"sex": 1.0}) != pytest.approx(said(images, table={"age": 1.0}), abs=1e-6)
+    # as the network itself does without the second modality
+    one = {"T1": images["T1"]}
+    framing = frame([blob(0)], along="slices", pixel_mm=None, stride=network.stride)
+    x = torch.stack([framing.read([blob(0)], i) for i in range(framing.steps)])
+    with torch.no_grad():
+        expected = network(torch.cat([x, torch.full_like(x, torch.nan)], 1)[None]).exam.sigmoid()
+    assert said(one) == pytest.approx(float(expected), abs=1e-5)
+    assert said(one) != pytest.approx(plain, abs=1e-6)
+    with pytest.raises(ModelError, match="T1, T2"):
+        said({"FLAIR": blob()})
+    with pytest.raises(ModelError, match="age, sex from a table, not height"):
+        said(images, table={"height": 1.8})
