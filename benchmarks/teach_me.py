@@ -1,13 +1,15 @@
 """How good a model is after 1, 3 and 5 labelled slices of one image, on the other slices of that image.
 
     python benchmarks/teach_me.py                 # every patient, 3 rounds each
-    python benchmarks/teach_me.py --quick         # two patients
+    python benchmarks/teach_me.py --quick         # two patients, 40 s of training a round: about 5 minutes
+    python benchmarks/teach_me.py --start-from 'runs/brain-tumor/segmentation/{patient}-gru'
 
 A user is simulated with the experts' masks: the slice with most tumour is labelled first; then, twice, the two slices that are
 most wrong in the answer (not beside each other) are corrected, whether there is tumour in them or not, and the model goes on
 from where it was. Judged is what nobody has labelled: Dice over all other slices of the visit together. Beside it stands what
 the same labelled slices give without a network: the intensity threshold that fits them best, and the outlines interpolated
-between them (signed distances). Every model starts from nothing, since the models that ship have seen these patients.
+between them (signed distances). Every model starts from nothing, since the models that ship have seen these patients; one that
+has not (a fold's, say, with the patient's name in its folder) can be given with ``--start-from``.
 Writes ``docs/benchmarks/teach_me.json``; the times mean something on an idle machine only.
 """
 
@@ -69,7 +71,9 @@ def most_wrong(answer: np.ndarray, truth: np.ndarray, labelled: list[int], n: in
     return chosen + [k for k in order if k not in chosen][: n - len(chosen)]
 
 
-def one(patient: str, visit: ms.Visit, minutes: float, iterations: int, folder: Path) -> list[dict[str, Any]]:
+def one(
+    patient: str, visit: ms.Visit, options: dict[str, Any], start: str | None, folder: Path
+) -> list[dict[str, Any]]:
     """The rounds of one image."""
     image, expert = visit.images[0], visit.labels[0]
     truth = np.asarray(expert.data) > 0
@@ -84,10 +88,11 @@ def one(patient: str, visit: ms.Visit, minutes: float, iterations: int, folder: 
         settings: dict[str, Any] = {
             "out": str(folder / f"{patient}-{n}"),
             "steps": tuple(labelled),
-            "minutes": minutes,
-            "iterations": iterations,
             "device": "cpu",
+            **options,
         }
+        if start is not None:
+            settings["start_from"] = start.format(patient=patient)
         if i:
             settings["start_from"] = str(folder / f"{patient}-{ROUNDS[i - 1]}")
         began = time.perf_counter()
@@ -132,20 +137,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two patients")
     parser.add_argument("--patients", nargs="*", help="only these")
-    parser.add_argument("--minutes", type=float, default=1.0, help="training per round")
-    parser.add_argument("--iterations", type=int, default=500, help="training per round ends here, if earlier")
+    parser.add_argument("--minutes", type=float, help="training per round; 1.5, or 0.66 with --quick")
+    parser.add_argument("--iterations", type=int, default=600, help="training per round ends here, if earlier")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start-from", metavar="BUNDLE", help="first round's start; {patient} stands for the name")
     parser.add_argument("--out", type=Path, default=OUT)
     a = parser.parse_args()
     if not DATA.is_dir():
         raise SystemExit(f"{DATA} is not there; set MEDSEQ_DATA to the folder that holds brain-tumor-progression.")
     patients = a.patients or sorted(p.name for p in DATA.glob("sub-*"))[: 2 if a.quick else None]
+    minutes = a.minutes or (0.66 if a.quick else 1.5)
+    options = {"minutes": minutes, "iterations": a.iterations, "seed": a.seed}
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for patient in patients:
-            rows += one(patient, ms.read_study(DATA / patient).visits[0], a.minutes, a.iterations, Path(folder))
+            rows += one(patient, ms.read_study(DATA / patient).visits[0], options, a.start_from, Path(folder))
     print("\n" + table(rows))
     a.out.parent.mkdir(parents=True, exist_ok=True)
-    content = {"minutes": a.minutes, "iterations": a.iterations, "threads": os.cpu_count(), "rows": rows}
+    content = {**options, "start_from": a.start_from, "threads": os.cpu_count(), "rows": rows}
     a.out.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,9 @@ def _train(args: argparse.Namespace) -> None:
         sheet = preview(config, args.preview, progress=common.bar())
         common.answer(args, {"preview": str(sheet)}, str(sheet))
         return
-    _trained(args, ms.train(config, progress=common.bar()))
+    result = ms.train(config, progress=common.bar())
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        _trained(args, result)
 
 
 def _trained(args: argparse.Namespace, result: Any) -> None:

@@ -18,6 +18,7 @@ class AugmentSettings(BaseModel):
 
     flip: float = Field(0.5, ge=0, le=1, description="probability of mirroring left and right")
     rotate_degrees: float = Field(20.0, ge=0)
+    move: float = Field(0.08, ge=0, le=0.5, description="largest shift of a window's middle, as a share of the image")
     zoom: float = Field(0.25, ge=0, lt=1, description="largest relative change of size")
     stretch: float = Field(0.1, ge=0, lt=1, description="largest relative difference between rows and columns")
     elastic: float = Field(0.04, ge=0, description="largest displacement as a share of the window")

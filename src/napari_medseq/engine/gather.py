@@ -86,8 +86,9 @@ def _only(visit: Visit, images: Sequence[ImageSequence], pattern: str) -> ImageS
     found = [i for i in images if fnmatchcase(i.name, pattern)]
     if len(found) > 1:
         names = ", ".join(i.name for i in found)
+        notes = " ".join(f"({w})" for i in found for w in i.warnings)
         raise MedseqError(
-            f"{visit.name}: several images or labels fit ({names}); narrow image=, channels= or labels= down."
+            f"{visit.name}: several images or labels fit ({names}); narrow image=, channels= or labels= down. {notes}".strip()
         )
     return found[0] if found else None
 

@@ -95,6 +95,7 @@ def voxel_loss(
     settings: LossSettings | None = None,
     weights: Tensor | None = None,
     smooth: float = 1.0,
+    classes: Sequence[int] | None = None,
 ) -> Tensor:
     """The loss that `settings` describe.
 
@@ -108,9 +109,18 @@ def voxel_loss(
         In the voxel term.
     smooth : float
         Added to numerator and denominator of the region term, so that a batch without the class has a defined loss.
+    classes : sequence of int, optional
+        The classes that there are beside the background, where not every output of the network is one.
     """
     s = settings or LossSettings()
     logits = logits.float()
+    if classes is not None:
+        kept = torch.tensor([0, *sorted(classes)], device=logits.device)
+        # class value → its place among those kept; -1 stays, as the last entry
+        place = torch.full((logits.shape[1] + 1,), -1, device=logits.device)
+        place[kept] = torch.arange(len(kept), device=logits.device)
+        logits, labels = logits[:, kept], place[labels]
+        weights = weights[kept.to(weights.device)] if weights is not None else None
     loss = torch.zeros((), device=logits.device)
     if s.voxel != "none":
         loss = loss + _voxel(logits, labels, s, weights)
@@ -127,19 +137,28 @@ def dice_ce(logits: Tensor, labels: Tensor, smooth: float = 1.0) -> Tensor:
 
 
 def deeply_supervised(
-    heads: Sequence[Tensor], labels: Tensor, settings: LossSettings | None = None, weights: Tensor | None = None
+    heads: Sequence[Tensor],
+    labels: Tensor,
+    settings: LossSettings | None = None,
+    weights: Tensor | None = None,
+    classes: Sequence[int] | None = None,
 ) -> Tensor:
     """`voxel_loss` of every head, coarse to fine, each half the weight of the next (Isensee et al. 2021), against shrunken labels."""
     total, shares = torch.zeros((), device=labels.device), 0.0
     for k, logits in enumerate(reversed(list(heads))):
         small = labels if k == 0 else labels[:, :: 2**k, :: 2**k]
-        total = total + voxel_loss(logits, small, settings, weights) * 0.5**k
+        total = total + voxel_loss(logits, small, settings, weights, classes=classes) * 0.5**k
         shares += 0.5**k
     return total / shares
 
 
 def segmentation_loss(
-    network: nn.Module, x: Tensor, y: Tensor, settings: LossSettings | None = None, weights: Tensor | None = None
+    network: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    settings: LossSettings | None = None,
+    weights: Tensor | None = None,
+    classes: Sequence[int] | None = None,
 ) -> Tensor:
     """`deeply_supervised` of a network on windows (batch, step, channel, y, x) and labels (batch, step, y, x).
 
@@ -148,7 +167,7 @@ def segmentation_loss(
     inner = getattr(network, "module", network)  # a network that trains in several processes is wrapped
     out = network(x, every_head=True) if "every_head" in inspect.signature(inner.forward).parameters else network(x)
     heads = list(out) if isinstance(out, list | tuple) else [out]
-    return deeply_supervised([h.flatten(0, 1) for h in heads], y.flatten(0, 1), settings, weights)
+    return deeply_supervised([h.flatten(0, 1) for h in heads], y.flatten(0, 1), settings, weights, classes)
 
 
 def classification_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:

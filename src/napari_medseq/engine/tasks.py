@@ -75,7 +75,8 @@ def _segmentation_loss(c: TrainConfig, cases: Sequence[Case]) -> Loss:
                 f"loss.class_weights has {len(c.loss.class_weights)} weights; with background there are {classes} classes."
             )
         weights = torch.tensor(c.loss.class_weights)
-    return lambda network, x, y: segmentation_loss(network, x, y, c.loss, weights)
+    some = tuple(c.classes) if len(c.classes) < classes - 1 else None
+    return lambda network, x, y: segmentation_loss(network, x, y, c.loss, weights, some)
 
 
 @torch.no_grad()

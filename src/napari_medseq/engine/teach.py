@@ -24,6 +24,7 @@ from napari_medseq.sequence import ImageSequence
 
 _LONGEST = 256  # pixels of the longer side that a model made in minutes looks at
 _STRIDE = 16
+_WINDOW = 96  # pixels of a window's side in a larger image: what is small fills a fair part of it, and it costs little
 
 #: what a model that is made in minutes is: small, without recurrence, since the slices beside a labelled one are unlabelled
 FRESH: dict[str, Any] = {"_target_": "RecurrentUNet", "widths": [8, 16, 32, 48, 64], "neighbours": 1, "rnn": "none"}
@@ -176,14 +177,14 @@ def _labelled(case: Case) -> int:
 
 
 def _loop(s: TeachSettings, case: Case, recurrent: bool) -> LoopSettings:
-    h, w = (math.ceil(n / _STRIDE) * _STRIDE for n in case.image.shape[-2:])
-    steps = (
-        min(5, case.image.shape[0]) if recurrent else 1
-    )  # a recurrent network needs to see the way to a labelled step
+    sides = [min(n, _WINDOW) if n > 1.5 * _WINDOW else n for n in case.image.shape[-2:]]
+    h, w = (math.ceil(n / _STRIDE) * _STRIDE for n in sides)
+    # a recurrent network needs to see the way to a labelled step
+    steps = min(5, case.image.shape[0]) if recurrent else 1
     return LoopSettings(
         iterations=s.iterations,
         minutes=s.minutes,
-        batch=1 if recurrent else 4,
+        batch=2 if recurrent else 8,
         steps=steps,
         size=(h, w),
         rate=s.rate or (1e-3 if s.start_from else 3e-3),
@@ -192,6 +193,7 @@ def _loop(s: TeachSettings, case: Case, recurrent: bool) -> LoopSettings:
         transplant=0.0,
         augment=AugmentSettings(
             rotate_degrees=12,
+            move=0.25,
             zoom=0.15,
             stretch=0.05,
             elastic=0.03,

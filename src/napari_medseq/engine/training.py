@@ -193,17 +193,17 @@ class _Run:
     def save(self) -> None:
         """Write the checkpoint and the curve; all processes together."""
         random = self.crew.gather((self.windows.generator.get_state(), torch.get_rng_state()))
-        if self.crew.rank:
-            return
-        self.state.spent = time.monotonic() - self.began
-        parts = {
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "random": random,
-        }
-        checkpoint.save(self.path, self.state, parts)
-        checkpoint.write_curve(self.folder / "curve.csv", self.state.curve, self.measure)
+        if self.crew.rank == 0:
+            self.state.spent = time.monotonic() - self.began
+            parts = {
+                "network": self.network.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "random": random,
+            }
+            checkpoint.save(self.path, self.state, parts)
+            checkpoint.write_curve(self.folder / "curve.csv", self.state.curve, self.measure)
+        self.crew.wait()  # the files are there for every process
 
     def step(self, done: float) -> dict[str, float]:
         """One change of the weights; the row that it adds to the curve."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import torch
 from torch import nn
 
 from napari_medseq.engine.config import TrainConfig
@@ -62,4 +63,14 @@ def prepared(c: TrainConfig, d: dict[str, Any]) -> nn.Module:
             f"{c.start_from} shares no weight with {d['_target_']}; start from a bundle of the same kind of network, or "
             "leave network out to go on with the bundle's own."
         )
+    if c.task == "segmentation":
+        _silence(network, [k for k in range(1, max(c.classes)) if k not in c.classes])
     return network
+
+
+@torch.no_grad()
+def _silence(network: nn.Module, values: list[int]) -> None:
+    """Outputs that are no class, where the classes' numbers have gaps, say no from the start; no loss ever asks them."""
+    for head in getattr(network, "heads", []) if values else []:
+        head.weight[values] = 0.0
+        head.bias[values] = -20.0

@@ -34,7 +34,6 @@ INTENSITY = (
     "RandGaussianSmooth",
     "RandGibbsNoise",
     "RandHistogramShift",
-    "RandKSpaceSpikeNoise",
     "RandRicianNoise",
     "RandScaleIntensity",
     "RandShiftIntensity",
@@ -67,6 +66,8 @@ def build(definition: Mapping[str, Any]) -> Any:
             arguments.setdefault("padding_mode", "border" if name != "RandZoom" else "edge")
     else:
         arguments["keys"] = ["image"]
+        if name == "RandCoarseDropout":
+            arguments.setdefault("fill_value", 0.0)  # MONAI's own choice differs from channel to channel, so from step to step
     try:
         return getattr(transforms, f"{name}d")(**arguments)
     except (TypeError, ValueError, AssertionError) as error:

@@ -15,7 +15,6 @@ from napari_medseq.errors import MedseqError
 if TYPE_CHECKING:
     from napari_medseq.engine.cases import Case
 
-_SHAKE = 0.08  # largest shift of a window's middle, as a share of the image
 _LARGE = 1.5  # an image this many times as large as the window is searched, not only shaken
 
 #: what a window's target is: its labels (batch, step, y, x); its image without the noise; or the exam's answers (batch, class)
@@ -124,7 +123,7 @@ class Windows:
         first = middle - int(torch.randint(self.steps, (), generator=g))
         start = min(max(first, 0), max(total - self.steps, 0)) - self.neighbours
         at = (torch.arange(length) + start).clamp(0, total - 1)
-        shake = (torch.rand(2, generator=g) * 2 - 1) * _SHAKE
+        shake = (torch.rand(2, generator=g) * 2 - 1) * self.augment.move
         centre = ((h - 1) / 2 + float(shake[0]) * h, (w - 1) / 2 + float(shake[1]) * w)
         if h > _LARGE * self.size[0] or w > _LARGE * self.size[1]:
             centre = self._search(case.labels[middle], h, w, anywhere)
