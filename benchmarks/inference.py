@@ -2,10 +2,11 @@
 
     python benchmarks/inference.py [--quick] [--study FOLDER --truth FOLDER] [--rounds 4] [--threads 2] [--out FOLDER]
 
-The same patients, framed alike (crop, pixel size, units), from the image in memory to labels on its grid. The rivals are MONAI's
+The same patients, framed alike, from the image in memory to labels on its grid. The rivals are MONAI's
 `BasicUNet` in 2D and 3D with the channel widths of our network, the latter through MONAI's `SlidingWindowInferer` (Gaussian weights).
 They are untrained, so they have a time but no Dice; ours is the model that ships. Methods take turns within each round, so that a
-busy moment of the machine hits all alike; ratios are taken round by round. Peak memory is what a process of its own needs more during the call.
+busy moment of the machine hits all alike; ratios are taken round by round. Peak memory is what a process of its own needs more
+during the call.
 The share of the machine's rate is floating-point operations (torch's own counter) per second of the network alone, relative to a plain
 convolution of 64 to 64 channels. Growth is measured on phantoms of 50 to 1000 slices that exist one slice at a time. Prints tables, writes
 ``inference.json`` and draws ``inference.png``. About four minutes on two cores; ``--quick`` one.
