@@ -154,10 +154,10 @@ def make_windows(
     """The windows to learn from, and the cases that judge."""
     chosen = splits.validation([x.patient for x in cases], c.validation, c.validation_share, c.loop.seed)
     real = [x for x in cases if x.patient not in chosen]
-    if team.rank == 0:
-        synthetic_cases(c, run, progress, cancelled)
+    # one process makes them, the others read what it kept
+    made = synthetic_cases(c, run, progress, cancelled) if team.rank == 0 else []
     team.wait()
-    made = synthetic_cases(c, run, progress, cancelled)
+    made = made if team.rank == 0 else synthetic_cases(c, run, progress, cancelled)
     check_cases(c, real + made)
     share = c.synthetic_share if real else 1.0
     windows = Windows(

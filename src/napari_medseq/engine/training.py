@@ -166,7 +166,9 @@ class _Run:
         if team.rank:
             windows.generator.manual_seed(s.seed + 7919 * team.rank)
         network.to(team.device)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for p in network.parameters():
+            if p.ndim == 4:  # of images; kernels of volumes stay as they are
+                p.data = p.data.contiguous(memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(_groups(network, s), lr=s.rate, weight_decay=s.weight_decay)
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=s.float16)
         self.state = State({k: v.detach().clone() for k, v in network.state_dict().items()})
@@ -180,9 +182,8 @@ class _Run:
         try:
             self.network.load_state_dict(parts["network"])
             self.optimiser.load_state_dict(parts["optimiser"])
-            self.scaler.load_state_dict(parts.get("scaler", {}))
-            random = parts["random"] if "random" in parts else [(parts["windows"], parts["torch"])]
-            windows, own = random[self.crew.rank]
+            self.scaler.load_state_dict(parts["scaler"])
+            windows, own = parts["random"][self.crew.rank]
         except (KeyError, IndexError, ValueError, RuntimeError) as error:
             raise SettingsError(
                 f"{self.path} is of another network or number of processes ({error}); remove it to start anew."

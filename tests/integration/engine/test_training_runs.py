@@ -225,7 +225,7 @@ def as_floats(study: Path, factor: float) -> Path:
 
 def test_labels_that_are_no_whole_numbers_are_refused(tmp_path: Path) -> None:
     study = as_floats(write(tmp_path / "s", 1), 0.4)
-    with pytest.raises(MedseqError, match="not whole numbers"):
+    with pytest.raises(MedseqError, match="not whole numbers"), pytest.warns(ms.MedseqWarning, match="not whole"):
         ms.train(config(study, tmp_path / "m"))
     image, painted, _ = lesson()
     with pytest.raises(MedseqError, match=r"label 0\.5.*no whole number"):
