@@ -260,6 +260,31 @@ class Progression:
 
         return save(self, Path(folder), extra or {})
 
+    def export(self, path: str | PathLike[str], *, table: str = "lesions") -> Path:
+        """Write one table in tidy form.
+
+        Parameters
+        ----------
+        path : path
+            ``.csv``, or ``.parquet`` (needs pyarrow: ``pip install napari-medseq[parquet]``).
+        table : {"lesions", "summary", "growth"}
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        SettingsError
+            If the ending or the table is unknown.
+        WriteError
+            If it cannot be written, or pyarrow is missing.
+        """
+        from napari_medseq.progression._store import export
+
+        return export(self, Path(path), table)
+
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> Progression:
         """Read what `save` or `run` wrote.

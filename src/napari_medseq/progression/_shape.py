@@ -165,7 +165,7 @@ def _outermost(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Midpoints of the first and last face of every line of voxels along every axis, in voxels of `mask`: they span its hull."""
     points = []
     for axis in range(mask.ndim):
-        where = mask.any(axis=axis).nonzero()
+        where = np.nonzero(np.asarray(mask.any(axis=axis)))
         found = np.empty((2, len(where[0]), mask.ndim))
         found[:, :, [k for k in range(mask.ndim) if k != axis]] = np.stack(where, axis=1)
         found[0, :, axis] = mask.argmax(axis=axis)[where] - 0.5

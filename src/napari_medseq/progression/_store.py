@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_medseq import geometry
-from napari_medseq.errors import MedseqError, ReadError, WriteError
+from napari_medseq.errors import MedseqError, ReadError, SettingsError, WriteError
 from napari_medseq.progression import _change
 from napari_medseq.progression._components import Key, Lesion, groups
 from napari_medseq.progression._graph import Graph
@@ -91,6 +91,29 @@ def save(progression: Progression, folder: Path, extra: Mapping[str, Any]) -> Pa
             f"The progression could not be written to {folder}: {error}. Choose a folder you may write."
         ) from error
     return folder
+
+
+def export(progression: Progression, path: Path, table: str) -> Path:
+    """Write one table as CSV or Parquet, under a temporary name first; see `Progression.export`."""
+    if table not in ("lesions", "summary", "growth"):
+        raise SettingsError(f"There is no table {table!r}; choose lesions, summary or growth.")
+    if path.suffix not in (".csv", ".parquet"):
+        raise SettingsError(f"{path.name}: tables are written as .csv or .parquet.")
+    frame: pd.DataFrame = getattr(progression, table)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
+            part = Path(folder) / path.name
+            if path.suffix == ".csv":
+                frame.to_csv(part, index=False, date_format="%Y-%m-%d")
+            else:
+                frame.to_parquet(part, index=False, engine="pyarrow")
+            os.replace(part, path)
+    except ImportError as error:
+        raise WriteError("Parquet needs pyarrow: pip install napari-medseq[parquet]. Or write .csv.") from error
+    except OSError as error:
+        raise WriteError(f"The table could not be written to {path}: {error}.") from error
+    return path
 
 
 def _file_stem(name: str) -> str:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,6 +17,7 @@ from napari_medseq.errors import SettingsError
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.register.linear import prepared
 from napari_medseq.register.optimise import Watch, optimise
+from napari_medseq.register.reference import chained, midway
 from napari_medseq.register.registration import register
 from napari_medseq.register.transform import Kind, Transform
 from napari_medseq.sequence import ImageSequence
@@ -26,6 +27,7 @@ Matrix = NDArray[np.float64]
 #: MR of one patient in one frame the gain stays below it however far the optimum wanders, and a true shift of one voxel exceeds it.
 WORTH = 0.2
 Mode = Literal["auto", "none", "translation", "rigid", "affine", "deformable"]
+Reference = int | Literal["previous", "midway"]
 
 
 @dataclass(frozen=True)
@@ -57,25 +59,30 @@ class Alignment:
 
 @dataclass(frozen=True)
 class VisitAlignment:
-    """How one visit relates to the baseline.
+    """How one visit relates to the baseline, or to the reference that was chosen instead.
 
     Attributes
     ----------
     transform : Transform or None
-        Fixed = baseline, moving = the visit; None where the visit is left as it lies.
+        Fixed = the visit that this one was registered to, moving = the visit; None where it is left as it lies.
     error_mm : float
         Estimate of the remaining misalignment (root mean square over the body).
     reason : str
         Why it was left, or what was done.
+    common : ndarray, shape (4, 4), optional
+        Visit → common space, RAS+ mm, where `transform` alone does not say it.
     """
 
     transform: Transform | None
     error_mm: float
     reason: str
+    common: Matrix | None = None
 
     @property
     def to_baseline(self) -> Matrix:
-        """4×4, RAS+ mm: visit world → baseline world; the linear part for a deformable transform."""
+        """4×4, RAS+ mm: visit world → common world (the baseline's, by default); the linear part if deformable."""
+        if self.common is not None:
+            return geometry.as_affine(self.common)
         if self.transform is None:
             return geometry.as_affine(np.eye(4))
         return geometry.as_affine(np.linalg.inv(self.transform.linear))
@@ -160,7 +167,7 @@ def visits(
     images: Sequence[ImageSequence],
     *,
     mode: Mode = "auto",
-    reference: int = 0,
+    reference: Reference = 0,
     tolerance_mm: float | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -174,8 +181,10 @@ def visits(
         One per visit, in order.
     mode : {"auto", "none", "translation", "rigid", "affine", "deformable"}
         "auto" leaves visits that are `aligned` already and registers the others rigidly; "none" leaves all.
-    reference : int
-        Index of the visit that the others are brought to.
+    reference : int, "previous" or "midway"
+        Index of the visit that the others are brought to; "previous" registers each to the one before it (better where a body
+        changes slowly over many visits; errors add up) and gives maps to the first; "midway", for two visits, brings both to the
+        space half-way between them, so that neither is favoured.
 
     Returns
     -------
@@ -189,21 +198,56 @@ def visits(
     """
     if mode not in get_args(Mode):
         raise SettingsError(f"Registration {mode!r} is unknown; use one of {', '.join(get_args(Mode))}.")
-    if not images or not -len(images) <= reference < len(images):
+    if reference == "midway":
+        return _midway(images, mode, tolerance_mm, seed, progress, cancelled)
+    chain = reference == "previous"
+    base = 0 if isinstance(reference, str) else reference
+    if not images or (isinstance(reference, str) and not chain) or not -len(images) <= base < len(images):
         raise SettingsError(f"Visit {reference} of {len(images)} cannot be the reference; choose one that exists.")
-    reference %= len(images)
-    fixed = images[reference]
+    base %= len(images)
     results = []
     for number, image in enumerate(images):
         check(cancelled)
+        fixed = images[max(number - 1, 0)] if chain else images[base]
         results.append(
             VisitAlignment(None, 0.0, "the reference visit")
-            if number == reference
+            if number == base
             else _visit(image, fixed, mode, tolerance_mm, seed, cancelled)
         )
         if progress is not None:
             progress(number + 1, len(images), f"Aligned visit {number + 1} of {len(images)}")
+    if chain:
+        whole = chained([r.to_baseline for r in results], [r.error_mm for r in results])
+        results = [replace(r, common=m, error_mm=e) for r, m, e in zip(results, *whole, strict=True)]
     return results
+
+
+def _midway(
+    images: Sequence[ImageSequence],
+    mode: Mode,
+    tolerance_mm: float | None,
+    seed: int,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> list[VisitAlignment]:
+    """Both of two visits to the space between them."""
+    if len(images) != 2:
+        raise SettingsError(f"The midway space is between two visits, not {len(images)}; choose another reference.")
+    second = _visit(images[1], images[0], mode, tolerance_mm, seed, cancelled)
+    if progress is not None:
+        progress(1, 2, "Aligned visit 2 to visit 1")
+    if second.transform is None:
+        return [VisitAlignment(None, 0.0, second.reason), second]
+    back = register(images[0], images[1], kind=second.transform.kind, seed=seed, cancelled=cancelled)
+    here, there, apart = midway(second.transform, back)
+    if progress is not None:
+        progress(2, 2, "Aligned visit 1 to visit 2")
+    error = max(second.error_mm, apart)
+    reason = f"{second.transform.kind} registration, midway between both; the two directions differ by {apart:.1f} mm"
+    return [
+        VisitAlignment(back, error, reason, here),
+        VisitAlignment(second.transform, error, reason, there),
+    ]
 
 
 def _visit(

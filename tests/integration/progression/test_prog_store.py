@@ -130,3 +130,21 @@ def test_the_common_space_is_kept(tmp_path):
     again = ms.Progression.load(tmp_path)
     np.testing.assert_allclose(again.to_common(1), back)
     pd.testing.assert_frame_equal(again.lesions, p.lesions, check_dtype=False)
+
+
+@pytest.mark.parametrize("table", ["lesions", "summary", "growth"])
+def test_tables_as_parquet_and_csv(progression, tmp_path, table):
+    whole = getattr(progression, table)
+    csv = pd.read_csv(progression.export(tmp_path / "t.csv", table=table))
+    assert list(csv.columns) == list(whole.columns)
+    pytest.importorskip("pyarrow")
+    again = pd.read_parquet(progression.export(tmp_path / "t.parquet", table=table))
+    pd.testing.assert_frame_equal(again, whole, check_dtype=False)
+
+
+def test_a_table_in_an_unknown_form_is_refused(progression, tmp_path):
+    with pytest.raises(ms.MedseqError, match="parquet"):
+        progression.export(tmp_path / "t.xlsx")
+    with pytest.raises(ms.MedseqError, match="no table"):
+        progression.export(tmp_path / "t.csv", table="everything")
+    assert not list(tmp_path.iterdir())

@@ -54,3 +54,16 @@ def test_colours_differ_and_zero_is_clear():
     apart = [np.abs(np.subtract(a, b)).max() for a, b in pairwise(colours)]
     assert min(apart) > 0.2
     assert lesion_colour(0)[3] == 0
+
+
+@pytest.mark.parametrize(("ground", "ink"), [("#262930", "white"), ("white", "black")])
+def test_marks_of_events_are_seen_on_dark_and_light_ground(progression, ground, ink):
+    axes = Figure().subplots()
+    axes.set_facecolor(ground)
+    axes.xaxis.label.set_color(ink)
+    marks = [a for artists in plots.swimmer(progression, axes).values() for a in artists if a.get_marker() != "o"]
+    assert "x" in {a.get_marker() for a in marks}
+    for mark in marks:
+        seen = np.abs(np.subtract(to_rgba(mark.get_markeredgecolor()), to_rgba(ground))[:3]).max()
+        assert seen > 0.3
+        assert mark.get_markeredgewidth() >= (2 if mark.get_marker() == "x" else 1)

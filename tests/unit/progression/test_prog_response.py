@@ -129,6 +129,24 @@ def test_every_rule_survives_nothing_and_one_visit(rule):
     assert "no clinical verdict" in nothing.note
 
 
+@pytest.mark.parametrize("rule", ["recist-1.1", "rano-2010", "rano-2.0", "rano-2.0-volumetric"])
+def test_a_target_out_of_view_is_not_evaluable(rule):
+    whole = np.zeros((44, 60, 90), np.uint8)
+    whole[10:30, 20:40, 10:30] = whole[10:30, 20:40, 60:80] = 1
+    more = whole.copy()
+    more[30:42, 44:58, 34:48] = 1
+
+    def labels(data):
+        return ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 1)), kind="labels")
+
+    # the second visit ends before the second lesion: it is not gone, nobody looked
+    cut = assess(ms.track([labels(whole), labels(whole[:, :, :50].copy())]), rule).verdicts[0]
+    assert cut.category == "not evaluable"
+    assert "out of view" in cut.reasons[0]
+    # but what is seen to be new is progression all the same
+    assert categories(ms.track([labels(whole), labels(more[:, :, :50].copy())]), rule) == ["PD"]
+
+
 def test_unknown_rules_and_options_are_clear_errors():
     p = series({0: 20}, {0: 20})
     with pytest.raises(ms.MedseqError, match=r"recist-1\.1"):

@@ -243,6 +243,26 @@ def test_visits_modes(fixed: ImageSequence) -> None:
         visits([])
 
 
+def test_visits_along_the_chain_and_midway(fixed: ImageSequence) -> None:
+    real = motion((4.0, -3.0, 6.0), (5.0, -4.0, 6.0))
+    moving = seen_through(fixed, real)
+    chain = visits([fixed, moving, moving], mode="rigid", reference="previous")
+    assert target_error(np.linalg.inv(chain[2].to_baseline), real, fixed) < 2.5
+    assert chain[2].error_mm >= chain[1].error_mm
+    first, second = visits([fixed, moving], mode="rigid", reference="midway")
+    # both images see one point of the midway space where the true motion puts it
+    found = np.linalg.inv(second.to_baseline) @ first.to_baseline
+    assert target_error(found, real, fixed) < 2.5
+    np.testing.assert_allclose(first.to_baseline @ second.to_baseline, np.eye(4), atol=1e-9)
+    turns = [np.degrees(np.arccos((np.trace(v.to_baseline[:3, :3]) - 1) / 2)) for v in (first, second)]
+    assert turns[0] == pytest.approx(turns[1])
+    assert turns[0] == pytest.approx(np.degrees(np.arccos((np.trace(real[:3, :3]) - 1) / 2)) / 2, abs=0.7)
+    with pytest.raises(ms.MedseqError, match="between two visits"):
+        visits([fixed] * 3, reference="midway")
+    with pytest.raises(ms.MedseqError, match="cannot be the reference"):
+        visits([fixed] * 3, reference="nowhere")
+
+
 def test_a_visit_that_cannot_be_aligned_stops_with_its_measure(fixed: ImageSequence) -> None:
     noise = fixed.replace(data=np.random.default_rng(0).normal(100, 20, SHAPE), name="second visit")
     with pytest.raises(RegistrationError, match=r"second visit.*mutual information \d"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from napari_medseq.progression._progression import Progression
 
 Row = dict[str, Any]
+#: progression stands whatever was not seen: what was seen is enough for it
+FOUND_WORSE = ("PD",)
 DISCLAIMER = "Computed from sizes alone; research software, not a medical device, no clinical verdict."
 
 
@@ -77,6 +79,10 @@ class Sightings:
         }
         self.lesions = sorted({lesion for lesion, _ in self.rows})
         self.baseline = [lesion for lesion in self.lesions if self.row(lesion, 0) and self.volume(lesion, 0) > 0]
+        nodes = {(i, key[0]): key for key, i in progression.graph.identities.items()}
+        self.in_view: Callable[[int, int, int], bool] = lambda lesion, seen, visit: progression.in_view(
+            progression.graph.lesions[nodes[lesion, seen]], visit
+        )
         self.pieces: dict[int, list[int]] = {}
         for (lesion, visit), row in sorted(self.rows.items(), key=lambda item: item[0][1]):
             parents = [int(p) for p in row["parents"].split(";") if p]
@@ -102,6 +108,22 @@ class Sightings:
             if row and row["volume_ml"] > 0:
                 total += float(row[column]) if np.isfinite(row[column]) else unmeasured
         return total
+
+    def unseen(self, lesions: Iterable[int], visit: int) -> list[int]:
+        """Lesions whose place was out of view at a visit, so that nobody knows whether they are gone."""
+        lost = []
+        for lesion in lesions:
+            last = max((v for v in range(visit) if self.volume(lesion, v) > 0), default=None)
+            if (
+                last is None
+                or self.volume(lesion, visit) > 0
+                or any(self.volume(k, visit) > 0 for k in self.pieces.get(lesion, ()))
+            ):
+                continue
+            merged = (row := self.row(lesion, last + 1)) is not None and row["event"] in ("merged", "complex")
+            if not merged and not self.in_view(lesion, last, visit):
+                lost.append(lesion)
+        return lost
 
     def new(self, visit: int) -> list[int]:
         """Measured lesions that are new at a visit."""
@@ -135,6 +157,9 @@ def by_sum(
     for visit in range(1, seen.visits):
         nadir = min(sums[:visit])
         name, why = category(visit, sums[visit], sums[0], nadir)
+        out = seen.unseen(targets, visit)
+        if out and name not in FOUND_WORSE:
+            name, why = "not evaluable", [f"lesion {k} was out of view" for k in out]
         each = [f"lesion {lesion}: {value(lesion, 0):.3g} → {value(lesion, visit):.3g} {unit}" for lesion in targets]
         verdicts.append(
             Verdict(
