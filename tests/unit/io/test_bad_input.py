@@ -196,3 +196,20 @@ def test_mutated_metaimages_never_crash(
     with contextlib.suppress(MedseqError):
         for seq in _quietly(path):
             assert np.isfinite(seq.affine).all()
+
+
+def test_a_codec_that_panics_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codecs written in Rust panic with what is no `Exception`."""
+    from napari_medseq.io.dicom import codecs
+
+    panic = type("PanicException", (BaseException,), {})
+
+    def panics(*_: Any) -> None:
+        raise panic("index out of bounds")
+
+    path = tmp_path / "a"
+    _compressed(path)
+    monkeypatch.setattr(codecs, "decode", lambda *_: None)
+    monkeypatch.setattr("pydicom.encaps.encapsulate", panics)
+    with pytest.raises(ReadError, match="PanicException"):
+        ms.read(path)

@@ -231,7 +231,11 @@ def _decoded(file: FileHeader, index: int) -> NDArray[Any]:
         raise ReadError(
             f"{file.path}: pixels in {syntax.name} ({syntax}) cannot be decoded: {_short(error)}. Export the file uncompressed."
         ) from error
-    except Exception as error:  # codecs raise of their own on damaged streams
+    except (
+        BaseException
+    ) as error:  # codecs raise of their own on damaged streams; those in Rust raise no Exception at all
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ReadError(
             f"{file.path}: its pixels are damaged ({type(error).__name__}: {_short(error)}); copy it again."
         ) from error
