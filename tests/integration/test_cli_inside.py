@@ -42,3 +42,20 @@ def test_compress_writes_a_smaller_bundle(
     assert ms.load_model(tmp_path / "small").info.task == "segmentation"
     assert cli.main(["compress", str(tiny_bundle), "-o", str(tmp_path / "x"), "--set", "keep=7"]) == 1
     assert not (tmp_path / "x").exists()
+
+
+def test_locate_tells_boxes_and_landmarks(
+    ball_study: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = str(ball_study / "ses-20200131" / "sub-x_T1post.nii.gz")
+    assert cli.main(["locate", image, "-m", str(tiny_bundle), "--least", "0.2", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    script = ms.locate(ms.read(image)[0], ms.load_model(tiny_bundle), least=0.2)
+    assert [f["score"] for f in facts["found"]] == pytest.approx([f.score for f in script.found])
+    assert [f["box"] for f in facts["found"]] == [{a: list(b) for a, b in f.box.items()} for f in script.found]
+    assert cli.main(["locate", image, "-m", str(tiny_bundle), "--least", "2"]) == 1
+
+
+def test_export_says_what_it_cannot_write(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["export", str(tiny_bundle), "-o", "model.pickle"]) == 1
+    assert "must end in .onnx or .pt2" in capsys.readouterr().err

@@ -30,7 +30,7 @@ def add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-m", "--model", required=True, help="name of a model (see `napari-medseq models`) or a bundle folder"
     )
-    command.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    command.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N, mps or dask://host:port")
     add_series(command)
     command.add_argument("--force", action="store_true", help="go on although the modality does not match the model's")
 

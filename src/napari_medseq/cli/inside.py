@@ -1,4 +1,4 @@
-"""Commands that look inside a model or make it smaller: explain, compress."""
+"""Commands that look inside a model, make it smaller or take it elsewhere: explain, locate, compress, export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha")
 
 
 def add(commands: Any) -> None:
-    """Add explain and compress."""
+    """Add explain, locate, compress and export."""
     explain = commands.add_parser("explain", help="what in an image speaks for a class, as an image on the same grid")
     explain.add_argument("path", help="image file or series folder")
     explain.add_argument("-o", "--out", required=True, help=f"file to write ({' '.join(_IMAGES)})")
@@ -23,12 +23,28 @@ def add(commands: Any) -> None:
     common.add_json(explain)
     explain.set_defaults(run=_explain)
 
+    locate = commands.add_parser("locate", help="boxes and landmarks of what stands out, from a coarse pass")
+    locate.add_argument("path", help="image file or series folder")
+    common.add_model(locate)
+    locate.add_argument("--closer", metavar="MODEL", help="a segmentation model that looks at the candidates closely")
+    locate.add_argument("--least", type=float, default=0.3, help="probability from which on a place counts (0.3)")
+    common.add_json(locate)
+    locate.set_defaults(run=_locate)
+
     compress = commands.add_parser("compress", help="make a model smaller: fewer channels, lower rank, fewer bits")
     compress.add_argument("model", help="name of a model or a bundle folder")
     compress.add_argument("-o", "--out", required=True, help="bundle folder to write")
     common.add_settings(compress)
     common.add_json(compress)
     compress.set_defaults(run=_compress)
+
+    export = commands.add_parser("export", help="write a model's network for other programs: ONNX or torch.export")
+    export.add_argument("model", help="name of a model or a bundle folder")
+    export.add_argument("-o", "--out", required=True, help="file to write (.onnx or .pt2)")
+    export.add_argument("--steps", type=int, default=16, help="steps of the sequence (16)")
+    export.add_argument("--size", type=int, nargs=2, default=(192, 192), metavar=("ROWS", "COLUMNS"))
+    common.add_json(export)
+    export.set_defaults(run=_export)
 
 
 def _explain(args: argparse.Namespace) -> None:
@@ -59,3 +75,37 @@ def _compress(args: argparse.Namespace) -> None:
     rows = [{"model": m.info.name, **measures(m)} for m in (before, after)]
     facts = {"bundle": after.info.folder, "before": rows[0], "after": rows[1]}
     common.answer(args, facts, f"{common.table(rows)}\n\n{after.info.name}: {after.info.folder}")
+
+
+def _locate(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+    from napari_medseq.choosing import choose_image
+
+    model = ms.load_model(args.model)
+    images = choose_image(ms.read(args.path), model.info, series=args.series, where=args.path, force=args.force)
+    found = ms.locate(
+        images,
+        model,
+        closer=args.closer,
+        least=args.least,
+        device=args.device,
+        force=args.force,
+        progress=common.bar(),
+    )
+    rows = [
+        {"score": f.score, **dict(zip(("r_mm", "a_mm", "s_mm"), f.centre_mm.tolist(), strict=True)), "box": f.box}
+        for f in found.found
+    ]
+    shown = [{**r, "box": " ".join(f"{a} {b}-{e - 1}" for a, (b, e) in r["box"].items())} for r in rows]
+    common.answer(
+        args,
+        {"image": found.image.name, "model": found.model, "class": found.name, "found": rows},
+        common.table(shown) if shown else f"no {found.name} stands out",
+    )
+
+
+def _export(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+
+    written = str(ms.export(args.model, args.out, steps=args.steps, size=tuple(args.size)))
+    common.answer(args, {"written": written}, written)
