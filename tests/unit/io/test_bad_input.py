@@ -115,6 +115,17 @@ def test_a_gzip_bomb_is_refused_before_it_unpacks(tmp_path: Path) -> None:
         ms.read(tmp_path / "bomb.gz")
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_promise_of_countless_frames_is_refused(tmp_path: Path, packed: bool) -> None:
+    ds = dicoms.dataset(np.zeros((2, 1, 2), np.uint8))
+    if packed:
+        ds.compress("1.2.840.10008.1.2.5")
+    ds.NumberOfFrames = 99_999_999
+    with pytest.raises(ReadError, match="promises"):
+        ms.read(dicoms.save(ds, tmp_path / "a"))
+
+
 def test_series_that_fail_are_named_and_the_rest_opens(tmp_path: Path) -> None:
     dicoms.series(tmp_path / "good", POSITIONS, SeriesDescription="good")
     ds = dicoms.dataset(dicoms.picture((32, 32)), SeriesInstanceUID="9.9", SeriesDescription="coded")

@@ -25,6 +25,8 @@ _MOSAIC = threading.local()
 #: No codec in use packs medical images better than this.
 _BEST_RATIO = 5000
 _SMALL = 256 << 20
+#: More frames than this are in no file.
+_MOST_FRAMES = 1 << 18
 
 
 def stored_dtype(ds: Any, keyword: str = "PixelData") -> np.dtype[Any]:
@@ -57,9 +59,12 @@ def check_promise(file: FileHeader) -> str | None:
     ReadError
         When most of the pixels are missing or could not possibly be there.
     """
-    ds = file.ds
-    promised = promised_bytes(ds, file.pixel_keyword, max(integer(ds, "NumberOfFrames", 1), 1))
+    ds, count = file.ds, max(integer(file.ds, "NumberOfFrames", 1), 1)
+    promised = promised_bytes(ds, file.pixel_keyword, count)
     there = max(file.size - file.pixel_at, 0)
+    each_has_an_item = file.encapsulated and file.syntax not in video.SYNTAXES
+    if count > _MOST_FRAMES or (count > 1 and each_has_an_item and count > there // 8):
+        raise ReadError(f"{file.path}: the header promises {count:,} frames, which {there:,} bytes cannot hold.")
     if file.encapsulated:
         if promised > max(there * _BEST_RATIO, _SMALL):
             raise ReadError(
