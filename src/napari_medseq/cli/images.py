@@ -65,7 +65,42 @@ def _info(args: argparse.Namespace) -> None:
 
     options = {"identifiers": True} if args.identifiers else {}
     facts = ms.info(args.path, **options)
-    common.answer(args, facts, _described(facts))
+    common.answer(args, facts, _listed(facts))
+
+
+def _listed(facts: dict[str, Any]) -> str:
+    """Patients, their studies, the series of each, and what is doubtful, as text."""
+    studies: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for entry in facts["series"]:
+        studies.setdefault((str(entry.get("patient") or ""), str(entry.get("study") or "")), []).append(entry)
+    lines = []
+    for (patient, study), entries in sorted(studies.items()):
+        days = sorted({str(e["date"]) for e in entries if e.get("date")})
+        known = [patient, f"study {study}" if study else "", " and ".join(days[:2])]
+        lines += ["", ", ".join(k for k in known if k) or "files"]
+        lines += [f"  {line}" for line in common.table([_row(e) for e in entries]).splitlines()]
+        lines += [f"  ! {e['name']}: {doubt}" for e in entries for doubt in e.get("warnings") or ()]
+    lines += [f"! {doubt}" for doubt in facts["warnings"]]
+    return "\n".join(lines).strip("\n")
+
+
+def _row(entry: dict[str, Any]) -> dict[str, Any]:
+    times = entry.get("times_s") or []
+    frames = entry.get("frames") or 1
+    when = f"{frames} frames" if frames > 1 else ""
+    if len(times) > 1:
+        when += f", {times[0]:g} to {times[-1]:g} s"
+    shape = list(entry.get("shape") or [])
+    return {
+        "name": entry["name"],
+        "kind": entry["kind"],
+        "modality": entry.get("modality"),
+        "size": shape[:3],
+        "spacing mm": [float(v) for v in entry.get("spacing_mm") or []],
+        "time": when,
+        "format": entry.get("format"),
+        "files": entry.get("files", 1),
+    }
 
 
 def _described(facts: Any, depth: int = 0) -> str:
