@@ -1,0 +1,79 @@
+"""Training of the captioner on pairs of image sequence and report sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_medseq.errors import SettingsError
+from napari_medseq.models.captioner import PAD, Captioner, Vocabulary, caption_loss
+from napari_medseq.progress import Cancelled, Progress, check
+
+
+def train_captioner(
+    images: NDArray[Any] | Tensor,
+    texts: Sequence[str],
+    *,
+    epochs: int = 30,
+    batch: int = 16,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+    **network: Any,
+) -> tuple[Captioner, Vocabulary]:
+    """Learn to write the sentence that belongs to a sequence of images.
+
+    Parameters
+    ----------
+    images : array, shape (case, step, channel, y, x)
+        About zero mean and unit spread.
+    texts : sequence of str
+        One sentence per case.
+    epochs, batch, learning_rate, seed, device
+        Of the training (Adam).
+    **network
+        Of `Captioner`.
+
+    Returns
+    -------
+    network : Captioner
+    vocabulary : Vocabulary
+
+    Raises
+    ------
+    SettingsError
+        If the numbers of cases differ or there is none.
+    """
+    if not len(texts) or len(texts) != len(images):
+        raise SettingsError(
+            f"{len(images)} image sequences and {len(texts)} sentences; give one sentence per sequence."
+        )
+    torch.manual_seed(seed)
+    vocabulary = Vocabulary.of(texts)
+    codes = [torch.tensor(vocabulary.encode(text)) for text in texts]
+    padded = torch.nn.utils.rnn.pad_sequence(codes, batch_first=True, padding_value=PAD).to(device)
+    cases = torch.as_tensor(np.asarray(images), dtype=torch.float32).to(device)
+    model = Captioner(len(vocabulary), cases.shape[2], **network).to(device)
+    optimiser = torch.optim.Adam(model.parameters(), learning_rate)
+    order = np.random.default_rng(seed)
+    for epoch in range(epochs):
+        total = 0.0
+        for chosen in np.array_split(order.permutation(len(cases)), -(-len(cases) // batch)):
+            check(cancelled)
+            at = torch.as_tensor(chosen, device=cases.device)
+            loss = caption_loss(model(cases[at], padded[at]), padded[at])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimiser.step()
+            total += loss.item() * len(chosen)
+        if progress is not None:
+            progress(epoch + 1, epochs, f"loss {total / len(cases):.3f}")
+    return model.eval().cpu(), vocabulary
