@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from napari_medseq.errors import ModelError
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 
 
@@ -26,7 +27,7 @@ class RecurrentDenoiser(RecurrentUNet):
 
     def __init__(self, in_channels: int = 1, **arguments: Any) -> None:
         if "classes" in arguments:
-            raise TypeError("a denoiser gives an image; it has no classes")
+            raise ModelError("A denoiser gives an image and has no classes; leave classes out.")
         super().__init__(in_channels=in_channels, classes=in_channels, **arguments)
         self.heads = nn.ModuleList([self.heads[-1]])
         for p in self.heads.parameters():
