@@ -13,6 +13,7 @@ from torch import Tensor
 
 from napari_medseq import geometry
 from napari_medseq.engine import devices, remote, tuning
+from napari_medseq.engine.finishing import finished
 from napari_medseq.engine.frame import Framing, Region, frame
 from napari_medseq.engine.images import Images, exams, to_image_axes
 from napari_medseq.engine.passes import VIEWS, probabilities, steps_of, varied
@@ -267,6 +268,8 @@ def _finish(
     if settings.smallest_mm3 > 0 or painter.sureness is not None:
         smallest = settings.smallest_mm3 / geometry.voxel_volume_mm3(image.affine)
         labels = without_specks(labels, smallest, painter.sureness, settings.least_mean)
+    axes = painter.framing.axes
+    labels = finished(labels, [image.spacing.get(a, float("inf")) for a in axes], settings)
     if steps is not None:
         wanted = np.zeros(len(labels), bool)
         bad = [i for i in steps if not 0 <= i < len(labels)]

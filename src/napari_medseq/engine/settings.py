@@ -28,6 +28,12 @@ class InferenceSettings(BaseModel):
     least_mean : float
         Connected components whose mean foreground probability is lower are removed: a network that is sure of a lesion is
         sure of most of it, and of little of a vessel or sinus that it took for one.
+    closing_mm : float
+        Gaps that a ball of this radius cannot enter are closed, class by class; only background is filled.
+    fill_holes : bool
+        Background that a class encloses becomes that class.
+    keep_largest : bool
+        Of each class only the largest piece stays: for organs, not for lesions.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +44,9 @@ class InferenceSettings(BaseModel):
     threshold: float = Field(0.5, gt=0, lt=1)
     smallest_mm3: float = Field(0.0, ge=0)
     least_mean: float = Field(0.0, ge=0, lt=1)
+    closing_mm: float = Field(0.0, ge=0)
+    fill_holes: bool = False
+    keep_largest: bool = False
 
 
 def inference_settings(values: Mapping[str, Any], name: str) -> InferenceSettings:
