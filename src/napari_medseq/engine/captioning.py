@@ -70,7 +70,7 @@ def train_captioner(
             at = torch.as_tensor(chosen, device=cases.device)
             loss = caption_loss(model(cases[at], padded[at]), padded[at])
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimiser.step()
             total += loss.item() * len(chosen)

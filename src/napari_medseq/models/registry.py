@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from napari_medseq.errors import ModelError
 from napari_medseq.models.autoencoder import ConvAutoencoder
 from napari_medseq.models.baselines import Baseline
+from napari_medseq.models.captioner import Captioner
 from napari_medseq.models.denoiser import RecurrentDenoiser
 from napari_medseq.models.factorised import factorised
+from napari_medseq.models.recurrent_registration import RecurrentRegistration
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "BasicUNet": partial(Baseline, "BasicUNet"),
+    "Captioner": Captioner,
     "ConvAutoencoder": ConvAutoencoder,
     "DynUNet": partial(Baseline, "DynUNet"),
     "Factorised": factorised,
     "RecurrentDenoiser": RecurrentDenoiser,
+    "RecurrentRegistration": RecurrentRegistration,
     "RecurrentUNet": RecurrentUNet,
     "SegResNet": partial(Baseline, "SegResNet"),
     "SequenceClassifier": SequenceClassifier,

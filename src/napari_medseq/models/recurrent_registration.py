@@ -1,0 +1,135 @@
+"""A recurrent registration network: looks at two volumes, bends one a little, looks again, and remembers what it did.
+
+Unlike a network that says the whole deformation at once, it refines step by step, as an optimiser does, with the memory of a
+convolutional GRU or LSTM (idea of R2N2, Sandkühler et al. 2019, arXiv:1905.11104, and RAFT, Teed and Deng 2020, arXiv:2003.12039).
+It is trained without labels: `engine.learned_registration`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_medseq.errors import ModelError
+from napari_medseq.models.blocks import convolution
+from napari_medseq.models.cells import CELLS, Cell
+
+#: a displacement is found on a grid so many times coarser than the images
+COARSE = 4
+
+
+class RecurrentRegistration(nn.Module):
+    """Displacement fields from a moving to a fixed image, each step refining the one before.
+
+    Parameters
+    ----------
+    channels : int
+        Features of the encoder that sees both images.
+    hidden : int
+        Channels of the recurrent state.
+    steps : int
+        Refinements.
+    cell : {"gru", "lstm"}
+    dimensions : {2, 3}
+        Whether the images are 2D or volumes.
+    """
+
+    def __init__(
+        self, channels: int = 16, hidden: int = 24, steps: int = 6, cell: Cell = "gru", dimensions: int = 3
+    ) -> None:
+        super().__init__()
+        if steps < 1:
+            raise ModelError(f"steps is {steps}; a registration network needs at least one.")
+        conv = convolution(dimensions)
+        self.dimensions, self.steps = dimensions, steps
+        self.look = nn.Sequential(
+            conv(2, channels, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            conv(channels, 2 * channels, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+            conv(2 * channels, 2 * channels, 3, padding=1),
+            nn.LeakyReLU(0.2),
+        )
+        self.cell = CELLS[cell](2 * channels + 2 * dimensions, hidden, dimensions=dimensions)
+        self.step = conv(hidden, dimensions, 3, padding=1)
+        nn.init.zeros_(self.step.weight)  # untrained it moves nothing
+        nn.init.zeros_(self.step.bias)
+        self.gain = nn.Parameter(torch.zeros(1))
+
+    def forward(self, fixed: Tensor, moving: Tensor) -> list[Tensor]:
+        """Displacements (batch, dimensions, …) in voxels along (x, y[, z]) after each step.
+
+        Parameters
+        ----------
+        fixed, moving : Tensor, shape (batch, 1, y, x) or (batch, 1, z, y, x)
+            Of equal size, intensities about 0 to 1.
+        """
+        size = fixed.shape[2:]
+        grid = tuple(-(-n // COARSE) for n in size)
+        coarse = fixed.new_zeros(len(fixed), self.dimensions, *grid)
+        state: Tensor | None = None
+        found: list[Tensor] = []
+        warped = moving
+        for _ in range(self.steps):
+            pull = self._pooled(force(fixed, warped))
+            seen = torch.cat([self.look(torch.cat([fixed, warped], 1)), coarse / COARSE, pull], 1)
+            state = self.cell(self.cell.from_input(seen), state)
+            coarse = coarse + self.step(self.cell.seen(state)) + self.gain * pull
+            found.append(widened(coarse, size))
+            warped = warp(moving, found[-1])
+        return found
+
+    def _pooled(self, field: Tensor) -> Tensor:
+        """The mean over each coarse cell and its neighbours."""
+        pool = functional.avg_pool2d if self.dimensions == 2 else functional.avg_pool3d
+        cells = pool(field, COARSE, COARSE, ceil_mode=True, count_include_pad=False)
+        return pool(functional.pad(cells, [1, 1] * self.dimensions, mode="replicate"), 3, 1)
+
+
+def force(fixed: Tensor, warped: Tensor) -> Tensor:
+    """Which way each voxel pulls, (batch, dimensions, …) along (x, y[, z]): the force of Thirion's demons.
+
+    ``(f − w) ∇w / (|∇w|² + (f − w)²)``; Thirion 1998, doi:10.1016/S1361-8415(98)80022-4. The network sees it, as a learned optimiser
+    sees a gradient.
+    """
+    n = fixed.ndim - 2
+    slope = torch.cat([torch.gradient(warped, dim=warped.ndim - 1 - k)[0] for k in range(n)], 1)
+    apart = fixed - warped
+    return apart * slope / (slope.square().sum(1, keepdim=True) + apart.square() + 1e-3)
+
+
+def widened(field: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
+    """A displacement field on a finer grid: linear between its values, which stay in voxels of the fine grid."""
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    return functional.interpolate(field, size=tuple(size), mode=mode, align_corners=True)
+
+
+def warp(image: Tensor, displacement: Tensor) -> Tensor:
+    """The image seen through a displacement: at x it shows what lies at x + displacement(x); zero flux at the border."""
+    size = image.shape[2:]
+    axes = [torch.arange(n, dtype=image.dtype, device=image.device) for n in size]
+    place = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1])  # x first
+    at = place + displacement
+    scale = torch.tensor([2 / max(n - 1, 1) for n in size[::-1]], dtype=image.dtype, device=image.device)
+    at = at.movedim(1, -1) * scale - 1
+    return functional.grid_sample(image, at, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def jacobian(displacement: Tensor) -> Tensor:
+    """Determinant of the deformation's derivative, forward differences; shape (batch, …) one smaller along each axis.
+
+    Under 0 space folds.
+    """
+    n = displacement.shape[1]
+    inner = [slice(None, -1)] * n
+    rows = []
+    for axis in range(n):  # derivative along x, y, (z); the last array axis is x
+        at = displacement.ndim - 1 - axis
+        step = displacement.diff(dim=at)
+        cut = [slice(None), slice(None), *inner]
+        cut[at] = slice(None)
+        rows.append(step[tuple(cut)])
+    matrix = torch.stack(rows, 2).movedim((1, 2), (-2, -1)) + torch.eye(n, device=displacement.device)
+    found: Tensor = torch.linalg.det(matrix)
+    return found
