@@ -12,15 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 import napari
+import napari_medseq as ms
+from napari_medseq import viewer as view
 
 HERE = Path(__file__).parent
 STUDY = HERE.parent / "sample_data" / "study" / "sub-sample"
+TRUTH = HERE.parent / "sample_data" / "truth" / "ses-20200131_lesions.nii.gz"
 SIZE = (1480, 940)
-COLOURS = 200
 
 
 def wait(until: Callable[[], bool], seconds: float = 600) -> None:
@@ -44,8 +47,9 @@ def picture(viewer: Any, name: str) -> None:
     rest(7)
     path = HERE / "images" / f"{name}.png"
     path.parent.mkdir(exist_ok=True)
+    # not in fewer colours: lesions must keep theirs
     shot = Image.fromarray(viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
-    shot.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    shot.save(path, optimize=True)
     print(f"{path} {path.stat().st_size // 1024} kB")
 
 
@@ -68,6 +72,7 @@ def progression() -> None:
     widget.run_button.click()
     wait(lambda: not widget.work.busy)
     picture(viewer, "progression")
+    widget.result.correct.button.setChecked(True)
     widget.result.go_to(1, 1)
     widget.result.plot.view.setCurrentText("What happened (tree)")
     picture(viewer, "progression-tree")
@@ -106,9 +111,34 @@ def preprocessing() -> None:
     viewer.close()
 
 
+def curves() -> None:
+    """A dynamic series, made of the first visit: its lesions take up contrast, each in its own way."""
+    image, mask = ms.read(next(STUDY.glob("ses-20200131/*T1post*")))[0], ms.read(TRUTH)[0]
+    times = np.array([0.0, 6, 12, 20, 30, 45, 60, 90, 120])
+    uptake = np.ones((len(times), *image.data.shape), np.float32)
+    lesions = np.unique(mask.data)[1:].tolist()
+    for lesion in lesions:
+        late = 12 * (1 + lesion % 4)
+        rise = (1 - np.exp(-times / late)) * np.exp(-times / (40 * late))
+        uptake[:, np.asarray(mask.data) == lesion] += rise[:, None].astype(np.float32)
+    frames = (uptake * (np.asarray(image.data) * np.where(mask.data, 0.6, 1.0))).astype(np.float32)
+    series = image.replace(data=frames, axes=("t", "z", "y", "x"), times=times, name="dynamic series")
+    viewer = napari.Viewer()
+    viewer.window.resize(*SIZE)
+    shown = view.add_sequence(viewer, series)
+    view.add_sequence(viewer, mask.replace(name="lesions"), opacity=0.5)
+    widget = widget_of(viewer, "Time curves")
+    widget.image.choose(shown)
+    widget.run_button.click()
+    wait(lambda: not widget.work.busy)
+    widget.plot.go(3, lesions[0])
+    picture(viewer, "time-curves")
+    viewer.close()
+
+
 if __name__ == "__main__":
     import sys
 
-    wanted = sys.argv[1:] or ["progression", "classification", "preprocessing"]
+    wanted = sys.argv[1:] or ["progression", "classification", "preprocessing", "curves"]
     for name in wanted:
         globals()[name]()

@@ -193,7 +193,7 @@ def label_layers(viewer: ViewerModel, study: str | None = None) -> list[Labels]:
     mine = [
         layer
         for layer in viewer.layers
-        if layer._type_string == "labels" and _studies.facts_of(layer).get("study") == study
+        if _layers.layer_kind(layer) == "labels" and _studies.facts_of(layer).get("study") == study
     ]
     chosen = [layer for layer in mine if _studies.is_tracked(layer)] or mine
     if not chosen:

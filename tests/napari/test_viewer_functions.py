@@ -97,7 +97,7 @@ def test_masks_that_lie_in_the_study_can_be_followed(opened: ViewerModel) -> Non
 def test_a_lesion_is_gone_to(opened: ViewerModel) -> None:
     progression = verbs.track_layers(opened, register="none")
     layers = [opened.layers["ses-20200131 lesions"], opened.layers["ses-20200504 lesions"]]
-    assert verbs.go_to(opened, layers, 1, 1)
+    assert verbs.go_to(opened, layers, 1, 1, center=True)
     assert opened.dims.point[0] == 1
     assert layers[1].selected_label == 1
     world = (*opened.dims.point[:2], *camera_of(opened).center[-2:])

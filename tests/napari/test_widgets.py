@@ -80,7 +80,7 @@ def test_run_gives_tracked_labels_a_plot_and_a_table(
     x, y = line.axes.transData.transform(line.get_xydata()[0])
     plot.canvas.canvas.callbacks.process("button_press_event", mouse(plot.canvas.canvas, x, y, line.axes))
     assert viewer.dims.point[0] == 0
-    assert viewer.layers.selection.active is widget.result.layers[0]
+    assert viewer.layers.selection.active == widget.result.layers[0]
     assert widget.result.layers[0].selected_label == 2
     # so does a row of the table
     widget.result.table.cellClicked.emit(0, 0)
@@ -107,7 +107,7 @@ def test_painting_and_following_again(viewer: Any, qtbot: Any, wait: Wait, tmp_p
     widget = docked(viewer, ProgressionWidget, wait)
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)
-    later = widget.result.layers[1]
+    later = viewer.layers[widget.result.layers[1].name]
     new = int(widget.result.progression.lesions.query("event == 'new'")["lesion"].iloc[0])
     later.data[np.asarray(later.data) == new] = 0
     count = len(viewer.layers)
@@ -128,7 +128,7 @@ def test_painting_and_following_again(viewer: Any, qtbot: Any, wait: Wait, tmp_p
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)
     assert "new" in widget.result.progression.lesions["event"].tolist()
-    viewer.layers.remove(widget.result.layers[0])
+    viewer.layers.remove(widget.result.layers[0].name)
     widget.result.go_to(0, 1)
     assert "removed" in notices[-1][1]
 

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_medseq._napari.layers import layer_kind
 from napari_medseq._napari.studies import studies_in
 from napari_medseq._napari.work import DISCLAIMER, heed
 
@@ -59,6 +60,7 @@ class _Column(QScrollArea):  # type: ignore[misc]
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarAlwaysOff)
+        self.setMinimumHeight(180)
         inner = QWidget()
         inner.installEventFilter(self)
         self.setWidget(inner)
@@ -89,7 +91,7 @@ class LayerBox(QComboBox):  # type: ignore[misc]
         if self.optional is not None:
             self.addItem(self.optional, None)
         for layer in self.viewer.layers:
-            if layer._type_string in self.kinds:
+            if layer_kind(layer) in self.kinds:
                 self.addItem(layer.name, layer)
         self.blockSignals(False)
         self.choose(before)
@@ -124,7 +126,7 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
         self.blockSignals(True)
         self.clear()
         for layer in self.viewer.layers:
-            if layer._type_string == self.kind:
+            if layer_kind(layer) == self.kind:
                 item = QListWidgetItem(layer.name)
                 item.setData(Qt.UserRole, layer)
                 item.setFlags(Qt.ItemIsEnabled | Qt.ItemIsUserCheckable | Qt.ItemIsSelectable)

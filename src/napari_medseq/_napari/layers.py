@@ -255,7 +255,7 @@ def from_layer(layer: Any) -> ImageSequence:
     MedseqError
         If the layer is neither Image nor Labels.
     """
-    found = getattr(layer, "_type_string", "")
+    found = layer_kind(layer)
     if found not in ("image", "labels"):
         raise MedseqError(f"{layer.name} is a {found or type(layer).__name__} layer; choose an Image or Labels layer.")
     kind: LayerKind = "image" if found == "image" else "labels"
@@ -268,6 +268,11 @@ def from_layer(layer: Any) -> ImageSequence:
         if seq is not None:
             return seq
     return _foreign(layer, kind)
+
+
+def layer_kind(layer: Any) -> str:
+    """The layer's type: "image", "labels" and so on; of what a proxy that napari gave to a plugin stands for."""
+    return str(getattr(getattr(layer, "__wrapped__", layer), "_type_string", ""))
 
 
 def _restored(layer: Any, data: Any, facts: Mapping[str, Any], kind: LayerKind) -> ImageSequence | None:

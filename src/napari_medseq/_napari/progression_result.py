@@ -9,11 +9,12 @@ from typing import Any
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QUrl, Signal
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QFileDialog, QGroupBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QFileDialog, QGroupBox, QHBoxLayout, QHeaderView, QLabel, QPushButton, QVBoxLayout
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import Fold
 from napari_medseq._napari.corrections_box import CorrectionsBox
+from napari_medseq._napari.layers import layer_kind
 from napari_medseq._napari.progression_plot import ProgressionPlot
 from napari_medseq._napari.studies import facts_of, ordinals
 from napari_medseq._napari.tables import Table
@@ -51,7 +52,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self.corrections.corrected.connect(self._corrected)
         self.again_button = QPushButton("Follow again after painting")
         self.again_button.setToolTip("Keep the masks as they are painted now; only track and measure again")
-        self.again_button.clicked.connect(self.again.emit)
+        self.again_button.clicked.connect(lambda: self.again.emit())
         buttons = QHBoxLayout()
         for text, tip, action in (
             ("Show plot", "The plot below the image", self._show_plot),
@@ -78,7 +79,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self._show(progression)
         if not all(layer in before for layer in self.layers):
             for layer in before:  # masks below would hide what is new
-                if layer._type_string == "labels" and facts_of(layer).get("study") == source.name:
+                if layer_kind(layer) == "labels" and facts_of(layer).get("study") == source.name:
                     layer.visible = layer in self.layers
         self.show()
         self._show_plot()
@@ -114,6 +115,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
             rows.append((lesion, when, float(row.volume_ml), str(row.event)))
             self._rows.append((visit, lesion))
         self.table.fill(["lesion", "visit", "mL", "event"], rows, [lesion_colour(r[0]) for r in rows])
+        self.table.horizontalHeader().setSectionResizeMode(3, QHeaderView.Stretch)
 
     def go_to(self, visit: int, lesion: int | None) -> None:
         """Show a visit and a lesion there, its label selected; None: the visit only."""

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QPushButton,
     QRadioButton,
+    QVBoxLayout,
     QWidget,
 )
 
@@ -82,8 +83,14 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         form.addRow("Study", self.study)
         layout.addLayout(form)
         layout.addWidget(self.facts)
+        choices = QWidget()
+        column = QVBoxLayout(choices)
+        column.setContentsMargins(0, 0, 0, 0)
         for widget in (self.by_model, self.model, self.by_labels, self.labels, more):
-            layout.addWidget(widget)
+            column.addWidget(widget)
+        self.how = Fold("Model and settings", choices)
+        self.how.button.setChecked(True)
+        layout.addWidget(self.how)
         row = QHBoxLayout()
         row.addWidget(self.run_button, 1)
         row.addWidget(self.open_button)
@@ -177,3 +184,4 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         """Show a progression of the study `source`, made with the model of that card."""
         self.result.show_result(progression, source, card)
         self.labels.tick(self.result.layers)
+        self.how.button.setChecked(False)  # room for the result

@@ -92,7 +92,11 @@ class WorkBar(QWidget):  # type: ignore[misc]
         self._stop.clear()
         self.bar.setRange(0, 0)
         self.message.setText(title)
-        worker = create_worker(self._run, job, _start_thread=False)
+
+        def work() -> Outcome:  # not a bound method: napari prints its name, even after this widget is gone
+            return self._run(job)
+
+        worker = create_worker(work, _start_thread=False)
         worker.returned.connect(lambda outcome: self._finish(done, outcome))
         self._worker = worker
         WorkBar._running = (title, worker)
