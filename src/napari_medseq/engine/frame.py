@@ -170,8 +170,8 @@ def frame(
             )
         )
         crop = (max(0, rows_in[0]), rows_in[1], max(0, columns_in[0]), columns_in[1])
-        first, last = _within((0, steps), region.get(axes[0]), steps)
-        outside, steps = (first, steps - last), last - first
+        begin, end = _within((0, steps), region.get(axes[0]), steps)
+        outside, steps = (begin, steps - end), end - begin
     inner = (crop[1] - crop[0], crop[3] - crop[2])
     if pixel_mm is not None:
         spacing = [first.spacing[a] for a in axes[1:]]

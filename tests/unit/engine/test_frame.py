@@ -123,3 +123,16 @@ def test_crop_keeps_the_head_and_leaves_air() -> None:
 def test_channels_must_share_a_grid() -> None:
     with pytest.raises(MedseqError, match="not on the grid"):
         frame([blob(0), blob(1, affine=affine_from((1, 1, 5)))], along="slices", pixel_mm=None, stride=4)
+
+
+def test_a_region_is_part_of_the_whole_framing() -> None:
+    seq = blob(shape=(7, 40, 36))
+    whole = frame([seq], along="slices", pixel_mm=1.8, stride=4)
+    part = frame([seq], along="slices", pixel_mm=1.8, stride=4, region={"z": (2, 5), "y": (12, 30), "x": (8, 100)})
+    assert (part.steps, part.outside, part.whole) == (3, (2, 2), (7, 40, 36))
+    assert part.intensity == whole.intensity
+    assert part.crop == (12, 30, 8, 36)
+    assert part.inner == (9, 14)
+    same = frame([seq], along="slices", pixel_mm=None, stride=4, region={"z": (2, 5), "y": (12, 28), "x": (8, 24)})
+    large = frame([seq], along="slices", pixel_mm=None, stride=4)
+    assert torch.equal(same.read([seq], 1), large.read([seq], 3)[:, 12:28, 8:24])
