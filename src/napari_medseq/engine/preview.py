@@ -65,15 +65,15 @@ def preview(
         tile.set_axis_off()
     for i in range(windows):
         check(cancelled)
-        x, y = (v[0] for v in drawn.draw(1))
+        x, y = (v[0].numpy() for v in drawn.draw(1))
         middle = x.shape[1] // (2 * n + 1) * n  # the step itself, between its neighbours
         for k in range(c.loop.steps):
             tile = tiles[i * rows // windows, k]
             tile.imshow(x[k, middle], cmap="gray", vmin=-2.5, vmax=4)
             if drawn.target == "labels":
-                for value in (v for v in y[k].unique().tolist() if v > 0):
+                for value in sorted({*y[k].ravel().tolist()} - {-1, 0}):
                     tile.contour(y[k] == value, [0.5], colors=[colours[(value - 1) % 10]], linewidths=0.8)
-                if bool((y[k] < 0).any()):
+                if (y[k] < 0).any():
                     tile.contourf(y[k] < 0, [0.5, 1.5], colors="none", hatches=["///"])
             elif drawn.target == "image":
                 tiles[2 * i + 1, k].imshow(y[k, 0], cmap="gray", vmin=-2.5, vmax=4)

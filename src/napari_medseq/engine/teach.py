@@ -47,7 +47,7 @@ class TeachSettings(BaseModel):
     iterations, minutes
         Training ends with whichever comes first.
     rate : float or None
-        Learning rate; None: 6e-3 for a new network, 1e-3 for one that goes on.
+        Learning rate; None: 6e-3 for a new network, 3e-3 for one that goes on, 1e-3 for a recurrent one.
     seed : int
     device : str
     """
@@ -187,7 +187,7 @@ def _loop(s: TeachSettings, case: Case, recurrent: bool) -> LoopSettings:
         batch=2 if recurrent else 8,
         steps=steps,
         size=(h, w),
-        rate=s.rate or (1e-3 if s.start_from else 6e-3),
+        rate=s.rate or (1e-3 if recurrent else 3e-3 if s.start_from else 6e-3),
         warm_up=10,
         average=0.98,
         transplant=0.0,
