@@ -67,7 +67,8 @@ def build(definition: Mapping[str, Any]) -> Any:
     else:
         arguments["keys"] = ["image"]
         if name == "RandCoarseDropout":
-            arguments.setdefault("fill_value", 0.0)  # MONAI's own choice differs from channel to channel, so from step to step
+            # MONAI's own choice differs from channel to channel, so from step to step
+            arguments.setdefault("fill_value", 0.0)
     try:
         return getattr(transforms, f"{name}d")(**arguments)
     except (TypeError, ValueError, AssertionError) as error:
