@@ -45,8 +45,8 @@ def add(
     Parameters
     ----------
     source : str or path
-        A bundle folder, a zip file that holds one, or the http(s) URL of such a zip file. A download that was broken off goes
-        on where it stopped.
+        A bundle folder, a zip file that holds one, the http(s) URL of such a zip file, or the Hugging Face id of one:
+        ``hf:owner/repository[@revision]/file.zip``. A download that was broken off goes on where it stopped.
     sha256 : str, optional
         Of the zip file; required for a URL.
     name : str, optional
@@ -68,7 +68,7 @@ def add(
     """
     root = user_folder()
     root.mkdir(parents=True, exist_ok=True)
-    text = os.fspath(source)
+    text = _address(os.fspath(source))
     wanted = _checked_sum(sha256)
     with tempfile.TemporaryDirectory(dir=root, prefix=".adding-") as place:
         staging = Path(place) / "bundle"
@@ -102,6 +102,19 @@ def add(
         (ready / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         os.replace(ready, target)
     return read_info(target)
+
+
+def _address(source: str) -> str:
+    """The URL of a Hugging Face id; anything else as it is. ``HF_ENDPOINT`` names a mirror."""
+    if not source.startswith("hf:"):
+        return source
+    owner, _, rest = source.removeprefix("hf:").partition("/")
+    repository, _, path = rest.partition("/")
+    repository, _, revision = repository.partition("@")
+    if not (owner and repository and path):
+        raise ModelError(f"{source} is no Hugging Face id of a file; write hf:owner/repository[@revision]/file.zip.")
+    parts = [urllib.parse.quote(p) for p in (owner, repository, "resolve", revision or "main", path)]
+    return "/".join([os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/"), *parts])
 
 
 def verify(name_or_folder: str | os.PathLike[str]) -> ModelInfo:

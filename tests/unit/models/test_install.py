@@ -176,7 +176,7 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked.append(self.headers["Range"])
-                if self.path != "/tiny.zip":
+                if self.path not in ("/tiny.zip", "/lab/models/resolve/v1/sub/tiny.zip"):
                     self.send_error(404)
                     return
                 start = int(self.headers["Range"][6:-1]) if self.headers["Range"] and outer.ranges else 0
@@ -217,6 +217,17 @@ def test_a_download_with_progress(server: Server) -> None:
     assert info.name == "tiny"
     assert seen[-1] == (total, total)
     assert install.verify("tiny").name == "tiny"
+
+
+@pytest.mark.usefixtures("root")
+def test_a_hugging_face_id_is_a_file_of_a_repository(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server.url.removesuffix("/tiny.zip"))
+    sha = hashlib.sha256(server.content).hexdigest()
+    assert install.add("hf:lab/models@v1/sub/tiny.zip", sha256=sha).name == "tiny"
+    with pytest.raises(ModelError, match="needs the SHA-256"):
+        install.add("hf:lab/models@v1/sub/tiny.zip")
+    with pytest.raises(ModelError, match=r"hf:owner/repository\[@revision\]/file\.zip"):
+        install.add("hf:lab/models", sha256=sha)
 
 
 @pytest.mark.parametrize("ranges", [True, False])
