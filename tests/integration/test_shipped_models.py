@@ -1,0 +1,92 @@
+"""The bundles that ship: small, clean, carded, and good enough for the main job on the sample and on a real patient.
+
+The real patients were in the training set, so what is asked of them here is that the whole way from folder to curve works,
+not how well the model generalises: that is in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import napari_medseq as ms
+from napari_medseq.models import bundle
+from tests.realdata import DATA, needs_real_data
+
+SAMPLE = Path(__file__).parents[2] / "sample_data"
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not say its modality:napari_medseq.errors.MedseqWarning")
+
+
+@pytest.mark.parametrize(("name", "task"), [("brain-tumor", "segmentation"), ("brain-tumor-slices", "classification")])
+def test_bundles_are_small_clean_and_carded(name: str, task: str) -> None:
+    model = ms.load_model(name)
+    folder = Path(model.info.folder)
+    assert model.info.task == task
+    assert model.info.modality == "MR"
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 10e6
+    for part in (bundle.METADATA, bundle.INFERENCE):
+        bundle.refuse_expressions(bundle.read_json(folder / part), part.name)
+    for said in ("not a medical device", "Data", "Split", "95 %", "Known failures", "CC BY 3.0"):
+        assert said in model.info.card
+    assert "creativecommons.org" in (folder / "LICENSE").read_text()
+
+
+def events(table: pd.DataFrame) -> list[tuple[int, int, str, str]]:
+    """(visit, lesion, event, parents) of every row, in order."""
+    parents = table["parents"].fillna("").astype(str)
+    rows = zip(
+        table["visit"].astype(int), table["lesion"].astype(int), table["event"].astype(str), parents, strict=True
+    )
+    return sorted(rows)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> ms.Progression:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ms.run(SAMPLE / "study", "brain-tumor", out=tmp_path_factory.mktemp("out") / "result")
+
+
+def test_predicted_masks_tell_the_sample_patients_true_story(sample: ms.Progression) -> None:
+    truth = pd.read_csv(SAMPLE / "truth" / "truth.csv")
+    assert events(sample.lesions) == events(truth)
+    both = sample.lesions.merge(truth, on=["visit", "lesion"], suffixes=("", "_true"))
+    present = both[both["volume_ml_true"] > 0]
+    assert (abs(present["volume_ml"] / present["volume_ml_true"] - 1) < 0.4).all()
+
+
+def test_predicted_masks_overlap_the_sample_patients_truth(sample: ms.Progression) -> None:
+    for labels, path in zip(sample.labels, sorted((SAMPLE / "truth").glob("ses-*.nii.gz")), strict=True):
+        truth = ms.read(path, kind="labels")[0].volume_zyx() > 0
+        found = labels.volume_zyx() > 0
+        assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > 0.75
+
+
+def test_slices_with_lesions_are_told_from_those_without() -> None:
+    for path in sorted((SAMPLE / "truth").glob("ses-*.nii.gz")):
+        session = path.name.split("_")[0]
+        (image,) = ms.read(SAMPLE / "study" / "sub-sample" / session / "sub-sample_T1post.nii.gz")
+        pixels = (ms.read(path, kind="labels")[0].volume_zyx() > 0).sum((1, 2))
+        out = ms.classify(image, "brain-tumor-slices")
+        with_lesion, without = out.per_step[pixels >= 4, 0], out.per_step[pixels == 0, 0]
+        assert (with_lesion[:, None] > without[None]).mean() > 0.8
+        assert out.probabilities["tumour"] > 0.5
+
+
+@needs_real_data
+def test_a_real_patient_from_folder_to_curve(tmp_path: Path) -> None:
+    assert DATA is not None
+    folder = DATA / "brain-tumor-progression" / "sub-05"
+    progression = ms.run(folder, "brain-tumor", out=tmp_path / "result")
+    assert [str(d)[:10] for d in progression.summary["date"]] == ["1993-05-26", "1993-07-20"]
+    for labels, visit in zip(progression.labels, ms.read_study(folder).visits, strict=True):
+        truth, found = visit.labels[0].volume_zyx() > 0, labels.volume_zyx() > 0
+        assert labels.same_grid(visit.images[0])
+        assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > 0.7
+    # the expert's masks grow from 2982 to 7398 voxels
+    burden = progression.summary["volume_ml"]
+    assert burden[1] > 1.5 * burden[0]
+    assert (tmp_path / "result" / "progression.png").stat().st_size > 10_000
