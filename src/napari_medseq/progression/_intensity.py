@@ -21,9 +21,16 @@ def prefix(image: ImageSequence) -> str:
     if image.modality == "CT":
         return "hu"
     if image.modality == "PT":
+        if "suv_bw" in image.meta:
+            return "suv"
         units = str(image.meta.get("units", image.meta.get("unit", ""))).upper()
         return "suv" if "SUV" in units or units in ("G/ML", "GML") else "uptake"
     return "intensity"
+
+
+def scale(image: ImageSequence) -> float:
+    """What brings the voxels to the unit that `prefix` names: a PET series in Bq/mL carries its SUV factor, others 1."""
+    return float(image.meta.get("suv_bw", 1.0)) if image.modality == "PT" else 1.0
 
 
 def intensities(lesion: Lesion, image: ImageSequence | None) -> dict[str, float]:
@@ -43,7 +50,7 @@ def intensities(lesion: Lesion, image: ImageSequence | None) -> dict[str, float]
     """
     if image is None or set(image.axes) & {"t", "c"}:
         return {}
-    values = values_in(lesion, image)
+    values = values_in(lesion, image) * scale(image)
     values = values[np.isfinite(values)]
     if not values.size:
         return {}
@@ -58,7 +65,7 @@ def intensities(lesion: Lesion, image: ImageSequence | None) -> dict[str, float]
         f"{name}_max": float(values.max()),
     }
     if image.modality == "PT":
-        found[f"{name}_peak"] = peak(lesion, image)
+        found[f"{name}_peak"] = peak(lesion, image) * scale(image)
         found["tlg_ml" if name == "suv" else "total_uptake_ml"] = float(values.mean() * lesion.volume_mm3 / 1000)
     return found
 

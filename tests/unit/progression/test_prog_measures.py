@@ -243,3 +243,18 @@ def test_suv_measures():
     assert row["suv_max"] == 50
     assert row["suv_peak"] == pytest.approx(2 + 48 / sphere)
     assert row["tlg_ml"] == pytest.approx(row["suv_mean"] * row["volume_ml"])
+
+
+def test_activity_becomes_suv_by_the_series_own_factor():
+    data = np.zeros((8, 8, 8), np.uint8)
+    data[2:6, 2:6, 2:6] = 1
+    mask = ImageSequence(data, ("z", "y", "x"), affine_from((4, 4, 4)), kind="labels")
+    becquerels = np.random.default_rng(0).uniform(4e3, 2e4, data.shape)
+    pet = ImageSequence(becquerels, ("z", "y", "x"), mask.affine, modality="PT", meta={"units": "BQML", "suv_bw": 2e-4})
+    row = ms.track([mask], images=[pet]).lesions.iloc[0]
+    assert row["suv_mean"] == pytest.approx(2e-4 * becquerels[data > 0].mean())
+    assert row["suv_max"] == pytest.approx(2e-4 * becquerels[data > 0].max())
+    assert row["suv_p95"] == pytest.approx(2e-4 * np.percentile(becquerels[data > 0], 95))
+    assert row["suv_mean"] < row["suv_peak"] <= row["suv_max"]
+    bare = ImageSequence(becquerels, ("z", "y", "x"), mask.affine, modality="PT", meta={"units": "BQML"})
+    assert "uptake_mean" in ms.track([mask], images=[bare]).lesions
