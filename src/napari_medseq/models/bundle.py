@@ -199,6 +199,8 @@ def write_bundle(
         (root / CARD).write_text(card, encoding="utf-8")
         (root / "LICENSE").write_text(licence_text, encoding="utf-8")
         save_file(pack(weights, storage or ("half" if half else "float32")), root / WEIGHTS)
+        # safetensors writes for its owner alone; whoever may read the rest may read the weights
+        (root / WEIGHTS).chmod((root / INFERENCE).stat().st_mode)
         read_info(root)
         read_settings(root)
         aside = Path(name) / "old"

@@ -55,6 +55,8 @@ def test_round_trip(tmp_path: Path) -> None:
     assert all(torch.equal(v, weights[k].half().float()) for k, v in model.network.state_dict().items())
     assert not model.network.training
     assert len(model.fingerprint) == 64
+    modes = {p.stat().st_mode for p in (tmp_path / "tiny").rglob("*") if p.is_file()}
+    assert len(modes) == 1  # whoever may read the card may read the weights
 
 
 def test_user_folder_is_listed_and_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
