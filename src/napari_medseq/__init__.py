@@ -5,8 +5,9 @@ The public API (DESIGN: one name per verb) is loaded on first use (PEP 562), so 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from napari_medseq import lazy
 
 #: public name → the module that defines it
 _PUBLIC = {
@@ -56,12 +57,7 @@ if TYPE_CHECKING:
     from napari_medseq.sequence import Visit as Visit
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy.attributes(__name__, _PUBLIC)
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,7 @@ there is one process, and everything here does nothing.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,5 +110,7 @@ def joined(device: str = "auto") -> Iterator[Crew]:
     distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
         yield crew(chosen)
+        distributed.barrier()  # nobody leaves while another still needs the group
     finally:
+        gc.collect()  # what still holds the group (networks wrapped for it) goes first: its threads end with it
         distributed.destroy_process_group()

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from napari_medseq import lazy
 
 if TYPE_CHECKING:
     from napari_medseq.evaluate.curves import (
@@ -75,19 +74,7 @@ __all__ = [
 ]
 
 
-class _Verb(ModuleType):
-    """The package itself can be called, so that importing it never hides the verb ``ms.evaluate``."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return import_module(f"{__name__}.evaluation").evaluate(*args, **kwargs)
+__getattr__ = lazy.attributes(__name__, _WHERE)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-sys.modules[__name__].__class__ = _Verb
+lazy.make_callable(__name__, "evaluate")

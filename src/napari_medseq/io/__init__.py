@@ -6,8 +6,9 @@ Format libraries (nibabel, pydicom, SimpleITK) are loaded only when a file of th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from napari_medseq import lazy
 from napari_medseq.io.detect import detect
 from napari_medseq.io.reading import info, read
 
@@ -17,15 +18,4 @@ if TYPE_CHECKING:
 
 __all__ = ["detect", "info", "read", "read_study", "write"]
 
-
-def __getattr__(name: str) -> Any:
-    """Studies and writers, loaded when they are asked for."""
-    if name == "read_study":
-        from napari_medseq.io.study import read_study
-
-        return read_study
-    if name == "write":
-        from napari_medseq.io.writing import write
-
-        return write
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy.attributes(__name__, {"read_study": "study", "write": "writing"})

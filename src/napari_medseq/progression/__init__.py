@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from napari_medseq import lazy
 
 #: public name → the module of this package that defines it
 _PUBLIC = {
@@ -22,9 +23,4 @@ if TYPE_CHECKING:
     from napari_medseq.progression.colours import lesion_colour as lesion_colour
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy.attributes(__name__, _PUBLIC)
