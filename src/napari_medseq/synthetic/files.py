@@ -24,7 +24,7 @@ SUBJECT = "sub-sample"
 
 
 def sample_study(folder: str | os.PathLike[str], seed: int = 0) -> Path:
-    """Write the synthetic patient's images as a study folder: ``sub-sample/ses-YYYYMMDD/sub-sample_T1post.nii.gz``.
+    """Write the synthetic patient's images as a study folder: ``sub-sample/ses-YYYYMMDD/sub-sample_T1post.nii.gz`` and its JSON.
 
     Parameters
     ----------
@@ -46,7 +46,10 @@ def sample_study(folder: str | os.PathLike[str], seed: int = 0) -> Path:
     study = make_study(seed)
     for visit in study.visits:
         for image in visit.images:
-            _write(root / SUBJECT / visit.name / f"{SUBJECT}_T1post.nii.gz", nifti_bytes(image))
+            where = root / SUBJECT / visit.name
+            _write(where / f"{SUBJECT}_T1post.nii.gz", nifti_bytes(image))
+            # as BIDS has it: a NIfTI cannot say how the image was made
+            _write(where / f"{SUBJECT}_T1post.json", b'{\n  "Modality": "MR"\n}\n')
     lines = ["session_id\tacq_time\n", *(f"{v.name}\t{v.date}T09:00:00\n" for v in study.visits)]
     _write(root / SUBJECT / f"{SUBJECT}_sessions.tsv", "".join(lines).encode())
     return root
