@@ -55,6 +55,7 @@ def main() -> None:
     # a path of this machine says nothing to a reader
     words = [Path(a).name if a.startswith("/") else a for a in arguments]
     said = f"`python benchmarks/{' '.join([name + '.py', *words])}` · {datetime.now(UTC):%Y-%m-%d} · {machine()} · load before {load:.1f}"
+    page = PAGE.read_text(encoding="utf-8")  # another benchmark may have ended meanwhile
     page = page[: page.index(begin)] + f"{begin}\n{said}\n\n{out}\n{end}" + page[page.index(end) + len(end) :]
     temporary = PAGE.with_suffix(".tmp")
     temporary.write_text(page, encoding="utf-8")
