@@ -122,18 +122,7 @@ def _walk(raw: bytes, at: int, size: int, implicit: bool, values: dict[int, tupl
             if size - at >= 8:
                 raise _OddError
             break  # a few padding bytes behind the last element
-        if implicit:
-            group, element, length = _implicit(raw, at)
-            vr, start = b"", at + 8
-        else:
-            group, element, vr, length = _explicit(raw, at)
-            start = at + 8
-            if vr in LONG:
-                (length,) = struct.unpack_from("<I", raw, at + 8)
-                start += 4
-            elif vr not in _SHORT:
-                raise _OddError
-        tag = group << 16 | element
+        tag, vr, length, start = _head(raw, at, implicit)
         if tag in PIXELS:
             return at
         if tag <= before:
@@ -175,18 +164,23 @@ def _after(raw: bytes, at: int, implicit: bool, depth: int) -> int:
             if group << 16 | element == _ITEM_END:
                 at += 8
                 break
-            if implicit:
-                _, _, length = _implicit(raw, at)
-                vr, start = b"", at + 8
-            else:
-                _, _, vr, length = _explicit(raw, at)
-                start = at + 8
-                if vr in LONG:
-                    (length,) = struct.unpack_from("<I", raw, at + 8)
-                    start += 4
-                elif vr not in _SHORT:
-                    raise _OddError
+            _, vr, length, start = _head(raw, at, implicit)
             at = _after(raw, start, implicit or vr == b"UN", depth + 1) if length == _UNDEFINED else start + length
+
+
+def _head(raw: bytes, at: int, implicit: bool) -> tuple[int, bytes, int, int]:
+    """Tag, representation (empty where it is implicit), length and start of the value of the element at `at`."""
+    if implicit:
+        group, element, length = _implicit(raw, at)
+        return group << 16 | element, b"", length, at + 8
+    group, element, vr, length = _explicit(raw, at)
+    start = at + 8
+    if vr in LONG:
+        (length,) = struct.unpack_from("<I", raw, start)
+        start += 4
+    elif vr not in _SHORT:
+        raise _OddError
+    return group << 16 | element, vr, length, start
 
 
 def _item(raw: bytes, at: int) -> tuple[int, int]:
