@@ -88,6 +88,7 @@ def loop(task: str, kind: str) -> LoopSettings:
             "final": 500,
             "fold": 200,
             "refold": 250,
+            "lastfold": 400,
         },
         "slices": {"final": 500, "fold": 200},
     }
@@ -99,6 +100,7 @@ def loop(task: str, kind: str) -> LoopSettings:
         "final": 40.0,
         "fold": 15.0,
         "refold": 25.0,
+        "lastfold": 30.0,
     }
     common: dict[str, Any] = {"iterations": iterations[task][kind], "minutes": minutes[kind], "bfloat16": bool(BF16)}
     if task == "slices":
@@ -115,9 +117,9 @@ def loop(task: str, kind: str) -> LoopSettings:
         )
     if kind in ("pretrain", "broad"):
         return LoopSettings(**common)
-    rate = {"fold": 1.5e-3, "refold": 8e-4, "refined": 8e-4, "careful": 6e-4, "final": 6e-4}[kind]
+    rate = {"fold": 1.5e-3, "refold": 8e-4, "lastfold": 6e-4, "refined": 8e-4, "careful": 6e-4, "final": 6e-4}[kind]
     # the last stages see more of what is no tumour
-    lesions = {"refold": 0.6, "careful": 0.6, "final": 0.5}.get(kind, 0.8)
+    lesions = {"refold": 0.6, "lastfold": 0.6, "careful": 0.6, "final": 0.5}.get(kind, 0.8)
     return LoopSettings(**common, rate=rate, augment=MILD, transplant=0.1, lesion_share=lesions)
 
 
@@ -129,7 +131,8 @@ def config(task: str, kind: str, rnn: str, hold_out: str, runs: Path) -> TrainCo
         "refined": "refined",
         "careful": "careful",
         "fold": f"{hold_out}-{rnn}" if task == "slices" else f"{hold_out}-{rnn}-early",
-        "refold": f"{hold_out}-{rnn}",
+        "refold": f"{hold_out}-{rnn}-middle",
+        "lastfold": f"{hold_out}-{rnn}",
         "final": {"segmentation": "brain-tumor", "slices": "brain-tumor-slices"}[task],
     }[kind]
     start = {
@@ -140,6 +143,7 @@ def config(task: str, kind: str, rnn: str, hold_out: str, runs: Path) -> TrainCo
         "final": "careful",
         "fold": "pretrained",
         "refold": f"{hold_out}-{rnn}-early",
+        "lastfold": f"{hold_out}-{rnn}-middle",
     }[kind]
     if task == "slices":  # both variants take the encoder of the segmentation network of the same fold
         start = "brain-tumor" if kind == "final" else f"{hold_out}-gru"
@@ -151,7 +155,7 @@ def config(task: str, kind: str, rnn: str, hold_out: str, runs: Path) -> TrainCo
         labels="*_tumor",
         hold_out=(hold_out,) if hold_out else (),
         synthetic=SYNTHETIC,
-        synthetic_share=0.3 if task == "slices" else {"broad": 0.15, "careful": 0.35, "final": 0.5}.get(kind, 0.1),
+        synthetic_share=0.3 if task == "slices" else {"broad": 0.15, "careful": 0.35, "lastfold": 0.35, "final": 0.5}.get(kind, 0.1),
         modality="MR",
         classes=t["classes"],
         name_patterns=("*T1post*", "*T1*post*", "*T1*Gd*", "*T1*CE*", "*T1*+C*", "*ce-gadolinium*T1w*", "*T1c*"),
@@ -208,7 +212,7 @@ def everything(runs: Path, jobs: int, tasks: list[str]) -> None:
         start(("slices", "final", "gru", ""))
     folds = [(rnn, p) for p in patients() for rnn in ("gru", "none")]
     stages = [
-        (task, kind) for task in tasks for kind in {"segmentation": ("fold", "refold"), "slices": ("fold",)}[task]
+        (task, kind) for task in tasks for kind in {"segmentation": ("fold", "refold", "lastfold"), "slices": ("fold",)}[task]
     ]
     with ThreadPoolExecutor(jobs) as pool:
         for task, kind in stages:
@@ -222,7 +226,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--task", choices=list(TASKS), default=None)
     parser.add_argument(
-        "--kind", choices=("pretrain", "broad", "refined", "careful", "final", "fold", "refold"), default="fold"
+        "--kind", choices=("pretrain", "broad", "refined", "careful", "final", "fold", "refold", "lastfold"), default="fold"
     )
     parser.add_argument("--rnn", choices=("gru", "none"), default="gru")
     parser.add_argument("--patient", default="")
