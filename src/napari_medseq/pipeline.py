@@ -83,10 +83,17 @@ def run(
         study = _study(study_or_folder, stage(progress, 0.0, 0.05), cancelled)
         chosen = choose_images(study, loaded.info, series=series, force=force)
         check(cancelled)
+        # a model along visits needs them aligned, so this comes first
+        aligned = align_visits(chosen, mode=register, progress=stage(progress, 0.05, 0.15), cancelled=cancelled)
         found = segment_visits(
-            chosen, loaded, device=device, force=force, progress=stage(progress, 0.05, 0.75), cancelled=cancelled
+            chosen,
+            loaded,
+            device=device,
+            force=force,
+            aligned=aligned,
+            progress=stage(progress, 0.15, 0.85),
+            cancelled=cancelled,
         )
-        aligned = align_visits(chosen, mode=register, progress=stage(progress, 0.75, 0.85), cancelled=cancelled)
         progression = track(
             lesion_masks(chosen, found),
             dates=[c.visit.date for c in chosen],
@@ -142,11 +149,14 @@ def segment_visits(
     *,
     device: str = "auto",
     force: bool = False,
+    aligned: Sequence[VisitAlignment] | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
     **settings: Any,
 ) -> list[Segmentation]:
     """Segment the chosen image of each visit, each on its own grid; further settings go to `engine.segment`.
+
+    A model along visits gets them together, aligned as `aligned` says, or else as it finds out by itself.
 
     Returns
     -------
@@ -159,8 +169,10 @@ def segment_visits(
         settings["force"] = True
     if model.info.sequence_axis == "visit":
         visits = [Visit(c.visit.date, tuple(c.channels.values()), (), c.visit.name) for c in chosen]
+        if aligned is not None:
+            settings["transforms"] = [a.to_baseline for a in aligned]
         together = segment(visits, model, device=device, progress=progress, cancelled=cancelled, **settings)
-        return list(together) if isinstance(together, Sequence) else [together]
+        return list(together)
     found = []
     for number, choice in enumerate(chosen):
         part = stage(

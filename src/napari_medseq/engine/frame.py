@@ -35,13 +35,16 @@ def step_axes(seq: ImageSequence, along: str) -> tuple[str, str, str]:
     MedseqError
         If the sequence has an axis that the walk leaves over, or lacks the one it needs.
     """
+    if along == "visit":
+        raise MedseqError(f"{seq.name} is one visit, but this model walks along a patient's visits.")
     step = seq.slice_axis if along == "slices" else along
-    rest = [a for a in ("z", "y", "x") if a != step and (a in seq.axes)]
+    across = across_axis(seq, along)
+    rest = [a for a in ("z", "y", "x") if a not in (step, across) and (a in seq.axes)]
     if step == "z" and "z" not in seq.axes:
         step = ""  # a 2D image is a sequence of one step
     elif step not in seq.axes:
         raise MedseqError(f"{seq.name} has axes {seq.axes}, but this model walks along {step!r}.")
-    left = set(seq.axes) - {step, *rest[-2:]}
+    left = set(seq.axes) - {step, across, *rest[-2:]}
     if len(rest) != 2 or left:
         raise MedseqError(
             f"{seq.name} has axes {seq.axes}; a model along {along!r} takes one volume. Choose one frame or convert to grey."
@@ -49,9 +52,14 @@ def step_axes(seq: ImageSequence, along: str) -> tuple[str, str, str]:
     return step, rest[0], rest[1]
 
 
+def across_axis(seq: ImageSequence, along: str) -> str:
+    """The axis whose positions are sequences of their own: the slices of frames, where these are volumes; else ""."""
+    return seq.slice_axis if along == "t" and "z" in seq.axes else ""
+
+
 @dataclass(frozen=True)
 class Framing:
-    """How one image's slices become network steps.
+    """How one image's slices, or the slices of its frames, become network steps.
 
     Attributes
     ----------
@@ -63,6 +71,12 @@ class Framing:
     padded : the same, made a multiple of the network's stride.
     intensity : one per channel.
     outside : steps left out before and after; the others are counted from 0.
+    across : name of the axis whose positions are sequences of their own, or "".
+    span : first and last but one of these positions that are looked at.
+    thick : positions of the image along `across`.
+    deep : positions that a network for volumes sees, a multiple of its stride; the last one repeats.
+    each : intensities per step and channel, where each step is a scan of its own.
+    times : where (mm) or when (s, days) each step is; None where nobody knows.
     """
 
     axes: tuple[str, str, str]
@@ -73,24 +87,42 @@ class Framing:
     padded: tuple[int, int]
     intensity: tuple[Intensity, ...]
     outside: tuple[int, int] = (0, 0)
+    across: str = ""
+    span: tuple[int, int] = (0, 1)
+    thick: int = 1
+    deep: int = 1
+    each: tuple[tuple[Intensity, ...], ...] | None = None
+    times: tuple[float, ...] | None = None
+
+    @property
+    def positions(self) -> range:
+        """Those positions along `across` that are looked at."""
+        return range(*self.span)
 
     @property
     def whole(self) -> tuple[int, int, int]:
         """Steps, rows and columns of the image."""
         return (self.outside[0] + self.steps + self.outside[1], *self.size)
 
-    def read(self, channels: Sequence[ImageSequence], index: int) -> Tensor:
-        """One step (channel, y, x) in robust units at the network's size."""
+    def read(self, channels: Sequence[ImageSequence], index: int, position: int = 0) -> Tensor:
+        """One step (channel, y, x) at one position, in robust units at the network's size."""
         r0, r1, c0, c1 = self.crop
+        at = self.outside[0] + index
         planes = []
-        for seq, stats in zip(channels, self.intensity, strict=True):
-            plane = take(seq, self.axes, self.outside[0] + index)[r0:r1, c0:c1]
+        for seq, stats in zip(channels, self.each[at] if self.each is not None else self.intensity, strict=True):
+            plane = take(seq, self.axes, at, self.across, position)[r0:r1, c0:c1]
             planes.append(torch.from_numpy(stats.normalise(plane)))
         x = torch.stack(planes)
         if tuple(x.shape[-2:]) != self.inner:
             x = functional.interpolate(x[None], size=self.inner, mode="bilinear", antialias=True)[0]
         pad = (0, self.padded[1] - self.inner[1], 0, self.padded[0] - self.inner[0])
         return functional.pad(x, pad, value=float(x.min())) if any(pad) else x
+
+    def read_volume(self, channels: Sequence[ImageSequence], index: int) -> Tensor:
+        """One step (channel, z, y, x) whole, as `read` gives its positions."""
+        first, stop = self.span
+        planes = [self.read(channels, index, p) for p in self.positions]
+        return torch.stack([planes[min(k, stop - first - 1)] for k in range(self.deep)], 1)
 
     def uncrop(self, plane: Tensor, *, labels: bool) -> NDArray[Any]:
         """A network plane (y, x) back to the image's rows and columns: nearest for labels, linear else; 0 outside."""
@@ -104,16 +136,19 @@ class Framing:
         return out
 
 
-def take(seq: ImageSequence, axes: tuple[str, str, str], index: int) -> NDArray[Any]:
-    """One step of `seq` as a numpy (row, column) plane; reads only that step of a lazy sequence."""
+def take(
+    seq: ImageSequence, axes: tuple[str, str, str], index: int, across: str = "", position: int = 0
+) -> NDArray[Any]:
+    """One step of `seq` as a numpy (row, column) plane, at one position across; reads only that of a lazy sequence."""
     step, row, column = axes
-    at = tuple(index if a == step else slice(None) for a in seq.axes)
-    plane = np.asarray(seq.data[at])
+    places = {step: index, across: position}
+    plane = np.asarray(seq.data[tuple(places.get(a, slice(None)) for a in seq.axes)])
     return plane if seq.axes.index(row) < seq.axes.index(column) else plane.T
 
 
-def _planes(seq: ImageSequence, axes: tuple[str, str, str], steps: int) -> Iterator[NDArray[Any]]:
-    return (take(seq, axes, i) for i in range(steps))
+def _planes(seq: ImageSequence, axes: tuple[str, str, str], across: str) -> Iterator[NDArray[Any]]:
+    sizes = [seq.size(a) if a else 1 for a in (axes[0], across)]
+    return (take(seq, axes, i, across, p) for i in range(sizes[0]) for p in range(sizes[1]))
 
 
 def frame(
@@ -123,8 +158,12 @@ def frame(
     pixel_mm: float | None,
     stride: int,
     region: Region | None = None,
+    each: Sequence[Sequence[Intensity]] | None = None,
+    times: Sequence[float] | None = None,
 ) -> Framing:
     """Measure the channels in a streamed pass and decide how their slices become network steps.
+
+    Along "t" the slices of frames that are volumes are sequences of their own, each along its slice axis.
 
     Parameters
     ----------
@@ -138,6 +177,10 @@ def frame(
     region : mapping of axis name to (start, stop), optional
         Voxels to which steps, rows and columns are confined, rounded out to the network's cells; the intensities are measured
         on the whole image all the same.
+    each : sequence of sequence of Intensity, optional
+        Per step and channel, measured already, where each step is a scan of its own: visits as the frames of one image.
+    times : sequence of float, optional
+        Of the steps, where they are not the image's own.
 
     Raises
     ------
@@ -151,15 +194,18 @@ def frame(
     axes = step_axes(first, along)
     steps = first.size(axes[0]) if axes[0] else 1
     size = (first.size(axes[1]), first.size(axes[2]))
-    stats = tuple(measure(_planes(c, axes, steps), c.name) for c in channels)
+    across = across_axis(first, along)
+    thick = first.size(across) if across else 1
+    stats = () if each is not None else tuple(measure(_planes(c, axes, across), c.name) for c in channels)
     rows, columns = np.zeros(size[0], bool), np.zeros(size[1], bool)
-    for plane in _planes(first, axes, steps):
-        inside = plane > stats[0].centre - stats[0].scale
+    for number, plane in enumerate(_planes(first, axes, across)):
+        own = stats[0] if each is None else each[number // thick][0]
+        inside = plane > own.centre - own.scale
         # a row of the head holds many bright pixels; ghosts and noise outside it few, and do not move the crop
         rows |= inside.sum(1) > 0.04 * size[1]
         columns |= inside.sum(0) > 0.04 * size[0]
     crop = (*_span(rows), *_span(columns))
-    outside = (0, 0)
+    outside, span = (0, 0), (0, thick)
     if region is not None:
         rows_in, columns_in = (
             # outwards, so that the network's cells lie as they do on the whole image
@@ -172,13 +218,39 @@ def frame(
         crop = (max(0, rows_in[0]), rows_in[1], max(0, columns_in[0]), columns_in[1])
         begin, end = _within((0, steps), region.get(axes[0]), steps)
         outside, steps = (begin, steps - end), end - begin
+        span = _within(span, region.get(across), thick)
     inner = (crop[1] - crop[0], crop[3] - crop[2])
     if pixel_mm is not None:
         spacing = [first.spacing[a] for a in axes[1:]]
         if any(abs(s / pixel_mm - 1) > _SAME_PIXEL for s in spacing):
             inner = (max(1, round(inner[0] * spacing[0] / pixel_mm)), max(1, round(inner[1] * spacing[1] / pixel_mm)))
     padded = tuple(max(2, -(-n // stride)) * stride for n in inner)
-    return Framing(axes, steps, size, crop, inner, (padded[0], padded[1]), stats, outside)
+    if times is None and each is None:
+        times = _own_times(first, axes[0])
+    return Framing(
+        axes,
+        steps,
+        size,
+        crop,
+        inner,
+        (padded[0], padded[1]),
+        stats,
+        outside,
+        across=across,
+        span=span,
+        thick=thick,
+        deep=-(-(span[1] - span[0]) // stride) * stride,
+        each=None if each is None else tuple(tuple(e) for e in each),
+        times=None if times is None else tuple(float(t) for t in times[outside[0] : outside[0] + steps]),
+    )
+
+
+def _own_times(seq: ImageSequence, step: str) -> Sequence[float]:
+    """Seconds of the frames, or millimetres of the slices."""
+    if step == "t":
+        assert seq.times is not None
+        return [float(t) for t in seq.times]
+    return [i * seq.spacing[step] for i in range(seq.size(step))] if step else [0.0]
 
 
 def _within(span: tuple[int, int], wanted: tuple[int, int] | None, size: int) -> tuple[int, int]:

@@ -54,10 +54,11 @@ def exams(images: Images, model: Model, *, force: bool = False) -> list[list[Ima
     return found
 
 
-def to_image_axes(steps: NDArray[Any], axes: tuple[str, str, str], image: ImageSequence) -> NDArray[Any]:
-    """An array with axes (step, row, column), named by `axes`, in the order of the image's own axes."""
-    whole: NDArray[Any] = steps.transpose([axes.index(a) for a in image.axes]) if axes[0] else steps[0]
-    return np.ascontiguousarray(whole)
+def to_image_axes(array: NDArray[Any], axes: Sequence[str], image: ImageSequence) -> NDArray[Any]:
+    """An array whose axes are named by `axes` in the order of the image's own; an axis without a name is dropped."""
+    whole: NDArray[Any] = array[tuple(slice(None) if a else 0 for a in axes)]
+    named = [a for a in axes if a]
+    return np.ascontiguousarray(whole.transpose([named.index(a) for a in image.axes]))
 
 
 def _fits(seq: ImageSequence, model: Model, force: bool) -> None:

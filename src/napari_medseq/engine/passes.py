@@ -7,7 +7,7 @@ from itertools import tee
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_medseq.engine.frame import Framing
 from napari_medseq.engine.settings import InferenceSettings
@@ -44,29 +44,50 @@ VIEWS = (
 )
 
 
-def steps_of(framing: Framing, channels: Sequence[ImageSequence], device: torch.device) -> Iterator[Tensor]:
-    """The steps (channel, y, x) of an exam, one at a time."""
-    return (framing.read(channels, i).to(device) for i in range(framing.steps))
+def steps_of(
+    framing: Framing, channels: Sequence[ImageSequence], device: torch.device, position: int | None = 0
+) -> Iterator[Tensor]:
+    """The steps (channel, y, x) of an exam, one at a time, at one position across; or (channel, z, y, x), at all (None)."""
+    if position is None:
+        return (framing.read_volume(channels, i).to(device) for i in range(framing.steps))
+    return (framing.read(channels, i, position).to(device) for i in range(framing.steps))
+
+
+def known_times(network: nn.Module, framing: Framing) -> tuple[float, ...] | None:
+    """The times of an exam's steps, where the network wants to know of them."""
+    return framing.times if getattr(network, "gap_unit", None) is not None else None
 
 
 def probabilities(
-    network: Stepwise, steps: Iterator[Tensor], settings: InferenceSettings, plan: Plan
+    network: Stepwise,
+    steps: Iterator[Tensor],
+    settings: InferenceSettings,
+    plan: Plan,
+    times: Sequence[float] | None = None,
 ) -> Iterator[Tensor]:
-    """Class probabilities (class, y, x) of each step, at the network's resolution."""
+    """Class probabilities (class, y, x) of each step, at the network's resolution; (class, z, y, x) where it is a volume."""
     views = [View(), View((-1,))] if settings.mirror else [View()]
-    return _mean_over(network, steps, views, plan)
+    return _mean_over(network, steps, views, plan, times)
 
 
-def _mean_over(network: Stepwise, steps: Iterator[Tensor], views: Sequence[View], plan: Plan) -> Iterator[Tensor]:
+def _mean_over(
+    network: Stepwise, steps: Iterator[Tensor], views: Sequence[View], plan: Plan, times: Sequence[float] | None
+) -> Iterator[Tensor]:
     """Class probabilities (class, y, x) of each step, averaged over views, which run side by side."""
     seen = (torch.stack([v.of(x) for v in views]) for x in steps)
-    for logits in stream_side_by_side(network, seen, plan=plan):
+    for logits in stream_side_by_side(network, seen, plan=plan, times=times):
         p = logits.float().softmax(1)
         yield torch.stack([v.back(q) for v, q in zip(views, p, strict=True)]).mean(0).cpu()
 
 
 def varied(
-    network: Stepwise, steps: Iterator[Tensor], plan: Plan, *, samples: int, views: int
+    network: Stepwise,
+    steps: Iterator[Tensor],
+    plan: Plan,
+    *,
+    samples: int,
+    views: int,
+    times: Sequence[float] | None = None,
 ) -> Iterator[Tensor] | None:
     """Class probabilities of each step, averaged over passes with dropout and over other views; None without any.
 
@@ -80,6 +101,8 @@ def varied(
         Passes with dropout.
     views : int
         Test-time augmentations; the plain view is one more.
+    times : sequence of float, optional
+        Of the steps, for a network that knows of them.
     """
     if samples == 0 and views == 0:
         return None
@@ -87,12 +110,12 @@ def varied(
     def mean() -> Iterator[Tensor]:
         copies = tee(steps, samples + (views > 0))
         passes = [
-            (x.float().softmax(0).cpu() for x in stream(network, own, dropout=seed, plan=plan))
+            (x.float().softmax(0).cpu() for x in stream(network, own, dropout=seed, plan=plan, times=times))
             for seed, own in enumerate(copies[:samples])
         ]
         weights = [1.0] * samples
         if views:
-            passes.append(p for p in _mean_over(network, copies[-1], [View(), *VIEWS[:views]], plan))
+            passes.append(p for p in _mean_over(network, copies[-1], [View(), *VIEWS[:views]], plan, times))
             weights.append(1.0 + views)
         for several in zip(*passes, strict=True):
             yield sum((w * p for w, p in zip(weights, several, strict=True)), torch.zeros(())) / sum(weights)

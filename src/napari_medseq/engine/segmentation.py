@@ -2,59 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Literal, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from napari_medseq import geometry
-from napari_medseq.engine import devices, remote, tuning
-from napari_medseq.engine.finishing import finished
+from napari_medseq.engine import devices, remote, tuning, visits
 from napari_medseq.engine.frame import Framing, Region, frame
-from napari_medseq.engine.images import Images, exams, to_image_axes
-from napari_medseq.engine.passes import VIEWS, probabilities, steps_of, varied
+from napari_medseq.engine.images import Images, exams
+from napari_medseq.engine.painting import Painter, Segmentation, finish, without_specks
+from napari_medseq.engine.passes import VIEWS, known_times, probabilities, steps_of, varied
 from napari_medseq.engine.settings import InferenceSettings, inference_settings
 from napari_medseq.engine.streaming import dropouts
 from napari_medseq.engine.window import (
+    WindowSettings,
     warn_of_preprocessing,
     window_framing,
     window_probabilities,
     window_settings,
 )
-from napari_medseq.errors import MedseqError, ModelError
+from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
 from napari_medseq.models import Model, load_model
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Visit
 
+__all__ = ["Segmentation", "segment", "without_specks"]
+
 Output = Literal["labels", "probability", "uncertainty"]
-
-
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """What `segment` gives for one image.
-
-    Attributes
-    ----------
-    labels : ImageSequence
-        Class per voxel on the input's own grid.
-    probability : ImageSequence or None
-        Probability of any foreground class, float32, when asked for.
-    uncertainty : ImageSequence or None
-        Entropy of the class probabilities in nats, divided by ln(classes): 0 sure, 1 even; when asked for.
-    model : str
-        Name and version of the model.
-    """
-
-    labels: ImageSequence
-    probability: ImageSequence | None
-    uncertainty: ImageSequence | None
-    model: str
 
 
 class _Options(TypedDict, total=False):
@@ -68,6 +49,7 @@ class _Options(TypedDict, total=False):
     samples: int
     views: int
     region: Region | None
+    transforms: Sequence[ArrayLike | None] | None
     force: bool
     progress: Progress | None
     cancelled: Cancelled | None
@@ -91,11 +73,16 @@ def segment(
     samples: int = 0,
     views: int = 0,
     region: Region | None = None,
+    transforms: Sequence[ArrayLike | None] | None = None,
     force: bool = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Segmentation | list[Segmentation]:
     """Segment an image with a recurrent model.
+
+    A model along slices looks at each visit by itself. One along "t" takes frames; where these are volumes each slice is a
+    sequence of its own, unless the network's steps are volumes. One along "visit" reads a patient's visits together, in the
+    order of their dates and with the days between them, each on its own grid; a single image is a patient's only visit.
 
     Parameters
     ----------
@@ -108,7 +95,8 @@ def segment(
         Steps that go through the network together, on a GPU; halved when its memory does not suffice, then the CPU is used.
         The CPU always takes one at a time, which is fastest there, so its answer cannot depend on it.
     steps : sequence of int, optional
-        Label only these steps; the sequence is still read whole, since it is what the recurrence carries.
+        Label only these steps; the sequence is still read whole, since it is what the recurrence carries. Of visits: their
+        indices in `images`.
     outputs : sequence of {"labels", "probability", "uncertainty"}
     keep : ImageSequence, optional
         Labels on the image's grid; where they are not 0 they stay as they are.
@@ -122,6 +110,9 @@ def segment(
     region : mapping of axis name to (start, stop), optional
         Voxels of the image to look at, as ``ms.locate(...).region()`` gives them; the rest stays unlabelled. The recurrence
         begins and ends there too.
+    transforms : sequence of 4×4 or None, optional
+        For a model along visits: what brings each visit's patient coordinates to a common space (RAS mm; None: it lies right),
+        as `track` takes them. Without it visits that align are left as they lie, and others are registered to the first.
     force : bool
         Accept an image whose known modality is not the model's.
     progress, cancelled : callable, optional
@@ -130,12 +121,15 @@ def segment(
     Returns
     -------
     Segmentation
-        A list of them, one per visit, for a sequence of visits.
+        A list of them, one per visit, for a sequence of visits. A model along visits leaves out, with a warning, a visit
+        that has no image.
 
     Raises
     ------
     ModelError
         If the model does not fit the images or is no segmentation model.
+    RegistrationError
+        If a visit has to be registered to the first and the result cannot be trusted.
     DeviceError
         If the device is not there.
     OperationCancelled
@@ -156,60 +150,167 @@ def segment(
     if devices.is_remote(device):
         options: _Options = {"chunk": chunk, "steps": steps, "outputs": outputs, "keep": keep}
         options |= {"samples": samples, "views": views, "region": region, "force": force}
+        options["transforms"] = transforms
         return remote.call(device, "segment", images, model, options, progress, cancelled)  # type: ignore[no-any-return]
     window = window_settings(model.inference, model.info.name) if plain else None
     settings = InferenceSettings() if plain else inference_settings(model.inference, model.info.name)
     where, _ = devices.choose(device)
     network = model.network
-    found = exams(images, model, force=force)
+    if isinstance(network, Stepwise) and network.volumes and settings.along not in ("t", "visit"):
+        raise ModelError(f"{model.info.name} takes volumes as its steps, so it works along t or visit, not slices.")
+    if transforms is not None and settings.along != "visit":
+        raise MedseqError(f"transforms are for a model along visits; {model.info.name} looks at each image by itself.")
     if plain and region is not None:
         raise ModelError(
             f"{model.info.name} is a foreign bundle, which looks at whole images; crop the image instead of region=."
         )
     if plain:
         warn_of_preprocessing(model.info.name)
-    framings = []
-    for channels in found:
-        check(cancelled)
-        framings.append(
-            frame(channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride, region=region)
-            if isinstance(network, Stepwise)
-            else window_framing(channels)
-        )
-    total = sum(f.steps for f in framings)
-    results, done = [], 0
-    for channels, framing in zip(found, framings, strict=True):
-
-        def painted(
-            where: torch.device,
-            together: int | None,
-            channels: list[ImageSequence] = channels,
-            framing: Framing = framing,
-            done: int = done,
-        ) -> _Painter:
-            painter = _Painter(framing, settings, outputs)
-            plan = tuning.prepare(network, where, together)
-            if isinstance(network, Stepwise):
-                planes = probabilities(network, steps_of(framing, channels, where), settings, plan)
-                others = varied(network, steps_of(framing, channels, where), plan, samples=samples, views=views)
-            else:
-                assert window is not None
-                planes, others = window_probabilities(network, channels, window, where, cancelled), None
-            for index, p in enumerate(planes):
-                check(cancelled)
-                painter.paint(index, p, p if others is None else next(others))
-                if progress is not None:
-                    progress(done + index + 1, total, f"segmenting {channels[0].name}")
-            check(cancelled)
-            return painter
-
-        painter, said = devices.within_memory(painted, where, chunk, channels[0].name)
-        done += framing.steps
-        result = _finish(painter, channels[0], model, settings, steps, keep)
-        if said:
-            result = replace(result, labels=result.labels.replace(warnings=(*result.labels.warnings, *said)))
-        results.append(result)
+    job = _Job(model, settings, outputs, steps, keep, region, chunk, samples, views, where, progress, cancelled, window)
+    if settings.along == "visit":
+        several = isinstance(images, Sequence) and all(isinstance(v, Visit) for v in images)
+        there = visits.with_image(images) if several else []  # type: ignore[arg-type]
+        found = exams(there if several else images, model, force=force)
+        days = visits.days_of(there, [c[0] for c in found]) if several else [0]
+        results = job.of_visits(found, days, transforms)
+    else:
+        results = job.of_each(exams(images, model, force=force))
     return results if isinstance(images, Sequence) else results[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Walk:
+    """Something to go through step by step, and the images whose labels come of it, by step; None: all steps, one image."""
+
+    channels: list[ImageSequence]
+    framing: Framing
+    wanted: dict[int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What was asked for, for all images of a call."""
+
+    model: Model
+    settings: InferenceSettings
+    outputs: Sequence[Output]
+    steps: Sequence[int] | None
+    keep: ImageSequence | None
+    region: Region | None
+    chunk: int | None
+    samples: int
+    views: int
+    device: torch.device
+    progress: Progress | None
+    cancelled: Cancelled | None
+    window: WindowSettings | None
+
+    def of_each(self, found: Sequence[list[ImageSequence]]) -> list[Segmentation]:
+        """Each exam by itself."""
+        network, s = self.model.network, self.settings
+        walks = []
+        for channels in found:
+            check(self.cancelled)
+            if not isinstance(network, Stepwise):
+                walks.append(_Walk(channels, window_framing(channels)))
+                continue
+            if s.along == "t" and "z" in channels[0].axes:  # read slice by slice through all frames
+                channels = [c.compute() for c in channels]
+            framing = frame(channels, along=s.along, pixel_mm=s.pixel_mm, stride=network.stride, region=self.region)
+            walks.append(_Walk(channels, framing))
+        results = []
+        for walk, (painter, said) in zip(walks, self._walked(walks), strict=True):
+            result = finish(painter.painted, walk.channels[0], self.model, s, self.steps, self.keep)
+            results.append(_told(result, said))
+        return results
+
+    def of_visits(
+        self,
+        found: Sequence[list[ImageSequence]],
+        days: Sequence[int | None],
+        transforms: Sequence[ArrayLike | None] | None,
+    ) -> list[Segmentation]:
+        """The visits of one patient together, in the order in which they were given."""
+        network, s = self.model.network, self.settings
+        assert isinstance(network, Stepwise)
+        known = None if transforms is None else [None if m is None else np.asarray(m, float) for m in transforms]
+        to_common = visits.to_common_space([c[0] for c in found], known, cancelled=self.cancelled)
+        if network.gap_unit is not None and None in days:
+            text = f"Not every visit has a date: {self.model.info.name} reads them in the order given, without the days between."
+            warnings.warn(text, MedseqWarning, stacklevel=3)
+        wrong = [i for i in self.steps or () if not 0 <= i < len(found)]
+        if wrong:
+            raise MedseqError(f"There are visits 0 to {len(found) - 1}, not {wrong}.")
+        walks = []
+        for group in visits.together(found, days, to_common, self.cancelled):
+            framing = group.framing(pixel_mm=s.pixel_mm, stride=network.stride, region=self.region)
+            walks.append(_Walk(group.channels, framing, {at: group.visits[at] for at in group.own}))
+        results: dict[int, Segmentation] = {}
+        for walk, (painter, said) in zip(walks, self._walked(walks), strict=True):
+            for at, visit in (walk.wanted or {}).items():
+                only = None if self.steps is None else [0] if visit in self.steps else []
+                result = finish(painter.painted.only(at), found[visit][0], self.model, s, only, self.keep)
+                results[visit] = _told(result, said)
+        return [results[k] for k in range(len(found))]
+
+    def _walked(self, walks: Sequence[_Walk]) -> Iterator[tuple[Painter, list[str]]]:
+        """What was painted on each walk, and what had to be said of the device."""
+        counts = [self._last(w) * len(self._sequences(w.framing)) for w in walks]
+        for k, walk in enumerate(walks):
+
+            def painted(
+                where: torch.device, together: int | None, walk: _Walk = walk, done: int = sum(counts[:k])
+            ) -> Painter:
+                return self._painted(walk, where, together, done, sum(counts))
+
+            yield devices.within_memory(painted, self.device, self.chunk, walk.channels[0].name)
+
+    def _sequences(self, framing: Framing) -> list[int | None]:
+        """The positions that are sequences of their own; None is all of them as one."""
+        network = self.model.network
+        return [None] if isinstance(network, Stepwise) and network.volumes else list(framing.positions)
+
+    def _last(self, walk: _Walk) -> int:
+        """Steps until all that are wanted are done."""
+        return walk.framing.steps if walk.wanted is None else max(walk.wanted) + 1
+
+    def _painted(self, walk: _Walk, where: torch.device, together: int | None, done: int, total: int) -> Painter:
+        framing, channels = walk.framing, walk.channels
+        painter = Painter(framing, self.settings, self.outputs, apart=self.settings.along in ("t", "visit"))
+        plan = tuning.prepare(self.model.network, where, together)
+        last = self._last(walk)
+        for position in self._sequences(framing):
+            planes, others = self._passes(walk, where, plan, position)
+            for index, p in enumerate(planes):
+                check(self.cancelled)
+                painter.paint(index, position, p, p if others is None else next(others))
+                done += 1
+                if self.progress is not None:
+                    self.progress(done, total, f"segmenting {channels[0].name}")
+                if index + 1 == last:  # the visits after it are only read as far as the look-ahead needs them
+                    break
+        check(self.cancelled)
+        return painter
+
+    def _passes(
+        self, walk: _Walk, where: torch.device, plan: tuning.Plan, position: int | None
+    ) -> tuple[Iterator[Tensor], Iterator[Tensor] | None]:
+        """The probabilities that the answer comes from, and those that show how sure it is."""
+        network, framing, channels = self.model.network, walk.framing, walk.channels
+        if not isinstance(network, Stepwise):
+            assert self.window is not None
+            return window_probabilities(network, channels, self.window, where, self.cancelled), None
+        times = known_times(network, framing)
+        planes = probabilities(network, steps_of(framing, channels, where, position), self.settings, plan, times)
+        steps = steps_of(framing, channels, where, position)
+        return planes, varied(network, steps, plan, samples=self.samples, views=self.views, times=times)
+
+
+def _told(result: Segmentation, said: list[str]) -> Segmentation:
+    """The result with what was said on the way among its warnings."""
+    if not said:
+        return result
+    return replace(result, labels=result.labels.replace(warnings=(*result.labels.warnings, *said)))
 
 
 def _check_passes(model: Model, samples: int, views: int, outputs: Sequence[Output]) -> None:
@@ -226,98 +327,3 @@ def _check_passes(model: Model, samples: int, views: int, outputs: Sequence[Outp
             raise ModelError(
                 f"{model.info.name} has no {'dropout' if name == 'samples' else 'steps'} to sample from; use {name}=0."
             )
-
-
-class _Painter:
-    """Collects steps into arrays with axes (step, row, column)."""
-
-    def __init__(self, framing: Framing, settings: InferenceSettings, outputs: Sequence[Output]) -> None:
-        shape = framing.whole
-        self.framing, self.threshold = framing, settings.threshold
-        self.labels = np.zeros(shape, np.uint8)
-        self.sureness = np.zeros(shape, np.float16) if settings.least_mean > 0 else None
-        self.probability = np.zeros(shape, np.float32) if "probability" in outputs else None
-        self.uncertainty = np.zeros(shape, np.float32) if "uncertainty" in outputs else None
-
-    def paint(self, index: int, p: Tensor, sampled: Tensor) -> None:
-        """Add one step's class probabilities (class, y, x), and those whose entropy is the uncertainty."""
-        index += self.framing.outside[0]
-        chosen = (p[1] > self.threshold).to(torch.uint8) if p.shape[0] == 2 else p.argmax(0).to(torch.uint8)
-        self.labels[index] = self.framing.uncrop(chosen, labels=True)
-        if self.sureness is not None:
-            self.sureness[index] = self.framing.uncrop(1 - p[0], labels=False)
-        if self.probability is not None:
-            self.probability[index] = self.framing.uncrop(1 - p[0], labels=False)
-        if self.uncertainty is not None:
-            entropy = -(sampled * sampled.clamp_min(1e-12).log()).sum(0) / float(np.log(p.shape[0]))
-            self.uncertainty[index] = self.framing.uncrop(entropy, labels=False)
-
-
-def _finish(
-    painter: _Painter,
-    image: ImageSequence,
-    model: Model,
-    settings: InferenceSettings,
-    steps: Sequence[int] | None,
-    keep: ImageSequence | None,
-) -> Segmentation:
-    def back(array: NDArray[Any]) -> NDArray[Any]:
-        return to_image_axes(array, painter.framing.axes, image)
-
-    labels = painter.labels
-    if settings.smallest_mm3 > 0 or painter.sureness is not None:
-        smallest = settings.smallest_mm3 / geometry.voxel_volume_mm3(image.affine)
-        labels = without_specks(labels, smallest, painter.sureness, settings.least_mean)
-    axes = painter.framing.axes
-    labels = finished(labels, [image.spacing.get(a, float("inf")) for a in axes], settings)
-    if steps is not None:
-        wanted = np.zeros(len(labels), bool)
-        bad = [i for i in steps if not 0 <= i < len(labels)]
-        if bad:
-            raise MedseqError(f"{image.name} has steps 0 to {len(labels) - 1}, not {bad}.")
-        wanted[list(steps)] = True
-        labels = np.where(wanted[:, None, None], labels, 0).astype(np.uint8)
-    out = back(labels)
-    if keep is not None:
-        if not keep.same_grid(image) or keep.axes != image.axes:
-            raise MedseqError(f"keep ({keep.name}) is not on the grid of {image.name}; locked labels must be.")
-        locked = np.asarray(keep.data)
-        out = np.where(locked != 0, locked, out.astype(np.promote_types(locked.dtype, out.dtype)))
-    named = image.labels_like(out, name=f"{image.name}_{model.info.name}", label_names=model.info.classes)
-    extra = {
-        kind: None
-        if array is None
-        else image.like(back(array), name=f"{image.name}_{kind}", kind="image", modality=None)
-        for kind, array in (("probability", painter.probability), ("uncertainty", painter.uncertainty))
-    }
-    return Segmentation(named, extra["probability"], extra["uncertainty"], f"{model.info.name} {model.info.version}")
-
-
-def without_specks(
-    labels: NDArray[np.uint8],
-    smallest_voxels: float,
-    probability: NDArray[np.floating[Any]] | None = None,
-    least_mean: float = 0.0,
-) -> NDArray[np.uint8]:
-    """Labels without connected components (all classes together, 26-connected) that are too small or too unsure.
-
-    Those of fewer voxels than `smallest_voxels` go, and those whose mean `probability` is under `least_mean`.
-    """
-    from scipy import ndimage
-
-    # in the box that holds them all: lesions are small, and so is the memory then
-    box = next(iter(ndimage.find_objects((labels > 0).view(np.uint8), max_label=1)), None)
-    if box is None:
-        return labels
-    inside = labels[box]
-    parts, n = ndimage.label(inside > 0, structure=np.ones((3, 3, 3)))
-    flat = parts.ravel()
-    sizes = np.bincount(flat, minlength=n + 1)
-    bad = sizes < smallest_voxels
-    if probability is not None:
-        means = np.bincount(flat, weights=probability[box].ravel(), minlength=n + 1) / np.maximum(sizes, 1)
-        bad |= means < least_mean
-    bad[0] = False
-    out = labels.copy()
-    out[box] = np.where(bad[parts], 0, inside)
-    return out

@@ -15,8 +15,8 @@ class InferenceSettings(BaseModel):
 
     Attributes
     ----------
-    along : {"slices", "z", "t"}
-        The axis walked.
+    along : {"slices", "z", "t", "visit"}
+        What is walked: the slices of a volume (along its own slice axis, or "z"), frames, or a patient's visits.
     pixel_mm : float or None
         The network's pixel size; None keeps the image's own.
     mirror : bool
@@ -38,7 +38,7 @@ class InferenceSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    along: Literal["slices", "z", "t"] = "slices"
+    along: Literal["slices", "z", "t", "visit"] = "slices"
     pixel_mm: float | None = Field(None, gt=0)
     mirror: bool = False
     threshold: float = Field(0.5, gt=0, lt=1)

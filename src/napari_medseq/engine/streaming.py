@@ -8,14 +8,15 @@ that the answer cannot depend on how many steps are handed in; elsewhere it depe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor, nn
 
 from napari_medseq.engine.tuning import Plan
+from napari_medseq.errors import ModelError
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.stepwise import Stepwise
 
@@ -58,9 +59,13 @@ def dropouts(network: nn.Module) -> list[nn.Module]:
 
 @dataclass
 class _Waiting:
-    """An encoded step that waits for its future: features per level, forward state and look-ahead projection per mixer."""
+    """An encoded step that waits for its future: features per level, forward state and look-ahead projection per mixer.
+
+    `gap` (n,) is the time since the step before, where times are known.
+    """
 
     features: list[Tensor]
+    gap: Tensor | None = None
     carried: dict[int, Tensor] = field(default_factory=dict)
     projected: dict[int, Tensor] = field(default_factory=dict)
 
@@ -80,6 +85,13 @@ class SegmentationStream:
         Encode with dropout, all steps with the mask of this seed: one Monte-Carlo sample.
     plan : Plan, optional
         Precision and memory layout; float32 and channels-last by default.
+    times : sequence of float, optional
+        When or where each step is, in the unit of the network's `gap_unit`; ascending.
+
+    Raises
+    ------
+    ModelError
+        If there are times that the network does not know of, or that descend.
     """
 
     def __init__(
@@ -90,9 +102,12 @@ class SegmentationStream:
         finish: Finish = decode,
         dropout: int | None = None,
         plan: Plan | None = None,
+        times: Sequence[float] | None = None,
     ) -> None:
         self.network, self.reset, self.finish, self.dropout = network, reset, finish, dropout
         self.plan = plan or Plan()
+        # of the first step and of steps that stand alone the gap is none
+        self.gaps = iter(() if times is None or reset else _gaps(network, times))
         self.states: dict[int, Tensor] = {}
         self.waiting: deque[_Waiting] = deque()
         self.ahead = 0 if reset or not network.recurrent else network.ahead
@@ -112,11 +127,14 @@ class SegmentationStream:
             yield from self._finish(ready)
 
     def _carry(self, features: list[Tensor]) -> None:
-        waiting = _Waiting(list(features))
+        gap = next(self.gaps, None)
+        x = features[-1]
+        exact = torch.promote_types(x.dtype, torch.float32)
+        waiting = _Waiting(list(features), None if gap is None else x.new_full((len(x),), gap, dtype=exact))
         for level, mixer in self.network.recurrent:
             x = waiting.features[level]
             before = None if self.reset else self.states.get(level)
-            self.states[level] = waiting.carried[level] = mixer.carry(x, before)
+            self.states[level] = waiting.carried[level] = mixer.carry(x, before, waiting.gap)
             if mixer.ahead_cell is not None:
                 waiting.projected[level] = mixer.ahead_cell.from_input(x)
         self.waiting.append(waiting)
@@ -150,14 +168,25 @@ class SegmentationStream:
             for _ in range(count):
                 future = list(islice(self.waiting, self.ahead + 1))
                 step = self.waiting.popleft()
+                gaps = [w.gap for w in future[1:] if w.gap is not None]
                 for level, mixer in self.network.recurrent:
-                    looked = mixer.look([w.projected[level] for w in future]) if mixer.ahead_cell is not None else None
+                    seen = [w.projected[level] for w in future] if mixer.ahead_cell is not None else None
+                    looked = None if seen is None else mixer.look(seen, gaps or None)
                     step.features[level] = mixer.join(step.features[level], step.carried[level], looked)
                 done.append(step.features)
             if self.plan.together == 1:
                 return [self.finish(self.network, features) for features in done]
             n = done[0][0].shape[0]
             return list(self.finish(self.network, [torch.cat(level) for level in zip(*done, strict=True)]).split(n))
+
+
+def _gaps(network: RecurrentUNet, times: Sequence[float]) -> list[float]:
+    if network.gap_unit is None:
+        raise ModelError("This network does not know of times; build it with gap_unit=, or leave the times out.")
+    gaps = [0.0, *(b - a for a, b in pairwise(times))]
+    if not all(g >= 0 for g in gaps):
+        raise ModelError("The times of the steps must be finite and ascend.")
+    return gaps
 
 
 def stream_side_by_side(
@@ -168,15 +197,16 @@ def stream_side_by_side(
     finish: Finish = decode,
     dropout: int | None = None,
     plan: Plan | None = None,
+    times: Sequence[float] | None = None,
 ) -> Iterator[Tensor]:
     """Logits (n, class, y, x) of each step (n, channel, y, x) of n sequences, in order, in a stream.
 
-    A network without a state to carry has a way of its own, and knows of no `reset`, `finish` or `dropout`.
+    A network without a state to carry has a way of its own, and knows of no `reset`, `finish`, `dropout` or `times`.
     """
     if not isinstance(network, RecurrentUNet):
         yield from network.side_by_side(neighbourhoods(steps, network.neighbours, axis=1))
         return
-    sequence = SegmentationStream(network, reset=reset, finish=finish, dropout=dropout, plan=plan)
+    sequence = SegmentationStream(network, reset=reset, finish=finish, dropout=dropout, plan=plan, times=times)
     ready = neighbourhoods(steps, network.neighbours, axis=1)
     while group := list(islice(ready, sequence.plan.together)):
         yield from sequence.push(group)
@@ -191,8 +221,9 @@ def stream(
     finish: Finish = decode,
     dropout: int | None = None,
     plan: Plan | None = None,
+    times: Sequence[float] | None = None,
 ) -> Iterator[Tensor]:
     """Logits (class, y, x) of each step (channel, y, x), in order, in a stream; or what `finish` makes of its features."""
     alone = (x[None] for x in steps)
-    for out in stream_side_by_side(network, alone, reset=reset, finish=finish, dropout=dropout, plan=plan):
+    for out in stream_side_by_side(network, alone, reset=reset, finish=finish, dropout=dropout, plan=plan, times=times):
         yield out[0]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseq.errors import ModelError
-from napari_medseq.models.blocks import Block, Plain, convolution, encode, encoder, upsampling
+from napari_medseq.models.blocks import Block, Plain, added, convolution, encode, encoder, upsampling
 from napari_medseq.models.mixer import SequenceMixer
 from napari_medseq.models.stepwise import Stepwise
 
@@ -66,7 +66,7 @@ class RecurrentUNet(Stepwise):
     ) -> None:
         super().__init__()
         self.neighbours, self.rnn, self.ahead, self.classes = neighbours, rnn, ahead, classes
-        self.dimensions, self.gap_unit = dimensions, gap_unit
+        self.dimensions, self.gap_unit, self.volumes = dimensions, gap_unit, dimensions == 3
         self.stride = 2 ** (len(widths) - 1)
         depth = len(widths)
         self.encoder = encoder(in_channels * (2 * neighbours + 1), widths, dropout, dimensions)
@@ -99,7 +99,7 @@ class RecurrentUNet(Stepwise):
         logits = []
         first = len(self.decoder) - len(self.heads)
         for i, (up, block) in enumerate(zip(self.up, self.decoder, strict=True)):
-            x = block(up(x) + features[len(self.decoder) - 1 - i])
+            x = block(added(up(x), features[len(self.decoder) - 1 - i]))
             if i >= first and (every_head or i == len(self.decoder) - 1):
                 logits.append(self.heads[i - first](x))
         return logits

@@ -107,6 +107,7 @@ class SequenceClassifier(nn.Module):
         if distance not in ("none", "last", "focus") or (gap_unit is not None and not gap_unit > 0):
             raise ModelError(f"distance {distance!r} or gap_unit {gap_unit} cannot be used.")
         self.neighbours, self.rnn, self.classes, self.target = neighbours, rnn, classes, target
+        self.volumes = dimensions == 3
         self.gap_unit, self.measured, self.modalities, self.modality_dropout = (
             gap_unit,
             distance,

@@ -21,12 +21,18 @@ class Stepwise(nn.Module):
         Steps after a step that its answer depends on.
     stride : int
         y and x of a step must be multiples of it.
+    volumes : bool
+        Whether a step is a volume (channel, z, y, x) and its answer one, rather than an image.
+    gap_unit : float or None
+        Unit of the gaps between steps that the network wants to know of; None: it knows of none.
     """
 
     classes: int
     neighbours: int
     ahead: int
     stride: int
+    volumes: bool = False
+    gap_unit: float | None = None
 
     @torch.inference_mode()
     def side_by_side(self, steps: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -35,7 +35,7 @@ def model(folder: Path, network: dict[str, Any] = UNET, **inference: Any) -> Mod
     torch.manual_seed(1)
     net = registry.build(network)
     for name, value in net.named_parameters():
-        if name.endswith("out.weight"):
+        if name.endswith(("out.weight", "_gap.weight")):
             torch.nn.init.normal_(value, std=0.5)
     segmentation = network["_target_"] == "RecurrentUNet"
     bundle.write_bundle(
@@ -46,6 +46,7 @@ def model(folder: Path, network: dict[str, Any] = UNET, **inference: Any) -> Mod
             "modality": "MR",
             "name_patterns": ["*T1*"],
             "classes": {"1": "lesion"} if segmentation else {"0": "lesion"},
+            "sequence_axis": inference.get("along", "slices"),
         },
         network=network,
         inference=inference,

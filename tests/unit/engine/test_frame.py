@@ -66,6 +66,8 @@ def test_constant_and_empty_images_are_refused(data: np.ndarray, what: str) -> N
         (("z", "y", "x"), "y", "slices", ("y", "z", "x")),
         (("z", "y", "x"), "y", "z", ("z", "y", "x")),
         (("t", "y", "x"), "z", "t", ("t", "y", "x")),
+        (("t", "z", "y", "x"), "z", "t", ("t", "y", "x")),
+        (("t", "z", "y", "x"), "y", "t", ("t", "z", "x")),
         (("y", "x"), "z", "slices", ("", "y", "x")),
     ],
 )
@@ -75,11 +77,11 @@ def test_step_axes_by_name(axes: tuple[str, ...], slice_axis: str, along: str, e
 
 
 @pytest.mark.parametrize(
-    ("axes", "along"), [(("t", "z", "y", "x"), "slices"), (("z", "y", "x"), "t"), (("t", "z", "y", "x"), "t")]
+    ("axes", "along"), [(("t", "z", "y", "x"), "slices"), (("z", "y", "x"), "t"), (("z", "y", "x"), "visit")]
 )
 def test_axes_that_do_not_fit_are_refused(axes: tuple[str, ...], along: str) -> None:
     seq = ImageSequence(np.zeros((4,) * len(axes)), axes, affine_from((1, 1, 1)))
-    with pytest.raises(MedseqError, match="axes"):
+    with pytest.raises(MedseqError, match="axes|one visit"):
         step_axes(seq, along)
 
 
