@@ -11,14 +11,18 @@ import struct
 import warnings
 from typing import Any
 
-from napari_medseq.io.dicom.tags import TAGS
+from napari_medseq.io.dicom.tags import PRIVATE, TAGS
 from napari_medseq.io.handles import Source
 
 PIXELS = {0x7FE00010: "PixelData", 0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
 LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 _SHORT = frozenset((b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL",
                     b"SS", b"ST", b"TM", b"UI", b"UL", b"US"))  # fmt: skip
-_VR_OF = {tag: vr.encode() for tag, vr in TAGS.values()}
+_VR_OF = {
+    **{tag: vr.encode() for tag, vr in TAGS.values()},
+    **{tag: vr.encode() for tag, vr, _ in PRIVATE.values()},
+    **{tag & 0xFFFF0000 | 0x10: b"LO" for tag, _, _ in PRIVATE.values()},  # who made the block
+}
 _IMPLICIT, _DEFLATED, _BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED, _DEEPEST, _MOST_HEADER = 0xFFFFFFFF, 32, 1 << 26
@@ -34,7 +38,7 @@ class _OddError(Exception):
 
 
 class Elements:
-    """The attributes of `TAGS` that stand before the pixels, as stored; everything else through pydicom."""
+    """The attributes of `TAGS` and `PRIVATE` that stand before the pixels, as stored; everything else through pydicom."""
 
     __slots__ = ("_complete", "_source", "values")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from napari_medseq.io.dicom.frame import Frame, pixel_spacing, positive, unit_directions, window_of
 from napari_medseq.io.dicom.headers import FileHeader, first_item, number, numbers, stamp, text, texts, value
+from napari_medseq.io.dicom.kinds import enhanced_diffusion
 
 _TYPES = (
     "MRImageFrameTypeSequence",
@@ -50,11 +51,35 @@ def expand(file: FileHeader, base: Frame, count: int) -> list[Frame]:
     if 0 < listed < count:
         file.notes.append(f"{count} frames are announced but only {listed} are described; the others are left out.")
         count = listed
-    return [_frame(base, k, groups) for k, groups in enumerate(groups_of(ds, count))]
+    groups = groups_of(ds, count)
+    frames = [_frame(base, k, one) for k, one in enumerate(groups)]
+    _spread(frames, groups)
+    return frames
+
+
+def _spread(frames: list[Frame], groups: list[Groups]) -> None:
+    """Slices that all have the place of the first, but differ in their number within the stack, are put apart by it."""
+    first = frames[0]
+    if first.position is None or first.normal is None or len(frames) < 2:
+        return
+    contents = [one.item("FrameContentSequence") for one in groups]
+    places = [None if item is None else number(item, "InStackPositionNumber") for item in contents]
+    if (
+        len(set(places)) < 2
+        or None in places
+        or any(f.position is None or (f.position != first.position).any() for f in frames)
+    ):
+        return
+    step = first.between or first.thickness or 1.0
+    first.file.notes.append(
+        f"All frames have the place of the first slice; they are put {step:g} mm apart by their number."
+    )
+    for frame, place in zip(frames, places, strict=True):
+        frame.position = first.position + first.normal * step * (float(place or 1) - 1)
 
 
 def _frame(base: Frame, index: int, groups: Groups) -> Frame:
-    frame = replace(base, index=index, clock={"instance": float(index)})
+    frame = replace(base, index=index, clock=_inherited(base, index))
     plane, orientation = groups.item("PlanePositionSequence"), groups.item("PlaneOrientationSequence")
     measures, values = groups.item("PixelMeasuresSequence"), groups.item("PixelValueTransformationSequence")
     position = numbers(plane, "ImagePositionPatient", 3) if plane is not None else None
@@ -64,6 +89,8 @@ def _frame(base: Frame, index: int, groups: Groups) -> Frame:
     )
     if directions is not None:
         frame.row, frame.column = directions
+    if plane is None and frame.position is None:
+        _in_volume(frame, groups)
     if measures is not None:
         frame.spacing = pixel_spacing(measures) or base.spacing
         frame.thickness = positive(measures, "SliceThickness") or base.thickness
@@ -77,15 +104,15 @@ def _frame(base: Frame, index: int, groups: Groups) -> Frame:
     content, echo = groups.item("FrameContentSequence"), groups.item("MREchoSequence")
     kind = next((found for name in _TYPES if (found := groups.item(name)) is not None), None)
     time = number(echo, "EffectiveEchoTime") if echo is not None else None
-    frame.soft = (
-        texts(kind, "FrameType") if kind is not None else base.soft[0],
-        text(content, "StackID") if content is not None else "",
-        None if time is None else round(time, 2),
-        text(kind, "ComplexImageComponent") if kind is not None else "",
+    frame.kind = base.kind._replace(
+        image_type=texts(kind, "FrameType") if kind is not None else base.kind.image_type,
+        echo_time=base.kind.echo_time if time is None else round(time, 2),
+        component=(text(kind, "ComplexImageComponent") if kind is not None else "") or base.kind.component,
+        stack=text(content, "StackID") if content is not None else "",
     )
     diffusion = groups.item("MRDiffusionSequence")
     if diffusion is not None:
-        frame.b_value = number(diffusion, "DiffusionBValue")
+        frame.b_value, frame.b_vector = enhanced_diffusion(diffusion)
     timing = groups.item("MRTimingAndRelatedParametersSequence")
     if timing is not None:
         frame.repetition_ms = positive(timing, "RepetitionTime") or base.repetition_ms
@@ -94,6 +121,27 @@ def _frame(base: Frame, index: int, groups: Groups) -> Frame:
     _clock(frame, content, cardiac, temporal)
     frame.acquired = frame.acquired or base.acquired
     return frame
+
+
+#: Frames of one file; those of the next come after them.
+_MOST = 1 << 20
+
+
+def _inherited(base: Frame, index: int) -> dict[str, float]:
+    """What the whole file says of its time holds for its frames, so that the files of a series (a volume each) can be told apart."""
+    clock: dict[str, float] = {n: base.clock[n] for n in ("acquired", "content", "acquisition") if n in base.clock}
+    clock["instance"] = base.clock.get("instance", 0.0) * _MOST + index
+    return clock
+
+
+def _in_volume(frame: Frame, groups: Groups) -> None:
+    """Place a frame of an enhanced ultrasound volume: in the world of the probe, not of the patient (PS3.3 C.8.24.3)."""
+    plane, orientation = groups.item("PlanePositionVolumeSequence"), groups.item("PlaneOrientationVolumeSequence")
+    position = numbers(plane, "ImagePositionVolume", 3) if plane is not None else None
+    directions = numbers(orientation, "ImageOrientationVolume", 6) if orientation is not None else None
+    found = unit_directions(directions)
+    if position is not None and found is not None:
+        frame.position, (frame.row, frame.column), frame.oriented = position, found, False
 
 
 def _clock(frame: Frame, content: Any, cardiac: Any, temporal: Any) -> None:

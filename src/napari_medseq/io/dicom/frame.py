@@ -5,6 +5,7 @@ Source: DICOM PS3.3 C.7.6.2 (image plane module).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,8 +15,7 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io.dicom.headers import FileHeader, first_item, number, numbers, value
-
-Vector = NDArray[np.float64]
+from napari_medseq.io.dicom.kinds import Kind, Vector
 
 
 @dataclass(slots=True, eq=False)
@@ -35,8 +35,12 @@ class Frame:
         Stored value → modality value.
     lut : (first stored value, table) or None
         A modality look-up table, which takes the place of slope and intercept.
-    soft : tuple
+    kind : Kind
         What makes it another image than its neighbours in the series (image type, echo, component).
+    location : float or None
+        Place along the normal in mm, for slices whose position in the patient is not known.
+    oriented : bool
+        False where position and directions are of a world that is not the patient's.
     tile : (row, column) offset in a mosaic, or None.
     clock : mapping of time source → value
         ``temporal`` (index), ``trigger``/``reference``/``acquired``/``content`` (seconds), ``acquisition``, ``instance``.
@@ -53,11 +57,14 @@ class Frame:
     between: float | None = None
     slope: float = 1.0
     inter: float = 0.0
-    soft: tuple[Any, ...] = ()
+    kind: Kind = field(default_factory=Kind)
+    location: float | None = None
     tile: tuple[int, int] | None = None
     clock: dict[str, float] = field(default_factory=dict)
     acquired: datetime | None = None
     b_value: float | None = None
+    b_vector: Vector | None = None
+    oriented: bool = True
     window: tuple[float, float] | None = None
     repetition_ms: float | None = None
     lut: tuple[int, NDArray[Any]] | None = None
@@ -97,6 +104,8 @@ def unit_directions(iop: Vector | None) -> tuple[Vector, Vector] | None:
 def pixel_spacing(ds: Any) -> tuple[float, float] | None:
     """Row and column spacing in mm if they are usable."""
     found = numbers(ds, "PixelSpacing", 2)
+    if found is None and (one := positive(ds, "PixelSpacing")) and not isinstance(value(ds, "PixelSpacing"), Sequence):
+        return one, one
     return (float(found[0]), float(found[1])) if found is not None and (found > 0).all() else None
 
 
@@ -131,3 +140,15 @@ def modality_lut(ds: Any) -> tuple[int, NDArray[Any]] | None:
     if not 8 <= bits <= 16 or len(table) < count:
         return None
     return first, np.ascontiguousarray(table[:count], dtype=np.uint16)
+
+
+def depths(frames: Sequence[Frame]) -> NDArray[np.float64]:
+    """Position of each frame along the first one's normal, in mm."""
+    _, row, column = frames[0].plane
+    normal = np.cross(row, column)
+    return np.array([float(frame.plane[0] @ normal) for frame in frames])
+
+
+def placed(frames: Sequence[Frame]) -> bool:
+    """Whether all frames have a place and the first a direction."""
+    return all(f.position is not None for f in frames) and frames[0].normal is not None

@@ -10,12 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_medseq.io.dicom import enhanced, mosaic, pixels
+from napari_medseq.errors import ReadError
+from napari_medseq.io.dicom import enhanced, mosaic, nuclear, pixels
 from napari_medseq.io.dicom.frame import Frame, modality_lut, pixel_spacing, positive, unit_directions, window_of
 from napari_medseq.io.dicom.headers import (
     FileHeader,
-    first_item,
     integer,
     moment,
     number,
@@ -25,15 +26,29 @@ from napari_medseq.io.dicom.headers import (
     texts,
     value,
 )
+from napari_medseq.io.dicom.kinds import diffusion_of, kind_of
+
+#: Modalities whose frames are slices where nothing says that they are moments.
+_VOLUMES = ("CT", "MR", "PT", "RTDOSE")
 
 
 def frames_of(file: FileHeader) -> list[Frame]:
-    """All frames of one file; empty if it has no pixels."""
+    """All frames of one file; empty if it has no pixels.
+
+    Raises
+    ------
+    ReadError
+        If its frames are tiles of a larger picture.
+    """
     ds = file.ds
     rows, columns = integer(ds, "Rows"), integer(ds, "Columns")
     if rows < 1 or columns < 1 or not file.pixel_keyword:
         return []
     count = max(integer(ds, "NumberOfFrames", 1), 1)
+    if "TotalPixelMatrixColumns" in ds and integer(ds, "TotalPixelMatrixColumns") > columns:
+        raise ReadError(
+            f"{file.path}: this is one tile of a whole-slide picture or many; open it with a reader for those."
+        )
     base = _plain(file, rows, columns)
     if "PerFrameFunctionalGroupsSequence" in ds or "SharedFunctionalGroupsSequence" in ds:
         return enhanced.expand(file, base, count)
@@ -78,15 +93,9 @@ def _plain(file: FileHeader, rows: int, columns: int) -> Frame:
     if scaling:
         frame.slope, frame.inter = scaling, 0.0
     frame.lut = modality_lut(ds)
-    echo = number(ds, "EchoTime")
-    frame.soft = (
-        texts(ds, "ImageType"),
-        integer(ds, "EchoNumbers", -1),
-        None if echo is None else round(echo, 2),
-        text(ds, "ComplexImageComponent"),
-    )
+    frame.kind, frame.location = kind_of(ds), number(ds, "SliceLocation")
     frame.window = window_of(ds)
-    frame.b_value = number(ds, "DiffusionBValue")
+    frame.b_value, frame.b_vector = diffusion_of(ds)
     frame.repetition_ms = positive(ds, "RepetitionTime")
     _set_clock(frame, ds)
     return frame
@@ -133,17 +142,12 @@ def _set_clock(frame: Frame, ds: Any) -> None:
 def _multi(base: Frame, count: int) -> list[Frame]:
     """Frames of a multi-frame file without functional groups: a dose grid, a tomogram, or a cine in time."""
     ds = base.file.ds
+    if nuclear.is_nuclear(ds):
+        return nuclear.expand(base, count)
     frames = [replace(base, index=k, clock=dict(base.clock, instance=float(k))) for k in range(count)]
     offsets = numbers(ds, "GridFrameOffsetVector", count)
-    normal = base.normal
-    if offsets is not None and normal is not None and base.position is not None:
-        relative = offsets if offsets[0] == 0 else offsets - offsets[0]
-        for frame, offset in zip(frames, relative, strict=True):
-            frame.position = base.position + normal * offset
-            frame.clock = {}
-        return frames
-    if texts(ds, "ImageType")[2:3] in (("TOMO",), ("RECON TOMO",)) or "SliceVector" in ds:
-        return _tomogram(base, frames)
+    if offsets is not None and base.normal is not None and base.position is not None:
+        return _along_normal(frames, offsets if offsets[0] == 0 else offsets - offsets[0])
     vector = numbers(ds, "FrameTimeVector", count)
     step = positive(ds, "FrameTime")
     rate = positive(ds, "RecommendedDisplayFrameRate") or positive(ds, "CineRate")
@@ -151,6 +155,10 @@ def _multi(base: Frame, count: int) -> list[Frame]:
         times = np.asarray(np.cumsum(vector) / 1000.0, dtype=np.float64)
     elif step is not None or rate is not None:
         times = np.arange(count, dtype=np.float64) * (step / 1000.0 if step is not None else 1.0 / float(rate or 1))
+    elif text(ds, "Modality") in _VOLUMES and base.normal is not None and base.position is not None:
+        apart = base.between or base.thickness or 1.0
+        base.file.notes.append(f"{count} frames without times or places of their own are stacked {apart:g} mm apart.")
+        return _along_normal(frames, np.arange(count, dtype=np.float64) * float(apart))
     else:
         times = None
     for k, frame in enumerate(frames):
@@ -160,18 +168,9 @@ def _multi(base: Frame, count: int) -> list[Frame]:
     return frames
 
 
-def _tomogram(base: Frame, frames: list[Frame]) -> list[Frame]:
-    """Nuclear-medicine reconstruction: the detector's position and SpacingBetweenSlices place the frames."""
-    detector = first_item(base.file.ds, "DetectorInformationSequence")
-    directions = unit_directions(numbers(detector, "ImageOrientationPatient", 6)) if detector is not None else None
-    position = numbers(detector, "ImagePositionPatient", 3) if detector is not None else None
-    step = base.between or base.thickness or 1.0
-    for k, frame in enumerate(frames):
-        frame.clock = {}
-        if directions is not None:
-            frame.row, frame.column = directions
-        start = position if position is not None else base.position
-        normal = frame.normal
-        if start is not None and normal is not None:
-            frame.position = start + normal * step * k
+def _along_normal(frames: list[Frame], offsets: NDArray[np.float64]) -> list[Frame]:
+    """The frames of one file as slices, so many mm from the first along its normal."""
+    start, row, column = frames[0].plane
+    for frame, offset in zip(frames, offsets, strict=True):
+        frame.position, frame.clock = start + np.cross(row, column) * offset, {}
     return frames

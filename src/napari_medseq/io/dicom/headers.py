@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io.dicom import elements
-from napari_medseq.io.dicom.tags import TAGS
+from napari_medseq.io.dicom.tags import PRIVATE, TAGS
 from napari_medseq.io.handles import Source, keep, opened
 
 if TYPE_CHECKING:
@@ -248,34 +248,56 @@ def value(ds: Any, keyword: str) -> Any:
     Plain texts and numbers come as str or number (or a list of them) straight from the header's bytes, which is much
     faster than pydicom's conversion; everything else through pydicom.
     """
+    known = TAGS.get(keyword)
     try:
-        known = TAGS.get(keyword)
-        if isinstance(ds, elements.Elements):
-            if known is None:
-                found = ds[keyword].value
-            else:
-                stored = ds.values.get(known[0])
-                if stored is None:
-                    return None
-                found = _quick(stored[1], known[1].encode() if stored[0] == b"UN" else stored[0], True)
-                if found is _SLOW:
-                    found = ds[known[0]].value
-        else:
-            tag = known[0] if known is not None else keyword
-            raw = ds.get_item(tag)
-            if raw is None:
-                return None
-            found = _SLOW
-            if getattr(raw, "is_raw", False) and known is not None:
-                if not raw.value:
-                    return None
-                vr = known[1] if raw.VR in (None, "UN") else raw.VR
-                found = _quick(raw.value, vr.encode(), raw.is_little_endian)
-            if found is _SLOW:
-                found = ds[tag].value
+        found = ds[keyword].value if known is None else _stored(ds, *known)
     except Exception:  # a broken element raises anything; to us it is not there
         return None
     return None if found is None or (isinstance(found, (str, bytes)) and len(found) == 0) else found
+
+
+def private(ds: Any, name: str) -> list[float]:
+    """The finite numbers of a private attribute of `PRIVATE`; [] where it is absent, empty or another maker's."""
+    tag, vr, creator = PRIVATE[name]
+    try:
+        if str(_stored(ds, tag & 0xFFFF0000 | 0x10, "LO") or "").strip() != creator:
+            return []
+        found = _stored(ds, tag, vr)
+        if isinstance(found, bytes):  # an unknown representation, as some archives store private elements
+            found = _quick(found, vr.encode(), True)
+        parts = found if isinstance(found, Sequence) and not isinstance(found, str) else [found]
+        values = [_decimal(part) for part in parts]
+    except Exception:
+        return []
+    return values if np.isfinite(values).all() else []
+
+
+def _stored(ds: Any, tag: int, vr: str) -> Any:
+    """The value of a known element, quickly where it is plain; None where there is none."""
+    found = _SLOW
+    if isinstance(ds, elements.Elements):
+        stored = ds.values.get(tag)
+        if stored is None:
+            return None
+        found = _quick(stored[1], vr.encode() if stored[0] == b"UN" else stored[0], True)
+    else:
+        raw = ds.get_item(tag)
+        if raw is None:
+            return None
+        if getattr(raw, "is_raw", False):
+            if not raw.value:
+                return None
+            known = vr if raw.VR in (None, "UN") else raw.VR
+            found = _quick(raw.value, known.encode(), raw.is_little_endian)
+    return ds[tag].value if found is _SLOW else found
+
+
+def _decimal(said: Any) -> float:
+    """A number as stored; a comma, which some exporters write, counts as the decimal point."""
+    try:
+        return float(said)
+    except ValueError:
+        return float(str(said).replace(",", "."))
 
 
 def text(ds: Any, keyword: str) -> str:
@@ -290,7 +312,7 @@ def number(ds: Any, keyword: str) -> float | None:
     try:
         if isinstance(found, Sequence) and not isinstance(found, (str, bytes)):
             found = found[0]
-        result = float(found)
+        result = _decimal(found)
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
     return result if np.isfinite(result) else None
@@ -306,7 +328,7 @@ def numbers(ds: Any, keyword: str, count: int) -> NDArray[np.float64] | None:
     """An attribute as `count` finite floats, or None."""
     found = value(ds, keyword)
     try:
-        result = np.array([float(v) for v in found], dtype=np.float64)
+        result = np.array([_decimal(v) for v in found], dtype=np.float64)
     except (TypeError, ValueError):
         return None
     return result if result.shape == (count,) and np.isfinite(result).all() else None

@@ -17,11 +17,12 @@ import numpy as np
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
-from napari_medseq.io.dicom import dicomdir, pixels, stacks, suv
+from napari_medseq.io.dicom import dicomdir, pixels, suv
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.frames import frames_of
+from napari_medseq.io.dicom.grouping import split
 from napari_medseq.io.dicom.headers import FileHeader, integer, number, parse, text, texts
-from napari_medseq.io.dicom.stacks import Stack
+from napari_medseq.io.dicom.stacks import Stack, stack
 from napari_medseq.io.notes import guarded
 from napari_medseq.io.parallel import in_threads
 from napari_medseq.io.placing import place
@@ -134,11 +135,7 @@ def sort(found: Scan) -> list[tuple[Stack, str]]:
 
 def arrange(frames: Sequence[Frame]) -> list[Stack]:
     """All stacks of one series."""
-    groups = stacks.split(frames)
-    out = []
-    for group in groups:
-        out.extend(stacks.stack(group))
-    return out
+    return [one for group in split(frames) for one in stack(group)]
 
 
 def series_name(frame: Frame) -> str:
@@ -159,10 +156,13 @@ def named(found: list[Stack]) -> list[tuple[Stack, str]]:
     if len(found) == 1:
         component = _component(found[0])
         return [(found[0], f"{base}_{component}" if component and component not in base.lower() else base)]
-    tellers: list[Callable[[Stack], str]] = [_plane, _component, _echo, _type, _size, _block]
+    tellers: list[Callable[[Stack], str]] = [
+        _plane, _component, _echo, _type, _size, lambda s: s.first.kind.part, lambda s: s.first.kind.recon,
+        lambda s: f"s{s.first.kind.series_number}", lambda s: s.first.kind.stack and f"stack{s.first.kind.stack}", _block,
+    ]  # fmt: skip
     labels = [""] * len(found)
     for tell in tellers:
-        said = [tell(s) for s in found]
+        said = [naming.readable(words) if (words := tell(s)) else "" for s in found]
         if len(set(said)) > 1:
             labels = [f"{label}_{s}" if s else label for label, s in zip(labels, said, strict=True)]
         if len(set(labels)) == len(found):
@@ -171,21 +171,18 @@ def named(found: list[Stack]) -> list[tuple[Stack, str]]:
 
 
 def _plane(stack: Stack) -> str:
-    normal = stack.first.normal
+    normal = stack.first.normal if stack.oriented else None
     return "" if normal is None else ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(normal)))]
 
 
 def _echo(stack: Stack) -> str:
-    echo = stack.first.soft[1] if len(stack.first.soft) > 1 else -1
-    if isinstance(echo, int) and echo > 0:
-        return f"e{echo}"
-    time = stack.first.soft[2] if len(stack.first.soft) > 2 else None
-    return f"TE{time:g}" if isinstance(time, float) else ""
+    kind = stack.first.kind
+    return f"e{kind.echo}" if kind.echo > 0 else "" if kind.echo_time is None else f"TE{kind.echo_time:g}"
 
 
 def _component(stack: Stack) -> str:
-    first = stack.first.soft
-    words = {*(first[0] if first else ()), first[3] if len(first) > 3 else ""}
+    kind = stack.first.kind
+    words = {*kind.image_type, kind.component}
     for word, name in (("P", "phase"), ("PHASE", "phase"), ("PHASE MAP", "phase"), ("REAL", "real"), ("R", "real"),
                        ("IMAGINARY", "imaginary"), ("I", "imaginary")):  # fmt: skip
         if word in words:
@@ -194,8 +191,7 @@ def _component(stack: Stack) -> str:
 
 
 def _type(stack: Stack) -> str:
-    kind = stack.first.soft[0] if stack.first.soft else ()
-    return "-".join(str(k) for k in kind[2:4]).lower() if isinstance(kind, tuple) else ""
+    return "-".join(stack.first.kind.image_type[2:4]).lower()
 
 
 def _size(stack: Stack) -> str:

@@ -1,28 +1,31 @@
-"""From loose frames to stacks: what belongs to one image, which frame lies where, and which comes when.
+"""From the frames of one image to stacks on a grid: which frame lies where.
 
-Frames are split by series and by what makes them different images, sorted by position along the normal (never by file
-name or instance number), and counted per position: several at every position are time points.
+Frames are sorted by position along the normal (never by file name or instance number), and counted per position: several
+at every position are time points.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.geometry import RAS_LPS, Affine
-from napari_medseq.io.dicom.frame import Frame, Vector
-from napari_medseq.io.dicom.headers import integer, number, text
+from napari_medseq.io.dicom.frame import Frame, depths, placed
+from napari_medseq.io.dicom.headers import text
+from napari_medseq.io.dicom.kinds import Vector
+from napari_medseq.io.dicom.timing import evened, few, in_time, instance
 
 #: Slices may lie off their even grid by this share of a step before the grid counts as uneven.
 UNEVEN = 0.04
-#: Directions may differ by this much (per cosine) and still be one orientation.
-SAME_DIRECTION = 2e-4
+#: Steps that lie off by less than this share, and never add up, are rounded positions; more is another grid.
+RAGGED = 0.2
 #: Modalities whose images always have a place in the patient, so that a missing one is a doubt.
 _PLACED = ("CT", "MR", "PT")
+#: Clocks of which frames of one file without places are moments.
+_MOVING = ("temporal", "frame", "trigger", "acquired", "content")
 #: More uniform blocks than this are not made of one series.
 MOST_BLOCKS = 4
 
@@ -55,93 +58,42 @@ class Stack:
         return self.grid[0][0]
 
 
-def split(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Frames of one series → one list per image, in the order in which they first appear."""
-    hard: dict[tuple[object, ...], list[Frame]] = defaultdict(list)
-    directions: list[Vector] = []
-    for frame in frames:
-        ds = frame.file.ds
-        which = _direction(frame, directions)
-        spacing = None if frame.spacing is None else tuple(round(s, 4) for s in frame.spacing)
-        colour = integer(ds, "SamplesPerPixel", 1) > 1 or text(ds, "PhotometricInterpretation") == "PALETTE COLOR"
-        key = (
-            which,
-            frame.shape,
-            spacing,
-            colour,
-            text(ds, "Modality"),
-            text(ds, "FrameOfReferenceUID"),
-            frame.position is None,
-        )
-        hard[key].append(frame)
-    out: list[list[Frame]] = []
-    for group in hard.values():
-        soft: dict[tuple[object, ...], list[Frame]] = defaultdict(list)
-        for frame in group:
-            soft[frame.soft].append(frame)
-        parts = list(soft.values())
-        out.extend([group] if len(parts) > 1 and _interleave(parts) else parts)
-    return out
-
-
-def _direction(frame: Frame, known: list[Vector]) -> int:
-    """Index of the frame's orientation among those seen so far."""
-    if frame.row is None or frame.column is None:
-        return -1
-    both = np.concatenate([frame.row, frame.column])
-    for k, other in enumerate(known):
-        if np.abs(both - other).max() <= SAME_DIRECTION:
-            return k
-    known.append(both)
-    return len(known) - 1
-
-
-def _depth(frames: Sequence[Frame]) -> NDArray[np.float64]:
-    """Position of each frame along the first one's normal, in mm."""
-    _, row, column = frames[0].plane
-    normal = np.cross(row, column)
-    return np.array([float(frame.plane[0] @ normal) for frame in frames])
-
-
-def _placed(frames: Sequence[Frame]) -> bool:
-    return all(f.position is not None for f in frames) and frames[0].normal is not None
-
-
-def _interleave(parts: list[list[Frame]]) -> bool:
-    """Whether groups that differ in soft facts share no position and together form one even stack (so they are one image)."""
-    every = [f for part in parts for f in part]
-    if not _placed(every):
-        return False
-    depth = np.sort(_depth(every))
-    steps = np.diff(depth)
-    return len(depth) > 2 and bool(steps.min() > 1e-2) and bool(np.ptp(steps) <= 0.1 * np.median(steps))
-
-
 def stack(frames: list[Frame]) -> list[Stack]:
     """Arrange the frames of one image into stacks: usually one; several where the grid is uneven."""
     frames, notes = _without_copies(frames)
-    if not _placed(frames):
+    located = None if placed(frames) else _located(frames)
+    if located is not None:
+        notes.append(
+            "ImagePositionPatient or ImageOrientationPatient is missing: slices are in order of SliceLocation, orientation unknown."
+        )
+        frames = located
+    if not placed(frames):
         return [_unplaced(frames, notes)]
+    worlds = {text(f.file.ds, "FrameOfReferenceUID") for f in frames}
+    if len(worlds) > 1:
+        notes.append(f"The slices name {len(worlds)} frames of reference, one for each file; they are taken as one.")
     columns = _by_position(frames)
     stations = _stations(columns, notes)
     if stations is not None:
         return [one for part in stations for one in stack(part)]
-    counts = Counter(len(c) for c in columns)
-    if len(counts) > 1:
+    rest: list[Frame] = []
+    if len({len(c) for c in columns}) > 1:
         parts = _by_acquisition(frames)
         if parts is not None:
             return [one for part in parts for one in stack(part)]
-        columns = _evened(columns, notes)
-    columns, times, facts = _in_time(columns, notes)
-    return _blocks(columns, times, notes, facts)
+        columns, rest = evened(columns, notes)
+    columns, times, facts = in_time(columns, notes)
+    return [*_blocks(columns, times, notes, facts), *(stack(rest) if rest else [])]
 
 
 def _without_copies(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
-    """Leave out frames that are in the list twice (same SOP instance and frame)."""
-    seen: set[tuple[str, int, tuple[int, int] | None]] = set()
+    """Leave out frames that are in the list twice (same SOP instance and frame, at the same place and time)."""
+    seen: set[tuple[object, ...]] = set()
     out, copies = [], 0
     for frame in frames:
-        key = (text(frame.file.ds, "SOPInstanceUID") or frame.file.path, frame.index, frame.tile)
+        place = None if frame.position is None else tuple(frame.position)
+        name = text(frame.file.ds, "SOPInstanceUID") or frame.file.path
+        key = name, frame.index, frame.tile, place, tuple(sorted(frame.clock.items()))
         if key in seen:
             copies += 1
         else:
@@ -153,9 +105,21 @@ def _without_copies(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
     return out, notes
 
 
+def _located(frames: list[Frame]) -> list[Frame] | None:
+    """Slices without a place in the patient put along z by their slice location, if they all have one and it differs."""
+    places = [f.location for f in frames if f.location is not None]
+    if len(set(places)) < 2 or len(places) < len(frames):
+        return None
+    row, column, normal = np.eye(3)
+    return [
+        replace(f, position=normal * place, row=row, column=column, oriented=False)
+        for f, place in zip(frames, places, strict=True)
+    ]
+
+
 def _by_position(frames: list[Frame]) -> list[list[Frame]]:
     """Frames at the same place along the normal together, places in ascending order."""
-    depth = _depth(frames)
+    depth = depths(frames)
     order = np.argsort(depth, kind="stable")
     width = frames[0].thickness or frames[0].between or 1.0
     tolerance = float(np.clip(0.02 * width, 1e-3, 0.05))
@@ -206,95 +170,6 @@ def _by_acquisition(frames: list[Frame]) -> list[list[Frame]] | None:
     return parts if even and min(len(p) for p in parts) > 1 else None
 
 
-def _evened(columns: list[list[Frame]], notes: list[str]) -> list[list[Frame]]:
-    """Make positions equally often by leaving out duplicates or an unfinished last volume, and say so."""
-    usual = Counter(len(c) for c in columns).most_common(1)[0][0]
-    most = max(len(c) for c in columns)
-    keep = usual if usual == 1 or most - usual > 1 else min(len(c) for c in columns)
-    places = [round(float(_depth([columns[0][0], c[0]])[1]), 3) for c in columns if len(c) != usual]
-    ordered = [sorted(c, key=_instance) for c in columns]
-    if usual == 1:
-        notes.append(
-            f"Several slices lie at the same position ({_few(places)} mm along the normal); the first of each is used."
-        )
-    else:
-        keep = min(len(c) for c in columns)
-        notes.append(
-            f"Positions hold between {keep} and {most} frames; only the first {keep} complete volumes are used "
-            f"(positions that differ: {_few(places)} mm along the normal)."
-        )
-    return [c[:keep] for c in ordered]
-
-
-def _few(values: Sequence[object]) -> str:
-    return ", ".join(str(v) for v in values[:5]) + (" …" if len(values) > 5 else "")
-
-
-def _instance(frame: Frame) -> float:
-    return frame.clock.get("instance", 0.0)
-
-
-#: Time sources in the order in which they are trusted, and whether their values are seconds.
-_CLOCKS = (("temporal", False), ("frame", True), ("trigger", True), ("phase", False), ("acquired", True), ("reference", True),
-           ("acquisition", False), ("content", True), ("instance", False))  # fmt: skip
-
-
-def _in_time(
-    columns: list[list[Frame]], notes: list[str]
-) -> tuple[list[list[Frame]], NDArray[np.float64] | None, dict[str, object]]:
-    """Order the frames at each position in time; find seconds for the volumes."""
-    count = len(columns[0])
-    if count == 1:
-        return columns, None, {}
-    source = next((name for name, _ in _CLOCKS if _orders(columns, name)), None)
-    if source is None:
-        notes.append("No attribute tells the frames at one position apart; they are in the order of the files.")
-        ordered = columns
-    else:
-        ordered = [sorted(c, key=lambda f: f.clock[source]) for c in columns]
-    facts: dict[str, object] = {"time_source": source or "file order"}
-    b_values = [ordered[0][t].b_value for t in range(count)]
-    if any(b is not None for b in b_values):
-        facts["b_values"] = [b if b is None else float(b) for b in b_values]
-    return ordered, _seconds(ordered, source, notes, facts), facts
-
-
-def _orders(columns: list[list[Frame]], name: str) -> bool:
-    """Whether a time source tells apart the frames at every position (and, for indices, alike at all positions)."""
-    sets = []
-    for column in columns:
-        values = [f.clock.get(name) for f in column]
-        if None in values or len(set(values)) < len(values):
-            return False
-        sets.append(frozenset(values))
-    return name not in ("temporal", "phase", "acquisition") or len(set(sets)) == 1
-
-
-def _seconds(
-    columns: list[list[Frame]], source: str | None, notes: list[str], facts: dict[str, object]
-) -> NDArray[np.float64]:
-    """Seconds of each volume from the first: from a clock that rises with the order found, else repetition time, else counted."""
-    count = len(columns[0])
-    order: list[str] = [name for name, seconds in _CLOCKS if seconds]
-    if source in order:
-        order.insert(0, source)
-    for name in order:
-        if all(name in f.clock for c in columns for f in c):
-            start = np.array([min(c[t].clock[name] for c in columns) for t in range(count)])
-            if (np.diff(start) > 0).all():
-                facts["times_from"] = name
-                return np.asarray(np.round(start - start[0], 6), dtype=np.float64)
-    first = columns[0][0].file.ds
-    step = number(first, "TemporalResolution") or columns[0][0].repetition_ms
-    if step and step > 0:
-        notes.append(
-            f"No clock tells the times of the {count} frames; they are counted in steps of {step / 1000:g} s (repetition time)."
-        )
-        return np.arange(count, dtype=np.float64) * (step / 1000.0)
-    notes.append(f"No clock tells the times of the {count} frames; they are counted 1 s apart.")
-    return np.arange(count, dtype=np.float64)
-
-
 def _unplaced(frames: list[Frame], notes: list[str]) -> Stack:
     """A stack without positions: files in order of instance; frames of one file are time."""
     first = frames[0]
@@ -305,16 +180,15 @@ def _unplaced(frames: list[Frame], notes: list[str]) -> Stack:
     down, along = spacing or (1.0, 1.0)
     affine = RAS_LPS @ np.diag([along, down, step, 1.0])
     files = {f.file.path for f in frames}
-    if len(files) == 1 or all("frame" in f.clock for f in frames):
-        timed = any("temporal" in f.clock for f in frames)
-        if timed and len(frames) > 1:
-            columns, times, facts = _in_time([frames], notes)
-            return Stack([[f] for f in columns[0]], affine, times, False, notes, facts)
+    moving = len(files) == 1 and any(len({f.clock.get(name) for f in frames}) > 1 for name in _MOVING)
+    if len(frames) > 1 and (moving or all("frame" in f.clock for f in frames)):
+        columns, times, facts = in_time([frames], notes)
+        return Stack([[f] for f in columns[0]], affine, times, False, notes, facts)
     if len(frames) > 1:
         notes.append(
             "ImagePositionPatient or ImageOrientationPatient is missing: slices are in order of instance number, orientation unknown."
         )
-        frames = sorted(frames, key=_instance)
+        frames = sorted(frames, key=instance)
     elif text(first.file.ds, "Modality") in _PLACED:
         notes.append("ImagePositionPatient or ImageOrientationPatient is missing: orientation unknown.")
     return Stack([frames], affine, None, False, notes)
@@ -325,15 +199,16 @@ def _blocks(
 ) -> list[Stack]:
     """One stack for an even grid, else its uniform blocks, else one stack that says how uneven it is."""
     frames = [c[0] for c in columns]
-    depth = _depth(frames)
+    depth = depths(frames)
     if len(frames) < 3 or _even(depth):
         return [_stack(columns, times, notes, facts)]
     steps = np.diff(depth)
     usual = float(np.median(steps))
     odd = [f"{s:.4g} mm after slice {k + 1}" for k, s in enumerate(steps) if abs(s - usual) > UNEVEN * usual]
-    gap = f"Slices are unevenly spaced: usually {usual:.4g} mm apart, but {_few(odd)}"
+    gap = f"Slices are unevenly spaced: usually {usual:.4g} mm apart, but {few(odd)}"
+    ragged = float(np.abs(steps - usual).max()) <= RAGGED * usual and _off(depth) <= RAGGED * usual
     runs = _runs(depth)
-    if len(runs) <= MOST_BLOCKS and sum(1 for a, b in runs if b - a == 1) <= 1:
+    if not ragged and len(runs) <= MOST_BLOCKS and sum(1 for a, b in runs if b - a == 1) <= 1:
         said = f"{gap}; opened as {len(runs)} blocks of even spacing (a slice may be missing between them)."
         out = []
         for a, b in runs:
@@ -346,8 +221,12 @@ def _blocks(
 
 
 def _even(depth: NDArray[np.float64]) -> bool:
-    fit = np.linspace(depth[0], depth[-1], len(depth))
-    return bool(np.abs(depth - fit).max() <= UNEVEN * abs(depth[-1] - depth[0]) / (len(depth) - 1))
+    return _off(depth) <= UNEVEN * abs(float(depth[-1] - depth[0])) / (len(depth) - 1)
+
+
+def _off(depth: NDArray[np.float64]) -> float:
+    """How far positions lie off the even grid from the first to the last."""
+    return float(np.abs(depth - np.linspace(depth[0], depth[-1], len(depth))).max())
 
 
 def _runs(depth: NDArray[np.float64]) -> list[tuple[int, int]]:
@@ -396,6 +275,9 @@ def _stack(
     lps = np.eye(4)
     lps[:3, 0], lps[:3, 1], lps[:3, 2], lps[:3, 3] = row * along, column * down, between, start
     grid = [[c[t] for c in columns] for t in range(len(columns[0]))]
+    if not first.oriented:
+        steps = np.linalg.norm(lps[:3, :3], axis=0)
+        return Stack(grid, RAS_LPS @ np.diag([*steps, 1.0]), times, False, notes, facts)
     return Stack(grid, RAS_LPS @ lps, times, True, notes, facts)
 
 

@@ -1,0 +1,87 @@
+"""What makes a frame another image than its neighbours in the series, and what diffusion weighting it has.
+
+Image type, echo, phase or magnitude, kernel, tube voltage, series number, detector: frames that differ in one of them are
+different images. The diffusion weighting is not among them: b-values and directions are frames of one sequence, as other
+converters have it, and stand in ``meta`` with it.
+Sources: DICOM PS3.3 C.8.3 (MR), C.8.2 (CT), C.8.13.5.9 (MR diffusion); the makers' conformance statements for the private ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.io.dicom.headers import first_item, integer, number, numbers, private, text, texts
+
+Vector = NDArray[np.float64]
+
+#: GE's private image type (magnitude is the usual one and stays unsaid).
+_GE_TYPES = {1: "PHASE", 2: "REAL", 3: "IMAGINARY"}
+#: GE stores the b-value with flags in the higher digits.
+_GE_DIGITS = 100_000
+
+
+class Kind(NamedTuple):
+    """Facts in which frames of one image do not differ."""
+
+    image_type: tuple[str, ...] = ()
+    echo: int = -1
+    echo_time: float | None = None
+    component: str = ""
+    stack: str = ""
+    recon: str = ""
+    series_number: int = -1
+    part: str = ""
+
+
+def kind_of(ds: Any) -> Kind:
+    """What a file's own attributes say of the kind of its frames."""
+    echo = number(ds, "EchoTime")
+    recon = ""
+    if text(ds, "Modality") == "CT":
+        voltage = number(ds, "KVP")
+        recon = " ".join((*texts(ds, "ConvolutionKernel"), "" if voltage is None else f"{voltage:g}kV")).strip()
+    return Kind(
+        texts(ds, "ImageType"), integer(ds, "EchoNumbers", -1), None if echo is None else round(echo, 2),
+        text(ds, "ComplexImageComponent") or _ge_type(ds), "", recon, integer(ds, "SeriesNumber", -1),
+    )  # fmt: skip
+
+
+def _ge_type(ds: Any) -> str:
+    found = private(ds, "GE image type")
+    return _GE_TYPES.get(int(found[0]), "") if len(found) == 1 else ""
+
+
+def diffusion_of(ds: Any) -> tuple[float | None, Vector | None]:
+    """b-value in s/mm² and unit gradient direction (LPS, patient) of a classic file; None where it says none.
+
+    GE's directions are those of its gradient coils and are left out.
+    """
+    b_value, direction = number(ds, "DiffusionBValue"), numbers(ds, "DiffusionGradientOrientation", 3)
+    for name in ("Siemens b-value", "Philips b-value", "UIH b-value", "GE b-value"):
+        found = private(ds, name) if b_value is None else []
+        if found and found[0] >= 0:
+            b_value = found[0] % _GE_DIGITS if name.startswith("GE") else found[0]
+    if b_value is None:
+        return None, None
+    for name in ("Siemens direction", "UIH direction"):
+        found = private(ds, name) if direction is None else []
+        direction = np.array(found) if len(found) == 3 else direction
+    if direction is None:
+        parts = [private(ds, f"Philips direction {axis}") for axis in ("RL", "AP", "FH")]
+        direction = np.array(parts)[:, 0] if all(len(part) == 1 for part in parts) else None
+    return b_value, _unit(direction)
+
+
+def enhanced_diffusion(item: Any) -> tuple[float | None, Vector | None]:
+    """The same from an MR Diffusion Sequence item."""
+    gradient = first_item(item, "DiffusionGradientDirectionSequence")
+    direction = None if gradient is None else numbers(gradient, "DiffusionGradientOrientation", 3)
+    return number(item, "DiffusionBValue"), _unit(direction)
+
+
+def _unit(direction: Vector | None) -> Vector | None:
+    length = 0.0 if direction is None else float(np.linalg.norm(direction))
+    return None if direction is None or not 1e-6 < length < 1e6 else direction / length

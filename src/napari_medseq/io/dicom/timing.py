@@ -1,0 +1,140 @@
+"""Frames at the same place: which comes when, how many seconds after the first, and what to do where some are missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.io.dicom.frame import Frame, depths
+from napari_medseq.io.dicom.headers import number
+
+#: Time sources in the order in which they are trusted, and whether their values are seconds.
+_CLOCKS = (("temporal", False), ("frame", True), ("trigger", True), ("phase", False), ("acquired", True), ("reference", True),
+           ("acquisition", False), ("content", True), ("instance", False))  # fmt: skip
+
+
+def evened(columns: list[list[Frame]], notes: list[str]) -> tuple[list[list[Frame]], list[Frame]]:
+    """Make positions equally often, and say so.
+
+    Returns
+    -------
+    columns, rest
+        Only the volumes of which every position is there, or the first frame of each position where they hold one by rule;
+        and the frames that are a moment more than that at some positions (a cine of more phases at some slices).
+    """
+    usual = Counter(len(c) for c in columns).most_common(1)[0][0]
+    fewest, most = min(len(c) for c in columns), max(len(c) for c in columns)
+    where = few([round(float(depths([columns[0][0], c[0]])[1]), 3) for c in columns if len(c) != usual])
+    ordered = [sorted(c, key=instance) for c in columns]
+    if usual == 1:
+        notes.append(
+            f"Several slices lie at the same position ({where} mm along the normal); the first of each is used."
+        )
+        return [c[:1] for c in ordered], []
+    moments = _common(columns)
+    if moments is not None:
+        name, shared = moments
+        kept = [[f for f in c if f.clock[name] in shared] for c in columns]
+    else:
+        source = _source(columns)
+        ordered = ordered if source is None else [sorted(c, key=lambda f: f.clock[source]) for c in columns]
+        kept = [c[:fewest] for c in ordered]
+    beyond = [f for c in ordered for f in c[fewest:]] if moments is None and most - fewest > 1 else []
+    notes.append(
+        f"Positions hold between {fewest} and {most} frames; only the {len(kept[0])} complete volumes are used "
+        f"(positions that differ: {where} mm along the normal)"
+        + ("; the other frames follow by themselves." if beyond else ".")
+    )
+    return kept, beyond
+
+
+def _common(columns: list[list[Frame]]) -> tuple[str, set[float]] | None:
+    """The clock that has the most values at every position, and those values, if they make up half of the volumes."""
+    best: tuple[str, set[float]] | None = None
+    for name, _ in _CLOCKS:
+        values = [[f.clock.get(name) for f in c] for c in columns]
+        if name == "instance" or any(None in v or len(set(v)) < len(v) for v in values):
+            continue
+        shared = set.intersection(*({x for x in v if x is not None} for v in values))
+        if 2 * len(shared) >= min(len(c) for c in columns) and (best is None or len(shared) > len(best[1])):
+            best = name, shared
+    return best
+
+
+def few(values: Sequence[object]) -> str:
+    """The first of many things in words."""
+    return ", ".join(str(v) for v in values[:5]) + (" …" if len(values) > 5 else "")
+
+
+def instance(frame: Frame) -> float:
+    """The number of a frame in its series."""
+    return frame.clock.get("instance", 0.0)
+
+
+def in_time(
+    columns: list[list[Frame]], notes: list[str]
+) -> tuple[list[list[Frame]], NDArray[np.float64] | None, dict[str, object]]:
+    """Order the frames at each position in time; find seconds for the volumes."""
+    count = len(columns[0])
+    if count == 1:
+        return columns, None, {}
+    source = _source(columns)
+    if source is None:
+        notes.append("No attribute tells the frames at one position apart; they are in the order of the files.")
+        ordered = columns
+    else:
+        ordered = [sorted(c, key=lambda f: f.clock[source]) for c in columns]
+    facts: dict[str, object] = {"time_source": source or "file order"}
+    b_values = [ordered[0][t].b_value for t in range(count)]
+    if any(b is not None for b in b_values):
+        facts["b_values"] = [b if b is None else float(b) for b in b_values]
+        vectors = [ordered[0][t].b_vector for t in range(count)]
+        if any(v is not None for v in vectors):  # LPS to RAS, as all of our coordinates are
+            facts["b_vectors"] = [
+                None if v is None else [float(x) for x in np.round(v * (-1, -1, 1), 6)] for v in vectors
+            ]
+    return ordered, _seconds(ordered, source, notes, facts), facts
+
+
+def _source(columns: list[list[Frame]]) -> str | None:
+    """The first clock that tells the frames of every position apart."""
+    return next((name for name, _ in _CLOCKS if _orders(columns, name)), None)
+
+
+def _orders(columns: list[list[Frame]], name: str) -> bool:
+    """Whether a time source tells apart the frames at every position (and, for indices, alike at all positions)."""
+    sets = []
+    for column in columns:
+        values = [f.clock.get(name) for f in column]
+        if None in values or len(set(values)) < len(values):
+            return False
+        sets.append(frozenset(values))
+    return name not in ("temporal", "phase", "acquisition") or len(set(sets)) == 1
+
+
+def _seconds(
+    columns: list[list[Frame]], source: str | None, notes: list[str], facts: dict[str, object]
+) -> NDArray[np.float64]:
+    """Seconds of each volume from the first: from a clock that rises with the order found, else repetition time, else counted."""
+    count = len(columns[0])
+    order: list[str] = [name for name, seconds in _CLOCKS if seconds]
+    if source in order:
+        order.insert(0, source)
+    for name in order:
+        if all(name in f.clock for c in columns for f in c):
+            start = np.array([min(c[t].clock[name] for c in columns) for t in range(count)])
+            if (np.diff(start) > 0).all():
+                facts["times_from"] = name
+                return np.asarray(np.round(start - start[0], 6), dtype=np.float64)
+    first = columns[0][0].file.ds
+    step = number(first, "TemporalResolution") or columns[0][0].repetition_ms
+    if step and step > 0:
+        notes.append(
+            f"No clock tells the times of the {count} frames; they are counted in steps of {step / 1000:g} s (repetition time)."
+        )
+        return np.arange(count, dtype=np.float64) * (step / 1000.0)
+    notes.append(f"No clock tells the times of the {count} frames; they are counted 1 s apart.")
+    return np.arange(count, dtype=np.float64)
