@@ -223,7 +223,12 @@ def _look(seq: ImageSequence) -> dict[str, Any]:
     if "c" in seq.axes:
         return {"rgb": True}
     limits = seq.meta.get("contrast_limits") or contrast_limits(seq)
-    return {"colormap": seq.meta.get("colormap", "gray"), "contrast_limits": [float(v) for v in limits]}
+    # said, not left to napari: it takes three or four sagittal slices, which lie along the last axis, for colours
+    return {
+        "rgb": False,
+        "colormap": seq.meta.get("colormap", "gray"),
+        "contrast_limits": [float(v) for v in limits],
+    }
 
 
 def contrast_limits(seq: ImageSequence) -> tuple[float, float]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from napari_medseq import io
 from napari_medseq._napari.layers import LayerData, to_layer_data
-from napari_medseq._napari.studies import study_layer_data
+from napari_medseq._napari.looks import arranged
+from napari_medseq._napari.studies import by_patient, study_layer_data
 from napari_medseq.errors import MedseqError, ReadError
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -96,16 +97,20 @@ def arrange_when_added(viewer: Any) -> None:
 def layer_data(path: Paths) -> list[LayerData]:
     """Layer data of a file, a list of files or a folder; a folder of several visits is a study on a slider `visit`.
 
+    Of several patients each is a study of its own, and the layers of all but the first are hidden.
+
     Raises
     ------
     ReadError
         If nothing could be opened.
     """
     if isinstance(path, str | os.PathLike) and os.path.isdir(path):
-        study = io.read_study(path, lazy="auto")
-        return study_layer_data(study)
+        first, *others = (study_layer_data(s) for s in by_patient(io.read_study(path, lazy="auto")))
+        for _, kwargs, _ in (item for data in others for item in data):
+            kwargs["visible"] = False  # one patient at a time
+        return [*first, *(item for data in others for item in data)]
     where = path if isinstance(path, str | os.PathLike) else [os.fspath(p) for p in path]
     found = io.read(where, lazy="auto")
     if not found:
         raise ReadError(f"{where} holds no image that can be opened; choose a NIfTI, DICOM, NRRD or MetaImage file.")
-    return [to_layer_data(seq) for seq in found]
+    return arranged([to_layer_data(seq) for seq in found])

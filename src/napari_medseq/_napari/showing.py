@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq._napari import layers as _layers
+from napari_medseq._napari import looks
 from napari_medseq._napari import studies as _studies
 from napari_medseq._napari.placing import along_of, camera_of, follow_order, keep_views_true, step_through_slices
 from napari_medseq.errors import MedseqError
@@ -47,7 +48,10 @@ def show_segmentation(viewer: ViewerModel, image: Layer, found: Segmentation) ->
             continue
         ending = "labels" if what is found.labels else "probability" if what is found.probability else "uncertainty"
         extra: dict[str, Any] = {"name": f"{image.name} {ending}", "opacity": 0.6}
-        if what.kind != "labels":
+        if what.kind == "labels":
+            there = looks.worn_colours(layer for layer in viewer.layers if _layers.layer_kind(layer) == "labels")
+            extra["colormap"] = looks.mask_colormap(looks.distinct_colours(what.label_names, {}, there))
+        else:
             extra |= {"colormap": "magma", "blending": "additive", "contrast_limits": [0.0, 1.0], "visible": False}
         added.append(show_derived(viewer, image, what, **extra))
     return added

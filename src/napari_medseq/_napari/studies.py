@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from napari_medseq._napari.layers import KEY, LayerData, from_layer, to_layer_data, visit_date
+from napari_medseq._napari.looks import arranged
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence, Study, Visit
 
@@ -27,7 +28,7 @@ def study_layer_data(study: Study) -> list[LayerData]:
             layers.append(visit_layer_data(study, ordinal, seq, visit=still))
     if not layers:
         raise MedseqError(f"{study.name}: no visit has an image that can be shown. Choose another folder.")
-    return layers
+    return arranged(layers)
 
 
 def visit_layer_data(study: Study, ordinal: int, seq: ImageSequence, *, visit: int | None, **kwargs: Any) -> LayerData:
@@ -42,7 +43,32 @@ def visit_layer_data(study: Study, ordinal: int, seq: ImageSequence, *, visit: i
     }
     short = seq.name.removeprefix(f"{study.name}_")
     name = seq.name if len(study.visits) == 1 else f"{facts['visit_name']} {short}"
+    if seq.kind == "labels" and seq.modality and len({i.modality for i in known.images}) > 1:
+        name += f" on {seq.modality}"
     return to_layer_data(seq, visit=visit, facts=facts, **({"name": name} | kwargs))
+
+
+def by_patient(study: Study) -> list[Study]:
+    """The study, or one for each patient whom its images name: those of another patient are no visits of this one.
+
+    Images that name nobody stay together under the folder's name.
+    """
+    whom = [s.meta.get("patient") for v in study.visits for s in (*v.images, *v.labels)]
+    patients = list(dict.fromkeys(str(p) for p in whom if p))
+    if len(patients) < 2:
+        return [study]
+    out = []
+    for patient in [*patients, *([None] if None in whom else [])]:
+        visits = []
+        for v in study.visits:
+            images, labels = (
+                tuple(s for s in part if s.meta.get("patient") == patient) for part in (v.images, v.labels)
+            )
+            if images or labels:
+                visits.append(Visit(v.date, images, labels, v.name))
+        notes = () if patient else study.warnings
+        out.append(Study(f"{study.name} {patient}" if patient else study.name, tuple(visits), tuple(notes)))
+    return out
 
 
 def facts_of(layer: Any) -> dict[str, Any]:
