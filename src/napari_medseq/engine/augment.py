@@ -28,6 +28,9 @@ class AugmentSettings(BaseModel):
     gamma: float = Field(0.3, ge=0, description="largest log exponent")
     noise: float = Field(0.15, ge=0, description="largest standard deviation of noise, in robust units")
     blur: float = Field(0.25, ge=0, le=1, description="probability of a lower resolution")
+    skip: float = Field(
+        0.0, ge=0, lt=1, description="share of frames or visits left out, so that gaps of any length are learned"
+    )
     extra: tuple[dict[str, Any], ...] = Field(
         (), description="MONAI random transforms that follow, {_target_: name, ...}; see engine.transforms"
     )

@@ -9,13 +9,14 @@ from typing import TypedDict, Unpack, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from napari_medseq.engine import devices, remote, tuning
-from napari_medseq.engine.frame import frame
+from napari_medseq.engine import devices, remote, tables, tuning, visits
+from napari_medseq.engine.frame import Framing, frame
 from napari_medseq.engine.images import Images, exams
-from napari_medseq.engine.settings import inference_settings
+from napari_medseq.engine.passes import known_times, steps_of
+from napari_medseq.engine.settings import InferenceSettings, inference_settings
 from napari_medseq.engine.streaming import neighbourhoods
 from napari_medseq.errors import ModelError
 from napari_medseq.models import Model, load_model
@@ -40,7 +41,7 @@ class Classification:
         Steps in which the first class has a probability of at least 0.5.
     classes : list of str
     step_axis : str
-        Name of the axis along which the steps lie.
+        Name of the axis along which the steps lie, or "visit".
     model : str
     """
 
@@ -57,7 +58,8 @@ class _Options(TypedDict, total=False):
     """The keywords of `classify`, once, for its two overloads."""
 
     device: str
-    table: Mapping[str, float] | None
+    table: Mapping[str, float | str] | None
+    transforms: Sequence[ArrayLike | None] | None
     force: bool
     progress: Progress | None
     cancelled: Cancelled | None
@@ -74,7 +76,8 @@ def classify(
     model: Model | str,
     *,
     device: str = "auto",
-    table: Mapping[str, float] | None = None,
+    table: Mapping[str, float | str] | None = None,
+    transforms: Sequence[ArrayLike | None] | None = None,
     force: bool = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -89,8 +92,11 @@ def classify(
         A loaded model, or a name or folder for `load_model`.
     device : str
         "auto", "cpu", "cuda", "cuda:N", "mps", or "dask://host:port": a worker of that Dask cluster.
-    table : mapping of str to float, optional
-        Values that the model takes beside the images (``model.info.table``); those left out or NaN are missing.
+    table : mapping of str to float or str, optional
+        Values that the model takes beside the images (``model.info.table``); those left out or NaN are missing. A word is
+        given by its column: ``{"sex": "F"}`` for the value ``sex=F``.
+    transforms : sequence of 4×4 or None, optional
+        For a model along visits, as in `segment`.
     force : bool
         Accept an image whose known modality is not the model's.
     progress, cancelled : callable, optional
@@ -99,7 +105,8 @@ def classify(
     Returns
     -------
     Classification
-        A list of them, one per visit, for a sequence of visits.
+        A list of them, one per visit, for a sequence of visits; of a model along visits one for the patient, whose steps are
+        the visits in the order of their dates.
 
     Raises
     ------
@@ -115,36 +122,72 @@ def classify(
     if not isinstance(model.network, SequenceClassifier):
         raise ModelError(f"{model.info.name} is a {model.info.task} model; classify needs a classification model.")
     if devices.is_remote(device):
-        return remote.call(device, "classify", images, model, {"table": table, "force": force}, progress, cancelled)  # type: ignore[no-any-return]
+        options: _Options = {"table": table, "transforms": transforms, "force": force}
+        return remote.call(device, "classify", images, model, options, progress, cancelled)  # type: ignore[no-any-return]
     where, _ = devices.choose(device)
     network = model.network
     values = _values(table, model, network)
     given = _given(images, model, network)
-    found = exams(images, replace(model, info=model.info.model_copy(update={"channels": given})), force=force)
+    asked = replace(model, info=model.info.model_copy(update={"channels": given}))
+    settings = inference_settings(model.inference, model.info.name)
+    if settings.along == "visit":
+        walks = [_visits(images, asked, settings, force, transforms, cancelled)]
+    else:
+        walks = [
+            (c, frame(c, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride))
+            for c in exams(images, asked, force=force)
+        ]
 
-    def one(channels: list[ImageSequence]) -> Classification:
+    def one(channels: list[ImageSequence], framing: Framing) -> Classification:
         def run(where: torch.device, _: int | None) -> Classification:
-            return _one(network, channels, given, values, model, where, progress, cancelled)
+            return _one(network, channels, framing, given, values, model, where, progress, cancelled)
 
         return devices.within_memory(run, where, 1, channels[0].name)[0]
 
-    results = [one(channels) for channels in found]
-    return results if isinstance(images, Sequence) else results[0]
+    results = [one(*walk) for walk in walks]
+    return results if isinstance(images, Sequence) and settings.along != "visit" else results[0]
 
 
-def _values(table: Mapping[str, float] | None, model: Model, network: SequenceClassifier) -> Tensor | None:
+def _visits(
+    images: Images,
+    model: Model,
+    settings: InferenceSettings,
+    force: bool,
+    transforms: Sequence[ArrayLike | None] | None,
+    cancelled: Cancelled | None,
+) -> tuple[list[ImageSequence], Framing]:
+    """A patient's visits as the frames of one exam, on the grid of the first."""
+    several = isinstance(images, Sequence) and all(isinstance(v, Visit) for v in images)
+    there = visits.with_image(images) if several else []  # type: ignore[arg-type]
+    found = exams(there if several else images, model, force=force)
+    days = visits.days_of(there, [c[0] for c in found]) if several else [0]
+    known = None if transforms is None else [None if m is None else np.asarray(m, float) for m in transforms]
+    to_common = visits.to_common_space([c[0] for c in found], known, cancelled=cancelled)
+    group = visits.together(found, days, to_common, cancelled)[0]
+    network = model.network
+    assert isinstance(network, SequenceClassifier)
+    return group.channels, group.framing(pixel_mm=settings.pixel_mm, stride=network.stride)
+
+
+def _values(table: Mapping[str, float | str] | None, model: Model, network: SequenceClassifier) -> Tensor | None:
     """The table's values (1, value) in the network's order, NaN where missing."""
     names = model.info.table
-    unknown = sorted(set(table or ()) - set(names))
+    known = {name for name in names if "=" not in name} | {name.partition("=")[0] for name in names} | set(names)
+    unknown = sorted(set(table or ()) - known)
     if unknown:
         raise ModelError(
             f"{model.info.name} takes {', '.join(names) or 'no values'} from a table, not {', '.join(unknown)}."
         )
+    for column, said in (table or {}).items():
+        words = [name.partition("=")[2] for name in names if name.startswith(f"{column}=")]
+        missing = not words or math.isnan(tables.value({column: said}, f"{column}={words[0]}"))
+        if not missing and str(said).strip() not in words:
+            raise ModelError(f"{column} is {said!r}, but {model.info.name} knows {', '.join(words)}.")
     if network.tabular is None or not table:
         return None
     if len(names) != network.tabular.values:
         raise ModelError(f"{model.info.name} names {len(names)} values of a table, but takes {network.tabular.values}.")
-    return torch.tensor([[float(table.get(n, math.nan)) for n in names]])
+    return torch.tensor([[tables.value(table, name) for name in names]])
 
 
 def _given(images: Images, model: Model, network: SequenceClassifier) -> tuple[str, ...]:
@@ -166,6 +209,7 @@ def _filled(x: Tensor, given: Sequence[str], channels: Sequence[str]) -> Tensor:
 def _one(
     network: SequenceClassifier,
     channels: Sequence[ImageSequence],
+    framing: Framing,
     given: Sequence[str],
     values: Tensor | None,
     model: Model,
@@ -173,11 +217,16 @@ def _one(
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> Classification:
-    settings = inference_settings(model.inference, model.info.name)
-    framing = frame(channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride)
+    if len(framing.positions) > 1 and not network.volumes:
+        raise ModelError(
+            f"{model.info.name} takes one slice at each step, but {channels[0].name} has {framing.thick}; choose a slice, or "
+            "use a model whose network has dimensions 3."
+        )
+    times = known_times(network, framing)
     plan = tuning.prepare(network, device)
     embeddings = []
-    steps = (_filled(framing.read(channels, i), given, model.info.channels) for i in range(framing.steps))
+    position = None if network.volumes else 0
+    steps = (_filled(x, given, model.info.channels) for x in steps_of(framing, channels, torch.device("cpu"), position))
     with torch.inference_mode(), plan.precision():
         for i, x in enumerate(neighbourhoods(steps, network.neighbours)):
             check(cancelled)
@@ -185,7 +234,9 @@ def _one(
             if progress is not None:
                 progress(i + 1, framing.steps, f"classifying {channels[0].name}")
         steps_out, exam_out, attention = network.read(
-            torch.cat(embeddings).float()[None], tabular=None if values is None else values.to(device)
+            torch.cat(embeddings).float()[None],
+            times=None if times is None else torch.tensor([times], device=device),
+            tabular=None if values is None else values.to(device),
         )
     per_step = network.probabilities(steps_out[0].float()).cpu().numpy()
     exam = network.probabilities(exam_out[0].float()).cpu().numpy()
@@ -196,6 +247,6 @@ def _one(
         attention=attention[0].float().cpu().numpy(),
         extent=int((per_step[:, 0] >= 0.5).sum()),
         classes=names,
-        step_axis=framing.axes[0] or "z",
+        step_axis="visit" if model.inference.get("along") == "visit" else framing.axes[0] or "z",
         model=f"{model.info.name} {model.info.version}",
     )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from napari_medseq.engine.losses import LossSettings
 from napari_medseq.engine.settings import InferenceSettings
 from napari_medseq.engine.training import LoopSettings
+from napari_medseq.engine.visits import Registration
 from napari_medseq.errors import SettingsError
 from napari_medseq.models.info import Task
 
@@ -33,6 +34,13 @@ class TrainConfig(BaseModel):
     targets : str or None
         For classification: a CSV file with columns ``patient``, ``class`` (name or index; several joined by ";") and, where
         visits differ, ``visit``. Without it the question is what the labels show.
+    table : str or None
+        For classification: a CSV file with columns ``patient``, perhaps ``visit``, and those named in `values`; it may be that
+        of `targets`. Empty cells, and exams that are not in it, are missing.
+    values : tuple of str
+        Its columns that the network is told beside the images: numbers, or words, which become questions (``sex=F``).
+    align : {"auto", "none", "translation", "rigid", "affine"}
+        Along visits: how those of a patient are brought onto each other; see `register.visits`.
     unlabelled : int or None
         Label value of voxels that nobody looked at; they count for nothing.
     sparse : bool
@@ -63,6 +71,7 @@ class TrainConfig(BaseModel):
         spread of the foreground's intensities).
     loop : LoopSettings
     inference : InferenceSettings
+        ``along`` says what the sequence is: slices, frames (t), or a patient's visits.
     device : str
     out : str
         Folder of the bundle, or of the folds' bundles.
@@ -81,6 +90,9 @@ class TrainConfig(BaseModel):
     labels: str = "*"
     channels: dict[str, str] = Field(default_factory=dict)
     targets: str | None = None
+    table: str | None = None
+    values: tuple[str, ...] = ()
+    align: Registration = "auto"
     unlabelled: int | None = None
     sparse: bool = False
     hold_out: tuple[str, ...] = ()
@@ -111,6 +123,10 @@ class TrainConfig(BaseModel):
             raise ValueError("classes: the labels of a segmentation are 1 and more; 0 is the background")
         if self.task == "classification" and sorted(self.classes) != list(range(len(self.classes))):
             raise ValueError("classes: those of a classification are numbered 0, 1, 2, ...")
+        if bool(self.values) != (self.table is not None):
+            raise ValueError("table names the CSV file and values its columns: give both, or neither")
+        if self.values and self.task != "classification":
+            raise ValueError("table and values are for a classification")
         if not 0 <= self.noise[0] <= self.noise[1]:
             raise ValueError("noise: the smallest standard deviation, then the largest")
         if self.loop.patience and not (self.validation or self.validation_share):

@@ -14,6 +14,7 @@ from torch.nn import functional
 from napari_medseq.engine import devices, remote, tuning
 from napari_medseq.engine.frame import Framing, frame
 from napari_medseq.engine.images import Images, exams, to_image_axes
+from napari_medseq.engine.passes import known_times
 from napari_medseq.engine.settings import inference_settings
 from napari_medseq.engine.streaming import neighbourhoods, stream
 from napari_medseq.errors import ModelError, SettingsError
@@ -107,6 +108,8 @@ def explain(
         raise ModelError(f"{model.info.name} is no network of this package, so it cannot be explained yet.")
     if method == "attention" and not isinstance(network, SequenceClassifier):
         raise ModelError(f"{model.info.name} has no attention; use method='grad-cam' or 'occlusion'.")
+    if network.volumes:
+        raise ModelError(f"{model.info.name} takes volumes as its steps, and cannot be explained yet.")
     index = _target(model, target)
     if devices.is_remote(device):
         options: _Options = {"target": target, "method": method, "force": force}
@@ -119,11 +122,16 @@ def explain(
     for channels in found:
         check(cancelled)
         framing = frame(channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride)
-        explainer = _Exam(channels, framing, index, where, progress, cancelled)
-        if isinstance(network, SequenceClassifier):
-            maps = {"grad-cam": _cam, "attention": _attention, "occlusion": _occlusion}[method](network, explainer)
-        else:
-            maps = {"grad-cam": _cam_of_steps, "occlusion": _occlusion_of_bars}[method](network, explainer)
+        if isinstance(network, SequenceClassifier) and len(framing.positions) > 1:
+            raise ModelError(f"{model.info.name} takes one slice over time; {channels[0].name} has {framing.thick}.")
+        times = known_times(network, framing)
+        maps = []
+        for position in framing.positions:
+            explainer = _Exam(channels, framing, index, where, progress, cancelled, position, times)
+            if isinstance(network, SequenceClassifier):
+                maps += {"grad-cam": _cam, "attention": _attention, "occlusion": _occlusion}[method](network, explainer)
+            else:
+                maps += {"grad-cam": _cam_of_steps, "occlusion": _occlusion_of_bars}[method](network, explainer)
         results.append(_image(maps, explainer, model, method))
     return results if isinstance(images, Sequence) else results[0]
 
@@ -151,21 +159,28 @@ class _Exam:
         device: torch.device,
         progress: Progress | None,
         cancelled: Cancelled | None,
+        position: int,
+        times: Sequence[float] | None,
     ) -> None:
         self.channels, self.framing, self.target, self.device = channels, framing, target, device
         self.progress, self.cancelled, self.done, self.total = progress, cancelled, 0, framing.steps
+        self.position, self.times = position, times
 
     def steps(self) -> Iterator[Tensor]:
         """The steps (channel, y, x), one at a time."""
         for i in range(self.framing.steps):
             check(self.cancelled)
-            yield self.framing.read(self.channels, i).to(self.device)
+            yield self.framing.read(self.channels, i, self.position).to(self.device)
 
     def tick(self) -> None:
         """One step is done."""
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.total, f"explaining {self.channels[0].name}")
+
+    def time_of(self, embeddings: Tensor) -> Tensor | None:
+        """Times (batch, step) for embeddings (batch, step, feature), where the network knows of them."""
+        return None if self.times is None else embeddings.new_tensor(self.times).expand(embeddings.shape[:2])
 
     def patches(self) -> tuple[int, list[tuple[slice, slice]]]:
         """Side of the occluding squares, and where they lie, in network pixels."""
@@ -202,7 +217,7 @@ def _cam_of_steps(network: RecurrentUNet, exam: _Exam) -> list[Tensor]:
             return _weighted_features(deepest, gradient)[None]
 
     maps = []
-    for plane in stream(network, exam.steps(), finish=cam):
+    for plane in stream(network, exam.steps(), finish=cam, times=exam.times):
         maps.append(plane.cpu())
         exam.tick()
     return maps
@@ -212,7 +227,7 @@ def _occlusion_of_bars(network: RecurrentUNet, exam: _Exam) -> list[Tensor]:
     _, patches = exam.patches()
     exam.total = (len(patches) + 1) * exam.framing.steps
     weights, before = [], []
-    for logits in stream(network, exam.steps()):
+    for logits in stream(network, exam.steps(), times=exam.times):
         weights.append(logits.softmax(0)[exam.target].half())
         before.append(float((weights[-1] * _log_odds(logits, exam.target)).sum()))
         exam.tick()
@@ -224,7 +239,7 @@ def _occlusion_of_bars(network: RecurrentUNet, exam: _Exam) -> list[Tensor]:
                 x[(slice(None), *at)] = 0
                 yield x
 
-        for i, logits in enumerate(stream(network, covered())):
+        for i, logits in enumerate(stream(network, covered(), times=exam.times)):
             after = float((weights[i] * _log_odds(logits, exam.target)).sum())
             maps[i][at] = max(0.0, before[i] - after)
             exam.tick()
@@ -242,7 +257,7 @@ def _cam(network: SequenceClassifier, exam: _Exam) -> list[Tensor]:
             exam.tick()
         embeddings = torch.cat([network.describe(f)[0] for f in features])
     embeddings.requires_grad_()
-    (upstream,) = torch.autograd.grad(_exam_logit(network, embeddings[None], exam.target).sum(), embeddings)
+    (upstream,) = torch.autograd.grad(_exam_logit(network, embeddings[None], exam).sum(), embeddings)
     maps = []
     for f, gradient in zip(features, upstream, strict=True):
         check(exam.cancelled)
@@ -253,11 +268,11 @@ def _cam(network: SequenceClassifier, exam: _Exam) -> list[Tensor]:
     return maps
 
 
-def _exam_logit(network: SequenceClassifier, embeddings: Tensor, target: int) -> Tensor:
+def _exam_logit(network: SequenceClassifier, embeddings: Tensor, exam: _Exam) -> Tensor:
     """The exam's logit (batch,) from embeddings (batch, step, feature)."""
     # cuDNN's recurrent kernels give no gradient in evaluation mode
     with torch.backends.cudnn.flags(enabled=False):
-        return network.read(embeddings)[1][:, target]
+        return network.read(embeddings, times=exam.time_of(embeddings))[1][:, exam.target]
 
 
 @torch.no_grad()
@@ -269,7 +284,8 @@ def _attention(network: SequenceClassifier, exam: _Exam) -> list[Tensor]:
         weight = (evidence[0, exam.target] - evidence[0, exam.target].max()).exp()
         where.append(weight.cpu())
         exam.tick()
-    attention = network.read(torch.cat(embeddings)[None])[2][0].cpu()
+    all_steps = torch.cat(embeddings)[None]
+    attention = network.read(all_steps, times=exam.time_of(all_steps))[2][0].cpu()
     return [w * a for w, a in zip(where, attention, strict=True)]
 
 
@@ -279,7 +295,7 @@ def _occlusion(network: SequenceClassifier, exam: _Exam) -> list[Tensor]:
     exam.total = 2 * exam.framing.steps
     steps = list(_encoded(network, exam))
     embeddings = torch.cat(steps)[None]
-    before = float(_exam_logit(network, embeddings, exam.target))
+    before = float(_exam_logit(network, embeddings, exam))
     maps = []
     for i, x in enumerate(neighbourhoods(exam.steps(), network.neighbours)):
         plane = torch.zeros(exam.framing.padded)
@@ -291,7 +307,7 @@ def _occlusion(network: SequenceClassifier, exam: _Exam) -> list[Tensor]:
                 copies[(k, slice(None), *at)] = 0
             changed = embeddings.repeat(len(some), 1, 1)
             changed[:, i] = network.encode(copies)[0]
-            after = _exam_logit(network, changed, exam.target).cpu()
+            after = _exam_logit(network, changed, exam).cpu()
             for at, value in zip(some, after, strict=True):
                 plane[at] = max(0.0, before - float(value))
         maps.append(plane)
@@ -309,10 +325,10 @@ def _image(maps: Sequence[Tensor], exam: _Exam, model: Model, method: str) -> Im
     framing, image = exam.framing, exam.channels[0]
     # attention is one weight per cell of the encoder, and is shown as such
     mode = "bilinear" if method == "grad-cam" else "nearest-exact"
-    out: NDArray[np.float32] = np.zeros((framing.steps, *framing.size), np.float32)
+    out: NDArray[np.float32] = np.zeros((framing.thick, framing.steps, *framing.size), np.float32)
     for i, plane in enumerate(maps):
         full = functional.interpolate(plane[None, None].float(), size=framing.padded, mode=mode)[0, 0]
-        out[i] = framing.uncrop(full, labels=False)
+        out[divmod(i, framing.steps)] = framing.uncrop(full, labels=False)
     largest = float(out.max())
     if largest > 0:
         out /= largest
@@ -323,7 +339,7 @@ def _image(maps: Sequence[Tensor], exam: _Exam, model: Model, method: str) -> Im
         "largest": largest,
     }
     return image.like(
-        to_image_axes(out, framing.axes, image),
+        to_image_axes(out, (framing.across, *framing.axes), image),
         name=f"{image.name}_{method}",
         kind="image",
         modality=None,

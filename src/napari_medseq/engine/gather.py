@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from napari_medseq.engine.cases import Case, make_case
+from napari_medseq.engine.cases import Case, make_case, make_visit_case
 from napari_medseq.engine.config import TrainConfig
+from napari_medseq.engine.tables import Table, read_rows, read_table
+from napari_medseq.engine.visits import days_of, to_common_space, together
 from napari_medseq.errors import MedseqError, SettingsError
 from napari_medseq.progress import Cancelled, check
 from napari_medseq.sequence import ImageSequence, Visit
@@ -30,7 +33,10 @@ def read_cases(c: TrainConfig, cancelled: Cancelled | None = None) -> list[Case]
     """
     from napari_medseq.io import read_study
 
-    answers = read_answers(Path(c.targets), c.classes) if c.targets is not None else None
+    known = _Known(
+        read_answers(Path(c.targets), c.classes) if c.targets is not None else None,
+        read_table(Path(c.table), c.values) if c.table is not None else None,
+    )
     cases: list[Case] = []
     for folder in c.data:
         before, left_out = len(cases), 0
@@ -41,7 +47,11 @@ def read_cases(c: TrainConfig, cancelled: Cancelled | None = None) -> list[Case]
             if patient.name in c.hold_out:
                 left_out += 1
                 continue
-            cases += [k for v in read_study(patient).visits for k in _case(patient.name, v, c, answers)]
+            visits = read_study(patient).visits
+            if c.inference.along == "visit":
+                cases += _cases_of_visits(patient.name, visits, c, known, cancelled)
+            else:
+                cases += [k for v in visits for k in _case(patient.name, v, c, known)]
         if len(cases) == before and not left_out:
             image = c.image if not c.channels else " and ".join(c.channels.values())
             needed = f" and labels like {c.labels!r}" if _needs_labels(c) else ""
@@ -53,33 +63,68 @@ def _needs_labels(c: TrainConfig) -> bool:
     return c.task == "segmentation" or (c.task == "classification" and c.targets is None)
 
 
-def _case(patient: str, visit: Visit, c: TrainConfig, answers: Answers | None) -> list[Case]:
-    """The case of a visit, if it has one."""
-    target = None
-    if answers is not None:
-        target = answers.get((patient, visit.name), answers.get((patient, "")))
-        if target is None:
-            return []
+@dataclass(frozen=True)
+class _Known:
+    """What files say of the exams: answers, and values beside the images."""
+
+    answers: Answers | None
+    table: Table | None
+
+    def target(self, patient: str, *visits: str) -> Tensor | None:
+        """The answer for the last of the visits that has one, or else for the patient."""
+        said = self.answers or {}
+        return next((said[patient, v] for v in (*reversed(visits), "") if (patient, v) in said), None)
+
+    def values(self, patient: str, visit: str) -> Tensor | None:
+        return None if self.table is None else self.table.of(patient, visit)
+
+
+def _found(visit: Visit, c: TrainConfig) -> tuple[list[ImageSequence], ImageSequence | None] | None:
+    """A visit's channels and its labels; None where a channel is not there."""
     patterns = list(c.channels.values()) or [c.image]
-    channels = [_only(visit, visit.images, p) for p in patterns]
+    channels = [i for p in patterns if (i := _only(visit, visit.images, p)) is not None]
     labels = _only(visit, visit.labels, c.labels) if _needs_labels(c) else None
-    found = [i for i in channels if i is not None]
-    if len(found) < len(channels) or (labels is None and _needs_labels(c)):
+    return (channels, labels) if len(channels) == len(patterns) else None
+
+
+def _framing(c: TrainConfig) -> dict[str, Any]:
+    """What the config says of how a case is made."""
+    return {
+        "pixel_mm": c.inference.pixel_mm,
+        "unlabelled": c.unlabelled,
+        # one class takes in every label, be it 1 of a segmentation or the question of a classifier
+        "merge": len(c.classes) == 1 and min(c.classes) <= 1,
+        "sparse": c.sparse,
+    }
+
+
+def _case(patient: str, visit: Visit, c: TrainConfig, known: _Known) -> list[Case]:
+    """The case of a visit, if it has one."""
+    target = known.target(patient, visit.name)
+    found = _found(visit, c)
+    if found is None or (known.answers is not None and target is None) or (found[1] is None and _needs_labels(c)):
         return []
-    return [
-        make_case(
-            patient,
-            found,
-            labels,
-            along=c.inference.along,
-            pixel_mm=c.inference.pixel_mm,
-            unlabelled=c.unlabelled,
-            # one class takes in every label, be it 1 of a segmentation or the question of a classifier
-            merge=len(c.classes) == 1 and min(c.classes) <= 1,
-            sparse=c.sparse,
-            target=target,
-        )
-    ]
+    table = known.values(patient, visit.name)
+    return [make_case(patient, *found, along=c.inference.along, target=target, table=table, **_framing(c))]
+
+
+def _cases_of_visits(
+    patient: str, visits: Sequence[Visit], c: TrainConfig, known: _Known, cancelled: Cancelled | None
+) -> list[Case]:
+    """A patient's visits as one case, or one for each grid among them that has labels; visits without an image are missing."""
+    there = [(v, f) for v in visits if (f := _found(v, c)) is not None]
+    labels = {k: f[1] for k, (_, f) in enumerate(there) if f[1] is not None}
+    target = known.target(patient, *(v.name for v, _ in there))
+    if not there or (known.answers is not None and target is None) or (not labels and _needs_labels(c)):
+        return []
+    exams = [f[0] for _, f in there]
+    first = [e[0] for e in exams]
+    to_common = to_common_space(first, None, mode=c.align, cancelled=cancelled)
+    groups = together(exams, days_of([v for v, _ in there], first), to_common, cancelled)
+    labelled = [g for g in groups if any(g.visits[at] in labels for at in g.own)]
+    groups = labelled if _needs_labels(c) else groups[:1]  # without labels one grid shows all there is
+    table = known.values(patient, there[-1][0].name)
+    return [make_visit_case(patient, g, labels, target=target, table=table, **_framing(c)) for g in groups]
 
 
 def _only(visit: Visit, images: Sequence[ImageSequence], pattern: str) -> ImageSequence | None:
@@ -101,23 +146,17 @@ def read_answers(path: Path, classes: dict[int, str]) -> Answers:
     SettingsError
         If the file cannot be read, a column is missing or a class is not known.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as f:
-            rows = list(csv.DictReader(f))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SettingsError(f"{path} cannot be read as CSV: {error}") from None
-    if not rows or not {"patient", "class"} <= set(rows[0]):
-        raise SettingsError(f"{path} needs the columns patient and class (and visit, where visits differ).")
+    rows = read_rows(path, ["patient", "class"])
     answers: Answers = {}
     index = {name: k for k, name in classes.items()} | {str(k): k for k in classes}
     for row in rows:
-        said = [s.strip() for s in (row["class"] or "").split(";") if s.strip()]
+        said = [s.strip() for s in row["class"].split(";") if s.strip()]
         unknown = [s for s in said if s not in index]
         if unknown:
             raise SettingsError(f"{path}: {row['patient']} is {unknown[0]!r}, but the classes are {classes}.")
         target = torch.zeros(len(classes))
         target[[index[s] for s in said]] = 1.0
-        answers[row["patient"], (row.get("visit") or "").strip()] = target
+        answers[row["patient"], row.get("visit", "").strip()] = target
     return answers
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -146,10 +146,29 @@ def deeply_supervised(
     """`voxel_loss` of every head, coarse to fine, each half the weight of the next (Isensee et al. 2021), against shrunken labels."""
     total, shares = torch.zeros((), device=labels.device), 0.0
     for k, logits in enumerate(reversed(list(heads))):
-        small = labels if k == 0 else labels[:, :: 2**k, :: 2**k]
+        small = labels[(slice(None), *[slice(None, None, 2**k)] * (labels.ndim - 1))]
         total = total + voxel_loss(logits, small, settings, weights, classes=classes) * 0.5**k
         shares += 0.5**k
     return total / shares
+
+
+class Informed(nn.Module):
+    """A network that is told more than the steps: when they are, which are there, and values from a table."""
+
+    def __init__(self, network: nn.Module, told: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.module, self.told = network, dict(told)
+
+    def forward(self, x: Tensor, **more: Any) -> Any:
+        """The network's answer."""
+        return self.module(x, **more, **self.told)
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network itself, where it is `Informed` or trains in several processes."""
+    while isinstance(inner := getattr(network, "module", None), nn.Module):
+        network = inner
+    return network
 
 
 def segmentation_loss(
@@ -164,7 +183,7 @@ def segmentation_loss(
 
     A network whose ``forward`` knows ``every_head`` gives its logits coarse to fine; any other gives one tensor.
     """
-    inner = getattr(network, "module", network)  # a network that trains in several processes is wrapped
+    inner = unwrapped(network)
     out = network(x, every_head=True) if "every_head" in inspect.signature(inner.forward).parameters else network(x)
     heads = list(out) if isinstance(out, list | tuple) else [out]
     return deeply_supervised([h.flatten(0, 1) for h in heads], y.flatten(0, 1), settings, weights, classes)
@@ -183,7 +202,7 @@ def classification_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """
     logits = network(x)
     if y.ndim == 2:
-        kind: targets.Target = getattr(getattr(network, "module", network), "target", "multilabel")
+        kind: targets.Target = getattr(unwrapped(network), "target", "multilabel")
         return targets.loss(logits.exam, y, kind)
     classes = logits.steps.shape[-1]
     total: Tensor = torch.zeros((), device=x.device)
@@ -205,8 +224,9 @@ def _one_question(logits: SequenceLogits, there: Tensor, unknown: Tensor, k: int
     decided = (positive.any(1) | seen.all(1)).float()
     exam = functional.binary_cross_entropy_with_logits(logits.exam[:, k].float(), truth.amax(1), reduction="none")
     evidence = logits.evidence[:, :, k].float().flatten(0, 1)
-    cells = functional.adaptive_max_pool2d(there.float().flatten(0, 1), evidence.shape[-2:])
-    blank = functional.adaptive_max_pool2d(unknown.float().flatten(0, 1), evidence.shape[-2:])
+    pool = functional.adaptive_max_pool2d if evidence.ndim == 3 else functional.adaptive_max_pool3d
+    cells = pool(there.float().flatten(0, 1), evidence.shape[1:])
+    blank = pool(unknown.float().flatten(0, 1), evidence.shape[1:])
     where = functional.binary_cross_entropy_with_logits(
         evidence, cells, pos_weight=evidence.new_tensor(10.0), reduction="none"
     )

@@ -65,7 +65,10 @@ def preview(
         tile.set_axis_off()
     for i in range(windows):
         check(cancelled)
-        x, y = (v[0].numpy() for v in drawn.draw(1))
+        x, y = (v[0].numpy() for v in drawn.draw(1)[:2])
+        if drawn.deep:  # of volumes the middle slice
+            x = x[:, :, drawn.deep // 2]
+            y = y[..., drawn.deep // 2, :, :] if drawn.target != "exam" else y
         middle = x.shape[1] // (2 * n + 1) * n  # the step itself, between its neighbours
         for k in range(c.loop.steps):
             tile = tiles[i * rows // windows, k]

@@ -23,9 +23,10 @@ from napari_medseq.engine.losses import classification_loss, image_loss, segment
 from napari_medseq.engine.streaming import stream
 from napari_medseq.engine.training import Loss
 from napari_medseq.engine.windows import Target
-from napari_medseq.errors import SettingsError
+from napari_medseq.errors import MedseqError, SettingsError
 from napari_medseq.models import targets
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
+from napari_medseq.models.sequence_classifier import SequenceClassifier
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,52 @@ class LearningTask:
     scores: Callable[[nn.Module, Case, TrainConfig], dict[str, float]]
 
 
-def whole(network: nn.Module, image: Tensor) -> Any:
-    """What a network says of a whole sequence (step, channel, y, x): its output for a batch of one.
+def whole(network: nn.Module, case: Case, image: Tensor | None = None) -> Any:
+    """What a network says of a whole case: its output for a batch of one.
 
-    Rows and columns are padded to the network's stride; the padding is part of the answer.
+    Where a case has positions (the slices of frames or visits) each is a sequence of its own, and what is said of them lies
+    along an axis before y; a network for volumes sees them together. Rows and columns are padded to the network's stride; the
+    padding is part of the answer.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    case : Case
+    image : Tensor, optional
+        To look at instead of the case's own.
     """
+    image = case.image.float() if image is None else image
     where = next(network.parameters()).device
     stride = int(getattr(network, "stride", 1))
-    h, w = image.shape[-2:]
+    deep = bool(getattr(network, "volumes", False))
+    *_, d, h, w = image.shape
+    # edges repeat along slices, as in training
+    if deep and -d % stride:
+        image = torch.cat([image, image[:, :, -1:].expand(-1, -1, -d % stride, -1, -1)], 2)
     x = functional.pad(image, (0, -w % stride, 0, -h % stride), value=float(image.min())).to(where)
+    if x.ndim == 4 or deep:
+        return _of_sequence(network, x, case)
+    if isinstance(network, SequenceClassifier):
+        if x.shape[2] == 1:
+            return _of_sequence(network, x[:, :, 0], case)
+        raise MedseqError(
+            f"{case.name} has {x.shape[2]} slices; this classifier takes one, or build it with dimensions=3."
+        )
+    said = [_of_sequence(network, x[:, :, k], case) for k in range(x.shape[2])]
+    return torch.stack([s[0] if isinstance(s, tuple | list) else s for s in said], -3)
+
+
+def _of_sequence(network: nn.Module, x: Tensor, case: Case) -> Any:
+    """The network's output (1, …) for one sequence (step, channel, y, x) or (step, channel, z, y, x)."""
+    times = case.times if getattr(network, "gap_unit", None) is not None else None
     if isinstance(network, RecurrentUNet):  # step by step: long sequences need no more memory than short ones
-        return torch.stack([y.cpu() for y in stream(network, x)])[None]
-    return network(with_neighbours(x, int(getattr(network, "neighbours", 0)))[None])
+        seconds = None if times is None else times.tolist()
+        return torch.stack([y.cpu() for y in stream(network, x, times=seconds)])[None]
+    told: dict[str, Tensor] = {}
+    if isinstance(network, SequenceClassifier):
+        told |= {} if times is None else {"times": times[None].to(x.device)}
+        told |= {} if case.table is None else {"tabular": case.table[None].to(x.device)}
+    return network(with_neighbours(x, int(getattr(network, "neighbours", 0)))[None], **told)
 
 
 def _segmentation_loss(c: TrainConfig, cases: Sequence[Case]) -> Loss:
@@ -84,8 +119,7 @@ def _dice(network: nn.Module, case: Case, c: TrainConfig) -> dict[str, float]:
     """Dice of each class over the labelled voxels, at the network's resolution; NaN for one in neither."""
     from monai.metrics import compute_dice
 
-    h, w = case.labels.shape[-2:]
-    logits = whole(network, case.image.float())[0][..., :h, :w].float()
+    logits = _cut(whole(network, case)[0], case.labels).float()
     one = logits.shape[1] == 2
     chosen = (logits.softmax(1)[:, 1] > c.inference.threshold).long() if one else logits.argmax(1)
     known = case.labels >= 0
@@ -104,7 +138,7 @@ def _dice(network: nn.Module, case: Case, c: TrainConfig) -> dict[str, float]:
 @torch.no_grad()
 def _likelihood(network: nn.Module, case: Case, c: TrainConfig) -> dict[str, float]:
     """Mean log-likelihood of the answers: of the exam, or of its steps where labels are what is asked about."""
-    logits = whole(network, case.image.float())
+    logits = whole(network, case)
     if case.target is not None:
         truth, said = case.target, logits.exam[0].float().cpu()
         kind: targets.Target = getattr(network, "target", "multilabel")
@@ -137,9 +171,8 @@ def _fidelity(network: nn.Module, case: Case, c: TrainConfig) -> dict[str, float
     if c.task == "denoising":
         level = sum(c.noise) / 2
         seen = image + level * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
-    h, w = image.shape[-2:]
-    out = whole(network, seen)
-    out = (out[0] if isinstance(out, tuple | list) else out)[0][..., :h, :w].float().cpu()
+    out = whole(network, case, seen)
+    out = _cut((out[0] if isinstance(out, tuple | list) else out)[0], image).float().cpu()
     low, high = torch.quantile(
         image.flatten()[:: max(1, image.numel() // 100_000)], torch.tensor([0.01, 0.99])
     ).tolist()
@@ -148,6 +181,12 @@ def _fidelity(network: nn.Module, case: Case, c: TrainConfig) -> dict[str, float
         return 10 * math.log10((high - low) ** 2 / max(float(((x - image) ** 2).mean()), 1e-12))
 
     return {"psnr": ratio(out), **({"psnr of the input": ratio(seen)} if c.task == "denoising" else {})}
+
+
+def _cut(said: Tensor, like: Tensor) -> Tensor:
+    """What was said (step, channel, …), without its padding: as long along the axes of space as `like`."""
+    space = [slice(n) for n in like.shape[2 - said.ndim :]]
+    return said[(slice(None), slice(None), *space)]
 
 
 def mean(values: Any) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -16,12 +17,14 @@ from napari_medseq.engine.cases import Case, make_case
 from napari_medseq.engine.config import TrainConfig, read_config
 from napari_medseq.engine.distributed import Crew, joined
 from napari_medseq.engine.gather import check_cases, read_cases
+from napari_medseq.engine.tables import read_table
 from napari_medseq.engine.tasks import TASKS, mean
 from napari_medseq.engine.training import fit
 from napari_medseq.engine.transfer import definition, prepared
-from napari_medseq.engine.windows import Windows
+from napari_medseq.engine.windows import Told, Windows
 from napari_medseq.errors import SettingsError, WriteError
 from napari_medseq.models import Model, bundle, load_model
+from napari_medseq.models.tabular import TabularBranch
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import Visit
 
@@ -119,6 +122,7 @@ def train_cases(
     d = definition(c)
     network = prepared(c, d)
     windows, judges = make_windows(c, network, cases, run, team, progress, cancelled)
+    _standardise(network, windows.cases)
     task = TASKS[c.task]
 
     def validate(net: nn.Module) -> float:
@@ -172,8 +176,31 @@ def make_windows(
         weights=[(1 - share if made else 1.0) / len(real) for _ in real] + [share / len(made) for _ in made],
         target=TASKS[c.task].target(c),
         noise=c.noise if c.task == "denoising" else (0.0, 0.0),
+        volumes=bool(getattr(network, "volumes", False)),
+        slices=c.loop.slices,
+        tells=_tells(network, real + made),
     )
     return windows, [x for x in cases if x.patient in chosen]
+
+
+def _tells(network: nn.Module, cases: Sequence[Case]) -> list[Told]:
+    """What the network is told beside the steps: what it takes, and what there is."""
+    takes = inspect.signature(network.forward).parameters
+    apart = any(x.image.ndim == 5 for x in cases)
+    there: dict[Told, bool] = {
+        "times": getattr(network, "gap_unit", None) is not None,
+        "present": apart,
+        "tabular": getattr(network, "tabular", None) is not None and all(x.table is not None for x in cases),
+    }
+    return [name for name, is_there in there.items() if is_there and name in takes]
+
+
+def _standardise(network: nn.Module, cases: Sequence[Case]) -> None:
+    """Centre and spread of the values of a table, from the exams to learn from."""
+    branch = getattr(network, "tabular", None)
+    known = [x.table for x in cases if x.table is not None]
+    if isinstance(branch, TabularBranch) and known:
+        branch.standardise(torch.stack(known))
 
 
 def _write(c: TrainConfig, d: Mapping[str, Any], network: nn.Module, weights: Mapping[str, Any], out: Path) -> None:
@@ -186,6 +213,7 @@ def _write(c: TrainConfig, d: Mapping[str, Any], network: nn.Module, weights: Ma
         "classes": {str(k): v for k, v in c.classes.items()} if c.task in ("segmentation", "classification") else {},
         "sequence_axis": c.inference.along,
         "look_ahead": int(getattr(network, "ahead", 0)),
+        "table": list(read_table(Path(c.table), c.values).names) if c.table is not None else [],
     }
     try:
         bundle.write_bundle(

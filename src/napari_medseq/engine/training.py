@@ -20,6 +20,7 @@ from napari_medseq.engine import checkpoint, interrupt
 from napari_medseq.engine.augment import AugmentSettings
 from napari_medseq.engine.checkpoint import State
 from napari_medseq.engine.distributed import Crew, crew
+from napari_medseq.engine.losses import Informed
 from napari_medseq.engine.windows import Windows
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
 from napari_medseq.progress import Cancelled, Progress
@@ -38,6 +39,7 @@ class LoopSettings(BaseModel):
     accumulate: int = Field(1, ge=1, description="batches whose gradients are summed before the weights change")
     steps: int = Field(8, ge=1, description="steps per window")
     size: tuple[int, int] = Field((208, 176), description="rows and columns of a window")
+    slices: int = Field(16, ge=1, description="slices of a window, for a network whose steps are volumes")
     rate: float = Field(2e-3, gt=0, description="peak learning rate")
     schedule: Literal["cosine", "polynomial", "constant"] = Field("cosine", description="how the rate falls")
     power: float = Field(0.9, gt=0, description="exponent of the polynomial schedule")
@@ -235,13 +237,14 @@ class _Run:
     def _gradients(self, *, last: bool) -> float:
         """Add the gradients of one batch; they travel between processes with the last batch only."""
         s, device = self.s, self.crew.device
-        x, y = self.windows.draw(s.batch)
+        x, y, told = self.windows.draw(s.batch)
         x, y = x.to(device), y.to(device)
+        network = Informed(self.trained, {k: v.to(device) for k, v in told.items()}) if told else self.trained
         kind = torch.float16 if s.float16 else torch.bfloat16
         quiet = nullcontext() if last or self.trained is self.network else self.trained.no_sync()  # type: ignore[operator]
         with quiet:
             with torch.autocast(device.type, kind, enabled=s.bfloat16 or s.float16):
-                value = self.loss(self.trained, x, y) / s.accumulate
+                value = self.loss(network, x, y) / s.accumulate
             self.scaler.scale(value).backward()
         return float(value.detach())
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from napari_medseq.engine.config import TrainConfig
+from napari_medseq.engine.tables import read_table
 from napari_medseq.errors import SettingsError
 from napari_medseq.models import load_model, registry
 
@@ -26,11 +28,14 @@ def definition(c: TrainConfig) -> dict[str, Any]:
         d = {**load_model(c.start_from).network_definition}
         d.pop("classes", None)
         d.pop("in_channels", None)
+        d.pop("tabular", None)
     wanted = {"in_channels": max(1, len(c.channels))}
     if c.task == "segmentation":
         wanted["classes"] = max(c.classes) + 1
     elif c.task == "classification":
         wanted["classes"] = len(c.classes)
+        if c.table is not None:
+            wanted["tabular"] = len(read_table(Path(c.table), c.values).names)
     builder = registry.NETWORKS.get(str(d.get("_target_")))
     known = set(inspect.signature(builder).parameters) if builder is not None else set()
     for key, value in wanted.items():
@@ -38,6 +43,8 @@ def definition(c: TrainConfig) -> dict[str, Any]:
             raise SettingsError(f"network.{key} is {d[key]}, but the config needs {value}; leave it out, it follows.")
         if key in known:
             d[key] = value
+        elif key == "tabular":
+            raise SettingsError(f"{d.get('_target_')} takes no values from a table; leave table and values out.")
     return d
 
 

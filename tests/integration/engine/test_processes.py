@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from napari_medseq.engine.losses import image_loss
 from napari_medseq.engine.training import LoopSettings, fit
-from napari_medseq.engine.windows import Windows
+from napari_medseq.engine.windows import Batch, Windows
 from tests.unit.engine.lessons import Tiny, windows
 
 ITERATIONS = 3
@@ -68,11 +67,11 @@ class Both(Windows):
         self.ranks[1].generator.manual_seed(7919)
         self.generator, self.lesion_share = self.ranks[0].generator, 0.0
 
-    def draw(self, batch: int) -> tuple[Tensor, Tensor]:
+    def draw(self, batch: int) -> Batch:
         for w in self.ranks:
             w.lesion_share = self.lesion_share
         pairs = [w.draw(batch) for w in self.ranks]
-        return torch.cat([p[0] for p in pairs]), torch.cat([p[1] for p in pairs])
+        return Batch(torch.cat([p.x for p in pairs]), torch.cat([p.y for p in pairs]), {})
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed training")

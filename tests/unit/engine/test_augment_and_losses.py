@@ -127,7 +127,7 @@ def windows(**changes: object) -> Windows:
 
 
 def test_windows_are_runs_of_steps_with_their_neighbours() -> None:
-    x, y = windows().draw(20)
+    x, y, _ = windows().draw(20)
     assert x.shape == (20, 3, 3, 16, 16)
     assert y.shape == (20, 3, 16, 16)
     x = x.round(decimals=3)
@@ -140,9 +140,9 @@ def test_windows_are_runs_of_steps_with_their_neighbours() -> None:
 
 
 def test_lesion_share_is_kept() -> None:
-    _, always = windows(lesion_share=1.0).draw(30)
+    always = windows(lesion_share=1.0).draw(30).y
     assert (always.flatten(1).amax(1) == 1).all()
-    _, seldom = windows(lesion_share=0.0, steps=1).draw(60)
+    seldom = windows(lesion_share=0.0, steps=1).draw(60).y
     assert 0 < (seldom.flatten(1).amax(1) == 1).float().mean() < 0.5
 
 

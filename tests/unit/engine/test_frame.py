@@ -81,7 +81,7 @@ def test_step_axes_by_name(axes: tuple[str, ...], slice_axis: str, along: str, e
 )
 def test_axes_that_do_not_fit_are_refused(axes: tuple[str, ...], along: str) -> None:
     seq = ImageSequence(np.zeros((4,) * len(axes)), axes, affine_from((1, 1, 1)))
-    with pytest.raises(MedseqError, match="axes|one visit"):
+    with pytest.raises(MedseqError, match=r"axes|one visit"):
         step_axes(seq, along)
 
 

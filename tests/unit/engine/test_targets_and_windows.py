@@ -147,19 +147,19 @@ def test_answers_per_exam_teach_the_exam_alone() -> None:
 # -- windows ---------------------------------------------------------------------------------------------------------
 def test_a_denoiser_sees_one_noise_per_step_and_learns_the_clean_image() -> None:
     drawn = windows(target="image", noise=(0.5, 0.5), neighbours=1, steps=3)
-    x, y = drawn.draw(4)
+    x, y, _ = drawn.draw(4)
     assert x.shape == (4, 3, 3, 16, 16)
     assert y.shape == (4, 3, 1, 16, 16)
     assert torch.equal(x[:, 0, 2], x[:, 1, 1])  # the step after the first is the second, noise and all
     assert torch.equal(x[:, 1, 0], x[:, 0, 1])
     noise = x[:, :, 1:2] - y
     assert float(noise.std()) == pytest.approx(0.5, rel=0.05)
-    clean, _ = windows(target="image").draw(2)
+    clean = windows(target="image").draw(2).x
     assert torch.equal(clean, windows(target="image").draw(2)[1])
 
 
 def test_answers_come_with_their_exam() -> None:
-    x, y = windows([case(target=torch.tensor([1.0, 0.0]))], target="exam").draw(3)
+    x, y = windows([case(target=torch.tensor([1.0, 0.0]))], target="exam").draw(3)[:2]
     assert x.shape[0] == 3
     assert y.tolist() == [[1, 0]] * 3
     with pytest.raises(MedseqError, match="no answer"):
@@ -173,7 +173,7 @@ def test_no_window_is_wasted_on_steps_that_nobody_looked_at(lesion_share: float)
     labels[21] = 0
     labels[21, 8:12, 8:12] = 1
     image = torch.zeros(30, 1, 24, 20).half()
-    _, y = windows([Case("a", "x", image, labels)], lesion_share=lesion_share, steps=3).draw(40)
+    y = windows([Case("a", "x", image, labels)], lesion_share=lesion_share, steps=3).draw(40).y
     assert (y >= 0).flatten(1).any(1).all()
     share = float((y == 1).flatten(1).any(1).float().mean())
     assert 0.2 < share < (0.8 if lesion_share == 0 else 1.0)
@@ -195,7 +195,7 @@ def test_beyond_the_border_an_unlabelled_step_is_unlabelled() -> None:
     labels[1, 8:12, 8:12] = 1
     image = torch.zeros(3, 1, 24, 20).half()
     turned = STILL.model_copy(update={"rotate_degrees": 40.0})
-    _, y = windows([Case("a", "x", image, labels)], steps=3, size=(40, 40), augment=turned).draw(10)
+    y = windows([Case("a", "x", image, labels)], steps=3, size=(40, 40), augment=turned).draw(10).y
     for window in y:
         states = {tuple(step.unique().tolist()) for step in window}
         assert states <= {(-1,), (0, 1)}
@@ -249,7 +249,7 @@ def test_windows_with_monai_transforms_repeat() -> None:
     augment = AugmentSettings(
         extra=({"_target_": "RandGibbsNoise", "prob": 0.5}, {"_target_": "RandAxisFlip", "prob": 0.5})
     )
-    (a, la), (b, lb) = (windows(augment=augment).draw(6) for _ in range(2))
+    (a, la), (b, lb) = (windows(augment=augment).draw(6)[:2] for _ in range(2))
     assert torch.equal(a, b)
     assert torch.equal(la, lb)
     assert not torch.equal(a, windows(augment=augment, seed=4).draw(6)[0])
