@@ -49,8 +49,9 @@ class Scanner:
         """One classic file; `private` is (group, block, creator) → (element, VR, value)."""
         values = self.pixels()
         ds = dicoms.dataset(values, position, orientation, **{"InstanceNumber": self.written, **more})
-        for (group, _, creator), (element, vr, value) in (private or {}).items():
-            ds.private_block(group, creator, create=True).add_new(element, vr, value)
+        for (group, block, creator), (element, vr, value) in (private or {}).items():
+            ds.add_new(group << 16 | block, "LO", creator)
+            ds.add_new(group << 16 | block << 8 | element, vr, value)
         dicoms.save(ds, self.folder / f"{(self.written * 7919) % 1000:03d}_{self.written}.dcm")
         scaled = values * float(more.get("RescaleSlope", 1)) + float(more.get("RescaleIntercept", 0))
         self.remember(image, t, position, orientation, scaled)

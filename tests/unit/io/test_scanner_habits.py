@@ -133,6 +133,48 @@ def diffusion_siemens(scan: Scanner) -> None:
                       private={SIEMENS: (0x0C, "IS", str(b))})  # fmt: skip
 
 
+def scrambled_diffusion(scan: Scanner) -> None:
+    """Philips: instance numbers in no order; the weighting is alike at every position, and a trace is an image of its own."""
+    weightings = [
+        (0.0, (0.0, 0, 0)),
+        (1000.0, (1.0, 0, 0)),
+        (1000.0, (0, 1.0, 0)),
+        (1000.0, (0, 0.6, 0.8)),
+        (1000.0, (0.0, 0, 0)),
+    ]
+    for z in range(3):
+        order = [(t + 2 * z) % 5 for t in range(5)] if z else list(range(5))
+        for t in order:
+            b, direction = weightings[t]
+            private = {(0x2001, 0x10, "Philips Imaging DD 001"): (0x03, "FL", b)}
+            scan.shot("dwi" if t < 4 else "trace", (0, 0, 2.0 * z), t % 4, Modality="MR", Manufacturer="Philips",
+                      private=private, DiffusionGradientOrientation=list(direction))  # fmt: skip
+
+
+def numbered_diffusion(scan: Scanner) -> None:
+    """Philips: b-value and gradient numbers order the volumes; the creators of the private blocks were removed."""
+    for z in range(2):
+        for t in (2, 0, 1):
+            values = scan.pixels()
+            ds = dicoms.dataset(
+                values, (0, 0, 2.0 * z), Modality="MR", Manufacturer="Philips Healthcare", InstanceNumber=9 - t - z
+            )
+            ds.add_new(0x20051412, "IS", str(1 + (t > 0)))
+            ds.add_new(0x20051413, "IS", str(1 + t))
+            dicoms.save(ds, scan.folder / f"{z}{t}")
+            scan.remember("dwi", t, (0, 0, 2.0 * z), dicoms.AXIAL, values)
+
+
+def labelled_spins(scan: Scanner) -> None:
+    """Philips: control and label share their temporal positions."""
+    for z in range(2):
+        for k, label in enumerate(("CONTROL", "LABEL")):
+            for t in range(2):
+                private = {(0x2005, 0x14, "Philips MR Imaging DD 005"): (0x29, "CS", label)}
+                scan.shot("asl", (0, 0, 2.0 * z), 2 * k + t, Modality="MR", TemporalPositionIdentifier=t + 1,
+                          InstanceNumber=7 * t + 3 * k, private=private, Manufacturer="Philips")  # fmt: skip
+
+
 def two_station_planes(scan: Scanner) -> None:
     """A scout in three planes, of several slices each."""
     for name, plane in (("sag", SAGITTAL), ("cor", CORONAL), ("ax", dicoms.AXIAL)):
@@ -277,7 +319,8 @@ def dose_of_absolute_offsets(scan: Scanner) -> None:
 
 HABITS: tuple[Callable[[Scanner], None], ...] = (
     ge_complex, ge_echoes, two_kernels, two_energies, shared_uid, one_sop_uid, own_worlds, decimal_commas, cine_of_more_phases,
-    one_file_lost, philips_dynamic, philips_flow, diffusion_siemens, two_station_planes, dynamic_pet, gated_ct, tilted_ct,
+    one_file_lost, philips_dynamic, philips_flow, diffusion_siemens, scrambled_diffusion, numbered_diffusion,
+    labelled_spins, two_station_planes, dynamic_pet, gated_ct, tilted_ct,
     xa_volumes, xa_numbered, philips_stacks, enhanced_diffusion, enhanced_ct, one_place_for_all, gated_tomogram,
     dose_without_offsets, dose_of_absolute_offsets,
 )  # fmt: skip

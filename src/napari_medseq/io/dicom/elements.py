@@ -11,7 +11,7 @@ import struct
 import warnings
 from typing import Any
 
-from napari_medseq.io.dicom.tags import PRIVATE, TAGS
+from napari_medseq.io.dicom.tags import PRIVATE, TAGS, creator_of
 from napari_medseq.io.handles import Source
 
 PIXELS = {0x7FE00010: "PixelData", 0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
@@ -20,8 +20,8 @@ _SHORT = frozenset((b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL
                     b"SS", b"ST", b"TM", b"UI", b"UL", b"US"))  # fmt: skip
 _VR_OF = {
     **{tag: vr.encode() for tag, vr in TAGS.values()},
-    **{tag: vr.encode() for tag, vr, _ in PRIVATE.values()},
-    **{tag & 0xFFFF0000 | 0x10: b"LO" for tag, _, _ in PRIVATE.values()},  # who made the block
+    **{tag: vr.encode() for tag, vr, _, _ in PRIVATE.values()},
+    **{creator_of(tag): b"LO" for tag, _, _, _ in PRIVATE.values()},
 }
 _IMPLICIT, _DEFLATED, _BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD

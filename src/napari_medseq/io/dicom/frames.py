@@ -26,7 +26,7 @@ from napari_medseq.io.dicom.headers import (
     texts,
     value,
 )
-from napari_medseq.io.dicom.kinds import diffusion_of, kind_of
+from napari_medseq.io.dicom.kinds import diffusion_of, kind_of, philips_order
 
 #: Modalities whose frames are slices where nothing says that they are moments.
 _VOLUMES = ("CT", "MR", "PT", "RTDOSE")
@@ -128,6 +128,7 @@ def _set_clock(frame: Frame, ds: Any) -> None:
         found = number(ds, keyword)
         if found is not None:
             clock[name] = found * scale
+    clock.update(philips_order(ds))
     acquired = stamp(ds, "AcquisitionDateTime") or moment(ds, "AcquisitionDate", "AcquisitionTime")
     if acquired is None and text(ds, "AcquisitionTime"):
         acquired = moment(ds, "StudyDate", "AcquisitionTime")

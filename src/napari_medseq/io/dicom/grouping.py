@@ -13,6 +13,8 @@ from napari_medseq.io.dicom.kinds import Kind, Vector
 
 #: Directions may differ by this much (per cosine) and still be one orientation.
 SAME_DIRECTION = 2e-4
+#: A b-value from which on an image is weighted (s/mm²).
+_WEIGHTED = 50.0
 
 
 def split(frames: Sequence[Frame]) -> list[list[Frame]]:
@@ -32,8 +34,20 @@ def split(frames: Sequence[Frame]) -> list[list[Frame]]:
         for frame in group:
             soft[frame.kind].append(frame)
         parts = list(soft.values())
-        out.extend([group] if len(parts) > 1 and _interleave(parts) else parts)
+        whole = [group] if len(parts) > 1 and _interleave(parts) else parts
+        out.extend(part for one in whole for part in _without_traces(one))
     return out
+
+
+def _without_traces(group: list[Frame]) -> list[list[Frame]]:
+    """Diffusion-weighted frames of no direction among directed ones are an image computed from those (a trace)."""
+    directed = any(f.b_vector is not None for f in group)
+    traces = [f for f in group if (f.b_value or 0.0) > _WEIGHTED and f.b_vector is None] if directed else []
+    if not traces or 2 * len(traces) >= len(group):
+        return [group]
+    for frame in traces:
+        frame.kind = frame.kind._replace(part="trace")
+    return [[f for f in group if f.kind.part != "trace"], traces]
 
 
 def _by_world(group: list[Frame]) -> list[list[Frame]]:

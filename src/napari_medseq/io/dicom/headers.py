@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io.dicom import elements
-from napari_medseq.io.dicom.tags import PRIVATE, TAGS
+from napari_medseq.io.dicom.tags import PRIVATE, TAGS, creator_of
 from napari_medseq.io.handles import Source, keep, opened
 
 if TYPE_CHECKING:
@@ -258,18 +258,30 @@ def value(ds: Any, keyword: str) -> Any:
 
 def private(ds: Any, name: str) -> list[float]:
     """The finite numbers of a private attribute of `PRIVATE`; [] where it is absent, empty or another maker's."""
-    tag, vr, creator = PRIVATE[name]
     try:
-        if str(_stored(ds, tag & 0xFFFF0000 | 0x10, "LO") or "").strip() != creator:
-            return []
-        found = _stored(ds, tag, vr)
-        if isinstance(found, bytes):  # an unknown representation, as some archives store private elements
-            found = _quick(found, vr.encode(), True)
+        found = private_value(ds, name)
         parts = found if isinstance(found, Sequence) and not isinstance(found, str) else [found]
         values = [_decimal(part) for part in parts]
-    except Exception:
+    except (TypeError, ValueError):
         return []
     return values if np.isfinite(values).all() else []
+
+
+def private_value(ds: Any, name: str) -> Any:
+    """The value of a private attribute of `PRIVATE`, or None."""
+    tag, vr, creator, maker = PRIVATE[name]
+    try:
+        found = _stored(ds, tag, vr)
+        if found is None:
+            return None
+        said = str(_stored(ds, creator_of(tag), "LO") or "").strip()
+        if not (said.startswith(creator) if said else text(ds, "Manufacturer").upper().startswith(maker)):
+            return None
+        if isinstance(found, bytes):  # an unknown representation, as some archives store private elements
+            found = _quick(found, vr.encode(), True)
+    except Exception:  # a broken element raises anything; to us it is not there
+        return None
+    return None if found is _SLOW else found
 
 
 def _stored(ds: Any, tag: int, vr: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseq.io.dicom.headers import first_item, integer, number, numbers, private, text, texts
+from napari_medseq.io.dicom.headers import first_item, integer, number, numbers, private, private_value, text, texts
 
 Vector = NDArray[np.float64]
 
@@ -73,6 +73,29 @@ def diffusion_of(ds: Any) -> tuple[float | None, Vector | None]:
         parts = [private(ds, f"Philips direction {axis}") for axis in ("RL", "AP", "FH")]
         direction = np.array(parts)[:, 0] if all(len(part) == 1 for part in parts) else None
     return b_value, _unit(direction)
+
+
+def philips_order(ds: Any) -> dict[str, float]:
+    """Clocks of Philips' classic files, whose instance numbers may be in any order.
+
+    ``diffusion``: the order of acquisition, else by b-value and gradient; ``label``: by label or control, phase, repetition
+    (arterial spin labelling).
+    """
+    out = {}
+    order, b, gradient = (
+        private(ds, f"Philips {name}") for name in ("diffusion order", "b-value number", "gradient number")
+    )
+    if len(order) == 1:
+        out["diffusion"] = order[0]
+    elif len(b) == 1 == len(gradient):
+        out["diffusion"] = b[0] * 10_000 + gradient[0]
+    label = str(private_value(ds, "Philips label") or "").upper()
+    if label in ("LABEL", "CONTROL"):
+        phase = private(ds, "Philips phase") or [0.0]
+        out["label"] = ((label == "LABEL") * 10_000 + phase[0]) * 100_000 + (
+            number(ds, "TemporalPositionIdentifier") or 0.0
+        )
+    return out
 
 
 def enhanced_diffusion(item: Any) -> tuple[float | None, Vector | None]:

@@ -91,16 +91,27 @@ TAGS: dict[str, tuple[int, str]] = {
     "Units": (0x00541001, "CS"), "WindowCenter": (0x00281050, "DS"), "WindowWidth": (0x00281051, "DS"),
     "XAXRFFrameCharacteristicsSequence": (0x00189412, "SQ"), "XRay3DFrameTypeSequence": (0x00189504, "SQ"),
 }
-#: Private attributes: name → (tag in the first private block, value representation, creator of the block).
-PRIVATE: dict[str, tuple[int, str, str]] = {
-    "Siemens b-value": (0x0019100C, "IS", "SIEMENS MR HEADER"),
-    "Siemens direction": (0x0019100E, "FD", "SIEMENS MR HEADER"),
-    "GE image type": (0x0043102F, "SS", "GEMS_PARM_01"), "GE b-value": (0x00431039, "IS", "GEMS_PARM_01"),
-    "Philips b-value": (0x20011003, "FL", "Philips Imaging DD 001"),
-    "Philips direction RL": (0x200510B0, "FL", "Philips MR Imaging DD 001"),
-    "Philips direction AP": (0x200510B1, "FL", "Philips MR Imaging DD 001"),
-    "Philips direction FH": (0x200510B2, "FL", "Philips MR Imaging DD 001"),
-    "UIH b-value": (0x00651009, "FD", "Image Private Header"),
-    "UIH direction": (0x00651037, "FD", "Image Private Header"),
+#: Private attributes: name → (tag in the block that its maker uses, value representation, how the block's creator begins,
+#: how the manufacturer is named where a de-identifier took the creator away).
+PRIVATE: dict[str, tuple[int, str, str, str]] = {
+    "Siemens b-value": (0x0019100C, "IS", "SIEMENS MR HEADER", "SIEMENS"),
+    "Siemens direction": (0x0019100E, "FD", "SIEMENS MR HEADER", "SIEMENS"),
+    "GE image type": (0x0043102F, "SS", "GEMS_PARM_01", "GE "),
+    "GE b-value": (0x00431039, "IS", "GEMS_PARM_01", "GE "),
+    "Philips b-value": (0x20011003, "FL", "Philips", "PHILIPS"), "Philips phase": (0x20011008, "IS", "Philips", "PHILIPS"),
+    "Philips direction RL": (0x200510B0, "FL", "Philips", "PHILIPS"),
+    "Philips direction AP": (0x200510B1, "FL", "Philips", "PHILIPS"),
+    "Philips direction FH": (0x200510B2, "FL", "Philips", "PHILIPS"),
+    "Philips b-value number": (0x20051412, "IS", "Philips", "PHILIPS"),
+    "Philips gradient number": (0x20051413, "IS", "Philips", "PHILIPS"),
+    "Philips label": (0x20051429, "CS", "Philips", "PHILIPS"),
+    "Philips diffusion order": (0x20051596, "IS", "Philips", "PHILIPS"),
+    "UIH b-value": (0x00651009, "FD", "Image Private Header", "UIH"),
+    "UIH direction": (0x00651037, "FD", "Image Private Header", "UIH"),
 }
 # fmt: on
+
+
+def creator_of(tag: int) -> int:
+    """The tag of the element that says who made the block of a private tag (PS3.5, section 7.8.1)."""
+    return tag & 0xFFFF0000 | (tag >> 8 & 0xFF)

@@ -12,8 +12,8 @@ from napari_medseq.io.dicom.frame import Frame, depths
 from napari_medseq.io.dicom.headers import number
 
 #: Time sources in the order in which they are trusted, and whether their values are seconds.
-_CLOCKS = (("temporal", False), ("frame", True), ("trigger", True), ("phase", False), ("acquired", True), ("reference", True),
-           ("acquisition", False), ("content", True), ("instance", False))  # fmt: skip
+_CLOCKS = (("temporal", False), ("label", False), ("frame", True), ("trigger", True), ("phase", False), ("acquired", True),
+           ("reference", True), ("diffusion", False), ("acquisition", False), ("content", True), ("instance", False))  # fmt: skip
 
 
 def evened(columns: list[list[Frame]], notes: list[str]) -> tuple[list[list[Frame]], list[Frame]]:
@@ -87,6 +87,8 @@ def in_time(
         ordered = columns
     else:
         ordered = [sorted(c, key=lambda f: f.clock[source]) for c in columns]
+    if source in (None, "content", "instance"):
+        ordered = _alike_in_weighting(ordered)
     facts: dict[str, object] = {"time_source": source or "file order"}
     b_values = [ordered[0][t].b_value for t in range(count)]
     if any(b is not None for b in b_values):
@@ -97,6 +99,25 @@ def in_time(
                 None if v is None else [float(x) for x in np.round(v * (-1, -1, 1), 6)] for v in vectors
             ]
     return ordered, _seconds(ordered, source, notes, facts), facts
+
+
+def _alike_in_weighting(columns: list[list[Frame]]) -> list[list[Frame]]:
+    """Put the same diffusion weighting at the same moment everywhere, where numbers say otherwise and it can be done."""
+    orders = [[_weighting(f) for f in c] for c in columns]
+    if all(order == orders[0] for order in orders) or any(Counter(order) != Counter(orders[0]) for order in orders):
+        return columns
+    out = []
+    for column, order in zip(columns, orders, strict=True):
+        waiting: dict[object, list[Frame]] = {}
+        for frame, weighting in zip(column, order, strict=True):
+            waiting.setdefault(weighting, []).append(frame)
+        out.append([waiting[weighting].pop(0) for weighting in orders[0]])
+    return out
+
+
+def _weighting(frame: Frame) -> tuple[object, ...]:
+    vector = None if frame.b_vector is None else tuple(np.round(frame.b_vector, 3) + 0.0)
+    return frame.b_value, vector
 
 
 def _source(columns: list[list[Frame]]) -> str | None:
@@ -112,7 +133,7 @@ def _orders(columns: list[list[Frame]], name: str) -> bool:
         if None in values or len(set(values)) < len(values):
             return False
         sets.append(frozenset(values))
-    return name not in ("temporal", "phase", "acquisition") or len(set(sets)) == 1
+    return name not in ("temporal", "label", "phase", "diffusion", "acquisition") or len(set(sets)) == 1
 
 
 def _seconds(
