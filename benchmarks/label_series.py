@@ -8,6 +8,7 @@ whatever happens by chance. Registration error moves a whole visit without telli
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -128,7 +129,7 @@ def make_series(
     truth = Truth([])
     masks, of_atom = [], []
     days = [date(2020, 1, 15) + timedelta(days=int(d)) for d in np.cumsum([0, *rng.integers(40, 200, visits - 1)])]
-    worst = 0.0
+    worst, thickest = 0.0, max(max(s) for s in spacings)
     for visit in range(visits):
         spacing = np.array(spacings[rng.integers(len(spacings))])
         shift = np.zeros(3)
@@ -145,7 +146,7 @@ def make_series(
         extent = (box_mm + (20 if not tilt_deg else 40)) / spacing
         shape = tuple(int(n) for n in np.ceil(extent)[::-1])
         grid = _Grid(spacing, origin - 10 * bool(tilt_deg), shape, turn, np.full(3, box_mm / 2), shift, waves)
-        volume, owner = _raster(plan.atoms[visit], plan.bonds[visit], grid)
+        volume, owner = _raster(plan.atoms[visit], plan.bonds[visit], grid, thickest)
         truth.instances.append(volume)
         of_atom.append(owner)
         affine = np.eye(4)
@@ -159,7 +160,11 @@ def make_series(
         )
         for value, count in zip(*np.unique(volume[volume > 0], return_counts=True), strict=True):
             truth.volumes[visit, int(value)] = float(count * np.prod(spacing) / 1000)
-    _relate(truth, of_atom, plan)
+
+    def size(node: Node) -> float:
+        return sum(plan.atoms[node[0]][a].radius ** 3 for a, value in of_atom[node[0]].items() if value == node[1])
+
+    relate(truth, of_atom, size)
     return Series(masks, days, truth, worst)
 
 
@@ -251,14 +256,17 @@ def _group(
 
 
 def _raster(
-    atoms: dict[int, _Atom], bonds: set[tuple[int, int]], grid: _Grid
+    atoms: dict[int, _Atom], bonds: set[tuple[int, int]], grid: _Grid, thickest: float
 ) -> tuple[NDArray[np.int32], dict[int, int]]:
-    """Components (z, y, x) and the component that holds each atom's voxels."""
+    """Components (z, y, x) and the component that holds each atom's voxels.
+
+    Bonds are thick enough for the thickest slices of the whole series, so that no grid changes what there is to see.
+    """
     mask = np.zeros(grid.shape, bool)
     inside = {name: _draw(mask, atom.centre, atom.centre, atom.radius, grid) for name, atom in atoms.items()}
     for a, b in bonds:
         r = 0.6 * min(atoms[a].radius, atoms[b].radius)
-        _draw(mask, atoms[a].centre, atoms[b].centre, max(r, 0.75 * grid.spacing.max()), grid)
+        _draw(mask, atoms[a].centre, atoms[b].centre, max(r, 0.75 * thickest), grid)
     labels, _ = ndimage.label(mask, np.ones((3, 3, 3)))
     owner = {name: int(labels[tuple(c[0] for c in where)]) for name, where in inside.items() if where[0].size}
     return labels.astype(np.int32), owner
@@ -280,8 +288,8 @@ def _draw(
     return full
 
 
-def _relate(truth: Truth, of_atom: list[dict[int, int]], plan: _Plan) -> None:
-    """Edges by shared atoms with the latest earlier visit, then events from the edges."""
+def relate(truth: Truth, of_atom: list[dict[int, int]], size: Callable[[Node], float]) -> None:
+    """Edges by shared atoms with the latest earlier visit, then events from the edges; `size` is the true volume, in any unit."""
     parents: dict[Node, set[Node]] = {}
     for visit, owner in enumerate(of_atom):
         for atom, value in owner.items():
@@ -299,20 +307,14 @@ def _relate(truth: Truth, of_atom: list[dict[int, int]], plan: _Plan) -> None:
     for p, node in truth.edges:
         children.setdefault(p, set()).add(node)
     for node, found in parents.items():
-        truth.events[node] = _event(node, found, children, of_atom, plan)
+        truth.events[node] = _event(node, found, children, size)
     visits = len(of_atom)
     for node in parents:
         if node[0] < visits - 1 and not any(c[0] == node[0] + 1 for c in children.get(node, ())):
             truth.resolved.add(node)
 
 
-def _event(
-    node: Node,
-    parents: set[Node],
-    children: dict[Node, set[Node]],
-    of_atom: list[dict[int, int]],
-    plan: _Plan,
-) -> str:
+def _event(node: Node, parents: set[Node], children: dict[Node, set[Node]], size: Callable[[Node], float]) -> str:
     if node[0] == 0:
         return "baseline"
     if not parents:
@@ -324,10 +326,6 @@ def _event(
     (parent,) = parents
     if parent[0] < node[0] - 1:
         return "reappeared"
-    size = [
-        sum(plan.atoms[visit][a].radius ** 3 for a, value in of_atom[visit].items() if value == number)
-        for visit, number in (parent, node)
-    ]
-    ratio = size[1] / size[0]
+    ratio = size(node) / size(parent)
     # changes that a mask may or may not show are not asked for
     return "growing" if ratio > 1.5 else "shrinking" if ratio < 0.67 else "stable" if abs(ratio - 1) < 0.01 else "any"

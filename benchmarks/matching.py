@@ -1,6 +1,7 @@
 """Matching of lesions between visits against a generator with known truth, beside two simple matchers, in one run.
 
-Prints tables and writes JSON: edge F1 and event recall at registration errors up to two voxels, against lesion load and spacing.
+Prints tables and writes JSON: edge F1 and event recall at registration errors up to two voxels, against lesion load and
+spacing, with two generators of different making.
 
     python benchmarks/matching.py [--series 30] [--json matching.json]
 """
@@ -20,6 +21,7 @@ from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 import napari_medseq as ms
+from blob_series import make_blobs
 from label_series import Node, Series, make_series
 from napari_medseq import geometry
 
@@ -169,7 +171,11 @@ MATCHERS: dict[str, Callable[[Series], Scores]] = {
 
 
 def sweep(
-    n: int, name: str, options: Sequence[tuple[str, dict[str, object]]], first_seed: int
+    n: int,
+    name: str,
+    options: Sequence[tuple[str, dict[str, object]]],
+    first_seed: int,
+    make: Callable[..., Series] = make_series,
 ) -> list[dict[str, object]]:
     """Scores of all matchers at each option, over `n` series each."""
     rows: list[dict[str, object]] = []
@@ -177,7 +183,7 @@ def sweep(
     for label, option in options:
         totals = {matcher: Scores() for matcher in MATCHERS}
         for seed in range(n):
-            series = make_series(first_seed + seed, **option)  # type: ignore[arg-type]
+            series = make(first_seed + seed, **option)
             for matcher, function in MATCHERS.items():
                 totals[matcher] += function(series)
         for matcher, s in totals.items():
@@ -209,7 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--series", type=int, default=20, help="series per point")
     parser.add_argument("--seed", type=int, default=1000)
-    parser.add_argument("--only", choices=["error", "load", "spacing", "harder"])
+    parser.add_argument("--only", choices=["error", "load", "spacing", "harder", "blobs"])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     sweeps: dict[str, tuple[str, list[tuple[str, dict[str, object]]]]] = {
@@ -232,11 +238,23 @@ def main() -> None:
                 ("error 3 voxels, 40 lesions", {"error_voxels": 3.0, "lesions": 40}),
             ],
         ),
+        "blobs": (
+            "second generator",
+            [
+                ("1 voxel along each axis", {}),
+                ("turned by 2°", {"turn_deg": 2.0}),
+                ("drift of 0.8 radius", {"drift": 0.8}),
+                ("40 crowded", {"lesions": 40, "apart_mm": 1.5, "box_mm": 90.0}),
+                ("grids 0.7×0.7×4 to 2×2×2", {"spacings": ((1.0, 1.0, 1.0), (0.7, 0.7, 4.0), (2.0, 2.0, 2.0))}),
+                ("radius 1.5 to 3 mm", {"radius_mm": (1.5, 3.0), "lesions": 30}),
+                ("2 voxels, 6 visits", {"error_voxels": 2.0, "visits": 6}),
+            ],
+        ),
     }
     rows: list[dict[str, object]] = []
     for key, (name, options) in sweeps.items():
         if args.only in (None, key):
-            rows += sweep(args.series, name, options, args.seed)
+            rows += sweep(args.series, name, options, args.seed, make_blobs if key == "blobs" else make_series)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 

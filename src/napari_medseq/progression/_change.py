@@ -35,9 +35,19 @@ TEXTS = ("doubling", "shift_direction", "spread_direction", "spread_axis")
 _WORDS = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
 
 
-def noise_bound(sd_before: float, sd_after: float) -> float:
-    """Change that chance alone stays below in 95 %: 1.96 times the standard deviation of the difference."""
-    return float(Z95 * np.hypot(sd_before, sd_after))
+def noise_bound(before: float, after: float, sd_before: float, sd_after: float) -> float:
+    """Change of volume that chance alone stays below in 95 %.
+
+    If nothing changed, both volumes measure one, which is best told by their mean weighted by precision. The standard deviations
+    (whose squares grow about as the volume does) are brought to that volume, and 1.96 times that of the difference is the
+    bound: so a thick-sliced visit that happened to catch little of a small lesion does not pass for a precise one. With a
+    volume of 0 the standard deviations stand as they are.
+    """
+    if not (before > 0 and after > 0 and sd_before > 0 and sd_after > 0):
+        return float(Z95 * np.hypot(sd_before, sd_after))
+    one, other = sd_before**2 / before, sd_after**2 / after  # variance per volume
+    common = (before / one + after / other) / (1 / one + 1 / other)
+    return float(Z95 * np.sqrt(common * (one + other)))
 
 
 def of_volumes(before: float, after: float, sd_before: float, sd_after: float, days: float) -> dict[str, Any]:
@@ -47,7 +57,7 @@ def of_volumes(before: float, after: float, sd_before: float, sd_after: float, d
     from the volumes' standard deviations through the logarithm. The doubling time is "not measurable" where the change is within
     the noise bound; a negative one is the time to halve.
     """
-    bound = noise_bound(sd_before, sd_after)
+    bound = noise_bound(before, after, sd_before, sd_after)
     found: dict[str, Any] = {
         "interval_days": days,
         "change_ml": after - before,
@@ -153,8 +163,8 @@ def growth_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     seen = [r for r in rows if r["volume_ml"] > 0]
     steps = []
     for one, other in pairwise(seen):
-        change = other["volume_ml"] - one["volume_ml"]
-        steps.append(change > noise_bound(one["volume_sd_ml"], other["volume_sd_ml"]))
+        volumes, sds = ([row[name] for row in (one, other)] for name in ("volume_ml", "volume_sd_ml"))
+        steps.append(volumes[1] - volumes[0] > noise_bound(*volumes, *sds))
     run = longest = 0
     for grew in steps:
         run = run + 1 if grew else 0

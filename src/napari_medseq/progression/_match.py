@@ -27,8 +27,9 @@ from napari_medseq.progression._settings import TrackSettings
 
 #: more voxels than this are sampled evenly when a share is measured
 _SAMPLE = 20_000
-#: a lesion left alone joins a partner that is taken if, one voxel larger, they share this much of either
-_JOINING, _JOINING_APART = 0.5, 0.75
+#: a lesion left alone joins a partner that is taken if, one voxel larger, they share this much of either: the least where the
+#: partner has more volume than all its pieces: beyond this share of it
+_JOINING, _JOINING_APART, _JOINING_ROOM, _ROOM = 0.5, 0.75, 0.35, 0.75
 
 
 @dataclass(frozen=True)
@@ -188,12 +189,45 @@ def match(
             if share > settings.min_overlap:
                 put(i, j, 0.5 * share / radius, "dilation", pair.share)
 
-    used_before, used_after = {i for i, _ in found}, {j for _, j in found}
-    for (i, j), pair in touching.items():
-        alone = (i in used_before) != (j in used_after)
-        if alone and pair.dilated_share(1.0, reach) >= (_JOINING if pair.share > 0 else _JOINING_APART):
-            put(i, j, 0.5 * pair.dilated_share(1.0, reach), "dilation", pair.share)
+    for i, j, share, pair in _joining(before, after, found, error, reach):
+        put(i, j, 0.5 * share, "dilation", pair.share)
     return sorted(found.values(), key=lambda e: (e.child, e.parent))
+
+
+def _joining(
+    before: Sequence[Lesion],
+    after: Sequence[Lesion],
+    found: Collection[tuple[int, int]],
+    error_mm: float | None,
+    reach: float,
+) -> list[tuple[int, int, float, _Pair]]:
+    """Lesions without an edge that belong to one with edges: a further piece of it, or a further part that flowed into it.
+
+    That is where, one voxel larger, they share half of either (three quarters where they do not overlap yet). Where the partner's
+    volume has room for one more beside its known ones (a large lesion that left one small piece must have left others), a
+    third is enough.
+    """
+    used_before, used_after = {i for i, _ in found}, {j for _, j in found}
+    into: dict[int, float] = {}
+    out: dict[int, float] = {}
+    for i, j in found:
+        into[j] = into.get(j, 0.0) + before[i].volume_mm3
+        out[i] = out.get(i, 0.0) + after[j].volume_mm3
+    joined = []
+    for lone, known in (((used_before, False), (used_after, True)), ((used_before, True), (used_after, False))):
+        rows = [i for i in range(len(before)) if (i in lone[0]) == lone[1]]
+        columns = [j for j in range(len(after)) if (j in known[0]) == known[1]]
+        for r, c in _close_pairs([before[i] for i in rows], [after[j] for j in columns], 1.0, error_mm):
+            i, j = rows[r], columns[c]
+            pair = _Pair(before[i], after[j], error_mm)
+            share = pair.dilated_share(1.0, reach)
+            if known[1]:
+                room = into[j] + before[i].volume_mm3 <= _ROOM * after[j].volume_mm3
+            else:
+                room = out[i] + after[j].volume_mm3 <= _ROOM * before[i].volume_mm3
+            if share >= (_JOINING_ROOM if room else _JOINING if pair.share > 0 else _JOINING_APART):
+                joined.append((i, j, share, pair))
+    return joined
 
 
 def _free_pairs(

@@ -39,6 +39,8 @@ class TrackSettings(BaseModel):
         Expected misalignment of the visits; None: one voxel of the coarser grid.
     segmentation_error_voxels : float
         Expected systematic shift of a lesion's outline (standard deviation), in voxels; part of the noise bound.
+    segmentation_error_percent : float
+        Expected spread of a volume (standard deviation) when the same lesion is outlined again, in percent; part of the bound.
 
     Raises
     ------
@@ -58,7 +60,8 @@ class TrackSettings(BaseModel):
     max_dilation: float = Field(default=3.0, ge=0, le=20)
     bridge_visits: int = Field(default=3, ge=0)
     registration_error_mm: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    segmentation_error_voxels: float = Field(default=0.08, ge=0, le=5)
+    segmentation_error_voxels: float = Field(default=0.05, ge=0, le=5)
+    segmentation_error_percent: float = Field(default=3.0, ge=0, le=100)
 
     def __init__(self, **values: Any) -> None:
         try:

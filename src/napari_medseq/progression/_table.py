@@ -64,8 +64,9 @@ def lesion_table(
 
     def changed(before: Key, after: Key) -> str:
         one, other = measures[before], measures[after]
-        bound = _change.noise_bound(one["volume_sd_ml"], other["volume_sd_ml"])
-        return _measures.change_word(one["volume_ml"], other["volume_ml"], bound, settings)
+        first, last = one["volume_ml"], other["volume_ml"]
+        bound = _change.noise_bound(first, last, one["volume_sd_ml"], other["volume_sd_ml"])
+        return _measures.change_word(first, last, bound, settings)
 
     rows: list[dict[str, Any]] = []
     present: dict[int, list[Key]] = {}

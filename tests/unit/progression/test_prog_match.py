@@ -79,3 +79,13 @@ def test_a_lesion_that_falls_into_two_specks_is_split_but_a_shed_speck_is_none()
     assert {e for (v, _), (e, _) in events(ms.track(specks)).items() if v} == {"split"}
     shed = mask(large), mask((2, 18, 4, 24, 4, 30), cube(6, 8, 32, 2))
     assert "split" not in {e for (v, n), (e, _) in events(ms.track(shed)).items() if v and n == 1}
+
+
+def test_a_piece_beside_its_parent_belongs_to_it_only_if_volume_is_missing():
+    parent, beside = (5, 11, 10, 16, 10, 20), (6, 10, 11, 14, 20, 22)  # two voxels off, it overlaps no more
+    cut = events(ms.track([mask(parent), mask(cube(6, 11, 10), beside)]))
+    assert cut[1, 1] == ("split", "1")
+    assert cut[1, 2] == ("split", "1")
+    whole = events(ms.track([mask(parent), mask((5, 11, 10, 16, 10, 19), beside)]))
+    assert whole[1, 1][0] != "split"
+    assert whole[1, 2] == ("new", "")

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 import napari_medseq as ms
-from napari_medseq.progression import _change, _intensity, _shape
+from napari_medseq.progression import _change, _intensity, _measures, _shape
 from napari_medseq.progression._components import Lesion
+from napari_medseq.progression._settings import TrackSettings
 from napari_medseq.sequence import ImageSequence, affine_from
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.7, 0.7, 2.0), (1.0, 1.3, 3.0), (0.9, 0.9, 5.0)]
@@ -258,3 +259,42 @@ def test_activity_becomes_suv_by_the_series_own_factor():
     assert row["suv_mean"] < row["suv_peak"] <= row["suv_max"]
     bare = ImageSequence(becquerels, ("z", "y", "x"), mask.affine, modality="PT", meta={"units": "BQML"})
     assert "uptake_mean" in ms.track([mask], images=[bare]).lesions
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.9, 0.9, 3.0), (1.0, 1.0, 5.0)])
+@pytest.mark.parametrize("radius", [2.0, 3.0, 5.0])
+def test_the_noise_bound_holds_in_95_percent_and_is_not_wasted(radius, spacing):
+    rng = np.random.default_rng(3)
+    usual = TrackSettings()
+
+    def sizes(r, n=40):
+        bodies = [ellipsoid((r,) * 3, spacing, centre=rng.uniform(-0.5, 0.5, 3) * spacing) for _ in range(n)]
+        return [_measures.size(b, usual) for b in bodies if b.voxels]
+
+    def word(one, other):
+        volumes, sds = ([m[name] for m in (one, other)] for name in ("volume_ml", "volume_sd_ml"))
+        return _measures.change_word(*volumes, _change.noise_bound(*volumes, *sds), usual)
+
+    same, doubled = sizes(radius), sizes(1.26 * radius)
+    stable = np.mean([word(a, b) == "stable" for a, b in zip(same[::2], same[1::2], strict=False)])
+    assert stable >= (0.9 if radius > 0.6 * spacing[2] else 0.7)
+    if radius > 0.8 * spacing[2]:
+        assert np.mean([word(a, b) == "growing" for a, b in zip(same, doubled, strict=False)]) > 0.9
+
+
+def test_where_slices_fall_matters_as_for_the_exact_sphere():
+    offsets = (np.arange(400) + 0.5) / 400
+    for radius in (0.55, 0.7, 1.0, 1.5, 3.0, 6.0):  # in slices
+        height = offsets[:, None] + np.arange(-8, 9)
+        volumes = np.clip(radius**2 - height**2, 0, None).sum(axis=1)
+        volumes = volumes[volumes > 0]
+        assert 0.5 < _shape.slice_sd(radius) / (volumes.std() / volumes.mean()) < 2.5
+    at = [_shape.slice_sd(r) for r in (3.99, 4.0, 4.01)]
+    assert at[0] == pytest.approx(at[2], rel=0.2)
+
+
+def test_noise_bound_of_equal_precision_is_that_of_the_difference():
+    assert _change.noise_bound(1.0, 1.0, 0.1, 0.1) == pytest.approx(1.96 * np.sqrt(2) * 0.1, rel=1e-3)
+    assert _change.noise_bound(0.0, 1.0, 0.0, 0.1) == pytest.approx(0.196, rel=1e-3)
+    # the visit that saw little of it is not taken for precise
+    assert _change.noise_bound(14.0, 5.0, 1.7, 2.2) > 1.2 * 1.96 * np.hypot(1.7, 2.2)

@@ -47,7 +47,7 @@ def volumetric(
     for visit in range(1, seen.visits):
         least = int(np.argmin(total[:visit]))
         up, down = percent(total[visit], total[least]), percent(total[visit], total[0])
-        beyond = total[visit] - total[least] > noise_bound(sd[least], sd[visit])
+        beyond = total[visit] - total[least] > noise_bound(total[least], total[visit], sd[least], sd[visit])
         new = seen.new(visit) if new_is_progression else []
         why = [f"lesion {k} is new" for k in new]
         if beyond and (up >= rise_percent or total[least] == 0):
