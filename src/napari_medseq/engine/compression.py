@@ -1,8 +1,8 @@
 """`compress`: a model in, a smaller one out, with what was gained written on its card.
 
-Four means, each for what it can do and no more. Fewer channels (`keep`) save time and memory, and want fine-tuning. Low-rank
-convolutions (`error`) save multiplications. Half precision and 8-bit integers (`storage`) save disk and download only: the
-network runs in float32, since a CPU without bf16 units is far slower with less.
+Each means for what it can do and no more. Fewer channels (`keep`) save time and memory, and want fine-tuning, in which the original
+teaches (`distil`). Low-rank convolutions (`error`) save multiplications. Half precision, 8-bit integers and shared weights
+(`storage`) save disk and download only: the network runs in float32, since a CPU without bf16 units is far slower with less.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from napari_medseq.engine.train import TrainConfig, train
+from napari_medseq.engine.distilling import taught
+from napari_medseq.engine.distributed import joined
+from napari_medseq.engine.train import TrainConfig, read_cases, train_cases
 from napari_medseq.errors import ModelError, SettingsError
 from napari_medseq.models import Model, bundle, load_model, registry
 from napari_medseq.models.factorised import rank_for, replace, suitable
@@ -44,9 +46,12 @@ class CompressSettings(BaseModel):
     error : float
         Convolutions are factorised to the smallest rank with at most this relative squared error of their weights, where
         that saves multiplications; 0 leaves them whole.
-    storage : {"float32", "half", "int8"}
+    storage : {"float32", "half", "int8", "shared"}
+        "shared": 16 values for all weights of a tensor, each a 4-bit index.
     fine_tune : TrainConfig or None
         Training after the pruning; its network, start and folder are set here. Interrupted, it goes on with the next call.
+    distil : float
+        Share of the fine-tuning's loss that is disagreement with the original's probabilities; the labels have the rest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +62,7 @@ class CompressSettings(BaseModel):
     error: float = Field(0.0, ge=0, lt=1)
     storage: Storage = "half"
     fine_tune: TrainConfig | None = None
+    distil: float = Field(0.5, ge=0, le=1)
 
 
 def measures(model: Model) -> dict[str, int]:
@@ -149,7 +155,8 @@ def compress(
         done.append(f"channels cut to {s.keep:.0%}: widths {definition['widths']}")
     if s.fine_tune is not None:
         network = _tuned(model, definition, network, s, progress, cancelled)
-        done.append(f"fine-tuned for {s.fine_tune.loop.iterations} iterations")
+        by = ", taught by the original" if s.distil > 0 else ""
+        done.append(f"fine-tuned for {s.fine_tune.loop.iterations} iterations{by}")
     if s.error > 0:
         ranks = _ranks(network, s.error, progress, cancelled)
         if ranks:
@@ -157,7 +164,12 @@ def compress(
             definition = _nested(definition, ranks)
         done.append(f"{len(ranks)} convolutions factorised, relative squared error at most {s.error:g} each")
     done.append(
-        {"float32": "stored whole", "half": "stored in half precision", "int8": "stored as 8-bit integers"}[s.storage]
+        {
+            "float32": "stored whole",
+            "half": "stored in half precision",
+            "int8": "stored as 8-bit integers",
+            "shared": "stored as 4-bit indices of 16 shared values for each tensor",
+        }[s.storage]
     )
     check(cancelled)
     folder = _write(Path(s.out), name, model, definition, network, s.storage, model.info.card)
@@ -210,13 +222,18 @@ def _tuned(
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> Any:
-    """The network after more training, by `train`; what lies beside `out` meanwhile lets an interrupted one go on."""
+    """The network after more training; what lies beside `out` meanwhile lets an interrupted one go on."""
     assert s.fine_tune is not None
     out = Path(s.out)
     start, tuned = out.with_name(f"{out.name}.start"), out.with_name(f"{out.name}.tuned")
     _write(start, f"{out.name}-start", model, definition, network, "float32", "")
     config = s.fine_tune.model_copy(update={"network": dict(definition), "start_from": str(start), "out": str(tuned)})
-    result = train(config, progress=progress, cancelled=cancelled).model.network
+    if config.folds:
+        raise SettingsError("fine_tune.folds: one network is tuned; leave folds at 0.")
+    teacher = taught(deepcopy(model.network), s.distil) if s.distil > 0 else None
+    with joined(config.device) as team:
+        cases = read_cases(config, cancelled)
+        result = train_cases(config, cases, team, progress, cancelled, teacher).model.network
     for done in (start, tuned, tuned.with_name(f"{tuned.name}.run")):
         shutil.rmtree(done)
     return result

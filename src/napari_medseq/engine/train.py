@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from napari_medseq.engine.distributed import Crew, joined
 from napari_medseq.engine.gather import check_cases, read_cases
 from napari_medseq.engine.tables import read_table
 from napari_medseq.engine.tasks import TASKS, mean
-from napari_medseq.engine.training import fit
+from napari_medseq.engine.training import Loss, fit
 from napari_medseq.engine.transfer import definition, prepared
 from napari_medseq.engine.windows import Told, Windows
 from napari_medseq.errors import SettingsError, WriteError
@@ -105,9 +105,14 @@ def train(
 
 
 def train_cases(
-    c: TrainConfig, cases: Sequence[Case], team: Crew, progress: Progress | None, cancelled: Cancelled | None
+    c: TrainConfig,
+    cases: Sequence[Case],
+    team: Crew,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+    taught: Callable[[Loss], Loss] | None = None,
 ) -> TrainingResult:
-    """One model from cases that have been read; what `train` does after reading."""
+    """One model from cases that have been read; what `train` does after reading. `taught` adds to the task's loss."""
     import pandas as pd
 
     out = Path(c.out)
@@ -128,10 +133,11 @@ def train_cases(
     def validate(net: nn.Module) -> float:
         return mean(task.scores(net, case, c)[task.measure] for case in judges)
 
+    loss = task.loss(c, windows.cases)
     weights = fit(
         network,
         windows,
-        task.loss(c, windows.cases),
+        taught(loss) if taught is not None else loss,
         c.loop,
         run,
         validate=validate if judges else None,

@@ -1,4 +1,4 @@
-"""How weights lie in a bundle's file: whole, in half precision, or as 8-bit integers with one scale per output channel.
+"""How weights lie in a bundle's file: whole, in half precision, as 8-bit integers, or as 4-bit indices of shared values.
 
 Networks always run in float32: storage decides the size of the file and nothing else.
 """
@@ -11,16 +11,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Storage = Literal["float32", "half", "int8"]
-_SCALE = "::scale"
+Storage = Literal["float32", "half", "int8", "shared"]
+_SCALE, _LEVELS, _SHAPE = "::scale", "::levels", "::shape"
+_SHARED = 16  # values that a tensor's weights share: two indices in a byte
+_ROUNDS = 12  # of k-means
 
 
 def pack(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
     """Tensors as they are stored.
 
     "int8" rounds each slice ``w[k]`` of the first axis to ``round(w / s)`` with ``s = max|w| / 127`` (symmetric, per channel;
-    Krishnamoorthi 2018, arXiv:1806.08342, sec. 2.2), so that no weight moves by more than ``s / 2``; vectors (biases and norms)
-    stay whole.
+    Krishnamoorthi 2018, arXiv:1806.08342, sec. 2.2), so that no weight moves by more than ``s / 2``. "shared" lets all weights of a
+    tensor, each slice divided by its root mean square, share 16 values found by k-means (weight sharing: Han et al. 2016,
+    arXiv:1510.00149, sec. 3), and stores their 4-bit indices. With both, vectors (biases and norms) stay whole.
     """
     out: dict[str, Tensor] = {}
     for name, value in weights.items():
@@ -30,12 +33,34 @@ def pack(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
             out[name] = value.half().contiguous()
         elif value.ndim < 2:
             out[name] = value.float().contiguous()
-        else:
+        elif storage == "int8":
             flat = value.float().flatten(1)
             scale = flat.abs().amax(1).clamp_min(1e-30) / 127
             out[name] = (flat / scale[:, None]).round().to(torch.int8).reshape(value.shape).contiguous()
             out[name + _SCALE] = scale
+        else:
+            out |= _share(name, value.float())
     return out
+
+
+def _share(name: str, value: Tensor) -> dict[str, Tensor]:
+    flat = value.flatten(1)
+    scale = flat.square().mean(1).sqrt().clamp_min(1e-30)
+    unit = (flat / scale[:, None]).flatten()
+    levels = unit.quantile(torch.linspace(0, 1, _SHARED)) if len(unit) < 1 << 24 else torch.linspace(-3, 3, _SHARED)
+    for _ in range(_ROUNDS):  # Lloyd's algorithm; on a line the nearest value is found by the middles between values
+        index = torch.bucketize(unit, (levels[1:] + levels[:-1]) / 2)
+        count = torch.bincount(index, minlength=_SHARED)
+        total = torch.bincount(index, weights=unit, minlength=_SHARED).float()
+        levels = torch.where(count > 0, total / count.clamp_min(1), levels).sort().values
+    index = torch.bucketize(unit, (levels[1:] + levels[:-1]) / 2).to(torch.uint8)
+    pairs = torch.nn.functional.pad(index, (0, len(index) % 2)).reshape(-1, 2)
+    return {
+        name: pairs[:, 0] | pairs[:, 1] << 4,
+        name + _LEVELS: levels,
+        name + _SCALE: scale,
+        name + _SHAPE: torch.tensor(value.shape),
+    }
 
 
 def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -44,14 +69,17 @@ def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises
     ------
     ValueError
-        If a scale does not fit its tensor.
+        If a scale, or what else belongs to a tensor, does not fit it.
     """
     out: dict[str, Tensor] = {}
     for name, value in tensors.items():
-        if name.endswith(_SCALE):
-            if name.removesuffix(_SCALE) not in tensors:
+        suffix = next((s for s in (_SCALE, _LEVELS, _SHAPE) if name.endswith(s)), None)
+        if suffix is not None:
+            if name.removesuffix(suffix) not in tensors:
                 raise ValueError(f"{name} belongs to no tensor")
             continue
+        if name + _LEVELS in tensors or name + _SHAPE in tensors:
+            value = _unshared(name, value, tensors)
         scale = tensors.get(name + _SCALE)
         if scale is not None:
             if value.ndim < 2 or scale.shape != value.shape[:1]:
@@ -60,3 +88,17 @@ def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             out[name] = value.float() if value.is_floating_point() else value
     return out
+
+
+def _unshared(name: str, packed: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+    levels, shape = tensors.get(name + _LEVELS), tensors.get(name + _SHAPE)
+    if levels is None or levels.shape != (_SHARED,) or shape is None or shape.ndim != 1 or shape.is_floating_point():
+        raise ValueError(f"{name} has no {_SHARED} shared values or no shape")
+    size = [int(n) for n in shape]
+    total = 1
+    for n in size:
+        total *= n
+    if packed.dtype != torch.uint8 or packed.ndim != 1 or min(size, default=0) < 1 or len(packed) != -(-total // 2):
+        raise ValueError(f"{name} holds {packed.numel()} bytes of indices, which do not fill {size}")
+    index = torch.stack([packed & 15, packed >> 4], 1).flatten()[:total]
+    return levels.float()[index.long()].reshape(size)
