@@ -36,6 +36,7 @@ _PUBLIC = {
     "Locations": "engine",
     "export": "engine",
     "train": "engine",
+    "teach": "engine",
     "TrainingResult": "engine",
     "compress": "engine",
     "evaluate": "evaluate",

@@ -23,6 +23,7 @@ from napari_medseq._napari.showing import (
     new_labels,
     show_derived,
     show_explanation,
+    show_locations,
     show_progression,
     show_segmentation,
     study_for,
@@ -113,6 +114,26 @@ def segment(
     seqs = [to_sequence(layer) for layer in chosen]
     found = [ms.segment(s, loaded, progress=progress, cancelled=cancelled, **settings) for s in seqs]
     return [added for layer, one in zip(chosen, found, strict=True) for added in show_segmentation(viewer, layer, one)]
+
+
+def locate(viewer: ViewerModel, image: Image, model: Any, **settings: Any) -> list[Layer]:
+    """Find where something is in the image of a layer with `ms.locate`, and show it: boxes (Shapes) and landmarks (Points).
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    image : Image layer
+    model : Model, name or bundle folder
+    **settings
+        For `ms.locate`, such as ``least`` or ``closer``.
+
+    Returns
+    -------
+    list of Layer
+        A Shapes and a Points layer; none where nothing stands out.
+    """
+    loaded = ms.load_model(model) if isinstance(model, str | PathLike) else model
+    return show_locations(viewer, image, ms.locate(to_sequence(image), loaded, **settings))
 
 
 def resample_onto(viewer: ViewerModel, layer: Layer, reference: Layer) -> Layer:
@@ -285,6 +306,7 @@ __all__ = [
     "go_to",
     "keep_views_true",
     "label_layers",
+    "locate",
     "new_labels",
     "open_path",
     "place_truly",
@@ -293,6 +315,7 @@ __all__ = [
     "segment",
     "show_derived",
     "show_explanation",
+    "show_locations",
     "show_progression",
     "show_segmentation",
     "step_through",

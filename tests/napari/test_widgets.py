@@ -22,7 +22,7 @@ from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.reader import get_reader
 from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq._napari.work import WorkBar
-from napari_medseq.engine import Classification
+from napari_medseq.engine import Classification, teach
 from napari_medseq.preprocess import Percentile, save
 from napari_medseq.progress import check
 from tests.napari.conftest import as_plugins_see_it, bright
@@ -459,14 +459,14 @@ def test_teaching_shows_the_answer_and_the_model_is_found_by_analyse(
 ) -> None:
     lessons: list[dict[str, Any]] = []
 
-    def teach(image: Any, labels: Any, settings: dict[str, Any], **_options: Any) -> Any:
+    def taught(image_given: Any, labels: Any, settings: dict[str, Any], **_options: Any) -> Any:
         if not np.any(labels.data):
             raise ms.MedseqError("nothing is painted")
-        assert labels.same_grid(image)
+        assert labels.same_grid(image_given)
         lessons.append(dict(settings))
         return SimpleNamespace(model=ms.load_model("tiny"))
 
-    monkeypatch.setattr("napari_medseq.engine.teach", teach)
+    monkeypatch.setattr(ms, "teach", taught, raising=False)
     analyse = docked(viewer, AnalyseWidget, wait)
     widget = TeachWidget(as_plugins_see_it(viewer))
     viewer.window.add_dock_widget(widget, name="Teach")
@@ -499,3 +499,41 @@ def test_teaching_shows_the_answer_and_the_model_is_found_by_analyse(
     analyse.model.look_again()
     assert analyse.model.box.findText("taught") > 0
     assert analyse.model.info == before
+
+
+def test_a_few_painted_slices_make_a_model_that_finds_the_rest(
+    make_napari_viewer: Any, qtbot: Any, wait: Wait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network is truly trained, for fewer iterations than a user's."""
+
+    def short(images: Any, labels: Any, settings: dict[str, Any], **options: Any) -> Any:
+        return teach(images, labels, settings | {"iterations": 60, "minutes": None}, **options)
+
+    monkeypatch.setattr(ms, "teach", short, raising=False)
+    monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tmp_path))
+    z, y, x = np.indices((12, 32, 32))
+    truth = (z - 6) ** 2 * 4 + (y - 16) ** 2 + (x - 12) ** 2 < 81
+    rng = np.random.default_rng(0)
+    data = np.where(truth, 300, 100) + rng.normal(0, 15, truth.shape)
+    image = ms.ImageSequence(
+        data.astype(np.float32), ("z", "y", "x"), np.diag([-1, -1, 3, 1.0]), name="scan", modality="MR"
+    )
+    viewer = make_napari_viewer(show=False)
+    verbs.add_sequence(viewer, image)
+    widget = TeachWidget(as_plugins_see_it(viewer))
+    viewer.window.add_dock_widget(widget, name="Teach")
+    click(qtbot, widget.new_button)
+    painted = np.flatnonzero(truth.any(axis=(1, 2)))[1::2]
+    widget.labels.layer.data[painted] = truth[painted]
+    widget.name.setText("ball")
+    click(qtbot, widget.run_button)
+    assert widget.work.busy
+    wait(lambda: not widget.work.busy)
+    answer = np.asarray(viewer.layers["scan ball"].data) > 0
+    rest = np.setdiff1d(np.arange(12), painted)
+    dice = 2 * (answer & truth)[rest].sum() / (answer[rest].sum() + truth[rest].sum())
+    assert dice > 0.6
+    assert answer[painted][truth[painted]].all()  # what was painted stays
+    assert "ball" in [info.name for info in ms.list_models()]
+    assert widget.go_on.isEnabled()
+    assert "ball" in widget.outcome.text()

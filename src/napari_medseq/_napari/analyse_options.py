@@ -24,6 +24,8 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
         self.probability = QCheckBox("probability")
         self.uncertainty = QCheckBox("uncertainty")
         self.explanation = QCheckBox("explanation")
+        self.boxes = QCheckBox("boxes")
+        self.boxes.setToolTip("A box around each lesion in each slice (Shapes), and its centre (Points)")
         self.probability.setToolTip("Probability of any of the model's classes, as an image layer")
         self.uncertainty.setToolTip("Entropy of the class probabilities: 0 sure, 1 undecided")
         self.explanation.setToolTip("Where in the image the answer comes from (grad-CAM); takes as long again")
@@ -37,7 +39,7 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
         self.locked = LayerBox(viewer, ["labels"], optional="(none)")
         self.locked.setToolTip("What is painted in this layer stays as it is; the model fills in the rest")
         also = QHBoxLayout()
-        for box in (self.probability, self.uncertainty, self.explanation):
+        for box in (self.boxes, self.probability, self.uncertainty, self.explanation):
             also.addWidget(box)
         also.addStretch(1)
         form = QFormLayout(self)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QFormLayout, QGroupBox, QLabel, QPushButton, QWidget
 
 import napari
@@ -94,7 +95,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         layers, inputs = self._inputs()
         model, device = self.model.reference, self.model.device_name
         outputs, steps = self.options.outputs, self.options.steps
-        explain = self.options.explanation.isChecked()
+        explain, boxes = self.options.explanation.isChecked(), self.options.boxes.isChecked()
         locked = self.options.locked.layer if info.task == "segmentation" else None
         keep = None if locked is None else verbs.to_sequence(locked)
         keep = None if keep is None else keep.replace(data=np.array(keep.data))  # painting may go on meanwhile
@@ -112,7 +113,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
                 else:
                     answer = ms.classify(one, loaded, progress=said, **more)
                 why = ms.explain(one, loaded, progress=pipeline.stage(part, 0.5, 1.0), **more) if explain else None
-                found.append((answer, why))
+                found.append((answer, why, _located(one, loaded, answer, part, more) if boxes else None))
             return found
 
         title = "Segmenting" if info.task == "segmentation" else "Classifying"
@@ -133,15 +134,24 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         return layers, [verbs.to_sequence(layer) for layer in layers]
 
     def _show(self, task: str, layers: list[Any], found: list[Any]) -> None:
-        self.found = [answer for answer, _ in found]
-        for layer, (answer, why) in zip(layers, found, strict=True):
+        self.found = [answer for answer, _, _ in found]
+        for layer, (answer, why, where) in zip(layers, found, strict=True):
             if task == "segmentation":
                 verbs.show_segmentation(self.viewer, layer, answer)
+            if where is not None and not verbs.show_locations(self.viewer, layer, where):
+                show_info(f"{layer.name}: nothing stands out, so there is no box.")
             if why is not None:
                 verbs.show_explanation(self.viewer, layer, why)
         if task == "classification":
             self.view.show_results(list(zip(layers, self.found, strict=True)))
             self.view.show()
+
+
+def _located(images: Any, model: Any, answer: Any, progress: Any, options: dict[str, Any]) -> Any:
+    """Boxes of what was labelled; of what stands out to a classifier."""
+    if model.info.task == "segmentation":
+        return ms.Locations.of(answer)
+    return ms.locate(images, model, progress=progress, **options)
 
 
 def _prepared(images: Any, steps: Sequence[Any], progress: Any, cancelled: Any) -> Any:

@@ -375,6 +375,36 @@ def layer_axis(layer: Any, name: str) -> tuple[int | None, bool]:
     return (labels.index(name) if name in labels else None), flipped
 
 
+def in_layer(layer: Any, points: Any) -> NDArray[np.float64]:
+    """Where points of the sequence that a layer shows lie in the layer's data.
+
+    Parameters
+    ----------
+    layer : Layer
+    points : (n, k) array
+        Voxels along the sequence's own space axes, in their order.
+
+    Returns
+    -------
+    (n, layer.ndim) array
+        0 along axes before those of space: visit or frame.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    facts = layer.metadata.get(KEY)
+    out = np.zeros((len(points), layer.ndim))
+    if facts is None:
+        out[:, layer.ndim - points.shape[1] :] = points
+        return out
+    turn = _turn_of(facts)
+    own = [a for a in facts["axes"] if a in SPACE]
+    for k, axis in enumerate(a for a in facts["axes"] if a in SPACE):
+        source = turn.order[_XYZ.index(axis)]
+        at = points[:, own.index(_XYZ[source])]
+        column = layer.ndim - len(own) + k
+        out[:, column] = facts["grid"][source] - 1 - at if turn.flips[_XYZ.index(axis)] else at
+    return out
+
+
 def true_world_matrix(layer: Any) -> NDArray[np.float64]:
     """Index in ``layer.data`` (z, y, x) → true world (S, P, L) in mm, 4×4, of a layer of ours (not its slice view)."""
     facts = layer.metadata[KEY]

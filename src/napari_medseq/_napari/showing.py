@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
-    from napari_medseq.engine import Segmentation
+    from napari_medseq.engine import Locations, Segmentation
     from napari_medseq.progression import Progression
 
 
@@ -64,6 +64,38 @@ def show_explanation(viewer: ViewerModel, image: Layer, found: ImageSequence) ->
         viewer, image, found, name=f"{image.name} explanation", colormap="magma", blending="additive", opacity=0.6,
         contrast_limits=[0.0, top],
     )  # fmt: skip
+
+
+def show_locations(viewer: ViewerModel, image: Layer, found: Locations) -> list[Layer]:
+    """Show what `ms.locate` found in the image of a layer: boxes as Shapes, landmarks as Points, where that layer lies.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    image : Image layer
+        That of the image in which something was located.
+    found : Locations
+
+    Returns
+    -------
+    list of Layer
+        A Shapes and a Points layer; none where nothing was found.
+    """
+    from napari.layers import Layer
+
+    if not len(found):
+        return []
+    names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+    place = {name: getattr(image, name) for name in names}
+    facts = {**_studies.facts_of(image), "role": _studies.DERIVED}
+    added = []
+    for data, kwargs, kind in found.layers(**place):
+        kwargs["name"] = f"{image.name} {'boxes' if kind == 'shapes' else 'centres'}"
+        if len(facts) > 1:
+            kwargs["metadata"] = {_layers.KEY: facts.copy()}
+        at = _layers.in_layer(image, data) if kind == "points" else [_layers.in_layer(image, c) for c in data]
+        added.append(viewer.add_layer(Layer.create(at, kwargs, kind)))
+    return added
 
 
 def show_derived(viewer: ViewerModel, layer: Layer, seq: ImageSequence, **kwargs: Any) -> Layer:

@@ -89,12 +89,11 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             settings["start_from"] = self.model.info.folder
 
         def job(progress: Any, cancelled: Any) -> Any:
-            from napari_medseq.engine import teach
             from napari_medseq.models.library import user_folder
 
             settings["out"] = str(user_folder() / (name or "taught"))
             lesson = pipeline.stage(progress, 0.0, 0.9)
-            found = teach(seq, painted, settings, progress=lesson, cancelled=cancelled)
+            found = ms.teach(seq, painted, settings, progress=lesson, cancelled=cancelled)
             rest = pipeline.stage(progress, 0.9, 1.0)
             return found.model, ms.segment(seq, found.model, keep=painted, progress=rest, cancelled=cancelled)
 

@@ -2,7 +2,8 @@
 
 The coarse pass is a classifier's map of evidence, each step weighed by what the sequence says of it, or a segmentation network on
 pixels of twice the size. What stands out is a candidate; a segmentation network may then look at the candidates alone, at its
-full resolution, which confirms, sharpens or drops them.
+full resolution, which confirms, sharpens or drops them. A segmentation network on its own needs no coarse pass: its lesions are
+what it labels.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from napari_medseq.engine import devices, tuning
 from napari_medseq.engine.frame import Framing, Region, frame
 from napari_medseq.engine.images import Images, exams
 from napari_medseq.engine.passes import probabilities, steps_of
-from napari_medseq.engine.segmentation import segment
+from napari_medseq.engine.segmentation import Segmentation, segment
 from napari_medseq.engine.settings import InferenceSettings, inference_settings
 from napari_medseq.engine.streaming import neighbourhoods
 from napari_medseq.errors import ModelError, SettingsError
@@ -75,6 +76,37 @@ class Locations:
     def __len__(self) -> int:
         return len(self.found)
 
+    @classmethod
+    def of(cls, result: Segmentation, image: ImageSequence | None = None, *, least: float = 0.0) -> Locations:
+        """Box and landmark of each piece that a segmentation labelled, exactly its voxels.
+
+        Parameters
+        ----------
+        result : Segmentation
+            With its probability, for scores and centres of mass; without, every voxel counts 1.
+        image : ImageSequence, optional
+            The image that was segmented, for its name.
+        least : float
+            Pieces that are less sure are left out.
+        """
+        from scipy import ndimage
+
+        labels = result.labels
+        image = labels if image is None else image
+        mask = np.asarray(labels.data)
+        sure = np.ones(mask.shape, np.float32) if result.probability is None else np.asarray(result.probability.data)
+        parts, _ = ndimage.label(mask > 0, structure=np.ones((3,) * mask.ndim))
+        found = []
+        for number, where in enumerate(ndimage.find_objects(parts), start=1):
+            inside = np.where(parts[where] == number, sure[where], 0.0)
+            middle = [float(m + s.start) for m, s in zip(ndimage.center_of_mass(inside), where, strict=True)]
+            box = {a: (s.start, s.stop) for a, s in zip(labels.axes, where, strict=True)}
+            at = _world(labels, dict(zip(labels.axes, middle, strict=True)))
+            if inside.max() >= least:
+                found.append(Location(float(inside.max()), at, box))
+        name = labels.label_names.get(min(labels.label_names, default=0), "lesion")
+        return cls(tuple(sorted(found, key=lambda f: -f.score)), image, name, result.model)
+
     def region(self, margin_mm: float = 15.0) -> Region:
         """The box around all that was found and `margin_mm` more, for ``segment(..., region=)``; the whole image without any."""
         if not self.found:
@@ -121,7 +153,8 @@ class Locations:
         Parameters
         ----------
         **placement
-            ``scale``, ``translate``, ``rotate``, ``affine``, ``units``, ``axis_labels`` of the image's own layer.
+            Layer arguments, such as the ``scale`` of a layer that shows the image's own array. `viewer.show_locations` puts
+            them where any layer of the image lies, tilted ones and visits too.
         """
         scores = np.array([f.score for f in self.found])
         spans = [len(range(*f.box[self.image.slice_axis])) if self.image.slice_axis in f.box else 1 for f in self.found]
@@ -133,6 +166,7 @@ class Locations:
             "face_color": "transparent",
             "edge_color": "orange",
             "edge_width": 1,
+            "text": {"string": "{score:.2f}", "color": "orange", "anchor": "upper_left", "size": 10},
             "features": {"lesion": np.repeat(numbers, spans), "score": np.repeat(scores, spans)},
         }
         points = {
@@ -147,15 +181,20 @@ class Locations:
         ]
 
 
-class _Options(TypedDict, total=False):
-    """The keywords of `locate`, once, for its two overloads."""
+class InferenceOptions(TypedDict, total=False):
+    """The keywords that every verb with a model takes."""
 
-    closer: Model | str | None
-    least: float
     device: str
     force: bool
     progress: Progress | None
     cancelled: Cancelled | None
+
+
+class _Options(InferenceOptions, total=False):
+    """The keywords of `locate`, once, for its two overloads."""
+
+    closer: Model | str | None
+    least: float
 
 
 @overload
@@ -181,10 +220,12 @@ def locate(
     ----------
     images : ImageSequence, mapping of channel to ImageSequence, or sequence of Visit
     model : Model or str
-        For the coarse pass: a sequence classifier, or a recurrent segmentation network.
+        A recurrent segmentation model: the boxes are those of what it labels. Or a sequence classifier, whose map of evidence is
+        coarse and quick.
     closer : Model or str, optional
         A segmentation model that looks at the candidates at its full resolution: those in which it labels nothing are dropped,
-        the others get its boxes, landmarks and scores. It must take the same channels.
+        the others get its boxes, landmarks and scores. It must take the same channels. `model` then only makes the coarse pass,
+        a segmentation model on pixels of twice the size.
     least : float
         Probability, 0 to 1, from which on a place is a candidate.
     device : str
@@ -219,11 +260,18 @@ def locate(
     if settings.along == "t":
         raise ModelError(f"{model.info.name} walks along time; to locate something in space, use a model along slices.")
     where, _ = devices.choose(device)
+    options: InferenceOptions = {"device": device, "force": force, "progress": progress, "cancelled": cancelled}
     results = []
     for channels in exams(images, model, force=force):
-        found = _coarse(channels, model, network, settings, least, where, progress, cancelled)
-        if closer is not None and len(found):
-            found = _closely(found, channels, closer, device, force, progress, cancelled)
+        if closer is None and isinstance(network, RecurrentUNet):
+            found = _segmented(channels, model, least, **options)
+        else:
+            found = _coarse(channels, model, network, settings, least, where, progress, cancelled)
+            if closer is not None and len(found):
+                closer = load_model(closer) if isinstance(closer, str) else closer
+                near = _segmented(channels, closer, 0.0, region=found.region(), **options)
+                met = tuple(f for f in near.found if any(_meet(f.box, c.box) for c in found.found))
+                found = replace(found, found=met, model=near.model)
         results.append(found)
     return results if isinstance(images, Sequence) else results[0]
 
@@ -311,42 +359,18 @@ def _in_order(box: Mapping[str, tuple[int, int]], image: ImageSequence) -> dict[
     return {a: box[a] for a in image.axes if a in box}
 
 
-def _closely(
-    coarse: Locations,
+def _segmented(
     channels: list[ImageSequence],
-    closer: Model | str,
-    device: str,
-    force: bool,
-    progress: Progress | None,
-    cancelled: Cancelled | None,
+    model: Model,
+    least: float,
+    *,
+    region: Region | None = None,
+    **options: Unpack[InferenceOptions],
 ) -> Locations:
-    """The candidates as a segmentation model sees them."""
-    from scipy import ndimage
-
-    model = load_model(closer) if isinstance(closer, str) else closer
-    image = coarse.image
-    images: Any = dict(zip(model.info.channels, channels, strict=False)) if len(channels) > 1 else image
-    result = segment(
-        images,
-        model,
-        device=device,
-        region=coarse.region(),
-        outputs=("labels", "probability"),
-        force=force,
-        progress=progress,
-        cancelled=cancelled,
-    )
-    assert result.probability is not None
-    probability = np.asarray(result.probability.data)
-    parts, _ = ndimage.label(np.asarray(result.labels.data) > 0, structure=np.ones((3,) * image.data.ndim))
-    found = []
-    for number, where in enumerate(ndimage.find_objects(parts), start=1):
-        inside = np.where(parts[where] == number, probability[where], 0.0)
-        middle = [float(m + s.start) for m, s in zip(ndimage.center_of_mass(inside), where, strict=True)]
-        box = {a: (s.start, s.stop) for a, s in zip(image.axes, where, strict=True)}
-        if any(_meet(box, c.box) for c in coarse.found):
-            found.append(Location(float(inside.max()), _world(image, dict(zip(image.axes, middle, strict=True))), box))
-    return replace(coarse, found=tuple(sorted(found, key=lambda f: -f.score)), model=result.model)
+    """What a segmentation model labels, at its full resolution."""
+    images: Any = dict(zip(model.info.channels, channels, strict=False)) if len(channels) > 1 else channels[0]
+    result = segment(images, model, region=region, outputs=("labels", "probability"), **options)
+    return Locations.of(result, channels[0], least=least)
 
 
 def _meet(a: Mapping[str, tuple[int, int]], b: Mapping[str, tuple[int, int]]) -> bool:
