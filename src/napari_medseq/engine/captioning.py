@@ -37,7 +37,7 @@ def train_captioner(
     texts : sequence of str
         One sentence per case.
     epochs, batch, learning_rate, seed, device
-        Of the training (Adam).
+        Of the training (Adam; the rate rises for a tenth of the time and then falls to nothing).
     **network
         Of `Captioner`.
 
@@ -62,10 +62,12 @@ def train_captioner(
     cases = torch.as_tensor(np.asarray(images), dtype=torch.float32).to(device)
     model = Captioner(len(vocabulary), cases.shape[2], **network).to(device)
     optimiser = torch.optim.Adam(model.parameters(), learning_rate)
+    rounds = -(-len(cases) // batch)
+    rates = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, epochs * rounds, pct_start=0.1)
     order = np.random.default_rng(seed)
     for epoch in range(epochs):
         total = 0.0
-        for chosen in np.array_split(order.permutation(len(cases)), -(-len(cases) // batch)):
+        for chosen in np.array_split(order.permutation(len(cases)), rounds):
             check(cancelled)
             at = torch.as_tensor(chosen, device=cases.device)
             loss = caption_loss(model(cases[at], padded[at]), padded[at])
@@ -73,6 +75,7 @@ def train_captioner(
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimiser.step()
+            rates.step()
             total += loss.item() * len(chosen)
         if progress is not None:
             progress(epoch + 1, epochs, f"loss {total / len(cases):.3f}")

@@ -1,6 +1,7 @@
 """A captioner: a CNN sees each image of a sequence, an LSTM with attention writes a sentence about them, word by word.
 
-Attention as in Show, Attend and Tell (Xu et al. 2015, arXiv:1502.03044), over all places of all steps. For groups that have
+Attention as in Show, Attend and Tell (Xu et al. 2015, arXiv:1502.03044), over all places of all steps. What changed since the
+step before is a feature of its own at each place, since that is what reports of a sequence tell. For groups that have
 paired reports; our own reports are made by rules. What it writes is always marked as written by a model.
 """
 
@@ -106,10 +107,11 @@ class Captioner(nn.Module):
         for one, other in pairwise(widths):
             layers += [nn.Conv2d(one, other, 3, stride=2, padding=1), nn.GroupNorm(4, other), nn.LeakyReLU(0.1)]
         self.encoder = nn.Sequential(*layers)
-        features = 4 * channels + 4  # and where: place along y and x, and which step (linear, and last or not)
+        # what is there, what changed, and where: place along y and x, and which step (linear, and last or not)
+        features = 8 * channels + 4
         self.embed = nn.Embedding(vocabulary, embedding, padding_idx=PAD)
         self.key, self.query, self.score = nn.Linear(features, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, 1)
-        self.begin = nn.Linear(features, 2 * hidden)
+        self.begin = nn.Linear(2 * features, 2 * hidden)
         self.cell = nn.LSTMCell(embedding + features, hidden)
         self.word = nn.Linear(hidden + features, vocabulary)
 
@@ -122,7 +124,9 @@ class Captioner(nn.Module):
         x = torch.linspace(-1, 1, w, device=images.device).view(1, 1, 1, w).expand(b, steps, h, w)
         when = torch.linspace(-1, 1, steps, device=images.device).view(1, steps, 1, 1).expand(b, steps, h, w)
         place = torch.stack([y, x, when, (when == 1).float()], 2)
-        both = torch.cat([seen.view(b, steps, -1, h, w), place], 2)
+        seen = seen.view(b, steps, -1, h, w)
+        change = torch.cat([torch.zeros_like(seen[:, :1]), seen.diff(dim=1)], 1)
+        both = torch.cat([seen, change, place], 2)
         return both.permute(0, 1, 3, 4, 2).reshape(b, steps * h * w, -1), (steps, h, w)
 
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
@@ -155,7 +159,7 @@ class Captioner(nn.Module):
         ]
 
     def _start(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        h, c = self.begin(features.mean(1)).tanh().chunk(2, 1)
+        h, c = self.begin(torch.cat([features.mean(1), features.amax(1)], 1)).tanh().chunk(2, 1)
         return h, c
 
     def _step(
