@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom.encaps import encapsulate
 
 import napari_medseq as ms
 from napari_medseq.errors import ReadError
+from napari_medseq.io.dicom.codecs import RLE, unpack_rle
+from napari_medseq.io.dicom.headers import parse
 from tests.unit.io import dicoms
 
 codecs = pytest.importorskip("imagecodecs")
 BASE = "1.2.840.10008.1.2.4."
 
 
-def _rle(picture: np.ndarray) -> bytes:
-    return bytes(codecs.dicomrle_encode(picture))
+def _rle(path: Path, pixels: np.ndarray) -> Path:
+    ds = dicoms.dataset(pixels)
+    ds.compress(RLE, encoding_plugin="pydicom", generate_instance_uid=False)
+    return dicoms.save(ds, path)
 
 
 ENCODERS: dict[str, tuple[str, Any, int]] = {
@@ -140,3 +147,26 @@ def test_video_frames_through_pyav(tmp_path: Path) -> None:
     assert (seq.axes, seq.size("t")) == (("t", "y", "x", "c"), 4)
     assert np.abs(seq.data.reshape(4, -1).mean(1) - grey).max() < 6
     assert seq.times == pytest.approx([0, 0.04, 0.08, 0.12])
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_rle_is_unpacked_in_place(tmp_path: Path, bits: int) -> None:
+    pixels = np.random.default_rng(bits).integers(0, 1 << (bits - 1), (7, 9)).astype(f"u{bits // 8}")
+    pixels[2:5] = 3
+    path = _rle(tmp_path / "rle", pixels)
+    out = np.empty_like(pixels)
+    assert unpack_rle(parse(path), 0, out)
+    assert np.array_equal(out, pixels)
+    assert np.array_equal(ms.read(path)[0].volume_zyx()[0], pixels)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, 160), byte=st.integers(0, 255))
+def test_damaged_rle_never_crashes(tmp_path: Path, at: int, byte: int) -> None:
+    pixels = dicoms.picture(seed=4)
+    path = _rle(tmp_path / "rle", pixels)
+    raw = bytearray(path.read_bytes())
+    raw[-1 - at] = byte
+    path.write_bytes(raw)
+    with contextlib.suppress(ms.MedseqError):
+        assert ms.read(path)[0].volume_zyx().shape == (1, 6, 5)

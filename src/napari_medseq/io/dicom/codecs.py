@@ -6,9 +6,11 @@ Source: DICOM PS3.5 annex A.4 (encapsulated pixel data).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -96,6 +98,65 @@ def decode(file: FileHeader, index: int, stored: np.dtype[Any]) -> NDArray[Any] 
     return signed
 
 
+def unpack_rle(file: FileHeader, index: int, out: NDArray[Any]) -> bool:
+    """One grey RLE frame into `out` (rows, columns); False where that cannot be done with certainty.
+
+    Bytes and planes lie in blocks that each thread keeps, because fresh memory costs more than the unpacking.
+    Source: DICOM PS3.5 annex G (a segment for each byte of a sample, the highest first).
+    """
+    try:
+        unpack = import_module("imagecodecs").packbits_decode
+        data = _raw_bytes(file, index)
+        if len(data) < 64 or int.from_bytes(data[:4], "little") != out.itemsize:
+            return False
+        starts = [int.from_bytes(data[k : k + 4], "little") for k in range(4, 4 + 4 * out.itemsize, 4)]
+        flat = out.reshape(-1).view(f"u{out.itemsize}")
+        plane = _scratch("plane", out.size)
+        for number, (start, stop) in enumerate(pairwise([*starts, len(data)])):
+            if not 64 <= start < stop or not _unpacked(unpack, data[start:stop], plane):
+                return False
+            if number:
+                flat <<= 8
+                flat |= plane
+            else:
+                flat[...] = plane
+    except (ImportError, AttributeError, ValueError):  # no such codec, or no such frame
+        return False
+    return True
+
+
+def _unpacked(unpack: Callable[..., Any], segment: NDArray[np.uint8], plane: NDArray[np.uint8]) -> bool:
+    """Unpack a segment, the padding byte at whose end some decoders take for a broken run."""
+    for length in (len(segment), len(segment) - 1):
+        try:
+            return len(unpack(segment[:length], out=plane)) == len(plane)
+        except RuntimeError:  # tried again without the last byte; then pydicom's decoder says what is wrong
+            continue
+    return False
+
+
+#: Memory that a thread keeps from frame to frame.
+_OWN = threading.local()
+
+
+def _scratch(name: str, size: int) -> NDArray[np.uint8]:
+    block = getattr(_OWN, name, None)
+    if block is None or len(block) < size:
+        block = np.empty(size, np.uint8)
+        setattr(_OWN, name, block)
+    found: NDArray[np.uint8] = block[:size]
+    return found
+
+
+def _raw_bytes(file: FileHeader, index: int) -> NDArray[np.uint8]:
+    """The compressed bytes of one frame in this thread's own memory; empty where fragments cannot be told apart."""
+    parts = _parts(file, index)
+    block, at = _scratch("raw", sum(length for _, length in parts)), 0
+    for start, length in parts:
+        at += file.source.read_into(start, block[at : at + length].data)
+    return block[:at]
+
+
 def decode_colour(file: FileHeader, index: int) -> NDArray[Any] | None:
     """One RGB frame in a lossless syntax that pydicom has no decoder for here; None where this has none either."""
     ds, decoder = file.ds, _decoder(file.syntax)
@@ -112,12 +173,15 @@ def decode_colour(file: FileHeader, index: int) -> NDArray[Any] | None:
 
 def frame_bytes(file: FileHeader, index: int) -> bytes | None:
     """The compressed bytes of one frame; None where fragments cannot be told apart."""
+    parts = [file.source.read(at, length) for at, length in _parts(file, index)]
+    return parts[0] if len(parts) == 1 else b"".join(parts) or None
+
+
+def _parts(file: FileHeader, index: int) -> list[tuple[int, int]]:
+    """(offset, length) of the fragments of one frame; [] where they cannot be told apart."""
     if file.fragments is None:
         file.fragments = _fragments(file)
-    if index >= len(file.fragments):
-        return None
-    parts = [file.source.read(at, length) for at, length in file.fragments[index]]
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return file.fragments[index] if index < len(file.fragments) else []
 
 
 def _fragments(file: FileHeader) -> list[list[tuple[int, int]]]:
@@ -134,7 +198,7 @@ def _fragments(file: FileHeader) -> list[list[tuple[int, int]]]:
         if number == 0:
             table = file.source.read(at + 8, min(length, 8 * _MOST_ITEMS))
         else:
-            items.append((at + 8, length))
+            items.append((at + 8, max(min(length, file.size - at - 8), 0)))
         at += 8 + length
     if count == 1:
         return [items] if items else []

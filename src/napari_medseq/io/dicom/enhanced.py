@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from napari_medseq.io.dicom.frame import Frame, pixel_spacing, positive, unit_directions, window_of
-from napari_medseq.io.dicom.headers import FileHeader, first_item, number, numbers, stamp, text, texts, value
+from napari_medseq.io.dicom.headers import EPOCH, FileHeader, first_item, number, numbers, stamp, text, texts, value
 from napari_medseq.io.dicom.kinds import enhanced_diffusion
 
 _TYPES = (
@@ -154,7 +154,7 @@ def _clock(frame: Frame, content: Any, cardiac: Any, temporal: Any) -> None:
         for name, keyword in (("acquired", "FrameAcquisitionDateTime"), ("content", "FrameReferenceDateTime")):
             at = stamp(content, keyword)
             if at is not None:
-                clock[name] = at.timestamp()
+                clock[name] = (at - EPOCH).total_seconds()
                 frame.acquired = at if name == "acquired" else frame.acquired
     if cardiac is not None:
         for keyword in ("NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime"):

@@ -6,6 +6,7 @@ Sources: DICOM PS3.3 C.7.6.2 (image plane), C.7.6.16 (functional groups), C.8.8.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io.dicom import enhanced, mosaic, nuclear, pixels
+from napari_medseq.io.dicom.elements import Elements
 from napari_medseq.io.dicom.frame import Frame, modality_lut, pixel_spacing, positive, unit_directions, window_of
 from napari_medseq.io.dicom.headers import (
+    EPOCH,
     FileHeader,
     integer,
     moment,
@@ -27,13 +30,36 @@ from napari_medseq.io.dicom.headers import (
     value,
 )
 from napari_medseq.io.dicom.kinds import diffusion_of, kind_of, philips_order
+from napari_medseq.io.dicom.tags import PRIVATE, TAGS
 
 #: Modalities whose frames are slices where nothing says that they are moments.
 _VOLUMES = ("CT", "MR", "PT", "RTDOSE")
+#: Attributes that slices of one series may differ in and still be read alike.
+_OWN = frozenset(
+    TAGS[keyword][0]
+    for keyword in (
+        "SOPInstanceUID", "ImagePositionPatient", "SliceLocation", "InstanceNumber", "TemporalPositionIdentifier", "TriggerTime",
+        "FrameReferenceTime", "NominalPercentageOfCardiacPhase", "AcquisitionNumber", "AcquisitionDate", "AcquisitionTime",
+        "AcquisitionDateTime", "ContentDate", "ContentTime", "SeriesDate", "SeriesTime", "StudyDate", "StudyTime",
+    )
+) | {PRIVATE[f"Philips {name}"][0] for name in ("diffusion order", "b-value number", "gradient number", "label", "phase")}  # fmt: skip
+#: Sequences that say how a frame is read.
+_NESTED = frozenset(
+    TAGS[keyword][0]
+    for keyword in (
+        "SequenceOfUltrasoundRegions", "ModalityLUTSequence", "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence",
+    )
+)  # fmt: skip
 
 
-def frames_of(file: FileHeader) -> list[Frame]:
+def frames_of(file: FileHeader, alike: dict[object, Frame] | None = None) -> list[Frame]:
     """All frames of one file; empty if it has no pixels.
+
+    Parameters
+    ----------
+    file : FileHeader
+    alike : dict, optional
+        Filled with frames of which the next slice of the series differs only in what every slice has of its own.
 
     Raises
     ------
@@ -41,6 +67,12 @@ def frames_of(file: FileHeader) -> list[Frame]:
         If its frames are tiles of a larger picture.
     """
     ds = file.ds
+    key = _unvarying(file) if alike is not None else None
+    known = alike.get(key) if alike is not None and key is not None else None
+    if known is not None:
+        frame = copy(known)
+        frame.file, frame.clock = file, {}
+        return [_of_its_own(frame)]
     rows, columns = integer(ds, "Rows"), integer(ds, "Columns")
     if rows < 1 or columns < 1 or not file.pixel_keyword:
         return []
@@ -63,7 +95,18 @@ def frames_of(file: FileHeader) -> list[Frame]:
         file.notes.append(f"A mosaic without its private header: {doubt}.")
     if tiles is not None:
         return mosaic.expand(base, tiles)
-    return _multi(base, count) if count > 1 else [base]
+    if count > 1:
+        return _multi(base, count)
+    if alike is not None and key is not None and not file.notes:
+        alike[key] = base
+    return [base]
+
+
+def _unvarying(file: FileHeader) -> tuple[object, ...] | None:
+    """The stored bytes of all that slices of one series share; None where sequences matter, whose bytes are not kept."""
+    if not isinstance(file.ds, Elements) or not _NESTED.isdisjoint(file.ds.values):
+        return None
+    return file.pixel_keyword, file.syntax, *[pair for pair in file.ds.values.items() if pair[0] not in _OWN]
 
 
 def _plain(file: FileHeader, rows: int, columns: int) -> Frame:
@@ -72,7 +115,6 @@ def _plain(file: FileHeader, rows: int, columns: int) -> Frame:
     directions = unit_directions(numbers(ds, "ImageOrientationPatient", 6))
     if directions is not None:
         frame.row, frame.column = directions
-    frame.position = numbers(ds, "ImagePositionPatient", 3)
     frame.spacing = pixel_spacing(ds)
     for keyword in ("ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         found = numbers(ds, keyword, 2)
@@ -93,12 +135,11 @@ def _plain(file: FileHeader, rows: int, columns: int) -> Frame:
     if scaling:
         frame.slope, frame.inter = scaling, 0.0
     frame.lut = modality_lut(ds)
-    frame.kind, frame.location = kind_of(ds), number(ds, "SliceLocation")
+    frame.kind = kind_of(ds)
     frame.window = window_of(ds)
     frame.b_value, frame.b_vector = diffusion_of(ds)
     frame.repetition_ms = positive(ds, "RepetitionTime")
-    _set_clock(frame, ds)
-    return frame
+    return _of_its_own(frame)
 
 
 def _region_spacing(ds: Any) -> tuple[float, float] | None:
@@ -115,8 +156,10 @@ def _region_spacing(ds: Any) -> tuple[float, float] | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _set_clock(frame: Frame, ds: Any) -> None:
-    clock = frame.clock
+def _of_its_own(frame: Frame) -> Frame:
+    """What every slice of a series has of its own: place and times (the attributes of `_OWN`)."""
+    ds, clock = frame.file.ds, frame.clock
+    frame.position, frame.location = numbers(ds, "ImagePositionPatient", 3), number(ds, "SliceLocation")
     for name, keyword, scale in (
         ("temporal", "TemporalPositionIdentifier", 1.0),
         ("trigger", "TriggerTime", 1e-3),
@@ -135,9 +178,10 @@ def _set_clock(frame: Frame, ds: Any) -> None:
     content = moment(ds, "ContentDate", "ContentTime")
     for name, at in (("acquired", acquired), ("content", content)):
         if at is not None:
-            clock[name] = at.timestamp()
+            clock[name] = (at - EPOCH).total_seconds()
     day = moment(ds, "SeriesDate", "SeriesTime") or moment(ds, "StudyDate", "StudyTime")
     frame.acquired = acquired or day or content
+    return frame
 
 
 def _multi(base: Frame, count: int) -> list[Frame]:

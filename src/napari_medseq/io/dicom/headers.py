@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ from napari_medseq.io.handles import Source, keep, opened
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+#: Clocks count seconds from here, in the scanner's own time.
+EPOCH = datetime(1970, 1, 1)
 _MOST_UNZIPPED = 1 << 31
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
@@ -362,6 +365,7 @@ def moment(ds: Any, date_keyword: str, time_keyword: str) -> datetime | None:
     return None if at is None else at + timedelta(seconds=seconds_of(clock) or 0.0)
 
 
+@lru_cache(64)
 def _day(said: str) -> datetime | None:
     """Midnight of a date written as YYYYMMDD."""
     try:
@@ -377,6 +381,7 @@ def stamp(ds: Any, keyword: str) -> datetime | None:
     return None if at is None else at + timedelta(seconds=seconds_of(found[8:].split("+")[0].split("-")[0]) or 0.0)
 
 
+@lru_cache(256)
 def seconds_of(clock: str) -> float | None:
     """Seconds since midnight of a TM value (HHMMSS.ffffff, trailing parts optional)."""
     whole, _, fraction = clock.strip().partition(".")

@@ -161,6 +161,16 @@ def _native(file: FileHeader, index: int) -> NDArray[Any]:
     return masked(picture, ds) if file.pixel_keyword == "PixelData" else picture
 
 
+def _read_plain(file: FileHeader, index: int, out: NDArray[Any]) -> None:
+    """Uncompressed samples of one frame into an array of their size; what is missing at the file's end is 0."""
+    raw = out.reshape(-1).view(np.uint8)
+    try:
+        got = file.source.read_into(file.pixel_at + index * out.nbytes, raw.data)
+    except OSError as error:
+        raise ReadError(f"{file.path}: cannot be read ({error.strerror or error}).") from error
+    raw[got:] = 0
+
+
 def masked(picture: NDArray[Any], ds: Any) -> NDArray[Any]:
     """Only the bits stored: overlays in higher bits dropped, signed values sign-extended; in place where it may be."""
     allocated = integer(ds, "BitsAllocated", 16)
@@ -349,17 +359,18 @@ class FrameArray:
         file = frame.file
         stored = stored_dtype(file.ds, file.pixel_keyword)
         same = stored.itemsize == self.dtype.itemsize and stored.kind in "iu" and self.dtype.kind in "iu"
-        if not same or not file.little or not _is_simple(file) or frame.tile is not None:
+        if not same or not file.little or frame.tile is not None or not out.flags.c_contiguous or out.ndim != 2:
             return False
-        if frame.slope != 1.0 or frame.lut is not None or not out.flags.c_contiguous:
+        if frame.slope != 1.0 or frame.lut is not None:
             return False
         view = out.view(stored.newbyteorder("="))
-        raw = view.reshape(-1).view(np.uint8)
-        try:
-            got = file.source.read_into(file.pixel_at + frame.index * view.nbytes, raw.data)
-        except OSError as error:
-            raise ReadError(f"{file.path}: cannot be read ({error.strerror or error}).") from error
-        raw[got:] = 0
+        if file.syntax == codecs.RLE:
+            if is_colour(frame) or not codecs.unpack_rle(file, frame.index, view):
+                return False
+        elif _is_simple(file):
+            _read_plain(file, frame.index, view)
+        else:
+            return False
         masked(view, file.ds)
         if inter != 0.0:
             out += self.dtype.type(int(inter))

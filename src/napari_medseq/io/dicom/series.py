@@ -10,7 +10,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2s
 from typing import Any
 
 import numpy as np
@@ -58,6 +57,7 @@ class Scan:
     others: list[FileHeader] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     stacks: list[tuple[Stack, str]] = field(default_factory=list)
+    alike: dict[object, Frame] = field(default_factory=dict)
 
     @property
     def has_images(self) -> bool:
@@ -97,7 +97,7 @@ def _sorted_in(file: FileHeader, out: Scan) -> FileHeader | None:
         doubt = pixels.check_promise(file)
         if doubt:
             file.notes.append(doubt)
-        for frame in frames_of(file):
+        for frame in frames_of(file, out.alike):
             uid = text(file.ds, "SeriesInstanceUID") or os.path.dirname(file.path)
             out.series.setdefault(uid, []).append(frame)
     return None
@@ -335,4 +335,4 @@ def facts_of(stack: Stack) -> dict[str, Any]:
 def pseudonym(ds: Any) -> str:
     """A name for the patient that is the same for all of their files in this process and says nothing."""
     who = text(ds, "PatientID") + "|" + text(ds, "PatientName")
-    return "patient-" + blake2s(who.encode(), key=_SALT, digest_size=4).hexdigest()
+    return f"patient-{hash(_SALT + who.encode()) & 0xFFFFFFFF:08x}"  # without its salt it tells nothing; hashlib loads slowly

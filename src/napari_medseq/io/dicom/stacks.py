@@ -140,6 +140,8 @@ def _stations(columns: list[list[Frame]], notes: list[str]) -> list[list[Frame]]
     """
     shift = 0.0
     for column in columns:
+        if len(column) == 1:
+            continue
         places = np.array([f.plane[0] for f in column])
         shift = max(shift, float(np.linalg.norm(places - places[0], axis=1).max()))
     down, along = columns[0][0].spacing or (1.0, 1.0)
