@@ -109,12 +109,19 @@ def test_painting_and_following_again(viewer: Any, qtbot: Any, wait: Wait, tmp_p
     wait(lambda: not widget.work.busy)
     later = viewer.layers[widget.result.layers[1].name]
     new = int(widget.result.progression.lesions.query("event == 'new'")["lesion"].iloc[0])
-    later.data[np.asarray(later.data) == new] = 0
+    widget.result.progression.split(1, new, 2).exclude(2)  # the lesion of the first is painted away
+    widget.result._corrected(1, 0)
+    parts = np.isin(later.data, [new, int(later.data.max())])
+    later.data[parts] = 0
     count = len(viewer.layers)
     click(qtbot, widget.result.again_button)
     wait(lambda: not widget.work.busy)
     assert "new" not in widget.result.progression.lesions["event"].tolist()
     assert len(viewer.layers) == count
+    told = [text for _, text in notices]
+    assert any("1 correction made by hand is kept" in text for text in told)
+    assert any("could not be made again: split lesion" in text for text in told)
+    assert [c.split()[0] for c in widget.result.progression.corrections] == ["exclude"]
     widget.result.save(tmp_path / "result", widget.result.progression.save)
     assert (tmp_path / "result" / "lesions.csv").exists()
     assert any("Saved" in text for _, text in notices)

@@ -113,7 +113,7 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         self.unlink_button.setEnabled(key is not None and bool(self.progression.graph.parents[key]))
         for widget in (self.split_button, self.exclude_button, self.pieces, self.only_here):
             widget.setEnabled(key is not None)
-        count = 0 if self.progression is None else len(self.progression.corrections)
+        count = 0 if self.progression is None else self.progression.undoable
         self.undo_button.setEnabled(count > 0)
         self.undo_button.setText(f"Undo ({count})" if count else "Undo")
 

@@ -89,6 +89,10 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
             verbs.go_to(self.viewer, self.layers, len(self.layers) - 1, largest, center=False)
         self.viewer.reset_view()
 
+    def made_of(self, source: Any) -> Any:
+        """The progression shown, if it is of that study; else None."""
+        return self.progression if self._source is not None and self._source.name == source.name else None
+
     def _show(self, progression: Any) -> None:
         self.layers = verbs.show_progression(self.viewer, progression, self._source)
         self.progression = progression

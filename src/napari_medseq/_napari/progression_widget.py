@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from napari.utils.notifications import show_info
+from napari.utils.notifications import show_info, show_warning
 from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
@@ -143,7 +143,24 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         def job(progress: Any, cancelled: Any) -> Any:
             return ms.run(source, model, progress=progress, cancelled=cancelled, **arguments)
 
-        self.work.start("Segmenting and following", job, lambda found: self.show_result(found, source, card))
+        before = self.result.made_of(source)
+
+        def done(found: Any) -> None:
+            self._correct_again(found, before)
+            self.show_result(found, source, card)
+
+        self.work.start("Segmenting and following", job, done)
+
+    def _correct_again(self, found: Any, before: Any, *, exclusions: bool = True) -> None:
+        """What people corrected in the result before is corrected in the new one, or named."""
+        if before is None or not before.corrections:
+            return
+        missed = found.correct_again(before, exclusions=exclusions)
+        kept = len(before.corrections) - len(missed)
+        if kept:
+            show_info(f"{kept} correction{'' if kept == 1 else 's'} made by hand {'is' if kept == 1 else 'are'} kept.")
+        if missed:
+            show_warning("These corrections could not be made again: " + "; ".join(missed) + ".")
 
     def _ask_open(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder of a result")
@@ -159,26 +176,33 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.show_result(found, source)
 
     def _run_labels(self) -> None:
-        self._follow(self.labels.layers)
+        chosen = self.labels.layers
+        mine = (
+            bool(chosen)
+            and all(layer in chosen for layer in self.result.layers)
+            and len(chosen) == len(self.result.layers)
+        )
+        self._follow(chosen, self.result.progression if mine else None)
 
     def follow_again(self) -> None:
         """Track the label layers of the result again, as they are painted now."""
         here = [layer for layer in self.result.layers if layer in self.viewer.layers]
-        corrected = self.result.progression.corrections if self.result.progression is not None else []
-        if corrected:
-            show_info(
-                f"Following again starts from the masks; make these corrections again where needed: {'; '.join(corrected)}."
-            )
-        guarded("Following lesions", lambda: self._follow(here))
+        before = self.result.progression if len(here) == len(self.result.layers) else None
+        guarded("Following lesions", lambda: self._follow(here, before))
 
-    def _follow(self, chosen: list[Any]) -> None:
+    def _follow(self, chosen: list[Any], before: Any = None) -> None:
         source, arguments = verbs.tracking_job(self.viewer, chosen)
         register, settings = self.register.currentText(), self.settings.settings
 
         def job(progress: Any, cancelled: Any) -> Any:
             return verbs.track_job(source, arguments, register, settings, progress, cancelled)
 
-        self.work.start("Following lesions", job, lambda found: self.show_result(found, source))
+        def done(found: Any) -> None:
+            # what was excluded is not in the layers; what was painted there since is meant
+            self._correct_again(found, before, exclusions=False)
+            self.show_result(found, source)
+
+        self.work.start("Following lesions", job, done)
 
     def show_result(self, progression: Any, source: Any, card: str = "") -> None:
         """Show a progression of the study `source`, made with the model of that card."""

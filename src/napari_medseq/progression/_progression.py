@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from os import PathLike
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, check
-from napari_medseq.progression import _corrections, _measures, _table
+from napari_medseq.progression import _again, _corrections, _measures, _table
 from napari_medseq.progression._components import Key, Lesion
 from napari_medseq.progression._graph import Graph
 from napari_medseq.progression._settings import TrackSettings
@@ -77,7 +77,8 @@ class Progression:
         self.settings = settings or TrackSettings()
         self.warnings = tuple(warnings)
         self.corrections: list[str] = []
-        self._history: list[Graph] = []
+        self._history: list[tuple[Graph, _again.Correction]] = []
+        self._noted: list[_again.Correction] = []
         self._measured: dict[Key, Mapping[str, Any]] = dict(measures or {})
         self._tables: tuple[pd.DataFrame, pd.DataFrame] | None = None
         self._labels: list[ImageSequence] | None = None
@@ -148,27 +149,38 @@ class Progression:
             This one, recomputed.
         """
         text = f"link lesion {lesion} at visit {visit} to lesion {parent}"
-        return self._correct(text, lambda g: _corrections.link(g, visit, lesion, parent, parent_visit))
+        new = _corrections.link(self._graph, visit, lesion, parent, parent_visit)
+        child = _corrections.find(self._graph, visit, lesion)
+        source = next(e.parent for e in new.parents[child] if e.how == "manual" and new.identities[e.parent] == parent)
+        return self._correct(new, _again.remember(self._graph, text, "link", [child, source]))
 
     def unlink(self, visit: int, lesion: int, parent: int | None = None) -> Progression:
         """Say that a lesion does not come from `parent` (None: from none of its parents)."""
         text = f"unlink lesion {lesion} at visit {visit} from {'all' if parent is None else f'lesion {parent}'}"
-        return self._correct(text, lambda g: _corrections.unlink(g, visit, lesion, parent))
+        new = _corrections.unlink(self._graph, visit, lesion, parent)
+        keys = _again.parents_of(self._graph, visit, lesion, parent)
+        return self._correct(new, _again.remember(self._graph, text, "unlink", keys))
 
     def merge(self, visit: int, lesions: Sequence[int]) -> Progression:
         """Make several lesions of one visit one; it is the largest one's heir."""
         text = f"merge lesions {', '.join(str(n) for n in lesions)} at visit {visit}"
-        return self._correct(text, lambda g: _corrections.merge(g, visit, list(lesions)))
+        new = _corrections.merge(self._graph, visit, list(lesions))
+        keys = sorted({_corrections.find(self._graph, visit, n) for n in lesions})
+        return self._correct(new, _again.remember(self._graph, text, "merge", keys))
 
     def split(self, visit: int, lesion: int, parts: int | Iterable[Sequence[float]] | None = None) -> Progression:
         """Cut a lesion of one visit: into its separate components, `parts` pieces, or one around each (r, a, s) point in mm."""
         text = f"split lesion {lesion} at visit {visit}"
-        return self._correct(text, lambda g: _corrections.split(g, visit, lesion, parts))
+        parts = parts if parts is None or isinstance(parts, int) else [tuple(p) for p in parts]
+        new = _corrections.split(self._graph, visit, lesion, parts)
+        keys = [_corrections.find(self._graph, visit, lesion)]
+        return self._correct(new, _again.remember(self._graph, text, "split", keys, parts))
 
     def exclude(self, lesion: int, visit: int | None = None) -> Progression:
         """Take a lesion out, at one visit or (None) at all; the others keep their names."""
         text = f"exclude lesion {lesion}{'' if visit is None else f' at visit {visit}'}"
-        return self._correct(text, lambda g: _corrections.exclude(g, lesion, visit))
+        new = _corrections.exclude(self._graph, lesion, visit)
+        return self._correct(new, _again.remember(self._graph, text, "exclude", new.excluded - self._graph.excluded))
 
     def undo(self) -> Progression:
         """Take back the latest correction.
@@ -180,10 +192,44 @@ class Progression:
         """
         if not self._history:
             raise MedseqError("There is no correction to undo.")
-        self._graph = self._history.pop()
+        self._graph, _ = self._history.pop()
         self.corrections.pop()
         self._forget()
         return self
+
+    @property
+    def undoable(self) -> int:
+        """How many corrections `undo` can take back; those of a saved result that was loaded are not among them."""
+        return len(self._history)
+
+    def correct_again(self, before: Progression, *, exclusions: bool = True) -> list[str]:
+        """Make the corrections of an earlier result on this one, such as after its masks were painted and tracked again.
+
+        Lesions are found by their place, since their names may have changed. What holds already stays written in `corrections`.
+
+        Parameters
+        ----------
+        before : Progression
+            The earlier result, of the same visits on the same grids.
+        exclusions : bool
+            False where the masks were taken from the earlier result: what was excluded is not in them, and what was painted
+            there since is meant.
+
+        Returns
+        -------
+        list of str
+            The corrections that could not be made, each with the reason.
+        """
+        made = before._made
+        same = len(self._masks) == len(before._masks)
+        if not (same and all(a.same_grid(b) for a, b in zip(self._masks, before._masks, strict=True))):
+            return [f"{correction.text}: the visits are others now" for correction in made]
+        return _again.again(self, made, exclusions=exclusions)
+
+    def note(self, correction: _again.Correction) -> None:
+        """Write down a correction that holds already."""
+        self.corrections.insert(len(self.corrections) - len(self._history), correction.text)
+        self._noted.append(correction)
 
     # -- results ------------------------------------------------------------------------------------------------
     def plot(self, path: str | PathLike[str] | None = None) -> Figure:
@@ -299,11 +345,14 @@ class Progression:
         return load(Path(folder))
 
     # -- inside -------------------------------------------------------------------------------------------------
-    def _correct(self, text: str, change: Callable[[Graph], Graph]) -> Progression:
-        new = change(self._graph)
-        self._history.append(self._graph)
+    @property
+    def _made(self) -> list[_again.Correction]:
+        return [*self._noted, *(correction for _, correction in self._history)]
+
+    def _correct(self, new: Graph, correction: _again.Correction) -> Progression:
+        self._history.append((self._graph, correction))
         self._graph = new
-        self.corrections.append(text)
+        self.corrections.append(correction.text)
         self._forget()
         return self
 

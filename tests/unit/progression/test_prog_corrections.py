@@ -111,3 +111,67 @@ def test_what_cannot_be_corrected_says_so_and_changes_nothing(verb, args):
         getattr(p, verb)(*args)
     pd.testing.assert_frame_equal(p.lesions, before)
     assert not p.corrections
+
+
+# -- again on a new result ----------------------------------------------------------------------------------------------------
+
+
+def tracked_again(p):
+    """The result's own labels, as "Follow again" takes them, with each lesion under another number."""
+    return ms.track([one.replace(data=np.asarray(one.data)) for one in p.labels])
+
+
+@pytest.mark.parametrize(
+    ("masks", "correct"),
+    [
+        (([A], [C]), lambda p: p.link(1, 2, 1)),
+        (([A, B], [A, B]), lambda p: p.unlink(1, 2)),
+        (([A, B], [A, B]), lambda p: p.merge(1, [1, 2])),
+        (([A, B], [A, B, BRIDGE]), lambda p: p.split(1, 1, 2)),
+        (([A, B], [A, B]), lambda p: p.exclude(2)),
+        (([A, B], [A, B]), lambda p: p.exclude(2, 1).unlink(1, 1)),
+    ],
+)
+def test_corrections_hold_after_tracking_the_painted_labels_again(masks, correct):
+    p = correct(ms.track([mask(*m) for m in masks]))
+    again = tracked_again(p)
+    assert again.correct_again(p, exclusions=False) == []
+    assert sorted(again.corrections) == sorted(p.corrections)
+    columns = ["visit", "volume_ml", "event"]
+    order = ["visit", "volume_ml", "event"]
+    pd.testing.assert_frame_equal(
+        again.lesions[columns].sort_values(order, ignore_index=True),
+        p.lesions[columns].sort_values(order, ignore_index=True),
+    )
+    # and once more
+    third = tracked_again(again)
+    assert third.correct_again(again, exclusions=False) == []
+    assert sorted(third.corrections) == sorted(p.corrections)
+
+
+def test_after_a_new_segmentation_exclusions_are_made_again_under_the_new_names():
+    p = ms.track([mask(A, B), mask(A, B)]).exclude(2)
+    again = ms.track([mask(B), mask(B)])  # what was lesion 2 is now lesion 1
+    assert again.correct_again(p) == []
+    assert again.lesions.empty or not (again.lesions["volume_ml"] > 0).any()
+    assert again.undoable == 2  # one at each visit
+    again.undo().undo()
+    assert (again.lesions["volume_ml"] > 0).all()
+    # painted back after it was excluded: that is meant
+    back = ms.track([mask(A, B), mask(A, B)])
+    assert back.correct_again(p, exclusions=False) == []
+    assert back.undoable == 0
+    assert back.corrections == p.corrections
+    assert set(back.lesions["lesion"]) == {1, 2}
+
+
+def test_a_correction_that_makes_no_sense_any_more_is_named():
+    p = ms.track([mask(A, B), mask(A, B)]).unlink(1, 2).merge(0, [1, 2])
+    again = ms.track([mask(A), mask(A)])  # B was painted away
+    (unlinked, merged) = again.correct_again(p)
+    assert unlinked.startswith("unlink lesion 2 at visit 1")
+    assert "no lesion is there any more" in unlinked
+    assert merged.startswith("merge lesions 1, 2 at visit 0")
+    assert again.corrections == []
+    other = ms.track([mask(A)])
+    assert all("visits are others" in text for text in other.correct_again(p))
