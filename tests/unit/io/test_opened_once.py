@@ -151,8 +151,10 @@ def test_a_lazy_cine_decodes_only_the_frame_looked_at(tmp_path: Path, monkeypatc
     ds.compress("1.2.840.10008.1.2.5")
     path = dicoms.save(ds, tmp_path / "cine")
     seen: list[int] = []
-    original = decoding.decode
-    monkeypatch.setattr(decoding, "decode", lambda frame: (seen.append(frame.index), original(frame))[1])
+    original = decoding.FrameArray.fill
+    monkeypatch.setattr(
+        decoding.FrameArray, "fill", lambda self, t, z, out: (seen.append(t), original(self, t, z, out))[1]
+    )
     with pytest.warns(ms.MedseqWarning):
         seq = ms.read(path, lazy=True)[0]
     assert np.array_equal(np.asarray(seq.data[5]), frames[5])
