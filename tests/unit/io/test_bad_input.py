@@ -221,6 +221,7 @@ def test_a_codec_that_panics_is_answered(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "a"
     _compressed(path)
     monkeypatch.setattr(codecs, "decode", lambda *_: None)
+    monkeypatch.setattr(codecs, "unpack_rle", lambda *_: False)
     monkeypatch.setattr("pydicom.encaps.encapsulate", panics)
     with pytest.raises(ReadError, match="PanicException"):
         ms.read(path)
