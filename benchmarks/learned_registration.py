@@ -49,11 +49,10 @@ def pair(seed: int, millimetres: float) -> tuple[ImageSequence, ImageSequence, n
     """Fixed, moving, and the true displacement (3, z, y, x) in mm along R, A, S: fixed point → moving point."""
     rng = np.random.default_rng(seed + 10_000)
     fixed, affine = head(seed), affine_from(tuple(SPACING))
-    coarse = np.ceil(np.array(GRID[::-1]) * SPACING[::-1] / 40).astype(int) + 3
-    waves = [
-        ndimage.zoom(rng.normal(size=coarse), np.array(fixed.shape) / coarse, order=3, grid_mode=True, mode="nearest")
-        for _ in range(3)
-    ]
+    cell = 40 / SPACING[::-1]  # voxels between control points
+    coarse = np.ceil(np.array(fixed.shape) / cell).astype(int) + 3
+    places = np.meshgrid(*[(np.arange(n) / c) + 1 for n, c in zip(fixed.shape, cell, strict=True)], indexing="ij")
+    waves = [ndimage.map_coordinates(rng.normal(size=coarse), places, order=3, mode="nearest") for _ in range(3)]
     voxels = np.stack(waves)
     voxels *= millimetres / np.linalg.norm(voxels * SPACING[:, None, None, None], axis=0).max()  # along voxel x, y, z
     at = np.indices(fixed.shape).astype(float)

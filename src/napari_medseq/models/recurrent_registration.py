@@ -53,9 +53,9 @@ class RecurrentRegistration(nn.Module):
         )
         self.cell = CELLS[cell](2 * channels + 2 * dimensions, hidden, dimensions=dimensions)
         self.step = conv(hidden, dimensions, 3, padding=1)
-        nn.init.zeros_(self.step.weight)  # untrained it moves nothing
+        nn.init.zeros_(self.step.weight)  # untrained it takes the local steps alone
         nn.init.zeros_(self.step.bias)
-        self.gain = nn.Parameter(torch.zeros(1))
+        self.gain = nn.Parameter(torch.ones(1))
 
     def forward(self, fixed: Tensor, moving: Tensor) -> list[Tensor]:
         """Displacements (batch, dimensions, …) in voxels along (x, y[, z]) after each step.
@@ -70,9 +70,10 @@ class RecurrentRegistration(nn.Module):
         coarse = fixed.new_zeros(len(fixed), self.dimensions, *grid)
         state: Tensor | None = None
         found: list[Tensor] = []
+        fixed, moving = locally_normal(fixed), locally_normal(moving)
         warped = moving
         for _ in range(self.steps):
-            pull = self._pooled(force(fixed, warped))
+            pull = local_step(fixed, warped)
             seen = torch.cat([self.look(torch.cat([fixed, warped], 1)), coarse / COARSE, pull], 1)
             state = self.cell(self.cell.from_input(seen), state)
             coarse = coarse + self.step(self.cell.seen(state)) + self.gain * pull
@@ -80,29 +81,55 @@ class RecurrentRegistration(nn.Module):
             warped = warp(moving, found[-1])
         return found
 
-    def _pooled(self, field: Tensor) -> Tensor:
-        """The mean over each coarse cell and its neighbours."""
-        pool = functional.avg_pool2d if self.dimensions == 2 else functional.avg_pool3d
-        cells = pool(field, COARSE, COARSE, ceil_mode=True, count_include_pad=False)
-        return pool(functional.pad(cells, [1, 1] * self.dimensions, mode="replicate"), 3, 1)
+
+def locally_normal(image: Tensor, width: int = 7) -> Tensor:
+    """Less its mean and divided by its spread within `width` voxels: contrast and brightness of scanners do not count."""
+    pool = functional.avg_pool2d if image.ndim == 4 else functional.avg_pool3d
+    mean = pool(image, width, 1, width // 2, count_include_pad=False)
+    square = pool(image * image, width, 1, width // 2, count_include_pad=False)
+    return (image - mean) / ((square - mean * mean).clamp_min(0) + 1e-3).sqrt()
 
 
-def force(fixed: Tensor, warped: Tensor) -> Tensor:
-    """Which way each voxel pulls, (batch, dimensions, …) along (x, y[, z]): the force of Thirion's demons.
+def local_step(fixed: Tensor, warped: Tensor, damping: float = 1e-2) -> Tensor:
+    """Where each coarse cell should move, (batch, dimensions, …) in voxels along (x, y[, z]): the local Gauss–Newton step.
 
-    ``(f − w) ∇w / (|∇w|² + (f − w)²)``; Thirion 1998, doi:10.1016/S1361-8415(98)80022-4. The network sees it, as a learned optimiser
-    sees a gradient.
+    The least-squares solution of ``∇w · d = f − w`` over the cell and its neighbours (Lucas and Kanade 1981). The network sees it and
+    corrects it, as a learned optimiser sees a gradient.
     """
     n = fixed.ndim - 2
-    slope = torch.cat([torch.gradient(warped, dim=warped.ndim - 1 - k)[0] for k in range(n)], 1)
-    apart = fixed - warped
-    return apart * slope / (slope.square().sum(1, keepdim=True) + apart.square() + 1e-3)
+    both = (fixed + warped) / 2
+    slope = [torch.gradient(both, dim=both.ndim - 1 - k)[0] for k in range(n)]
+    pairs = [(i, j) for i in range(n) for j in range(i, n)]
+    products = [slope[i] * slope[j] for i, j in pairs] + [(fixed - warped) * one for one in slope]
+    sums = _cells(torch.cat(products, 1))
+    matrix = sums.new_zeros(len(sums), *sums.shape[2:], n, n)
+    for k, (i, j) in enumerate(pairs):
+        matrix[..., i, j] = matrix[..., j, i] = sums[:, k]
+    right = sums[:, len(pairs) :].movedim(1, -1)
+    eye = damping * torch.eye(n, dtype=sums.dtype, device=sums.device)
+    found: Tensor = torch.linalg.solve(matrix + eye, right[..., None])[..., 0].movedim(-1, 1)
+    return found
+
+
+def _cells(field: Tensor) -> Tensor:
+    """The mean over each coarse cell and, half as much, its neighbours."""
+    n = field.ndim - 2
+    pool = functional.avg_pool2d if n == 2 else functional.avg_pool3d
+    means: Tensor = pool(field, COARSE, COARSE, ceil_mode=True, count_include_pad=False)
+    for axis in range(2, n + 2):
+        first, last = means.narrow(axis, 0, 1), means.narrow(axis, means.shape[axis] - 1, 1)
+        wide = torch.cat([first, means, last], axis)
+        size = means.shape[axis]
+        means = (wide.narrow(axis, 0, size) + 2 * means + wide.narrow(axis, 2, size)) / 4
+    return means
 
 
 def widened(field: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
-    """A displacement field on a finer grid: linear between its values, which stay in voxels of the fine grid."""
+    """A field of coarse cells on the fine grid: linear between the cells' middles; values stay in voxels of the fine grid."""
     mode = "bilinear" if len(size) == 2 else "trilinear"
-    return functional.interpolate(field, size=tuple(size), mode=mode, align_corners=True)
+    fine = functional.interpolate(field, scale_factor=COARSE, mode=mode, align_corners=False)
+    cut = [slice(None), slice(None), *(slice(0, n) for n in size)]
+    return fine[tuple(cut)]
 
 
 def warp(image: Tensor, displacement: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ makes a step a few products of it, where ITK's own B-spline metric handles a ful
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,13 @@ def bend(
         )
         values = np.asarray(found.x, dtype=np.float64)
     watch.check()
+    return measured(pair, compare, matrix, grid, values)
+
+
+def measured(
+    pair: Pair, compare: Sampler, matrix: Matrix, grid: ControlGrid, values: NDArray[np.float64]
+) -> tuple[Spline | None, dict[str, float]]:
+    """A spline as `bend` returns it, with its measures; None if it does not raise the mutual information."""
     spline = Spline(pair.fixed_frame, grid.fixed_parameters, values)
     bent = compare.points + (grid.weights(compare.points) @ values.reshape(3, -1).T)
     straight, after = compare.at(matrix), compare.at(matrix, points=bent)
@@ -104,7 +112,12 @@ class ControlGrid:
         lengths = np.array(fixed.GetSize()) * np.array(fixed.GetSpacing())
         counts = [max(1, round(cells * float(s) / float(lengths.max()))) for s in lengths]
         made = sitk.BSplineTransformInitializer(fixed, counts, 3)
-        parameters = tuple(float(v) for v in made.GetFixedParameters())
+        return cls.of(made.GetFixedParameters())
+
+    @classmethod
+    def of(cls, fixed_parameters: Iterable[float]) -> ControlGrid:
+        """The grid that ITK describes by size, origin, spacing and direction."""
+        parameters = tuple(float(v) for v in fixed_parameters)
         origin, spacing = np.array(parameters[3:6]), np.array(parameters[6:9])
         place = np.eye(4)
         place[:3, :3] = np.array(parameters[9:18]).reshape(3, 3) * spacing

@@ -18,6 +18,7 @@ from napari_medseq.register.transform import Kind, Quality, Transform
 from napari_medseq.sequence import ImageSequence
 
 Matrix = NDArray[np.float64]
+Backend = Literal["simpleitk", "elastix"]
 
 
 def register(
@@ -26,6 +27,7 @@ def register(
     *,
     kind: Kind = "rigid",
     mask: ImageSequence | None = None,
+    backend: Backend = "simpleitk",
     seed: int = 0,
     on_failure: Literal["raise", "warn"] = "raise",
     progress: Progress | None = None,
@@ -45,6 +47,10 @@ def register(
     kind : {"rigid", "translation", "affine", "deformable"}
     mask : ImageSequence, optional
         Where in the fixed image to look (> 0), on any grid.
+    backend : {"simpleitk", "elastix"}
+        Who searches: our own descent, which needs nothing more (``mask``, kinds and 2D all work), or elastix with its default
+        parameter maps, for volumes (``pip install napari-medseq[elastix]``). Preparation, starting positions and the checks of the
+        result are the same.
     seed : int
         Of the random choice of voxels.
     on_failure : {"raise", "warn"}
@@ -65,17 +71,26 @@ def register(
         raise SettingsError(f"kind {kind!r} is no kind of registration; use one of {', '.join(get_args(Kind))}.")
     if on_failure not in ("raise", "warn"):
         raise SettingsError(f"on_failure {on_failure!r} must be 'raise' or 'warn'.")
+    if backend not in get_args(Backend):
+        raise SettingsError(f"backend {backend!r} is unknown; use one of {', '.join(get_args(Backend))}.")
     began = time.perf_counter()
     pair = prepared(moving, fixed, mask)
     linear: Linear = "affine" if kind == "deformable" else kind
     total = STEPS * 2 if kind == "deformable" else STEPS
     watch = Watch(total, f"Registering {moving.name} to {fixed.name}", progress, cancelled)
-    matrix, error = search(pair, linear, seed=seed, watch=watch)
+    if backend == "elastix":
+        from napari_medseq.register import elastix
+
+        find = elastix.search
+    else:
+        find = search
+    matrix, error = find(pair, linear, seed=seed, watch=watch)
     spline, bending = None, dict[str, float]()
     compare = pair.sampler(1, seed=seed)
     if kind == "deformable":
-        from napari_medseq.register.deformable import bend
+        from napari_medseq.register import deformable
 
+        bend = elastix.bend if backend == "elastix" else deformable.bend
         spline, bending = bend(pair, compare, matrix, seed=seed, watch=watch)
     quality = judged(pair, compare, matrix, error, kind, bending)
     quality = quality.model_copy(update={"seconds": round(time.perf_counter() - began, 3)})

@@ -15,7 +15,14 @@ from napari_medseq.engine.learned_registration import (
     train_registration,
 )
 from napari_medseq.errors import RegistrationError
-from napari_medseq.models.recurrent_registration import RecurrentRegistration, jacobian, warp
+from napari_medseq.models.recurrent_registration import (
+    RecurrentRegistration,
+    jacobian,
+    local_step,
+    locally_normal,
+    warp,
+    widened,
+)
 from napari_medseq.models.registry import build
 from napari_medseq.register import Transform
 from napari_medseq.sequence import ImageSequence, affine_from
@@ -46,14 +53,35 @@ def test_jacobian_of_a_stretch() -> None:
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_untrained_moves_nothing_and_remembers(cell: str) -> None:
+def test_untrained_it_takes_local_steps_and_trained_it_remembers(cell: str) -> None:
     network = build({"_target_": "RecurrentRegistration", "channels": 2, "hidden": 4, "steps": 3, "cell": cell})
     a, b = torch.rand(2, 1, 1, 8, 9, 10)
-    assert [f.abs().max().item() for f in network(a, b)] == [0, 0, 0]
+    assert max(f.abs().max().item() for f in network(a, a)) < 1e-5
+    step = local_step(locally_normal(a), locally_normal(b))
+    torch.testing.assert_close(network(a, b)[0], widened(step, a.shape[2:]))
     torch.nn.init.normal_(network.step.weight, std=0.1)  # type: ignore[union-attr,arg-type]
     first, second, _ = network(a, b)
     assert first.shape == (1, 3, 8, 9, 10)
     assert not torch.equal(first, second)
+
+
+def test_the_local_step_is_the_shift_of_a_smooth_image() -> None:
+    z, y, x = torch.meshgrid(*[torch.arange(n, dtype=torch.float32) for n in (16, 24, 24)], indexing="ij")
+
+    def waves(dx: float, dy: float, dz: float) -> torch.Tensor:
+        return (((x - dx) / 3).sin() + ((y - dy) / 4).cos() + ((z - dz) / 3.5).sin())[None, None]
+
+    step = local_step(waves(0, 0, 0), waves(0.5, -0.25, 0.3), damping=1e-4)
+    assert step.shape == (1, 3, 4, 6, 6)
+    inner = step[0, :, 1:-1, 1:-1, 1:-1].mean((1, 2, 3))
+    torch.testing.assert_close(inner, torch.tensor([0.5, -0.25, 0.3]), atol=0.08, rtol=0)
+
+
+def test_a_coarse_field_lies_in_the_middle_of_its_cells() -> None:
+    ramp = (torch.arange(4.0) * 4 + 1.5).expand(1, 1, 3, 4)  # the x of each cell's middle
+    wide = widened(ramp, (10, 15))
+    assert wide.shape == (1, 1, 10, 15)
+    torch.testing.assert_close(wide[0, 0, 5, 2:14], torch.arange(2.0, 14.0))
 
 
 def test_the_answer_is_kept_as_a_spline() -> None:
