@@ -3,7 +3,8 @@
 Every case is made by code; the floor is reading the same bytes with `cat`. Each reader runs in a process of its own, several
 times in turn, so that a disturbance hits all. Printed and written as JSON: median and spread of the seconds, the processor's
 seconds (user and system, which a busy machine disturbs less), peak memory over the size of the array, how often each file
-was opened, and the ratio to the reader that each case is held against. Run it on a machine that does nothing else.
+was opened, and the ratio to the reader that each case is held against. Each reader runs once before it is timed, and all
+Python modules are byte-compiled then, as installing a package does. Run it on a machine that does nothing else.
 
     python benchmarks/readers.py [--quick] [--runs 5] [--slices 500] [--cases ct jpegls nifti] [--json readers.json]
 """
@@ -170,11 +171,16 @@ def command(reader: str, path: Path, scratch: Path) -> list[str] | None:
     return [sys.executable, "-W", "ignore", "-c", f"path = {str(path)!r}\n{READERS[reader]}\n{TELL}"]
 
 
-def timed(words: list[str]) -> tuple[float, float, list[int]] | None:
-    """Seconds of one process by the clock and of the processor, and the numbers that it prints; None if it fails."""
+def timed(words: list[str], compiled: Path) -> tuple[float, float, list[int]] | None:
+    """Seconds of one process by the clock and of the processor, and the numbers that it prints; None if it fails.
+
+    Byte-compiled modules are kept in the folder `compiled`, whatever the environment says: ours may be an editable install.
+    """
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(compiled)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     seconds = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
@@ -184,19 +190,20 @@ def timed(words: list[str]) -> tuple[float, float, list[int]] | None:
     return seconds, worked, [int(w) for w in last[0].split() if w.isdigit()]
 
 
-def measure(name: str, path: Path, readers: tuple[str, ...], runs: int) -> dict[str, Any]:
-    """Medians for one case, readers in turn so that a disturbance hits all."""
+def measure(name: str, path: Path, readers: tuple[str, ...], runs: int, compiled: Path) -> dict[str, Any]:
+    """Medians for one case, readers in turn so that a disturbance hits all; the first round is not counted."""
     seconds: dict[str, list[float]] = {}
     worked: dict[str, list[float]] = {}
     memory: dict[str, float] = {}
     failed: set[str] = set()
-    for _ in range(runs):
+    for run in range(runs + 1):
         for reader in ("floor", *readers):
             with tempfile.TemporaryDirectory() as scratch:
                 words = command(reader, path, Path(scratch))
-                got = timed(words) if words else None
+                got = timed(words, compiled) if words else None
             if got is None:
                 failed.add(reader)
+            if got is None or run == 0:
                 continue
             seconds.setdefault(reader, []).append(got[0])
             worked.setdefault(reader, []).append(got[1])
@@ -217,7 +224,7 @@ def measure(name: str, path: Path, readers: tuple[str, ...], runs: int) -> dict[
         pairs = zip(seconds["ours"], seconds[other], strict=False)
         result["ratios"] = sorted(a / b for a, b in pairs)
     if path.is_dir():
-        counted = timed([sys.executable, "-W", "ignore", "-c", f"path = {str(path)!r}\n{COUNT}"])
+        counted = timed([sys.executable, "-W", "ignore", "-c", f"path = {str(path)!r}\n{COUNT}"], compiled)
         result["most_opens_of_a_file"] = counted[2][0] if counted else None
     return result
 
@@ -268,11 +275,12 @@ def main() -> None:
     if load > 0.5:
         print(f"The machine is busy (load {load:.1f}): do not quote these numbers.")
     results = []
-    for name in options.cases:
-        with tempfile.TemporaryDirectory() as folder:
-            path, readers = make_case(name, Path(folder), options.slices)
-            results.append(measure(name, path, readers, options.runs))
-        show(results[-1])
+    with tempfile.TemporaryDirectory() as compiled:
+        for name in options.cases:
+            with tempfile.TemporaryDirectory() as folder:
+                path, readers = make_case(name, Path(folder), options.slices)
+                results.append(measure(name, path, readers, options.runs, Path(compiled)))
+            show(results[-1])
     if options.json:
         options.json.write_text(json.dumps({"load": load, "processors": os.cpu_count(), "results": results}, indent=1))
 
