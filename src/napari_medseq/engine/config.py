@@ -123,6 +123,8 @@ class TrainConfig(BaseModel):
             raise ValueError("classes: the labels of a segmentation are 1 and more; 0 is the background")
         if self.task == "classification" and sorted(self.classes) != list(range(len(self.classes))):
             raise ValueError("classes: those of a classification are numbered 0, 1, 2, ...")
+        if self.synthetic and self.inference.along in ("t", "visit"):
+            raise ValueError("synthetic: those are single volumes; leave them out along t or visit")
         if bool(self.values) != (self.table is not None):
             raise ValueError("table names the CSV file and values its columns: give both, or neither")
         if self.values and self.task != "classification":

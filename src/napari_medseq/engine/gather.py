@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_medseq.engine.cases import Case, make_case, make_visit_case
 from napari_medseq.engine.config import TrainConfig
@@ -160,16 +160,23 @@ def read_answers(path: Path, classes: dict[int, str]) -> Answers:
     return answers
 
 
-def check_cases(c: TrainConfig, cases: Sequence[Case]) -> None:
-    """Refuse cases from which the task cannot be learned.
+def check_cases(c: TrainConfig, cases: Sequence[Case], network: nn.Module | None = None) -> None:
+    """Refuse cases from which the task cannot be learned, or not by this network.
 
     Raises
     ------
     MedseqError
-        If there is no case, a class is in none of them, or one holds a label that is no class.
+        If there is no case, a class is in none of them, one holds a label that is no class, or a classifier for slices is to
+        read frames or visits of several.
     """
     if not cases:
         raise MedseqError("There is no training case; give at least one image with labels.")
+    thick = next((x for x in cases if x.image.ndim == 5 and x.image.shape[2] > 1), None)
+    if thick is not None and c.task == "classification" and not getattr(network, "volumes", True):
+        raise MedseqError(
+            f"{thick.name} ({thick.patient}) has {thick.image.shape[2]} slices at each step, but the network takes one; set "
+            "dimensions: 3 in network, or give single slices."
+        )
     if c.task in ("denoising", "autoencoder"):
         return
     if c.targets is not None:

@@ -168,7 +168,7 @@ def make_windows(
     made = synthetic_cases(c, run, progress, cancelled) if team.rank == 0 else []
     team.wait()
     made = made if team.rank == 0 else synthetic_cases(c, run, progress, cancelled)
-    check_cases(c, real + made)
+    check_cases(c, real + made, network)
     share = c.synthetic_share if real else 1.0
     windows = Windows(
         real + made,

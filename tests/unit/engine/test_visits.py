@@ -190,7 +190,9 @@ def test_visits_are_aligned_without_being_asked(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     head = ndimage.gaussian_filter(rng.standard_normal((16, 40, 36)), 2) * 900 + 400
     at = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in head.shape], indexing="ij"))
-    first = blob().replace(data=np.where((at**2).sum(0) < 0.7, head, 0).astype(np.float32), affine=affine_from((2, 2, 3)))
+    first = blob().replace(
+        data=np.where((at**2).sum(0) < 0.7, head, 0).astype(np.float32), affine=affine_from((2, 2, 3))
+    )
     shift = np.eye(4)
     shift[:3, 3] = (20.0, -15.0, 6.0)
     second = first.replace(affine=shift @ first.affine)
