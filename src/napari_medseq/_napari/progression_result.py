@@ -9,7 +9,7 @@ from typing import Any
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QUrl, Signal
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QFileDialog, QGroupBox, QHBoxLayout, QHeaderView, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QComboBox, QFileDialog, QGroupBox, QHBoxLayout, QHeaderView, QLabel, QPushButton, QVBoxLayout
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import Fold
@@ -20,6 +20,7 @@ from napari_medseq._napari.studies import facts_of, ordinals
 from napari_medseq._napari.tables import Table
 from napari_medseq._napari.work import guarded
 from napari_medseq.progression import lesion_colour
+from napari_medseq.progression.response import RULES
 
 
 class ProgressionResult(QGroupBox):  # type: ignore[misc]
@@ -63,12 +64,19 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
             button.setToolTip(tip)
             button.clicked.connect(action)
             buttons.addWidget(button)
+        self.rule = QComboBox()
+        self.rule.addItems(["volumetric", *(r for r in RULES if r != "volumetric"), "none"])
+        self.rule.setToolTip("Response criteria that the report applies: a research measure, never a clinical verdict")
+        rules = QHBoxLayout()
+        rules.addWidget(QLabel("Response in the report"))
+        rules.addWidget(self.rule, 1)
         self.correct = Fold("Correct the selected lesion", self.corrections)
         layout = QVBoxLayout(self)
         layout.addWidget(self.summary)
         layout.addWidget(self.table, 1)
         for widget in (self.correct, self.again_button):
             layout.addWidget(widget)
+        layout.addLayout(rules)
         layout.addLayout(buttons)
         self.hide()
 
@@ -152,7 +160,9 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
 
     def report(self, path: Path) -> bool:
         """Write the report, with the study's name and the model's card; True if that worked."""
-        return self.save(path, lambda p: self.progression.report(p, name=self._source.name, card=self._card))
+        rules = [r for r in (self.rule.currentText(),) if r in RULES]
+        name, card = self._source.name, self._card
+        return self.save(path, lambda p: self.progression.report(p, rules=rules, name=name, card=card))
 
     def save(self, path: Path, writer: Callable[[Path], Any]) -> bool:
         """Write the result with one of the progression's own functions and say where; True if that worked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,12 @@ def add(commands: Any) -> None:
     report = commands.add_parser("report", help="write the HTML report of a result folder")
     report.add_argument("result", help="folder that run or track wrote")
     report.add_argument("-o", "--out", help="the HTML file; by default report.html in the result folder")
+    report.add_argument(
+        "--rule",
+        action="append",
+        help="response rule set, such as rano-2.0 or recist-1.1; may be repeated (volumetric)",
+    )
+    report.add_argument("--name", default="", help="pseudonym of the patient, for the title")
     common.add_json(report)
     report.set_defaults(run=_report)
 
@@ -124,11 +131,31 @@ def _track(args: argparse.Namespace) -> None:
     _tell(args, progression)
 
 
+def _with_inputs(progression: Progression, folder: Path) -> str:
+    """Give a loaded progression the images it was made from, where they still are; the card of its model."""
+    import napari_medseq as ms
+
+    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    for visit, known in enumerate(facts.get("inputs", ())[: len(progression.images)]):
+        for image in known.get("images", {}).values():
+            source, name = image.get("source"), image.get("name")
+            try:
+                found = ms.read(source, kind="image") if source else []
+            except MedseqError:  # it lies elsewhere now: that visit's picture is grey
+                continue
+            progression.images[visit] = next((i for i in found if i.name == name), None)
+            break
+    model = facts.get("model", {}).get("name")
+    return next((info.card for info in ms.list_models() if info.name == model), "")
+
+
 def _report(args: argparse.Namespace) -> None:
     import napari_medseq as ms
 
     progression = ms.Progression.load(args.result)
-    path = progression.report(args.out or Path(args.result) / "report.html")
+    card = _with_inputs(progression, Path(args.result))
+    options = {"rules": args.rule} if args.rule else {}
+    path = progression.report(args.out or Path(args.result) / "report.html", name=args.name, card=card, **options)
     common.answer(args, {"report": str(path)}, f"report: {path}")
 
 

@@ -257,7 +257,7 @@ class Progression:
         self,
         path: str | PathLike[str],
         *,
-        rules: Sequence[str] = (),
+        rules: Sequence[str] = ("volumetric",),
         name: str = "",
         card: str = "",
     ) -> Path:
@@ -267,7 +267,7 @@ class Progression:
         ----------
         path : path
         rules : sequence of str
-            Response rule sets to apply; see `response`.
+            Response rule sets to apply; see `response`. By default plain volume thresholds, which fit lesions of any kind.
         name : str
             Pseudonym of the patient.
         card : str

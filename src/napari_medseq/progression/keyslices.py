@@ -38,6 +38,17 @@ def key_slices(progression: Progression) -> Figure:
         axes.imshow(shown, cmap="gray", vmin=low, vmax=max(high, low + 1e-9), aspect=spacing[0] / spacing[1])
         for value in np.unique(plane[plane > 0]).tolist():
             axes.contour(plane == value, levels=[0.5], colors=[lesion_colour(value)], linewidths=1.2)
+            rows, columns = np.nonzero(plane == value)
+            where = (columns.max(), rows.min())  # at its upper right corner
+            axes.annotate(
+                str(value),
+                where,
+                (2, 1),
+                textcoords="offset points",
+                color=lesion_colour(value),
+                fontsize=9,
+                weight="bold",
+            )
         day = progression.dates[visit]
         axes.set_title(f"{day.isoformat() if day else f'visit {visit + 1}'}, slice {at + 1}", fontsize=9)
         axes.set_axis_off()

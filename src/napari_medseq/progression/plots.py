@@ -87,14 +87,19 @@ def spaghetti(
             if chosen.any():
                 inner = colour if marker == "x" else "none"
                 shown[number] += axes.plot(at[chosen], values[chosen], marker, color=colour, markersize=8, mfc=inner)
-        if number in largest and np.isfinite(values[-1]):
+        seen = np.flatnonzero(np.isfinite(values) & (values > 0))
+        if number in largest and len(seen):  # beside the last sighting: those that vanish would all be named at 0
+            k = seen[-1]
             shown[number].append(
                 axes.annotate(
-                    str(number), (at[-1], values[-1]), (5, 0), textcoords="offset points", color=colour, fontsize=8
+                    str(number), (at[k], values[k]), (6, 2), textcoords="offset points", color=colour, fontsize=8
                 )
             )
     if log:
         axes.set_yscale("log")
+        # 20, 50, 100 rather than powers of ten
+        axes.yaxis.set_major_formatter(_plain)
+        axes.yaxis.set_minor_formatter(lambda v, at: _plain(v, at) if f"{v:.0e}"[0] in "25" else "")
     axes.set_ylabel("% of first visit" if relative else _named(column))
     _dates_axis(progression, axes)
     return shown
@@ -133,7 +138,7 @@ def waterfall(progression: Progression, axes: Axes) -> Artists:
     axes.axhline(0, color=_ink(axes), linewidth=0.8)
     axes.set_xticks(range(len(bars)), [str(lesion) for lesion, _ in bars])
     axes.set_xlabel("lesion")
-    axes.set_ylabel("change of volume, first to last (%)")
+    axes.set_ylabel("change of volume (%)")
     return shown
 
 
@@ -182,6 +187,10 @@ def swimmer(progression: Progression, axes: Axes) -> Artists:
     axes.set_ylabel("lesion")
     _dates_axis(progression, axes)
     return shown
+
+
+def _plain(value: float, _at: Any = None) -> str:
+    return f"{value:g}"
 
 
 def _ink(axes: Axes) -> Any:

@@ -29,18 +29,29 @@ _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #ccc; } .note { color: #666; }
 img { max-width: 100%; } table { border-collapse: collapse; font-size: 13px; } .wide { overflow-x: auto; }
-th, td { border: 1px solid #ddd; padding: .2rem .5rem; text-align: right; white-space: nowrap; } th { background: #f3f3f3; }
+th, td { border: 1px solid #ddd; padding: .2rem .4rem; text-align: right; } th { background: #f3f3f3; vertical-align: bottom; }
+td { white-space: nowrap; }
 pre { white-space: pre-wrap; background: #f6f6f6; padding: .8rem; font-size: 12px; }
+@media print { table { font-size: 9px; } .wide { overflow: visible; } th, td { padding: 1px 3px; } }
 @media print { h2 { break-after: avoid; } img, table { break-inside: avoid; } body { max-width: none; } }
 """
+#: response rule sets that fit lesions of any kind
+RULES = ("volumetric",)
 _LESION_COLUMNS = (
     "visit", "date", "lesion", "label", "event", "parents", "volume_ml", "volume_sd_ml", "change_percent", "longest_mm",
     "perpendicular_mm", "longest_3d_mm", "doubling_time_days", "spread_direction", "certainty", "measured",
 )  # fmt: skip
 
 
+#: what the rule sets' letters mean
+_SPELLED = {
+    "CR": "complete response", "PR": "partial response", "SD": "stable disease", "PD": "progressive disease",
+    "NE": "not evaluable",
+}  # fmt: skip
+
+
 def write_report(
-    progression: Progression, path: Path, *, rules: Sequence[str] = (), name: str = "", card: str = ""
+    progression: Progression, path: Path, *, rules: Sequence[str] = RULES, name: str = "", card: str = ""
 ) -> Path:
     """Write the report under a temporary name, then move it into place; returns `path`.
 
@@ -63,7 +74,7 @@ def write_report(
     return path
 
 
-def html(progression: Progression, *, rules: Sequence[str] = (), name: str = "", card: str = "") -> str:
+def html(progression: Progression, *, rules: Sequence[str] = RULES, name: str = "", card: str = "") -> str:
     """The whole report as text."""
     parts = [
         f"<h1>Progression{f' of {escape(name)}' if name else ''}</h1>",
@@ -81,6 +92,7 @@ def html(progression: Progression, *, rules: Sequence[str] = (), name: str = "",
         *_events(progression),
         *_responses(progression, rules),
         "<h2>Lesions</h2>",
+        '<p class="note">One row per lesion and visit (counted from 0), as in lesions.csv.</p>',
         _table(progression.lesions[list(_LESION_COLUMNS)]),
         "<h2>Growth</h2>",
         _table(progression.growth),
@@ -119,11 +131,13 @@ def _responses(progression: Progression, rules: Sequence[str]) -> list[str]:
         parts.append(f'<p class="note">{escape(found.source)}. {escape(found.note)}</p>')
         if found.targets:
             parts.append(
-                f"<p>Targets: lesions {', '.join(str(t) for t in found.targets)}. {escape(found.quantity)}.</p>"
+                f"<p>Targets: lesions {', '.join(str(t) for t in found.targets)}; measured: {escape(found.quantity)}.</p>"
             )
         for verdict in found.verdicts:
             when = verdict.date.isoformat() if verdict.date else f"visit {verdict.visit + 1}"
-            parts.append(f"<h3>{when}: {escape(verdict.category)}</h3>{_list(verdict.reasons)}")
+            spelled = _SPELLED.get(verdict.category)
+            category = f"{spelled} ({verdict.category})" if spelled else verdict.category
+            parts.append(f"<h3>{when}: {escape(category)}</h3>{_list(verdict.reasons)}")
     return parts
 
 
@@ -136,14 +150,23 @@ def _table(table: pd.DataFrame) -> str:
     for column in shown.columns:
         if str(shown[column].dtype).startswith("datetime"):
             shown[column] = shown[column].dt.strftime("%Y-%m-%d")
+    shown.columns = [_named(str(c)) for c in shown.columns]
     text: str = shown.to_html(index=False, na_rep="", float_format=lambda v: f"{v:.4g}", border=0)
     return f'<div class="wide">{text}</div>'
+
+
+def _named(column: str) -> str:
+    """A column's name for people: its unit in brackets, so that it breaks where a line is full."""
+    stem, _, unit = column.rpartition("_")
+    units = {"ml": "mL", "mm": "mm", "mm2": "mm²", "percent": "%", "days": "days"}
+    return f"{stem.replace('_', ' ')} ({units[unit]})" if stem and unit in units else column.replace("_", " ")
 
 
 def _figure(draw: Callable[..., Any], progression: Progression, **options: Any) -> Figure:
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     axes: Axes = figure.subplots()
     draw(progression, axes, **options)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

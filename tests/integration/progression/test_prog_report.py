@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import napari_medseq as ms
+from napari_medseq import cli
 from napari_medseq.progression import sentences
+from napari_medseq.progression.response._common import number
 from napari_medseq.sequence import ImageSequence, affine_from
 
 
@@ -68,6 +70,46 @@ def test_one_file_with_everything_in_it(progression, tmp_path):
     ):
         assert fact in text or fact.replace('"', "&quot;") in text
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_response_is_spelled_out_with_reasons(progression, tmp_path):
+    text = progression.report(tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Response: volumetric thresholds" in text  # without being asked for
+    assert "noise bound" in text
+    text = progression.report(tmp_path / "r.html", rules=["recist-1.1"]).read_text(encoding="utf-8")
+    assert "Response: RECIST 1.1" in text
+    categories = re.findall(r"<h3>\d{4}-\d\d-\d\d: (.*?)</h3>", text)
+    assert categories
+    assert not {"CR", "PR", "SD", "PD", "NE"} & set(categories)
+    assert "volumetric thresholds" not in text
+    # columns for people, numbers without powers of ten
+    assert "<th>volume (mL)</th>" in text
+    assert not re.search(r"\d e[+]\d|\de[+]\d", re.sub(r"base64,[^\"]*", "", text))
+
+
+def test_numbers_in_reasons_are_never_powers_of_ten():
+    assert [number(v) for v in (1224.4, 12.345, 0.01234, -98765.0, 0.0)] == ["1224", "12.3", "0.0123", "-98765", "0"]
+
+
+def test_the_command_draws_the_outlines_on_the_images_of_the_run(progression, tmp_path, capsys):
+    inputs = []
+    for visit, image in enumerate(progression.images):
+        source = ms.write(image, tmp_path / f"T1_{visit}.nii.gz")
+        inputs.append({"images": {"image": {"name": f"T1_{visit}", "source": str(source)}}})
+    progression.save(tmp_path / "out", extra={"inputs": inputs, "model": {"name": "brain-tumor"}})
+    plain = ms.Progression.load(tmp_path / "out").report(tmp_path / "plain.html").read_text(encoding="utf-8")
+    assert cli.main(["report", str(tmp_path / "out"), "--rule", "rano-2.0", "--name", "P1"]) == 0
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    first = [re.search(r"base64,([^\"]*)", t).group(1) for t in (plain, text)]
+    assert first[0] != first[1]
+    assert "Response: RANO 2.0" in text
+    assert "Progression of P1" in text
+    assert "# brain-tumor" in text
+    # without the images the report is still written
+    for visit in range(3):
+        (tmp_path / f"T1_{visit}.nii.gz").unlink()
+    assert cli.main(["report", str(tmp_path / "out")]) == 0
+    assert "report.html" in capsys.readouterr().out
 
 
 def test_sentences_say_what_the_table_says(progression):
