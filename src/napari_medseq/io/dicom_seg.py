@@ -47,7 +47,9 @@ def read(file: FileHeader, stacks: Sequence[tuple[Stack, str]]) -> list[ImageSeq
     names, colours, tracking = _described(ds)
     layers = overlay.layered(_masks(file, frames, slots, shape, notes), shape, max([*names, 1]))
     reference = _reference(ds, stacks)
-    base = naming.readable(text(ds, "ContentLabel") or text(ds, "SeriesDescription") or file.name)
+    base = naming.readable(
+        series.without_patient(text(ds, "ContentLabel") or text(ds, "SeriesDescription"), ds) or file.name
+    )
     out = []
     for k, layer in enumerate(layers):
         renamed = _own_values(ds, layer, tracking)

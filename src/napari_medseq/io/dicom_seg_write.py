@@ -22,6 +22,7 @@ from napari_medseq.geometry import apply_points, to_codes
 from napari_medseq.io.dicom import series
 from napari_medseq.io.dicom.headers import text
 from napari_medseq.io.dicom.stacks import Stack
+from napari_medseq.io.notes import quiet
 from napari_medseq.io.placing import turned
 from napari_medseq.io.reading import collect
 from napari_medseq.sequence import ImageSequence
@@ -37,6 +38,17 @@ _IDENTIFYING = (
     "AccessionNumber",
     "OtherPatientIDs",
 )
+#: What of the patient and of the study is kept, blank or not, in a file without identifiers (the rest of group 0010 goes).
+_BLANK = (*_IDENTIFYING, "StudyID")
+_KEPT_OF_PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
+#: Who made the images, wherever it stands (the source's equipment is described in a sequence).
+_MAKERS = frozenset(
+    (
+        "InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "InstitutionCodeSequence", "StationName",
+        "OperatorsName", "PerformingPhysicianName", "RequestingPhysician", "PhysiciansOfRecord", "NameOfPhysiciansReadingStudy",
+        "IssuerOfAccessionNumberSequence", "ReferringPhysicianIdentificationSequence",
+    )
+)  # fmt: skip
 _WITHIN_MM = 0.02
 
 
@@ -62,7 +74,11 @@ def write(seq: ImageSequence, path: Path, reference: Any, identifiers: bool) -> 
         raise WriteError(
             f"{seq.name}: a DICOM segmentation of frames in time cannot be written; write its frames one by one."
         )
-    stack = _stack_for(seq, reference)
+    with quiet():
+        _write(seq, path, _stack_for(seq, reference), identifiers)
+
+
+def _write(seq: ImageSequence, path: Path, stack: Stack, identifiers: bool) -> None:
     labels = _on_stack(seq, stack)
     assert labels is not None
     values = [int(v) for v in np.unique(labels) if v != 0]
@@ -180,10 +196,26 @@ def _made(seq: ImageSequence, stack: Stack, labels: NDArray[Any], values: Sequen
         **extra,
     )
     if not identifiers:
-        for keyword in _IDENTIFYING:
-            if keyword in made:
-                setattr(made, keyword, "")
+        _anonymise(made, stack.first.file.ds)
     return made
+
+
+def _anonymise(made: Any, source: Any) -> None:
+    """Take out who the patient is and where and by whom the images were made; the UIDs stay."""
+
+    def drop(ds: Any, element: Any) -> None:
+        if element.keyword in _MAKERS or (element.keyword == "DeviceSerialNumber" and ds is not made):
+            del ds[element.tag]
+
+    made.walk(drop)
+    for element in list(made):
+        if element.tag.group == 0x0010 and element.keyword not in _KEPT_OF_PATIENT:
+            del made[element.tag]
+    for keyword in _BLANK:
+        if keyword in made:
+            setattr(made, keyword, "")
+    if "StudyDescription" in made:
+        made.StudyDescription = series.without_patient(str(made.StudyDescription), source)
 
 
 def _sources(stack: Stack, identifiers: bool) -> tuple[list[Any], list[int], dict[str, Any]]:

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from napari_medseq.errors import MedseqError, OperationCancelled, ReadWarning
 from napari_medseq.sequence import ImageSequence
@@ -19,11 +20,40 @@ def warn(text: str) -> None:
     warnings.warn(text, ReadWarning, stacklevel=level)
 
 
+_QUIET: ContextVar[bool] = ContextVar("napari-medseq-quiet", default=False)
+
+
+def _loud(_record: object) -> bool:
+    return not _QUIET.get()
+
+
+def hush() -> None:
+    """Make pydicom's log obey `quiet`; called where pydicom is loaded, because loading a log takes time of its own."""
+    import logging
+
+    log = logging.getLogger("pydicom")
+    if _loud not in log.filters:
+        log.addFilter(_loud)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep pydicom's log and warnings, which quote the values of damaged elements (a patient's name among them), silent."""
+    token = _QUIET.set(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"pydicom\b")
+            yield
+    finally:
+        _QUIET.reset(token)
+
+
 @contextmanager
 def guarded(what: str, failures: list[str]) -> Iterator[None]:
     """Turn whatever goes wrong with one file into a line in `failures`, so that it does not stop the others.
 
-    Cancelling goes through. Parsers fed with damaged bytes raise anything; a message that is not ours is put into words.
+    Cancelling goes through. Parsers fed with damaged bytes raise anything; what they say may quote the patient's name, so that
+    only its kind is told.
     """
     try:
         yield
@@ -35,9 +65,7 @@ def guarded(what: str, failures: list[str]) -> Iterator[None]:
     except MemoryError:
         failures.append(f"{what}: it does not fit in memory; open it with lazy=True.")
     except Exception as error:
-        failures.append(
-            f"{what}: it is damaged or contradicts itself ({type(error).__name__}: {error}); export it again."
-        )
+        failures.append(f"{what}: it is damaged or contradicts itself ({type(error).__name__}); export it again.")
 
 
 def announce(sequences: Iterable[ImageSequence], also: Iterable[str] = ()) -> None:

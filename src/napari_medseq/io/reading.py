@@ -16,7 +16,7 @@ from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
 from napari_medseq.io.detect import detect
 from napari_medseq.io.handles import job
-from napari_medseq.io.notes import announce, guarded
+from napari_medseq.io.notes import announce, guarded, quiet
 from napari_medseq.io.raw import Laziness
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Kind
@@ -135,7 +135,7 @@ def read(
     ReadWarning
         For every doubt; it also stands in ``seq.warnings``.
     """
-    with job():
+    with job(), quiet():
         found, failures = collect(path)
         out = read_collected(found, failures, lazy=lazy, kind=kind, progress=progress, cancelled=cancelled)
     if not out:
@@ -296,7 +296,7 @@ def info(
         If there is no image at all.
     """
     series: list[dict[str, Any]] = []
-    with job():
+    with job(), quiet():
         found, failures = collect(path)
         if "dicom" in found:
             from napari_medseq.io.dicom import listing

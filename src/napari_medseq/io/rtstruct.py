@@ -162,7 +162,10 @@ def _on_grid(
             yield number, _mask([apply_points(inverse, c) for c in contours], shape, name, notes)
 
     layers = overlay.layered(masks(), shape, max(rois))
-    base = naming.readable(text(file.ds, "StructureSetLabel") or text(file.ds, "SeriesDescription") or "structures")
+    base = naming.readable(
+        series.without_patient(text(file.ds, "StructureSetLabel") or text(file.ds, "SeriesDescription"), file.ds)
+        or "structures"
+    )
     out = []
     for k, layer in enumerate(layers):
         meta = series.facts_of(stack)

@@ -7,6 +7,7 @@ traceback.
 from __future__ import annotations
 
 import os
+import re
 import struct
 import warnings
 import zlib
@@ -25,6 +26,7 @@ from napari_medseq.errors import ReadError
 from napari_medseq.io.dicom import elements
 from napari_medseq.io.dicom.tags import PRIVATE, TAGS, creator_of
 from napari_medseq.io.handles import Source, keep, opened
+from napari_medseq.io.notes import hush
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -124,11 +126,9 @@ def parse(path: str | os.PathLike[str]) -> FileHeader:
             f"{path}: cannot be read ({error.strerror or error}); check that it is there and allowed."
         ) from error
     except EOFError as error:
-        raise ReadError(f"{path}: this is no DICOM file, or it is cut before its pixels ({error}).") from error
+        raise ReadError(f"{path}: this is no DICOM file, or it is cut before its pixels.") from error
     except Exception as error:  # a parser fed with mutated bytes raises anything; all of it means the same
-        raise ReadError(
-            f"{path}: the DICOM header is damaged ({type(error).__name__}: {error}); export it again."
-        ) from error
+        raise ReadError(f"{path}: the DICOM header is damaged ({type(error).__name__}); export it again.") from error
     ds = header.ds
     if len(ds) == 0 or ("SOPClassUID" not in ds and "Rows" not in ds and "DirectoryRecordSequence" not in ds):
         raise ReadError(f"{path}: this is no DICOM file (no SOP class and no image size in it).")
@@ -139,6 +139,7 @@ def _parsed_by_pydicom(source: Source) -> FileHeader:
     """The header of a file in an unusual encoding."""
     import pydicom
 
+    hush()
     stream: Any = source.stream()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -244,6 +245,9 @@ def _quick(data: bytes, vr: bytes, little: bool) -> Any:
     return list(struct.unpack(f"{'<' if little else '>'}{len(data) // size}{form}", data))
 
 
+_CONTROL = re.compile("[\\0-\\x1f\\x7f]")
+
+
 # -- safe getters ----------------------------------------------------------------------------------------------------
 def value(ds: Any, keyword: str) -> Any:
     """An attribute's value, or None where it is absent, empty or cannot be parsed.
@@ -316,9 +320,9 @@ def _decimal(said: Any) -> float:
 
 
 def text(ds: Any, keyword: str) -> str:
-    """An attribute as stripped text, "" where absent."""
+    """An attribute as stripped text, "" where absent; it ends where control characters begin (a damaged length took in more)."""
     found = value(ds, keyword)
-    return "" if found is None else str(found).strip().strip("\0")
+    return "" if found is None else _CONTROL.split(str(found), maxsplit=1)[0].strip()
 
 
 def number(ds: Any, keyword: str) -> float | None:
@@ -355,7 +359,7 @@ def texts(ds: Any, keyword: str) -> tuple[str, ...]:
     if found is None:
         return ()
     parts = [found] if isinstance(found, str) else list(found) if isinstance(found, Sequence) else [found]
-    return tuple(str(p).strip().upper() for p in parts)
+    return tuple(_CONTROL.split(str(p), maxsplit=1)[0].strip().upper() for p in parts)
 
 
 def moment(ds: Any, date_keyword: str, time_keyword: str) -> datetime | None:

@@ -59,8 +59,9 @@ def facts(
                 entry["patient"], entry["patient_id"] = text(ds, "PatientName"), text(ds, "PatientID")
             out.append(entry)
     for file in found.labels:
+        said = series.without_patient(text(file.ds, "SeriesDescription"), file.ds)
         out.append(
-            {"name": naming.readable(text(file.ds, "SeriesDescription") or file.name), "kind": "labels", "format": "DICOM",
+            {"name": naming.readable(said or file.name), "kind": "labels", "format": "DICOM",
              "modality": text(file.ds, "Modality"), "source": file.path, "warnings": file.notes}
         )  # fmt: skip
     return out

@@ -6,6 +6,7 @@ No patient's name, ID or birth date leaves this module unless asked for.
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -31,6 +32,8 @@ from napari_medseq.sequence import ImageSequence
 
 #: Makes pseudonyms that hold within one process and cannot be turned back into an ID by trying all of them.
 _SALT = os.urandom(16)
+#: Words of a patient's name up to this length are too common to be taken out of descriptions.
+_SHORT = 2
 #: Arrays below this size are not worth threads; a series whose first frames all fail is given up.
 _SMALL, _MOST_THREADS, _HOPELESS = 4 << 20, 8, 8
 #: SOP classes that are no images but labels on one; read by modules of their own.
@@ -141,13 +144,23 @@ def arrange(frames: Sequence[Frame]) -> list[Stack]:
 def series_name(frame: Frame) -> str:
     """A readable name: the series' description, else its protocol, else modality and number."""
     ds = frame.file.ds
-    said = text(ds, "SeriesDescription") or text(ds, "ProtocolName")
-    if said:
-        return naming.readable(said)
+    for keyword in ("SeriesDescription", "ProtocolName"):
+        said = without_patient(text(ds, keyword), ds)
+        if said:
+            return naming.readable(said)
     number_ = integer(ds, "SeriesNumber", 0)
     return naming.readable(
         f"{text(ds, 'Modality') or 'image'}_{number_}" if number_ else text(ds, "Modality") or "image"
     )
+
+
+def without_patient(said: str, ds: Any) -> str:
+    """A description without the patient's name, ID and birth date, which some people type into it."""
+    secrets = [text(ds, keyword) for keyword in ("PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate")]
+    words = {word for secret in secrets for word in (secret, *re.split(r"[\^=\s,]+", secret)) if len(word) > _SHORT}
+    for word in sorted(words, key=len, reverse=True):
+        said = re.sub(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", " ", said, flags=re.IGNORECASE)
+    return " ".join(said.split())
 
 
 def named(found: list[Stack]) -> list[tuple[Stack, str]]:
