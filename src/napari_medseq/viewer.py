@@ -31,7 +31,7 @@ from napari_medseq._napari.showing import (
 )
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
-from napari_medseq.sequence import ImageSequence, Study
+from napari_medseq.sequence import ImageSequence, Study, Visit
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -96,6 +96,8 @@ def segment(
 ) -> list[Layer]:
     """Segment layers with `ms.segment` and show the labels: one Labels layer per image, on its grid.
 
+    A model along visits takes several layers as one patient's visits.
+
     Parameters
     ----------
     viewer : ViewerModel
@@ -112,8 +114,26 @@ def segment(
     chosen = list(images) if isinstance(images, Iterable) else [images]
     loaded = ms.load_model(model) if isinstance(model, str | PathLike) else model
     seqs = [to_sequence(layer) for layer in chosen]
-    found = [ms.segment(s, loaded, progress=progress, cancelled=cancelled, **settings) for s in seqs]
+    if loaded.info.sequence_axis == "visit" and len(seqs) > 1:
+        found = ms.segment(as_visits(chosen, seqs), loaded, progress=progress, cancelled=cancelled, **settings)
+    else:
+        found = [ms.segment(s, loaded, progress=progress, cancelled=cancelled, **settings) for s in seqs]
     return [added for layer, one in zip(chosen, found, strict=True) for added in show_segmentation(viewer, layer, one)]
+
+
+def as_visits(layers: Sequence[Layer], images: Sequence[ImageSequence]) -> list[Visit]:
+    """The images of layers as one patient's visits, with the dates that the layers know.
+
+    Raises
+    ------
+    MedseqError
+        If the layers are of different studies.
+    """
+    names = _studies.studies_in(layers)
+    if len(names) > 1:
+        raise MedseqError(f"The images are of {len(names)} patients ({', '.join(names)}); choose one patient's visits.")
+    facts = [_studies.facts_of(layer) for layer in layers]
+    return [Visit(_layers.visit_date(f), (s,), (), s.name) for f, s in zip(facts, images, strict=True)]
 
 
 def locate(viewer: ViewerModel, image: Image, model: Any, **settings: Any) -> list[Layer]:
@@ -302,6 +322,7 @@ def track_job(
 __all__ = [
     "add_sequence",
     "add_study",
+    "as_visits",
     "classify",
     "go_to",
     "keep_views_true",

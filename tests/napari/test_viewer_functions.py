@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -117,6 +118,28 @@ def test_segment_shows_named_labels_on_the_images_grid(opened: ViewerModel, tiny
     assert labels.units == image.units
     assert doubt.name.endswith("uncertainty")
     assert "role" in doubt.metadata[KEY]  # no new image of the study
+
+
+@pytest.mark.usefixtures("knows")
+def test_a_model_along_visits_takes_layers_as_one_patients_visits(
+    opened: ViewerModel, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, asked = ms.load_model(tiny_bundle), []
+    along = replace(loaded, info=loaded.info.model_copy(update={"sequence_axis": "visit"}))
+    alone = ms.segment
+
+    def together(images: object, _model: object, **options: object) -> object:
+        assert isinstance(images, list)
+        asked.extend(images)
+        return [alone(v.images[0], loaded, **options) for v in images]
+
+    monkeypatch.setattr(ms, "segment", together, raising=False)
+    images = [layer for layer in opened.layers if layer.name.endswith("T1post")]
+    assert len(verbs.segment(opened, images, along)) == 2
+    assert [v.date for v in asked] == [date(2020, 1, 31), date(2020, 5, 4)]
+    images[1].metadata[KEY]["study"] = "another"
+    with pytest.raises(MedseqError, match="of 2 patients"):
+        verbs.segment(opened, images, along)
 
 
 @pytest.mark.usefixtures("knows")

@@ -103,7 +103,14 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         def job(progress: Any, cancelled: Any) -> list[Any]:
             loaded = ms.load_model(model)
             more = {"device": device, "cancelled": cancelled}
-            found = []
+            found: list[Any] = []
+            if info.sequence_axis == "visit" and len(inputs) > 1:
+                if info.task != "segmentation" or explain:
+                    what = "explanations" if explain else "answers"
+                    raise MedseqError(f"{info.name} reads a patient's visits together; its {what} are for scripts.")
+                ready = [_prepared(given, steps, None, cancelled) for given in inputs]
+                visits = verbs.as_visits(layers, ready)
+                return [(s, None) for s in ms.segment(visits, loaded, outputs=outputs, progress=progress, **more)]
             for k, given in enumerate(inputs):
                 part = pipeline.stage(progress, k / len(inputs), (k + 1) / len(inputs))
                 one = _prepared(given, steps, part, cancelled)
