@@ -58,7 +58,37 @@ def test_recist_targets_and_nodes():
 
 
 def test_recist_without_targets_is_not_evaluable():
-    assert categories(series({0: 6}, {0: 8}), "recist-1.1") == ["not evaluable"]
+    assert categories(series({}, {}), "recist-1.1") == ["not evaluable"]
+
+
+def test_recist_of_non_target_disease_alone():
+    p = series({0: 6}, {0: 6}, {}, {0: 8})
+    assert categories(p, "recist-1.1") == ["non-CR/non-PD", "CR", "PD"]
+    assert categories(p, "recist-1.1", unequivocal=[1])[0] == "PD"
+    assert "non-target disease only" in assess(p, "recist-1.1").verdicts[0].reasons[-1]
+
+
+def test_recist_nodes_are_normal_under_ten_millimetres():
+    p = series({0: 20, 3: 8}, {3: 8}, {3: 6})
+    assert categories(p, "recist-1.1") == ["PR", "PR"]
+    assert categories(p, "recist-1.1", nodes=[2]) == ["PR", "CR"]  # the non-target node of 11 mm shrank to 8.5
+    p = series({0: 20, 3: 6}, {3: 6})
+    assert categories(p, "recist-1.1", nodes=[2]) == ["CR"]  # it was normal from the start
+
+
+def test_recist_says_whether_a_response_was_confirmed():
+    p = series({0: 20}, {0: 12}, {0: 12})
+    reasons = [v.reasons[-1] for v in assess(p, "recist-1.1").verdicts]
+    assert reasons == ["confirmed at visit 3", "not confirmed four weeks on or later"]
+
+
+def test_recist_measures_thick_slices_with_care():
+    data = np.zeros((8, 60, 60), np.uint8)
+    data[2:5, 20:28, 20:28] = 1
+    thick = ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 7)), kind="labels")
+    p = ms.track([thick, thick])
+    assert assess(p, "recist-1.1").targets == ()  # 11.3 mm, but slices of 7 mm ask for 14
+    assert assess(p, "recist-1.1", smallest_mm=10).targets == (1,)
 
 
 def test_recist_counts_the_pieces_of_a_split_target():
@@ -95,6 +125,81 @@ def test_pseudoprogression_is_not_evaluable():
     assert categories(p, "rano-2010", radiotherapy_end=date(2019, 10, 1)) == ["PD"]
 
 
+def test_rano_steroids_clinical_state_and_flair():
+    shrunk, grown, gone = series({0: 20}, {0: 12}, {0: 12}), series({0: 20}, {0: 26}), series({0: 20}, {}, {})
+    assert categories(shrunk, "rano-2010", steroids=[2, 2, 1])[0] == "PR"
+    assert categories(shrunk, "rano-2010", steroids=[2, 4, 4]) == ["SD", "SD"]
+    assert categories(gone, "rano-2010", steroids=[4, 4, 0]) == ["PR", "CR (unconfirmed)"]
+    assert categories(gone, "rano-2.0", steroids=[4, 0, 0]) == ["CR", "CR (unconfirmed)"]
+    assert categories(grown, "rano-2010", steroids=[4, 2]) == ["not evaluable"]
+    assert categories(grown, "rano-2010", steroids=[4, 6]) == ["PD"]
+    assert categories(shrunk, "rano-2.0", clinical=["stable", "worse", "stable"])[0] == "PD"
+    assert categories(shrunk, "rano-2010", flair=["stable", "stable", "worse"])[1] == "PD"
+    flair = series({0: 30}, {0: 30}, {0: 36})
+    found = assess(shrunk, "rano-2010", flair=flair)
+    assert [v.category for v in found.verdicts] == ["PR (unconfirmed)", "PD"]
+    assert "T2/FLAIR is worse" in found.verdicts[1].reasons
+    assert "not given, not considered: steroid dose, clinical state" in found.verdicts[0].reasons
+    assert not any("T2/FLAIR" in r for r in assess(shrunk, "rano-2.0").verdicts[0].reasons)
+    for options in (
+        {"steroids": [1]},
+        {"steroids": [-1, 0, 0]},
+        {"clinical": ["ill"] * 3},
+        {"flair": "worse"},
+        {"x": 1},
+    ):
+        with pytest.raises(ms.MedseqError):
+            assess(shrunk, "rano-2010", **options)
+
+
+def test_lung_rads():
+    # cubes of 5, 6.5, 9 and 16 mm across, between midpoints of faces
+    verdict = assess(series({0: 4, 1: 5, 2: 7, 3: 12}), "lung-rads-2022").verdicts[0]
+    assert verdict.category == "4B"
+    grades = {r.split(": ")[0]: r.split(": ")[1].split(" ")[0] for r in verdict.reasons}
+    assert grades == {"nodule 1": "4B", "nodule 2": "4A", "nodule 3": "3", "nodule 4": "2"}
+    # three after half a year; then it grows, and new ones of 5 and 6.5 mm are seen
+    p = series({0: 5}, {0: 5}, {0: 5}, {0: 5}, {0: 7, 1: 4, 2: 5})
+    grew = assess(p, "lung-rads-2022")
+    assert [v.category for v in grew.verdicts] == ["3", "3", "3", "2", "4B"]
+    reasons = grew.verdicts[-1].reasons
+    assert "growing" in reasons[0]
+    assert sorted(r.split(" ")[2] for r in reasons) == ["3", "4A", "4B"]
+    slow = series({0: 5}, {0: 6}, {0: 7})  # 1.4 mm and 1.4 mm are 2.8 mm within a year
+    assert categories(slow, "lung-rads-2022") == ["3", "3", "4B"]
+    half_a_year = series({0: 5}, {0: 5})
+    half_a_year.dates[1] = date(2020, 7, 5)
+    assert categories(half_a_year, "lung-rads-2022") == ["3", "2"]
+    assert categories(half_a_year, "lung-rads-2022", suspicious=[1])[0] == "4X"
+    part = {"types": {1: "part-solid"}}
+    assert categories(half_a_year, "lung-rads-2022", **part) == ["not evaluable"] * 2
+    assert categories(half_a_year, "lung-rads-2022", **part, solid_mm={1: [3, 3]}) == ["3", "2"]
+    assert categories(half_a_year, "lung-rads-2022", **part, solid_mm={1: [6.5, 8.5]}) == ["4A", "4B"]
+    assert categories(half_a_year, "lung-rads-2022", types={1: "ground-glass"}) == ["2", "2"]
+    with pytest.raises(ms.MedseqError, match="part-solid"):
+        assess(p, "lung-rads-2022", types={1: "glass"})
+    with pytest.raises(ms.MedseqError, match="one number per visit"):
+        assess(p, "lung-rads-2022", solid_mm={1: [1, 2]})
+
+
+def test_fleischner():
+    one, several = series({0: 5}), series({0: 5, 1: 6})
+    found = assess(one, "fleischner-2017").verdicts[0]
+    assert found.category == "solid, 6 to 8 mm"
+    assert "low risk: CT at 6 to 12 months, then consider" in found.reasons[-1]
+    high = assess(one, "fleischner-2017", risk="high").verdicts[0].reasons[-1]
+    assert high.endswith("CT at 6 to 12 months, then CT at 18 to 24 months")
+    assert categories(several, "fleischner-2017") == ["several solid, 6 to 8 mm"]  # 7.1 and 8.5 → 8 mm
+    mixed = assess(several, "fleischner-2017", types={1: "ground-glass", 2: "part-solid"}).verdicts[0]
+    assert mixed.category == "several ground-glass, 6 mm or more"
+    assert categories(series({0: 3}), "fleischner-2017", types={1: "ground-glass"}) == ["ground-glass, under 6 mm"]
+    grew = assess(series({0: 5}, {0: 7}), "fleischner-2017", risk="low").verdicts[1]
+    assert grew.category == "solid, over 8 mm"
+    assert "grew (+2.8 mm)" in grew.reasons[0]
+    with pytest.raises(ms.MedseqError, match="low, high"):
+        assess(one, "fleischner-2017", risk="some")
+
+
 def test_nodules():
     p = series({0: 10}, {0: 10}, {0: 13})
     found = assess(p, "nodule-growth")
@@ -121,9 +226,10 @@ def test_volumetric_thresholds():
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_survives_nothing_and_one_visit(rule):
-    assert assess(series({0: 20}), rule).verdicts == ()
+    first = rule in ("lung-rads-2022", "fleischner-2017")  # categories of the first visit too
+    assert len(assess(series({0: 20}), rule).verdicts) == first
     nothing = assess(series({}, {}), rule)
-    assert len(nothing.verdicts) == 1
+    assert len(nothing.verdicts) == 1 + first
     assert nothing.source
     assert nothing.verdicts[0].reasons
     assert "no clinical verdict" in nothing.note

@@ -1,7 +1,7 @@
 """Response criteria as small rule sets: each reads the lesion table and says, visit by visit, a category and why.
 
-Every rule set computes what its published criteria say of sizes alone; clinical state, treatment and a reader's judgement are not
-known here. The result is a research measure, never a clinical verdict.
+Every rule set computes what its published criteria say of sizes; clinical state, treatment and a reader's judgement count only where they
+are given as options, and the reasons say where they are not. The result is a research measure, never a clinical verdict.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medseq.errors import SettingsError
 from napari_medseq.progression.response._common import Assessment, Verdict
+from napari_medseq.progression.response.fleischner import fleischner2017
+from napari_medseq.progression.response.lung_rads import lung_rads
 from napari_medseq.progression.response.ms_lesions import ms_new_enlarged
 from napari_medseq.progression.response.nodule import nodule_growth
 from napari_medseq.progression.response.rano import rano2_bidimensional, rano2_volumetric, rano2010
@@ -27,6 +29,8 @@ RULES: dict[str, Callable[..., Assessment]] = {
     "rano-2.0": rano2_bidimensional,
     "rano-2.0-volumetric": rano2_volumetric,
     "nodule-growth": nodule_growth,
+    "lung-rads-2022": lung_rads,
+    "fleischner-2017": fleischner2017,
     "ms-new-enlarged": ms_new_enlarged,
     "volumetric": volumetric,
 }

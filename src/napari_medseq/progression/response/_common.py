@@ -35,7 +35,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What a rule set says of all visits after the first.
+    """What a rule set says of all visits after the first (of the first too where categories need no comparison).
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Assessment:
     targets : tuple of int
         Lesions that are measured.
     verdicts : tuple of Verdict
-        One per visit from the second on.
+        One per visit, in order.
     """
 
     rule: str
@@ -139,6 +139,11 @@ class Sightings:
         return float((b - a).days) if a and b else float("nan")
 
 
+def number(value: float) -> str:
+    """Three digits that count, but never as a power of ten: 0.0123, 12.3, 1220."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
 def percent(now: float, then: float) -> float:
     """Change in percent; NaN from nothing."""
     return 100 * (now - then) / then if then > 0 else float("nan")
@@ -160,7 +165,9 @@ def by_sum(
         out = seen.unseen(targets, visit)
         if out and name not in FOUND_WORSE:
             name, why = "not evaluable", [f"lesion {k} was out of view" for k in out]
-        each = [f"lesion {lesion}: {value(lesion, 0):.3g} → {value(lesion, visit):.3g} {unit}" for lesion in targets]
+        each = [
+            f"lesion {lesion}: {number(value(lesion, 0))} → {number(value(lesion, visit))} {unit}" for lesion in targets
+        ]
         verdicts.append(
             Verdict(
                 visit,
@@ -173,6 +180,13 @@ def by_sum(
             )
         )
     return tuple(verdicts)
+
+
+def confirmed_by(seen: Sightings, verdicts: Sequence[Verdict], k: int, days: float) -> int | None:
+    """The visit that upholds the response of verdict `k`: the first so many days later, if it says the same or better."""
+    upholds = {"CR": ("CR",), "PR": ("PR", "CR")}[verdicts[k].category]
+    held = next((v for v in verdicts[k + 1 :] if not seen.days(verdicts[k].visit, v.visit) < days), None)
+    return held.visit if held is not None and held.category in upholds else None
 
 
 def none_evaluable(seen: Sightings, why: str) -> tuple[Verdict, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_medseq.errors import SettingsError
 from napari_medseq.progression._change import noise_bound
-from napari_medseq.progression.response._common import Assessment, Sightings, Verdict, percent
+from napari_medseq.progression.response._common import Assessment, Sightings, Verdict, number, percent
 
 if TYPE_CHECKING:
     from napari_medseq.progression._progression import Progression
@@ -51,17 +51,20 @@ def volumetric(
         new = seen.new(visit) if new_is_progression else []
         why = [f"lesion {k} is new" for k in new]
         if beyond and (up >= rise_percent or total[least] == 0):
-            why.append(f"burden rose from its least {total[least]:.3g} to {total[visit]:.3g} mL ({up:+.0f} %)")
+            why.append(f"burden rose from its least {number(total[least])} to {number(total[visit])} mL ({up:+.0f} %)")
         if why:
             category = "progression"
         elif total[0] == 0 and total[visit] == 0:
             category, why = "no lesion", ["no lesion at either visit"]
         elif down <= -fall_percent:
-            category, why = "response", [f"burden fell from {total[0]:.3g} to {total[visit]:.3g} mL ({down:+.0f} %)"]
+            category, why = (
+                "response",
+                [f"burden fell from {number(total[0])} to {number(total[visit])} mL ({down:+.0f} %)"],
+            )
         else:
             category, why = (
                 "stable",
-                [f"burden {total[visit]:.3g} mL: {down:+.0f} % of baseline, {up:+.0f} % of its least"],
+                [f"burden {number(total[visit])} mL: {down:+.0f} % of baseline, {up:+.0f} % of its least"],
             )
         verdicts.append(Verdict(visit, seen.dates[visit], category, total[visit], down, up, tuple(why)))
     return Assessment("volumetric thresholds", SOURCE, "total volume (mL)", (), tuple(verdicts))

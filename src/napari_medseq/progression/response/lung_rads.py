@@ -1,0 +1,150 @@
+"""Lung-RADS v2022: the category of each nodule of a screening CT from its type, size, growth and what it was before."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_medseq.errors import SettingsError
+from napari_medseq.progression.response._common import Assessment, Sightings, Verdict
+
+if TYPE_CHECKING:
+    from napari_medseq.progression._progression import Progression
+
+SOURCE = "American College of Radiology, Lung-RADS v2022 (November 2022); Christensen et al., Chest 2024, 165:738"
+TYPES = ("solid", "part-solid", "ground-glass")
+ORDER = ("1", "2", "3", "4A", "4B", "4X")
+GROWTH_MM, YEAR_DAYS = 1.5, 365.0
+#: a follow-up this long after lowers what did not grow: 3 → 2 after six months, 4A → 3 after three
+STEP_DOWN = {"3": ("2", 150.0), "4A": ("3", 75.0)}
+
+
+def lung_rads(
+    progression: Progression,
+    *,
+    types: Mapping[int, str] | None = None,
+    solid_mm: Mapping[int, Sequence[float | None]] | None = None,
+    suspicious: Collection[int] = (),
+) -> Assessment:
+    """Lung-RADS v2022, at each visit (the first too).
+
+    Parameters
+    ----------
+    progression : Progression
+        Of the nodules. Size is the mean of the longest and the perpendicular diameter, in mm to one decimal.
+    types : dict of int to str, optional
+        "solid", "part-solid" or "ground-glass", by nodule; solid where not given, and the reasons say so.
+    solid_mm : dict of int to sequence, optional
+        Mean diameter of the solid part of part-solid nodules, one number (or None) per visit.
+    suspicious : collection of int
+        Nodules with further features of cancer (spiculation, nodes…): 3 and 4 become 4X.
+
+    Returns
+    -------
+    Assessment
+        The highest category of each visit; the value is the mean diameter of that nodule. Growth is more than 1.5 mm within twelve
+        months. Modifiers S, airway nodules, cysts and benign patterns are a reader's.
+
+    Raises
+    ------
+    SettingsError
+        If a type is unknown, or the solid part is not given per visit.
+    """
+    seen, types, solid_mm = Sightings(progression), types or {}, solid_mm or {}
+    for lesion, kind in types.items():
+        if kind not in TYPES:
+            raise SettingsError(f"Nodule {lesion}: type {kind!r} is unknown; use one of {', '.join(TYPES)}.")
+    for lesion, sizes in solid_mm.items():
+        if len(sizes) != seen.visits:
+            raise SettingsError(
+                f"solid_mm of nodule {lesion} needs one number per visit ({seen.visits}), None if unknown."
+            )
+    before: dict[int, tuple[str, int]] = {}  # category, and the visit since which it stands
+    verdicts = []
+    for visit in range(seen.visits):
+        found: dict[int, str] = {}
+        why: list[str] = []
+        for lesion in seen.lesions:
+            row = seen.row(lesion, visit)
+            if not row or not row["volume_ml"] > 0 or not row["measured"]:
+                continue
+            part = solid_mm.get(lesion, [None] * seen.visits)
+            grade, reason = _nodule(seen, lesion, visit, types.get(lesion), part, before.get(lesion))
+            if lesion in suspicious and grade[0] in "34":
+                grade, reason = "4X", f"{reason}; suspicious features"
+            why.append(f"nodule {lesion}: {grade} ({reason})")
+            found[lesion] = grade
+        known = {k: g for k, g in found.items() if g in ORDER}
+        before |= {k: (g, visit) for k, g in known.items() if k not in before or before[k][0] != g}
+        top = max(known, key=lambda k: (ORDER.index(known[k]), mean_mm(seen, k, visit)), default=None)
+        lost = len(known) < len(found) and (top is None or ORDER.index(known[top]) < ORDER.index("4B"))
+        category = "not evaluable" if lost else known[top] if top is not None else "1"
+        size = mean_mm(seen, top, visit) if top is not None else float("nan")
+        nan = float("nan")
+        verdicts.append(Verdict(visit, seen.dates[visit], category, size, nan, nan, tuple(why or ["no nodule"])))
+    return Assessment("Lung-RADS v2022", SOURCE, "mean diameter (mm)", (), tuple(verdicts))
+
+
+def mean_mm(seen: Sightings, lesion: int, visit: int) -> float:
+    """Mean of the longest and the perpendicular diameter, to one decimal; 0 where the nodule is absent."""
+    row = seen.row(lesion, visit)
+    return round(float(np.nan_to_num((row["longest_mm"] + row["perpendicular_mm"]) / 2)), 1) if row else 0.0
+
+
+def _nodule(
+    seen: Sightings,
+    lesion: int,
+    visit: int,
+    kind: str | None,
+    solid_mm: Sequence[float | None],
+    before: tuple[str, int] | None,
+) -> tuple[str, str]:
+    """Category of one nodule at one visit, and why."""
+    now = mean_mm(seen, lesion, visit)
+    part = solid_mm[visit]
+    earlier = [v for v in range(visit) if seen.volume(lesion, v) > 0]
+    row = seen.row(lesion, visit)
+    new = visit > 0 and not earlier and row is not None and row["event"] == "new"
+    words = [kind or "taken as solid", f"{now:.1f} mm"]
+    if kind == "part-solid" and part is None:
+        return "not evaluable", ", ".join([*words, "size of the solid part is not given"])
+    change = -np.inf
+    for v in earlier:
+        if v == earlier[-1] or seen.days(v, visit) <= YEAR_DAYS:
+            more = now - mean_mm(seen, lesion, v)
+            then = solid_mm[v]
+            if kind == "part-solid" and part is not None and then is not None:
+                more = max(more, part - then)
+            change = max(change, more)
+    grown = change > GROWTH_MM and bool(earlier) and not seen.days(earlier[-1], visit) > YEAR_DAYS
+    if earlier:
+        words.append(f"{change:+.1f} mm within 12 months")
+    state = "new" if new else "growing" if grown else "not growing" if earlier else "baseline"
+    words.append(state)
+    grade = _grade(kind or "solid", now, part or 0.0, state)
+    if state == "not growing" and before is not None:
+        lower, wait = STEP_DOWN.get(before[0], ("", np.inf))
+        if lower and seen.days(before[1], visit) >= wait:
+            grade = lower
+            words.append(f"was {before[0]}")
+        elif before[0] in ORDER[:4]:  # neither worse nor long enough: as it was
+            grade = before[0]
+    return grade, ", ".join(words)
+
+
+def _grade(kind: str, size: float, part: float, state: str) -> str:
+    """The table of Lung-RADS v2022 by type, mean diameter (and that of the solid part), and state."""
+    if kind == "ground-glass":
+        return "3" if size >= 30 and state in ("baseline", "new") else "2"
+    if kind == "part-solid":
+        if part >= 8 or (state in ("new", "growing") and part >= 4):
+            return "4B"
+        if state == "growing" or (state == "new" and part > 0 and size >= 6) or (size >= 6 and part >= 6):
+            return "4A"
+        return "3" if state == "new" or size >= 6 else "2"
+    if state == "growing":
+        return "4B" if size >= 8 else "4A"
+    limits = (4.0, 6.0, 8.0) if state == "new" else (6.0, 8.0, 15.0)
+    return ("2", "3", "4A", "4B")[sum(size >= limit for limit in limits)]
