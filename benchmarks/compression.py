@@ -1,12 +1,13 @@
-"""What each means of compression gains on a shipped model, and what it costs in Dice.
+"""What each means of compression gains on the segmentation model, and what it costs in Dice on patients that it has not seen.
 
-    python benchmarks/compression.py [--model brain-tumor] [--runs 3] [--quick] [--keep 0.6 --tune tune.yaml] [--onnx]
+    python benchmarks/compression.py [--runs 3] [--quick] [--onnx] [--sample]
 
-Size and multiply-adds are counted. Seconds and peak memory are those of whole ``napari-medseq segment`` processes on the first
-visit, imports included; the variants take turns. Dice is that with the known masks of all visits of ``--study`` (the synthetic
-sample by default: give held-out patients for a number to quote) and with the original model's labels. Pruning is no model before it
-is trained again: ``--keep`` needs ``--tune``, a training configuration. ``--onnx`` also times the exported network alone in onnxruntime,
-as it is and with 8-bit integers. Prints a table and writes ``compression.json``. About three minutes; ``--quick`` one.
+Three patients; for each the network that was trained without that patient (``benchmarks/brain_tumor.py``) is made smaller and judged
+on both visits. The pruned networks come from ``benchmarks/pruned.py``; without them their rows are left out. Without the patients, or
+with ``--sample``, the shipped model is judged on the synthetic sample. Bytes and multiply-adds are counted. Seconds are those of
+``ms.segment`` on one volume, and of whole ``napari-medseq segment`` processes, imports included, which peak memory is of too; the
+variants take turns. ``--onnx`` also times the exported network alone in onnxruntime, as it is and with 8-bit integers. Prints a
+table and writes ``compression.json``. About four minutes; ``--quick`` one.
 """
 
 from __future__ import annotations
@@ -24,17 +25,27 @@ from typing import Any
 
 import numpy as np
 
+import brain_tumor
 import napari_medseq as ms
+import pruned
+import rivals
 from napari_medseq.engine.compression import measures
+from napari_medseq.engine.tuning import has_bfloat16
 
 ROOT = Path(__file__).resolve().parents[1]
+ALL: dict[str, Any] = {"storage": "shared", "precision": "bfloat16", "mirror": False}
 MEANS: dict[str, dict[str, Any]] = {
-    "half precision": {"storage": "half"},
-    "8-bit integers": {"storage": "int8"},
-    "low rank, error 0.01": {"error": 0.01},
+    "none (float32)": {},
+    "stored in half precision": {"storage": "half"},
+    "stored as 8-bit integers": {"storage": "int8"},
+    "stored as shared weights": {"storage": "shared"},
     "low rank, error 0.05": {"error": 0.05},
-    "low rank 0.05 and 8-bit": {"error": 0.05, "storage": "int8"},
+    "products in bfloat16": {"precision": "bfloat16"},
+    "one pass, not two mirrored": {"mirror": False},
+    "shared weights, bfloat16, one pass": ALL,
 }
+PRUNED = f"pruned to {pruned.KEEP:.0%} of the channels, tuned"
+ALL_PRUNED = "the same, shared weights, bfloat16, one pass"
 
 
 def process(model: str, image: Path) -> tuple[float, float]:
@@ -61,12 +72,47 @@ def process(model: str, image: Path) -> tuple[float, float]:
     return seconds, usage.ru_maxrss / 1024
 
 
-def dice(a: Any, b: Any) -> float:
-    return float(2 * (a & b).sum() / max(1, a.sum() + b.sum()))
+def subjects(sample: bool) -> list[dict[str, Any]]:
+    """Who is judged: a name, the model to start from, the pruned one or None, and images with their masks."""
+    starts = {p: pruned.fold(p) for p in rivals.HELD_OUT}
+    if sample or not brain_tumor.DATA.is_dir() or None in starts.values():
+        visits = ms.read_study(ROOT / "sample_data" / "study").visits
+        masks = [ms.read(ROOT / "sample_data" / "truth" / f"{v.name}_lesions.nii.gz")[0] for v in visits]
+        pairs = [(v.images[0], m) for v, m in zip(visits, masks, strict=True)]
+        return [{"name": "sample", "start": "brain-tumor", "pruned": None, "pairs": pairs}]
+    seen = rivals.held_out()
+    whole = all(pruned.folder(p).is_dir() for p in starts)
+    return [
+        {
+            "name": p,
+            "start": str(start),
+            "pruned": str(pruned.folder(p)) if whole else None,
+            "pairs": [(image, mask) for q, image, mask in seen if q == p],
+        }
+        for p, start in starts.items()
+    ]
 
 
-def segmented(model: Any, images: list[Any]) -> list[Any]:
-    return [np.asarray(ms.segment(i, model, device="cpu").labels.data) > 0 for i in images]
+def variants(subject: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The subject's model by each means."""
+    chosen = {name: (subject["start"], settings) for name, settings in MEANS.items()}
+    if subject["pruned"] is not None:
+        chosen |= {PRUNED: (subject["pruned"], {}), ALL_PRUNED: (subject["pruned"], ALL)}
+    return {
+        name: ms.compress(start, {"out": str(folder / f"{subject['name']}-{i}"), "storage": "float32", **settings})
+        for i, (name, (start, settings)) in enumerate(chosen.items())
+    }
+
+
+def judged(model: Any, pairs: list[tuple[Any, Any]]) -> float:
+    """Mean Dice over a patient's visits."""
+    found = [ms.segment(image, model, device="cpu").labels for image, _ in pairs]
+    return statistics.mean(rivals.dice(f.data, mask.data) for f, (_, mask) in zip(found, pairs, strict=True))
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    low, high = min(values), max(values)
+    return f"{statistics.median(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def in_onnxruntime(model: Any, folder: Path, runs: int) -> list[dict[str, Any]]:
@@ -111,69 +157,60 @@ def in_onnxruntime(model: Any, folder: Path, runs: int) -> list[dict[str, Any]]:
     return rows
 
 
+def timed(models: dict[str, Any], image: Any, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds per volume, seconds and peak memory of the whole process, of each model in turn."""
+    found: dict[str, dict[str, list[float]]] = {n: {"volume": [], "process": [], "peak_mb": []} for n in models}
+    with tempfile.TemporaryDirectory() as there:
+        path = ms.write(image, Path(there) / "scan_T1post.nii.gz")
+        for k in range(rounds + 1):  # the first warms up
+            for name, model in models.items():
+                began = time.perf_counter()
+                ms.segment(image, model, device="cpu")
+                if k:
+                    found[name]["volume"].append(time.perf_counter() - began)
+        for _ in range(rounds):
+            for name, model in models.items():
+                seconds, peak = process(model.info.folder, path)
+                found[name]["process"].append(seconds)
+                found[name]["peak_mb"].append(peak)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="brain-tumor")
-    parser.add_argument("--study", type=Path, default=ROOT / "sample_data" / "study")
-    parser.add_argument("--truth", type=Path, default=ROOT / "sample_data" / "truth")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one run, one visit, two of the means")
-    parser.add_argument("--keep", type=float, default=1.0)
-    parser.add_argument("--tune", type=Path, help="YAML or JSON of the training after pruning")
+    parser.add_argument("--quick", action="store_true", help="one run, one patient")
+    parser.add_argument("--sample", action="store_true", help="the shipped model on the synthetic sample")
     parser.add_argument("--onnx", action="store_true")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "compression.json")
     a = parser.parse_args()
-    if (a.keep < 1) != (a.tune is not None):
-        parser.error("--keep below 1 and --tune go together")
     warnings.simplefilter("ignore")
-    visits = ms.read_study(a.study).visits[: 1 if a.quick else None]
-    images = [v.images[0] for v in visits]
-    truths = [np.asarray(ms.read(a.truth / f"{v.name}_lesions.nii.gz")[0].data) > 0 for v in visits]
-    means = {k: MEANS[k] for k in list(MEANS)[1 : 3 if a.quick else None]} if a.quick else dict(MEANS)
-    if a.tune is not None:
-        import yaml
-
-        tuned = {"keep": a.keep, "fine_tune": yaml.safe_load(a.tune.read_text())}
-        means[f"{a.keep:.0%} of the channels, tuned"] = tuned
-        means["... and low rank 0.05 and 8-bit"] = {"again": True, "error": 0.05, "storage": "int8"}
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        models = {"none (float32)": ms.compress(a.model, {"out": f"{folder}/whole", "storage": "float32"})}
-        for i, (name, settings) in enumerate(means.items()):
-            chosen = dict(settings)
-            start = list(models.values())[-1 if chosen.pop("again", False) else 0]
-            models[name] = ms.compress(start, {"out": f"{folder}/{i}", **chosen})
-        original: list[Any] = []
-        for name, model in models.items():
-            found = segmented(model, images)
-            original = original or found
-            rows.append(
-                {
-                    "means": name,
-                    **measures(model),
-                    "dice": statistics.mean(dice(f, t) for f, t in zip(found, truths, strict=True)),
-                    "dice_with_original": statistics.mean(dice(f, t) for f, t in zip(found, original, strict=True)),
-                    "seconds": [],
-                    "peak_mb": [],
-                }
-            )
-        with tempfile.TemporaryDirectory() as there:
-            image = ms.write(images[0], Path(there) / f"{images[0].name}.nii.gz")
-            for _ in range(1 if a.quick else a.runs):
-                for row, model in zip(rows, models.values(), strict=True):
-                    seconds, peak = process(model.info.folder, image)
-                    row["seconds"].append(seconds)
-                    row["peak_mb"].append(peak)
-        exported = in_onnxruntime(models["none (float32)"], Path(folder), 1 if a.quick else 5) if a.onnx else []
-    first = rows[0]
-    print("| means | bytes | ratio | multiply-adds | ratio | Dice | Dice with original | s, whole process | peak MB |")
-    print("|---|---:|---:|---:|---:|---:|---:|---|---:|")
-    for r in rows:
-        s = r["seconds"]
+    judges = subjects(a.sample)[: 1 if a.quick else None]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        made = [variants(s, folder) for s in judges]
+        scores = {m: [judged(models[m], s["pairs"]) for s, models in zip(judges, made, strict=True)] for m in made[0]}
+        sizes = {m: measures(model) for m, model in made[0].items()}
+        times = timed(made[0], judges[0]["pairs"][0][0], 1 if a.quick else a.runs)
+        exported = in_onnxruntime(made[0]["none (float32)"], folder, 1 if a.quick else 5) if a.onnx else []
+    first = next(iter(made[0]))
+    units = "has" if has_bfloat16() else "has no"
+    visits = sum(len(s["pairs"]) for s in judges)
+    print(f"{visits} visits of {', '.join(s['name'] for s in judges)}; the processor {units} bf16 units\n")
+    print(
+        "| means | bytes | smaller | multiply-adds | fewer | s per volume | faster | s, whole process | peak MB | Dice | points |"
+    )
+    print("|---|---:|---:|---:|---:|---|---:|---|---:|---:|---|")
+    rows = []
+    for m, size in sizes.items():
+        t, points = times[m], [100 * (x - y) for x, y in zip(scores[m], scores[first], strict=True)]
+        ratio = [x / y for x, y in zip(times[first]["volume"], t["volume"], strict=True)]
+        rows.append({"means": m, **size, **t, "dice": scores[m], "points": points, "faster": ratio})
         print(
-            f"| {r['means']} | {r['bytes']:,} | {first['bytes'] / r['bytes']:.2f} | {r['multiply_adds']:,} "
-            f"| {first['multiply_adds'] / r['multiply_adds']:.2f} | {r['dice']:.4f} | {r['dice_with_original']:.4f} "
-            f"| {statistics.median(s):.2f} ({min(s):.2f} to {max(s):.2f}) | {statistics.median(r['peak_mb']):.0f} |"
+            f"| {m} | {size['bytes']:,} | {sizes[first]['bytes'] / size['bytes']:.2f} | {size['multiply_adds']:,} "
+            f"| {sizes[first]['multiply_adds'] / size['multiply_adds']:.2f} | {spread(t['volume'])} "
+            f"| {statistics.median(ratio):.2f} | {spread(t['process'])} | {statistics.median(t['peak_mb']):.0f} "
+            f"| {statistics.mean(scores[m]):.4f} | {statistics.mean(points):+.2f} ({min(points):+.2f} to {max(points):+.2f}) |"
         )
     if exported:
         print("\n| network alone, 8 steps | s | labels that agree |\n|---|---|---:|")
@@ -181,9 +218,8 @@ def main() -> None:
         low, middle, high = e["seconds"]
         print(f"| {e['runtime']} | {middle:.3f} ({low:.3f} to {high:.3f}) | {e['agree']:.2%} |")
     a.out.parent.mkdir(parents=True, exist_ok=True)
-    a.out.write_text(
-        json.dumps({"model": a.model, "rows": rows, "exported": exported}, indent=2) + "\n", encoding="utf-8"
-    )
+    facts = {"patients": [s["name"] for s in judges], "rows": rows, "exported": exported}
+    a.out.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

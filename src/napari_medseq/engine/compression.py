@@ -2,7 +2,8 @@
 
 Each means for what it can do and no more. Fewer channels (`keep`) save time and memory, and want fine-tuning, in which the original
 teaches (`distil`). Low-rank convolutions (`error`) save multiplications. Half precision, 8-bit integers and shared weights
-(`storage`) save disk and download only: the network runs in float32, since a CPU without bf16 units is far slower with less.
+(`storage`) save disk and download only. Products in half precision (`precision`) save time on a CPU with bf16 units and are left alone
+on others, which would be far slower. One pass instead of the mean of two mirrored ones (`mirror`) halves the work.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -47,7 +48,11 @@ class CompressSettings(BaseModel):
         Convolutions are factorised to the smallest rank with at most this relative squared error of their weights, where
         that saves multiplications; 0 leaves them whole.
     storage : {"float32", "half", "int8", "shared"}
-        "shared": 16 values for all weights of a tensor, each a 4-bit index.
+        "shared": 16 values (256 in small tensors) for all weights of a tensor, each an index of 4 (8) bits.
+    precision : {"float32", "bfloat16"} or None
+        Of a segmentation's products on a CPU with bf16 units; None: as the original.
+    mirror : bool
+        False: one pass where the original averages two mirrored ones.
     fine_tune : TrainConfig or None
         Training after the pruning; its network, start and folder are set here. Interrupted, it goes on with the next call.
     distil : float
@@ -61,6 +66,8 @@ class CompressSettings(BaseModel):
     keep: float = Field(1.0, gt=0, le=1)
     error: float = Field(0.0, ge=0, lt=1)
     storage: Storage = "half"
+    precision: Literal["float32", "bfloat16"] | None = None
+    mirror: bool = True
     fine_tune: TrainConfig | None = None
     distil: float = Field(0.5, ge=0, le=1)
 
@@ -141,6 +148,8 @@ def compress(
         model = load_model(model)
     if not isinstance(model.network, RecurrentUNet | SequenceClassifier):
         raise ModelError(f"{model.info.name} is no network of this package; it cannot be compressed.")
+    if (s.precision is not None or not s.mirror) and not isinstance(model.network, RecurrentUNet):
+        raise ModelError(f"{model.info.name} is no RecurrentUNet; leave precision and mirror as they are.")
     if Path(s.out).resolve() == Path(model.info.folder).resolve():
         raise SettingsError(
             f"out is the folder of {model.info.name} itself; choose another, so that the original stays."
@@ -168,9 +177,17 @@ def compress(
             "float32": "stored whole",
             "half": "stored in half precision",
             "int8": "stored as 8-bit integers",
-            "shared": "stored as 4-bit indices of 16 shared values for each tensor",
+            "shared": "stored as indices of values that the weights of a tensor share",
         }[s.storage]
     )
+    inference = dict(model.inference)
+    if s.precision is not None:
+        inference["precision"] = s.precision
+        done.append(f"products in {s.precision} where the processor has units for it")
+    if not s.mirror and inference.get("mirror"):
+        inference["mirror"] = False
+        done.append("one pass instead of two mirrored ones")
+    model = Model(model.info, model.network, inference, model.network_definition)
     check(cancelled)
     folder = _write(Path(s.out), name, model, definition, network, s.storage, model.info.card)
     small = load_model(folder)

@@ -277,7 +277,7 @@ class _Job:
     def _painted(self, walk: _Walk, where: torch.device, together: int | None, done: int, total: int) -> Painter:
         framing, channels = walk.framing, walk.channels
         painter = Painter(framing, self.settings, self.outputs, apart=self.settings.along in ("t", "visit"))
-        plan = tuning.prepare(self.model.network, where, together)
+        plan = tuning.prepare(self.model.network, where, together, self.settings.precision)
         last = self._last(walk)
         for position in self._sequences(framing):
             planes, others = self._passes(walk, where, plan, position)

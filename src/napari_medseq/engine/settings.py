@@ -32,6 +32,9 @@ class InferenceSettings(BaseModel):
         Gaps that a ball of this radius cannot enter are closed, class by class; only background is filled.
     fill_holes : bool
         Background that a class encloses becomes that class.
+    precision : {"float32", "bfloat16"}
+        "bfloat16": convolutions on a CPU with bf16 units are computed in it; on another CPU they are not. On a GPU a measurement
+        decides in any case.
     keep_largest : bool
         Of each class only the largest piece stays: for organs, not for lesions.
     """
@@ -47,6 +50,7 @@ class InferenceSettings(BaseModel):
     closing_mm: float = Field(0.0, ge=0)
     fill_holes: bool = False
     keep_largest: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 def inference_settings(values: Mapping[str, Any], name: str) -> InferenceSettings:

@@ -1,4 +1,4 @@
-"""How weights lie in a bundle's file: whole, in half precision, as 8-bit integers, or as 4-bit indices of shared values.
+"""How weights lie in a bundle's file: whole, in half precision, as 8-bit integers, or as indices of shared values.
 
 Networks always run in float32: storage decides the size of the file and nothing else.
 """
@@ -13,7 +13,8 @@ from torch import Tensor
 
 Storage = Literal["float32", "half", "int8", "shared"]
 _SCALE, _LEVELS, _SHAPE = "::scale", "::levels", "::shape"
-_SHARED = 16  # values that a tensor's weights share: two indices in a byte
+_FEW, _MANY = 16, 256  # values that the weights of a large or a small tensor share: two indices in a byte, or one
+_LARGE = 1 << 15  # weights; the small tensors are those of the fine levels, where a little means more
 _ROUNDS = 12  # of k-means
 
 
@@ -22,8 +23,8 @@ def pack(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
 
     "int8" rounds each slice ``w[k]`` of the first axis to ``round(w / s)`` with ``s = max|w| / 127`` (symmetric, per channel;
     Krishnamoorthi 2018, arXiv:1806.08342, sec. 2.2), so that no weight moves by more than ``s / 2``. "shared" lets all weights of a
-    tensor, each slice divided by its root mean square, share 16 values found by k-means (weight sharing: Han et al. 2016,
-    arXiv:1510.00149, sec. 3), and stores their 4-bit indices. With both, vectors (biases and norms) stay whole.
+    tensor, each slice divided by its root mean square, share 16 values (256 in small tensors) found by k-means (weight sharing:
+    Han et al. 2016, arXiv:1510.00149, sec. 3), and stores their indices. With both, vectors (biases and norms) stay whole.
     """
     out: dict[str, Tensor] = {}
     for name, value in weights.items():
@@ -47,16 +48,19 @@ def _share(name: str, value: Tensor) -> dict[str, Tensor]:
     flat = value.flatten(1)
     scale = flat.square().mean(1).sqrt().clamp_min(1e-30)
     unit = (flat / scale[:, None]).flatten()
-    levels = unit.quantile(torch.linspace(0, 1, _SHARED)) if len(unit) < 1 << 24 else torch.linspace(-3, 3, _SHARED)
+    few = len(unit) >= _LARGE
+    levels = unit[:: max(1, len(unit) // 100_000)].quantile(torch.linspace(0, 1, _FEW if few else _MANY))
     for _ in range(_ROUNDS):  # Lloyd's algorithm; on a line the nearest value is found by the middles between values
         index = torch.bucketize(unit, (levels[1:] + levels[:-1]) / 2)
-        count = torch.bincount(index, minlength=_SHARED)
-        total = torch.bincount(index, weights=unit, minlength=_SHARED).float()
+        count = torch.bincount(index, minlength=len(levels))
+        total = torch.bincount(index, weights=unit, minlength=len(levels)).float()
         levels = torch.where(count > 0, total / count.clamp_min(1), levels).sort().values
     index = torch.bucketize(unit, (levels[1:] + levels[:-1]) / 2).to(torch.uint8)
-    pairs = torch.nn.functional.pad(index, (0, len(index) % 2)).reshape(-1, 2)
+    if few:
+        pairs = torch.nn.functional.pad(index, (0, len(index) % 2)).reshape(-1, 2)
+        index = pairs[:, 0] | pairs[:, 1] << 4
     return {
-        name: pairs[:, 0] | pairs[:, 1] << 4,
+        name: index,
         name + _LEVELS: levels,
         name + _SCALE: scale,
         name + _SHAPE: torch.tensor(value.shape),
@@ -92,13 +96,21 @@ def unpack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _unshared(name: str, packed: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
     levels, shape = tensors.get(name + _LEVELS), tensors.get(name + _SHAPE)
-    if levels is None or levels.shape != (_SHARED,) or shape is None or shape.ndim != 1 or shape.is_floating_point():
-        raise ValueError(f"{name} has no {_SHARED} shared values or no shape")
+    if (
+        levels is None
+        or levels.shape not in ((_FEW,), (_MANY,))
+        or shape is None
+        or shape.ndim != 1
+        or shape.is_floating_point()
+    ):
+        raise ValueError(f"{name} has no shared values or no shape")
     size = [int(n) for n in shape]
     total = 1
     for n in size:
         total *= n
-    if packed.dtype != torch.uint8 or packed.ndim != 1 or min(size, default=0) < 1 or len(packed) != -(-total // 2):
+    few = len(levels) == _FEW
+    bytes_ = -(-total // 2) if few else total
+    if packed.dtype != torch.uint8 or packed.ndim != 1 or min(size, default=0) < 1 or len(packed) != bytes_:
         raise ValueError(f"{name} holds {packed.numel()} bytes of indices, which do not fill {size}")
-    index = torch.stack([packed & 15, packed >> 4], 1).flatten()[:total]
+    index = torch.stack([packed & 15, packed >> 4], 1).flatten()[:total] if few else packed
     return levels.float()[index.long()].reshape(size)

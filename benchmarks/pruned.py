@@ -1,0 +1,75 @@
+"""The pruned and fine-tuned networks of ``benchmarks/compression.py``: one for each held-out patient, made once and kept.
+
+    python benchmarks/pruned.py [--minutes 11]      # makes what is not there yet; five minutes a patient on one free core
+
+Each starts from the network that was trained without that patient, keeps three quarters of the channels, and is trained again on the
+other patients and on synthetic heads, half by the labels and half by what the unpruned network says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import brain_tumor
+import rivals
+
+FOLDS = Path("runs/brain-tumor/segmentation")
+RUNS = Path("runs/compression")
+KEEP = 0.75
+
+
+def fold(patient: str) -> Path | None:
+    """The network trained without a patient: of the last stage that has ended."""
+    stages = (FOLDS / f"{patient}-gru{stage}" for stage in ("-middle", "-early"))
+    return next((f for f in stages if f.is_dir()), None)
+
+
+def folder(patient: str) -> Path:
+    return RUNS / patient / "pruned"
+
+
+def settings(patient: str, minutes: float) -> dict[str, Any]:
+    """Of ``ms.compress``."""
+    config = brain_tumor.config("segmentation", "lastfold", "gru", patient, FOLDS.parent)
+    loop = config.loop.model_copy(update={"iterations": 400, "minutes": minutes, "batch": 1, "rate": 8e-4})
+    config = config.model_copy(update={"name": "pruned", "start_from": None, "loop": loop})
+    return {"out": str(folder(patient)), "name": "pruned", "keep": KEEP, "fine_tune": config, "storage": "float32"}
+
+
+def make(patient: str, minutes: float) -> None:
+    """Prune and tune one network; an interrupted training goes on."""
+    import napari_medseq as ms
+
+    start = fold(patient)
+    if start is None:
+        raise SystemExit(f"There is no network trained without {patient}: run benchmarks/brain_tumor.py all first.")
+    folder(patient).parent.mkdir(parents=True, exist_ok=True)
+    heads = f"heads-{brain_tumor.SYNTHETIC}-0.86.pt"
+    if (FOLDS / heads).exists() and not (folder(patient).parent / heads).exists():
+        os.link(FOLDS / heads, folder(patient).parent / heads)
+    began = time.monotonic()
+
+    def say(done: int, total: int, message: str) -> None:
+        if done % 20 == 0:
+            print(f"{patient} {done}/{total} {message} {time.monotonic() - began:.0f} s", flush=True)
+
+    ms.compress(str(start), settings(patient, minutes), progress=say)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=11.0, help="most for each patient")
+    a = parser.parse_args()
+    warnings.simplefilter("ignore")
+    for patient in rivals.HELD_OUT:
+        if not folder(patient).is_dir():
+            make(patient, a.minutes)
+
+
+if __name__ == "__main__":
+    main()
