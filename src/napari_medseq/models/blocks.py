@@ -74,7 +74,8 @@ def halved(x: Tensor) -> Tensor:
     if torch.is_grad_enabled() or x.device.type != "cpu":
         return functional.max_pool2d(x, 2)
     # the same, several times as fast: without a gradient nobody asks where the largest was
-    rows = torch.maximum(x[..., ::2, :], x[..., 1::2, :])
+    height, width = (n // 2 * 2 for n in x.shape[-2:])
+    rows = torch.maximum(x[..., :height:2, :width], x[..., 1:height:2, :width])
     return torch.maximum(rows[..., ::2], rows[..., 1::2])
 
 
