@@ -34,8 +34,9 @@ def knows(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> Path:
     """The only model there is: "tiny", a segmenter that is right about the balls."""
     monkeypatch.setattr("napari_medseq.models.library.SHIPPED", tiny_bundle.parent)
     monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tiny_bundle.parent))
-    monkeypatch.setattr("napari_medseq.engine.segment", bright)
+    # this one first: looked up for the first time after the other it would be "bright", and stay so when all is undone
     monkeypatch.setattr(ms, "segment", bright, raising=False)
+    monkeypatch.setattr("napari_medseq.engine.segment", bright)
     return tiny_bundle
 
 
