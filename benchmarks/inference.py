@@ -4,9 +4,10 @@
 
 The same patients, framed alike, from the image in memory to labels on its grid. The rivals are MONAI's
 `BasicUNet` in 2D and 3D with the channel widths of our network, the latter through MONAI's `SlidingWindowInferer` (Gaussian weights).
-They are untrained, so they have a time but no Dice; ours is the model that ships. Methods take turns within each round, so that a
-busy moment of the machine hits all alike; ratios are taken round by round. Peak memory is what a process of its own needs more
-during the call.
+They are untrained in the first table, so they have a time but no Dice; ours is the model that ships. Methods take turns within each
+round, so that a busy moment of the machine hits all alike; ratios are taken round by round. Peak memory is what a process of its own
+needs more during the call. A second table has Dice, time and memory of networks that ``benchmarks/rivals.py`` trained alike, on patients
+that none of them has seen, all through ``ms.segment``; it is left out where that was not run.
 The share of the machine's rate is floating-point operations (torch's own counter) per second of the network alone, relative to a plain
 convolution of 64 to 64 channels. Growth is measured on phantoms of 50 to 1000 slices that exist one slice at a time. Prints tables, writes
 ``inference.json`` and draws ``inference.png``. About four minutes on two cores; ``--quick`` one.
@@ -27,6 +28,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import rivals
+
 ROOT = Path(__file__).resolve().parents[1]
 AIMS = {"faster than 3D": 3.0, "time of 2D": 1.3, "share of the rate": 0.6}
 OURS, SHIPPED, PLAIN, FLAT = (
@@ -37,6 +40,13 @@ OURS, SHIPPED, PLAIN, FLAT = (
 )
 DEEP = {f"3D U-Net, overlap {o:g}": o for o in (0.25, 0.5)}
 METHODS = (OURS, SHIPPED, PLAIN, FLAT, *DEEP)
+#: trained alike: name → network of `rivals`, and the overlap of its windows
+ALIKE = {
+    "trained alike: recurrent 2.5D": ("recurrent 2.5D", 0.0),
+    "trained alike: 2D U-Net": ("2D U-Net", 0.0),
+    "trained alike: 3D U-Net, overlap 0.25": ("3D U-Net", 0.25),
+    "trained alike: 3D U-Net, overlap 0.5": ("3D U-Net", 0.5),
+}
 
 
 def network_of(method: str, model: Any) -> Any:
@@ -65,6 +75,13 @@ def runner(method: str, model: Any) -> Callable[[Any], Any]:
     import napari_medseq as ms
     from napari_medseq.engine.frame import frame
     from napari_medseq.engine.images import to_image_axes
+
+    if method in ALIKE:
+        name, overlap = ALIKE[method]
+        alike = ms.load_model(rivals.folder(name))
+        if overlap:
+            alike.network.overlap = overlap  # type: ignore[assignment]
+        return lambda image: ms.segment(image, alike, device="cpu").labels.data
 
     network, inference = network_of(method, model), {**model.inference, "mirror": method == SHIPPED}
     if method in (OURS, SHIPPED, PLAIN):
@@ -127,7 +144,7 @@ def child(method: str, a: argparse.Namespace) -> None:
     model = ms.load_model(a.model)
     run = runner(method, model)
     run(phantom(2, 64))  # libraries are loaded and their threads started
-    image = phantom(a.slices) if a.slices else patients(a)[0][0]
+    image = phantom(a.slices) if a.slices else rivals.held_out()[0][1] if method in ALIKE else patients(a)[0][0]
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the highest so far is forgotten
     before, began = status_mb("VmRSS"), time.perf_counter()
@@ -155,13 +172,6 @@ def patients(a: argparse.Namespace) -> list[tuple[Any, Any]]:
         image = visit.images[0]
         pairs.append((image, ms.read(truths[visit.name])[0] if visit.name in truths else None))
     return pairs
-
-
-def dice(found: Any, truth: Any) -> float:
-    import numpy as np
-
-    a, b = np.asarray(found) > 0, np.asarray(truth) > 0
-    return float(2 * (a & b).sum() / max(1, a.sum() + b.sum()))
 
 
 def best(call: Callable[[], Any], times: int) -> float:
@@ -213,7 +223,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="one patient, two rounds, at most 200 slices")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
-    parser.add_argument("--child", choices=METHODS, help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=[*METHODS, *ALIKE], help=argparse.SUPPRESS)
     parser.add_argument("--slices", type=int, default=0, help=argparse.SUPPRESS)
     a = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -239,7 +249,7 @@ def main() -> None:
                 labels = run(image)
                 total += time.perf_counter() - began
                 if n == 0 and truth is not None and method in scores:
-                    scores[method].append(dice(labels, truth.data))
+                    scores[method].append(rivals.dice(labels, truth.data))
             if n:
                 seconds[method].append(total / len(pairs))
     memory = {m: spawned(m, a, 0) for m in METHODS}
@@ -271,6 +281,7 @@ def main() -> None:
             for g in growth.values()
         ]
         print(f"| {n} | " + " | ".join(cells) + " |")
+    alike = trained_alike(a, rounds)
     a.out.mkdir(parents=True, exist_ok=True)
     facts = {
         "threads": a.threads,
@@ -279,9 +290,50 @@ def main() -> None:
         "rows": rows,
         "rates": reached,
         "growth": growth,
+        "alike": alike,
     }
     (a.out / "inference.json").write_text(json.dumps({**facts, "aims": AIMS}, indent=2) + "\n", encoding="utf-8")
     draw(growth, a.out / "inference.png")
+
+
+def trained_alike(a: argparse.Namespace, rounds: int) -> list[dict[str, Any]]:
+    """Dice, time and memory of the networks that were trained alike, on patients held out of all; prints its table."""
+    names = [m for m, (name, _) in ALIKE.items() if name in rivals.there()] if rivals.DATA.is_dir() else []
+    if len(names) < len(ALIKE):
+        return []
+    pairs = rivals.held_out()
+    runs = {m: runner(m, None) for m in names}
+    seconds: dict[str, list[float]] = {m: [] for m in names}
+    scores: dict[str, dict[str, list[float]]] = {m: {} for m in names}
+    for n in range(rounds):
+        for m, run in runs.items():
+            total = 0.0
+            for patient, image, truth in pairs:
+                began = time.perf_counter()
+                labels = run(image)
+                total += time.perf_counter() - began
+                if n == 0:
+                    scores[m].setdefault(patient, []).append(rivals.dice(labels, truth.data))
+            seconds[m].append(total / len(pairs))
+    rows = []
+    print(f"\n{len(pairs)} volumes of {', '.join(rivals.HELD_OUT)}, which none of these networks has seen")
+    print(
+        "| trained alike | minutes (of the processor) | iterations | Dice: mean (patients) | s per volume | times ours | peak MB |"
+    )
+    print("|---|---|---:|---|---|---|---:|")
+    for m in names:
+        each = [statistics.mean(v) for v in scores[m].values()]
+        ratio = [s / o for s, o in zip(seconds[m], seconds[names[0]], strict=True)]
+        peak = spawned(m, a, 0)["peak_mb"]
+        facts = rivals.facts(ALIKE[m][0])
+        rows.append({"method": m, **facts, "dice": each, "seconds": seconds[m], "times_ours": ratio, "peak_mb": peak})
+        print(
+            f"| {m.removeprefix('trained alike: ')} | {facts['minutes']:g} ({facts['processor_minutes']:.1f}) "
+            f"| {facts['iterations']} | {statistics.mean(each):.3f} ({min(each):.3f} to {max(each):.3f}) "
+            f"| {statistics.median(seconds[m]):.2f} ({min(seconds[m]):.2f} to {max(seconds[m]):.2f}) "
+            f"| {statistics.median(ratio):.2f} ({min(ratio):.2f} to {max(ratio):.2f}) | {peak:.0f} |"
+        )
+    return rows
 
 
 def table(rows: list[dict[str, Any]], patients: int, rounds: int, threads: int, rate: float) -> None:

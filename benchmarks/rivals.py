@@ -25,6 +25,7 @@ import brain_tumor
 
 HELD_OUT = ("sub-05", "sub-08", "sub-11")
 RUNS = Path("runs/rivals")
+DATA = brain_tumor.DATA
 MINUTES = 7.0
 _WIDTHS = brain_tumor.SEGMENTATION["network"]["widths"]
 _UNET = {"_target_": "BasicUNet", "features": [*_WIDTHS, _WIDTHS[0]]}
@@ -76,12 +77,12 @@ def train_one(name: str, minutes: float) -> None:
         )
     )
     # on a machine that others use too, minutes of the clock are not minutes of the processor
-    facts = {
+    spent = {
         "minutes": minutes,
         "processor_minutes": time.process_time() / 60,
         "iterations": int(result.curve["iteration"].iloc[-1]),
     }
-    (folder(name) / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    (folder(name) / "facts.json").write_text(json.dumps(spent), encoding="utf-8")
 
 
 def held_out() -> list[tuple[str, Any, Any]]:
@@ -118,6 +119,12 @@ def scores(name: str, pairs: list[tuple[str, Any, Any]]) -> dict[str, float]:
     return {p: sum(v) / len(v) for p, v in found.items()}
 
 
+def facts(name: str) -> dict[str, Any]:
+    """How long a network was trained."""
+    found: dict[str, Any] = json.loads((folder(name) / "facts.json").read_text(encoding="utf-8"))
+    return found
+
+
 def there() -> list[str]:
     """The networks that have been trained."""
     return [name for name in NETWORKS if (folder(name) / "facts.json").is_file()]
@@ -149,11 +156,11 @@ def main() -> None:
     )
     print("|---|---:|---:|---:|" + "---:|" * (len(HELD_OUT) + 1))
     for name in there():
-        facts, each = json.loads((folder(name) / "facts.json").read_text()), scores(name, pairs)
+        spent, each = facts(name), scores(name, pairs)
         cells = " | ".join(f"{each[p]:.3f}" for p in HELD_OUT)
         mean = sum(each.values()) / len(each)
         print(
-            f"| {name} | {facts['minutes']:g} | {facts['processor_minutes']:.1f} | {facts['iterations']} | {cells} | {mean:.3f} |"
+            f"| {name} | {spent['minutes']:g} | {spent['processor_minutes']:.1f} | {spent['iterations']} | {cells} | {mean:.3f} |"
         )
 
 

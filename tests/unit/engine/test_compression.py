@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import napari_medseq as ms
+from napari_medseq.engine import tuning
 from napari_medseq.engine.compression import measures
 from napari_medseq.errors import MedseqError, OperationCancelled
+from napari_medseq.models import Model
 from tests.unit.engine.small import CLASSIFIER, UNET, blob, model
 
 WIDE = {**UNET, "widths": [16, 32, 32], "hidden": 8}
@@ -20,7 +22,7 @@ def test_int8_and_half_are_smaller_and_answer_almost_the_same(tmp_path: Path) ->
     m = model(tmp_path / "m", WIDE, pixel_mm=0.9)
     before = ms.segment(blob(), m, outputs=("probability",)).probability
     sizes = [measures(m)["bytes"]]
-    for storage, tolerance in (("half", 0.01), ("int8", 0.1)):
+    for storage, tolerance in (("half", 0.01), ("int8", 0.1), ("shared", 0.1)):
         small = ms.compress(m, {"out": str(tmp_path / storage), "storage": storage})
         sizes.append(measures(small)["bytes"])
         after = ms.segment(blob(), small, outputs=("probability",)).probability
@@ -51,7 +53,7 @@ def test_pruning_gives_a_plain_smaller_network_that_can_be_tuned(tmp_path: Path)
     small = ms.compress(m, {"out": str(tmp_path / "s"), "keep": 0.5, "fine_tune": tune})
     assert small.network_definition == {**WIDE, "widths": [8, 16, 16], "hidden": 4}
     assert measures(small)["multiply_adds"] < 0.8 * measures(m)["multiply_adds"]
-    assert "fine-tuned for 2 iterations" in small.info.card
+    assert "fine-tuned for 2 iterations, taught by the original" in small.info.card
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "m", "s"]
     assert ms.segment(blob(), small).labels.data.shape == (7, 40, 36)
 
@@ -91,6 +93,45 @@ def test_settings_that_cannot_be_used_are_said(
     (tmp_path / "thesis").mkdir()
     with pytest.raises(MedseqError, match=reason):
         ms.compress(model(tmp_path / "m"), settings)
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_bfloat16_and_one_pass_answer_almost_the_same_and_only_where_they_pay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: bool
+) -> None:
+    monkeypatch.setattr(tuning, "has_bfloat16", lambda: units)
+    m = model(tmp_path / "m", WIDE, mirror=True)
+    fast = ms.compress(m, {"out": str(tmp_path / "b"), "precision": "bfloat16", "storage": "float32"})
+    once = ms.compress(m, {"out": str(tmp_path / "o"), "mirror": False, "storage": "float32"})
+    assert (fast.inference["precision"], fast.inference["mirror"]) == ("bfloat16", True)
+    assert once.inference["mirror"] is False
+    assert "one pass" in once.info.card
+    before, after, single = (
+        np.asarray(ms.segment(blob(), x, outputs=("probability",), device="cpu").probability.data)  # type: ignore[union-attr]
+        for x in (m, fast, once)
+    )
+    moved = np.abs(after - before).max()
+    assert 1e-5 < moved < 0.1 if units else moved == 0
+    plain = Model(m.info, m.network, {**m.inference, "mirror": False}, m.network_definition)
+    expected = ms.segment(blob(), plain, outputs=("probability",), device="cpu").probability
+    assert expected is not None
+    assert np.array_equal(single, expected.data)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+def test_bfloat16_does_not_depend_on_the_chunk_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(tuning, "has_bfloat16", lambda: True)
+    m = model(tmp_path / "m", WIDE, precision="bfloat16")
+    found = ms.segment(blob(), m, chunk=chunk, device="cpu").labels.data
+    assert np.array_equal(found, ms.segment(blob(), m, device="cpu").labels.data)
+
+
+@pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"mirror": False}])
+def test_a_classifier_has_no_other_precision_or_pass(tmp_path: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(MedseqError, match="leave precision and mirror"):
+        ms.compress(model(tmp_path / "c", CLASSIFIER), {"out": str(tmp_path / "s"), **settings})
 
 
 def test_only_what_can_be_pruned_is(tmp_path: Path) -> None:
