@@ -293,10 +293,13 @@ def test_analyse_segments_the_ticked_images(
 def test_a_model_that_does_not_fit_is_greyed_out_with_the_reason(viewer: Any, wait: Wait) -> None:
     widget = docked(viewer, AnalyseWidget, wait)
     ct = verbs.to_sequence(viewer.layers[0]).replace(modality="CT", name="chest")
-    layer = verbs.add_sequence(viewer, ct)
+    layer = verbs.add_sequence(viewer, ct.replace(name="chest " * 30))
+    wide = widget.layout().itemAt(0).widget().widget().minimumSizeHint().width()
     widget.images.tick([layer])
     assert not widget.model.box.model().item(0).isEnabled()
     assert "CT" in widget.model.misfits.text()
+    # a long reason breaks; it does not push the buttons out of the dock
+    assert widget.layout().itemAt(0).widget().widget().minimumSizeHint().width() <= wide
     widget.images.tick([viewer.layers[0]])
     assert widget.model.box.model().item(0).isEnabled()
     assert widget.model.misfits.isHidden()
@@ -330,6 +333,9 @@ def test_classification_shows_probabilities_per_slice(
         assert viewer.dims.point[0] == 1
     axis = list(viewer.dims.axis_labels).index("z")
     viewer.dims.set_current_step(axis, 5)
+    assert view._cursor.get_xdata()[0] == view.shown_step()
+    viewer.theme = "light"  # everything is drawn anew
+    assert view.shown_step() != 0
     assert view._cursor.get_xdata()[0] == view.shown_step()
     view._clicked(SimpleNamespace(inaxes=True, xdata=7.2))
     assert view.shown_step() == 7

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QListWidgetItem,
     QPushButton,
     QScrollArea,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -50,6 +51,16 @@ def scrolled(widget: QWidget) -> QVBoxLayout:
     note.setStyleSheet("font-style: italic; padding: 3px 9px;")
     outer.addWidget(note)
     return QVBoxLayout(area.widget())
+
+
+def wrapped(text: str = "") -> QLabel:
+    """A label whose text breaks where the column ends, however long it is: it never makes the column wider."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    policy = label.sizePolicy()
+    policy.setHorizontalPolicy(QSizePolicy.Ignored)
+    label.setSizePolicy(policy)
+    return label
 
 
 class _Column(QScrollArea):  # type: ignore[misc]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_medseq._napari.canvas import PlotCanvas
+from napari_medseq._napari.choosers import wrapped
 from napari_medseq._napari.layers import layer_axis
 from napari_medseq._napari.tables import Table
 from napari_medseq._napari.work import heed
@@ -22,8 +23,7 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         self._pairs: list[tuple[Any, Any]] = []
         self._cursor: Any = None
         self.which = QComboBox()
-        self.exam = QLabel()
-        self.exam.setWordWrap(True)
+        self.exam = wrapped()
         self.canvas = PlotCanvas(viewer, height=170)
         self.table = Table()
         self.table.setMinimumHeight(120)
@@ -79,8 +79,11 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         axes.set_ylim(0, 1.05)
         axes.set_xlabel({"z": "slice", "t": "frame"}.get(found.step_axis, found.step_axis))
         axes.set_ylabel("probability")
-        axes.legend(frameon=False)
-        self._cursor = axes.axvline(0, color=axes.xaxis.label.get_color(), linestyle="--", linewidth=1)
+        # above the curves, which may be anywhere
+        axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
+        self._cursor = axes.axvline(
+            self.shown_step() or 0, color=axes.xaxis.label.get_color(), linestyle="--", linewidth=1
+        )
 
     def shown_step(self) -> int | None:
         """The step that the slider shows, or None."""

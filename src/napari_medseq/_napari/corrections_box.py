@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QPushButton, QSpinBox, QWidget
 
+from napari_medseq._napari.choosers import wrapped
 from napari_medseq._napari.work import guarded, heed
 from napari_medseq.errors import MedseqError
 
@@ -22,8 +23,7 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         self.viewer = viewer
         self.progression: Any = None
         self._layers: list[Any] = []
-        self.selected = QLabel()
-        self.selected.setWordWrap(True)
+        self.selected = wrapped()
         self.other = QComboBox()
         self.other.setToolTip("The other lesion, for Link and Merge")
         self.pieces = QSpinBox()

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QPushButton, QSpinBox, QWidget
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import LayerBox, follow_layers, scrolled
+from napari_medseq._napari.choosers import LayerBox, follow_layers, scrolled, wrapped
 from napari_medseq._napari.layers import layer_axis
 from napari_medseq._napari.plot_dock import Drawn, PlotDock, owners
 from napari_medseq._napari.tables import Table
@@ -136,8 +136,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         form.addRow("Labels", self.labels)
         form.addRow("Frames before contrast", self.baseline)
         layout.addLayout(form)
-        hint = QLabel("No labels yet? File → New Layer → New labels on this image's grid, then paint.")
-        hint.setWordWrap(True)
+        hint = wrapped("No labels yet? File → New Layer → New labels on this image's grid, then paint.")
         for widget in (hint, self.run_button, self.work):
             layout.addWidget(widget)
         layout.addWidget(self.table, 1)

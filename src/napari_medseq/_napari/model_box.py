@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_medseq._napari.choosers import wrapped
 from napari_medseq._napari.work import guarded, tell
 from napari_medseq.sequence import ImageSequence
 
@@ -65,8 +66,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self.card.setMinimumHeight(160)
         self.card.hide()
         self.card_button.toggled.connect(self.card.setVisible)
-        self.misfits = QLabel()
-        self.misfits.setWordWrap(True)
+        self.misfits = wrapped()
         self.misfits.hide()
         row = QHBoxLayout()
         row.addWidget(self.box, 1)

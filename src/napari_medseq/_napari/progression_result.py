@@ -12,7 +12,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QComboBox, QFileDialog, QGroupBox, QHBoxLayout, QHeaderView, QLabel, QPushButton, QVBoxLayout
 
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import Fold
+from napari_medseq._napari.choosers import Fold, wrapped
 from napari_medseq._napari.corrections_box import CorrectionsBox
 from napari_medseq._napari.layers import layer_kind
 from napari_medseq._napari.progression_plot import ProgressionPlot
@@ -44,8 +44,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self._card = ""
         self._plot: ProgressionPlot | None = None
         self._rows: list[tuple[int, int]] = []
-        self.summary = QLabel()
-        self.summary.setWordWrap(True)
+        self.summary = wrapped()
         self.table = Table()
         self.table.setMinimumHeight(140)
         self.table.row_chosen.connect(lambda row: self.go_to(*self._rows[row]))

@@ -10,7 +10,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QPushButton,
     QRadioButton,
@@ -21,7 +20,7 @@ from qtpy.QtWidgets import (
 import napari
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import Fold, LayerChecklist, StudyBox, follow_layers, scrolled
+from napari_medseq._napari.choosers import Fold, LayerChecklist, StudyBox, follow_layers, scrolled, wrapped
 from napari_medseq._napari.forms import ModelForm
 from napari_medseq._napari.model_box import ModelBox
 from napari_medseq._napari.progression_result import ProgressionResult
@@ -46,8 +45,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
     # -- the form ------------------------------------------------------------------------------------------------------
     def _build(self) -> None:
         self.study = StudyBox(self.viewer)
-        self.facts = QLabel()
-        self.facts.setWordWrap(True)
+        self.facts = wrapped()
         self.by_model = QRadioButton("Segment each visit with a model, then follow")
         self.by_labels = QRadioButton("Follow label layers as they are")
         self.by_model.setChecked(True)

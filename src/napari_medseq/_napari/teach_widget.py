@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QLabel, QLineEdit, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QLineEdit, QPushButton, QWidget
 
 import napari
 import napari_medseq as ms
 from napari_medseq import pipeline
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import LayerBox, follow_layers, scrolled
+from napari_medseq._napari.choosers import LayerBox, follow_layers, scrolled, wrapped
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 
@@ -47,10 +47,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.run_button.setStyleSheet("font-weight: bold; padding: 6px;")
         self.run_button.clicked.connect(lambda: guarded("Teaching", self._run))
         self.work = WorkBar()
-        self.outcome = QLabel()
-        self.outcome.setWordWrap(True)
-        how = QLabel(_HOW)
-        how.setWordWrap(True)
+        self.outcome = wrapped()
+        how = wrapped(_HOW)
         form = QFormLayout()
         for title, widget in (
             ("Image", self.image), ("", self.new_button), ("Painted labels", self.labels), ("Name", self.name),
