@@ -100,6 +100,8 @@ def read(path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None) 
     if "t" in axes:
         step = grid.spacing[3] if dimension == 4 and grid.spacing[3] > 0 else 1.0
         times = np.arange(array.shape[0]) * step
+        if len(grid.times) == len(times) and (np.diff(grid.times) > 0).all():
+            times = np.array(grid.times) - grid.times[0]
     try:
         affine = _affine(grid.spacing, grid.origin, grid.direction, dimension)
     except GeometryError as error:
@@ -185,6 +187,8 @@ def write(seq: ImageSequence, path: Path) -> None:
     if "t" in axes:
         gaps = np.diff(seq.times) if seq.times is not None and len(seq.times) > 1 else np.array([1.0])
         spacing, origin = [*spacing, float(max(gaps.mean(), 1e-6))], [*origin, 0.0]
+        if seq.times is not None and float(np.ptp(gaps)) > 1e-6:
+            image.SetMetaData("FrameTimes", " ".join(repr(float(t)) for t in seq.times))
         direction = np.eye(4)
         direction[:3, :3] = cosines
     image.SetSpacing(spacing)

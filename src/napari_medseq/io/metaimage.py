@@ -1,18 +1,18 @@
-"""Plain MetaImage files (``.mha``, ``.mhd`` with raw voxels) without SimpleITK: mapped when lazy, read in one go when not.
+"""MetaImage files (``.mha``, ``.mhd`` with raw or zlib-packed voxels) without SimpleITK: lazy or in one go.
 
-Whatever is compressed, spread over many files or says things that are not understood here is left to SimpleITK.
+Whatever is spread over many files or says things that are not understood here is left to SimpleITK.
 Source: the MetaIO documentation of Kitware (itk.org/Wiki/MetaIO).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_medseq.io.raw import lazy_block, load_block
+from napari_medseq.io.raw import lazy_block, lazy_packed, load_block, load_packed
 
 _TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
@@ -25,20 +25,24 @@ _KNOWN = frozenset((
     "objecttype", "ndims", "binarydata", "binarydatabyteordermsb", "elementbyteordermsb", "compresseddata",
     "transformmatrix", "offset", "position", "origin", "centerofrotation", "anatomicalorientation", "elementspacing",
     "elementsize", "dimsize", "elementnumberofchannels", "elementtype", "elementdatafile", "itk_inputfiltername",
-    "comment", "objectsubtype", "color", "name", "id", "parentid", "elementmin", "elementmax",
+    "comment", "compresseddatasize", "frametimes", "objectsubtype", "color", "name", "id", "parentid", "elementmin", "elementmax",
 ))
 # fmt: on
 
 
 @dataclass
 class Grid:
-    """Voxels in C order and their place, as ITK says it: numbers per axis, direction cosines row by row."""
+    """Voxels in C order and their place, as ITK says it: numbers per axis, direction cosines row by row.
+
+    `times`: seconds of the frames where they are not even, in a field of our own that other programs pass over.
+    """
 
     array: Any
     components: int
     spacing: list[float]
     origin: list[float]
     direction: list[float]
+    times: list[float] = field(default_factory=list)
 
 
 def load(path: Path, *, lazy: bool) -> Grid | None:
@@ -82,7 +86,7 @@ def _plain(path: Path, fields: dict[str, str], at: int, lazy: bool) -> Grid | No
     data = fields["elementdatafile"]
     plain = (
         fields.get("binarydata", "True").lower() == "true"
-        and fields.get("compresseddata", "False").lower() == "false"
+        and fields.get("compresseddata", "False").lower() in ("false", "true")
         and 2 <= n <= 4
         and len(sizes) == len(spacing) == len(origin) == n
         and axes.size == n * n
@@ -96,5 +100,9 @@ def _plain(path: Path, fields: dict[str, str], at: int, lazy: bool) -> Grid | No
         return None
     where, offset = (path, at) if data.upper() == "LOCAL" else (path.parent / data, 0)
     shape = (*reversed(sizes), *((components,) if components > 1 else ()))
-    array = (lazy_block if lazy else load_block)(where, offset, dtype, shape)
-    return Grid(array, components, spacing, origin, axes.reshape(n, n).T.ravel().tolist())
+    if fields.get("compresseddata", "False").lower() == "true":
+        array = (lazy_packed if lazy else load_packed)(where, offset, dtype, shape)
+    else:
+        array = (lazy_block if lazy else load_block)(where, offset, dtype, shape)
+    times = [float(v) for v in fields.get("frametimes", "").split()]
+    return Grid(array, components, spacing, origin, axes.reshape(n, n).T.ravel().tolist(), times)

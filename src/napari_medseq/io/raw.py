@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -106,6 +106,42 @@ def load_block(
     return native(array)
 
 
+def load_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Voxels that lie as a gzip or zlib stream behind a plain header: C order, native byte order.
+
+    Raises
+    ------
+    ReadError
+        If the stream cannot hold them, is cut or damaged.
+    """
+    array = np.empty(shape, _checked_packed(path, offset, dtype, shape))
+    _gunzip_into(path, 0, memoryview(array.reshape(-1).view(np.uint8).data), offset=offset)
+    return native(array)
+
+
+def _checked_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> np.dtype[Any]:
+    dtype = np.dtype(dtype)
+    wanted, there = int(np.prod(shape, dtype=object)) * dtype.itemsize, os.path.getsize(path) - offset
+    if wanted > max(there, 0) * _BEST_RATIO + (1 << 20):
+        raise ReadError(
+            f"{path}: the header promises {wanted:,} bytes of voxels, which {max(there, 0):,} packed bytes cannot hold; "
+            "save it again."
+        )
+    return dtype
+
+
+def lazy_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> Any:
+    """A dask array over such a stream, unpacked whole at the first look."""
+    known = _checked_packed(path, offset, dtype, shape)
+    return on_demand(lambda: load_packed(path, offset, known, shape), known, shape)
+
+
+def on_demand(load: Callable[[], NDArray[Any]], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
+    """A dask array, one chunk per plane (last two axes), over what `load` gives: called once, at the first look."""
+    source = OnDemand(load, dtype, shape)
+    return lazily(source, (1,) * (len(shape) - 2) + shape[-2:], source.dtype)
+
+
 def native(array: NDArray[Any]) -> NDArray[Any]:
     """The same values in the machine's byte order, swapped in place."""
     if array.dtype.isnative or array.dtype.fields:
@@ -113,8 +149,10 @@ def native(array: NDArray[Any]) -> NDArray[Any]:
     return array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
 
 
-def unzipped(path: str | Path) -> Iterator[bytes]:
-    """The bytes of a gzipped file (all its members) in small pieces, which stay in the processor's cache.
+def unzipped(path: str | Path, offset: int = 0) -> Iterator[bytes]:
+    """The bytes of a gzip (all its members) or zlib stream in small pieces, which stay in the processor's cache.
+
+    It begins at byte `offset` of the file.
 
     Raises
     ------
@@ -122,12 +160,17 @@ def unzipped(path: str | Path) -> Iterator[bytes]:
         If the stream is damaged; a stream that ends early simply ends.
     """
     with open(path, "rb", buffering=0) as file:
-        stream, block = _decompressor(), b""
+        file.seek(offset)
+        gzipped = file.read(2) == b"\x1f\x8b"
+        file.seek(offset)
+        stream, block = _decompressor(gzipped), b""
         try:
             while True:
                 if stream.eof:
+                    if not gzipped:
+                        return
                     block = stream.unused_data.lstrip(b"\0")
-                    stream = _decompressor()
+                    stream = _decompressor(gzipped)
                     block = block or file.read(_CHUNK).lstrip(b"\0")
                     if not block:
                         return
@@ -148,8 +191,8 @@ def unzipped(path: str | Path) -> Iterator[bytes]:
 class _Slow:
     """zlib with the manners of isal's decompressor, where isal is not installed."""
 
-    def __init__(self) -> None:
-        self._stream = zlib.decompressobj(wbits=31)
+    def __init__(self, gzipped: bool) -> None:
+        self._stream = zlib.decompressobj(wbits=31 if gzipped else 15)
 
     @property
     def eof(self) -> bool:
@@ -167,18 +210,20 @@ class _Slow:
         return self._stream.decompress(self._stream.unconsumed_tail + block, most)
 
 
-def _decompressor() -> Any:
+def _decompressor(gzipped: bool) -> Any:
     try:
         fast: Any = import_module("isal.igzip_lib")  # more than twice as fast; optional
     except ImportError:
-        return _Slow()
-    return fast.IgzipDecompressor(flag=fast.DECOMP_GZIP)
+        return _Slow(gzipped)
+    return fast.IgzipDecompressor(flag=fast.DECOMP_GZIP if gzipped else fast.DECOMP_ZLIB)
 
 
-def _gunzip_into(path: str | Path, skip: int, target: memoryview, cancelled: Cancelled | None) -> None:
-    """Unzip a file into `target`, leaving out the first `skip` bytes."""
+def _gunzip_into(
+    path: str | Path, skip: int, target: memoryview, cancelled: Cancelled | None = None, offset: int = 0
+) -> None:
+    """Unzip the stream at `offset` of a file into `target`, leaving out the first `skip` bytes of what comes out."""
     at, total = 0, len(target)
-    for number, out in enumerate(unzipped(path) if total else ()):
+    for number, out in enumerate(unzipped(path, offset) if total else ()):
         if number % 64 == 0:
             check(cancelled)
         if skip:
@@ -215,18 +260,17 @@ def is_wanted_lazy(lazy: Laziness, size: int, frames: int = 1) -> bool:
 class OnDemand:
     """An array that is read whole at the first look inside: what dask slices when a block cannot be read in parts."""
 
-    def __init__(self, path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
-        self.path, self.offset, self.shape = path, offset, shape
-        self._stored = np.dtype(dtype)
-        self.dtype = self._stored if self._stored.fields else self._stored.newbyteorder("=")
-        self.ndim = len(shape)
+    def __init__(self, load: Callable[[], NDArray[Any]], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self.dtype = dtype if dtype.fields else dtype.newbyteorder("=")
+        self.shape, self.ndim = shape, len(shape)
+        self._load = load
         self._lock = threading.Lock()
         self._array: NDArray[Any] | None = None
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         with self._lock:
             if self._array is None:
-                self._array = load_block(self.path, self.offset, self._stored, self.shape)
+                self._array = self._load()
         return np.asarray(self._array[index])
 
 
@@ -255,7 +299,7 @@ def lazy_block(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int
     dtype = np.dtype(dtype)
     wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
     check_size(path, wanted, offset)
-    chunks = (1,) * (len(shape) - 2) + shape[-2:]
-    source = (OnDemand if is_gzip(path) else Mapped)(path, offset, dtype, shape)
-    array = lazily(source, chunks, dtype)
+    if is_gzip(path):
+        return on_demand(lambda: load_block(path, offset, dtype, shape), dtype, shape)
+    array = lazily(Mapped(path, offset, dtype, shape), (1,) * (len(shape) - 2) + shape[-2:], dtype)
     return array if dtype.isnative or dtype.fields else array.astype(dtype.newbyteorder("="))
