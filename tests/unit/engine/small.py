@@ -35,7 +35,7 @@ def model(folder: Path, network: dict[str, Any] = UNET, **inference: Any) -> Mod
     torch.manual_seed(1)
     net = registry.build(network)
     for name, value in net.named_parameters():
-        if name.endswith(("out.weight", "_gap.weight")):
+        if name.endswith(("out.weight", "gap.weight")):
             torch.nn.init.normal_(value, std=0.5)
     segmentation = network["_target_"] == "RecurrentUNet"
     bundle.write_bundle(

@@ -21,7 +21,7 @@ from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
 from napari_medseq.models import Model
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
-from tests.unit.engine.small import UNET, blob, model
+from tests.unit.engine.small import CLASSIFIER, UNET, blob, model
 
 FLAT = {**UNET, "neighbours": 0, "gap_unit": 90.0}
 DEEP = {**FLAT, "widths": [4, 8], "rnn_levels": [1], "dimensions": 3, "ahead": 1}
@@ -37,7 +37,7 @@ def network(**given: Any) -> RecurrentUNet:
     return net
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     rnn=st.sampled_from(["gru", "lstm"]),
     ahead=st.integers(0, 3),
@@ -268,7 +268,7 @@ def test_frames_get_what_the_whole_network_says(tmp_path: Path, net: Any, z: int
     assert np.abs(even.probability.data - found.probability.data).max() > 1e-4  # type: ignore[union-attr]
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chunk=st.integers(1, 9), frames=st.integers(1, 5), z=st.sampled_from([None, 1, 2]))
 def test_any_chunk_of_frames_gives_the_same_labels(tmp_path: Path, chunk: int, frames: int, z: int | None) -> None:
     m = model(tmp_path / "m", FLAT, along="t", threshold=0.45)
@@ -292,3 +292,29 @@ def test_specks_are_looked_for_in_each_frame(tmp_path: Path) -> None:
     plain = ms.segment(seq, m).labels.data
     clean = ms.segment(seq, model(tmp_path / "c", FLAT, along="t", threshold=0.45, smallest_mm3=100.0))
     assert np.array_equal(clean.labels.data, np.stack([without_specks(v, 20.0) for v in plain]))
+
+
+def test_what_speaks_in_frames_is_shown_on_their_grid(tmp_path: Path) -> None:
+    m, seq = model(tmp_path / "m", FLAT, along="t"), cine()
+    shown = ms.explain(seq, m)
+    assert shown.axes == seq.axes
+    assert shown.data.shape == seq.data.shape
+    assert float(shown.data.max()) == 1.0
+    assert all(shown.data[:, k].any() for k in range(3))
+    with pytest.raises(MedseqError, match="one visit"):
+        ms.explain(seq.frame(0), model(tmp_path / "v", FLAT, along="visit"))
+    with pytest.raises(ModelError, match="volumes as its steps"):
+        ms.explain(seq, model(tmp_path / "d", DEEP, along="t"))
+
+
+def test_a_classifier_of_frames_takes_one_slice_or_the_whole_volume(tmp_path: Path) -> None:
+    flat = {**CLASSIFIER, "gap_unit": 1.0}
+    m = model(tmp_path / "m", flat, along="t")
+    answers = [ms.classify(cine(times, z=1), m) for times in ((0, 1, 2, 7), (0, 1, 2, 30))]
+    assert answers[0].step_axis == "t"
+    assert answers[0].per_step.shape == (4, 1)
+    assert not np.allclose(answers[0].per_step, answers[1].per_step)
+    with pytest.raises(ModelError, match="has 3"):
+        ms.classify(cine(), m)
+    deep = ms.classify(cine(), model(tmp_path / "d", {**flat, "dimensions": 3}, along="t"))
+    assert deep.attention.shape == (4,)
