@@ -19,8 +19,9 @@ from napari_medseq.io import naming, overlay
 from napari_medseq.io.dicom import enhanced, pixels, series
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.frames import frames_of
-from napari_medseq.io.dicom.headers import FileHeader, first_item, integer, number, numbers, text, value
+from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.stacks import Stack
+from napari_medseq.io.dicom.values import first_item, integer, number, numbers, text, value
 from napari_medseq.io.placing import place
 from napari_medseq.sequence import ImageSequence
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from napari_medseq.errors import WriteError
 from napari_medseq.geometry import apply_points, to_codes
 from napari_medseq.io.dicom import series
-from napari_medseq.io.dicom.headers import text
 from napari_medseq.io.dicom.stacks import Stack
+from napari_medseq.io.dicom.values import text
 from napari_medseq.io.notes import quiet
 from napari_medseq.io.placing import turned
 from napari_medseq.io.reading import collect

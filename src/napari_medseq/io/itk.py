@@ -13,7 +13,7 @@ import numpy as np
 from napari_medseq.errors import GeometryError, ReadError, WriteError
 from napari_medseq.geometry import RAS_LPS, Affine, as_affine
 from napari_medseq.io import metaimage, naming
-from napari_medseq.io.nifti import as_labels
+from napari_medseq.io.label_values import as_labels
 from napari_medseq.io.placing import place, restored
 from napari_medseq.io.raw import Laziness, is_wanted_lazy, lazily
 from napari_medseq.sequence import ImageSequence, Kind

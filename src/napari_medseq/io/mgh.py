@@ -11,7 +11,7 @@ import numpy as np
 from napari_medseq.errors import GeometryError, ReadError
 from napari_medseq.geometry import as_affine
 from napari_medseq.io import naming
-from napari_medseq.io.nifti import as_labels
+from napari_medseq.io.label_values import as_labels
 from napari_medseq.io.placing import place
 from napari_medseq.io.raw import check_size, is_gzip
 from napari_medseq.sequence import ImageSequence, Kind

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from napari_medseq.errors import GeometryError, ReadError
 from napari_medseq.geometry import Affine, apply_points, as_affine
 from napari_medseq.io import naming, nifti_header
+from napari_medseq.io.label_values import as_labels
 from napari_medseq.io.nifti_header import RawHeader
 from napari_medseq.io.placing import place
 from napari_medseq.io.raw import Laziness, head, is_gzip, is_wanted_lazy, lazy_block, load_block
@@ -365,32 +365,6 @@ def _sequence(
         label_names=names, name=naming.readable(naming.stem(header.path)) + suffix, warnings=tuple(notes),
         meta=facts["meta"], modality=facts["modality"], acquired=facts["acquired"],
     )  # fmt: skip
-
-
-def as_labels(values: Any) -> tuple[Any, bool]:
-    """Whole-number version of `values` (lazy stays lazy), and whether they were whole numbers."""
-    if values.dtype.kind in "iu":
-        return values, True
-    if values.dtype.kind == "b":
-        return values.astype(np.uint8), True
-    if values.dtype.kind != "f":
-        return values, False
-    lazy = hasattr(values, "dask")
-    finite, low, high, whole = np.isfinite(values).all(), values.min(), values.max(), (values == np.rint(values)).all()
-    if lazy:
-        dask: Any = import_module("dask")
-        finite, low, high, whole = dask.compute(finite, low, high, whole)
-    if not finite or not whole:
-        return values, False
-    wanted = next(
-        (
-            t
-            for t in (np.uint8, np.int16, np.uint16, np.int32, np.int64)
-            if np.iinfo(t).min <= low and high <= np.iinfo(t).max
-        ),
-        None,
-    )
-    return (values, False) if wanted is None else (values.astype(wanted), True)
 
 
 def facts(path: str | Path) -> list[dict[str, Any]]:

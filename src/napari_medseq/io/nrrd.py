@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from napari_medseq.errors import ReadError, WriteError
 from napari_medseq.geometry import RAS_LPS, Affine
 from napari_medseq.io import naming
-from napari_medseq.io.nifti import as_labels
+from napari_medseq.io.label_values import as_labels
 from napari_medseq.io.nrrd_header import Header, read_header
 from napari_medseq.io.placing import place, restored
 from napari_medseq.io.raw import (

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
-from napari_medseq.io.nifti import as_labels
+from napari_medseq.io.label_values import as_labels
 from napari_medseq.io.placing import place
 from napari_medseq.progress import Cancelled, check
 from napari_medseq.sequence import ImageSequence, Kind, affine_from

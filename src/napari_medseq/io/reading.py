@@ -183,7 +183,7 @@ def _as_kind(seq: ImageSequence, kind: Kind) -> ImageSequence:
         return seq
     if kind == "image":
         return seq.replace(kind="image", label_names={})
-    from napari_medseq.io.nifti import as_labels
+    from napari_medseq.io.label_values import as_labels
 
     values, whole = as_labels(seq.data)
     if not whole:
@@ -255,7 +255,7 @@ def _read_labels(file: FileHeader, found: Scan, cancelled: Cancelled | None) -> 
     """A DICOM SEG or RTSTRUCT on the grids found beside it; a structure set opened alone looks for its images nearby."""
     from napari_medseq.io import dicom_seg, rtstruct
     from napari_medseq.io.dicom import series
-    from napari_medseq.io.dicom.headers import text
+    from napari_medseq.io.dicom.values import text
 
     if text(file.ds, "SOPClassUID") != series.RTSTRUCT:
         return dicom_seg.read(file, found.stacks)

@@ -17,8 +17,9 @@ from napari_medseq.errors import ReadError
 from napari_medseq.geometry import RAS_LPS, apply_points
 from napari_medseq.io import naming, overlay
 from napari_medseq.io.dicom import series
-from napari_medseq.io.dicom.headers import FileHeader, integer, text, value
+from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.stacks import Stack
+from napari_medseq.io.dicom.values import integer, text, value
 from napari_medseq.io.placing import place
 from napari_medseq.sequence import ImageSequence
 

@@ -187,7 +187,7 @@ def test_the_table_of_attributes_is_pydicoms() -> None:
 @pytest.mark.parametrize("implicit", [False, True])
 def test_quick_headers_equal_pydicoms(tmp_path: Path, implicit: bool) -> None:
     from napari_medseq.io.dicom.elements import Elements
-    from napari_medseq.io.dicom.headers import value
+    from napari_medseq.io.dicom.values import value
 
     ds = dicoms.dataset(
         dicoms.picture(), WindowCenter=[40, 50], WindowWidth=[400, 500], EchoTime="4.25", InstanceNumber=7

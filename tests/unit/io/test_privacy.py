@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import napari_medseq as ms
-from napari_medseq.io.dicom.headers import TAGS
+from napari_medseq.io.dicom.tags import TAGS
 from tests.unit.io import dicoms
 
 SECRETS = {

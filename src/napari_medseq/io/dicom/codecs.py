@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseq.io.dicom.headers import FileHeader, integer, text
+from napari_medseq.io.dicom.headers import FileHeader
+from napari_medseq.io.dicom.values import integer, text
 
 RLE = "1.2.840.10008.1.2.5"
 #: Transfer syntax → decoder of imagecodecs.

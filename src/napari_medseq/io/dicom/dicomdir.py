@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_medseq.io.dicom.headers import FileHeader, text, value
+from napari_medseq.io.dicom.headers import FileHeader
+from napari_medseq.io.dicom.values import text, value
 
 _MOST_FILES = 200_000
 

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from napari_medseq.io.dicom.frame import Frame, pixel_spacing, positive, unit_directions, window_of
-from napari_medseq.io.dicom.headers import EPOCH, FileHeader, first_item, number, numbers, stamp, text, texts, value
+from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.kinds import enhanced_diffusion
+from napari_medseq.io.dicom.values import EPOCH, first_item, number, numbers, stamp, text, texts, value
 
 _TYPES = (
     "MRImageFrameTypeSequence",

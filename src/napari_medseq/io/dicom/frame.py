@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
-from napari_medseq.io.dicom.headers import FileHeader, first_item, number, numbers, value
+from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.kinds import Kind, Vector
+from napari_medseq.io.dicom.values import first_item, number, numbers, value
 
 
 @dataclass(slots=True, eq=False)

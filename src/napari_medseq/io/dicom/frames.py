@@ -17,20 +17,10 @@ from napari_medseq.errors import ReadError
 from napari_medseq.io.dicom import enhanced, mosaic, nuclear, pixels
 from napari_medseq.io.dicom.elements import Elements
 from napari_medseq.io.dicom.frame import Frame, modality_lut, pixel_spacing, positive, unit_directions, window_of
-from napari_medseq.io.dicom.headers import (
-    EPOCH,
-    FileHeader,
-    integer,
-    moment,
-    number,
-    numbers,
-    stamp,
-    text,
-    texts,
-    value,
-)
+from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.kinds import diffusion_of, kind_of, philips_order
 from napari_medseq.io.dicom.tags import PRIVATE, TAGS
+from napari_medseq.io.dicom.values import EPOCH, integer, moment, number, numbers, stamp, text, texts, value
 
 #: Modalities whose frames are slices where nothing says that they are moments.
 _VOLUMES = ("CT", "MR", "PT", "RTDOSE")

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from napari_medseq.io.dicom.frame import Frame, depths, placed
-from napari_medseq.io.dicom.headers import integer, text
 from napari_medseq.io.dicom.kinds import Kind, Vector
+from napari_medseq.io.dicom.values import integer, text
 
 #: Directions may differ by this much (per cosine) and still be one orientation.
 SAME_DIRECTION = 2e-4

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseq.io.dicom.headers import first_item, integer, number, numbers, private, private_value, text, texts
+from napari_medseq.io.dicom.values import first_item, integer, number, numbers, private, private_value, text, texts
 
 Vector = NDArray[np.float64]
 

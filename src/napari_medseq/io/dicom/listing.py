@@ -10,8 +10,8 @@ import numpy as np
 
 from napari_medseq.io import naming
 from napari_medseq.io.dicom import series
-from napari_medseq.io.dicom.headers import text
 from napari_medseq.io.dicom.stacks import Stack
+from napari_medseq.io.dicom.values import text
 from napari_medseq.io.notes import guarded
 from napari_medseq.progress import Cancelled, Progress
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.io.dicom.frame import Frame
-from napari_medseq.io.dicom.headers import numbers, texts, value
+from napari_medseq.io.dicom.values import numbers, texts, value
 
 _MOST_ELEMENTS, _MOST_ITEMS = 1024, 4096
 #: United Imaging's "MR VFrame Sequence": one item per slice of a grid.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.io.dicom.frame import Frame, unit_directions
-from napari_medseq.io.dicom.headers import first_item, number, numbers, texts, value
+from napari_medseq.io.dicom.values import first_item, number, numbers, texts, value
 
 _PARTS = (("EnergyWindowVector", "window"), ("DetectorVector", "detector"))
 _TIMES = ("RotationVector", "PhaseVector", "RRIntervalVector", "TimeSlotVector", "TimeSliceVector", "AngularViewVector")

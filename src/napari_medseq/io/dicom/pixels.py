@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from napari_medseq.errors import ReadError
 from napari_medseq.io.dicom import codecs, video
 from napari_medseq.io.dicom.frame import Frame
-from napari_medseq.io.dicom.headers import FileHeader, integer, text, value
+from napari_medseq.io.dicom.headers import FileHeader
+from napari_medseq.io.dicom.values import integer, text, value
 
 if TYPE_CHECKING:
     from napari_medseq.io.dicom.stacks import Stack

@@ -21,8 +21,9 @@ from napari_medseq.io.dicom import dicomdir, pixels, suv
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.frames import frames_of
 from napari_medseq.io.dicom.grouping import split
-from napari_medseq.io.dicom.headers import FileHeader, integer, number, parse, text, texts
+from napari_medseq.io.dicom.headers import FileHeader, parse
 from napari_medseq.io.dicom.stacks import Stack, stack
+from napari_medseq.io.dicom.values import integer, number, text, texts
 from napari_medseq.io.notes import guarded
 from napari_medseq.io.parallel import in_threads
 from napari_medseq.io.placing import place

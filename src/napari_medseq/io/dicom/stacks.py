@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from napari_medseq.geometry import RAS_LPS, Affine
 from napari_medseq.io.dicom.frame import Frame, depths, placed
-from napari_medseq.io.dicom.headers import text
 from napari_medseq.io.dicom.kinds import Vector
 from napari_medseq.io.dicom.timing import evened, few, in_time, instance
+from napari_medseq.io.dicom.values import text
 
 #: Slices may lie off their even grid by this share of a step before the grid counts as uneven.
 UNEVEN = 0.04

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from napari_medseq.io.dicom.headers import first_item, moment, number, seconds_of, stamp, text, texts
+from napari_medseq.io.dicom.values import first_item, moment, number, seconds_of, stamp, text, texts
 
 #: Philips' private element that turns its counts into SUVbw.
 _PHILIPS_SUV = (0x7053, 0x1000)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.io.dicom.frame import Frame, depths
-from napari_medseq.io.dicom.headers import number
+from napari_medseq.io.dicom.values import number
 
 #: Time sources in the order in which they are trusted, and whether their values are seconds.
 _CLOCKS = (("temporal", False), ("label", False), ("frame", True), ("trigger", True), ("phase", False), ("acquired", True),

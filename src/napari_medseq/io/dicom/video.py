@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
-from napari_medseq.io.dicom.headers import FileHeader, integer
+from napari_medseq.io.dicom.headers import FileHeader
+from napari_medseq.io.dicom.values import integer
 
 #: Video transfer syntaxes → their names.
 SYNTAXES = {

@@ -1,0 +1,202 @@
+"""Safe getters: an attribute of a header as text, number, moment or item; a broken value is None, never a traceback."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.io.dicom import elements
+from napari_medseq.io.dicom.tags import PRIVATE, TAGS, creator_of
+
+#: Clocks count seconds from here, in the scanner's own time.
+EPOCH = datetime(1970, 1, 1)
+_SLOW = object()
+_TEXTS = frozenset((b"AE", b"AS", b"CS", b"DA", b"DS", b"DT", b"IS", b"LO", b"PN", b"SH", b"TM", b"UI"))
+_NUMBERS = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "d"}
+
+
+def _quick(data: bytes, vr: bytes, little: bool) -> Any:
+    """Value of a stored element of ASCII text or plain numbers; `_SLOW` for all else."""
+    if vr in _TEXTS:
+        if not data.isascii() or b"\x1b" in data:
+            return _SLOW
+        said = data.decode("ascii").rstrip(" \0")
+        if "\\" in said:
+            return [part.strip() for part in said.split("\\")]
+        return said.strip() or None
+    form = _NUMBERS.get(vr)
+    if form is None:
+        return _SLOW
+    size = struct.calcsize(form)
+    if len(data) == size:
+        return struct.unpack(("<" if little else ">") + form, data)[0]
+    if len(data) % size or not data:
+        return _SLOW
+    return list(struct.unpack(f"{'<' if little else '>'}{len(data) // size}{form}", data))
+
+
+_CONTROL = re.compile("[\\0-\\x1f\\x7f]")
+
+
+# -- safe getters ----------------------------------------------------------------------------------------------------
+def value(ds: Any, keyword: str) -> Any:
+    """An attribute's value, or None where it is absent, empty or cannot be parsed.
+
+    Plain texts and numbers come as str or number (or a list of them) straight from the header's bytes, which is much
+    faster than pydicom's conversion; everything else through pydicom.
+    """
+    known = TAGS.get(keyword)
+    try:
+        found = ds[keyword].value if known is None else _stored(ds, *known)
+    except Exception:  # a broken element raises anything; to us it is not there
+        return None
+    return None if found is None or (isinstance(found, (str, bytes)) and len(found) == 0) else found
+
+
+def private(ds: Any, name: str) -> list[float]:
+    """The finite numbers of a private attribute of `PRIVATE`; [] where it is absent, empty or another maker's."""
+    try:
+        found = private_value(ds, name)
+        parts = found if isinstance(found, Sequence) and not isinstance(found, str) else [found]
+        values = [_decimal(part) for part in parts]
+    except (TypeError, ValueError):
+        return []
+    return values if np.isfinite(values).all() else []
+
+
+def private_value(ds: Any, name: str) -> Any:
+    """The value of a private attribute of `PRIVATE`, or None."""
+    tag, vr, creator, maker = PRIVATE[name]
+    try:
+        found = _stored(ds, tag, vr)
+        if found is None:
+            return None
+        said = str(_stored(ds, creator_of(tag), "LO") or "").strip()
+        if not (said.startswith(creator) if said else text(ds, "Manufacturer").upper().startswith(maker)):
+            return None
+        if isinstance(found, bytes):  # an unknown representation, as some archives store private elements
+            found = _quick(found, vr.encode(), True)
+    except Exception:  # a broken element raises anything; to us it is not there
+        return None
+    return None if found is _SLOW else found
+
+
+def _stored(ds: Any, tag: int, vr: str) -> Any:
+    """The value of a known element, quickly where it is plain; None where there is none."""
+    found = _SLOW
+    if isinstance(ds, elements.Elements):
+        stored = ds.values.get(tag)
+        if stored is None:
+            return None
+        found = _quick(stored[1], vr.encode() if stored[0] == b"UN" else stored[0], True)
+    else:
+        raw = ds.get_item(tag)
+        if raw is None:
+            return None
+        if getattr(raw, "is_raw", False):
+            if not raw.value:
+                return None
+            known = vr if raw.VR in (None, "UN") else raw.VR
+            found = _quick(raw.value, known.encode(), raw.is_little_endian)
+    return ds[tag].value if found is _SLOW else found
+
+
+def _decimal(said: Any) -> float:
+    """A number as stored; a comma, which some exporters write, counts as the decimal point."""
+    try:
+        return float(said)
+    except ValueError:
+        return float(str(said).replace(",", "."))
+
+
+def text(ds: Any, keyword: str) -> str:
+    """An attribute as stripped text, "" where absent; it ends where control characters begin (a damaged length took in more)."""
+    found = value(ds, keyword)
+    return "" if found is None else _CONTROL.split(str(found), maxsplit=1)[0].strip()
+
+
+def number(ds: Any, keyword: str) -> float | None:
+    """An attribute (its first value) as a finite float, or None."""
+    found = value(ds, keyword)
+    try:
+        if isinstance(found, Sequence) and not isinstance(found, (str, bytes)):
+            found = found[0]
+        result = _decimal(found)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+    return result if np.isfinite(result) else None
+
+
+def integer(ds: Any, keyword: str, default: int = 0) -> int:
+    """An attribute as int, or `default`."""
+    found = number(ds, keyword)
+    return default if found is None else int(found)
+
+
+def numbers(ds: Any, keyword: str, count: int) -> NDArray[np.float64] | None:
+    """An attribute as `count` finite floats, or None."""
+    found = value(ds, keyword)
+    try:
+        result = np.array([_decimal(v) for v in found], dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return result if result.shape == (count,) and np.isfinite(result).all() else None
+
+
+def texts(ds: Any, keyword: str) -> tuple[str, ...]:
+    """A multi-valued attribute as upper-case texts."""
+    found = value(ds, keyword)
+    if found is None:
+        return ()
+    parts = [found] if isinstance(found, str) else list(found) if isinstance(found, Sequence) else [found]
+    return tuple(_CONTROL.split(str(p), maxsplit=1)[0].strip().upper() for p in parts)
+
+
+def moment(ds: Any, date_keyword: str, time_keyword: str) -> datetime | None:
+    """Date and time attributes as one datetime (without zone); midnight where there is no time, None without a date."""
+    day, clock = text(ds, date_keyword).replace(".", ""), text(ds, time_keyword).replace(":", "")
+    at = _day(day)
+    return None if at is None else at + timedelta(seconds=seconds_of(clock) or 0.0)
+
+
+@lru_cache(64)
+def _day(said: str) -> datetime | None:
+    """Midnight of a date written as YYYYMMDD."""
+    try:
+        return datetime(int(said[:4]), int(said[4:6]), int(said[6:8]))
+    except ValueError:
+        return None
+
+
+def stamp(ds: Any, keyword: str) -> datetime | None:
+    """A DT attribute as datetime, its zone left out; None if absent or broken."""
+    found = text(ds, keyword)
+    at = _day(found)
+    return None if at is None else at + timedelta(seconds=seconds_of(found[8:].split("+")[0].split("-")[0]) or 0.0)
+
+
+@lru_cache(256)
+def seconds_of(clock: str) -> float | None:
+    """Seconds since midnight of a TM value (HHMMSS.ffffff, trailing parts optional)."""
+    whole, _, fraction = clock.strip().partition(".")
+    try:
+        hours, minutes, seconds = int(whole[0:2]), int(whole[2:4] or 0), int(whole[4:6] or 0)
+        return hours * 3600 + minutes * 60 + seconds + (float("0." + fraction) if fraction.isdigit() else 0.0)
+    except ValueError:
+        return None
+
+
+def first_item(ds: Any, keyword: str) -> Any:
+    """The first item of a sequence attribute, or None."""
+    found = value(ds, keyword)
+    try:
+        return found[0] if found is not None and len(found) else None
+    except (TypeError, IndexError):
+        return None
