@@ -14,6 +14,7 @@ from napari.components import ViewerModel
 from npe2 import PluginManager, PluginManifest
 
 import napari_medseq as ms
+from napari_medseq import cli
 from napari_medseq import viewer as verbs
 from napari_medseq._napari import sample
 from napari_medseq._napari.layers import KEY
@@ -118,3 +119,35 @@ def test_dicom_seg_refers_to_the_series_it_was_drawn_on(tmp_path: Path) -> None:
     data, attributes, _ = labels.as_layer_data_tuple()
     (path,) = write_labels(str(tmp_path / "seg.dcm"), data, attributes)
     assert int(np.count_nonzero(ms.read(path)[0].data)) == 300
+
+
+@pytest.mark.viewer
+@pytest.mark.usefixtures("plugin")
+def test_one_command_and_dropping_a_folder_asks_nothing(
+    make_napari_viewer: Any,
+    npe2pm: Any,
+    ball_study: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import napari_builtins
+    from napari.errors import MultipleReaderError
+    from napari.settings import NapariSettings
+
+    npe2pm.register(PluginManifest.from_file(Path(napari_builtins.__file__).parent / "builtins.yaml"))
+    mine = NapariSettings(config_path=tmp_path / "settings.yaml")
+    mine.plugins.extension2reader = {"*.nrrd": "another"}
+    for module in ("napari.settings", "napari.plugins.utils"):
+        monkeypatch.setattr(f"{module}.get_settings", lambda: mine)
+    viewer = make_napari_viewer(show=False)
+    with pytest.raises(MultipleReaderError):
+        viewer.open(ball_study, plugin=None)
+    assert cli.main(["doctor", "--prefer"]) == 0
+    told = capsys.readouterr().out
+    assert "*.nii.gz" in told
+    assert "*.nrrd stays with another" in told
+    assert "napari-medseq" in (tmp_path / "settings.yaml").read_text()
+    assert len(viewer.open(ball_study, plugin=None)) == 4
+    assert viewer.dims.axis_labels == ("visit", "z", "y", "x")
+    assert len(viewer.open(next(ball_study.rglob("*.nii.gz")), plugin=None)) == 1

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from napari_medseq.cli import common
+from napari_medseq.errors import MedseqError
 
 _SHOWN = (
     "napari-medseq",
@@ -30,11 +31,32 @@ _SHOWN = (
 def add(commands: Any) -> None:
     """Add doctor."""
     doctor = commands.add_parser("doctor", help="what is installed, and which device will be used and why")
+    doctor.add_argument(
+        "--prefer",
+        action="store_true",
+        help="let napari open folders and medical files with this package without asking",
+    )
     common.add_json(doctor)
     doctor.set_defaults(run=_doctor)
 
 
+def _prefer(args: argparse.Namespace) -> None:
+    try:
+        from napari_medseq._napari.preference import prefer
+
+        ours, kept = prefer()
+    except ImportError:
+        raise MedseqError('napari is not installed here; install it with: pip install "napari-medseq[all]"') from None
+    text = f"napari opens {', '.join(ours)} with napari-medseq from now on; change it in Preferences → Plugins."
+    for pattern, other in kept.items():
+        text += f"\n{pattern} stays with {other}, as you chose before."
+    common.answer(args, {"set": ours, "kept": kept}, text)
+
+
 def _doctor(args: argparse.Namespace) -> None:
+    if args.prefer:
+        _prefer(args)
+        return
     import torch
 
     from napari_medseq.engine import devices

@@ -1,0 +1,32 @@
+"""napari's own setting of which reader opens what: ours for folders and medical files, so that dropping one asks nothing."""
+
+from __future__ import annotations
+
+import os
+
+NAME = "napari-medseq"
+#: napari compares these with the whole path; a folder's ends with a separator
+PATTERNS = (
+    f"*{os.sep}", "*.dcm", "*.ima", "*DICOMDIR", "*.nii", "*.nii.gz", "*.nrrd", "*.nhdr", "*.mha", "*.mhd",
+)  # fmt: skip
+
+
+def prefer() -> tuple[list[str], dict[str, str]]:
+    """Let napari open folders and medical files with this package without asking, from now on.
+
+    Returns
+    -------
+    set : list of str
+        The patterns that are this package's now.
+    kept : dict of str to str
+        Patterns for which another reader was chosen before, and which; they stay as they are.
+    """
+    from napari.settings import get_settings
+
+    settings = get_settings()
+    before = dict(settings.plugins.extension2reader)
+    kept = {p: before[p] for p in PATTERNS if before.get(p, NAME) != NAME}
+    ours = [p for p in PATTERNS if p not in kept]
+    settings.plugins.extension2reader = {**before, **dict.fromkeys(ours, NAME)}
+    settings.save()
+    return ours, kept
