@@ -172,7 +172,7 @@ def hearts(data: Path, seed: int, iterations: int, most: int | None) -> dict[str
                 "classes": {1: "right ventricle", 2: "myocardium", 3: "left ventricle"},
                 "network": {
                     "_target_": "RecurrentUNet",
-                    "widths": [12, 24, 48, 64],
+                    "widths": [8, 16, 32, 64],
                     "neighbours": 0,
                     "rnn": rnn,
                     "rnn_levels": [2, 3],
