@@ -255,6 +255,7 @@ def test_analyse_segments_the_ticked_images(
     widget.images.tick([image])
     assert "untrained" in widget.model.card.toPlainText().lower()
     widget.options.uncertainty.setChecked(True)
+    widget.options.boxes.setChecked(True)
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)
     labels = viewer.layers["ses-20200504 T1post labels"]
@@ -262,6 +263,11 @@ def test_analyse_segments_the_ticked_images(
     assert (labels.scale == image.scale).all()
     assert labels.units == image.units
     assert "ses-20200504 T1post uncertainty" in viewer.layers
+    # a box around each lesion in each of its slices, from the labels that are shown
+    boxes, centres = viewer.layers["ses-20200504 T1post boxes"], viewer.layers["ses-20200504 T1post centres"]
+    assert len(centres.data) == len(ms.Locations.of(widget.found[0]))
+    assert len(boxes.data) >= len(centres.data) > 0
+    widget.options.boxes.setChecked(False)
     # an explanation, steps before the model, and labels that stay
     asked: list[Any] = []
 

@@ -20,6 +20,7 @@ from napari_medseq.progression.response._common import (
     by_sum,
     confirmed_by,
     none_evaluable,
+    number,
     percent,
 )
 
@@ -167,7 +168,7 @@ def _rano(progression: Progression, rules: _Rules, max_targets: int, options: di
         why = [f"lesion {k} is new" for k in seen.new(visit)] + context.worse(visit)
         change = f"{percent(now, nadir):+.0f} %, limit +{rules.rise:g} %"
         if percent(now, nadir) >= rules.rise or (nadir == 0 < now):
-            rose = f"rose from its least {nadir:.3g} to {now:.3g} {unit} ({change})"
+            rose = f"rose from its least {number(nadir)} to {number(now)} {unit} ({change})"
             least = min(range(visit), key=lambda v: sum(value(k, v) for k in targets))
             if not why and context.reduced(visit, least):
                 return "not evaluable", [rose, "steroids were reduced since: growth may be their lack"]
@@ -178,9 +179,7 @@ def _rano(progression: Progression, rules: _Rules, max_targets: int, options: di
                 return "not evaluable", [*why, "within 12 weeks of radiotherapy: may be pseudoprogression"]
             return "PD", why
         left = [k for k in seen.lesions if seen.volume(k, visit) > 0 and (r := seen.row(k, visit)) and r["measured"]]
-        fell = (
-            f"fell from baseline {base:.3g} to {now:.3g} {unit} ({percent(now, base):+.0f} %, limit −{rules.fall:g} %)"
-        )
+        fell = f"fell from baseline {number(base)} to {number(now)} {unit} ({percent(now, base):+.0f} %, limit −{rules.fall:g} %)"
         notes: list[str] = []
         for name, holds, reason in (
             ("CR", not left, "no enhancing lesion is left"),
@@ -190,7 +189,7 @@ def _rano(progression: Progression, rules: _Rules, max_targets: int, options: di
                 return name, [reason, *notes]
             notes += spoiled if holds else []
         stays = f"{percent(now, base):+.0f} % of baseline, {percent(now, nadir):+.0f} % of the least"
-        return "SD", [f"{now:.3g} {unit}: {stays}", *dict.fromkeys(notes)]
+        return "SD", [f"{number(now)} {unit}: {stays}", *dict.fromkeys(notes)]
 
     if not targets:
         why = "no lesion with two diameters of 10 mm or more at the first visit"
