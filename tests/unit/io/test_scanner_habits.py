@@ -70,6 +70,15 @@ def own_worlds(scan: Scanner) -> None:
         scan.shot("ct", (0, 0, 2.0 * z), FrameOfReferenceUID=f"1.2.9.{z + 1}")
 
 
+def one_position_for_all(scan: Scanner) -> None:
+    """Every slice names the place of the first; their locations put them apart."""
+    for z in (2, 0, 1):
+        values = scan.pixels()
+        ds = dicoms.dataset(values, (1, 2, 7.0), SliceLocation=7.0 + 4.0 * (z - 2), InstanceNumber=z)
+        dicoms.save(ds, scan.folder / str(2 - z))
+        scan.remember("ct", 0, (1, 2, 7.0 + 4.0 * (z - 2)), dicoms.AXIAL, values)
+
+
 def decimal_commas(scan: Scanner) -> None:
     """DS values with commas, spaces and zero bytes."""
     for z in range(3):
@@ -318,7 +327,8 @@ def dose_of_absolute_offsets(scan: Scanner) -> None:
 
 
 HABITS: tuple[Callable[[Scanner], None], ...] = (
-    ge_complex, ge_echoes, two_kernels, two_energies, shared_uid, one_sop_uid, own_worlds, decimal_commas, cine_of_more_phases,
+    ge_complex, ge_echoes, two_kernels, two_energies, shared_uid, one_sop_uid, own_worlds, one_position_for_all,
+    decimal_commas, cine_of_more_phases,
     one_file_lost, philips_dynamic, philips_flow, diffusion_siemens, scrambled_diffusion, numbered_diffusion,
     labelled_spins, two_station_planes, dynamic_pet, gated_ct, tilted_ct,
     xa_volumes, xa_numbered, philips_stacks, enhanced_diffusion, enhanced_ct, one_place_for_all, gated_tomogram,
@@ -413,6 +423,18 @@ def test_slices_without_a_place_lie_by_their_location(tmp_path: Path) -> None:
     assert not seq.oriented
     assert seq.spacing["z"] == 4.0
     assert np.array_equal(seq.data, [pixels[z] for z in (3, 2, 1, 0)])
+
+
+def test_slices_without_directions_lie_by_their_positions(tmp_path: Path) -> None:
+    pixels = {}
+    for k, z in enumerate((3, 0, 2, 1)):
+        pixels[z] = dicoms.picture(seed=k)
+        dicoms.save(dicoms.dataset(pixels[z], (0, 3.0 * z, 4.0 * z), None, InstanceNumber=k), tmp_path / str(k))
+    with pytest.warns(ms.errors.ReadWarning, match="by the positions"):
+        (seq,) = ms.read(tmp_path)
+    assert not seq.oriented
+    assert seq.spacing["z"] == 5.0
+    assert np.array_equal(seq.data, [pixels[z] for z in range(4)])
 
 
 def test_an_ultrasound_volume_lies_in_the_world_of_the_probe(tmp_path: Path) -> None:

@@ -61,12 +61,7 @@ class Stack:
 def stack(frames: list[Frame]) -> list[Stack]:
     """Arrange the frames of one image into stacks: usually one; several where the grid is uneven."""
     frames, notes = _without_copies(frames)
-    located = None if placed(frames) else _located(frames)
-    if located is not None:
-        notes.append(
-            "ImagePositionPatient or ImageOrientationPatient is missing: slices are in order of SliceLocation, orientation unknown."
-        )
-        frames = located
+    frames = _located(frames, notes)
     if not placed(frames):
         return [_unplaced(frames, notes)]
     worlds = {text(f.file.ds, "FrameOfReferenceUID") for f in frames}
@@ -105,15 +100,38 @@ def _without_copies(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
     return out, notes
 
 
-def _located(frames: list[Frame]) -> list[Frame] | None:
-    """Slices without a place in the patient put along z by their slice location, if they all have one and it differs."""
-    places = [f.location for f in frames if f.location is not None]
-    if len(set(places)) < 2 or len(places) < len(frames):
-        return None
-    row, column, normal = np.eye(3)
+def _located(frames: list[Frame], notes: list[str]) -> list[Frame]:
+    """Slices of which the place is missing, or the same for all, put apart by what else says where they are.
+
+    Slice locations, else positions without directions, lie along z of no known world; slice locations of slices that all have
+    one position lie along their normal.
+    """
+    locations = [f.location for f in frames if f.location is not None]
+    told = len(locations) == len(frames) and len(set(locations)) > 1
+    if placed(frames):
+        start, row, column = frames[0].plane
+        if told and len(set(locations)) == len(frames) and all(np.abs(f.plane[0] - start).max() < 1e-3 for f in frames):
+            notes.append("All slices name one ImagePositionPatient; they are put apart by SliceLocation.")
+            normal = np.cross(row, column)
+            return [
+                replace(f, position=start + normal * (at - locations[0]))
+                for f, at in zip(frames, locations, strict=True)
+            ]
+        return frames
+    if not told:
+        points = np.array([f.position for f in frames if f.position is not None]).reshape(-1, 3)
+        spread = np.ptp(points, axis=0) if len(points) == len(frames) else np.zeros(3)
+        if spread.max() < 1e-3:
+            return frames
+        line = points[np.argmax(points[:, np.argmax(spread)])] - points[np.argmin(points[:, np.argmax(spread)])]
+        locations = [float(v) for v in points @ (line / np.linalg.norm(line))]
+    source = "SliceLocation" if told else "the positions there are"
+    notes.append(
+        f"ImagePositionPatient or ImageOrientationPatient is missing: slices lie by {source}, orientation unknown."
+    )
+    x, y, z = np.eye(3)
     return [
-        replace(f, position=normal * place, row=row, column=column, oriented=False)
-        for f, place in zip(frames, places, strict=True)
+        replace(f, position=z * at, row=x, column=y, oriented=False) for f, at in zip(frames, locations, strict=True)
     ]
 
 
