@@ -157,11 +157,15 @@ def _visits(
     cancelled: Cancelled | None,
 ) -> tuple[list[ImageSequence], Framing]:
     """A patient's visits as the frames of one exam, on the grid of the first."""
-    several = isinstance(images, Sequence) and all(isinstance(v, Visit) for v in images)
-    there = visits.with_image(images) if several else []  # type: ignore[arg-type]
-    found = exams(there if several else images, model, force=force)
-    days = visits.days_of(there, [c[0] for c in found]) if several else [0]
-    known = None if transforms is None else [None if m is None else np.asarray(m, float) for m in transforms]
+    given: list[Visit] | None = list(images) if isinstance(images, Sequence) else None
+    known: list[visits.Matrix | None] | None = None
+    days: Sequence[int | None] = [0]
+    if given is None or not all(isinstance(v, Visit) for v in given):
+        found = exams(images, model, force=force)
+    else:
+        patient = visits.asked(given, transforms)
+        found, known = exams(patient.visits, model, force=force), patient.transforms
+        days = visits.days_of(patient.visits, [c[0] for c in found])
     to_common = visits.to_common_space([c[0] for c in found], known, cancelled=cancelled)
     group = visits.together(found, days, to_common, cancelled)[0]
     network = model.network

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypedDict, Unpack, overload
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -168,11 +167,16 @@ def segment(
         warn_of_preprocessing(model.info.name)
     job = _Job(model, settings, outputs, steps, keep, region, chunk, samples, views, where, progress, cancelled, window)
     if settings.along == "visit":
-        several = isinstance(images, Sequence) and all(isinstance(v, Visit) for v in images)
-        there = visits.with_image(images) if several else []  # type: ignore[arg-type]
-        found = exams(there if several else images, model, force=force)
-        days = visits.days_of(there, [c[0] for c in found]) if several else [0]
-        results = job.of_visits(found, days, transforms)
+        given: list[Visit] | None = list(images) if isinstance(images, Sequence) else None
+        if given is None or not all(isinstance(v, Visit) for v in given):
+            found = exams(images, model, force=force)
+            results = job.of_visits(found, [0], [0], visits.to_common_space([c[0] for c in found], None))
+        else:
+            patient = visits.asked(given, transforms)
+            found = exams(patient.visits, model, force=force)
+            first = [c[0] for c in found]
+            to_common = visits.to_common_space(first, patient.transforms, cancelled=cancelled)
+            results = job.of_visits(found, patient.index, visits.days_of(patient.visits, first), to_common)
     else:
         results = job.of_each(exams(images, model, force=force))
     return results if isinstance(images, Sequence) else results[0]
@@ -227,20 +231,19 @@ class _Job:
     def of_visits(
         self,
         found: Sequence[list[ImageSequence]],
+        index: Sequence[int],
         days: Sequence[int | None],
-        transforms: Sequence[ArrayLike | None] | None,
+        to_common: Sequence[visits.Matrix],
     ) -> list[Segmentation]:
-        """The visits of one patient together, in the order in which they were given."""
+        """The visits of one patient together, in the order in which they were given; `index` is what the caller calls them."""
         network, s = self.model.network, self.settings
         assert isinstance(network, Stepwise)
-        known = None if transforms is None else [None if m is None else np.asarray(m, float) for m in transforms]
-        to_common = visits.to_common_space([c[0] for c in found], known, cancelled=self.cancelled)
         if network.gap_unit is not None and None in days:
             text = f"Not every visit has a date: {self.model.info.name} reads them in the order given, without the days between."
             warnings.warn(text, MedseqWarning, stacklevel=3)
-        wrong = [i for i in self.steps or () if not 0 <= i < len(found)]
+        wrong = sorted(set(self.steps or ()) - set(index))
         if wrong:
-            raise MedseqError(f"There are visits 0 to {len(found) - 1}, not {wrong}.")
+            raise MedseqError(f"The visits with an image are {list(index)}, not {wrong}.")
         walks = []
         for group in visits.together(found, days, to_common, self.cancelled):
             framing = group.framing(pixel_mm=s.pixel_mm, stride=network.stride, region=self.region)
@@ -248,7 +251,7 @@ class _Job:
         results: dict[int, Segmentation] = {}
         for walk, (painter, said) in zip(walks, self._walked(walks), strict=True):
             for at, visit in (walk.wanted or {}).items():
-                only = None if self.steps is None else [0] if visit in self.steps else []
+                only = None if self.steps is None else [0] if index[visit] in self.steps else []
                 result = finish(painter.painted.only(at), found[visit][0], self.model, s, only, self.keep)
                 results[visit] = _told(result, said)
         return [results[k] for k in range(len(found))]

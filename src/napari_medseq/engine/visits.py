@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from napari_medseq import geometry
 from napari_medseq.engine.frame import Framing, frame
@@ -63,22 +63,47 @@ class Together:
         )
 
 
-def with_image(visits: Sequence[Visit]) -> list[Visit]:
-    """The visits that have an image; the others are left out with a warning.
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a caller handed in for a patient: the visits that have an image, and what belongs to them.
+
+    Attributes
+    ----------
+    visits : list of Visit
+    index : list of int
+        Of these among all that were handed in.
+    transforms : list of 4×4 or None, or None
+        Visit → common space; None: to be found.
+    """
+
+    visits: list[Visit]
+    index: list[int]
+    transforms: list[Matrix | None] | None
+
+
+def asked(visits: Sequence[Visit], transforms: Sequence[ArrayLike | None] | None) -> Asked:
+    """The visits that have an image, with their transforms; the others are left out with a warning.
 
     Raises
     ------
     ModelError
         If none has one.
+    MedseqError
+        If there is not one transform per visit.
     """
-    there = [v for v in visits if any(i.kind == "image" for i in v.images)]
-    if not there:
+    if transforms is not None and len(transforms) != len(visits):
+        raise MedseqError(f"{len(transforms)} transforms for {len(visits)} visits; give one per visit.")
+    index = [k for k, v in enumerate(visits) if any(i.kind == "image" for i in v.images)]
+    if not index:
         raise ModelError("No visit has an image; give visits with the image that the model looks at.")
-    for k, v in enumerate(visits):
-        if v not in there:
-            text = f"Visit {k + 1} ({v.name or v.date or 'undated'}) is left out: it has no image."
-            warnings.warn(text, MedseqWarning, stacklevel=3)
-    return there
+    for k in sorted(set(range(len(visits))) - set(index)):
+        text = f"Visit {k + 1} ({visits[k].name or visits[k].date or 'undated'}) is left out: it has no image."
+        warnings.warn(text, MedseqWarning, stacklevel=3)
+    known: list[Matrix | None] | None = None
+    if transforms is not None:
+        given = [transforms[k] for k in index]
+        known = [None if m is None else geometry.as_affine(m) for m in given]
+    return Asked([visits[k] for k in index], index, known)
 
 
 def days_of(visits: Sequence[Visit], images: Sequence[ImageSequence]) -> list[int | None]:
@@ -106,8 +131,6 @@ def to_common_space(
 
     Raises
     ------
-    MedseqError
-        If there is not one transform per visit.
     RegistrationError
         If a visit has to be registered and the result cannot be trusted.
     """

@@ -147,8 +147,12 @@ def test_a_missing_visit_leaves_a_longer_gap(tmp_path: Path) -> None:
     without = ms.segment([seen[0], seen[2]], m, outputs=("probability",), transforms=STILL[:2])
     empty = Visit(seen[1].date, (), (), "v1")
     with pytest.warns(MedseqWarning, match=r"Visit 2 \(v1\) is left out"):
-        found = ms.segment([seen[0], empty, seen[2]], m, outputs=("probability",), transforms=STILL[:2])
+        found = ms.segment([seen[0], empty, seen[2]], m, outputs=("probability",), transforms=STILL[:3])
     assert np.array_equal(probability(found), probability(without))
+    with pytest.warns(MedseqWarning, match="left out"):
+        last = ms.segment([seen[0], empty, seen[2]], m, transforms=STILL[:3], steps=[2])
+    assert not last[0].labels.data.any()
+    assert np.array_equal(last[1].labels.data, found[1].labels.data)
     assert np.allclose(probability(found), said(m, [seen[0], seen[2]], [0.0, 400.0]), atol=1e-5)
     with pytest.raises(ModelError, match="No visit has an image"):
         ms.segment([empty], m)
@@ -208,7 +212,7 @@ def test_what_visits_cannot_be_is_said(tmp_path: Path) -> None:
     m, seen = model(tmp_path / "m", FLAT, along="visit"), patient((0, 30))
     with pytest.raises(MedseqError, match="1 transforms for 2 visits"):
         ms.segment(seen, m, transforms=STILL[:1])
-    with pytest.raises(MedseqError, match=r"visits 0 to 1, not \[2\]"):
+    with pytest.raises(MedseqError, match=r"are \[0, 1\], not \[2\]"):
         ms.segment(seen, m, transforms=STILL[:2], steps=[2])
     with pytest.raises(ModelError, match="t or visit"):
         ms.segment(blob(), model(tmp_path / "deep", DEEP))
