@@ -26,7 +26,7 @@ class Table(QTableWidget):  # type: ignore[misc]
         self.cellClicked.connect(lambda row, _column: self.row_chosen.emit(row))
 
     def fill(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], colours: Sequence[Any] | None = None) -> None:
-        """Show `rows`; `colours`, RGBA in 0 to 1 per row, mark the first column."""
+        """Show `rows`; `colours`, RGBA in 0 to 1 per row, stand in the first column."""
         self.setRowCount(0)
         self.setColumnCount(len(columns))
         self.setHorizontalHeaderLabels(list(columns))
@@ -38,7 +38,8 @@ class Table(QTableWidget):  # type: ignore[misc]
                     item.setTextAlignment(Qt.AlignRight | Qt.AlignVCenter)
                 self.setItem(r, c, item)
             if colours is not None and rows:
-                self.item(r, 0).setForeground(QColor.fromRgbF(*colours[r]))
+                # a swatch: a dark colour cannot be read as text on a dark theme, nor a light one on a light theme
+                self.item(r, 0).setData(Qt.DecorationRole, QColor.fromRgbF(*colours[r]))
         self.resizeColumnsToContents()
 
     def text(self) -> str:
