@@ -40,6 +40,11 @@ class LearnedRegistrationSettings(BaseModel):
     iterations : int
         Pairs shown.
     learning_rate : float
+    synthetic : float
+        Share of iterations that bend one image by a known random field and ask for that field (idea of SynthMorph, Hoffmann et al.
+        2022, doi:10.1109/TMI.2021.3116879); the others ask that the two images of a pair become alike.
+    bend_voxels : float
+        Largest displacement of such a field.
     smoothness : float
         Weight of the squared gradient of the displacement against the similarity.
     seed : int
@@ -54,6 +59,8 @@ class LearnedRegistrationSettings(BaseModel):
     cell: str = Field(default="gru", pattern="^(gru|lstm)$")
     iterations: int = Field(default=400, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
+    synthetic: float = Field(default=0.8, ge=0, le=1)
+    bend_voxels: float = Field(default=4.0, gt=0)
     smoothness: float = Field(default=0.3, ge=0)
     seed: int = 0
 
@@ -68,8 +75,9 @@ def train_registration(
 ) -> RecurrentRegistration:
     """Train on pairs of volumes (fixed, moving) that are aligned roughly; both orders are shown, mirrored at random.
 
-    The loss is 1 − local normalised cross-correlation (as VoxelMorph, Balakrishnan et al. 2019, doi:10.1109/TMI.2019.2897538) plus the
-    smoothness penalty, summed over the steps with weights that rise to the last.
+    Most iterations show one image and itself bent by a known field, in crops of half the size, and the loss is the distance to that
+    field where there is structure. In the others it is 1 − local normalised cross-correlation (as VoxelMorph, Balakrishnan et al.
+    2019, doi:10.1109/TMI.2019.2897538) plus the smoothness penalty. Either is summed over the steps with weights that rise to the last.
 
     Raises
     ------
@@ -91,12 +99,27 @@ def train_registration(
         if rng.random() < 0.5:
             one, other = other, one
         axes = [axis for axis in (2, 3, 4) if rng.random() < 0.5]
-        fixed, moving = (t.flip(axes).to(device) for t in (one, other))
-        loss = sum(
-            0.8 ** (settings.steps - 1 - k)
-            * (dissimilarity(fixed, warp(moving, field)) + settings.smoothness * roughness(field))
-            for k, field in enumerate(network(fixed, moving))
-        )
+        weights = [0.8 ** (settings.steps - 1 - k) for k in range(settings.steps)]
+        if rng.random() < settings.synthetic:
+            shown = _crop(bent(one.flip(axes), settings.bend_voxels, rng), rng)
+            fixed, moving, truth = (t.to(device) for t in shown)
+            inner = [
+                slice(None),
+                slice(None),
+                *(slice(3, n - 3) for n in fixed.shape[2:]),
+            ]  # what crosses the edge is not seen
+            body = torch.zeros_like(fixed)
+            body[tuple(inner)] = (functional.avg_pool3d(fixed, 5, 1, 2) > 0.05).float()[tuple(inner)]
+            loss = sum(
+                w * ((field - truth).abs().mean(1, keepdim=True) * body).sum() / body.sum().clamp_min(1)
+                for w, field in zip(weights, network(fixed, moving), strict=True)
+            )
+        else:
+            fixed, moving = (t.flip(axes).to(device) for t in (one, other))
+            loss = sum(
+                w * (dissimilarity(fixed, warp(moving, field)) + settings.smoothness * roughness(field))
+                for w, field in zip(weights, network(fixed, moving), strict=True)
+            )
         assert isinstance(loss, Tensor)
         optimiser.zero_grad()
         loss.backward()
@@ -106,6 +129,39 @@ def train_registration(
         if progress is not None:
             progress(n + 1, settings.iterations, f"loss {loss.item():.3f}")
     return network.eval().cpu()
+
+
+def bent(image: Tensor, largest: float, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """An image bent by a smooth random field, the image itself, both with noise and another contrast, and that field.
+
+    Returns
+    -------
+    fixed, moving : Tensor, shape (1, 1, z, y, x)
+    field : Tensor, shape (1, 3, z, y, x)
+        The displacement (x, y, z in voxels) with which ``warp(moving, field)`` is the fixed image.
+    """
+    size = image.shape[2:]
+    coarse = [max(3, round(n / float(rng.uniform(8, 16)))) for n in size]
+    waves = rng.normal(size=(3, *coarse))
+    zoom = [n / c for n, c in zip(size, coarse, strict=True)]
+    smooth = np.stack([ndimage.zoom(w, zoom, order=3, grid_mode=True, mode="nearest") for w in waves])
+    field = torch.from_numpy(smooth.astype(np.float32))[None]
+    field = field * (largest * float(rng.uniform(0.2, 1)) / field.norm(dim=1).max())
+    found = []
+    for part in (warp(image, field), image):
+        noise = torch.from_numpy(rng.normal(0, float(rng.uniform(0, 0.03)), size).astype(np.float32))
+        found.append((part + noise).clamp_min(0) ** float(rng.uniform(0.8, 1.25)))
+    return found[0], found[1], field
+
+
+def _crop(parts: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
+    """The same box of all: half along each axis, at least 24 voxels, anywhere."""
+    cut = [slice(None), slice(None)]
+    for n in parts[0].shape[2:]:
+        size = min(n, max(24, n // 2))
+        low = int(rng.integers(0, n - size + 1))
+        cut.append(slice(low, low + size))
+    return [part[tuple(cut)] for part in parts]
 
 
 def dissimilarity(a: Tensor, b: Tensor, width: int = 7) -> Tensor:

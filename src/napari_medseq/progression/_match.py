@@ -68,8 +68,14 @@ def _look_up(
     a: Lesion, b: Lesion, crop: NDArray[Any], pad: NDArray[np.int64], outside: float, *, sample: bool = True
 ) -> NDArray[Any]:
     """Values of `crop` (`b`'s bounding box with `pad` voxels around it) at the voxels of `a`."""
-    points = geometry.apply_points(_voxel_map(a, b), (_sample(a.index) if sample else a.index)[:, ::-1])[:, ::-1]
-    at = np.rint(points - (b.start - pad)).astype(np.int64)
+    index, matrix = _sample(a.index) if sample else a.index, _voxel_map(a, b)
+    offset = b.start - pad
+    if (
+        np.abs(matrix[:3, :3] - np.eye(3)).max() < 1e-6
+    ):  # voxels of one grid, or of one shifted by whole voxels or parts
+        at = index - (offset - np.rint(matrix[2::-1, 3]).astype(np.int64))
+    else:
+        at = np.rint(geometry.apply_points(matrix, index[:, ::-1])[:, ::-1] - offset).astype(np.int64)
     inside = ((at >= 0) & (at < crop.shape)).all(axis=1)
     values = np.full(len(at), outside, dtype=crop.dtype)
     values[inside] = crop[tuple(at[inside].T)]

@@ -130,9 +130,10 @@ def _since(
 
 def growth(lesions: pd.DataFrame) -> pd.DataFrame:
     """One row per lesion: when it was seen, how often and how fast it grew."""
-    rows: list[dict[str, Any]] = [dict(row) for row in lesions.to_dict(orient="records")]  # type: ignore[arg-type]
-    names = sorted({row["lesion"] for row in rows})
-    return pd.DataFrame([_change.growth_table([r for r in rows if r["lesion"] == name]) for name in names])
+    of_lesion: dict[int, list[dict[str, Any]]] = {}
+    for row in lesions.to_dict(orient="records"):
+        of_lesion.setdefault(row["lesion"], []).append({str(name): value for name, value in row.items()})
+    return pd.DataFrame([_change.growth_table(of_lesion[name]) for name in sorted(of_lesion)])
 
 
 def _gone(graph: Graph, key: Key, identity: int, visit: int, measures: Mapping[str, Any], seen: bool) -> dict[str, Any]:

@@ -34,6 +34,8 @@ _MARKERS = {"new": "^", "resolved": "x", "merged": "D", "split": "v", "complex":
 _MOST_NAMES = 12
 #: beyond this many lesions the swimmer chart leaves out those that are never measured
 _MOST_LANES = 25
+#: of more lesions than this only the largest are drawn, and the plot says so: noise has thousands
+_MOST_DRAWN = 200
 
 
 def x_positions(progression: Progression) -> tuple[np.ndarray[Any, Any], bool]:
@@ -46,8 +48,18 @@ def x_positions(progression: Progression) -> tuple[np.ndarray[Any, Any], bool]:
 
 def by_lesion(table: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
     """Identity and rows of each lesion, in order of identity."""
-    for number in sorted(table["lesion"].unique().tolist()):
-        yield int(number), table[table["lesion"] == number]
+    for number, rows in table.groupby("lesion"):
+        yield int(str(number)), rows
+
+
+def _drawn(table: pd.DataFrame, axes: Axes) -> pd.DataFrame:
+    """The rows of the lesions that are drawn: of very many the largest, which the axes then say."""
+    sizes = table.groupby("lesion")["volume_ml"].max()
+    if len(sizes) <= _MOST_DRAWN:
+        return table
+    text = f"the {_MOST_DRAWN} largest of {len(sizes)} lesions"
+    axes.annotate(text, (1, 1), (-4, -4), "axes fraction", textcoords="offset points", ha="right", va="top", fontsize=8)
+    return table[table["lesion"].isin(sizes.nlargest(_MOST_DRAWN).index)]
 
 
 def spaghetti(
@@ -67,7 +79,7 @@ def spaghetti(
         The measure to draw.
     """
     x, _ = x_positions(progression)
-    table = progression.lesions
+    table = _drawn(progression.lesions, axes)
     shown: Artists = {}
     largest = table.groupby("lesion")["volume_ml"].max().sort_values(ascending=False).index[:_MOST_NAMES]
     for number, rows in by_lesion(table):
@@ -125,7 +137,7 @@ def burden(progression: Progression, axes: Axes) -> Artists:
 
 def waterfall(progression: Progression, axes: Axes) -> Artists:
     """Change of each lesion from its first to its last visit in percent, largest growth first; new ones at the top."""
-    table = progression.lesions
+    table = _drawn(progression.lesions, axes)
     bars = []
     for number, rows in by_lesion(table):
         first, last = float(rows["volume_ml"].iloc[0]), float(rows["volume_ml"].iloc[-1])
@@ -145,7 +157,7 @@ def waterfall(progression: Progression, axes: Axes) -> Artists:
 def swimmer(progression: Progression, axes: Axes) -> Artists:
     """The life of each lesion as a bar, its events as marks, merges and splits as lines between bars: a tree over time."""
     x, _ = x_positions(progression)
-    table = progression.lesions
+    table = _drawn(progression.lesions, axes)
     numbers = sorted(int(n) for n in table["lesion"].unique())
     if len(numbers) > _MOST_LANES:  # specks would hide what matters
         known = set(table.loc[table["measured"].astype(bool), "lesion"].tolist())

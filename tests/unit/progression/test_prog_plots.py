@@ -12,6 +12,7 @@ from test_prog_track import BRIDGE, A, B, C, mask
 
 import napari_medseq as ms
 from napari_medseq.progression import lesion_colour, plots
+from napari_medseq.sequence import ImageSequence, affine_from
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +68,19 @@ def test_marks_of_events_are_seen_on_dark_and_light_ground(progression, ground, 
         seen = np.abs(np.subtract(to_rgba(mark.get_markeredgecolor()), to_rgba(ground))[:3]).max()
         assert seen > 0.3
         assert mark.get_markeredgewidth() >= (2 if mark.get_marker() == "x" else 1)
+
+
+def test_of_very_many_lesions_the_largest_are_drawn_and_said():
+    data = np.zeros((12, 40, 40), np.uint8)
+    data[1::4, 1::4, 1::4] = 1  # 300 specks
+    data[5:8, 5:8, 5:8] = 1
+    noise = ImageSequence(data, ("z", "y", "x"), affine_from((3, 3, 3)), kind="labels")
+    p = ms.track([noise, noise])
+    largest = int(p.labels[0].data[5, 5, 5])
+    for draw in (plots.spaghetti, plots.swimmer, plots.waterfall):
+        axes = Figure().add_subplot()
+        shown = draw(p, axes)
+        assert len(shown) == 200
+        assert largest in shown
+        assert any("200 largest of 300" in text.get_text() for text in axes.texts)
+    assert len(p.growth) == 300
