@@ -1,6 +1,6 @@
 """The pruned and fine-tuned networks of ``benchmarks/compression.py``: one for each held-out patient, made once and kept.
 
-    python benchmarks/pruned.py [--minutes 11]      # makes what is not there yet; five minutes a patient on one free core
+    python benchmarks/pruned.py [PATIENT ...] [--minutes 11]      # makes what is not there yet; five minutes each on a free core
 
 Each starts from the network that was trained without that patient, keeps three quarters of the channels, and is trained again on the
 other patients and on synthetic heads, half by the labels and half by what the unpruned network says.
@@ -63,10 +63,11 @@ def make(patient: str, minutes: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("patients", nargs="*", metavar="PATIENT", help="some of the three only")
     parser.add_argument("--minutes", type=float, default=11.0, help="most for each patient")
     a = parser.parse_args()
     warnings.simplefilter("ignore")
-    for patient in rivals.HELD_OUT:
+    for patient in a.patients or rivals.HELD_OUT:
         if not folder(patient).is_dir():
             make(patient, a.minutes)
 
