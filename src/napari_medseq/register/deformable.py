@@ -49,7 +49,7 @@ def bend(
     spline : Spline or None
         None if bending does not raise the mutual information.
     measures : dict
-        ``mi_after``, ``jacobian_min``, ``jacobian_max``, ``folded``.
+        ``mi_after``, ``nmi_after``, ``jacobian_min``, ``jacobian_max``, ``folded``.
     """
     from scipy import optimize
 
@@ -73,10 +73,12 @@ def measured(
     bent = compare.points + (grid.weights(compare.points) @ values.reshape(3, -1).T)
     straight, after = compare.at(matrix), compare.at(matrix, points=bent)
     if after.mi <= straight.mi:
-        return None, {"mi_after": straight.mi, "jacobian_min": 1.0, "jacobian_max": 1.0, "folded": 0.0}
+        still = {"jacobian_min": 1.0, "jacobian_max": 1.0, "folded": 0.0}
+        return None, {"mi_after": straight.mi, "nmi_after": straight.nmi, **still}
     local = jacobian(grid, values, pair.levels[1])[pair.levels[1].zone]
     return spline, {
         "mi_after": after.mi,
+        "nmi_after": after.nmi,
         "jacobian_min": float(local.min()),
         "jacobian_max": float(local.max()),
         "folded": float((local <= 0).mean()),

@@ -133,6 +133,8 @@ def judged(
     world, here = pair.world(matrix), _world(pair, compare)
     shift = float(np.linalg.norm(world[:3, :3] @ here + world[:3, 3] - here))
     extent, spacing = compare.extent, pair.levels[1].spacing
+    bending = bending or {}
+    nmi = bending.get("nmi_after", after.nmi)
     doubts = []
     if after.covered < 0.25:
         doubts.append(f"only {after.covered:.0%} of the fixed body lies inside the moving image")
@@ -141,8 +143,8 @@ def judged(
             f"mutual information {after.mi:.3f} is hardly above that of wrong positions ({chance:.3f}; "
             f"{before.mi:.3f} before registration)"
         )
-    if before.covered > 0.5 and after.nmi - 1 < 0.95 * (before.nmi - 1) - 0.002:
-        doubts.append(f"normalised mutual information fell from {before.nmi:.3f} to {after.nmi:.3f}")
+    if before.covered > 0.5 and nmi - 1 < 0.95 * (before.nmi - 1) - 0.002:
+        doubts.append(f"normalised mutual information fell from {before.nmi:.3f} to {nmi:.3f}")
     if error > max(0.9 * spacing, 0.022 * extent):
         doubts.append(f"other starting positions end {error:.1f} mm away")
     if angle > 75:
@@ -153,7 +155,6 @@ def judged(
         doubts.append(f"a stretch by {stretch.min():.2f} to {stretch.max():.2f} is implausible")
     if after.dice < 0.2:
         doubts.append(f"the bodies overlap with a Dice of only {after.dice:.2f}")
-    bending = bending or {}
     if bending.get("folded", 0.0) > 0.005:
         doubts.append(f"the deformation folds in {bending['folded']:.1%} of the body")
     measures: dict[str, Any] = {
@@ -161,7 +162,7 @@ def judged(
         "mi_after": bending.get("mi_after", after.mi),
         "mi_chance": chance,
         "nmi_before": before.nmi,
-        "nmi_after": after.nmi,
+        "nmi_after": nmi,
         "correlation_after": after.correlation,
         "covered": after.covered,
         "dice": after.dice,

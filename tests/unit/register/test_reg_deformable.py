@@ -12,6 +12,7 @@ from napari_medseq.register.deformable import ControlGrid, _Task, jacobian
 from napari_medseq.register.foreground import foreground
 from napari_medseq.register.linear import Pair, prepared
 from napari_medseq.register.optimise import Watch
+from napari_medseq.register.registration import judged
 from napari_medseq.sequence import ImageSequence
 from tests.unit.register.phantom import SHAPE, phantom
 
@@ -110,3 +111,16 @@ def test_a_2d_warp_stays_in_the_plane() -> None:
         assert not found.spline.parameters.reshape(3, -1)[2].any()
     assert found.apply(moved).axes == ("y", "x")
     assert found.linear[2, 3] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_deformation_is_judged_as_bent_and_not_by_its_affine_part() -> None:
+    fixed = phantom()
+    pair = prepared(fixed, fixed)
+    compare = pair.sampler(1)
+    here = pair.framed(np.eye(4))
+    off = here.copy()
+    off[:3, 3] += 8
+    straight = judged(pair, compare, off, 0.0, "deformable", {})
+    bent = judged(pair, compare, off, 0.0, "deformable", {"nmi_after": compare.at(here).nmi})
+    assert any("fell" in doubt for doubt in straight.doubts)
+    assert not any("fell" in doubt for doubt in bent.doubts)
