@@ -58,9 +58,7 @@ class Plan:
 _PLANS: WeakKeyDictionary[nn.Module, dict[torch.device, Plan]] = WeakKeyDictionary()
 
 
-def prepare(
-    network: nn.Module, device: torch.device, together: int | None = None, precision: str = "float32"
-) -> Plan:
+def prepare(network: nn.Module, device: torch.device, together: int | None = None, precision: str = "float32") -> Plan:
     """Bring a network to a device and say how it is run there.
 
     Parameters
