@@ -155,7 +155,9 @@ def config(task: str, kind: str, rnn: str, hold_out: str, runs: Path) -> TrainCo
         labels="*_tumor",
         hold_out=(hold_out,) if hold_out else (),
         synthetic=SYNTHETIC,
-        synthetic_share=0.3 if task == "slices" else {"broad": 0.15, "careful": 0.35, "lastfold": 0.35, "final": 0.5}.get(kind, 0.1),
+        synthetic_share=0.3
+        if task == "slices"
+        else {"broad": 0.15, "careful": 0.35, "lastfold": 0.35, "final": 0.5}.get(kind, 0.1),
         modality="MR",
         classes=t["classes"],
         name_patterns=("*T1post*", "*T1*post*", "*T1*Gd*", "*T1*CE*", "*T1*+C*", "*ce-gadolinium*T1w*", "*T1c*"),
@@ -212,7 +214,9 @@ def everything(runs: Path, jobs: int, tasks: list[str]) -> None:
         start(("slices", "final", "gru", ""))
     folds = [(rnn, p) for p in patients() for rnn in ("gru", "none")]
     stages = [
-        (task, kind) for task in tasks for kind in {"segmentation": ("fold", "refold", "lastfold"), "slices": ("fold",)}[task]
+        (task, kind)
+        for task in tasks
+        for kind in {"segmentation": ("fold", "refold", "lastfold"), "slices": ("fold",)}[task]
     ]
     with ThreadPoolExecutor(jobs) as pool:
         for task, kind in stages:
@@ -226,7 +230,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--task", choices=list(TASKS), default=None)
     parser.add_argument(
-        "--kind", choices=("pretrain", "broad", "refined", "careful", "final", "fold", "refold", "lastfold"), default="fold"
+        "--kind",
+        choices=("pretrain", "broad", "refined", "careful", "final", "fold", "refold", "lastfold"),
+        default="fold",
     )
     parser.add_argument("--rnn", choices=("gru", "none"), default="gru")
     parser.add_argument("--patient", default="")
