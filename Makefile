@@ -16,6 +16,7 @@ GUI ?= 1
 DEMO_OUT ?= runs/demo
 PYTEST_ARGS ?=
 JOBS ?= 2
+FUZZ_SECONDS ?= 60
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export VENV TORCH TORCH_INDEX PYTHON
@@ -34,7 +35,7 @@ TORCH_STAMP := $(VENV)/.torch-$(TORCH)$(subst /,_,$(subst :,_,$(TORCH_INDEX)))
 DEMO_STAMP := $(VENV)/.demo
 TEST_STAMP := $(VENV)/.test
 
-.PHONY: demo test lint unit constraints clean help
+.PHONY: demo test fuzz lint unit constraints clean help
 
 help:
 	@sed -n '1,9s/^# \{0,1\}//p' Makefile
@@ -73,6 +74,10 @@ lint: $(TEST_STAMP)
 test: lint
 	OMP_NUM_THREADS=1 xvfb-run -a -s "-screen 0 1400x1000x24" \
 	  $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+# damaged files for both parsers, for a bounded time; the tests hold a short run of it
+fuzz: $(TEST_STAMP)
+	$(BIN)/python -m tests.fuzz_headers --seconds $(FUZZ_SECONDS)
 
 unit: $(TEST_STAMP)
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
