@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 
 import napari_medseq as ms
+from napari_medseq import viewer as verbs
 from napari_medseq.engine import Segmentation
 from napari_medseq.progress import check
+
+Wait = Callable[..., None]
 
 
 def bright(image: Any, _model: Any, **options: Any) -> Any:
@@ -73,3 +77,25 @@ def wait(qtbot: Any) -> Callable[..., None]:
             qtbot.wait(10)
 
     return until
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Any, ball_study: Path) -> Any:
+    """A viewer with the study of balls open in it."""
+    viewer = make_napari_viewer(show=False)
+    verbs.open_path(viewer, ball_study)
+    return viewer
+
+
+def click(qtbot: Any, button: Any) -> None:
+    assert button.isEnabled()
+    qtbot.mouseClick(button, Qt.LeftButton)
+
+
+def docked(viewer: Any, kind: type, wait: Wait) -> Any:
+    """A widget in the viewer's dock, as the plugin's menu makes it, when its models are known."""
+    widget = kind(as_plugins_see_it(viewer))
+    viewer.window.add_dock_widget(widget, name=kind.__name__)
+    if hasattr(widget, "model"):
+        wait(widget.model.box.isEnabled)
+    return widget
