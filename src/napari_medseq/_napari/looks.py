@@ -162,7 +162,7 @@ def distinct_colours(
         used = [*taken, *out.values()]
         wanted = [(*map(float, list(given[value])[:3]), 1.0)] if value in given else []
         free = (c for c in (*wanted, *offers) if all(_apart(c, u) > _ALIKE for u in used))
-        out[value] = next(free, offers[(len(used)) % _MOST])
+        out[value] = next(free, offers[len(used) % _MOST])
     return out
 
 

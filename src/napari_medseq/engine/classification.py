@@ -157,17 +157,8 @@ def _visits(
     cancelled: Cancelled | None,
 ) -> tuple[list[ImageSequence], Framing]:
     """A patient's visits as the frames of one exam, on the grid of the first."""
-    given: list[Visit] | None = list(images) if isinstance(images, Sequence) else None
-    known: list[visits.Matrix | None] | None = None
-    days: Sequence[int | None] = [0]
-    if given is None or not all(isinstance(v, Visit) for v in given):
-        found = exams(images, model, force=force)
-    else:
-        patient = visits.asked(given, transforms)
-        found, known = exams(patient.visits, model, force=force), patient.transforms
-        days = visits.days_of(patient.visits, [c[0] for c in found])
-    to_common = visits.to_common_space([c[0] for c in found], known, cancelled=cancelled)
-    group = visits.together(found, days, to_common, cancelled)[0]
+    patient = visits.patient_of(images, model, transforms, force=force, cancelled=cancelled)
+    group = visits.together(patient.exams, patient.days, patient.to_common, cancelled)[0]
     network = model.network
     assert isinstance(network, SequenceClassifier)
     return group.channels, group.framing(pixel_mm=settings.pixel_mm, stride=network.stride)

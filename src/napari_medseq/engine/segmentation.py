@@ -167,16 +167,7 @@ def segment(
         warn_of_preprocessing(model.info.name)
     job = _Job(model, settings, outputs, steps, keep, region, chunk, samples, views, where, progress, cancelled, window)
     if settings.along == "visit":
-        given: list[Visit] | None = list(images) if isinstance(images, Sequence) else None
-        if given is None or not all(isinstance(v, Visit) for v in given):
-            found = exams(images, model, force=force)
-            results = job.of_visits(found, [0], [0], visits.to_common_space([c[0] for c in found], None))
-        else:
-            patient = visits.asked(given, transforms)
-            found = exams(patient.visits, model, force=force)
-            first = [c[0] for c in found]
-            to_common = visits.to_common_space(first, patient.transforms, cancelled=cancelled)
-            results = job.of_visits(found, patient.index, visits.days_of(patient.visits, first), to_common)
+        results = job.of_visits(visits.patient_of(images, model, transforms, force=force, cancelled=cancelled))
     else:
         results = job.of_each(exams(images, model, force=force))
     return results if isinstance(images, Sequence) else results[0]
@@ -228,14 +219,9 @@ class _Job:
             results.append(_told(result, said))
         return results
 
-    def of_visits(
-        self,
-        found: Sequence[list[ImageSequence]],
-        index: Sequence[int],
-        days: Sequence[int | None],
-        to_common: Sequence[visits.Matrix],
-    ) -> list[Segmentation]:
-        """The visits of one patient together, in the order in which they were given; `index` is what the caller calls them."""
+    def of_visits(self, patient: visits.Patient) -> list[Segmentation]:
+        """The visits of one patient together, in the order in which they were given."""
+        found, index, days = patient.exams, patient.index, patient.days
         network, s = self.model.network, self.settings
         assert isinstance(network, Stepwise)
         if network.gap_unit is not None and None in days:
@@ -245,7 +231,7 @@ class _Job:
         if wrong:
             raise MedseqError(f"The visits with an image are {list(index)}, not {wrong}.")
         walks = []
-        for group in visits.together(found, days, to_common, self.cancelled):
+        for group in visits.together(found, days, patient.to_common, self.cancelled):
             framing = group.framing(pixel_mm=s.pixel_mm, stride=network.stride, region=self.region)
             walks.append(_Walk(group.channels, framing, {at: group.visits[at] for at in group.own}))
         results: dict[int, Segmentation] = {}

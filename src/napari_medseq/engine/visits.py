@@ -16,8 +16,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_medseq import geometry
 from napari_medseq.engine.frame import Framing, frame
+from napari_medseq.engine.images import Images, exams
 from napari_medseq.engine.intensity import Intensity, measure
 from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
+from napari_medseq.models import Model
 from napari_medseq.progress import Cancelled, check
 from napari_medseq.sequence import ImageSequence, Visit
 
@@ -64,46 +66,64 @@ class Together:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """What a caller handed in for a patient: the visits that have an image, and what belongs to them.
+class Patient:
+    """The visits of a patient that have an image, as a model along visits reads them.
 
     Attributes
     ----------
-    visits : list of Visit
+    exams : list of list of ImageSequence
+        Channels per visit.
     index : list of int
-        Of these among all that were handed in.
-    transforms : list of 4×4 or None, or None
-        Visit → common space; None: to be found.
+        Of these visits among all that were handed in.
+    days : list of int or None
+        Day number of each; None where unknown.
+    to_common : list of 4×4
+        Visit → common space, RAS mm.
     """
 
-    visits: list[Visit]
+    exams: list[list[ImageSequence]]
     index: list[int]
-    transforms: list[Matrix | None] | None
+    days: list[int | None]
+    to_common: list[Matrix]
 
 
-def asked(visits: Sequence[Visit], transforms: Sequence[ArrayLike | None] | None) -> Asked:
-    """The visits that have an image, with their transforms; the others are left out with a warning.
+def patient_of(
+    images: Images,
+    model: Model,
+    transforms: Sequence[ArrayLike | None] | None,
+    *,
+    force: bool = False,
+    cancelled: Cancelled | None = None,
+) -> Patient:
+    """What was handed in for a model along visits; a single image is a patient's only visit.
+
+    Visits without an image are left out with a warning.
 
     Raises
     ------
     ModelError
-        If none has one.
+        If no visit has an image, or the model does not fit one.
     MedseqError
         If there is not one transform per visit.
+    RegistrationError
+        If a visit has to be registered and the result cannot be trusted.
     """
-    if transforms is not None and len(transforms) != len(visits):
-        raise MedseqError(f"{len(transforms)} transforms for {len(visits)} visits; give one per visit.")
-    index = [k for k, v in enumerate(visits) if any(i.kind == "image" for i in v.images)]
+    given: list[Visit] | None = list(images) if isinstance(images, Sequence) else None
+    if given is None or not all(isinstance(v, Visit) for v in given):
+        return Patient(exams(images, model, force=force), [0], [0], [np.eye(4)])
+    if transforms is not None and len(transforms) != len(given):
+        raise MedseqError(f"{len(transforms)} transforms for {len(given)} visits; give one per visit.")
+    index = [k for k, v in enumerate(given) if any(i.kind == "image" for i in v.images)]
     if not index:
         raise ModelError("No visit has an image; give visits with the image that the model looks at.")
-    for k in sorted(set(range(len(visits))) - set(index)):
-        text = f"Visit {k + 1} ({visits[k].name or visits[k].date or 'undated'}) is left out: it has no image."
+    for k in sorted(set(range(len(given))) - set(index)):
+        text = f"Visit {k + 1} ({given[k].name or given[k].date or 'undated'}) is left out: it has no image."
         warnings.warn(text, MedseqWarning, stacklevel=3)
-    known: list[Matrix | None] | None = None
-    if transforms is not None:
-        given = [transforms[k] for k in index]
-        known = [None if m is None else geometry.as_affine(m) for m in given]
-    return Asked([visits[k] for k in index], index, known)
+    there = [given[k] for k in index]
+    found = exams(there, model, force=force)
+    first = [c[0] for c in found]
+    known = None if transforms is None else [transforms[k] for k in index]
+    return Patient(found, index, days_of(there, first), to_common_space(first, known, cancelled=cancelled))
 
 
 def days_of(visits: Sequence[Visit], images: Sequence[ImageSequence]) -> list[int | None]:
@@ -114,7 +134,7 @@ def days_of(visits: Sequence[Visit], images: Sequence[ImageSequence]) -> list[in
 
 def to_common_space(
     images: Sequence[ImageSequence],
-    transforms: Sequence[Matrix | None] | None,
+    transforms: Sequence[ArrayLike | None] | None,
     *,
     mode: Registration = "auto",
     cancelled: Cancelled | None = None,
@@ -140,10 +160,6 @@ def to_common_space(
         if len(images) == 1 or mode == "none":
             return [np.eye(4)] * len(images)
         return [np.asarray(a.to_baseline) for a in visits(images, mode=mode, cancelled=cancelled)]
-    if len(transforms) != len(images):
-        raise MedseqError(
-            f"{len(transforms)} transforms for {len(images)} visits; give one per visit that has an image."
-        )
     return [np.eye(4) if m is None else geometry.as_affine(m) for m in transforms]
 
 

@@ -100,11 +100,6 @@ class _Pair:
         return float(_look_up(self.a, self.b, self.b.mask, np.zeros(3, np.int64), 0).mean())
 
     @property
-    def overlap_mm3(self) -> float:
-        """Volume that both share, on the grid that sees more of it."""
-        return max(self.inside_a * self.b.volume_mm3, self.inside_b * self.a.volume_mm3)
-
-    @property
     def share(self) -> float:
         """The larger of both shares, without dilation."""
         return max(self.inside_a, self.inside_b)

@@ -82,7 +82,7 @@ def _starts(ds: Any, order: NDArray[np.int64], count: int) -> NDArray[np.float64
         delay = number(phase, "PhaseDelay") or 0.0
         if not each or not many or not 0 < many <= count:
             return None
-        lengths.extend([each] * (int(many) - 1) + [each])
+        lengths.extend([each] * int(many))
         if delay and len(lengths) > int(many):
             lengths[-int(many) - 1] += delay
     gated = first_item(ds, "GatedInformationSequence")

@@ -63,11 +63,6 @@ class Scan:
     stacks: list[tuple[Stack, str]] = field(default_factory=list)
     alike: dict[object, Frame] = field(default_factory=dict)
 
-    @property
-    def has_images(self) -> bool:
-        """Whether any image or label object was found."""
-        return bool(self.series or self.labels)
-
 
 def scan(
     paths: Iterable[str | os.PathLike[str]], progress: Progress | None = None, cancelled: Cancelled | None = None
