@@ -24,11 +24,11 @@ from typing import Any
 
 import torch
 
-from napari_medseq.engine import TrainConfig, train
-from napari_medseq.engine.augment import AugmentSettings
-from napari_medseq.engine.settings import InferenceSettings
-from napari_medseq.engine.train import synthetic_cases
-from napari_medseq.engine.training import LoopSettings
+from napari_medseq.inference.settings import InferenceSettings
+from napari_medseq.training import TrainConfig, train
+from napari_medseq.training.augment import AugmentSettings
+from napari_medseq.training.loop import LoopSettings
+from napari_medseq.training.trainer import synthetic_cases
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("MEDSEQ_DATA", HERE.parents[1] / "shared" / "data")) / "brain-tumor-progression"

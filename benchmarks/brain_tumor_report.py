@@ -15,11 +15,11 @@ from torch.nn import functional
 
 import napari_medseq as ms
 from brain_tumor import DATA, HERE, SEGMENTATION, TASKS, config, patients
-from napari_medseq.engine.cases import Case
-from napari_medseq.engine.segmentation import without_specks
-from napari_medseq.engine.train import read_cases
+from napari_medseq.inference.segmentation import without_specks
 from napari_medseq.models import bundle
 from napari_medseq.models.recurrent_unet import with_neighbours
+from napari_medseq.training.cases import Case
+from napari_medseq.training.trainer import read_cases
 
 RESULTS = HERE.parent / "docs" / "benchmarks" / "brain_tumor.json"
 CARDS = HERE / "cards"

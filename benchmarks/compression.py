@@ -29,8 +29,8 @@ import brain_tumor
 import napari_medseq as ms
 import pruned
 import rivals
-from napari_medseq.engine.compression import measures
-from napari_medseq.engine.tuning import has_bfloat16
+from napari_medseq.inference.tuning import has_bfloat16
+from napari_medseq.training.compression import measures
 
 ROOT = Path(__file__).resolve().parents[1]
 ALL: dict[str, Any] = {"storage": "shared", "precision": "bfloat16", "mirror": False}

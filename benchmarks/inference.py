@@ -73,8 +73,8 @@ def runner(method: str, model: Any) -> Callable[[Any], Any]:
     from monai.inferers import SlidingWindowInferer
 
     import napari_medseq as ms
-    from napari_medseq.engine.frame import frame
-    from napari_medseq.engine.images import to_image_axes
+    from napari_medseq.inference.frame import frame
+    from napari_medseq.inference.images import to_image_axes
 
     if method in ALIKE:
         name, overlap = ALIKE[method]
@@ -188,8 +188,8 @@ def rates(model: Any, image: Any, times: int) -> dict[str, float]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from napari_medseq.engine.frame import frame
-    from napari_medseq.engine.streaming import stream, stream_side_by_side
+    from napari_medseq.inference.frame import frame
+    from napari_medseq.inference.streaming import stream, stream_side_by_side
 
     layout = torch.channels_last
     plain = torch.nn.Conv2d(64, 64, 3, padding=1).eval().to(memory_format=layout)

@@ -22,15 +22,15 @@ from scipy import ndimage
 
 import napari_medseq as ms
 from napari_medseq import geometry
-from napari_medseq.engine.learned_registration import (
+from napari_medseq.errors import RegistrationError
+from napari_medseq.models.recurrent_registration import RecurrentRegistration
+from napari_medseq.sequence import ImageSequence, affine_from
+from napari_medseq.training.learned_registration import (
     LearnedRegistrationSettings,
     register_learned,
     train_registration,
 )
-from napari_medseq.errors import RegistrationError
-from napari_medseq.models.recurrent_registration import RecurrentRegistration
-from napari_medseq.register.foreground import foreground
-from napari_medseq.sequence import ImageSequence, affine_from
+from napari_medseq.volumes.foreground import foreground
 
 SPACING = np.array([3.0, 3.0, 5.0])
 GRID = (64, 64, 32)

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 import napari_medseq as ms
-from napari_medseq.progression._shape import diameters
+from napari_medseq.progression.shape import diameters
 from napari_medseq.sequence import ImageSequence, affine_from
 
 _STEP = 36

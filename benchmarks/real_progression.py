@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 import napari_medseq as ms
-from napari_medseq.progression._change import Z95
+from napari_medseq.progression.change import Z95
 from napari_medseq.sequence import ImageSequence, Study
 
 SMALLEST_ML, CLEAR_PERCENT = 0.5, 25.0

@@ -26,10 +26,10 @@ from scipy.spatial.transform import Rotation
 import napari_medseq as ms
 from napari_medseq import geometry
 from napari_medseq.errors import RegistrationError
-from napari_medseq.register import Transform
-from napari_medseq.register.foreground import foreground
-from napari_medseq.register.grid import to_itk
+from napari_medseq.registration import Transform
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.volumes.foreground import foreground
+from napari_medseq.volumes.grid import to_itk
 
 #: name → (largest rotation about each axis in degrees, largest shift along each axis in mm)
 DIFFICULTY = {"small": (5.0, 5.0), "medium": (15.0, 15.0), "large": (30.0, 30.0)}

@@ -52,9 +52,9 @@ def train_one(name: str, minutes: float) -> None:
     """Train one network on one thread of the CPU; goes on where it stopped."""
     import torch
 
-    from napari_medseq.engine import TrainConfig, train
-    from napari_medseq.engine.settings import InferenceSettings
-    from napari_medseq.engine.training import LoopSettings
+    from napari_medseq.inference.settings import InferenceSettings
+    from napari_medseq.training import TrainConfig, train
+    from napari_medseq.training.loop import LoopSettings
 
     torch.set_num_threads(1)
     network, windows = NETWORKS[name]

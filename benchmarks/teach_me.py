@@ -29,8 +29,8 @@ import numpy as np
 from scipy import ndimage
 
 import napari_medseq as ms
-from napari_medseq.engine import teach
-from napari_medseq.evaluate.baselines import threshold, tuned_threshold
+from napari_medseq.evaluation.baselines import threshold, tuned_threshold
+from napari_medseq.training import teach
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("MEDSEQ_DATA", HERE.parents[1] / "shared" / "data")) / "brain-tumor-progression"

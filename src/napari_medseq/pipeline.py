@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseq import io, models, record
-from napari_medseq.choosing import Chosen, Series, choose_images
 from napari_medseq.errors import MedseqWarning, ReadError, SettingsError, WriteError
 from napari_medseq.models import Model
+from napari_medseq.models.choosing import Chosen, Series, choose_images
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Study, Visit
 
 if TYPE_CHECKING:
-    from napari_medseq.engine import Segmentation
+    from napari_medseq.inference import Segmentation
     from napari_medseq.progression import Progression, TrackSettings
-    from napari_medseq.register import VisitAlignment
+    from napari_medseq.registration import VisitAlignment
 
 
 def run(
@@ -163,7 +163,7 @@ def segment_visits(
     list of Segmentation
         One per visit.
     """
-    from napari_medseq.engine import segment
+    from napari_medseq.inference import segment
 
     if force:
         settings["force"] = True
@@ -195,7 +195,7 @@ def align_visits(
     cancelled: Cancelled | None = None,
 ) -> list[VisitAlignment]:
     """What brings each visit to the first one, in patient millimetres; see `register.visits`."""
-    from napari_medseq.register import visits
+    from napari_medseq.registration import visits
 
     images = [c.image for c in chosen]
     return list(visits(images, mode=mode, progress=progress, cancelled=cancelled))  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Any:
 @pytest.fixture
 def knows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `engine.segment` be right."""
-    monkeypatch.setattr("napari_medseq.engine.segment", bright)
+    monkeypatch.setattr("napari_medseq.inference.segment", bright)
 
 
 # -- the main job ----------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from tests.integration.test_pipeline import bright
 @pytest.fixture
 def knows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `engine.segment` be right."""
-    monkeypatch.setattr("napari_medseq.engine.segment", bright)
+    monkeypatch.setattr("napari_medseq.inference.segment", bright)
 
 
 @pytest.fixture

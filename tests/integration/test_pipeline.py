@@ -15,7 +15,6 @@ import pytest
 
 import napari_medseq as ms
 from napari_medseq import pipeline
-from napari_medseq.engine import Segmentation
 from napari_medseq.errors import (
     MedseqError,
     MedseqWarning,
@@ -25,6 +24,7 @@ from napari_medseq.errors import (
     SettingsError,
     WriteError,
 )
+from napari_medseq.inference import Segmentation
 from napari_medseq.models import ModelInfo
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
 from tests.conftest import AFFINES, ball_image, write_ball_study
@@ -45,7 +45,7 @@ def bright(image: Any, _model: Any, **options: Any) -> Segmentation:
 @pytest.fixture
 def knows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `engine.segment` be right."""
-    monkeypatch.setattr("napari_medseq.engine.segment", bright)
+    monkeypatch.setattr("napari_medseq.inference.segment", bright)
 
 
 def an_image(name: str, modality: str | None = "MR", **changes: Any) -> ImageSequence:

@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq.engine import Segmentation
+from napari_medseq.inference import Segmentation
 from napari_medseq.progress import check
 
 Wait = Callable[..., None]
@@ -40,7 +40,7 @@ def knows(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> Path:
     monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tiny_bundle.parent))
     # this one first: looked up for the first time after the other it would be "bright", and stay so when all is undone
     monkeypatch.setattr(ms, "segment", bright, raising=False)
-    monkeypatch.setattr("napari_medseq.engine.segment", bright)
+    monkeypatch.setattr("napari_medseq.inference.segment", bright)
     return tiny_bundle
 
 

@@ -20,7 +20,7 @@ from tests.integration.test_pipeline import bright
 def test_the_demo_fills_a_viewer(
     make_napari_viewer: Callable[[], Any], ball_study: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_medseq.engine.segment", bright)
+    monkeypatch.setattr("napari_medseq.inference.segment", bright)
     study = ms.read_study(ball_study)
     progression = ms.run(study, tiny_bundle, register="none")
     viewer = make_napari_viewer()

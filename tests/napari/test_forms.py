@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QComboBox
 
 from napari_medseq._napari.forms import ModelForm, field_notes
 from napari_medseq.errors import SettingsError
-from napari_medseq.preprocess import PRESETS, STEPS, Window
+from napari_medseq.preprocessing import PRESETS, STEPS, Window
 from napari_medseq.progression import TrackSettings
 
 pytestmark = [pytest.mark.viewer, pytest.mark.usefixtures("qapp")]

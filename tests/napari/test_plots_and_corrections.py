@@ -18,7 +18,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari import actions, progression_result
 from napari_medseq._napari.curves_widget import CurvesWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
-from napari_medseq.progression import lesion_colour
+from napari_medseq.colours import lesion_colour
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
 from tests.napari.conftest import as_plugins_see_it
 
@@ -203,7 +203,7 @@ def test_the_plot_and_its_disclaimer_are_there_and_come_back(widget: Any) -> Non
 
 
 def test_the_camera_moves_only_where_the_lesion_is_out_of_view(widget: Any) -> None:
-    from napari_medseq._napari.placing import camera_of
+    from napari_medseq.viewer.placement import camera_of
 
     camera = camera_of(widget.viewer)
     layer = widget.result.layers[1]

@@ -123,7 +123,7 @@ def test_cancel_stops_within_a_slice_and_changes_nothing(
             go.acquire(timeout=100)
         raise AssertionError("was not cancelled")
 
-    monkeypatch.setattr("napari_medseq.engine.segment", slow)
+    monkeypatch.setattr("napari_medseq.inference.segment", slow)
     widget = docked(viewer, ProgressionWidget, wait)
     before = [(layer, np.array(layer.data)) for layer in viewer.layers]
     click(qtbot, widget.run_button)
@@ -159,7 +159,7 @@ def test_closing_the_dock_stops_its_job_and_disturbs_nothing(
             options["progress"](1, 2, "endless")
             time.sleep(0.06)
 
-    monkeypatch.setattr("napari_medseq.engine.segment", endless)
+    monkeypatch.setattr("napari_medseq.inference.segment", endless)
     widget = docked(viewer, ProgressionWidget, wait)
     before = list(viewer.layers)
     click(qtbot, widget.run_button)
@@ -191,7 +191,7 @@ def test_an_error_is_one_notification_without_traceback(
     def broken(*_args: Any, **_options: Any) -> Any:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("napari_medseq.engine.segment", broken)
+    monkeypatch.setattr("napari_medseq.inference.segment", broken)
     widget.series.setText("")
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)

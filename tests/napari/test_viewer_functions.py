@@ -14,10 +14,10 @@ from scipy.spatial.transform import Rotation
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.layers import KEY
-from napari_medseq._napari.placing import camera_of
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
+from napari_medseq.viewer.layers import KEY
+from napari_medseq.viewer.placement import camera_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 
@@ -71,7 +71,7 @@ def test_the_main_job_on_a_viewer_model_equals_the_script(
 def test_tracked_labels_wear_the_colours_of_the_plots_and_are_updated_not_doubled(
     opened: ViewerModel, tiny_bundle: Path
 ) -> None:
-    from napari_medseq.progression import lesion_colour
+    from napari_medseq.colours import lesion_colour
 
     verbs.run(opened, tiny_bundle)
     count = len(opened.layers)

@@ -16,8 +16,9 @@ from napari_medseq._napari.analyse_widget import AnalyseWidget
 from napari_medseq._napari.preprocess_widget import PreprocessWidget
 from napari_medseq._napari.reader import get_reader
 from napari_medseq._napari.teach_widget import TeachWidget
-from napari_medseq.engine import Classification, teach
-from napari_medseq.preprocess import Percentile, save
+from napari_medseq.inference import Classification
+from napari_medseq.preprocessing import Percentile, save
+from napari_medseq.training import teach
 from tests.napari.conftest import Wait, as_plugins_see_it, bright, click, docked
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QWidget
 
 from napari_medseq._napari.chains import CHAINS
 from napari_medseq._napari.choosers import LayerBox
 from napari_medseq._napari.work import guarded
-from napari_medseq.preprocess import load
+from napari_medseq.preprocessing import load
+
+if TYPE_CHECKING:
+    from napari_medseq.inference.segmentation import Output
 
 _FROM_FILE = "pipeline file …"
 
@@ -56,9 +59,9 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
             widget.setVisible(segments)
 
     @property
-    def outputs(self) -> list[str]:
+    def outputs(self) -> list[Output]:
         """The outputs of `ms.segment`."""
-        more = {"probability": self.probability, "uncertainty": self.uncertainty}
+        more: dict[Output, QCheckBox] = {"probability": self.probability, "uncertainty": self.uncertainty}
         return ["labels", *(name for name, box in more.items() if box.isChecked())]
 
     @property

@@ -19,7 +19,7 @@ from napari_medseq._napari.classification_view import ClassificationView
 from napari_medseq._napari.model_box import ModelBox
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
-from napari_medseq.preprocess import preprocess
+from napari_medseq.preprocessing import preprocess
 
 
 class AnalyseWidget(QWidget):  # type: ignore[misc]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from napari_medseq.preprocess import PRESETS
+from napari_medseq.preprocessing import PRESETS
 
 #: title → steps as `ms.preprocess` takes them
 CHAINS: dict[str, Sequence[Any]] = {

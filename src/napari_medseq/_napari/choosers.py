@@ -22,9 +22,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medseq._napari.layers import layer_kind
-from napari_medseq._napari.studies import studies_in
 from napari_medseq._napari.work import DISCLAIMER, heed
+from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.study import studies_in
 
 #: napari's theme draws no ticks in lists
 _TICKS = """

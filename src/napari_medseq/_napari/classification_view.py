@@ -9,9 +9,9 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_medseq._napari.canvas import PlotCanvas
 from napari_medseq._napari.choosers import wrapped
-from napari_medseq._napari.layers import layer_axis
 from napari_medseq._napari.tables import Table
 from napari_medseq._napari.work import heed
+from napari_medseq.viewer.layers import layer_axis
 
 
 class ClassificationView(QWidget):  # type: ignore[misc]

@@ -13,12 +13,13 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QPushButton, QSpinBox, QWidge
 import napari
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import LayerBox, follow_layers, scrolled, wrapped
-from napari_medseq._napari.layers import layer_axis
 from napari_medseq._napari.plot_dock import Drawn, PlotDock, owners
 from napari_medseq._napari.tables import Table
 from napari_medseq._napari.work import WorkBar, guarded
+from napari_medseq.colours import lesion_colour
+from napari_medseq.dynamics import enhancement as dynamic
 from napari_medseq.errors import MedseqError
-from napari_medseq.progression import dynamic, lesion_colour
+from napari_medseq.viewer.layers import layer_axis
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -210,7 +210,7 @@ def _listed() -> tuple[list[Any], list[str], Any]:
     import torch
 
     import napari_medseq as ms
-    from napari_medseq.engine import devices
+    from napari_medseq.inference import devices
     from napari_medseq.models import misfit
 
     where, why = devices.choose("auto")

@@ -26,7 +26,7 @@ from napari_medseq._napari.choosers import LayerBox, follow_layers, scrolled
 from napari_medseq._napari.forms import ModelForm
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
-from napari_medseq.preprocess import PRESETS, STEPS, load, parse, preprocess, save
+from napari_medseq.preprocessing import PRESETS, STEPS, load, parse, preprocess, save
 
 #: what the steps are called here; every step of the package is offered, these are only nicer words
 _TITLES = {

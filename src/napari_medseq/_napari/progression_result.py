@@ -14,13 +14,13 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QGroupBox, QHBoxLayout, QHead
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import Fold, wrapped
 from napari_medseq._napari.corrections_box import CorrectionsBox
-from napari_medseq._napari.layers import layer_kind
 from napari_medseq._napari.progression_plot import ProgressionPlot
-from napari_medseq._napari.studies import facts_of, ordinals
 from napari_medseq._napari.tables import Table
 from napari_medseq._napari.work import guarded
-from napari_medseq.progression import lesion_colour
+from napari_medseq.colours import lesion_colour
 from napari_medseq.progression.response import RULES
+from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.study import facts_of, ordinals
 
 
 class ProgressionResult(QGroupBox):  # type: ignore[misc]

@@ -24,10 +24,10 @@ from napari_medseq._napari.choosers import Fold, LayerChecklist, StudyBox, follo
 from napari_medseq._napari.forms import ModelForm
 from napari_medseq._napari.model_box import ModelBox
 from napari_medseq._napari.progression_result import ProgressionResult
-from napari_medseq._napari.studies import is_tracked
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.progression import TrackSettings
+from napari_medseq.viewer.study import is_tracked
 
 _HINT = "Open a study: drag a folder with one folder of images per visit into the viewer, or File → Open Sample."
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_medseq import __version__, io
-from napari_medseq._napari.layers import LayerData
-from napari_medseq._napari.studies import study_layer_data
+from napari_medseq.viewer.layers import LayerData
+from napari_medseq.viewer.study import study_layer_data
 
 
 def sample_folder() -> Path:
@@ -25,7 +25,8 @@ def sample_folder() -> Path:
 
 def longitudinal_brain() -> list[LayerData]:
     """Layer data of the sample study: three visits of one synthetic patient."""
-    from napari_medseq._napari.reader import _application_viewer, arrange_when_added
+    from napari_medseq._napari.reader import _application_viewer
+    from napari_medseq.viewer.opening import arrange_when_added
 
     data = study_layer_data(io.read_study(sample_folder()))
     viewer = _application_viewer()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import napari_medseq as ms
-from napari_medseq._napari.layers import from_layer
+from napari_medseq.viewer.layers import from_layer
 
 
 def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from napari_medseq.errors import MedseqError, SettingsError
 from napari_medseq.progress import Progress
 
 if TYPE_CHECKING:
-    from napari_medseq.sequence import ImageSequence
+    from napari_medseq.sequence import ImageSequence, Kind
 
 Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -104,7 +104,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 # -- images ----------------------------------------------------------------------------------------------------------
-def one_image(path: str, series: Sequence[str] | None, kind: str | None = None) -> ImageSequence:
+def one_image(path: str, series: Sequence[str] | None, kind: Kind | None = None) -> ImageSequence:
     """The one image that a path holds, or that `series` names among several.
 
     Raises

@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
 
 def _prefer(args: argparse.Namespace) -> None:
     try:
-        from napari_medseq._napari.preference import prefer
+        from napari_medseq.viewer.preference import prefer
 
         ours, kept = prefer()
     except ImportError:
@@ -59,7 +59,7 @@ def _doctor(args: argparse.Namespace) -> None:
         return
     import torch
 
-    from napari_medseq.engine import devices
+    from napari_medseq.inference import devices
 
     device, reason = devices.choose("auto")
     facts: dict[str, Any] = {

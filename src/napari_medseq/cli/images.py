@@ -63,8 +63,7 @@ def add(commands: Any) -> None:
 def _info(args: argparse.Namespace) -> None:
     import napari_medseq as ms
 
-    options = {"identifiers": True} if args.identifiers else {}
-    facts = ms.info(args.path, **options)
+    facts = ms.info(args.path, identifiers=bool(args.identifiers))
     common.answer(args, facts, _listed(facts))
 
 
@@ -150,7 +149,7 @@ def _convert(args: argparse.Namespace) -> None:
 
 def _preprocess(args: argparse.Namespace) -> None:
     import napari_medseq as ms
-    from napari_medseq.preprocess import preprocess
+    from napari_medseq.preprocessing import preprocess
 
     if _suffix(Path(args.out)) not in WRITABLE[:4]:
         raise SettingsError(f"{args.out}: the image is written as one of {' '.join(WRITABLE[:4])}.")
@@ -168,7 +167,7 @@ def _preprocess(args: argparse.Namespace) -> None:
 
 def _register(args: argparse.Namespace) -> None:
     import napari_medseq as ms
-    from napari_medseq.register import register
+    from napari_medseq.registration import register
 
     moving, fixed = common.one_image(args.moving, None), common.one_image(args.fixed, None)
     if args.out and _suffix(Path(args.out)) is None:

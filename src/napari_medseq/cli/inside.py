@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
 
 def _explain(args: argparse.Namespace) -> None:
     import napari_medseq as ms
-    from napari_medseq.choosing import choose_image
+    from napari_medseq.models.choosing import choose_image
 
     if not args.out.lower().endswith(_IMAGES):
         raise SettingsError(f"{args.out}: the file name must end in one of {' '.join(_IMAGES)}.")
@@ -67,7 +67,7 @@ def _explain(args: argparse.Namespace) -> None:
 
 def _compress(args: argparse.Namespace) -> None:
     import napari_medseq as ms
-    from napari_medseq.engine.compression import measures
+    from napari_medseq.training.compression import measures
 
     before = ms.load_model(args.model)
     settings = {**common.settings(args), "out": str(Path(args.out).resolve())}
@@ -79,7 +79,7 @@ def _compress(args: argparse.Namespace) -> None:
 
 def _locate(args: argparse.Namespace) -> None:
     import napari_medseq as ms
-    from napari_medseq.choosing import choose_image
+    from napari_medseq.models.choosing import choose_image
 
     model = ms.load_model(args.model)
     images = choose_image(ms.read(args.path), model.info, series=args.series, where=args.path, force=args.force)

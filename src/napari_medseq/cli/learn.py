@@ -6,10 +6,13 @@ import argparse
 import csv
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_medseq.cli import common
 from napari_medseq.errors import SettingsError, WriteError
+
+if TYPE_CHECKING:
+    from napari_medseq.inference.segmentation import Output
 
 _VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
 
@@ -120,7 +123,7 @@ def _one_model(args: argparse.Namespace) -> None:
 def _chosen(args: argparse.Namespace, model: Any) -> Any:
     """The image or channels that the model is to look at."""
     import napari_medseq as ms
-    from napari_medseq.choosing import choose_image
+    from napari_medseq.models.choosing import choose_image
 
     return choose_image(ms.read(args.path), model.info, series=args.series, where=args.path, force=args.force)
 
@@ -134,7 +137,8 @@ def _segment(args: argparse.Namespace) -> None:
     model = ms.load_model(args.model)
     images = _chosen(args, model)
     first = next(iter(images.values())) if isinstance(images, dict) else images
-    outputs = ["labels", *(o for o in ("probability", "uncertainty") if getattr(args, o))]
+    more: dict[Output, str] = {"probability": args.probability, "uncertainty": args.uncertainty}
+    outputs: list[Output] = ["labels", *(name for name, path in more.items() if path)]
     keep = common.one_image(args.keep, None, kind="labels") if args.keep else None
     found = ms.segment(
         images, model, device=args.device, outputs=outputs, keep=keep, force=args.force, progress=common.bar()
@@ -210,7 +214,7 @@ def _train(args: argparse.Namespace) -> None:
                 raise SettingsError(f"--set {name}: {part} holds no settings.")
         inside[last] = value
     if args.preview:
-        from napari_medseq.engine import preview
+        from napari_medseq.training import preview
 
         sheet = preview(config, args.preview, progress=common.bar())
         common.answer(args, {"preview": str(sheet)}, str(sheet))
@@ -232,7 +236,7 @@ def _trained(args: argparse.Namespace, result: Any) -> None:
 
 
 def _teach(args: argparse.Namespace) -> None:
-    from napari_medseq.engine import teach
+    from napari_medseq.training import teach
 
     settings = {**common.settings(args), "out": args.out}
     if args.start_from:
@@ -254,7 +258,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     )
     names = [_case(p) for p in args.truth]
     result = ms.evaluate(predictions, truths, names=names, progress=common.bar())
-    rows: list[dict[str, Any]] = result.table.to_dict("records")
+    rows = [{str(k): v for k, v in row.items()} for row in result.table.to_dict("records")]
     if args.out:
         _write_csv(Path(args.out), rows)
     shown = [

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
-from napari_medseq.io.detect import detect
+from napari_medseq.io.detection import detect
+from napari_medseq.io.formats.raw import Laziness
 from napari_medseq.io.handles import job
 from napari_medseq.io.notes import announce, guarded, quiet
-from napari_medseq.io.raw import Laziness
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Kind
 
@@ -208,23 +208,23 @@ Reader = Callable[[Path, Laziness, Kind | None, Cancelled | None], list[ImageSeq
 def _reader(kind: str, file: Path) -> Reader:
     """The read function for a kind that `detect` gave; a module of its own for each format, loaded when needed."""
     if kind == "nifti":
-        from napari_medseq.io import nifti
+        from napari_medseq.io.formats import nifti
 
         return lambda path, lazy, as_, cancelled: nifti.read(path, lazy=lazy, kind=as_, cancelled=cancelled)
     if kind == "nrrd":
-        from napari_medseq.io import nrrd
+        from napari_medseq.io.formats import nrrd
 
         return lambda path, lazy, as_, _: nrrd.read(path, lazy=lazy, kind=as_)
     if kind == "metaimage":
-        from napari_medseq.io import itk
+        from napari_medseq.io.formats import itk
 
         return lambda path, lazy, as_, _: itk.read(path, lazy=lazy, kind=as_)
     if kind == "mgh":
-        from napari_medseq.io import mgh
+        from napari_medseq.io.formats import mgh
 
         return lambda path, _lazy, as_, _: mgh.read(path, kind=as_)
     if kind in _PICTURES:
-        from napari_medseq.io import picture
+        from napari_medseq.io.formats import picture
 
         if kind == "video":
             return lambda path, _lazy, as_, cancelled: picture.read_video(path, kind=as_, cancelled=cancelled)
@@ -253,8 +253,8 @@ def _read_dicom(
 
 def _read_labels(file: FileHeader, found: Scan, cancelled: Cancelled | None) -> list[ImageSequence]:
     """A DICOM SEG or RTSTRUCT on the grids found beside it; a structure set opened alone looks for its images nearby."""
-    from napari_medseq.io import dicom_seg, rtstruct
-    from napari_medseq.io.dicom import series
+    from napari_medseq.io.dicom import rtstruct, series
+    from napari_medseq.io.dicom import seg as dicom_seg
     from napari_medseq.io.dicom.values import text
 
     if text(file.ds, "SOPClassUID") != series.RTSTRUCT:
@@ -326,5 +326,5 @@ def _facts(kind: str, file: Path) -> list[dict[str, Any]]:
         "picture": "picture",
         "video": "picture",
     }[kind]
-    found: list[dict[str, Any]] = import_module(f"napari_medseq.io.{module}").facts(file)
+    found: list[dict[str, Any]] = import_module(f"napari_medseq.io.formats.{module}").facts(file)
     return found

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
+from napari_medseq.io.formats.raw import Laziness
 from napari_medseq.io.handles import job
 from napari_medseq.io.notes import announce
-from napari_medseq.io.raw import Laziness
 from napari_medseq.io.reading import collect, read_collected
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence, Study, Visit

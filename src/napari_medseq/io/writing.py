@@ -91,18 +91,18 @@ def _writer(ending: str) -> Callable[[ImageSequence, Path, Any, bool], None]:
     if ending in (".nii", ".nii.gz"):
         return lambda seq, path, _reference, _identifiers: _write_nifti(seq, path)
     if ending == ".nrrd":
-        from napari_medseq.io import nrrd
+        from napari_medseq.io.formats import nrrd
 
         return lambda seq, path, _reference, _identifiers: nrrd.write(seq, path)
     if ending == ".seg.nrrd":
-        from napari_medseq.io import slicer
+        from napari_medseq.io.formats import slicer
 
         return lambda seq, path, _reference, _identifiers: slicer.write(seq, path)
     if ending == ".mha":
-        from napari_medseq.io import itk
+        from napari_medseq.io.formats import itk
 
         return lambda seq, path, _reference, _identifiers: itk.write(seq, path)
-    from napari_medseq.io import dicom_seg_write
+    from napari_medseq.io.dicom import seg_write as dicom_seg_write
 
     return dicom_seg_write.write
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from napari_medseq.errors import ModelError
+
+#: what stands for a missing value in a table
+_MISSING = ("", "na", "n/a", "nan", "none", "null", "?")
 
 
 class TabularBranch(nn.Module):
@@ -65,3 +70,30 @@ class TabularBranch(nn.Module):
         scale, shift = self.film(self.read(torch.cat([z, known.to(z.dtype)], 1).to(exam.dtype))).chunk(2, 1)
         changed: Tensor = exam * (1 + scale) + shift
         return changed
+
+
+def value(said: Mapping[str, float | str], name: str) -> float:
+    """The value called `name` of what is said of an exam: column → number or word, or value → number; NaN where missing.
+
+    Raises
+    ------
+    ModelError
+        If a number is no number.
+    """
+    column, is_word, word = name.partition("=")
+    there = said.get(name, said.get(column))
+    if there is None or (isinstance(there, str) and is_missing(there)):
+        return math.nan
+    if is_word and name not in said:
+        if isinstance(there, float) and math.isnan(there):
+            return math.nan
+        return float(str(there).strip() == word)
+    try:
+        return float(there)
+    except (TypeError, ValueError):
+        raise ModelError(f"The value of {name} is {there!r}, which is no number.") from None
+
+
+def is_missing(word: str) -> bool:
+    """Whether a cell of a table says that its value is missing."""
+    return word.strip().lower() in _MISSING

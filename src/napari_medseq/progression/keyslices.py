@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
-from napari_medseq.progression.colours import lesion_colour
+from napari_medseq.colours import lesion_colour
 from napari_medseq.progression.plots import DISCLAIMER
 from napari_medseq.sequence import SPACE
 
 if TYPE_CHECKING:
-    from napari_medseq.progression._progression import Progression
+    from napari_medseq.progression.progression import Progression
 
 
 def key_slices(progression: Progression) -> Figure:

@@ -18,13 +18,13 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from napari_medseq.colours import lesion_colour
 from napari_medseq.errors import WriteError
-from napari_medseq.progression.colours import lesion_colour
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from napari_medseq.progression._progression import Progression
+    from napari_medseq.progression.progression import Progression
 
 DISCLAIMER = "Research software, not a medical device."
 Artists = dict[int, list[Artist]]

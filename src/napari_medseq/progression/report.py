@@ -17,13 +17,13 @@ from matplotlib.figure import Figure
 
 from napari_medseq.errors import WriteError
 from napari_medseq.progression import plots, sentences
-from napari_medseq.progression._store import versions
 from napari_medseq.progression.keyslices import key_slices
+from napari_medseq.progression.store import versions
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from napari_medseq.progression._progression import Progression
+    from napari_medseq.progression.progression import Progression
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }

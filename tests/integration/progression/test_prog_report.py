@@ -11,7 +11,7 @@ import pytest
 import napari_medseq as ms
 from napari_medseq import cli
 from napari_medseq.progression import sentences
-from napari_medseq.progression.response._common import number
+from napari_medseq.progression.response.common import number
 from napari_medseq.sequence import ImageSequence, affine_from
 
 

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, ReadError, ReadWarning
 from napari_medseq.geometry import axis_codes
-from napari_medseq.io import nifti_header
+from napari_medseq.io.formats import nifti_header
 
 
 def _save(path: Path, array: np.ndarray, affine: np.ndarray | None = None, **fields: object) -> Path:

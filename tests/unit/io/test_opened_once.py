@@ -216,7 +216,7 @@ def test_quick_headers_equal_pydicoms(tmp_path: Path, implicit: bool) -> None:
 def test_auto_is_lazy_for_what_is_big_and_never_for_labels(
     tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_medseq.io import raw
+    from napari_medseq.io.formats import raw
 
     frames = np.random.default_rng(0).integers(0, 9, (120, 8, 8)).astype(np.uint16)
     if ending == ".dcm":

@@ -112,7 +112,7 @@ def test_packed_nrrds_are_unpacked_at_the_first_look(
     import bz2
     import gzip
 
-    from napari_medseq.io import raw
+    from napari_medseq.io.formats import raw
 
     voxels = np.arange(60, dtype=">i2").reshape(3, 4, 5)
     said = {"gzip": gzip.compress(voxels.tobytes()), "bzip2": bz2.compress(voxels.tobytes()),

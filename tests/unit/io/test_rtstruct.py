@@ -13,7 +13,7 @@ from matplotlib.path import Path as Outline
 
 import napari_medseq as ms
 from napari_medseq.errors import ReadError, ReadWarning
-from napari_medseq.io.rtstruct import filled
+from napari_medseq.io.dicom.rtstruct import filled
 from tests.unit.io import dicoms
 from tests.unit.io.dicoms import item
 

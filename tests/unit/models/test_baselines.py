@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 import napari_medseq as ms
-from napari_medseq.engine.losses import segmentation_loss
 from napari_medseq.errors import MedseqError, ModelError
 from napari_medseq.models import Model, ModelInfo, baselines, registry
 from napari_medseq.models.baselines import Baseline
-from tests.unit.engine.small import blob
+from napari_medseq.training.losses import segmentation_loss
+from tests.unit.training.small import blob
 
 SMALL: dict[str, dict[str, Any]] = {
     "BasicUNet": {"features": [4, 4, 4, 4, 4, 4]},

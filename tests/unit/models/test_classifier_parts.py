@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 import napari_medseq as ms
-from napari_medseq.engine.frame import frame
 from napari_medseq.errors import ModelError
+from napari_medseq.inference.frame import frame
 from napari_medseq.models import Model, ModelInfo, registry, targets
 from napari_medseq.models.encoders import build_encoder
 from napari_medseq.models.heads import DenseHead
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.models.tabular import TabularBranch
-from tests.unit.engine.small import blob
+from tests.unit.training.small import blob
 
 SMALL: dict[str, Any] = {"widths": (4, 8), "hidden": 4, "classes": 2, "neighbours": 0, "dropout": 0.0}
 DENSENET = {"_target_": "DenseNet", "block_config": [1, 1], "init_features": 8, "growth_rate": 8}

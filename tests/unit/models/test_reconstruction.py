@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_medseq.engine.losses import image_loss
-from napari_medseq.engine.streaming import stream
-from napari_medseq.engine.transfer import take_over
 from napari_medseq.errors import ModelError
+from napari_medseq.inference.streaming import stream
 from napari_medseq.models import registry
 from napari_medseq.models.autoencoder import ConvAutoencoder
 from napari_medseq.models.denoiser import RecurrentDenoiser
 from napari_medseq.models.recurrent_unet import with_neighbours
 from napari_medseq.models.sequence_classifier import SequenceClassifier
+from napari_medseq.training.losses import image_loss
+from napari_medseq.training.transfer import take_over
 
 DENSENET: dict[str, Any] = {"_target_": "DenseNet", "block_config": [1, 1], "init_features": 8, "growth_rate": 8}
 

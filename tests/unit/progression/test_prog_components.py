@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from napari_medseq.progression._components import groups, label_components
+from napari_medseq.progression.components import groups, label_components
 
 STRUCTURE = {n: ndimage.generate_binary_structure(3, k) for n, k in ((6, 1), (18, 2), (26, 3))}
 

@@ -6,9 +6,9 @@ import numpy as np
 from test_prog_track import events, mask
 
 import napari_medseq as ms
-from napari_medseq.progression._components import Lesion
-from napari_medseq.progression._match import Edge
-from napari_medseq.progression._track import common_shift
+from napari_medseq.progression.components import Lesion
+from napari_medseq.progression.match import Edge
+from napari_medseq.progression.tracking import common_shift
 from napari_medseq.sequence import ImageSequence
 
 

@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 import napari_medseq as ms
-from napari_medseq.progression import _change, _intensity, _measures, _shape
-from napari_medseq.progression._components import Lesion
-from napari_medseq.progression._settings import TrackSettings
+from napari_medseq.progression import change as _change
+from napari_medseq.progression import intensity as _intensity
+from napari_medseq.progression import measures as _measures
+from napari_medseq.progression import shape as _shape
+from napari_medseq.progression.components import Lesion
+from napari_medseq.progression.settings import TrackSettings
 from napari_medseq.sequence import ImageSequence, affine_from
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.7, 0.7, 2.0), (1.0, 1.3, 3.0), (0.9, 0.9, 5.0)]

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from test_prog_track import BRIDGE, A, B, C, mask
 
 import napari_medseq as ms
-from napari_medseq.progression import lesion_colour, plots
+from napari_medseq.colours import lesion_colour
+from napari_medseq.progression import plots
 from napari_medseq.sequence import ImageSequence, affine_from
 
 

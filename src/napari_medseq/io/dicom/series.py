@@ -24,10 +24,10 @@ from napari_medseq.io.dicom.grouping import split
 from napari_medseq.io.dicom.headers import FileHeader, parse
 from napari_medseq.io.dicom.stacks import Stack, stack
 from napari_medseq.io.dicom.values import integer, number, text, texts
+from napari_medseq.io.formats.raw import Laziness, is_wanted_lazy, lazily
 from napari_medseq.io.notes import guarded
 from napari_medseq.io.parallel import in_threads
 from napari_medseq.io.placing import place
-from napari_medseq.io.raw import Laziness, is_wanted_lazy, lazily
 from napari_medseq.progress import Cancelled, Progress, check, watched
 from napari_medseq.sequence import ImageSequence
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from napari_medseq.errors import SettingsError
-from napari_medseq.progression.response._common import Assessment, Verdict
+from napari_medseq.progression.response.common import Assessment, Verdict
 from napari_medseq.progression.response.fleischner import fleischner2017
 from napari_medseq.progression.response.lung_rads import lung_rads
 from napari_medseq.progression.response.ms_lesions import ms_new_enlarged
@@ -20,7 +20,7 @@ from napari_medseq.progression.response.recist import recist11
 from napari_medseq.progression.response.volumetric import volumetric
 
 if TYPE_CHECKING:
-    from napari_medseq.progression._progression import Progression
+    from napari_medseq.progression.progression import Progression
 
 #: name → rule set
 RULES: dict[str, Callable[..., Assessment]] = {

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medseq.errors import SettingsError
-from napari_medseq.progression.response._common import Assessment, Sightings, Verdict
+from napari_medseq.progression.response.common import Assessment, Sightings, Verdict
 from napari_medseq.progression.response.lung_rads import TYPES, mean_mm
 
 if TYPE_CHECKING:
-    from napari_medseq.progression._progression import Progression
+    from napari_medseq.progression.progression import Progression
 
 SOURCE = "MacMahon et al., Radiology 2017, 284:228 (Fleischner Society 2017); growth from 2 mm"
 RISKS = ("low", "high")

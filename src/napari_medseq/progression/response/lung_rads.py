@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medseq.errors import SettingsError
-from napari_medseq.progression.response._common import Assessment, Sightings, Verdict
+from napari_medseq.progression.response.common import Assessment, Sightings, Verdict
 
 if TYPE_CHECKING:
-    from napari_medseq.progression._progression import Progression
+    from napari_medseq.progression.progression import Progression
 
 SOURCE = "American College of Radiology, Lung-RADS v2022 (November 2022); Christensen et al., Chest 2024, 165:738"
 TYPES = ("solid", "part-solid", "ground-glass")

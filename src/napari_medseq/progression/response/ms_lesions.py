@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_medseq.progression.response._common import Assessment, Sightings, Verdict, percent
+from napari_medseq.progression.response.common import Assessment, Sightings, Verdict, percent
 
 if TYPE_CHECKING:
-    from napari_medseq.progression._progression import Progression
+    from napari_medseq.progression.progression import Progression
 
 SOURCE = (
     "new: 3 mm or more (Thompson et al., Lancet Neurol 2018, 17:162); enlarged: beyond the variability of measured areas, "

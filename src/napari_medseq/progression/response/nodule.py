@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_medseq.progression._change import of_volumes
-from napari_medseq.progression.response._common import Assessment, Sightings, Verdict, percent
+from napari_medseq.progression.change import of_volumes
+from napari_medseq.progression.response.common import Assessment, Sightings, Verdict, percent
 
 if TYPE_CHECKING:
-    from napari_medseq.progression._progression import Progression
+    from napari_medseq.progression.progression import Progression
 
 SOURCE = (
     "Lung-RADS v2022 (growth: mean diameter +1.5 mm within 12 months); Callister et al., Thorax 2015, 70 Suppl 2 "

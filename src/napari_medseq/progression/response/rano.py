@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medseq.errors import SettingsError
-from napari_medseq.progression.response._common import (
+from napari_medseq.progression.response.common import (
     Assessment,
     Sightings,
     Verdict,
@@ -25,7 +25,7 @@ from napari_medseq.progression.response._common import (
 )
 
 if TYPE_CHECKING:
-    from napari_medseq.progression._progression import Progression
+    from napari_medseq.progression.progression import Progression
 
 SOURCE_2010 = (
     "Wen et al., J Clin Oncol 2010, 28:1963 (RANO); T2/FLAIR +25 % as van den Bent et al., Lancet Oncol 2011, 12:583"

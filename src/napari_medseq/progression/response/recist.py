@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from napari_medseq.progression.response._common import Assessment, Sightings, Verdict, by_sum, confirmed_by, percent
+from napari_medseq.progression.response.common import Assessment, Sightings, Verdict, by_sum, confirmed_by, percent
 
 if TYPE_CHECKING:
-    from napari_medseq.progression._progression import Progression
+    from napari_medseq.progression.progression import Progression
 
 SOURCE = "Eisenhauer et al., Eur J Cancer 2009, 45:228 (RECIST 1.1)"
 #: a target too faint to measure counts as 5 mm

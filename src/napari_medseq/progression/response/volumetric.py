@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medseq.errors import SettingsError
-from napari_medseq.progression._change import noise_bound
-from napari_medseq.progression.response._common import Assessment, Sightings, Verdict, number, percent
+from napari_medseq.progression.change import noise_bound
+from napari_medseq.progression.response.common import Assessment, Sightings, Verdict, number, percent
 
 if TYPE_CHECKING:
-    from napari_medseq.progression._progression import Progression
+    from napari_medseq.progression.progression import Progression
 
 SOURCE = "thresholds of your choice; default −65 % and +40 % (as volumetric RANO 2.0)"
 

@@ -1,0 +1,1 @@
+"""Dynamic series: enhancement curves of a region over time, and cine."""

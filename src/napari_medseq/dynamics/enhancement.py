@@ -1,0 +1,146 @@
+"""Dynamic series: the time-intensity curve of each lesion, and what is read from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import GeometryError, MedseqError
+from napari_medseq.progress import Cancelled, Progress, watched
+from napari_medseq.sequence import ImageSequence
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+def time_intensity(
+    image: ImageSequence,
+    labels: ImageSequence,
+    *,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> pd.DataFrame:
+    """Mean intensity of each label value in each frame.
+
+    Parameters
+    ----------
+    image : ImageSequence
+        With axis ``t``; read frame by frame when lazy.
+    labels : ImageSequence
+        On the same grid, without ``t`` (one mask for all frames) or with one mask per frame.
+    progress, cancelled : callables, optional
+
+    Returns
+    -------
+    DataFrame
+        Tidy: ``lesion``, ``label``, ``frame``, ``time_s``, ``voxels``, ``mean``, ``sd``.
+
+    Raises
+    ------
+    MedseqError
+        If the image has no ``t``, or the masks have another number of frames.
+    GeometryError
+        If the grids differ.
+    """
+    import pandas as pd
+
+    if "t" not in image.axes or image.times is None:
+        raise MedseqError(f"{image.name} has axes {image.axes}; a time-intensity curve needs a 't' axis.")
+    if not image.same_grid(labels):
+        raise GeometryError(f"{labels.name} is not on the grid of {image.name}; resample the mask onto it first.")
+    frames = image.size("t")
+    if "t" in labels.axes and labels.size("t") != frames:
+        raise MedseqError(
+            f"{labels.name} has {labels.size('t')} frames, {image.name} has {frames}; give one mask per frame."
+        )
+    still = None if "t" in labels.axes else labels.volume_zyx()
+    rows: list[dict[str, Any]] = []
+    for frame in watched(range(frames), frames, "curves", progress, cancelled):
+        mask = still if still is not None else labels.frame(frame).volume_zyx()
+        volume = np.asarray(image.frame(frame).volume_zyx(), dtype=np.float64)
+        where = np.nonzero(mask)
+        inside, values = mask[where], volume[where]
+        for lesion in np.unique(inside).tolist():
+            own = values[inside == lesion]
+            rows.append(
+                {
+                    "lesion": int(lesion),
+                    "label": labels.label_names.get(int(lesion), "lesion"),
+                    "frame": frame,
+                    "time_s": float(image.times[frame]),
+                    "voxels": own.size,
+                    "mean": float(own.mean()),
+                    "sd": float(own.std()),
+                }
+            )
+    columns = ["lesion", "label", "frame", "time_s", "voxels", "mean", "sd"]
+    return pd.DataFrame(rows, columns=columns).sort_values(["lesion", "frame"], ignore_index=True)
+
+
+def curve_measures(curves: pd.DataFrame, *, baseline_frames: int = 1) -> pd.DataFrame:
+    """Baseline, peak, time to peak, wash-in and wash-out slopes, and area under the curve of each lesion.
+
+    Parameters
+    ----------
+    curves : DataFrame
+        Of `time_intensity`.
+    baseline_frames : int
+        Frames before contrast arrives; their mean is the baseline.
+
+    Returns
+    -------
+    DataFrame
+        One row per lesion. Slopes are in intensity per second (wash-in: baseline to peak; wash-out: least squares from the peak on),
+        the area is that above the baseline, in intensity times seconds. True times are used, uniform or not.
+    """
+    import pandas as pd
+
+    if baseline_frames < 1:
+        raise MedseqError(f"{baseline_frames} baseline frames are too few; give 1 or more.")
+    rows = []
+    for lesion in sorted(curves["lesion"].unique().tolist()):
+        one = curves[curves["lesion"] == lesion]
+        measures = _measures(one["time_s"].to_numpy(float), one["mean"].to_numpy(float), baseline_frames)
+        rows.append({"lesion": int(lesion), "label": one["label"].iloc[0], **measures})
+    return pd.DataFrame(rows)
+
+
+def _measures(time: NDArray[np.float64], mean: NDArray[np.float64], baseline_frames: int) -> dict[str, float]:
+    base = float(mean[:baseline_frames].mean())
+    start = float(time[:baseline_frames][-1])
+    top = int(mean.argmax())
+    rise = time[top] - start
+    after_time, after = time[top:], mean[top:]
+    return {
+        "baseline": base,
+        "peak": float(mean[top]),
+        "enhancement_percent": 100 * (float(mean[top]) - base) / base if base else float("nan"),
+        "time_to_peak_s": float(time[top] - start),
+        "wash_in_per_s": float((mean[top] - base) / rise) if rise > 0 else float("nan"),
+        "wash_out_per_s": float(np.polyfit(after_time, after, 1)[0]) if len(after) > 1 else float("nan"),
+        "auc_s": float(np.trapezoid(mean - base, time)) if len(time) > 1 else float("nan"),
+    }
+
+
+def plot_curves(curves: pd.DataFrame, axes: Axes) -> dict[int, list[Any]]:
+    """One line per lesion on its true times; the artists by lesion."""
+    from napari_medseq.colours import lesion_colour
+
+    shown: dict[int, list[Any]] = {}
+    for lesion in sorted(curves["lesion"].unique().tolist()):
+        one = curves[curves["lesion"] == lesion]
+        shown[int(lesion)] = axes.plot(
+            one["time_s"],
+            one["mean"],
+            "-o",
+            markersize=3,
+            color=lesion_colour(int(lesion)),
+            label=f"lesion {lesion}",
+            picker=5,
+        )
+    axes.set_xlabel("time (s)")
+    axes.set_ylabel("mean intensity")
+    return shown

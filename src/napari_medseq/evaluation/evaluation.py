@@ -1,0 +1,271 @@
+"""`evaluate`: predictions against truths, case by case and class by class, as a table, a summary and a figure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_medseq.errors import GeometryError, MedseqError, WriteError
+from napari_medseq.evaluation.intervals import BlandAltman, Interval, Paired, bland_altman, bootstrap, paired
+from napari_medseq.evaluation.metrics import compare
+from napari_medseq.progress import Cancelled, Progress, watched
+from napari_medseq.sequence import ImageSequence
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+#: the measures that are summarised, in this order
+MEASURES = (
+    "dice",
+    "iou",
+    "sensitivity",
+    "precision",
+    "hd95_mm",
+    "assd_mm",
+    "volume_difference_ml",
+    "volume_difference_percent",
+    "lesion_sensitivity",
+    "lesion_precision",
+    "lesion_f1",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Measures of predictions against truths.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        One row per case (and frame) and class: ``case``, ``frame`` (−1 without ``t``), ``label``, ``label_name``, then the
+        measures, units in the column names. Dice, IoU and lesion F1 are 1, and distances 0, where prediction and truth are
+        both empty; distances are infinite where one alone is; sensitivity is NaN without truth, precision without prediction.
+    """
+
+    table: pd.DataFrame
+
+    def summary(self, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
+        """One row per class and measure: mean with its bootstrap interval over cases, median, n, and how many are not finite."""
+        import pandas as pd
+
+        rows = []
+        for (label, name), part in self.table.groupby(["label", "label_name"], sort=True):
+            # the frames of one case are no independent evidence
+            cases = part.groupby("case", sort=False)[list(MEASURES)].mean()
+            for measure in MEASURES:
+                values = cases[measure].to_numpy(dtype=float)
+                usable = values[np.isfinite(values)]
+                if not usable.size:
+                    mean = Interval(float("nan"), float("nan"), float("nan"), level, 0)
+                else:
+                    mean = bootstrap(usable, level=level, seed=seed)
+                rows.append(
+                    {
+                        "label": label,
+                        "label_name": name,
+                        "measure": measure,
+                        "mean": mean.value,
+                        "low": mean.low,
+                        "high": mean.high,
+                        "median": float(np.median(values[~np.isnan(values)])) if (~np.isnan(values)).any() else np.nan,
+                        "n": mean.n,
+                        "not_finite": int((~np.isfinite(values)).sum()),
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def volumes(self, label: int | None = None) -> BlandAltman:
+        """Bland–Altman analysis of predicted against true volumes, mL."""
+        part = self.table if label is None else self.table[self.table["label"] == label]
+        return bland_altman(part["volume_ml"].to_numpy(), part["truth_ml"].to_numpy())
+
+    def against(self, other: Evaluation, measure: str = "dice", *, seed: int = 0) -> Paired:
+        """Compare with another method on the same cases and classes, paired.
+
+        Raises
+        ------
+        MedseqError
+            If the cases differ, or there is no such measure.
+        """
+        if measure not in MEASURES:
+            raise MedseqError(f"There is no measure {measure!r}; use one of {', '.join(MEASURES)}.")
+        keys = ["case", "frame", "label"]
+        mine, yours = (e.table.set_index(keys)[measure] for e in (self, other))
+        if set(mine.index) != set(yours.index):
+            raise MedseqError("The two evaluations are of different cases or classes; evaluate both on the same.")
+        # one score per case, so that frames and classes of one patient do not count as several
+        a, b = (s.groupby(level="case", sort=True).mean() for s in (mine, yours))
+        return paired(a.to_numpy(dtype=float), b.to_numpy(dtype=float), seed=seed)
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw Dice, HD95 and lesion F1 per class with every case as a point, and a Bland–Altman plot of the volumes.
+
+        Parameters
+        ----------
+        path : optional
+            Where to write the figure too (.png, .svg, .pdf).
+        """
+        from napari_medseq.evaluation.plot import figure
+
+        drawn = figure(self)
+        if path is not None:
+            target = Path(path)
+            partial = target.with_name(f".{target.stem}.partial{target.suffix}")
+            try:
+                drawn.savefig(partial, dpi=150)
+                os.replace(partial, target)
+            except (OSError, ValueError) as problem:
+                raise WriteError(f"{target}: the figure could not be written ({problem}).") from problem
+            finally:
+                with suppress(OSError):
+                    partial.unlink(missing_ok=True)
+        return drawn
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the table as CSV."""
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            self.table.to_csv(partial, index=False)
+            os.replace(partial, target)
+        except OSError as problem:
+            raise WriteError(f"{target}: the table could not be written ({problem.strerror}).") from problem
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+        return target
+
+    def __repr__(self) -> str:
+        dice = self.table["dice"].mean() if len(self.table) else float("nan")
+        return f"<Evaluation {self.table['case'].nunique()} cases, {len(self.table)} rows, mean Dice {dice:.3f}>"
+
+
+def evaluate(
+    predictions: Any,
+    truths: Any,
+    *,
+    labels: Iterable[int] | None = None,
+    names: Sequence[str] | None = None,
+    min_overlap: float = 0.1,
+    min_volume_ml: float = 0.0,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Evaluation:
+    """Measure predicted labels against true ones.
+
+    Parameters
+    ----------
+    predictions, truths : ImageSequence, Segmentation, a list of them, or a mapping name → one of them
+        Labels, each pair on one grid. Mappings are paired by name.
+    labels : iterable of int, optional
+        Classes to measure; default all that occur in any truth or prediction, or are named by a truth.
+    names : sequence of str, optional
+        Names of the cases; default the mapping's keys, else the truths' names (numbered where they repeat).
+    min_overlap, min_volume_ml : float
+        For counting lesions; see `metrics.detect`.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    GeometryError
+        If a prediction and its truth lie on different grids.
+    MedseqError
+        If they cannot be paired, or are no labels.
+    """
+    import pandas as pd
+
+    pairs = _pairs(predictions, truths, names)
+    wanted = sorted(set(labels)) if labels is not None else _classes(pairs)
+    if not wanted:
+        wanted = [1]  # all empty: still one row per case
+    rows: list[dict[str, Any]] = []
+    for name, p, t in watched(pairs, len(pairs), "Evaluating", progress, cancelled):
+        frames = range(t.size("t")) if "t" in t.axes else (-1,)
+        for frame in frames:
+            mine, real = (s.frame(frame).volume_zyx() if frame >= 0 else s.volume_zyx() for s in (p, t))
+            for label in wanted:
+                measures = compare(
+                    mine == label, real == label, t.affine, min_overlap=min_overlap, min_volume_ml=min_volume_ml
+                )
+                called = t.label_names.get(label) or p.label_names.get(label) or str(label)
+                rows.append({"case": name, "frame": frame, "label": label, "label_name": called, **measures})
+    table = pd.DataFrame(rows)
+    # one name per class, also where the cases' files name it differently
+    table["label_name"] = table.groupby("label")["label_name"].transform("first")
+    return Evaluation(table)
+
+
+def _pairs(
+    predictions: Any, truths: Any, names: Sequence[str] | None
+) -> list[tuple[str, ImageSequence, ImageSequence]]:
+    if isinstance(predictions, Mapping) or isinstance(truths, Mapping):
+        if not (isinstance(predictions, Mapping) and isinstance(truths, Mapping)):
+            raise MedseqError("Give predictions and truths both as mappings from case name, or neither.")
+        if set(predictions) != set(truths):
+            odd = sorted(str(k) for k in set(predictions) ^ set(truths))
+            raise MedseqError(f"Predictions and truths name different cases; without a partner: {', '.join(odd[:5])}.")
+        keys = list(truths)
+        names = [str(k) for k in keys] if names is None else names
+        predictions, truths = [predictions[k] for k in keys], [truths[k] for k in keys]
+    ps, ts = _listed(predictions), _listed(truths)
+    if len(ps) != len(ts) or not ts:
+        raise MedseqError(f"{len(ps)} predictions for {len(ts)} truths; give one of each per case, and at least one.")
+    called = [t.name for t in ts] if names is None else [str(n) for n in names]
+    if len(called) != len(ts) or (names is not None and len(set(called)) != len(called)):
+        raise MedseqError(f"{len(called)} names for {len(ts)} cases; give one each, all different.")
+    if len(set(called)) < len(called):
+        called = [f"{n} {k + 1}" for k, n in enumerate(called)]
+    for name, p, t in zip(called, ps, ts, strict=True):
+        if p.kind != "labels" or t.kind != "labels":
+            raise MedseqError(
+                f"{name}: {p.name if p.kind != 'labels' else t.name} is an image; evaluation needs labels."
+            )
+        if p.axes != t.axes or p.size("t") != t.size("t") or not p.same_grid(t, tolerance_mm=1e-2):
+            raise GeometryError(
+                f"{name}: prediction ({_where(p)}) and truth ({_where(t)}) lie on different grids; "
+                "resample the prediction onto the truth's grid with nearest interpolation first."
+            )
+    return list(zip(called, ps, ts, strict=True))
+
+
+def _where(seq: ImageSequence) -> str:
+    size = "×".join(str(n) for n in seq.sizes.values())
+    corner = ", ".join(f"{v:.1f}" for v in seq.affine[:3, 3])
+    return f"{size} voxels of {'×'.join(f'{v:.3g}' for v in seq.spacing.values())} mm from ({corner})"
+
+
+def _listed(items: Any) -> list[ImageSequence]:
+    if isinstance(items, ImageSequence) or hasattr(items, "labels"):
+        items = [items]
+    if isinstance(items, str | bytes) or not isinstance(items, Iterable):
+        raise MedseqError(
+            f"Evaluation needs label sequences, not {type(items).__name__}; read files with ms.read first."
+        )
+    result = []
+    for item in items:
+        found = item if isinstance(item, ImageSequence) else getattr(item, "labels", None)
+        if not isinstance(found, ImageSequence):
+            raise MedseqError(
+                f"Evaluation needs label sequences, not {type(item).__name__}; read files with ms.read first."
+            )
+        result.append(found.compute())
+    return result
+
+
+def _classes(pairs: list[tuple[str, ImageSequence, ImageSequence]]) -> list[int]:
+    found: set[int] = set()
+    for _, p, t in pairs:
+        for seq in (p, t):
+            found |= {int(v) for v in np.unique(np.asarray(seq.data))}
+        found |= {int(k) for k in t.label_names}
+    return sorted(found - {0})

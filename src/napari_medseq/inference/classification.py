@@ -1,0 +1,247 @@
+"""`classify`: an exam in, probabilities per exam and per step out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypedDict, Unpack, overload
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from napari_medseq.errors import ModelError
+from napari_medseq.inference import devices, remote, tuning, visits
+from napari_medseq.inference.frame import Framing, frame
+from napari_medseq.inference.images import Images, exams
+from napari_medseq.inference.network_passes import known_times, steps_of
+from napari_medseq.inference.settings import InferenceSettings, inference_settings
+from napari_medseq.inference.streaming import neighbourhoods
+from napari_medseq.models import Model, load_model, tabular
+from napari_medseq.models.sequence_classifier import SequenceClassifier
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.sequence import ImageSequence, Visit
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """What `classify` gives for one exam.
+
+    Attributes
+    ----------
+    probabilities : dict of str to float
+        Class name → probability for the whole exam.
+    per_step : ndarray, shape (steps, classes)
+        Probability per step, in the array order of `step_axis`.
+    attention : ndarray, shape (steps,)
+        Weight of each step in the exam's answer; sums to one.
+    extent : int
+        Steps in which the first class has a probability of at least 0.5.
+    classes : list of str
+    step_axis : str
+        Name of the axis along which the steps lie, or "visit".
+    model : str
+    """
+
+    probabilities: dict[str, float]
+    per_step: NDArray[np.float32]
+    attention: NDArray[np.float32]
+    extent: int
+    classes: list[str]
+    step_axis: str
+    model: str
+
+
+class _Options(TypedDict, total=False):
+    """The keywords of `classify`, once, for its two overloads."""
+
+    device: str
+    table: Mapping[str, float | str] | None
+    transforms: Sequence[ArrayLike | None] | None
+    force: bool
+    progress: Progress | None
+    cancelled: Cancelled | None
+
+
+@overload
+def classify(
+    images: ImageSequence | Mapping[str, ImageSequence], model: Model | str, **options: Unpack[_Options]
+) -> Classification: ...
+@overload
+def classify(images: Sequence[Visit], model: Model | str, **options: Unpack[_Options]) -> list[Classification]: ...
+def classify(
+    images: Images,
+    model: Model | str,
+    *,
+    device: str = "auto",
+    table: Mapping[str, float | str] | None = None,
+    transforms: Sequence[ArrayLike | None] | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Classification | list[Classification]:
+    """Classify an exam and each of its steps with a recurrent model.
+
+    Parameters
+    ----------
+    images : ImageSequence, mapping of channel to ImageSequence, or sequence of Visit
+        A model of several modalities answers from those that are in the mapping.
+    model : Model or str
+        A loaded model, or a name or folder for `load_model`.
+    device : str
+        "auto", "cpu", "cuda", "cuda:N", "mps", or "dask://host:port": a worker of that Dask cluster.
+    table : mapping of str to float or str, optional
+        Values that the model takes beside the images (``model.info.table``); those left out or NaN are missing. A word is
+        given by its column: ``{"sex": "F"}`` for the value ``sex=F``.
+    transforms : sequence of 4×4 or None, optional
+        For a model along visits, as in `segment`.
+    force : bool
+        Accept an image whose known modality is not the model's.
+    progress, cancelled : callable, optional
+        Looked at once per step.
+
+    Returns
+    -------
+    Classification
+        A list of them, one per visit, for a sequence of visits; of a model along visits one for the patient, whose steps are
+        the visits in the order of their dates.
+
+    Raises
+    ------
+    ModelError
+        If the model does not fit the images or is no classification model.
+    DeviceError
+        If the device is not there.
+    OperationCancelled
+        Within one step of `cancelled` returning True.
+    """
+    if isinstance(model, str):
+        model = load_model(model)
+    if not isinstance(model.network, SequenceClassifier):
+        raise ModelError(f"{model.info.name} is a {model.info.task} model; classify needs a classification model.")
+    if devices.is_remote(device):
+        options: _Options = {"table": table, "transforms": transforms, "force": force}
+        return remote.call(device, "classify", images, model, options, progress, cancelled)  # type: ignore[no-any-return]
+    where, _ = devices.choose(device)
+    network = model.network
+    values = _values(table, model, network)
+    given = _given(images, model, network)
+    asked = replace(model, info=model.info.model_copy(update={"channels": given}))
+    settings = inference_settings(model.inference, model.info.name)
+    if settings.along == "visit":
+        walks = [_visits(images, asked, settings, force, transforms, cancelled)]
+    else:
+        walks = [
+            (c, frame(c, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride))
+            for c in exams(images, asked, force=force)
+        ]
+
+    def one(channels: list[ImageSequence], framing: Framing) -> Classification:
+        def run(where: torch.device, _: int | None) -> Classification:
+            return _one(network, channels, framing, given, values, model, where, progress, cancelled)
+
+        return devices.within_memory(run, where, 1, channels[0].name)[0]
+
+    results = [one(*walk) for walk in walks]
+    return results if isinstance(images, Sequence) and settings.along != "visit" else results[0]
+
+
+def _visits(
+    images: Images,
+    model: Model,
+    settings: InferenceSettings,
+    force: bool,
+    transforms: Sequence[ArrayLike | None] | None,
+    cancelled: Cancelled | None,
+) -> tuple[list[ImageSequence], Framing]:
+    """A patient's visits as the frames of one exam, on the grid of the first."""
+    patient = visits.patient_of(images, model, transforms, force=force, cancelled=cancelled)
+    group = visits.together(patient.exams, patient.days, patient.to_common, cancelled)[0]
+    network = model.network
+    assert isinstance(network, SequenceClassifier)
+    return group.channels, group.framing(pixel_mm=settings.pixel_mm, stride=network.stride)
+
+
+def _values(table: Mapping[str, float | str] | None, model: Model, network: SequenceClassifier) -> Tensor | None:
+    """The table's values (1, value) in the network's order, NaN where missing."""
+    names = model.info.table
+    known = {name for name in names if "=" not in name} | {name.partition("=")[0] for name in names} | set(names)
+    unknown = sorted(set(table or ()) - known)
+    if unknown:
+        raise ModelError(
+            f"{model.info.name} takes {', '.join(names) or 'no values'} from a table, not {', '.join(unknown)}."
+        )
+    for column, said in (table or {}).items():
+        words = [name.partition("=")[2] for name in names if name.startswith(f"{column}=")]
+        missing = not words or math.isnan(tabular.value({column: said}, f"{column}={words[0]}"))
+        if not missing and str(said).strip() not in words:
+            raise ModelError(f"{column} is {said!r}, but {model.info.name} knows {', '.join(words)}.")
+    if network.tabular is None or not table:
+        return None
+    if len(names) != network.tabular.values:
+        raise ModelError(f"{model.info.name} names {len(names)} values of a table, but takes {network.tabular.values}.")
+    return torch.tensor([[tabular.value(table, name) for name in names]])
+
+
+def _given(images: Images, model: Model, network: SequenceClassifier) -> tuple[str, ...]:
+    """The channels that are there; a network of one modality needs all of them."""
+    if network.modalities == 1 or not isinstance(images, Mapping):
+        return model.info.channels
+    return tuple(c for c in model.info.channels if c in images) or model.info.channels
+
+
+def _filled(x: Tensor, given: Sequence[str], channels: Sequence[str]) -> Tensor:
+    """A step (channel, y, x) with NaN for the channels that are not given."""
+    if len(given) == len(channels):
+        return x
+    out = x.new_full((len(channels), *x.shape[1:]), math.nan)
+    out[[channels.index(c) for c in given]] = x
+    return out
+
+
+def _one(
+    network: SequenceClassifier,
+    channels: Sequence[ImageSequence],
+    framing: Framing,
+    given: Sequence[str],
+    values: Tensor | None,
+    model: Model,
+    device: torch.device,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> Classification:
+    if len(framing.positions) > 1 and not network.volumes:
+        raise ModelError(
+            f"{model.info.name} takes one slice at each step, but {channels[0].name} has {framing.thick}; choose a slice, or "
+            "use a model whose network has dimensions 3."
+        )
+    times = known_times(network, framing)
+    plan = tuning.prepare(network, device)
+    embeddings = []
+    position = None if network.volumes else 0
+    steps = (_filled(x, given, model.info.channels) for x in steps_of(framing, channels, torch.device("cpu"), position))
+    with torch.inference_mode(), plan.precision():
+        for i, x in enumerate(neighbourhoods(steps, network.neighbours)):
+            check(cancelled)
+            embeddings.append(network.encode(plan.laid_out(x[None].to(device)))[0])
+            if progress is not None:
+                progress(i + 1, framing.steps, f"classifying {channels[0].name}")
+        steps_out, exam_out, attention = network.read(
+            torch.cat(embeddings).float()[None],
+            times=None if times is None else torch.tensor([times], device=device),
+            tabular=None if values is None else values.to(device),
+        )
+    per_step = network.probabilities(steps_out[0].float()).cpu().numpy()
+    exam = network.probabilities(exam_out[0].float()).cpu().numpy()
+    names = [model.info.classes[k] for k in sorted(model.info.classes)]
+    return Classification(
+        probabilities={n: float(p) for n, p in zip(names, exam, strict=True)},
+        per_step=per_step,
+        attention=attention[0].float().cpu().numpy(),
+        extent=int((per_step[:, 0] >= 0.5).sum()),
+        classes=names,
+        step_axis="visit" if model.inference.get("along") == "visit" else framing.axes[0] or "z",
+        model=f"{model.info.name} {model.info.version}",
+    )

@@ -1,0 +1,97 @@
+"""What may be handed to a verb as `images`, brought to one form: a list of exams, each with one image per channel."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import MedseqWarning, ModelError
+from napari_medseq.models import Model, misfit
+from napari_medseq.models.choosing import choose_image
+from napari_medseq.sequence import ImageSequence, Visit
+
+Images = ImageSequence | Mapping[str, ImageSequence] | Sequence[Visit]
+
+
+def exams(images: Images, model: Model, *, force: bool = False) -> list[list[ImageSequence]]:
+    """One list of channels per exam.
+
+    Parameters
+    ----------
+    images : ImageSequence, mapping of channel to ImageSequence, or sequence of Visit
+        Of each visit the image that `choosing` picks: by the model's name patterns, or its only one that fits.
+    model : Model
+    force : bool
+        Use an image of another modality all the same.
+
+    Raises
+    ------
+    ModelError
+        If the number of channels, a channel's name or the modality does not fit, or a visit leaves a choice.
+    """
+    if isinstance(images, ImageSequence):
+        found = [[images]]
+    elif isinstance(images, Mapping):
+        found = [_by_channel(images, model)]
+    elif isinstance(images, Sequence) and images and all(isinstance(v, Visit) for v in images):
+        found = [_channels(choose_image(v.images, model.info, where=v.name, force=force)) for v in images]
+    else:
+        raise ModelError(
+            f"images is {_kind(images)}; give an ImageSequence, a mapping of channel to ImageSequence, or a list of Visits."
+        )
+    for channels in found:
+        if len(channels) != len(model.info.channels):
+            raise ModelError(
+                f"{model.info.name} needs {len(model.info.channels)} channel(s) ({', '.join(model.info.channels)}), "
+                f"but {len(channels)} were given; give a mapping of channel name to image."
+            )
+        for seq in channels:
+            _fits(seq, model, force)
+    return found
+
+
+def to_image_axes(array: NDArray[Any], axes: Sequence[str], image: ImageSequence) -> NDArray[Any]:
+    """An array whose axes are named by `axes` in the order of the image's own; an axis without a name is dropped."""
+    whole: NDArray[Any] = array[tuple(slice(None) if a else 0 for a in axes)]
+    named = [a for a in axes if a]
+    return np.ascontiguousarray(whole.transpose([named.index(a) for a in image.axes]))
+
+
+def _fits(seq: ImageSequence, model: Model, force: bool) -> None:
+    reason = misfit(model.info, seq)
+    if reason and not (
+        force and seq.modality and model.info.modality and misfit(model.info, seq.replace(modality=None)) is None
+    ):
+        raise ModelError(
+            f"{reason}. Choose another image or model" + (", or pass force=True." if seq.modality else ".")
+        )
+    if model.info.modality and seq.modality is None:
+        text = (
+            f"{seq.name}: the file does not say its modality; {model.info.name} was trained on {model.info.modality}."
+        )
+        warnings.warn(text, MedseqWarning, stacklevel=4)
+
+
+def _by_channel(images: Mapping[str, ImageSequence], model: Model) -> list[ImageSequence]:
+    missing = [c for c in model.info.channels if c not in images]
+    if missing:
+        raise ModelError(
+            f"{model.info.name} needs the channel(s) {', '.join(missing)}, but the images are named {', '.join(images)}."
+        )
+    return [images[c] for c in model.info.channels]
+
+
+def _channels(chosen: ImageSequence | Mapping[str, ImageSequence]) -> list[ImageSequence]:
+    return [chosen] if isinstance(chosen, ImageSequence) else list(chosen.values())
+
+
+def _kind(value: Any) -> str:
+    return (
+        f"{type(value).__name__} of {type(value[0]).__name__}"
+        if isinstance(value, list) and value
+        else type(value).__name__
+    )

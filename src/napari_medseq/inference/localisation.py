@@ -1,0 +1,377 @@
+"""Locate, then look closely: boxes and landmarks from a coarse pass, and the region that is worth a fine one.
+
+The coarse pass is a classifier's map of evidence, each step weighed by what the sequence says of it, or a segmentation network on
+pixels of twice the size. What stands out is a candidate; a segmentation network may then look at the candidates alone, at its
+full resolution, which confirms, sharpens or drops them. A segmentation network on its own needs no coarse pass: its lesions are
+what it labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict, Unpack, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_medseq import geometry
+from napari_medseq.errors import ModelError, SettingsError
+from napari_medseq.inference import devices, tuning
+from napari_medseq.inference.frame import Framing, Region, frame
+from napari_medseq.inference.images import Images, exams
+from napari_medseq.inference.network_passes import probabilities, steps_of
+from napari_medseq.inference.segmentation import Segmentation, segment
+from napari_medseq.inference.settings import InferenceSettings, inference_settings
+from napari_medseq.inference.streaming import neighbourhoods
+from napari_medseq.models import Model, load_model
+from napari_medseq.models.recurrent_unet import RecurrentUNet
+from napari_medseq.models.sequence_classifier import SequenceClassifier
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.sequence import SPACE, ImageSequence, Visit
+
+_COARSER = 2.0  # times the pixel size of a segmentation network
+
+
+@dataclass(frozen=True, eq=False)
+class Location:
+    """One thing that was found.
+
+    Attributes
+    ----------
+    score : float
+        Highest probability in it, 0 to 1.
+    centre_mm : ndarray, shape (3,)
+        Landmark: its centre of mass in RAS millimetres.
+    box : dict of axis name to (start, stop)
+        Smallest box of voxels of the image that holds it.
+    """
+
+    score: float
+    centre_mm: NDArray[np.float64]
+    box: dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Locations:
+    """What `locate` found in one image, the surest first.
+
+    Attributes
+    ----------
+    found : tuple of Location
+    image : ImageSequence
+        The image, for its grid.
+    name : str
+        Of the class that was looked for.
+    model : str
+    """
+
+    found: tuple[Location, ...]
+    image: ImageSequence
+    name: str
+    model: str
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    @classmethod
+    def of(cls, result: Segmentation, image: ImageSequence | None = None, *, least: float = 0.0) -> Locations:
+        """Box and landmark of each piece that a segmentation labelled, exactly its voxels.
+
+        Parameters
+        ----------
+        result : Segmentation
+            With its probability, for scores and centres of mass; without, every voxel counts 1.
+        image : ImageSequence, optional
+            The image that was segmented, for its name.
+        least : float
+            Pieces that are less sure are left out.
+        """
+        from scipy import ndimage
+
+        labels = result.labels
+        image = labels if image is None else image
+        mask = np.asarray(labels.data)
+        sure = np.ones(mask.shape, np.float32) if result.probability is None else np.asarray(result.probability.data)
+        parts, _ = ndimage.label(mask > 0, structure=np.ones((3,) * mask.ndim))
+        found = []
+        for number, where in enumerate(ndimage.find_objects(parts), start=1):
+            inside = np.where(parts[where] == number, sure[where], 0.0)
+            middle = [float(m + s.start) for m, s in zip(ndimage.center_of_mass(inside), where, strict=True)]
+            box = {a: (s.start, s.stop) for a, s in zip(labels.axes, where, strict=True)}
+            at = _world(labels, dict(zip(labels.axes, middle, strict=True)))
+            if inside.max() >= least:
+                found.append(Location(float(inside.max()), at, box))
+        name = labels.label_names.get(min(labels.label_names, default=0), "lesion")
+        return cls(tuple(sorted(found, key=lambda f: -f.score)), image, name, result.model)
+
+    def region(self, margin_mm: float = 15.0) -> Region:
+        """The box around all that was found and `margin_mm` more, for ``segment(..., region=)``; the whole image without any."""
+        if not self.found:
+            return {a: (0, self.image.size(a)) for a in SPACE if a in self.image.axes}
+        out = {}
+        for axis in self.found[0].box:
+            more = int(np.ceil(margin_mm / self.image.spacing[axis]))
+            start = min(f.box[axis][0] for f in self.found) - more
+            stop = max(f.box[axis][1] for f in self.found) + more
+            out[axis] = (max(0, start), min(self.image.size(axis), stop))
+        return out
+
+    def points(self) -> NDArray[np.float64]:
+        """Landmarks in voxels, one row each, along the image's own space axes in order."""
+        axes = [a for a in SPACE if a in self.image.axes]
+        if not self.found:
+            return np.zeros((0, len(axes)))
+        xyz = geometry.apply_points(
+            geometry.as_affine(np.linalg.inv(self.image.affine)), np.stack([f.centre_mm for f in self.found])
+        )
+        order = ("x", "y", "z")
+        return np.stack([xyz[:, order.index(a)] for a in axes], 1)
+
+    def rectangles(self) -> list[NDArray[np.float64]]:
+        """Corners (4, axes) of each box in each slice that it crosses, in voxels, as napari's Shapes take them."""
+        axes = [a for a in SPACE if a in self.image.axes]
+        across = self.image.slice_axis if len(axes) == 3 else ""
+        row, column = [a for a in axes if a != across]
+        out = []
+        for f in self.found:
+            (r0, r1), (c0, c1) = f.box[row], f.box[column]
+            for k in range(*f.box[across]) if across else (0,):
+                corners = []
+                for r, c in ((r0, c0), (r0, c1), (r1, c1), (r1, c0)):
+                    # a voxel's middle has whole numbers, so its edges lie half a voxel off
+                    at = {row: r - 0.5, column: c - 0.5, across: float(k)}
+                    corners.append([at[a] for a in axes])
+                out.append(np.array(corners))
+        return out
+
+    def layers(self, **placement: Any) -> list[tuple[Any, dict[str, Any], str]]:
+        """Layer data tuples of the boxes (Shapes) and the landmarks (Points).
+
+        Parameters
+        ----------
+        **placement
+            Layer arguments, such as the ``scale`` of a layer that shows the image's own array. `viewer.show_locations` puts
+            them where any layer of the image lies, tilted ones and visits too.
+        """
+        scores = np.array([f.score for f in self.found])
+        spans = [len(range(*f.box[self.image.slice_axis])) if self.image.slice_axis in f.box else 1 for f in self.found]
+        numbers = np.arange(1, len(self.found) + 1)
+        title = f"{self.image.name}_{self.name}"
+        shapes = {
+            "name": f"{title}_boxes",
+            "shape_type": "rectangle",
+            "face_color": "transparent",
+            "edge_color": "orange",
+            "edge_width": 1,
+            "text": {"string": "{score:.2f}", "color": "orange", "anchor": "upper_left", "size": 10},
+            "features": {"lesion": np.repeat(numbers, spans), "score": np.repeat(scores, spans)},
+        }
+        points = {
+            "name": f"{title}_centres",
+            "size": 3,
+            "face_color": "orange",
+            "features": {"lesion": numbers, "score": scores},
+        }
+        return [
+            (self.rectangles(), {**shapes, **placement}, "shapes"),
+            (self.points(), {**points, **placement}, "points"),
+        ]
+
+
+class InferenceOptions(TypedDict, total=False):
+    """The keywords that every verb with a model takes."""
+
+    device: str
+    force: bool
+    progress: Progress | None
+    cancelled: Cancelled | None
+
+
+class _Options(InferenceOptions, total=False):
+    """The keywords of `locate`, once, for its two overloads."""
+
+    closer: Model | str | None
+    least: float
+
+
+@overload
+def locate(
+    images: ImageSequence | Mapping[str, ImageSequence], model: Model | str, **options: Unpack[_Options]
+) -> Locations: ...
+@overload
+def locate(images: Sequence[Visit], model: Model | str, **options: Unpack[_Options]) -> list[Locations]: ...
+def locate(
+    images: Images,
+    model: Model | str,
+    *,
+    closer: Model | str | None = None,
+    least: float = 0.3,
+    device: str = "auto",
+    force: bool = False,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Locations | list[Locations]:
+    """Find where in the images something is, as boxes and landmarks.
+
+    Parameters
+    ----------
+    images : ImageSequence, mapping of channel to ImageSequence, or sequence of Visit
+    model : Model or str
+        A recurrent segmentation model: the boxes are those of what it labels. Or a sequence classifier, whose map of evidence is
+        coarse and quick.
+    closer : Model or str, optional
+        A segmentation model that looks at the candidates at its full resolution: those in which it labels nothing are dropped,
+        the others get its boxes, landmarks and scores. It must take the same channels. `model` then only makes the coarse pass,
+        a segmentation model on pixels of twice the size.
+    least : float
+        Probability, 0 to 1, from which on a place is a candidate.
+    device : str
+        "auto", "cpu", "cuda", "cuda:N" or "mps".
+    force : bool
+        Accept an image whose known modality is not the model's.
+    progress, cancelled : callable, optional
+        Looked at once per step.
+
+    Returns
+    -------
+    Locations
+        A list of them, one per visit, for a sequence of visits.
+
+    Raises
+    ------
+    SettingsError
+        If `least` is no probability.
+    ModelError
+        If a model does not fit, or is not of this package.
+    """
+    if isinstance(model, str):
+        model = load_model(model)
+    network = model.network
+    if not isinstance(network, RecurrentUNet | SequenceClassifier):
+        raise ModelError(
+            f"{model.info.name} cannot locate: a sequence classifier or a recurrent segmentation model can."
+        )
+    if not 0 < least < 1:
+        raise SettingsError(f"least is {least}; it is a probability between 0 and 1.")
+    settings = inference_settings(model.inference, model.info.name)
+    if settings.along == "t":
+        raise ModelError(f"{model.info.name} walks along time; to locate something in space, use a model along slices.")
+    where, _ = devices.choose(device)
+    options: InferenceOptions = {"device": device, "force": force, "progress": progress, "cancelled": cancelled}
+    results = []
+    for channels in exams(images, model, force=force):
+        if closer is None and isinstance(network, RecurrentUNet):
+            found = _segmented(channels, model, least, **options)
+        else:
+            found = _coarse(channels, model, network, settings, least, where, progress, cancelled)
+            if closer is not None and len(found):
+                closer = load_model(closer) if isinstance(closer, str) else closer
+                near = _segmented(channels, closer, 0.0, region=found.region(), **options)
+                met = tuple(f for f in near.found if any(_meet(f.box, c.box) for c in found.found))
+                found = replace(found, found=met, model=near.model)
+        results.append(found)
+    return results if isinstance(images, Sequence) else results[0]
+
+
+def _coarse(
+    channels: list[ImageSequence],
+    model: Model,
+    network: RecurrentUNet | SequenceClassifier,
+    settings: InferenceSettings,
+    least: float,
+    where: torch.device,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> Locations:
+    image = channels[0]
+    pixel = settings.pixel_mm
+    if isinstance(network, RecurrentUNet):
+        own = [image.spacing[a] for a in ("y", "x")]
+        pixel = _COARSER * (pixel or float(np.sqrt(own[0] * own[1])))
+    framing = frame(channels, along=settings.along, pixel_mm=pixel, stride=network.stride)
+
+    def watched() -> Any:
+        for i, x in enumerate(steps_of(framing, channels, where)):
+            check(cancelled)
+            yield x
+            if progress is not None:
+                progress(i + 1, framing.steps, f"locating in {image.name}")
+
+    plan = tuning.prepare(network, where)
+    with torch.inference_mode():
+        if isinstance(network, SequenceClassifier):
+            with plan.precision():
+                maps = _evidence(network, watched(), plan)
+        else:
+            maps = torch.stack([1 - p[0] for p in probabilities(network, watched(), settings, plan)])
+    found = _candidates(maps.float().cpu().numpy(), least, framing, image)
+    name = model.info.classes.get(min(model.info.classes, default=0), "lesion")
+    return Locations(found, image, name, f"{model.info.name} {model.info.version}")
+
+
+def _evidence(network: SequenceClassifier, steps: Any, plan: tuning.Plan) -> Tensor:
+    """Probability (step, y, x) per cell of the encoder that the first class is there, and that the step holds it."""
+    embeddings, evidence = [], []
+    for x in neighbourhoods(steps, network.neighbours):
+        embedding, where = network.encode(plan.laid_out(x[None]))
+        embeddings.append(embedding)
+        evidence.append(where[0, 0].float().sigmoid().cpu())
+    per_step = network.read(torch.cat(embeddings).float()[None])[0][0, :, 0].sigmoid().cpu()
+    return torch.stack(evidence) * per_step[:, None, None]
+
+
+def _candidates(
+    maps: NDArray[np.float32], least: float, framing: Framing, image: ImageSequence
+) -> tuple[Location, ...]:
+    """What stands out of the maps (step, y, x), which cover the padded crop."""
+    from scipy import ndimage
+
+    parts, _ = ndimage.label(maps >= least, structure=np.ones((3, 3, 3)))
+    r0, r1, c0, c1 = framing.crop
+    # image pixels per pixel of the map
+    per_row = framing.padded[0] / maps.shape[1] * (r1 - r0) / framing.inner[0]
+    per_column = framing.padded[1] / maps.shape[2] * (c1 - c0) / framing.inner[1]
+    starts, steps = (framing.outside[0], r0, c0), (1.0, per_row, per_column)
+    found = []
+    for number, where in enumerate(ndimage.find_objects(parts), start=1):
+        inside = np.where(parts[where] == number, maps[where], 0.0)
+        middle = [m + s.start for m, s in zip(ndimage.center_of_mass(inside), where, strict=True)]
+        at, box = {}, {}
+        for axis, m, s, start, step in zip(framing.axes, middle, where, starts, steps, strict=True):
+            if not axis:
+                continue
+            at[axis] = start + (m + 0.5) * step - 0.5
+            low, high = int(np.floor(start + s.start * step)), int(np.ceil(start + s.stop * step))
+            box[axis] = (max(0, low), max(low + 1, min(image.size(axis), high)))
+        found.append(Location(float(inside.max()), _world(image, at), _in_order(box, image)))
+    return tuple(sorted(found, key=lambda f: -f.score))
+
+
+def _world(image: ImageSequence, at: Mapping[str, float]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = geometry.apply_points(image.affine, [[at.get(a, 0.0) for a in ("x", "y", "z")]])[0]
+    return found
+
+
+def _in_order(box: Mapping[str, tuple[int, int]], image: ImageSequence) -> dict[str, tuple[int, int]]:
+    return {a: box[a] for a in image.axes if a in box}
+
+
+def _segmented(
+    channels: list[ImageSequence],
+    model: Model,
+    least: float,
+    *,
+    region: Region | None = None,
+    **options: Unpack[InferenceOptions],
+) -> Locations:
+    """What a segmentation model labels, at its full resolution."""
+    images: Any = dict(zip(model.info.channels, channels, strict=False)) if len(channels) > 1 else channels[0]
+    result = segment(images, model, region=region, outputs=("labels", "probability"), **options)
+    return Locations.of(result, channels[0], least=least)
+
+
+def _meet(a: Mapping[str, tuple[int, int]], b: Mapping[str, tuple[int, int]]) -> bool:
+    return all(max(a[k][0], b[k][0]) < min(a[k][1], b[k][1]) for k in a)

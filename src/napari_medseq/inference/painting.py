@@ -1,0 +1,188 @@
+"""From class probabilities, step by step, to labels on the image's own grid; and what is done to labels on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_medseq import geometry
+from napari_medseq.errors import MedseqError
+from napari_medseq.inference.frame import Framing
+from napari_medseq.inference.images import to_image_axes
+from napari_medseq.inference.postprocessing import finished
+from napari_medseq.inference.settings import InferenceSettings
+from napari_medseq.models import Model
+from napari_medseq.sequence import ImageSequence
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What `segment` gives for one image.
+
+    Attributes
+    ----------
+    labels : ImageSequence
+        Class per voxel on the input's own grid.
+    probability : ImageSequence or None
+        Probability of any foreground class, float32, when asked for.
+    uncertainty : ImageSequence or None
+        Entropy of the class probabilities in nats, divided by ln(classes): 0 sure, 1 even; when asked for.
+    model : str
+        Name and version of the model.
+    """
+
+    labels: ImageSequence
+    probability: ImageSequence | None
+    uncertainty: ImageSequence | None
+    model: str
+
+
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """What a network said of a sequence, as arrays with axes (step, position, row, column), called `axes` in the image.
+
+    `apart`: steps are no places, but frames or visits, each with a volume of its own.
+    """
+
+    axes: tuple[str, str, str, str]
+    apart: bool
+    labels: NDArray[np.uint8]
+    sureness: NDArray[np.float16] | None
+    probability: NDArray[np.float32] | None
+    uncertainty: NDArray[np.float32] | None
+
+    def only(self, step: int) -> Painted:
+        """One step of it, for an image that has no axis of steps."""
+
+        def part(array: Any) -> Any:
+            return None if array is None else array[step : step + 1]
+
+        arrays = {k: part(getattr(self, k)) for k in ("labels", "sureness", "probability", "uncertainty")}
+        return replace(self, axes=("", *self.axes[1:]), **arrays)
+
+
+class Painter:
+    """Collects steps into the arrays of `Painted`."""
+
+    def __init__(self, framing: Framing, settings: InferenceSettings, outputs: Sequence[str], *, apart: bool) -> None:
+        steps, rows, columns = framing.whole
+        shape = (steps, framing.thick, rows, columns)
+        self.framing, self.threshold = framing, settings.threshold
+        self.painted = Painted(
+            (framing.axes[0], framing.across, *framing.axes[1:]),
+            apart,
+            np.zeros(shape, np.uint8),
+            np.zeros(shape, np.float16) if settings.least_mean > 0 else None,
+            np.zeros(shape, np.float32) if "probability" in outputs else None,
+            np.zeros(shape, np.float32) if "uncertainty" in outputs else None,
+        )
+
+    def paint(self, index: int, position: int | None, p: Tensor, sampled: Tensor) -> None:
+        """Add one step's class probabilities, and those whose entropy is the uncertainty.
+
+        Both are (class, y, x) at a position, or (class, z, y, x) at all of them (None).
+        """
+        if position is None:
+            for k, at in enumerate(self.framing.positions):
+                self.paint(index, at, p[:, k], sampled[:, k])
+            return
+        out, at_step = self.painted, (index + self.framing.outside[0], position)
+        chosen = (p[1] > self.threshold).to(torch.uint8) if p.shape[0] == 2 else p.argmax(0).to(torch.uint8)
+        out.labels[at_step] = self.framing.uncrop(chosen, labels=True)
+        if out.sureness is not None:
+            out.sureness[at_step] = self.framing.uncrop(1 - p[0], labels=False)
+        if out.probability is not None:
+            out.probability[at_step] = self.framing.uncrop(1 - p[0], labels=False)
+        if out.uncertainty is not None:
+            entropy = -(sampled * sampled.clamp_min(1e-12).log()).sum(0) / float(np.log(p.shape[0]))
+            out.uncertainty[at_step] = self.framing.uncrop(entropy, labels=False)
+
+
+def finish(
+    painted: Painted,
+    image: ImageSequence,
+    model: Model,
+    settings: InferenceSettings,
+    steps: Sequence[int] | None,
+    keep: ImageSequence | None,
+) -> Segmentation:
+    """What was painted, after what the bundle asks for, as images on the grid of `image`."""
+
+    def back(array: NDArray[Any]) -> NDArray[Any]:
+        return to_image_axes(array, painted.axes, image)
+
+    labels = _cleaned(painted, image, settings)
+    if steps is not None:
+        wanted = np.zeros(len(labels), bool)
+        bad = [i for i in steps if not 0 <= i < len(labels)]
+        if bad:
+            raise MedseqError(f"{image.name} has steps 0 to {len(labels) - 1}, not {bad}.")
+        wanted[list(steps)] = True
+        labels = np.where(wanted[:, None, None, None], labels, 0).astype(np.uint8)
+    out = back(labels)
+    if keep is not None:
+        if not keep.same_grid(image) or keep.axes != image.axes:
+            raise MedseqError(f"keep ({keep.name}) is not on the grid of {image.name}; locked labels must be.")
+        locked = np.asarray(keep.data)
+        out = np.where(locked != 0, locked, out.astype(np.promote_types(locked.dtype, out.dtype)))
+    named = image.labels_like(out, name=f"{image.name}_{model.info.name}", label_names=model.info.classes)
+    extra = {
+        kind: None
+        if array is None
+        else image.like(back(array), name=f"{image.name}_{kind}", kind="image", modality=None)
+        for kind, array in (("probability", painted.probability), ("uncertainty", painted.uncertainty))
+    }
+    return Segmentation(named, extra["probability"], extra["uncertainty"], f"{model.info.name} {model.info.version}")
+
+
+def _cleaned(painted: Painted, image: ImageSequence, settings: InferenceSettings) -> NDArray[np.uint8]:
+    """The labels after what the bundle asks for: in the volume that the steps make, or in each step's own."""
+    step, across, row, column = painted.axes
+    smallest = settings.smallest_mm3 / geometry.voxel_volume_mm3(image.affine)
+
+    def clean(labels: NDArray[np.uint8], sureness: NDArray[Any] | None, first: str) -> NDArray[np.uint8]:
+        if smallest > 0 or sureness is not None:
+            labels = without_specks(labels, smallest, sureness, settings.least_mean)
+        return finished(labels, [image.spacing.get(a, float("inf")) for a in (first, row, column)], settings)
+
+    sure = painted.sureness
+    if not painted.apart:
+        return clean(painted.labels[:, 0], None if sure is None else sure[:, 0], step)[:, None]
+    each = (clean(v, None if sure is None else sure[k], across) for k, v in enumerate(painted.labels))
+    return np.stack(list(each))
+
+
+def without_specks(
+    labels: NDArray[np.uint8],
+    smallest_voxels: float,
+    probability: NDArray[np.floating[Any]] | None = None,
+    least_mean: float = 0.0,
+) -> NDArray[np.uint8]:
+    """Labels without connected components (all classes together, 26-connected) that are too small or too unsure.
+
+    Those of fewer voxels than `smallest_voxels` go, and those whose mean `probability` is under `least_mean`.
+    """
+    from scipy import ndimage
+
+    # in the box that holds them all: lesions are small, and so is the memory then
+    box = next(iter(ndimage.find_objects((labels > 0).view(np.uint8), max_label=1)), None)
+    if box is None:
+        return labels
+    inside = labels[box]
+    parts, n = ndimage.label(inside > 0, structure=np.ones((3, 3, 3)))
+    flat = parts.ravel()
+    sizes = np.bincount(flat, minlength=n + 1)
+    bad = sizes < smallest_voxels
+    if probability is not None:
+        means = np.bincount(flat, weights=probability[box].ravel(), minlength=n + 1) / np.maximum(sizes, 1)
+        bad |= means < least_mean
+    bad[0] = False
+    out = labels.copy()
+    out[box] = np.where(bad[parts], 0, inside)
+    return out

@@ -1,0 +1,229 @@
+"""Streaming recurrence: steps in, a few at a time; finished steps out, k steps later.
+
+Forward state is carried without bound; the look-ahead of each step needs the next k steps and no more. Each step is encoded and
+decoded once, and the features of at most k + g steps are held, where g go through the encoder together. On the CPU g is one, so
+that the answer cannot depend on how many steps are handed in; elsewhere it depends on it within rounding.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+
+import torch
+from torch import Tensor, nn
+
+from napari_medseq.errors import ModelError
+from napari_medseq.inference.tuning import Plan
+from napari_medseq.models.recurrent_unet import RecurrentUNet
+from napari_medseq.models.stepwise import Stepwise
+
+
+def neighbourhoods(steps: Iterable[Tensor], neighbours: int, axis: int = 0) -> Iterator[Tensor]:
+    """From steps to steps with their neighbours as channels, which lie along `axis`.
+
+    The ends repeat; 2 · neighbours + 1 steps are held.
+    """
+    held: deque[Tensor] = deque(maxlen=2 * neighbours + 1)
+    last: Tensor | None = None
+    for x in steps:
+        if last is None:
+            held.extend([x] * neighbours)
+        held.append(x)
+        last = x
+        if len(held) == 2 * neighbours + 1:
+            yield torch.cat(list(held), axis)
+    if last is None:
+        return
+    for _ in range(neighbours):
+        held.append(last)
+        if len(held) == 2 * neighbours + 1:
+            yield torch.cat(list(held), axis)
+
+
+#: what is made of finished steps' mixed features, per level (n, channel, y, x): their logits, or an explanation of them
+Finish = Callable[[RecurrentUNet, list[Tensor]], Tensor]
+
+
+def decode(network: RecurrentUNet, features: list[Tensor]) -> Tensor:
+    """Logits (n, class, y, x) of steps from their mixed features."""
+    return network.decode(features)[-1]
+
+
+def dropouts(network: nn.Module) -> list[nn.Module]:
+    """The dropout layers that would drop something."""
+    return [m for m in network.modules() if isinstance(m, nn.Dropout | nn.Dropout2d | nn.Dropout3d) and m.p > 0]
+
+
+@dataclass
+class _Waiting:
+    """An encoded step that waits for its future: features per level, forward state and look-ahead projection per mixer.
+
+    `gap` (n,) is the time since the step before, where times are known.
+    """
+
+    features: list[Tensor]
+    gap: Tensor | None = None
+    carried: dict[int, Tensor] = field(default_factory=dict)
+    projected: dict[int, Tensor] = field(default_factory=dict)
+
+
+class SegmentationStream:
+    """One sequence, or n of the same length side by side, on the way through a `RecurrentUNet`.
+
+    Parameters
+    ----------
+    network : RecurrentUNet
+        In evaluation mode.
+    reset : bool
+        Forget the state before every step: the ablation that shows what the sequence is worth.
+    finish : callable
+        What to make of finished steps' features.
+    dropout : int, optional
+        Encode with dropout, all steps with the mask of this seed: one Monte-Carlo sample.
+    plan : Plan, optional
+        Precision and memory layout; float32 and channels-last by default.
+    times : sequence of float, optional
+        When or where each step is, in the unit of the network's `gap_unit`; ascending.
+
+    Raises
+    ------
+    ModelError
+        If there are times that the network does not know of, or that descend.
+    """
+
+    def __init__(
+        self,
+        network: RecurrentUNet,
+        *,
+        reset: bool = False,
+        finish: Finish = decode,
+        dropout: int | None = None,
+        plan: Plan | None = None,
+        times: Sequence[float] | None = None,
+    ) -> None:
+        self.network, self.reset, self.finish, self.dropout = network, reset, finish, dropout
+        self.plan = plan or Plan()
+        # of the first step and of steps that stand alone the gap is none
+        self.gaps = iter(() if times is None or reset else _gaps(network, times))
+        self.states: dict[int, Tensor] = {}
+        self.waiting: deque[_Waiting] = deque()
+        self.ahead = 0 if reset or not network.recurrent else network.ahead
+
+    @torch.inference_mode()
+    def push(self, steps: list[Tensor]) -> Iterator[Tensor]:
+        """Take steps (n, channel, y, x) with their neighbours; yield the logits (n, class, y, x) of each that is finished."""
+        with self.plan.precision():
+            # one mask for all steps: with dropout each step is encoded by itself
+            for group in [steps] if self.dropout is None else [[x] for x in steps]:
+                encoded = self._encode(self.plan.laid_out(torch.cat(group) if len(group) > 1 else group[0]))
+                for k in range(len(group)):
+                    n = group[k].shape[0]
+                    self._carry([f[k * n : (k + 1) * n] for f in encoded] if len(group) > 1 else encoded)
+        ready = len(self.waiting) - self.ahead
+        if ready > 0:
+            yield from self._finish(ready)
+
+    def _carry(self, features: list[Tensor]) -> None:
+        gap = next(self.gaps, None)
+        x = features[-1]
+        exact = torch.promote_types(x.dtype, torch.float32)
+        waiting = _Waiting(list(features), None if gap is None else x.new_full((len(x),), gap, dtype=exact))
+        for level, mixer in self.network.recurrent:
+            x = waiting.features[level]
+            before = None if self.reset else self.states.get(level)
+            self.states[level] = waiting.carried[level] = mixer.carry(x, before, waiting.gap)
+            if mixer.ahead_cell is not None:
+                waiting.projected[level] = mixer.ahead_cell.from_input(x)
+        self.waiting.append(waiting)
+
+    def _encode(self, x: Tensor) -> list[Tensor]:
+        if self.dropout is None:
+            return self.network.encode(x)
+        layers = dropouts(self.network)
+        # the same seed before each step gives each step the same mask, whatever runs in between
+        with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+            torch.manual_seed(self.dropout)
+            try:
+                for layer in layers:
+                    layer.train()
+                return self.network.encode(x)
+            finally:
+                for layer in layers:
+                    layer.eval()
+
+    @torch.inference_mode()
+    def flush(self) -> Iterator[Tensor]:
+        """The sequence has ended: yield the steps that still waited."""
+        if self.waiting:
+            yield from self._finish(len(self.waiting))
+        self.states.clear()
+
+    def _finish(self, count: int) -> list[Tensor]:
+        """The first `count` waiting steps, mixed with what comes after them and decoded together."""
+        done = []
+        with self.plan.precision():
+            for _ in range(count):
+                future = list(islice(self.waiting, self.ahead + 1))
+                step = self.waiting.popleft()
+                gaps = [w.gap for w in future[1:] if w.gap is not None]
+                for level, mixer in self.network.recurrent:
+                    seen = [w.projected[level] for w in future] if mixer.ahead_cell is not None else None
+                    looked = None if seen is None else mixer.look(seen, gaps or None)
+                    step.features[level] = mixer.join(step.features[level], step.carried[level], looked)
+                done.append(step.features)
+            if self.plan.together == 1:
+                return [self.finish(self.network, features) for features in done]
+            n = done[0][0].shape[0]
+            return list(self.finish(self.network, [torch.cat(level) for level in zip(*done, strict=True)]).split(n))
+
+
+def _gaps(network: RecurrentUNet, times: Sequence[float]) -> list[float]:
+    if network.gap_unit is None:
+        raise ModelError("This network does not know of times; build it with gap_unit=, or leave the times out.")
+    gaps = [0.0, *(b - a for a, b in pairwise(times))]
+    if not all(g >= 0 for g in gaps):
+        raise ModelError("The times of the steps must be finite and ascend.")
+    return gaps
+
+
+def stream_side_by_side(
+    network: Stepwise,
+    steps: Iterable[Tensor],
+    *,
+    reset: bool = False,
+    finish: Finish = decode,
+    dropout: int | None = None,
+    plan: Plan | None = None,
+    times: Sequence[float] | None = None,
+) -> Iterator[Tensor]:
+    """Logits (n, class, y, x) of each step (n, channel, y, x) of n sequences, in order, in a stream.
+
+    A network without a state to carry has a way of its own, and knows of no `reset`, `finish`, `dropout` or `times`.
+    """
+    if not isinstance(network, RecurrentUNet):
+        yield from network.side_by_side(neighbourhoods(steps, network.neighbours, axis=1))
+        return
+    sequence = SegmentationStream(network, reset=reset, finish=finish, dropout=dropout, plan=plan, times=times)
+    ready = neighbourhoods(steps, network.neighbours, axis=1)
+    while group := list(islice(ready, sequence.plan.together)):
+        yield from sequence.push(group)
+    yield from sequence.flush()
+
+
+def stream(
+    network: Stepwise,
+    steps: Iterable[Tensor],
+    *,
+    reset: bool = False,
+    finish: Finish = decode,
+    dropout: int | None = None,
+    plan: Plan | None = None,
+    times: Sequence[float] | None = None,
+) -> Iterator[Tensor]:
+    """Logits (class, y, x) of each step (channel, y, x), in order, in a stream; or what `finish` makes of its features."""
+    alone = (x[None] for x in steps)
+    for out in stream_side_by_side(network, alone, reset=reset, finish=finish, dropout=dropout, plan=plan, times=times):
+        yield out[0]

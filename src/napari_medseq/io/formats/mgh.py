@@ -1,0 +1,92 @@
+"""FreeSurfer's MGH and MGZ, through nibabel."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_medseq.errors import GeometryError, ReadError
+from napari_medseq.geometry import as_affine
+from napari_medseq.io import naming
+from napari_medseq.io.formats.raw import check_size, is_gzip
+from napari_medseq.io.label_values import as_labels
+from napari_medseq.io.placing import place
+from napari_medseq.sequence import ImageSequence, Kind
+
+_HEADER = 284
+#: FreeSurfer's segmentations carry these names.
+_LABELS = ("aseg", "aparc", "wmparc", "ribbon")
+
+
+def _opened(path: Path) -> Any:
+    nib: Any = import_module("nibabel")
+    try:
+        image = nib.MGHImage.from_filename(path)
+        voxels = int(np.prod(image.shape, dtype=object)) * image.header.get_data_dtype().itemsize
+    except Exception as error:  # nibabel lets many kinds through for damaged headers
+        raise ReadError(f"{path}: the MGH header is damaged ({error}); export it again.") from error
+    check_size(path, voxels, _HEADER)
+    return image
+
+
+def read(path: str | Path, *, kind: Kind | None = None) -> list[ImageSequence]:
+    """Read an MGH or MGZ volume, with frames as time.
+
+    Raises
+    ------
+    ReadError
+        If it is cut short or damaged.
+    """
+    path = Path(path)
+    image = _opened(path)
+    try:
+        array = np.asanyarray(image.dataobj).T
+        affine = as_affine(image.affine)
+    except GeometryError as error:
+        raise ReadError(f"{path}: {error}") from error
+    except Exception as error:
+        raise ReadError(f"{path}: its voxels are damaged or cut short ({error}); copy it again.") from error
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    axes: tuple[str, ...] = ("t", "z", "y", "x")[-array.ndim :]
+    times = None
+    if "t" in axes:
+        step = float(image.header["tr"]) / 1000.0
+        times = np.arange(array.shape[0]) * (step if np.isfinite(step) and step > 0 else 1.0)
+    named = naming.names_labels(path) or naming.stem(path).lower().startswith(_LABELS)
+    labels = kind == "labels" or (kind is None and named)
+    if labels:
+        array, whole = as_labels(array)
+        if not whole and kind == "labels":
+            raise ReadError(
+                f"{path}: values are not whole numbers, so it cannot be opened as labels; threshold it first."
+            )
+        labels = whole
+    meta = {"source": str(path), "dtype": str(array.dtype), "format": "MGH"}
+    name = naming.readable(naming.stem(path))
+    return [
+        place(
+            array, axes, affine, times=times, kind="labels" if labels else "image", name=name, meta=meta, modality="MR"
+        )
+    ]
+
+
+def facts(path: str | Path) -> list[dict[str, Any]]:
+    """Header facts of one file for `info`."""
+    image = _opened(Path(path))
+    entry: dict[str, Any] = {
+        "name": naming.stem(path),
+        "kind": "image",
+        "format": "MGH",
+        "shape": [int(n) for n in image.shape],
+    }
+    entry["spacing_mm"] = [float(v) for v in image.header.get_zooms()[:3]]
+    entry.update(
+        frames=int(image.shape[3]) if len(image.shape) > 3 else 1,
+        source=str(path),
+        warnings=[],
+        compressed=is_gzip(path),
+    )
+    return [entry]

@@ -1,0 +1,268 @@
+"""NRRD: read without a library (sheared grids, lists, sequences and Slicer's keys are lost by others), and written.
+
+Source: the NRRD format definition (teem.sourceforge.net/nrrd/format.html); Slicer's ``.seq.nrrd`` keys as its
+documentation of the sequence storage node names them.
+"""
+
+from __future__ import annotations
+
+import bz2
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import ReadError, WriteError
+from napari_medseq.geometry import RAS_LPS, Affine
+from napari_medseq.io import naming
+from napari_medseq.io.formats.nrrd_header import Header, read_header
+from napari_medseq.io.formats.raw import (
+    Laziness,
+    is_wanted_lazy,
+    lazy_block,
+    lazy_packed,
+    load_block,
+    load_packed,
+    native,
+    on_demand,
+)
+from napari_medseq.io.label_values import as_labels
+from napari_medseq.io.placing import place, restored
+from napari_medseq.sequence import ImageSequence, Kind
+
+_WRITTEN = {"i1": "int8", "u1": "uint8", "i2": "int16", "u2": "uint16", "i4": "int32", "u4": "uint32", "i8": "int64",
+            "u8": "uint64", "f4": "float", "f8": "double"}  # fmt: skip
+_COLOURS = {"rgb-color": 3, "3-color": 3, "rgba-color": 4, "4-color": 4}
+
+
+def load(header: Header, *, lazy: bool = False) -> Any:
+    """The voxels in C order (slowest axis first).
+
+    Raises
+    ------
+    ReadError
+        If they are cut short, damaged, or in an encoding that is not known.
+    """
+    shape, path = tuple(reversed(header.sizes)), header.data_path
+    wanted = int(np.prod(shape, dtype=object)) * header.dtype.itemsize
+    size = path.stat().st_size
+    if header.encoding == "raw":
+        return (lazy_block if lazy else load_block)(path, header.offset, header.dtype, shape)
+    if header.encoding not in ("gzip", "gz", "bzip2", "bz2", "ascii", "text", "txt"):
+        raise ReadError(f"{path}: encoding {header.encoding!r} is not known; save it as raw or gzip.")
+    if header.encoding in ("gzip", "gz"):
+        return (lazy_packed if lazy else load_packed)(path, header.offset, header.dtype, shape)
+    if wanted > max(size * 1100, 1 << 20):
+        raise ReadError(
+            f"{path}: the header promises {wanted:,} bytes of voxels, which {size:,} bytes cannot hold; save it again."
+        )
+    return on_demand(lambda: _slowly(header, shape), header.dtype, shape) if lazy else _slowly(header, shape)
+
+
+def _slowly(header: Header, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Voxels written as text or packed by bzip2, which hardly anyone does."""
+    path, wanted = header.data_path, int(np.prod(shape, dtype=object)) * header.dtype.itemsize
+    with open(path, "rb") as file:
+        file.seek(header.offset)
+        block = file.read()
+    try:
+        if header.encoding in ("bzip2", "bz2"):
+            data: Any = bz2.BZ2Decompressor().decompress(block, wanted)
+        else:
+            data = np.array(block.split(), dtype=header.dtype).tobytes()
+    except (OSError, ValueError) as error:
+        raise ReadError(f"{path}: its voxels are damaged ({error}); copy or save it again.") from error
+    if len(data) < wanted:
+        raise ReadError(
+            f"{path}: {wanted - len(data):,} of {wanted:,} bytes of voxels are missing; the file was cut short."
+        )
+    return native(np.frombuffer(bytearray(data[:wanted]), header.dtype).reshape(shape))
+
+
+def read(path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None) -> list[ImageSequence]:
+    """Read an NRRD: an image, labels, a Slicer sequence (``.seq.nrrd``) or segmentation (``.seg.nrrd``).
+
+    Raises
+    ------
+    ReadError
+        If the header or the voxels cannot be used.
+    """
+    header = read_header(path)
+    if "Segment0_ID" in header.keys or any(re.match(r"Segment\d+_", k) for k in header.keys):
+        from napari_medseq.io.formats import slicer
+
+        if kind != "image":
+            return slicer.segments(header, load(header, lazy=lazy is True))
+    if lazy == "auto":
+        size = int(np.prod(header.sizes, dtype=object)) * header.dtype.itemsize
+        frames = max((header.sizes[k] for k in range(len(header.sizes)) if k not in header.domain), default=1)
+        labelled = kind == "labels" or (kind is None and naming.names_labels(path))
+        lazy = header.encoding == "raw" and not labelled and is_wanted_lazy(lazy, size, frames)
+    array, notes = load(header, lazy=lazy), list(header.warnings)
+    others = [k for k in range(len(header.sizes)) if k not in header.domain]
+    colour = next((k for k in others if header.sizes[k] in (3, 4) and _is_colour(header, k)), None)
+    along = [k for k in others if k != colour]
+    if len(along) > 1:
+        raise ReadError(f"{path}: it has {len(along)} axes beside space; one (time) is read. Split it first.")
+    order = ([along[0]] if along else []) + list(reversed(header.domain)) + ([colour] if colour is not None else [])
+    array = array.transpose([len(header.sizes) - 1 - k for k in order])
+    axes = (("t",) if along else ()) + ("z", "y", "x")[-len(header.domain) :] + (("c",) if colour is not None else ())
+    times = frame_times(header, along[0], notes) if along else None
+    if (
+        along
+        and header.kinds[along[0]] in ("vector", "3-vector", "covariant-vector", "3-gradient", "list", "complex")
+        and times is None
+    ):
+        if "index" not in " ".join(header.keys):
+            notes.append(f"Axis t holds a {header.kinds[along[0]]}, not time.")
+        times = np.arange(header.sizes[along[0]], dtype=float)
+    labels = kind == "labels" or (kind is None and naming.names_labels(path) and colour is None)
+    if labels:
+        array, whole = as_labels(array)
+        if not whole:
+            if kind == "labels":
+                raise ReadError(
+                    f"{path}: values are not whole numbers, so it cannot be opened as labels; threshold it first."
+                )
+            notes.append("The name says labels, but values are not whole numbers; opened as an image.")
+            labels = False
+    seq = place(
+        array, axes, header.affine, oriented=header.oriented, times=times, kind="labels" if labels else "image",
+        name=naming.readable(naming.stem(path)), warnings=tuple(notes), meta=facts_of(header),
+    )  # fmt: skip
+    return [seq]
+
+
+def _is_colour(header: Header, k: int) -> bool:
+    return header.kinds[k] in _COLOURS or (header.kinds[k] == "vector" and header.dtype == np.uint8)
+
+
+def facts_of(header: Header) -> dict[str, Any]:
+    """Facts for ``meta``."""
+    return {"source": str(header.path), "dtype": str(header.dtype.newbyteorder("=")), "format": "NRRD"}
+
+
+def frame_times(header: Header, k: int, notes: list[str]) -> NDArray[np.float64] | None:
+    """Seconds of the frames along axis `k`: Slicer's index values, else spacing; None if there is neither."""
+    count = header.sizes[k]
+    said = (
+        header.keys.get(f"axis {k} index values")
+        or header.keys.get("axis 0 index values")
+        or header.keys.get("MultiVolume.FrameLabels")
+    )
+    units = re.findall(r'"([^"]*)"', header.fields.get("units", ""))
+    unit = (units[k] if len(units) == len(header.sizes) else "").strip().lower()
+    scale = {"ms": 1e-3, "msec": 1e-3, "us": 1e-6, "min": 60.0}.get(unit, 1.0)
+    if said is not None:
+        try:
+            values = np.array([float(v) for v in re.split(r"[\s,]+", said.strip())])
+            if values.shape == (count,) and np.isfinite(values).all():
+                return np.asarray((values - values[0]) * scale, dtype=np.float64)
+        except ValueError:
+            pass
+        notes.append("The index values of the sequence are no numbers; frames are counted 1 s apart.")
+        return np.arange(count, dtype=np.float64)
+    spacings = header.fields.get("spacings", "").split()
+    try:
+        step = float(spacings[k])
+    except (IndexError, ValueError):
+        return None
+    return np.arange(count, dtype=np.float64) * (step * scale) if np.isfinite(step) and step > 0 else None
+
+
+def facts(path: str | Path) -> list[dict[str, Any]]:
+    """Header facts of one NRRD for `info`."""
+    header = read_header(path)
+    segments = any(re.match(r"Segment\d+_", k) for k in header.keys)
+    others = [
+        header.sizes[k] for k in range(len(header.sizes)) if k not in header.domain and header.kinds[k] not in _COLOURS
+    ]
+    return [
+        {
+            "name": naming.stem(path),
+            "kind": "labels" if segments or naming.names_labels(path) else "image",
+            "format": "NRRD",
+            "shape": [header.sizes[k] for k in header.domain] + others,
+            "spacing_mm": [round(float(v), 6) for v in np.linalg.norm(header.affine[:3, :3], axis=0)],
+            "frames": int(np.prod(others)) if others and not segments else 1,
+            "dtype": str(header.dtype),
+            "source": str(path),
+            "warnings": header.warnings,
+        }
+    ]
+
+
+def vector(values: Sequence[float] | NDArray[np.float64]) -> str:
+    """A vector as NRRD writes it, to full precision."""
+    return "(" + ",".join(repr(float(v)) for v in values) + ")"
+
+
+def write(seq: ImageSequence, path: Path) -> None:
+    """Write an image or labels; time as a list axis with Slicer's index keys.
+
+    Raises
+    ------
+    WriteError
+        If the voxels' type is unknown to NRRD.
+    """
+    array, axes, affine = restored(seq)
+    keys: dict[str, str] = {}
+    lead = ["t"] if "t" in axes else []
+    order = (["c"] if "c" in axes else []) + ["x", "y", "z"] + lead
+    kinds = ["RGB-color" if seq.size("c") == 3 else "RGBA-color"] if "c" in axes else []
+    kinds += ["domain"] * 3 + ["list"] * len(lead)
+    if seq.times is not None:
+        k = order.index("t")
+        keys[f"axis {k} index type"] = "numeric"
+        keys[f"axis {k} index values"] = " ".join(repr(float(v)) for v in seq.times)
+    block = np.asarray(array).transpose([axes.index(a) for a in reversed(order)])
+    units = None
+    if lead:
+        units = " ".join('"s"' if a == "t" else '""' for a in order)
+    write_block(path, block, affine, seq.oriented, order, kinds, keys, units)
+
+
+def write_block(
+    path: Path,
+    block: NDArray[Any],
+    affine: Affine,
+    oriented: bool,
+    order: Sequence[str],
+    kinds: Sequence[str],
+    keys: Mapping[str, str],
+    units: str | None = None,
+) -> None:
+    """Write a C-ordered block whose axes are `order` reversed, gzipped, with key/value pairs."""
+    from napari_medseq.io.writing import storable
+
+    block = storable(block)
+    code = block.dtype.newbyteorder("=").str[1:]
+    if code not in _WRITTEN:
+        raise WriteError(f"NRRD cannot store voxels of type {block.dtype}; convert them first.")
+    columns = dict(zip("xyz", (RAS_LPS @ affine).T[:3, :3], strict=True))
+    lines = ["NRRD0005", f"type: {_WRITTEN[code]}", f"dimension: {block.ndim}"]
+    if oriented:
+        lines.append("space: left-posterior-superior")
+    lines.append("sizes: " + " ".join(str(n) for n in reversed(block.shape)))
+    if oriented:
+        lines.append("space directions: " + " ".join(vector(columns[a]) if a in columns else "none" for a in order))
+    else:
+        steps = dict(zip("xyz", np.linalg.norm(affine[:3, :3], axis=0), strict=True))
+        lines.append("spacings: " + " ".join(repr(float(steps[a])) if a in steps else "nan" for a in order))
+    lines.append("kinds: " + " ".join(kinds))
+    if units:
+        lines.append(f"units: {units}")
+    lines += ["endian: little", "encoding: gzip"]
+    if oriented:
+        lines.append("space origin: " + vector((RAS_LPS @ affine)[:3, 3]))
+    lines += [f"{k}:={v}".replace("\n", "\\n") for k, v in keys.items()]
+    packer = zlib.compressobj(3, zlib.DEFLATED, 31)
+    with open(path, "wb") as file:
+        file.write(("\n".join(lines) + "\n\n").encode())
+        for plane in np.ascontiguousarray(block.astype(block.dtype.newbyteorder("<"), copy=False)):
+            file.write(packer.compress(plane.tobytes()))
+        file.write(packer.flush())

@@ -1,0 +1,35 @@
+from .align import MotionCorrection as MotionCorrection
+from .align import Register as Register
+from .bias import N4 as N4
+from .crop import Crop as Crop
+from .pipeline import STEPS as STEPS
+from .pipeline import Step as Step
+from .pipeline import load as load
+from .pipeline import parse as parse
+from .pipeline import preprocess as preprocess
+from .pipeline import save as save
+from .resample import Resample as Resample
+from .step import StepBase as StepBase
+from .window import PRESETS as PRESETS
+from .window import Percentile as Percentile
+from .window import Window as Window
+from .zscore import ZScore as ZScore
+
+__all__ = [
+    "N4",
+    "PRESETS",
+    "STEPS",
+    "Crop",
+    "MotionCorrection",
+    "Percentile",
+    "Register",
+    "Resample",
+    "Step",
+    "StepBase",
+    "Window",
+    "ZScore",
+    "load",
+    "parse",
+    "preprocess",
+    "save",
+]

@@ -1,0 +1,96 @@
+"""Registration as a step: an image brought onto another layer or visit."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from napari_medseq.errors import SettingsError
+from napari_medseq.preprocessing.step import StepBase
+from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.registration import frames
+from napari_medseq.registration.registration import register
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.volumes.grid import Interpolation
+
+
+class Register(StepBase):
+    """Register to the reference image and resample onto its grid.
+
+    Attributes
+    ----------
+    transform : {"rigid", "translation", "affine", "deformable"}
+    interpolation : {"linear", "bspline", "nearest"} or None
+    resample : bool
+        Whether the voxels are resampled onto the reference's grid. If not, only the affine changes (not for deformable):
+        the image keeps its voxels and lies in the reference's space, without loss.
+    seed : int
+    """
+
+    kind: Literal["register"] = "register"
+    transform: Literal["rigid", "translation", "affine", "deformable"] = "rigid"
+    interpolation: Interpolation | None = None
+    resample: bool = True
+    seed: int = Field(0, ge=0)
+
+    def apply(
+        self,
+        seq: ImageSequence,
+        *,
+        reference: ImageSequence | None = None,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> ImageSequence:
+        """Return the image in the reference's space; a ``t`` sequence is moved as its middle frame says.
+
+        Raises
+        ------
+        SettingsError
+            Without a reference.
+        RegistrationError
+            If the result cannot be trusted.
+        """
+        if reference is None:
+            raise SettingsError(
+                "Registration needs another image to follow; give reference= (in the viewer: choose a layer)."
+            )
+        moving = seq.frame(seq.size("t") // 2) if "t" in seq.axes else seq
+        fixed = reference.frame(reference.size("t") // 2) if "t" in reference.axes else reference
+        found = register(moving, fixed, kind=self.transform, seed=self.seed, progress=progress, cancelled=cancelled)
+        if not self.resample:
+            moved = seq.replace(affine=found.to_fixed_matrix @ seq.affine)
+        else:
+            moved = found.apply(seq, reference=fixed, interpolation=self.interpolation, cancelled=cancelled)
+        facts = {"matrix": found.linear.tolist(), "quality": found.quality.model_dump(mode="json"), "fixed": fixed.name}
+        return moved.replace(meta={**moved.meta, "registration": facts})
+
+
+class MotionCorrection(StepBase):
+    """Bring every frame of a dynamic series onto one of them.
+
+    Attributes
+    ----------
+    transform : {"rigid", "translation", "affine"}
+    frame : int or None
+        The frame that the others follow; default the middle one.
+    seed : int
+    """
+
+    kind: Literal["motion"] = "motion"
+    transform: Literal["rigid", "translation", "affine"] = "rigid"
+    frame: int | None = None
+    seed: int = Field(0, ge=0)
+
+    def apply(
+        self,
+        seq: ImageSequence,
+        *,
+        reference: ImageSequence | None = None,  # noqa: ARG002
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> ImageSequence:
+        """Return the series with its frames aligned."""
+        return frames(
+            seq, reference=self.frame, kind=self.transform, seed=self.seed, progress=progress, cancelled=cancelled
+        ).corrected

@@ -1,0 +1,138 @@
+"""N4: the slow brightness drift of an MR coil, estimated and divided out."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from napari_medseq import geometry
+from napari_medseq.errors import MedseqError, OperationCancelled
+from napari_medseq.preprocessing.step import StepBase, doubt, finite, refuse_labels
+from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.volumes.foreground import foreground
+from napari_medseq.volumes.grid import each_volume, one_thread, to_itk
+
+
+class N4(StepBase):
+    """N4 bias field correction (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908).
+
+    The field is estimated inside the body (Otsu) on a shrunk copy and applied at full resolution. Each frame has its own
+    field. The mean brightness of the body is kept.
+
+    Attributes
+    ----------
+    shrink : int
+        Shrink the thinnest axis by this before estimating; thick slices are shrunk less, so that voxels become more equal.
+    iterations : tuple of int
+        Most iterations at each level; each level doubles the control points.
+    convergence : float
+        Stop a level when the field's relative change falls below this.
+    cells : int
+        Spline cells along the longest side at the first level; with three levels the last has four times as many. More
+        follow finer drifts, but begin to take real contrast (a large tumour) for bias.
+    """
+
+    kind: Literal["n4"] = "n4"
+    shrink: int = Field(6, ge=1, le=16)
+    iterations: tuple[int, ...] = Field((20, 20, 10), min_length=1, max_length=6)
+    convergence: float = Field(0.001, gt=0, lt=1)
+    cells: int = Field(1, ge=1, le=32)
+
+    def apply(
+        self,
+        seq: ImageSequence,
+        *,
+        reference: ImageSequence | None = None,  # noqa: ARG002
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> ImageSequence:
+        """Return float32 voxels without the bias field; a constant image stays as it is, with a warning."""
+        refuse_labels(seq, "N4 bias correction")
+        if any(i < 1 for i in self.iterations):
+            raise MedseqError(f"N4 iterations {self.iterations} must each be 1 or more.")
+        notes: set[str] = set()
+        rounds = sum(self.iterations)
+        total = rounds * seq.size("t") * seq.size("c")
+
+        def one(volume: NDArray[Any], number: int) -> NDArray[Any]:
+            data, note = finite(seq, volume)
+            if note:
+                notes.add(note)
+            if data.min() == data.max():
+                notes.add("a constant image has no bias field to remove; left as it is")
+                return data
+            report = None
+            if progress is not None:
+                report = lambda done: progress(number * rounds + done, total, "N4 bias correction")  # noqa: E731
+            return self._volume(data, seq, report, cancelled)
+
+        result = each_volume(seq, one, message="N4 bias correction", cancelled=cancelled)
+        if progress is not None:
+            progress(total, total, "N4 bias correction")
+        return doubt(result, notes)
+
+    def _volume(self, data: NDArray[Any], seq: ImageSequence, report: Any, cancelled: Cancelled | None) -> NDArray[Any]:
+        import SimpleITK as sitk
+
+        body = foreground(data) & (data > 0)  # N4 works on logarithms
+        if np.count_nonzero(body) < 100:
+            raise MedseqError(
+                f"{seq.name}: N4 works on logarithms and needs a body brighter than 0; found {np.count_nonzero(body)} such "
+                "voxels. Leave N4 out, or shift the intensities first."
+            )
+        edges = geometry.spacing(seq.affine)
+        finest = float(edges[:2].min())
+        factors = [
+            max(1, min(round(self.shrink * finest / float(e)), n // 8))
+            for e, n in zip(edges, data.shape[::-1], strict=True)
+        ]
+        flat = data.shape[0] == 1
+        whole, mask = to_itk(data.astype(np.float32), seq.affine), to_itk(body.astype(np.uint8), seq.affine)
+        if flat:  # ITK fits a plane's field in 2D
+            whole, mask = whole[:, :, 0], mask[:, :, 0]
+            factors = factors[:2]
+        small, small_mask = sitk.Shrink(whole, factors), sitk.Shrink(mask, factors)
+        n4 = sitk.N4BiasFieldCorrectionImageFilter()
+        n4.SetMaximumNumberOfIterations([int(i) for i in self.iterations])
+        n4.SetConvergenceThreshold(self.convergence)
+        # a spline of order 3 has three control points more than cells
+        longest = float((edges * np.array(data.shape[::-1])).max())
+        cells = [
+            max(1, round(self.cells * float(e) * n / longest)) for e, n in zip(edges, data.shape[::-1], strict=True)
+        ][: 2 if flat else 3]
+        n4.SetNumberOfControlPoints([c + 3 for c in cells])
+        done, stopped = 0, False
+
+        def step() -> None:
+            nonlocal done, stopped
+            done += 1
+            if report is not None:
+                report(min(done, sum(self.iterations)))
+            if cancelled is not None and cancelled():
+                stopped = True
+                n4.Abort()
+
+        n4.AddCommand(sitk.sitkIterationEvent, step)
+        try:
+            with one_thread():
+                n4.SetNumberOfThreads(1)
+                n4.Execute(small, small_mask)
+        except RuntimeError as problem:
+            if stopped:
+                raise OperationCancelled("Cancelled: nothing was changed.") from problem
+            raise MedseqError(
+                f"{seq.name}: N4 could not fit a bias field ({str(problem).strip().splitlines()[-1]}); "
+                "use a smaller shrink factor, or leave N4 out."
+            ) from problem
+        if stopped:
+            raise OperationCancelled("Cancelled: nothing was changed.")
+        field = np.exp(sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(whole)).astype(np.float64))
+        if flat:
+            field = field[np.newaxis]
+        corrected = data / np.maximum(field, 1e-6)
+        mean = float(corrected[body].mean())
+        return np.asarray(corrected * (float(data[body].mean()) / mean) if mean else corrected, dtype=np.float32)

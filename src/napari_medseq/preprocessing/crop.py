@@ -1,0 +1,72 @@
+"""Cropping to the body."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from napari_medseq import geometry
+from napari_medseq.preprocessing.step import StepBase
+from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.volumes.foreground import foreground
+from napari_medseq.volumes.grid import each_volume
+
+
+class Crop(StepBase):
+    """Cut away the air around the body (or, for labels, around what is labelled).
+
+    Attributes
+    ----------
+    margin_mm : float
+        Kept around it on every side.
+    """
+
+    kind: Literal["crop"] = "crop"
+    margin_mm: float = Field(5.0, ge=0)
+
+    @property
+    def changes_intensity(self) -> bool:
+        """Labels may be cropped."""
+        return False
+
+    def apply(
+        self,
+        seq: ImageSequence,
+        *,
+        reference: ImageSequence | None = None,
+        progress: Progress | None = None,  # noqa: ARG002
+        cancelled: Cancelled | None = None,
+    ) -> ImageSequence:
+        """Return a part of the grid, its voxels untouched; the box is that of all frames together, or of `reference`.
+
+        With a reference on the same grid (the image that labels belong to) both are cut alike.
+        """
+        source = reference if reference is not None and reference.same_grid(seq) else seq
+        found: list[NDArray[np.bool_]] = []
+
+        def look(volume: NDArray[Any], _: int) -> NDArray[Any]:
+            found.append(volume != 0 if source.kind == "labels" else foreground(volume))
+            return np.zeros((1, 1, 1), np.uint8)
+
+        each_volume(source, look, message="Crop", cancelled=cancelled)
+        body = np.logical_or.reduce(found)
+        if not body.any():
+            return seq
+        steps = dict(zip("xyz", geometry.spacing(seq.affine), strict=True))
+        index: list[slice] = [slice(None)] * len(seq.axes)
+        first = np.zeros(3)
+        for at, axis in enumerate("zyx"):
+            if axis not in seq.axes:
+                continue
+            used = np.flatnonzero(body.any(axis=tuple(k for k in range(3) if k != at)))
+            margin = int(np.ceil(self.margin_mm / float(steps[axis])))
+            low, high = max(0, int(used[0]) - margin), min(body.shape[at], int(used[-1]) + 1 + margin)
+            index[seq.axis(axis)] = slice(low, high)
+            first[2 - at] = low
+        shift = np.eye(4)
+        shift[:3, 3] = first
+        return seq.like(seq.data[tuple(index)], affine=seq.affine @ shift)

@@ -1,0 +1,108 @@
+"""Another grid: a chosen voxel size, or the grid of another image."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import field_validator
+
+from napari_medseq import geometry
+from napari_medseq.errors import SettingsError
+from napari_medseq.preprocessing.step import StepBase
+from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.volumes.grid import Interpolation, resample
+
+_MOST_VOXELS = 2_000_000_000
+
+
+class Resample(StepBase):
+    """Resample to a voxel size, or (without `spacing`) onto the reference's grid.
+
+    Attributes
+    ----------
+    spacing : float, tuple of float or None
+        Millimetres along (z, y, x), one number for all; 0 keeps an axis. The field of view stays where it is.
+    interpolation : {"linear", "bspline", "nearest", "label"} or None
+        For images; default linear. Labels always take nearest, or "label" (each label's share, the largest wins).
+    antialias : bool
+        Smooth images before they become coarser.
+    fill : float or None
+        Value outside; default the image's smallest.
+    """
+
+    kind: Literal["resample"] = "resample"
+    spacing: tuple[float, float, float] | None = None
+    interpolation: Interpolation | None = None
+    antialias: bool = True
+    fill: float | None = None
+
+    @field_validator("spacing", mode="before")
+    @classmethod
+    def _three(cls, value: object) -> object:
+        return (value, value, value) if isinstance(value, int | float) else value
+
+    @field_validator("spacing")
+    @classmethod
+    def _positive(cls, value: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
+        if value is not None and (min(value) < 0 or max(value) == 0 or not np.isfinite(value).all()):
+            raise ValueError("spacing must be positive millimetres along (z, y, x); 0 keeps an axis")
+        return value
+
+    @property
+    def changes_intensity(self) -> bool:
+        """Labels may be resampled."""
+        return False
+
+    def apply(
+        self,
+        seq: ImageSequence,
+        *,
+        reference: ImageSequence | None = None,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> ImageSequence:
+        """Return the sequence on the new grid; the affine follows.
+
+        Raises
+        ------
+        SettingsError
+            If there is neither a spacing nor a reference, or the new grid would be absurdly large.
+        """
+        if self.spacing is not None:
+            affine, grid = _respaced(seq, self.spacing)
+        elif reference is not None:
+            affine, grid = reference.affine, reference.grid
+        else:
+            raise SettingsError("Resampling needs a voxel size (spacing=) or another image to follow (reference=).")
+        if float(np.prod([float(n) for n in grid])) > _MOST_VOXELS:
+            raise SettingsError(f"{seq.name}: the new grid of {grid} voxels is too large; choose a coarser spacing.")
+        how: Interpolation | None = self.interpolation
+        if seq.kind == "labels":
+            how = "label" if how == "label" else "nearest"
+        return resample(
+            seq,
+            affine,
+            grid,
+            interpolation=how,
+            fill=self.fill,
+            antialias=self.antialias,
+            progress=progress,
+            cancelled=cancelled,
+        )
+
+
+def _respaced(seq: ImageSequence, spacing: tuple[float, float, float]) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """The grid of another voxel size whose outer faces stay, as nearly as whole voxels allow, where they are."""
+    old = geometry.spacing(seq.affine)
+    size = np.array(seq.grid, dtype=np.float64)
+    new = np.array([s if s > 0 else o for s, o in zip(spacing[::-1], old, strict=True)])
+    if "z" not in seq.axes:
+        new[2] = old[2]
+    count = np.maximum(1, np.round(size * old / new)).astype(int)
+    change = np.diag([*(new / old), 1.0])
+    # the middle of the box stays
+    change[:3, 3] = (size - 1) / 2 - (new / old) * (count - 1) / 2
+    grid = (int(count[0]), int(count[1]), int(count[2]))
+    return geometry.as_affine(seq.affine @ change), grid

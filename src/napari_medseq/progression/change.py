@@ -1,0 +1,190 @@
+"""What changed between two sightings of a lesion: volume, growth rate, doubling time, and the direction of spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq import geometry
+from napari_medseq.progression.components import Lesion
+from napari_medseq.progression.match import _look_up
+
+#: 95 % of a normal distribution, two-sided
+Z95 = 1.959964
+#: fewer newly taken voxels than this tell no direction
+_FEW = 10
+
+NUMBERS = (
+    "interval_days",
+    "change_ml",
+    "change_percent",
+    "change_bound_ml",
+    "change_ml_per_day",
+    "sgr_percent_per_day",
+    "doubling_time_days",
+    "doubling_low_days",
+    "doubling_high_days",
+    "shift_mm",
+    "new_volume_ml",
+)
+TEXTS = ("doubling", "shift_direction", "spread_direction", "spread_axis")
+_WORDS = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
+
+
+def noise_bound(before: float, after: float, sd_before: float, sd_after: float) -> float:
+    """Change of volume that chance alone stays below in 95 %.
+
+    If nothing changed, both volumes measure one, which is best told by their mean weighted by precision. The standard deviations
+    (whose squares grow about as the volume does) are brought to that volume, and 1.96 times that of the difference is the
+    bound: so a thick-sliced visit that happened to catch little of a small lesion does not pass for a precise one. With a
+    volume of 0 the standard deviations stand as they are.
+    """
+    if not (before > 0 and after > 0 and sd_before > 0 and sd_after > 0):
+        return float(Z95 * np.hypot(sd_before, sd_after))
+    one, other = sd_before**2 / before, sd_after**2 / after  # variance per volume
+    common = (before / one + after / other) / (1 / one + 1 / other)
+    return float(Z95 * np.sqrt(common * (one + other)))
+
+
+def of_volumes(before: float, after: float, sd_before: float, sd_after: float, days: float) -> dict[str, Any]:
+    """Change in mL, percent and per day, specific growth rate, and doubling time with its 95 % interval.
+
+    Specific growth rate ln(V2/V1)/Δt and doubling time ln 2/SGR as in Mehrara et al., Cancer Res 2007, 67:3970; the interval comes
+    from the volumes' standard deviations through the logarithm. The doubling time is "not measurable" where the change is within
+    the noise bound; a negative one is the time to halve.
+    """
+    bound = noise_bound(before, after, sd_before, sd_after)
+    found: dict[str, Any] = {
+        "interval_days": days,
+        "change_ml": after - before,
+        "change_percent": 100 * (after - before) / before if before > 0 else np.nan,
+        "change_bound_ml": bound,
+    }
+    if not days > 0:
+        return found
+    found["change_ml_per_day"] = (after - before) / days
+    if before <= 0 or after <= 0:
+        return found
+    rate = np.log(after / before) / days
+    found["sgr_percent_per_day"] = 100 * rate
+    if abs(after - before) <= bound:
+        return {**found, "doubling": "not measurable"}
+    doubt = Z95 * np.hypot(sd_before / before, sd_after / after) / days
+    ends = sorted(np.log(2) / r if abs(r) > 0 else np.inf for r in (rate - doubt, rate + doubt))
+    crosses = (rate - doubt) * (rate + doubt) <= 0
+    found["doubling"] = "halving" if rate < 0 else "doubling"
+    found["doubling_time_days"] = np.log(2) / rate
+    found["doubling_low_days"] = (np.log(2) / (rate + doubt) if rate > 0 else -np.inf) if crosses else ends[0]
+    found["doubling_high_days"] = (np.inf if rate > 0 else np.log(2) / (rate - doubt)) if crosses else ends[1]
+    return found
+
+
+def of_place(before: Lesion, after: Lesion, error_mm: float | None) -> dict[str, Any]:
+    """Where the centre went and where the newly taken voxels lie, in anatomical words, unless the registration error hides it.
+
+    Parameters
+    ----------
+    before, after : Lesion
+        The same lesion at two visits, compared in common space.
+    error_mm : float or None
+        Registration error; None: one voxel of the coarser grid, along each anatomical axis.
+
+    Returns
+    -------
+    dict
+        ``shift_mm``, ``shift_direction``: centroid to centroid. ``new_volume_ml``, ``spread_direction``, ``spread_axis``: voxels
+        taken since, the direction of their mean from the earlier centroid, and their principal axis.
+    """
+    gate = gate_mm(before, after, error_mm)
+    shift = after.common_centroid - before.common_centroid
+    found: dict[str, Any] = {
+        "shift_mm": float(np.linalg.norm(shift)),
+        "shift_direction": direction_words(shift, gate) or "within registration error",
+    }
+    fresh = after.index[~_look_up(after, before, before.mask, np.zeros(3, np.int64), 0, sample=False)]
+    found["new_volume_ml"] = len(fresh) * geometry.voxel_volume_mm3(after.affine) / 1000
+    if len(fresh) < _FEW:
+        return found
+    points = geometry.apply_points(after.common_affine, fresh[:, ::-1])
+    away = points.mean(axis=0) - before.common_centroid
+    found["spread_direction"] = direction_words(away, gate) or "all around"
+    spread = points - points.mean(axis=0)
+    values, vectors = np.linalg.eigh(spread.T @ spread / len(points))
+    if values[2] > 1.5 * values[1]:
+        found["spread_axis"] = axis_words(vectors[:, 2])
+    return found
+
+
+def gate_mm(before: Lesion, after: Lesion, error_mm: float | None) -> NDArray[np.float64]:
+    """Registration error in mm along R, A and S."""
+    if error_mm is not None:
+        return np.full(3, max(error_mm, 1e-6))
+    cells = [np.abs(lesion.common_affine[:3, :3]).max(axis=1) for lesion in (before, after)]
+    return np.asarray(np.maximum(*cells))
+
+
+def direction_words(vector: Sequence[float] | NDArray[np.float64], gate: NDArray[np.float64] | None = None) -> str:
+    """A RAS vector in words, strongest part first, such as "anterior-left"; "" where it is within the gate."""
+    v = np.asarray(vector, dtype=np.float64)
+    if gate is not None:
+        if np.linalg.norm(v / gate) < 1:
+            return ""
+        v = np.where(np.abs(v) < 0.5 * gate, 0.0, v)
+    length = np.linalg.norm(v)
+    if length == 0:
+        return ""
+    parts = [k for k in np.argsort(-np.abs(v)) if abs(v[k]) >= 0.35 * length]
+    return "-".join(_WORDS[k][int(v[k] > 0)] for k in parts)
+
+
+def axis_words(vector: Sequence[float] | NDArray[np.float64]) -> str:
+    """A line without sign in words, such as "anterior-left to posterior-right"."""
+    v = np.asarray(vector, dtype=np.float64)
+    v = v if v[int(np.abs(v).argmax())] > 0 else -v
+    return f"{direction_words(v)} to {direction_words(-v)}"
+
+
+def growth_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Growth over all sightings of one lesion: share of intervals that grew, longest run, and overall doubling time.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        The rows of one lesion in order of visit.
+
+    Returns
+    -------
+    dict
+    """
+    seen = [r for r in rows if r["volume_ml"] > 0]
+    steps = []
+    for one, other in pairwise(seen):
+        volumes, sds = ([row[name] for row in (one, other)] for name in ("volume_ml", "volume_sd_ml"))
+        steps.append(volumes[1] - volumes[0] > noise_bound(*volumes, *sds))
+    run = longest = 0
+    for grew in steps:
+        run = run + 1 if grew else 0
+        longest = max(longest, run)
+    first, last = rows[0], rows[-1]
+    days = (last["date"] - first["date"]).days if len(rows) > 1 and first["date"] == first["date"] else np.nan
+    overall = of_volumes(
+        first["volume_ml"], last["volume_ml"], first["volume_sd_ml"], last["volume_sd_ml"], float(days)
+    )
+    return {
+        "lesion": first["lesion"],
+        "label": first["label"],
+        "first_visit": first["visit"],
+        "last_visit": seen[-1]["visit"],
+        "resolved": last["volume_ml"] == 0,
+        "intervals": len(steps),
+        "growing_share": sum(steps) / len(steps) if steps else np.nan,
+        "longest_growing_run": longest,
+        "first_ml": first["volume_ml"],
+        "last_ml": last["volume_ml"],
+        "nadir_ml": min(r["volume_ml"] for r in rows),
+        **{name: overall.get(name, "" if name == "doubling" else np.nan) for name in (*NUMBERS[1:9], "doubling")},
+    }

@@ -1,0 +1,165 @@
+"""The graph of lesions over visits: who flows into whom, which identity each has, and what happened to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import groupby
+
+from napari_medseq.progression.components import Key, Lesion
+from napari_medseq.progression.match import Edge
+
+EVENTS = (
+    "baseline",
+    "new",
+    "growing",
+    "stable",
+    "shrinking",
+    "merged",
+    "split",
+    "complex",
+    "resolved",
+    "reappeared",
+)
+#: a lesion below the smallest measured volume still counts in a merge or split if it is this share of the largest part
+_MINOR = 0.1
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Lesions, the edges between them, what people excluded, and the identities already given.
+
+    Parameters
+    ----------
+    lesions : dict of Key to Lesion
+        Ordered by visit and number.
+    edges : tuple of Edge
+        At most one per pair; the parents of one child all belong to one visit, the latest that flows into it.
+    excluded : frozenset of Key
+        Taken out of tables and labels by a person; kept here, so that nothing is renamed.
+    reserved : dict of Key to int
+        Identity to give to a lesion that starts one.
+    """
+
+    lesions: Mapping[Key, Lesion]
+    edges: tuple[Edge, ...] = ()
+    excluded: frozenset[Key] = frozenset()
+    reserved: Mapping[Key, int] = field(default_factory=dict)
+    visits: int = 0
+
+    @cached_property
+    def parents(self) -> dict[Key, list[Edge]]:
+        """Edges into each lesion."""
+        into: dict[Key, list[Edge]] = {key: [] for key in self.lesions}
+        for edge in self.edges:
+            into[edge.child].append(edge)
+        return into
+
+    @cached_property
+    def children(self) -> dict[Key, list[Edge]]:
+        """Edges out of each lesion."""
+        out: dict[Key, list[Edge]] = {key: [] for key in self.lesions}
+        for edge in self.edges:
+            out[edge.parent].append(edge)
+        return out
+
+    @cached_property
+    def live_parents(self) -> dict[Key, list[Edge]]:
+        """Edges into each lesion that is not excluded, from the latest visit with parents that are not."""
+        live = {}
+        for key, edges in self.parents.items():
+            if key not in self.excluded:
+                kept = [e for e in edges if e.parent not in self.excluded]
+                latest = max((e.parent[0] for e in kept), default=0)
+                live[key] = [e for e in kept if e.parent[0] == latest]
+        return live
+
+    @cached_property
+    def live_children(self) -> dict[Key, list[Edge]]:
+        """The same edges, out of each lesion."""
+        out: dict[Key, list[Edge]] = {key: [] for key in self.lesions if key not in self.excluded}
+        for edges in self.live_parents.values():
+            for edge in edges:
+                out[edge.parent].append(edge)
+        return out
+
+    def at(self, visit: int) -> list[Lesion]:
+        """The lesions of one visit."""
+        return [lesion for key, lesion in self.lesions.items() if key[0] == visit]
+
+    @cached_property
+    def identities(self) -> dict[Key, int]:
+        """Identity of each lesion.
+
+        Visits are gone through in order. The larger a parent, the earlier it hands its identity to its largest child that has
+        none yet: so a merge keeps the identity of the largest contributor and a split keeps it on the largest child. Nothing of a
+        later visit can change an earlier one.
+        """
+        given: dict[Key, int] = {}
+        used: set[int] = set()
+        fresh = max(self.reserved.values(), default=0)
+        for visit, group in groupby(self.lesions.values(), key=lambda lesion: lesion.visit):
+            here = list(group)
+            parents = {edge.parent for lesion in here for edge in self.parents[lesion.key]}
+            by_size = sorted(parents, key=lambda k: (-self.lesions[k].volume_mm3, given[k]))
+            for parent in by_size:
+                heirs = [e for e in self.children[parent] if e.child[0] == visit and e.child not in given]
+                # an identity goes on once: to the visit in which its lesion is next seen
+                if not heirs or any(given.get(e.child) == given[parent] for e in self.children[parent]):
+                    continue
+                best = max(heirs, key=lambda e: (self.lesions[e.child].volume_mm3, e.share, -e.child[1]))
+                given[best.child] = given[parent]
+            for lesion in here:
+                if lesion.key not in given:
+                    wanted = self.reserved.get(lesion.key)
+                    if wanted is None or wanted in used:
+                        fresh = max(fresh, max(used, default=0)) + 1
+                        wanted = fresh
+                    given[lesion.key] = wanted
+                used.add(given[lesion.key])
+        return given
+
+    def settled(self) -> Graph:
+        """The same graph with every identity that starts somewhere reserved for that lesion."""
+        return replace(self, reserved={**self.identities, **self.reserved})
+
+    def weighty(self, parts: Iterable[Key], min_volume_ml: float) -> set[Key]:
+        """The parts of a merge or split that count: measured ones, and those that are no specks beside the largest part."""
+        volumes = {key: self.lesions[key].volume_mm3 for key in parts}
+        enough = min(1000 * min_volume_ml, _MINOR * max(volumes.values(), default=0.0))
+        return {key for key, volume in volumes.items() if volume >= enough}
+
+    def event(self, key: Key, min_volume_ml: float, growth: Callable[[Key, Key], str]) -> str:
+        """What happened to the lesion on its way to this visit; `growth` names the change of a one-to-one pair."""
+        if key[0] == 0:
+            return "baseline"
+        parents = self.live_parents[key]
+        if not parents:
+            return "new"
+        merged = len(self.weighty((e.parent for e in parents), min_volume_ml)) > 1
+        pieces = [self.weighty((s.child for s in self.siblings(e)), min_volume_ml) for e in parents]
+        split = any(len(parts) > 1 and key in parts for parts in pieces)
+        if merged or split:
+            return "complex" if merged and split else "merged" if merged else "split"
+        if any(e.parent[0] < key[0] - 1 for e in parents):
+            return "reappeared"
+        own = [e for e in parents if self.identities[e.parent] == self.identities[key]] or parents
+        return growth(max(own, key=lambda e: self.lesions[e.parent].volume_mm3).parent, key)
+
+    def siblings(self, edge: Edge) -> list[Edge]:
+        """Edges from the same parent to the same visit, `edge` among them."""
+        return [e for e in self.live_children[edge.parent] if e.child[0] == edge.child[0]]
+
+    def lost(self, visit: int, back: int) -> dict[int, list[Lesion]]:
+        """Lesions without a child that were last seen 2 … `back` + 1 visits before `visit`, latest first."""
+        found = {}
+        for earlier in range(visit - 2, max(visit - 2 - back, -1), -1):
+            ended = [lesion for lesion in self.at(earlier) if not self.children[lesion.key]]
+            if ended:
+                found[earlier] = ended
+        return found
+
+    def with_edges(self, edges: Iterable[Edge]) -> Graph:
+        """The same lesions with other edges."""
+        return replace(self, edges=tuple(sorted(edges, key=lambda e: (e.child, e.parent))))

@@ -1,0 +1,66 @@
+"""The measures of one lesion at one visit, and of a pair of them: what stands in a row of the table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from napari_medseq.progression import shape as _shape
+from napari_medseq.progression.components import Lesion
+from napari_medseq.progression.intensity import intensities
+from napari_medseq.progression.settings import TrackSettings
+from napari_medseq.sequence import ImageSequence
+
+#: measures of a single lesion, in the order of the table
+SIZE = (
+    "volume_ml",
+    "volume_sd_ml",
+    "longest_mm",
+    "perpendicular_mm",
+    "product_mm2",
+    "longest_3d_mm",
+    "surface_mm2",
+    "sphericity",
+)
+
+
+def size(lesion: Lesion, settings: TrackSettings) -> dict[str, Any]:
+    """Volume with its standard deviation, diameters, surface and shape; only the volume where it is too small to measure."""
+    measured = lesion.volume_mm3 >= 1000 * settings.min_volume_ml
+    surface = _shape.surface_mm2(lesion) if measured else (36 * np.pi) ** (1 / 3) * lesion.volume_mm3 ** (2 / 3)
+    outline, again = settings.segmentation_error_voxels, settings.segmentation_error_percent
+    sd = _shape.volume_sd_mm3(lesion, outline, _shape.boundary_voxels(lesion), surface, again)
+    found: dict[str, Any] = dict.fromkeys(SIZE, float("nan"))
+    found["volume_ml"] = lesion.volume_mm3 / 1000
+    found["volume_sd_ml"] = sd / 1000
+    found["measured"] = measured
+    found["voxels"] = lesion.voxels
+    r, a, s = (float(v) for v in lesion.centroid)
+    found.update(centroid_r_mm=r, centroid_a_mm=a, centroid_s_mm=s)
+    if measured:
+        d = _shape.diameters(lesion)
+        found.update(
+            longest_mm=d.longest_mm,
+            perpendicular_mm=d.perpendicular_mm,
+            product_mm2=d.longest_mm * d.perpendicular_mm,
+            longest_3d_mm=d.longest_3d_mm,
+            surface_mm2=surface,
+            sphericity=_shape.sphericity(lesion.volume_mm3, surface),
+        )
+    return found
+
+
+def change_word(before_ml: float, after_ml: float, bound_ml: float, settings: TrackSettings) -> str:
+    """growing, shrinking or stable, by the settings' thresholds or else by the noise bound."""
+    change = after_ml - before_ml
+    up = bound_ml if settings.growth_percent is None else settings.growth_percent / 100 * before_ml
+    down = bound_ml if settings.shrink_percent is None else settings.shrink_percent / 100 * before_ml
+    if change > 0 and change >= up:
+        return "growing"
+    return "shrinking" if change < 0 and -change >= down else "stable"
+
+
+def of_lesion(lesion: Lesion, image: ImageSequence | None, settings: TrackSettings) -> dict[str, Any]:
+    """All measures of one lesion at one visit."""
+    return {**size(lesion, settings), **intensities(lesion, image)}

@@ -1,0 +1,195 @@
+"""What the rule sets share: target selection, sums over time, verdicts with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from napari_medseq.progression.progression import Progression
+
+Row = dict[str, Any]
+#: progression stands whatever was not seen: what was seen is enough for it
+FOUND_WORSE = ("PD",)
+DISCLAIMER = "Computed from sizes alone; research software, not a medical device, no clinical verdict."
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The category at one visit, the number it rests on, and the reasons, lesion by lesion."""
+
+    visit: int
+    date: date | None
+    category: str
+    value: float
+    change_from_baseline_percent: float
+    change_from_nadir_percent: float
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What a rule set says of all visits after the first (of the first too where categories need no comparison).
+
+    Parameters
+    ----------
+    rule, source : str
+        Its name, and where the criteria are published.
+    quantity : str
+        What the value is, such as "sum of longest diameters (mm)".
+    targets : tuple of int
+        Lesions that are measured.
+    verdicts : tuple of Verdict
+        One per visit, in order.
+    """
+
+    rule: str
+    source: str
+    quantity: str
+    targets: tuple[int, ...] = ()
+    verdicts: tuple[Verdict, ...] = field(default_factory=tuple)
+    note: str = DISCLAIMER
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per visit; reasons joined by "; "."""
+        import pandas as pd
+
+        columns = ["visit", "date", "category", "value", "change_from_baseline_percent", "change_from_nadir_percent"]
+        rows = [{**{c: getattr(v, c) for c in columns}, "reasons": "; ".join(v.reasons)} for v in self.verdicts]
+        return pd.DataFrame(rows, columns=[*columns, "reasons"])
+
+
+class Sightings:
+    """The rows of a progression by lesion and visit, with split-off pieces known to their parent."""
+
+    def __init__(self, progression: Progression) -> None:
+        table = progression.lesions
+        self.dates: list[date | None] = list(progression.dates)
+        self.visits = len(self.dates)
+        self.rows: dict[tuple[int, int], Row] = {
+            (int(r["lesion"]), int(r["visit"])): {str(k): v for k, v in r.items()}
+            for r in table.to_dict(orient="records")
+        }
+        self.lesions = sorted({lesion for lesion, _ in self.rows})
+        self.baseline = [lesion for lesion in self.lesions if self.row(lesion, 0) and self.volume(lesion, 0) > 0]
+        nodes = {(i, key[0]): key for key, i in progression.graph.identities.items()}
+        self.in_view: Callable[[int, int, int], bool] = lambda lesion, seen, visit: progression.in_view(
+            progression.graph.lesions[nodes[lesion, seen]], visit
+        )
+        self.pieces: dict[int, list[int]] = {}
+        for (lesion, visit), row in sorted(self.rows.items(), key=lambda item: item[0][1]):
+            parents = [int(p) for p in row["parents"].split(";") if p]
+            if visit and lesion not in parents and parents and row["event"] in ("split", "complex"):
+                origin = next((t for t, own in self.pieces.items() if parents[0] in own), parents[0])
+                if lesion not in self.baseline and not any(lesion in own for own in self.pieces.values()):
+                    self.pieces.setdefault(origin, []).append(lesion)
+
+    def row(self, lesion: int, visit: int) -> Row | None:
+        """The row of a lesion at a visit, or None."""
+        return self.rows.get((lesion, visit))
+
+    def volume(self, lesion: int, visit: int) -> float:
+        """mL; 0 where it is absent."""
+        row = self.row(lesion, visit)
+        return float(row["volume_ml"]) if row else 0.0
+
+    def size(self, lesion: int, visit: int, column: str, unmeasured: float) -> float:
+        """A measure of a lesion and the pieces that split off it; `unmeasured` where it is there but too small."""
+        total = 0.0
+        for one in (lesion, *self.pieces.get(lesion, ())):
+            row = self.row(one, visit)
+            if row and row["volume_ml"] > 0:
+                total += float(row[column]) if np.isfinite(row[column]) else unmeasured
+        return total
+
+    def unseen(self, lesions: Iterable[int], visit: int) -> list[int]:
+        """Lesions whose place was out of view at a visit, so that nobody knows whether they are gone."""
+        lost = []
+        for lesion in lesions:
+            last = max((v for v in range(visit) if self.volume(lesion, v) > 0), default=None)
+            if (
+                last is None
+                or self.volume(lesion, visit) > 0
+                or any(self.volume(k, visit) > 0 for k in self.pieces.get(lesion, ()))
+            ):
+                continue
+            merged = (row := self.row(lesion, last + 1)) is not None and row["event"] in ("merged", "complex")
+            if not merged and not self.in_view(lesion, last, visit):
+                lost.append(lesion)
+        return lost
+
+    def new(self, visit: int) -> list[int]:
+        """Measured lesions that are new at a visit."""
+        return [
+            lesion
+            for lesion in self.lesions
+            if (row := self.row(lesion, visit)) and row["event"] == "new" and row["measured"]
+        ]
+
+    def days(self, one: int, other: int) -> float:
+        """Days between two visits; NaN when a date is unknown."""
+        a, b = self.dates[one], self.dates[other]
+        return float((b - a).days) if a and b else float("nan")
+
+
+def number(value: float) -> str:
+    """Three digits that count, but never as a power of ten: 0.0123, 12.3, 1220."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def percent(now: float, then: float) -> float:
+    """Change in percent; NaN from nothing."""
+    return 100 * (now - then) / then if then > 0 else float("nan")
+
+
+def by_sum(
+    seen: Sightings,
+    targets: Sequence[int],
+    value: Callable[[int, int], float],
+    category: Callable[[int, float, float, float], tuple[str, list[str]]],
+    unit: str,
+) -> tuple[Verdict, ...]:
+    """Verdicts from a sum over targets: `value(lesion, visit)`; `category(visit, sum, baseline, nadir)` judges."""
+    sums = [sum(value(lesion, visit) for lesion in targets) for visit in range(seen.visits)]
+    verdicts = []
+    for visit in range(1, seen.visits):
+        nadir = min(sums[:visit])
+        name, why = category(visit, sums[visit], sums[0], nadir)
+        out = seen.unseen(targets, visit)
+        if out and name not in FOUND_WORSE:
+            name, why = "not evaluable", [f"lesion {k} was out of view" for k in out]
+        each = [
+            f"lesion {lesion}: {number(value(lesion, 0))} → {number(value(lesion, visit))} {unit}" for lesion in targets
+        ]
+        verdicts.append(
+            Verdict(
+                visit,
+                seen.dates[visit],
+                name,
+                sums[visit],
+                percent(sums[visit], sums[0]),
+                percent(sums[visit], nadir),
+                (*why, *each),
+            )
+        )
+    return tuple(verdicts)
+
+
+def confirmed_by(seen: Sightings, verdicts: Sequence[Verdict], k: int, days: float) -> int | None:
+    """The visit that upholds the response of verdict `k`: the first so many days later, if it says the same or better."""
+    upholds = {"CR": ("CR",), "PR": ("PR", "CR")}[verdicts[k].category]
+    held = next((v for v in verdicts[k + 1 :] if not seen.days(verdicts[k].visit, v.visit) < days), None)
+    return held.visit if held is not None and held.category in upholds else None
+
+
+def none_evaluable(seen: Sightings, why: str) -> tuple[Verdict, ...]:
+    """Say "not evaluable" at every visit."""
+    nan = float("nan")
+    return tuple(Verdict(v, seen.dates[v], "not evaluable", nan, nan, nan, (why,)) for v in range(1, seen.visits))

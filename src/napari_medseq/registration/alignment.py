@@ -1,0 +1,282 @@
+"""Between visits: are they aligned already, and if not, what brings each to the baseline.
+
+`aligned` is the cheap question; `visits` asks it for each visit and registers those that need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq import geometry
+from napari_medseq.errors import SettingsError
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.registration.linear import prepared
+from napari_medseq.registration.optimise import Watch, optimise
+from napari_medseq.registration.reference import chained, midway
+from napari_medseq.registration.registration import register
+from napari_medseq.registration.transform import Kind, Transform
+from napari_medseq.sequence import ImageSequence
+
+Matrix = NDArray[np.float64]
+#: A registration that raises the mutual information by less than this share is not evidence of misalignment: on CT, PET and
+#: MR of one patient in one frame the gain stays below it however far the optimum wanders, and a true shift of one voxel exceeds it.
+WORTH = 0.2
+Mode = Literal["auto", "none", "translation", "rigid", "affine", "deformable"]
+Reference = int | Literal["previous", "midway"]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The answer of `aligned`; true or false as it stands.
+
+    Attributes
+    ----------
+    aligned : bool
+    offset_mm : float
+        How far (root mean square over the body) a short rigid registration wants to move the image; 0 if not measured.
+    tolerance_mm : float
+    mi, mi_chance : float
+        Mutual information in place, and the best of wrong positions; 0 if not measured.
+    reason : str
+        In words, with the measures.
+    """
+
+    aligned: bool
+    offset_mm: float
+    tolerance_mm: float
+    mi: float
+    mi_chance: float
+    reason: str
+
+    def __bool__(self) -> bool:
+        return self.aligned
+
+
+@dataclass(frozen=True)
+class VisitAlignment:
+    """How one visit relates to the baseline, or to the reference that was chosen instead.
+
+    Attributes
+    ----------
+    transform : Transform or None
+        Fixed = the visit that this one was registered to, moving = the visit; None where it is left as it lies.
+    error_mm : float
+        Estimate of the remaining misalignment (root mean square over the body).
+    reason : str
+        Why it was left, or what was done.
+    common : ndarray, shape (4, 4), optional
+        Visit → common space, RAS+ mm, where `transform` alone does not say it.
+    """
+
+    transform: Transform | None
+    error_mm: float
+    reason: str
+    common: Matrix | None = None
+
+    @property
+    def to_baseline(self) -> Matrix:
+        """4×4, RAS+ mm: visit world → common world (the baseline's, by default); the linear part if deformable."""
+        if self.common is not None:
+            return geometry.as_affine(self.common)
+        if self.transform is None:
+            return geometry.as_affine(np.eye(4))
+        return geometry.as_affine(np.linalg.inv(self.transform.linear))
+
+
+def aligned(
+    a: ImageSequence,
+    b: ImageSequence,
+    *,
+    tolerance_mm: float | None = None,
+    seed: int = 0,
+    cancelled: Cancelled | None = None,
+) -> Alignment:
+    """Whether two images lie on each other already, in patient coordinates.
+
+    Yes without looking at voxels if both carry the same frame of reference (DICOM FrameOfReferenceUID) and their grids
+    overlap. Else a short, coarse rigid registration starts from where they are: yes if the agreement in place is clearly
+    above that of wrong positions and the registration wants to move the body by no more than the tolerance, or would gain too
+    little by moving it to be evidence of anything (`WORTH`).
+
+    Parameters
+    ----------
+    tolerance_mm : float, optional
+        Default: the larger of 2 mm and half the thickest voxel edge of either.
+
+    Returns
+    -------
+    Alignment
+        Truth value and measures.
+
+    Raises
+    ------
+    RegistrationError
+        If the images cannot be compared (a constant image, 2D against 3D).
+    """
+    edges = [float(max(geometry.spacing(s.affine)[: 3 if "z" in s.axes else 2])) for s in (a, b)]
+    tolerance = max(2.0, 0.5 * max(edges)) if tolerance_mm is None else float(tolerance_mm)
+    shared = a.meta.get("frame_of_reference")
+    if shared and shared == b.meta.get("frame_of_reference") and _share(a, b) > 0.2:
+        return Alignment(True, 0.0, tolerance, 0.0, 0.0, "same frame of reference, and the grids overlap")
+    if _share(a, b) < 0.05:
+        return Alignment(False, float("inf"), tolerance, 0.0, 0.0, "the grids do not overlap in space")
+    pair = prepared(b, a)
+    here = pair.framed(np.eye(4))
+    compare = pair.sampler(1, seed=seed)
+    found = compare.at(here)
+    chance = compare.chance(here, flat=pair.flat)
+    if found.covered < 0.2 or found.mi < max(0.02, 1.1 * chance):
+        return Alignment(
+            False,
+            float("inf"),
+            tolerance,
+            found.mi,
+            chance,
+            f"in place the images agree no better than at wrong positions (mutual information {found.mi:.3f} "
+            f"against {chance:.3f})",
+        )
+    level = pair.levels[1]
+    moved = optimise(
+        level,
+        here,
+        kind="rigid",
+        centre=compare.centre,
+        step=0.5 * level.spacing,
+        smallest=0.01 * level.spacing,
+        iterations=40,
+        samples=15_000,
+        seed=seed,
+        watch=Watch(40, "Checking alignment", None, cancelled),
+    )
+    offset = compare.apart(here, moved)
+    gain = compare.at(moved).mi / found.mi - 1
+    good = offset <= tolerance or gain < WORTH
+    words = (
+        f"a rigid registration would move the body by {offset:.1f} mm (tolerance {tolerance:.1f} mm) "
+        f"and raise the mutual information by {gain:.0%} (worth it from {WORTH:.0%})"
+    )
+    return Alignment(good, offset, tolerance, found.mi, chance, words)
+
+
+def visits(
+    images: Sequence[ImageSequence],
+    *,
+    mode: Mode = "auto",
+    reference: Reference = 0,
+    tolerance_mm: float | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> list[VisitAlignment]:
+    """What brings each visit to the reference visit (the baseline).
+
+    Parameters
+    ----------
+    images : sequence of ImageSequence
+        One per visit, in order.
+    mode : {"auto", "none", "translation", "rigid", "affine", "deformable"}
+        "auto" leaves visits that are `aligned` already and registers the others rigidly; "none" leaves all.
+    reference : int, "previous" or "midway"
+        Index of the visit that the others are brought to; "previous" registers each to the one before it (better where a body
+        changes slowly over many visits; errors add up) and gives maps to the first; "midway", for two visits, brings both to the
+        space half-way between them, so that neither is favoured.
+
+    Returns
+    -------
+    list of VisitAlignment
+        One per visit; the reference's own has no transform and no error.
+
+    Raises
+    ------
+    RegistrationError
+        If a visit has to be registered and the result cannot be trusted; the message names it and holds the measures.
+    """
+    if mode not in get_args(Mode):
+        raise SettingsError(f"Registration {mode!r} is unknown; use one of {', '.join(get_args(Mode))}.")
+    if reference == "midway":
+        return _midway(images, mode, tolerance_mm, seed, progress, cancelled)
+    chain = reference == "previous"
+    base = 0 if isinstance(reference, str) else reference
+    if not images or (isinstance(reference, str) and not chain) or not -len(images) <= base < len(images):
+        raise SettingsError(f"Visit {reference} of {len(images)} cannot be the reference; choose one that exists.")
+    base %= len(images)
+    results = []
+    for number, image in enumerate(images):
+        check(cancelled)
+        fixed = images[max(number - 1, 0)] if chain else images[base]
+        results.append(
+            VisitAlignment(None, 0.0, "the reference visit")
+            if number == base
+            else _visit(image, fixed, mode, tolerance_mm, seed, cancelled)
+        )
+        if progress is not None:
+            progress(number + 1, len(images), f"Aligned visit {number + 1} of {len(images)}")
+    if chain:
+        whole = chained([r.to_baseline for r in results], [r.error_mm for r in results])
+        results = [replace(r, common=m, error_mm=e) for r, m, e in zip(results, *whole, strict=True)]
+    return results
+
+
+def _midway(
+    images: Sequence[ImageSequence],
+    mode: Mode,
+    tolerance_mm: float | None,
+    seed: int,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> list[VisitAlignment]:
+    """Both of two visits to the space between them."""
+    if len(images) != 2:
+        raise SettingsError(f"The midway space is between two visits, not {len(images)}; choose another reference.")
+    second = _visit(images[1], images[0], mode, tolerance_mm, seed, cancelled)
+    if progress is not None:
+        progress(1, 2, "Aligned visit 2 to visit 1")
+    if second.transform is None:
+        return [VisitAlignment(None, 0.0, second.reason), second]
+    back = register(images[0], images[1], kind=second.transform.kind, seed=seed, cancelled=cancelled)
+    here, there, apart = midway(second.transform, back)
+    if progress is not None:
+        progress(2, 2, "Aligned visit 1 to visit 2")
+    error = max(second.error_mm, apart)
+    reason = f"{second.transform.kind} registration, midway between both; the two directions differ by {apart:.1f} mm"
+    return [
+        VisitAlignment(back, error, reason, here),
+        VisitAlignment(second.transform, error, reason, there),
+    ]
+
+
+def _visit(
+    image: ImageSequence,
+    fixed: ImageSequence,
+    mode: Mode,
+    tolerance_mm: float | None,
+    seed: int,
+    cancelled: Cancelled | None,
+) -> VisitAlignment:
+    floor = 0.5 * float(min(geometry.spacing(image.affine)[:2].min(), geometry.spacing(fixed.affine)[:2].min()))
+    if mode == "none":
+        return VisitAlignment(None, floor, "not asked to be registered")
+    kind: Kind = "rigid"
+    if mode == "auto":
+        found = aligned(fixed, image, tolerance_mm=tolerance_mm, seed=seed, cancelled=cancelled)
+        if found:
+            return VisitAlignment(None, max(floor, found.offset_mm), f"left as it lies: {found.reason}")
+    else:
+        kind = mode
+    transform = register(image, fixed, kind=kind, seed=seed, cancelled=cancelled)
+    return VisitAlignment(transform, max(floor, transform.quality.error_mm), f"{kind} registration")
+
+
+def _share(a: ImageSequence, b: ImageSequence) -> float:
+    """Share of the smaller grid's box that lies inside the other's, by sampling it."""
+    small, big = sorted((a, b), key=lambda s: geometry.voxel_volume_mm3(s.affine) * float(np.prod(s.grid)))
+    size = np.array(small.grid)
+    ticks = [np.linspace(-0.5, n - 0.5, 13)[1:-1] for n in size]
+    points = np.stack(np.meshgrid(*ticks, indexing="ij"), axis=-1).reshape(-1, 3)
+    inner = geometry.apply_points(np.linalg.inv(big.affine) @ small.affine, points)
+    return float(((inner >= -0.5) & (inner <= np.array(big.grid) - 0.5)).all(axis=1).mean())

@@ -1,0 +1,165 @@
+"""The other search: elastix (itk-elastix, an optional extra), between the same preparation and the same checks as our own.
+
+elastix: Klein et al. 2010, doi:10.1109/TMI.2009.2035616; its default parameter maps, with our starting position, seed and mask.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from napari_medseq import geometry
+from napari_medseq.errors import RegistrationError, SettingsError
+from napari_medseq.registration.deformable import CELLS, ControlGrid, measured
+from napari_medseq.registration.linear import Pair, starts
+from napari_medseq.registration.measure import Sampler
+from napari_medseq.registration.optimise import Level, Linear, Watch
+from napari_medseq.registration.transform import Spline
+
+Matrix = NDArray[np.float64]
+#: elastix' own maps, one after the other
+_MAPS: dict[Linear, tuple[str, ...]] = {
+    "translation": ("translation",),
+    "rigid": ("rigid",),
+    "affine": ("rigid", "affine"),
+}
+
+
+def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Matrix, float]:
+    """Find the linear map with elastix, and how far a second run with other samples ends from it.
+
+    As `linear.search`: fixed → moving in the pair's frame, and an error in mm. Begins where the images agree best: as they lie, with
+    their centres brought together, or turned.
+
+    Raises
+    ------
+    SettingsError
+        If itk-elastix is not installed, or the images are 2D.
+    RegistrationError
+        If elastix gives up.
+    """
+    if pair.flat:
+        raise SettingsError('elastix is offered for volumes; register 2D images with backend="simpleitk".')
+    compare = pair.sampler(0, limit=8_000, seed=seed)
+    best = max(starts(pair, compare, turn=kind != "translation"), key=lambda m: _worth(compare, m))
+    found = []
+    for salt, level in ((0, pair.levels[2]), (1, pair.levels[1])):
+        matrix = best
+        for name in _MAPS[kind]:
+            watch.check()
+            matrix = _linear(level, matrix, name, seed + salt)
+        found.append(matrix)
+        watch.advance_to(0.7 if salt == 0 else 1.0)
+    floor = 0.1 * float(geometry.spacing(pair.levels[2].fixed_affine).min())
+    return found[0], max(floor, compare.apart(*found))
+
+
+def bend(
+    pair: Pair, compare: Sampler, matrix: Matrix, *, seed: int, watch: Watch
+) -> tuple[Spline | None, dict[str, float]]:
+    """Refine by elastix' B-spline; arguments and answer as `deformable.bend`."""
+    from scipy import ndimage
+
+    level = pair.levels[2]
+    to_moving = np.asarray(np.linalg.inv(level.moving_affine) @ matrix @ level.fixed_affine)[2::-1]
+    onto = ndimage.affine_transform(
+        level.moving, to_moving[:, 2::-1], to_moving[:, 3], output_shape=level.fixed.shape, order=1, mode="nearest"
+    )
+    watch.check()
+    lengths = np.array(level.fixed.shape) * geometry.spacing(level.fixed_affine)[::-1]
+    straight = Level(level.fixed, level.fixed_affine, onto, level.fixed_affine, level.zone, level.spacing)
+    cell = f"{float(lengths.max()) / CELLS:.6f}"
+    found, place = _run(straight, np.eye(4), "bspline", seed, {"FinalGridSpacingInPhysicalUnits": [cell]})
+    size, origin, spacing = (_numbers(found, name) for name in ("GridSize", "GridOrigin", "GridSpacing"))
+    turn = place[:3, :3]
+    origin = geometry.apply_points(place, origin[None])[0]
+    grid = ControlGrid.of([*size, *origin, *spacing, *turn.ravel()])
+    values = (turn @ _numbers(found, "TransformParameters").reshape(3, -1)).ravel()
+    watch.advance_to(1.0)
+    return measured(pair, compare, matrix, grid, values)
+
+
+def _worth(compare: Sampler, matrix: Matrix) -> float:
+    found = compare.at(matrix)
+    return (found.nmi - 1) * min(1.0, found.covered / 0.9)
+
+
+def _linear(level: Level, start: Matrix, name: str, seed: int) -> Matrix:
+    """One linear map of elastix from `start`, as 4×4 in the level's frame."""
+    found, place = _run(level, start, name, seed, {})
+    values = _numbers(found, "TransformParameters")
+    matrix = np.eye(4)
+    if name == "translation":
+        matrix[:3, 3] = values
+    else:
+        centre = _numbers(found, "CenterOfRotationPoint")
+        if name == "rigid":  # ITK's Euler3DTransform without ComputeZYX
+            x, y, z = (Rotation.from_rotvec(np.eye(3)[k] * values[k]).as_matrix() for k in range(3))
+            matrix[:3, :3] = z @ x @ y
+        else:
+            matrix[:3, :3] = values[:9].reshape(3, 3)
+        matrix[:3, 3] = centre - matrix[:3, :3] @ centre + values[-3:]
+    return np.asarray(start @ place @ matrix @ np.linalg.inv(place))
+
+
+def _run(level: Level, start: Matrix, name: str, seed: int, more: dict[str, list[str]]) -> tuple[Any, Matrix]:
+    """elastix' answer for one default map, and where its coordinates lie: millimetres along the fixed image's axes → frame.
+
+    `start` is put into the moving image's position.
+    """
+    itk = _itk()
+    place = np.array(level.fixed_affine)
+    place[:3, :3] /= geometry.spacing(level.fixed_affine)
+    moving_affine = np.linalg.inv(place) @ np.linalg.inv(start) @ level.moving_affine
+    fixed = _image(itk, level.fixed, np.linalg.inv(place) @ level.fixed_affine)
+    moving = _image(itk, level.moving, moving_affine)
+    zone = _image(itk, level.zone.astype(np.uint8), np.linalg.inv(place) @ level.fixed_affine)
+    settings = itk.ParameterObject.New()
+    chosen = settings.GetDefaultParameterMap(name, 3)
+    for key, value in {
+        "AutomaticTransformInitialization": ["false"],
+        "RandomSeed": [str(seed + 1)],
+        "MaximumNumberOfSamplingAttempts": ["8"],
+        "WriteResultImage": ["false"],
+        **more,
+    }.items():
+        chosen[key] = value
+    settings.AddParameterMap(chosen)
+    try:
+        _, answer = itk.elastix_registration_method(
+            fixed, moving, parameter_object=settings, fixed_mask=zone, log_to_console=False
+        )
+    except RuntimeError as error:
+        why = next((line for line in reversed(str(error).splitlines()) if line.strip()), "no reason given")
+        raise RegistrationError(f"elastix gave up on the {name} registration: {why.strip()}") from error
+    return answer, place
+
+
+def _itk() -> Any:
+    try:
+        itk = importlib.import_module("itk")
+        _ = itk.ElastixRegistrationMethod
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(
+            'backend="elastix" needs itk-elastix: pip install napari-medseq[elastix]. The default backend needs nothing more.'
+        ) from error
+    return itk
+
+
+def _image(itk: Any, volume: NDArray[Any], affine: Matrix) -> Any:
+    """A volume as ITK's image; the affine's axes are taken as orthogonal, as ITK's are."""
+    spacing = geometry.spacing(affine)
+    u, _, v = np.linalg.svd(affine[:3, :3] / spacing)
+    image = itk.image_from_array(np.ascontiguousarray(volume))
+    image.SetSpacing([float(s) for s in spacing])
+    image.SetOrigin([float(o) for o in affine[:3, 3]])
+    image.SetDirection(np.ascontiguousarray(u @ v))
+    return image
+
+
+def _numbers(found: Any, name: str) -> NDArray[np.float64]:
+    return np.array([float(v) for v in found.GetParameter(0, name)])

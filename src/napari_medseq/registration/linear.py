@@ -1,0 +1,255 @@
+"""The search: from two images to the translation, rotation or affine map between them, coarse to fine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq import geometry
+from napari_medseq.errors import RegistrationError
+from napari_medseq.registration.measure import Agreement, Sampler, near
+from napari_medseq.registration.optimise import Level, Linear, Watch, optimise, shrunk
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.volumes.foreground import foreground
+from napari_medseq.volumes.grid import resample_volume
+
+Matrix = NDArray[np.float64]
+#: optimiser steps of the whole search, for progress
+STEPS = 700
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images ready to be registered: voxels in memory, in a common frame, at three resolutions.
+
+    Attributes
+    ----------
+    levels : tuple of Level
+        Coarse, middle, fine.
+    fixed_frame, moving_frame : ndarray, shape (4, 4)
+        RAS+ mm → frame. Volumes share LPS+; 2D images each have their own plane as x and y.
+    """
+
+    levels: tuple[Level, Level, Level]
+    fixed_frame: Matrix
+    moving_frame: Matrix
+
+    @property
+    def flat(self) -> bool:
+        """Whether the images are 2D."""
+        return self.levels[0].flat
+
+    def world(self, matrix: Matrix) -> Matrix:
+        """A matrix of the frame as one of RAS+ mm."""
+        return np.asarray(np.linalg.inv(self.moving_frame) @ matrix @ self.fixed_frame)
+
+    def framed(self, world: Matrix) -> Matrix:
+        """A matrix of RAS+ mm as one of the frame."""
+        return np.asarray(self.moving_frame @ world @ np.linalg.inv(self.fixed_frame))
+
+    def sampler(self, level: int, *, limit: int = 20_000, seed: int = 0) -> Sampler:
+        """What compares the two at a level."""
+        at = self.levels[level]
+        return Sampler(at.fixed, at.fixed_affine, at.moving, at.moving_affine, mask=at.zone, limit=limit, seed=seed)
+
+
+def prepared(moving: ImageSequence, fixed: ImageSequence, mask: ImageSequence | None = None) -> Pair:
+    """Bring two images into memory and to three resolutions.
+
+    Raises
+    ------
+    RegistrationError
+        If one is 2D and the other a volume, one is constant or has no finite voxel, or the mask is empty.
+    MedseqError
+        If an image has an axis ``t``.
+    """
+    f, m = _volume(fixed), _volume(moving)
+    flat = f.shape[0] == 1
+    if flat != (m.shape[0] == 1):
+        raise RegistrationError(
+            f"{fixed.name} is {'one slice' if flat else 'a volume'} and {moving.name} is not; "
+            "register images of the same kind, or choose the matching slice first."
+        )
+    fixed_frame = _plane(fixed.affine) if flat else geometry.RAS_LPS
+    moving_frame = _plane(moving.affine) if flat else geometry.RAS_LPS
+    fa, ma = np.asarray(fixed_frame @ fixed.affine), np.asarray(moving_frame @ moving.affine)
+    chosen: NDArray[np.bool_] | None = None
+    if mask is not None:
+        grid = fixed.grid
+        chosen = resample_volume(
+            (_values(mask) > 0).astype(np.uint8), mask.affine, fixed.affine, grid, interpolation="nearest"
+        ).astype(bool)
+        if np.count_nonzero(chosen) < 100:
+            raise RegistrationError(
+                f"The mask {mask.name} marks fewer than 100 voxels of {fixed.name}; nothing to compare."
+            )
+    sizes = np.array(f.shape[::-1]) * geometry.spacing(fa)
+    longest = float(max(sizes[:2]) if flat else max(sizes))
+    finest = float(min(geometry.spacing(fa)[: 2 if flat else 3]))
+    levels = []
+    for parts in (32, 64, 128):
+        spacing = max(longest / parts, finest)
+        fv, fav = shrunk(f, fa, spacing)
+        mv, mav = shrunk(m, ma, spacing)
+        zone = near(foreground(fv)) if chosen is None else shrunk(chosen.astype(np.float32), fa, spacing)[0] > 0.5
+        if np.count_nonzero(zone) < 50:
+            zone = np.ones(fv.shape, bool)
+        levels.append(Level(fv, fav, mv, mav, zone, spacing))
+    return Pair((levels[0], levels[1], levels[2]), fixed_frame, moving_frame)
+
+
+def _values(seq: ImageSequence) -> NDArray[Any]:
+    if "c" in seq.axes:
+        seq = seq.like(np.asarray(seq.data)[..., :3].mean(axis=-1), axes=tuple(a for a in seq.axes if a != "c"))
+    return seq.volume_zyx()
+
+
+def _volume(seq: ImageSequence) -> NDArray[np.float32]:
+    """Finite float32 voxels without the outliers that would leave a histogram's bins empty."""
+    volume = np.array(_values(seq), dtype=np.float32)
+    finite = np.isfinite(volume)
+    if not finite.any():
+        raise RegistrationError(f"{seq.name} has no finite voxel; it cannot be registered.")
+    low, high = (float(v) for v in np.percentile(volume[finite], (0.1, 99.8)))
+    if low == high:
+        low, high = float(volume[finite].min()), float(volume[finite].max())
+    if low == high:
+        raise RegistrationError(f"{seq.name} has the same value ({low:g}) everywhere; there is nothing to align.")
+    volume[~finite] = low
+    return np.clip(volume, low, high)
+
+
+def _plane(affine: Matrix) -> Matrix:
+    """RAS+ mm → millimetres along a 2D image's own x and y, the image at z = 0."""
+    unit = np.array(affine)
+    unit[:3, :3] /= geometry.spacing(affine)
+    return np.asarray(np.linalg.inv(unit))
+
+
+def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Matrix, float]:
+    """Find the best map from coarse to fine, and how far other samples and starts end from it.
+
+    Returns
+    -------
+    matrix : ndarray, shape (4, 4)
+        Fixed → moving, in the pair's frame.
+    error_mm : float
+    """
+    coarse, middle, fine = pair.levels
+    compare = pair.sampler(0, limit=8_000, seed=seed)
+    first: Linear = "translation" if kind == "translation" else "rigid"
+    best, score = np.eye(4), -1.0
+    for start in starts(pair, compare, turn=kind != "translation"):
+        found = optimise(
+            coarse,
+            start,
+            kind=first,
+            centre=compare.centre,
+            step=coarse.spacing,
+            smallest=0.02 * coarse.spacing,
+            iterations=60,
+            samples=8_000,
+            seed=seed,
+            watch=watch,
+        )
+        value = _score(compare.at(found))
+        if value > score + 1e-3:  # an earlier start (the images' own position is the first) wins a tie
+            best, score = found, value
+    watch.advance_to(0.3)
+
+    def refined(level: Level, start: Matrix, how: Linear, samples: int, salt: int, iterations: int) -> Matrix:
+        end = optimise(
+            level,
+            start,
+            kind=how,
+            centre=compare.centre,
+            step=0.5 * level.spacing,
+            smallest=0.004 * level.spacing,
+            iterations=iterations,
+            samples=samples,
+            seed=seed + salt,
+            watch=watch,
+        )
+        # a descent that ran away (hardly any overlap left) must not undo what was found
+        return end if _score(compare.at(end)) > 0.9 * _score(compare.at(start)) else start
+
+    found = refined(middle, best, first, 12_000, 1, 120)
+    if kind == "affine":
+        found = refined(middle, found, "affine", 20_000, 1, 150)
+    watch.advance_to(0.5)
+    result = refined(fine, found, kind, 30_000, 2, 150)
+    watch.advance_to(0.8)
+    others = []
+    reach = 1.5 * middle.spacing
+    for salt, sign in ((3, 1.0), (4, -1.0)):
+        moved = _nudged(result, compare, sign * reach, flat=pair.flat, turn=kind != "translation")
+        others.append(compare.apart(refined(middle, moved, kind, 12_000, salt, 80), result))
+    finest = float(min(geometry.spacing(fine.fixed_affine)[: 2 if pair.flat else 3]))
+    watch.advance_to(1.0)
+    return result, max(0.1 * finest, *others)
+
+
+def starts(pair: Pair, compare: Sampler, *, turn: bool) -> list[Matrix]:
+    """Where to begin: the images' own position, and the two most promising of centres brought together and turned."""
+    own = pair.framed(np.eye(4))
+    if pair.flat:  # planes that differ in space cannot be compared in place
+        tilted = np.abs(own[2, :3] - (0, 0, 1)).max() > 1e-3 or abs(own[2, 3]) > 1e-3 or np.abs(own[:2, 2]).max() > 1e-3
+        own = np.eye(4) if tilted else own
+    bodies = _onto(compare.centre, compare.moving_centre)
+    middles = _onto(_middle(pair.levels[0], fixed=True), _middle(pair.levels[0], fixed=False))
+    options = [own, bodies, middles]
+    if turn:
+        ranked = sorted(options, key=lambda m: -_score(compare.at(m)))
+        angles = (-0.35, 0.0, 0.35)  # 20°, so that 30° and more are in reach of the descent
+        for a, b, c in product((0.0,) if pair.flat else angles, (0.0,) if pair.flat else angles, angles):
+            if (a, b, c) != (0.0, 0.0, 0.0):
+                options.append(np.asarray(ranked[0] @ _turned(compare.centre, a, b, c)))
+    scores = [_score(compare.at(m)) for m in options]
+    order = sorted(range(1, len(options)), key=lambda k: -scores[k])
+    chosen = [options[0]] if scores[0] > 0 else []
+    chosen += [options[k] for k in order if scores[k] > 0][:2]
+    if not chosen:
+        raise RegistrationError(
+            "The two images have nothing in common at any starting position (bodies do not overlap even with their centres "
+            "brought together); check that they show the same part of the same patient."
+        )
+    return chosen
+
+
+def _score(found: Agreement) -> float:
+    """Normalised mutual information, worth little where the images hardly meet."""
+    return (found.nmi - 1.0) * min(1.0, found.covered / 0.9) if found.covered > 0.1 else 0.0
+
+
+def _onto(fixed: NDArray[np.float64], moving: NDArray[np.float64]) -> Matrix:
+    matrix = np.eye(4)
+    matrix[:3, 3] = moving - fixed
+    return matrix
+
+
+def _middle(level: Level, *, fixed: bool) -> NDArray[np.float64]:
+    volume, affine = (level.fixed, level.fixed_affine) if fixed else (level.moving, level.moving_affine)
+    middle = (np.array(volume.shape[::-1], dtype=float) - 1) / 2
+    return np.asarray(geometry.apply_points(affine, middle[None])[0])
+
+
+def _turned(centre: NDArray[np.float64], a: float, b: float, c: float) -> Matrix:
+    from scipy.spatial.transform import Rotation
+
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", (a, b, c)).as_matrix()
+    matrix[:3, 3] = centre - matrix[:3, :3] @ centre
+    return matrix
+
+
+def _nudged(matrix: Matrix, compare: Sampler, reach: float, *, flat: bool, turn: bool) -> Matrix:
+    """A start moved by `reach` mm along each axis, and turned so far that the body's rim moves as much again."""
+    shift = np.eye(4)
+    shift[:3, 3] = (reach, -reach, 0.0 if flat else reach)
+    angle = reach / max(compare.extent / 2, 1e-6) if turn else 0.0
+    tilt = 0.0 if flat else angle / 2
+    return np.asarray(matrix @ shift @ _turned(compare.centre, tilt, -tilt, angle))

@@ -1,0 +1,73 @@
+"""Motion inside one dynamic series: every frame brought onto one frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from napari_medseq.errors import SettingsError
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.registration.registration import register
+from napari_medseq.registration.transform import Transform
+from napari_medseq.sequence import ImageSequence
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A dynamic series without its motion.
+
+    Attributes
+    ----------
+    corrected : ImageSequence
+        float32, on the series' own grid.
+    transforms : tuple of (Transform or None)
+        One per frame, fixed = the reference frame; None for the reference itself.
+    """
+
+    corrected: ImageSequence
+    transforms: tuple[Transform | None, ...]
+
+
+def frames(
+    seq: ImageSequence,
+    *,
+    reference: int | None = None,
+    kind: Literal["translation", "rigid", "affine"] = "rigid",
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Motion:
+    """Register every frame of a ``t`` sequence to one of them.
+
+    Parameters
+    ----------
+    reference : int, optional
+        Frame that the others are brought to; default the middle one.
+
+    Raises
+    ------
+    MedseqError
+        If there is no axis ``t``.
+    RegistrationError
+        If a frame cannot be aligned; the message names it.
+    """
+    count = seq.data.shape[seq.axis("t")]
+    at = count // 2 if reference is None else reference
+    if not -count <= at < count:
+        raise SettingsError(f"{seq.name} has {count} frames; frame {at} cannot be the reference.")
+    at %= count
+    fixed = seq.frame(at).compute()
+    moved, transforms = [], []
+    for number in range(count):
+        check(cancelled)
+        frame = seq.frame(number).compute().replace(name=f"{seq.name} frame {number}")
+        transform = None if number == at else register(frame, fixed, kind=kind, seed=seed, cancelled=cancelled)
+        image = frame if transform is None else transform.apply(frame)
+        moved.append(np.asarray(image.data, dtype=np.float32))
+        transforms.append(transform)
+        if progress is not None:
+            progress(number + 1, count, f"Frame {number + 1} of {count}")
+    check(cancelled)
+    return Motion(seq.like(np.stack(moved, axis=seq.axis("t"))), tuple(transforms))

@@ -1,0 +1,232 @@
+"""One resolution level of a registration: SimpleITK's optimiser around Mattes' mutual information, made repeatable.
+
+One thread and a fixed seed: the metric's sums are then added in one order, so that results repeat bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq import geometry
+from napari_medseq.errors import OperationCancelled
+from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.volumes.grid import affine_of, one_thread, to_itk
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+Matrix = NDArray[np.float64]
+Linear = Literal["translation", "rigid", "affine"]
+#: which parameters a flat (2D) registration may change
+_FLAT = {
+    "translation": [1, 1, 0],
+    "rigid": [0, 0, 1, 1, 1, 0],
+    "affine": [1, 1, 0, 1, 1, 0, 0, 0, 0, 1, 1, 0],
+}
+
+
+@dataclass
+class Watch:
+    """Counts optimiser steps for the caller's `progress`, and stops the optimiser when the caller asks to."""
+
+    total: int
+    message: str
+    progress: Progress | None = None
+    cancelled: Cancelled | None = None
+    done: int = 0
+    stopped: bool = field(default=False, init=False)
+
+    def attach(self, process: Any, stop: Callable[[], Any]) -> None:
+        """Look at both after each iteration of a SimpleITK process."""
+        import SimpleITK as sitk
+
+        def step() -> None:
+            self.done = min(self.done + 1, self.total)
+            if self.progress is not None:
+                self.progress(self.done, self.total, self.message)
+            if self.cancelled is not None and self.cancelled():
+                self.stopped = True
+                stop()
+
+        process.AddCommand(sitk.sitkIterationEvent, step)
+
+    def check(self) -> None:
+        """Raise `OperationCancelled` if the caller asked to stop."""
+        if self.stopped or (self.cancelled is not None and self.cancelled()):
+            raise OperationCancelled("Cancelled: nothing was changed.")
+
+    def advance_to(self, share: float) -> None:
+        """Move progress on to a share of the whole, for stages that ended early."""
+        self.done = max(self.done, int(share * self.total))
+
+
+@dataclass(frozen=True)
+class Level:
+    """Two images of one resolution, in a common frame.
+
+    Attributes
+    ----------
+    fixed, moving : ndarray, shape (z, y, x)
+    fixed_affine, moving_affine : ndarray, shape (4, 4)
+        Voxel (x, y, z) → frame, mm.
+    zone : ndarray of bool, shape (z, y, x)
+        Fixed voxels that count.
+    spacing : float
+        Edge of the voxels aimed at, mm.
+    """
+
+    fixed: NDArray[np.float32]
+    fixed_affine: Matrix
+    moving: NDArray[np.float32]
+    moving_affine: Matrix
+    zone: NDArray[np.bool_]
+    spacing: float
+
+    @property
+    def flat(self) -> bool:
+        """Whether the images are 2D: no motion out of the plane."""
+        return bool(self.fixed.shape[0] == 1)
+
+    def itk(self) -> tuple[sitk.Image, sitk.Image, sitk.Image]:
+        """Fixed, moving and zone as SimpleITK images; a 2D image becomes four equal slices, which ITK needs."""
+        n = 4 if self.flat else 1
+        here = np.eye(4)
+        fixed = to_itk(np.repeat(self.fixed, n, axis=0), self.fixed_affine, frame=here)
+        moving = to_itk(np.repeat(self.moving, n, axis=0), self.moving_affine, frame=here)
+        zone = to_itk(np.repeat(self.zone, n, axis=0), self.fixed_affine, frame=here)
+        return fixed, moving, zone
+
+
+def shrunk(volume: NDArray[Any], affine: Matrix, spacing: float) -> tuple[NDArray[np.float32], Matrix]:
+    """Average whole blocks of voxels so that each axis comes near `spacing` mm without exceeding it.
+
+    Anisotropic volumes become more nearly isotropic: thick slices stay as they are.
+    """
+    factors = [
+        max(1, min(int(spacing / s + 1e-6), n // 8)) for s, n in zip(_steps(affine), volume.shape[::-1], strict=True)
+    ]
+    fx, fy, fz = factors
+    if fx == fy == fz == 1:
+        return np.asarray(volume, dtype=np.float32), affine
+    z, y, x = (n // f * f for n, f in zip(volume.shape, (fz, fy, fx), strict=True))
+    blocks = np.asarray(volume[:z, :y, :x], dtype=np.float32).reshape(z // fz, fz, y // fy, fy, x // fx, fx)
+    change = np.diag([fx, fy, fz, 1.0])
+    change[:3, 3] = [(f - 1) / 2 for f in factors]
+    return blocks.mean(axis=(1, 3, 5), dtype=np.float32), np.asarray(affine @ change)
+
+
+def _steps(affine: Matrix) -> list[float]:
+    return [float(s) for s in geometry.spacing(affine)]
+
+
+def optimise(
+    level: Level,
+    start: Matrix,
+    *,
+    kind: Linear,
+    centre: NDArray[np.float64],
+    step: float,
+    smallest: float,
+    iterations: int,
+    samples: int,
+    seed: int,
+    watch: Watch,
+) -> Matrix:
+    """Improve `start` (fixed → moving, in the level's frame) by regular-step gradient descent on mutual information.
+
+    Parameters
+    ----------
+    kind : {"translation", "rigid", "affine"}
+    centre : ndarray, shape (3,)
+        Point of the frame about which rotations turn.
+    step, smallest : float
+        First and last step, mm.
+    samples : int
+        About how many fixed voxels the metric looks at, drawn once with `seed`.
+
+    Returns
+    -------
+    ndarray, shape (4, 4)
+        `start` itself if the optimiser finds nothing to hold on to.
+    """
+    import SimpleITK as sitk
+
+    watch.check()
+    fixed, moving, zone = level.itk()
+    method = sitk.ImageRegistrationMethod()
+    method.SetNumberOfThreads(1)
+    method.SetMetricAsMattesMutualInformation(32)
+    method.SetMetricFixedMask(sitk.Cast(zone, sitk.sitkUInt8))
+    # ITK draws from all voxels and then drops those outside the mask
+    share = samples / max(1, int(np.count_nonzero(level.zone))) / (4 if level.flat else 1)
+    if share < 1:
+        method.SetMetricSamplingStrategy(method.RANDOM)
+        method.SetMetricSamplingPercentage(share, seed % (2**31 - 2) + 1)  # 0 would mean the clock
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=step,
+        minStep=smallest,
+        numberOfIterations=iterations,
+        relaxationFactor=0.85,
+        gradientMagnitudeTolerance=1e-10,
+    )
+    method.SetOptimizerScalesFromPhysicalShift()
+    if level.flat:
+        method.SetOptimizerWeights([float(w) for w in _FLAT[kind]])
+    transform = _itk_start(kind, start, centre)
+    method.SetInitialTransform(transform, inPlace=True)
+    watch.attach(method, method.StopRegistration)
+    try:
+        with one_thread():
+            method.Execute(fixed, moving)
+    except RuntimeError:  # every sample left the moving image: the caller's checks judge what remains
+        watch.check()
+        return start
+    watch.check()
+    return _matrix(transform, kind, start)
+
+
+def _itk_start(kind: Linear, start: Matrix, centre: NDArray[np.float64]) -> Any:
+    import SimpleITK as sitk
+
+    c = [float(v) for v in centre]
+    if kind == "translation":
+        translation = sitk.TranslationTransform(3)
+        translation.SetOffset([float(v) for v in start[:3, 3]])
+        return translation
+    transform: Any = sitk.Euler3DTransform() if kind == "rigid" else sitk.AffineTransform(3)
+    rotation = nearest_rotation(start[:3, :3]) if kind == "rigid" else start[:3, :3]
+    transform.SetCenter(c)
+    if kind == "rigid":
+        transform.SetMatrix([float(v) for v in rotation.ravel()], 1e-6)
+    else:
+        transform.SetMatrix([float(v) for v in rotation.ravel()])
+    # the centre goes where the start sends it
+    transform.SetTranslation([float(v) for v in start[:3, :3] @ centre + start[:3, 3] - centre])
+    return transform
+
+
+def _matrix(transform: Any, kind: Linear, start: Matrix) -> Matrix:
+    result = np.eye(4)
+    if kind == "translation":
+        result[:3, :3] = start[:3, :3]
+        result[:3, 3] = transform.GetOffset()
+        return result
+    m = np.array(transform.GetMatrix()).reshape(3, 3)
+    c, t = np.array(transform.GetCenter()), np.array(transform.GetTranslation())
+    result[:3, :3], result[:3, 3] = m, t + c - m @ c
+    return result
+
+
+def nearest_rotation(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rotation nearest to a 3×3 matrix (polar decomposition)."""
+    u, _, v = np.linalg.svd(matrix)
+    return np.asarray(u @ np.diag([1.0, 1.0, np.linalg.det(u @ v)]) @ v)
+
+
+__all__ = ["Level", "Linear", "Watch", "affine_of", "nearest_rotation", "optimise", "shrunk"]

@@ -1,0 +1,386 @@
+"""The result of a registration: where each point of the fixed image lies in the moving one, and how far to trust it."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict
+
+from napari_medseq import geometry
+from napari_medseq.errors import MedseqError, ReadError, RegistrationError
+from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.volumes.grid import Interpolation, itk_affine, resample
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+Matrix = NDArray[np.float64]
+Kind = Literal["translation", "rigid", "affine", "deformable"]
+
+
+class Quality(BaseModel):
+    """What was measured of a registration. Distances in mm, angles in degrees.
+
+    Attributes
+    ----------
+    mi_before, mi_after, mi_chance : float
+        Mutual information (nats, bias-corrected) at the images' own positions, at the result, and the best at positions
+        wrong by 40 % of the body's extent.
+    nmi_before, nmi_after, correlation_after : float
+        Normalised mutual information; absolute correlation.
+    covered, dice : float
+        Share of the fixed foreground inside the moving image; Dice of the two foregrounds.
+    rotation_deg, shift_mm, scale_min, scale_max : float
+        Rotation, displacement of the foreground's centre, and the linear part's smallest and largest stretch.
+    error_mm : float
+        Root-mean-square distance, over the foreground, between this result and what other random samples and other starts
+        arrive at; an estimate of the registration error, never below a tenth of the finest voxel used.
+    jacobian_min, jacobian_max, folded : float or None
+        Deformable only: local volume change, and the share of the foreground where space folds (≤ 0).
+    seconds : float
+        Time taken.
+    trustworthy : bool
+    doubts : tuple of str
+        Why not, if not.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    mi_before: float = 0.0
+    mi_after: float = 0.0
+    mi_chance: float = 0.0
+    nmi_before: float = 1.0
+    nmi_after: float = 1.0
+    correlation_after: float = 0.0
+    covered: float = 1.0
+    dice: float = 0.0
+    rotation_deg: float = 0.0
+    shift_mm: float = 0.0
+    scale_min: float = 1.0
+    scale_max: float = 1.0
+    error_mm: float = 0.0
+    jacobian_min: float | None = None
+    jacobian_max: float | None = None
+    folded: float | None = None
+    seconds: float = 0.0
+    trustworthy: bool = True
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Spline:
+    """A cubic B-spline displacement, applied before the linear part, in its own `frame`.
+
+    Attributes
+    ----------
+    frame : ndarray, shape (4, 4)
+        RAS+ mm → the coordinates of the spline.
+    fixed_parameters : tuple of float
+        ITK's description of the control grid (size, origin, spacing, direction).
+    parameters : ndarray, shape (3 · control points,)
+        Displacements in mm.
+    """
+
+    frame: Matrix
+    fixed_parameters: tuple[float, ...]
+    parameters: NDArray[np.float64]
+
+    def itk(self) -> sitk.Transform:
+        """The spline as SimpleITK's transform, in its own frame."""
+        import SimpleITK as sitk
+
+        spline = sitk.BSplineTransform(3, 3)
+        spline.SetFixedParameters([float(v) for v in self.fixed_parameters])
+        spline.SetParameters([float(v) for v in self.parameters])
+        return spline
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """Maps points of the fixed image to points of the moving image, both in RAS+ mm, as ITK does.
+
+    That direction is what resampling needs: for each voxel of the fixed grid it says where to look in the moving image.
+    To carry points or lesions of the moving image to the fixed one use `to_fixed` or `to_fixed_matrix`.
+
+    Attributes
+    ----------
+    kind : {"translation", "rigid", "affine", "deformable"}
+    linear : ndarray, shape (4, 4)
+        The linear part, fixed → moving.
+    spline : Spline or None
+        What is applied before it, for ``kind="deformable"``.
+    fixed_affine, fixed_grid : optional
+        The grid that `apply` resamples onto unless told otherwise.
+    quality : Quality
+    fixed_name, moving_name : str
+    """
+
+    kind: Kind
+    linear: Matrix
+    fixed_affine: Matrix | None = None
+    fixed_grid: tuple[int, int, int] | None = None
+    spline: Spline | None = None
+    quality: Quality = field(default_factory=Quality)
+    fixed_name: str = ""
+    moving_name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "linear", geometry.as_affine(self.linear))
+
+    @property
+    def matrix(self) -> Matrix | None:
+        """4×4, RAS+ mm, fixed world → moving world; None for a deformable transform, which no matrix describes."""
+        return self.linear if self.spline is None else None
+
+    @property
+    def to_fixed_matrix(self) -> Matrix:
+        """4×4, RAS+ mm, moving world → fixed world: what brings a visit's lesions to the reference visit.
+
+        Raises
+        ------
+        RegistrationError
+            If the transform is deformable; use `to_fixed` on points.
+        """
+        if self.spline is not None:
+            raise RegistrationError(
+                "A deformable transform has no matrix; map points with to_fixed(), or register with kind='affine'."
+            )
+        return geometry.as_affine(np.linalg.inv(self.linear))
+
+    def inverse(self) -> Transform:
+        """The transform with moving and fixed exchanged; it has no grid of its own, so `apply` needs ``reference=``.
+
+        Raises
+        ------
+        RegistrationError
+            If the transform is deformable.
+        """
+        return Transform(
+            self.kind,
+            self.to_fixed_matrix,
+            quality=self.quality,
+            fixed_name=self.moving_name,
+            moving_name=self.fixed_name,
+        )
+
+    def to_moving(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Map (n, 3) RAS+ points of the fixed image to the moving image."""
+        p = np.asarray(points, dtype=np.float64).reshape(-1, 3)
+        if self.spline is not None:
+            spline = self.spline.itk()
+            inner = geometry.apply_points(self.spline.frame, p)
+            inner = np.array([spline.TransformPoint(q) for q in inner.tolist()]).reshape(-1, 3)
+            p = geometry.apply_points(np.asarray(np.linalg.inv(self.spline.frame)), inner)
+        return geometry.apply_points(self.linear, p)
+
+    def to_fixed(self, points: ArrayLike, *, tolerance_mm: float = 1e-3) -> NDArray[np.float64]:
+        """Map (n, 3) RAS+ points of the moving image to the fixed image; a spline is inverted by fixed-point iteration.
+
+        Raises
+        ------
+        RegistrationError
+            If the inversion does not settle, which happens where the deformation folds.
+        """
+        wanted = geometry.apply_points(
+            np.asarray(np.linalg.inv(self.linear)), np.asarray(points, dtype=np.float64).reshape(-1, 3)
+        )
+        if self.spline is None or not len(wanted):
+            return wanted
+        guess = wanted.copy()
+        bent = Transform("deformable", np.eye(4), spline=self.spline)
+        for _ in range(60):
+            miss = wanted - bent.to_moving(guess)
+            guess += miss
+            if np.abs(miss).max() < tolerance_mm:
+                return guess
+        raise RegistrationError(
+            f"The deformation cannot be inverted to {tolerance_mm} mm at some points (it folds there); "
+            "use kind='affine', or a coarser control grid."
+        )
+
+    def itk(self) -> sitk.Transform:
+        """SimpleITK's transform of LPS+ points of the fixed image to LPS+ points of the moving image."""
+        import SimpleITK as sitk
+
+        lps = geometry.RAS_LPS
+        outer = itk_affine(np.asarray(lps @ self.linear @ lps))
+        if self.spline is None:
+            return outer
+        into = np.asarray(self.spline.frame @ lps)
+        # the last transform of a composite is applied first
+        return sitk.CompositeTransform(
+            [outer, itk_affine(np.asarray(np.linalg.inv(into))), self.spline.itk(), itk_affine(into)]
+        )
+
+    def apply(
+        self,
+        seq: ImageSequence,
+        *,
+        reference: ImageSequence | None = None,
+        interpolation: Interpolation | None = None,
+        fill: float | None = None,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> ImageSequence:
+        """Resample a sequence that lies in the moving image's space onto the fixed grid.
+
+        Parameters
+        ----------
+        seq : ImageSequence
+            The moving image, or anything in its space (its labels, another channel); every frame is moved alike.
+        reference : ImageSequence, optional
+            Another grid to resample onto, in the fixed image's space.
+        interpolation : {"linear", "bspline", "nearest", "label"}, optional
+            Default linear for images, nearest for labels.
+        fill : float, optional
+            Value outside; default the image's smallest value, 0 for labels.
+
+        Raises
+        ------
+        RegistrationError
+            If no grid is known.
+        """
+        affine, grid = (
+            (reference.affine, reference.grid) if reference is not None else (self.fixed_affine, self.fixed_grid)
+        )
+        if affine is None or grid is None:
+            raise RegistrationError(
+                "This transform knows no grid to resample onto; give reference=, an image on the grid."
+            )
+        return resample(
+            seq,
+            affine,
+            grid,
+            transform=self.itk(),
+            interpolation=interpolation,
+            fill=fill,
+            progress=progress,
+            cancelled=cancelled,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the transform.
+
+        ``.json`` keeps everything (matrix, spline, grid, quality); ``.tfm`` or ``.h5`` is ITK's own file of the point mapping,
+        which 3D Slicer and ITK-SNAP read.
+
+        Raises
+        ------
+        MedseqError
+            If the ending is another, or the file cannot be written.
+        """
+        import SimpleITK as sitk
+
+        target = Path(path)
+        if target.suffix not in (".json", ".tfm", ".h5"):
+            raise MedseqError(f"{target.name}: a transform is saved as .json (complete), .tfm or .h5 (ITK's formats).")
+        partial = target.with_name(f".{target.stem}.partial{target.suffix}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.suffix == ".json":
+                partial.write_text(json.dumps(self._record(), indent=1), encoding="utf-8")
+            else:
+                sitk.WriteTransform(self.itk(), str(partial))
+            os.replace(partial, target)
+        except (OSError, RuntimeError) as problem:
+            raise MedseqError(f"{target}: the transform could not be written ({problem}).") from problem
+        finally:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+        return target
+
+    def _record(self) -> dict[str, Any]:
+        spline = None
+        if self.spline is not None:
+            spline = {
+                "frame": self.spline.frame.tolist(),
+                "fixed_parameters": list(self.spline.fixed_parameters),
+                "parameters": self.spline.parameters.tolist(),
+            }
+        return {
+            "format": "napari-medseq transform",
+            "version": 1,
+            "kind": self.kind,
+            "maps": "fixed RAS+ mm to moving RAS+ mm",
+            "linear": self.linear.tolist(),
+            "spline": spline,
+            "fixed_affine": None if self.fixed_affine is None else self.fixed_affine.tolist(),
+            "fixed_grid": self.fixed_grid,
+            "fixed_name": self.fixed_name,
+            "moving_name": self.moving_name,
+            "quality": self.quality.model_dump(mode="json"),
+        }
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Transform:
+        """Read what `save` wrote, or a linear ITK transform file (``.tfm``, ``.txt``, ``.h5``, ``.mat``, ``.xfm``).
+
+        Raises
+        ------
+        ReadError
+            If the file is missing, broken, or no transform that is understood.
+        """
+        source = Path(path)
+        if not source.is_file():
+            raise ReadError(f"{source}: no such transform file.")
+        try:
+            if source.suffix == ".json":
+                return cls._from_record(json.loads(source.read_text(encoding="utf-8")))
+            return cls._from_itk(source)
+        except (MedseqError, ValueError, KeyError, TypeError, RuntimeError, OSError, RecursionError) as problem:
+            raise ReadError(f"{source}: no transform that can be read ({str(problem).splitlines()[0]}).") from problem
+
+    @classmethod
+    def _from_record(cls, record: dict[str, Any]) -> Transform:
+        if record["format"] != "napari-medseq transform" or record["version"] != 1:
+            raise ReadError("not a transform of this package, or of a later version")
+        if record["kind"] not in ("translation", "rigid", "affine", "deformable"):
+            raise ReadError(f"unknown kind {record['kind']!r}")
+        bent, grid = record["spline"], record["fixed_grid"]
+        spline = None
+        if bent is not None:
+            parameters = np.array(bent["parameters"], dtype=np.float64)
+            spline = Spline(
+                geometry.as_affine(bent["frame"]), tuple(float(v) for v in bent["fixed_parameters"]), parameters
+            )
+            spline.itk()
+        return cls(
+            record["kind"],
+            geometry.as_affine(record["linear"]),
+            None if record["fixed_affine"] is None else geometry.as_affine(record["fixed_affine"]),
+            None if grid is None else (int(grid[0]), int(grid[1]), int(grid[2])),
+            spline,
+            Quality.model_validate(record["quality"]),
+            str(record["fixed_name"]),
+            str(record["moving_name"]),
+        )
+
+    @classmethod
+    def _from_itk(cls, source: Path) -> Transform:
+        import SimpleITK as sitk
+
+        transform = sitk.ReadTransform(str(source))
+        if transform.GetDimension() != 3 or not transform.IsLinear():
+            raise ReadError("only 3D linear transforms are read from ITK's files; deformable ones from .json")
+        corner = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+        matrix = np.eye(4)
+        matrix[:3, 3] = corner
+        for k in range(3):
+            matrix[:3, k] = np.array(transform.TransformPoint(tuple(float(j == k) for j in range(3)))) - corner
+        return cls("affine", np.asarray(geometry.RAS_LPS @ matrix @ geometry.RAS_LPS))
+
+    def __repr__(self) -> str:
+        q = self.quality
+        state = "trustworthy" if q.trustworthy else "NOT trustworthy"
+        return (
+            f"<Transform {self.kind} {self.moving_name!r} → {self.fixed_name!r}: {q.rotation_deg:.1f}°, "
+            f"{q.shift_mm:.1f} mm, error ~{q.error_mm:.2g} mm, {state}>"
+        )

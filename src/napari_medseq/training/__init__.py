@@ -1,0 +1,19 @@
+"""Making models: cases, windows, losses, the loop; train, teach and compress."""
+
+from __future__ import annotations
+
+from napari_medseq.training.case_preview import preview
+from napari_medseq.training.compression import CompressSettings, compress
+from napari_medseq.training.teaching import TeachSettings, teach
+from napari_medseq.training.trainer import TrainConfig, TrainingResult, train
+
+__all__ = [
+    "CompressSettings",
+    "TeachSettings",
+    "TrainConfig",
+    "TrainingResult",
+    "compress",
+    "preview",
+    "teach",
+    "train",
+]

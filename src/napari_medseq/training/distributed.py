@@ -1,0 +1,116 @@
+"""Several processes that train one network: each draws its own windows, gradients are averaged (torch's DDP).
+
+Started by ``torchrun``, whose environment variables say who is who; gloo between CPUs, NCCL between GPUs. Without torchrun
+there is one process, and everything here does nothing.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import distributed, nn
+
+from napari_medseq.inference import devices
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The processes that train together.
+
+    Attributes
+    ----------
+    rank, size : int
+        This process, and how many there are; rank 0 writes the files.
+    device : torch.device
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    def _shared(self, value: float) -> torch.Tensor:
+        # MPS has no double precision, but then there is one process only
+        return torch.tensor(value, dtype=torch.float64, device=self.device)
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so."""
+        if self.size == 1:
+            return flag
+        shared = self._shared(float(flag))
+        distributed.all_reduce(shared, distributed.ReduceOp.MAX)
+        return bool(shared)
+
+    def mean(self, value: float) -> float:
+        """The mean over the processes."""
+        if self.size == 1:
+            return value
+        shared = self._shared(value)
+        distributed.all_reduce(shared)
+        return float(shared) / self.size
+
+    def lead(self, value: float) -> float:
+        """What rank 0 says."""
+        if self.size == 1:
+            return value
+        shared = self._shared(value)
+        distributed.broadcast(shared, 0)
+        return float(shared)
+
+    def gather(self, thing: Any) -> list[Any]:
+        """One thing per process, in the order of the ranks."""
+        if self.size == 1:
+            return [thing]
+        things: list[Any] = [None] * self.size
+        distributed.all_gather_object(things, thing)
+        return things
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.size > 1:
+            self.gather(None)
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """The network that averages its gradients over the processes."""
+        if not distributed.is_initialized():
+            return network
+        return nn.parallel.DistributedDataParallel(network, find_unused_parameters=True)
+
+
+def crew(device: torch.device | str = "cpu") -> Crew:
+    """The processes that train with this one; alone where no group was joined."""
+    where = torch.device(device)
+    if distributed.is_available() and distributed.is_initialized():
+        return Crew(distributed.get_rank(), distributed.get_world_size(), where)
+    return Crew(0, 1, where)
+
+
+@contextmanager
+def joined(device: str = "auto") -> Iterator[Crew]:
+    """Join the processes that torchrun started, for as long as the context lasts.
+
+    Parameters
+    ----------
+    device : str
+        As in `devices.choose`; with several GPUs each process of a machine takes its own.
+    """
+    started = {"RANK", "WORLD_SIZE"} <= set(os.environ) and distributed.is_available()
+    chosen, _ = devices.choose(device)
+    if not started or distributed.is_initialized():
+        yield crew(chosen)
+        return
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        torch.cuda.set_device(chosen)
+    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield crew(chosen)
+        distributed.barrier()  # nobody leaves while another still needs the group
+    finally:
+        gc.collect()  # what still holds the group (networks wrapped for it) goes first: its threads end with it
+        distributed.destroy_process_group()

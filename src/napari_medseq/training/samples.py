@@ -1,0 +1,234 @@
+"""Windows drawn from training cases: some steps, cut and changed alike, with what the network is to say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.training.augment import AugmentSettings, recolour, transplant, warp
+from napari_medseq.training.transforms import Extra
+
+if TYPE_CHECKING:
+    from napari_medseq.training.cases import Case
+
+_LARGE = 1.5  # an image this many times as large as the window is searched, not only shaken
+
+#: what a window's target is: its labels (batch, step, y, x); its image without the noise; or the exam's answers (batch, class)
+Target = Literal["labels", "image", "exam"]
+
+
+#: what a network may be told beside the steps
+Told = Literal["times", "present", "tabular"]
+
+
+class Batch(NamedTuple):
+    """What a network learns from at once.
+
+    `x` (batch, step, channel · (2 · neighbours + 1), y, x), or (…, z, y, x) for a network whose steps are volumes; `y` its
+    targets, as `Target` says; `told`: keywords of the network, each (batch, …).
+    """
+
+    x: Tensor
+    y: Tensor
+    told: dict[Told, Tensor]
+
+
+class _Cut(NamedTuple):
+    """A window before its colours change: (n, channel, y, x) and (n, y, x); and which steps of the case it holds.
+
+    For volumes n is step · slice. `real`: those steps that the case has; the others repeat its last.
+    """
+
+    image: Tensor
+    labels: Tensor
+    at: Tensor
+    real: Tensor
+
+
+class Windows:
+    """Draws augmented training windows from cases; the state is the random generator alone.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    steps : int
+        Steps per window.
+    size : (rows, columns)
+    neighbours : int
+        Steps on either side that enter each step as channels.
+    augment : AugmentSettings
+    seed : int
+    lesion_share : float
+        Share of windows that are centred on a step with a labelled structure.
+    transplant : float
+        Probability of pasting another case's lesion.
+    weights : sequence of float, optional
+        Relative frequency of each case.
+    target : {"labels", "image", "exam"}
+    noise : (float, float)
+        For the target "image": smallest and largest standard deviation of the noise that is added to what the network
+        sees, in robust units. A step has one noise, wherever it enters as a neighbour.
+    volumes : bool
+        The network's steps are volumes.
+    slices : int
+        Of a window then.
+    tells : collection of {"times", "present", "tabular"}
+        What the network is told.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        *,
+        steps: int,
+        size: tuple[int, int],
+        neighbours: int,
+        augment: AugmentSettings,
+        seed: int,
+        lesion_share: float = 0.7,
+        transplant: float = 0.3,
+        weights: Sequence[float] | None = None,
+        target: Target = "labels",
+        noise: tuple[float, float] = (0.0, 0.0),
+        volumes: bool = False,
+        slices: int = 16,
+        tells: Collection[Told] = (),
+    ) -> None:
+        if not cases:
+            raise MedseqError("There is no training case; give at least one image with labels.")
+        if volumes and any(c.image.ndim == 4 for c in cases):
+            raise MedseqError("The network's steps are volumes, so it learns along t or visit, not along slices.")
+        self.cases, self.steps, self.size, self.neighbours = list(cases), steps, size, neighbours
+        # a noisy or blurred image is nothing to learn to make
+        self.augment = augment if target != "image" else augment.model_copy(update={"noise": 0.0, "blur": 0.0})
+        self.lesion_share, self.target, self.noise = lesion_share, target, noise
+        # a lesion of another patient would change on other days
+        self.transplant = transplant if target == "labels" and self.cases[0].image.ndim == 4 else 0.0
+        self.deep, self.tells = slices if volumes else 0, tells
+        self.weights = torch.tensor(list(weights) if weights is not None else [1.0] * len(self.cases))
+        self.generator = torch.Generator().manual_seed(seed)
+        self.extra = Extra(self.augment.extra) if self.augment.extra else None
+
+    def draw(self, batch: int) -> Batch:
+        """Windows and their targets."""
+        drawn = [self._window() for _ in range(batch)]
+        told: dict[Told, Tensor] = {k: torch.stack([d.told[k] for d in drawn]) for k in drawn[0].told}
+        return Batch(torch.stack([d.x for d in drawn]), torch.stack([d.y for d in drawn]), told)
+
+    def _window(self) -> Batch:
+        """One window, without the batch's axis."""
+        g = self.generator
+        case = self._pick()
+        cut = self._cut(case)
+        image, labels = cut.image, cut.labels
+        if float(torch.rand((), generator=g)) < self.transplant:
+            other = self._cut(self._pick(), always=True)
+            image, labels = transplant(image, labels, other.image, other.labels, g)
+        image = recolour(image, self.augment, g)
+        if self.extra is not None:
+            image, labels = self.extra(image, labels, g)
+        if self.deep:
+            parts = (-1, self.deep)
+            image, labels = image.unflatten(0, parts).transpose(1, 2), labels.unflatten(0, parts)
+        n = self.neighbours
+        seen = image
+        if self.target == "image" and self.noise[1] > 0:
+            level = self.noise[0] + (self.noise[1] - self.noise[0]) * float(torch.rand((), generator=g))
+            seen = image + level * torch.randn(image.shape, generator=g)
+        centre = torch.arange(n, n + self.steps)
+        x = torch.cat([seen[centre + d] for d in range(-n, n + 1)], dim=1)
+        told = self._told(case, cut)
+        if self.target == "image":
+            return Batch(x, image[n : n + self.steps], told)
+        if self.target == "exam":
+            if case.target is None:
+                raise MedseqError(f"{case.name} of {case.patient} has no answer to learn from.")
+            return Batch(x, case.target, told)
+        y = labels[n : n + self.steps]
+        y[~cut.real[n : n + self.steps]] = -1
+        return Batch(x, y, told)
+
+    def _told(self, case: Case, cut: _Cut) -> dict[Told, Tensor]:
+        inner = slice(self.neighbours, self.neighbours + self.steps)
+        told: dict[Told, Tensor] = {}
+        if "times" in self.tells:  # of an exam without dates there are no gaps
+            told["times"] = torch.zeros(self.steps) if case.times is None else case.times[cut.at[inner]]
+        if "present" in self.tells:
+            told["present"] = cut.real[inner]
+        if "tabular" in self.tells and case.table is not None:
+            told["tabular"] = case.table
+        return told
+
+    def _pick(self) -> Case:
+        return self.cases[int(torch.multinomial(self.weights, 1, generator=self.generator))]
+
+    def _cut(self, case: Case, always: bool = False) -> _Cut:
+        """A warped window with `neighbours` more steps at either end; ends of the sequence repeat."""
+        g = self.generator
+        h, w = case.image.shape[-2:]
+        positive, looked_at = case.labels.gt(0).flatten(-2).any(-1), case.labels.ge(0).flatten(-2).any(-1)
+        anywhere = not bool(positive.any()) or not (always or float(torch.rand((), generator=g)) < self.lesion_share)
+        wanted = positive
+        if anywhere:
+            # any plane will do, but for one that nobody looked at
+            wanted = looked_at if self.target == "labels" and bool(looked_at.any()) else torch.ones_like(looked_at)
+        hit = torch.nonzero(wanted)
+        middle = hit[int(torch.randint(len(hit), (), generator=g))]
+        at, real = self._steps_around(case, int(middle[0]))
+        shake = (torch.rand(2, generator=g) * 2 - 1) * self.augment.move
+        centre = ((h - 1) / 2 + float(shake[0]) * h, (w - 1) / 2 + float(shake[1]) * w)
+        if h > _LARGE * self.size[0] or w > _LARGE * self.size[1]:
+            centre = self._search(case.labels[tuple(middle)], h, w, anywhere)
+        image, labels = case.image[at], case.labels[at]
+        if case.image.ndim == 5:
+            image, labels = self._slices_around(image.transpose(1, 2), labels, int(middle[1]))
+        image, labels = warp(image.float(), labels.long(), self.size, centre, self.augment, g)
+        return _Cut(image, labels, at, real)
+
+    def _steps_around(self, case: Case, middle: int) -> tuple[Tensor, Tensor]:
+        """Steps of a window at random around `middle`, with neighbours; and which of them are no repetition.
+
+        A window is pushed inside: the ends of a sequence are seen as often as its middle. Where a step is a frame or a visit
+        some may be left out, and a short sequence does not repeat.
+        """
+        g = self.generator
+        kept = torch.arange(case.image.shape[0])
+        if case.image.ndim == 5 and self.augment.skip > 0:
+            stays = torch.rand(len(kept), generator=g) >= self.augment.skip
+            stays[middle] = True
+            kept = kept[stays]
+            middle = int((kept == middle).nonzero())
+        first = middle - int(torch.randint(self.steps, (), generator=g))
+        start = min(max(first, 0), max(len(kept) - self.steps, 0)) - self.neighbours
+        places = torch.arange(self.steps + 2 * self.neighbours) + start
+        real = (places < len(kept)) | torch.tensor(case.image.ndim == 4 or self.target == "image")
+        return kept[places.clamp(0, len(kept) - 1)], real
+
+    def _slices_around(self, image: Tensor, labels: Tensor, middle: int) -> tuple[Tensor, Tensor]:
+        """Of (step, position, channel, y, x) the one position; or, for volumes, some around it, step · slice as one axis."""
+        if not self.deep:
+            return image[:, middle], labels[:, middle]
+        total = image.shape[1]
+        first = middle - int(torch.randint(self.deep, (), generator=self.generator))
+        start = min(max(first, 0), max(total - self.deep, 0))
+        at = (torch.arange(self.deep) + start).clamp(0, total - 1)
+        return image[:, at].flatten(0, 1), labels[:, at].flatten(0, 1)
+
+    def _search(self, plane: Tensor, h: int, w: int, anywhere: bool) -> tuple[float, float]:
+        """Middle of a window in a large image: near a labelled pixel of `plane`, or anywhere looked at; within the image."""
+        g = self.generator
+        place = torch.rand(2, generator=g)
+        middle = [float(place[0]) * h, float(place[1]) * w]
+        there = torch.nonzero(plane >= 0 if anywhere else plane > 0)
+        if len(there):
+            pixel = there[int(torch.randint(len(there), (), generator=g))]
+            middle = [float(pixel[i]) + float(place[i] - 0.5) * self.size[i] * 0.5 for i in (0, 1)]
+        margins = (min(self.size[0], h) / 2, min(self.size[1], w) / 2)
+        return (
+            min(max(middle[0], margins[0]), h - margins[0]),
+            min(max(middle[1], margins[1]), w - margins[1]),
+        )

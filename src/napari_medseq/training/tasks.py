@@ -1,0 +1,207 @@
+"""What can be learned: per task, where the target comes from, the loss, and the score on a whole case.
+
+Adding a task is one entry in `TASKS`. Every network takes windows (batch, step, channel · (2 · neighbours + 1), y, x); a
+segmentation network gives logits (batch, step, class, y, x), a classifier `SequenceLogits`, a denoiser or autoencoder the
+image (batch, step, channel, y, x).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_medseq.errors import MedseqError, SettingsError
+from napari_medseq.inference.streaming import stream
+from napari_medseq.models import targets
+from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
+from napari_medseq.models.sequence_classifier import SequenceClassifier
+from napari_medseq.training.cases import Case
+from napari_medseq.training.config import TrainConfig
+from napari_medseq.training.dataset import balanced_weights
+from napari_medseq.training.loop import Loss
+from napari_medseq.training.losses import classification_loss, image_loss, segmentation_loss
+from napari_medseq.training.samples import Target
+
+
+@dataclass(frozen=True)
+class LearningTask:
+    """How one task is learned.
+
+    Attributes
+    ----------
+    measure : str
+        What its score is called.
+    target : callable
+        Config → what a window's target is.
+    loss : callable
+        Config and cases → loss.
+    scores : callable
+        Network (in evaluation mode), case and config → the measure, more is better, and others; NaN where undefined.
+    """
+
+    measure: str
+    target: Callable[[TrainConfig], Target]
+    loss: Callable[[TrainConfig, Sequence[Case]], Loss]
+    scores: Callable[[nn.Module, Case, TrainConfig], dict[str, float]]
+
+
+def whole(network: nn.Module, case: Case, image: Tensor | None = None) -> Any:
+    """What a network says of a whole case: its output for a batch of one.
+
+    Where a case has positions (the slices of frames or visits) each is a sequence of its own, and what is said of them lies
+    along an axis before y; a network for volumes sees them together. Rows and columns are padded to the network's stride; the
+    padding is part of the answer.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    case : Case
+    image : Tensor, optional
+        To look at instead of the case's own.
+    """
+    image = case.image.float() if image is None else image
+    where = next(network.parameters()).device
+    stride = int(getattr(network, "stride", 1))
+    deep = bool(getattr(network, "volumes", False))
+    *_, d, h, w = image.shape
+    # edges repeat along slices, as in training
+    if deep and -d % stride:
+        image = torch.cat([image, image[:, :, -1:].expand(-1, -1, -d % stride, -1, -1)], 2)
+    x = functional.pad(image, (0, -w % stride, 0, -h % stride), value=float(image.min())).to(where)
+    if x.ndim == 4 or deep:
+        return _of_sequence(network, x, case)
+    if isinstance(network, SequenceClassifier):
+        if x.shape[2] == 1:
+            return _of_sequence(network, x[:, :, 0], case)
+        raise MedseqError(
+            f"{case.name} has {x.shape[2]} slices; this classifier takes one, or build it with dimensions=3."
+        )
+    said = [_of_sequence(network, x[:, :, k], case) for k in range(x.shape[2])]
+    return torch.stack([s[0] if isinstance(s, tuple | list) else s for s in said], -3)
+
+
+def _of_sequence(network: nn.Module, x: Tensor, case: Case) -> Any:
+    """The network's output (1, …) for one sequence (step, channel, y, x) or (step, channel, z, y, x)."""
+    times = case.times if getattr(network, "gap_unit", None) is not None else None
+    if isinstance(network, RecurrentUNet):  # step by step: long sequences need no more memory than short ones
+        seconds = None if times is None else times.tolist()
+        return torch.stack([y.cpu() for y in stream(network, x, times=seconds)])[None]
+    told: dict[str, Tensor] = {}
+    if isinstance(network, SequenceClassifier):
+        told |= {} if times is None else {"times": times[None].to(x.device)}
+        told |= {} if case.table is None else {"tabular": case.table[None].to(x.device)}
+    return network(with_neighbours(x, int(getattr(network, "neighbours", 0)))[None], **told)
+
+
+def _segmentation_loss(c: TrainConfig, cases: Sequence[Case]) -> Loss:
+    classes = max(c.classes) + 1
+    weights: Tensor | None = None
+    if c.loss.class_weights == "balanced":
+        weights = balanced_weights(cases, classes)
+    elif c.loss.class_weights is not None:
+        if len(c.loss.class_weights) != classes:
+            raise SettingsError(
+                f"loss.class_weights has {len(c.loss.class_weights)} weights; with background there are {classes} classes."
+            )
+        weights = torch.tensor(c.loss.class_weights)
+    some = tuple(c.classes) if len(c.classes) < classes - 1 else None
+    return lambda network, x, y: segmentation_loss(network, x, y, c.loss, weights, some)
+
+
+@torch.no_grad()
+def _dice(network: nn.Module, case: Case, c: TrainConfig) -> dict[str, float]:
+    """Dice of each class over the labelled voxels, at the network's resolution; NaN for one in neither."""
+    from monai.metrics import compute_dice
+
+    logits = _cut(whole(network, case)[0], case.labels).float()
+    one = logits.shape[1] == 2
+    chosen = (logits.softmax(1)[:, 1] > c.inference.threshold).long() if one else logits.argmax(1)
+    known = case.labels >= 0
+    k = max(c.classes) + 1
+    hot = [
+        functional.one_hot((v.long() * known).clamp_min(0), k).movedim(-1, 0)[None] for v in (chosen.cpu(), case.labels)
+    ]
+    each = compute_dice(hot[0], hot[1], include_background=True, ignore_empty=False)[0]
+    scores = {}
+    for value, name in c.classes.items():
+        empty = not bool(hot[0][0, value].any() or hot[1][0, value].any())
+        scores[f"dice {name}"] = math.nan if empty else float(each[value])
+    return {"dice": mean(scores.values()), **(scores if len(scores) > 1 else {})}
+
+
+@torch.no_grad()
+def _likelihood(network: nn.Module, case: Case, c: TrainConfig) -> dict[str, float]:
+    """Mean log-likelihood of the answers: of the exam, or of its steps where labels are what is asked about."""
+    logits = whole(network, case)
+    if case.target is not None:
+        truth, said = case.target, logits.exam[0].float().cpu()
+        kind: targets.Target = getattr(network, "target", "multilabel")
+        if kind != "multilabel":  # one of the classes is true
+            right = math.nan if not bool(truth.isfinite().all()) else float(said.argmax() == truth.argmax())
+            return {"log_likelihood": -float(targets.loss(said[None], truth[None], kind)), "accuracy": right}
+    else:
+        said = logits.steps[0].float().cpu()
+        there = [case.labels > 0] if len(c.classes) == 1 else [case.labels == k + 1 for k in c.classes]
+        pixels = torch.stack([t.flatten(1).sum(1) for t in there], 1)
+        truth = (pixels >= 4).float()
+        truth[((pixels > 0) & (pixels < 4)) | (case.labels < 0).flatten(1).any(1)[:, None] & (pixels == 0)] = math.nan
+    known = truth.isfinite()
+    loss = functional.binary_cross_entropy_with_logits(said, truth.nan_to_num(0.0), reduction="none")
+    right = ((said > 0) == (truth > 0.5))[known]
+    return {
+        "log_likelihood": float(-loss[known].mean()) if bool(known.any()) else math.nan,
+        "accuracy": float(right.float().mean()) if bool(known.any()) else math.nan,
+    }
+
+
+@torch.no_grad()
+def _fidelity(network: nn.Module, case: Case, c: TrainConfig) -> dict[str, float]:
+    """Peak signal-to-noise ratio in dB of the image that comes out; the peak is the image's range between its 1st and 99th percentile.
+
+    A denoiser sees noise in the middle of its range, the same each time.
+    """
+    image = case.image.float()
+    seen = image
+    if c.task == "denoising":
+        level = sum(c.noise) / 2
+        seen = image + level * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    out = whole(network, case, seen)
+    out = _cut((out[0] if isinstance(out, tuple | list) else out)[0], image).float().cpu()
+    low, high = torch.quantile(
+        image.flatten()[:: max(1, image.numel() // 100_000)], torch.tensor([0.01, 0.99])
+    ).tolist()
+
+    def ratio(x: Tensor) -> float:
+        return 10 * math.log10((high - low) ** 2 / max(float(((x - image) ** 2).mean()), 1e-12))
+
+    return {"psnr": ratio(out), **({"psnr of the input": ratio(seen)} if c.task == "denoising" else {})}
+
+
+def _cut(said: Tensor, like: Tensor) -> Tensor:
+    """What was said (step, channel, …), without its padding: as long along the axes of space as `like`."""
+    space = [slice(n) for n in like.shape[2 - said.ndim :]]
+    return said[(slice(None), slice(None), *space)]
+
+
+def mean(values: Any) -> float:
+    """Mean of those that are not NaN; NaN of none."""
+    defined = [v for v in values if v == v]
+    return sum(defined) / len(defined) if defined else math.nan
+
+
+def _labels_or_exam(c: TrainConfig) -> Target:
+    return "labels" if c.targets is None else "exam"
+
+
+TASKS: dict[str, LearningTask] = {
+    "segmentation": LearningTask("dice", lambda _: "labels", _segmentation_loss, _dice),
+    "classification": LearningTask("log_likelihood", _labels_or_exam, lambda *_: classification_loss, _likelihood),
+    "denoising": LearningTask("psnr", lambda _: "image", lambda *_: image_loss, _fidelity),
+    "autoencoder": LearningTask("psnr", lambda _: "image", lambda *_: image_loss, _fidelity),
+}

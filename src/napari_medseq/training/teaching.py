@@ -1,0 +1,209 @@
+"""`teach`: label a few slices of an image, get a model that labels the rest; look, correct a slice, teach again."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_medseq.errors import MedseqError, SettingsError
+from napari_medseq.inference.settings import InferenceSettings
+from napari_medseq.models import load_model
+from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.training.augment import AugmentSettings
+from napari_medseq.training.cases import Case, make_case
+from napari_medseq.training.config import TrainConfig
+from napari_medseq.training.distributed import joined
+from napari_medseq.training.loop import LoopSettings
+from napari_medseq.training.trainer import TrainingResult, train_cases
+
+_LONGEST = 256  # pixels of the longer side that a model made in minutes looks at
+_STRIDE = 16
+_WINDOW = 96  # pixels of a window's side in a larger image: what is small fills a fair part of it, and it costs little
+
+#: what a model that is made in minutes is: small, without recurrence, since the slices beside a labelled one are unlabelled
+FRESH: dict[str, Any] = {"_target_": "RecurrentUNet", "widths": [8, 16, 32, 48, 64], "neighbours": 1, "rnn": "none"}
+
+
+class TeachSettings(BaseModel):
+    """How a model is taught from a few labelled slices.
+
+    Attributes
+    ----------
+    out : str
+        Folder of the bundle; one that is there is replaced.
+    name : str or None
+        Of the model; the folder's name when None.
+    start_from : str or None
+        Bundle to go on from: the one that was taught from fewer slices, or any that does nearly what is wanted. None: a small
+        new network.
+    steps : tuple of int or None
+        The slices that somebody looked at, whether there was something to label or not; None: those with a label.
+    iterations, minutes
+        Training ends with whichever comes first.
+    rate : float or None
+        Learning rate; None: 6e-3 for a new network, 3e-3 for one that goes on, 1e-3 for a recurrent one.
+    seed : int
+    device : str
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    out: str
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    start_from: str | None = None
+    steps: tuple[int, ...] | None = None
+    iterations: int = Field(500, ge=1)
+    minutes: float | None = Field(2.0, gt=0)
+    rate: float | None = Field(None, gt=0)
+    seed: int = 0
+    device: str = "auto"
+
+
+def teach(
+    images: ImageSequence | Mapping[str, ImageSequence],
+    labels: ImageSequence,
+    settings: TeachSettings | Mapping[str, Any],
+    *,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> TrainingResult:
+    """Make a model from an image of which a few slices are labelled.
+
+    Only the labelled slices count, whole: what is 0 in them is background. All others are unlabelled.
+
+    Parameters
+    ----------
+    images : ImageSequence or mapping of channel to ImageSequence
+    labels : ImageSequence
+        On the image's grid, 0 in the slices that are not labelled.
+    settings : TeachSettings or mapping
+        ``{"out": folder}`` is enough.
+    progress, cancelled : callable, optional
+        Looked at once per iteration.
+
+    Returns
+    -------
+    TrainingResult
+        Its ``model`` goes straight into `segment`.
+
+    Raises
+    ------
+    SettingsError
+        If a setting cannot be used.
+    MedseqError
+        If no slice is labelled, or the labels do not lie on the image's grid.
+    OperationCancelled
+        When `cancelled` says so; nothing is kept.
+    """
+    s = _settings(settings)
+    named = dict(images) if isinstance(images, Mapping) else {"image": images}
+    channels = list(named.values())
+    start = load_model(s.start_from) if s.start_from is not None else None
+    inference = InferenceSettings.model_validate(start.inference) if start is not None else _inference(channels[0])
+    case = make_case(
+        "taught",
+        channels,
+        labels,
+        along=inference.along,
+        pixel_mm=inference.pixel_mm,
+        merge=False,
+        sparse=s.steps is None,
+        steps=s.steps,
+    )
+    classes = _classes(case, labels)
+    out = Path(s.out)
+    recurrent = start is not None and start.network_definition.get("rnn", "none") != "none"
+    given: dict[str, Any] = {} if start is not None else {"network": FRESH}
+    config = TrainConfig(
+        name=s.name or out.name,
+        description=f"Taught from {_labelled(case)} labelled step(s) of {channels[0].name}.",
+        classes=classes,
+        channels={} if len(named) == 1 else {k: k for k in named},
+        modality=channels[0].modality,
+        start_from=s.start_from,
+        inference=inference,
+        device=s.device,
+        out=str(out),
+        loop=_loop(s, case, recurrent),
+        **given,
+    )
+    # another lesson is another training: it does not go on from the last one's checkpoint
+    run = out.with_name(out.name + ".run")
+    shutil.rmtree(run, ignore_errors=True)
+    try:
+        with joined(s.device) as team:
+            return train_cases(config, [case], team, progress, cancelled)
+    finally:
+        shutil.rmtree(run, ignore_errors=True)
+
+
+def _settings(settings: TeachSettings | Mapping[str, Any]) -> TeachSettings:
+    if isinstance(settings, TeachSettings):
+        return settings
+    try:
+        return TeachSettings.model_validate(dict(settings))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise SettingsError(f"The settings of teach cannot be used: {problems}.") from None
+
+
+def _inference(image: ImageSequence) -> InferenceSettings:
+    """The image's own pixels, or larger ones where it has very many."""
+    across = [a for a in ("z", "y", "x") if a in image.axes and a != image.slice_axis]
+    rows, columns = across[-2:]
+    spacing = (image.spacing[rows] + image.spacing[columns]) / 2
+    longest = max(image.size(rows), image.size(columns))
+    along = "t" if "t" in image.axes else "slices"
+    return InferenceSettings.model_validate(
+        {"along": along, "pixel_mm": round(spacing * longest / _LONGEST, 3) if longest > 1.25 * _LONGEST else None}
+    )
+
+
+def _classes(case: Case, labels: ImageSequence) -> dict[int, str]:
+    there = [v for v in case.labels.unique().tolist() if v > 0]
+    if not there:
+        raise MedseqError(f"{labels.name} has no label yet; paint what is to be found in a slice or two, then teach.")
+    return {v: labels.label_names.get(v, f"class {v}") for v in there}
+
+
+def _labelled(case: Case) -> int:
+    return int((case.labels >= 0).flatten(1).any(1).sum())
+
+
+def _loop(s: TeachSettings, case: Case, recurrent: bool) -> LoopSettings:
+    sides = [min(n, _WINDOW) if n > 1.5 * _WINDOW else n for n in case.image.shape[-2:]]
+    h, w = (math.ceil(n / _STRIDE) * _STRIDE for n in sides)
+    # a recurrent network needs to see the way to a labelled step
+    steps = min(5, case.image.shape[0]) if recurrent else 1
+    return LoopSettings(
+        iterations=s.iterations,
+        minutes=s.minutes,
+        batch=2 if recurrent else 8,
+        steps=steps,
+        size=(h, w),
+        rate=s.rate or (1e-3 if recurrent else 3e-3 if s.start_from else 6e-3),
+        warm_up=10,
+        average=0.98,
+        transplant=0.0,
+        augment=AugmentSettings(
+            rotate_degrees=12,
+            move=0.25,
+            zoom=0.15,
+            stretch=0.05,
+            elastic=0.03,
+            bias=0.15,
+            gain=0.1,
+            shift=0.1,
+            gamma=0.1,
+            noise=0.08,
+        ),
+        seed=s.seed,
+        checkpoint_seconds=3600.0,
+        lesion_share=0.7,
+    )

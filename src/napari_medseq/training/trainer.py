@@ -1,0 +1,328 @@
+"""`train`: a config in, a bundle out, or one per fold. Holds patients out, runs the loop, writes the bundle."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_medseq.errors import SettingsError, WriteError
+from napari_medseq.models import Model, bundle, load_model
+from napari_medseq.models.tabular import TabularBranch
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.sequence import Visit
+from napari_medseq.training import splits
+from napari_medseq.training.cases import Case, make_case
+from napari_medseq.training.config import TrainConfig, read_config
+from napari_medseq.training.dataset import check_cases, read_cases
+from napari_medseq.training.distributed import Crew, joined
+from napari_medseq.training.loop import Loss, fit
+from napari_medseq.training.samples import Told, Windows
+from napari_medseq.training.tables import read_table
+from napari_medseq.training.tasks import TASKS, mean
+from napari_medseq.training.transfer import definition, prepared
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+
+__all__ = [
+    "TrainConfig",
+    "TrainingResult",
+    "make_windows",
+    "read_cases",
+    "read_config",
+    "synthetic_cases",
+    "train",
+    "train_cases",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingResult:
+    """What `train` gives.
+
+    Attributes
+    ----------
+    folder : Path
+        The bundle; with folds the folder that holds one per fold, and ``folds.csv``.
+    curve : pandas.DataFrame
+        Columns iteration, minutes, loss, rate and the task's measure; with folds also fold.
+    model : Model
+        The trained model, loaded from the bundle; with folds that of the first.
+    table : pandas.DataFrame or None
+        With folds: one row per held-out case, with fold, patient, case and its scores, then one with their mean and one
+        with their standard deviation over the patients.
+    """
+
+    folder: Path
+    curve: pd.DataFrame
+    model: Model
+    table: pd.DataFrame | None = None
+
+
+def train(
+    config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> TrainingResult:
+    """Train a model and write its bundle, or cross-validate it.
+
+    Training goes on from ``<out>.run/checkpoint.pt`` where an earlier, interrupted run of the same config left one. Started by
+    ``torchrun``, several processes train one model together.
+
+    Parameters
+    ----------
+    config : TrainConfig, mapping, or path of a YAML or JSON file
+    progress, cancelled : callable, optional
+        Looked at once per iteration.
+
+    Raises
+    ------
+    SettingsError
+        If the config cannot be used, a fold would be empty, or another config's checkpoint lies in the run folder.
+    MedseqError
+        If there is no case to train on, or a class is in none of them.
+    WriteError
+        If the disk is full; the last checkpoint stays whole.
+    OperationCancelled
+        When `cancelled` says so, or on Ctrl-C; the checkpoint stays and the next call goes on from it.
+    """
+    c = read_config(config)
+    with joined(c.device) as team:
+        cases = read_cases(c, cancelled)
+        if c.folds:
+            return _cross_validate(c, cases, team, progress, cancelled)
+        return train_cases(c, cases, team, progress, cancelled)
+
+
+def train_cases(
+    c: TrainConfig,
+    cases: Sequence[Case],
+    team: Crew,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+    taught: Callable[[Loss], Loss] | None = None,
+) -> TrainingResult:
+    """One model from cases that have been read; what `train` does after reading. `taught` adds to the task's loss."""
+    import pandas as pd
+
+    out = Path(c.out)
+    run = out.with_name(out.name + ".run")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        if team.rank == 0:
+            _same_config(c, run)
+    except OSError as error:
+        raise WriteError(f"{run} could not be written: {error.strerror}. Choose another folder (out).") from None
+    torch.manual_seed(c.loop.seed)
+    d = definition(c)
+    network = prepared(c, d)
+    windows, judges = make_windows(c, network, cases, run, team, progress, cancelled)
+    _standardise(network, windows.cases)
+    task = TASKS[c.task]
+
+    def validate(net: nn.Module) -> float:
+        return mean(task.scores(net, case, c)[task.measure] for case in judges)
+
+    loss = task.loss(c, windows.cases)
+    weights = fit(
+        network,
+        windows,
+        taught(loss) if taught is not None else loss,
+        c.loop,
+        run,
+        validate=validate if judges else None,
+        measure=task.measure,
+        device=str(team.device),
+        progress=progress,
+        cancelled=cancelled,
+    )
+    if team.rank == 0:
+        _write(c, d, network, weights, out)
+    team.wait()
+    return TrainingResult(out, pd.read_csv(run / "curve.csv"), load_model(out))
+
+
+def make_windows(
+    c: TrainConfig,
+    network: nn.Module,
+    cases: Sequence[Case],
+    run: Path,
+    team: Crew,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> tuple[Windows, list[Case]]:
+    """The windows to learn from, and the cases that judge."""
+    chosen = splits.validation([x.patient for x in cases], c.validation, c.validation_share, c.loop.seed)
+    real = [x for x in cases if x.patient not in chosen]
+    # one process makes them, the others read what it kept
+    made = synthetic_cases(c, run, progress, cancelled) if team.rank == 0 else []
+    team.wait()
+    made = made if team.rank == 0 else synthetic_cases(c, run, progress, cancelled)
+    check_cases(c, real + made, network)
+    share = c.synthetic_share if real else 1.0
+    windows = Windows(
+        real + made,
+        steps=c.loop.steps,
+        size=c.loop.size,
+        neighbours=int(getattr(network, "neighbours", 0)),
+        augment=c.loop.augment,
+        seed=c.loop.seed,
+        lesion_share=c.loop.lesion_share,
+        transplant=c.loop.transplant,
+        weights=[(1 - share if made else 1.0) / len(real) for _ in real] + [share / len(made) for _ in made],
+        target=TASKS[c.task].target(c),
+        noise=c.noise if c.task == "denoising" else (0.0, 0.0),
+        volumes=bool(getattr(network, "volumes", False)),
+        slices=c.loop.slices,
+        tells=_tells(network, real + made),
+    )
+    return windows, [x for x in cases if x.patient in chosen]
+
+
+def _tells(network: nn.Module, cases: Sequence[Case]) -> list[Told]:
+    """What the network is told beside the steps: what it takes, and what there is."""
+    takes = inspect.signature(network.forward).parameters
+    apart = any(x.image.ndim == 5 for x in cases)
+    there: dict[Told, bool] = {
+        "times": getattr(network, "gap_unit", None) is not None,
+        "present": apart,
+        "tabular": getattr(network, "tabular", None) is not None and all(x.table is not None for x in cases),
+    }
+    return [name for name, is_there in there.items() if is_there and name in takes]
+
+
+def _standardise(network: nn.Module, cases: Sequence[Case]) -> None:
+    """Centre and spread of the values of a table, from the exams to learn from."""
+    branch = getattr(network, "tabular", None)
+    known = [x.table for x in cases if x.table is not None]
+    if isinstance(branch, TabularBranch) and known:
+        branch.standardise(torch.stack(known))
+
+
+def _write(c: TrainConfig, d: Mapping[str, Any], network: nn.Module, weights: Mapping[str, Any], out: Path) -> None:
+    facts = {
+        "name": c.name,
+        "task": c.task,
+        "modality": c.modality,
+        "name_patterns": list(c.name_patterns),
+        "channels": list(c.channels) or ["image"],
+        "classes": {str(k): v for k, v in c.classes.items()} if c.task in ("segmentation", "classification") else {},
+        "sequence_axis": c.inference.along,
+        "look_ahead": int(getattr(network, "ahead", 0)),
+        "table": list(read_table(Path(c.table), c.values).names) if c.table is not None else [],
+    }
+    try:
+        bundle.write_bundle(
+            out,
+            facts=facts,
+            network=d,
+            inference=c.inference.model_dump(mode="json"),
+            weights={k: v.cpu() for k, v in weights.items()},
+            card=c.card or f"# {c.name}\n\n{c.description}\n",
+            licence_text=c.licence + "\n",
+            description=c.description,
+            licence=c.licence,
+            version=c.version,
+        )
+    except OSError as error:
+        raise WriteError(
+            f"{out} could not be written: {error.strerror or error}. Make room, then start again."
+        ) from None
+
+
+def _same_config(c: TrainConfig, run: Path) -> None:
+    path = run / "config.json"
+    if (run / "checkpoint.pt").exists() and path.exists():
+        try:
+            before = TrainConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError:
+            before = None
+        if before != c:
+            raise SettingsError(
+                f"{run} holds the checkpoint of a run with other settings; remove that folder or choose another out=."
+            )
+    path.write_text(c.model_dump_json(indent=2), encoding="utf-8")
+
+
+def _cross_validate(
+    c: TrainConfig, cases: Sequence[Case], team: Crew, progress: Progress | None, cancelled: Cancelled | None
+) -> TrainingResult:
+    """A bundle per fold in ``out``, judged on the patients that it did not see; finished folds are not trained again."""
+    import pandas as pd
+
+    out, task = Path(c.out), TASKS[c.task]
+    rows: list[dict[str, Any]] = []
+    results: list[TrainingResult] = []
+    for i, held in enumerate(splits.folds([x.patient for x in cases], c.folds, c.loop.seed), 1):
+        part = c.model_copy(
+            update={
+                "folds": 0,
+                "hold_out": (*c.hold_out, *held),
+                "name": f"{c.name}-fold{i}",
+                "out": str(out / f"fold-{i}"),
+            }
+        )
+
+        def told(done: int, total: int, message: str, before: int = (i - 1), fold: int = i) -> None:
+            if progress is not None:
+                progress(before * total + done, c.folds * total, f"fold {fold}: {message}")
+
+        result = train_cases(part, [x for x in cases if x.patient not in held], team, told, cancelled)
+        results.append(result)
+        for case in (x for x in cases if x.patient in held):
+            check(cancelled)
+            scores = task.scores(result.model.network, case, part)
+            rows.append({"fold": i, "patient": case.patient, "case": case.name, **scores})
+    table = pd.DataFrame(rows)
+    patients = table.drop(columns=["fold", "case"]).groupby("patient").mean()
+    summary = [{"patient": name, **getattr(patients, name)().to_dict()} for name in ("mean", "std")]
+    table = pd.concat([table, pd.DataFrame(summary)], ignore_index=True)
+    if team.rank == 0:
+        temporary = out / "folds.tmp"
+        table.to_csv(temporary, index=False)
+        os.replace(temporary, out / "folds.csv")
+    curve = pd.concat([r.curve.assign(fold=k) for k, r in enumerate(results, 1)], ignore_index=True)
+    return TrainingResult(out, curve, results[0].model, table)
+
+
+def synthetic_cases(
+    c: TrainConfig, run: Path, progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> list[Case]:
+    """`c.synthetic` cases, half of them visits of synthetic patients, some without a tumour.
+
+    They are kept in a file beside the run, since making them takes minutes.
+    """
+    from napari_medseq import synthetic
+
+    path = run.parent / f"heads-{c.synthetic}-{c.inference.pixel_mm}.pt"
+    if c.synthetic and path.exists():
+        return [Case(*entry) for entry in torch.load(path, weights_only=True)]
+    cases: list[Case] = []
+    visits: list[Visit] = []
+    for k in range(c.synthetic):
+        check(cancelled)
+        if k % 2:  # a visit of a synthetic patient: other pixels, other lesions
+            visits = visits or list(synthetic.make_study(1000 + k).visits)
+            visit = visits.pop()
+            image, labels = visit.images[0], visit.labels[0]
+        else:
+            image, labels = synthetic.make_case(1000 + k, lesions=0 if k % 6 == 4 else None)
+        along, pixel = c.inference.along, c.inference.pixel_mm
+        cases.append(make_case(f"synthetic-{k}", [image], labels, along=along, pixel_mm=pixel))
+        if progress is not None:
+            progress(k + 1, c.synthetic, "making synthetic cases")
+    if cases:
+        temporary = path.with_suffix(".tmp")
+        torch.save([(x.patient, x.name, x.image, x.labels) for x in cases], temporary)
+        os.replace(temporary, path)
+    return cases

@@ -1,0 +1,83 @@
+"""Starting from another model: which network is built, and which of its weights come from where."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from napari_medseq.errors import SettingsError
+from napari_medseq.models import load_model, registry
+from napari_medseq.training.config import TrainConfig
+from napari_medseq.training.tables import read_table
+
+
+def definition(c: TrainConfig) -> dict[str, Any]:
+    """The network of a config, with the classes and channels that the config asks for.
+
+    Raises
+    ------
+    SettingsError
+        If the network says another number of classes or channels.
+    """
+    d = dict(c.network)
+    if c.start_from is not None and "network" not in c.model_fields_set:
+        d = {**load_model(c.start_from).network_definition}
+        d.pop("classes", None)
+        d.pop("in_channels", None)
+        d.pop("tabular", None)
+    wanted = {"in_channels": max(1, len(c.channels))}
+    if c.task == "segmentation":
+        wanted["classes"] = max(c.classes) + 1
+    elif c.task == "classification":
+        wanted["classes"] = len(c.classes)
+        if c.table is not None:
+            wanted["tabular"] = len(read_table(Path(c.table), c.values).names)
+    builder = registry.NETWORKS.get(str(d.get("_target_")))
+    known = set(inspect.signature(builder).parameters) if builder is not None else set()
+    for key, value in wanted.items():
+        if d.get(key, value) != value:
+            raise SettingsError(f"network.{key} is {d[key]}, but the config needs {value}; leave it out, it follows.")
+        if key in known:
+            d[key] = value
+        elif key == "tabular":
+            raise SettingsError(f"{d.get('_target_')} takes no values from a table; leave table and values out.")
+    return d
+
+
+def take_over(network: nn.Module, other: nn.Module) -> int:
+    """Copy the weights of `other` whose names and shapes agree; returns how many tensors did."""
+    own, theirs = network.state_dict(), other.state_dict()
+    shared = {k: v for k, v in theirs.items() if k in own and own[k].shape == v.shape}
+    network.load_state_dict(own | shared)
+    return len(shared)
+
+
+def prepared(c: TrainConfig, d: dict[str, Any]) -> nn.Module:
+    """The network of definition `d`, started as the config says.
+
+    Raises
+    ------
+    SettingsError
+        If the bundle that it is to start from shares no weight with it.
+    """
+    network = registry.build(d)
+    if c.start_from is not None and not take_over(network, load_model(c.start_from).network):
+        raise SettingsError(
+            f"{c.start_from} shares no weight with {d['_target_']}; start from a bundle of the same kind of network, or "
+            "leave network out to go on with the bundle's own."
+        )
+    if c.task == "segmentation":
+        _silence(network, [k for k in range(1, max(c.classes)) if k not in c.classes])
+    return network
+
+
+@torch.no_grad()
+def _silence(network: nn.Module, values: list[int]) -> None:
+    """Outputs that are no class, where the classes' numbers have gaps, say no from the start; no loss ever asks them."""
+    for head in getattr(network, "heads", []) if values else []:
+        head.weight[values] = 0.0
+        head.bias[values] = -20.0

@@ -1,0 +1,198 @@
+"""How images and masks that were opened together lie on one another: one image to look at, PET over it, a colour per structure.
+
+Without this every image covers the ones below it, and all masks are of one red. What is hidden is one click on its eye away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from napari_medseq.colours import lesion_colour
+from napari_medseq.geometry import apply_points
+from napari_medseq.viewer.layers import KEY, LayerData
+
+Colour = tuple[float, ...]
+
+#: modalities that show function: over an anatomical image they are a glow, not a picture of their own
+_GLOWS = frozenset({"PT", "NM"})
+#: a NIfTI file says no modality; its name may
+_GLOW_NAME = re.compile(r"(^|[^a-z])(pet|pt|suv|spect)([^a-z]|$)", re.IGNORECASE)
+#: which image of a visit is looked at first, where several modalities are there
+_FIRST = ("CT", "MR")
+_GREY = (0.6, 0.6, 0.6, 1.0)
+#: how many values of a mask without names are told apart
+_MOST = 49
+#: colours nearer than this (of √3) look alike
+_ALIKE = 0.2
+
+
+def arranged(data: Sequence[LayerData]) -> list[LayerData]:
+    """The same layers, in the order and with the looks in which each visit can be read at once.
+
+    Of each visit one image is shown: of CT, MR or others the first there is, the same series at every visit where possible, one
+    with a mask rather than without. PET and SPECT glow over it where they cover the same place. The other images are hidden,
+    and masks drawn on their grids with them. Each structure has its own colour, the same at every visit; the file's, unless
+    another structure wears it.
+    """
+    visits: dict[Any, list[LayerData]] = {}
+    for item in data:
+        facts = _facts(item)
+        visits.setdefault((facts.get("study"), facts.get("ordinal")), []).append(item)
+    common = [_short(item) for item in data]
+    out: list[LayerData] = []
+    for members in visits.values():
+        out += _one_visit(members, common, len(visits) > 1)
+    _colour(out)
+    return out
+
+
+def _one_visit(members: Sequence[LayerData], common: Sequence[str], several: bool) -> list[LayerData]:
+    images = [m for m in members if m[2] == "image"]
+    masks = [m for m in members if m[2] == "labels"]
+    if not images:
+        return list(masks)
+
+    def rank(item: LayerData) -> tuple[Any, ...]:
+        modality = _facts(item)["modality"]
+        return (
+            _glows(item),
+            _FIRST.index(modality) if modality in _FIRST else len(_FIRST),
+            # frames lie on the slider of the visits; where there are several of these, a volume is what is looked at
+            several and "t" in _facts(item)["axes"],
+            -common.count(_short(item)),
+            not any(_same_grid(item, mask) for mask in masks),
+        )
+
+    base, *others = sorted(images, key=rank)
+    over = next((k for k, o in enumerate(others) if _glows(o) and not _glows(base) and _overlap(base, o)), len(others))
+    glowing, hidden = others[over : over + 1], others[:over] + others[over + 1 :]
+    for item in hidden:
+        item[1]["visible"] = False
+    for item in glowing:
+        low, high = item[1]["contrast_limits"]
+        item[1].update(blending="additive", opacity=0.7, contrast_limits=[max(low, 0.0), high])
+        if item[1]["colormap"] == "gray":
+            item[1]["colormap"] = "inferno"
+    for mask in masks:
+        elsewhere = any(_same_grid(o, mask) for o in (*hidden, *glowing))
+        mask[1]["visible"] = _same_grid(base, mask) or not elsewhere
+        if glowing:
+            mask[1]["opacity"] = 0.4
+    # napari makes the last layer the active one: it shall be seen
+    return [base, *hidden, *glowing, *sorted(masks, key=lambda mask: mask[1]["visible"])]
+
+
+def _facts(item: LayerData) -> dict[str, Any]:
+    facts: dict[str, Any] = item[1]["metadata"][KEY]
+    return facts
+
+
+def _short(item: LayerData) -> str:
+    """A series' name without that of its patient and visit."""
+    facts = _facts(item)
+    name = str(facts["name"]).removeprefix(f"{facts.get('study')}_")
+    return name.removeprefix(f"{facts.get('visit_name')}_")
+
+
+def _glows(item: LayerData) -> bool:
+    facts = _facts(item)
+    if item[1].get("rgb"):
+        return False
+    return facts["modality"] in _GLOWS or (facts["modality"] is None and bool(_GLOW_NAME.search(_short(item))))
+
+
+def _same_grid(one: LayerData, other: LayerData) -> bool:
+    a, b = _facts(one), _facts(other)
+    return bool(a["grid"] == b["grid"] and np.allclose(a["affine"], b["affine"], atol=1e-3))
+
+
+def _overlap(one: LayerData, other: LayerData) -> bool:
+    """Whether the boxes around two images share half of the smaller one."""
+    a, b = _facts(one), _facts(other)
+    if not (a["oriented"] and b["oriented"]):
+        return False
+    (low, high), (low2, high2) = _box(a), _box(b)
+    shared = np.clip(np.minimum(high, high2) - np.maximum(low, low2), 0, None)
+    smaller = min(np.prod(high - low), np.prod(high2 - low2))
+    return bool(np.prod(shared) >= 0.5 * smaller)
+
+
+def _box(facts: Mapping[str, Any]) -> tuple[Any, Any]:
+    corners = np.stack(np.meshgrid(*([-0.5, n - 0.5] for n in facts["grid"]), indexing="ij"), -1).reshape(-1, 3)
+    world = apply_points(facts["affine"], corners)
+    return world.min(axis=0), world.max(axis=0)
+
+
+# -- colours of masks --------------------------------------------------------------------------------------------------
+def _colour(data: Iterable[LayerData]) -> None:
+    """Give each structure its colour: the same name of the same mask is the same structure at every visit."""
+    worn: dict[tuple[Any, ...], dict[int, Colour]] = {}
+    taken: list[Colour] = []
+    for item in data:
+        if item[2] != "labels" or "colormap" in item[1]:
+            continue
+        facts = _facts(item)
+        names = facts["label_names"]
+        structure = (facts.get("study"), _short(item), *names.items())
+        if structure not in worn:
+            worn[structure] = distinct_colours(names, facts["meta"].get("colors", {}), taken)
+            taken += worn[structure].values()
+        item[1]["colormap"] = mask_colormap(worn[structure])
+
+
+def distinct_colours(
+    names: Mapping[int, str], given: Mapping[int, Sequence[float]], taken: Sequence[Colour]
+) -> dict[int, Colour]:
+    """A colour for each value of a mask (1 where nothing has a name) that is not near one that is `taken`.
+
+    Parameters
+    ----------
+    names : mapping of value to name
+    given : mapping of value to (r, g, b), 0 to 1
+        Colours that the file asks for; they are worn where free.
+    taken : sequence of colours
+    """
+    out: dict[int, Colour] = {}
+    offers = [lesion_colour(k) for k in range(1, 1 + _MOST)]
+    for value in sorted(v for v in names if v != 0) or [1]:
+        used = [*taken, *out.values()]
+        wanted = [(*map(float, list(given[value])[:3]), 1.0)] if value in given else []
+        free = (c for c in (*wanted, *offers) if all(_apart(c, u) > _ALIKE for u in used))
+        out[value] = next(free, offers[len(used) % _MOST])
+    return out
+
+
+def mask_colormap(colours: Mapping[int, Colour]) -> Any:
+    """A colormap for a Labels layer: these colours, and others for whatever else is painted."""
+    from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
+
+    first = min(colours)
+    if len(colours) == 1 and first <= _MOST:
+        # values without names: all told apart, however many there are
+        rest = [lesion_colour(k) for k in range(1, 4 * _MOST) if _apart(lesion_colour(k), colours[first]) > 0.05]
+        ring: list[Colour] = [*rest[: _MOST - 1]]
+        ring.insert(first - 1, colours[first])
+        return CyclicLabelColormap(colors=np.array([(0.0, 0.0, 0.0, 0.0), *ring]))
+    rest = [lesion_colour(k) for k in range(1, 1 + _MOST)]
+    table: dict[int | None, Any] = {None: _GREY, 0: (0.0, 0.0, 0.0, 0.0)}
+    table.update(enumerate(rest, start=1))
+    table.update(colours.items())
+    return DirectLabelColormap(color_dict=table)
+
+
+def worn_colours(layers: Iterable[Any]) -> list[Colour]:
+    """The colours of the values that have a name, else of 1, in Labels layers."""
+    out: list[Colour] = []
+    for layer in layers:
+        facts = layer.metadata.get(KEY) or {}
+        values = [v for v in facts.get("label_names", ()) if v != 0] or [1]
+        out += [tuple(float(c) for c in colour) for v in values[:_MOST] if (colour := layer.get_color(v)) is not None]
+    return out
+
+
+def _apart(one: Colour, other: Colour) -> float:
+    return float(np.linalg.norm(np.subtract(one[:3], other[:3])))

@@ -1,0 +1,417 @@
+"""The one pair that turns an `ImageSequence` into layer data and back; readers, writers, samples and widgets share it.
+
+A layer shows the voxels in house orientation (superior, posterior, left), so that an axial slice looks as a radiologist
+expects, at the place of the *slice view* (`napari_medseq.viewer.sliceview`). What a layer cannot say (true affine, true times,
+facts, warnings) lies in ``layer.metadata["napari-medseq"]``. Nothing here needs napari itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from datetime import date, datetime
+from typing import Any, Literal
+from warnings import catch_warnings, simplefilter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.geometry import Affine, Reorientation, spacing, to_codes
+from napari_medseq.sequence import SPACE, ImageSequence
+from napari_medseq.viewer.sliceview import SliceView, ras_affine, slice_view, world_matrix
+
+KEY = "napari-medseq"
+LayerKind = Literal["image", "labels"]
+LayerData = tuple[Any, dict[str, Any], LayerKind]
+
+_XYZ = ("x", "y", "z")
+#: sizes are cut to multiples of this, so that napari's count of slider steps is exact and never misses the last slice
+_GRAIN = 2.0**-24
+_JITTER = 0.01
+_SAMPLE = 1_000_000
+
+
+# -- to layers ---------------------------------------------------------------------------------------------------------
+def to_layer_data(
+    seq: ImageSequence,
+    *,
+    visit: int | None = None,
+    facts: Mapping[str, Any] | None = None,
+    along: str = "z",
+    **kwargs: Any,
+) -> LayerData:
+    """Layer data of a sequence.
+
+    Parameters
+    ----------
+    seq : ImageSequence
+        Anything but frames when `visit` is given.
+    visit : int, optional
+        The visit's ordinal: the layer gets a leading axis ``visit`` of length 1 there.
+    facts : mapping, optional
+        Facts of study and visit (``study``, ``visit_name``, ``date``), kept in the metadata.
+    along : {"z", "y", "x"}
+        The layer's axis that the viewer steps through; napari begins with "z". `turn_view` changes it.
+    **kwargs
+        Any layer argument, such as ``name`` or ``colormap``; it wins over what is made here.
+
+    Returns
+    -------
+    tuple of (data, kwargs, layer type)
+        As napari's readers return it.
+
+    Raises
+    ------
+    MedseqError
+        If frames are to be shown as a visit.
+    """
+    turn, view = _display(seq, along)
+    data = _turned(seq.data, seq.axes, turn)
+    shown = [a for a in seq.axes if a != "c"]
+    space = [SPACE.index(a) for a in shown if a in SPACE]
+    lead: list[tuple[str, float, float]] = []
+    if visit is not None:
+        if "t" in seq.axes:
+            raise MedseqError(f"{seq.name} has frames; a visit shows one volume. Choose one frame of it first.")
+        data = data[np.newaxis]
+        lead = [("visit", 1.0, float(visit))]
+    elif "t" in seq.axes:
+        assert seq.times is not None
+        lead = [("t", *_uniform(seq.times))]
+    k = len(lead)
+    layer: dict[str, Any] = {
+        "name": seq.name,
+        **_placed(view, space, [step for _, step, _ in lead], [start for _, _, start in lead]),
+        # napari drops all units where layers disagree on an axis: the leading one is alike for times and ordinals
+        "units": ["second"] * k + ["millimeter"] * len(space),
+        "axis_labels": [label for label, _, _ in lead] + [SPACE[a] for a in space],
+        "metadata": {KEY: _facts(seq, turn, view, visit, facts)},
+    }
+    if seq.kind == "labels":
+        layer["features"] = features(seq.label_names)
+    else:
+        layer |= _look(seq)
+    layer |= kwargs
+    return data, layer, seq.kind
+
+
+def features(names: Mapping[int, str]) -> dict[str, list[Any]]:
+    """The features table of a Labels layer that shows each value's name; background is always there."""
+    names = {0: "background", **names}
+    values = sorted(names)
+    return {"index": values, "name": [names[v] for v in values]}
+
+
+def _placed(view: SliceView, space: list[int], steps: list[float], starts: list[float]) -> dict[str, Any]:
+    """The layer's transform: the view of the spatial axes `space`, after leading axes of `steps` and `starts`."""
+    n, k = len(steps) + len(space), len(steps)
+    rotate, shear = np.eye(n), np.eye(n)
+    rotate[k:, k:] = view.rotate[np.ix_(space, space)]
+    shear[k:, k:] = view.shear[np.ix_(space, space)]
+    return {
+        "scale": steps + view.scale[space].tolist(),
+        "translate": starts + view.translate[space].tolist(),
+        "rotate": rotate,
+        "shear": shear,
+    }
+
+
+def turn_view(layer: Any, along: str) -> None:
+    """Place a layer of ours so that it is true when the viewer steps through its axis `along` ("z", "y" or "x")."""
+    facts = layer.metadata[KEY]
+    view = _view(facts["affine"], tuple(facts["grid"]), _turn_of(facts), facts["display"], along)
+    shown = [a for a in layer.axis_labels if a in SPACE]
+    k = layer.ndim - len(shown)
+    placed = _placed(view, [SPACE.index(a) for a in shown], layer.scale[:k].tolist(), layer.translate[:k].tolist())
+    with catch_warnings():
+        simplefilter("ignore")  # half-set transforms are not slices anyone sees
+        for name, value in placed.items():
+            if not np.array_equal(getattr(layer, name), value):
+                setattr(layer, name, value)
+
+
+def _display(seq: ImageSequence, along: str) -> tuple[Reorientation, SliceView]:
+    """How the voxels are turned for display, and where they are drawn."""
+    turn, how = _turn(seq)
+    return turn, _view(seq.affine, seq.grid, turn, how, along)
+
+
+def _turn(seq: ImageSequence) -> tuple[Reorientation, Literal["house", "own"]]:
+    """The turn into house orientation; "own" where there is none: no orientation known, or one slice in another plane."""
+    turn = to_codes(seq.affine)
+    if not seq.oriented:
+        return Reorientation(), "house" if turn == Reorientation() else "own"
+    if "z" not in seq.axes:
+        if turn.order[2] != 2:
+            return Reorientation(), "own"
+        turn = Reorientation(turn.order, (turn.flips[0], turn.flips[1], False))
+    return turn, "house"
+
+
+def _turn_of(facts: Mapping[str, Any]) -> Reorientation:
+    return Reorientation(tuple(facts["order"]), tuple(facts["flips"]))
+
+
+def _view(affine: Affine, grid: tuple[int, int, int], turn: Reorientation, how: str, along: str) -> SliceView:
+    if how == "own":
+        return _grained(SliceView(spacing(affine)[::-1], np.eye(3), np.eye(3), np.zeros(3), 0.0))
+    shown = (grid[turn.order[0]], grid[turn.order[1]], grid[turn.order[2]])
+    return _grained(slice_view(turn.apply_affine(affine, grid), shown, along))
+
+
+def shown_slice_axis(seq: ImageSequence) -> str:
+    """The name, in the layer, of the axis along which slices were acquired."""
+    return _XYZ[_turn(seq)[0].order.index(_XYZ.index(seq.slice_axis))]
+
+
+def _grained(view: SliceView) -> SliceView:
+    def cut(v: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.round(v / _GRAIN) * _GRAIN, dtype=np.float64)
+
+    return SliceView(cut(view.scale), view.rotate, view.shear, cut(view.translate), view.moved_voxels)
+
+
+def _turned(data: Any, axes: tuple[str, ...], turn: Reorientation) -> Any:
+    """`data` with its spatial axes turned; a view for numpy, lazy for dask."""
+    order = [axes.index(_XYZ[turn.order[_XYZ.index(a)]]) if a in SPACE else i for i, a in enumerate(axes)]
+    flip = [a in SPACE and turn.flips[_XYZ.index(a)] for a in axes]
+    return data.transpose(order)[tuple(slice(None, None, -1 if f else 1) for f in flip)]
+
+
+def _uniform(times: NDArray[np.float64]) -> tuple[float, float]:
+    """(step, start) of the time axis: seconds if frames are even to 1 %, else the frame index."""
+    if len(times) < 2:
+        return 1.0, 0.0
+    steps = np.diff(times)
+    mean = float(steps.mean())
+    if mean <= _GRAIN or np.abs(steps - mean).max() > _JITTER * mean:
+        return 1.0, 0.0
+    return round(mean / _GRAIN) * _GRAIN, round(float(times[0]) / _GRAIN) * _GRAIN
+
+
+def _facts(
+    seq: ImageSequence, turn: Reorientation, view: SliceView, visit: int | None, facts: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    return {
+        **(facts or {}),
+        "visit": visit,
+        "affine": np.array(seq.affine),
+        "axes": list(seq.axes),
+        "grid": list(seq.grid),
+        "order": list(turn.order),
+        "flips": list(turn.flips),
+        "slice_view": view.is_tilted,
+        "display": _turn(seq)[1],
+        "shown_slice_axis": shown_slice_axis(seq),
+        "times": None if seq.times is None else np.array(seq.times),
+        "acquired": None if seq.acquired is None else seq.acquired.isoformat(),
+        "slice_axis": seq.slice_axis,
+        "oriented": seq.oriented,
+        "kind": seq.kind,
+        "name": seq.name,
+        "dtype": str(seq.data.dtype),
+        "modality": seq.modality,
+        "label_names": dict(seq.label_names),
+        "meta": deepcopy(seq.meta),
+        "warnings": list(seq.warnings),
+    }
+
+
+def _look(seq: ImageSequence) -> dict[str, Any]:
+    """Colours and contrast of an image."""
+    if "c" in seq.axes:
+        return {"rgb": True}
+    limits = seq.meta.get("contrast_limits") or contrast_limits(seq)
+    # said, not left to napari: it takes three or four sagittal slices, which lie along the last axis, for colours
+    return {
+        "rgb": False,
+        "colormap": seq.meta.get("colormap", "gray"),
+        "contrast_limits": [float(v) for v in limits],
+    }
+
+
+def contrast_limits(seq: ImageSequence) -> tuple[float, float]:
+    """Grey levels that show the image well: the 0.5 % and 99.8 % percentiles of a sample (lazy: of a middle slice)."""
+    data = seq.data
+    if seq.is_lazy:
+        data = data[tuple(n // 2 if a in ("t", seq.slice_axis) else slice(None) for a, n in seq.sizes.items())]
+        data = np.asarray(data)
+    step = max(1, round((data.size / _SAMPLE) ** (1 / data.ndim)))
+    values = np.asarray(data[(slice(None, None, step),) * data.ndim], dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(values, (0.5, 99.8)))
+    if high <= low:
+        low, high = float(values.min()), float(values.max())
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+# -- and back ----------------------------------------------------------------------------------------------------------
+def from_layer(layer: Any) -> ImageSequence:
+    """The sequence that an Image or Labels layer shows, with its true affine.
+
+    A layer that `to_layer_data` made comes back as it was, with whatever was painted since. Of any other layer the
+    place is taken from its transform, read as LPS millimetres (other lengths are converted).
+
+    Raises
+    ------
+    MedseqError
+        If the layer is neither Image nor Labels.
+    """
+    found = layer_kind(layer)
+    if found not in ("image", "labels"):
+        raise MedseqError(f"{layer.name} is a {found or type(layer).__name__} layer; choose an Image or Labels layer.")
+    kind: LayerKind = "image" if found == "image" else "labels"
+    facts = layer.metadata.get(KEY)
+    data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+    if facts is not None:
+        if facts["visit"] is not None:
+            data = data[0] if data.ndim > len(facts["axes"]) else data
+        seq = _restored(layer, data, facts, kind)
+        if seq is not None:
+            return seq
+    return _foreign(layer, kind)
+
+
+def layer_kind(layer: Any) -> str:
+    """The layer's type: "image", "labels" and so on; of what a proxy that napari gave to a plugin stands for."""
+    return str(getattr(getattr(layer, "__wrapped__", layer), "_type_string", ""))
+
+
+def _restored(layer: Any, data: Any, facts: Mapping[str, Any], kind: LayerKind) -> ImageSequence | None:
+    axes = tuple(facts["axes"])
+    if kind == "labels":
+        axes = tuple(a for a in axes if a != "c")
+    if data.ndim != len(axes):
+        return None
+    data = _turned(data, axes, _turn_of(facts).inverse)
+    sizes = dict(zip(axes, data.shape, strict=True))
+    if [sizes.get(a, 1) for a in _XYZ] != facts["grid"]:
+        return None
+    times = facts["times"]
+    if "t" in axes and (times is None or len(times) != sizes["t"]):
+        return None
+    if kind == facts["kind"] and data.dtype != np.dtype(facts["dtype"]) and np.dtype(facts["dtype"]).kind == "b":
+        data = data.astype(bool)
+    return ImageSequence(
+        data,
+        axes,
+        facts["affine"],
+        times=times,
+        acquired=None if facts["acquired"] is None else datetime.fromisoformat(facts["acquired"]),
+        slice_axis=facts["slice_axis"],
+        oriented=facts["oriented"],
+        kind=kind,
+        label_names=_label_names(layer, facts) if kind == "labels" else {},
+        modality=facts["modality"],
+        name=facts["name"] if facts["kind"] == kind else layer.name,
+        meta=deepcopy(facts["meta"]),
+        warnings=tuple(facts["warnings"]),
+    )
+
+
+def _label_names(layer: Any, facts: Mapping[str, Any] | None) -> dict[int, str]:
+    table = layer.features
+    if "name" not in table:
+        return dict(facts["label_names"]) if facts else {}
+    values = table["index"] if "index" in table else range(len(table))
+    names = {int(v): str(name) for v, name in zip(values, table["name"], strict=True)}
+    if names.get(0) == "background" and not (facts and 0 in facts["label_names"]):
+        del names[0]
+    return names
+
+
+def _foreign(layer: Any, kind: LayerKind) -> ImageSequence:
+    data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+    rgb = bool(getattr(layer, "rgb", False))
+    labels = [str(a) for a in layer.axis_labels]
+    n = layer.ndim
+    if labels[:1] == ["visit"] and data.shape[0] == 1:
+        data, skip = data[0], 1
+    else:
+        skip = 0
+    space = min(3, n - skip)
+    if n - skip == 3 and labels[skip] == "t":
+        space = 2
+    if n - skip - space > 1:
+        raise MedseqError(f"{layer.name} has {n} axes; at most frames, z, y and x can be used. Choose a part of it.")
+    axes = ("t",) * (n - skip - space) + SPACE[3 - space :] + (("c",) if rgb else ())
+    to_mm = _millimetres(layer.units[-1])
+    origin = np.array(layer.data_to_world((0.0,) * n))
+    matrix = np.eye(4)
+    for k in range(3 - space, 3):
+        at = np.zeros(n)
+        at[n - 3 + k] = 1.0
+        matrix[3 - space : 3, k] = (np.array(layer.data_to_world(at)) - origin)[-space:] * (to_mm or 1.0)
+    matrix[3 - space : 3, 3] = origin[-space:] * (to_mm or 1.0)
+    times = None
+    if "t" in axes:
+        step = np.zeros(n)
+        step[0] = 1.0
+        times = np.arange(data.shape[0]) * (np.array(layer.data_to_world(step)) - origin)[0]
+    names = _label_names(layer, None) if kind == "labels" else {}
+    place = ras_affine(matrix)
+    return ImageSequence(
+        data, axes, place, times=times, kind=kind, label_names=names, name=layer.name, oriented=to_mm is not None
+    )
+
+
+def _millimetres(unit: Any) -> float | None:
+    """Millimetres in one `unit` (a pint unit); None where it is no length."""
+    quantity = 1.0 * unit
+    return float(quantity.to("millimeter").magnitude) if quantity.check("[length]") else None
+
+
+def layer_axis(layer: Any, name: str) -> tuple[int | None, bool]:
+    """Where a sequence's axis (z, y, x or t) lies in its layer: the array axis, and whether it runs backwards there."""
+    facts = layer.metadata.get(KEY)
+    labels = [str(a) for a in layer.axis_labels]
+    flipped = False
+    if facts is not None and name in SPACE:
+        new = facts["order"].index(_XYZ.index(name))
+        name, flipped = _XYZ[new], bool(facts["flips"][new])
+    return (labels.index(name) if name in labels else None), flipped
+
+
+def in_layer(layer: Any, points: Any) -> NDArray[np.float64]:
+    """Where points of the sequence that a layer shows lie in the layer's data.
+
+    Parameters
+    ----------
+    layer : Layer
+    points : (n, k) array
+        Voxels along the sequence's own space axes, in their order.
+
+    Returns
+    -------
+    (n, layer.ndim) array
+        0 along axes before those of space: visit or frame.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    facts = layer.metadata.get(KEY)
+    out = np.zeros((len(points), layer.ndim))
+    if facts is None:
+        out[:, layer.ndim - points.shape[1] :] = points
+        return out
+    turn = _turn_of(facts)
+    own = [a for a in facts["axes"] if a in SPACE]
+    for k, axis in enumerate(a for a in facts["axes"] if a in SPACE):
+        source = turn.order[_XYZ.index(axis)]
+        at = points[:, own.index(_XYZ[source])]
+        column = layer.ndim - len(own) + k
+        out[:, column] = facts["grid"][source] - 1 - at if turn.flips[_XYZ.index(axis)] else at
+    return out
+
+
+def true_world_matrix(layer: Any) -> NDArray[np.float64]:
+    """Index in ``layer.data`` (z, y, x) → true world (S, P, L) in mm, 4×4, of a layer of ours (not its slice view)."""
+    facts = layer.metadata[KEY]
+    gx, gy, gz = facts["grid"]
+    return world_matrix(_turn_of(facts).apply_affine(np.asarray(facts["affine"]), (gx, gy, gz)))
+
+
+def visit_date(facts: Mapping[str, Any]) -> date | None:
+    """The date of a visit's layer, from its metadata."""
+    return None if facts.get("date") is None else date.fromisoformat(facts["date"])

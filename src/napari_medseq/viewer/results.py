@@ -1,0 +1,238 @@
+"""Results as layers of a viewer: labels, probabilities, tracked lesions in their colours, and the way to a lesion.
+
+No Qt: a `ViewerModel` will do. What is public here is offered as `napari_medseq.viewer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.sequence import ImageSequence, Study, Visit
+from napari_medseq.viewer import appearance as looks
+from napari_medseq.viewer import layers as _layers
+from napari_medseq.viewer import study as _studies
+from napari_medseq.viewer.placement import along_of, camera_of, follow_order, keep_views_true, step_through_slices
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels, Layer
+
+    from napari_medseq.inference import Locations, Segmentation
+    from napari_medseq.progression import Progression
+
+
+def add_layers(viewer: ViewerModel, data: Sequence[_layers.LayerData]) -> list[Layer]:
+    """Add layer data; the first layers in an empty viewer are shown along their slices."""
+    from napari.layers import Layer
+
+    first = len(viewer.layers) == 0
+    added = [viewer.add_layer(Layer.create(*item)) for item in data]
+    keep_views_true(viewer)
+    if first and added:
+        step_through_slices(viewer, added[0])
+    else:
+        follow_order(viewer)
+    return added
+
+
+def show_segmentation(viewer: ViewerModel, image: Layer, found: Segmentation) -> list[Layer]:
+    """Show what `ms.segment` found in the image of a layer, at the same place and visit."""
+    added = []
+    for what in (found.labels, found.probability, found.uncertainty):
+        if what is None:
+            continue
+        ending = "labels" if what is found.labels else "probability" if what is found.probability else "uncertainty"
+        extra: dict[str, Any] = {"name": f"{image.name} {ending}", "opacity": 0.6}
+        if what.kind == "labels":
+            there = looks.worn_colours(layer for layer in viewer.layers if _layers.layer_kind(layer) == "labels")
+            extra["colormap"] = looks.mask_colormap(looks.distinct_colours(what.label_names, {}, there))
+        else:
+            extra |= {"colormap": "magma", "blending": "additive", "contrast_limits": [0.0, 1.0], "visible": False}
+        added.append(show_derived(viewer, image, what, **extra))
+    return added
+
+
+def show_explanation(viewer: ViewerModel, image: Layer, found: ImageSequence) -> Layer:
+    """Show what `ms.explain` found in the image of a layer, over it."""
+    top = float(np.max(found.data)) or 1.0
+    return show_derived(
+        viewer, image, found, name=f"{image.name} explanation", colormap="magma", blending="additive", opacity=0.6,
+        contrast_limits=[0.0, top],
+    )  # fmt: skip
+
+
+def show_locations(viewer: ViewerModel, image: Layer, found: Locations) -> list[Layer]:
+    """Show what `ms.locate` found in the image of a layer: boxes as Shapes, landmarks as Points, where that layer lies.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    image : Image layer
+        That of the image in which something was located.
+    found : Locations
+
+    Returns
+    -------
+    list of Layer
+        A Shapes and a Points layer; none where nothing was found.
+    """
+    from napari.layers import Layer
+
+    if not len(found):
+        return []
+    names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+    place = {name: getattr(image, name) for name in names}
+    facts = {**_studies.facts_of(image), "role": _studies.DERIVED}
+    added = []
+    for data, kwargs, kind in found.layers(**place):
+        kwargs["name"] = f"{image.name} {'boxes' if kind == 'shapes' else 'centres'}"
+        if len(facts) > 1:
+            kwargs["metadata"] = {_layers.KEY: facts.copy()}
+        at = _layers.in_layer(image, data) if kind == "points" else [_layers.in_layer(image, c) for c in data]
+        added.append(viewer.add_layer(Layer.create(at, kwargs, kind)))
+    return added
+
+
+def show_derived(viewer: ViewerModel, layer: Layer, seq: ImageSequence, **kwargs: Any) -> Layer:
+    """Show a sequence that was made from a layer, at the same visit; an image does not become one of the study's."""
+    facts = _studies.facts_of(layer)
+    about = {k: facts[k] for k in _studies.ABOUT if k in facts}
+    if seq.kind == "image":
+        about["role"] = _studies.DERIVED
+    visit = None if "t" in seq.axes else facts.get("visit")
+    return add_layers(viewer, [_layers.to_layer_data(seq, visit=visit, facts=about, **kwargs)])[0]
+
+
+def new_labels(viewer: ViewerModel, image: Layer, name: str | None = None) -> Labels:
+    """Add an empty Labels layer to paint in, on an image's own grid, at its place and visit, and make it active.
+
+    Of an image with frames the layer has one mask for all of them. It counts as one of the study's masks.
+
+    Raises
+    ------
+    MedseqError
+        If the layer is neither Image nor Labels, or is a colour image.
+    """
+    seq = _layers.from_layer(image)
+    if "c" in seq.axes:
+        raise MedseqError(f"{image.name} is a colour image; choose a grey one to paint labels on.")
+    still = seq.frame(0) if "t" in seq.axes else seq
+    mask = still.labels_like(
+        np.zeros(still.data.shape, np.uint16), name=f"{seq.name}_labels", label_names={1: "lesion"}
+    )
+    facts = {k: v for k, v in _studies.facts_of(image).items() if k in _studies.ABOUT}
+    visit = None if "t" in seq.axes else _studies.facts_of(image).get("visit")
+    data = _layers.to_layer_data(
+        mask, visit=visit, facts=facts, along=along_of(viewer), name=name or f"{image.name} painted"
+    )
+    layer = add_layers(viewer, [data])[0]
+    _studies.facts_of(layer)["along"] = along_of(viewer)
+    layer.mode = "paint"
+    viewer.layers.selection.active = layer
+    return layer
+
+
+def show_progression(viewer: ViewerModel, progression: Progression, study: Study | None = None) -> list[Labels]:
+    """Show tracked lesions: one Labels layer per visit, value = identity, coloured as in every plot.
+
+    Layers of an earlier result of the same study are updated, not doubled.
+
+    Returns
+    -------
+    list of Labels
+        One per visit of the progression.
+    """
+    study = study or study_for(progression)
+    colours = _colours({int(v) for v in progression.lesions["lesion"]})
+    single = len(study.visits) == 1
+    shown: list[Labels] = []
+    for ordinal, seq in zip(_studies.ordinals(study, progression), progression.labels, strict=True):
+        old = _tracked_layer(viewer, study.name, ordinal)
+        along = _studies.facts_of(old).get("along", "z") if old is not None else along_of(viewer)
+        name = f"{study.visits[ordinal].name or f'visit {ordinal + 1}'} lesions"
+        data, kwargs, kind = _studies.visit_layer_data(
+            study, ordinal, seq, visit=None if single else ordinal, name=name, along=along,
+            colormap=colours, opacity=0.7,
+        )  # fmt: skip
+        kwargs["metadata"][_layers.KEY] |= {"role": _studies.TRACKED, "along": along}
+        if old is not None and old.data.shape == data.shape:
+            old.data = np.array(data)
+            old.features = kwargs["features"]
+            old.colormap = kwargs["colormap"]
+            old.metadata[_layers.KEY] = kwargs["metadata"][_layers.KEY]
+            shown.append(old)
+        else:
+            shown += add_layers(viewer, [(np.array(data), kwargs, kind)])
+    return shown
+
+
+def study_for(progression: Progression) -> Study:
+    """A study with the progression's dates and images, where the study it was made from is not open."""
+    visits = [
+        Visit(day, () if image is None else (image,), (), f"visit {k + 1}" if day is None else f"ses-{day:%Y%m%d}")
+        for k, (day, image) in enumerate(zip(progression.dates, progression.images, strict=True))
+    ]
+    return Study("progression", tuple(visits))
+
+
+def wear_lesion_colours(layer: Labels, lesions: Iterable[int]) -> None:
+    """Colour a Labels layer as every plot colours these lesions; other values are grey."""
+    layer.colormap = _colours(lesions)
+
+
+def _colours(lesions: Iterable[int]) -> Any:
+    from napari.utils.colormaps import DirectLabelColormap
+
+    from napari_medseq.colours import lesion_colour
+
+    colours: dict[int | None, Any] = {None: (0.6, 0.6, 0.6, 1.0), 0: (0.0, 0.0, 0.0, 0.0)}
+    return DirectLabelColormap(color_dict=colours | {i: lesion_colour(i) for i in sorted(lesions)})
+
+
+def _tracked_layer(viewer: ViewerModel, study: str, ordinal: int) -> Any:
+    for layer in viewer.layers:
+        facts = _studies.facts_of(layer)
+        if _studies.is_tracked(layer) and (facts.get("study"), facts.get("ordinal")) == (study, ordinal):
+            return layer
+    return None
+
+
+def go_to(
+    viewer: ViewerModel, layers: Sequence[Labels], visit: int, lesion: int, *, center: bool | None = None
+) -> bool:
+    """Move the sliders to a lesion at a visit and select its label; False where it is not there at that visit.
+
+    `layers` are what `show_progression` returned; `center` also moves the camera, by default only where the lesion is out
+    of view.
+    """
+    layer = layers[visit]
+    index = np.argwhere(np.asarray(layer.data) == lesion)
+    n = viewer.dims.ndim
+    if layer.ndim == n and "visit" in viewer.dims.axis_labels:
+        viewer.dims.set_point(0, float(layer.translate[0]))
+    viewer.layers.selection.active = layer
+    if len(index) == 0:
+        return False
+    layer.selected_label = lesion
+    along = along_of(viewer)
+    axis = list(layer.axis_labels).index(along) if along in layer.axis_labels else layer.ndim - 3
+    steps, counts = np.unique(index[:, axis], return_counts=True)
+    here = index[index[:, axis] == steps[counts.argmax()]].mean(axis=0)
+    here[axis] = steps[counts.argmax()]
+    world = layer.data_to_world(here)
+    viewer.dims.set_point(n - layer.ndim + axis, float(world[axis]))
+    if center or (center is None and not _in_view(viewer, layer, here)):
+        camera_of(viewer).center = tuple(float(v) for v in np.asarray(world)[-3:])
+    return True
+
+
+def _in_view(viewer: ViewerModel, layer: Layer, index: NDArray[np.float64]) -> bool:
+    """Whether the canvas shows an index of a layer now."""
+    axes = [a - viewer.dims.ndim + layer.ndim for a in viewer.dims.displayed]
+    low, high = np.asarray(layer.corner_pixels, dtype=float)[:, axes]
+    return bool(((index[axes] > low) & (index[axes] < high)).all())

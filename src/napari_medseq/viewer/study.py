@@ -1,0 +1,151 @@
+"""A study as layers and back: each visit's images and labels on one slider `visit`, with the facts in their metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.sequence import ImageSequence, Study, Visit
+from napari_medseq.viewer.appearance import arranged
+from napari_medseq.viewer.layers import KEY, LayerData, from_layer, to_layer_data, visit_date
+
+#: `role` in the metadata of the label layers that tracking made
+TRACKED = "tracked"
+#: and in that of images made from others, which are not the study's own
+DERIVED = "derived"
+#: the facts of study and visit that layers made from a layer inherit
+ABOUT = ("study", "ordinal", "visit_name", "date", "study_warnings")
+
+
+def study_layer_data(study: Study) -> list[LayerData]:
+    """Layer data of a study: one layer per image and mask; a single visit needs no slider."""
+    layers = []
+    alone = len(study.visits) == 1
+    for ordinal, visit in enumerate(study.visits):
+        for seq in (*visit.images, *visit.labels):
+            still = None if alone or "t" in seq.axes else ordinal
+            layers.append(visit_layer_data(study, ordinal, seq, visit=still))
+    if not layers:
+        raise MedseqError(f"{study.name}: no visit has an image that can be shown. Choose another folder.")
+    return arranged(layers)
+
+
+def visit_layer_data(study: Study, ordinal: int, seq: ImageSequence, *, visit: int | None, **kwargs: Any) -> LayerData:
+    """Layer data of one sequence of a visit, with the facts of study and visit."""
+    known = study.visits[ordinal]
+    facts = {
+        "study": study.name,
+        "ordinal": ordinal,
+        "visit_name": known.name or f"visit {ordinal + 1}",
+        "date": known.date and known.date.isoformat(),
+        "study_warnings": list(study.warnings),
+    }
+    short = seq.name.removeprefix(f"{study.name}_")
+    name = seq.name if len(study.visits) == 1 else f"{facts['visit_name']} {short}"
+    if seq.kind == "labels" and seq.modality and len({i.modality for i in known.images}) > 1:
+        name += f" on {seq.modality}"
+    return to_layer_data(seq, visit=visit, facts=facts, **({"name": name} | kwargs))
+
+
+def by_patient(study: Study) -> list[Study]:
+    """The study, or one for each patient whom its images name: those of another patient are no visits of this one.
+
+    Images that name nobody stay together under the folder's name.
+    """
+    whom = [s.meta.get("patient") for v in study.visits for s in (*v.images, *v.labels)]
+    patients = list(dict.fromkeys(str(p) for p in whom if p))
+    if len(patients) < 2:
+        return [study]
+    out = []
+    for patient in [*patients, *([None] if None in whom else [])]:
+        visits = []
+        for v in study.visits:
+            images, labels = (
+                tuple(s for s in part if s.meta.get("patient") == patient) for part in (v.images, v.labels)
+            )
+            if images or labels:
+                visits.append(Visit(v.date, images, labels, v.name))
+        notes = () if patient else study.warnings
+        out.append(Study(f"{study.name} {patient}" if patient else study.name, tuple(visits), tuple(notes)))
+    return out
+
+
+def facts_of(layer: Any) -> dict[str, Any]:
+    """What we know of a layer; empty for a layer of others."""
+    facts: dict[str, Any] = layer.metadata.get(KEY) or {}
+    return facts
+
+
+def studies_in(layers: Iterable[Any]) -> list[str]:
+    """Names of the studies that have layers here, in the order in which they came."""
+    names = (facts_of(layer).get("study") for layer in layers)
+    return [n for n in dict.fromkeys(names) if n is not None]
+
+
+def is_tracked(layer: Any) -> bool:
+    """Whether tracking made this layer."""
+    return facts_of(layer).get("role") == TRACKED
+
+
+def study_from_layers(layers: Iterable[Any], name: str | None = None) -> Study:
+    """The study that layers show, images and masks by visit; what tracking made is left out.
+
+    Raises
+    ------
+    MedseqError
+        If there is none, or several and `name` is not given.
+    """
+    layers = list(layers)
+    names = studies_in(layers)
+    if name is None:
+        if len(names) != 1:
+            what = "no study is open" if not names else f"{len(names)} studies are open ({', '.join(names)})"
+            raise MedseqError(f"A study is needed, but {what}. Open a study folder, or choose one by name.")
+        name = names[0]
+    mine = [layer for layer in layers if facts_of(layer).get("study") == name and "role" not in facts_of(layer)]
+    if not mine:
+        raise MedseqError(
+            f"No layer belongs to the study {name!r}; the studies open are: {', '.join(names) or 'none'}."
+        )
+    visits = []
+    for ordinal in sorted({facts_of(layer)["ordinal"] for layer in mine}):
+        here = [layer for layer in mine if facts_of(layer)["ordinal"] == ordinal]
+        facts = facts_of(here[0])
+        seqs = [from_layer(layer) for layer in here]
+        visits.append(
+            Visit(
+                visit_date(facts),
+                tuple(s for s in seqs if s.kind == "image"),
+                tuple(s for s in seqs if s.kind == "labels"),
+                str(facts["visit_name"]),
+            )
+        )
+    return Study(name, tuple(visits), tuple(facts_of(mine[0]).get("study_warnings", ())))
+
+
+def ordinals(study: Study, progression: Any) -> list[int]:
+    """For each visit of a progression made from `study`, the visit's ordinal in the study.
+
+    Visits without an image are left out of a progression; dates tell which ones are there.
+    """
+    dates = list(progression.dates)
+    if len(dates) == len(study.visits):
+        return list(range(len(dates)))
+    at, found = 0, []
+    for day in dates:
+        while at < len(study.visits) - 1 and study.visits[at].date != day:
+            at += 1
+        found.append(at)
+        at += 1
+    return found
+
+
+def study_of_labels(seqs: Sequence[ImageSequence], facts: Sequence[dict[str, Any]]) -> Study:
+    """A study made of label layers alone, one visit each: dates from their facts or their acquisition."""
+    visits = [
+        Visit(visit_date(f) or (s.acquired and s.acquired.date()), (), (s,), str(f.get("visit_name", s.name)))
+        for s, f in zip(seqs, facts, strict=True)
+    ]
+    name = next((f["study"] for f in facts if f.get("study")), "labels")
+    return Study(name, tuple(visits))

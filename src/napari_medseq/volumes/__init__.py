@@ -1,0 +1,1 @@
+"""What several rooms do to voxels: resampling grids and the foreground of an image."""

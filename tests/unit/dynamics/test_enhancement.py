@@ -1,0 +1,143 @@
+"""Time-intensity curves and cine measures against bodies and curves that are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import napari_medseq as ms
+from napari_medseq.dynamics import cine
+from napari_medseq.dynamics import enhancement as dynamic
+from napari_medseq.sequence import ImageSequence, affine_from
+from tests.realdata import DATA, needs_real_data
+
+TIMES = np.array([0.0, 10, 20, 40, 80, 160])
+CURVE = np.array([100.0, 100, 200, 300, 260, 180])  # wash-out −1 per second
+
+
+def dynamic_pair():
+    mask = np.zeros((4, 10, 10), np.uint8)
+    mask[1:3, 2:5, 2:5] = 1
+    mask[1:3, 6:9, 6:9] = 4
+    frames = np.stack([np.where(mask == 1, v, np.where(mask == 4, 50.0, 0.0)) for v in CURVE])
+    image = ImageSequence(frames, ("t", "z", "y", "x"), affine_from((1, 1, 2)), times=TIMES, modality="MR")
+    return image, ImageSequence(mask, ("z", "y", "x"), image.affine, kind="labels", label_names={1: "one", 4: "four"})
+
+
+def test_curves_and_their_measures():
+    image, labels = dynamic_pair()
+    curves = dynamic.time_intensity(image, labels)
+    assert curves.query("lesion == 1")["mean"].tolist() == CURVE.tolist()
+    assert curves.query("lesion == 1")["time_s"].tolist() == TIMES.tolist()
+    measures = dynamic.curve_measures(curves, baseline_frames=2).set_index("lesion")
+    one = measures.loc[1]
+    assert one["baseline"] == 100
+    assert one["time_to_peak_s"] == 30
+    assert one["wash_in_per_s"] == pytest.approx(200 / 30)
+    assert one["wash_out_per_s"] == pytest.approx(-1)
+    assert one["enhancement_percent"] == pytest.approx(200)
+    assert one["auc_s"] == pytest.approx(500 + 3000 + 7200 + 9600)
+    assert measures.loc[4, "auc_s"] == 0
+    artists = dynamic.plot_curves(curves, Figure().subplots())
+    assert set(artists) == {1, 4}
+
+
+def test_one_mask_per_frame():
+    image, labels = dynamic_pair()
+    moving = ImageSequence(np.stack([labels.data] * 6), image.axes, image.affine, times=TIMES, kind="labels")
+    moving.data[2:] = 0
+    assert dynamic.time_intensity(image, moving)["frame"].max() == 1
+
+
+def test_what_does_not_fit_is_a_clear_error():
+    image, labels = dynamic_pair()
+    with pytest.raises(ms.MedseqError, match="'t' axis"):
+        dynamic.time_intensity(labels, labels)
+    with pytest.raises(ms.MedseqError, match="grid"):
+        dynamic.time_intensity(image, labels.replace(affine=affine_from((2, 1, 1))))
+    short = ImageSequence(np.stack([labels.data] * 2), image.axes, image.affine, kind="labels")
+    with pytest.raises(ms.MedseqError, match="2 frames"):
+        dynamic.time_intensity(image, short)
+    with pytest.raises(ms.MedseqError, match="baseline"):
+        dynamic.curve_measures(dynamic.time_intensity(image, labels), baseline_frames=0)
+
+
+def heart(inner, outer):
+    """Short-axis rings: 3 the cavity, 2 its wall, 1 a block to the right."""
+    y, x = np.indices((80, 100)) - 40
+    r = np.hypot(y, x)
+    plane = np.where(r <= inner, 3, np.where(r <= outer, 2, 0)).astype(np.uint8)
+    plane[30:50, 85:95] = 1
+    return np.stack([plane] * 5)
+
+
+def test_ejection_and_thickening_of_rings():
+    frames = np.stack([heart(24, 30), heart(20, 29), heart(12, 26), heart(20, 29)])
+    labels = ImageSequence(
+        frames, ("t", "z", "y", "x"), affine_from((1, 1, 8)), times=[0, 0.2, 0.4, 0.6], kind="labels"
+    )
+    beat = cine.ejection(labels, cavity=3)
+    assert (beat.end_diastole, beat.end_systole) == (0, 2)
+    assert beat.end_diastolic_ml == pytest.approx(np.pi * 24**2 * 40 / 1000, rel=0.01)
+    assert beat.ejection_fraction_percent == pytest.approx(75, abs=0.7)
+    assert beat.stroke_ml == pytest.approx(beat.end_diastolic_ml - beat.end_systolic_ml)
+    table = cine.thickening(labels, cavity=3, wall=2, right=1)
+    assert table["end_diastolic_mm"].tolist() == pytest.approx([6] * 6, abs=0.4)
+    assert table["end_systolic_mm"].tolist() == pytest.approx([14] * 6, abs=0.4)
+    assert table["thickening_percent"].mean() == pytest.approx(100 * 8 / 6, abs=6)
+    curve = cine.volume_time(labels).query("value == 3")
+    assert curve["time_s"].tolist() == [0, 0.2, 0.4, 0.6]
+
+
+def test_a_thin_segment_is_found_where_it_is():
+    plane = heart(20, 30)
+    thin = (np.indices((80, 100))[1] - 40 < 0) & (plane[0] == 2)
+    for k in range(5):
+        plane[k][thin & (np.hypot(*(np.indices((80, 100)) - 40)) > 24)] = 0
+    frame = ImageSequence(plane, ("z", "y", "x"), affine_from((1, 1, 8)), kind="labels")
+    found = cine.wall_thickness(frame, 3, 2, right=1, segments=2)
+    # seen from the cavity, the block lies along +x: segments split the ring into its halves of y
+    assert found == pytest.approx([found.mean()] * 2, abs=0.3)
+    quarters = cine.wall_thickness(frame, 3, 2, right=1, segments=4)
+    assert quarters[0] == pytest.approx(4, abs=0.5)
+    assert quarters[1] == pytest.approx(10, abs=0.5)
+
+
+def test_cine_without_frames_or_cavity():
+    frame = ImageSequence(heart(10, 20), ("z", "y", "x"), affine_from((1, 1, 8)), kind="labels")
+    with pytest.raises(ms.MedseqError, match="volume-time"):
+        cine.volume_time(frame)
+    with pytest.raises(ms.MedseqError, match="no frame"):
+        cine.volume_time([])
+    with pytest.raises(ms.MedseqError, match="Label 7"):
+        cine.ejection([frame, frame], 7)
+    assert np.isnan(cine.wall_thickness(frame, 7, 2)).all()
+
+
+@needs_real_data
+@pytest.mark.real
+def test_real_hearts_dilated_ones_pump_less():
+    """ACDC: dilated cardiomyopathy is diagnosed by an ejection fraction under 40 %, normal hearts lie above 50 %."""
+    import nibabel
+
+    folder = DATA / "cardiac-acdc"
+    fractions = {}
+    for line in (folder / "diagnosis.csv").read_text().splitlines()[1:]:
+        patient, group = line.split(",")[:2]
+        if group.strip() in ("DCM", "NOR") and len(fractions.get(group.strip(), [])) < 4:
+            files = [sorted((folder / patient).rglob(f"*{phase}*label*.nii*")) for phase in ("ED", "ES")]
+            if not all(files):
+                continue
+            frames = [
+                ImageSequence(
+                    np.asarray(nibabel.load(f[0]).dataobj).astype(np.uint8).T,
+                    ("z", "y", "x"),
+                    affine_from((1.5, 1.5, 8)),
+                    kind="labels",
+                )
+                for f in files
+            ]
+            fractions.setdefault(group.strip(), []).append(cine.ejection(frames, 3).ejection_fraction_percent)
+    assert len(fractions["DCM"]) == len(fractions["NOR"]) == 4
+    assert max(fractions["DCM"]) < 40 < 50 < min(fractions["NOR"])

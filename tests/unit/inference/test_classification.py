@@ -1,0 +1,48 @@
+"""`classify`: named probabilities, one answer per step, independent of how the image is stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import napari_medseq as ms
+from napari_medseq.errors import OperationCancelled
+from napari_medseq.sequence import Visit
+from tests.unit.training.small import CLASSIFIER, blob, model
+
+
+def test_shapes_names_and_range(tmp_path: Path) -> None:
+    out = ms.classify(blob(), model(tmp_path / "c", CLASSIFIER))
+    assert out.classes == ["lesion"]
+    assert set(out.probabilities) == {"lesion"}
+    assert out.per_step.shape == (7, 1)
+    assert ((out.per_step > 0) & (out.per_step < 1)).all()
+    assert out.attention.sum() == pytest.approx(1, abs=1e-5)
+    assert out.step_axis == "z"
+    assert out.extent == int((out.per_step[:, 0] >= 0.5).sum())
+
+
+def test_visits_and_lazy_images_give_the_same(tmp_path: Path) -> None:
+    import dask.array as da
+
+    m, seq = model(tmp_path / "c", CLASSIFIER), blob()
+    alone = ms.classify(seq, m)
+    lazy = ms.classify(seq.replace(data=da.from_array(seq.data, chunks=(1, -1, -1))), m)
+    (visit,) = ms.classify([Visit(None, (seq,), name="v")], m)
+    for other in (lazy, visit):
+        assert np.array_equal(alone.per_step, other.per_step)
+        assert alone.probabilities == other.probabilities
+
+
+def test_cancel_stops_within_a_step(tmp_path: Path) -> None:
+    seen: list[int] = []
+    with pytest.raises(OperationCancelled):
+        ms.classify(
+            blob(),
+            model(tmp_path / "c", CLASSIFIER),
+            progress=lambda d, *_: seen.append(d),
+            cancelled=lambda: len(seen) >= 2,
+        )
+    assert seen == [1, 2]

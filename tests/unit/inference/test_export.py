@@ -1,0 +1,69 @@
+"""Exported networks give the same answers outside: through onnxruntime, and through `torch.export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import napari_medseq as ms
+from napari_medseq.errors import MedseqError
+from tests.unit.training.small import CLASSIFIER, UNET, model
+
+SMALL: dict[str, Any] = {"steps": 3, "size": (8, 12)}
+RECURRENT = {**UNET, "widths": [4, 8], "rnn_levels": [1], "ahead": 1}
+
+
+@pytest.mark.parametrize("network", [RECURRENT, CLASSIFIER])
+def test_a_torch_program_gives_the_same(tmp_path: Path, network: dict[str, Any]) -> None:
+    m = model(tmp_path / "m", network)
+    path = ms.export(m, tmp_path / "m.pt2", **SMALL)
+    x = torch.randn(1, 3, 3, 8, 12)
+    with torch.no_grad():
+        got, expected = torch.export.load(path).module()(x), m.network(x)
+    pairs = zip(got, expected, strict=True) if isinstance(expected, tuple) else [(got, expected)]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m", "m.pt2"]
+
+
+@pytest.mark.parametrize("network", [RECURRENT, CLASSIFIER])
+def test_onnx_gives_the_same(tmp_path: Path, network: dict[str, Any]) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    m = model(tmp_path / "m", network)
+    path = ms.export(m, tmp_path / "m.onnx", **SMALL)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    x = torch.randn(1, 3, 3, 8, 12)
+    with torch.no_grad():
+        out = m.network(x)
+    expected = list(out) if isinstance(out, tuple) else [out]
+    got = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    assert session.get_inputs()[0].name == "steps"
+    assert len(got) == len(expected)
+    for a, b in zip(got, expected, strict=True):
+        assert np.allclose(a, b.numpy(), atol=1e-4)
+    assert [p.name for p in tmp_path.glob("m.*")] == ["m.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reason"),
+    [
+        ("m.pth", {}, r"must end in \.onnx or \.pt2"),
+        ("m.pt2", {"size": (17, 24)}, "multiples of 4"),
+        ("m.pt2", {"steps": 0}, "there must be a step"),
+        ("nowhere/m.pt2", SMALL, "could not be written"),
+    ],
+)
+def test_what_cannot_be_exported_is_said(tmp_path: Path, name: str, options: dict[str, Any], reason: str) -> None:
+    with pytest.raises(MedseqError, match=reason):
+        ms.export(model(tmp_path / "m"), tmp_path / name, **options)
+
+
+def test_without_the_packages_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_medseq.inference.exporting.find_spec", lambda _: None)
+    with pytest.raises(MedseqError, match="pip install onnx onnxscript"):
+        ms.export(model(tmp_path / "m"), tmp_path / "m.onnx", **SMALL)

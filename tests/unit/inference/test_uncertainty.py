@@ -1,0 +1,83 @@
+"""Monte-Carlo dropout: one mask per pass for all steps, repeatable, and no business of the labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import napari_medseq as ms
+from napari_medseq.errors import MedseqError
+from napari_medseq.inference.frame import frame
+from napari_medseq.inference.streaming import stream
+from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
+from tests.unit.training.small import CLASSIFIER, UNET, blob, model
+
+DROPPING = {**UNET, "dropout": 0.5}
+
+
+def test_a_pass_has_one_mask_for_all_steps_and_leaves_the_generator_alone() -> None:
+    torch.manual_seed(0)
+    network = RecurrentUNet(widths=(4, 8), rnn="none", neighbours=0, dropout=0.5).eval()
+    x = torch.randn(1, 8, 8).expand(3, 1, 8, 8)
+    before = torch.get_rng_state()
+    a, b = (torch.stack(list(stream(network, iter(x), dropout=seed))) for seed in (1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(a[0], a[1])
+    assert torch.equal(a[0], a[2])
+    assert not torch.allclose(a, b)
+    assert not any(m.training for m in network.modules())
+
+
+def test_uncertainty_is_the_entropy_of_the_mean_of_passes(tmp_path: Path) -> None:
+    m, seq = model(tmp_path / "m", DROPPING), blob(shape=(4, 24, 24))
+    out = ms.segment(seq, m, outputs=("labels", "probability", "uncertainty"), samples=3, device="cpu")
+    network = m.network
+    f = frame([seq], along="slices", pixel_mm=None, stride=4)
+    x = torch.stack([f.read([seq], i) for i in range(f.steps)])
+    p = torch.zeros(())
+    for seed in range(3):
+        features = []
+        for step in with_neighbours(
+            x, 1
+        ):  # the slow way: seed and encode each step by itself, then mix and decode whole
+            torch.manual_seed(seed)
+            network.train()
+            features.append([v.detach() for v in network.encode(step[None])])  # type: ignore[operator]
+        network.eval()
+        levels = [torch.cat([s[v] for s in features]) for v in range(3)]
+        for level, mixer in network.recurrent:  # type: ignore[union-attr, misc]
+            levels[level] = mixer(levels[level][None])[0]  # type: ignore[operator]
+        p = p + network.decode(levels)[-1].softmax(1).detach() / 3  # type: ignore[operator]
+    entropy = -(p * p.log()).sum(1) / np.log(2)
+    expected = np.stack([f.uncrop(e, labels=False) for e in entropy])
+    assert out.uncertainty is not None
+    assert np.allclose(out.uncertainty.data, expected, atol=1e-4)
+    plain = ms.segment(seq, m, outputs=("labels", "probability", "uncertainty"), device="cpu")
+    assert plain.probability is not None
+    assert plain.uncertainty is not None
+    assert out.probability is not None
+    assert np.array_equal(out.labels.data, plain.labels.data)
+    assert np.array_equal(out.probability.data, plain.probability.data)
+    assert not np.allclose(out.uncertainty.data, plain.uncertainty.data, atol=1e-3)
+    again = ms.segment(seq, m, outputs=("uncertainty",), samples=3, chunk=2, device="cpu").uncertainty
+    assert again is not None
+    assert np.array_equal(again.data, out.uncertainty.data)
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "reason"),
+    [
+        ({**UNET, "dropout": 0.0}, {"samples": 2, "outputs": ("uncertainty",)}, "no dropout"),
+        (DROPPING, {"samples": 2}, r"outputs=\('uncertainty'"),
+        (DROPPING, {"samples": -1, "outputs": ("uncertainty",)}, "samples is -1"),
+        (CLASSIFIER, {"samples": 2, "outputs": ("uncertainty",)}, "needs a segmentation model"),
+    ],
+)
+def test_samples_that_make_no_sense_are_said(
+    tmp_path: Path, network: dict[str, object], options: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(MedseqError, match=reason):
+        ms.segment(blob(), model(tmp_path / "m", network), **options)  # type: ignore[call-overload]

@@ -1,0 +1,114 @@
+"""The chain: names, settings, files, records, progress, cancel."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import napari_medseq as ms
+from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
+from napari_medseq.preprocessing import STEPS, Percentile, Resample, ZScore, load, parse, save
+from napari_medseq.sequence import ImageSequence, affine_from
+
+
+def image() -> ImageSequence:
+    data = np.random.default_rng(0).gamma(3, 30, (4, 12, 14))
+    return ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 3)), name="scan", meta={"source": "here"})
+
+
+CHAIN = [{"kind": "percentile", "upper": 98.0}, "zscore", Resample(spacing=(3, 2, 2))]
+
+
+def test_the_record_repeats_the_result() -> None:
+    found = ms.preprocess(image(), CHAIN)
+    assert [s["kind"] for s in found.meta["steps"]] == ["percentile", "zscore", "resample"]
+    json.dumps(found.meta["steps"])
+    assert np.array_equal(ms.preprocess(image(), found.meta["steps"]).data, found.data)
+    assert found.meta["source"] == "here"
+    assert "steps" not in image().meta
+
+
+def test_steps_in_two_calls_are_recorded_as_one_chain() -> None:
+    twice = ms.preprocess(ms.preprocess(image(), "percentile"), "zscore")
+    once = ms.preprocess(image(), ["percentile", "zscore"])
+    assert twice.meta["steps"] == once.meta["steps"]
+    assert np.array_equal(twice.data, once.data)
+    assert ms.preprocess(image(), []).data is not None
+
+
+@pytest.mark.parametrize("ending", ["yaml", "yml", "json"])
+def test_a_chain_survives_its_file(tmp_path: Path, ending: str) -> None:
+    path = save(CHAIN, tmp_path / f"chain.{ending}")
+    assert load(path) == parse(CHAIN)
+    assert np.array_equal(ms.preprocess(image(), path).data, ms.preprocess(image(), CHAIN).data)
+    assert np.array_equal(ms.preprocess(image(), str(path)).data, ms.preprocess(image(), CHAIN).data)
+    assert [f.name for f in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_plain_list_is_a_pipeline_too(tmp_path: Path) -> None:
+    (tmp_path / "short.yaml").write_text("- zscore\n- kind: percentile\n  lower: 1\n")
+    assert parse(tmp_path / "short.yaml") == [ZScore(), Percentile(lower=1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("- kind: magic", "magic"),
+        ("- nonsense", "nonsense"),
+        ("- kind: zscore\n  insid: all", "insid"),
+        ("steps: 3", "list of steps"),
+        ("[1, 2", "no YAML or JSON"),
+        ("- 3", "not int"),
+        ("- kind: percentile\n  lower: 99\n  upper: 1", "below upper"),
+        ("- kind: percentile\n  to: [1, 0]", "must rise"),
+        ("- kind: resample\n  spacing: -1", "positive"),
+        ("- kind: window", "either a preset"),
+        ("- kind: window\n  preset: knee", "knee"),
+        ("- kind: window\n  level: 3", "together"),
+        ("- window", "needs a preset"),
+        ("- window:knee", "needs a preset"),
+        ("- kind: n4\n  shrink: 0", "shrink"),
+        ("!!python/object/apply:os.system ['true']", "no YAML"),
+    ],
+)
+def test_a_bad_file_says_what_is_wrong(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "chain.yaml").write_text(text)
+    with pytest.raises(SettingsError, match=words):
+        load(tmp_path / "chain.yaml")
+
+
+def test_missing_and_unwritable_files(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no such pipeline file"):
+        ms.preprocess(image(), tmp_path / "none.yaml")
+    with pytest.raises(SettingsError, match="no such pipeline file"):
+        ms.preprocess(image(), "none.json")
+    with pytest.raises(MedseqError, match="could not be written"):
+        save("zscore", tmp_path / "none" / "chain.yaml")
+
+
+def test_progress_runs_through_all_steps_and_cancel_stops() -> None:
+    frames = ImageSequence(np.random.default_rng(0).random((3, 2, 8, 8)), ("t", "z", "y", "x"), affine_from((1, 1, 3)))
+    seen: list[tuple[int, int]] = []
+    ms.preprocess(frames, ["percentile", "zscore"], progress=lambda done, total, _: seen.append((done, total)))
+    assert [d for d, _ in seen] == sorted(d for d, _ in seen)
+    assert seen[-1] == (200, 200)
+    with pytest.raises(OperationCancelled):
+        ms.preprocess(frames, "zscore", cancelled=lambda: True)
+
+
+def test_every_name_builds_and_every_step_says_whether_it_changes_intensities() -> None:
+    for name, step in STEPS.items():
+        if name != "window":
+            made = parse(name)[0]
+            assert isinstance(made, step)
+            assert made.changes_intensity == (name not in ("resample", "crop"))
+
+
+def test_lazy_voxels_are_taken() -> None:
+    import dask.array as da
+
+    lazy = image().replace(data=da.from_array(image().data, chunks=(1, 12, 14)))
+    assert np.allclose(ms.preprocess(lazy, CHAIN).data, ms.preprocess(image(), CHAIN).data)
