@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_medseq import models, pipeline, record
+from napari_medseq import files, models, pipeline, record
 from napari_medseq.errors import MedseqError, MedseqWarning, ReadError, SettingsError
 from napari_medseq.progress import Cancelled, Progress, check
 
@@ -84,7 +84,7 @@ def run_cohort(
         if progress is not None:
             progress(len(rows), len(calls), f"{row['study']}: {row['status']}")
     table = pd.DataFrame([rows[f.name] for f in folders], columns=list(COLUMNS))
-    record.write_text(target / "cohort.csv", table.to_csv(index=False))
+    files.write_text(target / "cohort.csv", table.to_csv(index=False))
     return table
 
 

@@ -19,7 +19,7 @@ class WriteError(MedseqError):
     """A result could not be written."""
 
 
-class GeometryError(MedseqError):
+class GeometryError(MedseqError, ValueError):
     """Positions in space are missing, contradictory or do not fit together."""
 
 
@@ -27,7 +27,7 @@ class ModelError(MedseqError):
     """A model bundle is unsafe, broken, or does not fit the images."""
 
 
-class SettingsError(MedseqError):
+class SettingsError(MedseqError, ValueError):
     """A setting has a value that cannot be used."""
 
 

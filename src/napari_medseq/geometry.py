@@ -10,7 +10,9 @@ Conventions used throughout the package:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations, product
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,8 +71,6 @@ def closest_axes(affine: Affine) -> tuple[tuple[int, int], ...]:
     tuple of (world_axis, sign)
         `world_axis` 0, 1, 2 for R, A, S; `sign` +1 or -1.
     """
-    from itertools import permutations
-
     cosines = affine[:3, :3] / spacing(affine)
     # rounding keeps exact ties (45°) from being decided by the last bit, so that flips and transposes round-trip
     best = max(permutations(range(3)), key=lambda p: round(sum(abs(cosines[p[k], k]) for k in range(3)), 9))
@@ -151,3 +151,26 @@ def apply_points(affine: Affine, points: ArrayLike) -> NDArray[np.float64]:
     """Map an (n, 3) array of (x, y, z) points through a 4×4 affine."""
     p = np.asarray(points, dtype=np.float64)
     return np.asarray(p @ affine[:3, :3].T + affine[:3, 3], dtype=np.float64)
+
+
+def corners(grid: Sequence[int], *, outer: bool = False) -> NDArray[np.float64]:
+    """The corners of a box of voxels, in voxels.
+
+    Parameters
+    ----------
+    grid : sequence of int
+        Voxels along each axis; in the affine's order (x, y, z) the answer is ready for `apply_points`.
+    outer : bool
+        The corners of the outermost voxels (−0.5 to n − 0.5); default the middles of these (0 to n − 1).
+
+    Returns
+    -------
+    ndarray, shape (2 ** len(grid), len(grid))
+
+    Examples
+    --------
+    >>> corners((4, 3)).tolist()
+    [[0.0, 0.0], [0.0, 2.0], [3.0, 0.0], [3.0, 2.0]]
+    """
+    edge = 0.5 if outer else 0.0
+    return np.array(list(product(*((-edge, n - 1 + edge) for n in grid))), dtype=np.float64)

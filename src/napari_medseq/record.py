@@ -1,13 +1,12 @@
 """The record of a result: what went in, what it was made with, so that it can be made again.
 
-Plain dictionaries and one JSON file, written whole or not at all.
+Plain dictionaries and one JSON file, ``run.json``, written whole or not at all.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping
@@ -15,7 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from napari_medseq.errors import ReadError, WriteError
+from napari_medseq import files
+from napari_medseq.errors import ReadError
+
+#: stands on every plot, report and panel
+DISCLAIMER = "Research software, not a medical device."
 
 #: whose versions decide a result
 PACKAGES = (
@@ -46,15 +49,13 @@ def versions() -> dict[str, str]:
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file, or of a folder's files with their relative names, in sorted order."""
     path = Path(path)
-    digest = hashlib.sha256()
     if path.is_dir():
+        digest = hashlib.sha256()
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
             digest.update(file.relative_to(path).as_posix().encode() + b"\0" + sha256(file).encode())
         return digest.hexdigest()
     with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sha256_of(blocks: Iterable[bytes]) -> str:
@@ -65,34 +66,19 @@ def sha256_of(blocks: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Write a text file whole or not at all: a temporary name first, then moved into place.
+def write_run(path: Path, content: Mapping[str, object]) -> Path:
+    """Write a ``run.json``: `content`, and the versions of what it was made with, whole or not at all.
 
     Raises
     ------
     WriteError
         If the folder cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise WriteError(
-            f"{path} could not be written: {error.strerror or error}. Choose a folder you may write to."
-        ) from None
-    return path
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write a mapping as indented JSON, whole or not at all."""
-    return write_text(path, json.dumps(content, indent=2, default=str, ensure_ascii=False) + "\n")
+    return files.write_json(path, {"versions": versions(), **content})
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote.
+    """Read a JSON file that holds an object, such as what `write_run` wrote.
 
     Raises
     ------

@@ -6,16 +6,18 @@ Nothing here reads files, knows of layers or loads more than numpy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_medseq import geometry
-from napari_medseq.errors import MedseqError
+from napari_medseq.errors import GeometryError, MedseqError
+from napari_medseq.geometry import Affine
 
 #: Every axis name, in the only order in which they may stand.
 AXES = ("t", "z", "y", "x", "c")
@@ -59,7 +61,7 @@ class ImageSequence:
 
     data: Any
     axes: tuple[str, ...]
-    affine: NDArray[np.float64]
+    affine: Affine
     times: NDArray[np.float64] | None = None
     acquired: datetime | None = None
     slice_axis: str = "z"
@@ -195,7 +197,7 @@ class ImageSequence:
         """Whether both have the same voxels at the same places (corners within `tolerance_mm`)."""
         if self.grid != other.grid:
             return False
-        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.grid])).reshape(3, -1).T
+        corners = geometry.corners(self.grid)
         apart = geometry.apply_points(self.affine, corners) - geometry.apply_points(other.affine, corners)
         return bool(np.abs(apart).max() <= tolerance_mm)
 
@@ -262,11 +264,104 @@ class Study:
         return [v.date for v in self.visits]
 
 
-def affine_from(spacing_xyz: ArrayLike, origin_ras: ArrayLike = (0.0, 0.0, 0.0)) -> NDArray[np.float64]:
+def matches(image: ImageSequence, patterns: str | Iterable[str]) -> bool:
+    """Whether an image is called like one of `patterns`, or one is its DICOM SeriesInstanceUID.
+
+    Parameters
+    ----------
+    image : ImageSequence
+    patterns : str or iterable of str
+        As `matches_name`; no pattern matches nothing.
+    """
+    listed = [patterns] if isinstance(patterns, str) else list(patterns)
+    return matches_name(image.name, listed) or image.meta.get("series_uid") in listed
+
+
+def matches_name(name: str, patterns: str | Iterable[str]) -> bool:
+    """Whether a name is like one of `patterns` (``*``, ``?``, ``[abc]``), upper and lower case alike.
+
+    A pattern that is the name itself always matches, also where brackets in it would mean something else.
+
+    Examples
+    --------
+    >>> matches_name("sub-01_T1c", "*t1C"), matches_name("T1 [post]", ["T2", "T1 [post]"]), matches_name("T1", "T2*")
+    (True, True, False)
+    """
+    listed = [patterns] if isinstance(patterns, str) else patterns
+    low = name.casefold()
+    return any(fnmatchcase(low, p.casefold()) or low == p.casefold() for p in listed)
+
+
+def check_same_grid(
+    first: ImageSequence,
+    *others: ImageSequence,
+    frames: bool = True,
+    tolerance_mm: float = 1e-3,
+    where: str = "",
+    error: type[MedseqError] = GeometryError,
+) -> None:
+    """Raise unless all sequences have the same voxels at the same places.
+
+    Parameters
+    ----------
+    first, *others : ImageSequence
+    frames : bool
+        Whether they must have the same axes and as many frames too (colour aside); otherwise only the space counts.
+    tolerance_mm : float
+        How far the corners may lie apart.
+    where : str
+        Put before the message, such as the visit's name.
+    error : type of MedseqError
+
+    Raises
+    ------
+    GeometryError
+        Naming both, their grids, and the way out.
+    """
+    for other in others:
+        same = first.same_grid(other, tolerance_mm)
+        if same and (not frames or _without_colour(first) == _without_colour(other)):
+            continue
+        way_out = (
+            "choose the frame that belongs to it"
+            if same
+            else "resample one onto the other's grid first (step 'resample' with reference=; labels with nearest interpolation)"
+        )
+        raise error(
+            f"{where}{': ' if where else ''}{other.name} ({describe_grid(other)}) lies on another grid than "
+            f"{first.name} ({describe_grid(first)}); {way_out}."
+        )
+
+
+def describe_grid(seq: ImageSequence) -> str:
+    """The grid of a sequence in words: its sizes, voxel size, and where its first voxel lies (RAS+ mm)."""
+    size = " ".join(f"{a}{n}" for a, n in seq.sizes.items())
+    step = "×".join(f"{seq.spacing[a]:.3g}" for a in SPACE)
+    corner = ", ".join(f"{v:.1f}" for v in seq.affine[:3, 3])
+    return f"{size}, {step} mm, from ({corner})"
+
+
+def _without_colour(seq: ImageSequence) -> dict[str, int]:
+    return {a: n for a, n in seq.sizes.items() if a != "c"}
+
+
+def affine_from(spacing_xyz: ArrayLike, origin_ras: ArrayLike = (0.0, 0.0, 0.0)) -> Affine:
     """House-oriented (LPS codes) affine from spacing in mm along (x, y, z) and the RAS position of voxel (0, 0, 0)."""
-    affine: NDArray[np.float64] = np.diag([*(np.asarray(spacing_xyz, float) * (-1, -1, 1)), 1.0])
+    affine: Affine = np.diag([*(np.asarray(spacing_xyz, float) * (-1, -1, 1)), 1.0])
     affine[:3, 3] = origin_ras
     return geometry.as_affine(affine)
 
 
-__all__ = ["AXES", "SPACE", "ImageSequence", "Kind", "Study", "Visit", "affine_from"]
+__all__ = [
+    "AXES",
+    "SPACE",
+    "ImageSequence",
+    "Kind",
+    "Study",
+    "Visit",
+    "affine_from",
+    "check_same_grid",
+    "describe_grid",
+    "matches",
+    "matches_name",
+]

@@ -161,3 +161,14 @@ def test_a_checked_affine_is_a_read_only_copy() -> None:
 def test_bad_codes_are_refused(codes: str) -> None:
     with pytest.raises(GeometryError, match=r"orientation|twice"):
         g.to_codes(np.eye(4), (codes[0], codes[1], codes[2]))
+
+
+@pytest.mark.parametrize("grid", [(4, 5, 6), (1, 7, 2), (3,)])
+def test_the_corners_of_a_box_are_where_its_voxels_end(grid: tuple[int, ...]) -> None:
+    inside = np.argwhere(np.ones(grid))
+    middles, faces = g.corners(grid), g.corners(grid, outer=True)
+    assert len(np.unique(faces, axis=0)) == len(faces) == 2 ** len(grid)
+    np.testing.assert_array_equal(middles.min(axis=0), inside.min(axis=0))
+    np.testing.assert_array_equal(middles.max(axis=0), inside.max(axis=0))
+    np.testing.assert_array_equal(np.ptp(faces, axis=0), grid)
+    np.testing.assert_array_equal(faces.mean(axis=0), inside.mean(axis=0))

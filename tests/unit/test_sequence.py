@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_medseq.errors import GeometryError, MedseqError
-from napari_medseq.sequence import AXES, ImageSequence, Study, Visit, affine_from
+from napari_medseq.sequence import (
+    AXES,
+    ImageSequence,
+    Study,
+    Visit,
+    affine_from,
+    check_same_grid,
+    matches,
+    matches_name,
+)
 
 LENGTHS = {"t": 4, "z": 5, "y": 6, "x": 7, "c": 3}
 
@@ -146,3 +155,48 @@ def test_visits_are_sorted_by_date_only_when_all_are_known() -> None:
     late, early, unknown = Visit(date(2021, 5, 1)), Visit(datetime(2020, 1, 31, 12)), Visit(None)  # type: ignore[arg-type]
     assert Study("s", (late, early)).dates == [date(2020, 1, 31), date(2021, 5, 1)]
     assert Study("s", (late, unknown, early)).dates == [date(2021, 5, 1), None, date(2020, 1, 31)]
+
+
+@pytest.mark.parametrize(
+    ("name", "patterns", "fits"),
+    [
+        ("sub-01_T1c", "*t1C", True),
+        ("sub-01_T1c", ["*T2*", "SUB-0?_*"], True),
+        ("T1 [post]", "T1 [post]", True),
+        ("T1p", "T1[op]", True),
+        ("Straße", "STRASSE", True),
+        ("T1", [], False),
+        ("T1", "", False),
+        ("T10", "T1", False),
+    ],
+)
+def test_names_are_matched_whatever_their_case(name: str, patterns: str | list[str], fits: bool) -> None:
+    assert matches_name(name, patterns) is fits
+    assert matches(make(name=name), patterns) is fits
+
+
+def test_a_series_is_also_named_by_its_uid() -> None:
+    seq = make(name="T1", meta={"series_uid": "1.2.840.1"})
+    assert matches(seq, "1.2.840.1")
+    assert matches(seq, ["FLAIR", "1.2.840.1"])
+    assert not matches(seq, "1.2.840.2")
+    assert not matches(make(name="T1"), "1.2.840.1")
+
+
+def test_another_grid_is_refused_with_both_grids_and_the_way_out() -> None:
+    image = make(name="image")
+    check_same_grid(image, make(), make(affine=image.affine + np.eye(4, k=3) * 5e-4))
+    moved = image.replace(affine=np.array([[1, 0, 0, 2.0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), name="mask")
+    with pytest.raises(GeometryError, match=r"^visit 2: mask \(z5 y6 x7, 1×1×1 mm, from \(2\.0, .*image \(.*resample"):
+        check_same_grid(image, image, moved, where="visit 2")
+    with pytest.raises(MedseqError, match="resample"):
+        check_same_grid(image, make(("y", "x"), name="mask"))
+    check_same_grid(image, moved, tolerance_mm=2.5)
+
+
+def test_the_frames_of_a_series_count_unless_only_the_space_is_asked_for() -> None:
+    series, mask = make(("t", "z", "y", "x")), make(name="mask")
+    check_same_grid(series, mask, frames=False)
+    with pytest.raises(GeometryError, match="choose the frame"):
+        check_same_grid(series, mask)
+    check_same_grid(make(("y", "x", "c")), make(("y", "x")))

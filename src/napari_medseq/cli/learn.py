@@ -8,8 +8,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_medseq import files
 from napari_medseq.cli import common
-from napari_medseq.errors import SettingsError, WriteError
+from napari_medseq.errors import SettingsError
 
 if TYPE_CHECKING:
     from napari_medseq.inference.segmentation import Output
@@ -190,15 +191,10 @@ def _classify(args: argparse.Namespace) -> None:
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]) if rows else [])
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(path)
-    except OSError as error:
-        raise WriteError(f"{path} could not be written: {error.strerror}. Choose a folder you may write to.") from None
+    with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _train(args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import GeometryError, MedseqError
-from napari_medseq.progress import Cancelled, Progress, watched
+from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def time_intensity(
         )
     still = None if "t" in labels.axes else labels.volume_zyx()
     rows: list[dict[str, Any]] = []
-    for frame in watched(range(frames), frames, "curves", progress, cancelled):
+    for frame in with_progress(range(frames), frames, "curves", progress, cancelled):
         mask = still if still is not None else labels.frame(frame).volume_zyx()
         volume = np.asarray(image.frame(frame).volume_zyx(), dtype=np.float64)
         where = np.nonzero(mask)

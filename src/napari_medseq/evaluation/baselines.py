@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_medseq.errors import GeometryError, MedseqError
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.errors import MedseqError
+from napari_medseq.sequence import ImageSequence, check_same_grid
 
 _NAME = {1: "foreground"}
 
@@ -44,8 +44,7 @@ def tuned_threshold(image: ImageSequence, truth: ImageSequence, candidates: int 
         If the truth lies on another grid.
     """
     data = _voxels(image)
-    if not image.same_grid(truth) or data.shape != truth.data.shape:
-        raise GeometryError(f"{truth.name} lies on another grid than {image.name}; resample it first.")
+    check_same_grid(image, truth)
     positive = np.asarray(truth.data) > 0
     finite = np.isfinite(data)
     values, real = data[finite].astype(np.float64), positive[finite]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_medseq.errors import GeometryError, MedseqError, WriteError
+from napari_medseq import files
+from napari_medseq.errors import MedseqError, WriteError
 from napari_medseq.evaluation.intervals import BlandAltman, Interval, Paired, bland_altman, bootstrap, paired
 from napari_medseq.evaluation.metrics import compare
-from napari_medseq.progress import Cancelled, Progress, watched
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.progress import Cancelled, Progress, with_progress
+from napari_medseq.sequence import ImageSequence, check_same_grid
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,29 +117,18 @@ class Evaluation:
         drawn = figure(self)
         if path is not None:
             target = Path(path)
-            partial = target.with_name(f".{target.stem}.partial{target.suffix}")
-            try:
-                drawn.savefig(partial, dpi=150)
-                os.replace(partial, target)
-            except (OSError, ValueError) as problem:
-                raise WriteError(f"{target}: the figure could not be written ({problem}).") from problem
-            finally:
-                with suppress(OSError):
-                    partial.unlink(missing_ok=True)
+            with files.replacing(target) as temporary:
+                try:
+                    drawn.savefig(temporary, dpi=150)
+                except ValueError as problem:
+                    raise WriteError(f"{target}: the figure could not be written ({problem}).") from problem
         return drawn
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the table as CSV."""
         target = Path(path)
-        partial = target.with_name(f".{target.name}.partial")
-        try:
-            self.table.to_csv(partial, index=False)
-            os.replace(partial, target)
-        except OSError as problem:
-            raise WriteError(f"{target}: the table could not be written ({problem.strerror}).") from problem
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
+        with files.replacing(target) as temporary:
+            self.table.to_csv(temporary, index=False)
         return target
 
     def __repr__(self) -> str:
@@ -189,7 +178,7 @@ def evaluate(
     if not wanted:
         wanted = [1]  # all empty: still one row per case
     rows: list[dict[str, Any]] = []
-    for name, p, t in watched(pairs, len(pairs), "Evaluating", progress, cancelled):
+    for name, p, t in with_progress(pairs, len(pairs), "Evaluating", progress, cancelled):
         frames = range(t.size("t")) if "t" in t.axes else (-1,)
         for frame in frames:
             mine, real = (s.frame(frame).volume_zyx() if frame >= 0 else s.volume_zyx() for s in (p, t))
@@ -230,18 +219,8 @@ def _pairs(
             raise MedseqError(
                 f"{name}: {p.name if p.kind != 'labels' else t.name} is an image; evaluation needs labels."
             )
-        if p.axes != t.axes or p.size("t") != t.size("t") or not p.same_grid(t, tolerance_mm=1e-2):
-            raise GeometryError(
-                f"{name}: prediction ({_where(p)}) and truth ({_where(t)}) lie on different grids; "
-                "resample the prediction onto the truth's grid with nearest interpolation first."
-            )
+        check_same_grid(t, p, tolerance_mm=1e-2, where=name)
     return list(zip(called, ps, ts, strict=True))
-
-
-def _where(seq: ImageSequence) -> str:
-    size = "×".join(str(n) for n in seq.sizes.values())
-    corner = ", ".join(f"{v:.1f}" for v in seq.affine[:3, 3])
-    return f"{size} voxels of {'×'.join(f'{v:.3g}' for v in seq.spacing.values())} mm from ({corner})"
 
 
 def _listed(items: Any) -> list[ImageSequence]:

@@ -3,7 +3,6 @@ from .align import Register as Register
 from .bias import N4 as N4
 from .crop import Crop as Crop
 from .pipeline import STEPS as STEPS
-from .pipeline import Step as Step
 from .pipeline import load as load
 from .pipeline import parse as parse
 from .pipeline import preprocess as preprocess
@@ -24,7 +23,6 @@ __all__ = [
     "Percentile",
     "Register",
     "Resample",
-    "Step",
     "StepBase",
     "Window",
     "ZScore",

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
-
-from napari_medseq.errors import MedseqError, SettingsError
+from napari_medseq import files
+from napari_medseq.errors import SettingsError
 from napari_medseq.preprocessing.align import MotionCorrection, Register
 from napari_medseq.preprocessing.bias import N4
 from napari_medseq.preprocessing.crop import Crop
@@ -19,13 +17,10 @@ from napari_medseq.preprocessing.resample import Resample
 from napari_medseq.preprocessing.step import StepBase
 from napari_medseq.preprocessing.window import PRESETS, Percentile, Window
 from napari_medseq.preprocessing.zscore import ZScore
-from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.settings import checked
 
-Step = Annotated[
-    N4 | ZScore | Window | Percentile | Resample | Register | MotionCorrection | Crop, Field(discriminator="kind")
-]
-_ADAPTER: TypeAdapter[Any] = TypeAdapter(Step)
 #: name → what the name alone stands for
 STEPS: dict[str, type[StepBase]] = {
     "n4": N4,
@@ -81,7 +76,7 @@ def preprocess(
         result = step.apply(
             result,
             reference=reference,
-            progress=_part(progress, number, len(chain), step.kind),  # type: ignore[attr-defined]
+            progress=part(progress, number / len(chain), (number + 1) / len(chain), f"{step.kind}: "),  # type: ignore[attr-defined]
             cancelled=cancelled,
         )
         meta = {
@@ -93,20 +88,8 @@ def preprocess(
         result = result.replace(meta=meta)
     check(cancelled)
     if progress is not None and chain:
-        progress(100 * len(chain), 100 * len(chain), "Preprocessing")
+        progress(1, 1, "Preprocessing")
     return result
-
-
-def _part(progress: Progress | None, number: int, count: int, kind: str) -> Progress | None:
-    """One step's share of the whole chain's progress, in hundredths."""
-    if progress is None:
-        return None
-    outer = progress
-
-    def inner(done: int, total: int, message: str) -> None:
-        outer(100 * number + round(100 * done / max(1, total)), 100 * count, f"{kind}: {message}")
-
-    return inner
 
 
 def parse(steps: Steps) -> list[StepBase]:
@@ -138,15 +121,10 @@ def _step(step: object) -> StepBase:
         step = {"kind": kind}
     if not isinstance(step, Mapping):
         raise SettingsError(f"A preprocessing step is a name, settings or a step model, not {type(step).__name__}.")
-    try:
-        checked: StepBase = _ADAPTER.validate_python(dict(step))
-    except ValidationError as problem:
-        first = problem.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise SettingsError(
-            f"Preprocessing step {step.get('kind', '?')!r}, {where}: {first['msg']} (steps: {', '.join(STEPS)})."
-        ) from problem
-    return checked
+    named = step.get("kind")
+    if named not in STEPS:
+        raise SettingsError(f"There is no preprocessing step of kind {named!r}; use one of {', '.join(STEPS)}.")
+    return checked(STEPS[named], step, where=f"preprocessing step {named!r}")
 
 
 def save(steps: Steps, path: str | os.PathLike[str]) -> Path:
@@ -154,7 +132,7 @@ def save(steps: Steps, path: str | os.PathLike[str]) -> Path:
 
     Raises
     ------
-    MedseqError
+    WriteError
         If the file cannot be written.
     """
     import yaml
@@ -162,16 +140,7 @@ def save(steps: Steps, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     record = {"steps": [step.model_dump(mode="json") for step in parse(steps)]}
     text = json.dumps(record, indent=1) if target.suffix == ".json" else yaml.safe_dump(record, sort_keys=False)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, target)
-    except OSError as problem:
-        raise MedseqError(f"{target}: the steps could not be written ({problem.strerror}).") from problem
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-    return target
+    return files.write_text(target, text)
 
 
 def load(path: str | os.PathLike[str]) -> list[StepBase]:

@@ -7,17 +7,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from napari_medseq.errors import MedseqError, MedseqWarning, SettingsError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.settings import Settings
 
 
-class StepBase(BaseModel):
+class StepBase(Settings):
     """Base of the steps; a subclass adds ``kind: Literal[...]``, its settings and `apply`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     def apply(
         self,

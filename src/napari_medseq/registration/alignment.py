@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import SettingsError
+from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.registration.linear import prepared
 from napari_medseq.registration.optimise import Watch, optimise
@@ -22,7 +22,6 @@ from napari_medseq.registration.registration import register
 from napari_medseq.registration.transform import Kind, Transform
 from napari_medseq.sequence import ImageSequence
 
-Matrix = NDArray[np.float64]
 #: A registration that raises the mutual information by less than this share is not evidence of misalignment: on CT, PET and
 #: MR of one patient in one frame the gain stays below it however far the optimum wanders, and a true shift of one voxel exceeds it.
 WORTH = 0.2
@@ -76,10 +75,10 @@ class VisitAlignment:
     transform: Transform | None
     error_mm: float
     reason: str
-    common: Matrix | None = None
+    common: Affine | None = None
 
     @property
-    def to_baseline(self) -> Matrix:
+    def to_baseline(self) -> Affine:
         """4×4, RAS+ mm: visit world → common world (the baseline's, by default); the linear part if deformable."""
         if self.common is not None:
             return geometry.as_affine(self.common)

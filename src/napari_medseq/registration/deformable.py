@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq import geometry
+from napari_medseq.geometry import Affine
 from napari_medseq.registration.linear import Pair
 from napari_medseq.registration.measure import Sampler
 from napari_medseq.registration.optimise import Level, Watch
 from napari_medseq.registration.transform import Spline
 
-Matrix = NDArray[np.float64]
 _Sparse = Any  # a scipy.sparse matrix; SciPy has no types
 #: control cells along the longest side
 CELLS = 8
@@ -32,7 +32,7 @@ _REACH = 0.02
 
 
 def bend(
-    pair: Pair, compare: Sampler, matrix: Matrix, *, seed: int, watch: Watch
+    pair: Pair, compare: Sampler, matrix: Affine, *, seed: int, watch: Watch
 ) -> tuple[Spline | None, dict[str, float]]:
     """Refine an affine result by a B-spline deformation of the fixed space (Rueckert et al. 1999, doi:10.1109/42.796284).
 
@@ -66,7 +66,7 @@ def bend(
 
 
 def measured(
-    pair: Pair, compare: Sampler, matrix: Matrix, grid: ControlGrid, values: NDArray[np.float64]
+    pair: Pair, compare: Sampler, matrix: Affine, grid: ControlGrid, values: NDArray[np.float64]
 ) -> tuple[Spline | None, dict[str, float]]:
     """A spline as `bend` returns it, with its measures; None if it does not raise the mutual information."""
     spline = Spline(pair.fixed_frame, grid.fixed_parameters, values)
@@ -102,7 +102,7 @@ class ControlGrid:
 
     size: tuple[int, int, int]
     fixed_parameters: tuple[float, ...]
-    to_index: Matrix
+    to_index: Affine
     spacing: NDArray[np.float64]
 
     @classmethod
@@ -167,7 +167,7 @@ def _cubic_slope(d: NDArray[np.float64]) -> NDArray[np.float64]:
 class _Task:
     """Mutual information and its gradient by the coefficients, at one resolution; called by the optimiser."""
 
-    def __init__(self, level: Level, grid: ControlGrid, matrix: Matrix, seed: int, watch: Watch) -> None:
+    def __init__(self, level: Level, grid: ControlGrid, matrix: Affine, seed: int, watch: Watch) -> None:
         from scipy import ndimage
 
         at = np.flatnonzero(level.zone)

@@ -14,13 +14,13 @@ from scipy.spatial.transform import Rotation
 
 from napari_medseq import geometry
 from napari_medseq.errors import RegistrationError, SettingsError
+from napari_medseq.geometry import Affine
 from napari_medseq.registration.deformable import CELLS, ControlGrid, measured
 from napari_medseq.registration.linear import Pair, starts
 from napari_medseq.registration.measure import Sampler
 from napari_medseq.registration.optimise import Level, Linear, Watch
 from napari_medseq.registration.transform import Spline
 
-Matrix = NDArray[np.float64]
 #: elastix' own maps, one after the other
 _MAPS: dict[Linear, tuple[str, ...]] = {
     "translation": ("translation",),
@@ -29,7 +29,7 @@ _MAPS: dict[Linear, tuple[str, ...]] = {
 }
 
 
-def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Matrix, float]:
+def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Affine, float]:
     """Find the linear map with elastix, and how far a second run with other samples ends from it.
 
     As `linear.search`: fixed → moving in the pair's frame, and an error in mm. Begins where the images agree best: as they lie, with
@@ -59,7 +59,7 @@ def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Matrix
 
 
 def bend(
-    pair: Pair, compare: Sampler, matrix: Matrix, *, seed: int, watch: Watch
+    pair: Pair, compare: Sampler, matrix: Affine, *, seed: int, watch: Watch
 ) -> tuple[Spline | None, dict[str, float]]:
     """Refine by elastix' B-spline; arguments and answer as `deformable.bend`."""
     from scipy import ndimage
@@ -83,12 +83,12 @@ def bend(
     return measured(pair, compare, matrix, grid, values)
 
 
-def _worth(compare: Sampler, matrix: Matrix) -> float:
+def _worth(compare: Sampler, matrix: Affine) -> float:
     found = compare.at(matrix)
     return (found.nmi - 1) * min(1.0, found.covered / 0.9)
 
 
-def _linear(level: Level, start: Matrix, name: str, seed: int) -> Matrix:
+def _linear(level: Level, start: Affine, name: str, seed: int) -> Affine:
     """One linear map of elastix from `start`, as 4×4 in the level's frame."""
     found, place = _run(level, start, name, seed, {})
     values = _numbers(found, "TransformParameters")
@@ -106,7 +106,7 @@ def _linear(level: Level, start: Matrix, name: str, seed: int) -> Matrix:
     return np.asarray(start @ place @ matrix @ np.linalg.inv(place))
 
 
-def _run(level: Level, start: Matrix, name: str, seed: int, more: dict[str, list[str]]) -> tuple[Any, Matrix]:
+def _run(level: Level, start: Affine, name: str, seed: int, more: dict[str, list[str]]) -> tuple[Any, Affine]:
     """elastix' answer for one default map, and where its coordinates lie: millimetres along the fixed image's axes → frame.
 
     `start` is put into the moving image's position.
@@ -150,7 +150,7 @@ def _itk() -> Any:
     return itk
 
 
-def _image(itk: Any, volume: NDArray[Any], affine: Matrix) -> Any:
+def _image(itk: Any, volume: NDArray[Any], affine: Affine) -> Any:
     """A volume as ITK's image; the affine's axes are taken as orthogonal, as ITK's are."""
     spacing = geometry.spacing(affine)
     u, _, v = np.linalg.svd(affine[:3, :3] / spacing)

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import RegistrationError
+from napari_medseq.geometry import Affine
 from napari_medseq.registration.measure import Agreement, Sampler, near
 from napari_medseq.registration.optimise import Level, Linear, Watch, optimise, shrunk
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground
 from napari_medseq.volumes.grid import resample_volume
 
-Matrix = NDArray[np.float64]
 #: optimiser steps of the whole search, for progress
 STEPS = 700
 
@@ -35,19 +35,19 @@ class Pair:
     """
 
     levels: tuple[Level, Level, Level]
-    fixed_frame: Matrix
-    moving_frame: Matrix
+    fixed_frame: Affine
+    moving_frame: Affine
 
     @property
     def flat(self) -> bool:
         """Whether the images are 2D."""
         return self.levels[0].flat
 
-    def world(self, matrix: Matrix) -> Matrix:
+    def world(self, matrix: Affine) -> Affine:
         """A matrix of the frame as one of RAS+ mm."""
         return np.asarray(np.linalg.inv(self.moving_frame) @ matrix @ self.fixed_frame)
 
-    def framed(self, world: Matrix) -> Matrix:
+    def framed(self, world: Affine) -> Affine:
         """A matrix of RAS+ mm as one of the frame."""
         return np.asarray(self.moving_frame @ world @ np.linalg.inv(self.fixed_frame))
 
@@ -123,14 +123,14 @@ def _volume(seq: ImageSequence) -> NDArray[np.float32]:
     return np.clip(volume, low, high)
 
 
-def _plane(affine: Matrix) -> Matrix:
+def _plane(affine: Affine) -> Affine:
     """RAS+ mm → millimetres along a 2D image's own x and y, the image at z = 0."""
     unit = np.array(affine)
     unit[:3, :3] /= geometry.spacing(affine)
     return np.asarray(np.linalg.inv(unit))
 
 
-def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Matrix, float]:
+def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Affine, float]:
     """Find the best map from coarse to fine, and how far other samples and starts end from it.
 
     Returns
@@ -161,7 +161,7 @@ def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Matrix
             best, score = found, value
     watch.advance_to(0.3)
 
-    def refined(level: Level, start: Matrix, how: Linear, samples: int, salt: int, iterations: int) -> Matrix:
+    def refined(level: Level, start: Affine, how: Linear, samples: int, salt: int, iterations: int) -> Affine:
         end = optimise(
             level,
             start,
@@ -193,7 +193,7 @@ def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Matrix
     return result, max(0.1 * finest, *others)
 
 
-def starts(pair: Pair, compare: Sampler, *, turn: bool) -> list[Matrix]:
+def starts(pair: Pair, compare: Sampler, *, turn: bool) -> list[Affine]:
     """Where to begin: the images' own position, and the two most promising of centres brought together and turned."""
     own = pair.framed(np.eye(4))
     if pair.flat:  # planes that differ in space cannot be compared in place
@@ -225,7 +225,7 @@ def _score(found: Agreement) -> float:
     return (found.nmi - 1.0) * min(1.0, found.covered / 0.9) if found.covered > 0.1 else 0.0
 
 
-def _onto(fixed: NDArray[np.float64], moving: NDArray[np.float64]) -> Matrix:
+def _onto(fixed: NDArray[np.float64], moving: NDArray[np.float64]) -> Affine:
     matrix = np.eye(4)
     matrix[:3, 3] = moving - fixed
     return matrix
@@ -237,7 +237,7 @@ def _middle(level: Level, *, fixed: bool) -> NDArray[np.float64]:
     return np.asarray(geometry.apply_points(affine, middle[None])[0])
 
 
-def _turned(centre: NDArray[np.float64], a: float, b: float, c: float) -> Matrix:
+def _turned(centre: NDArray[np.float64], a: float, b: float, c: float) -> Affine:
     from scipy.spatial.transform import Rotation
 
     matrix = np.eye(4)
@@ -246,7 +246,7 @@ def _turned(centre: NDArray[np.float64], a: float, b: float, c: float) -> Matrix
     return matrix
 
 
-def _nudged(matrix: Matrix, compare: Sampler, reach: float, *, flat: bool, turn: bool) -> Matrix:
+def _nudged(matrix: Affine, compare: Sampler, reach: float, *, flat: bool, turn: bool) -> Affine:
     """A start moved by `reach` mm along each axis, and turned so far that the body's rim moves as much again."""
     shift = np.eye(4)
     shift[:3, 3] = (reach, -reach, 0.0 if flat else reach)

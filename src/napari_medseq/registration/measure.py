@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq import geometry
+from napari_medseq.geometry import Affine
 from napari_medseq.volumes.foreground import foreground
 
-Matrix = NDArray[np.float64]
 _BINS = 32
 
 
@@ -61,9 +61,9 @@ class Sampler:
     def __init__(
         self,
         fixed: NDArray[Any],
-        fixed_affine: Matrix,
+        fixed_affine: Affine,
         moving: NDArray[Any],
-        moving_affine: Matrix,
+        moving_affine: Affine,
         *,
         mask: NDArray[np.bool_] | None = None,
         limit: int = 20_000,
@@ -92,7 +92,7 @@ class Sampler:
         middle = weights.mean(axis=0) if len(weights) else (size - 1) / 2
         self.moving_centre = geometry.apply_points(moving_affine, middle[None])[0]
 
-    def at(self, matrix: Matrix, *, points: NDArray[np.float64] | None = None) -> Agreement:
+    def at(self, matrix: Affine, *, points: NDArray[np.float64] | None = None) -> Agreement:
         """The agreement with the moving image at ``matrix`` (fixed point → moving point).
 
         `points`, if given, stand in for the fixed points before the matrix is applied (a deformation's result).
@@ -118,7 +118,7 @@ class Sampler:
         correlation = abs(float(((a - a.mean()) * (b - b.mean())).mean()) / spread) if spread > 0 else 0.0
         return Agreement(mi, nmi, correlation, covered, dice)
 
-    def apart(self, one: Matrix, other: Matrix) -> float:
+    def apart(self, one: Affine, other: Affine) -> float:
         """Root-mean-square distance, over the fixed foreground, between where two matrices send a point."""
         points = self.points[self.body]
         d = geometry.apply_points(one, points) - geometry.apply_points(other, points)
@@ -130,7 +130,7 @@ class Sampler:
         points = self.points[self.body] - self.centre
         return 2.0 * float(np.sqrt((points**2).sum(axis=1).mean()))
 
-    def chance(self, matrix: Matrix, *, flat: bool = False) -> float:
+    def chance(self, matrix: Affine, *, flat: bool = False) -> float:
         """The largest mutual information at six positions that are wrong by 40 % of the foreground's extent.
 
         An agreement that is not clearly above this could be had anywhere: the images do not tell where they belong.

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import OperationCancelled
+from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.volumes.grid import affine_of, one_thread, to_itk
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-Matrix = NDArray[np.float64]
 Linear = Literal["translation", "rigid", "affine"]
 #: which parameters a flat (2D) registration may change
 _FLAT = {
@@ -81,9 +81,9 @@ class Level:
     """
 
     fixed: NDArray[np.float32]
-    fixed_affine: Matrix
+    fixed_affine: Affine
     moving: NDArray[np.float32]
-    moving_affine: Matrix
+    moving_affine: Affine
     zone: NDArray[np.bool_]
     spacing: float
 
@@ -102,7 +102,7 @@ class Level:
         return fixed, moving, zone
 
 
-def shrunk(volume: NDArray[Any], affine: Matrix, spacing: float) -> tuple[NDArray[np.float32], Matrix]:
+def shrunk(volume: NDArray[Any], affine: Affine, spacing: float) -> tuple[NDArray[np.float32], Affine]:
     """Average whole blocks of voxels so that each axis comes near `spacing` mm without exceeding it.
 
     Anisotropic volumes become more nearly isotropic: thick slices stay as they are.
@@ -120,13 +120,13 @@ def shrunk(volume: NDArray[Any], affine: Matrix, spacing: float) -> tuple[NDArra
     return blocks.mean(axis=(1, 3, 5), dtype=np.float32), np.asarray(affine @ change)
 
 
-def _steps(affine: Matrix) -> list[float]:
+def _steps(affine: Affine) -> list[float]:
     return [float(s) for s in geometry.spacing(affine)]
 
 
 def optimise(
     level: Level,
-    start: Matrix,
+    start: Affine,
     *,
     kind: Linear,
     centre: NDArray[np.float64],
@@ -136,7 +136,7 @@ def optimise(
     samples: int,
     seed: int,
     watch: Watch,
-) -> Matrix:
+) -> Affine:
     """Improve `start` (fixed → moving, in the level's frame) by regular-step gradient descent on mutual information.
 
     Parameters
@@ -191,7 +191,7 @@ def optimise(
     return _matrix(transform, kind, start)
 
 
-def _itk_start(kind: Linear, start: Matrix, centre: NDArray[np.float64]) -> Any:
+def _itk_start(kind: Linear, start: Affine, centre: NDArray[np.float64]) -> Any:
     import SimpleITK as sitk
 
     c = [float(v) for v in centre]
@@ -211,7 +211,7 @@ def _itk_start(kind: Linear, start: Matrix, centre: NDArray[np.float64]) -> Any:
     return transform
 
 
-def _matrix(transform: Any, kind: Linear, start: Matrix) -> Matrix:
+def _matrix(transform: Any, kind: Linear, start: Affine) -> Affine:
     result = np.eye(4)
     if kind == "translation":
         result[:3, :3] = start[:3, :3]

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import RegistrationError, SettingsError
+from napari_medseq.geometry import Affine
 from napari_medseq.registration.transform import Transform
 
-Matrix = NDArray[np.float64]
 
-
-def chained(steps: Sequence[Matrix], errors: Sequence[float]) -> tuple[list[Matrix], list[float]]:
+def chained(steps: Sequence[Affine], errors: Sequence[float]) -> tuple[list[Affine], list[float]]:
     """Visit → first visit through all visits between.
 
     Parameters
@@ -34,7 +32,7 @@ def chained(steps: Sequence[Matrix], errors: Sequence[float]) -> tuple[list[Matr
     return whole, [float(e) for e in np.sqrt(np.cumsum(np.square(errors)))]
 
 
-def midway(forth: Transform, back: Transform) -> tuple[Matrix, Matrix, float]:
+def midway(forth: Transform, back: Transform) -> tuple[Affine, Affine, float]:
     """The space half-way between two images, in which neither is the reference and so neither is blurred nor favoured.
 
     Both directions are averaged in the logarithm (Arsigny et al. 2009, "A fast and log-Euclidean polyaffine framework",

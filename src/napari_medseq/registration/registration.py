@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqWarning, RegistrationError, SettingsError
+from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.registration.linear import STEPS, Pair, prepared, search
 from napari_medseq.registration.measure import Sampler
@@ -17,7 +18,6 @@ from napari_medseq.registration.optimise import Linear, Watch, nearest_rotation
 from napari_medseq.registration.transform import Kind, Quality, Transform
 from napari_medseq.sequence import ImageSequence
 
-Matrix = NDArray[np.float64]
 Backend = Literal["simpleitk", "elastix"]
 
 
@@ -118,7 +118,7 @@ def register(
 
 
 def judged(
-    pair: Pair, compare: Sampler, matrix: Matrix, error: float, kind: Kind, bending: dict[str, float] | None = None
+    pair: Pair, compare: Sampler, matrix: Affine, error: float, kind: Kind, bending: dict[str, float] | None = None
 ) -> Quality:
     """Measure a result (fixed → moving, in the pair's frame) and list the reasons to doubt it."""
     before = compare.at(pair.framed(np.eye(4)))

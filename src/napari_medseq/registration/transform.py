@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 
-from napari_medseq import geometry
-from napari_medseq.errors import MedseqError, ReadError, RegistrationError
+from napari_medseq import files, geometry
+from napari_medseq.errors import MedseqError, ReadError, RegistrationError, WriteError
+from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.grid import Interpolation, itk_affine, resample
@@ -22,7 +22,6 @@ from napari_medseq.volumes.grid import Interpolation, itk_affine, resample
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-Matrix = NDArray[np.float64]
 Kind = Literal["translation", "rigid", "affine", "deformable"]
 
 
@@ -89,7 +88,7 @@ class Spline:
         Displacements in mm.
     """
 
-    frame: Matrix
+    frame: Affine
     fixed_parameters: tuple[float, ...]
     parameters: NDArray[np.float64]
 
@@ -124,8 +123,8 @@ class Transform:
     """
 
     kind: Kind
-    linear: Matrix
-    fixed_affine: Matrix | None = None
+    linear: Affine
+    fixed_affine: Affine | None = None
     fixed_grid: tuple[int, int, int] | None = None
     spline: Spline | None = None
     quality: Quality = field(default_factory=Quality)
@@ -136,12 +135,12 @@ class Transform:
         object.__setattr__(self, "linear", geometry.as_affine(self.linear))
 
     @property
-    def matrix(self) -> Matrix | None:
+    def matrix(self) -> Affine | None:
         """4×4, RAS+ mm, fixed world → moving world; None for a deformable transform, which no matrix describes."""
         return self.linear if self.spline is None else None
 
     @property
-    def to_fixed_matrix(self) -> Matrix:
+    def to_fixed_matrix(self) -> Affine:
         """4×4, RAS+ mm, moving world → fixed world: what brings a visit's lesions to the reference visit.
 
         Raises
@@ -282,19 +281,13 @@ class Transform:
         target = Path(path)
         if target.suffix not in (".json", ".tfm", ".h5"):
             raise MedseqError(f"{target.name}: a transform is saved as .json (complete), .tfm or .h5 (ITK's formats).")
-        partial = target.with_name(f".{target.stem}.partial{target.suffix}")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.suffix == ".json":
-                partial.write_text(json.dumps(self._record(), indent=1), encoding="utf-8")
-            else:
-                sitk.WriteTransform(self.itk(), str(partial))
-            os.replace(partial, target)
-        except (OSError, RuntimeError) as problem:
-            raise MedseqError(f"{target}: the transform could not be written ({problem}).") from problem
-        finally:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
+        if target.suffix == ".json":
+            return files.write_text(target, json.dumps(self._record(), indent=1))
+        with files.replacing(target) as temporary:
+            try:
+                sitk.WriteTransform(self.itk(), str(temporary))
+            except RuntimeError as problem:
+                raise WriteError(f"{target}: ITK could not write the transform ({problem}).") from problem
         return target
 
     def _record(self) -> dict[str, Any]:

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_medseq import geometry
-from napari_medseq.errors import WriteError
+from napari_medseq import files, geometry
 from napari_medseq.sequence import ImageSequence, Study
 from napari_medseq.synthetic.study import COLUMNS, Truth, make_study
 
@@ -47,11 +46,11 @@ def sample_study(folder: str | os.PathLike[str], seed: int = 0) -> Path:
     for visit in study.visits:
         for image in visit.images:
             where = root / SUBJECT / visit.name
-            _write(where / f"{SUBJECT}_T1post.nii.gz", nifti_bytes(image))
+            files.write_bytes(where / f"{SUBJECT}_T1post.nii.gz", nifti_bytes(image))
             # as BIDS has it: a NIfTI cannot say how the image was made
-            _write(where / f"{SUBJECT}_T1post.json", b'{\n  "Modality": "MR"\n}\n')
+            files.write_bytes(where / f"{SUBJECT}_T1post.json", b'{\n  "Modality": "MR"\n}\n')
     lines = ["session_id\tacq_time\n", *(f"{v.name}\t{v.date}T09:00:00\n" for v in study.visits)]
-    _write(root / SUBJECT / f"{SUBJECT}_sessions.tsv", "".join(lines).encode())
+    files.write_bytes(root / SUBJECT / f"{SUBJECT}_sessions.tsv", "".join(lines).encode())
     return root
 
 
@@ -68,13 +67,13 @@ def write_truth(truth: Truth, folder: str | os.PathLike[str]) -> Path:
     table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     table.writeheader()
     table.writerows(truth.rows)
-    _write(root / "truth.csv", text.getvalue().encode())
+    files.write_bytes(root / "truth.csv", text.getvalue().encode())
     for label in truth.labels:
         assert label.acquired is not None
-        _write(root / f"ses-{label.acquired:%Y%m%d}_lesions.nii.gz", nifti_bytes(label))
+        files.write_bytes(root / f"ses-{label.acquired:%Y%m%d}_lesions.nii.gz", nifti_bytes(label))
     rows = [",".join(["visit", *(f"m{r}{c}" for r in range(4) for c in range(4))])]
     rows += [",".join([str(v), *(f"{x:.6f}" for x in m.ravel())]) for v, m in enumerate(truth.to_first)]
-    _write(root / "to_first.csv", ("\n".join(rows) + "\n").encode())
+    files.write_bytes(root / "to_first.csv", ("\n".join(rows) + "\n").encode())
     return root
 
 
@@ -110,7 +109,7 @@ def write_dicom(study: Study, folder: str | os.PathLike[str]) -> Path:
     for number, visit in enumerate(study.visits, start=1):
         for image in visit.images:
             for index, blob in enumerate(_instances(study, image, number), start=1):
-                _write(root / visit.name / f"IM{index:04d}.dcm", blob)
+                files.write_bytes(root / visit.name / f"IM{index:04d}.dcm", blob)
     return root
 
 
@@ -187,19 +186,6 @@ def _instances(study: Study, image: ImageSequence, number: int) -> list[bytes]:
 def _number(value: float) -> str:
     """A decimal string of at most 16 characters; no minus zero."""
     return f"{float(value) + 0.0:.8g}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write by a temporary name, so that no half file is ever seen."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise WriteError(
-            f"{path} could not be written ({error.strerror or error}); choose a folder you may write to."
-        ) from error
 
 
 __all__ = ["SUBJECT", "nifti_bytes", "sample_study", "write_dicom", "write_truth"]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import SettingsError
+from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 Interpolation = Literal["linear", "bspline", "nearest", "label"]
-Matrix = NDArray[np.float64]
 Volume = NDArray[Any]
 
 
@@ -51,7 +51,7 @@ def one_thread() -> Iterator[None]:
                 sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(own)
 
 
-def to_itk(volume: Volume, affine: Matrix, *, frame: Matrix = geometry.RAS_LPS) -> sitk.Image:
+def to_itk(volume: Volume, affine: Affine, *, frame: Affine = geometry.RAS_LPS) -> sitk.Image:
     """A SimpleITK image of a (z, y, x) volume.
 
     Parameters
@@ -78,7 +78,7 @@ def to_itk(volume: Volume, affine: Matrix, *, frame: Matrix = geometry.RAS_LPS) 
     return image
 
 
-def affine_of(image: sitk.Image) -> Matrix:
+def affine_of(image: sitk.Image) -> Affine:
     """Voxel (x, y, z) → coordinates of a SimpleITK image (its own frame; LPS+ unless made otherwise), 4×4."""
     affine = np.eye(4)
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
@@ -86,7 +86,7 @@ def affine_of(image: sitk.Image) -> Matrix:
     return affine
 
 
-def itk_affine(matrix: Matrix) -> sitk.AffineTransform:
+def itk_affine(matrix: Affine) -> sitk.AffineTransform:
     """A 4×4 matrix, in ITK's coordinates, as a SimpleITK transform."""
     import SimpleITK as sitk
 
@@ -98,8 +98,8 @@ def itk_affine(matrix: Matrix) -> sitk.AffineTransform:
 
 def resample_volume(
     volume: Volume,
-    affine: Matrix,
-    target_affine: Matrix,
+    affine: Affine,
+    target_affine: Affine,
     target_grid: tuple[int, int, int],
     *,
     transform: sitk.Transform | None = None,
@@ -167,7 +167,7 @@ def resample_volume(
     return np.asarray(out if smooth else out.astype(own, copy=False))
 
 
-def _blurred(volume: Volume, affine: Matrix, target_affine: Matrix) -> Volume:
+def _blurred(volume: Volume, affine: Affine, target_affine: Affine) -> Volume:
     from scipy import ndimage
 
     # how far one target step goes along each old axis, in old voxels
@@ -180,7 +180,7 @@ def _blurred(volume: Volume, affine: Matrix, target_affine: Matrix) -> Volume:
 
 def resample(
     seq: ImageSequence,
-    affine: Matrix,
+    affine: Affine,
     grid: tuple[int, int, int],
     *,
     transform: sitk.Transform | None = None,

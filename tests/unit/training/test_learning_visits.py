@@ -25,9 +25,9 @@ from napari_medseq.training.losses import segmentation_loss
 from napari_medseq.training.samples import Windows
 from napari_medseq.training.tables import read_table
 from napari_medseq.training.tasks import TASKS, whole
+from tests.unit.inference.test_visits import cine
 from tests.unit.training.lessons import STILL
 from tests.unit.training.small import blob
-from tests.unit.inference.test_visits import cine
 
 NET = {"_target_": "RecurrentUNet", "widths": [8, 8], "rnn_levels": [0], "hidden": 8, "ahead": 1, "neighbours": 0}
 LOOP: dict[str, Any] = {"iterations": 2, "batch": 2, "steps": 2, "size": [16, 16], "warm_up": 1, "slices": 4}

@@ -28,7 +28,7 @@ from napari_medseq.io.formats.raw import Laziness, is_wanted_lazy, lazily
 from napari_medseq.io.notes import guarded
 from napari_medseq.io.parallel import in_threads
 from napari_medseq.io.placing import place
-from napari_medseq.progress import Cancelled, Progress, check, watched
+from napari_medseq.progress import Cancelled, Progress, check, with_progress
 from napari_medseq.sequence import ImageSequence
 
 #: Makes pseudonyms that hold within one process and cannot be turned back into an ID by trying all of them.
@@ -70,7 +70,7 @@ def scan(
     """Parse each file's header once."""
     files = [os.fspath(p) for p in paths]
     out = Scan()
-    for path in watched(files, len(files), "Reading headers", progress, cancelled):
+    for path in with_progress(files, len(files), "Reading headers", progress, cancelled):
         with guarded(path, out.failures):
             directory = _sorted_in(parse(path), out)
             if directory is not None:

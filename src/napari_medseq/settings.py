@@ -1,0 +1,118 @@
+"""The base of every settings model, and the one text in which a setting that cannot be used is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from napari_medseq.errors import MedseqError, SettingsError
+
+#: a value that is repeated in a message is cut to this many characters
+_SHOWN = 80
+
+
+class Settings(BaseModel):
+    """Settings of one step: frozen, checked, without unknown names and without NaN or infinite numbers.
+
+    A subclass lists its settings as fields with bounds (``Field(0.1, gt=0, lt=1)``) and describes each in its docstring.
+
+    Raises
+    ------
+    SettingsError
+        If a value cannot be used or a name is unknown, as from `checked`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **values: object) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(problems(error, type(self))) from None
+
+    # pydantic then checks nested settings itself, so that a message names the whole way to the field
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def checked(
+    model: type[S],
+    values: S | Mapping[str, object] | None,
+    *,
+    where: str = "",
+    error: type[MedseqError] = SettingsError,
+) -> S:
+    """The settings that a caller gave as a model, as a mapping, or not at all.
+
+    Parameters
+    ----------
+    model : type of the settings
+    values : model, mapping or None
+        None: all defaults.
+    where : str
+        What the settings are of, for the message; default the model's name.
+    error : type of MedseqError
+        What is raised; `ModelError` for what a bundle says.
+
+    Raises
+    ------
+    SettingsError
+        Naming each field, what is wrong with it, and what is allowed.
+    """
+    if isinstance(values, model):
+        return values
+    try:
+        return model.model_validate({} if values is None else dict(values) if isinstance(values, Mapping) else values)
+    except ValidationError as problem:
+        raise error(problems(problem, model, where)) from None
+
+
+def problems(error: ValidationError, model: type[BaseModel] | None = None, where: str = "") -> str:
+    """What pydantic found, as one sentence: field, value, what is wrong and what is allowed.
+
+    Parameters
+    ----------
+    error : ValidationError
+    model : type of the settings, optional
+        Whose names are listed where an unknown one is given.
+    where : str
+        What the settings are of; default the model's name.
+    """
+    said = []
+    for item in error.errors(include_url=False):
+        place, kind, message = item["loc"], item["type"], item["msg"].removeprefix("Value error, ")
+        field = ".".join(str(part) for part in place)
+        if kind == "missing":
+            said.append(f"{field} is missing")
+        elif kind == "extra_forbidden":
+            known = ", ".join(_fields(model, place[:-1])) if model is not None else ""
+            said.append(f"{field} is no setting" + (f"; there are {known}" if known else ""))
+        elif field and not isinstance(item["input"], Mapping):
+            value = repr(item["input"])
+            value = value if len(value) <= _SHOWN else value[: _SHOWN - 1] + "…"
+            said.append(f"{field} = {value}: {message[:1].lower()}{message[1:]}")
+        else:
+            said.append(f"{field}: {message}" if field else message)
+    place_of = where or (model.__name__ if model is not None else error.title)
+    return f"{place_of}: {'; '.join(dict.fromkeys(said))}."
+
+
+def _fields(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
+    """Names of the settings at a place inside nested settings; none where the place is no settings model."""
+    for part in place:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            return []
+        inner = [t for t in (field.annotation, *get_args(field.annotation)) if _is_model(t)]
+        if len(inner) != 1:
+            return []
+        model = inner[0]
+    return list(model.model_fields)
+
+
+def _is_model(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
