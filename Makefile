@@ -34,8 +34,9 @@ TEST_PACKAGES := xvfb xauth dcm2niix
 TORCH_STAMP := $(VENV)/.torch-$(TORCH)$(subst /,_,$(subst :,_,$(TORCH_INDEX)))
 DEMO_STAMP := $(VENV)/.demo
 TEST_STAMP := $(VENV)/.test
+DOCS_STAMP := $(VENV)/.docs
 
-.PHONY: demo test fuzz lint unit constraints clean help
+.PHONY: demo test docs fuzz lint unit constraints clean help
 
 help:
 	@sed -n '1,9s/^# \{0,1\}//p' Makefile
@@ -57,6 +58,11 @@ $(TEST_STAMP): $(TORCH_STAMP) pyproject.toml constraints.txt
 	@$(PIP) -e ".[all,dev]"
 	@touch $@ $(DEMO_STAMP)
 
+$(DOCS_STAMP): $(TORCH_STAMP) pyproject.toml constraints.txt
+	@echo "installing napari-medseq and the tools of the site into $(VENV)"
+	@$(PIP) -e ".[all,docs]"
+	@touch $@
+
 demo: $(DEMO_STAMP)
 	@if [ "$(GUI)" != 0 ] && [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ]; then \
 	  sh tools/system.sh $(QT_LIBS) && $(BIN)/napari-medseq demo --out $(DEMO_OUT) --viewer; \
@@ -75,6 +81,11 @@ test: lint
 	OMP_NUM_THREADS=1 xvfb-run -a -s "-screen 0 1400x1000x24" \
 	  $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
+# the site, in site/: every page, example and notebook; a warning is an error
+docs: $(DOCS_STAMP)
+	rm -rf site docs/gallery
+	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 MPLBACKEND=Agg NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+
 # damaged files for both parsers, for a bounded time; the tests hold a short run of it
 fuzz: $(TEST_STAMP)
 	$(BIN)/python -m tests.fuzz_headers --seconds $(FUZZ_SECONDS)
@@ -86,4 +97,4 @@ constraints: $(TEST_STAMP)
 	sh tools/constraints.sh $(BIN)/python
 
 clean:
-	rm -rf $(VENV) runs .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) runs site docs/gallery .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -12,7 +12,7 @@ from napari_medseq.errors import SettingsError
 class TrackSettings(BaseModel):
     """How lesions are told apart, matched between visits and called growing or shrinking.
 
-    Parameters
+    Attributes
     ----------
     connectivity : {6, 18, 26}
         Which neighbours of a voxel belong to the same lesion.

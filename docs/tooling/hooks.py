@@ -1,0 +1,71 @@
+"""What the site makes while it is built: the picture of the rooms, copies of the project's own pages, addresses from pyproject.toml."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parent))
+import api  # noqa: E402
+import rooms  # noqa: E402
+
+#: pages that lie outside of `docs` → their place in the site
+COPIED = {
+    "CHANGELOG.md": "project/changelog.md",
+    "CONTRIBUTING.md": "project/contributing.md",
+    "CODE_OF_CONDUCT.md": "project/conduct.md",
+    "SECURITY.md": "project/security.md",
+    "src/napari_medseq/bundles/brain-tumor/docs/README.md": "models/brain-tumor.md",
+    "src/napari_medseq/bundles/brain-tumor-slices/docs/README.md": "models/brain-tumor-slices.md",
+}
+#: a list or table right below a line of text, which GitHub takes for one and Python-Markdown for more text
+_GLUED = re.compile(r"^(?![ ]*(?:[-*|#>]|\d+\. |```))(.*\S.*)\n(?=(?:[-*] |1\. |\|))", re.MULTILINE)
+_FENCE = re.compile(r"(^```.*?^```)", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"(\]\()(?!https?:|#|mailto:)([^)#\s]+)")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Take the addresses from the one place where they stand; those that do not exist yet stay empty."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    urls = project.get("urls", {})
+    config.site_url = urls.get("Documentation", "")
+    config.repo_url = urls.get("Repository", "")
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add what is generated: nothing is written into the source folder."""
+    files.append(File.generated(config, "generated/rooms.svg", content=rooms.draw()))
+    for target, text in api.pages().items():
+        files.append(File.generated(config, target, content=text))
+    for source, target in COPIED.items():
+        text = _moved((ROOT / source).read_text(encoding="utf-8"), Path(source).parent, Path(target).parent)
+        files.append(File.generated(config, target, content=text))
+    return files
+
+
+def _moved(text: str, source: Path, target: Path) -> str:
+    """Links into `docs` as they are from the page's place in the site; links to anything else in the checkout become plain text."""
+
+    def link(match: re.Match[str]) -> str:
+        path = (ROOT / source / match[2]).resolve()
+        known = {(ROOT / s).resolve(): t for s, t in COPIED.items()}
+        if path in known:
+            return match[1] + "../" * len(target.parts) + known[path]
+        if path.is_relative_to(ROOT / "docs"):
+            return match[1] + "../" * len(target.parts) + path.relative_to(ROOT / "docs").as_posix()
+        return f"{match[1]}#"
+
+    return _LINK.sub(link, text)
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Set lists and tables apart from the text above them."""
+    parts = _FENCE.split(markdown)
+    return "".join(part if part.startswith("```") else _GLUED.sub(r"\1\n\n", part) for part in parts)
