@@ -174,16 +174,17 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = Non
     if not rows:
         return "(nothing)"
     columns = list(columns or rows[0])
-    cells = [[str(c) for c in columns]] + [[_cell(row.get(c)) for c in columns] for row in rows]
+    cells = [[str(c) for c in columns]] + [[cell(row.get(c)) for c in columns] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
 
 
-def _cell(value: Any) -> str:
+def cell(value: object) -> str:
+    """A value as text in a table: nothing for None and NaN, four digits, the items of a list joined by ×."""
     if value is None or value != value:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):
-        return "×".join(_cell(v) for v in value)
+        return "×".join(cell(v) for v in value)
     return str(value)

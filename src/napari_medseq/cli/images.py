@@ -118,7 +118,7 @@ def _described(facts: Any, depth: int = 0) -> str:
             else:
                 lines += [f"{pad}{name}:", *(f"{pad}  {line}" for line in common.table(value, flat).splitlines())]
         elif value not in (None, [], {}, ""):
-            lines.append(f"{pad}{name}: {common._cell(value)}")
+            lines.append(f"{pad}{name}: {common.cell(value)}")
     return "\n".join(lines)
 
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_medseq.errors import MedseqError
-from napari_medseq.evaluation.intervals import Interval, _level, _quantiles, _values
+from napari_medseq.evaluation.intervals import Interval, check_level, checked_values, quantiles
 
 Values = NDArray[np.float64]
 
 
 def _scored(scores: ArrayLike, truths: ArrayLike) -> tuple[Values, NDArray[np.bool_]]:
-    s, t = _values(scores, "scores"), _values(truths, "truths")
+    s, t = checked_values(scores, "scores"), checked_values(truths, "truths")
     if s.shape != t.shape:
         raise MedseqError(f"{s.size} scores for {t.size} truths; give one of each per case.")
     if np.isnan(s).any():
@@ -55,7 +55,7 @@ def delong(scores: ArrayLike, truths: ArrayLike, *, level: float = 0.95) -> Inte
 
     s, t = _scored(scores, truths)
     value = auc(s, t)
-    _level(level)
+    check_level(level)
     x, y = s[t], s[~t]
     m, n = x.size, y.size
     both = stats.rankdata(np.concatenate([x, y]))
@@ -89,7 +89,7 @@ def auc_by_patient(
     """
     s, t = _scored(scores, truths)
     value = auc(s, t)
-    _level(level)
+    check_level(level)
     names, member = np.unique(np.asarray([str(p) for p in patients]), return_inverse=True)
     if member.size != s.size:
         raise MedseqError(f"{member.size} patient names for {s.size} cases; give one per case.")
@@ -100,7 +100,7 @@ def auc_by_patient(
         drawn = np.concatenate([cases[k] for k in rng.integers(0, names.size, names.size)])
         if 0 < t[drawn].sum() < drawn.size:
             found.append(auc(s[drawn], t[drawn]))
-    low, high = _quantiles(np.array(found), level)
+    low, high = quantiles(np.array(found), level)
     return Interval(value, low, high, level, int(names.size))
 
 
@@ -194,7 +194,7 @@ def froc(scores: ArrayLike, lesions: Sequence[object], *, total_lesions: int, im
         once, and the second hit is not a false detection.
     total_lesions, images : int
     """
-    s = _values(scores, "scores", 0)
+    s = checked_values(scores, "scores", 0)
     if len(lesions) != s.size or total_lesions < 1 or images < 1:
         raise MedseqError("FROC needs one lesion or None per detection, and at least one lesion and one image.")
     seen: set[object] = set()

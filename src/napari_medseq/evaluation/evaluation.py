@@ -114,7 +114,11 @@ class Evaluation:
         """
         from napari_medseq.evaluation.plot import figure
 
-        drawn = figure(self)
+        try:
+            volumes = self.volumes()
+        except MedseqError:  # fewer than two cases
+            volumes = None
+        drawn = figure(self.table, volumes)
         if path is not None:
             target = Path(path)
             with files.replacing(target) as temporary:

@@ -36,7 +36,14 @@ class Interval:
         return f"{self.value:.3f} ({self.level:.0%} CI {self.low:.3f}–{self.high:.3f}, n = {self.n})"
 
 
-def _values(values: ArrayLike, what: str, least: int = 1) -> Values:
+def checked_values(values: ArrayLike, what: str, least: int = 1) -> Values:
+    """Numbers as a flat float64 array.
+
+    Raises
+    ------
+    MedseqError
+        If they are no numbers, or fewer than `least`; the message calls them `what`.
+    """
     try:
         data = np.asarray(values, dtype=np.float64).ravel()
     except (TypeError, ValueError) as problem:
@@ -68,24 +75,31 @@ def bootstrap(
     MedseqError
         If no value is left.
     """
-    data = _values(values, "values")
-    data = _values(data[~np.isnan(data)], "values that are defined")
-    _level(level)
+    data = checked_values(values, "values")
+    data = checked_values(data[~np.isnan(data)], "values that are defined")
+    check_level(level)
     draws = np.random.default_rng(seed).integers(0, data.size, (resamples, data.size))
     if statistic is None:
         value, found = float(data.mean()), data[draws].mean(axis=1)
     else:
         value, found = float(statistic(data)), np.array([statistic(data[d]) for d in draws])
-    low, high = _quantiles(found, level)
+    low, high = quantiles(found, level)
     return Interval(value, low, high, level, int(data.size))
 
 
-def _level(level: float) -> None:
+def check_level(level: float) -> None:
+    """Raise unless a confidence level lies between 0 and 1.
+
+    Raises
+    ------
+    MedseqError
+    """
     if not 0 < level < 1:
         raise MedseqError(f"A confidence level lies between 0 and 1, not at {level}; 0.95 is usual.")
 
 
-def _quantiles(found: Values, level: float) -> tuple[float, float]:
+def quantiles(found: Values, level: float) -> tuple[float, float]:
+    """The two ends between which the share `level` of the values lies; NaN counts as no value."""
     found = np.sort(found[~np.isnan(found)])
     if not found.size:
         return float("nan"), float("nan")
@@ -132,7 +146,7 @@ def bland_altman(first: ArrayLike, second: ArrayLike) -> BlandAltman:
     """
     from scipy import stats
 
-    a, b = _values(first, "measurements", 2), _values(second, "measurements", 2)
+    a, b = checked_values(first, "measurements", 2), checked_values(second, "measurements", 2)
     if a.shape != b.shape:
         raise MedseqError(f"{a.size} and {b.size} measurements cannot be paired.")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
@@ -187,12 +201,12 @@ def paired(first: ArrayLike, second: ArrayLike, *, level: float = 0.95, resample
     """
     from scipy import stats
 
-    a, b = _values(first, "scores"), _values(second, "scores")
+    a, b = checked_values(first, "scores"), checked_values(second, "scores")
     if a.shape != b.shape:
         raise MedseqError(f"{a.size} and {b.size} scores cannot be paired; give one of each per patient.")
     with np.errstate(invalid="ignore"):  # inf − inf: both missed alike
         d = np.where(a == b, 0.0, a - b)
-    d = _values(d[~(np.isnan(a) | np.isnan(b))], "pairs that are defined")
+    d = checked_values(d[~(np.isnan(a) | np.isnan(b))], "pairs that are defined")
     p = 1.0 if not d.any() else float(stats.wilcoxon(d, zero_method="wilcox").pvalue)
     return Paired(
         bootstrap(d, level=level, resamples=resamples, seed=seed),

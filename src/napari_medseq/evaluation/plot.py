@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_medseq.errors import MedseqError
-
 if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from napari_medseq.evaluation.evaluation import Evaluation
+    from napari_medseq.evaluation.intervals import BlandAltman
 
 _PANELS = (("dice", "Dice"), ("hd95_mm", "HD95 (mm)"), ("lesion_f1", "lesion-wise F1"))
 
 
-def figure(evaluation: Evaluation) -> Figure:
-    """Box plots with every case as a point, and Bland–Altman of the volumes; no pyplot, so it works in any thread."""
+def figure(table: pd.DataFrame, volumes: BlandAltman | None) -> Figure:
+    """Box plots with every case as a point, and Bland–Altman of the volumes; no pyplot, so it works in any thread.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `Evaluation.table`.
+    volumes : BlandAltman or None
+        Agreement of the volumes; None where there are too few cases for one.
+    """
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(13, 3.8), layout="constrained")
     axes = drawn.subplots(1, len(_PANELS) + 1)
-    table = evaluation.table
     classes = list(table.groupby("label")["label_name"].first().items())
     jitter = np.random.default_rng(0)
     for ax, (column, title) in zip(axes, _PANELS, strict=False):
@@ -40,18 +47,16 @@ def figure(evaluation: Evaluation) -> Figure:
         missing = int((~np.isfinite(table[column].to_numpy(dtype=float))).sum())
         if missing:
             ax.set_xlabel(f"{missing} not finite, not drawn", color="tab:red")
-    _agreement(axes[-1], evaluation)
+    _agreement(axes[-1], table, volumes)
     return drawn
 
 
-def _agreement(ax: Any, evaluation: Evaluation) -> None:
+def _agreement(ax: Axes, table: pd.DataFrame, found: BlandAltman | None) -> None:
     ax.set_title("volumes: prediction − truth")
     ax.set_xlabel("mean of both (mL)")
     ax.set_ylabel("difference (mL)")
-    try:
-        found = evaluation.volumes()
-    except MedseqError:
-        row = evaluation.table.iloc[0]
+    if found is None:
+        row = table.iloc[0]
         ax.plot((row["volume_ml"] + row["truth_ml"]) / 2, row["volume_difference_ml"], "o")
         return
     ax.plot(found.means, found.differences, "o", alpha=0.6, markersize=4)

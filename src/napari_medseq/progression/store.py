@@ -30,6 +30,7 @@ from napari_medseq.progression.graph import Graph
 from napari_medseq.progression.match import Edge
 from napari_medseq.progression.settings import TrackSettings
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.version import __version__
 
 if TYPE_CHECKING:
     from napari_medseq.progression.progression import Progression
@@ -152,9 +153,7 @@ def _facts(progression: Progression, visits: list[dict[str, Any]], extra: Mappin
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
-    import napari_medseq
-
-    found = {"napari-medseq": napari_medseq.__version__, "python": platform.python_version()}
+    found = {"napari-medseq": __version__, "python": platform.python_version()}
     for package in ("numpy", "scipy", "torch", "monai", "SimpleITK"):
         try:
             found[package] = version(package)

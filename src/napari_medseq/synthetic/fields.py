@@ -20,7 +20,7 @@ Points = tuple[Array, Array, Array]
 
 
 @lru_cache(maxsize=256)
-def _spline(nodes: int, size: int, start: float, stop: float) -> NDArray[np.float64]:
+def spline_basis(nodes: int, size: int, start: float, stop: float) -> NDArray[np.float64]:
     """Matrix (size, nodes): cubic interpolation of evenly spread samples at `size` places from `start` to `stop`."""
     places = np.linspace(start, stop, size)
     matrix = np.ones((size, 1)) if nodes == 1 else CubicSpline(np.arange(nodes), np.eye(nodes))(places)
@@ -123,8 +123,8 @@ class Grid:
     def up(self, values: Array) -> Array:
         """Bring values at `nodes` to every pixel of the window: (sub-slices, rows, columns)."""
         y0, y1, x0, x1 = self.span
-        rows = _spline(values.shape[1], y1 - y0, 0.0, values.shape[1] - 1.0)
-        columns = _spline(values.shape[2], x1 - x0, 0.0, values.shape[2] - 1.0)
+        rows = spline_basis(values.shape[1], y1 - y0, 0.0, values.shape[1] - 1.0)
+        columns = spline_basis(values.shape[2], x1 - x0, 0.0, values.shape[2] - 1.0)
         full: Array = np.matmul(rows, np.matmul(values.astype(np.float64), columns.T)).astype(np.float32)
         return full
 
@@ -152,7 +152,7 @@ class Field:
         count = max(4, int(np.ceil(2 * extent / scale)) + 1)
         fine = 3 * (count - 1) + 1
         lattice = rng.standard_normal((count, count, count))
-        matrix = _spline(count, fine, 0.0, count - 1.0)
+        matrix = spline_basis(count, fine, 0.0, count - 1.0)
         for _ in range(3):
             lattice = np.tensordot(lattice, matrix, axes=(0, 1))
         self.lattice: Array = np.ascontiguousarray(lattice / lattice.std(), dtype=np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_medseq.synthetic.fields import Array, _spline
+from napari_medseq.synthetic.fields import Array, spline_basis
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,6 @@ class Scanner:
         y, x = np.meshgrid(np.linspace(-1, 1, 4), np.linspace(-1, 1, 4), indexing="ij")
         field = field * 0.6 + (x**2 + y**2 - 1) * rng.uniform(0.0, 0.8)
         for size, count in zip(shape, (3, 4, 4), strict=True):
-            field = np.tensordot(field, _spline(count, size, 0.0, count - 1.0), axes=(0, 1))
+            field = np.tensordot(field, spline_basis(count, size, 0.0, count - 1.0), axes=(0, 1))
         shading: Array = np.exp(self.bias * np.clip(field, -2.5, 2.5)).astype(np.float32)
         return shading

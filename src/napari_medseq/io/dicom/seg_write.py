@@ -26,6 +26,7 @@ from napari_medseq.io.notes import quiet
 from napari_medseq.io.placing import turned
 from napari_medseq.io.reading import collect
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.version import __version__
 
 #: Attributes that highdicom copies from the source and that files often lack.
 _COPIED = ("AccessionNumber", "PatientBirthDate", "PatientID", "PatientName", "PatientSex", "ReferringPhysicianName", "StudyDate",
@@ -147,8 +148,6 @@ def _made(seq: ImageSequence, stack: Stack, labels: NDArray[Any], values: Sequen
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    import napari_medseq
-
     patient = str(
         seq.meta.get("lesion_space")
         or text(stack.first.file.ds, "PatientID")
@@ -159,7 +158,7 @@ def _made(seq: ImageSequence, stack: Stack, labels: NDArray[Any], values: Sequen
     algorithm = None
     if model:
         algorithm = hd.AlgorithmIdentificationSequence(
-            name=str(model), version=napari_medseq.__version__, family=codes.DCM.ArtificialIntelligence
+            name=str(model), version=__version__, family=codes.DCM.ArtificialIntelligence
         )
     described = []
     for number, value in enumerate(values, start=1):
@@ -190,7 +189,7 @@ def _made(seq: ImageSequence, stack: Stack, labels: NDArray[Any], values: Sequen
         instance_number=1,
         manufacturer="napari-medseq",
         manufacturer_model_name="napari-medseq",
-        software_versions=napari_medseq.__version__,
+        software_versions=__version__,
         device_serial_number="0",
         series_description=seq.name[:64],
         **extra,
