@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import napari_medseq as ms
 from brain_tumor import DATA, HERE, SEGMENTATION, TASKS, config, patients
-from napari_medseq.inference.segmentation import without_specks
+from napari_medseq.inference.segmentation import remove_small_objects
 from napari_medseq.models import bundle
 from napari_medseq.models.recurrent_unet import with_neighbours
 from napari_medseq.training.cases import Case
@@ -79,7 +79,7 @@ def judge_segmentation(runs: Path) -> list[dict[str, Any]]:
             for name, (rnn, mode) in MODES.items():
                 p = probabilities(models[rnn], case, mode)
                 found = (p > settings.threshold).to(torch.uint8).numpy()
-                kept = without_specks(found, settings.smallest_mm3 / voxel, p.numpy(), settings.least_mean)
+                kept = remove_small_objects(found, settings.smallest_mm3 / voxel, p.numpy(), settings.least_mean)
                 row[name] = dice(torch.from_numpy(kept) > 0, truth)
             rows.append(row)
     return rows

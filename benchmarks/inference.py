@@ -54,14 +54,14 @@ def network_of(method: str, model: Any) -> Any:
     import torch
     from monai.networks.nets import BasicUNet
 
-    from napari_medseq.models import registry
+    from napari_medseq.models import networks
 
     torch.manual_seed(0)
     definition = model.network_definition
     if method in (OURS, SHIPPED):
         return model.network
     if method == PLAIN:
-        return registry.build({**definition, "rnn": "none"}).eval()
+        return networks.build({**definition, "rnn": "none"}).eval()
     widths = (*definition["widths"], definition["widths"][0])
     return BasicUNet(2 if method == FLAT else 3, 1, 2, features=widths).eval()
 

@@ -75,11 +75,11 @@ def ball_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained recurrent network with fixed weights, as a segmentation bundle for T1post MR images."""
     torch = pytest.importorskip("torch")
-    from napari_medseq.models import bundle, registry
+    from napari_medseq.models import bundle, networks
 
     torch.manual_seed(1)
     definition = {"_target_": "RecurrentUNet", "widths": [4, 6, 8], "rnn_levels": [2], "hidden": 4, "ahead": 1}
-    network = registry.build(definition)
+    network = networks.build(definition)
     return bundle.write_bundle(
         tmp_path_factory.mktemp("models") / "tiny",
         facts={

@@ -78,7 +78,7 @@ def run(
     from napari_medseq.progression import track
 
     settings = track_settings(settings)
-    loaded = model if isinstance(model, Model) else models.load_model(model)
+    loaded = models.loaded(model)
     with _listening() as told:
         study = _study(study_or_folder, stage(progress, 0.0, 0.05), cancelled)
         chosen = choose_images(study, loaded.info, series=series, force=force)

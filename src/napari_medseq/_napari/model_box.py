@@ -211,7 +211,7 @@ def _listed() -> tuple[list[Any], list[str], Any]:
 
     import napari_medseq as ms
     from napari_medseq.inference import devices
-    from napari_medseq.models import misfit
+    from napari_medseq.models import why_unsuitable
 
     where, why = devices.choose("auto")
     names = [f"auto ({where}: {why})", "cpu (always there)"]
@@ -219,4 +219,4 @@ def _listed() -> tuple[list[Any], list[str], Any]:
         names += [f"cuda:{k} ({torch.cuda.get_device_name(k)})" for k in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         names.append("mps (Apple GPU)")
-    return ms.list_models(), names, misfit
+    return ms.list_models(), names, why_unsuitable

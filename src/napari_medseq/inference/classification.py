@@ -19,7 +19,7 @@ from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.network_passes import known_times, steps_of
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
 from napari_medseq.inference.streaming import neighbourhoods
-from napari_medseq.models import Model, load_model, tabular
+from napari_medseq.models import Model, ModelLike, loaded, tabular
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Visit
@@ -67,13 +67,13 @@ class _Options(TypedDict, total=False):
 
 @overload
 def classify(
-    images: ImageSequence | Mapping[str, ImageSequence], model: Model | str, **options: Unpack[_Options]
+    images: ImageSequence | Mapping[str, ImageSequence], model: ModelLike, **options: Unpack[_Options]
 ) -> Classification: ...
 @overload
-def classify(images: Sequence[Visit], model: Model | str, **options: Unpack[_Options]) -> list[Classification]: ...
+def classify(images: Sequence[Visit], model: ModelLike, **options: Unpack[_Options]) -> list[Classification]: ...
 def classify(
     images: Images,
-    model: Model | str,
+    model: ModelLike,
     *,
     device: str = "auto",
     table: Mapping[str, float | str] | None = None,
@@ -88,8 +88,8 @@ def classify(
     ----------
     images : ImageSequence, mapping of channel to ImageSequence, or sequence of Visit
         A model of several modalities answers from those that are in the mapping.
-    model : Model or str
-        A loaded model, or a name or folder for `load_model`.
+    model : Model, str or path
+        A loaded model, its name, or the folder of a bundle.
     device : str
         "auto", "cpu", "cuda", "cuda:N", "mps", or "dask://host:port": a worker of that Dask cluster.
     table : mapping of str to float or str, optional
@@ -117,8 +117,7 @@ def classify(
     OperationCancelled
         Within one step of `cancelled` returning True.
     """
-    if isinstance(model, str):
-        model = load_model(model)
+    model = loaded(model)
     if not isinstance(model.network, SequenceClassifier):
         raise ModelError(f"{model.info.name} is a {model.info.task} model; classify needs a classification model.")
     if devices.is_remote(device):
@@ -158,7 +157,7 @@ def _visits(
 ) -> tuple[list[ImageSequence], Framing]:
     """A patient's visits as the frames of one exam, on the grid of the first."""
     patient = visits.patient_of(images, model, transforms, force=force, cancelled=cancelled)
-    group = visits.together(patient.exams, patient.days, patient.to_common, cancelled)[0]
+    group = visits.stack_visits(patient.exams, patient.days, patient.to_common, cancelled)[0]
     network = model.network
     assert isinstance(network, SequenceClassifier)
     return group.channels, group.framing(pixel_mm=settings.pixel_mm, stride=network.stride)
@@ -225,7 +224,7 @@ def _one(
     with torch.inference_mode(), plan.precision():
         for i, x in enumerate(neighbourhoods(steps, network.neighbours)):
             check(cancelled)
-            embeddings.append(network.encode(plan.laid_out(x[None].to(device)))[0])
+            embeddings.append(network.encode(plan.to_memory_format(x[None].to(device)))[0])
             if progress is not None:
                 progress(i + 1, framing.steps, f"classifying {channels[0].name}")
         steps_out, exam_out, attention = network.read(

@@ -18,7 +18,7 @@ from napari_medseq.inference.images import Images, exams, to_image_axes
 from napari_medseq.inference.network_passes import known_times
 from napari_medseq.inference.settings import inference_settings
 from napari_medseq.inference.streaming import neighbourhoods, stream
-from napari_medseq.models import Model, load_model
+from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.progress import Cancelled, Progress, check
@@ -43,13 +43,13 @@ class _Options(TypedDict, total=False):
 
 @overload
 def explain(
-    images: ImageSequence | Mapping[str, ImageSequence], model: Model | str, **options: Unpack[_Options]
+    images: ImageSequence | Mapping[str, ImageSequence], model: ModelLike, **options: Unpack[_Options]
 ) -> ImageSequence: ...
 @overload
-def explain(images: Sequence[Visit], model: Model | str, **options: Unpack[_Options]) -> list[ImageSequence]: ...
+def explain(images: Sequence[Visit], model: ModelLike, **options: Unpack[_Options]) -> list[ImageSequence]: ...
 def explain(
     images: Images,
-    model: Model | str,
+    model: ModelLike,
     *,
     target: int | str | None = None,
     method: Method = "grad-cam",
@@ -63,8 +63,8 @@ def explain(
     Parameters
     ----------
     images : ImageSequence, mapping of channel to ImageSequence, or sequence of Visit
-    model : Model or str
-        A loaded model, or a name or folder for `load_model`.
+    model : Model, str or path
+        A loaded model, its name, or the folder of a bundle.
     target : int or str, optional
         Label value, class index or class name; the model's first class when None.
     method : {"grad-cam", "attention", "occlusion"}
@@ -99,8 +99,7 @@ def explain(
     OperationCancelled
         Within one step of `cancelled` returning True.
     """
-    if isinstance(model, str):
-        model = load_model(model)
+    model = loaded(model)
     if method not in _METHODS:
         raise SettingsError(f"method {method!r} is not known; choose from {', '.join(_METHODS)}.")
     network = model.network

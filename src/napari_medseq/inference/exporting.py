@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseq.errors import ModelError, SettingsError, WriteError
-from napari_medseq.models import Model, load_model
+from napari_medseq.models import ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 
@@ -38,14 +38,14 @@ class _Tensors(nn.Module):
 
 
 def export(
-    model: Model | str, path: str | os.PathLike[str], *, steps: int = 16, size: tuple[int, int] = (192, 192)
+    model: ModelLike, path: str | os.PathLike[str], *, steps: int = 16, size: tuple[int, int] = (192, 192)
 ) -> Path:
     """Write a model's network for other programs.
 
     Parameters
     ----------
-    model : Model or str
-        A loaded model, or a name or folder for `load_model`.
+    model : Model, str or path
+        A loaded model, its name, or the folder of a bundle.
     path : path
         ``.onnx`` for ONNX (needs ``pip install onnx onnxscript``) or ``.pt2`` for `torch.export.load`.
     steps : int
@@ -70,8 +70,7 @@ def export(
     WriteError
         If the file cannot be written.
     """
-    if isinstance(model, str):
-        model = load_model(model)
+    model = loaded(model)
     network, target = model.network, Path(path)
     if not isinstance(network, RecurrentUNet | SequenceClassifier):
         raise ModelError(f"{model.info.name} is no network of this package; export it with the program it came from.")

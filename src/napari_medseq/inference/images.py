@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqWarning, ModelError
-from napari_medseq.models import Model, misfit
+from napari_medseq.models import Model, why_unsuitable
 from napari_medseq.models.choosing import choose_image
 from napari_medseq.sequence import ImageSequence, Visit
 
@@ -62,9 +62,12 @@ def to_image_axes(array: NDArray[Any], axes: Sequence[str], image: ImageSequence
 
 
 def _fits(seq: ImageSequence, model: Model, force: bool) -> None:
-    reason = misfit(model.info, seq)
+    reason = why_unsuitable(model.info, seq)
     if reason and not (
-        force and seq.modality and model.info.modality and misfit(model.info, seq.replace(modality=None)) is None
+        force
+        and seq.modality
+        and model.info.modality
+        and why_unsuitable(model.info, seq.replace(modality=None)) is None
     ):
         raise ModelError(
             f"{reason}. Choose another image or model" + (", or pass force=True." if seq.modality else ".")

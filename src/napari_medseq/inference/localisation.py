@@ -26,7 +26,7 @@ from napari_medseq.inference.network_passes import probabilities, steps_of
 from napari_medseq.inference.segmentation import Segmentation, segment
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
 from napari_medseq.inference.streaming import neighbourhoods
-from napari_medseq.models import Model, load_model
+from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.progress import Cancelled, Progress, check
@@ -193,21 +193,21 @@ class InferenceOptions(TypedDict, total=False):
 class _Options(InferenceOptions, total=False):
     """The keywords of `locate`, once, for its two overloads."""
 
-    closer: Model | str | None
+    closer: ModelLike | None
     least: float
 
 
 @overload
 def locate(
-    images: ImageSequence | Mapping[str, ImageSequence], model: Model | str, **options: Unpack[_Options]
+    images: ImageSequence | Mapping[str, ImageSequence], model: ModelLike, **options: Unpack[_Options]
 ) -> Locations: ...
 @overload
-def locate(images: Sequence[Visit], model: Model | str, **options: Unpack[_Options]) -> list[Locations]: ...
+def locate(images: Sequence[Visit], model: ModelLike, **options: Unpack[_Options]) -> list[Locations]: ...
 def locate(
     images: Images,
-    model: Model | str,
+    model: ModelLike,
     *,
-    closer: Model | str | None = None,
+    closer: ModelLike | None = None,
     least: float = 0.3,
     device: str = "auto",
     force: bool = False,
@@ -219,10 +219,10 @@ def locate(
     Parameters
     ----------
     images : ImageSequence, mapping of channel to ImageSequence, or sequence of Visit
-    model : Model or str
+    model : Model, str or path
         A recurrent segmentation model: the boxes are those of what it labels. Or a sequence classifier, whose map of evidence is
         coarse and quick.
-    closer : Model or str, optional
+    closer : Model, str or path, optional
         A segmentation model that looks at the candidates at its full resolution: those in which it labels nothing are dropped,
         the others get its boxes, landmarks and scores. It must take the same channels. `model` then only makes the coarse pass,
         a segmentation model on pixels of twice the size.
@@ -247,8 +247,7 @@ def locate(
     ModelError
         If a model does not fit, or is not of this package.
     """
-    if isinstance(model, str):
-        model = load_model(model)
+    model = loaded(model)
     network = model.network
     if not isinstance(network, RecurrentUNet | SequenceClassifier):
         raise ModelError(
@@ -268,7 +267,7 @@ def locate(
         else:
             found = _coarse(channels, model, network, settings, least, where, progress, cancelled)
             if closer is not None and len(found):
-                closer = load_model(closer) if isinstance(closer, str) else closer
+                closer = loaded(closer)
                 near = _segmented(channels, closer, 0.0, region=found.region(), **options)
                 met = tuple(f for f in near.found if any(_meet(f.box, c.box) for c in found.found))
                 found = replace(found, found=met, model=near.model)
@@ -316,7 +315,7 @@ def _evidence(network: SequenceClassifier, steps: Any, plan: tuning.Plan) -> Ten
     """Probability (step, y, x) per cell of the encoder that the first class is there, and that the step holds it."""
     embeddings, evidence = [], []
     for x in neighbourhoods(steps, network.neighbours):
-        embedding, where = network.encode(plan.laid_out(x[None]))
+        embedding, where = network.encode(plan.to_memory_format(x[None]))
         embeddings.append(embedding)
         evidence.append(where[0, 0].float().sigmoid().cpu())
     per_step = network.read(torch.cat(embeddings).float()[None])[0][0, :, 0].sigmoid().cpu()

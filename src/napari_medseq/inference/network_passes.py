@@ -7,12 +7,13 @@ from itertools import tee
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_medseq.inference.frame import Framing
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.streaming import stream, stream_side_by_side
 from napari_medseq.inference.tuning import Plan
+from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.sequence import ImageSequence
 
@@ -53,9 +54,9 @@ def steps_of(
     return (framing.read(channels, i, position).to(device) for i in range(framing.steps))
 
 
-def known_times(network: nn.Module, framing: Framing) -> tuple[float, ...] | None:
+def known_times(network: SequenceNetwork, framing: Framing) -> tuple[float, ...] | None:
     """The times of an exam's steps, where the network wants to know of them."""
-    return framing.times if getattr(network, "gap_unit", None) is not None else None
+    return framing.times if network.gap_unit is not None else None
 
 
 def probabilities(

@@ -12,7 +12,9 @@ from napari_medseq.inference.settings import InferenceSettings
 _AROUND = np.ones((3, 3, 3))
 
 
-def finished(labels: NDArray[np.uint8], spacing_mm: Sequence[float], settings: InferenceSettings) -> NDArray[np.uint8]:
+def postprocess(
+    labels: NDArray[np.uint8], spacing_mm: Sequence[float], settings: InferenceSettings
+) -> NDArray[np.uint8]:
     """Labels (step, row, column) after the steps that the bundle asks for, class by class.
 
     Parameters

@@ -16,7 +16,7 @@ from napari_medseq.inference import devices, remote, tuning, visits
 from napari_medseq.inference.frame import Framing, Region, frame
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.network_passes import VIEWS, known_times, probabilities, steps_of, varied
-from napari_medseq.inference.painting import Painter, Segmentation, finish, without_specks
+from napari_medseq.inference.prediction import PatchAccumulator, Segmentation, remove_small_objects, to_images
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
 from napari_medseq.inference.sliding import (
     WindowSettings,
@@ -26,13 +26,13 @@ from napari_medseq.inference.sliding import (
     window_settings,
 )
 from napari_medseq.inference.streaming import dropouts
-from napari_medseq.models import Model, load_model
+from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Visit
 
-__all__ = ["Segmentation", "segment", "without_specks"]
+__all__ = ["Segmentation", "remove_small_objects", "segment"]
 
 Output = Literal["labels", "probability", "uncertainty"]
 
@@ -56,13 +56,13 @@ class _Options(TypedDict, total=False):
 
 @overload
 def segment(
-    images: ImageSequence | Mapping[str, ImageSequence], model: Model | str, **options: Unpack[_Options]
+    images: ImageSequence | Mapping[str, ImageSequence], model: ModelLike, **options: Unpack[_Options]
 ) -> Segmentation: ...
 @overload
-def segment(images: Sequence[Visit], model: Model | str, **options: Unpack[_Options]) -> list[Segmentation]: ...
+def segment(images: Sequence[Visit], model: ModelLike, **options: Unpack[_Options]) -> list[Segmentation]: ...
 def segment(
     images: Images,
-    model: Model | str,
+    model: ModelLike,
     *,
     device: str = "auto",
     chunk: int | None = None,
@@ -86,8 +86,8 @@ def segment(
     Parameters
     ----------
     images : ImageSequence, mapping of channel to ImageSequence, or sequence of Visit
-    model : Model or str
-        A loaded model, or a name or folder for `load_model`.
+    model : Model, str or path
+        A loaded model, its name, or the folder of a bundle.
     device : str
         "auto", "cpu", "cuda", "cuda:N", "mps", or "dask://host:port": a worker of that Dask cluster.
     chunk : int, optional
@@ -134,8 +134,7 @@ def segment(
     OperationCancelled
         Within one step of `cancelled` returning True.
     """
-    if isinstance(model, str):
-        model = load_model(model)
+    model = loaded(model)
     stepwise = isinstance(model.network, Stepwise)
     plain = not stepwise and model.inference.get("kind") == "window"
     if model.info.task != "segmentation" or not (stepwise or plain):
@@ -174,7 +173,7 @@ def segment(
 
 
 @dataclass(frozen=True, eq=False)
-class _Walk:
+class _SequencePass:
     """Something to go through step by step, and the images whose labels come of it, by step; None: all steps, one image."""
 
     channels: list[ImageSequence]
@@ -207,15 +206,15 @@ class _Job:
         for channels in found:
             check(self.cancelled)
             if not isinstance(network, Stepwise):
-                walks.append(_Walk(channels, window_framing(channels)))
+                walks.append(_SequencePass(channels, window_framing(channels)))
                 continue
             if s.along == "t" and "z" in channels[0].axes:  # read slice by slice through all frames
                 channels = [c.compute() for c in channels]
             framing = frame(channels, along=s.along, pixel_mm=s.pixel_mm, stride=network.stride, region=self.region)
-            walks.append(_Walk(channels, framing))
+            walks.append(_SequencePass(channels, framing))
         results = []
-        for walk, (painter, said) in zip(walks, self._walked(walks), strict=True):
-            result = finish(painter.painted, walk.channels[0], self.model, s, self.steps, self.keep)
+        for walk, (accumulator, said) in zip(walks, self._run_passes(walks), strict=True):
+            result = to_images(accumulator.prediction, walk.channels[0], self.model, s, self.steps, self.keep)
             results.append(_told(result, said))
         return results
 
@@ -231,25 +230,25 @@ class _Job:
         if wrong:
             raise MedseqError(f"The visits with an image are {list(index)}, not {wrong}.")
         walks = []
-        for group in visits.together(found, days, patient.to_common, self.cancelled):
+        for group in visits.stack_visits(found, days, patient.to_common, self.cancelled):
             framing = group.framing(pixel_mm=s.pixel_mm, stride=network.stride, region=self.region)
-            walks.append(_Walk(group.channels, framing, {at: group.visits[at] for at in group.own}))
+            walks.append(_SequencePass(group.channels, framing, {at: group.visits[at] for at in group.own}))
         results: dict[int, Segmentation] = {}
-        for walk, (painter, said) in zip(walks, self._walked(walks), strict=True):
+        for walk, (accumulator, said) in zip(walks, self._run_passes(walks), strict=True):
             for at, visit in (walk.wanted or {}).items():
                 only = None if self.steps is None else [0] if index[visit] in self.steps else []
-                result = finish(painter.painted.only(at), found[visit][0], self.model, s, only, self.keep)
+                result = to_images(accumulator.prediction.only(at), found[visit][0], self.model, s, only, self.keep)
                 results[visit] = _told(result, said)
         return [results[k] for k in range(len(found))]
 
-    def _walked(self, walks: Sequence[_Walk]) -> Iterator[tuple[Painter, list[str]]]:
+    def _run_passes(self, walks: Sequence[_SequencePass]) -> Iterator[tuple[PatchAccumulator, list[str]]]:
         """What was painted on each walk, and what had to be said of the device."""
         counts = [self._last(w) * len(self._sequences(w.framing)) for w in walks]
         for k, walk in enumerate(walks):
 
             def painted(
-                where: torch.device, together: int | None, walk: _Walk = walk, done: int = sum(counts[:k])
-            ) -> Painter:
+                where: torch.device, together: int | None, walk: _SequencePass = walk, done: int = sum(counts[:k])
+            ) -> PatchAccumulator:
                 return self._painted(walk, where, together, done, sum(counts))
 
             yield devices.within_memory(painted, self.device, self.chunk, walk.channels[0].name)
@@ -259,30 +258,34 @@ class _Job:
         network = self.model.network
         return [None] if isinstance(network, Stepwise) and network.volumes else list(framing.positions)
 
-    def _last(self, walk: _Walk) -> int:
+    def _last(self, walk: _SequencePass) -> int:
         """Steps until all that are wanted are done."""
         return walk.framing.steps if walk.wanted is None else max(walk.wanted) + 1
 
-    def _painted(self, walk: _Walk, where: torch.device, together: int | None, done: int, total: int) -> Painter:
+    def _painted(
+        self, walk: _SequencePass, where: torch.device, together: int | None, done: int, total: int
+    ) -> PatchAccumulator:
         framing, channels = walk.framing, walk.channels
-        painter = Painter(framing, self.settings, self.outputs, apart=self.settings.along in ("t", "visit"))
+        accumulator = PatchAccumulator(
+            framing, self.settings, self.outputs, apart=self.settings.along in ("t", "visit")
+        )
         plan = tuning.prepare(self.model.network, where, together, self.settings.precision)
         last = self._last(walk)
         for position in self._sequences(framing):
             planes, others = self._passes(walk, where, plan, position)
             for index, p in enumerate(planes):
                 check(self.cancelled)
-                painter.paint(index, position, p, p if others is None else next(others))
+                accumulator.add(index, position, p, p if others is None else next(others))
                 done += 1
                 if self.progress is not None:
                     self.progress(done, total, f"segmenting {channels[0].name}")
                 if index + 1 == last:  # the visits after it are only read as far as the look-ahead needs them
                     break
         check(self.cancelled)
-        return painter
+        return accumulator
 
     def _passes(
-        self, walk: _Walk, where: torch.device, plan: tuning.Plan, position: int | None
+        self, walk: _SequencePass, where: torch.device, plan: tuning.Plan, position: int | None
     ) -> tuple[Iterator[Tensor], Iterator[Tensor] | None]:
         """The probabilities that the answer comes from, and those that show how sure it is."""
         network, framing, channels = self.model.network, walk.framing, walk.channels

@@ -118,7 +118,7 @@ class SegmentationStream:
         with self.plan.precision():
             # one mask for all steps: with dropout each step is encoded by itself
             for group in [steps] if self.dropout is None else [[x] for x in steps]:
-                encoded = self._encode(self.plan.laid_out(torch.cat(group) if len(group) > 1 else group[0]))
+                encoded = self._encode(self.plan.to_memory_format(torch.cat(group) if len(group) > 1 else group[0]))
                 for k in range(len(group)):
                     n = group[k].shape[0]
                     self._carry([f[k * n : (k + 1) * n] for f in encoded] if len(group) > 1 else encoded)
@@ -201,11 +201,17 @@ def stream_side_by_side(
 ) -> Iterator[Tensor]:
     """Logits (n, class, y, x) of each step (n, channel, y, x) of n sequences, in order, in a stream.
 
-    A network without a state to carry has a way of its own, and knows of no `reset`, `finish`, `dropout` or `times`.
+    A network that is no `RecurrentUNet` has its own way (`Stepwise.side_by_side`), and knows of no `reset`, `finish` or `dropout`.
     """
     if not isinstance(network, RecurrentUNet):
-        yield from network.side_by_side(neighbourhoods(steps, network.neighbours, axis=1))
-        return
+        plan = plan or Plan()
+        own = network.side_by_side(neighbourhoods(steps, network.neighbours, axis=1), times)
+        while True:
+            with plan.precision():
+                logits = next(own, None)
+            if logits is None:
+                return
+            yield logits
     sequence = SegmentationStream(network, reset=reset, finish=finish, dropout=dropout, plan=plan, times=times)
     ready = neighbourhoods(steps, network.neighbours, axis=1)
     while group := list(islice(ready, sequence.plan.together)):

@@ -45,7 +45,7 @@ class Plan:
         """Within it the network computes in the plan's precision."""
         return nullcontext() if self.dtype is None else torch.autocast(self.device, self.dtype)
 
-    def laid_out(self, x: Tensor) -> Tensor:
+    def to_memory_format(self, x: Tensor) -> Tensor:
         """Steps (n, channel, y, x) in the plan's memory layout; steps that are volumes stay as they are."""
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.ndim == 4 else x
 
@@ -128,7 +128,7 @@ def measure(
         _lay_out(network, plan.channels_last)
         try:
             with torch.inference_mode(), plan.precision():
-                found[plan] = min(_timed(encode, plan.laid_out(x), device, clock) for _ in range(3))
+                found[plan] = min(_timed(encode, plan.to_memory_format(x), device, clock) for _ in range(3))
         except (RuntimeError, NotImplementedError):
             if plan == whole:
                 raise

@@ -29,7 +29,7 @@ _SAME_PLACE_MM = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
-class Together:
+class VisitStack:
     """A patient's visits on the grid of one of them, as an image whose frames are the visits.
 
     Attributes
@@ -163,12 +163,12 @@ def to_common_space(
     return [np.eye(4) if m is None else geometry.as_affine(m) for m in transforms]
 
 
-def together(
+def stack_visits(
     exams: Sequence[Sequence[ImageSequence]],
     days: Sequence[int | None],
     to_common: Sequence[Matrix],
     cancelled: Cancelled | None = None,
-) -> list[Together]:
+) -> list[VisitStack]:
     """The visits on each grid that there is among them.
 
     Parameters
@@ -198,7 +198,7 @@ def together(
             if other.axes != exams[0][0].axes:
                 raise MedseqError(f"{other.name} has axes {other.axes}, but {exams[0][0].name} {exams[0][0].axes}.")
     each = tuple(tuple(measure(_slices(c), c.name) for c in exams[i]) for i in order)
-    found: list[Together] = []
+    found: list[VisitStack] = []
     left = list(order)
     while left:
         base = left[0]
@@ -210,7 +210,7 @@ def together(
             onto = np.linalg.inv(to_common[i]) @ to_common[base]
             moved.append([c if i in own else _brought(c, exams[base][0], onto, cancelled) for c in exams[i]])
         channels = [_stacked([m[k] for m in moved], exams[base][0]) for k in range(len(exams[base]))]
-        found.append(Together(channels, list(order), [order.index(i) for i in own], each, since))
+        found.append(VisitStack(channels, list(order), [order.index(i) for i in own], each, since))
     return found
 
 

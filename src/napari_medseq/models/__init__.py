@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_medseq.models.info import ModelInfo, misfit
-from napari_medseq.models.library import Model, list_models, load_model
+from napari_medseq.models.info import ModelInfo, why_unsuitable
+from napari_medseq.models.library import Model, ModelLike, list_models, load_model, loaded
 
-__all__ = ["Model", "ModelInfo", "list_models", "load_model", "misfit"]
+__all__ = ["Model", "ModelInfo", "ModelLike", "list_models", "load_model", "loaded", "why_unsuitable"]

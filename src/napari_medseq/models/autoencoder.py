@@ -17,9 +17,12 @@ from torch.nn import functional
 from napari_medseq.errors import ModelError
 from napari_medseq.models.blocks import Block, Plain, convolution, upsampling
 from napari_medseq.models.encoders import build_encoder
+from napari_medseq.models.registry import register
+from napari_medseq.models.sequence_network import SequenceNetwork
 
 
-class ConvAutoencoder(nn.Module):
+@register("ConvAutoencoder")
+class ConvAutoencoder(SequenceNetwork):
     """Encoder and decoder per step, without skips: all that comes out went through the encoder's coarse features.
 
     Parameters
@@ -44,6 +47,7 @@ class ConvAutoencoder(nn.Module):
 
     def __init__(
         self,
+        *,
         in_channels: int = 1,
         neighbours: int = 0,
         encoder: str | Mapping[str, Any] = "DenseNet121",
@@ -56,7 +60,7 @@ class ConvAutoencoder(nn.Module):
         super().__init__()
         if not 0 <= hide < 1:
             raise ModelError(f"hide is {hide}; it is a share from 0 to less than 1.")
-        self.neighbours, self.hide = neighbours, hide
+        self.neighbours, self.hide, self.volumes = neighbours, hide, dimensions == 3
         self.encoder = build_encoder(encoder, in_channels * (2 * neighbours + 1), dropout, dimensions)
         features, self.stride = cast(int, self.encoder.width), cast(int, self.encoder.stride)
         conv = convolution(dimensions)

@@ -8,6 +8,7 @@ here sequences of any length and size are padded by their edges and cut again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_medseq.errors import ModelError
+from napari_medseq.models.registry import register
 from napari_medseq.models.stepwise import Stepwise
 
 
@@ -96,7 +98,7 @@ class Baseline(Stepwise):
         if not 0 <= overlap < 1 or (window is not None and (len(window) != 3 or min(window) < 1)):
             raise ModelError(f"window {window} (step, y, x) with overlap {overlap} cannot be used.")
         settings = {**(_dynunet(dimensions) if network == "DynUNet" else {}), **arguments}
-        self.dimensions, self.neighbours, self.classes, self.ahead, self.stride = dimensions, neighbours, classes, 0, 1
+        self.dimensions, self.neighbours, self.classes = dimensions, neighbours, classes
         self.window, self.overlap = window, overlap
         self.multiple = _multiple(network, settings, dimensions)
         self.network = _build(network, dimensions, in_channels * (2 * neighbours + 1), classes, settings)
@@ -109,7 +111,7 @@ class Baseline(Stepwise):
         return self._padded(x.transpose(1, 2)).transpose(1, 2)
 
     @torch.inference_mode()
-    def side_by_side(self, steps: Iterable[Tensor]) -> Iterator[Tensor]:
+    def side_by_side(self, steps: Iterable[Tensor], times: Sequence[float] | None = None) -> Iterator[Tensor]:  # noqa: ARG002
         """Logits (n, class, y, x) of each step (n, channel, y, x, with its neighbours) of n sequences, in order.
 
         In 2D one after another; a 3D network must have all steps first, and holds the logits of the whole volume.
@@ -155,3 +157,7 @@ def _build(name: str, dimensions: int, inputs: int, classes: int, settings: Mapp
         )
     except Exception as error:  # MONAI checks its arguments in many ways
         raise ModelError(f"MONAI's {name} cannot be built: {str(error)[:200]}") from None
+
+
+for _name in NAMES:
+    register(_name)(partial(Baseline, _name))

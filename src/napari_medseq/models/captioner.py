@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_medseq.errors import ModelError
+from napari_medseq.models.registry import register
 
 #: stands before every sentence that a model wrote
 MARK = "[written by a model] "
@@ -83,6 +84,7 @@ class Caption:
     attention: Tensor
 
 
+@register("Captioner")
 class Captioner(nn.Module):
     """CNN encoder of each step, additive attention over all places of all steps, LSTM decoder.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from napari_medseq.errors import MedseqWarning, ModelError, ReadError
-from napari_medseq.models import ModelInfo, misfit
+from napari_medseq.models import ModelInfo, why_unsuitable
 from napari_medseq.sequence import ImageSequence, Study, Visit
 
 Series = str | Sequence[str] | None
@@ -120,7 +120,7 @@ def _one(
     images: Sequence[ImageSequence], info: ModelInfo, patterns: Sequence[str], where: str, force: bool, given: bool
 ) -> ImageSequence:
     """The one image that is called like `patterns` and fits the model; without such a name, the only one that fits."""
-    reasons = {i.name: None if force and i.kind == "image" else misfit(info, i) for i in images}
+    reasons = {i.name: None if force and i.kind == "image" else why_unsuitable(info, i) for i in images}
     named = [i for i in images if _matches(i, patterns)]
     fitting = [i for i in named if reasons[i.name] is None]
     if len(fitting) == 1:

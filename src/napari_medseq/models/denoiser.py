@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models.recurrent_unet import RecurrentUNet
+from napari_medseq.models.registry import register
 
 
+@register("RecurrentDenoiser")
 class RecurrentDenoiser(RecurrentUNet):
     """Takes the noise out of a sequence of slices or frames, step by step, with what the other steps show.
 
@@ -25,7 +27,7 @@ class RecurrentDenoiser(RecurrentUNet):
         Of `RecurrentUNet`, but for the number of classes.
     """
 
-    def __init__(self, in_channels: int = 1, **arguments: Any) -> None:
+    def __init__(self, *, in_channels: int = 1, **arguments: Any) -> None:
         if "classes" in arguments:
             raise ModelError("A denoiser gives an image and has no classes; leave classes out.")
         super().__init__(in_channels=in_channels, classes=in_channels, **arguments)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseq.errors import ModelError
+from napari_medseq.models import registry
 from napari_medseq.models.blocks import encode, encoder
 
 # group norm, since a step's features must not depend on the other steps
@@ -149,8 +150,6 @@ class RegisteredEncoder(nn.Module):
     """
 
     def __init__(self, in_channels: int, network: Mapping[str, Any], dropout: float = 0.0, dimensions: int = 2) -> None:
-        from napari_medseq.models import registry
-
         super().__init__()
         wanted: dict[str, Any] = {**network, "in_channels": in_channels, "neighbours": 0}
         wanted |= {} if dimensions == 2 else {"dimensions": dimensions}
@@ -196,8 +195,6 @@ def build_encoder(
     ModelError
         If the name is in no table or the arguments do not fit.
     """
-    from napari_medseq.models import registry
-
     arguments = {"_target_": definition} if isinstance(definition, str) else dict(definition)
     name = str(arguments.pop("_target_", ""))
     if name in VECTOR_NETWORKS:

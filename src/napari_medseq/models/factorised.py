@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseq.errors import ModelError
+from napari_medseq.models.registry import build, register
 
 
 def low_rank(conv: nn.Conv2d, rank: int) -> nn.Sequential:
@@ -73,8 +74,7 @@ def replace(network: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
     return network
 
 
+@register("Factorised")
 def factorised(network: Mapping[str, Any], ranks: Mapping[str, int]) -> nn.Module:
     """The registry's network `network` with low-rank convolutions: name in the network → rank."""
-    from napari_medseq.models import registry
-
-    return replace(registry.build(network), ranks)
+    return replace(build(network), ranks)

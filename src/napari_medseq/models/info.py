@@ -60,12 +60,12 @@ class ModelInfo(BaseModel):
     folder: str = ""
     card: str = ""
 
-    def likes(self, name: str) -> bool:
+    def matches_name(self, name: str) -> bool:
         """Whether an image called `name` looks like one of the model's own kind."""
         return any(fnmatchcase(name.lower(), p.lower()) for p in self.name_patterns)
 
 
-def misfit(info: ModelInfo, seq: ImageSequence) -> str | None:
+def why_unsuitable(info: ModelInfo, seq: ImageSequence) -> str | None:
     """Why a model does not fit an image, in one phrase, or None where it fits."""
     if seq.kind == "labels":
         return f"{seq.name} is a label image; {info.name} works on images"

@@ -15,6 +15,8 @@ from napari_medseq.models.info import ModelInfo
 if TYPE_CHECKING:
     from torch import nn
 
+    from napari_medseq.models.sequence_network import SequenceNetwork
+
 SHIPPED = Path(__file__).resolve().parents[1] / "bundles"
 
 
@@ -37,13 +39,28 @@ class Model:
     inference : dict
         Plain settings for `engine`, as stored in the bundle.
     network_definition : dict
-        What `registry.build` made the network from.
+        What `networks.build` made the network from.
     """
 
     info: ModelInfo
     network: nn.Module
     inference: dict[str, Any]
     network_definition: dict[str, Any]
+
+    @property
+    def sequence_network(self) -> SequenceNetwork:
+        """The network, where it is one along a sequence.
+
+        Raises
+        ------
+        ModelError
+            If it is one that others made.
+        """
+        from napari_medseq.models.sequence_network import SequenceNetwork
+
+        if not isinstance(self.network, SequenceNetwork):
+            raise ModelError(f"{self.info.name} is no network of this package, so it cannot be used here.")
+        return self.network
 
     @cached_property
     def fingerprint(self) -> str:
@@ -102,14 +119,14 @@ def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -
     ModelError
         If there is no such model, or the bundle is unsafe or broken.
     """
-    from napari_medseq.models import foreign, registry
+    from napari_medseq.models import foreign, networks
 
     folder = find(name_or_folder)
     if foreign.is_foreign(folder):
         return Model(*foreign.load(folder))
     info = bundle.read_info(folder)
     definition, inference = bundle.read_settings(folder)
-    network = registry.build(definition)
+    network = networks.build(definition)
     weights = bundle.read_weights(folder)
     expected = network.state_dict()
     wrong = [k for k in expected if k not in weights or weights[k].shape != expected[k].shape]
@@ -125,6 +142,13 @@ def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -
 
 
 def find(name_or_folder: str | os.PathLike[str]) -> Path:
+    """The folder of a model, by its name or its own path.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
     path = Path(name_or_folder)
     if path.is_dir():
         return path.resolve()
@@ -138,4 +162,20 @@ def find(name_or_folder: str | os.PathLike[str]) -> Path:
     )
 
 
-_find = find  # the name by which other modules know it
+#: what every verb takes as its model: one that is loaded, a name that `list_models` gives, or a bundle's folder
+ModelLike = Model | str | os.PathLike[str]
+
+
+def loaded(model: ModelLike) -> Model:
+    """The model itself, or the one that `load_model` finds under a name or path.
+
+    Raises
+    ------
+    ModelError
+        As `load_model`, and if `model` is none of these.
+    """
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, str | os.PathLike):
+        return load_model(model)
+    raise ModelError(f"model is {type(model).__name__}; give a loaded model, its name, or the folder of a bundle.")

@@ -14,11 +14,13 @@ from torch.nn import functional
 from napari_medseq.errors import ModelError
 from napari_medseq.models.blocks import convolution
 from napari_medseq.models.cells import CELLS, Cell
+from napari_medseq.models.registry import register
 
 #: a displacement is found on a grid so many times coarser than the images
 COARSE = 4
 
 
+@register("RecurrentRegistration")
 class RecurrentRegistration(nn.Module):
     """Displacement fields from a moving to a fixed image, each step refining the one before.
 

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from napari_medseq.errors import ModelError
 from napari_medseq.models.blocks import Block, Plain, added, convolution, encode, encoder, upsampling
 from napari_medseq.models.mixer import SequenceMixer
+from napari_medseq.models.registry import register
 from napari_medseq.models.stepwise import Stepwise
 
 
+@register("RecurrentUNet")
 class RecurrentUNet(Stepwise):
     """Encoder-decoder per step, recurrent at chosen levels.
 
@@ -50,8 +52,12 @@ class RecurrentUNet(Stepwise):
         Lets the gaps between steps enter the recurrence, measured in this unit; see `SequenceMixer`.
     """
 
+    extra_inputs = ("times", "present")
+    deep_supervision = True
+
     def __init__(
         self,
+        *,
         in_channels: int = 1,
         classes: int = 2,
         widths: Sequence[int] = (16, 32, 64, 96, 128),
@@ -87,6 +93,13 @@ class RecurrentUNet(Stepwise):
     def recurrent(self) -> list[tuple[int, SequenceMixer]]:
         """The recurrent levels and their mixers; empty for the plain CNN."""
         return [(int(level), cast(SequenceMixer, mixer)) for level, mixer in self.mixers.items()]
+
+    @torch.no_grad()
+    def silence(self, classes: Sequence[int]) -> None:
+        """Make outputs that are no class say no, at every head."""
+        for head in self.heads:
+            cast(Tensor, head.weight)[list(classes)] = 0.0
+            cast(Tensor, head.bias)[list(classes)] = -20.0
 
     # -- per step: (n, channel, y, x) ------------------------------------------------------------------------------
     def encode(self, x: Tensor) -> list[Tensor]:

@@ -1,40 +1,47 @@
-"""The networks by name: adding one is one file and one line here.
+"""The networks by name: the table in which each network enters itself, and which is the allow-list of what a bundle may name.
 
-A bundle names its network by one of these keys; the table is the allow-list, and nothing is imported by a name from a file.
+A network's module says ``@register("Name")``; nothing is ever imported by a name from a file. This module knows none of them, so
+that a network may be built out of others; `networks` imports all that ship.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_medseq.errors import ModelError
-from napari_medseq.models.autoencoder import ConvAutoencoder
-from napari_medseq.models.baselines import Baseline
-from napari_medseq.models.captioner import Captioner
-from napari_medseq.models.denoiser import RecurrentDenoiser
-from napari_medseq.models.factorised import factorised
-from napari_medseq.models.recurrent_registration import RecurrentRegistration
-from napari_medseq.models.recurrent_unet import RecurrentUNet
-from napari_medseq.models.sequence_classifier import SequenceClassifier
 
 if TYPE_CHECKING:
     from torch import nn
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "BasicUNet": partial(Baseline, "BasicUNet"),
-    "Captioner": Captioner,
-    "ConvAutoencoder": ConvAutoencoder,
-    "DynUNet": partial(Baseline, "DynUNet"),
-    "Factorised": factorised,
-    "RecurrentDenoiser": RecurrentDenoiser,
-    "RecurrentRegistration": RecurrentRegistration,
-    "RecurrentUNet": RecurrentUNet,
-    "SegResNet": partial(Baseline, "SegResNet"),
-    "SequenceClassifier": SequenceClassifier,
-    "SwinUNETR": partial(Baseline, "SwinUNETR"),
-}
+    from napari_medseq.models.sequence_network import SequenceNetwork
+
+Builder = TypeVar("Builder", bound="Callable[..., nn.Module]")
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {}
+
+
+def register(name: str) -> Callable[[Builder], Builder]:
+    """Enter a network's class, or a function that builds one, in the table.
+
+    Parameters
+    ----------
+    name : str
+        What bundles call it (``_target_``).
+
+    Raises
+    ------
+    ValueError
+        If another network has that name.
+    """
+
+    def enter(builder: Builder) -> Builder:
+        if name in NETWORKS:
+            raise ValueError(f"There are two networks called {name!r}; give one of them another name.")
+        NETWORKS[name] = builder
+        return builder
+
+    return enter
 
 
 def build(definition: Mapping[str, Any]) -> nn.Module:
@@ -55,3 +62,19 @@ def build(definition: Mapping[str, Any]) -> nn.Module:
         return NETWORKS[name](**arguments)
     except (TypeError, ValueError, AttributeError, IndexError, KeyError, RuntimeError) as error:
         raise ModelError(f"{name} cannot be built from the bundle's arguments: {error}") from None
+
+
+def build_sequence_network(definition: Mapping[str, Any]) -> SequenceNetwork:
+    """A network along a sequence, as `build`.
+
+    Raises
+    ------
+    ModelError
+        If the network is of another kind, too.
+    """
+    from napari_medseq.models.sequence_network import SequenceNetwork
+
+    network = build(definition)
+    if not isinstance(network, SequenceNetwork):
+        raise ModelError(f"{definition.get('_target_')} is no network along a sequence; it cannot be used here.")
+    return network

@@ -20,6 +20,8 @@ from napari_medseq.models.blocks import convolution
 from napari_medseq.models.encoders import BlockEncoder, build_encoder
 from napari_medseq.models.heads import DenseHead, Head, TransformerHead, read_recurrent
 from napari_medseq.models.modalities import Modalities, hide, without_nan
+from napari_medseq.models.registry import register
+from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.models.steps import gaps_before, present_first, take
 from napari_medseq.models.tabular import TabularBranch
 
@@ -37,7 +39,8 @@ class SequenceLogits(NamedTuple):
     evidence: Tensor
 
 
-class SequenceClassifier(nn.Module):
+@register("SequenceClassifier")
+class SequenceClassifier(SequenceNetwork):
     """CNN-RNN classifier of a sequence.
 
     The encoder's last features give a coarse map of evidence per class; each step's vector is made of the features'
@@ -81,8 +84,11 @@ class SequenceClassifier(nn.Module):
         Share of modalities hidden at random in training, never all of an exam.
     """
 
+    extra_inputs = ("times", "present", "tabular")
+
     def __init__(
         self,
+        *,
         in_channels: int = 1,
         classes: int = 1,
         widths: Sequence[int] = (16, 32, 64, 96),
@@ -107,7 +113,7 @@ class SequenceClassifier(nn.Module):
         if distance not in ("none", "last", "focus") or (gap_unit is not None and not gap_unit > 0):
             raise ModelError(f"distance {distance!r} or gap_unit {gap_unit} cannot be used.")
         self.neighbours, self.rnn, self.classes, self.target = neighbours, rnn, classes, target
-        self.volumes = dimensions == 3
+        self.volumes, self.table_values = dimensions == 3, tabular
         self.gap_unit, self.measured, self.modalities, self.modality_dropout = (
             gap_unit,
             distance,
@@ -150,6 +156,11 @@ class SequenceClassifier(nn.Module):
         self.tabular = TabularBranch(tabular, width) if tabular else None
         others = [see(in_channels // modalities) for _ in range(modalities - 1)] if several else []
         self.fuse = Modalities(others, width, hidden) if several else None
+
+    def standardise(self, table: Tensor) -> None:
+        """Take centre and spread of the table's values from training exams; see `TabularBranch.standardise`."""
+        if self.tabular is not None:
+            self.tabular.standardise(table)
 
     # -- per step: (n, channel, y, x) ------------------------------------------------------------------------------
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:

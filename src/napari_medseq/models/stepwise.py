@@ -1,44 +1,117 @@
-"""What every segmentation network has in common, whoever made it: it can be sent through the steps of a sequence."""
+"""What every segmentation network has in common, whoever made it: it can be sent through the steps of a sequence.
+
+A network that carries no state looks at slabs: so many steps at once, each slab sharing some with the next, where their answers
+are averaged. Slabs begin at fixed steps, so that the answer does not depend on how the steps are handed in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from napari_medseq.errors import ModelError
+from napari_medseq.models.sequence_network import SequenceNetwork
 
 
-class Stepwise(nn.Module):
-    """A network that labels the steps of a sequence: ``forward`` takes (batch, step, channel, y, x).
+class Stepwise(SequenceNetwork):
+    """A network that labels the steps of a sequence: logits (batch, step, class, [z,] y, x) from ``forward``.
 
     Attributes
     ----------
     classes : int
         Output classes with background.
-    neighbours : int
-        Steps on either side that enter each step as channels.
-    ahead : int
-        Steps after a step that its answer depends on.
-    stride : int
-        y and x of a step must be multiples of it.
-    volumes : bool
-        Whether a step is a volume (channel, z, y, x) and its answer one, rather than an image.
-    gap_unit : float or None
-        Unit of the gaps between steps that the network wants to know of; None: it knows of none.
+    slab : int or None
+        Steps that go through ``forward`` at once where a sequence is longer; None: all of them, in memory too.
+    slab_overlap : int
+        Steps that a slab shares with the next, less than `slab`.
+    step_stride : int
+        Steps of a slab must be a multiple of it; the last one is repeated where they are not.
     """
 
     classes: int
-    neighbours: int
-    ahead: int
-    stride: int
-    volumes: bool = False
-    gap_unit: float | None = None
+    slab: int | None = None
+    slab_overlap: int = 0
+    step_stride: int = 1
 
     @torch.inference_mode()
-    def side_by_side(self, steps: Iterable[Tensor]) -> Iterator[Tensor]:
+    def side_by_side(self, steps: Iterable[Tensor], times: Sequence[float] | None = None) -> Iterator[Tensor]:
         """Logits (n, class, y, x) of each step (n, channel, y, x, with its neighbours) of n sequences, in order.
 
-        Here all steps are taken at once; a network that can do with fewer says so in its own way.
+        Here by slabs (see the module); a network with a way of its own overrides it.
+
+        Parameters
+        ----------
+        steps : iterable of Tensor
+            Read as they are needed.
+        times : sequence of float, optional
+            Of all steps, in the unit of `gap_unit`.
+
+        Raises
+        ------
+        ModelError
+            If there are times that the network does not know of, or slab and overlap do not fit.
         """
-        logits: Tensor = self(torch.stack(list(steps), 1))
-        yield from logits.unbind(1)
+        if times is not None and self.gap_unit is None:
+            raise ModelError("This network does not know of times; build it with gap_unit=, or leave the times out.")
+        if self.slab is None:
+            held = list(steps)
+            if held:
+                yield from self._of_slab(held, times).unbind(1)
+            return
+        if not 0 <= self.slab_overlap < self.slab or self.slab % self.step_stride:
+            raise ModelError(
+                f"A slab of {self.slab} steps with {self.slab_overlap} shared cannot be used; the first must be a multiple of "
+                f"{self.step_stride} and more than the second."
+            )
+        yield from self._by_slabs(iter(steps), self.slab, self.slab - self.slab_overlap, times)
+
+    def _by_slabs(
+        self, steps: Iterator[Tensor], slab: int, hop: int, times: Sequence[float] | None
+    ) -> Iterator[Tensor]:
+        """The mean of the slabs that hold a step, weighed by how far it is from the slab's ends; the last slab ends with the steps."""
+        held: list[Tensor] = []  # the steps of the current slab, and those after it
+        sums: list[Tensor] = []  # of the steps from `first` on: weighted logits, and below their weights
+        weights: list[float] = []
+        first = 0
+        ended = False
+        while not ended:
+            while len(held) < slab + (hop if sums else 0):
+                x = next(steps, None)
+                if x is None:
+                    ended = True
+                    break
+                held.append(x)
+            if not held:
+                return
+            # regularly `hop` after the slab before; the last slab ends with the sequence
+            skip = min(hop if sums else 0, max(0, len(held) - slab))
+            if skip == 0 and sums:
+                break
+            for total, weight in zip(sums[:skip], weights[:skip], strict=True):
+                yield total / weight
+            del held[:skip], sums[:skip], weights[:skip]
+            first += skip
+            size = min(slab, len(held))
+            logits = self._of_slab(held[:size], None if times is None else times[first : first + size])
+            for k, y in enumerate(logits.unbind(1)):
+                w = float(min(k + 1, size - k))
+                if k < len(sums):
+                    sums[k] = sums[k] + w * y
+                    weights[k] += w
+                else:
+                    sums.append(w * y)
+                    weights.append(w)
+        for total, weight in zip(sums, weights, strict=True):
+            yield total / weight
+
+    def _of_slab(self, steps: Sequence[Tensor], times: Sequence[float] | None) -> Tensor:
+        """Logits (n, step, class, y, x) of steps that go through the network together."""
+        more = -len(steps) % self.step_stride
+        x = torch.stack([*steps, *[steps[-1]] * more], 1)
+        extra: dict[str, Tensor] = {}
+        if times is not None and "times" in self.extra_inputs:
+            extra["times"] = torch.tensor([*times, *[times[-1]] * more], device=x.device).expand(len(x), -1)
+        logits: Tensor = self(x, **extra)
+        return logits[:, : len(steps)]

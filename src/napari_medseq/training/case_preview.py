@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_medseq.errors import SettingsError, WriteError
-from napari_medseq.models import registry
+from napari_medseq.models import networks
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.training.config import TrainConfig, read_config
 from napari_medseq.training.dataset import read_cases
@@ -54,7 +54,7 @@ def preview(
     if path.suffix.lower() != ".png" or windows < 1:
         raise SettingsError(f"{path}: the preview is a .png file of at least one window, not {windows}.")
     cases = read_cases(c, cancelled)
-    network = registry.build(definition(c))
+    network = networks.build_sequence_network(definition(c))
     run = Path(c.out).with_name(Path(c.out).name + ".run")
     drawn = make_windows(c, network, cases, run, crew(), progress, cancelled)[0]
     n, colours = drawn.neighbours, matplotlib.colormaps["tab10"].colors  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.inference.frame import Framing, frame, take
-from napari_medseq.inference.visits import Together
+from napari_medseq.inference.visits import VisitStack
 from napari_medseq.sequence import ImageSequence
 
 _LARGEST_LABEL = 126
@@ -108,7 +108,7 @@ def make_case(
 
 def make_visit_case(
     patient: str,
-    group: Together,
+    group: VisitStack,
     labels: Mapping[int, ImageSequence],
     *,
     pixel_mm: float | None = None,
@@ -123,7 +123,7 @@ def make_visit_case(
     Parameters
     ----------
     patient : str
-    group : Together
+    group : VisitStack
     labels : mapping of int to ImageSequence
         By the visit's index; a visit without is unlabelled, and so is one of another grid.
     pixel_mm, unlabelled, merge, sparse, target, table

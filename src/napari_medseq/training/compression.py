@@ -19,14 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from napari_medseq.errors import ModelError, SettingsError
-from napari_medseq.models import Model, bundle, load_model, registry
+from napari_medseq.models import Model, ModelLike, bundle, loaded, networks
 from napari_medseq.models.factorised import rank_for, replace, suitable
 from napari_medseq.models.pruning import prune
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.models.storage import Storage
 from napari_medseq.progress import Cancelled, Progress, check
-from napari_medseq.training.distilling import taught
+from napari_medseq.training.distilling import with_teacher
 from napari_medseq.training.distributed import joined
 from napari_medseq.training.trainer import TrainConfig, read_cases, train_cases
 
@@ -106,13 +106,13 @@ def _multiply_adds(network: nn.Module) -> int:
     for layer in twin.modules():
         layer.register_forward_hook(count)
     first = next(m for m in twin.modules() if isinstance(m, nn.Conv2d))
-    steps = 2 * int(getattr(twin, "ahead", 0)) + 2
+    steps = 2 * twin.ahead + 2
     twin(torch.zeros(1, steps, first.in_channels, _SIDE, _SIDE, device="meta"))
     return int(sum(counts)) // steps
 
 
 def compress(
-    model: Model | str,
+    model: ModelLike,
     settings: CompressSettings | Mapping[str, Any],
     *,
     progress: Progress | None = None,
@@ -122,8 +122,8 @@ def compress(
 
     Parameters
     ----------
-    model : Model or str
-        A loaded model, or a name or folder for `load_model`.
+    model : Model, str or path
+        A loaded model, its name, or the folder of a bundle.
     settings : CompressSettings or mapping
     progress, cancelled : callable, optional
         Looked at once per convolution, and by the fine-tuning.
@@ -144,8 +144,7 @@ def compress(
         When `cancelled` says so; nothing is written.
     """
     s = _settings(settings)
-    if isinstance(model, str):
-        model = load_model(model)
+    model = loaded(model)
     if not isinstance(model.network, RecurrentUNet | SequenceClassifier):
         raise ModelError(f"{model.info.name} is no network of this package; it cannot be compressed.")
     if (s.precision is not None or not s.mirror) and not isinstance(model.network, RecurrentUNet):
@@ -190,9 +189,9 @@ def compress(
     model = Model(model.info, model.network, inference, model.network_definition)
     check(cancelled)
     folder = _write(Path(s.out), name, model, definition, network, s.storage, model.info.card)
-    small = load_model(folder)
+    small = loaded(folder)
     card = f"{model.info.card.rstrip()}\n\n{_report(measures(model), measures(small), done, model)}"
-    return load_model(_write(folder, name, model, definition, network, s.storage, card))
+    return loaded(_write(folder, name, model, definition, network, s.storage, card))
 
 
 def _settings(settings: CompressSettings | Mapping[str, Any]) -> CompressSettings:
@@ -206,7 +205,7 @@ def _settings(settings: CompressSettings | Mapping[str, Any]) -> CompressSetting
 
 
 def _built(definition: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Any:
-    network = registry.build(definition)
+    network = networks.build(definition)
     network.load_state_dict(dict(weights))
     return network.eval()
 
@@ -247,7 +246,7 @@ def _tuned(
     config = s.fine_tune.model_copy(update={"network": dict(definition), "start_from": str(start), "out": str(tuned)})
     if config.folds:
         raise SettingsError("fine_tune.folds: one network is tuned; leave folds at 0.")
-    teacher = taught(deepcopy(model.network), s.distil) if s.distil > 0 else None
+    teacher = with_teacher(deepcopy(model.network), s.distil) if s.distil > 0 else None
     with joined(config.device) as team:
         cases = read_cases(config, cancelled)
         result = train_cases(config, cases, team, progress, cancelled, teacher).model.network

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_medseq.errors import MedseqError, SettingsError
-from napari_medseq.inference.visits import days_of, to_common_space, together
+from napari_medseq.inference.visits import days_of, stack_visits, to_common_space
+from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.progress import Cancelled, check
 from napari_medseq.sequence import ImageSequence, Visit
 from napari_medseq.training.cases import Case, make_case, make_visit_case
@@ -120,7 +121,7 @@ def _cases_of_visits(
     exams = [f[0] for _, f in there]
     first = [e[0] for e in exams]
     to_common = to_common_space(first, None, mode=c.align, cancelled=cancelled)
-    groups = together(exams, days_of([v for v, _ in there], first), to_common, cancelled)
+    groups = stack_visits(exams, days_of([v for v, _ in there], first), to_common, cancelled)
     labelled = [g for g in groups if any(g.visits[at] in labels for at in g.own)]
     groups = labelled if _needs_labels(c) else groups[:1]  # without labels one grid shows all there is
     table = known.values(patient, there[-1][0].name)
@@ -160,7 +161,7 @@ def read_answers(path: Path, classes: dict[int, str]) -> Answers:
     return answers
 
 
-def check_cases(c: TrainConfig, cases: Sequence[Case], network: nn.Module | None = None) -> None:
+def check_cases(c: TrainConfig, cases: Sequence[Case], network: SequenceNetwork | None = None) -> None:
     """Refuse cases from which the task cannot be learned, or not by this network.
 
     Raises
@@ -172,7 +173,7 @@ def check_cases(c: TrainConfig, cases: Sequence[Case], network: nn.Module | None
     if not cases:
         raise MedseqError("There is no training case; give at least one image with labels.")
     thick = next((x for x in cases if x.image.ndim == 5 and x.image.shape[2] > 1), None)
-    if thick is not None and c.task == "classification" and not getattr(network, "volumes", True):
+    if thick is not None and c.task == "classification" and network is not None and not network.volumes:
         raise MedseqError(
             f"{thick.name} ({thick.patient}) has {thick.image.shape[2]} slices at each step, but the network takes one; set "
             "dimensions: 3 in network, or give single slices."

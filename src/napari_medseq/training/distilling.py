@@ -10,15 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_medseq.training.loop import Loss
-from napari_medseq.training.losses import Informed
+from napari_medseq.training.losses import WithExtraInputs, Wrapper
 
 
-class _Heard(nn.Module):
+class _CapturedOutput(Wrapper):
     """A network whose last answer is kept, so that two losses need one pass."""
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.module = network
+        super().__init__(network)
         self.said: Any = None
 
     def forward(self, x: Tensor, **more: Any) -> Any:
@@ -26,7 +25,7 @@ class _Heard(nn.Module):
         return self.said
 
 
-def taught(teacher: nn.Module, share: float) -> Callable[[Loss], Loss]:
+def with_teacher(teacher: nn.Module, share: float) -> Callable[[Loss], Loss]:
     """What makes of a loss one that asks for the teacher's probabilities too.
 
     Parameters
@@ -41,11 +40,11 @@ def taught(teacher: nn.Module, share: float) -> Callable[[Loss], Loss]:
 
     def outer(loss: Loss) -> Loss:
         def both(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-            heard = _Heard(network)
-            own = loss(heard, x, y)
+            captured = _CapturedOutput(network)
+            own = loss(captured, x, y)
             with torch.no_grad():
-                aim = teacher.to(x.device)(x, **(network.told if isinstance(network, Informed) else {}))
-            said = heard.said[-1] if isinstance(heard.said, list | tuple) else heard.said
+                aim = teacher.to(x.device)(x, **(network.extra if isinstance(network, WithExtraInputs) else {}))
+            said = captured.said[-1] if isinstance(captured.said, list | tuple) else captured.said
             return (1 - share) * own + share * disagreement(said, aim)
 
         return both

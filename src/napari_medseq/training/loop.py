@@ -22,7 +22,7 @@ from napari_medseq.training import checkpoint, interrupt
 from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.checkpoint import State
 from napari_medseq.training.distributed import Crew, crew
-from napari_medseq.training.losses import Informed
+from napari_medseq.training.losses import WithExtraInputs
 from napari_medseq.training.samples import Windows
 
 _NO_ROOM = "There is not enough memory for this training; lower loop.batch, loop.steps or loop.size."
@@ -239,7 +239,7 @@ class _Run:
         s, device = self.s, self.crew.device
         x, y, told = self.windows.draw(s.batch)
         x, y = x.to(device), y.to(device)
-        network = Informed(self.trained, {k: v.to(device) for k, v in told.items()}) if told else self.trained
+        network = WithExtraInputs(self.trained, {k: v.to(device) for k, v in told.items()}) if told else self.trained
         kind = torch.float16 if s.float16 else torch.bfloat16
         quiet = nullcontext() if last or self.trained is self.network else self.trained.no_sync()  # type: ignore[operator]
         with quiet:

@@ -5,7 +5,6 @@ The region and focal terms are MONAI's; what is added here is the mask of unlabe
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -14,9 +13,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
+from napari_medseq.errors import SettingsError
 from napari_medseq.models import targets
 from napari_medseq.models.sequence_classifier import SequenceLogits
+from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
 
 
 class LossSettings(BaseModel):
@@ -152,22 +154,38 @@ def deeply_supervised(
     return total / shares
 
 
-class Informed(nn.Module):
-    """A network that is told more than the steps: when they are, which are there, and values from a table."""
+class Wrapper(nn.Module):
+    """A network with something around it, for the time of a loss."""
 
-    def __init__(self, network: nn.Module, told: Mapping[str, Tensor]) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.module, self.told = network, dict(told)
+        self.module = network
+
+
+class WithExtraInputs(Wrapper):
+    """A network whose ``forward`` is given more than the steps: when they are, which are there, and values from a table."""
+
+    def __init__(self, network: nn.Module, extra: Mapping[ExtraInput, Tensor]) -> None:
+        super().__init__(network)
+        self.extra = dict(extra)
 
     def forward(self, x: Tensor, **more: Any) -> Any:
         """The network's answer."""
-        return self.module(x, **more, **self.told)
+        return self.module(x, **more, **self.extra)
 
 
-def unwrapped(network: nn.Module) -> nn.Module:
-    """The network itself, where it is `Informed` or trains in several processes."""
-    while isinstance(inner := getattr(network, "module", None), nn.Module):
-        network = inner
+def unwrapped(network: nn.Module) -> SequenceNetwork:
+    """The network itself, where something is around it or it trains in several processes.
+
+    Raises
+    ------
+    SettingsError
+        If it is no network along a sequence.
+    """
+    while isinstance(network, Wrapper | DistributedDataParallel):
+        network = network.module
+    if not isinstance(network, SequenceNetwork):
+        raise SettingsError(f"{type(network).__name__} is no network along a sequence; it cannot be trained here.")
     return network
 
 
@@ -181,10 +199,9 @@ def segmentation_loss(
 ) -> Tensor:
     """`deeply_supervised` of a network on windows (batch, step, channel, y, x) and labels (batch, step, y, x).
 
-    A network whose ``forward`` knows ``every_head`` gives its logits coarse to fine; any other gives one tensor.
+    A network with deep supervision gives its logits coarse to fine; any other gives one tensor.
     """
-    inner = unwrapped(network)
-    out = network(x, every_head=True) if "every_head" in inspect.signature(inner.forward).parameters else network(x)
+    out = network(x, every_head=True) if unwrapped(network).deep_supervision else network(x)
     heads = list(out) if isinstance(out, list | tuple) else [out]
     return deeply_supervised([h.flatten(0, 1) for h in heads], y.flatten(0, 1), settings, weights, classes)
 
@@ -202,8 +219,7 @@ def classification_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """
     logits = network(x)
     if y.ndim == 2:
-        kind: targets.Target = getattr(unwrapped(network), "target", "multilabel")
-        return targets.loss(logits.exam, y, kind)
+        return targets.loss(logits.exam, y, unwrapped(network).target)
     classes = logits.steps.shape[-1]
     total: Tensor = torch.zeros((), device=x.device)
     for k in range(classes):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_medseq.errors import MedseqError
+from napari_medseq.models.sequence_network import ExtraInput
 from napari_medseq.training.augment import AugmentSettings, recolour, transplant, warp
 from napari_medseq.training.transforms import Extra
 
@@ -21,10 +22,6 @@ _LARGE = 1.5  # an image this many times as large as the window is searched, not
 Target = Literal["labels", "image", "exam"]
 
 
-#: what a network may be told beside the steps
-Told = Literal["times", "present", "tabular"]
-
-
 class Batch(NamedTuple):
     """What a network learns from at once.
 
@@ -34,7 +31,7 @@ class Batch(NamedTuple):
 
     x: Tensor
     y: Tensor
-    told: dict[Told, Tensor]
+    told: dict[ExtraInput, Tensor]
 
 
 class _Cut(NamedTuple):
@@ -96,7 +93,7 @@ class Windows:
         noise: tuple[float, float] = (0.0, 0.0),
         volumes: bool = False,
         slices: int = 16,
-        tells: Collection[Told] = (),
+        tells: Collection[ExtraInput] = (),
     ) -> None:
         if not cases:
             raise MedseqError("There is no training case; give at least one image with labels.")
@@ -116,7 +113,7 @@ class Windows:
     def draw(self, batch: int) -> Batch:
         """Windows and their targets."""
         drawn = [self._window() for _ in range(batch)]
-        told: dict[Told, Tensor] = {k: torch.stack([d.told[k] for d in drawn]) for k in drawn[0].told}
+        told: dict[ExtraInput, Tensor] = {k: torch.stack([d.told[k] for d in drawn]) for k in drawn[0].told}
         return Batch(torch.stack([d.x for d in drawn]), torch.stack([d.y for d in drawn]), told)
 
     def _window(self) -> Batch:
@@ -152,9 +149,9 @@ class Windows:
         y[~cut.real[n : n + self.steps]] = -1
         return Batch(x, y, told)
 
-    def _told(self, case: Case, cut: _Cut) -> dict[Told, Tensor]:
+    def _told(self, case: Case, cut: _Cut) -> dict[ExtraInput, Tensor]:
         inner = slice(self.neighbours, self.neighbours + self.steps)
-        told: dict[Told, Tensor] = {}
+        told: dict[ExtraInput, Tensor] = {}
         if "times" in self.tells:  # of an exam without dates there are no gaps
             told["times"] = torch.zeros(self.steps) if case.times is None else case.times[cut.at[inner]]
         if "present" in self.tells:

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from napari_medseq.errors import MedseqError, SettingsError
 from napari_medseq.inference.streaming import stream
 from napari_medseq.models import targets
-from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
+from napari_medseq.models.recurrent_unet import with_neighbours
 from napari_medseq.models.sequence_classifier import SequenceClassifier
+from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
+from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.training.cases import Case
 from napari_medseq.training.config import TrainConfig
 from napari_medseq.training.dataset import balanced_weights
@@ -48,10 +50,10 @@ class LearningTask:
     measure: str
     target: Callable[[TrainConfig], Target]
     loss: Callable[[TrainConfig, Sequence[Case]], Loss]
-    scores: Callable[[nn.Module, Case, TrainConfig], dict[str, float]]
+    scores: Callable[[SequenceNetwork, Case, TrainConfig], dict[str, float]]
 
 
-def whole(network: nn.Module, case: Case, image: Tensor | None = None) -> Any:
+def whole(network: SequenceNetwork, case: Case, image: Tensor | None = None) -> Any:
     """What a network says of a whole case: its output for a batch of one.
 
     Where a case has positions (the slices of frames or visits) each is a sequence of its own, and what is said of them lies
@@ -60,15 +62,14 @@ def whole(network: nn.Module, case: Case, image: Tensor | None = None) -> Any:
 
     Parameters
     ----------
-    network : torch.nn.Module
+    network : SequenceNetwork
     case : Case
     image : Tensor, optional
         To look at instead of the case's own.
     """
     image = case.image.float() if image is None else image
     where = next(network.parameters()).device
-    stride = int(getattr(network, "stride", 1))
-    deep = bool(getattr(network, "volumes", False))
+    stride, deep = network.stride, network.volumes
     *_, d, h, w = image.shape
     # edges repeat along slices, as in training
     if deep and -d % stride:
@@ -86,17 +87,18 @@ def whole(network: nn.Module, case: Case, image: Tensor | None = None) -> Any:
     return torch.stack([s[0] if isinstance(s, tuple | list) else s for s in said], -3)
 
 
-def _of_sequence(network: nn.Module, x: Tensor, case: Case) -> Any:
+def _of_sequence(network: SequenceNetwork, x: Tensor, case: Case) -> Any:
     """The network's output (1, …) for one sequence (step, channel, y, x) or (step, channel, z, y, x)."""
-    times = case.times if getattr(network, "gap_unit", None) is not None else None
-    if isinstance(network, RecurrentUNet):  # step by step: long sequences need no more memory than short ones
+    times = case.times if network.gap_unit is not None else None
+    if isinstance(network, Stepwise):  # as in use: long sequences need no more memory than short ones
         seconds = None if times is None else times.tolist()
         return torch.stack([y.cpu() for y in stream(network, x, times=seconds)])[None]
-    told: dict[str, Tensor] = {}
-    if isinstance(network, SequenceClassifier):
-        told |= {} if times is None else {"times": times[None].to(x.device)}
-        told |= {} if case.table is None else {"tabular": case.table[None].to(x.device)}
-    return network(with_neighbours(x, int(getattr(network, "neighbours", 0)))[None], **told)
+    extra: dict[ExtraInput, Tensor] = {}
+    if times is not None and "times" in network.extra_inputs:
+        extra["times"] = times[None].to(x.device)
+    if case.table is not None and network.table_values:
+        extra["tabular"] = case.table[None].to(x.device)
+    return network(with_neighbours(x, network.neighbours)[None], **extra)
 
 
 def _segmentation_loss(c: TrainConfig, cases: Sequence[Case]) -> Loss:
@@ -115,7 +117,7 @@ def _segmentation_loss(c: TrainConfig, cases: Sequence[Case]) -> Loss:
 
 
 @torch.no_grad()
-def _dice(network: nn.Module, case: Case, c: TrainConfig) -> dict[str, float]:
+def _dice(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[str, float]:
     """Dice of each class over the labelled voxels, at the network's resolution; NaN for one in neither."""
     from monai.metrics import compute_dice
 
@@ -136,12 +138,12 @@ def _dice(network: nn.Module, case: Case, c: TrainConfig) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _likelihood(network: nn.Module, case: Case, c: TrainConfig) -> dict[str, float]:
+def _likelihood(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[str, float]:
     """Mean log-likelihood of the answers: of the exam, or of its steps where labels are what is asked about."""
     logits = whole(network, case)
     if case.target is not None:
         truth, said = case.target, logits.exam[0].float().cpu()
-        kind: targets.Target = getattr(network, "target", "multilabel")
+        kind = network.target
         if kind != "multilabel":  # one of the classes is true
             right = math.nan if not bool(truth.isfinite().all()) else float(said.argmax() == truth.argmax())
             return {"log_likelihood": -float(targets.loss(said[None], truth[None], kind)), "accuracy": right}
@@ -161,7 +163,7 @@ def _likelihood(network: nn.Module, case: Case, c: TrainConfig) -> dict[str, flo
 
 
 @torch.no_grad()
-def _fidelity(network: nn.Module, case: Case, c: TrainConfig) -> dict[str, float]:
+def _fidelity(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[str, float]:
     """Peak signal-to-noise ratio in dB of the image that comes out; the peak is the image's range between its 1st and 99th percentile.
 
     A denoiser sees noise in the middle of its range, the same each time.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ import torch
 
 from napari_medseq.errors import SettingsError, WriteError
 from napari_medseq.models import Model, bundle, load_model
-from napari_medseq.models.tabular import TabularBranch
+from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import Visit
 from napari_medseq.training import splits
@@ -23,7 +22,7 @@ from napari_medseq.training.config import TrainConfig, read_config
 from napari_medseq.training.dataset import check_cases, read_cases
 from napari_medseq.training.distributed import Crew, joined
 from napari_medseq.training.loop import Loss, fit
-from napari_medseq.training.samples import Told, Windows
+from napari_medseq.training.samples import Windows
 from napari_medseq.training.tables import read_table
 from napari_medseq.training.tasks import TASKS, mean
 from napari_medseq.training.transfer import definition, prepared
@@ -130,8 +129,8 @@ def train_cases(
     _standardise(network, windows.cases)
     task = TASKS[c.task]
 
-    def validate(net: nn.Module) -> float:
-        return mean(task.scores(net, case, c)[task.measure] for case in judges)
+    def validate(_: nn.Module) -> float:
+        return mean(task.scores(network, case, c)[task.measure] for case in judges)
 
     loss = task.loss(c, windows.cases)
     weights = fit(
@@ -154,7 +153,7 @@ def train_cases(
 
 def make_windows(
     c: TrainConfig,
-    network: nn.Module,
+    network: SequenceNetwork,
     cases: Sequence[Case],
     run: Path,
     team: Crew,
@@ -174,7 +173,7 @@ def make_windows(
         real + made,
         steps=c.loop.steps,
         size=c.loop.size,
-        neighbours=int(getattr(network, "neighbours", 0)),
+        neighbours=network.neighbours,
         augment=c.loop.augment,
         seed=c.loop.seed,
         lesion_share=c.loop.lesion_share,
@@ -182,34 +181,34 @@ def make_windows(
         weights=[(1 - share if made else 1.0) / len(real) for _ in real] + [share / len(made) for _ in made],
         target=TASKS[c.task].target(c),
         noise=c.noise if c.task == "denoising" else (0.0, 0.0),
-        volumes=bool(getattr(network, "volumes", False)),
+        volumes=network.volumes,
         slices=c.loop.slices,
         tells=_tells(network, real + made),
     )
     return windows, [x for x in cases if x.patient in chosen]
 
 
-def _tells(network: nn.Module, cases: Sequence[Case]) -> list[Told]:
+def _tells(network: SequenceNetwork, cases: Sequence[Case]) -> list[ExtraInput]:
     """What the network is told beside the steps: what it takes, and what there is."""
-    takes = inspect.signature(network.forward).parameters
     apart = any(x.image.ndim == 5 for x in cases)
-    there: dict[Told, bool] = {
-        "times": getattr(network, "gap_unit", None) is not None,
+    there: dict[ExtraInput, bool] = {
+        "times": network.gap_unit is not None,
         "present": apart,
-        "tabular": getattr(network, "tabular", None) is not None and all(x.table is not None for x in cases),
+        "tabular": network.table_values > 0 and all(x.table is not None for x in cases),
     }
-    return [name for name, is_there in there.items() if is_there and name in takes]
+    return [name for name, is_there in there.items() if is_there and name in network.extra_inputs]
 
 
-def _standardise(network: nn.Module, cases: Sequence[Case]) -> None:
+def _standardise(network: SequenceNetwork, cases: Sequence[Case]) -> None:
     """Centre and spread of the values of a table, from the exams to learn from."""
-    branch = getattr(network, "tabular", None)
     known = [x.table for x in cases if x.table is not None]
-    if isinstance(branch, TabularBranch) and known:
-        branch.standardise(torch.stack(known))
+    if network.table_values and known:
+        network.standardise(torch.stack(known))
 
 
-def _write(c: TrainConfig, d: Mapping[str, Any], network: nn.Module, weights: Mapping[str, Any], out: Path) -> None:
+def _write(
+    c: TrainConfig, d: Mapping[str, Any], network: SequenceNetwork, weights: Mapping[str, Any], out: Path
+) -> None:
     facts = {
         "name": c.name,
         "task": c.task,
@@ -218,7 +217,7 @@ def _write(c: TrainConfig, d: Mapping[str, Any], network: nn.Module, weights: Ma
         "channels": list(c.channels) or ["image"],
         "classes": {str(k): v for k, v in c.classes.items()} if c.task in ("segmentation", "classification") else {},
         "sequence_axis": c.inference.along,
-        "look_ahead": int(getattr(network, "ahead", 0)),
+        "look_ahead": network.ahead,
         "table": list(read_table(Path(c.table), c.values).names) if c.table is not None else [],
     }
     try:
@@ -281,7 +280,7 @@ def _cross_validate(
         results.append(result)
         for case in (x for x in cases if x.patient in held):
             check(cancelled)
-            scores = task.scores(result.model.network, case, part)
+            scores = task.scores(result.model.sequence_network, case, part)
             rows.append({"fold": i, "patient": case.patient, "case": case.name, **scores})
     table = pd.DataFrame(rows)
     patients = table.drop(columns=["fold", "case"]).groupby("patient").mean()

@@ -6,11 +6,11 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from napari_medseq.errors import SettingsError
-from napari_medseq.models import load_model, registry
+from napari_medseq.models import load_model, networks
+from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.training.config import TrainConfig
 from napari_medseq.training.tables import read_table
 
@@ -36,7 +36,7 @@ def definition(c: TrainConfig) -> dict[str, Any]:
         wanted["classes"] = len(c.classes)
         if c.table is not None:
             wanted["tabular"] = len(read_table(Path(c.table), c.values).names)
-    builder = registry.NETWORKS.get(str(d.get("_target_")))
+    builder = networks.NETWORKS.get(str(d.get("_target_")))
     known = set(inspect.signature(builder).parameters) if builder is not None else set()
     for key, value in wanted.items():
         if d.get(key, value) != value:
@@ -56,7 +56,7 @@ def take_over(network: nn.Module, other: nn.Module) -> int:
     return len(shared)
 
 
-def prepared(c: TrainConfig, d: dict[str, Any]) -> nn.Module:
+def prepared(c: TrainConfig, d: dict[str, Any]) -> SequenceNetwork:
     """The network of definition `d`, started as the config says.
 
     Raises
@@ -64,20 +64,12 @@ def prepared(c: TrainConfig, d: dict[str, Any]) -> nn.Module:
     SettingsError
         If the bundle that it is to start from shares no weight with it.
     """
-    network = registry.build(d)
+    network = networks.build_sequence_network(d)
     if c.start_from is not None and not take_over(network, load_model(c.start_from).network):
         raise SettingsError(
             f"{c.start_from} shares no weight with {d['_target_']}; start from a bundle of the same kind of network, or "
             "leave network out to go on with the bundle's own."
         )
-    if c.task == "segmentation":
-        _silence(network, [k for k in range(1, max(c.classes)) if k not in c.classes])
+    if c.task == "segmentation":  # where the classes' numbers have gaps; no loss ever asks these outputs
+        network.silence([k for k in range(1, max(c.classes)) if k not in c.classes])
     return network
-
-
-@torch.no_grad()
-def _silence(network: nn.Module, values: list[int]) -> None:
-    """Outputs that are no class, where the classes' numbers have gaps, say no from the start; no loss ever asks them."""
-    for head in getattr(network, "heads", []) if values else []:
-        head.weight[values] = 0.0
-        head.bias[values] = -20.0

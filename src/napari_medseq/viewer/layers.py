@@ -155,9 +155,9 @@ def _turn_of(facts: Mapping[str, Any]) -> Reorientation:
 
 def _view(affine: Affine, grid: tuple[int, int, int], turn: Reorientation, how: str, along: str) -> SliceView:
     if how == "own":
-        return _grained(SliceView(spacing(affine)[::-1], np.eye(3), np.eye(3), np.zeros(3), 0.0))
+        return _rounded(SliceView(spacing(affine)[::-1], np.eye(3), np.eye(3), np.zeros(3), 0.0))
     shown = (grid[turn.order[0]], grid[turn.order[1]], grid[turn.order[2]])
-    return _grained(slice_view(turn.apply_affine(affine, grid), shown, along))
+    return _rounded(slice_view(turn.apply_affine(affine, grid), shown, along))
 
 
 def shown_slice_axis(seq: ImageSequence) -> str:
@@ -165,7 +165,7 @@ def shown_slice_axis(seq: ImageSequence) -> str:
     return _XYZ[_turn(seq)[0].order.index(_XYZ.index(seq.slice_axis))]
 
 
-def _grained(view: SliceView) -> SliceView:
+def _rounded(view: SliceView) -> SliceView:
     def cut(v: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.round(v / _GRAIN) * _GRAIN, dtype=np.float64)
 

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 import napari_medseq as ms
 from napari_medseq.errors import RegistrationError
+from napari_medseq.models.networks import build
 from napari_medseq.models.recurrent_registration import (
     RecurrentRegistration,
     jacobian,
@@ -17,7 +18,6 @@ from napari_medseq.models.recurrent_registration import (
     warp,
     widened,
 )
-from napari_medseq.models.registry import build
 from napari_medseq.registration import Transform
 from napari_medseq.sequence import ImageSequence, affine_from
 from napari_medseq.training.learned_registration import (

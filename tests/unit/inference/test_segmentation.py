@@ -13,7 +13,7 @@ from scipy import ndimage
 import napari_medseq as ms
 from napari_medseq.errors import DeviceError, MedseqError, ModelError, OperationCancelled
 from napari_medseq.inference.frame import frame
-from napari_medseq.inference.segmentation import without_specks
+from napari_medseq.inference.segmentation import remove_small_objects
 from napari_medseq.inference.streaming import neighbourhoods, stream
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
@@ -218,7 +218,7 @@ def test_specks_go_by_volume() -> None:
     rng = np.random.default_rng(0)
     labels = (rng.random((6, 20, 20)) > 0.9).astype(np.uint8)
     labels[2:5, 4:9, 4:9] = 2
-    out = without_specks(labels, 30)
+    out = remove_small_objects(labels, 30)
     parts, n = ndimage.label(out > 0, np.ones((3, 3, 3)))
     assert n >= 1
     assert (np.bincount(parts.ravel())[1:] >= 30).all()
@@ -230,8 +230,8 @@ def test_components_the_network_is_not_sure_of_go() -> None:
     labels = np.zeros((6, 20, 20), np.uint8)
     labels[1:4, 2:6, 2:6], labels[1:4, 10:16, 10:16] = 1, 2
     probability = np.where(labels == 1, 0.7, 0.96) + rng.uniform(-0.02, 0.02, labels.shape)
-    assert np.array_equal(without_specks(labels, 0, probability, 0.9), np.where(labels == 2, 2, 0))
-    assert np.array_equal(without_specks(labels, 0, probability, 0.6), labels)
+    assert np.array_equal(remove_small_objects(labels, 0, probability, 0.9), np.where(labels == 2, 2, 0))
+    assert np.array_equal(remove_small_objects(labels, 0, probability, 0.6), labels)
 
 
 def test_a_bundle_says_how_sure_its_components_must_be(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def probability(found: Any) -> np.ndarray:
 def said(m: Model, seen: list[Visit], days: list[float], planes: slice = slice(None)) -> np.ndarray:
     """Foreground probabilities (visit, z, y, x) by the whole network, without streaming; visits share a grid."""
     net: Any = m.network
-    group = visits.together([[v.images[0]] for v in seen], [int(d) for d in days], STILL[: len(seen)])[0]
+    group = visits.stack_visits([[v.images[0]] for v in seen], [int(d) for d in days], STILL[: len(seen)])[0]
     f = group.framing(pixel_mm=None, stride=net.stride)
     times = torch.tensor([days])
     out = np.zeros((len(seen), *seen[0].images[0].data.shape), np.float32)
@@ -290,12 +290,12 @@ def test_a_region_and_chosen_frames_of_volumes(tmp_path: Path) -> None:
 
 def test_specks_are_looked_for_in_each_frame(tmp_path: Path) -> None:
     """A voxel that stays through the frames is small all the same: frames are no depth."""
-    from napari_medseq.inference.painting import without_specks
+    from napari_medseq.inference.prediction import remove_small_objects
 
     m, seq = model(tmp_path / "m", FLAT, along="t", threshold=0.45), cine()
     plain = ms.segment(seq, m).labels.data
     clean = ms.segment(seq, model(tmp_path / "c", FLAT, along="t", threshold=0.45, smallest_mm3=100.0))
-    assert np.array_equal(clean.labels.data, np.stack([without_specks(v, 20.0) for v in plain]))
+    assert np.array_equal(clean.labels.data, np.stack([remove_small_objects(v, 20.0) for v in plain]))
 
 
 def test_what_speaks_in_frames_is_shown_on_their_grid(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, ModelError
-from napari_medseq.models import Model, ModelInfo, baselines, registry
+from napari_medseq.models import Model, ModelInfo, baselines, networks
 from napari_medseq.models.baselines import Baseline
 from napari_medseq.training.losses import segmentation_loss
 from tests.unit.training.small import blob
@@ -37,7 +37,7 @@ NAMES = [
 
 def made(name: str, dimensions: int, **more: Any) -> Baseline:
     torch.manual_seed(0)
-    network = registry.build({"_target_": name, "classes": 3, "dimensions": dimensions, **SMALL[name], **more})
+    network = networks.build({"_target_": name, "classes": 3, "dimensions": dimensions, **SMALL[name], **more})
     assert isinstance(network, Baseline)
     return network.eval()
 
@@ -99,13 +99,13 @@ def test_steps_in_a_row_give_what_the_window_gives(dimensions: int) -> None:
 )
 def test_what_cannot_be_built_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ModelError):
-        registry.build(bad)
+        networks.build(bad)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "find_spec", lambda _: None)
     with pytest.raises(ModelError, match="pip install einops"):
-        registry.build({"_target_": "SwinUNETR"})
+        networks.build({"_target_": "SwinUNETR"})
 
 
 def model(network: torch.nn.Module, task: Any = "segmentation", **inference: Any) -> Model:
@@ -147,7 +147,7 @@ def test_segment_runs_them(name: str, dimensions: int, more: dict[str, Any]) -> 
 
 
 def test_segment_leaves_a_denoiser_alone() -> None:
-    network = registry.build({"_target_": "RecurrentDenoiser", "widths": [4, 8], "rnn_levels": [1], "hidden": 4})
+    network = networks.build({"_target_": "RecurrentDenoiser", "widths": [4, 8], "rnn_levels": [1], "hidden": 4})
     with pytest.raises(ModelError, match="denoising"):
         ms.segment(blob(), model(network, task="denoising"), device="cpu")
 
@@ -156,7 +156,7 @@ def test_a_bundle_of_a_baseline_is_written_and_loaded(tmp_path: Path) -> None:
     from napari_medseq.models import bundle, load_model
 
     definition = {"_target_": "BasicUNet", "dimensions": 3, "window": [8, 32, 32], **SMALL["BasicUNet"]}
-    network = registry.build(definition).eval()
+    network = networks.build(definition).eval()
     bundle.write_bundle(
         tmp_path / "rival",
         facts={"name": "rival", "task": "segmentation", "modality": "MR", "classes": {"1": "lesion"}},

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from napari_medseq.errors import ModelError
-from napari_medseq.models import bundle, list_models, load_model, misfit, registry
+from napari_medseq.models import bundle, list_models, load_model, networks, why_unsuitable
 from napari_medseq.models.info import ModelInfo
 from napari_medseq.sequence import ImageSequence, affine_from
 
@@ -30,7 +30,7 @@ def write(folder: Path, **changes: Any) -> Path:
         },
         "network": NETWORK,
         "inference": {"along": "slices"},
-        "weights": registry.build(NETWORK).state_dict(),
+        "weights": networks.build(NETWORK).state_dict(),
         "card": "# tiny\n",
         "licence_text": "BSD\n",
         "description": "a test",
@@ -42,7 +42,7 @@ def write(folder: Path, **changes: Any) -> Path:
 
 def test_round_trip(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    weights = registry.build(NETWORK).state_dict()
+    weights = networks.build(NETWORK).state_dict()
     model = load_model(write(tmp_path / "tiny", weights=weights))
     assert (model.info.name, model.info.version, model.info.task, model.info.card) == (
         "tiny",
@@ -177,10 +177,10 @@ def image(**changes: Any) -> ImageSequence:
 )
 def test_misfit_says_why(seq: ImageSequence, reason: str | None) -> None:
     info = ModelInfo(name="m", version="1", task="segmentation", modality="MR")
-    assert (misfit(info, seq) is None) if reason is None else (reason in str(misfit(info, seq)))
+    assert (why_unsuitable(info, seq) is None) if reason is None else (reason in str(why_unsuitable(info, seq)))
 
 
 def test_likes_is_case_insensitive() -> None:
     info = ModelInfo(name="m", version="1", task="segmentation", name_patterns=("*t1post*",))
-    assert info.likes("sub-03_T1post")
-    assert not info.likes("sub-03_FLAIR")
+    assert info.matches_name("sub-03_T1post")
+    assert not info.matches_name("sub-03_FLAIR")

@@ -13,7 +13,7 @@ from torch import Tensor
 import napari_medseq as ms
 from napari_medseq.errors import ModelError
 from napari_medseq.inference.frame import frame
-from napari_medseq.models import Model, ModelInfo, registry, targets
+from napari_medseq.models import Model, ModelInfo, networks, targets
 from napari_medseq.models.encoders import build_encoder
 from napari_medseq.models.heads import DenseHead
 from napari_medseq.models.sequence_classifier import SequenceClassifier
@@ -103,7 +103,7 @@ def test_volumes_as_steps() -> None:
 )
 def test_what_cannot_be_built_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ModelError):
-        registry.build({"_target_": "SequenceClassifier", **SMALL, **bad})
+        networks.build({"_target_": "SequenceClassifier", **SMALL, **bad})
 
 
 # -- sequence models, gaps, missing steps ------------------------------------------------------------------------------
@@ -360,8 +360,8 @@ def test_networks_of_earlier_bundles_answer_as_ever(rnn: str, pixels: list[float
     unet = {"_target_": "RecurrentUNet", "widths": [4, 8], "rnn_levels": [0, 1], "hidden": 3, "ahead": 2, "rnn": rnn}
     classifier = {"_target_": "SequenceClassifier", "widths": [4, 8], "hidden": 3, "classes": 2, "rnn": rnn}
     with torch.no_grad():
-        assert by_rule(registry.build(unet))(x).flatten()[::97][:3].tolist() == pytest.approx(pixels, abs=1e-4)
-        out = by_rule(registry.build(classifier))(x)
+        assert by_rule(networks.build(unet))(x).flatten()[::97][:3].tolist() == pytest.approx(pixels, abs=1e-4)
+        out = by_rule(networks.build(classifier))(x)
     assert out.steps.flatten()[:3].tolist() == pytest.approx(steps, abs=1e-4)
     assert out.exam.flatten().tolist() == pytest.approx(exam, abs=1e-4)
     assert float(out.evidence.sum()) == pytest.approx(50.0942, abs=1e-2)

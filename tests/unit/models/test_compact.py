@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from napari_medseq.errors import ModelError
-from napari_medseq.models import bundle, load_model, registry
+from napari_medseq.models import bundle, load_model, networks
 from napari_medseq.models.factorised import low_rank, rank_for
 from napari_medseq.models.pruning import prune
 from napari_medseq.models.recurrent_unet import RecurrentUNet
@@ -104,7 +104,7 @@ def test_shared_weights_that_do_not_fit_are_refused(tensors: dict[str, torch.Ten
 
 def test_int8_bundle_is_about_a_quarter_of_the_whole_one(tmp_path: Path) -> None:
     network = {**NETWORK, "widths": [16, 32], "hidden": 16}
-    weights = registry.build(network).state_dict()
+    weights = networks.build(network).state_dict()
     whole, small = (
         (write(tmp_path / s, network=network, weights=weights, storage=s) / bundle.WEIGHTS).stat().st_size
         for s in ("float32", "int8")
@@ -144,7 +144,7 @@ def test_full_rank_is_the_same_convolution_and_the_error_is_what_was_cut() -> No
 )
 def test_factorised_definitions_are_as_safe_as_others(tmp_path: Path, change: dict[str, object], reason: str) -> None:
     definition = {"_target_": "Factorised", "network": NETWORK, "ranks": {"encoder.0.conv": 2}}
-    folder = write(tmp_path / "tiny", network=definition, weights=registry.build(definition).state_dict())
+    folder = write(tmp_path / "tiny", network=definition, weights=networks.build(definition).state_dict())
     assert isinstance(load_model(folder).network, RecurrentUNet)
     edit(folder, bundle.INFERENCE, change)
     with pytest.raises(ModelError, match=reason):
@@ -159,7 +159,7 @@ def test_channels_that_do_nothing_are_the_ones_that_go(rnn: str) -> None:
     """With one channel per group, silent channels (zero filters, zero norms) contribute nothing: the answer stays."""
     torch.manual_seed(0)
     definition = {**UNET, "rnn": rnn}
-    network = registry.build(definition).eval()
+    network = networks.build(definition).eval()
     assert isinstance(network, RecurrentUNet)
     for mixer in network.mixers.values():
         nn.init.normal_(mixer.out.weight)
@@ -189,7 +189,7 @@ def test_channels_that_do_nothing_are_the_ones_that_go(rnn: str) -> None:
     smaller, weights = prune(network, definition, 0.5)
     assert smaller["widths"] == [2, 3, 4]
     assert smaller.get("hidden") == (2 if rnn == "gru" else 4)
-    small = registry.build(smaller).eval()
+    small = networks.build(smaller).eval()
     small.load_state_dict(weights)
     x = torch.randn(1, 4, 3, 16, 12)
     assert torch.allclose(small(x), network(x), atol=1e-5)
@@ -199,10 +199,10 @@ def test_channels_that_do_nothing_are_the_ones_that_go(rnn: str) -> None:
 @pytest.mark.parametrize("widths", [[16, 32, 64], [8, 8, 24], [5, 8, 8], [32, 24, 8]])
 def test_any_share_gives_a_network_that_runs(keep: float, widths: list[int]) -> None:
     definition = {**UNET, "widths": widths}
-    network = registry.build(definition)
+    network = networks.build(definition)
     assert isinstance(network, RecurrentUNet)
     smaller, weights = prune(network, definition, keep)
-    small = registry.build(smaller)
+    small = networks.build(smaller)
     small.load_state_dict(weights)
     assert small(torch.zeros(1, 2, 3, 8, 8)).shape == (1, 2, 2, 8, 8)
     assert sum(v.numel() for v in weights.values()) <= sum(v.numel() for v in network.state_dict().values())

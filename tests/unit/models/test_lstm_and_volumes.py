@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from napari_medseq.errors import ModelError
-from napari_medseq.models import registry
+from napari_medseq.models import networks
 from napari_medseq.models.cells import CELLS, ConvGRUCell
 from napari_medseq.models.mixer import SequenceMixer
 from napari_medseq.models.sequence_classifier import SequenceClassifier
@@ -116,8 +116,8 @@ def test_the_gru_of_images_keeps_its_names_and_first_weights() -> None:
 
 def test_registry_knows_lstm_and_refuses_others() -> None:
     definition = {"_target_": "RecurrentUNet", "widths": [4, 8], "rnn_levels": [1], "hidden": 3, "rnn": "lstm"}
-    assert registry.build(definition).mixers["1"].forward_cell.gates.weight.shape == (12, 3, 3, 3)  # type: ignore[index, union-attr]
+    assert networks.build(definition).mixers["1"].forward_cell.gates.weight.shape == (12, 3, 3, 3)  # type: ignore[index, union-attr]
     assert SequenceClassifier(rnn="lstm", widths=(4, 8), hidden=3)(torch.zeros(1, 2, 3, 8, 8)).exam.shape == (1, 1)
     for name in ("RecurrentUNet", "SequenceClassifier"):
         with pytest.raises(ModelError, match="cannot be built"):
-            registry.build({"_target_": name, "rnn": "abacus"})
+            networks.build({"_target_": name, "rnn": "abacus"})

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from napari_medseq.errors import ModelError
 from napari_medseq.inference.streaming import stream
-from napari_medseq.models import registry
+from napari_medseq.models import networks
 from napari_medseq.models.autoencoder import ConvAutoencoder
 from napari_medseq.models.denoiser import RecurrentDenoiser
 from napari_medseq.models.recurrent_unet import with_neighbours
@@ -51,29 +51,31 @@ def train(network: torch.nn.Module, iterations: int, level: float, neighbours: i
 # -- autoencoder -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_what_goes_in_comes_out_in_size(dimensions: Any) -> None:
-    network = ConvAutoencoder(2, encoder=DENSENET, code=3, width=4, dimensions=dimensions).eval()
+    network = ConvAutoencoder(in_channels=2, encoder=DENSENET, code=3, width=4, dimensions=dimensions).eval()
     x = torch.randn(2, 3, 2, *[16] * dimensions)
     assert network(x).shape == x.shape
     assert network.encode(x.flatten(0, 1)).shape == (6, 3, *[2] * dimensions)
-    neighbours = ConvAutoencoder(1, neighbours=1, encoder=DENSENET, width=4).eval()
+    neighbours = ConvAutoencoder(in_channels=1, neighbours=1, encoder=DENSENET, width=4).eval()
     assert neighbours(torch.randn(1, 2, 3, 16, 16)).shape == (1, 2, 1, 16, 16)
     with pytest.raises(ModelError, match="multiples of 8"):
         network(x[..., :10])
     with pytest.raises(ModelError, match="vector"):
-        ConvAutoencoder(1, encoder={"_target_": "ResNet10", "width": 8}, width=4).eval()(torch.randn(1, 1, 1, 64, 64))
+        ConvAutoencoder(in_channels=1, encoder={"_target_": "ResNet10", "width": 8}, width=4).eval()(
+            torch.randn(1, 1, 1, 64, 64)
+        )
     with pytest.raises(ModelError, match="hide"):
-        registry.build({"_target_": "ConvAutoencoder", "hide": 1.0})
+        networks.build({"_target_": "ConvAutoencoder", "hide": 1.0})
 
 
 def test_all_goes_through_the_code() -> None:
-    network = ConvAutoencoder(1, encoder=DENSENET, code=2, width=4).eval()
+    network = ConvAutoencoder(in_channels=1, encoder=DENSENET, code=2, width=4).eval()
     x = torch.randn(1, 1, 1, 16, 16)
     assert torch.equal(network(x)[0], network.decode(network.encode(x[0])))
     assert not torch.allclose(network(x)[0], network.decode(torch.zeros(1, 2, 2, 2)), atol=1e-4)
 
 
 def test_squares_are_hidden_in_training_alone() -> None:
-    network = ConvAutoencoder(1, encoder=DENSENET, width=4, hide=0.5)
+    network = ConvAutoencoder(in_channels=1, encoder=DENSENET, width=4, hide=0.5)
     seen: list[Tensor] = []
     network.encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     x = torch.ones(4, 5, 1, 32, 32)
@@ -87,7 +89,7 @@ def test_squares_are_hidden_in_training_alone() -> None:
 
 def test_a_tiny_autoencoder_learns_discs_it_has_not_seen() -> None:
     torch.manual_seed(0)
-    network = ConvAutoencoder(1, encoder={"_target_": "Blocks", "widths": [8, 16]}, code=4, width=8)
+    network = ConvAutoencoder(in_channels=1, encoder={"_target_": "Blocks", "widths": [8, 16]}, code=4, width=8)
     test = moving_discs(8, 3, 16, 999)
     with torch.no_grad():
         before = float(image_loss(network.eval(), test, test))
@@ -98,7 +100,7 @@ def test_a_tiny_autoencoder_learns_discs_it_has_not_seen() -> None:
 
 def test_the_classifier_begins_with_what_the_autoencoder_learned() -> None:
     encoder = {**DENSENET, "init_features": 16, "growth_rate": 16}
-    learned = ConvAutoencoder(1, neighbours=1, encoder=encoder, width=4)
+    learned = ConvAutoencoder(in_channels=1, neighbours=1, encoder=encoder, width=4)
     classifier = SequenceClassifier(encoder=encoder, neighbours=1, hidden=4)
     assert take_over(classifier, learned) == len(learned.encoder.state_dict())
     x = torch.randn(2, 3, 16, 16)
@@ -120,17 +122,17 @@ TINY: dict[str, Any] = {
 @pytest.mark.parametrize("neighbours", [0, 1])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_an_untrained_denoiser_gives_back_what_it_gets(neighbours: int, channels: int) -> None:
-    network = RecurrentDenoiser(channels, **{**TINY, "neighbours": neighbours}).eval()
+    network = RecurrentDenoiser(in_channels=channels, **{**TINY, "neighbours": neighbours}).eval()
     image = torch.randn(5, channels, 8, 8)
     assert torch.allclose(network(with_neighbours(image, neighbours)[None])[0], image)
     with pytest.raises(ModelError, match="no classes"):
-        registry.build({"_target_": "RecurrentDenoiser", "classes": 2})
+        networks.build({"_target_": "RecurrentDenoiser", "classes": 2})
 
 
 @pytest.mark.parametrize("rnn", ["gru", "lstm", "none"])
 def test_it_streams_to_what_the_whole_gives(rnn: Any) -> None:
     torch.manual_seed(0)
-    network = RecurrentDenoiser(2, **{**TINY, "neighbours": 1}, rnn=rnn).eval()
+    network = RecurrentDenoiser(in_channels=2, **{**TINY, "neighbours": 1}, rnn=rnn).eval()
     for p in network.parameters():
         torch.nn.init.normal_(p, std=0.2)
     image = torch.randn(6, 2, 8, 8)
@@ -145,7 +147,7 @@ def test_a_tiny_denoiser_takes_noise_out_and_the_other_steps_help() -> None:
     seen = test + 0.8 * torch.randn(test.shape, generator=torch.Generator().manual_seed(5))
     for rnn in ("gru", "none"):
         torch.manual_seed(0)
-        network = RecurrentDenoiser(1, **TINY, rnn=rnn)
+        network = RecurrentDenoiser(in_channels=1, **TINY, rnn=rnn)
         train(network, 70, 0.8)
         with torch.no_grad():
             errors[rnn] = float(image_loss(network, seen, test))

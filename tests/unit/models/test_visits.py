@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_medseq.errors import ModelError
-from napari_medseq.models import registry
+from napari_medseq.models import networks
 from napari_medseq.models.cells import Cell
 from napari_medseq.models.mixer import SequenceMixer
 from napari_medseq.models.pruning import prune
@@ -129,7 +129,7 @@ def test_volumes_as_steps_and_what_does_not_fit() -> None:
     with pytest.raises(ModelError, match="gap_unit"):
         RecurrentUNet(**{**SMALL, "gap_unit": None})(torch.randn(1, 2, 1, 8, 8), times=DAYS[:, :2])
     with pytest.raises(ModelError, match="gap_unit"):
-        registry.build({"_target_": "RecurrentUNet", **SMALL, "gap_unit": -1.0})
+        networks.build({"_target_": "RecurrentUNet", **SMALL, "gap_unit": -1.0})
 
 
 def test_every_head_is_taught() -> None:
@@ -151,12 +151,12 @@ def test_the_network_can_be_exported() -> None:
 
 def test_a_network_that_knows_of_gaps_can_be_pruned() -> None:
     definition = {"_target_": "RecurrentUNet", **SMALL, "widths": [4, 8], "ahead": 1}
-    network = awake(registry.build(definition))
+    network = awake(networks.build(definition))
     same, weights = prune(network, definition, 1.0)
-    whole = registry.build(same)
+    whole = networks.build(same)
     whole.load_state_dict(weights)
     x = torch.randn(1, 6, 1, 8, 8)
     assert torch.allclose(whole.eval()(x, times=DAYS), network(x, times=DAYS), atol=1e-5)
     smaller, weights = prune(network, definition, 0.5)
-    registry.build(smaller).load_state_dict(weights)
+    networks.build(smaller).load_state_dict(weights)
     assert smaller["hidden"] == 2

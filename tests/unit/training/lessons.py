@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.cases import Case
 from napari_medseq.training.loop import LoopSettings, fit
@@ -41,10 +42,8 @@ def windows(cases: list[Case] | None = None, **changes: Any) -> Windows:
     return Windows(cases or [case(), case(1)], **{**settings, **changes})
 
 
-class Tiny(nn.Module):
+class Tiny(SequenceNetwork):
     """A network with an encoder: step in, step out."""
-
-    neighbours = 0
 
     def __init__(self) -> None:
         super().__init__()

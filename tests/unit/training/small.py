@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_medseq.models import Model, bundle, load_model, registry
+from napari_medseq.models import Model, bundle, load_model, networks
 from napari_medseq.sequence import ImageSequence, affine_from
 
 UNET = {"_target_": "RecurrentUNet", "widths": [4, 8, 8], "rnn_levels": [1, 2], "hidden": 4, "ahead": 2}
@@ -33,7 +33,7 @@ def blob(seed: int = 0, shape: tuple[int, int, int] = (7, 40, 36), **changes: An
 def model(folder: Path, network: dict[str, Any] = UNET, **inference: Any) -> Model:
     """An untrained model whose recurrence is not the identity."""
     torch.manual_seed(1)
-    net = registry.build(network)
+    net = networks.build(network)
     for name, value in net.named_parameters():
         if name.endswith(("out.weight", "gap.weight")):
             torch.nn.init.normal_(value, std=0.5)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.models.sequence_classifier import SequenceLogits
+from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.training.augment import AugmentSettings, recolour, transplant, warp
 from napari_medseq.training.cases import Case
 from napari_medseq.training.losses import classification_loss, deeply_supervised, dice_ce
@@ -89,7 +90,7 @@ def test_deep_supervision_weighs_the_finest_most() -> None:
 
 
 def test_specks_leave_a_slice_undecided() -> None:
-    class Fixed(torch.nn.Module):
+    class Fixed(SequenceNetwork):
         def __init__(self, steps: list[float]) -> None:
             super().__init__()
             self.steps = torch.tensor(steps)
@@ -157,7 +158,7 @@ def test_no_case_is_said() -> None:
 
 
 def test_evidence_is_taught_where_the_lesion_is() -> None:
-    class Map(torch.nn.Module):
+    class Map(SequenceNetwork):
         def __init__(self, row: int) -> None:
             super().__init__()
             self.evidence = torch.full((1, 1, 1, 4, 4), -5.0)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseq.models.recurrent_unet import RecurrentUNet
-from napari_medseq.training.distilling import disagreement, taught
+from napari_medseq.training.distilling import disagreement, with_teacher
 from napari_medseq.training.losses import segmentation_loss
 
 
@@ -31,7 +31,7 @@ def test_the_teacher_alone_teaches_and_does_not_change() -> None:
     kept = {k: v.clone() for k, v in teacher.state_dict().items()}
     x = torch.randn(1, 3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     y = torch.full((1, 3, 16, 16), -1)  # nothing is labelled
-    loss = taught(teacher, 1.0)(segmentation_loss)
+    loss = with_teacher(teacher, 1.0)(segmentation_loss)
     optimiser = torch.optim.Adam(pupil.parameters(), 1e-2)
     values = []
     for _ in range(15):
@@ -53,5 +53,5 @@ def test_a_share_of_nothing_is_the_loss_itself() -> None:
     def plain(net: nn.Module, a: Tensor, b: Tensor) -> Tensor:
         return segmentation_loss(net, a, b)
 
-    both = taught(network(0), 0.0)(plain)
+    both = with_teacher(network(0), 0.0)(plain)
     assert float(both(pupil, x, y).detach()) == pytest.approx(float(plain(pupil, x, y).detach()), rel=1e-5)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, ModelError, SettingsError
-from napari_medseq.inference.visits import together
-from napari_medseq.models import registry
+from napari_medseq.inference.visits import stack_visits
+from napari_medseq.models import networks
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.cases import Case, make_case, make_visit_case
 from napari_medseq.training.config import read_config
@@ -121,7 +121,7 @@ def test_a_case_of_visits_has_labels_where_its_grid_is() -> None:
         data = np.zeros((3, 20, 18), np.uint8)
         data[1, 8:12, 6:9] = 1
         names[k] = images[k].labels_like(data, name=f"seg{k}", label_names={1: "a"})
-    groups = together([[i] for i in images], [100, 110, 150], [np.eye(4)] * 3)
+    groups = stack_visits([[i] for i in images], [100, 110, 150], [np.eye(4)] * 3)
     assert [g.own for g in groups] == [[0, 2], [1]]
     first, second = (make_visit_case("p", g, names) for g in groups)
     assert first.times is not None
@@ -135,7 +135,7 @@ def test_the_score_looks_at_every_slice() -> None:
     torch.manual_seed(0)
     case = numbered(3, 3)
     for dimensions in (2, 3):
-        net = registry.build({**NET, "dimensions": dimensions, "gap_unit": 90.0}).eval()
+        net = networks.build({**NET, "dimensions": dimensions, "gap_unit": 90.0}).eval()
         for name, value in net.named_parameters():
             if name.endswith(("out.weight", "_gap.weight")):
                 torch.nn.init.normal_(value)
@@ -155,7 +155,7 @@ def test_the_score_looks_at_every_slice() -> None:
 def learned(cases: list[Case], folder: Path, **network: Any) -> Any:
     """A network after a short training."""
     torch.manual_seed(0)
-    net = registry.build({**NET, "rnn_levels": [1], "dropout": 0.0, **network})
+    net = networks.build({**NET, "rnn_levels": [1], "dropout": 0.0, **network})
     tells: list[Any] = ["times", "present"] if network.get("gap_unit") else ["present"]
     drawn = Windows(cases, steps=2, size=(12, 12), neighbours=0, augment=STILL, seed=0, tells=tells)
     loop = LoopSettings(

@@ -12,7 +12,7 @@ from monai.losses import TverskyLoss
 from torch.nn import functional
 
 from napari_medseq.errors import MedseqError, SettingsError
-from napari_medseq.models import registry
+from napari_medseq.models import networks
 from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.cases import Case
 from napari_medseq.training.losses import LossSettings, classification_loss, voxel_loss
@@ -102,7 +102,7 @@ def test_hard_voxels_alone_are_averaged() -> None:
 
 
 def test_classes_of_a_classifier_are_separate_questions() -> None:
-    network = registry.build(
+    network = networks.build(
         {"_target_": "SequenceClassifier", "widths": [8, 8], "hidden": 4, "classes": 2, "neighbours": 0}
     )
     network.eval()
@@ -132,7 +132,7 @@ def _without_steps(network: Any, x: torch.Tensor, y: torch.Tensor, k: int) -> to
 
 
 def test_answers_per_exam_teach_the_exam_alone() -> None:
-    network = registry.build(
+    network = networks.build(
         {"_target_": "SequenceClassifier", "widths": [8, 8], "hidden": 4, "classes": 2, "neighbours": 0}
     )
     network.eval()

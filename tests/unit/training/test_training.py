@@ -11,7 +11,7 @@ import torch
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
-from napari_medseq.models import registry
+from napari_medseq.models import networks
 from napari_medseq.training.cases import make_case
 from napari_medseq.training.loop import LoopSettings
 from napari_medseq.training.trainer import TrainConfig, read_config
@@ -127,7 +127,7 @@ def test_classifier_trains_and_starts_from_another(study: Path, tmp_path: Path) 
 
 
 def test_take_over_copies_what_fits() -> None:
-    a, b = registry.build({**UNET, "rnn": "none"}), registry.build(UNET)
+    a, b = networks.build({**UNET, "rnn": "none"}), networks.build(UNET)
     assert take_over(b, a) == len(a.state_dict())
     assert all(torch.equal(b.state_dict()[k], v) for k, v in a.state_dict().items())
 

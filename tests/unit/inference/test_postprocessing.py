@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 import napari_medseq as ms
-from napari_medseq.inference.postprocessing import finished
+from napari_medseq.inference.postprocessing import postprocess
 from napari_medseq.inference.settings import InferenceSettings
 from tests.unit.training.small import blob, model
 
@@ -23,22 +23,22 @@ def test_holes_are_filled_but_not_with_what_is_another_class() -> None:
     labels[2, 3, 3] = 0
     labels[2, 5, 5] = 2
     labels[0, 6, 6] = 0  # open to the edge in z? no: the volume's border is no way out
-    out = finished(labels, (1, 1, 1), InferenceSettings(fill_holes=True))
+    out = postprocess(labels, (1, 1, 1), InferenceSettings(fill_holes=True))
     assert out[2, 3, 3] == 1
     assert out[2, 5, 5] == 2
-    flat = finished(labels[2:3], (INF, 1, 1), InferenceSettings(fill_holes=True))
+    flat = postprocess(labels[2:3], (INF, 1, 1), InferenceSettings(fill_holes=True))
     assert flat[0, 3, 3] == 1
 
 
 def test_the_largest_piece_of_each_class_stays() -> None:
     labels = np.zeros((3, 12, 12), np.uint8)
     labels[:, 1:4, 1:4], labels[1, 8, 8], labels[0, 6:9, 1:3], labels[2, 11, 11] = 1, 1, 2, 2
-    out = finished(labels, (3, 1, 1), InferenceSettings(keep_largest=True))
+    out = postprocess(labels, (3, 1, 1), InferenceSettings(keep_largest=True))
     assert out[1, 8, 8] == out[2, 11, 11] == 0
     assert (out == 1).sum() == 27
     assert (out == 2).sum() == 6
     # frames are not connected: each keeps its own
-    frames = finished(labels, (INF, 1, 1), InferenceSettings(keep_largest=True))
+    frames = postprocess(labels, (INF, 1, 1), InferenceSettings(keep_largest=True))
     assert (frames[2] == 2).sum() == 1
 
 
@@ -47,7 +47,7 @@ def test_the_largest_piece_of_each_class_stays() -> None:
 def test_closing_is_scipys_closing_by_a_ball(seed: int, radius: float) -> None:
     rng = np.random.default_rng(seed)
     labels = (rng.random((5, 9, 8)) > 0.8).astype(np.uint8)
-    out = finished(labels, (1, 1, 1), InferenceSettings(closing_mm=radius))
+    out = postprocess(labels, (1, 1, 1), InferenceSettings(closing_mm=radius))
     n = int(np.ceil(radius)) + 2
     at = np.stack(np.meshgrid(*[np.arange(-n, n + 1)] * 3, indexing="ij"))
     ball = (at**2).sum(0) <= radius**2
@@ -60,14 +60,14 @@ def test_closing_goes_by_millimetres() -> None:
     labels = np.zeros((5, 5, 9), np.uint8)
     labels[1, :, 4] = labels[3, :, 4] = 1  # lines 10 mm apart
     labels[1, :, 6] = 1  # 2 mm from the first
-    out = finished(labels, (5, 1, 1), InferenceSettings(closing_mm=1.0))
+    out = postprocess(labels, (5, 1, 1), InferenceSettings(closing_mm=1.0))
     assert out[1, 2, 5] == 1
     assert out[2, 2, 4] == 0
 
 
 def test_nothing_asked_nothing_done_and_a_bundle_can_ask(tmp_path: Path) -> None:
     labels = np.ones((2, 3, 3), np.uint8)
-    assert finished(labels, (1, 1, 1), InferenceSettings()) is labels
+    assert postprocess(labels, (1, 1, 1), InferenceSettings()) is labels
     seq = blob()
     plain = ms.segment(seq, model(tmp_path / "a", threshold=0.45)).labels.data
     kept = ms.segment(seq, model(tmp_path / "b", threshold=0.45, keep_largest=True)).labels.data

@@ -15,7 +15,7 @@ from napari_medseq import geometry
 from napari_medseq.errors import MedseqError
 from napari_medseq.inference.frame import Framing
 from napari_medseq.inference.images import to_image_axes
-from napari_medseq.inference.postprocessing import finished
+from napari_medseq.inference.postprocessing import postprocess
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.models import Model
 from napari_medseq.sequence import ImageSequence
@@ -44,7 +44,7 @@ class Segmentation:
 
 
 @dataclass(frozen=True, eq=False)
-class Painted:
+class Prediction:
     """What a network said of a sequence, as arrays with axes (step, position, row, column), called `axes` in the image.
 
     `apart`: steps are no places, but frames or visits, each with a volume of its own.
@@ -57,7 +57,7 @@ class Painted:
     probability: NDArray[np.float32] | None
     uncertainty: NDArray[np.float32] | None
 
-    def only(self, step: int) -> Painted:
+    def only(self, step: int) -> Prediction:
         """One step of it, for an image that has no axis of steps."""
 
         def part(array: Any) -> Any:
@@ -67,14 +67,14 @@ class Painted:
         return replace(self, axes=("", *self.axes[1:]), **arrays)
 
 
-class Painter:
-    """Collects steps into the arrays of `Painted`."""
+class PatchAccumulator:
+    """Collects steps into the arrays of `Prediction`."""
 
     def __init__(self, framing: Framing, settings: InferenceSettings, outputs: Sequence[str], *, apart: bool) -> None:
         steps, rows, columns = framing.whole
         shape = (steps, framing.thick, rows, columns)
         self.framing, self.threshold = framing, settings.threshold
-        self.painted = Painted(
+        self.prediction = Prediction(
             (framing.axes[0], framing.across, *framing.axes[1:]),
             apart,
             np.zeros(shape, np.uint8),
@@ -83,16 +83,16 @@ class Painter:
             np.zeros(shape, np.float32) if "uncertainty" in outputs else None,
         )
 
-    def paint(self, index: int, position: int | None, p: Tensor, sampled: Tensor) -> None:
+    def add(self, index: int, position: int | None, p: Tensor, sampled: Tensor) -> None:
         """Add one step's class probabilities, and those whose entropy is the uncertainty.
 
         Both are (class, y, x) at a position, or (class, z, y, x) at all of them (None).
         """
         if position is None:
             for k, at in enumerate(self.framing.positions):
-                self.paint(index, at, p[:, k], sampled[:, k])
+                self.add(index, at, p[:, k], sampled[:, k])
             return
-        out, at_step = self.painted, (index + self.framing.outside[0], position)
+        out, at_step = self.prediction, (index + self.framing.outside[0], position)
         chosen = (p[1] > self.threshold).to(torch.uint8) if p.shape[0] == 2 else p.argmax(0).to(torch.uint8)
         out.labels[at_step] = self.framing.uncrop(chosen, labels=True)
         if out.sureness is not None:
@@ -104,8 +104,8 @@ class Painter:
             out.uncertainty[at_step] = self.framing.uncrop(entropy, labels=False)
 
 
-def finish(
-    painted: Painted,
+def to_images(
+    prediction: Prediction,
     image: ImageSequence,
     model: Model,
     settings: InferenceSettings,
@@ -115,9 +115,9 @@ def finish(
     """What was painted, after what the bundle asks for, as images on the grid of `image`."""
 
     def back(array: NDArray[Any]) -> NDArray[Any]:
-        return to_image_axes(array, painted.axes, image)
+        return to_image_axes(array, prediction.axes, image)
 
-    labels = _cleaned(painted, image, settings)
+    labels = _cleaned(prediction, image, settings)
     if steps is not None:
         wanted = np.zeros(len(labels), bool)
         bad = [i for i in steps if not 0 <= i < len(labels)]
@@ -136,29 +136,29 @@ def finish(
         kind: None
         if array is None
         else image.like(back(array), name=f"{image.name}_{kind}", kind="image", modality=None)
-        for kind, array in (("probability", painted.probability), ("uncertainty", painted.uncertainty))
+        for kind, array in (("probability", prediction.probability), ("uncertainty", prediction.uncertainty))
     }
     return Segmentation(named, extra["probability"], extra["uncertainty"], f"{model.info.name} {model.info.version}")
 
 
-def _cleaned(painted: Painted, image: ImageSequence, settings: InferenceSettings) -> NDArray[np.uint8]:
+def _cleaned(prediction: Prediction, image: ImageSequence, settings: InferenceSettings) -> NDArray[np.uint8]:
     """The labels after what the bundle asks for: in the volume that the steps make, or in each step's own."""
-    step, across, row, column = painted.axes
+    step, across, row, column = prediction.axes
     smallest = settings.smallest_mm3 / geometry.voxel_volume_mm3(image.affine)
 
     def clean(labels: NDArray[np.uint8], sureness: NDArray[Any] | None, first: str) -> NDArray[np.uint8]:
         if smallest > 0 or sureness is not None:
-            labels = without_specks(labels, smallest, sureness, settings.least_mean)
-        return finished(labels, [image.spacing.get(a, float("inf")) for a in (first, row, column)], settings)
+            labels = remove_small_objects(labels, smallest, sureness, settings.least_mean)
+        return postprocess(labels, [image.spacing.get(a, float("inf")) for a in (first, row, column)], settings)
 
-    sure = painted.sureness
-    if not painted.apart:
-        return clean(painted.labels[:, 0], None if sure is None else sure[:, 0], step)[:, None]
-    each = (clean(v, None if sure is None else sure[k], across) for k, v in enumerate(painted.labels))
+    sure = prediction.sureness
+    if not prediction.apart:
+        return clean(prediction.labels[:, 0], None if sure is None else sure[:, 0], step)[:, None]
+    each = (clean(v, None if sure is None else sure[k], across) for k, v in enumerate(prediction.labels))
     return np.stack(list(each))
 
 
-def without_specks(
+def remove_small_objects(
     labels: NDArray[np.uint8],
     smallest_voxels: float,
     probability: NDArray[np.floating[Any]] | None = None,

@@ -1,0 +1,32 @@
+"""All networks that ship, entered in the registry: who builds one by its name imports ``build`` from here.
+
+Adding a network is one module that says ``@register("Name")``, and its name in the import below.
+"""
+
+from __future__ import annotations
+
+from napari_medseq.models import (
+    autoencoder,
+    baselines,
+    captioner,
+    denoiser,
+    factorised,
+    recurrent_registration,
+    recurrent_unet,
+    sequence_classifier,
+)
+from napari_medseq.models.registry import NETWORKS, build, build_sequence_network
+
+__all__ = [
+    "NETWORKS",
+    "autoencoder",
+    "baselines",
+    "build",
+    "build_sequence_network",
+    "captioner",
+    "denoiser",
+    "factorised",
+    "recurrent_registration",
+    "recurrent_unet",
+    "sequence_classifier",
+]
