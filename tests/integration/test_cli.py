@@ -15,7 +15,7 @@ import pytest
 import napari_medseq as ms
 from napari_medseq import cli
 from napari_medseq.cli import common, doctor
-from tests.conftest import AFFINES, ball_image
+from tests.balls import AFFINES, ball_image
 from tests.integration.test_pipeline import bright
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import napari_medseq as ms
 from napari_medseq import cli
-from tests.conftest import AFFINES
+from tests.balls import AFFINES
 
 
 def test_explain_writes_an_image_on_the_same_grid(

@@ -27,7 +27,7 @@ from napari_medseq.errors import (
 from napari_medseq.inference import Segmentation
 from napari_medseq.models import ModelInfo
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
-from tests.conftest import AFFINES, ball_image, write_ball_study
+from tests.balls import AFFINES, ball_image, write_ball_study
 
 INFO = ModelInfo(
     name="m", version="1", task="segmentation", modality="MR", name_patterns=("*T1post*",), channels=("T1post",)

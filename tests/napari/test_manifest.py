@@ -20,7 +20,7 @@ from napari_medseq._napari import sample
 from napari_medseq._napari.reader import get_reader
 from napari_medseq.errors import ReadError
 from napari_medseq.viewer.layers import KEY
-from tests.conftest import AFFINES, ball_image
+from tests.balls import AFFINES, ball_image
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")

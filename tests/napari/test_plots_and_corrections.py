@@ -20,7 +20,7 @@ from napari_medseq._napari.curves_widget import CurvesWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq.colours import lesion_colour
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
-from tests.napari.conftest import as_plugins_see_it
+from tests.napari.helpers import as_plugins_see_it
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
 

@@ -15,7 +15,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.progress import check
-from tests.napari.conftest import Wait, click, docked
+from tests.napari.helpers import Wait, click, docked
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
 

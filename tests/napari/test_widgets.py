@@ -19,7 +19,7 @@ from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq.inference import Classification
 from napari_medseq.preprocessing import Percentile, save
 from napari_medseq.training import teach
-from tests.napari.conftest import Wait, as_plugins_see_it, bright, click, docked
+from tests.napari.helpers import Wait, as_plugins_see_it, bright, click, docked
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
 

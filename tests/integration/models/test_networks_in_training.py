@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import napari_medseq as ms
-from tests.integration.training.test_training_runs import config, weights, write
+from tests.integration.training.folders import config, weights, write
 from tests.unit.training.small import blob
 
 ENCODER = {"_target_": "DenseNet", "block_config": [1, 1], "init_features": 16, "growth_rate": 16}

@@ -17,7 +17,7 @@ from napari_medseq.inference.localisation import Location, Locations, locate
 from napari_medseq.inference.segmentation import segment
 from napari_medseq.models import Model
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
-from tests.unit.inference.test_explanation import brightness
+from tests.unit.inference.brightness import brightness
 from tests.unit.training.small import CLASSIFIER, UNET, blob, model
 
 #: (start, stop) along z, y, x

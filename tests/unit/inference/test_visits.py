@@ -21,6 +21,7 @@ from napari_medseq.inference.streaming import stream, stream_side_by_side
 from napari_medseq.models import Model
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
+from tests.unit.inference.cines import cine
 from tests.unit.training.small import CLASSIFIER, UNET, blob, model
 
 FLAT = {**UNET, "neighbours": 0, "gap_unit": 90.0}
@@ -230,15 +231,6 @@ def test_progress_counts_the_steps_and_a_cancel_stops_within_one(tmp_path: Path)
     assert told == [(k + 1, 9) for k in range(9)]
     with pytest.raises(ms.errors.OperationCancelled):
         ms.segment(seen, m, transforms=STILL[:3], cancelled=lambda: len(told) > 0)
-
-
-# -- frames ----------------------------------------------------------------------------------------------------------
-def cine(times: tuple[float, ...] = (0, 1, 2, 7), z: int | None = 3, seed: int = 0) -> ImageSequence:
-    data = np.stack([blob(seed + k, (z or 1, 20, 18)).data for k in range(len(times))])
-    axes = ("t", "z", "y", "x") if z else ("t", "y", "x")
-    return ImageSequence(
-        data if z else data[:, 0], axes, affine_from((1, 1, 5)), times=np.array(times, float), name="T1", modality="MR"
-    )
 
 
 def said_of_frames(m: Model, seq: ImageSequence) -> np.ndarray:

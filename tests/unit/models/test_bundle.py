@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +14,7 @@ from napari_medseq.errors import ModelError
 from napari_medseq.models import bundle, list_models, load_model, networks, why_unsuitable
 from napari_medseq.models.info import ModelInfo
 from napari_medseq.sequence import ImageSequence, affine_from
-
-NETWORK = {"_target_": "RecurrentUNet", "widths": [4, 8], "rnn_levels": [1], "hidden": 4, "ahead": 1}
-
-
-def write(folder: Path, **changes: Any) -> Path:
-    arguments: dict[str, Any] = {
-        "facts": {
-            "name": "tiny",
-            "task": "segmentation",
-            "modality": "MR",
-            "name_patterns": ["*T1*"],
-            "classes": {"1": "lesion"},
-        },
-        "network": NETWORK,
-        "inference": {"along": "slices"},
-        "weights": networks.build(NETWORK).state_dict(),
-        "card": "# tiny\n",
-        "licence_text": "BSD\n",
-        "description": "a test",
-        "licence": "BSD-3-Clause",
-        "version": "1.2",
-    }
-    return bundle.write_bundle(folder, **{**arguments, **changes})
+from tests.unit.models.bundles import NETWORK, edit, write
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -72,17 +49,6 @@ def test_unknown_name_lists_what_there_is(tmp_path: Path, monkeypatch: pytest.Mo
     write(tmp_path / "tiny")
     with pytest.raises(ModelError, match=r"no model 'nosuch'.*tiny"):
         load_model("nosuch")
-
-
-def edit(folder: Path, part: Path, change: dict[str, Any]) -> None:
-    content = json.loads((folder / part).read_text())
-    for key, value in change.items():
-        at = content
-        *path, last = key.split(".")
-        for p in path:
-            at = at[p]
-        at[last] = value
-    (folder / part).write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize(

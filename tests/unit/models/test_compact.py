@@ -17,7 +17,7 @@ from napari_medseq.models.factorised import low_rank, rank_for
 from napari_medseq.models.pruning import prune
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.storage import pack, unpack
-from tests.unit.models.test_bundle import NETWORK, edit, write
+from tests.unit.models.bundles import NETWORK, edit, write
 
 
 @settings(max_examples=25, deadline=None)

@@ -15,8 +15,8 @@ import pytest
 from napari_medseq.errors import MedseqError, ModelError, OperationCancelled
 from napari_medseq.models import bundle, install, list_models, load_model
 from napari_medseq.models.library import SHIPPED
+from tests.unit.models.bundles import edit, write
 from tests.unit.models.foreign import UNET, write_foreign
-from tests.unit.models.test_bundle import edit, write
 
 
 @pytest.fixture

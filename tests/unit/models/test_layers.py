@@ -12,7 +12,7 @@ from torch.nn import functional
 from napari_medseq.errors import ModelError
 from napari_medseq.models.cells import CELLS, Cell
 from napari_medseq.models.layers import ConvGRU, ConvLSTM, ConvRNN
-from tests.unit.models.test_lstm_and_volumes import gru_step, lstm_step
+from tests.unit.models.by_hand import gru_step, lstm_step
 
 BOTH: list[Cell] = ["gru", "lstm"]
 PIXEL = {2: (1, 1), 3: (1, 1, 1)}

@@ -13,25 +13,9 @@ from napari_medseq.models import networks
 from napari_medseq.models.cells import CELLS, ConvGRUCell
 from napari_medseq.models.mixer import SequenceMixer
 from napari_medseq.models.sequence_classifier import SequenceClassifier
+from tests.unit.models.by_hand import gru_step, lstm_step
 
 KINDS = [("gru", 3), ("lstm", 2), ("lstm", 3)]
-
-
-def gru_step(cell: Any, x: torch.Tensor, state: Any, conv: Any) -> Any:
-    n, (h,) = cell.hidden, state
-    w, b = cell.from_input.weight, cell.from_input.bias
-    z = torch.sigmoid(conv(x, w[:n], b[:n]) + conv(h, cell.gates.weight[:n]))
-    r = torch.sigmoid(conv(x, w[n : 2 * n], b[n : 2 * n]) + conv(h, cell.gates.weight[n:]))
-    return ((1 - z) * h + z * torch.tanh(conv(x, w[2 * n :], b[2 * n :]) + conv(r * h, cell.candidate.weight)),)
-
-
-def lstm_step(cell: Any, x: torch.Tensor, state: Any, conv: Any) -> Any:
-    """Shi et al. 2015, gate by gate with its own slices of the weights."""
-    n, (h, c) = cell.hidden, state
-    w, b, u = cell.from_input.weight, cell.from_input.bias, cell.gates.weight
-    i, f, g, o = (conv(x, w[k : k + n], b[k : k + n]) + conv(h, u[k : k + n]) for k in range(0, 4 * n, n))
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(c), c
 
 
 def reference(mixer: SequenceMixer, x: torch.Tensor, kind: str, dimensions: int) -> torch.Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from test_prog_track import BRIDGE, A, B, C, events, mask
 
 import napari_medseq as ms
+from tests.unit.progression.masks import BRIDGE, A, B, C, events, mask
 
 
 def undone(p, before):

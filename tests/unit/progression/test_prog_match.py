@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from test_prog_track import events, mask
 
 import napari_medseq as ms
 from napari_medseq.progression.components import Lesion
 from napari_medseq.progression.match import Edge
 from napari_medseq.progression.tracking import common_shift
 from napari_medseq.sequence import ImageSequence
+from tests.unit.progression.masks import events, mask
 
 
 def cube(z, y, x, n=3):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from test_prog_track import BRIDGE, A, B, C, mask
 
 import napari_medseq as ms
 from napari_medseq.colours import lesion_colour
 from napari_medseq.progression import plots
 from napari_medseq.sequence import ImageSequence, affine_from
+from tests.unit.progression.masks import BRIDGE, A, B, C, mask
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 
 import napari_medseq as ms
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
+from tests.unit.progression.masks import BRIDGE, A, B, C, events, mask
 
 DESIGN_COLUMNS = [
     "visit", "date", "lesion", "label", "volume_ml", "longest_mm", "perpendicular_mm", "centroid_r_mm",
@@ -17,23 +18,7 @@ DESIGN_COLUMNS = [
 ]  # fmt: skip
 
 
-def mask(*boxes, shape=(20, 40, 40), spacing=(1.0, 1.0, 1.0), values=None, **facts):
-    """A label volume of boxes, each (z0, z1, y0, y1, x0, x1), on one grid."""
-    data = np.zeros(shape, np.uint8)
-    for k, (z0, z1, y0, y1, x0, x1) in enumerate(boxes):
-        data[z0:z1, y0:y1, x0:x1] = 1 if values is None else values[k]
-    return ImageSequence(data, ("z", "y", "x"), affine_from(spacing), kind="labels", name="m", **facts)
-
-
-A = (2, 8, 2, 8, 2, 10)
-B = (2, 8, 2, 8, 14, 20)
-BRIDGE = (3, 6, 3, 6, 10, 14)
-C = (10, 16, 20, 26, 20, 26)
 DAYS = ["2020-01-01", "2020-03-01", "2020-06-01", "2020-09-01"]
-
-
-def events(p):
-    return {(r.visit, r.lesion): (r.event, r.parents) for r in p.lesions.itertuples()}
 
 
 def test_columns_and_dates():

@@ -25,7 +25,7 @@ from napari_medseq.training.losses import segmentation_loss
 from napari_medseq.training.samples import Windows
 from napari_medseq.training.tables import read_table
 from napari_medseq.training.tasks import TASKS, whole
-from tests.unit.inference.test_visits import cine
+from tests.unit.inference.cines import cine
 from tests.unit.training.lessons import STILL
 from tests.unit.training.small import blob
 
