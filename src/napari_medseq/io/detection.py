@@ -30,8 +30,8 @@ def detect(path: str | os.PathLike[str]) -> str | None:
     Returns
     -------
     str or None
-        ``"nifti"``, ``"dicom"``, ``"nrrd"``, ``"metaimage"``, ``"mgh"``, ``"picture"``, ``"video"``, ``"folder"``, or None
-        when the file is not ours, is empty or cannot be read.
+        ``"nifti"``, ``"dicom"``, ``"nrrd"``, ``"metaimage"``, ``"mgh"``, ``"picture"``, ``"video"``, ``"archive"``,
+        ``"folder"``, or None when the file is not ours, is empty or cannot be read.
     """
     name = os.fspath(path)
     try:
@@ -49,12 +49,35 @@ def detect(path: str | os.PathLike[str]) -> str | None:
 
 
 def _kind_of(head: bytes, lower: str) -> str | None:
+    if _is_archive(head, lower):
+        return "archive"
     if head[:2] == b"\x1f\x8b":
         head = _gunzip_head(head[:_HEAD])
         if lower.endswith((".mgz", ".mgh.gz")) and head[:4] == b"\0\0\0\x01":
             return "mgh"
         return _kind(head, lower.removesuffix(".gz"), compressed=True)
     return _kind(head[:_HEAD], lower, compressed=False)
+
+
+def _is_archive(head: bytes, lower: str) -> bool:
+    """Whether a file is a ZIP or tar of which the name says nothing else (many formats of others are ZIP inside)."""
+    suffix = Path(lower).suffix
+    if head[:4] == b"PK\x03\x04" and any(head[26:28]):  # a local header with a name
+        return suffix in ("", ".zip")
+    if head[:2] == b"\x1f\x8b" and lower.endswith((".tgz", ".tar.gz", ".gz")):
+        return lower.endswith((".tgz", ".tar.gz")) or _gunzip_head(head[:_HEAD])[257:262] == b"ustar"
+    if head[:3] == b"BZh" or head[:6] == b"\xfd7zXZ\0":
+        return lower.endswith((".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz"))
+    return head[257:262] == b"ustar" or (suffix == ".tar" and len(head) >= 512 and _old_tar(head[:512]))
+
+
+def _old_tar(block: bytes) -> bool:
+    """Whether a block is the header of a tar from before POSIX: its checksum tells."""
+    try:
+        said = int(block[148:156].strip(b" \0") or b"-1", 8)
+    except ValueError:
+        return False
+    return said == sum(block[:148]) + 8 * 32 + sum(block[156:])
 
 
 def _gunzip_head(head: bytes) -> bytes:

@@ -37,7 +37,12 @@ _EXTENSIONS = [
     ".avi",
 ]
 _LABEL_NAME = re.compile(r"(^|[_\-. ])(seg|mask|labels?|dseg|tumou?r|lesions?)$", re.IGNORECASE)
-_DATE = re.compile(r"(?<!\d)(19\d\d|20\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
+#: Years from 1600 on: BIDS hides dates before 1925, other de-identifiers shift them by centuries.
+_DATE = re.compile(r"(?<!\d)(1[6-9]\d\d|2[01]\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_SPELLED = re.compile(
+    rf"(?<![A-Za-z0-9])(\d\d?)([-_. ]?)({'|'.join(_MONTHS)})[a-z]*\2((?:1[6-9]|2[01])\d\d)(?!\d)", re.IGNORECASE
+)
 
 
 def stem(path: str | Path) -> str:
@@ -57,10 +62,14 @@ def names_labels(path: str | Path) -> bool:
 
 
 def date_in(name: str) -> date | None:
-    """The first date written in a name as YYYYMMDD, YYYY-MM-DD, YYYY_MM_DD or YYYY.MM.DD; None if there is none."""
-    for year, _, month, day in _DATE.findall(name):
+    """The first date written in a name as YYYYMMDD, YYYY-MM-DD, YYYY_MM_DD, YYYY.MM.DD or 5Mar2020; None if there is none."""
+    written = [(int(year), int(month), int(day)) for year, _, month, day in _DATE.findall(name)]
+    written += [
+        (int(year), _MONTHS.index(month.lower()) + 1, int(day)) for day, _, month, year in _SPELLED.findall(name)
+    ]
+    for parts in written:
         try:
-            return date(int(year), int(month), int(day))
+            return date(*parts)
         except ValueError:
             continue
     return None

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseq.errors import ReadError
-from napari_medseq.io import naming
+from napari_medseq.io import archives, naming
 from napari_medseq.io.detection import detect
+from napari_medseq.io.files import Paths, collect, walk
 from napari_medseq.io.formats.raw import Laziness
 from napari_medseq.io.handles import job
 from napari_medseq.io.notes import announce, guarded, quiet
@@ -25,77 +26,9 @@ if TYPE_CHECKING:
     from napari_medseq.io.dicom.headers import FileHeader
     from napari_medseq.io.dicom.series import Scan
 
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-
-#: Endings that promise a medical image: such a file that is none is named in a warning.
-_PROMISES = (".dcm", ".ima", ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".mgz", ".mgh")
 _PICTURES = ("picture", "video")
 #: Files looked at to find the images of a structure set that was opened alone.
 _MOST_NEIGHBOURS = 1500
-
-
-def collect(paths: Paths) -> tuple[dict[str, list[Path]], list[str]]:
-    """Files by kind, folders walked through, and what promised to be an image but is none.
-
-    Raises
-    ------
-    ReadError
-        If a path does not exist.
-    """
-    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    if not given:
-        raise ReadError("No file was given; name a file, a folder or a list of files.")
-    found: dict[str, list[Path]] = {}
-    strays: list[str] = []
-    for one in given:
-        path = Path(one)
-        if not path.exists():
-            raise ReadError(f"{path}: there is no such file or folder; check the path.")
-        if path.is_dir():
-            inside: dict[str, list[Path]] = {}
-            for file in walk(path):
-                _sort(file, inside, strays)
-            if any(kind not in _PICTURES for kind in inside):  # a thumbnail beside a scan is no image of its own
-                for kind in _PICTURES:
-                    inside.pop(kind, None)
-            for kind, files in inside.items():
-                found.setdefault(kind, []).extend(files)
-        elif not _sort(path, found, strays) and not strays[-1:]:
-            strays.append(f"{path}: this is no image that can be read (its first bytes are of no known format).")
-    return {kind: list(dict.fromkeys(files)) for kind, files in found.items() if files}, strays
-
-
-def walk(folder: Path) -> Iterable[Path]:
-    """All files under a folder, in order of name; hidden ones and what cannot be listed are left out."""
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield Path(root, name)
-
-
-def _sort(file: Path, found: dict[str, list[Path]], strays: list[str]) -> bool:
-    kind = detect(file)
-    if kind is None:
-        if file.name.lower().endswith(_PROMISES):
-            empty = file.stat().st_size == 0 if file.exists() else False
-            why = "is empty (zero bytes)" if empty else "is not what its name promises"
-            strays.append(f"{file}: {why}; it was left out.")
-        return False
-    lower = file.name.lower()
-    if kind == "nifti" and lower.removesuffix(".gz").endswith(".img"):
-        header = [
-            p for e in (".hdr", ".HDR", ".hdr.gz") if (p := Path(str(file.with_name(naming.stem(file))) + e)).is_file()
-        ]
-        if header:  # the pair is read through its header
-            found.setdefault("nifti", [])
-            found["nifti"].append(header[0])
-            return True
-        if not lower.endswith(".gz"):
-            strays.append(f"{file}: the .hdr file of the pair is missing; put both side by side.")
-            return False
-    found.setdefault(kind, []).append(file)
-    return True
 
 
 def read(
@@ -168,6 +101,8 @@ def read_collected(
             out.extend(_reader(file_kind, file)(file, lazy, kind, cancelled))
         if progress is not None:
             progress(done + 1, len(singles), f"Reading {file.name}")
+    failures[:] = [archives.shown(line) for line in failures]
+    out = [_as_shown(seq) for seq in out]
     if distinct:
         out = naming.unique(out)
     if kind is not None and "dicom" in found:
@@ -176,6 +111,15 @@ def read_collected(
         extra = tuple(f for f in failures if f not in out[0].warnings)
         out[0] = out[0].replace(warnings=(*out[0].warnings, *extra))
     return out
+
+
+def _as_shown(seq: ImageSequence) -> ImageSequence:
+    """The same sequence; where it came from an archive, its source is a path inside the archive."""
+    source = str(seq.meta.get("source", ""))
+    said = archives.shown(source)
+    if said == source:
+        return seq
+    return seq.replace(meta={**seq.meta, "source": said}, warnings=tuple(archives.shown(line) for line in seq.warnings))
 
 
 def _as_kind(seq: ImageSequence, kind: Kind) -> ImageSequence:

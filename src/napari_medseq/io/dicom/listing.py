@@ -29,10 +29,10 @@ def facts(
     failures.extend(found.failures)
     patients: dict[str, str] = {}
     out: list[dict[str, Any]] = []
-    for frames in found.series.values():
+    for frames, shared in series.images(found):
         arranged: list[tuple[Stack, str]] = []
         with guarded(series.series_name(frames[0]), failures):
-            arranged = series.named(series.arrange(frames))
+            arranged = series.named(series.arrange(frames, shared))
         for stack, name in arranged:
             ds = stack.first.file.ds
             who = series.pseudonym(ds)

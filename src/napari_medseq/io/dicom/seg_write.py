@@ -22,9 +22,9 @@ from napari_medseq.geometry import apply_points, to_codes
 from napari_medseq.io.dicom import series
 from napari_medseq.io.dicom.stacks import Stack
 from napari_medseq.io.dicom.values import text
+from napari_medseq.io.files import collect
 from napari_medseq.io.notes import quiet
 from napari_medseq.io.placing import turned
-from napari_medseq.io.reading import collect
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.version import __version__
 

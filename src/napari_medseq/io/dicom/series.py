@@ -22,6 +22,7 @@ from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.frames import frames_of
 from napari_medseq.io.dicom.grouping import split
 from napari_medseq.io.dicom.headers import FileHeader, parse
+from napari_medseq.io.dicom.identity import separated
 from napari_medseq.io.dicom.stacks import Stack, stack
 from napari_medseq.io.dicom.values import integer, number, text, texts
 from napari_medseq.io.formats.raw import Laziness, is_wanted_lazy, lazily
@@ -126,15 +127,31 @@ def read_scan(
 
 def sort(found: Scan) -> list[tuple[Stack, str]]:
     """All stacks of a scan with their names, kept in ``found.stacks``; series that contradict themselves are failures."""
-    for frames in found.series.values():
+    for frames, reason in images(found):
         with guarded(series_name(frames[0]), found.failures):
-            found.stacks.extend(named(arrange(frames)))
+            found.stacks.extend(named(arrange(frames, reason)))
     return found.stacks
 
 
-def arrange(frames: Sequence[Frame]) -> list[Stack]:
-    """All stacks of one series."""
-    return [one for group in split(frames) for one in stack(group)]
+def images(found: Scan) -> list[tuple[list[Frame], str]]:
+    """The frames of each series of a scan, and why files of one SeriesInstanceUID are several ("" where they are one)."""
+    return [part for frames in found.series.values() for part in separated(frames)]
+
+
+_SHARED = {
+    "owner": "Files of other studies or patients carry the same SeriesInstanceUID; they are read as images of their own.",
+    "date": "Files of other days carry the same SeriesInstanceUID; they are read as images of their own.",
+    "folder": "Another folder holds the same slices under the same SeriesInstanceUID; each folder is read as an image of its own.",
+}
+
+
+def arrange(frames: Sequence[Frame], shared: str = "") -> list[Stack]:
+    """All stacks of one series; `shared`: why it is not all files of its SeriesInstanceUID."""
+    out = [one for group in split(frames) for one in stack(group)]
+    for one in out if shared else ():
+        one.notes.append(_SHARED[shared])
+        one.facts = dict(one.facts, shares_uid_with=shared)
+    return out
 
 
 def series_name(frame: Frame) -> str:

@@ -1,0 +1,192 @@
+"""Files and folders before they are read: which are ours, of what kind, and what to say of those that cannot be opened.
+
+Folders are searched through, archives are opened like folders, links are followed. Nothing that was named or promises to be an
+image is dropped without a line that says why.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from napari_medseq.errors import ReadError
+from napari_medseq.io import archives, naming
+from napari_medseq.io.detection import detect
+from napari_medseq.io.placeholders import Placeholder, described, placeholder
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+#: Endings that promise a medical image: such a file that is none is named in a warning.
+_PROMISES = (".dcm", ".ima", ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr", ".mgz", ".mgh")
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_OTHER_ARCHIVES = {b"7z\xbc\xaf\x27\x1c": "7-Zip", b"Rar!\x1a\x07": "RAR"}
+_PICTURES = ("picture", "video")
+
+
+class Collection:
+    """Files by kind, and a line for each that could not be opened.
+
+    Attributes
+    ----------
+    kinds : dict of str to list of Path
+    unreadable : list of str
+    """
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, list[Path]] = {}
+        self.unreadable: list[str] = []
+        self._placeholders: list[tuple[Path, Placeholder]] = []
+
+    def add(self, path: Path) -> None:
+        """A file or folder that was named.
+
+        Raises
+        ------
+        ReadError
+            If it does not exist, or is an archive that cannot be opened.
+        """
+        path = archives.located(path)
+        if not path.exists() and not path.is_symlink():
+            raise ReadError(f"{path}: there is no such file or folder; check the path.")
+        if path.is_dir():
+            self._add_folder(path)
+            return
+        before = len(self.unreadable) + len(self._placeholders)
+        if detect(path) == "archive":
+            self._add_archive(path, named=True)
+        elif not self._add_file(path) and len(self.unreadable) + len(self._placeholders) == before:
+            self.unreadable.append(f"{path}: this is no image that can be read ({_why_not(path)}).")
+
+    def _add_folder(self, folder: Path) -> None:
+        inside = Collection()
+        for file in walk(folder, self.unreadable):
+            inside._add_file(file)
+        if any(kind not in _PICTURES for kind in inside.kinds):  # a thumbnail beside a scan is no image of its own
+            for kind in _PICTURES:
+                inside.kinds.pop(kind, None)
+        self._take(inside)
+
+    def _add_archive(self, path: Path, *, named: bool) -> None:
+        try:
+            folder, problems = archives.unpacked(path)
+        except ReadError as error:
+            if named:
+                raise
+            self.unreadable.append(str(error))
+            return
+        except OSError as error:
+            self.unreadable.append(f"{path}: cannot be read ({error.strerror or error}).")
+            return
+        self.unreadable.extend(problems)
+        self._add_folder(folder)
+
+    def _add_file(self, file: Path) -> bool:
+        kind = detect(file)
+        lower = file.name.lower()
+        if kind == "archive":
+            self._add_archive(file, named=False)
+            return True
+        if kind is None:
+            sort = placeholder(file)
+            if sort is not None:
+                self._placeholders.append((file, sort))
+            elif lower.endswith((*_PROMISES, *_ARCHIVES)):
+                self.unreadable.append(f"{file}: {_why_not(file)}; it was left out.")
+            return False
+        if kind == "nifti" and lower.removesuffix(".gz").endswith(".img"):
+            base = str(file.with_name(naming.stem(file)))
+            header = next((p for e in (".hdr", ".HDR", ".hdr.gz") if (p := Path(base + e)).is_file()), None)
+            if header is not None:  # the pair is read through its header
+                self.kinds.setdefault("nifti", []).append(header)
+                return True
+            if not lower.endswith(".gz"):
+                self.unreadable.append(f"{file}: the .hdr file of the pair is missing; put both side by side.")
+                return False
+        self.kinds.setdefault(kind, []).append(file)
+        return True
+
+    def _take(self, inside: Collection) -> None:
+        for kind, files in inside.kinds.items():
+            self.kinds.setdefault(kind, []).extend(files)
+        self.unreadable.extend(inside.unreadable)
+        self._placeholders.extend(inside._placeholders)
+
+    def finished(self) -> tuple[dict[str, list[Path]], list[str]]:
+        """Files by kind, each once, and all lines."""
+        kinds = {kind: list(dict.fromkeys(files)) for kind, files in self.kinds.items() if files}
+        return kinds, [archives.shown(line) for line in (*self.unreadable, *described(self._placeholders))]
+
+
+def collect(paths: Paths) -> tuple[dict[str, list[Path]], list[str]]:
+    """Files by kind, folders and archives searched through, and what should be an image but cannot be opened.
+
+    Raises
+    ------
+    ReadError
+        If a path does not exist, or a named archive is encrypted, damaged or a bomb.
+    """
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not given:
+        raise ReadError("No file was given; name a file, a folder or a list of files.")
+    out = Collection()
+    for one in given:
+        out.add(Path(one))
+    return out.finished()
+
+
+def walk(folder: Path, unreadable: list[str] | None = None) -> Iterator[Path]:
+    """All files under a folder, in order of name; hidden ones are left out, linked folders are entered once.
+
+    Parameters
+    ----------
+    folder : Path
+    unreadable : list of str, optional
+        Takes a line for each folder that cannot be listed.
+    """
+    lines = unreadable if unreadable is not None else []
+    try:
+        facts = os.stat(folder)
+        seen = {(facts.st_dev, facts.st_ino)}
+    except OSError:
+        seen = set()
+
+    def failed(error: OSError) -> None:
+        lines.append(
+            f"{error.filename}: this folder cannot be listed ({error.strerror or error}); its files are missing."
+        )
+
+    for root, folders, files in os.walk(folder, onerror=failed, followlinks=True):
+        inside = []
+        for name in sorted(f for f in folders if not f.startswith(".")):
+            try:
+                facts = os.stat(os.path.join(root, name))
+            except OSError as error:
+                failed(error)
+                continue
+            if (facts.st_dev, facts.st_ino) not in seen:
+                seen.add((facts.st_dev, facts.st_ino))
+                inside.append(name)
+        folders[:] = inside
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield Path(root, name)
+
+
+def _why_not(file: Path) -> str:
+    """Why a file that should be an image is none."""
+    try:
+        if file.stat().st_size == 0:
+            return "it is empty (zero bytes)"
+        if not file.is_file():
+            return "it is no regular file"
+        with open(file, "rb") as stream:
+            start = stream.read(8)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror or error}); check who may read it"
+    for magic, name in _OTHER_ARCHIVES.items():
+        if start.startswith(magic):
+            return f"it is a {name} archive; unpack it first"
+    if file.name.lower().endswith((*_PROMISES, *_ARCHIVES)):
+        return "it is not what its name promises"
+    return "its first bytes are of no known format"

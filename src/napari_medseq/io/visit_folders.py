@@ -1,0 +1,170 @@
+"""Where the files of each visit lie: BIDS sessions, a folder or archive per visit, files named by session, or one heap."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from napari_medseq.errors import ReadError
+from napari_medseq.io import archives, naming
+from napari_medseq.io.detection import detect
+from napari_medseq.io.files import collect
+from napari_medseq.io.sessions import scans_date
+from napari_medseq.io.visit_order import is_visit_name, natural
+
+SESSION = re.compile(r"^ses-[A-Za-z0-9+._-]+$", re.IGNORECASE)
+_SUBJECT = re.compile(r"^sub-[A-Za-z0-9+._-]+$", re.IGNORECASE)
+_IN_NAME = re.compile(r"(?:^|_)(ses-[A-Za-z0-9]+)(?:_|$)", re.IGNORECASE)
+#: Folders that sort one visit's files by what they are, not by when.
+# fmt: off
+_SORTING = frozenset((
+    "anat", "func", "dwi", "perf", "pet", "ct", "mr", "mri", "us", "fmap", "image", "images", "label", "labels", "labelstr", "mask",
+    "masks", "seg", "segs", "segmentation", "segmentations", "dicom", "nifti", "nii", "raw", "derivatives",
+))
+# fmt: on
+
+
+@dataclass
+class Place:
+    """Files of one visit before they are read."""
+
+    name: str
+    files: dict[str, list[Path]]
+    day: date | None = None
+    failures: list[str] = field(default_factory=list)
+
+
+def patient_folder(root: Path) -> Path:
+    """`root`, or the only subject's folder in it.
+
+    Raises
+    ------
+    ReadError
+        If it holds several subjects.
+    """
+    folders = _folders(root)
+    subjects = [p for p in folders if _SUBJECT.match(p.name)]
+    if len(subjects) > 1:
+        some = ", ".join(p.name for p in subjects[:5])
+        raise ReadError(
+            f"{archives.shown(str(root))}: this folder holds {len(subjects)} patients ({some}, …); choose one of them."
+        )
+    if subjects:
+        return subjects[0]
+    only = folders[0] if len(folders) == 1 and not any(detect(p) for p in _loose(root)) else None
+    if only is None or only.name.lower() in _SORTING or is_visit(only.name) or is_visit(root.name):
+        return root
+    inside = [p for p in _folders(only) if p.name.lower() not in _SORTING]
+    return patient_folder(only) if inside else root
+
+
+def is_visit(name: str) -> bool:
+    return bool(SESSION.match(name)) or naming.date_in(name) is not None or is_visit_name(name)
+
+
+def opened_folder(root: Path, notes: list[str]) -> Path:
+    """The folder of an archive, or the file itself where it is none."""
+    if not archives.is_archive(root):
+        return root
+    folder, problems = archives.unpacked(root)
+    notes.extend(problems)
+    return folder
+
+
+def _folders(root: Path) -> list[Path]:
+    """Folders in a folder, in natural order; an archive counts as the folder that it holds."""
+    out: list[tuple[str, Path]] = []
+    for path in root.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            out.append((path.name, path))
+        elif path.is_file() and archives.is_archive(path):
+            try:
+                out.append((path.name, archives.unpacked(path)[0]))
+            except ReadError:  # named when the files are collected
+                continue
+    return [path for _, path in sorted(out, key=lambda pair: natural(pair[0]))]
+
+
+def _loose(folder: Path) -> list[Path]:
+    """Files that lie in a folder itself and are not archives that count as folders."""
+    files = [p for p in folder.iterdir() if not p.is_dir() and not p.name.startswith(".")]
+    return sorted((p for p in files if not (p.is_file() and archives.is_archive(p))), key=lambda p: natural(p.name))
+
+
+def _place(name: str, paths: Path | list[Path], day: date | None = None) -> Place | None:
+    files, failures = collect(paths)
+    return Place(name, files, day, failures) if files or failures else None
+
+
+def places_of(patient: Path, root: Path) -> list[Place]:
+    """Where each visit's files lie."""
+    if not patient.is_dir():
+        return [p for p in [_place(naming.stem(patient), patient)] if p]
+    sessions = [p for p in _folders(patient) if SESSION.match(p.name)]
+    if sessions:
+        out = [
+            p
+            for s in sessions
+            if (
+                p := _place(
+                    s.name,
+                    [s, *_derivatives(root, patient, s.name)],
+                    naming.date_in(s.name) or scans_date(s),
+                )
+            )
+        ]
+        return out
+    if SESSION.match(patient.name):
+        return [p for p in [_place(patient.name, patient, naming.date_in(patient.name) or scans_date(patient))] if p]
+    subfolders = [p for p in _folders(patient) if p.name.lower() not in _SORTING]
+    loose = _loose(patient)
+    here, _ = collect(loose) if loose else ({}, [])
+    if subfolders and not here:
+        places = [p for f in subfolders if (p := _place(f.name, f, naming.date_in(f.name)))]
+        filled = [p for p in places if p.files]
+        dated = [p for p in filled if p.day is not None]
+        heap = all(set(p.files) == {"dicom"} for p in filled)
+        visits = len(filled) > 1 and all(is_visit(p.name) for p in filled)
+        if filled and (len(dated) == len(filled) or not heap or visits):
+            return places
+    by_session = _flat_sessions(patient)
+    if by_session:
+        return by_session
+    whole = _place(patient.name, patient, naming.date_in(patient.name))
+    return [whole] if whole else []
+
+
+def _derivatives(root: Path, patient: Path, session: str) -> list[Path]:
+    """Folders of the same session under BIDS ``derivatives``, beside or above the subject."""
+    out: list[Path] = []
+    for base in {root, patient.parent}:
+        top = base / "derivatives"
+        if top.is_dir() and _SUBJECT.match(patient.name):
+            out.extend(p for p in sorted(top.glob(f"*/{patient.name}/{session}")) if p.is_dir())
+            direct = top / patient.name / session
+            out.extend([direct] if direct.is_dir() else [])
+    return list(dict.fromkeys(out))
+
+
+def _flat_sessions(folder: Path) -> list[Place]:
+    """Files lying together whose names carry ``ses-XX``, or each a date: a visit per session or date."""
+    files = [p for p in _loose(folder) if p.is_file()]
+    groups: dict[str, list[Path]] = {}
+    for file in files:
+        found = _IN_NAME.search(naming.stem(file))
+        day = naming.date_in(naming.stem(file))
+        name = found.group(1) if found else f"ses-{day:%Y%m%d}" if day else ""
+        if name:
+            groups.setdefault(name, []).append(file)
+    if len(groups) < 2:
+        return []
+    out = []
+    for name, members in groups.items():
+        kinds, failures = collect(members)
+        if kinds and "dicom" not in kinds:
+            out.append(Place(name, kinds, naming.date_in(name), failures))
+    return out if len(out) > 1 else []
