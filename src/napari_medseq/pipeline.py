@@ -31,6 +31,7 @@ def run(
     *,
     out: str | PathLike[str] | None = None,
     series: Series = None,
+    order: Sequence[str] | None = None,
     register: str = "auto",
     device: str = "auto",
     settings: TrackSettings | Mapping[str, Any] | None = None,
@@ -50,6 +51,8 @@ def run(
         Folder for the results; nothing is written without it.
     series : str or sequence of str, optional
         Patterns (`fnmatch`, any case) that name the image of each visit; by default the model's card decides.
+    order : sequence of str, optional
+        The names of all visits, the first one first, where dates do not give their order.
     register : {"auto", "none", "translation", "rigid", "affine", "deformable"}
         "auto" leaves visits that are aligned already, and registers the others to the first.
     device : str
@@ -80,7 +83,7 @@ def run(
     settings = track_settings(settings)
     loaded = models.loaded(model)
     with _listening() as told:
-        study = _study(study_or_folder, stage(progress, 0.0, 0.05), cancelled)
+        study = _study(study_or_folder, order, stage(progress, 0.0, 0.05), cancelled)
         chosen = choose_images(study, loaded.info, series=series, force=force)
         check(cancelled)
         # a model along visits needs them aligned, so this comes first
@@ -114,6 +117,7 @@ def run(
             if loaded.info.name in {i.name for i in models.list_models() if i.folder == loaded.info.folder}
             else loaded.info.folder,
             "series": series if series is None or isinstance(series, str) else list(series),
+            "order": None if order is None else list(order),
             "register": register,
             "device": device,
             "settings": settings.model_dump(mode="json"),
@@ -260,13 +264,20 @@ def stage(progress: Progress | None, start: float, stop: float, prefix: str = ""
 
 
 # -- what stays private ----------------------------------------------------------------------------------------------
-def _study(source: Study | str | PathLike[str], progress: Progress | None, cancelled: Cancelled | None) -> Study:
+def _study(
+    source: Study | str | PathLike[str],
+    order: Sequence[str] | None,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> Study:
     if isinstance(source, Study):
+        if order is not None:
+            raise SettingsError("order= is for a study that is read from a folder; the visits of a Study are in order.")
         return source
     folder = Path(source)
     if not folder.exists():
         raise ReadError(f"{folder} does not exist; name a study folder with one folder of images per visit.")
-    study: Study = io.read_study(folder, progress=progress, cancelled=cancelled)
+    study: Study = io.read_study(folder, order=order, progress=progress, cancelled=cancelled)
     return study
 
 

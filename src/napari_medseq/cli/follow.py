@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     run = commands.add_parser(
         "run", help="the main job: read the visits, segment each, follow every lesion, write the results"
     )
-    run.add_argument("study", nargs="?", help="study folder: BIDS, a folder per visit, or a heap of DICOM")
+    run.add_argument("study", nargs="?", help="study folder or archive: BIDS, a folder per visit, a heap of DICOM")
     run.add_argument("-m", "--model", help="name of a model (see `napari-medseq models`) or a bundle folder")
     run.add_argument("-o", "--out", help="folder for the results")
     run.add_argument(
@@ -32,6 +32,7 @@ def add(commands: Any) -> None:
     run.add_argument(
         "--register", choices=REGISTER, help="auto (default): register the visits that are not aligned yet"
     )
+    _add_order(run)
     common.add_series(run)
     common.add_settings(run)
     run.add_argument("--force", action="store_true", help="go on although modality or patient do not match")
@@ -44,6 +45,7 @@ def add(commands: Any) -> None:
     track.add_argument(
         "--dates", nargs="+", metavar="YYYY-MM-DD", help="day of each visit; by default what the files say"
     )
+    _add_order(track)
     common.add_series(track)
     common.add_settings(track)
     track.add_argument("--force", action="store_true", help="go on although the patient does not match")
@@ -76,6 +78,12 @@ def add(commands: Any) -> None:
     cohort.set_defaults(run=_cohort)
 
 
+def _add_order(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--order", nargs="+", metavar="VISIT", help="names of all visits, the first one first, where dates do not tell"
+    )
+
+
 def _run(args: argparse.Namespace) -> None:
     from napari_medseq import pipeline, record
 
@@ -92,6 +100,7 @@ def _run(args: argparse.Namespace) -> None:
         model,
         out=args.out,
         series=args.series or before.get("series"),
+        order=args.order or before.get("order"),
         register=args.register or before.get("register", "auto"),
         device=args.device or before.get("device", "auto"),
         settings={**(before.get("settings") or {}), **common.settings(args)},
@@ -108,7 +117,7 @@ def _track(args: argparse.Namespace) -> None:
     masks: list[Any]
     images: list[Any] | None = None
     if len(args.labels) == 1 and Path(args.labels[0]).is_dir():
-        study = ms.read_study(args.labels[0])
+        study = ms.read_study(args.labels[0], order=args.order)
         masks = [_mask(v.labels, args.series, v.name) for v in study.visits]
         images = [next((i for i in v.images if i.same_grid(m)), None) for v, m in zip(study.visits, masks, strict=True)]
         days: list[Any] = [d.isoformat() if d else None for d in study.dates]

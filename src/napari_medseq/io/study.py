@@ -22,7 +22,7 @@ from napari_medseq.io.sessions import Sessions, read_sessions
 from napari_medseq.io.visit_folders import SESSION, opened_folder, patient_folder, places_of
 from napari_medseq.io.visit_groups import merged, visits_of
 from napari_medseq.io.visit_order import merged_order, natural, order_of
-from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.sequence import Study, Visit
 
 
@@ -73,13 +73,13 @@ def read_study(
     visits: list[Visit] = []
     patients: set[str] = set()
     for number, place in enumerate(places):
-
-        def watch(done: int, total: int, message: str, number: int = number) -> None:
-            if progress is not None:
-                progress(number * 1000 + (1000 * done) // max(total, 1), len(places) * 1000, message)
-
         sequences = read_collected(
-            place.files, place.failures, lazy=lazy, distinct=False, progress=watch, cancelled=cancelled
+            place.files,
+            place.failures,
+            lazy=lazy,
+            distinct=False,
+            progress=part(progress, number / len(places), (number + 1) / len(places)),
+            cancelled=cancelled,
         )
         notes.extend(place.failures)
         patients |= {str(s.meta["patient"]) for s in sequences if "patient" in s.meta}

@@ -76,7 +76,13 @@ def opened_folder(root: Path, notes: list[str]) -> Path:
 def _folders(root: Path) -> list[Path]:
     """Folders in a folder, in natural order; an archive counts as the folder that it holds."""
     out: list[tuple[str, Path]] = []
-    for path in root.iterdir():
+    try:
+        entries = list(root.iterdir())
+    except OSError as error:
+        raise ReadError(
+            f"{archives.shown(str(root))}: this folder cannot be listed ({error.strerror or error})."
+        ) from error
+    for path in entries:
         if path.name.startswith("."):
             continue
         if path.is_dir():
@@ -84,8 +90,8 @@ def _folders(root: Path) -> list[Path]:
         elif path.is_file() and archives.is_archive(path):
             try:
                 out.append((path.name, archives.unpacked(path)[0]))
-            except ReadError:  # named when the files are collected
-                continue
+            except ReadError:  # named when its files are collected
+                out.append((path.name, path))
     return [path for _, path in sorted(out, key=lambda pair: natural(pair[0]))]
 
 
@@ -96,8 +102,12 @@ def _loose(folder: Path) -> list[Path]:
 
 
 def _place(name: str, paths: Path | list[Path], day: date | None = None) -> Place | None:
-    files, failures = collect(paths)
-    return Place(name, files, day, failures) if files or failures else None
+    """The files of one visit; None where there are none and the name is no visit's."""
+    try:
+        files, failures = collect(paths)
+    except ReadError as error:  # a damaged archive
+        return Place(name, {}, day, [str(error)])
+    return Place(name, files, day, failures) if files or failures or is_visit(name) else None
 
 
 def places_of(patient: Path, root: Path) -> list[Place]:

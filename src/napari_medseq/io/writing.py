@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from napari_medseq import files
 from napari_medseq.errors import MedseqError, WriteError
 from napari_medseq.io.placing import restored
 from napari_medseq.sequence import ImageSequence
@@ -59,31 +58,9 @@ def write(
     if ending in (".seg.nrrd", ".dcm") and seq.kind != "labels":
         raise WriteError(f"{target}: {ending} holds labels, but {seq.name} is an image; use .nii.gz, .nrrd or .mha.")
     writer = _writer(ending)
-    try:
-        with replacing(target, ending) as temporary:
-            writer(seq, temporary, reference, identifiers)
-    except OSError as error:
-        raise WriteError(
-            f"{target}: cannot be written ({error.strerror or error}); check the folder and the free space."
-        ) from error
+    with files.replacing(target) as temporary:
+        writer(seq, temporary, reference, identifiers)
     return target
-
-
-@contextmanager
-def replacing(target: Path, ending: str) -> Iterator[Path]:
-    """A temporary name beside `target` that takes its place only when all went well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".writing-", suffix=ending, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _writer(ending: str) -> Callable[[ImageSequence, Path, Any, bool], None]:

@@ -31,7 +31,7 @@ def arrange_when_added(viewer: Any) -> None:
 
 
 def layer_data(path: Paths) -> list[LayerData]:
-    """Layer data of a file, a list of files or a folder; a folder of several visits is a study on a slider `visit`.
+    """Layer data of a file, a list of files, a folder or an archive; a folder of several visits is a study on a slider `visit`.
 
     Of several patients each is a study of its own, and the layers of all but the first are hidden.
 
@@ -40,7 +40,7 @@ def layer_data(path: Paths) -> list[LayerData]:
     ReadError
         If nothing could be opened.
     """
-    if isinstance(path, str | os.PathLike) and os.path.isdir(path):
+    if isinstance(path, str | os.PathLike) and io.detect(path) in ("folder", "archive"):
         first, *others = (study_layer_data(s) for s in by_patient(io.read_study(path, lazy="auto")))
         for _, kwargs, _ in (item for data in others for item in data):
             kwargs["visible"] = False  # one patient at a time

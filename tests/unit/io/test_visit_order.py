@@ -168,6 +168,21 @@ def test_a_visit_of_which_nothing_opens_is_said(tmp_path: Path) -> None:
     assert any("2021-01-01" in line for line in study.warnings)
 
 
+@pytest.mark.parametrize("name", ["ses-3", "visit 3", "2022-01-01"])
+def test_an_empty_visit_is_said(tmp_path: Path, name: str) -> None:
+    root = _study(tmp_path, ["ses-1", "ses-2"] if name == "ses-3" else ["2020-01-01", "2021-01-01"])
+    (root / name).mkdir()
+    with pytest.warns(ReadWarning, match=f"Visit {name}: nothing in it could be opened"):
+        assert len(ms.read_study(root).visits) == 2
+
+
+def test_a_damaged_archive_of_a_visit_is_said(tmp_path: Path) -> None:
+    root = _study(tmp_path, ["2020-01-01", "2021-01-01"])
+    (root / "2022-01-01.zip").write_bytes(b"PK\x03\x04" + bytes(range(1, 200)))
+    with pytest.warns(ReadWarning, match="damaged or cut short"):
+        assert len(ms.read_study(root).visits) == 2
+
+
 SAME = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4"}
 
 
