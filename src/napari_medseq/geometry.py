@@ -19,7 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_medseq.errors import GeometryError
 
+#: 4×4
 Affine = NDArray[np.float64]
+#: voxels of any type, (z, y, x)
+Volume = NDArray[np.generic]
 
 HOUSE_CODES = ("L", "P", "S")
 #: RAS+ ↔ LPS+ (DICOM, ITK); its own inverse.
@@ -172,5 +175,5 @@ def corners(grid: Sequence[int], *, outer: bool = False) -> NDArray[np.float64]:
     >>> corners((4, 3)).tolist()
     [[0.0, 0.0], [0.0, 2.0], [3.0, 0.0], [3.0, 2.0]]
     """
-    edge = 0.5 if outer else 0.0
-    return np.array(list(product(*((-edge, n - 1 + edge) for n in grid))), dtype=np.float64)
+    low, high = (-0.5, 0.5) if outer else (0.0, 0.0)
+    return np.array(list(product(*((low, n - 1 + high) for n in grid))), dtype=np.float64)

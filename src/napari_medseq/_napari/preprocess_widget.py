@@ -123,7 +123,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
     def add_step(self, step: Any) -> None:
         """Add a step by name or as settings, with its form."""
         model = parse(_START.get(step, step) if isinstance(step, str) else step)[0]
-        kind = str(model.kind)  # type: ignore[attr-defined]
+        kind = model.kind
         choices = {"preset": [None, *PRESETS]} if kind == "window" else {}
         self._forms.append((kind, ModelForm(type(model), model, choices=choices)))
         self._refill(len(self._forms) - 1)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from napari_medseq.errors import SettingsError
-from napari_medseq.preprocessing.step import StepBase
-from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.preprocessing.step import Job, Step
 from napari_medseq.registration import frames
 from napari_medseq.registration.registration import register
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.grid import Interpolation
 
 
-class Register(StepBase):
+class Register(Step):
     """Register to the reference image and resample onto its grid.
 
     Attributes
@@ -28,20 +27,16 @@ class Register(StepBase):
     seed : int
     """
 
+    title: ClassVar[str] = "registration"
+    takes_labels: ClassVar[bool] = True
+    takes_reference: ClassVar[bool] = True
     kind: Literal["register"] = "register"
     transform: Literal["rigid", "translation", "affine", "deformable"] = "rigid"
     interpolation: Interpolation | None = None
     resample: bool = True
     seed: int = Field(0, ge=0)
 
-    def apply(
-        self,
-        seq: ImageSequence,
-        *,
-        reference: ImageSequence | None = None,
-        progress: Progress | None = None,
-        cancelled: Cancelled | None = None,
-    ) -> ImageSequence:
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return the image in the reference's space; a ``t`` sequence is moved as its middle frame says.
 
         Raises
@@ -51,22 +46,25 @@ class Register(StepBase):
         RegistrationError
             If the result cannot be trusted.
         """
+        reference = job.reference
         if reference is None:
             raise SettingsError(
                 "Registration needs another image to follow; give reference= (in the viewer: choose a layer)."
             )
         moving = seq.frame(seq.size("t") // 2) if "t" in seq.axes else seq
         fixed = reference.frame(reference.size("t") // 2) if "t" in reference.axes else reference
-        found = register(moving, fixed, kind=self.transform, seed=self.seed, progress=progress, cancelled=cancelled)
+        found = register(
+            moving, fixed, kind=self.transform, seed=self.seed, progress=job.progress, cancelled=job.cancelled
+        )
         if not self.resample:
             moved = seq.replace(affine=found.to_fixed_matrix @ seq.affine)
         else:
-            moved = found.apply(seq, reference=fixed, interpolation=self.interpolation, cancelled=cancelled)
+            moved = found.apply(seq, reference=fixed, interpolation=self.interpolation, cancelled=job.cancelled)
         facts = {"matrix": found.linear.tolist(), "quality": found.quality.model_dump(mode="json"), "fixed": fixed.name}
         return moved.replace(meta={**moved.meta, "registration": facts})
 
 
-class MotionCorrection(StepBase):
+class MotionCorrection(Step):
     """Bring every frame of a dynamic series onto one of them.
 
     Attributes
@@ -77,20 +75,19 @@ class MotionCorrection(StepBase):
     seed : int
     """
 
+    title: ClassVar[str] = "motion correction"
     kind: Literal["motion"] = "motion"
     transform: Literal["rigid", "translation", "affine"] = "rigid"
     frame: int | None = None
     seed: int = Field(0, ge=0)
 
-    def apply(
-        self,
-        seq: ImageSequence,
-        *,
-        reference: ImageSequence | None = None,  # noqa: ARG002
-        progress: Progress | None = None,
-        cancelled: Cancelled | None = None,
-    ) -> ImageSequence:
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return the series with its frames aligned."""
         return frames(
-            seq, reference=self.frame, kind=self.transform, seed=self.seed, progress=progress, cancelled=cancelled
+            seq,
+            reference=self.frame,
+            kind=self.transform,
+            seed=self.seed,
+            progress=job.progress,
+            cancelled=job.cancelled,
         ).corrected

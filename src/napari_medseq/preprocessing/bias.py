@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from itertools import count
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, OperationCancelled
-from napari_medseq.preprocessing.step import StepBase, doubt, finite, refuse_labels
-from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.geometry import Volume
+from napari_medseq.preprocessing.step import Floats, Job, Step
+from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground
-from napari_medseq.volumes.grid import each_volume, one_thread, to_itk
+from napari_medseq.volumes.grid import one_thread, to_itk
+from napari_medseq.volumes.iterate import count_volumes
 
 
-class N4(StepBase):
+class N4(Step):
     """N4 bias field correction (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908).
 
     The field is estimated inside the body (Otsu) on a shrunk copy and applied at full resolution. Each frame has its own
@@ -36,46 +38,35 @@ class N4(StepBase):
         follow finer drifts, but begin to take real contrast (a large tumour) for bias.
     """
 
+    title: ClassVar[str] = "N4 bias correction"
     kind: Literal["n4"] = "n4"
     shrink: int = Field(6, ge=1, le=16)
-    iterations: tuple[int, ...] = Field((20, 20, 10), min_length=1, max_length=6)
+    iterations: tuple[Annotated[int, Field(ge=1)], ...] = Field((20, 20, 10), min_length=1, max_length=6)
     convergence: float = Field(0.001, gt=0, lt=1)
     cells: int = Field(1, ge=1, le=32)
 
-    def apply(
-        self,
-        seq: ImageSequence,
-        *,
-        reference: ImageSequence | None = None,  # noqa: ARG002
-        progress: Progress | None = None,
-        cancelled: Cancelled | None = None,
-    ) -> ImageSequence:
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return float32 voxels without the bias field; a constant image stays as it is, with a warning."""
-        refuse_labels(seq, "N4 bias correction")
-        if any(i < 1 for i in self.iterations):
-            raise MedseqError(f"N4 iterations {self.iterations} must each be 1 or more.")
-        notes: set[str] = set()
-        rounds = sum(self.iterations)
-        total = rounds * seq.size("t") * seq.size("c")
+        share = 1 / count_volumes(seq)
+        numbers = count()
 
-        def one(volume: NDArray[Any], number: int) -> NDArray[Any]:
-            data, note = finite(seq, volume)
-            if note:
-                notes.add(note)
+        def corrected(volume: Volume) -> Volume:
+            number = next(numbers)
+            data = job.finite(volume, seq.name)
             if data.min() == data.max():
-                notes.add("a constant image has no bias field to remove; left as it is")
+                job.doubts.append("a constant image has no bias field to remove; left as it is")
                 return data
-            report = None
-            if progress is not None:
-                report = lambda done: progress(number * rounds + done, total, "N4 bias correction")  # noqa: E731
-            return self._volume(data, seq, report, cancelled)
+            report = part(job.progress, number * share, (number + 1) * share)
+            return self._corrected(data, seq, report, job.cancelled)
 
-        result = each_volume(seq, one, message="N4 bias correction", cancelled=cancelled)
-        if progress is not None:
-            progress(total, total, "N4 bias correction")
-        return doubt(result, notes)
+        result = job.map(seq, corrected, report=False)
+        if job.progress is not None:
+            job.progress(1, 1, self.title)
+        return result
 
-    def _volume(self, data: NDArray[Any], seq: ImageSequence, report: Any, cancelled: Cancelled | None) -> NDArray[Any]:
+    def _corrected(
+        self, data: Floats, seq: ImageSequence, progress: Progress | None, cancelled: Cancelled | None
+    ) -> Volume:
         import SimpleITK as sitk
 
         body = foreground(data) & (data > 0)  # N4 works on logarithms
@@ -110,8 +101,8 @@ class N4(StepBase):
         def step() -> None:
             nonlocal done, stopped
             done += 1
-            if report is not None:
-                report(min(done, sum(self.iterations)))
+            if progress is not None:
+                progress(done, sum(self.iterations), self.title)
             if cancelled is not None and cancelled():
                 stopped = True
                 n4.Abort()

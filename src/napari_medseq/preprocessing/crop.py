@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from napari_medseq import geometry
-from napari_medseq.preprocessing.step import StepBase
-from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.preprocessing.step import Job, Step
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground
-from napari_medseq.volumes.grid import each_volume
 
 
-class Crop(StepBase):
+class Crop(Step):
     """Cut away the air around the body (or, for labels, around what is labelled).
 
     Attributes
@@ -25,34 +22,19 @@ class Crop(StepBase):
         Kept around it on every side.
     """
 
+    title: ClassVar[str] = "crop to the body"
+    takes_labels: ClassVar[bool] = True
+    takes_reference: ClassVar[bool] = True
     kind: Literal["crop"] = "crop"
     margin_mm: float = Field(5.0, ge=0)
 
-    @property
-    def changes_intensity(self) -> bool:
-        """Labels may be cropped."""
-        return False
-
-    def apply(
-        self,
-        seq: ImageSequence,
-        *,
-        reference: ImageSequence | None = None,
-        progress: Progress | None = None,  # noqa: ARG002
-        cancelled: Cancelled | None = None,
-    ) -> ImageSequence:
-        """Return a part of the grid, its voxels untouched; the box is that of all frames together, or of `reference`.
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
+        """Return a part of the grid, its voxels untouched; the box is that of all frames together, or of the reference.
 
         With a reference on the same grid (the image that labels belong to) both are cut alike.
         """
-        source = reference if reference is not None and reference.same_grid(seq) else seq
-        found: list[NDArray[np.bool_]] = []
-
-        def look(volume: NDArray[Any], _: int) -> NDArray[Any]:
-            found.append(volume != 0 if source.kind == "labels" else foreground(volume))
-            return np.zeros((1, 1, 1), np.uint8)
-
-        each_volume(source, look, message="Crop", cancelled=cancelled)
+        source = job.reference if job.reference is not None and job.reference.same_grid(seq) else seq
+        found = [volume != 0 if source.kind == "labels" else foreground(volume) for volume in job.volumes(source)]
         body = np.logical_or.reduce(found)
         if not body.any():
             return seq

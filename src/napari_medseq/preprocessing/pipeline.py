@@ -10,29 +10,16 @@ from typing import Any
 
 from napari_medseq import files
 from napari_medseq.errors import SettingsError
-from napari_medseq.preprocessing.align import MotionCorrection, Register
-from napari_medseq.preprocessing.bias import N4
-from napari_medseq.preprocessing.crop import Crop
-from napari_medseq.preprocessing.resample import Resample
-from napari_medseq.preprocessing.step import StepBase
-from napari_medseq.preprocessing.window import PRESETS, Percentile, Window
-from napari_medseq.preprocessing.zscore import ZScore
+
+# each enters its steps in STEPS
+from napari_medseq.preprocessing import align, bias, crop, resample, zscore  # noqa: F401
+from napari_medseq.preprocessing.step import STEPS, Step
+from napari_medseq.preprocessing.window import PRESETS, Window
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import checked
 
-#: name → what the name alone stands for
-STEPS: dict[str, type[StepBase]] = {
-    "n4": N4,
-    "zscore": ZScore,
-    "window": Window,
-    "percentile": Percentile,
-    "resample": Resample,
-    "register": Register,
-    "motion": MotionCorrection,
-    "crop": Crop,
-}
-StepLike = str | Mapping[str, Any] | StepBase
+StepLike = str | Mapping[str, Any] | Step
 Steps = StepLike | Iterable[StepLike] | os.PathLike[str]
 
 
@@ -76,7 +63,7 @@ def preprocess(
         result = step.apply(
             result,
             reference=reference,
-            progress=part(progress, number / len(chain), (number + 1) / len(chain), f"{step.kind}: "),  # type: ignore[attr-defined]
+            progress=part(progress, number / len(chain), (number + 1) / len(chain), f"{step.kind}: "),
             cancelled=cancelled,
         )
         meta = {
@@ -92,7 +79,7 @@ def preprocess(
     return result
 
 
-def parse(steps: Steps) -> list[StepBase]:
+def parse(steps: Steps) -> list[Step]:
     """Checked step settings from anything that `preprocess` takes.
 
     Raises
@@ -102,13 +89,13 @@ def parse(steps: Steps) -> list[StepBase]:
     """
     if isinstance(steps, os.PathLike) or (isinstance(steps, str) and steps.endswith((".yaml", ".yml", ".json"))):
         return load(steps)
-    if isinstance(steps, str | Mapping | StepBase):
+    if isinstance(steps, str | Mapping | Step):
         steps = [steps]
     return [_step(step) for step in steps]
 
 
-def _step(step: object) -> StepBase:
-    if isinstance(step, StepBase):
+def _step(step: object) -> Step:
+    if isinstance(step, Step):
         return step
     if isinstance(step, str):
         kind, _, choice = step.partition(":")
@@ -143,7 +130,7 @@ def save(steps: Steps, path: str | os.PathLike[str]) -> Path:
     return files.write_text(target, text)
 
 
-def load(path: str | os.PathLike[str]) -> list[StepBase]:
+def load(path: str | os.PathLike[str]) -> list[Step]:
     """Read a chain from YAML or JSON: a list of steps, or a mapping with ``steps``.
 
     Raises

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import field_validator
 
 from napari_medseq import geometry
 from napari_medseq.errors import SettingsError
-from napari_medseq.preprocessing.step import StepBase
-from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.geometry import Affine
+from napari_medseq.preprocessing.step import Job, Step
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.grid import Interpolation, resample
 
+#: more voxels than this (8 GB as float32) are taken for a mistyped spacing
 _MOST_VOXELS = 2_000_000_000
 
 
-class Resample(StepBase):
+class Resample(Step):
     """Resample to a voxel size, or (without `spacing`) onto the reference's grid.
 
     Attributes
@@ -32,6 +33,9 @@ class Resample(StepBase):
         Value outside; default the image's smallest.
     """
 
+    title: ClassVar[str] = "resample"
+    takes_labels: ClassVar[bool] = True
+    takes_reference: ClassVar[bool] = True
     kind: Literal["resample"] = "resample"
     spacing: tuple[float, float, float] | None = None
     interpolation: Interpolation | None = None
@@ -50,19 +54,7 @@ class Resample(StepBase):
             raise ValueError("spacing must be positive millimetres along (z, y, x); 0 keeps an axis")
         return value
 
-    @property
-    def changes_intensity(self) -> bool:
-        """Labels may be resampled."""
-        return False
-
-    def apply(
-        self,
-        seq: ImageSequence,
-        *,
-        reference: ImageSequence | None = None,
-        progress: Progress | None = None,
-        cancelled: Cancelled | None = None,
-    ) -> ImageSequence:
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return the sequence on the new grid; the affine follows.
 
         Raises
@@ -72,8 +64,8 @@ class Resample(StepBase):
         """
         if self.spacing is not None:
             affine, grid = _respaced(seq, self.spacing)
-        elif reference is not None:
-            affine, grid = reference.affine, reference.grid
+        elif job.reference is not None:
+            affine, grid = job.reference.affine, job.reference.grid
         else:
             raise SettingsError("Resampling needs a voxel size (spacing=) or another image to follow (reference=).")
         if float(np.prod([float(n) for n in grid])) > _MOST_VOXELS:
@@ -88,12 +80,12 @@ class Resample(StepBase):
             interpolation=how,
             fill=self.fill,
             antialias=self.antialias,
-            progress=progress,
-            cancelled=cancelled,
+            progress=job.progress,
+            cancelled=job.cancelled,
         )
 
 
-def _respaced(seq: ImageSequence, spacing: tuple[float, float, float]) -> tuple[np.ndarray, tuple[int, int, int]]:
+def _respaced(seq: ImageSequence, spacing: tuple[float, float, float]) -> tuple[Affine, tuple[int, int, int]]:
     """The grid of another voxel size whose outer faces stay, as nearly as whole voxels allow, where they are."""
     old = geometry.spacing(seq.affine)
     size = np.array(seq.grid, dtype=np.float64)

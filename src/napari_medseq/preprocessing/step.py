@@ -1,21 +1,131 @@
-"""What every preprocessing step is: frozen settings with a `kind` and an `apply`."""
+"""What every preprocessing step is: frozen settings with a `kind`, and a transform of one sequence."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError, MedseqWarning, SettingsError
+from napari_medseq.geometry import Volume
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import Settings
+from napari_medseq.volumes.iterate import iter_volumes, map_volumes
+
+Floats = NDArray[np.floating]
 
 
-class StepBase(Settings):
-    """Base of the steps; a subclass adds ``kind: Literal[...]``, its settings and `apply`."""
+@dataclass(frozen=True)
+class Job:
+    """What a step is given beside the sequence, and what it has to say about it.
+
+    Attributes
+    ----------
+    title : str
+        The step's, for the progress message.
+    reference : ImageSequence or None
+        Another image, for steps that need one.
+    progress, cancelled : callable or None
+    doubts : list of str
+        Phrases that the step adds to; each becomes a `MedseqWarning` and stands in the result's ``warnings``.
+    """
+
+    title: str = ""
+    reference: ImageSequence | None = None
+    progress: Progress | None = None
+    cancelled: Cancelled | None = None
+    doubts: list[str] = field(default_factory=list)
+
+    def volumes(self, seq: ImageSequence) -> Iterator[Volume]:
+        """Every (z, y, x) volume of the sequence, for a first look at it; see `iter_volumes`."""
+        return iter_volumes(seq, cancelled=self.cancelled)
+
+    def map(self, seq: ImageSequence, work: Callable[[Volume], Volume], *, report: bool = True) -> ImageSequence:
+        """The sequence with ``work(volume)`` in place of each (z, y, x) volume; see `map_volumes`."""
+        progress = self.progress if report else None
+        return map_volumes(seq, work, message=self.title, progress=progress, cancelled=self.cancelled)
+
+    def finite(self, volume: Volume, name: str) -> Floats:
+        """The volume as floating point without NaN or infinities; what was put in their place is among the doubts.
+
+        NaN and −∞ become the smallest finite value, +∞ the largest.
+
+        Raises
+        ------
+        MedseqError
+            If no voxel is finite.
+        """
+        data: Floats = np.array(volume, dtype=np.float64 if volume.dtype == np.float64 else np.float32)
+        good = np.isfinite(data)
+        if good.all():
+            return data
+        if not good.any():
+            raise MedseqError(f"{name} has no finite voxel; there is nothing to work on.")
+        low, high = float(data[good].min()), float(data[good].max())
+        filled = int(data.size - np.count_nonzero(good))
+        self.doubts.append(f"{filled} voxels were NaN or infinite and were filled")
+        return np.asarray(np.nan_to_num(data, nan=low, neginf=low, posinf=high))
+
+
+class Step(Settings):
+    """Base of the steps. A subclass names its `kind`, its settings, and what it does to a sequence.
+
+    A step of one's own is known to `preprocess`, to pipeline files and to the viewer as soon as its class is made.
+
+    Attributes
+    ----------
+    kind : str
+        The name in pipeline files.
+
+    Raises
+    ------
+    SettingsError
+        If another class has the same `kind`.
+
+    Examples
+    --------
+    >>> import napari_medseq as ms
+    >>> from napari_medseq.sequence import affine_from
+    >>> class Power(Step):
+    ...     '''Raise intensities to a power.'''
+    ...
+    ...     title: ClassVar[str] = "power"
+    ...     kind: str = "power"
+    ...     exponent: float = 2.0
+    ...
+    ...     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
+    ...         return job.map(seq, lambda volume: job.finite(volume, seq.name) ** self.exponent)
+    >>> scan = ImageSequence(np.full((2, 3, 4), 3.0), ("z", "y", "x"), affine_from((1, 1, 5)))
+    >>> bright = ms.preprocess(scan, [{"kind": "power", "exponent": 3}])
+    >>> float(bright.data.max()), bright.meta["steps"]
+    (27.0, [{'kind': 'power', 'exponent': 3.0}])
+    """
+
+    #: what people read
+    title: ClassVar[str] = ""
+    #: whether the step makes sense on labels, whose values are names
+    takes_labels: ClassVar[bool] = False
+    #: whether `reference` changes what it does
+    takes_reference: ClassVar[bool] = False
+
+    kind: str
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: object) -> None:
+        kind = cls.model_fields["kind"].default
+        if not isinstance(kind, str):
+            return  # a base of several steps
+        known = STEPS.get(kind)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise SettingsError(
+                f"There is a preprocessing step {kind!r} already, {known.__name__}; name yours otherwise."
+            )
+        STEPS[kind] = cls
 
     def apply(
         self,
@@ -25,51 +135,37 @@ class StepBase(Settings):
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
     ) -> ImageSequence:
-        """Return the sequence with this step applied; `reference` is for steps that need another image."""
+        """Return the sequence with this step applied; its voxels are new, the sequence itself is left as it is.
+
+        Parameters
+        ----------
+        seq : ImageSequence
+        reference : ImageSequence, optional
+            Another image, for steps that need one.
+
+        Raises
+        ------
+        SettingsError
+            If the sequence holds labels and the step is for images only.
+        MedseqError
+            If the step cannot work on this sequence.
+        """
+        title = self.title or self.kind
+        if seq.kind == "labels" and not self.takes_labels:
+            raise SettingsError(
+                f"{seq.name} holds labels, whose values are names; {title} is for images. Leave this step out."
+            )
+        job = Job(title, reference, progress, cancelled)
+        result = self.apply_transform(seq, job)
+        doubts = sorted(set(job.doubts))
+        for doubt in doubts:
+            warnings.warn(f"{seq.name}: {doubt}.", MedseqWarning, stacklevel=3)
+        return result.replace(warnings=(*result.warnings, *doubts)) if doubts else result
+
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
+        """What the step does, to be written by the subclass; `apply` has looked whether the sequence is of the right kind."""
         raise NotImplementedError
 
-    @property
-    def changes_intensity(self) -> bool:
-        """Whether the step makes no sense on labels."""
-        return True
 
-
-def refuse_labels(seq: ImageSequence, what: str) -> None:
-    """Raise if the sequence holds labels.
-
-    Raises
-    ------
-    SettingsError
-    """
-    if seq.kind == "labels":
-        raise SettingsError(
-            f"{seq.name} holds labels, whose values are names; {what} is for images. Leave this step out."
-        )
-
-
-def finite(seq: ImageSequence, volume: NDArray[Any]) -> tuple[NDArray[Any], str | None]:
-    """The volume as floating point without NaN or infinities, and what was put in their place.
-
-    NaN and −∞ become the smallest finite value, +∞ the largest.
-
-    Raises
-    ------
-    MedseqError
-        If no voxel is finite.
-    """
-    data: NDArray[Any] = np.array(volume, dtype=np.float64 if volume.dtype == np.float64 else np.float32)
-    good = np.isfinite(data)
-    if good.all():
-        return data, None
-    if not good.any():
-        raise MedseqError(f"{seq.name} has no finite voxel; there is nothing to work on.")
-    low, high = float(data[good].min()), float(data[good].max())
-    count = int(data.size - np.count_nonzero(good))
-    return np.nan_to_num(data, nan=low, neginf=low, posinf=high), f"{count} voxels were NaN or infinite and were filled"
-
-
-def doubt(seq: ImageSequence, notes: set[str]) -> ImageSequence:
-    """The sequence with notes added to its warnings, each said aloud once as a `MedseqWarning`."""
-    for note in sorted(notes):
-        warnings.warn(f"{seq.name}: {note}.", MedseqWarning, stacklevel=3)
-    return seq.replace(warnings=(*seq.warnings, *sorted(notes))) if notes else seq
+#: kind → the step of that kind, those of one's own among them
+STEPS: dict[str, type[Step]] = {}

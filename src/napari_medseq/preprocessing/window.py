@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from napari_medseq.errors import MedseqError, SettingsError
-from napari_medseq.preprocessing.step import StepBase, doubt, finite, refuse_labels
-from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.errors import MedseqError
+from napari_medseq.geometry import Volume
+from napari_medseq.preprocessing.step import Floats, Job, Step
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import Region, region
-from napari_medseq.volumes.grid import each_volume
 
 #: name → (level, width) in Hounsfield units. Source: "Windowing (CT)", Radiopaedia.org, rID 52108.
 PRESETS: dict[str, tuple[float, float]] = {
@@ -31,7 +29,7 @@ PRESETS: dict[str, tuple[float, float]] = {
 }
 
 
-class Window(StepBase):
+class Window(Step):
     """Clip to a window of Hounsfield units (or any unit), and scale it to 0–1.
 
     Attributes
@@ -44,6 +42,7 @@ class Window(StepBase):
         Whether the window becomes 0–1; else values are only clipped.
     """
 
+    title: ClassVar[str] = "intensity window (HU presets)"
     kind: Literal["window"] = "window"
     preset: str | None = None
     level: float | None = None
@@ -70,41 +69,26 @@ class Window(StepBase):
             level, width = self.level or 0.0, self.width or 1.0
         return level - width / 2, level + width / 2
 
-    def apply(
-        self,
-        seq: ImageSequence,
-        *,
-        reference: ImageSequence | None = None,  # noqa: ARG002
-        progress: Progress | None = None,
-        cancelled: Cancelled | None = None,
-    ) -> ImageSequence:
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return float32 values inside the window (0–1 if rescaled).
 
         Raises
         ------
         MedseqError
-            If a preset is asked for and the image is known not to be CT, or it holds labels.
+            If a preset is asked for and the image is known not to be CT.
         """
-        refuse_labels(seq, "an intensity window")
         if self.preset is not None and seq.modality not in (None, "CT"):
             raise MedseqError(
                 f"{seq.name} is {seq.modality}; the window {self.preset!r} is in Hounsfield units of CT. "
                 "Give level and width, or use percentiles."
             )
         low, high = self.limits
-        notes: set[str] = set()
-
-        def one(volume: NDArray[Any], _: int) -> NDArray[Any]:
-            data, note = finite(seq, volume)
-            if note:
-                notes.add(note)
-            return _limited(data, low, high, (0.0, 1.0) if self.rescale else None)
-
-        result = each_volume(seq, one, message="Window", progress=progress, cancelled=cancelled)
-        return doubt(_with_limits(result, (0.0, 1.0) if self.rescale else (low, high)), notes)
+        to = (0.0, 1.0) if self.rescale else None
+        result = job.map(seq, lambda volume: _limited(job.finite(volume, seq.name), low, high, to))
+        return _with_limits(result, to or (low, high))
 
 
-class Percentile(StepBase):
+class Percentile(Step):
     """Clip to percentiles of the intensities, and scale to a range.
 
     Attributes
@@ -117,6 +101,7 @@ class Percentile(StepBase):
         The range that the clipped values are scaled to; None only clips.
     """
 
+    title: ClassVar[str] = "percentile clipping"
     kind: Literal["percentile"] = "percentile"
     lower: float = Field(0.5, ge=0, lt=100)
     upper: float = Field(99.5, gt=0, le=100)
@@ -131,39 +116,20 @@ class Percentile(StepBase):
             raise ValueError(f"the range {self.to} must rise")
         return self
 
-    def apply(
-        self,
-        seq: ImageSequence,
-        *,
-        reference: ImageSequence | None = None,  # noqa: ARG002
-        progress: Progress | None = None,
-        cancelled: Cancelled | None = None,
-    ) -> ImageSequence:
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return float32; the percentiles are those of all frames together. A constant image goes to the range's start."""
-        refuse_labels(seq, "percentile clipping")
-        notes: set[str] = set()
-        pools: list[NDArray[Any]] = []
-
-        def collect(volume: NDArray[Any], _: int) -> NDArray[Any]:
-            data, note = finite(seq, volume)
-            if note:
-                notes.add(note)
+        pools = []
+        for volume in job.volumes(seq):
+            data = job.finite(volume, seq.name)
             pools.append(data[region(data, self.inside)])
-            return np.zeros((1, 1, 1), np.float32)
-
-        each_volume(seq, collect, message="Percentiles", cancelled=cancelled)
         low, high = (float(v) for v in np.percentile(np.concatenate(pools), (self.lower, self.upper)))
         if low == high:
-            notes.add("all values are equal, so there is no range to scale")
-
-        def one(volume: NDArray[Any], _: int) -> NDArray[Any]:
-            return _limited(finite(seq, volume)[0], low, high, self.to)
-
-        result = each_volume(seq, one, message="Percentiles", progress=progress, cancelled=cancelled)
-        return doubt(_with_limits(result, (low, high) if self.to is None else self.to), notes)
+            job.doubts.append("all values are equal, so there is no range to scale")
+        result = job.map(seq, lambda volume: _limited(job.finite(volume, seq.name), low, high, self.to))
+        return _with_limits(result, self.to or (low, high))
 
 
-def _limited(data: NDArray[Any], low: float, high: float, to: tuple[float, float] | None) -> NDArray[Any]:
+def _limited(data: Floats, low: float, high: float, to: tuple[float, float] | None) -> Volume:
     clipped = np.clip(data, low, high)
     if to is not None:
         scaled = (clipped - low) / (high - low) if high > low else np.zeros_like(clipped)
@@ -176,16 +142,3 @@ def _with_limits(seq: ImageSequence, limits: tuple[float, float]) -> ImageSequen
     return (
         seq.replace(meta={**seq.meta, "contrast_limits": [float(v) for v in limits]}) if limits[0] < limits[1] else seq
     )
-
-
-def preset(name: str) -> Window:
-    """The window of a preset.
-
-    Raises
-    ------
-    SettingsError
-        If there is none of this name.
-    """
-    if name not in PRESETS:
-        raise SettingsError(f"Window preset {name!r} is unknown; use one of {', '.join(PRESETS)}.")
-    return Window(preset=name)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from itertools import cycle
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from napari_medseq.preprocessing.step import StepBase, doubt, finite, refuse_labels
-from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.geometry import Volume
+from napari_medseq.preprocessing.step import Job, Step
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import Region, region
-from napari_medseq.volumes.grid import each_volume
+
+#: a spread below this share of the mean is rounding: doubles hold 16 digits, sums of many voxels some fewer
+_CONSTANT = 1e-12
 
 
-class ZScore(StepBase):
+class ZScore(Step):
     """Subtract the mean and divide by the standard deviation.
 
     Attributes
@@ -28,62 +30,44 @@ class ZScore(StepBase):
         Clip the result to ± so many standard deviations.
     """
 
+    title: ClassVar[str] = "Z-score"
     kind: Literal["zscore"] = "zscore"
     inside: Region = "foreground"
     per_frame: bool = False
     clip: Annotated[float, Field(gt=0)] | None = None
 
-    def apply(
-        self,
-        seq: ImageSequence,
-        *,
-        reference: ImageSequence | None = None,  # noqa: ARG002
-        progress: Progress | None = None,
-        cancelled: Cancelled | None = None,
-    ) -> ImageSequence:
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return float32 scores; a constant image becomes 0, with a warning."""
-        refuse_labels(seq, "z-score")
-        notes: set[str] = set()
-        shared = None if self.per_frame else self._over_frames(seq, notes, cancelled)
+        shared = None if self.per_frame else self._over_frames(seq, job)
+        channel = cycle(range(seq.size("c")))
 
-        def one(volume: NDArray[Any], number: int) -> NDArray[Any]:
-            data, note = finite(seq, volume)
-            if note:
-                notes.add(note)
+        def scores_of(volume: Volume) -> Volume:
+            data, c = job.finite(volume, seq.name), next(channel)
             if shared is not None:
-                mean, spread = shared[number % seq.size("c")]
+                mean, spread = shared[c]
             else:
                 values = data[region(data, self.inside)].astype(np.float64)
                 mean, spread = float(values.mean()), float(values.std())
-            if spread <= 1e-12 * max(1.0, abs(mean)):
-                notes.add("all values are equal, so its z-scores are 0")
+            if spread <= _CONSTANT * max(1.0, abs(mean)):
+                job.doubts.append("all values are equal, so its z-scores are 0")
                 return np.zeros(data.shape, np.float32)
             scores = ((data - mean) / spread).astype(np.float32)
             return np.clip(scores, -self.clip, self.clip) if self.clip is not None else scores
 
-        return doubt(each_volume(seq, one, message="Z-score", progress=progress, cancelled=cancelled), notes)
+        return job.map(seq, scores_of)
 
-    def _over_frames(
-        self, seq: ImageSequence, notes: set[str], cancelled: Cancelled | None
-    ) -> list[tuple[float, float]]:
+    def _over_frames(self, seq: ImageSequence, job: Job) -> list[tuple[float, float]]:
         """Mean and standard deviation over all frames, one pair per colour channel, in one streamed pass."""
         channels = seq.size("c")
         sums = np.zeros((channels, 3))
         origin = np.full(channels, np.nan)  # shifted sums keep their digits where the mean is large
-
-        def one(volume: NDArray[Any], number: int) -> NDArray[Any]:
-            data, note = finite(seq, volume)
-            if note:
-                notes.add(note)
-            c = number % channels
+        for c, volume in zip(cycle(range(channels)), job.volumes(seq), strict=False):
+            data = job.finite(volume, seq.name)
             values = data[region(data, self.inside)].astype(np.float64)
             if np.isnan(origin[c]):
                 origin[c] = values.mean()
             values = values - origin[c]
             sums[c] += values.size, values.sum(), (values**2).sum()
-            return np.zeros((1, 1, 1), np.float32)
-
-        each_volume(seq, one, message="Z-score", cancelled=cancelled)
         result = []
         for c, (n, total, squares) in enumerate(sums):
             shift = total / n

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medseq.geometry import Volume
+
 Region = Literal["foreground", "nonzero", "all"]
 
 
-def otsu(values: NDArray[Any], bins: int = 256) -> float:
+def otsu(values: Volume, bins: int = 256) -> float:
     """Otsu's threshold (Otsu 1979, doi:10.1109/TSMC.1979.4310076) of finite values; the minimum if all are equal."""
     finite = np.asarray(values, dtype=np.float64).ravel()
     finite = finite[np.isfinite(finite)]
@@ -31,7 +33,7 @@ def otsu(values: NDArray[Any], bins: int = 256) -> float:
     return float(edges[1:][best].mean())
 
 
-def foreground(volume: NDArray[Any], *, clip: float = 99.0) -> NDArray[np.bool_]:
+def foreground(volume: Volume, *, clip: float = 99.0) -> NDArray[np.bool_]:
     """The body in a (z, y, x) volume: above Otsu's threshold, largest piece, holes filled slice by slice.
 
     Bright outliers above the `clip` percentile do not move the threshold. A constant volume has no foreground.
@@ -69,7 +71,7 @@ def foreground(volume: NDArray[Any], *, clip: float = 99.0) -> NDArray[np.bool_]
     return np.asarray(mask)
 
 
-def region(volume: NDArray[Any], where: Region) -> NDArray[np.bool_]:
+def region(volume: Volume, where: Region) -> NDArray[np.bool_]:
     """The finite voxels that a statistic is taken over; all finite ones where `where` would leave fewer than two."""
     finite = np.isfinite(volume) if np.asarray(volume).dtype.kind == "f" else np.ones(np.shape(volume), bool)
     if where == "nonzero":

@@ -6,24 +6,23 @@ Everything here speaks arrays (z, y, x) and affines in RAS+ millimetres; ITK's L
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import SettingsError
-from napari_medseq.geometry import Affine
-from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.geometry import Affine, Volume
+from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.volumes.iterate import map_volumes
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
 Interpolation = Literal["linear", "bspline", "nearest", "label"]
-Volume = NDArray[Any]
 
 
 _guard = threading.Lock()
@@ -215,7 +214,7 @@ def resample(
     if not labels and how == "label":
         raise SettingsError(f"{seq.name} is an image; interpolation 'label' is for labels. Use 'linear' or 'bspline'.")
 
-    def one(volume: Volume, _: int) -> Volume:
+    def one(volume: Volume) -> Volume:
         outside = fill
         if outside is None:
             finite = volume[np.isfinite(volume)] if volume.dtype.kind == "f" else volume
@@ -224,51 +223,6 @@ def resample(
             volume, seq.affine, affine, grid, transform=transform, interpolation=how, fill=outside, antialias=antialias
         )
 
-    moved = each_volume(seq, one, message="Resampling", progress=progress, cancelled=cancelled, deep=grid[2] > 1)
+    moved = map_volumes(seq, one, message="Resampling", progress=progress, cancelled=cancelled, deep=grid[2] > 1)
     meta = {k: v for k, v in seq.meta.items() if k not in ("stored", "positions")}
     return moved.replace(affine=affine, meta=meta)
-
-
-def each_volume(
-    seq: ImageSequence,
-    work: Callable[[Volume, int], Volume],
-    *,
-    message: str,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
-    deep: bool | None = None,
-) -> ImageSequence:
-    """Apply ``work(volume (z, y, x), number)`` to every frame and channel of a sequence.
-
-    Parameters
-    ----------
-    deep : bool, optional
-        Whether the result has an axis "z"; default: as the sequence.
-
-    Returns
-    -------
-    ImageSequence
-        Same affine (the caller replaces it if the grid changed), with the results stacked by the axes' names.
-    """
-    lead = [a for a in ("t", "c") if a in seq.axes]
-    sizes = [seq.size(a) for a in lead]
-    total = int(np.prod(sizes)) if sizes else 1
-    results = []
-    for number, index in enumerate(np.ndindex(*sizes)):
-        check(cancelled)
-        at: list[Any] = [slice(None)] * len(seq.axes)
-        for name, i in zip(lead, index, strict=True):
-            at[seq.axis(name)] = i
-        volume = np.asarray(seq.data[tuple(at)])
-        results.append(work(volume if "z" in seq.axes else volume[np.newaxis], number))
-        if progress is not None and total > 1:
-            progress(number + 1, total, message)
-    check(cancelled)
-    stack = np.stack(results).reshape(*sizes, *results[0].shape)
-    if "c" in lead:
-        stack = np.moveaxis(stack, len(lead) - 1, -1)
-    deep = ("z" in seq.axes) if deep is None else deep
-    axes = tuple(a for a in ("t", "z", "y", "x", "c") if a in lead or a in ("y", "x") or (a == "z" and deep))
-    if not deep:
-        stack = np.squeeze(stack, axis=1 if "t" in lead else 0)
-    return seq.like(stack, axes=axes)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
+from pydantic import Field
 
 import napari_medseq as ms
-from napari_medseq.errors import OperationCancelled, SettingsError, WriteError
-from napari_medseq.preprocessing import STEPS, Percentile, Resample, ZScore, load, parse, save
+from napari_medseq.errors import MedseqWarning, OperationCancelled, SettingsError, WriteError
+from napari_medseq.preprocessing import STEPS, Job, Percentile, Resample, Step, ZScore, load, parse, save
 from napari_medseq.sequence import ImageSequence, affine_from
 
 
@@ -101,12 +103,47 @@ def test_progress_runs_through_all_steps_and_cancel_stops() -> None:
         ms.preprocess(frames, "zscore", cancelled=lambda: True)
 
 
-def test_every_name_builds_and_every_step_says_whether_it_changes_intensities() -> None:
+def test_every_name_builds_and_every_step_has_a_title_and_says_whether_it_takes_labels() -> None:
+    assert set(STEPS) >= {"n4", "zscore", "window", "percentile", "resample", "register", "motion", "crop"}
     for name, step in STEPS.items():
+        assert step.title
+        assert step.takes_labels == (name in ("resample", "crop", "register"))
         if name != "window":
-            made = parse(name)[0]
-            assert isinstance(made, step)
-            assert made.changes_intensity == (name not in ("resample", "crop"))
+            assert type(parse(name)[0]) is step
+
+
+class Gamma(Step):
+    """Raise intensities to a power."""
+
+    title: ClassVar[str] = "gamma"
+    kind: Literal["gamma"] = "gamma"
+    power: float = Field(2.0, gt=0)
+
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
+        job.doubts.append("gamma changes contrasts")
+        return job.map(seq, lambda volume: job.finite(volume, seq.name) ** self.power)
+
+
+def test_a_step_of_ones_own_runs_by_name_from_a_file_and_beside_the_others(tmp_path: Path) -> None:
+    chain = save(["zscore", Gamma(power=3), "gamma"], tmp_path / "chain.yaml")
+    with pytest.warns(MedseqWarning, match="gamma changes contrasts"):
+        result = ms.preprocess(image(), chain)
+    assert np.allclose(result.data, (ms.preprocess(image(), "zscore").data ** 3) ** 2, rtol=1e-4)
+    assert [s["kind"] for s in result.meta["steps"]] == ["zscore", "gamma", "gamma"]
+    assert "gamma changes contrasts" in result.warnings
+    with pytest.raises(SettingsError, match=r"preprocessing step 'gamma': power = -1: input should be greater than 0"):
+        ms.preprocess(image(), {"kind": "gamma", "power": -1})
+    with pytest.raises(SettingsError, match="gamma is for images"):
+        ms.preprocess(image().labels_like(np.ones(image().data.shape, int), name="m", label_names={}), "gamma")
+
+
+def test_two_steps_of_one_kind_are_refused() -> None:
+    with pytest.raises(SettingsError, match="'zscore' already"):
+
+        class Mine(Step):
+            kind: Literal["zscore"] = "zscore"
+
+    assert STEPS["zscore"].__name__ == "ZScore"
 
 
 def test_lazy_voxels_are_taken() -> None:

@@ -22,7 +22,8 @@ from napari_medseq.errors import (
 )
 from napari_medseq.registration import Quality, Spline, Transform
 from napari_medseq.sequence import ImageSequence, affine_from
-from napari_medseq.volumes.grid import affine_of, each_volume, resample, to_itk
+from napari_medseq.volumes.grid import affine_of, resample, to_itk
+from napari_medseq.volumes.iterate import map_volumes
 
 AFFINE = affine_from((1, 2, 3), (10, -20, 30))
 
@@ -128,13 +129,13 @@ def test_frames_channels_and_slices_go_by_name() -> None:
     assert resample(flat, AFFINE, (8, 8, 3)).data.shape == (3, 8, 8)
 
 
-def test_each_volume_reports_and_stops() -> None:
+def test_volumes_are_counted_and_a_stop_is_seen() -> None:
     frames = ImageSequence(np.zeros((4, 2, 3, 3)), ("t", "z", "y", "x"), AFFINE)
     seen: list[int] = []
-    each_volume(frames, lambda v, _: v, message="", progress=lambda d, _t, _m: seen.append(d))
+    map_volumes(frames, lambda v: v, progress=lambda d, _t, _m: seen.append(d))
     assert seen == [1, 2, 3, 4]
     with pytest.raises(OperationCancelled):
-        each_volume(frames, lambda v, _: v, message="", cancelled=lambda: len(seen) > 0)
+        map_volumes(frames, lambda v: v, cancelled=lambda: len(seen) > 0)
 
 
 def test_odd_dtypes_reach_itk_and_the_grid_survives() -> None:
