@@ -14,6 +14,7 @@ from torch import Tensor
 
 from napari_medseq.errors import ModelError
 from napari_medseq.inference import devices, remote, tuning, visits
+from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.frame import Framing, frame
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.network_passes import known_times, steps_of
@@ -232,8 +233,10 @@ def _one(
             times=None if times is None else torch.tensor([times], device=device),
             tabular=None if values is None else values.to(device),
         )
-    per_step = network.probabilities(steps_out[0].float()).cpu().numpy()
-    exam = network.probabilities(exam_out[0].float()).cpu().numpy()
+    answers = [network.probabilities(logits[0].float()).cpu() for logits in (steps_out, exam_out)]
+    for answer in (*answers, attention):
+        check_finite(answer, model, f"one of the {framing.steps} steps of {channels[0].name}")
+    per_step, exam = (a.numpy() for a in answers)
     names = [model.info.classes[k] for k in sorted(model.info.classes)]
     return Classification(
         probabilities={n: float(p) for n, p in zip(names, exam, strict=True)},

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from napari_medseq.errors import ModelError, SettingsError
 from napari_medseq.inference import devices, remote, tuning
+from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.frame import Framing, frame
 from napari_medseq.inference.images import Images, exams, to_image_axes
 from napari_medseq.inference.network_passes import known_times
@@ -199,6 +200,12 @@ def _log_odds(logits: Tensor, target: int) -> Tensor:
     return logits[..., target, :, :] - logits[..., others, :, :].logsumexp(-3)
 
 
+def _fall(before: float, after: float) -> float:
+    """How far an answer falls, 0 where it rises; NaN stays, to be noticed."""
+    fall = before - after
+    return 0.0 if fall < 0 else fall
+
+
 def _weighted_features(features: Tensor, gradient: Tensor) -> Tensor:
     """Grad-CAM (y, x) of features and gradient (1, channel, y, x): Selvaraju et al. 2017, eq. 1 and 2."""
     return torch.relu((gradient.mean((2, 3), keepdim=True) * features).sum(1))[0].detach()
@@ -240,7 +247,7 @@ def _occlusion_of_bars(network: RecurrentUNet, exam: _Exam) -> list[Tensor]:
 
         for i, logits in enumerate(stream(network, covered(), times=exam.times)):
             after = float((weights[i] * _log_odds(logits, exam.target)).sum())
-            maps[i][at] = max(0.0, before[i] - after)
+            maps[i][at] = _fall(before[i], after)
             exam.tick()
     return maps
 
@@ -308,7 +315,7 @@ def _occlusion(network: SequenceClassifier, exam: _Exam) -> list[Tensor]:
             changed[:, i] = network.encode(copies)[0]
             after = _exam_logit(network, changed, exam).cpu()
             for at, value in zip(some, after, strict=True):
-                plane[at] = max(0.0, before - float(value))
+                plane[at] = _fall(before, float(value))
         maps.append(plane)
         exam.tick()
     return maps
@@ -326,6 +333,7 @@ def _image(maps: Sequence[Tensor], exam: _Exam, model: Model, method: str) -> Im
     mode = "bilinear" if method == "grad-cam" else "nearest-exact"
     out: NDArray[np.float32] = np.zeros((framing.thick, framing.steps, *framing.size), np.float32)
     for i, plane in enumerate(maps):
+        check_finite(plane.float(), model, f"step {i % framing.steps + 1} of {image.name}")
         full = functional.interpolate(plane[None, None].float(), size=framing.padded, mode=mode)[0, 0]
         out[divmod(i, framing.steps)] = framing.uncrop(full, labels=False)
     largest = float(out.max())

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.inference.intensity import Intensity, measure
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import ImageSequence, check_same_grid
 
 #: axis name → (start, stop) in voxels
 Region = Mapping[str, tuple[int, int]]
@@ -188,9 +188,7 @@ def frame(
         If the channels are not on one grid, an image is empty or constant, or the axes do not fit.
     """
     first = channels[0]
-    for other in channels[1:]:
-        if other.sizes != first.sizes or not other.same_grid(first):
-            raise MedseqError(f"{other.name} is not on the grid of {first.name}; resample one onto the other first.")
+    check_same_grid(first, *channels[1:])
     axes = step_axes(first, along)
     steps = first.size(axes[0]) if axes[0] else 1
     size = (first.size(axes[1]), first.size(axes[2]))

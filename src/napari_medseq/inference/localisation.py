@@ -20,6 +20,7 @@ from torch import Tensor
 from napari_medseq import geometry
 from napari_medseq.errors import ModelError, SettingsError
 from napari_medseq.inference import devices, tuning
+from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.frame import Framing, Region, frame
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.network_passes import probabilities, steps_of
@@ -306,6 +307,8 @@ def _coarse(
                 maps = _evidence(network, watched(), plan)
         else:
             maps = torch.stack([1 - p[0] for p in probabilities(network, watched(), settings, plan)])
+    for i, plane in enumerate(maps):
+        check_finite(plane.float(), model, f"step {i + 1} of {image.name}")
     found = _candidates(maps.float().cpu().numpy(), least, framing, image)
     name = model.info.classes.get(min(model.info.classes, default=0), "lesion")
     return Locations(found, image, name, f"{model.info.name} {model.info.version}")

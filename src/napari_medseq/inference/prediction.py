@@ -18,7 +18,7 @@ from napari_medseq.inference.images import to_image_axes
 from napari_medseq.inference.postprocessing import postprocess
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.models import Model
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import ImageSequence, check_same_grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,8 +127,7 @@ def to_images(
         labels = np.where(wanted[:, None, None, None], labels, 0).astype(np.uint8)
     out = back(labels)
     if keep is not None:
-        if not keep.same_grid(image) or keep.axes != image.axes:
-            raise MedseqError(f"keep ({keep.name}) is not on the grid of {image.name}; locked labels must be.")
+        check_same_grid(image, keep, where="keep")
         locked = np.asarray(keep.data)
         out = np.where(locked != 0, locked, out.astype(np.promote_types(locked.dtype, out.dtype)))
     named = image.labels_like(out, name=f"{image.name}_{model.info.name}", label_names=model.info.classes)

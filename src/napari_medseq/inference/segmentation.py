@@ -13,6 +13,7 @@ from torch import Tensor
 
 from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
 from napari_medseq.inference import devices, remote, tuning, visits
+from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.frame import Framing, Region, frame
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.network_passes import VIEWS, known_times, probabilities, steps_of, varied
@@ -275,7 +276,10 @@ class _Job:
             planes, others = self._passes(walk, where, plan, position)
             for index, p in enumerate(planes):
                 check(self.cancelled)
-                accumulator.add(index, position, p, p if others is None else next(others))
+                sampled = p if others is None else next(others)
+                for answer in (p,) if others is None else (p, sampled):
+                    check_finite(answer, self.model, f"step {index + 1} of {channels[0].name}")
+                accumulator.add(index, position, p, sampled)
                 done += 1
                 if self.progress is not None:
                     self.progress(done, total, f"segmenting {channels[0].name}")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from napari_medseq.errors import ModelError
+from napari_medseq.settings import Settings, checked
 
 
-class InferenceSettings(BaseModel):
+class InferenceSettings(Settings):
     """Inference settings of a bundle, frozen and checked.
 
     Attributes
@@ -39,8 +40,6 @@ class InferenceSettings(BaseModel):
         Of each class only the largest piece stays: for organs, not for lesions.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     along: Literal["slices", "z", "t", "visit"] = "slices"
     pixel_mm: float | None = Field(None, gt=0)
     mirror: bool = False
@@ -53,7 +52,7 @@ class InferenceSettings(BaseModel):
     precision: Literal["float32", "bfloat16"] = "float32"
 
 
-def inference_settings(values: Mapping[str, Any], name: str) -> InferenceSettings:
+def inference_settings(values: Mapping[str, object], name: str) -> InferenceSettings:
     """Check a bundle's ``inference`` part.
 
     Raises
@@ -61,8 +60,4 @@ def inference_settings(values: Mapping[str, Any], name: str) -> InferenceSetting
     ModelError
         Naming what is wrong.
     """
-    try:
-        return InferenceSettings.model_validate(dict(values))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ModelError(f"The inference settings of {name} cannot be used: {problems}.") from None
+    return checked(InferenceSettings, values, where=f"The inference settings of {name}", error=ModelError)

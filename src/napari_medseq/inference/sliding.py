@@ -13,16 +13,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 from torch import Tensor, nn
 
 from napari_medseq.errors import MedseqWarning, ModelError
 from napari_medseq.inference.frame import Framing
 from napari_medseq.progress import Cancelled, check
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import ImageSequence, check_same_grid
+from napari_medseq.settings import Settings, checked
 
 
-class WindowSettings(BaseModel):
+class WindowSettings(Settings):
     """How a plain network is slid over an image.
 
     Attributes
@@ -34,8 +35,6 @@ class WindowSettings(BaseModel):
     overlap : float
         Share of a window that the next one sees again.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["window"]
     dimensions: Literal[2, 3]
@@ -51,11 +50,7 @@ def window_settings(values: Mapping[str, Any], name: str) -> WindowSettings:
     ModelError
         Naming what is wrong.
     """
-    try:
-        settings = WindowSettings.model_validate(dict(values))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ModelError(f"The inference settings of {name} cannot be used: {problems}.") from None
+    settings = checked(WindowSettings, values, where=f"The inference settings of {name}", error=ModelError)
     if len(settings.window) != settings.dimensions or min(settings.window) < 1:
         raise ModelError(f"The window {settings.window} of {name} does not fit its {settings.dimensions} dimensions.")
     return settings
@@ -66,13 +61,11 @@ def window_framing(channels: Sequence[ImageSequence]) -> Framing:
 
     Raises
     ------
-    ModelError
+    GeometryError
         If the channels are not on one grid.
     """
     first = channels[0]
-    for other in channels[1:]:
-        if other.sizes != first.sizes or not other.same_grid(first):
-            raise ModelError(f"{other.name} is not on the grid of {first.name}; resample one onto the other first.")
+    check_same_grid(first, *channels[1:])
     size = (first.size("y"), first.size("x"))
     axes = ("z" if "z" in first.axes else "", "y", "x")
     return Framing(axes, first.size("z"), size, (0, size[0], 0, size[1]), size, size, ())

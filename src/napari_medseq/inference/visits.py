@@ -16,14 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
+from napari_medseq.geometry import Affine
 from napari_medseq.inference.frame import Framing, frame
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.intensity import Intensity, measure
 from napari_medseq.models import Model
 from napari_medseq.progress import Cancelled, check
-from napari_medseq.sequence import ImageSequence, Visit
+from napari_medseq.sequence import ImageSequence, Visit, check_same_grid
 
-Matrix = NDArray[np.float64]
 Registration = Literal["auto", "none", "translation", "rigid", "affine"]
 _SAME_PLACE_MM = 1e-2
 
@@ -84,7 +84,7 @@ class Patient:
     exams: list[list[ImageSequence]]
     index: list[int]
     days: list[int | None]
-    to_common: list[Matrix]
+    to_common: list[Affine]
 
 
 def patient_of(
@@ -138,7 +138,7 @@ def to_common_space(
     *,
     mode: Registration = "auto",
     cancelled: Cancelled | None = None,
-) -> list[Matrix]:
+) -> list[Affine]:
     """What brings each visit's patient coordinates to those of the first, RAS mm.
 
     Parameters
@@ -166,7 +166,7 @@ def to_common_space(
 def stack_visits(
     exams: Sequence[Sequence[ImageSequence]],
     days: Sequence[int | None],
-    to_common: Sequence[Matrix],
+    to_common: Sequence[Affine],
     cancelled: Cancelled | None = None,
 ) -> list[VisitStack]:
     """The visits on each grid that there is among them.
@@ -190,11 +190,8 @@ def stack_visits(
     order = sorted(range(len(exams)), key=lambda i: known[i]) if dated else list(range(len(exams)))
     since = tuple(float(known[i] - known[order[0]]) for i in order) if dated else None
     for channels in exams:
+        check_same_grid(*channels)
         for other in channels:
-            if other.sizes != channels[0].sizes or not other.same_grid(channels[0]):
-                raise MedseqError(
-                    f"{other.name} is not on the grid of {channels[0].name}; resample one onto the other first."
-                )
             if other.axes != exams[0][0].axes:
                 raise MedseqError(f"{other.name} has axes {other.axes}, but {exams[0][0].name} {exams[0][0].axes}.")
     each = tuple(tuple(measure(_slices(c), c.name) for c in exams[i]) for i in order)
@@ -218,12 +215,12 @@ def _slices(seq: ImageSequence) -> list[NDArray[np.generic]]:
     return list(seq.volume_zyx())
 
 
-def _same_place(a: ImageSequence, a_to: Matrix, b: ImageSequence, b_to: Matrix) -> bool:
+def _same_place(a: ImageSequence, a_to: Affine, b: ImageSequence, b_to: Affine) -> bool:
     placed = [s.replace(affine=m @ s.affine) for s, m in ((a, a_to), (b, b_to))]
     return a.slice_axis == b.slice_axis and placed[0].same_grid(placed[1], _SAME_PLACE_MM)
 
 
-def _brought(seq: ImageSequence, base: ImageSequence, onto: Matrix, cancelled: Cancelled | None) -> ImageSequence:
+def _brought(seq: ImageSequence, base: ImageSequence, onto: Affine, cancelled: Cancelled | None) -> ImageSequence:
     """An image on the grid of `base`; `onto` maps points of the base's world to points of its own."""
     from napari_medseq.volumes.grid import itk_affine, resample
 

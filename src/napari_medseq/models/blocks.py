@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from napari_medseq.errors import ModelError
 
+_MOST_LEVELS = 10  # each halves y and x, so that an image must have 2^9 pixels for the deepest one
+
 
 def _by_dimensions(dimensions: int, image: Any, volume: Any) -> Any:
     if dimensions not in (2, 3):
@@ -81,6 +83,8 @@ def halved(x: Tensor) -> Tensor:
 
 def encoder(channels: int, widths: Sequence[int], dropout: float, dimensions: int = 2) -> nn.ModuleList:
     """Blocks of an encoder, one per level; channel dropout in the two deepest."""
+    if not 2 <= len(widths) <= _MOST_LEVELS:
+        raise ModelError(f"There are {len(widths)} widths; an encoder has 2 to {_MOST_LEVELS} levels.")
     inputs = [channels, *widths[:-1]]
     deep = len(widths) - 2
     return nn.ModuleList(

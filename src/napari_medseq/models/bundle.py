@@ -15,19 +15,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from napari_medseq.errors import ModelError
 from napari_medseq.models.info import ModelInfo
+from napari_medseq.record import sha256
+from napari_medseq.settings import checked
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from napari_medseq.models.storage import Storage
 
 METADATA = Path("configs/metadata.json")
 INFERENCE = Path("configs/inference.json")
 WEIGHTS = Path("models/model.safetensors")
 CARD = Path("docs/README.md")
+#: written by `install`: where a bundle came from, and the SHA-256 of each file
+RECORD = Path("installed.json")
 _LARGEST_JSON = 1 << 20
+_WEIGHTS_SUM = "weights_sha256"  # beside the facts, where older versions of this package pass over it
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -94,17 +99,18 @@ def read_info(folder: Path) -> ModelInfo:
     card = folder / CARD
     try:
         text = card.read_text(encoding="utf-8") if card.is_file() else ""
-        return ModelInfo(
-            **facts,
-            version=str(metadata.get("version", "0")),
-            description=str(metadata.get("description", "")),
-            licence=str(metadata.get("license", "")),
-            folder=str(folder),
-            card=text,
-        )
-    except (ValidationError, TypeError, UnicodeDecodeError) as error:
-        first = str(error).replace("\n", " ")[:300]
-        raise ModelError(f"{folder / METADATA} does not describe a model: {first}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{card} is not readable as text ({error}); get the bundle again.") from None
+    others = {
+        "version": str(metadata.get("version", "0")),
+        "description": str(metadata.get("description", "")),
+        "licence": str(metadata.get("license", "")),
+        "folder": str(folder),
+        "card": text,
+    }
+    return checked(
+        ModelInfo, {**facts, **others}, where=f"{folder / METADATA} does not describe a model", error=ModelError
+    )
 
 
 def read_settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -117,13 +123,13 @@ def read_settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return network, inference
 
 
-def read_weights(folder: Path) -> dict[str, Any]:
+def read_weights(folder: Path) -> dict[str, Tensor]:
     """The tensors of ``models/model.safetensors`` by name, as float32.
 
     Raises
     ------
     ModelError
-        If the file is missing or broken.
+        If the file is missing, broken or not the one that was written, or holds a weight that is not finite.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -135,10 +141,46 @@ def read_weights(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"{path} is missing; weights are read from safetensors only. Get the bundle again or convert its weights."
         )
+    check_sum(folder, WEIGHTS, read_json(folder / METADATA).get(_WEIGHTS_SUM))
     try:
-        return unpack(load_file(path))
+        weights = unpack(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is broken ({error}); get the bundle again.") from None
+    check_finite(weights, path)
+    return weights
+
+
+def check_sum(folder: Path, part: Path, stated: object = None) -> None:
+    """Compare a file of a bundle with the SHA-256 that the bundle states, and with the one that was noted when it was installed.
+
+    Raises
+    ------
+    ModelError
+        If the file is another.
+    """
+    noted = read_json(folder / RECORD).get("files") if (folder / RECORD).is_file() else None
+    expected = [stated, noted.get(part.as_posix()) if isinstance(noted, dict) else None]
+    wanted = {str(e) for e in expected if e is not None}
+    if wanted and wanted != {sha256(folder / part)}:
+        raise ModelError(
+            f"{folder / part} is not the file that was written: its SHA-256 differs. Get the bundle again."
+        )
+
+
+def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse weights that are no numbers: a network with one answers NaN for every voxel.
+
+    Raises
+    ------
+    ModelError
+        Naming the first tensors that hold any.
+    """
+    bad = [name for name, value in weights.items() if not bool(value.isfinite().all())]
+    if bad:
+        raise ModelError(
+            f"{path} holds weights that are not finite, in {len(bad)} tensor(s) ({', '.join(bad[:3])}); get the bundle again, "
+            "or train it again with a smaller learning rate."
+        )
 
 
 def write_bundle(
@@ -147,7 +189,7 @@ def write_bundle(
     facts: Mapping[str, Any],
     network: Mapping[str, Any],
     inference: Mapping[str, Any],
-    weights: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
     card: str,
     licence_text: str,
     description: str,
@@ -172,7 +214,7 @@ def write_bundle(
     Raises
     ------
     ModelError
-        If `folder` exists and is no bundle.
+        If `folder` exists and is no bundle, or a weight is not finite as it would be stored.
     """
     from safetensors.torch import save_file
 
@@ -185,7 +227,7 @@ def write_bundle(
         root = Path(name) / "bundle"
         for part in (METADATA, WEIGHTS, CARD):
             (root / part).parent.mkdir(parents=True, exist_ok=True)
-        metadata = {
+        metadata: dict[str, object] = {
             "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
             "version": version,
             "description": description,
@@ -193,14 +235,17 @@ def write_bundle(
             "task": str(facts["task"]),
             "napari_medseq": {**facts, "parameters": sum(int(v.numel()) for v in weights.values())},
         }
-        (root / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
         config = {"network_def": dict(network), "inference": dict(inference)}
         (root / INFERENCE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (root / CARD).write_text(card, encoding="utf-8")
         (root / "LICENSE").write_text(licence_text, encoding="utf-8")
-        save_file(pack(weights, storage or ("half" if half else "float32")), root / WEIGHTS)
+        packed = pack(weights, storage or ("half" if half else "float32"))
+        check_finite(packed, root / WEIGHTS)
+        save_file(packed, root / WEIGHTS)
         # safetensors writes for its owner alone; whoever may read the rest may read the weights
         (root / WEIGHTS).chmod((root / INFERENCE).stat().st_mode)
+        metadata[_WEIGHTS_SUM] = sha256(root / WEIGHTS)
+        (root / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
         read_info(root)
         read_settings(root)
         aside = Path(name) / "old"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from napari_medseq.errors import MedseqWarning, ModelError, ReadError
 from napari_medseq.models import ModelInfo, why_unsuitable
-from napari_medseq.sequence import ImageSequence, Study, Visit
+from napari_medseq.sequence import ImageSequence, Study, Visit, matches
 
 Series = str | Sequence[str] | None
 
@@ -35,7 +34,7 @@ class Chosen:
 
     @property
     def images(self) -> ImageSequence | dict[str, ImageSequence]:
-        """What `engine.segment` takes: the image, or the channels where there are several."""
+        """What `ms.segment` takes: the image, or the channels where there are several."""
         return self.channels if len(self.channels) > 1 else self.image
 
 
@@ -60,8 +59,8 @@ def choose_images(study: Study, info: ModelInfo, *, series: Series = None, force
     for number, visit in enumerate(study.visits):
         where = f"{study.name}, visit {number + 1} ({visit.name or visit.date or 'undated'})"
         images = [i for i in visit.images if i.kind == "image"]
-        if not images or (patterns and not any(_matches(i, patterns) for i in images)):
-            _doubt(f"{where} is left out: it has no image{asked} (images: {_names(images)}).")
+        if not images or (patterns and not any(matches(i, patterns) for i in images)):
+            _warn(f"{where} is left out: it has no image{asked} (images: {_names(images)}).")
             continue
         chosen.append(Chosen(visit, _channels(images, info, patterns, where, force)))
     if not chosen:
@@ -92,16 +91,12 @@ def choose_image(
     return channels if len(channels) > 1 else next(iter(channels.values()))
 
 
-def _doubt(text: str) -> None:
+def _warn(text: str) -> None:
     warnings.warn(text, MedseqWarning, stacklevel=3)
 
 
 def _names(images: Sequence[ImageSequence]) -> str:
     return ", ".join(sorted({i.name for i in images})) or "none"
-
-
-def _matches(image: ImageSequence, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(image.name.lower(), p.lower()) or p == image.meta.get("series_uid") for p in patterns)
 
 
 def _channels(
@@ -112,7 +107,7 @@ def _channels(
         name = info.channels[0] if info.channels else "image"
         return {name: _one(images, info, patterns or list(info.name_patterns), where, force, given=bool(patterns))}
     # several channels: each is the image whose name holds the channel's name
-    pool = [i for i in images if _matches(i, patterns)] if patterns else list(images)
+    pool = [i for i in images if matches(i, patterns)] if patterns else list(images)
     return {c: _one(pool, info, [f"*{c}*"], f"{where}, channel {c!r}", force, given=True) for c in info.channels}
 
 
@@ -121,7 +116,7 @@ def _one(
 ) -> ImageSequence:
     """The one image that is called like `patterns` and fits the model; without such a name, the only one that fits."""
     reasons = {i.name: None if force and i.kind == "image" else why_unsuitable(info, i) for i in images}
-    named = [i for i in images if _matches(i, patterns)]
+    named = [i for i in images if matches(i, patterns)]
     fitting = [i for i in named if reasons[i.name] is None]
     if len(fitting) == 1:
         return fitting[0]
@@ -129,7 +124,7 @@ def _one(
         fitting = [i for i in images if reasons[i.name] is None]
         if len(fitting) == 1:
             if patterns:
-                _doubt(
+                _warn(
                     f"{where}: {fitting[0].name} is taken for {info.name} as the only image that fits, not by its name."
                 )
             return fitting[0]

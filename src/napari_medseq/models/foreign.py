@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from pydantic import ValidationError
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models import bundle
+from napari_medseq.models.bounds import bounded
 from napari_medseq.models.info import ModelInfo
+from napari_medseq.settings import checked
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,7 +50,9 @@ _ALIASES = {
 }
 _CONFIGS = ("inference.json", "inference.yaml", "inference.yml", "train.json", "train.yaml", "train.yml")
 _WEIGHTS = ("model.safetensors", "model.pt", "model.pth")
-_MOST_ENTRIES, _LARGEST_NUMBER, _DEEPEST, _MOST_PARAMETERS = 2000, 4096, 24, 500_000_000
+_MOST_ENTRIES, _LARGEST_NUMBER, _DEEPEST = 2000, 4096, 24
+#: 3 s of PyYAML, which reads 25 kB a second; configurations in the MONAI Model Zoo have up to 20 kB
+_LARGEST_YAML = 1 << 16
 _WRAPPERS = ("state_dict", "model", "network", "net", "model_state_dict")
 
 
@@ -72,22 +75,20 @@ def read_info(folder: Path) -> ModelInfo:
     channels = _definitions(image.get("channel_def"))
     modality = image.get("modality")
     card = folder / bundle.CARD
-    try:
-        return ModelInfo(
-            name=re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-.") or "foreign",
-            version=str(metadata.get("version", "0")),
-            task="segmentation",
-            modality=_MODALITIES.get(modality.upper()) if isinstance(modality, str) else None,
-            channels=tuple(channels.values()) or ("image",),
-            classes={k: v for k, v in classes.items() if k > 0},
-            sequence_axis="z",
-            description=str(metadata.get("description", "")),
-            licence=str(metadata.get("license", metadata.get("copyright", ""))),
-            folder=str(folder),
-            card=card.read_text(encoding="utf-8", errors="replace")[: 1 << 20] if card.is_file() else "",
-        )
-    except ValidationError as error:
-        raise ModelError(f"{folder / bundle.METADATA} does not describe a model: {str(error)[:300]}") from None
+    facts = {
+        "name": re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("-.") or "foreign",
+        "version": str(metadata.get("version", "0")),
+        "task": "segmentation",
+        "modality": _MODALITIES.get(modality.upper()) if isinstance(modality, str) else None,
+        "channels": tuple(channels.values()) or ("image",),
+        "classes": {k: v for k, v in classes.items() if k > 0},
+        "sequence_axis": "z",
+        "description": str(metadata.get("description", "")),
+        "licence": str(metadata.get("license", metadata.get("copyright", ""))),
+        "folder": str(folder),
+        "card": card.read_text(encoding="utf-8", errors="replace")[: 1 << 20] if card.is_file() else "",
+    }
+    return checked(ModelInfo, facts, where=f"{folder / bundle.METADATA} does not describe a model", error=ModelError)
 
 
 _MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PET": "PT", "PT": "PT", "US": "US", "ULTRASOUND": "US"}
@@ -135,14 +136,21 @@ def read_definition(folder: Path) -> tuple[dict[str, Any], Path]:
     )
 
 
+class _WithoutAliases(yaml.SafeLoader):
+    """Plain values only, and each written out: what aliases stand for can grow without end."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise ModelError("A bundle's YAML holds aliases, which can grow without end; it is refused.")
+        return super().compose_node(parent, index)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > 1 << 20:
-            raise ModelError(f"{path} is larger than 1 MiB, which no bundle's configuration needs; it is refused.")
-        text = path.read_text(encoding="utf-8")
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ModelError(f"{path} holds YAML aliases, which can grow without end; it is refused.")
-        content = yaml.safe_load(text)
+        if path.stat().st_size > _LARGEST_YAML:
+            raise ModelError(f"{path} is larger than 64 KiB, which no bundle's YAML needs; it is refused.")
+        # not the loader in C: it has no bound on nesting, and a deep file ends the process
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_WithoutAliases)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ModelError(f"{path} is not readable YAML ({error}); get the bundle again.") from None
     if not isinstance(content, dict):
@@ -229,7 +237,7 @@ def build(definition: Mapping[str, Any]) -> nn.Module:
     from monai.networks import nets
 
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), bounded():
             return getattr(nets, name)(**arguments)  # type: ignore[no-any-return]
     except Exception as error:  # MONAI checks its arguments in many ways
         raise ModelError(f"MONAI's {name} cannot be built from the bundle's arguments: {str(error)[:200]}") from None
@@ -263,6 +271,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     path = weights_file(folder)
+    bundle.check_sum(folder, path.relative_to(folder))
     try:
         content: Any = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
     except Exception as error:  # whatever a hostile file makes the parser stumble over
@@ -279,7 +288,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, torch.Tensor)}
     if len(tensors) != len(content):
         raise ModelError(f"{path} holds more than tensors by name; it is refused.")
-    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    weights = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    bundle.check_finite(weights, path)
+    return weights
 
 
 def _unpickle(path: Path) -> Any:
@@ -316,11 +327,8 @@ def load(folder: Path) -> tuple[ModelInfo, nn.Module, dict[str, Any], dict[str, 
         If anything in it is unsafe, broken or does not fit.
     """
     info = read_info(folder)
-    definition, path = read_definition(folder)
+    definition = read_definition(folder)[0]
     shapes = _shapes(definition)
-    count = sum(int(torch.Size(s).numel()) for s in shapes.values())
-    if count > _MOST_PARAMETERS:
-        raise ModelError(f"{path}: the network has {count:,} weights; more than {_MOST_PARAMETERS:,} are refused.")
     weights = read_weights(folder)
     weights = {k.removeprefix("module."): v for k, v in weights.items()}
     wrong = [k for k, s in shapes.items() if k not in weights or tuple(weights[k].shape) != s]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, field_validator
 
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import ImageSequence, matches_name
+from napari_medseq.settings import Settings
 
 Task = Literal["segmentation", "classification", "denoising", "autoencoder"]
 
 
-class ModelInfo(BaseModel):
+class ModelInfo(Settings):
     """Facts about a model, read from its bundle's metadata without loading weights.
 
     Attributes
@@ -42,8 +43,6 @@ class ModelInfo(BaseModel):
         The model card, Markdown.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
     version: str
     task: Task
@@ -60,9 +59,40 @@ class ModelInfo(BaseModel):
     folder: str = ""
     card: str = ""
 
+    @field_validator(
+        "name",
+        "version",
+        "name_patterns",
+        "channels",
+        "classes",
+        "table",
+        "description",
+        "licence",
+        "card",
+        mode="before",
+    )
+    @classmethod
+    def _printable(cls, value: object) -> object:
+        """Text from a file goes to terminals and file names: what is no printable character becomes a space."""
+        return printable(value)
+
     def matches_name(self, name: str) -> bool:
         """Whether an image called `name` looks like one of the model's own kind."""
-        return any(fnmatchcase(name.lower(), p.lower()) for p in self.name_patterns)
+        return matches_name(name, self.name_patterns)
+
+
+def printable(value: object) -> object:
+    """Text, or a list or mapping of texts, with a space for each character that does something instead of being shown.
+
+    Escape sequences can rewrite a terminal, and marks of direction can make a name look like another; lines and tabs stay.
+    """
+    if isinstance(value, str):
+        return "".join(c if c.isprintable() or c in "\n\t" else " " for c in value)
+    if isinstance(value, Mapping):
+        return {printable(k): printable(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [printable(v) for v in value]
+    return value
 
 
 def why_unsuitable(info: ModelInfo, seq: ImageSequence) -> str | None:

@@ -25,7 +25,6 @@ from napari_medseq.models.info import ModelInfo
 from napari_medseq.models.library import find, load_model, read_info, user_folder
 from napari_medseq.progress import Cancelled, Progress, check
 
-RECORD = "installed.json"
 _PARTS = ("configs", "models", "docs", "LICENSE")  # what of a folder is taken
 _BLOCK = 1 << 18
 _MOST_FILES, _MOST_BYTES, _MOST_RATIO = 2000, 8 << 30, 200
@@ -99,7 +98,7 @@ def add(
         load_model(ready)
         check(cancelled)
         record = {"source": text, "sha256": wanted, "files": _sums(ready)}
-        (ready / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        (ready / bundle.RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         os.replace(ready, target)
     return read_info(target)
 
@@ -126,11 +125,11 @@ def verify(name_or_folder: str | os.PathLike[str]) -> ModelInfo:
         Naming the files that changed, are missing or are new, or why it does not load.
     """
     folder = find(name_or_folder)
-    if (folder / RECORD).is_file():
-        expected = bundle.read_json(folder / RECORD).get("files")
+    if (folder / bundle.RECORD).is_file():
+        expected = bundle.read_json(folder / bundle.RECORD).get("files")
         found = _sums(folder)
         if not isinstance(expected, dict):
-            raise ModelError(f"{folder / RECORD} is damaged; remove the model and add it again.")
+            raise ModelError(f"{folder / bundle.RECORD} is damaged; remove the model and add it again.")
         changed = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
         if changed:
             raise ModelError(
@@ -319,5 +318,5 @@ def _sum(path: Path) -> str:
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != RECORD)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != bundle.RECORD.name)
     return {p.relative_to(folder).as_posix(): _sum(p) for p in files}

@@ -126,8 +126,8 @@ def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -
         return Model(*foreign.load(folder))
     info = bundle.read_info(folder)
     definition, inference = bundle.read_settings(folder)
-    network = networks.build(definition)
     weights = bundle.read_weights(folder)
+    network = networks.build(definition, stored=sum(w.numel() for w in weights.values()))
     expected = network.state_dict()
     wrong = [k for k in expected if k not in weights or weights[k].shape != expected[k].shape]
     extra = [k for k in weights if k not in expected]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_medseq.errors import ModelError
+from napari_medseq.models import bounds
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,13 +45,19 @@ def register(name: str) -> Callable[[Builder], Builder]:
     return enter
 
 
-def build(definition: Mapping[str, Any]) -> nn.Module:
+def build(definition: Mapping[str, Any], *, stored: int | None = None) -> nn.Module:
     """A network from ``{"_target_": name, **arguments}``.
+
+    Parameters
+    ----------
+    definition : mapping
+    stored : int, optional
+        Weights that its file holds; a network that would have many more is refused before it is built.
 
     Raises
     ------
     ModelError
-        If the name is not in the table or the arguments do not fit.
+        If the name is not in the table, the arguments do not fit, or the network is too large (`bounds`).
     """
     arguments = dict(definition)
     name = arguments.pop("_target_", None)
@@ -59,9 +66,10 @@ def build(definition: Mapping[str, Any]) -> nn.Module:
             f"network {str(name)[:80]!r} is not one of {', '.join(sorted(NETWORKS))}; the model is refused."
         )
     try:
-        return NETWORKS[name](**arguments)
-    except (TypeError, ValueError, AttributeError, IndexError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{name} cannot be built from the bundle's arguments: {error}") from None
+        with bounds.bounded(bounds.MOST_WEIGHTS if stored is None else bounds.bound_for(stored)):
+            return NETWORKS[name](**arguments)
+    except (TypeError, ValueError, ArithmeticError, AttributeError, LookupError, RuntimeError, MemoryError) as error:
+        raise ModelError(f"{name} cannot be built from the bundle's arguments: {str(error)[:200]}") from None
 
 
 def build_sequence_network(definition: Mapping[str, Any]) -> SequenceNetwork:

@@ -84,6 +84,9 @@ def test_broken_weights_are_refused(tmp_path: Path) -> None:
     path = folder / bundle.WEIGHTS
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match="SHA-256"):
+        load_model(folder)
+    edit(folder, bundle.METADATA, {"weights_sha256": None})
     with pytest.raises(ModelError, match="broken"):
         load_model(folder)
     save_file({"unknown": torch.zeros(2)}, path)

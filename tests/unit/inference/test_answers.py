@@ -1,0 +1,43 @@
+"""A network that answers with NaN is an error for every verb, never an empty result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import napari_medseq as ms
+from napari_medseq.errors import ModelError
+from tests.unit.training.small import CLASSIFIER, blob, model
+
+
+def poisoned(folder: Path, network: dict[str, object] | None = None) -> ms.Model:
+    """A model that was sound when it was loaded: one weight overflows later, as one in low precision may."""
+    made = model(folder, network) if network is not None else model(folder)
+    with torch.no_grad():
+        next(p for p in made.network.parameters() if p.ndim == 4).view(-1)[0] = torch.inf
+    return made
+
+
+@pytest.mark.parametrize("outputs", [("labels",), ("labels", "probability", "uncertainty")])
+def test_segment_says_that_the_answer_is_no_number(tmp_path: Path, outputs: tuple[str, ...]) -> None:
+    with pytest.raises(ModelError, match="no numbers at step 1 of blob0_T1"):
+        ms.segment(blob(), poisoned(tmp_path / "m"), outputs=outputs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["grad-cam", "occlusion"])
+def test_explain_says_so(tmp_path: Path, method: str) -> None:
+    with pytest.raises(ModelError, match="no numbers"):
+        ms.explain(blob(shape=(2, 40, 36)), poisoned(tmp_path / "m"), method=method)  # type: ignore[arg-type]
+
+
+def test_classify_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no numbers"):
+        ms.classify(blob(), poisoned(tmp_path / "m", CLASSIFIER))
+
+
+@pytest.mark.parametrize("network", [None, CLASSIFIER])
+def test_locate_says_so(tmp_path: Path, network: dict[str, object] | None) -> None:
+    with pytest.raises(ModelError, match="no numbers"):
+        ms.locate(blob(), poisoned(tmp_path / "m", network))
