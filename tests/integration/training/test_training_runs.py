@@ -266,7 +266,7 @@ def test_teaching_needs_a_label_and_its_grid(tmp_path: Path) -> None:
     out = {"out": str(tmp_path / "m")}
     with pytest.raises(MedseqError, match="has no label yet"):
         teach(image, painted.replace(data=np.zeros_like(painted.data)), out)
-    with pytest.raises(MedseqError, match="not on the grid|another grid"):
+    with pytest.raises(MedseqError, match=r"not on the grid|another grid"):
         teach(image, painted.replace(data=painted.data[:4]), out)
     with pytest.raises(MedseqError, match=r"steps 0 to 7, not \[9\]"):
         teach(image, painted, {**out, "steps": [9]})

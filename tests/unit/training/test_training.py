@@ -135,7 +135,7 @@ def test_take_over_copies_what_fits() -> None:
 def test_labels_on_another_grid_are_refused() -> None:
     seq = blob()
     labels = seq.labels_like(np.zeros((3, 40, 36), np.uint8), name="short", label_names={})
-    with pytest.raises(MedseqError, match="not on the grid|another grid"):
+    with pytest.raises(MedseqError, match=r"not on the grid|another grid"):
         make_case("p", [seq], labels)
 
 
