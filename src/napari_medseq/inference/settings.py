@@ -35,7 +35,7 @@ class InferenceSettings(Settings):
         Background that a class encloses becomes that class.
     precision : {"float32", "bfloat16"}
         "bfloat16": convolutions on a CPU with bf16 units are computed in it; on another CPU they are not. On a GPU a measurement
-        decides in any case.
+        decides whether it, or float16 where the GPU has no bf16, is used.
     keep_largest : bool
         Of each class only the largest piece stays: for organs, not for lesions.
     """

@@ -2,20 +2,25 @@
 
 On the CPU this is fixed, so that two computers and two runs agree: float32, channels-last (benchmarks/inference.py), one step at a
 time; bfloat16 only where the bundle asks for it and the processor has units for it. Elsewhere a quick measurement on the device
-decides.
+chooses the layout; and a lower precision only where the bundle allows it, so that the answer stays within 1e-4 of the CPU's, however
+many steps go through together.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Protocol, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+
+from napari_medseq.models.recurrent_unet import RecurrentUNet
+from napari_medseq.models.sequence_classifier import SequenceClassifier
 
 _TOGETHER = 8  # steps that go through the encoder together where that pays
 _WORTH = 1.15  # a lower precision must be this much faster to be used
@@ -43,7 +48,9 @@ class Plan:
 
     def precision(self) -> AbstractContextManager[object]:
         """Within it the network computes in the plan's precision."""
-        return nullcontext() if self.dtype is None else torch.autocast(self.device, self.dtype)
+        if self.dtype is not None:
+            return torch.autocast(self.device, self.dtype)
+        return _without_tf32() if self.device == "cuda" else nullcontext()
 
     def to_memory_format(self, x: Tensor) -> Tensor:
         """Steps (n, channel, y, x) in the plan's memory layout; steps that are volumes stay as they are."""
@@ -55,7 +62,27 @@ class Plan:
         return f"{number}, {layout}, {self.together} step(s) at once"
 
 
-_PLANS: WeakKeyDictionary[nn.Module, dict[torch.device, Plan]] = WeakKeyDictionary()
+class _Rounding(Protocol):
+    """How torch says in which precision cuDNN computes."""
+
+    fp32_precision: str
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """cuDNN rounds the inputs of float32 convolutions to TF32 (10 bits) unless it is told not to."""
+    kinds = cast("tuple[_Rounding, ...]", (torch.backends.cudnn.conv, torch.backends.cudnn.rnn))  # type: ignore[attr-defined]
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        yield
+    finally:
+        for kind, value in zip(kinds, before, strict=True):
+            kind.fp32_precision = value
+
+
+_PLANS: WeakKeyDictionary[nn.Module, dict[tuple[torch.device, str], Plan]] = WeakKeyDictionary()
 
 
 def prepare(network: nn.Module, device: torch.device, together: int | None = None, precision: str = "float32") -> Plan:
@@ -69,7 +96,7 @@ def prepare(network: nn.Module, device: torch.device, together: int | None = Non
     together : int, optional
         Steps encoded at once, off the CPU.
     precision : {"float32", "bfloat16"}
-        What the bundle asks for on the CPU.
+        What the bundle allows: "bfloat16" lets a lower precision be chosen.
 
     Returns
     -------
@@ -81,9 +108,9 @@ def prepare(network: nn.Module, device: torch.device, together: int | None = Non
         _keep_memory()
         return Plan(dtype=torch.bfloat16 if precision == "bfloat16" and has_bfloat16() else None)
     known = _PLANS.setdefault(network, {})
-    if device not in known:
-        known[device] = choose(measure(network, device))
-    plan = known[device]
+    if (device, precision) not in known:
+        known[device, precision] = choose(measure(network, device, lower=precision == "bfloat16"))
+    plan = known[device, precision]
     _lay_out(network, plan.channels_last)
     return plan if together is None else replace(plan, together=max(1, together))
 
@@ -113,18 +140,26 @@ def choose(seconds: Mapping[Plan, float]) -> Plan:
 
 
 def measure(
-    network: nn.Module, device: torch.device, clock: Callable[[], float] = time.perf_counter
+    network: nn.Module,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+    *,
+    lower: bool = True,
 ) -> dict[Plan, float]:
-    """Seconds that the network's encoder takes for some 128×128 steps, for each plan that the device can run."""
-    first = next((m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)), None)
-    encode = getattr(network, "encode", None)
+    """Seconds that the network's encoder takes for some 128×128 steps, for each plan that the device can run.
+
+    `lower`: those of lower precision too. A network without an encoder per step has one plan only.
+    """
     whole = Plan(device=device.type, together=_TOGETHER, channels_last=False)
-    if not isinstance(first, nn.Conv2d) or encode is None:
+    if not isinstance(network, RecurrentUNet | SequenceClassifier) or network.volumes:
         return {whole: 0.0}
+    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    encode = network.encode
     found: dict[Plan, float] = {}
     x = torch.zeros(_TOGETHER, first.in_channels, 128, 128, device=device)
-    lower = [torch.bfloat16 if device.type != "cuda" or torch.cuda.is_bf16_supported() else torch.float16]
-    for plan in [replace(whole, dtype=d, channels_last=c) for d in (None, *lower) for c in (False, True)]:
+    half = torch.bfloat16 if device.type != "cuda" or torch.cuda.is_bf16_supported() else torch.float16
+    dtypes = (None, half) if lower else (None,)
+    for plan in [replace(whole, dtype=d, channels_last=c) for d in dtypes for c in (False, True)]:
         _lay_out(network, plan.channels_last)
         try:
             with torch.inference_mode(), plan.precision():

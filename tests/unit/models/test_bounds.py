@@ -15,7 +15,7 @@ from torch import nn
 from napari_medseq.errors import ModelError
 from napari_medseq.models import bundle, load_model, networks
 from napari_medseq.models.bounds import bounded
-from tests.unit.models.test_bundle import NETWORK, edit, write
+from tests.unit.models.bundles import NETWORK, edit, write
 
 HUGE: dict[str, dict[str, Any]] = {
     "widths": {"_target_": "RecurrentUNet", "widths": [9000] * 5},

@@ -50,6 +50,7 @@ def test_storage_keeps_what_it_should_and_zero_stays_zero() -> None:
 def test_scales_that_do_not_fit_are_refused(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
     folder = write(tmp_path / "tiny")
     save_file(tensors, folder / bundle.WEIGHTS)
+    edit(folder, bundle.METADATA, {"weights_sha256": None})
     with pytest.raises(ModelError, match="broken"):
         load_model(folder)
 
