@@ -8,15 +8,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseq import io, models, record
-from napari_medseq.errors import MedseqWarning, ReadError, SettingsError, WriteError
+from napari_medseq.errors import MedseqWarning, OperationCancelled, ReadError, SettingsError
 from napari_medseq.models import Model
 from napari_medseq.models.choosing import Chosen, Series, choose_images
-from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.progress import Cancelled, Progress, check, part
+from napari_medseq.progression.folder import ResultFolder, claimed
 from napari_medseq.sequence import ImageSequence, Study, Visit
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def run(
     order: Sequence[str] | None = None,
     register: str = "auto",
     device: str = "auto",
-    settings: TrackSettings | Mapping[str, Any] | None = None,
+    settings: TrackSettings | Mapping[str, object] | None = None,
     force: bool = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -76,46 +78,35 @@ def run(
     RegistrationError
         If a visit has to be registered and the result cannot be trusted.
     OperationCancelled
-        If `cancelled` returned True; nothing is written then.
+        If `cancelled` returned True; nothing is changed then.
+    WriteError
+        If `out` cannot be written to, or another process writes to it.
+
+    Notes
+    -----
+    An earlier result in `out` waits in ``out/previous`` while this one is made. It is replaced by it, comes back when the run is
+    cancelled, and stays there when the run fails (``out/failed.json`` says why), so that it is never taken for the new one.
     """
-    from napari_medseq.progression import track
+    from napari_medseq.progression.store import save
 
     settings = track_settings(settings)
-    loaded = models.loaded(model)
-    with _listening() as told:
-        study = _study(study_or_folder, order, stage(progress, 0.0, 0.05), cancelled)
-        chosen = choose_images(study, loaded.info, series=series, force=force)
-        check(cancelled)
-        # a model along visits needs them aligned, so this comes first
-        aligned = align_visits(chosen, mode=register, progress=stage(progress, 0.05, 0.15), cancelled=cancelled)
-        found = segment_visits(
-            chosen,
+    with _result_folder(out) as folder:
+        loaded = models.loaded(model)
+        segmented = segment_study(
+            study_or_folder,
             loaded,
+            series=series,
+            order=order,
+            register=register,
             device=device,
             force=force,
-            aligned=aligned,
-            progress=stage(progress, 0.15, 0.85),
+            progress=part(progress, 0.0, 0.85),
             cancelled=cancelled,
         )
-        progression = track(
-            lesion_masks(chosen, found),
-            dates=[c.visit.date for c in chosen],
-            images=[c.image for c in chosen],
-            settings=settings,
-            transforms=[a.to_baseline for a in aligned],
-            registration_error_mm=_registration_error(settings, aligned),
-            force=force,
-            progress=stage(progress, 0.85, 0.97),
-            cancelled=cancelled,
-        )
-    doubts = list(dict.fromkeys([*study.warnings, *told]))
-    check(cancelled)
-    if out is not None:
+        progression = follow(segmented, settings, force=force, progress=part(progress, 0.85, 0.97), cancelled=cancelled)
         call = {
-            "study": str(study_or_folder) if not isinstance(study_or_folder, Study) else study.name,
-            "model": loaded.info.name
-            if loaded.info.name in {i.name for i in models.list_models() if i.folder == loaded.info.folder}
-            else loaded.info.folder,
+            "study": str(study_or_folder) if not isinstance(study_or_folder, Study) else study_or_folder.name,
+            "model": _name_of(loaded),
             "series": series if series is None or isinstance(series, str) else list(series),
             "order": None if order is None else list(order),
             "register": register,
@@ -123,14 +114,17 @@ def run(
             "settings": settings.model_dump(mode="json"),
             "force": force,
         }
-        write_run(progression, Path(out), chosen, aligned, loaded, call=call, doubts=doubts)
+        progression.provenance = provenance(segmented, loaded, call)
+        check(cancelled)
+        if folder is not None:
+            save(progression, folder.path, claim=folder)
     if progress is not None:
         progress(1000, 1000, "Done")
     return progression
 
 
 # -- the pieces ------------------------------------------------------------------------------------------------------
-def track_settings(settings: TrackSettings | Mapping[str, Any] | None) -> TrackSettings:
+def track_settings(settings: TrackSettings | Mapping[str, object] | None) -> TrackSettings:
     """Settings as the model class, from itself, a mapping or None (defaults).
 
     Raises
@@ -140,11 +134,140 @@ def track_settings(settings: TrackSettings | Mapping[str, Any] | None) -> TrackS
     """
     from napari_medseq.progression import TrackSettings
 
-    if isinstance(settings, TrackSettings):
-        return settings
-    if settings is not None and not isinstance(settings, Mapping):
-        raise SettingsError(f"Settings of tracking are TrackSettings or a mapping, not {type(settings).__name__}.")
-    return TrackSettings(**(settings or {}))
+    return TrackSettings.of(settings)
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """What the slow half of the main job gives, from which lesions are followed.
+
+    Attributes
+    ----------
+    chosen : tuple of Chosen
+        The image of each visit.
+    aligned : tuple of VisitAlignment
+        What brings each visit to the first.
+    masks : tuple of ImageSequence
+        The labels of each visit, called ``<image name>_lesions``.
+    registration_error_mm : float or None
+        The largest misalignment that registration left; None where every visit was left as it lies.
+    dropped : tuple of str
+        Visits of the study that are not among these, since they could not be read or have no image: name and reason.
+    doubts : tuple of str
+        What was doubtful so far.
+    """
+
+    chosen: tuple[Chosen, ...]
+    aligned: tuple[VisitAlignment, ...]
+    masks: tuple[ImageSequence, ...]
+    registration_error_mm: float | None = None
+    dropped: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+def segment_study(
+    study_or_folder: Study | str | PathLike[str],
+    model: Model,
+    *,
+    series: Series = None,
+    order: Sequence[str] | None = None,
+    register: str = "auto",
+    device: str = "auto",
+    force: bool = False,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Segmented:
+    """Read a patient's visits, choose the image of each, align and segment them; see `run` for the parameters."""
+    with _listening() as doubts:
+        study = read_visits(study_or_folder, order=order, progress=part(progress, 0.0, 0.06), cancelled=cancelled)
+        chosen = choose_images(study, model.info, series=series, force=force)
+        dropped = dropped_visits(study)
+        check(cancelled)
+        # a model along visits needs them aligned, so this comes first
+        aligned = align_visits(chosen, mode=register, progress=part(progress, 0.06, 0.18), cancelled=cancelled)
+        answers = segment_visits(
+            chosen,
+            model,
+            device=device,
+            force=force,
+            aligned=aligned,
+            progress=part(progress, 0.18, 1.0),
+            cancelled=cancelled,
+        )
+    registered = [a.error_mm for a in aligned if a.transform is not None]
+    return Segmented(
+        tuple(chosen),
+        tuple(aligned),
+        tuple(lesion_masks(chosen, answers)),
+        max(a.error_mm for a in aligned) if registered else None,
+        dropped,
+        tuple(dict.fromkeys([*study.warnings, *doubts])),
+    )
+
+
+def dropped_visits(study: Study) -> tuple[str, ...]:
+    """Visits of a study that could not be read, or have no image, each with the reason; a warning names them."""
+    dropped = [*study.dropped, *(f"{v.name}: no image of it could be read" for v in study.visits if not v.images)]
+    if dropped:
+        number = f"{len(dropped)} visit{'s' if len(dropped) > 1 else ''}"
+        warnings.warn(f"{study.name}: {number} left out: {'; '.join(dropped)}.", MedseqWarning, stacklevel=3)
+    return tuple(dropped)
+
+
+def follow(
+    segmented: Segmented,
+    settings: TrackSettings | Mapping[str, object] | None = None,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Progression:
+    """Follow the lesions of what was segmented; doubts of both halves stand in the result's ``warnings``."""
+    from napari_medseq.progression import track
+
+    settings = track_settings(settings)
+    left = segmented.registration_error_mm if settings.registration_error_mm is None else None
+    with _listening() as doubts:
+        progression = track(
+            segmented.masks,
+            dates=[c.visit.date for c in segmented.chosen],
+            images=[c.image for c in segmented.chosen],
+            settings=settings,
+            transforms=[a.to_baseline for a in segmented.aligned],
+            registration_error_mm=left,
+            force=force,
+            progress=progress,
+            cancelled=cancelled,
+        )
+    progression.warnings = tuple(dict.fromkeys([*segmented.doubts, *progression.warnings, *doubts]))
+    return progression
+
+
+def read_visits(
+    source: Study | str | PathLike[str],
+    *,
+    order: Sequence[str] | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Study:
+    """The visits of a study folder, or of a study that was read already.
+
+    Raises
+    ------
+    ReadError
+        If there is no such folder.
+    SettingsError
+        If `order` is given for a study that was read already.
+    """
+    if isinstance(source, Study):
+        if order is not None:
+            raise SettingsError("order= is for a study that is read from a folder; the visits of a Study are in order.")
+        return source
+    folder = Path(source)
+    if not folder.exists():
+        raise ReadError(f"{folder} does not exist; name a study folder with one folder of images per visit.")
+    study: Study = io.read_study(folder, order=order, progress=progress, cancelled=cancelled)
+    return study
 
 
 def segment_visits(
@@ -179,10 +302,10 @@ def segment_visits(
         return list(together)
     found = []
     for number, choice in enumerate(chosen):
-        part = stage(
+        share = part(
             progress, number / len(chosen), (number + 1) / len(chosen), f"visit {number + 1} of {len(chosen)}: "
         )
-        found.append(segment(choice.images, model, device=device, progress=part, cancelled=cancelled, **settings))
+        found.append(segment(choice.images, model, device=device, progress=share, cancelled=cancelled, **settings))
     return found
 
 
@@ -205,22 +328,15 @@ def align_visits(
     return list(visits(images, mode=mode, progress=progress, cancelled=cancelled))  # type: ignore[arg-type]
 
 
-def write_run(
-    progression: Progression,
-    out: Path,
-    chosen: Sequence[Chosen],
-    aligned: Sequence[VisitAlignment],
-    model: Model,
-    *,
-    call: Mapping[str, Any],
-    doubts: Sequence[str] = (),
-) -> Path:
-    """Write the result and, in ``run.json``, what it was made from and with, so that it can be made again.
+def provenance(segmented: Segmented, model: Model, call: Mapping[str, object]) -> dict[str, object]:
+    """What a result was made from and with, as ``run.json`` says it, so that it can be made again.
 
-    Raises
-    ------
-    WriteError
-        If `out` cannot be written to.
+    Parameters
+    ----------
+    segmented : Segmented
+    model : Model
+    call : mapping
+        The arguments of `run`.
     """
     visits = [
         {
@@ -234,51 +350,39 @@ def write_run(
             "alignment": alignment.reason,
             "alignment_error_mm": alignment.error_mm,
         }
-        for choice, alignment in zip(chosen, aligned, strict=True)
+        for choice, alignment in zip(segmented.chosen, segmented.aligned, strict=True)
     ]
-    extra = {
+    return {
         "run": dict(call),
         "inputs": visits,
+        "dropped": list(segmented.dropped),
         "model": {"name": model.info.name, "version": model.info.version, "sha256": model.fingerprint},
-        "versions": record.versions(),
-        "warnings": list(doubts),
     }
-    try:
-        return progression.save(out, extra=extra)
-    except OSError as error:
-        raise WriteError(
-            f"{out} could not be written: {error.strerror or error}. Choose a folder you may write to."
-        ) from None
-
-
-def stage(progress: Progress | None, start: float, stop: float, prefix: str = "") -> Progress | None:
-    """A progress callback for one stage of a longer job: its own 0 to 100 % becomes `start` to `stop` of the whole."""
-    if progress is None:
-        return None
-
-    def report(done: int, total: int, message: str) -> None:
-        share = start + (stop - start) * min(done / max(total, 1), 1.0)
-        progress(round(1000 * share), 1000, prefix + message)
-
-    return report
 
 
 # -- what stays private ----------------------------------------------------------------------------------------------
-def _study(
-    source: Study | str | PathLike[str],
-    order: Sequence[str] | None,
-    progress: Progress | None,
-    cancelled: Cancelled | None,
-) -> Study:
-    if isinstance(source, Study):
-        if order is not None:
-            raise SettingsError("order= is for a study that is read from a folder; the visits of a Study are in order.")
-        return source
-    folder = Path(source)
-    if not folder.exists():
-        raise ReadError(f"{folder} does not exist; name a study folder with one folder of images per visit.")
-    study: Study = io.read_study(folder, order=order, progress=progress, cancelled=cancelled)
-    return study
+@contextmanager
+def _result_folder(out: str | PathLike[str] | None) -> Iterator[ResultFolder | None]:
+    """The folder of the result, this run's alone; an earlier result in it is set aside, and comes back if nothing was done."""
+    if out is None:
+        yield None
+        return
+    with claimed(Path(out)) as folder:
+        folder.set_aside()
+        try:
+            yield folder
+        except (OperationCancelled, KeyboardInterrupt):
+            folder.put_back()
+            raise
+        except Exception as error:
+            folder.failed(error)
+            raise
+
+
+def _name_of(model: Model) -> str:
+    """The name by which `load_model` knows a model, else its folder."""
+    info = model.info
+    return info.name if (info.name, info.folder) in {(i.name, i.folder) for i in models.list_models()} else info.folder
 
 
 @contextmanager
@@ -308,22 +412,23 @@ def _hash(image: ImageSequence) -> str:
     return record.sha256_of([image.compute().data.tobytes()])
 
 
-def _registration_error(settings: TrackSettings, aligned: Sequence[VisitAlignment]) -> float | None:
-    """The largest remaining misalignment, unless the settings give one; None where every visit was left as it lies."""
-    if settings.registration_error_mm is not None or all(a.transform is None for a in aligned):
-        return None
-    return max(a.error_mm for a in aligned)
-
+#: the name that `progress.part` had here
+stage = part
 
 __all__ = [
     "Chosen",
+    "Segmented",
     "Series",
     "align_visits",
     "choose_images",
+    "dropped_visits",
+    "follow",
     "lesion_masks",
+    "provenance",
+    "read_visits",
     "run",
+    "segment_study",
     "segment_visits",
     "stage",
     "track_settings",
-    "write_run",
 ]

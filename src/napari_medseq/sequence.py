@@ -245,11 +245,14 @@ class Study:
         Sorted by date at construction when every visit has one; otherwise the order given is kept.
     warnings : tuple of str
         What was doubtful when the study was read.
+    dropped : tuple of str
+        Visits that are there but could not be read: the name of each, and why.
     """
 
     name: str
     visits: tuple[Visit, ...]
     warnings: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         visits = tuple(self.visits)
@@ -257,6 +260,7 @@ class Study:
             visits = tuple(sorted(visits, key=lambda v: v.date or date.min))
         object.__setattr__(self, "visits", visits)
         object.__setattr__(self, "warnings", tuple(self.warnings))
+        object.__setattr__(self, "dropped", tuple(self.dropped))
 
     @property
     def dates(self) -> list[date | None]:

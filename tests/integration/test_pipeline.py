@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import napari_medseq as ms
-from napari_medseq import pipeline
+from napari_medseq import cli, pipeline
 from napari_medseq.errors import (
     MedseqError,
     MedseqWarning,
@@ -99,6 +99,69 @@ def test_run_writes_the_tree_and_follows_the_balls(ball_study: Path, tiny_bundle
     # volumes are those of the mask
     volumes = pd.read_csv(out / "lesions.csv").query("visit == 1 and volume_ml > 0")["volume_ml"]
     assert volumes.sum() == pytest.approx(ball_image(1)[1].sum() * 12 / 1000, rel=1e-6)
+
+
+@pytest.mark.usefixtures("knows")
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+def test_a_failing_run_leaves_no_older_result_that_looks_like_its_own(
+    ball_study: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    ms.run(ball_study, tiny_bundle, out=out, register="none")
+    older = {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    with pytest.raises(OperationCancelled):
+        ms.run(ball_study, tiny_bundle, out=out, register="none", cancelled=lambda: True)
+    assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()} == older
+    with pytest.raises(ReadError, match="does not exist"):
+        ms.run(tmp_path / "gone", tiny_bundle, out=out, register="none")
+    assert sorted(p.name for p in out.iterdir()) == ["failed.json", "previous"]
+    assert "does not exist" in json.loads((out / "failed.json").read_text())["error"]
+    assert {
+        p.relative_to(out / "previous"): p.read_bytes() for p in (out / "previous").rglob("*") if p.is_file()
+    } == older
+    ms.run(ball_study, tiny_bundle, out=out, register="none")
+    assert {p.relative_to(out) for p in out.rglob("*") if p.is_file()} == set(older)
+
+
+@pytest.mark.usefixtures("knows")
+def test_a_visit_that_cannot_be_read_is_said_in_record_and_exit_status(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write_ball_study(tmp_path / "sub-x", masks=False)
+    damaged = study / "ses-20200504" / "sub-x_T1post.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    with pytest.warns(MedseqWarning, match="1 visit left out: ses-20200504"):
+        progression = ms.run(study, tiny_bundle, out=tmp_path / "a", register="none")
+    assert len(progression.dates) == 1
+    (dropped,) = json.loads((tmp_path / "a" / "run.json").read_text())["dropped"]
+    assert dropped.startswith("ses-20200504: ")
+    status = cli.main(["run", str(study), "-m", str(tiny_bundle), "-o", str(tmp_path / "b"), "--register", "none"])
+    assert status == 1
+    assert "lacks 1 of the study's visits: ses-20200504" in capsys.readouterr().err
+    assert (tmp_path / "b" / "run.json").is_file()
+
+
+@pytest.mark.usefixtures("knows")
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+def test_where_a_result_comes_from_is_kept_when_it_is_followed_again_and_saved(
+    ball_study: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    ms.run(ball_study, tiny_bundle, out=tmp_path / "a", register="none")
+    first = ms.Progression.load(tmp_path / "a")
+    first.exclude(2)
+    first.save(tmp_path / "b")
+    loaded = ms.Progression.load(tmp_path / "b")
+    assert loaded.corrections == ["exclude lesion 2"]
+    painted = ms.track(loaded.labels, dates=loaded.dates)
+    assert painted.reapply_corrections(loaded, exclusions=False) == []
+    painted.save(tmp_path / "c")
+    before, after = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("a", "c"))
+    assert {k: after[k] for k in ("run", "inputs", "model")} == {k: before[k] for k in ("run", "inputs", "model")}
+    assert [c["text"] for c in after["corrections"]] == ["exclude lesion 2"]
+    # on a new segmentation the correction of the loaded result is made again
+    again = ms.track(ms.Progression.load(tmp_path / "a").labels, dates=loaded.dates)
+    assert again.reapply_corrections(ms.Progression.load(tmp_path / "c")) == []
+    assert 2 not in set(again.lesions["lesion"])
 
 
 @pytest.mark.usefixtures("knows")

@@ -153,7 +153,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         """What people corrected in the result before is corrected in the new one, or named."""
         if before is None or not before.corrections:
             return
-        missed = found.correct_again(before, exclusions=exclusions)
+        missed = found.reapply_corrections(before, exclusions=exclusions)
         kept = len(before.corrections) - len(missed)
         if kept:
             show_info(f"{kept} correction{'' if kept == 1 else 's'} made by hand {'is' if kept == 1 else 'are'} kept.")

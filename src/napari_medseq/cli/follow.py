@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +106,10 @@ def _run(args: argparse.Namespace) -> None:
         force=args.force or bool(before.get("force")),
         progress=common.bar(),
     )
-    _tell(args, progression)
+    _print_result(args, progression)
+    dropped = progression.provenance.get("dropped")
+    if isinstance(dropped, list) and dropped:
+        raise MedseqError(f"The result lacks {len(dropped)} of the study's visits: {'; '.join(map(str, dropped))}.")
 
 
 def _track(args: argparse.Namespace) -> None:
@@ -137,14 +139,15 @@ def _track(args: argparse.Namespace) -> None:
     )
     if args.out:
         progression.save(args.out)
-    _tell(args, progression)
+    _print_result(args, progression)
 
 
 def _with_inputs(progression: Progression, folder: Path) -> str:
     """Give a loaded progression the images it was made from, where they still are; the card of its model."""
     import napari_medseq as ms
+    from napari_medseq import record
 
-    facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    facts = record.read_json(folder / "run.json")
     for visit, known in enumerate(facts.get("inputs", ())[: len(progression.images)]):
         for image in known.get("images", {}).values():
             source, name = image.get("source"), image.get("name")
@@ -213,7 +216,7 @@ def _date_in(path: str) -> str | None:
     return day.isoformat() if day else None
 
 
-def _tell(args: argparse.Namespace, progression: Progression) -> None:
+def _print_result(args: argparse.Namespace, progression: Progression) -> None:
     """The answer: a table per lesion and one per visit, and where everything lies."""
     lesions: list[dict[str, Any]] = progression.lesions.to_dict("records")  # type: ignore[assignment]
     summary: list[dict[str, Any]] = progression.summary.to_dict("records")  # type: ignore[assignment]

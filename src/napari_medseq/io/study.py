@@ -71,6 +71,7 @@ def read_study(
     table = read_sessions(patient, of_session=bool(SESSION.match(patient.name)))
     notes.extend(table.notes)
     visits: list[Visit] = []
+    dropped: list[str] = []
     patients: set[str] = set()
     for number, place in enumerate(places):
         sequences = read_collected(
@@ -84,6 +85,7 @@ def read_study(
         notes.extend(place.failures)
         patients |= {str(s.meta["patient"]) for s in sequences if "patient" in s.meta}
         if not sequences:
+            dropped.append(f"{place.name}: {place.failures[0] if place.failures else 'nothing in it could be opened'}")
             notes.append(f"Visit {place.name}: nothing in it could be opened; the visit is missing from the study.")
         visits.extend(visits_of(place, sequences, table.date_of(place.name) or place.day, patient))
     if not visits:
@@ -99,7 +101,7 @@ def read_study(
     name = patient.name if patient.is_dir() else naming.stem(patient)
     if SESSION.match(name) and patient.resolve().parent.name:
         name = patient.resolve().parent.name
-    return Study(name, tuple(visits), tuple(notes))
+    return Study(name, tuple(visits), tuple(notes), tuple(dropped))
 
 
 def _ordered(visits: list[Visit], order: Sequence[str] | None, table: Sessions, notes: list[str]) -> list[Visit]:

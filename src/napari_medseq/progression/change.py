@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.progression.components import Lesion
-from napari_medseq.progression.match import _look_up
+from napari_medseq.progression.overlap import look_up
 
 #: 95 % of a normal distribution, two-sided
 Z95 = 1.959964
@@ -50,7 +50,7 @@ def noise_bound(before: float, after: float, sd_before: float, sd_after: float) 
     return float(Z95 * np.sqrt(common * (one + other)))
 
 
-def of_volumes(before: float, after: float, sd_before: float, sd_after: float, days: float) -> dict[str, Any]:
+def of_volumes(before: float, after: float, sd_before: float, sd_after: float, days: float) -> dict[str, float | str]:
     """Change in mL, percent and per day, specific growth rate, and doubling time with its 95 % interval.
 
     Specific growth rate ln(V2/V1)/Δt and doubling time ln 2/SGR as in Mehrara et al., Cancer Res 2007, 67:3970; the interval comes
@@ -58,7 +58,7 @@ def of_volumes(before: float, after: float, sd_before: float, sd_after: float, d
     the noise bound; a negative one is the time to halve.
     """
     bound = noise_bound(before, after, sd_before, sd_after)
-    found: dict[str, Any] = {
+    found: dict[str, float | str] = {
         "interval_days": days,
         "change_ml": after - before,
         "change_percent": 100 * (after - before) / before if before > 0 else np.nan,
@@ -83,7 +83,7 @@ def of_volumes(before: float, after: float, sd_before: float, sd_after: float, d
     return found
 
 
-def of_place(before: Lesion, after: Lesion, error_mm: float | None) -> dict[str, Any]:
+def of_place(before: Lesion, after: Lesion, error_mm: float | None) -> dict[str, float | str]:
     """Where the centre went and where the newly taken voxels lie, in anatomical words, unless the registration error hides it.
 
     Parameters
@@ -101,11 +101,11 @@ def of_place(before: Lesion, after: Lesion, error_mm: float | None) -> dict[str,
     """
     gate = gate_mm(before, after, error_mm)
     shift = after.common_centroid - before.common_centroid
-    found: dict[str, Any] = {
+    found: dict[str, float | str] = {
         "shift_mm": float(np.linalg.norm(shift)),
         "shift_direction": direction_words(shift, gate) or "within registration error",
     }
-    fresh = after.index[~_look_up(after, before, before.mask, np.zeros(3, np.int64), 0, sample=False)]
+    fresh = after.index[~look_up(after, before, before.mask, np.zeros(3, np.int64), 0, sample=False)]
     found["new_volume_ml"] = len(fresh) * geometry.voxel_volume_mm3(after.affine) / 1000
     if len(fresh) < _FEW:
         return found
@@ -148,43 +148,45 @@ def axis_words(vector: Sequence[float] | NDArray[np.float64]) -> str:
     return f"{direction_words(v)} to {direction_words(-v)}"
 
 
-def growth_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def growth_row(rows: pd.DataFrame) -> dict[str, float | str]:
     """Growth over all sightings of one lesion: share of intervals that grew, longest run, and overall doubling time.
 
     Parameters
     ----------
-    rows : sequence of dict
-        The rows of one lesion in order of visit.
+    rows : DataFrame
+        The rows of one lesion in order of visit. Intervals with a sighting that the field of view cuts off are left out.
 
     Returns
     -------
     dict
     """
-    seen = [r for r in rows if r["volume_ml"] > 0]
-    steps = []
-    for one, other in pairwise(seen):
-        volumes, sds = ([row[name] for row in (one, other)] for name in ("volume_ml", "volume_sd_ml"))
-        steps.append(volumes[1] - volumes[0] > noise_bound(*volumes, *sds))
+    volumes, sds = (rows[name].to_numpy(float) for name in ("volume_ml", "volume_sd_ml"))
+    cut, seen = rows["cut_off"].to_numpy(bool), np.flatnonzero(volumes > 0)
+    steps = [
+        volumes[b] - volumes[a] > noise_bound(volumes[a], volumes[b], sds[a], sds[b])
+        for a, b in pairwise(seen.tolist())
+        if not (cut[a] or cut[b])
+    ]
     run = longest = 0
     for grew in steps:
         run = run + 1 if grew else 0
         longest = max(longest, run)
-    first, last = rows[0], rows[-1]
-    days = (last["date"] - first["date"]).days if len(rows) > 1 and first["date"] == first["date"] else np.nan
-    overall = of_volumes(
-        first["volume_ml"], last["volume_ml"], first["volume_sd_ml"], last["volume_sd_ml"], float(days)
-    )
+    first, last = rows.iloc[0], rows.iloc[-1]
+    days = float((last["date"] - first["date"]).days) if len(rows) > 1 and pd.notna(first["date"]) else np.nan
+    overall: dict[str, float | str] = {}
+    if not (cut[0] or cut[-1]):
+        overall = of_volumes(volumes[0], volumes[-1], sds[0], sds[-1], days)
     return {
         "lesion": first["lesion"],
         "label": first["label"],
         "first_visit": first["visit"],
-        "last_visit": seen[-1]["visit"],
-        "resolved": last["volume_ml"] == 0,
+        "last_visit": rows["visit"].iloc[seen[-1]],
+        "resolved": bool(volumes[-1] == 0),
         "intervals": len(steps),
         "growing_share": sum(steps) / len(steps) if steps else np.nan,
         "longest_growing_run": longest,
-        "first_ml": first["volume_ml"],
-        "last_ml": last["volume_ml"],
-        "nadir_ml": min(r["volume_ml"] for r in rows),
+        "first_ml": volumes[0],
+        "last_ml": volumes[-1],
+        "nadir_ml": volumes.min(),
         **{name: overall.get(name, "" if name == "doubling" else np.nan) for name in (*NUMBERS[1:9], "doubling")},
     }

@@ -44,6 +44,8 @@ class Lesion:
         The visit's RAS mm → common RAS mm.
     slice_axis : str
         The axis along which slices were acquired.
+    grid_zyx : tuple of int, optional
+        Size of the visit's grid along (z, y, x); without it nothing is known of the edge of the field of view.
     """
 
     visit: int
@@ -53,6 +55,7 @@ class Lesion:
     affine: NDArray[np.float64]
     to_common: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
     slice_axis: str = "z"
+    grid_zyx: tuple[int, int, int] | None = None
 
     @property
     def key(self) -> Key:
@@ -84,6 +87,19 @@ class Lesion:
         """Size of its bounding box along (z, y, x)."""
         z, y, x = (int(n) for n in self.index.max(axis=0) - self.start + 1)
         return z, y, x
+
+    @cached_property
+    def is_cut_off(self) -> bool:
+        """Whether it reaches the edge of the field of view, so that nobody knows how far it goes on.
+
+        An axis of one voxel (a single slice) has no edge.
+        """
+        if self.grid_zyx is None:
+            return False
+        stop = self.start + np.array(self.shape)
+        return any(
+            n > 1 and (low == 0 or high == n) for n, low, high in zip(self.grid_zyx, self.start, stop, strict=True)
+        )
 
     @cached_property
     def mask(self) -> NDArray[np.bool_]:

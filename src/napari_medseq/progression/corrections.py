@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
 
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError
 from napari_medseq.progression.components import Key, Lesion, groups, label_components
 from napari_medseq.progression.graph import Graph
 from napari_medseq.progression.match import Edge
+from napari_medseq.progression.overlap import Pair
 
 
 def find(graph: Graph, visit: int, lesion: int) -> Key:
@@ -124,18 +127,15 @@ def _pieces(old: Lesion, parts: int | Iterable[Sequence[float]] | None) -> tuple
 
 
 def _spread_seeds(points: NDArray[np.float64], parts: int) -> NDArray[np.float64]:
-    """Centres of `parts` compact pieces: farthest points first, then Lloyd's iterations."""
+    """Centres of `parts` compact pieces: farthest points first, then k-means."""
     seeds = [points[((points - points.mean(axis=0)) ** 2).sum(axis=1).argmax()]]
     while len(seeds) < parts:
         apart = np.min([((points - s) ** 2).sum(axis=1) for s in seeds], axis=0)
         seeds.append(points[apart.argmax()])
-    centres = np.array(seeds)
-    for _ in range(20):
-        nearest = ((points[:, None] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)
-        centres = np.array(
-            [points[nearest == k].mean(axis=0) if (nearest == k).any() else centres[k] for k in range(parts)]
-        )
-    return centres
+    with catch_warnings():
+        simplefilter("ignore")  # a piece without voxels keeps its centre
+        centres, _ = kmeans2(points, np.array(seeds), iter=20, minit="matrix")
+    return np.asarray(centres)
 
 
 def _replaced(graph: Graph, old: Sequence[Key], new: Sequence[Lesion], identities: dict[Key, int]) -> Graph:
@@ -161,11 +161,9 @@ def _replaced(graph: Graph, old: Sequence[Key], new: Sequence[Lesion], identitie
 
 def _touching(pieces: Sequence[Lesion], other: Lesion) -> list[Key]:
     """The pieces that overlap `other` by a tenth of either, or else the one nearest to it."""
-    from napari_medseq.progression.match import _Pair
-
     if len(pieces) == 1:
         return [pieces[0].key]
-    found = [piece.key for piece in pieces if _Pair(piece, other, None).share > 0.1]
+    found = [piece.key for piece in pieces if Pair(piece, other, None).share > 0.1]
     nearest = min(pieces, key=lambda p: float(np.linalg.norm(p.common_centroid - other.common_centroid)))
     return found or [nearest.key]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
@@ -21,6 +21,7 @@ EVENTS = (
     "complex",
     "resolved",
     "reappeared",
+    "cut off",
 )
 #: a lesion below the smallest measured volume still counts in a merge or split if it is this share of the largest part
 _MINOR = 0.1
@@ -40,6 +41,10 @@ class Graph:
         Taken out of tables and labels by a person; kept here, so that nothing is renamed.
     reserved : dict of Key to int
         Identity to give to a lesion that starts one.
+    visits : int
+        How many there are.
+    unseen : frozenset of int
+        Visits without a mask: nothing is known of any lesion there.
     """
 
     lesions: Mapping[Key, Lesion]
@@ -47,6 +52,7 @@ class Graph:
     excluded: frozenset[Key] = frozenset()
     reserved: Mapping[Key, int] = field(default_factory=dict)
     visits: int = 0
+    unseen: frozenset[int] = frozenset()
 
     @cached_property
     def parents(self) -> dict[Key, list[Edge]]:
@@ -120,11 +126,24 @@ class Graph:
                 used.add(given[lesion.key])
         return given
 
-    def settled(self) -> Graph:
+    def seen_before(self, visit: int) -> int | None:
+        """The latest visit with a mask before `visit`; None if it is the first."""
+        return next((v for v in range(visit - 1, -1, -1) if v not in self.unseen), None)
+
+    def seen_after(self, visit: int) -> int | None:
+        """The first visit with a mask after `visit`; None if it is the last."""
+        return next((v for v in range(visit + 1, self.visits) if v not in self.unseen), None)
+
+    def is_cut_off(self, key: Key) -> bool:
+        """Whether the edge of the field of view cuts a lesion, or one that it came from."""
+        keys = [key, *(e.parent for e in self.live_parents.get(key, ()))]
+        return any(self.lesions[k].is_cut_off for k in keys)
+
+    def with_reserved_identities(self) -> Graph:
         """The same graph with every identity that starts somewhere reserved for that lesion."""
         return replace(self, reserved={**self.identities, **self.reserved})
 
-    def weighty(self, parts: Iterable[Key], min_volume_ml: float) -> set[Key]:
+    def significant_parts(self, parts: Iterable[Key], min_volume_ml: float) -> set[Key]:
         """The parts of a merge or split that count: measured ones, and those that are no specks beside the largest part."""
         volumes = {key: self.lesions[key].volume_mm3 for key in parts}
         enough = min(1000 * min_volume_ml, _MINOR * max(volumes.values(), default=0.0))
@@ -132,18 +151,21 @@ class Graph:
 
     def event(self, key: Key, min_volume_ml: float, growth: Callable[[Key, Key], str]) -> str:
         """What happened to the lesion on its way to this visit; `growth` names the change of a one-to-one pair."""
-        if key[0] == 0:
+        before = self.seen_before(key[0])
+        if before is None:
             return "baseline"
         parents = self.live_parents[key]
         if not parents:
             return "new"
-        merged = len(self.weighty((e.parent for e in parents), min_volume_ml)) > 1
-        pieces = [self.weighty((s.child for s in self.siblings(e)), min_volume_ml) for e in parents]
+        merged = len(self.significant_parts((e.parent for e in parents), min_volume_ml)) > 1
+        pieces = [self.significant_parts((s.child for s in self.siblings(e)), min_volume_ml) for e in parents]
         split = any(len(parts) > 1 and key in parts for parts in pieces)
         if merged or split:
             return "complex" if merged and split else "merged" if merged else "split"
-        if any(e.parent[0] < key[0] - 1 for e in parents):
+        if any(e.parent[0] < before for e in parents):
             return "reappeared"
+        if self.is_cut_off(key):
+            return "cut off"
         own = [e for e in parents if self.identities[e.parent] == self.identities[key]] or parents
         return growth(max(own, key=lambda e: self.lesions[e.parent].volume_mm3).parent, key)
 
@@ -152,13 +174,30 @@ class Graph:
         return [e for e in self.live_children[edge.parent] if e.child[0] == edge.child[0]]
 
     def lost(self, visit: int, back: int) -> dict[int, list[Lesion]]:
-        """Lesions without a child that were last seen 2 … `back` + 1 visits before `visit`, latest first."""
+        """Lesions without a child that were last seen 2 … `back` + 1 visits (with a mask) before `visit`, latest first."""
         found = {}
-        for earlier in range(visit - 2, max(visit - 2 - back, -1), -1):
+        seen = [v for v in range(visit - 1, -1, -1) if v not in self.unseen]
+        for earlier in seen[1 : 1 + back]:
             ended = [lesion for lesion in self.at(earlier) if not self.children[lesion.key]]
             if ended:
                 found[earlier] = ended
         return found
+
+    def at_visits(self, visits: Sequence[int]) -> Graph:
+        """The same at some of the visits alone, which are numbered anew; all lesions must be at these."""
+        number = {old: new for new, old in enumerate(visits)}
+
+        def key(old: Key) -> Key:
+            return number[old[0]], old[1]
+
+        return Graph(
+            {key(k): replace(lesion, visit=number[k[0]]) for k, lesion in self.lesions.items()},
+            tuple(replace(e, parent=key(e.parent), child=key(e.child)) for e in self.edges),
+            frozenset(key(k) for k in self.excluded),
+            {key(k): identity for k, identity in self.reserved.items() if k[0] in number},
+            len(visits),
+            frozenset(number[v] for v in self.unseen if v in number),
+        )
 
     def with_edges(self, edges: Iterable[Edge]) -> Graph:
         """The same lesions with other edges."""

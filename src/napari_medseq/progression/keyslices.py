@@ -8,19 +8,23 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from napari_medseq.colours import lesion_colour
-from napari_medseq.progression.plots import DISCLAIMER
+from napari_medseq.record import DISCLAIMER
 from napari_medseq.sequence import SPACE
 
 if TYPE_CHECKING:
-    from napari_medseq.progression.progression import Progression
+    from napari_medseq.progression.tracked import Tracked
 
 
-def key_slices(progression: Progression) -> Figure:
+def key_slices(progression: Tracked) -> Figure:
     """One picture per visit; grey where no image (or one on another grid) is at hand."""
     labels = progression.labels
     figure = Figure(figsize=(3.4 * max(len(labels), 1), 3.9), layout="constrained")
     grid = np.atleast_1d(figure.subplots(1, len(labels)))
     for visit, (axes, mask) in enumerate(zip(grid, labels, strict=True)):
+        axes.set_axis_off()
+        if mask is None:
+            axes.set_title(f"{_when(progression, visit)}, no mask", fontsize=9)
+            continue
         volume = mask.volume_zyx()
         along = SPACE.index(mask.slice_axis)
         others = tuple(k for k in range(3) if k != along)
@@ -49,8 +53,11 @@ def key_slices(progression: Progression) -> Figure:
                 fontsize=9,
                 weight="bold",
             )
-        day = progression.dates[visit]
-        axes.set_title(f"{day.isoformat() if day else f'visit {visit + 1}'}, slice {at + 1}", fontsize=9)
-        axes.set_axis_off()
+        axes.set_title(f"{_when(progression, visit)}, slice {at + 1}", fontsize=9)
     figure.supxlabel(DISCLAIMER, fontsize=7, color="0.4")
     return figure
+
+
+def _when(progression: Tracked, visit: int) -> str:
+    day = progression.dates[visit]
+    return day.isoformat() if day else f"visit {visit + 1}"

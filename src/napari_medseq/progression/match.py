@@ -4,29 +4,21 @@ Dilating before matching, and assigning what is left by cost, is the scheme of S
 here dilation grows in rounds and only lesions without a partner go on, so that it bridges misalignment without making false merges.
 The 10 % overlap that links two lesions is that of MSSEG-2 (Commowick et al., 2021). Optimal transport (Qahqaie et al., arXiv
 2602.09933) solves the same many-to-many problem with soft plans; counted overlap was preferred because each link can be explained.
-
-Instead of dilating volumes, each voxel of one lesion is looked up in the other's mask or distance map, on the other's native
-grid: all radii at once, nothing warped, and a cost that follows the lesions and not the volume.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
 from napari_medseq import geometry
 from napari_medseq.progression.components import Key, Lesion
+from napari_medseq.progression.overlap import Pair, units_zyx
 from napari_medseq.progression.settings import TrackSettings
 
-#: more voxels than this are sampled evenly when a share is measured
-_SAMPLE = 20_000
 #: a lesion left alone joins a partner that is taken if, one voxel larger, they share this much of either: the least where the
 #: partner has more volume than all its pieces: beyond this share of it
 _JOINING, _JOINING_APART, _JOINING_ROOM, _ROOM = 0.5, 0.75, 0.35, 0.75
@@ -53,76 +45,6 @@ class Edge:
     certainty: float
     how: str = "overlap"
     share: float = 0.0
-
-
-def _voxel_map(a: Lesion, b: Lesion) -> NDArray[np.float64]:
-    """4×4 from voxel (x, y, z) of `a` to voxel (x, y, z) of `b`, through common space."""
-    return np.asarray(np.linalg.solve(b.common_affine, a.common_affine))
-
-
-def _sample(index: NDArray[np.int32]) -> NDArray[np.int32]:
-    return index if len(index) <= _SAMPLE else index[np.linspace(0, len(index) - 1, _SAMPLE).astype(int)]
-
-
-def _look_up(
-    a: Lesion, b: Lesion, crop: NDArray[Any], pad: NDArray[np.int64], outside: float, *, sample: bool = True
-) -> NDArray[Any]:
-    """Values of `crop` (`b`'s bounding box with `pad` voxels around it) at the voxels of `a`."""
-    index, matrix = _sample(a.index) if sample else a.index, _voxel_map(a, b)
-    offset = b.start - pad
-    if (
-        np.abs(matrix[:3, :3] - np.eye(3)).max() < 1e-6
-    ):  # voxels of one grid, or of one shifted by whole voxels or parts
-        at = index - (offset - np.rint(matrix[2::-1, 3]).astype(np.int64))
-    else:
-        at = np.rint(geometry.apply_points(matrix, index[:, ::-1])[:, ::-1] - offset).astype(np.int64)
-    inside = ((at >= 0) & (at < crop.shape)).all(axis=1)
-    values = np.full(len(at), outside, dtype=crop.dtype)
-    values[inside] = crop[tuple(at[inside].T)]
-    return values
-
-
-class _Pair:
-    """Shares of two lesions in one another at any dilation, computed when first asked for."""
-
-    def __init__(self, a: Lesion, b: Lesion, error_mm: float | None) -> None:
-        self.a, self.b, self._error = a, b, error_mm
-        self._far: tuple[NDArray[Any], NDArray[Any]] | None = None
-
-    @cached_property
-    def inside_a(self) -> float:
-        """Share of `b` that lies in `a`."""
-        return float(_look_up(self.b, self.a, self.a.mask, np.zeros(3, np.int64), 0).mean())
-
-    @cached_property
-    def inside_b(self) -> float:
-        """Share of `a` that lies in `b`."""
-        return float(_look_up(self.a, self.b, self.b.mask, np.zeros(3, np.int64), 0).mean())
-
-    @property
-    def share(self) -> float:
-        """The larger of both shares, without dilation."""
-        return max(self.inside_a, self.inside_b)
-
-    def dilated_share(self, radius: float, reach: float) -> float:
-        """The larger share after dilating by `radius` voxel units, at most `reach`."""
-        if self._far is None:
-            self._far = self._distances(self.a, self.b, reach), self._distances(self.b, self.a, reach)
-        return max(float((d <= radius + 1e-6).mean()) for d in self._far)
-
-    def _distances(self, a: Lesion, b: Lesion, reach: float) -> NDArray[Any]:
-        """Distance of each voxel of `a` from `b`, in voxels of the coarser grid."""
-        unit = units_zyx(a, b, self._error)
-        sampling = b.spacing_zyx / unit
-        pad = np.ceil(reach / sampling).astype(np.int64)
-        far = ndimage.distance_transform_edt(~b.crop(pad), sampling=sampling).astype(np.float32)
-        return _look_up(a, b, far, pad, np.inf)
-
-
-def units_zyx(a: Lesion, b: Lesion, error_mm: float | None) -> NDArray[np.float64]:
-    """Size of one voxel unit in mm along `b`'s (z, y, x): the coarser of both grids, or the registration error if larger."""
-    of_a = np.abs(_voxel_map(a, b)[:3, :3]).max(axis=1)[::-1] * b.spacing_zyx
-    return np.asarray(np.maximum(np.maximum(of_a, b.spacing_zyx), error_mm or 0.0))
 
 
 def _close_pairs(
@@ -170,7 +92,7 @@ def match(
         Ordered by child, then parent.
     """
     error, reach = settings.registration_error_mm, settings.max_dilation
-    touching = {(i, j): _Pair(before[i], after[j], error) for i, j in _close_pairs(before, after, 0.0, error)}
+    touching = {(i, j): Pair(before[i], after[j], error) for i, j in _close_pairs(before, after, 0.0, error)}
     found: dict[tuple[int, int], Edge] = {}
 
     def put(i: int, j: int, certainty: float, how: str, share: float) -> None:
@@ -201,7 +123,7 @@ def _joining(
     found: Collection[tuple[int, int]],
     error_mm: float | None,
     reach: float,
-) -> list[tuple[int, int, float, _Pair]]:
+) -> list[tuple[int, int, float, Pair]]:
     """Lesions without an edge that belong to one with edges: a further piece of it, or a further part that flowed into it.
 
     That is where, one voxel larger, they share half of either (three quarters where they do not overlap yet). Where the partner's
@@ -220,7 +142,7 @@ def _joining(
         columns = [j for j in range(len(after)) if (j in known[0]) == known[1]]
         for r, c in _close_pairs([before[i] for i in rows], [after[j] for j in columns], 1.0, error_mm):
             i, j = rows[r], columns[c]
-            pair = _Pair(before[i], after[j], error_mm)
+            pair = Pair(before[i], after[j], error_mm)
             share = pair.dilated_share(1.0, reach)
             if known[1]:
                 room = into[j] + before[i].volume_mm3 <= _ROOM * after[j].volume_mm3
@@ -237,13 +159,13 @@ def _free_pairs(
     found: Collection[tuple[int, int]],
     reach: float,
     error_mm: float | None,
-) -> dict[tuple[int, int], _Pair]:
+) -> dict[tuple[int, int], Pair]:
     """Close pairs among the lesions that have no edge yet."""
     used_before, used_after = {i for i, _ in found}, {j for _, j in found}
     rows = [i for i in range(len(before)) if i not in used_before]
     columns = [j for j in range(len(after)) if j not in used_after]
     close = _close_pairs([before[i] for i in rows], [after[j] for j in columns], reach, error_mm)
-    return {(rows[i], columns[j]): _Pair(before[rows[i]], after[columns[j]], error_mm) for i, j in close}
+    return {(rows[i], columns[j]): Pair(before[rows[i]], after[columns[j]], error_mm) for i, j in close}
 
 
 def match_left(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from napari_medseq.progression import shape as _shape
@@ -25,16 +23,17 @@ SIZE = (
 )
 
 
-def size(lesion: Lesion, settings: TrackSettings) -> dict[str, Any]:
+def size(lesion: Lesion, settings: TrackSettings) -> dict[str, float]:
     """Volume with its standard deviation, diameters, surface and shape; only the volume where it is too small to measure."""
     measured = lesion.volume_mm3 >= 1000 * settings.min_volume_ml
     surface = _shape.surface_mm2(lesion) if measured else (36 * np.pi) ** (1 / 3) * lesion.volume_mm3 ** (2 / 3)
     outline, again = settings.segmentation_error_voxels, settings.segmentation_error_percent
     sd = _shape.volume_sd_mm3(lesion, outline, _shape.boundary_voxels(lesion), surface, again)
-    found: dict[str, Any] = dict.fromkeys(SIZE, float("nan"))
+    found: dict[str, float] = dict.fromkeys(SIZE, float("nan"))
     found["volume_ml"] = lesion.volume_mm3 / 1000
     found["volume_sd_ml"] = sd / 1000
     found["measured"] = measured
+    found["cut_off"] = lesion.is_cut_off
     found["voxels"] = lesion.voxels
     r, a, s = (float(v) for v in lesion.centroid)
     found.update(centroid_r_mm=r, centroid_a_mm=a, centroid_s_mm=s)
@@ -61,6 +60,6 @@ def change_word(before_ml: float, after_ml: float, bound_ml: float, settings: Tr
     return "shrinking" if change < 0 and -change >= down else "stable"
 
 
-def of_lesion(lesion: Lesion, image: ImageSequence | None, settings: TrackSettings) -> dict[str, Any]:
+def of_lesion(lesion: Lesion, image: ImageSequence | None, settings: TrackSettings) -> dict[str, float]:
     """All measures of one lesion at one visit."""
     return {**size(lesion, settings), **intensities(lesion, image)}

@@ -6,27 +6,29 @@ answer to the mouse. Colours come from `lesion_colour`, as those of the label la
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.typing import ColorType
+from numpy.typing import NDArray
 
+from napari_medseq import files
 from napari_medseq.colours import lesion_colour
 from napari_medseq.errors import WriteError
+from napari_medseq.record import DISCLAIMER
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from napari_medseq.progression.progression import Progression
+    from napari_medseq.progression.tracked import Tracked
 
-DISCLAIMER = "Research software, not a medical device."
 Artists = dict[int, list[Artist]]
 
 _MARKERS = {"new": "^", "resolved": "x", "merged": "D", "split": "v", "complex": "P", "reappeared": "s"}
@@ -38,7 +40,7 @@ _MOST_LANES = 25
 _MOST_DRAWN = 200
 
 
-def x_positions(progression: Progression) -> tuple[np.ndarray[Any, Any], bool]:
+def x_positions(progression: Tracked) -> tuple[NDArray[np.generic], bool]:
     """Where each visit stands on the x axis, and whether these are real dates (else visit numbers from 1)."""
     days: list[date | None] = progression.dates
     if all(d is not None for d in days):
@@ -63,13 +65,13 @@ def _drawn(table: pd.DataFrame, axes: Axes) -> pd.DataFrame:
 
 
 def spaghetti(
-    progression: Progression, axes: Axes, *, relative: bool = False, log: bool = False, column: str = "volume_ml"
+    progression: Tracked, axes: Axes, *, relative: bool = False, log: bool = False, column: str = "volume_ml"
 ) -> Artists:
     """One line per lesion over time; the artists of each lesion by identity.
 
     Parameters
     ----------
-    progression : Progression
+    progression : Tracked
     axes : matplotlib.axes.Axes
     relative : bool
         Percent of the lesion's first value.
@@ -112,12 +114,12 @@ def spaghetti(
         # 20, 50, 100 rather than powers of ten
         axes.yaxis.set_major_formatter(_plain)
         axes.yaxis.set_minor_formatter(lambda v, at: _plain(v, at) if f"{v:.0e}"[0] in "25" else "")
-    axes.set_ylabel("% of first visit" if relative else _named(column))
+    axes.set_ylabel("% of first visit" if relative else _column_in_words(column))
     _dates_axis(progression, axes)
     return shown
 
 
-def burden(progression: Progression, axes: Axes) -> Artists:
+def burden(progression: Tracked, axes: Axes) -> Artists:
     """Total volume over time, with the 95 % noise band; under key 0."""
     x, _ = x_positions(progression)
     summary = progression.summary
@@ -135,7 +137,7 @@ def burden(progression: Progression, axes: Axes) -> Artists:
     return {0: [line]}
 
 
-def waterfall(progression: Progression, axes: Axes) -> Artists:
+def waterfall(progression: Tracked, axes: Axes) -> Artists:
     """Change of each lesion from its first to its last visit in percent, largest growth first; new ones at the top."""
     table = _drawn(progression.lesions, axes)
     bars = []
@@ -154,7 +156,7 @@ def waterfall(progression: Progression, axes: Axes) -> Artists:
     return shown
 
 
-def swimmer(progression: Progression, axes: Axes) -> Artists:
+def swimmer(progression: Tracked, axes: Axes) -> Artists:
     """The life of each lesion as a bar, its events as marks, merges and splits as lines between bars: a tree over time."""
     x, _ = x_positions(progression)
     table = _drawn(progression.lesions, axes)
@@ -205,17 +207,17 @@ def _plain(value: float, _at: Any = None) -> str:
     return f"{value:g}"
 
 
-def _ink(axes: Axes) -> Any:
+def _ink(axes: Axes) -> ColorType:
     """The colour of the axes' text, which is seen on their background whatever the theme."""
     return axes.xaxis.label.get_color()
 
 
-def overview(progression: Progression) -> Figure:
+def overview(progression: Tracked) -> Figure:
     """The plot that `Progression.plot` and `save` make: lesions, total burden and their life."""
     lesions = max(progression.lesions["lesion"].nunique(), 1)
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=(1.2, 1))
-    draw: list[tuple[Any, str, Callable[[Progression, Axes], Artists]]] = [
+    draw: list[tuple[SubplotSpec, str, Callable[[Tracked, Axes], Artists]]] = [
         (grid[0, :], "Volume of each lesion", spaghetti),
         (grid[1, 0], "Total burden", burden),
         (grid[1, 1], "What happened to each lesion", swimmer),
@@ -244,12 +246,9 @@ def save_figure(figure: Figure, path: Path) -> None:
         If the ending is unknown or the folder cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
-            part = Path(folder) / path.name
-            figure.savefig(part, dpi=120)
-            os.replace(part, path)
-    except (OSError, ValueError) as error:
+        with files.replacing(path) as temporary:
+            figure.savefig(temporary, dpi=120)
+    except ValueError as error:
         raise WriteError(f"The plot could not be written to {path}: {error}. Use .png, .svg or .pdf.") from error
 
 
@@ -260,12 +259,13 @@ def _legend(table: pd.DataFrame) -> list[Artist]:
     return [Line2D([], [], marker=_MARKERS[e], linestyle="", color="0.3", mfc="none", label=e) for e in seen]
 
 
-def _named(column: str) -> str:
+def _column_in_words(column: str) -> str:
     stem, _, unit = column.rpartition("_")
-    return f"{stem.replace('_', ' ')} ({ {'ml': 'mL', 'mm2': 'mm²', 'mm3': 'mm³'}.get(unit, unit) })".replace("( ", "(")
+    units = {"ml": "mL", "mm2": "mm²", "mm3": "mm³"}
+    return f"{stem.replace('_', ' ')} ({units.get(unit, unit)})"
 
 
-def _dates_axis(progression: Progression, axes: Axes) -> None:
+def _dates_axis(progression: Tracked, axes: Axes) -> None:
     """Ticks at the visits: their dates, or their numbers."""
     x, real = x_positions(progression)
     labels = [str(d) for d in x] if real else [f"visit {n}" for n in x]

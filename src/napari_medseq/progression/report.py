@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from napari_medseq.errors import WriteError
+from napari_medseq import files, record
 from napari_medseq.progression import plots, sentences
 from napari_medseq.progression.keyslices import key_slices
-from napari_medseq.progression.store import versions
+from napari_medseq.progression.response import assess
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from napari_medseq.progression.progression import Progression
+    from napari_medseq.progression.tracked import Tracked
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -51,7 +49,7 @@ _SPELLED = {
 
 
 def write_report(
-    progression: Progression, path: Path, *, rules: Sequence[str] = RULES, name: str = "", card: str = ""
+    progression: Tracked, path: Path, *, rules: Sequence[str] = RULES, name: str = "", card: str = ""
 ) -> Path:
     """Write the report under a temporary name, then move it into place; returns `path`.
 
@@ -60,25 +58,14 @@ def write_report(
     WriteError
         If the folder cannot be written.
     """
-    text = html(progression, rules=rules, name=name, card=card)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", dir=path.parent, suffix=".html", delete=False, encoding="utf-8") as part:
-            part.write(text)
-        os.chmod(part.name, 0o644)
-        os.replace(part.name, path)
-    except OSError as error:
-        raise WriteError(
-            f"The report could not be written to {path}: {error}. Choose a folder you may write."
-        ) from error
-    return path
+    return files.write_text(path, html(progression, rules=rules, name=name, card=card))
 
 
-def html(progression: Progression, *, rules: Sequence[str] = RULES, name: str = "", card: str = "") -> str:
+def html(progression: Tracked, *, rules: Sequence[str] = RULES, name: str = "", card: str = "") -> str:
     """The whole report as text."""
     parts = [
         f"<h1>Progression{f' of {escape(name)}' if name else ''}</h1>",
-        f'<p class="note">{plots.DISCLAIMER} Text is made by rules from measured facts.</p>',
+        f'<p class="note">{record.DISCLAIMER} Text is made by rules from measured facts.</p>',
         "<h2>In short</h2>",
         _list(sentences.overall(progression)),
         "<h2>Visits</h2>",
@@ -103,7 +90,7 @@ def html(progression: Progression, *, rules: Sequence[str] = RULES, name: str = 
         parts += ["<h2>Doubts</h2>", _list(progression.warnings)]
     if card:
         parts += ["<h2>Model card</h2>", f"<pre>{escape(card)}</pre>"]
-    facts = {"settings": progression.settings.model_dump(), "versions": versions()}
+    facts = {"settings": progression.settings.model_dump(), "versions": record.versions()}
     parts += ["<h2>To repeat it</h2>", f"<pre>{escape(json.dumps(facts, indent=1))}</pre>"]
     body = "\n".join(parts)
     title = f"Progression {escape(name)}".strip()
@@ -111,7 +98,7 @@ def html(progression: Progression, *, rules: Sequence[str] = RULES, name: str = 
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
 
 
-def _events(progression: Progression) -> list[str]:
+def _events(progression: Tracked) -> list[str]:
     found = sentences.events(progression)
     if not found:
         return ["<p>Nothing to compare.</p>"]
@@ -123,10 +110,10 @@ def _events(progression: Progression) -> list[str]:
     return parts
 
 
-def _responses(progression: Progression, rules: Sequence[str]) -> list[str]:
+def _responses(progression: Tracked, rules: Sequence[str]) -> list[str]:
     parts = []
     for rule in rules:
-        found = progression.response(rule)
+        found = assess(progression, rule)
         parts.append(f"<h2>Response: {escape(found.rule)}</h2>")
         parts.append(f'<p class="note">{escape(found.source)}. {escape(found.note)}</p>')
         if found.targets:
@@ -150,19 +137,19 @@ def _table(table: pd.DataFrame) -> str:
     for column in shown.columns:
         if str(shown[column].dtype).startswith("datetime"):
             shown[column] = shown[column].dt.strftime("%Y-%m-%d")
-    shown.columns = [_named(str(c)) for c in shown.columns]
+    shown.columns = [_column_in_words(str(c)) for c in shown.columns]
     text: str = shown.to_html(index=False, na_rep="", float_format=lambda v: f"{v:.4g}", border=0)
     return f'<div class="wide">{text}</div>'
 
 
-def _named(column: str) -> str:
+def _column_in_words(column: str) -> str:
     """A column's name for people: its unit in brackets, so that it breaks where a line is full."""
     stem, _, unit = column.rpartition("_")
     units = {"ml": "mL", "mm": "mm", "mm2": "mm²", "percent": "%", "days": "days"}
     return f"{stem.replace('_', ' ')} ({units[unit]})" if stem and unit in units else column.replace("_", " ")
 
 
-def _figure(draw: Callable[..., Any], progression: Progression, **options: Any) -> Figure:
+def _figure(draw: Callable[..., plots.Artists], progression: Tracked, **options: bool) -> Figure:
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     axes: Axes = figure.subplots()
     draw(progression, axes, **options)

@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_medseq.progression.progression import Progression
+    from napari_medseq.progression.tracked import Tracked
 
 
-def overall(progression: Progression) -> list[str]:
+def overall(progression: Tracked) -> list[str]:
     """What a reader wants to know first: visits, burden and how it changed."""
     summary = [{str(k): v for k, v in row.items()} for row in progression.summary.to_dict(orient="records")]
-    first, last = summary[0], summary[-1]
+    first, last = summary[progression.seen[0]], summary[progression.seen[-1]]
     when = [d.isoformat() if d else f"visit {n}" for n, d in enumerate(progression.dates, start=1)]
     found = [
         f"{len(summary)} visit{_s(len(summary))}{f' from {when[0]} to {when[-1]}' if len(summary) > 1 else f' ({when[0]})'}."
     ]
+    unseen = [day for visit, day in enumerate(when) if visit not in progression.seen]
+    if unseen:
+        found.append(f"No mask at {_and(unseen)}: nothing is said of lesions there.")
     found.append(f"{_lesions(first)} with {_ml(first['volume_ml'])} at the first visit.")
-    if len(summary) > 1:
+    if len(progression.seen) > 1:
         change = last["volume_ml"] - first["volume_ml"]
         bound = 1.96 * (first["volume_sd_ml"] ** 2 + last["volume_sd_ml"] ** 2) ** 0.5
         word = "rose" if change > bound else "fell" if -change > bound else "did not change beyond the noise"
@@ -28,7 +31,7 @@ def overall(progression: Progression) -> list[str]:
             f"({change:+.3g} mL{share}; noise bound {bound:.2g} mL)."
         )
         found.append(f"{_lesions(last)} at the last visit.")
-    specks = sum(int(row["unmeasured"]) for row in summary)
+    specks = sum(int(summary[visit]["unmeasured"]) for visit in progression.seen)
     if specks:
         found.append(
             f"{specks} sighting{_s(specks)} of specks below the smallest measured volume are listed but not counted."
@@ -36,7 +39,7 @@ def overall(progression: Progression) -> list[str]:
     return found
 
 
-def events(progression: Progression) -> list[tuple[int, int, str]]:
+def events(progression: Tracked) -> list[tuple[int, int, str]]:
     """One sentence per lesion and visit after the first, as (visit, lesion, sentence); specks are left out."""
     table = progression.lesions
     found = []
@@ -66,6 +69,8 @@ def sentence(row: Mapping[str, Any]) -> str:
         text = f"{who} was exchanged among lesions {_and(parents)}: {volume}."
     elif row["event"] == "reappeared":
         text = f"{who} is seen again: {volume}."
+    elif row["event"] == "cut off":
+        text = f"{who} is cut off by the edge of the field of view: {volume} of it are seen; no verdict."
     else:
         verb = {"growing": "grew", "shrinking": "shrank"}.get(str(row["event"]), "is stable")
         text = f"{who} {verb}: {volume}, {row['change_percent']:+.0f} % (noise bound ±{row['change_bound_ml']:.2g} mL)."

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from napari_medseq.errors import SettingsError
+from napari_medseq.settings import Settings, checked
 
 
-class TrackSettings(BaseModel):
+class TrackSettings(Settings):
     """How lesions are told apart, matched between visits and called growing or shrinking.
 
     Attributes
@@ -48,25 +49,26 @@ class TrackSettings(BaseModel):
         If a value is out of range or a name is unknown.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     connectivity: Literal[6, 18, 26] = 26
     instances: Literal["components", "values"] = "components"
     classes: Literal["auto", "each", "union"] = "auto"
-    min_volume_ml: float = Field(default=0.014, ge=0, allow_inf_nan=False)
-    growth_percent: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    shrink_percent: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
+    min_volume_ml: float = Field(default=0.014, ge=0)
+    growth_percent: float | None = Field(default=None, ge=0)
+    shrink_percent: float | None = Field(default=None, ge=0, le=100)
     min_overlap: float = Field(default=0.1, gt=0, lt=1)
     max_dilation: float = Field(default=3.0, ge=0, le=20)
     bridge_visits: int = Field(default=3, ge=0)
-    registration_error_mm: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    registration_error_mm: float | None = Field(default=None, ge=0)
     segmentation_error_voxels: float = Field(default=0.05, ge=0, le=5)
     segmentation_error_percent: float = Field(default=3.0, ge=0, le=100)
 
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "settings"
-            raise SettingsError(f"TrackSettings: {where} = {first.get('input')!r}: {first['msg']}.") from None
+    @classmethod
+    def of(cls, settings: TrackSettings | Mapping[str, object] | None) -> TrackSettings:
+        """Settings from themselves, a mapping, or None (defaults).
+
+        Raises
+        ------
+        SettingsError
+            If a name or a value cannot be used.
+        """
+        return checked(cls, settings)

@@ -1,4 +1,4 @@
-"""A progression on disk: labels, tables, plot and ``run.json``, written so that no half of it is ever seen.
+"""A progression on disk: labels, tables, plot and ``run.json``, sealed and changed as one.
 
 The tree is that of DESIGN section 3: ``ses-YYYYMMDD/<image name>_lesions.nii.gz`` per visit (``ses-NN`` when undated), and
 ``lesions.csv``, ``summary.csv``, ``progression.png``, ``run.json``.
@@ -6,42 +6,56 @@ The tree is that of DESIGN section 3: ``ses-YYYYMMDD/<image name>_lesions.nii.gz
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import date
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from napari_medseq import geometry
+from napari_medseq import files, geometry, record
 from napari_medseq.errors import MedseqError, ReadError, SettingsError, WriteError
+from napari_medseq.geometry import Affine
 from napari_medseq.progression import change as _change
 from napari_medseq.progression.components import Key, Lesion, groups
+from napari_medseq.progression.folder import RECORD, ResultFolder, checked_record, claimed
 from napari_medseq.progression.graph import Graph
 from napari_medseq.progression.match import Edge
+from napari_medseq.progression.reapply import Correction
 from napari_medseq.progression.settings import TrackSettings
+from napari_medseq.progression.table import Measures
+from napari_medseq.progression.tracked import Tracked
 from napari_medseq.sequence import ImageSequence
-from napari_medseq.version import __version__
+from napari_medseq.tables import from_csv_text, write_csv
 
-if TYPE_CHECKING:
-    from napari_medseq.progression.progression import Progression
-
-_VERSION = 1
+_VERSION = 2
 #: columns of lesions.csv that are no measures
 _FACTS = {"visit", "date", "lesion", "label", "event", "parents", "certainty", *_change.NUMBERS, *_change.TEXTS}
 _TEXT = ("label", "event", "parents", *_change.TEXTS)
+#: facts of run.json that are this module's, so that they are not kept as provenance
+_OURS = ("format", "visits", "corrections", "edges", "files", "versions")
 
 
-def session_names(dates: list[date | None]) -> list[str]:
+@dataclass(frozen=True)
+class Stored:
+    """What a result folder holds, as `Tracked` takes it."""
+
+    graph: Graph
+    masks: tuple[ImageSequence | None, ...]
+    dates: tuple[date | None, ...]
+    settings: TrackSettings
+    warnings: tuple[str, ...]
+    worlds: tuple[Affine, ...]
+    measures: Measures
+    corrections: tuple[Correction, ...]
+    provenance: Mapping[str, object]
+
+
+def session_names(dates: Sequence[date | None]) -> list[str]:
     """Folder of each visit: ``ses-YYYYMMDD``, a letter after the second of one day, ``ses-NN`` when undated."""
     names: list[str] = []
     for n, day in enumerate(dates, start=1):
@@ -52,68 +66,75 @@ def session_names(dates: list[date | None]) -> list[str]:
     return names
 
 
-def save(progression: Progression, folder: Path, extra: Mapping[str, Any]) -> Path:
-    """Write everything beside `folder` first, then move file by file, ``run.json`` last."""
+def save(
+    progression: Tracked, path: Path, extra: Mapping[str, object] | None = None, *, claim: ResultFolder | None = None
+) -> Path:
+    """Write everything beside what `path` holds, then put it in its place as a whole.
+
+    Parameters
+    ----------
+    progression : Tracked
+    path : path
+    extra : mapping, optional
+        More facts for ``run.json``.
+    claim : ResultFolder, optional
+        The folder, where the caller holds it already.
+
+    Raises
+    ------
+    WriteError
+        If the folder cannot be written to, or another process writes to it.
+    """
+    from napari_medseq.progression.plots import overview, save_figure
+
+    with nullcontext(claim) if claim is not None else claimed(path) as folder, folder.replacing() as part:
+        visits = [
+            _save_visit(progression, visit, name, part) for visit, name in enumerate(session_names(progression.dates))
+        ]
+        write_csv(progression.lesions, part / "lesions.csv")
+        write_csv(progression.summary, part / "summary.csv")
+        save_figure(overview(progression), part / "progression.png")
+        record.write_run(part / RECORD, _facts(progression, visits, extra or {}))
+    return path
+
+
+def _save_visit(progression: Tracked, visit: int, session: str, part: Path) -> dict[str, object]:
+    """Write the labels of one visit; what run.json says of it."""
     from napari_medseq.io import write
-    from napari_medseq.progression.plots import save_figure
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder, prefix=".partial-") as name:
-            part = Path(name)
-            files: list[str] = []
-            visits: list[dict[str, Any]] = []
-            for labels, session, day in zip(
-                progression.labels, session_names(progression.dates), progression.dates, strict=True
-            ):
-                file = f"{session}/{_file_stem(labels.name)}.nii.gz"
-                (part / session).mkdir()
-                write(labels, part / file)
-                digest = sha256((part / file).read_bytes()).hexdigest()
-                visits.append(
-                    {
-                        "date": day.isoformat() if day else None,
-                        "labels": file,
-                        "sha256": digest,
-                        "to_common": progression.to_common(len(visits)).tolist(),
-                    }
-                )
-                files.append(file)
-            progression.lesions.to_csv(part / "lesions.csv", index=False, date_format="%Y-%m-%d")
-            progression.summary.to_csv(part / "summary.csv", index=False, date_format="%Y-%m-%d")
-            save_figure(progression.plot(), part / "progression.png")
-            facts = json.dumps(_facts(progression, visits, extra), indent=2, default=str)
-            (part / "run.json").write_text(facts, encoding="utf-8")
-            for file in [*files, "lesions.csv", "summary.csv", "progression.png", "run.json"]:
-                (folder / file).parent.mkdir(exist_ok=True)
-                os.replace(part / file, folder / file)
-    except OSError as error:
-        raise WriteError(
-            f"The progression could not be written to {folder}: {error}. Choose a folder you may write."
-        ) from error
-    return folder
+    labels, day = progression.labels[visit], progression.dates[visit]
+    facts: dict[str, object] = {
+        "date": day.isoformat() if day else None,
+        "labels": None,
+        "to_common": progression.to_common(visit).tolist(),
+    }
+    if labels is not None:
+        file = f"{session}/{_file_stem(labels.name)}.nii.gz"
+        (part / session).mkdir()
+        write(labels, part / file)
+        facts |= {"labels": file, "sha256": record.sha256(part / file)}
+    return facts
 
 
-def export(progression: Progression, path: Path, table: str) -> Path:
+def export(progression: Tracked, path: Path, table: str) -> Path:
     """Write one table as CSV or Parquet, under a temporary name first; see `Progression.export`."""
-    if table not in ("lesions", "summary", "growth"):
+    frames = {
+        "lesions": lambda: progression.lesions,
+        "summary": lambda: progression.summary,
+        "growth": lambda: progression.growth,
+    }
+    if table not in frames:
         raise SettingsError(f"There is no table {table!r}; choose lesions, summary or growth.")
     if path.suffix not in (".csv", ".parquet"):
         raise SettingsError(f"{path.name}: tables are written as .csv or .parquet.")
-    frame: pd.DataFrame = getattr(progression, table)
+    frame = frames[table]()
+    if path.suffix == ".csv":
+        return write_csv(frame, path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
-            part = Path(folder) / path.name
-            if path.suffix == ".csv":
-                frame.to_csv(part, index=False, date_format="%Y-%m-%d")
-            else:
-                frame.to_parquet(part, index=False, engine="pyarrow")
-            os.replace(part, path)
+        with files.replacing(path) as part:
+            frame.to_parquet(part, index=False, engine="pyarrow")
     except ImportError as error:
-        raise WriteError("Parquet needs pyarrow: pip install napari-medseq[parquet]. Or write .csv.") from error
-    except OSError as error:
-        raise WriteError(f"The table could not be written to {path}: {error}.") from error
+        raise WriteError("Parquet needs pyarrow: pip install 'napari-medseq[parquet]'. Or write .csv.") from error
     return path
 
 
@@ -121,92 +142,90 @@ def _file_stem(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", name).strip("._") or "image_lesions"
 
 
-def _facts(progression: Progression, visits: list[dict[str, Any]], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``run.json`` says; dicts and lists of the same name in `extra` are joined with ours."""
-    graph = progression.graph
-    ids = graph.identities
-    facts: dict[str, Any] = {
+def _facts(
+    progression: Tracked, visits: Sequence[Mapping[str, object]], extra: Mapping[str, object]
+) -> dict[str, object]:
+    """What ``run.json`` says: where the result comes from, then what it is."""
+    ids = progression.graph.identities
+    given = {**progression.provenance, **extra}
+    settings, warned = given.pop("settings", None), given.pop("warnings", None)
+    return {
+        **{key: value for key, value in given.items() if key not in _OURS},
         "format": _VERSION,
-        "versions": versions(),
-        "settings": {"track": progression.settings.model_dump()},
-        "visits": visits,
-        "warnings": list(progression.warnings),
-        "corrections": list(progression.corrections),
+        "settings": {**(settings if isinstance(settings, Mapping) else {}), "track": progression.settings.model_dump()},
+        "visits": list(visits),
+        "warnings": list(dict.fromkeys([*(warned if isinstance(warned, list | tuple) else ()), *progression.warnings])),
+        "corrections": [correction.as_dict() for correction in progression.made],
         "edges": [
             [e.parent[0], ids[e.parent], e.child[0], ids[e.child], e.certainty, e.how, round(e.share, 6)]
-            for edges in graph.live_parents.values()
+            for edges in progression.graph.live_parents.values()
             for e in edges
         ],
     }
-    for key, value in extra.items():
-        have = facts.get(key)
-        if isinstance(have, dict) and isinstance(value, Mapping):
-            facts[key] = {**value, **have}
-        elif isinstance(have, list) and isinstance(value, (list, tuple)) and key == "warnings":
-            facts[key] = list(dict.fromkeys([*value, *have]))
-        elif have is None:
-            facts[key] = value
-        else:
-            facts[f"run_{key}"] = value
-    return facts
 
 
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    found = {"napari-medseq": __version__, "python": platform.python_version()}
-    for package in ("numpy", "scipy", "torch", "monai", "SimpleITK"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+def load(folder: Path) -> Stored:
+    """Read back what `save` wrote; excluded lesions and undo are not kept.
 
-
-def load(folder: Path) -> Progression:
-    """Read back what `save` wrote; excluded lesions and undo are not kept."""
-    from napari_medseq.progression.progression import Progression
-
+    Raises
+    ------
+    ReadError
+        If the folder holds no progression, or its files do not belong together.
+    """
+    facts = checked_record(folder)
     try:
-        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        table = pd.read_csv(folder / "lesions.csv", dtype=dict.fromkeys(_TEXT, str))
-        table = table.fillna(dict.fromkeys(_TEXT, ""))
-        visits = list(facts["visits"])
-        dates = [date.fromisoformat(v["date"]) if v["date"] else None for v in visits]
-        settings = TrackSettings(**facts["settings"]["track"])
-        masks = [_read_labels(folder, str(v["labels"])) for v in visits]
-        lesions: dict[Key, Lesion] = {}
-        worlds = [geometry.as_affine(v.get("to_common", np.eye(4))) for v in visits]
-        for visit, (mask, world) in enumerate(zip(masks, worlds, strict=True)):
-            lesions.update(_lesions(mask, visit, table, world))
-        edges = [
-            Edge((int(a), int(b)), (int(c), int(d)), float(certainty), str(how), float(share))
-            for a, b, c, d, certainty, how, share in facts["edges"]
-        ]
-        graph = Graph(lesions, reserved={key: key[1] for key in lesions}, visits=len(masks)).with_edges(
-            e for e in edges if e.parent in lesions and e.child in lesions
-        )
-        measures = _measures(table)
-        result = Progression(
-            graph,
-            masks,
-            dates=dates,
-            settings=settings,
-            warnings=tuple(facts.get("warnings", ())),
-            worlds=worlds,
-            measures=measures,
-        )
-        result.corrections = [str(c) for c in facts.get("corrections", ())]
-    except FileNotFoundError as error:
-        raise ReadError(
-            f"{folder} is no saved progression: {error.filename} is missing. Choose a folder that run wrote."
-        ) from None
+        return _stored(folder, facts)
     except MedseqError:
         raise
+    except FileNotFoundError as error:
+        raise ReadError(f"{folder} is no whole result: {error.filename} is missing. Run it again.") from None
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise ReadError(
             f"{folder} holds a broken progression ({type(error).__name__}: {error}). Run it again."
         ) from error
-    return result
+
+
+def _stored(folder: Path, facts: Mapping[str, Any]) -> Stored:
+    visits = list(facts["visits"])
+    table = read_lesions(folder / "lesions.csv")
+    masks = tuple(_read_labels(folder, str(v["labels"])) if v["labels"] else None for v in visits)
+    worlds = tuple(geometry.as_affine(v.get("to_common", np.eye(4))) for v in visits)
+    lesions: dict[Key, Lesion] = {}
+    for visit, (mask, world) in enumerate(zip(masks, worlds, strict=True)):
+        if mask is not None:
+            lesions.update(_lesions(mask, visit, table, world))
+    edges = [
+        Edge((int(a), int(b)), (int(c), int(d)), float(certainty), str(how), float(share))
+        for a, b, c, d, certainty, how, share in facts["edges"]
+    ]
+    graph = Graph(
+        lesions,
+        reserved={key: key[1] for key in lesions},
+        visits=len(masks),
+        unseen=frozenset(k for k, mask in enumerate(masks) if mask is None),
+    )
+    settings = facts["settings"]
+    return Stored(
+        graph.with_edges(e for e in edges if e.parent in lesions and e.child in lesions),
+        masks,
+        tuple(date.fromisoformat(v["date"]) if v["date"] else None for v in visits),
+        TrackSettings(**settings["track"]),
+        tuple(str(w) for w in facts.get("warnings", ())),
+        worlds,
+        _measures(table),
+        tuple(Correction.from_dict(c) for c in facts.get("corrections", ())),
+        {key: value for key, value in facts.items() if key not in (*_OURS, "warnings")},
+    )
+
+
+def read_lesions(path: Path) -> pd.DataFrame:
+    """The table ``lesions.csv`` of a result, text as it was before it was made safe for spreadsheets."""
+    table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
+    table = table.fillna(dict.fromkeys(_TEXT, ""))
+    table["label"] = table["label"].map(from_csv_text)
+    if "cut_off" not in table:  # written by version 1
+        table["cut_off"] = False
+    return table
 
 
 def _read_labels(folder: Path, name: str) -> ImageSequence:
@@ -219,7 +238,7 @@ def _read_labels(folder: Path, name: str) -> ImageSequence:
     return mask.replace(meta={**mask.meta, "lesion_identities": True})
 
 
-def _lesions(mask: ImageSequence, visit: int, table: pd.DataFrame, world: NDArray[np.float64]) -> dict[Key, Lesion]:
+def _lesions(mask: ImageSequence, visit: int, table: pd.DataFrame, world: Affine) -> dict[Key, Lesion]:
     """The lesions of one saved label volume; numbers are identities."""
     volume = mask.volume_zyx()
     index = np.argwhere(volume).astype(np.int32)
@@ -230,15 +249,23 @@ def _lesions(mask: ImageSequence, visit: int, table: pd.DataFrame, world: NDArra
     found = {}
     for value, part in zip(values.tolist(), groups(index, member, len(values)), strict=True):
         label = str(here["label"].get(value, "lesion"))
-        found[visit, value] = Lesion(visit, value, label, part, mask.affine, world, mask.slice_axis)
+        found[visit, value] = Lesion(
+            visit,
+            value,
+            label,
+            part,
+            mask.affine,
+            to_common=world,
+            slice_axis=mask.slice_axis,
+            grid_zyx=volume.shape,
+        )
     return found
 
 
-def _measures(table: pd.DataFrame) -> dict[Key, dict[str, Any]]:
+def _measures(table: pd.DataFrame) -> Measures:
     """What was measured, by (visit, identity), so that nothing changes by saving."""
     columns = [c for c in table.columns if c not in _FACTS]
     present = table[table["volume_ml"] > 0]
-    return {
-        (int(row["visit"]), int(row["lesion"])): {c: row[c] for c in columns}
-        for row in present.to_dict(orient="records")
-    }
+    keys = zip(present["visit"].astype(int), present["lesion"].astype(int), strict=True)
+    values = present[columns].to_dict(orient="records")
+    return {key: {str(name): value for name, value in row.items()} for key, row in zip(keys, values, strict=True)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,10 +30,14 @@ COLUMNS = (
     "parents",
     "certainty",
     "measured",
+    "cut_off",
 )
 #: all columns, for a table without rows
 EMPTY = [*COLUMNS, *_measures.SIZE[1:], "voxels", *_change.NUMBERS, *_change.TEXTS]
-Measures = Mapping[Key, Mapping[str, Any]]
+#: measures of each lesion; booleans are numbers
+Measures = Mapping[Key, Mapping[str, float]]
+#: one row of the lesion table
+Row = dict[str, float | str]
 
 
 def lesion_table(
@@ -69,7 +72,7 @@ def lesion_table(
         bound = _change.noise_bound(first, last, one["volume_sd_ml"], other["volume_sd_ml"])
         return _measures.change_word(first, last, bound, settings)
 
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     present: dict[int, list[Key]] = {}
     for key, lesion in graph.lesions.items():
         if key in graph.excluded:
@@ -77,6 +80,7 @@ def lesion_table(
         identity = graph.identities[key]
         present.setdefault(identity, []).append(key)
         parents = graph.live_parents[key]
+        before = graph.seen_before(key[0])
         rows.append(
             {
                 "visit": key[0],
@@ -85,7 +89,7 @@ def lesion_table(
                 "event": graph.event(key, settings.min_volume_ml, changed),
                 "parents": ";".join(str(i) for i in sorted({graph.identities[e.parent] for e in parents})),
                 "certainty": min(
-                    (e.certainty for e in parents), default=float(key[0] == 0 or in_view(lesion, key[0] - 1))
+                    (e.certainty for e in parents), default=float(before is None or in_view(lesion, before))
                 ),
                 **measures[key],
                 **_since(graph, key, measures, dates, settings),
@@ -93,8 +97,8 @@ def lesion_table(
         )
     for identity, keys in present.items():
         for key, following in zip(keys, [*(k[0] for k in keys[1:]), None], strict=True):
-            gone = key[0] + 1
-            if gone < graph.visits and following != gone:
+            gone = graph.seen_after(key[0])
+            if gone is not None and following != gone:
                 rows.append(_gone(graph, key, identity, gone, measures[key], in_view(graph.lesions[key], gone)))
     table = pd.DataFrame(rows, columns=None if rows else EMPTY)
     days = pd.to_datetime(pd.Series(list(dates), dtype="object"))
@@ -105,16 +109,16 @@ def lesion_table(
     return table.sort_values(["visit", "lesion"], ignore_index=True)
 
 
-def _since(
-    graph: Graph, key: Key, measures: Measures, dates: Sequence[date | None], settings: TrackSettings
-) -> dict[str, Any]:
-    """Change since the latest sighting: of the sum of all parents where they merged, blank where a lesion split."""
-    blank: dict[str, Any] = {**dict.fromkeys(_change.NUMBERS, np.nan), **dict.fromkeys(_change.TEXTS, "")}
+def _since(graph: Graph, key: Key, measures: Measures, dates: Sequence[date | None], settings: TrackSettings) -> Row:
+    """Change since the latest sighting: of the sum of all parents where they merged, blank where a lesion split or is cut off."""
+    blank: Row = {**dict.fromkeys(_change.NUMBERS, np.nan), **dict.fromkeys(_change.TEXTS, "")}
     parents = graph.live_parents[key]
     if not parents or any(len(graph.siblings(e)) > 1 for e in parents):
         return blank
     earlier, later = dates[parents[0].parent[0]], dates[key[0]]
     days = float((later - earlier).days) if earlier and later else np.nan
+    if graph.is_cut_off(key):
+        return {**blank, "interval_days": days}
     sources = [measures[e.parent] for e in parents]
     found = _change.of_volumes(
         sum(m["volume_ml"] for m in sources),
@@ -131,16 +135,13 @@ def _since(
 
 def growth(lesions: pd.DataFrame) -> pd.DataFrame:
     """One row per lesion: when it was seen, how often and how fast it grew."""
-    of_lesion: dict[int, list[dict[str, Any]]] = {}
-    for row in lesions.to_dict(orient="records"):
-        of_lesion.setdefault(row["lesion"], []).append({str(name): value for name, value in row.items()})
-    return pd.DataFrame([_change.growth_table(of_lesion[name]) for name in sorted(of_lesion)])
+    return pd.DataFrame([_change.growth_row(rows) for _, rows in lesions.groupby("lesion")])
 
 
-def _gone(graph: Graph, key: Key, identity: int, visit: int, measures: Mapping[str, Any], seen: bool) -> dict[str, Any]:
+def _gone(graph: Graph, key: Key, identity: int, visit: int, measures: Mapping[str, float], seen: bool) -> Row:
     """The row of volume 0: resolved, or taken up by a merge."""
     taken = [e for e in graph.live_children[key] if e.child[0] == visit]
-    blank: dict[str, Any] = {name: float("nan") for name, value in measures.items() if isinstance(value, float)}
+    blank: Row = {name: float("nan") for name, value in measures.items() if isinstance(value, float)}
     blank.update(dict.fromkeys(_change.TEXTS, ""))
     return {
         **blank,
@@ -153,14 +154,28 @@ def _gone(graph: Graph, key: Key, identity: int, visit: int, measures: Mapping[s
         "volume_ml": 0.0,
         "volume_sd_ml": 0.0,
         "measured": bool(measures["measured"]),
+        "cut_off": False,
         "voxels": 0,
         "change_ml": -measures["volume_ml"] if not taken else np.nan,
         "change_percent": -100.0 if not taken else np.nan,
     }
 
 
-def summary_table(lesions: pd.DataFrame, dates: Sequence[date | None]) -> pd.DataFrame:
-    """One row per visit: burden, its change, and how many lesions had each event (unmeasured specks apart)."""
+def summary_table(
+    lesions: pd.DataFrame, dates: Sequence[date | None], seen: Sequence[bool] | None = None
+) -> pd.DataFrame:
+    """One row per visit: burden, its change, and how many lesions had each event (unmeasured specks apart).
+
+    Parameters
+    ----------
+    lesions : DataFrame
+        What `lesion_table` gives.
+    dates : sequence of date or None
+        One per visit.
+    seen : sequence of bool, optional
+        Whether each visit has a mask; the numbers of one that has none are blank, and changes are to the visit before it.
+    """
+    seen = [True] * len(dates) if seen is None else seen
     days = pd.to_datetime(pd.Series(list(dates), dtype="object"))
     rows = []
     for visit, day in enumerate(days):
@@ -182,7 +197,12 @@ def summary_table(lesions: pd.DataFrame, dates: Sequence[date | None]) -> pd.Dat
             }
         )
     table = pd.DataFrame(rows)
-    table.insert(7, "change_ml", table["volume_ml"].diff())
-    before = table["volume_ml"].shift()
+    unseen = [not s for s in seen]
+    if any(unseen):
+        numbers = [c for c in table.columns if c not in ("visit", "date", "days")]
+        table[numbers] = table[numbers].astype(float)
+        table.loc[unseen, numbers] = np.nan
+    before = table["volume_ml"].ffill().shift()
+    table.insert(7, "change_ml", table["volume_ml"] - before)
     table.insert(8, "change_percent", (100 * table["change_ml"] / before).where(before > 0))
     return table

@@ -4,38 +4,45 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date, datetime
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from napari_medseq import geometry
-from napari_medseq.errors import GeometryError, MedseqError, MedseqWarning
+from napari_medseq.errors import MedseqWarning
+from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.progression.components import Key, Lesion, groups, label_components
 from napari_medseq.progression.graph import Graph
+from napari_medseq.progression.inputs import Day, Mask, Position, check_inputs
 from napari_medseq.progression.intensity import Appearance, comparable
 from napari_medseq.progression.match import Edge, match, match_left
 from napari_medseq.progression.progression import Progression
 from napari_medseq.progression.settings import TrackSettings
-from napari_medseq.sequence import ImageSequence, Visit
+from napari_medseq.sequence import ImageSequence
 
 #: more foreground than this is no lesion but a body, or a mask that was inverted
 _TOO_MUCH = 0.5
-#: one-to-one pairs that tell what all lesions moved together, and how often that is looked for
+#: one-to-one pairs that say what all lesions moved together, and how often that is looked for
 _ENOUGH, _ROUNDS = 5, 2
+#: median absolute deviation to standard deviation of a normal distribution, 1 / Φ⁻¹(3/4) (Rousseeuw & Croux, JASA 1993, 88:1273)
+_MAD_TO_SD = 1.4826
+#: standard error of a median over that of a mean, sqrt(π / 2)
+_MEDIAN_SE = 1.2533
+#: standard errors, and voxels, that a common shift must exceed to be told from chance and from the grid
+_SHIFT_SE, _SHIFT_VOXELS = 3.0, 0.25
+#: a shift must leave at most this share of what the lesions moved; else they did not move together (benchmarks/matching.py)
+_SHIFT_LEFT = 0.7
 
 
 def track(
-    labels: Sequence[Any],
+    labels: Sequence[Mask],
     *,
-    dates: Sequence[date | datetime | str | None] | None = None,
+    dates: Sequence[Day] | None = None,
     images: Sequence[ImageSequence | None] | None = None,
-    settings: TrackSettings | None = None,
-    transforms: Sequence[Any] | None = None,
+    settings: TrackSettings | Mapping[str, object] | None = None,
+    transforms: Sequence[Position] | None = None,
     registration_error_mm: float | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -45,13 +52,14 @@ def track(
 
     Parameters
     ----------
-    labels : sequence of ImageSequence
-        One mask per visit, each on its native grid, 0 = background; or Visits with one mask each, or Segmentations.
+    labels : sequence of ImageSequence or None
+        One mask per visit, each on its native grid, 0 and below = background; or Visits with one mask each, or Segmentations. None:
+        the visit has no mask (which is not an empty one), so that no lesion is resolved or new by it.
     dates : sequence of date, datetime, ISO text or None, optional
         Day of each visit; by default what the masks (or Visits) say. Visits are put in the order of their dates.
     images : sequence of ImageSequence or None, optional
         The image of each visit, for intensity measures; on any grid.
-    settings : TrackSettings, optional
+    settings : TrackSettings or mapping, optional
     transforms : sequence of (4, 4) array, Transform or None, optional
         Visit RAS mm → common RAS mm, one per visit. None: the visits share their world already.
     registration_error_mm : float, optional
@@ -67,43 +75,27 @@ def track(
     Raises
     ------
     MedseqError
-        If there is no mask, numbers of masks, dates, images and transforms differ, a mask is no label volume, visits do not
-        overlap in space, or they are of different patients.
+        If there is no mask, numbers of masks, dates, images and transforms differ, a mask is no label volume (or an image under a
+        mask's name), visits do not overlap in space, or they are of different patients.
     """
-    settings = settings or TrackSettings()
+    settings = TrackSettings.of(settings)
     if registration_error_mm is not None:
         settings = TrackSettings(**{**settings.model_dump(), "registration_error_mm": registration_error_mm})
-    masks, days = _masks_and_dates(labels, dates)
-    n = len(masks)
-    scans: list[ImageSequence | None] = _one_per_visit("images", images, n)
-    worlds = [_matrix(t) for t in _one_per_visit("transforms", transforms, n)]
-    scans = [scan.compute() if scan is not None else None for scan in scans]
-    doubts: list[str] = []
-    if all(d is not None for d in days):
-        order = sorted(range(n), key=lambda k: days[k] or date.min)
-        if order != list(range(n)):
-            doubts.append(
-                f"The visits were not in the order of their dates; they are now: {[str(days[k]) for k in order]}."
-            )
-            masks, days = [masks[k] for k in order], [days[k] for k in order]
-            scans, worlds = [scans[k] for k in order], [worlds[k] for k in order]
-        if len(set(days)) < n:
-            doubts.append(
-                "Two visits have the same date: their order is the given one, and rates between them are blank."
-            )
-    _check_patient(masks, scans, force, doubts)
-    _check_overlap(masks, worlds)
-
+    given = check_inputs(labels, dates, images, transforms, force=force)
+    n = len(given.masks)
+    doubts = list(given.doubts)
     steps = 2 * n
-    naming = _Naming(masks, settings)
+    naming = _Naming([m for m in given.masks if m is not None], settings)
     lesions: dict[Key, Lesion] = {}
-    for visit, (mask, world) in enumerate(zip(masks, worlds, strict=True)):
+    for visit, (mask, world) in enumerate(zip(given.masks, given.worlds, strict=True)):
         check(cancelled)
-        found = _lesions(mask, visit, world, settings, naming, doubts)
-        lesions.update((lesion.key, lesion) for lesion in found)
+        here = _lesions(mask, visit, world, settings, naming, doubts) if mask is not None else []
+        lesions.update((lesion.key, lesion) for lesion in here)
         if progress is not None:
-            progress(visit + 1, steps, f"visit {visit + 1}: {len(found)} lesions")
-    graph, appearance = Graph(lesions, visits=n), Appearance(scans) if comparable(scans) else None
+            progress(visit + 1, steps, f"visit {visit + 1}: {len(here)} lesions")
+    unseen = frozenset(k for k, mask in enumerate(given.masks) if mask is None)
+    graph = Graph(lesions, visits=n, unseen=unseen)
+    appearance = Appearance(given.images) if comparable(given.images) else None
     for visit in range(1, n):
         check(cancelled)
         graph = _add_visit(graph, visit, settings, appearance)
@@ -112,11 +104,11 @@ def track(
     for doubt in doubts:
         warnings.warn(doubt, MedseqWarning, stacklevel=2)
     result = Progression(
-        replace(graph, lesions=lesions).settled(),
-        masks,
-        dates=days,
-        images=scans,
-        worlds=worlds,
+        replace(graph, lesions=lesions).with_reserved_identities(),
+        given.masks,
+        dates=given.dates,
+        images=given.images,
+        worlds=given.worlds,
         settings=settings,
         warnings=tuple(doubts),
         cancelled=cancelled,
@@ -130,7 +122,10 @@ def _add_visit(
     graph: Graph, visit: int, settings: TrackSettings, appearance: Callable[[Lesion], float] | None = None
 ) -> Graph:
     """Edges into one visit: by overlap with the visit before, then with earlier ones, then by distance what is left."""
-    before, here = graph.at(visit - 1), graph.at(visit)
+    last = graph.seen_before(visit)
+    if last is None or visit in graph.unseen:
+        return graph
+    before, here = graph.at(last), graph.at(visit)
     direct = match(before, here, settings)
     for _ in range(_ROUNDS):
         shift = common_shift(before, here, direct)
@@ -163,10 +158,11 @@ def common_shift(
         return None
     moved = np.array([b.common_centroid - a.common_centroid for a, b in pairs])
     shift = np.median(moved, axis=0)
-    spread = 1.4826 * np.median(np.abs(moved - shift), axis=0)
-    beyond = np.abs(shift) > np.maximum(3 * 1.2533 * spread / np.sqrt(len(pairs)), 0.25 * pairs[0][1].spacing_zyx.min())
+    spread = _MAD_TO_SD * np.median(np.abs(moved - shift), axis=0)
+    chance = _SHIFT_SE * _MEDIAN_SE * spread / np.sqrt(len(pairs))
+    beyond = np.abs(shift) > np.maximum(chance, _SHIFT_VOXELS * pairs[0][1].spacing_zyx.min())
     left = np.median(np.linalg.norm(moved - shift, axis=1))
-    if not beyond.any() or left > 0.7 * np.median(np.linalg.norm(moved, axis=1)):
+    if not beyond.any() or left > _SHIFT_LEFT * np.median(np.linalg.norm(moved, axis=1)):
         return None
     return np.asarray(np.where(beyond, shift, 0.0))
 
@@ -200,7 +196,7 @@ class _Naming:
 def _lesions(
     mask: ImageSequence,
     visit: int,
-    world: NDArray[np.float64],
+    world: Affine,
     settings: TrackSettings,
     naming: _Naming,
     doubts: list[str],
@@ -219,120 +215,15 @@ def _lesions(
         doubts.append(f"Visit {visit + 1}: {share:.0f} % of {mask.name} is lesion; is it inverted?")
     parts = sorted(groups(index, member, count), key=len, reverse=True)
     return [
-        Lesion(visit, number, naming(int(volume[tuple(part[0])])), part, mask.affine, world, mask.slice_axis)
+        Lesion(
+            visit,
+            number,
+            naming(int(volume[tuple(part[0])])),
+            part,
+            mask.affine,
+            to_common=world,
+            slice_axis=mask.slice_axis,
+            grid_zyx=volume.shape,
+        )
         for number, part in enumerate(parts, start=1)
     ]
-
-
-def _masks_and_dates(
-    labels: Sequence[Any], dates: Sequence[date | datetime | str | None] | None
-) -> tuple[list[ImageSequence], list[date | None]]:
-    """One checked mask and one date (or None) per visit."""
-    if isinstance(labels, ImageSequence) or not isinstance(labels, Iterable):
-        raise MedseqError("track needs a list of masks, one per visit, in the order of the visits.")
-    masks: list[ImageSequence] = []
-    known: list[date | None] = []
-    for n, item in enumerate(labels, start=1):
-        day = None
-        if isinstance(item, Visit):
-            if len(item.labels) != 1:
-                raise MedseqError(
-                    f"Visit {n} ({item.name}) has {len(item.labels)} masks, not one; give the masks themselves."
-                )
-            day, item = item.date, item.labels[0]
-        elif not isinstance(item, ImageSequence):
-            item = getattr(item, "labels", item)
-        if not isinstance(item, ImageSequence):
-            raise MedseqError(
-                f"Visit {n}: {type(item).__name__} is no ImageSequence; read masks with napari_medseq.read."
-            )
-        if np.dtype(item.data.dtype).kind not in "iub":
-            raise MedseqError(f"Visit {n}: {item.name} holds {item.data.dtype}, not whole numbers; it is no mask.")
-        if set(item.axes) & {"t", "c"}:
-            raise MedseqError(
-                f"Visit {n}: {item.name} has axes {item.axes}; a mask per visit has z, y, x. Choose a frame."
-            )
-        masks.append(item.compute())
-        known.append(day or (item.acquired.date() if item.acquired else None))
-    if not masks:
-        raise MedseqError("There is no visit to track; give at least one mask.")
-    if dates is not None:
-        if len(list(dates)) != len(masks):
-            raise MedseqError(
-                f"{len(list(dates))} dates for {len(masks)} visits; give one per visit (None if unknown)."
-            )
-        known = [as_date(d, n) for n, d in enumerate(dates, start=1)]
-    return masks, known
-
-
-def as_date(value: date | datetime | str | None, visit: int = 1) -> date | None:
-    """A day from a date, a datetime, or text such as ``2020-01-31`` or ``20200131``.
-
-    Raises
-    ------
-    MedseqError
-        If the text is no date.
-    """
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value).date()
-        except ValueError:
-            raise MedseqError(f"Visit {visit}: {value!r} is no date; write it as 2020-01-31.") from None
-    if isinstance(value, np.datetime64):
-        value = None if np.isnat(value) else value.astype("datetime64[D]").item()
-    if isinstance(value, datetime):
-        return None if value != value else value.date()
-    if value is None or isinstance(value, date):
-        return value
-    raise MedseqError(f"Visit {visit}: {value!r} is no date; write it as 2020-01-31.")
-
-
-def _one_per_visit(what: str, given: Sequence[Any] | None, n: int) -> list[Any]:
-    found = [None] * n if given is None else list(given)
-    if len(found) != n:
-        raise MedseqError(f"{len(found)} {what} for {n} visits; give one per visit (None where there is none).")
-    return found
-
-
-def _matrix(transform: Any) -> NDArray[np.float64]:
-    """A 4×4 from an array or from something with ``.matrix``; identity from None."""
-    if transform is None:
-        return np.eye(4)
-    matrix: ArrayLike | None = getattr(transform, "matrix", transform)
-    if matrix is None:
-        raise GeometryError(
-            "A deformable transform has no 4×4 matrix; give the rigid or affine one to compare positions."
-        )
-    return geometry.as_affine(matrix)
-
-
-def _check_patient(
-    masks: Sequence[ImageSequence], images: Sequence[ImageSequence | None], force: bool, doubts: list[str]
-) -> None:
-    """Refuse masks that say they are of different patients; doubt images of different modality."""
-    patients = {str(m.meta[key]) for m in masks for key in ("patient", "subject") if m.meta.get(key)}
-    if len(patients) > 1:
-        message = f"The visits are of different patients: {', '.join(sorted(patients))}."
-        if not force:
-            raise MedseqError(f"{message} Give one patient's visits, or force=True if you know better.")
-        doubts.append(message)
-    kinds = {image.modality for image in images if image is not None and image.modality}
-    if len(kinds) > 1:
-        doubts.append(
-            f"The images are of different modality ({', '.join(sorted(kinds))}): compare sizes, not intensities."
-        )
-
-
-def _check_overlap(masks: Sequence[ImageSequence], worlds: Sequence[NDArray[np.float64]]) -> None:
-    """Every visit's grid must meet the first one's in common space."""
-    boxes = []
-    for mask, world in zip(masks, worlds, strict=True):
-        corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in mask.grid])).reshape(3, -1).T
-        points = geometry.apply_points(world @ mask.affine, corners)
-        boxes.append((points.min(axis=0), points.max(axis=0)))
-    for visit, (low, high) in enumerate(boxes[1:], start=2):
-        if (low > boxes[0][1]).any() or (high < boxes[0][0]).any():
-            raise GeometryError(
-                f"Visit {visit} ({masks[visit - 1].name}) and visit 1 do not overlap in space; register them, or check that "
-                "they are of the same body part."
-            )

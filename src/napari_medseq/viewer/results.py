@@ -152,6 +152,8 @@ def show_progression(viewer: ViewerModel, progression: Progression, study: Study
     single = len(study.visits) == 1
     shown: list[Labels] = []
     for ordinal, seq in zip(_studies.ordinals(study, progression), progression.labels, strict=True):
+        if seq is None:  # a visit without a mask
+            continue
         old = _tracked_layer(viewer, study.name, ordinal)
         along = _studies.facts_of(old).get("along", "z") if old is not None else along_of(viewer)
         name = f"{study.visits[ordinal].name or f'visit {ordinal + 1}'} lesions"

@@ -72,7 +72,8 @@ def test_saving_corrections_and_again_into_the_same_folder(progression, tmp_path
 
 
 def test_one_sighting_left_out_stays_bridged(tmp_path):
-    p = ms.track([mask(A), mask(A), mask(A)]).exclude(1, visit=1)
+    p = ms.track([mask(A), mask(A), mask(A)])
+    p.exclude(1, visit=1)
     p.save(tmp_path)
     pd.testing.assert_frame_equal(ms.Progression.load(tmp_path).lesions, p.lesions, check_dtype=False)
     assert sorted(x.name for x in tmp_path.iterdir() if x.is_dir()) == ["ses-01", "ses-02", "ses-03"]

@@ -23,7 +23,12 @@ def test_what_all_lesions_moved_together_is_taken_back():
     big = [(12, 18, y, y + 8, 5 + d, 17 + d) for d in (0, shift) for y in (2, 12, 22, 32)]
     more = [(1, 3, y, y + 6, 20 + d, 32 + d) for d in (0, shift) for y in (6, 20, 33)]
     pair = [
-        mask(*(cube(z + 2, y, x + d) for z, y, x in places), *big[4 * k : 4 * k + 4], *more[3 * k : 3 * k + 3])
+        mask(
+            *(cube(z + 2, y, x + d) for z, y, x in places),
+            *big[4 * k : 4 * k + 4],
+            *more[3 * k : 3 * k + 3],
+            shape=(20, 44, 44),
+        )
         for k, d in enumerate((0, shift))
     ]
     table = ms.track(pair).lesions

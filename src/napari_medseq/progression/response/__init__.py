@@ -6,11 +6,14 @@ are given as options, and the reasons say where they are not. The result is a re
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from inspect import signature
+from typing import TYPE_CHECKING
 
 from napari_medseq.errors import SettingsError
-from napari_medseq.progression.response.common import Assessment, Verdict
+from napari_medseq.progression.response.common import Assessment, Verdict, at_visits
 from napari_medseq.progression.response.fleischner import fleischner2017
 from napari_medseq.progression.response.lung_rads import lung_rads
 from napari_medseq.progression.response.ms_lesions import ms_new_enlarged
@@ -20,7 +23,7 @@ from napari_medseq.progression.response.recist import recist11
 from napari_medseq.progression.response.volumetric import volumetric
 
 if TYPE_CHECKING:
-    from napari_medseq.progression.progression import Progression
+    from napari_medseq.progression.tracked import Tracked
 
 #: name → rule set
 RULES: dict[str, Callable[..., Assessment]] = {
@@ -36,12 +39,19 @@ RULES: dict[str, Callable[..., Assessment]] = {
 }
 
 
-def assess(progression: Progression, rule: str, **options: Any) -> Assessment:
+#: categories that stand whatever else was not seen
+_FOUND_WORSE = ("PD", "progression", "growth", "active")
+
+
+def assess(progression: Tracked, rule: str, **options: object) -> Assessment:
     """Apply a rule set to a progression.
+
+    A visit without a mask is "not evaluable", and so is one at which a lesion that counts is, or was earlier, cut off by the edge of the
+    field of view, unless the other lesions alone say that it is worse.
 
     Parameters
     ----------
-    progression : Progression
+    progression : Tracked
     rule : str
         A name out of `RULES`.
     **options
@@ -58,10 +68,52 @@ def assess(progression: Progression, rule: str, **options: Any) -> Assessment:
     """
     if rule not in RULES:
         raise SettingsError(f"There is no response rule {rule!r}; choose one of: {', '.join(RULES)}.")
+    judge = RULES[rule]
     try:
-        return RULES[rule](progression, **options)
+        signature(judge).bind(progression, **options)
     except TypeError as error:
         raise SettingsError(f"Response rule {rule!r}: {error}.") from error
+    visits = progression.seen
+    everything, chosen = progression, dict(options)
+    if len(visits) < len(progression.dates):
+        everything = progression.at_visits(visits)
+        chosen = {name: at_visits(name, value, visits) for name, value in options.items()}
+    whole = judge(everything, **chosen)
+    cut = _cut_off(everything)
+    rest = judge(everything.without(cut), **chosen) if cut else whole
+    verdicts = [_unless_cut(verdict, cut, whole.targets, rest) for verdict in whole.verdicts]
+    return replace(whole, verdicts=_at_all_visits(verdicts, visits, progression.dates))
+
+
+def _cut_off(progression: Tracked) -> dict[int, int]:
+    """Measured lesions that the field of view cuts off, each with the first visit at which it does."""
+    table = progression.lesions
+    rows = table[table["cut_off"].astype(bool) & table["measured"].astype(bool)]
+    return {int(str(lesion)): int(visits.min()) for lesion, visits in rows.groupby("lesion")["visit"]}
+
+
+def _unless_cut(verdict: Verdict, cut: Mapping[int, int], targets: Sequence[int], rest: Assessment) -> Verdict:
+    """The verdict, or "not evaluable" where it rests on a lesion that is cut off."""
+    so_far = [lesion for lesion, visit in cut.items() if visit <= verdict.visit]
+    worse = verdict.category in _FOUND_WORSE
+    blamed = so_far if worse or not targets else [lesion for lesion in so_far if lesion in targets]
+    others = next((v.category for v in rest.verdicts if v.visit == verdict.visit), "")
+    if not blamed or (worse and others in _FOUND_WORSE):
+        return verdict
+    why = [f"lesion {lesion} is cut off by the edge of the field of view" for lesion in blamed]
+    return replace(verdict, category="not evaluable", reasons=(*why, *verdict.reasons))
+
+
+def _at_all_visits(
+    verdicts: Sequence[Verdict], visits: Sequence[int], dates: Sequence[date | None]
+) -> tuple[Verdict, ...]:
+    """The verdicts under the numbers of all visits, with "not evaluable" where a visit has no mask."""
+    by_visit = {visits[v.visit]: replace(v, visit=visits[v.visit]) for v in verdicts}
+    nan = float("nan")
+    for visit in set(range(len(dates))) - set(visits):
+        why = ("the visit has no mask",)
+        by_visit[visit] = Verdict(visit, dates[visit], "not evaluable", nan, nan, nan, why)
+    return tuple(by_visit[visit] for visit in sorted(by_visit))
 
 
 __all__ = ["RULES", "Assessment", "Verdict", "assess"]

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_medseq.record import DISCLAIMER
+
 if TYPE_CHECKING:
     import pandas as pd
 
-    from napari_medseq.progression.progression import Progression
+    from napari_medseq.progression.tracked import Tracked
 
 Row = dict[str, Any]
 #: progression stands whatever was not seen: what was seen is enough for it
 FOUND_WORSE = ("PD",)
-DISCLAIMER = "Computed from sizes alone; research software, not a medical device, no clinical verdict."
+NOTE = f"Computed from sizes alone, no clinical verdict. {DISCLAIMER}"
+#: options of rules that have one value per visit
+PER_VISIT = ("steroids", "clinical", "flair", "solid_mm")
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Assessment:
     quantity: str
     targets: tuple[int, ...] = ()
     verdicts: tuple[Verdict, ...] = field(default_factory=tuple)
-    note: str = DISCLAIMER
+    note: str = NOTE
 
     @property
     def table(self) -> pd.DataFrame:
@@ -69,7 +73,7 @@ class Assessment:
 class Sightings:
     """The rows of a progression by lesion and visit, with split-off pieces known to their parent."""
 
-    def __init__(self, progression: Progression) -> None:
+    def __init__(self, progression: Tracked) -> None:
         table = progression.lesions
         self.dates: list[date | None] = list(progression.dates)
         self.visits = len(self.dates)
@@ -137,6 +141,23 @@ class Sightings:
         """Days between two visits; NaN when a date is unknown."""
         a, b = self.dates[one], self.dates[other]
         return float((b - a).days) if a and b else float("nan")
+
+
+def at_visits(name: str, value: object, visits: Sequence[int]) -> object:
+    """An option of a rule for some of the visits alone: one value per visit, visits by number, or what was tracked at each."""
+    from napari_medseq.progression.tracked import Tracked
+
+    if name == "unequivocal" and isinstance(value, Collection):
+        return [visits.index(v) for v in value if v in visits]
+    if name not in PER_VISIT:
+        return value
+    if isinstance(value, Tracked):
+        return value.at_visits(visits)
+    if isinstance(value, Mapping):
+        return {lesion: at_visits(name, each, visits) for lesion, each in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [value[visit] for visit in visits if visit < len(value)]
+    return value
 
 
 def number(value: float) -> str:

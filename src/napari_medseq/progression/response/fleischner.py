@@ -12,7 +12,7 @@ from napari_medseq.progression.response.common import Assessment, Sightings, Ver
 from napari_medseq.progression.response.lung_rads import TYPES, mean_mm
 
 if TYPE_CHECKING:
-    from napari_medseq.progression.progression import Progression
+    from napari_medseq.progression.tracked import Tracked
 
 SOURCE = "MacMahon et al., Radiology 2017, 284:228 (Fleischner Society 2017); growth from 2 mm"
 RISKS = ("low", "high")
@@ -52,13 +52,13 @@ _SUBSOLID = {
 
 
 def fleischner2017(
-    progression: Progression, *, types: Mapping[int, str] | None = None, risk: str | None = None
+    progression: Tracked, *, types: Mapping[int, str] | None = None, risk: str | None = None
 ) -> Assessment:
     """Fleischner 2017, at each visit (the first too), by the largest solid and the largest subsolid nodule.
 
     Parameters
     ----------
-    progression : Progression
+    progression : Tracked
         Of the nodules. Size is the mean of the longest and the perpendicular diameter, to the nearest millimetre.
     types : dict of int to str, optional
         "solid", "part-solid" or "ground-glass", by nodule; solid where not given, and the reasons say so.

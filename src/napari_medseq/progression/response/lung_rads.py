@@ -11,7 +11,7 @@ from napari_medseq.errors import SettingsError
 from napari_medseq.progression.response.common import Assessment, Sightings, Verdict
 
 if TYPE_CHECKING:
-    from napari_medseq.progression.progression import Progression
+    from napari_medseq.progression.tracked import Tracked
 
 SOURCE = "American College of Radiology, Lung-RADS v2022 (November 2022); Christensen et al., Chest 2024, 165:738"
 TYPES = ("solid", "part-solid", "ground-glass")
@@ -22,7 +22,7 @@ STEP_DOWN = {"3": ("2", 150.0), "4A": ("3", 75.0)}
 
 
 def lung_rads(
-    progression: Progression,
+    progression: Tracked,
     *,
     types: Mapping[int, str] | None = None,
     solid_mm: Mapping[int, Sequence[float | None]] | None = None,
@@ -32,7 +32,7 @@ def lung_rads(
 
     Parameters
     ----------
-    progression : Progression
+    progression : Tracked
         Of the nodules. Size is the mean of the longest and the perpendicular diameter, in mm to one decimal.
     types : dict of int to str, optional
         "solid", "part-solid" or "ground-glass", by nodule; solid where not given, and the reasons say so.

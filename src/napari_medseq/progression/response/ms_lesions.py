@@ -9,7 +9,7 @@ import numpy as np
 from napari_medseq.progression.response.common import Assessment, Sightings, Verdict, percent
 
 if TYPE_CHECKING:
-    from napari_medseq.progression.progression import Progression
+    from napari_medseq.progression.tracked import Tracked
 
 SOURCE = (
     "new: 3 mm or more (Thompson et al., Lancet Neurol 2018, 17:162); enlarged: beyond the variability of measured areas, "
@@ -18,7 +18,7 @@ SOURCE = (
 SMALLEST_MM, AREA_MM2, SMALL_PERCENT, LARGE_PERCENT = 3.0, 67.0, 45.2, 24.2
 
 
-def ms_new_enlarged(progression: Progression) -> Assessment:
+def ms_new_enlarged(progression: Tracked) -> Assessment:
     """Counts of new and enlarged lesions at each visit since the one before.
 
     Returns

@@ -10,7 +10,7 @@ from napari_medseq.progression.change import of_volumes
 from napari_medseq.progression.response.common import Assessment, Sightings, Verdict, percent
 
 if TYPE_CHECKING:
-    from napari_medseq.progression.progression import Progression
+    from napari_medseq.progression.tracked import Tracked
 
 SOURCE = (
     "Lung-RADS v2022 (growth: mean diameter +1.5 mm within 12 months); Callister et al., Thorax 2015, 70 Suppl 2 "
@@ -19,7 +19,7 @@ SOURCE = (
 GROWTH_MM, GROWTH_PERCENT, MONTHS_12 = 1.5, 25.0, 365.0
 
 
-def nodule_growth(progression: Progression) -> Assessment:
+def nodule_growth(progression: Tracked) -> Assessment:
     """Per visit, whether any nodule grew since it was last seen, with the doubling-time band of each.
 
     Returns
@@ -51,7 +51,7 @@ def nodule_growth(progression: Progression) -> Assessment:
             volume = percent(now["volume_ml"], then["volume_ml"])
             facts = of_volumes(then["volume_ml"], now["volume_ml"], then["volume_sd_ml"], now["volume_sd_ml"], days)
             grown = (change > GROWTH_MM and within) or (
-                volume >= GROWTH_PERCENT and facts["change_ml"] > facts["change_bound_ml"]
+                volume >= GROWTH_PERCENT and float(facts["change_ml"]) > float(facts["change_bound_ml"])
             )
             grew |= grown
             worst = float(np.nanmax([worst, change]))

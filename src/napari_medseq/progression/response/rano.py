@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -25,8 +25,9 @@ from napari_medseq.progression.response.common import (
 )
 
 if TYPE_CHECKING:
-    from napari_medseq.progression.progression import Progression
+    from napari_medseq.progression.tracked import Tracked
 
+T = TypeVar("T", float, str)
 SOURCE_2010 = (
     "Wen et al., J Clin Oncol 2010, 28:1963 (RANO); T2/FLAIR +25 % as van den Bent et al., Lancet Oncol 2011, 12:583"
 )
@@ -40,18 +41,26 @@ STATES = ("better", "stable", "worse")
 FLAIR_PERCENT = {"product_mm2": 25.0, "volume_ml": 40.0}
 
 
-def rano2010(progression: Progression, *, max_targets: int = 5, **context: Any) -> Assessment:
+def rano2010(
+    progression: Tracked,
+    *,
+    max_targets: int = 5,
+    radiotherapy_end: date | None = None,
+    steroids: Sequence[float | None] | None = None,
+    clinical: Sequence[str | None] | None = None,
+    flair: Sequence[str | None] | Tracked | None = None,
+) -> Assessment:
     """RANO 2010: sum of products of perpendicular diameters of up to five enhancing lesions; −50 % and +25 %.
 
     Parameters
     ----------
-    progression : Progression
+    progression : Tracked
         Of the enhancing tumour.
     max_targets : int
     **context
         Each optional. ``radiotherapy_end``, a date: progression within 12 weeks of it is "not evaluable", as it may be
         pseudoprogression. ``steroids``: dexamethasone in mg per day, one number (or None) per visit. ``clinical``: "better", "stable"
-        or "worse" (or None) per visit. ``flair``: the same words for T2/FLAIR, or the `Progression` of its lesions.
+        or "worse" (or None) per visit. ``flair``: the same words for T2/FLAIR, or the tracked lesions of its lesions.
 
     Returns
     -------
@@ -60,20 +69,63 @@ def rano2010(progression: Progression, *, max_targets: int = 5, **context: Any) 
         than at baseline, both a clinical state and T2/FLAIR that are not worse; worse ones are progression, and so is growth,
         unless steroids were reduced ("not evaluable").
     """
-    return _rano(progression, _Rules("RANO 2010", SOURCE_2010, "product_mm2", 50, 25, True), max_targets, context)
+    rules = _Rules("RANO 2010", SOURCE_2010, "product_mm2", 50, 25, True)
+    context = _Context(
+        len(progression.dates),
+        rules,
+        radiotherapy_end=radiotherapy_end,
+        steroids=steroids,
+        clinical=clinical,
+        flair=flair,
+    )
+    return _rano(progression, rules, max_targets, context)
 
 
-def rano2_bidimensional(progression: Progression, *, max_targets: int = 3, **context: Any) -> Assessment:
+def rano2_bidimensional(
+    progression: Tracked,
+    *,
+    max_targets: int = 3,
+    radiotherapy_end: date | None = None,
+    steroids: Sequence[float | None] | None = None,
+    clinical: Sequence[str | None] | None = None,
+    flair: Sequence[str | None] | Tracked | None = None,
+) -> Assessment:
     """RANO 2.0 with products of diameters, −50 % and +25 %; as `rano2010` otherwise, with up to three targets.
 
     T2/FLAIR counts only where it is given: RANO 2.0 leaves it out for enhancing tumours and asks for it in mixed ones.
     """
-    return _rano(progression, _Rules("RANO 2.0", SOURCE_2, "product_mm2", 50, 25, False), max_targets, context)
+    rules = _Rules("RANO 2.0", SOURCE_2, "product_mm2", 50, 25, False)
+    context = _Context(
+        len(progression.dates),
+        rules,
+        radiotherapy_end=radiotherapy_end,
+        steroids=steroids,
+        clinical=clinical,
+        flair=flair,
+    )
+    return _rano(progression, rules, max_targets, context)
 
 
-def rano2_volumetric(progression: Progression, *, max_targets: int = 3, **context: Any) -> Assessment:
+def rano2_volumetric(
+    progression: Tracked,
+    *,
+    max_targets: int = 3,
+    radiotherapy_end: date | None = None,
+    steroids: Sequence[float | None] | None = None,
+    clinical: Sequence[str | None] | None = None,
+    flair: Sequence[str | None] | Tracked | None = None,
+) -> Assessment:
     """RANO 2.0 with volumes: −65 % and +40 %; context as in `rano2010`."""
-    return _rano(progression, _Rules("RANO 2.0 volumetric", SOURCE_2, "volume_ml", 65, 40, False), max_targets, context)
+    rules = _Rules("RANO 2.0 volumetric", SOURCE_2, "volume_ml", 65, 40, False)
+    context = _Context(
+        len(progression.dates),
+        rules,
+        radiotherapy_end=radiotherapy_end,
+        steroids=steroids,
+        clinical=clinical,
+        flair=flair,
+    )
+    return _rano(progression, rules, max_targets, context)
 
 
 @dataclass(frozen=True)
@@ -105,7 +157,7 @@ class _Context:
         radiotherapy_end: date | None = None,
         steroids: Sequence[float | None] | None = None,
         clinical: Sequence[str | None] | None = None,
-        flair: Sequence[str | None] | Progression | None = None,
+        flair: Sequence[str | None] | Tracked | None = None,
     ) -> None:
         self.radiotherapy_end = radiotherapy_end
         self.steroids = _each("steroids", steroids, visits)
@@ -116,7 +168,10 @@ class _Context:
 
     def missing(self, visit: int) -> list[str]:
         """What is not known at a visit, as one reason."""
-        asked = {"steroid dose": self.steroids, "clinical state": self.clinical}
+        asked: dict[str, Sequence[float | str | None]] = {
+            "steroid dose": self.steroids,
+            "clinical state": self.clinical,
+        }
         asked |= {"T2/FLAIR": self.flair} if self.flair_asked else {}
         lost = [name for name, values in asked.items() if values[visit] is None]
         return [f"not given, not considered: {', '.join(lost)}"] if lost else []
@@ -146,9 +201,8 @@ class _Context:
         return []
 
 
-def _rano(progression: Progression, rules: _Rules, max_targets: int, options: dict[str, Any]) -> Assessment:
+def _rano(progression: Tracked, rules: _Rules, max_targets: int, context: _Context) -> Assessment:
     seen = Sightings(progression)
-    context = _Context(seen.visits, rules, **options)
     column, unit = rules.column, rules.unit
 
     def value(lesion: int, visit: int) -> float:
@@ -161,10 +215,10 @@ def _rano(progression: Progression, rules: _Rules, max_targets: int, options: di
     targets = sorted((k for k in seen.baseline if measurable(k)), key=lambda k: -value(k, 0))[:max_targets]
 
     def category(visit: int, now: float, base: float, nadir: float) -> tuple[str, list[str]]:
-        name, why = judged(visit, now, base, nadir)
+        name, why = judge(visit, now, base, nadir)
         return name, [*why, *context.missing(visit)]
 
-    def judged(visit: int, now: float, base: float, nadir: float) -> tuple[str, list[str]]:
+    def judge(visit: int, now: float, base: float, nadir: float) -> tuple[str, list[str]]:
         why = [f"lesion {k} is new" for k in seen.new(visit)] + context.worse(visit)
         change = f"{percent(now, nadir):+.0f} %, limit +{rules.rise:g} %"
         if percent(now, nadir) >= rules.rise or (nadir == 0 < now):
@@ -207,9 +261,9 @@ def _settled(seen: Sightings, verdicts: tuple[Verdict, ...], k: int) -> Verdict:
     return verdict
 
 
-def _each(name: str, given: Sequence[Any] | None, visits: int, words: Sequence[str] = ()) -> list[Any]:
+def _each(name: str, given: Sequence[T | None] | None, visits: int, words: Sequence[str] = ()) -> list[T | None]:
     """One value per visit, None where unknown."""
-    found = [None] * visits if given is None else list(given)
+    found: list[T | None] = [None] * visits if given is None else list(given)
     if isinstance(given, str) or len(found) != visits:
         raise SettingsError(f"{name} needs one value per visit ({visits}, None where unknown), not {given!r}.")
     for value in found:
@@ -221,7 +275,7 @@ def _each(name: str, given: Sequence[Any] | None, visits: int, words: Sequence[s
     return found
 
 
-def _flair(progression: Progression, column: str) -> list[str | None]:
+def _flair(progression: Tracked, column: str) -> list[str | None]:
     """The state of T2/FLAIR lesions at each visit: worse from a rise over their least, or with a new lesion."""
     seen = Sightings(progression)
     sums = [sum(seen.size(k, visit, column, 0.0) for k in seen.lesions) for visit in range(seen.visits)]

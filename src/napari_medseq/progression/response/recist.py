@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from napari_medseq.progression.response.common import Assessment, Sightings, Verdict, by_sum, confirmed_by, percent
 
 if TYPE_CHECKING:
-    from napari_medseq.progression.progression import Progression
+    from napari_medseq.progression.tracked import Tracked
 
 SOURCE = "Eisenhauer et al., Eur J Cancer 2009, 45:228 (RECIST 1.1)"
 #: a target too faint to measure counts as 5 mm
@@ -23,7 +23,7 @@ CONFIRM_DAYS = 28
 
 
 def recist11(
-    progression: Progression,
+    progression: Tracked,
     *,
     nodes: Collection[int] = (),
     organs: Mapping[int, str] | None = None,
@@ -36,7 +36,7 @@ def recist11(
 
     Parameters
     ----------
-    progression : Progression
+    progression : Tracked
     nodes : collection of int
         Lesions that are lymph nodes: measured by short axis, targets from 15 mm, non-targets from 10 mm, normal below.
     organs : dict of int to str, optional

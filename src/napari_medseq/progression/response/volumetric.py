@@ -11,13 +11,13 @@ from napari_medseq.progression.change import noise_bound
 from napari_medseq.progression.response.common import Assessment, Sightings, Verdict, number, percent
 
 if TYPE_CHECKING:
-    from napari_medseq.progression.progression import Progression
+    from napari_medseq.progression.tracked import Tracked
 
 SOURCE = "thresholds of your choice; default −65 % and +40 % (as volumetric RANO 2.0)"
 
 
 def volumetric(
-    progression: Progression,
+    progression: Tracked,
     *,
     rise_percent: float = 40.0,
     fall_percent: float = 65.0,
@@ -27,7 +27,7 @@ def volumetric(
 
     Parameters
     ----------
-    progression : Progression
+    progression : Tracked
     rise_percent, fall_percent : float
     new_is_progression : bool
         Whether a new measured lesion is progression by itself.

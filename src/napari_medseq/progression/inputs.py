@@ -1,0 +1,268 @@
+"""What `track` is given, checked: one mask (or None), date, image and position per visit, in the order of the dates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_medseq import geometry
+from napari_medseq.errors import GeometryError, MedseqError
+from napari_medseq.geometry import Affine
+from napari_medseq.sequence import ImageSequence, Visit
+
+#: no expert and no network names more instances than this in one mask; an image has thousands of values
+_MOST_VALUES = 1000
+#: a mask has at most a few values below 0 (ignore, outside the body); an image in Hounsfield units has hundreds
+_MOST_NEGATIVE = 8
+#: with more values than this, neighbours in x are looked at: in labels of lesions of a few voxels more than half of the neighbours are
+#: equal, in 8-bit CT, MR and ultrasound images with noise fewer than a third
+_MANY_VALUES, _EQUAL_NEIGHBOURS = 32, 0.5
+
+
+class HasLabels(Protocol):
+    """What segmentation gives: something with a mask."""
+
+    @property
+    def labels(self) -> ImageSequence: ...
+
+
+class HasMatrix(Protocol):
+    """What registration gives: something with a 4×4 matrix, or None where it has none."""
+
+    @property
+    def matrix(self) -> Affine | None: ...
+
+
+Mask = ImageSequence | Visit | HasLabels | None
+Position = ArrayLike | HasMatrix | None
+Day = date | datetime | str | None
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One entry per visit in each, in the order in which they are followed; `doubts` says what was doubtful."""
+
+    masks: tuple[ImageSequence | None, ...]
+    dates: tuple[date | None, ...]
+    images: tuple[ImageSequence | None, ...]
+    worlds: tuple[Affine, ...]
+    doubts: tuple[str, ...] = ()
+
+    def in_order(self, order: Sequence[int]) -> Inputs:
+        """The visits in another order."""
+        return replace(
+            self,
+            masks=tuple(self.masks[k] for k in order),
+            dates=tuple(self.dates[k] for k in order),
+            images=tuple(self.images[k] for k in order),
+            worlds=tuple(self.worlds[k] for k in order),
+        )
+
+    def with_doubts(self, *doubts: str) -> Inputs:
+        """The same with more doubts."""
+        return replace(self, doubts=(*self.doubts, *doubts))
+
+
+def check_inputs(
+    labels: Sequence[Mask],
+    dates: Sequence[Day] | None,
+    images: Sequence[ImageSequence | None] | None,
+    transforms: Sequence[Position] | None,
+    *,
+    force: bool,
+) -> Inputs:
+    """What `track` was given, as one entry per visit; see there for what it raises."""
+    if isinstance(labels, ImageSequence) or not isinstance(labels, Iterable):
+        raise MedseqError("track needs a list of masks, one per visit, in the order of the visits.")
+    doubts: list[str] = []
+    pairs = [_mask_and_date(item, n, doubts) for n, item in enumerate(labels, start=1)]
+    masks = tuple(mask for mask, _ in pairs)
+    if not any(mask is not None for mask in masks):
+        raise MedseqError("There is no visit to track; give at least one mask.")
+    n = len(masks)
+    days = tuple(day for _, day in pairs)
+    if dates is not None:
+        if len(dates) != n:
+            raise MedseqError(f"{len(dates)} dates for {n} visits; give one per visit (None if unknown).")
+        days = tuple(as_date(d, k) for k, d in enumerate(dates, start=1))
+    scans = tuple(scan.compute() if scan is not None else None for scan in _one_per_visit("images", images, n))
+    worlds = tuple(_matrix(t) for t in _one_per_visit("transforms", transforms, n))
+    given = _ordered(Inputs(masks, days, scans, worlds, tuple(doubts)))
+    given = given.with_doubts(
+        *(f"Visit {k}: it has no mask, so nothing is said of its lesions." for k in _unseen(given))
+    )
+    _check_overlap(given)
+    return _with_one_patient(given, force)
+
+
+def _unseen(given: Inputs) -> list[int]:
+    return [k for k, mask in enumerate(given.masks, start=1) if mask is None]
+
+
+def _ordered(given: Inputs) -> Inputs:
+    """In the order of the dates, where all are known; equal dates are said."""
+    days = given.dates
+    known = [d for d in days if d is not None]
+    if len(known) == len(days):
+        order = sorted(range(len(days)), key=lambda k: known[k])
+        if order != list(range(len(days))):
+            given = given.in_order(order).with_doubts(
+                f"The visits were not in the order of their dates; they are now: {[str(known[k]) for k in order]}."
+            )
+    if len(set(known)) < len(known):
+        twice = sorted({str(d) for d in known if known.count(d) > 1})
+        given = given.with_doubts(
+            f"Several visits have the same date ({', '.join(twice)}): their order is the given one, and rates between them are blank."
+        )
+    return given
+
+
+def _mask_and_date(item: Mask, visit: int, doubts: list[str]) -> tuple[ImageSequence | None, date | None]:
+    """The checked mask of one visit, and its date as far as it says one."""
+    if item is None:
+        return None, None
+    if isinstance(item, Visit):
+        if len(item.labels) > 1:
+            raise MedseqError(
+                f"Visit {visit} ({item.name}) has {len(item.labels)} masks, not one; give the masks themselves."
+            )
+        mask, day = _mask_and_date(item.labels[0] if item.labels else None, visit, doubts)
+        return mask, item.date or day
+    mask = _the_mask(item)
+    if mask is None:
+        raise MedseqError(
+            f"Visit {visit}: {type(item).__name__} is no ImageSequence; read masks with napari_medseq.read."
+        )
+    if np.dtype(mask.data.dtype).kind not in "iub":
+        raise MedseqError(f"Visit {visit}: {mask.name} holds {mask.data.dtype}, not whole numbers; it is no mask.")
+    if set(mask.axes) & {"t", "c"}:
+        raise MedseqError(
+            f"Visit {visit}: {mask.name} has axes {mask.axes}; a mask per visit has z, y, x. Choose a frame."
+        )
+    mask = mask.compute()
+    if not mask.meta.get("lesion_identities"):
+        _refuse_image(mask, visit)
+    if np.dtype(mask.data.dtype).kind == "i" and (mask.data < 0).any():
+        below = sorted(np.unique(mask.data[mask.data < 0]).tolist())
+        doubts.append(
+            f"Visit {visit}: values below 0 in {mask.name} ({', '.join(map(str, below))}) are taken as no lesion."
+        )
+        mask = mask.replace(data=np.where(mask.data < 0, 0, mask.data))
+    return mask, mask.acquired.date() if mask.acquired else None
+
+
+def _the_mask(item: ImageSequence | HasLabels) -> ImageSequence | None:
+    inner = item if isinstance(item, ImageSequence) else getattr(item, "labels", None)
+    return inner if isinstance(inner, ImageSequence) else None
+
+
+def _refuse_image(mask: ImageSequence, visit: int) -> None:
+    """Refuse an image that was saved, or named, as a mask.
+
+    Raises
+    ------
+    MedseqError
+        If it has more values than labels have.
+    """
+    volume = mask.volume_zyx()
+    values = np.unique(volume)
+    why = ""
+    if len(values) > _MOST_VALUES:
+        why = f"{len(values)} different values"
+    elif int((values < 0).sum()) > _MOST_NEGATIVE:
+        why = f"{int((values < 0).sum())} different values below 0, down to {values[0]}"
+    elif len(values) > _MANY_VALUES and _equal_neighbours(volume) < _EQUAL_NEIGHBOURS:
+        why = f"{len(values)} values that change from voxel to voxel"
+    if why:
+        raise MedseqError(
+            f"Visit {visit}: {mask.name} has {why}: it is an image, not a mask. Segment it, or choose the mask that belongs to it."
+        )
+
+
+def _equal_neighbours(volume: NDArray[np.generic]) -> float:
+    """Share of the pairs of neighbours along x, both foreground, that have one value; 1 where there is no such pair."""
+    one, other = volume[..., :-1], volume[..., 1:]
+    both = (one != 0) & (other != 0)
+    return float((one[both] == other[both]).mean()) if both.any() else 1.0
+
+
+def as_date(value: Day | np.datetime64, visit: int = 1) -> date | None:
+    """A day from a date, a datetime, or text such as ``2020-01-31`` or ``20200131``.
+
+    Raises
+    ------
+    MedseqError
+        If the text is no date.
+    """
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value).date()
+        except ValueError:
+            raise MedseqError(f"Visit {visit}: {value!r} is no date; write it as 2020-01-31.") from None
+    if isinstance(value, np.datetime64):
+        value = None if np.isnat(value) else value.astype("datetime64[D]").item()
+    if isinstance(value, datetime):
+        return None if value != value else value.date()
+    if value is None or isinstance(value, date):
+        return value
+    raise MedseqError(f"Visit {visit}: {value!r} is no date; write it as 2020-01-31.")
+
+
+def _one_per_visit(what: str, given: Sequence[T | None] | None, n: int) -> list[T | None]:
+    listed: list[T | None] = [None] * n if given is None else list(given)
+    if len(listed) != n:
+        raise MedseqError(f"{len(listed)} {what} for {n} visits; give one per visit (None where there is none).")
+    return listed
+
+
+def _matrix(transform: object) -> Affine:
+    """A 4×4 from an array or from something with ``.matrix``; identity from None."""
+    if transform is None:
+        return np.eye(4)
+    matrix: Affine | None = getattr(transform, "matrix", None)
+    if hasattr(transform, "matrix") and matrix is None:
+        raise GeometryError(
+            "A deformable transform has no 4×4 matrix; give the rigid or affine one to compare positions."
+        )
+    return geometry.as_affine(np.asarray(transform) if matrix is None else matrix)
+
+
+def _with_one_patient(given: Inputs, force: bool) -> Inputs:
+    """Refuse masks that say they are of different patients; doubt images of different modality."""
+    masks = [m for m in given.masks if m is not None]
+    patients = {str(m.meta[key]) for m in masks for key in ("patient", "subject") if m.meta.get(key)}
+    doubts = []
+    if len(patients) > 1:
+        message = f"The visits are of different patients: {', '.join(sorted(patients))}."
+        if not force:
+            raise MedseqError(f"{message} Give one patient's visits, or force=True if you know better.")
+        doubts.append(message)
+    kinds = {image.modality for image in given.images if image is not None and image.modality}
+    if len(kinds) > 1:
+        doubts.append(
+            f"The images are of different modality ({', '.join(sorted(kinds))}): compare sizes, not intensities."
+        )
+    return given.with_doubts(*doubts)
+
+
+def _check_overlap(given: Inputs) -> None:
+    """Every visit's grid must meet the first one's in common space."""
+    first: tuple[int, Affine, Affine] | None = None
+    for visit, (mask, world) in enumerate(zip(given.masks, given.worlds, strict=True), start=1):
+        if mask is None:
+            continue
+        points = geometry.apply_points(world @ mask.affine, geometry.corners(mask.grid, outer=True))
+        low, high = points.min(axis=0), points.max(axis=0)
+        if first is None:
+            first = visit, low, high
+        elif (low > first[2]).any() or (high < first[1]).any():
+            raise GeometryError(
+                f"Visit {visit} ({mask.name}) and visit {first[0]} do not overlap in space; register them, or check that "
+                "they are of the same body part."
+            )

@@ -1,0 +1,212 @@
+"""`Tracked`: the lesions of one patient over the visits as data: graph, masks, dates, tables and labels.
+
+What people do with it (correct, plot, judge, save) is in `progression`; plots, reports, response rules and files stand between the
+two and take what is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_medseq import geometry
+from napari_medseq.geometry import Affine
+from napari_medseq.progress import Cancelled, check
+from napari_medseq.progression import measures as _measures
+from napari_medseq.progression import table as _table
+from napari_medseq.progression.components import Key, Lesion
+from napari_medseq.progression.graph import Graph
+from napari_medseq.progression.reapply import Correction
+from napari_medseq.progression.settings import TrackSettings
+from napari_medseq.sequence import ImageSequence
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Tracked:
+    """Lesions followed over the visits of one patient.
+
+    Parameters
+    ----------
+    graph : Graph
+        Lesions and edges.
+    masks : sequence of ImageSequence or None
+        The mask of each visit, on its native grid; None where a visit has none.
+    dates : sequence of date or None
+        One per visit.
+    images : sequence of ImageSequence or None, optional
+        One per visit, for intensity measures and key slices.
+    settings : TrackSettings, optional
+    warnings : tuple of str
+        What was doubtful.
+    worlds : sequence of (4, 4) ndarray, optional
+        Each visit's RAS mm → common RAS mm.
+    measures : dict, optional
+        What is already measured.
+    corrections : sequence of Correction
+        What people corrected in an earlier result and holds in this graph already.
+    provenance : mapping, optional
+        What the result was made from and with (inputs, model, call), as ``run.json`` says it; kept when it is saved.
+    cancelled : callable, optional
+        Looked at per lesion while measuring.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        masks: Sequence[ImageSequence | None],
+        *,
+        dates: Sequence[date | None],
+        images: Sequence[ImageSequence | None] | None = None,
+        settings: TrackSettings | None = None,
+        warnings: tuple[str, ...] = (),
+        worlds: Sequence[Affine] | None = None,
+        measures: _table.Measures | None = None,
+        corrections: Sequence[Correction] = (),
+        provenance: Mapping[str, object] | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> None:
+        self._graph = graph
+        self._masks = list(masks)
+        self.dates = list(dates)
+        self.images: list[ImageSequence | None] = [None] * len(self._masks) if images is None else list(images)
+        self._worlds = [np.eye(4)] * len(self._masks) if worlds is None else list(worlds)
+        self.settings = settings or TrackSettings()
+        self.warnings = tuple(warnings)
+        self.provenance: dict[str, object] = dict(provenance or {})
+        self._history: list[tuple[Graph, Correction]] = []
+        self._noted: list[Correction] = list(corrections)
+        self._measured: dict[Key, Mapping[str, float]] = dict(measures or {})
+        self._tables: tuple[pd.DataFrame, pd.DataFrame] | None = None
+        self._labels: list[ImageSequence | None] | None = None
+        self._measure(cancelled)
+
+    def __repr__(self) -> str:
+        lesions = len(set(self._graph.identities.values()))
+        return f"<{type(self).__name__} {len(self._masks)} visits, {lesions} lesions>"
+
+    @property
+    def lesions(self) -> pd.DataFrame:
+        """One row per lesion and visit where it is present, and one of volume 0 at the first visit where it is absent.
+
+        Columns as DESIGN names them, then measures with their unit in the name. A copy: change it freely.
+        """
+        return self._both()[0].copy()
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row per visit: number of lesions, burden, change, events. A copy; blank where a visit has no mask."""
+        return self._both()[1].copy()
+
+    @property
+    def growth(self) -> pd.DataFrame:
+        """One row per lesion: sightings, share of intervals that grew, longest run, overall rate and doubling time."""
+        return _table.growth(self._both()[0])
+
+    @property
+    def labels(self) -> list[ImageSequence | None]:
+        """One label sequence per visit on its native grid; voxel value = lesion identity, excluded lesions are 0.
+
+        None at a visit without a mask.
+        """
+        if self._labels is None:
+            self._labels = [self._label(visit) for visit in range(len(self._masks))]
+        return list(self._labels)
+
+    @property
+    def graph(self) -> Graph:
+        """The lesions of each visit and the edges between them."""
+        return self._graph
+
+    @property
+    def corrections(self) -> list[str]:
+        """What people corrected, in words and in order."""
+        return [correction.text for correction in self.made]
+
+    @property
+    def made(self) -> list[Correction]:
+        """What people corrected, as it can be made again."""
+        return [*self._noted, *(correction for _, correction in self._history)]
+
+    def to_common(self, visit: int) -> Affine:
+        """4×4 from a visit's RAS mm to the common RAS mm in which positions are compared."""
+        return self._worlds[visit]
+
+    def in_view(self, lesion: Lesion, visit: int) -> bool:
+        """Whether the place of a lesion lies within the field of view of a visit; never where the visit has no mask."""
+        mask = self._masks[visit]
+        if mask is None:
+            return False
+        to_voxel = np.asarray(np.linalg.inv(self._worlds[visit] @ mask.affine))
+        at = geometry.apply_points(to_voxel, lesion.common_centroid[None])[0]
+        return bool(((at > -0.5) & (at < np.array(mask.grid) - 0.5)).all())
+
+    # -- views --------------------------------------------------------------------------------------------------
+    def without(self, lesions: Collection[int]) -> Tracked:
+        """The same without some lesions, by identity; nobody is renamed."""
+        gone = frozenset(key for key, identity in self._graph.identities.items() if identity in lesions)
+        return self._view(replace(self._graph, excluded=self._graph.excluded | gone), range(len(self._masks)))
+
+    def at_visits(self, visits: Sequence[int]) -> Tracked:
+        """The same at some of the visits alone, which are numbered anew; all lesions must be at these."""
+        return self._view(self._graph.at_visits(visits), visits)
+
+    def _view(self, graph: Graph, visits: Sequence[int]) -> Tracked:
+        number = {old: new for new, old in enumerate(visits)}
+        return Tracked(
+            graph,
+            [self._masks[v] for v in visits],
+            dates=[self.dates[v] for v in visits],
+            images=[self.images[v] for v in visits],
+            settings=self.settings,
+            worlds=[self._worlds[v] for v in visits],
+            measures={(number[visit], n): m for (visit, n), m in self._measured.items() if visit in number},
+        )
+
+    @property
+    def seen(self) -> list[int]:
+        """The visits that have a mask."""
+        return [visit for visit, mask in enumerate(self._masks) if mask is not None]
+
+    # -- inside -------------------------------------------------------------------------------------------------
+    def _forget(self) -> None:
+        """Drop what was computed from the graph before."""
+        self._tables = self._labels = None
+
+    def _measure(self, cancelled: Cancelled | None) -> None:
+        """Measure the lesions that are not measured yet."""
+        for key, lesion in self._graph.lesions.items():
+            if key not in self._measured:
+                check(cancelled)
+                self._measured[key] = _measures.of_lesion(lesion, self.images[key[0]], self.settings)
+
+    def _both(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        if self._tables is None:
+            lesions = _table.lesion_table(self._graph, self._measured, self.dates, self.settings, self.in_view)
+            seen = [mask is not None for mask in self._masks]
+            self._tables = lesions, _table.summary_table(lesions, self.dates, seen)
+        return self._tables
+
+    def _label(self, visit: int) -> ImageSequence | None:
+        mask = self._masks[visit]
+        if mask is None:
+            return None
+        identities = self._graph.identities
+        most = max(identities.values(), default=0)
+        data = np.zeros(mask.data.shape, np.uint16 if most < 2**16 else np.uint32)
+        volume = data if "z" in mask.axes else data[np.newaxis]
+        names = {}
+        for lesion in self._graph.at(visit):
+            if lesion.key not in self._graph.excluded:
+                volume[tuple(lesion.index.T)] = identities[lesion.key]
+                names[identities[lesion.key]] = f"{lesion.label} {identities[lesion.key]}"
+        image = self.images[visit]
+        name = image.name if image is not None else mask.name
+        name = name if name.endswith("_lesions") else f"{name}_lesions"
+        labels = mask.labels_like(data, name=name, label_names=names)
+        return labels.replace(meta={**mask.meta, "lesion_identities": True, "dtype": str(data.dtype)})
