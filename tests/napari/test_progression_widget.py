@@ -77,7 +77,8 @@ def test_painting_and_following_again(viewer: Any, qtbot: Any, wait: Wait, tmp_p
     wait(lambda: not widget.work.busy)
     later = viewer.layers[widget.result.layers[1].name]
     new = int(widget.result.progression.lesions.query("event == 'new'")["lesion"].iloc[0])
-    widget.result.progression.split(1, new, 2).exclude(2)  # the lesion of the first is painted away
+    widget.result.progression.split(1, new, 2)
+    widget.result.progression.exclude(2)  # the lesion of the first is painted away
     widget.result._corrected(1, 0)
     parts = np.isin(later.data, [new, int(later.data.max())])
     later.data[parts] = 0
