@@ -10,7 +10,8 @@ needs more during the call. A second table has Dice, time and memory of networks
 that none of them has seen, all through ``ms.segment``; it is left out where that was not run.
 The share of the machine's rate is floating-point operations (torch's own counter) per second of the network alone, relative to a plain
 convolution of 64 to 64 channels. Growth is measured on phantoms of 50 to 1000 slices that exist one slice at a time. Prints tables, writes
-``inference.json`` and draws ``inference.png``. About six minutes on two cores; ``--quick`` one.
+``inference.json`` and draws ``inference.png``. About six minutes on two cores; ``--quick`` one. ``--device cuda`` compares that
+device with the CPU instead; see ``inference_device.py``.
 """
 
 from __future__ import annotations
@@ -221,6 +222,7 @@ def main() -> None:
     parser.add_argument("--truth", type=Path, default=ROOT / "sample_data" / "truth")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cuda or mps: that device beside the CPU, instead of the rest")
     parser.add_argument("--quick", action="store_true", help="one patient, two rounds, at most 200 slices")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
     parser.add_argument("--child", choices=[*METHODS, *ALIKE], help=argparse.SUPPRESS)
@@ -235,6 +237,12 @@ def main() -> None:
     import napari_medseq as ms
 
     torch.set_num_threads(a.threads)
+    if a.device != "cpu":
+        from inference_device import compare
+
+        images = {f"visit {k}": image for k, (image, _) in enumerate(patients(a), 1)}
+        images = dict(list(images.items())[: 1 if a.quick else None])
+        return compare(a.model, images, a.device, 2 if a.quick else a.rounds, a.out)
     model = ms.load_model(a.model)
     pairs = patients(a)[: 1 if a.quick else None]
     rounds = 2 if a.quick else a.rounds
