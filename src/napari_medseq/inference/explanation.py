@@ -174,6 +174,7 @@ class _Exam:
 
     def tick(self) -> None:
         """One step is done."""
+        check(self.cancelled)
         self.done += 1
         if self.progress is not None:
             self.progress(self.done, self.total, f"explaining {self.channels[0].name}")

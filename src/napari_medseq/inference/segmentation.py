@@ -93,7 +93,7 @@ def segment(
         "auto", "cpu", "cuda", "cuda:N", "mps", or "dask://host:port": a worker of that Dask cluster.
     chunk : int, optional
         Steps that go through the network together, on a GPU; halved when its memory does not suffice, then the CPU is used.
-        The CPU always takes one at a time, which is fastest there, so its answer cannot depend on it.
+        On the CPU the size of the steps alone says how many, so its answer cannot depend on it.
     steps : sequence of int, optional
         Label only these steps; the sequence is still read whole, since it is what the recurrence carries. Of visits: their
         indices in `images`.

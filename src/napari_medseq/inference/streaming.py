@@ -1,16 +1,16 @@
 """Streaming recurrence: steps in, a few at a time; finished steps out, k steps later.
 
 Forward state is carried without bound; the look-ahead of each step needs the next k steps and no more. Each step is encoded and
-decoded once, and the features of at most k + g steps are held, where g go through the encoder together. On the CPU g is one, so
-that the answer cannot depend on how many steps are handed in; elsewhere it depends on it within rounding.
+decoded once, and the features of at most k + g steps are held, where g go through the encoder together. On the CPU g follows from the
+steps' size alone, so that the answer cannot depend on how many steps are handed in; elsewhere it depends on it within rounding.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice, pairwise
 
 import torch
 from torch import Tensor, nn
@@ -118,26 +118,31 @@ class SegmentationStream:
         with self.plan.precision():
             # one mask for all steps: with dropout each step is encoded by itself
             for group in [steps] if self.dropout is None else [[x] for x in steps]:
-                encoded = self._encode(self.plan.to_memory_format(torch.cat(group) if len(group) > 1 else group[0]))
-                for k in range(len(group)):
-                    n = group[k].shape[0]
-                    self._carry([f[k * n : (k + 1) * n] for f in encoded] if len(group) > 1 else encoded)
+                self._carry(self._encode(self.plan.to_memory_format(_joined(group))), len(group))
         ready = len(self.waiting) - self.ahead
         if ready > 0:
             yield from self._finish(ready)
 
-    def _carry(self, features: list[Tensor]) -> None:
-        gap = next(self.gaps, None)
-        x = features[-1]
-        exact = torch.promote_types(x.dtype, torch.float32)
-        waiting = _Waiting(list(features), None if gap is None else x.new_full((len(x),), gap, dtype=exact))
+    def _carry(self, features: list[Tensor], count: int) -> None:
+        """Take the features per level of `count` steps, which lie one after another, into the line of those that wait."""
+        deepest, n = features[-1], len(features[-1]) // count
+        exact = torch.promote_types(deepest.dtype, torch.float32)
+        added = []
+        for k in range(count):
+            gap = next(self.gaps, None)
+            own = features if count == 1 else [f[k * n : (k + 1) * n] for f in features]
+            added.append(_Waiting(list(own), None if gap is None else deepest.new_full((n,), gap, dtype=exact)))
         for level, mixer in self.network.recurrent:
-            x = waiting.features[level]
-            before = None if self.reset else self.states.get(level)
-            self.states[level] = waiting.carried[level] = mixer.carry(x, before, waiting.gap)
-            if mixer.ahead_cell is not None:
-                waiting.projected[level] = mixer.ahead_cell.from_input(x)
-        self.waiting.append(waiting)
+            x = features[level]
+            projected = mixer.forward_cell.from_input(x)
+            ahead = None if mixer.ahead_cell is None else mixer.ahead_cell.from_input(x)
+            for k, step in enumerate(added):
+                own_part = slice(k * n, (k + 1) * n)
+                before = None if self.reset else self.states.get(level)
+                self.states[level] = step.carried[level] = mixer.advance(projected[own_part], before, step.gap)
+                if ahead is not None:
+                    step.projected[level] = ahead[own_part]
+        self.waiting.extend(added)
 
     def _encode(self, x: Tensor) -> list[Tensor]:
         if self.dropout is None:
@@ -162,22 +167,39 @@ class SegmentationStream:
         self.states.clear()
 
     def _finish(self, count: int) -> list[Tensor]:
-        """The first `count` waiting steps, mixed with what comes after them and decoded together."""
-        done = []
+        """The first `count` waiting steps, mixed with what comes after them and decoded, as many together as were encoded together."""
+        done: list[Tensor] = []
         with self.plan.precision():
-            for _ in range(count):
-                future = list(islice(self.waiting, self.ahead + 1))
-                step = self.waiting.popleft()
-                gaps = [w.gap for w in future[1:] if w.gap is not None]
-                for level, mixer in self.network.recurrent:
-                    seen = [w.projected[level] for w in future] if mixer.ahead_cell is not None else None
-                    looked = None if seen is None else mixer.look(seen, gaps or None)
-                    step.features[level] = mixer.join(step.features[level], step.carried[level], looked)
-                done.append(step.features)
-            if self.plan.together == 1:
-                return [self.finish(self.network, features) for features in done]
-            n = done[0][0].shape[0]
-            return list(self.finish(self.network, [torch.cat(level) for level in zip(*done, strict=True)]).split(n))
+            while count > 0:
+                some = min(count, self.plan.together)
+                mixed = self._mixed(some)
+                done += self.finish(self.network, mixed).chunk(some)
+                count -= some
+        return done
+
+    def _mixed(self, count: int) -> list[Tensor]:
+        """Features per level of the first `count` waiting steps, one after another, which wait no more."""
+        future = list(islice(self.waiting, count + self.ahead))
+        done = [self.waiting.popleft() for _ in range(count)]
+        features = [_joined(list(level)) for level in zip(*(step.features for step in done), strict=True)]
+        gaps = [w.gap for w in future[1:] if w.gap is not None]
+        for level, mixer in self.network.recurrent:
+            looked = None
+            if mixer.ahead_cell is not None:
+                # a sequence that is reset looks at each step alone
+                seen = [w.projected[level] for w in (future if self.ahead else done)]
+                looked = (
+                    mixer.look(seen, gaps or None, count)
+                    if self.ahead
+                    else _joined([mixer.look([own]) for own in seen])
+                )
+            carried = _joined([step.carried[level] for step in done])
+            features[level] = mixer.join(features[level], carried, looked)
+        return features
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _gaps(network: RecurrentUNet, times: Sequence[float]) -> list[float]:
@@ -212,8 +234,13 @@ def stream_side_by_side(
             if logits is None:
                 return
             yield logits
-    sequence = SegmentationStream(network, reset=reset, finish=finish, dropout=dropout, plan=plan, times=times)
     ready = neighbourhoods(steps, network.neighbours, axis=1)
+    first = next(ready, None)
+    if first is None:
+        return
+    ready = chain([first], ready)
+    plan = (plan or Plan()).for_steps(first) if finish is decode else replace(plan or Plan(), together=1)
+    sequence = SegmentationStream(network, reset=reset, finish=finish, dropout=dropout, plan=plan, times=times)
     while group := list(islice(ready, sequence.plan.together)):
         yield from sequence.push(group)
     yield from sequence.flush()

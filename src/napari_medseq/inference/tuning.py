@@ -23,6 +23,7 @@ from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 
 _TOGETHER = 8  # steps that go through the encoder together where that pays
+_CPU_PIXELS = 1 << 15  # of steps that go through a CPU together: where one is larger they go one at a time
 _WORTH = 1.15  # a lower precision must be this much faster to be used
 
 
@@ -51,6 +52,13 @@ class Plan:
         if self.dtype is not None:
             return torch.autocast(self.device, self.dtype)
         return _without_tf32() if self.device == "cuda" else nullcontext()
+
+    def for_steps(self, x: Tensor) -> Plan:
+        """The plan for steps like `x` (n, channel, …): on the CPU so many together as the caches of small ones are worth."""
+        if self.device != "cpu" or self.together != 1:
+            return self
+        together = max(1, min(_TOGETHER, _CPU_PIXELS // (len(x) * x[0, 0].numel())))
+        return self if together == 1 else replace(self, together=together)
 
     def to_memory_format(self, x: Tensor) -> Tensor:
         """Steps (n, channel, y, x) in the plan's memory layout; steps that are volumes stay as they are."""

@@ -137,37 +137,54 @@ class SequenceMixer(nn.Module):
         added: Tensor = weights(torch.log1p(gap / self.gap_unit)[..., None].to(projected.dtype))
         return projected + added.reshape(*added.shape, *[1] * (projected.ndim - added.ndim))
 
-    # -- streaming: the same arithmetic, one step at a time -----------------------------------------------------------
+    # -- streaming: the same arithmetic, one step at a time, or some steps together where none needs another -----------
     def carry(self, x: Tensor, state: Tensor | None, gap: Tensor | None = None) -> Tensor:
         """Forward state after one step (batch, channel, y, x); `gap` (batch,) is the one since the step before."""
-        new: Tensor = self.forward_cell(self._with_gap(self.forward_cell.from_input(x), gap, self.forward_gap), state)
+        return self.advance(self.forward_cell.from_input(x), state, gap)
+
+    def advance(self, projected: Tensor, state: Tensor | None, gap: Tensor | None = None) -> Tensor:
+        """The same from ``forward_cell.from_input`` of the step."""
+        new: Tensor = self.forward_cell(self._with_gap(projected, gap, self.forward_gap), state)
         return new
 
-    def look(self, projected: list[Tensor], gaps: list[Tensor] | None = None) -> Tensor:
-        """Look-ahead state at a step.
+    def look(self, projected: list[Tensor], gaps: list[Tensor] | None = None, count: int = 1) -> Tensor:
+        """Look-ahead states (count · batch, state, y, x) of the first `count` steps, one step after another.
 
         Parameters
         ----------
         projected : list of Tensor
-            ``ahead_cell.from_input`` of it and of the (at most `ahead`) steps after it, in order.
+            ``ahead_cell.from_input`` of these steps and of the (at most `ahead`) steps after the last of them, in order.
         gaps : list of Tensor, shape (batch,), optional
             Between these steps: one fewer than they are.
+        count : int
         """
         assert self.ahead_cell is not None
+        last, batch = len(projected) - 1, len(projected[0])
         state: Tensor | None = None
-        for i in range(len(projected) - 1, -1, -1):
-            gap = gaps[i] if gaps is not None and i < len(gaps) else None
-            state = self.ahead_cell(self._with_gap(projected[i], gap, self.ahead_gap), state)
+        for j in range(min(self.ahead, last), -1, -1):
+            # the cell is j steps after each of the first `reach`; where it has just begun the state is zero, and there is no gap
+            reach = min(count, last + 1 - j)
+            seen = _joined(projected[j : j + reach])
+            if gaps and j < self.ahead:
+                after = [gaps[i] if i < last else torch.zeros_like(gaps[0]) for i in range(j, j + reach)]
+                seen = self._with_gap(seen, _joined(after), self.ahead_gap)
+            if state is not None and len(state) < reach * batch:
+                state = torch.cat([state, state.new_zeros(reach * batch - len(state), *state.shape[1:])])
+            state = self.ahead_cell(seen, state)
         assert state is not None
         return state
 
     def join(self, x: Tensor, carried: Tensor, looked: Tensor | None) -> Tensor:
-        """The mixed features of one step."""
+        """The mixed features of steps (n, channel, y, x)."""
         seen = self.forward_cell.seen(carried)
         if looked is not None and self.ahead_cell is not None:
             seen = torch.cat([seen, self.ahead_cell.seen(looked)], 1)
         out: Tensor = x + self.out(seen)
         return out
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _gap_weights(gates: int) -> nn.Linear:
