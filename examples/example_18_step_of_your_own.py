@@ -1,0 +1,44 @@
+"""
+# A preprocessing step of your own
+
+A step is frozen settings with a `kind` and an `apply`. It can be mixed with the package's own steps, and it stands in the result's
+record. A step that is installed with a package of yours can also be called by its name, from files and in the widget:
+[how](../how-to/add-a-step.md).
+"""
+
+from typing import Literal
+
+import matplotlib.pyplot as plt
+import numpy as np
+from pydantic import Field
+from scipy import ndimage
+
+import napari_medseq as ms
+from napari_medseq.preprocessing import StepBase
+from napari_medseq.synthetic import make_study
+
+
+class Edges(StepBase):
+    """Gradient magnitude at a scale in millimetres, so that thick slices are not blurred more than thin ones."""
+
+    kind: Literal["edges"] = "edges"
+    scale_mm: float = Field(2.0, gt=0, description="standard deviation of the Gaussian, mm")
+
+    def apply(self, seq, *, reference=None, progress=None, cancelled=None):
+        sigma = [self.scale_mm / seq.spacing[axis] for axis in ("z", "y", "x")]
+        found = ndimage.gaussian_gradient_magnitude(seq.volume_zyx().astype(np.float32), sigma)
+        return seq.replace(data=found)
+
+
+image = make_study().visits[0].images[0]
+edges = ms.preprocess(image, ["n4", Edges(scale_mm=1.5)])
+print(edges.meta["steps"][-1])
+
+# %%
+z = 13
+fig, axes = plt.subplots(1, 2)
+for ax, seq, title in zip(axes, (image, edges), ("image", "edges at 1.5 mm"), strict=True):
+    ax.imshow(seq.volume_zyx()[z], cmap="gray", vmax=np.percentile(seq.volume_zyx()[z], 99.5))
+    ax.set_title(title)
+    ax.axis("off")
+plt.show()
