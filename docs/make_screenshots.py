@@ -56,7 +56,7 @@ def picture(viewer: Any, name: str) -> None:
 def widget_of(viewer: Any, name: str) -> Any:
     """Open one of our widgets and wait until its models are listed."""
     _, widget = viewer.window.add_plugin_dock_widget("napari-medseq", name)
-    if hasattr(widget, "model"):
+    if hasattr(getattr(widget, "model", None), "box"):
         wait(widget.model.box.isEnabled)
     return widget
 
@@ -136,9 +136,30 @@ def curves() -> None:
     viewer.close()
 
 
+def teaching() -> None:
+    """Three slices are painted, a model is made of them, and its answer stands beside them."""
+    image, truth = ms.read(next(STUDY.glob("ses-20200131/*T1post*")))[0], ms.read(TRUTH)[0]
+    viewer = napari.Viewer()
+    viewer.window.resize(*SIZE)
+    shown = view.add_sequence(viewer, image)
+    painted = view.new_labels(viewer, shown)
+    voxels = np.asarray(painted.data).copy()
+    slices = (9, 13, 17)
+    flat = voxels.reshape(-1, *voxels.shape[-3:])
+    for z in slices:
+        flat[0, z] = np.asarray(truth.volume_zyx())[z] > 0
+    painted.data = voxels
+    widget = widget_of(viewer, "Teach")
+    widget.image.choose(shown)
+    widget.labels.choose(painted)
+    viewer.dims.set_current_step(0, slices[1])
+    picture(viewer, "teach")
+    viewer.close()
+
+
 if __name__ == "__main__":
     import sys
 
-    wanted = sys.argv[1:] or ["progression", "classification", "preprocessing", "curves"]
+    wanted = sys.argv[1:] or ["progression", "classification", "preprocessing", "curves", "teaching"]
     for name in wanted:
         globals()[name]()

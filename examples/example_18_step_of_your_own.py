@@ -1,12 +1,11 @@
 """
 # A preprocessing step of your own
 
-A step is frozen settings with a `kind` and an `apply`. It can be mixed with the package's own steps, and it stands in the result's
-record. A step that is installed with a package of yours can also be called by its name, from files and in the widget:
-[how](../how-to/add-a-step.md).
+A step is frozen settings with a `kind` and an `apply_transform`. It can be mixed with the package's own steps, and it stands in the
+result's record. A step that is installed with a package of yours is known by its name everywhere: [how](../how-to/add-a-step.md).
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,20 +13,20 @@ from pydantic import Field
 from scipy import ndimage
 
 import napari_medseq as ms
-from napari_medseq.preprocessing import StepBase
+from napari_medseq.preprocessing import Step
 from napari_medseq.synthetic import make_study
 
 
-class Edges(StepBase):
+class Edges(Step):
     """Gradient magnitude at a scale in millimetres, so that thick slices are not blurred more than thin ones."""
 
+    title: ClassVar[str] = "Edges"
     kind: Literal["edges"] = "edges"
     scale_mm: float = Field(2.0, gt=0, description="standard deviation of the Gaussian, mm")
 
-    def apply(self, seq, *, reference=None, progress=None, cancelled=None):
+    def apply_transform(self, seq, job):
         sigma = [self.scale_mm / seq.spacing[axis] for axis in ("z", "y", "x")]
-        found = ndimage.gaussian_gradient_magnitude(seq.volume_zyx().astype(np.float32), sigma)
-        return seq.replace(data=found)
+        return job.map(seq, lambda volume: ndimage.gaussian_gradient_magnitude(volume.astype(np.float32), sigma))
 
 
 image = make_study().visits[0].images[0]

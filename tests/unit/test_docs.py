@@ -60,3 +60,30 @@ def test_every_page_can_be_reached_from_the_index() -> None:
 def test_no_page_holds_a_placeholder() -> None:
     for page in PAGES:
         assert not re.search(r"\b(TODO|TBD|FIXME|XXX|lorem ipsum)\b", page.read_text(encoding="utf-8")), title(page)
+
+
+@pytest.mark.parametrize("page", ["reference/axes-affine-units.md", "how-to/coming-from.md"])
+def test_examples_that_need_no_file_are_true(page: str) -> None:
+    codes = _CODE.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
+    assert codes
+    for code in codes:
+        assert "assert" in code
+        exec(compile(code, page, "exec"), {})
+
+
+def test_every_message_of_the_troubleshooting_page_is_said_by_the_package() -> None:
+    page = (ROOT / "docs" / "how-to" / "troubleshooting.md").read_text(encoding="utf-8")
+    cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    pieces = [piece for cell in cells for piece in re.findall(r"`([^`]+)`", cell)]
+    assert len(pieces) > 15
+    source = "\n".join(
+        re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8"))  # a message may go on in the next line
+        for path in (ROOT / "src").rglob("*.py")
+    )
+    assert [piece for piece in pieces if piece not in source] == []
+
+
+def test_every_page_on_disk_is_in_the_menu() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    inside = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    assert [page for page in inside if page not in menu] == []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models import bounds
+from napari_medseq.plugins import Table
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +20,15 @@ if TYPE_CHECKING:
 
 Builder = TypeVar("Builder", bound="Callable[..., nn.Module]")
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {}
+
+def _usable(_: str, offered: object) -> Callable[..., nn.Module]:
+    if not callable(offered):
+        raise TypeError("it is neither a network's class nor a function that builds one")
+    return offered
+
+
+#: name → builder; other packages add theirs by entry points
+NETWORKS: Table[Callable[..., nn.Module]] = Table("napari_medseq.networks", "network", {}, _usable)
 
 
 def register(name: str) -> Callable[[Builder], Builder]:
@@ -37,7 +46,7 @@ def register(name: str) -> Callable[[Builder], Builder]:
     """
 
     def enter(builder: Builder) -> Builder:
-        if name in NETWORKS:
+        if NETWORKS.entered(name) is not None:
             raise ValueError(f"There are two networks called {name!r}; give one of them another name.")
         NETWORKS[name] = builder
         return builder

@@ -2,12 +2,12 @@ from .align import MotionCorrection as MotionCorrection
 from .align import Register as Register
 from .bias import N4 as N4
 from .crop import Crop as Crop
+from .pipeline import STEPS as STEPS
 from .pipeline import load as load
 from .pipeline import parse as parse
 from .pipeline import preprocess as preprocess
 from .pipeline import save as save
 from .resample import Resample as Resample
-from .step import STEPS as STEPS
 from .step import Job as Job
 from .step import Step as Step
 from .window import PRESETS as PRESETS

@@ -13,7 +13,8 @@ from napari_medseq.errors import SettingsError
 
 # each enters its steps in STEPS
 from napari_medseq.preprocessing import align, bias, crop, resample, zscore  # noqa: F401
-from napari_medseq.preprocessing.step import STEPS, Step
+from napari_medseq.preprocessing.step import STEPS as STEPS
+from napari_medseq.preprocessing.step import Step
 from napari_medseq.preprocessing.window import PRESETS, Window
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import ImageSequence
@@ -109,7 +110,7 @@ def _step(step: object) -> Step:
     if not isinstance(step, Mapping):
         raise SettingsError(f"A preprocessing step is a name, settings or a step model, not {type(step).__name__}.")
     named = step.get("kind")
-    if named not in STEPS:
+    if not isinstance(named, str) or named not in STEPS:
         raise SettingsError(f"There is no preprocessing step of kind {named!r}; use one of {', '.join(STEPS)}.")
     return checked(STEPS[named], step, where=f"preprocessing step {named!r}")
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError, MedseqWarning, SettingsError
 from napari_medseq.geometry import Volume
+from napari_medseq.plugins import Table
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import Settings
@@ -120,7 +121,7 @@ class Step(Settings):
         kind = cls.model_fields["kind"].default
         if not isinstance(kind, str):
             return  # a base of several steps
-        known = STEPS.get(kind)
+        known = STEPS.entered(kind)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise SettingsError(
                 f"There is a preprocessing step {kind!r} already, {known.__name__}; name yours otherwise."
@@ -167,5 +168,13 @@ class Step(Settings):
         raise NotImplementedError
 
 
-#: kind → the step of that kind, those of one's own among them
-STEPS: dict[str, type[Step]] = {}
+def _usable(name: str, offered: object) -> type[Step]:
+    if not (isinstance(offered, type) and issubclass(offered, Step)):
+        raise TypeError("it is no subclass of napari_medseq.preprocessing.Step")
+    if offered.model_fields["kind"].default != name:
+        raise TypeError(f"its field `kind` is not {name!r}")
+    return offered
+
+
+#: kind → the step of that kind; those of one's own enter themselves, other packages add theirs by entry points
+STEPS: Table[type[Step]] = Table("napari_medseq.steps", "preprocessing step", {}, _usable)

@@ -13,6 +13,7 @@ from inspect import signature
 from typing import TYPE_CHECKING
 
 from napari_medseq.errors import SettingsError
+from napari_medseq.plugins import Table
 from napari_medseq.progression.response.common import Assessment, Verdict, at_visits
 from napari_medseq.progression.response.fleischner import fleischner2017
 from napari_medseq.progression.response.lung_rads import lung_rads
@@ -25,8 +26,7 @@ from napari_medseq.progression.response.volumetric import volumetric
 if TYPE_CHECKING:
     from napari_medseq.progression.tracked import Tracked
 
-#: name → rule set
-RULES: dict[str, Callable[..., Assessment]] = {
+_OWN: dict[str, Callable[..., Assessment]] = {
     "recist-1.1": recist11,
     "rano-2010": rano2010,
     "rano-2.0": rano2_bidimensional,
@@ -37,6 +37,16 @@ RULES: dict[str, Callable[..., Assessment]] = {
     "ms-new-enlarged": ms_new_enlarged,
     "volumetric": volumetric,
 }
+
+
+def _usable(_: str, offered: object) -> Callable[..., Assessment]:
+    if not callable(offered):
+        raise TypeError("it is no function")
+    return offered
+
+
+#: name → rule set; other packages add theirs by entry points
+RULES: Table[Callable[..., Assessment]] = Table("napari_medseq.response_rules", "response rule", _OWN, _usable)
 
 
 #: categories that stand whatever else was not seen

@@ -1,0 +1,98 @@
+"""What other packages add by entry points: preprocessing steps, networks, response rules. One that cannot be used is named and skipped."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, MutableMapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
+
+from napari_medseq.errors import MedseqWarning
+
+T = TypeVar("T")
+
+
+class PluginWarning(MedseqWarning):
+    """Another package offers something that could not be used; the text names the package and the reason."""
+
+
+class Table(MutableMapping[str, T]):
+    """What there is of one kind by name: the package's own, and what other packages offer.
+
+    Other packages are loaded the first time that all names are listed, or that a name is looked for that is not the package's own.
+
+    Parameters
+    ----------
+    group : str
+        Of the entry points, such as ``"napari_medseq.steps"``; each is named as it is to be called.
+    what : str
+        What one of these is, for messages: "preprocessing step".
+    own : dict of str to object
+        What the package itself has, or will enter; another package cannot replace it.
+    check : callable
+        Returns what is offered, if it can be used; raises `TypeError` with the reason if not.
+    """
+
+    def __init__(self, group: str, what: str, own: dict[str, T], check: Callable[[str, object], T]) -> None:
+        self.group, self.what = group, what
+        self._own, self._added, self._check = own, dict[str, T](), check
+        self._looked = False
+
+    def __getitem__(self, name: str) -> T:
+        if name in self._own:
+            return self._own[name]
+        self._look()
+        return self._added[name]
+
+    def __setitem__(self, name: str, value: T) -> None:
+        self._own[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._own[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._look()
+        yield from self._own
+        yield from (name for name in self._added if name not in self._own)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def entered(self, name: str) -> T | None:
+        """What was entered here under a name, without asking other packages."""
+        return self._own.get(name)
+
+    def _look(self) -> None:
+        if self._looked:
+            return
+        self._looked = True  # before loading: a package may look into this table while it is imported
+        for entry in entry_points(group=self.group):
+            try:
+                found = self._check(entry.name, entry.load())
+                known = self._own.get(entry.name, self._added.get(entry.name))
+                if known is not None and known is not found:
+                    raise TypeError("there is one of that name already")
+                self._added[entry.name] = found
+            except Exception as error:  # other people's code may fail in any way, and must not take ours with it
+                warnings.warn(
+                    f"The {self.what} {entry.name!r} of the package {_package(entry)} cannot be used and is left out: "
+                    f"{error or type(error).__name__}. Update that package, or uninstall it.",
+                    PluginWarning,
+                    stacklevel=3,
+                )
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
+
+
+def offered() -> dict[str, dict[str, str]]:
+    """What is installed, from metadata alone, without loading anything.
+
+    Returns
+    -------
+    dict of str to dict
+        Group → name → the package that offers it, with its version.
+    """
+    groups = ("napari_medseq.steps", "napari_medseq.networks", "napari_medseq.response_rules")
+    return {group: {e.name: _package(e) for e in entry_points(group=group)} for group in groups}

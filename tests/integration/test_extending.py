@@ -1,0 +1,73 @@
+"""The pages on extending the package: the example on each is installed as a package of its own, and does what the page says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("add-a-step", "add-a-network", "add-a-response-rule", "add-a-format")
+_FILE = re.compile(r'```\w+ title="([\w.]+)"\n(.*?)```', re.DOTALL)
+
+
+def files_of(page: str) -> dict[str, str]:
+    """The files that a page shows, by name."""
+    return dict(_FILE.findall((ROOT / "docs" / "how-to" / f"{page}.md").read_text(encoding="utf-8")))
+
+
+def installed(files: dict[str, str], folder: Path) -> Path:
+    """A folder of packages into which pip has installed a project of these files."""
+    project, target = folder / "project", folder / "packages"
+    project.mkdir()
+    target.mkdir()
+    for name, text in files.items():
+        (project / name).write_text(text, encoding="utf-8")
+    if "pyproject.toml" in files:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+        done = subprocess.run(
+            [*pip, "--target", str(target), str(project)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    return target
+
+
+def run(code: str, packages: Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(packages), *(p for p in sys.path if p)])
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        cwd=packages,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_example_of_a_page_works_as_a_package_of_its_own(page: str, tmp_path: Path) -> None:
+    files = files_of(page)
+    done = run(files.pop("use.py"), installed(files, tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "PluginWarning" not in done.stderr
+
+
+def test_a_package_that_fails_is_named_and_the_others_work(tmp_path: Path) -> None:
+    files = files_of("add-a-step")
+    files["pyproject.toml"] = files["pyproject.toml"].replace(
+        'edges = "medseq_edges:Edges"',
+        'edges = "medseq_edges:Edges"\ngone = "medseq_edges:Gone"\nodd = "medseq_edges:ndimage"\nn4 = "medseq_edges:Edges"',
+    )
+    code = "from napari_medseq.preprocessing import STEPS; print(*STEPS, STEPS['n4'].__module__)"
+    done = run(code, installed(files, tmp_path))
+    assert done.returncode == 0, done.stderr
+    listed = done.stdout.split()
+    assert "edges" in listed
+    assert {"gone", "odd"} & set(listed) == set()
+    assert listed[-1] == "napari_medseq.preprocessing.bias"
+    for name, reason in (("gone", "Gone"), ("odd", "no subclass"), ("n4", "`kind` is not")):
+        assert re.search(f"'{name}' of the package medseq-edges 1.0 .*{reason}", done.stderr), done.stderr
