@@ -205,7 +205,7 @@ def stack_visits(
         for i in order:
             check(cancelled)
             onto = np.linalg.inv(to_common[i]) @ to_common[base]
-            moved.append([c if i in own else _brought(c, exams[base][0], onto, cancelled) for c in exams[i]])
+            moved.append([c if i in own else brought(c, exams[base][0], onto, cancelled) for c in exams[i]])
         channels = [_stacked([m[k] for m in moved], exams[base][0]) for k in range(len(exams[base]))]
         found.append(VisitStack(channels, list(order), [order.index(i) for i in own], each, since))
     return found
@@ -220,7 +220,7 @@ def _same_place(a: ImageSequence, a_to: Affine, b: ImageSequence, b_to: Affine) 
     return a.slice_axis == b.slice_axis and placed[0].same_grid(placed[1], _SAME_PLACE_MM)
 
 
-def _brought(seq: ImageSequence, base: ImageSequence, onto: Affine, cancelled: Cancelled | None) -> ImageSequence:
+def brought(seq: ImageSequence, base: ImageSequence, onto: Affine, cancelled: Cancelled | None) -> ImageSequence:
     """An image on the grid of `base`; `onto` maps points of the base's world to points of its own."""
     from napari_medseq.volumes.grid import itk_affine, resample
 

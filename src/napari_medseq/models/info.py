@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from napari_medseq.sequence import ImageSequence, matches_name
 from napari_medseq.settings import Settings
 
-Task = Literal["segmentation", "classification", "denoising", "autoencoder"]
+Task = Literal["segmentation", "classification", "denoising", "autoencoder", "propagation"]
 
 
 class ModelInfo(Settings):
@@ -19,7 +19,7 @@ class ModelInfo(Settings):
     Attributes
     ----------
     name, version : str
-    task : {"segmentation", "classification", "denoising", "autoencoder"}
+    task : {"segmentation", "classification", "denoising", "autoencoder", "propagation"}
     modality : str or None
         DICOM modality code the model was trained on.
     name_patterns : tuple of str

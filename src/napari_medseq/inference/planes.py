@@ -1,0 +1,119 @@
+"""An image as sequences of planes along one of its axes: slices in any direction, or frames; read one plane at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.sequence import SPACE, ImageSequence
+
+#: red, green and blue in luminance (ITU-R BT.601)
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Planes:
+    """An image seen along an axis.
+
+    Attributes
+    ----------
+    image : ImageSequence
+    axis : str
+        Along which the planes follow each other.
+    plane : tuple of str
+        The axes of a plane, rows first.
+    across : tuple of str
+        The axes that are left (frames of slices, slices of frames): each of their places has a sequence of its own.
+    """
+
+    image: ImageSequence
+    axis: str
+    plane: tuple[str, str]
+    across: tuple[str, ...]
+
+    @property
+    def steps(self) -> int:
+        """Planes of each sequence."""
+        return self.image.size(self.axis)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of a plane."""
+        return self.image.size(self.plane[0]), self.image.size(self.plane[1])
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """From plane to plane (0 between frames), and from row to row and column to column, in mm."""
+        apart = self.image.spacing[self.axis] if self.axis in SPACE else 0.0
+        return apart, self.image.spacing[self.plane[0]], self.image.spacing[self.plane[1]]
+
+    def places(self) -> Iterator[tuple[int, ...]]:
+        """The places of `across`, whose sequences are independent of each other."""
+        return np.ndindex(*(self.image.size(a) for a in self.across))
+
+    def read(self, place: tuple[int, ...], step: int) -> NDArray[np.float32]:
+        """One plane (row, column) as float32; what is no number becomes the least or greatest number of the plane."""
+        at = {self.axis: step, **dict(zip(self.across, place, strict=True))}
+        index = tuple(at.get(a, slice(None)) for a in self.image.axes)
+        left = [a for a in self.image.axes if a not in at]
+        plane = np.asarray(self.image.data[index])
+        if "c" in left:
+            plane = plane[..., :3].astype(np.float32) @ LUMINANCE
+            left = left[:-1]
+        plane = plane.astype(np.float32, copy=False)
+        if not np.isfinite(plane).all():
+            finite = plane[np.isfinite(plane)]
+            low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+            plane = np.nan_to_num(plane, nan=low, posinf=high, neginf=low)
+        return plane if left == list(self.plane) else plane.T
+
+    def view(self, labels: NDArray[np.generic]) -> NDArray[np.generic]:
+        """An array on the image's grid, without colours, as a view with axes (*across, step, row, column)."""
+        axes = [a for a in self.image.axes if a != "c"]
+        order = [*self.across, self.axis, *self.plane]
+        if self.axis not in axes:
+            labels, axes = labels[np.newaxis], [self.axis, *axes]
+        return labels.transpose([axes.index(a) for a in order])
+
+
+def planes_along(image: ImageSequence, axis: str) -> Planes:
+    """An image as planes along "z", "y", "x" or "t".
+
+    Raises
+    ------
+    MedseqError
+        If the image has no such axis, or no planes across it.
+    """
+    space = [a for a in SPACE if a in image.axes]
+    there = [a for a in ("t", *space) if a in image.axes and (a == "t" or len(space) == 3)]
+    if axis not in there and not (len(space) == 2 and axis == "z"):  # a single image is a sequence of one
+        raise MedseqError(f"{image.name} has no planes along {axis!r}; choose from {', '.join(there) or 'none'}.")
+    if axis == "t" and len(space) == 3:
+        plane = [a for a in space if a != image.slice_axis]
+        across: tuple[str, ...] = (image.slice_axis,)
+    else:
+        plane = [a for a in space if a != axis]
+        across = ("t",) if axis != "t" and "t" in image.axes else ()
+    return Planes(image, axis, (plane[0], plane[1]), across)
+
+
+def painted_axis(image: ImageSequence, labels: ImageSequence) -> str:
+    """The axis along which an image's planes are painted.
+
+    The image's own slice axis, or "t" where it has no slices; another axis of space where half as many planes or fewer hold paint
+    (somebody painted coronal slices of an axial scan).
+    """
+    if "z" not in image.axes:
+        return "t" if "t" in image.axes else "z"
+    painted = np.asarray(labels.data) != 0
+    counts = {}
+    for axis in SPACE:
+        others = tuple(k for k, a in enumerate(labels.axes) if a != axis)
+        counts[axis] = int(painted.any(axis=others).sum())
+    own = image.slice_axis
+    best = min(counts, key=lambda a: counts[a])
+    return best if 2 * counts[best] <= counts[own] else own

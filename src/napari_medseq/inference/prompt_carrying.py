@@ -1,0 +1,175 @@
+"""Objects from their painted steps to all others: windows are filled, carried together where they are alike, and grow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_medseq.inference.planes import Planes
+from napari_medseq.inference.prompt_passes import bytes_per_step, stream_logits
+from napari_medseq.inference.prompt_window import (
+    Growth,
+    PromptSettings,
+    Window,
+    first_growth,
+    grown,
+    window_around,
+)
+from napari_medseq.inference.prompted_objects import PromptedObject
+from napari_medseq.models.prompted_unet import PromptedUNet
+from napari_medseq.models.prompting import PromptedSequence
+from napari_medseq.progress import Cancelled, Progress, check
+
+_HELD = 192 << 20  # bytes of windows that are held at once
+_TOGETHER = 256 << 20  # bytes of features of the windows that run as one batch
+
+
+@dataclass(frozen=True, eq=False)
+class CarriedObject:
+    """An object on every step of its window.
+
+    Attributes
+    ----------
+    object : PromptedObject
+    window : Window
+    painted : Tensor of bool, (step, row, column)
+        What is painted, in the window.
+    logits : Tensor, (step, row, column)
+        Of the window, on the CPU.
+    """
+
+    object: PromptedObject
+    window: Window
+    painted: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Filled:
+    """A window and what lies in it."""
+
+    object: PromptedObject
+    growth: Growth
+    window: Window
+    image: Tensor
+    painted: Tensor
+    annotated: Tensor
+
+    @property
+    def bytes(self) -> int:
+        return self.image.numel() * 5
+
+
+@dataclass(frozen=True, eq=False)
+class Carrier:
+    """What carries objects: a network on a device, over the planes of an image.
+
+    Attributes
+    ----------
+    planes : Planes
+    labels : ndarray, (*across, step, row, column)
+        What is painted.
+    network : PromptedUNet
+        As `prompt_passes.ready` makes it.
+    settings : PromptSettings
+    device : torch.device
+    chunk : int or None
+        Steps that go through a convolution together.
+    progress, cancelled : callable, optional
+    """
+
+    planes: Planes
+    labels: NDArray[np.generic]
+    network: PromptedUNet
+    settings: PromptSettings
+    device: torch.device
+    chunk: int | None = None
+    progress: Progress | None = None
+    cancelled: Cancelled | None = None
+
+    def carry(self, objects: Sequence[PromptedObject]) -> Iterator[CarriedObject]:
+        """Each object once, in any order; those that are annotated throughout are left out."""
+        open_ = [o for o in objects if len(o.steps) < self.planes.steps]
+        pending = [(o, first_growth(o.painted, self.planes.spacing, self.planes.steps)) for o in open_]
+        total, done = len(pending), 0
+        while pending:
+            held = self._first_portion(pending)
+            pending = pending[len(held) :]
+            for group in self._alike(self._filled(held)):
+                for filled, logits in zip(group, self._logits(group), strict=True):
+                    more = self._grown(filled, logits)
+                    if more is not None:
+                        pending.append((filled.object, more))
+                        continue
+                    done += 1
+                    if self.progress is not None:
+                        self.progress(done, total, f"propagating in {self.planes.image.name}")
+                    yield CarriedObject(filled.object, filled.window, filled.painted, logits)
+
+    def _window(self, one: PromptedObject, growth: Growth) -> Window:
+        planes = self.planes
+        return window_around(one.painted, one.steps, planes.spacing, planes.steps, growth, self.settings)
+
+    def _first_portion(self, pending: list[tuple[PromptedObject, Growth]]) -> list[tuple[PromptedObject, Growth]]:
+        """As many windows as may be held at once, one at least."""
+        room, held = _HELD, []
+        for one, growth in pending:
+            room -= 5 * int(np.prod(self._window(one, growth).shape))
+            if held and room < 0:
+                break
+            held.append((one, growth))
+        return held
+
+    def _filled(self, held: Sequence[tuple[PromptedObject, Growth]]) -> list[_Filled]:
+        """Windows with the image in them, each plane read once."""
+        windows = [(o, g, self._window(o, g)) for o, g in held]
+        found = []
+        wanted: dict[tuple[tuple[int, ...], int], list[_Filled]] = {}
+        for one, growth, window in windows:
+            flags = torch.zeros(window.shape[0], dtype=torch.bool)
+            flags[torch.from_numpy(one.steps - window.steps[0])] = True
+            image, painted = torch.empty(window.shape), torch.zeros(window.shape, dtype=torch.bool)
+            found.append(_Filled(one, growth, window, image, painted, flags))
+            for step in range(*window.steps):
+                wanted.setdefault((one.place, step), []).append(found[-1])
+        for (place, step), several in wanted.items():
+            check(self.cancelled)
+            plane = self.planes.read(place, step)
+            for filled in several:
+                at = step - filled.window.steps[0]
+                filled.image[at] = filled.window.small(plane)
+                if filled.annotated[at]:
+                    shown = self.labels[(*place, step)] == filled.object.value
+                    filled.painted[at] = filled.window.small_mask(shown)
+        return found
+
+    def _alike(self, windows: Sequence[_Filled]) -> Iterator[list[_Filled]]:
+        """Windows of one shape together, as many as their features leave room for."""
+        by_shape: dict[tuple[int, int, int], list[_Filled]] = {}
+        for w in windows:
+            by_shape.setdefault(w.window.shape, []).append(w)
+        for (steps, *size), group in by_shape.items():
+            each = steps * bytes_per_step(self.network, (size[0], size[1]))
+            together = max(1, _TOGETHER // each)
+            for k in range(0, len(group), together):
+                yield group[k : k + together]
+
+    def _logits(self, group: Sequence[_Filled]) -> Tensor:
+        """Logits (window, step, row, column) of windows of one shape."""
+
+        def stacked(name: str) -> Tensor:
+            return torch.stack([getattr(w, name) for w in group]).to(self.device)
+
+        gap = torch.tensor([self.planes.spacing[0] / w.window.pixel_mm for w in group], device=self.device)
+        with torch.inference_mode():
+            sequence = PromptedSequence.of(stacked("image"), stacked("painted"), stacked("annotated"), gap)
+        return stream_logits(self.network, sequence, chunk=self.chunk, cancelled=self.cancelled).cpu()
+
+    def _grown(self, filled: _Filled, logits: Tensor) -> Growth | None:
+        inside = torch.where(filled.annotated[:, None, None], filled.painted, logits > 0)
+        return grown(filled.growth, filled.window, inside, self.planes.size, self.planes.steps)

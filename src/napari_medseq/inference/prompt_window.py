@@ -1,0 +1,200 @@
+"""The window that follows an object: a box around what is painted, at the size that the network knows, that grows when it must.
+
+A nodule of 5 mm and a whole heart come to the network equally large. Where the object reaches the edge of its window, or is still
+there on the outermost step, the window grows and the object is carried again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from napari_medseq.settings import Settings
+
+_CELL = 8  # pixels: windows are multiples of it, as the network's levels want
+_LEAST = 24  # pixels of a window's side, at least
+_GROWTH = 0.6  # of the object's longest side, by which a window grows at an edge
+_REACH = 16  # steps on either side of the painted ones that are looked at first, at least
+_LONG = 1.5  # times the object's longest side that is looked at along the steps first
+
+
+class PromptSettings(Settings):
+    """How a prompted network is run: the ``inference`` part of its bundle.
+
+    Attributes
+    ----------
+    span : (float, float)
+        Longest side of the painted shape in window pixels, least and most.
+    margin : float
+        Room around the painted shape, as a share of its longest side.
+    largest : int
+        Pixels of a window's side, at most; a window that grows further takes larger pixels.
+    threshold : float
+        Probability from which on a voxel is the object's.
+    connected : bool
+        Drop what is connected to no painted voxel, where the steps are slices of a volume.
+    precision : {"float32", "bfloat16"}
+        "bfloat16": convolutions on a CPU with bf16 units are computed in it.
+    """
+
+    span: tuple[float, float] = (28.0, 48.0)
+    margin: float = Field(0.6, ge=0)
+    largest: int = Field(160, ge=_LEAST)
+    threshold: float = Field(0.5, gt=0, lt=1)
+    connected: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True)
+class Window:
+    """A box of native pixels and steps, and the size that it is resampled to.
+
+    Attributes
+    ----------
+    rows, columns, steps : (int, int)
+        First and last + 1.
+    size : (int, int)
+        Pixels of the window along rows and columns.
+    pixel_mm : float
+        Of the window.
+    """
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+    steps: tuple[int, int]
+    size: tuple[int, int]
+    pixel_mm: float
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Steps, rows and columns of the window."""
+        return self.steps[1] - self.steps[0], *self.size
+
+    def small(self, plane: NDArray[np.float32]) -> Tensor:
+        """What a native plane shows in the window, (row, column), without aliasing."""
+        cut = np.ascontiguousarray(plane[slice(*self.rows), slice(*self.columns)], np.float32)
+        x = torch.from_numpy(cut)[None, None]
+        return functional.interpolate(x, size=self.size, mode="bilinear", align_corners=False, antialias=True)[0, 0]
+
+    def small_mask(self, plane: NDArray[np.bool_]) -> Tensor:
+        """A painted plane in the window, bool; what is painted never vanishes."""
+        share = self.small(plane.astype(np.float32))
+        return share > min(0.5, 0.5 * float(share.max()))
+
+    def native(self, small: Tensor) -> Tensor:
+        """Windows (n, row, column) at the native pixels of the box."""
+        size = (self.rows[1] - self.rows[0], self.columns[1] - self.columns[0])
+        return functional.interpolate(small[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How far a window lies beyond what is painted: shares of the object's longest side, and steps, before and after."""
+
+    rows: tuple[float, float] = (0.0, 0.0)
+    columns: tuple[float, float] = (0.0, 0.0)
+    steps: tuple[int, int] = (0, 0)
+    rounds: int = 0
+
+
+def first_growth(
+    painted: NDArray[np.bool_], spacing: tuple[float, float, float], steps: int
+) -> Growth:
+    """How many steps are looked at first: enough for a ball of the painted size, all frames of a video."""
+    if spacing[0] == 0:
+        return Growth(steps=(steps, steps))
+    reach = max(_REACH, int(np.ceil(_LONG * _span(painted, spacing) / spacing[0])))
+    return Growth(steps=(reach, reach))
+
+
+def window_around(
+    painted: NDArray[np.bool_],
+    annotated: NDArray[np.intp],
+    spacing: tuple[float, float, float],
+    steps: int,
+    growth: Growth,
+    settings: PromptSettings,
+) -> Window:
+    """The window of an object.
+
+    Parameters
+    ----------
+    painted : ndarray of bool, (row, column)
+        Where it is painted on some step; somewhere at least.
+    annotated : ndarray of int
+        The annotated steps.
+    spacing : (float, float, float)
+        mm from step to step, row to row and column to column.
+    steps : int
+        Of the whole sequence.
+    growth : Growth
+    settings : PromptSettings
+    """
+    span, fine = _span(painted, spacing), min(spacing[1:])
+    pixel = max(span / min(max(span / fine, settings.span[0]), settings.span[1]), fine / 4)
+    room = max(settings.margin * span, 12 * pixel)
+    cut = []
+    for (low, high), mm, n, more in zip(
+        _extent(painted), spacing[1:], painted.shape, (growth.rows, growth.columns), strict=True
+    ):
+        first, last = low - (room + more[0] * span) / mm, high + (room + more[1] * span) / mm
+        cut.append((max(0, int(first)), min(n, int(last) + 1)))
+    sides = [(b - a) * mm for (a, b), mm in zip(cut, spacing[1:], strict=True)]
+    pixel = max(pixel, max(sides) / settings.largest)
+    size = [max(_LEAST, round(side / pixel / _CELL) * _CELL) for side in sides]
+    along = (max(0, int(annotated[0]) - growth.steps[0]), min(steps, int(annotated[-1]) + 1 + growth.steps[1]))
+    return Window(cut[0], cut[1], along, (size[0], size[1]), pixel)
+
+
+def grown(growth: Growth, window: Window, inside: Tensor, size: tuple[int, int], steps: int) -> Growth | None:
+    """The growth of the next round, or None where the object lies within its window.
+
+    Parameters
+    ----------
+    growth, window
+        Of this round.
+    inside : Tensor of bool, (step, row, column)
+        The object in its window.
+    size, steps
+        Rows and columns, and steps, of the whole sequence.
+    """
+    ends = {
+        "rows": (inside[:, :2].any() and window.rows[0] > 0, inside[:, -2:].any() and window.rows[1] < size[0]),
+        "columns": (inside[..., :2].any() and window.columns[0] > 0, inside[..., -2:].any() and window.columns[1] < size[1]),
+        "steps": (inside[:2].any() and window.steps[0] > 0, inside[-2:].any() and window.steps[1] < steps),
+    }
+    rows, columns, along = ((bool(a), bool(b)) for a, b in ends.values())
+    if growth.rounds >= 3:  # a flood fills more of the image each time
+        rows = columns = (False, False)
+    if not any((*rows, *columns, *along)):
+        return None
+    return replace(
+        growth,
+        rows=_more(growth.rows, rows),
+        columns=_more(growth.columns, columns),
+        steps=(growth.steps[0] * (2 if along[0] else 1), growth.steps[1] * (2 if along[1] else 1)),
+        rounds=growth.rounds + 1,
+    )
+
+
+def _more(growth: tuple[float, float], touched: tuple[bool, bool]) -> tuple[float, float]:
+    return growth[0] + _GROWTH * touched[0], growth[1] + _GROWTH * touched[1]
+
+
+def _extent(painted: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """First and last + 1 of the painted rows and columns."""
+    rows, columns = np.flatnonzero(painted.any(1)), np.flatnonzero(painted.any(0))
+    return (int(rows[0]), int(rows[-1]) + 1), (int(columns[0]), int(columns[-1]) + 1)
+
+
+def _span(painted: NDArray[np.bool_], spacing: tuple[float, float, float]) -> float:
+    """The longest side of the box of what is painted, in mm."""
+    rows, columns = _extent(painted)
+    return max((rows[1] - rows[0]) * spacing[1], (columns[1] - columns[0]) * spacing[2])

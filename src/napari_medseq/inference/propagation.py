@@ -1,0 +1,295 @@
+"""`propagate`: paint an object on a step or two, get it on all others; correct a step, and it is one more that is painted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypedDict, Unpack, overload
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from napari_medseq.errors import MedseqError, ModelError
+from napari_medseq.inference import devices, visits
+from napari_medseq.inference.planes import Planes, painted_axis, planes_along
+from napari_medseq.inference.prediction import Segmentation
+from napari_medseq.inference.prompt_carrying import CarriedObject, Carrier
+from napari_medseq.inference.prompt_passes import ready
+from napari_medseq.inference.prompt_window import PromptSettings
+from napari_medseq.inference.prompted_objects import Annotated, checked_steps, objects_of, one_label_image
+from napari_medseq.inference.prompted_visits import labels_by_visit, prompted_visits
+from napari_medseq.models import Model, ModelLike, loaded
+from napari_medseq.models.prompted_unet import PromptedUNet
+from napari_medseq.progress import Cancelled, Progress, check, part
+from napari_medseq.sequence import SPACE, ImageSequence, Visit
+from napari_medseq.settings import checked
+
+_STEPS = 16  # steps that are brought back to native pixels together
+
+
+@dataclass(frozen=True, eq=False)
+class Propagation(Segmentation):
+    """What `propagate` gives for one image: a `Segmentation`, and where to look next.
+
+    Attributes
+    ----------
+    axis : str
+        Along which the objects were carried.
+    doubt : ndarray of float32, (step,)
+        Expected wrong pixels of a step, as a share of the object's largest painted area: the sum of ``min(p, 1 − p)`` over the
+        pixels of its window, which is what thresholding a calibrated probability at one half gets wrong. The largest of all
+        objects; 0 where a step is annotated.
+    """
+
+    axis: str
+    doubt: NDArray[np.float32]
+
+    @property
+    def next_step(self) -> int | None:
+        """The most doubtful step, which is the next to check; None where nothing is in doubt."""
+        return int(self.doubt.argmax()) if self.doubt.size and self.doubt.max() > 0 else None
+
+
+class _Options(TypedDict, total=False):
+    """The keywords of `propagate`, once, for its two overloads."""
+
+    annotated: Annotated | None
+    axis: str | None
+    steps: Sequence[int] | None
+    transforms: Sequence[ArrayLike | None] | None
+    device: str
+    progress: Progress | None
+    cancelled: Cancelled | None
+
+
+@overload
+def propagate(
+    image: ImageSequence,
+    prompts: ImageSequence | Sequence[ImageSequence],
+    model: ModelLike = ...,
+    **options: Unpack[_Options],
+) -> Propagation: ...
+@overload
+def propagate(
+    image: Sequence[Visit],
+    prompts: ImageSequence | Sequence[ImageSequence | None],
+    model: ModelLike = ...,
+    **options: Unpack[_Options],
+) -> list[Propagation]: ...
+def propagate(
+    image: ImageSequence | Sequence[Visit],
+    prompts: ImageSequence | Sequence[ImageSequence] | Sequence[ImageSequence | None],
+    model: ModelLike = "propagate",
+    *,
+    annotated: Annotated | None = None,
+    axis: str | None = None,
+    steps: Sequence[int] | None = None,
+    transforms: Sequence[ArrayLike | None] | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Propagation | list[Propagation]:
+    """Carry painted objects along slices, frames or visits.
+
+    Painted voxels are never changed, and a step on which an object is painted gets no more of it: to correct a step, paint it as it
+    should be and propagate again. Where two objects claim a voxel, the more probable one gets it.
+
+    Parameters
+    ----------
+    image : ImageSequence, or sequence of Visit
+        A volume, a 2D or 3D cine, or one slice; colours are taken as luminance. Visits: a patient's, each with its image.
+    prompts : ImageSequence, or sequence of them
+        Labels on the image's grid: each value is one object, annotated on the steps where it is painted. Several label images
+        of one image are taken together. Of visits: one label image, on the grid of the visit that it belongs to, or one or None per
+        visit; a visit that is painted is complete.
+    model : Model, str or path
+        A promptable network, its name, or the folder of its bundle.
+    annotated : sequence of int, or mapping of value to sequence of int, optional
+        More steps that are complete, for all objects or for each: an object ends before a complete step on which it is not painted.
+    axis : {"z", "y", "x", "t"}, optional
+        Along which objects are carried. None: the slice axis, or that across which somebody painted; frames of 2D images.
+        Along "t" the slices of volumes are sequences of their own, and along a space axis frames are.
+    steps : sequence of int, optional
+        Label only these steps; painted voxels stay in any case.
+    transforms : sequence of 4×4 or None, optional
+        Of visits: what brings each visit's patient coordinates to a common space (RAS mm; None: it lies right). Without it visits
+        that align are left as they lie, and others are registered.
+    device : str
+        "auto", "cpu", "cuda", "cuda:N" or "mps".
+    progress, cancelled : callable, optional
+        Looked at at least once per object and stretch of 16 steps.
+
+    Returns
+    -------
+    Propagation
+        Its ``labels`` are on the image's grid, its ``next_step`` is the one to check next. A list of them, one per visit, for
+        visits.
+
+    Raises
+    ------
+    MedseqError
+        If nothing is painted, the labels lie on another grid, two objects are painted on one voxel, or a step is not there.
+    ModelError
+        If the model is no promptable network.
+    RegistrationError
+        If a visit has to be registered and the result cannot be trusted.
+    DeviceError
+        If the device is not there, or its memory does not suffice.
+    OperationCancelled
+        When `cancelled` says so.
+    """
+    model = loaded(model)
+    if not isinstance(model.network, PromptedUNet):
+        raise ModelError(
+            f"{model.info.name} is a {model.info.task} model, which cannot take painted steps; use model='propagate'."
+        )
+    job = _Job(model, model.network, devices.choose(device)[0], cancelled)
+    if isinstance(image, ImageSequence):
+        if transforms is not None:
+            raise MedseqError("transforms are for visits; one image lies where it lies.")
+        labels = one_label_image(_listed(prompts), image)
+        return job.of_image(image, labels, annotated, axis, steps, progress)
+    if annotated is not None or axis is not None or steps is not None:
+        raise MedseqError("annotated, axis and steps are for one image; along visits, a visit that is painted is complete.")
+    patient = visits.patient_of(image, model, transforms, cancelled=cancelled)
+    return job.of_visits(patient, labels_by_visit(prompts, patient, len(image)), progress)
+
+
+def _listed(prompts: ImageSequence | Sequence[ImageSequence] | Sequence[ImageSequence | None]) -> list[ImageSequence]:
+    return [prompts] if isinstance(prompts, ImageSequence) else [p for p in prompts if p is not None]
+
+
+class _Job:
+    """What was asked for, whatever it is asked of."""
+
+    def __init__(self, model: Model, network: PromptedUNet, device: torch.device, cancelled: Cancelled | None) -> None:
+        self.model, self.network, self.device, self.cancelled = model, network, device, cancelled
+        self.settings = checked(PromptSettings, model.inference, where=model.info.name, error=ModelError)
+
+    def of_image(
+        self,
+        image: ImageSequence,
+        labels: ImageSequence,
+        annotated: Annotated | None,
+        axis: str | None,
+        steps: Sequence[int] | None,
+        progress: Progress | None,
+    ) -> Propagation:
+        """The objects of one image."""
+        planes = planes_along(image, axis or painted_axis(image, labels))
+        wanted = None if steps is None else checked_steps(steps, planes, "steps")
+        objects = objects_of(labels, planes, annotated)
+
+        def run(where: torch.device, chunk: int | None) -> _Merged:
+            network = ready(self.network, where, self.settings.precision)
+            merged = _Merged(planes, labels, self.settings, wanted)
+            carrier = Carrier(
+                planes, merged.painted, network, self.settings, where, chunk, progress, self.cancelled
+            )
+            for carried in carrier.carry(objects):
+                merged.add(carried)
+            return merged
+
+        check(self.cancelled)
+        merged, said = devices.within_memory(run, self.device, None, image.name)
+        check(self.cancelled)
+        name = f"{image.name}_{self.model.info.name}"
+        found = image.labels_like(merged.data, name=name, label_names=labels.label_names)
+        found = found.replace(warnings=(*found.warnings, *said))
+        return Propagation(found, None, None, self._name, planes.axis, merged.doubt)
+
+    def of_visits(
+        self, patient: visits.Patient, labels: Mapping[int, ImageSequence], progress: Progress | None
+    ) -> list[Propagation]:
+        """Each visit of a patient; one that is painted is as it was."""
+        found = {k: self._painted(seq) for k, seq in labels.items()}
+        left = len(patient.exams) - len(labels)
+        for k, one in enumerate(prompted_visits(patient, labels, self.cancelled)):
+            watched = part(progress, k / left, (k + 1) / left, f"visit {one.number + 1}: ")
+            carried = self.of_image(one.image, one.labels, one.painted, "t", None, watched)
+            image = patient.exams[one.number][0]
+            data = np.asarray(carried.labels.data)[one.frame].reshape(image.data.shape)
+            own = image.labels_like(data, name=f"{image.name}_{self.model.info.name}", label_names=one.labels.label_names)
+            own = own.replace(warnings=(*own.warnings, *carried.labels.warnings))
+            found[one.number] = replace(carried, labels=own, doubt=carried.doubt[one.frame : one.frame + 1])
+        return [found[k] for k in sorted(found)]
+
+    def _painted(self, labels: ImageSequence) -> Propagation:
+        return Propagation(labels, None, None, self._name, "t", np.zeros(1, np.float32))
+
+    @property
+    def _name(self) -> str:
+        return f"{self.model.info.name} {self.model.info.version}"
+
+
+class _Merged:
+    """Objects put together on the image's grid: what is painted stays, and the most probable object wins."""
+
+    def __init__(
+        self, planes: Planes, labels: ImageSequence, settings: PromptSettings, steps: Sequence[int] | None
+    ) -> None:
+        self.settings = settings
+        self.along_space = planes.axis in SPACE
+        #: labels in the image's own axes
+        self.data = np.array(labels.data)
+        self.doubt = np.zeros(planes.steps, np.float32)
+        self.painted = planes.view(np.asarray(labels.data))
+        self._labels = planes.view(self.data)  # writes into `data`
+        self._best = np.zeros(self._labels.shape, np.float16)
+        self._wanted = np.ones(planes.steps, bool)
+        if steps is not None:
+            self._wanted[:] = False
+            self._wanted[list(steps)] = True
+
+    def add(self, carried: CarriedObject) -> None:
+        """Label what is the object's, and note where it is in doubt."""
+        one, window = carried.object, carried.window
+        logits = self._connected(carried) if self.settings.connected and self.along_space else carried.logits
+        self._note_doubt(carried, torch.sigmoid(logits))
+        free = self._wanted.copy()
+        free[one.steps] = False
+        start, stop = window.steps
+        for first in range(start, stop, _STEPS):
+            last = min(first + _STEPS, stop)
+            numbers = [s for s in range(first, last) if free[s]]
+            if numbers:
+                at = torch.tensor(numbers) - start
+                p = torch.sigmoid(window.native(logits[at])).numpy()
+                self._label(one.place, numbers, (slice(*window.rows), slice(*window.columns)), one.value, p)
+
+    def _label(
+        self,
+        place: tuple[int, ...],
+        numbers: Sequence[int],
+        box: tuple[slice, slice],
+        value: int,
+        p: NDArray[np.float32],
+    ) -> None:
+        for step, plane in zip(numbers, p, strict=True):
+            where = (*place, step, *box)
+            best = self._best[where]
+            won = (plane > self.settings.threshold) & (plane > best) & (self.painted[where] == 0)
+            self._labels[where][won] = value
+            best[won] = plane[won]
+
+    def _note_doubt(self, carried: CarriedObject, p: Tensor) -> None:
+        start, stop = carried.window.steps
+        area = float(carried.painted.flatten(1).sum(1).max().clamp_min(1))
+        wrong = torch.minimum(p, 1 - p).flatten(1).sum(1).numpy() / area
+        free = np.ones(stop - start, bool)
+        free[carried.object.steps - start] = False
+        self.doubt[start:stop] = np.maximum(self.doubt[start:stop], np.where(free, wrong, 0))
+
+    def _connected(self, carried: CarriedObject) -> Tensor:
+        """The logits without pieces that hang on no painted voxel."""
+        from scipy import ndimage
+
+        annotated = torch.from_numpy(carried.object.steps - carried.window.steps[0])
+        inside = carried.logits > 0
+        inside[annotated] = carried.painted[annotated]
+        parts, _ = ndimage.label(inside.numpy(), structure=np.ones((3, 3, 3)))
+        kept = np.unique(parts[carried.painted.numpy()])
+        loose = torch.from_numpy((parts > 0) & ~np.isin(parts, kept))
+        return carried.logits.masked_fill(loose, -20.0)

@@ -1,0 +1,220 @@
+"""What plain methods know of an object from its painted steps, as input channels of the prompted network.
+
+Distances to the painted outline, the shape interpolated between painted steps, and which intensities are the object's: the
+network corrects them. Everything is tensors of windows, (batch, step, y, x), on whatever device they lie; lengths are in pixels
+of the window. A `PromptedSequence` makes the channels of any stretch of steps, so that a long sequence never has all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+#: signed distances beyond this many pixels are not told apart
+FAR = 40.0
+#: pixels around a painted shape whose intensities stand for what it is not
+RING = 12.0
+#: bins of the histograms of intensities, and the normalised intensity, in spreads, at which they end
+BINS, RANGE = 64, 3.0
+#: channels per step: image, its two neighbours, prompt, flag, two of the shape, two of the intensities, four of where and how far
+CHANNELS = 13
+#: the channels of plain methods, for ablations
+PLAIN = slice(5, 9)
+
+
+def squared_distance(inside: Tensor) -> Tensor:
+    """Exact squared Euclidean distance, (n, y, x), of every pixel to the nearest True of its image; huge where there is none.
+
+    Separable, as Felzenszwalb and Huttenlocher 2012 (doi:10.4086/toc.2012.v008a019): the nearest True of each row, then a minimum
+    over rows of the sums of squares.
+    """
+    n, height, width = inside.shape
+    big = 4.0 * (height + width)
+    place = torch.arange(width, device=inside.device, dtype=torch.float32)
+    left = torch.where(inside, place, -big).cummax(2).values
+    right = torch.where(inside, place, big + width).flip(2).cummin(2).values.flip(2)
+    row = torch.minimum(place - left, right - place).clamp_max(big).square()
+    y = torch.arange(height, device=inside.device, dtype=torch.float32)
+    between = (y[:, None] - y[None, :]).square()
+    out = torch.empty_like(row)
+    chunk = max(1, int(4e7) // (height * height * width))
+    for i in range(0, n, chunk):
+        out[i : i + chunk] = (row[i : i + chunk, None] + between[None, :, :, None]).amin(2)
+    return out
+
+
+def signed_distance(mask: Tensor) -> Tensor:
+    """Distance to the outline, (n, y, x) in pixels: positive inside, negative outside, zero halfway between the two sides."""
+    inner, outer = squared_distance(torch.cat([~mask, mask])).sqrt().split(len(mask))
+    return torch.where(mask, inner - 0.5, 0.5 - outer).clamp(-FAR, FAR)
+
+
+def annotated_distance(mask: Tensor, annotated: Tensor) -> Tensor:
+    """Signed distances of the annotated steps, zero elsewhere.
+
+    An empty annotated step lies as far outside as the thickest shape's middle lies inside, so that between the two the shape ends
+    halfway.
+
+    Parameters
+    ----------
+    mask : Tensor of bool, (batch, step, y, x)
+    annotated : Tensor of bool, (batch, step)
+    """
+    out = torch.zeros(mask.shape, device=mask.device)
+    out[annotated] = signed_distance(mask[annotated])
+    filled = mask.flatten(2).any(2)
+    depth = torch.where(filled, out.flatten(2).amax(2), 0).amax(1)
+    level = -depth.clamp_min(2.0)[:, None].expand(annotated.shape)
+    return torch.where((annotated & ~filled)[..., None, None], level[..., None, None], out)
+
+
+def nearest_annotated(annotated: Tensor) -> tuple[Tensor, Tensor]:
+    """For every step the nearest annotated step at or before it, and at or after it, (batch, step); −1 where there is none."""
+    steps = annotated.shape[1]
+    index = torch.arange(steps, device=annotated.device).expand_as(annotated)
+    before = torch.where(annotated, index, -1).cummax(1).values
+    after = torch.where(annotated, index, steps).flip(1).cummin(1).values.flip(1)
+    return before, torch.where(after == steps, -1, after)
+
+
+@dataclass(frozen=True)
+class PromptedSequence:
+    """Windows of sequences with an object painted on some of their steps; `of` makes one.
+
+    Attributes
+    ----------
+    image : Tensor, (batch, step, y, x)
+        Intensities about the painted shape and its surroundings: zero mean and unit spread there, bent to ±`RANGE`.
+    distance : Tensor, (batch, step, y, x)
+        See `annotated_distance`.
+    annotated : Tensor of bool, (batch, step)
+    before, after : Tensor, (batch, step)
+        See `nearest_annotated`.
+    ratios : Tensor, (batch, 2, bins)
+        Log ratio of how often an intensity occurs in the painted shapes and around them, of the image and of its local mean.
+    away : Tensor, (batch, step)
+        Distance to the nearest annotated step in radii of the shape, up to 4, divided by 4; −0.25 where unknown.
+    """
+
+    image: Tensor
+    distance: Tensor
+    annotated: Tensor
+    before: Tensor
+    after: Tensor
+    ratios: Tensor
+    away: Tensor
+
+    @classmethod
+    def of(cls, image: Tensor, mask: Tensor, annotated: Tensor, gap: Tensor) -> PromptedSequence:
+        """Measure the painted steps.
+
+        Parameters
+        ----------
+        image : Tensor, (batch, step, y, x)
+            Intensities in any unit.
+        mask : Tensor of bool, (batch, step, y, x)
+            The painted shape; looked at on annotated steps only.
+        annotated : Tensor of bool, (batch, step)
+            At least one per sequence.
+        gap : Tensor, (batch,)
+            Distance of two steps in pixels of the window; 0 where there is none (frames, visits).
+        """
+        mask = mask & annotated[..., None, None]
+        distance = annotated_distance(mask, annotated)
+        some = annotated.any(0).nonzero()[:, 0]  # what is measured, is measured on these
+        near = (annotated[..., None, None] & (mask | (distance > -RING)))[:, some]
+        picture = _normalised(image, near, some)
+        before, after = nearest_annotated(annotated)
+        ratios = _intensity_ratios(picture[:, some], mask[:, some], near & ~mask[:, some])
+        radius = (mask.flatten(2).sum(2).amax(1) / torch.pi).sqrt().clamp_min(1)
+        steps = torch.minimum(*_steps_to(before, after))
+        known = (steps * gap[:, None] / radius[:, None]).clamp_max(4) / 4
+        away = torch.where(gap[:, None] > 0, known, -0.25)
+        return cls(picture, distance, annotated, before, after, ratios, away)
+
+    def prior(self, start: int = 0, stop: int | None = None) -> Tensor:
+        """Signed distance (batch, step, y, x) of the interpolated shape on steps `start` to `stop`, in pixels.
+
+        Signed distances are blended linearly between annotated steps (Raya and Udupa 1990, doi:10.1109/42.52980) and copied
+        beyond the outermost.
+        """
+        cut = slice(start, stop)
+        before, after = self.before[:, cut], self.after[:, cut]
+        low = torch.where(before < 0, after, before).clamp_min(0)
+        high = torch.where(after < 0, before, after).clamp_min(0)
+        index = torch.arange(self.image.shape[1], device=low.device)[cut].expand_as(low)
+        weight = ((index - low) / (high - low).clamp_min(1)).clamp(0, 1)
+        row = torch.arange(len(low), device=low.device)[:, None]
+        blended = torch.lerp(self.distance[row, low], self.distance[row, high], weight[..., None, None])
+        return blended
+
+    def channels(self, start: int = 0, stop: int | None = None) -> tuple[Tensor, Tensor]:
+        """The network's input (batch, step, `CHANNELS`, y, x) on steps `start` to `stop`, and the `prior` of these steps."""
+        steps = self.image.shape[1]
+        at = torch.arange(steps, device=self.image.device)[start:stop]
+        picture = self.image[:, at]
+        earlier, later = self.image[:, (at - 1).clamp_min(0)], self.image[:, (at + 1).clamp_max(steps - 1)]
+        shown = self.annotated[:, at, None, None].to(picture.dtype)
+        prior = self.prior(start, stop)
+        own = [picture, earlier, later, torch.tanh(self.distance[:, at] / 3) * shown, shown.expand_as(picture)]
+        shape = [torch.tanh(prior / 2), torch.tanh(prior / 10)]
+        looks = [_looked_up(p, self.ratios[:, k]) for k, p in enumerate((picture, smoothed(smoothed(picture))))]
+        far_before, far_after = (far[:, at] for far in _steps_to(self.before, self.after))
+        near = torch.minimum(far_before, far_after).clamp_max(40) / 20
+        steady = torch.stack([1 / (1 + far_before), 1 / (1 + far_after), near, self.away[:, at]], 2)
+        maps = steady.to(picture.dtype)[..., None, None].expand(-1, -1, -1, *picture.shape[2:])
+        return torch.cat([torch.stack(own + shape + looks, 2), maps], 2), prior
+
+
+def _steps_to(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+    """Steps to the nearest annotated one on either side; 99 where there is none."""
+    index = torch.arange(before.shape[1], device=before.device).expand_as(before)
+    return torch.where(before < 0, 99, index - before), torch.where(after < 0, 99, after - index)
+
+
+def _normalised(image: Tensor, near: Tensor, some: Tensor) -> Tensor:
+    """Intensities with zero mean and unit spread where `near` (batch, some steps, y, x) says, bent to ±`RANGE` beyond."""
+    weight = near.flatten(1).to(image.dtype)
+    flat = image[:, some].flatten(1)
+    total = weight.sum(1).clamp_min(1)
+    mean = (flat * weight).sum(1) / total
+    spread = ((flat - mean[:, None]).square() * weight).sum(1).div(total).sqrt()
+    spread = torch.maximum(spread, 0.02 * image.flatten(1).std(1)).clamp_min(1e-6)
+    scaled = (image - mean[:, None, None, None]) / spread[:, None, None, None]
+    return RANGE * torch.tanh(scaled / RANGE)
+
+
+def smoothed(image: Tensor) -> Tensor:
+    """A 3 × 3 binomial mean of each step."""
+    kernel = image.new_tensor([1.0, 2.0, 1.0]) / 4
+    kernel = (kernel[:, None] * kernel)[None, None]
+    flat = image.flatten(0, 1)[:, None]
+    return functional.conv2d(functional.pad(flat, (1, 1, 1, 1), mode="replicate"), kernel)[:, 0].view(image.shape)
+
+
+def _bins(image: Tensor) -> Tensor:
+    return ((image / RANGE + 1) / 2 * BINS).long().clamp(0, BINS - 1).flatten(1)
+
+
+def _intensity_ratios(picture: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
+    """Log ratios (batch, 2, bins) over 4 of smoothed histograms inside and outside, of the image and of its local mean."""
+    kernel = torch.exp(-0.5 * (torch.arange(-6, 7, device=picture.device) / 2.0) ** 2)
+    kernel = (kernel / kernel.sum())[None, None]
+    weights = [w.flatten(1).float() for w in (inside, outside)]
+    found = []
+    for p in (picture, smoothed(smoothed(picture))):
+        place = _bins(p)
+        zero = torch.zeros(len(p), BINS, device=p.device)
+        counts = torch.stack([zero.scatter_add(1, place, w) for w in weights], 1)
+        counts = functional.conv1d(counts.flatten(0, 1)[:, None], kernel, padding=6).view(len(p), 2, BINS)
+        share = counts / counts.sum(2, keepdim=True).clamp_min(1e-6)
+        found.append(torch.log((share[:, 0] + 2e-3) / (share[:, 1] + 2e-3)) / 4)
+    return torch.stack(found, 1)
+
+
+def _looked_up(picture: Tensor, ratios: Tensor) -> Tensor:
+    """What the ratios say of each pixel's intensity, within ±1."""
+    return ratios.gather(1, _bins(picture)).view(picture.shape).clamp(-1, 1)
