@@ -4,11 +4,13 @@ from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
 from .inference import Classification as Classification
 from .inference import Locations as Locations
+from .inference import Propagation as Propagation
 from .inference import Segmentation as Segmentation
 from .inference import classify as classify
 from .inference import explain as explain
 from .inference import export as export
 from .inference import locate as locate
+from .inference import propagate as propagate
 from .inference import segment as segment
 from .io import info as info
 from .io import read as read
@@ -44,6 +46,7 @@ __all__ = [
     "Model",
     "ModelInfo",
     "Progression",
+    "Propagation",
     "Segmentation",
     "Study",
     "TrackSettings",
@@ -61,6 +64,7 @@ __all__ = [
     "load_model",
     "locate",
     "preprocess",
+    "propagate",
     "read",
     "read_study",
     "register",

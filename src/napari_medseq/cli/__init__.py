@@ -19,7 +19,7 @@ from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from napari_medseq.cli import demo, doctor, follow, images, inside, learn
+    from napari_medseq.cli import carry, demo, doctor, follow, images, inside, learn
 
     top = argparse.ArgumentParser(
         prog="napari-medseq",
@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"napari-medseq {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for part in (images, learn, inside, follow, demo, doctor):
+    for part in (images, learn, carry, inside, follow, demo, doctor):
         part.add(commands)
     return top
 

@@ -117,7 +117,7 @@ class Carrier:
 
     def _first_portion(self, pending: list[tuple[PromptedObject, Growth]]) -> list[tuple[PromptedObject, Growth]]:
         """As many windows as may be held at once, one at least."""
-        room, held = _HELD, []
+        room, held = _HELD, list[tuple[PromptedObject, Growth]]()
         for one, growth in pending:
             room -= 5 * int(np.prod(self._window(one, growth).shape))
             if held and room < 0:

@@ -99,21 +99,22 @@ class _Stream:
         memory = self._memory() if network.readout_level > 0 else None
         encoded = [self._encoded(span, memory) for span in self.spans]
         below: list[Tensor] = []
-        gone = torch.empty(0)  # in the place of what has been used, so that its memory is free
-        for level in range(network.levels - 1, -1, -1):
-            found: list[Tensor] = []
-            for k, span in enumerate(self.spans):
-                check(self.cancelled)
-                skip = encoded[k].pop() if encoded[k] else self.network.down(0, self._input(*span))
-                found.append(network.rise(level, below[k], skip) if below else skip)
-                if below:
-                    below[k] = gone
-            carry = network.recurrence(level)
-            after = iter(found) if carry is None else self._carried(carry, found)
-            if level == 0:
-                return self._headed(after)
-            below = list(after)
-        raise AssertionError("a network has levels")
+        for level in range(network.levels - 1, 0, -1):
+            below = list(self._decoded(level, encoded, below))
+        return self._headed(self._decoded(0, encoded, below))
+
+    def _decoded(self, level: int, encoded: list[list[Tensor]], below: list[Tensor]) -> Iterator[Tensor]:
+        """A level's chunks, from those of the level under it and the encoder's own, which are let go."""
+        network, found = self.network, list[Tensor]()
+        gone = torch.empty(0)
+        for k, span in enumerate(self.spans):
+            check(self.cancelled)
+            skip = encoded[k].pop() if encoded[k] else network.down(0, self._input(*span))
+            found.append(network.rise(level, below[k], skip) if below else skip)
+            if below:
+                below[k] = gone
+        carry = network.recurrence(level)
+        return iter(found) if carry is None else self._carried(carry, found)
 
     def _input(self, start: int, stop: int) -> Tensor:
         x, _ = self.sequence.channels(start, stop)
@@ -130,14 +131,17 @@ class _Stream:
             y = network.down(level, y)
             if level == network.readout_level and memory is not None:
                 numbers = torch.arange(*span, device=y.device).expand(self.batch, -1) - self.steps // 2
-                read = network.readout(self._by_sequence(network.looks(x[:, :3])), self._by_sequence(y), numbers, memory)
+                read = network.readout(
+                    self._by_sequence(network.looks(x[:, :3])), self._by_sequence(y), numbers, memory
+                )
                 y = read.transpose(0, 1).flatten(0, 1)
             features.append(y)
         return features if self.roomy else features[1:]
 
     def _by_sequence(self, y: Tensor) -> Tensor:
         """(step · batch, …) as (batch, step, …)."""
-        return y.unflatten(0, (-1, self.batch)).transpose(0, 1)
+        sorted_: Tensor = y.unflatten(0, (-1, self.batch)).transpose(0, 1)
+        return sorted_
 
     def _memory(self) -> Memory:
         """What the annotated steps show."""
@@ -180,8 +184,8 @@ class _Stream:
                 kept[k] = gone
 
     def _seen(self, carry: PromptRecurrence, y: Tensor) -> Tensor:
-        seen: Tensor = carry.seen(y)
-        return seen.unflatten(0, (-1, self.batch))
+        seen: Tensor = carry.seen(y).unflatten(0, (-1, self.batch))
+        return seen
 
     def _headed(self, after: Iterator[Tensor]) -> Tensor:
         out = torch.empty(self.batch, self.steps, *self.sequence.image.shape[2:], device=self.sequence.image.device)

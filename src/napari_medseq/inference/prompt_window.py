@@ -104,9 +104,7 @@ class Growth:
     rounds: int = 0
 
 
-def first_growth(
-    painted: NDArray[np.bool_], spacing: tuple[float, float, float], steps: int
-) -> Growth:
+def first_growth(painted: NDArray[np.bool_], spacing: tuple[float, float, float], steps: int) -> Growth:
     """How many steps are looked at first: enough for a ball of the painted size, all frames of a video."""
     if spacing[0] == 0:
         return Growth(steps=(steps, steps))
@@ -167,7 +165,10 @@ def grown(growth: Growth, window: Window, inside: Tensor, size: tuple[int, int],
     """
     ends = {
         "rows": (inside[:, :2].any() and window.rows[0] > 0, inside[:, -2:].any() and window.rows[1] < size[0]),
-        "columns": (inside[..., :2].any() and window.columns[0] > 0, inside[..., -2:].any() and window.columns[1] < size[1]),
+        "columns": (
+            inside[..., :2].any() and window.columns[0] > 0,
+            inside[..., -2:].any() and window.columns[1] < size[1],
+        ),
         "steps": (inside[:2].any() and window.steps[0] > 0, inside[-2:].any() and window.steps[1] < steps),
     }
     rows, columns, along = ((bool(a), bool(b)) for a, b in ends.values())

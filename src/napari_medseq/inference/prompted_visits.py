@@ -5,7 +5,7 @@ Masks of other visits are brought over as prompts only: no mask of the visit its
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,14 +80,14 @@ def labels_by_visit(
 
 
 def prompted_visits(
-    patient: visits.Patient, labels: dict[int, ImageSequence], cancelled: Cancelled | None
+    patient: visits.Patient, labels: Mapping[int, ImageSequence], cancelled: Cancelled | None
 ) -> Iterator[PromptedVisit]:
     """Each visit that is not painted itself.
 
     Parameters
     ----------
     patient : Patient
-    labels : dict of int to ImageSequence
+    labels : mapping of int to ImageSequence
         See `labels_by_visit`.
     cancelled : callable, optional
     """

@@ -152,7 +152,9 @@ def propagate(
         labels = one_label_image(_listed(prompts), image)
         return job.of_image(image, labels, annotated, axis, steps, progress)
     if annotated is not None or axis is not None or steps is not None:
-        raise MedseqError("annotated, axis and steps are for one image; along visits, a visit that is painted is complete.")
+        raise MedseqError(
+            "annotated, axis and steps are for one image; along visits, a visit that is painted is complete."
+        )
     patient = visits.patient_of(image, model, transforms, cancelled=cancelled)
     return job.of_visits(patient, labels_by_visit(prompts, patient, len(image)), progress)
 
@@ -185,9 +187,7 @@ class _Job:
         def run(where: torch.device, chunk: int | None) -> _Merged:
             network = ready(self.network, where, self.settings.precision)
             merged = _Merged(planes, labels, self.settings, wanted)
-            carrier = Carrier(
-                planes, merged.painted, network, self.settings, where, chunk, progress, self.cancelled
-            )
+            carrier = Carrier(planes, merged.painted, network, self.settings, where, chunk, progress, self.cancelled)
             for carried in carrier.carry(objects):
                 merged.add(carried)
             return merged
@@ -211,7 +211,9 @@ class _Job:
             carried = self.of_image(one.image, one.labels, one.painted, "t", None, watched)
             image = patient.exams[one.number][0]
             data = np.asarray(carried.labels.data)[one.frame].reshape(image.data.shape)
-            own = image.labels_like(data, name=f"{image.name}_{self.model.info.name}", label_names=one.labels.label_names)
+            own = image.labels_like(
+                data, name=f"{image.name}_{self.model.info.name}", label_names=one.labels.label_names
+            )
             own = own.replace(warnings=(*own.warnings, *carried.labels.warnings))
             found[one.number] = replace(carried, labels=own, doubt=carried.doubt[one.frame : one.frame + 1])
         return [found[k] for k in sorted(found)]
@@ -267,11 +269,11 @@ class _Merged:
         value: int,
         p: NDArray[np.float32],
     ) -> None:
+        labels, best_of, painted = self._labels[place], self._best[place], self.painted[place]
         for step, plane in zip(numbers, p, strict=True):
-            where = (*place, step, *box)
-            best = self._best[where]
-            won = (plane > self.settings.threshold) & (plane > best) & (self.painted[where] == 0)
-            self._labels[where][won] = value
+            best = best_of[step][box]
+            won = (plane > self.settings.threshold) & (plane > best) & (painted[step][box] == 0)
+            labels[step][box][won] = value
             best[won] = plane[won]
 
     def _note_doubt(self, carried: CarriedObject, p: Tensor) -> None:

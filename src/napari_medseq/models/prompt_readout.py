@@ -76,7 +76,8 @@ class Readout(nn.Module):
 
     def _key(self, looks: Tensor, batch: int) -> Tensor:
         key = self.key(looks.flatten(0, 1)).unflatten(1, (self.heads, -1)).float()
-        return functional.normalize(key, dim=2).unflatten(0, (batch, -1))
+        unit: Tensor = functional.normalize(key, dim=2).unflatten(0, (batch, -1))
+        return unit
 
     def _placed(self, key: Tensor, step: Tensor, use: Tensor | None) -> Tensor:
         """Adds four channels whose products give −distance² / (2 · reach²), up to a term that is the same for all keys."""

@@ -1,6 +1,6 @@
 """The recurrence of the prompted network: a GRU over the steps in both directions, with the same weights.
 
-A sequence that is read backwards gets the same answer backwards, and what is painted on one step reaches those on both sides of it.
+What is painted on one step reaches those on both sides of it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class PromptRecurrence(nn.Module):
         if cell == "conv":
             self.carried = nn.Conv2d(hidden, gates * hidden, 3, padding=1)
         self.merge = nn.Conv2d(2 * hidden, width, 3, padding=1)
+        assert self.merge.bias is not None
         nn.init.zeros_(self.merge.bias)
 
     def forward(self, x: Tensor, batch: int) -> Tensor:

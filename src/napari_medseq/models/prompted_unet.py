@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, cast
 
 import torch
@@ -98,12 +99,10 @@ class PromptedUNet(SequenceNetwork):
             PromptedBlock(a, b, norm) for a, b in zip((inputs, *widths[:-1]), widths, strict=True)
         )
         self.decoder = nn.ModuleList(PromptedBlock(w, w, norm) for w in widths[:-1])
-        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.recurrences = nn.ModuleDict()
         if cell != "none":
-            self.recurrences.update(
-                {str(v): PromptRecurrence(widths[v], n, cell) for v, n in enumerate(hidden) if n}
-            )
+            self.recurrences.update({str(v): PromptRecurrence(widths[v], n, cell) for v, n in enumerate(hidden) if n})
         self.heads = nn.ModuleList(nn.Conv2d(w, 1, 1) for w in widths[:3])
         for head in self.heads:
             nn.init.zeros_(cast(nn.Conv2d, head).weight)

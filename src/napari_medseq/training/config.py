@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_medseq.errors import SettingsError
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.visits import Registration
-from napari_medseq.models.info import Task
 from napari_medseq.training.loop import LoopSettings
 from napari_medseq.training.losses import LossSettings
 
@@ -84,7 +83,7 @@ class TrainConfig(BaseModel):
     description: str = ""
     licence: str = ""
     card: str = ""
-    task: Task = "segmentation"
+    task: Literal["segmentation", "classification", "denoising", "autoencoder"] = "segmentation"
     data: tuple[str, ...] = ()
     image: str = "*"
     labels: str = "*"

@@ -1,0 +1,99 @@
+"""The command propagate: from a few painted steps to all of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from napari_medseq.cli import common
+from napari_medseq.errors import SettingsError
+
+if TYPE_CHECKING:
+    from napari_medseq.inference import Propagation
+
+_VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add propagate."""
+    command = commands.add_parser("propagate", help="carry objects painted on a few slices or frames to all others")
+    command.add_argument("image", help="image file or series folder")
+    command.add_argument("painted", help="label file on its grid; each value is one object")
+    command.add_argument("-o", "--out", required=True, help=f"label file to write ({' '.join(_VOLUMES)})")
+    command.add_argument(
+        "-m", "--model", default="propagate", help="promptable model or bundle folder (default propagate)"
+    )
+    command.add_argument(
+        "--axis", choices=("z", "y", "x", "t"), help="along which to carry (default: as it was painted)"
+    )
+    command.add_argument(
+        "--annotated", metavar="STEPS", help="more steps that are complete, empty ones too, such as 3,40"
+    )
+    command.add_argument("--steps", metavar="STEPS", help="label only these steps, such as 10-30 or 4,8,9")
+    command.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    common.add_series(command)
+    common.add_json(command)
+    command.set_defaults(run=_propagate)
+
+
+def _propagate(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+
+    if not args.out.lower().endswith(_VOLUMES):
+        raise SettingsError(f"{args.out}: the file name must end in one of {' '.join(_VOLUMES)}.")
+    image = common.one_image(args.image, args.series)
+    painted = common.one_image(args.painted, None, kind="labels")
+    found = ms.propagate(
+        image,
+        painted,
+        args.model,
+        annotated=None if args.annotated is None else _steps(args.annotated, "--annotated"),
+        axis=args.axis,
+        steps=None if args.steps is None else _steps(args.steps, "--steps"),
+        device=args.device,
+        progress=common.bar(),
+    )
+    written = str(ms.write(found.labels, args.out, reference=args.image if args.out.endswith(".dcm") else None))
+    facts = {
+        "image": image.name,
+        "model": found.model,
+        "written": written,
+        "axis": found.axis,
+        "next_step": found.next_step,
+        "volume_ml": _volumes(found),
+    }
+    lines = [f"{name}: {ml:.2f} mL" for name, ml in _volumes(found).items()]
+    if found.next_step is not None:
+        lines.append(f"check step {found.next_step} along {found.axis} next")
+    common.answer(args, facts, "\n".join([*lines, written]))
+
+
+def _volumes(found: Propagation) -> dict[str, float]:
+    """Object → mL, of all frames together."""
+    import numpy as np
+
+    from napari_medseq.geometry import voxel_volume_mm3
+
+    labels = found.labels
+    data = np.asarray(labels.data)
+    counts = Counter(dict(zip(*(v.tolist() for v in np.unique(data[data != 0], return_counts=True)), strict=True)))
+    ml = voxel_volume_mm3(labels.affine) / 1000
+    return {labels.label_names.get(v, str(v)): counts[v] * ml for v in sorted(counts)}
+
+
+def _steps(text: str, option: str) -> list[int]:
+    """Numbers and ranges, such as ``4,8-10``, as a list.
+
+    Raises
+    ------
+    SettingsError
+        If it is something else.
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise SettingsError(f"{option} {text!r} is no list of steps, such as 3,8-10.")
+        found += range(int(first), int(last if dash else first) + 1)
+    return found

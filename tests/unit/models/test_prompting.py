@@ -1,0 +1,135 @@
+"""What plain methods know of painted steps: distances and interpolated shapes, against scipy and by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from napari_medseq.models.prompting import (
+    CHANNELS,
+    PromptedSequence,
+    annotated_distance,
+    nearest_annotated,
+    signed_distance,
+    smoothed,
+    squared_distance,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 20), st.integers(2, 20), st.floats(0.05, 0.95))
+def test_distance_is_that_of_scipy(seed: int, height: int, width: int, share: float) -> None:
+    inside = np.random.default_rng(seed).random((2, height, width)) < share
+    inside[:, 0, 0] = True
+    expected = np.stack([ndimage.distance_transform_edt(~i) ** 2 for i in inside])
+    assert squared_distance(torch.from_numpy(inside)).numpy() == pytest.approx(expected, abs=1e-3)
+
+
+def test_signed_distance_is_zero_on_the_outline() -> None:
+    mask = torch.zeros(1, 9, 9, dtype=torch.bool)
+    mask[0, 2:7, 2:7] = True
+    row = signed_distance(mask)[0, 4]
+    assert row.tolist() == pytest.approx([-1.5, -0.5, 0.5, 1.5, 2.5, 1.5, 0.5, -0.5, -1.5])
+
+
+def test_nearest_annotated_steps() -> None:
+    before, after = nearest_annotated(torch.tensor([[False, True, False, True, False]]))
+    assert before.tolist() == [[-1, 1, 1, 3, 3]]
+    assert after.tolist() == [[1, 1, 3, 3, -1]]
+
+
+def squares(halves: dict[int, int], steps: int = 9, size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
+    """Painted squares of half sides (0: painted empty) at some steps, (1, step, y, x), and the flags."""
+    mask, annotated = torch.zeros(1, steps, size, size, dtype=torch.bool), torch.zeros(1, steps, dtype=torch.bool)
+    middle = size // 2
+    for step, half in halves.items():
+        annotated[0, step] = True
+        mask[0, step, middle - half : middle + half, middle - half : middle + half] = True
+    return mask, annotated
+
+
+def sequence(halves: dict[int, int]) -> PromptedSequence:
+    mask, annotated = squares(halves)
+    image = torch.randn(mask.shape, generator=torch.Generator().manual_seed(0)) + 3 * mask
+    return PromptedSequence.of(image, mask, annotated, torch.tensor([1.0]))
+
+
+def test_the_interpolated_shape_is_halfway_in_the_middle() -> None:
+    shape = sequence({2: 4, 6: 8}).prior()[0] > 0
+    assert [int(s.any(0).sum()) for s in shape[2:7]] == pytest.approx([8, 10, 12, 14, 16], abs=1)
+    assert torch.equal(shape[0], shape[2])  # copied beyond the ends
+    assert torch.equal(shape[8], shape[6])
+
+
+def test_an_empty_step_ends_the_shape_halfway() -> None:
+    shape = sequence({2: 6, 6: 0}).prior()[0] > 0
+    areas = [int(s.sum()) for s in shape]
+    assert areas[2] == 144
+    assert 0 < areas[3] < areas[2]
+    assert areas[5:] == [0, 0, 0, 0]
+
+
+def test_what_is_not_annotated_is_not_looked_at() -> None:
+    mask, annotated = squares({3: 5})
+    image = torch.rand(mask.shape)
+    more = mask.clone()
+    more[0, 7] = True
+    a, b = (PromptedSequence.of(image, m, annotated, torch.zeros(1)).channels() for m in (mask, more))
+    assert torch.equal(a[0], b[0])
+    assert torch.equal(a[1], b[1])
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+def test_channels_of_stretches_are_those_of_the_whole(chunk: int) -> None:
+    whole = sequence({2: 4, 6: 8})
+    x, prior = whole.channels()
+    assert x.shape == (1, 9, CHANNELS, 32, 32)
+    parts = [whole.channels(i, i + chunk) for i in range(0, 9, chunk)]
+    assert torch.equal(torch.cat([p[0] for p in parts], 1), x)
+    assert torch.equal(torch.cat([p[1] for p in parts], 1), prior)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.1, 1000), st.floats(-1000, 1000))
+def test_units_of_the_image_do_not_matter(gain: float, offset: float) -> None:
+    mask, annotated = squares({3: 5})
+    image = torch.randn(mask.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    a = PromptedSequence.of(image, mask, annotated, torch.zeros(1)).image
+    b = PromptedSequence.of(image * gain + offset, mask, annotated, torch.zeros(1)).image
+    assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_intensities_of_the_object_are_told_from_those_around_it() -> None:
+    mask, annotated = squares({4: 6})
+    image = torch.where(mask[:, 4:5].expand(mask.shape), 5.0, 1.0)
+    image = image + 0.2 * torch.randn(mask.shape, generator=torch.Generator().manual_seed(2))
+    x, _ = PromptedSequence.of(image, mask, annotated, torch.zeros(1)).channels()
+    ratio = x[0, 0, 7]
+    inside = mask[0, 4]
+    assert float(ratio[inside].mean()) > 0.5
+    assert float(ratio[~inside].mean()) < -0.5
+
+
+def test_a_constant_image_gives_numbers() -> None:
+    mask, annotated = squares({4: 6})
+    x, prior = PromptedSequence.of(torch.full(mask.shape, 7.0), mask, annotated, torch.zeros(1)).channels()
+    assert torch.isfinite(x).all()
+    assert torch.isfinite(prior).all()
+
+
+def test_smoothing_keeps_the_mean_of_a_plane() -> None:
+    image = torch.rand(1, 2, 8, 8)
+    image[..., 0, :] = image[..., -1, :] = image[..., :, 0] = image[..., :, -1] = 0.5
+    image[..., 1, :] = image[..., -2, :] = image[..., :, 1] = image[..., :, -2] = 0.5
+    assert torch.allclose(smoothed(image).mean((2, 3)), image.mean((2, 3)), atol=1e-6)
+
+
+def test_empty_steps_lie_as_deep_as_the_shape_is_thick() -> None:
+    mask, annotated = squares({2: 6, 6: 0})
+    distance = annotated_distance(mask, annotated)
+    assert float(distance[0, 6].max()) == -float(distance[0, 2].max())
+    assert float(distance[0, 4].abs().max()) == 0
