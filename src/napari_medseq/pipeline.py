@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from napari_medseq.registration import VisitAlignment
 
 
+#: changes the mask of a visit before lesions are followed
+Revise = Callable[[Visit, ImageSequence], ImageSequence]
+
+
 def run(
     study_or_folder: Study | str | PathLike[str],
     model: Model | str | PathLike[str],
@@ -38,6 +42,7 @@ def run(
     device: str = "auto",
     settings: TrackSettings | Mapping[str, object] | None = None,
     force: bool = False,
+    revise: Revise | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Progression:
@@ -63,6 +68,9 @@ def run(
         How lesions are told apart and followed.
     force : bool
         Go on where a model's modality does not match the image's, or visits seem to be of different patients.
+    revise : callable, optional
+        ``revise(visit, mask) -> mask``: changes the mask of each visit before lesions are followed, such as to keep what people
+        painted in it.
     progress, cancelled : callables, optional
 
     Returns
@@ -103,6 +111,9 @@ def run(
             progress=part(progress, 0.0, 0.85),
             cancelled=cancelled,
         )
+        if revise is not None:
+            masks = [revise(c.visit, mask) for c, mask in zip(segmented.chosen, segmented.masks, strict=True)]
+            segmented = replace(segmented, masks=tuple(masks))
         progression = follow(segmented, settings, force=force, progress=part(progress, 0.85, 0.97), cancelled=cancelled)
         call = {
             "study": str(study_or_folder) if not isinstance(study_or_folder, Study) else study_or_folder.name,

@@ -77,9 +77,8 @@ def test_painting_and_following_again(viewer: Any, qtbot: Any, wait: Wait, tmp_p
     wait(lambda: not widget.work.busy)
     later = viewer.layers[widget.result.layers[1].name]
     new = int(widget.result.progression.lesions.query("event == 'new'")["lesion"].iloc[0])
-    widget.result.progression.split(1, new, 2)
-    widget.result.progression.exclude(2)  # the lesion of the first is painted away
-    widget.result._corrected(1, 0)
+    verbs.correct(viewer, "split", 1, new, 2)
+    verbs.correct(viewer, "exclude", 2)  # the lesion of the first is painted away
     parts = np.isin(later.data, [new, int(later.data.max())])
     later.data[parts] = 0
     count = len(viewer.layers)
@@ -91,7 +90,7 @@ def test_painting_and_following_again(viewer: Any, qtbot: Any, wait: Wait, tmp_p
     assert any("1 correction made by hand is kept" in text for text in told)
     assert any("could not be made again: split lesion" in text for text in told)
     assert [c.split()[0] for c in widget.result.progression.corrections] == ["exclude"]
-    widget.result.save(tmp_path / "result", widget.result.progression.save)
+    widget.result.save(tmp_path / "result")
     assert (tmp_path / "result" / "lesions.csv").exists()
     assert any("Saved" in text for _, text in notices)
     # what was saved can be opened again, over the open study

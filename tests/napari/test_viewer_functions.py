@@ -174,14 +174,14 @@ def test_place_truly_and_back() -> None:
     viewer = ViewerModel()
     layer = verbs.add_sequence(viewer, tilted())
     drawn = np.array(layer.data_to_world((0, 0, 0)))
-    assert verbs.place_truly(viewer) == [layer]
+    assert verbs.use_world_placement(viewer) == [layer]
     for index in ((0, 0, 0), (5, 19, 0), (3, 7, 11)):
         facts = layer.metadata[KEY]
         z, y, x = index
         voxel = (19 - x if facts["flips"][0] else x, 19 - y if facts["flips"][1] else y, z, 1)
         r, a, s, _ = verbs.world_affine(layer) @ voxel
         np.testing.assert_allclose(layer.data_to_world(index), (s, -a, -r), atol=1e-6)
-    verbs.place_truly(layer, on=False)
+    verbs.use_world_placement(layer, on=False)
     np.testing.assert_allclose(layer.data_to_world((0, 0, 0)), drawn)
 
 

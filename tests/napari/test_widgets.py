@@ -246,9 +246,9 @@ def test_commands_of_the_layers_menu(viewer: Any, notices: list[Any]) -> None:
     viewer.layers.selection = {lower}
     actions.resample_onto_lowest(viewer)
     assert "Select two layers" in notices[-1][1]
-    actions.toggle_true_placement(viewer)
+    actions.toggle_world_placement(viewer)
     assert "4 layers are drawn at their true place" in notices[-1][1]
-    actions.toggle_true_placement(viewer)
+    actions.toggle_world_placement(viewer)
     assert "in the slice view" in notices[-1][1]
 
 

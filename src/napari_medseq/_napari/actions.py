@@ -41,11 +41,11 @@ def _new_labels(viewer: Any) -> None:
     verbs.new_labels(viewer, active)
 
 
-def toggle_true_placement(viewer: napari.viewer.Viewer) -> None:
+def toggle_world_placement(viewer: napari.viewer.Viewer) -> None:
     """Draw tilted volumes at their true place (for three dimensions), or in the slice view again."""
-    on = not any(facts_of(layer).get("placed_truly") for layer in viewer.layers)
-    placed = verbs.place_truly(viewer, on)
+    on = not any(facts_of(layer).get("world_placement") for layer in viewer.layers)
+    placed = verbs.use_world_placement(viewer, on)
     for layer in placed:
-        facts_of(layer)["placed_truly"] = on
+        facts_of(layer)["world_placement"] = on
     state = "at their true place" if on else "in the slice view"
     show_info(f"{len(placed)} layers are drawn {state}." if placed else "There is no layer that this concerns.")

@@ -14,7 +14,7 @@ import napari_medseq as ms
 from napari_medseq import pipeline
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.analyse_options import AnalyseOptions
-from napari_medseq._napari.choosers import Fold, LayerBox, LayerChecklist, follow_layers, scrolled
+from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, LayerChecklist, follow_layers, scrolled
 from napari_medseq._napari.classification_view import ClassificationView
 from napari_medseq._napari.model_box import ModelBox
 from napari_medseq._napari.work import WorkBar, guarded
@@ -30,7 +30,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         self.viewer = napari_viewer
         self.found: list[Any] = []
         self._channels: dict[str, LayerBox] = {}
-        verbs.keep_views_true(napari_viewer)
+        verbs.sync_slice_views(napari_viewer)
         active = napari_viewer.layers.selection.active
         self.images = LayerChecklist(napari_viewer, "image", tick=lambda layer: layer == active)
         self.model = ModelBox(["segmentation", "classification"])
@@ -46,7 +46,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         self.image_label = QLabel("Images")
         layout = scrolled(self)
         for widget in (
-            self.image_label, self.images, QLabel("Model"), self.model, self.channel_rows, Fold("Options", self.options),
+            self.image_label, self.images, QLabel("Model"), self.model, self.channel_rows, CollapsibleSection("Options", self.options),
             self.run_button, self.work,
         ):  # fmt: skip
             layout.addWidget(widget)

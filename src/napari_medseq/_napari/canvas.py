@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from napari.utils.theme import get_theme
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_medseq._napari.work import heed
+from napari_medseq._napari.work import connect_until_destroyed
 
 
 class PlotCanvas(QWidget):  # type: ignore[misc]
@@ -35,7 +35,7 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.canvas)
-        heed(viewer.events.theme, self._repaint)
+        connect_until_destroyed(viewer.events.theme, self._repaint)
         self.paint(self._paint)
 
     def paint(self, paint: Callable[[Figure], None]) -> None:

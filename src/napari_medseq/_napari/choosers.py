@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medseq._napari.work import DISCLAIMER, heed
+from napari_medseq._napari.work import DISCLAIMER, connect_until_destroyed
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import studies_in
 
@@ -37,7 +37,7 @@ _LAYER_EVENTS = ("inserted", "removed", "reordered", "renamed")
 def follow_layers(viewer: Any, update: Callable[..., None]) -> None:
     """Call `update`, a widget's method, now and whenever layers come, go, move or get another name."""
     for name in _LAYER_EVENTS:
-        heed(getattr(viewer.layers.events, name), update)
+        connect_until_destroyed(getattr(viewer.layers.events, name), update)
     update()
 
 
@@ -185,7 +185,7 @@ class StudyBox(QComboBox):  # type: ignore[misc]
         return self.currentText() or None
 
 
-class Fold(QWidget):  # type: ignore[misc]
+class CollapsibleSection(QWidget):  # type: ignore[misc]
     """A button that shows and hides what lies below it."""
 
     def __init__(self, title: str, inside: QWidget) -> None:

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 from napari_medseq._napari.canvas import PlotCanvas
 from napari_medseq._napari.choosers import wrapped
 from napari_medseq._napari.tables import Table
-from napari_medseq._napari.work import heed
+from napari_medseq._napari.work import connect_until_destroyed
 from napari_medseq.viewer.layers import layer_axis
 
 
@@ -34,7 +34,7 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         self.which.currentIndexChanged.connect(self._draw)
         self.canvas.canvas.mpl_connect("button_press_event", self._clicked)
         self.table.row_chosen.connect(self.go_to)
-        heed(viewer.dims.events.point, self._follow)
+        connect_until_destroyed(viewer.dims.events.point, self._follow)
 
     def show_results(self, pairs: list[tuple[Any, Any]]) -> None:
         """Show classifications, each with the layer it was made from."""

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QPushButton, QSpinBox, QWidget
 
+from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import wrapped
-from napari_medseq._napari.work import guarded, heed
+from napari_medseq._napari.work import connect_until_destroyed, guarded
 from napari_medseq.errors import MedseqError
+from napari_medseq.viewer.followed import Correction
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+    from napari_medseq.progression.components import Key
 
 
 class CorrectionsBox(QWidget):  # type: ignore[misc]
-    """Link, unlink, merge, split, exclude, undo. `corrected` carries the visit and the lesion to select afterwards."""
+    """Link, unlink, merge, split, exclude, undo, redo. `corrected` carries the visit and the lesion to select afterwards."""
 
     corrected = Signal(int, int)
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self.viewer = viewer
-        self.progression: Any = None
-        self._layers: list[Any] = []
+        self.followed: verbs.Followed | None = None
+        self._layers: list[Labels] = []
         self.selected = wrapped()
         self.other = QComboBox()
         self.other.setToolTip("The other lesion, for Link and Merge")
@@ -41,19 +49,24 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         )
         self.split_button = self._button("Split", "It is several lesions", self._split)
         self.exclude_button = self._button("Exclude", "It is no lesion", self._exclude)
-        self.undo_button = self._button("Undo", "Take back the latest correction", self._undo)
+        self.undo_button = QPushButton("Undo")
+        self.redo_button = QPushButton("Redo")
+        self.undo_button.clicked.connect(lambda: guarded("Undo", self._undo))
+        self.redo_button.clicked.connect(lambda: guarded("Redo", self._redo))
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         places = (
             (self.selected, 0, 0, 4),
             (self.link_button, 1, 0, 1), (self.merge_button, 1, 1, 1), (self.other, 1, 2, 2),
-            (self.split_button, 2, 0, 1), (self.pieces, 2, 1, 1), (self.unlink_button, 2, 2, 1), (self.undo_button, 2, 3, 1),
-            (self.exclude_button, 3, 0, 1), (self.only_here, 3, 1, 3),
+            (self.split_button, 2, 0, 1), (self.pieces, 2, 1, 1), (self.unlink_button, 2, 2, 1),
+            (self.exclude_button, 3, 0, 1), (self.only_here, 3, 1, 2),
+            (self.undo_button, 2, 3, 1), (self.redo_button, 3, 3, 1),
         )  # fmt: skip
         for widget, row, column, width in places:
             layout.addWidget(widget, row, column, 1, width)
         self.other.currentIndexChanged.connect(self._enable)
-        heed(viewer.layers.selection.events.active, self._update)
+        connect_until_destroyed(viewer.layers.selection.events.active, self._update)
+        connect_until_destroyed(verbs.editing_of(viewer).events.changed, self._enable)
         self._update()
 
     def _button(self, text: str, tip: str, action: Callable[[int, int], int | None]) -> QPushButton:
@@ -62,13 +75,13 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         button.clicked.connect(lambda: guarded("Correcting", lambda: self._correct(action)))
         return button
 
-    def show_progression(self, progression: Any, layers: Sequence[Any]) -> None:
-        """Correct this progression; its Labels layers tell which lesion is meant."""
+    def show_followed(self, followed: verbs.Followed | None) -> None:
+        """Correct this result; its Labels layers tell which lesion is meant."""
         for layer in self._layers:
             layer.events.selected_label.disconnect(self._update)
-        self.progression, self._layers = progression, list(layers)
+        self.followed, self._layers = followed, [] if followed is None else list(followed.layers)
         for layer in self._layers:
-            heed(layer.events.selected_label, self._update)
+            connect_until_destroyed(layer.events.selected_label, self._update)
         self._update()
 
     # -- which lesion is meant -----------------------------------------------------------------------------------------
@@ -81,14 +94,14 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
             return None
         return visit, int(active.selected_label)
 
-    def _here(self) -> dict[tuple[int, int], Any]:
+    def _here(self) -> dict[tuple[int, int], Key]:
         """Visit and identity of what can be corrected → its place in the graph."""
-        if self.progression is None:
+        if self.followed is None:
             return {}
-        graph = self.progression.graph
+        graph = self.followed.progression.graph
         return {(k[0], i): k for k, i in graph.identities.items() if k not in graph.excluded}
 
-    def _update(self, _event: Any = None) -> None:
+    def _update(self, _event: object = None) -> None:
         current, here = self.current, self._here()
         chosen = self.other.currentData()
         self.other.blockSignals(True)
@@ -104,57 +117,72 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         self.other.blockSignals(False)
         self._enable()
 
-    def _enable(self, _event: Any = None) -> None:
+    def _enable(self, _event: object = None) -> None:
         current, here, other = self.current, self._here(), self.other.currentData()
         visit, lesion = current or (-1, 0)
         key = here.get((visit, lesion))
         self.link_button.setEnabled(key is not None and any(i == other and v < visit for v, i in here))
         self.merge_button.setEnabled(key is not None and (visit, other) in here)
-        self.unlink_button.setEnabled(key is not None and bool(self.progression.graph.parents[key]))
+        parents = {} if self.followed is None else self.followed.progression.graph.parents
+        self.unlink_button.setEnabled(key is not None and bool(parents[key]))
         for widget in (self.split_button, self.exclude_button, self.pieces, self.only_here):
             widget.setEnabled(key is not None)
-        count = 0 if self.progression is None else self.progression.undoable
-        self.undo_button.setEnabled(count > 0)
-        self.undo_button.setText(f"Undo ({count})" if count else "Undo")
+        history = verbs.editing_of(self.viewer).history
+        for button, steps, what in (
+            (self.undo_button, history.done, "undo"),
+            (self.redo_button, history.undone, "do again"),
+        ):
+            button.setEnabled(bool(steps))
+            button.setToolTip(f"{steps[-1].name}" if steps else f"There is nothing to {what}")
+        self.undo_button.setText(f"Undo ({len(history.done)})" if history.done else "Undo")
 
     # -- the corrections -----------------------------------------------------------------------------------------------
     def _correct(self, action: Callable[[int, int], int | None]) -> None:
         """Do it on the selected lesion, then tell which lesion it is now."""
         current = self.current
-        if current is None and action != self._undo:
+        if current is None:
             raise MedseqError("No lesion is selected. Click its row in the table or its point in the plot first.")
-        visit, lesion = current or (0, 0)
+        visit, lesion = current
+        assert self.followed is not None
         key = self._here().get((visit, lesion))
         heir = action(visit, lesion)
-        now = self.progression.graph.identities.get(key)
+        now = None if key is None else self.followed.progression.graph.identities.get(key)
         if heir is None:
             heir = lesion if now is None else now
         self.corrected.emit(visit, int(heir))
 
+    def _do(self, how: Correction, *names: object) -> None:
+        assert self.followed is not None
+        verbs.correct(self.viewer, how, *names, study=self.followed.source.name)
+
     def _link(self, visit: int, lesion: int) -> int | None:
-        self.progression.link(visit, lesion, self.other.currentData())
+        self._do("link", visit, lesion, self.other.currentData())
         return None
 
     def _unlink(self, visit: int, lesion: int) -> int | None:
-        self.progression.unlink(visit, lesion)
+        self._do("unlink", visit, lesion)
         return None
 
     def _merge(self, visit: int, lesion: int) -> int | None:
+        assert self.followed is not None
         other = int(self.other.currentData())
-        here, lesions = self._here(), self.progression.graph.lesions
-        self.progression.merge(visit, [lesion, other])
+        here, lesions = self._here(), self.followed.progression.graph.lesions
         # the largest one's heir
-        return max((lesion, other), key=lambda one: int(lesions[here[visit, one]].voxels))
+        heir = max((lesion, other), key=lambda one: int(lesions[here[visit, one]].voxels))
+        self._do("merge", visit, [lesion, other])
+        return heir
 
     def _split(self, visit: int, lesion: int) -> int | None:
         pieces = self.pieces.value()
-        self.progression.split(visit, lesion, None if pieces == 1 else pieces)
+        self._do("split", visit, lesion, None if pieces == 1 else pieces)
         return lesion
 
     def _exclude(self, visit: int, lesion: int) -> int | None:
-        self.progression.exclude(lesion, visit if self.only_here.isChecked() else None)
+        self._do("exclude", lesion, visit if self.only_here.isChecked() else None)
         return lesion
 
-    def _undo(self, _visit: int, _lesion: int) -> int | None:
-        self.progression.undo()
-        return None
+    def _undo(self) -> None:
+        self.viewer.status = f"Undone: {verbs.undo(self.viewer)}"
+
+    def _redo(self) -> None:
+        self.viewer.status = f"Done again: {verbs.redo(self.viewer)}"

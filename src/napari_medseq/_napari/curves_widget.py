@@ -118,7 +118,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         self.viewer = napari_viewer
         self.measures: Any = None
         self._plot: CurvesPlot | None = None
-        verbs.keep_views_true(napari_viewer)
+        verbs.sync_slice_views(napari_viewer)
         self.image = LayerBox(napari_viewer, ["image"])
         self.labels = LayerBox(napari_viewer, ["labels"])
         self.baseline = QSpinBox()
@@ -174,7 +174,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         rows = [tuple(row) for row in self.measures[list(_SHOWN)].itertuples(index=False)]
         self.table.fill(list(_SHOWN.values()), rows, [lesion_colour(int(row[0])) for row in rows])
         self.table.show()
-        verbs.wear_lesion_colours(layer, curves["lesion"].unique().tolist())
+        verbs.apply_lesion_colours(layer, curves["lesion"].unique().tolist())
         self.plot.dock("Time curves plot")
         self.plot.show_curves(curves, image, layer)
         self.viewer.reset_view()

@@ -17,7 +17,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QToolButton, QToolTip, QVBoxLayout, QWidget
 
 from napari_medseq._napari.canvas import PlotCanvas, theme_style
-from napari_medseq._napari.work import DISCLAIMER, guarded, heed
+from napari_medseq._napari.work import DISCLAIMER, connect_until_destroyed, guarded
 from napari_medseq.errors import WriteError
 from napari_medseq.progression import plots
 
@@ -73,8 +73,8 @@ class PlotDock(QWidget):  # type: ignore[misc]
         mouse("button_press_event", self._pressed)
         mouse("motion_notify_event", self._moved)
         mouse("figure_leave_event", lambda _event: self._hover(""))
-        heed(viewer.dims.events.point, self._follow)
-        heed(viewer.layers.selection.events.active, self._label_chosen)
+        connect_until_destroyed(viewer.dims.events.point, self._follow)
+        connect_until_destroyed(viewer.layers.selection.events.active, self._label_chosen)
 
     # -- for subclasses ------------------------------------------------------------------------------------------------
     @property
@@ -112,6 +112,12 @@ class PlotDock(QWidget):  # type: ignore[misc]
         if self.ready:
             self.canvas.paint(self._paint)
 
+    def clear(self) -> None:
+        """Draw nothing: what was shown is not of what is in front any more."""
+        self._drawn, self._cursors, self._looks = Drawn({}, []), [], {}
+        self.follow_labels([])
+        self.canvas.paint(lambda _figure: None)
+
     def _paint(self, figure: Figure) -> None:
         if not self.ready:
             return
@@ -145,7 +151,7 @@ class PlotDock(QWidget):  # type: ignore[misc]
             layer.events.selected_label.disconnect(self._label_chosen)
         self._labels = list(layers)
         for layer in self._labels:
-            heed(layer.events.selected_label, self._label_chosen)
+            connect_until_destroyed(layer.events.selected_label, self._label_chosen)
         self._label_chosen()
 
     def _label_chosen(self, _event: Any = None) -> None:

@@ -50,7 +50,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         super().__init__()
         self.viewer = napari_viewer
         self._forms: list[tuple[str, ModelForm]] = []
-        verbs.keep_views_true(napari_viewer)
+        verbs.sync_slice_views(napari_viewer)
         self.layer = LayerBox(napari_viewer, ["image", "labels"])
         self.layer.choose(napari_viewer.layers.selection.active)
         self.offer = QComboBox()

@@ -56,6 +56,11 @@ class ProgressionPlot(PlotDock):
         self.redraw()
         self.follow_labels(layers)
 
+    def show_nothing(self) -> None:
+        """The patient in front has no result."""
+        self.progression, self._ordinals, self._rows = None, [], {}
+        self.clear()
+
     def _view_chosen(self, name: str) -> None:
         for box in (self.log, self.relative):
             box.setVisible(name in _LINES)

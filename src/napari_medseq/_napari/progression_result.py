@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QUrl, Signal
@@ -12,36 +12,36 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QComboBox, QFileDialog, QGroupBox, QHBoxLayout, QHeaderView, QLabel, QPushButton, QVBoxLayout
 
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import Fold, wrapped
+from napari_medseq._napari.choosers import CollapsibleSection, wrapped
 from napari_medseq._napari.corrections_box import CorrectionsBox
 from napari_medseq._napari.progression_plot import ProgressionPlot
 from napari_medseq._napari.tables import Table
-from napari_medseq._napari.work import guarded
+from napari_medseq._napari.work import connect_until_destroyed, guarded
 from napari_medseq.colours import lesion_colour
 from napari_medseq.progression.response import RULES
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import facts_of, ordinals
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+    from napari_medseq.progression import Progression
+
 
 class ProgressionResult(QGroupBox):  # type: ignore[misc]
-    """What was found; hidden until there is something.
-
-    Attributes
-    ----------
-    progression : Progression or None
-    layers : list of Labels
-        One per visit of the progression.
-    """
+    """What was found in the patient that is chosen; hidden until there is something."""
 
     again = Signal()
+    #: with what is to be done once the painting is followed
+    follow_first = Signal(object)
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: ViewerModel) -> None:
         super().__init__("Result")
         self.viewer = viewer
-        self.progression: Any = None
-        self.layers: list[Any] = []
-        self._source: Any = None
-        self._card = ""
+        self._study: str | None = None
+        self._drawn: object = None
         self._plot: ProgressionPlot | None = None
         self._rows: list[tuple[int, int]] = []
         self.summary = wrapped()
@@ -50,6 +50,8 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self.table.row_chosen.connect(lambda row: self.go_to(*self._rows[row]))
         self.corrections = CorrectionsBox(viewer)
         self.corrections.corrected.connect(self._corrected)
+        self.painted = wrapped()
+        self.painted.hide()
         self.again_button = QPushButton("Follow again after painting")
         self.again_button.setToolTip("Keep the masks as they are painted now; only track and measure again")
         self.again_button.clicked.connect(lambda: self.again.emit())
@@ -69,61 +71,95 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         rules = QHBoxLayout()
         rules.addWidget(QLabel("Response in the report"))
         rules.addWidget(self.rule, 1)
-        self.correct = Fold("Correct the selected lesion", self.corrections)
+        self.correct = CollapsibleSection("Correct the selected lesion", self.corrections)
         layout = QVBoxLayout(self)
         layout.addWidget(self.summary)
         layout.addWidget(self.table, 1)
-        for widget in (self.correct, self.again_button):
+        for widget in (self.correct, self.painted, self.again_button):
             layout.addWidget(widget)
         layout.addLayout(rules)
         layout.addLayout(buttons)
+        connect_until_destroyed(verbs.editing_of(viewer).events.changed, self._refresh)
         self.hide()
 
-    def show_result(self, progression: Any, source: Any, card: str = "") -> None:
-        """Show a progression of the study `source`: layers, table, plot, and the largest lesion of the last visit."""
-        before = list(self.viewer.layers)
-        self._source, self._card = source, card
-        self._show(progression)
-        if not all(layer in before for layer in self.layers):
-            for layer in before:  # masks below would hide what is new
-                if layer_kind(layer) == "labels" and facts_of(layer).get("study") == source.name:
-                    layer.visible = layer in self.layers
-        self.show()
+    def show_result(self, followed: verbs.Followed) -> None:
+        """Show a result that came just now: layers, table, plot, and the largest lesion of the last visit."""
+        for layer in self.viewer.layers:  # masks below would hide what is new
+            if layer_kind(layer) == "labels" and facts_of(layer).get("study") == followed.source.name:
+                layer.visible = layer in followed.layers
+        self.show_study(followed.source.name)
         self._show_plot()
-        last = progression.lesions[progression.lesions["visit"] == len(self.layers) - 1]
+        last = followed.progression.lesions
+        last = last[last["visit"] == len(self.layers) - 1]
         if len(last):
-            largest = int(last.loc[last["volume_ml"].idxmax(), "lesion"])
+            largest = int(last["lesion"].to_numpy()[last["volume_ml"].to_numpy().argmax()])
             verbs.go_to(self.viewer, self.layers, len(self.layers) - 1, largest, center=False)
         self.viewer.reset_view()
 
-    def made_of(self, source: Any) -> Any:
-        """The progression shown, if it is of that study; else None."""
-        return self.progression if self._source is not None and self._source.name == source.name else None
+    def show_study(self, name: str | None) -> None:
+        """Show the result of this patient; nothing where there is none."""
+        self._study = name
+        self._drawn = ()  # whatever there is, or is not, is drawn anew
+        self._refresh()
 
-    def _show(self, progression: Any) -> None:
-        self.layers = verbs.show_progression(self.viewer, progression, self._source)
-        self.progression = progression
-        self._fill_table()
-        self.plot.show_progression(progression, ordinals(self._source, progression), self.layers)
-        self.corrections.show_progression(progression, self.layers)
-        self.summary.setText(_in_words(progression.summary))
+    @property
+    def followed(self) -> verbs.Followed | None:
+        """The result that is shown."""
+        return None if self._study is None else verbs.results_of(self.viewer).get(self._study)
+
+    @property
+    def progression(self) -> Progression | None:
+        """What was found."""
+        return None if self.followed is None else self.followed.progression
+
+    @property
+    def layers(self) -> list[Labels]:
+        """Its label layers, one per visit."""
+        return [] if self.followed is None else self.followed.layers
+
+    def _refresh(self, _event: object = None) -> None:
+        """Bring table, plot and words up to date with the result, however it was changed."""
+        found = self.followed
+        self._say_what_is_painted()
+        state = None if found is None else (found, found.progression, list(found.progression.corrections))
+        if state == self._drawn:
+            return
+        self._drawn = state
+        self.setVisible(found is not None)
+        self.corrections.show_followed(found)
+        if found is None:
+            self.table.fill([], [])
+            if self._plot is not None:
+                self._plot.show_nothing()
+            return
+        self.setTitle(f"Result of {found.source.name}")
+        self._fill_table(found.progression)
+        self.plot.show_progression(found.progression, ordinals(found.source, found.progression), found.layers)
+        self.summary.setText(f"{found.source.name}: {_in_words(found.progression.summary)}")
+
+    def _say_what_is_painted(self) -> None:
+        count = sum(verbs.editing_of(self.viewer).pending(self.layers).values()) if self.layers else 0
+        self.painted.setText(
+            f"{count:,} painted voxels are not followed yet: they are in no number below." if count else ""
+        )
+        self.painted.setVisible(bool(count))
 
     def _corrected(self, visit: int, lesion: int) -> None:
         """Everything was computed again: show it where the user is."""
-        self._show(self.progression)
+        self._refresh()
         layer = self.layers[visit]
         if lesion and layer in self.viewer.layers:
             self.viewer.layers.selection.active = layer
             layer.selected_label = lesion
 
-    def _fill_table(self) -> None:
+    def _fill_table(self, progression: Progression) -> None:
         rows = []
         self._rows = []
-        for row in self.progression.lesions.itertuples(index=False):
-            visit, lesion = int(row.visit), int(row.lesion)
-            day = self.progression.dates[visit]
+        for row in progression.lesions[["visit", "lesion", "volume_ml", "event"]].to_dict("records"):
+            visit, lesion = int(row["visit"]), int(row["lesion"])
+            day = progression.dates[visit]
             when = f"{visit + 1}: {day}" if day else str(visit + 1)
-            rows.append((lesion, when, float(row.volume_ml), str(row.event)))
+            rows.append((lesion, when, float(row["volume_ml"]), str(row["event"])))
             self._rows.append((visit, lesion))
         self.table.fill(["lesion", "visit", "mL", "event"], rows, [lesion_colour(r[0]) for r in rows])
         self.table.horizontalHeader().setSectionResizeMode(3, QHeaderView.Stretch)
@@ -150,28 +186,50 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
     def _ask_export(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder for the results")
         if folder:
-            self.save(Path(folder), self.progression.save)
+            self.save(Path(folder))
 
     def _ask_report(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Report", f"{self._source.name}.html", "HTML (*.html)")
-        if path and self.report(Path(path)):
-            QDesktopServices.openUrl(QUrl.fromLocalFile(path))
+        found = self.followed
+        if found is None:
+            return
+        path, _ = QFileDialog.getSaveFileName(self, "Report", f"{found.source.name}.html", "HTML (*.html)")
+        if path:
+            self.report(Path(path), show=True)
 
-    def report(self, path: Path) -> bool:
-        """Write the report, with the study's name and the model's card; True if that worked."""
+    def report(self, path: Path, *, show: bool = False) -> None:
+        """Write the report, with the study's name and the model's card; `show` opens it when it is written."""
         rules = [r for r in (self.rule.currentText(),) if r in RULES]
-        name, card = self._source.name, self._card
-        return self.save(path, lambda p: self.progression.report(p, rules=rules, name=name, card=card))
 
-    def save(self, path: Path, writer: Callable[[Path], Any]) -> bool:
-        """Write the result with one of the progression's own functions and say where; True if that worked."""
-        where = guarded("Saving", lambda: writer(path))
-        if where is not None:
-            show_info(f"Saved: {where}")
-        return where is not None
+        def done(written: Path) -> None:
+            if show:
+                QDesktopServices.openUrl(QUrl.fromLocalFile(str(written)))
+
+        self._write(path, {"rules": rules}, done)
+
+    def save(self, path: Path) -> None:
+        """Write label volumes, tables, plot and run.json into a folder."""
+        self._write(path, None, lambda _written: None)
+
+    def _write(self, path: Path, report: dict[str, object] | None, done: Callable[[Path], None]) -> None:
+        """Write the result that is shown and say where; what is painted and not yet followed is followed first."""
+        found = self.followed
+        if found is None:
+            return
+        study = found.source.name
+
+        def write() -> None:
+            now = verbs.result_of(self.viewer, study)
+            written = verbs.write_result(self.viewer, now, path, report)
+            show_info(f"Saved: {written}")
+            done(written)
+
+        if verbs.differs(self.viewer, found):
+            self.follow_first.emit(write)
+        else:
+            guarded("Saving", write)
 
 
-def _in_words(summary: Any) -> str:
+def _in_words(summary: pd.DataFrame) -> str:
     """The burden at the last visit and at the first, for people."""
     first, last = summary.iloc[0], summary.iloc[-1]
     count = int(last["lesions"])

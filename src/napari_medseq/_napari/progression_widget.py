@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info, show_warning
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QFileDialog,
     QFormLayout,
@@ -20,14 +22,28 @@ from qtpy.QtWidgets import (
 import napari
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import Fold, LayerChecklist, StudyBox, follow_layers, scrolled, wrapped
+from napari_medseq._napari.choosers import (
+    CollapsibleSection,
+    LayerChecklist,
+    StudyBox,
+    follow_layers,
+    scrolled,
+    wrapped,
+)
 from napari_medseq._napari.forms import ModelForm
 from napari_medseq._napari.model_box import ModelBox
 from napari_medseq._napari.progression_result import ProgressionResult
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
+from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.progression import TrackSettings
 from napari_medseq.viewer.study import is_tracked
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_medseq.progression import Progression
+    from napari_medseq.sequence import Study
 
 _HINT = "Open a study: drag a folder with one folder of images per visit into the viewer, or File → Open Sample."
 
@@ -38,7 +54,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        verbs.keep_views_true(napari_viewer)
+        verbs.sync_slice_views(napari_viewer)
         self._build()
         follow_layers(napari_viewer, self._update)
 
@@ -73,9 +89,15 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         rows.addRow("series", self.series)
         rows.addRow("align visits", self.register)
         rows.addRow(self.settings.native)
-        more = Fold("Settings", inner)
+        self.overwrite = QCheckBox("Run may change what was painted")
+        self.overwrite.setToolTip(
+            "Otherwise every voxel that was painted by hand stays as it is, and lesions are followed with it"
+        )
+        rows.addRow(self.overwrite)
+        more = CollapsibleSection("Settings", inner)
         self.result = ProgressionResult(self.viewer)
         self.result.again.connect(self.follow_again)
+        self.result.follow_first.connect(self.follow_again)
         layout = scrolled(self)
         form = QFormLayout()
         form.addRow("Study", self.study)
@@ -86,7 +108,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         column.setContentsMargins(0, 0, 0, 0)
         for widget in (self.by_model, self.model, self.by_labels, self.labels, more):
             column.addWidget(widget)
-        self.how = Fold("Model and settings", choices)
+        self.how = CollapsibleSection("Model and settings", choices)
         self.how.button.setChecked(True)
         layout.addWidget(self.how)
         row = QHBoxLayout()
@@ -97,11 +119,15 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         layout.addWidget(self.result, 1)
         layout.addStretch(0)
         self.by_model.toggled.connect(self._update)
-        self.study.currentTextChanged.connect(self._update)
+        self.study.currentTextChanged.connect(self._study_chosen)
         self.model.loaded.connect(self._update)
         self.work.busy_changed.connect(self._update)
 
-    def _update(self, _event: Any = None) -> None:
+    def _study_chosen(self, name: str) -> None:
+        self.result.show_study(name or None)
+        self._update()
+
+    def _update(self, _event: object = None) -> None:
         """What can be done now, in words and by what is enabled."""
         by_model = self.by_model.isChecked()
         self.model.setVisible(by_model)
@@ -109,8 +135,11 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         name = self.study.study
         text = _HINT
         if name is not None:
-            study = guarded("Reading the study", lambda: verbs.study_of(self.viewer, name))
-            if study is not None:
+            try:
+                study = verbs.study_of(self.viewer, name)
+            except MedseqError as error:
+                text = f"{name}: {error}"
+            else:
                 days = ", ".join(str(d) if d else "undated" for d in study.dates)
                 text = f"{len(study.visits)} visit{'' if len(study.visits) == 1 else 's'}: {days}. Press Run to follow its lesions."
                 self.model.fit_to([i for v in study.visits for i in v.images])
@@ -138,27 +167,25 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         }
         model, card = self.model.reference, self.model.info.card
 
-        def job(progress: Any, cancelled: Any) -> Any:
-            return ms.run(source, model, progress=progress, cancelled=cancelled, **arguments)
+        rerun = verbs.Rerun(self.viewer, source, overwrite=self.overwrite.isChecked())
 
-        before = self.result.made_of(source)
+        def job(progress: Progress, cancelled: Cancelled) -> Progression:
+            return ms.run(source, model, revise=rerun.revise, progress=progress, cancelled=cancelled, **arguments)
 
-        def done(found: Any) -> None:
-            self._correct_again(found, before)
-            self.show_result(found, source, card)
+        def done(found: Progression) -> None:
+            notes = rerun.show(self.viewer, found, card)
+            self._shown(source, notes)
 
         self.work.start("Segmenting and following", job, done)
 
-    def _correct_again(self, found: Any, before: Any, *, exclusions: bool = True) -> None:
-        """What people corrected in the result before is corrected in the new one, or named."""
-        if before is None or not before.corrections:
-            return
-        missed = found.reapply_corrections(before, exclusions=exclusions)
-        kept = len(before.corrections) - len(missed)
-        if kept:
-            show_info(f"{kept} correction{'' if kept == 1 else 's'} made by hand {'is' if kept == 1 else 'are'} kept.")
-        if missed:
-            show_warning("These corrections could not be made again: " + "; ".join(missed) + ".")
+    def _shown(self, source: Study, notes: Sequence[str] = ()) -> None:
+        """A new result is in the viewer: show it, and say what became of corrections."""
+        for note in notes:
+            (show_warning if "could not" in note else show_info)(note)
+        self.study.setCurrentText(source.name)
+        self.result.show_result(verbs.result_of(self.viewer, source.name))
+        self.labels.tick(self.result.layers)
+        self.how.button.setChecked(False)  # room for the result
 
     def _ask_open(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder of a result")
@@ -173,37 +200,30 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
             source = verbs.study_for(found)
         self.show_result(found, source)
 
+    def show_result(self, progression: Progression, source: Study, card: str = "") -> None:
+        """Show a progression of the study `source`, made with the model of that card."""
+        verbs.show_progression(self.viewer, progression, source, card=card)
+        self._shown(source)
+
     def _run_labels(self) -> None:
-        chosen = self.labels.layers
-        mine = (
-            bool(chosen)
-            and all(layer in chosen for layer in self.result.layers)
-            and len(chosen) == len(self.result.layers)
-        )
-        self._follow(chosen, self.result.progression if mine else None)
+        self._follow(self.labels.layers)
 
-    def follow_again(self) -> None:
-        """Track the label layers of the result again, as they are painted now."""
+    def follow_again(self, then: Callable[[], None] | None = None) -> None:
+        """Track the label layers of the result again, as they are painted now; `then` does what waits for that."""
         here = [layer for layer in self.result.layers if layer in self.viewer.layers]
-        before = self.result.progression if len(here) == len(self.result.layers) else None
-        guarded("Following lesions", lambda: self._follow(here, before))
+        guarded("Following lesions", lambda: self._follow(here, then))
 
-    def _follow(self, chosen: list[Any], before: Any = None) -> None:
+    def _follow(self, chosen: Sequence[Labels], then: Callable[[], None] | None = None) -> None:
         source, arguments = verbs.tracking_job(self.viewer, chosen)
+        taken = verbs.masks_now(chosen)
         register, settings = self.register.currentText(), self.settings.settings
 
-        def job(progress: Any, cancelled: Any) -> Any:
+        def job(progress: Progress, cancelled: Cancelled) -> Progression:
             return verbs.track_job(source, arguments, register, settings, progress, cancelled)
 
-        def done(found: Any) -> None:
-            # what was excluded is not in the layers; what was painted there since is meant
-            self._correct_again(found, before, exclusions=False)
-            self.show_result(found, source)
+        def done(found: Progression) -> None:
+            self._shown(source, verbs.show_followed(self.viewer, found, source, chosen, taken))
+            if then is not None:
+                then()
 
         self.work.start("Following lesions", job, done)
-
-    def show_result(self, progression: Any, source: Any, card: str = "") -> None:
-        """Show a progression of the study `source`, made with the model of that card."""
-        self.result.show_result(progression, source, card)
-        self.labels.tick(self.result.layers)
-        self.how.button.setChecked(False)  # room for the result

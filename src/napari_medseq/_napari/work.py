@@ -194,7 +194,7 @@ def guarded(doing: str, action: Callable[[], Any]) -> Any:
         return None
 
 
-def heed(emitter: Any, callback: Callable[..., Any]) -> None:
+def connect_until_destroyed(emitter: Any, callback: Callable[..., Any]) -> None:
     """Call a widget's method at each event of napari's, until the widget is gone: its dock may be closed any time."""
     emitter.connect(callback)
     method = WeakMethod(callback)

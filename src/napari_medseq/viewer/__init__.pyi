@@ -1,53 +1,96 @@
-from .placement import keep_views_true as keep_views_true
-from .placement import place_truly as place_truly
+from .editing import Editing as Editing
+from .editing import editing_of as editing_of
+from .followed import Followed as Followed
+from .followed import correct as correct
+from .followed import differs as differs
+from .followed import painted as painted
+from .followed import redo as redo
+from .followed import result_of as result_of
+from .followed import results_of as results_of
+from .followed import show_progression as show_progression
+from .followed import undo as undo
+from .followed import write_result as write_result
+from .lessons import corrected_slices as corrected_slices
+from .lessons import painted_slices as painted_slices
+from .lessons import show_answer as show_answer
+from .lessons import take_over as take_over
 from .placement import step_through as step_through
 from .placement import step_through_slices as step_through_slices
+from .placement import sync_slice_views as sync_slice_views
+from .placement import use_world_placement as use_world_placement
+from .renamed import keep_views_true as keep_views_true
+from .renamed import place_truly as place_truly
+from .renamed import wear_lesion_colours as wear_lesion_colours
 from .results import add_layers as add_layers
+from .results import apply_lesion_colours as apply_lesion_colours
 from .results import go_to as go_to
 from .results import new_labels as new_labels
 from .results import show_derived as show_derived
 from .results import show_explanation as show_explanation
 from .results import show_locations as show_locations
-from .results import show_progression as show_progression
 from .results import show_segmentation as show_segmentation
 from .results import study_for as study_for
-from .results import wear_lesion_colours as wear_lesion_colours
+from .tracking import Rerun as Rerun
+from .tracking import check_one_patient as check_one_patient
+from .tracking import corrected_again as corrected_again
+from .tracking import follow_again as follow_again
+from .tracking import label_layers as label_layers
+from .tracking import masks_now as masks_now
+from .tracking import show_followed as show_followed
+from .tracking import study_of_or_labels as study_of_or_labels
+from .tracking import track_job as track_job
+from .tracking import track_layers as track_layers
+from .tracking import tracking_job as tracking_job
 from .verbs import add_sequence as add_sequence
 from .verbs import add_study as add_study
 from .verbs import as_visits as as_visits
 from .verbs import classify as classify
-from .verbs import label_layers as label_layers
 from .verbs import locate as locate
 from .verbs import open_path as open_path
 from .verbs import resample_onto as resample_onto
 from .verbs import run as run
 from .verbs import segment as segment
 from .verbs import study_of as study_of
-from .verbs import study_of_or_labels as study_of_or_labels
 from .verbs import to_sequence as to_sequence
-from .verbs import track_job as track_job
-from .verbs import track_layers as track_layers
-from .verbs import tracking_job as tracking_job
 from .verbs import world_affine as world_affine
 
 __all__ = [
+    "Editing",
+    "Followed",
+    "Rerun",
     "add_layers",
     "add_sequence",
     "add_study",
+    "apply_lesion_colours",
     "as_visits",
+    "check_one_patient",
     "classify",
+    "correct",
+    "corrected_again",
+    "corrected_slices",
+    "differs",
+    "editing_of",
+    "follow_again",
     "go_to",
     "keep_views_true",
     "label_layers",
     "locate",
+    "masks_now",
     "new_labels",
     "open_path",
+    "painted",
+    "painted_slices",
     "place_truly",
+    "redo",
     "resample_onto",
+    "result_of",
+    "results_of",
     "run",
     "segment",
+    "show_answer",
     "show_derived",
     "show_explanation",
+    "show_followed",
     "show_locations",
     "show_progression",
     "show_segmentation",
@@ -56,10 +99,15 @@ __all__ = [
     "study_for",
     "study_of",
     "study_of_or_labels",
+    "sync_slice_views",
+    "take_over",
     "to_sequence",
     "track_job",
     "track_layers",
     "tracking_job",
+    "undo",
+    "use_world_placement",
     "wear_lesion_colours",
     "world_affine",
+    "write_result",
 ]

@@ -184,7 +184,7 @@ def mask_colormap(colours: Mapping[int, Colour]) -> Any:
     return DirectLabelColormap(color_dict=table)
 
 
-def worn_colours(layers: Iterable[Any]) -> list[Colour]:
+def colours_in_use(layers: Iterable[Any]) -> list[Colour]:
     """The colours of the values that have a name, else of 1, in Labels layers."""
     out: list[Colour] = []
     for layer in layers:

@@ -275,6 +275,13 @@ def from_layer(layer: Any) -> ImageSequence:
     return _foreign(layer, kind)
 
 
+def own_array(layer: Any, data: Any) -> Any:
+    """An array of the shape of a layer of ours, turned as the sequence holds it: back from display, without the axis of visits."""
+    facts = layer.metadata[KEY]
+    axes = tuple(a for a in facts["axes"] if a != "c")
+    return _turned(data[0] if data.ndim > len(axes) else data, axes, _turn_of(facts).inverse)
+
+
 def layer_kind(layer: Any) -> str:
     """The layer's type: "image", "labels" and so on; of what a proxy that napari gave to a plugin stands for."""
     return str(getattr(getattr(layer, "__wrapped__", layer), "_type_string", ""))

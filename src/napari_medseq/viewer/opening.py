@@ -9,7 +9,9 @@ from typing import Any
 from napari_medseq import io
 from napari_medseq.errors import ReadError
 from napari_medseq.viewer.appearance import arranged
+from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.layers import LayerData, to_layer_data
+from napari_medseq.viewer.placement import step_through_slices, sync_slice_views
 from napari_medseq.viewer.study import by_patient, study_layer_data
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -17,9 +19,8 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 def arrange_when_added(viewer: Any) -> None:
     """When the next layer comes into an empty viewer, show it along its slices, head up."""
-    from napari_medseq.viewer.placement import keep_views_true, step_through_slices
-
-    keep_views_true(viewer)
+    sync_slice_views(viewer)
+    editing_of(viewer)
     if len(viewer.layers):
         return
 

@@ -15,7 +15,7 @@ from napari_medseq.viewer.layers import true_world_matrix, turn_view
 from napari_medseq.viewer.study import facts_of
 
 
-def place_truly(what: Any, on: bool = True) -> list[Any]:
+def use_world_placement(what: Any, on: bool = True) -> list[Any]:
     """Draw layers at their true place, as three-dimensional display needs, or (``on=False``) in the slice view again.
 
     Two-dimensional display of a tilted volume is not reliable while this is on.
@@ -74,8 +74,9 @@ def step_through(viewer: Any, along: str) -> None:
 _KEPT: WeakSet[Any] = WeakSet()
 
 
-def keep_views_true(viewer: Any) -> None:
+def sync_slice_views(viewer: Any) -> None:
     """From now on, whenever the order of axes changes, place our layers for the axis that is stepped through."""
+    viewer = getattr(viewer, "__wrapped__", viewer)  # the proxy that napari gives to plugins dies at once
     events = viewer.dims.events
     if events in _KEPT:
         return

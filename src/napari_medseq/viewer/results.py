@@ -16,11 +16,13 @@ from napari_medseq.sequence import ImageSequence, Study, Visit
 from napari_medseq.viewer import appearance as looks
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
-from napari_medseq.viewer.placement import along_of, camera_of, follow_order, keep_views_true, step_through_slices
+from napari_medseq.viewer.editing import editing_of
+from napari_medseq.viewer.placement import along_of, camera_of, follow_order, step_through_slices, sync_slice_views
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
+    from napari.utils.colormaps import DirectLabelColormap
 
     from napari_medseq.inference import Locations, Segmentation
     from napari_medseq.progression import Progression
@@ -30,9 +32,10 @@ def add_layers(viewer: ViewerModel, data: Sequence[_layers.LayerData]) -> list[L
     """Add layer data; the first layers in an empty viewer are shown along their slices."""
     from napari.layers import Layer
 
+    editing_of(viewer)  # from now on strokes are watched
     first = len(viewer.layers) == 0
     added = [viewer.add_layer(Layer.create(*item)) for item in data]
-    keep_views_true(viewer)
+    sync_slice_views(viewer)
     if first and added:
         step_through_slices(viewer, added[0])
     else:
@@ -49,7 +52,7 @@ def show_segmentation(viewer: ViewerModel, image: Layer, found: Segmentation) ->
         ending = "labels" if what is found.labels else "probability" if what is found.probability else "uncertainty"
         extra: dict[str, Any] = {"name": f"{image.name} {ending}", "opacity": 0.6}
         if what.kind == "labels":
-            there = looks.worn_colours(layer for layer in viewer.layers if _layers.layer_kind(layer) == "labels")
+            there = looks.colours_in_use(layer for layer in viewer.layers if _layers.layer_kind(layer) == "labels")
             extra["colormap"] = looks.mask_colormap(looks.distinct_colours(what.label_names, {}, there))
         else:
             extra |= {"colormap": "magma", "blending": "additive", "contrast_limits": [0.0, 1.0], "visible": False}
@@ -132,45 +135,11 @@ def new_labels(viewer: ViewerModel, image: Layer, name: str | None = None) -> La
     )
     layer = add_layers(viewer, [data])[0]
     _studies.facts_of(layer)["along"] = along_of(viewer)
-    layer.mode = "paint"
+    if visit is not None:
+        viewer.dims.set_point(list(viewer.dims.axis_labels).index("visit"), float(visit))
     viewer.layers.selection.active = layer
+    layer.mode = "paint"
     return layer
-
-
-def show_progression(viewer: ViewerModel, progression: Progression, study: Study | None = None) -> list[Labels]:
-    """Show tracked lesions: one Labels layer per visit, value = identity, coloured as in every plot.
-
-    Layers of an earlier result of the same study are updated, not doubled.
-
-    Returns
-    -------
-    list of Labels
-        One per visit of the progression.
-    """
-    study = study or study_for(progression)
-    colours = _colours({int(v) for v in progression.lesions["lesion"]})
-    single = len(study.visits) == 1
-    shown: list[Labels] = []
-    for ordinal, seq in zip(_studies.ordinals(study, progression), progression.labels, strict=True):
-        if seq is None:  # a visit without a mask
-            continue
-        old = _tracked_layer(viewer, study.name, ordinal)
-        along = _studies.facts_of(old).get("along", "z") if old is not None else along_of(viewer)
-        name = f"{study.visits[ordinal].name or f'visit {ordinal + 1}'} lesions"
-        data, kwargs, kind = _studies.visit_layer_data(
-            study, ordinal, seq, visit=None if single else ordinal, name=name, along=along,
-            colormap=colours, opacity=0.7,
-        )  # fmt: skip
-        kwargs["metadata"][_layers.KEY] |= {"role": _studies.TRACKED, "along": along}
-        if old is not None and old.data.shape == data.shape:
-            old.data = np.array(data)
-            old.features = kwargs["features"]
-            old.colormap = kwargs["colormap"]
-            old.metadata[_layers.KEY] = kwargs["metadata"][_layers.KEY]
-            shown.append(old)
-        else:
-            shown += add_layers(viewer, [(np.array(data), kwargs, kind)])
-    return shown
 
 
 def study_for(progression: Progression) -> Study:
@@ -182,26 +151,19 @@ def study_for(progression: Progression) -> Study:
     return Study("progression", tuple(visits))
 
 
-def wear_lesion_colours(layer: Labels, lesions: Iterable[int]) -> None:
+def apply_lesion_colours(layer: Labels, lesions: Iterable[int]) -> None:
     """Colour a Labels layer as every plot colours these lesions; other values are grey."""
-    layer.colormap = _colours(lesions)
+    layer.colormap = lesion_colormap(lesions)
 
 
-def _colours(lesions: Iterable[int]) -> Any:
+def lesion_colormap(lesions: Iterable[int]) -> DirectLabelColormap:
+    """The colours of these lesions in every plot; other values are grey."""
     from napari.utils.colormaps import DirectLabelColormap
 
     from napari_medseq.colours import lesion_colour
 
     colours: dict[int | None, Any] = {None: (0.6, 0.6, 0.6, 1.0), 0: (0.0, 0.0, 0.0, 0.0)}
     return DirectLabelColormap(color_dict=colours | {i: lesion_colour(i) for i in sorted(lesions)})
-
-
-def _tracked_layer(viewer: ViewerModel, study: str, ordinal: int) -> Any:
-    for layer in viewer.layers:
-        facts = _studies.facts_of(layer)
-        if _studies.is_tracked(layer) and (facts.get("study"), facts.get("ordinal")) == (study, ordinal):
-            return layer
-    return None
 
 
 def go_to(

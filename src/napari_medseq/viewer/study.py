@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from napari_medseq.errors import MedseqError
@@ -14,6 +14,8 @@ from napari_medseq.viewer.layers import KEY, LayerData, from_layer, to_layer_dat
 TRACKED = "tracked"
 #: and in that of images made from others, which are not the study's own
 DERIVED = "derived"
+#: and in that of tracked labels that another result took the place of
+SET_ASIDE = "set aside"
 #: the facts of study and visit that layers made from a layer inherit
 ABOUT = ("study", "ordinal", "visit_name", "date", "study_warnings")
 
@@ -75,6 +77,17 @@ def facts_of(layer: Any) -> dict[str, Any]:
     """What we know of a layer; empty for a layer of others."""
     facts: dict[str, Any] = layer.metadata.get(KEY) or {}
     return facts
+
+
+def series_name(facts: Mapping[str, Any]) -> str:
+    """A series' name without that of its patient and visit: the same at every visit."""
+    name = str(facts.get("name", "")).removeprefix(f"{facts.get('study')}_")
+    return name.removeprefix(f"{facts.get('visit_name')}_")
+
+
+def visits_of(layers: Iterable[Any]) -> int:
+    """How many visits the slider has: one more than the last ordinal."""
+    return 1 + max((int(v) for layer in layers if (v := facts_of(layer).get("visit")) is not None), default=0)
 
 
 def studies_in(layers: Iterable[Any]) -> list[str]:

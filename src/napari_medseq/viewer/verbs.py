@@ -19,26 +19,21 @@ from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence, Study, Visit
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
-from napari_medseq.viewer.placement import keep_views_true, place_truly, step_through, step_through_slices
 from napari_medseq.viewer.results import (
     add_layers,
-    go_to,
-    new_labels,
     show_derived,
-    show_explanation,
     show_locations,
-    show_progression,
     show_segmentation,
-    study_for,
-    wear_lesion_colours,
 )
+from napari_medseq.viewer.tracking import Rerun
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Labels, Layer
+    from napari.layers import Image, Layer
 
     from napari_medseq.inference import Classification
-    from napari_medseq.progression import Progression, TrackSettings
+    from napari_medseq.models import Model
+    from napari_medseq.progression import Progression
 
 
 # -- geometry ----------------------------------------------------------------------------------------------------------
@@ -173,8 +168,29 @@ def classify(image: Layer, model: Any, **settings: Any) -> Classification:
     return found
 
 
-def run(viewer: ViewerModel, model: Any, *, study: str | None = None, **settings: Any) -> Progression:
+def run(
+    viewer: ViewerModel,
+    model: Model | str | PathLike[str],
+    *,
+    study: str | None = None,
+    overwrite_painted: bool = False,
+    **settings: Any,
+) -> Progression:
     """The main job on the study that is open: `ms.run` on its layers, then `show_progression`.
+
+    Where the lesions of the study are shown already, no voxel changes that a person painted in them, and what a person corrected is
+    corrected again.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    model : Model, name or bundle folder
+    study : str, optional
+        Its name, where several are open.
+    overwrite_painted : bool
+        Give up what was painted.
+    **settings
+        For `ms.run`, such as ``series`` or ``register``.
 
     Raises
     ------
@@ -182,169 +198,7 @@ def run(viewer: ViewerModel, model: Any, *, study: str | None = None, **settings
         If no study is open, or what `ms.run` raises; the layers stay as they were.
     """
     source = study_of(viewer, study)
-    progression: Progression = ms.run(source, model, **settings)
-    show_progression(viewer, progression, source)
+    job = Rerun(viewer, source, overwrite=overwrite_painted)
+    progression = ms.run(source, model, revise=job.revise, **settings)
+    job.show(viewer, progression)
     return progression
-
-
-def track_layers(
-    viewer: ViewerModel,
-    labels: Sequence[Labels] | None = None,
-    *,
-    study: str | None = None,
-    register: str = "auto",
-    settings: TrackSettings | None = None,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
-) -> Progression:
-    """Follow lesions through label layers, one per visit, as they are now (painted ones too), and show the result.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-    labels : sequence of Labels, optional
-        One per visit, in any order; by default the study's tracked labels, else its masks.
-    study : str, optional
-        The study, where several are open.
-    register : str
-        As for `ms.run`; used where every visit has an image.
-
-    Raises
-    ------
-    MedseqError
-        If there are no label layers, or two for one visit.
-    """
-    chosen = label_layers(viewer, study) if labels is None else sorted(labels, key=_ordinal)
-    source, arguments = tracking_job(viewer, chosen)
-    progression = track_job(source, arguments, register, settings, progress, cancelled)
-    show_progression(viewer, progression, source)
-    return progression
-
-
-def label_layers(viewer: ViewerModel, study: str | None = None) -> list[Labels]:
-    """The label layers to follow in a study: those that tracking made, else its masks, by visit.
-
-    Raises
-    ------
-    MedseqError
-        If there are none.
-    """
-    names = _studies.studies_in(viewer.layers)
-    study = study or (names[0] if len(names) == 1 else None)
-    mine = [
-        layer
-        for layer in viewer.layers
-        if _layers.layer_kind(layer) == "labels" and _studies.facts_of(layer).get("study") == study
-    ]
-    chosen = [layer for layer in mine if _studies.is_tracked(layer)] or mine
-    if not chosen:
-        raise MedseqError("There are no label layers to follow. Segment the visits first, or choose label layers.")
-    return sorted(chosen, key=_ordinal)
-
-
-def _ordinal(layer: Layer) -> int:
-    return int(_studies.facts_of(layer).get("ordinal", 0))
-
-
-def tracking_job(viewer: ViewerModel, labels: Sequence[Labels]) -> tuple[Study, dict[str, Any]]:
-    """What is to be tracked, taken from layers in the GUI thread: the study, and labels, dates and images for `ms.track`.
-
-    Raises
-    ------
-    MedseqError
-        If fewer than one label layer is given, or two for one visit.
-    """
-    if not labels:
-        raise MedseqError("There are no label layers to follow. Segment the visits first, or choose label layers.")
-    facts = [_studies.facts_of(layer) for layer in labels]
-    places = [f.get("ordinal") for f in facts]
-    twice = {p for p in places if p is not None and places.count(p) > 1}
-    if twice:
-        names = ", ".join(layer.name for layer, p in zip(labels, places, strict=True) if p in twice)
-        raise MedseqError(f"Two label layers are of the same visit: {names}. Choose one per visit.")
-    seqs = [to_sequence(layer) for layer in labels]
-    seqs = [s.replace(data=np.array(s.data)) for s in seqs]  # painting may go on meanwhile
-    studies = {f.get("study") for f in facts}
-    of_one = None not in studies and len(studies) == 1
-    source = study_of_or_labels(viewer, seqs, facts) if of_one else _studies.study_of_labels(seqs, facts)
-    images = [_image_for(source, seq, place) for seq, place in zip(seqs, places, strict=True)]
-    days = [_layers.visit_date(f) or (s.acquired and s.acquired.date()) for s, f in zip(seqs, facts, strict=True)]
-    return source, {"labels": seqs, "dates": days, "images": images}
-
-
-def study_of_or_labels(viewer: ViewerModel, seqs: Sequence[ImageSequence], facts: Sequence[dict[str, Any]]) -> Study:
-    """The open study that the labels belong to; made of the labels alone where its images were removed."""
-    try:
-        return study_of(viewer, facts[0]["study"])
-    except MedseqError:
-        return _studies.study_of_labels(seqs, facts)
-
-
-def _image_for(source: Study, seq: ImageSequence, ordinal: int | None) -> ImageSequence | None:
-    """The visit's image that labels were drawn on: the one of the same grid, else the first."""
-    if ordinal is None or ordinal >= len(source.visits):
-        return None
-    images = source.visits[ordinal].images
-    return next((i for i in images if i.same_grid(seq)), images[0] if images else None)
-
-
-def track_job(
-    source: Study,
-    arguments: dict[str, Any],
-    register: str = "auto",
-    settings: TrackSettings | None = None,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
-) -> Progression:
-    """`ms.track` on what `tracking_job` took, with the visits aligned as `ms.run` aligns them; touches no layer."""
-    from napari_medseq import pipeline
-
-    images = arguments["images"]
-    more: dict[str, Any] = {}
-    if all(i is not None for i in images) and len(images) > 1:
-        chosen = [pipeline.Chosen(v, {"image": i}) for v, i in zip(source.visits, images, strict=False)]
-        aligned = pipeline.align_visits(
-            chosen, mode=register, progress=pipeline.stage(progress, 0.0, 0.5), cancelled=cancelled
-        )
-        more["transforms"] = [a.to_baseline for a in aligned]
-        if (
-            any(a.transform is not None for a in aligned)
-            and (settings or ms.TrackSettings()).registration_error_mm is None
-        ):
-            more["registration_error_mm"] = max(a.error_mm for a in aligned)
-    result: Progression = ms.track(
-        **arguments, **more, settings=pipeline.track_settings(settings),
-        progress=pipeline.stage(progress, 0.5, 1.0), cancelled=cancelled,
-    )  # fmt: skip
-    return result
-
-
-__all__ = [
-    "add_sequence",
-    "add_study",
-    "as_visits",
-    "classify",
-    "go_to",
-    "keep_views_true",
-    "label_layers",
-    "locate",
-    "new_labels",
-    "open_path",
-    "place_truly",
-    "resample_onto",
-    "run",
-    "segment",
-    "show_derived",
-    "show_explanation",
-    "show_locations",
-    "show_progression",
-    "show_segmentation",
-    "step_through",
-    "step_through_slices",
-    "study_for",
-    "study_of",
-    "to_sequence",
-    "track_layers",
-    "wear_lesion_colours",
-    "world_affine",
-]

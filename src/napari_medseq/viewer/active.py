@@ -1,0 +1,107 @@
+"""Which label layer a stroke goes into: the one of the visit that the slider shows; elsewhere it is refused with a word.
+
+A visit's layers have an axis ``visit`` of length 1. napari takes the slider's other positions on it for index -1, which is the same
+visit again, or fails; so a stroke is let through only where the shown slice is one of the layer's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.study import facts_of, series_name, visits_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels, Layer
+
+#: napari's modes that change labels
+DRAWING = frozenset({"paint", "erase", "fill", "polygon"})
+#: what a brush is, handed on to the layer that is painted in next
+_BRUSH = ("selected_label", "brush_size", "n_edit_dimensions", "preserve_labels", "contiguous", "contour")
+
+
+class MouseEvent(Protocol):
+    """The part of napari's mouse event that is read here."""
+
+    type: str
+    position: tuple[float, ...]
+    dims_displayed: Sequence[int]
+
+
+def shown_visit(viewer: ViewerModel) -> int | None:
+    """The ordinal, from 0, of the visit that the slider shows; None where there is no slider of visits."""
+    names = list(viewer.dims.axis_labels)
+    return round(float(viewer.dims.point[names.index("visit")])) if "visit" in names else None
+
+
+def visit_of(layer: Layer) -> int | None:
+    """The ordinal of the visit that a layer shows on the slider of visits; None where it has no such axis."""
+    if [str(a) for a in layer.axis_labels][:1] != ["visit"] or layer.data.shape[0] != 1:
+        return None
+    return round(float(layer.translate[0]))
+
+
+def follow_visit(viewer: ViewerModel) -> None:
+    """Where the active label layer is of another visit than the slider shows, activate its counterpart there, brush and all."""
+    active, visit = viewer.layers.selection.active, shown_visit(viewer)
+    if active is None or visit is None or layer_kind(active) != "labels" or visit_of(active) in (None, visit):
+        return
+    twin = counterpart(viewer, active, visit)
+    if twin is None:
+        return
+    mode = str(active.mode)
+    if mode in DRAWING:
+        active.mode = "pan_zoom"
+    viewer.layers.selection.active = twin
+    if active.visible:
+        twin.visible = True
+    for name in _BRUSH:
+        value = getattr(active, name)
+        if getattr(twin, name) != value and not (name == "selected_label" and value > np.iinfo(twin.data.dtype).max):
+            setattr(twin, name, value)
+    twin.mode = mode
+
+
+def counterpart(viewer: ViewerModel, layer: Labels, visit: int) -> Labels | None:
+    """The layer that is to a visit what `layer` is to its own: of the same study, role and series; else the only one of that role."""
+    facts = facts_of(layer)
+    there = [
+        other
+        for other in viewer.layers
+        if layer_kind(other) == "labels"
+        and visit_of(other) == visit
+        and (facts_of(other).get("study"), facts_of(other).get("role")) == (facts.get("study"), facts.get("role"))
+    ]
+    alike = [other for other in there if series_name(facts_of(other)) == series_name(facts)]
+    return alike[0] if alike else there[0] if len(there) == 1 else None
+
+
+def refusal(viewer: ViewerModel, layer: Labels, event: MouseEvent) -> str | None:
+    """Why a stroke that begins with this event would not land where it is shown; None where all is well."""
+    index = np.round(np.asarray(layer.world_to_data(event.position), dtype=float))
+    lead = viewer.dims.ndim - layer.ndim
+    outside = [
+        axis
+        for axis in range(layer.ndim)
+        if axis + lead not in event.dims_displayed and not 0 <= index[axis] < layer.data.shape[axis]
+    ]
+    if not outside:
+        return None
+    name = str(layer.axis_labels[outside[0]])
+    here, shown = visit_of(layer), shown_visit(viewer)
+    if name == "visit" and here is not None and shown is not None:
+        count = visits_of(viewer.layers)
+        return (
+            f"Nothing was painted: {layer.name} is a mask of visit {here + 1} of {count}, and the slider shows visit {shown + 1}. "
+            "Move the slider to that visit, or make new labels on the image that is shown (New labels on this image's grid)."
+        )
+    n = layer.data.shape[outside[0]]
+    where = int(index[outside[0]]) + 1
+    return (
+        f"Nothing was painted: {layer.name} has {n} slices along {name}, and what is shown would be slice {where}. "
+        "Move the slider into the mask, or make new labels on the image that is shown."
+    )

@@ -1,0 +1,371 @@
+"""One model of editing for a whole viewer: what is painted where, what was painted and not yet followed, and undo of all of it.
+
+`editing_of` gives the model of a viewer; everything that changes a label layer, a person's brush or a verb, goes through it. It
+is explained in ``docs/explanation/editing.md``. No Qt: a `ViewerModel` will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, WeakSet, ref
+
+import numpy as np
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.viewer.active import DRAWING, MouseEvent, follow_visit, refusal
+from napari_medseq.viewer.history import Action, History, Step
+from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.marks import PAINTED, PENDING, Flags, Marks, Values, Voxels
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels, Layer
+    from napari.utils.events import EmitterGroup, Event
+
+#: a stroke's generator, as napari runs it from press to release
+Stroke = Iterator[None]
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelChange:
+    """Voxels of one layer that got other values and flags."""
+
+    editing: Editing
+    layer: ref[Labels]
+    voxels: Voxels
+    before: Values
+    after: Values
+    flags_before: Flags
+    flags_after: Flags
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
+        return int(self.voxels.nbytes + self.before.nbytes + self.after.nbytes + 2 * self.flags_before.nbytes)
+
+    def undo(self) -> None:
+        """Give the voxels the values that they had."""
+        self._set(self.before, self.flags_before)
+
+    def redo(self) -> None:
+        """Give the voxels the new values again."""
+        self._set(self.after, self.flags_after)
+
+    def _set(self, values: Values, flags: Flags) -> None:
+        layer = self.layer()
+        if layer is None:
+            return
+        layer.data[np.unravel_index(self.voxels, layer.data.shape)] = values
+        self.editing.marks(layer).put(self.voxels, flags)
+        self.editing.unsaved.add(layer)
+        layer.refresh()
+
+
+class Editing:
+    """What is painted in a viewer, and how to take it back; one per viewer, from `editing_of`.
+
+    Attributes
+    ----------
+    history : History
+        Strokes, corrections and what verbs filled in, in the order in which they happened.
+    unsaved : WeakSet of Labels
+        Layers that changed by hand since they were saved.
+    events : EmitterGroup
+        ``changed`` after each step, its undo or redo, and after saving.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        from napari.utils.events import EmitterGroup
+
+        self._viewer = ref(viewer)
+        self._marks: WeakKeyDictionary[Labels, Marks] = WeakKeyDictionary()
+        self._watched: WeakSet[Labels] = WeakSet()
+        self._open: Step | None = None
+        self._fresh: ref[Layer] | None = None
+        self._announced = 0
+        self.history = History()
+        self.unsaved: WeakSet[Labels] = WeakSet()
+        self.events: EmitterGroup = EmitterGroup(source=self, changed=None)
+        viewer.layers.events.inserted.connect(self._inserted)
+        viewer.layers.events.removed.connect(self._removed)
+        viewer.layers.selection.events.active.connect(self._activated)
+        viewer.dims.events.point.connect(self._slider_moved)
+        for layer in viewer.layers:
+            self._watch(layer)
+        self._slider_moved()
+
+    @property
+    def viewer(self) -> ViewerModel:
+        """The viewer.
+
+        Raises
+        ------
+        MedseqError
+            If it was closed.
+        """
+        viewer = self._viewer()
+        if viewer is None:
+            raise MedseqError("The viewer was closed.")
+        return viewer
+
+    # -- which layer is edited -----------------------------------------------------------------------------------------
+    def _inserted(self, event: Event) -> None:
+        self._watch(event.value)
+        self._fresh, self._announced = ref(event.value), 1
+
+    def _activated(self, event: Event) -> None:
+        """napari makes what comes last the active layer, whatever visit the slider shows; a person's choice is left alone."""
+        fresh = None if self._fresh is None else self._fresh()
+        if fresh is None:
+            return
+        if event.value is None:
+            self._announced = (
+                2  # where another layer was active, napari tells the new one twice; only then may it be changed
+            )
+        elif event.value is not fresh:
+            self._fresh = None
+        else:
+            self._announced -= 1
+            if self._announced == 0:
+                self._fresh = None
+                self._slider_moved()
+
+    def _watch(self, layer: Layer) -> None:
+        if layer_kind(layer) != "labels" or layer in self._watched:
+            return
+        self._watched.add(layer)
+        layer.events.paint.connect(self._stroke)
+        layer.mouse_drag_callbacks.insert(0, self._guard)
+        layer.bind_key("Control-Z", lambda _layer: self._by_key(self.undo), overwrite=True)
+        layer.bind_key("Control-Shift-Z", lambda _layer: self._by_key(self.redo), overwrite=True)
+
+    def _removed(self, event: Event) -> None:
+        layer = event.value
+        if layer_kind(layer) == "labels" and layer in self.unsaved:
+            self.unsaved.discard(layer)
+            self.events.changed()
+
+    def _slider_moved(self, _event: Event | None = None) -> None:
+        viewer = self._viewer()
+        if viewer is not None:
+            follow_visit(viewer)
+
+    def _guard(self, layer: Labels, event: MouseEvent) -> Stroke:
+        """Before each press in a label layer: a stroke that would not land where it is shown is refused with a word."""
+        why = refusal(self.viewer, layer, event) if str(layer.mode) in DRAWING else None
+        if why is None:
+            return
+        from napari.utils.notifications import show_warning
+
+        mode = layer.mode
+        layer.mode = "pan_zoom"
+        show_warning(why)
+        yield
+        while event.type == "mouse_move":
+            yield
+        layer.mode = mode
+
+    # -- what is painted -----------------------------------------------------------------------------------------------
+    def marks(self, layer: Labels) -> Marks:
+        """What a person painted in a layer."""
+        layer = real(layer)
+        found = self._marks.get(layer)
+        if found is None or found.shape != layer.data.shape:
+            found = self._marks[layer] = Marks(layer.data.shape)
+        return found
+
+    def pending(self, layers: Sequence[Labels] | None = None) -> dict[Labels, int]:
+        """Layer → voxels painted and not yet followed, of these layers or of all; those without any are left out."""
+        among = self.viewer.layers if layers is None else layers
+        counts = {real(layer): self.marks(layer).count for layer in among if layer_kind(layer) == "labels"}
+        return {layer: count for layer, count in counts.items() if count}
+
+    def _stroke(self, event: Event) -> None:
+        """A person finished a stroke, a fill or a polygon; napari tells what changed."""
+        layer: Labels = event.source
+        voxels, before = _changed(event.value, layer.data.shape)
+        if not len(voxels):
+            return
+        after = np.asarray(layer.data[np.unravel_index(voxels, layer.data.shape)])
+        self._record(layer, voxels, before, after, np.full(len(voxels), PAINTED | PENDING), f"painting in {layer.name}")
+
+    def _record(self, layer: Labels, voxels: Voxels, before: Values, after: Values, flags: Flags, name: str) -> None:
+        """Mark voxels that were changed already, as a step or a part of the one that is open."""
+        marks = self.marks(layer)
+        change = VoxelChange(self, ref(layer), voxels, before, after, marks.at(voxels), flags)
+        marks.put(voxels, flags)
+        self.unsaved.add(layer)
+        with self.step(name):
+            self._add(change)
+
+    def _add(self, change: VoxelChange | Action) -> None:
+        assert self._open is not None
+        self._open.changes.append(change)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Everything that is written within is one step of undo, called `name`; a step within a step is part of it."""
+        if self._open is not None:
+            yield
+            return
+        self._open = Step(name)
+        try:
+            yield
+        finally:
+            step, self._open = self._open, None
+            if step.changes:
+                self.history.add(step)
+        self.events.changed()
+
+    def act(self, undo: Callable[[], None], redo: Callable[[], None], name: str = "a change") -> None:
+        """Remember something that was done and is no voxel, by how to take it back and make it again."""
+        with self.step(name):
+            self._add(Action(undo, redo))
+
+    # -- what verbs write ----------------------------------------------------------------------------------------------
+    def write(self, layer: Labels, data: Values, *, flags: Flags | None = None, name: str | None = None) -> None:
+        """Give a layer other labels, as a step that can be undone. What is painted there goes, unless `data` holds it.
+
+        Parameters
+        ----------
+        layer : Labels
+        data : ndarray of int
+            Of the layer's shape.
+        flags : ndarray of uint8, optional
+            What counts as painted afterwards; None: as before.
+        name : str, optional
+            Of the step.
+        """
+        layer = real(layer)
+        marks, old = self.marks(layer), np.asarray(layer.data)
+        new = np.array(data, dtype=np.promote_types(old.dtype, data.dtype))
+        flags = marks.flags if flags is None else flags
+        voxels = np.flatnonzero((old != new) | (marks.flags != flags))
+        before, after = old.reshape(-1)[voxels], new.reshape(-1)[voxels]
+        change = VoxelChange(self, ref(layer), voxels, before, after, marks.at(voxels), flags.reshape(-1)[voxels])
+        marks.replace(flags)
+        with self.step(name or f"new labels in {layer.name}"):
+            if len(voxels):
+                self._add(change)
+                layer.data = new
+
+    def fill(self, layer: Labels, data: Values, *, overwrite: bool = False, name: str | None = None) -> int:
+        """Give a layer the labels that a verb found, but for the voxels that a person painted.
+
+        Parameters
+        ----------
+        layer : Labels
+        data : ndarray of int
+            Of the layer's shape.
+        overwrite : bool
+            Change painted voxels too; they count as painted no more.
+        name : str, optional
+            Of the step.
+
+        Returns
+        -------
+        int
+            How many painted voxels keep a value that `data` would have changed.
+        """
+        layer = real(layer)
+        marks = self.marks(layer)
+        if overwrite:
+            self.write(layer, data, flags=np.zeros(marks.shape, np.uint8), name=name)
+            return 0
+        old = np.asarray(layer.data)
+        differs = marks.painted & (old != data)
+        self.write(layer, np.where(differs, old, data), name=name)
+        return int(differs.sum())
+
+    def followed(self, layers: Sequence[Labels]) -> None:
+        """What is painted in these layers is taken into a result: it is protected still, but no longer pending."""
+        for layer in layers:
+            marks = self.marks(layer)
+            if marks.any:
+                self.write(layer, np.asarray(layer.data), flags=marks.flags & PAINTED, name=f"following {layer.name}")
+
+    def saved(self, layers: Sequence[Labels] | None = None) -> None:
+        """These layers, or all, were written to disk as they are."""
+        for layer in list(self.unsaved) if layers is None else [real(layer) for layer in layers]:
+            self.unsaved.discard(layer)
+        self.events.changed()
+
+    # -- undo ----------------------------------------------------------------------------------------------------------
+    def undo(self) -> str:
+        """Take back the latest step, a stroke or a correction; returns what it was, in words.
+
+        Raises
+        ------
+        MedseqError
+            If there is none.
+        """
+        name = self.history.undo().name
+        self.events.changed()
+        return name
+
+    def redo(self) -> str:
+        """Make the step again that was taken back last; returns what it was, in words.
+
+        Raises
+        ------
+        MedseqError
+            If there is none.
+        """
+        name = self.history.redo().name
+        self.events.changed()
+        return name
+
+    def _by_key(self, action: Callable[[], str]) -> None:
+        viewer = self.viewer
+        try:
+            viewer.status = f"{'Undone' if action == self.undo else 'Done again'}: {action()}"
+        except MedseqError as error:
+            viewer.status = str(error)
+
+
+def real(layer: Labels) -> Labels:
+    """The layer itself where napari gave a plugin a proxy of it."""
+    return getattr(layer, "__wrapped__", layer)
+
+
+def _changed(atoms: Sequence[object], shape: tuple[int, ...]) -> tuple[Voxels, Values]:
+    """Flat indices that a stroke changed, each once, and what stood there before it.
+
+    napari tells a stroke as a list of edits, of two kinds: ``(indices, old, new)``, and since 0.8 one with a box, a mask and the old
+    values.
+    """
+    where: list[Voxels] = []
+    old: list[Values] = []
+    for atom in atoms:
+        box = getattr(atom, "slice_key", None)
+        if box is None:
+            indices, values = atom[0], atom[1]  # type: ignore[index]
+            where.append(np.ravel_multi_index(indices, shape).reshape(-1))
+        else:
+            mask, values = atom.mask, atom.old_values  # type: ignore[attr-defined]
+            starts = [s.indices(n)[0] for s, n in zip(box, shape, strict=True)]
+            inside = np.nonzero(np.ones(values.shape, bool) if mask is None else mask)
+            moved = tuple(i + start for i, start in zip(inside, starts, strict=True))
+            where.append(np.ravel_multi_index(moved, shape))
+        old.append(np.broadcast_to(np.asarray(values).reshape(-1), where[-1].shape))
+    if not where:
+        return np.zeros(0, np.intp), np.zeros(0, np.uint8)
+    # the first edit of a voxel knows what stood there before the stroke
+    voxels, first = np.unique(np.concatenate(where), return_index=True)
+    return voxels, np.concatenate(old)[first]
+
+
+#: a viewer's event emitters → its model: they are the viewer's own, while plugins get a new proxy of it each time
+_MODELS: WeakKeyDictionary[object, Editing] = WeakKeyDictionary()
+
+
+def editing_of(viewer: ViewerModel) -> Editing:
+    """The model of editing of a viewer, made when first asked for; from then on strokes in it are watched."""
+    viewer = getattr(viewer, "__wrapped__", viewer)
+    found = _MODELS.get(viewer.events)
+    if found is None:
+        found = _MODELS[viewer.events] = Editing(viewer)
+    return found

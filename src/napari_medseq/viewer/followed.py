@@ -1,0 +1,322 @@
+"""The followed lesions that are shown, one result per patient: shown, corrected and saved without losing what was painted.
+
+A result that is shown again (corrected, followed again, run again) keeps the painting that it does not hold yet, under the numbers
+that its lesions have now. Every change is a step of `napari_medseq.viewer.editing`, so it can be taken back.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.sequence import ImageSequence, Study
+from napari_medseq.viewer import layers as _layers
+from napari_medseq.viewer import study as _studies
+from napari_medseq.viewer.editing import Editing, editing_of, real
+from napari_medseq.viewer.marks import PAINTED, PENDING, Values, carry
+from napari_medseq.viewer.placement import along_of
+from napari_medseq.viewer.results import add_layers, lesion_colormap, study_for
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+    from napari_medseq.progression import Progression
+
+Correction = Literal["link", "unlink", "merge", "split", "exclude"]
+
+#: the masks as a job took them: what was painted later is not in its result
+Taken = Mapping["Labels", Values]
+
+
+@dataclass(eq=False)
+class Followed:
+    """A result that is shown.
+
+    Attributes
+    ----------
+    progression : Progression
+    source : Study
+        What it was made of.
+    layers : list of Labels
+        One per visit of the progression.
+    card : str
+        The card of the model that made the masks; "" where people did.
+    """
+
+    progression: Progression
+    source: Study
+    layers: list[Labels] = field(default_factory=list)
+    card: str = ""
+
+
+_RESULTS: WeakKeyDictionary[Editing, dict[str, Followed]] = WeakKeyDictionary()
+
+
+def results_of(viewer: ViewerModel) -> dict[str, Followed]:
+    """The results that are shown, by the name of their study."""
+    return _RESULTS.setdefault(editing_of(viewer), {})
+
+
+def result_of(viewer: ViewerModel, study: str | None = None) -> Followed:
+    """The result of a study; `study` where there are several.
+
+    Raises
+    ------
+    MedseqError
+        If there is none, or several and `study` does not say which.
+    """
+    found = results_of(viewer)
+    if study is None and len(found) == 1:
+        return next(iter(found.values()))
+    if study is not None and study in found:
+        return found[study]
+    if study is None and found:
+        raise MedseqError(f"There are results of {len(found)} patients ({', '.join(found)}). Say which one is meant.")
+    raise MedseqError(
+        f"No lesions are followed{f' in {study}' if study else ''} yet. Run, or follow label layers, first."
+    )
+
+
+def show_progression(
+    viewer: ViewerModel,
+    progression: Progression,
+    study: Study | None = None,
+    *,
+    card: str = "",
+    taken: Taken | None = None,
+    overwrite: bool = False,
+) -> list[Labels]:
+    """Show tracked lesions: one Labels layer per visit, value = identity, coloured as in every plot.
+
+    Layers of an earlier result of the same study are updated, not doubled; what was painted in them and not yet followed stays.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    progression : Progression
+    study : Study, optional
+        What it was made of; by default a study with its dates and images.
+    card : str
+        The card of the model that made the masks.
+    taken : mapping of Labels to ndarray, optional
+        The masks from which this result was followed, as they were then: what was painted up to then is in it.
+    overwrite : bool
+        What was painted up to then is not in it, and is no longer protected.
+
+    Returns
+    -------
+    list of Labels
+        One per visit of the progression.
+    """
+    study = study or study_for(progression)
+    editing, results = editing_of(viewer), results_of(viewer)
+    before, now = results.get(study.name), Followed(progression, study, card=card)
+    with editing.step(f"following the lesions of {study.name}"):
+        held = None if before is None else before.progression.labels
+        now.layers = _show(viewer, now, held, taken or {}, overwrite)
+        _remember(editing, results, before, now)
+    return now.layers
+
+
+def _remember(editing: Editing, results: dict[str, Followed], before: Followed | None, now: Followed) -> None:
+    """Put a result in another's place, so that it can be taken back."""
+    name = now.source.name
+
+    def put(which: Followed | None) -> None:
+        if which is None:
+            results.pop(name, None)
+        else:
+            results[name] = which
+            _dress(which)
+
+    put(now)
+    if before is not None:
+        editing.act(lambda: put(before), lambda: put(now))
+
+
+def _show(
+    viewer: ViewerModel, found: Followed, held: Sequence[ImageSequence] | None, taken: Taken, overwrite: bool = False
+) -> list[Labels]:
+    """Bring the labels of a result into its layers, with the painting that it does not hold yet."""
+    study, editing = found.source, editing_of(viewer)
+    at = _studies.ordinals(study, found.progression)
+    shown: list[Labels] = []
+    dropped: list[str] = []
+    for visit, (ordinal, seq) in enumerate(zip(at, found.progression.labels, strict=True)):
+        old = _tracked_layer(viewer, study.name, ordinal)
+        data, kwargs, kind = _layer_data(viewer, found, ordinal, seq, old)
+        if old is None or old.data.shape != data.shape:
+            if old is not None:
+                _set_aside(old)
+            shown += add_layers(viewer, [(np.array(data), kwargs, kind)])
+            continue
+        marks, now = editing.marks(old), np.asarray(old.data)
+        if real(old) in taken:
+            start: Values | None = taken[real(old)]
+            painted = now != start
+        else:
+            painted = marks.pending
+            start = None if held is None or len(held) != len(at) else np.asarray(_display(old, held[visit]))
+        carried = carry(now, painted, start, np.asarray(data))
+        protected = np.zeros(marks.shape, np.uint8) if overwrite else marks.flags & PAINTED
+        flags = protected | np.where(carried.kept, PAINTED | PENDING, np.uint8(0))
+        flags[painted & ~carried.kept] = 0
+        editing.write(old, carried.data, flags=flags)
+        dropped += [f"{n} voxels painted as lesion {v} at visit {visit + 1}" for v, n in carried.dropped.items()]
+        shown.append(real(old))
+    found.layers = shown
+    _dress(found)
+    if dropped:
+        text = f"{'; '.join(dropped)} went out with that lesion. Undo brings them back."
+        warnings.warn(text, MedseqWarning, stacklevel=3)
+    return shown
+
+
+def _layer_data(
+    viewer: ViewerModel, found: Followed, ordinal: int, seq: ImageSequence, old: Labels | None
+) -> _layers.LayerData:
+    study = found.source
+    along = _studies.facts_of(old).get("along", "z") if old is not None else along_of(viewer)
+    name = f"{study.visits[ordinal].name or f'visit {ordinal + 1}'} lesions"
+    data = _studies.visit_layer_data(
+        study, ordinal, seq, visit=None if len(study.visits) == 1 else ordinal, name=name, along=along,
+        colormap=_colormap(found.progression), opacity=0.7,
+    )  # fmt: skip
+    data[1]["metadata"][_layers.KEY] |= {"role": _studies.TRACKED, "along": along}
+    return data
+
+
+def _colormap(progression: Progression) -> Any:
+    return lesion_colormap({int(v) for v in progression.lesions["lesion"]})
+
+
+def _display(layer: Labels, seq: ImageSequence) -> Values:
+    """The voxels of a sequence as its layer holds them."""
+    data: Values = _layers.to_layer_data(seq, visit=_studies.facts_of(layer).get("visit"))[0]
+    return data
+
+
+def _dress(found: Followed) -> None:
+    """Give the layers the names and colours of the result's lesions."""
+    colours = _colormap(found.progression)
+    for layer, seq in zip(found.layers, found.progression.labels, strict=True):
+        layer.features = _layers.features(seq.label_names)
+        layer.colormap = colours
+        facts = _studies.facts_of(layer)
+        facts |= {"label_names": dict(seq.label_names), "dtype": str(seq.data.dtype)}
+        facts["meta"] = {**facts["meta"], "dtype": str(seq.data.dtype)}
+
+
+def _set_aside(layer: Labels) -> None:
+    """Keep tracked labels of another grid than the new ones: they cannot be taken over."""
+    _studies.facts_of(layer)["role"] = _studies.SET_ASIDE
+    layer.name, layer.visible = f"{layer.name} (earlier grid)", False
+
+
+def _tracked_layer(viewer: ViewerModel, study: str, ordinal: int) -> Labels | None:
+    for layer in viewer.layers:
+        facts = _studies.facts_of(layer)
+        if _studies.is_tracked(layer) and (facts.get("study"), facts.get("ordinal")) == (study, ordinal):
+            return layer
+    return None
+
+
+# -- corrections -------------------------------------------------------------------------------------------------------
+def correct(viewer: ViewerModel, how: Correction, *names: Any, study: str | None = None, **options: Any) -> Progression:
+    """Correct what was followed: `Progression.link`, ``unlink``, ``merge``, ``split`` or ``exclude``, on the result that is shown.
+
+    What was painted and not yet followed stays, under the numbers that its lesions have afterwards. One step of undo.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    how : {"link", "unlink", "merge", "split", "exclude"}
+    *names, **options
+        What that method of `Progression` takes.
+    study : str, optional
+        Whose result, where there are several.
+
+    Returns
+    -------
+    Progression
+        As it is now.
+
+    Raises
+    ------
+    MedseqError
+        If there is no result, or the correction makes no sense; nothing changes then.
+    """
+    found, editing = result_of(viewer, study), editing_of(viewer)
+    before, held = found.progression, found.progression.labels
+    verb = {"link": "link", "unlink": "unlink", "merge": "merge", "split": "split", "exclude": "exclude"}[how]
+    found.progression = getattr(before, verb)(*names, **options)
+    after = found.progression
+
+    def undo() -> None:
+        found.progression = after.undo() if after is before else before
+        _dress(found)
+
+    def redo() -> None:
+        found.progression = getattr(before, verb)(*names, **options) if after is before else after
+        _dress(found)
+
+    with editing.step(after.corrections[-1] if after.corrections else how):
+        # taken back after the voxels are, so that colours are those of the numbers that are there
+        editing.act(undo, redo)
+        _show(viewer, found, held, {})
+    return after
+
+
+def undo(viewer: ViewerModel) -> str:
+    """Take back the latest step in a viewer, a stroke as well as a correction; returns what it was, in words.
+
+    Raises
+    ------
+    MedseqError
+        If there is none.
+    """
+    return editing_of(viewer).undo()
+
+
+def redo(viewer: ViewerModel) -> str:
+    """Make the step again that was taken back last; returns what it was, in words.
+
+    Raises
+    ------
+    MedseqError
+        If there is none.
+    """
+    return editing_of(viewer).redo()
+
+
+def painted(viewer: ViewerModel, study: str | None = None) -> dict[str, int]:
+    """Name of each label layer → voxels painted there and not yet followed; `study`: only of the layers of its result."""
+    layers = None if study is None else result_of(viewer, study).layers
+    return {layer.name: count for layer, count in editing_of(viewer).pending(layers).items()}
+
+
+def differs(viewer: ViewerModel, found: Followed) -> bool:
+    """Whether the masks on the screen are others than the result's, however they were changed."""
+    return any(
+        layer in viewer.layers and not np.array_equal(np.asarray(layer.data), _display(layer, seq))
+        for layer, seq in zip(found.layers, found.progression.labels, strict=True)
+    )
+
+
+def write_result(viewer: ViewerModel, found: Followed, path: Path, report: Mapping[str, Any] | None = None) -> Path:
+    """Write a result that holds what is on the screen: its folder, or (`report`: options of `Progression.report`) the report."""
+    if differs(viewer, found):
+        raise MedseqError("There is painting that is not followed yet. Follow again first, then save.")
+    if report is not None:
+        return found.progression.report(path, **{"name": found.source.name, "card": found.card, **report})
+    out = found.progression.save(path)
+    editing_of(viewer).saved(found.layers)
+    return out

@@ -1,0 +1,112 @@
+"""Undo and redo of whole interactions: a stroke, a correction, what a verb filled in; no viewer, no Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from napari_medseq.errors import MedseqError
+
+#: steps that are kept, and bytes that they may hold together
+MOST_STEPS = 200
+MOST_BYTES = 256 * 2**20
+
+
+class Change(Protocol):
+    """A part of a step that can be taken back and made again."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
+
+    def undo(self) -> None:
+        """Take it back."""
+
+    def redo(self) -> None:
+        """Make it again."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """A change that is no voxel: a correction of the graph, another result."""
+
+    undo: Callable[[], None]
+    redo: Callable[[], None]
+    nbytes: int = 0
+
+
+@dataclass
+class Step:
+    """What a person did in one go.
+
+    Attributes
+    ----------
+    name : str
+        In words, for the button's tooltip and the status bar.
+    changes : list of Change
+        In the order in which they were made.
+    """
+
+    name: str
+    changes: list[Change] = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
+        return sum(change.nbytes for change in self.changes)
+
+
+class History:
+    """Steps done and steps undone."""
+
+    def __init__(self) -> None:
+        self.done: list[Step] = []
+        self.undone: list[Step] = []
+
+    def add(self, step: Step) -> list[Step]:
+        """Remember a step that was done; the oldest steps beyond the limits are forgotten and returned."""
+        self.undone.clear()
+        self.done.append(step)
+        total, forgotten = sum(s.nbytes for s in self.done), []
+        while len(self.done) > 1 and (len(self.done) > MOST_STEPS or total > MOST_BYTES):
+            forgotten.append(self.done.pop(0))
+            total -= forgotten[-1].nbytes
+        return forgotten
+
+    def undo(self) -> Step:
+        """Take back the latest step.
+
+        Raises
+        ------
+        MedseqError
+            If there is none.
+        """
+        if not self.done:
+            raise MedseqError("There is nothing to undo.")
+        step = self.done.pop()
+        for change in reversed(step.changes):
+            change.undo()
+        self.undone.append(step)
+        return step
+
+    def redo(self) -> Step:
+        """Make the step again that was taken back last.
+
+        Raises
+        ------
+        MedseqError
+            If there is none.
+        """
+        if not self.undone:
+            raise MedseqError("There is nothing to do again.")
+        step = self.undone.pop()
+        for change in step.changes:
+            change.redo()
+        self.done.append(step)
+        return step
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.done.clear()
+        self.undone.clear()

@@ -1,0 +1,340 @@
+"""Lesions followed through label layers: what is taken from them in the GUI thread, the job, and what people painted kept in it."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import napari_medseq as ms
+from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.sequence import ImageSequence, Study, Visit
+from napari_medseq.viewer import layers as _layers
+from napari_medseq.viewer import study as _studies
+from napari_medseq.viewer.editing import editing_of, real
+from napari_medseq.viewer.followed import Followed, Taken, result_of, results_of, show_progression
+from napari_medseq.viewer.marks import Mask, Values
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels, Layer
+
+    from napari_medseq.progression import Progression, TrackSettings
+
+
+def track_layers(
+    viewer: ViewerModel,
+    labels: Sequence[Labels] | None = None,
+    *,
+    study: str | None = None,
+    register: str = "auto",
+    settings: TrackSettings | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Progression:
+    """Follow lesions through label layers, one per visit, as they are now (painted ones too), and show the result.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    labels : sequence of Labels, optional
+        One per visit, in any order; by default the study's tracked labels, else its masks.
+    study : str, optional
+        The study, where several are open.
+    register : str
+        As for `ms.run`; used where every visit has an image.
+
+    Raises
+    ------
+    MedseqError
+        If there are no label layers, two for one visit, or masks of several patients.
+    """
+    chosen = label_layers(viewer, study) if labels is None else sorted(labels, key=_ordinal)
+    taken = masks_now(chosen)
+    source, arguments = tracking_job(viewer, chosen)
+    progression = track_job(source, arguments, register, settings, progress, cancelled)
+    show_followed(viewer, progression, source, chosen, taken)
+    return progression
+
+
+def show_followed(
+    viewer: ViewerModel, progression: Progression, source: Study, labels: Sequence[Labels], taken: Taken
+) -> list[str]:
+    """Show what was followed through label layers, corrected as the result was that these layers show.
+
+    Returns
+    -------
+    list of str
+        What to tell: how many corrections are kept, and which could not be made again.
+    """
+    before = results_of(viewer).get(source.name)
+    mine = before is not None and {real(layer) for layer in labels} == set(before.layers)
+    # what was excluded is not in the layers; what was painted there since is meant
+    notes = corrected_again(progression, before, exclusions=False) if mine else []
+    show_progression(viewer, progression, source, card=before.card if mine and before else "", taken=taken)
+    editing_of(viewer).followed([layer for layer in labels if not _studies.is_tracked(layer)])
+    return notes
+
+
+def corrected_again(progression: Progression, before: Followed | None, *, exclusions: bool = True) -> list[str]:
+    """Correct a new result as people corrected the one before; what is kept and what is not, in words."""
+    if before is None or not before.progression.corrections:
+        return []
+    made = len(before.progression.corrections)
+    missed = progression.correct_again(before.progression, exclusions=exclusions)
+    kept = made - len(missed)
+    notes = (
+        [f"{kept} correction{'' if kept == 1 else 's'} made by hand {'is' if kept == 1 else 'are'} kept."]
+        if kept
+        else []
+    )
+    return notes + ([f"These corrections could not be made again: {'; '.join(missed)}."] if missed else [])
+
+
+def follow_again(
+    viewer: ViewerModel,
+    study: str | None = None,
+    *,
+    register: str = "auto",
+    settings: TrackSettings | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Progression:
+    """Follow the masks of a result again, as they are painted now; corrections are made again where they still make sense.
+
+    Raises
+    ------
+    MedseqError
+        If there is no result of that study, or its layers were removed.
+    """
+    found = result_of(viewer, study)
+    here = [layer for layer in found.layers if layer in viewer.layers]
+    return track_layers(
+        viewer,
+        here,
+        register=register,
+        settings=settings or found.progression.settings,
+        progress=progress,
+        cancelled=cancelled,
+    )
+
+
+def masks_now(labels: Sequence[Labels]) -> dict[Labels, Values]:
+    """Copies of what label layers hold now, to tell later what was painted since."""
+    return {real(layer): np.array(layer.data) for layer in labels}
+
+
+def label_layers(viewer: ViewerModel, study: str | None = None) -> list[Labels]:
+    """The label layers to follow in a study: those that tracking made, else its masks, by visit.
+
+    Raises
+    ------
+    MedseqError
+        If there are none.
+    """
+    names = _studies.studies_in(viewer.layers)
+    study = study or (names[0] if len(names) == 1 else None)
+    mine = [
+        layer
+        for layer in viewer.layers
+        if _layers.layer_kind(layer) == "labels" and _studies.facts_of(layer).get("study") == study
+    ]
+    chosen = [layer for layer in mine if _studies.is_tracked(layer)] or mine
+    if not chosen:
+        raise MedseqError("There are no label layers to follow. Segment the visits first, or choose label layers.")
+    return sorted(chosen, key=_ordinal)
+
+
+def _ordinal(layer: Layer) -> int:
+    return int(_studies.facts_of(layer).get("ordinal", 0))
+
+
+def tracking_job(viewer: ViewerModel, labels: Sequence[Labels]) -> tuple[Study, dict[str, Any]]:
+    """What is to be tracked, taken from layers in the GUI thread: the study, and labels, dates and images for `ms.track`.
+
+    Raises
+    ------
+    MedseqError
+        If fewer than one label layer is given, two for one visit, or layers of several patients.
+    """
+    if not labels:
+        raise MedseqError("There are no label layers to follow. Segment the visits first, or choose label layers.")
+    check_one_patient(labels)
+    facts = [_studies.facts_of(layer) for layer in labels]
+    places = [f.get("ordinal") for f in facts]
+    twice = {p for p in places if p is not None and places.count(p) > 1}
+    if twice:
+        names = ", ".join(layer.name for layer, p in zip(labels, places, strict=True) if p in twice)
+        raise MedseqError(f"Two label layers are of the same visit: {names}. Choose one per visit.")
+    seqs = [_layers.from_layer(layer) for layer in labels]
+    seqs = [s.replace(data=np.array(s.data)) for s in seqs]  # painting may go on meanwhile
+    studies = {f.get("study") for f in facts}
+    of_one = None not in studies and len(studies) == 1
+    source = study_of_or_labels(viewer, seqs, facts) if of_one else _studies.study_of_labels(seqs, facts)
+    images = [_image_for(source, seq, place) for seq, place in zip(seqs, places, strict=True)]
+    days = [_layers.visit_date(f) or (s.acquired and s.acquired.date()) for s, f in zip(seqs, facts, strict=True)]
+    return source, {"labels": seqs, "dates": days, "images": images}
+
+
+#: the patient in a name or path, as BIDS writes it
+_SUBJECT = re.compile(r"(?:^|[^A-Za-z0-9])sub-([A-Za-z0-9]+)")
+
+
+def check_one_patient(layers: Sequence[Layer]) -> None:
+    """Refuse layers of several patients: lesions are followed within one.
+
+    Raises
+    ------
+    MedseqError
+        If the study, the file's own word or its BIDS name tell two layers apart.
+    """
+    known = [(layer, names) for layer in layers if (names := _patients(layer))]
+    for layer, names in known[1:]:
+        first, firsts = known[0]
+        if not names & firsts:
+            raise MedseqError(
+                f"These masks are of different patients: {first.name} of {_either(firsts)}, {layer.name} of {_either(names)}. Lesions "
+                "are followed within one patient; choose the masks of one."
+            )
+
+
+def _patients(layer: Layer) -> set[str]:
+    """The names by which the patient of a layer may be known; empty where nothing tells."""
+    facts = _studies.facts_of(layer)
+    meta: Mapping[str, object] = facts.get("meta", {})
+    names = {str(meta[key]) for key in ("patient", "subject") if meta.get(key)}
+    if facts.get("study"):
+        names.add(str(facts["study"]))
+    for text in (facts.get("name"), meta.get("source"), layer.name):
+        names |= {f"sub-{found}" for found in _SUBJECT.findall(str(text or ""))}
+    return names
+
+
+def _either(names: set[str]) -> str:
+    return min(names, key=len)
+
+
+def study_of_or_labels(viewer: ViewerModel, seqs: Sequence[ImageSequence], facts: Sequence[dict[str, Any]]) -> Study:
+    """The open study that the labels belong to; made of the labels alone where its images were removed."""
+    try:
+        return _studies.study_from_layers(viewer.layers, facts[0]["study"])
+    except MedseqError:
+        return _studies.study_of_labels(seqs, facts)
+
+
+def _image_for(source: Study, seq: ImageSequence, ordinal: int | None) -> ImageSequence | None:
+    """The visit's image that labels were drawn on: the one of the same grid, else the first."""
+    if ordinal is None or ordinal >= len(source.visits):
+        return None
+    images = source.visits[ordinal].images
+    return next((i for i in images if i.same_grid(seq)), images[0] if images else None)
+
+
+def track_job(
+    source: Study,
+    arguments: dict[str, Any],
+    register: str = "auto",
+    settings: TrackSettings | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Progression:
+    """`ms.track` on what `tracking_job` took, with the visits aligned as `ms.run` aligns them; touches no layer."""
+    from napari_medseq import pipeline
+
+    images = arguments["images"]
+    more: dict[str, Any] = {}
+    if all(i is not None for i in images) and len(images) > 1:
+        chosen = [pipeline.Chosen(v, {"image": i}) for v, i in zip(source.visits, images, strict=False)]
+        aligned = pipeline.align_visits(
+            chosen, mode=register, progress=pipeline.stage(progress, 0.0, 0.5), cancelled=cancelled
+        )
+        more["transforms"] = [a.to_baseline for a in aligned]
+        if (
+            any(a.transform is not None for a in aligned)
+            and (settings or ms.TrackSettings()).registration_error_mm is None
+        ):
+            more["registration_error_mm"] = max(a.error_mm for a in aligned)
+    result: Progression = ms.track(
+        **arguments, **more, settings=pipeline.track_settings(settings),
+        progress=pipeline.stage(progress, 0.5, 1.0), cancelled=cancelled,
+    )  # fmt: skip
+    return result
+
+
+# -- what people painted, in a new run ---------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Painting:
+    """What a person painted in the tracked labels of a visit, as its sequence holds it."""
+
+    where: Mask
+    values: Values
+    grid: ImageSequence
+    classes: Mapping[int, str]
+
+
+class Rerun:
+    """What a new run of a study must not lose: taken from the layers in the GUI thread, before the job.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    source : Study
+    overwrite : bool
+        Painted voxels may be changed too.
+
+    Attributes
+    ----------
+    taken : mapping of Labels to ndarray
+        The masks of the result that is shown, as they are now.
+    """
+
+    def __init__(self, viewer: ViewerModel, source: Study, *, overwrite: bool = False) -> None:
+        self.source, self.overwrite = source, overwrite
+        self.before = results_of(viewer).get(source.name)
+        layers = [layer for layer in viewer.layers if _studies.is_tracked(layer)]
+        layers = [layer for layer in layers if _studies.facts_of(layer).get("study") == source.name]
+        self.taken = masks_now(layers)
+        marks = editing_of(viewer).marks
+        self._painted = {
+            _ordinal(layer): _painting(layer, marks(layer).painted)
+            for layer in layers
+            if not overwrite and marks(layer).any
+        }
+
+    def revise(self, visit: Visit, mask: ImageSequence) -> ImageSequence:
+        """The mask that was found, with what a person painted at that visit in its place; touches no layer."""
+        ordinal = next(k for k, known in enumerate(self.source.visits) if known is visit)
+        painting = self._painted.get(ordinal)
+        if painting is None:
+            return mask
+        if not painting.grid.same_grid(mask):
+            text = (
+                f"What was painted at visit {ordinal + 1} lies on another grid than the new mask: it stays in a layer of its own, and "
+                "is not in the new result."
+            )
+            warnings.warn(text, MedseqWarning, stacklevel=2)
+            return mask
+        data = np.array(mask.data)
+        named = {name: value for value, name in mask.label_names.items() if value}
+        only = min(named.values(), default=1)
+        for value in np.unique(painting.values[painting.where]).tolist():
+            here = painting.where & (painting.values == value)
+            data[here] = named.get(painting.classes.get(value, ""), only) if value else 0
+        return mask.replace(data=data)
+
+    def show(self, viewer: ViewerModel, progression: Progression, card: str = "") -> list[str]:
+        """Show the new result, corrected as the one before was; what is kept and what is not, in words."""
+        notes = corrected_again(progression, self.before)
+        show_progression(viewer, progression, self.source, card=card, taken=self.taken, overwrite=self.overwrite)
+        return notes
+
+
+def _painting(layer: Labels, where: Mask) -> _Painting:
+    seq = _layers.from_layer(layer)
+    classes = {value: name.removesuffix(f" {value}") for value, name in seq.label_names.items()}
+    return _Painting(_layers.own_array(layer, where).copy(), np.array(seq.data), seq, classes)
