@@ -19,8 +19,8 @@ import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.teach_widget import TeachWidget
-from tests.conftest import AFFINES, SHAPE, write_ball_study
-from tests.napari.conftest import Wait, as_plugins_see_it, click, docked
+from tests.balls import AFFINES, SHAPE, write_ball_study
+from tests.napari.helpers import Wait, as_plugins_see_it, click, docked
 from tests.napari.person import at, button, key, open_folder, paint, stroke
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]

@@ -26,6 +26,28 @@ pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_med
 
 # -- Analyse -----------------------------------------------------------------------------------------------------------
 @pytest.mark.usefixtures("knows")
+def test_a_model_along_visits_answers_for_each_visit_with_boxes(
+    viewer: Any, qtbot: Any, wait: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def together(visits: Any, model: Any, **options: Any) -> Any:
+        return [bright(visit.images[0], model, **options) for visit in visits]
+
+    widget = docked(viewer, AnalyseWidget, wait)
+    monkeypatch.setattr(ms, "segment", together, raising=False)
+    along = widget.model.info.model_copy(update={"sequence_axis": "visit"})
+    widget.model.box.setItemData(widget.model.box.currentIndex(), along)
+    images = [layer for layer in viewer.layers if layer.name.endswith("T1post")]
+    widget.images.tick(images)
+    widget.options.boxes.setChecked(True)
+    click(qtbot, widget.run_button)
+    wait(lambda: not widget.work.busy)
+    assert len(widget.found) == 2
+    for image in images:
+        assert (viewer.layers[f"{image.name} labels"].data == (image.data > 300)).all()
+        assert len(viewer.layers[f"{image.name} centres"].data) == 2
+
+
+@pytest.mark.usefixtures("knows")
 def test_analyse_segments_the_ticked_images(
     viewer: Any, qtbot: Any, wait: Wait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.utils.notifications import show_info
@@ -20,6 +21,36 @@ from napari_medseq._napari.model_box import ModelBox
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.preprocessing import preprocess
+from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.sequence import ImageSequence
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_medseq.inference import Classification, Locations, Segmentation
+    from napari_medseq.models import Model
+    from napari_medseq.preprocessing.pipeline import Steps
+
+#: what a verb with a model takes of one exam
+Given = ImageSequence | dict[str, ImageSequence]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What was found in one image, or in one visit.
+
+    Attributes
+    ----------
+    answer : Segmentation or Classification
+    why : ImageSequence or None
+        Where in the image the answer comes from, when asked for.
+    where : Locations or None
+        Boxes, when asked for.
+    """
+
+    answer: Segmentation | Classification
+    why: ImageSequence | None = None
+    where: Locations | None = None
 
 
 class AnalyseWidget(QWidget):  # type: ignore[misc]
@@ -28,7 +59,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.found: list[Any] = []
+        self.found: list[Segmentation | Classification] = []
         self._channels: dict[str, LayerBox] = {}
         verbs.sync_slice_views(napari_viewer)
         active = napari_viewer.layers.selection.active
@@ -78,7 +109,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         self.options.for_task("segmentation" if info is None else info.task)
         self._update()
 
-    def _update(self, _event: Any = None) -> None:
+    def _update(self, _event: object = None) -> None:
         chosen = bool(self._channels) or bool(self.images.layers)
         self.run_button.setEnabled(self.model.info is not None and chosen and not self.work.busy)
         self.run_button.setToolTip("" if chosen else "Tick an image first")
@@ -100,33 +131,41 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         keep = None if locked is None else verbs.to_sequence(locked)
         keep = None if keep is None else keep.replace(data=np.array(keep.data))  # painting may go on meanwhile
 
-        def job(progress: Any, cancelled: Any) -> list[Any]:
+        def job(progress: Progress, cancelled: Cancelled) -> list[Answered]:
             loaded = ms.load_model(model)
-            more = {"device": device, "cancelled": cancelled}
-            found: list[Any] = []
             if info.sequence_axis == "visit" and len(inputs) > 1:
                 if info.task != "segmentation" or explain:
                     what = "explanations" if explain else "answers"
                     raise MedseqError(f"{info.name} reads a patient's visits together; its {what} are for scripts.")
                 ready = [_prepared(given, steps, None, cancelled) for given in inputs]
-                visits = verbs.as_visits(layers, ready)
-                return [(s, None) for s in ms.segment(visits, loaded, outputs=outputs, progress=progress, **more)]
+                visits = verbs.as_visits(layers, [_single(one) for one in ready])
+                answers = ms.segment(
+                    visits, loaded, outputs=outputs, progress=progress, device=device, cancelled=cancelled
+                )
+                return [Answered(a, where=ms.Locations.of(a) if boxes else None) for a in answers]
+            found = []
             for k, given in enumerate(inputs):
                 part = pipeline.stage(progress, k / len(inputs), (k + 1) / len(inputs))
                 one = _prepared(given, steps, part, cancelled)
-                said = pipeline.stage(part, 0.0, 0.5) if explain else part
+                first = pipeline.stage(part, 0.0, 0.5) if explain else part
+                answer: Segmentation | Classification
                 if info.task == "segmentation":
-                    answer = ms.segment(one, loaded, outputs=outputs, keep=keep, progress=said, **more)
+                    answer = ms.segment(
+                        one, loaded, outputs=outputs, keep=keep, progress=first, device=device, cancelled=cancelled
+                    )
                 else:
-                    answer = ms.classify(one, loaded, progress=said, **more)
-                why = ms.explain(one, loaded, progress=pipeline.stage(part, 0.5, 1.0), **more) if explain else None
-                found.append((answer, why, _located(one, loaded, answer, part, more) if boxes else None))
+                    answer = ms.classify(one, loaded, progress=first, device=device, cancelled=cancelled)
+                rest = pipeline.stage(part, 0.5, 1.0)
+                why = ms.explain(one, loaded, progress=rest, device=device, cancelled=cancelled) if explain else None
+                found.append(
+                    Answered(answer, why, _located(one, loaded, answer, part, device, cancelled) if boxes else None)
+                )
             return found
 
         title = "Segmenting" if info.task == "segmentation" else "Classifying"
-        self.work.start(title, job, lambda found: self._show(info.task, layers, found))
+        self.work.start(title, job, lambda found: self._show(layers, found))
 
-    def _inputs(self) -> tuple[list[Any], list[Any]]:
+    def _inputs(self) -> tuple[list[Image], list[Given]]:
         """The layers that results belong to, and what the verbs take."""
         if self._channels:
             boxes = {name: box.layer for name, box in self._channels.items()}
@@ -140,31 +179,48 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
             raise MedseqError("No image is ticked. Tick at least one in the list.")
         return layers, [verbs.to_sequence(layer) for layer in layers]
 
-    def _show(self, task: str, layers: list[Any], found: list[Any]) -> None:
-        self.found = [answer for answer, _, _ in found]
-        for layer, (answer, why, where) in zip(layers, found, strict=True):
-            if task == "segmentation":
-                verbs.show_segmentation(self.viewer, layer, answer)
-            if where is not None and not verbs.show_locations(self.viewer, layer, where):
+    def _show(self, layers: Sequence[Image], found: Sequence[Answered]) -> None:
+        self.found = [one.answer for one in found]
+        classified: list[tuple[Image, Classification]] = []
+        for layer, one in zip(layers, found, strict=True):
+            if isinstance(one.answer, ms.Segmentation):
+                verbs.show_segmentation(self.viewer, layer, one.answer)
+            else:
+                classified.append((layer, one.answer))
+            if one.where is not None and not verbs.show_locations(self.viewer, layer, one.where):
                 show_info(f"{layer.name}: nothing stands out, so there is no box.")
-            if why is not None:
-                verbs.show_explanation(self.viewer, layer, why)
-        if task == "classification":
-            self.view.show_results(list(zip(layers, self.found, strict=True)))
+            if one.why is not None:
+                verbs.show_explanation(self.viewer, layer, one.why)
+        if classified:
+            self.view.show_results(classified)
             self.view.show()
 
 
-def _located(images: Any, model: Any, answer: Any, progress: Any, options: dict[str, Any]) -> Any:
+def _located(
+    images: Given,
+    model: Model,
+    answer: Segmentation | Classification,
+    progress: Progress | None,
+    device: str,
+    cancelled: Cancelled,
+) -> Locations:
     """Boxes of what was labelled; of what stands out to a classifier."""
-    if model.info.task == "segmentation":
+    if isinstance(answer, ms.Segmentation):
         return ms.Locations.of(answer)
-    return ms.locate(images, model, progress=progress, **options)
+    return ms.locate(images, model, device=device, progress=progress, cancelled=cancelled)
 
 
-def _prepared(images: Any, steps: Sequence[Any], progress: Any, cancelled: Any) -> Any:
+def _single(images: Given) -> ImageSequence:
+    """The one image of a visit."""
+    if isinstance(images, ImageSequence):
+        return images
+    raise MedseqError("A model that reads a patient's visits together takes one image of each. Choose another model.")
+
+
+def _prepared(images: Given, steps: Steps, progress: Progress | None, cancelled: Cancelled) -> Given:
     """The images after the steps, which were chosen for each channel alike."""
     if not steps:
         return images
-    if isinstance(images, dict):
-        return {name: _prepared(one, steps, None, cancelled) for name, one in images.items()}
+    if not isinstance(images, ImageSequence):
+        return {name: preprocess(one, steps, cancelled=cancelled) for name, one in images.items()}
     return preprocess(images, steps, progress=progress, cancelled=cancelled)

@@ -89,7 +89,7 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
     def current(self) -> tuple[int, int] | None:
         """Visit and identity of the lesion whose label is selected in the active layer, or None."""
         active = self.viewer.layers.selection.active
-        visit = next((k for k, layer in enumerate(self._layers) if layer == active), None)
+        visit = None if self.followed is None else self.followed.visit_of(active)
         if visit is None or (visit, int(active.selected_label)) not in self._here():
             return None
         return visit, int(active.selected_label)

@@ -89,8 +89,9 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
                 layer.visible = layer in followed.layers
         self.show_study(followed.source.name)
         self._show_plot()
+        end = followed.visits[-1] if followed.visits else -1
         last = followed.progression.lesions
-        last = last[last["visit"] == len(self.layers) - 1]
+        last = last[last["visit"] == end]
         if len(last):
             largest = int(last["lesion"].to_numpy()[last["volume_ml"].to_numpy().argmax()])
             verbs.go_to(self.viewer, self.layers, len(self.layers) - 1, largest, center=False)
@@ -147,8 +148,8 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
     def _corrected(self, visit: int, lesion: int) -> None:
         """Everything was computed again: show it where the user is."""
         self._refresh()
-        layer = self.layers[visit]
-        if lesion and layer in self.viewer.layers:
+        layer = None if self.followed is None else self.followed.layer_at(visit)
+        if lesion and layer is not None and layer in self.viewer.layers:
             self.viewer.layers.selection.active = layer
             layer.selected_label = lesion
 
@@ -166,10 +167,12 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
 
     def go_to(self, visit: int, lesion: int | None) -> None:
         """Show a visit and a lesion there, its label selected; None: the visit only."""
-        if visit >= len(self.layers) or self.layers[visit] not in self.viewer.layers:
+        layer = None if self.followed is None else self.followed.layer_at(visit)
+        if layer is None:
+            show_info(f"Visit {visit + 1} has no mask; nothing was followed there.")
+        elif layer not in self.viewer.layers:
             show_info("The label layer of that visit was removed; press Run to make it again.")
-            return
-        if not verbs.go_to(self.viewer, self.layers, visit, lesion or 0) and lesion:
+        elif not verbs.go_to(self.viewer, [layer], 0, lesion or 0) and lesion:
             show_info(f"Lesion {lesion} is not there at visit {visit + 1}.")
 
     @property

@@ -131,56 +131,6 @@ class Locations:
         order = ("x", "y", "z")
         return np.stack([xyz[:, order.index(a)] for a in axes], 1)
 
-    def rectangles(self) -> list[NDArray[np.float64]]:
-        """Corners (4, axes) of each box in each slice that it crosses, in voxels, as napari's Shapes take them."""
-        axes = [a for a in SPACE if a in self.image.axes]
-        across = self.image.slice_axis if len(axes) == 3 else ""
-        row, column = [a for a in axes if a != across]
-        out = []
-        for f in self.found:
-            (r0, r1), (c0, c1) = f.box[row], f.box[column]
-            for k in range(*f.box[across]) if across else (0,):
-                corners = []
-                for r, c in ((r0, c0), (r0, c1), (r1, c1), (r1, c0)):
-                    # a voxel's middle has whole numbers, so its edges lie half a voxel off
-                    at = {row: r - 0.5, column: c - 0.5, across: float(k)}
-                    corners.append([at[a] for a in axes])
-                out.append(np.array(corners))
-        return out
-
-    def layers(self, **placement: Any) -> list[tuple[Any, dict[str, Any], str]]:
-        """Layer data tuples of the boxes (Shapes) and the landmarks (Points).
-
-        Parameters
-        ----------
-        **placement
-            Layer arguments, such as the ``scale`` of a layer that shows the image's own array. `viewer.show_locations` puts
-            them where any layer of the image lies, tilted ones and visits too.
-        """
-        scores = np.array([f.score for f in self.found])
-        spans = [len(range(*f.box[self.image.slice_axis])) if self.image.slice_axis in f.box else 1 for f in self.found]
-        numbers = np.arange(1, len(self.found) + 1)
-        title = f"{self.image.name}_{self.name}"
-        shapes = {
-            "name": f"{title}_boxes",
-            "shape_type": "rectangle",
-            "face_color": "transparent",
-            "edge_color": "orange",
-            "edge_width": 1,
-            "text": {"string": "{score:.2f}", "color": "orange", "anchor": "upper_left", "size": 10},
-            "features": {"lesion": np.repeat(numbers, spans), "score": np.repeat(scores, spans)},
-        }
-        points = {
-            "name": f"{title}_centres",
-            "size": 3,
-            "face_color": "orange",
-            "features": {"lesion": numbers, "score": scores},
-        }
-        return [
-            (self.rectangles(), {**shapes, **placement}, "shapes"),
-            (self.points(), {**points, **placement}, "points"),
-        ]
-
 
 class InferenceOptions(TypedDict, total=False):
     """The keywords that every verb with a model takes."""

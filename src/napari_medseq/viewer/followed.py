@@ -7,7 +7,7 @@ that its lesions have now. Every change is a step of `napari_medseq.viewer.editi
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -46,7 +46,9 @@ class Followed:
     source : Study
         What it was made of.
     layers : list of Labels
-        One per visit of the progression.
+        One per visit that has a mask.
+    visits : list of int
+        The visit, in the progression, of each layer.
     card : str
         The card of the model that made the masks; "" where people did.
     """
@@ -54,7 +56,23 @@ class Followed:
     progression: Progression
     source: Study
     layers: list[Labels] = field(default_factory=list)
+    visits: list[int] = field(default_factory=list)
     card: str = ""
+
+    def layer_at(self, visit: int) -> Labels | None:
+        """The layer of a visit; None where it has no mask."""
+        return self.layers[self.visits.index(visit)] if visit in self.visits else None
+
+    def visit_of(self, layer: Labels | None) -> int | None:
+        """The visit of a layer; None where it is none of these."""
+        return next((v for v, mine in zip(self.visits, self.layers, strict=True) if mine == layer), None)
+
+    @property
+    def shown(self) -> list[tuple[Labels, ImageSequence]]:
+        """Each layer and the labels that the result has for it."""
+        labels = self.progression.labels
+        pairs = [(layer, labels[visit]) for layer, visit in zip(self.layers, self.visits, strict=True)]
+        return [(layer, seq) for layer, seq in pairs if seq is not None]
 
 
 _RESULTS: WeakKeyDictionary[Editing, dict[str, Followed]] = WeakKeyDictionary()
@@ -114,14 +132,14 @@ def show_progression(
     Returns
     -------
     list of Labels
-        One per visit of the progression.
+        One per visit that has a mask.
     """
     study = study or study_for(progression)
     editing, results = editing_of(viewer), results_of(viewer)
     before, now = results.get(study.name), Followed(progression, study, card=card)
     with editing.step(f"following the lesions of {study.name}"):
         held = None if before is None else before.progression.labels
-        now.layers = _show(viewer, now, held, taken or {}, overwrite)
+        _show(viewer, now, held, taken or {}, overwrite)
         _remember(editing, results, before, now)
     return now.layers
 
@@ -143,14 +161,22 @@ def _remember(editing: Editing, results: dict[str, Followed], before: Followed |
 
 
 def _show(
-    viewer: ViewerModel, found: Followed, held: Sequence[ImageSequence] | None, taken: Taken, overwrite: bool = False
-) -> list[Labels]:
+    viewer: ViewerModel,
+    found: Followed,
+    held: Sequence[ImageSequence | None] | None,
+    taken: Taken,
+    overwrite: bool = False,
+) -> None:
     """Bring the labels of a result into its layers, with the painting that it does not hold yet."""
     study, editing = found.source, editing_of(viewer)
     at = _studies.ordinals(study, found.progression)
     shown: list[Labels] = []
     dropped: list[str] = []
+    visits: list[int] = []
     for visit, (ordinal, seq) in enumerate(zip(at, found.progression.labels, strict=True)):
+        if seq is None:  # a visit without a mask
+            continue
+        visits.append(visit)
         old = _tracked_layer(viewer, study.name, ordinal)
         data, kwargs, kind = _layer_data(viewer, found, ordinal, seq, old)
         if old is None or old.data.shape != data.shape:
@@ -164,7 +190,8 @@ def _show(
             painted = now != start
         else:
             painted = marks.pending
-            start = None if held is None or len(held) != len(at) else np.asarray(_display(old, held[visit]))
+            was = None if held is None or len(held) != len(at) else held[visit]
+            start = None if was is None else np.asarray(_display(old, was))
         carried = carry(now, painted, start, np.asarray(data))
         protected = np.zeros(marks.shape, np.uint8) if overwrite else marks.flags & PAINTED
         flags = protected | np.where(carried.kept, PAINTED | PENDING, np.uint8(0))
@@ -172,12 +199,11 @@ def _show(
         editing.write(old, carried.data, flags=flags)
         dropped += [f"{n} voxels painted as lesion {v} at visit {visit + 1}" for v, n in carried.dropped.items()]
         shown.append(real(old))
-    found.layers = shown
+    found.layers, found.visits = shown, visits
     _dress(found)
     if dropped:
         text = f"{'; '.join(dropped)} went out with that lesion. Undo brings them back."
         warnings.warn(text, MedseqWarning, stacklevel=3)
-    return shown
 
 
 def _layer_data(
@@ -207,7 +233,7 @@ def _display(layer: Labels, seq: ImageSequence) -> Values:
 def _dress(found: Followed) -> None:
     """Give the layers the names and colours of the result's lesions."""
     colours = _colormap(found.progression)
-    for layer, seq in zip(found.layers, found.progression.labels, strict=True):
+    for layer, seq in found.shown:
         layer.features = _layers.features(seq.label_names)
         layer.colormap = colours
         facts = _studies.facts_of(layer)
@@ -255,24 +281,32 @@ def correct(viewer: ViewerModel, how: Correction, *names: Any, study: str | None
         If there is no result, or the correction makes no sense; nothing changes then.
     """
     found, editing = result_of(viewer, study), editing_of(viewer)
-    before, held = found.progression, found.progression.labels
-    verb = {"link": "link", "unlink": "unlink", "merge": "merge", "split": "split", "exclude": "exclude"}[how]
-    found.progression = getattr(before, verb)(*names, **options)
-    after = found.progression
+    progression, held = found.progression, found.progression.labels
+    verb: Callable[..., None] = {
+        "link": progression.link,
+        "unlink": progression.unlink,
+        "merge": progression.merge,
+        "split": progression.split,
+        "exclude": progression.exclude,
+    }[how]
+
+    def make() -> None:
+        verb(*names, **options)
 
     def undo() -> None:
-        found.progression = after.undo() if after is before else before
+        progression.undo()
         _dress(found)
 
     def redo() -> None:
-        found.progression = getattr(before, verb)(*names, **options) if after is before else after
+        make()
         _dress(found)
 
-    with editing.step(after.corrections[-1] if after.corrections else how):
-        # taken back after the voxels are, so that colours are those of the numbers that are there
+    make()
+    with editing.step(progression.corrections[-1]):
+        # taken back after the voxels are, and made again before them, so that the colours are of the numbers that are there
         editing.act(undo, redo)
         _show(viewer, found, held, {})
-    return after
+    return progression
 
 
 def undo(viewer: ViewerModel) -> str:
@@ -307,7 +341,7 @@ def differs(viewer: ViewerModel, found: Followed) -> bool:
     """Whether the masks on the screen are others than the result's, however they were changed."""
     return any(
         layer in viewer.layers and not np.array_equal(np.asarray(layer.data), _display(layer, seq))
-        for layer, seq in zip(found.layers, found.progression.labels, strict=True)
+        for layer, seq in found.shown
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError
-from napari_medseq.sequence import ImageSequence, Study, Visit
+from napari_medseq.sequence import SPACE, ImageSequence, Study, Visit
 from napari_medseq.viewer import appearance as looks
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
@@ -92,13 +92,68 @@ def show_locations(viewer: ViewerModel, image: Layer, found: Locations) -> list[
     place = {name: getattr(image, name) for name in names}
     facts = {**_studies.facts_of(image), "role": _studies.DERIVED}
     added = []
-    for data, kwargs, kind in found.layers(**place):
+    for data, kwargs, kind in location_layer_data(found, **place):
         kwargs["name"] = f"{image.name} {'boxes' if kind == 'shapes' else 'centres'}"
         if len(facts) > 1:
             kwargs["metadata"] = {_layers.KEY: facts.copy()}
         at = _layers.in_layer(image, data) if kind == "points" else [_layers.in_layer(image, c) for c in data]
         added.append(viewer.add_layer(Layer.create(at, kwargs, kind)))
     return added
+
+
+#: data, arguments and type of a Shapes or Points layer
+LocationData = tuple[list[NDArray[np.float64]] | NDArray[np.float64], dict[str, Any], str]
+
+
+def rectangles(found: Locations) -> list[NDArray[np.float64]]:
+    """Corners (4, axes) of each box in each slice that it crosses, in voxels of the image, as napari's Shapes take them."""
+    axes = [a for a in SPACE if a in found.image.axes]
+    across = found.image.slice_axis if len(axes) == 3 else ""
+    row, column = [a for a in axes if a != across]
+    out = []
+    for one in found.found:
+        (r0, r1), (c0, c1) = one.box[row], one.box[column]
+        for k in range(*one.box[across]) if across else (0,):
+            corners = []
+            for r, c in ((r0, c0), (r0, c1), (r1, c1), (r1, c0)):
+                # a voxel's middle has whole numbers, so its edges lie half a voxel off
+                at = {row: r - 0.5, column: c - 0.5, across: float(k)}
+                corners.append([at[a] for a in axes])
+            out.append(np.array(corners))
+    return out
+
+
+def location_layer_data(found: Locations, **placement: Any) -> list[LocationData]:
+    """Layer data of the boxes (Shapes) and the landmarks (Points) that `ms.locate` found, in voxels of the image.
+
+    Parameters
+    ----------
+    found : Locations
+    **placement
+        Layer arguments, such as the ``scale`` of a layer that shows the image's own array. `show_locations` puts them where any layer
+        of the image lies, tilted ones and visits too.
+    """
+    across = found.image.slice_axis
+    scores = np.array([f.score for f in found.found])
+    spans = [len(range(*f.box[across])) if across in f.box else 1 for f in found.found]
+    numbers = np.arange(1, len(found) + 1)
+    title = f"{found.image.name}_{found.name}"
+    shapes = {
+        "name": f"{title}_boxes",
+        "shape_type": "rectangle",
+        "face_color": "transparent",
+        "edge_color": "orange",
+        "edge_width": 1,
+        "text": {"string": "{score:.2f}", "color": "orange", "anchor": "upper_left", "size": 10},
+        "features": {"lesion": np.repeat(numbers, spans), "score": np.repeat(scores, spans)},
+    }
+    points = {
+        "name": f"{title}_centres",
+        "size": 3,
+        "face_color": "orange",
+        "features": {"lesion": numbers, "score": scores},
+    }
+    return [(rectangles(found), {**shapes, **placement}, "shapes"), (found.points(), {**points, **placement}, "points")]
 
 
 def show_derived(viewer: ViewerModel, layer: Layer, seq: ImageSequence, **kwargs: Any) -> Layer:

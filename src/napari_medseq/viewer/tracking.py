@@ -86,7 +86,7 @@ def corrected_again(progression: Progression, before: Followed | None, *, exclus
     if before is None or not before.progression.corrections:
         return []
     made = len(before.progression.corrections)
-    missed = progression.correct_again(before.progression, exclusions=exclusions)
+    missed = progression.reapply_corrections(before.progression, exclusions=exclusions)
     kept = made - len(missed)
     notes = (
         [f"{kept} correction{'' if kept == 1 else 's'} made by hand {'is' if kept == 1 else 'are'} kept."]
@@ -330,6 +330,9 @@ class Rerun:
     def show(self, viewer: ViewerModel, progression: Progression, card: str = "") -> list[str]:
         """Show the new result, corrected as the one before was; what is kept and what is not, in words."""
         notes = corrected_again(progression, self.before)
+        if self._painted:  # a run from the record alone would not have it
+            counts = {f"visit {ordinal + 1}": int(p.where.sum()) for ordinal, p in self._painted.items()}
+            progression.provenance = {**progression.provenance, "painted_voxels": counts}
         show_progression(viewer, progression, self.source, card=card, taken=self.taken, overwrite=self.overwrite)
         return notes
 

@@ -17,6 +17,7 @@ from napari_medseq.inference.localisation import Location, Locations, locate
 from napari_medseq.inference.segmentation import segment
 from napari_medseq.models import Model
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
+from napari_medseq.viewer.results import location_layer_data, rectangles
 from tests.unit.inference.brightness import brightness
 from tests.unit.training.small import CLASSIFIER, UNET, blob, model
 
@@ -116,7 +117,7 @@ def test_layers_lie_on_the_voxels() -> None:
         {"z": (2, 4), "y": (16, 22), "x": (10, 16)},
     )
     out = Locations((f,), seq, "lesion", "m 1")
-    (shapes, shape_facts, kind), (points, point_facts, other) = out.layers(scale=(5.0, 0.9, 0.9))
+    (shapes, shape_facts, kind), (points, point_facts, other) = location_layer_data(out, scale=(5.0, 0.9, 0.9))
     assert (kind, other) == ("shapes", "points")
     assert len(shapes) == 2
     for k, corners in enumerate(shapes):
@@ -147,10 +148,10 @@ def test_visits_flat_images_and_other_slice_axes(tmp_path: Path) -> None:
     out = locate(turned, m, device="cpu")
     assert len(out) == 2
     assert any(holds(f.box, (SPOTS[0][1], SPOTS[0][2], SPOTS[0][0])) for f in out.found)
-    assert all(np.ptp(r[:, 2]) == 0 for r in out.rectangles())
+    assert all(np.ptp(r[:, 2]) == 0 for r in rectangles(out))
     flat = locate(ImageSequence(seq.data[2], ("y", "x"), seq.affine, modality="MR"), m, device="cpu")
     assert len(flat) == 1
-    assert flat.rectangles()[0].shape == (4, 2)
+    assert rectangles(flat)[0].shape == (4, 2)
 
 
 def test_what_cannot_be_located_is_said_and_cancelling_works(tmp_path: Path) -> None:

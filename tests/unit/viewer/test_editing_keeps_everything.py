@@ -24,6 +24,9 @@ SHAPE = (4, 14, 14)
 LESIONS = (((1, 1, 1), (1, 9, 9)), ((1, 1, 1), (1, 9, 2)))
 
 
+PLACE = st.tuples(*(st.integers(0, n - 1) for n in SHAPE))
+
+
 def two_visits() -> Study:
     visits = []
     for k, corners in enumerate(LESIONS):
@@ -72,7 +75,7 @@ class Person(RuleBasedStateMachine):
         return verbs.result_of(self.viewer)
 
     # -- what is done ------------------------------------------------------------------------------------------------
-    @rule(visit=st.integers(0, 1), where=st.tuples(*(st.integers(0, n - 1) for n in SHAPE)), value=st.integers(0, 4), size=st.integers(1, 4))
+    @rule(visit=st.integers(0, 1), where=PLACE, value=st.integers(0, 4), size=st.integers(1, 4))
     def paint(self, visit: int, where: tuple[int, int, int], value: int, size: int) -> None:
         layer, before = self.layers[visit], self.state()
         self.viewer.dims.set_point(0, visit)
