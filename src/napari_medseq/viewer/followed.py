@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -282,13 +282,9 @@ def correct(viewer: ViewerModel, how: Correction, *names: Any, study: str | None
     """
     found, editing = result_of(viewer, study), editing_of(viewer)
     progression, held = found.progression, found.progression.labels
-    verb: Callable[..., None] = {
-        "link": progression.link,
-        "unlink": progression.unlink,
-        "merge": progression.merge,
-        "split": progression.split,
-        "exclude": progression.exclude,
-    }[how]
+    if how not in get_args(Correction):
+        raise MedseqError(f"There is no correction {how!r}; choose {', '.join(get_args(Correction))}.")
+    verb: Callable[..., None] = getattr(progression, how)
 
     def make() -> None:
         verb(*names, **options)
