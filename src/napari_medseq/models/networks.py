@@ -15,6 +15,7 @@ from napari_medseq.models import (
     recurrent_registration,
     recurrent_unet,
     sequence_classifier,
+    slab_unet,
 )
 from napari_medseq.models.registry import NETWORKS, build, build_sequence_network
 
@@ -31,4 +32,5 @@ __all__ = [
     "recurrent_registration",
     "recurrent_unet",
     "sequence_classifier",
+    "slab_unet",
 ]
