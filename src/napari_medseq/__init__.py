@@ -8,6 +8,15 @@ from __future__ import annotations
 
 import lazy_loader
 
-from napari_medseq.version import __version__ as __version__
+_of_stub, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from napari_medseq.version import (
+            __version__,  # reads the installed metadata, which takes longer than all else here
+        )
+
+        return __version__
+    found: object = _of_stub(name)
+    return found

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, MutableMapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from napari_medseq.errors import MedseqWarning
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 
@@ -65,6 +67,8 @@ class Table(MutableMapping[str, T]):
     def _look(self) -> None:
         if self._looked:
             return
+        from importlib.metadata import entry_points
+
         self._looked = True  # before loading: a package may look into this table while it is imported
         for entry in entry_points(group=self.group):
             try:
@@ -94,5 +98,7 @@ def offered() -> dict[str, dict[str, str]]:
     dict of str to dict
         Group → name → the package that offers it, with its version.
     """
+    from importlib.metadata import entry_points
+
     groups = ("napari_medseq.steps", "napari_medseq.networks", "napari_medseq.response_rules")
     return {group: {e.name: _package(e) for e in entry_points(group=group)} for group in groups}

@@ -1,5 +1,10 @@
-"""The version of the package, where every room may know it."""
+"""The version of the package, where every room may know it: that of the installed distribution, which comes from git tags."""
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("napari-medseq")
+except PackageNotFoundError:  # a checkout on the path that was never installed
+    __version__ = "0+unknown"

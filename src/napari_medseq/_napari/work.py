@@ -28,6 +28,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_medseq import faults
 from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
 from napari_medseq.progress import Cancelled, Progress
 
@@ -178,6 +179,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
 
 def tell(error: BaseException, doing: str) -> None:
     """Show an error as one notification without traceback; what is not ours goes to the log in full."""
+    faults.note(doing, error)
     if isinstance(error, MedseqError):
         show_error(str(error))
         return

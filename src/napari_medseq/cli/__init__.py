@@ -13,8 +13,17 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from napari_medseq import __version__
+from napari_medseq import faults
 from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
+
+
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from napari_medseq import __version__
+
+        parser.exit(message=f"napari-medseq {__version__}\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         prog="napari-medseq",
         description="Open, segment and follow medical image sequences, lesion by lesion. Research software, not a medical device.",
     )
-    top.add_argument("--version", action="version", version=f"napari-medseq {__version__}")
+    top.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for part in (images, learn, carry, inside, follow, demo, doctor):
         part.add(commands)
@@ -45,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except OperationCancelled as error:
             return _failed(str(error), 130)
         except MedseqError as error:
-            return _failed(str(error))
+            return _failed(str(error), error=error)
         except BrokenPipeError:  # the reader of our output went away, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
@@ -57,12 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if os.environ.get("NAPARI_MEDSEQ_DEBUG"):
                 raise
             return _failed(
-                f"This should not happen ({type(error).__name__}: {error}). Run it again with NAPARI_MEDSEQ_DEBUG=1 for "
-                "the details, and report them."
+                error=error,
+                message=f"This should not happen ({type(error).__name__}: {error}). Run it again with NAPARI_MEDSEQ_DEBUG=1 for "
+                "the details, and report them (napari-medseq doctor --report).",
             )
 
 
-def _failed(message: str, status: int = 1) -> int:
+def _failed(message: str, status: int = 1, *, error: Exception | None = None) -> int:
+    if error is not None:
+        faults.note("command", error)
     print(f"napari-medseq: error: {' '.join(message.split())}", file=sys.stderr)
     return status
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import platform
 import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+import napari_medseq
+from napari_medseq import faults
 from napari_medseq.cli import common
+from napari_medseq.cli.troubles import troubles
 from napari_medseq.errors import MedseqError
+from napari_medseq.plugins import offered
 
 _SHOWN = (
     "napari-medseq",
@@ -35,6 +42,11 @@ def add(commands: Any) -> None:
         "--prefer",
         action="store_true",
         help="let napari open folders and medical files with this package without asking",
+    )
+    doctor.add_argument(
+        "--report",
+        action="store_true",
+        help="all of it as text for a bug report: versions, device, settings and the latest failures, nothing of a patient",
     )
     common.add_json(doctor)
     doctor.set_defaults(run=_doctor)
@@ -72,6 +84,8 @@ def _doctor(args: argparse.Namespace) -> None:
         "reason": reason,
         "threads": torch.get_num_threads(),
     }
+    facts["troubles"] = troubles()
+    facts["plugins"] = offered()
     facts["advice"] = advice(facts["gpus_here"], device.type, torch.version.cuda, sys.platform)
     lines = [
         f"python {facts['python']} on {facts['platform']}",
@@ -79,9 +93,44 @@ def _doctor(args: argparse.Namespace) -> None:
         f"torch is built for {facts['torch_built_for']}; {facts['threads']} threads",
         f"GPUs here: {', '.join(facts['gpus_here']) or 'none found'}",
         f"device: {device} ({reason})",
+        *(
+            f"{name} of {package} ({group})"
+            for group, found in facts["plugins"].items()
+            for name, package in found.items()
+        ),
         *([f"advice: {facts['advice']}"] if facts["advice"] else []),
+        *(f"trouble: {text}" for text in facts["troubles"]),
     ]
+    if args.report:
+        facts = {**facts, **_for_a_report()}
+        facts["troubles"] = [_without_home(text) for text in facts["troubles"]]
+        common.answer(args, facts, f"```json\n{json.dumps(facts, indent=1)}\n```")
+        return
     common.answer(args, facts, "\n".join(lines))
+
+
+def _for_a_report() -> dict[str, Any]:
+    """Settings and the latest failures."""
+    from napari_medseq.models import list_models
+
+    known = ("NAPARI_MEDSEQ_", "NAPARI_", "QT_", "OMP_", "CUDA_VISIBLE_DEVICES", "XDG_")
+    shipped = {
+        info.name for info in list_models() if Path(info.folder).is_relative_to(Path(napari_medseq.__file__).parent)
+    }
+    return {
+        "variables": {k: _without_home(v) for k, v in sorted(os.environ.items()) if k.startswith(known)},
+        "shipped_models": sorted(shipped),
+        "added_models": sum(1 for info in list_models() if info.name not in shipped),
+        "failures": faults.recent(),
+    }
+
+
+def _without_home(text: str) -> str:
+    """A text in which the home folder, and with it the user's name, is "~"."""
+    try:
+        return text.replace(str(Path.home()), "~") if str(Path.home()) != "/" else text
+    except RuntimeError:
+        return text
 
 
 def built_for(cuda: str | None, hip: str | None) -> str:

@@ -1,0 +1,78 @@
+"""What stands in the way on this computer, each with its remedy: folders, screen, memory, disk; for ``napari-medseq doctor``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+#: results and unpacked archives need some room, MB
+_LEAST_FREE_MB = 500
+
+
+def troubles() -> list[str]:
+    """One sentence for each thing that will go wrong, and what to do; empty where nothing will."""
+    return [*_folders(), *_disk(), *_screen()]
+
+
+def writable(folder: Path) -> bool:
+    """Whether a file can be made there, or in the nearest folder above that exists; tried, since permissions do not tell of mounts."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        handle, name = tempfile.mkstemp(dir=folder)
+    except OSError:
+        return False
+    os.close(handle)
+    with suppress(OSError):
+        Path(name).unlink()
+    return True
+
+
+def _folders() -> Iterator[str]:
+    from platformdirs import user_cache_dir, user_config_dir
+
+    from napari_medseq.models.library import user_folder
+
+    try:
+        home: Path | None = Path.home()
+    except RuntimeError:
+        home = None
+    if home is None or not home.is_dir():
+        yield (
+            "There is no home folder, so settings, added models and the sample study have no place: set HOME to a folder that exists."
+        )
+        return
+    needed = {
+        "added and taught models": (user_folder(), "NAPARI_MEDSEQ_MODELS"),
+        "the sample study": (Path(user_cache_dir("napari-medseq")), "XDG_CACHE_HOME"),
+        "napari's settings": (Path(user_config_dir("napari")), "XDG_CONFIG_HOME"),
+    }
+    for what, (folder, variable) in needed.items():
+        if not writable(folder):
+            yield f"The folder for {what} ({folder}) cannot be written to: set {variable} to a folder of yours."
+
+
+def _disk() -> Iterator[str]:
+    folder = Path(tempfile.gettempdir())
+    if not writable(folder):
+        yield f"The folder for temporary files ({folder}) cannot be written to: set TMPDIR to a folder of yours."
+        return
+    free = shutil.disk_usage(folder).free // 2**20
+    if free < _LEAST_FREE_MB:
+        yield f"Only {free} MB are free in {folder}: make room, or set TMPDIR to a folder on another disk."
+
+
+def _screen() -> Iterator[str]:
+    if find_spec("napari") is None:
+        yield 'napari is not installed, so only scripts and the command work: pip install "napari-medseq[all]"'
+        return
+    if not any(find_spec(binding) for binding in ("PySide6", "PyQt6", "PyQt5", "PySide2")):
+        yield "napari has no Qt to open a window with: pip install PySide6"
+    elif sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        yield "There is no screen (neither DISPLAY nor WAYLAND_DISPLAY is set): scripts and the command work, napari's window does not."
