@@ -32,7 +32,7 @@ class Table(MutableMapping[str, T]):
     own : dict of str to object
         What the package itself has, or will enter; another package cannot replace it.
     check : callable
-        Returns what is offered, if it can be used; raises `TypeError` with the reason if not.
+        Returns what is offered, if it can be used; raises `ValueError` with the reason if not.
     """
 
     def __init__(self, group: str, what: str, own: dict[str, T], check: Callable[[str, object], T]) -> None:
@@ -75,7 +75,7 @@ class Table(MutableMapping[str, T]):
                 found = self._check(entry.name, entry.load())
                 known = self._own.get(entry.name, self._added.get(entry.name))
                 if known is not None and known is not found:
-                    raise TypeError("there is one of that name already")
+                    raise ValueError("there is one of that name already")
                 self._added[entry.name] = found
             except Exception as error:  # other people's code may fail in any way, and must not take ours with it
                 warnings.warn(

@@ -23,7 +23,7 @@ def offer(folder: Path, monkeypatch: pytest.MonkeyPatch, entries: str) -> None:
 
 def number(_: str, value: object) -> int:
     if not isinstance(value, int):
-        raise TypeError("it is no number")
+        raise ValueError("it is no number")
     return value
 
 

@@ -23,7 +23,7 @@ Builder = TypeVar("Builder", bound="Callable[..., nn.Module]")
 
 def _usable(_: str, offered: object) -> Callable[..., nn.Module]:
     if not callable(offered):
-        raise TypeError("it is neither a network's class nor a function that builds one")
+        raise ValueError("it is neither a network's class nor a function that builds one")
     return offered
 
 

@@ -170,9 +170,9 @@ class Step(Settings):
 
 def _usable(name: str, offered: object) -> type[Step]:
     if not (isinstance(offered, type) and issubclass(offered, Step)):
-        raise TypeError("it is no subclass of napari_medseq.preprocessing.Step")
+        raise ValueError("it is no subclass of napari_medseq.preprocessing.Step")
     if offered.model_fields["kind"].default != name:
-        raise TypeError(f"its field `kind` is not {name!r}")
+        raise ValueError(f"its field `kind` is not {name!r}")
     return offered
 
 

@@ -41,7 +41,7 @@ _OWN: dict[str, Callable[..., Assessment]] = {
 
 def _usable(_: str, offered: object) -> Callable[..., Assessment]:
     if not callable(offered):
-        raise TypeError("it is no function")
+        raise ValueError("it is no function")
     return offered
 
 
