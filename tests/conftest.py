@@ -15,8 +15,9 @@ os.environ.setdefault("NAPARI_ASYNC", "0")
 
 @pytest.fixture(autouse=True)
 def _own_models_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the models that the person at this machine has installed."""
+    """No test sees the models that the person at this machine has installed, nor what the viewer left to recover."""
     monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tmp_path / "no-models"))
+    monkeypatch.setenv("NAPARI_MEDSEQ_STATE", str(tmp_path / "state"))
 
 
 @pytest.fixture(scope="session")

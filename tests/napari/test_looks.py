@@ -58,7 +58,7 @@ def test_of_ct_mr_and_pet_the_ct_is_seen_with_the_pet_glowing_over_it() -> None:
     # the last layer becomes the active one: one that is seen
     assert names[-1] == "RTstruct_2"
     # each mask says on which image it was drawn
-    assert data[-1][1]["name"] == "RTstruct_2 on CT"
+    assert data[-1][1]["name"] == "s ses-20200131 RTstruct_2 on CT"
     viewer = ViewerModel()
     layers = verbs.add_study(viewer, Study("s", (petct(),)))
     assert [layer.visible for layer in layers] == [True, False, True, False, False, True]
@@ -70,9 +70,9 @@ def test_masks_that_ask_for_one_colour_get_distinct_ones_alike_at_each_visit() -
     viewer = ViewerModel()
     layers = [layer for layer in verbs.add_study(viewer, Study("s", visits)) if layer.name.find("RTstruct") >= 0]
     assert len(layers) == 9
-    colours = {layer.name.split(" ", 1)[1]: set() for layer in layers}
+    colours = {layer.name.split(" ", 2)[2]: set() for layer in layers}
     for layer in layers:
-        colours[layer.name.split(" ", 1)[1]].add(tuple(np.round(layer.get_color(1), 3)))
+        colours[layer.name.split(" ", 2)[2]].add(tuple(np.round(layer.get_color(1), 3)))
     assert all(len(c) == 1 for c in colours.values())
     apart = [np.linalg.norm(np.subtract(a.copy().pop(), b.copy().pop())) for a, b in combinations(colours.values(), 2)]
     assert min(apart) > 0.2
@@ -88,8 +88,8 @@ def test_the_same_series_is_seen_at_every_visit_and_a_volume_rather_than_frames(
     later = Visit(date(2020, 2, 1), (image("MR", "T1"), frames), (), "ses-20200201")
     data = study_layer_data(Study("s", (first, later)))
     assert [(k["metadata"][KEY]["ordinal"], n) for _, k, _ in data if k.get("visible", True) for n in [k["name"]]] == [
-        (0, "ses-20200101 T1"),
-        (1, "ses-20200201 T1"),
+        (0, "s ses-20200101 T1"),
+        (1, "s ses-20200201 T1"),
     ]
 
 

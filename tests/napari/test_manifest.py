@@ -48,12 +48,12 @@ def test_a_viewer_model_opens_files_and_folders_and_saves_them(ball_study: Path,
     viewer = ViewerModel()
     viewer.open(ball_study, plugin="napari-medseq")
     assert [layer.metadata[KEY]["date"] for layer in viewer.layers] == ["2020-01-31"] * 2 + ["2020-05-04"] * 2
-    image = viewer.layers["ses-20200504 T1post"]
+    image = viewer.layers["sub-x ses-20200504 T1post"]
     (path,) = image.save(str(tmp_path / "out.nii.gz"), plugin="napari-medseq")
     written: Any = nib.load(path)
     np.testing.assert_allclose(written.affine, AFFINES[1], atol=1e-4)
     np.testing.assert_array_equal(np.asarray(written.dataobj), ball_image(1)[0])
-    labels = viewer.layers["ses-20200504 tumor"]
+    labels = viewer.layers["sub-x ses-20200504 tumor"]
     (path,) = labels.save(str(tmp_path / "mask.seg.nrrd"), plugin="napari-medseq")
     assert path.endswith(".seg.nrrd")
     back = ms.read(path)[0]

@@ -226,7 +226,7 @@ def test_teach_takes_over_what_was_corrected_in_its_answer(
     monkeypatch.setattr(ms, "teach", taught, raising=False)
     widget = TeachWidget(as_plugins_see_it(opened))
     opened.window.add_dock_widget(widget, name="Teach")
-    widget.image.choose(opened.layers["ses-20200504 T1post"])
+    widget.image.choose(opened.layers["sub-x ses-20200504 T1post"])
     click(qtbot, widget.new_button)
     painted = widget.labels.layer
     paint(opened, painted, (5, 30, 12), label=1)

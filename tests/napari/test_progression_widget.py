@@ -30,7 +30,10 @@ def test_run_gives_tracked_labels_a_plot_and_a_table(
     click(qtbot, widget.run_button)
     assert not widget.run_button.isEnabled()
     wait(lambda: not widget.work.busy)
-    assert [layer.name for layer in widget.result.layers] == ["ses-20200131 lesions", "ses-20200504 lesions"]
+    assert [layer.name for layer in widget.result.layers] == [
+        "sub-x ses-20200131 lesions",
+        "sub-x ses-20200504 lesions",
+    ]
     scripted = ms.run(ball_study, tiny_bundle)
     for layer, theirs in zip(widget.result.layers, scripted.labels, strict=True):
         np.testing.assert_array_equal(verbs.to_sequence(layer).data, theirs.data)

@@ -38,7 +38,7 @@ def tilted(degrees: float = 25.0, **changes: object) -> ImageSequence:
 
 def test_a_study_folder_opens_on_one_visit_slider(opened: ViewerModel) -> None:
     assert [layer.name for layer in opened.layers] == [
-        "ses-20200131 T1post", "ses-20200131 tumor", "ses-20200504 T1post", "ses-20200504 tumor",
+        "sub-x ses-20200131 T1post", "sub-x ses-20200131 tumor", "sub-x ses-20200504 T1post", "sub-x ses-20200504 tumor",
     ]  # fmt: skip
     assert opened.dims.axis_labels == ("visit", "z", "y", "x")
     assert opened.dims.nsteps[0] == 2
@@ -75,7 +75,7 @@ def test_tracked_labels_wear_the_colours_of_the_plots_and_are_updated_not_double
 
     verbs.run(opened, tiny_bundle)
     count = len(opened.layers)
-    layer = opened.layers["ses-20200504 lesions"]
+    layer = opened.layers["sub-x ses-20200504 lesions"]
     np.testing.assert_allclose(layer.get_color(1), lesion_colour(1), atol=0.01)
     assert layer.features["name"].tolist()[0] == "background"
     assert layer.translate[0] == 1
@@ -85,7 +85,7 @@ def test_tracked_labels_wear_the_colours_of_the_plots_and_are_updated_not_double
     assert len(opened.layers) == count
     events = {(r.visit, r.lesion): r.event for r in again.lesions.itertuples()}
     assert events[(1, 1)] == "resolved"
-    assert 1 not in np.unique(opened.layers["ses-20200504 lesions"].data)
+    assert 1 not in np.unique(opened.layers["sub-x ses-20200504 lesions"].data)
 
 
 def test_masks_that_lie_in_the_study_can_be_followed(opened: ViewerModel) -> None:
@@ -97,7 +97,7 @@ def test_masks_that_lie_in_the_study_can_be_followed(opened: ViewerModel) -> Non
 
 def test_a_lesion_is_gone_to(opened: ViewerModel) -> None:
     progression = verbs.track_layers(opened, register="none")
-    layers = [opened.layers["ses-20200131 lesions"], opened.layers["ses-20200504 lesions"]]
+    layers = [opened.layers["sub-x ses-20200131 lesions"], opened.layers["sub-x ses-20200504 lesions"]]
     assert verbs.go_to(opened, layers, 1, 1, center=True)
     assert opened.dims.point[0] == 1
     assert layers[1].selected_label == 1
@@ -109,7 +109,7 @@ def test_a_lesion_is_gone_to(opened: ViewerModel) -> None:
 
 @pytest.mark.usefixtures("knows")
 def test_segment_shows_named_labels_on_the_images_grid(opened: ViewerModel, tiny_bundle: Path) -> None:
-    image = opened.layers["ses-20200504 T1post"]
+    image = opened.layers["sub-x ses-20200504 T1post"]
     labels, doubt = verbs.segment(opened, image, tiny_bundle, outputs=("labels", "uncertainty"))
     assert labels.features["name"].tolist() == ["background", "lesion"]
     np.testing.assert_allclose(labels.affine.affine_matrix, image.affine.affine_matrix)
@@ -219,7 +219,7 @@ def test_a_progression_alone_can_be_shown(opened: ViewerModel) -> None:
     progression = verbs.track_layers(opened, register="none")
     viewer = ViewerModel()
     shown = verbs.show_progression(viewer, progression)
-    assert [layer.name for layer in shown] == ["ses-20200131 lesions", "ses-20200504 lesions"]
+    assert [layer.name for layer in shown] == ["sub-x ses-20200131 lesions", "sub-x ses-20200504 lesions"]
     assert viewer.dims.nsteps[0] == 2
 
 

@@ -52,7 +52,7 @@ def test_analyse_segments_the_ticked_images(
     viewer: Any, qtbot: Any, wait: Wait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     widget = docked(viewer, AnalyseWidget, wait)
-    image = viewer.layers["ses-20200504 T1post"]
+    image = viewer.layers["sub-x ses-20200504 T1post"]
     widget.images.tick([])
     assert not widget.run_button.isEnabled()
     widget.images.tick([image])
@@ -61,13 +61,16 @@ def test_analyse_segments_the_ticked_images(
     widget.options.boxes.setChecked(True)
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)
-    labels = viewer.layers["ses-20200504 T1post labels"]
+    labels = viewer.layers["sub-x ses-20200504 T1post labels"]
     assert labels.features["name"].tolist() == ["background", "lesion"]
     assert (labels.scale == image.scale).all()
     assert labels.units == image.units
-    assert "ses-20200504 T1post uncertainty" in viewer.layers
+    assert "sub-x ses-20200504 T1post uncertainty" in viewer.layers
     # a box around each lesion in each of its slices, from the labels that are shown
-    boxes, centres = viewer.layers["ses-20200504 T1post boxes"], viewer.layers["ses-20200504 T1post centres"]
+    boxes, centres = (
+        viewer.layers["sub-x ses-20200504 T1post boxes"],
+        viewer.layers["sub-x ses-20200504 T1post centres"],
+    )
     assert len(centres.data) == len(ms.Locations.of(widget.found[0]))
     assert len(boxes.data) >= len(centres.data) > 0
     widget.options.boxes.setChecked(False)
@@ -87,13 +90,13 @@ def test_analyse_segments_the_ticked_images(
     save([Percentile()], tmp_path / "p.yaml")
     widget.options.load(tmp_path / "p.yaml")
     assert widget.options.chain.currentText() == "p.yaml"
-    widget.options.locked.choose(viewer.layers["ses-20200504 tumor"])
+    widget.options.locked.choose(viewer.layers["sub-x ses-20200504 tumor"])
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)
     (seq, keep) = asked[0]
     assert seq.data.max() <= 1
     assert keep.kind == "labels"
-    why = viewer.layers["ses-20200504 T1post explanation"]
+    why = viewer.layers["sub-x ses-20200504 T1post explanation"]
     assert (why.translate == image.translate).all()
     assert [len(v.images) for v in verbs.study_of(viewer).visits] == [1, 1]
 
@@ -128,7 +131,7 @@ def test_classification_shows_probabilities_per_slice(
     widget.model.box.addItem("c", info)
     widget.model.box.setCurrentText("c")
     assert widget.options.locked.isHidden()
-    widget.images.tick([viewer.layers["ses-20200504 T1post"]])
+    widget.images.tick([viewer.layers["sub-x ses-20200504 T1post"]])
     monkeypatch.setattr(ms, "load_model", lambda name: name, raising=False)
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)
@@ -181,7 +184,7 @@ def test_preprocess_chains_steps_into_a_new_layer(
 ) -> None:
     widget = docked(viewer, PreprocessWidget, wait)
     assert not widget.apply_button.isEnabled()
-    widget.layer.choose(viewer.layers["ses-20200504 T1post"])
+    widget.layer.choose(viewer.layers["sub-x ses-20200504 T1post"])
     widget.offer.setCurrentText("Percentile clipping")
     click(qtbot, widget.add_button)
     widget.offer.setCurrentText("Resample")
@@ -189,7 +192,7 @@ def test_preprocess_chains_steps_into_a_new_layer(
     widget._forms[1][1]["spacing"].value = "3, 4, 4"
     click(qtbot, widget.apply_button)
     wait(lambda: not widget.work.busy)
-    new = viewer.layers["ses-20200504 T1post (percentile, resample)"]
+    new = viewer.layers["sub-x ses-20200504 T1post (percentile, resample)"]
     np.testing.assert_allclose(new.scale, (1, 3, 4, 4), atol=1e-6)
     assert new.translate[0] == 1
     assert new.data.max() <= 1
@@ -210,7 +213,7 @@ def test_preprocess_chains_steps_into_a_new_layer(
     widget.load(tmp_path / "p.yaml")
     widget.add_step("window")
     assert widget.chain[-1].preset == "brain"
-    widget.layer.choose(viewer.layers["ses-20200131 tumor"])
+    widget.layer.choose(viewer.layers["sub-x ses-20200131 tumor"])
     before = list(viewer.layers)
     click(qtbot, widget.apply_button)
     wait(lambda: not widget.work.busy)
@@ -221,17 +224,17 @@ def test_preprocess_chains_steps_into_a_new_layer(
 
 def test_register_needs_another_layer_and_says_so(viewer: Any, qtbot: Any, wait: Wait, notices: list[Any]) -> None:
     widget = docked(viewer, PreprocessWidget, wait)
-    widget.layer.choose(viewer.layers["ses-20200504 T1post"])
+    widget.layer.choose(viewer.layers["sub-x ses-20200504 T1post"])
     widget.add_step("register")
     widget._forms[0][1]["transform"].value = "translation"
     click(qtbot, widget.apply_button)
     wait(lambda: not widget.work.busy)
     assert "another image" in notices[-1][1]
-    widget.reference.choose(viewer.layers["ses-20200131 T1post"])
+    widget.reference.choose(viewer.layers["sub-x ses-20200131 T1post"])
     click(qtbot, widget.apply_button)
     wait(lambda: not widget.work.busy)
-    new = viewer.layers["ses-20200504 T1post (register)"]
-    reference = viewer.layers["ses-20200131 T1post"]
+    new = viewer.layers["sub-x ses-20200504 T1post (register)"]
+    reference = viewer.layers["sub-x ses-20200131 T1post"]
     assert verbs.to_sequence(new).same_grid(verbs.to_sequence(reference))
 
 
@@ -292,7 +295,7 @@ def test_teaching_shows_the_answer_and_the_model_is_found_by_analyse(
     analyse = docked(viewer, AnalyseWidget, wait)
     widget = TeachWidget(as_plugins_see_it(viewer))
     viewer.window.add_dock_widget(widget, name="Teach")
-    image = viewer.layers["ses-20200504 T1post"]
+    image = viewer.layers["sub-x ses-20200504 T1post"]
     widget.image.choose(image)
     click(qtbot, widget.new_button)
     painted = widget.labels.layer

@@ -18,6 +18,7 @@ from napari_medseq._napari.analyse_options import AnalyseOptions
 from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, LayerChecklist, follow_layers, scrolled
 from napari_medseq._napari.classification_view import ClassificationView
 from napari_medseq._napari.model_box import ModelBox
+from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.preprocessing import preprocess
@@ -61,7 +62,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         self.viewer = napari_viewer
         self.found: list[Segmentation | Classification] = []
         self._channels: dict[str, LayerBox] = {}
-        verbs.sync_slice_views(napari_viewer)
+        accompany(napari_viewer)
         active = napari_viewer.layers.selection.active
         self.images = LayerChecklist(napari_viewer, "image", tick=lambda layer: layer == active)
         self.model = ModelBox(["segmentation", "classification"])

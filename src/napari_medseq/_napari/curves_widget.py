@@ -15,6 +15,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import LayerBox, follow_layers, scrolled, wrapped
 from napari_medseq._napari.plot_dock import Drawn, PlotDock, owners
 from napari_medseq._napari.tables import Table
+from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.colours import lesion_colour
 from napari_medseq.dynamics import enhancement as dynamic
@@ -118,7 +119,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         self.viewer = napari_viewer
         self.measures: Any = None
         self._plot: CurvesPlot | None = None
-        verbs.sync_slice_views(napari_viewer)
+        accompany(napari_viewer)
         self.image = LayerBox(napari_viewer, ["image"])
         self.labels = LayerBox(napari_viewer, ["labels"])
         self.baseline = QSpinBox()

@@ -24,6 +24,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.chains import CHAINS
 from napari_medseq._napari.choosers import LayerBox, follow_layers, scrolled
 from napari_medseq._napari.forms import ModelForm
+from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.preprocessing import PRESETS, STEPS, load, parse, preprocess, save
@@ -50,7 +51,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         super().__init__()
         self.viewer = napari_viewer
         self._forms: list[tuple[str, ModelForm]] = []
-        verbs.sync_slice_views(napari_viewer)
+        accompany(napari_viewer)
         self.layer = LayerBox(napari_viewer, ["image", "labels"])
         self.layer.choose(napari_viewer.layers.selection.active)
         self.offer = QComboBox()

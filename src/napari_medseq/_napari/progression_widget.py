@@ -33,6 +33,7 @@ from napari_medseq._napari.choosers import (
 from napari_medseq._napari.forms import ModelForm
 from napari_medseq._napari.model_box import ModelBox
 from napari_medseq._napari.progression_result import ProgressionResult
+from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
@@ -54,7 +55,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        verbs.sync_slice_views(napari_viewer)
+        accompany(napari_viewer)
         self._build()
         follow_layers(napari_viewer, self._update)
 
@@ -124,6 +125,8 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.work.busy_changed.connect(self._update)
 
     def _study_chosen(self, name: str) -> None:
+        if name and verbs.patient_in_front(self.viewer) not in (None, name):
+            verbs.bring_to_front(self.viewer, name)
         self.result.show_study(name or None)
         self._update()
 
@@ -193,12 +196,9 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
             guarded("Opening the result", lambda: self.open_saved(folder))
 
     def open_saved(self, folder: str) -> None:
-        """Show a progression from its folder, over the open study where that has the same dates."""
-        found = ms.Progression.load(folder)
-        source = verbs.study_of(self.viewer, self.study.study) if self.study.study is not None else None
-        if source is None or list(source.dates) != list(found.dates):
-            source = verbs.study_for(found)
-        self.show_result(found, source)
+        """Show a result from its folder: over its patient's images where these are open, else with those its record names."""
+        found = verbs.open_result(self.viewer, folder)
+        self._shown(next(one.source for one in verbs.results_of(self.viewer).values() if one.progression is found))
 
     def show_result(self, progression: Progression, source: Study, card: str = "") -> None:
         """Show a progression of the study `source`, made with the model of that card."""

@@ -10,6 +10,8 @@ from typing import Any
 from napari_medseq import io
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.opening import Paths, arrange_when_added, layer_data
+from napari_medseq.viewer.saved import is_result, open_result
+from napari_medseq.viewer.session import is_session, open_session
 
 #: how many files of a folder are looked at before it is declined
 _LOOK_AT = 200
@@ -23,6 +25,8 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
 def _is_ours(path: Paths) -> bool:
     if not isinstance(path, str | os.PathLike):
         return any(_is_ours(p) for p in path)
+    if is_session(path):
+        return True
     kind = io.detect(path)
     if kind != "folder":
         return kind is not None
@@ -52,6 +56,16 @@ def read(path: Paths) -> list[Any]:
         return list(layer_data(path))
     from napari.utils.notifications import show_error, show_warning
 
+    from napari_medseq._napari.window import accompany
+    from napari_medseq._napari.work import guarded
+
+    accompany(viewer)
+    if isinstance(path, str | os.PathLike) and is_session(path):
+        guarded("Opening the session", lambda: open_session(viewer, path))
+        return [(None,)]
+    if isinstance(path, str | os.PathLike) and is_result(path):
+        guarded("Opening the result", lambda: open_result(viewer, path))
+        return [(None,)]
     try:
         data = layer_data(path)
     except MedseqError as error:

@@ -13,6 +13,7 @@ import napari_medseq as ms
 from napari_medseq import pipeline
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import LayerBox, follow_layers, scrolled, wrapped
+from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
@@ -38,7 +39,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.model: Model | None = None
         self.answer: Labels | None = None
         self._image: Image | None = None
-        verbs.sync_slice_views(napari_viewer)
+        accompany(napari_viewer)
         self.image = LayerBox(napari_viewer, ["image"])
         self.image.choose(napari_viewer.layers.selection.active)
         self.labels = LayerBox(napari_viewer, ["labels"])

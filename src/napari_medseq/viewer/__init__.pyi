@@ -1,3 +1,7 @@
+from .arranging import add_visit as add_visit
+from .arranging import assign_visit as assign_visit
+from .arranging import save_masks as save_masks
+from .arranging import set_visit_date as set_visit_date
 from .editing import Editing as Editing
 from .editing import editing_of as editing_of
 from .followed import Followed as Followed
@@ -10,6 +14,11 @@ from .followed import results_of as results_of
 from .followed import show_progression as show_progression
 from .followed import undo as undo
 from .followed import write_result as write_result
+from .identity import bring_to_front as bring_to_front
+from .identity import describe as describe
+from .identity import identity as identity
+from .identity import orientation_letters as orientation_letters
+from .identity import patient_in_front as patient_in_front
 from .lessons import corrected_slices as corrected_slices
 from .lessons import painted_slices as painted_slices
 from .lessons import show_answer as show_answer
@@ -18,6 +27,12 @@ from .placement import step_through as step_through
 from .placement import step_through_slices as step_through_slices
 from .placement import sync_slice_views as sync_slice_views
 from .placement import use_world_placement as use_world_placement
+from .recovery import Recovery as Recovery
+from .recovery import autosave as autosave
+from .recovery import discard as discard
+from .recovery import recover as recover
+from .recovery import recoverable as recoverable
+from .recovery import recovery_folder as recovery_folder
 from .renamed import keep_views_true as keep_views_true
 from .renamed import place_truly as place_truly
 from .renamed import wear_lesion_colours as wear_lesion_colours
@@ -30,6 +45,13 @@ from .results import show_explanation as show_explanation
 from .results import show_locations as show_locations
 from .results import show_segmentation as show_segmentation
 from .results import study_for as study_for
+from .saved import is_result as is_result
+from .saved import open_result as open_result
+from .session import is_session as is_session
+from .session import open_session as open_session
+from .session import recent_sessions as recent_sessions
+from .session import save_session as save_session
+from .study import by_patient as by_patient
 from .tracking import Rerun as Rerun
 from .tracking import check_one_patient as check_one_patient
 from .tracking import corrected_again as corrected_again
@@ -57,36 +79,58 @@ from .verbs import world_affine as world_affine
 __all__ = [
     "Editing",
     "Followed",
+    "Recovery",
     "Rerun",
     "add_layers",
     "add_sequence",
     "add_study",
+    "add_visit",
     "apply_lesion_colours",
     "as_visits",
+    "assign_visit",
+    "autosave",
+    "bring_to_front",
+    "by_patient",
     "check_one_patient",
     "classify",
     "correct",
     "corrected_again",
     "corrected_slices",
+    "describe",
     "differs",
+    "discard",
     "editing_of",
     "follow_again",
     "go_to",
+    "identity",
+    "is_result",
+    "is_session",
     "keep_views_true",
     "label_layers",
     "locate",
     "masks_now",
     "new_labels",
     "open_path",
+    "open_result",
+    "open_session",
+    "orientation_letters",
     "painted",
     "painted_slices",
+    "patient_in_front",
     "place_truly",
+    "recent_sessions",
+    "recover",
+    "recoverable",
+    "recovery_folder",
     "redo",
     "resample_onto",
     "result_of",
     "results_of",
     "run",
+    "save_masks",
+    "save_session",
     "segment",
+    "set_visit_date",
     "show_answer",
     "show_derived",
     "show_explanation",

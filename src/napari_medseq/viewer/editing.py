@@ -168,6 +168,11 @@ class Editing:
             yield
         layer.mode = mode
 
+    @property
+    def is_unsaved(self) -> bool:
+        """Whether something was painted or corrected since it was saved."""
+        return any(layer in self.viewer.layers for layer in self.unsaved)
+
     # -- what is painted -----------------------------------------------------------------------------------------------
     def marks(self, layer: Labels) -> Marks:
         """What a person painted in a layer."""
@@ -251,6 +256,7 @@ class Editing:
             if len(voxels):
                 self._add(change)
                 layer.data = new
+                self.unsaved.add(layer)
 
     def fill(self, layer: Labels, data: Values, *, overwrite: bool = False, name: str | None = None) -> int:
         """Give a layer the labels that a verb found, but for the voxels that a person painted.

@@ -135,6 +135,7 @@ def show_progression(
         One per visit that has a mask.
     """
     study = study or study_for(progression)
+    progression.provenance.setdefault("patient", study.name)  # so that what is saved names the patient
     editing, results = editing_of(viewer), results_of(viewer)
     before, now = results.get(study.name), Followed(progression, study, card=card)
     with editing.step(f"following the lesions of {study.name}"):
@@ -211,7 +212,7 @@ def _layer_data(
 ) -> _layers.LayerData:
     study = found.source
     along = _studies.facts_of(old).get("along", "z") if old is not None else along_of(viewer)
-    name = f"{study.visits[ordinal].name or f'visit {ordinal + 1}'} lesions"
+    name = f"{_studies.visit_title(study, ordinal)} lesions"
     data = _studies.visit_layer_data(
         study, ordinal, seq, visit=None if len(study.visits) == 1 else ordinal, name=name, along=along,
         colormap=_colormap(found.progression), opacity=0.7,

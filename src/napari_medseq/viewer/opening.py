@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from napari_medseq import io
 from napari_medseq.errors import ReadError
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.sequence import ImageSequence, Study
 from napari_medseq.viewer.appearance import arranged
-from napari_medseq.viewer.editing import editing_of
+from napari_medseq.viewer.identity import describe
 from napari_medseq.viewer.layers import LayerData, to_layer_data
 from napari_medseq.viewer.placement import step_through_slices, sync_slice_views
 from napari_medseq.viewer.study import by_patient, study_layer_data
@@ -20,7 +23,7 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 def arrange_when_added(viewer: Any) -> None:
     """When the next layer comes into an empty viewer, show it along its slices, head up."""
     sync_slice_views(viewer)
-    editing_of(viewer)
+    describe(viewer)
     if len(viewer.layers):
         return
 
@@ -51,3 +54,43 @@ def layer_data(path: Paths) -> list[LayerData]:
     if not found:
         raise ReadError(f"{where} holds no image that can be opened; choose a NIfTI, DICOM, NRRD or MetaImage file.")
     return arranged([to_layer_data(seq) for seq in found])
+
+
+#: series larger than this stay on disk, and slices are read as they are shown
+_IN_MEMORY = 1 << 30
+
+
+def load_ticked(
+    studies: Sequence[Study], *, progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> list[LayerData]:
+    """Layer data of studies that were read lazily, voxels and all; touches no viewer, so that a worker may do it.
+
+    Parameters
+    ----------
+    studies : sequence of Study
+        One per patient; the layers of all but the first are hidden.
+    progress, cancelled : callable, optional
+
+    Raises
+    ------
+    OperationCancelled
+        When `cancelled` says so.
+    """
+    every = [seq for study in studies for visit in study.visits for seq in (*visit.images, *visit.labels)]
+    loaded: dict[int, ImageSequence] = {}
+    for number, seq in enumerate(every):
+        check(cancelled)
+        small = seq.kind == "labels" or seq.data.nbytes < _IN_MEMORY
+        loaded[id(seq)] = seq.compute() if small else seq
+        if progress is not None:
+            progress(number + 1, len(every), seq.name)
+    out: list[LayerData] = []
+    for k, study in enumerate(studies):
+        visits = tuple(
+            replace(v, images=tuple(loaded[id(s)] for s in v.images), labels=tuple(loaded[id(s)] for s in v.labels))
+            for v in study.visits
+        )
+        check(cancelled)
+        for data, kwargs, kind in study_layer_data(replace(study, visits=visits)):
+            out.append((data, kwargs if k == 0 else {**kwargs, "visible": False}, kind))
+    return out

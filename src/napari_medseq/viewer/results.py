@@ -203,7 +203,7 @@ def study_for(progression: Progression) -> Study:
         Visit(day, () if image is None else (image,), (), f"visit {k + 1}" if day is None else f"ses-{day:%Y%m%d}")
         for k, (day, image) in enumerate(zip(progression.dates, progression.images, strict=True))
     ]
-    return Study("progression", tuple(visits))
+    return Study(str(progression.provenance.get("patient", "progression")), tuple(visits))
 
 
 def apply_lesion_colours(layer: Labels, lesions: Iterable[int]) -> None:

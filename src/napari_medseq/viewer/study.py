@@ -43,11 +43,19 @@ def visit_layer_data(study: Study, ordinal: int, seq: ImageSequence, *, visit: i
         "date": known.date and known.date.isoformat(),
         "study_warnings": list(study.warnings),
     }
-    short = seq.name.removeprefix(f"{study.name}_")
-    name = seq.name if len(study.visits) == 1 else f"{facts['visit_name']} {short}"
+    name = f"{visit_title(study, ordinal)} {series_name({**facts, 'name': seq.name})}"
     if seq.kind == "labels" and seq.modality and len({i.modality for i in known.images}) > 1:
         name += f" on {seq.modality}"
     return to_layer_data(seq, visit=visit, facts=facts, **({"name": name} | kwargs))
+
+
+def visit_title(study: Study, ordinal: int) -> str:
+    """Patient, visit and date, as they begin the name of each layer; the date only where the visit's name does not say it."""
+    visit = study.visits[ordinal]
+    name = visit.name or f"visit {ordinal + 1}"
+    day = visit.date
+    told = day is None or f"{day:%Y%m%d}" in name or day.isoformat() in name
+    return " ".join(part for part in (study.name, name, "" if told else str(day)) if part)
 
 
 def by_patient(study: Study) -> list[Study]:

@@ -76,17 +76,32 @@ def show_followed(
     mine = before is not None and {real(layer) for layer in labels} == set(before.layers)
     # what was excluded is not in the layers; what was painted there since is meant
     notes = corrected_again(progression, before, exclusions=False) if mine else []
+    progression.provenance.setdefault("inputs", _inputs(progression, source))
     show_progression(viewer, progression, source, card=before.card if mine and before else "", taken=taken)
     editing_of(viewer).followed([layer for layer in labels if not _studies.is_tracked(layer)])
     return notes
 
 
+def _inputs(progression: Progression, source: Study) -> list[dict[str, object]]:
+    """Visits and images as ``run.json`` names them, by which a saved result finds its images again."""
+    return [
+        {
+            "name": source.visits[ordinal].name,
+            "date": day and day.isoformat(),
+            "images": {i.name: {"name": i.name, "source": i.meta.get("source")} for i in source.visits[ordinal].images},
+        }
+        for ordinal, day in zip(_studies.ordinals(source, progression), progression.dates, strict=True)
+    ]
+
+
 def corrected_again(progression: Progression, before: Followed | None, *, exclusions: bool = True) -> list[str]:
     """Correct a new result as people corrected the one before; what is kept and what is not, in words."""
-    if before is None or not before.progression.corrections:
+    if before is None:
         return []
     made = len(before.progression.corrections)
-    missed = progression.reapply_corrections(before.progression, exclusions=exclusions)
+    missed = progression.reapply_corrections(
+        before.progression, exclusions=exclusions
+    )  # takes over its provenance, too
     kept = made - len(missed)
     notes = (
         [f"{kept} correction{'' if kept == 1 else 's'} made by hand {'is' if kept == 1 else 'are'} kept."]

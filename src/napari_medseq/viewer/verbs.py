@@ -19,6 +19,7 @@ from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence, Study, Visit
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
+from napari_medseq.viewer.identity import describe
 from napari_medseq.viewer.results import (
     add_layers,
     show_derived,
@@ -61,6 +62,7 @@ def open_path(viewer: ViewerModel, path: str | PathLike[str] | Sequence[str | Pa
     """
     from napari_medseq.viewer.opening import layer_data
 
+    describe(viewer)
     return add_layers(viewer, layer_data(path))
 
 
@@ -71,6 +73,7 @@ def add_sequence(viewer: ViewerModel, seq: ImageSequence, **kwargs: Any) -> Laye
 
 def add_study(viewer: ViewerModel, study: Study) -> list[Layer]:
     """Show a study: one layer per image and mask, on a slider `visit`."""
+    describe(viewer)
     return add_layers(viewer, _studies.study_layer_data(study))
 
 

@@ -1,0 +1,330 @@
+"""*Study*: patients, visits and series that are open; what to load is ticked first, one patient is in front, sessions are saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_info, show_warning
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QPushButton,
+    QTreeWidget,
+    QTreeWidgetItem,
+    QWidget,
+)
+
+import napari
+from napari_medseq import io
+from napari_medseq import viewer as verbs
+from napari_medseq._napari.choosers import follow_layers, scrolled, wrapped
+from napari_medseq._napari.window import accompany
+from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
+from napari_medseq.errors import MedseqError
+from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.sequence import ImageSequence, Study, Visit
+from napari_medseq.viewer.layers import LayerData, layer_kind
+from napari_medseq.viewer.opening import load_ticked
+from napari_medseq.viewer.study import facts_of, series_name, studies_in
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+_HINT = "Open a study folder: its visits and series are listed first, and only what you tick is loaded."
+_DATE = 1
+_ROLE = Qt.UserRole
+
+
+class StudyWidget(QWidget):  # type: ignore[misc]
+    """The dock widget.
+
+    Attributes
+    ----------
+    listed : list of Study
+        The patients of a folder that was looked into and is not loaded yet.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        accompany(napari_viewer)
+        self.listed: list[Study] = []
+        self._waiting: list[LayerData] = []
+        self._filling = False
+        self._build()
+        follow_layers(napari_viewer, self._update)
+        connect_until_destroyed(napari_viewer.dims.events.point, self._mark)
+        connect_until_destroyed(verbs.editing_of(napari_viewer).events.changed, self._mark)
+
+    def _build(self) -> None:
+        self.open_button = self._button(
+            "Open folder …", "List the visits and series of a folder; nothing is loaded yet", self._ask_folder
+        )
+        self.load_button = self._button("Load ticked", "Load the ticked series of the folder", self.load)
+        self.recent = QComboBox()
+        self.recent.setToolTip("Open a session: images, masks, results, corrections and view as they were saved")
+        self.recent.activated.connect(self._recent_chosen)
+        self.tree = QTreeWidget()
+        self.tree.setHeaderLabels(["patient, visit, series", "date", "what"])
+        self.tree.setMinimumHeight(160)
+        self.tree.setToolTip(
+            "A patient: click to bring in front. A visit: click to go there, double-click its date to correct it"
+        )
+        self.tree.itemClicked.connect(self._clicked)
+        self.tree.itemChanged.connect(self._changed)
+        self.save_button = self._button(
+            "Save session …", "A folder that brings back everything as it is now", self._ask_save
+        )
+        self.masks_button = self._button(
+            "Save masks …", "The masks of the patient in front, a folder per visit", self._ask_masks
+        )
+        self.visit_button = self._button(
+            "Add a visit …", "Open a folder as the next visit of the patient in front", self._ask_visit
+        )
+        self.work = WorkBar()
+        self.note = wrapped(_HINT)
+        layout = scrolled(self)
+        for row in ((self.open_button, self.load_button), (self.recent,)):
+            line = QHBoxLayout()
+            for widget in row:
+                line.addWidget(widget, 1)
+            layout.addLayout(line)
+        layout.addWidget(self.work)
+        layout.addWidget(self.note)
+        layout.addWidget(self.tree, 1)
+        last = QHBoxLayout()
+        for widget in (self.save_button, self.masks_button, self.visit_button):
+            last.addWidget(widget, 1)
+        layout.addLayout(last)
+        self.work.busy_changed.connect(self._mark)
+
+    def _button(self, text: str, tip: str, action: Callable[[], object]) -> QPushButton:
+        button = QPushButton(text)
+        button.setToolTip(tip)
+        button.clicked.connect(lambda: guarded(text.removesuffix(" …"), action))
+        return button
+
+    # -- opening -------------------------------------------------------------------------------------------------------
+    def _ask_folder(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Study folder")
+        if folder:
+            self.look_into(folder)
+
+    def look_into(self, folder: str) -> None:
+        """List a folder's patients, visits and series, from headers; then they can be ticked and loaded."""
+        if verbs.is_session(folder):
+            verbs.open_session(self.viewer, folder)
+            return
+
+        def job(progress: Progress, cancelled: Cancelled) -> list[Study]:
+            return verbs.by_patient(io.read_study(folder, lazy=True, progress=progress, cancelled=cancelled))
+
+        def done(found: list[Study]) -> None:
+            self.listed = found
+            count = sum(len(v.images) + len(v.labels) for s in found for v in s.visits)
+            self.note.setText(f"{count} series in {Path(folder).name}. Tick what to load, then Load ticked.")
+            self._update()
+
+        self.work.start("Looking into the folder", job, done)
+
+    def load(self) -> None:
+        """Load what is ticked; layers come one by one, and the window lives on."""
+        chosen = [study for study in (self._ticked(k) for k in range(len(self.listed))) if study.visits]
+        if not chosen:
+            raise MedseqError("Nothing is ticked. Tick the series to load.")
+
+        def job(progress: Progress, cancelled: Cancelled) -> list[LayerData]:
+            return load_ticked(chosen, progress=progress, cancelled=cancelled)
+
+        def done(data: list[LayerData]) -> None:
+            self.listed = []
+            self._waiting = data
+            self._add_next()
+
+        self.work.start("Loading", job, done)
+
+    def _add_next(self) -> None:
+        """One layer now, the next when the window has drawn itself."""
+        if not self._waiting:
+            self.note.setText("")
+            return
+        guarded("Showing an image", lambda: verbs.add_layers(self.viewer, [self._waiting.pop(0)]))
+        self.note.setText(f"{len(self._waiting)} more layers are coming." if self._waiting else "")
+        QTimer.singleShot(0, self._add_next)
+
+    def _ticked(self, number: int) -> Study:
+        """What is ticked of a listed patient."""
+        study = self.listed[number]
+        ticked = {
+            item.data(0, _ROLE)[2:]
+            for item in self._items()
+            if item.data(0, _ROLE)[:2] == ("listed", number) and item.checkState(0) == Qt.Checked
+        }
+        visits = []
+        for k, visit in enumerate(study.visits):
+            images = tuple(s for j, s in enumerate(visit.images) if (k, "image", j) in ticked)
+            labels = tuple(s for j, s in enumerate(visit.labels) if (k, "labels", j) in ticked)
+            if images or labels:
+                visits.append(Visit(visit.date, images, labels, visit.name))
+        return Study(study.name, tuple(visits), study.warnings)
+
+    def _items(self) -> Iterator[QTreeWidgetItem]:
+        def below(item: QTreeWidgetItem) -> Iterator[QTreeWidgetItem]:
+            for k in range(item.childCount()):
+                child = item.child(k)
+                if child.data(0, _ROLE) is not None:
+                    yield child
+                yield from below(child)
+
+        return below(self.tree.invisibleRootItem())
+
+    # -- the tree ------------------------------------------------------------------------------------------------------
+    def _update(self, _event: object = None) -> None:
+        """List what can be loaded and what is open."""
+        self._filling = True
+        self.tree.clear()
+        for number, study in enumerate(self.listed):
+            self._list(number, study)
+        for name in studies_in(self.viewer.layers):
+            self._show(name, [layer for layer in self.viewer.layers if facts_of(layer).get("study") == name])
+        self.tree.expandAll()
+        self.tree.resizeColumnToContents(0)
+        self._filling = False
+        self._list_recent()
+        self._mark()
+
+    def _list(self, number: int, study: Study) -> None:
+        top = _row(self.tree, f"{study.name} (to load)", "", "; ".join((*study.warnings, *study.dropped)))
+        for k, visit in enumerate(study.visits):
+            branch = _row(top, f"visit {k + 1} of {len(study.visits)}: {visit.name}", str(visit.date or ""), "")
+            for kind, part in (("image", visit.images), ("labels", visit.labels)):
+                for j, seq in enumerate(part):
+                    item = _row(
+                        branch,
+                        series_name({"study": study.name, "visit_name": visit.name, "name": seq.name}),
+                        "",
+                        _what(seq),
+                    )
+                    item.setData(0, _ROLE, ("listed", number, k, kind, j))
+                    item.setCheckState(0, Qt.Checked)
+                    item.setToolTip(0, "\n".join(seq.warnings) or seq.name)
+
+    def _show(self, name: str, layers: list[Layer]) -> None:
+        top = _row(self.tree, name, "", "")
+        top.setData(0, _ROLE, ("patient", name))
+        ordinals = sorted({facts_of(layer)["ordinal"] for layer in layers})
+        for ordinal in ordinals:
+            here = [layer for layer in layers if facts_of(layer)["ordinal"] == ordinal]
+            facts = facts_of(here[0])
+            branch = _row(
+                top, f"visit {ordinal + 1} of {len(ordinals)}: {facts['visit_name']}", facts.get("date") or "", ""
+            )
+            branch.setData(0, _ROLE, ("visit", name, ordinal))
+            branch.setFlags(branch.flags() | Qt.ItemIsEditable)
+            for layer in here:
+                item = _row(branch, series_name(facts_of(layer)), "", _shape(layer))
+                item.setData(0, _ROLE, ("layer", layer.name))
+                item.setCheckState(0, Qt.Checked if layer.visible else Qt.Unchecked)
+                item.setToolTip(0, "\n".join(facts_of(layer).get("warnings", ())) or layer.name)
+
+    def _mark(self, _event: object = None) -> None:
+        """Which patient is in front, and what can be done now."""
+        front, busy = verbs.patient_in_front(self.viewer), self.work.busy
+        root = self.tree.invisibleRootItem()
+        for k in range(root.childCount()):
+            font = root.child(k).font(0)
+            font.setBold(root.child(k).text(0) == front)
+            root.child(k).setFont(0, font)
+        self.load_button.setVisible(bool(self.listed))
+        self.load_button.setEnabled(bool(self.listed) and not busy)
+        self.open_button.setEnabled(not busy)
+        for button in (self.save_button, self.masks_button, self.visit_button):
+            button.setEnabled(front is not None)
+        unsaved = len(verbs.editing_of(self.viewer).unsaved)
+        self.save_button.setText("Save session … ●" if unsaved else "Save session …")
+
+    def _clicked(self, item: QTreeWidgetItem, _column: int) -> None:
+        what = item.data(0, _ROLE)
+        if what is None:
+            return
+        if what[0] == "patient":
+            verbs.bring_to_front(self.viewer, what[1])
+        elif what[0] == "visit":
+            verbs.bring_to_front(self.viewer, what[1])
+            if "visit" in self.viewer.dims.axis_labels:
+                self.viewer.dims.set_point(list(self.viewer.dims.axis_labels).index("visit"), float(what[2]))
+        elif what[0] == "layer" and what[1] in self.viewer.layers:
+            self.viewer.layers[what[1]].visible = item.checkState(0) == Qt.Checked
+            self.viewer.layers.selection.active = self.viewer.layers[what[1]]
+        self._mark()
+
+    def _changed(self, item: QTreeWidgetItem, column: int) -> None:
+        what = item.data(0, _ROLE)
+        if self._filling or what is None or what[0] != "visit" or column != _DATE:
+            return
+        guarded("Setting the date", lambda: self._set_date(what[1], what[2], item.text(_DATE).strip()))
+        QTimer.singleShot(0, self._update)
+
+    def _set_date(self, study: str, ordinal: int, text: str) -> None:
+        try:
+            day = date.fromisoformat(text) if text else None
+        except ValueError:
+            raise MedseqError(f"{text!r} is no date; write it as 2020-01-31, or nothing where it is unknown.") from None
+        verbs.set_visit_date(self.viewer, study, ordinal, day)
+
+    # -- saving --------------------------------------------------------------------------------------------------------
+    def _list_recent(self) -> None:
+        self.recent.clear()
+        self.recent.addItem("Open session …", None)
+        for path in verbs.recent_sessions():
+            self.recent.addItem(f"{path.name} ({path.parent})", str(path))
+
+    def _recent_chosen(self, index: int) -> None:
+        folder = self.recent.itemData(index) or QFileDialog.getExistingDirectory(self, "Folder of a session or result")
+        self.recent.setCurrentIndex(0)
+        if folder:
+            guarded("Opening", lambda: self._open(folder))
+
+    def _open(self, folder: str) -> None:
+        if verbs.is_result(folder):
+            verbs.open_result(self.viewer, folder)
+        else:
+            verbs.open_session(self.viewer, folder)
+
+    def _ask_save(self) -> None:
+        guardian = accompany(self.viewer)
+        if guardian is not None and guardian.ask_save():
+            show_info("The session is saved.")
+
+    def _ask_masks(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Folder for the masks: the study's own, or another")
+        front = verbs.patient_in_front(self.viewer)
+        if folder and front is not None:
+            show_info(f"{len(verbs.save_masks(self.viewer, front, folder))} masks are saved in {folder}.")
+
+    def _ask_visit(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Folder of the visit")
+        front = verbs.patient_in_front(self.viewer)
+        if folder and front is not None and not verbs.add_visit(self.viewer, front, folder):
+            show_warning(f"{folder} holds no image.")
+
+
+def _row(parent: QTreeWidget | QTreeWidgetItem, *texts: str) -> QTreeWidgetItem:
+    return QTreeWidgetItem(parent, list(texts))
+
+
+def _what(seq: ImageSequence) -> str:
+    """Kind, modality and size of a series, short."""
+    kind = "mask" if seq.kind == "labels" else seq.modality or "image"
+    return f"{kind}, {'×'.join(str(n) for n in reversed(list(seq.sizes.values())))}"
+
+
+def _shape(layer: Layer) -> str:
+    facts = facts_of(layer)
+    kind = "mask" if layer_kind(layer) == "labels" else facts.get("modality") or "image"
+    return f"{kind}, {'×'.join(str(n) for n in facts.get('grid', ()))}"

@@ -1,0 +1,131 @@
+"""What watches over a window: autosave each minute, a question before unsaved painting is closed, and recovery after a crash."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import ref
+
+from napari.utils.notifications import show_info
+from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtWidgets import QFileDialog, QMainWindow, QMessageBox
+
+from napari_medseq import viewer as verbs
+from napari_medseq._napari.work import guarded
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+#: between two autosaves
+AUTOSAVE_MS = 60_000
+
+
+class Guardian(QObject):  # type: ignore[misc]
+    """Watches over one window; made by `accompany`.
+
+    Attributes
+    ----------
+    timer : QTimer
+        Of autosave.
+    offer : QMessageBox or None
+        The question whether to recover what a crash left behind, while it is open.
+    """
+
+    def __init__(self, viewer: ViewerModel, window: QMainWindow) -> None:
+        super().__init__(window)
+        self._viewer, self.window = ref(viewer), window
+        self.offer: QMessageBox | None = None
+        self.timer = QTimer(self)
+        self.timer.setInterval(AUTOSAVE_MS)
+        self.timer.timeout.connect(self.autosave)
+        self.timer.start()
+        window.installEventFilter(self)
+
+    @property
+    def viewer(self) -> ViewerModel:
+        """The viewer of the window."""
+        return self._viewer()
+
+    def autosave(self) -> None:
+        """Write what is not saved, now."""
+        if self._viewer() is not None:
+            guarded("Autosave", lambda: verbs.autosave(self.viewer))
+
+    # -- closing -------------------------------------------------------------------------------------------------------
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Before the window closes, keep what is not saved, and ask if somebody is there to answer."""
+        window = getattr(self, "window", None)  # Qt still asks while the window is taken down
+        if window is not None and watched is window and event.type() == QEvent.Close and not self._may_close():
+            event.ignore()
+            return True
+        return False
+
+    def _may_close(self) -> bool:
+        if self._viewer() is None:
+            return True
+        self.autosave()
+        unsaved = verbs.editing_of(self.viewer).unsaved
+        # a script closes what is inside the window first; then nobody is asked, and the next start offers to recover
+        inside = self.window.centralWidget()
+        if not unsaved or inside is None or not inside.isVisible():
+            return True
+        names = ", ".join(sorted(layer.name for layer in unsaved))
+        text = f"Painting or corrections in {names} are not saved. Save the session before closing?"
+        choices = QMessageBox.Save | QMessageBox.Discard | QMessageBox.Cancel
+        answer = QMessageBox.question(self.window, "Not saved", text, choices, QMessageBox.Save)
+        if answer == QMessageBox.Discard:
+            verbs.editing_of(self.viewer).saved()
+            self.autosave()  # nothing is left to keep
+            return True
+        return bool(answer == QMessageBox.Save and self.ask_save())
+
+    def ask_save(self) -> bool:
+        """Ask for a folder and save the session there; False if that did not come about."""
+        folder, _ = QFileDialog.getSaveFileName(self.window, "Save the session as a folder", _suggested(self.viewer))
+        if not folder:
+            return False
+        return guarded("Saving the session", lambda: verbs.save_session(self.viewer, folder)) is not None
+
+    # -- after a crash -------------------------------------------------------------------------------------------------
+    def offer_recovery(self) -> None:
+        """If a process ended with something unsaved, offer to open it; the viewer can be used meanwhile."""
+        left = verbs.recoverable()
+        if not left:
+            return
+        latest = left[0]
+        box = QMessageBox(self.window)
+        box.setWindowTitle("Recover unsaved painting?")
+        names = ", ".join(latest.names) or "corrections"
+        box.setText(f"napari ended on {latest.saved:%Y-%m-%d at %H:%M} with unsaved work: {names}. Open it again?")
+        box.setStandardButtons(QMessageBox.Open | QMessageBox.Discard | QMessageBox.Cancel)
+        box.setModal(False)
+        box.finished.connect(lambda answer: self._answered(answer, latest))
+        self.offer = box
+        box.show()
+
+    def _answered(self, answer: int, left: verbs.Recovery) -> None:
+        self.offer = None
+        if answer == QMessageBox.Open:
+            guarded("Recovering", lambda: verbs.recover(self.viewer, left))
+        elif answer == QMessageBox.Discard:
+            verbs.discard(left)
+        else:
+            show_info(f"It stays in {left.folder} and is offered again at the next start.")
+
+
+def accompany(viewer: ViewerModel) -> Guardian | None:
+    """From now on, watch over a viewer: true slices, strokes, identity on the canvas, autosave; None where there is no window."""
+    viewer = getattr(viewer, "__wrapped__", viewer)
+    verbs.sync_slice_views(viewer)
+    verbs.describe(viewer)
+    window = getattr(getattr(viewer, "window", None), "_qt_window", None)
+    if window is None:
+        return None
+    guardian: Guardian | None = window.findChild(Guardian)
+    if guardian is None:
+        guardian = Guardian(viewer, window)
+        guarded("Looking for unsaved work", guardian.offer_recovery)
+    return guardian
+
+
+def _suggested(viewer: ViewerModel) -> str:
+    return f"{verbs.patient_in_front(viewer) or 'session'}.medseq"

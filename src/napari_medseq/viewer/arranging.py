@@ -1,0 +1,159 @@
+"""Dates, order and visits of what is open: set or corrected by hand, a visit added later, masks saved into the study."""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_medseq import io
+from napari_medseq.errors import MedseqError
+from napari_medseq.viewer import layers as _layers
+from napari_medseq.viewer import study as _studies
+from napari_medseq.viewer.editing import editing_of
+from napari_medseq.viewer.identity import describe
+from napari_medseq.viewer.results import add_layers
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+
+def set_visit_date(viewer: ViewerModel, study: str, ordinal: int, day: date | None) -> None:
+    """Say on which day a visit was; plots, rates and reports of what is followed from now on use it.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    study : str
+        The patient's study.
+    ordinal : int
+        The visit, from 0.
+    day : date or None
+        None: unknown.
+
+    Raises
+    ------
+    MedseqError
+        If no layer is of that visit, or the visit would no longer lie between its neighbours.
+    """
+    mine = _of(viewer, study)
+    here = [layer for layer in mine if _studies.facts_of(layer)["ordinal"] == ordinal]
+    if not here:
+        raise MedseqError(f"{study} has no visit {ordinal + 1} that is open.")
+    for layer in mine:
+        facts = _studies.facts_of(layer)
+        other = _layers.visit_date(facts)
+        step = facts["ordinal"] - ordinal
+        if day is not None and other is not None and step and (other - day).days * step < 0:
+            raise MedseqError(
+                f"Visit {ordinal + 1} cannot be on {day}: visit {facts['ordinal'] + 1} is on {other}. Correct that date first."
+            )
+    for layer in here:
+        _studies.facts_of(layer)["date"] = None if day is None else day.isoformat()
+    describe(viewer)
+
+
+def assign_visit(viewer: ViewerModel, layer: Layer, study: str, ordinal: int) -> Layer:
+    """Say to which patient's visit an image or mask belongs; the layer is replaced by one on the slider of visits, there.
+
+    Raises
+    ------
+    MedseqError
+        If it has frames, or no layer is of that study.
+    """
+    mine = _of(viewer, study)
+    seq = _layers.from_layer(layer)
+    if "t" in seq.axes:
+        raise MedseqError(f"{layer.name} has frames; a visit shows one volume. Choose one frame of it first.")
+    if not 0 <= ordinal <= max(_studies.facts_of(one)["ordinal"] for one in mine) + 1:
+        raise MedseqError(f"{study} has no visit {ordinal + 1}, and the next one would not follow the last.")
+    pattern = next((one for one in mine if _studies.facts_of(one)["ordinal"] == ordinal), None)
+    facts = {
+        "study": study,
+        "ordinal": ordinal,
+        "visit_name": f"visit {ordinal + 1}",
+        "date": None,
+        "study_warnings": [],
+    }
+    if pattern is not None:
+        facts |= {k: v for k, v in _studies.facts_of(pattern).items() if k in _studies.ABOUT}
+    elif seq.acquired is not None:
+        facts["date"] = seq.acquired.date().isoformat()
+    name = " ".join([study, str(facts["visit_name"]), _studies.series_name({**facts, "name": seq.name})])
+    look = {"visible": layer.visible, "opacity": layer.opacity, "colormap": layer.colormap}
+    if seq.kind == "image":
+        look["contrast_limits"] = list(layer.contrast_limits)
+    flags = editing_of(viewer).marks(layer).flags if seq.kind == "labels" else None
+    new = add_layers(viewer, [_layers.to_layer_data(seq, visit=ordinal, facts=facts, name=name, **look)])[0]
+    if flags is not None and flags.size == new.data.size:
+        editing_of(viewer).marks(new).replace(np.asarray(flags).reshape(new.data.shape))
+    viewer.layers.remove(layer)
+    describe(viewer)
+    return new
+
+
+def add_visit(viewer: ViewerModel, study: str, path: str | os.PathLike[str]) -> list[Layer]:
+    """Open a file or folder as the next visit of a patient whose study is open.
+
+    Raises
+    ------
+    MedseqError
+        If no layer is of that study.
+    ReadError
+        If nothing could be opened.
+    """
+    ordinal = max(_studies.facts_of(layer)["ordinal"] for layer in _of(viewer, study)) + 1
+    added = []
+    for seq in io.read(os.fspath(path), lazy="auto"):
+        day = seq.acquired.date().isoformat() if seq.acquired else None
+        facts = {
+            "study": study,
+            "ordinal": ordinal,
+            "visit_name": Path(path).name.split(".")[0],
+            "date": day,
+            "study_warnings": [],
+        }
+        name = " ".join([study, str(facts["visit_name"]), _studies.series_name({**facts, "name": seq.name})])
+        added.append(_layers.to_layer_data(seq, visit=None if "t" in seq.axes else ordinal, facts=facts, name=name))
+    layers = add_layers(viewer, added)
+    describe(viewer)
+    return layers
+
+
+def save_masks(viewer: ViewerModel, study: str, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write every mask of a patient as NIfTI, a folder per visit; a file that is there is replaced whole or not at all.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    WriteError
+        If one cannot be written; those before it are.
+    """
+    out = []
+    saved = []
+    for layer in _of(viewer, study):
+        if _layers.layer_kind(layer) != "labels":
+            continue
+        facts, seq = _studies.facts_of(layer), _layers.from_layer(layer)
+        stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in seq.name)
+        if not stem.endswith(("_seg", "_mask", "_labels", "_label", "_lesions", "_tumor", "_dseg")):
+            stem += "_mask"  # by which it is known as a mask again
+        out.append(io.write(seq, Path(folder) / str(facts["visit_name"]) / f"{stem}.nii.gz"))
+        saved.append(layer)
+    editing_of(viewer).saved(saved)
+    return out
+
+
+def _of(viewer: ViewerModel, study: str) -> list[Layer]:
+    mine = [layer for layer in viewer.layers if _studies.facts_of(layer).get("study") == study]
+    if not mine:
+        raise MedseqError(f"No layer belongs to a study called {study!r}.")
+    return mine

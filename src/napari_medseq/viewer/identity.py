@@ -1,0 +1,198 @@
+"""Whose images are shown: patient, visit, date and series in a corner, letters of the patient's sides at the edges, one patient in front.
+
+Everything is text of the canvas (napari's overlays) and the viewer's title; no Qt.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakKeyDictionary, ref
+
+from napari_medseq.viewer.active import shown_visit, visit_of
+from napari_medseq.viewer.editing import Editing, editing_of
+from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.placement import camera_of
+from napari_medseq.viewer.study import facts_of, series_name, studies_in, visits_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+    from napari.utils.events import Event
+
+#: world axis → the patient's side at its end and at its beginning; world is S, P, L (DICOM's LPS read as z, y, x)
+_SIDES = {"z": ("S", "I"), "y": ("P", "A"), "x": ("L", "R")}
+_EDGES = {"top": "top_center", "bottom": "bottom_center", "left": "middle_left", "right": "middle_right"}
+_CORNER = "medseq identity"
+
+
+def patient_in_front(viewer: ViewerModel) -> str | None:
+    """The study whose layers are shown: that of the topmost visible layer that belongs to one; None where there is none."""
+    for layer in reversed(list(viewer.layers)):
+        study = facts_of(layer).get("study")
+        if layer.visible and study is not None:
+            return str(study)
+    return None
+
+
+def bring_to_front(viewer: ViewerModel, study: str) -> None:
+    """Show one patient: the layers of the others are hidden, and are as visible as they were when their patient comes back.
+
+    Layers that belong to no study stay as they are.
+    """
+    for layer in viewer.layers:
+        facts = facts_of(layer)
+        owner = facts.get("study")
+        if owner is None:
+            continue
+        if owner != study and layer.visible:
+            facts["shown_in_front"] = True
+            layer.visible = False
+        elif owner == study and facts.pop("shown_in_front", False):
+            layer.visible = True
+    mine = [layer for layer in viewer.layers if facts_of(layer).get("study") == study]
+    if mine and not any(layer.visible for layer in mine):  # opened behind another patient: never shown yet
+        for layer in mine:
+            layer.visible = facts_of(layer).get("shown_first", True)
+    active = viewer.layers.selection.active
+    if active is not None and facts_of(active).get("study") not in (None, study):
+        seen = [layer for layer in mine if layer.visible]
+        viewer.layers.selection.active = seen[-1] if seen else None
+    describe(viewer)
+
+
+def identity(viewer: ViewerModel) -> list[str]:
+    """Patient, visit with its date, and series that are shown, a line each; empty where no study is open."""
+    study = patient_in_front(viewer)
+    if study is None:
+        return []
+    visit = shown_visit(viewer)
+    here = [
+        layer
+        for layer in viewer.layers
+        if layer.visible and facts_of(layer).get("study") == study and visit_of(layer) in (None, visit)
+    ]
+    lines = [study]
+    if here:
+        facts = facts_of(here[-1])
+        count = _visits_in(viewer, study)
+        number = f"visit {facts['ordinal'] + 1} of {count}" if count > 1 and visit_of(here[-1]) is not None else ""
+        lines.append(", ".join(part for part in (number, facts.get("date") or "no date") if part))
+        images = [layer for layer in here if layer_kind(layer) == "image"]
+        if images:
+            lines.append(series_name(facts_of(images[0])))
+    return lines
+
+
+def _visits_in(viewer: ViewerModel, study: str) -> int:
+    mine = [layer for layer in viewer.layers if facts_of(layer).get("study") == study]
+    return max(visits_of(mine), 1 + max((facts_of(layer).get("ordinal", 0) for layer in mine), default=0))
+
+
+def orientation_letters(viewer: ViewerModel) -> dict[str, str]:
+    """The patient's side (R, L, A, P, S, I) at each edge of the canvas: ``top``, ``bottom``, ``left``, ``right``.
+
+    Empty in three dimensions, and where what is shown has no known orientation.
+    """
+    shown = [layer for layer in viewer.layers if layer.visible and facts_of(layer)]
+    if viewer.dims.ndisplay != 2 or not shown or not all(facts_of(layer).get("oriented") for layer in shown):
+        return {}
+    names = [str(viewer.dims.axis_labels[axis]) for axis in viewer.dims.displayed]
+    if not all(name in _SIDES for name in names):
+        return {}
+    vertical, horizontal = (str(way) for way in camera_of(viewer).orientation2d)
+    (end_v, begin_v), (end_h, begin_h) = (_SIDES[name] for name in names)
+    top, bottom = (end_v, begin_v) if vertical == "up" else (begin_v, end_v)
+    left, right = (begin_h, end_h) if horizontal == "right" else (end_h, begin_h)
+    return {"top": top, "bottom": bottom, "left": left, "right": right}
+
+
+def describe(viewer: ViewerModel) -> None:
+    """Write identity and sides on the canvas, and patient and *unsaved* in the title."""
+    _Described.of(viewer).update()
+
+
+class _Described:
+    """What is written about a viewer, and its title as it was."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = ref(viewer)
+        self._title = str(viewer.title)
+        self._known: set[str] = set(studies_in(viewer.layers))
+        for event in (viewer.dims.events.point, viewer.dims.events.order, viewer.dims.events.ndisplay):
+            event.connect(self.update)
+        camera_of(viewer).events.connect(self._camera_moved)
+        viewer.layers.events.removed.connect(self.update)
+        viewer.layers.events.inserted.connect(self._inserted)
+        editing_of(viewer).events.changed.connect(self._retitle)
+
+    _all: ClassVar[WeakKeyDictionary[Editing, _Described]] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, viewer: ViewerModel) -> _Described:
+        """The one of a viewer."""
+        viewer = getattr(viewer, "__wrapped__", viewer)
+        editing = editing_of(viewer)
+        if editing not in cls._all:
+            cls._all[editing] = cls(viewer)
+        return cls._all[editing]
+
+    def _inserted(self, event: Event) -> None:
+        layer: Layer = event.value
+        viewer = self._viewer()
+        study = facts_of(layer).get("study")
+        layer.events.visible.connect(self.update)
+        if viewer is None or study is None:
+            return
+        if study not in self._known:
+            self._known.add(study)
+            if layer.visible and len(self._known) > 1:
+                bring_to_front(viewer, study)
+        self.update()
+
+    def _camera_moved(self, event: Event) -> None:
+        """Only a camera that is turned over changes the sides; it moves far more often."""
+        if "orientation" in str(event.type):
+            self.update()
+
+    def update(self, _event: object = None) -> None:
+        """Write what is true now."""
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        self._known &= set(studies_in(viewer.layers))
+        self._write(viewer, _CORNER, "\n".join(identity(viewer)), "top_left")
+        letters = orientation_letters(viewer)
+        for edge, place in _EDGES.items():
+            self._write(viewer, f"medseq {edge}", letters.get(edge, ""), place)
+        self._retitle()
+
+    @staticmethod
+    def _write(viewer: ViewerModel, key: str, text: str, place: str) -> None:
+        canvas = getattr(viewer, "canvas", None)
+        if canvas is None:  # napari before 0.9 has one text for the whole canvas
+            if key == _CORNER:
+                overlay = viewer.text_overlay
+                overlay.text, overlay.visible, overlay.position = text, bool(text), place
+            return
+        from napari.components.overlays import TextOverlay
+
+        overlay = canvas.overlays.get(key)
+        if overlay is None:
+            if not text:
+                return
+            overlay = canvas.overlays[key] = TextOverlay(
+                text=text, position=place, font_size=10, box=False, visible=True
+            )
+        if overlay.text != text:
+            overlay.text = text
+        if overlay.visible != bool(text):
+            overlay.visible = bool(text)
+
+    def _retitle(self, _event: object = None) -> None:
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        parts = [self._title, patient_in_front(viewer), "not saved" if editing_of(viewer).is_unsaved else None]
+        title = " – ".join(part for part in parts if part)
+        if viewer.title != title:
+            viewer.title = title

@@ -1,0 +1,155 @@
+"""Autosave: what is painted or corrected and not saved is written each minute, and offered again after a crash or a kill.
+
+Each viewer has one folder below `recovery_folder`, named after its process. It is a session of the layers that are not saved, and of
+the results; it goes when everything is saved, and stays when the process ends before that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from napari_medseq.viewer.editing import Editing, editing_of
+from napari_medseq.viewer.followed import results_of
+from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.session import is_session, open_session, write_session
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+_FOLDERS: WeakKeyDictionary[Editing, Path] = WeakKeyDictionary()
+_ERROR_INVALID_PARAMETER = 87  # of Windows: no process has that number
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What a process that ended left behind.
+
+    Attributes
+    ----------
+    folder : Path
+    saved : datetime
+        When it was written last, local time.
+    names : tuple of str
+        Of the layers that it holds.
+    """
+
+    folder: Path
+    saved: datetime
+    names: tuple[str, ...]
+
+
+def recovery_folder() -> Path:
+    """Where autosaved sessions lie: in the user's data folder, or where ``NAPARI_MEDSEQ_STATE`` says."""
+    import platformdirs
+
+    return Path(os.environ.get("NAPARI_MEDSEQ_STATE") or platformdirs.user_data_dir("napari-medseq")) / "recovery"
+
+
+def autosave(viewer: ViewerModel) -> Path | None:
+    """Write what is painted or corrected and not saved, if there is anything; the folder, or None.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written.
+    """
+    editing = editing_of(viewer)
+    folder = _FOLDERS.get(editing)
+    if not editing.is_unsaved:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            del _FOLDERS[editing]
+        return None
+    if folder is None:
+        folder = _FOLDERS[editing] = recovery_folder() / f"{os.getpid()}-{secrets.token_hex(4)}"
+    write_session(viewer, folder, _worth_keeping(viewer))
+    return folder
+
+
+def _worth_keeping(viewer: ViewerModel) -> list[Layer]:
+    """Masks that are not saved, and the images that are open from files: these cost nothing to name."""
+    unsaved = editing_of(viewer).unsaved
+    tracked = {layer for found in results_of(viewer).values() for layer in found.layers}
+    return [
+        layer
+        for layer in viewer.layers
+        if (layer_kind(layer) == "labels" and (layer in unsaved or layer in tracked))
+        or (layer_kind(layer) == "image" and _source(layer) is not None)
+    ]
+
+
+def _source(layer: Layer) -> str | None:
+    from napari_medseq.viewer.study import facts_of
+
+    facts = facts_of(layer)
+    source = facts.get("meta", {}).get("source")
+    return source if isinstance(source, str) and Path(source).exists() and "role" not in facts else None
+
+
+def recoverable() -> list[Recovery]:
+    """What processes left behind that ended with something unsaved, the latest first."""
+    found = []
+    for folder in recovery_folder().glob("*-*"):
+        if not is_session(folder) or _is_alive(folder.name.split("-")[0]):
+            continue
+        file = folder / "session.json"
+        try:
+            layers = json.loads(file.read_text(encoding="utf-8"))["layers"]
+            names = tuple(str(k["look"]["name"]) for k in layers if k["kind"] == "labels")
+            found.append(Recovery(folder, datetime.fromtimestamp(file.stat().st_mtime), names))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return sorted(found, key=lambda one: one.saved, reverse=True)
+
+
+def recover(viewer: ViewerModel, recovery: Recovery) -> list[Layer]:
+    """Open what was left behind; it counts as unsaved, and its folder becomes this viewer's own.
+
+    Raises
+    ------
+    ReadError
+        If it is damaged; it stays where it is.
+    """
+    editing = editing_of(viewer)
+    layers = open_session(viewer, recovery.folder)
+    editing.unsaved.update(layer for layer in layers if layer_kind(layer) == "labels")
+    own = recovery_folder() / f"{os.getpid()}-{secrets.token_hex(4)}"
+    os.replace(recovery.folder, own)
+    _FOLDERS[editing] = own
+    editing.events.changed()
+    return layers
+
+
+def discard(recovery: Recovery) -> None:
+    """Give up what was left behind."""
+    shutil.rmtree(recovery.folder, ignore_errors=True)
+
+
+def _is_alive(number: str) -> bool:
+    """Whether a process runs."""
+    if not number.isdigit():
+        return False
+    if sys.platform == "win32":
+        import ctypes
+
+        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, int(number))  # PROCESS_QUERY_LIMITED_INFORMATION
+        if handle:
+            ctypes.windll.kernel32.CloseHandle(handle)
+        return bool(handle) or ctypes.windll.kernel32.GetLastError() != _ERROR_INVALID_PARAMETER
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,328 @@
+"""Sessions and autosave bring back everything; whose images are shown is written on the canvas; nothing unsaved is closed unasked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QMessageBox
+
+import napari_medseq as ms
+from napari_medseq import viewer as verbs
+from napari_medseq._napari.study_widget import StudyWidget
+from napari_medseq._napari.window import accompany
+from napari_medseq.viewer.editing import editing_of
+from napari_medseq.viewer.records import plain, restored
+from tests.balls import write_ball_study
+from tests.napari.helpers import Wait, as_plugins_see_it
+
+pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+
+
+def at_work(folder: Path) -> Any:
+    """A viewer with followed lesions, of which one is excluded and one is painted anew."""
+    viewer = ViewerModel()
+    verbs.open_path(viewer, folder)
+    verbs.track_layers(viewer)
+    verbs.correct(viewer, "exclude", 2)
+    layer = verbs.result_of(viewer).layers[0]
+    layer.brush_size = 3
+    layer.paint((0, 8, 40, 6), 9)
+    return viewer
+
+
+def same(one: Any, other: Any) -> None:
+    assert [layer.name for layer in one.layers] == [layer.name for layer in other.layers]
+    for a, b in zip(one.layers, other.layers, strict=True):
+        assert np.array_equal(a.data, b.data)
+        assert a.visible == b.visible
+        np.testing.assert_allclose(verbs.world_affine(a), verbs.world_affine(b))
+    assert verbs.painted(one) == verbs.painted(other)
+    assert list(verbs.result_of(one).progression.corrections) == list(verbs.result_of(other).progression.corrections)
+    pd_one, pd_two = (verbs.result_of(v).progression.lesions for v in (one, other))
+    assert pd_one["volume_ml"].tolist() == pytest.approx(pd_two["volume_ml"].tolist())
+
+
+def test_a_session_brings_back_images_masks_painting_corrections_and_view(ball_study: Path, tmp_path: Path) -> None:
+    viewer = at_work(ball_study)
+    viewer.dims.set_point(0, 1)
+    assert viewer.title.endswith("not saved")
+    folder = verbs.save_session(viewer, tmp_path / "work.medseq")
+    assert viewer.title == "napari – sub-x"
+    assert not list(folder.glob("image-*"))  # images are named, not copied
+    again = ViewerModel()
+    verbs.open_session(again, folder)
+    same(viewer, again)
+    assert again.dims.point == viewer.dims.point
+    assert again.layers.selection.active.name == viewer.layers.selection.active.name
+    assert verbs.recent_sessions() == [folder.resolve()]
+    # and work goes on: what is painted is followed, and the exclusion is made again
+    verbs.follow_again(again)
+    assert not verbs.painted(again)
+
+
+def test_a_session_whose_image_is_gone_brings_back_the_rest(tmp_path: Path) -> None:
+    study = write_ball_study(tmp_path / "sub-x")
+    viewer = at_work(study)
+    folder = verbs.save_session(viewer, tmp_path / "work.medseq")
+    next(study.rglob("*_T1post.nii.gz")).unlink()
+    again = ViewerModel()
+    with pytest.warns(ms.MedseqWarning, match=r"Not everything .* T1post"):
+        verbs.open_session(again, folder)
+    assert verbs.painted(again) == verbs.painted(viewer)
+
+
+def test_a_folder_with_something_else_is_not_replaced(ball_study: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    viewer = at_work(ball_study)
+    with pytest.raises(ms.MedseqError, match="no session"):
+        verbs.save_session(viewer, tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != "state") == ["thesis.tex"]
+    assert viewer.title.endswith("not saved")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"format": 99}', '{"format": 1, "layers": [{}], "results": {}, "view": {}}']
+)
+def test_a_damaged_session_is_one_clear_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "session.json").write_text(text)
+    with pytest.raises(ms.MedseqError):
+        verbs.open_session(ViewerModel(), tmp_path)
+
+
+def test_facts_come_back_from_json_as_they_were() -> None:
+    facts = {"colors": {1: [1.0, 0.0, 0.0]}, "a": np.eye(2), "n": np.int64(3), "deep": [{"x": None}], "flag": True}
+    back: Any = restored(json.loads(json.dumps(plain(facts))))
+    assert back["colors"] == {1: [1.0, 0.0, 0.0]}
+    np.testing.assert_array_equal(back["a"], np.eye(2))
+    assert (back["n"], back["deep"], back["flag"]) == (3, [{"x": None}], True)
+
+
+# -- autosave ----------------------------------------------------------------------------------------------------------
+_KILLED = """
+import sys
+from pathlib import Path
+from tests.napari.test_sessions import at_work
+from napari_medseq import viewer as verbs
+viewer = at_work(Path(sys.argv[1]))
+verbs.autosave(viewer)
+print("saved", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_was_painted_survives_a_kill(ball_study: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", _KILLED, str(ball_study)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "saved\n"
+        assert verbs.recoverable() == []  # it is alive
+        process.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+    (left,) = verbs.recoverable()
+    assert any("lesions" in name for name in left.names)
+    viewer = ViewerModel()
+    verbs.recover(viewer, left)
+    expected = at_work(ball_study)
+    for layer in verbs.result_of(expected).layers:
+        assert np.array_equal(viewer.layers[layer.name].data, layer.data)
+    assert verbs.painted(viewer) == verbs.painted(expected)
+    assert viewer.title.endswith("not saved")
+    assert verbs.recoverable() == []  # it is this viewer's own now
+    verbs.save_session(viewer, left.folder.parent / "saved")
+    assert verbs.autosave(viewer) is None
+    assert [p.name for p in verbs.recovery_folder().iterdir()] == ["saved"]
+
+
+def test_nothing_is_written_while_nothing_is_unsaved(ball_study: Path) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    assert verbs.autosave(viewer) is None
+    assert not verbs.recovery_folder().exists()
+
+
+# -- whose images are shown --------------------------------------------------------------------------------------------
+def texts(viewer: Any) -> dict[str, str]:
+    return {
+        key: overlay.text
+        for key, overlay in viewer.canvas.overlays.items()
+        if key.startswith("medseq") and overlay.visible
+    }
+
+
+def test_patient_visit_date_series_and_sides_are_on_the_canvas(ball_study: Path) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    assert texts(viewer) == {
+        "medseq identity": "sub-x\nvisit 1 of 2, 2020-01-31\nT1post",
+        "medseq top": "A", "medseq bottom": "P", "medseq left": "R", "medseq right": "L",
+    }  # fmt: skip
+    viewer.dims.set_point(0, 1)
+    assert texts(viewer)["medseq identity"] == "sub-x\nvisit 2 of 2, 2020-05-04\nT1post"
+    verbs.step_through(viewer, "y")
+    assert [texts(viewer)[f"medseq {edge}"] for edge in ("top", "bottom", "left", "right")] == ["S", "I", "R", "L"]
+    verbs.step_through(viewer, "x")
+    assert [texts(viewer)[f"medseq {edge}"] for edge in ("top", "bottom", "left", "right")] == ["S", "I", "A", "P"]
+    viewer.dims.ndisplay = 3
+    assert set(texts(viewer)) == {"medseq identity"}
+
+
+def test_one_patient_is_in_front(ball_study: Path, tmp_path: Path) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    viewer.layers[1].visible = False
+    before = [layer.visible for layer in viewer.layers]
+    verbs.open_path(viewer, write_ball_study(tmp_path / "sub-y"))
+    assert verbs.patient_in_front(viewer) == "sub-y"
+    assert not any(layer.visible for layer in viewer.layers[:4])
+    assert "sub-y" in viewer.title
+    verbs.bring_to_front(viewer, "sub-x")
+    assert [layer.visible for layer in viewer.layers[:4]] == before
+    assert not any(layer.visible for layer in viewer.layers[4:])
+    assert texts(viewer)["medseq identity"].startswith("sub-x")
+
+
+# -- results, dates, visits --------------------------------------------------------------------------------------------
+def test_a_saved_result_alone_brings_its_images_and_its_patient(ball_study: Path, tmp_path: Path) -> None:
+    viewer = at_work(ball_study)
+    verbs.follow_again(viewer)
+    verbs.write_result(viewer, verbs.result_of(viewer), tmp_path / "result")
+    alone = ViewerModel()
+    verbs.open_result(alone, tmp_path / "result")
+    kinds = [verbs.to_sequence(layer).kind for layer in alone.layers]
+    assert kinds == ["image", "image", "labels", "labels"]
+    assert texts(alone)["medseq identity"].startswith("sub-x")
+    for mine, theirs in zip(verbs.result_of(alone).layers, verbs.result_of(viewer).layers, strict=True):
+        assert np.array_equal(mine.data, theirs.data)
+    # over the open study, and not over another patient's
+    verbs.open_result(viewer, tmp_path / "result")
+    assert len(viewer.layers) == 6
+    other = ViewerModel()
+    verbs.open_path(other, write_ball_study(tmp_path / "sub-y"))
+    verbs.open_result(other, tmp_path / "result")
+    assert verbs.patient_in_front(other) == "sub-x"
+    assert set(verbs.results_of(other)) == {"sub-x"}
+
+
+def test_the_record_keeps_what_the_result_was_made_from_when_it_is_followed_again(
+    ball_study: Path, tmp_path: Path
+) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    progression = verbs.track_layers(viewer)
+    progression.provenance["run"] = {"study": str(ball_study), "model": "tiny"}
+    layer = verbs.result_of(viewer).layers[0]
+    layer.paint((0, 8, 40, 6), 9)
+    again = verbs.follow_again(viewer)
+    assert again.provenance["run"] == {"study": str(ball_study), "model": "tiny"}
+    verbs.write_result(viewer, verbs.result_of(viewer), tmp_path / "result")
+    facts = json.loads((tmp_path / "result" / "run.json").read_text())
+    assert facts["run"]["model"] == "tiny"
+    assert facts["patient"] == "sub-x"
+
+
+def test_a_date_that_was_corrected_is_used_from_then_on(ball_study: Path) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    verbs.set_visit_date(viewer, "sub-x", 1, date(2020, 6, 1))
+    assert [str(d) for d in verbs.study_of(viewer).dates] == ["2020-01-31", "2020-06-01"]
+    assert [str(d) for d in verbs.track_layers(viewer).dates] == ["2020-01-31", "2020-06-01"]
+    viewer.dims.set_point(0, 1)
+    assert "2020-06-01" in texts(viewer)["medseq identity"]
+    with pytest.raises(ms.MedseqError, match="Visit 2 cannot be on 2019-01-01: visit 1 is on 2020-01-31"):
+        verbs.set_visit_date(viewer, "sub-x", 1, date(2019, 1, 1))
+
+
+def test_a_mask_is_given_to_a_visit_and_masks_are_saved_into_the_study(ball_study: Path, tmp_path: Path) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    file = next((ball_study / "ses-20200504").glob("*_tumor.nii.gz"))
+    (single,) = verbs.open_path(viewer, file)
+    assert single.ndim == 3
+    mine = verbs.assign_visit(viewer, single, "sub-x", 1)
+    assert single not in viewer.layers
+    assert (mine.name, mine.translate[0]) == ("sub-x ses-20200504 tumor [1]", 1.0)
+    np.testing.assert_array_equal(verbs.to_sequence(mine).data, ms.read(file)[0].data)
+    viewer.layers.remove(mine)
+    files = verbs.save_masks(viewer, "sub-x", tmp_path / "sub-x")
+    assert [f.relative_to(tmp_path).as_posix() for f in files] == [
+        "sub-x/ses-20200131/sub-x_tumor.nii.gz", "sub-x/ses-20200504/sub-x_tumor.nii.gz",
+    ]  # fmt: skip
+    assert all(seq.kind == "labels" for f in files for seq in ms.read(f))
+    later = verbs.add_visit(viewer, "sub-x", ball_study / "ses-20200131")
+    assert {layer.translate[0] for layer in later} == {2.0}
+    assert len(verbs.study_of(viewer).visits) == 3
+
+
+@pytest.mark.viewer
+def test_a_folder_is_listed_ticked_loaded_and_its_patient_brought_to_front(
+    make_napari_viewer: Callable[..., Any], wait: Wait, ball_study: Path, tmp_path: Path
+) -> None:
+    viewer = make_napari_viewer(show=False)
+    widget = StudyWidget(as_plugins_see_it(viewer))
+    viewer.window.add_dock_widget(widget, name="Study")
+    widget.look_into(str(ball_study))
+    wait(lambda: not widget.work.busy)
+    assert len(viewer.layers) == 0
+    rows = [item for item in widget._items() if item.data(0, Qt.UserRole)[0] == "listed"]
+    assert len(rows) == 4
+    assert rows[0].text(2) == "image, 48×48×16"
+    for item in rows[2:]:  # the second visit is left out
+        item.setCheckState(0, Qt.Unchecked)
+    widget.load()
+    wait(lambda: not widget.work.busy and len(viewer.layers) == 2)
+    assert isinstance(viewer.layers[1].data, np.ndarray)  # it can be painted in
+    verbs.open_path(viewer, write_ball_study(tmp_path / "sub-y"))
+    tops = [widget.tree.topLevelItem(k) for k in range(widget.tree.topLevelItemCount())]
+    assert [(top.text(0), top.font(0).bold()) for top in tops] == [("sub-x", False), ("sub-y", True)]
+    widget.tree.itemClicked.emit(tops[0], 0)
+    assert verbs.patient_in_front(viewer) == "sub-x"
+    visit = widget.tree.topLevelItem(1).child(1)
+    visit.setText(1, "2020-07-01")  # as typed after a double click
+    assert str(verbs.study_of(viewer, "sub-y").dates[1]) == "2020-07-01"
+
+
+# -- closing -----------------------------------------------------------------------------------------------------------
+@pytest.mark.viewer
+def test_unsaved_painting_is_asked_about_before_the_window_closes(
+    make_napari_viewer: Callable[..., Any], ball_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    answers = [QMessageBox.Cancel, QMessageBox.Save]
+
+    def ask(_parent: Any, _title: str, text: str, *_more: Any) -> Any:
+        asked.append(text)
+        return answers.pop(0)
+
+    viewer = make_napari_viewer(show=True)
+    guardian = accompany(viewer)
+    assert guardian is not None
+    verbs.open_path(viewer, ball_study)
+    monkeypatch.setattr(QMessageBox, "question", ask)
+    monkeypatch.setattr(
+        "napari_medseq._napari.window.QFileDialog.getSaveFileName", lambda *_a: (str(tmp_path / "kept.medseq"), "")
+    )
+    layer = viewer.layers[1]
+    layer.brush_size = 3
+    layer.paint((0, 8, 40, 6), 1)
+    assert "not saved" in viewer.window._qt_window.windowTitle()
+    assert not viewer.window._qt_window.close()
+    assert viewer.window._qt_window.isVisible()
+    assert len(asked) == 1
+    assert layer.name in asked[0]
+    assert guardian._may_close()
+    assert (tmp_path / "kept.medseq" / "session.json").exists()
+    assert not editing_of(viewer).is_unsaved
+    assert guardian._may_close()
+    assert len(asked) == 2  # nothing is left to ask about
