@@ -165,11 +165,11 @@ def test_patient_visit_date_series_and_sides_are_on_the_canvas(ball_study: Path)
     viewer = ViewerModel()
     verbs.open_path(viewer, ball_study)
     assert texts(viewer) == {
-        "medseq identity": "sub-x\nvisit 1 of 2, 2020-01-31\nT1post",
+        "medseq identity": "sub-x\nvisit 1 of 2, 2020-01-31\nT1post\nslice 8 of 16",
         "medseq top": "A", "medseq bottom": "P", "medseq left": "R", "medseq right": "L",
     }  # fmt: skip
     viewer.dims.set_point(0, 1)
-    assert texts(viewer)["medseq identity"] == "sub-x\nvisit 2 of 2, 2020-05-04\nT1post"
+    assert texts(viewer)["medseq identity"] == "sub-x\nvisit 2 of 2, 2020-05-04\nT1post\nslice 8 of 16"
     verbs.step_through(viewer, "y")
     assert [texts(viewer)[f"medseq {edge}"] for edge in ("top", "bottom", "left", "right")] == ["S", "I", "R", "L"]
     verbs.step_through(viewer, "x")

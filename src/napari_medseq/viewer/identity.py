@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary, ref
 
+import numpy as np
+
 from napari_medseq.viewer.active import shown_visit, visit_of
 from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.layers import layer_kind
-from napari_medseq.viewer.placement import camera_of
+from napari_medseq.viewer.placement import along_of, camera_of
 from napari_medseq.viewer.study import facts_of, series_name, studies_in, visits_of
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 _SIDES = {"z": ("S", "I"), "y": ("P", "A"), "x": ("L", "R")}
 _EDGES = {"top": "top_center", "bottom": "bottom_center", "left": "middle_left", "right": "middle_right"}
 _CORNER = "medseq identity"
+#: read over any image and in both themes
+_INK, _PAPER = (1.0, 0.9, 0.5, 1.0), (0.0, 0.0, 0.0, 0.55)
 
 
 def patient_in_front(viewer: ViewerModel) -> str | None:
@@ -61,7 +65,7 @@ def bring_to_front(viewer: ViewerModel, study: str) -> None:
 
 
 def identity(viewer: ViewerModel) -> list[str]:
-    """Patient, visit with its date, and series that are shown, a line each; empty where no study is open."""
+    """Patient, visit with its date, series and slice that are shown, a line each; counted from 1; empty where no study is open."""
     study = patient_in_front(viewer)
     if study is None:
         return []
@@ -80,7 +84,22 @@ def identity(viewer: ViewerModel) -> list[str]:
         images = [layer for layer in here if layer_kind(layer) == "image"]
         if images:
             lines.append(series_name(facts_of(images[0])))
+            place = _slice(viewer, images[0])
+            if place is not None:
+                lines.append(f"slice {place[0] + 1} of {place[1]}")
     return lines
+
+
+def _slice(viewer: ViewerModel, layer: Layer) -> tuple[int, int] | None:
+    """The slice of a layer that is shown, from 0, and how many there are; None in three dimensions or outside."""
+    along = along_of(viewer)
+    names = [str(a) for a in layer.axis_labels]
+    if viewer.dims.ndisplay != 2 or along not in names:
+        return None
+    point = np.asarray(viewer.dims.point)[viewer.dims.ndim - layer.ndim :]
+    at = round(float(np.asarray(layer.world_to_data(point))[names.index(along)]))
+    count = int(layer.data.shape[names.index(along)])
+    return (at, count) if 0 <= at < count else None
 
 
 def _visits_in(viewer: ViewerModel, study: str) -> int:
