@@ -20,18 +20,10 @@ SOURCE = Path(__file__).parents[2] / "src"
 #: modules that still stand on a circle; whoever unties one takes its modules off, and none is ever added
 KNOWN_CIRCLES: frozenset[str] = frozenset(
     {
-        "inference",
-        "inference.classification",
-        "inference.explanation",
-        "inference.localisation",
-        "inference.remote",
-        "inference.segmentation",
         "io.formats.itk",
         "io.formats.nrrd",
         "io.formats.slicer",
         "io.writing",
-        "napari_medseq",
-        "pipeline",
         "progression.again",
         "progression.keyslices",
         "progression.plots",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict, Unpack, overload
+from typing import Unpack, overload
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.frame import Framing, frame
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.network_passes import known_times, steps_of
-from napari_medseq.inference.settings import InferenceSettings, inference_settings
+from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, network_of, prepared
 from napari_medseq.inference.streaming import neighbourhoods
 from napari_medseq.models import Model, ModelLike, loaded, tabular
 from napari_medseq.models.sequence_classifier import SequenceClassifier
@@ -55,15 +55,11 @@ class Classification:
     model: str
 
 
-class _Options(TypedDict, total=False):
+class _Options(RunKeywords, total=False):
     """The keywords of `classify`, once, for its two overloads."""
 
-    device: str
     table: Mapping[str, float | str] | None
     transforms: Sequence[ArrayLike | None] | None
-    force: bool
-    progress: Progress | None
-    cancelled: Cancelled | None
 
 
 @overload
@@ -118,50 +114,47 @@ def classify(
     OperationCancelled
         Within one step of `cancelled` returning True.
     """
-    model = loaded(model)
-    if not isinstance(model.network, SequenceClassifier):
-        raise ModelError(f"{model.info.name} is a {model.info.task} model; classify needs a classification model.")
+    chosen = loaded(model)
+    network = network_of(
+        chosen,
+        SequenceClassifier,
+        refusal=f"is a {chosen.info.task} model; classify needs a classification model.",
+    )
     if devices.is_remote(device):
-        options: _Options = {"table": table, "transforms": transforms, "force": force}
-        return remote.call(device, "classify", images, model, options, progress, cancelled)  # type: ignore[no-any-return]
-    where, _ = devices.choose(device)
-    network = model.network
-    values = _values(table, model, network)
-    given = _given(images, model, network)
-    asked = replace(model, info=model.info.model_copy(update={"channels": given}))
-    settings = inference_settings(model.inference, model.info.name)
-    if settings.along == "visit":
-        walks = [_visits(images, asked, settings, force, transforms, cancelled)]
+        keywords: _Options = {"table": table, "transforms": transforms, "force": force}
+        return remote.call(device, classify, images, chosen, keywords, progress, cancelled)
+    options = RunOptions(device=device, force=force, progress=progress, cancelled=cancelled)
+    ready = prepared(chosen, network, options)
+    values = _values(table, chosen, network)
+    given = _given(images, chosen, network)
+    asked = replace(chosen, info=chosen.info.model_copy(update={"channels": given}))
+    s = ready.settings
+    if s.along == "visit":
+        passes = [_visits(images, asked, ready, transforms)]
     else:
-        walks = [
-            (c, frame(c, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride))
+        passes = [
+            (c, frame(c, along=s.along, pixel_mm=s.pixel_mm, stride=network.stride))
             for c in exams(images, asked, force=force)
         ]
 
     def one(channels: list[ImageSequence], framing: Framing) -> Classification:
         def run(where: torch.device, _: int | None) -> Classification:
-            return _one(network, channels, framing, given, values, model, where, progress, cancelled)
+            return _one(replace(ready, device=where), channels, framing, given=given, values=values)
 
-        return devices.within_memory(run, where, 1, channels[0].name)[0]
+        return devices.within_memory(run, ready.device, 1, channels[0].name)[0]
 
-    results = [one(*walk) for walk in walks]
-    return results if isinstance(images, Sequence) and settings.along != "visit" else results[0]
+    results = [one(*each) for each in passes]
+    return results if isinstance(images, Sequence) and s.along != "visit" else results[0]
 
 
 def _visits(
-    images: Images,
-    model: Model,
-    settings: InferenceSettings,
-    force: bool,
-    transforms: Sequence[ArrayLike | None] | None,
-    cancelled: Cancelled | None,
+    images: Images, asked: Model, ready: Ready[SequenceClassifier], transforms: Sequence[ArrayLike | None] | None
 ) -> tuple[list[ImageSequence], Framing]:
     """A patient's visits as the frames of one exam, on the grid of the first."""
-    patient = visits.patient_of(images, model, transforms, force=force, cancelled=cancelled)
+    force, cancelled = ready.options.force, ready.options.cancelled
+    patient = visits.patient_of(images, asked, transforms, force=force, cancelled=cancelled)
     group = visits.stack_visits(patient.exams, patient.days, patient.to_common, cancelled)[0]
-    network = model.network
-    assert isinstance(network, SequenceClassifier)
-    return group.channels, group.framing(pixel_mm=settings.pixel_mm, stride=network.stride)
+    return group.channels, group.framing(pixel_mm=ready.settings.pixel_mm, stride=ready.network.stride)
 
 
 def _values(table: Mapping[str, float | str] | None, model: Model, network: SequenceClassifier) -> Tensor | None:
@@ -202,16 +195,15 @@ def _filled(x: Tensor, given: Sequence[str], channels: Sequence[str]) -> Tensor:
 
 
 def _one(
-    network: SequenceClassifier,
+    ready: Ready[SequenceClassifier],
     channels: Sequence[ImageSequence],
     framing: Framing,
+    *,
     given: Sequence[str],
     values: Tensor | None,
-    model: Model,
-    device: torch.device,
-    progress: Progress | None,
-    cancelled: Cancelled | None,
 ) -> Classification:
+    model, network, device = ready.model, ready.network, ready.device
+    progress, cancelled = ready.options.progress, ready.options.cancelled
     if len(framing.positions) > 1 and not network.volumes:
         raise ModelError(
             f"{model.info.name} takes one slice at each step, but {channels[0].name} has {framing.thick}; choose a slice, or "
@@ -244,6 +236,6 @@ def _one(
         attention=attention[0].float().cpu().numpy(),
         extent=int((per_step[:, 0] >= 0.5).sum()),
         classes=names,
-        step_axis="visit" if model.inference.get("along") == "visit" else framing.axes[0] or "z",
+        step_axis="visit" if ready.settings.along == "visit" else framing.axes[0] or "z",
         model=f"{model.info.name} {model.info.version}",
     )

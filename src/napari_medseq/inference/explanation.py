@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, TypedDict, Unpack, overload
+from typing import Literal, Unpack, overload
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.frame import Framing, frame
 from napari_medseq.inference.images import Images, exams, to_image_axes
 from napari_medseq.inference.network_passes import known_times
-from napari_medseq.inference.settings import inference_settings
+from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, prepared, recurrent_network_of
 from napari_medseq.inference.streaming import neighbourhoods, stream
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
@@ -31,15 +31,11 @@ _PATCHES = 8  # occluding patches along the longer side of a step
 _AT_ONCE = 16  # occluded copies of a step that go through the encoder together
 
 
-class _Options(TypedDict, total=False):
+class _Options(RunKeywords, total=False):
     """The keywords of `explain`, once, for its two overloads."""
 
     target: int | str | None
     method: Method
-    device: str
-    force: bool
-    progress: Progress | None
-    cancelled: Cancelled | None
 
 
 @overload
@@ -100,40 +96,44 @@ def explain(
     OperationCancelled
         Within one step of `cancelled` returning True.
     """
-    model = loaded(model)
+    chosen = loaded(model)
     if method not in _METHODS:
         raise SettingsError(f"method {method!r} is not known; choose from {', '.join(_METHODS)}.")
-    network = model.network
-    if not isinstance(network, RecurrentUNet | SequenceClassifier):
-        raise ModelError(f"{model.info.name} is no network of this package, so it cannot be explained yet.")
+    network = recurrent_network_of(
+        chosen, refusal="is no recurrent network of this package, so it cannot be explained yet."
+    )
     if method == "attention" and not isinstance(network, SequenceClassifier):
-        raise ModelError(f"{model.info.name} has no attention; use method='grad-cam' or 'occlusion'.")
+        raise ModelError(f"{chosen.info.name} has no attention; use method='grad-cam' or 'occlusion'.")
     if network.volumes:
-        raise ModelError(f"{model.info.name} takes volumes as its steps, and cannot be explained yet.")
-    index = _target(model, target)
+        raise ModelError(f"{chosen.info.name} takes volumes as its steps, and cannot be explained yet.")
+    index = _target(chosen, target)
     if devices.is_remote(device):
-        options: _Options = {"target": target, "method": method, "force": force}
-        return remote.call(device, "explain", images, model, options, progress, cancelled)  # type: ignore[no-any-return]
-    where, _ = devices.choose(device)
-    tuning.prepare(network, where)
-    settings = inference_settings(model.inference, model.info.name)
-    found = exams(images, model, force=force)
-    results = []
-    for channels in found:
-        check(cancelled)
-        framing = frame(channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride)
-        if isinstance(network, SequenceClassifier) and len(framing.positions) > 1:
-            raise ModelError(f"{model.info.name} takes one slice over time; {channels[0].name} has {framing.thick}.")
-        times = known_times(network, framing)
-        maps = []
-        for position in framing.positions:
-            explainer = _Exam(channels, framing, index, where, progress, cancelled, position, times)
-            if isinstance(network, SequenceClassifier):
-                maps += {"grad-cam": _cam, "attention": _attention, "occlusion": _occlusion}[method](network, explainer)
-            else:
-                maps += {"grad-cam": _cam_of_steps, "occlusion": _occlusion_of_bars}[method](network, explainer)
-        results.append(_image(maps, explainer, model, method))
+        keywords: _Options = {"target": target, "method": method, "force": force}
+        return remote.call(device, explain, images, chosen, keywords, progress, cancelled)
+    options = RunOptions(device=device, force=force, progress=progress, cancelled=cancelled)
+    ready = prepared(chosen, network, options)
+    tuning.prepare(network, ready.device)
+    results = [_explained(ready, channels, index, method) for channels in exams(images, chosen, force=force)]
     return results if isinstance(images, Sequence) else results[0]
+
+
+def _explained(
+    ready: Ready[RecurrentUNet | SequenceClassifier], channels: list[ImageSequence], target: int, method: Method
+) -> ImageSequence:
+    """The explanation of one exam."""
+    network, settings = ready.network, ready.settings
+    check(ready.options.cancelled)
+    framing = frame(channels, along=settings.along, pixel_mm=settings.pixel_mm, stride=network.stride)
+    if isinstance(network, SequenceClassifier) and len(framing.positions) > 1:
+        raise ModelError(f"{ready.model.info.name} takes one slice over time; {channels[0].name} has {framing.thick}.")
+    maps = []
+    for position in framing.positions:
+        exam = _Exam(ready, channels, framing, target=target, position=position)
+        if isinstance(network, SequenceClassifier):
+            maps += {"grad-cam": _cam, "attention": _attention, "occlusion": _occlusion}[method](network, exam)
+        else:
+            maps += {"grad-cam": _cam_of_steps, "occlusion": _occlusion_of_bars}[method](network, exam)
+    return _image(maps, exam, ready.model, method)
 
 
 def _target(model: Model, target: int | str | None) -> int:
@@ -153,18 +153,17 @@ class _Exam:
 
     def __init__(
         self,
+        ready: Ready[RecurrentUNet | SequenceClassifier],
         channels: Sequence[ImageSequence],
         framing: Framing,
+        *,
         target: int,
-        device: torch.device,
-        progress: Progress | None,
-        cancelled: Cancelled | None,
         position: int,
-        times: Sequence[float] | None,
     ) -> None:
-        self.channels, self.framing, self.target, self.device = channels, framing, target, device
-        self.progress, self.cancelled, self.done, self.total = progress, cancelled, 0, framing.steps
-        self.position, self.times = position, times
+        self.channels, self.framing, self.target, self.position = channels, framing, target, position
+        self.device, self.progress, self.cancelled = ready.device, ready.options.progress, ready.options.cancelled
+        self.times = known_times(ready.network, framing)
+        self.done, self.total = 0, framing.steps
 
     def steps(self) -> Iterator[Tensor]:
         """The steps (channel, y, x), one at a time."""

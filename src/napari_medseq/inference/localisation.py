@@ -8,9 +8,9 @@ what it labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict, Unpack, overload
+from typing import Unpack, overload
 
 import numpy as np
 import torch
@@ -19,13 +19,13 @@ from torch import Tensor
 
 from napari_medseq import geometry
 from napari_medseq.errors import ModelError, SettingsError
-from napari_medseq.inference import devices, tuning
+from napari_medseq.inference import tuning
 from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.frame import Framing, Region, frame
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.network_passes import probabilities, steps_of
+from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, prepared, recurrent_network_of
 from napari_medseq.inference.segmentation import Segmentation, segment
-from napari_medseq.inference.settings import InferenceSettings, inference_settings
 from napari_medseq.inference.streaming import neighbourhoods
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
@@ -132,16 +132,7 @@ class Locations:
         return np.stack([xyz[:, order.index(a)] for a in axes], 1)
 
 
-class InferenceOptions(TypedDict, total=False):
-    """The keywords that every verb with a model takes."""
-
-    device: str
-    force: bool
-    progress: Progress | None
-    cancelled: Cancelled | None
-
-
-class _Options(InferenceOptions, total=False):
+class _Options(RunKeywords, total=False):
     """The keywords of `locate`, once, for its two overloads."""
 
     closer: ModelLike | None
@@ -198,57 +189,51 @@ def locate(
     ModelError
         If a model does not fit, or is not of this package.
     """
-    model = loaded(model)
-    network = model.network
-    if not isinstance(network, RecurrentUNet | SequenceClassifier):
-        raise ModelError(
-            f"{model.info.name} cannot locate: a sequence classifier or a recurrent segmentation model can."
-        )
+    chosen = loaded(model)
+    network = recurrent_network_of(
+        chosen, refusal="cannot locate: a sequence classifier or a recurrent segmentation model can."
+    )
     if not 0 < least < 1:
         raise SettingsError(f"least is {least}; it is a probability between 0 and 1.")
-    settings = inference_settings(model.inference, model.info.name)
-    if settings.along == "t":
-        raise ModelError(f"{model.info.name} walks along time; to locate something in space, use a model along slices.")
-    where, _ = devices.choose(device)
-    options: InferenceOptions = {"device": device, "force": force, "progress": progress, "cancelled": cancelled}
-    results = []
-    for channels in exams(images, model, force=force):
-        if closer is None and isinstance(network, RecurrentUNet):
-            found = _segmented(channels, model, least, **options)
-        else:
-            found = _coarse(channels, model, network, settings, least, where, progress, cancelled)
-            if closer is not None and len(found):
-                closer = loaded(closer)
-                near = _segmented(channels, closer, 0.0, region=found.region(), **options)
-                met = tuple(f for f in near.found if any(_meet(f.box, c.box) for c in found.found))
-                found = replace(found, found=met, model=near.model)
-        results.append(found)
+    options = RunOptions(device=device, force=force, progress=progress, cancelled=cancelled)
+    ready = prepared(chosen, network, options)
+    if ready.settings.along == "t":
+        raise ModelError(
+            f"{chosen.info.name} walks along time; to locate something in space, use a model along slices."
+        )
+    second = None if closer is None else loaded(closer)
+    results = [_located(ready, channels, second, least) for channels in exams(images, chosen, force=force)]
     return results if isinstance(images, Sequence) else results[0]
 
 
-def _coarse(
-    channels: list[ImageSequence],
-    model: Model,
-    network: RecurrentUNet | SequenceClassifier,
-    settings: InferenceSettings,
-    least: float,
-    where: torch.device,
-    progress: Progress | None,
-    cancelled: Cancelled | None,
+def _located(
+    ready: Ready[RecurrentUNet | SequenceClassifier], channels: list[ImageSequence], closer: Model | None, least: float
 ) -> Locations:
-    image = channels[0]
-    pixel = settings.pixel_mm
+    """What is found in one exam; by the second model too, where there is one."""
+    if closer is None and isinstance(ready.network, RecurrentUNet):
+        return _segmented(channels, ready.model, least, ready.options)
+    found = _coarse(ready, channels, least)
+    if closer is None or not len(found):
+        return found
+    near = _segmented(channels, closer, 0.0, ready.options, region=found.region())
+    met = tuple(f for f in near.found if any(_meet(f.box, c.box) for c in found.found))
+    return replace(found, found=met, model=near.model)
+
+
+def _coarse(ready: Ready[RecurrentUNet | SequenceClassifier], channels: list[ImageSequence], least: float) -> Locations:
+    image, model, network, where = channels[0], ready.model, ready.network, ready.device
+    pixel = ready.settings.pixel_mm
     if isinstance(network, RecurrentUNet):
         own = [image.spacing[a] for a in ("y", "x")]
         pixel = _COARSER * (pixel or float(np.sqrt(own[0] * own[1])))
-    framing = frame(channels, along=settings.along, pixel_mm=pixel, stride=network.stride)
+    framing = frame(channels, along=ready.settings.along, pixel_mm=pixel, stride=network.stride)
 
-    def watched() -> Any:
+    def watched() -> Iterator[Tensor]:
         for i, x in enumerate(steps_of(framing, channels, where)):
-            check(cancelled)
+            check(ready.options.cancelled)
             yield x
-            if progress is not None:
-                progress(i + 1, framing.steps, f"locating in {image.name}")
+            if ready.options.progress is not None:
+                ready.options.progress(i + 1, framing.steps, f"locating in {image.name}")
 
     plan = tuning.prepare(network, where)
     with torch.inference_mode():
@@ -256,7 +241,7 @@ def _coarse(
             with plan.precision():
                 maps = _evidence(network, watched(), plan)
         else:
-            maps = torch.stack([1 - p[0] for p in probabilities(network, watched(), settings, plan)])
+            maps = torch.stack([1 - p[0] for p in probabilities(network, watched(), ready.settings, plan)])
     for i, plane in enumerate(maps):
         check_finite(plane.float(), model, f"step {i + 1} of {image.name}")
     found = _candidates(maps.float().cpu().numpy(), least, framing, image)
@@ -264,7 +249,7 @@ def _coarse(
     return Locations(found, image, name, f"{model.info.name} {model.info.version}")
 
 
-def _evidence(network: SequenceClassifier, steps: Any, plan: tuning.Plan) -> Tensor:
+def _evidence(network: SequenceClassifier, steps: Iterator[Tensor], plan: tuning.Plan) -> Tensor:
     """Probability (step, y, x) per cell of the encoder that the first class is there, and that the step holds it."""
     embeddings, evidence = [], []
     for x in neighbourhoods(steps, network.neighbours):
@@ -312,16 +297,20 @@ def _in_order(box: Mapping[str, tuple[int, int]], image: ImageSequence) -> dict[
 
 
 def _segmented(
-    channels: list[ImageSequence],
-    model: Model,
-    least: float,
-    *,
-    region: Region | None = None,
-    **options: Unpack[InferenceOptions],
+    channels: list[ImageSequence], model: Model, least: float, options: RunOptions, *, region: Region | None = None
 ) -> Locations:
     """What a segmentation model labels, at its full resolution."""
-    images: Any = dict(zip(model.info.channels, channels, strict=False)) if len(channels) > 1 else channels[0]
-    result = segment(images, model, region=region, outputs=("labels", "probability"), **options)
+    images = channels[0] if len(channels) == 1 else dict(zip(model.info.channels, channels, strict=False))
+    result = segment(
+        images,
+        model,
+        region=region,
+        outputs=("labels", "probability"),
+        device=options.device,
+        force=options.force,
+        progress=options.progress,
+        cancelled=options.cancelled,
+    )
     return Locations.of(result, channels[0], least=least)
 
 

@@ -81,6 +81,13 @@ def _mean_over(
         yield torch.stack([v.back(q) for v, q in zip(views, p, strict=True)]).mean(0).cpu()
 
 
+def averaged(passes: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:
+    """The mean of what several passes say of each step."""
+    if len(passes) == 1:
+        return passes[0]
+    return (torch.stack(several).mean(0) for several in zip(*passes, strict=True))
+
+
 def varied(
     network: Stepwise,
     steps: Iterator[Tensor],

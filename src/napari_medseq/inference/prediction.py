@@ -34,7 +34,7 @@ class Segmentation:
     uncertainty : ImageSequence or None
         Entropy of the class probabilities in nats, divided by ln(classes): 0 sure, 1 even; when asked for.
     model : str
-        Name and version of the model.
+        Name and version of the model, or of all that were averaged.
     """
 
     labels: ImageSequence
@@ -107,7 +107,7 @@ class PatchAccumulator:
 def to_images(
     prediction: Prediction,
     image: ImageSequence,
-    model: Model,
+    models: Sequence[Model],
     settings: InferenceSettings,
     steps: Sequence[int] | None,
     keep: ImageSequence | None,
@@ -130,14 +130,17 @@ def to_images(
         check_same_grid(image, keep, where="keep")
         locked = np.asarray(keep.data)
         out = np.where(locked != 0, locked, out.astype(np.promote_types(locked.dtype, out.dtype)))
-    named = image.labels_like(out, name=f"{image.name}_{model.info.name}", label_names=model.info.classes)
+    first = models[0].info
+    named = image.labels_like(out, name=f"{image.name}_{first.name}", label_names=first.classes)
     extra = {
         kind: None
         if array is None
         else image.like(back(array), name=f"{image.name}_{kind}", kind="image", modality=None)
         for kind, array in (("probability", prediction.probability), ("uncertainty", prediction.uncertainty))
     }
-    return Segmentation(named, extra["probability"], extra["uncertainty"], f"{model.info.name} {model.info.version}")
+    return Segmentation(
+        named, extra["probability"], extra["uncertainty"], " + ".join(f"{m.info.name} {m.info.version}" for m in models)
+    )
 
 
 def _cleaned(prediction: Prediction, image: ImageSequence, settings: InferenceSettings) -> NDArray[np.uint8]:

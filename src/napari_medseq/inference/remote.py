@@ -15,7 +15,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,26 +24,28 @@ from napari_medseq.models import Model, bundle, load_model
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Visit
 
+Result = TypeVar("Result")
 _PATIENCE = 10.0  # seconds that a scheduler may take to answer
 _EVERY = 0.2  # seconds between looks at progress and cancelling
 
 
 def call(
     device: str,
-    verb: str,
+    verb: Callable[..., Result],
     images: Any,
     model: Model,
     options: Mapping[str, Any],
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
-) -> Any:
+) -> Result:
     """Run ``segment``, ``classify`` or ``explain`` on a worker.
 
     Parameters
     ----------
     device : str
         "dask://host:port" of a scheduler.
-    verb : str
+    verb : callable
+        The verb itself, which the worker imports by its name.
     images : ImageSequence, mapping, or sequence of Visit
         Computed before they are sent.
     model : Model
@@ -92,7 +94,8 @@ def call(
     seen.tell()
     for text in said:
         warnings.warn(text, MedseqWarning, stacklevel=4)
-    return result
+    answer: Result = result
+    return answer
 
 
 class _Progress:
@@ -234,14 +237,13 @@ def put(digest: str, files: Mapping[str, bytes]) -> None:
                 raise
 
 
-def work(verb: str, images: Any, digest: str, options: Mapping[str, Any], job: str) -> tuple[Any, list[str]]:
+def work(
+    verb: Callable[..., Result], images: Any, digest: str, options: Mapping[str, Any], job: str
+) -> tuple[Result, list[str]]:
     """Do the verb here, on this worker's best device; result and the warnings it gave."""
     from distributed import Event, get_worker
 
-    import napari_medseq as ms
-
     worker, stop = get_worker(), Event(job)
-    verbs: dict[str, Callable[..., Any]] = {"segment": ms.segment, "classify": ms.classify, "explain": ms.explain}
     looked = [time.monotonic(), False]
 
     def cancelled() -> bool:
@@ -255,7 +257,7 @@ def work(verb: str, images: Any, digest: str, options: Mapping[str, Any], job: s
     known = {k: v for k, v in options.items() if k != "keep" or v is not None}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", MedseqWarning)
-        result = verbs[verb](
+        result = verb(
             images, load_model(_cache() / digest), device="auto", progress=progress, cancelled=cancelled, **known
         )
     return result, [str(w.message) for w in caught if issubclass(w.category, MedseqWarning)]

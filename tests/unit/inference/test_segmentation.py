@@ -13,7 +13,7 @@ from scipy import ndimage
 import napari_medseq as ms
 from napari_medseq.errors import DeviceError, MedseqError, ModelError, OperationCancelled
 from napari_medseq.inference.frame import frame
-from napari_medseq.inference.segmentation import remove_small_objects
+from napari_medseq.inference.prediction import remove_small_objects
 from napari_medseq.inference.streaming import neighbourhoods, stream
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
 from napari_medseq.sequence import ImageSequence, Visit, affine_from

@@ -1,0 +1,158 @@
+"""How much memory a segmentation will need, said before it starts: from the shapes and the network, nothing is computed."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from napari_medseq.errors import MedseqWarning
+from napari_medseq.inference.frame import Framing
+from napari_medseq.inference.settings import InferenceSettings
+from napari_medseq.inference.tuning import Plan
+from napari_medseq.models.recurrent_unet import RecurrentUNet
+from napari_medseq.models.stepwise import Stepwise
+
+#: activations of the finest level that are there at once: a block's input, output, shortcut and cuDNN's or oneDNN's copy
+_AT_ONCE = 4
+#: under so many pixels times steps nothing is estimated: it takes longer than it is worth
+_SMALL = 1 << 23
+_NUMBER = 4  # bytes of a float32
+
+
+def segmentation_bytes(
+    framing: Framing, network: nn.Module, settings: InferenceSettings, plan: Plan, outputs: Sequence[str]
+) -> int:
+    """Bytes that segmenting one image takes at its peak, beside the image and the network, on the CPU.
+
+    Parameters
+    ----------
+    framing : Framing
+    network : torch.nn.Module
+        A `Stepwise`; of another only the answer's arrays are counted.
+    settings : InferenceSettings
+    plan : Plan
+    outputs : sequence of str
+        As of `segment`.
+    """
+    return answer_bytes(framing, settings, outputs) + network_bytes(framing, network, settings, plan)
+
+
+def answer_bytes(framing: Framing, settings: InferenceSettings, outputs: Sequence[str]) -> int:
+    """Bytes of the answer's arrays: labels as they come, cleaned, and on the image's axes; and what else was asked for, twice."""
+    steps, rows, columns = framing.whole
+    voxels = steps * framing.thick * rows * columns
+    each = 3 + (2 if settings.least_mean > 0 else 0) + sum(2 * _NUMBER for o in outputs if o != "labels")
+    return voxels * each
+
+
+def network_bytes(framing: Framing, network: nn.Module, settings: InferenceSettings, plan: Plan) -> int:
+    """Bytes of the features that wait and of the layers at work, in float32."""
+    if not isinstance(network, Stepwise):
+        return 0
+    size = (framing.deep, *framing.padded) if network.volumes else framing.padded
+    views = 2 if settings.mirror else 1
+    together = 1 if isinstance(network, RecurrentUNet) else (network.slab or framing.steps)
+    images = len(framing.intensity if framing.each is None else framing.each[0])
+    kept, largest = layer_bytes(network, (1, together, images * (2 * network.neighbours + 1), *size))
+    if not isinstance(network, RecurrentUNet):
+        return views * (kept + _AT_ONCE * largest)
+    group = plan.together
+    return views * ((network.ahead + group) * kept + group * _AT_ONCE * largest)
+
+
+def layer_bytes(network: Stepwise, shape: Sequence[int]) -> tuple[int, int]:
+    """Bytes of the largest output at each resolution, together, and of the largest of all, for steps of this shape.
+
+    Found by running the network on shapes alone (meta tensors); 0 for a network that cannot.
+    """
+    largest: dict[tuple[int, ...], int] = {}
+
+    def note(_layer: nn.Module, _inputs: tuple[object, ...], output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim > 3:
+            place = tuple(output.shape[-2:])
+            largest[place] = max(largest.get(place, 0), output.numel() * _NUMBER)
+
+    handles = [layer.register_forward_hook(note) for layer in network.modules()]
+    shapes = {k: torch.empty_like(v, device="meta") for k, v in [*network.named_parameters(), *network.named_buffers()]}
+    try:
+        with torch.inference_mode():
+            torch.func.functional_call(network, shapes, (torch.empty(*shape, device="meta"),))
+    except (NotImplementedError, RuntimeError):
+        return 0, 0
+    finally:
+        for handle in handles:
+            handle.remove()
+    return sum(largest.values()), max(largest.values(), default=0)
+
+
+def available_bytes() -> int | None:
+    """Memory that this process can still get: what the system, its control group and its own limit leave; None where unknown."""
+    limits = [_system(), _control_group(), _own_limit()]
+    return min((n for n in limits if n is not None), default=None)
+
+
+def warn_if_short(needed: int, name: str, available: int | None = None) -> None:
+    """Say before the start that memory may not suffice, and what can be done.
+
+    Parameters
+    ----------
+    needed : int
+        Bytes.
+    name : str
+        Of the image.
+    available : int, optional
+        Bytes; asked of the system by default.
+    """
+    free = available_bytes() if available is None else available
+    if free is not None and needed > free:
+        warnings.warn(
+            f"{name}: about {needed / 2**30:.1f} GB of memory are needed and {free / 2**30:.1f} GB are free; close other "
+            "programs, ask for fewer outputs, or crop the image (region=).",
+            MedseqWarning,
+            stacklevel=4,
+        )
+
+
+def worth_estimating(framing: Framing) -> bool:
+    """Whether an image is so large that its memory is looked at before the start."""
+    steps, rows, columns = framing.whole
+    return steps * framing.thick * rows * columns > _SMALL
+
+
+def _system() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")), None)
+
+
+def _control_group() -> int | None:
+    """What a container or a job of a cluster may still take (control groups, version 2)."""
+    root = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((root / n).read_text(encoding="ascii").strip() for n in ("memory.max", "memory.current"))
+    except OSError:
+        return None
+    return None if limit == "max" else max(0, int(limit) - int(used))
+
+
+def _own_limit() -> int | None:
+    """What `ulimit -v` leaves."""
+    if os.name != "posix":
+        return None
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return None
+    return max(0, limit - pages * resource.getpagesize())

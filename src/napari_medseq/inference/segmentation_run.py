@@ -1,0 +1,214 @@
+"""The work of `segment`: each image, or a patient's visits, through one network or several, step by step."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.inference import devices, memory, tuning, visits
+from napari_medseq.inference.answers import check_finite
+from napari_medseq.inference.frame import Framing, frame
+from napari_medseq.inference.network_passes import averaged, known_times, probabilities, steps_of, varied
+from napari_medseq.inference.options import SegmentOptions
+from napari_medseq.inference.prediction import PatchAccumulator, Segmentation, to_images
+from napari_medseq.inference.settings import InferenceSettings, inference_settings
+from napari_medseq.inference.sliding import WindowSettings, window_framing, window_probabilities
+from napari_medseq.models import Model
+from napari_medseq.models.stepwise import Stepwise
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.sequence import ImageSequence
+
+#: probabilities that the answer comes from, and those that show how sure it is, where they are others
+Passes = tuple[Iterator[Tensor], Iterator[Tensor] | None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _SequencePass:
+    """Something to go through step by step, and the images whose labels come of it, by step; None: all steps, one image."""
+
+    channels: list[ImageSequence]
+    framing: Framing
+    wanted: dict[int, int] | None = None
+
+    @property
+    def last(self) -> int:
+        """Steps until all that are wanted are done."""
+        return self.framing.steps if self.wanted is None else max(self.wanted) + 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SegmentationRun:
+    """One call of `segment`: the models, how they are run, and who is watching.
+
+    Attributes
+    ----------
+    models : tuple of Model
+        More than one are averaged.
+    settings : InferenceSettings
+        Of the first model.
+    window : WindowSettings or None
+        Of a plain network that others made.
+    options : SegmentOptions
+    device : torch.device
+    progress, cancelled : callable or None
+    """
+
+    models: tuple[Model, ...]
+    settings: InferenceSettings
+    window: WindowSettings | None
+    options: SegmentOptions
+    device: torch.device
+    progress: Progress | None
+    cancelled: Cancelled | None
+
+    @property
+    def networks(self) -> list[Stepwise]:
+        """The networks that are walked step by step; none where the model is a plain one."""
+        return [m.network for m in self.models if isinstance(m.network, Stepwise)]
+
+    @property
+    def stride(self) -> int:
+        """What rows and columns must be multiples of, for all networks."""
+        return math.lcm(*(n.stride for n in self.networks))
+
+    def of_each(self, found: Sequence[list[ImageSequence]]) -> list[Segmentation]:
+        """Each exam by itself."""
+        s = self.settings
+        passes = []
+        for channels in found:
+            check(self.cancelled)
+            if not self.networks:
+                passes.append(_SequencePass(channels=channels, framing=window_framing(channels)))
+                continue
+            if s.along == "t" and "z" in channels[0].axes:  # read slice by slice through all frames
+                channels = [c.compute() for c in channels]
+            framing = frame(
+                channels, along=s.along, pixel_mm=s.pixel_mm, stride=self.stride, region=self.options.region
+            )
+            passes.append(_SequencePass(channels=channels, framing=framing))
+        results = []
+        for one, (accumulator, said) in zip(passes, self._run_passes(passes), strict=True):
+            result = to_images(
+                accumulator.prediction, one.channels[0], self.models, s, self.options.steps, self.options.keep
+            )
+            results.append(_with_warnings(result, said))
+        return results
+
+    def of_visits(self, patient: visits.Patient) -> list[Segmentation]:
+        """The visits of one patient together, in the order in which they were given."""
+        exams, index, days, s, steps = patient.exams, patient.index, patient.days, self.settings, self.options.steps
+        if None in days and any(n.gap_unit is not None for n in self.networks):
+            text = f"Not every visit has a date: {self.models[0].info.name} reads them in the order given, without the days between."
+            warnings.warn(text, MedseqWarning, stacklevel=3)
+        wrong = sorted(set(steps or ()) - set(index))
+        if wrong:
+            raise MedseqError(f"The visits with an image are {list(index)}, not {wrong}.")
+        passes = []
+        for group in visits.stack_visits(exams, days, patient.to_common, self.cancelled):
+            framing = group.framing(pixel_mm=s.pixel_mm, stride=self.stride, region=self.options.region)
+            own = {at: group.visits[at] for at in group.own}
+            passes.append(_SequencePass(channels=group.channels, framing=framing, wanted=own))
+        results: dict[int, Segmentation] = {}
+        for one, (accumulator, said) in zip(passes, self._run_passes(passes), strict=True):
+            for at, visit in (one.wanted or {}).items():
+                only = None if steps is None else [0] if index[visit] in steps else []
+                prediction = accumulator.prediction.only(at)
+                result = to_images(prediction, exams[visit][0], self.models, s, only, self.options.keep)
+                results[visit] = _with_warnings(result, said)
+        return [results[k] for k in range(len(exams))]
+
+    def _run_passes(self, passes: Sequence[_SequencePass]) -> Iterator[tuple[PatchAccumulator, list[str]]]:
+        """What was gathered on each pass, and what had to be said of the device."""
+        counts = [p.last * len(self._sequences(p.framing)) for p in passes]
+        for k, one in enumerate(passes):
+
+            def gathered(
+                where: torch.device, together: int | None, one: _SequencePass = one, done: int = sum(counts[:k])
+            ) -> PatchAccumulator:
+                return self._gathered(one, where, together, done, sum(counts))
+
+            yield devices.within_memory(gathered, self.device, self.options.chunk, one.channels[0].name)
+
+    def _sequences(self, framing: Framing) -> list[int | None]:
+        """The positions that are sequences of their own; None is all of them as one."""
+        return [None] if any(n.volumes for n in self.networks) else list(framing.positions)
+
+    def _gathered(
+        self, one: _SequencePass, where: torch.device, together: int | None, done: int, total: int
+    ) -> PatchAccumulator:
+        framing, name = one.framing, one.channels[0].name
+        plans = [self._plan(m, where, together) for m in self.models]
+        if where.type == "cpu" and memory.worth_estimating(framing):
+            needed = [
+                memory.network_bytes(framing, m.network, self.settings, p)
+                for m, p in zip(self.models, plans, strict=True)
+            ]
+            memory.warn_if_short(sum(needed) + memory.answer_bytes(framing, self.settings, self.options.outputs), name)
+        apart = self.settings.along in ("t", "visit")
+        accumulator = PatchAccumulator(framing, self.settings, self.options.outputs, apart=apart)
+        for position in self._sequences(framing):
+            planes, others = self._passes(one, where, plans, position)
+            for index, p in enumerate(planes):
+                check(self.cancelled)
+                sampled = p if others is None else next(others)
+                for answer in (p,) if others is None else (p, sampled):
+                    check_finite(answer, self.models[0], f"step {index + 1} of {name}")
+                accumulator.add(index, position, p, sampled)
+                done += 1
+                if self.progress is not None:
+                    self.progress(done, total, f"segmenting {name}")
+                if index + 1 == one.last:  # the visits after it are only read as far as the look-ahead needs them
+                    break
+        check(self.cancelled)
+        return accumulator
+
+    def _plan(self, model: Model, where: torch.device, together: int | None) -> tuning.Plan:
+        precision = "float32"
+        if isinstance(model.network, Stepwise):
+            precision = inference_settings(model.inference, model.info.name).precision
+        return tuning.prepare(model.network, where, together, precision)
+
+    def _passes(
+        self, one: _SequencePass, where: torch.device, plans: Sequence[tuning.Plan], position: int | None
+    ) -> Passes:
+        """The mean of what the models say."""
+        if self.window is not None:
+            network = self.models[0].network
+            return window_probabilities(network, one.channels, self.window, where, self.cancelled), None
+        each = [
+            self._of_model(m, n, one, where, plan, position)
+            for m, n, plan in zip(self.models, self.networks, plans, strict=True)
+        ]
+        planes = averaged([p for p, _ in each])
+        others = [o for _, o in each if o is not None]
+        return planes, averaged(others) if others else None
+
+    def _of_model(
+        self,
+        model: Model,
+        network: Stepwise,
+        one: _SequencePass,
+        where: torch.device,
+        plan: tuning.Plan,
+        position: int | None,
+    ) -> Passes:
+        """The probabilities that one model's answer comes from, and those that show how sure it is."""
+        times = known_times(network, one.framing)
+        settings = inference_settings(model.inference, model.info.name)
+        planes = probabilities(network, steps_of(one.framing, one.channels, where, position), settings, plan, times)
+        steps = steps_of(one.framing, one.channels, where, position)
+        samples, views = self.options.samples, self.options.views
+        return planes, varied(network, steps, plan, samples=samples, views=views, times=times)
+
+
+def _with_warnings(result: Segmentation, said: list[str]) -> Segmentation:
+    """The result with what was said on the way among its warnings."""
+    if not said:
+        return result
+    return replace(result, labels=result.labels.replace(warnings=(*result.labels.warnings, *said)))

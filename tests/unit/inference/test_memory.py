@@ -1,0 +1,105 @@
+"""The memory that a segmentation needs is said before it starts, and is about what it takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import napari_medseq as ms
+from napari_medseq.errors import MedseqWarning
+from napari_medseq.inference import memory
+from napari_medseq.inference.frame import frame
+from napari_medseq.inference.settings import InferenceSettings
+from napari_medseq.inference.tuning import Plan
+from napari_medseq.models.recurrent_unet import RecurrentUNet
+from tests.unit.training.small import blob, model
+
+MEASURE = """
+import json, sys
+from pathlib import Path
+import numpy as np, torch
+import napari_medseq as ms
+from napari_medseq.inference import memory
+from napari_medseq.inference.frame import frame
+from napari_medseq.inference.options import SegmentOptions
+from napari_medseq.inference.segmentation_run import SegmentationRun
+from napari_medseq.inference.settings import inference_settings
+from napari_medseq.inference.tuning import Plan
+from tests.unit.training.small import UNET, blob, model
+
+def status(field):
+    return next(int(x.split()[1]) * 1024 for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field))
+
+torch.set_num_threads(1)
+folder, classes, steps, side = Path(sys.argv[1]), *map(int, sys.argv[2:5])
+m = model(folder / "m", {**UNET, "widths": [16, 16, 16], "classes": classes})
+ms.segment(blob(shape=(2, 32, 32)), m)  # libraries are loaded and their threads started
+image = blob(shape=(steps, side, side))
+framing = frame([image], along="slices", pixel_mm=None, stride=4)
+settings = inference_settings(m.inference, "m")
+needed = memory.segmentation_bytes(framing, m.network, settings, Plan(), ("labels",))
+Path("/proc/self/clear_refs").write_text("5")
+before = status("VmRSS")
+ms.segment(image, m)
+print(json.dumps({"needed": needed, "taken": status("VmHWM") - before}))
+"""
+
+
+def measured(folder: Path, classes: int, steps: int, side: int) -> dict[str, int]:
+    command = [sys.executable, "-c", MEASURE, str(folder), str(classes), str(steps), str(side)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
+    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the highest memory is asked of Linux")
+@pytest.mark.parametrize(("classes", "steps", "side"), [(2, 6, 640), (20, 40, 256)])
+def test_what_is_said_is_about_what_is_taken(tmp_path: Path, classes: int, steps: int, side: int) -> None:
+    found = measured(tmp_path, classes, steps, side)
+    assert 0.5 * found["taken"] < found["needed"] < 2.5 * found["taken"] + (32 << 20)
+    # never a full stack of probabilities
+    assert found["taken"] < max(classes * steps * side**2 * 4, 10 * found["needed"])
+
+
+def test_more_steps_classes_and_outputs_need_more() -> None:
+    network = RecurrentUNet(widths=(8, 16), rnn_levels=(1,), hidden=4, ahead=2)
+    settings = InferenceSettings()
+
+    def needed(shape: tuple[int, int, int], *outputs: str, of: RecurrentUNet = network) -> int:
+        framing = frame([blob(shape=shape)], along="slices", pixel_mm=None, stride=2)
+        return memory.segmentation_bytes(framing, of, settings, Plan(), outputs)
+
+    def answer(steps: int) -> int:
+        framing = frame([blob(shape=(steps, 64, 64))], along="slices", pixel_mm=None, stride=2)
+        return memory.answer_bytes(framing, settings, ("labels",))
+
+    base = needed((4, 64, 64), "labels")
+    assert answer(8) == 2 * answer(4) == 8 * 64 * 64 * 3
+    assert needed((4, 64, 64), "labels", "probability") - base == 4 * 64 * 64 * 8
+    assert needed((4, 128, 64), "labels") > 1.8 * base
+    many = RecurrentUNet(widths=(8, 16), rnn_levels=(1,), hidden=4, ahead=2, classes=40)
+    assert needed((4, 64, 64), "labels", of=many) > base
+    mirrored = memory.network_bytes(
+        frame([blob()], along="slices", pixel_mm=None, stride=2), network, InferenceSettings(mirror=True), Plan()
+    )
+    plain = memory.network_bytes(frame([blob()], along="slices", pixel_mm=None, stride=2), network, settings, Plan())
+    assert mirrored == 2 * plain
+    assert next(network.parameters()).device == torch.device("cpu")
+
+
+def test_want_of_memory_is_said_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_SMALL", 0)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1 << 20)
+    with pytest.warns(MedseqWarning, match=r"blob0_T1: about 0\.0 GB of memory are needed and 0\.0 GB are free"):
+        ms.segment(blob(shape=(3, 200, 200)), model(tmp_path / "m"))
+
+
+def test_what_is_free_is_known_here_or_unknown() -> None:
+    free = memory.available_bytes()
+    assert free is None or 0 <= free < 1 << 50
+    memory.warn_if_short(1 << 10, "image", None)
