@@ -24,6 +24,8 @@ from napari_medseq.sequence import ImageSequence, check_same_grid
 Region = Mapping[str, tuple[int, int]]
 
 _MARGIN = 4  # pixels around the foreground
+#: share of a row's or column's pixels that must be brighter than the median of the foreground less its spread, for it to be kept
+_FOREGROUND_SHARE = 0.04
 _SAME_PIXEL = 0.02  # relative difference of pixel sizes under which nothing is resampled
 
 
@@ -57,7 +59,7 @@ def across_axis(seq: ImageSequence, along: str) -> str:
     return seq.slice_axis if along == "t" and "z" in seq.axes else ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Framing:
     """How one image's slices, or the slices of its frames, become network steps.
 
@@ -189,51 +191,30 @@ def frame(
     """
     first = channels[0]
     check_same_grid(first, *channels[1:])
-    axes = step_axes(first, along)
+    axes, across = step_axes(first, along), across_axis(first, along)
     steps = first.size(axes[0]) if axes[0] else 1
-    size = (first.size(axes[1]), first.size(axes[2]))
-    across = across_axis(first, along)
     thick = first.size(across) if across else 1
     stats = () if each is not None else tuple(measure(_planes(c, axes, across), c.name) for c in channels)
-    rows, columns = np.zeros(size[0], bool), np.zeros(size[1], bool)
-    for number, plane in enumerate(_planes(first, axes, across)):
-        own = stats[0] if each is None else each[number // thick][0]
-        inside = plane > own.centre - own.scale
-        # a row of the head holds many bright pixels; ghosts and noise outside it few, and do not move the crop
-        rows |= inside.sum(1) > 0.04 * size[1]
-        columns |= inside.sum(0) > 0.04 * size[0]
-    crop = (*_span(rows), *_span(columns))
+    of_step = [stats[0]] * steps if each is None else [own[0] for own in each]
+    crop = _foreground(first, axes, across, of_step)
     outside, span = (0, 0), (0, thick)
     if region is not None:
-        rows_in, columns_in = (
-            # outwards, so that the network's cells lie as they do on the whole image
-            (span[0] + (start - span[0]) // stride * stride, stop)
-            for span, (start, stop) in (
-                (crop[0:2], _within(crop[0:2], region.get(axes[1]), size[0])),
-                (crop[2:4], _within(crop[2:4], region.get(axes[2]), size[1])),
-            )
-        )
-        crop = (max(0, rows_in[0]), rows_in[1], max(0, columns_in[0]), columns_in[1])
+        crop = _crop_to_region(crop, first, axes, region, stride)
         begin, end = _within((0, steps), region.get(axes[0]), steps)
         outside, steps = (begin, steps - end), end - begin
         span = _within(span, region.get(across), thick)
-    inner = (crop[1] - crop[0], crop[3] - crop[2])
-    if pixel_mm is not None:
-        spacing = [first.spacing[a] for a in axes[1:]]
-        if any(abs(s / pixel_mm - 1) > _SAME_PIXEL for s in spacing):
-            inner = (max(1, round(inner[0] * spacing[0] / pixel_mm)), max(1, round(inner[1] * spacing[1] / pixel_mm)))
-    padded = tuple(max(2, -(-n // stride)) * stride for n in inner)
+    inner = _network_size(crop, first, axes, pixel_mm)
     if times is None and each is None:
         times = _own_times(first, axes[0])
     return Framing(
-        axes,
-        steps,
-        size,
-        crop,
-        inner,
-        (padded[0], padded[1]),
-        stats,
-        outside,
+        axes=axes,
+        steps=steps,
+        size=(first.size(axes[1]), first.size(axes[2])),
+        crop=crop,
+        inner=inner,
+        padded=(max(2, -(-inner[0] // stride)) * stride, max(2, -(-inner[1] // stride)) * stride),
+        intensity=stats,
+        outside=outside,
         across=across,
         span=span,
         thick=thick,
@@ -241,6 +222,50 @@ def frame(
         each=None if each is None else tuple(tuple(e) for e in each),
         times=None if times is None else tuple(float(t) for t in times[outside[0] : outside[0] + steps]),
     )
+
+
+def _foreground(
+    image: ImageSequence, axes: tuple[str, str, str], across: str, intensity: Sequence[Intensity]
+) -> tuple[int, int, int, int]:
+    """Rows and columns (row, row end, column, column end) that hold the foreground of any step, with a margin.
+
+    A row of the head holds many bright pixels; ghosts and noise outside it few, and these do not move the crop.
+    """
+    size = (image.size(axes[1]), image.size(axes[2]))
+    thick = image.size(across) if across else 1
+    rows, columns = np.zeros(size[0], bool), np.zeros(size[1], bool)
+    for number, plane in enumerate(_planes(image, axes, across)):
+        own = intensity[number // thick]
+        inside = plane > own.centre - own.scale
+        rows |= inside.sum(1) > _FOREGROUND_SHARE * size[1]
+        columns |= inside.sum(0) > _FOREGROUND_SHARE * size[0]
+    return (*_span(rows), *_span(columns))
+
+
+def _crop_to_region(
+    crop: tuple[int, int, int, int],
+    image: ImageSequence,
+    axes: tuple[str, str, str],
+    region: Region,
+    stride: int,
+) -> tuple[int, int, int, int]:
+    """The part of a crop that lies in a region, rounded outwards, so that the network's cells lie as they do on the whole image."""
+    ends: list[int] = []
+    for axis, span in ((axes[1], crop[0:2]), (axes[2], crop[2:4])):
+        start, stop = _within(span, region.get(axis), image.size(axis))
+        ends += [max(0, span[0] + (start - span[0]) // stride * stride), stop]
+    return ends[0], ends[1], ends[2], ends[3]
+
+
+def _network_size(
+    crop: tuple[int, int, int, int], image: ImageSequence, axes: tuple[str, str, str], pixel_mm: float | None
+) -> tuple[int, int]:
+    """Rows and columns of a crop at the network's pixel size; nothing is resampled where the pixels are nearly of that size."""
+    rows, columns = crop[1] - crop[0], crop[3] - crop[2]
+    own = [image.spacing[a] for a in axes[1:]]
+    if pixel_mm is None or all(abs(s / pixel_mm - 1) <= _SAME_PIXEL for s in own):
+        return rows, columns
+    return max(1, round(rows * own[0] / pixel_mm)), max(1, round(columns * own[1] / pixel_mm))
 
 
 def _own_times(seq: ImageSequence, step: str) -> Sequence[float]:

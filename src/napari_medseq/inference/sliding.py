@@ -68,7 +68,15 @@ def window_framing(channels: Sequence[ImageSequence]) -> Framing:
     check_same_grid(first, *channels[1:])
     size = (first.size("y"), first.size("x"))
     axes = ("z" if "z" in first.axes else "", "y", "x")
-    return Framing(axes, first.size("z"), size, (0, size[0], 0, size[1]), size, size, ())
+    return Framing(
+        axes=axes,
+        steps=first.size("z"),
+        size=size,
+        crop=(0, size[0], 0, size[1]),
+        inner=size,
+        padded=size,
+        intensity=(),
+    )
 
 
 @torch.inference_mode()
