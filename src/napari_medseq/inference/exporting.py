@@ -12,7 +12,7 @@ import tempfile
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from napari_medseq.errors import ModelError, SettingsError, WriteError
 from napari_medseq.models import ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 _SUFFIXES = (".onnx", ".pt2")
 
@@ -32,8 +35,8 @@ class _Tensors(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor) -> Any:
-        out = self.network(x)
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        out: Tensor | tuple[Tensor, ...] = self.network(x)
         return tuple(out) if isinstance(out, tuple) else out
 
 
@@ -104,7 +107,7 @@ def export(
     return target
 
 
-def _onnx(program: Any, path: Path, classifier: bool) -> None:
+def _onnx(program: ExportedProgram, path: Path, classifier: bool) -> None:
     names = ["steps_logits", "exam_logits", "attention", "evidence"] if classifier else ["logits"]
     made = torch.onnx.export(program, input_names=["steps"], output_names=names, dynamo=True, verbose=False)
     assert made is not None

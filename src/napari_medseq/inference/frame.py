@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -126,7 +125,7 @@ class Framing:
         planes = [self.read(channels, index, p) for p in self.positions]
         return torch.stack([planes[min(k, stop - first - 1)] for k in range(self.deep)], 1)
 
-    def uncrop(self, plane: Tensor, *, labels: bool) -> NDArray[Any]:
+    def uncrop(self, plane: Tensor, *, labels: bool) -> NDArray[np.generic]:
         """A network plane (y, x) back to the image's rows and columns: nearest for labels, linear else; 0 outside."""
         r0, r1, c0, c1 = self.crop
         inner = plane[: self.inner[0], : self.inner[1]]
@@ -140,7 +139,7 @@ class Framing:
 
 def take(
     seq: ImageSequence, axes: tuple[str, str, str], index: int, across: str = "", position: int = 0
-) -> NDArray[Any]:
+) -> NDArray[np.generic]:
     """One step of `seq` as a numpy (row, column) plane, at one position across; reads only that of a lazy sequence."""
     step, row, column = axes
     places = {step: index, across: position}
@@ -148,7 +147,7 @@ def take(
     return plane if seq.axes.index(row) < seq.axes.index(column) else plane.T
 
 
-def _planes(seq: ImageSequence, axes: tuple[str, str, str], across: str) -> Iterator[NDArray[Any]]:
+def _planes(seq: ImageSequence, axes: tuple[str, str, str], across: str) -> Iterator[NDArray[np.generic]]:
     sizes = [seq.size(a) if a else 1 for a in (axes[0], across)]
     return (take(seq, axes, i, across, p) for i in range(sizes[0]) for p in range(sizes[1]))
 
@@ -236,7 +235,7 @@ def _foreground(
     rows, columns = np.zeros(size[0], bool), np.zeros(size[1], bool)
     for number, plane in enumerate(_planes(image, axes, across)):
         own = intensity[number // thick]
-        inside = plane > own.centre - own.scale
+        inside = np.asarray(plane, np.float32) > own.centre - own.scale
         rows |= inside.sum(1) > _FOREGROUND_SHARE * size[1]
         columns |= inside.sum(0) > _FOREGROUND_SHARE * size[0]
     return (*_span(rows), *_span(columns))

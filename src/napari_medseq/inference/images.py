@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from napari_medseq.models import Model, why_unsuitable
 from napari_medseq.models.choosing import choose_image
 from napari_medseq.sequence import ImageSequence, Visit
 
+Number = TypeVar("Number", bound=np.generic)
 Images = ImageSequence | Mapping[str, ImageSequence] | Sequence[Visit]
 
 
@@ -54,9 +55,9 @@ def exams(images: Images, model: Model, *, force: bool = False) -> list[list[Ima
     return found
 
 
-def to_image_axes(array: NDArray[Any], axes: Sequence[str], image: ImageSequence) -> NDArray[Any]:
+def to_image_axes(array: NDArray[Number], axes: Sequence[str], image: ImageSequence) -> NDArray[Number]:
     """An array whose axes are named by `axes` in the order of the image's own; an axis without a name is dropped."""
-    whole: NDArray[Any] = array[tuple(slice(None) if a else 0 for a in axes)]
+    whole: NDArray[Number] = array[tuple(slice(None) if a else 0 for a in axes)]
     named = [a for a in axes if a]
     return np.ascontiguousarray(whole.transpose([named.index(a) for a in image.axes]))
 
@@ -92,7 +93,7 @@ def _channels(chosen: ImageSequence | Mapping[str, ImageSequence]) -> list[Image
     return [chosen] if isinstance(chosen, ImageSequence) else list(chosen.values())
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return (
         f"{type(value).__name__} of {type(value[0]).__name__}"
         if isinstance(value, list) and value

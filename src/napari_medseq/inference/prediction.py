@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError
 from napari_medseq.inference.frame import Framing
-from napari_medseq.inference.images import to_image_axes
+from napari_medseq.inference.images import Number, to_image_axes
 from napari_medseq.inference.postprocessing import postprocess
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.models import Model
@@ -60,11 +59,17 @@ class Prediction:
     def only(self, step: int) -> Prediction:
         """One step of it, for an image that has no axis of steps."""
 
-        def part(array: Any) -> Any:
+        def part(array: NDArray[Number] | None) -> NDArray[Number] | None:
             return None if array is None else array[step : step + 1]
 
-        arrays = {k: part(getattr(self, k)) for k in ("labels", "sureness", "probability", "uncertainty")}
-        return replace(self, axes=("", *self.axes[1:]), **arrays)
+        return replace(
+            self,
+            axes=("", *self.axes[1:]),
+            labels=self.labels[step : step + 1],
+            sureness=part(self.sureness),
+            probability=part(self.probability),
+            uncertainty=part(self.uncertainty),
+        )
 
 
 class PatchAccumulator:
@@ -114,7 +119,7 @@ def to_images(
 ) -> Segmentation:
     """What was painted, after what the bundle asks for, as images on the grid of `image`."""
 
-    def back(array: NDArray[Any]) -> NDArray[Any]:
+    def back(array: NDArray[Number]) -> NDArray[Number]:
         return to_image_axes(array, prediction.axes, image)
 
     labels = _cleaned(prediction, image, settings)
@@ -148,7 +153,7 @@ def _cleaned(prediction: Prediction, image: ImageSequence, settings: InferenceSe
     step, across, row, column = prediction.axes
     smallest = settings.smallest_mm3 / geometry.voxel_volume_mm3(image.affine)
 
-    def clean(labels: NDArray[np.uint8], sureness: NDArray[Any] | None, first: str) -> NDArray[np.uint8]:
+    def clean(labels: NDArray[np.uint8], sureness: NDArray[np.float16] | None, first: str) -> NDArray[np.uint8]:
         if smallest > 0 or sureness is not None:
             labels = remove_small_objects(labels, smallest, sureness, settings.least_mean)
         return postprocess(labels, [image.spacing.get(a, float("inf")) for a in (first, row, column)], settings)
@@ -163,7 +168,7 @@ def _cleaned(prediction: Prediction, image: ImageSequence, settings: InferenceSe
 def remove_small_objects(
     labels: NDArray[np.uint8],
     smallest_voxels: float,
-    probability: NDArray[np.floating[Any]] | None = None,
+    probability: NDArray[np.float16 | np.float32] | None = None,
     least_mean: float = 0.0,
 ) -> NDArray[np.uint8]:
     """Labels without connected components (all classes together, 26-connected) that are too small or too unsure.

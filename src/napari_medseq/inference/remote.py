@@ -13,18 +13,35 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import numpy as np
 
 from napari_medseq.errors import DeviceError, MedseqWarning, ModelError
 from napari_medseq.models import Model, bundle, load_model
 from napari_medseq.progress import Cancelled, Progress, check
-from napari_medseq.sequence import ImageSequence, Visit
+from napari_medseq.sequence import ImageSequence
+
+if TYPE_CHECKING:
+    from distributed import Client, Event, Future
+
+    from napari_medseq.inference.images import Images
 
 Result = TypeVar("Result")
+Answer = TypeVar("Answer")
+
+
+class _Place(TypedDict):
+    """Where Dask is to run a task."""
+
+    workers: list[str]
+    allow_other_workers: bool
+    pure: bool
+
+
 _PATIENCE = 10.0  # seconds that a scheduler may take to answer
 _EVERY = 0.2  # seconds between looks at progress and cancelling
 
@@ -32,9 +49,9 @@ _EVERY = 0.2  # seconds between looks at progress and cancelling
 def call(
     device: str,
     verb: Callable[..., Result],
-    images: Any,
+    images: Images,
     model: Model,
-    options: Mapping[str, Any],
+    options: Mapping[str, object],
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Result:
@@ -76,35 +93,33 @@ def call(
         raise DeviceError(f"No Dask scheduler answers at {device!r} ({error or 'no answer'}); is it running?") from None
     with client:
         worker = _worker(client, device)
-        at: dict[str, Any] = {"workers": [worker], "allow_other_workers": False, "pure": False}
+        at: _Place = {"workers": [worker], "allow_other_workers": False, "pure": False}
         job = f"napari-medseq-{uuid.uuid4().hex}"
         stop = Event(job, client=client)
         seen = _Progress(progress)
         client.subscribe_topic(job, seen.add)
-        future = None
         try:
             if not _result(client, client.submit(has, digest, **at), device, cancelled):
                 _result(client, client.submit(put, digest, files, **at), device, cancelled)
-            future = client.submit(
-                work, verb, computed(images), digest, {**options, "keep": _loaded(options)}, job, **at
-            )
+            future: Future[tuple[Result, list[str]]] = client.submit(work, verb, computed(images), digest, _with_computed_labels(options), job, **at)
             result, said = _result(client, future, device, cancelled, stop, seen)
         finally:
             client.unsubscribe_topic(job)
     seen.tell()
     for text in said:
         warnings.warn(text, MedseqWarning, stacklevel=4)
-    answer: Result = result
-    return answer
+    return result
 
 
 class _Progress:
     """Progress that was reported by a worker, told in the caller's thread."""
 
     def __init__(self, progress: Progress | None) -> None:
-        self.progress, self.last, self.told = progress, None, None
+        self.progress = progress
+        self.last: tuple[int, int, str] | None = None
+        self.told: tuple[int, int, str] | None = None
 
-    def add(self, event: tuple[float, Any]) -> None:
+    def add(self, event: tuple[float, tuple[int, int, str]]) -> None:
         self.last = event[1]
 
     def tell(self) -> None:
@@ -113,7 +128,7 @@ class _Progress:
             self.progress(*self.last)
 
 
-def _worker(client: Any, device: str) -> str:
+def _worker(client: Client, device: str) -> str:
     """The address of the worker with the least to do."""
     workers = client.scheduler_info(n_workers=-1)["workers"]
     if not workers:
@@ -123,13 +138,13 @@ def _worker(client: Any, device: str) -> str:
 
 
 def _result(
-    client: Any,
-    future: Any,
+    client: Client,
+    future: Future[Answer],
     device: str,
     cancelled: Cancelled | None,
-    stop: Any = None,
+    stop: Event | None = None,
     seen: _Progress | None = None,
-) -> Any:
+) -> Answer:
     """What the future gives, looking at `cancelled` and telling progress meanwhile."""
     from distributed import KilledWorker
 
@@ -147,7 +162,8 @@ def _result(
             client.cancel(future)
             raise
     try:
-        return future.result()
+        answer: Answer = future.result()
+        return answer
     except (ModuleNotFoundError, AttributeError) as error:
         raise DeviceError(
             f"A worker of {device!r} cannot do it ({error}): it needs the same version of napari-medseq as this computer."
@@ -181,21 +197,23 @@ def content_hash(files: Mapping[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def computed(images: Any) -> Any:
+def computed(images: Images) -> Images:
     """Images with numpy data, so that a lazy one is read here, where its file is."""
     if isinstance(images, ImageSequence):
-        return images.replace(data=np.asarray(images.data))
+        return _computed(images)
     if isinstance(images, Mapping):
-        return {k: computed(v) for k, v in images.items()}
-    if isinstance(images, Sequence) and all(isinstance(v, Visit) for v in images):
-        from dataclasses import replace
-
-        return [replace(v, images=tuple(computed(i) for i in v.images), labels=()) for v in images]
-    return images
+        return {k: _computed(v) for k, v in images.items()}
+    return [replace(v, images=tuple(_computed(i) for i in v.images), labels=()) for v in images]
 
 
-def _loaded(options: Mapping[str, Any]) -> Any:
-    return computed(options.get("keep"))
+def _computed(image: ImageSequence) -> ImageSequence:
+    return image.replace(data=np.asarray(image.data))
+
+
+def _with_computed_labels(options: Mapping[str, object]) -> dict[str, object]:
+    """The options with the locked labels, where there are any, read here too."""
+    keep = options.get("keep")
+    return {**options, "keep": _computed(keep) if isinstance(keep, ImageSequence) else None}
 
 
 # -- on the worker -------------------------------------------------------------------------------------------------------------
@@ -238,7 +256,7 @@ def put(digest: str, files: Mapping[str, bytes]) -> None:
 
 
 def work(
-    verb: Callable[..., Result], images: Any, digest: str, options: Mapping[str, Any], job: str
+    verb: Callable[..., Result], images: Images, digest: str, options: Mapping[str, object], job: str
 ) -> tuple[Result, list[str]]:
     """Do the verb here, on this worker's best device; result and the warnings it gave."""
     from distributed import Event, get_worker

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -42,7 +43,7 @@ class WindowSettings(Settings):
     overlap: float = Field(0.25, ge=0, lt=1)
 
 
-def window_settings(values: Mapping[str, Any], name: str) -> WindowSettings:
+def window_settings(values: Mapping[str, object], name: str) -> WindowSettings:
     """Check the settings of a plain network.
 
     Raises
@@ -113,12 +114,12 @@ def window_probabilities(
             yield _probabilities(_whole(infer(plane[None].to(device), predict))[0].cpu())
 
 
-def _whole(value: Any) -> Tensor:
+def _whole(value: object) -> Tensor:
     assert isinstance(value, Tensor)
     return value
 
 
-def _to_ras(volume: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _to_ras(volume: NDArray[np.generic]) -> NDArray[np.float32]:
     """(z, y, x) to Superior, Posterior, Left → (x, y, z) to Right, Anterior, Superior."""
     values = np.nan_to_num(volume.astype(np.float32), posinf=0, neginf=0)
     return np.ascontiguousarray(values.transpose(2, 1, 0)[::-1, ::-1])
