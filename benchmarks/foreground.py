@@ -4,8 +4,8 @@
 
 Inference looks only at the rows and columns that hold the foreground of some step (``inference.frame``). For real patients with
 expert masks and for several shares: in how many patients a voxel of the mask lies outside the crop, the largest part of a mask
-that does, and the mean area of the crop. Chose `_FOREGROUND_SHARE`: the largest share at which no mask of any set loses a voxel,
-halved. Prints a table; about two minutes.
+that does, and the mean area of the crop. Of 94 images no mask lost a voxel at any of these shares; `_FOREGROUND_SHARE` is a quarter
+of the largest. Prints a table; about two minutes.
 """
 
 from __future__ import annotations

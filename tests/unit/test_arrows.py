@@ -24,30 +24,12 @@ KNOWN_CIRCLES: frozenset[str] = frozenset(
         "io.formats.nrrd",
         "io.formats.slicer",
         "io.writing",
-        "progression.again",
-        "progression.keyslices",
-        "progression.plots",
-        "progression.progression",
-        "progression.report",
-        "progression.response",
-        "progression.response.common",
-        "progression.response.fleischner",
-        "progression.response.lung_rads",
-        "progression.response.ms_lesions",
-        "progression.response.nodule",
-        "progression.response.rano",
-        "progression.response.recist",
-        "progression.response.volumetric",
-        "progression.sentences",
-        "progression.store",
     }
 )
 #: "module: private name" that is still reached for from another module
 KNOWN_REACHES: frozenset[str] = frozenset(
     {
         "_napari.sample: _application_viewer",
-        "progression.change: _look_up",
-        "progression.corrections: _Pair",
     }
 )
 

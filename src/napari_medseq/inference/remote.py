@@ -101,7 +101,9 @@ def call(
         try:
             if not _result(client, client.submit(has, digest, **at), device, cancelled):
                 _result(client, client.submit(put, digest, files, **at), device, cancelled)
-            future: Future[tuple[Result, list[str]]] = client.submit(work, verb, computed(images), digest, _with_computed_labels(options), job, **at)
+            future: Future[tuple[Result, list[str]]] = client.submit(
+                work, verb, computed(images), digest, _with_computed_labels(options), job, **at
+            )
             result, said = _result(client, future, device, cancelled, stop, seen)
         finally:
             client.unsubscribe_topic(job)
