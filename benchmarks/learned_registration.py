@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from scipy import ndimage
@@ -23,12 +25,11 @@ from scipy import ndimage
 import napari_medseq as ms
 from napari_medseq import geometry
 from napari_medseq.errors import RegistrationError
-from napari_medseq.models.recurrent_registration import RecurrentRegistration
 from napari_medseq.sequence import ImageSequence, affine_from
 from napari_medseq.training.learned_registration import (
     LearnedRegistrationSettings,
-    register_learned,
     train_registration,
+    write_registration,
 )
 from napari_medseq.volumes.foreground import foreground
 
@@ -95,18 +96,20 @@ def main() -> None:
         args.train, args.test, args.iterations = 3, 2, 15
     settings = LearnedRegistrationSettings(grid=GRID, iterations=args.iterations, learning_rate=5e-4)
     pairs = [pair(seed, args.mm)[:2] for seed in range(args.train)]
-    untrained = RecurrentRegistration(settings.channels, settings.hidden, settings.steps).eval()
     begin = time.perf_counter()
-    network = train_registration(pairs, settings)
+    network = train_registration(pairs, settings=settings)
     trained = time.perf_counter() - begin
+    scratch = TemporaryDirectory()
+    model = write_registration(network, Path(scratch.name) / "trained", settings=settings)
+    deform = partial(ms.register, kind="deformable")
     rows: list[dict[str, object]] = []
     for seed in range(1000, 1000 + args.test):
         fixed, moving, truth = pair(seed, args.mm)
         methods = {
             "nothing": lambda: None,
-            "classical (affine + B-spline)": lambda m=moving, f=fixed: ms.register(m, f, kind="deformable"),
-            "recurrent network, untrained": lambda m=moving, f=fixed: register_learned(untrained, m, f, grid=GRID),
-            "recurrent network": lambda m=moving, f=fixed: register_learned(network, m, f, grid=GRID),
+            "classical (affine + B-spline)": partial(deform, moving, fixed),
+            "affine + recurrent network, untrained": partial(deform, moving, fixed, backend="learned"),
+            "affine + recurrent network": partial(deform, moving, fixed, backend="learned", model=model),
         }
         for name, method in methods.items():
             begin = time.perf_counter()

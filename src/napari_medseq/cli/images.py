@@ -56,6 +56,13 @@ def add(commands: Any) -> None:
     register.add_argument("-o", "--out", help="write the moved image, on the fixed image's grid")
     register.add_argument("--transform", help="write the transform (.json complete, .tfm or .h5 for ITK)")
     register.add_argument("--kind", default="rigid", choices=("translation", "rigid", "affine", "deformable"))
+    register.add_argument(
+        "--backend",
+        default="simpleitk",
+        choices=("simpleitk", "elastix", "learned"),
+        help="who searches; elastix needs itk-elastix, learned deforms by a recurrent network",
+    )
+    register.add_argument("--model", help="bundle folder of a registration network, for --backend learned")
     common.add_json(register)
     register.set_defaults(run=_register)
 
@@ -172,7 +179,7 @@ def _register(args: argparse.Namespace) -> None:
     moving, fixed = common.one_image(args.moving, None), common.one_image(args.fixed, None)
     if args.out and _suffix(Path(args.out)) is None:
         raise SettingsError(f"{args.out}: the moved image is written as one of {' '.join(WRITABLE[:4])}.")
-    transform = register(moving, fixed, kind=args.kind, progress=common.bar())
+    transform = register(moving, fixed, kind=args.kind, backend=args.backend, model=args.model, progress=common.bar())
     quality = transform.quality.model_dump()
     facts: dict[str, Any] = {"kind": args.kind, "quality": quality}
     if transform.matrix is not None:

@@ -19,7 +19,7 @@ class ModelInfo(Settings):
     Attributes
     ----------
     name, version : str
-    task : {"segmentation", "classification", "denoising", "autoencoder", "propagation"}
+    task : {"segmentation", "classification", "denoising", "autoencoder", "propagation", "registration"}
     modality : str or None
         DICOM modality code the model was trained on.
     name_patterns : tuple of str
@@ -45,7 +45,7 @@ class ModelInfo(Settings):
 
     name: str
     version: str
-    task: Task
+    task: Task | Literal["registration"]
     modality: str | None = None
     name_patterns: tuple[str, ...] = ()
     channels: tuple[str, ...] = ("image",)

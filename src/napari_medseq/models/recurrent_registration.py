@@ -2,7 +2,7 @@
 
 Unlike a network that says the whole deformation at once, it refines step by step, as an optimiser does, with the memory of a
 convolutional GRU or LSTM (idea of R2N2, Sandkühler et al. 2019, arXiv:1905.11104, and RAFT, Teed and Deng 2020, arXiv:2003.12039).
-It is trained without labels: `engine.learned_registration`.
+It is trained without labels: `training.learned_registration`.
 """
 
 from __future__ import annotations

@@ -5,9 +5,10 @@ from .alignment import visits as visits
 from .motion import Motion as Motion
 from .motion import frames as frames
 from .registration import register as register
-from .transform import Quality as Quality
 from .transform import Spline as Spline
 from .transform import Transform as Transform
+from .transform_file import Quality as Quality
+from .trust import TrustLimits as TrustLimits
 
 __all__ = [
     "Alignment",
@@ -15,6 +16,7 @@ __all__ = [
     "Quality",
     "Spline",
     "Transform",
+    "TrustLimits",
     "VisitAlignment",
     "aligned",
     "frames",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
+from pydantic import Field
 
 from napari_medseq import geometry
 from napari_medseq.errors import SettingsError
@@ -21,10 +22,47 @@ from napari_medseq.registration.reference import chained, midway
 from napari_medseq.registration.registration import register
 from napari_medseq.registration.transform import Kind, Transform
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.settings import Settings
 
-#: A registration that raises the mutual information by less than this share is not evidence of misalignment: on CT, PET and
-#: MR of one patient in one frame the gain stays below it however far the optimum wanders, and a true shift of one voxel exceeds it.
-WORTH = 0.2
+
+class AlignmentLimits(Settings):
+    """From when on two images are said to lie on each other; ``benchmarks/registration_limits.py`` prints the measures beside the limits.
+
+    Parameters
+    ----------
+    min_overlap_same_frame : float
+        Share of the smaller grid inside the larger from which a shared frame of reference is believed without a look at voxels.
+    min_overlap : float
+        Share of the smaller grid inside the larger below which the two show different places.
+    min_covered : float
+        Share of the fixed body inside the moving image below which mutual information says nothing.
+    min_mi : float
+        Least mutual information in place, in nats, as `TrustLimits.min_mi`.
+    min_mi_over_chance : float
+        Least ratio of mutual information in place to that of wrong positions. Lower than for a result of registration: images that
+        lie two voxels off must still count as near, so that the distance decides.
+    min_gain : float
+        A registration that raises the mutual information by less than this share is no evidence of misalignment: on CT, PET and MR of
+        one patient in one frame the gain stays below it however far the optimum wanders, and a true shift of one voxel exceeds it.
+    tolerance_mm : float
+        Least distance that counts as misalignment; a head in a coil moves about as much within one examination.
+    tolerance_voxels : float
+        The same in voxels, along the thickest edge of either image; below half a voxel two samplings of one place differ as much.
+    """
+
+    min_overlap_same_frame: float = Field(0.2, ge=0, le=1)
+    min_overlap: float = Field(0.05, ge=0, le=1)
+    min_covered: float = Field(0.2, ge=0, le=1)
+    min_mi: float = Field(0.02, ge=0)
+    min_mi_over_chance: float = Field(1.1, ge=1)
+    min_gain: float = Field(0.2, ge=0)
+    tolerance_mm: float = Field(2.0, ge=0)
+    tolerance_voxels: float = Field(0.5, ge=0)
+
+
+LIMITS = AlignmentLimits()
+#: iterations and samples of the short registration that asks whether two images are aligned
+_ITERATIONS, _SAMPLES = 40, 15_000
 Mode = Literal["auto", "none", "translation", "rigid", "affine", "deformable"]
 Reference = int | Literal["previous", "midway"]
 
@@ -100,7 +138,7 @@ def aligned(
     Yes without looking at voxels if both carry the same frame of reference (DICOM FrameOfReferenceUID) and their grids
     overlap. Else a short, coarse rigid registration starts from where they are: yes if the agreement in place is clearly
     above that of wrong positions and the registration wants to move the body by no more than the tolerance, or would gain too
-    little by moving it to be evidence of anything (`WORTH`).
+    little by moving it to be evidence of anything (`AlignmentLimits`).
 
     Parameters
     ----------
@@ -118,18 +156,20 @@ def aligned(
         If the images cannot be compared (a constant image, 2D against 3D).
     """
     edges = [float(max(geometry.spacing(s.affine)[: 3 if "z" in s.axes else 2])) for s in (a, b)]
-    tolerance = max(2.0, 0.5 * max(edges)) if tolerance_mm is None else float(tolerance_mm)
+    tolerance = (
+        max(LIMITS.tolerance_mm, LIMITS.tolerance_voxels * max(edges)) if tolerance_mm is None else float(tolerance_mm)
+    )
     shared = a.meta.get("frame_of_reference")
-    if shared and shared == b.meta.get("frame_of_reference") and _share(a, b) > 0.2:
+    if shared and shared == b.meta.get("frame_of_reference") and _share(a, b) > LIMITS.min_overlap_same_frame:
         return Alignment(True, 0.0, tolerance, 0.0, 0.0, "same frame of reference, and the grids overlap")
-    if _share(a, b) < 0.05:
+    if _share(a, b) < LIMITS.min_overlap:
         return Alignment(False, float("inf"), tolerance, 0.0, 0.0, "the grids do not overlap in space")
     pair = prepared(b, a)
     here = pair.framed(np.eye(4))
     compare = pair.sampler(1, seed=seed)
     found = compare.at(here)
     chance = compare.chance(here, flat=pair.flat)
-    if found.covered < 0.2 or found.mi < max(0.02, 1.1 * chance):
+    if found.covered < LIMITS.min_covered or found.mi < max(LIMITS.min_mi, LIMITS.min_mi_over_chance * chance):
         return Alignment(
             False,
             float("inf"),
@@ -147,17 +187,17 @@ def aligned(
         centre=compare.centre,
         step=0.5 * level.spacing,
         smallest=0.01 * level.spacing,
-        iterations=40,
-        samples=15_000,
+        iterations=_ITERATIONS,
+        samples=_SAMPLES,
         seed=seed,
-        watch=Watch(40, "Checking alignment", None, cancelled),
+        watch=Watch(_ITERATIONS, "Checking alignment", None, cancelled),
     )
     offset = compare.apart(here, moved)
     gain = compare.at(moved).mi / found.mi - 1
-    good = offset <= tolerance or gain < WORTH
+    good = offset <= tolerance or gain < LIMITS.min_gain
     words = (
         f"a rigid registration would move the body by {offset:.1f} mm (tolerance {tolerance:.1f} mm) "
-        f"and raise the mutual information by {gain:.0%} (worth it from {WORTH:.0%})"
+        f"and raise the mutual information by {gain:.0%} (worth it from {LIMITS.min_gain:.0%})"
     )
     return Alignment(good, offset, tolerance, found.mi, chance, words)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from napari_medseq import geometry
 from napari_medseq.geometry import Affine
 from napari_medseq.registration.linear import Pair
-from napari_medseq.registration.measure import Sampler
+from napari_medseq.registration.measure import Bending, Sampler
 from napari_medseq.registration.optimise import Level, Watch
 from napari_medseq.registration.transform import Spline
 
-_Sparse = Any  # a scipy.sparse matrix; SciPy has no types
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
 #: control cells along the longest side
 CELLS = 8
 #: weight of the bending penalty against mutual information (nats)
@@ -31,9 +33,7 @@ _ROUNDS = (40, 40)
 _REACH = 0.02
 
 
-def bend(
-    pair: Pair, compare: Sampler, matrix: Affine, *, seed: int, watch: Watch
-) -> tuple[Spline | None, dict[str, float]]:
+def bend(pair: Pair, compare: Sampler, matrix: Affine, *, seed: int, watch: Watch) -> tuple[Spline | None, Bending]:
     """Refine an affine result by a B-spline deformation of the fixed space (Rueckert et al. 1999, doi:10.1109/42.796284).
 
     Maximises mutual information with a cubic Parzen window (Thévenaz and Unser 2000, doi:10.1109/83.887976) less a bending
@@ -48,8 +48,7 @@ def bend(
     -------
     spline : Spline or None
         None if bending does not raise the mutual information.
-    measures : dict
-        ``mi_after``, ``nmi_after``, ``jacobian_min``, ``jacobian_max``, ``folded``.
+    bending : Bending
     """
     from scipy import optimize
 
@@ -67,22 +66,17 @@ def bend(
 
 def measured(
     pair: Pair, compare: Sampler, matrix: Affine, grid: ControlGrid, values: NDArray[np.float64]
-) -> tuple[Spline | None, dict[str, float]]:
+) -> tuple[Spline | None, Bending]:
     """A spline as `bend` returns it, with its measures; None if it does not raise the mutual information."""
     spline = Spline(pair.fixed_frame, grid.fixed_parameters, values)
     bent = compare.points + (grid.weights(compare.points) @ values.reshape(3, -1).T)
     straight, after = compare.at(matrix), compare.at(matrix, points=bent)
     if after.mi <= straight.mi:
-        still = {"jacobian_min": 1.0, "jacobian_max": 1.0, "folded": 0.0}
-        return None, {"mi_after": straight.mi, "nmi_after": straight.nmi, **still}
+        return None, Bending(straight.mi, straight.nmi)
     local = jacobian(grid, values, pair.levels[1])[pair.levels[1].zone]
-    return spline, {
-        "mi_after": after.mi,
-        "nmi_after": after.nmi,
-        "jacobian_min": float(local.min()),
-        "jacobian_max": float(local.max()),
-        "folded": float((local <= 0).mean()),
-    }
+    return spline, Bending(
+        after.mi, after.nmi, float(local.min()), float(local.max()), folded=float((local <= 0).mean())
+    )
 
 
 @dataclass(frozen=True)
@@ -132,7 +126,7 @@ class ControlGrid:
         """Control points in all."""
         return int(np.prod(self.size))
 
-    def weights(self, points: NDArray[np.float64]) -> _Sparse:
+    def weights(self, points: NDArray[np.float64]) -> csr_matrix:
         """The sparse matrix, (points, control points), that takes coefficients to displacements; 0 outside the grid."""
         from scipy import sparse
 

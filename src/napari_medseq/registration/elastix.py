@@ -6,7 +6,8 @@ elastix: Klein et al. 2010, doi:10.1109/TMI.2009.2035616; its default parameter 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,15 @@ from scipy.spatial.transform import Rotation
 
 from napari_medseq import geometry
 from napari_medseq.errors import RegistrationError, SettingsError
-from napari_medseq.geometry import Affine
+from napari_medseq.geometry import Affine, Volume
 from napari_medseq.registration.deformable import CELLS, ControlGrid, measured
 from napari_medseq.registration.linear import Pair, starts
-from napari_medseq.registration.measure import Sampler
+from napari_medseq.registration.measure import Bending, Sampler
 from napari_medseq.registration.optimise import Level, Linear, Watch
 from napari_medseq.registration.transform import Spline
+
+if TYPE_CHECKING:
+    import itk
 
 #: elastix' own maps, one after the other
 _MAPS: dict[Linear, tuple[str, ...]] = {
@@ -58,9 +62,7 @@ def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Affine
     return found[0], max(floor, compare.apart(*found))
 
 
-def bend(
-    pair: Pair, compare: Sampler, matrix: Affine, *, seed: int, watch: Watch
-) -> tuple[Spline | None, dict[str, float]]:
+def bend(pair: Pair, compare: Sampler, matrix: Affine, *, seed: int, watch: Watch) -> tuple[Spline | None, Bending]:
     """Refine by elastix' B-spline; arguments and answer as `deformable.bend`."""
     from scipy import ndimage
 
@@ -106,7 +108,9 @@ def _linear(level: Level, start: Affine, name: str, seed: int) -> Affine:
     return np.asarray(start @ place @ matrix @ np.linalg.inv(place))
 
 
-def _run(level: Level, start: Affine, name: str, seed: int, more: dict[str, list[str]]) -> tuple[Any, Affine]:
+def _run(
+    level: Level, start: Affine, name: str, seed: int, more: dict[str, list[str]]
+) -> tuple[itk.ParameterObject, Affine]:
     """elastix' answer for one default map, and where its coordinates lie: millimetres along the fixed image's axes → frame.
 
     `start` is put into the moving image's position.
@@ -139,7 +143,7 @@ def _run(level: Level, start: Affine, name: str, seed: int, more: dict[str, list
     return answer, place
 
 
-def _itk() -> Any:
+def _itk() -> ModuleType:
     try:
         itk = importlib.import_module("itk")
         _ = itk.ElastixRegistrationMethod
@@ -150,7 +154,7 @@ def _itk() -> Any:
     return itk
 
 
-def _image(itk: Any, volume: NDArray[Any], affine: Affine) -> Any:
+def _image(itk: ModuleType, volume: Volume, affine: Affine) -> itk.Image:
     """A volume as ITK's image; the affine's axes are taken as orthogonal, as ITK's are."""
     spacing = geometry.spacing(affine)
     u, _, v = np.linalg.svd(affine[:3, :3] / spacing)
@@ -161,5 +165,5 @@ def _image(itk: Any, volume: NDArray[Any], affine: Affine) -> Any:
     return image
 
 
-def _numbers(found: Any, name: str) -> NDArray[np.float64]:
+def _numbers(found: itk.ParameterObject, name: str) -> NDArray[np.float64]:
     return np.array([float(v) for v in found.GetParameter(0, name)])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import RegistrationError
-from napari_medseq.geometry import Affine
+from napari_medseq.geometry import Affine, Volume
 from napari_medseq.registration.measure import Agreement, Sampler, near
 from napari_medseq.registration.optimise import Level, Linear, Watch, optimise, shrunk
 from napari_medseq.sequence import ImageSequence
@@ -19,7 +18,43 @@ from napari_medseq.volumes.foreground import foreground
 from napari_medseq.volumes.grid import resample_volume
 
 #: optimiser steps of the whole search, for progress
-STEPS = 700
+ROUNDS = 700
+#: voxels along the longest side at the three resolutions
+_PARTS = (32, 64, 128)
+#: fewer voxels than this carry no joint histogram of 32×32 bins
+_MIN_MASK, _MIN_ZONE = 100, 50
+#: percentiles between which intensities count: a few bright vessels or an implant would leave the histogram's bins empty
+_OUTLIERS = (0.1, 99.8)
+#: share of the body inside the moving image from which an agreement counts in full, and below which not at all
+_FULLY_COVERED, _HARDLY_COVERED = 0.9, 0.1
+#: starts are turned by 20° about each axis, so that 30° and more are in reach of the descent
+_TURN = 0.35
+#: a later start must be better by this, in normalised mutual information, to win over an earlier one
+_TIE = 1e-3
+#: a descent that ends below this share of the agreement that it started with ran away, and is not taken
+_RAN_AWAY = 0.9
+#: how far the starts of a repetition are moved, in voxels of the middle resolution: beyond the capture range of none that is right
+_NUDGE = 1.5
+#: an error is never said to be less than this share of the finest voxel
+_LEAST_ERROR = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One descent: its first and last step in voxels of the level, and how long and how closely it looks."""
+
+    step: float = 0.5
+    min_step: float = 0.004
+    iterations: int
+    samples: int
+
+
+#: the descents, as long as they are needed on the heads of ``benchmarks/registration.py``
+_COARSE = Stage(step=1.0, min_step=0.02, iterations=60, samples=8_000)
+_MIDDLE = Stage(iterations=120, samples=12_000)
+_AFFINE = Stage(iterations=150, samples=20_000)
+_FINE = Stage(iterations=150, samples=30_000)
+_REPEAT = Stage(iterations=80, samples=12_000)
 
 
 @dataclass(frozen=True)
@@ -81,28 +116,32 @@ def prepared(moving: ImageSequence, fixed: ImageSequence, mask: ImageSequence | 
     if mask is not None:
         grid = fixed.grid
         chosen = resample_volume(
-            (_values(mask) > 0).astype(np.uint8), mask.affine, fixed.affine, grid, interpolation="nearest"
+            (np.asarray(_values(mask), dtype=np.float32) > 0).astype(np.uint8),
+            mask.affine,
+            fixed.affine,
+            grid,
+            interpolation="nearest",
         ).astype(bool)
-        if np.count_nonzero(chosen) < 100:
+        if np.count_nonzero(chosen) < _MIN_MASK:
             raise RegistrationError(
-                f"The mask {mask.name} marks fewer than 100 voxels of {fixed.name}; nothing to compare."
+                f"The mask {mask.name} marks fewer than {_MIN_MASK} voxels of {fixed.name}; nothing to compare."
             )
     sizes = np.array(f.shape[::-1]) * geometry.spacing(fa)
     longest = float(max(sizes[:2]) if flat else max(sizes))
     finest = float(min(geometry.spacing(fa)[: 2 if flat else 3]))
     levels = []
-    for parts in (32, 64, 128):
+    for parts in _PARTS:
         spacing = max(longest / parts, finest)
         fv, fav = shrunk(f, fa, spacing)
         mv, mav = shrunk(m, ma, spacing)
         zone = near(foreground(fv)) if chosen is None else shrunk(chosen.astype(np.float32), fa, spacing)[0] > 0.5
-        if np.count_nonzero(zone) < 50:
+        if np.count_nonzero(zone) < _MIN_ZONE:
             zone = np.ones(fv.shape, bool)
         levels.append(Level(fv, fav, mv, mav, zone, spacing))
     return Pair((levels[0], levels[1], levels[2]), fixed_frame, moving_frame)
 
 
-def _values(seq: ImageSequence) -> NDArray[Any]:
+def _values(seq: ImageSequence) -> Volume:
     if "c" in seq.axes:
         seq = seq.like(np.asarray(seq.data)[..., :3].mean(axis=-1), axes=tuple(a for a in seq.axes if a != "c"))
     return seq.volume_zyx()
@@ -114,7 +153,7 @@ def _volume(seq: ImageSequence) -> NDArray[np.float32]:
     finite = np.isfinite(volume)
     if not finite.any():
         raise RegistrationError(f"{seq.name} has no finite voxel; it cannot be registered.")
-    low, high = (float(v) for v in np.percentile(volume[finite], (0.1, 99.8)))
+    low, high = (float(v) for v in np.percentile(volume[finite], _OUTLIERS))
     if low == high:
         low, high = float(volume[finite].min()), float(volume[finite].max())
     if low == high:
@@ -140,57 +179,48 @@ def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Affine
     error_mm : float
     """
     coarse, middle, fine = pair.levels
-    compare = pair.sampler(0, limit=8_000, seed=seed)
-    first: Linear = "translation" if kind == "translation" else "rigid"
-    best, score = np.eye(4), -1.0
-    for start in starts(pair, compare, turn=kind != "translation"):
-        found = optimise(
-            coarse,
-            start,
-            kind=first,
-            centre=compare.centre,
-            step=coarse.spacing,
-            smallest=0.02 * coarse.spacing,
-            iterations=60,
-            samples=8_000,
-            seed=seed,
-            watch=watch,
-        )
-        value = _score(compare.at(found))
-        if value > score + 1e-3:  # an earlier start (the images' own position is the first) wins a tie
-            best, score = found, value
-    watch.advance_to(0.3)
+    compare = pair.sampler(0, limit=_COARSE.samples, seed=seed)
 
-    def refined(level: Level, start: Affine, how: Linear, samples: int, salt: int, iterations: int) -> Affine:
-        end = optimise(
+    def descend(level: Level, start: Affine, how: Linear, stage: Stage, salt: int) -> Affine:
+        return optimise(
             level,
             start,
             kind=how,
             centre=compare.centre,
-            step=0.5 * level.spacing,
-            smallest=0.004 * level.spacing,
-            iterations=iterations,
-            samples=samples,
+            step=stage.step * level.spacing,
+            smallest=stage.min_step * level.spacing,
+            iterations=stage.iterations,
+            samples=stage.samples,
             seed=seed + salt,
             watch=watch,
         )
-        # a descent that ran away (hardly any overlap left) must not undo what was found
-        return end if _score(compare.at(end)) > 0.9 * _score(compare.at(start)) else start
 
-    found = refined(middle, best, first, 12_000, 1, 120)
+    def refined(level: Level, start: Affine, how: Linear, stage: Stage, salt: int) -> Affine:
+        end = descend(level, start, how, stage, salt)
+        return end if _score(compare.at(end)) > _RAN_AWAY * _score(compare.at(start)) else start
+
+    first: Linear = "translation" if kind == "translation" else "rigid"
+    best, score = np.eye(4), -1.0
+    for start in starts(pair, compare, turn=kind != "translation"):
+        found = descend(coarse, start, first, _COARSE, 0)
+        value = _score(compare.at(found))
+        if value > score + _TIE:  # the images' own position is the first
+            best, score = found, value
+    watch.advance_to(0.3)
+    found = refined(middle, best, first, _MIDDLE, 1)
     if kind == "affine":
-        found = refined(middle, found, "affine", 20_000, 1, 150)
+        found = refined(middle, found, "affine", _AFFINE, 1)
     watch.advance_to(0.5)
-    result = refined(fine, found, kind, 30_000, 2, 150)
+    result = refined(fine, found, kind, _FINE, 2)
     watch.advance_to(0.8)
     others = []
-    reach = 1.5 * middle.spacing
+    reach = _NUDGE * middle.spacing
     for salt, sign in ((3, 1.0), (4, -1.0)):
         moved = _nudged(result, compare, sign * reach, flat=pair.flat, turn=kind != "translation")
-        others.append(compare.apart(refined(middle, moved, kind, 12_000, salt, 80), result))
+        others.append(compare.apart(refined(middle, moved, kind, _REPEAT, salt), result))
     finest = float(min(geometry.spacing(fine.fixed_affine)[: 2 if pair.flat else 3]))
     watch.advance_to(1.0)
-    return result, max(0.1 * finest, *others)
+    return result, max(_LEAST_ERROR * finest, *others)
 
 
 def starts(pair: Pair, compare: Sampler, *, turn: bool) -> list[Affine]:
@@ -204,7 +234,7 @@ def starts(pair: Pair, compare: Sampler, *, turn: bool) -> list[Affine]:
     options = [own, bodies, middles]
     if turn:
         ranked = sorted(options, key=lambda m: -_score(compare.at(m)))
-        angles = (-0.35, 0.0, 0.35)  # 20°, so that 30° and more are in reach of the descent
+        angles = (-_TURN, 0.0, _TURN)
         for a, b, c in product((0.0,) if pair.flat else angles, (0.0,) if pair.flat else angles, angles):
             if (a, b, c) != (0.0, 0.0, 0.0):
                 options.append(np.asarray(ranked[0] @ _turned(compare.centre, a, b, c)))
@@ -222,7 +252,7 @@ def starts(pair: Pair, compare: Sampler, *, turn: bool) -> list[Affine]:
 
 def _score(found: Agreement) -> float:
     """Normalised mutual information, worth little where the images hardly meet."""
-    return (found.nmi - 1.0) * min(1.0, found.covered / 0.9) if found.covered > 0.1 else 0.0
+    return (found.nmi - 1.0) * min(1.0, found.covered / _FULLY_COVERED) if found.covered > _HARDLY_COVERED else 0.0
 
 
 def _onto(fixed: NDArray[np.float64], moving: NDArray[np.float64]) -> Affine:

@@ -6,7 +6,6 @@ The same numbers choose the starting position, tell whether a registration impro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +43,27 @@ class Agreement:
     dice: float
 
 
+@dataclass(frozen=True)
+class Bending:
+    """What was measured of a deformation.
+
+    Attributes
+    ----------
+    mi, nmi : float
+        Mutual information in nats, and normalised, of the images as bent.
+    jacobian_min, jacobian_max : float
+        Local volume change in the fixed zone.
+    folded : float
+        Share of the zone in which space folds (a Jacobian of 0 or less).
+    """
+
+    mi: float
+    nmi: float
+    jacobian_min: float = 1.0
+    jacobian_max: float = 1.0
+    folded: float = 0.0
+
+
 class Sampler:
     """Compares a fixed image's points with a moving image under any 4×4 matrix (fixed point → moving point).
 
@@ -60,9 +80,9 @@ class Sampler:
 
     def __init__(
         self,
-        fixed: NDArray[Any],
+        fixed: NDArray[np.float32],
         fixed_affine: Affine,
-        moving: NDArray[Any],
+        moving: NDArray[np.float32],
         moving_affine: Affine,
         *,
         mask: NDArray[np.bool_] | None = None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,14 @@ from napari_medseq import geometry
 from napari_medseq.errors import OperationCancelled
 from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, Progress
-from napari_medseq.volumes.grid import affine_of, one_thread, to_itk
+from napari_medseq.volumes.grid import affine_of, matrix_of, one_thread, to_itk
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
 Linear = Literal["translation", "rigid", "affine"]
+#: how far a matrix may be from orthogonal and still be set as a rotation
+_ORTHOGONAL = 1e-6
 #: which parameters a flat (2D) registration may change
 _FLAT = {
     "translation": [1, 1, 0],
@@ -41,7 +43,7 @@ class Watch:
     done: int = 0
     stopped: bool = field(default=False, init=False)
 
-    def attach(self, process: Any, stop: Callable[[], Any]) -> None:
+    def attach(self, process: sitk.ProcessObject, stop: Callable[[], object]) -> None:
         """Look at both after each iteration of a SimpleITK process."""
         import SimpleITK as sitk
 
@@ -102,7 +104,7 @@ class Level:
         return fixed, moving, zone
 
 
-def shrunk(volume: NDArray[Any], affine: Affine, spacing: float) -> tuple[NDArray[np.float32], Affine]:
+def shrunk(volume: NDArray[np.float32], affine: Affine, spacing: float) -> tuple[NDArray[np.float32], Affine]:
     """Average whole blocks of voxels so that each axis comes near `spacing` mm without exceeding it.
 
     Anisotropic volumes become more nearly isotropic: thick slices stay as they are.
@@ -188,39 +190,26 @@ def optimise(
         watch.check()
         return start
     watch.check()
-    return _matrix(transform, kind, start)
-
-
-def _itk_start(kind: Linear, start: Affine, centre: NDArray[np.float64]) -> Any:
-    import SimpleITK as sitk
-
-    c = [float(v) for v in centre]
-    if kind == "translation":
-        translation = sitk.TranslationTransform(3)
-        translation.SetOffset([float(v) for v in start[:3, 3]])
-        return translation
-    transform: Any = sitk.Euler3DTransform() if kind == "rigid" else sitk.AffineTransform(3)
-    rotation = nearest_rotation(start[:3, :3]) if kind == "rigid" else start[:3, :3]
-    transform.SetCenter(c)
-    if kind == "rigid":
-        transform.SetMatrix([float(v) for v in rotation.ravel()], 1e-6)
-    else:
-        transform.SetMatrix([float(v) for v in rotation.ravel()])
-    # the centre goes where the start sends it
-    transform.SetTranslation([float(v) for v in start[:3, :3] @ centre + start[:3, 3] - centre])
-    return transform
-
-
-def _matrix(transform: Any, kind: Linear, start: Affine) -> Affine:
-    result = np.eye(4)
+    result = matrix_of(transform)
     if kind == "translation":
         result[:3, :3] = start[:3, :3]
-        result[:3, 3] = transform.GetOffset()
-        return result
-    m = np.array(transform.GetMatrix()).reshape(3, 3)
-    c, t = np.array(transform.GetCenter()), np.array(transform.GetTranslation())
-    result[:3, :3], result[:3, 3] = m, t + c - m @ c
     return result
+
+
+def _itk_start(kind: Linear, start: Affine, centre: NDArray[np.float64]) -> sitk.Transform:
+    import SimpleITK as sitk
+
+    if kind == "translation":
+        return sitk.TranslationTransform(3, [float(v) for v in start[:3, 3]])
+    # the centre goes where the start sends it
+    c, shift = ([float(v) for v in p] for p in (centre, start[:3, :3] @ centre + start[:3, 3] - centre))
+    if kind == "affine":
+        return sitk.AffineTransform([float(v) for v in start[:3, :3].ravel()], shift, c)
+    rigid = sitk.Euler3DTransform()
+    rigid.SetCenter(c)
+    rigid.SetMatrix([float(v) for v in nearest_rotation(start[:3, :3]).ravel()], _ORTHOGONAL)
+    rigid.SetTranslation(shift)
+    return rigid
 
 
 def nearest_rotation(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import Any, Literal, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Literal, get_args
 
 from napari_medseq.errors import MedseqWarning, RegistrationError, SettingsError
-from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, Progress
-from napari_medseq.registration.linear import STEPS, Pair, prepared, search
-from napari_medseq.registration.measure import Sampler
-from napari_medseq.registration.optimise import Linear, Watch, nearest_rotation
-from napari_medseq.registration.transform import Kind, Quality, Transform
+from napari_medseq.registration.linear import ROUNDS, prepared, search
+from napari_medseq.registration.optimise import Linear, Watch
+from napari_medseq.registration.transform import Kind, Transform
+from napari_medseq.registration.trust import TrustLimits, assess_quality
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.settings import checked
 
-Backend = Literal["simpleitk", "elastix"]
+if TYPE_CHECKING:
+    from napari_medseq.models import Model
+
+Backend = Literal["simpleitk", "elastix", "learned"]
 
 
 def register(
@@ -28,6 +30,8 @@ def register(
     kind: Kind = "rigid",
     mask: ImageSequence | None = None,
     backend: Backend = "simpleitk",
+    model: Model | str | PathLike[str] | None = None,
+    limits: TrustLimits | Mapping[str, float] | None = None,
     seed: int = 0,
     on_failure: Literal["raise", "warn"] = "raise",
     progress: Progress | None = None,
@@ -47,10 +51,15 @@ def register(
     kind : {"rigid", "translation", "affine", "deformable"}
     mask : ImageSequence, optional
         Where in the fixed image to look (> 0), on any grid.
-    backend : {"simpleitk", "elastix"}
-        Who searches: our own descent, which needs nothing more (``mask``, kinds and 2D all work), or elastix with its default
-        parameter maps, for volumes (``pip install napari-medseq[elastix]``). Preparation, starting positions and the checks of the
-        result are the same.
+    backend : {"simpleitk", "elastix", "learned"}
+        Who searches: our own descent, which needs nothing more (``mask``, kinds and 2D all work); elastix with its default
+        parameter maps, for volumes (``pip install napari-medseq[elastix]``); or, for ``kind="deformable"`` of volumes, a recurrent
+        network after our own affine search. Preparation, starting positions and the checks of the result are the same.
+    model : Model, str or path, optional
+        With ``backend="learned"``: a registration network that was trained (none ships). Without, it is untrained, and takes local
+        Gauss–Newton steps.
+    limits : TrustLimits or mapping, optional
+        What a result must keep to be trusted; default `TrustLimits()`.
     seed : int
         Of the random choice of voxels.
     on_failure : {"raise", "warn"}
@@ -64,6 +73,8 @@ def register(
 
     Raises
     ------
+    SettingsError
+        If an option has a value that there is not.
     RegistrationError
         If the images cannot be compared, or the result fails a check; the message holds the measures.
     """
@@ -73,26 +84,36 @@ def register(
         raise SettingsError(f"on_failure {on_failure!r} must be 'raise' or 'warn'.")
     if backend not in get_args(Backend):
         raise SettingsError(f"backend {backend!r} is unknown; use one of {', '.join(get_args(Backend))}.")
+    if backend == "learned" and kind != "deformable":
+        raise SettingsError(f'backend="learned" deforms; it has no kind {kind!r}. Ask for kind="deformable".')
+    if model is not None and backend != "learned":
+        raise SettingsError(f'backend {backend!r} takes no model; it is for backend="learned".')
+    keep = checked(TrustLimits, limits, where="limits")
     began = time.perf_counter()
     pair = prepared(moving, fixed, mask)
     linear: Linear = "affine" if kind == "deformable" else kind
-    total = STEPS * 2 if kind == "deformable" else STEPS
+    total = ROUNDS * 2 if kind == "deformable" else ROUNDS
     watch = Watch(total, f"Registering {moving.name} to {fixed.name}", progress, cancelled)
     if backend == "elastix":
         from napari_medseq.registration import elastix
 
-        find = elastix.search
+        matrix, error = elastix.search(pair, linear, seed=seed, watch=watch)
     else:
-        find = search
-    matrix, error = find(pair, linear, seed=seed, watch=watch)
-    spline, bending = None, dict[str, float]()
+        matrix, error = search(pair, linear, seed=seed, watch=watch)
+    spline, bending = None, None
     compare = pair.sampler(1, seed=seed)
     if kind == "deformable":
-        from napari_medseq.registration import deformable
+        if backend == "learned":
+            from napari_medseq.registration import learned
 
-        bend = elastix.bend if backend == "elastix" else deformable.bend
-        spline, bending = bend(pair, compare, matrix, seed=seed, watch=watch)
-    quality = judged(pair, compare, matrix, error, kind, bending)
+            spline, bending = learned.bend(pair, compare, matrix, watch=watch, model=model)
+        elif backend == "elastix":
+            spline, bending = elastix.bend(pair, compare, matrix, seed=seed, watch=watch)
+        else:
+            from napari_medseq.registration import deformable
+
+            spline, bending = deformable.bend(pair, compare, matrix, seed=seed, watch=watch)
+    quality = assess_quality(pair, compare, matrix, error_mm=error, kind=kind, bending=bending, limits=keep)
     quality = quality.model_copy(update={"seconds": round(time.perf_counter() - began, 3)})
     if not quality.trustworthy:
         text = (
@@ -115,68 +136,3 @@ def register(
         fixed_name=fixed.name,
         moving_name=moving.name,
     )
-
-
-def judged(
-    pair: Pair, compare: Sampler, matrix: Affine, error: float, kind: Kind, bending: dict[str, float] | None = None
-) -> Quality:
-    """Measure a result (fixed → moving, in the pair's frame) and list the reasons to doubt it."""
-    before = compare.at(pair.framed(np.eye(4)))
-    after = compare.at(matrix)
-    chance = compare.chance(matrix, flat=pair.flat)
-    rotation = nearest_rotation(matrix[:3, :3])
-    angle = float(np.degrees(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1))))
-    stretch = np.linalg.svd(matrix[:3, :3], compute_uv=False)
-    # how far the centre moves against simply bringing both bodies together
-    centre = matrix[:3, :3] @ compare.centre + matrix[:3, 3]
-    offset = float(np.linalg.norm(centre - compare.moving_centre))
-    world, here = pair.world(matrix), _world(pair, compare)
-    shift = float(np.linalg.norm(world[:3, :3] @ here + world[:3, 3] - here))
-    extent, spacing = compare.extent, pair.levels[1].spacing
-    bending = bending or {}
-    nmi = bending.get("nmi_after", after.nmi)
-    doubts = []
-    if after.covered < 0.25:
-        doubts.append(f"only {after.covered:.0%} of the fixed body lies inside the moving image")
-    if after.mi < 1.15 * chance or after.mi < 0.02:
-        doubts.append(
-            f"mutual information {after.mi:.3f} is hardly above that of wrong positions ({chance:.3f}; "
-            f"{before.mi:.3f} before registration)"
-        )
-    if before.covered > 0.5 and nmi - 1 < 0.95 * (before.nmi - 1) - 0.002:
-        doubts.append(f"normalised mutual information fell from {before.nmi:.3f} to {nmi:.3f}")
-    if error > max(0.9 * spacing, 0.022 * extent):
-        doubts.append(f"other starting positions end {error:.1f} mm away")
-    if angle > 75:
-        doubts.append(f"a rotation of {angle:.0f}° is implausible")
-    if offset > 0.75 * extent:
-        doubts.append(f"the bodies' centres end {offset:.0f} mm apart, for a body of {extent:.0f} mm")
-    if stretch.max() > 1.6 or stretch.min() < 0.6:
-        doubts.append(f"a stretch by {stretch.min():.2f} to {stretch.max():.2f} is implausible")
-    if after.dice < 0.2:
-        doubts.append(f"the bodies overlap with a Dice of only {after.dice:.2f}")
-    if bending.get("folded", 0.0) > 0.005:
-        doubts.append(f"the deformation folds in {bending['folded']:.1%} of the body")
-    measures: dict[str, Any] = {
-        "mi_before": before.mi,
-        "mi_after": bending.get("mi_after", after.mi),
-        "mi_chance": chance,
-        "nmi_before": before.nmi,
-        "nmi_after": nmi,
-        "correlation_after": after.correlation,
-        "covered": after.covered,
-        "dice": after.dice,
-        "rotation_deg": angle if kind != "translation" else 0.0,
-        "shift_mm": shift,
-        "scale_min": float(stretch.min()),
-        "scale_max": float(stretch.max()),
-        "error_mm": error,
-    }
-    measures |= {k: bending[k] for k in ("jacobian_min", "jacobian_max", "folded") if k in bending}
-    return Quality(**measures, trustworthy=not doubts, doubts=tuple(doubts))
-
-
-def _world(pair: Pair, compare: Sampler) -> NDArray[np.float64]:
-    """The fixed body's centre in RAS+ mm."""
-    inverse = np.linalg.inv(pair.fixed_frame)
-    return np.asarray(inverse[:3, :3] @ compare.centre + inverse[:3, 3])

@@ -2,76 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict
 
 from napari_medseq import files, geometry
 from napari_medseq.errors import MedseqError, ReadError, RegistrationError, WriteError
 from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.registration.transform_file import Kind, Quality, SplineRecord, TransformRecord
 from napari_medseq.sequence import ImageSequence
-from napari_medseq.volumes.grid import Interpolation, itk_affine, resample
+from napari_medseq.volumes.grid import Interpolation, itk_affine, matrix_of, resample
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
-
-Kind = Literal["translation", "rigid", "affine", "deformable"]
-
-
-class Quality(BaseModel):
-    """What was measured of a registration. Distances in mm, angles in degrees.
-
-    Attributes
-    ----------
-    mi_before, mi_after, mi_chance : float
-        Mutual information (nats, bias-corrected) at the images' own positions, at the result, and the best at positions
-        wrong by 40 % of the body's extent.
-    nmi_before, nmi_after, correlation_after : float
-        Normalised mutual information; absolute correlation.
-    covered, dice : float
-        Share of the fixed foreground inside the moving image; Dice of the two foregrounds.
-    rotation_deg, shift_mm, scale_min, scale_max : float
-        Rotation, displacement of the foreground's centre, and the linear part's smallest and largest stretch.
-    error_mm : float
-        Root-mean-square distance, over the foreground, between this result and what other random samples and other starts
-        arrive at; an estimate of the registration error, never below a tenth of the finest voxel used.
-    jacobian_min, jacobian_max, folded : float or None
-        Deformable only: local volume change, and the share of the foreground where space folds (≤ 0).
-    seconds : float
-        Time taken.
-    trustworthy : bool
-    doubts : tuple of str
-        Why not, if not.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    mi_before: float = 0.0
-    mi_after: float = 0.0
-    mi_chance: float = 0.0
-    nmi_before: float = 1.0
-    nmi_after: float = 1.0
-    correlation_after: float = 0.0
-    covered: float = 1.0
-    dice: float = 0.0
-    rotation_deg: float = 0.0
-    shift_mm: float = 0.0
-    scale_min: float = 1.0
-    scale_max: float = 1.0
-    error_mm: float = 0.0
-    jacobian_min: float | None = None
-    jacobian_max: float | None = None
-    folded: float | None = None
-    seconds: float = 0.0
-    trustworthy: bool = True
-    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,7 +230,7 @@ class Transform:
         if target.suffix not in (".json", ".tfm", ".h5"):
             raise MedseqError(f"{target.name}: a transform is saved as .json (complete), .tfm or .h5 (ITK's formats).")
         if target.suffix == ".json":
-            return files.write_text(target, json.dumps(self._record(), indent=1))
+            return self._record().write(target)
         with files.replacing(target) as temporary:
             try:
                 sitk.WriteTransform(self.itk(), str(temporary))
@@ -290,27 +238,24 @@ class Transform:
                 raise WriteError(f"{target}: ITK could not write the transform ({problem}).") from problem
         return target
 
-    def _record(self) -> dict[str, Any]:
+    def _record(self) -> TransformRecord:
         spline = None
         if self.spline is not None:
-            spline = {
-                "frame": self.spline.frame.tolist(),
-                "fixed_parameters": list(self.spline.fixed_parameters),
-                "parameters": self.spline.parameters.tolist(),
-            }
-        return {
-            "format": "napari-medseq transform",
-            "version": 1,
-            "kind": self.kind,
-            "maps": "fixed RAS+ mm to moving RAS+ mm",
-            "linear": self.linear.tolist(),
-            "spline": spline,
-            "fixed_affine": None if self.fixed_affine is None else self.fixed_affine.tolist(),
-            "fixed_grid": self.fixed_grid,
-            "fixed_name": self.fixed_name,
-            "moving_name": self.moving_name,
-            "quality": self.quality.model_dump(mode="json"),
-        }
+            spline = SplineRecord(
+                frame=self.spline.frame.tolist(),
+                fixed_parameters=self.spline.fixed_parameters,
+                parameters=tuple(self.spline.parameters.tolist()),
+            )
+        return TransformRecord(
+            kind=self.kind,
+            linear=self.linear.tolist(),
+            spline=spline,
+            fixed_affine=None if self.fixed_affine is None else self.fixed_affine.tolist(),
+            fixed_grid=self.fixed_grid,
+            fixed_name=self.fixed_name,
+            moving_name=self.moving_name,
+            quality=self.quality,
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Transform:
@@ -326,34 +271,27 @@ class Transform:
             raise ReadError(f"{source}: no such transform file.")
         try:
             if source.suffix == ".json":
-                return cls._from_record(json.loads(source.read_text(encoding="utf-8")))
+                return cls._from_record(TransformRecord.read(source))
             return cls._from_itk(source)
-        except (MedseqError, ValueError, KeyError, TypeError, RuntimeError, OSError, RecursionError) as problem:
+        except (MedseqError, ValueError, RuntimeError, OSError) as problem:
             raise ReadError(f"{source}: no transform that can be read ({str(problem).splitlines()[0]}).") from problem
 
     @classmethod
-    def _from_record(cls, record: dict[str, Any]) -> Transform:
-        if record["format"] != "napari-medseq transform" or record["version"] != 1:
-            raise ReadError("not a transform of this package, or of a later version")
-        if record["kind"] not in ("translation", "rigid", "affine", "deformable"):
-            raise ReadError(f"unknown kind {record['kind']!r}")
-        bent, grid = record["spline"], record["fixed_grid"]
+    def _from_record(cls, record: TransformRecord) -> Transform:
         spline = None
-        if bent is not None:
-            parameters = np.array(bent["parameters"], dtype=np.float64)
-            spline = Spline(
-                geometry.as_affine(bent["frame"]), tuple(float(v) for v in bent["fixed_parameters"]), parameters
-            )
+        if record.spline is not None:
+            parameters = np.array(record.spline.parameters, dtype=np.float64)
+            spline = Spline(geometry.as_affine(record.spline.frame), record.spline.fixed_parameters, parameters)
             spline.itk()
         return cls(
-            record["kind"],
-            geometry.as_affine(record["linear"]),
-            None if record["fixed_affine"] is None else geometry.as_affine(record["fixed_affine"]),
-            None if grid is None else (int(grid[0]), int(grid[1]), int(grid[2])),
+            record.kind,
+            geometry.as_affine(record.linear),
+            None if record.fixed_affine is None else geometry.as_affine(record.fixed_affine),
+            record.fixed_grid,
             spline,
-            Quality.model_validate(record["quality"]),
-            str(record["fixed_name"]),
-            str(record["moving_name"]),
+            record.quality,
+            record.fixed_name,
+            record.moving_name,
         )
 
     @classmethod
@@ -363,12 +301,7 @@ class Transform:
         transform = sitk.ReadTransform(str(source))
         if transform.GetDimension() != 3 or not transform.IsLinear():
             raise ReadError("only 3D linear transforms are read from ITK's files; deformable ones from .json")
-        corner = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-        matrix = np.eye(4)
-        matrix[:3, 3] = corner
-        for k in range(3):
-            matrix[:3, k] = np.array(transform.TransformPoint(tuple(float(j == k) for j in range(3)))) - corner
-        return cls("affine", np.asarray(geometry.RAS_LPS @ matrix @ geometry.RAS_LPS))
+        return cls("affine", np.asarray(geometry.RAS_LPS @ matrix_of(transform) @ geometry.RAS_LPS))
 
     def __repr__(self) -> str:
         q = self.quality
@@ -377,3 +310,6 @@ class Transform:
             f"<Transform {self.kind} {self.moving_name!r} → {self.fixed_name!r}: {q.rotation_deg:.1f}°, "
             f"{q.shift_mm:.1f} mm, error ~{q.error_mm:.2g} mm, {state}>"
         )
+
+
+__all__ = ["Kind", "Quality", "Spline", "Transform"]

@@ -1,33 +1,29 @@
-"""Training and use of the recurrent registration network, without any label: it learns to make two images alike, smoothly."""
+"""Training of the recurrent registration network, without any label: it learns to make two images alike, smoothly."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from napari_medseq import geometry
 from napari_medseq.errors import RegistrationError, SettingsError
-from napari_medseq.models.recurrent_registration import RecurrentRegistration, jacobian, warp
+from napari_medseq.models import bundle
+from napari_medseq.models.recurrent_registration import RecurrentRegistration, warp
 from napari_medseq.progress import Cancelled, Progress, check
-from napari_medseq.registration.transform import Quality, Spline, Transform
+from napari_medseq.registration.learned import GRID, on_grid
 from napari_medseq.sequence import ImageSequence
-from napari_medseq.volumes.grid import resample_volume
-
-#: voxels of the network's grid between the control points of the spline that keeps its answer
-_SPLINE_STEP = 2
-#: share of voxels in which space may fold before the answer is doubted, as for the classical deformation
-_FOLDED = 0.005
+from napari_medseq.settings import Settings, checked
 
 
-class LearnedRegistrationSettings(BaseModel):
+class LearnedRegistrationSettings(Settings):
     """How the network is trained.
 
     Parameters
@@ -50,13 +46,11 @@ class LearnedRegistrationSettings(BaseModel):
     seed : int
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    grid: tuple[int, int, int] = (64, 64, 32)
+    grid: tuple[int, int, int] = GRID
     channels: int = Field(default=16, ge=2)
     hidden: int = Field(default=24, ge=2)
     steps: int = Field(default=6, ge=1)
-    cell: str = Field(default="gru", pattern="^(gru|lstm)$")
+    cell: Literal["gru", "lstm"] = "gru"
     iterations: int = Field(default=400, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     synthetic: float = Field(default=0.8, ge=0, le=1)
@@ -67,8 +61,8 @@ class LearnedRegistrationSettings(BaseModel):
 
 def train_registration(
     pairs: Sequence[tuple[ImageSequence, ImageSequence]],
-    settings: LearnedRegistrationSettings | None = None,
     *,
+    settings: LearnedRegistrationSettings | Mapping[str, object] | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -84,13 +78,13 @@ def train_registration(
     SettingsError
         If there is no pair.
     """
-    settings = settings or LearnedRegistrationSettings()
+    settings = checked(LearnedRegistrationSettings, settings)
     if not pairs:
         raise SettingsError("There is no pair of images to learn registration from; give at least one.")
     rng = np.random.default_rng(settings.seed)
     torch.manual_seed(settings.seed)
-    network = RecurrentRegistration(settings.channels, settings.hidden, settings.steps, settings.cell).to(device)  # type: ignore[arg-type]
-    tensors = [_both(moving, fixed, settings.grid, None)[:2] for fixed, moving in pairs]
+    network = RecurrentRegistration(settings.channels, settings.hidden, settings.steps, settings.cell).to(device)
+    tensors = [_both(moving, fixed, settings.grid) for fixed, moving in pairs]
     optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
     rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.iterations)
     for n in range(settings.iterations):
@@ -101,7 +95,7 @@ def train_registration(
         axes = [axis for axis in (2, 3, 4) if rng.random() < 0.5]
         weights = [0.8 ** (settings.steps - 1 - k) for k in range(settings.steps)]
         if rng.random() < settings.synthetic:
-            shown = _crop(bent(one.flip(axes), settings.bend_voxels, rng), rng)
+            shown = _crop(randomly_deformed(one.flip(axes), settings.bend_voxels, rng), rng)
             fixed, moving, truth = (t.to(device) for t in shown)
             inner = [
                 slice(None),
@@ -110,17 +104,17 @@ def train_registration(
             ]  # what crosses the edge is not seen
             body = torch.zeros_like(fixed)
             body[tuple(inner)] = (functional.avg_pool3d(fixed, 5, 1, 2) > 0.05).float()[tuple(inner)]
-            loss = sum(
-                w * ((field - truth).abs().mean(1, keepdim=True) * body).sum() / body.sum().clamp_min(1)
-                for w, field in zip(weights, network(fixed, moving), strict=True)
-            )
+            losses = [
+                ((field - truth).abs().mean(1, keepdim=True) * body).sum() / body.sum().clamp_min(1)
+                for field in network(fixed, moving)
+            ]
         else:
             fixed, moving = (t.flip(axes).to(device) for t in (one, other))
-            loss = sum(
-                w * (dissimilarity(fixed, warp(moving, field)) + settings.smoothness * roughness(field))
-                for w, field in zip(weights, network(fixed, moving), strict=True)
-            )
-        assert isinstance(loss, Tensor)
+            losses = [
+                dissimilarity(fixed, warp(moving, field)) + settings.smoothness * roughness(field)
+                for field in network(fixed, moving)
+            ]
+        loss = torch.stack([w * one for w, one in zip(weights, losses, strict=True)]).sum()
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -131,7 +125,7 @@ def train_registration(
     return network.eval().cpu()
 
 
-def bent(image: Tensor, largest: float, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def randomly_deformed(image: Tensor, largest: float, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """An image bent by a smooth random field, the image itself, both with noise and another contrast, and that field.
 
     Returns
@@ -180,97 +174,57 @@ def roughness(field: Tensor) -> Tensor:
     return torch.stack([field.diff(dim=axis).square().mean() for axis in range(2, field.ndim)]).mean()
 
 
-@torch.inference_mode()
-def register_learned(
+def write_registration(
     network: RecurrentRegistration,
-    moving: ImageSequence,
-    fixed: ImageSequence,
+    folder: str | os.PathLike[str],
     *,
-    start: Transform | None = None,
-    grid: tuple[int, int, int] = (64, 64, 32),
-) -> Transform:
-    """Deform `moving` onto `fixed` with a trained network.
+    settings: LearnedRegistrationSettings | Mapping[str, object] | None = None,
+    name: str = "registration",
+    modality: str | None = None,
+    description: str = "",
+    licence: str = "",
+) -> Path:
+    """Write a trained network as a bundle, for ``ms.register(kind="deformable", backend="learned", model=folder)``.
 
     Parameters
     ----------
-    start : Transform, optional
-        A linear transform that aligns them roughly, such as ``ms.register(moving, fixed, kind="affine")``.
-    grid : (x, y, z)
-        The grid the network was trained on.
-
-    Returns
-    -------
-    Transform
-        Of kind "deformable", as the classical one: a spline before the linear part, with ``quality``.
+    network : RecurrentRegistration
+    folder : path
+        Must not exist, or be a bundle (it is replaced).
+    settings : LearnedRegistrationSettings or mapping
+        What it was trained with.
+    name, modality, description, licence
+        Facts about the model, for `ModelInfo`.
 
     Raises
     ------
-    RegistrationError
-        If `start` is deformable, space folds, or the images are less alike than before.
+    ModelError
+        If `folder` exists and is no bundle.
     """
-    began = time.perf_counter()
-    if start is not None and start.spline is not None:
-        raise RegistrationError("The start of a learned registration is a linear transform; this one is deformable.")
-    a, b, affine = _both(moving, fixed, grid, start)
-    field = network(a, b)[-1]
-    folds = jacobian(field)
-    quality = Quality(
-        nmi_before=1.0 + _alike(a, b),
-        nmi_after=1.0 + _alike(a, warp(b, field)),
-        correlation_after=_alike(a, warp(b, field)),
-        jacobian_min=float(folds.min()),
-        jacobian_max=float(folds.max()),
-        folded=float((folds <= 0).float().mean()),
-        seconds=round(time.perf_counter() - began, 3),
-    )
-    doubts = []
-    if (quality.folded or 0.0) > _FOLDED:
-        doubts.append(f"space folds in {quality.folded:.1%} of the grid")
-    if quality.correlation_after < _alike(a, b) - 0.01:
-        doubts.append(f"the correlation fell from {_alike(a, b):.3f} to {quality.correlation_after:.3f}")
-    if doubts:
-        raise RegistrationError(f"{moving.name} could not be deformed onto {fixed.name}: {'; '.join(doubts)}.")
-    linear = np.eye(4) if start is None else start.linear
-    spline = _spline(field[0].numpy().astype(np.float64), affine)
-    return Transform(
-        "deformable", linear, fixed.affine, fixed.grid, spline, quality, fixed_name=fixed.name, moving_name=moving.name
+    chosen = checked(LearnedRegistrationSettings, settings)
+    definition = {
+        "_target_": "RecurrentRegistration",
+        **chosen.model_dump(include={"channels", "hidden", "steps", "cell"}),
+    }
+    return bundle.write_bundle(
+        Path(folder),
+        facts={"name": name, "task": "registration", "modality": modality},
+        network=definition,
+        inference={"grid": list(chosen.grid)},
+        weights=network.state_dict(),
+        card=f"# {name}\n\n{description}\n",
+        licence_text=f"{licence}\n",
+        description=description,
+        licence=licence,
+        version="1",
     )
 
 
-def _both(
-    moving: ImageSequence, fixed: ImageSequence, grid: tuple[int, int, int], start: Transform | None
-) -> tuple[Tensor, Tensor, NDArray[np.float64]]:
-    """Both on one grid over the fixed image, as (1, 1, z, y, x) from 0 to 1, and that grid's affine."""
+def _both(moving: ImageSequence, fixed: ImageSequence, grid: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Fixed and moving on one grid over the fixed image, as (1, 1, z, y, x) from 0 to 1."""
     if "z" not in fixed.axes or "z" not in moving.axes:
         raise RegistrationError("Learned registration is for volumes (z, y, x).")
     scale = (np.array(fixed.grid) - 1) / (np.array(grid) - 1)
     affine = np.asarray(fixed.affine @ np.diag([*scale, 1.0]))
-    found = []
-    for seq, transform in ((fixed, None), (moving, start.itk() if start is not None else None)):
-        volume = seq.volume_zyx().astype(np.float32)
-        low, high = np.percentile(volume, (1, 99.5))
-        volume = np.clip((volume - low) / max(high - low, 1e-6), 0, 1)
-        on_grid = resample_volume(volume, seq.affine, affine, grid, transform=transform, antialias=True)
-        found.append(torch.from_numpy(np.ascontiguousarray(on_grid, dtype=np.float32))[None, None])
-    return found[0], found[1], affine
-
-
-def _alike(a: Tensor, b: Tensor) -> float:
-    """Pearson's correlation."""
-    return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].nan_to_num())
-
-
-def _spline(field: NDArray[np.float64], affine: NDArray[np.float64]) -> Spline:
-    """A displacement (x|y|z, z, y, x) in voxels as a cubic B-spline in voxel coordinates, exact at its control points."""
-    size = np.array(field.shape[1:])
-    step = _SPLINE_STEP
-    count = (size - 1) // step + 5  # two more control points on each side
-    at = np.stack(np.meshgrid(*[step * (np.arange(n) - 2) for n in count], indexing="ij"))
-    values = [ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in field]
-    weights = [ndimage.spline_filter(v, order=3, mode="mirror") for v in values]
-    fixed_parameters = (*(int(n) for n in count[::-1]), *[-2.0 * step] * 3, *[float(step)] * 3, *np.eye(3).ravel())
-    return Spline(
-        geometry.as_affine(np.linalg.inv(affine)),
-        tuple(float(v) for v in fixed_parameters),
-        np.concatenate([w.ravel() for w in weights]),
-    )
+    one, other = (on_grid(s.volume_zyx().astype(np.float32), s.affine, affine, grid) for s in (fixed, moving))
+    return one, other

@@ -95,6 +95,16 @@ def itk_affine(matrix: Affine) -> sitk.AffineTransform:
     return transform
 
 
+def matrix_of(transform: sitk.Transform) -> Affine:
+    """A linear SimpleITK transform as a 4×4 matrix, in ITK's coordinates."""
+    matrix = np.eye(4)
+    matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
+    for k in range(3):
+        matrix[:3, k] = transform.TransformPoint(tuple(float(j == k) for j in range(3)))
+        matrix[:3, k] -= matrix[:3, 3]
+    return matrix
+
+
 def resample_volume(
     volume: Volume,
     affine: Affine,

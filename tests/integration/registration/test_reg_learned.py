@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage
 
 import napari_medseq as ms
-from napari_medseq.errors import RegistrationError
+from napari_medseq.errors import ModelError, RegistrationError, SettingsError
 from napari_medseq.models.networks import build
 from napari_medseq.models.recurrent_registration import (
     RecurrentRegistration,
@@ -19,12 +21,14 @@ from napari_medseq.models.recurrent_registration import (
     widened,
 )
 from napari_medseq.registration import Transform
+from napari_medseq.registration.learned import as_spline, network_of, on_grid
+from napari_medseq.registration.transform import Spline
 from napari_medseq.sequence import ImageSequence, affine_from
 from napari_medseq.training.learned_registration import (
     LearnedRegistrationSettings,
-    _spline,
-    register_learned,
+    dissimilarity,
     train_registration,
+    write_registration,
 )
 
 GRID = (24, 24, 16)
@@ -88,34 +92,69 @@ def test_the_answer_is_kept_as_a_spline() -> None:
     z, y, x = np.meshgrid(*[np.linspace(0, 3, n) for n in GRID[::-1]], indexing="ij")
     field = np.stack([np.sin(x) + 0.2 * z, np.cos(y), 0.5 * np.sin(z + x)])
     affine = affine_from((2.0, 2.0, 3.0))
-    transform = Transform("deformable", np.eye(4), affine, GRID, _spline(field, affine))
+    grid, values = as_spline(field, affine)
+    transform = Transform("deformable", np.eye(4), affine, GRID, Spline(np.eye(4), grid.fixed_parameters, values))
     at = np.array([[4, 6, 8], [10, 12, 6], [17, 5, 11]])
     start = at @ affine[:3, :3].T + affine[:3, 3]
     wanted = (at + np.array([field[:, k, j, i] for i, j, k in at])) @ affine[:3, :3].T + affine[:3, 3]
     np.testing.assert_allclose(transform.to_moving(start), wanted, atol=0.1)
 
 
-def test_training_without_labels_finds_the_shift() -> None:
+def test_training_without_labels_finds_the_shift_and_its_bundle_registers(tmp_path: Path) -> None:
     pairs = [(blobs(k), blobs(k, s)) for k, s in enumerate([(0, 1.5, 2), (1, -2, 0), (0, 2, -1.5), (-1, 0, 2)])]
     settings = LearnedRegistrationSettings(grid=GRID, channels=6, hidden=8, steps=3, iterations=60, learning_rate=5e-3)
     seen: list[int] = []
-    network = train_registration(pairs, settings, progress=lambda d, _t, _m: seen.append(d))
+    network = train_registration(pairs, settings=settings, progress=lambda d, _t, _m: seen.append(d))
     assert isinstance(network, RecurrentRegistration)
     assert seen[-1] == 60
-    fixed, moving = pairs[0]
-    found = register_learned(network, moving, fixed, grid=GRID)
-    assert found.quality.correlation_after > found.quality.nmi_before - 1 + 0.1
-    assert found.quality.folded == 0
-    middle = fixed.affine @ [12, 12, 8, 1]
-    true = fixed.affine @ [14, 13.5, 8, 1]
-    assert np.linalg.norm(found.to_moving(middle[None, :3])[0] - true[:3]) < 0.5 * np.linalg.norm(true - middle)
+    folder = write_registration(network, tmp_path / "mine", settings=settings, name="mine")
+    loaded, grid = network_of(folder)
+    assert grid == GRID
+    torch.testing.assert_close(
+        loaded.step.weight, network.step.weight, atol=1e-3, rtol=1e-3
+    )  # stored in half precision
+    fixed, moving = (on_grid(s.volume_zyx(), s.affine, s.affine, GRID) for s in pairs[0])
+    field = loaded(fixed, moving)[-1]
+    assert dissimilarity(fixed, warp(moving, field)) < 0.7 * dissimilarity(fixed, moving)
 
 
-def test_what_cannot_be_learned_or_registered_is_refused() -> None:
+def body(seed: int, bend: np.ndarray | None = None) -> ImageSequence:
+    """An ellipsoid of smooth tissue in air, its points moved by `bend` (3, z, y, x) in voxels."""
+    z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in (24, 40, 40)], indexing="ij")
+    tissue = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=z.shape), (1.5, 2.5, 2.5))
+    data = np.where(x**2 / 0.6 + y**2 / 0.7 + z**2 / 0.8 < 1, 100 + 25 * tissue / tissue.std(), 0)
+    if bend is not None:
+        data = ndimage.map_coordinates(data, np.indices(data.shape) + bend, order=1, mode="nearest")
+    return ImageSequence(data.astype(np.float32), ("z", "y", "x"), affine_from((3.0, 3.0, 4.0)), name=f"body {seed}")
+
+
+def test_the_verb_deforms_by_the_network_and_checks_the_result() -> None:
+    z, y, x = np.meshgrid(*[np.linspace(0, np.pi, n) for n in (24, 40, 40)], indexing="ij")
+    bend = 2.0 * np.stack([0 * x, np.sin(x) * np.sin(y), np.sin(2 * y) * np.sin(z)])  # (z, y, x) voxels
+    fixed, moving = body(3, bend), body(3)
+    found = ms.register(moving, fixed, kind="deformable", backend="learned")
+    straight = ms.register(moving, fixed, kind="affine")
+    assert found.spline is not None
+    assert found.quality.trustworthy
+    at = np.argwhere(fixed.data > 0)[::37]
+    points = at[:, ::-1] @ fixed.affine[:3, :3].T + fixed.affine[:3, 3]
+    true = (at + bend[:, at[:, 0], at[:, 1], at[:, 2]].T)[:, ::-1] @ fixed.affine[:3, :3].T + fixed.affine[:3, 3]
+    errors = [np.linalg.norm(t.to_moving(points) - true, axis=1).mean() for t in (found, straight)]
+    assert errors[0] < 0.6 * errors[1]
+
+
+def test_what_cannot_be_learned_or_registered_is_refused(tiny_bundle: Path) -> None:
     with pytest.raises(ms.MedseqError, match="no pair"):
         train_registration([])
-    network = RecurrentRegistration(2, 4, 1)
-    torch.nn.init.constant_(network.step.bias, 0.0)
-    torch.nn.init.normal_(network.step.weight, std=30.0)
-    with pytest.raises(RegistrationError, match="could not be deformed"):
-        register_learned(network, blobs(1), blobs(2), grid=GRID)
+    fixed, moving = body(1), body(2)
+    with pytest.raises(SettingsError, match="has no kind 'rigid'"):
+        ms.register(moving, fixed, backend="learned")
+    with pytest.raises(SettingsError, match="takes no model"):
+        ms.register(moving, fixed, model=tiny_bundle)
+    with pytest.raises(ModelError, match="is for segmentation, not for registration"):
+        ms.register(moving, fixed, kind="deformable", backend="learned", model=tiny_bundle)
+    with pytest.raises(SettingsError, match="limits: min_dice = 2"):
+        ms.register(moving, fixed, limits={"min_dice": 2})
+    flat = ImageSequence(fixed.data[12], ("y", "x"), fixed.affine, name="slice")
+    with pytest.raises(RegistrationError, match="is for volumes"):
+        ms.register(flat, flat.replace(data=np.roll(flat.data, 2, 0)), kind="deformable", backend="learned")

@@ -10,8 +10,9 @@ from napari_medseq import geometry
 from napari_medseq.registration import Spline, Transform, register
 from napari_medseq.registration.deformable import ControlGrid, _Task, jacobian
 from napari_medseq.registration.linear import Pair, prepared
+from napari_medseq.registration.measure import Bending
 from napari_medseq.registration.optimise import Watch
-from napari_medseq.registration.registration import judged
+from napari_medseq.registration.trust import assess_quality
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground
 from tests.unit.registration.phantom import SHAPE, phantom
@@ -120,7 +121,8 @@ def test_a_deformation_is_judged_as_bent_and_not_by_its_affine_part() -> None:
     here = pair.framed(np.eye(4))
     off = here.copy()
     off[:3, 3] += 8
-    straight = judged(pair, compare, off, 0.0, "deformable", {})
-    bent = judged(pair, compare, off, 0.0, "deformable", {"nmi_after": compare.at(here).nmi})
+    straight = assess_quality(pair, compare, off, error_mm=0.0, kind="deformable")
+    true = compare.at(here)
+    bent = assess_quality(pair, compare, off, error_mm=0.0, kind="deformable", bending=Bending(true.mi, true.nmi))
     assert any("fell" in doubt for doubt in straight.doubts)
     assert not any("fell" in doubt for doubt in bent.doubts)
