@@ -27,11 +27,7 @@ KNOWN_CIRCLES: frozenset[str] = frozenset(
     }
 )
 #: "module: private name" that is still reached for from another module
-KNOWN_REACHES: frozenset[str] = frozenset(
-    {
-        "_napari.sample: _application_viewer",
-    }
-)
+KNOWN_REACHES: frozenset[str] = frozenset()
 
 
 @cache

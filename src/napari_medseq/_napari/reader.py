@@ -51,7 +51,7 @@ def _first_files(folder: Path) -> Iterator[Path]:
 
 def read(path: Paths) -> list[Any]:
     """napari's reader function: layer data; in the application, what is wrong is shown as one notification."""
-    viewer = _application_viewer()
+    viewer = application_viewer()
     if viewer is None:
         return list(layer_data(path))
     from napari.utils.notifications import show_error, show_warning
@@ -78,7 +78,7 @@ def read(path: Paths) -> list[Any]:
     return list(data)
 
 
-def _application_viewer() -> Any:
+def application_viewer() -> Any:
     """The viewer of the running application, or None in a script."""
     import sys
 

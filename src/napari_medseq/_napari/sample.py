@@ -25,11 +25,11 @@ def sample_folder() -> Path:
 
 def longitudinal_brain() -> list[LayerData]:
     """Layer data of the sample study: three visits of one synthetic patient."""
-    from napari_medseq._napari.reader import _application_viewer
+    from napari_medseq._napari.reader import application_viewer
     from napari_medseq.viewer.opening import arrange_when_added
 
     data = study_layer_data(io.read_study(sample_folder()))
-    viewer = _application_viewer()
+    viewer = application_viewer()
     if viewer is not None:
         arrange_when_added(viewer)
     return data
