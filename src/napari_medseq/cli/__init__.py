@@ -23,7 +23,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from napari_medseq import __version__
 
-        parser.exit(message=f"napari-medseq {__version__}\n")
+        print(f"napari-medseq {__version__}")
+        parser.exit()
 
 
 def parser() -> argparse.ArgumentParser:
