@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_medseq.inference.planes import Planes
-from napari_medseq.inference.prompt_passes import bytes_per_step, stream_logits
+from napari_medseq.inference.prompt_passes import Carry
 from napari_medseq.inference.prompt_window import (
     Growth,
     PromptSettings,
@@ -21,7 +21,6 @@ from napari_medseq.inference.prompt_window import (
     window_around,
 )
 from napari_medseq.inference.prompted_objects import PromptedObject
-from napari_medseq.models.prompted_unet import PromptedUNet
 from napari_medseq.models.prompting import PromptedSequence
 from napari_medseq.progress import Cancelled, Progress, check
 
@@ -74,7 +73,7 @@ class Carrier:
     planes : Planes
     labels : ndarray, (*across, step, row, column)
         What is painted.
-    network : PromptedUNet
+    network : Carry
         As `prompt_passes.ready` makes it.
     settings : PromptSettings
     device : torch.device
@@ -85,7 +84,7 @@ class Carrier:
 
     planes: Planes
     labels: NDArray[np.generic]
-    network: PromptedUNet
+    network: Carry
     settings: PromptSettings
     device: torch.device
     chunk: int | None = None
@@ -154,7 +153,7 @@ class Carrier:
         for w in windows:
             by_shape.setdefault(w.window.shape, []).append(w)
         for (steps, *size), group in by_shape.items():
-            each = steps * bytes_per_step(self.network, (size[0], size[1]))
+            each = steps * self.network.bytes_per_step((size[0], size[1]))
             together = max(1, _TOGETHER // each)
             for k in range(0, len(group), together):
                 yield group[k : k + together]
@@ -168,7 +167,7 @@ class Carrier:
         gap = torch.tensor([self.planes.spacing[0] / w.window.pixel_mm for w in group], device=self.device)
         with torch.inference_mode():
             sequence = PromptedSequence.of(stacked("image"), stacked("painted"), stacked("annotated"), gap)
-        return stream_logits(self.network, sequence, chunk=self.chunk, cancelled=self.cancelled).cpu()
+        return self.network.logits(sequence, self.chunk, self.cancelled).cpu()
 
     def _grown(self, filled: _Filled, logits: Tensor) -> Growth | None:
         inside = torch.where(filled.annotated[:, None, None], filled.painted, logits > 0)

@@ -1,187 +1,249 @@
-"""The prompted network over long sequences: in chunks of steps, level by level, with the same answer whatever the chunk.
+"""Prompted networks over long sequences: in chunks of steps, level by level, with the same answer whatever the chunk.
 
-Encoded steps are kept until the decoder has used them: 43 numbers per pixel of the window and step with the usual widths, so
-0.5 MB per step for a window of 80 × 80 in bfloat16. Where that would take more than `_ROOMY` bytes the finest level, more than half
-of it, is computed twice instead of being kept.
+`StreamedUNet` is a `PromptedUNet` as it is run: batch norms folded into the convolutions before them, and convolutions over steps as
+convolutions of three steps' channels. Encoded steps are kept until the decoder has used them: 43 numbers per pixel of the window
+and step with the usual widths, 0.5 MB per step for a window of 80 × 80 in bfloat16. Where that would take more than `_ROOMY` bytes
+the finest level, more than half of it, is computed twice instead of being kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import cast
+import copy
+from collections.abc import Callable, Iterator
+from typing import Protocol, cast
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_medseq.inference import tuning
-from napari_medseq.models.prompt_readout import Memory, spread_steps
-from napari_medseq.models.prompted_recurrence import PromptRecurrence
-from napari_medseq.models.prompted_unet import PromptedUNet
+from napari_medseq.models.prompted_recurrence import PromptRecurrence, walk
+from napari_medseq.models.prompted_unet import PromptedBlock, PromptedNetwork, PromptedUNet, risen
 from napari_medseq.models.prompting import PromptedSequence
 from napari_medseq.progress import Cancelled, check
 
 _ROOMY = 256 << 20
 _CHUNK = 16  # steps
+_GONE = torch.empty(0)  # in the place of what has been used, so that its memory is free
 
-_READY: WeakKeyDictionary[PromptedUNet, dict[tuple[torch.device, torch.dtype], PromptedUNet]] = WeakKeyDictionary()
+
+class Carry(Protocol):
+    """A network that is ready to carry."""
+
+    def bytes_per_step(self, size: tuple[int, int]) -> int:
+        """Bytes that are kept per step of a window of `size` pixels."""
+
+    def logits(self, sequence: PromptedSequence, chunk: int | None, cancelled: Cancelled | None) -> Tensor:
+        """Logits (batch, step, y, x) of whole sequences, float32; `chunk` steps go through a convolution together."""
 
 
-def ready(network: PromptedUNet, device: torch.device, precision: str = "float32") -> PromptedUNet:
-    """The network as it is run: on a device, its norms folded away, its convolutions in bfloat16 where that is asked for and pays.
+_READY: WeakKeyDictionary[PromptedNetwork, dict[tuple[torch.device, torch.dtype], Carry]] = WeakKeyDictionary()
+
+
+def ready(network: PromptedNetwork, device: torch.device, precision: str = "float32") -> Carry:
+    """A network as it is run on a device.
 
     Parameters
     ----------
-    network : PromptedUNet
+    network : PromptedNetwork
         Not changed; what is made of it is kept for the next call.
     device : torch.device
     precision : {"float32", "bfloat16"}
-        "bfloat16" is used on processors that have units for it alone.
+        "bfloat16": convolutions are computed in it on processors that have units for it.
     """
     lower = precision == "bfloat16" and device.type == "cpu" and tuning.has_bfloat16()
     key = (device, torch.bfloat16 if lower else torch.float32)
     known = _READY.setdefault(network, {})
     if key not in known:
-        twin = network.folded().to(device)
-        for module in twin.modules():
-            if isinstance(module, nn.Conv2d):
-                module.to(key[1])
-        tuning.prepare(twin, device)
-        known[key] = twin
+        made = StreamedUNet(network) if isinstance(network, PromptedUNet) else WholeNetwork(network)
+        made.to(device).requires_grad_(False)
+        if isinstance(made, StreamedUNet):
+            made.in_precision(key[1])
+        tuning.prepare(made, device)
+        known[key] = made
     return known[key]
 
 
-def bytes_per_step(network: PromptedUNet, size: tuple[int, int], item: int = 4) -> int:
-    """Bytes that are kept per step of a window of `size` pixels, with numbers of `item` bytes."""
-    widths = [cast(nn.Conv2d, block.second).out_channels for block in network.encoder]
-    return int(sum(w / 4**level for level, w in enumerate(widths)) * size[0] * size[1] * item)
+class WholeNetwork(nn.Module):
+    """A network that takes whole sequences only, without chunks."""
+
+    def __init__(self, network: PromptedNetwork) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).eval()
+
+    def bytes_per_step(self, size: tuple[int, int]) -> int:
+        """See `Carry`; measured by the widths of a `PromptedVolumeUNet`."""
+        return 4 * 3 * 32 * size[0] * size[1]
+
+    @torch.inference_mode()
+    def logits(self, sequence: PromptedSequence, chunk: int | None, cancelled: Cancelled | None) -> Tensor:  # noqa: ARG002
+        """See `Carry`."""
+        check(cancelled)
+        x, prior = sequence.channels()
+        found: Tensor = self.network(x, prior, sequence.annotated)[0]
+        return found
 
 
-@torch.inference_mode()
-def stream_logits(
-    network: PromptedUNet,
-    sequence: PromptedSequence,
-    *,
-    chunk: int | None = None,
-    cancelled: Cancelled | None = None,
-) -> Tensor:
-    """Logits (batch, step, y, x) of whole sequences, float32.
+class StreamedBlock(nn.Module):
+    """A `PromptedBlock` for steps that come first in their tensor, (step · batch, channel, y, x)."""
 
-    Parameters
-    ----------
-    network : PromptedUNet
-        As `ready` makes it.
-    sequence : PromptedSequence
-        On the network's device.
-    chunk : int, optional
-        Steps that go through a convolution together; the answer does not depend on it.
-    cancelled : callable, optional
-        Looked at once per chunk and level.
-    """
-    return _Stream(network, sequence, chunk or _CHUNK, cancelled).logits()
+    def __init__(self, block: PromptedBlock) -> None:
+        super().__init__()
+        folded = fuse_conv_bn_eval(copy.deepcopy(block.first).eval(), copy.deepcopy(block.norm).eval())
+        self.slab = block.slab
+        weight = folded.weight.detach()
+        if block.slab:  # (out, in, step, y, x) to (out, step · in, y, x)
+            weight = weight.transpose(1, 2).flatten(1, 2)
+        self.first = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
+        self.first.weight.data, bias = weight.contiguous(), folded.bias
+        assert bias is not None
+        assert self.first.bias is not None
+        self.first.bias.data = bias.detach().clone()
+        self.second, self.skip = copy.deepcopy(block.second), copy.deepcopy(block.skip)
+
+    def forward(self, x: Tensor, before: Tensor | None, after: Tensor | None, batch: int) -> Tensor:
+        """`before` and `after` are the steps beside those of `x`, (batch, channel, y, x); None where the sequence ends."""
+        seen = x
+        if self.slab:
+            none = torch.zeros_like(x[:batch])
+            early = torch.cat([none if before is None else before, x[:-batch]])
+            late = torch.cat([x[batch:], none if after is None else after])
+            seen = torch.cat([early, x, late], 1).contiguous(memory_format=torch.channels_last)
+        return functional.relu(self.skip(x) + self.second(functional.relu(self.first(seen))))
+
+
+class StreamedUNet(nn.Module):
+    """A `PromptedUNet` that is run in chunks of steps; the weights are copies."""
+
+    def __init__(self, network: PromptedUNet) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList(StreamedBlock(cast(PromptedBlock, b)) for b in network.encoder)
+        self.decoder = nn.ModuleList(StreamedBlock(cast(PromptedBlock, b)) for b in network.decoder)
+        self.network = copy.deepcopy(network).eval()  # of which the rest is used as it is
+        self.network.encoder, self.network.decoder = nn.ModuleList(), nn.ModuleList()
+        self.widths = [cast(StreamedBlock, b).second.out_channels for b in self.encoder]
+        self.dtype = torch.float32
+
+    def in_precision(self, dtype: torch.dtype) -> None:
+        """Let convolutions compute in `dtype`."""
+        self.dtype = dtype
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.to(dtype)
+
+    def bytes_per_step(self, size: tuple[int, int]) -> int:
+        """See `Carry`."""
+        return int(sum(w / 4**v for v, w in enumerate(self.widths)) * size[0] * size[1] * self.dtype.itemsize)
+
+    @torch.inference_mode()
+    def logits(self, sequence: PromptedSequence, chunk: int | None, cancelled: Cancelled | None) -> Tensor:
+        """See `Carry`."""
+        return _Stream(self, sequence, chunk or _CHUNK, cancelled).logits()
 
 
 class _Stream:
-    """One run; steps come first in its tensors, (step · batch, channel, y, x)."""
+    """One run of a `StreamedUNet`."""
 
     def __init__(
-        self, network: PromptedUNet, sequence: PromptedSequence, chunk: int, cancelled: Cancelled | None
+        self, streamed: StreamedUNet, sequence: PromptedSequence, chunk: int, cancelled: Cancelled | None
     ) -> None:
-        self.network, self.sequence, self.cancelled = network, sequence, cancelled
+        self.streamed, self.network, self.sequence, self.cancelled = streamed, streamed.network, sequence, cancelled
         self.batch, self.steps, height, width = sequence.image.shape
         self.spans = [(a, min(a + chunk, self.steps)) for a in range(0, self.steps, chunk)]
-        self.dtype = cast(nn.Conv2d, network.heads[0]).weight.dtype
-        item = self.dtype.itemsize
-        self.roomy = bytes_per_step(network, (height, width), item) * self.steps * self.batch <= _ROOMY
+        self.roomy = streamed.bytes_per_step((height, width)) * self.steps * self.batch <= _ROOMY
 
     def logits(self) -> Tensor:
-        network = self.network
-        memory = self._memory() if network.readout_level > 0 else None
-        encoded = [self._encoded(span, memory) for span in self.spans]
-        below: list[Tensor] = []
-        for level in range(network.levels - 1, 0, -1):
-            below = list(self._decoded(level, encoded, below))
-        return self._headed(self._decoded(0, encoded, below))
-
-    def _decoded(self, level: int, encoded: list[list[Tensor]], below: list[Tensor]) -> Iterator[Tensor]:
-        """A level's chunks, from those of the level under it and the encoder's own, which are let go."""
-        network, found = self.network, list[Tensor]()
-        gone = torch.empty(0)
-        for k, span in enumerate(self.spans):
-            check(self.cancelled)
-            skip = encoded[k].pop() if encoded[k] else network.down(0, self._input(*span))
-            found.append(network.rise(level, below[k], skip) if below else skip)
-            if below:
-                below[k] = gone
-        carry = network.recurrence(level)
-        return iter(found) if carry is None else self._carried(carry, found)
+        levels = len(self.streamed.encoder)
+        skips: list[list[Tensor]] = []
+        y = self._finest(pooled=levels > 1)
+        skips.append(y[0])
+        below = y[1]
+        for level in range(1, levels):
+            found = list(self._blocks(self.streamed.encoder[level], below.__getitem__))
+            skips.append(found)
+            below = [functional.max_pool2d(f, 2) for f in found] if level < levels - 1 else []
+        found = skips.pop()
+        for level in range(levels - 1, -1, -1):
+            if level < levels - 1:
+                found = list(self._decoded(level, found, skips.pop()))
+            carry = self.network.recurrence(level)
+            after = iter(found) if carry is None else self._carried(carry, found)
+            if level == 0:
+                return self._headed(after)
+            found = list(after)
+        raise RuntimeError("A network has levels.")
 
     def _input(self, start: int, stop: int) -> Tensor:
         x, _ = self.sequence.channels(start, stop)
-        flat = x.transpose(0, 1).flatten(0, 1).to(self.dtype)
+        flat = x.transpose(0, 1).flatten(0, 1).to(self.streamed.dtype)
         return flat.contiguous(memory_format=torch.channels_last)
 
-    def _encoded(self, span: tuple[int, int], memory: Memory | None) -> list[Tensor]:
-        """Features per level, without the finest where that is to be computed again."""
+    def _encoded(self, k: int) -> Tensor:
+        """The finest features of a chunk."""
         check(self.cancelled)
-        network, x = self.network, self._input(*span)
-        features: list[Tensor] = []
-        y = x
-        for level in range(network.levels):
-            y = network.down(level, y)
-            if level == network.readout_level and memory is not None:
-                numbers = torch.arange(*span, device=y.device).expand(self.batch, -1) - self.steps // 2
-                read = network.readout(
-                    self._by_sequence(network.looks(x[:, :3])), self._by_sequence(y), numbers, memory
-                )
-                y = read.transpose(0, 1).flatten(0, 1)
-            features.append(y)
-        return features if self.roomy else features[1:]
+        start, stop = self.spans[k]
+        first, last = max(0, start - 1), min(self.steps, stop + 1)
+        x = self._input(first, last)
+        before = x[: self.batch] if first < start else None
+        after = x[-self.batch :] if last > stop else None
+        inner = x[(start - first) * self.batch : (stop - first) * self.batch]
+        found: Tensor = self.streamed.encoder[0](inner, before, after, self.batch)
+        return found
 
-    def _by_sequence(self, y: Tensor) -> Tensor:
-        """(step · batch, …) as (batch, step, …)."""
-        sorted_: Tensor = y.unflatten(0, (-1, self.batch)).transpose(0, 1)
-        return sorted_
+    def _finest(self, *, pooled: bool) -> tuple[list[Tensor], list[Tensor]]:
+        """The finest features, or nothing in their place where room is short, and what the level under them begins with."""
+        kept, under = [], []
+        for k in range(len(self.spans)):
+            y = self._encoded(k)
+            kept.append(y if self.roomy or not pooled else _GONE)
+            under.append(functional.max_pool2d(y, 2) if pooled else _GONE)
+        return kept, under
 
-    def _memory(self) -> Memory:
-        """What the annotated steps show."""
-        network = self.network
-        index, use = spread_steps(self.sequence.annotated)
-        looks, features = [], []
-        for number in index.unique().tolist():
-            x = self._input(number, number + 1)
-            y = x
-            for level in range(network.readout_level + 1):
-                y = network.down(level, y)
-            looks.append(network.looks(x[:, :3]))
-            features.append(y)
-        at = torch.searchsorted(index.unique(), index)
-        row = torch.arange(self.batch, device=index.device)[:, None]
-        shown = torch.stack(looks)[at, row], torch.stack(features)[at, row]
-        out: Memory = network.readout.memory(*shown, index - self.steps // 2, use)
-        return out
+    def _blocks(self, block: nn.Module, chunk: Callable[[int], Tensor]) -> Iterator[Tensor]:
+        """A block over all chunks, each with the steps beside it; `chunk` is asked for each once, in order."""
+        before: Tensor | None = None
+        x = chunk(0)
+        for k in range(len(self.spans)):
+            check(self.cancelled)
+            later = chunk(k + 1) if k + 1 < len(self.spans) else None
+            yield block(x, before, None if later is None else later[: self.batch], self.batch)
+            before = x[-self.batch :].clone()
+            if later is not None:
+                x = later
+
+    def _decoded(self, level: int, below: list[Tensor], skips: list[Tensor]) -> Iterator[Tensor]:
+        """A level's chunks from those of the level under it and the encoder's own, which are let go."""
+
+        def joined(k: int) -> Tensor:
+            skip = skips[k] if skips[k].numel() else self._encoded(k)
+            y: Tensor = risen(self.network.up[level](below[k])) + skip
+            below[k] = skips[k] = _GONE
+            return y
+
+        return self._blocks(self.streamed.decoder[level], joined)
 
     def _carried(self, carry: PromptRecurrence, found: list[Tensor]) -> Iterator[Tensor]:
         """What the recurrence makes of a level's chunks; each is let go when it is done."""
-        gone = torch.empty(0)
         kept = [self._seen(carry, y) for y in found] if self.roomy else []
         state: Tensor | None = None
         back: list[Tensor] = []
         for k in range(len(found) - 1, -1, -1):
             check(self.cancelled)
-            states = carry.walk((kept[k] if kept else self._seen(carry, found[k])).flip(0), state)
+            states = walk((kept[k] if kept else self._seen(carry, found[k])).flip(0), state)
             state = states[-1]
             back.append(states.flip(0))
         state = None
         for k, y in enumerate(found):
             check(self.cancelled)
-            states = carry.walk(kept[k] if kept else self._seen(carry, y), state)
+            states = walk(kept[k] if kept else self._seen(carry, y), state)
             state = states[-1]
             both = torch.cat([states, back.pop()], 2).flatten(0, 1)
-            yield carry.joined(y, both.contiguous(memory_format=torch.channels_last))
-            found[k] = gone
+            yield y + carry.merge(both.contiguous(memory_format=torch.channels_last))
+            found[k] = _GONE
             if kept:
-                kept[k] = gone
+                kept[k] = _GONE
 
     def _seen(self, carry: PromptRecurrence, y: Tensor) -> Tensor:
         seen: Tensor = carry.seen(y).unflatten(0, (-1, self.batch))
@@ -191,5 +253,6 @@ class _Stream:
         out = torch.empty(self.batch, self.steps, *self.sequence.image.shape[2:], device=self.sequence.image.device)
         for (start, stop), y in zip(self.spans, after, strict=True):
             prior = self.sequence.prior(start, stop).transpose(0, 1).flatten(0, 1)
-            out[:, start:stop] = self._by_sequence(self.network.logit(0, y, prior))
+            logit = self.network.with_prior(self.network.heads[0](y)[:, 0], prior, 0)
+            out[:, start:stop] = logit.unflatten(0, (-1, self.batch)).transpose(0, 1)
         return out

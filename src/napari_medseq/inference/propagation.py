@@ -21,7 +21,7 @@ from napari_medseq.inference.prompt_window import PromptSettings
 from napari_medseq.inference.prompted_objects import Annotated, checked_steps, objects_of, one_label_image
 from napari_medseq.inference.prompted_visits import labels_by_visit, prompted_visits
 from napari_medseq.models import Model, ModelLike, loaded
-from napari_medseq.models.prompted_unet import PromptedUNet
+from napari_medseq.models.prompted_unet import PromptedNetwork
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import SPACE, ImageSequence, Visit
 from napari_medseq.settings import checked
@@ -141,7 +141,7 @@ def propagate(
         When `cancelled` says so.
     """
     model = loaded(model)
-    if not isinstance(model.network, PromptedUNet):
+    if not isinstance(model.network, PromptedNetwork):
         raise ModelError(
             f"{model.info.name} is a {model.info.task} model, which cannot take painted steps; use model='propagate'."
         )
@@ -166,7 +166,9 @@ def _listed(prompts: ImageSequence | Sequence[ImageSequence] | Sequence[ImageSeq
 class _Job:
     """What was asked for, whatever it is asked of."""
 
-    def __init__(self, model: Model, network: PromptedUNet, device: torch.device, cancelled: Cancelled | None) -> None:
+    def __init__(
+        self, model: Model, network: PromptedNetwork, device: torch.device, cancelled: Cancelled | None
+    ) -> None:
         self.model, self.network, self.device, self.cancelled = model, network, device, cancelled
         self.settings = checked(PromptSettings, model.inference, where=model.info.name, error=ModelError)
 

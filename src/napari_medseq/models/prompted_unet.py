@@ -1,13 +1,12 @@
 """The prompted recurrent U-Net: what is painted on some steps of a sequence enters its state, and the recurrence carries it on.
 
-Each step is encoded once; on the way up, at every level, a GRU runs over the sequence in both directions (`PromptRecurrence`). A
-readout compares each place with the annotated steps. The head corrects the interpolated shape rather than starting from nothing.
-The network knows no classes: what is painted is the object.
+Each step is encoded with the steps beside it; on the way up, at every level, a recurrence runs over the sequence in both directions
+(`PromptRecurrence`). The head corrects the interpolated shape rather than starting from nothing. The network knows no classes:
+what is painted is the object.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, cast
@@ -15,49 +14,92 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_medseq.errors import ModelError
-from napari_medseq.models.prompt_readout import Readout, spread_steps
-from napari_medseq.models.prompted_recurrence import PromptCell, PromptRecurrence
+from napari_medseq.models.prompted_recurrence import PromptRecurrence
 from napari_medseq.models.prompting import CHANNELS
 from napari_medseq.models.registry import register
 from napari_medseq.models.sequence_network import SequenceNetwork
 
-Norm = Literal["batch", "group"]
-_LOOKS = (16, 32, 48)  # channels of the features that say whether places look alike
 _CLAMP = 8.0  # pixels; beyond them the interpolated shape is as sure as it gets
+_HEADS = 3  # levels with a head, in training
+
+
+class PromptedNetwork(SequenceNetwork):
+    """A network that carries a painted object along a sequence: `PromptedUNet`, and what it is compared with.
+
+    Attributes
+    ----------
+    trust : Parameter
+        How much the interpolated shape counts.
+    """
+
+    neighbours = 1
+    trust: nn.Parameter
+
+    def forward(self, x: Tensor, prior: Tensor, annotated: Tensor, every_head: bool = False) -> list[Tensor]:
+        """Logits (batch, step, y, x), finest first; with `every_head` the coarser ones after it, each at its own size.
+
+        Parameters
+        ----------
+        x : Tensor, (batch, step, channel, y, x)
+            `prompting.PromptedSequence.channels`; y and x are multiples of `stride`.
+        prior : Tensor, (batch, step, y, x)
+            Signed distance of the interpolated shape in pixels.
+        annotated : Tensor of bool, (batch, step)
+        every_head : bool
+
+        Raises
+        ------
+        ModelError
+            If the size is no multiple of `stride`.
+        """
+        raise NotImplementedError
+
+    def check_size(self, x: Tensor) -> None:
+        """Raise `ModelError` if windows (…, y, x) do not fit."""
+        if any(n % self.stride for n in x.shape[-2:]):
+            raise ModelError(
+                f"Windows of {tuple(x.shape[-2:])} do not fit this network; pad them to multiples of {self.stride}."
+            )
+
+    def with_prior(self, logit: Tensor, prior: Tensor, level: int) -> Tensor:
+        """Logits (n, y, x) of a level corrected by the shape's signed distance (n, y, x) at full size."""
+        base = prior if level == 0 else functional.avg_pool2d(prior, 2**level)
+        return logit.float() + self.trust.float() * base.clamp(-_CLAMP, _CLAMP)
 
 
 class PromptedBlock(nn.Module):
-    """Two 3 × 3 convolutions with a norm between them, added to their input.
+    """Two 3 × 3 convolutions with a batch norm between them, added to their input.
 
-    With ``norm="batch"`` the statistics are fixed after training, so that a step's answer depends on no other step, and the norm
-    can be folded into the convolution before it.
+    The norm's statistics are fixed after training, so that a step's answer depends on no other step by it, and it can be folded away.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+    slab : bool
+        The first convolution looks at the step before and after, too (3 × 3 × 3).
     """
 
-    def __init__(self, inputs: int, outputs: int, norm: Norm) -> None:
+    def __init__(self, inputs: int, outputs: int, slab: bool) -> None:
         super().__init__()
-        self.first = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-        self.norm: nn.Module = (
-            nn.BatchNorm2d(outputs) if norm == "batch" else nn.GroupNorm(max(1, outputs // 8), outputs)
-        )
+        self.slab = slab
+        first = nn.Conv3d if slab else nn.Conv2d
+        self.first: nn.Conv2d | nn.Conv3d = first(inputs, outputs, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip: nn.Module = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs, y, x) to (n, outputs, y, x)."""
-        return functional.relu(self.skip(x) + self.second(functional.relu(self.norm(self.first(x)))))
-
-    def fold(self) -> None:
-        """Let the first convolution do what the norm does."""
-        if isinstance(self.norm, nn.BatchNorm2d):
-            self.first = fuse_conv_bn_eval(self.first, self.norm)
-            self.norm = nn.Identity()
+    def forward(self, x: Tensor, batch: int) -> Tensor:
+        """(batch · step, inputs, y, x) to (batch · step, outputs, y, x)."""
+        seen = x.unflatten(0, (batch, -1)).transpose(1, 2) if self.slab else x
+        first = self.first(seen)
+        first = first.transpose(1, 2).flatten(0, 1) if self.slab else first
+        return functional.relu(self.skip(x) + self.second(functional.relu(self.norm(first))))
 
 
 @register("PromptedUNet")
-class PromptedUNet(SequenceNetwork):
+class PromptedUNet(PromptedNetwork):
     """Logits of one object on every step, from the image and the steps on which it is painted.
 
     Parameters
@@ -68,15 +110,11 @@ class PromptedUNet(SequenceNetwork):
         Channels per level; each level halves y and x.
     hidden : sequence of int
         Channels of the recurrent state per level; 0: no recurrence there.
-    cell : {"conv", "minimal", "none"}
-        What carries the sequence; "none" leaves it out: the plain CNN to compare with.
-    readout : int
-        Level of the readout from annotated steps, 1 to 3; −1: none.
-    norm : {"batch", "group"}
-        See `PromptedBlock`.
+    cell : {"minimal", "none"}
+        What carries the sequence; "none" leaves it out: the network to compare with.
+    slabs : sequence of int
+        Levels whose first convolution is 3 × 3 × 3: `level` on the way down, −1 − `level` on the way up.
     """
-
-    neighbours = 1
 
     def __init__(
         self,
@@ -84,33 +122,24 @@ class PromptedUNet(SequenceNetwork):
         inputs: int = CHANNELS,
         widths: Sequence[int] = (24, 48, 80, 112),
         hidden: Sequence[int] = (8, 24, 32, 48),
-        cell: PromptCell = "conv",
-        readout: int = 2,
-        norm: Norm = "batch",
+        cell: Literal["minimal", "none"] = "minimal",
+        slabs: Sequence[int] = (0, 1, 2, 3, -2, -3),
     ) -> None:
         super().__init__()
         if len(hidden) != len(widths):
             raise ModelError(f"{len(hidden)} hidden sizes for {len(widths)} levels; give one per level, 0 for none.")
-        if readout >= min(len(widths), len(_LOOKS) + 1) or readout == 0:
-            raise ModelError(f"readout is at level {readout}; it can be at 1 to {min(len(widths) - 1, 3)}, or −1.")
+        if cell not in ("minimal", "none"):
+            raise ModelError(f"cell {cell!r} must be 'minimal' or 'none'.")
         self.stride = 2 ** (len(widths) - 1)
-        self.readout_level = readout
-        self.encoder = nn.ModuleList(
-            PromptedBlock(a, b, norm) for a, b in zip((inputs, *widths[:-1]), widths, strict=True)
-        )
-        self.decoder = nn.ModuleList(PromptedBlock(w, w, norm) for w in widths[:-1])
+        steps_in = enumerate(zip((inputs, *widths[:-1]), widths, strict=True))
+        self.encoder = nn.ModuleList(PromptedBlock(a, b, level in slabs) for level, (a, b) in steps_in)
+        self.decoder = nn.ModuleList(PromptedBlock(w, w, -1 - level in slabs) for level, w in enumerate(widths[:-1]))
         self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.recurrences = nn.ModuleDict()
         if cell != "none":
-            self.recurrences.update({str(v): PromptRecurrence(widths[v], n, cell) for v, n in enumerate(hidden) if n})
-        self.heads = nn.ModuleList(nn.Conv2d(w, 1, 1) for w in widths[:3])
-        for head in self.heads:
-            nn.init.zeros_(cast(nn.Conv2d, head).weight)
-            nn.init.zeros_(cast(Tensor, head.bias))
+            self.recurrences.update({str(v): PromptRecurrence(widths[v], n) for v, n in enumerate(hidden) if n})
+        self.heads = prompt_heads(widths)
         self.trust = nn.Parameter(torch.tensor([0.5]))
-        if readout > 0:
-            self.looks = _image_features(readout)
-            self.readout = Readout(_LOOKS[-1], widths[readout])
 
     @property
     def levels(self) -> int:
@@ -122,86 +151,35 @@ class PromptedUNet(SequenceNetwork):
         key = str(level)
         return cast(PromptRecurrence, self.recurrences[key]) if key in self.recurrences else None
 
-    def down(self, level: int, y: Tensor) -> Tensor:
-        """Features (n, channel, y, x) of a level from those of the level before it, or from the input."""
-        out: Tensor = self.encoder[level](functional.max_pool2d(y, 2) if level else y)
-        return out
-
-    def rise(self, level: int, y: Tensor, skip: Tensor) -> Tensor:
-        """Decoded features of a level from those of the level under it, and the encoder's own."""
-        risen = functional.interpolate(self.up[level](y), scale_factor=2.0, mode="bilinear", align_corners=False)
-        out: Tensor = self.decoder[level](risen + skip)
-        return out
-
-    def logit(self, level: int, y: Tensor, prior: Tensor) -> Tensor:
-        """Logits (n, y, x) of a level; `prior` (n, y, x) is the interpolated shape's signed distance at full size."""
-        base = prior if level == 0 else functional.avg_pool2d(prior, 2**level)
-        out: Tensor = self.heads[level](y)[:, 0].float() + self.trust.float() * base.clamp(-_CLAMP, _CLAMP)
-        return out
-
-    def forward(self, x: Tensor, prior: Tensor, annotated: Tensor, every_head: bool = False) -> list[Tensor]:
-        """Logits (batch, step, y, x), finest first; with `every_head` the coarser ones after it, each at its own size.
-
-        Parameters
-        ----------
-        x : Tensor, (batch, step, channel, y, x)
-            y and x are multiples of `stride`.
-        prior : Tensor, (batch, step, y, x)
-            Signed distance of the interpolated shape in pixels.
-        annotated : Tensor of bool, (batch, step)
-            At least one per sequence.
-        every_head : bool
-
-        Raises
-        ------
-        ModelError
-            If the size is no multiple of `stride`.
-        """
-        if any(n % self.stride for n in x.shape[3:]):
-            raise ModelError(
-                f"Windows of {tuple(x.shape[3:])} do not fit this network; pad them to multiples of {self.stride}."
-            )
+    def forward(self, x: Tensor, prior: Tensor, annotated: Tensor, every_head: bool = False) -> list[Tensor]:  # noqa: ARG002
+        """See `PromptedNetwork.forward`."""
+        self.check_size(x)
         batch, steps = x.shape[:2]
-        flat = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        features, y = [], flat
-        for level in range(self.levels):
-            y = self.down(level, y)
-            if level == self.readout_level:
-                y = self._read(flat, y.unflatten(0, (batch, steps)), annotated).flatten(0, 1)
+        features, y = [], x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        for level, block in enumerate(self.encoder):
+            y = block(functional.max_pool2d(y, 2) if level else y, batch)
             features.append(y)
         logits = []
         for level in range(self.levels - 1, -1, -1):
-            y = features[level] if level == self.levels - 1 else self.rise(level, y, features[level])
+            if level < self.levels - 1:
+                y = self.decoder[level](risen(self.up[level](y)) + features[level], batch)
             carry = self.recurrence(level)
             y = y if carry is None else carry(y, batch)
             if level == 0 or (every_head and level < len(self.heads)):
-                logits.append(self.logit(level, y, prior.flatten(0, 1)).unflatten(0, (batch, steps)))
+                logit = self.with_prior(self.heads[level](y)[:, 0], prior.flatten(0, 1), level)
+                logits.append(logit.unflatten(0, (batch, steps)))
         return logits[::-1]
 
-    def _read(self, flat: Tensor, y: Tensor, annotated: Tensor) -> Tensor:
-        batch, steps = annotated.shape
-        looks = self.looks(flat[:, :3]).unflatten(0, (batch, steps))
-        index, use = spread_steps(annotated)
-        row = torch.arange(batch, device=flat.device)[:, None]
-        middle = steps // 2
-        memory = self.readout.memory(looks[row, index], y[row, index], index - middle, use)
-        numbers = torch.arange(steps, device=flat.device).expand(batch, -1) - middle
-        out: Tensor = self.readout(looks, y, numbers, memory)
-        return out
 
-    def folded(self) -> PromptedUNet:
-        """A copy for inference whose batch norms are folded into the convolutions before them; the answer is the same."""
-        twin = copy.deepcopy(self).eval().requires_grad_(False)
-        for block in (*twin.encoder, *twin.decoder):
-            cast(PromptedBlock, block).fold()
-        return twin
+def risen(y: Tensor) -> Tensor:
+    """(n, channel, y, x) at twice the size."""
+    return functional.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
-def _image_features(level: int) -> nn.Sequential:
-    """From the image and its two neighbours to features at a level."""
-    layers: list[nn.Module] = []
-    for a, b in zip((3, *_LOOKS[:-1]), _LOOKS[:level], strict=False):
-        first = a == 3
-        layers += [nn.Conv2d(a, b, 5 if first else 3, stride=2, padding=2 if first else 1), nn.ReLU()]
-    layers.append(nn.Conv2d(_LOOKS[level - 1], _LOOKS[-1], 3, padding=1))
-    return nn.Sequential(*layers)
+def prompt_heads(widths: Sequence[int]) -> nn.ModuleList:
+    """One head per level, silent at first, so that an untrained network answers with the interpolated shape."""
+    heads = nn.ModuleList(nn.Conv2d(w, 1, 1) for w in widths[:_HEADS])
+    for head in heads:
+        nn.init.zeros_(cast(nn.Conv2d, head).weight)
+        nn.init.zeros_(cast(Tensor, head.bias))
+    return heads

@@ -19,8 +19,8 @@ FAR = 40.0
 RING = 12.0
 #: bins of the histograms of intensities, and the normalised intensity, in spreads, at which they end
 BINS, RANGE = 64, 3.0
-#: channels per step: image, its two neighbours, prompt, flag, two of the shape, two of the intensities, four of where and how far
-CHANNELS = 13
+#: channels per step: image, its two neighbours, prompt, flag, two of the shape, two of the intensities, five of where and how far
+CHANNELS = 14
 #: the channels of plain methods, for ablations
 PLAIN = slice(5, 9)
 
@@ -97,6 +97,8 @@ class PromptedSequence:
         Log ratio of how often an intensity occurs in the painted shapes and around them, of the image and of its local mean.
     away : Tensor, (batch, step)
         Distance to the nearest annotated step in radii of the shape, up to 4, divided by 4; −0.25 where unknown.
+    share : Tensor, (batch, step)
+        The same in usual gaps between annotated steps, up to 2, divided by 2; −0.25 where only one is annotated.
     """
 
     image: Tensor
@@ -106,6 +108,7 @@ class PromptedSequence:
     after: Tensor
     ratios: Tensor
     away: Tensor
+    share: Tensor
 
     @classmethod
     def of(cls, image: Tensor, mask: Tensor, annotated: Tensor, gap: Tensor) -> PromptedSequence:
@@ -133,7 +136,8 @@ class PromptedSequence:
         steps = torch.minimum(*_steps_to(before, after))
         known = (steps * gap[:, None] / radius[:, None]).clamp_max(4) / 4
         away = torch.where(gap[:, None] > 0, known, -0.25)
-        return cls(picture, distance, annotated, before, after, ratios, away)
+        share = _share_of_gap(annotated, steps)
+        return cls(picture, distance, annotated, before, after, ratios, away, share)
 
     def prior(self, start: int = 0, stop: int | None = None) -> Tensor:
         """Signed distance (batch, step, y, x) of the interpolated shape on steps `start` to `stop`, in pixels.
@@ -164,7 +168,7 @@ class PromptedSequence:
         looks = [_looked_up(p, self.ratios[:, k]) for k, p in enumerate((picture, smoothed(smoothed(picture))))]
         far_before, far_after = (far[:, at] for far in _steps_to(self.before, self.after))
         near = torch.minimum(far_before, far_after).clamp_max(40) / 20
-        steady = torch.stack([1 / (1 + far_before), 1 / (1 + far_after), near, self.away[:, at]], 2)
+        steady = torch.stack([1 / (1 + far_before), 1 / (1 + far_after), near, self.away[:, at], self.share[:, at]], 2)
         maps = steady.to(picture.dtype)[..., None, None].expand(-1, -1, -1, *picture.shape[2:])
         return torch.cat([torch.stack(own + shape + looks, 2), maps], 2), prior
 
@@ -173,6 +177,15 @@ def _steps_to(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
     """Steps to the nearest annotated one on either side; 99 where there is none."""
     index = torch.arange(before.shape[1], device=before.device).expand_as(before)
     return torch.where(before < 0, 99, index - before), torch.where(after < 0, 99, after - index)
+
+
+def _share_of_gap(annotated: Tensor, near: Tensor) -> Tensor:
+    """Steps to the nearest annotated one, `near`, in usual gaps between annotated steps; see `PromptedSequence.share`."""
+    index = torch.arange(annotated.shape[1], device=annotated.device).expand_as(annotated)
+    count = annotated.sum(1)
+    span = torch.where(annotated, index, -1).amax(1) - torch.where(annotated, index, 10**6).amin(1)
+    usual = span / (count - 1).clamp_min(1)
+    return torch.where(count[:, None] > 1, (near / usual[:, None].clamp_min(1)).clamp_max(2) / 2, -0.25)
 
 
 def _normalised(image: Tensor, near: Tensor, some: Tensor) -> Tensor:

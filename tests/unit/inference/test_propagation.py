@@ -10,6 +10,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -18,7 +19,7 @@ from napari_medseq.errors import DeviceError, GeometryError, MedseqError, ModelE
 from napari_medseq.inference import prompt_carrying, prompt_passes
 from napari_medseq.models import Model
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
-from tests.unit.models.prompted import prompted_model, prompted_network
+from tests.unit.models.prompted import prompted_model, prompted_network, windows
 from tests.unit.training import small
 
 Mask = NDArray[np.bool_]
@@ -322,7 +323,7 @@ def test_it_is_watched_and_stopped(plain: Model) -> None:
         ms.propagate(image, labels, plain, cancelled=lambda: True)
 
 
-def test_pieces_that_hang_on_nothing_painted_are_dropped_where_asked(mixed: Model, tmp_path: Path) -> None:
+def test_pieces_that_hang_on_nothing_painted_are_dropped_where_asked(tmp_path: Path) -> None:
     image = image_of(TUBE)
     labels = painted_on(image, {1: TUBE}, "z", [2])
     drawn = np.asarray(labels.data) > 0
@@ -331,9 +332,10 @@ def test_pieces_that_hang_on_nothing_painted_are_dropped_where_asked(mixed: Mode
         parts, count = ndimage.label(data_of(found) > 0, structure=np.ones((3, 3, 3)))
         return int(count - len(set(np.unique(parts[drawn])) - {0}))
 
-    strict = prompted_model(tmp_path / "strict", prompted_network(), connected=True)
-    assert loose(ms.propagate(image, labels, mixed)) > 0
-    assert loose(ms.propagate(image, labels, strict)) == 0
+    network = prompted_network()
+    torch.nn.init.zeros_(network.trust)  # noise, without the interpolated shape
+    assert loose(ms.propagate(image, labels, prompted_model(tmp_path / "free", network))) > 0
+    assert loose(ms.propagate(image, labels, prompted_model(tmp_path / "strict", network, connected=True))) == 0
 
 
 # -- visits ------------------------------------------------------------------------------------------------------------
@@ -369,3 +371,47 @@ def test_visits_that_do_not_fit_are_named(plain: Model) -> None:
         ms.propagate(visits, [None, None], plain, transforms=[None, None])
     with pytest.raises(MedseqError, match="for one image"):
         ms.propagate(visits, labels, plain, axis="z")
+
+
+# -- what carries ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("chunk", [1, 2, 5, 50])
+@pytest.mark.parametrize("cell", ["minimal", "none"])
+def test_streamed_it_answers_as_the_whole_network(chunk: int, cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, sequence = prompted_network(cell=cell), windows()
+    x, prior = sequence.channels()
+    with torch.no_grad():
+        whole = network(x, prior, sequence.annotated)[0]
+    carry = prompt_passes.ready(network, torch.device("cpu"))
+    assert torch.allclose(carry.logits(sequence, chunk, None), whole, atol=1e-4)
+    monkeypatch.setattr(prompt_passes, "_ROOMY", 0)
+    assert torch.allclose(carry.logits(sequence, chunk, None), whole, atol=1e-4)
+    assert prompt_passes.ready(network, torch.device("cpu")) is carry
+    assert carry.bytes_per_step((32, 40)) == 4 * 32 * 40 * (8 + 2 + 0.5)
+
+
+def test_half_precision_is_close() -> None:
+    network, sequence = prompted_network(), windows()
+    exact, lower = (prompt_passes.ready(network, torch.device("cpu"), p) for p in ("float32", "bfloat16"))
+    a, b = (c.logits(sequence, None, None) for c in (exact, lower))
+    assert float((a - b).abs().median()) < 0.02 * float(a.abs().median())
+
+
+def test_a_volume_network_carries_too(tmp_path: Path) -> None:
+    from napari_medseq.models import bundle, load_model
+    from napari_medseq.models.prompted_volume import PromptedVolumeUNet
+
+    bundle.write_bundle(
+        tmp_path / "volume",
+        facts={"name": "volume", "task": "propagation"},
+        network={"_target_": "PromptedVolumeUNet", "widths": [4, 4, 4, 4]},
+        inference={},
+        weights=PromptedVolumeUNet(widths=(4, 4, 4, 4)).state_dict(),
+        card="# untrained\n",
+        licence_text="BSD\n",
+        description="untrained",
+        licence="BSD-3-Clause",
+        version="0",
+    )
+    image = image_of(TUBE)
+    data = data_of(ms.propagate(image, painted_on(image, {1: TUBE}, "z", [2, 6]), load_model(tmp_path / "volume")))
+    assert np.array_equal(data[4] > 0, TUBE[4])

@@ -11,7 +11,7 @@ from napari_medseq.models import Model, bundle, load_model
 from napari_medseq.models.prompted_unet import PromptedUNet
 from napari_medseq.models.prompting import PromptedSequence
 
-SMALL: dict[str, Any] = {"widths": (8, 8, 8), "hidden": (4, 4, 4), "readout": 2}
+SMALL: dict[str, Any] = {"widths": (8, 8, 8), "hidden": (4, 4, 4), "slabs": (0, 1, 2, -2)}
 
 
 def prompted_network(**changes: Any) -> PromptedUNet:
@@ -20,7 +20,7 @@ def prompted_network(**changes: Any) -> PromptedUNet:
     network = PromptedUNet(**{**SMALL, **changes}).eval()
     with torch.no_grad():
         for name, value in network.named_parameters():
-            if value.ndim == 4:
+            if value.ndim >= 4:
                 value.copy_(torch.randn(value.shape, generator=generator) * (1.5 / value[0].numel() ** 0.5))
             elif name.endswith("bias"):
                 value.copy_(torch.randn(value.shape, generator=generator) * 0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models import networks
-from napari_medseq.models.prompt_readout import spread_steps
+from napari_medseq.models.prompted_recurrence import walk
 from napari_medseq.models.prompted_unet import PromptedUNet
+from napari_medseq.models.prompted_volume import PromptedVolumeUNet
 from napari_medseq.models.prompting import PromptedSequence
 from tests.unit.models.prompted import SMALL, prompted_network, windows
 
@@ -35,9 +37,8 @@ def test_untrained_it_gives_the_interpolated_shape() -> None:
     assert torch.equal(logits(network, sequence) > 0, sequence.prior() > 0)
 
 
-@pytest.mark.parametrize("cell", ["conv", "minimal"])
-def test_what_is_painted_reaches_every_step(cell: str) -> None:
-    network, sequence = build(cell=cell, readout=-1), windows(batch=1)
+def test_what_is_painted_reaches_every_step() -> None:
+    network, sequence = build(slabs=()), windows(batch=1)
     x, prior = sequence.channels()
     x = x.clone().requires_grad_()
     at = int(sequence.annotated[0].nonzero()[0])
@@ -46,14 +47,16 @@ def test_what_is_painted_reaches_every_step(cell: str) -> None:
     assert float(x.grad[0, at].abs().sum()) > 0
 
 
-def test_without_recurrence_and_readout_steps_are_independent() -> None:
-    network, sequence = build(cell="none", readout=-1), windows(batch=1)
+@pytest.mark.parametrize(("slabs", "reach"), [((), 0), ((0,), 1), ((0, 1, -2), 3)])
+def test_without_recurrence_it_sees_as_far_as_its_slabs(slabs: tuple[int, ...], reach: int) -> None:
+    network, sequence = build(cell="none", slabs=slabs), windows(batch=1, steps=9)
     x, prior = sequence.channels()
     other = x.clone()
-    other[:, 0] += 1
+    other[:, 4] += 1
     with torch.no_grad():
-        a, b = (network(v, prior, sequence.annotated)[0] for v in (x, other))
-    assert torch.equal(a[:, 1:], b[:, 1:])
+        a, b = (network(v, prior, sequence.annotated)[0][0] for v in (x, other))
+    changed = [k for k in range(9) if not torch.equal(a[k], b[k])]
+    assert changed == list(range(4 - reach, 5 + reach))
 
 
 def test_sequences_of_a_batch_do_not_touch_each_other() -> None:
@@ -65,55 +68,52 @@ def test_sequences_of_a_batch_do_not_touch_each_other() -> None:
     assert torch.allclose(together, torch.cat(alone), atol=1e-4)
 
 
-@pytest.mark.parametrize("norm", ["batch", "group"])
-def test_folding_the_norm_changes_nothing(norm: str) -> None:
-    network, sequence = build(norm=norm), windows()
-    before = {k: v.clone() for k, v in network.state_dict().items()}
-    assert torch.allclose(logits(network.folded(), sequence), logits(network, sequence), atol=1e-4)
-    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+def test_it_begins_as_the_network_without_recurrence() -> None:
+    sequence = windows()
+    torch.manual_seed(0)
+    network = PromptedUNet(**SMALL).eval()
+    plain = PromptedUNet(**{**SMALL, "cell": "none"}).eval()
+    plain.load_state_dict(network.state_dict(), strict=False)
+    with torch.no_grad():
+        network.heads[0].weight.fill_(0.1)
+        plain.heads[0].weight.fill_(0.1)
+    assert torch.equal(logits(network, sequence), logits(plain, sequence))
 
 
-def test_coarser_heads_have_their_own_sizes() -> None:
+@pytest.mark.parametrize("kind", ["PromptedUNet", "PromptedVolumeUNet"])
+def test_coarser_heads_have_their_own_sizes(kind: str) -> None:
+    sequence = windows()
+    x, prior = sequence.channels()
+    network = build() if kind == "PromptedUNet" else PromptedVolumeUNet(widths=(4, 4, 4, 4)).eval()
+    with torch.no_grad():
+        found = network(x, prior, sequence.annotated, every_head=True)
+    assert [tuple(f.shape[1:]) for f in found[:2]] == [(7, 32, 40), (7, 16, 20)]
+
+
+def test_untrained_the_rival_gives_the_interpolated_shape_too() -> None:
     sequence = windows()
     x, prior = sequence.channels()
     with torch.no_grad():
-        found = build()(x, prior, sequence.annotated, every_head=True)
-    assert [tuple(f.shape[2:]) for f in found] == [(32, 40), (16, 20), (8, 10)]
+        found = PromptedVolumeUNet(widths=(4, 4, 4, 4)).eval()(x, prior, sequence.annotated)[0]
+    assert torch.equal(found > 0, prior > 0)
 
 
 def test_a_size_that_does_not_fit_is_named() -> None:
     network = build()
     with pytest.raises(ModelError, match="multiples of 4"):
-        network(torch.zeros(1, 2, 13, 30, 32), torch.zeros(1, 2, 30, 32), torch.ones(1, 2, dtype=torch.bool))
+        network(torch.zeros(1, 2, 14, 30, 32), torch.zeros(1, 2, 30, 32), torch.ones(1, 2, dtype=torch.bool))
 
 
-@pytest.mark.parametrize(
-    ("changes", "text"), [({"hidden": (4,)}, "one per level"), ({"readout": 0}, "readout"), ({"readout": 3}, "readout")]
-)
+@pytest.mark.parametrize(("changes", "text"), [({"hidden": (4,)}, "one per level"), ({"cell": "conv"}, "minimal")])
 def test_arguments_that_do_not_fit_are_refused(changes: dict[str, Any], text: str) -> None:
     with pytest.raises(ModelError, match=text):
         PromptedUNet(**{**SMALL, **changes})
 
 
-def test_many_annotated_steps_are_read_evenly() -> None:
-    annotated = torch.zeros(2, 40, dtype=torch.bool)
-    annotated[0, :20] = True
-    annotated[1, [3, 30]] = True
-    index, use = spread_steps(annotated, 8)
-    assert index.shape == (2, 8)
-    assert index[0].tolist() == [0, 2, 5, 8, 10, 13, 16, 19]
-    assert index[1, :2].tolist() == [3, 30]
-    assert use.sum(1).tolist() == [8, 2]
-
-
-def test_the_readout_ignores_places_of_unused_steps() -> None:
-    network, sequence = build(), windows(batch=2)
-    flags = sequence.annotated.clone()
-    flags[1] = False
-    flags[1, 2] = True  # one annotated step beside a sequence of two
-    mixed = PromptedSequence.of(sequence.image, sequence.distance > 0, flags, torch.zeros(2))
-    x, prior = mixed.channels()
-    with torch.no_grad():
-        together = network(x, prior, flags)[0][1]
-        alone = network(x[1:], prior[1:], flags[1:])[0][0]
-    assert torch.allclose(together, alone, atol=1e-4)
+def test_states_are_shares_of_what_was_and_what_is_new() -> None:
+    keep, new = torch.tensor([0.0, 50.0, 0.0]), torch.tensor([1.0, 1.0, 0.0])
+    seen = torch.stack([keep, new], 1).view(3, 1, 2, 1, 1)
+    first = 0.5 * math.tanh(1)
+    assert walk(seen).flatten().tolist() == pytest.approx([first, first, first / 2])
+    whole = walk(torch.cat([seen, seen]))
+    assert torch.allclose(walk(seen, walk(seen)[-1]), whole[3:])

@@ -133,3 +133,11 @@ def test_empty_steps_lie_as_deep_as_the_shape_is_thick() -> None:
     distance = annotated_distance(mask, annotated)
     assert float(distance[0, 6].max()) == -float(distance[0, 2].max())
     assert float(distance[0, 4].abs().max()) == 0
+
+
+def test_distances_are_in_radii_and_in_usual_gaps() -> None:
+    one, two = sequence({4: 6}), sequence({2: 6, 6: 6})
+    radius = (144 / np.pi) ** 0.5
+    assert one.away[0, [4, 5, 7]].tolist() == pytest.approx([0, 1 / radius / 4, 3 / radius / 4])
+    assert one.share[0].tolist() == [-0.25] * 9
+    assert two.share[0].tolist() == pytest.approx([0.25, 0.125, 0, 0.125, 0.25, 0.125, 0, 0.125, 0.25])
