@@ -334,6 +334,7 @@ def test_pieces_that_hang_on_nothing_painted_are_dropped_where_asked(tmp_path: P
 
     network = prompted_network()
     torch.nn.init.zeros_(network.trust)  # noise, without the interpolated shape
+    torch.nn.init.constant_(network.heads[0].bias, -5)  # type: ignore[arg-type]
     assert loose(ms.propagate(image, labels, prompted_model(tmp_path / "free", network))) > 0
     assert loose(ms.propagate(image, labels, prompted_model(tmp_path / "strict", network, connected=True))) == 0
 
