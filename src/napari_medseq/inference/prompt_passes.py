@@ -156,24 +156,16 @@ class _Stream:
 
     def logits(self) -> Tensor:
         levels = len(self.streamed.encoder)
-        skips: list[list[Tensor]] = []
-        y = self._finest(pooled=levels > 1)
-        skips.append(y[0])
-        below = y[1]
+        finest, below = self._finest(pooled=levels > 1)
+        skips = [finest]
         for level in range(1, levels):
             found = list(self._blocks(self.streamed.encoder[level], below.__getitem__))
             skips.append(found)
             below = [functional.max_pool2d(f, 2) for f in found] if level < levels - 1 else []
         found = skips.pop()
-        for level in range(levels - 1, -1, -1):
-            if level < levels - 1:
-                found = list(self._decoded(level, found, skips.pop()))
-            carry = self.network.recurrence(level)
-            after = iter(found) if carry is None else self._carried(carry, found)
-            if level == 0:
-                return self._headed(after)
-            found = list(after)
-        raise RuntimeError("A network has levels.")
+        for level in range(levels - 1, 0, -1):
+            found = list(self._decoded(level - 1, list(self._carried(level, found)), skips.pop()))
+        return self._headed(self._carried(0, found))
 
     def _input(self, start: int, stop: int) -> Tensor:
         x, _ = self.sequence.channels(start, stop)
@@ -224,8 +216,12 @@ class _Stream:
 
         return self._blocks(self.streamed.decoder[level], joined)
 
-    def _carried(self, carry: PromptRecurrence, found: list[Tensor]) -> Iterator[Tensor]:
+    def _carried(self, level: int, found: list[Tensor]) -> Iterator[Tensor]:
         """What the recurrence makes of a level's chunks; each is let go when it is done."""
+        carry = self.network.recurrence(level)
+        if carry is None:
+            yield from found
+            return
         kept = [self._seen(carry, y) for y in found] if self.roomy else []
         state: Tensor | None = None
         back: list[Tensor] = []

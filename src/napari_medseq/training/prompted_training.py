@@ -1,0 +1,266 @@
+"""Training of a prompted network for a budget of minutes: any structure of any image is an example, painted on a few of its steps.
+
+It goes on from its own checkpoint. The recipe is `benchmarks/propagate_train.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from napari_medseq.errors import OperationCancelled
+from napari_medseq.models.prompted_unet import PromptedNetwork
+from napari_medseq.models.prompting import PromptedSequence
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.settings import Settings
+from napari_medseq.training import checkpoint
+from napari_medseq.training.prompted_augment import bending, invented, spoiled
+from napari_medseq.training.prompted_painting import hurried, painted_steps
+from napari_medseq.training.prompted_structures import PromptedCase
+from napari_medseq.training.prompted_windows import cut_windows, place_window
+
+#: steps and side of the windows of a batch, each as likely
+SHAPES = ((8, 64), (12, 64), (16, 64), (24, 64), (12, 80), (16, 80), (10, 112), (14, 112))
+_HEADS = (1.0, 0.3, 0.15)  # weights of the heads, fine to coarse
+_UNIT = 64 * 64  # pixels of a window by which batches are measured
+
+
+class PromptTrainSettings(Settings):
+    """How a prompted network is trained.
+
+    Attributes
+    ----------
+    minutes : float
+        Budget; the learning rate falls to its end.
+    windows : int
+        Steps of 64 × 64 pixels per iteration; larger windows count for more.
+    rate : float
+        Peak of the learning rate (AdamW, cosine).
+    drawn : float
+        Share of sequences with a drawn structure.
+    average : float
+        Decay of the exponential mean of the weights, which is what is kept.
+    seed : int
+    checkpoint_seconds : float
+    """
+
+    minutes: float = Field(30.0, gt=0)
+    windows: int = Field(1024, ge=8)
+    rate: float = Field(3e-3, gt=0)
+    drawn: float = Field(0.25, ge=0, le=1)
+    average: float = Field(0.998, ge=0, lt=1)
+    seed: int = 0
+    checkpoint_seconds: float = Field(60.0, gt=0)
+
+
+@dataclass(frozen=True)
+class PromptedBatch:
+    """Sequences to learn from, (batch, step, …), on the device.
+
+    Attributes
+    ----------
+    sequence : PromptedSequence
+        With what is painted.
+    truth : Tensor of bool, (batch, step, y, x)
+    kept : Tensor of bool, (batch,)
+        False where there is nothing to learn: nothing to paint, or everything is painted.
+    """
+
+    sequence: PromptedSequence
+    truth: Tensor
+    kept: Tensor
+
+
+def draw_batch(
+    groups: Mapping[str, Sequence[PromptedCase]],
+    shares: Mapping[str, float],
+    settings: PromptTrainSettings,
+    rng: np.random.Generator,
+    device: torch.device,
+) -> PromptedBatch:
+    """A batch of windows of one shape, some with drawn structures, spoiled and painted.
+
+    Parameters
+    ----------
+    groups, shares
+        See `place_window`.
+    settings : PromptTrainSettings
+    rng : numpy.random.Generator
+        Of places and prompts; what is done to voxels draws from torch's generator.
+    device : torch.device
+    """
+    steps, side = SHAPES[int(rng.integers(len(SHAPES)))]
+    batch = max(2, round(settings.windows * _UNIT / (steps * side * side)))
+    places = [place_window(groups, shares, steps, side, rng) for _ in range(batch)]
+    image, truth = cut_windows(places, side, bending(batch, steps, side, device))
+    gap = torch.tensor([p.gap for p in places], device=device)
+    drawn = round(batch * settings.drawn)
+    if drawn:
+        some, mask = invented(image[:drawn])
+        image, truth = torch.cat([some, image[drawn:]]), torch.cat([mask, truth[drawn:]])
+        gap[:drawn] = 0
+    image = spoiled(image)
+    area = truth.flatten(2).sum(2).cpu().numpy().astype(np.float64)
+    flags = np.zeros((batch, steps), bool)
+    for b in range(batch):
+        flags[b, painted_steps(area[b], rng)] = True
+    kept = torch.from_numpy(flags.any(1) & ((area > 0) & ~flags).any(1)).to(device)
+    flags[~flags.any(1), 0] = True
+    annotated = torch.from_numpy(flags).to(device)
+    painted = truth.clone()
+    painted[annotated] = hurried(truth[annotated])
+    return PromptedBatch(PromptedSequence.of(image, painted, annotated, gap), truth, kept)
+
+
+def prompted_loss(logits: Sequence[Tensor], batch: PromptedBatch) -> Tensor:
+    """Cross-entropy and soft Dice over the steps that are not annotated, at every head."""
+    total = logits[0].new_zeros(())
+    kept = batch.kept
+    free = (~batch.sequence.annotated & kept[:, None]).float()[..., None, None]
+    truth = batch.truth.float()
+    for level, logit in enumerate(logits):
+        target = truth if level == 0 else functional.avg_pool2d(truth, 2**level)
+        entropy = functional.binary_cross_entropy_with_logits(logit, target, reduction="none")
+        entropy = (entropy * free).sum() / (free.sum().clamp_min(1) * logit.shape[-1] * logit.shape[-2])
+        found, wanted = torch.sigmoid(logit) * free, target * free
+        overlap = (found * wanted).sum((1, 2, 3))
+        both = found.sum((1, 2, 3)) + wanted.sum((1, 2, 3))
+        small = 20.0 / 4**level  # pixels below which an object weighs less
+        dice = 1 - (2 * overlap + small) / (both + small)
+        dice = (dice * kept).sum() / kept.sum().clamp_min(1)
+        total = total + (4 * entropy + dice) * _HEADS[level]
+    return total
+
+
+def fit_prompted(
+    network: PromptedNetwork,
+    groups: Mapping[str, Sequence[PromptedCase]],
+    shares: Mapping[str, float],
+    settings: PromptTrainSettings,
+    folder: Path,
+    *,
+    device: torch.device,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> dict[str, Tensor]:
+    """Train a network and give its averaged weights, on the CPU.
+
+    ``checkpoint.pt`` in `folder` is written every `PromptTrainSettings.checkpoint_seconds` and when cancelled; where one is there,
+    training goes on from it. The loss is in ``curve.csv``.
+
+    Parameters
+    ----------
+    network : PromptedNetwork
+        Changed in place.
+    groups, shares
+        See `place_window`.
+    settings : PromptTrainSettings
+    folder : Path
+    device : torch.device
+        On which the cases lie.
+    progress, cancelled : callable, optional
+        Looked at once per iteration.
+
+    Raises
+    ------
+    OperationCancelled
+        When `cancelled` says so; the checkpoint holds what was learned.
+    """
+    run = _Run(network.to(device), settings, folder, device)
+    began, saved = time.monotonic() - run.state.spent, time.monotonic()
+    budget = settings.minutes * 60
+    while run.state.spent < budget:
+        try:
+            check(cancelled)
+        except OperationCancelled:
+            run.save()
+            raise
+        batch = draw_batch(groups, shares, settings, run.rng, device)
+        run.learn(batch, run.state.spent / budget)
+        run.state.spent = time.monotonic() - began
+        if time.monotonic() - saved > settings.checkpoint_seconds:
+            run.save()
+            saved = time.monotonic()
+        if progress is not None:
+            progress(min(round(run.state.spent), round(budget) - 1), round(budget), f"iteration {run.state.iteration}")
+    run.save()
+    if progress is not None:
+        progress(round(budget), round(budget), f"{run.state.iteration} iterations")
+    return {k: v.detach().cpu().contiguous().clone() for k, v in run.mean.module.state_dict().items()}
+
+
+class _Run:
+    """A network in training and all that belongs to where it stands."""
+
+    def __init__(
+        self, network: PromptedNetwork, settings: PromptTrainSettings, folder: Path, device: torch.device
+    ) -> None:
+        self.network, self.settings, self.folder, self.device = network.train(), settings, folder, device
+        for p in network.parameters():
+            if p.ndim == 4:
+                p.data = p.data.contiguous(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=settings.rate, weight_decay=1e-3)
+        self.mean = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.average), use_buffers=True)
+        self.rng = np.random.default_rng(settings.seed)
+        torch.manual_seed(settings.seed)
+        self.state = checkpoint.State({})
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._path.is_file():
+            self.state, parts = checkpoint.load(self._path, device)
+            network.load_state_dict(parts["network"])
+            self.mean.load_state_dict(parts["mean"])
+            self.optimizer.load_state_dict(parts["optimizer"])
+            # another beginning of the random numbers, so that a run that is stopped often does not see the same again
+            self.rng = np.random.default_rng([settings.seed, self.state.iteration])
+            torch.manual_seed(settings.seed + self.state.iteration)
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def learn(self, batch: PromptedBatch, done: float) -> None:
+        """One iteration, `done` (0 to 1) of the way."""
+        s = self.settings
+        rate = s.rate * min(1.0, (self.state.iteration + 1) / 60)
+        rate *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        x, prior = batch.sequence.channels()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            logits = self.network(x, prior, batch.sequence.annotated, every_head=True)
+        loss = prompted_loss(logits, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.mean.update_parameters(self.network)
+        self.state.iteration += 1
+        if self.state.iteration % 10 == 0:
+            minutes = self.state.spent / 60
+            row = {
+                "iteration": float(self.state.iteration),
+                "minutes": minutes,
+                "loss": float(loss.detach()),
+                "rate": rate,
+            }
+            self.state.curve.append(row)
+
+    def save(self) -> None:
+        """Checkpoint and curve."""
+        parts = {
+            "network": self.network.state_dict(),
+            "mean": self.mean.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        checkpoint.save(self._path, self.state, parts)
+        checkpoint.write_curve(self.folder / "curve.csv", self.state.curve, "dice")
