@@ -32,7 +32,6 @@ _DECODERS = {
     "1.2.840.10008.1.2.4.201": "jpeg2k_decode",
     "1.2.840.10008.1.2.4.202": "jpeg2k_decode",
     "1.2.840.10008.1.2.4.203": "jpeg2k_decode",
-    RLE: "dicomrle_decode",
 }
 #: Decoders that know nothing of signs: the header says where the sign bit is.
 _UNSIGNED = ("jpeg8_decode", "jpegls_decode")
@@ -64,6 +63,8 @@ def decode(file: FileHeader, index: int, stored: np.dtype[Any]) -> NDArray[Any] 
         Type of the samples as the header says.
     """
     ds = file.ds
+    if file.syntax == RLE:  # not by imagecodecs.dicomrle_decode, which writes past its memory where a stream is damaged
+        return _unpacked_rle(file, index, stored)
     decoder = _decoder(file.syntax)
     if (
         decoder is None
@@ -74,10 +75,8 @@ def decode(file: FileHeader, index: int, stored: np.dtype[Any]) -> NDArray[Any] 
     shape = integer(ds, "Rows"), integer(ds, "Columns")
     try:
         data = frame_bytes(file, index)
-        if data is None or (stored.itemsize > 2 and file.syntax != RLE):
+        if data is None or stored.itemsize > 2:
             return None
-        if file.syntax == RLE:
-            return np.frombuffer(decoder(data, dtype=stored.str), stored).reshape(shape)
         picture = decoder(data)
     except Exception:  # pydicom's decoders are asked next, and their complaint is the one that is told
         return None
@@ -97,6 +96,16 @@ def decode(file: FileHeader, index: int, stored: np.dtype[Any]) -> NDArray[Any] 
     signed <<= shift
     signed >>= shift
     return signed
+
+
+def _unpacked_rle(file: FileHeader, index: int, stored: np.dtype[Any]) -> NDArray[Any] | None:
+    if integer(file.ds, "SamplesPerPixel", 1) != 1:
+        return None
+    try:
+        out = np.empty((integer(file.ds, "Rows"), integer(file.ds, "Columns")), stored.newbyteorder("="))
+    except (ValueError, MemoryError):
+        return None
+    return out if unpack_rle(file, index, out) else None
 
 
 def unpack_rle(file: FileHeader, index: int, out: NDArray[Any]) -> bool:
