@@ -1,3 +1,4 @@
+from .cohort import run_cohort as run_cohort
 from .errors import MedseqError as MedseqError
 from .errors import MedseqWarning as MedseqWarning
 from .evaluation import Evaluation as Evaluation
@@ -69,6 +70,7 @@ __all__ = [
     "read_study",
     "register",
     "run",
+    "run_cohort",
     "segment",
     "teach",
     "track",

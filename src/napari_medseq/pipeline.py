@@ -98,7 +98,7 @@ def run(
     from napari_medseq.progression.store import save
 
     settings = track_settings(settings)
-    with _result_folder(out) as folder:
+    with result_folder(out) as folder:
         loaded = models.loaded(model)
         segmented = segment_study(
             study_or_folder,
@@ -373,19 +373,33 @@ def provenance(segmented: Segmented, model: Model, call: Mapping[str, object]) -
 
 # -- what stays private ----------------------------------------------------------------------------------------------
 @contextmanager
-def _result_folder(out: str | PathLike[str] | None) -> Iterator[ResultFolder | None]:
-    """The folder of the result, this run's alone; an earlier result in it is set aside, and comes back if nothing was done."""
+def result_folder(
+    out: str | PathLike[str] | None, *, wait_s: float = 0.0, set_aside: bool = True
+) -> Iterator[ResultFolder | None]:
+    """The folder of a result, this run's alone: an earlier result in it waits beside, and comes back if nothing was done.
+
+    Parameters
+    ----------
+    out : path or None
+        None gives None.
+    wait_s : float
+        Seconds to wait for another process that writes to it.
+    set_aside : bool
+        Set an earlier result aside at once; otherwise when the block says so, or fails.
+    """
     if out is None:
         yield None
         return
-    with claimed(Path(out)) as folder:
-        folder.set_aside()
+    with claimed(Path(out), wait_s=wait_s) as folder:
+        if set_aside:
+            folder.set_aside()
         try:
             yield folder
         except (OperationCancelled, KeyboardInterrupt):
             folder.put_back()
             raise
         except Exception as error:
+            folder.set_aside()
             folder.failed(error)
             raise
 
@@ -437,6 +451,7 @@ __all__ = [
     "lesion_masks",
     "provenance",
     "read_visits",
+    "result_folder",
     "run",
     "segment_study",
     "segment_visits",

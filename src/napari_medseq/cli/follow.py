@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_medseq.cli import cohort as cohort_command
 from napari_medseq.cli import common
 from napari_medseq.errors import MedseqError, SettingsError
 
@@ -64,17 +65,7 @@ def add(commands: Any) -> None:
     report.set_defaults(run=_report)
 
     cohort = commands.add_parser("cohort", help="the main job on many patients, here or on a Dask cluster")
-    cohort.add_argument("studies", nargs="+", help="study folders, or one folder that holds a study folder per patient")
-    cohort.add_argument("-o", "--out", required=True, help="folder for the results and cohort.csv")
-    common.add_model(cohort)
-    cohort.add_argument("--register", choices=REGISTER, default="auto")
-    cohort.add_argument(
-        "--cluster", metavar="tcp://HOST:PORT", help="a Dask scheduler whose workers see the same folders"
-    )
-    cohort.add_argument("--again", action="store_true", help="also do patients whose result is there already")
-    common.add_settings(cohort)
-    common.add_json(cohort)
-    cohort.set_defaults(run=_cohort)
+    cohort_command.add(cohort, REGISTER)
 
 
 def _add_order(parser: argparse.ArgumentParser) -> None:
@@ -169,32 +160,6 @@ def _report(args: argparse.Namespace) -> None:
     options = {"rules": args.rule} if args.rule else {}
     path = progression.report(args.out or Path(args.result) / "report.html", name=args.name, card=card, **options)
     common.answer(args, {"report": str(path)}, f"report: {path}")
-
-
-def _cohort(args: argparse.Namespace) -> int:
-    from napari_medseq.cohort import run_cohort
-
-    table = run_cohort(
-        args.studies[0] if len(args.studies) == 1 else args.studies,
-        args.model,
-        args.out,
-        cluster=args.cluster,
-        again=args.again,
-        series=args.series,
-        register=args.register,
-        device=args.device,
-        settings=common.settings(args),
-        force=args.force,
-        progress=common.bar(),
-    )
-    rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
-    common.answer(
-        args, rows, common.table(rows, ["study", "status", "visits", "lesions", "first_ml", "last_ml", "error"])
-    )
-    failed = int((table["status"] == "failed").sum())
-    if failed:
-        raise MedseqError(f"{failed} of {len(table)} patients failed; the table says why ({args.out}/cohort.csv).")
-    return 0
 
 
 def _mask(labels: Any, series: list[str] | None, visit: str) -> Any:

@@ -1,0 +1,113 @@
+"""The command over many patients: cohort."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+
+from napari_medseq.cli import common
+from napari_medseq.errors import MedseqError
+
+_SHOWN = ("study", "status", "visits", "lesions", "first_ml", "last_ml", "response", "error")
+
+
+def add(cohort: argparse.ArgumentParser, register: tuple[str, ...]) -> None:
+    """The arguments of cohort."""
+    cohort.add_argument(
+        "studies",
+        nargs="+",
+        help="a folder with a study per patient, a BIDS tree, a heap of DICOM, a .csv with a column 'study'; or the studies",
+    )
+    cohort.add_argument("-o", "--out", required=True, help="folder for the results, the tables and the report")
+    common.add_model(cohort)
+    cohort.add_argument("--register", choices=register, default="auto")
+    where = cohort.add_mutually_exclusive_group()
+    where.add_argument(
+        "--cluster", metavar="tcp://HOST:PORT", help="a Dask scheduler whose workers see the same folders"
+    )
+    where.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="patients at a time on this machine (by processors and memory); 0: one after another in this process",
+    )
+    cohort.add_argument("--again", action="store_true", help="also do patients whose result is there already")
+    cohort.add_argument("--no-reports", action="store_true", help="write no report for each patient")
+    cohort.add_argument(
+        "--time-limit",
+        type=float,
+        default=3600.0,
+        metavar="S",
+        help="seconds that a patient may take (3600); 0: no limit",
+    )
+    cohort.add_argument(
+        "--memory-limit", type=float, metavar="GB", help="memory that a patient may take beside the programs"
+    )
+    cohort.add_argument(
+        "--retries", type=int, default=1, help="how often a patient is tried again whose process ended (1)"
+    )
+    cohort.add_argument(
+        "--dry-run", action="store_true", help="say what there is to do and how long it may take; do nothing"
+    )
+    common.add_settings(cohort)
+    common.add_json(cohort)
+    cohort.set_defaults(run=_cohort)
+
+
+def _cohort(args: argparse.Namespace) -> int:
+    import napari_medseq as ms
+
+    studies = args.studies[0] if len(args.studies) == 1 and _holds_patients(args.studies[0]) else args.studies
+    if args.dry_run:
+        return _dry_run(args, studies)
+    table = ms.run_cohort(
+        studies,
+        args.model,
+        args.out,
+        cluster=args.cluster,
+        workers=args.workers,
+        again=args.again,
+        reports=not args.no_reports,
+        time_limit_s=args.time_limit or None,
+        memory_limit_gb=args.memory_limit,
+        retries=args.retries,
+        series=args.series,
+        register=args.register,
+        device=args.device,
+        settings=common.settings(args),
+        force=args.force,
+        progress=common.bar(),
+    )
+    rows = [
+        {str(k): v for k, v in row.items()}
+        for row in table.astype(object).where(table.notna(), None).to_dict("records")
+    ]
+    common.answer(args, rows, common.table(rows, _SHOWN))
+    failed, lacking = int((table["status"] == "failed").sum()), int((table["dropped"].fillna(0) > 0).sum())
+    wrong = [f"{failed} of {len(table)} patients failed"] if failed else []
+    wrong += [f"{lacking} of {len(table)} patients lack visits that could not be read"] if lacking else []
+    if wrong:
+        raise MedseqError(f"{' and '.join(wrong)}; the table says why ({args.out}/cohort.csv).")
+    return 0
+
+
+def _holds_patients(path: str) -> bool:
+    """Whether a path is a folder or a table of patients, and not an archive of one."""
+    from pathlib import Path
+
+    return Path(path).is_dir() or not Path(path).exists() or Path(path).suffix.lower() in (".csv", ".tsv")
+
+
+def _dry_run(args: argparse.Namespace, studies: str | list[str]) -> int:
+    from napari_medseq.cohort import estimate_cohort
+    from napari_medseq.cohort.run import duration
+
+    found = estimate_cohort(studies, args.model, args.out, workers=args.workers, device=args.device)
+    time = "unknown until a patient is done" if found.seconds is None else f"about {duration(found.seconds)}"
+    text = (
+        f"{found.patients} patients, {found.with_result} with a result (kept if nothing has changed)\n"
+        f"{found.workers} at a time; time: {time}\n"
+        f"largest image looked at: {found.largest_voxels / 1e6:.1f} million voxels; {found.available_gb:.1f} GB of memory are free"
+    )
+    common.answer(args, asdict(found), text)
+    return 0

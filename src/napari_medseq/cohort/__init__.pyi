@@ -1,0 +1,7 @@
+from .estimate import CohortEstimate as CohortEstimate
+from .estimate import estimate_cohort as estimate_cohort
+from .patients import Patient as Patient
+from .patients import find_patients as find_patients
+from .run import run_cohort as run_cohort
+
+__all__ = ["CohortEstimate", "Patient", "estimate_cohort", "find_patients", "run_cohort"]

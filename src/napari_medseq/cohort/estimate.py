@@ -1,0 +1,101 @@
+"""What a cohort would do, before it does it: how many patients are left, how long they may take, and how much memory each needs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from napari_medseq import io, models
+from napari_medseq.cohort.patients import Patient, Studies, find_patients
+from napari_medseq.cohort.run import available_gb, local_workers
+from napari_medseq.errors import MedseqError
+from napari_medseq.models import Model
+from napari_medseq.progression.folder import RECORD
+
+#: studies whose headers are looked at
+_LOOKED_AT = 5
+
+
+@dataclass(frozen=True)
+class CohortEstimate:
+    """What `run_cohort` would do.
+
+    Attributes
+    ----------
+    patients, with_result : int
+        How many there are, and how many have a result, which is kept if nothing that it depends on has changed.
+    seconds_per_patient : float or None
+        From an earlier call with the same folder; None where there was none.
+    seconds : float or None
+        For all that have no result, with so many workers.
+    workers : int
+    largest_voxels : int
+        Of the largest image in the studies whose headers were read.
+    available_gb : float
+    """
+
+    patients: int
+    with_result: int
+    seconds_per_patient: float | None
+    seconds: float | None
+    workers: int
+    largest_voxels: int
+    available_gb: float
+
+
+def estimate_cohort(
+    studies: Studies,
+    model: Model | str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    workers: int | None = None,
+    device: str = "auto",
+) -> CohortEstimate:
+    """Say what `run_cohort` with the same arguments would do; only headers are read, nothing is written.
+
+    Raises
+    ------
+    ReadError
+        If there is no study.
+    ModelError
+        If there is no such model.
+    """
+    models.loaded(model)
+    patients = find_patients(studies)
+    target = Path(out)
+    finished = sum((target / p.name / RECORD).is_file() for p in patients)
+    number = min(local_workers(device) if workers is None else max(workers, 1), len(patients))
+    each = _seconds_before(target / "cohort.csv")
+    rounds = math.ceil((len(patients) - finished) / number)
+    return CohortEstimate(
+        patients=len(patients),
+        with_result=finished,
+        seconds_per_patient=each,
+        seconds=None if each is None else each * rounds,
+        workers=number,
+        largest_voxels=max((_voxels(p) for p in patients[:_LOOKED_AT]), default=0),
+        available_gb=available_gb(),
+    )
+
+
+def _seconds_before(table: Path) -> float | None:
+    """Median time of the patients that an earlier call did."""
+    import pandas as pd
+
+    try:
+        rows = pd.read_csv(table)
+        done = rows.loc[rows["status"] == "done", "seconds"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return float(done.median()) if len(done) else None
+
+
+def _voxels(patient: Patient) -> int:
+    """Voxels of the largest image of a study, from its headers."""
+    try:
+        series = io.info(patient.study)["series"]
+    except MedseqError:
+        return 0
+    return max((math.prod(one["shape"]) * one["frames"] for one in series if one["kind"] == "image"), default=0)

@@ -1,0 +1,228 @@
+"""One patient of a cohort: kept, followed again, or segmented and followed, as a row of the table; nothing that goes wrong leaves here."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TypedDict
+
+import pandas as pd
+
+from napari_medseq import models, pipeline, record
+from napari_medseq.cohort import segmented
+from napari_medseq.cohort.dependencies import segmentation_key, study_sha256
+from napari_medseq.errors import MedseqError, MedseqWarning, ModelError, ReadError
+from napari_medseq.models import Model
+from napari_medseq.models.choosing import choose_images
+from napari_medseq.progression import Progression
+from napari_medseq.progression.folder import RECORD, ResultFolder, checked_record
+from napari_medseq.progression.response import assess
+from napari_medseq.progression.store import read_lesions, save
+from napari_medseq.progression.tracked import Tracked
+
+#: one worker that was killed may hold a patient's folder for a moment after its job went to another one
+_WAIT_S = 10.0
+#: response rule of the table and the report: it fits lesions of any kind
+RULE = "volumetric"
+
+
+class Row(TypedDict):
+    """One patient in ``cohort.csv``; what is not known is None."""
+
+    study: str
+    status: str
+    visits: int | None
+    dropped: int | None
+    lesions: int | None
+    first_ml: float | None
+    last_ml: float | None
+    days: float | None
+    response: str | None
+    seconds: float
+    worker: str | None
+    warnings: int | None
+    error: str | None
+    out: str
+
+
+COLUMNS = tuple(Row.__annotations__)
+
+
+class Options(TypedDict, total=False):
+    """Options of `pipeline.segment_study`."""
+
+    series: str | list[str] | None
+    order: list[str] | None
+    register: str
+    device: str
+    force: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One patient to do, in values that JSON has.
+
+    Attributes
+    ----------
+    name, study, out : str
+        The patient's name in the cohort, the study, and the folder of the result.
+    model : str
+        Bundle folder on the machine that does it.
+    model_name, model_sha256 : str
+        As the record calls it, and its hash.
+    options : Options
+    settings : dict
+        Of tracking.
+    again : bool
+        Do it although the result is there.
+    report : bool
+        Write the patient's ``report.html`` too.
+    """
+
+    name: str
+    study: str
+    out: str
+    model: str
+    model_name: str
+    model_sha256: str
+    options: Options = field(default_factory=Options)
+    settings: dict[str, object] = field(default_factory=dict)
+    again: bool = False
+    report: bool = True
+
+    def as_dict(self) -> dict[str, object]:
+        """The job as JSON has it."""
+        return asdict(self)
+
+
+def empty_row(job: Job, status: str, error: str | None = None, seconds: float = 0.0) -> Row:
+    """The row of a patient of whom nothing more is known."""
+    return {
+        "study": job.name,
+        "status": status,
+        "visits": None,
+        "dropped": None,
+        "lesions": None,
+        "first_ml": None,
+        "last_ml": None,
+        "days": None,
+        "response": None,
+        "seconds": round(seconds, 2),
+        "worker": None,
+        "warnings": None,
+        "error": error,
+        "out": job.out,
+    }
+
+
+def do_patient(job: Job) -> Row:
+    """The main job on one patient; whatever goes wrong, other than an interrupt, becomes the row's ``error``."""
+    began = time.perf_counter()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MedseqWarning)  # they stand in the record and are counted in the row
+            row = _done(job)
+    except MedseqError as error:
+        row = empty_row(job, "failed", " ".join(str(error).split()))
+    except MemoryError:
+        row = empty_row(
+            job, "failed", "out of memory: it needs more than there is, or than the limit for a patient allows"
+        )
+    except Exception as error:
+        text = " ".join(str(error).split())
+        memory = "can't allocate memory" in text or "out of memory" in text
+        row = empty_row(job, "failed", f"{'out of memory: ' if memory else ''}{type(error).__name__}: {text}")
+    row["seconds"] = round(time.perf_counter() - began, 2)
+    return row
+
+
+def _done(job: Job) -> Row:
+    with pipeline.result_folder(job.out, wait_s=_WAIT_S, set_aside=False) as folder:
+        if folder is None:
+            raise ValueError("a patient of a cohort needs a folder for the result")
+        key = segmentation_key(study_sha256(Path(job.study)), job.model_sha256, job.options)
+        facts = None if job.again else _whole_record(folder.path)
+        wanted = {"key": key, "settings": job.settings}
+        if facts is not None and facts.get("cohort") == wanted:
+            return _row(job, "kept", folder.path, facts)
+        folder.set_aside()
+        progression = _followed(job, folder, key)
+        progression.provenance |= {"cohort": wanted, "response": response_of(progression)}
+        save(progression, folder.path, claim=folder)
+        if job.report:
+            progression.report(folder.path / "report.html", name=job.name)
+        return _row(job, "done", folder.path, record.read_json(folder.path / RECORD))
+
+
+def _whole_record(path: Path) -> dict[str, object] | None:
+    """The record of a whole result, or None where it has to be made again."""
+    try:
+        return checked_record(path)
+    except ReadError:
+        return None
+
+
+def _followed(job: Job, folder: ResultFolder, key: str) -> Progression:
+    model = _model(job.model, job.model_sha256)
+    force = bool(job.options.get("force"))
+    if not job.again and segmented.is_kept(folder.path, key):
+        study = pipeline.read_visits(Path(job.study), order=job.options.get("order"))
+        chosen = choose_images(study, model.info, series=job.options.get("series"), force=force)
+        answer = segmented.kept(folder.path, chosen)
+    else:
+        answer = pipeline.segment_study(Path(job.study), model, **job.options)
+        segmented.keep(answer, folder.path, key)
+    progression = pipeline.follow(answer, job.settings, force=force)
+    call = {"study": job.study, "model": job.model_name, **job.options, "settings": job.settings}
+    progression.provenance = pipeline.provenance(answer, model, call)
+    return progression
+
+
+@lru_cache(maxsize=1)
+def _model(folder: str, sha256: str) -> Model:
+    """The model, loaded once per process, if it is the one that was meant.
+
+    Raises
+    ------
+    ModelError
+        If its weights or configuration are others.
+    """
+    model = models.load_model(folder)
+    if model.fingerprint != sha256:
+        raise ModelError(f"{folder} is another model here than where the cohort was started; copy it anew.")
+    return model
+
+
+def _row(job: Job, status: str, path: Path, facts: Mapping[str, object]) -> Row:
+    """A patient's row, read from the result, so that what is kept and what is done give the same."""
+    lesions, summary = read_lesions(path / "lesions.csv"), pd.read_csv(path / "summary.csv")
+    burden, days = summary["volume_ml"].dropna(), summary["days"].dropna()
+    dropped = _texts(facts.get("dropped"))
+    row = empty_row(job, status, f"visits are missing: {'; '.join(dropped)}" if dropped else None)
+    row["visits"] = len(summary)
+    row["dropped"] = len(dropped)
+    row["lesions"] = int(lesions["lesion"].nunique())
+    row["first_ml"], row["last_ml"] = (float(burden.iloc[0]), float(burden.iloc[-1])) if len(burden) else (None, None)
+    row["days"] = float(days.iloc[-1]) if len(days) > 1 else None
+    row["response"] = _response(facts)
+    row["warnings"] = len(_texts(facts.get("warnings")))
+    return row
+
+
+def _response(facts: Mapping[str, object]) -> str | None:
+    found = facts.get("response")
+    return str(found) if found else None
+
+
+def _texts(value: object) -> list[str]:
+    return [str(v) for v in value] if isinstance(value, Sequence) and not isinstance(value, str) else []
+
+
+def response_of(progression: Tracked) -> str:
+    """The category at the last visit, "" where there is nothing to compare."""
+    verdicts = assess(progression, RULE).verdicts
+    return verdicts[-1].category if verdicts else ""

@@ -1,0 +1,202 @@
+"""Which patients a cohort is of: a folder of studies, a BIDS tree, a table of paths, or a heap of DICOM of many patients."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from napari_medseq.errors import ReadError, SettingsError, WriteError
+
+Studies = str | PathLike[str] | Sequence[str | PathLike[str]]
+
+#: names in the cohort's folder that are not patients
+RESERVED = frozenset(
+    ["cohort.csv", "cohort.html", "lesions.csv", "lesions.parquet", "visits.csv", "visits.parquet",
+     "dataset_description.json", "failed.json", "previous", "run.json"]
+)  # fmt: skip
+_SUBJECT = re.compile(r"^sub-[A-Za-z0-9+._-]+$", re.IGNORECASE)
+#: folders of a BIDS or other tree that are no patient's
+_NO_PATIENT = frozenset(["derivatives", "code", "sourcedata", "phenotype", "stimuli"])
+_PATH_COLUMNS, _NAME_COLUMNS = (
+    ("study", "path", "folder", "file"),
+    ("name", "patient", "subject", "participant_id", "id"),
+)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One patient of a cohort.
+
+    Attributes
+    ----------
+    name : str
+        By which the result is kept: that of the study's folder as it was given, never of what a link leads to.
+    study : Path
+        The study's folder or archive, without links.
+    """
+
+    name: str
+    study: Path
+
+
+def find_patients(studies: Studies, *, heap: Path | None = None) -> list[Patient]:
+    """The patients that are meant, in the order given or by name.
+
+    Parameters
+    ----------
+    studies : path or sequence of paths
+        A folder that holds a study per patient; a BIDS tree; a folder with DICOM files of many patients, in whatever folders; a ``.csv`` or
+        ``.tsv`` with a column ``study`` (or ``path``) and maybe one ``name``, relative to the table's folder; or the studies themselves.
+    heap : Path, optional
+        Where links to the files of each patient of a DICOM heap are made. None: a heap is refused.
+
+    Raises
+    ------
+    ReadError
+        If there is none, or one does not exist.
+    SettingsError
+        If two have one name, or a name is kept for the cohort's own files, since results are kept by name.
+    """
+    patients = [Patient(_checked_name(name), path) for name, path in _named_paths(studies, heap)]
+    if not patients:
+        raise ReadError(f"There is no study in {studies}; name a folder with one study folder per patient.")
+    missing = [str(p.study) for p in patients if not p.study.exists()]
+    if missing:
+        raise ReadError(f"There is no study folder {', '.join(missing[:5])}; name folders, one per patient.")
+    same = Counter(_comparable(p.name) for p in patients)
+    twice = sorted({p.name for p in patients if same[_comparable(p.name)] > 1})
+    if twice:
+        raise SettingsError(f"Several studies are called {', '.join(twice)}; results are kept by name, so rename one.")
+    return [Patient(p.name, p.study.resolve()) for p in patients]
+
+
+def _comparable(name: str) -> str:
+    """A name as a file system that ignores case and composition of letters sees it."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _checked_name(name: str) -> str:
+    if not name or name in (".", "..") or "/" in name or "\\" in name or name.startswith(".") or "\0" in name:
+        raise SettingsError(f"{name!r} cannot name a patient's result folder; use letters, digits, - and _.")
+    if _comparable(name) in RESERVED:
+        raise SettingsError(f"A study cannot be called {name!r}: the cohort's own file has that name. Rename it.")
+    return name
+
+
+def _named_paths(studies: Studies, heap: Path | None) -> list[tuple[str, Path]]:
+    if not isinstance(studies, (str, PathLike)):
+        return [(_name_of(Path(s)), Path(s)) for s in studies]
+    root = Path(studies)
+    if root.is_file() and root.suffix.lower() in (".csv", ".tsv"):
+        return list(_from_table(root))
+    if not root.is_dir():
+        raise ReadError(f"{root} is no folder; name a folder with one study folder per patient, or a .csv of paths.")
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    subjects = [p for p in folders if _SUBJECT.match(p.name)]
+    if subjects:  # a BIDS tree
+        return [(p.name, p) for p in subjects]
+    if any(_is_dicom(p) for p in root.iterdir() if p.is_file()):
+        return _from_heap(root, heap)
+    return [(p.name, p) for p in folders if p.name.lower() not in _NO_PATIENT]
+
+
+def _name_of(path: Path) -> str:
+    """The last part of a path as it was written; where that is no name ("." or ".."), that of what it leads to."""
+    name = path.name if path.name not in ("", "..") else path.resolve().name
+    return re.sub(r"\.(zip|tar|tgz|tar\.gz)$", "", name, flags=re.IGNORECASE) if path.is_file() else name
+
+
+def _from_table(table: Path) -> Iterator[tuple[str, Path]]:
+    """Names and paths from a table.
+
+    Raises
+    ------
+    ReadError
+        If it cannot be read, or has no column of paths.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t" if table.suffix.lower() == ".tsv" else ","))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ReadError(f"{table} cannot be read as a table of studies ({error}).") from None
+    columns = {str(c).strip().lower(): c for c in (rows[0] if rows else {}) if c is not None}
+    path_column = next((columns[c] for c in _PATH_COLUMNS if c in columns), None)
+    if path_column is None:
+        raise ReadError(f"{table} has no column of paths; call it 'study', with a row per patient.")
+    name_column = next((columns[c] for c in _NAME_COLUMNS if c in columns), None)
+    for row in rows:
+        text = (row[path_column] or "").strip()
+        if text:
+            path = table.parent / Path(text).expanduser()
+            name = (row[name_column] or "").strip() if name_column else ""
+            yield name or _name_of(path), path
+
+
+def _is_dicom(file: Path) -> bool:
+    from napari_medseq.io.detection import detect
+
+    return detect(file) == "dicom"
+
+
+def _from_heap(root: Path, heap: Path | None) -> list[tuple[str, Path]]:
+    """A folder of links per patient of a heap, called by the patient's pseudonym.
+
+    Raises
+    ------
+    SettingsError
+        If there is no place for the links.
+    """
+    from napari_medseq.io.files import walk
+
+    if heap is None:
+        raise SettingsError(
+            f"{root} is a heap of DICOM; give the folder for the results, in which it is sorted by patient."
+        )
+    by_patient: dict[str, list[Path]] = {}
+    for file in walk(root):
+        if _is_dicom(file):
+            by_patient.setdefault(_patient_of(file), []).append(file)
+    named = []
+    for patient, files in sorted(by_patient.items()):
+        folder = heap / f"patient-{patient}"
+        _link(files, root, folder)
+        named.append((folder.name, folder))
+    return named
+
+
+def _patient_of(file: Path) -> str:
+    """The pseudonym of a file's patient; "unknown" where it names none."""
+    import pydicom
+
+    from napari_medseq.io.dicom.series import pseudonym
+
+    try:
+        header = pydicom.dcmread(
+            file, stop_before_pixels=True, specific_tags=["PatientID", "PatientName", "PatientBirthDate"]
+        )
+    except (OSError, ValueError, AttributeError, pydicom.errors.InvalidDicomError):
+        return "unknown"
+    return re.sub(r"[^\w-]", "_", str(pseudonym(header))) or "unknown"
+
+
+def _link(files: Sequence[Path], root: Path, folder: Path) -> None:
+    """Links to files under `folder`, at the places that they have under `root`; those of files that are gone are removed."""
+    wanted = {folder / file.relative_to(root): file.resolve() for file in files}
+    try:
+        for old in folder.rglob("*") if folder.is_dir() else ():
+            if old.is_symlink() and old not in wanted:
+                old.unlink()
+        for link, target in wanted.items():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink() or Path(os.readlink(link)) != target:
+                link.unlink(missing_ok=True)
+                link.symlink_to(target)
+    except OSError as error:
+        raise WriteError(f"{folder}: the files of a patient could not be linked there ({error}).") from None

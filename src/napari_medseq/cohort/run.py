@@ -1,0 +1,275 @@
+"""`run_cohort`: the main job on many patients; one bad patient never stops the others, and a second call does only what has changed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_medseq import files, models, pipeline
+from napari_medseq.cohort.patient import Job, Options, Row, do_patient, empty_row
+from napari_medseq.cohort.patients import Patient, Studies, find_patients
+from napari_medseq.errors import SettingsError
+from napari_medseq.models import Model
+from napari_medseq.models.choosing import Series
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.progression import TrackSettings
+from napari_medseq.progression.folder import claimed
+from napari_medseq.version import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from distributed import Client
+
+#: memory in GB that a patient takes at least beside its images: the programs
+_PROGRAMS_GB = 1.5
+
+
+def run_cohort(
+    studies: Studies,
+    model: Model | str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    cluster: str | Client | None = None,
+    workers: int | None = None,
+    series: Series = None,
+    register: str = "auto",
+    device: str = "auto",
+    settings: TrackSettings | Mapping[str, object] | None = None,
+    force: bool = False,
+    again: bool = False,
+    reports: bool = True,
+    time_limit_s: float | None = 3600.0,
+    memory_limit_gb: float | None = None,
+    retries: int = 1,
+    patience_s: float = 60.0,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> pd.DataFrame:
+    """Run the main job on many patients.
+
+    Parameters
+    ----------
+    studies : path or sequence of paths
+        See `find_patients`: a folder of studies, a BIDS tree, a ``.csv`` of paths, a heap of DICOM, or the studies.
+    model : Model, name or bundle folder
+        Sent to each worker once, by its content; the workers need not know it.
+    out : path
+        Results go to ``out/<study name>``, tables and the report to ``out`` itself.
+    cluster : str or distributed.Client, optional
+        Address of a Dask scheduler, such as ``"tcp://server:8786"``; its workers must see the same folders and have this package
+        installed. Workers with a GPU say so (``dask worker --resources GPU=1``) and take one patient each with ``device="cuda"``.
+        None: this machine, as Dask cluster of its own.
+    workers : int, optional
+        Patients at a time on this machine; by default as many as processors and memory allow. 0: one after another in this
+        process, without Dask and without limits.
+    series, register, device, settings, force
+        As in `run`.
+    again : bool
+        Do patients again whose result is there already.
+    reports : bool
+        Write a report for each patient too.
+    time_limit_s, memory_limit_gb : float or None
+        For one patient; one that takes more fails. Memory: beside what the programs take; None: what the worker has.
+    retries : int
+        How often a patient is tried again whose process ended (a crash, no memory).
+    patience_s : float
+        Seconds to wait for workers, and for a scheduler that was lost.
+    progress, cancelled : callables, optional
+        Looked at per patient. Results that are complete when the job is cancelled stay.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per patient, in the order given, as in ``out/cohort.csv``: ``status`` is "done", "kept" (was there already, from the
+        same files, model, options and versions) or "failed" (``error`` says why); ``dropped`` counts visits that could not be read;
+        volumes are the total burden at the first and the last visit.
+
+    Raises
+    ------
+    ReadError
+        If there is no study.
+    SettingsError
+        If two studies have one name, a setting cannot be used, or the cluster cannot be reached or has no workers.
+    WriteError
+        If `out` cannot be written to, or another cohort writes to it.
+    MedseqError
+        If the scheduler is lost for good; the table and the results so far are there.
+
+    Notes
+    -----
+    Written to `out`: ``cohort.csv`` (a row per patient, as they finish), ``lesions.csv`` (per lesion and visit) and ``visits.csv`` (per
+    patient and visit), both as Parquet too where pyarrow is installed, ``cohort.html``, and ``dataset_description.json`` (BIDS
+    derivatives).
+    """
+    from napari_medseq.cohort import report, tables
+
+    target = Path(out).resolve()
+    wanted = pipeline.track_settings(settings).model_dump(mode="json")  # a bad setting is said before any patient
+    if workers is not None and workers < 0:
+        raise SettingsError(f"workers = {workers}: give 1 or more, or 0 for this process alone.")
+    options: Options = {
+        "series": series if series is None or isinstance(series, str) else list(series),
+        "register": register,
+        "device": device,
+        "force": force,
+    }
+    with claimed(target):
+        patients = find_patients(studies, heap=target / ".studies")
+        loaded = models.loaded(model)
+        jobs, rows = _jobs(patients, loaded, target, options, wanted, again=again, report=reports)
+        count = _Count(len(patients), progress)
+        with tables.PatientTable(target / "cohort.csv") as table:
+            for row in rows.values():
+                table.add(row)
+                count(row)
+            limits = (time_limit_s, memory_limit_gb, retries, patience_s)
+            for row in _rows(jobs, loaded, cluster, workers, limits, count, cancelled):
+                rows[row["study"]] = row
+                table.add(row)
+                count(row)
+        ordered = [rows[p.name] for p in patients]
+        tables.write_patients(ordered, target / "cohort.csv")
+        good = [row for row in ordered if row["status"] in ("done", "kept")]
+        for name, source in (("lesions", "lesions.csv"), ("visits", "summary.csv")):
+            paths = [Path(row["out"]) / source for row in good]
+            tables.write_long(paths, [row["study"] for row in good], target / name)
+        report.write_cohort_report(ordered, target / "cohort.html")
+        _describe(target)
+    return tables.frame(ordered)
+
+
+def _jobs(
+    patients: Sequence[Patient],
+    model: Model,
+    target: Path,
+    options: Options,
+    settings: dict[str, object],
+    *,
+    again: bool,
+    report: bool,
+) -> tuple[list[Job], dict[str, Row]]:
+    """A job per patient; those that cannot be meant are rows already."""
+    jobs: list[Job] = []
+    rows: dict[str, Row] = {}
+    first: dict[Path, str] = {}
+    for patient in patients:
+        job = Job(
+            name=patient.name,
+            study=str(patient.study),
+            out=str(target / patient.name),
+            model=model.info.folder,
+            model_name=model.info.name,
+            model_sha256=model.fingerprint,
+            options=options,
+            settings=settings,
+            again=again,
+            report=report,
+        )
+        if patient.study in first:
+            text = f"it is the same study as {first[patient.study]}; a patient counts once"
+            rows[patient.name] = empty_row(job, "failed", text)
+        else:
+            first[patient.study] = patient.name
+            jobs.append(job)
+    return jobs, rows
+
+
+def _rows(
+    jobs: list[Job],
+    model: Model,
+    cluster: str | Client | None,
+    workers: int | None,
+    limits: tuple[float | None, float | None, int, float],
+    count: _Count,
+    cancelled: Cancelled | None,
+) -> Iterator[Row]:
+    """Rows as they come, from wherever the jobs are done."""
+    if cluster is None and workers == 0:
+        for job in jobs:
+            check(cancelled)
+            yield do_patient(job)
+        return
+    try:
+        from napari_medseq.cohort import cluster as dask
+    except ImportError:
+        raise SettingsError(
+            "Many patients at a time need Dask's distributed: pip install 'napari-medseq[cluster]', or workers=0."
+        ) from None
+    time_limit_s, memory_limit_gb, retries, patience_s = limits
+    device = jobs[0].options["device"] if jobs else "auto"
+    most = dask.Limits(time_limit_s, memory_limit_gb, retries, patience_s)
+    if isinstance(cluster, str):
+        yield from dask.on_scheduler(cluster, model, jobs, most, device, cancelled)
+    elif cluster is not None:
+        yield from dask.on_client(cluster, model, jobs, most, device, cancelled)
+    elif jobs:
+        number = min(workers or local_workers(device), len(jobs))
+        most = replace(most, threads=max(1, (os.cpu_count() or 1) // number))
+        with dask.local_client(number) as client:
+            count.say(f"dashboard: {client.dashboard_link}")
+            yield from dask.on_client(client, model, jobs, most, device, cancelled)
+
+
+def local_workers(device: str = "auto") -> int:
+    """How many patients at a time this machine does: one per GPU, else one per processor as far as memory goes."""
+    if device.startswith(("cuda", "mps")):
+        return 1
+    return max(1, min(os.cpu_count() or 1, int(available_gb() // _PROGRAMS_GB)))
+
+
+def available_gb() -> float:
+    """Memory that is free now, in GB; unlimited where the system does not say."""
+    try:
+        import psutil
+    except ImportError:
+        return float("inf")
+    return float(psutil.virtual_memory().available) / 1e9
+
+
+class _Count:
+    """Progress with the time left, which the patients that had to be done tell."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._total, self._progress = total, progress
+        self._finished = self._worked = 0
+        self._began = time.monotonic()
+
+    def __call__(self, row: Row) -> None:
+        self._finished += 1
+        self._worked += row["status"] != "kept"
+        self.say(f"{row['study']}: {row['status']}{self._left()}")
+
+    def say(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress(self._finished, self._total, text)
+
+    def _left(self) -> str:
+        left = self._total - self._finished
+        if not left or not self._worked:
+            return ""
+        seconds = (time.monotonic() - self._began) / self._worked * left
+        return f", about {duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that people use for so many."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _describe(target: Path) -> None:
+    """``dataset_description.json``: what made the folder, as BIDS derivatives say it."""
+    facts = {
+        "Name": "napari-medseq cohort",
+        "BIDSVersion": "1.9.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "napari-medseq", "Version": __version__}],
+    }
+    files.write_json(target / "dataset_description.json", facts)

@@ -1,0 +1,199 @@
+"""Workers that hang, crash or vanish, a scheduler that is lost, and none at all: the others' results are the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import napari_medseq as ms
+from napari_medseq.cohort.patient import Job
+from napari_medseq.errors import SettingsError
+
+pytest.importorskip("distributed")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.timeout(240),
+]
+SAME = ["study", "status", "visits", "lesions", "first_ml", "last_ml", "dropped", "response"]
+
+
+def job(study: Path, model: Path, out: Path) -> Job:
+    sha = ms.load_model(model).fingerprint
+    return Job("a", str(study), str(out), str(model), "tiny", sha, {"register": "none"}, report=False)
+
+
+def until(condition: Any, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_workers_of_this_machine_give_the_same_table_and_the_same_files(
+    patients: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    one = ms.run_cohort(patients, tiny_bundle, tmp_path / "one", workers=0, register="none", reports=False)
+    two = ms.run_cohort(
+        patients, tiny_bundle, tmp_path / "two", workers=2, register="none", reports=False,
+        progress=lambda *a: told.append(a[2]),
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(one[SAME], two[SAME])
+    for path in (tmp_path / "one" / "a").rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / "two" / "a" / path.relative_to(tmp_path / "one" / "a")).read_bytes()
+    assert told[0].startswith("dashboard: http")
+
+
+def test_a_patient_that_takes_too_long_is_stopped_and_the_helper_goes_on(
+    ball_study: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    from napari_medseq.cohort.helper import Helper
+
+    helper = Helper(threads=1, memory_limit_gb=None)
+    try:
+        late = helper.do(job(ball_study, tiny_bundle, tmp_path / "a"), 0.01)
+        assert (late["status"], "time limit of 0.01 s" in str(late["error"])) == ("failed", True)
+        assert helper.do(job(ball_study, tiny_bundle, tmp_path / "a"), 120)["status"] == "done"
+    finally:
+        helper.close()
+
+
+def test_a_helper_that_is_killed_is_a_crash_and_the_next_patient_is_done(
+    ball_study: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    import psutil
+
+    from napari_medseq.cohort.helper import Helper
+
+    helper, rows = Helper(threads=1, memory_limit_gb=None), []
+    try:
+        doing = threading.Thread(
+            target=lambda: rows.append(helper.do(job(ball_study, tiny_bundle, tmp_path / "a"), 120))
+        )
+        doing.start()
+        until(lambda: (tmp_path / "a" / ".lock").exists())  # in the middle of it
+        (child,) = [p for p in psutil.Process().children() if "napari_medseq.cohort.helper" in " ".join(p.cmdline())]
+        child.kill()
+        doing.join()
+        assert rows[0]["status"] == "crashed"
+        assert "killed by the system" in rows[0]["error"]
+        assert helper.do(job(ball_study, tiny_bundle, tmp_path / "a"), 120)["status"] == "done"
+    finally:
+        helper.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory on Linux")
+def test_more_memory_than_allowed_fails_the_patient(tiny_bundle: Path, tmp_path: Path) -> None:
+    import nibabel as nib
+    import numpy as np
+
+    from napari_medseq.cohort.helper import Helper
+
+    large = np.zeros((512, 512, 500), np.float64)  # 1 GB
+    (tmp_path / "study" / "ses-01").mkdir(parents=True)
+    nib.save(nib.Nifti1Image(large, np.eye(4)), tmp_path / "study" / "ses-01" / "x_T1post.nii")
+    del large
+    helper = Helper(threads=1, memory_limit_gb=0.3)
+    try:
+        row = helper.do(job(tmp_path / "study", tiny_bundle, tmp_path / "a"), 120)
+        assert row["status"] in ("failed", "crashed")
+        assert "memory" in str(row["error"])
+    finally:
+        helper.close()
+        shutil.rmtree(tmp_path / "study")
+
+
+def test_no_scheduler_and_no_workers_are_said(patients: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    import distributed
+
+    with pytest.raises(SettingsError, match="no Dask scheduler"):
+        ms.run_cohort(patients, tiny_bundle, tmp_path / "o", cluster=f"tcp://127.0.0.1:{free_port()}", patience_s=2.0)
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as local,
+        distributed.Client(local) as client,
+        pytest.raises(SettingsError, match="has no workers; start some with `dask worker"),
+    ):
+        ms.run_cohort(patients, tiny_bundle, tmp_path / "o", cluster=client, patience_s=1.0)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class Cluster:
+    """A scheduler and a worker as processes of their own, which can be killed."""
+
+    def __init__(self, port: int) -> None:
+        self.address = f"tcp://127.0.0.1:{port}"
+        self.scheduler = self._start("scheduler", "--port", str(port), "--host", "127.0.0.1", "--no-dashboard")
+        self.worker = self.start_worker()
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        return self._start(
+            "worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--death-timeout", "60"
+        )
+
+    @staticmethod
+    def _start(*arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        for process in (self.worker, self.scheduler):
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def started() -> Iterator[list[Cluster]]:
+    """Clusters that a test started; all end with it."""
+    clusters: list[Cluster] = []
+    yield clusters
+    for cluster in clusters:
+        cluster.kill()
+
+
+def test_a_worker_and_then_the_scheduler_are_killed_in_the_middle_and_come_back(
+    patients: Path, tiny_bundle: Path, tmp_path: Path, started: list[Cluster]
+) -> None:
+    port = free_port()
+    started.append(Cluster(port))
+    tables: list[pd.DataFrame] = []
+    options: dict[str, Any] = {"register": "none", "reports": False, "patience_s": 90.0}
+    out = tmp_path / "out"
+
+    def call() -> None:
+        tables.append(ms.run_cohort(patients, tiny_bundle, out, cluster=started[0].address, **options))
+
+    doing = threading.Thread(target=call)
+    doing.start()
+    until(lambda: (out / "a" / ".lock").exists() or (out / "b" / ".lock").exists())
+    started[0].worker.kill()  # mid-patient
+    started[0].worker.wait()
+    started[0].worker = started[0].start_worker()
+    until(lambda: (out / "a" / "run.json").exists() or (out / "b" / "run.json").exists())
+    started[0].kill()
+    started.append(Cluster(port))
+    doing.join(timeout=200)
+    assert tables, "it did not come to an end"
+    one = ms.run_cohort(patients, tiny_bundle, tmp_path / "one", workers=0, register="none", reports=False)
+    columns = [c for c in SAME if c != "status"]  # what was finished before the scheduler died may be kept
+    pd.testing.assert_frame_equal(tables[0][columns], one[columns])
+    assert set(tables[0]["status"][:2]) <= {"done", "kept"}
+    assert os.path.exists(out / "cohort.csv")

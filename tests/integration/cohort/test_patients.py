@@ -1,0 +1,110 @@
+"""Which patients are meant: folders, BIDS, tables of paths, heaps of DICOM, and names that cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from napari_medseq.cohort import find_patients
+from napari_medseq.errors import ReadError, SettingsError
+
+
+def folders(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).mkdir(parents=True)
+    return root
+
+
+def names(*args: object, **more: Path) -> list[str]:
+    return [p.name for p in find_patients(*args, **more)]  # type: ignore[arg-type]
+
+
+def test_a_folder_of_studies(tmp_path: Path) -> None:
+    assert names(folders(tmp_path, "b", "a", ".hidden", "derivatives")) == ["a", "b"]
+
+
+def test_a_bids_tree_holds_its_subjects_alone(tmp_path: Path) -> None:
+    assert names(folders(tmp_path, "sub-02", "sub-01", "code", "derivatives/x/sub-01", "notes")) == ["sub-01", "sub-02"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("c.csv", "study\nx/a\nb\n"),
+        ("c.csv", "\ufeffID;y\n".replace(";", ",") + ""),
+        ("c.tsv", "Name\tPath\nfirst\tx/a\n\tb\n"),
+    ],
+)
+def test_a_table_of_paths(tmp_path: Path, file: str, text: str) -> None:
+    folders(tmp_path, "x/a", "b")
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    if "ID" in text:
+        with pytest.raises(ReadError, match="no column of paths"):
+            find_patients(tmp_path / file)
+    else:
+        found = find_patients(tmp_path / file)
+        assert [p.name for p in found] == (["first", "b"] if "first" in text else ["a", "b"])
+        assert [p.study for p in found] == [(tmp_path / "x" / "a").resolve(), (tmp_path / "b").resolve()]
+
+
+def test_paths_are_called_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders(tmp_path, "a", "b")
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    monkeypatch.chdir(tmp_path / "a")
+    assert names([".", "../link"]) == ["a", "link"]
+
+
+@pytest.mark.parametrize("twice", [("x/a", "y/a"), ("x/a", "y/A"), ("x/\u00e9", "y/e\u0301")])
+def test_two_of_one_name(tmp_path: Path, twice: tuple[str, str]) -> None:
+    folders(tmp_path, *twice)
+    with pytest.raises(SettingsError, match="Several studies are called"):
+        find_patients([tmp_path / one for one in twice])
+
+
+@pytest.mark.parametrize("name", ["cohort.csv", "Lesions.csv", "previous", ".hidden"])
+def test_names_that_the_cohort_needs_itself(tmp_path: Path, name: str) -> None:
+    folders(tmp_path, name)
+    with pytest.raises(SettingsError):
+        find_patients([tmp_path / name])
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "..", "x\\y"])
+def test_a_table_cannot_name_a_folder_outside(tmp_path: Path, name: str) -> None:
+    folders(tmp_path, "a")
+    (tmp_path / "c.csv").write_text(f"name,study\n{name},a\n")
+    with pytest.raises(SettingsError, match="cannot name"):
+        find_patients(tmp_path / "c.csv")
+
+
+def test_a_heap_of_dicom_is_sorted_by_patient(tmp_path: Path) -> None:
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+    heap = folders(tmp_path / "heap", "deep")
+    for number, patient in enumerate(("P1", "P2", "P1", "P1")):
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, ExplicitVRLittleEndian
+        meta.MediaStorageSOPInstanceUID = generate_uid()
+        dataset = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+        dataset.PatientID, dataset.PatientName, dataset.SOPClassUID = patient, f"Name^{patient}", CTImageStorage
+        dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+        dataset.save_as(heap / ("deep" if number == 3 else "") / f"{number}.dcm")
+    with pytest.raises(SettingsError, match="heap of DICOM"):
+        find_patients(heap)
+    for _ in range(2):
+        found = find_patients(heap, heap=tmp_path / "links")
+        assert sorted(len([f for f in p.study.rglob("*") if f.is_file()]) for p in found) == [1, 3]
+        assert all(p.name.startswith("patient-") and "P1" not in p.name and "P2" not in p.name for p in found)
+    (heap / "2.dcm").unlink()
+    found = find_patients(heap, heap=tmp_path / "links")
+    assert sorted(len(list(p.study.rglob("*.dcm"))) for p in found) == [1, 2]
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match="no folder"):
+        find_patients(tmp_path / "nowhere")
+    with pytest.raises(ReadError, match="no study"):
+        find_patients(tmp_path)
+    with pytest.raises(ReadError, match=r"no study folder .*gone"):
+        find_patients([tmp_path / "gone"])
