@@ -89,10 +89,14 @@ class ResultFolder:
             shutil.rmtree(previous, ignore_errors=True)
 
     def failed(self, error: BaseException) -> None:
-        """Say beside the result why there is none; a folder that cannot be written says nothing."""
-        facts = {"failed": datetime.now().astimezone().isoformat(timespec="seconds"), "error": _one_line(error)}
-        if (self.path / PREVIOUS).is_dir():
-            facts["earlier_result"] = PREVIOUS
+        """Say beside an earlier result why there is no new one; where there was none, nothing is left behind."""
+        if not (self.path / PREVIOUS / RECORD).is_file():
+            return
+        facts = {
+            "failed": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "error": _one_line(error),
+            "earlier_result": PREVIOUS,
+        }
         with suppress(OSError):
             (self.path / FAILED).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -188,11 +188,15 @@ def test_whatever_goes_wrong_with_a_patient_is_its_row(ball_study: Path, tiny_bu
     assert "another model" in row(model_sha256="0" * 64)["error"]
     assert row(options={"series": [5]})["error"].startswith("TypeError")  # no error of ours
     assert "no setting" in row(settings={"colour": 1})["error"]
-    assert json.loads((tmp_path / "o" / "failed.json").read_text())["error"]
+    assert not (tmp_path / "o").exists()
     good = row()
     assert (good["status"], good["error"]) == ("done", None)
     assert good["warnings"] >= 1
-    assert not (tmp_path / "o" / "failed.json").exists()
+    assert "no setting" in row(settings={"colour": 1})["error"]
+    assert "no setting" in json.loads((tmp_path / "o" / "failed.json").read_text())["error"]
+    assert (tmp_path / "o" / "previous" / "run.json").is_file()
+    assert row()["status"] == "done"
+    assert sorted(p.name for p in (tmp_path / "o").iterdir() if p.name in ("failed.json", "previous")) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
