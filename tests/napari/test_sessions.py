@@ -22,6 +22,8 @@ import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq._napari.window import accompany
+from napari_medseq.inference import Segmentation
+from napari_medseq.viewer.active import visit_of
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.records import plain, restored
 from tests.balls import write_ball_study
@@ -176,6 +178,15 @@ def test_patient_visit_date_series_and_sides_are_on_the_canvas(ball_study: Path)
     assert [texts(viewer)[f"medseq {edge}"] for edge in ("top", "bottom", "left", "right")] == ["S", "I", "A", "P"]
     viewer.dims.ndisplay = 3
     assert set(texts(viewer)) == {"medseq identity"}
+
+
+def test_boxes_belong_to_the_visit_of_their_image(ball_study: Path) -> None:
+    viewer = ViewerModel()
+    layers = verbs.open_path(viewer, ball_study)
+    found = ms.Locations.of(Segmentation(verbs.to_sequence(layers[3]), None, None, "m 1"))
+    boxes, centres = verbs.show_locations(viewer, layers[2], found)
+    assert [visit_of(layer) for layer in (*layers, boxes, centres)] == [0, 0, 1, 1, 1, 1]
+    assert texts(viewer)["medseq identity"].startswith("sub-x\nvisit 1 of 2")
 
 
 def test_one_patient_is_in_front(ball_study: Path, tmp_path: Path) -> None:

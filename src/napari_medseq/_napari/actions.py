@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
 
@@ -12,13 +12,16 @@ from napari_medseq._napari.work import guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.study import facts_of
 
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
 
 def resample_onto_lowest(viewer: napari.viewer.Viewer) -> None:
     """Resample the selected layers onto the grid of the lowest of them in the list, each into a new layer."""
     guarded("Resampling", lambda: _resample(viewer))
 
 
-def _resample(viewer: Any) -> None:
+def _resample(viewer: ViewerModel) -> None:
     # napari knows no active layer where several are selected
     chosen = [layer for layer in viewer.layers if layer in viewer.layers.selection]
     if len(chosen) < 2:
@@ -34,7 +37,7 @@ def new_labels(viewer: napari.viewer.Viewer) -> None:
     guarded("New labels", lambda: _new_labels(viewer))
 
 
-def _new_labels(viewer: Any) -> None:
+def _new_labels(viewer: ViewerModel) -> None:
     active = viewer.layers.selection.active
     if active is None:
         raise MedseqError("No layer is active. Click the image to paint on in the list of layers, then try again.")

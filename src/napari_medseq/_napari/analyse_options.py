@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QWidget
 
@@ -14,7 +14,10 @@ from napari_medseq._napari.work import guarded
 from napari_medseq.preprocessing import load
 
 if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
     from napari_medseq.inference.segmentation import Output
+    from napari_medseq.preprocessing.pipeline import StepLike
 
 _FROM_FILE = "pipeline file …"
 
@@ -22,7 +25,7 @@ _FROM_FILE = "pipeline file …"
 class AnalyseOptions(QWidget):  # type: ignore[misc]
     """Check boxes and choices; `outputs`, `explain`, `steps` and `keep` say what was chosen."""
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self.probability = QCheckBox("probability")
         self.uncertainty = QCheckBox("uncertainty")
@@ -65,7 +68,7 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
         return ["labels", *(name for name, box in more.items() if box.isChecked())]
 
     @property
-    def steps(self) -> Sequence[Any]:
+    def steps(self) -> Sequence[StepLike]:
         """The steps to apply first."""
         return self.chain.currentData() or ()
 
@@ -76,7 +79,7 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
         if not path or guarded("Loading steps", lambda: self.load(Path(path))) is None:
             self.chain.setCurrentIndex(0)
 
-    def load(self, path: Path) -> Sequence[Any]:
+    def load(self, path: Path) -> Sequence[StepLike]:
         """Offer the steps of a pipeline file and choose them."""
         steps = load(path)
         self.chain.insertItem(self.chain.count() - 1, path.name, steps)

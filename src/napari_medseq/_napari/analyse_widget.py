@@ -97,11 +97,12 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
 
     def _model_changed(self) -> None:
         info = self.model.info
-        many = info is not None and len(info.channels) > 1
-        if list(self._channels) != (list(info.channels) if many else []):
+        wanted = list(info.channels) if info is not None and len(info.channels) > 1 else []
+        many = bool(wanted)
+        if list(self._channels) != wanted:
             while self.channel_form.rowCount():
                 self.channel_form.removeRow(0)
-            self._channels = {name: LayerBox(self.viewer, ["image"]) for name in info.channels} if many else {}
+            self._channels = {name: LayerBox(self.viewer, ["image"]) for name in wanted}
             for name, box in self._channels.items():
                 self.channel_form.addRow(name, box)
         self.channel_rows.setVisible(many)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
@@ -12,6 +12,9 @@ from napari.utils.theme import get_theme
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medseq._napari.work import connect_until_destroyed
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
 
 
 class PlotCanvas(QWidget):  # type: ignore[misc]
@@ -24,7 +27,7 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
         For ``mpl_connect``.
     """
 
-    def __init__(self, viewer: Any, height: int = 200) -> None:
+    def __init__(self, viewer: ViewerModel, height: int = 200) -> None:
         super().__init__()
         self.viewer = viewer
         # the size of the figure is what the canvas asks of the window at first
@@ -43,7 +46,7 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
         self._paint = paint
         self._repaint()
 
-    def _repaint(self, _event: Any = None) -> None:
+    def _repaint(self, _event: object = None) -> None:
         style: Any = theme_style(self.viewer.theme)
         with mpl.rc_context(style):
             self.figure.clear()
@@ -54,7 +57,7 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
         self.canvas.draw_idle()
 
 
-def theme_style(name: str) -> dict[str, Any]:
+def theme_style(name: str) -> dict[str, str | float]:
     """matplotlib settings in the colours of a napari theme."""
     theme = get_theme(name)
     back, text = theme.background.as_hex(), theme.text.as_hex()

@@ -6,7 +6,7 @@ Layers are compared with ``==``: napari hands plugins a proxy of the viewer, and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtWidgets import (
@@ -26,6 +26,10 @@ from napari_medseq._napari.work import DISCLAIMER, connect_until_destroyed
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import studies_in
 
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
 #: napari's theme draws no ticks in lists
 _TICKS = """
 QListWidget::indicator { width: 11px; height: 11px; border: 1px solid #909090; border-radius: 2px; }
@@ -34,7 +38,7 @@ QListWidget::indicator:checked { background: #5b8def; border-color: #d0d0d0; }
 _LAYER_EVENTS = ("inserted", "removed", "reordered", "renamed")
 
 
-def follow_layers(viewer: Any, update: Callable[..., None]) -> None:
+def follow_layers(viewer: ViewerModel, update: Callable[..., None]) -> None:
     """Call `update`, a widget's method, now and whenever layers come, go, move or get another name."""
     for name in _LAYER_EVENTS:
         connect_until_destroyed(getattr(viewer.layers.events, name), update)
@@ -80,7 +84,7 @@ class _Column(QScrollArea):  # type: ignore[misc]
         """As high as what is inside, so that stacked docks share the window fairly."""
         return self.widget().sizeHint().expandedTo(QSize(0, 250))
 
-    def eventFilter(self, watched: Any, event: Any) -> bool:
+    def eventFilter(self, watched: QWidget, event: QEvent) -> bool:
         """Follow the width of what is inside."""
         if event.type() == QEvent.LayoutRequest:
             self.setMinimumWidth(watched.minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width())
@@ -90,12 +94,12 @@ class _Column(QScrollArea):  # type: ignore[misc]
 class LayerBox(QComboBox):  # type: ignore[misc]
     """One layer of given kinds ("image", "labels"), or none where `optional` names that choice."""
 
-    def __init__(self, viewer: Any, kinds: Sequence[str], optional: str | None = None) -> None:
+    def __init__(self, viewer: ViewerModel, kinds: Sequence[str], optional: str | None = None) -> None:
         super().__init__()
         self.viewer, self.kinds, self.optional = viewer, tuple(kinds), optional
         follow_layers(viewer, self._update)
 
-    def _update(self, _event: Any = None) -> None:
+    def _update(self, _event: object = None) -> None:
         before = self.layer
         self.blockSignals(True)
         self.clear()
@@ -108,11 +112,11 @@ class LayerBox(QComboBox):  # type: ignore[misc]
         self.choose(before)
 
     @property
-    def layer(self) -> Any:
+    def layer(self) -> Layer | None:
         """The chosen layer, or None."""
         return self.currentData()
 
-    def choose(self, layer: Any) -> None:
+    def choose(self, layer: Layer) -> None:
         """Choose a layer, if it is here."""
         for k in range(self.count()):
             if layer is not None and self.itemData(k) == layer:
@@ -124,7 +128,7 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
 
     changed = Signal()
 
-    def __init__(self, viewer: Any, kind: str, tick: Callable[[Any], bool] = lambda _layer: False) -> None:
+    def __init__(self, viewer: ViewerModel, kind: str, tick: Callable[[Layer], bool] = lambda _layer: False) -> None:
         super().__init__()
         self.viewer, self.kind, self._tick = viewer, kind, tick
         self.setMaximumHeight(110)
@@ -132,7 +136,7 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
         self.itemChanged.connect(lambda _item: self.changed.emit())
         follow_layers(viewer, self._update)
 
-    def _update(self, _event: Any = None) -> None:
+    def _update(self, _event: object = None) -> None:
         known = [(self.item(k).data(Qt.UserRole), self.item(k).checkState()) for k in range(self.count())]
         self.blockSignals(True)
         self.clear()
@@ -148,12 +152,12 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
         self.changed.emit()
 
     @property
-    def layers(self) -> list[Any]:
+    def layers(self) -> list[Layer]:
         """The ticked layers, in the order of the layer list."""
         items = [self.item(k) for k in range(self.count())]
         return [i.data(Qt.UserRole) for i in items if i.checkState() == Qt.Checked]
 
-    def tick(self, layers: Sequence[Any]) -> None:
+    def tick(self, layers: Sequence[Layer]) -> None:
         """Tick these layers and no others."""
         for k in range(self.count()):
             item = self.item(k)
@@ -163,12 +167,12 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
 class StudyBox(QComboBox):  # type: ignore[misc]
     """One of the studies that are open."""
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self.viewer = viewer
         follow_layers(viewer, self._update)
 
-    def _update(self, _event: Any = None) -> None:
+    def _update(self, _event: object = None) -> None:
         names = studies_in(self.viewer.layers)
         if names == [self.itemText(k) for k in range(self.count())]:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
@@ -13,15 +13,24 @@ from napari_medseq._napari.tables import Table
 from napari_medseq._napari.work import connect_until_destroyed
 from napari_medseq.viewer.layers import layer_axis
 
+if TYPE_CHECKING:
+    from matplotlib.backend_bases import MouseEvent
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_medseq.inference import Classification
+
 
 class ClassificationView(QWidget):  # type: ignore[misc]
     """One result at a time, chosen by its layer."""
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
         self.viewer = viewer
-        self._pairs: list[tuple[Any, Any]] = []
-        self._cursor: Any = None
+        self._pairs: list[tuple[Layer, Classification]] = []
+        self._cursor: Line2D | None = None
         self.which = QComboBox()
         self.exam = wrapped()
         self.canvas = PlotCanvas(viewer, height=170)
@@ -36,7 +45,7 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         self.table.row_chosen.connect(self.go_to)
         connect_until_destroyed(viewer.dims.events.point, self._follow)
 
-    def show_results(self, pairs: list[tuple[Any, Any]]) -> None:
+    def show_results(self, pairs: list[tuple[Layer, Classification]]) -> None:
         """Show classifications, each with the layer it was made from."""
         self.which.blockSignals(True)
         self.which.clear()
@@ -46,7 +55,7 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         self._draw()
 
     @property
-    def current(self) -> tuple[Any, Any] | None:
+    def current(self) -> tuple[Layer, Classification] | None:
         """Layer and classification that are shown."""
         k = self.which.currentIndex()
         return self._pairs[k] if 0 <= k < len(self._pairs) else None
@@ -66,7 +75,7 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         self.canvas.paint(self._paint)
         self._follow()
 
-    def _paint(self, figure: Any) -> None:
+    def _paint(self, figure: Figure) -> None:
         if self.current is None:
             return
         _, found = self.current
@@ -98,14 +107,14 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         n = layer.data.shape[axis]
         return None if not 0 <= at < n else n - 1 - at if flipped else at
 
-    def _follow(self, _event: Any = None) -> None:
+    def _follow(self, _event: object = None) -> None:
         step = self.shown_step()
         if step is None or self._cursor is None:
             return
         self._cursor.set_xdata([step, step])
         self.canvas.canvas.draw_idle()
 
-    def _clicked(self, event: Any) -> None:
+    def _clicked(self, event: MouseEvent) -> None:
         if event.inaxes is not None and event.xdata is not None:
             self.go_to(round(event.xdata))
 

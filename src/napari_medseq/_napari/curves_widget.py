@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -24,6 +23,10 @@ from napari_medseq.viewer.layers import layer_axis
 
 if TYPE_CHECKING:
     import pandas as pd
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_medseq.progress import Cancelled, Progress
 
 _SHOWN = {
     "lesion": "label",
@@ -38,17 +41,17 @@ _SHOWN = {
 class CurvesPlot(PlotDock):
     """One line per label; the cursor is the frame that the slider shows."""
 
-    def __init__(self, viewer: Any) -> None:
-        self.curves: Any = None
-        self._image: Any = None
-        self._layer: Any = None
+    def __init__(self, viewer: ViewerModel) -> None:
+        self.curves: pd.DataFrame | None = None
+        self._image: Layer | None = None
+        self._layer: Layer | None = None
         self._times: NDArray[np.float64] = np.zeros(0)
         super().__init__(viewer, "Click a point to go to that frame.")
         self.relative = QCheckBox("relative to the first frame")
         self.relative.toggled.connect(self.redraw)
         self.controls.addWidget(self.relative)
 
-    def show_curves(self, curves: pd.DataFrame, image: Any, layer: Any) -> None:
+    def show_curves(self, curves: pd.DataFrame, image: Layer, layer: Layer) -> None:
         """Draw curves of labels in `layer` through the frames of the layer `image`."""
         self.curves, self._image, self._layer = curves, image, layer
         self._times = np.sort(curves["time_s"].unique()).astype(float)
@@ -64,8 +67,8 @@ class CurvesPlot(PlotDock):
     def draw_on(self, figure: Figure) -> Drawn:
         """Draw a line per label."""
         axes = figure.subplots()
-        relative = self.relative.isChecked()
-        shown = dynamic.plot_curves(_relative(self.curves) if relative else self.curves, axes)
+        relative, curves = self.relative.isChecked(), self.table()
+        shown = dynamic.plot_curves(_relative(curves) if relative else curves, axes)
         if relative:
             axes.set_ylabel("mean intensity (% of the first frame)")
         axes.set_title("Intensity over time", loc="left")
@@ -77,38 +80,34 @@ class CurvesPlot(PlotDock):
 
     def shown_step(self) -> int | None:
         """The frame that the slider shows, or None."""
-        axis = self._axis()
-        if axis is None:
+        if self._image is None or (axis := layer_axis(self._image, "t")[0]) is None:
             return None
         point = np.asarray(self.viewer.dims.point)[-self._image.ndim :]
         at = round(float(np.asarray(self._image.world_to_data(point))[axis]))
         return at if 0 <= at < len(self._times) else None
 
-    def _axis(self) -> int | None:
-        return None if self._image is None else layer_axis(self._image, "t")[0]
-
     def go(self, step: int, lesion: int | None) -> None:
         """Show a frame, and select the label there."""
-        axis = self._axis()
-        if axis is not None:
+        if self._image is not None and (axis := layer_axis(self._image, "t")[0]) is not None:
             at = np.zeros(self._image.ndim)
             at[axis] = step
             lead = self.viewer.dims.ndim - self._image.ndim
             self.viewer.dims.set_point(lead + axis, float(np.asarray(self._image.data_to_world(at))[axis]))
-        if lesion is not None and self._layer in self.viewer.layers:
+        if lesion is not None and self._layer is not None and self._layer in self.viewer.layers:
             self.viewer.layers.selection.active = self._layer
             self._layer.selected_label = lesion
 
     def in_words(self, step: int, lesion: int | None) -> str:
         """The label, the time and the intensity."""
-        row = self.curves[(self.curves["lesion"] == lesion) & (self.curves["time_s"] == self._times[step])]
+        curves = self.table()
+        row = curves[(curves["lesion"] == lesion) & (curves["time_s"] == self._times[step])]
         value = f", {row['mean'].iloc[0]:.4g}" if len(row) else ""
         return f"label {lesion}, {self._times[step]:.4g} s{value}"
 
     def table(self) -> pd.DataFrame:
         """The curves."""
-        curves: pd.DataFrame = self.curves
-        return curves
+        assert self.curves is not None  # nothing is drawn or asked before
+        return self.curves
 
 
 class CurvesWidget(QWidget):  # type: ignore[misc]
@@ -117,7 +116,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.measures: Any = None
+        self.measures: pd.DataFrame | None = None
         self._plot: CurvesPlot | None = None
         accompany(napari_viewer)
         self.image = LayerBox(napari_viewer, ["image"])
@@ -146,7 +145,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         self.work.busy_changed.connect(self._update)
         follow_layers(napari_viewer, self._update)
 
-    def _update(self, _event: Any = None) -> None:
+    def _update(self, _event: object = None) -> None:
         both = self.image.layer is not None and self.labels.layer is not None
         self.run_button.setEnabled(both and not self.work.busy)
 
@@ -162,7 +161,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         mask = mask.replace(data=np.array(mask.data))  # painting may go on meanwhile
         frames = self.baseline.value()
 
-        def job(progress: Any, cancelled: Any) -> Any:
+        def job(progress: Progress, cancelled: Cancelled) -> tuple[pd.DataFrame, pd.DataFrame]:
             curves = dynamic.time_intensity(series, mask, progress=progress, cancelled=cancelled)
             if curves.empty:
                 raise MedseqError(f"{layer.name} has no label painted. Paint at least one, then run again.")
@@ -170,7 +169,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
 
         self.work.start("Measuring curves", job, lambda found: self._show(found, image, layer))
 
-    def _show(self, found: Sequence[Any], image: Any, layer: Any) -> None:
+    def _show(self, found: tuple[pd.DataFrame, pd.DataFrame], image: Layer, layer: Layer) -> None:
         curves, self.measures = found
         rows = [tuple(row) for row in self.measures[list(_SHOWN)].itertuples(index=False)]
         self.table.fill(list(_SHOWN.values()), rows, [lesion_colour(int(row[0])) for row in rows])
@@ -189,6 +188,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
 
     def _row_chosen(self, row: int) -> None:
         step = self.plot.shown_step()
+        assert self.measures is not None  # the row is one of its table
         self.plot.go(0 if step is None else step, int(self.measures["lesion"].iloc[row]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from napari.qt.threading import create_worker
 from qtpy.QtCore import Qt, Signal
@@ -23,6 +23,13 @@ from qtpy.QtWidgets import (
 from napari_medseq._napari.choosers import wrapped
 from napari_medseq._napari.work import guarded, tell
 from napari_medseq.sequence import ImageSequence
+
+if TYPE_CHECKING:
+    from napari_medseq.models import ModelInfo
+
+
+#: models, devices, and why a model does not fit an image
+Listed = tuple[list["ModelInfo"], list[str], Callable[["ModelInfo", ImageSequence], str | None]]
 
 
 class _Models(QComboBox):  # type: ignore[misc]
@@ -45,8 +52,8 @@ class ModelBox(QWidget):  # type: ignore[misc]
     def __init__(self, tasks: Sequence[str]) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
-        self._infos: list[Any] = []
-        self._why: Callable[[Any, ImageSequence], str | None] = lambda _info, _seq: None
+        self._infos: list[ModelInfo] = []
+        self._why: Callable[[ModelInfo, ImageSequence], str | None] = lambda _info, _seq: None
         self._images: list[ImageSequence] = []
         self.box = _Models()
         self.box.opened.connect(lambda: guarded("Listing models", self.look_again))
@@ -87,14 +94,16 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self._worker.start()
 
     @property
-    def info(self) -> Any:
+    def info(self) -> ModelInfo | None:
         """The chosen model's `ModelInfo`, or None."""
-        return self.box.currentData()
+        info: ModelInfo | None = self.box.currentData()
+        return info
 
     @property
     def reference(self) -> str:
         """What `ms.load_model` takes: the name, or the folder of a model from elsewhere."""
-        return str(self.info.name if self.info in self._infos else self.info.folder)
+        info = self.info
+        return "" if info is None else str(info.name if info in self._infos else info.folder)
 
     def choose(self, name: str) -> None:
         """Choose a model by name, if it is here."""
@@ -107,7 +116,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self._images = list(images)
         self._update_fit()
 
-    def _fill(self, found: tuple[list[Any], list[str], Any] | Exception) -> None:
+    def _fill(self, found: Listed | Exception) -> None:
         if isinstance(found, Exception):
             self.box.setItemText(0, "models cannot be listed")
             tell(found, "Listing models")
@@ -198,7 +207,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self._update_fit()
 
 
-def _models_and_devices() -> tuple[list[Any], list[str], Any] | Exception:
+def _models_and_devices() -> Listed | Exception:
     """In a thread: importing torch takes seconds."""
     try:
         return _listed()
@@ -206,7 +215,7 @@ def _models_and_devices() -> tuple[list[Any], list[str], Any] | Exception:
         return error
 
 
-def _listed() -> tuple[list[Any], list[str], Any]:
+def _listed() -> Listed:
     import torch
 
     import napari_medseq as ms

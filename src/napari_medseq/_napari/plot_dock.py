@@ -23,6 +23,11 @@ from napari_medseq.progression import plots
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.backend_bases import MouseEvent
+    from napari.components import ViewerModel
+    from napari.layers import Layer
 
 _FADED = 0.4
 
@@ -30,8 +35,8 @@ _FADED = 0.4
 class Drawn(NamedTuple):
     """What was drawn on a figure: who owns each artist, and the axes that have steps (visits, frames) on their x axis."""
 
-    owners: dict[Any, int]
-    timed: list[Any]
+    owners: dict[Artist, int]
+    timed: list[Axes]
 
 
 class PlotDock(QWidget):  # type: ignore[misc]
@@ -47,15 +52,15 @@ class PlotDock(QWidget):  # type: ignore[misc]
         The lesion that is highlighted.
     """
 
-    def __init__(self, viewer: Any, hint: str) -> None:
+    def __init__(self, viewer: ViewerModel, hint: str) -> None:
         super().__init__()
         self.viewer = viewer
         self.hovered = ""
         self.selected: int | None = None
-        self._labels: list[Any] = []
+        self._labels: list[Layer] = []
         self._drawn = Drawn({}, [])
-        self._cursors: list[Any] = []
-        self._looks: dict[Any, tuple[float | None, float | None]] = {}
+        self._cursors: list[Line2D] = []
+        self._looks: dict[Artist, tuple[float | None, float | None]] = {}
         self.canvas = PlotCanvas(viewer, height=210)
         self.controls = QHBoxLayout()
         row = QHBoxLayout()
@@ -107,7 +112,7 @@ class PlotDock(QWidget):  # type: ignore[misc]
         raise NotImplementedError
 
     # -- drawing -------------------------------------------------------------------------------------------------------
-    def redraw(self, _event: Any = None) -> None:
+    def redraw(self, _event: object = None) -> None:
         """Draw the chosen view anew."""
         if self.ready:
             self.canvas.paint(self._paint)
@@ -129,23 +134,28 @@ class PlotDock(QWidget):  # type: ignore[misc]
         at = self.positions()[self.shown_step() or 0]
         self._cursors = []
         for axes in self._drawn.timed:
-            style = {"color": axes.xaxis.label.get_color(), "linestyle": "--", "linewidth": 1, "alpha": 0.8}
+            style: dict[str, Any] = {
+                "color": axes.xaxis.label.get_color(),
+                "linestyle": "--",
+                "linewidth": 1,
+                "alpha": 0.8,
+            }
             self._cursors.append(axes.axvline(at, **style))
         self.highlight(self.selected)
 
-    def _follow(self, _event: Any = None) -> None:
+    def _follow(self, _event: object = None) -> None:
         """Move the cursor to the step that the slider shows."""
         step = self.shown_step() if self.ready else None
         if step is None:
             return
         at = self.positions()[step]
-        if any(line.get_xdata()[0] != at for line in self._cursors):
+        if any(np.asarray(line.get_xdata())[0] != at for line in self._cursors):
             for line in self._cursors:
                 line.set_xdata([at, at])
             self.canvas.canvas.draw_idle()
 
     # -- the selected label --------------------------------------------------------------------------------------------
-    def follow_labels(self, layers: Sequence[Any]) -> None:
+    def follow_labels(self, layers: Sequence[Layer]) -> None:
         """From now on, highlight the lesion whose label is selected in one of these Labels layers."""
         for layer in self._labels:
             layer.events.selected_label.disconnect(self._label_chosen)
@@ -154,7 +164,7 @@ class PlotDock(QWidget):  # type: ignore[misc]
             connect_until_destroyed(layer.events.selected_label, self._label_chosen)
         self._label_chosen()
 
-    def _label_chosen(self, _event: Any = None) -> None:
+    def _label_chosen(self, _event: object = None) -> None:
         active = self.viewer.layers.selection.active
         if active is not None and active in self._labels:
             self.highlight(int(active.selected_label))
@@ -168,12 +178,12 @@ class PlotDock(QWidget):  # type: ignore[misc]
             chosen = here and owner == lesion
             artist.set_alpha(alpha if chosen or not here else _FADED)
             artist.set_zorder(4 if chosen else 2)
-            if width is not None:
+            if width is not None and isinstance(artist, Line2D):
                 artist.set_linewidth(width * 1.7 if chosen else width)
         self.canvas.canvas.draw_idle()
 
     # -- the mouse -----------------------------------------------------------------------------------------------------
-    def point_at(self, event: Any) -> tuple[int, int | None] | None:
+    def point_at(self, event: MouseEvent) -> tuple[int, int | None] | None:
         """Step and lesion under the mouse; lesion None where it is on a timed axes but on no lesion."""
         if event.inaxes is None or event.xdata is None or not self.ready:
             return None
@@ -198,18 +208,18 @@ class PlotDock(QWidget):  # type: ignore[misc]
             return best[1], best[2]
         return (int(np.abs(x - event.xdata).argmin()), None) if timed else None
 
-    def _pressed(self, event: Any) -> None:
+    def _pressed(self, event: MouseEvent) -> None:
         hit = self.point_at(event)
         if hit is not None:
             self.go(*hit)
 
-    def _moved(self, event: Any) -> None:
+    def _moved(self, event: MouseEvent) -> None:
         hit = self.point_at(event)
         if hit is not None and hit[1] is None and _held(event):
             self.go(*hit)
         self._hover("" if hit is None or hit[1] is None else self.in_words(*hit), event)
 
-    def _hover(self, text: str, event: Any = None) -> None:
+    def _hover(self, text: str, event: MouseEvent | None = None) -> None:
         if text == self.hovered:
             return
         self.hovered = text
@@ -264,12 +274,12 @@ class PlotDock(QWidget):  # type: ignore[misc]
         self.parent().show()
 
 
-def _held(event: Any) -> bool:
+def _held(event: MouseEvent) -> bool:
     """Whether the mouse's left button is down while it moves."""
     return bool(event.guiEvent is not None and event.guiEvent.buttons() & Qt.LeftButton)
 
 
-def owners(shown: Mapping[int, Sequence[Any]]) -> dict[Any, int]:
+def owners(shown: Mapping[int, Sequence[Artist]]) -> dict[Artist, int]:
     """Artists by lesion → lesion by artist."""
     return {artist: lesion for lesion, artists in shown.items() for artist in artists}
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import (
@@ -28,6 +28,14 @@ from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.preprocessing import PRESETS, STEPS, load, parse, preprocess, save
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_medseq.preprocessing.pipeline import StepLike
+    from napari_medseq.preprocessing.step import Step
+    from napari_medseq.progress import Cancelled, Progress
+    from napari_medseq.sequence import ImageSequence
 
 #: what the steps are called here; every step of the package is offered, these are only nicer words
 _TITLES = {
@@ -104,14 +112,14 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         layout.addStretch(1)
         self._update()
 
-    def _button(self, text: str, action: Any) -> QPushButton:
+    def _button(self, text: str, action: Callable[[], object]) -> QPushButton:
         button = QPushButton(text)
         button.clicked.connect(lambda: action())
         return button
 
     # -- the chain -----------------------------------------------------------------------------------------------------
     @property
-    def chain(self) -> list[Any]:
+    def chain(self) -> list[Step]:
         """The steps, validated.
 
         Raises
@@ -121,7 +129,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         """
         return [form.settings for _, form in self._forms]
 
-    def add_step(self, step: Any) -> None:
+    def add_step(self, step: StepLike) -> None:
         """Add a step by name or as settings, with its form."""
         model = parse(_START.get(step, step) if isinstance(step, str) else step)[0]
         kind = model.kind
@@ -134,7 +142,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         if steps is not None:
             self.replace_chain(steps)
 
-    def replace_chain(self, steps: Iterable[Any]) -> None:
+    def replace_chain(self, steps: Iterable[StepLike]) -> None:
         """These steps instead of those there are."""
         self._forms = []
         self._refill(-1)
@@ -186,7 +194,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         if path and guarded("Saving steps", lambda: save(self.chain, path)):
             show_info(f"Saved: {path}")
 
-    def _update(self, _event: Any = None) -> None:
+    def _update(self, _event: object = None) -> None:
         self.reference_row.setVisible(any(kind in _WITH_REFERENCE for kind, _ in self._forms))
         ready = self.layer.layer is not None and bool(self._forms)
         self.apply_button.setEnabled(ready and not self.work.busy)
@@ -208,13 +216,13 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         other = self.reference.layer if self.reference_row.isVisibleTo(self) else None
         reference = None if other is None else verbs.to_sequence(other)
 
-        def job(progress: Any, cancelled: Any) -> Any:
+        def job(progress: Progress, cancelled: Cancelled) -> ImageSequence:
             return preprocess(seq, chain, reference=reference, progress=progress, cancelled=cancelled)
 
         title = ", ".join(kind for kind, _ in self._forms)
         self.work.start("Preprocessing", job, lambda found: self._done(layer, found, title))
 
-    def _done(self, layer: Any, found: Any, title: str) -> None:
+    def _done(self, layer: Layer, found: ImageSequence, title: str) -> None:
         verbs.show_derived(self.viewer, layer, found, name=f"{layer.name} ({title})")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,10 @@ from napari_medseq.progression import plots
 
 if TYPE_CHECKING:
     import pandas as pd
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_medseq.progression import Progression
 
 _BURDEN = "Total burden"
 #: these take "log scale" and "relative"
@@ -32,10 +36,10 @@ _WITHOUT_TIME = "Change, first to last"
 class ProgressionPlot(PlotDock):
     """Lesions on the left, total burden on the right; `go_to(visit, lesion)` is called for a clicked point."""
 
-    def __init__(self, viewer: Any, go_to: Callable[[int, int | None], None]) -> None:
-        self.progression: Any = None
+    def __init__(self, viewer: ViewerModel, go_to: Callable[[int, int | None], None]) -> None:
+        self.progression: Progression | None = None
         self._ordinals: list[int] = []
-        self._rows: dict[tuple[int, int], Any] = {}
+        self._rows: dict[tuple[int, int], dict[Hashable, Any]] = {}
         super().__init__(viewer, "Click a point to go to that visit and lesion.")
         self._go_to = go_to
         self.view = QComboBox()
@@ -48,11 +52,11 @@ class ProgressionPlot(PlotDock):
         self.log.toggled.connect(self.redraw)
         self.relative.toggled.connect(self.redraw)
 
-    def show_progression(self, progression: Any, ordinals: Sequence[int], layers: Sequence[Any] = ()) -> None:
+    def show_progression(self, progression: Progression, ordinals: Sequence[int], layers: Sequence[Layer] = ()) -> None:
         """Draw a progression; `ordinals` are its visits' places on the slider, `layers` its Labels layers."""
         self.progression, self._ordinals = progression, list(ordinals)
         table = progression.lesions
-        self._rows = {(int(r.visit), int(r.lesion)): r for r in table.itertuples(index=False)}
+        self._rows = {(int(r["visit"]), int(r["lesion"])): r for r in table.to_dict("records")}
         self.redraw()
         self.follow_labels(layers)
 
@@ -66,6 +70,10 @@ class ProgressionPlot(PlotDock):
             box.setVisible(name in _LINES)
         self.redraw()
 
+    def _known(self) -> Progression:
+        assert self.progression is not None  # nothing is drawn or asked before
+        return self.progression
+
     # -- what PlotDock asks --------------------------------------------------------------------------------------------
     @property
     def ready(self) -> bool:
@@ -74,27 +82,27 @@ class ProgressionPlot(PlotDock):
 
     def draw_on(self, figure: Figure) -> Drawn:
         """Draw the chosen view, and the total burden beside it."""
-        name = self.view.currentText()
+        progression, name = self._known(), self.view.currentText()
         if name == _BURDEN:
             axes = figure.subplots()
-            plots.burden(self.progression, axes)
+            plots.burden(progression, axes)
             axes.set_title(name, loc="left")
             return Drawn({}, [axes])
         lesions, total = figure.subplots(1, 2, width_ratios=(1.6, 1))
         if name in _LINES:
             relative = self.relative.isChecked()
             options = {"log": self.log.isChecked(), "relative": relative, "column": _LINES[name]}
-            shown = plots.spaghetti(self.progression, lesions, **options)
+            shown = plots.spaghetti(progression, lesions, **options)
         else:
-            shown = _OTHERS[name](self.progression, lesions)
+            shown = _OTHERS[name](progression, lesions)
         lesions.set_title(name, loc="left")
-        plots.burden(self.progression, total)
+        plots.burden(progression, total)
         total.set_title(_BURDEN, loc="left")
         return Drawn(owners(shown), [total] if name == _WITHOUT_TIME else [lesions, total])
 
     def positions(self) -> NDArray[np.float64]:
         """Where each visit stands: its date as matplotlib counts, or its number."""
-        x, real = plots.x_positions(self.progression)
+        x, real = plots.x_positions(self._known())
         return np.asarray(date2num(x) if real else x, dtype=float)
 
     def shown_step(self) -> int | None:
@@ -112,14 +120,14 @@ class ProgressionPlot(PlotDock):
     def in_words(self, step: int, lesion: int | None) -> str:
         """The lesion's name, its volume and what happened to it."""
         row = self._rows.get((step, lesion or 0))
-        day = self.progression.dates[step]
+        day = self._known().dates[step]
         parts = [f"lesion {lesion}", str(day) if day else f"visit {step + 1}"]
         if row is not None:
-            parts += [f"{row.volume_ml:.3g} mL", str(row.event)]
+            parts += [f"{row['volume_ml']:.3g} mL", str(row["event"])]
         return ", ".join(parts)
 
     def table(self) -> pd.DataFrame:
         """The lesions, or the summary of visits for the total burden."""
         whole = self.view.currentText() == _BURDEN
-        table: pd.DataFrame = self.progression.summary if whole else self.progression.lesions
+        table: pd.DataFrame = self._known().summary if whole else self._known().lesions
         return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from napari_medseq import io
 from napari_medseq.errors import MedseqError
@@ -13,11 +13,16 @@ from napari_medseq.viewer.opening import Paths, arrange_when_added, layer_data
 from napari_medseq.viewer.saved import is_result, open_result
 from napari_medseq.viewer.session import is_session, open_session
 
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_medseq.viewer.layers import LayerData
+
 #: how many files of a folder are looked at before it is declined
 _LOOK_AT = 200
 
 
-def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
+def get_reader(path: Paths) -> Callable[[Paths], list[LayerData | tuple[None]]] | None:
     """napari's hook: the reader if the file, or something in the folder, is ours by its first bytes; else None."""
     return read if _is_ours(path) else None
 
@@ -49,7 +54,7 @@ def _first_files(folder: Path) -> Iterator[Path]:
                 return
 
 
-def read(path: Paths) -> list[Any]:
+def read(path: Paths) -> list[LayerData | tuple[None]]:
     """napari's reader function: layer data; in the application, what is wrong is shown as one notification."""
     viewer = application_viewer()
     if viewer is None:
@@ -78,7 +83,7 @@ def read(path: Paths) -> list[Any]:
     return list(data)
 
 
-def application_viewer() -> Any:
+def application_viewer() -> ViewerModel | None:
     """The viewer of the running application, or None in a script."""
     import sys
 

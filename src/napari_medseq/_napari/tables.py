@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QColor, QKeySequence
 from qtpy.QtWidgets import QAbstractItemView, QApplication, QTableWidget, QTableWidgetItem, QWidget
+
+if TYPE_CHECKING:
+    from qtpy.QtGui import QKeyEvent
+
+
+#: what a cell shows
+Cell = str | float | int | None
+Colour = Sequence[float]
 
 
 class Table(QTableWidget):  # type: ignore[misc]
@@ -25,7 +33,9 @@ class Table(QTableWidget):  # type: ignore[misc]
         self.horizontalHeader().setStretchLastSection(True)
         self.cellClicked.connect(lambda row, _column: self.row_chosen.emit(row))
 
-    def fill(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], colours: Sequence[Any] | None = None) -> None:
+    def fill(
+        self, columns: Sequence[str], rows: Sequence[Sequence[Cell]], colours: Sequence[Colour] | None = None
+    ) -> None:
         """Show `rows`; `colours`, RGBA in 0 to 1 per row, stand in the first column."""
         self.setRowCount(0)
         self.setColumnCount(len(columns))
@@ -48,7 +58,7 @@ class Table(QTableWidget):  # type: ignore[misc]
         body = [[self.item(r, c).text() for c in range(self.columnCount())] for r in range(self.rowCount())]
         return "\n".join("\t".join(row) for row in [header, *body])
 
-    def keyPressEvent(self, event: Any) -> None:
+    def keyPressEvent(self, event: QKeyEvent) -> None:
         """Copy the table on Ctrl+C."""
         if event.matches(QKeySequence.Copy):
             QApplication.clipboard().setText(self.text())
@@ -56,7 +66,7 @@ class Table(QTableWidget):  # type: ignore[misc]
             super().keyPressEvent(event)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Cell) -> str:
     if isinstance(value, float):
         return "" if value != value else f"{value:.3g}"
     return "" if value is None else str(value)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.utils.notifications import show_info
-from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QLineEdit, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, QLineEdit, QPushButton, QWidget
 
 import napari
 import napari_medseq as ms
@@ -30,6 +30,10 @@ _HOW = (
 )
 
 
+#: the model that carries painted objects
+PROPAGATE = "propagate"
+
+
 class TeachWidget(QWidget):  # type: ignore[misc]
     """The dock widget; `model` is what was taught last."""
 
@@ -39,6 +43,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.model: Model | None = None
         self.answer: Labels | None = None
         self._image: Image | None = None
+        self._next: int | None = None
         accompany(napari_viewer)
         self.image = LayerBox(napari_viewer, ["image"])
         self.image.choose(napari_viewer.layers.selection.active)
@@ -59,6 +64,12 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.run_button = QPushButton("Teach")
         self.run_button.setStyleSheet("font-weight: bold; padding: 6px;")
         self.run_button.clicked.connect(lambda: guarded("Teaching", self._run))
+        self.propagate_button = QPushButton("Propagate")
+        self.propagate_button.clicked.connect(lambda: guarded("Propagating", self._propagate))
+        self.next_button = QPushButton()
+        self.next_button.setToolTip("The slice that the answer is least sure of, among those that you did not paint")
+        self.next_button.clicked.connect(self._look_next)
+        self.next_button.hide()
         self.work = WorkBar()
         self.outcome = wrapped()
         how = wrapped(_HOW)
@@ -72,17 +83,37 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         layout = scrolled(self)
         layout.addWidget(how)
         layout.addLayout(form)
-        for widget in (self.run_button, self.work, self.outcome):
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.propagate_button, 1)
+        buttons.addWidget(self.run_button, 1)
+        layout.addLayout(buttons)
+        for widget in (self.work, self.next_button, self.outcome):
             layout.addWidget(widget)
         layout.addStretch(1)
         self.work.busy_changed.connect(self._update)
         follow_layers(napari_viewer, self._update)
 
     def _update(self, _event: object = None) -> None:
-        self.new_button.setEnabled(self.image.layer is not None)
-        both = self.image.layer is not None and self.labels.layer is not None
-        self.run_button.setEnabled(both and not self.work.busy)
-        self.run_button.setToolTip("" if both else "Open an image and paint a few of its slices first")
+        """What can be done now, and of what cannot, why."""
+        image, both = self.image.layer is not None, self.image.layer is not None and self.labels.layer is not None
+        self.new_button.setEnabled(image)
+        self.new_button.setToolTip(
+            "An empty mask on the image's grid, ready to paint" if image else "Open an image first"
+        )
+        why = (
+            "Another job runs"
+            if self.work.busy
+            else ""
+            if both
+            else "Open an image and paint a few of its slices first"
+        )
+        self.run_button.setEnabled(not why)
+        self.run_button.setToolTip(why or "Train a small model on the painted slices, and let it label the others")
+        why = why or ("" if has_model(PROPAGATE) else f"The model {PROPAGATE!r} is not installed")
+        self.propagate_button.setEnabled(not why)
+        self.propagate_button.setToolTip(
+            why or "Carry the painted objects to all other slices, without training; seconds"
+        )
 
     def _new_labels(self) -> None:
         if self.image.layer is None:
@@ -90,18 +121,14 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.labels.choose(verbs.new_labels(self.viewer, self.image.layer))
 
     def _run(self) -> None:
-        image, layer = self.image.layer, self.labels.layer
-        if image is None or layer is None:
-            raise MedseqError("An image and a label layer are needed. Open an image and paint a few of its slices.")
+        image, layer = self._both()
         name = self.name.text().strip() or "taught"
         self._check_name(name)
         settings: dict[str, object] = {"name": name, "minutes": self.minutes.value()}
-        if self.answer is not None and self.answer in self.viewer.layers and self.answer != layer:
-            corrected = verbs.take_over(self.viewer, self.answer, layer)
-            if set(corrected) - set(verbs.painted_slices(layer)):  # some were corrected to hold nothing
-                settings["steps"] = sorted({*corrected, *verbs.painted_slices(layer)})
-            if corrected:
-                show_info(f"{len(corrected)} corrected slices of {self.answer.name} are taken over into {layer.name}.")
+        corrected, labelled = self._take_over(layer), verbs.painted_slices(layer)
+        if set(corrected) - set(labelled):  # some were corrected to hold nothing
+            settings["steps"] = sorted({*corrected, *labelled})
+        done = sorted({*corrected, *labelled})
         seq, painted = verbs.to_sequence(image), verbs.to_sequence(layer)
         painted = painted.replace(data=np.array(painted.data))  # painting may go on meanwhile
         if self.go_on.isChecked() and self.model is not None:
@@ -114,10 +141,58 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             lesson = pipeline.stage(progress, 0.0, 0.9)
             found = ms.teach(seq, painted, settings, progress=lesson, cancelled=cancelled)
             rest = pipeline.stage(progress, 0.9, 1.0)
-            answer = ms.segment(seq, found.model, keep=painted, progress=rest, cancelled=cancelled)
+            answer = ms.segment(
+                seq, found.model, keep=painted, outputs=("labels", "uncertainty"), progress=rest, cancelled=cancelled
+            )
             return found.model, answer
 
-        self.work.start("Teaching", job, lambda found: self._show(image, *found))
+        def show(found: tuple[Model, Segmentation]) -> None:
+            self._taught(image, *found)
+            self._offer(verbs.doubtful_slice(found[1], done))
+
+        self.work.start("Teaching", job, show)
+
+    def _both(self) -> tuple[Image, Labels]:
+        image, layer = self.image.layer, self.labels.layer
+        if image is None or layer is None:
+            raise MedseqError("An image and a label layer are needed. Open an image and paint a few of its slices.")
+        return image, layer
+
+    def _take_over(self, layer: Labels) -> list[int]:
+        """The slices that were corrected in the last answer, which are in the painted labels from now on."""
+        if self.answer is None or self.answer not in self.viewer.layers or self.answer == layer:
+            return []
+        corrected = verbs.take_over(self.viewer, self.answer, layer)
+        if corrected:
+            show_info(f"{len(corrected)} corrected slices of {self.answer.name} are taken over into {layer.name}.")
+        return corrected
+
+    def _propagate(self) -> None:
+        image, layer = self._both()
+        done = sorted({*self._take_over(layer), *verbs.painted_slices(layer)})
+        seq, painted = verbs.to_sequence(image), verbs.to_sequence(layer)
+        painted = painted.replace(data=np.array(painted.data))
+
+        def job(progress: Progress, cancelled: Cancelled) -> Segmentation:
+            return ms.propagate(seq, painted, PROPAGATE, annotated=done, progress=progress, cancelled=cancelled)
+
+        def show(found: Segmentation) -> None:
+            self._show_answer(image, found, "propagated")
+            self.outcome.setText(f"What is painted was carried to all slices: {self._where()}")
+            self._offer(verbs.doubtful_slice(found, done))
+
+        self.work.start("Propagating", job, show)
+
+    def _offer(self, step: int | None) -> None:
+        """Offer the slice that is worth looking at next."""
+        self._next = step
+        self.next_button.setVisible(step is not None)
+        self.next_button.setText("" if step is None else f"Look at slice {step + 1} next")
+
+    def _look_next(self) -> None:
+        if self._next is not None and self.answer is not None and self.answer in self.viewer.layers:
+            verbs.go_to_slice(self.viewer, self.answer, self._next)
+            self.viewer.layers.selection.active = self.answer
 
     def _check_name(self, name: str) -> None:
         """Refuse the name of a shipped model, and that of another one unless *replace it* is ticked."""
@@ -131,16 +206,33 @@ class TeachWidget(QWidget):  # type: ignore[misc]
                 f"There is a model called {name} already. Choose another name, or tick 'replace a model of that name'."
             )
 
-    def _show(self, image: Image, model: Model, answer: Segmentation) -> None:
+    def _show_answer(self, image: Image, found: Segmentation, name: str) -> None:
         before = self.answer if self._image == image else None
-        self.model, self._image = model, image
-        self.answer = verbs.show_answer(self.viewer, image, answer, before)
-        self.answer.name = f"{image.name} {model.info.name}"
+        self._image = image
+        self.answer = verbs.show_answer(self.viewer, image, found, before)
+        self.answer.name = f"{image.name} {name}"
         if self.labels.layer is not None:  # painting goes on there
             self.viewer.layers.selection.active = self.labels.layer
+
+    def _where(self) -> str:
+        name = "" if self.answer is None else self.answer.name
+        return (
+            f"the layer {name}. Where it is wrong, paint in it, or in {self.labels.currentText()}, and go on: slices that you corrected "
+            "count as painted, and no new answer changes them."
+        )
+
+    def _taught(self, image: Image, model: Model, answer: Segmentation) -> None:
+        self.model = model
+        self._show_answer(image, answer, model.info.name)
         self.go_on.setEnabled(True)
         self.outcome.setText(
-            f"{model.info.description} The answer for all slices is the layer {self.answer.name}. Where it is wrong, paint in it, or in "
-            f"{self.labels.currentText()}, and teach again: slices that you corrected count as painted, and no new answer changes them. "
-            f"Analyse and ms.segment(…, {model.info.name!r}) use the model from now on."
+            f"{model.info.description} The answer for all slices is {self._where()} Analyse and ms.segment(…, {model.info.name!r}) use "
+            "the model from now on."
         )
+
+
+def has_model(name: str) -> bool:
+    """Whether a model of this name is shipped or installed; does not load anything."""
+    from napari_medseq.models.library import SHIPPED, user_folder
+
+    return any((folder / name).exists() for folder in (SHIPPED, user_folder()))

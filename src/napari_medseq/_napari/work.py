@@ -11,7 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 from weakref import WeakMethod
 
 from napari.qt.threading import create_worker
@@ -32,14 +32,19 @@ from napari_medseq import faults
 from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
 from napari_medseq.progress import Cancelled, Progress
 
+if TYPE_CHECKING:
+    from napari.qt.threading import FunctionWorker
+    from napari.utils.events import EventEmitter
+
 DISCLAIMER = "Research software, not a medical device."
-Job = Callable[[Progress, Cancelled], Any]
+R = TypeVar("R")
+Job = Callable[[Progress, Cancelled], R]
 
 
-class Outcome(NamedTuple):
+class Outcome(NamedTuple, Generic[R]):
     """What a job came to: its result or its error, and the doubts on the way."""
 
-    result: Any
+    result: R | None
     error: Exception | None
     doubts: list[str]
 
@@ -55,12 +60,12 @@ class WorkBar(QWidget):  # type: ignore[misc]
     busy_changed = Signal(bool)
 
     #: title and worker of the job that runs: they go one after the other, since each may take all memory and cores
-    _running: tuple[str, Any] | None = None
+    _running: tuple[str, FunctionWorker] | None = None
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.title = ""
-        self._worker: Any = None
+        self._worker: FunctionWorker | None = None
         self._stop = threading.Event()
         self.bar = QProgressBar()
         self.message = QLabel()
@@ -84,7 +89,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
         """Whether a job of this bar runs."""
         return self._worker is not None
 
-    def start(self, title: str, job: Job, done: Callable[[Any], None]) -> bool:
+    def start(self, title: str, job: Job[R], done: Callable[[R], None]) -> bool:
         """Run `job` in a thread, then `done` with its result here. False, with a notification, if another job runs."""
         if WorkBar._running is not None and (self.busy or WorkBar._running[1].is_running):
             show_warning(f"{WorkBar._running[0]} is still running: wait for it, or cancel it first.")
@@ -94,7 +99,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
         self.bar.setRange(0, 0)
         self.message.setText(title)
 
-        def work() -> Outcome:  # not a bound method: napari prints its name, even after this widget is gone
+        def work() -> Outcome[R]:  # not a bound method: napari prints its name, even after this widget is gone
             return self._run(job)
 
         worker = create_worker(work, _start_thread=False)
@@ -110,7 +115,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
         self._stop.set()
         self.message.setText(f"{self.title}: stopping …")
 
-    def _run(self, job: Job) -> Outcome:
+    def _run(self, job: Job[R]) -> Outcome[R]:
         """In the worker's thread; what goes wrong is handed over like a result."""
         last = 0.0
 
@@ -145,7 +150,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
         top = self.window()
         return not isinstance(top, QMainWindow | QDockWidget) and top.isHidden()
 
-    def _finish(self, done: Callable[[Any], None], outcome: Outcome) -> None:
+    def _finish(self, done: Callable[[R], None], outcome: Outcome[R]) -> None:
         try:
             self._release()
         except RuntimeError:  # the viewer was closed meanwhile: there is no one left to tell
@@ -154,7 +159,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
             self._tell(outcome.error)
             return
         try:
-            done(outcome.result)
+            done(outcome.result)  # type: ignore[arg-type]  # None only where there is an error
         except Exception as error:  # whatever it is, the user is told once and the viewer lives on
             self._tell(error)
         if outcome.doubts:
@@ -187,7 +192,7 @@ def tell(error: BaseException, doing: str) -> None:
     show_error(f"{doing} failed: {type(error).__name__}: {error}. The log has the details; please report it.")
 
 
-def guarded(doing: str, action: Callable[[], Any]) -> Any:
+def guarded(doing: str, action: Callable[[], R]) -> R | None:
     """Run a short action of a button in the GUI thread; an error becomes one notification and None."""
     try:
         return action()
@@ -196,12 +201,12 @@ def guarded(doing: str, action: Callable[[], Any]) -> Any:
         return None
 
 
-def connect_until_destroyed(emitter: Any, callback: Callable[..., Any]) -> None:
+def connect_until_destroyed(emitter: EventEmitter, callback: Callable[..., None]) -> None:
     """Call a widget's method at each event of napari's, until the widget is gone: its dock may be closed any time."""
     emitter.connect(callback)
     method = WeakMethod(callback)
 
-    def forget(_gone: Any = None) -> None:
+    def forget(_gone: object = None) -> None:
         alive = method()
         if alive is not None:
             emitter.disconnect(alive)

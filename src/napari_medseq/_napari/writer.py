@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import napari_medseq as ms
 from napari_medseq.viewer.layers import from_layer
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+
+def write_image(path: str, data: NDArray[np.generic], attributes: dict[str, object]) -> list[str]:
     """Save one Image layer; returns the path written."""
     return _write(path, data, attributes, "image")
 
 
-def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+def write_labels(path: str, data: NDArray[np.generic], attributes: dict[str, object]) -> list[str]:
     """Save one Labels layer; returns the path written.
 
     DICOM SEG (``.dcm``) refers to the DICOM series that the labels were drawn on, as their metadata name it.
@@ -21,7 +25,7 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     return _write(path, data, attributes, "labels")
 
 
-def _write(path: str, data: Any, attributes: dict[str, Any], kind: str) -> list[str]:
+def _write(path: str, data: NDArray[np.generic], attributes: dict[str, object], kind: str) -> list[str]:
     from napari.layers import Layer
 
     return [str(ms.write(from_layer(Layer.create(data, attributes, kind)), path))]

@@ -20,7 +20,10 @@ from .identity import identity as identity
 from .identity import orientation_letters as orientation_letters
 from .identity import patient_in_front as patient_in_front
 from .lessons import corrected_slices as corrected_slices
+from .lessons import doubtful_slice as doubtful_slice
+from .lessons import go_to_slice as go_to_slice
 from .lessons import painted_slices as painted_slices
+from .lessons import propagate as propagate
 from .lessons import show_answer as show_answer
 from .lessons import take_over as take_over
 from .placement import step_through as step_through
@@ -99,9 +102,11 @@ __all__ = [
     "describe",
     "differs",
     "discard",
+    "doubtful_slice",
     "editing_of",
     "follow_again",
     "go_to",
+    "go_to_slice",
     "identity",
     "is_result",
     "is_session",
@@ -118,6 +123,7 @@ __all__ = [
     "painted_slices",
     "patient_in_front",
     "place_truly",
+    "propagate",
     "recent_sessions",
     "recover",
     "recoverable",

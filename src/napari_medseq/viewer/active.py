@@ -40,7 +40,12 @@ def shown_visit(viewer: ViewerModel) -> int | None:
 
 def visit_of(layer: Layer) -> int | None:
     """The ordinal of the visit that a layer shows on the slider of visits; None where it has no such axis."""
-    if [str(a) for a in layer.axis_labels][:1] != ["visit"] or layer.data.shape[0] != 1:
+    if [str(a) for a in layer.axis_labels][:1] != ["visit"]:
+        return None
+    if layer_kind(layer) not in ("image", "labels"):  # boxes and landmarks have no voxels
+        visit: int | None = facts_of(layer).get("visit")
+        return visit
+    if layer.data.shape[0] != 1:
         return None
     return round(float(layer.translate[0]))
 

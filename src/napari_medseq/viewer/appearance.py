@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_medseq.colours import lesion_colour
 from napari_medseq.geometry import apply_points
 from napari_medseq.viewer.layers import KEY, LayerData
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+    from napari.utils.colormaps.colormap import LabelColormapBase
+    from numpy.typing import NDArray
 
 Colour = tuple[float, ...]
 
@@ -38,7 +43,7 @@ def arranged(data: Sequence[LayerData]) -> list[LayerData]:
     and masks drawn on their grids with them. Each structure has its own colour, the same at every visit; the file's, unless
     another structure wears it.
     """
-    visits: dict[Any, list[LayerData]] = {}
+    visits: dict[tuple[str | None, int | None], list[LayerData]] = {}
     for item in data:
         facts = _facts(item)
         visits.setdefault((facts.get("study"), facts.get("ordinal")), []).append(item)
@@ -56,7 +61,7 @@ def _one_visit(members: Sequence[LayerData], common: Sequence[str], several: boo
     if not images:
         return list(masks)
 
-    def rank(item: LayerData) -> tuple[Any, ...]:
+    def rank(item: LayerData) -> tuple[float, ...]:
         modality = _facts(item)["modality"]
         return (
             _glows(item),
@@ -121,7 +126,7 @@ def _overlap(one: LayerData, other: LayerData) -> bool:
     return bool(np.prod(shared) >= 0.5 * smaller)
 
 
-def _box(facts: Mapping[str, Any]) -> tuple[Any, Any]:
+def _box(facts: Mapping[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     corners = np.stack(np.meshgrid(*([-0.5, n - 0.5] for n in facts["grid"]), indexing="ij"), -1).reshape(-1, 3)
     world = apply_points(facts["affine"], corners)
     return world.min(axis=0), world.max(axis=0)
@@ -130,7 +135,7 @@ def _box(facts: Mapping[str, Any]) -> tuple[Any, Any]:
 # -- colours of masks --------------------------------------------------------------------------------------------------
 def _colour(data: Iterable[LayerData]) -> None:
     """Give each structure its colour: the same name of the same mask is the same structure at every visit."""
-    worn: dict[tuple[Any, ...], dict[int, Colour]] = {}
+    colours: dict[tuple[object, ...], dict[int, Colour]] = {}
     taken: list[Colour] = []
     for item in data:
         if item[2] != "labels" or "colormap" in item[1]:
@@ -138,10 +143,10 @@ def _colour(data: Iterable[LayerData]) -> None:
         facts = _facts(item)
         names = facts["label_names"]
         structure = (facts.get("study"), _short(item), *names.items())
-        if structure not in worn:
-            worn[structure] = distinct_colours(names, facts["meta"].get("colors", {}), taken)
-            taken += worn[structure].values()
-        item[1]["colormap"] = mask_colormap(worn[structure])
+        if structure not in colours:
+            colours[structure] = distinct_colours(names, facts["meta"].get("colors", {}), taken)
+            taken += colours[structure].values()
+        item[1]["colormap"] = mask_colormap(colours[structure])
 
 
 def distinct_colours(
@@ -153,7 +158,7 @@ def distinct_colours(
     ----------
     names : mapping of value to name
     given : mapping of value to (r, g, b), 0 to 1
-        Colours that the file asks for; they are worn where free.
+        Colours that the file asks for; they are colours where free.
     taken : sequence of colours
     """
     out: dict[int, Colour] = {}
@@ -166,7 +171,7 @@ def distinct_colours(
     return out
 
 
-def mask_colormap(colours: Mapping[int, Colour]) -> Any:
+def mask_colormap(colours: Mapping[int, Colour]) -> LabelColormapBase:
     """A colormap for a Labels layer: these colours, and others for whatever else is painted."""
     from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
 
@@ -178,13 +183,13 @@ def mask_colormap(colours: Mapping[int, Colour]) -> Any:
         ring.insert(first - 1, colours[first])
         return CyclicLabelColormap(colors=np.array([(0.0, 0.0, 0.0, 0.0), *ring]))
     rest = [lesion_colour(k) for k in range(1, 1 + _MOST)]
-    table: dict[int | None, Any] = {None: _GREY, 0: (0.0, 0.0, 0.0, 0.0)}
+    table: dict[int | None, Colour] = {None: _GREY, 0: (0.0, 0.0, 0.0, 0.0)}
     table.update(enumerate(rest, start=1))
     table.update(colours.items())
     return DirectLabelColormap(color_dict=table)
 
 
-def colours_in_use(layers: Iterable[Any]) -> list[Colour]:
+def colours_in_use(layers: Iterable[Layer]) -> list[Colour]:
     """The colours of the values that have a name, else of 1, in Labels layers."""
     out: list[Colour] = []
     for layer in layers:

@@ -27,6 +27,7 @@ from napari_medseq.viewer.results import add_layers, lesion_colormap, study_for
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
+    from napari.utils.colormaps import DirectLabelColormap
 
     from napari_medseq.progression import Progression
 
@@ -221,7 +222,7 @@ def _layer_data(
     return data
 
 
-def _colormap(progression: Progression) -> Any:
+def _colormap(progression: Progression) -> DirectLabelColormap:
     return lesion_colormap({int(v) for v in progression.lesions["lesion"]})
 
 

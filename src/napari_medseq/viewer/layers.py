@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from datetime import date, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
@@ -20,6 +20,9 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.geometry import Affine, Reorientation, spacing, to_codes
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.viewer.sliceview import SliceView, ras_affine, slice_view, world_matrix
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
 
 KEY = "napari-medseq"
 LayerKind = Literal["image", "labels"]
@@ -117,7 +120,7 @@ def _placed(view: SliceView, space: list[int], steps: list[float], starts: list[
     }
 
 
-def turn_view(layer: Any, along: str) -> None:
+def turn_view(layer: Layer, along: str) -> None:
     """Place a layer of ours so that it is true when the viewer steps through its axis `along` ("z", "y" or "x")."""
     facts = layer.metadata[KEY]
     view = _view(facts["affine"], tuple(facts["grid"]), _turn_of(facts), facts["display"], along)
@@ -249,7 +252,7 @@ def contrast_limits(seq: ImageSequence) -> tuple[float, float]:
 
 
 # -- and back ----------------------------------------------------------------------------------------------------------
-def from_layer(layer: Any) -> ImageSequence:
+def from_layer(layer: Layer) -> ImageSequence:
     """The sequence that an Image or Labels layer shows, with its true affine.
 
     A layer that `to_layer_data` made comes back as it was, with whatever was painted since. Of any other layer the
@@ -275,19 +278,19 @@ def from_layer(layer: Any) -> ImageSequence:
     return _foreign(layer, kind)
 
 
-def own_array(layer: Any, data: Any) -> Any:
+def own_array(layer: Layer, data: Any) -> Any:
     """An array of the shape of a layer of ours, turned as the sequence holds it: back from display, without the axis of visits."""
     facts = layer.metadata[KEY]
     axes = tuple(a for a in facts["axes"] if a != "c")
     return _turned(data[0] if data.ndim > len(axes) else data, axes, _turn_of(facts).inverse)
 
 
-def layer_kind(layer: Any) -> str:
+def layer_kind(layer: Layer) -> str:
     """The layer's type: "image", "labels" and so on; of what a proxy that napari gave to a plugin stands for."""
     return str(getattr(getattr(layer, "__wrapped__", layer), "_type_string", ""))
 
 
-def _restored(layer: Any, data: Any, facts: Mapping[str, Any], kind: LayerKind) -> ImageSequence | None:
+def _restored(layer: Layer, data: Any, facts: Mapping[str, Any], kind: LayerKind) -> ImageSequence | None:
     axes = tuple(facts["axes"])
     if kind == "labels":
         axes = tuple(a for a in axes if a != "c")
@@ -319,7 +322,7 @@ def _restored(layer: Any, data: Any, facts: Mapping[str, Any], kind: LayerKind) 
     )
 
 
-def _label_names(layer: Any, facts: Mapping[str, Any] | None) -> dict[int, str]:
+def _label_names(layer: Layer, facts: Mapping[str, Any] | None) -> dict[int, str]:
     table = layer.features
     if "name" not in table:
         return dict(facts["label_names"]) if facts else {}
@@ -330,7 +333,7 @@ def _label_names(layer: Any, facts: Mapping[str, Any] | None) -> dict[int, str]:
     return names
 
 
-def _foreign(layer: Any, kind: LayerKind) -> ImageSequence:
+def _foreign(layer: Layer, kind: LayerKind) -> ImageSequence:
     data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
     rgb = bool(getattr(layer, "rgb", False))
     labels = [str(a) for a in layer.axis_labels]
@@ -371,7 +374,7 @@ def _millimetres(unit: Any) -> float | None:
     return float(quantity.to("millimeter").magnitude) if quantity.check("[length]") else None
 
 
-def layer_axis(layer: Any, name: str) -> tuple[int | None, bool]:
+def layer_axis(layer: Layer, name: str) -> tuple[int | None, bool]:
     """Where a sequence's axis (z, y, x or t) lies in its layer: the array axis, and whether it runs backwards there."""
     facts = layer.metadata.get(KEY)
     labels = [str(a) for a in layer.axis_labels]
@@ -382,7 +385,7 @@ def layer_axis(layer: Any, name: str) -> tuple[int | None, bool]:
     return (labels.index(name) if name in labels else None), flipped
 
 
-def in_layer(layer: Any, points: Any) -> NDArray[np.float64]:
+def in_layer(layer: Layer, points: Any) -> NDArray[np.float64]:
     """Where points of the sequence that a layer shows lie in the layer's data.
 
     Parameters
@@ -412,7 +415,7 @@ def in_layer(layer: Any, points: Any) -> NDArray[np.float64]:
     return out
 
 
-def true_world_matrix(layer: Any) -> NDArray[np.float64]:
+def true_world_matrix(layer: Layer) -> NDArray[np.float64]:
     """Index in ``layer.data`` (z, y, x) → true world (S, P, L) in mm, 4×4, of a layer of ours (not its slice view)."""
     facts = layer.metadata[KEY]
     gx, gy, gz = facts["grid"]

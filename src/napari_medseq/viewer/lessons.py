@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+import napari_medseq as ms
 from napari_medseq.errors import MedseqError
+from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer.editing import editing_of, real
 from napari_medseq.viewer.marks import PAINTED, Values
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels, Layer
 
     from napari_medseq.inference import Segmentation
+    from napari_medseq.models import ModelLike
 
 
 def corrected_slices(viewer: ViewerModel, answer: Labels) -> list[int]:
@@ -103,8 +108,87 @@ def show_answer(viewer: ViewerModel, image: Layer, found: Segmentation, before: 
             editing_of(viewer).fill(old, data, name="a new answer")
             old.features = _layers.features(found.labels.label_names)
             return old
-    layer: Labels = show_segmentation(viewer, image, found)[0]
+    layer: Labels = show_segmentation(viewer, image, replace(found, probability=None, uncertainty=None))[0]
     return layer
+
+
+def propagate(
+    viewer: ViewerModel,
+    image: Layer,
+    labels: Labels,
+    model: ModelLike = "propagate",
+    *,
+    before: Labels | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Labels:
+    """Carry what is painted on a few slices to all others with `ms.propagate`, and show it.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    image : Image layer
+    labels : Labels
+        What is painted; slices with a label are complete.
+    model : Model, name or bundle folder
+        A promptable network.
+    before : Labels, optional
+        The layer of the last answer: slices that a person corrected in it are taken over into `labels` first, and it gets the new
+        answer but for the voxels that were painted in it.
+    device : str
+    progress, cancelled : callable, optional
+
+    Returns
+    -------
+    Labels
+        The layer of the answer.
+    """
+    corrected = [] if before is None or before not in viewer.layers else take_over(viewer, before, labels)
+    found = ms.propagate(
+        _layers.from_layer(image), _layers.from_layer(labels), model, annotated=sorted({*corrected, *painted_slices(labels)}),
+        device=device, progress=progress, cancelled=cancelled,
+    )  # fmt: skip
+    return show_answer(viewer, image, found, before)
+
+
+def doubtful_slice(found: Segmentation, done: Sequence[int]) -> int | None:
+    """The slice that is most worth looking at next: that of the most uncertainty among those that are not painted.
+
+    Parameters
+    ----------
+    found : Segmentation
+        With ``uncertainty``, or from `ms.propagate`, which names its own.
+    done : sequence of int
+        The slices that a person painted or corrected.
+
+    Returns
+    -------
+    int or None
+        None where nothing is in doubt.
+    """
+    doubt = getattr(found, "doubt", None)
+    if doubt is None:
+        if found.uncertainty is None:
+            return None
+        seq = found.uncertainty
+        axis = seq.axes.index("t" if "t" in seq.axes else seq.slice_axis)
+        doubt = np.asarray(seq.data).sum(axis=tuple(k for k in range(len(seq.axes)) if k != axis))
+    doubt = np.array(doubt, dtype=np.float64)
+    doubt[[k for k in done if k < len(doubt)]] = 0.0
+    return int(doubt.argmax()) if len(doubt) and doubt.max() > 0 else None
+
+
+def go_to_slice(viewer: ViewerModel, layer: Labels, step: int) -> None:
+    """Show a slice (or frame) of a layer, counted from 0 as its sequence does."""
+    axis, flipped = _step_axis(layer)
+    at = np.zeros(layer.ndim)
+    at[axis] = layer.data.shape[axis] - 1 - step if flipped else step
+    world = np.asarray(layer.data_to_world(at))
+    lead = viewer.dims.ndim - layer.ndim
+    if str(layer.axis_labels[0]) == "visit":
+        viewer.dims.set_point(lead, float(world[0]))
+    viewer.dims.set_point(lead + axis, float(world[axis]))
 
 
 def _step_axis(layer: Labels) -> tuple[int, bool]:

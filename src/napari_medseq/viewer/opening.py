@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from napari_medseq import io
 from napari_medseq.errors import ReadError
@@ -17,17 +17,21 @@ from napari_medseq.viewer.layers import LayerData, to_layer_data
 from napari_medseq.viewer.placement import step_through_slices, sync_slice_views
 from napari_medseq.viewer.study import by_patient, study_layer_data
 
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.utils.events import Event
+
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-def arrange_when_added(viewer: Any) -> None:
+def arrange_when_added(viewer: ViewerModel) -> None:
     """When the next layer comes into an empty viewer, show it along its slices, head up."""
     sync_slice_views(viewer)
     describe(viewer)
     if len(viewer.layers):
         return
 
-    def arrange(event: Any) -> None:
+    def arrange(event: Event) -> None:
         viewer.layers.events.inserted.disconnect(arrange)
         step_through_slices(viewer, event.value)
 

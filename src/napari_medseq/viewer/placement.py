@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 from weakref import WeakSet, ref
 
 import numpy as np
@@ -14,8 +14,13 @@ from napari_medseq.sequence import SPACE
 from napari_medseq.viewer.layers import true_world_matrix, turn_view
 from napari_medseq.viewer.study import facts_of
 
+if TYPE_CHECKING:
+    from napari.components import Camera, ViewerModel
+    from napari.layers import Layer
+    from napari.utils.events import EmitterGroup
 
-def use_world_placement(what: Any, on: bool = True) -> list[Any]:
+
+def use_world_placement(what: ViewerModel | Layer | Iterable[Layer], on: bool = True) -> list[Layer]:
     """Draw layers at their true place, as three-dimensional display needs, or (``on=False``) in the slice view again.
 
     Two-dimensional display of a tilted volume is not reliable while this is on.
@@ -55,7 +60,7 @@ def use_world_placement(what: Any, on: bool = True) -> list[Any]:
     return placed
 
 
-def step_through(viewer: Any, along: str) -> None:
+def step_through(viewer: ViewerModel, along: str) -> None:
     """Show slices along the axis "z", "y" or "x": order of axes, slice view of our layers, head up."""
     names = list(viewer.dims.axis_labels)
     if along not in names:
@@ -71,10 +76,10 @@ def step_through(viewer: Any, along: str) -> None:
 
 
 #: the events of viewers whose layers are kept true already
-_KEPT: WeakSet[Any] = WeakSet()
+_KEPT: WeakSet[EmitterGroup] = WeakSet()
 
 
-def sync_slice_views(viewer: Any) -> None:
+def sync_slice_views(viewer: ViewerModel) -> None:
     """From now on, whenever the order of axes changes, place our layers for the axis that is stepped through."""
     viewer = getattr(viewer, "__wrapped__", viewer)  # the proxy that napari gives to plugins dies at once
     events = viewer.dims.events
@@ -83,7 +88,7 @@ def sync_slice_views(viewer: Any) -> None:
     _KEPT.add(events)
     weak = ref(viewer)
 
-    def changed(_event: Any = None) -> None:
+    def changed(_event: object = None) -> None:
         alive = weak()
         if alive is not None:
             follow_order(alive)
@@ -93,7 +98,7 @@ def sync_slice_views(viewer: Any) -> None:
     events.ndisplay.connect(changed)
 
 
-def follow_order(viewer: Any) -> None:
+def follow_order(viewer: ViewerModel) -> None:
     """Place our layers for the axis that is stepped through now, and keep superior up."""
     dims = viewer.dims
     hidden = [dims.axis_labels[i] for i in dims.not_displayed if dims.axis_labels[i] in SPACE]
@@ -105,7 +110,7 @@ def follow_order(viewer: Any) -> None:
     camera_of(viewer).orientation2d = ("up" if vertical == "z" else "down", "right")
 
 
-def _turn_all(viewer: Any, along: str) -> None:
+def _turn_all(viewer: ViewerModel, along: str) -> None:
     for layer in viewer.layers:
         facts = facts_of(layer)
         if facts and facts.get("along", "z") != along:
@@ -121,13 +126,13 @@ def _matrix(shear: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     return matrix
 
 
-def _layers_of(what: Any) -> list[Any]:
+def _layers_of(what: ViewerModel | Layer | Iterable[Layer]) -> list[Layer]:
     if hasattr(what, "layers"):
         return list(what.layers)
     return list(what) if isinstance(what, Iterable) else [what]
 
 
-def step_through_slices(viewer: Any, layer: Any) -> None:
+def step_through_slices(viewer: ViewerModel, layer: Layer) -> None:
     """Show a layer along the axis on which its slices were acquired, at its middle slice and first visit or frame."""
     along = facts_of(layer).get("shown_slice_axis", "z")
     names = list(viewer.dims.axis_labels)
@@ -139,13 +144,13 @@ def step_through_slices(viewer: Any, layer: Any) -> None:
     viewer.reset_view()
 
 
-def along_of(viewer: Any) -> str:
+def along_of(viewer: ViewerModel) -> str:
     """The spatial axis that the viewer steps through now; "z" in three dimensions."""
     dims = viewer.dims
     hidden = [dims.axis_labels[i] for i in dims.not_displayed if dims.axis_labels[i] in SPACE]
     return hidden[0] if dims.ndisplay == 2 and len(hidden) == 1 else "z"
 
 
-def camera_of(viewer: Any) -> Any:
+def camera_of(viewer: ViewerModel) -> Camera:
     """The camera: part of the viewer's scene since napari 0.9."""
     return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera

@@ -217,7 +217,7 @@ def lesion_colormap(lesions: Iterable[int]) -> DirectLabelColormap:
 
     from napari_medseq.colours import lesion_colour
 
-    colours: dict[int | None, Any] = {None: (0.6, 0.6, 0.6, 1.0), 0: (0.0, 0.0, 0.0, 0.0)}
+    colours: dict[int | None, tuple[float, ...]] = {None: (0.6, 0.6, 0.6, 1.0), 0: (0.0, 0.0, 0.0, 0.0)}
     return DirectLabelColormap(color_dict=colours | {i: lesion_colour(i) for i in sorted(lesions)})
 
 

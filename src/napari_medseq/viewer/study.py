@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence, Study, Visit
 from napari_medseq.viewer.appearance import arranged
 from napari_medseq.viewer.layers import KEY, LayerData, from_layer, to_layer_data, visit_date
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_medseq.progression import Progression
 
 #: `role` in the metadata of the label layers that tracking made
 TRACKED = "tracked"
@@ -81,7 +86,7 @@ def by_patient(study: Study) -> list[Study]:
     return out
 
 
-def facts_of(layer: Any) -> dict[str, Any]:
+def facts_of(layer: Layer) -> dict[str, Any]:
     """What we know of a layer; empty for a layer of others."""
     facts: dict[str, Any] = layer.metadata.get(KEY) or {}
     return facts
@@ -93,23 +98,23 @@ def series_name(facts: Mapping[str, Any]) -> str:
     return name.removeprefix(f"{facts.get('visit_name')}_")
 
 
-def visits_of(layers: Iterable[Any]) -> int:
+def visits_of(layers: Iterable[Layer]) -> int:
     """How many visits the slider has: one more than the last ordinal."""
     return 1 + max((int(v) for layer in layers if (v := facts_of(layer).get("visit")) is not None), default=0)
 
 
-def studies_in(layers: Iterable[Any]) -> list[str]:
+def studies_in(layers: Iterable[Layer]) -> list[str]:
     """Names of the studies that have layers here, in the order in which they came."""
     names = (facts_of(layer).get("study") for layer in layers)
     return [n for n in dict.fromkeys(names) if n is not None]
 
 
-def is_tracked(layer: Any) -> bool:
+def is_tracked(layer: Layer) -> bool:
     """Whether tracking made this layer."""
     return facts_of(layer).get("role") == TRACKED
 
 
-def study_from_layers(layers: Iterable[Any], name: str | None = None) -> Study:
+def study_from_layers(layers: Iterable[Layer], name: str | None = None) -> Study:
     """The study that layers show, images and masks by visit; what tracking made is left out.
 
     Raises
@@ -145,7 +150,7 @@ def study_from_layers(layers: Iterable[Any], name: str | None = None) -> Study:
     return Study(name, tuple(visits), tuple(facts_of(mine[0]).get("study_warnings", ())))
 
 
-def ordinals(study: Study, progression: Any) -> list[int]:
+def ordinals(study: Study, progression: Progression) -> list[int]:
     """For each visit of a progression made from `study`, the visit's ordinal in the study.
 
     Visits without an image are left out of a progression; dates tell which ones are there.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
     from napari_medseq.inference import Classification
-    from napari_medseq.models import Model
+    from napari_medseq.models import ModelLike
     from napari_medseq.progression import Progression
 
 
@@ -86,7 +86,7 @@ def study_of(viewer: ViewerModel, name: str | None = None) -> Study:
 def segment(
     viewer: ViewerModel,
     images: Image | Sequence[Image],
-    model: Any,
+    model: ModelLike,
     *,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -134,7 +134,7 @@ def as_visits(layers: Sequence[Layer], images: Sequence[ImageSequence]) -> list[
     return [Visit(_layers.visit_date(f), (s,), (), s.name) for f, s in zip(facts, images, strict=True)]
 
 
-def locate(viewer: ViewerModel, image: Image, model: Any, **settings: Any) -> list[Layer]:
+def locate(viewer: ViewerModel, image: Image, model: ModelLike, **settings: Any) -> list[Layer]:
     """Find where something is in the image of a layer with `ms.locate`, and show it: boxes (Shapes) and landmarks (Points).
 
     Parameters
@@ -165,7 +165,7 @@ def resample_onto(viewer: ViewerModel, layer: Layer, reference: Layer) -> Layer:
     return show_derived(viewer, layer, moved, name=f"{layer.name} on {reference.name}", **extra)
 
 
-def classify(image: Layer, model: Any, **settings: Any) -> Classification:
+def classify(image: Layer, model: ModelLike, **settings: Any) -> Classification:
     """Classify the image of a layer with `ms.classify`."""
     found: Classification = ms.classify(to_sequence(image), model, **settings)
     return found
@@ -173,7 +173,7 @@ def classify(image: Layer, model: Any, **settings: Any) -> Classification:
 
 def run(
     viewer: ViewerModel,
-    model: Model | str | PathLike[str],
+    model: ModelLike,
     *,
     study: str | None = None,
     overwrite_painted: bool = False,

@@ -1,0 +1,100 @@
+"""Teaching and propagating in a viewer: corrections are taken over, answers leave them alone, and the next slice is named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+import napari_medseq as ms
+from napari_medseq import viewer as verbs
+from napari_medseq.inference import Segmentation
+from napari_medseq.sequence import ImageSequence, affine_from
+
+SHAPE = (6, 8, 10)
+
+
+@pytest.fixture(params=["z", "y"])
+def taught(request: pytest.FixtureRequest) -> tuple[Any, Any, Any, Any]:
+    """A viewer with an image whose slices run along z or y, its painted labels, and a model's answer."""
+    viewer = ViewerModel()
+    seq = ImageSequence(
+        np.zeros(SHAPE, np.float32),
+        ("z", "y", "x"),
+        affine_from((1, 1, 1)),
+        slice_axis=request.param,
+        name="T1",
+        modality="MR",
+    )
+    image = verbs.add_sequence(viewer, seq)
+    labels = verbs.new_labels(viewer, image)
+    answer = verbs.show_answer(viewer, image, result(seq, np.ones(SHAPE, np.uint8)))
+    return viewer, image, labels, answer
+
+
+def result(seq: ImageSequence, data: Any, sure: Any = None) -> Segmentation:
+    found = seq.labels_like(data, name="found", label_names={1: "lesion"})
+    return Segmentation(found, None, None if sure is None else seq.like(sure), "m 1")
+
+
+def paint(viewer: Any, layer: Any, index: tuple[int, ...], value: int) -> None:
+    viewer.layers.selection.active = layer
+    layer.data_setitem(tuple(np.array([i]) for i in index), value)
+
+
+def test_corrected_slices_become_painted_ones_whole(taught: tuple[Any, Any, Any, Any]) -> None:
+    viewer, image, labels, answer = taught
+    seq = verbs.to_sequence(image)
+    own = [3, 4, 5]
+    paint(viewer, answer, tuple(verbs_index(answer, own)), 0)
+    step = own[seq.axes.index(seq.slice_axis)]
+    assert verbs.corrected_slices(viewer, answer) == [step]
+    assert verbs.take_over(viewer, answer, labels) == [step]
+    got = np.moveaxis(np.asarray(verbs.to_sequence(labels).data), seq.axes.index(seq.slice_axis), 0)
+    assert got[step].sum() == got[step].size - 1  # all of it is right but the voxel that was erased
+    assert not np.delete(got, step, axis=0).any()
+    assert verbs.painted_slices(labels) == [step]
+    # what was painted there before stays
+    verbs.undo(viewer)
+    assert not labels.data.any()
+
+
+def verbs_index(layer: Any, own: list[int]) -> list[int]:
+    from napari_medseq.viewer.layers import in_layer
+
+    return [int(v) for v in in_layer(layer, [own])[0]]
+
+
+def test_a_new_answer_leaves_corrections_alone(taught: tuple[Any, Any, Any, Any]) -> None:
+    viewer, image, _, answer = taught
+    index = tuple(verbs_index(answer, [3, 4, 5]))
+    paint(viewer, answer, index, 0)
+    again = verbs.show_answer(viewer, image, result(verbs.to_sequence(image), np.full(SHAPE, 2, np.uint8)), answer)
+    assert again is answer
+    assert answer.data[index] == 0
+    assert (answer.data == 2).sum() == answer.data.size - 1
+
+
+def test_the_slice_of_the_most_doubt_is_next_and_not_one_that_is_painted(taught: tuple[Any, Any, Any, Any]) -> None:
+    viewer, image, labels, _ = taught
+    seq = verbs.to_sequence(image)
+    sure = np.zeros(SHAPE, np.float32)
+    axis = seq.axes.index(seq.slice_axis)
+    np.moveaxis(sure, axis, 0)[4] = 0.5
+    np.moveaxis(sure, axis, 0)[2] = 0.9
+    found = result(seq, np.ones(SHAPE, np.uint8), sure)
+    assert verbs.doubtful_slice(found, []) == 2
+    assert verbs.doubtful_slice(found, [2]) == 4
+    assert verbs.doubtful_slice(found, [2, 4]) is None
+    verbs.go_to_slice(viewer, labels, 4)
+    shown = np.asarray(labels.world_to_data(viewer.dims.point)).round().astype(int)
+    assert shown[axis] == verbs_index(labels, [4, 4, 4])[axis]
+
+
+def test_layers_of_other_grids_are_refused(taught: tuple[Any, Any, Any, Any]) -> None:
+    viewer, _, labels, _ = taught
+    other = viewer.add_labels(np.zeros((3, 3, 3), np.uint8))
+    with pytest.raises(ms.MedseqError, match="same grid"):
+        verbs.take_over(viewer, other, labels)
