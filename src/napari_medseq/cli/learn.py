@@ -51,13 +51,30 @@ def add(commands: Any) -> None:
     train = commands.add_parser(
         "train", help="train a model and write its bundle; goes on where an interrupted run stopped"
     )
-    train.add_argument("config", help="YAML or JSON file: data, network, loop, out, ...")
+    train.add_argument(
+        "config",
+        help="folder of images and labels (or a CSV of paths), or a YAML or JSON file: data, network, loop, out, ...",
+    )
+    train.add_argument("-o", "--out", metavar="FOLDER", help="of a folder of data: the bundle to write")
+    train.add_argument("--minutes", type=float, help="of a folder of data: time for everything (default 60)")
+    train.add_argument(
+        "--plan", metavar="FILE.yaml", help="of a folder of data: follow this plan, as an earlier run wrote it"
+    )
+    train.add_argument(
+        "--patient", metavar="REGEX", help="how a case's name tells its patient; '{name}': each is one of its own"
+    )
     train.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="one setting, such as loop.minutes=5"
     )
     train.add_argument("--preview", metavar="FILE.png", help="draw what the network would see, and do not train")
     common.add_json(train)
     train.set_defaults(run=_train)
+
+    check = commands.add_parser("check", help="what a training would use of a folder of data, and every doubt about it")
+    check.add_argument("data", help="folder of images and labels, or a CSV of paths")
+    check.add_argument("--patient", metavar="REGEX", help="as for train")
+    common.add_json(check)
+    check.set_defaults(run=_check)
 
     teach = commands.add_parser("teach", help="make a model from one image of which a few slices are labelled")
     teach.add_argument("image", help="image file or series folder")
@@ -200,11 +217,19 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 def _train(args: argparse.Namespace) -> None:
     import napari_medseq as ms
 
-    config = common.read_settings(Path(args.config))
+    path = Path(args.config)
+    if path.is_dir() or path.suffix.lower() == ".csv":
+        _train_on_folder(args)
+        return
+    if args.out or args.minutes or args.plan or args.patient:
+        raise SettingsError(
+            f"{path} is a config, which says these itself; --out, --minutes, --plan and --patient are for a folder of data."
+        )
+    config = common.read_settings(path)
     for name, value in common.pairs(args.set).items():
-        *path, last = name.split(".")
+        *parts, last = name.split(".")
         inside = config
-        for part in path:
+        for part in parts:
             inside = inside.setdefault(part, {})
             if not isinstance(inside, dict):
                 raise SettingsError(f"--set {name}: {part} holds no settings.")
@@ -218,6 +243,42 @@ def _train(args: argparse.Namespace) -> None:
     result = ms.train(config, progress=common.bar())
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
         _trained(args, result)
+
+
+def _train_on_folder(args: argparse.Namespace) -> None:
+    """Train on a folder of data with nothing else said."""
+    import napari_medseq as ms
+
+    if not args.out:
+        raise SettingsError("Say where the model is to go: -o FOLDER.")
+    if args.preview:
+        raise SettingsError(
+            "--preview draws what a config's network would see; of a folder of data `check` says what is used."
+        )
+    config: dict[str, object] = {
+        "data": args.config,
+        "out": args.out,
+        "minutes": 60.0 if args.minutes is None else args.minutes,
+    }
+    config |= {k: v for k, v in (("plan", args.plan), ("patient", args.patient)) if v}
+    config |= common.pairs(args.set)
+    result = ms.train(config, progress=common.bar())
+    run = result.folder.with_name(result.folder.name + ".run")
+    if not args.json:
+        print((run / "plan.yaml").read_text(encoding="utf-8"))
+    _trained(args, result)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from napari_medseq.training.checking import check_data
+
+    found = check_data(Path(args.data), patient=args.patient, progress=common.bar())
+    patients = len({row["patient"] for row in found.rows})
+    facts = {"layout": found.layout.kind, "patients": patients, "cases": found.rows, "doubts": found.doubts}
+    text = [common.table(found.rows), "", f"{found.layout.kind}: {len(found.rows)} cases of {patients} patients"]
+    text += [f"doubt: {d}" for d in found.doubts] or ["no doubts"]
+    common.answer(args, facts, "\n".join(text))
+    return 0
 
 
 def _trained(args: argparse.Namespace, result: Any) -> None:

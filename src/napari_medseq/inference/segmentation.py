@@ -15,6 +15,7 @@ from napari_medseq.inference.options import Output, SegmentKeywords, SegmentOpti
 from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.inference.segmentation_run import SegmentationRun
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
+from napari_medseq.inference.slabs import is_slab, segment_slabs
 from napari_medseq.inference.sliding import warn_of_preprocessing, window_settings
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.stepwise import Stepwise
@@ -110,7 +111,16 @@ def segment(
     OperationCancelled
         Within one step of `cancelled` returning True.
     """
-    models = _models(model)
+    several = isinstance(model, Sequence) and not isinstance(model, str)
+    given = tuple(loaded(m) for m in model) if several else (loaded(model),)  # type: ignore[arg-type, union-attr]
+    if any(is_slab(m) for m in given) and not devices.is_remote(device):
+        where = devices.choose(device)[0]
+        answers = segment_slabs(
+            images, given, device=where, outputs=outputs, steps=steps, keep=keep, region=region, force=force,
+            progress=progress, cancelled=cancelled,
+        )  # fmt: skip
+        return answers if isinstance(images, Sequence) else answers[0]
+    models = _models(given)
     first = models[0]
     options = SegmentOptions(
         outputs=outputs, steps=steps, keep=keep, region=region, chunk=chunk, samples=samples, views=views
@@ -145,10 +155,8 @@ def segment(
     return results if isinstance(images, Sequence) else results[0]
 
 
-def _models(model: ModelLike | Sequence[ModelLike]) -> tuple[Model, ...]:
+def _models(models: tuple[Model, ...]) -> tuple[Model, ...]:
     """The models that are run together, checked to be for segmentation, and to go together."""
-    several = isinstance(model, Sequence) and not isinstance(model, str)
-    models = tuple(loaded(m) for m in model) if several else (loaded(model),)  # type: ignore[arg-type, union-attr]
     if not models:
         raise ModelError("The list of models is empty; give one or more.")
     for each in models:

@@ -17,6 +17,7 @@ from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import Visit
 from napari_medseq.training import splits
+from napari_medseq.training.automatic import AutoResult, is_automatic, train_automatically
 from napari_medseq.training.cases import Case, make_case
 from napari_medseq.training.config import TrainConfig, read_config
 from napari_medseq.training.dataset import check_cases, read_cases
@@ -58,13 +59,19 @@ class TrainingResult:
         The trained model, loaded from the bundle; with folds that of the first.
     table : pandas.DataFrame or None
         With folds: one row per held-out case, with fold, patient, case and its scores, then one with their mean and one
-        with their standard deviation over the patients.
+        with their standard deviation over the patients; of a training that configured itself one row per patient that judged.
+    patients : tuple of str
+        Of a training that configured itself: those that were learned from.
+    seen : int
+        And how many windows were seen.
     """
 
     folder: Path
     curve: pd.DataFrame
     model: Model
     table: pd.DataFrame | None = None
+    patients: tuple[str, ...] = ()
+    seen: int = 0
 
 
 def train(
@@ -74,6 +81,9 @@ def train(
     cancelled: Cancelled | None = None,
 ) -> TrainingResult:
     """Train a model and write its bundle, or cross-validate it.
+
+    ``{"data": folder, "out": bundle, "minutes": 60}`` is enough: the data are measured, and everything else is decided; see
+    `automatic.AutoConfig` for what may be said besides, and ``<out>.run/plan.yaml`` for what was decided and why.
 
     Training goes on from ``<out>.run/checkpoint.pt`` where an earlier, interrupted run of the same config left one. Started by
     ``torchrun``, several processes train one model together.
@@ -95,12 +105,23 @@ def train(
     OperationCancelled
         When `cancelled` says so, or on Ctrl-C; the checkpoint stays and the next call goes on from it.
     """
+    if isinstance(config, Mapping) and is_automatic(config):
+        return _of_automatic(train_automatically(config, progress=progress, cancelled=cancelled))
     c = read_config(config)
     with joined(c.device) as team:
         cases = read_cases(c, cancelled)
         if c.folds:
             return _cross_validate(c, cases, team, progress, cancelled)
         return train_cases(c, cases, team, progress, cancelled)
+
+
+def _of_automatic(found: AutoResult) -> TrainingResult:
+    """The same in the form of other trainings."""
+    import pandas as pd
+
+    table = pd.DataFrame([{"patient": p, **scores} for p, scores in found.scores.items()]) if found.scores else None
+    curve = pd.DataFrame(found.course.curve, columns=["iteration", "minutes", "loss", "seen"])
+    return TrainingResult(found.folder, curve, found.model, table, found.patients, found.course.seen)
 
 
 def train_cases(

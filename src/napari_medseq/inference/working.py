@@ -1,0 +1,231 @@
+"""From an image on its own grid to the working volume of a slab network, and labels back again; training uses the same.
+
+A working volume is a (channel, step, row, column) array in nibabel's closest canonical orientation (RAS+), at the spacing that the
+plan chose, in the units that its schemes give. Frames stay in the order of time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from napari_medseq import geometry
+from napari_medseq.errors import MedseqError
+from napari_medseq.geometry import Affine
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.settings import Settings
+from napari_medseq.volumes.grid import resample_volume
+
+StepAxis = Literal["z", "y", "x", "t"]
+PlaneAxis = Literal["step", "row", "column"]
+Triple = tuple[int, int, int]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+_RAS = ("R", "A", "S")
+_SAME = 0.02  # relative difference of spacings under which nothing is resampled
+_OF_CHANNEL = {"red": 0, "green": 1, "blue": 2}
+
+
+class Scheme(Settings):
+    """How the values of a channel become a network's.
+
+    Attributes
+    ----------
+    kind : {"robust", "fixed"}
+        "robust": from each image's own foreground (above its mean): median 0, interquartile range / 1.349 is 1.
+        "fixed": the same for every image, as the units mean something (HU, SUV).
+    centre, scale : float
+        Of "fixed": (value - centre) / scale.
+    low, high : float
+        Bounds of the result.
+    """
+
+    kind: Literal["robust", "fixed"] = "robust"
+    centre: float = 0.0
+    scale: float = Field(1.0, gt=0)
+    low: float = -6.0
+    high: float = 12.0
+
+    def of(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Values in network units; what is not finite becomes the lowest."""
+        finite = values[np.isfinite(values)]
+        if finite.size == 0:
+            raise MedseqError("There is no finite voxel; the file may be damaged.")
+        centre, scale = (self.centre, self.scale) if self.kind == "fixed" else _measured(finite)
+        out = (values.astype(np.float32) - np.float32(centre)) / np.float32(scale)
+        out = np.nan_to_num(out, nan=self.low, posinf=self.high, neginf=self.low)
+        clipped: NDArray[np.float32] = np.clip(out, self.low, self.high).astype(np.float32)
+        return clipped
+
+
+def _measured(finite: NDArray[np.floating]) -> tuple[float, float]:
+    """Median and robust spread of what lies above the mean."""
+    above = finite[finite > finite.mean()]
+    if above.size == 0:  # one value everywhere
+        return float(finite.flat[0]), 1.0
+    low, middle, high = (float(v) for v in np.percentile(above, (25, 50, 75)))
+    scale = (high - low) / 1.349
+    return middle, scale if scale > 0 else float(finite.std())
+
+
+class Working(Settings):
+    """What the working volume is.
+
+    Attributes
+    ----------
+    axis : {"z", "y", "x", "t"}
+        Along which the steps run: of the canonical orientation, or frames.
+    spacing_mm : tuple of (float or None)
+        Of step, row and column; None: the image's own.
+    schemes : tuple of Scheme
+        One per channel.
+    """
+
+    axis: StepAxis = "z"
+    spacing_mm: tuple[float | None, float | None, float | None] = (None, None, None)
+    schemes: tuple[Scheme, ...] = (Scheme(),)
+
+    @property
+    def axes(self) -> tuple[str, str, str]:
+        """Names of (step, row, column)."""
+        rest = [a for a in ("z", "y", "x") if a != self.axis][-2:]
+        return self.axis, rest[0], rest[1]
+
+
+@dataclass(frozen=True, eq=False)
+class WorkingGrid:
+    """Where the voxels of a working volume lie: a canonical grid (x, y, z), and the image that it was made for."""
+
+    image: ImageSequence
+    working: Working
+    affine: Affine
+    size: Triple
+
+    @classmethod
+    def of(cls, image: ImageSequence, working: Working) -> WorkingGrid:
+        """The grid for an image.
+
+        Raises
+        ------
+        MedseqError
+            If the image has frames where a volume is wanted, or the other way round.
+        """
+        frames = "t" in image.axes
+        if frames != (working.axis == "t") or (frames and "z" in image.axes and image.size("z") > 1):
+            raise MedseqError(
+                f"{image.name} has axes {image.axes}, but steps run along {working.axis}; choose a frame or a slice."
+            )
+        turn = geometry.to_codes(image.affine, _RAS)
+        affine = turn.apply_affine(image.affine, image.grid)
+        own = geometry.spacing(affine)
+        size = [image.grid[k] for k in turn.order]
+        wanted = dict(zip(working.axes, working.spacing_mm, strict=True))
+        scale = np.ones(3)
+        for k, name in enumerate("xyz"):
+            goal = wanted.get(name)
+            if goal is not None and abs(own[k] / goal - 1) > _SAME:
+                new = max(1, round(size[k] * own[k] / goal))
+                scale[k], size[k] = size[k] / new, new
+        return cls(image, working, _scaled(affine, scale), (size[0], size[1], size[2]))
+
+    def read(self, seq: ImageSequence, scheme: Scheme) -> NDArray[np.float32]:
+        """A channel as (step, row, column) in network units; 0 where it has no voxel."""
+        planes = [self._volume(v, seq, scheme) for v in _volumes(seq)]
+        return self._ordered(np.stack(planes))
+
+    def read_labels(self, labels: ImageSequence) -> NDArray[np.int64]:
+        """Labels as (step, row, column); 0 where they have no voxel."""
+        planes = []
+        for volume in _volumes(labels):
+            if self._same_voxels(labels):
+                planes.append(_canonical(volume, labels))
+            else:
+                planes.append(resample_volume(volume, labels.affine, self.affine, self.size, interpolation="label"))
+        return self._ordered(np.stack(planes).astype(np.int64))
+
+    def back(self, array: NDArray[np.generic], *, labels: bool) -> NDArray[np.generic]:
+        """An array (step, row, column) on the image's own grid, in the order of its axes."""
+        names = list(self.working.axes)
+        order = [names.index(a) for a in ("t", "z", "y", "x") if a in names]
+        volumes = array.transpose(order)
+        volumes = volumes[:, None] if self.working.axis == "t" else volumes[None]
+        image, found = self.image, []
+        turn = geometry.to_codes(image.affine, _RAS)
+        for volume in volumes:
+            if self._same_voxels(image):
+                found.append(np.ascontiguousarray(turn.inverse.apply_zyx(volume)))
+            else:
+                how: Literal["label", "linear"] = "label" if labels else "linear"
+                found.append(resample_volume(volume, self.affine, image.affine, image.grid, interpolation=how))
+        out = np.stack(found)
+        kept = [a for a in image.axes if a != "c"]
+        for at, name in ((1, "z"), (0, "t")):
+            if name not in kept:
+                out = out.take(0, axis=at)
+        return out
+
+    def _volume(self, volume: NDArray[np.generic], seq: ImageSequence, scheme: Scheme) -> NDArray[np.float32]:
+        values = scheme.of(volume.astype(np.float32))
+        if self._same_voxels(seq):
+            return _canonical(values, seq)
+        return resample_volume(values, seq.affine, self.affine, self.size, antialias=True).astype(np.float32)
+
+    def _same_voxels(self, seq: ImageSequence) -> bool:
+        turn = geometry.to_codes(seq.affine, _RAS)
+        size = tuple(seq.grid[k] for k in turn.order)
+        return size == self.size and np.allclose(turn.apply_affine(seq.affine, seq.grid), self.affine, atol=1e-2)
+
+    def _ordered(self, frames: NDArray[Scalar]) -> NDArray[Scalar]:
+        """(t, z, y, x) to (step, row, column)."""
+        if self.working.axis == "t":
+            return np.ascontiguousarray(frames[:, 0])
+        names = ("z", "y", "x")
+        return np.ascontiguousarray(frames[0].transpose([names.index(a) for a in self.working.axes]))
+
+
+def _scaled(affine: Affine, scale: NDArray[np.float64]) -> Affine:
+    """The grid whose voxels are larger by `scale` along (x, y, z), with the same outer borders."""
+    out = affine.copy()
+    out[:3, :3] = affine[:3, :3] * scale
+    out[:3, 3] = affine[:3, 3] + affine[:3, :3] @ ((scale - 1) / 2)
+    return out
+
+
+def _canonical(volume: NDArray[Scalar], seq: ImageSequence) -> NDArray[Scalar]:
+    turned = geometry.to_codes(seq.affine, _RAS).apply_zyx(volume)
+    return np.ascontiguousarray(turned, dtype=volume.dtype)
+
+
+def _volumes(seq: ImageSequence) -> NDArray[np.generic]:
+    """(t, z, y, x)."""
+    data = np.asarray(seq.data)
+    if "z" not in seq.axes:
+        data = np.expand_dims(data, seq.axes.index("y"))
+    return data if "t" in seq.axes else data[None]
+
+
+def grey_channels(seq: ImageSequence) -> dict[str, ImageSequence]:
+    """A colour image as its three colours; another as it is, called "image"."""
+    if "c" not in seq.axes:
+        return {"image": seq}
+    axes = tuple(a for a in seq.axes if a != "c")
+    return {k: seq.like(np.asarray(seq.data)[..., i], axes=axes, name=seq.name) for k, i in _OF_CHANNEL.items()}
+
+
+def working_volume(
+    channels: Mapping[str, ImageSequence], names: Sequence[str], working: Working
+) -> tuple[NDArray[np.float32], WorkingGrid]:
+    """The working volume (channel, step, row, column), on the grid of the first channel that is there; the others are brought to it.
+
+    A channel that is missing is 0 throughout, which is what a network that knows of it was trained with.
+    """
+    first = next(channels[n] for n in names if n in channels)
+    grid = WorkingGrid.of(first, working)
+    steps = [grid.read(channels[n], s) if n in channels else None for n, s in zip(names, working.schemes, strict=True)]
+    there = next(s for s in steps if s is not None)
+    return np.stack([np.zeros_like(there) if s is None else s for s in steps]), grid

@@ -1,0 +1,354 @@
+"""Training that configures itself: a folder of data and the minutes there are in, a bundle out.
+
+Where the data lie is found (`layouts`), what they are like is measured (`fingerprint`), how to train is decided (`plan`), and the slab
+network is trained for the time that is left. Plan and record lie beside the bundle, in ``<out>.run``.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from napari_medseq import files, record
+from napari_medseq.errors import MedseqWarning, SettingsError
+from napari_medseq.inference.slabs import SlabSettings, label_working_volume
+from napari_medseq.inference.working import Working
+from napari_medseq.models import Model, bundle, load_model, networks
+from napari_medseq.models.slab_unet import SlabUNet
+from napari_medseq.progress import Cancelled, Progress, check, part
+from napari_medseq.settings import Settings, checked
+from napari_medseq.training import splits
+from napari_medseq.training.layouts import Layout, find_layout
+from napari_medseq.training.plan import Plan, make_plan, read_plan
+from napari_medseq.training.prepared import Decoded, measured, slab_cases
+from napari_medseq.training.slab_loop import Clock, Course, SlabLoop, fit_slabs
+from napari_medseq.training.slab_windows import SlabCase, SlabWindows
+
+_ENOUGH_PATIENTS = 20  # from which some are kept back to judge
+_MOST_JUDGES = 8
+_SPARE = 0.03  # share of the time for judging and writing
+_LEAST_SECONDS = 5.0  # of training, however long caching took
+
+
+class AutoConfig(Settings):
+    """What `train` is asked when it is to configure itself.
+
+    Attributes
+    ----------
+    data : str
+        Folder, or CSV file of paths; `layouts` says which layouts are known.
+    out : str
+        Folder of the bundle.
+    minutes : float
+        Time for everything: reading, training, judging.
+    name, description, licence : str
+        For the bundle; the name is that of `out` otherwise.
+    plan : str or None
+        A plan to follow, as a YAML file.
+    settings : dict
+        Fields of the plan that are fixed; the rest is decided.
+    classes : dict of int to str
+        Label value to name; those of the data set otherwise.
+    channels : dict of str to str
+        In trees of files: name of each channel to the pattern of its files.
+    labels : str or None
+        In trees of files: pattern of the labels.
+    patient : str or None
+        How a case's name tells its patient, as `layouts.find_layout` takes it.
+    hold_out : tuple of str
+        Patients that are left out.
+    validation : int or None
+        Patients that judge at the end and are not learned from; None: a tenth where there are 20 or more.
+    modality : str or None
+        DICOM code for the bundle.
+    clock : {"wall", "process"}
+        What `minutes` counts.
+    threads : int or None
+        Of torch while training.
+    seed : int
+    """
+
+    data: str
+    out: str
+    minutes: float = Field(60.0, gt=0)
+    name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")
+    description: str = ""
+    licence: str = ""
+    plan: str | None = None
+    settings: dict[str, object] = Field(default_factory=dict)
+    classes: dict[int, str] = Field(default_factory=dict)
+    channels: dict[str, str] = Field(default_factory=dict)
+    labels: str | None = None
+    patient: str | None = None
+    hold_out: tuple[str, ...] = ()
+    validation: int | None = Field(None, ge=0)
+    modality: str | None = None
+    clock: Clock = "wall"
+    threads: int | None = Field(None, ge=1)
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class AutoResult:
+    """What came of it.
+
+    Attributes
+    ----------
+    folder : Path
+        The bundle.
+    model : Model
+    plan : Plan
+    course : Course
+        The loss over time, windows seen.
+    patients : tuple of str
+        Those that were learned from.
+    scores : dict of str to dict of str to float
+        Patient to class name to Dice, of those that judged.
+    """
+
+    folder: Path
+    model: Model
+    plan: Plan
+    course: Course
+    patients: tuple[str, ...]
+    scores: dict[str, dict[str, float]]
+
+
+def is_automatic(config: Mapping[str, object]) -> bool:
+    """Whether a config leaves the network and the loop to us: it says how long, or which plan."""
+    return "network" not in config and "loop" not in config and ("minutes" in config or "plan" in config)
+
+
+def train_automatically(
+    config: AutoConfig | Mapping[str, object], *, progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> AutoResult:
+    """Train on a folder of data within the minutes given.
+
+    A run that was stopped goes on from its checkpoint, with the plan that it began with.
+
+    Raises
+    ------
+    SettingsError
+        If the config or plan cannot be used, or no labels are found.
+    MedseqError
+        If no case can be read.
+    OperationCancelled
+        When `cancelled` says so; the checkpoint stays.
+    """
+    c = checked(AutoConfig, config, where="the training config")
+    now = time.process_time if c.clock == "process" else time.monotonic
+    began = now()
+    out = Path(c.out)
+    run = out.with_name(out.name + ".run")
+    layout = _layout(c)
+    decoded = Decoded(
+        layout.entries, layout.modalities | (dict.fromkeys(layout.channels, c.modality) if c.modality else {})
+    )
+    facts, classes = measured(decoded, c.classes or layout.classes, part(progress, 0.0, 0.03), cancelled)
+    classes = {k: v for k, v in classes.items() if facts.classes[k].cases} if not c.classes else classes
+    facts = facts.model_copy(update={"classes": {k: facts.classes[k] for k in classes}})
+    threads = c.threads or torch.get_num_threads()
+    plan = _plan(c, run, lambda: make_plan(facts, seconds=60 * c.minutes, cores=threads))
+    files.write_json(run / "fingerprint.json", facts.model_dump(mode="json"))
+    plan.save(run / "plan.yaml")
+    working = Working(axis=plan.axis, spacing_mm=plan.spacing_mm, schemes=plan.schemes)
+    names = [ch.name for ch in facts.channels]
+    cases = slab_cases(decoded, names, classes, working, part(progress, 0.03, 0.08), cancelled)
+    judges = _judges(c, cases)
+    learned = [x for x in cases if x.patient not in judges]
+    check(cancelled)
+    left = 60 * c.minutes * (1 - (_SPARE if judges else _SPARE / 3)) - (now() - began)
+    torch.manual_seed(c.seed)
+    definition = _definition(plan, len(names), len(classes) + 1)
+    network = networks.build(definition)
+    assert isinstance(network, SlabUNet)
+    loop = SlabLoop(
+        max(left, _LEAST_SECONDS),
+        c.clock,
+        plan.batch,
+        plan.rate,
+        plan.weight_decay,
+        1.0,
+        plan.average,
+        plan.bfloat16,
+        c.seed,
+    )
+    windows = SlabWindows(
+        learned,
+        classes=len(classes) + 1,
+        size=plan.window,
+        spacing=_spacing(plan, facts.spacing_mm),
+        augment=plan.augment,
+        seed=c.seed,
+    )
+    with _threads(c.threads):
+        course = fit_slabs(
+            network, windows, loop, path=run / "checkpoint.pt", progress=part(progress, 0.08, 0.98), cancelled=cancelled
+        )
+        inference = _inference(plan, working, len(names))
+        scores = _scores(course.network, inference, [x for x in cases if x.patient in judges], list(classes.values()))
+    _write(c, out, definition, course, inference, names, classes, facts.channels[0].modality, scores, len(learned))
+    record.write_run(
+        run / "run.json",
+        {"config": c.model_dump(mode="json"), "windows_seen": course.seen, "seconds": course.spent, "waited_for_windows": course.waited,
+         "patients": sorted({x.patient for x in learned}), "scores": scores, "doubts": list(layout.doubts), "layout": layout.kind},
+    )  # fmt: skip
+    return AutoResult(out, load_model(out), plan, course, tuple(sorted({x.patient for x in learned})), scores)
+
+
+def _layout(c: AutoConfig) -> Layout:
+    found = find_layout(Path(c.data), patient=c.patient, channels=c.channels or None, labels=c.labels)
+    for doubt in found.doubts:
+        warnings.warn(doubt, MedseqWarning, stacklevel=4)
+    left = tuple(
+        e for e in found.entries if e.patient not in c.hold_out and e.split.lower() not in ("test", "hold_out")
+    )
+    if not left:
+        raise SettingsError("hold_out names every patient; leave some to learn from.")
+    return Layout(found.kind, left, found.channels, found.classes, found.modalities, found.doubts)
+
+
+def _plan(c: AutoConfig, run: Path, make: object) -> Plan:
+    """The plan given, or that of an interrupted run, or a new one; then the settings that are fixed."""
+    assert callable(make)
+    if c.plan is not None:
+        plan = read_plan(Path(c.plan))
+    elif (run / "checkpoint.pt").exists() and (run / "plan.yaml").exists():
+        plan = read_plan(run / "plan.yaml")
+    else:
+        plan = make()
+        assert isinstance(plan, Plan)
+    if not c.settings:
+        return plan
+    reasons = {**plan.reasons, **dict.fromkeys(c.settings, "as the settings say")}
+    return checked(Plan, {**plan.model_dump(), **c.settings, "reasons": reasons}, where="settings")
+
+
+def _judges(c: AutoConfig, cases: Sequence[SlabCase]) -> set[str]:
+    patients = splits.shuffled([x.patient for x in cases], c.seed)
+    wanted = c.validation
+    if wanted is None:
+        wanted = min(_MOST_JUDGES, len(patients) // 10) if len(patients) >= _ENOUGH_PATIENTS else 0
+    if wanted >= len(patients):
+        raise SettingsError(
+            f"validation = {wanted}, but there are {len(patients)} patients; some must be left to learn from."
+        )
+    return set(patients[:wanted])
+
+
+def _spacing(plan: Plan, xyz: Sequence[float]) -> tuple[float, float, float]:
+    """In which turns are turns: the plan's, or the data's where it keeps each image's own."""
+    own = dict(zip(("x", "y", "z"), xyz, strict=True))
+    axes = Working(axis=plan.axis).axes
+    a, b, c = (s or own.get(n, 1.0) for s, n in zip(plan.spacing_mm, axes, strict=True))
+    return a, b, c
+
+
+def _definition(plan: Plan, channels: int, classes: int) -> dict[str, object]:
+    return {
+        "_target_": "SlabUNet",
+        "channels": channels,
+        "classes": classes,
+        "widths": list(plan.widths),
+        "strides": [list(s) for s in plan.strides],
+        "mix_levels": list(plan.mix_levels),
+        "dropout": plan.dropout,
+    }
+
+
+def _inference(plan: Plan, working: Working, channels: int) -> SlabSettings:
+    return SlabSettings(
+        working=working,
+        window=plan.window,
+        mirrored=plan.mirrored,
+        precision="bfloat16" if plan.bfloat16 else "float32",
+        keep_largest=plan.keep_largest,
+        missing_channels=channels > 1 and plan.augment.drop_channel > 0,
+    )
+
+
+def _scores(
+    network: SlabUNet, inference: SlabSettings, cases: Sequence[SlabCase], names: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Dice of the patients that judge, at the working spacing."""
+    found: dict[str, list[list[float]]] = {}
+    for case in cases:
+        p = label_working_volume(network, case.image.float().numpy(), inference, torch.device("cpu"))
+        answer, truth = p.argmax(0), case.labels.numpy()
+        row = []
+        for k in range(1, len(names) + 1):
+            total = float((answer == k).sum() + (truth == k).sum())
+            row.append(2 * float(((answer == k) & (truth == k)).sum()) / total if total else float("nan"))
+        found.setdefault(case.patient, []).append(row)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a class that none of a patient's cases has
+        return {p: dict(zip(names, np.nanmean(np.array(rows), 0).tolist(), strict=True)) for p, rows in found.items()}
+
+
+class _threads:
+    """So many threads for torch within it."""
+
+    def __init__(self, count: int | None) -> None:
+        self.count, self.before = count, torch.get_num_threads()
+
+    def __enter__(self) -> None:
+        if self.count is not None:
+            torch.set_num_threads(self.count)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self.before)
+
+
+def _write(
+    c: AutoConfig,
+    out: Path,
+    definition: Mapping[str, object],
+    course: Course,
+    inference: SlabSettings,
+    channels: Sequence[str],
+    classes: Mapping[int, str],
+    modality: str | None,
+    scores: Mapping[str, Mapping[str, float]],
+    cases: int,
+) -> None:
+    name = c.name or out.name
+    bundle.write_bundle(
+        out,
+        facts={
+            "name": name, "task": "segmentation", "modality": c.modality or modality, "name_patterns": [],
+            "channels": list(channels), "classes": {str(k): v for k, v in enumerate(classes.values(), 1)},
+            "sequence_axis": "t" if inference.working.axis == "t" else "slices",
+        },
+        network=definition,
+        inference=inference.model_dump(mode="json"),
+        weights={k: v.detach().cpu() for k, v in course.network.state_dict().items()},
+        card=_card(name, c, course, scores, cases),
+        licence_text=c.licence + "\n",
+        description=c.description or f"trained on {cases} cases of {Path(c.data).name}",
+        licence=c.licence,
+        version="0.1.0",
+    )  # fmt: skip
+
+
+def _card(name: str, c: AutoConfig, course: Course, scores: Mapping[str, Mapping[str, float]], cases: int) -> str:
+    lines = [
+        f"# {name}",
+        "",
+        c.description,
+        "",
+        f"{record.DISCLAIMER} Trained on {cases} cases in {course.spent / 60:.1f} minutes;",
+    ]
+    lines.append(f"{course.seen} windows were seen.")
+    if scores:
+        values = np.array([list(s.values()) for s in scores.values()])
+        lines += ["", f"Mean Dice of {len(scores)} patients that training did not see: {np.nanmean(values):.3f}."]
+    else:
+        lines += ["", "No patient was kept back to judge it: look at its results before trusting them."]
+    return "\n".join(lines) + "\n"

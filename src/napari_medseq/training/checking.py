@@ -1,0 +1,118 @@
+"""`check`: what a training would use of a folder, and every doubt about it, before any time is spent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.progress import Cancelled, Progress, with_progress
+from napari_medseq.sequence import ImageSequence, describe_grid
+from napari_medseq.training.layouts import Entry, Layout, find_layout
+from napari_medseq.training.prepared import Decoded
+
+_APART_MM = 0.1  # corners of image and labels
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found.
+
+    Attributes
+    ----------
+    layout : Layout
+    rows : list of dict
+        One per case: patient, case, grid, channels, labels.
+    doubts : list of str
+    """
+
+    layout: Layout
+    rows: list[dict[str, str]]
+    doubts: list[str]
+
+
+def check_data(
+    folder: Path, *, patient: str | None = None, progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> Checked:
+    """Read every case of a folder and say what is doubtful: files that cannot be read, grids that differ, labels that are no classes,
+    empty masks, the same voxels twice, a patient in two splits.
+
+    Raises
+    ------
+    SettingsError
+        If there is nothing with labels.
+    """
+    layout = find_layout(folder, patient=patient)
+    doubts = list(layout.doubts)
+    rows: list[dict[str, str]] = []
+    same: dict[str, list[str]] = defaultdict(list)
+    decoded = Decoded(layout.entries, layout.modalities)
+    for entry in with_progress(list(layout.entries), len(layout.entries), "checking", progress, cancelled):
+        try:
+            images, labels = decoded.read(entry)
+        except MedseqError as error:
+            doubts.append(f"{entry.case}: {error}")
+            continue
+        finally:
+            decoded.kept.clear()
+            decoded.bytes = 0
+        first = next(iter(images.values()))
+        values = [int(v) for v in np.unique(np.asarray(labels.data)) if v]
+        same[_content(first)].append(entry.case)
+        doubts += _doubts(entry, layout, images, values)
+        rows.append(
+            {
+                "patient": entry.patient,
+                "case": entry.case,
+                "grid": describe_grid(first),
+                "channels": ", ".join(images),
+                "labels": ", ".join(map(str, values)) or "none",
+            }
+        )
+    doubts += [f"{', '.join(cases)} hold the same voxels" for cases in same.values() if len(cases) > 1]
+    doubts += _in_two_splits(layout)
+    return Checked(layout, rows, doubts)
+
+
+def _content(seq: ImageSequence) -> str:
+    return hashlib.sha256(np.ascontiguousarray(seq.data).tobytes()).hexdigest()
+
+
+def _doubts(entry: Entry, layout: Layout, images: dict[str, ImageSequence], values: list[int]) -> list[str]:
+    found = []
+    first = next(iter(images.values()))
+    if not values:
+        found.append(f"{entry.case}: the mask is empty")
+    unknown = sorted(set(values) - set(layout.classes)) if layout.classes else []
+    if unknown:
+        found.append(f"{entry.case}: holds the labels {unknown}, which the data set does not name")
+    if min(values, default=1) < 0 or max(values, default=1) > 254:
+        found.append(f"{entry.case}: labels must lie between 1 and 254, not {values}")
+    missing = [c for c in layout.channels if c not in entry.images]
+    if missing:
+        found.append(f"{entry.case}: has no {', '.join(missing)}")
+    for name, other in list(images.items())[1:]:
+        if not other.same_grid(first, _APART_MM):
+            found.append(
+                f"{entry.case}: {name} lies on another grid than {next(iter(images))}; it will be resampled to it"
+            )
+    data = np.asarray(first.data)
+    if data.size and data.min() == data.max():
+        found.append(f"{entry.case}: every voxel of the image has one value")
+    return found
+
+
+def _in_two_splits(layout: Layout) -> list[str]:
+    splits: dict[str, set[str]] = defaultdict(set)
+    for entry in layout.entries:
+        if entry.split:
+            splits[entry.patient].add(entry.split)
+    return [
+        f"{p} is in the splits {', '.join(sorted(s))}: what is judged on it is too good"
+        for p, s in splits.items()
+        if len(s) > 1
+    ]

@@ -1,0 +1,208 @@
+"""What a data set is like, in numbers: the facts from which `plan` decides how to train on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq import geometry
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.settings import Settings
+
+Three = tuple[float, float, float]
+
+_SAMPLE = 4000  # values of the foreground kept per case and channel
+_HU_AIR = -500.0  # a CT holds air; other scans hold no such values
+
+
+class ChannelFacts(Settings):
+    """Of one channel over all cases: the modality as files say or values show, and percentiles of what is labelled."""
+
+    name: str
+    modality: str | None
+    missing: int
+    low: float
+    high: float
+    mean: float
+    std: float
+
+
+class ClassFacts(Settings):
+    """Of one class: cases that have it, and the median of its volume where it is, in mm³ (pixels of frames have no mm)."""
+
+    name: str
+    cases: int
+    median_mm3: float
+
+
+class Fingerprint(Settings):
+    """Of a data set.
+
+    Attributes
+    ----------
+    cases, patients : int
+    frames : bool
+        Whether steps are frames.
+    spacing_mm : (float, float, float)
+        Median along the canonical (x, y, z); of frames (x, y, seconds).
+    shape : (int, int, int)
+        Median voxels along (x, y, z); of frames (x, y, t).
+    largest : (int, int, int)
+        The 95th percentile of these.
+    spacings_differ : bool
+        Whether the cases' spacings differ by more than 5 % along an axis.
+    channels : tuple of ChannelFacts
+    classes : dict of int to ClassFacts
+    one_sided : (bool, bool, bool)
+        Whether two classes always lie on the same sides of each other along (x, y, z): what is mirrored then is called wrong.
+    """
+
+    cases: int
+    patients: int
+    frames: bool
+    spacing_mm: Three
+    shape: tuple[int, int, int]
+    largest: tuple[int, int, int]
+    spacings_differ: bool
+    channels: tuple[ChannelFacts, ...]
+    classes: dict[int, ClassFacts]
+    one_sided: tuple[bool, bool, bool]
+
+
+@dataclass
+class _Channel:
+    modality: set[str] = field(default_factory=set)
+    values: list[NDArray[np.float32]] = field(default_factory=list)
+    lowest: list[float] = field(default_factory=list)
+
+
+class Measuring:
+    """Takes cases one by one, so that no more than one need be in memory."""
+
+    def __init__(self, channels: Iterable[str]) -> None:
+        self.names = list(channels)
+        self.patients: list[str] = []
+        self.spacing: list[NDArray[np.float64]] = []
+        self.shape: list[tuple[int, ...]] = []
+        self.frames = False
+        self.channels = {n: _Channel() for n in self.names}
+        self.volumes: dict[int, list[float]] = {}
+        self.centres: list[dict[int, NDArray[np.float64]]] = []
+
+    def know(self, name: str) -> None:
+        """A channel that a later case may bring."""
+        if name not in self.channels:
+            self.names.append(name)
+            self.channels[name] = _Channel()
+
+    def add(self, patient: str, images: Mapping[str, ImageSequence], labels: ImageSequence) -> None:
+        """A case: its channels, of which some may be missing, and its labels."""
+        first = next(iter(images.values()))
+        self.patients.append(patient)
+        turn = geometry.to_codes(first.affine, ("R", "A", "S"))
+        spacing = geometry.spacing(turn.apply_affine(first.affine, first.grid))
+        shape = [first.grid[k] for k in turn.order]
+        if "t" in first.axes:
+            self.frames = True
+            spacing[2], shape[2] = _seconds(first), first.size("t")
+        self.spacing.append(spacing)
+        self.shape.append(tuple(shape))
+        truth = np.asarray(labels.data)
+        self._measure_labels(truth, labels, turn)
+        for name, seq in images.items():
+            facts = self.channels[name]
+            if seq.modality:
+                facts.modality.add(seq.modality)
+            data = np.asarray(seq.data)
+            where = truth > 0 if data.shape == truth.shape and (truth > 0).any() else np.ones(data.shape, bool)
+            values = data[where].astype(np.float32)
+            values = values[np.isfinite(values)]
+            facts.values.append(values[:: max(1, values.size // _SAMPLE)])
+            facts.lowest.append(float(np.nanmin(data)))
+
+    def _measure_labels(self, truth: NDArray[np.generic], labels: ImageSequence, turn: geometry.Reorientation) -> None:
+        voxel = geometry.voxel_volume_mm3(labels.affine)
+        centres = {}
+        for value in np.unique(truth):
+            if value > 0:
+                mask = truth == value
+                self.volumes.setdefault(int(value), []).append(float(mask.sum()) * voxel)
+                at = np.argwhere(mask).mean(0)
+                by_axis = dict(zip(labels.axes, at, strict=True))
+                old = np.array([by_axis.get(a, 0.0) for a in ("x", "y", "z")])
+                centres[int(value)] = np.array([(-1 if turn.flips[k] else 1) * old[turn.order[k]] for k in range(3)])
+        self.centres.append(centres)
+
+    def result(self, classes: Mapping[int, str]) -> Fingerprint:
+        """The facts over all cases."""
+        spacing, shape = np.array(self.spacing), np.array(self.shape)
+        middle = np.median(spacing, axis=0)
+        sides = self._one_sided()
+        return Fingerprint(
+            cases=len(self.patients),
+            patients=len(set(self.patients)),
+            frames=self.frames,
+            spacing_mm=_three(middle),
+            shape=_ints(np.median(shape, axis=0)),
+            largest=_ints(np.percentile(shape, 95, axis=0)),
+            spacings_differ=bool((np.abs(spacing / middle - 1) > 0.05).any()),
+            channels=tuple(self._channel(n) for n in self.names),
+            classes={
+                k: ClassFacts(
+                    name=name, cases=len(v := self.volumes.get(k, [])), median_mm3=float(np.median(v)) if v else 0.0
+                )
+                for k, name in classes.items()
+            },
+            one_sided=sides,
+        )
+
+    def _channel(self, name: str) -> ChannelFacts:
+        facts = self.channels[name]
+        values = np.concatenate(facts.values) if facts.values else np.zeros(1, np.float32)
+        modality = next(iter(facts.modality)) if len(facts.modality) == 1 else None
+        if modality is None and facts.lowest and float(np.median(facts.lowest)) < _HU_AIR:
+            modality = "CT"
+        low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
+        inside = np.clip(values, low, high)
+        missing = len(self.patients) - len(facts.values)
+        return ChannelFacts(
+            name=name,
+            modality=modality,
+            missing=missing,
+            low=low,
+            high=high,
+            mean=float(inside.mean()),
+            std=float(inside.std()),
+        )
+
+    def _one_sided(self) -> tuple[bool, bool, bool]:
+        """Along each axis: whether any two classes keep their order in at least 90 % of five or more cases."""
+        found = [False] * 3
+        values = sorted(self.volumes)
+        for i, a in enumerate(values):
+            for b in values[i + 1 :]:
+                apart = [c[b] - c[a] for c in self.centres if a in c and b in c]
+                if not apart:
+                    continue
+                share = (np.array(apart) > 0).mean(axis=0)
+                for k in range(3):
+                    found[k] |= len(apart) < 5 or max(share[k], 1 - share[k]) >= 0.9
+        return found[0], found[1], found[2]
+
+
+def _seconds(seq: ImageSequence) -> float:
+    times = seq.times
+    return float(np.median(np.diff(times))) if times is not None and len(times) > 1 else 1.0
+
+
+def _three(values: NDArray[np.float64]) -> Three:
+    a, b, c = (float(v) for v in values)
+    return a, b, c
+
+
+def _ints(values: NDArray[np.floating]) -> tuple[int, int, int]:
+    a, b, c = (round(float(v)) for v in values)
+    return a, b, c

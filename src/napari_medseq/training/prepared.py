@@ -1,0 +1,141 @@
+"""From the files of a layout to what a network learns from: measured once, then brought to the working grid and kept in memory.
+
+Images are kept in half precision and labels in a byte; files are decoded once where memory allows it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.inference.working import Working, grey_channels, working_volume
+from napari_medseq.progress import Cancelled, Progress, with_progress
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.training.fingerprint import Fingerprint, Measuring
+from napari_medseq.training.layouts import Entry
+from napari_medseq.training.slab_windows import SlabCase
+
+_KEPT_BYTES = 3 << 30  # of decoded images held between measuring and framing
+
+
+class Decoded:
+    """Reads the cases of a layout; what fits into memory is read once."""
+
+    def __init__(self, entries: Sequence[Entry], modalities: Mapping[str, str]) -> None:
+        self.entries, self.modalities = list(entries), dict(modalities)
+        self.kept: dict[str, tuple[dict[str, ImageSequence], ImageSequence]] = {}
+        self.bytes = 0
+
+    def read(self, entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
+        """A case's channels, colours apart, and its labels.
+
+        Raises
+        ------
+        MedseqError
+            If labels and image do not share a grid.
+        """
+        if entry.case in self.kept:
+            return self.kept[entry.case]
+        channels: dict[str, ImageSequence] = {}
+        for name, paths in entry.images.items():
+            seq = _stacked(paths, "image")
+            if name in self.modalities:
+                seq = seq.replace(modality=self.modalities[name])
+            parts = grey_channels(seq)
+            channels |= {name: parts["image"]} if "image" in parts else parts
+        labels = _stacked(entry.labels, "labels")
+        first = next(iter(channels.values()))
+        if labels.grid != first.grid or not labels.same_grid(first, 1e-1):
+            raise MedseqError(
+                f"{entry.case}: the labels do not lie on the grid of the first image; resample them first."
+            )
+        size = sum(np.asarray(c.data).nbytes for c in (*channels.values(), labels))
+        if self.bytes + size <= _KEPT_BYTES:
+            self.kept[entry.case] = (channels, labels)
+            self.bytes += size
+        return channels, labels
+
+    def all(
+        self, message: str, progress: Progress | None, cancelled: Cancelled | None
+    ) -> Iterator[tuple[Entry, dict[str, ImageSequence], ImageSequence]]:
+        """Every case; one that cannot be read is left out with a warning."""
+        for entry in with_progress(list(self.entries), len(self.entries), message, progress, cancelled):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", MedseqWarning)
+                    images, labels = self.read(entry)
+            except MedseqError as error:
+                self.entries.remove(entry)
+                warnings.warn(f"{entry.case} is left out: {error}", MedseqWarning, stacklevel=2)
+                continue
+            yield entry, images, labels
+
+
+def _stacked(paths: Sequence[Path], kind: str) -> ImageSequence:
+    """A file's image, or those of several files as frames."""
+    from napari_medseq.io import read
+
+    found = [read(p, kind="labels" if kind == "labels" else "image")[0] for p in paths]
+    if len(found) == 1:
+        return found[0]
+    if len({f.data.shape for f in found}) > 1:
+        raise MedseqError(f"The frames beside {paths[0]} are not all of one size.")
+    first = found[0]
+    axes = ("t", *(a for a in first.axes if a != "z"))
+    data = np.stack([np.asarray(f.data)[0] if "z" in f.axes else np.asarray(f.data) for f in found])
+    times = np.arange(len(found), dtype=np.float64)
+    return first.replace(data=data, axes=axes, name=paths[0].parent.parent.name, times=times)
+
+
+def measured(
+    decoded: Decoded, classes: Mapping[int, str], progress: Progress | None, cancelled: Cancelled | None
+) -> tuple[Fingerprint, dict[int, str]]:
+    """The fingerprint, and the classes: as named, else a name for each label that is there.
+
+    Raises
+    ------
+    MedseqError
+        If no case can be read, or no label is in any.
+    """
+    measuring: Measuring | None = None
+    for entry, images, labels in decoded.all("measuring", progress, cancelled):
+        if measuring is None:
+            measuring = Measuring([])
+        for name in images:
+            measuring.know(name)
+        measuring.add(entry.patient, images, labels)
+    if measuring is None:
+        raise MedseqError("No case could be read; the warnings say why.")
+    there = sorted(measuring.volumes)
+    if not there:
+        raise MedseqError("No case holds any label; there is nothing to learn.")
+    names = dict(classes) or {v: f"class {v}" for v in there}
+    return measuring.result(names), names
+
+
+def slab_cases(
+    decoded: Decoded,
+    names: Sequence[str],
+    classes: Mapping[int, str],
+    working: Working,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> list[SlabCase]:
+    """Working volumes of all cases, with class k of `classes` as index k + 1 in its order."""
+    cases = []
+    for entry, images, labels in decoded.all("preparing", progress, cancelled):
+        image, grid = working_volume(images, names, working)
+        values = grid.read_labels(labels)
+        index: NDArray[np.uint8] = np.zeros(values.shape, np.uint8)
+        for k, value in enumerate(classes, 1):
+            index[values == value] = k
+        tensor = torch.from_numpy(image).half()
+        cases.append(SlabCase(entry.patient, entry.case, tensor, torch.from_numpy(index)))
+        decoded.kept.pop(entry.case, None)
+    return cases

@@ -1,0 +1,298 @@
+"""Trains a slab network for a given time: the next batch is made while the network learns, and what was learned is kept.
+
+The rate falls with the time spent, so that a run ends where it was meant to on any processor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.swa_utils import AveragedModel
+
+from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
+from napari_medseq.models.slab_unet import SlabUNet
+from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.training import checkpoint, interrupt
+from napari_medseq.training.slab_windows import SlabWindows
+
+Clock = Literal["wall", "process"]
+
+_AHEAD = 3  # batches made in advance
+_WARM_UP = 50  # iterations until the full rate
+_LEAST = 0.01  # share of the rate at the end
+_SAVE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class SlabLoop:
+    """How a slab network is trained; the plan says it.
+
+    Attributes
+    ----------
+    seconds : float
+        Budget of the loop.
+    clock : {"wall", "process"}
+        What is counted: time that passes, or processor time of this process.
+    batch : int
+    rate, weight_decay, clip, average : float
+        Peak learning rate of AdamW, decay of the weights that are matrices, largest gradient norm, decay of the moving average.
+    bfloat16 : bool
+    seed : int
+    """
+
+    seconds: float
+    clock: Clock = "wall"
+    batch: int = 2
+    rate: float = 2e-3
+    weight_decay: float = 1e-2
+    clip: float = 1.0
+    average: float = 0.995
+    bfloat16: bool = True
+    seed: int = 0
+
+
+@dataclass
+class Course:
+    """What came of a run: the network of averaged weights, what it saw, and its curve."""
+
+    network: SlabUNet
+    seen: int = 0
+    spent: float = 0.0
+    waited: float = 0.0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+def soft_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy, and one minus the mean soft Dice of the foreground classes over the batch (Milletari et al. 2016).
+
+    Parameters
+    ----------
+    logits, target : Tensor, shape (batch, class, step, row, column)
+        Targets sum to 1 over the classes, or to 0 where nothing is known.
+    """
+    logs = logits.float().log_softmax(1)
+    known = target.sum(1, keepdim=True)
+    entropy = -(target * logs).sum() / known.sum().clamp_min(1)
+    p = logs.exp() * known
+    over = (0, 2, 3, 4)
+    both, total = (p * target)[:, 1:].sum(over), (p + target)[:, 1:].sum(over)
+    return entropy + 1 - ((2 * both + 1) / (total + 1)).mean()
+
+
+def deep_loss(levels: list[Tensor], target: Tensor) -> Tensor:
+    """`soft_loss` of logits at several levels, each half the weight of the finer one; targets are averaged down."""
+    total, weight = torch.zeros(()), 1.0
+    for logits in levels:
+        at = (
+            target
+            if logits.shape[2:] == target.shape[2:]
+            else functional.adaptive_avg_pool3d(target, _three(logits.shape[2:]))
+        )
+        total, weight = total + weight * soft_loss(logits, at), weight / 2
+    return total / sum(0.5**k for k in range(len(levels)))
+
+
+def _three(size: Sequence[int]) -> tuple[int, int, int]:
+    a, b, c = size
+    return a, b, c
+
+
+@contextmanager
+def _made_ahead(windows: SlabWindows, batch: int) -> Iterator[queue.Queue[tuple[Tensor, Tensor] | BaseException]]:
+    """A queue that a thread keeps filled with batches."""
+    made: queue.Queue[tuple[Tensor, Tensor] | BaseException] = queue.Queue(_AHEAD)
+    ended = threading.Event()
+
+    def put(item: tuple[Tensor, Tensor] | BaseException) -> None:
+        while not ended.is_set():
+            with contextlib.suppress(queue.Full):
+                made.put(item, timeout=0.2)
+                return
+
+    def work() -> None:
+        try:
+            while not ended.is_set():
+                with torch.no_grad():
+                    x, y = windows.draw(batch)
+                put((x.contiguous(memory_format=torch.channels_last_3d), y))
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, name="windows", daemon=True)
+    thread.start()
+    try:
+        yield made
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _moving(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """A moving average that forgets its start quickly at first, so that short runs have one too."""
+
+    @torch.no_grad()
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        kept = min(decay, (1 + int(count)) / (10 + int(count)))
+        for old, new in zip(averaged, current, strict=True):
+            if old.is_floating_point():
+                old.lerp_(new.to(old.dtype), 1 - kept)
+            else:
+                old.copy_(new)
+
+    return update
+
+
+class _Run:
+    """A network on its way, and its checkpoint."""
+
+    def __init__(self, network: SlabUNet, loop: SlabLoop, path: Path | None) -> None:
+        self.network, self.loop, self.path = network, loop, path
+        network.to(memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
+        flat = [p for p in network.parameters() if p.ndim < 2]
+        rest = [p for p in network.parameters() if p.ndim >= 2]
+        groups = [{"params": rest, "weight_decay": loop.weight_decay}, {"params": flat, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, loop.rate, fused=True)
+        self.average = AveragedModel(network, multi_avg_fn=_moving(loop.average), use_buffers=True)
+        self.iteration, self.seen, self.before = 0, 0, 0.0
+        self.curve: list[dict[str, float]] = []
+        if path is not None and path.exists():
+            self._resume(path)
+        self.began = self._now()
+
+    def _now(self) -> float:
+        return time.process_time() if self.loop.clock == "process" else time.monotonic()
+
+    @property
+    def spent(self) -> float:
+        """Seconds of all runs together."""
+        return self.before + self._now() - self.began
+
+    def _resume(self, path: Path) -> None:
+        _, parts = checkpoint.load(path, "cpu")
+        try:
+            self.network.load_state_dict(parts["network"])
+            self.average.load_state_dict(parts["averaged"])
+            self.optimiser.load_state_dict(parts["optimiser"])
+            self.iteration, self.seen, self.before = parts["done"], parts["seen"], parts["seconds"]
+            self.curve = parts["rows"]
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise SettingsError(f"{path} is of another plan ({error}); remove it to start anew.") from None
+
+    def save(self) -> None:
+        if self.path is None:
+            return
+        parts = {
+            "network": self.network.state_dict(),
+            "averaged": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "done": self.iteration,
+            "seen": self.seen,
+            "seconds": self.spent,
+            "rows": self.curve,
+        }
+        checkpoint.save(self.path, checkpoint.State({}), parts)
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        """One change of the weights; the loss."""
+        loop = self.loop
+        done = min(1.0, self.spent / loop.seconds)
+        rate = loop.rate * min(1.0, (self.iteration + 1) / _WARM_UP)
+        rate *= _LEAST + (1 - _LEAST) * 0.5 * (1 + math.cos(math.pi * done))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with torch.autocast("cpu", torch.bfloat16, enabled=loop.bfloat16):
+            levels = self.network.at_levels(x)
+        value = deep_loss(levels, y)
+        self.optimiser.zero_grad(set_to_none=True)
+        value.backward()
+        clip_grad_norm_(self.network.parameters(), loop.clip)
+        self.optimiser.step()
+        if self.iteration % 2:
+            self.average.update_parameters(self.network)
+        self.iteration += 1
+        self.seen += len(x)
+        return value.detach()
+
+    def result(self, waited: float) -> Course:
+        chosen = self.average.module if self.iteration > 1 else self.network
+        assert isinstance(chosen, SlabUNet)
+        return Course(chosen.eval(), self.seen, self.spent, waited, self.curve)
+
+
+def fit_slabs(
+    network: SlabUNet,
+    windows: SlabWindows,
+    loop: SlabLoop,
+    *,
+    path: Path | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Course:
+    """Train until the budget is spent.
+
+    Parameters
+    ----------
+    network, windows, loop
+    path : Path, optional
+        Checkpoint, written every minute and when stopped; where there is one training goes on from it.
+    progress, cancelled : callable, optional
+        Looked at once per iteration.
+
+    Raises
+    ------
+    OperationCancelled
+        The checkpoint stays.
+    MedseqError
+        If the loss stops being finite, or memory is short.
+    """
+    run = _Run(network, loop, path)
+    windows.generator.manual_seed(loop.seed + run.iteration)
+    saved, waited = time.monotonic(), 0.0
+    with interrupt.patient() as interrupted, _made_ahead(windows, loop.batch) as made:
+        while run.spent < loop.seconds:
+            if interrupted() or (cancelled is not None and cancelled()):
+                run.save()
+                raise OperationCancelled(
+                    "Stopped: the checkpoint keeps where training stood; the same call goes on from it."
+                )
+            started = time.monotonic()
+            item = made.get()
+            waited += time.monotonic() - started
+            if isinstance(item, BaseException):
+                raise item
+            try:
+                value = run.step(*item)
+            except (torch.OutOfMemoryError, MemoryError):
+                raise MedseqError("There is not enough memory for this plan; lower its window or batch.") from None
+            if run.iteration % 20 == 0:
+                _note(run, float(value))
+                if progress is not None:
+                    share = min(1000, round(1000 * run.spent / loop.seconds))
+                    progress(share, 1000, f"training: {run.seen} windows seen, loss {float(value):.3f}")
+            if time.monotonic() - saved > _SAVE_SECONDS:
+                run.save()
+                saved = time.monotonic()
+    run.save()
+    return run.result(waited)
+
+
+def _note(run: _Run, value: float) -> None:
+    if not math.isfinite(value):
+        raise MedseqError(
+            f"The loss became {value} at iteration {run.iteration}; lower the plan's rate ({run.loop.rate})."
+        )
+    minutes = run.spent / 60
+    run.curve.append({"iteration": float(run.iteration), "minutes": minutes, "loss": value, "seen": float(run.seen)})

@@ -1,0 +1,196 @@
+"""A folder in, a bundle out, with nothing else said: in the layouts and shapes that people have."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import napari_medseq as ms
+from napari_medseq.cli import main
+from napari_medseq.errors import ModelError, OperationCancelled, SettingsError
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.training.checking import check_data
+
+SHORT = 0.02  # minutes
+
+
+def case(
+    seed: int, shape: tuple[int, int, int], spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+) -> tuple[ImageSequence, ImageSequence]:
+    """A bright ball with a brighter half, in noise."""
+    random = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), -1)
+    middle = (np.array(shape) - 1) / 2 + random.uniform(-1, 1, 3)
+    inside = (((grid - middle) * np.array(spacing)[::-1] / (0.35 * shape[2] * spacing[0])) ** 2).sum(-1) < 1
+    truth = inside.astype(np.uint8) + (inside & (grid[..., 2] > middle[2]))
+    values = (100 * truth + random.normal(0, 10, shape) + 100).astype(np.float32)
+    image = ImageSequence(values, ("z", "y", "x"), np.diag([*spacing, 1.0]), name="image")
+    return image, image.labels_like(truth, name="labels", label_names={1: "left", 2: "right"})
+
+
+def decathlon(folder: Path, cases: int = 5, shape: tuple[int, int, int] = (12, 16, 14), channels: int = 1) -> Path:
+    for k in range(cases):
+        image, labels = case(k, shape)
+        for c in range(channels):
+            name = f"ball_{k:03}" + (f"_{c:04}" if channels > 1 else "")
+            if not (channels > 1 and c == 1 and k == 0):  # the first lacks its second channel
+                ms.write(image.replace(data=image.data * (c + 1)), folder / "imagesTr" / f"{name}.nii.gz")
+        ms.write(labels, folder / "labelsTr" / f"ball_{k:03}.nii.gz")
+    facts = {
+        "labels": {"background": 0, "left": 1, "right": 2},
+        "channel_names": {str(c): f"c{c}" for c in range(channels)},
+    }
+    (folder / "dataset.json").write_text(json.dumps(facts))
+    return folder
+
+
+def test_a_folder_and_some_time_make_a_bundle_that_segments(tmp_path: Path) -> None:
+    data = decathlon(tmp_path / "data")
+    result = ms.train(
+        {
+            "data": str(data),
+            "out": str(tmp_path / "ball"),
+            "minutes": 0.12,
+            "clock": "process",
+            "settings": {"widths": [8, 12, 16], "strides": [[1, 2, 2], [2, 2, 2]], "window": [12, 16, 16]},
+        }
+    )
+    image, truth = case(99, (12, 16, 14))
+    found = ms.segment(image, result.model, outputs=("labels", "probability", "uncertainty"))
+    assert found.labels.label_names == {1: "left", 2: "right"}
+    assert found.labels.same_grid(image)
+    for k in (1, 2):
+        a, b = found.labels.data == k, truth.data == k
+        assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.7
+    assert found.probability is not None
+    assert 0 <= found.probability.data.min() <= found.probability.data.max() <= 1
+    again = ms.segment(image, [result.folder, result.folder])
+    assert np.array_equal(again.labels.data, found.labels.data)
+    run = tmp_path / "ball.run"
+    assert {"plan.yaml", "fingerprint.json", "run.json", "checkpoint.pt"} <= {p.name for p in run.iterdir()}
+    assert json.loads((run / "run.json").read_text())["windows_seen"] == result.seen > 0
+    assert len(result.patients) == 5
+    # an image of another orientation and spacing is labelled at the same place
+    turned = image.replace(
+        data=image.data[::-1].copy(),
+        affine=image.affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 11], [0, 0, 0, 1.0]]),
+    )
+    assert np.array_equal(ms.segment(turned, result.model).labels.data[::-1], found.labels.data)
+
+
+def test_what_was_stopped_goes_on_with_its_own_plan(tmp_path: Path) -> None:
+    config = {"data": str(decathlon(tmp_path / "data", 3)), "out": str(tmp_path / "m"), "minutes": SHORT}
+    asked = iter([False] * 40)
+
+    def cancelled() -> bool:
+        return next(asked, True)
+
+    with pytest.raises(OperationCancelled):
+        ms.train(config, cancelled=cancelled)
+    run = tmp_path / "m.run"
+    before = (run / "plan.yaml").read_text()
+    result = ms.train(config)
+    assert (run / "plan.yaml").read_text() == before
+    assert result.seen > 0
+
+
+def test_channels_that_are_missing_are_done_without(tmp_path: Path) -> None:
+    data = decathlon(tmp_path / "data", 3, channels=2)
+    result = ms.train({"data": str(data), "out": str(tmp_path / "m"), "minutes": SHORT})
+    image, _ = case(50, (12, 16, 14))
+    assert result.model.info.channels == ("c0", "c1")
+    both = ms.segment({"c0": image, "c1": image}, result.model).labels
+    one = ms.segment({"c1": image}, result.model).labels
+    assert both.data.shape == one.data.shape == image.data.shape
+    with pytest.raises(ModelError, match="not \\['c9'\\]"):
+        ms.segment({"c9": image}, result.model)
+
+
+def test_thick_slices_and_single_pictures(tmp_path: Path) -> None:
+    for k in range(3):
+        image, labels = case(k, (4, 40, 36), (1.0, 1.0, 8.0))
+        ms.write(image, tmp_path / "thick" / f"p{k}" / "scan.nii.gz")
+        ms.write(labels, tmp_path / "thick" / f"p{k}" / "scan_seg.nii.gz")
+    result = ms.train({"data": str(tmp_path / "thick"), "out": str(tmp_path / "m"), "minutes": SHORT})
+    image, _ = case(7, (5, 44, 30), (1.0, 1.0, 8.0))
+    assert ms.segment(image, result.model, steps=[2]).labels.data.shape == image.data.shape
+
+
+def test_frames_of_a_video(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for seq in ("a", "b"):
+        for k in range(4):
+            image, labels = case(k, (1, 32, 32))
+            for kind, values in (
+                ("frames", (image.data[0][..., None] * (1.0, 0.8, 0.5)).clip(0, 255)),
+                ("labels", labels.data[0]),
+            ):
+                path = tmp_path / "video" / seq / kind / f"{k:04}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(values.astype(np.uint8)).save(path)
+    result = ms.train(
+        {"data": str(tmp_path / "video"), "out": str(tmp_path / "m"), "minutes": SHORT, "patient": "{name}"}
+    )
+    assert result.model.info.channels == ("red", "green", "blue")
+    data = case(3, (6, 32, 32))[0].data[..., None] * np.array((1.0, 0.8, 0.5))
+    video = ImageSequence(data, ("t", "y", "x", "c"), np.eye(4), times=np.arange(6.0), name="video")
+    labels = ms.segment(video, result.model).labels
+    assert (labels.axes, labels.data.shape) == (("t", "y", "x"), (6, 32, 32))
+
+
+def test_explicit_settings_win_and_wrong_ones_are_named(tmp_path: Path) -> None:
+    data = decathlon(tmp_path / "data", 3)
+    base = {"data": str(data), "out": str(tmp_path / "m"), "minutes": SHORT}
+    result = ms.train({**base, "settings": {"batch": 1}})
+    text = (tmp_path / "m.run" / "plan.yaml").read_text()
+    assert "batch: 1" in text
+    assert "batch: as the settings say" in text
+    shutil.rmtree(tmp_path / "m.run")
+    shutil.copy(tmp_path / "m" / "configs" / "metadata.json", tmp_path / "kept.json")
+    (tmp_path / "mine.yaml").write_text(text.replace("batch: 1", "batch: 3"))
+    again = ms.train({**base, "plan": str(tmp_path / "mine.yaml")})
+    assert again.seen % 3 == 0
+    assert result.model.info.name == again.model.info.name == "m"
+    for wrong, said in (
+        ({"settings": {"bach": 1}}, "bach"),
+        ({"minuts": 1}, "minuts"),
+        ({"validation": 3}, "some must be left"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            ms.train({**base, **wrong, "out": str(tmp_path / "other")})
+
+
+def test_check_lists_what_is_used_and_every_doubt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = decathlon(tmp_path / "data", 3)
+    image, labels = case(0, (12, 16, 14))
+    ms.write(image, data / "imagesTr" / "twin.nii.gz")
+    ms.write(labels.replace(data=np.zeros_like(labels.data)), data / "labelsTr" / "twin.nii.gz")
+    other, truth = case(5, (6, 6, 6))
+    ms.write(other, data / "imagesTr" / "apart.nii.gz")
+    ms.write(case(5, (7, 6, 6))[1], data / "labelsTr" / "apart.nii.gz")
+    ms.write(other.replace(data=other.data * 0), data / "imagesTr" / "flat.nii.gz")
+    ms.write(truth.replace(data=truth.data * 3), data / "labelsTr" / "flat.nii.gz")
+    doubts = "\n".join(check_data(data).doubts)
+    for said in (
+        "twin: the mask is empty",
+        "apart: the labels do not lie on the grid",
+        "hold the same voxels",
+        "flat: holds the labels",
+        "one value",
+    ):
+        assert said in doubts
+    assert main(["check", str(data), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["cases"]) == 5
+
+
+def test_train_on_a_folder_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = decathlon(tmp_path / "data", 3)
+    assert main(["train", str(data), "-o", str(tmp_path / "m"), "--minutes", str(SHORT)]) == 0
+    assert "reasons:" in capsys.readouterr().out
+    assert main(["train", str(data)]) == 1
+    assert "-o FOLDER" in capsys.readouterr().err

@@ -1,0 +1,100 @@
+"""Working volumes: any orientation comes back to where it was; units are those of the formula; channels meet on one grid."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import napari_medseq as ms
+from napari_medseq.errors import MedseqError
+from napari_medseq.inference.working import Scheme, Working, WorkingGrid, grey_channels, working_volume
+from napari_medseq.sequence import ImageSequence
+
+SIGNS = st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3)
+ORDER = st.permutations([0, 1, 2])
+
+
+def image(
+    shape: tuple[int, int, int], spacing: float | tuple[float, float, float] = 1.0, seed: int = 0
+) -> ImageSequence:
+    values = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    return ImageSequence(values, ("z", "y", "x"), np.diag([*np.broadcast_to(spacing, 3), 1.0]))
+
+
+@given(signs=SIGNS, order=ORDER, axis=st.sampled_from(["x", "y", "z"]))
+@settings(deadline=None, max_examples=30)
+def test_what_is_drawn_on_the_working_volume_lies_at_the_same_place_in_the_image(
+    signs: tuple[float, ...], order: list[int], axis: str
+) -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = (np.diag([*signs]) * (1.0, 2.0, 3.0))[:, order]
+    values = np.arange(4 * 5 * 6, dtype=np.int64).reshape(4, 5, 6)
+    seq = ImageSequence(values, ("z", "y", "x"), affine)
+    grid = WorkingGrid.of(seq, Working(axis=axis))  # type: ignore[arg-type]
+    there = grid.read_labels(seq)
+    assert np.array_equal(grid.back(there, labels=True), values)
+    # the last voxel of every working axis lies farthest to the right, front and top
+    corner = np.unravel_index(int(there[-1, -1, -1]), values.shape)[::-1]
+    place = affine[:3, :3] @ np.array(corner)
+    everywhere = [affine[:3, :3] @ np.array([x, y, z]) for x in (0, 5) for y in (0, 4) for z in (0, 3)]
+    assert np.allclose(place, np.max(everywhere, axis=0))
+
+
+def test_resampled_labels_keep_their_volume_and_place() -> None:
+    truth = np.zeros((12, 20, 20), np.uint8)
+    truth[3:9, 4:14, 4:16] = 2
+    seq = ImageSequence(truth, ("z", "y", "x"), np.diag([1.0, 1.0, 2.0, 1.0]))
+    grid = WorkingGrid.of(seq, Working(axis="z", spacing_mm=(1.0, 2.0, 2.0)))
+    assert grid.size == (10, 10, 24)
+    back = grid.back(grid.read_labels(seq), labels=True)
+    assert ((back == 2) & (truth == 2)).sum() * 2 / ((back == 2).sum() + (truth == 2).sum()) > 0.95
+
+
+def test_robust_units_are_those_of_the_foreground() -> None:
+    values = np.random.default_rng(0).gamma(2.0, 50.0, size=(8, 9, 10)).astype(np.float32)
+    above = values[values > values.mean()]
+    low, middle, high = np.percentile(above, (25, 50, 75))
+    expected = np.clip((values - middle) / ((high - low) / 1.349), -6, 12)
+    np.testing.assert_allclose(Scheme().of(values), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_fixed_units_and_values_that_are_no_numbers() -> None:
+    values = np.array([[-1000.0, 40.0, np.nan, np.inf]], np.float32)
+    found = Scheme(kind="fixed", centre=40.0, scale=100.0, low=-2.0, high=2.0).of(values)
+    np.testing.assert_allclose(found, [[-2.0, 0.0, -2.0, 2.0]])
+    assert np.isfinite(Scheme().of(np.full((2, 2), 7.0, np.float32))).all()
+    with pytest.raises(MedseqError, match="finite"):
+        Scheme().of(np.full((2, 2), np.nan))
+
+
+def test_channels_of_other_grids_are_brought_to_the_first_and_missing_ones_are_zero() -> None:
+    first, second = image((6, 8, 8)), image((3, 4, 4), 2.0, seed=1)
+    working = Working(schemes=(Scheme(), Scheme(), Scheme(kind="fixed")))
+    volume, grid = working_volume({"a": first, "c": second}, ["a", "b", "c"], working)
+    assert volume.shape == (3, 6, 8, 8)
+    assert not volume[1].any()
+    assert volume[2].any()
+    assert grid.image is first
+
+
+def test_frames_keep_their_order_and_colours_are_channels() -> None:
+    data = np.random.default_rng(0).integers(0, 255, (5, 4, 6, 3)).astype(np.uint8)
+    video = ImageSequence(data, ("t", "y", "x", "c"), np.eye(4), times=np.arange(5.0))
+    channels = grey_channels(video)
+    assert list(channels) == ["red", "green", "blue"]
+    grid = WorkingGrid.of(channels["red"], Working(axis="t"))
+    there = grid.read_labels(channels["red"])
+    assert there.shape == (5, 4, 6)
+    assert np.array_equal(grid.back(there, labels=True), data[..., 0])
+    with pytest.raises(MedseqError, match="choose a frame"):
+        WorkingGrid.of(channels["red"], Working(axis="z"))
+
+
+def test_a_picture_is_one_step() -> None:
+    flat = ImageSequence(np.random.default_rng(0).normal(size=(5, 7)), ("y", "x"), np.eye(4))
+    volume, grid = working_volume({"image": flat}, ["image"], Working())
+    assert volume.shape == (1, 1, 5, 7)
+    assert grid.back(volume[0], labels=False).shape == (5, 7)
+    assert ms.ImageSequence is ImageSequence

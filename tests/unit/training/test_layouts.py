@@ -1,0 +1,149 @@
+"""Which files belong together, in each layout that people have; whose they are; and what is doubtful."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from napari_medseq.errors import SettingsError
+from napari_medseq.training.layouts import EACH, find_layout
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_decathlon(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        *(f"{d}/la_00{k}.nii.gz" for k in range(3) for d in ("imagesTr", "labelsTr")),
+        "imagesTs/la_009.nii.gz",
+    )
+    facts = {"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "left atrium"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(facts))
+    found = find_layout(tmp_path)
+    assert [e.patient for e in found.entries] == ["la_000", "la_001", "la_002"]
+    assert (found.channels, found.classes, found.modalities) == (("MRI",), {1: "left atrium"}, {"MRI": "MR"})
+    assert not found.doubts
+
+
+def test_nnunet_channels_of_which_one_is_missing(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        *(f"imagesTr/case_{k}_000{c}.nii.gz" for k in "abc" for c in (0, 1)),
+        *(f"labelsTr/case_{k}.nii.gz" for k in "abc"),
+    )
+    (tmp_path / "imagesTr/case_b_0001.nii.gz").unlink()
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"channel_names": {"0": "CT", "1": "PET"}, "labels": {"background": 0, "tumour": 1}})
+    )
+    found = find_layout(tmp_path)
+    assert found.channels == ("CT", "PET")
+    assert found.modalities == {"CT": "CT", "PET": "PT"}
+    assert [tuple(e.images) for e in found.entries] == [("CT", "PET"), ("CT",), ("CT", "PET")]
+
+
+def test_images_and_labels_whose_names_end_in_a_word(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "images/a.nii.gz",
+        "images/b.nii.gz",
+        "images/alone.nii.gz",
+        "labels/a_seg.nii.gz",
+        "labels/b_seg.nii.gz",
+    )
+    found = find_layout(tmp_path)
+    assert [e.case for e in found.entries] == ["a", "b"]
+    assert any("alone" in d for d in found.doubts)
+
+
+def test_cases_that_share_a_name_are_one_patients_and_that_is_said(tmp_path: Path) -> None:
+    names = [f"p{k}_{phase}" for k in (1, 2, 3) for phase in ("ED", "ES")]
+    touch(tmp_path, *(f"{d}/{n}.nii.gz" for n in names for d in ("images", "labels")))
+    found = find_layout(tmp_path)
+    assert {e.patient for e in found.entries} == {"p1", "p2", "p3"}
+    assert any("6 cases are taken to be of 3 patients" in d for d in found.doubts)
+    assert len({e.patient for e in find_layout(tmp_path, patient=EACH).entries}) == 6
+    assert {e.patient for e in find_layout(tmp_path, patient=r"p(\d)").entries} == {"1", "2", "3"}
+    with pytest.raises(SettingsError, match="fits not"):
+        find_layout(tmp_path, patient=r"q(\d)")
+    with pytest.raises(SettingsError, match="regular expression"):
+        find_layout(tmp_path, patient="(")
+
+
+def test_frames_beside_labels(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        *(
+            f"pat{p}/seq{s}/{d}/{k:04}.png"
+            for p in (1, 2)
+            for s in (1, 2)
+            for k in range(3)
+            for d in ("frames", "labels")
+        ),
+    )
+    found = find_layout(tmp_path)
+    assert len(found.entries) == 4
+    assert {e.patient for e in found.entries} == {"pat1", "pat2"}
+    assert all(e.frames and len(e.images["image"]) == 3 for e in found.entries)
+
+
+def test_labels_beside_images_in_folders_of_patients(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"SC-{k}/{n}.nii.gz" for k in "AB" for n in ("ED", "ED_labels", "ES", "ES_labels")))
+    found = find_layout(tmp_path)
+    assert [(e.patient, e.images["image"][0].name) for e in found.entries] == [
+        ("SC-A", "ED.nii.gz"), ("SC-A", "ES.nii.gz"), ("SC-B", "ED.nii.gz"), ("SC-B", "ES.nii.gz")
+    ]  # fmt: skip
+
+
+def test_bids_with_derivatives(tmp_path: Path) -> None:
+    for k in ("01", "02"):
+        touch(tmp_path, f"sub-{k}/ses-1/anat/sub-{k}_ses-1_T1w.nii.gz")
+        touch(tmp_path, f"derivatives/manual/sub-{k}/ses-1/anat/sub-{k}_ses-1_dseg.nii.gz")
+    found = find_layout(tmp_path)
+    assert [(e.patient, e.images["image"][0].name) for e in found.entries] == [
+        ("sub-01", "sub-01_ses-1_T1w.nii.gz"), ("sub-02", "sub-02_ses-1_T1w.nii.gz")
+    ]  # fmt: skip
+
+
+def test_masks_of_several_modalities_are_asked_about(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        *(f"STS_{k}/{m}_{what}.nii.gz" for k in "AB" for m in ("CT", "PET", "MR") for what in ("image", "mask")),
+    )
+    with pytest.raises(SettingsError, match="Say which belong together"):
+        find_layout(tmp_path)
+    found = find_layout(tmp_path, channels={"CT": "CT_*", "PET": "PET_*"}, labels="CT_mask")
+    assert [(e.patient, tuple(e.images)) for e in found.entries] == [("STS_A", ("CT", "PET")), ("STS_B", ("CT", "PET"))]
+
+
+def test_a_table_of_paths(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii.gz", "a_t2.nii.gz", "a_l.nii.gz", "b.nii.gz", "b_l.nii.gz")
+    table = tmp_path / "cases.csv"
+    table.write_text(
+        "patient,visit,T1,T2,labels,split\nA,1,a.nii.gz,a_t2.nii.gz,a_l.nii.gz,train\nB,1,b.nii.gz,,b_l.nii.gz,test\n"
+    )
+    found = find_layout(table)
+    assert [(e.patient, tuple(e.images), e.split) for e in found.entries] == [
+        ("A", ("T1", "T2"), "train"),
+        ("B", ("T1",), "test"),
+    ]
+    table.write_text("patient,T1,labels\n,a.nii.gz,a_l.nii.gz\n")
+    with pytest.raises(SettingsError, match="say whose it is"):
+        find_layout(table)
+    table.write_text("T1,labels\na.nii.gz,a_l.nii.gz\n")
+    with pytest.raises(SettingsError, match="columns patient"):
+        find_layout(table)
+
+
+def test_nothing_with_labels_says_what_is_known(tmp_path: Path) -> None:
+    touch(tmp_path, "scan.nii.gz")
+    with pytest.raises(SettingsError, match="imagesTr/labelsTr"):
+        find_layout(tmp_path)
+    with pytest.raises(SettingsError, match="is not there"):
+        find_layout(tmp_path / "none")

@@ -1,0 +1,122 @@
+"""Plans: whatever the data are like, the network can be built, the window fits it, and every choice has a reason."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_medseq.errors import SettingsError
+from napari_medseq.training.fingerprint import ChannelFacts, ClassFacts, Fingerprint
+from napari_medseq.training.plan import Plan, make_plan, read_plan
+
+
+def facts(
+    shape: tuple[int, int, int] = (35, 50, 35),
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    *,
+    modality: str | None = "MR",
+    cases: int = 20,
+    frames: bool = False,
+    sided: bool = False,
+    channels: int = 1,
+    size: float = 1500.0,
+) -> Fingerprint:
+    channel = ChannelFacts(name="image", modality=modality, missing=0, low=-100, high=200, mean=50, std=40)
+    return Fingerprint(
+        cases=cases, patients=cases, frames=frames, spacing_mm=spacing, shape=shape, largest=shape, spacings_differ=False,
+        channels=(channel,) * channels, classes={1: ClassFacts(name="one", cases=cases, median_mm3=size)},
+        one_sided=(sided, True, True),
+    )  # fmt: skip
+
+
+SIDE = st.integers(1, 600)
+MM = st.floats(0.2, 12)
+
+
+@given(
+    shape=st.tuples(SIDE, SIDE, SIDE),
+    spacing=st.tuples(MM, MM, MM),
+    cases=st.integers(1, 500),
+    minutes=st.floats(0.5, 600),
+    frames=st.booleans(),
+)
+@settings(deadline=None, max_examples=150)
+def test_any_data_get_a_plan_that_fits_together(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], cases: int, minutes: float, frames: bool
+) -> None:
+    plan = make_plan(facts(shape, spacing, cases=cases, frames=frames), seconds=60 * minutes, bfloat16=True)
+    assert len(plan.widths) == len(plan.strides) + 1
+    whole = [math.prod(s[k] for s in plan.strides) for k in range(3)]
+    assert all(n % m == 0 and n >= m for n, m in zip(plan.window, whole, strict=True))
+    assert math.prod(plan.window) < 600_000
+    assert {"axis", "spacing_mm", "window", "strides", "batch", "bfloat16", "mirrored", "schemes"} <= set(plan.reasons)
+
+
+def test_small_cubes_are_seen_whole_and_steps_shrink_later_than_pixels() -> None:
+    plan = make_plan(facts(), seconds=1110, bfloat16=True)
+    assert plan.axis == "y"
+    assert plan.strides == ((1, 2, 2), (2, 2, 2), (2, 2, 2))
+    assert all(w >= n for w, n in zip(plan.window, (50, 35, 35), strict=True))
+    assert plan.spacing_mm == (1.0, 1.0, 1.0)
+
+
+def test_thick_slices_stay_as_they_are_and_are_not_tilted() -> None:
+    plan = make_plan(facts((256, 256, 10), (1.4, 1.4, 8.0)), seconds=3600, bfloat16=True)
+    assert plan.axis == "z"
+    assert plan.spacing_mm[0] is None
+    assert plan.augment.tilt == 0
+    assert all(s[0] == 1 for s in plan.strides[:3])
+
+
+def test_frames_are_steps() -> None:
+    plan = make_plan(facts((256, 256, 30), (1.0, 1.0, 0.04), frames=True), seconds=3600, bfloat16=True)
+    assert plan.axis == "t"
+    assert plan.spacing_mm[0] is None
+
+
+def test_little_time_makes_voxels_larger_but_not_larger_than_the_smallest_class_allows() -> None:
+    large = facts((512, 512, 100), (0.8, 0.8, 3.0), cases=40, size=200_000.0)
+    short, long = (make_plan(large, seconds=60 * m, bfloat16=True) for m in (10, 600))
+    assert short.spacing_mm[1] is not None
+    assert long.spacing_mm[1] is not None
+    assert short.spacing_mm[1] > long.spacing_mm[1]
+    tiny = make_plan(facts((512, 512, 100), (0.8, 0.8, 3.0), cases=40, size=20.0), seconds=600, bfloat16=True)
+    assert tiny.spacing_mm[1] == pytest.approx(0.8)
+
+
+def test_hounsfield_units_are_kept_and_other_units_are_not() -> None:
+    ct = make_plan(facts(modality="CT"), seconds=600, bfloat16=True).schemes[0]
+    assert (ct.kind, ct.centre, ct.scale, ct.low) == ("fixed", 50.0, 40.0, -150 / 40)
+    assert make_plan(facts(modality="MR"), seconds=600, bfloat16=True).schemes[0].kind == "robust"
+
+
+def test_left_and_right_are_mirrored_only_where_no_class_is_told_by_its_side() -> None:
+    assert make_plan(facts(sided=False), seconds=600, bfloat16=True).mirrored == ("column",)
+    plan = make_plan(facts(sided=True), seconds=600, bfloat16=True)
+    assert plan.mirrored == ()
+    assert plan.augment.mirror == (0, 0, 0)
+
+
+def test_several_channels_are_learned_to_be_missed() -> None:
+    assert make_plan(facts(channels=3), seconds=600, bfloat16=True).augment.drop_channel > 0
+    assert make_plan(facts(), seconds=600, bfloat16=True).augment.drop_channel == 0
+
+
+def test_a_plan_can_be_written_changed_and_read(tmp_path: Path) -> None:
+    plan = make_plan(facts(), seconds=600, bfloat16=True)
+    path = plan.save(tmp_path / "plan.yaml")
+    assert read_plan(path) == plan
+    path.write_text(path.read_text().replace("batch: 2", "batch: 3"))
+    assert read_plan(path).batch == 3
+    assert "# voxels are about as long as wide" in str(plan)
+    path.write_text("axis: q\n")
+    with pytest.raises(SettingsError, match="axis"):
+        read_plan(path)
+    path.write_text("- 1\n")
+    with pytest.raises(SettingsError, match="no plan"):
+        read_plan(path)
+    assert isinstance(plan, Plan)
