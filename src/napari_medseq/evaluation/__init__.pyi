@@ -15,6 +15,7 @@ from .intervals import Paired as Paired
 from .intervals import bland_altman as bland_altman
 from .intervals import bootstrap as bootstrap
 from .intervals import paired as paired
+from .locations import LocationScores as LocationScores
 from .metrics import Detection as Detection
 from .metrics import Overlap as Overlap
 from .metrics import SurfaceDistances as SurfaceDistances
@@ -26,6 +27,7 @@ __all__ = [
     "Evaluation",
     "Froc",
     "Interval",
+    "LocationScores",
     "Overlap",
     "Paired",
     "Roc",

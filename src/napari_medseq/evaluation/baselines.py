@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -13,7 +11,7 @@ from napari_medseq.sequence import ImageSequence, check_same_grid
 _NAME = {1: "foreground"}
 
 
-def _voxels(image: ImageSequence) -> NDArray[Any]:
+def _voxels(image: ImageSequence) -> NDArray[np.floating]:
     if image.kind == "labels" or "c" in image.axes:
         raise MedseqError(f"{image.name}: this baseline needs a grey image, not labels or colour.")
     data = np.asarray(image.data)
@@ -22,7 +20,9 @@ def _voxels(image: ImageSequence) -> NDArray[Any]:
     return data
 
 
-def _labels(image: ImageSequence, mask: NDArray[Any], how: str, names: dict[int, str] | None = None) -> ImageSequence:
+def _labels(
+    image: ImageSequence, mask: NDArray[np.integer] | NDArray[np.bool_], how: str, names: dict[int, str] | None = None
+) -> ImageSequence:
     return image.labels_like(mask.astype(np.uint8), name=f"{image.name} {how}", label_names=names or _NAME)
 
 
@@ -98,7 +98,7 @@ def kmeans(image: ImageSequence, classes: int = 4, *, iterations: int = 100, see
     return _labels(image, labels, "k-means", names)
 
 
-def _histogram(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _histogram(values: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distinct intensities and how often each occurs; above 4096 of them, bins."""
     distinct, counts = np.unique(values, return_counts=True)
     if distinct.size > 4096:

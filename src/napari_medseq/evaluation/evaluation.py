@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, overload, runtime_checkable
 
 import numpy as np
 
 from napari_medseq import files
 from napari_medseq.errors import MedseqError, WriteError
 from napari_medseq.evaluation.intervals import BlandAltman, Interval, Paired, bland_altman, bootstrap, paired
+from napari_medseq.evaluation.locations import Locations, LocationScores, score_locations
 from napari_medseq.evaluation.metrics import compare
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, check_same_grid
@@ -20,6 +21,19 @@ from napari_medseq.sequence import ImageSequence, check_same_grid
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+
+@runtime_checkable
+class Segmented(Protocol):
+    """What has labels, as a `Segmentation`."""
+
+    @property
+    def labels(self) -> ImageSequence: ...
+
+
+Labels = ImageSequence | Segmented
+T = TypeVar("T")
+Given: TypeAlias = "T | Iterable[T] | Mapping[str, T]"
 
 #: the measures that are summarised, in this order
 MEASURES = (
@@ -140,33 +154,65 @@ class Evaluation:
         return f"<Evaluation {self.table['case'].nunique()} cases, {len(self.table)} rows, mean Dice {dice:.3f}>"
 
 
+@overload
 def evaluate(
-    predictions: Any,
-    truths: Any,
+    predictions: Labels | Iterable[Labels] | Mapping[str, Labels],
+    truths: Labels | Iterable[Labels] | Mapping[str, Labels],
     *,
     labels: Iterable[int] | None = None,
     names: Sequence[str] | None = None,
     min_overlap: float = 0.1,
     min_volume_ml: float = 0.0,
+    within_mm: float = 5.0,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
-) -> Evaluation:
-    """Measure predicted labels against true ones.
+) -> Evaluation: ...
+@overload
+def evaluate(
+    predictions: Locations | Iterable[Locations] | Mapping[str, Locations],
+    truths: Labels | Iterable[Labels] | Mapping[str, Labels],
+    *,
+    labels: Iterable[int] | None = None,
+    names: Sequence[str] | None = None,
+    min_overlap: float = 0.1,
+    min_volume_ml: float = 0.0,
+    within_mm: float = 5.0,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> LocationScores: ...
+def evaluate(
+    predictions: Given[Labels] | Given[Locations],
+    truths: Given[Labels],
+    *,
+    labels: Iterable[int] | None = None,
+    names: Sequence[str] | None = None,
+    min_overlap: float = 0.1,
+    min_volume_ml: float = 0.0,
+    within_mm: float = 5.0,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Evaluation | LocationScores:
+    """Measure predicted labels, or what was located, against true labels.
 
     Parameters
     ----------
-    predictions, truths : ImageSequence, Segmentation, a list of them, or a mapping name → one of them
-        Labels, each pair on one grid. Mappings are paired by name.
+    predictions : ImageSequence, Segmentation, Locations, a list of one of these, or a mapping name → one of them
+        Each on one grid with its truth. Mappings are paired by name.
+    truths : ImageSequence, Segmentation, a list of them, or a mapping name → one of them
+        Labels.
     labels : iterable of int, optional
         Classes to measure; default all that occur in any truth or prediction, or are named by a truth.
     names : sequence of str, optional
         Names of the cases; default the mapping's keys, else the truths' names (numbered where they repeat).
     min_overlap, min_volume_ml : float
         For counting lesions; see `metrics.detect`.
+    within_mm : float
+        How far from a lesion a landmark may lie and still hit it; for locations only.
 
     Returns
     -------
-    Evaluation
+    Evaluation or LocationScores
+        The latter of `Locations`; see `locations.score_locations`.
 
     Raises
     ------
@@ -177,18 +223,33 @@ def evaluate(
     """
     import pandas as pd
 
-    pairs = _pairs(predictions, truths, names)
-    wanted = sorted(set(labels)) if labels is not None else _classes(pairs)
-    if not wanted:
-        wanted = [1]  # all empty: still one row per case
-    rows: list[dict[str, Any]] = []
+    cases, given, real = _paired(predictions, truths, names)
+    where = [p for p in given if isinstance(p, Locations)]
+    if where:
+        if len(where) < len(given):
+            raise MedseqError("Some predictions are locations and some are labels; evaluate them apart.")
+        known = dict(zip(cases, (_labels_of(t) for t in real), strict=True))
+        return score_locations(
+            dict(zip(cases, where, strict=True)),
+            known,
+            within_mm=within_mm,
+            min_volume_ml=min_volume_ml,
+            progress=progress,
+            cancelled=cancelled,
+        )
+    pairs = [(case, _labels_of(p), _labels_of(t)) for case, p, t in zip(cases, given, real, strict=True)]
+    for case, p, t in pairs:
+        check_same_grid(t, p, tolerance_mm=1e-2, where=case)
+    # all empty: still one row per case
+    values = (sorted(set(labels)) if labels is not None else _classes(pairs)) or [1]
+    rows: list[dict[str, object]] = []
     for name, p, t in with_progress(pairs, len(pairs), "Evaluating", progress, cancelled):
         frames = range(t.size("t")) if "t" in t.axes else (-1,)
         for frame in frames:
-            mine, real = (s.frame(frame).volume_zyx() if frame >= 0 else s.volume_zyx() for s in (p, t))
-            for label in wanted:
+            mine, true = (s.frame(frame).volume_zyx() if frame >= 0 else s.volume_zyx() for s in (p, t))
+            for label in values:
                 measures = compare(
-                    mine == label, real == label, t.affine, min_overlap=min_overlap, min_volume_ml=min_volume_ml
+                    mine == label, true == label, t.affine, min_overlap=min_overlap, min_volume_ml=min_volume_ml
                 )
                 called = t.label_names.get(label) or p.label_names.get(label) or str(label)
                 rows.append({"case": name, "frame": frame, "label": label, "label_name": called, **measures})
@@ -198,51 +259,50 @@ def evaluate(
     return Evaluation(table)
 
 
-def _pairs(
-    predictions: Any, truths: Any, names: Sequence[str] | None
-) -> list[tuple[str, ImageSequence, ImageSequence]]:
+def _paired(
+    predictions: Given[Labels] | Given[Locations], truths: Given[Labels], names: Sequence[str] | None
+) -> tuple[list[str], list[object], list[object]]:
+    """Name, prediction and truth of each case."""
     if isinstance(predictions, Mapping) or isinstance(truths, Mapping):
         if not (isinstance(predictions, Mapping) and isinstance(truths, Mapping)):
             raise MedseqError("Give predictions and truths both as mappings from case name, or neither.")
         if set(predictions) != set(truths):
             odd = sorted(str(k) for k in set(predictions) ^ set(truths))
             raise MedseqError(f"Predictions and truths name different cases; without a partner: {', '.join(odd[:5])}.")
-        keys = list(truths)
-        names = [str(k) for k in keys] if names is None else names
-        predictions, truths = [predictions[k] for k in keys], [truths[k] for k in keys]
-    ps, ts = _listed(predictions), _listed(truths)
+        names = [str(k) for k in truths] if names is None else names
+        ps, ts = [predictions[k] for k in truths], list(truths.values())
+    else:
+        ps, ts = _listed(predictions), _listed(truths)
     if len(ps) != len(ts) or not ts:
         raise MedseqError(f"{len(ps)} predictions for {len(ts)} truths; give one of each per case, and at least one.")
-    called = [t.name for t in ts] if names is None else [str(n) for n in names]
+    called = [_labels_of(t).name for t in ts] if names is None else [str(n) for n in names]
     if len(called) != len(ts) or (names is not None and len(set(called)) != len(called)):
         raise MedseqError(f"{len(called)} names for {len(ts)} cases; give one each, all different.")
     if len(set(called)) < len(called):
         called = [f"{n} {k + 1}" for k, n in enumerate(called)]
-    for name, p, t in zip(called, ps, ts, strict=True):
-        if p.kind != "labels" or t.kind != "labels":
-            raise MedseqError(
-                f"{name}: {p.name if p.kind != 'labels' else t.name} is an image; evaluation needs labels."
-            )
-        check_same_grid(t, p, tolerance_mm=1e-2, where=name)
-    return list(zip(called, ps, ts, strict=True))
+    return called, ps, ts
 
 
-def _listed(items: Any) -> list[ImageSequence]:
-    if isinstance(items, ImageSequence) or hasattr(items, "labels"):
-        items = [items]
+def _listed(items: object) -> list[object]:
+    if isinstance(items, ImageSequence | Segmented | Locations):
+        return [items]
     if isinstance(items, str | bytes) or not isinstance(items, Iterable):
-        raise MedseqError(
-            f"Evaluation needs label sequences, not {type(items).__name__}; read files with ms.read first."
-        )
-    result = []
-    for item in items:
-        found = item if isinstance(item, ImageSequence) else getattr(item, "labels", None)
-        if not isinstance(found, ImageSequence):
-            raise MedseqError(
-                f"Evaluation needs label sequences, not {type(item).__name__}; read files with ms.read first."
-            )
-        result.append(found.compute())
-    return result
+        raise _no_labels(items)
+    return list(items)
+
+
+def _labels_of(item: object) -> ImageSequence:
+    """The labels of what was given, in memory."""
+    labels = item.labels if isinstance(item, Segmented) else item
+    if not isinstance(labels, ImageSequence):
+        raise _no_labels(item)
+    if labels.kind != "labels":
+        raise MedseqError(f"{labels.name} is an image; evaluation needs labels.")
+    return labels.compute()
+
+
+def _no_labels(item: object) -> MedseqError:
+    return MedseqError(f"Evaluation needs label sequences, not {type(item).__name__}; read files with ms.read first.")
 
 
 def _classes(pairs: list[tuple[str, ImageSequence, ImageSequence]]) -> list[int]:

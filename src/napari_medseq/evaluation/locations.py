@@ -1,116 +1,185 @@
-"""How well things were located: free-response ROC, and the distance of the landmarks from the truth in mm."""
+"""How well things were located: free-response ROC, the landmarks' distance from the truth in mm, and the overlap of the boxes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError
 from napari_medseq.evaluation.curves import Froc, froc
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.progress import Cancelled, Progress, with_progress
+from napari_medseq.sequence import SPACE, ImageSequence, check_same_grid
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Box = Mapping[str, tuple[int, int]]
+_COLUMNS = ("case", "lesion", "volume_ml", "hit", "score", "error_mm", "box_iou")
 
 
-@dataclass(frozen=True)
+class Location(Protocol):
+    """One thing that was found: how sure, its landmark (RAS+ mm), and its box (axis → start, stop)."""
+
+    @property
+    def score(self) -> float: ...
+    @property
+    def centre_mm(self) -> NDArray[np.float64]: ...
+    @property
+    def box(self) -> Box: ...
+
+
+@runtime_checkable
+class Locations(Protocol):
+    """What was found in one image, as `ms.locate` gives it."""
+
+    @property
+    def found(self) -> Sequence[Location]: ...
+    @property
+    def image(self) -> ImageSequence: ...
+
+
+@dataclass(frozen=True, eq=False)
 class LocationScores:
-    """What `score_locations` finds.
+    """What `ms.evaluate` finds of locations.
 
     Attributes
     ----------
+    table : pandas.DataFrame
+        One row per lesion that counts: ``case``, ``lesion`` (its number in the image), ``volume_ml``, ``hit``; and of the surest
+        location that hit it ``score``, ``error_mm`` (landmark to the lesion's centre) and ``box_iou`` (both boxes' intersection over
+        union, in voxels); NaN where none did.
     froc : Froc
-    mean_error_mm : float
-        Mean distance between a lesion's centre and the landmark of the surest location that hit it; NaN where none was hit.
-    hit, lesions, images : int
-        Lesions that were hit at all, lesions and images in all.
+        Share of lesions found against false locations per image.
+    images : int
     """
 
+    table: pd.DataFrame
     froc: Froc
-    mean_error_mm: float
-    hit: int
-    lesions: int
     images: int
+
+    @property
+    def lesions(self) -> int:
+        """Lesions in all."""
+        return len(self.table)
+
+    @property
+    def hit(self) -> int:
+        """Lesions that were hit at all."""
+        return int(self.table["hit"].sum())
+
+    @property
+    def mean_error_mm(self) -> float:
+        """Mean distance between a lesion's centre and the landmark that hit it; NaN where none was hit."""
+        return float(self.table["error_mm"].mean())
+
+    @property
+    def mean_box_iou(self) -> float:
+        """Mean intersection over union of a lesion's box and the box that hit it; NaN where none was hit."""
+        return float(self.table["box_iou"].mean())
+
+    def __repr__(self) -> str:
+        return (
+            f"<LocationScores {self.hit} of {self.lesions} lesions hit in {self.images} images, landmarks "
+            f"{self.mean_error_mm:.1f} mm off, boxes overlap {self.mean_box_iou:.2f}>"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Lesion:
+    """A connected component of a truth: its voxels' places in RAS+ mm, its box and its size."""
+
+    points_mm: NDArray[np.float64]
+    box: dict[str, tuple[int, int]]
+    volume_ml: float
 
 
 def score_locations(
-    centres_mm: Sequence[ArrayLike],
-    scores: Sequence[ArrayLike],
-    truths: Sequence[ImageSequence],
+    predictions: Mapping[str, Locations],
+    truths: Mapping[str, ImageSequence],
     *,
     within_mm: float = 5.0,
-    smallest_ml: float = 0.0,
+    min_volume_ml: float = 0.0,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
 ) -> LocationScores:
-    """Score landmarks against known lesions.
+    """Score what was located against known lesions.
 
     Parameters
     ----------
-    centres_mm : sequence of array_like, shape (found, 3)
-        Per image, in RAS millimetres.
-    scores : sequence of array_like, shape (found,)
-        How sure each was.
-    truths : sequence of ImageSequence
-        Labels per image; each connected component (26-connected) is a lesion.
+    predictions : mapping of case to Locations
+    truths : mapping of case to ImageSequence
+        Labels on the grid of the image that was looked at; each connected component (26-connected) is a lesion.
     within_mm : float
         A landmark hits the lesion that is nearest to it, if that is no farther than this from it.
-    smallest_ml : float
-        Lesions smaller than this need not be found; a landmark that hits one is passed over.
+    min_volume_ml : float
+        Smaller lesions need not be found; a landmark that hits one is passed over.
 
     Raises
     ------
+    GeometryError
+        If a truth lies on another grid than its image.
     MedseqError
-        If the three are not of one length, or there is no lesion at all.
+        If there is no lesion at all.
     """
-    from scipy import ndimage
+    import pandas as pd
     from scipy.spatial import cKDTree
 
-    if not len(centres_mm) == len(scores) == len(truths):
-        raise MedseqError(
-            f"{len(centres_mm)} lists of centres, {len(scores)} of scores and {len(truths)} truths were given."
-        )
-    all_scores: list[float] = []
+    scores: list[float] = []
     hits: list[object] = []
-    nearest: dict[object, tuple[float, float]] = {}
-    lesions = 0
-    for i, (centres, given, truth) in enumerate(zip(centres_mm, scores, truths, strict=True)):
-        points, values = np.reshape(np.asarray(centres, float), (-1, 3)), np.asarray(given, float).ravel()
-        if len(points) != len(values):
-            raise MedseqError(f"Image {i} has {len(points)} centres but {len(values)} scores.")
-        mask = np.asarray(truth.data) > 0
-        parts, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
-        where = np.argwhere(mask)
-        owner = parts[mask]
-        world = geometry.apply_points(truth.affine, _xyz(where, truth))
-        ml = np.bincount(owner, minlength=count + 1) * geometry.voxel_volume_mm3(truth.affine) / 1000
-        large = {k for k in range(1, count + 1) if ml[k] >= smallest_ml}
-        lesions += len(large)
-        tree = cKDTree(world) if count else None
-        for point, value in zip(points, values, strict=True):
-            distance, index = tree.query(point) if tree is not None else (np.inf, 0)
-            lesion = int(owner[index]) if distance <= within_mm else None
-            if lesion is not None and lesion not in large:
+    rows: list[dict[str, object]] = []
+    for case, truth in with_progress(truths.items(), len(truths), "Evaluating", progress, cancelled):
+        check_same_grid(predictions[case].image, truth, frames=False, tolerance_mm=1e-2, where=case)
+        lesions = list(_lesions(truth))
+        counted = {k for k, lesion in enumerate(lesions) if lesion.volume_ml >= min_volume_ml}
+        trees = [cKDTree(lesion.points_mm) for lesion in lesions]
+        best: dict[int, tuple[float, float, float]] = {}
+        for location in predictions[case].found:
+            apart = [float(tree.query(location.centre_mm)[0]) for tree in trees]
+            nearest = int(np.argmin(apart)) if apart and min(apart) <= within_mm else None
+            if nearest is not None and nearest not in counted:
                 continue
-            all_scores.append(float(value))
-            hits.append(None if lesion is None else (i, lesion))
-            if lesion is not None:
-                error = float(np.linalg.norm(world[owner == lesion].mean(0) - point))
-                best = nearest.get((i, lesion))
-                if best is None or value > best[0]:
-                    nearest[i, lesion] = (float(value), error)
-    if lesions == 0:
+            scores.append(location.score)
+            hits.append(None if nearest is None else (case, nearest))
+            if nearest is not None and (nearest not in best or location.score > best[nearest][0]):
+                lesion = lesions[nearest]
+                error = float(np.linalg.norm(lesion.points_mm.mean(axis=0) - location.centre_mm))
+                best[nearest] = (location.score, error, box_iou(lesion.box, location.box))
+        for k in sorted(counted):
+            found = best.get(k, (np.nan, np.nan, np.nan))
+            facts = (case, k + 1, lesions[k].volume_ml, k in best, *found)
+            rows.append(dict(zip(_COLUMNS, facts, strict=True)))
+    if not rows:
         raise MedseqError("There is no lesion in the truths, so there is nothing to be found.")
-    curve = froc(all_scores, hits, total_lesions=lesions, images=len(truths))
-    mean = float(np.mean([e for _, e in nearest.values()])) if nearest else float("nan")
-    return LocationScores(curve, mean, len(nearest), lesions, len(truths))
+    curve = froc(scores, hits, total_lesions=len(rows), images=len(truths))
+    return LocationScores(pd.DataFrame(rows, columns=list(_COLUMNS)), curve, len(truths))
 
 
-def _xyz(
-    where: np.ndarray[tuple[int, ...], np.dtype[np.intp]], seq: ImageSequence
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Voxel indices along the sequence's axes as (x, y, z)."""
-    out = np.zeros((len(where), 3))
-    for k, axis in enumerate(("x", "y", "z")):
-        if axis in seq.axes:
-            out[:, k] = where[:, seq.axis(axis)]
-    return out
+def box_iou(one: Box, other: Box) -> float:
+    """Intersection over union of two boxes of voxels; an axis that one lacks counts as one voxel, and as met."""
+    shared = [(one[a], other[a]) for a in SPACE if a in one and a in other]
+    inner = prod(max(0, min(p[1], q[1]) - max(p[0], q[0])) for p, q in shared)
+    sizes = [prod(b[a][1] - b[a][0] for a in SPACE if a in b) for b in (one, other)]
+    union = sum(sizes) - inner
+    return inner / union if union else 0.0
+
+
+def _lesions(truth: ImageSequence) -> Iterator[_Lesion]:
+    from scipy import ndimage
+
+    mask = np.asarray(truth.data) > 0
+    parts, _ = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
+    voxel_ml = geometry.voxel_volume_mm3(truth.affine) / 1000
+    for number, where in enumerate(ndimage.find_objects(parts), start=1):
+        box = {axis: (part.start, part.stop) for axis, part in zip(truth.axes, where, strict=True)}
+        index = np.argwhere(parts[where] == number) + [part.start for part in where]
+        xyz = np.zeros((len(index), 3))
+        for k, axis in enumerate(("x", "y", "z")):
+            if axis in truth.axes:
+                xyz[:, k] = index[:, truth.axis(axis)]
+        yield _Lesion(geometry.apply_points(truth.affine, xyz), box, len(index) * voxel_ml)

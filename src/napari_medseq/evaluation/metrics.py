@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -237,7 +236,7 @@ def compare(
     *,
     min_overlap: float = 0.1,
     min_volume_ml: float = 0.0,
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """All measures of two (z, y, x) masks, by the names of the columns of `Evaluation.table`."""
     overlap = Overlap.of(prediction, truth)
     distances = SurfaceDistances.of(prediction, truth, affine)

@@ -11,8 +11,9 @@ import torch
 from scipy import ndimage
 
 from napari_medseq import geometry
-from napari_medseq.errors import MedseqError, OperationCancelled
-from napari_medseq.evaluation.locations import score_locations
+from napari_medseq.errors import GeometryError, MedseqError, OperationCancelled
+from napari_medseq.evaluation import evaluate
+from napari_medseq.evaluation.locations import box_iou
 from napari_medseq.inference.localisation import Location, Locations, locate
 from napari_medseq.inference.segmentation import segment
 from napari_medseq.models import Model
@@ -35,6 +36,11 @@ def spotted(**changes: Any) -> ImageSequence:
 
 def mask_of(seq: ImageSequence) -> ImageSequence:
     return seq.labels_like((seq.data == 3000).astype(np.uint8), name="truth", label_names={1: "spot"})
+
+
+def located(image: ImageSequence, *found: tuple[float, np.ndarray, dict[str, tuple[int, int]]]) -> Locations:
+    """Locations of a score, a centre (RAS+ mm) and a box each."""
+    return Locations(tuple(Location(*one) for one in found), image, "spot", "by hand")
 
 
 def seer(folder: Path, network: dict[str, Any]) -> Model:
@@ -173,22 +179,35 @@ def test_scores_of_known_hits_and_misses() -> None:
     off = centres[0] + [1.2, 0, 1.6]
     far = centres[0] + [0, 60.0, 0]
     # sure and 2 mm off, a repeat that is less sure, a false one, and the second lesion
-    got = score_locations([[off, centres[0], far, centres[1]]], [[0.9, 0.8, 0.7, 0.6]], [truth], within_mm=3)
+    boxes = [dict(zip("zyx", spot, strict=True)) for spot in SPOTS]
+    wide = {**boxes[0], "x": (10, 22)}  # twice the spot
+    found = ((0.9, off, wide), (0.8, centres[0], boxes[0]), (0.7, far, boxes[1]), (0.6, centres[1], boxes[1]))
+    got = evaluate(located(spotted(), *found), truth, within_mm=3)
     assert (got.hit, got.lesions, got.images) == (2, 2, 1)
     assert got.mean_error_mm == pytest.approx((2.0 + 0.0) / 2, abs=1e-6)
+    assert got.table["box_iou"].tolist() == [0.5, 1.0]
+    assert got.table["score"].tolist() == [0.9, 0.6]
     assert got.froc.at(0) == 0.5
     assert got.froc.at(1) == 1.0
 
 
 def test_small_lesions_need_not_be_found_and_nothing_found_is_a_score() -> None:
-    truth = mask_of(spotted())
+    image, truth = spotted(), mask_of(spotted())
     second = geometry.apply_points(truth.affine, np.array([[26.5, 28.5, 5.0]]))[0]
+    box = dict(zip("zyx", SPOTS[1], strict=True))
     # the second is 0.15 mL
-    got = score_locations([[second]], [[0.9]], [truth], smallest_ml=0.2)
+    got = evaluate(located(image, (0.9, second, box)), truth, min_volume_ml=0.2)
     assert (got.hit, got.lesions) == (0, 1)
     assert got.froc.false_per_image.max() == 0
-    assert np.isnan(score_locations([[]], [[]], [truth]).mean_error_mm)
+    assert np.isnan(evaluate({"a": located(image)}, {"a": truth}).mean_error_mm)
     with pytest.raises(MedseqError, match="no lesion"):
-        score_locations([[]], [[]], [truth.replace(data=np.zeros_like(truth.data))])
-    with pytest.raises(MedseqError, match="2 centres but 1 scores"):
-        score_locations([[second, second]], [[1.0]], [truth])
+        evaluate(located(image), truth.replace(data=np.zeros_like(truth.data)))
+    with pytest.raises(MedseqError, match="evaluate them apart"):
+        evaluate([located(image), truth], [truth, truth])  # type: ignore[list-item]
+    with pytest.raises(GeometryError, match="another grid"):
+        evaluate(located(image), truth.replace(data=truth.data[:, 1:]))
+
+
+def test_a_box_that_lacks_an_axis_is_met_along_it() -> None:
+    assert box_iou({"y": (0, 4), "x": (0, 4)}, {"y": (2, 4), "x": (0, 4)}) == 0.5
+    assert box_iou({"y": (0, 2), "x": (0, 2)}, {"y": (2, 4), "x": (2, 4)}) == 0
