@@ -5,6 +5,7 @@
 #   GUI=0             `make demo` writes files and opens no window
 #   PYTHON=python3.12 the interpreter for .venv; by default the first of python3, python3.13, ... that is 3.11 or later
 #   JOBS=4            test files that run at a time; 2 by default
+#   COMPAT="lowest qt wheel meta"  what `make compat` looks at; all of them by default
 #   DEMO_OUT=folder   where `make demo` writes
 
 SHELL := /bin/sh
@@ -35,11 +36,13 @@ TORCH_STAMP := $(VENV)/.torch-$(TORCH)$(subst /,_,$(subst :,_,$(TORCH_INDEX)))
 DEMO_STAMP := $(VENV)/.demo
 TEST_STAMP := $(VENV)/.test
 DOCS_STAMP := $(VENV)/.docs
+COMPAT_STAMP := $(VENV)/.compat
+COMPAT ?=
 
-.PHONY: demo test docs fuzz lint unit constraints clean help
+.PHONY: demo test docs compat lowest licences fuzz lint unit constraints clean help
 
 help:
-	@sed -n '1,9s/^# \{0,1\}//p' Makefile
+	@sed -n '1,10s/^# \{0,1\}//p' Makefile
 
 $(TORCH_STAMP): constraints.txt tools/venv.sh
 	@sh tools/venv.sh
@@ -61,6 +64,11 @@ $(TEST_STAMP): $(TORCH_STAMP) pyproject.toml constraints.txt
 $(DOCS_STAMP): $(TORCH_STAMP) pyproject.toml constraints.txt
 	@echo "installing napari-medseq and the tools of the site into $(VENV)"
 	@$(PIP) -e ".[all,docs]"
+	@touch $@
+
+$(COMPAT_STAMP): $(TEST_STAMP)
+	@echo "installing the tools that build and check the package into $(VENV)"
+	@$(PIP) -e ".[all,dev,docs,release]"
 	@touch $@
 
 demo: $(DEMO_STAMP)
@@ -86,6 +94,16 @@ docs: $(DOCS_STAMP)
 	rm -rf site docs/gallery
 	PATH="$(abspath $(BIN)):$$PATH" OMP_NUM_THREADS=1 MPLBACKEND=Agg NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
 
+# the oldest versions, PyQt6, and the wheel without the checkout: see tools/compat.sh. COMPAT="lowest wheel" names some of them
+compat: $(COMPAT_STAMP)
+	sh tools/compat.sh $(COMPAT)
+
+lowest: $(COMPAT_STAMP)
+	sh tools/lowest.sh $(BIN)
+
+licences: $(COMPAT_STAMP)
+	$(BIN)/python tools/licences.py --write
+
 # damaged files for both parsers, for a bounded time; the tests hold a short run of it
 fuzz: $(TEST_STAMP)
 	$(BIN)/python -m tests.fuzz_headers --seconds $(FUZZ_SECONDS)
@@ -97,4 +115,4 @@ constraints: $(TEST_STAMP)
 	sh tools/constraints.sh $(BIN)/python
 
 clean:
-	rm -rf $(VENV) runs site docs/gallery .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-lowest .venv-pyqt6 .venv-wheel dist runs site docs/gallery .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
