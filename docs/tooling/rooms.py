@@ -26,7 +26,7 @@ WAY = (
     "registration.visits",
     "inference.segment",
     "progression.track",
-    "pipeline.write_run",
+    "record.write_run",
 )
 WIDTH, BOX, ROW, GAP = 900, 34, 74, 18
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
@@ -81,6 +82,16 @@ def test_every_message_of_the_troubleshooting_page_is_said_by_the_package() -> N
         for path in (ROOT / "src").rglob("*.py")
     )
     assert [piece for piece in pieces if piece not in source] == []
+
+
+def test_the_site_knows_the_rooms_and_the_public_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "tooling")
+    api, rooms = importlib.import_module("api"), importlib.import_module("rooms")
+    assert sum(map(len, rooms.stations().values())) == len(rooms.WAY)
+    pages = "\n".join(api.pages().values())
+    assert [name for name in ms.__all__ if f"::: napari_medseq.{name}\n" not in pages and name != "__version__"] == []
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert [place for place in api.pages() if place not in menu] == []
 
 
 def test_every_page_on_disk_is_in_the_menu() -> None:
