@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -335,6 +336,15 @@ def test_the_console_script_is_the_command() -> None:
     )
     assert done.returncode == 0
     assert done.stdout.strip() == f"napari-medseq {ms.__version__}"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such file names")
+def test_a_file_name_cannot_speak_to_the_terminal(command: Any, ball_study: Path, tmp_path: Path) -> None:
+    wild = tmp_path / "scan\x1b[2J\u202egpj.nii.gz"
+    shutil.copy(ball_study / "ses-20200131" / "sub-x_T1post.nii.gz", wild)
+    for ran in (command("info", wild), command("info", tmp_path / "no\x1b[31m\u202esuch"), command("info", wild, "-m")):
+        assert not {"\x1b", "\u202e"} & set(ran.out + ran.err)
+    assert r"scan\x1b[2J\u202egpj" in command("info", wild).out
 
 
 # -- what the commands share -----------------------------------------------------------------------------------------

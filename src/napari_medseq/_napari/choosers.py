@@ -22,7 +22,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medseq._napari.work import DISCLAIMER, connect_until_destroyed
+from napari_medseq._napari.work import connect_until_destroyed
+from napari_medseq.record import DISCLAIMER
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import studies_in
 

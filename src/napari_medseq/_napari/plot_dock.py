@@ -17,9 +17,10 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QToolButton, QToolTip, QVBoxLayout, QWidget
 
 from napari_medseq._napari.canvas import PlotCanvas, theme_style
-from napari_medseq._napari.work import DISCLAIMER, connect_until_destroyed, guarded
+from napari_medseq._napari.work import connect_until_destroyed, guarded
 from napari_medseq.errors import WriteError
 from napari_medseq.progression import plots
+from napari_medseq.record import DISCLAIMER
 
 if TYPE_CHECKING:
     import pandas as pd

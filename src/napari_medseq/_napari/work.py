@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from napari.qt.threading import FunctionWorker
     from napari.utils.events import EventEmitter
 
-DISCLAIMER = "Research software, not a medical device."
 R = TypeVar("R")
 Job = Callable[[Progress, Cancelled], R]
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from napari_medseq import faults
+from napari_medseq.cli.common import printable
 from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
 
 
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _failed(message: str, status: int = 1, *, error: Exception | None = None) -> int:
     if error is not None:
         faults.note("command", error)
-    print(f"napari-medseq: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"napari-medseq: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return status
 
 
@@ -89,7 +90,7 @@ def _told_on_stderr() -> Iterator[None]:
         text = " ".join(str(message).split())
         if text not in told:
             told.add(text)
-            print(f"napari-medseq: warning: {text}", file=sys.stderr)
+            print(f"napari-medseq: warning: {printable(text)}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from napari_medseq.errors import MedseqError, SettingsError
 from napari_medseq.progress import Progress
@@ -16,7 +16,8 @@ from napari_medseq.progress import Progress
 if TYPE_CHECKING:
     from napari_medseq.sequence import ImageSequence, Kind
 
-Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+#: where a command is added
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 # -- options ---------------------------------------------------------------------------------------------------------
@@ -143,7 +144,7 @@ def bar() -> Progress | None:
         last[0] = now
         share = min(done / max(total, 1), 1.0)
         filled = round(30 * share)
-        line = f"[{'#' * filled}{'.' * (30 - filled)}] {share:4.0%} {now - started:4.0f} s  {message}"
+        line = f"[{'#' * filled}{'.' * (30 - filled)}] {share:4.0%} {now - started:4.0f} s  {printable(message)}"
         print(f"\r{line[:110]:<110}", end="\n" if done >= total else "", file=sys.stderr, flush=True)
 
     return show
@@ -151,7 +152,21 @@ def bar() -> Progress | None:
 
 def answer(args: argparse.Namespace, facts: Mapping[str, Any] | Sequence[Any], text: str) -> None:
     """Print `facts` as JSON where ``--json`` was given, else `text`."""
-    print(json.dumps(plain(facts), indent=2, ensure_ascii=False) if args.json else text)
+    print(json.dumps(plain(facts), indent=2, ensure_ascii=False) if args.json else printable(text))
+
+
+def printable(text: str) -> str:
+    r"""Text that may hold a file's names, safe for a terminal: what is no visible character is written as its code.
+
+    An escape sequence in a file name or a DICOM description could otherwise colour, overwrite or forge what is read; a name that
+    is no valid text could not be printed at all. Line ends stay.
+
+    Examples
+    --------
+    >>> printable("scan" + chr(27) + "[2J.nii")
+    'scan\\x1b[2J.nii'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def plain(value: Any) -> Any:
@@ -187,4 +202,4 @@ def cell(value: object) -> str:
         return f"{value:.4g}"
     if isinstance(value, (list, tuple)):
         return "×".join(cell(v) for v in value)
-    return str(value)
+    return " ".join(str(value).split("\n"))

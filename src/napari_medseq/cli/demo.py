@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_medseq.sequence import Study
 
 
-def add(commands: Any) -> None:
+def add(commands: common.Commands) -> None:
     """Add demo."""
     demo = commands.add_parser("demo", help="the main job on a synthetic patient with three visits")
     demo.add_argument(

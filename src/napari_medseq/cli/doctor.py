@@ -35,7 +35,7 @@ _SHOWN = (
 )
 
 
-def add(commands: Any) -> None:
+def add(commands: common.Commands) -> None:
     """Add doctor."""
     doctor = commands.add_parser("doctor", help="what is installed, and which device will be used and why")
     doctor.add_argument(

@@ -17,7 +17,7 @@ REGISTER = ("auto", "none", "translation", "rigid", "affine", "deformable")
 _SHORT = ("visit", "date", "lesion", "volume_ml", "longest_mm", "event", "parents", "certainty")
 
 
-def add(commands: Any) -> None:
+def add(commands: common.Commands) -> None:
     """Add run, track, report and cohort."""
     run = commands.add_parser(
         "run", help="the main job: read the visits, segment each, follow every lesion, write the results"

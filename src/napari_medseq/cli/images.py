@@ -12,7 +12,7 @@ from napari_medseq.errors import SettingsError
 WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
 
 
-def add(commands: Any) -> None:
+def add(commands: common.Commands) -> None:
     """Add info, convert, preprocess and register."""
     info = commands.add_parser("info", help="what a file or folder holds, from its headers only")
     info.add_argument("path", help="file or folder")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from napari_medseq.cli import common
 from napari_medseq.errors import SettingsError
@@ -12,7 +11,7 @@ from napari_medseq.errors import SettingsError
 _IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha")
 
 
-def add(commands: Any) -> None:
+def add(commands: common.Commands) -> None:
     """Add explain, locate, compress and export."""
     explain = commands.add_parser("explain", help="what in an image speaks for a class, as an image on the same grid")
     explain.add_argument("path", help="image file or series folder")
@@ -27,7 +26,14 @@ def add(commands: Any) -> None:
     locate.add_argument("path", help="image file or series folder")
     common.add_model(locate)
     locate.add_argument("--closer", metavar="MODEL", help="a segmentation model that looks at the candidates closely")
-    locate.add_argument("--least", type=float, default=0.3, help="probability from which on a place counts (0.3)")
+    locate.add_argument(
+        "--min-score",
+        "--least",  # the name of earlier versions
+        dest="least",
+        type=float,
+        default=0.3,
+        help="probability from which on a place counts (0.3)",
+    )
     common.add_json(locate)
     locate.set_defaults(run=_locate)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
 
 
-def add(commands: Any) -> None:
+def add(commands: common.Commands) -> None:
     """Add models, segment, classify, train, teach and evaluate."""
     models = commands.add_parser("models", help="the models that are installed; add, check and remove them")
     models.add_argument("action", nargs="?", default="list", choices=("list", "show", "add", "verify", "remove"))
