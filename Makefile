@@ -18,6 +18,7 @@ DEMO_OUT ?= runs/demo
 PYTEST_ARGS ?=
 JOBS ?= 2
 FUZZ_SECONDS ?= 60
+KILLS ?= 50
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export VENV TORCH TORCH_INDEX PYTHON
@@ -107,6 +108,9 @@ licences: $(COMPAT_STAMP)
 # damaged files for both parsers, for a bounded time; the tests hold a short run of it
 fuzz: $(TEST_STAMP)
 	$(BIN)/python -m tests.fuzz_headers --seconds $(FUZZ_SECONDS)
+
+endurance: $(TEST_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.endurance --kills $(KILLS)
 
 unit: $(TEST_STAMP)
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.balls import write_ball_study
+from tests.tiny import write_tiny_bundle
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("NAPARI_ASYNC", "0")
@@ -29,28 +30,5 @@ def ball_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained recurrent network with fixed weights, as a segmentation bundle for T1post MR images."""
-    torch = pytest.importorskip("torch")
-    from napari_medseq.models import bundle, networks
-
-    torch.manual_seed(1)
-    definition = {"_target_": "RecurrentUNet", "widths": [4, 6, 8], "rnn_levels": [2], "hidden": 4, "ahead": 1}
-    network = networks.build(definition)
-    return bundle.write_bundle(
-        tmp_path_factory.mktemp("models") / "tiny",
-        facts={
-            "name": "tiny",
-            "task": "segmentation",
-            "modality": "MR",
-            "name_patterns": ["*T1post*"],
-            "channels": ["T1post"],
-            "classes": {1: "lesion"},
-        },
-        network=definition,
-        inference={"along": "slices"},
-        weights=network.state_dict(),
-        card="# tiny\n\nUntrained, for tests.\n",
-        licence_text="CC0",
-        description="untrained, for tests",
-        licence="CC0-1.0",
-        version="0.0.1",
-    )
+    pytest.importorskip("torch")
+    return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
