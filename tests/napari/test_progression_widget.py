@@ -131,9 +131,14 @@ def test_cancel_stops_within_a_slice_and_changes_nothing(
     before = [(layer, np.array(layer.data)) for layer in viewer.layers]
     click(qtbot, widget.run_button)
     wait(lambda: len(slices) > 0)
-    # the viewer can be used meanwhile, and a second job is refused
+    # the viewer can be used meanwhile; a second job waits, and can be given up
     viewer.dims.set_point(0, 1)
-    assert not WorkBar().start("another", lambda _p, _c: None, print)
+    second = WorkBar()
+    assert second.start("another", lambda _p, _c: None, print)
+    assert "waits until segmenting and following is done" in second.message.text()
+    second.cancel()
+    assert not second.busy
+    assert not widget.work.start("a third", lambda _p, _c: None, print)
     assert "still running" in notices[-1][1]
     go.release()
     wait(lambda: len(slices) > 1)

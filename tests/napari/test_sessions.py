@@ -304,6 +304,19 @@ def test_a_folder_is_listed_ticked_loaded_and_its_patient_brought_to_front(
     assert str(verbs.study_of(viewer, "sub-y").dates[1]) == "2020-07-01"
 
 
+def test_from_visit_to_visit_and_from_lesion_to_lesion(ball_study: Path) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    with pytest.raises(ms.MedseqError, match="Progression"):
+        verbs.next_lesion(viewer)
+    verbs.track_layers(viewer)
+    assert [verbs.next_visit(viewer), verbs.next_visit(viewer), verbs.next_visit(viewer, -1)] == [1, 1, 0]
+    largest = verbs.next_lesion(viewer)
+    assert viewer.layers.selection.active == verbs.result_of(viewer).layers[0]
+    assert viewer.layers.selection.active.selected_label == largest == 1
+    assert [verbs.next_lesion(viewer), verbs.next_lesion(viewer), verbs.next_lesion(viewer, -1)] == [2, 1, 2]
+
+
 # -- closing -----------------------------------------------------------------------------------------------------------
 @pytest.mark.viewer
 def test_unsaved_painting_is_asked_about_before_the_window_closes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -123,9 +124,50 @@ def accompany(viewer: ViewerModel) -> Guardian | None:
     guardian: Guardian | None = window.findChild(Guardian)
     if guardian is None:
         guardian = Guardian(viewer, window)
+        _bind_keys(viewer)
+        if window.isVisible():
+            guarded("Looking at napari's settings", _offer_to_be_preferred)
         guarded("Looking for unsaved work", guardian.offer_recovery)
     return guardian
 
 
 def _suggested(viewer: ViewerModel) -> str:
     return f"{verbs.patient_in_front(viewer) or 'session'}.medseq"
+
+
+def _bind_keys(viewer: ViewerModel) -> None:
+    """Keys for the next and previous visit and lesion."""
+    for key, what in verbs.KEYS.items():
+        by = 1 if "next" in what else -1
+        step = verbs.next_visit if what.endswith("visit") and "lesion" not in what else verbs.next_lesion
+
+        def press(_viewer: ViewerModel, step: Callable[[ViewerModel, int], object] = step, by: int = by) -> None:
+            guarded("Going on", lambda: step(viewer, by))
+
+        viewer.bind_key(key, press, overwrite=True)
+
+
+def _offer_to_be_preferred() -> None:
+    """Once: offer that napari opens folders and medical files with this package, without asking each time."""
+    from napari.utils.notifications import Notification, NotificationSeverity, notification_manager
+
+    from napari_medseq.files import write_text
+    from napari_medseq.viewer.preference import is_preferred, prefer
+
+    asked = verbs.recovery_folder().parent / "asked-about-reader"
+    if asked.exists() or is_preferred():
+        return
+
+    def settle(_source: object = None) -> None:
+        ours, _ = prefer()
+        show_info(
+            f"napari opens {len(ours)} kinds of files and folders with napari-medseq from now on (Preferences → Plugins)."
+        )
+
+    note = Notification(
+        "Shall napari open folders and medical files with napari-medseq without asking? Its own reader says 'No files found' to a folder.",
+        NotificationSeverity.INFO,
+        actions=[("Yes, from now on", settle)],
+    )
+    notification_manager.dispatch(note)
+    write_text(asked, "")

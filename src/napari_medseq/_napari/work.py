@@ -10,8 +10,9 @@ import logging
 import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, TypeVar
 from weakref import WeakMethod
 
 from napari.qt.threading import create_worker
@@ -60,11 +61,14 @@ class WorkBar(QWidget):  # type: ignore[misc]
 
     #: title and worker of the job that runs: they go one after the other, since each may take all memory and cores
     _running: tuple[str, FunctionWorker] | None = None
+    #: the bars whose jobs wait, each with what starts it
+    _waiting: ClassVar[deque[tuple[WorkBar, Callable[[], None]]]] = deque()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.title = ""
         self._worker: FunctionWorker | None = None
+        self._queued = False
         self._stop = threading.Event()
         self.bar = QProgressBar()
         self.message = QLabel()
@@ -85,18 +89,36 @@ class WorkBar(QWidget):  # type: ignore[misc]
 
     @property
     def busy(self) -> bool:
-        """Whether a job of this bar runs."""
-        return self._worker is not None
+        """Whether a job of this bar runs or waits."""
+        return self._worker is not None or self._queued
 
     def start(self, title: str, job: Job[R], done: Callable[[R], None]) -> bool:
-        """Run `job` in a thread, then `done` with its result here. False, with a notification, if another job runs."""
-        if WorkBar._running is not None and (self.busy or WorkBar._running[1].is_running):
-            show_warning(f"{WorkBar._running[0]} is still running: wait for it, or cancel it first.")
+        """Run `job` in a thread, then `done` with its result here; after the jobs that were started before it.
+
+        Returns
+        -------
+        bool
+            False, with a notification, if a job of this bar runs or waits already.
+        """
+        if self.busy:
+            show_warning(f"{self.title} is still running: wait for it, or cancel it first.")
             return False
         self.title = title
         self._stop.clear()
         self.bar.setRange(0, 0)
-        self.message.setText(title)
+        running = WorkBar._running
+        if running is not None and running[1].is_running:
+            self._queued = True
+            self.message.setText(f"{title}: waits until {running[0].lower()} is done")
+            WorkBar._waiting.append((self, lambda: self._begin(job, done)))
+            self._set_busy(True)
+            return True
+        self._begin(job, done)
+        return True
+
+    def _begin(self, job: Job[R], done: Callable[[R], None]) -> None:
+        self._queued = False
+        self.message.setText(self.title)
 
         def work() -> Outcome[R]:  # not a bound method: napari prints its name, even after this widget is gone
             return self._run(job)
@@ -104,13 +126,29 @@ class WorkBar(QWidget):  # type: ignore[misc]
         worker = create_worker(work, _start_thread=False)
         worker.returned.connect(lambda outcome: self._finish(done, outcome))
         self._worker = worker
-        WorkBar._running = (title, worker)
+        WorkBar._running = (self.title, worker)
         self._set_busy(True)
         worker.start()
-        return True
+
+    @classmethod
+    def _next(cls) -> None:
+        """Start the job that waits longest, if its bar is still there."""
+        while cls._waiting:
+            _bar, begin = cls._waiting.popleft()
+            try:
+                begin()
+            except RuntimeError:  # its widget is gone
+                continue
+            return
 
     def cancel(self) -> None:
-        """Ask the job to stop; it does so at its next slice."""
+        """Ask the job to stop; it does so at its next slice. One that waits is given up at once."""
+        if self._queued:
+            WorkBar._waiting = deque(item for item in WorkBar._waiting if item[0] is not self)
+            self._queued = False
+            self._set_busy(False)
+            show_info(f"{self.title}: cancelled before it began.")
+            return
         self._stop.set()
         self.message.setText(f"{self.title}: stopping …")
 
@@ -154,6 +192,8 @@ class WorkBar(QWidget):  # type: ignore[misc]
             self._release()
         except RuntimeError:  # the viewer was closed meanwhile: there is no one left to tell
             return
+        finally:
+            WorkBar._next()
         if outcome.error is not None:
             self._tell(outcome.error)
             return

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import napari_medseq as ms
+from napari_medseq._napari.reader import application_viewer
+from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.layers import from_layer
 
 if TYPE_CHECKING:
@@ -28,4 +30,8 @@ def write_labels(path: str, data: NDArray[np.generic], attributes: dict[str, obj
 def _write(path: str, data: NDArray[np.generic], attributes: dict[str, object], kind: str) -> list[str]:
     from napari.layers import Layer
 
-    return [str(ms.write(from_layer(Layer.create(data, attributes, kind)), path))]
+    written = str(ms.write(from_layer(Layer.create(data, attributes, kind)), path))
+    viewer = application_viewer()
+    if viewer is not None and attributes.get("name") in viewer.layers:
+        editing_of(viewer).saved([viewer.layers[attributes["name"]]])
+    return [written]

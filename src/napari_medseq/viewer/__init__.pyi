@@ -54,6 +54,9 @@ from .session import is_session as is_session
 from .session import open_session as open_session
 from .session import recent_sessions as recent_sessions
 from .session import save_session as save_session
+from .stepping import KEYS as KEYS
+from .stepping import next_lesion as next_lesion
+from .stepping import next_visit as next_visit
 from .study import by_patient as by_patient
 from .tracking import Rerun as Rerun
 from .tracking import check_one_patient as check_one_patient
@@ -80,6 +83,7 @@ from .verbs import to_sequence as to_sequence
 from .verbs import world_affine as world_affine
 
 __all__ = [
+    "KEYS",
     "Editing",
     "Followed",
     "Recovery",
@@ -115,6 +119,8 @@ __all__ = [
     "locate",
     "masks_now",
     "new_labels",
+    "next_lesion",
+    "next_visit",
     "open_path",
     "open_result",
     "open_session",

@@ -30,3 +30,10 @@ def prefer() -> tuple[list[str], dict[str, str]]:
     settings.plugins.extension2reader = {**before, **dict.fromkeys(ours, NAME)}
     settings.save()
     return ours, kept
+
+
+def is_preferred() -> bool:
+    """Whether napari opens folders with this package already, or the user chose another reader for them."""
+    from napari.settings import get_settings
+
+    return f"*{os.sep}" in get_settings().plugins.extension2reader

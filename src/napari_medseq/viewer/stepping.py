@@ -1,0 +1,74 @@
+"""From lesion to lesion and from visit to visit: what the keys do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.viewer.active import shown_visit
+from napari_medseq.viewer.followed import Followed, results_of
+from napari_medseq.viewer.identity import patient_in_front
+from napari_medseq.viewer.results import go_to
+from napari_medseq.viewer.study import visits_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+#: key → what it does, as `describe_keys` lists them
+KEYS = {
+    "Alt-Right": "the next visit",
+    "Alt-Left": "the previous visit",
+    "Alt-Down": "the next lesion of the visit",
+    "Alt-Up": "the previous lesion of the visit",
+}
+
+
+def next_visit(viewer: ViewerModel, by: int = 1) -> int | None:
+    """Move the slider of visits `by` visits on; the visit that is shown then, from 0; None where there is no such slider."""
+    now = shown_visit(viewer)
+    if now is None:
+        return None
+    there = min(max(now + by, 0), visits_of(viewer.layers) - 1)
+    viewer.dims.set_point(list(viewer.dims.axis_labels).index("visit"), float(there))
+    return there
+
+
+def next_lesion(viewer: ViewerModel, by: int = 1) -> int | None:
+    """Go to the lesion that comes `by` lesions after the selected one at the visit that is shown, largest first.
+
+    Returns
+    -------
+    int or None
+        Its identity; None where the visit has none.
+
+    Raises
+    ------
+    MedseqError
+        If no lesions of the patient in front are followed.
+    """
+    found = results_of(viewer).get(patient_in_front(viewer) or "")
+    if found is None:
+        raise MedseqError("No lesions of this patient are followed yet. Open Progression and press Run first.")
+    visit = _visit(viewer, found)
+    layer = None if visit is None else found.layer_at(visit)
+    if layer is None:
+        return None
+    table = found.progression.lesions
+    here = table[(table["visit"] == visit) & (table["volume_ml"] > 0)].sort_values("volume_ml", ascending=False)
+    lesions = [int(v) for v in here["lesion"]]
+    if not lesions:
+        return None
+    now = int(layer.selected_label)
+    at = lesions.index(now) + by if viewer.layers.selection.active == layer and now in lesions else 0
+    lesion = lesions[at % len(lesions)]
+    go_to(viewer, [layer], 0, lesion)
+    return lesion
+
+
+def _visit(viewer: ViewerModel, found: Followed) -> int | None:
+    """The result's visit that the slider shows."""
+    from napari_medseq.viewer.study import ordinals
+
+    shown = shown_visit(viewer)
+    places = ordinals(found.source, found.progression)
+    return 0 if shown is None and len(places) == 1 else places.index(shown) if shown in places else None
