@@ -311,6 +311,7 @@ def test_from_visit_to_visit_and_from_lesion_to_lesion(ball_study: Path) -> None
         verbs.next_lesion(viewer)
     verbs.track_layers(viewer)
     assert [verbs.next_visit(viewer), verbs.next_visit(viewer), verbs.next_visit(viewer, -1)] == [1, 1, 0]
+    verbs.result_of(viewer).layers[0].selected_label = 0  # nothing is chosen yet
     largest = verbs.next_lesion(viewer)
     assert viewer.layers.selection.active == verbs.result_of(viewer).layers[0]
     assert viewer.layers.selection.active.selected_label == largest == 1

@@ -68,6 +68,13 @@ def wrapped(text: str = "") -> QLabel:
     return label
 
 
+def narrow(box: QComboBox) -> QComboBox:
+    """Let a list be narrower than its longest entry, which is shown shortened, and whole in its tooltip: docks work at 380 px."""
+    box.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(6)
+    return box
+
+
 class _Column(QScrollArea):  # type: ignore[misc]
     """Scrolls up and down only: it is always as wide as what it holds."""
 
@@ -97,6 +104,8 @@ class LayerBox(QComboBox):  # type: ignore[misc]
 
     def __init__(self, viewer: ViewerModel, kinds: Sequence[str], optional: str | None = None) -> None:
         super().__init__()
+        narrow(self)
+        self.currentTextChanged.connect(self.setToolTip)
         self.viewer, self.kinds, self.optional = viewer, tuple(kinds), optional
         follow_layers(viewer, self._update)
 
@@ -170,6 +179,8 @@ class StudyBox(QComboBox):  # type: ignore[misc]
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
+        narrow(self)
+        self.setToolTip("The patient whose lesions are followed")
         self.viewer = viewer
         follow_layers(viewer, self._update)
 

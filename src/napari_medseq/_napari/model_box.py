@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medseq._napari.choosers import wrapped
+from napari_medseq._napari.choosers import narrow, wrapped
 from napari_medseq._napari.work import guarded, tell
 from napari_medseq.sequence import ImageSequence
 
@@ -56,6 +56,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self._why: Callable[[ModelInfo, ImageSequence], str | None] = lambda _info, _seq: None
         self._images: list[ImageSequence] = []
         self.box = _Models()
+        narrow(self.box)
         self.box.opened.connect(lambda: guarded("Listing models", self.look_again))
         self.box.addItem("loading models …")
         self.box.setEnabled(False)
@@ -63,7 +64,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self.folder_button.setText("…")
         self.folder_button.setToolTip("Use a model from a folder (MONAI Bundle layout)")
         self.folder_button.clicked.connect(self._ask_folder)
-        self.device = QComboBox()
+        self.device = narrow(QComboBox())
         self.device.addItem("auto")
         self.device.setToolTip("Where the model runs")
         self.card_button = QPushButton("Model card")

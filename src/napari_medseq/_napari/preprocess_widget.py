@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 import napari
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.chains import CHAINS
-from napari_medseq._napari.choosers import LayerBox, follow_layers, scrolled
+from napari_medseq._napari.choosers import LayerBox, follow_layers, narrow, scrolled
 from napari_medseq._napari.forms import ModelForm
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, guarded
@@ -62,11 +62,11 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         accompany(napari_viewer)
         self.layer = LayerBox(napari_viewer, ["image", "labels"])
         self.layer.choose(napari_viewer.layers.selection.active)
-        self.offer = QComboBox()
+        self.offer = narrow(QComboBox())
         for kind in STEPS:
             self.offer.addItem(_TITLES.get(kind, kind), kind)
         self.add_button = self._button("Add", lambda: self.add_step(str(self.offer.currentData())))
-        self.ready_made = QComboBox()
+        self.ready_made = narrow(QComboBox())
         self.ready_made.addItem("ready-made chain …", None)
         for title, steps in CHAINS.items():
             self.ready_made.addItem(title, steps)
@@ -103,10 +103,9 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
                 self._button("Up", lambda: self._move(-1)),
                 self._button("Down", lambda: self._move(1)),
                 self._button("Remove", self._remove),
-                self._button("Load …", self._ask_load),
-                self._button("Save …", self._ask_save),
             )
         )
+        layout.addLayout(_row(self._button("Load …", self._ask_load), self._button("Save …", self._ask_save)))
         for widget in (self.form_box, self.reference_row, self.apply_button, self.work):
             layout.addWidget(widget)
         layout.addStretch(1)

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 import napari
 from napari_medseq import io
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import follow_layers, scrolled, wrapped
+from napari_medseq._napari.choosers import follow_layers, narrow, scrolled, wrapped
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
 from napari_medseq.errors import MedseqError
@@ -66,7 +66,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
             "Open folder …", "List the visits and series of a folder; nothing is loaded yet", self._ask_folder
         )
         self.load_button = self._button("Load ticked", "Load the ticked series of the folder", self.load)
-        self.recent = QComboBox()
+        self.recent = narrow(QComboBox())
         self.recent.setToolTip("Open a session: images, masks, results, corrections and view as they were saved")
         self.recent.activated.connect(self._recent_chosen)
         self.tree = QTreeWidget()

@@ -1,0 +1,37 @@
+"""The widgets fit a dock of 380 pixels, whatever the layers, the patient and the devices are called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_medseq._napari.analyse_widget import AnalyseWidget
+from napari_medseq._napari.curves_widget import CurvesWidget
+from napari_medseq._napari.preprocess_widget import PreprocessWidget
+from napari_medseq._napari.progression_widget import ProgressionWidget
+from napari_medseq._napari.study_widget import StudyWidget
+from napari_medseq._napari.teach_widget import TeachWidget
+
+pytestmark = pytest.mark.viewer
+
+WIDGETS = (StudyWidget, ProgressionWidget, AnalyseWidget, TeachWidget, PreprocessWidget, CurvesWidget)
+
+
+@pytest.mark.parametrize("kind", WIDGETS)
+def test_a_widget_is_no_wider_than_380_pixels(qtbot: Any, kind: Any) -> None:
+    viewer: Any = ViewerModel()
+    name = "a patient of a trial with a very long pseudonym, ses-20200131, T1 post contrast, resampled, corrected"
+    viewer.add_image(np.zeros((3, 4, 5), np.float32), name=name)
+    viewer.add_labels(np.zeros((3, 4, 5), np.uint8), name=f"{name} mask")
+    widget = kind(viewer)
+    qtbot.addWidget(widget)
+    if hasattr(getattr(widget, "model", None), "device"):
+        widget.model.device.addItem(
+            "cuda:0 (a graphics card with a name as long as the manufacturer's marketing likes it)"
+        )
+    widget.show()
+    qtbot.wait(20)
+    assert widget.minimumSizeHint().width() <= 380
