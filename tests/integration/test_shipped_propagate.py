@@ -1,0 +1,50 @@
+"""The promptable bundle that ships: small, clean and carded, and better than interpolation on heads that it has not seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import napari_medseq as ms
+from napari_medseq.models import bundle
+from napari_medseq.models.library import SHIPPED
+from napari_medseq.synthetic import make_case
+from tests.unit.models.prompted import prompted_model
+
+pytestmark = pytest.mark.skipif(not (SHIPPED / "propagate").is_dir(), reason="the bundle propagate is not there yet")
+
+
+def test_the_bundle_is_small_clean_and_carded() -> None:
+    model = ms.load_model("propagate")
+    folder = Path(model.info.folder)
+    assert model.info.task == "propagation"
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 6e6
+    for part in (bundle.METADATA, bundle.INFERENCE):
+        bundle.refuse_expressions(bundle.read_json(folder / part), part.name)
+    for said in ("not a medical device", "Data", "Numbers", "Known failures", "CC BY 4.0"):
+        assert said in model.info.card
+    licence = (folder / "LICENSE").read_text(encoding="utf-8")
+    for source in ("creativecommons.org", "Brain-Tumor-Progression", "Sarcoma", "LIDC", "Sunnybrook", "vocalfolds"):
+        assert source in licence
+
+
+def dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    return float(2 * (found & truth).sum() / (found.sum() + truth.sum()))
+
+
+def test_after_one_slice_it_is_better_than_the_shape_copied(tmp_path: Path) -> None:
+    image, labels = make_case(100)
+    drawn = np.asarray(labels.data)
+    counts = np.bincount(drawn.ravel())
+    truth = drawn == int(counts[1:].argmax()) + 1
+    at = int(truth.sum((1, 2)).argmax())
+    painted = labels.replace(data=np.where(np.arange(len(truth))[:, None, None] == at, truth, 0).astype(np.uint8))
+    rest = np.arange(len(truth)) != at
+    ours, plain = (
+        np.asarray(ms.propagate(image, painted, m).labels.data)[rest] > 0
+        for m in ("propagate", prompted_model(tmp_path / "plain"))
+    )
+    assert dice(ours, truth[rest]) > max(0.6, dice(plain, truth[rest]) + 0.2)
