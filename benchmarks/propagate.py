@@ -7,9 +7,9 @@
 One slice: the largest. Three: at 1/6, 1/2 and 5/6 of the object's extent. Five: at 0.1, 0.3 … 0.9. Judged is Dice over the pooled
 voxels of all slices that are not annotated, those beyond the object's ends included. Each set is judged by a network that never saw
 it (`propagate_cases.NETWORKS`; the folder of ``--models`` holds their bundles). In the same run: the nearest slice copied, outlines
-interpolated, demons from slice to slice, a random walker; the same network with its recurrence cut, and a promptable 3D U-Net that
-saw the same examples for the same time (both saw all training sets, so they stand beside the shipped network); with ``--teach``
-also `ms.teach`. Then: how many slices until Dice 0.85 where the worst slice, or the one that the network names, is painted next;
+interpolated, demons from slice to slice, a random walker; with ``--teach`` also `ms.teach`. The shipped network was trained for longer
+than any other; "short", the same network, "without-recurrence" and "volume" (a promptable 3D U-Net) saw the same examples for the same
+time. Then: how many slices until Dice 0.85 where the worst slice, or the one that the network names, is painted next;
 visits; frames.
 Rows are kept in ``--work`` as they come. Writes ``docs/benchmarks/propagate.json``.
 """
@@ -39,7 +39,7 @@ OUT = HERE.parent / "docs" / "benchmarks" / "propagate.json"
 COUNTS = (1, 3, 5)
 FRACTIONS = {3: (1 / 6, 1 / 2, 5 / 6), 5: (0.1, 0.3, 0.5, 0.7, 0.9)}
 UNSEEN = ("hippocampus", "acdc", "flair")  # sets that no network of ours was trained on
-RIVALS = ("without-recurrence", "volume")
+RIVALS = ("short", "without-recurrence", "volume")  # trained for the same time
 ENOUGH, MOST = 0.85, 8
 
 Mask = NDArray[np.bool_]
@@ -269,20 +269,23 @@ def slices_table(rows: list[dict[str, Any]], sets: list[str]) -> Iterator[str]:
 
 
 def difference_table(rows: list[dict[str, Any]], sets: list[str]) -> Iterator[str]:
-    """The network minus each other method, over patients of all `sets`."""
+    """Differences of patients of all `sets`: the network and each method, and the networks that were trained for the same time."""
     rows = [r for r in rows if r["part"] == "slices" and r["set"] in sets]
-    yield "| slices | network minus | mean difference of patients (95 % interval) | better / worse |"
+    yield "| slices | compared | mean difference of patients (95 % interval) | better / worse |"
     yield "|---:|---|---|---:|"
     for count in COUNTS:
         here = [r for r in rows if r["count"] == count]
-        ours = by_patient([r for r in here if r["method"] == "network"])
-        for m in dict.fromkeys(r["method"] for r in here if r["method"] != "network"):
-            theirs = by_patient([r for r in here if r["method"] == m])
+        methods = list(dict.fromkeys(r["method"] for r in here))
+        pairs = [("network", m) for m in methods if m not in ("network", *RIVALS)]
+        pairs += [(RIVALS[0], m) for m in RIVALS[1:]]
+        for one, other in pairs:
+            ours, theirs = (by_patient([r for r in here if r["method"] == m]) for m in (one, other))
             both = sorted(ours.keys() & theirs.keys())
             if both:
                 p = paired([ours[k] for k in both], [theirs[k] for k in both])
                 d = p.difference
-                yield f"| {count} | {m} | {d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f}), n = {d.n} | {p.better} / {p.worse} |"
+                interval = f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f}), n = {d.n}"
+                yield f"| {count} | {one} − {other} | {interval} | {p.better} / {p.worse} |"
 
 
 def other_tables(rows: list[dict[str, Any]]) -> Iterator[str]:
