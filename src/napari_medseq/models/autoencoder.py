@@ -6,9 +6,8 @@ Its encoder is one of `encoders`, DenseNet-121 by default, under the same name a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from torch.nn import functional
 from napari_medseq.errors import ModelError
 from napari_medseq.models.blocks import Block, Plain, convolution, upsampling
 from napari_medseq.models.encoders import build_encoder
+from napari_medseq.models.plain import Definition
 from napari_medseq.models.registry import register
 from napari_medseq.models.sequence_network import SequenceNetwork
 
@@ -50,7 +50,7 @@ class ConvAutoencoder(SequenceNetwork):
         *,
         in_channels: int = 1,
         neighbours: int = 0,
-        encoder: str | Mapping[str, Any] = "DenseNet121",
+        encoder: str | Definition = "DenseNet121",
         code: int | None = None,
         width: int = 16,
         hide: float = 0.0,
@@ -62,7 +62,7 @@ class ConvAutoencoder(SequenceNetwork):
             raise ModelError(f"hide is {hide}; it is a share from 0 to less than 1.")
         self.neighbours, self.hide, self.volumes = neighbours, hide, dimensions == 3
         self.encoder = build_encoder(encoder, in_channels * (2 * neighbours + 1), dropout, dimensions)
-        features, self.stride = cast(int, self.encoder.width), cast(int, self.encoder.stride)
+        features, self.stride = self.encoder.width, self.encoder.stride
         conv = convolution(dimensions)
         self.code = nn.Identity() if code is None else conv(features, code, 1)
         widths = [features if code is None else code]

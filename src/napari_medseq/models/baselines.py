@@ -7,25 +7,26 @@ here sequences of any length and size are padded by their edges and cut again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_medseq.errors import ModelError
+from napari_medseq.models.plain import Definition, Plain
 from napari_medseq.models.registry import register
 from napari_medseq.models.stepwise import Stepwise
 
 
-def _dynunet(dimensions: int) -> dict[str, Any]:
+def _dynunet(dimensions: int) -> dict[str, Plain]:
     """Five levels as nnU-Net would plan them for thick slices: the step axis is halved at the two deepest only."""
     if dimensions == 2:
-        kernels: list[Any] = [3] * 5
-        strides: list[Any] = [1, 2, 2, 2, 2]
+        kernels: list[int] | list[list[int]] = [3] * 5
+        strides: list[int] | list[list[int]] = [1, 2, 2, 2, 2]
     else:
         kernels = [[1, 3, 3], [1, 3, 3], [3, 3, 3], [3, 3, 3], [3, 3, 3]]
         strides = [[1, 1, 1], [1, 2, 2], [1, 2, 2], [2, 2, 2], [2, 2, 2]]
@@ -37,15 +38,23 @@ def _dynunet(dimensions: int) -> dict[str, Any]:
     }
 
 
-def _multiple(name: str, arguments: Mapping[str, Any], dimensions: int) -> tuple[int, ...]:
+def _list_of(arguments: Definition, name: str) -> Sequence[Plain]:
+    value = arguments[name]
+    if not isinstance(value, list | tuple):
+        raise ModelError(f"{name} is {value!r:.80}; it must be a list.")
+    return value
+
+
+def _multiple(name: str, arguments: Definition, dimensions: int) -> tuple[int, ...]:
     """What the size along each axis must be a multiple of."""
     if name == "DynUNet":
         total = [1] * dimensions
-        for stride in arguments["strides"]:
-            each = [stride] * dimensions if isinstance(stride, int) else stride
-            total = [a * int(b) for a, b in zip(total, each, strict=True)]
+        for stride in _list_of(arguments, "strides"):
+            each = stride if isinstance(stride, list | tuple) else [stride] * dimensions
+            total = [a * int(str(b)) for a, b in zip(total, each, strict=True)]
         return tuple(total)
-    halvings = {"BasicUNet": 4, "SegResNet": len(arguments.get("blocks_down", (1, 2, 2, 4))) - 1, "SwinUNETR": 5}
+    blocks = _list_of({"blocks_down": (1, 2, 2, 4), **arguments}, "blocks_down")
+    halvings = {"BasicUNet": 4, "SegResNet": len(blocks) - 1, "SwinUNETR": 5}
     return (2 ** halvings[name],) * dimensions
 
 
@@ -88,7 +97,7 @@ class Baseline(Stepwise):
         neighbours: int = 0,
         window: Sequence[int] | None = None,
         overlap: float = 0.25,
-        **arguments: Any,
+        **arguments: Plain,
     ) -> None:
         super().__init__()
         if network not in NAMES or dimensions not in (2, 3):
@@ -146,7 +155,7 @@ class Baseline(Stepwise):
         return logits
 
 
-def _build(name: str, dimensions: int, inputs: int, classes: int, settings: Mapping[str, Any]) -> nn.Module:
+def _build(name: str, dimensions: int, inputs: int, classes: int, settings: Definition) -> nn.Module:
     from monai.networks import nets
 
     if name == "SwinUNETR" and find_spec("einops") is None:

@@ -6,7 +6,6 @@ Normalisation is per step (group norm), never over the sequence, so that a step'
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,20 +16,20 @@ from napari_medseq.errors import ModelError
 _MOST_LEVELS = 10  # each halves y and x, so that an image must have 2^9 pixels for the deepest one
 
 
-def _by_dimensions(dimensions: int, image: Any, volume: Any) -> Any:
+def _are_volumes(dimensions: int) -> bool:
     if dimensions not in (2, 3):
         raise ModelError(f"dimensions is {dimensions}; a step is an image (2) or a volume (3).")
-    return image if dimensions == 2 else volume
+    return dimensions == 3
 
 
-def convolution(dimensions: int) -> Any:
+def convolution(dimensions: int) -> type[nn.Conv2d] | type[nn.Conv3d]:
     """The convolution class of images (2) or volumes (3)."""
-    return _by_dimensions(dimensions, nn.Conv2d, nn.Conv3d)
+    return nn.Conv3d if _are_volumes(dimensions) else nn.Conv2d
 
 
-def upsampling(dimensions: int) -> Any:
+def upsampling(dimensions: int) -> type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]:
     """The transposed convolution class of images (2) or volumes (3)."""
-    return _by_dimensions(dimensions, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    return nn.ConvTranspose3d if _are_volumes(dimensions) else nn.ConvTranspose2d
 
 
 class Plain(nn.Module):
@@ -56,7 +55,7 @@ class Block(nn.Module):
         self.conv2 = conv(width, width, 3, padding=1, bias=False)
         self.norm2 = nn.GroupNorm(min(8, width), width)
         self.skip = conv(channels, width, 1, bias=False) if channels != width else nn.Identity()
-        self.dropout = _by_dimensions(dimensions, nn.Dropout2d, nn.Dropout3d)(dropout)
+        self.dropout = (nn.Dropout3d if _are_volumes(dimensions) else nn.Dropout2d)(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         y = functional.silu(self.norm1(self.conv1(x)), inplace=True)

@@ -13,10 +13,11 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models.info import ModelInfo
+from napari_medseq.models.plain import Definition, Plain
 from napari_medseq.record import sha256
 from napari_medseq.settings import checked
 
@@ -35,7 +36,7 @@ _LARGEST_JSON = 1 << 20
 _WEIGHTS_SUM = "weights_sha256"  # beside the facts, where older versions of this package pass over it
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Plain]:
     """A bundle's JSON file as a dict.
 
     Raises
@@ -113,7 +114,7 @@ def read_info(folder: Path) -> ModelInfo:
     )
 
 
-def read_settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_settings(folder: Path) -> tuple[dict[str, Plain], dict[str, Plain]]:
     """``network_def`` and ``inference`` of one of our bundles, checked to be plain values throughout."""
     config = read_json(folder / INFERENCE)
     refuse_expressions(config, str(folder / INFERENCE))
@@ -186,9 +187,9 @@ def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
 def write_bundle(
     folder: Path,
     *,
-    facts: Mapping[str, Any],
-    network: Mapping[str, Any],
-    inference: Mapping[str, Any],
+    facts: Definition,
+    network: Definition,
+    inference: Definition,
     weights: Mapping[str, Tensor],
     card: str,
     licence_text: str,

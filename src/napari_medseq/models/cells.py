@@ -8,7 +8,7 @@ cells into a whole recurrent network, `mixer` puts them into another network.
 
 from __future__ import annotations
 
-from typing import Literal, Optional
+from typing import Literal, Optional, cast
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +84,7 @@ class ConvLSTMCell(nn.Module):
         self.from_input = conv(channels, 4 * hidden, kernel, padding=kernel // 2)
         self.gates = conv(hidden, 4 * hidden, kernel, padding=kernel // 2, bias=False)
         with torch.no_grad():
-            self.from_input.bias[hidden : 2 * hidden] = 1
+            cast(Tensor, self.from_input.bias)[hidden : 2 * hidden] = 1
 
     def forward(self, projected: Tensor, state: Optional[Tensor], keep: Optional[Tensor] = None) -> Tensor:  # noqa: UP045
         """New state (batch, 2 · hidden, y, x), h before c, from ``from_input(x)`` and the state before; None is zero.

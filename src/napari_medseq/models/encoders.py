@@ -7,8 +7,8 @@ which y and x must be multiples. Adding an encoder is one line in `ENCODERS`; a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,20 @@ from torch import Tensor, nn
 from napari_medseq.errors import ModelError
 from napari_medseq.models import registry
 from napari_medseq.models.blocks import encode, encoder
+from napari_medseq.models.plain import Definition, Plain
 
 # group norm, since a step's features must not depend on the other steps
 _NORM = ("group", {"num_groups": 8})
 
 
-class BlockEncoder(nn.ModuleList):
+class Encoder(nn.Module):
+    """What every encoder states: the `width` of its features in channels, and the `stride` of which y and x must be multiples."""
+
+    width: int
+    stride: int
+
+
+class BlockEncoder(nn.ModuleList, Encoder):
     """The encoder of `RecurrentUNet`, block by block, so that weights can be taken over from one.
 
     Parameters
@@ -48,7 +56,7 @@ class BlockEncoder(nn.ModuleList):
         return encode(self, x)[-1]
 
 
-class DenseNetEncoder(nn.Module):
+class DenseNetEncoder(Encoder):
     """MONAI's DenseNet (Huang et al. 2017, arXiv:1608.06993) up to its last features, with group norm.
 
     Parameters
@@ -95,7 +103,7 @@ class DenseNetEncoder(nn.Module):
         return torch.relu(self.features(x))
 
 
-class VectorEncoder(nn.Module):
+class VectorEncoder(Encoder):
     """A network of MONAI's that gives one vector per step, as a map of one cell.
 
     Parameters
@@ -130,7 +138,7 @@ class VectorEncoder(nn.Module):
 
 
 #: MONAI's constructors, and what they are called with
-VECTOR_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+VECTOR_NETWORKS: dict[str, tuple[str, dict[str, object]]] = {
     "ResNet10": ("resnet10", {"norm": _NORM}),
     "ResNet18": ("resnet18", {"norm": _NORM}),
     "ResNet50": ("resnet50", {"norm": _NORM}),
@@ -138,7 +146,17 @@ VECTOR_NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-class RegisteredEncoder(nn.Module):
+@runtime_checkable
+class PerStepEncoder(Protocol):
+    """A network that can be asked for the features of steps alone."""
+
+    stride: int
+
+    def encode(self, x: Tensor) -> Tensor | list[Tensor]:
+        """The deepest features, or those of each level."""
+
+
+class RegisteredEncoder(Encoder):
     """The ``encode`` of any network in `registry.NETWORKS` that has one: its deepest features.
 
     Parameters
@@ -149,12 +167,12 @@ class RegisteredEncoder(nn.Module):
         ``{"_target_": name, **arguments}``.
     """
 
-    def __init__(self, in_channels: int, network: Mapping[str, Any], dropout: float = 0.0, dimensions: int = 2) -> None:
+    def __init__(self, in_channels: int, network: Definition, dropout: float = 0.0, dimensions: int = 2) -> None:
         super().__init__()
-        wanted: dict[str, Any] = {**network, "in_channels": in_channels, "neighbours": 0}
+        wanted: dict[str, Plain] = {**network, "in_channels": in_channels, "neighbours": 0}
         wanted |= {} if dimensions == 2 else {"dimensions": dimensions}
-        built: Any = registry.build(wanted)
-        if not callable(getattr(built, "encode", None)):
+        built = registry.build(wanted)
+        if not isinstance(built, PerStepEncoder):
             raise ModelError(f"{network.get('_target_')} has no per-step encoder; use another network as encoder.")
         self.network, self.dropout, self.stride = built, nn.Dropout(dropout), int(built.stride)
         self.network.eval()  # two cells, and no training: norms need more than one value to learn from
@@ -174,7 +192,7 @@ class RegisteredEncoder(nn.Module):
 
 
 #: the encoders by name: the allow-list, as `registry.NETWORKS` is for networks
-ENCODERS: dict[str, Callable[..., nn.Module]] = {
+ENCODERS: dict[str, Callable[..., Encoder]] = {
     "Blocks": BlockEncoder,
     "DenseNet": DenseNetEncoder,
     "DenseNet121": DenseNetEncoder,
@@ -183,9 +201,7 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build_encoder(
-    definition: str | Mapping[str, Any], in_channels: int, dropout: float = 0.0, dimensions: int = 2
-) -> nn.Module:
+def build_encoder(definition: str | Definition, in_channels: int, dropout: float = 0.0, dimensions: int = 2) -> Encoder:
     """An encoder from its name, or from ``{"_target_": name, **arguments}``.
 
     A name in `VECTOR_NETWORKS` or of a registered network may be given directly.
@@ -195,7 +211,7 @@ def build_encoder(
     ModelError
         If the name is in no table or the arguments do not fit.
     """
-    arguments = {"_target_": definition} if isinstance(definition, str) else dict(definition)
+    arguments: dict[str, Plain] = {"_target_": definition} if isinstance(definition, str) else dict(definition)
     name = str(arguments.pop("_target_", ""))
     if name in VECTOR_NETWORKS:
         name, arguments = "Vector", {**arguments, "network": name}

@@ -7,12 +7,12 @@ A convolution's kernel, as a matrix (output, input · rows · columns), is cut t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from napari_medseq.errors import ModelError
+from napari_medseq.models.plain import Definition
 from napari_medseq.models.registry import build, register
 
 
@@ -75,6 +75,6 @@ def replace(network: nn.Module, ranks: Mapping[str, int]) -> nn.Module:
 
 
 @register("Factorised")
-def factorised(network: Mapping[str, Any], ranks: Mapping[str, int]) -> nn.Module:
+def factorised(network: Definition, ranks: Mapping[str, int]) -> nn.Module:
     """The registry's network `network` with low-rank convolutions: name in the network → rank."""
     return replace(build(network), ranks)

@@ -15,7 +15,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import yaml
@@ -24,6 +24,7 @@ from napari_medseq.errors import ModelError
 from napari_medseq.models import bundle
 from napari_medseq.models.bounds import bounded
 from napari_medseq.models.info import ModelInfo
+from napari_medseq.models.plain import Definition, Plain
 from napari_medseq.settings import checked
 
 if TYPE_CHECKING:
@@ -94,19 +95,19 @@ def read_info(folder: Path) -> ModelInfo:
 _MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PET": "PT", "PT": "PT", "US": "US", "ULTRASOUND": "US"}
 
 
-def _inside(value: Any, *path: str) -> Mapping[str, Any]:
+def _inside(value: Plain, *path: str) -> Definition:
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, Mapping) else {}
 
 
-def _first(parts: Mapping[str, Any]) -> Mapping[str, Any]:
+def _first(parts: Definition) -> Definition:
     """The entry called image or pred, else the first."""
-    chosen: Any = next((parts[k] for k in ("image", "pred") if k in parts), next(iter(parts.values()), {}))
+    chosen: Plain = next((parts[k] for k in ("image", "pred") if k in parts), next(iter(parts.values()), {}))
     return chosen if isinstance(chosen, Mapping) else {}
 
 
-def _definitions(value: Any) -> dict[int, str]:
+def _definitions(value: Plain) -> dict[int, str]:
     """``{"0": "background", …}`` with whole numbers as keys; what is not of that form is left out."""
     if not isinstance(value, Mapping):
         return {}
@@ -114,7 +115,7 @@ def _definitions(value: Any) -> dict[int, str]:
     return dict(sorted(known.items()))
 
 
-def read_definition(folder: Path) -> tuple[dict[str, Any], Path]:
+def read_definition(folder: Path) -> tuple[dict[str, Plain], Path]:
     """``network_def`` with references looked up, and the file that it stands in.
 
     Raises
@@ -145,7 +146,7 @@ class _WithoutAliases(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[str, Plain]:
     try:
         if path.stat().st_size > _LARGEST_YAML:
             raise ModelError(f"{path} is larger than 64 KiB, which no bundle's YAML needs; it is refused.")
@@ -161,10 +162,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 class _Resolver:
     """Looks up ``@`` references in one file and refuses whatever would be executed."""
 
-    def __init__(self, config: Mapping[str, Any], path: Path) -> None:
+    def __init__(self, config: Definition, path: Path) -> None:
         self.config, self.path, self.entries = config, path, 0
 
-    def value(self, value: Any, where: str, depth: int, target: bool = True) -> Any:
+    def value(self, value: Plain, where: str, depth: int, target: bool = True) -> Plain:
         self.entries += 1
         if self.entries > _MOST_ENTRIES or depth > _DEEPEST:
             raise ModelError(f"{self.path}: {where[:80]} is nested or referenced too deeply; the bundle is refused.")
@@ -195,7 +196,7 @@ class _Resolver:
             f"{self.path}: {where} is a {type(value).__name__}, which is no plain value; the bundle is refused."
         )
 
-    def _text(self, text: str, where: str, depth: int) -> Any:
+    def _text(self, text: str, where: str, depth: int) -> Plain:
         if text[:1] in ("$", "%") or len(text) > 200:
             raise ModelError(
                 f"{self.path}: {where} holds the expression {text[:60]!r}; expressions are never evaluated, so the bundle "
@@ -203,7 +204,7 @@ class _Resolver:
             )
         if text[:1] != "@":
             return text
-        found: Any = self.config
+        found: Plain = self.config
         for key in re.split("::|#", text[1:]):
             if isinstance(found, dict) and key in found:
                 found = found[key]
@@ -214,7 +215,7 @@ class _Resolver:
         return self.value(found, f"{where} → {text[:60]}", depth + 1, False)
 
 
-def build(definition: Mapping[str, Any]) -> nn.Module:
+def build(definition: Definition) -> nn.Module:
     """A MONAI network from a checked definition.
 
     Raises
@@ -273,7 +274,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     path = weights_file(folder)
     bundle.check_sum(folder, path.relative_to(folder))
     try:
-        content: Any = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
+        content: object = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
     except Exception as error:  # whatever a hostile file makes the parser stumble over
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:160]
         raise ModelError(
@@ -293,12 +294,12 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _unpickle(path: Path) -> Any:
+def _unpickle(path: Path) -> object:
     """Tensors of a ``.pt`` file by the unpickler that knows no other classes and calls nothing."""
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _shapes(definition: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def _shapes(definition: Definition) -> dict[str, tuple[int, ...]]:
     """Name → shape of the network's tensors, without memory where the network can be built so."""
     try:
         with torch.device("meta"):
@@ -316,7 +317,7 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def load(folder: Path) -> tuple[ModelInfo, nn.Module, dict[str, Any], dict[str, Any]]:
+def load(folder: Path) -> tuple[ModelInfo, nn.Module, dict[str, Plain], dict[str, Plain]]:
     """Facts, network with weights (in evaluation mode), inference settings and definition of a foreign bundle.
 
     The network is first built without memory, so that shapes are compared before anything large is made.
@@ -341,7 +342,7 @@ def load(folder: Path) -> tuple[ModelInfo, nn.Module, dict[str, Any], dict[str, 
     network = build(definition)
     network.load_state_dict(weights)
     network.eval()
-    inputs, outputs = int(definition.get("in_channels", 1)), int(definition.get("out_channels", 2))
+    inputs, outputs = _number_in(definition, "in_channels", 1), _number_in(definition, "out_channels", 2)
     channels = info.channels if len(info.channels) == inputs else tuple(f"channel {i}" for i in range(inputs))
     channels = ("image",) if inputs == 1 and channels == ("channel 0",) else channels
     classes = {k: info.classes.get(k, f"class {k}") for k in range(1, max(outputs, 2))}
@@ -350,10 +351,17 @@ def load(folder: Path) -> tuple[ModelInfo, nn.Module, dict[str, Any], dict[str, 
     return info, network, _inference(folder, definition), definition
 
 
-def _inference(folder: Path, definition: Mapping[str, Any]) -> dict[str, Any]:
+def _number_in(definition: Definition, name: str, default: int) -> int:
+    value = definition.get(name, default)
+    if not isinstance(value, int):
+        raise ModelError(f"The bundle's {name} is {value!r:.60}, which is no whole number; the bundle is refused.")
+    return value
+
+
+def _inference(folder: Path, definition: Definition) -> dict[str, Plain]:
     """How to slide the network over an image: its dimensions and window, from the definition and the metadata."""
     image = _first(_inside(bundle.read_json(folder / bundle.METADATA), "network_data_format", "inputs"))
-    dimensions = int(definition.get("spatial_dims", definition.get("dimensions", 3)))
+    dimensions = _number_in(definition, "spatial_dims", _number_in(definition, "dimensions", 3))
     if dimensions not in (2, 3):
         raise ModelError(f"{folder}: the network has {dimensions} spatial dimensions; 2 and 3 can be used.")
     shape = image.get("spatial_shape")
@@ -363,5 +371,5 @@ def _inference(folder: Path, definition: Mapping[str, Any]) -> dict[str, Any]:
         and all(isinstance(n, int) and 8 <= n <= 512 for n in shape)
     )
     window = definition.get("img_size", shape if usable else [96] * dimensions)
-    window = [window] * dimensions if isinstance(window, int) else list(window)
+    window = list(window) if isinstance(window, list | tuple) else [window] * dimensions
     return {"kind": "window", "dimensions": dimensions, "window": window}

@@ -17,6 +17,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from napari_medseq.errors import ModelError
@@ -307,7 +308,7 @@ def _bundle_root(staging: Path, source: str) -> Path:
     raise ModelError(f"{source} holds no model bundle: there is no {bundle.METADATA} in it. Nothing was installed.")
 
 
-def _metadata(folder: Path) -> dict[str, object]:
+def _metadata(folder: Path) -> Mapping[str, object]:
     return bundle.read_json(folder / bundle.METADATA)
 
 

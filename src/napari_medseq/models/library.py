@@ -6,11 +6,12 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models import bundle
 from napari_medseq.models.info import ModelInfo
+from napari_medseq.models.plain import Plain
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,8 +45,8 @@ class Model:
 
     info: ModelInfo
     network: nn.Module
-    inference: dict[str, Any]
-    network_definition: dict[str, Any]
+    inference: dict[str, Plain]
+    network_definition: dict[str, Plain]
 
     @property
     def sequence_network(self) -> SequenceNetwork:

@@ -8,20 +8,18 @@ arXiv:1608.08710, who use the L1 norm; here the L2 norm). Of each group of a gro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from napari_medseq.errors import ModelError
+from napari_medseq.models.plain import Definition, Plain
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 
 _GROUPS = 8  # of the group norms in `blocks`
 
 
-def prune(
-    network: RecurrentUNet, definition: Mapping[str, Any], keep: float
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def prune(network: RecurrentUNet, definition: Definition, keep: float) -> tuple[dict[str, Plain], dict[str, Tensor]]:
     """The definition and weights of the smaller network.
 
     Parameters

@@ -7,6 +7,8 @@ It is trained without labels: `training.learned_registration`.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -56,7 +58,7 @@ class RecurrentRegistration(nn.Module):
         self.cell = CELLS[cell](2 * channels + 2 * dimensions, hidden, dimensions=dimensions)
         self.step = conv(hidden, dimensions, 3, padding=1)
         nn.init.zeros_(self.step.weight)  # untrained it takes the local steps alone
-        nn.init.zeros_(self.step.bias)
+        nn.init.zeros_(cast(Tensor, self.step.bias))
         self.gain = nn.Parameter(torch.ones(1))
 
     def forward(self, fixed: Tensor, moving: Tensor) -> list[Tensor]:

@@ -10,7 +10,7 @@ A step is a slice of a volume, a frame, or a visit (one slice of each visit, or 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -125,7 +125,7 @@ class RecurrentUNet(Stepwise):
         order: Tensor | None = None,
         times: Tensor | None = None,
         present: Tensor | None = None,
-    ) -> Any:
+    ) -> Tensor | list[Tensor]:
         """Logits of a whole sequence.
 
         Parameters

@@ -6,11 +6,12 @@ that a network may be built out of others; `networks` imports all that ship.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models import bounds
+from napari_medseq.models.plain import Definition
 from napari_medseq.plugins import Table
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def register(name: str) -> Callable[[Builder], Builder]:
     return enter
 
 
-def build(definition: Mapping[str, Any], *, stored: int | None = None) -> nn.Module:
+def build(definition: Definition, *, stored: int | None = None) -> nn.Module:
     """A network from ``{"_target_": name, **arguments}``.
 
     Parameters
@@ -70,7 +71,7 @@ def build(definition: Mapping[str, Any], *, stored: int | None = None) -> nn.Mod
     """
     arguments = dict(definition)
     name = arguments.pop("_target_", None)
-    if name not in NETWORKS:
+    if not isinstance(name, str) or name not in NETWORKS:
         raise ModelError(
             f"network {str(name)[:80]!r} is not one of {', '.join(sorted(NETWORKS))}; the model is refused."
         )
@@ -81,7 +82,7 @@ def build(definition: Mapping[str, Any], *, stored: int | None = None) -> nn.Mod
         raise ModelError(f"{name} cannot be built from the bundle's arguments: {str(error)[:200]}") from None
 
 
-def build_sequence_network(definition: Mapping[str, Any]) -> SequenceNetwork:
+def build_sequence_network(definition: Definition) -> SequenceNetwork:
     """A network along a sequence, as `build`.
 
     Raises

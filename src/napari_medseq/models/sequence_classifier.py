@@ -7,8 +7,8 @@ with values from a table where there are any. ``rnn="none"`` leaves the sequence
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from napari_medseq.models.blocks import convolution
 from napari_medseq.models.encoders import BlockEncoder, build_encoder
 from napari_medseq.models.heads import DenseHead, Head, TransformerHead, read_recurrent
 from napari_medseq.models.modalities import Modalities, hide, without_nan
+from napari_medseq.models.plain import Definition
 from napari_medseq.models.registry import register
 from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.models.steps import gaps_before, present_first, take
@@ -96,7 +97,7 @@ class SequenceClassifier(SequenceNetwork):
         rnn: Head | Literal["none"] = "gru",
         hidden: int = 48,
         dropout: float = 0.2,
-        encoder: str | Mapping[str, Any] | None = None,
+        encoder: str | Definition | None = None,
         dimensions: Literal[2, 3] = 2,
         target: targets.Target = "multilabel",
         deltas: bool = False,
@@ -124,7 +125,7 @@ class SequenceClassifier(SequenceNetwork):
 
         def see(channels: int) -> tuple[nn.Module, nn.Module, nn.Module]:
             """Encoder, evidence and embedding of one modality, or of all as channels."""
-            one: Any = (
+            one = (
                 BlockEncoder(channels * (2 * neighbours + 1), widths, dropout, dimensions)
                 if encoder is None
                 else build_encoder(encoder, channels * (2 * neighbours + 1), dropout, dimensions)
