@@ -244,6 +244,11 @@ def build(definition: Definition) -> nn.Module:
         raise ModelError(f"MONAI's {name} cannot be built from the bundle's arguments: {str(error)[:200]}") from None
 
 
+def find_weights(folder: Path) -> Path | None:
+    """Where weights lie that can be read safely, if anywhere; safetensors first."""
+    return next((p for p in (folder / "models" / n for n in _WEIGHTS) if p.is_file()), None)
+
+
 def weights_file(folder: Path) -> Path:
     """Where a foreign bundle's weights lie; safetensors first.
 
@@ -252,10 +257,12 @@ def weights_file(folder: Path) -> Path:
     ModelError
         If there are none that can be read safely.
     """
-    path = next((p for p in (folder / "models" / n for n in _WEIGHTS) if p.is_file()), None)
+    path = find_weights(folder)
     if path is None:
         scripted = (
-            " (TorchScript, which executes code, is not opened)" if (folder / "models/model.ts").is_file() else ""
+            " (TorchScript, which executes code, is opened only with trust=True)"
+            if (folder / "models/model.ts").is_file()
+            else ""
         )
         raise ModelError(f"{folder / 'models'} holds none of {', '.join(_WEIGHTS)}{scripted}.")
     return path
@@ -348,7 +355,7 @@ def load(folder: Path) -> tuple[ModelInfo, nn.Module, dict[str, Plain], dict[str
     classes = {k: info.classes.get(k, f"class {k}") for k in range(1, max(outputs, 2))}
     facts = {"channels": channels, "classes": classes, "parameters": sum(p.numel() for p in network.parameters())}
     info = ModelInfo.model_validate({**info.model_dump(), **facts})
-    return info, network, _inference(folder, definition), definition
+    return info, network, inference_of(folder, definition), definition
 
 
 def _number_in(definition: Definition, name: str, default: int) -> int:
@@ -358,7 +365,14 @@ def _number_in(definition: Definition, name: str, default: int) -> int:
     return value
 
 
-def _inference(folder: Path, definition: Definition) -> dict[str, Plain]:
+def stated_dimensions(folder: Path) -> int:
+    """Dimensions of the image that the metadata describe; 3 where they do not say."""
+    image = _first(_inside(bundle.read_json(folder / bundle.METADATA), "network_data_format", "inputs"))
+    shape = image.get("spatial_shape")
+    return len(shape) if isinstance(shape, list) and len(shape) in (2, 3) else 3
+
+
+def inference_of(folder: Path, definition: Definition) -> dict[str, Plain]:
     """How to slide the network over an image: its dimensions and window, from the definition and the metadata."""
     image = _first(_inside(bundle.read_json(folder / bundle.METADATA), "network_data_format", "inputs"))
     dimensions = _number_in(definition, "spatial_dims", _number_in(definition, "dimensions", 3))

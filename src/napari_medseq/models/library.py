@@ -66,11 +66,12 @@ class Model:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of weights and configuration, for the record of a result."""
-        from napari_medseq.models import foreign
+        from napari_medseq.models import foreign, scripted
 
-        if foreign.is_foreign(Path(self.info.folder)):
-            return foreign.fingerprint(Path(self.info.folder))
-        return bundle.fingerprint(Path(self.info.folder))
+        folder = Path(self.info.folder)
+        if not foreign.is_foreign(folder):
+            return bundle.fingerprint(folder)
+        return scripted.fingerprint(folder) if scripted.is_scripted(folder) else foreign.fingerprint(folder)
 
     def __repr__(self) -> str:
         return f"<Model {self.info.name!r} {self.info.version} {self.info.task}, {self.info.parameters:,} parameters>"
@@ -104,7 +105,7 @@ def list_models() -> list[ModelInfo]:
     return list(found.values())
 
 
-def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -> Model:  # noqa: ARG001
+def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -> Model:
     """Load a model by name or from a bundle folder.
 
     Parameters
@@ -112,19 +113,19 @@ def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -
     name_or_folder : str or path
         A name that `list_models` gives, or a folder in MONAI Bundle layout.
     trust : bool
-        Consent to formats that execute code when loaded. None is supported yet, so it changes nothing: of our own bundles
-        only safetensors are read, of foreign ones safetensors or a ``.pt`` of tensors alone.
+        Consent to execute what a foreign bundle holds: without it only safetensors, or a ``.pt`` of tensors alone, are read; with
+        it also TorchScript (``models/model.ts``), where there is nothing safer. Our own bundles never execute anything.
 
     Raises
     ------
     ModelError
         If there is no such model, or the bundle is unsafe or broken.
     """
-    from napari_medseq.models import foreign, networks
+    from napari_medseq.models import foreign, networks, scripted
 
     folder = find(name_or_folder)
     if foreign.is_foreign(folder):
-        return Model(*foreign.load(folder))
+        return Model(*(scripted.load(folder) if trust and scripted.is_scripted(folder) else foreign.load(folder)))
     info = bundle.read_info(folder)
     definition, inference = bundle.read_settings(folder)
     weights = bundle.read_weights(folder)
