@@ -46,8 +46,13 @@ def network_of(model: Model | str | os.PathLike[str] | None) -> tuple[RecurrentR
     loaded = model if isinstance(model, Model) else load_model(model)
     if not isinstance(loaded.network, RecurrentRegistration):
         raise ModelError(f"{loaded.info.name} is for {loaded.info.task}, not for registration; name another model.")
-    x, y, z = (int(n) for n in loaded.inference.get("grid", GRID))
-    return loaded.network, (x, y, z)
+    match loaded.inference.get("grid", GRID):
+        case [int(x), int(y), int(z)]:
+            return loaded.network, (x, y, z)
+        case other:
+            raise ModelError(
+                f"{loaded.info.name}: its grid is {other!r:.60}; it must be three whole numbers of voxels."
+            )
 
 
 @torch.inference_mode()
