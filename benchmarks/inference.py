@@ -225,6 +225,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cuda or mps: that device beside the CPU, instead of the rest")
     parser.add_argument("--quick", action="store_true", help="one patient, two rounds, at most 200 slices")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks")
+    parser.add_argument(
+        "--limits", action="store_true", help="memory of 20 classes on 512×512×600 voxels, and nothing else"
+    )
     parser.add_argument("--child", choices=[*METHODS, *ALIKE], help=argparse.SUPPRESS)
     parser.add_argument("--slices", type=int, default=0, help=argparse.SUPPRESS)
     a = parser.parse_args()
@@ -237,6 +240,8 @@ def main() -> None:
     import napari_medseq as ms
 
     torch.set_num_threads(a.threads)
+    if a.limits:
+        return limits(a.threads)
     if a.device != "cpu":
         from inference_device import compare
 
@@ -305,6 +310,38 @@ def main() -> None:
     }
     (a.out / "inference.json").write_text(json.dumps({**facts, "aims": AIMS}, indent=2) + "\n", encoding="utf-8")
     draw(growth, a.out / "inference.png")
+
+
+def limits(threads: int) -> None:
+    """Peak memory beyond the image of an untrained network of 20 classes on a lazy volume of 600 slices of 512×512, and the estimate."""
+    import numpy as np
+    import torch
+
+    import napari_medseq as ms
+    from napari_medseq.inference import memory
+    from napari_medseq.inference.frame import frame
+    from napari_medseq.inference.settings import InferenceSettings
+    from napari_medseq.inference.tuning import Plan
+    from napari_medseq.models import Model, ModelInfo
+    from napari_medseq.models.recurrent_unet import RecurrentUNet
+
+    torch.set_num_threads(threads)
+    network = RecurrentUNet(widths=(8, 16, 32), rnn_levels=(2,), hidden=16, ahead=2, classes=20, neighbours=0).eval()
+    info = ModelInfo(name="many", version="0", task="segmentation", classes={k: f"organ {k}" for k in range(1, 20)})
+    model = Model(info, network, {"along": "slices"}, {})
+    ms.segment(phantom(2, 64), model, device="cpu")
+    image = phantom(600, 512)
+    framing = frame([image], along="slices", pixel_mm=None, stride=network.stride)
+    needed = memory.segmentation_bytes(framing, network, InferenceSettings(), Plan(), ("labels",))
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    before, began = status_mb("VmRSS"), time.perf_counter()
+    labels = ms.segment(image, model, device="cpu").labels.data
+    print(
+        f"20 classes, {'×'.join(map(str, np.asarray(labels).shape))}: {time.perf_counter() - began:.0f} s, peak "
+        f"{status_mb('VmHWM') - before:.0f} MB beyond {before:.0f} MB at the start (estimated {needed / 2**20:.0f} MB; a stack of "
+        f"probabilities would be {20 * labels.size * 4 / 2**20:.0f} MB)"
+    )
 
 
 def small_volume(model: Any, times: int) -> tuple[float, float, float]:

@@ -196,8 +196,7 @@ def write_bundle(
     description: str,
     licence: str,
     version: str,
-    half: bool = True,
-    storage: Storage | None = None,
+    storage: Storage = "half",
 ) -> Path:
     """Write a bundle to a temporary folder and move it into place.
 
@@ -207,10 +206,8 @@ def write_bundle(
         Must not exist, or be a bundle (it is replaced).
     facts : mapping
         The fields of `ModelInfo` that are not given otherwise.
-    half : bool
-        Store floating-point weights in half precision: half the size.
-    storage : {"float32", "half", "int8"}, optional
-        How weights are stored; decides instead of `half` when given.
+    storage : {"half", "float32", "int8", "shared"}
+        How weights are stored, see `storage.pack`.
 
     Raises
     ------
@@ -240,7 +237,7 @@ def write_bundle(
         (root / INFERENCE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (root / CARD).write_text(card, encoding="utf-8")
         (root / "LICENSE").write_text(licence_text, encoding="utf-8")
-        packed = pack(weights, storage or ("half" if half else "float32"))
+        packed = pack(weights, storage)
         check_finite(packed, root / WEIGHTS)
         save_file(packed, root / WEIGHTS)
         # safetensors writes for its owner alone; whoever may read the rest may read the weights

@@ -59,6 +59,6 @@ def prompted_model(folder: Path, network: PromptedUNet | None = None, **inferenc
         description="untrained",
         licence="BSD-3-Clause",
         version="0",
-        half=False,
+        storage="float32",
     )
     return load_model(folder)

@@ -168,7 +168,7 @@ def test_a_bundle_of_a_baseline_is_written_and_loaded(tmp_path: Path) -> None:
         description="",
         licence="BSD-3-Clause",
         version="0",
-        half=False,
+        storage="float32",
     )
     loaded = load_model(tmp_path / "rival")
     x = torch.randn(1, 4, 1, 32, 32)

@@ -87,7 +87,7 @@ def test_a_weight_too_large_for_half_precision_is_said(tmp_path: Path) -> None:
     next(iter(weights.values())).view(-1)[0] = 1e5
     with pytest.raises(ModelError, match="not finite"):
         write(tmp_path / "half", weights=weights)
-    assert load_model(write(tmp_path / "whole", weights=weights, half=False)).info.name == "tiny"
+    assert load_model(write(tmp_path / "whole", weights=weights, storage="float32")).info.name == "tiny"
 
 
 def test_one_changed_bit_is_noticed(tmp_path: Path) -> None:

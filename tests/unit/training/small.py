@@ -56,6 +56,6 @@ def model(folder: Path, network: dict[str, Any] = UNET, **inference: Any) -> Mod
         description="untrained",
         licence="BSD-3-Clause",
         version="0",
-        half=False,
+        storage="float32",
     )
     return load_model(folder)
