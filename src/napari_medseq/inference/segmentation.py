@@ -113,7 +113,14 @@ def segment(
     """
     several = isinstance(model, Sequence) and not isinstance(model, str)
     given = tuple(loaded(m) for m in model) if several else (loaded(model),)  # type: ignore[arg-type, union-attr]
+    options = SegmentOptions(
+        outputs=outputs, steps=steps, keep=keep, region=region, chunk=chunk, samples=samples, views=views
+    )
+    for each in given:
+        options.check(each)
     if any(is_slab(m) for m in given) and not devices.is_remote(device):
+        if views:
+            raise ModelError(f"{given[0].info.name} averages its own mirrored views; use views=0.")
         where = devices.choose(device)[0]
         answers = segment_slabs(
             images, given, device=where, outputs=outputs, steps=steps, keep=keep, region=region, force=force,
@@ -122,11 +129,6 @@ def segment(
         return answers if isinstance(images, Sequence) else answers[0]
     models = _models(given)
     first = models[0]
-    options = SegmentOptions(
-        outputs=outputs, steps=steps, keep=keep, region=region, chunk=chunk, samples=samples, views=views
-    )
-    for each in models:
-        options.check(each)
     if devices.is_remote(device):
         if len(models) > 1:
             raise MedseqError(f"A cluster takes one model at a time, not {len(models)}; average them on this computer.")

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from napari_medseq import geometry
 from napari_medseq.errors import ModelError
+from napari_medseq.inference import memory
+from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.frame import Region
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.postprocessing import postprocess
@@ -177,11 +179,14 @@ def segment_slabs(
     for channels in _channels(images, first, one, force):
         volume, grid = working_volume(channels, first.info.channels, one.working)
         said = f"segmenting {grid.image.name}"
+        # the sums and their copy, and those of the other models
+        memory.warn_if_short((2 + (len(models) > 1)) * _network(first).classes * volume[0].nbytes, grid.image.name)
         total: Probabilities = np.zeros(1, np.float32)
         for k, (model, own) in enumerate(zip(models, settings, strict=True)):
             shown = part(progress, k / len(models), (k + 1) / len(models))
             total = total + label_working_volume(_network(model), volume, own, device, shown, cancelled, said)
         p: Probabilities = np.asarray(total / len(models), dtype=np.float32)
+        check_finite(torch.from_numpy(p), first, f"one of the steps of {grid.image.name}")
         results.append(_answer(p, grid, first, one, outputs, steps, keep, region))
     return results
 

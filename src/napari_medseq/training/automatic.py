@@ -21,6 +21,7 @@ from napari_medseq.errors import MedseqWarning, SettingsError
 from napari_medseq.inference.slabs import SlabSettings, label_working_volume
 from napari_medseq.inference.working import Working
 from napari_medseq.models import Model, bundle, load_model, networks
+from napari_medseq.models.plain import Definition, Plain
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.settings import Settings, checked
@@ -251,7 +252,7 @@ def _spacing(plan: Plan, xyz: Sequence[float]) -> tuple[float, float, float]:
     return a, b, c
 
 
-def _definition(plan: Plan, channels: int, classes: int) -> dict[str, object]:
+def _definition(plan: Plan, channels: int, classes: int) -> dict[str, Plain]:
     return {
         "_target_": "SlabUNet",
         "channels": channels,
@@ -309,7 +310,7 @@ class _threads:
 def _write(
     c: AutoConfig,
     out: Path,
-    definition: Mapping[str, object],
+    definition: Definition,
     course: Course,
     inference: SlabSettings,
     channels: Sequence[str],
