@@ -92,7 +92,7 @@ class SegmentOptions:
             raise ModelError(f"{model.info.name} has no dropout to sample from; use samples=0.")
         if self.views and not isinstance(model.network, Stepwise):
             raise ModelError(f"{model.info.name} has no steps to sample from; use views=0.")
-        if self.region is not None and not isinstance(model.network, Stepwise):
+        if self.region is not None and model.inference.get("kind") == "window":
             raise ModelError(
                 f"{model.info.name} is a foreign bundle, which looks at whole images; crop the image instead of region=."
             )
