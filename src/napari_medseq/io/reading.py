@@ -127,14 +127,13 @@ def _as_kind(seq: ImageSequence, kind: Kind) -> ImageSequence:
         return seq
     if kind == "image":
         return seq.replace(kind="image", label_names={})
-    from napari_medseq.io.label_values import as_labels
+    from napari_medseq.io.label_values import labels_or_image
 
-    values, whole = as_labels(seq.data)
-    if not whole:
-        raise ReadError(
-            f"{seq.name}: values are not whole numbers, so it cannot be opened as labels; threshold it first."
-        )
-    return seq.replace(data=values, kind="labels")
+    notes = list(seq.warnings)
+    values, axes, _ = labels_or_image(
+        seq.data, seq.axes, where=seq.name, asked=True, notes=notes, has_times=seq.times is not None
+    )
+    return seq.replace(data=values, axes=axes, kind="labels", warnings=tuple(notes))
 
 
 def _nothing(path: Paths, failures: list[str]) -> str:

@@ -139,7 +139,7 @@ def _write_nifti(seq: ImageSequence, path: Path) -> None:
     if seq.times is not None:
         steps = np.diff(seq.times)
         header["pixdim"][4] = float(np.mean(steps)) if len(steps) else 1.0
-        if len(steps) and float(np.ptp(steps)) > 1e-6:
+        if (len(steps) and float(np.ptp(steps)) > 1e-6) or seq.kind == "labels":  # a mask's fourth axis may be classes
             ours["times"] = [float(v) for v in seq.times]
     if seq.kind == "labels":
         header.set_intent("label")

@@ -20,7 +20,7 @@ from napari_medseq.io.dicom.frame import Frame, modality_lut, pixel_spacing, pos
 from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.kinds import diffusion_of, kind_of, philips_order
 from napari_medseq.io.dicom.tags import PRIVATE, TAGS
-from napari_medseq.io.dicom.values import EPOCH, integer, moment, number, numbers, stamp, text, texts, value
+from napari_medseq.io.dicom.values import EPOCH, integer, moment, number, numbers, seconds_of, stamp, text, texts, value
 
 #: Modalities whose frames are slices where nothing says that they are moments.
 _VOLUMES = ("CT", "MR", "PT", "RTDOSE")
@@ -166,9 +166,10 @@ def _of_its_own(frame: Frame) -> Frame:
     if acquired is None and text(ds, "AcquisitionTime"):
         acquired = moment(ds, "StudyDate", "AcquisitionTime")
     content = moment(ds, "ContentDate", "ContentTime")
-    for name, at in (("acquired", acquired), ("content", content)):
-        if at is not None:
-            clock[name] = (at - EPOCH).total_seconds()
+    for name, at, keyword in (("acquired", acquired, "AcquisitionTime"), ("content", content, "ContentTime")):
+        seconds = (at - EPOCH).total_seconds() if at is not None else seconds_of(text(ds, keyword))
+        if seconds is not None:
+            clock[name] = seconds
     day = moment(ds, "SeriesDate", "SeriesTime") or moment(ds, "StudyDate", "StudyTime")
     frame.acquired = acquired or day or content
     return frame

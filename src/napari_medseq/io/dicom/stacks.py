@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_medseq.geometry import RAS_LPS, Affine
 from napari_medseq.io.dicom.frame import Frame, depths, placed
 from napari_medseq.io.dicom.kinds import Vector
-from napari_medseq.io.dicom.timing import evened, few, in_time, instance
+from napari_medseq.io.dicom.timing import evened, few, in_time, instance, past_midnight
 from napari_medseq.io.dicom.values import text
 
 #: Slices may lie off their even grid by this share of a step before the grid counts as uneven.
@@ -61,6 +61,7 @@ class Stack:
 def stack(frames: list[Frame]) -> list[Stack]:
     """Arrange the frames of one image into stacks: usually one; several where the grid is uneven."""
     frames, notes = _without_copies(frames)
+    past_midnight(frames, notes)
     frames = _located(frames, notes)
     if not placed(frames):
         return [_unplaced(frames, notes)]

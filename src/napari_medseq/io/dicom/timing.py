@@ -4,16 +4,59 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.io.dicom.frame import Frame, depths
-from napari_medseq.io.dicom.values import number
+from napari_medseq.io.dicom.values import number, text
 
 #: Time sources in the order in which they are trusted, and whether their values are seconds.
 _CLOCKS = (("temporal", False), ("label", False), ("frame", True), ("trigger", True), ("phase", False), ("acquired", True),
            ("reference", True), ("diffusion", False), ("acquisition", False), ("content", True), ("instance", False))  # fmt: skip
+
+
+#: A scan is shorter than half a day; times further apart on one day are the ends of two days.
+_HALF_DAY, _DAY = 12 * 3600.0, 86400.0
+#: Where nothing else tells, times must lie within this much of midnight together.
+_QUARTER_DAY = 6 * 3600.0
+_DATED = {"acquired": ("AcquisitionDate", "AcquisitionDateTime"), "content": ("ContentDate",)}
+
+
+def past_midnight(frames: Sequence[Frame], notes: list[str]) -> None:
+    """Add a day to the clock times of frames that were taken after midnight, where no date says so."""
+    for name in ("acquired", "content"):
+        values = np.array([frame.clock.get(name, np.nan) for frame in frames])
+        if len(values) < 2 or np.isnan(values).any() or np.ptp(values // _DAY) > 0:
+            continue
+        times = np.unique(values)
+        gaps = np.diff(times)
+        if not len(gaps) or gaps.max() <= _HALF_DAY:
+            continue
+        early = values <= times[int(np.argmax(gaps))]
+        if not _is_next_day(frames, early, name, _DAY - float(gaps.max())):
+            continue
+        for frame, after in zip(frames, early, strict=True):
+            if after:
+                frame.clock[name] += _DAY
+                if name == "acquired" and frame.acquired is not None:
+                    frame.acquired += timedelta(days=1)
+        note = "The frames pass midnight without a date; those after it are counted on the next day."
+        if note not in notes:
+            notes.append(note)
+
+
+def _is_next_day(frames: Sequence[Frame], early: NDArray[np.bool_], name: str, span: float) -> bool:
+    """Whether frames with early times come after the others: as their numbers say, else where all lie close to midnight."""
+    numbers = np.array([frame.clock.get("instance", np.nan) for frame in frames])
+    if not np.isnan(numbers).any():
+        if numbers[~early].max() < numbers[early].min():
+            return True
+        if numbers[early].max() < numbers[~early].min():
+            return False
+    dated = any(text(frame.file.ds, keyword) for frame in frames for keyword in _DATED[name])
+    return not dated and span <= _QUARTER_DAY
 
 
 def evened(columns: list[list[Frame]], notes: list[str]) -> tuple[list[list[Frame]], list[Frame]]:

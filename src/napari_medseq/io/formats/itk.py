@@ -15,7 +15,8 @@ from napari_medseq.geometry import RAS_LPS, Affine, as_affine
 from napari_medseq.io import naming
 from napari_medseq.io.formats import metaimage
 from napari_medseq.io.formats.raw import Laziness, is_wanted_lazy, lazily
-from napari_medseq.io.label_values import as_labels
+from napari_medseq.io.frame_times import doubt_step
+from napari_medseq.io.label_values import labels_or_image
 from napari_medseq.io.placing import place, restored
 from napari_medseq.sequence import ImageSequence, Kind
 
@@ -103,18 +104,19 @@ def read(path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None) 
         times = np.arange(array.shape[0]) * step
         if len(grid.times) == len(times) and (np.diff(grid.times) > 0).all():
             times = np.array(grid.times) - grid.times[0]
+        elif dimension == 4 and (doubt := doubt_step(float(step), len(times))):
+            notes.append(doubt)
     try:
         affine = _affine(grid.spacing, grid.origin, grid.direction, dimension)
     except GeometryError as error:
         raise ReadError(f"{path}: {error}") from error
     labels = kind == "labels" or (kind is None and naming.names_labels(path) and "c" not in axes)
     if labels:
-        array, whole = as_labels(array)
-        if not whole and kind == "labels":
-            raise ReadError(
-                f"{path}: values are not whole numbers, so it cannot be opened as labels; threshold it first."
-            )
-        labels = whole
+        timed = bool(grid.times) or (dimension == 4 and grid.spacing[3] not in (0.0, 1.0))
+        array, axes, labels = labels_or_image(
+            array, axes, where=path, asked=kind == "labels", notes=notes, has_times=timed
+        )
+        times = times if "t" in axes else None
     if lazy and not hasattr(array, "dask"):
         array = lazily(array, (1,) * (array.ndim - 2) + array.shape[-2:], array.dtype)
     meta = {
@@ -188,7 +190,7 @@ def write(seq: ImageSequence, path: Path) -> None:
     if "t" in axes:
         gaps = np.diff(seq.times) if seq.times is not None and len(seq.times) > 1 else np.array([1.0])
         spacing, origin = [*spacing, float(max(gaps.mean(), 1e-6))], [*origin, 0.0]
-        if seq.times is not None and float(np.ptp(gaps)) > 1e-6:
+        if seq.times is not None and (float(np.ptp(gaps)) > 1e-6 or seq.kind == "labels"):
             image.SetMetaData("FrameTimes", " ".join(repr(float(t)) for t in seq.times))
         direction = np.eye(4)
         direction[:3, :3] = cosines

@@ -12,7 +12,7 @@ from napari_medseq.errors import GeometryError, ReadError
 from napari_medseq.geometry import as_affine
 from napari_medseq.io import naming
 from napari_medseq.io.formats.raw import check_size, is_gzip
-from napari_medseq.io.label_values import as_labels
+from napari_medseq.io.label_values import labels_or_image
 from napari_medseq.io.placing import place
 from napari_medseq.sequence import ImageSequence, Kind
 
@@ -57,18 +57,23 @@ def read(path: str | Path, *, kind: Kind | None = None) -> list[ImageSequence]:
         times = np.arange(array.shape[0]) * (step if np.isfinite(step) and step > 0 else 1.0)
     named = naming.names_labels(path) or naming.stem(path).lower().startswith(_LABELS)
     labels = kind == "labels" or (kind is None and named)
+    notes: list[str] = []
     if labels:
-        array, whole = as_labels(array)
-        if not whole and kind == "labels":
-            raise ReadError(
-                f"{path}: values are not whole numbers, so it cannot be opened as labels; threshold it first."
-            )
-        labels = whole
+        array, axes, labels = labels_or_image(array, axes, where=path, asked=kind == "labels", notes=notes)
+        times = times if "t" in axes else None
     meta = {"source": str(path), "dtype": str(array.dtype), "format": "MGH"}
     name = naming.readable(naming.stem(path))
     return [
         place(
-            array, axes, affine, times=times, kind="labels" if labels else "image", name=name, meta=meta, modality="MR"
+            array,
+            axes,
+            affine,
+            times=times,
+            kind="labels" if labels else "image",
+            name=name,
+            meta=meta,
+            modality="MR",
+            warnings=tuple(notes),
         )
     ]
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import GeometryError, ReadError
 from napari_medseq.geometry import Affine, apply_points, as_affine
-from napari_medseq.io import naming
+from napari_medseq.io import frame_times, naming
 from napari_medseq.io.formats import nifti_header
 from napari_medseq.io.formats.nifti_header import RawHeader
 from napari_medseq.io.formats.raw import Laziness, head, is_gzip, is_wanted_lazy, lazy_block, load_block
-from napari_medseq.io.label_values import as_labels
+from napari_medseq.io.label_values import labels_or_image
 from napari_medseq.io.placing import place
 from napari_medseq.progress import Cancelled
 from napari_medseq.sequence import ImageSequence, Kind
@@ -47,8 +47,9 @@ class Header:
     slope: float | None
     inter: float
     intent: int
-    step_s: float | None
     format: str
+    times: NDArray[np.float64] | None = None
+    has_times: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -97,7 +98,6 @@ def read_header(path: str | Path) -> Header:
         offset = least
     affine, oriented = _affine(raw, shape, notes)
     slope, inter = _scaling(raw, notes)
-    step = _time_step(raw, shape, notes)
     header = Header(
         path,
         data_path,
@@ -109,12 +109,13 @@ def read_header(path: str | Path) -> Header:
         slope,
         inter,
         raw.intent,
-        step,
         name,
         warnings=notes,
     )
     if single and raw.is_nifti and offset > least:
         header.extra = _our_extension(path, size, int(offset), raw.order)
+    if len(shape) > 3 and shape[3] > 1:
+        header.times, header.has_times = _times(header, raw)
     return header
 
 
@@ -178,17 +179,25 @@ def _scaling(raw: RawHeader, notes: list[str]) -> tuple[float | None, float]:
     return slope, inter
 
 
-def _time_step(raw: RawHeader, shape: tuple[int, ...], notes: list[str]) -> float | None:
-    if len(shape) < 4 or shape[3] == 1:
-        return None
+def _times(header: Header, raw: RawHeader) -> tuple[NDArray[np.float64], bool]:
+    """Seconds of the frames, and whether something says that the fourth axis is time."""
+    count, notes = header.shape[3], header.warnings
+    stored = header.extra.get("times")
+    if isinstance(stored, list) and len(stored) == count and all(isinstance(v, (int, float)) for v in stored):
+        return np.array(stored, float), True
     step, unit = float(raw.pixdim[4]), raw.units & 0x38
+    known = step * _TO_SECONDS[unit] if unit in _TO_SECONDS and np.isfinite(step) and step > 0 else None
+    beside = frame_times.from_sidecar(frame_times.sidecar(header.path, inherited=True), count, known, notes)
+    if beside is not None:
+        return beside, True
     if unit not in _TO_SECONDS:
         notes.append("The fourth axis is not time (its unit is a frequency); frames are counted instead.")
-        return None
-    if not np.isfinite(step) or step <= 0:
+    elif known is None:
         notes.append("The time between frames is not given; frames are counted as 1 s apart.")
-        return None
-    return step * _TO_SECONDS[unit]
+    elif doubt := frame_times.doubt_step(known, count):
+        notes.append(doubt)
+    times = np.arange(count, dtype=np.float64) * (known if known is not None else 1.0)
+    return times, known not in (None, 1.0)
 
 
 def _our_extension(path: Path, size: int, offset: int, endianness: str) -> dict[str, Any]:
@@ -207,18 +216,6 @@ def _our_extension(path: Path, size: int, offset: int, endianness: str) -> dict[
             except (ValueError, KeyError, TypeError):
                 return {}
         at += length
-    return {}
-
-
-def _sidecar(path: Path) -> dict[str, Any]:
-    """The BIDS JSON beside a NIfTI, if there is a small and sound one."""
-    beside = path.with_name(naming.stem(path) + ".json")
-    try:
-        if beside.is_file() and beside.stat().st_size < _MOST_EXTENSION:
-            found = json.loads(beside.read_text(encoding="utf-8"))
-            return found if isinstance(found, dict) else {}
-    except (OSError, ValueError):
-        pass
     return {}
 
 
@@ -310,12 +307,12 @@ def _split_fields(block: NDArray[Any], count: int) -> NDArray[np.uint8]:
 
 
 def _facts(header: Header, notes: list[str]) -> dict[str, Any]:
-    sidecar = _sidecar(header.path)
-    modality = sidecar.get("Modality")
+    beside = frame_times.sidecar(header.path)
+    modality, said = beside.get("Modality"), beside.get("AcquisitionDateTime")
     acquired = None
-    if isinstance(sidecar.get("AcquisitionDateTime"), str):
+    if isinstance(said, str):
         try:
-            acquired = datetime.fromisoformat(sidecar["AcquisitionDateTime"])
+            acquired = datetime.fromisoformat(said)
         except ValueError:
             notes.append("AcquisitionDateTime in the JSON beside the file is no date; it is not used.")
     meta = {
@@ -342,22 +339,13 @@ def _sequence(
     notes = list(notes)
     labels = kind == "labels" or (kind is None and suffix == "" and is_labels(header))
     if labels:
-        values, whole = as_labels(values)
-        if not whole:
-            if kind == "labels":
-                raise ReadError(
-                    f"{header.path}: values are not whole numbers, so it cannot be opened as labels; threshold it first."
-                )
-            notes.append("The name says labels, but values are not whole numbers; opened as an image.")
-            labels = False
+        values, axes, labels = labels_or_image(
+            values, axes, where=header.path, asked=kind == "labels", notes=notes, has_times=header.has_times
+        )
     times = None
     if "t" in axes:
         count = values.shape[axes.index("t")]
-        stored = header.extra.get("times")
-        if isinstance(stored, list) and len(stored) == count and all(isinstance(v, (int, float)) for v in stored):
-            times = np.array(stored, float)
-        else:
-            times = np.arange(count) * (header.step_s if header.step_s is not None else 1.0)
+        times = header.times if header.times is not None and len(header.times) == count else np.arange(count) * 1.0
     names = {}
     if labels and isinstance(header.extra.get("label_names"), dict):
         names = {int(k): str(v) for k, v in header.extra["label_names"].items() if str(k).lstrip("-").isdigit()}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from napari_medseq.errors import ReadError, WriteError
 from napari_medseq.geometry import RAS_LPS, Affine
 from napari_medseq.io import naming
-from napari_medseq.io.formats.nrrd_header import Header, read_header
+from napari_medseq.io.formats.nrrd_header import Header, read_header, time_step
 from napari_medseq.io.formats.raw import (
     Laziness,
     is_wanted_lazy,
@@ -30,7 +30,8 @@ from napari_medseq.io.formats.raw import (
     native,
     on_demand,
 )
-from napari_medseq.io.label_values import as_labels
+from napari_medseq.io.frame_times import doubt_step
+from napari_medseq.io.label_values import labels_or_image
 from napari_medseq.io.placing import place, restored
 from napari_medseq.sequence import ImageSequence, Kind
 
@@ -112,6 +113,7 @@ def read(path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None) 
     array = array.transpose([len(header.sizes) - 1 - k for k in order])
     axes = (("t",) if along else ()) + ("z", "y", "x")[-len(header.domain) :] + (("c",) if colour is not None else ())
     times = frame_times(header, along[0], notes) if along else None
+    timed = times is not None and (times[-1] != len(times) - 1 or "index values" in " ".join(header.keys))
     if (
         along
         and header.kinds[along[0]] in ("vector", "3-vector", "covariant-vector", "3-gradient", "list", "complex")
@@ -122,14 +124,10 @@ def read(path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None) 
         times = np.arange(header.sizes[along[0]], dtype=float)
     labels = kind == "labels" or (kind is None and naming.names_labels(path) and colour is None)
     if labels:
-        array, whole = as_labels(array)
-        if not whole:
-            if kind == "labels":
-                raise ReadError(
-                    f"{path}: values are not whole numbers, so it cannot be opened as labels; threshold it first."
-                )
-            notes.append("The name says labels, but values are not whole numbers; opened as an image.")
-            labels = False
+        array, axes, labels = labels_or_image(
+            array, axes, where=path, asked=kind == "labels", notes=notes, has_times=timed
+        )
+        times = times if "t" in axes else None
     seq = place(
         array, axes, header.affine, oriented=header.oriented, times=times, kind="labels" if labels else "image",
         name=naming.readable(naming.stem(path)), warnings=tuple(notes), meta=facts_of(header),
@@ -166,12 +164,12 @@ def frame_times(header: Header, k: int, notes: list[str]) -> NDArray[np.float64]
             pass
         notes.append("The index values of the sequence are no numbers; frames are counted 1 s apart.")
         return np.arange(count, dtype=np.float64)
-    spacings = header.fields.get("spacings", "").split()
-    try:
-        step = float(spacings[k])
-    except (IndexError, ValueError):
+    step = time_step(header.fields, k)
+    if step is None or not np.isfinite(step) or step <= 0:
         return None
-    return np.arange(count, dtype=np.float64) * (step * scale) if np.isfinite(step) and step > 0 else None
+    if doubt := doubt_step(step * scale, count):
+        notes.append(doubt)
+    return np.arange(count, dtype=np.float64) * (step * scale)
 
 
 def facts(path: str | Path) -> list[dict[str, Any]]:

@@ -143,12 +143,36 @@ def _vectors(text: str) -> list[NDArray[np.float64] | None]:
     return out
 
 
+def _is_block(directions: list[NDArray[np.float64] | None]) -> bool:
+    """Whether four directions of four numbers are those of space and, apart from it, of time."""
+    if len(directions) != 4 or any(v is None or v.shape != (4,) for v in directions):
+        return False
+    matrix = np.array(directions, dtype=np.float64)
+    return not matrix[:3, 3].any() and not matrix[3, :3].any()
+
+
+def time_step(fields: Mapping[str, str], axis: int) -> float | None:
+    """The step along a time axis: in the spacings, else in the directions of a four-dimensional world."""
+    directions = _vectors(fields.get("space directions", ""))
+    if _is_block(directions) and axis == 3 and directions[3] is not None:
+        return float(abs(directions[3][3]))
+    try:
+        return float(fields.get("spacings", "").split()[axis])
+    except (IndexError, ValueError):
+        return None
+
+
 def _place(
     path: Path, fields: Mapping[str, str], kinds: list[str], dimension: int, notes: list[str]
 ) -> tuple[list[int], Affine, bool]:
     """Spatial axes, affine to RAS and whether the file knows the patient."""
     directions = _vectors(fields.get("space directions", ""))
     space = fields.get("space", "").lower()
+    if dimension == 4 and _is_block(directions):  # ITK's four-dimensional images, whose world is LPS and time
+        directions, space = (
+            [None if k == 3 else v[:3] for k, v in enumerate(directions) if v is not None],
+            space or "lps",
+        )
     domain = (
         [k for k, v in enumerate(directions) if v is not None and v.shape == (3,)]
         if len(directions) == dimension
@@ -162,8 +186,8 @@ def _place(
             normal = np.cross(matrix[:3, 0], matrix[:3, 1])
             matrix[:3, 2] = normal / max(float(np.linalg.norm(normal)), 1e-12)
         origin = _vectors(fields.get("space origin", ""))
-        if origin and origin[0] is not None and origin[0].shape == (3,):
-            matrix[:3, 3] = origin[0]
+        if origin and origin[0] is not None and origin[0].shape in ((3,), (4,)):
+            matrix[:3, 3] = origin[0][:3]
         try:
             return domain, as_affine(_SPACES.get(space, np.eye(4)) @ matrix), space in _SPACES
         except GeometryError:

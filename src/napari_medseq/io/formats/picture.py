@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
-from napari_medseq.io.label_values import as_labels
+from napari_medseq.io.label_values import labels_or_image
 from napari_medseq.io.placing import place
 from napari_medseq.progress import Cancelled, check
 from napari_medseq.sequence import ImageSequence, Kind, affine_from
@@ -29,7 +29,9 @@ def _sequence(
     notes = ["A picture says nothing of millimetres: one pixel counts as 1 mm."]
     labels = kind == "labels" or (kind is None and naming.names_labels(path) and "c" not in axes)
     if labels:
-        array, _ = as_labels(array)
+        array, axes, labels = labels_or_image(
+            array, axes, where=path, asked=kind == "labels", notes=notes, has_times=times is not None
+        )
     meta = {"source": str(path), "dtype": str(array.dtype), "format": path.suffix.lstrip(".").upper()}
     return place(
         array, axes, affine_from((1, 1, 1)), oriented=False, times=times, kind="labels" if labels else "image",

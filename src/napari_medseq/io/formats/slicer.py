@@ -46,7 +46,7 @@ def segments(header: Header, array: Any) -> list[ImageSequence]:
         if not 0 <= layer < volume.shape[0]:
             notes.append(f"Layer {layer} is named but not there; its segments are left out.")
             continue
-        values, whole = as_labels(volume[layer])
+        values, whole = as_labels(volume[layer], notes)
         if not whole:
             notes.append("The voxels of a segmentation are not whole numbers; they were rounded.")
             values = np.rint(np.nan_to_num(np.asarray(values))).astype(np.int32)
