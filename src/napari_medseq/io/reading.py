@@ -204,12 +204,13 @@ def _read_labels(file: FileHeader, found: Scan, cancelled: Cancelled | None) -> 
         return dicom_seg.read(file, found.stacks)
     stacks = found.stacks
     wanted = rtstruct.referenced_series(file.ds)
-    if wanted and not any(text(s.first.file.ds, "SeriesInstanceUID") in wanted for s, _ in stacks):
+    missing = not any(text(s.first.file.ds, "SeriesInstanceUID") in wanted for s, _ in stacks) if wanted else not stacks
+    if missing:
         for folder in rtstruct.neighbours(file):
             near = series.scan(
                 itertools.islice((f for f in walk(folder) if detect(f) == "dicom"), _MOST_NEIGHBOURS), None, cancelled
             )
-            near.series = {uid: frames for uid, frames in near.series.items() if uid in wanted}
+            near.series = {uid: frames for uid, frames in near.series.items() if uid in wanted or not wanted}
             if near.series:
                 stacks = [*stacks, *series.sort(near)]
                 break

@@ -12,6 +12,7 @@ from napari_medseq.geometry import Volume
 from napari_medseq.preprocessing.step import Floats, Job, Step
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import Region, region
+from napari_medseq.volumes.padding import with_new_values, without_padding
 
 #: name → (level, width) in Hounsfield units. Source: "Windowing (CT)", Radiopaedia.org, rID 52108.
 PRESETS: dict[str, tuple[float, float]] = {
@@ -121,7 +122,7 @@ class Percentile(Step):
         pools = []
         for volume in job.volumes(seq):
             data = job.finite(volume, seq.name)
-            pools.append(data[region(data, self.inside)])
+            pools.append(without_padding(data[region(data, self.inside)], seq))
         low, high = (float(v) for v in np.percentile(np.concatenate(pools), (self.lower, self.upper)))
         if low == high:
             job.doubts.append("all values are equal, so there is no range to scale")
@@ -139,6 +140,7 @@ def _limited(data: Floats, low: float, high: float, to: tuple[float, float] | No
 
 def _with_limits(seq: ImageSequence, limits: tuple[float, float]) -> ImageSequence:
     """The sequence shown over the range that it now has."""
+    seq = with_new_values(seq)
     return (
         seq.replace(meta={**seq.meta, "contrast_limits": [float(v) for v in limits]}) if limits[0] < limits[1] else seq
     )

@@ -12,6 +12,7 @@ from napari_medseq.geometry import Volume
 from napari_medseq.preprocessing.step import Job, Step
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import Region, region
+from napari_medseq.volumes.padding import with_new_values, without_padding
 
 #: a spread below this share of the mean is rounding: doubles hold 16 digits, sums of many voxels some fewer
 _CONSTANT = 1e-12
@@ -46,7 +47,7 @@ class ZScore(Step):
             if shared is not None:
                 mean, spread = shared[c]
             else:
-                values = data[region(data, self.inside)].astype(np.float64)
+                values = without_padding(data[region(data, self.inside)], seq).astype(np.float64)
                 mean, spread = float(values.mean()), float(values.std())
             if spread <= _CONSTANT * max(1.0, abs(mean)):
                 job.doubts.append("all values are equal, so its z-scores are 0")
@@ -54,7 +55,7 @@ class ZScore(Step):
             scores = ((data - mean) / spread).astype(np.float32)
             return np.clip(scores, -self.clip, self.clip) if self.clip is not None else scores
 
-        return job.map(seq, scores_of)
+        return with_new_values(job.map(seq, scores_of))
 
     def _over_frames(self, seq: ImageSequence, job: Job) -> list[tuple[float, float]]:
         """Mean and standard deviation over all frames, one pair per colour channel, in one streamed pass."""
@@ -63,7 +64,7 @@ class ZScore(Step):
         origin = np.full(channels, np.nan)  # shifted sums keep their digits where the mean is large
         for c, volume in zip(cycle(range(channels)), job.volumes(seq), strict=False):
             data = job.finite(volume, seq.name)
-            values = data[region(data, self.inside)].astype(np.float64)
+            values = without_padding(data[region(data, self.inside)], seq).astype(np.float64)
             if np.isnan(origin[c]):
                 origin[c] = values.mean()
             values = values - origin[c]

@@ -11,6 +11,7 @@ from scipy import ndimage
 from napari_medseq import geometry
 from napari_medseq.progression.components import Lesion
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.volumes.padding import is_padding
 
 #: radius in mm of the 1 mL sphere of SUV peak (Wahl et al., PERCIST, J Nucl Med 2009, 50 Suppl 1:122S)
 PEAK_RADIUS_MM = (3 * 1000 / (4 * np.pi)) ** (1 / 3)
@@ -120,6 +121,9 @@ def values_in(lesion: Lesion, image: ImageSequence) -> NDArray[np.float64]:
     if (low >= high).any():
         return np.full(len(at), np.nan)
     crop = np.asarray(volume[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]).astype(np.float64)
+    padding = is_padding(crop, image)
+    if padding is not None:
+        crop[padding] = np.nan
     if np.abs(at - near).max() < 1e-3:
         inside = ((near >= low) & (near < high)).all(axis=1)
         values = np.full(len(at), np.nan)

@@ -20,6 +20,7 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.geometry import Affine, Reorientation, spacing, to_codes
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.viewer.sliceview import SliceView, ras_affine, slice_view, world_matrix
+from napari_medseq.volumes.padding import without_padding
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -241,7 +242,8 @@ def contrast_limits(seq: ImageSequence) -> tuple[float, float]:
         data = data[tuple(n // 2 if a in ("t", seq.slice_axis) else slice(None) for a, n in seq.sizes.items())]
         data = np.asarray(data)
     step = max(1, round((data.size / _SAMPLE) ** (1 / data.ndim)))
-    values = np.asarray(data[(slice(None, None, step),) * data.ndim], dtype=np.float64)
+    sample = np.asarray(data[(slice(None, None, step),) * data.ndim], dtype=np.float64)
+    values = np.asarray(without_padding(sample, seq), dtype=np.float64)
     values = values[np.isfinite(values)]
     if values.size == 0:
         return 0.0, 1.0

@@ -118,3 +118,63 @@ def test_mutated_nrrds_never_crash(tmp_path_factory: pytest.TempPathFactory, pok
         with contextlib.suppress(MedseqError):
             for found in ms.read(path):
                 assert np.isfinite(found.affine).all()
+
+
+def _tiled(down: int, across: int, size: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:
+    slices = np.stack([dicoms.picture(size, seed=k) + 1 for k in range(count)])
+    whole = np.zeros((down * size[0], across * size[1]), np.uint16)
+    for k, tile in enumerate(slices):
+        r, c = k // across * size[0], k % across * size[1]
+        whole[r : r + size[0], c : c + size[1]] = tile
+    return whole, slices
+
+
+def _grid(
+    folder: Path, whole: np.ndarray, count: int, item_size: tuple[int, int] | None = None, **more: object
+) -> None:
+    """A grid of United Imaging: its private sequence lists each slice's position."""
+    ds = dicoms.dataset(
+        whole, (0, 0, 0), Modality="MR", Manufacturer="UIH", ImageType=["ORIGINAL", "PRIMARY", "M", "VFRAME"], **more
+    )
+    items = [dicoms.item(ImagePositionPatient=[0.0, 0, 3.0 * k]) for k in range(count)]
+    for one in items if item_size else ():
+        one.Rows, one.Columns = item_size
+    ds.add_new((0x0065, 0x0010), "LO", "Image Private Header")
+    ds.add_new((0x0065, 0x1051), "SQ", items)
+    dicoms.save(ds, folder / "m")
+
+
+@pytest.mark.parametrize("hint", ["none", "matrix", "item"])
+@pytest.mark.parametrize(
+    ("down", "across", "size", "count"),
+    [
+        (4, 5, (8, 8), 20),
+        (5, 4, (8, 8), 20),
+        (4, 5, (8, 8), 17),
+        (3, 4, (8, 6), 12),
+        (5, 5, (8, 6), 20),
+        (2, 7, (6, 8), 14),
+        (4, 4, (8, 8), 13),
+    ],
+)
+def test_tiles_need_not_stand_in_a_square(
+    tmp_path: Path, down: int, across: int, size: tuple[int, int], count: int, hint: str
+) -> None:
+    whole, slices = _tiled(down, across, size, count)
+    more: dict[str, object] = {"AcquisitionMatrix": [size[0], 0, 0, size[1]]} if hint == "matrix" else {}
+    _grid(tmp_path, whole, count, size if hint == "item" else None, **more)
+    (seq,) = ms.read(tmp_path)
+    assert np.array_equal(seq.data, slices)
+
+
+@pytest.mark.parametrize(("down", "across", "size", "count"), [(3, 5, (8, 6), 15), (3, 5, (8, 8), 13)])
+def test_counted_tiles_need_not_stand_in_a_square(
+    tmp_path: Path, down: int, across: int, size: tuple[int, int], count: int
+) -> None:
+    whole, slices = _tiled(down, across, size, count)
+    kind = ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]
+    ds = dicoms.dataset(whole, (0, 0, 0), Modality="MR", ImageType=kind, AcquisitionMatrix=[size[0], 0, 0, size[1]])
+    dicoms.save(ds, tmp_path / "m")
+    with pytest.warns(ReadWarning, match="counted from the picture"):
+        (seq,) = ms.read(tmp_path)
+    assert np.array_equal(seq.data, slices)

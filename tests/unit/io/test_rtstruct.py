@@ -116,3 +116,77 @@ def test_without_its_series_it_is_refused(tmp_path: Path) -> None:
     path = _structures(tmp_path / "a" / "b", {"GTV": [(2.5, SQUARE)]}, uid="9.9.9")
     with pytest.raises(ReadError, match="image series"):
         ms.read(path)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.004, -0.004])
+@pytest.mark.parametrize("first", [-0.5, 0.5])
+def test_contours_half_way_between_slices_fill_one_slice_each(ct: Path, first: float, noise: float) -> None:
+    depths = [2.5 * (first + k + noise * (-1) ** k) for k in range(4)]
+    sizes = [SQUARE * (0.6 + 0.1 * k) for k in range(4)]
+    _structures(ct, {"GTV": list(zip(depths, sizes, strict=True))})
+    (labels,) = _labels(ct)
+    for k, square in enumerate(sizes):
+        np.testing.assert_array_equal(labels.data[k], filled([square], (6, 5)))
+    assert not any("not used" in w or "between are empty" in w for w in labels.warnings)
+
+
+def test_structures_half_way_move_alike(ct: Path) -> None:
+    _structures(ct, {"GTV": [(1.25, SQUARE), (3.75, SQUARE)], "PTV": [(6.25, SQUARE + 0.3), (8.75, SQUARE + 0.3)]})
+    labels = _labels(ct)
+    filled_slices = {
+        n: np.flatnonzero((np.asarray(s.data) == v).any((1, 2))).tolist()
+        for s in labels
+        for v, n in s.label_names.items()
+    }
+    assert filled_slices == {"GTV": [0, 1], "PTV": [2, 3]}
+
+
+def _without_references(path: Path, **more: Any) -> None:
+    ds = dicoms.pydicom.dcmread(path)
+    del ds.ReferencedFrameOfReferenceSequence
+    if "FrameOfReferenceUID" in ds:
+        del ds.FrameOfReferenceUID
+    for key, value in more.items():
+        setattr(ds, key, value)
+    ds.save_as(path)
+
+
+def test_structures_without_references_lie_on_the_only_ct(ct: Path) -> None:
+    path = _structures(ct, {"GTV": [(2.5, SQUARE)]})
+    _without_references(path)
+    with pytest.warns(ReadWarning, match="the only one beside them is used"):
+        (labels,) = _labels(ct)
+    assert labels.data.any()
+    (alone,) = ms.read(path)
+    np.testing.assert_array_equal(alone.data, labels.data)
+    dicoms.series(
+        ct / "other",
+        [(0, 0, 2.5 * k) for k in range(4)],
+        seed=9,
+        SeriesInstanceUID="8.8",
+        FrameOfReferenceUID="9.9",
+        Modality="MR",
+    )
+    (labels,) = _labels(ct)
+    assert labels.meta["referenced_series_uid"] == "1.2.3.4"
+    dicoms.series(
+        ct / "third", [(0, 0, 2.5 * k) for k in range(4)], seed=8, SeriesInstanceUID="8.7", FrameOfReferenceUID="9.8"
+    )
+    with pytest.warns(ReadWarning, match="one of several"):
+        assert _labels(ct) == []
+
+
+def test_structures_that_name_images_lie_on_those(ct: Path) -> None:
+    dicoms.series(
+        ct / "third", [(0, 0, 2.5 * k) for k in range(4)], seed=8, SeriesInstanceUID="8.7", FrameOfReferenceUID="9.8"
+    )
+    image = dicoms.pydicom.dcmread(next((ct / "third").iterdir()))
+    path = _structures(ct, {"GTV": [(2.5, SQUARE)]})
+    _without_references(path)
+    ds = dicoms.pydicom.dcmread(path)
+    ds.ROIContourSequence[0].ContourSequence[0].ContourImageSequence = [
+        item(ReferencedSOPInstanceUID=image.SOPInstanceUID)
+    ]
+    ds.save_as(path)
+    (labels,) = _labels(ct)
+    assert labels.meta["referenced_series_uid"] == "8.7"

@@ -475,3 +475,39 @@ def test_tiles_of_a_slide_are_refused(tmp_path: Path) -> None:
     ds = dicoms.dataset(pixels, None, None, None, Modality="SM", TotalPixelMatrixColumns=10, TotalPixelMatrixRows=12)
     with pytest.raises(ms.MedseqError, match="whole-slide"):
         ms.read(dicoms.save(ds, tmp_path / "slide"))
+
+
+@pytest.mark.parametrize("vr", ["UT", "LT", "ST", "LO", "UN", "OB"])
+@pytest.mark.parametrize("fast", [True, False])
+def test_spacing_written_as_another_representation(tmp_path: Path, vr: str, fast: bool) -> None:
+    """A 7T scanner writes PixelSpacing as unlimited text."""
+    for k in range(3):
+        ds = dicoms.dataset(dicoms.picture(seed=k), (0, 0, 2.5 * k), spacing=None)
+        text = "0.5\\0.75"
+        ds.add_new(0x00280030, vr, text.encode() + b" " * (len(text) % 2) if vr in ("UN", "OB") else text)
+        if not fast:  # a preamble that is not there sends the file to pydicom
+            ds.preamble = None
+        path = tmp_path / f"{k}.dcm"
+        dicoms.save(ds, path) if fast else ds.save_as(path)
+    (seq,) = ms.read(tmp_path)
+    assert seq.spacing == pytest.approx({"z": 2.5, "y": 0.5, "x": 0.75})
+
+
+@pytest.mark.parametrize("block", [0x10, 0x11, 0x1F])
+@pytest.mark.parametrize("vr", ["SS", "US", "IS", "UN"])
+def test_complex_parts_are_told_apart_in_any_private_block(tmp_path: Path, block: int, vr: str) -> None:
+    """GE: two kinds of parts under one series; the block is the one that its creator names."""
+    for kind in (2, 3):
+        for t in range(2):
+            for z in range(3):
+                ds = dicoms.dataset(
+                    dicoms.picture(seed=100 * kind + 10 * t + z), (0, 0, 3.0 * z), Modality="MR", Manufacturer="GE MEDICAL SYSTEMS",
+                    InstanceNumber=12 * kind + 3 * t + z, TemporalPositionIdentifier=t + 1,
+                )  # fmt: skip
+                ds.add_new(0x00430000 | block, "LO", "GEMS_PARM_01")
+                value = kind.to_bytes(2, "little") if vr == "UN" else kind
+                ds.add_new(0x00430000 | block << 8 | 0x2F, vr, value)
+                dicoms.save(ds, tmp_path / f"{kind}{t}{z}.dcm")
+    found = ms.read(tmp_path)
+    assert sorted(s.name for s in found) == ["Head_imaginary", "Head_real"]
+    assert [s.sizes["t"] for s in found] == [2, 2]

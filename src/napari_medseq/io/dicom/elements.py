@@ -11,7 +11,7 @@ import struct
 import warnings
 from typing import Any
 
-from napari_medseq.io.dicom.tags import PRIVATE, TAGS, creator_of
+from napari_medseq.io.dicom.tags import BLOCKS, PRIVATE, TAGS, creator_of, in_block
 from napari_medseq.io.handles import Source
 from napari_medseq.io.notes import hush
 
@@ -21,8 +21,8 @@ _SHORT = frozenset((b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL
                     b"SS", b"ST", b"TM", b"UI", b"UL", b"US"))  # fmt: skip
 _VR_OF = {
     **{tag: vr.encode() for tag, vr in TAGS.values()},
-    **{tag: vr.encode() for tag, vr, _, _ in PRIVATE.values()},
-    **{creator_of(tag): b"LO" for tag, _, _, _ in PRIVATE.values()},
+    **{in_block(tag, block): vr.encode() for tag, vr, _, _ in PRIVATE.values() for block in BLOCKS},
+    **{creator_of(in_block(tag, block)): b"LO" for tag, _, _, _ in PRIVATE.values() for block in BLOCKS},
 }
 _IMPLICIT, _DEFLATED, _BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD

@@ -84,7 +84,7 @@ def frames_of(file: FileHeader, alike: dict[object, Frame] | None = None) -> lis
         )
         file.notes.append(f"A mosaic without its private header: {doubt}.")
     if tiles is not None:
-        return mosaic.expand(base, tiles)
+        return mosaic.expand(base, tiles if tiles.certain else mosaic.settled(tiles, pixels.decode(base)))
     if count > 1:
         return _multi(base, count)
     if alike is not None and key is not None and not file.notes:

@@ -1,7 +1,8 @@
 """Mosaics: one file holds all slices of a volume as tiles of one picture; here each tile becomes a frame.
 
 Siemens: ImagePositionPatient is that of the big picture's corner; the first tile's lies half the size difference inwards.
-Slices run along the CSA header's SliceNormalVector. United Imaging: a private sequence lists each slice's position.
+Slices run along the CSA header's SliceNormalVector. United Imaging: a private sequence lists each slice's position. The size
+of a tile comes from the maker's tags, else from the tiles that hold something, else from the arrangement that is most plausible.
 Sources: Siemens' DICOM conformance statements, the public description of the CSA header by nibabel (nibabel/nicom, "Siemens
 format DICOM with CSA header"), pydicom's private dictionary ("Image Private Header").
 """
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.io.dicom.frame import Frame
-from napari_medseq.io.dicom.values import numbers, texts, value
+from napari_medseq.io.dicom.values import integer, numbers, texts, value
 
 _MOST_ELEMENTS, _MOST_ITEMS = 1024, 4096
 #: United Imaging's "MR VFrame Sequence": one item per slice of a grid.
@@ -25,12 +26,28 @@ _GRID = (0x0065, 0x1051)
 
 @dataclass
 class Tiles:
-    """Number of slices, tiles per side, and the slices' direction if known."""
+    """How a picture is divided.
+
+    Attributes
+    ----------
+    count : int
+        Number of slices.
+    down, across : int
+        Tiles one below and one beside another.
+    normal : array (3,) or None
+        Direction of the slices, if known.
+    positions : list of array (3,) or None
+        Place of each slice, if known.
+    certain : bool
+        Whether the maker's tags say how the picture is divided.
+    """
 
     count: int
-    side: int
-    normal: NDArray[np.float64] | None
+    down: int
+    across: int
+    normal: NDArray[np.float64] | None = None
     positions: list[NDArray[np.float64]] | None = None
+    certain: bool = True
 
 
 def is_mosaic(ds: Any) -> bool:
@@ -80,11 +97,13 @@ def _private(ds: Any, tag: tuple[int, int]) -> Any:
 
 def tiles(ds: Any) -> Tiles | None:
     """How a mosaic is divided, from its private header; None if it does not say (counted from the pixels later, if at all)."""
+    shape = integer(ds, "Rows"), integer(ds, "Columns")
     listed = _private(ds, _GRID)
     if listed is not None and not isinstance(listed, (str, bytes)):
         places = [numbers(item, "ImagePositionPatient", 3) for item in listed[:_MOST_ITEMS]]
         if places and all(p is not None for p in places):
-            return Tiles(len(places), int(np.ceil(np.sqrt(len(places)))), None, [p for p in places if p is not None])
+            sizes = [*_item_sizes(listed[0]), *_matrix_sizes(ds)]
+            return _divided(len(places), shape, sizes, positions=[p for p in places if p is not None])
     block = _private(ds, (0x0029, 0x1010))
     found = csa(bytes(block)) if isinstance(block, (bytes, bytearray)) else {}
     count: int | None = None
@@ -105,30 +124,109 @@ def tiles(ds: Any) -> Tiles | None:
             normal = vector / np.linalg.norm(vector)
     except ValueError:
         pass
-    return Tiles(count, int(np.ceil(np.sqrt(count))), normal)
+    side = int(np.ceil(np.sqrt(count)))  # Siemens' mosaics are square
+    if shape[0] % side == 0 == shape[1] % side:
+        return Tiles(count, side, side, normal)
+    return _divided(count, shape, _matrix_sizes(ds), normal=normal)
+
+
+def _item_sizes(item: Any) -> list[tuple[int, int]]:
+    """The size of a tile that a slice's own item says."""
+    size = integer(item, "Rows"), integer(item, "Columns")
+    return [size] if min(size) > 0 else []
+
+
+def _matrix_sizes(ds: Any) -> list[tuple[int, int]]:
+    """Sizes that a tile may have by the acquisition matrix: frequency by phase, either way, and square."""
+    try:
+        matrix = [int(v) for v in value(ds, "AcquisitionMatrix") or []]
+    except (TypeError, ValueError):
+        return []
+    if len(matrix) != 4:
+        return []
+    by_rows = max(matrix[0], matrix[2]), max(matrix[1], matrix[3])  # frequency rows, columns; phase rows, columns
+    sizes = [by_rows, by_rows[::-1], *((n, n) for n in sorted(set(by_rows), reverse=True))]
+    return [size for size in dict.fromkeys(sizes) if min(size) > 1]
+
+
+def _divided(count: int, shape: tuple[int, int], sizes: list[tuple[int, int]], **more: Any) -> Tiles:
+    """The arrangement of `count` tiles by the sizes that tags give, else the most plausible one."""
+    for rows, columns in sizes:
+        if shape[0] % rows or shape[1] % columns:
+            continue
+        down, across = shape[0] // rows, shape[1] // columns
+        if _holds(down, across, count):
+            return Tiles(count, down, across, **more)
+    down, across = (arrangements(count, shape) or [(1, 1)])[0]
+    return Tiles(count, down, across, certain=False, **more)
+
+
+def _holds(down: int, across: int, count: int) -> bool:
+    """Whether so many tiles need this arrangement: none too few, and no row of it empty but in a square one."""
+    if down * across < count:
+        return False
+    return (down - 1) * across < count or (down == across and (down - 1) ** 2 < count)
+
+
+def arrangements(count: int, shape: tuple[int, int]) -> list[tuple[int, int]]:
+    """All (down, across) that divide a picture of `shape` exactly into tiles that hold `count`, the most plausible one first.
+
+    That is the square one, as all makers use where they can; then the one whose tiles are nearest to square, with few empty ones.
+    """
+    square = int(np.ceil(np.sqrt(count)))
+
+    def implausible(layout: tuple[int, int]) -> tuple[bool, float, int]:
+        tile = shape[0] / layout[0], shape[1] / layout[1]
+        return layout != (square, square), abs(np.log(tile[0] / tile[1])), layout[0] * layout[1] - count
+
+    fitting = [
+        (down, shape_across)
+        for down in range(1, count + 1)
+        if shape[0] % down == 0
+        for shape_across in range(1, count + 1)
+        if shape[1] % shape_across == 0 and _holds(down, shape_across, count)
+    ]
+    return sorted(fitting, key=implausible)
+
+
+def settled(layout: Tiles, picture: NDArray[Any]) -> Tiles:
+    """An uncertain arrangement held against the picture: tiles behind the last slice are blank, those of slices are not."""
+    fitting = [
+        pair
+        for pair in arrangements(layout.count, picture.shape[:2])
+        if _last_filled(picture, *pair) == layout.count - 1
+    ]
+    if fitting and (layout.down, layout.across) not in fitting:
+        return replace(layout, down=fitting[0][0], across=fitting[0][1])
+    return layout
+
+
+def _last_filled(picture: NDArray[Any], down: int, across: int) -> int:
+    """Index of the last tile that is not blank; -1 where all are."""
+    rows, columns = picture.shape[0] // down, picture.shape[1] // across
+    blocks = picture.reshape(down, rows, across, columns).transpose(0, 2, 1, 3).reshape(down * across, -1)
+    filled = np.flatnonzero(blocks.any(axis=1))
+    return int(filled[-1]) if len(filled) else -1
 
 
 def counted(ds: Any, picture: NDArray[Any]) -> Tiles | None:
     """How a mosaic without its private header is divided: tiles as large as the acquisition matrix, empty last ones left out."""
-    try:
-        matrix = sorted({int(v) for v in value(ds, "AcquisitionMatrix") or [] if int(v) > 0})
-    except (TypeError, ValueError):
-        return None
     rows, columns = picture.shape[:2]
-    for size in reversed(matrix):
-        side = rows // size
-        if side < 2 or rows % size or columns % side:
+    for size in _matrix_sizes(ds):
+        if rows % size[0] or columns % size[1]:
             continue
-        blocks = picture.reshape(side, size, side, columns // side).transpose(0, 2, 1, 3).reshape(side * side, -1)
-        filled = np.flatnonzero(blocks.any(axis=1))
-        if len(filled) and int(filled[-1]) + 1 > (side - 1) ** 2:
-            return Tiles(int(filled[-1]) + 1, side, None)
+        down, across = rows // size[0], columns // size[1]
+        if down * across < 4:
+            continue
+        count = _last_filled(picture, down, across) + 1
+        if count > 0 and _holds(down, across, count):
+            return Tiles(count, down, across)
     return None
 
 
 def expand(base: Frame, layout: Tiles) -> list[Frame]:
     """One frame per tile of a mosaic."""
-    rows, columns = base.shape[0] // layout.side, base.shape[1] // layout.side
+    rows, columns = base.shape[0] // layout.down, base.shape[1] // layout.across
     if rows < 1 or columns < 1:
         return [base]
     normal = layout.normal if layout.normal is not None else base.normal
@@ -139,7 +237,7 @@ def expand(base: Frame, layout: Tiles) -> list[Frame]:
     step = base.between or base.thickness or 1.0
     out = []
     for k in range(layout.count):
-        tile = (k // layout.side * rows, k % layout.side * columns)
+        tile = (k // layout.across * rows, k % layout.across * columns)
         position = None if start is None or normal is None else start + normal * step * k
         if layout.positions is not None:
             position = layout.positions[k]

@@ -16,7 +16,7 @@ from napari_medseq.errors import ReadError
 from napari_medseq.io.dicom import codecs, video
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.headers import FileHeader
-from napari_medseq.io.dicom.values import integer, text, value
+from napari_medseq.io.dicom.values import integer, number, text, value
 
 if TYPE_CHECKING:
     from napari_medseq.io.dicom.stacks import Stack
@@ -295,6 +295,35 @@ def value_dtype(frames: list[Frame]) -> np.dtype[Any]:
     high = (half if stored.kind == "i" else full) - 1 + max(i for _, i in scalings)
     fits = (t for t in (np.int16, np.uint16, np.int32, np.int64) if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
     return np.dtype(next(fits, np.float64))
+
+
+def padding_of(stack: Stack) -> float | list[float] | None:
+    """The value of pixels outside the scanned field (PS3.3 C.7.5.1.1.2), rescaled as they are; a range as [low, high].
+
+    None where there is none, or where slices would have different ones.
+    """
+    found: set[tuple[float, float]] = set()
+    for frame in (f for row in stack.grid for f in row):
+        ds = frame.file.ds
+        first = number(ds, "PixelPaddingValue")
+        if first is None or is_colour(frame) or frame.lut is not None:
+            return None
+        last = number(ds, "PixelPaddingRangeLimit")
+        ends = [_as_stored(v, ds) * frame.slope + frame.inter for v in (first, first if last is None else last)]
+        found.add((min(ends), max(ends)))
+        if len(found) > 1:
+            return None
+    low, high = found.pop()
+    return low if low == high else [low, high]
+
+
+def _as_stored(value_: float, ds: Any) -> float:
+    """A padding value with the sign that pixels have; some files write signed ones as unsigned, and the other way about."""
+    bits = integer(ds, "BitsAllocated", 16)
+    signed = integer(ds, "PixelRepresentation") == 1
+    if signed and value_ >= 1 << (bits - 1):
+        return value_ - (1 << bits)
+    return value_ + (1 << bits) if not signed and value_ < 0 else value_
 
 
 class FrameArray:

@@ -25,6 +25,8 @@ from napari_medseq.sequence import ImageSequence
 
 #: A contour may lean out of its slice by this share of the slice step.
 _FLAT = 0.1
+#: A plane this near to half-way between two slices lies half-way.
+_HALF = 0.02
 
 
 def filled(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -73,6 +75,57 @@ def referenced_series(ds: Any) -> set[str]:
     return out - {""}
 
 
+def drawn_images(ds: Any) -> set[str]:
+    """UIDs of the images that contours were drawn on, where the contours name them."""
+    out: set[str] = set()
+    for item in value(ds, "ROIContourSequence") or []:
+        for contour in value(item, "ContourSequence") or []:
+            for image in value(contour, "ContourImageSequence") or []:
+                out.add(text(image, "ReferencedSOPInstanceUID"))
+    return out - {""}
+
+
+def _frames_of_reference(ds: Any) -> set[str]:
+    named = [*(value(ds, "ReferencedFrameOfReferenceSequence") or []), ds]
+    structures = value(ds, "StructureSetROISequence") or []
+    found = {text(one, "FrameOfReferenceUID") for one in named}
+    return (found | {text(one, "ReferencedFrameOfReferenceUID") for one in structures}) - {""}
+
+
+def _fitting(ds: Any, stacks: Sequence[tuple[Stack, str]], notes: list[str]) -> list[Stack]:
+    """The stacks that structures were drawn on: by series, by images, by frame of reference, else the only one of their study."""
+    oriented = [s for s, _ in stacks if s.oriented]
+    wanted = referenced_series(ds)
+    found = [s for s in oriented if text(s.first.file.ds, "SeriesInstanceUID") in wanted]
+    if found:
+        return found
+    images = drawn_images(ds)
+    found = (
+        [s for s in oriented if images & {text(f.file.ds, "SOPInstanceUID") for row in s.grid for f in row}]
+        if images
+        else []
+    )
+    if found:
+        return found
+    worlds = _frames_of_reference(ds)
+    found = [s for s in oriented if text(s.first.file.ds, "FrameOfReferenceUID") in worlds][:1]
+    if found:
+        notes.append(
+            "The series that the structures were drawn on is not here; another one in the same frame of reference is used."
+        )
+        return found
+    if wanted or images:
+        return []
+    study = text(ds, "StudyInstanceUID")
+    found = [s for s in oriented if text(s.first.file.ds, "StudyInstanceUID") == study] or oriented
+    planned = [s for s in found if text(s.first.file.ds, "Modality") == "CT"]
+    found = planned if len(planned) == 1 else found
+    if len(found) == 1:
+        notes.append("The structures do not say which series they were drawn on; the only one beside them is used.")
+        return found
+    return []
+
+
 def read(file: FileHeader, stacks: Sequence[tuple[Stack, str]]) -> list[ImageSequence]:
     """All structures of one file, on the grid(s) of the series they refer to.
 
@@ -88,19 +141,12 @@ def read(file: FileHeader, stacks: Sequence[tuple[Stack, str]]) -> list[ImageSeq
         If no image series is there to draw on, or no structure has a closed contour.
     """
     ds = file.ds
-    wanted = referenced_series(ds)
-    grids = [s for s, _ in stacks if s.oriented and text(s.first.file.ds, "SeriesInstanceUID") in wanted]
     notes = list(file.notes)
-    if not grids:
-        frames = {text(f, "FrameOfReferenceUID") for f in value(ds, "ReferencedFrameOfReferenceSequence") or []} - {""}
-        grids = [s for s, _ in stacks if s.oriented and text(s.first.file.ds, "FrameOfReferenceUID") in frames][:1]
-        if grids:
-            notes.append(
-                "The series that the structures were drawn on is not here; another one in the same frame of reference is used."
-            )
+    grids = series.nearest(file, _fitting(ds, stacks, notes))
     if not grids:
         raise ReadError(
-            f"{file.path}: the image series that the contours were drawn on is not here; open both together."
+            f"{file.path}: the image series that the contours were drawn on is not here (or it is one of several that "
+            "the file does not name); open both together, and nothing else."
         )
     rois = _rois(ds, notes)
     if not rois:
@@ -158,9 +204,12 @@ def _on_grid(
     inverse = np.asarray(np.linalg.inv(stack.affine), dtype=np.float64)
     notes = list(notes)
 
+    placed = {number: [apply_points(inverse, c) for c in contours] for number, (_, _, contours) in rois.items()}
+    up = _halves_go_up([float(c[:, 2].mean()) for contours in placed.values() for c in contours], shape[0])
+
     def masks() -> Any:
-        for number, (name, _, contours) in rois.items():
-            yield number, _mask([apply_points(inverse, c) for c in contours], shape, name, notes)
+        for number, (name, _, _) in rois.items():
+            yield number, _mask(placed[number], shape, name, notes, up)
 
     layers = overlay.layered(masks(), shape, max(rois))
     base = naming.readable(
@@ -187,8 +236,22 @@ def _on_grid(
     return out
 
 
+def _halves_go_up(depths: Sequence[float], count: int) -> bool:
+    """Whether planes half-way between slices go to the upper one: all alike, so that none is doubled and none left out."""
+    halves = [d for d in depths if abs(d - np.floor(d) - 0.5) <= _HALF]
+    return not halves or max(halves) < count - 1
+
+
+def _slice_of(depth: float, count: int, up: bool) -> int:
+    """The slice nearest to a plane; one half-way between two goes up or down as all do."""
+    below = int(np.floor(depth))
+    half_way = abs(depth - below - 0.5) <= _HALF
+    nearest = below + int(up) if half_way else int(np.floor(depth + 0.5))
+    return min(max(nearest, 0), count - 1)
+
+
 def _mask(
-    contours: list[NDArray[np.float64]], shape: tuple[int, int, int], name: str, notes: list[str]
+    contours: list[NDArray[np.float64]], shape: tuple[int, int, int], name: str, notes: list[str], up: bool = True
 ) -> NDArray[np.bool_]:
     """Contours in voxel coordinates (x, y, z) to a mask: each slice takes the contours of the plane nearest to it."""
     planes: dict[float, list[NDArray[np.float64]]] = defaultdict(list)
@@ -197,7 +260,7 @@ def _mask(
         depth = float(contour[:, 2].mean())
         if np.ptp(contour[:, 2]) > 2 * _FLAT:
             leaning += 1
-        elif not -0.5 <= depth <= shape[0] - 0.5:
+        elif not -0.5 - _HALF <= depth <= shape[0] - 0.5 + _HALF:
             outside += 1
         else:
             planes[round(depth, 2)].append(contour)
@@ -208,7 +271,7 @@ def _mask(
     mask = np.zeros(shape, bool)
     nearest: dict[int, float] = {}
     for depth in planes:
-        k = min(max(round(depth), 0), shape[0] - 1)
+        k = _slice_of(depth, shape[0], up)
         if k not in nearest or abs(depth - k) < abs(nearest[k] - k):
             nearest[k] = depth
     unused = len(planes) - len(nearest)

@@ -47,7 +47,7 @@ def read(file: FileHeader, stacks: Sequence[tuple[Stack, str]]) -> list[ImageSeq
     affine, shape, slots = _grid(file, frames, stacks, notes)
     names, colours, tracking = _described(ds)
     layers = overlay.layered(_masks(file, frames, slots, shape, notes), shape, max([*names, 1]))
-    reference = _reference(ds, stacks)
+    reference = _reference(file, stacks)
     base = naming.readable(
         series.without_patient(text(ds, "ContentLabel") or text(ds, "SeriesDescription"), ds) or file.name
     )
@@ -82,9 +82,10 @@ def _facts(file: FileHeader, layer: overlay.Layer) -> dict[str, Any]:
     return meta
 
 
-def _reference(ds: Any, stacks: Sequence[tuple[Stack, str]]) -> Stack | None:
-    uids = {text(one, "SeriesInstanceUID") for one in value(ds, "ReferencedSeriesSequence") or []} - {""}
-    return next((s for s, _ in stacks if s.oriented and text(s.first.file.ds, "SeriesInstanceUID") in uids), None)
+def _reference(file: FileHeader, stacks: Sequence[tuple[Stack, str]]) -> Stack | None:
+    uids = {text(one, "SeriesInstanceUID") for one in value(file.ds, "ReferencedSeriesSequence") or []} - {""}
+    fitting = [s for s, _ in stacks if s.oriented and text(s.first.file.ds, "SeriesInstanceUID") in uids]
+    return next(iter(series.nearest(file, fitting)), None)
 
 
 def _grid(
@@ -92,7 +93,7 @@ def _grid(
 ) -> tuple[NDArray[np.float64], tuple[int, int, int], list[int]]:
     """Affine, (z, y, x) shape, and each frame's slice."""
     places = np.array([f.plane[0] for f in frames])
-    reference = _reference(file.ds, stacks)
+    reference = _reference(file, stacks)
     if reference is not None and reference.first.shape == frames[0].shape:
         ras = places * (-1, -1, 1)
         at = np.linalg.solve(reference.affine[:3, :3], (ras - reference.affine[:3, 3]).T).T

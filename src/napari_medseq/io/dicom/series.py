@@ -154,6 +154,20 @@ def arrange(frames: Sequence[Frame], shared: str = "") -> list[Stack]:
     return out
 
 
+def nearest(file: FileHeader, stacks: Sequence[Stack]) -> list[Stack]:
+    """Of stacks that share a SeriesInstanceUID across visits, those of the day and folder of a file that refers to it."""
+    if not any("shares_uid_with" in one.facts for one in stacks):
+        return list(stacks)
+
+    def closeness(one: Stack) -> tuple[bool, int]:
+        image = one.first.file
+        same_day = text(image.ds, "StudyDate") == text(file.ds, "StudyDate")
+        return same_day, len(os.path.commonpath([os.path.abspath(image.path), os.path.abspath(file.path)]))
+
+    best = max(closeness(one) for one in stacks)
+    return [one for one in stacks if closeness(one) == best]
+
+
 def series_name(frame: Frame) -> str:
     """A readable name: the series' description, else its protocol, else modality and number."""
     ds = frame.file.ds
@@ -337,6 +351,9 @@ def facts_of(stack: Stack) -> dict[str, Any]:
     windows = Counter(f.window for r in stack.grid for f in r if f.window is not None)
     if windows and not pixels.is_colour(first):
         meta["contrast_limits"] = [float(v) for v in windows.most_common(1)[0][0]]
+    padding = pixels.padding_of(stack)
+    if padding is not None:
+        meta["padding_value"] = padding
     if text(ds, "PhotometricInterpretation") == "MONOCHROME1":
         meta["colormap"] = "gray_r"
     for key, keyword in (

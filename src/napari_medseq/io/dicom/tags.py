@@ -19,7 +19,7 @@ TAGS: dict[str, tuple[int, str]] = {
     "Columns": (0x00280011, "US"), "ComplexImageComponent": (0x00089208, "CS"), "ContentDate": (0x00080023, "DA"),
     "ContentLabel": (0x00700080, "CS"), "ContentTime": (0x00080033, "TM"), "ContourData": (0x30060050, "DS"),
     "ContourGeometricType": (0x30060042, "CS"), "ContourSequence": (0x30060040, "SQ"),
-    "ContrastBolusAgent": (0x00180010, "LO"), "ConvolutionKernel": (0x00181210, "SH"),
+    "ContourImageSequence": (0x30060016, "SQ"), "ContrastBolusAgent": (0x00180010, "LO"), "ConvolutionKernel": (0x00181210, "SH"),
     "CorrectedImage": (0x00280051, "CS"), "DataInformationSequence": (0x00540063, "SQ"),
     "DecayCorrection": (0x00541102, "CS"), "DetectorInformationSequence": (0x00540022, "SQ"),
     "DetectorVector": (0x00540020, "US"), "DiffusionBValue": (0x00189087, "FD"),
@@ -54,7 +54,8 @@ TAGS: dict[str, tuple[int, str]] = {
     "PhotometricInterpretation": (0x00280004, "CS"), "PhysicalDeltaX": (0x0018602C, "FD"),
     "PhysicalDeltaY": (0x0018602E, "FD"), "PhysicalUnitsXDirection": (0x00186024, "US"),
     "PhysicalUnitsYDirection": (0x00186026, "US"), "PixelData": (0x7FE00010, "OB or OW"),
-    "PixelMeasuresSequence": (0x00289110, "SQ"), "PixelPaddingValue": (0x00280120, "US or SS"),
+    "PixelMeasuresSequence": (0x00289110, "SQ"), "PixelPaddingRangeLimit": (0x00280121, "US or SS"),
+    "PixelPaddingValue": (0x00280120, "US or SS"),
     "PixelRepresentation": (0x00280103, "US"), "PixelSpacing": (0x00280030, "DS"),
     "PixelValueTransformationSequence": (0x00289145, "SQ"), "PlanarConfiguration": (0x00280006, "US"),
     "PlaneOrientationSequence": (0x00209116, "SQ"), "PlaneOrientationVolumeSequence": (0x0020930F, "SQ"),
@@ -67,7 +68,8 @@ TAGS: dict[str, tuple[int, str]] = {
     "RadiopharmaceuticalStartDateTime": (0x00181078, "DT"), "RadiopharmaceuticalStartTime": (0x00181072, "TM"),
     "RecommendedDisplayCIELabValue": (0x0062000D, "US"), "RecommendedDisplayFrameRate": (0x00082144, "IS"),
     "ReferencedFileID": (0x00041500, "CS"), "ReferencedFrameOfReferenceSequence": (0x30060010, "SQ"),
-    "ReferencedROINumber": (0x30060084, "IS"), "ReferencedSegmentNumber": (0x0062000B, "US"),
+    "ReferencedFrameOfReferenceUID": (0x30060024, "UI"), "ReferencedROINumber": (0x30060084, "IS"),
+    "ReferencedSOPInstanceUID": (0x00081155, "UI"), "ReferencedSegmentNumber": (0x0062000B, "US"),
     "ReferencedSeriesSequence": (0x00081115, "SQ"), "ReferringPhysicianName": (0x00080090, "PN"),
     "RepetitionTime": (0x00180080, "DS"), "RescaleIntercept": (0x00281052, "DS"), "RescaleSlope": (0x00281053, "DS"),
     "RotationVector": (0x00540050, "US"), "Rows": (0x00280010, "US"), "SOPClassUID": (0x00080016, "UI"),
@@ -110,6 +112,15 @@ PRIVATE: dict[str, tuple[int, str, str, str]] = {
     "UIH direction": (0x00651037, "FD", "Image Private Header", "UIH"),
 }
 # fmt: on
+
+
+#: Blocks of a private group (PS3.5, section 7.8.1) in which a maker's attributes are looked for; nearly all use the first.
+BLOCKS = range(0x10, 0x20)
+
+
+def in_block(tag: int, block: int) -> int:
+    """A private tag as it stands in another block of its group."""
+    return tag & 0xFFFF00FF | block << 8
 
 
 def creator_of(tag: int) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.io.dicom import elements
-from napari_medseq.io.dicom.tags import PRIVATE, TAGS, creator_of
+from napari_medseq.io.dicom.tags import BLOCKS, PRIVATE, TAGS, creator_of, in_block
 
 #: Clocks count seconds from here, in the scanner's own time.
 EPOCH = datetime(1970, 1, 1)
@@ -75,11 +75,14 @@ def private_value(ds: Any, name: str) -> Any:
     """The value of a private attribute of `PRIVATE`, or None."""
     tag, vr, creator, maker = PRIVATE[name]
     try:
-        found = _stored(ds, tag, vr)
-        if found is None:
-            return None
-        said = str(_stored(ds, creator_of(tag), "LO") or "").strip()
-        if not (said.startswith(creator) if said else text(ds, "Manufacturer").upper().startswith(maker)):
+        found = None
+        for one in (tag, *(in_block(tag, block) for block in BLOCKS)):
+            found = _stored(ds, one, vr)
+            said = str(_stored(ds, creator_of(one), "LO") or "").strip() if found is not None else ""
+            nameless = not said and one == tag and text(ds, "Manufacturer").upper().startswith(maker)
+            if found is not None and (said.startswith(creator) if said else nameless):
+                break
+        else:
             return None
         if isinstance(found, bytes):  # an unknown representation, as some archives store private elements
             found = _quick(found, vr.encode(), True)
@@ -95,7 +98,7 @@ def _stored(ds: Any, tag: int, vr: str) -> Any:
         stored = ds.values.get(tag)
         if stored is None:
             return None
-        found = _quick(stored[1], vr.encode() if stored[0] == b"UN" else stored[0], True)
+        found = _quick(stored[1], _representation(vr, stored[0]), True)
     else:
         raw = ds.get_item(tag)
         if raw is None:
@@ -103,9 +106,23 @@ def _stored(ds: Any, tag: int, vr: str) -> Any:
         if getattr(raw, "is_raw", False):
             if not raw.value:
                 return None
-            known = vr if raw.VR in (None, "UN") else raw.VR
-            found = _quick(raw.value, known.encode(), raw.is_little_endian)
-    return ds[tag].value if found is _SLOW else found
+            found = _quick(raw.value, _representation(vr, (raw.VR or "UN").encode()), raw.is_little_endian)
+    found = ds[tag].value if found is _SLOW else found
+    if vr in _LISTED and isinstance(found, str) and "\\" in found:
+        return [part.strip() for part in found.split("\\")]
+    return found
+
+
+#: Representations of several texts or numbers; others of text are never split by the standard.
+_LISTED = frozenset(("DS", "IS", "CS", "DA", "TM", "DT", "UI"))
+_LONG_TEXTS = frozenset((b"UN", b"UT", b"UC", b"UR", b"LT", b"ST", b"LO", b"SH", b"OB", b"OW"))
+
+
+def _representation(known: str, stored: bytes) -> bytes:
+    """How to take a value apart: as stored, but by the dictionary where the file calls a list of numbers a text or bytes."""
+    if stored == b"UN" or (known in _LISTED and stored in _LONG_TEXTS):
+        return known.encode()
+    return stored
 
 
 def _decimal(said: Any) -> float:
