@@ -6,25 +6,30 @@ What is told apart here never becomes frames in time.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from napari_medseq.io.dicom.elements import Elements
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.tags import TAGS
-from napari_medseq.io.dicom.values import moment, text
+from napari_medseq.io.dicom.values import moment, stamp, text
+from napari_medseq.io.visit_order import is_visit_name
 
 _OWNERS = ("PatientID", "StudyInstanceUID", "StudyDate")
 #: Attributes that tell apart the files of one series; two folders that share many of them hold the same slices twice.
 _NUMBERS = ("InstanceNumber", "TemporalPositionIdentifier", "TriggerTime", "AcquisitionNumber", "EchoNumbers", "ImageType", "SeriesNumber",
-            "NominalPercentageOfCardiacPhase", "EchoTime", "DiffusionBValue")  # fmt: skip
+            "FrameReferenceTime", "NominalPercentageOfCardiacPhase", "EchoTime", "DiffusionBValue")  # fmt: skip
 #: Share of the smaller folder's slices that the other must repeat.
 _REPEATED = 0.5
 #: Days between the acquisitions of one series, at most.
 _LONGEST_GAP = 1
 _COMPARED = 3
+#: Phases of one scan begin less than this apart.
+_NEXT_PHASE = timedelta(minutes=10)
 
 
 def separated(frames: Sequence[Frame]) -> list[tuple[list[Frame], str]]:
@@ -109,7 +114,7 @@ def _by_folder(files: list[FileHeader]) -> list[list[FileHeader]]:
         return [files]
     keys = {name: {_number(file): file for file in group} for name, group in folders.items()}
     clashes = [(a, b) for a in keys for b in keys if a < b and _repeat(keys[a], keys[b])]
-    if not clashes:
+    if not clashes or _are_phases(folders):
         return [files]
     common = os.path.commonpath(list(folders))
     parts = {name: os.path.relpath(name, common).split(os.sep) for name in folders}
@@ -121,6 +126,34 @@ def _by_folder(files: list[FileHeader]) -> list[list[FileHeader]]:
     for name, group in folders.items():
         groups[branch[name]].extend(group)
     return list(groups.values())
+
+
+def _are_phases(folders: dict[str, list[FileHeader]]) -> bool:
+    """Whether folders hold the phases of one dynamic scan: all dated, minutes apart, and none named as a visit."""
+    common = os.path.commonpath(list(folders))
+    if any(is_visit_name(part) for name in folders for part in os.path.relpath(name, common).split(os.sep)):
+        return False
+    starts: list[datetime] = []
+    for group in folders.values():
+        moments = [_moment(file) for file in group]
+        if None in moments or any(not _stored(file, "StudyDate") for file in group):
+            return False
+        starts.append(min(at for at in moments if at is not None))
+    gaps = [b - a for a, b in itertools.pairwise(sorted(starts))]
+    return all(timedelta(0) < gap <= _NEXT_PHASE for gap in gaps)
+
+
+def _moment(file: FileHeader) -> datetime | None:
+    """When a slice was acquired, if its time is known and not only its day."""
+    ds = file.ds
+    found = stamp(ds, "AcquisitionDateTime")
+    for day, clock in (
+        ("AcquisitionDate", "AcquisitionTime"),
+        ("StudyDate", "AcquisitionTime"),
+        ("ContentDate", "ContentTime"),
+    ):
+        found = found or (moment(ds, day, clock) if text(ds, clock) else None)
+    return found
 
 
 def _number(file: FileHeader) -> tuple[object, ...]:
