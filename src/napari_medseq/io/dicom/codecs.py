@@ -6,6 +6,7 @@ Source: DICOM PS3.5 annex A.4 (encapsulated pixel data).
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Callable
 from functools import lru_cache
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medseq.errors import ReadError
+from napari_medseq.io.dicom import streams
 from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.values import integer, text
 
@@ -32,6 +35,7 @@ _DECODERS = {
     "1.2.840.10008.1.2.4.201": "jpeg2k_decode",
     "1.2.840.10008.1.2.4.202": "jpeg2k_decode",
     "1.2.840.10008.1.2.4.203": "jpeg2k_decode",
+    RLE: "dicomrle_decode",
 }
 #: Decoders that know nothing of signs: the header says where the sign bit is.
 _UNSIGNED = ("jpeg8_decode", "jpegls_decode")
@@ -52,31 +56,32 @@ def _decoder(syntax: str) -> Callable[..., Any] | None:
     return found  # type: ignore[no-any-return]
 
 
-def decode(file: FileHeader, index: int, stored: np.dtype[Any]) -> NDArray[Any] | None:
+def decode(file: FileHeader, data: bytes, stored: np.dtype[Any]) -> NDArray[Any] | None:
     """One grey frame decoded fast, or None where that cannot be done with certainty.
 
     Parameters
     ----------
     file : FileHeader
-    index : int
+    data : bytes
+        The compressed bytes of the frame, which `check_frame` found sound.
     stored : numpy.dtype
         Type of the samples as the header says.
     """
     ds = file.ds
-    if file.syntax == RLE:  # not by imagecodecs.dicomrle_decode, which writes past its memory where a stream is damaged
-        return _unpacked_rle(file, index, stored)
-    decoder = _decoder(file.syntax)
-    if (
-        decoder is None
-        or integer(ds, "SamplesPerPixel", 1) != 1
-        or text(ds, "PhotometricInterpretation")[:5] != "MONOC"
-    ):
-        return None
     shape = integer(ds, "Rows"), integer(ds, "Columns")
+    if integer(ds, "SamplesPerPixel", 1) != 1 or text(ds, "PhotometricInterpretation")[:5] != "MONOC":
+        return None
+    bits = integer(ds, "BitsStored", 8 * stored.itemsize)
+    return _grey(data, file.syntax, shape, stored, bits)
+
+
+def _grey(data: bytes, syntax: str, shape: tuple[int, int], stored: np.dtype[Any], bits: int) -> NDArray[Any] | None:
+    decoder = _decoder(syntax)
+    if decoder is None or (stored.itemsize > 2 and syntax != RLE):
+        return None
     try:
-        data = frame_bytes(file, index)
-        if data is None or stored.itemsize > 2:
-            return None
+        if syntax == RLE:
+            return np.frombuffer(decoder(data, dtype=stored.str), stored).reshape(shape)
         picture = decoder(data)
     except Exception:  # pydicom's decoders are asked next, and their complaint is the one that is told
         return None
@@ -89,23 +94,76 @@ def decode(file: FileHeader, index: int, stored: np.dtype[Any]) -> NDArray[Any] 
         return None
     if stored.kind == "u":
         return picture.astype(wanted)
-    if _DECODERS[file.syntax] not in _UNSIGNED:
+    if _DECODERS[syntax] not in _UNSIGNED:
         return None
     signed = picture.astype(f"u{stored.itemsize}").view(wanted)
-    shift = 8 * stored.itemsize - integer(ds, "BitsStored", 8 * stored.itemsize)
+    shift = 8 * stored.itemsize - bits
     signed <<= shift
     signed >>= shift
     return signed
 
 
-def _unpacked_rle(file: FileHeader, index: int, stored: np.dtype[Any]) -> NDArray[Any] | None:
-    if integer(file.ds, "SamplesPerPixel", 1) != 1:
-        return None
+def check_frame(file: FileHeader, data: bytes | None, stored: np.dtype[Any]) -> bool:
+    """Whether a compressed frame may be decoded in this process; if not, a helper must do it.
+
+    Raises
+    ------
+    ReadError
+        If it cannot be a picture of the size that the DICOM header announces.
+    """
+    if data is None:
+        return False
+    ds = file.ds
+    samples = max(integer(ds, "SamplesPerPixel", 1), 1)
     try:
-        out = np.empty((integer(file.ds, "Rows"), integer(file.ds, "Columns")), stored.newbyteorder("="))
-    except (ValueError, MemoryError):
-        return None
-    return out if unpack_rle(file, index, out) else None
+        if file.syntax == RLE:
+            streams.check_rle(data, samples * stored.itemsize)
+            return True
+        found = streams.checked(data, rows=integer(ds, "Rows"), columns=integer(ds, "Columns"), samples=samples)
+    except (streams.StreamError, struct.error, IndexError) as error:
+        text_ = str(error) if isinstance(error, streams.StreamError) else "the compressed picture's header is damaged"
+        raise ReadError(f"{file.path}: {text_}; copy or export it again.") from error
+    return found is not None and found.plain
+
+
+def load_decoders() -> None:
+    """Load the libraries that decode, which takes longer than a frame does."""
+    import_module("pydicom.pixels.decoders")
+    for syntax in _DECODERS:
+        _decoder(syntax)
+
+
+def request(
+    file: FileHeader, data: bytes, index: int, options: dict[str, Any], stored: np.dtype[Any]
+) -> dict[str, object]:
+    """What `decode_request` needs to decode a frame in another process."""
+    grey = options["samples_per_pixel"] == 1 and str(options["photometric_interpretation"])[:5] == "MONOC"
+    return {
+        "data": data,
+        "index": index,
+        "options": {**options, "transfer_syntax_uid": file.syntax},
+        "stored": stored.str,
+        "grey": grey,
+    }
+
+
+def decode_request(asked: dict[str, Any]) -> NDArray[Any]:
+    """Decode the frame of a `request`."""
+    from pydicom.encaps import get_frame
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    options, stored = asked["options"], np.dtype(asked["stored"])
+    syntax = options.pop("transfer_syntax_uid")
+    if asked["grey"]:
+        frame = get_frame(asked["data"], asked["index"], number_of_frames=options["number_of_frames"])
+        shape = options["rows"], options["columns"]
+        found = _grey(frame, syntax, shape, stored, options["bits_stored"])
+        if found is not None:
+            return found
+    options["transfer_syntax_uid"] = UID(syntax)
+    array, _ = get_decoder(UID(syntax)).as_array(asked["data"], index=asked["index"], validate=False, **options)
+    return np.asarray(array)
 
 
 def unpack_rle(file: FileHeader, index: int, out: NDArray[Any]) -> bool:
@@ -123,7 +181,7 @@ def unpack_rle(file: FileHeader, index: int, out: NDArray[Any]) -> bool:
         flat = out.reshape(-1).view(f"u{out.itemsize}")
         plane = _scratch("plane", out.size)
         for number, (start, stop) in enumerate(pairwise([*starts, len(data)])):
-            if not 64 <= start < stop or not _unpacked(unpack, data[start:stop], plane):
+            if not 64 <= start < min(stop, len(data)) or not _unpacked(unpack, data[start:stop], plane):
                 return False
             if number:
                 flat <<= 8
@@ -182,9 +240,19 @@ def decode_colour(file: FileHeader, index: int) -> NDArray[Any] | None:
 
 
 def frame_bytes(file: FileHeader, index: int) -> bytes | None:
-    """The compressed bytes of one frame; None where fragments cannot be told apart."""
+    """The compressed bytes of one frame, a JPEG 2000 codestream out of its boxes; None where fragments cannot be told apart.
+
+    Raises
+    ------
+    ReadError
+        If the boxes of a JPEG 2000 file hold no picture.
+    """
     parts = [file.source.read(at, length) for at, length in _parts(file, index)]
-    return parts[0] if len(parts) == 1 else b"".join(parts) or None
+    data = parts[0] if len(parts) == 1 else b"".join(parts)
+    try:
+        return (streams.codestream(data) if streams.is_boxed(data) else data) or None
+    except streams.StreamError as error:
+        raise ReadError(f"{file.path}: {error}; copy or export it again.") from error
 
 
 def _parts(file: FileHeader, index: int) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ from napari_medseq.errors import ReadError
 from napari_medseq.io.dicom import codecs, video
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.headers import FileHeader
+from napari_medseq.io.dicom.helper import HELPER
 from napari_medseq.io.dicom.values import integer, number, text, value
 
 if TYPE_CHECKING:
@@ -126,9 +127,14 @@ def _whole(file: FileHeader, index: int) -> NDArray[Any]:
     if file.syntax in video.SYNTAXES:
         return video.frame(file, index)
     if file.encapsulated and file.pixel_keyword == "PixelData":
-        fast = codecs.decode(file, index, stored_dtype(file.ds))
+        data, stored = codecs.frame_bytes(file, index), stored_dtype(file.ds)
+        if not codecs.check_frame(file, data, stored):
+            return _decoded(file, index, data, in_helper=True)
+        assert data is not None
+        fast = codecs.decode(file, data, stored)
         if fast is not None:
             return masked(fast, file.ds) if file.syntax == codecs.RLE else fast
+        return _decoded(file, index, data)
     return _decoded(file, index)
 
 
@@ -192,7 +198,8 @@ def masked(picture: NDArray[Any], ds: Any) -> NDArray[Any]:
     return picture
 
 
-def _decoded(file: FileHeader, index: int) -> NDArray[Any]:
+def _decoded(file: FileHeader, index: int, one: bytes | None = None, *, in_helper: bool = False) -> NDArray[Any]:
+    """One frame by pydicom's decoders, here or in the helper process; `one`: its compressed bytes, if they can be told apart."""
     from pydicom.encaps import encapsulate
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.processing import apply_color_lut
@@ -228,14 +235,21 @@ def _decoded(file: FileHeader, index: int) -> NDArray[Any]:
                 data.ljust(size + size % 2, b"\0"), index=index if packed else 0, validate=False, **options
             )
         else:
-            one = codecs.frame_bytes(file, index)
             if one is None:
                 data = file.source.read(file.pixel_at, file.size - file.pixel_at)
             else:
                 data, index, options["number_of_frames"] = encapsulate([one]), 0, 1
-            array, _ = decoder.as_array(data, index=index, validate=False, **options)
+            if in_helper:
+                asked = codecs.request(file, data, index, options, stored_dtype(ds))
+                array = HELPER.decode(
+                    file.path, asked, options["rows"] * options["columns"] * options["samples_per_pixel"]
+                )
+            else:
+                array, _ = decoder.as_array(data, index=index, validate=False, **options)
         if photometric == "PALETTE COLOR":
             array = _eight_bit(apply_color_lut(array, file.complete))
+    except ReadError:
+        raise
     except NotImplementedError as error:
         raise ReadError(
             f"{file.path}: transfer syntax {syntax.name} ({syntax}) has no decoder here; convert it to another."

@@ -117,12 +117,17 @@ def _plain_presets(body: bytes, bits: int) -> bool:
     if len(body) != 11 or body[0] != 1:
         return False
     top, first, second, third, reset = struct.unpack_from(">5H", body, 1)
-    return 0 < top < 1 << bits and first <= second <= third <= top and 3 <= reset <= max(255, top)
+    return bool(0 < top < 1 << bits and first <= second <= third <= top and 3 <= reset <= max(255, top))
 
 
 def _ends(data: bytes) -> bool:
     """Whether a stream ends with its end marker, but for padding."""
     return data.rstrip(b"\0")[-2:] == b"\xff\xd9" or data.rstrip(b"\xff\0")[-1:] == b"\xd9"
+
+
+def is_boxed(data: bytes) -> bool:
+    """Whether a JPEG 2000 codestream lies in the boxes of a file."""
+    return data[:8] == _JP2
 
 
 def codestream(data: bytes) -> bytes:

@@ -1,0 +1,167 @@
+"""Decoding in a process of its own, with a limit of time and memory: for streams of which a native decoder may never come back.
+
+One helper serves all threads of this process. It is started when first needed, killed when it takes too long, and started
+anew for the next stream. Source of the need: fuzzing CharLS and OpenJPEG with cut streams (they loop for ever).
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import pickle
+import select
+import subprocess
+import sys
+import threading
+import time
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import ReadError
+
+#: Seconds for a stream, and for each million pixels; halved with each stream in a row that ran out of time.
+_PATIENCE, _PER_MEGAPIXEL, _LEAST = 3.0, 0.25, 0.25
+_START = 60.0
+#: Bytes that the helper may map: libraries take about 1 GiB of addresses, decoders a few copies of a picture.
+_MEMORY, _COPIES = 3 << 30, 16
+_LENGTH = 8
+
+
+class Helper:
+    """The helper process and its pipes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failures = 0
+
+    def decode(self, where: str, request: dict[str, object], pixels: int) -> NDArray[np.generic]:
+        """Decode one frame there.
+
+        Parameters
+        ----------
+        where : str
+            For messages.
+        request : dict
+            What `codecs.decode_request` takes.
+        pixels : int
+            Samples of the frame.
+
+        Raises
+        ------
+        ReadError
+            If it cannot be decoded, takes too long, or kills the helper.
+        """
+        limit = (_PATIENCE + _PER_MEGAPIXEL * pixels / 1e6) * 0.5**self._failures
+        with self._lock:
+            try:
+                answer = self._asked(pickle.dumps(request), max(limit, _LEAST))
+            except TimeoutError:
+                self._failures += 1
+                self.stop()
+                raise ReadError(
+                    f"{where}: its pixels are damaged (decoding did not come to an end); copy or export it again."
+                ) from None
+            except (OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
+                self.stop()
+                raise ReadError(
+                    f"{where}: its pixels are damaged (they kill the decoder); copy or export it again."
+                ) from error
+        if isinstance(answer, str):
+            raise ReadError(f"{where}: {answer}")
+        self._failures = 0
+        return answer
+
+    def _asked(self, request: bytes, limit: float) -> NDArray[np.generic] | str:
+        process = self._running()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(len(request).to_bytes(_LENGTH, "little") + request)
+        process.stdin.flush()
+        end = time.monotonic() + limit
+        size = int.from_bytes(_read(process.stdout, _LENGTH, end), "little")
+        kind, dtype, shape, data = pickle.loads(_read(process.stdout, size, end + _START))
+        return str(data, "utf-8") if kind == "error" else np.frombuffer(bytearray(data), dtype).reshape(shape)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            code = f"import sys; sys.path[:] = {sys.path!r}; from napari_medseq.io.dicom.helper import serve; serve()"
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+            assert self._process.stdout is not None
+            if _read(self._process.stdout, 5, time.monotonic() + _START) != b"ready":
+                raise EOFError
+        return self._process
+
+    def stop(self) -> None:
+        """Kill the helper, if it runs."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+
+
+def _read(pipe: IO[bytes], count: int, end: float) -> bytes:
+    """So many bytes from a pipe before a point in time.
+
+    Raises
+    ------
+    TimeoutError, EOFError
+    """
+    out = bytearray()
+    number = pipe.fileno()
+    while len(out) < count:
+        left = end - time.monotonic()
+        if left <= 0 or not select.select([number], [], [], left)[0]:
+            raise TimeoutError
+        block = os.read(number, min(count - len(out), 1 << 20))
+        if not block:
+            raise EOFError
+        out += block
+    return bytes(out)
+
+
+HELPER = Helper()
+atexit.register(HELPER.stop)
+
+
+def serve() -> None:
+    """The helper's own loop: requests from the standard input, answers to the standard output."""
+    from napari_medseq.io.dicom import codecs
+
+    codecs.load_decoders()  # before the clock of a stream runs
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not come among the answers
+    _limit_memory(_MEMORY)
+    answers.write(b"ready")
+    answers.flush()
+    while head := sys.stdin.buffer.read(_LENGTH):
+        request = pickle.loads(sys.stdin.buffer.read(int.from_bytes(head, "little")))
+        try:
+            picture = np.ascontiguousarray(codecs.decode_request(request))
+            answer = ("picture", picture.dtype.str, picture.shape, picture.tobytes())
+        except BaseException as error:  # decoders raise what they like; those in Rust no Exception at all
+            text = (
+                f"its pixels are damaged ({type(error).__name__}: {' '.join(str(error).split())[:200]}); copy it again."
+            )
+            answer = ("error", "", (), text.encode())
+        block = pickle.dumps(answer)
+        answers.write(len(block).to_bytes(_LENGTH, "little") + block)
+        answers.flush()
+
+
+def _limit_memory(most: int) -> None:
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    except (ImportError, OSError, ValueError):  # no such limits here
+        return

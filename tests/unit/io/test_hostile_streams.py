@@ -1,0 +1,133 @@
+"""Compressed streams that lie, are cut, or never end: checked before a native decoder sees them, and decoded with limits."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.encaps import encapsulate
+
+import napari_medseq as ms
+from napari_medseq.errors import ReadError
+from napari_medseq.io.dicom.codecs import RLE
+from napari_medseq.io.dicom.helper import HELPER
+from napari_medseq.io.dicom.streams import StreamError, check_rle, checked
+from tests.unit.io import dicoms
+
+codecs = pytest.importorskip("imagecodecs")
+JPEG_LS, JPEG_2000 = "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90"
+#: A picture whose rows are sorted, so that cut streams run into the long runs of JPEG-LS.
+PICTURE = np.sort(np.random.default_rng(0).integers(0, 4000, (64, 64)), axis=1).astype(np.uint16)
+STREAMS: dict[str, bytes] = {
+    JPEG_LS: codecs.jpegls_encode(PICTURE),
+    JPEG_2000: codecs.jpeg2k_encode(PICTURE, level=0, reversible=True, codecformat="j2k"),
+}
+
+
+def _save(path: Path, stream: bytes, syntax: str, pixels: np.ndarray = PICTURE, **more: Any) -> Path:
+    ds = dicoms.dataset(pixels, **more)
+    ds.PixelData = encapsulate([stream])
+    ds["PixelData"].is_undefined_length = True
+    ds.file_meta.TransferSyntaxUID = syntax
+    return dicoms.save(ds, path)
+
+
+def _refused(path: Path, *, within: float = 20.0) -> str:
+    """The text of the error, which comes in time (a hang is what is tested, so the limit is wide)."""
+    start = time.monotonic()
+    with pytest.raises(ReadError) as caught:
+        ms.read(path)
+    assert time.monotonic() - start < within
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("syntax", STREAMS)
+def test_whole_streams_are_plain(syntax: str) -> None:
+    found = checked(STREAMS[syntax], rows=64, columns=64, samples=1)
+    assert found is not None
+    assert found.plain
+
+
+@pytest.mark.parametrize("share", [0.23, 0.66, 0.97])
+@pytest.mark.parametrize("syntax", STREAMS)
+def test_cut_streams_come_to_an_end(tmp_path: Path, syntax: str, share: float) -> None:
+    """CharLS loops for ever on a stream that was cut."""
+    stream = STREAMS[syntax][: int(share * len(STREAMS[syntax]))]
+    path = _save(tmp_path / "a.dcm", stream, syntax)
+    start = time.monotonic()
+    with contextlib.suppress(ReadError):  # some decoders give what there is
+        assert ms.read(path)[0].data.shape[-2:] == (64, 64)
+    assert time.monotonic() - start < 30
+    HELPER.stop()
+
+
+@pytest.mark.parametrize("syntax", STREAMS)
+def test_another_size_than_the_header_says_is_refused(tmp_path: Path, syntax: str) -> None:
+    """A stream of a few kilobytes may announce a picture of gigabytes."""
+    stream = bytearray(STREAMS[syntax])
+    if syntax == JPEG_LS:
+        at = stream.index(b"\xff\xf7") + 5
+        stream[at : at + 4] = struct.pack(">HH", 65000, 65000)
+    else:
+        stream[8:16] = struct.pack(">II", 1 << 19, 1 << 19)
+    text = _refused(_save(tmp_path / "a.dcm", bytes(stream), syntax))
+    assert "announces" in text or "tiles" in text
+
+
+def test_boxes_of_no_length_are_passed_or_refused(tmp_path: Path) -> None:
+    inner = STREAMS[JPEG_2000]
+    start = b"\0\0\0\x0cjP  \r\n\x87\n"
+    whole = _save(tmp_path / "a.dcm", start + b"\0\0\0\0jp2c" + inner, JPEG_2000)
+    np.testing.assert_array_equal(np.asarray(ms.read(whole)[0].data).reshape(64, 64), PICTURE)
+    endless = _save(tmp_path / "b.dcm", start + b"\0\0\0\0jp2h" + inner, JPEG_2000)
+    assert "boxes" in _refused(endless)
+
+
+@pytest.mark.parametrize("offset", [1 << 20, (1 << 32) - 1, 63, 0])
+@pytest.mark.parametrize("second", [True, False])
+def test_rle_segments_outside_the_frame_are_refused(tmp_path: Path, offset: int, second: bool) -> None:
+    ds = dicoms.dataset(PICTURE)
+    ds.compress(RLE, encoding_plugin="pydicom", generate_instance_uid=False)
+    data = bytearray(ds.PixelData)
+    at = data.index(struct.pack("<I", 2), 8) + (8 if second else 4)
+    data[at : at + 4] = struct.pack("<I", offset)
+    ds.PixelData = bytes(data)
+    assert "compressed picture" in _refused(dicoms.save(ds, tmp_path / "a.dcm"))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 16, 1 << 30])
+def test_rle_needs_a_part_for_each_byte(count: int) -> None:
+    header = struct.pack("<16I", count, 64, 70, *[0] * 13)
+    with pytest.raises(StreamError):
+        check_rle(header + bytes(100), 2)
+
+
+@given(st.randoms(use_true_random=False), st.sampled_from(sorted(STREAMS)))
+def test_mutated_headers_are_answered(rng: random.Random, syntax: str) -> None:
+    stream = bytearray(STREAMS[syntax])
+    for _ in range(rng.randint(1, 6)):
+        stream[rng.randrange(160)] = rng.randrange(256)
+    stream = stream[: rng.choice((len(stream), rng.randrange(2, len(stream))))]
+    try:
+        found = checked(bytes(stream), rows=64, columns=64, samples=1)
+    except (StreamError, struct.error, IndexError):
+        return
+    assert found is None or (found.rows, found.columns, found.samples) == (64, 64, 1)
+
+
+def test_the_helper_outlives_a_stream_that_kills_it(tmp_path: Path) -> None:
+    cut = _save(tmp_path / "a.dcm", STREAMS[JPEG_LS][:1200], JPEG_LS)
+    for _ in range(2):
+        _refused(cut)
+    unusual = bytearray(STREAMS[JPEG_2000])  # without an end marker it is odd, but whole
+    path = _save(tmp_path / "b.dcm", bytes(unusual[:-2]), JPEG_2000)
+    np.testing.assert_array_equal(np.asarray(ms.read(path)[0].data).reshape(64, 64), PICTURE)
+    HELPER.stop()
