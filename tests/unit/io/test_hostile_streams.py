@@ -127,7 +127,9 @@ def test_the_helper_outlives_a_stream_that_kills_it(tmp_path: Path) -> None:
     cut = _save(tmp_path / "a.dcm", STREAMS[JPEG_LS][:1200], JPEG_LS)
     for _ in range(2):
         _refused(cut)
-    unusual = bytearray(STREAMS[JPEG_2000])  # without an end marker it is odd, but whole
-    path = _save(tmp_path / "b.dcm", bytes(unusual[:-2]), JPEG_2000)
+    unusual = codecs.jpeg8_encode(PICTURE, lossless=True, bitspersample=16)[
+        :-2
+    ]  # odd without its end marker, but whole
+    path = _save(tmp_path / "b.dcm", unusual, "1.2.840.10008.1.2.4.70")
     np.testing.assert_array_equal(np.asarray(ms.read(path)[0].data).reshape(64, 64), PICTURE)
     HELPER.stop()
