@@ -159,9 +159,9 @@ def _reader(kind: str, file: Path) -> Reader:
 
         return lambda path, lazy, as_, _: nrrd.read(path, lazy=lazy, kind=as_)
     if kind == "metaimage":
-        from napari_medseq.io.formats import itk
+        from napari_medseq.io.formats import metaimage
 
-        return lambda path, lazy, as_, _: itk.read(path, lazy=lazy, kind=as_)
+        return lambda path, lazy, as_, _: metaimage.read(path, lazy=lazy, kind=as_)
     if kind == "mgh":
         from napari_medseq.io.formats import mgh
 
@@ -265,7 +265,7 @@ def _facts(kind: str, file: Path) -> list[dict[str, Any]]:
     module = {
         "nifti": "nifti",
         "nrrd": "nrrd",
-        "metaimage": "itk",
+        "metaimage": "metaimage",
         "mgh": "mgh",
         "picture": "picture",
         "video": "picture",

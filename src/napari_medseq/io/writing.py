@@ -76,9 +76,9 @@ def _writer(ending: str) -> Callable[[ImageSequence, Path, Any, bool], None]:
 
         return lambda seq, path, _reference, _identifiers: slicer.write(seq, path)
     if ending == ".mha":
-        from napari_medseq.io.formats import itk
+        from napari_medseq.io.formats import metaimage
 
-        return lambda seq, path, _reference, _identifiers: itk.write(seq, path)
+        return lambda seq, path, _reference, _identifiers: metaimage.write(seq, path)
     from napari_medseq.io.dicom import seg_write as dicom_seg_write
 
     return dicom_seg_write.write

@@ -120,8 +120,8 @@ def check_frame(file: FileHeader, data: bytes | None, stored: np.dtype[Any]) -> 
             streams.check_rle(data, samples * stored.itemsize)
             return True
         found = streams.checked(data, rows=integer(ds, "Rows"), columns=integer(ds, "Columns"), samples=samples)
-    except (streams.StreamError, struct.error, IndexError) as error:
-        text_ = str(error) if isinstance(error, streams.StreamError) else "the compressed picture's header is damaged"
+    except (ValueError, struct.error, IndexError) as error:
+        text_ = str(error) if isinstance(error, ValueError) else "the compressed picture's header is damaged"
         raise ReadError(f"{file.path}: {text_}; copy or export it again.") from error
     return found is not None and found.plain
 
@@ -251,7 +251,7 @@ def frame_bytes(file: FileHeader, index: int) -> bytes | None:
     data = parts[0] if len(parts) == 1 else b"".join(parts)
     try:
         return (streams.codestream(data) if streams.is_boxed(data) else data) or None
-    except streams.StreamError as error:
+    except ValueError as error:
         raise ReadError(f"{file.path}: {error}; copy or export it again.") from error
 
 

@@ -91,14 +91,22 @@ def parse(source: Source) -> tuple[Elements, str, int] | None:
             return None
 
 
-def _parsed(source: Source, raw: bytes) -> tuple[Elements, str, int] | None:
+def group_2(raw: bytes) -> tuple[str, int] | None:
+    """Transfer syntax and offset of what follows group 2 of a file with a preamble; None where it has none."""
+    try:
+        return _after_group_2(raw) if raw[128:132] == b"DICM" else None
+    except (_OddError, _MoreNeededError):
+        return None
+
+
+def _after_group_2(raw: bytes) -> tuple[str, int]:
     at, end, syntax = 132, len(raw), ""
     while True:  # group 2 is always explicit
         if at + 8 > end:
             raise _MoreNeededError
         group, element, vr, length = _explicit(raw, at)
         if group != 2:
-            break
+            return syntax, at
         start = at + 8
         if vr in LONG:
             (length,) = struct.unpack_from("<I", raw, at + 8) if at + 12 <= end else (0,)
@@ -110,6 +118,10 @@ def _parsed(source: Source, raw: bytes) -> tuple[Elements, str, int] | None:
             raise _MoreNeededError
         if element == 0x0010:
             syntax = raw[start:at].rstrip(b" \0").decode("ascii", "replace")
+
+
+def _parsed(source: Source, raw: bytes) -> tuple[Elements, str, int] | None:
+    syntax, at = _after_group_2(raw)
     if not syntax.startswith(_IMPLICIT) or syntax in (_DEFLATED, _BIG):
         return None
     values: dict[int, tuple[bytes, bytes]] = {}

@@ -6,19 +6,22 @@ import os
 import warnings
 import zlib
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_medseq.errors import ReadError
+from napari_medseq.io.archives import HARMLESS, MOST_GROWTH
 from napari_medseq.io.dicom import elements
+from napari_medseq.io.dicom.values import integer
 from napari_medseq.io.handles import Source, keep, opened
 from napari_medseq.io.notes import hush
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-_MOST_UNZIPPED = 1 << 31
+#: A packed file is unpacked this far to find its pixels, then as far as its header promises; never beyond the second.
+_FIRST, _MOST_UNZIPPED = 1 << 25, 1 << 31
+_CHUNK = 1 << 18
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
@@ -95,15 +98,18 @@ def parse(path: str | os.PathLike[str]) -> FileHeader:
             source.close()
             raise ReadError(f"{path}: the file is empty (zero bytes); copy or export it again.")
         keep(source)
-        if source.head[:2] == b"\x1f\x8b":
-            source = Source(path, held=_unzipped(source))
+        packed = _packed(source)
+        if packed is not None:
+            source = Source(path, held=packed.up_to(_FIRST))
         fast = elements.parse(source)
         if fast is not None:
             ds, syntax, at = fast
             header = FileHeader(path, ds, syntax, source)
             _find_pixels(header, at)
         else:
-            header = _parsed_by_pydicom(source)
+            header = _parsed_by_pydicom(source, deflated=packed is not None and packed.deflated)
+        if packed is not None and header.pixel_keyword:
+            header.source = Source(path, held=packed.up_to(_needed(header)))
     except ReadError:
         raise
     except OSError as error:
@@ -120,20 +126,41 @@ def parse(path: str | os.PathLike[str]) -> FileHeader:
     return header
 
 
-def _parsed_by_pydicom(source: Source) -> FileHeader:
-    """The header of a file in an unusual encoding."""
+def _packed(source: Source) -> Packed | None:
+    """The packed bytes of a gzipped file or of a deflated data set; None where nothing is packed."""
+    if source.head[:2] == b"\x1f\x8b":
+        return Packed(source, 0, b"", zlib.MAX_WBITS | 16)
+    found = elements.group_2(source.head)
+    if found is None or found[0] != _DEFLATED:
+        return None
+    return Packed(source, found[1], source.read(0, found[1]), -zlib.MAX_WBITS)
+
+
+def _needed(header: FileHeader) -> int:
+    """Bytes up to the end of the pixels, as the header promises them; of compressed ones all that may be."""
+    if header.encapsulated:
+        return _MOST_UNZIPPED
+    ds = header.ds
+    samples = integer(ds, "Rows") * integer(ds, "Columns") * max(integer(ds, "SamplesPerPixel", 1), 1)
+    bits = integer(ds, "BitsAllocated", 16) if header.pixel_keyword == "PixelData" else 64
+    return header.pixel_at + (samples * max(integer(ds, "NumberOfFrames", 1), 1) * bits + 7) // 8
+
+
+def _parsed_by_pydicom(source: Source, *, deflated: bool) -> FileHeader:
+    """The header of a file in an unusual encoding; a deflated one is unpacked already."""
     import pydicom
 
     hush()
     stream: Any = source.stream()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ds: Any = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
-    syntax = str(ds.file_meta.get("TransferSyntaxUID", "")) if hasattr(ds, "file_meta") else ""
-    if syntax == _DEFLATED:
-        source = Source(source.path, held=_inflated(source))
-        stream = source.stream()
-        ds = _second_part(stream, source.path, ds.file_meta)
+    if deflated:  # pydicom would unpack it again, and all of it
+        pydicom.filereader.read_preamble(stream, force=True)
+        meta = pydicom.filereader._read_file_meta_info(stream)
+        ds, syntax = _second_part(stream, source.path, meta), _DEFLATED
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ds = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+        syntax = str(ds.file_meta.get("TransferSyntaxUID", "")) if hasattr(ds, "file_meta") else ""
     if not syntax:
         implicit, little = ds.original_encoding
         syntax = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
@@ -142,33 +169,68 @@ def _parsed_by_pydicom(source: Source) -> FileHeader:
     return header
 
 
-def _unzipped(source: Source) -> bytes:
-    import gzip
+class Packed:
+    """A gzipped file or the deflated data set of one (PS3.5, A.5), unpacked as far as is asked for.
 
-    path = source.path
-    try:
-        with source.stream() as stream, gzip.open(stream, "rb") as file:
-            data = file.read(_MOST_UNZIPPED + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ReadError(f"{path}: the gzip stream is damaged or cut short ({error}); copy it again.") from error
-    if len(data) > _MOST_UNZIPPED:
-        raise ReadError(f"{path}: unzips to more than 2 GiB; unzip it on disk first.")
-    return data
+    Parameters
+    ----------
+    source : Source
+    start : int
+        Where the packed bytes begin.
+    before : bytes
+        What stands before them, kept as it is.
+    bits : int
+        zlib's ``wbits``.
+    """
 
+    def __init__(self, source: Source, start: int, before: bytes, bits: int) -> None:
+        self.deflated = bits < 0
+        self._source, self._at, self._bits = source, start, bits
+        self._stream = zlib.decompressobj(bits)
+        self._waiting = b""
+        self._out = bytearray(before)
 
-def _inflated(source: Source) -> bytes:
-    """The data set of a deflated file (PS3.5 A.5), without its group 2."""
-    import pydicom
+    def up_to(self, count: int) -> bytes:
+        """The first `count` bytes; fewer if there are not so many.
 
-    raw = source.read(0, source.size)
-    stream = BytesIO(raw)
-    pydicom.filereader.read_preamble(stream, force=True)
-    pydicom.filereader._read_file_meta_info(stream)
-    try:
-        out = zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw[stream.tell() :], _MOST_UNZIPPED)
-    except zlib.error as error:
-        raise ReadError(f"{source.path}: the deflated data set is damaged ({error}); export it again.") from error
-    return out
+        Raises
+        ------
+        ReadError
+            If they are damaged, or far more than a file of this size holds.
+        """
+        most = min(max(HARMLESS, MOST_GROWTH * self._source.size), _MOST_UNZIPPED)
+        name = self._source.path
+        if count > most and count != _MOST_UNZIPPED:
+            raise ReadError(
+                f"{name}: its header promises {count:,} bytes of pixels, which its {self._source.size:,} packed bytes "
+                "cannot hold; export it again."
+            )
+        try:
+            while len(self._out) < count and self._more():
+                if len(self._out) > most:
+                    raise ReadError(f"{name}: it unpacks to more than {most:,} bytes; unpack it on disk first.")
+        except zlib.error as error:
+            what = "deflated data set" if self.deflated else "gzip stream"
+            raise ReadError(f"{name}: the {what} is damaged ({error}); export it again.") from error
+        return bytes(self._out)
+
+    def _more(self) -> bool:
+        """Unpack a little; False at the end."""
+        if self._stream.eof:
+            rest = self._stream.unused_data
+            if self.deflated or not rest.startswith(b"\x1f\x8b"):
+                return False
+            self._stream, self._waiting = zlib.decompressobj(self._bits), rest
+        if not self._waiting:
+            self._waiting = self._source.read(self._at, _CHUNK)
+            self._at += len(self._waiting)
+            if not self._waiting:
+                if self.deflated or self._stream.eof:
+                    return False
+                raise ReadError(f"{self._source.path}: the gzip stream is damaged or cut short; copy it again.")
+        self._out += self._stream.decompress(self._waiting, _CHUNK)
+        self._waiting = self._stream.unconsumed_tail
+        return True
 
 
 def _second_part(stream: Any, path: str, meta: Any) -> Any:

@@ -30,6 +30,14 @@ _MEMORY, _COPIES = 3 << 30, 16
 _LENGTH = 8
 
 
+class _LateError(Exception):
+    """The helper did not answer in time."""
+
+
+class _GoneError(Exception):
+    """The helper ended."""
+
+
 class Helper:
     """The helper process and its pipes."""
 
@@ -59,13 +67,13 @@ class Helper:
         with self._lock:
             try:
                 answer = self._asked(pickle.dumps(request), max(limit, _LEAST))
-            except TimeoutError:
+            except _LateError:
                 self._failures += 1
                 self.stop()
                 raise ReadError(
                     f"{where}: its pixels are damaged (decoding did not come to an end); copy or export it again."
                 ) from None
-            except (OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
+            except (OSError, _GoneError, pickle.UnpicklingError, ValueError) as error:
                 self.stop()
                 raise ReadError(
                     f"{where}: its pixels are damaged (they kill the decoder); copy or export it again."
@@ -94,7 +102,7 @@ class Helper:
             )
             assert self._process.stdout is not None
             if _read(self._process.stdout, 5, time.monotonic() + _START) != b"ready":
-                raise EOFError
+                raise _GoneError
         return self._process
 
     def stop(self) -> None:
@@ -114,17 +122,17 @@ def _read(pipe: IO[bytes], count: int, end: float) -> bytes:
 
     Raises
     ------
-    TimeoutError, EOFError
+    _LateError, _GoneError
     """
     out = bytearray()
     number = pipe.fileno()
     while len(out) < count:
         left = end - time.monotonic()
         if left <= 0 or not select.select([number], [], [], left)[0]:
-            raise TimeoutError
+            raise _LateError
         block = os.read(number, min(count - len(out), 1 << 20))
         if not block:
-            raise EOFError
+            raise _GoneError
         out += block
     return bytes(out)
 

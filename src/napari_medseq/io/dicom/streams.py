@@ -42,16 +42,12 @@ class Announced:
     plain: bool
 
 
-class StreamError(ValueError):
-    """A stream contradicts itself or the DICOM header."""
-
-
 def checked(data: bytes, *, rows: int, columns: int, samples: int) -> Announced | None:
     """What a JPEG, JPEG-LS or JPEG 2000 stream announces; None where it is none of them.
 
     Raises
     ------
-    StreamError
+    ValueError
         If it announces another size than the DICOM header, or its structure is damaged.
     """
     if data[:2] == _JPEG_SOI:
@@ -61,11 +57,11 @@ def checked(data: bytes, *, rows: int, columns: int, samples: int) -> Announced 
     else:
         return None
     if (found.rows, found.columns) != (rows, columns):
-        raise StreamError(
+        raise ValueError(
             f"the compressed picture announces {found.columns}×{found.rows} pixels, the DICOM header {columns}×{rows}"
         )
     if found.samples != samples:
-        raise StreamError(
+        raise ValueError(
             f"the compressed picture announces {found.samples} samples a pixel, the DICOM header {samples}"
         )
     return found
@@ -75,7 +71,7 @@ def size_of(data: bytes) -> tuple[int, int, int] | None:
     """(rows, columns, samples) that a JPEG or JPEG 2000 stream announces; None where it says none."""
     try:
         found = _jpeg(data) if data[:2] == _JPEG_SOI else _jpeg_2000(codestream(data))
-    except (StreamError, struct.error, IndexError):
+    except (ValueError, struct.error, IndexError):
         return None
     return found.rows, found.columns, found.samples
 
@@ -86,7 +82,7 @@ def _jpeg(data: bytes) -> Announced:
         while data[at : at + 2] == b"\xff\xff":
             at += 1
         if at + 4 > len(data) or data[at] != 0xFF:
-            raise StreamError("the compressed picture ends in its header")
+            raise ValueError("the compressed picture ends in its header")
         code = data[at + 1]
         at += 2
         if code in _ALONE:
@@ -95,20 +91,20 @@ def _jpeg(data: bytes) -> Announced:
             break
         (length,) = struct.unpack_from(">H", data, at)
         if length < 2 or at + length > len(data):
-            raise StreamError("a part of the compressed picture's header runs past its end")
+            raise ValueError("a part of the compressed picture's header runs past its end")
         if code in _FRAMES:
             if frame is not None or length < 8:
-                raise StreamError("the compressed picture has two headers")
+                raise ValueError("the compressed picture has two headers")
             bits, rows, columns, samples = struct.unpack_from(">BHHB", data, at + 2)
             if not 1 <= bits <= 16 or not rows or not columns or length != 8 + 3 * samples:
-                raise StreamError("the compressed picture's header is damaged")
+                raise ValueError("the compressed picture's header is damaged")
             frame = (rows, columns, samples, bits)
         plain &= code != _LSE or (frame is not None and _plain_presets(data[at + 2 : at + length], frame[3]))
         at += length
         if code == _SOS:
             break
     if frame is None:
-        raise StreamError("the compressed picture has no header")
+        raise ValueError("the compressed picture has no header")
     return Announced(*frame, plain=plain and _ends(data))
 
 
@@ -135,7 +131,7 @@ def codestream(data: bytes) -> bytes:
 
     Raises
     ------
-    StreamError
+    ValueError
         If the boxes do not hold one.
     """
     if data[:4] == _CODESTREAM:
@@ -154,23 +150,23 @@ def codestream(data: bytes) -> bytes:
         if length < head:
             break
         at += length
-    raise StreamError("the boxes of the JPEG 2000 file hold no picture")
+    raise ValueError("the boxes of the JPEG 2000 file hold no picture")
 
 
 def _jpeg_2000(data: bytes) -> Announced:
     if data[:4] != _CODESTREAM:
-        raise StreamError("the compressed picture has no header")
+        raise ValueError("the compressed picture has no header")
     (length, _, width, height, left, top, tile_w, tile_h, tile_x, tile_y, samples) = struct.unpack_from(
         ">HHIIIIIIIIH", data, 4
     )
     if length != 38 + 3 * samples or not samples or 4 + length > len(data):
-        raise StreamError("the compressed picture's header is damaged")
+        raise ValueError("the compressed picture's header is damaged")
     rows, columns = height - top, width - left
     if not 0 < rows < 1 << 20 or not 0 < columns < 1 << 20 or not tile_w or not tile_h:
-        raise StreamError("the compressed picture's size cannot be true")
+        raise ValueError("the compressed picture's size cannot be true")
     tiles = -(-(width - tile_x) // tile_w) * -(-(height - tile_y) // tile_h)
     if not 0 < tiles <= _MOST_TILES or tile_x > left or tile_y > top:
-        raise StreamError(f"the compressed picture has {tiles:,} tiles")
+        raise ValueError(f"the compressed picture has {tiles:,} tiles")
     depths = [data[42 + 3 * k] for k in range(samples)]
     steps = [data[43 + 3 * k : 45 + 3 * k] for k in range(samples)]
     plain = all(s == b"\1\1" for s in steps) and (left, top) == (0, 0)
@@ -227,16 +223,16 @@ def check_rle(data: bytes, planes: int) -> None:
 
     Raises
     ------
-    StreamError
+    ValueError
         If there are other segments than the header needs, or one lies outside.
     """
     if len(data) < 64:
-        raise StreamError("the compressed picture is shorter than its header")
+        raise ValueError("the compressed picture is shorter than its header")
     count, *offsets = struct.unpack_from("<16I", data)
     starts = offsets[:count] if count <= 15 else []
     if count != planes or starts[:1] != [64] or any(b <= a for a, b in pairwise(starts)):
-        raise StreamError(
+        raise ValueError(
             f"the compressed picture has {count:,} parts where {planes} are needed, or they are out of order"
         )
     if starts[-1] >= len(data):
-        raise StreamError("a part of the compressed picture begins behind its end")
+        raise ValueError("a part of the compressed picture begins behind its end")

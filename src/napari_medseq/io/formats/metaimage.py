@@ -1,108 +1,147 @@
-"""MetaImage files (``.mha``, ``.mhd`` with raw or zlib-packed voxels) without SimpleITK: lazy or in one go.
-
-Whatever is spread over many files or says things that are not understood here is left to SimpleITK.
-Source: the MetaIO documentation of Kitware (itk.org/Wiki/MetaIO).
-"""
+"""MetaImage (``.mha``, ``.mhd``): read by itself, written through SimpleITK."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_medseq.io.formats.raw import lazy_block, lazy_packed, load_block, load_packed
-
-_TYPES = {
-    "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
-    "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
-}  # fmt: skip
-_LONGEST_HEADER = 1 << 16
-#: Fields that mean what is done here, or nothing; any other is SimpleITK's to judge.
-# fmt: off
-_KNOWN = frozenset((
-    "objecttype", "ndims", "binarydata", "binarydatabyteordermsb", "elementbyteordermsb", "compresseddata",
-    "transformmatrix", "offset", "position", "origin", "centerofrotation", "anatomicalorientation", "elementspacing",
-    "elementsize", "dimsize", "elementnumberofchannels", "elementtype", "elementdatafile", "itk_inputfiltername",
-    "comment", "compresseddatasize", "frametimes", "objectsubtype", "color", "name", "id", "parentid", "elementmin", "elementmax",
-))
-# fmt: on
+from napari_medseq.errors import GeometryError, ReadError, WriteError
+from napari_medseq.geometry import RAS_LPS, Affine, as_affine
+from napari_medseq.io import naming
+from napari_medseq.io.formats.metaimage_header import load, read_header
+from napari_medseq.io.formats.raw import Laziness, is_wanted_lazy
+from napari_medseq.io.frame_times import doubt_step
+from napari_medseq.io.label_values import labels_or_image
+from napari_medseq.io.placing import place, restored
+from napari_medseq.sequence import ImageSequence, Kind
 
 
-@dataclass
-class Grid:
-    """Voxels in C order and their place, as ITK says it: numbers per axis, direction cosines row by row.
-
-    `times`: seconds of the frames where they are not even, in a field of our own that other programs pass over.
-    """
-
-    array: Any
-    components: int
-    spacing: list[float]
-    origin: list[float]
-    direction: list[float]
-    times: list[float] = field(default_factory=list)
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[-200:]
 
 
-def load(path: Path, *, lazy: bool) -> Grid | None:
-    """Read a plain MetaImage; None if SimpleITK must.
+def _affine(spacing: Any, origin: Any, direction: Any, dimension: int) -> Affine:
+    matrix = np.eye(4)
+    n = min(dimension, 3)
+    cosines = np.asarray(direction, float).reshape(dimension, dimension)[:n, :n]
+    matrix[:n, :n] = cosines * np.asarray(spacing, float)[:n]
+    matrix[:n, 3] = np.asarray(origin, float)[:n]
+    return as_affine(RAS_LPS @ matrix)
+
+
+def read(path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None) -> list[ImageSequence]:
+    """Read a MetaImage.
 
     Raises
     ------
     ReadError
-        If the file is shorter than its header promises.
+        If its header cannot be true, its data files are missing, lie elsewhere, or are damaged.
     """
-    with open(path, "rb") as file:
-        block = file.read(_LONGEST_HEADER)
-    fields: dict[str, str] = {}
-    at = 0
-    while "elementdatafile" not in fields:
-        end = block.find(b"\n", at)
-        if end < 0:
-            return None
-        key, equals, value = block[at:end].decode("latin-1").partition("=")
-        if not equals:
-            return None
-        fields[key.strip().lower()] = value.strip()
-        at = end + 1
-    if not set(fields) <= _KNOWN:
-        return None
+    path = Path(path)
+    grid = read_header(path)
+    if lazy == "auto":
+        labelled = kind == "labels" or (kind is None and naming.names_labels(path))
+        size = int(np.prod(grid.shape, dtype=object)) * grid.dtype.itemsize
+        lazy = (
+            not labelled and not grid.packed and is_wanted_lazy(lazy, size, grid.sizes[3] if len(grid.sizes) > 3 else 1)
+        )
+    array = load(grid, lazy=lazy)
+    dimension, components = len(grid.sizes), grid.components
+    notes = list(grid.notes)
+    axes: tuple[str, ...] = ("t", "z", "y", "x")[-dimension:]
+    if components > 1:
+        if components in (3, 4) and array.dtype == np.uint8:
+            axes = (*axes, "c")
+        elif dimension < 4:
+            array, axes = array.transpose([dimension, *range(dimension)]), ("t", *axes)
+            notes.append("Axis t holds the components of a vector, not time.")
+        else:
+            raise ReadError(f"{path}: vectors in time are not read; split the components first.")
+    times = None
+    if "t" in axes:
+        step = grid.spacing[3] if dimension == 4 and grid.spacing[3] > 0 else 1.0
+        times = np.arange(array.shape[0]) * step
+        if len(grid.times) == len(times) and (np.diff(grid.times) > 0).all():
+            times = np.array(grid.times) - grid.times[0]
+        elif dimension == 4 and (doubt := doubt_step(float(step), len(times))):
+            notes.append(doubt)
     try:
-        return _plain(path, fields, at, lazy)
-    except (KeyError, ValueError):
-        return None
+        affine = _affine(grid.spacing, grid.origin, grid.direction, dimension)
+    except GeometryError as error:
+        raise ReadError(f"{path}: {error}") from error
+    labels = kind == "labels" or (kind is None and naming.names_labels(path) and "c" not in axes)
+    if labels:
+        timed = bool(grid.times) or (dimension == 4 and grid.spacing[3] not in (0.0, 1.0))
+        array, axes, labels = labels_or_image(
+            array, axes, where=path, asked=kind == "labels", notes=notes, has_times=timed
+        )
+        times = times if "t" in axes else None
+    meta = {
+        "source": str(path),
+        "dtype": str(array.dtype),
+        "format": "MetaImage",
+    }
+    return [
+        place(array, axes, affine, oriented=dimension > 2, times=times, kind="labels" if labels else "image",
+              name=naming.readable(naming.stem(path)), warnings=tuple(notes), meta=meta)
+    ]  # fmt: skip
 
 
-def _plain(path: Path, fields: dict[str, str], at: int, lazy: bool) -> Grid | None:
-    n = int(fields["ndims"])
-    swapped = fields.get("binarydatabyteordermsb", fields.get("elementbyteordermsb", "False")).lower() == "true"
-    dtype = np.dtype((">" if swapped else "<") + _TYPES[fields["elementtype"]])
-    sizes = [int(v) for v in fields["dimsize"].split()]
-    spacing = [float(v) for v in fields["elementspacing"].split()]
-    origin = [float(v) for v in fields.get("offset", fields.get("position", fields.get("origin", "0 " * n))).split()]
-    axes = np.array([float(v) for v in fields.get("transformmatrix", " ".join(map(str, np.eye(n).ravel()))).split()])
-    components = int(fields.get("elementnumberofchannels", "1"))
-    data = fields["elementdatafile"]
-    plain = (
-        fields.get("binarydata", "True").lower() == "true"
-        and fields.get("compresseddata", "False").lower() in ("false", "true")
-        and 2 <= n <= 4
-        and len(sizes) == len(spacing) == len(origin) == n
-        and axes.size == n * n
-        and min(sizes) > 0
-        and components > 0
-        and min(spacing) > 0
-        and data.upper() != "LIST"
-        and "%" not in data
-    )
-    if not plain:
-        return None
-    where, offset = (path, at) if data.upper() == "LOCAL" else (path.parent / data, 0)
-    shape = (*reversed(sizes), *((components,) if components > 1 else ()))
-    if fields.get("compresseddata", "False").lower() == "true":
-        array = (lazy_packed if lazy else load_packed)(where, offset, dtype, shape)
-    else:
-        array = (lazy_block if lazy else load_block)(where, offset, dtype, shape)
-    times = [float(v) for v in fields.get("frametimes", "").split()]
-    return Grid(array, components, spacing, origin, axes.reshape(n, n).T.ravel().tolist(), times)
+def facts(path: str | Path) -> list[dict[str, Any]]:
+    """Header facts of one file for `info`."""
+    path = Path(path)
+    header = read_header(path)
+    return [
+        {
+            "name": naming.stem(path),
+            "kind": "labels" if naming.names_labels(path) else "image",
+            "format": "MetaImage",
+            "shape": header.sizes,
+            "spacing_mm": [round(v, 6) for v in header.spacing[:3]],
+            "frames": header.sizes[3] if len(header.sizes) > 3 else 1,
+            "source": str(path),
+            "warnings": header.notes,
+        }
+    ]
+
+
+def write(seq: ImageSequence, path: Path) -> None:
+    """Write a MetaImage.
+
+    Raises
+    ------
+    WriteError
+        If the grid is sheared, which MetaImage cannot say, or SimpleITK refuses.
+    """
+    import SimpleITK as sitk
+
+    from napari_medseq.io.writing import storable
+
+    array, axes, affine = restored(seq)
+    lps = RAS_LPS @ affine
+    steps = np.linalg.norm(lps[:3, :3], axis=0)
+    cosines = lps[:3, :3] / steps
+    if np.abs(cosines.T @ cosines - np.eye(3)).max() > 1e-4:
+        raise WriteError(
+            f"{seq.name}: its grid is sheared (tilted gantry), which MetaImage cannot store; use .nrrd or .nii.gz."
+        )
+    order = [a for a in ("t", "z", "y", "x", "c") if a in axes]
+    block = storable(array).transpose([axes.index(a) for a in order])
+    image = sitk.GetImageFromArray(np.ascontiguousarray(block), isVector="c" in axes)
+    spacing, origin, direction = [float(s) for s in steps], [float(o) for o in lps[:3, 3]], cosines
+    if "t" in axes:
+        gaps = np.diff(seq.times) if seq.times is not None and len(seq.times) > 1 else np.array([1.0])
+        spacing, origin = [*spacing, float(max(gaps.mean(), 1e-6))], [*origin, 0.0]
+        if seq.times is not None and (float(np.ptp(gaps)) > 1e-6 or seq.kind == "labels"):
+            image.SetMetaData("FrameTimes", " ".join(repr(float(t)) for t in seq.times))
+        direction = np.eye(4)
+        direction[:3, :3] = cosines
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    image.SetDirection([float(v) for v in direction.ravel()])
+    try:
+        sitk.WriteImage(image, str(path), True)
+    except RuntimeError as error:
+        raise WriteError(f"{path.name}: MetaImage cannot hold this ({_short(error)}); use .nrrd.") from error
