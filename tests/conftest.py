@@ -15,10 +15,11 @@ os.environ.setdefault("NAPARI_ASYNC", "0")
 
 
 @pytest.fixture(autouse=True)
-def _own_models_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_models_only(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the models that the person at this machine has installed, nor what the viewer left to recover."""
     monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tmp_path / "no-models"))
     monkeypatch.setenv("NAPARI_MEDSEQ_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("NAPARI_MEDSEQ_PSEUDONYMS", str(tmp_path_factory.getbasetemp() / "pseudonyms.key"))
 
 
 @pytest.fixture(scope="session")

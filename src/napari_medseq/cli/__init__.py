@@ -28,6 +28,10 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+#: Commands whose answers hold patients' pseudonyms.
+_OF_PATIENTS = ("info", "convert", "run", "track", "cohort")
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from napari_medseq.cli import carry, demo, doctor, follow, images, inside, learn
@@ -40,6 +44,12 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for part in (images, learn, carry, inside, follow, demo, doctor):
         part.add(commands)
+    for name in _OF_PATIENTS:
+        commands.choices[name].add_argument(
+            "--pseudonyms",
+            metavar="KEYFILE",
+            help="key of patients' pseudonyms, made if it is not there; by default the user's own",
+        )
     return top
 
 
@@ -48,6 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     with _told_on_stderr():
         try:
+            if getattr(args, "pseudonyms", None):
+                from napari_medseq.io.pseudonyms import use_key_file
+
+                use_key_file(args.pseudonyms)
             status: int | None = args.run(args)
             sys.stdout.flush()
             return status or 0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -111,3 +114,115 @@ def test_secrets_are_real_attributes() -> None:
     for keyword in SECRETS:
         assert dicoms.pydicom.datadict.tag_for_keyword(keyword) is not None
     assert "InstitutionName" not in TAGS
+
+
+def _in_another_process(folder: Path, **environment: str) -> list[str]:
+    code = f"import napari_medseq as ms; print(*[s.meta['patient'] for s in ms.read({str(folder)!r})])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={**os.environ, **environment}
+    )
+    return done.stdout.split()
+
+
+def test_pseudonyms_are_the_same_in_every_process_and_need_the_key(tmp_path: Path) -> None:
+    _slices(tmp_path / "ct")
+    own = [s.meta["patient"] for s in ms.read(tmp_path / "ct")]
+    assert own == _in_another_process(tmp_path / "ct")
+    key = tmp_path / "project.key"
+    others = _in_another_process(tmp_path / "ct", NAPARI_MEDSEQ_PSEUDONYMS=str(key))
+    assert others == _in_another_process(tmp_path / "ct", NAPARI_MEDSEQ_PSEUDONYMS=str(key))
+    assert others != own
+    assert key.stat().st_mode & 0o077 == 0
+
+
+def test_the_command_takes_a_key_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_medseq.cli import main
+    from napari_medseq.io.pseudonyms import VARIABLE, pseudonym
+
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "own.key"))
+    _slices(tmp_path / "ct")
+    before = pseudonym("x")
+    assert main(["info", str(tmp_path / "ct"), "--json", "--pseudonyms", str(tmp_path / "cohort.key")]) == 0
+    assert (tmp_path / "cohort.key").is_file()
+    assert pseudonym("x") != before
+    (tmp_path / "short.key").write_text("abc")
+    assert main(["info", str(tmp_path / "ct"), "--pseudonyms", str(tmp_path / "short.key")]) == 1
+    assert "16 to" in capsys.readouterr().err
+
+
+def test_a_lesions_uid_cannot_be_found_by_trying_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import uuid
+
+    from napari_medseq.io.pseudonyms import VARIABLE, lesion_uid
+
+    assert lesion_uid("ID-4711", 3) == lesion_uid("ID-4711", 3)
+    assert len({lesion_uid(p, v) for p in ("a", "b") for v in (1, 2)}) == 4
+    assert lesion_uid("ID-4711", 3) != f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, 'napari-medseq|ID-4711|3').int}"
+    before = lesion_uid("ID-4711", 3)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "other.key"))
+    assert lesion_uid("ID-4711", 3) != before
+    assert all(part == "0" or not part.startswith("0") for part in before.split("."))
+
+
+TEXTS = (
+    "Zzyzx Quirina T1", "QuirinaZzyzx T1", "zzyzx_T1", "ACC7Q7Q T1", "T1 for Dr. Brunft", "T1 17.02.1931", "T1 1931-02-17", "T1 19310217",
+    "Kurbel/T1", "T1 Sanatorium Quodlibet", "T1 QID90210X", "T1 STUDQ99", "T1 tel 0815471122", "T1 ADMQ4711", "Zzyzx1 T1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("said", TEXTS)
+@pytest.mark.parametrize("keyword", ["SeriesDescription", "ContrastBolusAgent", "ProtocolName"])
+def test_free_text_loses_what_its_header_names(tmp_path: Path, said: str, keyword: str) -> None:
+    _slices(
+        tmp_path,
+        AdmissionID="ADMQ4711",
+        **({keyword: said} if keyword != "ProtocolName" else {keyword: said, "SeriesDescription": ""}),
+    )
+    told = _everything(tmp_path)
+    words = [*WORDS, "17.02.1931", "1931-02-17", "ADMQ4711"]
+    assert [w for w in words if w.lower() in told.lower()] == []
+    assert "T1" in told
+
+
+def test_free_text_that_names_nobody_is_kept(tmp_path: Path) -> None:
+    _slices(tmp_path, SeriesDescription="3D T1 MPRAGE post Gd 0.8mm b1000 e2", ContrastBolusAgent="Gadobutrol 7.5 mL")
+    (seq,) = ms.read(tmp_path)
+    assert seq.name == "3D_T1_MPRAGE_post_Gd_0.8mm_b1000_e2"
+    assert seq.meta["contrast_agent"] == "Gadobutrol 7.5 mL"
+
+
+def test_a_segmentation_keeps_nothing_of_admission_or_request(tmp_path: Path) -> None:
+    more = {
+        "AdmissionID": "ADMQ4711", "RequestedProcedureDescription": "for Brunft", "PerformedProcedureStepDescription": "Zzyzx check",
+        "StudyDescription": "head of Zzyzx", "AdmittingDiagnosesDescription": "Quirina fell", "PatientSex": "F",
+    }  # fmt: skip
+    _slices(
+        tmp_path / "ct", Laterality=None, Manufacturer="Acme", ManufacturerModelName="X", SoftwareVersions="1", **more
+    )
+    (seq,) = ms.read(tmp_path / "ct")
+    labels = seq.labels_like(np.ones(seq.data.shape, np.uint8), name="lesions", label_names={1: "one"})
+    raw = ms.write(labels, tmp_path / "out.dcm").read_bytes().decode("latin-1")
+    assert [w for w in [*WORDS, "ADMQ4711"] if w in raw] == []
+
+
+def test_labels_of_others_lose_names(tmp_path: Path) -> None:
+    """Names typed into structures and segments."""
+    _slices(
+        tmp_path / "ct",
+        Laterality=None,
+        PatientSex="F",
+        Manufacturer="Acme",
+        ManufacturerModelName="X",
+        SoftwareVersions="1",
+    )
+    (seq,) = ms.read(tmp_path / "ct")
+    labels = seq.labels_like(np.ones(seq.data.shape, np.uint8), name="lesions", label_names={1: "GTV Zzyzx"})
+    path = ms.write(labels, tmp_path / "ct" / "seg.dcm", reference=tmp_path / "ct", identifiers=True)
+    ds = dicoms.pydicom.dcmread(path)
+    ds.ManufacturerModelName = "another"
+    ds.save_as(path)
+    (found,) = [s for s in ms.read(tmp_path / "ct") if s.kind == "labels"]
+    assert found.label_names == {1: "GTV"}
+    assert _leaks(_everything(tmp_path / "ct")) == []

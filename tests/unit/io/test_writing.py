@@ -224,3 +224,27 @@ def test_a_metaimage_cut_short_is_refused(tmp_path: Path) -> None:
     for lazy in (False, True):
         with pytest.raises(ms.MedseqError, match=r"cut short|promises"):
             ms.read(tmp_path / "a.mha", lazy=lazy)
+
+
+@pytest.mark.parametrize("separator", ["\r", "\n", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", "\0"])
+def test_a_label_name_cannot_say_more_than_its_name(tmp_path: Path, separator: str) -> None:
+    """A name with a line separator would move the mask by a header line of its own."""
+    name = f"lesion{separator}space origin: (100,100,100){separator}{separator}x"
+    labels = _seq(kind="labels", data=(_seq().data > 0).astype(np.uint8), label_names={1: name})
+    path = ms.write(labels, tmp_path / "a.seg.nrrd")
+    back = ms.read(path)[0]
+    np.testing.assert_allclose(back.affine, labels.affine, atol=1e-4)
+    np.testing.assert_array_equal(back.data, labels.data)
+    assert back.label_names[1].split()[0].startswith("lesion")
+    assert len(path.read_bytes().split(b"\n\n")[0].splitlines()) == len(
+        ms.write(labels.replace(label_names={1: "lesion"}), tmp_path / "b.seg.nrrd")
+        .read_bytes()
+        .split(b"\n\n")[0]
+        .splitlines()
+    )
+
+
+@pytest.mark.parametrize("name", ["a\\nb", "a\\b", "a\nb", "ends with \\"])
+def test_backslashes_and_line_feeds_of_names_come_back(tmp_path: Path, name: str) -> None:
+    labels = _seq(kind="labels", data=(_seq().data > 0).astype(np.uint8), label_names={1: name})
+    assert ms.read(ms.write(labels, tmp_path / "a.seg.nrrd"))[0].label_names == {1: name}

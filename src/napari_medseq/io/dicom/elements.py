@@ -11,7 +11,7 @@ import struct
 import warnings
 from typing import Any
 
-from napari_medseq.io.dicom.tags import BLOCKS, PRIVATE, TAGS, creator_of, in_block
+from napari_medseq.io.dicom.tags import BLOCKS, PRIVATE, SECRETS, TAGS, creator_of, in_block
 from napari_medseq.io.handles import Source
 from napari_medseq.io.notes import hush
 
@@ -20,7 +20,7 @@ LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC",
 _SHORT = frozenset((b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL",
                     b"SS", b"ST", b"TM", b"UI", b"UL", b"US"))  # fmt: skip
 _VR_OF = {
-    **{tag: vr.encode() for tag, vr in TAGS.values()},
+    **{tag: vr.encode() for tag, vr in (*TAGS.values(), *SECRETS.values())},
     **{in_block(tag, block): vr.encode() for tag, vr, _, _ in PRIVATE.values() for block in BLOCKS},
     **{creator_of(in_block(tag, block)): b"LO" for tag, _, _, _ in PRIVATE.values() for block in BLOCKS},
 }

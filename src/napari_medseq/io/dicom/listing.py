@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_medseq.io import naming
 from napari_medseq.io.dicom import series
+from napari_medseq.io.dicom.privacy import pseudonym, without_identifiers
 from napari_medseq.io.dicom.stacks import Stack
 from napari_medseq.io.dicom.values import text
 from napari_medseq.io.notes import guarded
@@ -35,7 +36,7 @@ def facts(
             arranged = series.named(series.arrange(frames, shared))
         for stack, name in arranged:
             ds = stack.first.file.ds
-            who = series.pseudonym(ds)
+            who = pseudonym(ds)
             patients.setdefault(who, f"patient-{len(patients) + 1}")
             entry = {
                 "name": name,
@@ -59,7 +60,7 @@ def facts(
                 entry["patient"], entry["patient_id"] = text(ds, "PatientName"), text(ds, "PatientID")
             out.append(entry)
     for file in found.labels:
-        said = series.without_patient(text(file.ds, "SeriesDescription"), file.ds)
+        said = without_identifiers(text(file.ds, "SeriesDescription"), file.ds)
         out.append(
             {"name": naming.readable(said or file.name), "kind": "labels", "format": "DICOM",
              "modality": text(file.ds, "Modality"), "source": file.path, "warnings": file.notes}

@@ -18,6 +18,7 @@ from napari_medseq.geometry import RAS_LPS, apply_points
 from napari_medseq.io import naming, overlay
 from napari_medseq.io.dicom import series
 from napari_medseq.io.dicom.headers import FileHeader
+from napari_medseq.io.dicom.privacy import without_identifiers
 from napari_medseq.io.dicom.stacks import Stack
 from napari_medseq.io.dicom.values import integer, text, value
 from napari_medseq.io.placing import place
@@ -163,7 +164,8 @@ def read(file: FileHeader, stacks: Sequence[tuple[Stack, str]]) -> list[ImageSeq
 
 def _rois(ds: Any, notes: list[str]) -> dict[int, tuple[str, list[float] | None, list[NDArray[np.float64]]]]:
     """Number → name, colour, contours in RAS mm."""
-    names = {integer(r, "ROINumber", -1): text(r, "ROIName") for r in value(ds, "StructureSetROISequence") or []}
+    structures = value(ds, "StructureSetROISequence") or []
+    names = {integer(r, "ROINumber", -1): without_identifiers(text(r, "ROIName"), ds) for r in structures}
     out: dict[int, tuple[str, list[float] | None, list[NDArray[np.float64]]]] = {}
     for item in value(ds, "ROIContourSequence") or []:
         number = integer(item, "ReferencedROINumber", -1)
@@ -213,7 +215,7 @@ def _on_grid(
 
     layers = overlay.layered(masks(), shape, max(rois))
     base = naming.readable(
-        series.without_patient(text(file.ds, "StructureSetLabel") or text(file.ds, "SeriesDescription"), file.ds)
+        without_identifiers(text(file.ds, "StructureSetLabel") or text(file.ds, "SeriesDescription"), file.ds)
         or "structures"
     )
     out = []

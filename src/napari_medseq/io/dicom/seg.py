@@ -20,6 +20,7 @@ from napari_medseq.io.dicom import enhanced, pixels, series
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.frames import frames_of
 from napari_medseq.io.dicom.headers import FileHeader
+from napari_medseq.io.dicom.privacy import pseudonym, without_identifiers
 from napari_medseq.io.dicom.stacks import Stack
 from napari_medseq.io.dicom.values import first_item, integer, number, numbers, text, value
 from napari_medseq.io.placing import place
@@ -49,7 +50,7 @@ def read(file: FileHeader, stacks: Sequence[tuple[Stack, str]]) -> list[ImageSeq
     layers = overlay.layered(_masks(file, frames, slots, shape, notes), shape, max([*names, 1]))
     reference = _reference(file, stacks)
     base = naming.readable(
-        series.without_patient(text(ds, "ContentLabel") or text(ds, "SeriesDescription"), ds) or file.name
+        without_identifiers(text(ds, "ContentLabel") or text(ds, "SeriesDescription"), ds) or file.name
     )
     out = []
     for k, layer in enumerate(layers):
@@ -75,7 +76,7 @@ def read(file: FileHeader, stacks: Sequence[tuple[Stack, str]]) -> list[ImageSeq
 def _facts(file: FileHeader, layer: overlay.Layer) -> dict[str, Any]:
     ds = file.ds
     meta: dict[str, Any] = {"source": file.path, "format": "DICOM SEG", "dtype": str(layer.array.dtype)}
-    meta["patient"] = series.pseudonym(ds)
+    meta["patient"] = pseudonym(ds)
     for key, keyword in series.FACTS.items():
         if text(ds, keyword):
             meta[key] = text(ds, keyword)
@@ -148,12 +149,13 @@ def _described(ds: Any) -> tuple[dict[int, str], dict[int, list[float]], dict[in
         k = integer(item, "SegmentNumber", -1)
         if k < 0:
             continue
-        names[k] = text(item, "SegmentLabel") or f"Segment {k}"
+        names[k] = without_identifiers(text(item, "SegmentLabel"), ds) or f"Segment {k}"
         lab = numbers(item, "RecommendedDisplayCIELabValue", 3)
         if lab is not None:
             colours[k] = _rgb(lab)
+        said, ours = text(item, "TrackingID"), text(ds, "ManufacturerModelName") == "napari-medseq"
         if text(item, "TrackingUID"):
-            tracking[k] = {"id": text(item, "TrackingID"), "uid": text(item, "TrackingUID")}
+            tracking[k] = {"id": said if ours else without_identifiers(said, ds), "uid": text(item, "TrackingUID")}
     return names, colours, tracking
 
 

@@ -1,13 +1,13 @@
 """Labels to a DICOM segmentation that stands on its source series: same geometry, references kept, patient left blank.
 
-Each label value is one segment. Its tracking UID is made from the patient and the value alone, so a lesion that keeps its
-identity over visits keeps its tracking UID in all of their files. Written through highdicom.
+Each label value is one segment. Its tracking UID is made from the patient, the value and the user's key of pseudonyms, so a lesion
+that keeps its identity over visits keeps its tracking UID in all of their files, and nobody else can find the patient's ID by
+trying. Written through highdicom.
 """
 
 from __future__ import annotations
 
 import os
-import uuid
 import warnings
 from collections.abc import Sequence
 from copy import copy
@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from napari_medseq.errors import WriteError
 from napari_medseq.geometry import apply_points, to_codes
 from napari_medseq.io.dicom import series
+from napari_medseq.io.dicom.privacy import without_identifiers
 from napari_medseq.io.dicom.stacks import Stack
 from napari_medseq.io.dicom.values import text
 from napari_medseq.io.files import collect
 from napari_medseq.io.notes import quiet
 from napari_medseq.io.placing import turned
+from napari_medseq.io.pseudonyms import lesion_uid
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.version import __version__
 
@@ -50,6 +52,8 @@ _MAKERS = frozenset(
         "IssuerOfAccessionNumberSequence", "ReferringPhysicianIdentificationSequence",
     )
 )  # fmt: skip
+#: Groups about requests, admissions and procedures, of which a segmentation needs nothing.
+_ADMINISTRATIVE = (0x0032, 0x0038, 0x0040)
 _WITHIN_MM = 0.02
 
 
@@ -139,11 +143,6 @@ def _on_stack(seq: ImageSequence, stack: Stack) -> NDArray[Any] | None:
     return np.asarray(back) if apart <= _WITHIN_MM else None
 
 
-def tracking_uid(patient: str, value: int) -> str:
-    """A UID that is the same for one patient's lesion at every visit (UUID-derived, PS3.5 B.2)."""
-    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'napari-medseq|{patient}|{value}').int}"
-
-
 def _made(seq: ImageSequence, stack: Stack, labels: NDArray[Any], values: Sequence[int], identifiers: bool) -> Any:
     import highdicom as hd
     from pydicom.sr.codedict import codes
@@ -172,7 +171,7 @@ def _made(seq: ImageSequence, stack: Stack, labels: NDArray[Any], values: Sequen
                 segmented_property_type=codes.SCT.Lesion,
                 algorithm_type="AUTOMATIC" if model else "MANUAL",
                 algorithm_identification=algorithm,
-                tracking_uid=str(tracked.get("uid") or tracking_uid(patient, value)),
+                tracking_uid=str(tracked.get("uid") or lesion_uid(patient, value)),
                 tracking_id=f"Lesion {value}",
             )
         )
@@ -208,13 +207,21 @@ def _anonymise(made: Any, source: Any) -> None:
 
     made.walk(drop)
     for element in list(made):
-        if element.tag.group == 0x0010 and element.keyword not in _KEPT_OF_PATIENT:
+        of_patient = element.tag.group == 0x0010 and element.keyword not in _KEPT_OF_PATIENT
+        if of_patient or element.tag.group in _ADMINISTRATIVE:
             del made[element.tag]
     for keyword in _BLANK:
         if keyword in made:
             setattr(made, keyword, "")
-    if "StudyDescription" in made:
-        made.StudyDescription = series.without_patient(str(made.StudyDescription), source)
+    for keyword in (
+        "StudyDescription",
+        "SeriesDescription",
+        "AdmittingDiagnosesDescription",
+        "ContentDescription",
+        "ImageComments",
+    ):
+        if keyword in made:
+            setattr(made, keyword, without_identifiers(str(made[keyword].value), source))
 
 
 def _sources(stack: Stack, identifiers: bool) -> tuple[list[Any], list[int], dict[str, Any]]:

@@ -6,7 +6,6 @@ No patient's name, ID or birth date leaves this module unless asked for.
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +22,7 @@ from napari_medseq.io.dicom.frames import frames_of
 from napari_medseq.io.dicom.grouping import split
 from napari_medseq.io.dicom.headers import FileHeader, parse
 from napari_medseq.io.dicom.identity import separated
+from napari_medseq.io.dicom.privacy import pseudonym, without_identifiers
 from napari_medseq.io.dicom.stacks import Stack, stack
 from napari_medseq.io.dicom.values import integer, number, text, texts
 from napari_medseq.io.formats.raw import Laziness, is_wanted_lazy, lazily
@@ -32,10 +32,6 @@ from napari_medseq.io.placing import place
 from napari_medseq.progress import Cancelled, Progress, check, with_progress
 from napari_medseq.sequence import ImageSequence
 
-#: Makes pseudonyms that hold within one process and cannot be turned back into an ID by trying all of them.
-_SALT = os.urandom(16)
-#: Words of a patient's name up to this length are too common to be taken out of descriptions.
-_SHORT = 2
 #: Arrays below this size are not worth threads; a series whose first frames all fail is given up.
 _SMALL, _MOST_THREADS, _HOPELESS = 4 << 20, 8, 8
 #: SOP classes that are no images but labels on one; read by modules of their own.
@@ -172,22 +168,13 @@ def series_name(frame: Frame) -> str:
     """A readable name: the series' description, else its protocol, else modality and number."""
     ds = frame.file.ds
     for keyword in ("SeriesDescription", "ProtocolName"):
-        said = without_patient(text(ds, keyword), ds)
+        said = without_identifiers(text(ds, keyword), ds)
         if said:
             return naming.readable(said)
     number_ = integer(ds, "SeriesNumber", 0)
     return naming.readable(
         f"{text(ds, 'Modality') or 'image'}_{number_}" if number_ else text(ds, "Modality") or "image"
     )
-
-
-def without_patient(said: str, ds: Any) -> str:
-    """A description without the patient's name, ID and birth date, which some people type into it."""
-    secrets = [text(ds, keyword) for keyword in ("PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate")]
-    words = {word for secret in secrets for word in (secret, *re.split(r"[\^=\s,]+", secret)) if len(word) > _SHORT}
-    for word in sorted(words, key=len, reverse=True):
-        said = re.sub(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])", " ", said, flags=re.IGNORECASE)
-    return " ".join(said.split())
 
 
 def named(found: list[Stack]) -> list[tuple[Stack, str]]:
@@ -362,7 +349,11 @@ def facts_of(stack: Stack) -> dict[str, Any]:
         ("units", "Units"),
         ("contrast_agent", "ContrastBolusAgent"),
     ):
-        found_ = number(ds, keyword) if keyword not in ("Units", "ContrastBolusAgent") else text(ds, keyword)
+        found_ = (
+            number(ds, keyword)
+            if keyword not in ("Units", "ContrastBolusAgent")
+            else without_identifiers(text(ds, keyword), ds)
+        )
         if found_ not in (None, ""):
             meta[key] = found_
     if text(ds, "Modality") == "PT":
@@ -373,9 +364,3 @@ def facts_of(stack: Stack) -> dict[str, Any]:
         meta["derived"] = True
     meta.update(stack.facts)
     return meta
-
-
-def pseudonym(ds: Any) -> str:
-    """A name for the patient that is the same for all of their files in this process and says nothing."""
-    who = text(ds, "PatientID") + "|" + text(ds, "PatientName")
-    return f"patient-{hash(_SALT + who.encode()) & 0xFFFFFFFF:08x}"  # without its salt it tells nothing; hashlib loads slowly

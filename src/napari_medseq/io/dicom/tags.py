@@ -93,6 +93,18 @@ TAGS: dict[str, tuple[int, str]] = {
     "Units": (0x00541001, "CS"), "WindowCenter": (0x00281050, "DS"), "WindowWidth": (0x00281051, "DS"),
     "XAXRFFrameCharacteristicsSequence": (0x00189412, "SQ"), "XRay3DFrameTypeSequence": (0x00189504, "SQ"),
 }
+#: Names and identifiers that are read only to be taken out of free text.
+SECRETS: dict[str, tuple[int, str]] = {
+    "PatientName": (0x00100010, "PN"), "PatientID": (0x00100020, "LO"), "PatientBirthDate": (0x00100030, "DA"),
+    "OtherPatientIDs": (0x00101000, "LO"), "OtherPatientNames": (0x00101001, "PN"), "PatientBirthName": (0x00101005, "PN"),
+    "PatientMotherBirthName": (0x00101060, "PN"), "PatientAddress": (0x00101040, "LO"),
+    "AccessionNumber": (0x00080050, "SH"), "StudyID": (0x00200010, "SH"), "AdmissionID": (0x00380010, "LO"),
+    "ReferringPhysicianName": (0x00080090, "PN"), "ConsultingPhysicianName": (0x0008009C, "PN"),
+    "PhysiciansOfRecord": (0x00081048, "PN"), "PerformingPhysicianName": (0x00081050, "PN"),
+    "NameOfPhysiciansReadingStudy": (0x00081060, "PN"), "OperatorsName": (0x00081070, "PN"),
+    "RequestingPhysician": (0x00321032, "PN"), "InstitutionName": (0x00080080, "LO"), "StationName": (0x00081010, "SH"),
+    "ReviewerName": (0x300E0008, "PN"), "ResponsiblePerson": (0x00102297, "PN"),
+}
 #: Private attributes: name → (tag in the block that its maker uses, value representation, how the block's creator begins,
 #: how the manufacturer is named where a de-identifier took the creator away).
 PRIVATE: dict[str, tuple[int, str, str, str]] = {

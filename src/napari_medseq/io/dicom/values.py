@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.io.dicom import elements
-from napari_medseq.io.dicom.tags import BLOCKS, PRIVATE, TAGS, creator_of, in_block
+from napari_medseq.io.dicom.tags import BLOCKS, PRIVATE, SECRETS, TAGS, creator_of, in_block
 
 #: Clocks count seconds from here, in the scanner's own time.
 EPOCH = datetime(1970, 1, 1)
@@ -52,7 +52,7 @@ def value(ds: Any, keyword: str) -> Any:
     Plain texts and numbers come as str or number (or a list of them) straight from the header's bytes, which is much
     faster than pydicom's conversion; everything else through pydicom.
     """
-    known = TAGS.get(keyword)
+    known = TAGS.get(keyword) or SECRETS.get(keyword)
     try:
         found = ds[keyword].value if known is None else _stored(ds, *known)
     except Exception:  # a broken element raises anything; to us it is not there

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from napari_medseq.errors import ReadError, WriteError
 from napari_medseq.geometry import RAS_LPS, Affine
 from napari_medseq.io import naming
-from napari_medseq.io.formats.nrrd_header import Header, read_header, time_step
+from napari_medseq.io.formats.nrrd_header import Header, one_line, read_header, time_step
 from napari_medseq.io.formats.raw import (
     Laziness,
     is_wanted_lazy,
@@ -257,7 +257,7 @@ def write_block(
     lines += ["endian: little", "encoding: gzip"]
     if oriented:
         lines.append("space origin: " + vector((RAS_LPS @ affine)[:3, 3]))
-    lines += [f"{k}:={v}".replace("\n", "\\n") for k, v in keys.items()]
+    lines += [f"{one_line(k)}:={one_line(v)}" for k, v in keys.items()]
     packer = zlib.compressobj(3, zlib.DEFLATED, 31)
     with open(path, "wb") as file:
         file.write(("\n".join(lines) + "\n\n").encode())

@@ -64,8 +64,21 @@ def _text_of(path: Path) -> tuple[list[str], int]:
     end = match.end() if match else len(block)
     if match is None and len(block) == _LONGEST_HEADER:
         raise ReadError(f"{path}: the NRRD header has no end; the file is damaged.")
-    lines = block[: match.start() if match else end].decode("utf-8", "replace").splitlines()
-    return lines, end
+    text = block[: match.start() if match else end].decode("utf-8", "replace")
+    return [line.removesuffix("\r") for line in text.split("\n")], end
+
+
+_ESCAPES = {"\\n": "\n", "\\\\": "\\"}
+
+
+def one_line(text: str) -> str:
+    """A key or value as one line of a header: line feeds and backslashes escaped, other control characters and separators blank."""
+    escaped = text.replace("\\", "\\\\").replace("\n", "\\n")
+    return "".join(c if c.isprintable() else " " for c in escaped)
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\[n\\]", lambda match: _ESCAPES[match[0]], text)
 
 
 def read_header(path: str | Path) -> Header:
@@ -85,7 +98,7 @@ def read_header(path: str | Path) -> Header:
             continue
         if ":=" in line and (": " not in line or line.index(":=") < line.index(": ")):
             key, _, value = line.partition(":=")
-            keys[key.strip()] = value.replace("\\n", "\n").replace("\\\\", "\\")
+            keys[key.strip()] = _unescaped(value)
         elif ":" in line:
             key, _, value = line.partition(":")
             fields[key.strip().lower()] = value.strip()

@@ -21,6 +21,8 @@ from napari_medseq.sequence import ImageSequence, Kind, affine_from
 
 _MOST_PIXELS = 1 << 28
 _MOST_VIDEO = 1 << 33
+#: Deflate and JPEG pack no picture better than this; a smaller one than the second number may say what it likes.
+_BEST_RATIO, _HARMLESS = 1100, 1 << 26
 
 
 def _sequence(
@@ -51,6 +53,11 @@ def read(path: str | Path, *, kind: Kind | None = None) -> list[ImageSequence]:
     path = Path(path)
     try:
         with image_module.open(path) as image:
+            size = image.width * image.height * len(image.getbands())
+            if size > max(_BEST_RATIO * path.stat().st_size, _HARMLESS):
+                raise ReadError(
+                    f"{path}: {path.stat().st_size:,} bytes cannot hold {image.width}×{image.height} pixels."
+                )
             if image.width * image.height > _MOST_PIXELS:
                 raise ReadError(f"{path}: {image.width}×{image.height} pixels are more than are read; make it smaller.")
             if image.mode in ("P", "CMYK", "YCbCr", "LA", "PA"):
