@@ -41,10 +41,11 @@ class _OddError(Exception):
 class Elements:
     """The attributes of `TAGS` and `PRIVATE` that stand before the pixels, as stored; everything else through pydicom."""
 
-    __slots__ = ("_complete", "_source", "values")
+    __slots__ = ("_complete", "_source", "has_private", "values")
 
     def __init__(self, source: Source, values: dict[int, tuple[bytes, bytes]]) -> None:
         self.values = values
+        self.has_private = any(tag & 0x10000 for tag in values)
         self._source = source
         self._complete: Any = None
 

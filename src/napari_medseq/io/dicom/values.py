@@ -73,10 +73,12 @@ def private(ds: Any, name: str) -> list[float]:
 
 def private_value(ds: Any, name: str) -> Any:
     """The value of a private attribute of `PRIVATE`, or None."""
+    if isinstance(ds, elements.Elements) and not ds.has_private:
+        return None
     tag, vr, creator, maker = PRIVATE[name]
     try:
         found = None
-        for one in (tag, *(in_block(tag, block) for block in BLOCKS)):
+        for one in _places(tag):
             found = _stored(ds, one, vr)
             said = str(_stored(ds, creator_of(one), "LO") or "").strip() if found is not None else ""
             nameless = not said and one == tag and text(ds, "Manufacturer").upper().startswith(maker)
@@ -89,6 +91,12 @@ def private_value(ds: Any, name: str) -> Any:
     except Exception:  # a broken element raises anything; to us it is not there
         return None
     return None if found is _SLOW else found
+
+
+@lru_cache(64)
+def _places(tag: int) -> tuple[int, ...]:
+    """Where a private attribute may stand: in its usual block first, then in others."""
+    return (tag, *(in_block(tag, block) for block in BLOCKS))
 
 
 def _stored(ds: Any, tag: int, vr: str) -> Any:
