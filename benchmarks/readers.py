@@ -30,7 +30,7 @@ SIZE = 512
 #: case → reader to be compared with, and the ratio aimed at
 TARGETS = {
     "ct": ("dcm2niix", 0.85), "jpegls": ("dcm2niix", 1.0), "jpeg2000": ("SimpleITK", 0.6), "rle": ("dcm2niix", 1.0),
-    "nifti": ("SimpleITK", 1.1),
+    "nifti": ("SimpleITK", 1.1), "cine": ("dcm2niix", 1.2), "tree": ("dcm2niix", 1.2),
 }  # fmt: skip
 #: Peak memory aimed at, as a multiple of the array.
 MEMORY = 1.3
@@ -149,13 +149,14 @@ def make_case(name: str, folder: Path, slices: int) -> tuple[Path, tuple[str, ..
             nib.Nifti1Image((volume.T.astype(np.int16) - 1024), np.diag([0.7, 0.7, 1, 1])), folder / name / "ct.nii.gz"
         )
         return folder / name / "ct.nii.gz", FOR_FILE
+    # so many files that dcm2niix needs a second: of a small set one measures how long Python takes to start
+    plane = volume[:, :256, :256].copy()
     if name == "cine":
-        return write_series(folder / name, volume[: slices // 20 * 20, :256, :256].copy(), None, frames=20), FOR_TREE
+        frames = np.concatenate([plane] * 4)[: slices * 4 // 20 * 20]
+        return write_series(folder / name, frames, None, frames=20), FOR_TREE
     if name == "tree":
         for k in range(40):
-            write_series(
-                folder / name / f"s{k:02d}", volume[: max(slices // 25, 2), :256, :256].copy(), None, series=k + 1
-            )
+            write_series(folder / name / f"s{k:02d}", plane[: max(slices // 10, 2)], None, series=k + 1)
         return folder / name, FOR_TREE
     raise SystemExit(f"There is no case {name!r}.")
 
