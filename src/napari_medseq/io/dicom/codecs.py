@@ -35,7 +35,6 @@ _DECODERS = {
     "1.2.840.10008.1.2.4.201": "jpeg2k_decode",
     "1.2.840.10008.1.2.4.202": "jpeg2k_decode",
     "1.2.840.10008.1.2.4.203": "jpeg2k_decode",
-    RLE: "dicomrle_decode",
 }
 #: Decoders that know nothing of signs: the header says where the sign bit is.
 _UNSIGNED = ("jpeg8_decode", "jpegls_decode")
@@ -56,7 +55,7 @@ def _decoder(syntax: str) -> Callable[..., Any] | None:
     return found  # type: ignore[no-any-return]
 
 
-def decode(file: FileHeader, data: bytes, stored: np.dtype[Any]) -> NDArray[Any] | None:
+def decode(file: FileHeader, index: int, data: bytes, stored: np.dtype[Any]) -> NDArray[Any] | None:
     """One grey frame decoded fast, or None where that cannot be done with certainty.
 
     Parameters
@@ -68,6 +67,8 @@ def decode(file: FileHeader, data: bytes, stored: np.dtype[Any]) -> NDArray[Any]
         Type of the samples as the header says.
     """
     ds = file.ds
+    if file.syntax == RLE:  # not by imagecodecs.dicomrle_decode, which writes past its memory where a stream is damaged
+        return _unpacked_rle(file, index, stored)
     shape = integer(ds, "Rows"), integer(ds, "Columns")
     if integer(ds, "SamplesPerPixel", 1) != 1 or text(ds, "PhotometricInterpretation")[:5] != "MONOC":
         return None
@@ -77,11 +78,9 @@ def decode(file: FileHeader, data: bytes, stored: np.dtype[Any]) -> NDArray[Any]
 
 def _grey(data: bytes, syntax: str, shape: tuple[int, int], stored: np.dtype[Any], bits: int) -> NDArray[Any] | None:
     decoder = _decoder(syntax)
-    if decoder is None or (stored.itemsize > 2 and syntax != RLE):
+    if decoder is None or stored.itemsize > 2:
         return None
     try:
-        if syntax == RLE:
-            return np.frombuffer(decoder(data, dtype=stored.str), stored).reshape(shape)
         picture = decoder(data)
     except Exception:  # pydicom's decoders are asked next, and their complaint is the one that is told
         return None
@@ -164,6 +163,16 @@ def decode_request(asked: dict[str, Any]) -> NDArray[Any]:
     options["transfer_syntax_uid"] = UID(syntax)
     array, _ = get_decoder(UID(syntax)).as_array(asked["data"], index=asked["index"], validate=False, **options)
     return np.asarray(array)
+
+
+def _unpacked_rle(file: FileHeader, index: int, stored: np.dtype[Any]) -> NDArray[Any] | None:
+    if integer(file.ds, "SamplesPerPixel", 1) != 1:
+        return None
+    try:
+        out = np.empty((integer(file.ds, "Rows"), integer(file.ds, "Columns")), stored.newbyteorder("="))
+    except (ValueError, MemoryError):
+        return None
+    return out if unpack_rle(file, index, out) else None
 
 
 def unpack_rle(file: FileHeader, index: int, out: NDArray[Any]) -> bool:

@@ -131,7 +131,7 @@ def _whole(file: FileHeader, index: int) -> NDArray[Any]:
         if not codecs.check_frame(file, data, stored):
             return _decoded(file, index, data, in_helper=True)
         assert data is not None
-        fast = codecs.decode(file, data, stored)
+        fast = codecs.decode(file, index, data, stored)
         if fast is not None:
             return masked(fast, file.ds) if file.syntax == codecs.RLE else fast
         return _decoded(file, index, data)
