@@ -175,7 +175,7 @@ def _patient_of(file: Path) -> str:
     """The pseudonym of a file's patient; "unknown" where it names none."""
     import pydicom
 
-    from napari_medseq.io.dicom.series import pseudonym
+    from napari_medseq.io.dicom.privacy import pseudonym
 
     try:
         header = pydicom.dcmread(
