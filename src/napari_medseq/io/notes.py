@@ -20,36 +20,36 @@ def warn(text: str) -> None:
     warnings.warn(text, ReadWarning, stacklevel=level)
 
 
-_QUIET: ContextVar[bool] = ContextVar("napari-medseq-quiet", default=False)
+_SILENCED: ContextVar[bool] = ContextVar("napari-medseq-silenced", default=False)
 
 
-def _loud(_record: object) -> bool:
-    return not _QUIET.get()
+def _passes_filter(_record: object) -> bool:
+    return not _SILENCED.get()
 
 
-def hush() -> None:
-    """Make pydicom's log obey `quiet`; called where pydicom is loaded, because loading a log takes time of its own."""
+def silence_pydicom() -> None:
+    """Make pydicom's log obey `silenced`; called where pydicom is loaded, because loading a log takes time of its own."""
     import logging
 
     log = logging.getLogger("pydicom")
-    if _loud not in log.filters:
-        log.addFilter(_loud)
+    if _passes_filter not in log.filters:
+        log.addFilter(_passes_filter)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Keep pydicom's log and warnings, which quote the values of damaged elements (a patient's name among them), silent."""
-    token = _QUIET.set(True)
+    token = _SILENCED.set(True)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"pydicom\b")
             yield
     finally:
-        _QUIET.reset(token)
+        _SILENCED.reset(token)
 
 
 @contextmanager
-def guarded(what: str, failures: list[str]) -> Iterator[None]:
+def collect_failures(what: str, failures: list[str]) -> Iterator[None]:
     """Turn whatever goes wrong with one file into a line in `failures`, so that it does not stop the others.
 
     Cancelling goes through. Parsers fed with damaged bytes raise anything; what they say may quote the patient's name, so that
@@ -68,7 +68,7 @@ def guarded(what: str, failures: list[str]) -> Iterator[None]:
         failures.append(f"{what}: it is damaged or contradicts itself ({type(error).__name__}); export it again.")
 
 
-def announce(sequences: Iterable[ImageSequence], also: Iterable[str] = ()) -> None:
+def emit_warnings(sequences: Iterable[ImageSequence], also: Iterable[str] = ()) -> None:
     """Issue each distinct doubt once, with the name of the sequence that it is about."""
     said: set[str] = set()
     for seq in sequences:

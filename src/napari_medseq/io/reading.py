@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import archives, naming
 from napari_medseq.io.detection import detect
 from napari_medseq.io.files import Paths, collect, walk
 from napari_medseq.io.formats.raw import Laziness
+from napari_medseq.io.formats.reader import Reader
 from napari_medseq.io.handles import job
-from napari_medseq.io.notes import announce, guarded, quiet
+from napari_medseq.io.notes import collect_failures, emit_warnings, silenced
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Kind
 
@@ -68,12 +69,12 @@ def read(
     ReadWarning
         For every doubt; it also stands in ``seq.warnings``.
     """
-    with job(), quiet():
+    with job(), silenced():
         found, failures = collect(path)
         out = read_collected(found, failures, lazy=lazy, kind=kind, progress=progress, cancelled=cancelled)
     if not out:
         raise ReadError(_nothing(path, failures))
-    announce(out)
+    emit_warnings(out)
     return out
 
 
@@ -97,8 +98,8 @@ def read_collected(
     singles = [(file, k) for k, files in found.items() if k != "dicom" for file in files]
     for done, (file, file_kind) in enumerate(singles):
         check(cancelled)
-        with guarded(str(file), failures):
-            out.extend(_reader(file_kind, file)(file, lazy, kind, cancelled))
+        with collect_failures(str(file), failures):
+            out.extend(_reader(file_kind, file).read(file, lazy=lazy, kind=kind, cancelled=cancelled))
         if progress is not None:
             progress(done + 1, len(singles), f"Reading {file.name}")
     failures[:] = [archives.shown(line) for line in failures]
@@ -145,34 +146,17 @@ def _nothing(path: Paths, failures: list[str]) -> str:
     return f"{where}: none of the files could be opened. First: {failures[0]} ({len(failures)} problems in all)"
 
 
-Reader = Callable[[Path, Laziness, Kind | None, Cancelled | None], list[ImageSequence]]
+#: Kind of a file → the module of its format.
+_MODULES = {
+    "nifti": "nifti", "nrrd": "nrrd", "metaimage": "metaimage", "mgh": "mgh", "picture": "picture", "video": "picture",
+}  # fmt: skip
 
 
 def _reader(kind: str, file: Path) -> Reader:
-    """The read function for a kind that `detect` gave; a module of its own for each format, loaded when needed."""
-    if kind == "nifti":
-        from napari_medseq.io.formats import nifti
-
-        return lambda path, lazy, as_, cancelled: nifti.read(path, lazy=lazy, kind=as_, cancelled=cancelled)
-    if kind == "nrrd":
-        from napari_medseq.io.formats import nrrd
-
-        return lambda path, lazy, as_, _: nrrd.read(path, lazy=lazy, kind=as_)
-    if kind == "metaimage":
-        from napari_medseq.io.formats import metaimage
-
-        return lambda path, lazy, as_, _: metaimage.read(path, lazy=lazy, kind=as_)
-    if kind == "mgh":
-        from napari_medseq.io.formats import mgh
-
-        return lambda path, _lazy, as_, _: mgh.read(path, kind=as_)
-    if kind in _PICTURES:
-        from napari_medseq.io.formats import picture
-
-        if kind == "video":
-            return lambda path, _lazy, as_, cancelled: picture.read_video(path, kind=as_, cancelled=cancelled)
-        return lambda path, _lazy, as_, _: picture.read(path, kind=as_)
-    raise ReadError(f"{file}: files of kind {kind!r} are not read; convert it to NIfTI or NRRD.")
+    """The module of the format that `detect` found, loaded when needed."""
+    if kind not in _MODULES:
+        raise ReadError(f"{file}: files of kind {kind!r} are not read; convert it to NIfTI or NRRD.")
+    return cast("Reader", import_module(f"napari_medseq.io.formats.{_MODULES[kind]}"))
 
 
 def _read_dicom(
@@ -184,7 +168,7 @@ def _read_dicom(
     out = series.read_scan(found, lazy=lazy, progress=progress, cancelled=cancelled)
     for file in found.labels:
         check(cancelled)
-        with guarded(file.path, found.failures):
+        with collect_failures(file.path, found.failures):
             out.extend(_read_labels(file, found, cancelled))
     failures.extend(found.failures)
     if not out and not found.failures and found.others:
@@ -240,7 +224,7 @@ def info(
         If there is no image at all.
     """
     series: list[dict[str, Any]] = []
-    with job(), quiet():
+    with job(), silenced():
         found, failures = collect(path)
         if "dicom" in found:
             from napari_medseq.io.dicom import listing
@@ -251,24 +235,12 @@ def info(
     for kind, files in found.items():
         for file in files if kind != "dicom" else []:
             check(cancelled)
-            with guarded(str(file), failures):
-                series.extend(_facts(kind, file))
+            with collect_failures(str(file), failures):
+                series.extend(one.to_dict() for one in _reader(kind, file).facts(file))
     if not series:
         raise ReadError(_nothing(path, failures))
+    for one in series:
+        one["source"] = archives.shown(str(one["source"]))
+    failures = [archives.shown(line) for line in failures]
     where = str(path) if isinstance(path, (str, os.PathLike)) else [str(p) for p in path]
     return {"path": where, "series": series, "warnings": failures}
-
-
-def _facts(kind: str, file: Path) -> list[dict[str, Any]]:
-    from importlib import import_module
-
-    module = {
-        "nifti": "nifti",
-        "nrrd": "nrrd",
-        "metaimage": "metaimage",
-        "mgh": "mgh",
-        "picture": "picture",
-        "video": "picture",
-    }[kind]
-    found: list[dict[str, Any]] = import_module(f"napari_medseq.io.formats.{module}").facts(file)
-    return found

@@ -16,7 +16,7 @@ from napari_medseq.errors import ReadError
 from napari_medseq.io import archives, naming
 from napari_medseq.io.formats.raw import Laziness
 from napari_medseq.io.handles import job
-from napari_medseq.io.notes import announce
+from napari_medseq.io.notes import emit_warnings
 from napari_medseq.io.reading import read_collected
 from napari_medseq.io.sessions import Sessions, read_sessions
 from napari_medseq.io.visit_folders import SESSION, opened_folder, patient_folder, places_of
@@ -97,7 +97,7 @@ def read_study(
     if len(patients) > 1:
         notes.append(f"The images name {len(patients)} different patients; check that this folder is one patient's.")
     visits = _ordered(merged(visits), order, table, notes)
-    announce((s for v in visits for s in (*v.images, *v.labels)), notes)
+    emit_warnings((s for v in visits for s in (*v.images, *v.labels)), notes)
     name = patient.name if patient.is_dir() else naming.stem(patient)
     if SESSION.match(name) and patient.resolve().parent.name:
         name = patient.resolve().parent.name

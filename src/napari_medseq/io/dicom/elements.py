@@ -13,7 +13,7 @@ from typing import Any
 
 from napari_medseq.io.dicom.tags import BLOCKS, PRIVATE, SECRETS, TAGS, creator_of, in_block
 from napari_medseq.io.handles import Source
-from napari_medseq.io.notes import hush
+from napari_medseq.io.notes import silence_pydicom
 
 PIXELS = {0x7FE00010: "PixelData", 0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
 LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
@@ -54,7 +54,7 @@ class Elements:
         if self._complete is None:
             import pydicom
 
-            hush()
+            silence_pydicom()
             with warnings.catch_warnings(), self._source.stream() as stream:
                 warnings.simplefilter("ignore")
                 self._complete = pydicom.dcmread(stream, stop_before_pixels=True, force=True)

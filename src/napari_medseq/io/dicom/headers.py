@@ -14,7 +14,7 @@ from napari_medseq.io.archives import HARMLESS, MOST_GROWTH
 from napari_medseq.io.dicom import elements
 from napari_medseq.io.dicom.values import integer
 from napari_medseq.io.handles import Source, keep, opened
-from napari_medseq.io.notes import hush
+from napari_medseq.io.notes import silence_pydicom
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -150,7 +150,7 @@ def _parsed_by_pydicom(source: Source, *, deflated: bool) -> FileHeader:
     """The header of a file in an unusual encoding; a deflated one is unpacked already."""
     import pydicom
 
-    hush()
+    silence_pydicom()
     stream: Any = source.stream()
     if deflated:  # pydicom would unpack it again, and all of it
         pydicom.filereader.read_preamble(stream, force=True)

@@ -13,7 +13,7 @@ from napari_medseq.io.dicom import series
 from napari_medseq.io.dicom.privacy import pseudonym, without_identifiers
 from napari_medseq.io.dicom.stacks import Stack
 from napari_medseq.io.dicom.values import text
-from napari_medseq.io.notes import guarded
+from napari_medseq.io.notes import collect_failures
 from napari_medseq.progress import Cancelled, Progress
 
 
@@ -32,7 +32,7 @@ def facts(
     out: list[dict[str, Any]] = []
     for frames, shared in series.images(found):
         arranged: list[tuple[Stack, str]] = []
-        with guarded(series.series_name(frames[0]), failures):
+        with collect_failures(series.series_name(frames[0]), failures):
             arranged = series.named(series.arrange(frames, shared))
         for stack, name in arranged:
             ds = stack.first.file.ds

@@ -24,7 +24,7 @@ from napari_medseq.io.dicom.privacy import without_identifiers
 from napari_medseq.io.dicom.stacks import Stack
 from napari_medseq.io.dicom.values import text
 from napari_medseq.io.files import collect
-from napari_medseq.io.notes import quiet
+from napari_medseq.io.notes import silenced
 from napari_medseq.io.placing import turned
 from napari_medseq.io.pseudonyms import lesion_uid
 from napari_medseq.sequence import ImageSequence
@@ -79,7 +79,7 @@ def write(seq: ImageSequence, path: Path, reference: Any, identifiers: bool) -> 
         raise WriteError(
             f"{seq.name}: a DICOM segmentation of frames in time cannot be written; write its frames one by one."
         )
-    with quiet():
+    with silenced():
         _write(seq, path, _stack_for(seq, reference), identifiers)
 
 

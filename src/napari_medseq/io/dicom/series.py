@@ -26,7 +26,7 @@ from napari_medseq.io.dicom.privacy import pseudonym, without_identifiers
 from napari_medseq.io.dicom.stacks import Stack, stack
 from napari_medseq.io.dicom.values import integer, number, text, texts
 from napari_medseq.io.formats.raw import Laziness, is_wanted_lazy, lazily
-from napari_medseq.io.notes import guarded
+from napari_medseq.io.notes import collect_failures
 from napari_medseq.io.parallel import in_threads
 from napari_medseq.io.placing import place
 from napari_medseq.progress import Cancelled, Progress, check, with_progress
@@ -68,7 +68,7 @@ def scan(
     files = [os.fspath(p) for p in paths]
     out = Scan()
     for path in with_progress(files, len(files), "Reading headers", progress, cancelled):
-        with guarded(path, out.failures):
+        with collect_failures(path, out.failures):
             directory = _sorted_in(parse(path), out)
             if directory is not None:
                 listed, problems = dicomdir.referenced(directory)
@@ -76,7 +76,7 @@ def scan(
                 known = {os.path.realpath(p) for p in files}
                 for other in [p for p in listed if p not in known]:
                     check(cancelled)
-                    with guarded(other, out.failures):
+                    with collect_failures(other, out.failures):
                         _sorted_in(parse(other), out)
     return out
 
@@ -116,7 +116,7 @@ def read_scan(
 
     out = []
     for one, name in arranged:
-        with guarded(name, found.failures):
+        with collect_failures(name, found.failures):
             out.append(sequence(one, name, lazy=lazy, step=step))
     return out
 
@@ -124,7 +124,7 @@ def read_scan(
 def sort(found: Scan) -> list[tuple[Stack, str]]:
     """All stacks of a scan with their names, kept in ``found.stacks``; series that contradict themselves are failures."""
     for frames, reason in images(found):
-        with guarded(series_name(frames[0]), found.failures):
+        with collect_failures(series_name(frames[0]), found.failures):
             found.stacks.extend(named(arrange(frames, reason)))
     return found.stacks
 

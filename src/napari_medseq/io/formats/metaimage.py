@@ -12,9 +12,11 @@ from napari_medseq.geometry import RAS_LPS, Affine, as_affine
 from napari_medseq.io import naming
 from napari_medseq.io.formats.metaimage_header import load, read_header
 from napari_medseq.io.formats.raw import Laziness, is_wanted_lazy
+from napari_medseq.io.formats.reader import Facts
 from napari_medseq.io.frame_times import doubt_step
 from napari_medseq.io.label_values import labels_or_image
 from napari_medseq.io.placing import place, restored
+from napari_medseq.progress import Cancelled, check
 from napari_medseq.sequence import ImageSequence, Kind
 
 
@@ -31,7 +33,9 @@ def _affine(spacing: Any, origin: Any, direction: Any, dimension: int) -> Affine
     return as_affine(RAS_LPS @ matrix)
 
 
-def read(path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None) -> list[ImageSequence]:
+def read(
+    path: Path, *, lazy: Laziness = False, kind: Kind | None = None, cancelled: Cancelled | None = None
+) -> list[ImageSequence]:
     """Read a MetaImage.
 
     Raises
@@ -39,7 +43,6 @@ def read(path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None) 
     ReadError
         If its header cannot be true, its data files are missing, lie elsewhere, or are damaged.
     """
-    path = Path(path)
     grid = read_header(path)
     if lazy == "auto":
         labelled = kind == "labels" or (kind is None and naming.names_labels(path))
@@ -47,6 +50,7 @@ def read(path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None) 
         lazy = (
             not labelled and not grid.packed and is_wanted_lazy(lazy, size, grid.sizes[3] if len(grid.sizes) > 3 else 1)
         )
+    check(cancelled)
     array = load(grid, lazy=lazy)
     dimension, components = len(grid.sizes), grid.components
     notes = list(grid.notes)
@@ -89,21 +93,20 @@ def read(path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None) 
     ]  # fmt: skip
 
 
-def facts(path: str | Path) -> list[dict[str, Any]]:
+def facts(path: Path) -> list[Facts]:
     """Header facts of one file for `info`."""
-    path = Path(path)
     header = read_header(path)
     return [
-        {
-            "name": naming.stem(path),
-            "kind": "labels" if naming.names_labels(path) else "image",
-            "format": "MetaImage",
-            "shape": header.sizes,
-            "spacing_mm": [round(v, 6) for v in header.spacing[:3]],
-            "frames": header.sizes[3] if len(header.sizes) > 3 else 1,
-            "source": str(path),
-            "warnings": header.notes,
-        }
+        Facts(
+            name=naming.stem(path),
+            kind="labels" if naming.names_labels(path) else "image",
+            format="MetaImage",
+            source=str(path),
+            shape=tuple(header.sizes),
+            spacing_mm=tuple(header.spacing[:3]),
+            frames=header.sizes[3] if len(header.sizes) > 3 else 1,
+            warnings=tuple(header.notes),
+        )
     ]
 
 

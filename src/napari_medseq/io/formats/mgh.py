@@ -11,9 +11,11 @@ import numpy as np
 from napari_medseq.errors import GeometryError, ReadError
 from napari_medseq.geometry import as_affine
 from napari_medseq.io import naming
-from napari_medseq.io.formats.raw import check_size, is_gzip
+from napari_medseq.io.formats.raw import Laziness, check_size, is_gzip, on_demand
+from napari_medseq.io.formats.reader import Facts
 from napari_medseq.io.label_values import labels_or_image
 from napari_medseq.io.placing import place
+from napari_medseq.progress import Cancelled, check
 from napari_medseq.sequence import ImageSequence, Kind
 
 _HEADER = 284
@@ -32,7 +34,18 @@ def _opened(path: Path) -> Any:
     return image
 
 
-def read(path: str | Path, *, kind: Kind | None = None) -> list[ImageSequence]:
+def _voxels(path: Path, image: Any) -> Any:
+    """All voxels in C order and native byte order."""
+    try:
+        array = np.asanyarray(image.dataobj).T
+    except Exception as error:  # nibabel lets many kinds through for damaged files
+        raise ReadError(f"{path}: its voxels are damaged or cut short ({error}); copy it again.") from error
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def read(
+    path: Path, *, lazy: Laziness = False, kind: Kind | None = None, cancelled: Cancelled | None = None
+) -> list[ImageSequence]:
     """Read an MGH or MGZ volume, with frames as time.
 
     Raises
@@ -40,16 +53,14 @@ def read(path: str | Path, *, kind: Kind | None = None) -> list[ImageSequence]:
     ReadError
         If it is cut short or damaged.
     """
-    path = Path(path)
     image = _opened(path)
+    check(cancelled)
     try:
-        array = np.asanyarray(image.dataobj).T
         affine = as_affine(image.affine)
     except GeometryError as error:
         raise ReadError(f"{path}: {error}") from error
-    except Exception as error:
-        raise ReadError(f"{path}: its voxels are damaged or cut short ({error}); copy it again.") from error
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    dtype, shape = image.get_data_dtype(), tuple(reversed(image.shape))
+    array = on_demand(lambda: _voxels(path, image), dtype, shape) if lazy is True else _voxels(path, image)
     axes: tuple[str, ...] = ("t", "z", "y", "x")[-array.ndim :]
     times = None
     if "t" in axes:
@@ -78,20 +89,18 @@ def read(path: str | Path, *, kind: Kind | None = None) -> list[ImageSequence]:
     ]
 
 
-def facts(path: str | Path) -> list[dict[str, Any]]:
+def facts(path: Path) -> list[Facts]:
     """Header facts of one file for `info`."""
-    image = _opened(Path(path))
-    entry: dict[str, Any] = {
-        "name": naming.stem(path),
-        "kind": "image",
-        "format": "MGH",
-        "shape": [int(n) for n in image.shape],
-    }
-    entry["spacing_mm"] = [float(v) for v in image.header.get_zooms()[:3]]
-    entry.update(
-        frames=int(image.shape[3]) if len(image.shape) > 3 else 1,
-        source=str(path),
-        warnings=[],
-        compressed=is_gzip(path),
-    )
-    return [entry]
+    image = _opened(path)
+    return [
+        Facts(
+            name=naming.stem(path),
+            kind="image",
+            format="MGH",
+            source=str(path),
+            shape=tuple(int(n) for n in image.shape),
+            spacing_mm=tuple(float(v) for v in image.header.get_zooms()[:3]),
+            frames=int(image.shape[3]) if len(image.shape) > 3 else 1,
+            compressed=is_gzip(path),
+        )
+    ]

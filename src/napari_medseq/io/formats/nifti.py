@@ -21,6 +21,7 @@ from napari_medseq.io import frame_times, naming
 from napari_medseq.io.formats import nifti_header
 from napari_medseq.io.formats.nifti_header import RawHeader
 from napari_medseq.io.formats.raw import Laziness, head, is_gzip, is_wanted_lazy, lazy_block, load_block
+from napari_medseq.io.formats.reader import Facts
 from napari_medseq.io.label_values import labels_or_image
 from napari_medseq.io.placing import place
 from napari_medseq.progress import Cancelled
@@ -227,7 +228,7 @@ def is_labels(header: Header) -> bool:
 
 
 def read(
-    path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None, cancelled: Cancelled | None = None
+    path: Path, *, lazy: Laziness = False, kind: Kind | None = None, cancelled: Cancelled | None = None
 ) -> list[ImageSequence]:
     """Read a NIfTI file: one sequence, or magnitude and phase of complex data, or one per vector component of a 5D file.
 
@@ -356,21 +357,20 @@ def _sequence(
     )  # fmt: skip
 
 
-def facts(path: str | Path) -> list[dict[str, Any]]:
-    """Header facts of one NIfTI for `info`: name, kind, shape, spacing, frames, warnings."""
+def facts(path: Path) -> list[Facts]:
+    """Header facts of one NIfTI for `info`."""
     header = read_header(path)
-    steps = np.linalg.norm(header.affine[:3, :3], axis=0)
     return [
-        {
-            "name": naming.stem(header.path),
-            "kind": "labels" if is_labels(header) else "image",
-            "format": header.format,
-            "shape": list(header.shape),
-            "spacing_mm": [round(float(v), 6) for v in steps],
-            "frames": header.shape[3] if len(header.shape) > 3 else 1,
-            "dtype": str(header.dtype) if not header.dtype.fields else "rgb",
-            "compressed": is_gzip(header.data_path),
-            "source": str(header.path),
-            "warnings": header.warnings,
-        }
+        Facts(
+            name=naming.stem(header.path),
+            kind="labels" if is_labels(header) else "image",
+            format=header.format,
+            source=str(header.path),
+            shape=header.shape,
+            spacing_mm=tuple(float(v) for v in np.linalg.norm(header.affine[:3, :3], axis=0)),
+            frames=header.shape[3] if len(header.shape) > 3 else 1,
+            dtype=str(header.dtype) if not header.dtype.fields else "rgb",
+            compressed=is_gzip(header.data_path),
+            warnings=tuple(header.warnings),
+        )
     ]

@@ -30,9 +30,11 @@ from napari_medseq.io.formats.raw import (
     native,
     on_demand,
 )
+from napari_medseq.io.formats.reader import Facts
 from napari_medseq.io.frame_times import doubt_step
 from napari_medseq.io.label_values import labels_or_image
 from napari_medseq.io.placing import place, restored
+from napari_medseq.progress import Cancelled, check
 from napari_medseq.sequence import ImageSequence, Kind
 
 _WRITTEN = {"i1": "int8", "u1": "uint8", "i2": "int16", "u2": "uint16", "i4": "int32", "u4": "uint32", "i8": "int64",
@@ -84,7 +86,9 @@ def _slowly(header: Header, shape: tuple[int, ...]) -> NDArray[Any]:
     return native(np.frombuffer(bytearray(data[:wanted]), header.dtype).reshape(shape))
 
 
-def read(path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None) -> list[ImageSequence]:
+def read(
+    path: Path, *, lazy: Laziness = False, kind: Kind | None = None, cancelled: Cancelled | None = None
+) -> list[ImageSequence]:
     """Read an NRRD: an image, labels, a Slicer sequence (``.seq.nrrd``) or segmentation (``.seg.nrrd``).
 
     Raises
@@ -103,6 +107,7 @@ def read(path: str | Path, *, lazy: Laziness = False, kind: Kind | None = None) 
         frames = max((header.sizes[k] for k in range(len(header.sizes)) if k not in header.domain), default=1)
         labelled = kind == "labels" or (kind is None and naming.names_labels(path))
         lazy = header.encoding == "raw" and not labelled and is_wanted_lazy(lazy, size, frames)
+    check(cancelled)
     array, notes = load(header, lazy=lazy), list(header.warnings)
     others = [k for k in range(len(header.sizes)) if k not in header.domain]
     colour = next((k for k in others if header.sizes[k] in (3, 4) and _is_colour(header, k)), None)
@@ -172,7 +177,7 @@ def frame_times(header: Header, k: int, notes: list[str]) -> NDArray[np.float64]
     return np.arange(count, dtype=np.float64) * (step * scale)
 
 
-def facts(path: str | Path) -> list[dict[str, Any]]:
+def facts(path: Path) -> list[Facts]:
     """Header facts of one NRRD for `info`."""
     header = read_header(path)
     segments = any(re.match(r"Segment\d+_", k) for k in header.keys)
@@ -180,17 +185,17 @@ def facts(path: str | Path) -> list[dict[str, Any]]:
         header.sizes[k] for k in range(len(header.sizes)) if k not in header.domain and header.kinds[k] not in _COLOURS
     ]
     return [
-        {
-            "name": naming.stem(path),
-            "kind": "labels" if segments or naming.names_labels(path) else "image",
-            "format": "NRRD",
-            "shape": [header.sizes[k] for k in header.domain] + others,
-            "spacing_mm": [round(float(v), 6) for v in np.linalg.norm(header.affine[:3, :3], axis=0)],
-            "frames": int(np.prod(others)) if others and not segments else 1,
-            "dtype": str(header.dtype),
-            "source": str(path),
-            "warnings": header.warnings,
-        }
+        Facts(
+            name=naming.stem(path),
+            kind="labels" if segments or naming.names_labels(path) else "image",
+            format="NRRD",
+            source=str(path),
+            shape=(*(header.sizes[k] for k in header.domain), *others),
+            spacing_mm=tuple(float(v) for v in np.linalg.norm(header.affine[:3, :3], axis=0)),
+            frames=int(np.prod(others)) if others and not segments else 1,
+            dtype=str(header.dtype),
+            warnings=tuple(header.warnings),
+        )
     ]
 
 

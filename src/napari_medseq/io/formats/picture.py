@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
+from napari_medseq.io.detection import detect
+from napari_medseq.io.formats.raw import Laziness
+from napari_medseq.io.formats.reader import Facts
 from napari_medseq.io.label_values import labels_or_image
 from napari_medseq.io.placing import place
 from napari_medseq.progress import Cancelled, check
@@ -41,16 +44,23 @@ def _sequence(
     )  # fmt: skip
 
 
-def read(path: str | Path, *, kind: Kind | None = None) -> list[ImageSequence]:
-    """Read a PNG, JPEG or BMP; grey pictures stored as colour become grey.
+def read(
+    path: Path,
+    *,
+    lazy: Laziness = False,  # noqa: ARG001 - a picture is read whole
+    kind: Kind | None = None,
+    cancelled: Cancelled | None = None,
+) -> list[ImageSequence]:
+    """Read a PNG, JPEG, BMP or a video; grey pictures stored as colour become grey.
 
     Raises
     ------
     ReadError
         If it is damaged or too large.
     """
+    if detect(path) == "video":
+        return _video(path, kind=kind, cancelled=cancelled)
     image_module: Any = import_module("PIL.Image")
-    path = Path(path)
     try:
         with image_module.open(path) as image:
             size = image.width * image.height * len(image.getbands())
@@ -74,9 +84,7 @@ def read(path: str | Path, *, kind: Kind | None = None) -> list[ImageSequence]:
     return [_sequence(array, ("y", "x", "c")[: array.ndim], path, kind)]
 
 
-def read_video(
-    path: str | Path, *, kind: Kind | None = None, cancelled: Cancelled | None = None
-) -> list[ImageSequence]:
+def _video(path: Path, *, kind: Kind | None, cancelled: Cancelled | None) -> list[ImageSequence]:
     """Read a video as frames in time (RGB, or grey where all channels agree).
 
     Raises
@@ -84,7 +92,6 @@ def read_video(
     ReadError
         If no decoder is installed, or it is damaged or too large.
     """
-    path = Path(path)
     try:
         av: Any = import_module("av")
     except ImportError as error:
@@ -111,23 +118,15 @@ def read_video(
     return [_sequence(array, axes, path, kind, np.array(times) - times[0])]
 
 
-def facts(path: str | Path) -> list[dict[str, Any]]:
+def facts(path: Path) -> list[Facts]:
     """Header facts of a picture for `info` (a video's size is not known without decoding)."""
     image_module: Any = import_module("PIL.Image")
-    shape: list[int] = []
+    shape: tuple[int, ...] = ()
     try:
         with image_module.open(path) as image:
-            shape = [image.width, image.height]
+            shape = (image.width, image.height)
     except Exception as error:  # no picture: a video, or damaged
-        if Path(path).suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp"):
+        if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp"):
             raise ReadError(f"{path}: the picture is damaged ({error}); export it again.") from error
-    return [
-        {
-            "name": naming.stem(path),
-            "kind": "image",
-            "format": "picture" if shape else "video",
-            "shape": shape,
-            "source": str(path),
-            "warnings": [],
-        }
-    ]
+    form = "picture" if shape else "video"
+    return [Facts(name=naming.stem(path), kind="image", format=form, source=str(path), shape=shape)]
