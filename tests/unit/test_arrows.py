@@ -18,14 +18,7 @@ ROOT = "napari_medseq"
 SOURCE = Path(__file__).parents[2] / "src"
 
 #: modules that still stand on a circle; whoever unties one takes its modules off, and none is ever added
-KNOWN_CIRCLES: frozenset[str] = frozenset(
-    {
-        "io.formats.itk",
-        "io.formats.nrrd",
-        "io.formats.slicer",
-        "io.writing",
-    }
-)
+KNOWN_CIRCLES: frozenset[str] = frozenset()
 #: "module: private name" that is still reached for from another module
 KNOWN_REACHES: frozenset[str] = frozenset()
 

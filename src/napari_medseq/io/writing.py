@@ -13,10 +13,9 @@ import numpy as np
 
 from napari_medseq import files
 from napari_medseq.errors import MedseqError, WriteError
+from napari_medseq.io.formats.raw import storable
 from napari_medseq.io.placing import restored
 from napari_medseq.sequence import ImageSequence
-
-_NIFTI_TYPES = frozenset(np.dtype(t) for t in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"))
 
 
 def write(
@@ -82,24 +81,6 @@ def _writer(ending: str) -> Callable[[ImageSequence, Path, Any, bool], None]:
     from napari_medseq.io.dicom import seg_write as dicom_seg_write
 
     return dicom_seg_write.write
-
-
-def storable(data: Any, known: frozenset[np.dtype[Any]] = _NIFTI_TYPES) -> np.ndarray[Any, np.dtype[Any]]:
-    """Voxels as numpy of a type that files know, without loss.
-
-    Raises
-    ------
-    WriteError
-        If there is no such type.
-    """
-    array = np.asarray(data)
-    if array.dtype == bool:
-        return array.astype(np.uint8)
-    if array.dtype == np.float16:
-        return array.astype(np.float32)
-    if array.dtype.newbyteorder("=") in known:
-        return array
-    raise WriteError(f"Voxels of type {array.dtype} cannot be stored; convert them to a whole-number or float type.")
 
 
 def _write_nifti(seq: ImageSequence, path: Path) -> None:

@@ -11,7 +11,7 @@ from napari_medseq.errors import GeometryError, ReadError, WriteError
 from napari_medseq.geometry import RAS_LPS, Affine, as_affine
 from napari_medseq.io import naming
 from napari_medseq.io.formats.metaimage_header import load, read_header
-from napari_medseq.io.formats.raw import Laziness, is_wanted_lazy
+from napari_medseq.io.formats.raw import Laziness, is_wanted_lazy, storable
 from napari_medseq.io.formats.reader import Facts
 from napari_medseq.io.frame_times import doubt_step
 from napari_medseq.io.label_values import labels_or_image
@@ -119,8 +119,6 @@ def write(seq: ImageSequence, path: Path) -> None:
         If the grid is sheared, which MetaImage cannot say, or SimpleITK refuses.
     """
     import SimpleITK as sitk
-
-    from napari_medseq.io.writing import storable
 
     array, axes, affine = restored(seq)
     lps = RAS_LPS @ affine

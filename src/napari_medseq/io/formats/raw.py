@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from napari_medseq.errors import ReadError
+from napari_medseq.errors import ReadError, WriteError
 from napari_medseq.progress import Cancelled, check
 
 Laziness = bool | Literal["auto"]
@@ -24,6 +24,8 @@ Laziness = bool | Literal["auto"]
 _BEST_RATIO = 1100
 #: More bytes than this are big; a series of this many frames is long.
 _BIG, _MANY_FRAMES = 1 << 29, 100
+#: Types that every format holds.
+_STORABLE = frozenset(np.dtype(t) for t in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"))
 _CHUNK, _PIECE = 1 << 15, 1 << 16
 
 
@@ -303,3 +305,21 @@ def lazy_block(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int
         return on_demand(lambda: load_block(path, offset, dtype, shape), dtype, shape)
     array = lazily(Mapped(path, offset, dtype, shape), (1,) * (len(shape) - 2) + shape[-2:], dtype)
     return array if dtype.isnative or dtype.fields else array.astype(dtype.newbyteorder("="))
+
+
+def storable(data: Any, known: frozenset[np.dtype[Any]] = _STORABLE) -> np.ndarray[Any, np.dtype[Any]]:
+    """Voxels as numpy of a type that files know, without loss.
+
+    Raises
+    ------
+    WriteError
+        If there is no such type.
+    """
+    array = np.asarray(data)
+    if array.dtype == bool:
+        return array.astype(np.uint8)
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    if array.dtype.newbyteorder("=") in known:
+        return array
+    raise WriteError(f"Voxels of type {array.dtype} cannot be stored; convert them to a whole-number or float type.")

@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_medseq.errors import WriteError
 from napari_medseq.io import naming
-from napari_medseq.io.formats.nrrd import facts_of, write_block
+from napari_medseq.io.formats.nrrd_block import facts_of, write_block
 from napari_medseq.io.formats.nrrd_header import Header
 from napari_medseq.io.label_values import as_labels
 from napari_medseq.io.placing import place, restored
