@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.encaps import encapsulate
 
@@ -110,6 +110,7 @@ def test_rle_needs_a_part_for_each_byte(count: int) -> None:
         check_rle(header + bytes(100), 2)
 
 
+@settings(deadline=None)
 @given(st.randoms(use_true_random=False), st.sampled_from(sorted(STREAMS)))
 def test_mutated_headers_are_answered(rng: random.Random, syntax: str) -> None:
     stream = bytearray(STREAMS[syntax])

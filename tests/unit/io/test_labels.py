@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import napari_medseq as ms
@@ -160,6 +160,7 @@ def test_probabilities_per_class_stay_an_image(tmp_path: Path) -> None:
     assert (seq.kind, seq.axes) == ("image", ("t", "z", "y", "x"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 30000), min_size=1, max_size=20), st.floats(-9e-4, 9e-4))
 def test_rounding_gives_the_whole_numbers_back(numbers: list[int], off: float) -> None:
     values, whole = as_labels(np.array(numbers, np.float64) + off)

@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import napari_medseq as ms
@@ -52,17 +52,20 @@ def test_names_tell_an_order(names: list[str], seed: int) -> None:
     assert [shuffled[k] for k in order_of(shuffled)] == names
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abc-_ 0123456789", max_size=8), unique=True, max_size=6))
 def test_any_names_have_some_order(names: list[str]) -> None:
     assert sorted(order_of(names)) == list(range(len(names)))
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**6), unique=True, min_size=1, max_size=20))
 def test_numbers_sort_as_numbers(numbers: list[int]) -> None:
     names = [f"tp{n}" for n in numbers]
     assert sorted(names, key=natural) == [f"tp{n}" for n in sorted(numbers)]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_dated_visits_keep_the_order_of_their_dates(data: st.DataObject) -> None:
     dates = data.draw(st.lists(st.one_of(st.none(), st.dates()), max_size=8))
