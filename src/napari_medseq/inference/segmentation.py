@@ -117,6 +117,7 @@ def segment(
         outputs=outputs, steps=steps, keep=keep, region=region, chunk=chunk, samples=samples, views=views
     )
     for each in given:
+        _check_task(each)
         options.check(each)
     if any(is_slab(m) for m in given) and not devices.is_remote(device):
         if views:
@@ -157,15 +158,18 @@ def segment(
     return results if isinstance(images, Sequence) else results[0]
 
 
+def _check_task(model: Model) -> None:
+    usable = isinstance(model.network, Stepwise) or model.inference.get("kind") == "window"
+    if model.info.task != "segmentation" or not usable:
+        raise ModelError(f"{model.info.name} is a {model.info.task} model; segment needs a segmentation model.")
+
+
 def _models(models: tuple[Model, ...]) -> tuple[Model, ...]:
     """The models that are run together, checked to be for segmentation, and to go together."""
     if not models:
         raise ModelError("The list of models is empty; give one or more.")
     for each in models:
         network = each.network
-        usable = isinstance(network, Stepwise) or each.inference.get("kind") == "window"
-        if each.info.task != "segmentation" or not usable:
-            raise ModelError(f"{each.info.name} is a {each.info.task} model; segment needs a segmentation model.")
         along = inference_settings(each.inference, each.info.name).along if isinstance(network, Stepwise) else "z"
         if isinstance(network, Stepwise) and along not in network.axes:
             raise ModelError(f"{each.info.name} takes volumes as its steps, so it works along t or visit, not slices.")
