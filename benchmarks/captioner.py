@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from napari_medseq.evaluation.text import bleu, cider, facts_right
 from napari_medseq.models.captioner import MARK
 from napari_medseq.training.captioning import train_captioner
+from sentence_scores import bleu, cider, facts_right
 
 SIZE = 40
 FACTS = {"side": ["left", "right"], "depth": ["anterior", "posterior"], "size": ["small", "large"]}

@@ -29,7 +29,7 @@ import numpy as np
 from scipy import ndimage
 
 import napari_medseq as ms
-from napari_medseq.evaluation.baselines import threshold, tuned_threshold
+from image_baselines import threshold, tuned_threshold
 from napari_medseq.training import teach
 
 HERE = Path(__file__).resolve().parent

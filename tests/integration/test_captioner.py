@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import napari_medseq as ms
-from napari_medseq.evaluation.text import bleu, cider, facts_right
 from napari_medseq.models.captioner import MARK, Captioner, Vocabulary, words
 from napari_medseq.training.captioning import train_captioner
+from sentence_scores import bleu, cider, facts_right
 
 
 def test_words_there_and_back() -> None:

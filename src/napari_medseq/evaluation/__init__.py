@@ -1,4 +1,4 @@
-"""Evaluation: metrics, curves, intervals, cross-validation, classical baselines."""
+"""Evaluation: metrics, curves, intervals, scores of locations."""
 
 from __future__ import annotations
 

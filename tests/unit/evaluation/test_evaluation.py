@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from image_baselines import kmeans, otsu, threshold, tuned_threshold
 from napari_medseq.errors import GeometryError, MedseqError, OperationCancelled, WriteError
 from napari_medseq.evaluation import evaluate
-from napari_medseq.evaluation.baselines import kmeans, otsu, threshold, tuned_threshold
 from napari_medseq.sequence import ImageSequence, affine_from
 
 AFFINE = affine_from((1, 1, 3))
