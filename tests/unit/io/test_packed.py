@@ -1,0 +1,70 @@
+"""Packed files that promise more than they can hold, or hold more than they promise."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import napari_medseq as ms
+from napari_medseq.errors import ReadError
+from tests.unit.io import dicoms
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+
+
+def _deflated(path: Path, pixels: np.ndarray, behind: int = 0, **more: Any) -> Path:
+    """A deflated data set, followed by so many zeros in the same stream."""
+    ds = dicoms.dataset(pixels, **more)
+    buffer = io.BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    whole = buffer.getvalue()
+    start = whole.index(b"\x08\0\x08\0CS")  # the first element behind group 2
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    body = packer.compress(whole[start:]) + packer.compress(bytes(behind)) + packer.flush()
+    meta = whole[:start].replace(b"1.2.840.10008.1.2.1\0", DEFLATED.encode())
+    at = meta.index(b"\x02\0\x10\0UI") + 6
+    meta = meta[:at] + len(DEFLATED).to_bytes(2, "little") + meta[at + 2 :]
+    path.write_bytes(meta + body)
+    return path
+
+
+def test_a_deflated_image_is_read(tmp_path: Path) -> None:
+    pixels = dicoms.picture()
+    path = _deflated(tmp_path / "a.dcm", pixels)
+    np.testing.assert_array_equal(np.squeeze(ms.read(path)[0].data), pixels)
+    assert ms.info(path)["series"][0]["shape"][:2] == [5, 6]
+
+
+def test_what_follows_the_pixels_is_not_unpacked(tmp_path: Path) -> None:
+    path = _deflated(tmp_path / "a.dcm", dicoms.picture(), behind=1 << 26)
+    assert path.stat().st_size < 1 << 18
+    np.testing.assert_array_equal(np.squeeze(ms.read(path)[0].data), dicoms.picture())
+
+
+@pytest.mark.parametrize("verb", [ms.read, ms.info])
+def test_a_promise_that_packed_bytes_cannot_hold_is_refused(tmp_path: Path, verb: Any) -> None:
+    path = _deflated(tmp_path / "a.dcm", dicoms.picture(), Rows=60000, Columns=60000, NumberOfFrames=2)
+    with pytest.raises(ReadError, match="packed bytes"):
+        verb(path)
+    whole = dicoms.save(dicoms.dataset(dicoms.picture(), Rows=60000, Columns=60000), tmp_path / "b.dcm").read_bytes()
+    (tmp_path / "c.gz").write_bytes(gzip.compress(whole))
+    with pytest.raises(ReadError, match="packed bytes"):
+        verb(tmp_path / "c.gz")
+
+
+def test_a_picture_that_its_bytes_cannot_hold_is_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(buffer, "JPEG")
+    data = bytearray(buffer.getvalue())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = (12000).to_bytes(2, "big") * 2
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(ReadError, match="cannot hold"):
+        ms.read(tmp_path / "a.jpg")
