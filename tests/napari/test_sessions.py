@@ -318,6 +318,25 @@ def test_from_visit_to_visit_and_from_lesion_to_lesion(ball_study: Path) -> None
     assert [verbs.next_lesion(viewer), verbs.next_lesion(viewer), verbs.next_lesion(viewer, -1)] == [2, 1, 2]
 
 
+@pytest.mark.viewer
+@pytest.mark.parametrize("answer", [QMessageBox.Open, QMessageBox.Discard, QMessageBox.Cancel])
+def test_the_next_window_offers_what_a_crash_left_behind(
+    make_napari_viewer: Callable[..., Any], ball_study: Path, answer: Any
+) -> None:
+    left = verbs.autosave(at_work(ball_study))
+    assert left is not None
+    left.rename(left.with_name("999999999-dead"))  # no process has that number
+    viewer = make_napari_viewer(show=False)
+    guardian = accompany(viewer)
+    assert guardian is not None
+    assert guardian.offer is not None
+    assert "sub-x ses-20200131 lesions" in guardian.offer.text()
+    guardian.offer.button(answer).click()
+    assert guardian.offer is None
+    assert bool(verbs.painted(viewer)) == (answer == QMessageBox.Open)
+    assert len(verbs.recoverable()) == (answer == QMessageBox.Cancel)
+
+
 # -- closing -----------------------------------------------------------------------------------------------------------
 @pytest.mark.viewer
 def test_unsaved_painting_is_asked_about_before_the_window_closes(

@@ -8,7 +8,7 @@ from weakref import ref
 
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent, QObject, QTimer
-from qtpy.QtWidgets import QFileDialog, QMainWindow, QMessageBox
+from qtpy.QtWidgets import QAbstractButton, QFileDialog, QMainWindow, QMessageBox
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.work import guarded
@@ -35,6 +35,7 @@ class Guardian(QObject):  # type: ignore[misc]
         super().__init__(window)
         self._viewer, self.window = ref(viewer), window
         self.offer: QMessageBox | None = None
+        self._left: verbs.Recovery | None = None
         self.timer = QTimer(self)
         self.timer.setInterval(AUTOSAVE_MS)
         self.timer.timeout.connect(self.autosave)
@@ -99,12 +100,17 @@ class Guardian(QObject):  # type: ignore[misc]
         box.setText(f"napari ended on {latest.saved:%Y-%m-%d at %H:%M} with unsaved work: {names}. Open it again?")
         box.setStandardButtons(QMessageBox.Open | QMessageBox.Discard | QMessageBox.Cancel)
         box.setModal(False)
-        box.finished.connect(lambda answer: self._answered(answer, latest))
-        self.offer = box
+        box.buttonClicked.connect(self._answered)
+        self.offer, self._left = box, latest
         box.show()
 
-    def _answered(self, answer: int, left: verbs.Recovery) -> None:
-        self.offer = None
+    def _answered(self, button: QAbstractButton) -> None:
+        box, left = self.offer, self._left
+        if box is None or left is None:
+            return
+        answer = box.standardButton(button)
+        self.offer = self._left = None
+        box.deleteLater()
         if answer == QMessageBox.Open:
             guarded("Recovering", lambda: verbs.recover(self.viewer, left))
         elif answer == QMessageBox.Discard:
