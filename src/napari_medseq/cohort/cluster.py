@@ -19,7 +19,7 @@ from distributed import Client, Future, LocalCluster, Worker, WorkerPlugin, get_
 
 from napari_medseq.cohort.helper import Helper
 from napari_medseq.cohort.patient import Job, Row, empty_row
-from napari_medseq.errors import MedseqError, SettingsError
+from napari_medseq.errors import DeviceError, MedseqError, SettingsError
 from napari_medseq.models import Model
 from napari_medseq.progress import Cancelled, check
 
@@ -190,7 +190,7 @@ class Round:
 
         Raises
         ------
-        ConnectionError
+        DeviceError
             If the scheduler is lost.
         SettingsError
             If there are no workers for longer than the limit.
@@ -220,15 +220,15 @@ class Round:
 
         Raises
         ------
-        ConnectionError
+        DeviceError
             If the scheduler does not answer.
         """
         if self._client.status != "running":
-            raise ConnectionError("the scheduler is lost")
+            raise DeviceError("the scheduler is lost")
         try:
             return sum(self._client.nthreads().values())
         except (OSError, TimeoutError, CancelledError) as error:
-            raise ConnectionError(str(error)) from None
+            raise DeviceError(str(error)) from None
 
     def _submit(self, most: int) -> None:
         while self._jobs and len(self._running) < most:
@@ -250,7 +250,7 @@ class Round:
             wait(list(self._running), timeout=_POLL_S, return_when="FIRST_COMPLETED")
         for future in [f for f in self._running if f.status != "pending"]:
             if future.status in ("lost", "cancelled"):
-                raise ConnectionError("the scheduler forgot its jobs")
+                raise DeviceError("the scheduler forgot its jobs")
             job = self._running.pop(future)
             row = self._row(future, job)
             if row is not None:
@@ -296,7 +296,7 @@ def on_scheduler(
                         yield row
                 finally:
                     left = current.left
-        except ConnectionError:
+        except (DeviceError, OSError):
             lost_since = lost_since or time.monotonic()
         except SettingsError:
             if lost_since is None:
@@ -326,7 +326,7 @@ def on_client(
         for row in Round(client, model, jobs, limits, device).rows(cancelled):
             done += 1
             yield row
-    except ConnectionError:
+    except (DeviceError, OSError):
         raise MedseqError(
             f"The Dask scheduler was lost after {done} of {len(jobs)} patients. Their results and the table are there; connect "
             "again, and call again to do the others."

@@ -51,7 +51,7 @@ class Helper:
             self.close()
             text = f"it took longer than the time limit of {time_limit_s:g} s for a patient, and was stopped"
             return empty_row(job, "failed", text, time_limit_s or 0.0)
-        except OSError:
+        except (OSError, EOFError):
             line = None
         if line is not None:
             row: Row = json.loads(line)
@@ -96,7 +96,7 @@ class Helper:
 
 def _input(process: subprocess.Popen[str]) -> IO[str]:
     if process.stdin is None:
-        raise OSError("the helper has no input")
+        raise EOFError("the helper has no input")
     return process.stdin
 
 
