@@ -111,8 +111,10 @@ class Rows:
 class Benchmark:
     """All parts, over the cases asked for."""
 
-    def __init__(self, rows: Rows, folder: Path | None, most: int, minutes: float | None) -> None:
-        self.rows, self.folder, self.most, self.minutes = rows, folder, most, minutes
+    def __init__(
+        self, rows: Rows, folder: Path | None, most: int, minutes: float | None, methods: list[str] | None
+    ) -> None:
+        self.rows, self.folder, self.most, self.minutes, self.methods = rows, folder, most, minutes, methods
         self._loaded: dict[str, ms.Model | None] = {}
 
     def model(self, name: str) -> ms.Model | None:
@@ -152,7 +154,8 @@ class Benchmark:
         if self.minutes is not None:
             finders["teach"] = partial(taught, case, truth, painted, self.minutes)
         for method, finder in finders.items():
-            self.rows.get({**key, "method": method}, lambda f=finder: _scored(f()[rest], truth[rest]))  # type: ignore[misc]
+            if self.methods is None or method in self.methods:
+                self.rows.get({**key, "method": method}, lambda f=finder: _scored(f()[rest], truth[rest]))  # type: ignore[misc]
 
     def corrected(self, name: str) -> None:
         """How many slices until it is good enough, from the largest on."""
@@ -251,7 +254,7 @@ def by_patient(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def slices_table(rows: list[dict[str, Any]], sets: list[str]) -> Iterator[str]:
-    """Mean over objects per set, method and number of slices."""
+    """Mean over objects per set, method and number of slices; in brackets how many objects, where a method has others."""
     rows = [r for r in rows if r["part"] == "slices" and r["set"] in sets]
     methods = list(dict.fromkeys(r["method"] for r in rows))
     yield "| set | objects | slices | " + " | ".join(methods) + " |"
@@ -259,11 +262,11 @@ def slices_table(rows: list[dict[str, Any]], sets: list[str]) -> Iterator[str]:
     for name in sets:
         for count in COUNTS:
             here = [r for r in rows if r["set"] == name and r["count"] == count]
+            objects = len([r for r in here if r["method"] == "network"])
             cells = []
             for m in methods:
                 v = [r["dice"] for r in here if r["method"] == m]
-                cells.append(f"{statistics.mean(v):.3f}" if v else "")
-            objects = len([r for r in here if r["method"] == "network"])
+                cells.append(f"{statistics.mean(v):.3f}" + ("" if len(v) == objects else f" ({len(v)})") if v else "")
             if here:
                 yield f"| {name} | {objects} | {count} | " + " | ".join(cells) + " |"
 
@@ -319,6 +322,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--cases", type=int, default=1000, help="images per set, at most")
     parser.add_argument("--parts", nargs="*", default=["slices", "corrections", "visits", "frames"])
+    parser.add_argument("--methods", nargs="*", help="of the slices; default all")
     parser.add_argument("--teach", type=float, metavar="MINUTES", help="also ms.teach, for so many minutes each")
     parser.add_argument("--table", action="store_true", help="only print what is there")
     parser.add_argument("--work", type=Path, default=Path("runs/propagate-benchmark/rows.jsonl"))
@@ -326,7 +330,7 @@ def main() -> None:
     a = parser.parse_args()
     rows = Rows(a.work)
     if not a.table:
-        run = Benchmark(rows, a.models, a.cases, a.teach)
+        run = Benchmark(rows, a.models, a.cases, a.teach, a.methods)
         for name in a.sets if "slices" in a.parts else ():
             run.judged(name)
         for part in ("visits", "frames"):
