@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -32,6 +33,41 @@ def test_bundles_are_small_clean_and_carded(name: str, task: str) -> None:
     for said in ("not a medical device", "Data", "Split", "95 %", "Known failures", "CC BY 3.0"):
         assert said in model.info.card
     assert "creativecommons.org" in (folder / "LICENSE").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "licence"),
+    [
+        ("hippocampus", ("image",), "CC-BY-SA-4.0"),
+        ("left-ventricle", ("image",), "CC0-1.0"),
+        ("sarcoma", ("CT", "PET", "MR"), "CC-BY-3.0"),
+    ],
+)
+def test_slab_bundles_are_small_carded_and_label_images_of_other_sizes(
+    name: str, channels: tuple[str, ...], licence: str
+) -> None:
+    model = ms.load_model(name)
+    folder = Path(model.info.folder)
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) <= 4e6
+    assert licence in model.info.licence
+    assert "creativecommons.org" in (folder / "LICENSE").read_text()
+    for said in ("not a medical device", "## Data", "## Split", "95% CI", "Known failures"):
+        assert said in model.info.card
+    assert model.info.channels == channels
+    values = np.random.default_rng(0).normal(100, 20, (7, 41, 37)).astype(np.float32)
+    image = ms.ImageSequence(values, ("z", "y", "x"), np.diag([1.5, 1.2, 3.0, 1.0]))
+    labels = ms.segment(image if channels == ("image",) else {channels[1]: image}, model).labels
+    assert labels.same_grid(image)
+    assert labels.label_names == model.info.classes
+
+
+@needs_real_data
+def test_hippocampus_of_a_real_patient() -> None:
+    image = ms.read(DATA / "hippocampus" / "images" / "hippocampus_007.nii.gz", kind="image")[0]
+    truth = ms.read(DATA / "hippocampus" / "labels" / "hippocampus_007.nii.gz", kind="labels")[0]
+    table = ms.evaluate([ms.segment(image, "hippocampus").labels], [truth]).table
+    assert len(table) == 2
+    assert (table["dice"] > 0.8).all()
 
 
 def events(table: pd.DataFrame) -> list[tuple[int, int, str, str]]:

@@ -226,14 +226,7 @@ def _train(args: argparse.Namespace) -> None:
             f"{path} is a config, which says these itself; --out, --minutes, --plan and --patient are for a folder of data."
         )
     config = common.read_settings(path)
-    for name, value in common.pairs(args.set).items():
-        *parts, last = name.split(".")
-        inside = config
-        for part in parts:
-            inside = inside.setdefault(part, {})
-            if not isinstance(inside, dict):
-                raise SettingsError(f"--set {name}: {part} holds no settings.")
-        inside[last] = value
+    _set(config, common.pairs(args.set))
     if args.preview:
         from napari_medseq.training import preview
 
@@ -243,6 +236,18 @@ def _train(args: argparse.Namespace) -> None:
     result = ms.train(config, progress=common.bar())
     if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
         _trained(args, result)
+
+
+def _set(config: dict[str, Any], given: dict[str, Any]) -> None:
+    """Put settings given one by one, such as loop.minutes=5, into a config."""
+    for name, value in given.items():
+        *parts, last = name.split(".")
+        inside = config
+        for part in parts:
+            inside = inside.setdefault(part, {})
+            if not isinstance(inside, dict):
+                raise SettingsError(f"--set {name}: {part} holds no settings.")
+        inside[last] = value
 
 
 def _train_on_folder(args: argparse.Namespace) -> None:
@@ -261,7 +266,7 @@ def _train_on_folder(args: argparse.Namespace) -> None:
         "minutes": 60.0 if args.minutes is None else args.minutes,
     }
     config |= {k: v for k, v in (("plan", args.plan), ("patient", args.patient)) if v}
-    config |= common.pairs(args.set)
+    _set(config, common.pairs(args.set))
     result = ms.train(config, progress=common.bar())
     run = result.folder.with_name(result.folder.name + ".run")
     if not args.json:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from napari_medseq.training.slab_windows import SlabCase, SlabWindows
 _ENOUGH_PATIENTS = 20  # from which some are kept back to judge
 _MOST_JUDGES = 8
 _SPARE = 0.03  # share of the time for judging and writing
+_MEASURING, _READING = 0.15, 0.4  # shares of the time after which no further case is measured, or read
 _LEAST_SECONDS = 5.0  # of training, however long caching took
 
 
@@ -152,7 +153,13 @@ def train_automatically(
     decoded = Decoded(
         layout.entries, layout.modalities | (dict.fromkeys(layout.channels, c.modality) if c.modality else {})
     )
-    facts, classes = measured(decoded, c.classes or layout.classes, part(progress, 0.0, 0.03), cancelled)
+
+    def after(share: float) -> Callable[[], bool]:
+        return lambda: now() - began > share * 60 * c.minutes
+
+    facts, classes = measured(
+        decoded, c.classes or layout.classes, part(progress, 0.0, 0.03), cancelled, after(_MEASURING)
+    )
     classes = {k: v for k, v in classes.items() if facts.classes[k].cases} if not c.classes else classes
     facts = facts.model_copy(update={"classes": {k: facts.classes[k] for k in classes}})
     threads = c.threads or torch.get_num_threads()
@@ -161,7 +168,7 @@ def train_automatically(
     plan.save(run / "plan.yaml")
     working = Working(axis=plan.axis, spacing_mm=plan.spacing_mm, schemes=plan.schemes)
     names = [ch.name for ch in facts.channels]
-    cases = slab_cases(decoded, names, classes, working, part(progress, 0.03, 0.08), cancelled)
+    cases = slab_cases(decoded, names, classes, working, part(progress, 0.03, 0.08), cancelled, after(_READING))
     judges = _judges(c, cases)
     learned = [x for x in cases if x.patient not in judges]
     check(cancelled)
@@ -216,16 +223,14 @@ def _layout(c: AutoConfig) -> Layout:
     return Layout(found.kind, left, found.channels, found.classes, found.modalities, found.doubts)
 
 
-def _plan(c: AutoConfig, run: Path, make: object) -> Plan:
+def _plan(c: AutoConfig, run: Path, make: Callable[[], Plan]) -> Plan:
     """The plan given, or that of an interrupted run, or a new one; then the settings that are fixed."""
-    assert callable(make)
     if c.plan is not None:
         plan = read_plan(Path(c.plan))
     elif (run / "checkpoint.pt").exists() and (run / "plan.yaml").exists():
         plan = read_plan(run / "plan.yaml")
     else:
         plan = make()
-        assert isinstance(plan, Plan)
     if not c.settings:
         return plan
     reasons = {**plan.reasons, **dict.fromkeys(c.settings, "as the settings say")}

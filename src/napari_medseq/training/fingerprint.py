@@ -125,24 +125,25 @@ class Measuring:
 
     def _measure_labels(self, truth: NDArray[np.generic], labels: ImageSequence, turn: geometry.Reorientation) -> None:
         voxel = geometry.voxel_volume_mm3(labels.affine)
+        counts = (
+            np.bincount(truth.ravel().astype(np.int64)) if truth.size and truth.min() >= 0 else np.zeros(1, np.int64)
+        )
         centres = {}
-        for value in np.unique(truth):
-            if value > 0:
-                mask = truth == value
-                self.volumes.setdefault(int(value), []).append(float(mask.sum()) * voxel)
-                at = np.argwhere(mask).mean(0)
-                by_axis = dict(zip(labels.axes, at, strict=True))
-                old = np.array([by_axis.get(a, 0.0) for a in ("x", "y", "z")])
-                centres[int(value)] = np.array([(-1 if turn.flips[k] else 1) * old[turn.order[k]] for k in range(3)])
+        for value in np.flatnonzero(counts[1:]) + 1:
+            mask = truth == value
+            self.volumes.setdefault(int(value), []).append(float(counts[value]) * voxel)
+            by_axis = {a: _centre(mask, k) for k, a in enumerate(labels.axes)}
+            old = np.array([by_axis.get(a, 0.0) for a in ("x", "y", "z")])
+            centres[int(value)] = np.array([(-1 if turn.flips[k] else 1) * old[turn.order[k]] for k in range(3)])
         self.centres.append(centres)
 
-    def result(self, classes: Mapping[int, str]) -> Fingerprint:
-        """The facts over all cases."""
+    def result(self, classes: Mapping[int, str], cases: int) -> Fingerprint:
+        """The facts, of `cases` cases of which these were measured."""
         spacing, shape = np.array(self.spacing), np.array(self.shape)
         middle = np.median(spacing, axis=0)
         sides = self._one_sided()
         return Fingerprint(
-            cases=len(self.patients),
+            cases=cases,
             patients=len(set(self.patients)),
             frames=self.frames,
             spacing_mm=_three(middle),
@@ -191,6 +192,12 @@ class Measuring:
                 for k in range(3):
                     found[k] |= len(apart) < 5 or max(share[k], 1 - share[k]) >= 0.9
         return found[0], found[1], found[2]
+
+
+def _centre(mask: NDArray[np.bool_], axis: int) -> float:
+    """Mean index of a mask along an axis."""
+    along = mask.sum(axis=tuple(k for k in range(mask.ndim) if k != axis))
+    return float((along * np.arange(len(along))).sum() / along.sum())
 
 
 def _seconds(seq: ImageSequence) -> float:

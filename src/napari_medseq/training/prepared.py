@@ -6,7 +6,7 @@ Images are kept in half precision and labels in a byte; files are decoded once w
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,10 @@ from napari_medseq.training.fingerprint import Fingerprint, Measuring
 from napari_medseq.training.layouts import Entry
 from napari_medseq.training.slab_windows import SlabCase
 
+#: says that the time for something is over
+Late = Callable[[], bool]
+
+_LEAST_CASES = 2
 _KEPT_BYTES = 3 << 30  # of decoded images held between measuring and framing
 
 
@@ -62,10 +66,20 @@ class Decoded:
         return channels, labels
 
     def all(
-        self, message: str, progress: Progress | None, cancelled: Cancelled | None
+        self, message: str, progress: Progress | None, cancelled: Cancelled | None, late: Late | None = None
     ) -> Iterator[tuple[Entry, dict[str, ImageSequence], ImageSequence]]:
-        """Every case; one that cannot be read is left out with a warning."""
+        """Every case, or as many as there is time for; one that cannot be read is left out with a warning.
+
+        Parameters
+        ----------
+        message, progress, cancelled
+        late : callable, optional
+            Says that the time for this is over; two cases are read in any case.
+        """
+        done = 0
         for entry in with_progress(list(self.entries), len(self.entries), message, progress, cancelled):
+            if late is not None and done >= _LEAST_CASES and late():
+                return
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", MedseqWarning)
@@ -74,6 +88,7 @@ class Decoded:
                 self.entries.remove(entry)
                 warnings.warn(f"{entry.case} is left out: {error}", MedseqWarning, stacklevel=2)
                 continue
+            done += 1
             yield entry, images, labels
 
 
@@ -94,7 +109,11 @@ def _stacked(paths: Sequence[Path], kind: str) -> ImageSequence:
 
 
 def measured(
-    decoded: Decoded, classes: Mapping[int, str], progress: Progress | None, cancelled: Cancelled | None
+    decoded: Decoded,
+    classes: Mapping[int, str],
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+    late: Late | None = None,
 ) -> tuple[Fingerprint, dict[int, str]]:
     """The fingerprint, and the classes: as named, else a name for each label that is there.
 
@@ -104,7 +123,7 @@ def measured(
         If no case can be read, or no label is in any.
     """
     measuring: Measuring | None = None
-    for entry, images, labels in decoded.all("measuring", progress, cancelled):
+    for entry, images, labels in decoded.all("measuring", progress, cancelled, late):
         if measuring is None:
             measuring = Measuring([])
         for name in images:
@@ -116,7 +135,7 @@ def measured(
     if not there:
         raise MedseqError("No case holds any label; there is nothing to learn.")
     names = dict(classes) or {v: f"class {v}" for v in there}
-    return measuring.result(names), names
+    return measuring.result(names, cases=len(decoded.entries)), names
 
 
 def slab_cases(
@@ -126,10 +145,11 @@ def slab_cases(
     working: Working,
     progress: Progress | None,
     cancelled: Cancelled | None,
+    late: Late | None = None,
 ) -> list[SlabCase]:
-    """Working volumes of all cases, with class k of `classes` as index k + 1 in its order."""
+    """Working volumes of the cases, with class k of `classes` as index k + 1 in its order; a warning where time ended before."""
     cases = []
-    for entry, images, labels in decoded.all("preparing", progress, cancelled):
+    for entry, images, labels in decoded.all("preparing", progress, cancelled, late):
         image, grid = working_volume(images, names, working)
         values = grid.read_labels(labels)
         index: NDArray[np.uint8] = np.zeros(values.shape, np.uint8)
@@ -138,4 +158,11 @@ def slab_cases(
         tensor = torch.from_numpy(image).half()
         cases.append(SlabCase(entry.patient, entry.case, tensor, torch.from_numpy(index)))
         decoded.kept.pop(entry.case, None)
+    if len(cases) < len(decoded.entries):
+        warnings.warn(
+            f"Reading took so long that {len(decoded.entries) - len(cases)} of {len(decoded.entries)} cases are left out; "
+            "give more minutes.",
+            MedseqWarning,
+            stacklevel=3,
+        )
     return cases

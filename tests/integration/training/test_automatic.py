@@ -110,6 +110,13 @@ def test_channels_that_are_missing_are_done_without(tmp_path: Path) -> None:
         ms.segment({"c9": image}, result.model)
 
 
+def test_where_reading_takes_all_the_time_a_part_is_learned_from_and_that_is_said(tmp_path: Path) -> None:
+    data = decathlon(tmp_path / "data", 4)
+    with pytest.warns(ms.MedseqWarning, match="2 of 4 cases are left out"):
+        result = ms.train({"data": str(data), "out": str(tmp_path / "m"), "minutes": 1e-4})
+    assert len(result.patients) == 2
+
+
 def test_thick_slices_and_single_pictures(tmp_path: Path) -> None:
     for k in range(3):
         image, labels = case(k, (4, 40, 36), (1.0, 1.0, 8.0))
