@@ -23,6 +23,9 @@ COPIED = {
     "SECURITY.md": "project/security.md",
     "src/napari_medseq/bundles/brain-tumor/docs/README.md": "models/brain-tumor.md",
     "src/napari_medseq/bundles/brain-tumor-slices/docs/README.md": "models/brain-tumor-slices.md",
+    "src/napari_medseq/bundles/hippocampus/docs/README.md": "models/hippocampus.md",
+    "src/napari_medseq/bundles/left-ventricle/docs/README.md": "models/left-ventricle.md",
+    "src/napari_medseq/bundles/sarcoma/docs/README.md": "models/sarcoma.md",
 }
 #: a list or table right below a line of text, which GitHub takes for one and Python-Markdown for more text
 _GLUED = re.compile(r"^(?![ ]*(?:[-*|#>]|\d+\. |```))(.*\S.*)\n(?=(?:[-*] |1\. |\|))", re.MULTILINE)

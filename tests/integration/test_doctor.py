@@ -97,5 +97,5 @@ def test_a_report_is_text_to_paste_and_names_nobody(home: Path) -> None:
     facts = json.loads(done.stdout.removeprefix("```json").strip().removesuffix("```"))
     assert {"python", "packages", "device", "troubles", "plugins", "variables", "failures"} <= set(facts)
     assert facts["variables"]["NAPARI_MEDSEQ_MODELS"] == "~/models"
-    assert facts["shipped_models"] == ["brain-tumor", "brain-tumor-slices"]
+    assert facts["shipped_models"] == ["brain-tumor", "brain-tumor-slices", "hippocampus", "left-ventricle", "sarcoma"]
     assert str(home) not in done.stdout

@@ -168,7 +168,7 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
         f"each level halves what is finest, down to about {_SMALLEST_CELL} pixels; spacing is {_times(spacing)} mm"
     )
     why["mix_levels"] = (
-        "on the CPU and data measured so far a recurrence along the steps did not pay beside 3D convolutions"
+        "a recurrence along the steps did not pay beside 3D convolutions where it was measured (docs/benchmarks.md)"
     )
     batch = 4 if math.prod(window) < 40_000 else 2
     why["batch"] = f"windows of {math.prod(window):,} voxels"
