@@ -15,7 +15,7 @@ from napari_medseq.inference.options import Output, SegmentKeywords, SegmentOpti
 from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.inference.segmentation_run import SegmentationRun
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
-from napari_medseq.inference.slabs import is_slab, segment_slabs
+from napari_medseq.inference.slabs import is_slab, refuse, segment_slabs
 from napari_medseq.inference.sliding import warn_of_preprocessing, window_settings
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.stepwise import Stepwise
@@ -119,13 +119,14 @@ def segment(
     for each in given:
         _check_task(each)
         options.check(each)
-    if any(is_slab(m) for m in given) and not devices.is_remote(device):
-        if views:
-            raise ModelError(f"{given[0].info.name} averages its own mirrored views; use views=0.")
-        where = devices.choose(device)[0]
+    if any(is_slab(m) for m in given):
+        refuse(given[0], outputs, samples=samples, views=views, transforms=transforms is not None)
+        if devices.is_remote(device):
+            said: SegmentKeywords = {"steps": steps, "outputs": outputs, "keep": keep, "region": region, "force": force}
+            return remote.call(device, segment, images, given[0], said, progress, cancelled)
         answers = segment_slabs(
-            images, given, device=where, outputs=outputs, steps=steps, keep=keep, region=region, force=force,
-            progress=progress, cancelled=cancelled,
+            images, given, device=devices.choose(device)[0], outputs=outputs, steps=steps, keep=keep, region=region,
+            force=force, progress=progress, cancelled=cancelled,
         )  # fmt: skip
         return answers if isinstance(images, Sequence) else answers[0]
     models = _models(given)

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from napari_medseq import geometry
-from napari_medseq.errors import ModelError
+from napari_medseq.errors import MedseqError, ModelError
 from napari_medseq.inference import memory
 from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.frame import Region
@@ -142,6 +142,25 @@ def _mirrored(net: SlabUNet, x: Tensor, axes: Sequence[PlaneAxis]) -> Tensor:
 def is_slab(model: Model) -> bool:
     """Whether a model is a slab network that works on working volumes."""
     return isinstance(model.network, SlabUNet) and model.inference.get("kind") == "slab"
+
+
+def refuse(model: Model, outputs: Sequence[str], *, samples: int, views: int, transforms: bool) -> None:
+    """Refuse what `segment` offers and a slab network does not.
+
+    Raises
+    ------
+    MedseqError
+    """
+    unknown = sorted(set(outputs) - {"labels", "probability", "uncertainty"})
+    if unknown:
+        raise MedseqError(f"outputs {unknown} are not known; choose from labels, probability and uncertainty.")
+    if samples or views:
+        raise ModelError(
+            f"{model.info.name} is a slab network: its uncertainty is that of its probabilities. Leave samples and views out, or give "
+            "several models, which are averaged."
+        )
+    if transforms:
+        raise MedseqError(f"transforms are for a model along visits; {model.info.name} looks at each image by itself.")
 
 
 def segment_slabs(

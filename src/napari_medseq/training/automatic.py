@@ -18,6 +18,7 @@ from pydantic import Field
 
 from napari_medseq import files, record
 from napari_medseq.errors import MedseqWarning, SettingsError
+from napari_medseq.inference import devices
 from napari_medseq.inference.slabs import SlabSettings, label_working_volume
 from napari_medseq.inference.working import Working
 from napari_medseq.models import Model, bundle, load_model, networks
@@ -36,6 +37,7 @@ _ENOUGH_PATIENTS = 20  # from which some are kept back to judge
 _MOST_JUDGES = 8
 _SPARE = 0.03  # share of the time for judging and writing
 _MEASURING, _READING = 0.15, 0.4  # shares of the time after which no further case is measured, or read
+_GPU_CORES = 8  # of a CPU that make windows as fast as a GPU learns from them
 _LEAST_SECONDS = 5.0  # of training, however long caching took
 
 
@@ -74,6 +76,8 @@ class AutoConfig(Settings):
         What `minutes` counts.
     threads : int or None
         Of torch while training.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N"; windows are made on the CPU in any case.
     seed : int
     """
 
@@ -94,6 +98,7 @@ class AutoConfig(Settings):
     modality: str | None = None
     clock: Clock = "wall"
     threads: int | None = Field(None, ge=1)
+    device: str = "auto"
     seed: int = 0
 
 
@@ -163,7 +168,16 @@ def train_automatically(
     classes = {k: v for k, v in classes.items() if facts.classes[k].cases} if not c.classes else classes
     facts = facts.model_copy(update={"classes": {k: facts.classes[k] for k in classes}})
     threads = c.threads or torch.get_num_threads()
-    plan = _plan(c, run, lambda: make_plan(facts, seconds=60 * c.minutes, cores=threads))
+    device = devices.choose(c.device)[0]
+    fast = device.type == "cuda"
+    device = device if fast else torch.device("cpu")
+    plan = _plan(
+        c,
+        run,
+        lambda: make_plan(
+            facts, seconds=60 * c.minutes, bfloat16=True if fast else None, cores=_GPU_CORES if fast else threads
+        ),
+    )
     files.write_json(run / "fingerprint.json", facts.model_dump(mode="json"))
     plan.save(run / "plan.yaml")
     working = Working(axis=plan.axis, spacing_mm=plan.spacing_mm, schemes=plan.schemes)
@@ -187,6 +201,7 @@ def train_automatically(
         plan.average,
         plan.bfloat16,
         c.seed,
+        str(device),
     )
     windows = SlabWindows(
         learned,

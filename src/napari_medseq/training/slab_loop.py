@@ -51,6 +51,8 @@ class SlabLoop:
         Peak learning rate of AdamW, decay of the weights that are matrices, largest gradient norm, decay of the moving average.
     bfloat16 : bool
     seed : int
+    device : str
+        On which the network learns; windows are made on the CPU.
     """
 
     seconds: float
@@ -62,6 +64,7 @@ class SlabLoop:
     average: float = 0.995
     bfloat16: bool = True
     seed: int = 0
+    device: str = "cpu"
 
 
 @dataclass
@@ -94,7 +97,7 @@ def soft_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 def deep_loss(levels: list[Tensor], target: Tensor) -> Tensor:
     """`soft_loss` of logits at several levels, each half the weight of the finer one; targets are averaged down."""
-    total, weight = torch.zeros(()), 1.0
+    total, weight = torch.zeros((), device=target.device), 1.0
     for logits in levels:
         at = (
             target
@@ -160,7 +163,8 @@ class _Run:
 
     def __init__(self, network: SlabUNet, loop: SlabLoop, path: Path | None) -> None:
         self.network, self.loop, self.path = network, loop, path
-        network.to(memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
+        self.device = torch.device(loop.device)
+        network.to(self.device).to(memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
         flat = [p for p in network.parameters() if p.ndim < 2]
         rest = [p for p in network.parameters() if p.ndim >= 2]
         groups = [{"params": rest, "weight_decay": loop.weight_decay}, {"params": flat, "weight_decay": 0.0}]
@@ -181,7 +185,7 @@ class _Run:
         return self.before + self._now() - self.began
 
     def _resume(self, path: Path) -> None:
-        _, parts = checkpoint.load(path, "cpu")
+        _, parts = checkpoint.load(path, self.device)
         try:
             self.network.load_state_dict(parts["network"])
             self.average.load_state_dict(parts["averaged"])
@@ -213,7 +217,8 @@ class _Run:
         rate *= _LEAST + (1 - _LEAST) * 0.5 * (1 + math.cos(math.pi * done))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        with torch.autocast("cpu", torch.bfloat16, enabled=loop.bfloat16):
+        x, y = x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=loop.bfloat16):
             levels = self.network.at_levels(x)
         value = deep_loss(levels, y)
         self.optimiser.zero_grad(set_to_none=True)
@@ -229,7 +234,7 @@ class _Run:
     def result(self, waited: float) -> Course:
         chosen = self.average.module if self.iteration > 1 else self.network
         assert isinstance(chosen, SlabUNet)
-        return Course(chosen.eval(), self.seen, self.spent, waited, self.curve)
+        return Course(chosen.cpu().eval(), self.seen, self.spent, waited, self.curve)
 
 
 def fit_slabs(

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_medseq.errors import MedseqError, SettingsError
 from napari_medseq.inference.settings import InferenceSettings
+from napari_medseq.inference.slabs import is_slab
 from napari_medseq.models import load_model
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
@@ -105,6 +106,10 @@ def teach(
     named = dict(images) if isinstance(images, Mapping) else {"image": images}
     channels = list(named.values())
     start = load_model(s.start_from) if s.start_from is not None else None
+    if start is not None and is_slab(start):
+        raise SettingsError(
+            f"{start.info.name} is a slab network, which teach cannot go on from; start from another, or from nothing."
+        )
     inference = InferenceSettings.model_validate(start.inference) if start is not None else _inference(channels[0])
     case = make_case(
         "taught",

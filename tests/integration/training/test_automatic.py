@@ -70,6 +70,15 @@ def test_a_folder_and_some_time_make_a_bundle_that_segments(tmp_path: Path) -> N
     assert 0 <= found.probability.data.min() <= found.probability.data.max() <= 1
     again = ms.segment(image, [result.folder, result.folder])
     assert np.array_equal(again.labels.data, found.labels.data)
+    for wrong, said in (
+        ({"views": 1}, "slab network"),
+        ({"outputs": ("mask",)}, "are not known"),
+        ({"transforms": [None]}, "along visits"),
+    ):
+        with pytest.raises(ms.MedseqError, match=said):
+            ms.segment(image, result.model, **wrong)  # type: ignore[call-overload]
+    with pytest.raises(SettingsError, match="teach cannot"):
+        ms.teach(image, truth, {"out": str(tmp_path / "taught"), "start_from": str(result.folder)})
     run = tmp_path / "ball.run"
     assert {"plan.yaml", "fingerprint.json", "run.json", "checkpoint.pt"} <= {p.name for p in run.iterdir()}
     assert json.loads((run / "run.json").read_text())["windows_seen"] == result.seen > 0
