@@ -197,6 +197,9 @@ def segment_slabs(
     results = []
     for channels in _channels(images, first, one, force):
         volume, grid = working_volume(channels, first.info.channels, one.working)
+        inner = tuple(slice(0, n) for n in volume.shape)
+        if len(channels) < len(first.info.channels):
+            volume, inner = _within_nothing(volume, one.window)
         said = f"segmenting {grid.image.name}"
         # the sums and their copy, and those of the other models
         memory.warn_if_short((2 + (len(models) > 1)) * _network(first).classes * volume[0].nbytes, grid.image.name)
@@ -204,10 +207,21 @@ def segment_slabs(
         for k, (model, own) in enumerate(zip(models, settings, strict=True)):
             shown = part(progress, k / len(models), (k + 1) / len(models))
             total = total + label_working_volume(_network(model), volume, own, device, shown, cancelled, said)
-        p: Probabilities = np.asarray(total / len(models), dtype=np.float32)
+        p: Probabilities = np.asarray(total / len(models), dtype=np.float32)[(slice(None), *inner[1:])]
         check_finite(torch.from_numpy(p), first, f"one of the steps of {grid.image.name}")
         results.append(_answer(p, grid, first, one, outputs, steps, keep, region))
     return results
+
+
+def _within_nothing(volume: Probabilities, window: Triple) -> tuple[Probabilities, tuple[slice, ...]]:
+    """A volume in the middle of a larger one of zeros, at least as large as the window, and where it lies there.
+
+    A channel alone is smaller than the image that training saw it in, with nothing around it: a network whose norms see the whole
+    window has to see that nothing too.
+    """
+    more = [0, *(max(0, w - n) for w, n in zip(window, volume.shape[1:], strict=True))]
+    pairs = [(m // 2, m - m // 2) for m in more]
+    return np.pad(volume, pairs), tuple(slice(b, b + n) for (b, _), n in zip(pairs, volume.shape, strict=True))
 
 
 def _answer(

@@ -92,7 +92,7 @@ def test_a_folder_and_some_time_make_a_bundle_that_segments(tmp_path: Path) -> N
 
 
 def test_what_was_stopped_goes_on_with_its_own_plan(tmp_path: Path) -> None:
-    config = {"data": str(decathlon(tmp_path / "data", 3)), "out": str(tmp_path / "m"), "minutes": SHORT}
+    config = {"data": str(decathlon(tmp_path / "data", 3)), "out": str(tmp_path / "m"), "minutes": 5.0}
     asked = iter([False] * 40)
 
     def cancelled() -> bool:
@@ -102,7 +102,7 @@ def test_what_was_stopped_goes_on_with_its_own_plan(tmp_path: Path) -> None:
         ms.train(config, cancelled=cancelled)
     run = tmp_path / "m.run"
     before = (run / "plan.yaml").read_text()
-    result = ms.train(config)
+    result = ms.train({**config, "minutes": SHORT})
     assert (run / "plan.yaml").read_text() == before
     assert result.seen > 0
 
