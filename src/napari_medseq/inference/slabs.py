@@ -156,8 +156,8 @@ def refuse(model: Model, outputs: Sequence[str], *, samples: int, views: int, tr
         raise MedseqError(f"outputs {unknown} are not known; choose from labels, probability and uncertainty.")
     if samples or views:
         raise ModelError(
-            f"{model.info.name} is a slab network: its uncertainty is that of its probabilities. Leave samples and views out, or give "
-            "several models, which are averaged."
+            f"{model.info.name} is a slab network: its uncertainty is that of its probabilities; use samples=0 and views=0, or "
+            "give several models, which are averaged."
         )
     if transforms:
         raise MedseqError(f"transforms are for a model along visits; {model.info.name} looks at each image by itself.")
