@@ -12,6 +12,7 @@ import pytest
 
 from napari_medseq import cli, faults
 from napari_medseq.cli import troubles
+from napari_medseq.models.library import SHIPPED
 
 
 @pytest.fixture
@@ -97,5 +98,5 @@ def test_a_report_is_text_to_paste_and_names_nobody(home: Path) -> None:
     facts = json.loads(done.stdout.removeprefix("```json").strip().removesuffix("```"))
     assert {"python", "packages", "device", "troubles", "plugins", "variables", "failures"} <= set(facts)
     assert facts["variables"]["NAPARI_MEDSEQ_MODELS"] == "~/models"
-    assert facts["shipped_models"] == ["brain-tumor", "brain-tumor-slices", "hippocampus", "left-ventricle", "sarcoma"]
+    assert facts["shipped_models"] == sorted(p.parent.parent.name for p in SHIPPED.glob("*/configs/metadata.json"))
     assert str(home) not in done.stdout
