@@ -464,3 +464,15 @@ def test_demo_writes_and_says_where(
         assert name in ran.out
     assert (tmp_path / "demo" / "result" / "progression.png").is_file()
     assert len(opened) == 1
+
+
+def test_a_visit_without_a_mask_is_no_visit_without_lesions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for day in ("2020-01-01", "2020-06-01", "2021-01-01"):
+        mask = np.zeros((8, 8, 8), np.uint8)
+        mask[2:5, 2:5, 2:5] = 1
+        name = "a_T1.nii.gz" if day == "2020-06-01" else "a_seg.nii.gz"
+        (tmp_path / day).mkdir()
+        nib.save(nib.Nifti1Image(mask, np.diag([-1.0, -1, 1, 1])), tmp_path / day / name)
+    assert cli.main(["track", str(tmp_path), "--json"]) == 0
+    events = [(row["visit"], row["event"]) for row in json.loads(capsys.readouterr().out)["lesions"]]
+    assert ("resolved" not in {e for _, e in events}) and ("new" not in {e for _, e in events})

@@ -111,8 +111,11 @@ def _track(args: argparse.Namespace) -> None:
     images: list[Any] | None = None
     if len(args.labels) == 1 and Path(args.labels[0]).is_dir():
         study = ms.read_study(args.labels[0], order=args.order)
-        masks = [_mask(v.labels, args.series, v.name) for v in study.visits]
-        images = [next((i for i in v.images if i.same_grid(m)), None) for v, m in zip(study.visits, masks, strict=True)]
+        masks = [_mask(v.labels, args.series, v.name) if v.labels else None for v in study.visits]
+        if all(m is None for m in masks):
+            raise MedseqError(f"{args.labels[0]}: no visit holds a mask; name the masks, or segment first (run).")
+        pairs = zip(study.visits, masks, strict=True)
+        images = [None if m is None else next((i for i in v.images if i.same_grid(m)), None) for v, m in pairs]
         days: list[Any] = [d.isoformat() if d else None for d in study.dates]
     else:
         masks = [common.one_image(p, args.series, kind="labels") for p in args.labels]
