@@ -199,9 +199,9 @@ class _Described:
         if overlay is None:
             if not text:
                 return
-            overlay = canvas.overlays[key] = TextOverlay(
-                text=text, position=place, font_size=10, box=False, visible=True
-            )
+            overlay = canvas.overlays[key] = TextOverlay(text=text, position=place, font_size=10)
+            # napari draws a colour that is set once the canvas knows the text, not one that it comes with
+            overlay.color, overlay.box_color, overlay.visible = _INK, _PAPER, True
         if overlay.text != text:
             overlay.text = text
         if overlay.visible != bool(text):
