@@ -40,7 +40,6 @@ lowest() {
     environment .venv-lowest -r constraints-lowest.txt $(pins)
     "$venv/bin/python" -c 'import napari, numpy, pandas; print("napari", napari.__version__, "numpy", numpy.__version__, "pandas", pandas.__version__)'
     PYTHONPATH=src "$venv/bin/python" -m pytest -q -p no:cacheprovider -n 2 tests/unit
-    eval "PYTHONPATH=src $screen $venv/bin/python -m pytest -q -p no:cacheprovider tests/napari/test_layers.py tests/napari/test_viewer_functions.py"
 }
 
 qt() {
