@@ -18,7 +18,8 @@ from typing import IO
 
 from napari_medseq.cohort.patient import Job, Row, do_patient, empty_row
 
-#: bytes of private memory that Python, numpy and torch take before any patient (measured: 0.9 GB with torch 2.11)
+#: bytes allowed beside a patient's: Python, numpy, torch 2.13 for CPUs and a loaded model have 0.4 GB of data (VmData of
+#: /proc/self/status), and the arenas of threads need room
 _BASE_BYTES = 1_000_000_000
 #: what an exit status means where the system ended the process
 _KILLED = {signal.SIGKILL: "killed by the system (often: out of memory)", signal.SIGSEGV: "a segmentation fault"}
