@@ -194,7 +194,7 @@ def row(scores: Mapping[str, list[float]]) -> str:
 ITSELF = """The network that ships learned from {learned} patients, for 18.5 processor minutes on one thread, as `napari-medseq train` does
 with nothing else said. The patients below judged it and were never seen."""
 ALIKE = """A fifth of the patients judged a network trained on the others; the network that ships was trained alike on all of them, so
-it has no unseen patients here. Both had {seconds:.0f} s of an H100 shared with about 15 other trainings."""
+it has no unseen patients here. Both had {seconds:.0f} s of an H100 shared with nine other trainings."""
 
 
 def card(name: str, product: Product, lines: list[str], split: str) -> str:
