@@ -144,5 +144,5 @@ def test_truth_labels_lie_on_the_images() -> None:
 
 def test_a_folder_that_cannot_be_written_is_said_plainly(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(WriteError, match="choose a folder"):
+    with pytest.raises(WriteError, match="Choose a folder"):
         sample_study(tmp_path / "file")

@@ -232,10 +232,10 @@ class Round:
 
     def _submit(self, most: int) -> None:
         while self._jobs and len(self._running) < most:
-            job = self._jobs.popleft()
-            self._tries[job.name] = self._tries.get(job.name, 0) + 1
+            job = self._jobs[0]  # taken out once it is sent: the scheduler may be lost in between
             future = self._client.submit(do_job, job, self._limits, pure=False, resources=self._resources())
-            self._running[future] = job
+            self._running[future] = self._jobs.popleft()
+            self._tries[job.name] = self._tries.get(job.name, 0) + 1
 
     def _resources(self) -> dict[str, int] | None:
         """One job per GPU, where workers say that they have one (`dask worker --resources GPU=1`)."""
@@ -251,8 +251,8 @@ class Round:
         for future in [f for f in self._running if f.status != "pending"]:
             if future.status in ("lost", "cancelled"):
                 raise DeviceError("the scheduler forgot its jobs")
-            job = self._running.pop(future)
-            row = self._row(future, job)
+            row = self._row(future, self._running[future])  # where fetching it fails, the job is still left
+            del self._running[future]
             if row is not None:
                 yield row
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,46 @@ def test_a_worker_and_then_the_scheduler_are_killed_in_the_middle_and_come_back(
     pd.testing.assert_frame_equal(tables[0][columns], one[columns])
     assert set(tables[0]["status"][:2]) <= {"done", "kept"}
     assert os.path.exists(out / "cohort.csv")
+
+
+class LostFuture:
+    """A finished job whose row cannot be fetched any more."""
+
+    status = "finished"
+
+    def exception(self) -> None:
+        raise OSError("the line is dead")
+
+
+class DyingClient:
+    """A client whose scheduler dies while a job is sent, or while its row is fetched."""
+
+    status = "running"
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+
+    def register_plugin(self, plugin: object, name: str) -> None:
+        """There is no worker to bring the model to."""
+
+    def nthreads(self) -> dict[str, int]:
+        return {"worker": 1}
+
+    def submit(self, *_args: object, **_options: object) -> LostFuture:
+        if self.at == "submit":
+            raise OSError("the line is dead")
+        return LostFuture()
+
+
+@pytest.mark.parametrize("at", ["submit", "fetch"])
+def test_no_job_is_lost_between_the_queue_and_its_row(
+    at: str, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_medseq.cohort import cluster
+
+    monkeypatch.setattr(cluster, "wait", lambda *_args, **_options: None)
+    jobs = [replace(job(tmp_path, tiny_bundle, tmp_path / name), name=name) for name in "abc"]
+    one = cluster.Round(DyingClient(at), ms.load_model(tiny_bundle), jobs, cluster.Limits())  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="dead"):
+        list(one.rows())
+    assert {left.name for left in one.left} == {"a", "b", "c"}

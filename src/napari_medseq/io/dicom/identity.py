@@ -12,11 +12,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import numpy as np
+
 from napari_medseq.io.dicom.elements import Elements
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.tags import TAGS
-from napari_medseq.io.dicom.values import moment, stamp, text
+from napari_medseq.io.dicom.values import moment, numbers, stamp, text
 from napari_medseq.io.visit_order import is_visit_name
 
 _OWNERS = ("PatientID", "StudyInstanceUID", "StudyDate")
@@ -157,8 +159,15 @@ def _moment(file: FileHeader) -> datetime | None:
 
 
 def _number(file: FileHeader) -> tuple[object, ...]:
-    numbers = tuple(_stored(file, keyword) for keyword in _NUMBERS)
-    return numbers if numbers[0] else (*numbers, _stored(file, "ImagePositionPatient"), _stored(file, "SliceLocation"))
+    """What tells a slice apart; slices of different planes are never the same, a patient lying a little otherwise does not matter."""
+    found = (*(_stored(file, keyword) for keyword in _NUMBERS), _plane(file))
+    return found if found[0] else (*found, _stored(file, "ImagePositionPatient"), _stored(file, "SliceLocation"))
+
+
+def _plane(file: FileHeader) -> int | None:
+    """The patient axis (0: left to right) that a slice lies across most nearly, if its directions are known."""
+    directions = numbers(file.ds, "ImageOrientationPatient", 6)
+    return None if directions is None else int(np.argmax(np.abs(np.cross(directions[:3], directions[3:]))))
 
 
 def _repeat(one: dict[tuple[object, ...], FileHeader], other: dict[tuple[object, ...], FileHeader]) -> bool:
