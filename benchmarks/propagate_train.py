@@ -46,7 +46,7 @@ NETWORK: dict[str, Any] = {
     "hidden": [8, 24, 32, 48],
     "slabs": [0, 1, 2, 3, -2, -3],
 }
-#: how the network is run; the span and what is dropped were chosen on 14 objects on which nothing is judged
+#: how the network is run; the span and what is dropped were chosen on a few objects on which nothing is judged
 INFERENCE: dict[str, Any] = {"precision": "bfloat16", "span": [28, 56], "connected": True}
 CT = (-160.0, 240.0)  # HU that become black and white
 

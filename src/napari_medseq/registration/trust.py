@@ -18,8 +18,8 @@ class TrustLimits(Settings):
     """What a result must keep to be trusted.
 
     The defaults separate registrations that found a known motion from those of noise, of too little overlap and of starts too far
-    away: ``benchmarks/registration_limits.py`` prints every measure of both kinds beside its limit. Where anatomy bounds a
-    number, that is said instead.
+    away: ``benchmarks/registration_limits.py`` prints half of the measures, of both kinds, beside their limits (not the
+    error, the offset of centres, the normalised mutual information and the folding). Where anatomy bounds a number, that is said instead.
 
     Parameters
     ----------

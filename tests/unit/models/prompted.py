@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from napari_medseq.models import Model, bundle, load_model
+from napari_medseq.models import Model
 from napari_medseq.models.prompted_unet import PromptedUNet
 from napari_medseq.models.prompting import PromptedSequence
+from tests.unit.training.small import written
 
 SMALL: dict[str, Any] = {"widths": (8, 8, 8), "hidden": (4, 4, 4), "slabs": (0, 1, 2, -2)}
 
@@ -48,17 +49,5 @@ def windows(batch: int = 2, steps: int = 7) -> PromptedSequence:
 def prompted_model(folder: Path, network: PromptedUNet | None = None, **inference: Any) -> Model:
     """A bundle of a small network, untrained if none is given: it then answers with the interpolated shape."""
     net = PromptedUNet(**SMALL) if network is None else network
-    bundle.write_bundle(
-        folder,
-        facts={"name": folder.name, "task": "propagation"},
-        network={"_target_": "PromptedUNet", **{k: list(v) if isinstance(v, tuple) else v for k, v in SMALL.items()}},
-        inference=inference,
-        weights=net.state_dict(),
-        card="# untrained\n",
-        licence_text="BSD\n",
-        description="untrained",
-        licence="BSD-3-Clause",
-        version="0",
-        storage="float32",
-    )
-    return load_model(folder)
+    definition = {"_target_": "PromptedUNet", **{k: list(v) if isinstance(v, tuple) else v for k, v in SMALL.items()}}
+    return written(folder, {"name": folder.name, "task": "propagation"}, definition, inference, net)

@@ -38,16 +38,24 @@ def model(folder: Path, network: dict[str, Any] = UNET, **inference: Any) -> Mod
         if name.endswith(("out.weight", "gap.weight")):
             torch.nn.init.normal_(value, std=0.5)
     segmentation = network["_target_"] == "RecurrentUNet"
+    facts = {
+        "name": folder.name,
+        "task": "segmentation" if segmentation else "classification",
+        "modality": "MR",
+        "name_patterns": ["*T1*"],
+        "classes": {"1": "lesion"} if segmentation else {"0": "lesion"},
+        "sequence_axis": inference.get("along", "slices"),
+    }
+    return written(folder, facts, network, inference, net)
+
+
+def written(
+    folder: Path, facts: dict[str, Any], network: dict[str, Any], inference: dict[str, Any], net: torch.nn.Module
+) -> Model:
+    """A network kept as a bundle of its own and loaded from there."""
     bundle.write_bundle(
         folder,
-        facts={
-            "name": folder.name,
-            "task": "segmentation" if segmentation else "classification",
-            "modality": "MR",
-            "name_patterns": ["*T1*"],
-            "classes": {"1": "lesion"} if segmentation else {"0": "lesion"},
-            "sequence_axis": inference.get("along", "slices"),
-        },
+        facts=facts,
         network=network,
         inference=inference,
         weights=net.state_dict(),
