@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import cleandoc
 from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from napari_medseq.errors import MedseqError, SettingsError
 
@@ -16,7 +18,8 @@ _SHOWN = 80
 class Settings(BaseModel):
     """Settings of one step: frozen, checked, without unknown names and without NaN or infinite numbers.
 
-    A subclass lists its settings as fields with bounds (``Field(0.1, gt=0, lt=1)``) and describes each in its docstring.
+    A subclass lists its settings as fields with bounds (``Field(0.1, gt=0, lt=1)``), each with its ``title`` and ``description``, and a
+    unit in ``json_schema_extra={"unit": "mm"}``: forms, the API reference and ``help()`` take them from there.
 
     Raises
     ------
@@ -32,8 +35,34 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise SettingsError(problems(error, type(self))) from None
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: object) -> None:
+        cls.__doc__ = _with_fields(cls)
+
     # pydantic then checks nested settings itself, so that a message names the whole way to the field
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+
+def _with_fields(model: type[BaseModel]) -> str:
+    """The docstring of a model, with what its fields say of themselves as numpydoc's section of attributes."""
+    text = cleandoc(model.__doc__ or "")
+    described = {name: field for name, field in model.model_fields.items() if field.description}
+    if not described or "Attributes\n------" in text:
+        return text
+    lines = ["Attributes", "----------"]
+    for name, field in described.items():
+        more = field.json_schema_extra if isinstance(field.json_schema_extra, Mapping) else {}
+        unit = f", in {more['unit']}" if more.get("unit") else ""
+        empty = f" None: {more['none']}." if more.get("none") else ""
+        lines += [f"{name} : {_type_in_words(field)}{unit}", f"    {field.description}{empty}"]
+    head, raises, tail = text.partition("\nRaises\n------")
+    return f"{head.rstrip()}\n\n" + "\n".join(lines) + (f"\n{raises}{tail}" if raises else "\n")
+
+
+def _type_in_words(field: FieldInfo) -> str:
+    kind = field.annotation
+    words = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+    return words if field.is_required() else f"{words}, default {field.get_default(call_default_factory=True)!r}"
 
 
 S = TypeVar("S", bound=BaseModel)

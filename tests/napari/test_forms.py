@@ -3,42 +3,49 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
-from qtpy.QtWidgets import QComboBox
+from pydantic import Field
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QApplication, QComboBox
 
-from napari_medseq._napari.forms import ModelForm, field_notes
+from napari_medseq._napari.forms import ModelForm, label_of, tooltip_of
 from napari_medseq.errors import SettingsError
 from napari_medseq.preprocessing import PRESETS, STEPS, Window
 from napari_medseq.progression import TrackSettings
+from napari_medseq.settings import Settings
 
 pytestmark = [pytest.mark.viewer, pytest.mark.usefixtures("qapp")]
 
+#: models whose forms people fill in
+DESCRIBED = (TrackSettings,)
 
-class Example(BaseModel):
-    """Settings.
 
-    Attributes
-    ----------
-    count : int
-        How many.
-    shape, size : float
-        In mm.
-    """
+class Inner(Settings):
+    deep: int = 3
 
-    model_config = ConfigDict(frozen=True)
+
+class Example(Settings):
+    """Settings."""
+
     kind: Literal["example"] = "example"
-    count: int = Field(3, ge=1, le=9)
-    size: float = Field(0.014, ge=0)
+    count: int = Field(3, ge=1, le=9, title="how many", description="How many there are.")
+    size: float = Field(0.014, ge=0, description="Edge.", json_schema_extra={"unit": "mm"})
+    tiny: float = Field(1e-6, gt=0)
     share: float | None = Field(None, gt=0)
+    wide: Annotated[float, Field(gt=0)] | None = Field(None, json_schema_extra={"none": "as wide as the image"})
     mode: Literal["a", "b"] = "a"
     maybe: Literal["x", "y"] | None = None
+    perhaps: bool | None = None
     flag: bool = True
     points: tuple[int, ...] = (30, 20)
     name: str = "n"
+    region: str = Field("brain", json_schema_extra={"choices": ["brain", "lung"]})
+    seed: int = Field(0, json_schema_extra={"advanced": True})
     hidden: int = Field(5, exclude=True)
+    inner: Inner = Inner()
 
 
 def test_an_untouched_form_gives_the_defaults() -> None:
@@ -52,28 +59,75 @@ def test_an_untouched_form_gives_the_defaults() -> None:
 
 def test_every_kind_of_row_is_read() -> None:
     form = ModelForm(Example)
-    assert {row.name for row in form} == {
-        "count", "size", "share", "mode", "maybe", "flag", "points", "name",
+    assert list(form.rows) == [
+        "count", "size", "tiny", "share", "wide", "mode", "maybe", "perhaps", "flag", "points", "name", "region", "seed",
+    ]  # fmt: skip
+    values: dict[str, object] = {
+        "count": 5, "size": 0.5, "tiny": "2e-7", "share": "0.5", "mode": "b", "maybe": "y", "perhaps": False, "flag": False,
+        "points": "1, 2, 3", "name": "m", "region": "lung", "seed": 7,
     }  # fmt: skip
-    form["count"].value = 5
-    form["share"].value = "0.5"
-    form["mode"].value = "b"
-    form["maybe"].value = "y"
-    form["flag"].value = False
-    form["points"].value = "1, 2, 3"
-    form["name"].value = "m"
-    assert form.settings == Example(count=5, share=0.5, mode="b", maybe="y", flag=False, points=(1, 2, 3), name="m")
-    assert form["count"].max == 9
-    assert form["count"].tooltip == "How many."
+    for name, value in values.items():
+        form[name].value = value
+    wanted = Example(
+        count=5, size=0.5, tiny=2e-7, share=0.5, mode="b", maybe="y", perhaps=False, flag=False, points=(1, 2, 3), name="m",
+        region="lung", seed=7,
+    )  # fmt: skip
+    assert form.settings == wanted
+    form["points"].value = "9"
+    assert form.settings.points == (9,)
+
+
+def test_a_field_without_a_row_keeps_the_value_given() -> None:
+    value = Example(inner=Inner(deep=8))
+    assert ModelForm(Example, value).settings == value
+
+
+def test_what_cannot_be_used_is_said_with_its_field() -> None:
+    form = ModelForm(Example)
+    assert form.problem == ""
     form["share"].value = "half"
+    assert "share" in form.problem
     with pytest.raises(SettingsError, match="share"):
         _ = form.settings
 
 
-def test_notes_come_from_the_docstring() -> None:
-    notes = field_notes(Example)
-    assert notes == {"count": "How many.", "shape": "In mm.", "size": "In mm."}
-    assert "6, 18, 26" not in field_notes(TrackSettings)["connectivity"]
+def test_label_tooltip_unit_and_bounds_are_those_of_the_field() -> None:
+    fields = Example.model_fields
+    assert label_of("count", fields["count"]) == "how many"
+    assert label_of("size", fields["size"]) == "size (mm)"
+    tip = tooltip_of("count", fields["count"])
+    assert "How many there are." in tip
+    assert "≥ 1, ≤ 9" in tip
+    assert "as wide as the image" in tooltip_of("wide", fields["wide"])
+    assert "&gt; 0" in tooltip_of("wide", fields["wide"])
+    form = ModelForm(Example)
+    box = form["count"].native
+    assert box.toolTip() == tip
+    assert (box.minimum(), box.maximum()) == (1, 9)
+
+
+def test_every_row_of_a_form_says_what_it_is() -> None:
+    silent = [f"{m.__name__}.{n}" for m in DESCRIBED for n, f in m.model_fields.items() if not f.description]
+    assert silent == []
+
+
+def test_help_lists_what_the_fields_say_of_themselves() -> None:
+    text = str(TrackSettings.__doc__)
+    assert "min_volume_ml : float, default 0.014, in ml\n    Smaller lesions" in text
+    assert text.index("Attributes\n---") < text.index("Raises\n---")
+
+
+def test_the_wheel_scrolls_the_dock_and_changes_no_number(qtbot: Any) -> None:
+    form = ModelForm(Example)
+    qtbot.addWidget(form)
+    form.show()
+    box = form["count"].native
+    box.clearFocus()
+    at = QPointF(box.rect().center())
+    none = Qt.NoModifier
+    turn = QWheelEvent(at, at, QPoint(0, 120), QPoint(0, 120), Qt.NoButton, none, Qt.ScrollUpdate, False)
+    QApplication.sendEvent(box, turn)
+    assert form["count"].value == 3
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="None cannot be released any more since Python 3.12")

@@ -58,7 +58,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self._forms: list[tuple[str, ModelForm]] = []
+        self._forms: list[tuple[str, ModelForm[Step]]] = []
         accompany(napari_viewer)
         self.layer = LayerBox(napari_viewer, ["image", "labels"])
         self.layer.choose(napari_viewer.layers.selection.active)
@@ -162,7 +162,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
             old = self.form_layout.takeAt(0).widget()
             old.setParent(None)
         if 0 <= row < len(self._forms):
-            form = self._forms[row][1].native
+            form = self._forms[row][1]
             self.form_layout.addWidget(form)
             form.show()
         self.form_box.setVisible(0 <= row < len(self._forms))

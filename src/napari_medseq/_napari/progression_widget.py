@@ -89,7 +89,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         rows = QFormLayout(inner)
         rows.addRow("series", self.series)
         rows.addRow("align visits", self.register)
-        rows.addRow(self.settings.native)
+        rows.addRow(self.settings)
         self.overwrite = QCheckBox("Run may change what was painted")
         self.overwrite.setToolTip(
             "Otherwise every voxel that was painted by hand stays as it is, and lesions are followed with it"

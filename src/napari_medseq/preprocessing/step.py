@@ -118,6 +118,7 @@ class Step(Settings):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: object) -> None:
+        super().__pydantic_init_subclass__()
         kind = cls.model_fields["kind"].default
         if not isinstance(kind, str):
             return  # a base of several steps
