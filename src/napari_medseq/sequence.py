@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,10 +19,15 @@ from napari_medseq import geometry
 from napari_medseq.errors import GeometryError, MedseqError
 from napari_medseq.geometry import Affine
 
+if TYPE_CHECKING:
+    from dask.array import Array
+
 #: Every axis name, in the only order in which they may stand.
 AXES = ("t", "z", "y", "x", "c")
 SPACE = ("z", "y", "x")
 Kind = Literal["image", "labels"]
+#: What a sequence may hold: voxels in memory, or ones that are read when they are asked for.
+Voxels: TypeAlias = "NDArray[np.generic] | Array"
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +183,7 @@ class ImageSequence:
         at = (slice(None),) * self.axis("t") + (index,)
         return replace(self, data=self.data[at], axes=tuple(a for a in self.axes if a != "t"), times=None)
 
-    def volume_zyx(self) -> NDArray[Any]:
+    def volume_zyx(self) -> NDArray[np.generic]:
         """The voxels as a numpy (z, y, x) volume; a 2D image has z of length 1.
 
         Raises

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 class Layer:
     """One label array and the values in it."""
 
-    array: NDArray[Any]
+    array: NDArray[np.generic]
     values: list[int] = field(default_factory=list)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.geometry import Affine, Reorientation, spacing, to_codes
-from napari_medseq.sequence import SPACE, ImageSequence
+from napari_medseq.sequence import SPACE, ImageSequence, Voxels
 
 #: A step this much longer than the others makes its axis the slice axis.
 _ANISOTROPY = 1.25
@@ -39,7 +39,7 @@ def thickest_axis(affine: Affine, grid: tuple[int, int, int]) -> str:
 
 
 def place(
-    array: Any,
+    array: Voxels,
     axes: tuple[str, ...],
     affine: NDArray[np.float64],
     *,
@@ -88,7 +88,7 @@ def place(
     return ImageSequence(array, axes, new_affine, oriented=oriented, slice_axis=slice_axis, meta=meta, **facts)
 
 
-def restored(seq: ImageSequence) -> tuple[Any, tuple[str, ...], Affine]:
+def restored(seq: ImageSequence) -> tuple[Voxels, tuple[str, ...], Affine]:
     """The array, axis names and affine of `seq` in the voxel order of the file that it came from (the house's if from none)."""
     stored = seq.meta.get("stored") or {}
     order, flips = stored.get("order", (0, 1, 2)), stored.get("flips", (False, False, False))

@@ -16,7 +16,7 @@ from napari_medseq.progress import Cancelled, Progress, check
 
 
 def train_captioner(
-    images: NDArray[Any] | Tensor,
+    images: NDArray[np.generic] | Tensor,
     texts: Sequence[str],
     *,
     epochs: int = 30,

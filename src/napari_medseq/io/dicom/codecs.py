@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from napari_medseq.errors import ReadError
 from napari_medseq.io.dicom import streams
 from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.values import integer, text
+
+#: A function of imagecodecs: bytes in, samples out.
+Decoder: TypeAlias = Callable[..., NDArray[np.generic]]
 
 RLE = "1.2.840.10008.1.2.5"
 #: Transfer syntax → decoder of imagecodecs.
@@ -43,8 +46,18 @@ _COLOUR = frozenset(f"1.2.840.10008.1.2.4.{k}" for k in (57, 70, 80, 81))
 _MOST_ITEMS = 1_000_000
 
 
+class Request(TypedDict):
+    """A frame to decode: its compressed bytes, the type of its samples, and whether a fast decoder may try first."""
+
+    data: bytes
+    index: int
+    options: dict[str, Any]
+    stored: str
+    grey: bool
+
+
 @lru_cache(maxsize=16)
-def _decoder(syntax: str) -> Callable[..., Any] | None:
+def _decoder(syntax: str) -> Decoder | None:
     name = _DECODERS.get(syntax)
     if name is None:
         return None
@@ -55,7 +68,7 @@ def _decoder(syntax: str) -> Callable[..., Any] | None:
     return found  # type: ignore[no-any-return]
 
 
-def decode(file: FileHeader, index: int, data: bytes, stored: np.dtype[Any]) -> NDArray[Any] | None:
+def decode(file: FileHeader, index: int, data: bytes, stored: np.dtype[np.generic]) -> NDArray[np.generic] | None:
     """One grey frame decoded fast, or None where that cannot be done with certainty.
 
     Parameters
@@ -76,7 +89,9 @@ def decode(file: FileHeader, index: int, data: bytes, stored: np.dtype[Any]) -> 
     return _grey(data, file.syntax, shape, stored, bits)
 
 
-def _grey(data: bytes, syntax: str, shape: tuple[int, int], stored: np.dtype[Any], bits: int) -> NDArray[Any] | None:
+def _grey(
+    data: bytes, syntax: str, shape: tuple[int, int], stored: np.dtype[np.generic], bits: int
+) -> NDArray[np.generic] | None:
     decoder = _decoder(syntax)
     if decoder is None or stored.itemsize > 2:
         return None
@@ -102,7 +117,7 @@ def _grey(data: bytes, syntax: str, shape: tuple[int, int], stored: np.dtype[Any
     return signed
 
 
-def check_frame(file: FileHeader, data: bytes | None, stored: np.dtype[Any]) -> bool:
+def check_frame(file: FileHeader, data: bytes | None, stored: np.dtype[np.generic]) -> bool:
     """Whether a compressed frame may be decoded in this process; if not, a helper must do it.
 
     Raises
@@ -133,8 +148,8 @@ def load_decoders() -> None:
 
 
 def request(
-    file: FileHeader, data: bytes, index: int, options: dict[str, Any], stored: np.dtype[Any]
-) -> dict[str, object]:
+    file: FileHeader, data: bytes, index: int, options: dict[str, Any], stored: np.dtype[np.generic]
+) -> Request:
     """What `decode_request` needs to decode a frame in another process."""
     grey = options["samples_per_pixel"] == 1 and str(options["photometric_interpretation"])[:5] == "MONOC"
     return {
@@ -146,7 +161,7 @@ def request(
     }
 
 
-def decode_request(asked: dict[str, Any]) -> NDArray[Any]:
+def decode_request(asked: Request) -> NDArray[np.generic]:
     """Decode the frame of a `request`."""
     from pydicom.encaps import get_frame
     from pydicom.pixels.decoders.base import get_decoder
@@ -165,7 +180,7 @@ def decode_request(asked: dict[str, Any]) -> NDArray[Any]:
     return np.asarray(array)
 
 
-def _unpacked_rle(file: FileHeader, index: int, stored: np.dtype[Any]) -> NDArray[Any] | None:
+def _unpacked_rle(file: FileHeader, index: int, stored: np.dtype[np.generic]) -> NDArray[np.generic] | None:
     if integer(file.ds, "SamplesPerPixel", 1) != 1:
         return None
     try:
@@ -175,7 +190,7 @@ def _unpacked_rle(file: FileHeader, index: int, stored: np.dtype[Any]) -> NDArra
     return out if unpack_rle(file, index, out) else None
 
 
-def unpack_rle(file: FileHeader, index: int, out: NDArray[Any]) -> bool:
+def unpack_rle(file: FileHeader, index: int, out: NDArray[np.generic]) -> bool:
     """One grey RLE frame into `out` (rows, columns); False where that cannot be done with certainty.
 
     Bytes and planes lie in blocks that each thread keeps, because fresh memory costs more than the unpacking.
@@ -202,7 +217,7 @@ def unpack_rle(file: FileHeader, index: int, out: NDArray[Any]) -> bool:
     return True
 
 
-def _unpacked(unpack: Callable[..., Any], segment: NDArray[np.uint8], plane: NDArray[np.uint8]) -> bool:
+def _unpacked(unpack: Decoder, segment: NDArray[np.uint8], plane: NDArray[np.uint8]) -> bool:
     """Unpack a segment, the padding byte at whose end some decoders take for a broken run."""
     for length in (len(segment), len(segment) - 1):
         try:
@@ -234,7 +249,7 @@ def _raw_bytes(file: FileHeader, index: int) -> NDArray[np.uint8]:
     return block[:at]
 
 
-def decode_colour(file: FileHeader, index: int) -> NDArray[Any] | None:
+def decode_colour(file: FileHeader, index: int) -> NDArray[np.generic] | None:
     """One RGB frame in a lossless syntax that pydicom has no decoder for here; None where this has none either."""
     ds, decoder = file.ds, _decoder(file.syntax)
     if decoder is None or file.syntax not in _COLOUR or text(ds, "PhotometricInterpretation") != "RGB":

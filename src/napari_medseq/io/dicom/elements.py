@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import struct
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from napari_medseq.io.dicom.tags import BLOCKS, PRIVATE, SECRETS, TAGS, creator_of, in_block
 from napari_medseq.io.handles import Source
 from napari_medseq.io.notes import silence_pydicom
+
+if TYPE_CHECKING:
+    from pydicom import DataElement, Dataset
 
 PIXELS = {0x7FE00010: "PixelData", 0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData"}
 LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
@@ -47,9 +50,9 @@ class Elements:
         self.values = values
         self.has_private = any(tag & 0x10000 for tag in values)
         self._source = source
-        self._complete: Any = None
+        self._complete: Dataset | None = None
 
-    def complete(self) -> Any:
+    def complete(self) -> Dataset:
         """The whole header as pydicom's data set (read again from the file)."""
         if self._complete is None:
             import pydicom
@@ -60,15 +63,19 @@ class Elements:
                 self._complete = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
         return self._complete
 
-    def __contains__(self, key: Any) -> bool:
+    def __contains__(self, key: str | int | tuple[int, int]) -> bool:
         known = TAGS.get(key) if isinstance(key, str) else None
         return known[0] in self.values if known is not None else key in self.complete()
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: str | int | tuple[int, int]) -> DataElement:
         return self.complete()[key]
 
     def __len__(self) -> int:
         return len(self.values)
+
+
+#: What the getters of `values` take: a file's plain attributes, or a data set (a file's or an item's) of pydicom.
+Attributes: TypeAlias = "Elements | Dataset"
 
 
 def parse(source: Source) -> tuple[Elements, str, int] | None:

@@ -6,12 +6,16 @@ Source: DICOM PS3.3 C.7.6.16 (multi-frame functional groups) and C.8.13 (enhance
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
+from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.frame import Frame, pixel_spacing, positive, unit_directions, window_of
 from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.kinds import enhanced_diffusion
 from napari_medseq.io.dicom.values import EPOCH, first_item, number, numbers, stamp, text, texts, value
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 _TYPES = (
     "MRImageFrameTypeSequence",
@@ -26,10 +30,10 @@ _TYPES = (
 class Groups:
     """Functional groups of one frame: the per-frame item first, the shared one behind it."""
 
-    def __init__(self, per_frame: Any, shared: Any) -> None:
+    def __init__(self, per_frame: Dataset | None, shared: Dataset | None) -> None:
         self._sources = [source for source in (per_frame, shared) if source is not None]
 
-    def item(self, sequence: str) -> Any:
+    def item(self, sequence: str) -> Dataset | None:
         """The first item of a functional group, or None."""
         for source in self._sources:
             found = first_item(source, sequence)
@@ -38,7 +42,7 @@ class Groups:
         return None
 
 
-def groups_of(ds: Any, count: int) -> list[Groups]:
+def groups_of(ds: Attributes, count: int) -> list[Groups]:
     """Functional groups for each of `count` frames; items missing at the end are filled by the shared ones."""
     shared = first_item(ds, "SharedFunctionalGroupsSequence")
     per_frame = value(ds, "PerFrameFunctionalGroupsSequence") or []
@@ -145,7 +149,7 @@ def _in_volume(frame: Frame, groups: Groups) -> None:
         frame.position, (frame.row, frame.column), frame.oriented = position, found, False
 
 
-def _clock(frame: Frame, content: Any, cardiac: Any, temporal: Any) -> None:
+def _clock(frame: Frame, content: Dataset | None, cardiac: Dataset | None, temporal: Dataset | None) -> None:
     clock = frame.clock
     if content is not None:
         for name, keyword in (("temporal", "TemporalPositionIndex"), ("acquisition", "FrameAcquisitionNumber")):

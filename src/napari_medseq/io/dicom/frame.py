@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
+from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.kinds import Kind, Vector
 from napari_medseq.io.dicom.values import first_item, number, numbers, value
@@ -68,7 +68,7 @@ class Frame:
     oriented: bool = True
     window: tuple[float, float] | None = None
     repetition_ms: float | None = None
-    lut: tuple[int, NDArray[Any]] | None = None
+    lut: tuple[int, NDArray[np.generic]] | None = None
 
     @property
     def normal(self) -> Vector | None:
@@ -102,7 +102,7 @@ def unit_directions(iop: Vector | None) -> tuple[Vector, Vector] | None:
     return row / lengths[0], column / lengths[1]
 
 
-def pixel_spacing(ds: Any) -> tuple[float, float] | None:
+def pixel_spacing(ds: Attributes) -> tuple[float, float] | None:
     """Row and column spacing in mm if they are usable."""
     found = numbers(ds, "PixelSpacing", 2)
     if found is None and (one := positive(ds, "PixelSpacing")) and not isinstance(value(ds, "PixelSpacing"), Sequence):
@@ -110,19 +110,19 @@ def pixel_spacing(ds: Any) -> tuple[float, float] | None:
     return (float(found[0]), float(found[1])) if found is not None and (found > 0).all() else None
 
 
-def positive(ds: Any, keyword: str) -> float | None:
+def positive(ds: Attributes, keyword: str) -> float | None:
     """A number above zero, or None."""
     found = number(ds, keyword)
     return abs(found) if found else None
 
 
-def window_of(ds: Any) -> tuple[float, float] | None:
+def window_of(ds: Attributes) -> tuple[float, float] | None:
     """Lower and upper end of the first VOI window."""
     centre, width = number(ds, "WindowCenter"), number(ds, "WindowWidth")
     return None if centre is None or width is None or width < 1e-9 else (centre - width / 2, centre + width / 2)
 
 
-def modality_lut(ds: Any) -> tuple[int, NDArray[Any]] | None:
+def modality_lut(ds: Attributes) -> tuple[int, NDArray[np.generic]] | None:
     """The first stored value and the table of a modality LUT (PS3.3 C.11.1.1.1), or None where there is no sound one."""
     item = first_item(ds, "ModalityLUTSequence") if "ModalityLUTSequence" in ds else None
     shape = numbers(item, "LUTDescriptor", 3) if item is not None else None

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io.dicom import enhanced, mosaic, nuclear, pixels
-from napari_medseq.io.dicom.elements import Elements
+from napari_medseq.io.dicom.elements import Attributes, Elements
 from napari_medseq.io.dicom.frame import Frame, modality_lut, pixel_spacing, positive, unit_directions, window_of
 from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.kinds import diffusion_of, kind_of, philips_order
@@ -132,7 +131,7 @@ def _plain(file: FileHeader, rows: int, columns: int) -> Frame:
     return _of_its_own(frame)
 
 
-def _region_spacing(ds: Any) -> tuple[float, float] | None:
+def _region_spacing(ds: Attributes) -> tuple[float, float] | None:
     """Pixel size in mm of an ultrasound image whose regions all say the same one (PS3.3 C.8.5.5)."""
     regions = value(ds, "SequenceOfUltrasoundRegions") or []
     found = set()

@@ -7,17 +7,19 @@ import warnings
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io.archives import HARMLESS, MOST_GROWTH
 from napari_medseq.io.dicom import elements
+from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.values import integer
 from napari_medseq.io.handles import Source, keep, opened
 from napari_medseq.io.notes import silence_pydicom
 
 if TYPE_CHECKING:
-    from pydicom.dataset import Dataset
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.tag import BaseTag
 
 #: A packed file is unpacked this far to find its pixels, then as far as its header promises; never beyond the second.
 _FIRST, _MOST_UNZIPPED = 1 << 25, 1 << 31
@@ -47,7 +49,7 @@ class FileHeader:
     """
 
     path: str
-    ds: Any
+    ds: Attributes
     syntax: str
     source: Source
     pixel_keyword: str = ""
@@ -79,8 +81,7 @@ class FileHeader:
     @property
     def complete(self) -> Dataset:
         """The whole header as pydicom's data set."""
-        found: Dataset = self.ds.complete() if isinstance(self.ds, elements.Elements) else self.ds
-        return found
+        return self.ds.complete() if isinstance(self.ds, elements.Elements) else self.ds
 
 
 def parse(path: str | os.PathLike[str]) -> FileHeader:
@@ -103,8 +104,8 @@ def parse(path: str | os.PathLike[str]) -> FileHeader:
             source = Source(path, held=packed.up_to(_FIRST))
         fast = elements.parse(source)
         if fast is not None:
-            ds, syntax, at = fast
-            header = FileHeader(path, ds, syntax, source)
+            plain, syntax, at = fast
+            header = FileHeader(path, plain, syntax, source)
             _find_pixels(header, at)
         else:
             header = _parsed_by_pydicom(source, deflated=packed is not None and packed.deflated)
@@ -151,7 +152,7 @@ def _parsed_by_pydicom(source: Source, *, deflated: bool) -> FileHeader:
     import pydicom
 
     silence_pydicom()
-    stream: Any = source.stream()
+    stream = source.stream()
     if deflated:  # pydicom would unpack it again, and all of it
         pydicom.filereader.read_preamble(stream, force=True)
         meta = pydicom.filereader._read_file_meta_info(stream)
@@ -233,11 +234,11 @@ class Packed:
         return True
 
 
-def _second_part(stream: Any, path: str, meta: Any) -> Any:
+def _second_part(stream: BinaryIO, path: str, meta: FileMetaDataset) -> Dataset:
     """The data set that follows the (stored) group 2, explicit little-endian, up to its pixels."""
     import pydicom
 
-    def at_pixels(tag: Any, _vr: Any, _length: Any) -> bool:
+    def at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
         return int(tag) in elements.PIXELS
 
     with warnings.catch_warnings():
@@ -248,7 +249,7 @@ def _second_part(stream: Any, path: str, meta: Any) -> Any:
 
 def _find_pixels(header: FileHeader, at: int) -> None:
     """Read the tag and length at `at`, where the parser stopped."""
-    order: Any = "little" if header.little else "big"
+    order: Literal["little", "big"] = "little" if header.little else "big"
     head = header.source.read(at, 12)
     if len(head) < 8:
         return

@@ -15,12 +15,15 @@ import subprocess
 import sys
 import threading
 import time
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
+
+if TYPE_CHECKING:
+    from napari_medseq.io.dicom.codecs import Request
 
 #: Seconds for a stream, and for each million pixels; halved with each stream in a row that ran out of time.
 _PATIENCE, _PER_MEGAPIXEL, _LEAST = 3.0, 0.25, 0.25
@@ -46,7 +49,7 @@ class Helper:
         self._process: subprocess.Popen[bytes] | None = None
         self._failures = 0
 
-    def decode(self, where: str, request: dict[str, object], pixels: int) -> NDArray[np.generic]:
+    def decode(self, where: str, request: Request, pixels: int) -> NDArray[np.generic]:
         """Decode one frame there.
 
         Parameters

@@ -8,11 +8,12 @@ Sources: DICOM PS3.3 C.8.3 (MR), C.8.2 (CT), C.8.13.5.9 (MR diffusion); the make
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.values import first_item, integer, number, numbers, private, private_value, text, texts
 
 Vector = NDArray[np.float64]
@@ -36,7 +37,7 @@ class Kind(NamedTuple):
     part: str = ""
 
 
-def kind_of(ds: Any) -> Kind:
+def kind_of(ds: Attributes) -> Kind:
     """What a file's own attributes say of the kind of its frames."""
     echo = number(ds, "EchoTime")
     recon = ""
@@ -49,12 +50,12 @@ def kind_of(ds: Any) -> Kind:
     )  # fmt: skip
 
 
-def _ge_type(ds: Any) -> str:
+def _ge_type(ds: Attributes) -> str:
     found = private(ds, "GE image type")
     return _GE_TYPES.get(int(found[0]), "") if len(found) == 1 else ""
 
 
-def diffusion_of(ds: Any) -> tuple[float | None, Vector | None]:
+def diffusion_of(ds: Attributes) -> tuple[float | None, Vector | None]:
     """b-value in s/mm² and unit gradient direction (LPS, patient) of a classic file; None where it says none.
 
     GE's directions are those of its gradient coils and are left out.
@@ -75,7 +76,7 @@ def diffusion_of(ds: Any) -> tuple[float | None, Vector | None]:
     return b_value, _unit(direction)
 
 
-def philips_order(ds: Any) -> dict[str, float]:
+def philips_order(ds: Attributes) -> dict[str, float]:
     """Clocks of Philips' classic files, whose instance numbers may be in any order.
 
     ``diffusion``: the order of acquisition, else by b-value and gradient; ``label``: by label or control, phase, repetition
@@ -98,7 +99,7 @@ def philips_order(ds: Any) -> dict[str, float]:
     return out
 
 
-def enhanced_diffusion(item: Any) -> tuple[float | None, Vector | None]:
+def enhanced_diffusion(item: Attributes) -> tuple[float | None, Vector | None]:
     """The same from an MR Diffusion Sequence item."""
     gradient = first_item(item, "DiffusionGradientDirectionSequence")
     direction = None if gradient is None else numbers(gradient, "DiffusionGradientOrientation", 3)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.values import integer, numbers, texts, value
 
@@ -50,7 +51,7 @@ class Tiles:
     certain: bool = True
 
 
-def is_mosaic(ds: Any) -> bool:
+def is_mosaic(ds: Attributes) -> bool:
     """Whether a single-frame image is a mosaic by its image type."""
     return bool({"MOSAIC", "VFRAME"} & set(texts(ds, "ImageType")))
 
@@ -88,14 +89,14 @@ def csa(block: bytes) -> dict[str, list[str]]:
     return out
 
 
-def _private(ds: Any, tag: tuple[int, int]) -> Any:
+def _private(ds: Attributes, tag: tuple[int, int]) -> Any:
     try:
         return ds[tag].value if tag in ds else None
     except Exception:
         return None
 
 
-def tiles(ds: Any) -> Tiles | None:
+def tiles(ds: Attributes) -> Tiles | None:
     """How a mosaic is divided, from its private header; None if it does not say (counted from the pixels later, if at all)."""
     shape = integer(ds, "Rows"), integer(ds, "Columns")
     listed = _private(ds, _GRID)
@@ -130,13 +131,13 @@ def tiles(ds: Any) -> Tiles | None:
     return _divided(count, shape, _matrix_sizes(ds), normal=normal)
 
 
-def _item_sizes(item: Any) -> list[tuple[int, int]]:
+def _item_sizes(item: Attributes) -> list[tuple[int, int]]:
     """The size of a tile that a slice's own item says."""
     size = integer(item, "Rows"), integer(item, "Columns")
     return [size] if min(size) > 0 else []
 
 
-def _matrix_sizes(ds: Any) -> list[tuple[int, int]]:
+def _matrix_sizes(ds: Attributes) -> list[tuple[int, int]]:
     """Sizes that a tile may have by the acquisition matrix: frequency by phase, either way, and square."""
     try:
         matrix = [int(v) for v in value(ds, "AcquisitionMatrix") or []]
@@ -149,16 +150,23 @@ def _matrix_sizes(ds: Any) -> list[tuple[int, int]]:
     return [size for size in dict.fromkeys(sizes) if min(size) > 1]
 
 
-def _divided(count: int, shape: tuple[int, int], sizes: list[tuple[int, int]], **more: Any) -> Tiles:
+def _divided(
+    count: int,
+    shape: tuple[int, int],
+    sizes: list[tuple[int, int]],
+    *,
+    normal: NDArray[np.float64] | None = None,
+    positions: list[NDArray[np.float64]] | None = None,
+) -> Tiles:
     """The arrangement of `count` tiles by the sizes that tags give, else the most plausible one."""
     for rows, columns in sizes:
         if shape[0] % rows or shape[1] % columns:
             continue
         down, across = shape[0] // rows, shape[1] // columns
         if _holds(down, across, count):
-            return Tiles(count, down, across, **more)
+            return Tiles(count, down, across, normal, positions=positions)
     down, across = (arrangements(count, shape) or [(1, 1)])[0]
-    return Tiles(count, down, across, certain=False, **more)
+    return Tiles(count, down, across, normal, certain=False, positions=positions)
 
 
 def _holds(down: int, across: int, count: int) -> bool:
@@ -189,7 +197,7 @@ def arrangements(count: int, shape: tuple[int, int]) -> list[tuple[int, int]]:
     return sorted(fitting, key=implausible)
 
 
-def settled(layout: Tiles, picture: NDArray[Any]) -> Tiles:
+def settled(layout: Tiles, picture: NDArray[np.generic]) -> Tiles:
     """An uncertain arrangement held against the picture: tiles behind the last slice are blank, those of slices are not."""
     fitting = [
         pair
@@ -201,7 +209,7 @@ def settled(layout: Tiles, picture: NDArray[Any]) -> Tiles:
     return layout
 
 
-def _last_filled(picture: NDArray[Any], down: int, across: int) -> int:
+def _last_filled(picture: NDArray[np.generic], down: int, across: int) -> int:
     """Index of the last tile that is not blank; -1 where all are."""
     rows, columns = picture.shape[0] // down, picture.shape[1] // across
     blocks = picture.reshape(down, rows, across, columns).transpose(0, 2, 1, 3).reshape(down * across, -1)
@@ -209,7 +217,7 @@ def _last_filled(picture: NDArray[Any], down: int, across: int) -> int:
     return int(filled[-1]) if len(filled) else -1
 
 
-def counted(ds: Any, picture: NDArray[Any]) -> Tiles | None:
+def counted(ds: Attributes, picture: NDArray[np.generic]) -> Tiles | None:
     """How a mosaic without its private header is divided: tiles as large as the acquisition matrix, empty last ones left out."""
     rows, columns = picture.shape[:2]
     for size in _matrix_sizes(ds):

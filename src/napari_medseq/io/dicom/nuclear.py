@@ -8,11 +8,11 @@ Sources: DICOM PS3.3 C.8.4.8 (multi-frame), C.8.4.14 (phase), C.8.4.15 (reconstr
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.frame import Frame, unit_directions
 from napari_medseq.io.dicom.values import first_item, number, numbers, texts, value
 
@@ -21,7 +21,7 @@ _TIMES = ("RotationVector", "PhaseVector", "RRIntervalVector", "TimeSlotVector",
 _TYPES = ("STATIC", "DYNAMIC", "GATED", "WHOLE BODY", "TOMO", "GATED TOMO", "RECON TOMO", "RECON GATED TOMO")
 
 
-def is_nuclear(ds: Any) -> bool:
+def is_nuclear(ds: Attributes) -> bool:
     """Whether a multi-frame file is described by frame vectors or a nuclear-medicine image type."""
     return texts(ds, "ImageType")[2:3] in {(t,) for t in _TYPES} or any(
         name in ds for name in ("SliceVector", *_TIMES, *(keyword for keyword, _ in _PARTS))
@@ -55,7 +55,7 @@ def expand(base: Frame, count: int) -> list[Frame]:
     return out
 
 
-def _parts(ds: Any, count: int) -> list[str]:
+def _parts(ds: Attributes, count: int) -> list[str]:
     """What tells apart frames of different detectors and energy windows."""
     out = [""] * count
     for keyword, name in _PARTS:
@@ -73,7 +73,7 @@ def _ranks(vectors: list[NDArray[np.float64]], count: int) -> NDArray[np.int64]:
     return np.asarray(ranks, np.int64).reshape(-1)
 
 
-def _starts(ds: Any, order: NDArray[np.int64], count: int) -> NDArray[np.float64] | None:
+def _starts(ds: Attributes, order: NDArray[np.int64], count: int) -> NDArray[np.float64] | None:
     """Seconds at which each time point begins: phases of a dynamic study, slots of a heart beat; None if nothing says."""
     points = int(order.max(initial=0)) + 1
     lengths: list[float] = []

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io.dicom import codecs, video
+from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.helper import HELPER
@@ -31,7 +32,7 @@ _SMALL = 256 << 20
 _MOST_FRAMES = 1 << 18
 
 
-def stored_dtype(ds: Any, keyword: str = "PixelData") -> np.dtype[Any]:
+def stored_dtype(ds: Attributes, keyword: str = "PixelData") -> np.dtype[np.generic]:
     """Type of one stored sample, in the file's little-endian order.
 
     Raises
@@ -82,7 +83,7 @@ def check_promise(file: FileHeader) -> str | None:
     return f"{file.name} is cut {promised - there:,} bytes short; the missing pixels are filled with 0."
 
 
-def promised_bytes(ds: Any, keyword: str, frames: int = 1) -> int:
+def promised_bytes(ds: Attributes, keyword: str, frames: int = 1) -> int:
     """Bytes that `frames` uncompressed frames take; bits are packed over all of them."""
     bits = 8 * stored_dtype(ds, keyword).itemsize if integer(ds, "BitsAllocated", 16) != 1 else 1
     voxels = integer(ds, "Rows") * integer(ds, "Columns") * max(integer(ds, "SamplesPerPixel", 1), 1)
@@ -97,7 +98,7 @@ def is_colour(frame: Frame) -> bool:
     return integer(ds, "SamplesPerPixel", 1) > 1 or text(ds, "PhotometricInterpretation") == "PALETTE COLOR"
 
 
-def decode(frame: Frame) -> NDArray[Any]:
+def decode(frame: Frame) -> NDArray[np.generic]:
     """The stored samples of one frame: (rows, columns) or (rows, columns, 3), native byte order, not yet rescaled.
 
     Raises
@@ -121,7 +122,7 @@ def decode(frame: Frame) -> NDArray[Any]:
     return picture
 
 
-def _whole(file: FileHeader, index: int) -> NDArray[Any]:
+def _whole(file: FileHeader, index: int) -> NDArray[np.generic]:
     if _is_simple(file):
         return _native(file, index)
     if file.syntax in video.SYNTAXES:
@@ -149,7 +150,7 @@ def _is_simple(file: FileHeader) -> bool:
     )
 
 
-def _native(file: FileHeader, index: int) -> NDArray[Any]:
+def _native(file: FileHeader, index: int) -> NDArray[np.generic]:
     ds = file.ds
     dtype = stored_dtype(ds, file.pixel_keyword)
     if not file.little:
@@ -168,7 +169,7 @@ def _native(file: FileHeader, index: int) -> NDArray[Any]:
     return masked(picture, ds) if file.pixel_keyword == "PixelData" else picture
 
 
-def _read_plain(file: FileHeader, index: int, out: NDArray[Any]) -> None:
+def _read_plain(file: FileHeader, index: int, out: NDArray[np.generic]) -> None:
     """Uncompressed samples of one frame into an array of their size; what is missing at the file's end is 0."""
     raw = out.reshape(-1).view(np.uint8)
     try:
@@ -178,7 +179,7 @@ def _read_plain(file: FileHeader, index: int, out: NDArray[Any]) -> None:
     raw[got:] = 0
 
 
-def masked(picture: NDArray[Any], ds: Any) -> NDArray[Any]:
+def masked(picture: NDArray[np.generic], ds: Attributes) -> NDArray[np.generic]:
     """Only the bits stored: overlays in higher bits dropped, signed values sign-extended; in place where it may be."""
     allocated = integer(ds, "BitsAllocated", 16)
     stored = integer(ds, "BitsStored", allocated)
@@ -190,15 +191,15 @@ def masked(picture: NDArray[Any], ds: Any) -> NDArray[Any]:
         picture = picture.copy()
     if picture.dtype.kind == "u":
         if low:
-            picture >>= low
-        picture &= (1 << stored) - 1
+            np.right_shift(picture, low, out=picture)
+        np.bitwise_and(picture, (1 << stored) - 1, out=picture)
     else:
-        picture <<= allocated - 1 - high
-        picture >>= allocated - stored
+        np.left_shift(picture, allocated - 1 - high, out=picture)
+        np.right_shift(picture, allocated - stored, out=picture)
     return picture
 
 
-def _decoded(file: FileHeader, index: int, one: bytes | None = None, *, in_helper: bool = False) -> NDArray[Any]:
+def _decoded(file: FileHeader, index: int, one: bytes | None = None, *, in_helper: bool = False) -> NDArray[np.generic]:
     """One frame by pydicom's decoders, here or in the helper process; `one`: its compressed bytes, if they can be told apart."""
     from pydicom.encaps import encapsulate
     from pydicom.pixels.decoders.base import get_decoder
@@ -276,13 +277,12 @@ def _short(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _eight_bit(picture: NDArray[Any]) -> NDArray[np.uint8]:
-    if picture.dtype == np.uint8:
-        return picture
-    return (picture >> 8).astype(np.uint8) if picture.max(initial=0) > 255 else picture.astype(np.uint8)
+def _eight_bit(picture: NDArray[np.generic]) -> NDArray[np.uint8]:
+    wide = picture.dtype != np.uint8 and picture.max(initial=0) > 255
+    return (np.right_shift(picture, 8) if wide else picture).astype(np.uint8, copy=False)
 
 
-def value_dtype(frames: list[Frame]) -> np.dtype[Any]:
+def value_dtype(frames: list[Frame]) -> np.dtype[np.generic]:
     """The smallest type that holds the modality values of all frames without loss (float32 where slopes are no integers)."""
     ds, keyword = frames[0].file.ds, frames[0].file.pixel_keyword
     if is_colour(frames[0]):
@@ -331,7 +331,7 @@ def padding_of(stack: Stack) -> float | list[float] | None:
     return low if low == high else [low, high]
 
 
-def _as_stored(value_: float, ds: Any) -> float:
+def _as_stored(value_: float, ds: Attributes) -> float:
     """A padding value with the sign that pixels have; some files write signed ones as unsigned, and the other way about."""
     bits = integer(ds, "BitsAllocated", 16)
     signed = integer(ds, "PixelRepresentation") == 1
@@ -360,7 +360,7 @@ class FrameArray:
             self.shape = (*self.shape, 3)
         self.ndim = len(self.shape)
 
-    def fill(self, t: int, z: int, out: NDArray[Any]) -> None:
+    def fill(self, t: int, z: int, out: NDArray[np.generic]) -> None:
         """Decode and rescale one frame into `out` (rows, columns[, 3])."""
         frame = self.grid[t][z]
         inter = frame.inter - self.deferred
@@ -373,18 +373,18 @@ class FrameArray:
             first, table = frame.lut
             out[...] = table[np.clip(picture.astype(np.int64) - first, 0, len(table) - 1)]
         elif out.ndim == 3 and picture.itemsize > 2:
-            out[...] = picture >> 8 * (picture.itemsize - 2)  # colours of 32 bits: the higher 16
+            out[...] = np.right_shift(picture, 8 * (picture.itemsize - 2))  # colours of 32 bits: the higher 16
         elif (frame.slope == 1.0 and inter == 0.0) or out.ndim == 3:
             out[...] = picture
         elif self.dtype.kind in "iu":
             out[...] = picture
-            out += self.dtype.type(int(inter))
+            np.add(out, self.dtype.type(int(inter)), out=out)
         else:
             out[...] = picture
-            out *= self.dtype.type(frame.slope)
-            out += self.dtype.type(inter)
+            np.multiply(out, self.dtype.type(frame.slope), out=out)
+            np.add(out, self.dtype.type(inter), out=out)
 
-    def settled(self, out: NDArray[Any]) -> NDArray[Any]:
+    def settled(self, out: NDArray[np.generic]) -> NDArray[np.generic]:
         """The filled array with the deferred intercept added: in place where the values then still fit 16 bits."""
         if not self.deferred:
             return out
@@ -398,7 +398,7 @@ class FrameArray:
         wide += self.deferred
         return wide
 
-    def _read_into(self, frame: Frame, inter: float, out: NDArray[Any]) -> bool:
+    def _read_into(self, frame: Frame, inter: float, out: NDArray[np.generic]) -> bool:
         """Read whole-number samples from the file straight into the array, if they have its size; False if they have not."""
         file = frame.file
         stored = stored_dtype(file.ds, file.pixel_keyword)
@@ -417,10 +417,10 @@ class FrameArray:
             return False
         masked(view, file.ds)
         if inter != 0.0:
-            out += self.dtype.type(int(inter))
+            np.add(out, self.dtype.type(int(inter)), out=out)
         return True
 
-    def __getitem__(self, index: Any) -> NDArray[Any]:
+    def __getitem__(self, index: Any) -> NDArray[np.generic]:
         index = index if isinstance(index, tuple) else (index,)
         index = index + (slice(None),) * (self.ndim - len(index))
         at, zs = (np.arange(n)[i] for n, i in zip(self.shape[:2], index[:2], strict=True))

@@ -7,8 +7,8 @@ words of all names and identifiers in the header (of the patient, of doctors, of
 from __future__ import annotations
 
 import re
-from typing import Any
 
+from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.tags import SECRETS
 from napari_medseq.io.dicom.values import text, value
 from napari_medseq.io.pseudonyms import pseudonym as keyed
@@ -26,12 +26,12 @@ _COMMON = frozenset(("the", "and", "von", "van", "der", "den", "head", "body", "
                      "mri", "imaging", "none", "unknown", "anonymous", "anonymized", "anon", "test"))  # fmt: skip
 
 
-def pseudonym(ds: Any) -> str:
+def pseudonym(ds: Attributes) -> str:
     """A name for the patient that is the same for all of their files, in every process of one user, and says nothing."""
     return keyed(text(ds, "PatientID"), text(ds, "PatientName"))
 
 
-def without_identifiers(said: str, ds: Any) -> str:
+def without_identifiers(said: str, ds: Attributes) -> str:
     """Free text of a header without names and identifiers in the same header, dates, and long numbers."""
     if not said:
         return ""
@@ -45,7 +45,7 @@ def without_identifiers(said: str, ds: Any) -> str:
     return " ".join(_LONG_NUMBERS.sub(" ", _DATES.sub(" ", said)).split())
 
 
-def _secret_words(ds: Any) -> set[str]:
+def _secret_words(ds: Attributes) -> set[str]:
     """Whole values and single words of all names and identifiers in a header, and a name's words run together."""
     words: set[str] = set()
     for keyword in SECRETS:

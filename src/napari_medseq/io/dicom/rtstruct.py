@@ -7,8 +7,8 @@ another cuts a hole), decided exactly by crossings, not by drawing. Source: DICO
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from napari_medseq.errors import ReadError
 from napari_medseq.geometry import RAS_LPS, apply_points
 from napari_medseq.io import naming, overlay
 from napari_medseq.io.dicom import series
+from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.headers import FileHeader
 from napari_medseq.io.dicom.privacy import without_identifiers
 from napari_medseq.io.dicom.stacks import Stack
@@ -67,7 +68,7 @@ def filled(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> N
     return inside
 
 
-def referenced_series(ds: Any) -> set[str]:
+def referenced_series(ds: Attributes) -> set[str]:
     """UIDs of the series that the structures were drawn on."""
     out: set[str] = set()
     for frame in value(ds, "ReferencedFrameOfReferenceSequence") or []:
@@ -76,7 +77,7 @@ def referenced_series(ds: Any) -> set[str]:
     return out - {""}
 
 
-def drawn_images(ds: Any) -> set[str]:
+def drawn_images(ds: Attributes) -> set[str]:
     """UIDs of the images that contours were drawn on, where the contours name them."""
     out: set[str] = set()
     for item in value(ds, "ROIContourSequence") or []:
@@ -86,14 +87,14 @@ def drawn_images(ds: Any) -> set[str]:
     return out - {""}
 
 
-def _frames_of_reference(ds: Any) -> set[str]:
+def _frames_of_reference(ds: Attributes) -> set[str]:
     named = [*(value(ds, "ReferencedFrameOfReferenceSequence") or []), ds]
     structures = value(ds, "StructureSetROISequence") or []
     found = {text(one, "FrameOfReferenceUID") for one in named}
     return (found | {text(one, "ReferencedFrameOfReferenceUID") for one in structures}) - {""}
 
 
-def _fitting(ds: Any, stacks: Sequence[tuple[Stack, str]], notes: list[str]) -> list[Stack]:
+def _fitting(ds: Attributes, stacks: Sequence[tuple[Stack, str]], notes: list[str]) -> list[Stack]:
     """The stacks that structures were drawn on: by series, by images, by frame of reference, else the only one of their study."""
     oriented = [s for s, _ in stacks if s.oriented]
     wanted = referenced_series(ds)
@@ -162,7 +163,7 @@ def read(file: FileHeader, stacks: Sequence[tuple[Stack, str]]) -> list[ImageSeq
     return out
 
 
-def _rois(ds: Any, notes: list[str]) -> dict[int, tuple[str, list[float] | None, list[NDArray[np.float64]]]]:
+def _rois(ds: Attributes, notes: list[str]) -> dict[int, tuple[str, list[float] | None, list[NDArray[np.float64]]]]:
     """Number → name, colour, contours in RAS mm."""
     structures = value(ds, "StructureSetROISequence") or []
     names = {integer(r, "ROINumber", -1): without_identifiers(text(r, "ROIName"), ds) for r in structures}
@@ -209,7 +210,7 @@ def _on_grid(
     placed = {number: [apply_points(inverse, c) for c in contours] for number, (_, _, contours) in rois.items()}
     up = _halves_go_up([float(c[:, 2].mean()) for contours in placed.values() for c in contours], shape[0])
 
-    def masks() -> Any:
+    def masks() -> Iterator[tuple[int, NDArray[np.bool_]]]:
         for number, (name, _, _) in rois.items():
             yield number, _mask(placed[number], shape, name, notes, up)
 
@@ -291,10 +292,8 @@ def _mask(
     return mask
 
 
-def neighbours(file: FileHeader) -> Any:
+def neighbours(file: FileHeader) -> list[Path]:
     """Where the images of a structure file that was opened alone are looked for: its folder, then the one above."""
-    from pathlib import Path
-
     folder = Path(file.path).resolve().parent
     return [folder, folder.parent]
 

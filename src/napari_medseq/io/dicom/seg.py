@@ -17,6 +17,7 @@ from napari_medseq.errors import ReadError
 from napari_medseq.geometry import RAS_LPS
 from napari_medseq.io import naming, overlay
 from napari_medseq.io.dicom import enhanced, pixels, series
+from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.frames import frames_of
 from napari_medseq.io.dicom.headers import FileHeader
@@ -140,7 +141,7 @@ def _same_axes(reference: Stack, frame: Frame) -> bool:
     return bool(row @ other_row > 0.9999 and column @ other_column > 0.9999) and reference.first.spacing is not None
 
 
-def _described(ds: Any) -> tuple[dict[int, str], dict[int, list[float]], dict[int, dict[str, str]]]:
+def _described(ds: Attributes) -> tuple[dict[int, str], dict[int, list[float]], dict[int, dict[str, str]]]:
     """Names, colours and tracking of segments, by segment number."""
     names: dict[int, str] = {}
     colours: dict[int, list[float]] = {}
@@ -167,7 +168,7 @@ def _rgb(stored: NDArray[np.float64]) -> list[float]:
     return [round(float(v), 4) for v in np.clip(lab2rgb(lab.reshape(1, 1, 3)).ravel(), 0, 1)]
 
 
-def _own_values(ds: Any, layer: overlay.Layer, tracking: dict[int, dict[str, str]]) -> dict[int, int]:
+def _own_values(ds: Attributes, layer: overlay.Layer, tracking: dict[int, dict[str, str]]) -> dict[int, int]:
     """In a file of ours, segment numbers back to label values (kept in the tracking ID); applied to the layer."""
     if text(ds, "ManufacturerModelName") != "napari-medseq":
         return {}
@@ -215,11 +216,11 @@ def _masks(
     for segment, members in sorted(by_segment.items()):
         mask = np.zeros(shape, bool)
         for k in members:
-            mask[slots[k]] |= planes[k] >= threshold
+            mask[slots[k]] |= np.greater_equal(planes[k], threshold)
         yield segment, mask
 
 
-def _planes(file: FileHeader, frames: list[Frame]) -> Any:
+def _planes(file: FileHeader, frames: list[Frame]) -> Sequence[NDArray[np.generic]] | NDArray[np.uint8]:
     """The frames' pixels; one bit each are unpacked at once, for they do not start at whole bytes."""
     if integer(file.ds, "BitsAllocated", 8) != 1 or file.encapsulated:
         return [pixels.decode(f) for f in frames]

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from napari_medseq.errors import WriteError
 from napari_medseq.geometry import apply_points, to_codes
 from napari_medseq.io.dicom import series
+from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.privacy import without_identifiers
 from napari_medseq.io.dicom.stacks import Stack
 from napari_medseq.io.dicom.values import text
@@ -29,6 +30,10 @@ from napari_medseq.io.placing import turned
 from napari_medseq.io.pseudonyms import lesion_uid
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.version import __version__
+
+if TYPE_CHECKING:
+    import highdicom as hd
+    from pydicom import DataElement, Dataset
 
 #: Attributes that highdicom copies from the source and that files often lack.
 _COPIED = ("AccessionNumber", "PatientBirthDate", "PatientID", "PatientName", "PatientSex", "ReferringPhysicianName", "StudyDate",
@@ -55,9 +60,19 @@ _MAKERS = frozenset(
 #: Groups about requests, admissions and procedures, of which a segmentation needs nothing.
 _ADMINISTRATIVE = (0x0032, 0x0038, 0x0040)
 _WITHIN_MM = 0.02
+#: The series that labels were drawn on: its folder or files, or the image that was read from them.
+Reference: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | ImageSequence
 
 
-def write(seq: ImageSequence, path: Path, reference: Any, identifiers: bool) -> None:
+class _Geometry(TypedDict, total=False):
+    """Where the slices lie, for sources that highdicom cannot read it from (tiles, parts of an enhanced file)."""
+
+    pixel_measures: hd.PixelMeasuresSequence
+    plane_orientation: hd.PlaneOrientationSequence
+    plane_positions: list[hd.PlanePositionSequence]
+
+
+def write(seq: ImageSequence, path: Path, reference: Reference | None, identifiers: bool) -> None:
     """Write labels as a binary DICOM SEG.
 
     Parameters
@@ -101,7 +116,7 @@ def _write(seq: ImageSequence, path: Path, stack: Stack, identifiers: bool) -> N
         ) from error
 
 
-def _stack_for(seq: ImageSequence, reference: Any) -> Stack:
+def _stack_for(seq: ImageSequence, reference: Reference | None) -> Stack:
     """The stack of the reference that the labels lie on."""
     if isinstance(reference, ImageSequence):
         reference = reference.meta.get("source")
@@ -127,7 +142,7 @@ def _stack_for(seq: ImageSequence, reference: Any) -> Stack:
     return next((s for s in fitting if text(s.first.file.ds, "SeriesInstanceUID") == wanted), fitting[0])
 
 
-def _on_stack(seq: ImageSequence, stack: Stack) -> NDArray[Any] | None:
+def _on_stack(seq: ImageSequence, stack: Stack) -> NDArray[np.generic] | None:
     """The labels as (slice, row, column) of the stack, or None if the grids differ."""
     shape = (stack.first.shape[1], stack.first.shape[0], len(stack.grid[0]))
     turn = to_codes(stack.affine).inverse
@@ -143,7 +158,9 @@ def _on_stack(seq: ImageSequence, stack: Stack) -> NDArray[Any] | None:
     return np.asarray(back) if apart <= _WITHIN_MM else None
 
 
-def _made(seq: ImageSequence, stack: Stack, labels: NDArray[Any], values: Sequence[int], identifiers: bool) -> Any:
+def _made(
+    seq: ImageSequence, stack: Stack, labels: NDArray[np.generic], values: Sequence[int], identifiers: bool
+) -> hd.seg.Segmentation:
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
@@ -198,10 +215,10 @@ def _made(seq: ImageSequence, stack: Stack, labels: NDArray[Any], values: Sequen
     return made
 
 
-def _anonymise(made: Any, source: Any) -> None:
+def _anonymise(made: Dataset, source: Attributes) -> None:
     """Take out who the patient is and where and by whom the images were made; the UIDs stay."""
 
-    def drop(ds: Any, element: Any) -> None:
+    def drop(ds: Dataset, element: DataElement) -> None:
         if element.keyword in _MAKERS or (element.keyword == "DeviceSerialNumber" and ds is not made):
             del ds[element.tag]
 
@@ -224,7 +241,7 @@ def _anonymise(made: Any, source: Any) -> None:
             setattr(made, keyword, without_identifiers(str(made[keyword].value), source))
 
 
-def _sources(stack: Stack, identifiers: bool) -> tuple[list[Any], list[int], dict[str, Any]]:
+def _sources(stack: Stack, identifiers: bool) -> tuple[list[Dataset], list[int], _Geometry]:
     """Source data sets as highdicom wants them, the order of our slices in theirs, and explicit geometry where it is needed."""
     import highdicom as hd
 
@@ -251,7 +268,7 @@ def _sources(stack: Stack, identifiers: bool) -> tuple[list[Any], list[int], dic
     _, row, column = first.plane
     down, along = first.spacing or (1.0, 1.0)
     step = float(np.linalg.norm(stack.affine[:3, 2]))
-    extra = {
+    extra: _Geometry = {
         "pixel_measures": hd.PixelMeasuresSequence((down, along), first.thickness or step, step),
         "plane_orientation": hd.PlaneOrientationSequence("PATIENT", [float(v) for v in (*row, *column)]),
         "plane_positions": [hd.PlanePositionSequence("PATIENT", [float(v) for v in f.plane[0]]) for f in frames],

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
@@ -30,7 +31,7 @@ from napari_medseq.io.notes import collect_failures
 from napari_medseq.io.parallel import in_threads
 from napari_medseq.io.placing import place
 from napari_medseq.progress import Cancelled, Progress, check, with_progress
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import ImageSequence, Voxels
 
 #: Arrays below this size are not worth threads; a series whose first frames all fail is given up.
 _SMALL, _MOST_THREADS, _HOPELESS = 4 << 20, 8, 8
@@ -244,7 +245,7 @@ def sequence(stack: Stack, name: str, *, lazy: Laziness, step: Callable[[str], N
     source = pixels.FrameArray(stack)
     size = int(np.prod(source.shape, dtype=object)) * source.dtype.itemsize
     if is_wanted_lazy(lazy, size, source.shape[0]):
-        array = _lazy(source)
+        array: Voxels = _lazy(source)
     else:
         array = _eager(pixels.FrameArray(stack, defer=True), name, notes, step)
     axes: tuple[str, ...] = ("t", "z", "y", "x")
@@ -271,7 +272,7 @@ def slice_axis_of(stack: Stack) -> str | None:
     return "z" if steps[2] > 1.25 * max(steps[0], steps[1]) else None
 
 
-def _eager(source: pixels.FrameArray, name: str, notes: list[str], step: Callable[[str], None]) -> Any:
+def _eager(source: pixels.FrameArray, name: str, notes: list[str], step: Callable[[str], None]) -> NDArray[np.generic]:
     try:
         out = np.empty(source.shape, source.dtype)
     except (MemoryError, ValueError) as error:
@@ -314,7 +315,7 @@ def stack_is_tiled(source: pixels.FrameArray) -> bool:
     return source.grid[0][0].tile is not None
 
 
-def _lazy(source: pixels.FrameArray) -> Any:
+def _lazy(source: pixels.FrameArray) -> Voxels:
     chunks = (1, 1, *source.shape[2:])
     return lazily(source, chunks, source.dtype)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
+from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.values import first_item, moment, number, seconds_of, stamp, text, texts
 
 #: Philips' private element that turns its counts into SUVbw.
@@ -21,7 +21,7 @@ _LONGEST = timedelta(hours=24)
 _LEAST_BQ = 1e5
 
 
-def factor(ds: Any, acquired: Sequence[datetime] = ()) -> tuple[float | None, str]:
+def factor(ds: Attributes, acquired: Sequence[datetime] = ()) -> tuple[float | None, str]:
     """The factor from modality values to SUVbw, and why there is none.
 
     Parameters
@@ -49,8 +49,9 @@ def factor(ds: Any, acquired: Sequence[datetime] = ()) -> tuple[float | None, st
     if missing:
         return None, f"the values are not corrected for {' and '.join(missing)}"
     weight, drug = number(ds, "PatientWeight"), first_item(ds, "RadiopharmaceuticalInformationSequence")
-    dose = number(drug, "RadionuclideTotalDose") if drug is not None else None
-    half = number(drug, "RadionuclideHalfLife") if drug is not None else None
+    if drug is None:
+        return None, "the injected dose is missing"
+    dose, half = number(drug, "RadionuclideTotalDose"), number(drug, "RadionuclideHalfLife")
     for name, found, least in (("weight", weight, 0.0), ("injected dose", dose, 0.0), ("half-life", half, 0.0)):
         if found is None or found <= least:
             return None, f"the {name} is missing"
@@ -75,7 +76,7 @@ def factor(ds: Any, acquired: Sequence[datetime] = ()) -> tuple[float | None, st
     return weight * 1000.0 / left, ""
 
 
-def _begun(ds: Any, acquired: Sequence[datetime]) -> datetime | None:
+def _begun(ds: Attributes, acquired: Sequence[datetime]) -> datetime | None:
     """Start of the series; the earliest acquisition where the series' own time is later (it was made afterwards)."""
     series = moment(ds, "SeriesDate", "SeriesTime") if text(ds, "SeriesTime") else None
     earliest = min(acquired, default=None)
@@ -83,7 +84,7 @@ def _begun(ds: Any, acquired: Sequence[datetime]) -> datetime | None:
     return min(known, default=None)
 
 
-def _injected(ds: Any, drug: Any) -> datetime | None:
+def _injected(ds: Attributes, drug: Attributes) -> datetime | None:
     """Start of the injection, on the day of the series where only a clock time is given."""
     at = stamp(drug, "RadiopharmaceuticalStartDateTime")
     clock = text(drug, "RadiopharmaceuticalStartTime")
@@ -93,7 +94,7 @@ def _injected(ds: Any, drug: Any) -> datetime | None:
     return None if day is None or since_midnight is None else day + timedelta(seconds=since_midnight)
 
 
-def _philips(ds: Any) -> float | None:
+def _philips(ds: Attributes) -> float | None:
     try:
         found = ds[_PHILIPS_SUV].value
         scale = float(found.decode() if isinstance(found, bytes) else found)

@@ -7,13 +7,17 @@ import struct
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.io.dicom import elements
+from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.tags import BLOCKS, PRIVATE, SECRETS, TAGS, creator_of, in_block
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 #: Clocks count seconds from here, in the scanner's own time.
 EPOCH = datetime(1970, 1, 1)
@@ -46,7 +50,7 @@ _CONTROL = re.compile("[\\0-\\x1f\\x7f]")
 
 
 # -- safe getters ----------------------------------------------------------------------------------------------------
-def value(ds: Any, keyword: str) -> Any:
+def value(ds: Attributes, keyword: str) -> Any:
     """An attribute's value, or None where it is absent, empty or cannot be parsed.
 
     Plain texts and numbers come as str or number (or a list of them) straight from the header's bytes, which is much
@@ -60,7 +64,7 @@ def value(ds: Any, keyword: str) -> Any:
     return None if found is None or (isinstance(found, (str, bytes)) and len(found) == 0) else found
 
 
-def private(ds: Any, name: str) -> list[float]:
+def private(ds: Attributes, name: str) -> list[float]:
     """The finite numbers of a private attribute of `PRIVATE`; [] where it is absent, empty or another maker's."""
     try:
         found = private_value(ds, name)
@@ -71,7 +75,7 @@ def private(ds: Any, name: str) -> list[float]:
     return values if np.isfinite(values).all() else []
 
 
-def private_value(ds: Any, name: str) -> Any:
+def private_value(ds: Attributes, name: str) -> Any:
     """The value of a private attribute of `PRIVATE`, or None."""
     if isinstance(ds, elements.Elements) and not ds.has_private:
         return None
@@ -99,7 +103,7 @@ def _places(tag: int) -> tuple[int, ...]:
     return (tag, *(in_block(tag, block) for block in BLOCKS))
 
 
-def _stored(ds: Any, tag: int, vr: str) -> Any:
+def _stored(ds: Attributes, tag: int, vr: str) -> Any:
     """The value of a known element, quickly where it is plain; None where there is none."""
     found = _SLOW
     if isinstance(ds, elements.Elements):
@@ -108,10 +112,12 @@ def _stored(ds: Any, tag: int, vr: str) -> Any:
             return None
         found = _quick(stored[1], _representation(vr, stored[0]), True)
     else:
+        from pydicom.dataelem import RawDataElement
+
         raw = ds.get_item(tag)
         if raw is None:
             return None
-        if getattr(raw, "is_raw", False):
+        if isinstance(raw, RawDataElement):
             if not raw.value:
                 return None
             found = _quick(raw.value, _representation(vr, (raw.VR or "UN").encode()), raw.is_little_endian)
@@ -133,7 +139,7 @@ def _representation(known: str, stored: bytes) -> bytes:
     return stored
 
 
-def _decimal(said: Any) -> float:
+def _decimal(said: str | float) -> float:
     """A number as stored; a comma, which some exporters write, counts as the decimal point."""
     try:
         return float(said)
@@ -141,13 +147,13 @@ def _decimal(said: Any) -> float:
         return float(str(said).replace(",", "."))
 
 
-def text(ds: Any, keyword: str) -> str:
+def text(ds: Attributes, keyword: str) -> str:
     """An attribute as stripped text, "" where absent; it ends where control characters begin (a damaged length took in more)."""
     found = value(ds, keyword)
     return "" if found is None else _CONTROL.split(str(found), maxsplit=1)[0].strip()
 
 
-def number(ds: Any, keyword: str) -> float | None:
+def number(ds: Attributes, keyword: str) -> float | None:
     """An attribute (its first value) as a finite float, or None."""
     found = value(ds, keyword)
     try:
@@ -159,13 +165,13 @@ def number(ds: Any, keyword: str) -> float | None:
     return result if np.isfinite(result) else None
 
 
-def integer(ds: Any, keyword: str, default: int = 0) -> int:
+def integer(ds: Attributes, keyword: str, default: int = 0) -> int:
     """An attribute as int, or `default`."""
     found = number(ds, keyword)
     return default if found is None else int(found)
 
 
-def numbers(ds: Any, keyword: str, count: int) -> NDArray[np.float64] | None:
+def numbers(ds: Attributes, keyword: str, count: int) -> NDArray[np.float64] | None:
     """An attribute as `count` finite floats, or None."""
     found = value(ds, keyword)
     try:
@@ -175,7 +181,7 @@ def numbers(ds: Any, keyword: str, count: int) -> NDArray[np.float64] | None:
     return result if result.shape == (count,) and np.isfinite(result).all() else None
 
 
-def texts(ds: Any, keyword: str) -> tuple[str, ...]:
+def texts(ds: Attributes, keyword: str) -> tuple[str, ...]:
     """A multi-valued attribute as upper-case texts."""
     found = value(ds, keyword)
     if found is None:
@@ -184,7 +190,7 @@ def texts(ds: Any, keyword: str) -> tuple[str, ...]:
     return tuple(_CONTROL.split(str(p), maxsplit=1)[0].strip().upper() for p in parts)
 
 
-def moment(ds: Any, date_keyword: str, time_keyword: str) -> datetime | None:
+def moment(ds: Attributes, date_keyword: str, time_keyword: str) -> datetime | None:
     """Date and time attributes as one datetime (without zone); midnight where there is no time, None without a date."""
     day, clock = text(ds, date_keyword).replace(".", ""), text(ds, time_keyword).replace(":", "")
     at = _day(day)
@@ -200,7 +206,7 @@ def _day(said: str) -> datetime | None:
         return None
 
 
-def stamp(ds: Any, keyword: str) -> datetime | None:
+def stamp(ds: Attributes, keyword: str) -> datetime | None:
     """A DT attribute as datetime, its zone left out; None if absent or broken."""
     found = text(ds, keyword)
     at = _day(found)
@@ -218,7 +224,7 @@ def seconds_of(clock: str) -> float | None:
         return None
 
 
-def first_item(ds: Any, keyword: str) -> Any:
+def first_item(ds: Attributes, keyword: str) -> Dataset | None:
     """The first item of a sequence attribute, or None."""
     found = value(ds, keyword)
     try:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io.formats.raw import lazy_block, lazy_packed, load_block, load_packed, on_demand
+from napari_medseq.sequence import Voxels
 
 _TYPES = {
     "MET_CHAR": "i1", "MET_ASCII_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
@@ -48,7 +49,7 @@ class Header:
     """
 
     path: Path
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
     sizes: list[int]
     spacing: list[float]
     origin: list[float]
@@ -207,7 +208,7 @@ def _near(path: Path, name: str) -> Path:
     return data
 
 
-def load(header: Header, *, lazy: bool = False) -> Any:
+def load(header: Header, *, lazy: bool = False) -> Voxels:
     """The voxels in C order.
 
     Raises
@@ -224,10 +225,10 @@ def load(header: Header, *, lazy: bool = False) -> Any:
         for k, file in enumerate(header.files):
             out[k] = _part(header, file, one, False)[0]
         return out
-    return on_demand(lambda: load(header), header.dtype, shape)
+    return on_demand(lambda: np.asarray(load(header)), header.dtype, shape)
 
 
-def _part(header: Header, file: tuple[Path, int], shape: tuple[int, ...], lazy: bool) -> Any:
+def _part(header: Header, file: tuple[Path, int], shape: tuple[int, ...], lazy: bool) -> Voxels:
     path, offset = file
     if header.text:
         return (
@@ -240,7 +241,7 @@ def _part(header: Header, file: tuple[Path, int], shape: tuple[int, ...], lazy: 
     return (lazy_block if lazy else load_block)(path, offset, header.dtype, shape)
 
 
-def _text(header: Header, path: Path, offset: int, shape: tuple[int, ...]) -> Any:
+def _text(header: Header, path: Path, offset: int, shape: tuple[int, ...]) -> NDArray[np.generic]:
     """Voxels written as numbers in text."""
     wanted = int(np.prod(shape, dtype=object))
     if 2 * wanted > path.stat().st_size - offset + 1:

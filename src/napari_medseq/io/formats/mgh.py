@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseq.errors import GeometryError, ReadError
 from napari_medseq.geometry import as_affine
@@ -34,10 +35,10 @@ def _opened(path: Path) -> Any:
     return image
 
 
-def _voxels(path: Path, image: Any) -> Any:
+def _voxels(path: Path, image: Any) -> NDArray[np.generic]:
     """All voxels in C order and native byte order."""
     try:
-        array = np.asanyarray(image.dataobj).T
+        array: NDArray[np.generic] = np.asanyarray(image.dataobj).T
     except Exception as error:  # nibabel lets many kinds through for damaged files
         raise ReadError(f"{path}: its voxels are damaged or cut short ({error}); copy it again.") from error
     return array.astype(array.dtype.newbyteorder("="), copy=False)

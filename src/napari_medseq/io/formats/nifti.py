@@ -25,7 +25,7 @@ from napari_medseq.io.formats.reader import Facts
 from napari_medseq.io.label_values import labels_or_image
 from napari_medseq.io.placing import place
 from napari_medseq.progress import Cancelled
-from napari_medseq.sequence import ImageSequence, Kind
+from napari_medseq.sequence import ImageSequence, Kind, Voxels
 
 _TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _TO_SECONDS = {0: 1.0, 8: 1.0, 16: 1e-3, 24: 1e-6}
@@ -40,7 +40,7 @@ class Header:
 
     path: Path
     data_path: Path
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
     shape: tuple[int, ...]
     offset: int
     affine: Affine
@@ -253,7 +253,7 @@ def read(
     )
     notes = list(header.warnings)
     axes: tuple[str, ...] = ("z", "y", "x")[-min(len(shape), 3) :]
-    parts: list[tuple[str, Any]] = [("", array)]
+    parts: list[tuple[str, Voxels]] = [("", array)]
     if len(shape) > 5:
         raise ReadError(
             f"{header.path}: it has {len(shape)} dimensions {shape}; up to 5 (x, y, z, time, component) are read."
@@ -276,7 +276,7 @@ def read(
     return out
 
 
-def _values(part: Any, axes: tuple[str, ...], header: Header) -> list[tuple[str, Any, tuple[str, ...]]]:
+def _values(part: Any, axes: tuple[str, ...], header: Header) -> list[tuple[str, Voxels, tuple[str, ...]]]:
     """Stored voxels to meaningful ones: RGB to an axis c, complex to magnitude and phase, scaling applied."""
     dtype = header.dtype
     if dtype.fields:
@@ -303,7 +303,7 @@ def _values(part: Any, axes: tuple[str, ...], header: Header) -> list[tuple[str,
     return [("", part, axes)]
 
 
-def _split_fields(block: NDArray[Any], count: int) -> NDArray[np.uint8]:
+def _split_fields(block: NDArray[np.generic], count: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(block).view(np.uint8).reshape(*block.shape, count)
 
 
@@ -330,7 +330,7 @@ def _facts(header: Header, notes: list[str]) -> dict[str, Any]:
 
 def _sequence(
     header: Header,
-    values: Any,
+    values: Voxels,
     axes: tuple[str, ...],
     suffix: str,
     kind: Kind | None,

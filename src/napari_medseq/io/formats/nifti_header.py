@@ -67,7 +67,7 @@ class RawHeader:
         return tuple(self.dim[1 : 1 + self.dim[0]]) if 1 <= self.dim[0] <= 7 else ()
 
     @property
-    def dtype(self) -> np.dtype[Any] | None:
+    def dtype(self) -> np.dtype[np.generic] | None:
         """Type of one voxel, None where it is none that is read."""
         if self.datatype == 1536 and np.dtype(np.longdouble).itemsize == 16:
             return np.dtype(np.longdouble).newbyteorder("<" if self.order == "<" else ">")

@@ -33,12 +33,12 @@ from napari_medseq.io.frame_times import doubt_step
 from napari_medseq.io.label_values import labels_or_image
 from napari_medseq.io.placing import place, restored
 from napari_medseq.progress import Cancelled, check
-from napari_medseq.sequence import ImageSequence, Kind
+from napari_medseq.sequence import ImageSequence, Kind, Voxels
 
 _COLOURS = {"rgb-color": 3, "3-color": 3, "rgba-color": 4, "4-color": 4}
 
 
-def load(header: Header, *, lazy: bool = False) -> Any:
+def load(header: Header, *, lazy: bool = False) -> Voxels:
     """The voxels in C order (slowest axis first).
 
     Raises
@@ -62,7 +62,7 @@ def load(header: Header, *, lazy: bool = False) -> Any:
     return on_demand(lambda: _slowly(header, shape), header.dtype, shape) if lazy else _slowly(header, shape)
 
 
-def _slowly(header: Header, shape: tuple[int, ...]) -> NDArray[Any]:
+def _slowly(header: Header, shape: tuple[int, ...]) -> NDArray[np.generic]:
     """Voxels written as text or packed by bzip2, which hardly anyone does."""
     path, wanted = header.data_path, int(np.prod(shape, dtype=object)) * header.dtype.itemsize
     with open(path, "rb") as file:

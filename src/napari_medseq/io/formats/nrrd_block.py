@@ -34,7 +34,7 @@ def vector(values: Sequence[float] | NDArray[np.float64]) -> str:
 
 def write_block(
     path: Path,
-    block: NDArray[Any],
+    block: NDArray[np.generic],
     affine: Affine,
     oriented: bool,
     order: Sequence[str],

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +42,7 @@ class Header:
 
     path: Path
     data_path: Path
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
     sizes: list[int]
     kinds: list[str]
     encoding: str

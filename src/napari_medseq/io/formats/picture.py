@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
@@ -20,7 +19,7 @@ from napari_medseq.io.formats.reader import Facts
 from napari_medseq.io.label_values import labels_or_image
 from napari_medseq.io.placing import place
 from napari_medseq.progress import Cancelled, check
-from napari_medseq.sequence import ImageSequence, Kind, affine_from
+from napari_medseq.sequence import ImageSequence, Kind, Voxels, affine_from
 
 _MOST_PIXELS = 1 << 28
 _MOST_VIDEO = 1 << 33
@@ -28,9 +27,7 @@ _MOST_VIDEO = 1 << 33
 _BEST_RATIO, _HARMLESS = 1100, 1 << 26
 
 
-def _sequence(
-    array: NDArray[Any], axes: tuple[str, ...], path: Path, kind: Kind | None, times: Any = None
-) -> ImageSequence:
+def _sequence(array: Voxels, axes: tuple[str, ...], path: Path, kind: Kind | None, times: Any = None) -> ImageSequence:
     notes = ["A picture says nothing of millimetres: one pixel counts as 1 mm."]
     labels = kind == "labels" or (kind is None and naming.names_labels(path) and "c" not in axes)
     if labels:

@@ -11,13 +11,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_medseq.errors import ReadError, WriteError
 from napari_medseq.progress import Cancelled, check
+from napari_medseq.sequence import Voxels
 
 Laziness = bool | Literal["auto"]
 #: Deflate cannot compress better than about 1032:1; a header that promises more than this is not true.
@@ -77,7 +78,7 @@ def check_size(path: str | Path, wanted: int, offset: int = 0) -> None:
 
 def load_block(
     path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...], cancelled: Cancelled | None = None
-) -> NDArray[Any]:
+) -> NDArray[np.generic]:
     """Read one block of voxels in C order, in native byte order, from a plain or gzipped file.
 
     Raises
@@ -108,7 +109,7 @@ def load_block(
     return native(array)
 
 
-def load_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
+def load_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[np.generic]:
     """Voxels that lie as a gzip or zlib stream behind a plain header: C order, native byte order.
 
     Raises
@@ -121,7 +122,7 @@ def load_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[in
     return native(array)
 
 
-def _checked_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> np.dtype[Any]:
+def _checked_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> np.dtype[np.generic]:
     dtype = np.dtype(dtype)
     wanted, there = int(np.prod(shape, dtype=object)) * dtype.itemsize, os.path.getsize(path) - offset
     if wanted > max(there, 0) * _BEST_RATIO + (1 << 20):
@@ -132,19 +133,19 @@ def _checked_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tupl
     return dtype
 
 
-def lazy_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> Any:
+def lazy_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> Voxels:
     """A dask array over such a stream, unpacked whole at the first look."""
     known = _checked_packed(path, offset, dtype, shape)
     return on_demand(lambda: load_packed(path, offset, known, shape), known, shape)
 
 
-def on_demand(load: Callable[[], NDArray[Any]], dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
+def on_demand(load: Callable[[], NDArray[np.generic]], dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Voxels:
     """A dask array, one chunk per plane (last two axes), over what `load` gives: called once, at the first look."""
     source = OnDemand(load, dtype, shape)
     return lazily(source, (1,) * (len(shape) - 2) + shape[-2:], source.dtype)
 
 
-def native(array: NDArray[Any]) -> NDArray[Any]:
+def native(array: NDArray[np.generic]) -> NDArray[np.generic]:
     """The same values in the machine's byte order, swapped in place."""
     if array.dtype.isnative or array.dtype.fields:
         return array
@@ -190,6 +191,18 @@ def unzipped(path: str | Path, offset: int = 0) -> Iterator[bytes]:
             raise ReadError(f"{path}: the gzip stream is damaged ({error}); copy or export it again.") from error
 
 
+class _Decompressor(Protocol):
+    """What isal's decompressor does."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    @property
+    def needs_input(self) -> bool: ...
+    def decompress(self, block: bytes, most: int, /) -> bytes: ...
+
+
 class _Slow:
     """zlib with the manners of isal's decompressor, where isal is not installed."""
 
@@ -212,12 +225,13 @@ class _Slow:
         return self._stream.decompress(self._stream.unconsumed_tail + block, most)
 
 
-def _decompressor(gzipped: bool) -> Any:
+def _decompressor(gzipped: bool) -> _Decompressor:
     try:
         fast: Any = import_module("isal.igzip_lib")  # more than twice as fast; optional
     except ImportError:
         return _Slow(gzipped)
-    return fast.IgzipDecompressor(flag=fast.DECOMP_GZIP if gzipped else fast.DECOMP_ZLIB)
+    made: _Decompressor = fast.IgzipDecompressor(flag=fast.DECOMP_GZIP if gzipped else fast.DECOMP_ZLIB)
+    return made
 
 
 def _gunzip_into(
@@ -262,14 +276,16 @@ def is_wanted_lazy(lazy: Laziness, size: int, frames: int = 1) -> bool:
 class OnDemand:
     """An array that is read whole at the first look inside: what dask slices when a block cannot be read in parts."""
 
-    def __init__(self, load: Callable[[], NDArray[Any]], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, load: Callable[[], NDArray[np.generic]], dtype: np.dtype[np.generic], shape: tuple[int, ...]
+    ) -> None:
         self.dtype = dtype if dtype.fields else dtype.newbyteorder("=")
         self.shape, self.ndim = shape, len(shape)
         self._load = load
         self._lock = threading.Lock()
-        self._array: NDArray[Any] | None = None
+        self._array: NDArray[np.generic] | None = None
 
-    def __getitem__(self, index: Any) -> NDArray[Any]:
+    def __getitem__(self, index: Any) -> NDArray[np.generic]:
         with self._lock:
             if self._array is None:
                 self._array = self._load()
@@ -282,21 +298,22 @@ class Mapped:
     Not `numpy.memmap` itself, of which dask takes a copy into memory.
     """
 
-    def __init__(self, path: str | Path, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    def __init__(self, path: str | Path, offset: int, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
         self._voxels = np.memmap(path, dtype, "r", offset, shape)
         self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
 
-    def __getitem__(self, index: Any) -> NDArray[Any]:
+    def __getitem__(self, index: Any) -> NDArray[np.generic]:
         return np.array(self._voxels[index])
 
 
-def lazily(source: Any, chunks: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+def lazily(source: Any, chunks: tuple[int, ...], dtype: np.dtype[np.generic]) -> Voxels:
     """A dask array over anything that can be sliced; nothing is read yet."""
-    da: Any = import_module("dask.array")
+    import dask.array as da
+
     return da.from_array(source, chunks=chunks, name=False, meta=np.empty((0,) * len(chunks), dtype), asarray=False)
 
 
-def lazy_block(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> Any:
+def lazy_block(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> Voxels:
     """A dask array over a block of voxels, one chunk per plane (last two axes); nothing is read yet."""
     dtype = np.dtype(dtype)
     wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
@@ -304,10 +321,11 @@ def lazy_block(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int
     if is_gzip(path):
         return on_demand(lambda: load_block(path, offset, dtype, shape), dtype, shape)
     array = lazily(Mapped(path, offset, dtype, shape), (1,) * (len(shape) - 2) + shape[-2:], dtype)
-    return array if dtype.isnative or dtype.fields else array.astype(dtype.newbyteorder("="))
+    same: Voxels = array if dtype.isnative or dtype.fields else array.astype(dtype.newbyteorder("="))
+    return same
 
 
-def storable(data: Any, known: frozenset[np.dtype[Any]] = _STORABLE) -> np.ndarray[Any, np.dtype[Any]]:
+def storable(data: Voxels, known: frozenset[np.dtype[np.generic]] = _STORABLE) -> NDArray[np.generic]:
     """Voxels as numpy of a type that files know, without loss.
 
     Raises

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from colorsys import hsv_to_rgb
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,10 +17,10 @@ from napari_medseq.io.formats.nrrd_block import facts_of, write_block
 from napari_medseq.io.formats.nrrd_header import Header
 from napari_medseq.io.label_values import as_labels
 from napari_medseq.io.placing import place, restored
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.sequence import ImageSequence, Voxels
 
 
-def segments(header: Header, array: Any) -> list[ImageSequence]:
+def segments(header: Header, array: Voxels) -> list[ImageSequence]:
     """One label sequence per layer; overlapping segments lie in different layers."""
     layers: dict[int, dict[int, dict[str, str]]] = {}
     found: dict[int, dict[str, str]] = {}
