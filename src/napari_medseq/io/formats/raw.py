@@ -310,7 +310,9 @@ def lazily(source: Any, chunks: tuple[int, ...], dtype: np.dtype[np.generic]) ->
     """A dask array over anything that can be sliced; nothing is read yet."""
     import dask.array as da
 
-    return da.from_array(source, chunks=chunks, name=False, meta=np.empty((0,) * len(chunks), dtype), asarray=False)
+    meta = np.empty((0,) * len(chunks), dtype)
+    array: Voxels = da.from_array(source, chunks=chunks, name=False, meta=meta, asarray=False)
+    return array
 
 
 def lazy_block(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> Voxels:
