@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from napari_medseq.masks.interpolation import blend, nearest_annotated, signed_distance
+
 #: signed distances beyond this many pixels are not told apart
 FAR = 40.0
 #: pixels around a painted shape whose intensities stand for what it is not
@@ -23,33 +25,6 @@ BINS, RANGE = 64, 3.0
 CHANNELS = 14
 #: the channels of plain methods, for ablations
 PLAIN = slice(5, 9)
-
-
-def squared_distance(inside: Tensor) -> Tensor:
-    """Exact squared Euclidean distance, (n, y, x), of every pixel to the nearest True of its image; huge where there is none.
-
-    Separable, as Felzenszwalb and Huttenlocher 2012 (doi:10.4086/toc.2012.v008a019): the nearest True of each row, then a minimum
-    over rows of the sums of squares.
-    """
-    n, height, width = inside.shape
-    big = 4.0 * (height + width)
-    place = torch.arange(width, device=inside.device, dtype=torch.float32)
-    left = torch.where(inside, place, -big).cummax(2).values
-    right = torch.where(inside, place, big + width).flip(2).cummin(2).values.flip(2)
-    row = torch.minimum(place - left, right - place).clamp_max(big).square()
-    y = torch.arange(height, device=inside.device, dtype=torch.float32)
-    between = (y[:, None] - y[None, :]).square()
-    out = torch.empty_like(row)
-    chunk = max(1, int(4e7) // (height * height * width))
-    for i in range(0, n, chunk):
-        out[i : i + chunk] = (row[i : i + chunk, None] + between[None, :, :, None]).amin(2)
-    return out
-
-
-def signed_distance(mask: Tensor) -> Tensor:
-    """Distance to the outline, (n, y, x) in pixels: positive inside, negative outside, zero halfway between the two sides."""
-    inner, outer = squared_distance(torch.cat([~mask, mask])).sqrt().split(len(mask))
-    return torch.where(mask, inner - 0.5, 0.5 - outer).clamp(-FAR, FAR)
 
 
 def annotated_distance(mask: Tensor, annotated: Tensor) -> Tensor:
@@ -64,20 +39,11 @@ def annotated_distance(mask: Tensor, annotated: Tensor) -> Tensor:
     annotated : Tensor of bool, (batch, step)
     """
     out = torch.zeros(mask.shape, device=mask.device)
-    out[annotated] = signed_distance(mask[annotated])
+    out[annotated] = signed_distance(mask[annotated]).clamp(-FAR, FAR)
     filled = mask.flatten(2).any(2)
     depth = torch.where(filled, out.flatten(2).amax(2), 0).amax(1)
     level = -depth.clamp_min(2.0)[:, None].expand(annotated.shape)
     return torch.where((annotated & ~filled)[..., None, None], level[..., None, None], out)
-
-
-def nearest_annotated(annotated: Tensor) -> tuple[Tensor, Tensor]:
-    """For every step the nearest annotated step at or before it, and at or after it, (batch, step); −1 where there is none."""
-    steps = annotated.shape[1]
-    index = torch.arange(steps, device=annotated.device).expand_as(annotated)
-    before = torch.where(annotated, index, -1).cummax(1).values
-    after = torch.where(annotated, index, steps).flip(1).cummin(1).values.flip(1)
-    return before, torch.where(after == steps, -1, after)
 
 
 @dataclass(frozen=True)
@@ -142,18 +108,11 @@ class PromptedSequence:
     def prior(self, start: int = 0, stop: int | None = None) -> Tensor:
         """Signed distance (batch, step, y, x) of the interpolated shape on steps `start` to `stop`, in pixels.
 
-        Signed distances are blended linearly between annotated steps (Raya and Udupa 1990, doi:10.1109/42.52980) and copied
-        beyond the outermost.
+        Linear between annotated steps and copied beyond the outermost; see `napari_medseq.masks.interpolation.blend`.
         """
         cut = slice(start, stop)
-        before, after = self.before[:, cut], self.after[:, cut]
-        low = torch.where(before < 0, after, before).clamp_min(0)
-        high = torch.where(after < 0, before, after).clamp_min(0)
-        index = torch.arange(self.image.shape[1], device=low.device)[cut].expand_as(low)
-        weight = ((index - low) / (high - low).clamp_min(1)).clamp(0, 1)
-        row = torch.arange(len(low), device=low.device)[:, None]
-        blended = torch.lerp(self.distance[row, low], self.distance[row, high], weight[..., None, None])
-        return blended
+        steps = torch.arange(self.image.shape[1], device=self.image.device)[cut]
+        return blend(self.distance, self.before[:, cut], self.after[:, cut], steps)
 
     def channels(self, start: int = 0, stop: int | None = None) -> tuple[Tensor, Tensor]:
         """The network's input (batch, step, `CHANNELS`, y, x) on steps `start` to `stop`, and the `prior` of these steps."""

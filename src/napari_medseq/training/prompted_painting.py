@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from napari_medseq.models.prompting import signed_distance
+from napari_medseq.masks.interpolation import signed_distance
+from napari_medseq.models.prompting import FAR
 
 #: where in an object's extent steps are painted, where somebody paints them evenly
 FRACTIONS = {3: (1 / 6, 1 / 2, 5 / 6), 5: (0.1, 0.3, 0.5, 0.7, 0.9)}
@@ -48,7 +49,7 @@ def hurried(mask: Tensor, share: float = 0.3) -> Tensor:
         return mask
     device = mask.device
     kind = torch.where(torch.rand(n, device=device) < share, torch.randint(1, 4, (n,), device=device), 0)
-    distance = signed_distance(mask)
+    distance = signed_distance(mask).clamp(-FAR, FAR)
     thickness = distance.flatten(1).amax(1).clamp_min(1)
     change = (torch.rand(n, device=device) * 2 - 1) * (thickness * 0.3).clamp(0.5, 3)
     sized = distance + change[:, None, None] > 0

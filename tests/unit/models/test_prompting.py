@@ -9,15 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from napari_medseq.models.prompting import (
-    CHANNELS,
-    PromptedSequence,
-    annotated_distance,
-    nearest_annotated,
-    signed_distance,
-    smoothed,
-    squared_distance,
-)
+from napari_medseq.masks.interpolation import nearest_annotated, signed_distance, squared_distance
+from napari_medseq.models.prompting import CHANNELS, PromptedSequence, annotated_distance, smoothed
 
 
 @settings(max_examples=30, deadline=None)

@@ -1,0 +1,165 @@
+"""The shape of one mask made larger, smaller, smoother, full or hollow; lengths in mm, by exact distances.
+
+Distances are from voxel centre to voxel centre, so unequal spacing is no matter. What lies beyond the edge of the array is unknown:
+a mask that touches the edge is not worn away from there. An axis of length 1 is no direction: one slice is treated as a plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_medseq.errors import SettingsError
+
+Mask = NDArray[np.bool_]
+Side = Literal["inside", "outside", "both"]
+Smoothing = Literal["gaussian", "median", "opening", "closing"]
+
+
+def margin(mask: Mask, spacing: Sequence[float], mm: float) -> Mask:
+    """The mask grown on all sides by so many millimetres, or worn away where `mm` is negative.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+    spacing : sequence of float
+        Millimetres per axis.
+    mm : float
+    """
+    if mm >= 0:
+        return _within_box(mask, spacing, mm, lambda part: _distance(part, spacing) <= mm)
+    return _within_box(mask, spacing, 0.0, lambda part: _distance(~part, spacing) > -mm)
+
+
+def opening(mask: Mask, spacing: Sequence[float], mm: float) -> Mask:
+    """The mask without what a ball of radius `mm` does not fit into: bridges, thorns, specks."""
+    return margin(margin(mask, spacing, -mm), spacing, mm) & mask
+
+
+def closing(mask: Mask, spacing: Sequence[float], mm: float) -> Mask:
+    """The mask with gaps and inlets filled into which a ball of radius `mm` does not fit."""
+
+    def closed(part: Mask) -> Mask:
+        grown = _distance(part, spacing) <= mm
+        return np.asarray(_distance(~grown, spacing) > mm) | part
+
+    return _within_box(mask, spacing, mm, closed, beyond=True)
+
+
+def hollow(mask: Mask, spacing: Sequence[float], mm: float, side: Side = "inside") -> Mask:
+    """A wall of thickness `mm` along the mask's outline.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+    spacing : sequence of float
+        Millimetres per axis.
+    mm : float
+        Thickness of the wall.
+    side : {"inside", "outside", "both"}
+        Of the outline on which the wall lies; "both": half on each.
+    """
+    if mm <= 0:
+        raise SettingsError(f"A wall of {mm:g} mm is none; its thickness must be above 0.")
+    inner = {"inside": mm, "outside": 0.0, "both": mm / 2}[side]
+    outer = mm - inner
+    core = margin(mask, spacing, -inner) if inner else mask
+    shell = margin(mask, spacing, outer) if outer else mask
+    return shell & ~core
+
+
+def fill_holes(mask: Mask, axis: int | None = None) -> Mask:
+    """The mask with what it encloses.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+    axis : int, optional
+        Fill slice by slice along this axis; None: only what is enclosed in all directions. One slice alone is filled as a plane.
+    """
+    if axis is None and 1 in mask.shape:
+        axis = mask.shape.index(1)
+    if axis is None:
+        return np.asarray(ndimage.binary_fill_holes(mask))
+    out = np.moveaxis(mask.copy(), axis, 0)
+    for k in np.flatnonzero(out.any(axis=tuple(range(1, out.ndim)))):
+        out[k] = ndimage.binary_fill_holes(out[k])
+    return np.moveaxis(out, 0, axis)
+
+
+def smooth(mask: Mask, spacing: Sequence[float], mm: float, method: Smoothing = "gaussian") -> Mask:
+    """The mask with a smoother outline.
+
+    Parameters
+    ----------
+    mask : ndarray of bool
+    spacing : sequence of float
+        Millimetres per axis.
+    mm : float
+        Standard deviation of the Gaussian; radius of the ball of the others. An axis whose voxels are longer than that is left alone
+        by "median".
+    method : {"gaussian", "median", "opening", "closing"}
+        "gaussian": where the blurred mask is above a half. "median": what most voxels within the radius are. "opening" takes away
+        what is thinner than the ball, "closing" fills what is narrower.
+    """
+    if mm <= 0:
+        raise SettingsError(f"{mm:g} mm smooths nothing; it must be above 0.")
+    if method == "opening":
+        return opening(mask, spacing, mm)
+    if method == "closing":
+        return closing(mask, spacing, mm)
+    if method == "gaussian":
+        sigma = [mm / s for s in spacing]
+        return _within_box(mask, spacing, 4 * mm, lambda part: _blurred(part, sigma) > 0.5)
+    ball = _ball([s if n > 1 else np.inf for s, n in zip(spacing, mask.shape, strict=True)], mm)
+    half = ball.sum() / 2
+    return _within_box(
+        mask, spacing, mm, lambda part: ndimage.convolve(part.astype(np.int32), ball, mode="nearest") > half
+    )
+
+
+def _blurred(part: Mask, sigma: Sequence[float]) -> NDArray[np.float32]:
+    blurred: NDArray[np.float32] = ndimage.gaussian_filter(part.astype(np.float32), sigma, mode="nearest")
+    return blurred
+
+
+def _ball(spacing: Sequence[float], mm: float) -> NDArray[np.int32]:
+    """Voxels whose centre is at most `mm` from the middle one, as 0 and 1."""
+    reach = [int(mm / s + 1e-6) for s in spacing]
+    lines = [np.arange(-n, n + 1) * (s if n else 1.0) for n, s in zip(reach, spacing, strict=True)]
+    steps = np.meshgrid(*lines, indexing="ij")
+    squares = np.sum(np.square(steps), axis=0)
+    return np.asarray(squares <= (mm + 1e-6) ** 2, np.int32)
+
+
+def _distance(mask: Mask, spacing: Sequence[float]) -> NDArray[np.float64]:
+    """Millimetres to the nearest voxel of the mask; infinite where there is none."""
+    if not mask.any():
+        return np.full(mask.shape, np.inf)
+    found: NDArray[np.float64] = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    return np.asarray(found - 1e-9)  # a distance that is exactly the radius belongs to it, whatever rounding says
+
+
+def _within_box(
+    mask: Mask, spacing: Sequence[float], room: float, work: Callable[[Mask], Mask], beyond: bool = False
+) -> Mask:
+    """What `work` makes of the part of the mask that holds all of it and `room` mm more on all sides, in the whole.
+
+    `beyond`: the room is there even where the array ends, so that nothing is taken for an edge of the mask's surroundings.
+    """
+    if not mask.any():
+        return np.array(mask)
+    (box,) = ndimage.find_objects(mask.view(np.uint8))
+    more = [int(np.ceil(room / s)) + 1 if n > 1 else 0 for s, n in zip(spacing, mask.shape, strict=True)]
+    low = [max(b.start - m, -m if beyond else 0) for b, m in zip(box, more, strict=True)]
+    high = [min(b.stop + m, n + m if beyond else n) for b, m, n in zip(box, more, mask.shape, strict=True)]
+    inside = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, mask.shape, strict=True))
+    pad = [(max(-a, 0), max(b - n, 0)) for a, b, n in zip(low, high, mask.shape, strict=True)]
+    made = work(np.pad(mask[inside], pad))
+    out = np.zeros_like(mask)
+    out[inside] = made[tuple(slice(p, made.shape[k] - q) for k, (p, q) in enumerate(pad))]
+    return out

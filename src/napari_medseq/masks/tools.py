@@ -1,0 +1,299 @@
+"""The editing tools with their settings: what a button of the viewer or a line of a script does to one label.
+
+A tool is a frozen settings model; `apply` gives new labels. It changes the label that it is given (`Split` and `Grow`: into or along
+with others) and background, nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.masks import growing, islands, labels, shapes
+from napari_medseq.masks.labels import Labelled
+from napari_medseq.settings import Settings
+
+LabelArray = NDArray[np.integer]
+Mask = NDArray[np.bool_]
+
+
+class Tool(Settings):
+    """Base of the tools."""
+
+    #: what people read, in the history of steps too
+    title: ClassVar[str] = ""
+    #: whether it works on several slices only
+    needs_slices: ClassVar[bool] = False
+    #: whether it looks at intensities
+    needs_image: ClassVar[bool] = False
+    #: whether it works without any voxel of the label
+    starts_from_nothing: ClassVar[bool] = False
+
+    def apply(self, given: Labelled) -> LabelArray:
+        """The labels with this done to one of them.
+
+        Parameters
+        ----------
+        given : Labelled
+
+        Raises
+        ------
+        MedseqError
+            If it cannot be done, or would leave nothing of the label.
+        """
+        if not self.starts_from_nothing and not given.mask.any():
+            raise MedseqError(f"There is nothing of label {given.value} here. Paint it, or select another label.")
+        if self.needs_slices and given.labels.shape[given.axis] == 1:
+            raise MedseqError(f"{self.title} works along slices, and here is only one.")
+        if self.needs_image and given.image is None:
+            raise MedseqError(f"{self.title} looks at intensities: choose an image on the grid of the mask.")
+        return self._changed(given)
+
+    def _changed(self, given: Labelled) -> LabelArray:
+        raise NotImplementedError
+
+
+class _Reshaping(Tool):
+    """A tool that makes another mask of one."""
+
+    def _changed(self, given: Labelled) -> LabelArray:
+        made = labels.put(given.labels, given.value, self._reshaped(given))
+        if not (made == given.value).any():
+            raise MedseqError(
+                f"{self.title}: nothing would be left of label {given.value}; nothing was changed. Choose a smaller length."
+            )
+        return made
+
+    def _reshaped(self, given: Labelled) -> Mask:
+        raise NotImplementedError
+
+
+class Interpolate(Tool):
+    """Fill in the slices between painted ones.
+
+    Parameters
+    ----------
+    all_labels : bool
+        Every label of the mask, not only the selected one.
+    """
+
+    title: ClassVar[str] = "Interpolating between slices"
+    needs_slices: ClassVar[bool] = True
+
+    all_labels: bool = False
+
+    def _changed(self, given: Labelled) -> LabelArray:
+        from napari_medseq.masks.interpolation import interpolate_slices  # loads torch
+
+        values = np.unique(given.labels[given.labels > 0]).tolist() if self.all_labels else [given.value]
+        down, right = (s for k, s in enumerate(given.spacing) if k != given.axis)
+        return interpolate_slices(given.labels, values, given.axis, (down, right))
+
+
+class Grow(Tool):
+    """Grow all labels from their painted voxels, against one another and up to the image's edges.
+
+    Parameters
+    ----------
+    low, high : float or None
+        Only intensities from `low` to `high` are gained.
+    reach_mm : float
+        No voxel farther than this from what is painted is gained.
+    blur_mm : float
+        How far noise is smoothed before edges are sought.
+    surroundings : int or None
+        The label that was painted around the object; it is taken away afterwards.
+    """
+
+    title: ClassVar[str] = "Growing from seeds"
+    needs_image: ClassVar[bool] = True
+    starts_from_nothing: ClassVar[bool] = True
+
+    low: float | None = None
+    high: float | None = None
+    reach_mm: float = Field(20.0, gt=0, le=500)
+    blur_mm: float = Field(1.0, ge=0, le=20)
+    surroundings: int | None = Field(None, ge=1)
+
+    def _changed(self, given: Labelled) -> LabelArray:
+        assert given.image is not None
+        within = None
+        if self.low is not None or self.high is not None:
+            within = (-np.inf if self.low is None else self.low, np.inf if self.high is None else self.high)
+        return growing.grow(
+            given.image, given.labels, given.spacing, within=within, reach_mm=self.reach_mm, blur_mm=self.blur_mm,
+            surroundings=self.surroundings,
+        )  # fmt: skip
+
+
+class KeepLargest(_Reshaping):
+    """Keep the largest islands.
+
+    Parameters
+    ----------
+    count : int
+        How many.
+    """
+
+    title: ClassVar[str] = "Keeping the largest islands"
+
+    count: int = Field(1, ge=1)
+
+    def _reshaped(self, given: Labelled) -> Mask:
+        return islands.keep_largest(given.mask, self.count)
+
+
+class RemoveSmall(_Reshaping):
+    """Remove islands that are smaller than a volume.
+
+    Parameters
+    ----------
+    min_ml : float
+        Millilitres.
+    """
+
+    title: ClassVar[str] = "Removing small islands"
+
+    min_ml: float = Field(0.1, gt=0)
+
+    def _reshaped(self, given: Labelled) -> Mask:
+        return islands.remove_small(given.mask, given.spacing, self.min_ml)
+
+
+class Island(_Reshaping):
+    """Keep or remove the island that is pointed at.
+
+    Parameters
+    ----------
+    action : {"keep", "remove"}
+        "keep" removes all others.
+    """
+
+    title: ClassVar[str] = "One island"
+
+    action: Literal["keep", "remove"] = "remove"
+
+    def _changed(self, given: Labelled) -> LabelArray:
+        return labels.put(given.labels, given.value, self._reshaped(given))  # the last island may go
+
+    def _reshaped(self, given: Labelled) -> Mask:
+        if given.at is None:
+            raise MedseqError("No island is pointed at.")
+        return islands.keep_at(given.mask, given.at, keep=self.action == "keep")
+
+
+class Split(Tool):
+    """Make every island a label of its own; the largest keeps the number.
+
+    Parameters
+    ----------
+    used : tuple of int
+        Numbers that are taken elsewhere, such as at other visits.
+    """
+
+    title: ClassVar[str] = "Splitting islands"
+
+    used: tuple[int, ...] = ()
+
+    def _changed(self, given: Labelled) -> LabelArray:
+        made, numbers = islands.split(given.labels, given.value, self.used)
+        if len(numbers) < 2:
+            raise MedseqError(f"Label {given.value} is one island; there is nothing to split.")
+        return made
+
+
+class FillHoles(_Reshaping):
+    """Fill what the label encloses.
+
+    Parameters
+    ----------
+    slice_by_slice : bool
+        What it encloses within each slice; else only what is enclosed on all sides.
+    """
+
+    title: ClassVar[str] = "Filling holes"
+
+    slice_by_slice: bool = True
+
+    def _reshaped(self, given: Labelled) -> Mask:
+        return shapes.fill_holes(given.mask, given.axis if self.slice_by_slice else None)
+
+
+class Smooth(_Reshaping):
+    """Make the outline smoother.
+
+    Parameters
+    ----------
+    mm : float
+        Standard deviation of the Gaussian, or radius of the ball.
+    method : {"gaussian", "median", "opening", "closing"}
+        Opening takes away what is thinner than the ball, closing fills what is narrower.
+    """
+
+    title: ClassVar[str] = "Smoothing"
+
+    mm: float = Field(1.0, gt=0, le=50)
+    method: shapes.Smoothing = "gaussian"
+
+    def _reshaped(self, given: Labelled) -> Mask:
+        return shapes.smooth(given.mask, given.spacing, self.mm, self.method)
+
+
+class Margin(_Reshaping):
+    """Grow or shrink on all sides.
+
+    Parameters
+    ----------
+    mm : float
+        Below 0: shrink.
+    """
+
+    title: ClassVar[str] = "Changing the margin"
+
+    mm: float = Field(2.0, ge=-100, le=100)
+
+    def _reshaped(self, given: Labelled) -> Mask:
+        return shapes.margin(given.mask, given.spacing, self.mm)
+
+
+class Hollow(_Reshaping):
+    """Leave a wall.
+
+    Parameters
+    ----------
+    mm : float
+        Its thickness.
+    side : {"inside", "outside", "both"}
+        Of the outline.
+    """
+
+    title: ClassVar[str] = "Hollowing"
+
+    mm: float = Field(2.0, gt=0, le=100)
+    side: shapes.Side = "inside"
+
+    def _reshaped(self, given: Labelled) -> Mask:
+        return shapes.hollow(given.mask, given.spacing, self.mm, self.side)
+
+
+class CopySlice(Tool):
+    """Copy the outline of one slice to another.
+
+    Parameters
+    ----------
+    source, target : int
+        Slices, from 0, along the axis of slices.
+    """
+
+    title: ClassVar[str] = "Copying to another slice"
+    needs_slices: ClassVar[bool] = True
+
+    source: int = Field(ge=0)
+    target: int
+
+    def _changed(self, given: Labelled) -> LabelArray:
+        return labels.copy_slice(given.labels, given.value, given.axis, self.source, self.target)
