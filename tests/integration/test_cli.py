@@ -476,3 +476,23 @@ def test_a_visit_without_a_mask_is_no_visit_without_lesions(tmp_path: Path, caps
     assert cli.main(["track", str(tmp_path), "--json"]) == 0
     events = {row["event"] for row in json.loads(capsys.readouterr().out)["lesions"]}
     assert events.isdisjoint({"resolved", "new", "reappeared"})
+
+
+# -- tables of a result ------------------------------------------------------------------------------------------------
+def test_table_prints_and_writes_lesion_by_visit(command: Any, tmp_path: Path) -> None:
+    from tests.unit.progression.masks import A, B, mask
+
+    progression = ms.track([mask(A, B), mask(A)], dates=["2020-01-01", "2020-02-01"])
+    progression.save(tmp_path / "r")
+    ran = command("table", tmp_path / "r", "--matrix", "event", "--json")
+    assert [row["visit 2 (2020-02-01)"] for row in ran.json] == ["stable", "resolved"]
+    ran = command("table", tmp_path / "r", "--rows", "visit=2", "--sort", "lesion", "--descending")
+    assert [line.split()[:3] for line in ran.out.splitlines()[1:]] == [
+        ["2", "2020-02-01", "2"],
+        ["2", "2020-02-01", "1"],
+    ]
+    ran = command("table", tmp_path / "r", "--matrix", "volume", "-o", tmp_path / "m.csv", "--json")
+    assert ran.json["rows"] == 2
+    assert (tmp_path / "m.csv").read_text().startswith("lesion,label,visit 1 (2020-01-01)")
+    assert "to sort by" in command("table", tmp_path / "r", "--sort", "weight").last
+    assert "is no column of numbers" in command("table", tmp_path / "r", "--rows", "weight>1").last

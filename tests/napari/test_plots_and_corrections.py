@@ -170,7 +170,7 @@ def test_corrections_act_on_the_selected_label_and_recompute(widget: Any, qtbot:
     qtbot.mouseClick(box.exclude_button, Qt.LeftButton)
     assert identities(widget, 1) == {2}
     assert box.current is None
-    assert result.progression.corrections[-1] == "exclude lesion 1 at visit 1"
+    assert result.progression.corrections[-1] == "exclude lesion 1 at visit 2"
     # all of it is taken back
     for _ in range(5):
         qtbot.mouseClick(box.undo_button, Qt.LeftButton)

@@ -106,11 +106,11 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         chosen = self.other.currentData()
         self.other.blockSignals(True)
         self.other.clear()
-        if current is None:
+        if current is None or self.followed is None:
             self.selected.setText("Select a lesion: click its row or its point, or pick its label in the layer.")
         else:
             visit, lesion = current
-            self.selected.setText(f"Lesion {lesion} at visit {visit + 1}")
+            self.selected.setText(f"Lesion {lesion} at visit {visit + 1} of {len(self.followed.progression.dates)}")
             for other in sorted({i for _, i in here if i != lesion}):
                 self.other.addItem(f"lesion {other}", other)
             self.other.setCurrentIndex(max(self.other.findData(chosen), 0) if self.other.count() else -1)

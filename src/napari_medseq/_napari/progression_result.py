@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QUrl, Signal
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QComboBox, QFileDialog, QGroupBox, QHBoxLayout, QHeaderView, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QFileDialog, QGroupBox, QHBoxLayout, QPushButton, QVBoxLayout
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import CollapsibleSection, wrapped
 from napari_medseq._napari.corrections_box import CorrectionsBox
+from napari_medseq._napari.lesion_table import LesionTable
 from napari_medseq._napari.progression_plot import ProgressionPlot
-from napari_medseq._napari.tables import Table
+from napari_medseq._napari.response_box import ResponseBox
 from napari_medseq._napari.work import connect_until_destroyed, guarded
-from napari_medseq.colours import lesion_colour
-from napari_medseq.progression.response import RULES
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import facts_of, ordinals
 
@@ -43,11 +42,10 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self._study: str | None = None
         self._drawn: object = None
         self._plot: ProgressionPlot | None = None
-        self._rows: list[tuple[int, int]] = []
         self.summary = wrapped()
-        self.table = Table()
-        self.table.setMinimumHeight(140)
-        self.table.row_chosen.connect(lambda row: self.go_to(*self._rows[row]))
+        self.lesion_table = LesionTable()
+        self.table = self.lesion_table.table
+        self.lesion_table.chosen.connect(self.go_to)
         self.corrections = CorrectionsBox(viewer)
         self.corrections.corrected.connect(self._corrected)
         self.painted = wrapped()
@@ -65,19 +63,14 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
             button.setToolTip(tip)
             button.clicked.connect(action)
             buttons.addWidget(button)
-        self.rule = QComboBox()
-        self.rule.addItems(["volumetric", *(r for r in RULES if r != "volumetric"), "none"])
-        self.rule.setToolTip("Response criteria that the report applies: a research measure, never a clinical verdict")
-        rules = QHBoxLayout()
-        rules.addWidget(QLabel("Response in the report"))
-        rules.addWidget(self.rule, 1)
+        self.response = ResponseBox()
         self.correct = CollapsibleSection("Correct the selected lesion", self.corrections)
         layout = QVBoxLayout(self)
         layout.addWidget(self.summary)
-        layout.addWidget(self.table, 1)
+        layout.addWidget(self.lesion_table, 1)
+        layout.addWidget(self.response)
         for widget in (self.correct, self.painted, self.again_button):
             layout.addWidget(widget)
-        layout.addLayout(rules)
         layout.addLayout(buttons)
         connect_until_destroyed(verbs.editing_of(viewer).events.changed, self._refresh)
         self.hide()
@@ -129,12 +122,14 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self.setVisible(found is not None)
         self.corrections.show_followed(found)
         if found is None:
-            self.table.fill([], [])
+            self.lesion_table.show_progression(None)
+            self.response.show_progression(None)
             if self._plot is not None:
                 self._plot.show_nothing()
             return
         self.setTitle(f"Result of {found.source.name}")
-        self._fill_table(found.progression)
+        self.lesion_table.show_progression(found.progression)
+        self.response.show_progression(found.progression)
         self.plot.show_progression(found.progression, ordinals(found.source, found.progression), found.layers)
         self.summary.setText(f"{found.source.name}: {_in_words(found.progression.summary)}")
 
@@ -152,18 +147,6 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         if lesion and layer is not None and layer in self.viewer.layers:
             self.viewer.layers.selection.active = layer
             layer.selected_label = lesion
-
-    def _fill_table(self, progression: Progression) -> None:
-        rows = []
-        self._rows = []
-        for row in progression.lesions[["visit", "lesion", "volume_ml", "event"]].to_dict("records"):
-            visit, lesion = int(row["visit"]), int(row["lesion"])
-            day = progression.dates[visit]
-            when = f"{visit + 1}: {day}" if day else str(visit + 1)
-            rows.append((lesion, when, float(row["volume_ml"]), str(row["event"])))
-            self._rows.append((visit, lesion))
-        self.table.fill(["lesion", "visit", "mL", "event"], rows, [lesion_colour(r[0]) for r in rows])
-        self.table.horizontalHeader().setSectionResizeMode(3, QHeaderView.Stretch)
 
     def go_to(self, visit: int, lesion: int | None) -> None:
         """Show a visit and a lesion there, its label selected; None: the visit only."""
@@ -201,13 +184,12 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
 
     def report(self, path: Path, *, show: bool = False) -> None:
         """Write the report, with the study's name and the model's card; `show` opens it when it is written."""
-        rules = [r for r in (self.rule.currentText(),) if r in RULES]
 
         def done(written: Path) -> None:
             if show:
                 QDesktopServices.openUrl(QUrl.fromLocalFile(str(written)))
 
-        self._write(path, {"rules": rules}, done)
+        self._write(path, {"rules": self.response.rules}, done)
 
     def save(self, path: Path) -> None:
         """Write label volumes, tables, plot and run.json into a folder."""

@@ -1,7 +1,8 @@
-"""A small read-only table that tells which row was chosen, and copies itself for a spreadsheet."""
+"""A small read-only table that tells which row was chosen, sorts by a click on a column, and copies itself for a spreadsheet."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,29 @@ Cell = str | float | int | None
 Colour = Sequence[float]
 
 
+#: where the first item of a row keeps its position as it was filled
+_ROW = Qt.UserRole + 1
+
+
+class _Item(QTableWidgetItem):  # type: ignore[misc]
+    """A cell that sorts by its value: numbers as numbers, blanks below them, texts by the numbers in them."""
+
+    def __init__(self, value: Cell) -> None:
+        super().__init__(_shown(value))
+        self.key = _sort_key(value)
+
+    def __lt__(self, other: _Item) -> bool:
+        return self.key < other.key
+
+
 class Table(QTableWidget):  # type: ignore[misc]
-    """Rows of text and numbers; `row_chosen` carries the row's position. Ctrl+C copies everything."""
+    """Rows of text and numbers; Ctrl+C copies everything.
+
+    `row_chosen` carries the position that the chosen row had when it was filled, and `cell_chosen` the column, too.
+    """
 
     row_chosen = Signal(int)
+    cell_chosen = Signal(int, int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -31,26 +51,46 @@ class Table(QTableWidget):  # type: ignore[misc]
         self.verticalHeader().setVisible(False)
         self.verticalHeader().setDefaultSectionSize(20)
         self.horizontalHeader().setStretchLastSection(True)
-        self.cellClicked.connect(lambda row, _column: self.row_chosen.emit(row))
+        self.cellClicked.connect(self._clicked)
 
     def fill(
         self, columns: Sequence[str], rows: Sequence[Sequence[Cell]], colours: Sequence[Colour] | None = None
     ) -> None:
-        """Show `rows`; `colours`, RGBA in 0 to 1 per row, stand in the first column."""
+        """Show `rows` in their order; `colours`, RGBA in 0 to 1 per row, stand in the first column."""
+        sortable = self.isSortingEnabled()
+        self.setSortingEnabled(False)
         self.setRowCount(0)
         self.setColumnCount(len(columns))
         self.setHorizontalHeaderLabels(list(columns))
         self.setRowCount(len(rows))
         for r, row in enumerate(rows):
             for c, value in enumerate(row):
-                item = QTableWidgetItem(_shown(value))
+                item = _Item(value)
                 if isinstance(value, int | float):
                     item.setTextAlignment(Qt.AlignRight | Qt.AlignVCenter)
                 self.setItem(r, c, item)
+            if row:
+                self.item(r, 0).setData(_ROW, r)
             if colours is not None and rows:
                 # a swatch: a dark colour cannot be read as text on a dark theme, nor a light one on a light theme
                 self.item(r, 0).setData(Qt.DecorationRole, QColor.fromRgbF(*colours[r]))
         self.resizeColumnsToContents()
+        self.setSortingEnabled(sortable)
+
+    def sort_by_click(self) -> None:
+        """Let a click on a column's name sort by it, one more turn the order, and a third bring back the first order."""
+        self.horizontalHeader().setSortIndicatorClearable(True)
+        self.horizontalHeader().setSortIndicator(-1, Qt.AscendingOrder)
+        self.setSortingEnabled(True)
+
+    def order(self) -> list[int]:
+        """The positions that the rows had when they were filled, from top to bottom."""
+        return [int(self.item(r, 0).data(_ROW)) for r in range(self.rowCount())]
+
+    def _clicked(self, row: int, column: int) -> None:
+        filled = int(self.item(row, 0).data(_ROW))
+        self.row_chosen.emit(filled)
+        self.cell_chosen.emit(filled, column)
 
     def text(self) -> str:
         """The table with tabs between columns, as a spreadsheet pastes it."""
@@ -70,3 +110,13 @@ def _shown(value: Cell) -> str:
     if isinstance(value, float):
         return "" if value != value else f"{value:.3g}"
     return "" if value is None else str(value)
+
+
+def _sort_key(value: Cell) -> tuple[tuple[int, float, str], ...]:
+    """Blanks first, then numbers, then texts, in which numbers count as such: "2: 2020" before "10: 2019"."""
+    if value is None or value == "" or value != value:
+        return ((0, 0.0, ""),)
+    if isinstance(value, int | float):
+        return ((1, float(value), ""),)
+    parts = re.split(r"(\d+)", value.lower())
+    return tuple((1, float(part), "") if part.isdecimal() else (2, 0.0, part) for part in parts if part)

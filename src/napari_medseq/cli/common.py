@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
+#: the columns of the lesion table that are shown on a terminal
+SHORT = ("visit", "date", "lesion", "volume_ml", "longest_mm", "event", "parents", "certainty")
+
+
 # -- options ---------------------------------------------------------------------------------------------------------
 def add_json(command: argparse.ArgumentParser) -> None:
     """``--json``: the answer for a machine."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medseq.cli import cohort as cohort_command
 from napari_medseq.cli import common
+from napari_medseq.cli.results import counted
 from napari_medseq.errors import MedseqError, SettingsError
 
 if TYPE_CHECKING:
     from napari_medseq.progression import Progression
 
 REGISTER = ("auto", "none", "translation", "rigid", "affine", "deformable")
-_SHORT = ("visit", "date", "lesion", "volume_ml", "longest_mm", "event", "parents", "certainty")
 
 
 def add(commands: common.Commands) -> None:
@@ -192,7 +192,8 @@ def _print_result(args: argparse.Namespace, progression: Progression) -> None:
     for row in [*lesions, *summary]:
         if hasattr(row.get("date"), "strftime"):
             row["date"] = None if row["date"] != row["date"] else row["date"].strftime("%Y-%m-%d")
-    text = common.table(lesions, [c for c in _SHORT if not lesions or c in lesions[0]]) + "\n\n" + common.table(summary)
+    text = common.table(counted(lesions), [c for c in common.SHORT if not lesions or c in lesions[0]])
+    text += "\n\n" + common.table(counted(summary))
     if out:
         text += f"\n\nwritten to {out}"
     facts = {"out": out, "lesions": lesions, "summary": summary, "warnings": list(progression.warnings)}

@@ -30,7 +30,7 @@ def find(graph: Graph, visit: int, lesion: int) -> Key:
         if key[0] == visit and identity == lesion and key not in graph.excluded:
             return key
     here = sorted(i for k, i in graph.identities.items() if k[0] == visit and k not in graph.excluded)
-    raise MedseqError(f"There is no lesion {lesion} at visit {visit} (counted from 0); lesions there: {here}.")
+    raise MedseqError(f"There is no lesion {lesion} at visit {visit + 1} of {graph.visits}; lesions there: {here}.")
 
 
 def link(graph: Graph, visit: int, lesion: int, parent: int, parent_visit: int | None) -> Graph:
@@ -39,12 +39,14 @@ def link(graph: Graph, visit: int, lesion: int, parent: int, parent_visit: int |
     if parent_visit is None:
         seen = [k for k, i in graph.identities.items() if i == parent and k[0] < visit and k not in graph.excluded]
         if not seen:
-            raise MedseqError(f"Lesion {parent} is not seen before visit {visit}; link a lesion to an earlier one.")
+            raise MedseqError(f"Lesion {parent} is not seen before visit {visit + 1}; link a lesion to an earlier one.")
         source = max(seen)
     else:
         source = find(graph, parent_visit, parent)
     if source[0] >= visit:
-        raise MedseqError(f"Lesion {parent} at visit {source[0]} is not earlier than visit {visit}; swap the two.")
+        raise MedseqError(
+            f"Lesion {parent} at visit {source[0] + 1} is not earlier than visit {visit + 1}; swap the two."
+        )
     kept = [e for e in graph.edges if e.child != child or (e.parent[0] == source[0] and e.parent != source)]
     return graph.with_edges([*kept, Edge(source, child, 1.0, "manual")])
 
@@ -54,7 +56,7 @@ def unlink(graph: Graph, visit: int, lesion: int, parent: int | None) -> Graph:
     child = find(graph, visit, lesion)
     gone = [e for e in graph.parents[child] if parent is None or graph.identities[e.parent] == parent]
     if not gone:
-        raise MedseqError(f"Lesion {lesion} at visit {visit} has no link to lesion {parent}; nothing to unlink.")
+        raise MedseqError(f"Lesion {lesion} at visit {visit + 1} has no link to lesion {parent}; nothing to unlink.")
     return graph.with_edges(e for e in graph.edges if e not in gone)
 
 
@@ -75,7 +77,7 @@ def split(graph: Graph, visit: int, lesion: int, parts: int | Iterable[Sequence[
     old = graph.lesions[key]
     member, count = _pieces(old, parts)
     if count < 2:
-        raise MedseqError(f"Lesion {lesion} at visit {visit} is one piece; say into how many parts to cut it.")
+        raise MedseqError(f"Lesion {lesion} at visit {visit + 1} is one piece; say into how many parts to cut it.")
     pieces = sorted(groups(old.index, member, count), key=len, reverse=True)
     number = _next_number(graph, visit)
     new = [replace(old, number=number + k, index=piece) for k, piece in enumerate(pieces)]
@@ -86,7 +88,7 @@ def exclude(graph: Graph, lesion: int, visit: int | None) -> Graph:
     """Take a lesion out of tables and labels, at one visit or at all."""
     keys = {k for k, i in graph.identities.items() if i == lesion and visit in (None, k[0]) and k not in graph.excluded}
     if not keys:
-        raise MedseqError(f"There is no lesion {lesion}{'' if visit is None else f' at visit {visit}'} to exclude.")
+        raise MedseqError(f"There is no lesion {lesion}{'' if visit is None else f' at visit {visit + 1}'} to exclude.")
     bridges = [
         Edge(into.parent, out.child, min(into.certainty, out.certainty), "manual")
         for key in keys

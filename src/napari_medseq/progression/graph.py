@@ -158,16 +158,26 @@ class Graph:
         if not parents:
             return "new"
         merged = len(self.significant_parts((e.parent for e in parents), min_volume_ml)) > 1
-        pieces = [self.significant_parts((s.child for s in self.siblings(e)), min_volume_ml) for e in parents]
-        split = any(len(parts) > 1 and key in parts for parts in pieces)
+        split = self.is_piece(key, min_volume_ml)
         if merged or split:
             return "complex" if merged and split else "merged" if merged else "split"
         if any(e.parent[0] < before for e in parents):
             return "reappeared"
         if self.is_cut_off(key):
             return "cut off"
-        own = [e for e in parents if self.identities[e.parent] == self.identities[key]] or parents
+        own = [e for e in parents if self.identities[e.parent] == self.identities[key]]
         return growth(max(own, key=lambda e: self.lesions[e.parent].volume_mm3).parent, key)
+
+    def is_piece(self, key: Key, min_volume_ml: float) -> bool:
+        """Whether a lesion is a part of one that fell apart, so that it has no earlier volume of its own to be compared with.
+
+        The part that keeps the identity of the whole is one only where another part counts; a speck that came off it always is.
+        """
+        parents = self.live_parents[key]
+        if parents and all(self.identities[e.parent] != self.identities[key] for e in parents):
+            return True
+        pieces = [self.significant_parts((s.child for s in self.siblings(e)), min_volume_ml) for e in parents]
+        return any(len(parts) > 1 and key in parts for parts in pieces)
 
     def siblings(self, edge: Edge) -> list[Edge]:
         """Edges from the same parent to the same visit, `edge` among them."""

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from napari_medseq.colours import lesion_colour
+from napari_medseq.progression.matrix import visit_name
 from napari_medseq.record import DISCLAIMER
 from napari_medseq.sequence import SPACE
 
@@ -23,7 +24,7 @@ def key_slices(progression: Tracked) -> Figure:
     for visit, (axes, mask) in enumerate(zip(grid, labels, strict=True)):
         axes.set_axis_off()
         if mask is None:
-            axes.set_title(f"{_when(progression, visit)}, no mask", fontsize=9)
+            axes.set_title(f"{visit_name(visit, progression.dates)}\nno mask", fontsize=9)
             continue
         volume = mask.volume_zyx()
         along = SPACE.index(mask.slice_axis)
@@ -53,11 +54,6 @@ def key_slices(progression: Tracked) -> Figure:
                 fontsize=9,
                 weight="bold",
             )
-        axes.set_title(f"{_when(progression, visit)}, slice {at + 1}", fontsize=9)
+        axes.set_title(f"{visit_name(visit, progression.dates)}\nslice {at + 1} of {volume.shape[along]}", fontsize=9)
     figure.supxlabel(DISCLAIMER, fontsize=7, color="0.4")
     return figure
-
-
-def _when(progression: Tracked, visit: int) -> str:
-    day = progression.dates[visit]
-    return day.isoformat() if day else f"visit {visit + 1}"

@@ -199,14 +199,21 @@ class Progression(Tracked):
 
         return save(self, Path(folder), extra or {})
 
-    def export(self, path: str | PathLike[str], *, table: str = "lesions") -> Path:
+    def export(
+        self, path: str | PathLike[str], *, table: str = "lesions", measure: str = "volume_ml", rows: str = ""
+    ) -> Path:
         """Write one table in tidy form.
 
         Parameters
         ----------
         path : path
             ``.csv``, or ``.parquet`` (needs pyarrow: ``pip install 'napari-medseq[parquet]'``).
-        table : {"lesions", "summary", "growth"}
+        table : {"lesions", "summary", "growth", "matrix"}
+            "matrix": lesion × visit, see `matrix`.
+        measure : str
+            What stands in the cells of the matrix.
+        rows : str
+            A filter for the tables "lesions" and "matrix", as ``"volume>0.5 growing"``.
 
         Returns
         -------
@@ -216,13 +223,13 @@ class Progression(Tracked):
         Raises
         ------
         SettingsError
-            If the ending or the table is unknown.
+            If the ending, the table or the measure is unknown, or the filter cannot be understood.
         WriteError
             If it cannot be written, or pyarrow is missing.
         """
         from napari_medseq.progression.store import export
 
-        return export(self, Path(path), table)
+        return export(self, Path(path), table, measure, rows)
 
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> Progression:

@@ -134,7 +134,7 @@ def reapply(graph: Graph, correction: Correction) -> list[tuple[Graph, Correctio
         return _exclude(graph, [keys[0] for keys in there if keys])
     for place, keys in zip(correction.places, there, strict=True):
         if not keys:
-            raise MedseqError(f"no lesion is there any more at visit {place.visit}")
+            raise MedseqError(f"no lesion is there any more at visit {place.visit + 1}")
     first = [keys[0] for keys in there]
     if correction.verb == "link":
         return _link(graph, first[0], first[1])
@@ -176,7 +176,7 @@ def _unlink(graph: Graph, child: Key, sources: set[Key]) -> list[tuple[Graph, Co
 # -- each correction, with what has to be remembered to make it again -------------------------------------------------
 def link(graph: Graph, visit: int, lesion: int, parent: int, parent_visit: int | None) -> tuple[Graph, Correction]:
     """See `corrections.link`."""
-    text = f"link lesion {lesion} at visit {visit} to lesion {parent}"
+    text = f"link lesion {lesion} at visit {visit + 1} to lesion {parent}"
     new = corrections.link(graph, visit, lesion, parent, parent_visit)
     child = corrections.find(graph, visit, lesion)
     source = next(e.parent for e in new.parents[child] if e.how == "manual" and new.identities[e.parent] == parent)
@@ -185,7 +185,7 @@ def link(graph: Graph, visit: int, lesion: int, parent: int, parent_visit: int |
 
 def unlink(graph: Graph, visit: int, lesion: int, parent: int | None) -> tuple[Graph, Correction]:
     """See `corrections.unlink`."""
-    text = f"unlink lesion {lesion} at visit {visit} from {'all' if parent is None else f'lesion {parent}'}"
+    text = f"unlink lesion {lesion} at visit {visit + 1} from {'all' if parent is None else f'lesion {parent}'}"
     new = corrections.unlink(graph, visit, lesion, parent)
     child = corrections.find(graph, visit, lesion)
     parents = [e.parent for e in graph.parents[child] if parent is None or graph.identities[e.parent] == parent]
@@ -194,20 +194,20 @@ def unlink(graph: Graph, visit: int, lesion: int, parent: int | None) -> tuple[G
 
 def merge(graph: Graph, visit: int, lesions: Sequence[int]) -> tuple[Graph, Correction]:
     """See `corrections.merge`."""
-    text = f"merge lesions {', '.join(str(n) for n in lesions)} at visit {visit}"
+    text = f"merge lesions {', '.join(str(n) for n in lesions)} at visit {visit + 1}"
     new = corrections.merge(graph, visit, list(lesions))
     return new, remember(graph, text, "merge", sorted({corrections.find(graph, visit, n) for n in lesions}))
 
 
 def split(graph: Graph, visit: int, lesion: int, parts: Parts) -> tuple[Graph, Correction]:
     """See `corrections.split`."""
-    text = f"split lesion {lesion} at visit {visit}"
+    text = f"split lesion {lesion} at visit {visit + 1}"
     new = corrections.split(graph, visit, lesion, parts)
     return new, remember(graph, text, "split", [corrections.find(graph, visit, lesion)], parts)
 
 
 def exclude(graph: Graph, lesion: int, visit: int | None) -> tuple[Graph, Correction]:
     """See `corrections.exclude`."""
-    text = f"exclude lesion {lesion}{'' if visit is None else f' at visit {visit}'}"
+    text = f"exclude lesion {lesion}{'' if visit is None else f' at visit {visit + 1}'}"
     new = corrections.exclude(graph, lesion, visit)
     return new, remember(graph, text, "exclude", new.excluded - graph.excluded)

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from napari_medseq import files, record
 from napari_medseq.progression import plots, sentences
 from napari_medseq.progression.keyslices import key_slices
+from napari_medseq.progression.matrix import MEASURES, visit_name
 from napari_medseq.progression.response import assess
 
 if TYPE_CHECKING:
@@ -41,11 +42,8 @@ _LESION_COLUMNS = (
 )  # fmt: skip
 
 
-#: what the rule sets' letters mean
-_SPELLED = {
-    "CR": "complete response", "PR": "partial response", "SD": "stable disease", "PD": "progressive disease",
-    "NE": "not evaluable",
-}  # fmt: skip
+#: the matrices of the report
+_MATRICES = {name: MEASURES[name] for name in ("volume (mL)", "longest diameter (mm)", "event")}
 
 
 def write_report(
@@ -79,7 +77,8 @@ def html(progression: Tracked, *, rules: Sequence[str] = RULES, name: str = "", 
         *_events(progression),
         *_responses(progression, rules),
         "<h2>Lesions</h2>",
-        '<p class="note">One row per lesion and visit (counted from 0), as in lesions.csv.</p>',
+        *(_matrix(progression, title, measure) for title, measure in _MATRICES.items()),
+        '<p class="note">One row per lesion and visit. Visits are counted from 1 here and from 0 in lesions.csv.</p>',
         _table(progression.lesions[list(_LESION_COLUMNS)]),
         "<h2>Growth</h2>",
         _table(progression.growth),
@@ -104,8 +103,8 @@ def _events(progression: Tracked) -> list[str]:
         return ["<p>Nothing to compare.</p>"]
     parts = []
     for visit in sorted({v for v, _, _ in found}):
-        day = progression.dates[visit]
-        parts.append(f"<h3>{day.isoformat() if day else f'Visit {visit + 1}'}</h3>")
+        when = visit_name(visit, progression.dates)
+        parts.append(f"<h3>{when[:1].upper()}{when[1:]}</h3>")
         parts.append(_list(text for v, _, text in found if v == visit))
     return parts
 
@@ -121,11 +120,14 @@ def _responses(progression: Tracked, rules: Sequence[str]) -> list[str]:
                 f"<p>Targets: lesions {', '.join(str(t) for t in found.targets)}; measured: {escape(found.quantity)}.</p>"
             )
         for verdict in found.verdicts:
-            when = verdict.date.isoformat() if verdict.date else f"visit {verdict.visit + 1}"
-            spelled = _SPELLED.get(verdict.category)
-            category = f"{spelled} ({verdict.category})" if spelled else verdict.category
-            parts.append(f"<h3>{when}: {escape(category)}</h3>{_list(verdict.reasons)}")
+            when, category = visit_name(verdict.visit, progression.dates), sentences.spelled(verdict.category)
+            parts.append(f"<h3>{when[:1].upper()}{when[1:]}: {escape(category)}</h3>{_list(verdict.reasons)}")
     return parts
+
+
+def _matrix(progression: Tracked, title: str, measure: str) -> str:
+    """One measure of each lesion at each visit."""
+    return f"<h3>{escape(title[:1].upper() + title[1:])} of each lesion at each visit</h3>{_table(progression.matrix(measure))}"
 
 
 def _list(items: Iterable[str]) -> str:
@@ -137,6 +139,8 @@ def _table(table: pd.DataFrame) -> str:
     for column in shown.columns:
         if str(shown[column].dtype).startswith("datetime"):
             shown[column] = shown[column].dt.strftime("%Y-%m-%d")
+    for column in shown.columns.intersection(["visit", "first_visit", "last_visit"]):
+        shown[column] += 1  # people count from 1
     shown.columns = [_column_in_words(str(c)) for c in shown.columns]
     text: str = shown.to_html(index=False, na_rep="", float_format=lambda v: f"{v:.4g}", border=0)
     return f'<div class="wide">{text}</div>'

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from napari_medseq.progression.matrix import visit_name
+
 if TYPE_CHECKING:
+    from napari_medseq.progression.response import Assessment
     from napari_medseq.progression.tracked import Tracked
+
+
+#: what the rule sets' letters mean
+_SPELLED = {
+    "CR": "complete response",
+    "PR": "partial response",
+    "SD": "stable disease",
+    "PD": "progressive disease",
+    "NE": "not evaluable",
+}
 
 
 def overall(progression: Tracked) -> list[str]:
@@ -47,6 +61,29 @@ def events(progression: Tracked) -> list[tuple[int, int, str]]:
         if row["event"] != "baseline" and row["measured"]:
             found.append((int(row["visit"]), int(row["lesion"]), sentence({str(k): v for k, v in row.items()})))
     return found
+
+
+def verdict_lines(assessment: Assessment, dates: Sequence[date | None], *, most: int | None = None) -> list[str]:
+    """What a rule set says of each visit and why, a line each; `most`: how many reasons are named, the others counted."""
+    lines = []
+    for verdict in assessment.verdicts:
+        reasons = list(verdict.reasons)
+        left = len(reasons) - most if most is not None and len(reasons) > most + 1 else 0
+        told = [*reasons[: len(reasons) - left], *([f"and {left} more reasons"] if left else [])]
+        why = f": {'; '.join(told)}" if told else ""
+        lines.append(f"{_capital(visit_name(verdict.visit, dates))}, {spelled(verdict.category)}{why}.")
+    return lines
+
+
+def spelled(category: str) -> str:
+    """A category of a rule set in words, its letters in brackets.
+
+    Examples
+    --------
+    >>> spelled("PR"), spelled("stable")
+    ('partial response (PR)', 'stable')
+    """
+    return f"{_SPELLED[category]} ({category})" if category in _SPELLED else category
 
 
 def sentence(row: Mapping[str, Any]) -> str:
@@ -90,6 +127,10 @@ def sentence(row: Mapping[str, Any]) -> str:
 
 def _ml(value: float) -> str:
     return f"{value:.2f} mL" if value >= 0.095 else f"{value:.3f} mL"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _s(n: int) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from napari_medseq.progression.components import Key, Lesion, groups
 from napari_medseq.progression.folder import RECORD, ResultFolder, checked_record, claimed
 from napari_medseq.progression.graph import Graph
 from napari_medseq.progression.match import Edge
+from napari_medseq.progression.matrix import chosen_rows
 from napari_medseq.progression.reapply import Correction
 from napari_medseq.progression.settings import TrackSettings
 from napari_medseq.progression.table import Measures
@@ -116,18 +118,32 @@ def _save_visit(progression: Tracked, visit: int, session: str, part: Path) -> d
     return facts
 
 
-def export(progression: Tracked, path: Path, table: str) -> Path:
+def export(progression: Tracked, path: Path, table: str, measure: str = "volume_ml", rows: str = "") -> Path:
     """Write one table as CSV or Parquet, under a temporary name first; see `Progression.export`."""
     frames = {
-        "lesions": lambda: progression.lesions,
+        "lesions": lambda: chosen_rows(progression.lesions, rows),
+        "matrix": lambda: progression.matrix(measure, rows=rows),
         "summary": lambda: progression.summary,
         "growth": lambda: progression.growth,
     }
     if table not in frames:
-        raise SettingsError(f"There is no table {table!r}; choose lesions, summary or growth.")
+        raise SettingsError(f"There is no table {table!r}; choose {', '.join(frames)}.")
+    return write_table(frames[table](), path)
+
+
+def write_table(frame: pd.DataFrame, path: str | PathLike[str]) -> Path:
+    """Write a table as ``.csv`` (safe in a spreadsheet) or ``.parquet``, whole or not at all.
+
+    Raises
+    ------
+    SettingsError
+        If the ending is another.
+    WriteError
+        If it cannot be written, or pyarrow is missing.
+    """
+    path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise SettingsError(f"{path.name}: tables are written as .csv or .parquet.")
-    frame = frames[table]()
     if path.suffix == ".csv":
         return write_csv(frame, path)
     try:

@@ -113,7 +113,7 @@ def _since(graph: Graph, key: Key, measures: Measures, dates: Sequence[date | No
     """Change since the latest sighting: of the sum of all parents where they merged, blank where a lesion split or is cut off."""
     blank: Row = {**dict.fromkeys(_change.NUMBERS, np.nan), **dict.fromkeys(_change.TEXTS, "")}
     parents = graph.live_parents[key]
-    if not parents or any(len(graph.siblings(e)) > 1 for e in parents):
+    if not parents or graph.is_piece(key, settings.min_volume_ml):
         return blank
     earlier, later = dates[parents[0].parent[0]], dates[key[0]]
     days = float((later - earlier).days) if earlier and later else np.nan

@@ -16,6 +16,7 @@ import numpy as np
 from napari_medseq import geometry
 from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, check
+from napari_medseq.progression import matrix as _matrix
 from napari_medseq.progression import measures as _measures
 from napari_medseq.progression import table as _table
 from napari_medseq.progression.components import Key, Lesion
@@ -107,6 +108,23 @@ class Tracked:
     def growth(self) -> pd.DataFrame:
         """One row per lesion: sightings, share of intervals that grew, longest run, overall rate and doubling time."""
         return _table.growth(self._both()[0])
+
+    def matrix(self, measure: str = "volume_ml", *, rows: str = "") -> pd.DataFrame:
+        """The table of lesions as a matrix: one row per lesion, one column per visit, one measure in the cells.
+
+        Parameters
+        ----------
+        measure : str
+            A column of `lesions`, such as ``"volume_ml"``, ``"longest_mm"``, ``"change_percent"`` or ``"event"``.
+        rows : str
+            A filter, as ``"volume>0.5 growing"``; see `progression.matrix.chosen_rows`.
+
+        Raises
+        ------
+        SettingsError
+            If there is no such measure, or the filter cannot be understood.
+        """
+        return _matrix.matrix(_matrix.chosen_rows(self._both()[0], rows), self.dates, measure)
 
     @property
     def labels(self) -> list[ImageSequence | None]:

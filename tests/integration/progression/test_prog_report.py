@@ -78,7 +78,7 @@ def test_the_response_is_spelled_out_with_reasons(progression, tmp_path):
     assert "noise bound" in text
     text = progression.report(tmp_path / "r.html", rules=["recist-1.1"]).read_text(encoding="utf-8")
     assert "Response: RECIST 1.1" in text
-    categories = re.findall(r"<h3>\d{4}-\d\d-\d\d: (.*?)</h3>", text)
+    categories = re.findall(r"<h3>Visit \d of \d \(\d{4}-\d\d-\d\d\): (.*?)</h3>", text)
     assert categories
     assert not {"CR", "PR", "SD", "PD", "NE"} & set(categories)
     assert "volumetric thresholds" not in text

@@ -66,7 +66,7 @@ def test_saving_corrections_and_again_into_the_same_folder(progression, tmp_path
     progression.exclude(2, visit=0)
     progression.save(tmp_path)
     again = ms.Progression.load(tmp_path)
-    assert again.corrections == ["exclude lesion 2 at visit 0"]
+    assert again.corrections == ["exclude lesion 2 at visit 1"]
     pd.testing.assert_frame_equal(again.lesions, progression.lesions, check_dtype=False)
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 

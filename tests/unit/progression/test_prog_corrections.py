@@ -21,7 +21,7 @@ def test_link_and_undo():
     assert events(p)[1, 2] == ("new", "")
     p.link(1, 2, 1)
     assert events(p) == {(0, 1): ("baseline", ""), (1, 1): ("shrinking", "1")}
-    assert p.corrections == ["link lesion 2 at visit 1 to lesion 1"]
+    assert p.corrections == ["link lesion 2 at visit 2 to lesion 1"]
     undone(p, before)
     assert p.corrections == []
 
@@ -178,9 +178,9 @@ def test_a_correction_that_makes_no_sense_any_more_is_named():
     p.merge(0, [1, 2])
     again = ms.track([mask(A), mask(A)])  # B was painted away
     (unlinked, merged) = again.reapply_corrections(p)
-    assert unlinked.startswith("unlink lesion 2 at visit 1")
+    assert unlinked.startswith("unlink lesion 2 at visit 2")
     assert "no lesion is there any more" in unlinked
-    assert merged.startswith("merge lesions 1, 2 at visit 0")
+    assert merged.startswith("merge lesions 1, 2 at visit 1")
     assert again.corrections == []
     other = ms.track([mask(A)])
     assert all("visits are others" in text for text in other.reapply_corrections(p))

@@ -1,0 +1,166 @@
+"""The table of the *Progression* widget: one row per lesion and visit, or lesion by visit with one measure in the cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_info
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
+
+from napari_medseq._napari.choosers import narrow, wrapped
+from napari_medseq._napari.tables import Cell, Table
+from napari_medseq._napari.work import guarded
+from napari_medseq.colours import lesion_colour
+from napari_medseq.errors import SettingsError
+from napari_medseq.progression.matrix import MEASURES, chosen_rows, matrix
+from napari_medseq.progression.store import write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from napari_medseq.progression import Progression
+
+_LIST = "one row per visit"
+#: column of the lesion table → its head in the list
+_HEADS = {
+    "lesion": "lesion",
+    "visit": "visit",
+    "volume_ml": "mL",
+    "longest_mm": "mm",
+    "change_percent": "change %",
+    "event": "event",
+}
+
+
+class LesionTable(QWidget):  # type: ignore[misc]
+    """Choose a form, filter, sort by a click on a column, click a lesion to go to it, export what is shown."""
+
+    #: visit (from 0) and lesion of the cell that was clicked
+    chosen = Signal(int, int)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._progression: Progression | None = None
+        self._keys: list[tuple[int, int]] = []
+        self._frame: pd.DataFrame | None = None
+        self.form = narrow(QComboBox())
+        self.form.addItems([_LIST, *MEASURES])
+        self.form.setToolTip("One row per lesion and visit, or one row per lesion with a column per visit")
+        self.form.currentIndexChanged.connect(lambda _index: self._form_chosen())
+        self.filter = QLineEdit()
+        self.filter.setPlaceholderText("filter: growing, volume>0.5, visit=2 …")
+        self.filter.setToolTip(
+            "Words are looked for in label and event, a number is a lesion; volume, diameter, change (percent), days and visit "
+            "can be compared, as volume>0.5 change>20"
+        )
+        self.filter.setClearButtonEnabled(True)
+        self.filter.textChanged.connect(lambda _text: self._fill())
+        self.export_button = QPushButton("Export …")
+        self.export_button.setToolTip("Write what is shown as .csv or .parquet, in this order")
+        self.export_button.clicked.connect(self._ask_export)
+        self.problem = wrapped()
+        self.problem.hide()
+        self.table = Table()
+        self.table.setMinimumHeight(140)
+        self.table.sort_by_click()
+        self.table.cell_chosen.connect(self._chosen)
+        controls = QHBoxLayout()
+        for widget, stretch in ((self.form, 2), (self.filter, 3), (self.export_button, 0)):
+            controls.addWidget(widget, stretch)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(controls)
+        layout.addWidget(self.problem)
+        layout.addWidget(self.table, 1)
+
+    def show_progression(self, progression: Progression | None) -> None:
+        """Show a result; None: nothing."""
+        self._progression = progression
+        self._fill()
+
+    def shown(self) -> pd.DataFrame | None:
+        """What is shown, with all columns of the long form, in the order on the screen."""
+        return None if self._frame is None else self._frame.iloc[self.table.order()]
+
+    def export(self, path: Path) -> Path:
+        """Write what is shown.
+
+        Raises
+        ------
+        SettingsError
+            If the ending is neither .csv nor .parquet, or nothing is shown.
+        WriteError
+            If it cannot be written.
+        """
+        shown = self.shown()
+        if shown is None:
+            raise SettingsError("There is no result to export; press Run first.")
+        return write_table(shown, path)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+    def _form_chosen(self) -> None:
+        self.table.sort_by_click()  # the columns are others: back to the order of the lesions
+        self._fill()
+
+    def _fill(self) -> None:
+        found = self._progression
+        self._keys, self._frame = [], None
+        self.export_button.setEnabled(found is not None)
+        if found is None:
+            self.table.fill([], [])
+            return
+        self._say("")
+        try:
+            rows = chosen_rows(found.lesions, self.filter.text())
+        except SettingsError as error:  # what was typed is not whole yet, or wrong: everything stays in view
+            self._say(str(error))
+            rows = found.lesions
+        if self.form.currentText() == _LIST:
+            self._fill_list(found, rows)
+        else:
+            self._fill_matrix(found, rows, MEASURES[self.form.currentText()])
+
+    def _fill_list(self, found: Progression, rows: pd.DataFrame) -> None:
+        cells: list[list[Cell]] = []
+        for row in rows[list(_HEADS)].to_dict("records"):
+            visit, lesion = int(row["visit"]), int(row["lesion"])
+            day = found.dates[visit]
+            when = f"{visit + 1}: {day}" if day else str(visit + 1)
+            numbers: list[Cell] = [float(row[c]) for c in ("volume_ml", "longest_mm", "change_percent")]
+            cells.append([lesion, when, *numbers, str(row["event"])])
+            self._keys.append((visit, lesion))
+        self._frame = rows
+        self.table.fill(list(_HEADS.values()), cells, [lesion_colour(lesion) for _, lesion in self._keys])
+
+    def _fill_matrix(self, found: Progression, rows: pd.DataFrame, measure: str) -> None:
+        wide = matrix(rows, found.dates, measure)
+        lesions = [int(v) for v in wide["lesion"]]
+        named = wide["label"].nunique() > 1
+        heads = ["lesion", *(["label"] if named else []), *wide.columns[2:]]
+        cells: list[list[Cell]] = [
+            [lesion, *([str(row[1])] if named else []), *row[2:]]
+            for lesion, row in zip(lesions, wide.itertuples(index=False, name=None), strict=True)
+        ]
+        seen = rows.drop_duplicates("lesion").set_index("lesion")["visit"].to_dict()
+        self._keys = [(int(seen[lesion]), lesion) for lesion in lesions]
+        self._frame = wide
+        self.table.fill([h.replace(" (", "\n").rstrip(")") for h in heads], cells, [lesion_colour(n) for n in lesions])
+
+    def _chosen(self, row: int, column: int) -> None:
+        visit, lesion = self._keys[row]
+        if self._frame is not None and self.form.currentText() != _LIST:
+            visits = len(self._frame.columns) - 2
+            at = column - (self.table.columnCount() - visits)
+            visit = at if at >= 0 else visit
+        self.chosen.emit(visit, lesion)
+
+    def _say(self, text: str) -> None:
+        self.problem.setText(text)
+        self.problem.setVisible(bool(text))
+
+    def _ask_export(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Export the table", "lesions.csv", "Tables (*.csv *.parquet)")
+        if path:
+            guarded("Exporting", lambda: show_info(f"Saved: {self.export(Path(path))}"))

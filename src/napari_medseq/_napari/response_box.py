@@ -1,0 +1,68 @@
+"""The response of the result that is shown, by the rule set that is chosen, with its reasons; brought up to date at each change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+
+from napari_medseq._napari.choosers import narrow, wrapped
+from napari_medseq.errors import MedseqError
+from napari_medseq.progression.response import RULES, assess
+from napari_medseq.progression.sentences import verdict_lines
+
+if TYPE_CHECKING:
+    from napari_medseq.progression import Progression
+
+_NONE = "none"
+#: reasons of one visit that are shown; all are in the tooltip and in the report
+_MOST_REASONS = 3
+
+
+class ResponseBox(QWidget):  # type: ignore[misc]
+    """Choose a rule set; below stands the category of each visit and why. The report applies the same rule set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._progression: Progression | None = None
+        self.rule = narrow(QComboBox())
+        self.rule.addItems(["volumetric", *(r for r in RULES if r != "volumetric"), _NONE])
+        self.rule.setToolTip(
+            "Response criteria, shown here and applied in the report: a research measure, never a clinical verdict"
+        )
+        self.rule.currentTextChanged.connect(lambda _rule: self._update())
+        self.text = wrapped()
+        row = QHBoxLayout()
+        row.addWidget(QLabel("Response"))
+        row.addWidget(self.rule, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        layout.addWidget(self.text)
+
+    @property
+    def rules(self) -> list[str]:
+        """The rule sets for the report: the chosen one, or none."""
+        return [r for r in (self.rule.currentText(),) if r in RULES]
+
+    def show_progression(self, progression: Progression | None) -> None:
+        """Judge a result; None: nothing."""
+        self._progression = progression
+        self._update()
+
+    def _update(self) -> None:
+        text = whole = ""
+        if self._progression is not None and self.rules:
+            try:
+                found = assess(self._progression, self.rules[0])
+            except MedseqError as error:
+                text = str(error)
+            else:
+                dates = self._progression.dates
+                text = (
+                    "\n".join(verdict_lines(found, dates, most=_MOST_REASONS)) or "Nothing to compare yet: one visit."
+                )
+                whole = "\n".join([*verdict_lines(found, dates), "", f"{found.source}. {found.note}"])
+        self.text.setText(text)
+        self.text.setToolTip(whole)
+        self.text.setVisible(bool(text))
