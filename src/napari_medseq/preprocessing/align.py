@@ -20,11 +20,14 @@ class Register(Step):
     Attributes
     ----------
     transform : {"rigid", "translation", "affine", "deformable"}
-    interpolation : {"linear", "bspline", "nearest"} or None
+        What may change: position and angle, position alone, size and shear too, or everything.
+    interpolation : {"linear", "bspline", "nearest", "label"} or None
+        Of the voxels; default linear for images and nearest for labels.
     resample : bool
         Whether the voxels are resampled onto the reference's grid. If not, only the affine changes (not for deformable):
         the image keeps its voxels and lies in the reference's space, without loss.
     seed : int
+        Of the random samples; the same seed gives the same result.
     """
 
     title: ClassVar[str] = "registration"
@@ -70,9 +73,11 @@ class MotionCorrection(Step):
     Attributes
     ----------
     transform : {"rigid", "translation", "affine"}
+        What may change from frame to frame.
     frame : int or None
         The frame that the others follow; default the middle one.
     seed : int
+        Of the random samples; the same seed gives the same result.
     """
 
     title: ClassVar[str] = "motion correction"

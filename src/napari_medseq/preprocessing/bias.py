@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import count
 from typing import Annotated, ClassVar, Literal
 
@@ -11,7 +12,7 @@ from pydantic import Field
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, OperationCancelled
 from napari_medseq.geometry import Volume
-from napari_medseq.preprocessing.step import Floats, Job, Step
+from napari_medseq.preprocessing.step import ONE_FRAME, Floats, Job, Step
 from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground
@@ -44,6 +45,11 @@ class N4(Step):
     iterations: tuple[Annotated[int, Field(ge=1)], ...] = Field((20, 20, 10), min_length=1, max_length=6)
     convergence: float = Field(0.001, gt=0, lt=1)
     cells: int = Field(1, ge=1, le=32)
+
+    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
+        """The whole volume: the field is that of the body."""
+        del seq
+        return ONE_FRAME
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return float32 voxels without the bias field; a constant image stays as it is, with a warning."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from napari_medseq import files
-from napari_medseq.errors import SettingsError
+from napari_medseq.errors import MedseqWarning, SettingsError
 
 # each enters its steps in STEPS
 from napari_medseq.preprocessing import align, bias, crop, resample, zscore  # noqa: F401
 from napari_medseq.preprocessing.step import STEPS as STEPS
-from napari_medseq.preprocessing.step import Step
+from napari_medseq.preprocessing.step import Job, Step
 from napari_medseq.preprocessing.window import PRESETS, Window
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import ImageSequence
@@ -39,9 +40,9 @@ def preprocess(
     seq : ImageSequence
         2D, 3D or with ``t``; never changed itself.
     steps : str, step, mapping, path, or a list of them
-        ``"n4"``, ``"zscore"``, ``"percentile"``, ``"crop"``, ``"register"``, ``"resample"``, ``"motion"``, ``"window:lung"``;
+        Names, such as ``"n4"`` or ``"window:lung"``, whose settings are then those usual for the image's modality;
         step settings such as ``N4(shrink=2)`` or ``{"kind": "n4", "shrink": 2}``; or the path of a YAML or JSON file with
-        such a list.
+        such a list. `napari_medseq.preprocessing.STEPS` lists all.
     reference : ImageSequence, optional
         The other image, for steps that need one.
 
@@ -57,16 +58,35 @@ def preprocess(
     MedseqError
         If a step cannot work on this image.
     """
-    chain = parse(steps)
+    doubts: list[str] = []
+    result = run_chain(
+        seq,
+        parse(steps, modality=seq.modality),
+        reference=reference,
+        progress=progress,
+        cancelled=cancelled,
+        doubts=doubts,
+    )
+    for doubt in dict.fromkeys(doubts):
+        warnings.warn(f"{seq.name}: {doubt}.", MedseqWarning, stacklevel=2)
+    return result
+
+
+def run_chain(
+    seq: ImageSequence,
+    chain: Sequence[Step],
+    *,
+    reference: ImageSequence | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+    doubts: list[str],
+) -> ImageSequence:
+    """Run checked steps in order, as `preprocess`, but put what is doubtful into `doubts` instead of warning of it."""
     result = seq
     for number, step in enumerate(chain):
         check(cancelled)
-        result = step.apply(
-            result,
-            reference=reference,
-            progress=part(progress, number / len(chain), (number + 1) / len(chain), f"{step.kind}: "),
-            cancelled=cancelled,
-        )
+        report = part(progress, number / len(chain), (number + 1) / len(chain), f"{step.kind}: ")
+        result = step.result(result, Job(step.title or step.kind, reference, report, cancelled, doubts))
         meta = {
             **result.meta,
             "steps": [*seq.meta.get("steps", []), *(s.model_dump(mode="json") for s in chain[: number + 1])],
@@ -80,8 +100,14 @@ def preprocess(
     return result
 
 
-def parse(steps: Steps) -> list[Step]:
+def parse(steps: Steps, *, modality: str | None = None) -> list[Step]:
     """Checked step settings from anything that `preprocess` takes.
+
+    Parameters
+    ----------
+    steps : str, step, mapping, path, or a list of them
+    modality : str, optional
+        Of the image: a step of which only the name is given has the settings that are usual there.
 
     Raises
     ------
@@ -89,13 +115,13 @@ def parse(steps: Steps) -> list[Step]:
         Naming the step, the setting and what it may be.
     """
     if isinstance(steps, os.PathLike) or (isinstance(steps, str) and steps.endswith((".yaml", ".yml", ".json"))):
-        return load(steps)
+        return load(steps, modality=modality)
     if isinstance(steps, str | Mapping | Step):
         steps = [steps]
-    return [_step(step) for step in steps]
+    return [_step(step, modality) for step in steps]
 
 
-def _step(step: object) -> Step:
+def _step(step: object, modality: str | None) -> Step:
     if isinstance(step, Step):
         return step
     if isinstance(step, str):
@@ -106,7 +132,7 @@ def _step(step: object) -> Step:
             return Window(preset=choice)
         if choice or kind not in STEPS:
             raise SettingsError(f"There is no preprocessing step {step!r}; use one of {', '.join(STEPS)}.")
-        step = {"kind": kind}
+        return STEPS[kind].usual(modality)
     if not isinstance(step, Mapping):
         raise SettingsError(f"A preprocessing step is a name, settings or a step model, not {type(step).__name__}.")
     named = step.get("kind")
@@ -131,8 +157,14 @@ def save(steps: Steps, path: str | os.PathLike[str]) -> Path:
     return files.write_text(target, text)
 
 
-def load(path: str | os.PathLike[str]) -> list[Step]:
+def load(path: str | os.PathLike[str], *, modality: str | None = None) -> list[Step]:
     """Read a chain from YAML or JSON: a list of steps, or a mapping with ``steps``.
+
+    Parameters
+    ----------
+    path : path
+    modality : str, optional
+        As of `parse`; what `save` wrote names every setting and does not depend on it.
 
     Raises
     ------
@@ -155,4 +187,4 @@ def load(path: str | os.PathLike[str]) -> list[Step]:
         record = record.get("steps")
     if not isinstance(record, list):
         raise SettingsError(f"{source}: a list of steps is expected, such as '- kind: n4'.")
-    return [_step(step) for step in record]
+    return [_step(step, modality) for step in record]

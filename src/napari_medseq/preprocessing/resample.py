@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import field_validator
@@ -10,7 +11,8 @@ from pydantic import field_validator
 from napari_medseq import geometry
 from napari_medseq.errors import SettingsError
 from napari_medseq.geometry import Affine
-from napari_medseq.preprocessing.step import Job, Step
+from napari_medseq.preprocessing.step import ONE_FRAME, Job, Step
+from napari_medseq.preprocessing.units import Unit
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.grid import Interpolation, resample
 
@@ -37,7 +39,7 @@ class Resample(Step):
     takes_labels: ClassVar[bool] = True
     takes_reference: ClassVar[bool] = True
     kind: Literal["resample"] = "resample"
-    spacing: tuple[float, float, float] | None = None
+    spacing: Annotated[tuple[float, float, float], Unit("mm")] | None = None
     interpolation: Interpolation | None = None
     antialias: bool = True
     fill: float | None = None
@@ -53,6 +55,11 @@ class Resample(Step):
         if value is not None and (min(value) < 0 or max(value) == 0 or not np.isfinite(value).all()):
             raise ValueError("spacing must be positive millimetres along (z, y, x); 0 keeps an axis")
         return value
+
+    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
+        """The whole volume, since the new grid lies over all of it."""
+        del seq
+        return ONE_FRAME
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return the sequence on the new grid; the affine follows.

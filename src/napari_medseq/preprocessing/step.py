@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from math import inf
+from types import MappingProxyType
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,12 @@ from napari_medseq.settings import Settings
 from napari_medseq.volumes.iterate import iter_volumes, map_volumes
 
 Floats = NDArray[np.floating]
+
+#: how far a voxel's result looks along each axis, in voxels: at the voxel alone, or at everything
+ONE_VOXEL: Mapping[str, float] = MappingProxyType({})
+EVERYTHING: Mapping[str, float] = MappingProxyType(dict.fromkeys(("t", "z", "y", "x"), inf))
+ONE_FRAME: Mapping[str, float] = MappingProxyType(dict.fromkeys(("z", "y", "x"), inf))
+ONE_SLICE: Mapping[str, float] = MappingProxyType(dict.fromkeys(("y", "x"), inf))
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,8 @@ class Step(Settings):
     takes_labels: ClassVar[bool] = False
     #: whether `reference` changes what it does
     takes_reference: ClassVar[bool] = False
+    #: modality → settings that are usual there, where they differ from the defaults
+    by_modality: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
     kind: str
 
@@ -128,6 +138,25 @@ class Step(Settings):
                 f"There is a preprocessing step {kind!r} already, {known.__name__}; name yours otherwise."
             )
         STEPS[kind] = cls
+
+    @classmethod
+    def usual(cls, modality: str | None) -> Self:
+        """The settings that are usual for a modality: what the step is when only its name is given.
+
+        Raises
+        ------
+        SettingsError
+            If the step has a setting without a default.
+        """
+        return cls(**cls.by_modality.get(modality or "", {}))
+
+    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
+        """How far along each axis, in voxels of `seq`, the result at one voxel depends on others; infinite: on all of them.
+
+        An axis that is missing counts 0. It says how little a preview of one slice needs; a step that does not say needs everything.
+        """
+        del seq
+        return EVERYTHING
 
     def apply(
         self,
@@ -152,16 +181,29 @@ class Step(Settings):
         MedseqError
             If the step cannot work on this sequence.
         """
-        title = self.title or self.kind
+        job = Job(self.title or self.kind, reference, progress, cancelled)
+        result = self.result(seq, job)
+        for doubt in sorted(set(job.doubts)):
+            warnings.warn(f"{seq.name}: {doubt}.", MedseqWarning, stacklevel=3)
+        return result
+
+    def result(self, seq: ImageSequence, job: Job) -> ImageSequence:
+        """As `apply`, but doubts stand only in the result's ``warnings`` and in ``job.doubts``.
+
+        Raises
+        ------
+        SettingsError
+            If the sequence holds labels and the step is for images only.
+        MedseqError
+            If the step cannot work on this sequence.
+        """
         if seq.kind == "labels" and not self.takes_labels:
             raise SettingsError(
-                f"{seq.name} holds labels, whose values are names; {title} is for images. Leave this step out."
+                f"{seq.name} holds labels, whose values are names; {job.title} is for images. Leave this step out."
             )
-        job = Job(title, reference, progress, cancelled)
+        known = len(job.doubts)
         result = self.apply_transform(seq, job)
-        doubts = sorted(set(job.doubts))
-        for doubt in doubts:
-            warnings.warn(f"{seq.name}: {doubt}.", MedseqWarning, stacklevel=3)
+        doubts = sorted(set(job.doubts[known:]) - set(result.warnings))
         return result.replace(warnings=(*result.warnings, *doubts)) if doubts else result
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:

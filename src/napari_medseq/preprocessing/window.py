@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ from pydantic import Field, model_validator
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.geometry import Volume
-from napari_medseq.preprocessing.step import Floats, Job, Step
+from napari_medseq.preprocessing.step import ONE_VOXEL, Floats, Job, Step
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import Region, region
 from napari_medseq.volumes.padding import with_new_values, without_padding
@@ -69,6 +70,11 @@ class Window(Step):
         else:
             level, width = self.level or 0.0, self.width or 1.0
         return level - width / 2, level + width / 2
+
+    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
+        """A voxel alone."""
+        del seq
+        return ONE_VOXEL
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return float32 values inside the window (0–1 if rescaled).

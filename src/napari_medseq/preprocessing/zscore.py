@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import cycle
 from typing import Annotated, ClassVar, Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from napari_medseq.geometry import Volume
-from napari_medseq.preprocessing.step import Job, Step
+from napari_medseq.preprocessing.step import EVERYTHING, ONE_FRAME, Job, Step
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import Region, region
 from napari_medseq.volumes.padding import with_new_values, without_padding
@@ -36,6 +37,11 @@ class ZScore(Step):
     inside: Region = "foreground"
     per_frame: bool = False
     clip: Annotated[float, Field(gt=0)] | None = None
+
+    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
+        """The voxels that the mean is taken over."""
+        del seq
+        return ONE_FRAME if self.per_frame else EVERYTHING
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return float32 scores; a constant image becomes 0, with a warning."""

@@ -1,0 +1,248 @@
+"""Steps on one slice before they are run on the whole, and how long the whole would take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from napari_medseq import geometry
+from napari_medseq.errors import MedseqError, SettingsError
+from napari_medseq.preprocessing.pipeline import Steps, parse, run_chain
+from napari_medseq.preprocessing.step import Step
+from napari_medseq.progress import Cancelled
+from napari_medseq.sequence import SPACE, ImageSequence
+from napari_medseq.volumes.part import part_of, thinned
+
+#: voxels that a preview works on; more are thinned, so that it answers while somebody waits
+PREVIEW_VOXELS = 1_500_000
+#: voxels of the two trials from which the time for the whole is estimated
+_TRIALS = (30_000, 150_000)
+#: slices whose middles lie within so much of a slice's thickness show the same place; a little over a half, for rounding
+_SAME_SLICE = 0.51
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """One slice before and after a chain of steps.
+
+    Attributes
+    ----------
+    before, after : ImageSequence
+        One frame, of length 1 along the axis that is looked along, each at its true place; `after` may be labels, or have another
+        voxel size.
+    axis : str
+        Of `before`, along which the slice was taken.
+    position : dict of str to int
+        Axis name → index of the slice, and of the frame, in the sequence that was given.
+    exact : bool
+        Whether `after` is what the whole would give. It is not where a step needs the whole image and the image is so large that only
+        every so many voxels were used.
+    note : str
+        What is to be said beside the picture; empty if nothing.
+    warnings : tuple of str
+        What the steps found doubtful.
+    seconds : float
+        Time taken.
+    """
+
+    before: ImageSequence
+    after: ImageSequence
+    axis: str
+    position: dict[str, int]
+    exact: bool
+    note: str
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def preview(
+    seq: ImageSequence,
+    steps: Steps,
+    position: Mapping[str, int] | None = None,
+    *,
+    axis: str | None = None,
+    reference: ImageSequence | None = None,
+    most_voxels: int = PREVIEW_VOXELS,
+    cancelled: Cancelled | None = None,
+) -> Preview:
+    """Run steps for one slice only, on as little of the sequence as they need.
+
+    What each step needs around the slice is its `Step.reach`: a window needs the slice alone, a filter some neighbours, a bias field the
+    whole volume. Nothing warns; doubts are in the result.
+
+    Parameters
+    ----------
+    seq : ImageSequence
+        Never changed; a lazy one is read as far as needed.
+    steps : as of `preprocess`
+    position : mapping of str to int, optional
+        Axis name → index, for ``t`` and `axis`; default the middle slice of the first frame.
+    axis : {"z", "y", "x"}, optional
+        Along which the slice is looked at; default the axis along which slices were acquired.
+    reference : ImageSequence, optional
+        As of `preprocess`.
+    most_voxels : int
+        When steps need more voxels than these, every so many are taken, and the result is not `Preview.exact`.
+    cancelled : callable, optional
+
+    Raises
+    ------
+    SettingsError
+        If a step or the position cannot be used.
+    MedseqError
+        If a step cannot work on this sequence.
+    """
+    began = time.perf_counter()
+    chain = parse(steps, modality=seq.modality)
+    along = _axis(seq, axis)
+    at = _position(seq, position or {}, along)
+    around = _around(seq, reach_of(chain, seq), at)
+    needed = part_of(seq, around)
+    used = thinned(needed, most_voxels, through={a: at[a] - around[a].start for a in at})
+    exact = used.data.shape == needed.data.shape
+    other = reference
+    if reference is not None and reference.same_grid(seq):  # what lies on the same voxels is cut and thinned alike
+        other = _like_part(reference, seq, used)
+    doubts: list[str] = []
+    result = run_chain(used, chain, reference=other, cancelled=cancelled, doubts=doubts)
+    before = part_of(seq, {a: slice(i, i + 1) for a, i in at.items()})
+    after, away_mm = _slice_at(result, before, along)
+    notes = [] if exact else ["from every so many voxels of the image, so only nearly what the whole gives"]
+    if away_mm:
+        notes.append(f"the slice is not in the result; the nearest one is shown, {away_mm:.1f} mm away")
+    return Preview(
+        before=_one_frame(before),
+        after=after,
+        axis=along,
+        position=at,
+        exact=exact,
+        note="; ".join(notes),
+        warnings=tuple(dict.fromkeys(doubts)),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def estimate_seconds(
+    seq: ImageSequence,
+    steps: Steps,
+    *,
+    reference: ImageSequence | None = None,
+    cancelled: Cancelled | None = None,
+) -> float | None:
+    """How long `preprocess` would take on the whole sequence, from trials on every so many of its voxels.
+
+    The steps are run on two thinned copies; a line through the two times, over the number of voxels, is continued to the whole. It takes a
+    second or two, registration longer.
+
+    Parameters
+    ----------
+    seq : ImageSequence
+    steps, reference : as of `preprocess`
+    cancelled : callable, optional
+
+    Returns
+    -------
+    float or None
+        Seconds; None where the steps cannot be tried on fewer voxels.
+
+    Raises
+    ------
+    SettingsError
+        If a step cannot be used.
+    """
+    chain = parse(steps, modality=seq.modality)
+    if not chain:
+        return 0.0
+    points: list[tuple[float, float]] = []
+    for most in (_TRIALS[0], *_TRIALS):  # the first loads libraries and is not counted
+        small = thinned(seq, most).compute()
+        other = None if reference is None else thinned(reference, most)
+        began = time.perf_counter()
+        try:
+            run_chain(small, chain, reference=other, cancelled=cancelled, doubts=[])
+        except SettingsError:
+            raise
+        except MedseqError:
+            return None
+        points.append((float(small.data.size), time.perf_counter() - began))
+    (fewer, less), (more, longer) = points[1:]
+    rate = (longer - less) / (more - fewer) if more > fewer and longer > less else longer / more
+    return longer + rate * (float(np.prod([float(n) for n in seq.data.shape])) - more)
+
+
+def reach_of(chain: Sequence[Step], seq: ImageSequence) -> dict[str, float]:
+    """How far along each axis the result of a whole chain at one voxel depends on others: the sum over its steps."""
+    total = dict.fromkeys(("t", *SPACE), 0.0)
+    for step in chain:
+        own = step.reach(seq)
+        total = {axis: total[axis] + own.get(axis, 0.0) for axis in total}
+    return total
+
+
+def _axis(seq: ImageSequence, axis: str | None) -> str:
+    if axis is None:
+        return seq.slice_axis if seq.slice_axis in seq.axes else "z"
+    if axis not in SPACE:
+        raise SettingsError(f"axis = {axis!r}: a slice is looked at along 'z', 'y' or 'x'.")
+    return axis
+
+
+def _position(seq: ImageSequence, position: Mapping[str, int], along: str) -> dict[str, int]:
+    found = {"t": 0, along: seq.size(along) // 2}
+    for axis, index in position.items():
+        if axis not in seq.axes:
+            continue
+        if not 0 <= index < seq.size(axis):
+            raise SettingsError(f"{seq.name} has {seq.size(axis)} places along {axis!r}; {index} is none of them.")
+        if axis in found:
+            found[axis] = int(index)
+    return {axis: index for axis, index in found.items() if axis in seq.axes}
+
+
+def _around(seq: ImageSequence, reach: Mapping[str, float], at: Mapping[str, int]) -> dict[str, slice]:
+    """What is within reach of a position along its axes; the others stay whole."""
+    index = {}
+    for axis, place in at.items():
+        size = seq.size(axis)
+        more = ceil(min(reach[axis], size))
+        index[axis] = slice(max(0, place - more), min(size, place + more + 1))
+    return index
+
+
+def _like_part(other: ImageSequence, seq: ImageSequence, used: ImageSequence) -> ImageSequence:
+    """The voxels of `other` that `used`, a part of `seq` on the same grid, was made of."""
+    into = np.linalg.inv(seq.affine) @ used.affine
+    index = {}
+    for column, axis in enumerate("xyz"):
+        start, step = round(float(into[column, 3])), max(1, round(float(into[column, column])))
+        index[axis] = slice(start, start + step * (used.size(axis) - 1) + 1, step)
+    return part_of(other, index)
+
+
+def _slice_at(result: ImageSequence, before: ImageSequence, along: str) -> tuple[ImageSequence, float]:
+    """The slice of a result that shows a slice of the image it was made of, or else the nearest, and how far away that is in mm."""
+    column = "xyz".index(along)
+    centre = geometry.apply_points(before.affine, (np.array(before.grid)[None] - 1) / 2)
+    normal = before.affine[:3, column] / np.linalg.norm(before.affine[:3, column])
+    # steps may have turned the axes: the one that runs most nearly the same way
+    directions = result.affine[:3, :3] / geometry.spacing(result.affine)
+    turned = int(np.abs(directions.T @ normal).argmax())
+    place = geometry.apply_points(np.linalg.inv(result.affine), centre)[0, turned]
+    axis = "xyz"[turned]
+    index = int(np.clip(round(float(place)), 0, result.size(axis) - 1))
+    found = part_of(result, {axis: slice(index, index + 1)})
+    if "t" in found.axes:
+        assert found.times is not None
+        when = 0.0 if before.times is None else float(before.times[0])
+        nearest = int(np.abs(found.times - when).argmin())
+        found = found.frame(nearest)
+    away = abs(float(place) - index)
+    return found.compute(), away * result.spacing[axis] if away > _SAME_SLICE else 0.0
+
+
+def _one_frame(seq: ImageSequence) -> ImageSequence:
+    return (seq.frame(0) if "t" in seq.axes else seq).compute()
