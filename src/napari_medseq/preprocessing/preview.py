@@ -231,7 +231,7 @@ def _slice_at(result: ImageSequence, before: ImageSequence, along: str) -> tuple
     # steps may have turned the axes: the one that runs most nearly the same way
     directions = result.affine[:3, :3] / geometry.spacing(result.affine)
     turned = int(np.abs(directions.T @ normal).argmax())
-    place = geometry.apply_points(np.linalg.inv(result.affine), centre)[0, turned]
+    place = geometry.apply_points(np.asarray(np.linalg.inv(result.affine)), centre)[0, turned]
     axis = "xyz"[turned]
     index = int(np.clip(round(float(place)), 0, result.size(axis) - 1))
     found = part_of(result, {axis: slice(index, index + 1)})
