@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import cleandoc
 from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -73,10 +74,10 @@ def field_notes(model: type[BaseModel]) -> dict[str, str]:
     for one in reversed([c for c in model.__mro__ if issubclass(c, BaseModel) and "__doc__" in vars(c)]):
         own: dict[str, str] = {}
         names: list[str] = []
-        for line in (one.__doc__ or "").splitlines():
-            if head := re.match(r"^ {4}(\w+(?:, \w+)*) : ", line):
+        for line in cleandoc(one.__doc__ or "").splitlines():  # Python 3.13 takes the indent away itself
+            if head := re.match(r"^(\w+(?:, \w+)*) : ", line):
                 names = head[1].split(", ")
-            elif names and line.startswith(" " * 8):
+            elif names and line.startswith("    "):
                 own.update({name: f"{own.get(name, '')} {line.strip()}".strip() for name in names})
             elif line.strip():
                 names = []
