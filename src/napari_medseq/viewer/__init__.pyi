@@ -4,6 +4,15 @@ from .arranging import save_masks as save_masks
 from .arranging import set_visit_date as set_visit_date
 from .editing import Editing as Editing
 from .editing import editing_of as editing_of
+from .edits import EditJob as EditJob
+from .edits import apply_edit as apply_edit
+from .edits import combine_labels as combine_labels
+from .edits import copy_to_slice as copy_to_slice
+from .edits import copy_to_visit as copy_to_visit
+from .edits import edit as edit
+from .edits import edit_job as edit_job
+from .edits import edited_layer as edited_layer
+from .edits import used_labels as used_labels
 from .followed import Followed as Followed
 from .followed import correct as correct
 from .followed import differs as differs
@@ -26,6 +35,8 @@ from .lessons import painted_slices as painted_slices
 from .lessons import propagate as propagate
 from .lessons import show_answer as show_answer
 from .lessons import take_over as take_over
+from .limits import BrushLimit as BrushLimit
+from .limits import limit_brush as limit_brush
 from .placement import step_through as step_through
 from .placement import step_through_slices as step_through_slices
 from .placement import sync_slice_views as sync_slice_views
@@ -36,6 +47,7 @@ from .recovery import discard as discard
 from .recovery import recover as recover
 from .recovery import recoverable as recoverable
 from .recovery import recovery_folder as recovery_folder
+from .regions import image_under as image_under
 from .renamed import keep_views_true as keep_views_true
 from .renamed import place_truly as place_truly
 from .renamed import wear_lesion_colours as wear_lesion_colours
@@ -84,6 +96,8 @@ from .verbs import world_affine as world_affine
 
 __all__ = [
     "KEYS",
+    "BrushLimit",
+    "EditJob",
     "Editing",
     "Followed",
     "Recovery",
@@ -92,6 +106,7 @@ __all__ = [
     "add_sequence",
     "add_study",
     "add_visit",
+    "apply_edit",
     "apply_lesion_colours",
     "as_visits",
     "assign_visit",
@@ -100,6 +115,9 @@ __all__ = [
     "by_patient",
     "check_one_patient",
     "classify",
+    "combine_labels",
+    "copy_to_slice",
+    "copy_to_visit",
     "correct",
     "corrected_again",
     "corrected_slices",
@@ -107,15 +125,20 @@ __all__ = [
     "differs",
     "discard",
     "doubtful_slice",
+    "edit",
+    "edit_job",
+    "edited_layer",
     "editing_of",
     "follow_again",
     "go_to",
     "go_to_slice",
     "identity",
+    "image_under",
     "is_result",
     "is_session",
     "keep_views_true",
     "label_layers",
+    "limit_brush",
     "locate",
     "masks_now",
     "new_labels",
@@ -163,6 +186,7 @@ __all__ = [
     "tracking_job",
     "undo",
     "use_world_placement",
+    "used_labels",
     "wear_lesion_colours",
     "world_affine",
     "write_result",

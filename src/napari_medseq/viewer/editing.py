@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary, WeakSet, ref
 
 import numpy as np
@@ -18,7 +18,7 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.active import DRAWING, MouseEvent, follow_visit, refusal
 from napari_medseq.viewer.history import Action, History, Step
 from napari_medseq.viewer.layers import layer_kind
-from napari_medseq.viewer.marks import PAINTED, PENDING, Flags, Marks, Values, Voxels
+from napari_medseq.viewer.marks import PAINTED, PENDING, Flags, Marks, Mask, Values, Voxels
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -64,6 +64,13 @@ class VoxelChange:
         layer.refresh()
 
 
+class Limit(Protocol):
+    """Where strokes may change nothing."""
+
+    def outside(self, layer: Labels, voxels: Voxels) -> Mask:
+        """Which of these voxels, flat indices into a layer's data, a stroke leaves alone."""
+
+
 class Editing:
     """What is painted in a viewer, and how to take it back; one per viewer, from `editing_of`.
 
@@ -71,6 +78,8 @@ class Editing:
     ----------
     history : History
         Strokes, corrections and what verbs filled in, in the order in which they happened.
+    limit : Limit or None
+        Where strokes may change nothing; `napari_medseq.viewer.limit_brush` sets it.
     unsaved : WeakSet of Labels
         Layers that changed by hand since they were saved.
     events : EmitterGroup
@@ -87,6 +96,7 @@ class Editing:
         self._fresh: ref[Layer] | None = None
         self._announced = 0
         self.history = History()
+        self.limit: Limit | None = None
         self.unsaved: WeakSet[Labels] = WeakSet()
         self.events: EmitterGroup = EmitterGroup(source=self, changed=None)
         viewer.layers.events.inserted.connect(self._inserted)
@@ -192,10 +202,47 @@ class Editing:
         """A person finished a stroke, a fill or a polygon; napari tells what changed."""
         layer: Labels = event.source
         voxels, before = _changed(event.value, layer.data.shape)
+        if self.limit is not None:
+            voxels, before = self._limited(self.limit, layer, voxels, before)
         if not len(voxels):
             return
         after = np.asarray(layer.data[np.unravel_index(voxels, layer.data.shape)])
         self._record(layer, voxels, before, after, np.full(len(voxels), PAINTED | PENDING), f"painting in {layer.name}")
+
+    @staticmethod
+    def _limited(limit: Limit, layer: Labels, voxels: Voxels, before: Values) -> tuple[Voxels, Values]:
+        """What of a stroke lies within the limit; the rest is taken back."""
+        outside = limit.outside(layer, voxels)
+        if outside.any():
+            layer.data[np.unravel_index(voxels[outside], layer.data.shape)] = before[outside]
+            layer.refresh()
+        return voxels[~outside], before[~outside]
+
+    def paint(self, layer: Labels, voxels: Voxels, values: Values, name: str) -> None:
+        """Give voxels other labels as a person's stroke does: painted, not yet followed, one step of undo.
+
+        Parameters
+        ----------
+        layer : Labels
+        voxels : ndarray of int
+            Flat indices into the layer's data.
+        values : ndarray of int
+            Their labels, one each.
+        name : str
+            Of the step.
+        """
+        layer = real(layer)
+        if not len(voxels):
+            return
+        own = layer.data.dtype
+        if not isinstance(layer.data, np.ndarray) or int(values.max()) > np.iinfo(own).max:
+            layer.data = np.array(layer.data, dtype=np.promote_types(own, np.min_scalar_type(int(values.max()))))
+        where = np.unravel_index(voxels, layer.data.shape)
+        before = np.asarray(layer.data[where])
+        layer.data[where] = values
+        after, flags = np.asarray(layer.data[where]), np.full(len(voxels), PAINTED | PENDING)
+        self._record(layer, voxels, before, after, flags, name)
+        layer.refresh()
 
     def _record(self, layer: Labels, voxels: Voxels, before: Values, after: Values, flags: Flags, name: str) -> None:
         """Mark voxels that were changed already, as a step or a part of the one that is open."""

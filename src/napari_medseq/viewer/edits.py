@@ -1,0 +1,376 @@
+"""Editing tools on a mask: each is one step of undo, and what it changed is painted as if by a person.
+
+`edit` does one at once. A window computes off its own thread: `edit_job` takes what is needed, `EditJob.compute` touches no layer, and
+`apply_edit` writes what came out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.masks import tools
+from napari_medseq.masks.labels import LabelArray, Labelled, Operation, combine
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.sequence import check_same_grid
+from napari_medseq.viewer.active import counterpart, shown_visit
+from napari_medseq.viewer.editing import editing_of, real
+from napari_medseq.viewer.layers import from_layer, layer_kind, to_layer_data
+from napari_medseq.viewer.placement import along_of
+from napari_medseq.viewer.regions import Region, image_under, intensities, region_of
+from napari_medseq.viewer.results import new_labels
+from napari_medseq.viewer.study import facts_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+
+@dataclass(frozen=True)
+class EditJob:
+    """What a tool needs, taken from the layers in the GUI thread.
+
+    Attributes
+    ----------
+    layer : Labels
+        The mask that is edited.
+    tool : Tool
+    given : Labelled
+        Copies of what is edited.
+    region : Region
+        Where that lies in the layer.
+    """
+
+    layer: Labels
+    tool: tools.Tool
+    given: Labelled
+    region: Region
+
+    def compute(self, progress: Progress | None = None, cancelled: Cancelled | None = None) -> LabelArray:
+        """The labels that the tool makes of what it was given; any thread may do this.
+
+        Raises
+        ------
+        MedseqError
+            If the tool cannot do it.
+        OperationCancelled
+        """
+        check(cancelled)
+        if progress is not None:
+            progress(0, 1, self.tool.title)
+        made = self.tool.apply(self.given)
+        check(cancelled)
+        return made
+
+
+def edited_layer(viewer: ViewerModel, layer: Labels | None = None) -> Labels:
+    """The mask that a tool edits: the one that is given, else the active one.
+
+    Raises
+    ------
+    MedseqError
+        If that is no label layer.
+    """
+    chosen = viewer.layers.selection.active if layer is None else layer
+    if chosen is None or layer_kind(chosen) != "labels":
+        raise MedseqError("No mask is active. Select a label layer in the list, or make new labels on an image.")
+    return real(chosen)
+
+
+def edit_job(
+    viewer: ViewerModel,
+    tool: tools.Tool,
+    layer: Labels | None = None,
+    *,
+    label: int | None = None,
+    image: Image | None = None,
+    this_slice: bool = False,
+    at: Sequence[float] | None = None,
+) -> EditJob:
+    """Take from the layers what a tool needs; see `edit` for the parameters.
+
+    Raises
+    ------
+    MedseqError
+        If there is no mask to edit here, or the tool wants an image and there is none on the mask's grid.
+    """
+    layer = edited_layer(viewer, layer)
+    value = int(layer.selected_label) if label is None else label
+    if value <= 0:
+        raise MedseqError("Label 0 is background. Select the label that is to be edited.")
+    region = region_of(viewer, layer, this_slice=this_slice)
+    under = image_under(viewer, layer, image) if tool.needs_image else None
+    if tool.needs_image and under is None:
+        raise MedseqError(f"{tool.title} looks at intensities, and no image lies on the grid of {layer.name}.")
+    given = Labelled(
+        np.array(region.of(layer.data)),
+        value,
+        region.spacing,
+        region.axis,
+        None if under is None else np.array(intensities(viewer, under, region)),
+        None if at is None else _place(viewer, layer, region, at),
+    )
+    return EditJob(layer, tool, given, region)
+
+
+def _place(viewer: ViewerModel, layer: Labels, region: Region, at: Sequence[float]) -> tuple[int, ...]:
+    """The voxel of a region at a world position of the viewer."""
+    world = np.asarray(at, dtype=float)[viewer.dims.ndim - layer.ndim :]
+    place = np.round(np.asarray(layer.world_to_data(world), dtype=float)).astype(int)
+    inside = [int(p) - (s.start or 0) for p, s in zip(place, region.index, strict=True) if isinstance(s, slice)]
+    return (0, *inside) if region.flat else tuple(inside)
+
+
+def apply_edit(viewer: ViewerModel, job: EditJob, made: LabelArray) -> int:
+    """Write what a tool made, as one step of undo; what was painted there meanwhile stays.
+
+    Returns
+    -------
+    int
+        How many voxels changed.
+    """
+    return _write(viewer, job.layer, job.region, job.given.labels, made, f"{job.tool.title} in {job.layer.name}")
+
+
+def _write(viewer: ViewerModel, layer: Labels, region: Region, before: LabelArray, made: LabelArray, name: str) -> int:
+    changed = (made != before) & (region.of(layer.data) == before)
+    editing_of(viewer).paint(layer, region.voxels(layer.data.shape, changed), made[changed], name)
+    return int(changed.sum())
+
+
+def edit(
+    viewer: ViewerModel,
+    tool: tools.Tool,
+    layer: Labels | None = None,
+    *,
+    label: int | None = None,
+    image: Image | None = None,
+    this_slice: bool = False,
+    at: Sequence[float] | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> int:
+    """Edit one label of a mask with a tool of `napari_medseq.masks.tools`, as one step of undo.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    tool : Tool
+        Such as ``Margin(mm=3)``.
+    layer : Labels, optional
+        The mask; default the active layer. Of visits and frames, the one that is shown is edited.
+    label : int, optional
+        Default the layer's selected label.
+    image : Image, optional
+        For tools that look at intensities; default the topmost visible one on the mask's grid.
+    this_slice : bool
+        Only the slice that is shown.
+    at : sequence of float, optional
+        World position, as the cursor has it, for `Island`.
+
+    Returns
+    -------
+    int
+        How many voxels changed. They count as painted and not yet followed.
+
+    Raises
+    ------
+    MedseqError
+        If it cannot be done; nothing is changed then.
+
+    Examples
+    --------
+    >>> from napari.components import ViewerModel
+    >>> from napari_medseq import viewer as view
+    >>> from napari_medseq.masks import tools
+    >>> viewer = ViewerModel()
+    >>> mask = viewer.add_labels(np.pad(np.ones((1, 3, 3), np.uint8), ((1, 1), (4, 4), (4, 4))))
+    >>> view.edit(viewer, tools.Margin(mm=1))
+    30
+    >>> view.editing_of(viewer).undo()
+    'Changing the margin in Labels'
+    """
+    job = edit_job(viewer, tool, layer, label=label, image=image, this_slice=this_slice, at=at)
+    if isinstance(tool, tools.Split):
+        job = replace(job, tool=tools.Split(used=tuple({*tool.used, *used_labels(viewer, job.layer)})))
+    return apply_edit(viewer, job, job.compute(progress, cancelled))
+
+
+def used_labels(viewer: ViewerModel, layer: Labels) -> set[int]:
+    """Numbers that masks of the same patient use, at any visit, so that a new lesion gets one of its own."""
+    study = facts_of(layer).get("study")
+    alike = [
+        other
+        for other in viewer.layers
+        if layer_kind(other) == "labels" and (other == layer or (study and facts_of(other).get("study") == study))
+    ]
+    return {int(other.data.max()) for other in alike}
+
+
+def combine_labels(
+    viewer: ViewerModel,
+    operation: Operation,
+    other: Labels,
+    other_label: int | None = None,
+    layer: Labels | None = None,
+    *,
+    label: int | None = None,
+    this_slice: bool = False,
+) -> int:
+    """Put together one label with that of another mask, or merge another label of the same mask into it, as one step of undo.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    operation : {"add", "subtract", "intersect", "exclusive or", "replace"}
+    other : Labels
+        The other mask, on the same grid; it stays as it is, unless it is the same one.
+    other_label : int, optional
+        Default: whatever is labelled there.
+    layer, label, this_slice
+        As for `edit`.
+
+    Returns
+    -------
+    int
+        How many voxels changed.
+
+    Raises
+    ------
+    MedseqError
+        If the grids differ, or the labels are of one mask, where they never overlap, and the operation is not "add".
+    """
+    layer, other = edited_layer(viewer, layer), real(other)
+    value = int(layer.selected_label) if label is None else label
+    region = region_of(viewer, layer, this_slice=this_slice)
+    before = np.array(region.of(layer.data))
+    if other is layer:
+        if operation != "add" or other_label in (None, value):
+            raise MedseqError(
+                "Labels of one mask never overlap: another label of the same mask can only be added. Choose another mask."
+            )
+        made = np.where(before == other_label, value, before)
+    else:
+        check_same_grid(from_layer(layer), from_layer(other))
+        there = region.of(other.data)
+        made = combine(before, value, there > 0 if other_label is None else there == other_label, operation)
+    return _write(viewer, layer, region, before, made, f"{operation} {other.name} in {layer.name}")
+
+
+def copy_to_slice(viewer: ViewerModel, by: int = 1, layer: Labels | None = None, *, label: int | None = None) -> int:
+    """Copy the outline of the slice that is shown to the next one (`by` slices on), and show that.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    by : int
+        1: the next slice, −1: the previous one.
+    layer, label
+        As for `edit`.
+
+    Returns
+    -------
+    int
+        How many voxels changed.
+
+    Raises
+    ------
+    MedseqError
+        If the label is not on the slice that is shown, or there is no next slice.
+    """
+    layer = edited_layer(viewer, layer)
+    now = region_of(viewer, layer).slice_index
+    tool = tools.CopySlice(source=max(now, 0), target=now + by)
+    changed = edit(viewer, tool, layer, label=label)
+    names = list(viewer.dims.axis_labels)
+    along = along_of(viewer)
+    axis = names.index(along) if along in names else viewer.dims.ndim - 3
+    own = axis - viewer.dims.ndim + layer.ndim
+    step = np.zeros(layer.ndim)
+    step[own] = by
+    moved = np.asarray(layer.data_to_world(step)) - np.asarray(layer.data_to_world(np.zeros(layer.ndim)))
+    viewer.dims.set_point(axis, float(viewer.dims.point[axis] + moved[own]))
+    return changed
+
+
+def copy_to_visit(
+    viewer: ViewerModel, by: int = 1, layer: Labels | None = None, *, label: int | None = None
+) -> tuple[Labels, int]:
+    """Copy a label to the mask of the next visit, at the same place in the patient's space, and show that visit.
+
+    The visits are taken as they lie: register them first where the patient lay otherwise. Other labels of that mask stay.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    by : int
+        1: the next visit, −1: the previous one.
+    layer, label
+        As for `edit`.
+
+    Returns
+    -------
+    layer : Labels
+        The mask at that visit; new labels on its image where there was none.
+    changed : int
+        How many voxels changed.
+
+    Raises
+    ------
+    MedseqError
+        If there is no such visit or no image at it, or nothing of the label lands in its grid.
+    """
+    from napari_medseq.volumes.grid import resample
+
+    layer = edited_layer(viewer, layer)
+    value = int(layer.selected_label) if label is None else label
+    region_of(viewer, layer)  # it is the mask of the visit that is shown
+    now = shown_visit(viewer)
+    if now is None:
+        raise MedseqError("There is no slider of visits. Open a study, or add the visit to it first.")
+    seq = from_layer(layer)
+    own = seq.replace(data=(np.asarray(seq.data) == value).astype(np.uint8))
+    if not own.data.any():
+        raise MedseqError(f"There is nothing of label {value} in {layer.name}.")
+    target = _mask_at(viewer, layer, now + by)
+    there = from_layer(target)
+    moved = resample(own, there.affine, there.grid, interpolation="nearest")
+    if moved.axes != there.axes:
+        raise MedseqError(f"{layer.name} has axes {', '.join(moved.axes)}, {target.name} {', '.join(there.axes)}.")
+    mask = np.asarray(to_layer_data(there.replace(data=moved.data))[0]).reshape(target.data.shape) > 0
+    if not mask.any():
+        raise MedseqError(
+            f"Nothing of label {value} lies within {target.name}: the visits do not cover the same place."
+        )
+    viewer.dims.set_point(list(viewer.dims.axis_labels).index("visit"), float(now + by))
+    viewer.layers.selection.active = target
+    target.selected_label = value
+    free = mask & (np.asarray(target.data) == 0)
+    voxels = np.flatnonzero(free)
+    editing_of(viewer).paint(target, voxels, np.full(len(voxels), value), f"copying label {value} to {target.name}")
+    return target, len(voxels)
+
+
+def _mask_at(viewer: ViewerModel, layer: Labels, visit: int) -> Labels:
+    """The mask that is at a visit what `layer` is at its own; a new one on that visit's image where there is none."""
+    found = counterpart(viewer, layer, visit)
+    if found is not None:
+        return found
+    study = facts_of(layer).get("study")
+    images = [
+        other
+        for other in viewer.layers
+        if layer_kind(other) == "image"
+        and "role" not in facts_of(other)
+        and (facts_of(other).get("visit"), facts_of(other).get("study")) == (visit, study)
+    ]
+    if not images:
+        raise MedseqError(f"There is no visit {visit + 1} with an image in this study.")
+    seen = [other for other in images if other.visible] or images
+    made = new_labels(viewer, seen[0])
+    made.mode = "pan_zoom"
+    return made

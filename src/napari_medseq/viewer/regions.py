@@ -1,0 +1,153 @@
+"""The part of a label layer that is edited, as an array of three axes: its space at the visit and frame that are shown, or one slice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.geometry import spacing as spacing_of_affine
+from napari_medseq.sequence import SPACE
+from napari_medseq.viewer.active import shown_visit, visit_of
+from napari_medseq.viewer.layers import KEY, from_layer, layer_kind, true_world_matrix
+from napari_medseq.viewer.marks import Values, Voxels
+from napari_medseq.viewer.placement import along_of
+from napari_medseq.viewer.study import facts_of, series_name
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels, Layer
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where in a layer's data three axes of space lie.
+
+    Attributes
+    ----------
+    index : tuple
+        Into the layer's data: one visit and frame, all of space or one slice of it.
+    axis : int
+        Along which slices follow one another, of the three.
+    slice_index : int
+        The slice that is shown, along that axis.
+    spacing : tuple of float
+        Millimetres per axis.
+    flat : bool
+        Whether the layer has two axes of space only; the array gets a third one of length 1 in front.
+    """
+
+    index: tuple[int | slice, ...]
+    axis: int
+    slice_index: int
+    spacing: tuple[float, float, float]
+    flat: bool
+
+    def of(self, data: Values) -> Values:
+        """That part of an array of the layer's shape, three axes."""
+        part = np.asarray(data[self.index])
+        return part[np.newaxis] if self.flat else part
+
+    def voxels(self, shape: tuple[int, ...], changed: NDArray[np.bool_]) -> Voxels:
+        """Flat indices, into data of the layer's shape, of what is True in an array of this part."""
+        lead: list[NDArray[np.intp]] = []
+        inside = list(np.nonzero(changed[0] if self.flat else changed))
+        count = len(inside[0])
+        for place in self.index:
+            if isinstance(place, slice):
+                lead.append(inside.pop(0) + (place.start or 0))
+            else:
+                lead.append(np.full(count, place, np.intp))
+        return np.asarray(np.ravel_multi_index(tuple(lead), shape))
+
+
+def region_of(viewer: ViewerModel, layer: Labels, *, this_slice: bool = False) -> Region:
+    """The part of a label layer that a tool edits: what is shown of visits and frames, all slices or the one that is shown.
+
+    Raises
+    ------
+    MedseqError
+        If the layer is of another visit than the one that is shown, or the slice that is shown is none of its own.
+    """
+    here, shown = visit_of(layer), shown_visit(viewer)
+    if here is not None and shown is not None and here != shown:
+        raise MedseqError(
+            f"{layer.name} is a mask of visit {here + 1}, and the slider shows visit {shown + 1}. "
+            "Move the slider there, or choose the mask of that visit."
+        )
+    names = [str(a) for a in layer.axis_labels]
+    space = [k for k, name in enumerate(names) if name in SPACE] or list(range(max(layer.ndim - 3, 0), layer.ndim))
+    if len(space) not in (2, 3):
+        raise MedseqError(f"{layer.name} has {len(space)} axis of space; a mask of two or three is needed.")
+    point = np.asarray(viewer.dims.point)[viewer.dims.ndim - layer.ndim :]
+    at = np.round(np.asarray(layer.world_to_data(point), dtype=float)).astype(int)
+    shape = layer.data.shape
+    index: list[int | slice] = [
+        slice(None) if k in space else int(np.clip(at[k], 0, shape[k] - 1)) for k in range(layer.ndim)
+    ]
+    along, flat = along_of(viewer), len(space) == 2
+    axis = 0 if flat else next((k for k, a in enumerate(space) if names[a] == along), 0)
+    number = 0 if flat else int(at[space[axis]])
+    if this_slice and not flat:
+        _check_shown(layer, number, shape[space[axis]])
+        index[space[axis]] = slice(number, number + 1)
+    return Region(tuple(index), axis, number, _spacing(layer), flat)
+
+
+def _check_shown(layer: Labels, number: int, count: int) -> None:
+    if not 0 <= number < count:
+        raise MedseqError(f"{layer.name} has {count} slices, and what is shown would be slice {number + 1}.")
+
+
+def _spacing(layer: Labels) -> tuple[float, float, float]:
+    """Millimetres along the layer's z, y and x: the true ones, not those of the slice view."""
+    if layer.metadata.get(KEY):
+        z, y, x = np.linalg.norm(true_world_matrix(layer)[:3, :3], axis=0)
+    else:
+        x, y, z = spacing_of_affine(from_layer(layer).affine)
+    return float(z), float(y), float(x)
+
+
+def image_under(viewer: ViewerModel, layer: Labels, image: Image | None = None) -> Image | None:
+    """The image whose voxels lie under those of a mask: `image`, or its like at the mask's visit; None where no grid is the same.
+
+    Without `image`: the topmost visible one on that grid, else any.
+    """
+    there = [other for other in viewer.layers if layer_kind(other) == "image" and _same_grid(other, layer)]
+    if image is not None:
+        if image in there:
+            return image
+        name = series_name(facts_of(image))
+        there = [other for other in there if name and series_name(facts_of(other)) == name]
+    seen = [other for other in there if other.visible]
+    return (seen or there or [None])[-1]
+
+
+def _same_grid(image: Layer, layer: Labels) -> bool:
+    """Whether every voxel of the mask is one of the image, at the same visit; frames and colours do not count."""
+    if getattr(image, "rgb", False) or getattr(image, "multiscale", False):
+        return False
+    a, b = facts_of(image), facts_of(layer)
+    if not a or not b:
+        same = image.data.shape[-layer.ndim :] == layer.data.shape
+        return bool(same and np.allclose(image.translate[-layer.ndim :], layer.translate))
+    near = np.allclose(np.asarray(a["affine"]), np.asarray(b["affine"]), atol=1e-3)
+    turned = (list(a["order"]), list(a["flips"])) == (list(b["order"]), list(b["flips"]))
+    return bool(list(a["grid"]) == list(b["grid"]) and near and turned and visit_of(image) in (None, visit_of(layer)))
+
+
+def intensities(viewer: ViewerModel, image: Image, region: Region) -> NDArray[np.generic]:
+    """The intensities of an image on the mask's grid in a region of the mask, three axes; of a series, in the frame that is shown."""
+    names = [str(a) for a in image.axis_labels]
+    point = np.asarray(viewer.dims.point)[viewer.dims.ndim - image.ndim :]
+    at = np.round(np.asarray(image.world_to_data(point), dtype=float)).astype(int)
+    space = list(region.index[-2:] if region.flat else region.index[-3:])
+    lead = image.ndim - len(space)
+    frames: list[int | slice] = [
+        0 if names[k] == "visit" else int(np.clip(at[k], 0, image.data.shape[k] - 1)) for k in range(lead)
+    ]
+    found = np.asarray(image.data[(*frames, *space)])
+    return found[np.newaxis] if region.flat else found
