@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medseq.cli import cohort as cohort_command
 from napari_medseq.cli import common
-from napari_medseq.cli.results import counted
+from napari_medseq.cli.results import counted, with_inputs
 from napari_medseq.errors import MedseqError, SettingsError
 
 if TYPE_CHECKING:
@@ -136,30 +136,11 @@ def _track(args: argparse.Namespace) -> None:
     _print_result(args, progression)
 
 
-def _with_inputs(progression: Progression, folder: Path) -> str:
-    """Give a loaded progression the images it was made from, where they still are; the card of its model."""
-    import napari_medseq as ms
-    from napari_medseq import record
-
-    facts = record.read_json(folder / "run.json")
-    for visit, known in enumerate(facts.get("inputs", ())[: len(progression.images)]):
-        for image in known.get("images", {}).values():
-            source, name = image.get("source"), image.get("name")
-            try:
-                found = ms.read(source, kind="image") if source else []
-            except MedseqError:  # it lies elsewhere now: that visit's picture is grey
-                continue
-            progression.images[visit] = next((i for i in found if i.name == name), None)
-            break
-    model = facts.get("model", {}).get("name")
-    return next((info.card for info in ms.list_models() if info.name == model), "")
-
-
 def _report(args: argparse.Namespace) -> None:
     import napari_medseq as ms
 
     progression = ms.Progression.load(args.result)
-    card = _with_inputs(progression, Path(args.result))
+    card = with_inputs(progression, Path(args.result))
     options = {"rules": args.rule} if args.rule else {}
     path = progression.report(args.out or Path(args.result) / "report.html", name=args.name, card=card, **options)
     common.answer(args, {"report": str(path)}, f"report: {path}")

@@ -29,6 +29,11 @@ def add(commands: common.Commands) -> None:
         "--kind", choices=("image", "labels"), help="read as image or as labels, whatever the file says"
     )
     convert.add_argument("--reference", help="DICOM series that labels written as DICOM SEG (.dcm) refer to")
+    convert.add_argument(
+        "--dicom",
+        choices=("seg", "rtstruct"),
+        help="what labels become in .dcm: a segmentation (default) or a structure set",
+    )
     convert.add_argument("--format", default=".nii.gz", help="suffix where --out is a folder (default .nii.gz)")
     common.add_series(convert)
     common.add_json(convert)
@@ -150,7 +155,7 @@ def _convert(args: argparse.Namespace) -> None:
     written = []
     for seq, path in zip(found, paths, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
-        written.append(str(ms.write(seq, path, reference=args.reference)))
+        written.append(str(ms.write(seq, path, reference=args.reference, format=args.dicom)))
     common.answer(args, {"written": written}, "\n".join(written) or "nothing to write")
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,13 +17,17 @@ from napari_medseq.io.formats.raw import storable
 from napari_medseq.io.placing import restored
 from napari_medseq.sequence import ImageSequence
 
+if TYPE_CHECKING:
+    from napari_medseq.io.dicom.sources import Reference
+
 
 def write(
     seq: ImageSequence,
     path: str | os.PathLike[str],
     *,
-    reference: Any = None,
+    reference: Reference | None = None,
     identifiers: bool = False,
+    format: Literal["seg", "rtstruct"] | None = None,
 ) -> Path:
     """Write a sequence; the ending of `path` chooses the format.
 
@@ -31,11 +35,13 @@ def write(
     ----------
     seq : ImageSequence
     path : path-like
-        ``.nii``, ``.nii.gz``, ``.nrrd``, ``.mha``; for labels also ``.seg.nrrd`` and ``.dcm`` (DICOM SEG).
+        ``.nii``, ``.nii.gz``, ``.nrrd``, ``.mha``; for labels also ``.seg.nrrd`` and ``.dcm`` (see `format`).
     reference : path-like or sequence of path-like, optional
         For ``.dcm``: the DICOM series that the labels were drawn on.
     identifiers : bool
         For ``.dcm``: keep the patient's name and ID of the reference.
+    format : {"seg", "rtstruct"}, optional
+        For ``.dcm``: a DICOM segmentation (the default), or an RT structure set, whose contours follow the edges of voxels.
 
     Returns
     -------
@@ -50,19 +56,23 @@ def write(
     target = Path(path)
     lower = target.name.lower()
     ending = next((e for e in (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".dcm") if lower.endswith(e)), None)
+    if format not in (None, "seg", "rtstruct"):
+        raise WriteError(f"There is no format {format!r} of .dcm; choose seg or rtstruct.")
+    if format is not None and ending != ".dcm":
+        raise WriteError(f"{target}: {format} is written to a file that ends in .dcm.")
     if ending is None:
         raise WriteError(
             f"{target}: the ending is not known; use .nii, .nii.gz, .nrrd, .mha, or for labels .seg.nrrd or .dcm."
         )
     if ending in (".seg.nrrd", ".dcm") and seq.kind != "labels":
         raise WriteError(f"{target}: {ending} holds labels, but {seq.name} is an image; use .nii.gz, .nrrd or .mha.")
-    writer = _writer(ending)
+    writer = _writer(ending, format)
     with files.replacing(target) as temporary:
         writer(seq, temporary, reference, identifiers)
     return target
 
 
-def _writer(ending: str) -> Callable[[ImageSequence, Path, Any, bool], None]:
+def _writer(ending: str, format: str | None) -> Callable[[ImageSequence, Path, Reference | None, bool], None]:
     """The function that writes a sequence to (path, reference, identifiers)."""
     if ending in (".nii", ".nii.gz"):
         return lambda seq, path, _reference, _identifiers: _write_nifti(seq, path)
@@ -78,9 +88,9 @@ def _writer(ending: str) -> Callable[[ImageSequence, Path, Any, bool], None]:
         from napari_medseq.io.formats import metaimage
 
         return lambda seq, path, _reference, _identifiers: metaimage.write(seq, path)
-    from napari_medseq.io.dicom import seg_write as dicom_seg_write
+    from napari_medseq.io.dicom import rtstruct_write, seg_write
 
-    return dicom_seg_write.write
+    return rtstruct_write.write if format == "rtstruct" else seg_write.write
 
 
 def _write_nifti(seq: ImageSequence, path: Path) -> None:

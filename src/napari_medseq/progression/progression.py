@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseq.errors import MedseqError
+from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.progression import reapply
 from napari_medseq.progression.graph import Graph
 from napari_medseq.progression.reapply import Correction
@@ -16,6 +17,7 @@ from napari_medseq.progression.tracked import Tracked
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from napari_medseq.io.dicom.sources import Reference
     from napari_medseq.progression.response import Assessment
 
 
@@ -230,6 +232,55 @@ class Progression(Tracked):
         from napari_medseq.progression.store import export
 
         return export(self, Path(path), table, measure, rows)
+
+    def export_dicom(
+        self,
+        folder: str | PathLike[str],
+        *,
+        references: Sequence[Reference | None] | None = None,
+        rtstruct: bool = False,
+        identifiers: bool = False,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> list[Path]:
+        """Write each visit as DICOM: a segmentation, and a structured report (TID 1500) of what was measured in it.
+
+        A lesion has the same tracking UID in the segmentations and reports of all visits; the reports say which visit it is, in
+        what order, and how many days after the first.
+
+        Parameters
+        ----------
+        folder : path
+            Gets a folder per visit, named as in a saved result.
+        references : sequence of path-like, ImageSequence or None, optional
+            The DICOM series of each visit; by default the one that its image was read from.
+        rtstruct : bool
+            Write an RT structure set per visit, too.
+        identifiers : bool
+            Keep the patient's name and ID of the reference.
+        progress, cancelled : callables, optional
+
+        Returns
+        -------
+        list of Path
+            The files.
+
+        Raises
+        ------
+        WriteError
+            If the series of a visit is not known or does not fit, or the disk refuses.
+        """
+        from napari_medseq.progression.dicom_export import export_dicom
+
+        return export_dicom(
+            self,
+            Path(folder),
+            references=references,
+            rtstruct=rtstruct,
+            identifiers=identifiers,
+            progress=progress,
+            cancelled=cancelled,
+        )
 
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> Progression:

@@ -111,7 +111,7 @@ def _save_visit(progression: Tracked, visit: int, session: str, part: Path) -> d
         "to_common": progression.to_common(visit).tolist(),
     }
     if labels is not None:
-        file = f"{session}/{_file_stem(labels.name)}.nii.gz"
+        file = f"{session}/{file_stem(labels.name)}.nii.gz"
         (part / session).mkdir()
         write(labels, part / file)
         facts |= {"labels": file, "sha256": record.sha256(part / file)}
@@ -154,7 +154,8 @@ def write_table(frame: pd.DataFrame, path: str | PathLike[str]) -> Path:
     return path
 
 
-def _file_stem(name: str) -> str:
+def file_stem(name: str) -> str:
+    """A name of an image as the start of a file's name."""
     return re.sub(r"[^\w.+-]+", "_", name).strip("._") or "image_lesions"
 
 
