@@ -27,6 +27,7 @@ Triple = tuple[int, int, int]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 _RAS = ("R", "A", "S")
+FARTHEST = 3.0  # of the channel of positions
 _SAME = 0.02  # relative difference of spacings under which nothing is resampled
 _OF_CHANNEL = {"red": 0, "green": 1, "blue": 2}
 
@@ -51,9 +52,10 @@ class Scheme(Settings):
     low: float = -6.0
     high: float = 12.0
 
-    def of(self, values: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Values in network units; what is not finite becomes the lowest."""
-        finite = values[np.isfinite(values)]
+    def of(self, values: NDArray[np.floating], measured: NDArray[np.floating] | None = None) -> NDArray[np.float32]:
+        """Values in network units, measured on others where these are given; what is not finite becomes the lowest."""
+        finite = values if measured is None else measured
+        finite = finite[np.isfinite(finite)]
         if finite.size == 0:
             raise MedseqError("There is no finite voxel; the file may be damaged.")
         centre, scale = (self.centre, self.scale) if self.kind == "fixed" else _measured(finite)
@@ -84,11 +86,18 @@ class Working(Settings):
         Of step, row and column; None: the image's own.
     schemes : tuple of Scheme
         One per channel.
+    focus : tuple of (int or None)
+        Working voxels about the image's middle that are looked at, of step, row, column; None: all. What lies outside is background.
+    position : (float, float, float) or None
+        Adds a channel that tells how far a voxel lies from the image's middle; it is 1 so many working voxels from there along step,
+        row and column. For images whose middle says what is meant, such as crops about a lesion.
     """
 
     axis: StepAxis = "z"
     spacing_mm: tuple[float | None, float | None, float | None] = (None, None, None)
     schemes: tuple[Scheme, ...] = (Scheme(),)
+    focus: tuple[int | None, int | None, int | None] = (None, None, None)
+    position: tuple[float, float, float] | None = None
 
     @property
     def axes(self) -> tuple[str, str, str]:
@@ -131,7 +140,15 @@ class WorkingGrid:
             if goal is not None and abs(own[k] / goal - 1) > _SAME:
                 new = max(1, round(size[k] * own[k] / goal))
                 scale[k], size[k] = size[k] / new, new
-        return cls(image, working, _scaled(affine, scale), (size[0], size[1], size[2]))
+        affine = _scaled(affine, scale)
+        kept = dict(zip(working.axes, working.focus, strict=True))
+        first = np.zeros(3)
+        for k, name in enumerate("xyz"):
+            most = kept.get(name)
+            if most is not None and most < size[k]:
+                first[k], size[k] = (size[k] - most) // 2, most
+        affine[:3, 3] += affine[:3, :3] @ first
+        return cls(image, working, affine, (size[0], size[1], size[2]))
 
     def read(self, seq: ImageSequence, scheme: Scheme) -> NDArray[np.float32]:
         """A channel as (step, row, column) in network units; 0 where it has no voxel."""
@@ -170,10 +187,18 @@ class WorkingGrid:
         return out
 
     def _volume(self, volume: NDArray[np.generic], seq: ImageSequence, scheme: Scheme) -> NDArray[np.float32]:
-        values = scheme.of(volume.astype(np.float32))
+        raw = volume.astype(np.float32)
         if self._same_voxels(seq):
-            return _canonical(values, seq)
+            return _canonical(scheme.of(raw), seq)
+        values = scheme.of(raw, self._in_focus(raw, seq) if scheme.kind == "robust" else None)
         return resample_volume(values, seq.affine, self.affine, self.size, antialias=True).astype(np.float32)
+
+    def _in_focus(self, volume: NDArray[np.float32], seq: ImageSequence) -> NDArray[np.float32] | None:
+        """What units are measured on where only the middle is looked at."""
+        if self.working.focus == (None, None, None):
+            return None
+        found = resample_volume(volume, seq.affine, self.affine, self.size, antialias=True, fill=np.nan)
+        return found if np.isfinite(found).any() else None
 
     def _same_voxels(self, seq: ImageSequence) -> bool:
         turn = geometry.to_codes(seq.affine, _RAS)
@@ -228,4 +253,15 @@ def working_volume(
     grid = WorkingGrid.of(first, working)
     steps = [grid.read(channels[n], s) if n in channels else None for n, s in zip(names, working.schemes, strict=True)]
     there = next(s for s in steps if s is not None)
-    return np.stack([np.zeros_like(there) if s is None else s for s in steps]), grid
+    planes = [np.zeros_like(there) if s is None else s for s in steps]
+    if working.position is not None:
+        planes.append(distance_from_middle(there.shape, working.position))
+    return np.stack(planes), grid
+
+
+def distance_from_middle(shape: Sequence[int], unit: Sequence[float]) -> NDArray[np.float32]:
+    """The channel of `Working.position`, at most `FARTHEST`."""
+    parts = [(np.arange(n, dtype=np.float32) - (n - 1) / 2) / u for n, u in zip(shape, unit, strict=True)]
+    squares = parts[0][:, None, None] ** 2 + parts[1][:, None] ** 2 + parts[2] ** 2
+    far: NDArray[np.float32] = np.minimum(np.sqrt(squares), FARTHEST).astype(np.float32)
+    return far

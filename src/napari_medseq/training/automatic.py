@@ -180,7 +180,9 @@ def train_automatically(
     )
     files.write_json(run / "fingerprint.json", facts.model_dump(mode="json"))
     plan.save(run / "plan.yaml")
-    working = Working(axis=plan.axis, spacing_mm=plan.spacing_mm, schemes=plan.schemes)
+    working = Working(
+        axis=plan.axis, spacing_mm=plan.spacing_mm, schemes=plan.schemes, focus=plan.focus, position=plan.position
+    )
     names = [ch.name for ch in facts.channels]
     cases = slab_cases(decoded, names, classes, working, part(progress, 0.03, 0.08), cancelled, after(_READING))
     judges = _judges(c, cases)
@@ -188,7 +190,7 @@ def train_automatically(
     check(cancelled)
     left = 60 * c.minutes * (1 - (_SPARE if judges else _SPARE / 3)) - (now() - began)
     torch.manual_seed(c.seed)
-    definition = _definition(plan, len(names), len(classes) + 1)
+    definition = _definition(plan, len(names) + (plan.position is not None), len(classes) + 1)
     network = networks.build(definition)
     assert isinstance(network, SlabUNet)
     loop = SlabLoop(
@@ -209,6 +211,7 @@ def train_automatically(
         size=plan.window,
         spacing=_spacing(plan, facts.spacing_mm),
         augment=plan.augment,
+        placed=plan.position is not None,
         seed=c.seed,
     )
     with _threads(c.threads):

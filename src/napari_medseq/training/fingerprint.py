@@ -15,6 +15,7 @@ from napari_medseq.settings import Settings
 Three = tuple[float, float, float]
 
 _SAMPLE = 4000  # values of the foreground kept per case and channel
+_MOST = 98  # per cent of the cases
 _HU_AIR = -500.0  # a CT holds air; other scans hold no such values
 
 
@@ -56,6 +57,10 @@ class Fingerprint(Settings):
         Whether the cases' spacings differ by more than 5 % along an axis.
     channels : tuple of ChannelFacts
     classes : dict of int to ClassFacts
+    reach_mm : (float, float, float)
+        How far what is labelled reaches from the middle of its image along (x, y, z), in 98 % of the cases; of frames in pixels.
+    off_middle_mm : (float, float, float)
+        The same of the centre of what is labelled.
     one_sided : (bool, bool, bool)
         Whether two classes always lie on the same sides of each other along (x, y, z): what is mirrored then is called wrong.
     """
@@ -69,6 +74,8 @@ class Fingerprint(Settings):
     spacings_differ: bool
     channels: tuple[ChannelFacts, ...]
     classes: dict[int, ClassFacts]
+    reach_mm: Three | None = None
+    off_middle_mm: Three | None = None
     one_sided: tuple[bool, bool, bool]
 
 
@@ -91,6 +98,8 @@ class Measuring:
         self.channels = {n: _Channel() for n in self.names}
         self.volumes: dict[int, list[float]] = {}
         self.centres: list[dict[int, NDArray[np.float64]]] = []
+        self.reach: list[NDArray[np.float64]] = []
+        self.off: list[NDArray[np.float64]] = []
 
     def know(self, name: str) -> None:
         """A channel that a later case may bring."""
@@ -136,6 +145,12 @@ class Measuring:
             old = np.array([by_axis.get(a, 0.0) for a in ("x", "y", "z")])
             centres[int(value)] = np.array([(-1 if turn.flips[k] else 1) * old[turn.order[k]] for k in range(3)])
         self.centres.append(centres)
+        if centres:
+            spacing = [geometry.spacing(labels.affine)[k] for k in range(3)]
+            far = {a: _from_middle(truth > 0, k) for k, a in enumerate(labels.axes)}
+            found = np.array([far.get(a, (0.0, 0.0)) for a in ("x", "y", "z")]) * np.array(spacing)[:, None]
+            self.reach.append(found[list(turn.order), 0])
+            self.off.append(found[list(turn.order), 1])
 
     def result(self, classes: Mapping[int, str], cases: int) -> Fingerprint:
         """The facts, of `cases` cases of which these were measured."""
@@ -157,6 +172,8 @@ class Measuring:
                 )
                 for k, name in classes.items()
             },
+            reach_mm=_three(np.percentile(self.reach, _MOST, axis=0)) if self.reach else None,
+            off_middle_mm=_three(np.percentile(self.off, _MOST, axis=0)) if self.off else None,
             one_sided=sides,
         )
 
@@ -198,6 +215,15 @@ def _centre(mask: NDArray[np.bool_], axis: int) -> float:
     """Mean index of a mask along an axis."""
     along = mask.sum(axis=tuple(k for k in range(mask.ndim) if k != axis))
     return float((along * np.arange(len(along))).sum() / along.sum())
+
+
+def _from_middle(mask: NDArray[np.bool_], axis: int) -> tuple[float, float]:
+    """How far a mask, and its centre, lie from the middle of an axis, in voxels; the far border counts."""
+    along = mask.sum(axis=tuple(k for k in range(mask.ndim) if k != axis))
+    at, middle = np.flatnonzero(along), (len(along) - 1) / 2
+    return float(np.abs(at - middle).max()) + 0.5, abs(
+        float((along * np.arange(len(along))).sum() / along.sum()) - middle
+    )
 
 
 def _seconds(seq: ImageSequence) -> float:

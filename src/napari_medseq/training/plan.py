@@ -33,6 +33,10 @@ _PASSES = 8.0  # times that all training voxels should be seen
 _VOXELS_PER_SECOND = {True: 800_000.0, False: 150_000.0}  # learned per second and core, with and without bfloat16 units
 _FRAMES_APART = 4.0  # pixels
 _ACROSS = 8.0  # working voxels across the smallest class, where pixels are made larger
+_FOCUS_CASES = 20  # from which it can be told that all labels lie in the middle
+_MARGIN = 1.4  # of the focus, beyond what is labelled
+_FOCUS = 0.75  # of the rows and columns that a focus has at most; it spares nothing otherwise
+_CENTRED = 0.08  # of the image's size: as far from its middle lies the centre of what the image is about
 _WIDTHS = (16, 32, 64, 96, 128)
 _SMALLEST_CELL = 5  # rows and columns of the coarsest level, at least
 
@@ -54,6 +58,10 @@ class Plan(Settings):
     mix_levels : tuple of int
         Levels with a recurrence along the steps.
     dropout : float
+    focus : tuple of (int or None)
+        Working voxels of step, row and column about the image's middle that are looked at; None: all.
+    position : (float, float, float) or None
+        Working voxels from the middle at which the channel of positions is 1; None: there is none.
     schemes : tuple of Scheme
         Units of each channel.
     augment : SlabAugment
@@ -74,6 +82,8 @@ class Plan(Settings):
     strides: tuple[Triple, ...]
     mix_levels: tuple[int, ...] = ()
     dropout: float = Field(0.0, ge=0, lt=1)
+    focus: tuple[int | None, int | None, int | None] = (None, None, None)
+    position: Three | None = None
     schemes: tuple[Scheme, ...]
     augment: SlabAugment
     rate: float = Field(2e-3, gt=0)
@@ -153,6 +163,12 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
     if facts.frames or min(facts.shape) == 1:  # frames have no distance: as far apart as thick slices
         own = (_FRAMES_APART * max(own[1:]), own[1], own[2])
     shape, largest = _in_order(facts.shape, axis), _in_order(facts.largest, axis)
+    focus_mm = _focus_mm(facts, axis, own, why)
+    if focus_mm is not None:
+        shape, largest = (
+            (s[0], min(s[1], math.ceil(focus_mm[0] / own[1])), min(s[2], math.ceil(focus_mm[1] / own[2])))
+            for s in (shape, largest)
+        )
     spacing = _spacing(facts, own, shape, seconds * _VOXELS_PER_SECOND[low] * cores, why)
     scale = [o / s for o, s in zip(own, spacing, strict=True)]
     working = tuple(max(1, round(n * f)) for n, f in zip(shape, scale, strict=True))
@@ -160,6 +176,10 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
     first = _window(working, reach, spacing)
     strides = _strides(first, spacing)
     window = _multiples(first, strides)
+    focus: tuple[int | None, int | None, int | None] = (None, None, None)
+    if focus_mm is not None:
+        rows, columns = (max(window[k], math.ceil(focus_mm[k - 1] / spacing[k])) for k in (1, 2))
+        focus = (None, rows, columns)
     thick = spacing[0] >= THICK * max(spacing[1:]) or window[0] < 8 or facts.frames
     why["window"] = (
         f"volumes are {_times(working)} at this spacing; a window of about {_WINDOW_VOXELS:,} voxels trains fastest"
@@ -179,7 +199,6 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
     names: tuple[Literal["step", "row", "column"], ...] = ("step", "row", "column")
     # thick slices and frames are taken as they come; between them nothing could be interpolated
     kept = (None if thick else spacing[0], spacing[1], spacing[2])
-    several = len(facts.channels) > 1
     return Plan(
         axis=axis,
         spacing_mm=kept,
@@ -188,8 +207,10 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
         widths=_WIDTHS[: len(strides) + 1],
         strides=strides,
         dropout=0.1 if facts.patients < 30 else 0.0,
+        focus=focus,
+        position=_position(facts, axis, window, why) if focus_mm is not None else None,
         schemes=tuple(_scheme(c, why) for c in facts.channels),
-        augment=_augment(spacing, thick, mirror, any(c.missing for c in facts.channels) or several),
+        augment=_augment(facts, spacing, thick, mirror),
         bfloat16=low,
         mirrored=tuple(n for n, share in zip(names, mirror, strict=True) if share and n == "column"),
         reasons=why,
@@ -250,6 +271,33 @@ def _spacing(facts: Fingerprint, own: Three, shape: Triple, affordable: float, w
             f"{_times(spacing)} mm can be learned well"
         )
     return spacing[0], spacing[1], spacing[2]
+
+
+def _focus_mm(facts: Fingerprint, axis: StepAxis, own: Three, why: dict[str, str]) -> tuple[float, float] | None:
+    """Rows and columns about the middle that hold all labels, with a margin, where that is much less than the image."""
+    why["focus"] = "what is labelled lies anywhere in the images"
+    if facts.reach_mm is None or facts.cases < _FOCUS_CASES or min(facts.shape) == 1:
+        return None
+    reach, shape = _in_order(facts.reach_mm, axis), _in_order(facts.shape, axis)
+    sides = (2 * _MARGIN * reach[1], 2 * _MARGIN * reach[2])
+    if any(side > _FOCUS * n * mm for side, n, mm in zip(sides, shape[1:], own[1:], strict=True)):
+        return None
+    why["focus"] = (
+        f"what is labelled reaches {reach[1]:.3g} and {reach[2]:.3g} mm from the images' middle, so no more than their middle "
+        "is looked at; settings: {focus: [null, null, null]} looks everywhere"
+    )
+    return sides
+
+
+def _position(facts: Fingerprint, axis: StepAxis, window: Triple, why: dict[str, str]) -> Three | None:
+    """Half the window, where the image's middle says what is meant."""
+    if facts.off_middle_mm is None:
+        return None
+    off, shape, own = (_in_order(v, axis) for v in (facts.off_middle_mm, facts.shape, facts.spacing_mm))
+    if any(off[k] > _CENTRED * shape[k] * own[k] for k in (1, 2)):
+        return None
+    why["position"] = "images are centred on what is labelled, so the network is told where the middle is"
+    return window[0] / 2, window[1] / 2, window[2] / 2
 
 
 def _window(working: Sequence[int], reach: Sequence[int], spacing: Three) -> list[int]:
@@ -313,9 +361,11 @@ def _scheme(channel: ChannelFacts, why: dict[str, str]) -> Scheme:
     return Scheme()
 
 
-def _augment(spacing: Three, thick: bool, mirror: Three, drop: bool) -> SlabAugment:
+def _augment(facts: Fingerprint, spacing: Three, thick: bool, mirror: Three) -> SlabAugment:
     """Out-of-plane turns only where steps are close; a network of several channels learns to do without each."""
     pixel = max(spacing[1:])
+    several = len(facts.channels) > 1 or any(c.missing for c in facts.channels)
+    coils = any(c.modality == "MR" for c in facts.channels)
     return SlabAugment(
         rotate=0.5 if thick else 0.3,
         tilt=0.0 if thick else 0.25,
@@ -323,7 +373,8 @@ def _augment(spacing: Three, thick: bool, mirror: Three, drop: bool) -> SlabAugm
         stretch=0.1,
         elastic_mm=1.5 * pixel,
         mirror=mirror,
-        drop_channel=0.25 if drop else 0.0,
+        drop_channel=0.25 if several else 0.0,
+        shading=0.4 if coils else 0.0,
     )
 
 

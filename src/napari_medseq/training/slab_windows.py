@@ -43,6 +43,10 @@ class SlabAugment(Settings):
     affine_share : float
     noise, gain, shift, gamma : float
         Largest spread of noise, relative gain, offset, and log of the exponent, in network units.
+    shading : float
+        Largest log of a smooth field that an image is multiplied by, as coils make it.
+    of_step : float
+        Spread of the gain and offset of each step by itself.
     blur, coarse : float
         How often a window is blurred or taken at a lower resolution.
     foreground : float
@@ -64,6 +68,8 @@ class SlabAugment(Settings):
     gain: float = Field(0.25, ge=0)
     shift: float = Field(0.25, ge=0)
     gamma: float = Field(0.35, ge=0)
+    shading: float = Field(0.0, ge=0)
+    of_step: float = Field(0.0, ge=0)
     blur: float = Field(0.2, ge=0, le=1)
     coarse: float = Field(0.15, ge=0, le=1)
     foreground: float = Field(0.7, ge=0, le=1)
@@ -111,12 +117,23 @@ class SlabWindows:
         In mm, so that turns are turns.
     augment : SlabAugment
     seed : int
+    placed : bool
+        Whether the last channel tells where the image's middle is: it moves with the image, and is not recoloured.
     """
 
     def __init__(
-        self, cases: Sequence[SlabCase], *, classes: int, size: Triple, spacing: Three, augment: SlabAugment, seed: int
+        self,
+        cases: Sequence[SlabCase],
+        *,
+        classes: int,
+        size: Triple,
+        spacing: Three,
+        augment: SlabAugment,
+        seed: int,
+        placed: bool = False,
     ) -> None:
         self.cases, self.classes, self.size, self.augment = list(cases), classes, size, augment
+        self.placed = placed
         self.spacing = torch.tensor(spacing)
         self.generator = torch.Generator().manual_seed(seed)
         largest = [max(c.labels.shape[k] for c in cases) for k in range(3)]
@@ -131,7 +148,10 @@ class SlabWindows:
         """Images (batch, channel, step, row, column), and targets (batch, class, …) that sum to 1, or to less at the border."""
         drawn = [self.cases[int(k)] for k in torch.randint(len(self.cases), (batch,), generator=self.generator)]
         x = self._warped(torch.stack([self._cut(c, self._middle(c)) for c in drawn]))
-        return self._recoloured(x[:, : -self.classes]), x[:, -self.classes :]
+        image, targets = x[:, : -self.classes], x[:, -self.classes :]
+        if not self.placed:
+            return self._recoloured(image), targets
+        return torch.cat([self._recoloured(image[:, :-1]), image[:, -1:]], 1), targets
 
     def _random(self, *size: int) -> Tensor:
         return torch.rand(*size, generator=self.generator)
@@ -222,6 +242,12 @@ class SlabWindows:
             span = high - low + 1e-5
             exponent = sometimes(0.5, torch.exp(between(-a.gamma, a.gamma)), 1.0)
             x = ((x - low) / span).clamp(1e-6, 1).pow(exponent) * span + low
+        if a.shading and self._chance(0.5):
+            x = self._shaded(x)
+        if a.of_step:
+            each = (n, channels, x.shape[2], 1, 1)
+            gain = 1 + a.of_step * torch.randn(each, generator=self.generator)
+            x = x * gain + a.of_step * torch.randn(each, generator=self.generator)
         x = x * sometimes(0.5, between(1 - a.gain, 1 + a.gain), 1.0)
         x = x + sometimes(0.5, between(-a.shift, a.shift), 0.0)
         if a.noise:
@@ -233,6 +259,13 @@ class SlabWindows:
                     row[int(torch.randint(channels, (1,), generator=self.generator))] = True
             x = x * kept.view(n, channels, 1, 1, 1)
         return x
+
+    def _shaded(self, x: Tensor) -> Tensor:
+        """Brighter here and darker there, from the darkest voxel on."""
+        coarse = (torch.rand(*x.shape[:2], 2, 3, 3, generator=self.generator) * 2 - 1) * self.augment.shading
+        field = functional.interpolate(coarse, size=x.shape[2:], mode="trilinear", align_corners=True)
+        low = x.amin((2, 3, 4), keepdim=True)
+        return (x - low) * field.exp() + low
 
     def _lower(self, x: Tensor) -> None:
         """Some windows at a lower resolution, some blurred; in place."""

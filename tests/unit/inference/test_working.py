@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError
-from napari_medseq.inference.working import Scheme, Working, WorkingGrid, grey_channels, working_volume
+from napari_medseq.inference.working import FARTHEST, Scheme, Working, WorkingGrid, grey_channels, working_volume
 from napari_medseq.sequence import ImageSequence
 
 SIGNS = st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3)
@@ -77,6 +77,32 @@ def test_channels_of_other_grids_are_brought_to_the_first_and_missing_ones_are_z
     assert not volume[1].any()
     assert volume[2].any()
     assert grid.image is first
+
+
+def test_only_the_middle_is_looked_at_where_a_focus_is_set() -> None:
+    whole = image((5, 20, 30), (1.0, 1.0, 2.0))  # spacing of x, y, z
+    working = Working(axis="z", focus=(None, 8, 10))
+    grid = WorkingGrid.of(whole, working)
+    there = grid.read(whole, Scheme())
+    assert there.shape == (5, 8, 10)
+    inner = np.asarray(whole.data)[:, 6:14, 10:20]
+    np.testing.assert_allclose(there, Scheme().of(inner), atol=1e-4)  # units are those of the middle
+    marked = (inner > 0).astype(np.uint8)
+    back = grid.back(marked, labels=True)
+    assert back.shape == whole.data.shape
+    assert np.array_equal(back[:, 6:14, 10:20], marked)
+    assert back.sum() == marked.sum()  # nothing outside
+    small = image((5, 6, 30))
+    assert WorkingGrid.of(small, working).size == (10, 6, 5)  # an image that is smaller is taken as it is
+
+
+def test_the_channel_of_positions_is_the_distance_from_the_middle() -> None:
+    volume, _ = working_volume({"image": image((5, 9, 11))}, ["image"], Working(position=(2.0, 4.0, 1.0)))
+    assert volume.shape == (2, 5, 9, 11)
+    assert volume[1, 2, 4, 5] == 0
+    np.testing.assert_allclose([volume[1, 4, 4, 5], volume[1, 2, 8, 5], volume[1, 2, 4, 6]], 1.0)
+    assert volume[1, 3, 4, 6] == pytest.approx((0.25 + 1) ** 0.5)
+    assert volume[1].max() == FARTHEST
 
 
 def test_frames_keep_their_order_and_colours_are_channels() -> None:

@@ -24,12 +24,14 @@ def facts(
     sided: bool = False,
     channels: int = 1,
     size: float = 1500.0,
+    reach: tuple[float, float, float] | None = None,
+    off: tuple[float, float, float] | None = None,
 ) -> Fingerprint:
     channel = ChannelFacts(name="image", modality=modality, missing=0, low=-100, high=200, mean=50, std=40)
     return Fingerprint(
         cases=cases, patients=cases, frames=frames, spacing_mm=spacing, shape=shape, largest=shape, spacings_differ=False,
         channels=(channel,) * channels, classes={1: ClassFacts(name="one", cases=cases, median_mm3=size)},
-        one_sided=(sided, True, True),
+        one_sided=(sided, True, True), reach_mm=reach, off_middle_mm=off,
     )  # fmt: skip
 
 
@@ -99,6 +101,26 @@ def test_left_and_right_are_mirrored_only_where_no_class_is_told_by_its_side() -
     plan = make_plan(facts(sided=True), seconds=600, bfloat16=True)
     assert plan.mirrored == ()
     assert plan.augment.mirror == (0, 0, 0)
+
+
+def test_where_all_labels_lie_in_the_middle_no_more_is_looked_at() -> None:
+    heart = {"shape": (256, 256, 10), "spacing": (1.4, 1.4, 8.0), "reach": (60.0, 50.0, 40.0), "cases": 60}
+    plan = make_plan(facts(**heart, off=(20.0, 20.0, 8.0)), seconds=3600, bfloat16=True)  # type: ignore[arg-type]
+    assert plan.focus[0] is None
+    rows, columns = plan.focus[1:]
+    assert rows is not None
+    assert columns is not None
+    assert rows * 1.4 >= 2 * 50
+    assert columns * 1.4 >= 2 * 60
+    assert max(rows, columns) < 192
+    assert plan.position is not None
+    assert "middle" in plan.reasons["focus"]
+    apart = make_plan(facts(**heart, off=(40.0, 20.0, 8.0)), seconds=3600, bfloat16=True)  # type: ignore[arg-type]
+    assert apart.position is None  # the middle of the image is not that of what is labelled
+    for other in ({"reach": (150.0, 50.0, 40.0)}, {"cases": 5}, {"reach": None}):
+        everywhere = make_plan(facts(**{**heart, **other}, off=(0.0, 0.0, 0.0)), seconds=3600, bfloat16=True)  # type: ignore[arg-type]
+        assert everywhere.focus == (None, None, None)
+        assert everywhere.position is None
 
 
 def test_several_channels_are_learned_to_be_missed() -> None:

@@ -1,0 +1,65 @@
+"""Windows of slab networks: what moves moves together, and what tells the place is not recoloured."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import napari_medseq as ms
+from napari_medseq.training.fingerprint import Measuring
+from napari_medseq.training.slab_windows import SlabAugment, SlabCase, SlabWindows
+
+NOTHING: dict[str, float] = {
+    "rotate": 0, "tilt": 0, "zoom": 0, "stretch": 0, "elastic_mm": 0, "move": 0, "noise": 0, "gain": 0, "shift": 0, "gamma": 0,
+    "blur": 0, "coarse": 0, "affine_share": 0,
+}  # fmt: skip
+
+
+def windows(augment: SlabAugment, *, placed: bool = False, channels: int = 2) -> SlabWindows:
+    labels = torch.zeros(6, 12, 14, dtype=torch.uint8)
+    labels[2:4, 4:8, 5:9] = 1
+    image = torch.arange(channels * labels.numel()).reshape(channels, *labels.shape).half() / 100
+    return SlabWindows(
+        [SlabCase("a", "a", image, labels)], classes=2, size=(6, 12, 14), spacing=(3.0, 1.0, 1.0), augment=augment, seed=0, placed=placed
+    )  # fmt: skip
+
+
+def test_without_any_change_a_window_is_the_case() -> None:
+    drawn = windows(SlabAugment(**NOTHING))
+    x, y = drawn.draw(2)
+    torch.testing.assert_close(x[1], drawn.cases[0].image.float(), atol=1e-2, rtol=1e-3)
+    assert torch.equal(y[0, 1].round().byte(), drawn.cases[0].labels)
+
+
+@pytest.mark.parametrize("change", ["shading", "of_step", "noise"])
+def test_recolouring_leaves_the_channel_of_positions_alone(change: str) -> None:
+    drawn = windows(SlabAugment(**{**NOTHING, change: 0.5}), placed=True)
+    plain = windows(SlabAugment(**NOTHING), placed=True).draw(8)[0]
+    x = drawn.draw(8)[0]
+    torch.testing.assert_close(x[:, 1], plain[:, 1])
+    assert not torch.allclose(x[:, 0], plain[:, 0], atol=1e-2)
+
+
+def test_each_step_has_its_own_gain() -> None:
+    torch.manual_seed(0)
+    drawn = windows(SlabAugment(**{**NOTHING, "of_step": 0.3}), channels=1)
+    ratio = drawn.draw(1)[0][0, 0] - drawn.cases[0].image[0].float()
+    of_step = ratio.std((1, 2)) / drawn.cases[0].image[0].float().std((1, 2))
+    assert of_step.std() > 0.05
+
+
+def test_the_fingerprint_tells_how_far_labels_reach_from_the_middle_whatever_the_orientation() -> None:
+    truth = np.zeros((5, 11, 21), np.uint8)
+    truth[2, 5, 10:15] = 1  # four voxels from the middle along x, to the far border of the voxel
+    turned = np.array([[0, 2.0, 0, 0], [-3.0, 0, 0, 0], [0, 0, 4.0, 0], [0, 0, 0, 1]])  # x is patient's y, 3 mm
+    for affine, axis, mm in ((np.diag([3.0, 2.0, 4.0, 1.0]), 0, 3.0), (turned, 1, 3.0)):
+        image = ms.ImageSequence(truth.astype(np.float32), ("z", "y", "x"), affine)
+        measuring = Measuring(["image"])
+        measuring.add("p", {"image": image}, image.labels_like(truth, name="labels", label_names={1: "one"}))
+        found = measuring.result({1: "one"}, cases=1)
+        assert found.reach_mm is not None
+        assert found.off_middle_mm is not None
+        assert found.reach_mm[axis] == pytest.approx(4.5 * mm)
+        assert found.off_middle_mm[axis] == pytest.approx(2 * mm)
+        assert found.off_middle_mm[1 - axis] == 0
