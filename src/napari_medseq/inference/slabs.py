@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
-from typing import Literal
-from weakref import WeakKeyDictionary
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, ModelError
@@ -22,121 +20,15 @@ from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.postprocessing import postprocess
 from napari_medseq.inference.prediction import Segmentation, remove_small_objects
 from napari_medseq.inference.settings import InferenceSettings
-from napari_medseq.inference.tuning import has_bfloat16
-from napari_medseq.inference.working import PlaneAxis, Triple, Working, WorkingGrid, grey_channels, working_volume
+from napari_medseq.inference.slab_steps import SlabSettings, chosen_labels, probabilities_of_steps, starts
+from napari_medseq.inference.working import Triple, WorkingGrid, grey_channels, working_volume
 from napari_medseq.models import Model
 from napari_medseq.models.slab_unet import SlabUNet
-from napari_medseq.progress import Cancelled, Progress, check, part
+from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
-from napari_medseq.settings import Settings, checked
+from napari_medseq.settings import checked
 
-Probabilities = NDArray[np.float32]
-
-_WHOLE = 1.3  # an axis this many times as long as the window still goes through whole
-_AXIS = {"step": -3, "row": -2, "column": -1}
-
-
-class SlabSettings(Settings):
-    """How a bundle's slab network is used.
-
-    Attributes
-    ----------
-    kind : "slab"
-    working : Working
-        What an image is made into.
-    window : (int, int, int)
-        Steps, rows and columns that go through the network at once, as in training; larger images are covered by windows that
-        overlap by half.
-    mirrored : tuple of {"step", "row", "column"}
-        Probabilities are averaged with those of the image mirrored along every choice of these.
-    precision : {"float32", "bfloat16"}
-        "bfloat16" where the processor has units for it.
-    threshold : float
-        Of a single class.
-    smallest_mm3, keep_largest, fill_holes
-        As in `InferenceSettings`.
-    missing_channels : bool
-        Whether the network was trained to do without some of its channels.
-    """
-
-    kind: Literal["slab"] = "slab"
-    working: Working = Working()
-    window: Triple
-    mirrored: tuple[PlaneAxis, ...] = ()
-    precision: Literal["float32", "bfloat16"] = "float32"
-    threshold: float = Field(0.5, gt=0, lt=1)
-    smallest_mm3: float = Field(0.0, ge=0)
-    keep_largest: bool = False
-    fill_holes: bool = False
-    missing_channels: bool = False
-
-
-_FOLDED: WeakKeyDictionary[nn.Module, SlabUNet] = WeakKeyDictionary()
-
-
-def folded(network: SlabUNet) -> SlabUNet:
-    """The network with its batch norms folded, made once."""
-    if network.norm != "batch":
-        return network
-    if network not in _FOLDED:
-        _FOLDED[network] = network.folded()
-    return _FOLDED[network]
-
-
-def starts(length: int, window: int) -> tuple[list[int], int]:
-    """First voxels of the windows that cover an axis, and their length there."""
-    if length <= _WHOLE * window:
-        return [0], length
-    count = -(-(length - window) // max(1, window // 2)) + 1
-    return [round(k * (length - window) / (count - 1)) for k in range(count)], window
-
-
-def _ramp(length: int, whole: bool) -> Tensor:
-    """Weights of a window along an axis: less towards its ends, where another one covers them."""
-    up = torch.arange(1, length + 1, dtype=torch.float32)
-    return torch.ones(length) if whole else torch.minimum(up, up.flip(0))
-
-
-@torch.inference_mode()
-def label_working_volume(
-    network: SlabUNet,
-    volume: NDArray[np.float32],
-    settings: SlabSettings,
-    device: torch.device,
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
-    message: str = "",
-) -> NDArray[np.float32]:
-    """Class probabilities (class, step, row, column) of a working volume (channel, step, row, column)."""
-    net = folded(network.eval()).to(device)
-    x = torch.from_numpy(volume).to(device)
-    plans = [starts(n, w) for n, w in zip(x.shape[1:], settings.window, strict=True)]
-    ramps = [_ramp(w, w == n).to(device) for (_, w), n in zip(plans, x.shape[1:], strict=True)]
-    ramp = ramps[0][:, None, None] * ramps[1][:, None] * ramps[2]
-    sums = torch.zeros(network.classes, *x.shape[1:], device=device)
-    weights = torch.zeros(x.shape[1:], device=device)
-    places = [(a, b, c) for a in plans[0][0] for b in plans[1][0] for c in plans[2][0]]
-    low = settings.precision == "bfloat16" and (device.type != "cpu" or has_bfloat16())
-    for done, place in enumerate(places):
-        check(cancelled)
-        inner = tuple(slice(p, p + w) for p, (_, w) in zip(place, plans, strict=True))
-        with torch.autocast(device.type, torch.bfloat16, enabled=low):
-            p = _mirrored(net, x[(slice(None), *inner)][None], settings.mirrored)
-        sums[(slice(None), *inner)] += p * ramp
-        weights[inner] += ramp
-        if progress is not None:
-            progress(done + 1, len(places), message)
-    return (sums / weights).cpu().numpy()
-
-
-def _mirrored(net: SlabUNet, x: Tensor, axes: Sequence[PlaneAxis]) -> Tensor:
-    """Probabilities (class, step, row, column), averaged over the mirrored views."""
-    views = [tuple(_AXIS[a] for a in chosen) for n in range(len(axes) + 1) for chosen in combinations(axes, n)]
-    total = torch.zeros(())
-    for flips in views:
-        p = net.label_volume(x.flip(flips) if flips else x).float().softmax(1)
-        total = total.to(p.device) + (p.flip(flips) if flips else p)
-    return total[0] / len(views)
+Plane = NDArray[np.float32]
 
 
 def is_slab(model: Model) -> bool:
@@ -200,20 +92,59 @@ def segment_slabs(
         inner = tuple(slice(0, n) for n in volume.shape)
         if len(channels) < len(first.info.channels):
             volume, inner = _within_nothing(volume, one.window)
-        said = f"segmenting {grid.image.name}"
-        # the sums and their copy, and those of the other models
-        memory.warn_if_short((2 + (len(models) > 1)) * _network(first).classes * volume[0].nbytes, grid.image.name)
-        total: Probabilities = np.zeros(1, np.float32)
-        for k, (model, own) in enumerate(zip(models, settings, strict=True)):
-            shown = part(progress, k / len(models), (k + 1) / len(models))
-            total = total + label_working_volume(_network(model), volume, own, device, shown, cancelled, said)
-        p: Probabilities = np.asarray(total / len(models), dtype=np.float32)[(slice(None), *inner[1:])]
-        check_finite(torch.from_numpy(p), first, f"one of the steps of {grid.image.name}")
-        results.append(_answer(p, grid, first, one, outputs, steps, keep, region))
+        held = sum(_held(m, own, volume.shape) for m, own in zip(models, settings, strict=True))
+        memory.warn_if_short(held + 2 * volume[0].size, grid.image.name)
+        streams = [
+            probabilities_of_steps(
+                _network(m),
+                volume,
+                own,
+                device,
+                progress if k == 0 else None,
+                cancelled,
+                f"segmenting {grid.image.name}",
+            )
+            for k, (m, own) in enumerate(zip(models, settings, strict=True))
+        ]
+        made = _Planes.of(outputs, [i.stop - i.start for i in inner[1:]])
+        for step, of_models in enumerate(zip(*streams, strict=True)):
+            p = sum(of_models[1:], of_models[0]) / len(of_models)
+            check_finite(p, first, f"step {step + 1} of {grid.image.name}")
+            if inner[1].start <= step < inner[1].stop:
+                made.add(step - inner[1].start, p[:, inner[2], inner[3]], one.threshold)
+        results.append(_answer(made, grid, first, one, steps, keep, region))
     return results
 
 
-def _within_nothing(volume: Probabilities, window: Triple) -> tuple[Probabilities, tuple[slice, ...]]:
+def _held(model: Model, settings: SlabSettings, shape: Sequence[int]) -> int:
+    """Bytes of the probabilities that are held at once."""
+    _, steps, rows, columns = shape
+    _, long = starts(steps, settings.window[0])
+    return 4 * _network(model).classes * long * rows * columns
+
+
+@dataclass
+class _Planes:
+    """What is made of the probabilities, step by step."""
+
+    labels: NDArray[np.uint8]
+    maps: dict[str, Plane]
+
+    @classmethod
+    def of(cls, outputs: Sequence[str], shape: Sequence[int]) -> _Planes:
+        wanted = [k for k in ("probability", "uncertainty") if k in outputs]
+        return cls(np.zeros(shape, np.uint8), {k: np.zeros(shape, np.float32) for k in wanted})
+
+    def add(self, step: int, p: Tensor, threshold: float) -> None:
+        self.labels[step] = chosen_labels(p, threshold)
+        if "probability" in self.maps:
+            self.maps["probability"][step] = (1 - p[0]).cpu().numpy()
+        if "uncertainty" in self.maps:  # entropy, as a share of the largest
+            entropy = -(p * p.clamp(1e-12, 1).log()).sum(0) / math.log(len(p))
+            self.maps["uncertainty"][step] = entropy.cpu().numpy()
+
+
+def _within_nothing(volume: Plane, window: Triple) -> tuple[Plane, tuple[slice, ...]]:
     """A volume in the middle of a larger one of zeros, at least as large as the window, and where it lies there.
 
     A channel alone is smaller than the image that training saw it in, with nothing around it: a network whose norms see the whole
@@ -225,11 +156,10 @@ def _within_nothing(volume: Probabilities, window: Triple) -> tuple[Probabilitie
 
 
 def _answer(
-    p: Probabilities,
+    found: _Planes,
     grid: WorkingGrid,
     model: Model,
     settings: SlabSettings,
-    outputs: Sequence[str],
     steps: Sequence[int] | None,
     keep: ImageSequence | None,
     region: Region | None,
@@ -237,19 +167,16 @@ def _answer(
     """Labels and what else is wanted, on the image's own grid."""
     image = grid.image
     axes = tuple(a for a in image.axes if a != "c")
-    chosen = (p[1] > settings.threshold).astype(np.uint8) if len(p) == 2 else p.argmax(0).astype(np.uint8)
-    labels = _cleaned(np.asarray(grid.back(chosen, labels=True), np.uint8), image, settings)
+    labels = _cleaned(np.asarray(grid.back(found.labels, labels=True), np.uint8), image, settings)
     labels = _only(labels, image, steps, region, settings.working.axis)
     if keep is not None:
         labels = _kept(labels, keep, image)
     name = f"{image.name}_{model.info.name}"
     named = image.like(labels, axes=axes, name=name, kind="labels", label_names=dict(model.info.classes), modality=None)
     made: dict[str, ImageSequence] = {}
-    for kind in ("probability", "uncertainty"):
-        if kind in outputs:
-            map_ = 1 - p[0] if kind == "probability" else -(p * np.log(np.clip(p, 1e-12, 1))).sum(0) / np.log(len(p))
-            own = np.asarray(grid.back(map_.astype(np.float32), labels=False), np.float32)
-            made[kind] = image.like(own, axes=axes, name=f"{image.name}_{kind}", kind="image", modality=None)
+    for kind, map_ in found.maps.items():
+        own = np.asarray(grid.back(map_, labels=False), np.float32)
+        made[kind] = image.like(own, axes=axes, name=f"{image.name}_{kind}", kind="image", modality=None)
     return Segmentation(
         named, made.get("probability"), made.get("uncertainty"), f"{model.info.name} {model.info.version}"
     )

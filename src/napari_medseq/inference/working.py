@@ -52,25 +52,29 @@ class Scheme(Settings):
     low: float = -6.0
     high: float = 12.0
 
-    def of(self, values: NDArray[np.floating], measured: NDArray[np.floating] | None = None) -> NDArray[np.float32]:
+    def of(self, values: NDArray[np.generic], measured: NDArray[np.floating] | None = None) -> NDArray[np.float32]:
         """Values in network units, measured on others where these are given; what is not finite becomes the lowest."""
-        finite = values if measured is None else measured
-        finite = finite[np.isfinite(finite)]
+        finite: NDArray[np.generic] = values if measured is None else measured
+        known = np.isfinite(finite)
+        if not known.all():
+            finite = finite[known]
         if finite.size == 0:
             raise MedseqError("There is no finite voxel; the file may be damaged.")
+        del known
         centre, scale = (self.centre, self.scale) if self.kind == "fixed" else _measured(finite)
-        out = (values.astype(np.float32) - np.float32(centre)) / np.float32(scale)
-        out = np.nan_to_num(out, nan=self.low, posinf=self.high, neginf=self.low)
-        clipped: NDArray[np.float32] = np.clip(out, self.low, self.high).astype(np.float32)
-        return clipped
+        out: NDArray[np.float32] = values.astype(np.float32)  # one copy, changed in place: volumes may be large
+        out -= np.float32(centre)
+        out /= np.float32(scale)
+        np.nan_to_num(out, copy=False, nan=self.low, posinf=self.high, neginf=self.low)
+        return np.clip(out, self.low, self.high, out=out)
 
 
-def _measured(finite: NDArray[np.floating]) -> tuple[float, float]:
+def _measured(finite: NDArray[np.generic]) -> tuple[float, float]:
     """Median and robust spread of what lies above the mean."""
     above = finite[finite > finite.mean()]
     if above.size == 0:  # one value everywhere
         return float(finite.flat[0]), 1.0
-    low, middle, high = (float(v) for v in np.percentile(above, (25, 50, 75)))
+    low, middle, high = (float(v) for v in np.percentile(above, (25, 50, 75), overwrite_input=True))
     scale = (high - low) / 1.349
     return middle, scale if scale > 0 else float(finite.std())
 
@@ -152,8 +156,10 @@ class WorkingGrid:
 
     def read(self, seq: ImageSequence, scheme: Scheme) -> NDArray[np.float32]:
         """A channel as (step, row, column) in network units; 0 where it has no voxel."""
-        planes = [self._volume(v, seq, scheme) for v in _volumes(seq)]
-        return self._ordered(np.stack(planes))
+        volumes = _volumes(seq)
+        if len(volumes) == 1:  # a volume is not copied for being one
+            return self._ordered(self._volume(volumes[0], seq, scheme)[None])
+        return self._ordered(np.stack([self._volume(v, seq, scheme) for v in volumes]))
 
     def read_labels(self, labels: ImageSequence) -> NDArray[np.int64]:
         """Labels as (step, row, column); 0 where they have no voxel."""
@@ -187,17 +193,19 @@ class WorkingGrid:
         return out
 
     def _volume(self, volume: NDArray[np.generic], seq: ImageSequence, scheme: Scheme) -> NDArray[np.float32]:
-        raw = volume.astype(np.float32)
         if self._same_voxels(seq):
-            return _canonical(scheme.of(raw), seq)
-        values = scheme.of(raw, self._in_focus(raw, seq) if scheme.kind == "robust" else None)
+            return _canonical(scheme.of(volume), seq)
+        values = scheme.of(volume, self._in_focus(volume, seq) if scheme.kind == "robust" else None)
         return resample_volume(values, seq.affine, self.affine, self.size, antialias=True).astype(np.float32)
 
-    def _in_focus(self, volume: NDArray[np.float32], seq: ImageSequence) -> NDArray[np.float32] | None:
+    def _in_focus(self, volume: NDArray[np.generic], seq: ImageSequence) -> NDArray[np.float32] | None:
         """What units are measured on where only the middle is looked at."""
         if self.working.focus == (None, None, None):
             return None
-        found = resample_volume(volume, seq.affine, self.affine, self.size, antialias=True, fill=np.nan)
+        there = resample_volume(
+            volume.astype(np.float32), seq.affine, self.affine, self.size, antialias=True, fill=np.nan
+        )
+        found: NDArray[np.float32] = there.astype(np.float32)
         return found if np.isfinite(found).any() else None
 
     def _same_voxels(self, seq: ImageSequence) -> bool:
@@ -256,7 +264,7 @@ def working_volume(
     planes = [np.zeros_like(there) if s is None else s for s in steps]
     if working.position is not None:
         planes.append(distance_from_middle(there.shape, working.position))
-    return np.stack(planes), grid
+    return planes[0][None] if len(planes) == 1 else np.stack(planes), grid
 
 
 def distance_from_middle(shape: Sequence[int], unit: Sequence[float]) -> NDArray[np.float32]:

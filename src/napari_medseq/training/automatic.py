@@ -19,7 +19,7 @@ from pydantic import Field
 from napari_medseq import files, record
 from napari_medseq.errors import MedseqWarning, SettingsError
 from napari_medseq.inference import devices
-from napari_medseq.inference.slabs import SlabSettings, label_working_volume
+from napari_medseq.inference.slab_steps import SlabSettings, labels_of_steps
 from napari_medseq.inference.working import Working
 from napari_medseq.models import Model, bundle, load_model, networks
 from napari_medseq.models.plain import Definition, Plain
@@ -304,8 +304,8 @@ def _scores(
     """Dice of the patients that judge, at the working spacing."""
     found: dict[str, list[list[float]]] = {}
     for case in cases:
-        p = label_working_volume(network, case.image.float().numpy(), inference, torch.device("cpu"))
-        answer, truth = p.argmax(0), case.labels.numpy()
+        answer = labels_of_steps(network, case.image.float().numpy(), inference, torch.device("cpu"))
+        truth = case.labels.numpy()
         row = []
         for k in range(1, len(names) + 1):
             total = float((answer == k).sum() + (truth == k).sum())

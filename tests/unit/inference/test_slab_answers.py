@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import pytest
 import torch
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, ModelError
+from napari_medseq.inference.slab_steps import SlabSettings, labels_of_steps, probabilities_of_steps, starts
 from napari_medseq.models import Model, ModelInfo
 from napari_medseq.models.slab_unet import SlabUNet
 from tests.unit.training.small import blob
@@ -43,3 +47,47 @@ def test_what_it_cannot_do_is_refused(slab: Model) -> None:
         ms.segment(blob(), slab, outputs=("uncertainty",), views=2)
     with pytest.raises(ModelError, match="samples=0"):
         ms.segment(blob(), slab, outputs=("uncertainty",), samples=2)
+
+
+def test_windows_along_the_steps_add_up_to_one_answer_whatever_the_window(slab: Model) -> None:
+    """Step by step the same as all windows of a whole volume added up at once."""
+    network = slab.network
+    assert isinstance(network, SlabUNet)
+    volume = np.random.default_rng(0).normal(size=(1, 11, 20, 18)).astype(np.float32)
+    settings = SlabSettings(window=(4, 8, 12))
+    plans = [starts(n, w) for n, w in zip(volume.shape[1:], settings.window, strict=True)]
+    assert len(plans[0][0]) > 3
+    total = torch.zeros(2, *volume.shape[1:])
+    weight = torch.zeros(volume.shape[1:])
+    for place in itertools.product(*(p[0] for p in plans)):
+        inner = tuple(slice(a, a + w) for a, (_, w) in zip(place, plans, strict=True))
+        ramp = torch.ones(())
+        for _, w in plans:
+            up = torch.arange(1, w + 1).float()
+            ramp = ramp[..., None] * torch.minimum(up, up.flip(0))
+        with torch.no_grad():
+            p = network.eval().label_volume(torch.from_numpy(volume)[(None, slice(None), *inner)]).softmax(1)[0]
+        total[(slice(None), *inner)] += p * ramp
+        weight[inner] += ramp
+    found = torch.stack(list(probabilities_of_steps(network, volume, settings, torch.device("cpu"))), 1)
+    torch.testing.assert_close(found, total / weight, atol=1e-5, rtol=1e-4)
+    labels = labels_of_steps(network, volume, settings, torch.device("cpu"))
+    assert np.array_equal(labels, ((total / weight)[1] > 0.5).numpy())
+
+
+def test_no_more_probabilities_are_held_than_a_window_of_steps(slab: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 40 steps, four at once: what is allocated for the classes does not grow with the sequence."""
+    network = slab.network
+    assert isinstance(network, SlabUNet)
+    sizes = []
+    zeros = torch.zeros
+
+    def noted(*size: int, **kwargs: torch.device) -> torch.Tensor:
+        sizes.append(size)
+        return zeros(*size, **kwargs)
+
+    monkeypatch.setattr(torch, "zeros", noted)
+    volume = np.zeros((1, 40, 8, 8), np.float32)
+    steps = probabilities_of_steps(network, volume, SlabSettings(window=(4, 8, 8)), torch.device("cpu"))
+    assert sum(1 for _ in steps) == 40
+    assert max(np.prod(s) for s in sizes if s) == 2 * 4 * 8 * 8
