@@ -80,7 +80,7 @@ class Table(MutableMapping[str, T]):
             except Exception as error:  # other people's code may fail in any way, and must not take ours with it
                 warnings.warn(
                     f"The {self.what} {entry.name!r} of the package {_package(entry)} cannot be used and is left out: "
-                    f"{error or type(error).__name__}. Update that package, or uninstall it.",
+                    f"{str(error) or type(error).__name__}. Update that package, or uninstall it.",
                     PluginWarning,
                     stacklevel=3,
                 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +115,7 @@ def _complete(annotated: Annotated | None, planes: Planes) -> tuple[list[int], d
     return checked_steps(annotated, planes, "annotated"), {}
 
 
-def checked_steps(steps: Sequence[int], planes: Planes, name: str) -> list[int]:
+def checked_steps(steps: Sequence[int | np.integer], planes: Planes, name: str) -> list[int]:
     """Steps as ints that are there.
 
     Raises
@@ -125,7 +124,7 @@ def checked_steps(steps: Sequence[int], planes: Planes, name: str) -> list[int]:
         Naming those that are not.
     """
     given = list(steps)
-    bad = [s for s in given if isinstance(s, bool) or not isinstance(s, Integral) or not 0 <= s < planes.steps]
+    bad = [s for s in given if isinstance(s, bool) or not isinstance(s, int | np.integer) or not 0 <= s < planes.steps]
     if bad:
         raise MedseqError(
             f"{name}: {planes.image.name} has steps 0 to {planes.steps - 1} along {planes.axis}, not {bad[:5]}."

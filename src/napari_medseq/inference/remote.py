@@ -90,7 +90,9 @@ def call(
     try:
         client = Client(address, timeout=_PATIENCE, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
-        raise DeviceError(f"No Dask scheduler answers at {device!r} ({error or 'no answer'}); is it running?") from None
+        raise DeviceError(
+            f"No Dask scheduler answers at {device!r} ({str(error) or 'no answer'}); is it running?"
+        ) from None
     with client:
         worker = _worker(client, device)
         at: _Place = {"workers": [worker], "allow_other_workers": False, "pure": False}

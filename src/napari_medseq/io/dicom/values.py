@@ -17,7 +17,7 @@ from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.tags import BLOCKS, PRIVATE, SECRETS, TAGS, creator_of, in_block
 
 if TYPE_CHECKING:
-    from pydicom import Dataset
+    from pydicom import DataElement, Dataset
 
 #: Clocks count seconds from here, in the scanner's own time.
 EPOCH = datetime(1970, 1, 1)
@@ -114,7 +114,7 @@ def _stored(ds: Attributes, tag: int, vr: str) -> Any:
     else:
         from pydicom.dataelem import RawDataElement
 
-        raw = ds.get_item(tag)
+        raw: DataElement | RawDataElement | None = ds.get_item(tag)
         if raw is None:
             return None
         if isinstance(raw, RawDataElement):
