@@ -247,7 +247,7 @@ def test_wrong_usage_is_status_2(command: Any, arguments: tuple[str, ...]) -> No
 
 
 def test_a_defect_is_one_line_too_and_a_traceback_on_request(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object, **__: object) -> None:
+    def broken(*_: object, **__: Any) -> None:
         raise RuntimeError("two\nlines")
 
     monkeypatch.setattr("napari_medseq.models.list_models", broken)
@@ -270,7 +270,7 @@ def test_a_defect_is_one_line_too_and_a_traceback_on_request(command: Any, monke
 def test_the_system_gets_in_the_way(
     command: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, says: str
 ) -> None:
-    def broken(*_: object, **__: object) -> None:
+    def broken(*_: object, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr("napari_medseq.models.list_models", broken)

@@ -62,7 +62,7 @@ def test_every_kind_of_row_is_read() -> None:
     assert list(form.rows) == [
         "count", "size", "tiny", "share", "wide", "mode", "maybe", "perhaps", "flag", "points", "name", "region", "seed",
     ]  # fmt: skip
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         "count": 5, "size": 0.5, "tiny": "2e-7", "share": "0.5", "mode": "b", "maybe": "y", "perhaps": False, "flag": False,
         "points": "1, 2, 3", "name": "m", "region": "lung", "seed": 7,
     }  # fmt: skip

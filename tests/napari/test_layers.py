@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from datetime import datetime
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -55,7 +56,7 @@ def sequences(draw: st.DrawFn, kinds: tuple[str, ...] = ("image", "labels")) -> 
     )  # fmt: skip
 
 
-def layer_of(seq: ImageSequence, **kwargs: object) -> Layer:
+def layer_of(seq: ImageSequence, **kwargs: Any) -> Layer:
     return Layer.create(*to_layer_data(seq, **kwargs))
 
 

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def opened(ball_study: Path) -> ViewerModel:
     return viewer
 
 
-def tilted(degrees: float = 25.0, **changes: object) -> ImageSequence:
+def tilted(degrees: float = 25.0, **changes: Any) -> ImageSequence:
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_euler("x", degrees, degrees=True).as_matrix() @ np.diag([1.0, 1.0, 4.0])
     data = np.arange(6 * 20 * 20, dtype=np.int32).reshape(6, 20, 20)
@@ -128,7 +129,7 @@ def test_a_model_along_visits_takes_layers_as_one_patients_visits(
     along = replace(loaded, info=loaded.info.model_copy(update={"sequence_axis": "visit"}))
     alone = ms.segment
 
-    def together(images: object, _model: object, **options: object) -> object:
+    def together(images: object, _model: object, **options: Any) -> object:
         assert isinstance(images, list)
         asked.extend(images)
         return [alone(v.images[0], loaded, **options) for v in images]

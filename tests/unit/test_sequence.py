@@ -152,7 +152,7 @@ def test_repr_says_what_it_is() -> None:
 
 
 def test_visits_are_sorted_by_date_only_when_all_are_known() -> None:
-    late, early, unknown = Visit(date(2021, 5, 1)), Visit(datetime(2020, 1, 31, 12)), Visit(None)  # type: ignore[arg-type]
+    late, early, unknown = Visit(date(2021, 5, 1)), Visit(datetime(2020, 1, 31, 12)), Visit(None)
     assert Study("s", (late, early)).dates == [date(2020, 1, 31), date(2021, 5, 1)]
     assert Study("s", (late, unknown, early)).dates == [date(2021, 5, 1), None, date(2020, 1, 31)]
 

@@ -50,7 +50,7 @@ def test_both_ways_to_give_settings_report_the_same(values: dict[str, object], t
     with pytest.raises(SettingsError, match=text) as given:
         checked(Outer, values)
     with pytest.raises(SettingsError, match=text) as built:
-        Outer(**values)  # type: ignore[arg-type]
+        Outer(**values)
     assert str(given.value) == str(built.value)
     assert isinstance(given.value, ValueError)
 

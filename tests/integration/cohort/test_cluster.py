@@ -223,7 +223,7 @@ class DyingClient:
     def nthreads(self) -> dict[str, int]:
         return {"worker": 1}
 
-    def submit(self, *_args: object, **_options: object) -> LostFuture:
+    def submit(self, *_args: object, **_options: Any) -> LostFuture:
         if self.at == "submit":
             raise OSError("the line is dead")
         return LostFuture()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from napari_medseq import cli
 from napari_medseq.progression import sentences
 from napari_medseq.progression.response.common import number
 from napari_medseq.sequence import ImageSequence, affine_from
+from tests.unit.progression.masks import Box
 
 
-def mask(*boxes):
+def mask(*boxes: Box) -> ImageSequence:
     data = np.zeros((12, 30, 34), np.uint8)
     for z0, z1, y0, y1, x0, x1 in boxes:
         data[z0:z1, y0:y1, x0:x1] = 1
@@ -28,27 +30,28 @@ BIG_C = (2, 8, 18, 28, 10, 20)
 
 
 @pytest.fixture
-def progression():
+def progression() -> ms.Progression:
     masks = [mask(A, B, C), mask(A, B, BRIDGE, BIG_C), mask(A)]
     images = [m.replace(kind="image", data=m.data * 100.0, name="T1", modality="MR") for m in masks]
     return ms.track(masks, dates=["2020-01-01", "2020-03-01", "2020-04-02"], images=images)
 
 
 class _Reader(HTMLParser):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.links, self.open = [], []
+        self.links: list[str | None] = []
+        self.open: list[str] = []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.links += [v for k, v in attrs if k in ("src", "href")]
         if tag not in ("meta", "img", "br", "hr"):
             self.open.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
 
-def test_one_file_with_everything_in_it(progression, tmp_path):
+def test_one_file_with_everything_in_it(progression: ms.Progression, tmp_path: Path) -> None:
     path = progression.report(
         tmp_path / "r.html", rules=["recist-1.1", "volumetric"], name="P <1>", card="# Card\n& more"
     )
@@ -72,7 +75,7 @@ def test_one_file_with_everything_in_it(progression, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_response_is_spelled_out_with_reasons(progression, tmp_path):
+def test_the_response_is_spelled_out_with_reasons(progression: ms.Progression, tmp_path: Path) -> None:
     text = progression.report(tmp_path / "r.html").read_text(encoding="utf-8")
     assert "Response: volumetric thresholds" in text  # without being asked for
     assert "noise bound" in text
@@ -87,11 +90,13 @@ def test_the_response_is_spelled_out_with_reasons(progression, tmp_path):
     assert not re.search(r"\d e[+]\d|\de[+]\d", re.sub(r"base64,[^\"]*", "", text))
 
 
-def test_numbers_in_reasons_are_never_powers_of_ten():
+def test_numbers_in_reasons_are_never_powers_of_ten() -> None:
     assert [number(v) for v in (1224.4, 12.345, 0.01234, -98765.0, 0.0)] == ["1224", "12.3", "0.0123", "-98765", "0"]
 
 
-def test_the_command_draws_the_outlines_on_the_images_of_the_run(progression, tmp_path, capsys):
+def test_the_command_draws_the_outlines_on_the_images_of_the_run(
+    progression: ms.Progression, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     inputs = []
     for visit, image in enumerate(progression.images):
         source = ms.write(image, tmp_path / f"T1_{visit}.nii.gz")
@@ -112,7 +117,7 @@ def test_the_command_draws_the_outlines_on_the_images_of_the_run(progression, tm
     assert "report.html" in capsys.readouterr().out
 
 
-def test_sentences_say_what_the_table_says(progression):
+def test_sentences_say_what_the_table_says(progression: ms.Progression) -> None:
     said = {(visit, lesion): text for visit, lesion, text in sentences.events(progression)}
     rows = progression.lesions.query("visit > 0 and measured")
     assert set(said) == {(r.visit, r.lesion) for r in rows.itertuples()}
@@ -126,19 +131,19 @@ def test_sentences_say_what_the_table_says(progression):
     assert "union of lesions 1 and" in " ".join(said.values())
 
 
-def test_sentences_without_lesions_or_dates():
+def test_sentences_without_lesions_or_dates() -> None:
     nothing = ms.track([mask(), mask()])
     assert "No lesions" in " ".join(sentences.overall(nothing))
     assert "2 visits" in sentences.overall(nothing)[0]
     assert sentences.events(nothing) == []
 
 
-def test_report_of_nothing_and_of_one_visit(tmp_path):
+def test_report_of_nothing_and_of_one_visit(tmp_path: Path) -> None:
     for k, masks in enumerate(([mask(), mask()], [mask(A)])):
         assert ms.track(masks).report(tmp_path / f"{k}.html").stat().st_size > 1000
 
 
-def test_a_folder_that_cannot_be_written_is_a_clear_error(progression, tmp_path):
+def test_a_folder_that_cannot_be_written_is_a_clear_error(progression: ms.Progression, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ms.MedseqError, match="could not be written"):
         progression.report(tmp_path / "file" / "r.html")

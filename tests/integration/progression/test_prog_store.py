@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,11 +13,12 @@ import pytest
 
 import napari_medseq as ms
 from napari_medseq.sequence import ImageSequence, affine_from
+from tests.unit.progression.masks import Box
 
 pytest.importorskip("napari_medseq.io.writing")
 
 
-def mask(*boxes):
+def mask(*boxes: Box) -> ImageSequence:
     data = np.zeros((12, 30, 34), np.uint8)
     for z0, z1, y0, y1, x0, x1 in boxes:
         data[z0:z1, y0:y1, x0:x1] = 1
@@ -26,13 +29,13 @@ A, B, BRIDGE = (2, 8, 2, 8, 2, 10), (2, 8, 2, 8, 14, 20), (3, 6, 3, 6, 10, 14)
 
 
 @pytest.fixture
-def progression():
+def progression() -> ms.Progression:
     return ms.track(
         [mask(A, B), mask(A, B, BRIDGE), mask(A)], dates=[date(2020, 1, 1), date(2020, 3, 1), date(2020, 4, 2)]
     )
 
 
-def test_the_tree(progression, tmp_path):
+def test_the_tree(progression: ms.Progression, tmp_path: Path) -> None:
     progression.save(
         tmp_path / "out", extra={"model": "brain-tumor", "warnings": ["dim"], "settings": {"run": {"a": 1}}}
     )
@@ -49,7 +52,7 @@ def test_the_tree(progression, tmp_path):
     assert facts["versions"]["napari-medseq"] == ms.__version__
 
 
-def test_round_trip(progression, tmp_path):
+def test_round_trip(progression: ms.Progression, tmp_path: Path) -> None:
     progression.save(tmp_path)
     again = ms.Progression.load(tmp_path)
     pd.testing.assert_frame_equal(again.lesions, progression.lesions, check_dtype=False)
@@ -61,7 +64,7 @@ def test_round_trip(progression, tmp_path):
     assert 1 not in set(again.lesions["lesion"])
 
 
-def test_saving_corrections_and_again_into_the_same_folder(progression, tmp_path):
+def test_saving_corrections_and_again_into_the_same_folder(progression: ms.Progression, tmp_path: Path) -> None:
     progression.save(tmp_path)
     progression.exclude(2, visit=0)
     progression.save(tmp_path)
@@ -71,7 +74,7 @@ def test_saving_corrections_and_again_into_the_same_folder(progression, tmp_path
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
-def test_one_sighting_left_out_stays_bridged(tmp_path):
+def test_one_sighting_left_out_stays_bridged(tmp_path: Path) -> None:
     p = ms.track([mask(A), mask(A), mask(A)])
     p.exclude(1, visit=1)
     p.save(tmp_path)
@@ -79,7 +82,7 @@ def test_one_sighting_left_out_stays_bridged(tmp_path):
     assert sorted(x.name for x in tmp_path.iterdir() if x.is_dir()) == ["ses-01", "ses-02", "ses-03"]
 
 
-def test_two_visits_of_one_day_do_not_overwrite_each_other(tmp_path):
+def test_two_visits_of_one_day_do_not_overwrite_each_other(tmp_path: Path) -> None:
     with pytest.warns(ms.MedseqWarning):
         p = ms.track([mask(A), mask(B)], dates=["2020-01-01"] * 2)
     p.save(tmp_path)
@@ -87,7 +90,7 @@ def test_two_visits_of_one_day_do_not_overwrite_each_other(tmp_path):
 
 
 @pytest.mark.parametrize("break_it", ["gone", "no json", "no list", "outside", "no table"])
-def test_broken_folders_are_one_clear_error(progression, tmp_path, break_it):
+def test_broken_folders_are_one_clear_error(progression: ms.Progression, tmp_path: Path, break_it: str) -> None:
     progression.save(tmp_path)
     run = tmp_path / "run.json"
     facts = json.loads(run.read_text())
@@ -106,7 +109,7 @@ def test_broken_folders_are_one_clear_error(progression, tmp_path, break_it):
         ms.Progression.load(tmp_path)
 
 
-def test_plots_are_written_in_every_format(progression, tmp_path):
+def test_plots_are_written_in_every_format(progression: ms.Progression, tmp_path: Path) -> None:
     for ending in ("png", "svg", "pdf"):
         progression.plot(tmp_path / f"p.{ending}")
         assert (tmp_path / f"p.{ending}").stat().st_size > 1000
@@ -114,7 +117,7 @@ def test_plots_are_written_in_every_format(progression, tmp_path):
         progression.plot(tmp_path / "p.nonsense")
 
 
-def test_no_lesion_at_all_is_saved_and_read(tmp_path):
+def test_no_lesion_at_all_is_saved_and_read(tmp_path: Path) -> None:
     p = ms.track([mask(), mask()], dates=["2020-01-01", "2020-02-01"])
     p.save(tmp_path)
     again = ms.Progression.load(tmp_path)
@@ -122,7 +125,7 @@ def test_no_lesion_at_all_is_saved_and_read(tmp_path):
     pd.testing.assert_frame_equal(again.summary, p.summary, check_dtype=False)
 
 
-def test_the_common_space_is_kept(tmp_path):
+def test_the_common_space_is_kept(tmp_path: Path) -> None:
     moved = mask(A, B).replace(affine=affine_from((0.9, 0.9, 3), (105, -3, 7)))
     back = np.eye(4)
     back[0, 3] = -100
@@ -134,7 +137,9 @@ def test_the_common_space_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("table", ["lesions", "summary", "growth"])
-def test_tables_as_parquet_and_csv(progression, tmp_path, table):
+def test_tables_as_parquet_and_csv(
+    progression: ms.Progression, tmp_path: Path, table: Literal["lesions", "summary", "growth"]
+) -> None:
     whole = getattr(progression, table)
     csv = pd.read_csv(progression.export(tmp_path / "t.csv", table=table))
     assert list(csv.columns) == list(whole.columns)
@@ -143,7 +148,7 @@ def test_tables_as_parquet_and_csv(progression, tmp_path, table):
     pd.testing.assert_frame_equal(again, whole, check_dtype=False)
 
 
-def test_a_table_in_an_unknown_form_is_refused(progression, tmp_path):
+def test_a_table_in_an_unknown_form_is_refused(progression: ms.Progression, tmp_path: Path) -> None:
     with pytest.raises(ms.MedseqError, match="parquet"):
         progression.export(tmp_path / "t.xlsx")
     with pytest.raises(ms.MedseqError, match="no table"):

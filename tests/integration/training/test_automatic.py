@@ -76,7 +76,7 @@ def test_a_folder_and_some_time_make_a_bundle_that_segments(tmp_path: Path) -> N
         ({"transforms": [None]}, "along visits"),
     ):
         with pytest.raises(ms.MedseqError, match=said):
-            ms.segment(image, result.model, **wrong)  # type: ignore[call-overload]
+            ms.segment(image, result.model, **wrong)
     with pytest.raises(SettingsError, match="teach cannot"):
         ms.teach(image, truth, {"out": str(tmp_path / "taught"), "start_from": str(result.folder)})
     run = tmp_path / "ball.run"

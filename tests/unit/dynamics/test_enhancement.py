@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 import napari_medseq as ms
 from napari_medseq.dynamics import cine
@@ -16,7 +17,7 @@ TIMES = np.array([0.0, 10, 20, 40, 80, 160])
 CURVE = np.array([100.0, 100, 200, 300, 260, 180])  # wash-out −1 per second
 
 
-def dynamic_pair():
+def dynamic_pair() -> tuple[ImageSequence, ImageSequence]:
     mask = np.zeros((4, 10, 10), np.uint8)
     mask[1:3, 2:5, 2:5] = 1
     mask[1:3, 6:9, 6:9] = 4
@@ -25,7 +26,7 @@ def dynamic_pair():
     return image, ImageSequence(mask, ("z", "y", "x"), image.affine, kind="labels", label_names={1: "one", 4: "four"})
 
 
-def test_curves_and_their_measures():
+def test_curves_and_their_measures() -> None:
     image, labels = dynamic_pair()
     curves = dynamic.time_intensity(image, labels)
     assert curves.query("lesion == 1")["mean"].tolist() == CURVE.tolist()
@@ -43,14 +44,14 @@ def test_curves_and_their_measures():
     assert set(artists) == {1, 4}
 
 
-def test_one_mask_per_frame():
+def test_one_mask_per_frame() -> None:
     image, labels = dynamic_pair()
     moving = ImageSequence(np.stack([labels.data] * 6), image.axes, image.affine, times=TIMES, kind="labels")
     moving.data[2:] = 0
     assert dynamic.time_intensity(image, moving)["frame"].max() == 1
 
 
-def test_what_does_not_fit_is_a_clear_error():
+def test_what_does_not_fit_is_a_clear_error() -> None:
     image, labels = dynamic_pair()
     with pytest.raises(ms.MedseqError, match="'t' axis"):
         dynamic.time_intensity(labels, labels)
@@ -63,7 +64,7 @@ def test_what_does_not_fit_is_a_clear_error():
         dynamic.curve_measures(dynamic.time_intensity(image, labels), baseline_frames=0)
 
 
-def heart(inner, outer):
+def heart(inner: float, outer: float) -> NDArray[np.uint8]:
     """Short-axis rings: 3 the cavity, 2 its wall, 1 a block to the right."""
     y, x = np.indices((80, 100)) - 40
     r = np.hypot(y, x)
@@ -72,7 +73,7 @@ def heart(inner, outer):
     return np.stack([plane] * 5)
 
 
-def test_ejection_and_thickening_of_rings():
+def test_ejection_and_thickening_of_rings() -> None:
     frames = np.stack([heart(24, 30), heart(20, 29), heart(12, 26), heart(20, 29)])
     labels = ImageSequence(
         frames, ("t", "z", "y", "x"), affine_from((1, 1, 8)), times=[0, 0.2, 0.4, 0.6], kind="labels"
@@ -90,7 +91,7 @@ def test_ejection_and_thickening_of_rings():
     assert curve["time_s"].tolist() == [0, 0.2, 0.4, 0.6]
 
 
-def test_a_thin_segment_is_found_where_it_is():
+def test_a_thin_segment_is_found_where_it_is() -> None:
     plane = heart(20, 30)
     thin = (np.indices((80, 100))[1] - 40 < 0) & (plane[0] == 2)
     for k in range(5):
@@ -104,7 +105,7 @@ def test_a_thin_segment_is_found_where_it_is():
     assert quarters[1] == pytest.approx(10, abs=0.5)
 
 
-def test_cine_without_frames_or_cavity():
+def test_cine_without_frames_or_cavity() -> None:
     frame = ImageSequence(heart(10, 20), ("z", "y", "x"), affine_from((1, 1, 8)), kind="labels")
     with pytest.raises(ms.MedseqError, match="volume-time"):
         cine.volume_time(frame)
@@ -117,7 +118,7 @@ def test_cine_without_frames_or_cavity():
 
 @needs_real_data
 @pytest.mark.real
-def test_real_hearts_dilated_ones_pump_less():
+def test_real_hearts_dilated_ones_pump_less() -> None:
     """ACDC: dilated cardiomyopathy is diagnosed by an ejection fraction under 40 %, normal hearts lie above 50 %."""
     import nibabel
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from napari_medseq.sequence import ImageSequence, affine_from
 AFFINE = affine_from((1, 1, 3))
 
 
-def labels(data: np.ndarray, name: str = "case", **more: object) -> ImageSequence:
+def labels(data: np.ndarray, name: str = "case", **more: Any) -> ImageSequence:
     axes = ("t", "z", "y", "x")[-data.ndim :]
     return ImageSequence(data.astype(np.uint8), axes, AFFINE, kind="labels", name=name, **more)  # type: ignore[arg-type]
 

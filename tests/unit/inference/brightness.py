@@ -24,7 +24,7 @@ def brightness(m: Model) -> Model:
                 middle = layer.kernel_size[0] // 2 if isinstance(layer, nn.Conv2d) else slice(None)
                 layer.weight[:, :, middle, middle] = 1 / layer.weight.shape[1]
         if m.info.task == "segmentation":
-            for mixer in network.mixers.values():  # type: ignore[operator, union-attr]
+            for mixer in network.mixers.values():
                 mixer.out.weight.zero_()
             for head in network.heads:  # type: ignore[union-attr]
                 head.weight[0] = -1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from napari_medseq.errors import ModelError
 from tests.unit.training.small import CLASSIFIER, blob, model
 
 
-def poisoned(folder: Path, network: dict[str, object] | None = None) -> ms.Model:
+def poisoned(folder: Path, network: dict[str, Any] | None = None) -> ms.Model:
     """A model that was sound when it was loaded: one weight overflows later, as one in low precision may."""
     made = model(folder, network) if network is not None else model(folder)
     with torch.no_grad():
@@ -38,6 +39,6 @@ def test_classify_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("network", [None, CLASSIFIER])
-def test_locate_says_so(tmp_path: Path, network: dict[str, object] | None) -> None:
+def test_locate_says_so(tmp_path: Path, network: dict[str, Any] | None) -> None:
     with pytest.raises(ModelError, match="no numbers"):
         ms.locate(blob(), poisoned(tmp_path / "m", network))

@@ -194,7 +194,7 @@ def test_a_lazy_image_is_read_plane_by_plane(mixed: Model) -> None:
         read.append(values.shape)
         return values
 
-    chunked = da.from_array(image.data, chunks=(1, -1, -1))  # type: ignore[no-untyped-call]
+    chunked = da.from_array(image.data, chunks=(1, -1, -1))
     lazy = image.replace(data=chunked.map_blocks(block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)))
     found = data_of(ms.propagate(lazy, labels, mixed))
     assert np.array_equal(found, data_of(ms.propagate(image, labels, mixed)))

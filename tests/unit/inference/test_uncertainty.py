@@ -48,8 +48,8 @@ def test_uncertainty_is_the_entropy_of_the_mean_of_passes(tmp_path: Path) -> Non
             features.append([v.detach() for v in network.encode(step[None])])  # type: ignore[operator]
         network.eval()
         levels = [torch.cat([s[v] for s in features]) for v in range(3)]
-        for level, mixer in network.recurrent:  # type: ignore[union-attr, misc]
-            levels[level] = mixer(levels[level][None])[0]  # type: ignore[operator]
+        for level, mixer in network.recurrent:
+            levels[level] = mixer(levels[level][None])[0]
         p = p + network.decode(levels)[-1].softmax(1).detach() / 3  # type: ignore[operator]
     entropy = -(p * p.log()).sum(1) / np.log(2)
     expected = np.stack([f.uncrop(e, labels=False) for e in entropy])

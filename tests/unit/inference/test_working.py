@@ -32,7 +32,7 @@ def test_what_is_drawn_on_the_working_volume_lies_at_the_same_place_in_the_image
     affine[:3, :3] = (np.diag([*signs]) * (1.0, 2.0, 3.0))[:, order]
     values = np.arange(4 * 5 * 6, dtype=np.int64).reshape(4, 5, 6)
     seq = ImageSequence(values, ("z", "y", "x"), affine)
-    grid = WorkingGrid.of(seq, Working(axis=axis))  # type: ignore[arg-type]
+    grid = WorkingGrid.of(seq, Working(axis=axis))
     there = grid.read_labels(seq)
     assert np.array_equal(grid.back(there, labels=True), values)
     # the last voxel of every working axis lies farthest to the right, front and top

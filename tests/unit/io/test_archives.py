@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -23,7 +24,7 @@ from tests.unit.io import dicoms
 POSITIONS = [(0, 0, 2.5 * k) for k in range(3)]
 
 
-def _zip(folder: Path, target: Path, **options: int) -> Path:
+def _zip(folder: Path, target: Path, **options: Any) -> Path:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, **options) as archive:
         for file in sorted(folder.rglob("*")):
             if file.is_file():

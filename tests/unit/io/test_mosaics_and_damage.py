@@ -6,6 +6,7 @@ import contextlib
 import struct
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,9 +130,7 @@ def _tiled(down: int, across: int, size: tuple[int, int], count: int) -> tuple[n
     return whole, slices
 
 
-def _grid(
-    folder: Path, whole: np.ndarray, count: int, item_size: tuple[int, int] | None = None, **more: object
-) -> None:
+def _grid(folder: Path, whole: np.ndarray, count: int, item_size: tuple[int, int] | None = None, **more: Any) -> None:
     """A grid of United Imaging: its private sequence lists each slice's position."""
     ds = dicoms.dataset(
         whole, (0, 0, 0), Modality="MR", Manufacturer="UIH", ImageType=["ORIGINAL", "PRIMARY", "M", "VFRAME"], **more
@@ -161,7 +160,7 @@ def test_tiles_need_not_stand_in_a_square(
     tmp_path: Path, down: int, across: int, size: tuple[int, int], count: int, hint: str
 ) -> None:
     whole, slices = _tiled(down, across, size, count)
-    more: dict[str, object] = {"AcquisitionMatrix": [size[0], 0, 0, size[1]]} if hint == "matrix" else {}
+    more: dict[str, Any] = {"AcquisitionMatrix": [size[0], 0, 0, size[1]]} if hint == "matrix" else {}
     _grid(tmp_path, whole, count, size if hint == "item" else None, **more)
     (seq,) = ms.read(tmp_path)
     assert np.array_equal(seq.data, slices)

@@ -7,6 +7,7 @@ import gzip
 import struct
 import warnings
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -21,7 +22,7 @@ from napari_medseq.geometry import axis_codes
 from napari_medseq.io.formats import nifti_header
 
 
-def _save(path: Path, array: np.ndarray, affine: np.ndarray | None = None, **fields: object) -> Path:
+def _save(path: Path, array: np.ndarray, affine: np.ndarray | None = None, **fields: Any) -> Path:
     image = nib.Nifti1Image(array, np.diag([-2.0, -3, 4, 1]) if affine is None else affine)
     for key, value in fields.items():
         image.header[key] = value

@@ -116,7 +116,7 @@ def test_secrets_are_real_attributes() -> None:
     assert "InstitutionName" not in TAGS
 
 
-def _in_another_process(folder: Path, **environment: str) -> list[str]:
+def _in_another_process(folder: Path, **environment: Any) -> list[str]:
     code = f"import napari_medseq as ms; print(*[s.meta['patient'] for s in ms.read({str(folder)!r})])"
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, env={**os.environ, **environment}

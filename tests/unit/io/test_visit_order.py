@@ -248,7 +248,7 @@ def test_phases_in_folders_of_their_own_stay_frames(tmp_path: Path) -> None:
             tmp_path / f"phase{t}",
             t,
             each=lambda k, t=t: {"InstanceNumber": k + 1 + 4 * t, "AcquisitionTime": f"1015{t:02d}"},
-        )  # type: ignore[misc]
+        )
     assert [i.sizes["t"] for i in ms.read(tmp_path)] == [3]
 
 

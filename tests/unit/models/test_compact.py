@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -143,7 +144,7 @@ def test_full_rank_is_the_same_convolution_and_the_error_is_what_was_cut() -> No
         ({"network_def.network": "$import os"}, "expression"),
     ],
 )
-def test_factorised_definitions_are_as_safe_as_others(tmp_path: Path, change: dict[str, object], reason: str) -> None:
+def test_factorised_definitions_are_as_safe_as_others(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     definition = {"_target_": "Factorised", "network": NETWORK, "ranks": {"encoder.0.conv": 2}}
     folder = write(tmp_path / "tiny", network=definition, weights=networks.build(definition).state_dict())
     assert isinstance(load_model(folder).network, RecurrentUNet)

@@ -62,7 +62,7 @@ def test_segment_gives_what_monai_gives(tmp_path: Path, definition: dict[str, An
     images = [image(seed=i) for i in range(definition["in_channels"])]
     asked = dict(zip(model.info.channels, images, strict=True)) if len(images) > 1 else images[0]
     with pytest.warns(ms.MedseqWarning, match="own preprocessing"):
-        out = ms.segment(asked, model, outputs=("probability", "uncertainty"), device="cpu")  # type: ignore[arg-type]
+        out = ms.segment(asked, model, outputs=("probability", "uncertainty"), device="cpu")
     assert out.labels.same_grid(images[0])
     expected = by_nibabel(network(definition), images, definition["spatial_dims"] == 2)
     assert out.probability is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -195,6 +197,6 @@ def test_folding_leaves_the_answer_as_it_is() -> None:
         {"strides": [[1, 2], 2, 2]},
     ],
 )
-def test_what_does_not_fit_is_refused(wrong: dict[str, object]) -> None:
+def test_what_does_not_fit_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ModelError):
         networks.build({"_target_": "SlabUNet", **wrong})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,7 +20,7 @@ AFFINE = affine_from((1, 1.5, 4), (20, -30, 40))
 SHAPE = (6, 20, 24)
 
 
-def scan(seed: int = 0, **more: object) -> ImageSequence:
+def scan(seed: int = 0, **more: Any) -> ImageSequence:
     rng = np.random.default_rng(seed)
     z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij")
     body = (x**2 + y**2 < 0.6) & (abs(z) < 2)

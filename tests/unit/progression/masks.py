@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
 import numpy as np
 
+from napari_medseq import Progression
 from napari_medseq.sequence import ImageSequence, affine_from
 
+#: Where a lesion lies: z0, z1, y0, y1, x0, x1 in voxels.
+Box: TypeAlias = tuple[int, int, int, int, int, int]
 
-def mask(*boxes, shape=(20, 40, 40), spacing=(1.0, 1.0, 1.0), values=None, **facts):
+
+def mask(
+    *boxes: Box,
+    shape: tuple[int, int, int] = (20, 40, 40),
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    values: Sequence[int] | None = None,
+    **facts: Any,
+) -> ImageSequence:
     """A label volume of boxes, each (z0, z1, y0, y1, x0, x1), on one grid."""
     data = np.zeros(shape, np.uint8)
     for k, (z0, z1, y0, y1, x0, x1) in enumerate(boxes):
@@ -27,5 +40,5 @@ BRIDGE = (3, 6, 3, 6, 10, 14)
 C = (10, 16, 20, 26, 20, 26)
 
 
-def events(p):
+def events(p: Progression) -> dict[tuple[int, int], tuple[str, str]]:
     return {(r.visit, r.lesion): (r.event, r.parents) for r in p.lesions.itertuples()}

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import napari_medseq as ms
-from tests.unit.progression.masks import BRIDGE, A, B, C, events, mask
+from tests.unit.progression.masks import BRIDGE, A, B, Box, C, events, mask
 
 
-def undone(p, before):
+def undone(p: ms.Progression, before: pd.DataFrame) -> None:
     p.undo()
     pd.testing.assert_frame_equal(p.lesions, before)
 
 
-def test_link_and_undo():
+def test_link_and_undo() -> None:
     p = ms.track([mask(A), mask(C)])
     before = p.lesions
     assert events(p)[1, 2] == ("new", "")
@@ -26,7 +29,7 @@ def test_link_and_undo():
     assert p.corrections == []
 
 
-def test_unlink_and_undo():
+def test_unlink_and_undo() -> None:
     p = ms.track([mask(A, B), mask(A, B)])
     before = p.lesions
     p.unlink(1, 2)
@@ -35,7 +38,7 @@ def test_unlink_and_undo():
     undone(p, before)
 
 
-def test_merge_and_undo():
+def test_merge_and_undo() -> None:
     p = ms.track([mask(A, B), mask(A, B)])
     before = p.lesions
     p.merge(1, [1, 2])
@@ -48,7 +51,7 @@ def test_merge_and_undo():
 
 
 @pytest.mark.parametrize("parts", [2, [(-5.0, -4.0, 4.0), (-17.0, -4.0, 4.0)]])
-def test_split_into_pieces(parts):
+def test_split_into_pieces(parts: int | list[tuple[float, float, float]]) -> None:
     p = ms.track([mask(A, B), mask(A, B, BRIDGE)])
     before = p.lesions
     p.split(1, 1, parts)
@@ -58,14 +61,14 @@ def test_split_into_pieces(parts):
     undone(p, before)
 
 
-def test_split_into_components_undoes_a_value():
+def test_split_into_components_undoes_a_value() -> None:
     p = ms.track([mask(A, B, values=(1, 1))], settings=ms.TrackSettings(instances="values"))
     assert len(p.lesions) == 1
     p.split(0, 1)
     assert len(p.lesions) == 2
 
 
-def test_exclude_renames_nobody():
+def test_exclude_renames_nobody() -> None:
     p = ms.track([mask(A, B, C), mask(A, B, C)])
     before = p.lesions
     p.exclude(1)
@@ -74,13 +77,13 @@ def test_exclude_renames_nobody():
     undone(p, before)
 
 
-def test_exclude_one_sighting_bridges_it():
+def test_exclude_one_sighting_bridges_it() -> None:
     p = ms.track([mask(A), mask(A), mask(A)])
     p.exclude(1, visit=1)
     assert events(p) == {(0, 1): ("baseline", ""), (1, 1): ("resolved", ""), (2, 1): ("reappeared", "1")}
 
 
-def test_several_corrections_are_undone_in_turn():
+def test_several_corrections_are_undone_in_turn() -> None:
     p = ms.track([mask(A, B), mask(A, B)])
     before = p.lesions
     p.unlink(1, 2)
@@ -108,7 +111,7 @@ def test_several_corrections_are_undone_in_turn():
         ("exclude", (7,)),
     ],
 )
-def test_what_cannot_be_corrected_says_so_and_changes_nothing(verb, args):
+def test_what_cannot_be_corrected_says_so_and_changes_nothing(verb: str, args: tuple[Any, ...]) -> None:
     p = ms.track([mask(A, B), mask(A, B)])
     before = p.lesions
     with pytest.raises(ms.MedseqError):
@@ -120,7 +123,7 @@ def test_what_cannot_be_corrected_says_so_and_changes_nothing(verb, args):
 # -- again on a new result ----------------------------------------------------------------------------------------------------
 
 
-def tracked_again(p):
+def tracked_again(p: ms.Progression) -> ms.Progression:
     """The result's own labels, as "Follow again" takes them, with each lesion under another number."""
     return ms.track([one.replace(data=np.asarray(one.data)) for one in p.labels])
 
@@ -136,7 +139,9 @@ def tracked_again(p):
         (([A, B], [A, B]), lambda p: (p.exclude(2, 1), p.unlink(1, 1))),
     ],
 )
-def test_corrections_hold_after_tracking_the_painted_labels_again(masks, correct):
+def test_corrections_hold_after_tracking_the_painted_labels_again(
+    masks: tuple[list[Box], ...], correct: Callable[[ms.Progression], object]
+) -> None:
     p = ms.track([mask(*m) for m in masks])
     correct(p)
     again = tracked_again(p)
@@ -154,7 +159,7 @@ def test_corrections_hold_after_tracking_the_painted_labels_again(masks, correct
     assert sorted(third.corrections) == sorted(p.corrections)
 
 
-def test_after_a_new_segmentation_exclusions_are_made_again_under_the_new_names():
+def test_after_a_new_segmentation_exclusions_are_made_again_under_the_new_names() -> None:
     p = ms.track([mask(A, B), mask(A, B)])
     p.exclude(2)
     again = ms.track([mask(B), mask(B)])  # what was lesion 2 is now lesion 1
@@ -172,7 +177,7 @@ def test_after_a_new_segmentation_exclusions_are_made_again_under_the_new_names(
     assert set(back.lesions["lesion"]) == {1, 2}
 
 
-def test_a_correction_that_makes_no_sense_any_more_is_named():
+def test_a_correction_that_makes_no_sense_any_more_is_named() -> None:
     p = ms.track([mask(A, B), mask(A, B)])
     p.unlink(1, 2)
     p.merge(0, [1, 2])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from label_series import make_series
@@ -18,7 +20,7 @@ from matching import Scores, scores_of_track
     ],
     ids=str,
 )
-def test_edges_and_events_of_series(options):
+def test_edges_and_events_of_series(options: dict[str, Any]) -> None:
     total = Scores()
     for seed in (100, 101):
         total += scores_of_track(make_series(seed, **options))

@@ -9,14 +9,14 @@ from napari_medseq.progression.components import Lesion
 from napari_medseq.progression.match import Edge
 from napari_medseq.progression.tracking import common_shift
 from napari_medseq.sequence import ImageSequence
-from tests.unit.progression.masks import events, mask
+from tests.unit.progression.masks import Box, events, mask
 
 
-def cube(z, y, x, n=3):
+def cube(z: int, y: int, x: int, n: int = 3) -> Box:
     return (z, z + n, y, y + n, x, x + n)
 
 
-def test_what_all_lesions_moved_together_is_taken_back():
+def test_what_all_lesions_moved_together_is_taken_back() -> None:
     places = [(4, y, x) for y in (4, 16, 28) for x in (4, 13, 22)]
     shift = 5  # more than half the way to the next lesion, which a nearest neighbour would take
     # a few large ones tell the shift, as they still overlap
@@ -38,12 +38,12 @@ def test_what_all_lesions_moved_together_is_taken_back():
         assert rows["event"].iloc[1] == "stable"
 
 
-def lesion(visit, number, z, y, x):
+def lesion(visit: int, number: int, z: int, y: int, x: int) -> Lesion:
     index = np.argwhere(np.ones((3, 3, 3))).astype(np.int32) + np.array([z, y, x], np.int32)
     return Lesion(visit, number, "l", index, np.diag([-1.0, -1, 1, 1]))
 
 
-def test_a_shift_is_told_only_where_enough_lesions_agree():
+def test_a_shift_is_told_only_where_enough_lesions_agree() -> None:
     rng = np.random.default_rng(0)
     places = rng.integers(5, 60, (8, 3))
     before = [lesion(0, n, *p) for n, p in enumerate(places)]
@@ -56,7 +56,7 @@ def test_a_shift_is_told_only_where_enough_lesions_agree():
     assert common_shift(before, [lesion(1, n, *p) for n, p in enumerate(places)], edges) is None
 
 
-def test_an_overlap_with_an_earlier_visit_goes_before_nearness():
+def test_an_overlap_with_an_earlier_visit_goes_before_nearness() -> None:
     lost, near = cube(5, 10, 10, 4), cube(5, 10, 17, 3)
     p = ms.track([mask(lost), mask(near), mask(lost)])
     found = events(p)
@@ -65,7 +65,7 @@ def test_an_overlap_with_an_earlier_visit_goes_before_nearness():
     assert found[2, 2] == ("resolved", "")
 
 
-def test_brightness_decides_between_equally_near():
+def test_brightness_decides_between_equally_near() -> None:
     here = cube(5, 10, 14)
     pair = [mask(here), mask(cube(5, 10, 19), cube(5, 10, 9))]
     images = []
@@ -78,7 +78,7 @@ def test_brightness_decides_between_equally_near():
     assert table["intensity_mean"].tolist() == [900]
 
 
-def test_a_lesion_that_falls_into_two_specks_is_split_but_a_shed_speck_is_none():
+def test_a_lesion_that_falls_into_two_specks_is_split_but_a_shed_speck_is_none() -> None:
     large = (2, 18, 4, 24, 4, 34)
     specks = mask(large), mask(cube(6, 8, 8, 2), cube(6, 8, 28, 2))
     assert {e for (v, _), (e, _) in events(ms.track(specks)).items() if v} == {"split"}
@@ -86,7 +86,7 @@ def test_a_lesion_that_falls_into_two_specks_is_split_but_a_shed_speck_is_none()
     assert "split" not in {e for (v, n), (e, _) in events(ms.track(shed)).items() if v and n == 1}
 
 
-def test_a_piece_beside_its_parent_belongs_to_it_only_if_volume_is_missing():
+def test_a_piece_beside_its_parent_belongs_to_it_only_if_volume_is_missing() -> None:
     parent, beside = (5, 11, 10, 16, 10, 20), (6, 10, 11, 14, 20, 22)  # two voxels off, it overlaps no more
     cut = events(ms.track([mask(parent), mask(cube(6, 11, 10), beside)]))
     assert cut[1, 1] == ("split", "1")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 import napari_medseq as ms
@@ -17,13 +20,20 @@ from napari_medseq.progression.components import Lesion
 from napari_medseq.progression.settings import TrackSettings
 from napari_medseq.sequence import ImageSequence, affine_from
 
-SPACINGS = [(1.0, 1.0, 1.0), (0.7, 0.7, 2.0), (1.0, 1.3, 3.0), (0.9, 0.9, 5.0)]
+Spacing: TypeAlias = tuple[float, float, float]
+SPACINGS: list[Spacing] = [(1.0, 1.0, 1.0), (0.7, 0.7, 2.0), (1.0, 1.3, 3.0), (0.9, 0.9, 5.0)]
 
 
-def ellipsoid(semi, spacing=(1.0, 1.0, 1.0), turn=None, centre=(0.0, 0.0, 0.0), tilt=None):
+def ellipsoid(
+    semi: ArrayLike,
+    spacing: Spacing = (1.0, 1.0, 1.0),
+    turn: NDArray[np.float64] | None = None,
+    centre: ArrayLike = (0.0, 0.0, 0.0),
+    tilt: NDArray[np.float64] | None = None,
+) -> Lesion:
     """A voxelised ellipsoid of the given semi-axes (mm, in world x, y, z), on a grid with `spacing` turned by `tilt`."""
     turn = np.eye(3) if turn is None else turn
-    n = [int(np.ceil(max(semi) / s)) + 3 for s in spacing]
+    n = [int(np.ceil(np.max(semi) / s)) + 3 for s in spacing]
     affine = np.eye(4)
     affine[:3, :3] = (np.eye(3) if tilt is None else tilt) @ np.diag(spacing)
     index = np.stack(np.meshgrid(*[np.arange(2 * k + 1) for k in n[::-1]], indexing="ij"), axis=-1).reshape(-1, 3)
@@ -35,7 +45,7 @@ def ellipsoid(semi, spacing=(1.0, 1.0, 1.0), turn=None, centre=(0.0, 0.0, 0.0), 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("radius", [5.0, 8.0, 12.0])
-def test_spheres_within_the_discretisation_bound(spacing, radius):
+def test_spheres_within_the_discretisation_bound(spacing: Spacing, radius: float) -> None:
     lesion = ellipsoid((radius,) * 3, spacing, centre=(0.2, -0.3, 0.4))
     true = 4 / 3 * np.pi * radius**3
     surface = _shape.surface_mm2(lesion)
@@ -53,7 +63,7 @@ def test_spheres_within_the_discretisation_bound(spacing, radius):
 
 @settings(max_examples=25, deadline=None)
 @given(angles=st.tuples(*[st.floats(-180, 180)] * 3), spacing=st.sampled_from(SPACINGS[:3]))
-def test_ellipsoids_at_any_orientation(angles, spacing):
+def test_ellipsoids_at_any_orientation(angles: tuple[float, float, float], spacing: Spacing) -> None:
     turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
     semi = np.array([12.0, 7.0, 5.0])
     lesion = ellipsoid(semi, spacing, turn)
@@ -70,7 +80,7 @@ def test_ellipsoids_at_any_orientation(angles, spacing):
 
 @settings(max_examples=15, deadline=None)
 @given(angles=st.tuples(*[st.floats(-30, 30)] * 3))
-def test_a_turned_grid_measures_the_same(angles):
+def test_a_turned_grid_measures_the_same(angles: tuple[float, float, float]) -> None:
     tilt = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
     d = _shape.diameters(ellipsoid((9.0, 9.0, 9.0), (1.0, 1.0, 2.0), tilt=tilt))
     assert d.longest_mm == pytest.approx(18, abs=1.5)
@@ -78,7 +88,7 @@ def test_a_turned_grid_measures_the_same(angles):
     assert np.linalg.norm(d.ends[0] - d.ends[1]) == pytest.approx(d.longest_mm)
 
 
-def test_measures_agree_with_simpleitk():
+def test_measures_agree_with_simpleitk() -> None:
     import SimpleITK as sitk
 
     turn = Rotation.from_euler("xyz", (20, 35, 50), degrees=True).as_matrix()
@@ -96,7 +106,7 @@ def test_measures_agree_with_simpleitk():
     assert 0 <= _shape.diameters(lesion).longest_3d_mm - oracle.GetFeretDiameter(1) <= np.linalg.norm((0.8, 0.8, 1.5))
 
 
-def test_the_longest_diameter_agrees_with_scikit_image():
+def test_the_longest_diameter_agrees_with_scikit_image() -> None:
     from skimage.measure import regionprops
 
     lesion = ellipsoid((9.0, 5.0, 4.0), turn=Rotation.from_euler("z", 33, degrees=True).as_matrix())
@@ -106,7 +116,7 @@ def test_the_longest_diameter_agrees_with_scikit_image():
     assert 0 <= region.feret_diameter_max - _shape.diameters(lesion).longest_mm <= 1
 
 
-def test_of_equally_long_diameters_the_one_with_the_widest_chord_counts():
+def test_of_equally_long_diameters_the_one_with_the_widest_chord_counts() -> None:
     index = np.argwhere(np.ones((1, 10, 10))).astype(np.int32)
     index = index[~((index[:, 1] < 5) & (index[:, 2] >= 5))]  # an L: one diagonal of 10 × 10 is cut off
     turned = index[:, [0, 2, 1]]
@@ -115,7 +125,7 @@ def test_of_equally_long_diameters_the_one_with_the_widest_chord_counts():
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (1, 4, 7), (3, 1, 5), (2, 6, 1)])
-def test_a_box_has_its_own_size(size):
+def test_a_box_has_its_own_size(size: tuple[int, int, int]) -> None:
     index = np.argwhere(np.ones(size)).astype(np.int32)
     lesion = Lesion(0, 1, "l", index, affine_from((2.0, 1.5, 3.0)))
     assert lesion.volume_mm3 == pytest.approx(np.prod(size) * 9)
@@ -125,24 +135,27 @@ def test_a_box_has_its_own_size(size):
     assert d.longest_3d_mm >= max(*extents, size[0] * 3.0) - 1e-9
 
 
-def test_slice_axis_chooses_the_plane():
+def test_slice_axis_chooses_the_plane() -> None:
     lesion = ellipsoid((4.0, 4.0, 12.0))
     assert _shape.diameters(lesion).longest_mm == pytest.approx(8, abs=1)
     sagittal = Lesion(0, 1, "l", lesion.index, lesion.affine, slice_axis="x")
     assert _shape.diameters(sagittal).longest_mm == pytest.approx(24, abs=1)
 
 
-def test_volume_sd_covers_the_scatter_of_shifted_spheres():
+def test_volume_sd_covers_the_scatter_of_shifted_spheres() -> None:
     rng = np.random.default_rng(1)
     for spacing in SPACINGS:
         for radius in (4.0, 8.0):
-            found = [ellipsoid((radius,) * 3, spacing, centre=rng.uniform(-0.5, 0.5, 3) * spacing) for _ in range(25)]
+            found = [
+                ellipsoid((radius,) * 3, spacing, centre=rng.uniform(-0.5, 0.5, 3) * np.array(spacing))
+                for _ in range(25)
+            ]
             scatter = np.std([f.volume_mm3 for f in found])
             mean = np.mean([_shape.volume_sd_mm3(f, 0.0, _shape.boundary_voxels(f), 0.0) for f in found])
             assert 0.6 * scatter < mean < 4 * scatter + 1
 
 
-def test_doubling_time_and_its_interval():
+def test_doubling_time_and_its_interval() -> None:
     found = _change.of_volumes(1.0, 2.0, 0.05, 0.1, 100.0)
     assert found["doubling_time_days"] == pytest.approx(100)
     assert found["sgr_percent_per_day"] == pytest.approx(100 * np.log(2) / 100)
@@ -153,7 +166,7 @@ def test_doubling_time_and_its_interval():
     assert half["doubling_low_days"] < -50 < half["doubling_high_days"] < 0
 
 
-def test_the_interval_covers_the_truth_in_95_percent():
+def test_the_interval_covers_the_truth_in_95_percent() -> None:
     rng = np.random.default_rng(3)
     hits = []
     for _ in range(2000):
@@ -163,7 +176,7 @@ def test_the_interval_covers_the_truth_in_95_percent():
     assert 0.93 < np.mean(hits) < 0.97
 
 
-def test_changes_within_the_noise_are_not_measurable():
+def test_changes_within_the_noise_are_not_measurable() -> None:
     found = _change.of_volumes(1.0, 1.1, 0.05, 0.05, 30.0)
     assert found["doubling"] == "not measurable"
     assert "doubling_time_days" not in found
@@ -181,12 +194,12 @@ def test_changes_within_the_noise_are_not_measurable():
         ((0, 0, 0), ""),
     ],
 )
-def test_directions_in_words(vector, words):
+def test_directions_in_words(vector: Spacing, words: str) -> None:
     assert _change.direction_words(vector) == words
 
 
-def test_shift_and_spread_are_gated_by_the_registration_error():
-    def sequence(x0, x1):
+def test_shift_and_spread_are_gated_by_the_registration_error() -> None:
+    def sequence(x0: int, x1: int) -> ImageSequence:
         data = np.zeros((20, 40, 40), np.uint8)
         data[6:14, 14:24, x0:x1] = 1
         return ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 1)), kind="labels")
@@ -202,7 +215,7 @@ def test_shift_and_spread_are_gated_by_the_registration_error():
     assert blurred["event"] == "growing"
 
 
-def test_growth_over_visits():
+def test_growth_over_visits() -> None:
     boxes = [10, 12, 15, 15, 20]
     series = []
     for n in boxes:
@@ -217,7 +230,7 @@ def test_growth_over_visits():
     assert p.lesions["change_percent"].round(6).tolist()[1:] == pytest.approx([20, 25, 0, 100 / 3])
 
 
-def test_intensities_by_modality_and_on_another_grid():
+def test_intensities_by_modality_and_on_another_grid() -> None:
     data = np.zeros((12, 12, 12), np.uint8)
     data[4:8, 4:8, 4:8] = 1
     mask = ImageSequence(data, ("z", "y", "x"), affine_from((2, 2, 2)), kind="labels")
@@ -232,7 +245,7 @@ def test_intensities_by_modality_and_on_another_grid():
     assert ms.track([mask], images=[other]).lesions.iloc[0]["intensity_mean"] == pytest.approx(5.5)
 
 
-def test_suv_measures():
+def test_suv_measures() -> None:
     data = np.zeros((16, 16, 16), np.uint8)
     data[4:12, 4:12, 4:12] = 1
     mask = ImageSequence(data, ("z", "y", "x"), affine_from((2, 2, 2)), kind="labels")
@@ -249,7 +262,7 @@ def test_suv_measures():
     assert row["tlg_ml"] == pytest.approx(row["suv_mean"] * row["volume_ml"])
 
 
-def test_activity_becomes_suv_by_the_series_own_factor():
+def test_activity_becomes_suv_by_the_series_own_factor() -> None:
     data = np.zeros((8, 8, 8), np.uint8)
     data[2:6, 2:6, 2:6] = 1
     mask = ImageSequence(data, ("z", "y", "x"), affine_from((4, 4, 4)), kind="labels")
@@ -266,17 +279,18 @@ def test_activity_becomes_suv_by_the_series_own_factor():
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.9, 0.9, 3.0), (1.0, 1.0, 5.0)])
 @pytest.mark.parametrize("radius", [2.0, 3.0, 5.0])
-def test_the_noise_bound_holds_in_95_percent_and_is_not_wasted(radius, spacing):
+def test_the_noise_bound_holds_in_95_percent_and_is_not_wasted(radius: float, spacing: Spacing) -> None:
     rng = np.random.default_rng(3)
     usual = TrackSettings()
 
-    def sizes(r, n=40):
-        bodies = [ellipsoid((r,) * 3, spacing, centre=rng.uniform(-0.5, 0.5, 3) * spacing) for _ in range(n)]
+    def sizes(r: float, n: int = 40) -> list[dict[str, float]]:
+        bodies = [ellipsoid((r,) * 3, spacing, centre=rng.uniform(-0.5, 0.5, 3) * np.array(spacing)) for _ in range(n)]
         return [_measures.size(b, usual) for b in bodies if b.voxels]
 
-    def word(one, other):
-        volumes, sds = ([m[name] for m in (one, other)] for name in ("volume_ml", "volume_sd_ml"))
-        return _measures.change_word(*volumes, _change.noise_bound(*volumes, *sds), usual)
+    def word(one: dict[str, float], other: dict[str, float]) -> str:
+        before, after = one["volume_ml"], other["volume_ml"]
+        noise = _change.noise_bound(before, after, one["volume_sd_ml"], other["volume_sd_ml"])
+        return _measures.change_word(before, after, noise, usual)
 
     same, doubled = sizes(radius), sizes(1.26 * radius)
     stable = np.mean([word(a, b) == "stable" for a, b in zip(same[::2], same[1::2], strict=False)])
@@ -285,7 +299,7 @@ def test_the_noise_bound_holds_in_95_percent_and_is_not_wasted(radius, spacing):
         assert np.mean([word(a, b) == "growing" for a, b in zip(same, doubled, strict=False)]) > 0.9
 
 
-def test_where_slices_fall_matters_as_for_the_exact_sphere():
+def test_where_slices_fall_matters_as_for_the_exact_sphere() -> None:
     offsets = (np.arange(400) + 0.5) / 400
     for radius in (0.55, 0.7, 1.0, 1.5, 3.0, 6.0):  # in slices
         height = offsets[:, None] + np.arange(-8, 9)
@@ -296,7 +310,7 @@ def test_where_slices_fall_matters_as_for_the_exact_sphere():
     assert at[0] == pytest.approx(at[2], rel=0.2)
 
 
-def test_noise_bound_of_equal_precision_is_that_of_the_difference():
+def test_noise_bound_of_equal_precision_is_that_of_the_difference() -> None:
     assert _change.noise_bound(1.0, 1.0, 0.1, 0.1) == pytest.approx(1.96 * np.sqrt(2) * 0.1, rel=1e-3)
     assert _change.noise_bound(0.0, 1.0, 0.0, 0.1) == pytest.approx(0.196, rel=1e-3)
     # the visit that saw little of it is not taken for precise

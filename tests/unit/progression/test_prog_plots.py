@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
@@ -17,12 +19,12 @@ from tests.unit.progression.masks import BRIDGE, A, B, C, mask
 
 
 @pytest.fixture(scope="module")
-def progression():
+def progression() -> ms.Progression:
     return ms.track([mask(A, B, C), mask(A, B, BRIDGE), mask(A, B)], dates=["2020-01-01", "2020-03-01", "2020-06-01"])
 
 
 @pytest.mark.parametrize("draw", [plots.spaghetti, plots.swimmer, plots.waterfall])
-def test_each_lesion_has_its_artists_in_its_colour(progression, draw):
+def test_each_lesion_has_its_artists_in_its_colour(progression: ms.Progression, draw: Callable[..., Axes]) -> None:
     shown = draw(progression, Figure().subplots())
     expected = set(progression.lesions["lesion"])
     if draw is plots.waterfall:  # a lesion seen once, at the last visit, has no change
@@ -34,7 +36,7 @@ def test_each_lesion_has_its_artists_in_its_colour(progression, draw):
         assert to_rgba(colour) == pytest.approx(lesion_colour(lesion))
 
 
-def test_lines_lie_on_true_dates_and_values(progression):
+def test_lines_lie_on_true_dates_and_values(progression: ms.Progression) -> None:
     axes = Figure().subplots()
     line = plots.spaghetti(progression, axes)[1][0]
     rows = progression.lesions.query("lesion == 1")
@@ -44,13 +46,13 @@ def test_lines_lie_on_true_dates_and_values(progression):
     assert relative.get_ydata()[0] == 100
 
 
-def test_undated_visits_stand_at_their_numbers():
+def test_undated_visits_stand_at_their_numbers() -> None:
     x, real = plots.x_positions(ms.track([mask(A), mask(A)]))
     assert not real
     assert x.tolist() == [1, 2]
 
 
-def test_colours_differ_and_zero_is_clear():
+def test_colours_differ_and_zero_is_clear() -> None:
     colours = [lesion_colour(n) for n in range(1, 40)]
     assert len({tuple(np.round(c, 3)) for c in colours}) == 39
     apart = [np.abs(np.subtract(a, b)).max() for a, b in pairwise(colours)]
@@ -59,7 +61,7 @@ def test_colours_differ_and_zero_is_clear():
 
 
 @pytest.mark.parametrize(("ground", "ink"), [("#262930", "white"), ("white", "black")])
-def test_marks_of_events_are_seen_on_dark_and_light_ground(progression, ground, ink):
+def test_marks_of_events_are_seen_on_dark_and_light_ground(progression: ms.Progression, ground: str, ink: str) -> None:
     axes = Figure().subplots()
     axes.set_facecolor(ground)
     axes.xaxis.label.set_color(ink)
@@ -71,7 +73,7 @@ def test_marks_of_events_are_seen_on_dark_and_light_ground(progression, ground, 
         assert mark.get_markeredgewidth() >= (2 if mark.get_marker() == "x" else 1)
 
 
-def test_of_very_many_lesions_the_largest_are_drawn_and_said():
+def test_of_very_many_lesions_the_largest_are_drawn_and_said() -> None:
     data = np.zeros((12, 40, 40), np.uint8)
     data[1::4, 1::4, 1::4] = 1  # 300 specks
     data[5:8, 5:8, 5:8] = 1

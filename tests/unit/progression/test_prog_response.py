@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import napari_medseq as ms
 from napari_medseq.progression.response import RULES, assess
@@ -14,7 +16,7 @@ from napari_medseq.sequence import ImageSequence, affine_from
 DAYS = ["2020-01-01", "2020-03-01", "2020-05-01", "2020-07-01", "2020-09-01"]
 
 
-def series(*visits):
+def series(*visits: dict[int, int]) -> ms.Progression:
     """One mask per visit; each visit maps a place (0–3) to the edge of a cube in mm."""
     masks = []
     for sizes in visits:
@@ -27,11 +29,12 @@ def series(*visits):
     return ms.track(masks, dates=DAYS[: len(visits)])
 
 
-def categories(p, rule, **options):
-    return assess(p, rule, **options).table["category"].tolist()
+def categories(p: ms.Progression, rule: str, **options: Any) -> list[str]:
+    found: list[str] = assess(p, rule, **options).table["category"].tolist()
+    return found
 
 
-def test_recist_goes_by_nadir_and_five_millimetres():
+def test_recist_goes_by_nadir_and_five_millimetres() -> None:
     p = series({0: 20}, {0: 12}, {0: 16}, {0: 20})
     assert categories(p, "recist-1.1") == ["PR", "PD", "PD"]
     # +20 % of a small nadir, but under 5 mm
@@ -39,7 +42,7 @@ def test_recist_goes_by_nadir_and_five_millimetres():
     assert categories(small, "recist-1.1")[1] == "SD"
 
 
-def test_recist_complete_response_and_new_lesions():
+def test_recist_complete_response_and_new_lesions() -> None:
     p = series({0: 20}, {}, {0: 12}, {0: 12, 3: 12})
     assert categories(p, "recist-1.1") == ["CR", "PD", "PD"]
     new = assess(series({0: 20}, {0: 20, 1: 10}), "recist-1.1").verdicts[0]
@@ -47,7 +50,7 @@ def test_recist_complete_response_and_new_lesions():
     assert "lesion 2 is new" in new.reasons
 
 
-def test_recist_targets_and_nodes():
+def test_recist_targets_and_nodes() -> None:
     p = series({0: 20, 1: 16, 2: 10, 3: 5}, {0: 20, 1: 16, 2: 10, 3: 5})
     assert assess(p, "recist-1.1").targets == (1, 2)  # two per organ
     assert assess(p, "recist-1.1", organs={1: "liver", 2: "liver", 3: "lung"}).targets == (1, 2, 3)
@@ -57,18 +60,18 @@ def test_recist_targets_and_nodes():
     assert categories(healed, "recist-1.1") == ["PR"]
 
 
-def test_recist_without_targets_is_not_evaluable():
+def test_recist_without_targets_is_not_evaluable() -> None:
     assert categories(series({}, {}), "recist-1.1") == ["not evaluable"]
 
 
-def test_recist_of_non_target_disease_alone():
+def test_recist_of_non_target_disease_alone() -> None:
     p = series({0: 6}, {0: 6}, {}, {0: 8})
     assert categories(p, "recist-1.1") == ["non-CR/non-PD", "CR", "PD"]
     assert categories(p, "recist-1.1", unequivocal=[1])[0] == "PD"
     assert "non-target disease only" in assess(p, "recist-1.1").verdicts[0].reasons[-1]
 
 
-def test_recist_nodes_are_normal_under_ten_millimetres():
+def test_recist_nodes_are_normal_under_ten_millimetres() -> None:
     p = series({0: 20, 3: 8}, {3: 8}, {3: 6})
     assert categories(p, "recist-1.1") == ["PR", "PR"]
     assert categories(p, "recist-1.1", nodes=[2]) == ["PR", "CR"]  # the non-target node of 11 mm shrank to 8.5
@@ -76,13 +79,13 @@ def test_recist_nodes_are_normal_under_ten_millimetres():
     assert categories(p, "recist-1.1", nodes=[2]) == ["CR"]  # it was normal from the start
 
 
-def test_recist_says_whether_a_response_was_confirmed():
+def test_recist_says_whether_a_response_was_confirmed() -> None:
     p = series({0: 20}, {0: 12}, {0: 12})
     reasons = [v.reasons[-1] for v in assess(p, "recist-1.1").verdicts]
     assert reasons == ["confirmed at visit 3", "not confirmed four weeks on or later"]
 
 
-def test_recist_measures_thick_slices_with_care():
+def test_recist_measures_thick_slices_with_care() -> None:
     data = np.zeros((8, 60, 60), np.uint8)
     data[2:5, 20:28, 20:28] = 1
     thick = ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 7)), kind="labels")
@@ -91,7 +94,7 @@ def test_recist_measures_thick_slices_with_care():
     assert assess(p, "recist-1.1", smallest_mm=10).targets == (1,)
 
 
-def test_recist_counts_the_pieces_of_a_split_target():
+def test_recist_counts_the_pieces_of_a_split_target() -> None:
     masks = []
     for gap in (False, True):
         data = np.zeros((20, 30, 60), np.uint8)
@@ -105,27 +108,27 @@ def test_recist_counts_the_pieces_of_a_split_target():
 
 
 @pytest.mark.parametrize("rule", ["rano-2010", "rano-2.0"])
-def test_rano_bidimensional(rule):
+def test_rano_bidimensional(rule: str) -> None:
     # squares of the edges: 400 → 169 (−58 %) → 196 (+16 %) → 256 (+51 % of the least)
     p = series({0: 20}, {0: 13}, {0: 13}, {0: 16})
     assert categories(p, rule) == ["PR", "PR (unconfirmed)", "PD"]
     assert categories(series({0: 20}, {}, {}), rule) == ["CR", "CR (unconfirmed)"]
 
 
-def test_rano_volumetric_limits():
+def test_rano_volumetric_limits() -> None:
     assert categories(series({0: 20}, {0: 22}), "rano-2.0-volumetric") == ["SD"]  # +33 %
     assert categories(series({0: 20}, {0: 23}), "rano-2.0-volumetric") == ["PD"]  # +52 %
     assert categories(series({0: 20}, {0: 15}), "rano-2.0-volumetric") == ["SD"]  # −58 %
     assert categories(series({0: 20}, {0: 14}), "rano-2.0-volumetric") == ["PR (unconfirmed)"]  # −66 %
 
 
-def test_pseudoprogression_is_not_evaluable():
+def test_pseudoprogression_is_not_evaluable() -> None:
     p = series({0: 20}, {0: 26})
     assert categories(p, "rano-2010", radiotherapy_end=date(2020, 1, 10)) == ["not evaluable"]
     assert categories(p, "rano-2010", radiotherapy_end=date(2019, 10, 1)) == ["PD"]
 
 
-def test_rano_steroids_clinical_state_and_flair():
+def test_rano_steroids_clinical_state_and_flair() -> None:
     shrunk, grown, gone = series({0: 20}, {0: 12}, {0: 12}), series({0: 20}, {0: 26}), series({0: 20}, {}, {})
     assert categories(shrunk, "rano-2010", steroids=[2, 2, 1])[0] == "PR"
     assert categories(shrunk, "rano-2010", steroids=[2, 4, 4]) == ["SD", "SD"]
@@ -152,7 +155,7 @@ def test_rano_steroids_clinical_state_and_flair():
             assess(shrunk, "rano-2010", **options)
 
 
-def test_lung_rads():
+def test_lung_rads() -> None:
     # cubes of 5, 6.5, 9 and 16 mm across, between midpoints of faces
     verdict = assess(series({0: 4, 1: 5, 2: 7, 3: 12}), "lung-rads-2022").verdicts[0]
     assert verdict.category == "4B"
@@ -182,7 +185,7 @@ def test_lung_rads():
         assess(p, "lung-rads-2022", solid_mm={1: [1, 2]})
 
 
-def test_fleischner():
+def test_fleischner() -> None:
     one, several = series({0: 5}), series({0: 5, 1: 6})
     found = assess(one, "fleischner-2017").verdicts[0]
     assert found.category == "solid, 6 to 8 mm"
@@ -200,7 +203,7 @@ def test_fleischner():
         assess(one, "fleischner-2017", risk="some")
 
 
-def test_nodules():
+def test_nodules() -> None:
     p = series({0: 10}, {0: 10}, {0: 13})
     found = assess(p, "nodule-growth")
     assert [v.category for v in found.verdicts] == ["no growth", "growth"]
@@ -208,14 +211,14 @@ def test_nodules():
     assert "not measurable" in found.verdicts[0].reasons[0]
 
 
-def test_ms_counts():
+def test_ms_counts() -> None:
     p = series({0: 8}, {0: 8, 1: 6}, {0: 12, 1: 6}, {0: 12, 1: 6})
     found = assess(p, "ms-new-enlarged")
     assert [v.value for v in found.verdicts] == [1, 1, 0]
     assert [v.category for v in found.verdicts] == ["active", "active", "not active"]
 
 
-def test_volumetric_thresholds():
+def test_volumetric_thresholds() -> None:
     p = series({0: 20}, {0: 14}, {0: 18}, {0: 18, 1: 4})
     assert categories(p, "volumetric") == ["response", "progression", "progression"]
     assert categories(p, "volumetric", rise_percent=300, fall_percent=90) == ["stable"] * 3
@@ -225,7 +228,7 @@ def test_volumetric_thresholds():
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_every_rule_survives_nothing_and_one_visit(rule):
+def test_every_rule_survives_nothing_and_one_visit(rule: str) -> None:
     first = rule in ("lung-rads-2022", "fleischner-2017")  # categories of the first visit too
     assert len(assess(series({0: 20}), rule).verdicts) == first
     nothing = assess(series({}, {}), rule)
@@ -236,13 +239,13 @@ def test_every_rule_survives_nothing_and_one_visit(rule):
 
 
 @pytest.mark.parametrize("rule", ["recist-1.1", "rano-2010", "rano-2.0", "rano-2.0-volumetric"])
-def test_a_target_out_of_view_is_not_evaluable(rule):
+def test_a_target_out_of_view_is_not_evaluable(rule: str) -> None:
     whole = np.zeros((44, 60, 90), np.uint8)
     whole[10:30, 20:40, 10:30] = whole[10:30, 20:40, 60:80] = 1
     more = whole.copy()
     more[30:42, 44:58, 34:48] = 1
 
-    def labels(data):
+    def labels(data: NDArray[np.uint8]) -> ImageSequence:
         return ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 1)), kind="labels")
 
     # the second visit ends before the second lesion: it is not gone, nobody looked
@@ -253,7 +256,7 @@ def test_a_target_out_of_view_is_not_evaluable(rule):
     assert categories(ms.track([labels(whole), labels(more[:, :, :50].copy())]), rule) == ["PD"]
 
 
-def test_unknown_rules_and_options_are_clear_errors():
+def test_unknown_rules_and_options_are_clear_errors() -> None:
     p = series({0: 20}, {0: 20})
     with pytest.raises(ms.MedseqError, match=r"recist-1\.1"):
         assess(p, "cheson")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ DESIGN_COLUMNS = [
 DAYS = ["2020-01-01", "2020-03-01", "2020-06-01", "2020-09-01"]
 
 
-def test_columns_and_dates():
+def test_columns_and_dates() -> None:
     p = ms.track([mask(A), mask(A)], dates=DAYS[:2])
     assert list(p.lesions.columns[:13]) == DESIGN_COLUMNS
     assert list(p.lesions["date"]) == [pd.Timestamp(d) for d in DAYS[:2]]
@@ -30,7 +31,7 @@ def test_columns_and_dates():
     assert events(p) == {(0, 1): ("baseline", ""), (1, 1): ("stable", "1")}
 
 
-def test_merge_keeps_the_id_of_the_largest_and_split_keeps_it_on_the_largest():
+def test_merge_keeps_the_id_of_the_largest_and_split_keeps_it_on_the_largest() -> None:
     p = ms.track([mask(A, B), mask(A, B, BRIDGE), mask(A, B)], dates=DAYS[:3])
     assert events(p) == {
         (0, 1): ("baseline", ""),
@@ -46,7 +47,7 @@ def test_merge_keeps_the_id_of_the_largest_and_split_keeps_it_on_the_largest():
     assert set(np.unique(p.labels[2].data)) == {0, 1, 3}
 
 
-def test_new_resolved_and_reappeared():
+def test_new_resolved_and_reappeared() -> None:
     p = ms.track([mask(A, C), mask(A), mask(A, C), mask(A, B, C)], dates=DAYS)
     found = events(p)
     assert found[1, 2] == ("resolved", "")
@@ -56,12 +57,12 @@ def test_new_resolved_and_reappeared():
     assert len(p.lesions) == 3 + 2 + 2 + 2
 
 
-def test_only_one_row_of_volume_zero_per_absence():
+def test_only_one_row_of_volume_zero_per_absence() -> None:
     p = ms.track([mask(A, C), mask(A), mask(A), mask(A)], dates=DAYS)
     assert (p.lesions["volume_ml"] == 0).sum() == 1
 
 
-def test_a_later_visit_never_renames():
+def test_a_later_visit_never_renames() -> None:
     series = [mask(A, B, C), mask(A, B, BRIDGE), mask(A, C), mask(B, C)]
     whole = ms.track(series, dates=DAYS).lesions
     for n in (1, 2, 3):
@@ -69,7 +70,7 @@ def test_a_later_visit_never_renames():
         pd.testing.assert_frame_equal(whole[whole["visit"] < n].reset_index(drop=True), part)
 
 
-def test_native_grids_differ():
+def test_native_grids_differ() -> None:
     fine = mask((4, 12, 4, 12, 4, 12), shape=(24, 24, 24))
     coarse = mask((2, 6, 2, 6, 2, 6), shape=(12, 12, 12), spacing=(2.0, 2.0, 2.0))
     coarse = coarse.replace(affine=affine_from((2, 2, 2), (-0.5, -0.5, 0.5)))
@@ -80,7 +81,7 @@ def test_native_grids_differ():
     assert p.lesions["date"].isna().all()
 
 
-def test_transforms_bring_visits_together():
+def test_transforms_bring_visits_together() -> None:
     moved = mask(A, B).replace(affine=affine_from((1, 1, 1), (100.0, 0, 0)))
     back = np.eye(4)
     back[0, 3] = -100
@@ -90,7 +91,7 @@ def test_transforms_bring_visits_together():
         ms.track([mask(A, B), moved])
 
 
-def test_touching_lesions_survive_as_values():
+def test_touching_lesions_survive_as_values() -> None:
     touching = [(2, 8, 2, 8, 2, 10), (2, 8, 2, 8, 10, 16)]
     pair = [mask(*touching, values=(1, 2)), mask(*touching, values=(1, 2))]
     assert ms.track(pair).lesions["lesion"].nunique() == 1
@@ -100,7 +101,7 @@ def test_touching_lesions_survive_as_values():
     }  # fmt: skip
 
 
-def test_classes_are_followed_apart():
+def test_classes_are_followed_apart() -> None:
     named = {"label_names": {1: "core", 2: "oedema"}}
     p = ms.track([mask(A, B, values=(1, 2), **named), mask(A, B, values=(1, 2), **named)])
     assert set(p.lesions["label"]) == {"core", "oedema"}
@@ -108,13 +109,13 @@ def test_classes_are_followed_apart():
     assert set(union.lesions["label"]) == {"lesion"}
 
 
-def test_tracked_labels_can_be_tracked_again():
+def test_tracked_labels_can_be_tracked_again() -> None:
     p = ms.track([mask(A, B), mask(A, B, BRIDGE)])
     again = ms.track(p.labels)
     assert events(again) == events(p)
 
 
-def test_specks_are_kept_but_not_measured():
+def test_specks_are_kept_but_not_measured() -> None:
     speck = (18, 19, 38, 39, 38, 39)
     p = ms.track([mask(A, speck), mask(A)])
     assert p.lesions["measured"].tolist() == [True, False, True, False]
@@ -123,7 +124,7 @@ def test_specks_are_kept_but_not_measured():
     assert p.summary["resolved"].tolist() == [0, 0]
 
 
-def test_one_visit_and_no_lesion():
+def test_one_visit_and_no_lesion() -> None:
     assert events(ms.track([mask(A)])) == {(0, 1): ("baseline", "")}
     none = ms.track([mask(), mask(A), mask()])
     assert events(none) == {(1, 1): ("new", ""), (2, 1): ("resolved", "")}
@@ -134,20 +135,20 @@ def test_one_visit_and_no_lesion():
     empty.plot()
 
 
-def test_visits_in_the_wrong_order_are_sorted_with_a_warning():
+def test_visits_in_the_wrong_order_are_sorted_with_a_warning() -> None:
     with pytest.warns(ms.MedseqWarning, match="order"):
         p = ms.track([mask(A, C), mask(A)], dates=[date(2021, 1, 1), date(2020, 1, 1)])
     assert events(p)[1, 2] == ("new", "")
     assert p.warnings
 
 
-def test_two_visits_on_one_day():
+def test_two_visits_on_one_day() -> None:
     with pytest.warns(ms.MedseqWarning, match="same date"):
         p = ms.track([mask(A), mask(A)], dates=["2020-01-01"] * 2)
     assert p.summary["days"].tolist() == [0, 0]
 
 
-def test_different_patients_are_refused_unless_forced():
+def test_different_patients_are_refused_unless_forced() -> None:
     pair = [mask(A, meta={"patient": "one"}), mask(A, meta={"patient": "two"})]
     with pytest.raises(ms.MedseqError, match="different patients"):
         ms.track(pair)
@@ -155,12 +156,12 @@ def test_different_patients_are_refused_unless_forced():
         assert len(ms.track(pair, force=True).lesions) == 2
 
 
-def test_a_mask_that_fills_the_volume_is_doubted():
+def test_a_mask_that_fills_the_volume_is_doubted() -> None:
     with pytest.warns(ms.MedseqWarning, match="inverted"):
         ms.track([mask((0, 20, 0, 40, 0, 40))])
 
 
-def test_five_thousand_specks():
+def test_five_thousand_specks() -> None:
     data = np.zeros((42, 102, 102), bool)
     data[1:-1, 1:-1, 1:-1] = np.random.default_rng(0).random((40, 100, 100)) < 0.02
     noise = ImageSequence(data.astype(np.uint8), ("z", "y", "x"), affine_from((1, 1, 1)), kind="labels")
@@ -185,19 +186,19 @@ def test_five_thousand_specks():
         ([mask(A)], {"transforms": [np.zeros((4, 4))]}, "affine"),
     ],
 )
-def test_bad_input_is_one_clear_error(labels, more, says):
+def test_bad_input_is_one_clear_error(labels: Any, more: dict[str, Any], says: str) -> None:
     with pytest.raises(ms.MedseqError, match=says):
         ms.track(labels, **more)
 
 
-def test_bad_settings():
+def test_bad_settings() -> None:
     with pytest.raises(ms.MedseqError, match="connectivity"):
         ms.TrackSettings(connectivity=7)
     with pytest.raises(ms.MedseqError, match="nonsense"):
         ms.TrackSettings(nonsense=1)
 
 
-def test_what_was_out_of_view_is_not_surely_new_or_resolved():
+def test_what_was_out_of_view_is_not_surely_new_or_resolved() -> None:
     small = mask(A, shape=(20, 40, 22))  # C lies beyond its edge
     p = ms.track([small, mask(A, C), small])
     rows = {(r.visit, r.lesion): (r.event, r.certainty) for r in p.lesions.itertuples()}
@@ -206,7 +207,7 @@ def test_what_was_out_of_view_is_not_surely_new_or_resolved():
     assert rows[1, 1][1] == 1.0
 
 
-def test_progress_and_cancel():
+def test_progress_and_cancel() -> None:
     seen = []
     ms.track([mask(A), mask(A)], progress=lambda *a: seen.append(a))
     assert seen[-1][0] == seen[-1][1]

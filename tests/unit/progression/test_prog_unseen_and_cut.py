@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -68,7 +70,7 @@ def test_what_was_given_per_visit_stays_with_its_visit() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
-def test_it_is_saved_and_read_back(tmp_path) -> None:
+def test_it_is_saved_and_read_back(tmp_path: Path) -> None:
     p = ms.track([mask(A, B), None, mask(A)], dates=DAYS[:3])
     p.save(tmp_path)
     back = ms.Progression.load(tmp_path)

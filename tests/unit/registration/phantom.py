@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -30,7 +31,7 @@ def _voxels(seed: int) -> np.ndarray:
     return np.maximum(data, 0)
 
 
-def phantom(seed: int = 0, *, noise: float = 3.0, **more: object) -> ImageSequence:
+def phantom(seed: int = 0, *, noise: float = 3.0, **more: Any) -> ImageSequence:
     data = _voxels(seed) + np.random.default_rng(seed + 1).normal(0, noise, SHAPE)
     return ImageSequence(np.abs(data).astype(np.float32), ("z", "y", "x"), affine_from(SPACING), name="fixed", **more)  # type: ignore[arg-type]
 

@@ -85,7 +85,7 @@ def test_a_smooth_warp_is_found_and_repeats(pair: Pair, grid: ControlGrid) -> No
     def error(found: Transform) -> float:
         return float(np.linalg.norm(found.to_moving(points) - real, axis=1).mean())
 
-    affine, bent = (register(moving, fixed, kind=k) for k in ("affine", "deformable"))  # type: ignore[arg-type]
+    affine, bent = (register(moving, fixed, kind=k) for k in ("affine", "deformable"))
     assert error(bent) < 0.88 * error(affine)
     assert bent.quality.mi_after > affine.quality.mi_after
     assert bent.quality.folded == 0

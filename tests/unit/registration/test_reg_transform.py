@@ -102,7 +102,7 @@ def test_labels_stay_labels_and_nothing_is_blended() -> None:
     data[4:, 2:6, 3:7] = 7
     labels = ImageSequence(data, ("z", "y", "x"), AFFINE, kind="labels", name="mask")
     for how in (None, "nearest", "label"):
-        moved = resample(labels, affine_from((0.7, 0.9, 1.1), (9, -21, 31)), (12, 14, 13), interpolation=how)  # type: ignore[arg-type]
+        moved = resample(labels, affine_from((0.7, 0.9, 1.1), (9, -21, 31)), (12, 14, 13), interpolation=how)
         assert moved.data.dtype == np.uint16
         assert set(np.unique(moved.data)) <= {0, 7, 300}
         assert (moved.data == 300).any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def truth() -> Truth:
     return make_truth(0)
 
 
-def rows(truth: Truth, **wanted: object) -> list[dict]:
+def rows(truth: Truth, **wanted: Any) -> list[dict]:
     return [r for r in truth.rows if all(r[k] == v for k, v in wanted.items())]
 
 

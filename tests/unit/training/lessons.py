@@ -63,4 +63,4 @@ def run(
     loop = {"iterations": 6, "batch": 1, "steps": 2, "size": (16, 16), "warm_up": 1, "rate": 1e-2}
     loop |= {k: changes.pop(k) for k in list(changes) if k in LoopSettings.model_fields}
     drawn = drawn or windows(target="image")
-    return fit(network or Tiny(), drawn, image_loss, LoopSettings(**loop), folder, **changes)  # type: ignore[arg-type]
+    return fit(network or Tiny(), drawn, image_loss, LoopSettings(**loop), folder, **changes)

@@ -22,7 +22,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 def test_schedules_start_at_the_peak_and_end_at_one_percent() -> None:
     for schedule, middle in (("cosine", 0.505), ("polynomial", 0.01 + 0.99 * 0.5**0.9), ("constant", 1.0)):
-        s = LoopSettings(rate=1.0, warm_up=0, schedule=schedule)  # type: ignore[arg-type]
+        s = LoopSettings(rate=1.0, warm_up=0, schedule=schedule)
         assert learning_rate(0.0, 0, s) == pytest.approx(1.0)
         assert learning_rate(0.5, 50, s) == pytest.approx(middle)
         assert learning_rate(1.0, 100, s) == pytest.approx(1.0 if schedule == "constant" else 0.01)

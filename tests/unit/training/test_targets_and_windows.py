@@ -45,7 +45,7 @@ def test_unlabelled_voxels_have_no_gradient_and_no_influence(
     weights = torch.tensor([0.2, 1.0, 3.0]) if weighted else None
     logits.requires_grad_(True)
     loss = voxel_loss(logits, labels, s, weights)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
     assert (logits.grad.movedim(1, -1)[blank] == 0).all()
@@ -116,7 +116,7 @@ def test_classes_of_a_classifier_are_separate_questions() -> None:
     assert torch.isclose(classification_loss(network, x, y), expected + sum(without) / 2, atol=1e-5)
     y[0, 2] = -1  # nobody looked at the last step: what is said of it does not count
     blank = classification_loss(network, x, y)
-    blank.backward()  # type: ignore[no-untyped-call]
+    blank.backward()
     assert torch.isfinite(blank)
 
 

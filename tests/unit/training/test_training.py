@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,8 +39,8 @@ def study(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def config(study: Path, out: Path, **changes: object) -> dict[str, object]:
-    base: dict[str, object] = {
+def config(study: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    base: dict[str, Any] = {
         "name": out.name,
         "data": [str(study)],
         "network": UNET,
@@ -158,7 +159,7 @@ def test_unlabelled_value_and_classes() -> None:
         ({"loop": {"iterations": 0}}, "loop.iterations"),
     ],
 )
-def test_config_errors_name_the_field(change: dict[str, object], reason: str) -> None:
+def test_config_errors_name_the_field(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
         read_config({"name": "m", **change})
 
