@@ -50,7 +50,7 @@ def test_locate_tells_boxes_and_landmarks(
     image = str(ball_study / "ses-20200131" / "sub-x_T1post.nii.gz")
     assert cli.main(["locate", image, "-m", str(tiny_bundle), "--least", "0.2", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    script = ms.locate(ms.read(image)[0], ms.load_model(tiny_bundle), least=0.2)
+    script = ms.locate(ms.read(image)[0], ms.load_model(tiny_bundle), min_score=0.2)
     assert [f["score"] for f in facts["found"]] == pytest.approx([f.score for f in script.found])
     assert [f["box"] for f in facts["found"]] == [{a: list(b) for a, b in f.box.items()} for f in script.found]
     assert cli.main(["locate", image, "-m", str(tiny_bundle), "--least", "2"]) == 1

@@ -111,7 +111,7 @@ def test_locate_gives_the_boxes_of_what_segment_labels(ball_study: Path, tiny_bu
     image = verbs.open_path(viewer, ball_study)[0]
     seq = verbs.to_sequence(image)
     script = ms.Locations.of(ms.segment(seq, str(tiny_bundle), outputs=("labels", "probability")))
-    found = ms.locate(seq, str(tiny_bundle), least=0.01)
+    found = ms.locate(seq, str(tiny_bundle), min_score=0.01)
     assert [f.box for f in found.found] == [f.box for f in script.found if f.score >= 0.01]
-    layers = verbs.locate(viewer, image, str(tiny_bundle), least=0.01)
+    layers = verbs.locate(viewer, image, str(tiny_bundle), min_score=0.01)
     assert len(layers) == (2 if len(found) else 0)

@@ -25,11 +25,16 @@ def add(commands: common.Commands) -> None:
     locate = commands.add_parser("locate", help="boxes and landmarks of what stands out, from a coarse pass")
     locate.add_argument("path", help="image file or series folder")
     common.add_model(locate)
-    locate.add_argument("--closer", metavar="MODEL", help="a segmentation model that looks at the candidates closely")
+    locate.add_argument(
+        "--refine-with",
+        "--closer",  # the name of earlier versions
+        metavar="MODEL",
+        help="a segmentation model that looks at the candidates closely",
+    )
     locate.add_argument(
         "--min-score",
         "--least",  # the name of earlier versions
-        dest="least",
+        dest="min_score",
         type=float,
         default=0.3,
         help="probability from which on a place counts (0.3)",
@@ -92,8 +97,8 @@ def _locate(args: argparse.Namespace) -> None:
     found = ms.locate(
         images,
         model,
-        closer=args.closer,
-        least=args.least,
+        refine_with=args.refine_with,
+        min_score=args.min_score,
         device=args.device,
         force=args.force,
         progress=common.bar(),

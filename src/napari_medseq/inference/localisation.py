@@ -78,7 +78,7 @@ class Locations:
         return len(self.found)
 
     @classmethod
-    def of(cls, result: Segmentation, image: ImageSequence | None = None, *, least: float = 0.0) -> Locations:
+    def of(cls, result: Segmentation, image: ImageSequence | None = None, *, min_score: float = 0.0) -> Locations:
         """Box and landmark of each piece that a segmentation labelled, exactly its voxels.
 
         Parameters
@@ -87,7 +87,7 @@ class Locations:
             With its probability, for scores and centres of mass; without, every voxel counts 1.
         image : ImageSequence, optional
             The image that was segmented, for its name.
-        least : float
+        min_score : float
             Pieces that are less sure are left out.
         """
         from scipy import ndimage
@@ -103,7 +103,7 @@ class Locations:
             middle = [float(m + s.start) for m, s in zip(ndimage.center_of_mass(inside), where, strict=True)]
             box = {a: (s.start, s.stop) for a, s in zip(labels.axes, where, strict=True)}
             at = _world(labels, dict(zip(labels.axes, middle, strict=True)))
-            if inside.max() >= least:
+            if inside.max() >= min_score:
                 found.append(Location(float(inside.max()), at, box))
         name = labels.label_names.get(min(labels.label_names, default=0), "lesion")
         return cls(tuple(sorted(found, key=lambda f: -f.score)), image, name, result.model)
@@ -135,8 +135,8 @@ class Locations:
 class _Options(RunKeywords, total=False):
     """The keywords of `locate`, once, for its two overloads."""
 
-    closer: ModelLike | None
-    least: float
+    refine_with: ModelLike | None
+    min_score: float
 
 
 @overload
@@ -149,8 +149,8 @@ def locate(
     images: Images,
     model: ModelLike,
     *,
-    closer: ModelLike | None = None,
-    least: float = 0.3,
+    refine_with: ModelLike | None = None,
+    min_score: float = 0.3,
     device: str = "auto",
     force: bool = False,
     progress: Progress | None = None,
@@ -164,11 +164,11 @@ def locate(
     model : Model, str or path
         A recurrent segmentation model: the boxes are those of what it labels. Or a sequence classifier, whose map of evidence is
         coarse and quick.
-    closer : Model, str or path, optional
+    refine_with : Model, str or path, optional
         A segmentation model that looks at the candidates at its full resolution: those in which it labels nothing are dropped,
         the others get its boxes, landmarks and scores. It must take the same channels. `model` then only makes the coarse pass,
         a segmentation model on pixels of twice the size.
-    least : float
+    min_score : float
         Probability, 0 to 1, from which on a place is a candidate.
     device : str
         "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -185,7 +185,7 @@ def locate(
     Raises
     ------
     SettingsError
-        If `least` is no probability.
+        If `min_score` is no probability.
     ModelError
         If a model does not fit, or is not of this package.
     """
@@ -193,34 +193,39 @@ def locate(
     network = recurrent_network_of(
         chosen, refusal="cannot locate: a sequence classifier or a recurrent segmentation model can."
     )
-    if not 0 < least < 1:
-        raise SettingsError(f"least is {least}; it is a probability between 0 and 1.")
+    if not 0 < min_score < 1:
+        raise SettingsError(f"min_score is {min_score}; it is a probability between 0 and 1.")
     options = RunOptions(device=device, force=force, progress=progress, cancelled=cancelled)
     ready = prepared(chosen, network, options)
     if ready.settings.along == "t":
         raise ModelError(
             f"{chosen.info.name} walks along time; to locate something in space, use a model along slices."
         )
-    second = None if closer is None else loaded(closer)
-    results = [_located(ready, channels, second, least) for channels in exams(images, chosen, force=force)]
+    second = None if refine_with is None else loaded(refine_with)
+    results = [_located(ready, channels, second, min_score) for channels in exams(images, chosen, force=force)]
     return results if isinstance(images, Sequence) else results[0]
 
 
 def _located(
-    ready: Ready[RecurrentUNet | SequenceClassifier], channels: list[ImageSequence], closer: Model | None, least: float
+    ready: Ready[RecurrentUNet | SequenceClassifier],
+    channels: list[ImageSequence],
+    refine_with: Model | None,
+    min_score: float,
 ) -> Locations:
     """What is found in one exam; by the second model too, where there is one."""
-    if closer is None and isinstance(ready.network, RecurrentUNet):
-        return _segmented(channels, ready.model, least, ready.options)
-    found = _coarse(ready, channels, least)
-    if closer is None or not len(found):
+    if refine_with is None and isinstance(ready.network, RecurrentUNet):
+        return _segmented(channels, ready.model, min_score, ready.options)
+    found = _coarse(ready, channels, min_score)
+    if refine_with is None or not len(found):
         return found
-    near = _segmented(channels, closer, 0.0, ready.options, region=found.region())
+    near = _segmented(channels, refine_with, 0.0, ready.options, region=found.region())
     met = tuple(f for f in near.found if any(_meet(f.box, c.box) for c in found.found))
     return replace(found, found=met, model=near.model)
 
 
-def _coarse(ready: Ready[RecurrentUNet | SequenceClassifier], channels: list[ImageSequence], least: float) -> Locations:
+def _coarse(
+    ready: Ready[RecurrentUNet | SequenceClassifier], channels: list[ImageSequence], min_score: float
+) -> Locations:
     image, model, network, where = channels[0], ready.model, ready.network, ready.device
     pixel = ready.settings.pixel_mm
     if isinstance(network, RecurrentUNet):
@@ -244,7 +249,7 @@ def _coarse(ready: Ready[RecurrentUNet | SequenceClassifier], channels: list[Ima
             maps = torch.stack([1 - p[0] for p in probabilities(network, watched(), ready.settings, plan)])
     for i, plane in enumerate(maps):
         check_finite(plane.float(), model, f"step {i + 1} of {image.name}")
-    found = _candidates(maps.float().cpu().numpy(), least, framing, image)
+    found = _candidates(maps.float().cpu().numpy(), min_score, framing, image)
     name = model.info.classes.get(min(model.info.classes, default=0), "lesion")
     return Locations(found, image, name, f"{model.info.name} {model.info.version}")
 
@@ -261,12 +266,12 @@ def _evidence(network: SequenceClassifier, steps: Iterator[Tensor], plan: tuning
 
 
 def _candidates(
-    maps: NDArray[np.float32], least: float, framing: Framing, image: ImageSequence
+    maps: NDArray[np.float32], min_score: float, framing: Framing, image: ImageSequence
 ) -> tuple[Location, ...]:
     """What stands out of the maps (step, y, x), which cover the padded crop."""
     from scipy import ndimage
 
-    parts, _ = ndimage.label(maps >= least, structure=np.ones((3, 3, 3)))
+    parts, _ = ndimage.label(maps >= min_score, structure=np.ones((3, 3, 3)))
     r0, r1, c0, c1 = framing.crop
     # image pixels per pixel of the map
     per_row = framing.padded[0] / maps.shape[1] * (r1 - r0) / framing.inner[0]
@@ -297,7 +302,7 @@ def _in_order(box: Mapping[str, tuple[int, int]], image: ImageSequence) -> dict[
 
 
 def _segmented(
-    channels: list[ImageSequence], model: Model, least: float, options: RunOptions, *, region: Region | None = None
+    channels: list[ImageSequence], model: Model, min_score: float, options: RunOptions, *, region: Region | None = None
 ) -> Locations:
     """What a segmentation model labels, at its full resolution."""
     images = channels[0] if len(channels) == 1 else dict(zip(model.info.channels, channels, strict=False))
@@ -311,7 +316,7 @@ def _segmented(
         progress=options.progress,
         cancelled=options.cancelled,
     )
-    return Locations.of(result, channels[0], least=least)
+    return Locations.of(result, channels[0], min_score=min_score)
 
 
 def _meet(a: Mapping[str, tuple[int, int]], b: Mapping[str, tuple[int, int]]) -> bool:

@@ -143,7 +143,7 @@ def locate(viewer: ViewerModel, image: Image, model: ModelLike, **settings: Any)
     image : Image layer
     model : Model, name or bundle folder
     **settings
-        For `ms.locate`, such as ``least`` or ``closer``.
+        For `ms.locate`, such as ``min_score`` or ``refine_with``.
 
     Returns
     -------

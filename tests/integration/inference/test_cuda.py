@@ -143,7 +143,7 @@ def test_other_verbs_answer_as_on_the_cpu(tmp_path: Path) -> None:
         one, two = (ms.explain(image, explained, method=method, device=d) for d in ("cpu", "cuda"))  # type: ignore[call-overload]
         assert np.abs(np.asarray(one.data) - np.asarray(two.data)).max() < 2e-3, method
     for located in (m, c):
-        found = [ms.locate(image, located, least=0.2, device=d) for d in ("cpu", "cuda")]
+        found = [ms.locate(image, located, min_score=0.2, device=d) for d in ("cpu", "cuda")]
         assert [f.box for f in found[0].found] == [f.box for f in found[1].found]
 
 

@@ -77,7 +77,7 @@ def test_both_spots_are_found_where_they_are(tmp_path: Path, network: dict[str, 
 
 def test_a_close_look_gives_the_exact_box_and_centre(tmp_path: Path) -> None:
     coarse, fine, seq = seer(tmp_path / "c", CLASSIFIER), seer(tmp_path / "u", UNET), spotted()
-    out = locate(seq, coarse, closer=fine, device="cpu")
+    out = locate(seq, coarse, refine_with=fine, device="cpu")
     mask = np.asarray(segment(seq, fine).labels.data) > 0
     boxes = {
         tuple((s.start, s.stop) for s in where)
@@ -93,7 +93,7 @@ def test_a_close_look_gives_the_exact_box_and_centre(tmp_path: Path) -> None:
     with torch.no_grad():
         for head in fine.network.heads:  # type: ignore[union-attr]
             head.bias[1] = -1e6
-    assert len(locate(seq, coarse, closer=fine, device="cpu")) == 0
+    assert len(locate(seq, coarse, refine_with=fine, device="cpu")) == 0
 
 
 def test_the_region_is_all_that_segment_looks_at(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_visits_flat_images_and_other_slice_axes(tmp_path: Path) -> None:
 def test_what_cannot_be_located_is_said_and_cancelling_works(tmp_path: Path) -> None:
     m, seq = seer(tmp_path / "m", CLASSIFIER), spotted()
     with pytest.raises(MedseqError, match="between 0 and 1"):
-        locate(seq, m, least=0.0)
+        locate(seq, m, min_score=0.0)
     seen: list[int] = []
     with pytest.raises(OperationCancelled):
         locate(seq, m, progress=lambda d, *_: seen.append(d), cancelled=lambda: len(seen) >= 3)

@@ -91,7 +91,7 @@ def test_recist_measures_thick_slices_with_care() -> None:
     thick = ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 7)), kind="labels")
     p = ms.track([thick, thick])
     assert assess(p, "recist-1.1").targets == ()  # 11.3 mm, but slices of 7 mm ask for 14
-    assert assess(p, "recist-1.1", smallest_mm=10).targets == (1,)
+    assert assess(p, "recist-1.1", min_diameter_mm=10).targets == (1,)
 
 
 def test_recist_counts_the_pieces_of_a_split_target() -> None:

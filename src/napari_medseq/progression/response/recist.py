@@ -29,7 +29,7 @@ def recist11(
     organs: Mapping[int, str] | None = None,
     max_targets: int = 5,
     max_per_organ: int = 2,
-    smallest_mm: float | None = None,
+    min_diameter_mm: float | None = None,
     unequivocal: Collection[int] = (),
 ) -> Assessment:
     """RECIST 1.1.
@@ -43,7 +43,7 @@ def recist11(
         Organ of each lesion; by default its label.
     max_targets, max_per_organ : int
         The largest measurable lesions, so many in all and per organ.
-    smallest_mm : float, optional
+    min_diameter_mm : float, optional
         Smallest measurable longest diameter; by default 10 mm, or twice the slice thickness where slices are thicker than 5 mm.
     unequivocal : collection of int
         Visits at which a reader saw unequivocal progression of non-target disease. Measured here: 73 % more volume than at
@@ -58,7 +58,7 @@ def recist11(
     """
     seen = Sightings(progression)
     thickest = max((float(k.spacing_zyx.max()) for k in progression.graph.at(0)), default=0.0)
-    least = smallest_mm if smallest_mm is not None else 2 * thickest if thickest > 5 else 10.0
+    least = min_diameter_mm if min_diameter_mm is not None else 2 * thickest if thickest > 5 else 10.0
 
     def value(lesion: int, visit: int) -> float:
         return seen.size(lesion, visit, "perpendicular_mm" if lesion in nodes else "longest_mm", TOO_SMALL_MM)
