@@ -35,7 +35,7 @@ _FRAMES_APART = 4.0  # pixels
 _ACROSS = 8.0  # working voxels across the smallest class, where pixels are made larger
 _FOCUS_CASES = 20  # from which it can be told that all labels lie in the middle
 _MARGIN = 1.4  # of the focus, beyond what is labelled
-_FOCUS = 0.75  # of the rows and columns that a focus has at most; it spares nothing otherwise
+_FOCUS = 0.75  # of the sides of an image that a focus has at most; it spares little otherwise
 _CENTRED = 0.08  # of the image's size: as far from its middle lies the centre of what the image is about
 _WIDTHS = (16, 32, 64, 96, 128)
 _SMALLEST_CELL = 5  # rows and columns of the coarsest level, at least
@@ -279,11 +279,12 @@ def _focus_mm(facts: Fingerprint, axis: StepAxis, own: Three, why: dict[str, str
     if facts.reach_mm is None or facts.cases < _FOCUS_CASES or min(facts.shape) == 1:
         return None
     reach, shape = _in_order(facts.reach_mm, axis), _in_order(facts.shape, axis)
-    sides = (2 * _MARGIN * reach[1], 2 * _MARGIN * reach[2])
-    if any(side > _FOCUS * n * mm for side, n, mm in zip(sides, shape[1:], own[1:], strict=True)):
+    side = 2 * _MARGIN * max(reach[1:])  # planes are turned, so as far one way as the other
+    sides = (min(side, shape[1] * own[1]), min(side, shape[2] * own[2]))
+    if sides[0] * sides[1] > _FOCUS**2 * shape[1] * own[1] * shape[2] * own[2]:
         return None
     why["focus"] = (
-        f"what is labelled reaches {reach[1]:.3g} and {reach[2]:.3g} mm from the images' middle, so no more than their middle "
+        f"what is labelled reaches {max(reach[1:]):.3g} mm from the images' middle, so no more than their middle "
         "is looked at; settings: {focus: [null, null, null]} looks everywhere"
     )
     return sides

@@ -1,0 +1,243 @@
+"""Classical classifiers as scikit-learn pipelines, judged by folds of whole patients with what they choose chosen inside each fold.
+
+They are what the literature compares sequence networks with: a support vector machine, a random forest, naive Bayes, a decision
+tree, a multilayer perceptron trained by back-propagation, and the perceptron after an unsupervised pre-classification by k-means.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.progress import Cancelled, Progress, with_progress
+from napari_medseq.settings import Settings, checked
+
+Classical = Literal["svm", "random-forest", "naive-bayes", "decision-tree", "perceptron", "two-stage"]
+Grid = dict[str, list[float] | list[int] | list[int | None] | list[tuple[int, ...]]]
+
+CLASSICAL: tuple[Classical, ...] = get_args(Classical)
+_TREES = 200
+_ITERATIONS = 500
+
+
+class Classifier(Protocol):
+    """What scikit-learn's classifiers offer of which is used here."""
+
+    classes_: NDArray[np.generic]
+
+    def fit(self, x: NDArray[np.float64], y: NDArray[np.generic]) -> Classifier: ...
+
+    def predict_proba(self, x: NDArray[np.float64]) -> NDArray[np.float64]: ...
+
+
+class ClassicalSettings(Settings):
+    """How a classifier is judged.
+
+    Attributes
+    ----------
+    folds : int
+        Of patients.
+    inner_folds : int
+        Of a fold's own training patients, in which its parameters are chosen; 0 takes scikit-learn's defaults.
+    seed : int
+    """
+
+    folds: int = Field(5, ge=2)
+    inner_folds: int = Field(3, ge=0)
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """What a classifier said of each case while it had not seen its patient.
+
+    Attributes
+    ----------
+    probabilities : ndarray, shape (cases, classes)
+    classes : tuple
+        In the order of the columns.
+    folds : ndarray, shape (cases,)
+        In which fold a case was judged.
+    chosen : tuple of dict
+        The parameters that each fold's own training patients chose.
+    """
+
+    probabilities: NDArray[np.float64]
+    classes: tuple[object, ...]
+    folds: NDArray[np.int64]
+    chosen: tuple[dict[str, object], ...]
+
+
+def classical_pipeline(name: Classical, *, seed: int = 0) -> Classifier:
+    """A pipeline of scikit-learn: what is constant is dropped, the rest brought to mean 0 and spread 1, then the classifier.
+
+    Parameters
+    ----------
+    name : {"svm", "random-forest", "naive-bayes", "decision-tree", "perceptron", "two-stage"}
+        "two-stage": distances to the centres that k-means finds without the truth join the features of a perceptron.
+    seed : int
+
+    Raises
+    ------
+    MedseqError
+        If there is no classifier of that name, or scikit-learn is not installed.
+    """
+    try:
+        from sklearn.pipeline import make_pipeline
+    except ImportError:
+        raise MedseqError(_MISSING) from None
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.cluster import KMeans
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.feature_selection import VarianceThreshold
+    from sklearn.naive_bayes import GaussianNB
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import FeatureUnion
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+    from sklearn.svm import SVC
+    from sklearn.tree import DecisionTreeClassifier
+
+    first = [VarianceThreshold(), StandardScaler()]
+    perceptron = MLPClassifier((32,), max_iter=_ITERATIONS, random_state=seed)
+    if name == "svm":
+        machine = SVC(class_weight="balanced", random_state=seed)
+        rest = [CalibratedClassifierCV(machine, method="sigmoid", ensemble=False, cv=3)]
+    elif name == "random-forest":
+        rest = [RandomForestClassifier(_TREES, class_weight="balanced", random_state=seed)]
+    elif name == "naive-bayes":
+        rest = [GaussianNB()]
+    elif name == "decision-tree":
+        rest = [DecisionTreeClassifier(class_weight="balanced", random_state=seed)]
+    elif name == "perceptron":
+        rest = [perceptron]
+    elif name == "two-stage":
+        groups = KMeans(4, n_init=4, random_state=seed)
+        rest = [FeatureUnion([("features", FunctionTransformer()), ("groups", groups)]), perceptron]
+    else:
+        raise MedseqError(f"There is no classifier {name!r}; choose from {', '.join(CLASSICAL)}.")
+    pipeline: Classifier = make_pipeline(*first, *rest)
+    return pipeline
+
+
+_MISSING = "Classical classifiers need scikit-learn: pip install 'napari-medseq[evaluate]'."
+
+#: what is chosen inside each fold
+GRIDS: dict[Classical, Grid] = {
+    "svm": {"calibratedclassifiercv__estimator__C": [0.1, 1.0, 10.0]},
+    "random-forest": {"randomforestclassifier__min_samples_leaf": [1, 5]},
+    "naive-bayes": {"gaussiannb__var_smoothing": [1e-9, 1e-3, 1e-1]},
+    "decision-tree": {"decisiontreeclassifier__max_depth": [3, 6, None]},
+    "perceptron": {"mlpclassifier__alpha": [1e-4, 1e-1], "mlpclassifier__hidden_layer_sizes": [(16,), (64,)]},
+    "two-stage": {"featureunion__groups__n_clusters": [2, 4, 8], "mlpclassifier__alpha": [1e-4, 1e-1]},
+}
+
+
+def patient_folds(truth: ArrayLike, patients: Sequence[object], *, folds: int = 5, seed: int = 0) -> NDArray[np.int64]:
+    """The fold of each case: no patient is in two, and classes are spread as evenly as that allows.
+
+    Raises
+    ------
+    MedseqError
+        If there are fewer patients than folds, or names and truths do not fit, or scikit-learn is not installed.
+    """
+    try:
+        from sklearn.model_selection import StratifiedGroupKFold
+    except ImportError:
+        raise MedseqError(_MISSING) from None
+    y, groups = np.asarray(truth), np.array([str(p) for p in patients])
+    if y.shape != groups.shape or y.ndim != 1:
+        raise MedseqError(f"{groups.size} patients for {y.size} truths; give one of each per case.")
+    if np.unique(groups).size < folds:
+        raise MedseqError(f"{np.unique(groups).size} patients make no {folds} folds; use fewer folds.")
+    found = np.zeros(y.size, np.int64)
+    split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class with fewer cases than folds is spread as far as it goes
+        for k, (_, judged) in enumerate(split.split(np.zeros((y.size, 1)), y, groups)):
+            found[judged] = k
+    return found
+
+
+def judge_classical(
+    features: pd.DataFrame | ArrayLike,
+    truth: ArrayLike,
+    patients: Sequence[object],
+    name: Classical,
+    *,
+    folds: ArrayLike | None = None,
+    settings: ClassicalSettings | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> OutOfFold:
+    """Train and judge a classifier fold by fold; each fold chooses its parameters on its own training patients alone (nested).
+
+    Parameters
+    ----------
+    features : DataFrame or array, shape (cases, features)
+    truth : array_like, shape (cases,)
+    patients : sequence, shape (cases,)
+        Cases of one patient are in one fold.
+    name : see `classical_pipeline`
+    folds : array_like, shape (cases,), optional
+        Those of the networks that are compared; by `patient_folds` otherwise.
+    settings, progress, cancelled
+
+    Raises
+    ------
+    MedseqError
+        If shapes do not fit, a feature is not finite, a patient is in two folds, a training set has one class only, or scikit-learn
+        is not installed.
+    """
+    s = checked(ClassicalSettings, settings)
+    x, y = np.asarray(features, dtype=np.float64), np.asarray(truth)
+    groups = np.array([str(p) for p in patients])
+    if x.ndim != 2 or len(x) != y.size or y.size != groups.size:
+        raise MedseqError(
+            f"{len(x)} rows of features, {y.size} truths and {groups.size} patients; give one of each per case."
+        )
+    if not np.isfinite(x).all():
+        raise MedseqError("A feature is not finite; leave it out, or fill it.")
+    of = patient_folds(y, patients, folds=s.folds, seed=s.seed) if folds is None else np.asarray(folds, dtype=np.int64)
+    shared = [g for g in np.unique(groups) if np.unique(of[groups == g]).size > 1]
+    if shared:
+        raise MedseqError(f"Patient {shared[0]} is in more than one fold.")
+    classes = tuple(np.unique(y).tolist())
+    probabilities = np.zeros((y.size, len(classes)))
+    chosen = []
+    every = np.unique(of).tolist()
+    for k in with_progress(every, len(every), f"judging {name}", progress, cancelled):
+        learn, judged = of != k, of == k
+        if np.unique(y[learn]).size < 2:
+            raise MedseqError(f"The patients outside fold {k} are all of one class; use fewer folds.")
+        model, parameters = _fitted(name, x[learn], y[learn], groups[learn], s)
+        columns = [classes.index(c) for c in model.classes_.tolist()]
+        probabilities[np.ix_(judged, columns)] = model.predict_proba(x[judged])
+        chosen.append(parameters)
+    return OutOfFold(probabilities, classes, of, tuple(chosen))
+
+
+def _fitted(
+    name: Classical, x: NDArray[np.float64], y: NDArray[np.generic], groups: NDArray[np.str_], s: ClassicalSettings
+) -> tuple[Classifier, dict[str, object]]:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+
+    pipeline = classical_pipeline(name, seed=s.seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        if s.inner_folds < 2 or np.unique(groups).size < s.inner_folds:
+            return pipeline.fit(x, y), {}
+        inner = StratifiedGroupKFold(s.inner_folds, shuffle=True, random_state=s.seed)
+        search = GridSearchCV(pipeline, GRIDS[name], cv=inner, scoring="balanced_accuracy")
+        search.fit(x, y, groups=groups)
+        best: Classifier = search.best_estimator_
+        return best, {k.rsplit("__", 1)[1]: v for k, v in search.best_params_.items()}
