@@ -1,3 +1,8 @@
+from .classical import ClassicalSettings as ClassicalSettings
+from .classical import OutOfFold as OutOfFold
+from .classical import classical_pipeline as classical_pipeline
+from .classical import judge_classical as judge_classical
+from .classical import patient_folds as patient_folds
 from .curves import Froc as Froc
 from .curves import Roc as Roc
 from .curves import auc as auc
@@ -23,11 +28,13 @@ from .metrics import detect as detect
 
 __all__ = [
     "BlandAltman",
+    "ClassicalSettings",
     "Detection",
     "Evaluation",
     "Froc",
     "Interval",
     "LocationScores",
+    "OutOfFold",
     "Overlap",
     "Paired",
     "Roc",
@@ -37,11 +44,14 @@ __all__ = [
     "average_precision",
     "bland_altman",
     "bootstrap",
+    "classical_pipeline",
     "delong",
     "detect",
     "evaluate",
     "froc",
+    "judge_classical",
     "paired",
+    "patient_folds",
     "precision_recall",
     "roc",
 ]
