@@ -1,6 +1,6 @@
 """Memory of a slab network with many classes on a large CT: the most that the process held, read from the system.
 
-    python benchmarks/slab_memory.py [--classes 20] [--size 512 512 600] [--window 32 72 72]
+    python benchmarks/slab_memory.py [--classes 20] [--size 512 512 600] [--window 16 256 256]
 
 The network is untrained and small; what is measured is what holding the image, the working volume and the probabilities costs.
 """
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--classes", type=int, default=20)
     parser.add_argument("--size", type=int, nargs=3, default=(512, 512, 600))
-    parser.add_argument("--window", type=int, nargs=3, default=(32, 144, 144))
+    parser.add_argument("--window", type=int, nargs=3, default=(16, 256, 256))
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "benchmarks" / "slab_memory.json")
     args = parser.parse_args()
     warnings.simplefilter("ignore", ms.MedseqWarning)

@@ -73,6 +73,14 @@ def add(commands: common.Commands) -> None:
     check = commands.add_parser("check", help="what a training would use of a folder of data, and every doubt about it")
     check.add_argument("data", help="folder of images and labels, or a CSV of paths")
     check.add_argument("--patient", metavar="REGEX", help="as for train")
+    check.add_argument(
+        "--channels",
+        nargs="+",
+        default=[],
+        metavar="NAME=PATTERN",
+        help="in trees of files: each channel and how its files are named",
+    )
+    check.add_argument("--labels", metavar="PATTERN", help="in trees of files: how the files of labels are named")
     common.add_json(check)
     check.set_defaults(run=_check)
 
@@ -277,13 +285,23 @@ def _train_on_folder(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> int:
     from napari_medseq.training.checking import check_data
 
-    found = check_data(Path(args.data), patient=args.patient, progress=common.bar())
+    channels = dict(_named(c) for c in args.channels)
+    found = check_data(
+        Path(args.data), patient=args.patient, channels=channels or None, labels=args.labels, progress=common.bar()
+    )
     patients = len({row["patient"] for row in found.rows})
     facts = {"layout": found.layout.kind, "patients": patients, "cases": found.rows, "doubts": found.doubts}
     text = [common.table(found.rows), "", f"{found.layout.kind}: {len(found.rows)} cases of {patients} patients"]
     text += [f"doubt: {d}" for d in found.doubts] or ["no doubts"]
     common.answer(args, facts, "\n".join(text))
     return 0
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, pattern = text.partition("=")
+    if not (name and equals and pattern):
+        raise SettingsError(f"--channels takes NAME=PATTERN, such as FLAIR=*flair*, not {text!r}.")
+    return name, pattern
 
 
 def _trained(args: argparse.Namespace, result: Any) -> None:

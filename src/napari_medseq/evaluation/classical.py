@@ -7,7 +7,7 @@ tree, a multilayer perceptron trained by back-propagation, and the perceptron af
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -21,7 +21,7 @@ from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.settings import Settings, checked
 
 Classical = Literal["svm", "random-forest", "naive-bayes", "decision-tree", "perceptron", "two-stage"]
-Grid = dict[str, list[float] | list[int] | list[int | None] | list[tuple[int, ...]]]
+Grid = Mapping[str, Sequence[object]]
 
 CLASSICAL: tuple[Classical, ...] = get_args(Classical)
 _TREES = 200

@@ -18,6 +18,7 @@ from napari_medseq.inference.frame import Framing, frame
 from napari_medseq.inference.images import Images, exams, to_image_axes
 from napari_medseq.inference.network_passes import known_times
 from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, prepared, recurrent_network_of
+from napari_medseq.inference.slabs import refuse_slab
 from napari_medseq.inference.streaming import neighbourhoods, stream
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
@@ -99,6 +100,7 @@ def explain(
     chosen = loaded(model)
     if method not in _METHODS:
         raise SettingsError(f"method {method!r} is not known; choose from {', '.join(_METHODS)}.")
+    refuse_slab(chosen, "explain", "Segment with outputs=('uncertainty',) maps where it doubts.")
     network = recurrent_network_of(
         chosen, refusal="is no recurrent network of this package, so it cannot be explained yet."
     )

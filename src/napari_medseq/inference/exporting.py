@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseq.errors import ModelError, SettingsError, WriteError
+from napari_medseq.inference.slabs import refuse_slab
 from napari_medseq.models import ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
@@ -74,6 +75,7 @@ def export(
         If the file cannot be written.
     """
     model = loaded(model)
+    refuse_slab(model, "export", "Its weights are safetensors in the bundle, and models.slab_unet.SlabUNet reads them.")
     network, target = model.network, Path(path)
     if not isinstance(network, RecurrentUNet | SequenceClassifier):
         raise ModelError(f"{model.info.name} is no network of this package; export it with the program it came from.")

@@ -26,6 +26,7 @@ from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.network_passes import probabilities, steps_of
 from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, prepared, recurrent_network_of
 from napari_medseq.inference.segmentation import Segmentation, segment
+from napari_medseq.inference.slabs import refuse_slab
 from napari_medseq.inference.streaming import neighbourhoods
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
@@ -190,6 +191,7 @@ def locate(
         If a model does not fit, or is not of this package.
     """
     chosen = loaded(model)
+    refuse_slab(chosen, "locate", "The labels of segment say where things are.")
     network = recurrent_network_of(
         chosen, refusal="cannot locate: a sequence classifier or a recurrent segmentation model can."
     )

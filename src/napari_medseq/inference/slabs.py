@@ -36,6 +36,19 @@ def is_slab(model: Model) -> bool:
     return isinstance(model.network, SlabUNet) and model.inference.get("kind") == "slab"
 
 
+def refuse_slab(model: Model, verb: str, instead: str) -> None:
+    """Refuse a slab network in a verb for networks that go step by step; `instead` says what there is.
+
+    Raises
+    ------
+    ModelError
+    """
+    if is_slab(model):
+        raise ModelError(
+            f"{model.info.name} is a slab network, which looks at many steps at once: {verb} does not know it. {instead}"
+        )
+
+
 def refuse(model: Model, outputs: Sequence[str], *, samples: int, views: int, transforms: bool) -> None:
     """Refuse what `segment` offers and a slab network does not.
 

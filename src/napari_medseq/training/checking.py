@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,24 +37,37 @@ class Checked:
 
 
 def check_data(
-    folder: Path, *, patient: str | None = None, progress: Progress | None = None, cancelled: Cancelled | None = None
+    folder: Path,
+    *,
+    patient: str | None = None,
+    channels: Mapping[str, str] | None = None,
+    labels: str | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
 ) -> Checked:
     """Read every case of a folder and say what is doubtful: files that cannot be read, grids that differ, labels that are no classes,
     empty masks, the same voxels twice, a patient in two splits.
+
+    Parameters
+    ----------
+    folder : Path
+    patient, channels, labels
+        As in `AutoConfig`, and as the training will be told.
+    progress, cancelled
 
     Raises
     ------
     SettingsError
         If there is nothing with labels.
     """
-    layout = find_layout(folder, patient=patient)
+    layout = find_layout(folder, patient=patient, channels=channels, labels=labels)
     doubts = list(layout.doubts)
     rows: list[dict[str, str]] = []
     same: dict[str, list[str]] = defaultdict(list)
     decoded = Decoded(layout.entries, layout.modalities)
     for entry in with_progress(list(layout.entries), len(layout.entries), "checking", progress, cancelled):
         try:
-            images, labels = decoded.read(entry)
+            images, truth = decoded.read(entry)
         except MedseqError as error:
             doubts.append(f"{entry.case}: {error}")
             continue
@@ -61,7 +75,7 @@ def check_data(
             decoded.kept.clear()
             decoded.bytes = 0
         first = next(iter(images.values()))
-        values = [int(v) for v in np.unique(np.asarray(labels.data)) if v]
+        values = [int(v) for v in np.unique(np.asarray(truth.data)) if v]
         same[_content(first)].append(entry.case)
         doubts += _doubts(entry, layout, images, values)
         rows.append(

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
 from napari_medseq.errors import ModelError, SettingsError
+from napari_medseq.inference.slabs import refuse_slab
 from napari_medseq.models import Model, ModelLike, bundle, loaded, networks
 from napari_medseq.models.factorised import rank_for, replace, suitable
 from napari_medseq.models.pruning import prune
@@ -145,6 +146,7 @@ def compress(
     """
     s = _settings(settings)
     model = loaded(model)
+    refuse_slab(model, "compress", "It is kept in half precision already.")
     if not isinstance(model.network, RecurrentUNet | SequenceClassifier):
         raise ModelError(f"{model.info.name} is no network of this package; it cannot be compressed.")
     if (s.precision is not None or not s.mirror) and not isinstance(model.network, RecurrentUNet):

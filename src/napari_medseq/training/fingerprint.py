@@ -16,6 +16,7 @@ Three = tuple[float, float, float]
 
 _SAMPLE = 4000  # values of the foreground kept per case and channel
 _MOST, _MANY = 98, 90  # per cent of the cases
+_PIECE_CASES, _APART = 95, 0.005  # per cent of the cases; share of a class's voxels outside its largest piece
 _HU_AIR = -500.0  # a CT holds air; other scans hold no such values
 
 
@@ -61,6 +62,8 @@ class Fingerprint(Settings):
         How far what is labelled reaches from the middle of its image along (x, y, z), in 98 % of the cases; of frames in pixels.
     off_middle_mm : (float, float, float)
         The same of the centre of what is labelled, in 90 % of the cases.
+    one_piece : bool
+        Whether what is labelled with a class is one connected piece in nearly every case: hardly a voxel lies apart.
     one_sided : (bool, bool, bool)
         Whether two classes always lie on the same sides of each other along (x, y, z): what is mirrored then is called wrong.
     """
@@ -76,6 +79,7 @@ class Fingerprint(Settings):
     classes: dict[int, ClassFacts]
     reach_mm: Three | None = None
     off_middle_mm: Three | None = None
+    one_piece: bool = False
     one_sided: tuple[bool, bool, bool]
 
 
@@ -100,6 +104,7 @@ class Measuring:
         self.centres: list[dict[int, NDArray[np.float64]]] = []
         self.reach: list[NDArray[np.float64]] = []
         self.off: list[NDArray[np.float64]] = []
+        self.apart: list[float] = []
 
     def know(self, name: str) -> None:
         """A channel that a later case may bring."""
@@ -140,6 +145,7 @@ class Measuring:
         centres = {}
         for value in np.flatnonzero(counts[1:]) + 1:
             mask = truth == value
+            self.apart.append(_share_apart(mask))
             self.volumes.setdefault(int(value), []).append(float(counts[value]) * voxel)
             by_axis = {a: _centre(mask, k) for k, a in enumerate(labels.axes)}
             old = np.array([by_axis.get(a, 0.0) for a in ("x", "y", "z")])
@@ -174,6 +180,7 @@ class Measuring:
             },
             reach_mm=_three(np.percentile(self.reach, _MOST, axis=0)) if self.reach else None,
             off_middle_mm=_three(np.percentile(self.off, _MANY, axis=0)) if self.off else None,
+            one_piece=bool(self.apart) and not self.frames and float(np.percentile(self.apart, _PIECE_CASES)) <= _APART,
             one_sided=sides,
         )
 
@@ -215,6 +222,16 @@ def _centre(mask: NDArray[np.bool_], axis: int) -> float:
     """Mean index of a mask along an axis."""
     along = mask.sum(axis=tuple(k for k in range(mask.ndim) if k != axis))
     return float((along * np.arange(len(along))).sum() / along.sum())
+
+
+def _share_apart(mask: NDArray[np.bool_]) -> float:
+    """Share of a mask outside its largest connected piece, edges and corners touching."""
+    from scipy import ndimage
+
+    where = ndimage.find_objects(mask.astype(np.uint8))[0]
+    pieces, count = ndimage.label(mask[where], ndimage.generate_binary_structure(mask.ndim, mask.ndim))
+    sizes = np.bincount(pieces.ravel())[1:]
+    return 0.0 if count == 1 else 1 - float(sizes.max()) / float(sizes.sum())
 
 
 def _from_middle(mask: NDArray[np.bool_], axis: int) -> tuple[float, float]:

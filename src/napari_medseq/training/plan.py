@@ -195,6 +195,9 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
     why["bfloat16"] = (
         "convolutions were faster in it on this processor" if low else "this processor computes it no faster"
     )
+    why["keep_largest"] = (
+        "what is labelled is one piece in nearly every case" if facts.one_piece else "a class may lie in several pieces"
+    )
     mirror = _mirror(facts, axis, why)
     names: tuple[Literal["step", "row", "column"], ...] = ("step", "row", "column")
     # thick slices and frames are taken as they come; between them nothing could be interpolated
@@ -212,6 +215,7 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
         schemes=tuple(_scheme(c, why) for c in facts.channels),
         augment=_augment(facts, spacing, thick, mirror),
         bfloat16=low,
+        keep_largest=facts.one_piece,
         mirrored=tuple(n for n, share in zip(names, mirror, strict=True) if share and n == "column"),
         reasons=why,
     )

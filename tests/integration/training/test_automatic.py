@@ -204,6 +204,19 @@ def test_check_lists_what_is_used_and_every_doubt(tmp_path: Path, capsys: pytest
     assert len(json.loads(capsys.readouterr().out)["cases"]) == 5
 
 
+def test_check_is_told_how_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image, labels = case(0, (6, 8, 8))
+    for patient in ("a", "b"):
+        ms.write(image, tmp_path / patient / "CT.nii.gz")
+        ms.write(image, tmp_path / patient / "raters.nii.gz")
+        ms.write(labels, tmp_path / patient / "CT_mask.nii.gz")
+    told = ["--channels", "CT=CT", "--labels", "*_mask"]
+    assert main(["check", str(tmp_path), *told, "--json"]) == 0
+    assert [c["channels"] for c in json.loads(capsys.readouterr().out)["cases"]] == ["CT", "CT"]
+    assert main(["check", str(tmp_path), "--channels", "CT"]) == 1
+    assert "NAME=PATTERN" in capsys.readouterr().err
+
+
 def test_train_on_a_folder_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = decathlon(tmp_path / "data", 3)
     assert main(["train", str(data), "-o", str(tmp_path / "m"), "--minutes", str(SHORT)]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,3 +92,16 @@ def test_no_more_probabilities_are_held_than_a_window_of_steps(slab: Model, monk
     steps = probabilities_of_steps(network, volume, SlabSettings(window=(4, 8, 8)), torch.device("cpu"))
     assert sum(1 for _ in steps) == 40
     assert max(np.prod(s) for s in sizes if s) == 2 * 4 * 8 * 8
+
+
+@pytest.mark.parametrize("verb", ["export", "explain", "locate", "compress"])
+def test_verbs_for_networks_that_go_step_by_step_say_that_it_is_none(slab: Model, verb: str, tmp_path: Path) -> None:
+    calls = {
+        "export": lambda: ms.export(slab, tmp_path / "slab.onnx"),
+        "explain": lambda: ms.explain(blob(), slab),
+        "locate": lambda: ms.locate(blob(), slab),
+        "compress": lambda: ms.compress(slab, settings={"out": str(tmp_path / "small")}),
+    }
+    with pytest.raises(ModelError, match=f"slab is a slab network.*{verb} does not know it. [A-Z]"):
+        calls[verb]()
+    assert not list(tmp_path.iterdir())
