@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from napari_medseq.errors import SettingsError
+from napari_medseq.preprocessing.follow import with_transforms
 from napari_medseq.preprocessing.step import Job, Step
 from napari_medseq.registration import frames
 from napari_medseq.registration.registration import register
@@ -64,7 +65,7 @@ class Register(Step):
         else:
             moved = found.apply(seq, reference=fixed, interpolation=self.interpolation, cancelled=job.cancelled)
         facts = {"matrix": found.linear.tolist(), "quality": found.quality.model_dump(mode="json"), "fixed": fixed.name}
-        return moved.replace(meta={**moved.meta, "registration": facts})
+        return with_transforms(moved.replace(meta={**moved.meta, "registration": facts}), [found])
 
 
 class MotionCorrection(Step):
@@ -88,11 +89,12 @@ class MotionCorrection(Step):
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return the series with its frames aligned."""
-        return frames(
+        motion = frames(
             seq,
             reference=self.frame,
             kind=self.transform,
             seed=self.seed,
             progress=job.progress,
             cancelled=job.cancelled,
-        ).corrected
+        )
+        return with_transforms(motion.corrected, motion.transforms)

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from napari_medseq import geometry
 from napari_medseq.preprocessing.step import Job, Step
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground
+from napari_medseq.volumes.part import part_of
 
 
 class Crop(Step):
@@ -38,17 +38,11 @@ class Crop(Step):
         body = np.logical_or.reduce(found)
         if not body.any():
             return seq
-        steps = dict(zip("xyz", geometry.spacing(seq.affine), strict=True))
-        index: list[slice] = [slice(None)] * len(seq.axes)
-        first = np.zeros(3)
+        index = {}
         for at, axis in enumerate("zyx"):
             if axis not in seq.axes:
                 continue
             used = np.flatnonzero(body.any(axis=tuple(k for k in range(3) if k != at)))
-            margin = int(np.ceil(self.margin_mm / float(steps[axis])))
-            low, high = max(0, int(used[0]) - margin), min(body.shape[at], int(used[-1]) + 1 + margin)
-            index[seq.axis(axis)] = slice(low, high)
-            first[2 - at] = low
-        shift = np.eye(4)
-        shift[:3, 3] = first
-        return seq.like(seq.data[tuple(index)], affine=seq.affine @ shift)
+            margin = int(np.ceil(self.margin_mm / seq.spacing[axis]))
+            index[axis] = slice(max(0, int(used[0]) - margin), int(used[-1]) + 1 + margin)
+        return part_of(seq, index)

@@ -13,7 +13,24 @@ from napari_medseq import files
 from napari_medseq.errors import MedseqWarning, SettingsError
 
 # each enters its steps in STEPS
-from napari_medseq.preprocessing import align, bias, crop, resample, zscore  # noqa: F401
+from napari_medseq.preprocessing import (  # noqa: F401
+    align,
+    bias,
+    brain,
+    crop,
+    denoising,
+    difference,
+    gabor,
+    n3,
+    nyul,
+    region,
+    reorient,
+    resample,
+    slices,
+    temporal,
+    tissue,
+    zscore,
+)
 from napari_medseq.preprocessing.step import STEPS as STEPS
 from napari_medseq.preprocessing.step import Job, Step
 from napari_medseq.preprocessing.window import PRESETS, Window

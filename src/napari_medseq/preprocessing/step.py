@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from math import inf
 from types import MappingProxyType
 from typing import ClassVar, Self
@@ -15,10 +16,10 @@ from numpy.typing import NDArray
 from napari_medseq.errors import MedseqError, MedseqWarning, SettingsError
 from napari_medseq.geometry import Volume
 from napari_medseq.plugins import Table
-from napari_medseq.progress import Cancelled, Progress
-from napari_medseq.sequence import ImageSequence
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.settings import Settings
-from napari_medseq.volumes.iterate import iter_volumes, map_volumes
+from napari_medseq.volumes.iterate import count_volumes, iter_volumes, map_volumes
 
 Floats = NDArray[np.floating]
 
@@ -26,7 +27,16 @@ Floats = NDArray[np.floating]
 ONE_VOXEL: Mapping[str, float] = MappingProxyType({})
 EVERYTHING: Mapping[str, float] = MappingProxyType(dict.fromkeys(("t", "z", "y", "x"), inf))
 ONE_FRAME: Mapping[str, float] = MappingProxyType(dict.fromkeys(("z", "y", "x"), inf))
-ONE_SLICE: Mapping[str, float] = MappingProxyType(dict.fromkeys(("y", "x"), inf))
+
+
+def sliced_along(seq: ImageSequence) -> str:
+    """The axis along which slices were acquired; "z" where the sequence has no such axis."""
+    return seq.slice_axis if seq.slice_axis in seq.axes else "z"
+
+
+def one_slice(seq: ImageSequence) -> Mapping[str, float]:
+    """The reach of a step that works slice by slice."""
+    return {a: inf for a in SPACE if a != sliced_along(seq)}
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,23 @@ class Job:
         """The sequence with ``work(volume)`` in place of each (z, y, x) volume; see `map_volumes`."""
         progress = self.progress if report else None
         return map_volumes(seq, work, message=self.title, progress=progress, cancelled=self.cancelled)
+
+    def map_slices(self, seq: ImageSequence, work: Callable[[Volume], Volume]) -> ImageSequence:
+        """The sequence with ``work(plane)`` in place of each slice across the axis along which slices were acquired; all of one shape."""
+        at = SPACE.index(sliced_along(seq))
+        total = count_volumes(seq) * seq.size(sliced_along(seq))
+        done = count(1)
+
+        def over(volume: Volume) -> Volume:
+            planes = []
+            for plane in np.moveaxis(volume, at, 0):
+                check(self.cancelled)
+                planes.append(work(plane))
+                if self.progress is not None:
+                    self.progress(next(done), total, self.title)
+            return np.moveaxis(np.stack(planes), 0, at)
+
+        return self.map(seq, over, report=False)
 
     def finite(self, volume: Volume, name: str) -> Floats:
         """The volume as floating point without NaN or infinities; what was put in their place is among the doubts.

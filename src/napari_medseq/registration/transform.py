@@ -230,7 +230,7 @@ class Transform:
         if target.suffix not in (".json", ".tfm", ".h5"):
             raise MedseqError(f"{target.name}: a transform is saved as .json (complete), .tfm or .h5 (ITK's formats).")
         if target.suffix == ".json":
-            return self._record().write(target)
+            return self.to_record().write(target)
         with files.replacing(target) as temporary:
             try:
                 sitk.WriteTransform(self.itk(), str(temporary))
@@ -238,7 +238,8 @@ class Transform:
                 raise WriteError(f"{target}: ITK could not write the transform ({problem}).") from problem
         return target
 
-    def _record(self) -> TransformRecord:
+    def to_record(self) -> TransformRecord:
+        """Everything of the transform as plain values: what the ``.json`` file holds."""
         spline = None
         if self.spline is not None:
             spline = SplineRecord(
@@ -271,13 +272,20 @@ class Transform:
             raise ReadError(f"{source}: no such transform file.")
         try:
             if source.suffix == ".json":
-                return cls._from_record(TransformRecord.read(source))
+                return cls.from_record(TransformRecord.read(source))
             return cls._from_itk(source)
         except (MedseqError, ValueError, RuntimeError, OSError) as problem:
             raise ReadError(f"{source}: no transform that can be read ({str(problem).splitlines()[0]}).") from problem
 
     @classmethod
-    def _from_record(cls, record: TransformRecord) -> Transform:
+    def from_record(cls, record: TransformRecord) -> Transform:
+        """The transform that `to_record` described.
+
+        Raises
+        ------
+        GeometryError
+            If a matrix in it is none.
+        """
         spline = None
         if record.spline is not None:
             parameters = np.array(record.spline.parameters, dtype=np.float64)

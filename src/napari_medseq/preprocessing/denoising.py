@@ -1,0 +1,227 @@
+"""Noise taken out: median, non-local means, curvature flow and anisotropic diffusion; SimpleITK and scikit-image do the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from napari_medseq.geometry import Affine, Volume
+from napari_medseq.preprocessing.step import ONE_FRAME, Floats, Job, Step, one_slice
+from napari_medseq.preprocessing.units import VoxelCount
+from napari_medseq.sequence import SPACE, ImageSequence
+from napari_medseq.volumes.grid import to_itk
+from napari_medseq.volumes.padding import with_new_values
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+#: the largest step that is stable in three dimensions on voxels of size 1: 1 / 2^(3 + 1) (ITK Software Guide, anisotropic diffusion)
+_STABLE = 0.0625
+
+
+class Median(Step):
+    """Each voxel becomes the median of its neighbourhood: single wrong voxels vanish, edges stay.
+
+    Attributes
+    ----------
+    radius : int
+        In voxels along the finest axis; along others as many as lie within the same distance, so that thick slices are not mixed.
+    """
+
+    title: ClassVar[str] = "median filter"
+    kind: Literal["median"] = "median"
+    radius: VoxelCount = Field(1, ge=1, le=10)
+
+    def radii(self, seq: ImageSequence) -> dict[str, int]:
+        """Voxels to either side along each axis of space."""
+        present = [a for a in SPACE if a in seq.axes]
+        finest = min(seq.spacing[a] for a in present)
+        return {a: round(self.radius * finest / seq.spacing[a]) if a in present else 0 for a in SPACE}
+
+    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
+        """Its neighbourhood."""
+        return dict(self.radii(seq))
+
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
+        """Return voxels of the same type, or float32 for what is no whole number; the edge voxel is repeated beyond the edge."""
+        import SimpleITK as sitk
+
+        radii = self.radii(seq)
+
+        def filtered(volume: Volume) -> Volume:
+            whole = volume.dtype.kind in "iu" and volume.dtype.itemsize < 8
+            data = volume if whole else job.finite(volume, seq.name)
+            image = sitk.Median(to_itk(data, seq.affine), [radii[a] for a in "xyz"])
+            return np.asarray(sitk.GetArrayFromImage(image), dtype=volume.dtype if whole else np.float32)
+
+        return job.map(seq, filtered)
+
+
+class NonLocalMeans(Step):
+    """Each voxel becomes the mean of those whose surroundings look alike (Buades et al. 2005, doi:10.1109/CVPR.2005.38).
+
+    scikit-image's fast version, with distances corrected for the noise (Darbon et al. 2008, doi:10.1109/ISBI.2008.4541250). The noise is
+    taken for Gaussian: in the dark of a magnitude MR image, where it is Rician, the mean stays a little too high.
+
+    Attributes
+    ----------
+    sigma : float or None
+        Standard deviation of the noise, in the image's unit; default estimated in each slice (`noise_sigma`).
+    strength : float
+        Filter strength h as a multiple of sigma; 0.8 is what scikit-image advises for the fast version.
+    patch : int
+        Side of the surroundings compared, in pixels.
+    distance : int
+        How far away alike surroundings are looked for, in pixels.
+    """
+
+    title: ClassVar[str] = "non-local means"
+    kind: Literal["nlm"] = "nlm"
+    sigma: Annotated[float, Field(gt=0)] | None = None
+    strength: float = Field(0.8, gt=0, le=10)
+    patch: VoxelCount = Field(5, ge=3, le=15)
+    distance: VoxelCount = Field(6, ge=1, le=30)
+
+    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
+        """Its own slice."""
+        return one_slice(seq)
+
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
+        """Return float32, slice by slice; a slice without noise stays as it is."""
+        from skimage.restoration import denoise_nl_means
+
+        def filtered(plane: Volume) -> Volume:
+            data = job.finite(plane, seq.name).astype(np.float32)
+            sigma = noise_sigma(data) if self.sigma is None else self.sigma
+            if sigma == 0:
+                return data
+            found = denoise_nl_means(
+                data,
+                patch_size=self.patch,
+                patch_distance=self.distance,
+                h=self.strength * sigma,
+                sigma=sigma,
+                fast_mode=True,
+            )
+            return np.asarray(found, dtype=np.float32)
+
+        return with_new_values(job.map_slices(seq, filtered))
+
+
+class _Flow(Step):
+    """What the two flows share: settings, and voxels whose finest side counts 1."""
+
+    iterations: int = Field(5, ge=1, le=200)
+    time_step: float = Field(_STABLE, gt=0, le=_STABLE)
+
+    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
+        """One voxel and a half more for each iteration; ITK looks at the neighbours of neighbours."""
+        return {a: 2.0 * self.iterations for a in SPACE if a in seq.axes}
+
+    def _run(self, seq: ImageSequence, job: Job, work: Callable[[sitk.Image], sitk.Image]) -> ImageSequence:
+        import SimpleITK as sitk
+
+        def filtered(volume: Volume) -> Volume:
+            data = job.finite(volume, seq.name).astype(np.float32)
+            image = to_itk(data, _finest_is_one(seq))
+            flat = data.shape[0] == 1
+            found = sitk.GetArrayFromImage(work(image[:, :, 0] if flat else image))
+            return np.asarray(found[np.newaxis] if flat else found, dtype=np.float32)
+
+        return with_new_values(job.map(seq, filtered))
+
+
+class CurvatureFlow(_Flow):
+    """Lines of equal brightness move with their curvature, so that small wiggles vanish and smooth edges stay (ITK).
+
+    Sethian 1996; Malladi and Sethian 1995, doi:10.1006/gmip.1995.1042. It rounds corners and shrinks small things: a disc of radius R
+    becomes one of √(R² − 2 t), t = iterations × time step, in voxels.
+
+    Attributes
+    ----------
+    iterations : int
+        More smooth more.
+    time_step : float
+        Of each iteration, for voxels whose finest side counts 1; larger than 0.0625 is not stable in three dimensions.
+    """
+
+    title: ClassVar[str] = "curvature flow"
+    kind: Literal["curvature-flow"] = "curvature-flow"
+
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
+        """Return float32, frame by frame in three dimensions."""
+        import SimpleITK as sitk
+
+        return self._run(
+            seq, job, lambda i: sitk.CurvatureFlow(i, timeStep=self.time_step, numberOfIterations=self.iterations)
+        )
+
+
+class AnisotropicDiffusion(_Flow):
+    """Brightness spreads within regions and hardly over edges (Perona and Malik 1990, doi:10.1109/34.56205; ITK).
+
+    Attributes
+    ----------
+    iterations : int
+        More smooth more.
+    time_step : float
+        Of each iteration, for voxels whose finest side counts 1; larger than 0.0625 is not stable in three dimensions.
+    conductance : float
+        How steep an edge must be to hold, as a multiple of the image's mean gradient: higher smooths more edges away.
+    equation : {"gradient", "curvature"}
+        Perona and Malik's, or the modified curvature equation (Whitaker and Xue 2001, doi:10.1109/ICIP.2001.958094), which keeps
+        contrast better.
+    """
+
+    title: ClassVar[str] = "anisotropic diffusion"
+    kind: Literal["diffusion"] = "diffusion"
+    conductance: float = Field(3.0, gt=0, le=1000)
+    equation: Literal["gradient", "curvature"] = "gradient"
+
+    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
+        """The whole volume: its mean gradient is the measure of an edge."""
+        del seq
+        return ONE_FRAME
+
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
+        """Return float32, frame by frame in three dimensions."""
+        import SimpleITK as sitk
+
+        def diffused(image: sitk.Image) -> sitk.Image:
+            kind = (
+                sitk.GradientAnisotropicDiffusion if self.equation == "gradient" else sitk.CurvatureAnisotropicDiffusion
+            )
+            found: sitk.Image = kind(image, self.time_step, self.conductance, 1, self.iterations)
+            return found
+
+        return self._run(seq, job, diffused)
+
+
+def noise_sigma(plane: Floats) -> float:
+    """Standard deviation of Gaussian noise in a slice: the median of |image ∗ N|, scaled, where it is not 0.
+
+    N is the difference of two Laplacians, blind to what varies smoothly (Immerkær 1996, doi:10.1006/cviu.1996.0060); the median in
+    place of its mean is not moved by edges, and padding of one value is left out.
+
+    Parameters
+    ----------
+    plane : ndarray, shape (rows, columns)
+    """
+    from scipy import ndimage
+
+    mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float64)
+    rest = np.abs(ndimage.convolve(plane.astype(np.float64), mask, mode="nearest"))
+    rest = rest[rest > 0]
+    # 0.6745: the median of |x| for a normal x; 6: the root of the sum of the mask's squares
+    return float(np.median(rest) / 0.6745 / 6) if rest.size else 0.0
+
+
+def _finest_is_one(seq: ImageSequence) -> Affine:
+    """The affine with its finest present axis at 1 mm, so that a time step is stable whatever the voxel size."""
+    finest = min(seq.spacing[a] for a in SPACE if a in seq.axes)
+    scaled = np.array(seq.affine)
+    scaled[:3] /= finest
+    return np.asarray(scaled, dtype=np.float64)

@@ -1,0 +1,123 @@
+"""What a chain did to the place of an image, done to its mask: registrations, grids and cuts, but no change of brightness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from napari_medseq.errors import MedseqError, SettingsError
+from napari_medseq.progress import Cancelled, Progress, part
+from napari_medseq.registration.transform import Transform
+from napari_medseq.registration.transform_file import TransformRecord
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.settings import checked
+from napari_medseq.volumes.grid import Interpolation, resample
+
+#: where a result keeps the transforms of its registrations, in order
+META = "transforms"
+
+
+def with_transforms(seq: ImageSequence, found: Sequence[Transform | None]) -> ImageSequence:
+    """The sequence with one more registration in its record: one transform, or one for each frame (None: it was not moved)."""
+    records = [None if t is None else t.to_record().model_dump(mode="json") for t in found]
+    return seq.replace(meta={**seq.meta, META: [*cast("list[object]", seq.meta.get(META, [])), records]})
+
+
+def transforms_of(result: ImageSequence) -> list[list[Transform | None]]:
+    """The transforms of every registration among the steps of a result, in the order in which they were run.
+
+    Returns
+    -------
+    list of list of (Transform or None)
+        For each registration one transform, or for a motion correction one for each frame, None for frames that were not moved.
+        Each maps points of the fixed image to the moving one; `Transform.save` writes it.
+
+    Raises
+    ------
+    MedseqError
+        If the record holds something else.
+    """
+    rows = result.meta.get(META, [])
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        raise MedseqError(f"{result.name}: its record of transforms cannot be read.")
+    where = f"a transform of {result.name}"
+    return [
+        [
+            None
+            if one is None
+            else Transform.from_record(checked(TransformRecord, one, where=where, error=MedseqError))
+            for one in row
+        ]
+        for row in rows
+    ]
+
+
+def follow(
+    seq: ImageSequence,
+    result: ImageSequence,
+    *,
+    interpolation: Interpolation | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> ImageSequence:
+    """Bring a mask, or another image, along with an image that was preprocessed.
+
+    What lies where the image lay before its steps comes to lie where the result lies, on the result's grid: through each registration that
+    was run, and by true positions through resampling, cuts and selections of slices.
+
+    Parameters
+    ----------
+    seq : ImageSequence
+        In the space of the image before its steps; on any grid.
+    result : ImageSequence
+        What `preprocess` gave for that image.
+    interpolation : optional
+        Default nearest for labels, linear for images.
+
+    Returns
+    -------
+    ImageSequence
+        On the grid of `result`.
+
+    Raises
+    ------
+    SettingsError
+        If a motion correction moved each frame, and `seq` has not as many frames.
+    """
+    steps = transforms_of(result)
+    moved = seq
+    for number, row in enumerate(steps):
+        report = part(progress, number / (len(steps) + 1), (number + 1) / (len(steps) + 1))
+        if len(row) == 1 and row[0] is not None:
+            only = row[0]
+            if number == len(steps) - 1:  # straight onto the last grid: voxels are chosen once
+                return only.apply(
+                    moved, reference=result, interpolation=interpolation, fill=0 if seq.kind == "labels" else None,
+                    progress=report, cancelled=cancelled,
+                )  # fmt: skip
+            moved = only.apply(moved, interpolation=interpolation, progress=report, cancelled=cancelled)
+        else:
+            moved = _frame_by_frame(moved, row, interpolation, cancelled)
+    return resample(
+        moved, result.affine, result.grid, interpolation=interpolation, antialias=False, cancelled=cancelled
+    )
+
+
+def _frame_by_frame(
+    seq: ImageSequence,
+    row: Sequence[Transform | None],
+    interpolation: Interpolation | None,
+    cancelled: Cancelled | None,
+) -> ImageSequence:
+    import numpy as np
+
+    if seq.size("t") != len(row) or "t" not in seq.axes:
+        raise SettingsError(
+            f"{seq.name} has {seq.size('t')} frames, the motion of {len(row)} was corrected; give a mask for each frame."
+        )
+    frames = []
+    for number, transform in enumerate(row):
+        frame = seq.frame(number).compute()
+        moved = frame if transform is None else transform.apply(frame, interpolation=interpolation, cancelled=cancelled)
+        frames.append(np.asarray(moved.data, dtype=seq.data.dtype if seq.kind == "labels" else np.float32))
+    return seq.like(np.stack(frames, axis=seq.axis("t")))

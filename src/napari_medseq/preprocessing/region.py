@@ -1,0 +1,127 @@
+"""A region of interest first, then the steps: a box around what is labelled, or in millimetres."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from napari_medseq import geometry
+from napari_medseq.errors import MedseqError, SettingsError
+from napari_medseq.preprocessing.step import EVERYTHING, Job, Step
+from napari_medseq.preprocessing.units import Millimetres, Unit
+from napari_medseq.sequence import SPACE, ImageSequence
+from napari_medseq.volumes.part import part_of
+
+Range = tuple[float, float]
+
+
+class RegionOfInterest(Step):
+    """Cut out a box: the steps after it see nothing else.
+
+    The box is given in the patient's millimetres, so that the same region is cut from other sequences and registered visits whatever their
+    grids, or it is the one around the reference's labels.
+
+    Attributes
+    ----------
+    box_mm : three pairs of float, or None
+        From and to along R, A and S; without it the reference (labels) says where.
+    margin_mm : float
+        Kept around it on every side.
+    """
+
+    title: ClassVar[str] = "region of interest"
+    takes_labels: ClassVar[bool] = True
+    takes_reference: ClassVar[bool] = True
+    kind: Literal["region"] = "region"
+    box_mm: Annotated[tuple[Range, Range, Range], Unit("mm")] | None = None
+    margin_mm: Millimetres = Field(10.0, ge=0)
+
+    @field_validator("box_mm")
+    @classmethod
+    def _rising(cls, value: tuple[Range, Range, Range] | None) -> tuple[Range, Range, Range] | None:
+        if value is not None and any(low >= high for low, high in value):
+            raise ValueError("each pair of the box must rise: (from, to) along R, A and S")
+        return value
+
+    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
+        """Everything, since the box lies anywhere."""
+        del seq
+        return EVERYTHING
+
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
+        """Return the voxels of the box, as they are; of an oblique image the smallest box of its own that holds it.
+
+        Raises
+        ------
+        SettingsError
+            If there is neither a box nor a reference with labels.
+        MedseqError
+            If the reference is empty, or the box lies beside the image.
+        """
+        if self.box_mm is not None:
+            box = np.array(self.box_mm, dtype=np.float64).T
+            points = box[list(np.ndindex(2, 2, 2)), [0, 1, 2]]
+        elif job.reference is not None and job.reference.kind == "labels":
+            points = labelled_corners(job.reference)
+        else:
+            raise SettingsError(
+                "A region needs box_mm=, or labels to lie around (reference=; in the viewer: choose a layer)."
+            )
+        return cut_around(seq, points, self.margin_mm)
+
+
+def cut_around(seq: ImageSequence, points_mm: NDArray[np.float64], margin_mm: float) -> ImageSequence:
+    """The smallest box of voxels that holds points of the patient's space and a margin.
+
+    Parameters
+    ----------
+    points_mm : ndarray, shape (n, 3)
+        RAS mm.
+    margin_mm : float
+
+    Raises
+    ------
+    MedseqError
+        If the box lies beside the image.
+    """
+    voxels = geometry.apply_points(np.asarray(np.linalg.inv(seq.affine)), points_mm)
+    index = {}
+    for column, axis in enumerate("xyz"):
+        if axis not in seq.axes:
+            continue
+        more = margin_mm / seq.spacing[axis]
+        # a voxel reaches half a voxel to either side of its middle
+        start = int(np.floor(voxels[:, column].min() - more + 0.5))
+        stop = int(np.ceil(voxels[:, column].max() + more + 0.5))
+        index[axis] = slice(max(0, start), min(seq.size(axis), max(stop, start + 1)))
+        if index[axis].start >= index[axis].stop:
+            raise MedseqError(
+                f"{seq.name}: the region of interest lies beside the image along {axis!r}; check that both are of one place."
+            )
+    return part_of(seq, index)
+
+
+def labelled_corners(labels: ImageSequence) -> NDArray[np.float64]:
+    """The corners, in RAS mm, of the smallest box of voxels that holds everything labelled in any frame.
+
+    Raises
+    ------
+    MedseqError
+        If nothing is.
+    """
+    mask = np.asarray(labels.data) != 0
+    low, high = np.full(3, -0.5), np.full(3, 0.5)
+    for axis in SPACE:
+        if axis not in labels.axes:
+            continue
+        used = np.flatnonzero(mask.any(axis=tuple(k for k, a in enumerate(labels.axes) if a != axis)))
+        if not used.size:
+            raise MedseqError(f"{labels.name} has no label; there is no region to cut out.")
+        column = "xyz".index(axis)
+        low[column], high[column] = used[0] - 0.5, used[-1] + 0.5
+    box = np.stack([low, high])
+    return geometry.apply_points(labels.affine, box[list(np.ndindex(2, 2, 2)), [0, 1, 2]])

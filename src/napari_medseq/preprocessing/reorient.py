@@ -1,0 +1,77 @@
+"""Another order and direction of the voxel axes, without interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import field_validator
+
+from napari_medseq import geometry
+from napari_medseq.errors import GeometryError, MedseqError
+from napari_medseq.preprocessing.step import ONE_FRAME, Job, Step
+from napari_medseq.sequence import AXES, ImageSequence
+
+
+class Reorient(Step):
+    """Turn and flip the axes so that they run in given directions of the body; no voxel changes its value or its place.
+
+    Attributes
+    ----------
+    codes : str
+        Where the indices along (x, y, z) increase to: three of R or L, A or P, S or I, as nibabel and 3D Slicer name them. "LPS" is how
+        this package holds every image.
+    """
+
+    title: ClassVar[str] = "reorient"
+    takes_labels: ClassVar[bool] = True
+    kind: Literal["reorient"] = "reorient"
+    codes: str = "LPS"
+
+    @field_validator("codes")
+    @classmethod
+    def _usable(cls, value: str) -> str:
+        codes = tuple(value.upper())
+        try:
+            if len(codes) != 3:
+                raise GeometryError(f"{value!r} is no orientation; use three of R/L, A/P, S/I, such as 'LPS'")
+            geometry.to_codes(geometry.as_affine(geometry.RAS_LPS), (codes[0], codes[1], codes[2]))
+        except GeometryError as problem:
+            raise ValueError(str(problem)) from None
+        return "".join(codes)
+
+    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
+        """The whole volume, since axes may change places."""
+        del seq
+        return ONE_FRAME
+
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
+        """Return the turned sequence, lazy if it was; its affine and slice axis follow. An oblique image goes to the nearest axes.
+
+        Raises
+        ------
+        MedseqError
+            If the image says nothing of its orientation, or a single slice would have to be seen edge on.
+        """
+        del job
+        if not seq.oriented:
+            raise MedseqError(f"{seq.name} says nothing of its orientation, so it cannot be turned to {self.codes}.")
+        codes = self.codes
+        turn = geometry.to_codes(seq.affine, (codes[0], codes[1], codes[2]))
+        if "z" not in seq.axes and turn.order[2] != 2:
+            raise MedseqError(
+                f"{seq.name} is a single slice ({''.join(geometry.axis_codes(seq.affine))}); as {self.codes} it would be seen edge on."
+            )
+        names = ["xyz"[k] for k in turn.order]
+        flips = {"xyz"[old]: flip for old, flip in zip(turn.order, turn.flips, strict=True)}
+        source = [names["xyz".index(axis)] if axis in "xyz" else axis for axis in AXES if axis in seq.axes]
+        data = seq.data.transpose([seq.axis(axis) for axis in source])
+        data = data[tuple(slice(None, None, -1 if flips.get(axis) else 1) for axis in source)]
+        # a file of it is to have this order too, not that of the file it came from
+        meta = {k: v for k, v in seq.meta.items() if k not in ("stored", "slice_positions_mm")}
+        return seq.replace(
+            data=data,
+            affine=geometry.as_affine(turn.apply_affine(seq.affine, seq.grid)),
+            slice_axis="xyz"[names.index(seq.slice_axis)],
+            meta=meta,
+        )

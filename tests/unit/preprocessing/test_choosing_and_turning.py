@@ -1,0 +1,152 @@
+"""Selection of slices against numpy and scikit-image, reorientation against nibabel, regions by their places."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.measure import shannon_entropy
+
+import napari_medseq as ms
+from napari_medseq import geometry
+from napari_medseq.errors import MedseqError, MedseqWarning, SettingsError
+from napari_medseq.preprocessing import RegionOfInterest, Reorient, SelectSlices, slice_entropy
+from napari_medseq.sequence import ImageSequence, affine_from
+from tests.unit.preprocessing.scans import flat, mask, scan, series
+
+
+def deep(slices: int = 13) -> ImageSequence:
+    """A stack of noise of which some slices hold more grey levels than others."""
+    rng = np.random.default_rng(0)
+    data = np.stack([rng.integers(0, 2 + 17 * ((5 * k) % slices), (16, 18)) for k in range(slices)]).astype(np.float32)
+    return ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 2), (0, 0, 10)), name="deep")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 5))
+def test_every_nth_slice_lies_where_it_lay(step: int, start: int) -> None:
+    found = ms.preprocess(deep(), SelectSlices(step=step, start=start))
+    assert np.array_equal(found.data, deep().data[start::step])
+    for k in range(found.size("z")):
+        assert (
+            np.allclose(found.affine @ [0, 0, k, 1], deep().affine @ [0, 0, start + k * step, 1])
+            or found.size("z") == 1
+        )
+
+
+def test_evenly_spaced_slices_take_the_first_and_the_last() -> None:
+    found = ms.preprocess(deep(), SelectSlices(choose="even", count=5))
+    assert np.array_equal(found.data, deep().data[[0, 3, 6, 9, 12]])
+    assert found.spacing["z"] == 6
+    with pytest.warns(MedseqWarning, match="not evenly spaced"):
+        uneven = ms.preprocess(deep(), SelectSlices(choose="even", count=6))
+    index = np.round(np.linspace(0, 12, 6)).astype(int)
+    assert np.array_equal(uneven.data, deep().data[index])
+    assert uneven.meta["slice_positions_mm"] == [2.0 * k for k in index]
+    assert ms.preprocess(deep(), SelectSlices(choose="even", count=50)).size("z") == 13
+    assert np.array_equal(ms.preprocess(deep(), SelectSlices(choose="even", count=1)).data, deep().data[6:7])
+
+
+def test_the_most_informative_slices_are_those_of_the_largest_entropy() -> None:
+    low, high = np.percentile(deep().data, (0.5, 99.5))
+    levels = np.clip((deep().data - low) / (high - low) * 256, 0, 255).astype(np.uint8)
+    expected = np.array([shannon_entropy(plane) for plane in levels])
+    assert np.allclose(slice_entropy(deep(), "z"), expected)
+    with pytest.warns(MedseqWarning, match="not evenly"):
+        found = ms.preprocess(deep(), SelectSlices(choose="informative", count=4))
+    assert np.array_equal(found.data, deep().data[np.sort(np.argsort(expected)[-4:])])
+
+
+def test_frames_are_chosen_with_their_times() -> None:
+    found = ms.preprocess(series(5), SelectSlices(axis="frames", step=2))
+    assert np.array_equal(found.data, series(5).data[::2])
+    assert found.times is not None
+    assert series(5).times is not None
+    assert np.array_equal(found.times, series(5).times[::2])  # type: ignore[index]
+    few = ms.preprocess(series(6), SelectSlices(axis="frames", choose="even", count=4))
+    assert np.array_equal(few.data, series(6).data[[0, 2, 3, 5]])
+    assert slice_entropy(series(), "t").shape == (4,)
+    with pytest.raises(MedseqError, match="no frames"):
+        ms.preprocess(scan(), SelectSlices(axis="frames"))
+    with pytest.raises(MedseqError, match="none is left"):
+        ms.preprocess(scan(), SelectSlices(start=6))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.permutations("RAS"), st.tuples(*[st.booleans()] * 3), st.floats(-20, 20))
+def test_turning_is_that_of_nibabel(order: list[str], flips: tuple[bool, bool, bool], tilt: float) -> None:
+    opposite = {"R": "L", "A": "P", "S": "I"}
+    codes = "".join(opposite[c] if f else c for c, f in zip(order, flips, strict=True))
+    angle = np.deg2rad(tilt)
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    image = scan().replace(affine=turn @ scan().affine)
+    found = ms.preprocess(image, Reorient(codes=codes))
+    theirs = nib.Nifti1Image(image.data.transpose(2, 1, 0), image.affine)
+    change = nib.orientations.ornt_transform(
+        nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(tuple(codes))
+    )
+    theirs = theirs.as_reoriented(change)
+    assert np.array_equal(found.data, theirs.get_fdata().transpose(2, 1, 0).astype(np.float32))
+    assert np.allclose(found.affine, theirs.affine)
+    assert found.spacing[found.slice_axis] == pytest.approx(4)
+    back = ms.preprocess(found, Reorient(codes="LPS"))
+    assert np.array_equal(back.data, image.data)
+
+
+def test_turning_keeps_frames_and_laziness_and_refuses_what_has_no_orientation() -> None:
+    import dask.array as da
+
+    lazy = series().replace(data=da.from_array(series().data))
+    found = ms.preprocess(lazy, Reorient(codes="PSR"))
+    assert found.is_lazy
+    assert found.axes == ("t", "z", "y", "x")
+    assert np.array_equal(found.frame(1).compute().data, ms.preprocess(series().frame(1), Reorient(codes="PSR")).data)
+    with pytest.raises(MedseqError, match="nothing of its orientation"):
+        ms.preprocess(scan(oriented=False), "reorient")
+    with pytest.raises(MedseqError, match="edge on"):
+        ms.preprocess(flat(scan()), Reorient(codes="PSR"))
+    assert ms.preprocess(flat(scan()), Reorient(codes="RAS")).data[0, 0] == flat(scan()).data[-1, -1]
+    for bad in ("LP", "LLS", "XYZ"):
+        with pytest.raises(SettingsError, match=r"orientation|twice"):
+            Reorient(codes=bad)
+
+
+# -- regions ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_region_lies_around_the_labels_on_any_grid() -> None:
+    found = ms.preprocess(scan(), RegionOfInterest(margin_mm=0), reference=mask())
+    assert np.array_equal(found.data, scan().data[2:4, 8:12, 8:14])
+    wider = ms.preprocess(scan(), RegionOfInterest(margin_mm=3), reference=mask())
+    assert np.array_equal(wider.data, scan().data[1:5, 6:14, 5:17])
+    finer = ms.preprocess(scan(), {"kind": "resample", "spacing": (2, 0.75, 0.5)})
+    fine = ms.preprocess(finer, RegionOfInterest(margin_mm=0), reference=mask())
+    assert fine.data.shape == (4, 8, 12)
+    centre = [(geometry.apply_points(s.affine, [(np.array(s.grid) - 1) / 2])[0]) for s in (fine, found)]
+    assert np.allclose(centre[0], centre[1])
+
+
+def test_a_region_in_millimetres_is_the_same_place_in_every_scan() -> None:
+    place = geometry.apply_points(scan().affine, [[8, 8, 2], [13, 11, 3]])
+    box = [tuple(sorted(float(v) for v in place[:, k])) for k in range(3)]
+    step = RegionOfInterest(box_mm=box, margin_mm=0)  # type: ignore[arg-type]
+    assert np.array_equal(ms.preprocess(scan(), step).data, scan().data[2:4, 8:12, 8:14])
+    turned = ms.preprocess(scan(), Reorient(codes="RAS"))
+    again = ms.preprocess(ms.preprocess(turned, step), Reorient(codes="LPS"))
+    assert np.array_equal(again.data, scan().data[2:4, 8:12, 8:14])
+    assert ms.preprocess(series(), step).data.shape == (4, 2, 4, 6)
+    assert ms.preprocess(mask(), step).data.min() == 5
+
+
+def test_a_region_that_is_not_there_is_said() -> None:
+    with pytest.raises(SettingsError, match="box_mm"):
+        ms.preprocess(scan(), "region")
+    with pytest.raises(SettingsError, match="must rise"):
+        RegionOfInterest(box_mm=((1, 0), (0, 1), (0, 1)))
+    with pytest.raises(MedseqError, match="beside the image"):
+        ms.preprocess(scan(), RegionOfInterest(box_mm=((900, 950), (0, 1), (0, 1))))
+    with pytest.raises(MedseqError, match="no label"):
+        ms.preprocess(scan(), "region", reference=mask().replace(data=mask().data * 0))
