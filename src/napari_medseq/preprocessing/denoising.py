@@ -191,10 +191,12 @@ class AnisotropicDiffusion(_Flow):
         import SimpleITK as sitk
 
         def diffused(image: sitk.Image) -> sitk.Image:
-            kind = (
-                sitk.GradientAnisotropicDiffusion if self.equation == "gradient" else sitk.CurvatureAnisotropicDiffusion
-            )
-            found: sitk.Image = kind(image, self.time_step, self.conductance, 1, self.iterations)
+            settings = (image, self.time_step, self.conductance, 1, self.iterations)
+            found: sitk.Image
+            if self.equation == "gradient":
+                found = sitk.GradientAnisotropicDiffusion(*settings)
+            else:
+                found = sitk.CurvatureAnisotropicDiffusion(*settings)
             return found
 
         return self._run(seq, job, diffused)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import napari_medseq as ms
-from napari_medseq.errors import MedseqError, RegistrationError
+from napari_medseq.errors import MedseqError
 from napari_medseq.preprocessing import STEPS, learn_landmarks, parse, preview
 from napari_medseq.sequence import ImageSequence
 from tests.unit.preprocessing.scans import flat, mask, scan, series
@@ -73,6 +73,7 @@ REFUSED: dict[tuple[str, str], str] = {
     ("temporal", "colour"): "needs frames",
     ("reorient", "unoriented"): "nothing of its orientation",
     ("slices", "2D"): "no slices to choose among",
+    ("gabor", "sagittal"): "finer than its pixels of 4 mm",
     ("tissue", "colour"): "in colour",
     ("brain", "colour"): "in colour",
     **{("baseline", k): "needs frames" for k in ("2D", "3D", "oblique", "unoriented", "sagittal", "colour")},
@@ -123,8 +124,7 @@ def test_motion_needs_frames(name: str) -> None:
 def test_registration_of_what_has_no_volume_is_refused(name: str) -> None:
     with pytest.raises(MedseqError) as caught:
         ms.preprocess(SEQUENCES[name](), chain("register"), reference=scan(1))
-    assert len(str(caught.value)) < 600
-    assert not isinstance(caught.value, RegistrationError) or name != "colour"
+    assert "scan" in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if not STEPS[k].takes_labels and k not in GIVEN])

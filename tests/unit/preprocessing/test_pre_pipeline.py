@@ -107,7 +107,7 @@ def test_every_name_builds_and_every_step_has_a_title_and_says_whether_it_takes_
     assert set(STEPS) >= {"n4", "zscore", "window", "percentile", "resample", "register", "motion", "crop"}
     for name, step in STEPS.items():
         assert step.title
-        assert step.takes_labels == (name in ("resample", "crop", "register"))
+        assert step.takes_labels == (name in ("resample", "crop", "register", "region", "reorient", "slices"))
         if name != "window":
             assert type(parse(name)[0]) is step
 
