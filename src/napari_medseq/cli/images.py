@@ -1,4 +1,4 @@
-"""Commands over images: info, convert, preprocess, register."""
+"""Commands over images: info, convert, register."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 from napari_medseq.cli import common
 from napari_medseq.errors import SettingsError
 
-WRITABLE = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
+#: endings by which an image is written, and labels too
+IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha")
+WRITABLE = (*IMAGES, ".seg.nrrd", ".dcm")
 
 
 def add(commands: common.Commands) -> None:
-    """Add info, convert, preprocess and register."""
+    """Add info, convert and register."""
     info = commands.add_parser("info", help="what a file or folder holds, from its headers only")
     info.add_argument("path", help="file or folder")
     info.add_argument("--identifiers", action="store_true", help="show names and IDs of patients instead of pseudonyms")
@@ -38,22 +40,6 @@ def add(commands: common.Commands) -> None:
     common.add_series(convert)
     common.add_json(convert)
     convert.set_defaults(run=_convert)
-
-    preprocess = commands.add_parser("preprocess", help="bias field, intensities, resampling, cropping, registration")
-    preprocess.add_argument("path", help="image file or series folder")
-    preprocess.add_argument("-o", "--out", required=True, help=f"file to write ({' '.join(WRITABLE[:4])})")
-    preprocess.add_argument(
-        "-s",
-        "--step",
-        action="append",
-        required=True,
-        help="n4, zscore, percentile, crop, resample, register, motion, "
-        "window:lung, ... or a YAML or JSON pipeline file; in order, may be repeated",
-    )
-    preprocess.add_argument("--reference", help="the other image, for steps that need one")
-    common.add_series(preprocess)
-    common.add_json(preprocess)
-    preprocess.set_defaults(run=_preprocess)
 
     register = commands.add_parser("register", help="bring one image onto another")
     register.add_argument("moving", help="image to be moved")
@@ -143,7 +129,7 @@ def _convert(args: argparse.Namespace) -> None:
     if args.series:
         found = [s for s in found if any(fnmatchcase(s.name.lower(), p.lower()) for p in args.series)]
     out = Path(args.out)
-    if _suffix(out) is None:
+    if writable_suffix(out) is None:
         paths = [out / f"{s.name}{args.format}" for s in found]
     elif len(found) == 1:
         paths = [out]
@@ -159,31 +145,13 @@ def _convert(args: argparse.Namespace) -> None:
     common.answer(args, {"written": written}, "\n".join(written) or "nothing to write")
 
 
-def _preprocess(args: argparse.Namespace) -> None:
-    import napari_medseq as ms
-    from napari_medseq.preprocessing import preprocess
-
-    if _suffix(Path(args.out)) not in WRITABLE[:4]:
-        raise SettingsError(f"{args.out}: the image is written as one of {' '.join(WRITABLE[:4])}.")
-    reference = common.one_image(args.reference, None) if args.reference else None
-    result = preprocess(common.one_image(args.path, args.series), args.step, reference=reference, progress=common.bar())
-    written = str(ms.write(result, args.out))
-    facts = {
-        "written": written,
-        "steps": result.meta.get("steps", []),
-        "shape": result.sizes,
-        "spacing_mm": result.spacing,
-    }
-    common.answer(args, facts, written)
-
-
 def _register(args: argparse.Namespace) -> None:
     import napari_medseq as ms
     from napari_medseq.registration import register
 
     moving, fixed = common.one_image(args.moving, None), common.one_image(args.fixed, None)
-    if args.out and _suffix(Path(args.out)) is None:
-        raise SettingsError(f"{args.out}: the moved image is written as one of {' '.join(WRITABLE[:4])}.")
+    if args.out and writable_suffix(Path(args.out)) is None:
+        raise SettingsError(f"{args.out}: the moved image is written as one of {' '.join(IMAGES)}.")
     transform = register(moving, fixed, kind=args.kind, backend=args.backend, model=args.model, progress=common.bar())
     quality = transform.quality.model_dump()
     facts: dict[str, Any] = {"kind": args.kind, "quality": quality}
@@ -199,6 +167,6 @@ def _register(args: argparse.Namespace) -> None:
     common.answer(args, facts, _described(common.plain(facts)))
 
 
-def _suffix(path: Path) -> str | None:
+def writable_suffix(path: Path) -> str | None:
     """The suffix that decides the format, or None where the path is meant as a folder."""
     return next((s for s in sorted(WRITABLE, key=len, reverse=True) if path.name.lower().endswith(s)), None)

@@ -1,0 +1,199 @@
+"""Commands that prepare images: preprocess, and the list of steps."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_medseq.cli import common
+from napari_medseq.cli.images import IMAGES, WRITABLE, writable_suffix
+from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
+
+if TYPE_CHECKING:
+    from napari_medseq.preprocessing.pipeline import StepLike
+    from napari_medseq.sequence import ImageSequence
+
+
+def add(commands: common.Commands) -> None:
+    """Add preprocess and steps."""
+    preprocess = commands.add_parser(
+        "preprocess", help="bias field, noise, intensities, resampling, cropping, registration, dynamic series"
+    )
+    preprocess.add_argument("path", nargs="+", help="image files, or folders of series or of a study")
+    preprocess.add_argument(
+        "-o",
+        "--out",
+        required=True,
+        help=f"file to write ({' '.join(IMAGES)}; labels also as {WRITABLE[4]}), or a folder for several images",
+    )
+    preprocess.add_argument(
+        "-s",
+        "--step",
+        action="append",
+        required=True,
+        help="name of a step (`napari-medseq steps` lists them) with the settings usual for the image, window:lung, settings as in "
+        "'{kind: median, radius: 2}', or a YAML or JSON file of steps; in order, may be repeated",
+    )
+    preprocess.add_argument("--reference", help="the other image or the labels, for steps that need one")
+    preprocess.add_argument(
+        "--follow",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("MASK", "OUT"),
+        help="bring a mask along: registered, cut and put onto the result's grid as the image was; may be repeated",
+    )
+    preprocess.add_argument("--save-steps", metavar="FILE", help="write the steps, with all settings, as YAML or JSON")
+    common.add_series(preprocess)
+    common.add_json(preprocess)
+    preprocess.set_defaults(run=_preprocess)
+
+    steps = commands.add_parser("steps", help="list the preprocessing steps, or the settings of one")
+    steps.add_argument("step", nargs="?", help="its settings, with units, defaults and bounds")
+    common.add_json(steps)
+    steps.set_defaults(run=_steps)
+
+
+def _preprocess(args: argparse.Namespace) -> int:
+    from napari_medseq.preprocessing import parse, save
+
+    chain: list[StepLike] = [part for text in args.step for part in _parsed(text)]
+    if args.save_steps:
+        save(chain, args.save_steps)
+    else:
+        parse(chain)  # wrong settings are said before anything is read
+    reference = common.one_image(args.reference, None) if args.reference else None
+    if writable_suffix(Path(args.out)) is not None:
+        if len(args.path) > 1:
+            raise SettingsError(f"{args.out}: {len(args.path)} paths are to be written to one file; name a folder.")
+        seq = common.one_image(args.path[0], args.series)
+        facts = _one(seq, chain, Path(args.out), reference, args.follow)
+        common.answer(args, facts, str(facts["written"]))
+        return 0
+    if args.follow:
+        raise SettingsError("A mask follows one image; name a file with --out, not a folder.")
+    if Path(args.out).suffix:
+        raise SettingsError(f"{args.out}: an image is written as one of {' '.join(IMAGES)}.")
+    done, failed = [], []
+    for seq, target in _all(args.path, args.series, Path(args.out)):
+        try:
+            done.append(_one(seq, chain, target, reference, ()))
+        except OperationCancelled:
+            raise
+        except MedseqError as error:  # the others are still to be had
+            failed.append({"image": seq.name, "error": str(error)})
+            print(f"napari-medseq: error: {common.printable(str(error))}", file=sys.stderr)
+    if not done and not failed:
+        raise MedseqError("There is no image to work on; check the paths and --series.")
+    common.answer(args, {"images": done, "failed": failed}, "\n".join(str(f["written"]) for f in done))
+    return 1 if failed else 0
+
+
+def _parsed(text: str) -> list[StepLike]:
+    """A step as the command takes it: a name, settings in braces, or the steps of a file."""
+    import yaml
+
+    from napari_medseq.preprocessing import load
+
+    if text.endswith((".yaml", ".yml", ".json")):
+        return [*load(text)]
+    if not text.lstrip().startswith("{"):
+        return [text]
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--step {text!r} cannot be read ({' '.join(str(error).split())[:100]}).") from None
+    return [found]
+
+
+def _one(
+    seq: ImageSequence,
+    chain: list[StepLike],
+    target: Path,
+    reference: ImageSequence | None,
+    masks: Iterable[tuple[str, str]],
+) -> dict[str, object]:
+    import napari_medseq as ms
+    from napari_medseq.preprocessing import follow, preprocess
+
+    if seq.kind != "labels" and writable_suffix(target) not in WRITABLE[:5]:
+        raise SettingsError(f"{target}: the image is written as one of {' '.join(IMAGES)}.")
+    result = preprocess(seq, chain, reference=reference, progress=common.bar())
+    if result.kind != "labels" and writable_suffix(target) not in IMAGES:
+        raise SettingsError(f"{target}: the image is written as one of {' '.join(IMAGES)}.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    facts: dict[str, object] = {
+        "written": str(ms.write(result, target)),
+        "steps": result.meta.get("steps", []),
+        "shape": result.sizes,
+        "spacing_mm": result.spacing,
+        "warnings": list(result.warnings),
+    }
+    if masks := list(masks):
+        moved = [(follow(common.one_image(mask, None, "labels"), result), out) for mask, out in masks]
+        facts["followed"] = [str(ms.write(labels, out)) for labels, out in moved]
+    return facts
+
+
+def _all(paths: list[str], series: list[str] | None, out: Path) -> Iterator[tuple[ImageSequence, Path]]:
+    """Every image of the paths, and where it goes: below `out` as it lay below its path's folder."""
+    import napari_medseq as ms
+    from napari_medseq.sequence import matches
+
+    taken: set[Path] = set()
+    for path in map(Path, paths):
+        for seq in ms.read(path):
+            if seq.kind == "labels" or (series and not matches(seq, series)):
+                continue
+            source = seq.meta.get("source")
+            near = Path(source).parent if isinstance(source, str) else path
+            below = near.relative_to(path) if path.is_dir() and near.is_relative_to(path) else Path()
+            folder = out / (path.name if len(paths) > 1 and path.is_dir() else "") / below
+            name = _file_name(seq)
+            target, number = folder / f"{name}.nii.gz", 1
+            while target in taken:
+                number += 1
+                target = folder / f"{name}_{number}.nii.gz"
+            taken.add(target)
+            yield seq, target
+
+
+def _file_name(seq: ImageSequence) -> str:
+    """The name of the image's own file, which may be the same in every visit's folder, or else that of the image."""
+    source = seq.meta.get("source")
+    ending = writable_suffix(Path(source)) if isinstance(source, str) else None
+    return Path(str(source)).name[: -len(ending)] if ending else seq.name
+
+
+def _steps(args: argparse.Namespace) -> None:
+    from napari_medseq.preprocessing import STEPS, settings_of
+
+    if args.step is None:
+        rows: list[dict[str, object]] = [
+            {
+                "step": kind,
+                "does": step.title,
+                "labels too": "yes" if step.takes_labels else "",
+                "reference": "yes" if step.takes_reference else "",
+            }
+            for kind, step in STEPS.items()
+        ]
+    else:
+        if args.step not in STEPS:
+            raise SettingsError(f"There is no preprocessing step {args.step!r}; use one of {', '.join(STEPS)}.")
+        rows = [
+            {
+                "setting": f.name,
+                "default": f.default,
+                "unit": f.unit,
+                "least": f.minimum,
+                "most": f.maximum,
+                "choices": ", ".join(f.choices),
+                "what it is": f.description,
+            }
+            for f in settings_of(args.step)
+        ]
+    common.answer(args, rows, common.table(rows))

@@ -1,0 +1,70 @@
+"""The step that looks before it cuts: a model locates what is sought, and the steps after it see that region only.
+
+It stands above `inference`, which `preprocessing` does not know; the package offers it by an entry point, as other packages do theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.preprocessing.step import EVERYTHING, Job, Step
+from napari_medseq.preprocessing.units import Millimetres
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.volumes.part import part_of
+
+
+class Locate(Step):
+    """Cut out the region around what a model finds (`napari_medseq.locate`).
+
+    Attributes
+    ----------
+    model : str
+        Name or bundle folder of a model; a path given in a file of steps is one on the machine that runs it.
+    margin_mm : float
+        Kept around everything found, on every side.
+    least : float
+        Probability from which on a place counts.
+    device : str
+        "auto", "cpu", "cuda", "cuda:N" or "mps".
+    """
+
+    title: ClassVar[str] = "locate, then cut out"
+    kind: Literal["locate"] = "locate"
+    model: str = "brain-tumor"
+    margin_mm: Millimetres = Field(15.0, ge=0)
+    least: float = Field(0.3, gt=0, lt=1)
+    device: str = "auto"
+
+    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
+        """Everything: it may lie anywhere."""
+        del seq
+        return EVERYTHING
+
+    def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
+        """Return the region, its voxels as they are; what is sought is looked for in the middle frame where there are several.
+
+        Raises
+        ------
+        MedseqError
+            If nothing is found.
+        ModelError
+            If the model does not fit the image.
+        """
+        from napari_medseq.inference import locate
+
+        still = seq.frame(seq.size("t") // 2) if "t" in seq.axes else seq
+        found = locate(
+            still, self.model, least=self.least, device=self.device, progress=job.progress, cancelled=job.cancelled
+        )
+        if not len(found):
+            raise MedseqError(
+                f"{seq.name}: {self.model} finds nothing surer than {self.least:g}; there is no region to cut out. Lower `least`, "
+                "or give the place by labels or a box (step 'region')."
+            )
+        region = found.region(self.margin_mm)
+        cut = part_of(seq, {axis: slice(start, stop) for axis, (start, stop) in region.items()})
+        return cut.replace(meta={**cut.meta, "located_by": found.model})
