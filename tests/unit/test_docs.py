@@ -63,7 +63,7 @@ def test_no_page_holds_a_placeholder() -> None:
         assert not re.search(r"\b(TODO|TBD|FIXME|XXX|lorem ipsum)\b", page.read_text(encoding="utf-8")), title(page)
 
 
-@pytest.mark.parametrize("page", ["reference/axes-affine-units.md", "how-to/coming-from.md"])
+@pytest.mark.parametrize("page", ["reference/axes-affine-units.md", "how-to/coming-from.md", "how-to/preprocess.md"])
 def test_examples_that_need_no_file_are_true(page: str) -> None:
     codes = _CODE.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
     assert codes

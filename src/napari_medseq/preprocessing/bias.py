@@ -56,6 +56,9 @@ class N4(Step):
         share = 1 / count_volumes(seq)
         numbers = count()
 
+        if seq.modality in ("CT", "PT"):
+            job.doubts.append(f"bias correction is made for MR; in {seq.modality} it changes values that have a unit")
+
         def corrected(volume: Volume) -> Volume:
             number = next(numbers)
             data = job.finite(volume, seq.name)

@@ -82,6 +82,9 @@ class N3(Step):
         numbers = count()
         total = count_volumes(seq) * self.iterations
 
+        if seq.modality in ("CT", "PT"):
+            job.doubts.append(f"bias correction is made for MR; in {seq.modality} it changes values that have a unit")
+
         def corrected(volume: Volume) -> Volume:
             data = job.finite(volume, seq.name)
             start = next(numbers) * self.iterations

@@ -143,7 +143,7 @@ def _step(step: object, modality: str | None) -> Step:
         return step
     if isinstance(step, str):
         kind, _, choice = step.partition(":")
-        if kind == "window":
+        if kind == "window" and (choice or modality not in Window.by_modality):
             if choice not in PRESETS:
                 raise SettingsError(f"'window' needs a preset, as in 'window:brain'; there are {', '.join(PRESETS)}.")
             return Window(preset=choice)

@@ -45,6 +45,7 @@ class Window(Step):
     """
 
     title: ClassVar[str] = "intensity window (HU presets)"
+    by_modality: ClassVar[Mapping[str, Mapping[str, object]]] = {"CT": {"preset": "soft tissue"}}
     kind: Literal["window"] = "window"
     preset: str | None = None
     level: float | None = None

@@ -151,3 +151,10 @@ def test_lazy_voxels_are_taken() -> None:
 
     lazy = image().replace(data=da.from_array(image().data, chunks=(1, 12, 14)))
     assert np.allclose(ms.preprocess(lazy, CHAIN).data, ms.preprocess(image(), CHAIN).data)
+
+
+def test_a_bare_name_has_the_settings_usual_for_the_modality() -> None:
+    assert parse("window", modality="CT") == parse("window:soft tissue")
+    assert parse("difference", modality="CT") != parse("difference", modality="MR")
+    assert parse({"kind": "difference"}, modality="CT") == parse("difference")
+    assert ms.preprocess(image().replace(modality="CT"), "window").meta["steps"][0]["preset"] == "soft tissue"

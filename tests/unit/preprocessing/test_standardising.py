@@ -163,3 +163,9 @@ def test_n3_says_what_it_cannot_do() -> None:
         ms.preprocess(drifting()[0], N3(iterations=1))
     with pytest.warns(MedseqWarning, match="constant"):
         ms.preprocess(scan().replace(data=np.full(scan().data.shape, 7.0)), "n3")
+
+
+@pytest.mark.parametrize("step", ["n3", "n4"])
+def test_a_bias_field_in_ct_is_doubted(step: str) -> None:
+    with pytest.warns(MedseqWarning, match="made for MR"):
+        ms.preprocess(drifting()[0].replace(modality="CT"), step)
