@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
 
 import numpy as np
 
 from napari_medseq import geometry
-from napari_medseq.errors import MedseqError, SettingsError
+from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
 from napari_medseq.preprocessing.pipeline import Steps, parse, run_chain
-from napari_medseq.preprocessing.step import Step
+from napari_medseq.preprocessing.step import Step, sliced_along
 from napari_medseq.progress import Cancelled
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.volumes.part import part_of, thinned
@@ -133,10 +133,10 @@ def estimate_seconds(
     reference: ImageSequence | None = None,
     cancelled: Cancelled | None = None,
 ) -> float | None:
-    """How long `preprocess` would take on the whole sequence, from trials on every so many of its voxels.
+    """How long `preprocess` would take on the whole sequence, from trials on a part of it.
 
-    The steps are run on two thinned copies; a line through the two times, over the number of voxels, is continued to the whole. It takes a
-    second or two, registration longer.
+    Each step is run by itself on two small parts; a line through the two times, over the number of voxels, is continued to the whole. The
+    parts are some slices where the step looks at slices or their neighbours, else every so many voxels. It takes a second or two.
 
     Parameters
     ----------
@@ -147,31 +147,56 @@ def estimate_seconds(
     Returns
     -------
     float or None
-        Seconds; None where the steps cannot be tried on fewer voxels.
+        Seconds; None where a step cannot be tried on a part, as a registration that is not to be trusted there.
 
     Raises
     ------
     SettingsError
         If a step cannot be used.
     """
-    chain = parse(steps, modality=seq.modality)
-    if not chain:
-        return 0.0
-    points: list[tuple[float, float]] = []
-    for most in (_TRIALS[0], *_TRIALS):  # the first loads libraries and is not counted
-        small = thinned(seq, most).compute()
-        other = None if reference is None else thinned(reference, most)
-        began = time.perf_counter()
-        try:
-            run_chain(small, chain, reference=other, cancelled=cancelled, doubts=[])
-        except SettingsError:
-            raise
-        except MedseqError:
-            return None
-        points.append((float(small.data.size), time.perf_counter() - began))
-    (fewer, less), (more, longer) = points[1:]
-    rate = (longer - less) / (more - fewer) if more > fewer and longer > less else longer / more
-    return longer + rate * (float(np.prod([float(n) for n in seq.data.shape])) - more)
+    total, voxels = 0.0, _voxels(seq)
+    for step in parse(steps, modality=seq.modality):
+        points: list[tuple[float, float]] = []
+        parts = _trials(seq, step)
+        for part in (parts[0], *parts):  # the first loads libraries and is not counted
+            other = reference
+            if reference is not None:
+                other = (
+                    _like_part(reference, seq, part) if reference.same_grid(seq) else thinned(reference, _TRIALS[-1])
+                )
+            began = time.perf_counter()
+            try:
+                result = run_chain(part, [step], reference=other, cancelled=cancelled, doubts=[])
+            except (SettingsError, OperationCancelled):
+                raise
+            except MedseqError:
+                return None
+            points.append((_voxels(part), time.perf_counter() - began))
+        (fewer, less), (more, longer) = points[1], points[-1]
+        rate = (longer - less) / (more - fewer) if more > fewer and longer > less else longer / more
+        total += longer + rate * (voxels - more)
+        voxels *= _voxels(result) / more  # what the steps after it have to do
+    return max(total, 0.0)
+
+
+def _voxels(seq: ImageSequence) -> float:
+    return float(np.prod([float(n) for n in seq.data.shape]))
+
+
+def _trials(seq: ImageSequence, step: Step) -> list[ImageSequence]:
+    """Two parts of a sequence, in memory, the smaller first, on which a step takes as long per voxel as on the whole."""
+    along, reach = sliced_along(seq), step.reach(seq)
+    if along not in seq.axes and isfinite(reach.get("t", 0.0)):
+        return [(part_of(seq, {"t": slice(0, 1)})).compute()]
+    if isfinite(reach.get(along, 0.0)):
+        frames = {"t": slice(0, 1)} if isfinite(reach.get("t", 0.0)) else {}
+        middle = seq.size(along) // 2
+        one = part_of(seq, {along: slice(middle, middle + 1), **frames})
+        most = int(np.clip(_TRIALS[-1] // _voxels(one), 2, seq.size(along)))
+        start = max(0, middle - most // 2)
+        more = part_of(seq, {along: slice(start, start + most), **frames})
+        return [one.compute(), more.compute()]
+    return [thinned(seq, most).compute() for most in _TRIALS]
 
 
 def reach_of(chain: Sequence[Step], seq: ImageSequence) -> dict[str, float]:
