@@ -26,7 +26,7 @@ class Locate(Step):
         Name or bundle folder of a model; a path given in a file of steps is one on the machine that runs it.
     margin_mm : float
         Kept around everything found, on every side.
-    least : float
+    min_score : float
         Probability from which on a place counts.
     device : str
         "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -36,7 +36,7 @@ class Locate(Step):
     kind: Literal["locate"] = "locate"
     model: str = "brain-tumor"
     margin_mm: Millimetres = Field(15.0, ge=0)
-    least: float = Field(0.3, gt=0, lt=1)
+    min_score: float = Field(0.3, gt=0, lt=1)
     device: str = "auto"
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
@@ -58,11 +58,16 @@ class Locate(Step):
 
         still = seq.frame(seq.size("t") // 2) if "t" in seq.axes else seq
         found = locate(
-            still, self.model, least=self.least, device=self.device, progress=job.progress, cancelled=job.cancelled
+            still,
+            self.model,
+            min_score=self.min_score,
+            device=self.device,
+            progress=job.progress,
+            cancelled=job.cancelled,
         )
         if not len(found):
             raise MedseqError(
-                f"{seq.name}: {self.model} finds nothing surer than {self.least:g}; there is no region to cut out. Lower `least`, "
+                f"{seq.name}: {self.model} finds nothing surer than {self.min_score:g}; there is no region to cut out. Lower `min_score`, "
                 "or give the place by labels or a box (step 'region')."
             )
         region = found.region(self.margin_mm)

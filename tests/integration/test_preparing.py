@@ -113,8 +113,8 @@ def bright() -> ImageSequence:
 
 def test_what_a_model_finds_is_cut_out(tiny_bundle: Path) -> None:
     """The cut is `ms.locate`'s own region, whatever the model is worth."""
-    found = ms.locate(bright(), tiny_bundle, least=0.01, force=True)
-    step = Locate(model=str(tiny_bundle), least=0.01, margin_mm=4)
+    found = ms.locate(bright(), tiny_bundle, min_score=0.01, force=True)
+    step = Locate(model=str(tiny_bundle), min_score=0.01, margin_mm=4)
     if not len(found):
         with pytest.raises(MedseqError, match="no region to cut out"):
             ms.preprocess(bright(), step)
@@ -123,7 +123,7 @@ def test_what_a_model_finds_is_cut_out(tiny_bundle: Path) -> None:
     cut = bright().data[tuple(slice(*where[a]) for a in "zyx")]
     assert np.array_equal(ms.preprocess(bright(), [step]).data, cut)
     with pytest.raises(MedseqError, match="no region to cut out"):
-        ms.preprocess(bright(), Locate(model=str(tiny_bundle), least=0.9999))
+        ms.preprocess(bright(), Locate(model=str(tiny_bundle), min_score=0.9999))
 
 
 def test_the_package_offers_it_as_other_packages_offer_theirs() -> None:
