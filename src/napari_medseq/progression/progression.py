@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from napari_medseq.io.dicom.sources import Reference
     from napari_medseq.progression.response import Assessment
+    from napari_medseq.sequence import ImageSequence
 
 
 class Progression(Tracked):
@@ -142,6 +143,15 @@ class Progression(Tracked):
         from napari_medseq.progression.response import assess
 
         return assess(self, rule, **options)
+
+    def change_map(self, earlier: int, later: int) -> ImageSequence:
+        """Where lesions are new, gone, grown and shrunk between two visits: labels on the later visit's grid, to look at.
+
+        See `napari_medseq.progression.changemap.change_map`; no measure is taken from it.
+        """
+        from napari_medseq.progression.changemap import change_map
+
+        return change_map(self, earlier, later)
 
     def report(
         self,

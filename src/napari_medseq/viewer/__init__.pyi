@@ -2,6 +2,10 @@ from .arranging import add_visit as add_visit
 from .arranging import assign_visit as assign_visit
 from .arranging import save_masks as save_masks
 from .arranging import set_visit_date as set_visit_date
+from .comparing import orthogonal as orthogonal
+from .comparing import show_change as show_change
+from .comparing import side_by_side as side_by_side
+from .comparing import visits_open as visits_open
 from .editing import Editing as Editing
 from .editing import editing_of as editing_of
 from .edits import EditJob as EditJob
@@ -37,6 +41,9 @@ from .lessons import show_answer as show_answer
 from .lessons import take_over as take_over
 from .limits import BrushLimit as BrushLimit
 from .limits import limit_brush as limit_brush
+from .panes import Panes as Panes
+from .panes import close_panes as close_panes
+from .panes import panes_of as panes_of
 from .placement import step_through as step_through
 from .placement import step_through_slices as step_through_slices
 from .placement import sync_slice_views as sync_slice_views
@@ -100,6 +107,7 @@ __all__ = [
     "EditJob",
     "Editing",
     "Followed",
+    "Panes",
     "Recovery",
     "Rerun",
     "add_layers",
@@ -118,6 +126,7 @@ __all__ = [
     "combine_labels",
     "copy_to_slice",
     "copy_to_visit",
+    "close_panes",
     "correct",
     "corrected_again",
     "corrected_slices",
@@ -148,8 +157,10 @@ __all__ = [
     "open_result",
     "open_session",
     "orientation_letters",
+    "orthogonal",
     "painted",
     "painted_slices",
+    "panes_of",
     "patient_in_front",
     "place_truly",
     "propagate",
@@ -167,12 +178,14 @@ __all__ = [
     "segment",
     "set_visit_date",
     "show_answer",
+    "show_change",
     "show_derived",
     "show_explanation",
     "show_followed",
     "show_locations",
     "show_progression",
     "show_segmentation",
+    "side_by_side",
     "step_through",
     "step_through_slices",
     "study_for",
@@ -187,6 +200,7 @@ __all__ = [
     "undo",
     "use_world_placement",
     "used_labels",
+    "visits_open",
     "wear_lesion_colours",
     "world_affine",
     "write_result",

@@ -6,7 +6,7 @@ visit again, or fails; so a stroke is let through only where the shown slice is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 #: napari's modes that change labels
 DRAWING = frozenset({"paint", "erase", "fill", "polygon"})
 #: what a brush is, handed on to the layer that is painted in next
-_BRUSH = ("selected_label", "brush_size", "n_edit_dimensions", "preserve_labels", "contiguous", "contour")
+BRUSH = ("selected_label", "brush_size", "n_edit_dimensions", "preserve_labels", "contiguous", "contour")
+
+#: a stroke's generator, as napari runs it from press to release
+Stroke = Iterator[None]
 
 
 class MouseEvent(Protocol):
@@ -64,7 +67,7 @@ def follow_visit(viewer: ViewerModel) -> None:
     viewer.layers.selection.active = twin
     if active.visible:
         twin.visible = True
-    for name in _BRUSH:
+    for name in BRUSH:
         value = getattr(active, name)
         if getattr(twin, name) != value and not (name == "selected_label" and value > np.iinfo(twin.data.dtype).max):
             setattr(twin, name, value)
@@ -110,3 +113,19 @@ def refusal(viewer: ViewerModel, layer: Labels, event: MouseEvent) -> str | None
         f"Nothing was painted: {layer.name} has {n} slices along {name}, and what is shown would be slice {where}. "
         "Move the slider into the mask, or make new labels on the image that is shown."
     )
+
+
+def guarded_stroke(viewer: ViewerModel, layer: Labels, event: MouseEvent) -> Stroke:
+    """Before a press in a label layer: a stroke that would not land where it is shown is refused with a word, and the mode kept."""
+    why = refusal(viewer, layer, event) if str(layer.mode) in DRAWING else None
+    if why is None:
+        return
+    from napari.utils.notifications import show_warning
+
+    mode = layer.mode
+    layer.mode = "pan_zoom"
+    show_warning(why)
+    yield
+    while event.type == "mouse_move":
+        yield
+    layer.mode = mode

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 import numpy as np
 
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.active import DRAWING, MouseEvent, follow_visit, refusal
+from napari_medseq.viewer.active import MouseEvent, Stroke, follow_visit, guarded_stroke
 from napari_medseq.viewer.history import Action, History, Step
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.marks import PAINTED, PENDING, Flags, Marks, Mask, Values, Voxels
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
     from napari.utils.events import EmitterGroup, Event
-
-#: a stroke's generator, as napari runs it from press to release
-Stroke = Iterator[None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +45,10 @@ class VoxelChange:
 
     def undo(self) -> None:
         """Give the voxels the values that they had."""
+        layer = self.layer()
+        if layer is not None:  # napari tells of a fill before it makes it, so what it came to is known only now
+            now = layer.data[np.unravel_index(self.voxels, layer.data.shape)]
+            np.copyto(self.after, now, casting="unsafe")
         self._set(self.before, self.flags_before)
 
     def redo(self) -> None:
@@ -165,18 +166,7 @@ class Editing:
 
     def _guard(self, layer: Labels, event: MouseEvent) -> Stroke:
         """Before each press in a label layer: a stroke that would not land where it is shown is refused with a word."""
-        why = refusal(self.viewer, layer, event) if str(layer.mode) in DRAWING else None
-        if why is None:
-            return
-        from napari.utils.notifications import show_warning
-
-        mode = layer.mode
-        layer.mode = "pan_zoom"
-        show_warning(why)
-        yield
-        while event.type == "mouse_move":
-            yield
-        layer.mode = mode
+        return guarded_stroke(self.viewer, layer, event)
 
     @property
     def is_unsaved(self) -> bool:
@@ -200,13 +190,19 @@ class Editing:
 
     def _stroke(self, event: Event) -> None:
         """A person finished a stroke, a fill or a polygon; napari tells what changed."""
-        layer: Labels = event.source
-        voxels, before = _changed(event.value, layer.data.shape)
+        self.stroke(event.source, event.value)
+
+    def stroke(self, layer: Labels, atoms: Sequence[object]) -> None:
+        """Take a finished stroke, as napari's ``paint`` event holds it, for one in `layer`, whose voxels are changed already.
+
+        A layer's own strokes come here by themselves; those in a twin of it, in another canvas, are handed in.
+        """
+        voxels, before = _changed(atoms, layer.data.shape)
         if self.limit is not None:
             voxels, before = self._limited(self.limit, layer, voxels, before)
         if not len(voxels):
             return
-        after = np.asarray(layer.data[np.unravel_index(voxels, layer.data.shape)])
+        after = np.array(layer.data[np.unravel_index(voxels, layer.data.shape)])
         self._record(layer, voxels, before, after, np.full(len(voxels), PAINTED | PENDING), f"painting in {layer.name}")
 
     @staticmethod

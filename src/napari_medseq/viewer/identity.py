@@ -64,8 +64,11 @@ def bring_to_front(viewer: ViewerModel, study: str) -> None:
     describe(viewer)
 
 
-def identity(viewer: ViewerModel) -> list[str]:
-    """Patient, visit with its date, series and slice that are shown, a line each; counted from 1; empty where no study is open."""
+def identity(viewer: ViewerModel, visits: int | None = None) -> list[str]:
+    """Patient, visit with its date, series and slice that are shown, a line each; counted from 1; empty where no study is open.
+
+    `visits`: how many the patient has, where the viewer does not show them all.
+    """
     study = patient_in_front(viewer)
     if study is None:
         return []
@@ -78,8 +81,9 @@ def identity(viewer: ViewerModel) -> list[str]:
     lines = [study]
     if here:
         facts = facts_of(here[-1])
-        count = _visits_in(viewer, study)
-        number = f"visit {facts['ordinal'] + 1} of {count}" if count > 1 and visit_of(here[-1]) is not None else ""
+        count = visits or _visits_in(viewer, study)
+        known = visits is not None or visit_of(here[-1]) is not None
+        number = f"visit {facts['ordinal'] + 1} of {count}" if count > 1 and known else ""
         lines.append(", ".join(part for part in (number, facts.get("date") or "no date") if part))
         images = [layer for layer in here if layer_kind(layer) == "image"]
         if images:
@@ -128,6 +132,14 @@ def orientation_letters(viewer: ViewerModel) -> dict[str, str]:
 def describe(viewer: ViewerModel) -> None:
     """Write identity and sides on the canvas, and patient and *unsaved* in the title."""
     _Described.of(viewer).update()
+
+
+def annotate(viewer: ViewerModel, *, title: str = "", visits: int | None = None) -> None:
+    """Write identity and sides on a canvas as they are now; `title` where no study is open."""
+    _write(viewer, _CORNER, "\n".join(identity(viewer, visits) or [title]), "top_left")
+    letters = orientation_letters(viewer)
+    for edge, place in _EDGES.items():
+        _write(viewer, f"medseq {edge}", letters.get(edge, ""), place)
 
 
 class _Described:
@@ -179,33 +191,8 @@ class _Described:
         if viewer is None:
             return
         self._known &= set(studies_in(viewer.layers))
-        self._write(viewer, _CORNER, "\n".join(identity(viewer)), "top_left")
-        letters = orientation_letters(viewer)
-        for edge, place in _EDGES.items():
-            self._write(viewer, f"medseq {edge}", letters.get(edge, ""), place)
+        annotate(viewer)
         self._retitle()
-
-    @staticmethod
-    def _write(viewer: ViewerModel, key: str, text: str, place: str) -> None:
-        canvas = getattr(viewer, "canvas", None)
-        if canvas is None:  # napari before 0.9 has one text for the whole canvas
-            if key == _CORNER:
-                overlay = viewer.text_overlay
-                overlay.text, overlay.visible, overlay.position = text, bool(text), place
-            return
-        from napari.components.overlays import TextOverlay
-
-        overlay = canvas.overlays.get(key)
-        if overlay is None:
-            if not text:
-                return
-            overlay = canvas.overlays[key] = TextOverlay(text=text, position=place, font_size=10)
-            # napari draws a colour that is set once the canvas knows the text, not one that it comes with
-            overlay.color, overlay.box_color, overlay.visible = _INK, _PAPER, True
-        if overlay.text != text:
-            overlay.text = text
-        if overlay.visible != bool(text):
-            overlay.visible = bool(text)
 
     def _retitle(self, _event: object = None) -> None:
         viewer = self._viewer()
@@ -215,3 +202,25 @@ class _Described:
         title = " – ".join(part for part in parts if part)
         if viewer.title != title:
             viewer.title = title
+
+
+def _write(viewer: ViewerModel, key: str, text: str, place: str) -> None:
+    canvas = getattr(viewer, "canvas", None)
+    if canvas is None:  # napari before 0.9 has one text for the whole canvas
+        if key == _CORNER:
+            overlay = viewer.text_overlay
+            overlay.text, overlay.visible, overlay.position = text, bool(text), place
+        return
+    from napari.components.overlays import TextOverlay
+
+    overlay = canvas.overlays.get(key)
+    if overlay is None:
+        if not text:
+            return
+        overlay = canvas.overlays[key] = TextOverlay(text=text, position=place, font_size=10)
+        # napari draws a colour that is set once the canvas knows the text, not one that it comes with
+        overlay.color, overlay.box_color, overlay.visible = _INK, _PAPER, True
+    if overlay.text != text:
+        overlay.text = text
+    if overlay.visible != bool(text):
+        overlay.visible = bool(text)

@@ -1,0 +1,265 @@
+"""Visits side by side, three planes of one visit, and what changed between two visits as a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from napari_medseq import geometry
+from napari_medseq.errors import MedseqError
+from napari_medseq.geometry import Affine
+from napari_medseq.viewer import layers as _layers
+from napari_medseq.viewer import study as _studies
+from napari_medseq.viewer.active import visit_of
+from napari_medseq.viewer.followed import Followed, differs, result_of, results_of
+from napari_medseq.viewer.identity import patient_in_front
+from napari_medseq.viewer.panes import PanePlan, Panes, anchor_among, open_panes
+from napari_medseq.viewer.results import add_layers
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels, Layer
+
+#: canvases that fit on a screen
+MOST_PANES = 6
+#: where the visits lie: as the result's registration says, as they are, or with the middles of the images together
+Placing = Literal["auto", "registered", "as they lie", "centres"]
+
+#: change → colour, kept apart by those who do not tell red from green (Okabe and Ito 2008, jfly.uni-koeln.de/color)
+_COLOURS: dict[int | None, tuple[float, float, float, float]] = {
+    None: (0.6, 0.6, 0.6, 1.0),
+    0: (0.0, 0.0, 0.0, 0.0),
+    1: (0.6, 0.6, 0.6, 0.6),  # unchanged
+    2: (0.835, 0.369, 0.0, 1.0),  # new: vermilion
+    3: (0.0, 0.447, 0.698, 1.0),  # gone: blue
+    4: (0.902, 0.624, 0.0, 1.0),  # grown: orange
+    5: (0.337, 0.706, 0.914, 1.0),  # shrunk: sky blue
+    6: (0.8, 0.475, 0.655, 1.0),  # not seen before: purple
+}
+
+
+def visits_open(viewer: ViewerModel, study: str | None = None) -> dict[int, str]:
+    """Ordinal → title of each visit of a study that has layers here: number, date; the patient in front by default."""
+    name = study or patient_in_front(viewer)
+    mine = [layer for layer in viewer.layers if name and _studies.facts_of(layer).get("study") == name]
+    first = {int(f["ordinal"]): f for f in (_studies.facts_of(layer) for layer in reversed(mine)) if "ordinal" in f}
+    return {k: ", ".join(p for p in (f"visit {k + 1}", first[k].get("date") or "no date") if p) for k in sorted(first)}
+
+
+def side_by_side(
+    viewer: ViewerModel,
+    visits: Sequence[int] | None = None,
+    *,
+    study: str | None = None,
+    exams: Sequence[Sequence[Layer]] | None = None,
+    placing: Placing = "auto",
+    windows: Literal["alike", "equal", "free"] = "alike",
+) -> Panes:
+    """Show visits side by side, linked in slice, frame, zoom, cursor and window, with their masks and tracked lesions.
+
+    Each pane has layers of one visit, which share their voxels with the viewer's: what is painted in a pane is painted in that
+    visit's mask, and undone with the viewer's undo.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    visits : sequence of int, optional
+        Two to six ordinals, from 0; by default all, of more than six the first and the last five.
+    study : str, optional
+        By default the patient in front.
+    exams : sequence of sequence of Layer, optional
+        Instead of visits of a study: the layers of each exam, such as two dynamic series that were opened by themselves.
+    placing : {"auto", "registered", "as they lie", "centres"}
+        How a place at one visit is found at another: by the registration of the result that is shown; by the patient coordinates as
+        they are; with the middles of the images together. "auto": registered where there is a result, else as they lie where the
+        images overlap, else by centres.
+    windows : {"alike", "equal", "free"}
+        Whether grey levels are linked: "equal" gives all the same limits; "alike" so only for CT and PET, and changes those of other
+        images by the same share.
+
+    Returns
+    -------
+    Panes
+
+    Raises
+    ------
+    MedseqError
+        If there are fewer than two or more than six visits, or one has no image or mask.
+    """
+    if exams is not None:
+        plans = _exam_plans(exams, placing)
+        return open_panes(viewer, "visits", plans, windows=windows)
+    name = study or patient_in_front(viewer)
+    titles = visits_open(viewer, name)
+    if visits is None:
+        every = list(titles)
+        visits = every if len(every) <= MOST_PANES else [every[0], *every[-(MOST_PANES - 1) :]]
+    _check_number(len(visits))
+    unknown = [v + 1 for v in visits if v not in titles]
+    if unknown or name is None:
+        raise MedseqError(
+            f"{name or 'The viewer'} has no visit {', '.join(map(str, unknown)) or 'at all'} that is open."
+        )
+    if len(set(visits)) < len(visits):
+        raise MedseqError("A visit is named twice. Choose different ones.")
+    anchors = [anchor_among(_of_visit(viewer, name, v)) for v in visits]
+    missing = [v + 1 for v, anchor in zip(visits, anchors, strict=True) if anchor is None]
+    if missing:
+        raise MedseqError(f"Visit {missing[0]} has neither image nor mask to show. Choose another one.")
+    worlds = _worlds(viewer, name, visits, [a for a in anchors if a is not None], placing)
+    plans = [PanePlan(titles[v], _shows(name, v), v, world) for v, world in zip(visits, worlds, strict=True)]
+    return open_panes(viewer, "visits", plans, visits=len(titles), windows=windows)
+
+
+def orthogonal(viewer: ViewerModel) -> Panes:
+    """Show the axial, the coronal and the sagittal plane of what the viewer shows, with lines where they cross.
+
+    A click in one plane brings the others to that place; the sliders of visits and frames move all three.
+
+    Raises
+    ------
+    MedseqError
+        If there is no volume.
+    """
+    names = [str(a) for a in viewer.dims.axis_labels]
+    if not {"z", "y", "x"} <= set(names) or anchor_among(list(viewer.layers)) is None:
+        raise MedseqError("Three planes need a volume with axes z, y and x. Open one first.")
+    planes = {"z": "axial", "y": "coronal", "x": "sagittal"}
+    plans = [PanePlan(title, _is_drawn, along=along) for along, title in planes.items()]
+    return open_panes(viewer, "planes", plans)
+
+
+def show_change(viewer: ViewerModel, earlier: int, later: int, *, study: str | None = None) -> Labels:
+    """Show where followed lesions are new, gone, grown and shrunk between two visits, as a Labels layer at the later visit.
+
+    It is for looking at; see `Progression.change_map`. An earlier map of the same visits is replaced.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    earlier, later : int
+        Visits of the study, from 0.
+    study : str, optional
+        Whose result, where there are several.
+
+    Raises
+    ------
+    MedseqError
+        If no lesions are followed, a visit has no mask, or what is painted is not followed yet.
+    """
+    from napari.utils.colormaps import DirectLabelColormap
+
+    found = result_of(viewer, study)
+    if differs(viewer, found):
+        raise MedseqError(
+            "There is painting that is not followed yet. Follow again first; the map is of what is followed."
+        )
+    at = _studies.ordinals(found.source, found.progression)
+    for visit in (earlier, later):
+        if visit not in at:
+            raise MedseqError(f"Visit {visit + 1} is not among those that were followed.")
+    changed = found.progression.change_map(at.index(earlier), at.index(later))
+    still = None if len(found.source.visits) == 1 else later
+    name = f"{_studies.visit_title(found.source, later)} change since visit {earlier + 1}"
+    old = [layer for layer in viewer.layers if layer.name == name and _studies.facts_of(layer).get("role") == CHANGE]
+    for layer in old:
+        viewer.layers.remove(layer)
+    data = _studies.visit_layer_data(
+        found.source, later, changed, visit=still, name=name, colormap=DirectLabelColormap(color_dict=_COLOURS), opacity=0.7,
+    )  # fmt: skip
+    data[1]["metadata"][_layers.KEY]["role"] = CHANGE
+    active = viewer.layers.selection.active
+    shown: Labels = add_layers(viewer, [data])[0]
+    shown.editable = False
+    if active in viewer.layers:
+        viewer.layers.selection.active = active
+    return shown
+
+
+#: `role` in the metadata of maps of change, which are no masks of the study
+CHANGE = "change"
+
+
+# -- which layers, and where -------------------------------------------------------------------------------------------
+def _check_number(count: int) -> None:
+    if not 2 <= count <= MOST_PANES:
+        raise MedseqError(f"{count} visits cannot be shown side by side; choose two to {MOST_PANES}.")
+
+
+def _shows(study: str, ordinal: int) -> Callable[[Layer], bool]:
+    def shows(layer: Layer) -> bool:
+        facts = _studies.facts_of(layer)
+        return facts.get("study") == study and facts.get("ordinal") == ordinal
+
+    return shows
+
+
+def _is_among(layers: Sequence[Layer]) -> Callable[[Layer], bool]:
+    members = {id(layer) for layer in layers}
+    return lambda layer: id(layer) in members
+
+
+def _is_drawn(layer: Layer) -> bool:
+    return _layers.layer_kind(layer) in ("image", "labels", "points", "shapes")
+
+
+def _of_visit(viewer: ViewerModel, study: str, ordinal: int) -> list[Layer]:
+    shows = _shows(study, ordinal)
+    return [layer for layer in viewer.layers if shows(layer)]
+
+
+def _exam_plans(exams: Sequence[Sequence[Layer]], placing: Placing) -> list[PanePlan]:
+    _check_number(len(exams))
+    anchors = [anchor_among(list(exam)) for exam in exams]
+    if any(anchor is None for anchor in anchors):
+        raise MedseqError("Each exam needs an image or a mask. Choose its layers.")
+    known = [a for a in anchors if a is not None]
+    places = _placed(known, "centres" if placing == "registered" else placing)
+    plans = []
+    for exam, anchor, world in zip(exams, known, places, strict=True):
+        plans.append(PanePlan(anchor.name, _is_among(exam), visit_of(anchor), world))
+    return plans
+
+
+def _worlds(
+    viewer: ViewerModel, study: str, visits: Sequence[int], anchors: Sequence[Layer], placing: Placing
+) -> list[Affine]:
+    """Each visit's RAS+ mm → common RAS+ mm."""
+    found = results_of(viewer).get(study)
+    if placing in ("auto", "registered") and found is not None:
+        known = registered_worlds(found)
+        if all(v in known for v in visits):
+            return [known[v] for v in visits]
+    if placing == "registered":
+        raise MedseqError(
+            f"The visits of {study} are not registered yet. Follow lesions first, or place them as they lie."
+        )
+    return _placed(anchors, placing)
+
+
+def registered_worlds(found: Followed) -> dict[int, Affine]:
+    """Ordinal of each followed visit → its RAS+ mm to the common RAS+ mm of the result."""
+    at = _studies.ordinals(found.source, found.progression)
+    return {ordinal: found.progression.to_common(k) for k, ordinal in enumerate(at)}
+
+
+def _placed(anchors: Sequence[Layer], placing: Placing) -> list[Affine]:
+    boxes = [_box(anchor) for anchor in anchors]
+    low, high = boxes[0]
+    apart = any((other_low > high).any() or (other_high < low).any() for other_low, other_high in boxes[1:])
+    out = []
+    for box in boxes:
+        world = np.eye(4)
+        if placing == "centres" or (placing == "auto" and apart):
+            world[:3, 3] = (low + high) / 2 - (box[0] + box[1]) / 2
+        out.append(geometry.as_affine(world))
+    return out
+
+
+def _box(layer: Layer) -> tuple[Affine, Affine]:
+    """Lowest and highest corner of a layer's image, RAS+ mm."""
+    seq = _layers.from_layer(layer)
+    corners = geometry.apply_points(seq.affine, geometry.corners(seq.grid, outer=True))
+    return corners.min(axis=0), corners.max(axis=0)
