@@ -9,6 +9,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_medseq._napari.analyse_widget import AnalyseWidget
+from napari_medseq._napari.compare_widget import CompareWidget
 from napari_medseq._napari.curves_widget import CurvesWidget
 from napari_medseq._napari.preprocess_widget import PreprocessWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
@@ -17,7 +18,7 @@ from napari_medseq._napari.teach_widget import TeachWidget
 
 pytestmark = pytest.mark.viewer
 
-WIDGETS = (StudyWidget, ProgressionWidget, AnalyseWidget, TeachWidget, PreprocessWidget, CurvesWidget)
+WIDGETS = (StudyWidget, ProgressionWidget, AnalyseWidget, TeachWidget, PreprocessWidget, CompareWidget, CurvesWidget)
 
 
 @pytest.mark.parametrize("kind", WIDGETS)

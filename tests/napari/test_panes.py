@@ -41,6 +41,12 @@ def image_sequence(affine: np.ndarray, shape: tuple[int, ...] = (6, 8, 10), **fa
 OBLIQUE = np.array([[1.9, 0.3, 0.2, -40], [-0.3, 1.9, -0.5, -30], [-0.2, 0.4, 3.9, -20], [0, 0, 0, 1]], float)
 
 
+def crossing(cross: Any) -> np.ndarray:
+    """Where the lines of a crosshair meet, on the canvas."""
+    starts = np.asarray(cross.data)[:, 0] * cross.scale
+    return np.array([starts[(k + 1) % len(starts), k] for k in range(len(starts))])
+
+
 # -- places ------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("affine", [OBLIQUE, np.diag([-2.0, 2, 3, 1]), OBLIQUE[:, [2, 0, 1, 3]]])
 def test_a_place_on_the_canvas_is_that_of_the_voxel(affine: np.ndarray) -> None:
@@ -146,9 +152,9 @@ def test_the_mouse_in_one_pane_is_a_crosshair_in_the_others(model: ViewerModel) 
     first.viewer.mouse_over_canvas = True
     first.viewer.cursor.position = (0.0, -1.5, 9.0, -11.0)
     cross = next(layer for layer in second.viewer.layers if layer.name == "crosshair")
-    middle = cross.data[:, 0] + cross.data[:, 1] / 2
-    assert np.allclose(middle, (-1.5, 9.0, -11.0))
+    assert np.allclose(crossing(cross), (-1.5, 9.0, -11.0))
     assert cross.visible
+    assert second.viewer.dims.nsteps[1:] == model.dims.nsteps[1:]
     assert not any(layer.name == "crosshair" and layer.visible for layer in first.viewer.layers)
 
 
@@ -319,8 +325,8 @@ def test_three_planes_cross_at_one_place(model: ViewerModel) -> None:
     sagittal.dims.point = (0, 4.5, 9.0, -11.0)
     assert axial.dims.point == coronal.dims.point == model.dims.point == (0, 4.5, 9.0, -11.0)
     for pane in panes.panes:
-        cross = pane.crosshair.layer
-        assert np.allclose(cross.data[:, 0] + cross.data[:, 1] / 2, (4.5, 9.0, -11.0))
+        assert np.allclose(crossing(pane.crosshair.layer), (4.5, 9.0, -11.0))
+        assert pane.viewer.dims.nsteps == model.dims.nsteps
     assert [pane.viewer.dims.order[1] for pane in panes.panes] == [1, 2, 3]
     model.dims.set_point(0, 1)
     assert [pane.viewer.dims.point[0] for pane in panes.panes] == [1, 1, 1]

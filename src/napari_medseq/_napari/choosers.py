@@ -201,6 +201,15 @@ class StudyBox(QComboBox):  # type: ignore[misc]
         return self.currentText() or None
 
 
+def ticked_list(tip: str) -> QListWidget:
+    """An empty list, a few rows high, whose ticks can be seen in any theme."""
+    box = QListWidget()
+    box.setMaximumHeight(110)
+    box.setStyleSheet(_TICKS)
+    box.setToolTip(tip)
+    return box
+
+
 class CollapsibleSection(QWidget):  # type: ignore[misc]
     """A button that shows and hides what lies below it."""
 

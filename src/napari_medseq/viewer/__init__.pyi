@@ -2,6 +2,8 @@ from .arranging import add_visit as add_visit
 from .arranging import assign_visit as assign_visit
 from .arranging import save_masks as save_masks
 from .arranging import set_visit_date as set_visit_date
+from .comparing import MOST_PANES as MOST_PANES
+from .comparing import change_in_words as change_in_words
 from .comparing import orthogonal as orthogonal
 from .comparing import show_change as show_change
 from .comparing import side_by_side as side_by_side
@@ -105,6 +107,7 @@ __all__ = [
     "KEYS",
     "BrushLimit",
     "EditJob",
+    "MOST_PANES",
     "Editing",
     "Followed",
     "Panes",
@@ -121,6 +124,7 @@ __all__ = [
     "autosave",
     "bring_to_front",
     "by_patient",
+    "change_in_words",
     "check_one_patient",
     "classify",
     "combine_labels",

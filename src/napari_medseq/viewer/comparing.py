@@ -21,6 +21,7 @@ from napari_medseq.viewer.results import add_layers
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
+    from napari.utils.colormaps import DirectLabelColormap
 
 #: canvases that fit on a screen
 MOST_PANES = 6
@@ -28,15 +29,13 @@ MOST_PANES = 6
 Placing = Literal["auto", "registered", "as they lie", "centres"]
 
 #: change → colour, kept apart by those who do not tell red from green (Okabe and Ito 2008, jfly.uni-koeln.de/color)
-_COLOURS: dict[int | None, tuple[float, float, float, float]] = {
-    None: (0.6, 0.6, 0.6, 1.0),
-    0: (0.0, 0.0, 0.0, 0.0),
-    1: (0.6, 0.6, 0.6, 0.6),  # unchanged
-    2: (0.835, 0.369, 0.0, 1.0),  # new: vermilion
-    3: (0.0, 0.447, 0.698, 1.0),  # gone: blue
-    4: (0.902, 0.624, 0.0, 1.0),  # grown: orange
-    5: (0.337, 0.706, 0.914, 1.0),  # shrunk: sky blue
-    6: (0.8, 0.475, 0.655, 1.0),  # not seen before: purple
+_COLOURS: dict[int, tuple[str, tuple[float, float, float, float]]] = {
+    1: ("grey", (0.6, 0.6, 0.6, 0.6)),  # unchanged
+    2: ("vermilion", (0.835, 0.369, 0.0, 1.0)),  # new
+    3: ("blue", (0.0, 0.447, 0.698, 1.0)),  # gone
+    4: ("yellow", (0.941, 0.894, 0.259, 1.0)),  # grown
+    5: ("sky blue", (0.337, 0.706, 0.914, 1.0)),  # shrunk
+    6: ("purple", (0.8, 0.475, 0.655, 1.0)),  # not seen before
 }
 
 
@@ -149,8 +148,6 @@ def show_change(viewer: ViewerModel, earlier: int, later: int, *, study: str | N
     MedseqError
         If no lesions are followed, a visit has no mask, or what is painted is not followed yet.
     """
-    from napari.utils.colormaps import DirectLabelColormap
-
     found = result_of(viewer, study)
     if differs(viewer, found):
         raise MedseqError(
@@ -167,7 +164,7 @@ def show_change(viewer: ViewerModel, earlier: int, later: int, *, study: str | N
     for layer in old:
         viewer.layers.remove(layer)
     data = _studies.visit_layer_data(
-        found.source, later, changed, visit=still, name=name, colormap=DirectLabelColormap(color_dict=_COLOURS), opacity=0.7,
+        found.source, later, changed, visit=still, name=name, colormap=_colormap(), opacity=0.7,
     )  # fmt: skip
     data[1]["metadata"][_layers.KEY]["role"] = CHANGE
     active = viewer.layers.selection.active
@@ -176,6 +173,25 @@ def show_change(viewer: ViewerModel, earlier: int, later: int, *, study: str | N
     if active in viewer.layers:
         viewer.layers.selection.active = active
     return shown
+
+
+def change_in_words(layer: Labels) -> str:
+    """What a map of change shows: each kind with its colour and its number of voxels."""
+    values, counts = np.unique(np.asarray(layer.data), return_counts=True)
+    names = _layers.from_layer(layer).label_names
+    parts = [
+        f"{names[int(v)]} ({_COLOURS[int(v)][0]}) {n}"
+        for v, n in zip(values, counts, strict=True)
+        if int(v) in _COLOURS
+    ]
+    return f"Voxels: {', '.join(parts) or 'no lesion at either visit'}. To look at; volumes are in the tables."
+
+
+def _colormap() -> DirectLabelColormap:
+    from napari.utils.colormaps import DirectLabelColormap
+
+    table: dict[int | None, tuple[float, ...]] = {None: (0.6, 0.6, 0.6, 1.0), 0: (0.0, 0.0, 0.0, 0.0)}
+    return DirectLabelColormap(color_dict=table | {value: colour for value, (_, colour) in _COLOURS.items()})
 
 
 #: `role` in the metadata of maps of change, which are no masks of the study

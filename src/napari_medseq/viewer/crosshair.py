@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseq.sequence import SPACE
 from napari_medseq.viewer.positions import Place, shown_at
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 NAME = "crosshair"
-#: longer than any patient, in mm
-_ARM = 2000.0
+#: of the lines, in pixels of the image
+_WIDTH = 0.8
 _COLOUR = "#ffd933"
 
 
@@ -30,14 +31,22 @@ class Crosshair:
         """Let its lines cross at a place (RAS+ mm of what `anchor` shows)."""
         at = shown_at(anchor, place)
         names = [a for a in SPACE if a in at]
-        point = np.array([at[n] for n in names])
+        own = [str(a) for a in anchor.axis_labels]
+        axes = (
+            [own.index(n) for n in names]
+            if set(names) <= set(own)
+            else list(range(anchor.ndim - len(names), anchor.ndim))
+        )
+        low, high = np.asarray(anchor.extent.world, dtype=float)[:, axes]
+        scale = np.asarray(anchor.scale, dtype=float)[axes]
         lines = np.zeros((len(names), 2, len(names)))
+        # no longer than the image, and in its steps: the sliders and the view are the image's
+        lines[:, 0] = np.array([at[n] for n in names]) / scale
         for k in range(len(names)):
-            lines[k, 0] = point
-            lines[k, 0, k] -= _ARM
-            lines[k, 1, k] = 2 * _ARM
-        if self.layer is None or self.layer not in self._viewer.layers or self.layer.ndim != len(names):
-            self._make(lines, names, float(min(anchor.scale[-2:])))
+            lines[k, 0, k] = low[k] / scale[k]
+            lines[k, 1, k] = (high[k] - low[k]) / scale[k]
+        if self.layer is None or self.layer not in self._viewer.layers or not np.array_equal(self.layer.scale, scale):
+            self._make(lines, names, scale)
         else:
             self.layer.data = lines
         assert self.layer is not None
@@ -49,12 +58,14 @@ class Crosshair:
         if self.layer is not None and self.layer.visible:
             self.layer.visible = False
 
-    def _make(self, lines: np.ndarray, names: list[str], width: float) -> None:
+    def _make(self, lines: NDArray[np.float64], names: list[str], scale: NDArray[np.float64]) -> None:
         from napari.layers import Vectors
 
+        if self.layer is not None and self.layer in self._viewer.layers:
+            self._viewer.layers.remove(self.layer)
         active = self._viewer.layers.selection.active
         self.layer = Vectors(
-            lines, name=NAME, vector_style="line", edge_color=_COLOUR, edge_width=width, opacity=0.8,
+            lines, name=NAME, vector_style="line", edge_color=_COLOUR, edge_width=_WIDTH, opacity=0.8, scale=scale,
             units=["millimeter"] * len(names), axis_labels=names,
         )  # fmt: skip
         self._viewer.layers.append(self.layer)

@@ -1,0 +1,216 @@
+"""*Compare*: visits side by side, three planes, and what changed between two visits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QListWidget, QListWidgetItem, QPushButton, QWidget
+
+import napari
+from napari_medseq import viewer as verbs
+from napari_medseq._napari.choosers import follow_layers, narrow, scrolled, ticked_list, wrapped
+from napari_medseq._napari.panes_screen import PanesScreen, put_on_screen
+from napari_medseq._napari.window import accompany
+from napari_medseq._napari.work import connect_until_destroyed, guarded
+from napari_medseq.errors import MedseqError
+
+if TYPE_CHECKING:
+    from napari_medseq.viewer import Panes
+
+_PLACING = {
+    "by registration, else as they lie": "auto",
+    "by registration": "registered",
+    "as they lie": "as they lie",
+    "middles together": "centres",
+}
+_WINDOWS = {"grey levels go together": "alike", "equal grey levels": "equal", "grey levels apart": "free"}
+
+
+class CompareWidget(QWidget):  # type: ignore[misc]
+    """The dock widget.
+
+    Attributes
+    ----------
+    screen : PanesScreen or None
+        The panes that are on the screen.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.screen: PanesScreen | None = None
+        accompany(napari_viewer)
+        self.visits: QListWidget = ticked_list(
+            "The visits to show side by side: two to six. What is painted in a pane is painted in that visit's mask"
+        )
+        self.visits.itemChanged.connect(lambda _item: self._mark())
+        self.placing = _choice(_PLACING, "How a place at one visit is found at another")
+        self.windows = _choice(
+            _WINDOWS,
+            "What happens to the other visits when you change the contrast of one. CT and PET have equal limits; the scale of MR differs "
+            "between scans, so each image keeps its own limits and is brightened by the same share",
+        )
+        self.side_button = self._button("Side by side", self.open_side_by_side)
+        self.planes_button = self._button("Three planes", self.open_planes)
+        self.one_button = self._button("One canvas", self.close_panes)
+        self.earlier, self.later = narrow(QComboBox()), narrow(QComboBox())
+        self.earlier.setToolTip("The earlier visit of the two that are compared")
+        self.later.setToolTip("The later visit of the two: results are shown there")
+        for box in (self.earlier, self.later):
+            box.currentIndexChanged.connect(lambda _index: self._mark())
+        self.change_button = self._button("Show what changed", self.show_change)
+        self.note = wrapped()
+        self._build()
+        follow_layers(napari_viewer, self._update)
+        for event in (napari_viewer.events.title,):  # follows which patient is in front, and what is followed
+            connect_until_destroyed(event, self._update)
+
+    def _build(self) -> None:
+        layout = scrolled(self)
+        layout.addWidget(self.visits)
+        form = QFormLayout()
+        form.addRow("Place", self.placing)
+        form.addRow("Contrast", self.windows)
+        layout.addLayout(form)
+        row = QHBoxLayout()
+        for button in (self.side_button, self.planes_button, self.one_button):
+            row.addWidget(button, 1)
+        layout.addLayout(row)
+        pair = QFormLayout()
+        pair.addRow("Earlier", self.earlier)
+        pair.addRow("Later", self.later)
+        layout.addLayout(pair)
+        layout.addWidget(self.change_button)
+        layout.addWidget(self.note)
+        layout.addStretch(1)
+
+    def _button(self, text: str, action: Callable[[], object]) -> QPushButton:
+        button = QPushButton(text)
+        button.clicked.connect(lambda: guarded(text, action))
+        return button
+
+    # -- what can be done ----------------------------------------------------------------------------------------------
+    def _update(self, _event: object = None) -> None:
+        """List the visits of the patient in front."""
+        titles = verbs.visits_open(self.viewer)
+        listed = {self.visits.item(k).data(Qt.UserRole): self.visits.item(k).text() for k in range(self.visits.count())}
+        if listed != titles:
+            self._list(titles)
+        self._mark()
+
+    def _list(self, titles: dict[int, str]) -> None:
+        ticked = set(self.chosen)
+        known = self.visits.count() > 0
+        self.visits.blockSignals(True)
+        self.visits.clear()
+        for ordinal, title in titles.items():
+            item = QListWidgetItem(title)
+            item.setData(Qt.UserRole, ordinal)
+            item.setFlags(Qt.ItemIsEnabled | Qt.ItemIsUserCheckable | Qt.ItemIsSelectable)
+            first = ordinal in list(titles)[: verbs.MOST_PANES]
+            item.setCheckState(Qt.Checked if (ordinal in ticked if known else first) else Qt.Unchecked)
+            self.visits.addItem(item)
+        self.visits.blockSignals(False)
+        for box, wanted in ((self.earlier, 0), (self.later, len(titles) - 1)):
+            before = box.currentData()
+            box.blockSignals(True)
+            box.clear()
+            for ordinal, title in titles.items():
+                box.addItem(title, ordinal)
+            box.setCurrentIndex(box.findData(before) if before in titles and known else wanted)
+            box.blockSignals(False)
+
+    def _mark(self) -> None:
+        """What can be done now, and of what cannot, why."""
+        chosen = self.chosen
+        count = f"Tick two to {verbs.MOST_PANES} visits first" if not 2 <= len(chosen) <= verbs.MOST_PANES else ""
+        none = "" if self.visits.count() else "Open a study with several visits first"
+        _set(self.side_button, none or count, "Show the ticked visits beside one another, linked")
+        names = {str(a) for a in self.viewer.dims.axis_labels}
+        flat = "" if {"z", "y", "x"} <= names and len(self.viewer.layers) else "Open a volume first"
+        _set(self.planes_button, flat, "Axial, coronal and sagittal plane; a click in one brings the others there")
+        _set(self.one_button, "" if self.panes else "One canvas is shown already", "Back to one canvas")
+        pair = "" if self.order_is_right else "Choose an earlier and a later visit first"
+        followed = "" if self._is_followed else "Follow the lesions first (Progression)"
+        tip = "A layer with what is new, gone, grown and shrunk since the earlier visit"
+        _set(self.change_button, none or pair or followed, tip)
+
+    @property
+    def chosen(self) -> list[int]:
+        """The ordinals of the ticked visits."""
+        items = [self.visits.item(k) for k in range(self.visits.count())]
+        return [int(item.data(Qt.UserRole)) for item in items if item.checkState() == Qt.Checked]
+
+    @property
+    def panes(self) -> Panes | None:
+        """The panes that are open."""
+        return verbs.panes_of(self.viewer)
+
+    @property
+    def order_is_right(self) -> bool:
+        """Whether an earlier and a later visit are chosen."""
+        first, last = self.earlier.currentData(), self.later.currentData()
+        return first is not None and last is not None and first < last
+
+    @property
+    def _is_followed(self) -> bool:
+        return verbs.patient_in_front(self.viewer) in verbs.results_of(self.viewer)
+
+    @property
+    def pair(self) -> tuple[int, int]:
+        """The two visits that are compared.
+
+        Raises
+        ------
+        MedseqError
+            If there are none, or not in that order.
+        """
+        if not self.order_is_right:
+            raise MedseqError("Choose an earlier and a later visit of one patient first.")
+        return int(self.earlier.currentData()), int(self.later.currentData())
+
+    # -- panes ---------------------------------------------------------------------------------------------------------
+    def open_side_by_side(self) -> None:
+        """Show the ticked visits side by side."""
+        panes = verbs.side_by_side(
+            self.viewer, self.chosen, placing=self.placing.currentData(), windows=self.windows.currentData()
+        )
+        self.screen = put_on_screen(self.viewer, panes)
+        self._mark()
+
+    def open_planes(self) -> None:
+        """Show three planes."""
+        self.screen = put_on_screen(self.viewer, verbs.orthogonal(self.viewer))
+        self._mark()
+
+    def close_panes(self) -> None:
+        """Show one canvas again."""
+        verbs.close_panes(self.viewer)
+        self.screen = None
+        self._mark()
+
+    # -- change --------------------------------------------------------------------------------------------------------
+    def show_change(self) -> None:
+        """Show what changed between the two visits, and go to the later one."""
+        earlier, later = self.pair
+        layer = verbs.show_change(self.viewer, earlier, later, study=verbs.patient_in_front(self.viewer))
+        names = [str(a) for a in self.viewer.dims.axis_labels]
+        if "visit" in names:
+            self.viewer.dims.set_point(names.index("visit"), float(later))
+        self.note.setText(verbs.change_in_words(layer))
+
+
+def _choice(entries: dict[str, str], tip: str) -> QComboBox:
+    box = narrow(QComboBox())
+    for text, value in entries.items():
+        box.addItem(text, value)
+    box.setToolTip(tip)
+    return box
+
+
+def _set(button: QPushButton, why_not: str, tip: str) -> None:
+    """Enable a button, or say on it why it cannot be pressed."""
+    button.setEnabled(not why_not)
+    button.setToolTip(why_not or tip)
