@@ -38,15 +38,17 @@ class Crosshair:
             else list(range(anchor.ndim - len(names), anchor.ndim))
         )
         low, high = np.asarray(anchor.extent.world, dtype=float)[:, axes]
-        scale = np.asarray(anchor.scale, dtype=float)[axes]
+        steps = np.abs(np.asarray(anchor.scale, dtype=float)[axes])
+        # lines as thin in every plane; the sliders keep the steps of the image, which are the smaller ones
+        scale = np.full(len(names), steps.max())
         lines = np.zeros((len(names), 2, len(names)))
-        # no longer than the image, and in its steps: the sliders and the view are the image's
+        # no longer than the image, so that the view is the image's
         lines[:, 0] = np.array([at[n] for n in names]) / scale
         for k in range(len(names)):
             lines[k, 0, k] = low[k] / scale[k]
             lines[k, 1, k] = (high[k] - low[k]) / scale[k]
         if self.layer is None or self.layer not in self._viewer.layers or not np.array_equal(self.layer.scale, scale):
-            self._make(lines, names, scale)
+            self._make(lines, names, scale, _WIDTH * float(steps.min() / steps.max()))
         else:
             self.layer.data = lines
         assert self.layer is not None
@@ -58,14 +60,14 @@ class Crosshair:
         if self.layer is not None and self.layer.visible:
             self.layer.visible = False
 
-    def _make(self, lines: NDArray[np.float64], names: list[str], scale: NDArray[np.float64]) -> None:
+    def _make(self, lines: NDArray[np.float64], names: list[str], scale: NDArray[np.float64], width: float) -> None:
         from napari.layers import Vectors
 
         if self.layer is not None and self.layer in self._viewer.layers:
             self._viewer.layers.remove(self.layer)
         active = self._viewer.layers.selection.active
         self.layer = Vectors(
-            lines, name=NAME, vector_style="line", edge_color=_COLOUR, edge_width=_WIDTH, opacity=0.8, scale=scale,
+            lines, name=NAME, vector_style="line", edge_color=_COLOUR, edge_width=width, opacity=0.8, scale=scale,
             units=["millimeter"] * len(names), axis_labels=names,
         )  # fmt: skip
         self._viewer.layers.append(self.layer)
