@@ -10,10 +10,12 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QListWidget, QLi
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import follow_layers, narrow, scrolled, ticked_list, wrapped
+from napari_medseq._napari.carry_box import CarryBox
+from napari_medseq._napari.choosers import CollapsibleSection, follow_layers, narrow, scrolled, ticked_list, wrapped
 from napari_medseq._napari.panes_screen import PanesScreen, put_on_screen
+from napari_medseq._napari.parts import choice, set_enabled
 from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import connect_until_destroyed, guarded
+from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
 from napari_medseq.errors import MedseqError
 
 if TYPE_CHECKING:
@@ -46,8 +48,8 @@ class CompareWidget(QWidget):  # type: ignore[misc]
             "The visits to show side by side: two to six. What is painted in a pane is painted in that visit's mask"
         )
         self.visits.itemChanged.connect(lambda _item: self._mark())
-        self.placing = _choice(_PLACING, "How a place at one visit is found at another")
-        self.windows = _choice(
+        self.placing = choice(_PLACING, "How a place at one visit is found at another")
+        self.windows = choice(
             _WINDOWS,
             "What happens to the other visits when you change the contrast of one. CT and PET have equal limits; the scale of MR differs "
             "between scans, so each image keeps its own limits and is brightened by the same share",
@@ -62,9 +64,14 @@ class CompareWidget(QWidget):  # type: ignore[misc]
             box.currentIndexChanged.connect(lambda _index: self._mark())
         self.change_button = self._button("Show what changed", self.show_change)
         self.note = wrapped()
+        self.work = WorkBar()
+        self.carry = CarryBox(napari_viewer, self.work, lambda: self.later.currentData())
         self._build()
+        self.work.busy_changed.connect(lambda _busy: self._mark())
         follow_layers(napari_viewer, self._update)
-        for event in (napari_viewer.events.title,):  # follows which patient is in front, and what is followed
+        # the title follows which patient is in front; what is followed and carried is a step of editing
+        editing = verbs.editing_of(napari_viewer).events.changed
+        for event in (napari_viewer.events.title, napari_viewer.layers.selection.events.active, editing):
             connect_until_destroyed(event, self._update)
 
     def _build(self) -> None:
@@ -84,6 +91,8 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         layout.addLayout(pair)
         layout.addWidget(self.change_button)
         layout.addWidget(self.note)
+        layout.addWidget(CollapsibleSection("Carry a mask on", self.carry))
+        layout.addWidget(self.work)
         layout.addStretch(1)
 
     def _button(self, text: str, action: Callable[[], object]) -> QPushButton:
@@ -127,15 +136,18 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         chosen = self.chosen
         count = f"Tick two to {verbs.MOST_PANES} visits first" if not 2 <= len(chosen) <= verbs.MOST_PANES else ""
         none = "" if self.visits.count() else "Open a study with several visits first"
-        _set(self.side_button, none or count, "Show the ticked visits beside one another, linked")
+        set_enabled(self.side_button, none or count, "Show the ticked visits beside one another, linked")
         names = {str(a) for a in self.viewer.dims.axis_labels}
         flat = "" if {"z", "y", "x"} <= names and len(self.viewer.layers) else "Open a volume first"
-        _set(self.planes_button, flat, "Axial, coronal and sagittal plane; a click in one brings the others there")
-        _set(self.one_button, "" if self.panes else "One canvas is shown already", "Back to one canvas")
+        set_enabled(
+            self.planes_button, flat, "Axial, coronal and sagittal plane; a click in one brings the others there"
+        )
+        set_enabled(self.one_button, "" if self.panes else "One canvas is shown already", "Back to one canvas")
         pair = "" if self.order_is_right else "Choose an earlier and a later visit first"
         followed = "" if self._is_followed else "Follow the lesions first (Progression)"
         tip = "A layer with what is new, gone, grown and shrunk since the earlier visit"
-        _set(self.change_button, none or pair or followed, tip)
+        set_enabled(self.change_button, none or pair or followed, tip)
+        self.carry.mark()
 
     @property
     def chosen(self) -> list[int]:
@@ -200,17 +212,3 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         if "visit" in names:
             self.viewer.dims.set_point(names.index("visit"), float(later))
         self.note.setText(verbs.change_in_words(layer))
-
-
-def _choice(entries: dict[str, str], tip: str) -> QComboBox:
-    box = narrow(QComboBox())
-    for text, value in entries.items():
-        box.addItem(text, value)
-    box.setToolTip(tip)
-    return box
-
-
-def _set(button: QPushButton, why_not: str, tip: str) -> None:
-    """Enable a button, or say on it why it cannot be pressed."""
-    button.setEnabled(not why_not)
-    button.setToolTip(why_not or tip)

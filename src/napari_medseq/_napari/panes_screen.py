@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from napari.qt import QtViewer
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QFrame, QGridLayout, QVBoxLayout, QWidget
 
 from napari_medseq.viewer import Panes
@@ -47,8 +47,16 @@ class PanesScreen(QWidget):  # type: ignore[misc]
         column.insertWidget(column.indexOf(canvas), self, 1)
         canvas.hide()
         self.show()
+        self._shown_in = canvas.parentWidget().parentWidget()
+        self._shown_in.installEventFilter(self)
         # the canvases have their size only when they were laid out
         QTimer.singleShot(0, self._fit)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Close the panes before the window that they are in."""
+        if event.type() == QEvent.Close and watched is self._shown_in:
+            self.panes.close()
+        return bool(super().eventFilter(watched, event))
 
     def _framed(self, pane: Pane) -> QFrame:
         shown = QtViewer(pane.viewer)
@@ -74,6 +82,7 @@ class PanesScreen(QWidget):  # type: ignore[misc]
 
     def _closed(self, _event: Event | None = None) -> None:
         """Give the canvas its place back."""
+        self._shown_in.removeEventFilter(self)
         self._instead_of.show()
         for shown in self.canvases:
             shown.close()

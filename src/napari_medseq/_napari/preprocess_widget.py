@@ -219,10 +219,10 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
             return preprocess(seq, chain, reference=reference, progress=progress, cancelled=cancelled)
 
         title = ", ".join(kind for kind, _ in self._forms)
-        self.work.start("Preprocessing", job, lambda found: self._done(layer, found, title))
+        self.work.start("Preprocessing", job, lambda found: self._done(layer, other, found, title))
 
-    def _done(self, layer: Layer, found: ImageSequence, title: str) -> None:
-        verbs.show_derived(self.viewer, layer, found, name=f"{layer.name} ({title})")
+    def _done(self, layer: Layer, other: Layer | None, found: ImageSequence, title: str) -> None:
+        verbs.show_derived(self.viewer, layer, found, reference=other, name=f"{layer.name} ({title})")
 
 
 def _row(*widgets: QWidget) -> QHBoxLayout:

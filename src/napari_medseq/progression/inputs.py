@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Protocol, TypeVar
@@ -146,6 +146,12 @@ def _mask_and_date(item: Mask, visit: int, doubts: list[str]) -> tuple[ImageSequ
             f"Visit {visit}: {mask.name} has axes {mask.axes}; a mask per visit has z, y, x. Choose a frame."
         )
     mask = mask.compute()
+    carried = mask.meta.get("carried")
+    if isinstance(carried, Mapping) and not carried.get("looked_at"):
+        doubts.append(
+            f"Visit {visit}: {mask.name} was carried from {carried.get('from', 'another visit')}, and nobody has looked at it there: "
+            "what it says of change is not seen in this visit's image."
+        )
     if not mask.meta.get("lesion_identities"):
         _refuse_image(mask, visit)
     if np.dtype(mask.data.dtype).kind == "i" and (mask.data < 0).any():

@@ -2,6 +2,14 @@ from .arranging import add_visit as add_visit
 from .arranging import assign_visit as assign_visit
 from .arranging import save_masks as save_masks
 from .arranging import set_visit_date as set_visit_date
+from .carrying import CarriedMask as CarriedMask
+from .carrying import CarryJob as CarryJob
+from .carrying import carried_unseen as carried_unseen
+from .carrying import carry as carry
+from .carrying import carry_mask as carry_mask
+from .carrying import carrying_job as carrying_job
+from .carrying import looked_at as looked_at
+from .carrying import show_carried as show_carried
 from .comparing import MOST_PANES as MOST_PANES
 from .comparing import change_in_words as change_in_words
 from .comparing import orthogonal as orthogonal
@@ -108,6 +116,8 @@ __all__ = [
     "BrushLimit",
     "EditJob",
     "MOST_PANES",
+    "CarriedMask",
+    "CarryJob",
     "Editing",
     "Followed",
     "Panes",
@@ -124,6 +134,10 @@ __all__ = [
     "autosave",
     "bring_to_front",
     "by_patient",
+    "carried_unseen",
+    "carry",
+    "carry_mask",
+    "carrying_job",
     "change_in_words",
     "check_one_patient",
     "classify",
@@ -153,6 +167,7 @@ __all__ = [
     "label_layers",
     "limit_brush",
     "locate",
+    "looked_at",
     "masks_now",
     "new_labels",
     "next_lesion",
@@ -182,6 +197,7 @@ __all__ = [
     "segment",
     "set_visit_date",
     "show_answer",
+    "show_carried",
     "show_change",
     "show_derived",
     "show_explanation",

@@ -156,9 +156,15 @@ def location_layer_data(found: Locations, **placement: Any) -> list[LocationData
     return [(rectangles(found), {**shapes, **placement}, "shapes"), (found.points(), {**points, **placement}, "points")]
 
 
-def show_derived(viewer: ViewerModel, layer: Layer, seq: ImageSequence, **kwargs: Any) -> Layer:
-    """Show a sequence that was made from a layer, at the same visit; an image does not become one of the study's."""
-    facts = _studies.facts_of(layer)
+def show_derived(
+    viewer: ViewerModel, layer: Layer, seq: ImageSequence, *, reference: Layer | None = None, **kwargs: Any
+) -> Layer:
+    """Show a sequence that was made from a layer, at the visit where it belongs; an image does not become one of the study's.
+
+    That is the layer's visit; or the visit of `reference`, whose grid it was brought to.
+    """
+    onto = reference is not None and seq.same_grid(_layers.from_layer(reference))
+    facts = _studies.facts_of(reference if onto and reference is not None else layer)
     about = {k: facts[k] for k in _studies.ABOUT if k in facts}
     if seq.kind == "image":
         about["role"] = _studies.DERIVED

@@ -155,14 +155,14 @@ def locate(viewer: ViewerModel, image: Image, model: ModelLike, **settings: Any)
 
 
 def resample_onto(viewer: ViewerModel, layer: Layer, reference: Layer) -> Layer:
-    """Resample a layer onto another's grid, by their true positions, for true overlay; the result is a new layer."""
+    """Resample a layer onto another's grid, by their true positions, for true overlay; the result is a new layer, at its visit."""
     from napari_medseq.preprocessing import Resample
 
     fixed = to_sequence(reference)
     fixed = fixed.frame(0) if "t" in fixed.axes else fixed
     moved = Resample().apply(to_sequence(layer), reference=fixed)
     extra: dict[str, Any] = {"opacity": 0.6} if moved.kind == "image" else {}
-    return show_derived(viewer, layer, moved, name=f"{layer.name} on {reference.name}", **extra)
+    return show_derived(viewer, layer, moved, reference=reference, name=f"{layer.name} on {reference.name}", **extra)
 
 
 def classify(image: Layer, model: ModelLike, **settings: Any) -> Classification:

@@ -1,0 +1,112 @@
+"""*Compare* as a person uses it: ticks, buttons, the mouse and keys in the panes of a real window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QEvent, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import QApplication
+
+from napari_medseq import viewer as verbs
+from napari_medseq._napari.compare_widget import CompareWidget
+from tests.napari.helpers import Wait, click, docked
+from tests.napari.person import open_folder
+
+pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
+
+
+@pytest.fixture
+def widget(make_napari_viewer: Callable[..., Any], ball_study: Path, wait: Wait) -> CompareWidget:
+    """The widget in a window with the study of balls."""
+    viewer = make_napari_viewer(show=True)
+    open_folder(viewer, ball_study)
+    made: CompareWidget = docked(viewer, CompareWidget, wait)
+    return made
+
+
+def masks(viewer: Any) -> list[Any]:
+    return [layer for layer in viewer.layers if "tumor" in layer.name]
+
+
+def press(widget: CompareWidget, number: int, points: list[tuple[float, float]]) -> None:
+    """Press over the first of these places (vertical, horizontal; as the canvas counts) in a pane, drag over the others, release."""
+    assert widget.screen is not None
+    canvas = widget.screen.canvases[number].canvas
+    view, _ = canvas._get_viewbox_at((canvas.size[1] // 2, canvas.size[0] // 2))
+    steps = [
+        QPointF(*(round(float(v)) for v in (view.transform * view.scene.transform).map(p[::-1])[:2])) for p in points
+    ]
+    left, none = Qt.LeftButton, Qt.NoButton
+    events = [(QEvent.MouseButtonPress, steps[0], left, left)]
+    events += [(QEvent.MouseMove, step, none, left) for step in steps[1:]]
+    events += [(QEvent.MouseButtonRelease, steps[-1], left, none)]
+    for kind, where, what, held in events:
+        QApplication.sendEvent(canvas.native, QMouseEvent(kind, where, where, what, held, Qt.NoModifier))
+
+
+def test_a_person_paints_in_the_other_visits_pane_and_takes_it_back(widget: CompareWidget, qtbot: Any) -> None:
+    viewer = getattr(widget.viewer, "__wrapped__", widget.viewer)
+    first, last = masks(viewer)
+    before = np.array(first.data), np.array(last.data)
+    viewer.layers.selection.active = first
+    first.mode, first.brush_size = "paint", 4
+    click(qtbot, widget.side_button)
+    qtbot.wait(50)
+    assert widget.screen is not None
+    assert len(widget.screen.canvases) == 2
+    assert not viewer.window._qt_viewer.canvas.native.isVisible()
+    press(widget, 1, [(20.0, -20.0), (20.0, -14.0)])
+    assert (last.data != before[1]).any()
+    assert np.array_equal(first.data, before[0])
+    assert viewer.layers.selection.active is last
+    assert viewer.dims.point[0] == 1
+    qtbot.keyClick(widget.screen.canvases[1].canvas.native, Qt.Key_Z, Qt.ControlModifier)
+    assert np.array_equal(last.data, before[1])
+    click(qtbot, widget.one_button)
+    assert viewer.window._qt_viewer.canvas.native.isVisible()
+    assert widget.screen is None
+
+
+def test_a_click_in_one_of_three_planes_moves_the_others(widget: CompareWidget, qtbot: Any) -> None:
+    viewer = getattr(widget.viewer, "__wrapped__", widget.viewer)
+    viewer.layers.selection.active = None
+    click(qtbot, widget.planes_button)
+    qtbot.wait(50)
+    press(widget, 0, [(9.0, -11.0)])
+    assert viewer.dims.point[2:] == pytest.approx((9.0, -11.0), abs=2.5)
+    assert widget.panes is not None
+    assert widget.panes.panes[2].viewer.dims.point == viewer.dims.point
+
+
+def test_what_changed_is_shown_at_the_later_visit(widget: CompareWidget, qtbot: Any) -> None:
+    assert not widget.change_button.isEnabled()
+    assert "Follow the lesions" in widget.change_button.toolTip()
+    verbs.track_layers(getattr(widget.viewer, "__wrapped__", widget.viewer))
+    click(qtbot, widget.change_button)
+    assert widget.viewer.dims.point[0] == 1
+    assert "grown (yellow)" in widget.note.text()
+
+
+def test_ticks_that_make_no_pair_are_told(widget: CompareWidget) -> None:
+    widget.visits.item(1).setCheckState(Qt.Unchecked)
+    assert not widget.side_button.isEnabled()
+    assert "Tick two to 6 visits" in widget.side_button.toolTip()
+
+
+def test_a_mask_is_carried_and_looked_at(widget: CompareWidget, qtbot: Any, wait: Wait) -> None:
+    viewer = getattr(widget.viewer, "__wrapped__", widget.viewer)
+    widget.carry.mask.choose(masks(viewer)[1])
+    assert "later visit already" in widget.carry.carry_button.toolTip()
+    widget.carry.mask.choose(masks(viewer)[0])
+    click(qtbot, widget.carry.carry_button)
+    wait(lambda: not widget.work.busy)
+    (carried,) = verbs.carried_unseen(viewer)
+    assert carried.name in widget.carry.note.text()
+    click(qtbot, widget.carry.looked_button)
+    assert verbs.carried_unseen(viewer) == []
+    assert "No mask waits" in widget.carry.looked_button.toolTip()
