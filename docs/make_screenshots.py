@@ -79,6 +79,24 @@ def progression() -> None:
     viewer.close()
 
 
+def comparison() -> None:
+    """Two visits side by side, the lesions in their colours."""
+    viewer = napari.Viewer()
+    viewer.window.resize(*SIZE)
+    viewer.open(STUDY, plugin="napari-medseq")
+    widget = widget_of(viewer, "Compare")
+    study = str(view.patient_in_front(viewer))
+    for visit, path in enumerate(sorted(TRUTH.parent.glob("ses-*_lesions.nii.gz"))):
+        view.assign_visit(viewer, view.add_sequence(viewer, ms.read(path)[0]), study, visit)
+    followed = view.track_layers(viewer, study=study)
+    found = view.result_of(viewer)
+    largest = followed.lesions.sort_values("volume_ml").iloc[-1]
+    view.go_to(viewer, found.layers, int(largest["visit"]), int(largest["lesion"]))
+    widget.side_button.click()
+    picture(viewer, "compare")
+    viewer.close()
+
+
 def classification() -> None:
     """Slices are classified; the plot's cursor is the slider's."""
     viewer = napari.Viewer()
@@ -160,6 +178,6 @@ def teaching() -> None:
 if __name__ == "__main__":
     import sys
 
-    wanted = sys.argv[1:] or ["progression", "classification", "preprocessing", "curves", "teaching"]
+    wanted = sys.argv[1:] or ["progression", "comparison", "classification", "preprocessing", "curves", "teaching"]
     for name in wanted:
         globals()[name]()

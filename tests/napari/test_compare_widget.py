@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_med
 
 
 @pytest.fixture
-def widget(make_napari_viewer: Callable[..., Any], ball_study: Path, wait: Wait) -> CompareWidget:
+def widget(make_napari_viewer: Callable[..., Any], ball_study: Path, wait: Wait, qtbot: Any) -> Iterator[CompareWidget]:
     """The widget in a window with the study of balls."""
     viewer = make_napari_viewer(show=True)
     open_folder(viewer, ball_study)
     made: CompareWidget = docked(viewer, CompareWidget, wait)
-    return made
+    yield made
+    made.close_panes()
+    qtbot.wait(50)  # Qt takes the canvases down when it is idle
 
 
 def masks(viewer: Any) -> list[Any]:
@@ -110,3 +112,44 @@ def test_a_mask_is_carried_and_looked_at(widget: CompareWidget, qtbot: Any, wait
     click(qtbot, widget.carry.looked_button)
     assert verbs.carried_unseen(viewer) == []
     assert "No mask waits" in widget.carry.looked_button.toolTip()
+
+
+def test_an_alignment_is_seen_nudged_and_kept(widget: CompareWidget, qtbot: Any, wait: Wait) -> None:
+    viewer = getattr(widget.viewer, "__wrapped__", widget.viewer)
+    over = widget.over
+    assert "Lay one visit over the other first" in over.keep_button.toolTip()
+    click(qtbot, over.show_button)
+    wait(lambda: not widget.work.busy)
+    assert "mutual information" in over.measure.text()
+    assert "Nothing was moved" in over.keep_button.toolTip()
+    before = np.array(over.overlay.layer.data)
+    over.shifts[0].setValue(6.0)
+    wait(over.keep_button.isEnabled)
+    assert not np.array_equal(before, over.overlay.layer.data)
+    click(qtbot, over.keep_button)
+    kept = verbs.hand_alignment(viewer, verbs.patient_in_front(viewer), 1)
+    assert kept is not None
+    assert kept.to_first[0, 3] == pytest.approx(-6.0, abs=1e-6)
+    over.mode.setCurrentText("blink")
+    seen = over.overlay.layer.visible
+    wait(lambda: over.overlay.layer.visible != seen)
+    click(qtbot, over.close_button)
+    assert verbs.overlay_of(viewer) is None
+    assert not over.timer.isActive()
+
+
+def test_landmarks_are_clicked_in_the_panes(widget: CompareWidget, qtbot: Any, wait: Wait) -> None:
+    over = widget.over
+    click(qtbot, over.show_button)
+    wait(lambda: not widget.work.busy)
+    click(qtbot, widget.side_button)
+    qtbot.wait(50)
+    click(qtbot, over.landmarks_button)
+    assert "Mark the same places" in over.align_button.toolTip()
+    press(widget, 0, [(9.0, -11.0)])
+    press(widget, 1, [(9.0, -5.0)])
+    first, last = verbs.landmark_pairs(widget.viewer)
+    assert last[0] - first[0] == pytest.approx((-6, 0, 0), abs=2.5)
+    widget.over.mark("")
+    click(qtbot, over.align_button)
+    assert "Landmarks are 0.0 mm apart" in over.measure.text()

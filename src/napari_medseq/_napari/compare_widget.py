@@ -12,6 +12,7 @@ import napari
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.carry_box import CarryBox
 from napari_medseq._napari.choosers import CollapsibleSection, follow_layers, narrow, scrolled, ticked_list, wrapped
+from napari_medseq._napari.overlay_box import OverlayBox
 from napari_medseq._napari.panes_screen import PanesScreen, put_on_screen
 from napari_medseq._napari.parts import choice, set_enabled
 from napari_medseq._napari.window import accompany
@@ -66,6 +67,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         self.note = wrapped()
         self.work = WorkBar()
         self.carry = CarryBox(napari_viewer, self.work, lambda: self.later.currentData())
+        self.over = OverlayBox(napari_viewer, self.work, lambda: self.pair)
         self._build()
         self.work.busy_changed.connect(lambda _busy: self._mark())
         follow_layers(napari_viewer, self._update)
@@ -91,6 +93,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         layout.addLayout(pair)
         layout.addWidget(self.change_button)
         layout.addWidget(self.note)
+        layout.addWidget(CollapsibleSection("One over the other; alignment", self.over))
         layout.addWidget(CollapsibleSection("Carry a mask on", self.carry))
         layout.addWidget(self.work)
         layout.addStretch(1)
@@ -148,6 +151,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         tip = "A layer with what is new, gone, grown and shrunk since the earlier visit"
         set_enabled(self.change_button, none or pair or followed, tip)
         self.carry.mark()
+        self.over.mark(none or pair)
 
     @property
     def chosen(self) -> list[int]:

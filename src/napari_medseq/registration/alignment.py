@@ -16,11 +16,13 @@ from napari_medseq import geometry
 from napari_medseq.errors import SettingsError
 from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.registration.byhand import HandAlignment
 from napari_medseq.registration.linear import prepared
 from napari_medseq.registration.optimise import Watch, optimise
 from napari_medseq.registration.reference import chained, midway
 from napari_medseq.registration.registration import register
 from napari_medseq.registration.transform import Kind, Transform
+from napari_medseq.registration.transform_file import Quality
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import Settings
 
@@ -219,7 +221,9 @@ def visits(
     images : sequence of ImageSequence
         One per visit, in order.
     mode : {"auto", "none", "translation", "rigid", "affine", "deformable"}
-        "auto" leaves visits that are `aligned` already and registers the others rigidly; "none" leaves all.
+        "auto" leaves visits that are `aligned` already and registers the others rigidly; "none" leaves all. A visit that a person
+        aligned to the first one (`napari_medseq.registration.byhand`) stays as they said, whatever the mode, where the first is the
+        reference.
     reference : int, "previous" or "midway"
         Index of the visit that the others are brought to; "previous" registers each to the one before it (better where a body
         changes slowly over many visits; errors add up) and gives maps to the first; "midway", for two visits, brings both to the
@@ -251,7 +255,8 @@ def visits(
         results.append(
             VisitAlignment(None, 0.0, "the reference visit")
             if number == base
-            else _visit(image, fixed, mode, tolerance_mm, seed, cancelled)
+            else (None if chain or base else _by_hand(image, fixed))
+            or _visit(image, fixed, mode, tolerance_mm, seed, cancelled)
         )
         if progress is not None:
             progress(number + 1, len(images), f"Aligned visit {number + 1} of {len(images)}")
@@ -259,6 +264,29 @@ def visits(
         whole = chained([r.to_baseline for r in results], [r.error_mm for r in results])
         results = [replace(r, common=m, error_mm=e) for r, m, e in zip(results, *whole, strict=True)]
     return results
+
+
+def _by_hand(image: ImageSequence, first: ImageSequence) -> VisitAlignment | None:
+    """How a person aligned a visit to the first one; None where nobody did."""
+    hand = HandAlignment.of(image)
+    if hand is None:
+        return None
+    error = max(_floor(image, first), hand.error_mm or 0.0)
+    transform = Transform(
+        "affine",
+        geometry.as_affine(np.linalg.inv(hand.to_first)),
+        first.affine,
+        first.grid,
+        quality=Quality(error_mm=error),
+        fixed_name=first.name,
+        moving_name=image.name,
+    )
+    return VisitAlignment(transform, error, f"aligned by hand: {hand.how}")
+
+
+def _floor(image: ImageSequence, fixed: ImageSequence) -> float:
+    """Half a pixel, in mm: no alignment is better known."""
+    return 0.5 * float(min(geometry.spacing(image.affine)[:2].min(), geometry.spacing(fixed.affine)[:2].min()))
 
 
 def _midway(
@@ -297,7 +325,7 @@ def _visit(
     seed: int,
     cancelled: Cancelled | None,
 ) -> VisitAlignment:
-    floor = 0.5 * float(min(geometry.spacing(image.affine)[:2].min(), geometry.spacing(fixed.affine)[:2].min()))
+    floor = _floor(image, fixed)
     if mode == "none":
         return VisitAlignment(None, floor, "not asked to be registered")
     kind: Kind = "rigid"

@@ -1,3 +1,5 @@
+from .alignments import hand_alignment as hand_alignment
+from .alignments import set_hand_alignment as set_hand_alignment
 from .arranging import add_visit as add_visit
 from .arranging import assign_visit as assign_visit
 from .arranging import save_masks as save_masks
@@ -42,6 +44,8 @@ from .identity import describe as describe
 from .identity import identity as identity
 from .identity import orientation_letters as orientation_letters
 from .identity import patient_in_front as patient_in_front
+from .landmarks import landmark_pairs as landmark_pairs
+from .landmarks import new_landmarks as new_landmarks
 from .lessons import corrected_slices as corrected_slices
 from .lessons import doubtful_slice as doubtful_slice
 from .lessons import go_to_slice as go_to_slice
@@ -51,6 +55,15 @@ from .lessons import show_answer as show_answer
 from .lessons import take_over as take_over
 from .limits import BrushLimit as BrushLimit
 from .limits import limit_brush as limit_brush
+from .overlaid import Overlaid as Overlaid
+from .overlaid import OverlayJob as OverlayJob
+from .overlaid import overlay_job as overlay_job
+from .overlaid import prepare_overlay as prepare_overlay
+from .overlays import Overlay as Overlay
+from .overlays import close_overlay as close_overlay
+from .overlays import overlay as overlay
+from .overlays import overlay_of as overlay_of
+from .overlays import show_overlay as show_overlay
 from .panes import Panes as Panes
 from .panes import close_panes as close_panes
 from .panes import panes_of as panes_of
@@ -120,6 +133,9 @@ __all__ = [
     "EditJob",
     "Editing",
     "Followed",
+    "Overlaid",
+    "Overlay",
+    "OverlayJob",
     "Panes",
     "Recovery",
     "Rerun",
@@ -141,6 +157,7 @@ __all__ = [
     "change_in_words",
     "check_one_patient",
     "classify",
+    "close_overlay",
     "close_panes",
     "combine_labels",
     "copy_to_slice",
@@ -159,17 +176,20 @@ __all__ = [
     "follow_again",
     "go_to",
     "go_to_slice",
+    "hand_alignment",
     "identity",
     "image_under",
     "is_result",
     "is_session",
     "keep_views_true",
     "label_layers",
+    "landmark_pairs",
     "limit_brush",
     "locate",
     "looked_at",
     "masks_now",
     "new_labels",
+    "new_landmarks",
     "next_lesion",
     "next_visit",
     "open_path",
@@ -177,11 +197,15 @@ __all__ = [
     "open_session",
     "orientation_letters",
     "orthogonal",
+    "overlay",
+    "overlay_job",
+    "overlay_of",
     "painted",
     "painted_slices",
     "panes_of",
     "patient_in_front",
     "place_truly",
+    "prepare_overlay",
     "propagate",
     "recent_sessions",
     "recover",
@@ -195,6 +219,7 @@ __all__ = [
     "save_masks",
     "save_session",
     "segment",
+    "set_hand_alignment",
     "set_visit_date",
     "show_answer",
     "show_carried",
@@ -203,6 +228,7 @@ __all__ = [
     "show_explanation",
     "show_followed",
     "show_locations",
+    "show_overlay",
     "show_progression",
     "show_segmentation",
     "side_by_side",

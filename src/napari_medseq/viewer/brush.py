@@ -54,9 +54,9 @@ class Brush:
 
     def watch(self, layer: Layer) -> None:
         """Hand on what is chosen for a layer, and take what is chosen for its twins."""
-        if layer_kind(layer) != "labels":
+        if layer_kind(layer) not in ("labels", "points"):
             return
-        for name in ("mode", *BRUSH):
+        for name in ("mode", *BRUSH) if layer_kind(layer) == "labels" else ("mode",):
             self._links.connect(getattr(layer.events, name), lambda _event: self.hand_on())
             for pane in self._panes:
                 if layer in pane.twins:
@@ -82,7 +82,7 @@ class Brush:
                 twin = None if own is None else pane.twins[own].layer
                 if pane.viewer.layers.selection.active is not twin:
                     pane.viewer.layers.selection.active = twin
-                if twin is not None and active is not None and layer_kind(active) == layer_kind(twin) == "labels":
+                if twin is not None and active is not None and layer_kind(active) == layer_kind(twin):
                     give(active, twin)
         finally:
             self._busy = False
@@ -135,12 +135,13 @@ def counterpart_in(pane: Canvas, layer: Layer | None) -> Layer | None:
 
 
 def give(source: Labels, target: Labels) -> None:
-    """Give one label layer the brush, the label and the mode of another."""
-    for name in BRUSH:
+    """Give one label layer the brush, the label and the mode of another; of two layers of points, the mode."""
+    kind = layer_kind(source)
+    for name in BRUSH if kind == "labels" else ():
         value = getattr(source, name)
         if getattr(target, name) != value and not (
             name == "selected_label" and value > np.iinfo(target.data.dtype).max
         ):
             setattr(target, name, value)
-    if str(target.mode) != str(source.mode):
+    if kind in ("labels", "points") and str(target.mode) != str(source.mode):
         target.mode = str(source.mode)

@@ -18,9 +18,8 @@ from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence, Visit
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
-from napari_medseq.viewer.comparing import registered_worlds
+from napari_medseq.viewer.comparing import image_of, worlds_of
 from napari_medseq.viewer.editing import editing_of, real
-from napari_medseq.viewer.followed import results_of
 from napari_medseq.viewer.results import add_layers
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ _WAYS = {
     "rigid": "rigid registration",
     "affine": "affine registration",
     "deformable": "deformable registration",
-    "registered": "the registration of the result",
+    "registered": "the registration that is known",
     "as it lies": "patient coordinates as they are",
     "propagate": "the model propagate",
 }
@@ -130,11 +129,10 @@ def carrying_job(viewer: ViewerModel, layer: Labels, visit: int, *, how: How = "
         raise MedseqError(
             f"{layer.name} has frames; a mask of one volume can be carried. Choose one frame of it first."
         )
-    moving, fixed = _image(viewer, study, own, mask), _image(viewer, study, visit, None)
+    moving, fixed = image_of(viewer, study, own, mask), image_of(viewer, study, visit)
     onto = None
     if how == "registered":
-        found = results_of(viewer).get(study)
-        worlds = {} if found is None else registered_worlds(found)
+        worlds = worlds_of(viewer, study)
         if not {own, visit} <= set(worlds):
             raise MedseqError(
                 f"The visits of {study} are not registered yet. Follow lesions first, or choose another way."
@@ -285,20 +283,3 @@ def _note(layer: Layer) -> dict[str, object] | None:
 def _is_of(layer: Layer, study: str, visit: int) -> bool:
     facts = _studies.facts_of(layer)
     return facts.get("study") == study and facts.get("ordinal") == visit
-
-
-def _image(viewer: ViewerModel, study: str, visit: int, like: ImageSequence | None) -> ImageSequence:
-    """The image of a visit: the one on a mask's grid, else the first that is seen."""
-    here = [
-        layer
-        for layer in viewer.layers
-        if _layers.layer_kind(layer) == "image"
-        and _is_of(layer, study, visit)
-        and "role" not in _studies.facts_of(layer)
-    ]
-    here.sort(key=lambda layer: not layer.visible)
-    images = [_layers.from_layer(layer) for layer in here]
-    images = [image for image in images if "c" not in image.axes and "t" not in image.axes]
-    if not images:
-        raise MedseqError(f"Visit {visit + 1} of {study} has no image (a volume) that is open. Open it first.")
-    return next((image for image in images if like is not None and image.same_grid(like)), images[0])

@@ -10,10 +10,12 @@ import numpy as np
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError
 from napari_medseq.geometry import Affine
+from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.active import visit_of
-from napari_medseq.viewer.followed import Followed, differs, result_of, results_of
+from napari_medseq.viewer.alignments import hand_alignment
+from napari_medseq.viewer.followed import differs, result_of, results_of
 from napari_medseq.viewer.identity import patient_in_front
 from napari_medseq.viewer.panes import PanePlan, Panes, anchor_among, open_panes
 from napari_medseq.viewer.results import add_layers
@@ -243,9 +245,8 @@ def _worlds(
     viewer: ViewerModel, study: str, visits: Sequence[int], anchors: Sequence[Layer], placing: Placing
 ) -> list[Affine]:
     """Each visit's RAS+ mm → common RAS+ mm."""
-    found = results_of(viewer).get(study)
-    if placing in ("auto", "registered") and found is not None:
-        known = registered_worlds(found)
+    if placing in ("auto", "registered"):
+        known = worlds_of(viewer, study)
         if all(v in known for v in visits):
             return [known[v] for v in visits]
     if placing == "registered":
@@ -255,10 +256,41 @@ def _worlds(
     return _placed(anchors, placing)
 
 
-def registered_worlds(found: Followed) -> dict[int, Affine]:
-    """Ordinal of each followed visit → its RAS+ mm to the common RAS+ mm of the result."""
-    at = _studies.ordinals(found.source, found.progression)
-    return {ordinal: found.progression.to_common(k) for k, ordinal in enumerate(at)}
+def worlds_of(viewer: ViewerModel, study: str) -> dict[int, Affine]:
+    """Ordinal of each visit whose place is known → its RAS+ mm to those of the first visit.
+
+    A person's alignment counts before that of the result that is shown; the first visit lies at its own place.
+    """
+    found, worlds = results_of(viewer).get(study), {0: geometry.as_affine(np.eye(4))}
+    if found is not None:
+        at = _studies.ordinals(found.source, found.progression)
+        worlds |= {ordinal: found.progression.to_common(k) for k, ordinal in enumerate(at)}
+    for ordinal in visits_open(viewer, study):
+        hand = hand_alignment(viewer, study, ordinal)
+        if hand is not None:
+            worlds[ordinal] = hand.to_first
+    return worlds
+
+
+def image_of(viewer: ViewerModel, study: str, visit: int, like: ImageSequence | None = None) -> ImageSequence:
+    """The image of a visit: the one on a mask's grid, else the first that is seen.
+
+    Raises
+    ------
+    MedseqError
+        If none that is a volume or a slice of grey levels is open.
+    """
+    here = [
+        layer
+        for layer in _of_visit(viewer, study, visit)
+        if _layers.layer_kind(layer) == "image" and "role" not in _studies.facts_of(layer)
+    ]
+    here.sort(key=lambda layer: not layer.visible)
+    images = [_layers.from_layer(layer) for layer in here]
+    images = [image for image in images if "c" not in image.axes and "t" not in image.axes]
+    if not images:
+        raise MedseqError(f"Visit {visit + 1} of {study} has no image (a volume) that is open. Open it first.")
+    return next((image for image in images if like is not None and image.same_grid(like)), images[0])
 
 
 def _placed(anchors: Sequence[Layer], placing: Placing) -> list[Affine]:

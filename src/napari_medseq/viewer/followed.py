@@ -19,6 +19,7 @@ from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.sequence import ImageSequence, Study
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
+from napari_medseq.viewer.alignments import keep_alignments
 from napari_medseq.viewer.editing import Editing, editing_of, real
 from napari_medseq.viewer.marks import PAINTED, PENDING, Values, carry
 from napari_medseq.viewer.placement import along_of
@@ -136,6 +137,7 @@ def show_progression(
         One per visit that has a mask.
     """
     study = study or study_for(progression)
+    keep_alignments(viewer, progression, study)
     progression.provenance.setdefault("patient", study.name)  # so that what is saved names the patient
     editing, results = editing_of(viewer), results_of(viewer)
     before, now = results.get(study.name), Followed(progression, study, card=card)

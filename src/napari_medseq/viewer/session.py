@@ -21,6 +21,7 @@ import numpy as np
 from napari_medseq import __version__, io
 from napari_medseq.errors import MedseqError, MedseqWarning, ReadError, WriteError
 from napari_medseq.files import write_text
+from napari_medseq.registration.byhand import KEY as BY_HAND
 from napari_medseq.sequence import ImageSequence, Study
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
@@ -220,7 +221,8 @@ def _sequence(path: Path, kept: Mapping[str, Any], opened: dict[str, list[ImageS
         if source not in opened:
             opened[source] = io.read(source, lazy="auto")
         seq = next((s for s in opened[source] if s.name == facts["name"]), opened[source][0])
-        return seq.replace(acquired=seq.acquired), None
+        by_hand = {k: v for k, v in facts["meta"].items() if k == BY_HAND}  # what the file does not know
+        return seq.replace(meta={**seq.meta, **by_hand}), None
     file = path / Path(str(kept["file"])).name
     if kept["kind"] == "labels":
         data, flags = read_labels(file)

@@ -1,0 +1,151 @@
+"""An alignment that a person made: from landmarks or by nudging, kept with the image, measured like any other.
+
+It lies in the image's ``meta``, so it goes with the image into sessions and results, and `visits` takes it instead of searching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_medseq import geometry
+from napari_medseq.errors import RegistrationError
+from napari_medseq.geometry import Affine
+from napari_medseq.registration.linear import Pair, prepared
+from napari_medseq.registration.measure import Agreement, Sampler
+from napari_medseq.registration.optimise import nearest_rotation
+from napari_medseq.sequence import ImageSequence
+
+#: under this name in ``ImageSequence.meta``
+KEY = "aligned_by_hand"
+#: landmarks that spread less across than this share of their length are on one line
+_LINE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class HandAlignment:
+    """Where a visit lies, as a person said.
+
+    Attributes
+    ----------
+    to_first : ndarray, shape (4, 4)
+        RAS+ mm of the visit → RAS+ mm of the first visit.
+    how : str
+        In words, for the record.
+    error_mm : float or None
+        Of the landmarks (root mean square); None where it was nudged by eye.
+    """
+
+    to_first: Affine
+    how: str
+    error_mm: float | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values, for ``meta`` and the record."""
+        return {"to_first": np.asarray(self.to_first).tolist(), "how": self.how, "error_mm": self.error_mm}
+
+    @classmethod
+    def of(cls, image: ImageSequence | None) -> HandAlignment | None:
+        """What a person said of an image; None where nobody did, or what is kept there is no alignment."""
+        kept = None if image is None else image.meta.get(KEY)
+        return cls.from_dict(kept) if isinstance(kept, Mapping) else None
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, object]) -> HandAlignment | None:
+        """What `as_dict` gave; None where it is something else."""
+        try:
+            matrix = geometry.as_affine(np.asarray(kept["to_first"], dtype=np.float64))
+        except (KeyError, TypeError, ValueError):
+            return None
+        error = kept.get("error_mm")
+        return cls(matrix, str(kept.get("how", "by hand")), float(error) if isinstance(error, int | float) else None)
+
+
+def fit_landmarks(fixed: ArrayLike, moving: ArrayLike) -> tuple[Affine, float]:
+    """The rigid map that brings landmarks of the fixed image to the same landmarks of the moving one, least squares.
+
+    By singular values (Arun, Huang and Blostein 1987, doi:10.1109/TPAMI.1987.4767965). One pair gives a shift; two, or more on
+    one line, leave the turn about that line open, and the smallest is taken.
+
+    Parameters
+    ----------
+    fixed, moving : array_like, shape (n, 3)
+        RAS+ mm, pair by pair.
+
+    Returns
+    -------
+    tuple of (4×4 ndarray, float)
+        Fixed → moving, and the root-mean-square distance that is left, in mm.
+
+    Raises
+    ------
+    RegistrationError
+        If there is no pair, or the numbers differ.
+    """
+    f, m = (np.asarray(p, dtype=np.float64).reshape(-1, 3) for p in (fixed, moving))
+    if len(f) != len(m) or not len(f):
+        raise RegistrationError(
+            f"Landmarks come in pairs: there are {len(f)} at one visit and {len(m)} at the other. Mark the same places in both."
+        )
+    middle_f, middle_m = f.mean(axis=0), m.mean(axis=0)
+    spread = np.linalg.svd(f - middle_f, compute_uv=False)
+    if len(f) == 1 or spread[0] == 0:
+        turn = np.eye(3)
+    elif len(f) == 2 or spread[1] < _LINE * spread[0]:
+        far = int(np.argmax(np.linalg.norm(f - f[0], axis=1)))
+        turn = _least_turn(f[far] - f[0], m[far] - m[0])
+    else:
+        turn = nearest_rotation((m - middle_m).T @ (f - middle_f))
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn
+    matrix[:3, 3] = middle_m - turn @ middle_f
+    left = geometry.apply_points(matrix, f) - m
+    return geometry.as_affine(matrix), float(np.sqrt((left**2).sum(axis=1).mean()))
+
+
+def _least_turn(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The smallest rotation that brings one direction to another."""
+    a, b = (v / (np.linalg.norm(v) or 1.0) for v in (one, other))
+    axis, cosine = np.cross(a, b), float(a @ b)
+    if np.linalg.norm(axis) < 1e-12:
+        return np.eye(3)
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    return np.asarray(np.eye(3) + cross + cross @ cross / (1 + cosine))
+
+
+def rigid_about(centre: ArrayLike, shift_mm: ArrayLike, turn_deg: ArrayLike) -> Affine:
+    """A turn about a point, about the R, A and S axes in this order, and then a shift, in RAS+ mm."""
+    from scipy.spatial.transform import Rotation
+
+    c = np.asarray(centre, dtype=np.float64)
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", np.asarray(turn_deg, dtype=np.float64), degrees=True).as_matrix()
+    matrix[:3, 3] = c - matrix[:3, :3] @ c + np.asarray(shift_mm, dtype=np.float64)
+    return geometry.as_affine(matrix)
+
+
+class AlignmentMeter:
+    """Measures how well two images agree under any alignment; prepared once, quick to ask.
+
+    Parameters
+    ----------
+    moving, fixed : ImageSequence
+        As for `register`.
+    """
+
+    def __init__(self, moving: ImageSequence, fixed: ImageSequence) -> None:
+        self._pair: Pair = prepared(moving, fixed)
+        self._sampler: Sampler = self._pair.sampler(1)
+
+    def at(self, matrix: Affine) -> Agreement:
+        """The agreement where points of the fixed image lie at ``matrix`` in the moving one (RAS+ mm)."""
+        return self._sampler.at(self._pair.framed(matrix))
+
+    @property
+    def centre(self) -> NDArray[np.float64]:
+        """The middle of the fixed body, RAS+ mm."""
+        back = np.asarray(np.linalg.inv(self._pair.fixed_frame))
+        return np.asarray(geometry.apply_points(back, self._sampler.centre[None])[0])

@@ -1,0 +1,86 @@
+"""How a person aligned visits, kept with their images: in the layers, in sessions, and in the record of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.registration.byhand import KEY, HandAlignment
+from napari_medseq.sequence import Study
+from napari_medseq.viewer.editing import editing_of
+from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.study import facts_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_medseq.progression import Progression
+
+
+def hand_alignment(viewer: ViewerModel, study: str, ordinal: int) -> HandAlignment | None:
+    """How a person aligned a visit to the first one; None where nobody did."""
+    for layer in _images(viewer, study, ordinal):
+        kept = facts_of(layer)["meta"].get(KEY)
+        if isinstance(kept, Mapping):
+            return HandAlignment.from_dict(kept)
+    return None
+
+
+def set_hand_alignment(viewer: ViewerModel, study: str, ordinal: int, hand: HandAlignment | None) -> None:
+    """Say where a visit lies; None: as a search finds it. Who follows lesions again uses it. One step of undo.
+
+    Raises
+    ------
+    MedseqError
+        If that visit has no image that is open.
+    """
+    images = _images(viewer, study, ordinal)
+    if not images:
+        raise MedseqError(f"Visit {ordinal + 1} of {study} has no image that is open.")
+    before = hand_alignment(viewer, study, ordinal)
+
+    def put(which: HandAlignment | None) -> None:
+        for layer in _images(viewer, study, ordinal):
+            meta = facts_of(layer)["meta"]
+            meta.pop(KEY, None)
+            if which is not None:
+                meta[KEY] = which.as_dict()
+
+    editing = editing_of(viewer)
+    put(hand)
+    editing.act(lambda: put(before), lambda: put(hand), f"aligning visit {ordinal + 1}")
+    # so that nobody closes the window without being asked
+    editing.unsaved.update(
+        layer for layer in viewer.layers if layer_kind(layer) == "labels" and _is_of(layer, study, ordinal)
+    )
+    editing.events.changed()
+
+
+def keep_alignments(viewer: ViewerModel, progression: Progression, study: Study) -> None:
+    """Write how people aligned the visits of a result into its record, and what a record says into the layers of its images."""
+    said = {
+        str(ordinal): hand.as_dict()
+        for ordinal, visit in enumerate(study.visits)
+        for hand in [next((h for h in map(HandAlignment.of, visit.images) if h is not None), None)]
+        if hand is not None
+    }
+    recorded = progression.provenance.get(KEY)
+    if isinstance(recorded, Mapping):
+        for ordinal, kept in recorded.items():
+            if str(ordinal) not in said and isinstance(kept, Mapping) and HandAlignment.from_dict(kept) is not None:
+                said[str(ordinal)] = dict(kept)
+                for layer in _images(viewer, study.name, int(ordinal)):
+                    facts_of(layer)["meta"].setdefault(KEY, dict(kept))
+    if said:
+        progression.provenance[KEY] = said
+
+
+def _images(viewer: ViewerModel, study: str, ordinal: int) -> list[Layer]:
+    return [layer for layer in viewer.layers if layer_kind(layer) == "image" and _is_of(layer, study, ordinal)]
+
+
+def _is_of(layer: Layer, study: str, ordinal: int) -> bool:
+    facts = facts_of(layer)
+    return facts.get("study") == study and facts.get("ordinal") == ordinal

@@ -1,0 +1,130 @@
+"""What an overlay of two visits is made of: the images, how they lie to each other, and how their grey levels match; no layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq import geometry
+from napari_medseq.errors import MedseqError
+from napari_medseq.geometry import Affine
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.registration import Transform
+from napari_medseq.registration.byhand import AlignmentMeter
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.viewer.comparing import image_of, worlds_of
+from napari_medseq.viewer.identity import patient_in_front
+from napari_medseq.viewer.windows import ABSOLUTE
+from napari_medseq.volumes.blending import match_intensities
+from napari_medseq.volumes.foreground import foreground
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+@dataclass(frozen=True, eq=False)
+class OverlayJob:
+    """What an overlay is made of, taken from the layers in the GUI thread.
+
+    Attributes
+    ----------
+    study : str
+    earlier, later : int
+        Visits, from 0.
+    moving, fixed : ImageSequence
+        The earlier image, and the later one onto whose grid it is brought.
+    onto : ndarray, shape (4, 4), or None
+        RAS+ mm of the later visit → RAS+ mm of the earlier one; None: to be searched.
+    """
+
+    study: str
+    earlier: int
+    later: int
+    moving: ImageSequence
+    fixed: ImageSequence
+    onto: Affine | None
+
+
+@dataclass(frozen=True, eq=False)
+class Overlaid:
+    """An overlay ready to be shown.
+
+    Attributes
+    ----------
+    job : OverlayJob
+    onto : ndarray, shape (4, 4)
+        RAS+ mm of the later visit → RAS+ mm of the earlier one.
+    reason : str
+        Where that comes from, in words.
+    meter : AlignmentMeter
+        What measures any alignment of the two.
+    bodies : tuple or None
+        The body in the later image (z, y, x) and that in the earlier one (labels), by which grey levels are matched; None where
+        these are absolute (CT, PET).
+    """
+
+    job: OverlayJob
+    onto: Affine
+    reason: str
+    meter: AlignmentMeter
+    bodies: tuple[NDArray[np.bool_], ImageSequence] | None
+
+
+def overlay_job(viewer: ViewerModel, earlier: int, later: int, *, study: str | None = None) -> OverlayJob:
+    """Take from the layers what `prepare_overlay` needs; see `overlay`."""
+    name = study or patient_in_front(viewer)
+    if name is None:
+        raise MedseqError("No study is open. Open one with several visits first.")
+    if earlier == later:
+        raise MedseqError("Choose two different visits.")
+    moving, fixed = (image_of(viewer, name, visit) for visit in (earlier, later))
+    worlds = worlds_of(viewer, name)
+    onto = None
+    if {earlier, later} <= set(worlds):
+        onto = geometry.as_affine(np.linalg.inv(worlds[earlier]) @ worlds[later])
+    return OverlayJob(name, earlier, later, moving.compute(), fixed.compute(), onto)
+
+
+def prepare_overlay(
+    job: OverlayJob, *, progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> Overlaid:
+    """Align the two images where that is not known, and match their grey levels; touches no layer.
+
+    Raises
+    ------
+    RegistrationError
+        If they cannot be aligned.
+    """
+    from napari_medseq.registration import visits
+
+    onto, reason = job.onto, "as the result was followed"
+    if onto is None:
+        found = visits([job.moving, job.fixed], progress=progress, cancelled=cancelled)[1]
+        onto, reason = found.to_baseline, found.reason
+    check(cancelled)
+    bodies = None
+    if not {job.moving.modality, job.fixed.modality} <= ABSOLUTE:
+        body = foreground(job.moving.volume_zyx()).astype(np.uint8).reshape(job.moving.data.shape)
+        bodies = (
+            foreground(job.fixed.volume_zyx()),
+            job.moving.labels_like(body, name="body", label_names={1: "body"}),
+        )
+    return Overlaid(job, onto, reason, AlignmentMeter(job.moving, job.fixed), bodies)
+
+
+def brought(made: Overlaid, onto: Affine) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The earlier image on the later grid under an alignment, its grey levels matched there, and where it reaches."""
+    job = made.job
+    transform = Transform("affine", onto, job.fixed.affine, job.fixed.grid)
+    moved = np.asarray(transform.apply(job.moving, interpolation="linear", fill=np.nan).data, np.float32)
+    seen = np.isfinite(moved)
+    moved = np.nan_to_num(moved, nan=0.0)
+    if made.bodies is not None:
+        fixed, body = made.bodies
+        where = seen & fixed.reshape(seen.shape) & (np.asarray(transform.apply(body).data) > 0)
+        scale, offset = match_intensities(moved, np.asarray(job.fixed.data, np.float32), where)
+        moved = np.asarray(scale * moved + offset, np.float32)
+    return moved, seen

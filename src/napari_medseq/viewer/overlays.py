@@ -1,0 +1,314 @@
+"""The image of one visit over that of another, after registration: blink, fade, checkerboard, curtain, difference; and the
+alignment itself, with its measure, to be nudged or taken from landmarks.
+
+The earlier image is brought onto the later one's grid, with its grey levels matched. Only the image is: no mask is warped, and
+nothing is measured in what is drawn here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+from weakref import WeakKeyDictionary, ref
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from napari_medseq import geometry
+from napari_medseq.errors import MedseqError, SettingsError
+from napari_medseq.geometry import Affine, Volume
+from napari_medseq.registration.byhand import HandAlignment, fit_landmarks, rigid_about
+from napari_medseq.registration.measure import Agreement
+from napari_medseq.sequence import SPACE
+from napari_medseq.viewer import layers as _layers
+from napari_medseq.viewer import study as _studies
+from napari_medseq.viewer.alignments import set_hand_alignment
+from napari_medseq.viewer.comparing import worlds_of
+from napari_medseq.viewer.editing import Editing, editing_of
+from napari_medseq.viewer.overlaid import Overlaid, OverlayJob, brought, overlay_job, prepare_overlay
+from napari_medseq.viewer.placement import along_of
+from napari_medseq.viewer.results import add_layers
+from napari_medseq.viewer.twins import Connections
+from napari_medseq.volumes.blending import checkerboard, curtain, difference
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer
+    from napari.utils.colormaps import Colormap
+
+Mode = Literal["blink", "fade", "checkerboard", "curtain", "difference"]
+
+#: percentile of the absolute difference that is drawn in full colour
+_FULL = 99.5
+
+
+def overlay(
+    viewer: ViewerModel, earlier: int, later: int, mode: Mode = "checkerboard", *, study: str | None = None
+) -> Overlay:
+    """Show the image of one visit over that of another.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    earlier, later : int
+        Visits of the study, from 0; the later one's grid is that of the overlay.
+    mode : {"blink", "fade", "checkerboard", "curtain", "difference"}
+    study : str, optional
+        By default the patient in front.
+
+    Raises
+    ------
+    MedseqError
+        If a visit has no volume that is open, or the two cannot be aligned.
+    """
+    return show_overlay(viewer, prepare_overlay(overlay_job(viewer, earlier, later, study=study)), mode)
+
+
+class Overlay:
+    """An overlay that is shown.
+
+    Attributes
+    ----------
+    layer : Image
+    onto : ndarray, shape (4, 4)
+        RAS+ mm of the later visit → RAS+ mm of the earlier one, as drawn now.
+    reason : str
+        Where that alignment comes from, in words.
+    """
+
+    def __init__(self, viewer: ViewerModel, made: Overlaid, mode: Mode) -> None:
+        self._viewer, self.made, self.job = ref(viewer), made, made.job
+        self.onto, self.reason, self._mode = made.onto, made.reason, mode
+        self._start, self._how, self._error = made.onto, "", None  # type: Affine, str, float | None
+        self.share, self.tile_mm = 0.5, 20.0
+        self._links = Connections()
+        base = self._base = _layer_of(viewer, made.job)
+        self._visit = _studies.facts_of(base).get("visit")
+        self._fixed = np.asarray(_layers.to_layer_data(made.job.fixed, visit=self._visit)[0], np.float32)
+        self._resample()
+        self.layer = self._add(viewer, base)
+        self._links.connect(viewer.dims.events.order, lambda _event: self._draw())
+        self._links.connect(viewer.layers.events.removed, lambda event: self._removed(event.value))
+        self._draw()
+
+    def _add(self, viewer: ViewerModel, base: Layer) -> Image:
+        facts = {k: v for k, v in _studies.facts_of(base).items() if k in (*_studies.ABOUT, "along")}
+        seq = self.job.fixed.replace(data=np.asarray(self.job.fixed.data, np.float32))
+        data = _layers.to_layer_data(
+            seq, visit=self._visit, facts={**facts, "role": _studies.DERIVED}, along=along_of(viewer),
+            name=f"visit {self.job.earlier + 1} over visit {self.job.later + 1}", contrast_limits=list(base.contrast_limits),
+        )  # fmt: skip
+        active = viewer.layers.selection.active
+        layer: Image = add_layers(viewer, [data])[0]
+        viewer.layers.move(viewer.layers.index(layer), viewer.layers.index(base) + 1)  # under the masks
+        names = [str(a) for a in viewer.dims.axis_labels]
+        if self._visit is not None and "visit" in names:
+            viewer.dims.set_point(names.index("visit"), float(self._visit))
+        if active is not None:
+            viewer.layers.selection.active = active
+        return layer
+
+    def close(self) -> None:
+        """Take it away."""
+        self._links.close()
+        viewer = self._viewer()
+        if viewer is not None:
+            _OVERLAYS.pop(editing_of(viewer), None)
+            if self.layer in viewer.layers:
+                viewer.layers.remove(self.layer)
+
+    def _removed(self, layer: Layer) -> None:
+        if layer is self.layer:
+            self.close()
+
+    # -- how it is drawn -----------------------------------------------------------------------------------------------
+    @property
+    def mode(self) -> Mode:
+        """How the two are put together."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        if mode not in get_args(Mode):
+            raise SettingsError(f"There is no overlay {mode!r}; choose {', '.join(get_args(Mode))}.")
+        self._mode = mode
+        self._draw()
+
+    def set_share(self, share: float) -> None:
+        """Where the curtain hangs, or how much of the earlier image is seen in *fade*: 0 to 1."""
+        if not 0 <= share <= 1:
+            raise SettingsError(f"A share lies between 0 and 1, not at {share}.")
+        self.share = share
+        self._draw()
+
+    def set_tile(self, tile_mm: float) -> None:
+        """Size of the checkerboard's tiles, in mm."""
+        if not tile_mm > 0:
+            raise SettingsError(f"Tiles of {tile_mm} mm cannot be drawn.")
+        self.tile_mm = tile_mm
+        self._draw()
+
+    def blink(self) -> bool:
+        """Show the earlier image where the later one is seen, and the other way round; whether the earlier one is seen now."""
+        self.layer.visible = not self.layer.visible
+        return bool(self.layer.visible)
+
+    def _resample(self) -> None:
+        moved, seen = brought(self.made, self.onto)
+        fixed = self.job.fixed
+        self._moved = np.asarray(_layers.to_layer_data(fixed.replace(data=moved), visit=self._visit)[0], np.float32)
+        self._seen = np.asarray(_layers.to_layer_data(fixed.replace(data=seen), visit=self._visit)[0])
+
+    def _draw(self) -> None:
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        names = [str(a) for a in self.layer.axis_labels]
+        inplane = [k for k, name in enumerate(names) if name in SPACE and name != along_of(viewer)]
+        mixed: Volume
+        if self._mode == "checkerboard":
+            tile = [max(1, round(self.tile_mm / abs(s))) if k in inplane else 0 for k, s in enumerate(self.layer.scale)]
+            mixed = np.where(self._seen, checkerboard(self._moved, self._fixed, tile), self._fixed)
+        elif self._mode == "curtain":
+            mixed = np.where(self._seen, curtain(self._moved, self._fixed, inplane[-1], self.share), self._fixed)
+        elif self._mode == "difference":
+            mixed = difference(self._moved, self._fixed, self._seen)
+        else:
+            mixed = np.where(self._seen, self._moved, self._fixed)
+        self.layer.data = mixed
+        if self._mode == "difference":
+            full = float(np.percentile(np.abs(mixed[self._seen]), _FULL)) if self._seen.any() else 1.0
+            self.layer.colormap = difference_colours()
+            self.layer.contrast_limits = [-(full or 1.0), full or 1.0]
+        else:
+            self.layer.colormap = "gray"
+            self.layer.contrast_limits = list(self._base.contrast_limits)
+        self.layer.opacity = self.share if self._mode == "fade" else 1.0
+        self.layer.visible = True
+
+    # -- the alignment -------------------------------------------------------------------------------------------------
+    def measure(self) -> Agreement:
+        """How well the two images agree as they lie now."""
+        return self.made.meter.at(self.onto)
+
+    def measure_in_words(self) -> str:
+        """The measures as they lie now, and as they lay when this was opened."""
+        now, before = self.measure(), self.made.meter.at(self.made.onto)
+        return (
+            f"mutual information {now.mi:.3f} (at first {before.mi:.3f}), correlation {now.correlation:.3f} ({before.correlation:.3f}), "
+            f"bodies overlap {now.dice:.1%} ({before.dice:.1%}); {self.reason}"
+        )
+
+    def nudge(self, shift_mm: ArrayLike = (0, 0, 0), turn_deg: ArrayLike = (0, 0, 0)) -> None:
+        """Move the earlier image over the later one, from where it lay before it was nudged.
+
+        Parameters
+        ----------
+        shift_mm : array_like, shape (3,)
+            To the patient's right, to anterior, to superior.
+        turn_deg : array_like, shape (3,)
+            About these axes, about the middle of the body.
+        """
+        moved = rigid_about(self.made.meter.centre, shift_mm, turn_deg)
+        shift, turn = (", ".join(f"{float(v):g}" for v in np.asarray(values)) for values in (shift_mm, turn_deg))
+        self._set(self._start @ np.linalg.inv(moved), f"nudged by ({shift}) mm and ({turn})°", None)
+
+    def align_by_landmarks(self, earlier: ArrayLike, later: ArrayLike) -> float:
+        """Bring landmarks of the two visits onto each other, rigidly; the distance that is left, in mm.
+
+        Parameters
+        ----------
+        earlier, later : array_like, shape (n, 3)
+            The same places, pair by pair, RAS+ mm of each visit.
+
+        Raises
+        ------
+        RegistrationError
+            If they are no pairs.
+        """
+        onto, error = fit_landmarks(later, earlier)
+        count = len(np.asarray(later).reshape(-1, 3))
+        self._set(onto, f"{count} landmark{'s' if count > 1 else ''}", error)
+        self._start = self.onto
+        return error
+
+    def _set(self, onto: Affine, how: str, error: float | None) -> None:
+        self.onto, self._how, self._error, self.reason = geometry.as_affine(onto), how, error, f"{how}, not kept yet"
+        self._resample()
+        self._draw()
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether a person moved it since it was opened or kept."""
+        return bool(self._how)
+
+    def put_back(self) -> None:
+        """Let it lie as when it was opened."""
+        self._set(self.made.onto, "", None)
+        self._start, self.reason = self.made.onto, self.made.reason
+
+    def keep(self) -> None:
+        """Keep the alignment: with the later visit's images, in the record of the result, and when lesions are followed again.
+
+        Raises
+        ------
+        MedseqError
+            If nothing was moved, or it is not known how the earlier visit lies to the first.
+        """
+        viewer = self._viewer()
+        if viewer is None or not self.is_changed:
+            raise MedseqError("Nothing was moved. Nudge the earlier image, or set landmarks, first.")
+        worlds = worlds_of(viewer, self.job.study)
+        base = worlds.get(self.job.earlier)
+        if base is None:
+            raise MedseqError(
+                f"It is not known how visit {self.job.earlier + 1} lies to the first one. Align that one first, or follow lesions."
+            )
+        how = f"{self._how}, against visit {self.job.earlier + 1}"
+        hand = HandAlignment(geometry.as_affine(base @ self.onto), how, self._error)
+        set_hand_alignment(viewer, self.job.study, self.job.later, hand)
+        self.reason, self._how, self._start = f"by hand: {how}", "", self.onto
+
+
+def show_overlay(viewer: ViewerModel, made: Overlaid, mode: Mode = "checkerboard") -> Overlay:
+    """Show a prepared overlay, in place of the one that is shown; see `overlay`."""
+    if mode not in get_args(Mode):
+        raise SettingsError(f"There is no overlay {mode!r}; choose {', '.join(get_args(Mode))}.")
+    close_overlay(viewer)
+    viewer = getattr(viewer, "__wrapped__", viewer)
+    found = _OVERLAYS[editing_of(viewer)] = Overlay(viewer, made, mode)
+    return found
+
+
+def overlay_of(viewer: ViewerModel) -> Overlay | None:
+    """The overlay that is shown; None where there is none."""
+    return _OVERLAYS.get(editing_of(viewer))
+
+
+def close_overlay(viewer: ViewerModel) -> None:
+    """Take the overlay away, if there is one."""
+    found = overlay_of(viewer)
+    if found is not None:
+        found.close()
+
+
+_OVERLAYS: WeakKeyDictionary[Editing, Overlay] = WeakKeyDictionary()
+
+
+def difference_colours() -> Colormap:
+    """Blue where the later image is darker, black where both are alike, orange where it is brighter."""
+    from napari.utils.colormaps import Colormap as Colours
+
+    return Colours(
+        [(0.45, 0.75, 1.0, 1.0), (0.0, 0.25, 0.6, 1.0), (0, 0, 0, 1), (0.65, 0.3, 0.0, 1.0), (1.0, 0.8, 0.4, 1.0)],
+        controls=[0, 0.25, 0.5, 0.75, 1],
+        name="darker-brighter",
+    )
+
+
+def _layer_of(viewer: ViewerModel, job: OverlayJob) -> Layer:
+    for layer in viewer.layers:
+        facts = _studies.facts_of(layer)
+        here = (facts.get("study"), facts.get("ordinal"), facts.get("name")) == (job.study, job.later, job.fixed.name)
+        if here and _layers.layer_kind(layer) == "image" and "role" not in facts:
+            return layer
+    raise MedseqError(f"The image of visit {job.later + 1} was closed meanwhile.")

@@ -1,0 +1,125 @@
+"""Two images on one grid in one picture: a checkerboard, a curtain that is drawn across, their difference, grey levels matched.
+
+Plain numpy. For looking at: nothing is measured in what is made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import SettingsError
+from napari_medseq.geometry import Volume
+
+Mask = NDArray[np.bool_]
+
+#: residuals beyond this many robust standard deviations are change or misfit, not scale (Huber's usual cut)
+_TRIM = 2.5
+_MAD_TO_SD = 1.4826
+_ROUNDS = 10
+#: voxels that decide a scale and an offset; more do not change them in the third digit
+_ENOUGH = 200_000
+
+
+def checkerboard(first: Volume, second: Volume, tile: Sequence[int]) -> Volume:
+    """Tiles of two images in turn, as on a chess board; the one that begins is `first`.
+
+    Parameters
+    ----------
+    first, second : ndarray, of one shape
+    tile : sequence of int
+        Voxels of a tile along each axis; 0 where tiles go through.
+    """
+    _check(first, second)
+    if len(tile) != first.ndim or any(n < 0 for n in tile) or not any(tile):
+        raise SettingsError(f"A tile of {tuple(tile)} voxels does not fit an image of {first.ndim} axes.")
+    field = np.zeros((1,) * first.ndim, np.intp)
+    for axis, size in enumerate(tile):
+        if size:
+            wide = [1] * first.ndim
+            wide[axis] = -1
+            field = field + (np.arange(first.shape[axis]) // size).reshape(wide)
+    return np.asarray(np.where(field % 2 == 0, first, second))
+
+
+def curtain(first: Volume, second: Volume, axis: int, share: float) -> Volume:
+    """`first` up to a line across an axis, `second` beyond.
+
+    Parameters
+    ----------
+    first, second : ndarray, of one shape
+    axis : int
+        Across which the line is drawn.
+    share : float
+        Where, 0 (all `second`) to 1 (all `first`).
+    """
+    _check(first, second)
+    if not 0 <= share <= 1:
+        raise SettingsError(f"The line of a curtain lies between 0 and 1, not at {share}.")
+    count = first.shape[axis]
+    wide = [1] * first.ndim
+    wide[axis] = -1
+    return np.asarray(np.where((np.arange(count) < round(share * count)).reshape(wide), first, second))
+
+
+def difference(before: Volume, after: Volume, where: Mask | None = None) -> Volume:
+    """`after` − `before`, as float32; 0 where `where` is False (outside one of the images)."""
+    _check(before, after)
+    out = np.asarray(after, np.float32) - np.asarray(before, np.float32)
+    if where is not None:
+        out[~where] = 0
+    return out
+
+
+def match_intensities(moving: Volume, fixed: Volume, where: Mask) -> tuple[float, float]:
+    """The scale and offset that bring the grey levels of one image to those of another on the same grid.
+
+    Least squares of the fixed on the moving values, again and again without those beyond 2.5 robust standard deviations of the
+    residual (an iteratively trimmed fit), so that what changed between the two does not pull at what stayed.
+
+    Parameters
+    ----------
+    moving, fixed : ndarray, of one shape
+    where : ndarray of bool
+        Voxels of tissue in both.
+
+    Returns
+    -------
+    tuple of float
+        ``scale * moving + offset`` is like `fixed`; (1, 0) where that cannot be told.
+    """
+    _check(moving, fixed)
+    chosen = where & np.isfinite(moving) & np.isfinite(fixed)
+    at = np.flatnonzero(chosen)
+    if len(at) > _ENOUGH:
+        at = at[:: len(at) // _ENOUGH]
+    x, y = (
+        np.asarray(v.reshape(-1)[at], np.float64) for v in (np.ascontiguousarray(moving), np.ascontiguousarray(fixed))
+    )
+    if len(x) < 2 or np.ptp(x) == 0:
+        return 1.0, 0.0
+    kept = np.ones(len(x), bool)
+    # medians of the thirds of x begin the fit (Tukey's resistant line): least squares alone begins with what changed
+    order = np.argsort(x, kind="stable")
+    low, high = order[: max(1, len(x) // 3)], order[-max(1, len(x) // 3) :]
+    run = float(np.median(x[high]) - np.median(x[low]))
+    scale = float(np.median(y[high]) - np.median(y[low])) / run if run > 0 else 1.0
+    offset = float(np.median(y - scale * x))
+    for _ in range(_ROUNDS):
+        miss = y - (scale * x + offset)
+        spread = _MAD_TO_SD * float(np.median(np.abs(miss - np.median(miss))))
+        now = np.abs(miss - np.median(miss)) <= max(_TRIM * spread, 1e-9 * (float(np.ptp(y)) or 1.0))
+        if np.count_nonzero(now) < 2 or np.ptp(x[now]) == 0:
+            break
+        scale, offset = (float(v) for v in np.polyfit(x[now], y[now], 1))
+        if np.array_equal(now, kept):
+            break
+        kept = now
+    return (scale, offset) if scale > 0 else (1.0, 0.0)
+
+
+def _check(first: Volume, second: Volume) -> None:
+    if first.shape != second.shape:
+        raise SettingsError(f"The images have {first.shape} and {second.shape} voxels; bring them to one grid first.")
