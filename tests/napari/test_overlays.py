@@ -160,6 +160,20 @@ def test_landmarks_bring_the_visits_together(model: ViewerModel) -> None:
         shown.align_by_landmarks(there, there[:2])
 
 
+def test_a_registration_moves_visits_that_were_left_as_they_lie(model: ViewerModel) -> None:
+    verbs.set_hand_alignment(model, "sub-x", 1, ms.registration.byhand.HandAlignment(np.eye(4), "wrong on purpose"))
+    shown = verbs.overlay(model, 0, 1, "difference")
+    wrong = shown.measure().mi
+    shown.take(ms.register(shown.job.moving, shown.job.fixed))
+    assert shown.measure().mi > wrong
+    assert np.allclose(shown.onto[:3, 3], -SHIFT[:3, 3], atol=1.0)
+    shown.keep()
+    kept = verbs.hand_alignment(model, "sub-x", 1)
+    assert kept is not None
+    assert kept.how == "rigid registration, against visit 1"
+    assert kept.error_mm is not None
+
+
 def test_what_is_kept_is_used_when_lesions_are_followed_again(model: ViewerModel) -> None:
     verbs.set_hand_alignment(model, "sub-x", 1, None)
     first = verbs.track_layers(model, register="none")

@@ -15,6 +15,7 @@ from napari_medseq._napari.parts import choice, set_enabled
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.registration import Transform, register
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -50,8 +51,9 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         self.measure = wrapped()
         self.shifts = [self._spin(f"Move the earlier image to the patient's {a}", 1.0, " mm") for a in _AXES]
         self.turns = [self._spin(f"Turn the earlier image about the axis to the {a}", 1.0, "°") for a in _AXES]
+        self.search_button = self._button("Register", "Registering", self.register)
         self.landmarks_button = self._button("Set landmarks", "Landmarks", self.set_landmarks)
-        self.align_button = self._button("Align by landmarks", "Aligning", self.align)
+        self.align_button = self._button("Align by them", "Aligning", self.align)
         self.back_button = self._button("Put back", "Putting back", self.put_back)
         self.keep_button = self._button("Keep this alignment", "Keeping", self.keep)
         self.timer = QTimer(self)
@@ -79,7 +81,7 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         moved.addRow("Shift R, A, S", _wide(self.shifts))
         moved.addRow("Turn R, A, S", _wide(self.turns))
         layout.addLayout(moved)
-        layout.addLayout(_row(self.landmarks_button, self.align_button))
+        layout.addLayout(_row(self.search_button, self.landmarks_button, self.align_button))
         layout.addLayout(_row(self.back_button, self.keep_button))
 
     def _button(self, text: str, doing: str, action: Callable[[], object]) -> QPushButton:
@@ -124,6 +126,8 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         set_enabled(self.slider, unused, tips.get(str(self.mode.currentData()), ""))
         for box in (*self.shifts, *self.turns):
             box.setEnabled(shown is not None)
+        tip = "Search how the two lie to each other (rigid), however near they are already"
+        set_enabled(self.search_button, none or busy, tip)
         set_enabled(
             self.landmarks_button,
             why_not,
@@ -212,6 +216,25 @@ class OverlayBox(QWidget):  # type: ignore[misc]
     def _tell(self) -> None:
         shown = self.overlay
         self.measure.setText("" if shown is None else shown.measure_in_words())
+
+    def register(self) -> None:
+        """Search how the two lie to each other, rigidly, however near they are already."""
+        shown = self.overlay
+        if shown is None:
+            raise MedseqError("Lay one visit over the other first.")
+        job = shown.job
+
+        def work(progress: Progress, cancelled: Cancelled) -> Transform:
+            return register(job.moving, job.fixed, progress=progress, cancelled=cancelled)
+
+        def done(found: Transform) -> None:
+            if self.overlay is shown:
+                shown.take(found)
+                self._zero()
+                self._tell()
+            self.mark(self.why_not)
+
+        self.work.start("Registering", work, done)
 
     def set_landmarks(self) -> None:
         """Add layers of points, one per visit."""

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, SettingsError
 from napari_medseq.geometry import Affine, Volume
+from napari_medseq.registration import Transform
 from napari_medseq.registration.byhand import HandAlignment, fit_landmarks, rigid_about
 from napari_medseq.registration.measure import Agreement
 from napari_medseq.sequence import SPACE
@@ -230,6 +231,14 @@ class Overlay:
         self._set(onto, f"{count} landmark{'s' if count > 1 else ''}", error)
         self._start = self.onto
         return error
+
+    def take(self, found: Transform) -> None:
+        """Let it lie as a registration of the earlier image (moving) to the later one (fixed) says; a deformation's linear part.
+
+        Where visits were left as they lie, because a search would not move them by more than the tolerance, this moves them.
+        """
+        self._set(found.linear, f"{found.kind} registration", found.quality.error_mm)
+        self._start = self.onto
 
     def _set(self, onto: Affine, how: str, error: float | None) -> None:
         self.onto, self._how, self._error, self.reason = geometry.as_affine(onto), how, error, f"{how}, not kept yet"
