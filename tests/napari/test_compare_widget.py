@@ -12,6 +12,7 @@ from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
+import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.compare_widget import CompareWidget
 from tests.napari.helpers import Wait, click, docked
@@ -153,3 +154,23 @@ def test_landmarks_are_clicked_in_the_panes(widget: CompareWidget, qtbot: Any, w
     widget.over.mark("")
     click(qtbot, over.align_button)
     assert "Landmarks are 0.0 mm apart" in over.measure.text()
+
+
+def test_two_dynamic_series_without_a_study_are_shown_side_by_side(
+    make_napari_viewer: Callable[..., Any], wait: Wait, qtbot: Any
+) -> None:
+    viewer = make_napari_viewer(show=False)
+    for count in (9, 5):
+        frames = np.zeros((count, 4, 8, 10), np.float32)
+        axes = ("t", "z", "y", "x")
+        verbs.add_sequence(
+            viewer, ms.ImageSequence(frames, axes, np.eye(4), times=np.arange(float(count)), name=f"cine {count}")
+        )
+    widget = docked(viewer, CompareWidget, wait)
+    assert [widget.visits.item(k).text() for k in range(2)] == ["cine 9", "cine 5"]
+    assert "assign them to visits" in widget.change_button.toolTip()
+    click(qtbot, widget.side_button)
+    viewer.dims.set_current_step(0, 8)
+    assert [pane.viewer.dims.current_step[0] for pane in widget.panes.panes] == [8, 4]
+    widget.close_panes()
+    qtbot.wait(50)

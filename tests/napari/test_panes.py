@@ -368,3 +368,15 @@ def test_change_of_what_is_not_followed_is_refused(model: ViewerModel) -> None:
     layer.data[0, 8, 40, 6] = 1
     with pytest.raises(MedseqError, match="not followed yet"):
         verbs.show_change(model, 0, 1)
+
+
+def test_exams_without_a_study_are_images_with_their_masks() -> None:
+    viewer = ViewerModel()
+    one, two = (image_sequence(np.diag([2.0, 2, 3, 1]), (3, 4, 8, 10), times=np.arange(3.0)) for _ in range(2))
+    mask = one.frame(0).labels_like(np.ones((4, 8, 10), np.uint8), name="mask", label_names={1: "heart"})
+    layers = [
+        verbs.add_sequence(viewer, s, name=n)
+        for s, n in ((one, "rest"), (mask, "rest mask"), (two, "stress"), (mask, "m"))
+    ]
+    assert verbs.exams_open(viewer) == [layers[:2], layers[2:]]
+    assert verbs.visits_open(viewer) == {}

@@ -20,6 +20,8 @@ from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
 from napari_medseq.errors import MedseqError
 
 if TYPE_CHECKING:
+    from napari.layers import Layer
+
     from napari_medseq.viewer import Panes
 
 _PLACING = {
@@ -44,6 +46,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         super().__init__()
         self.viewer = napari_viewer
         self.screen: PanesScreen | None = None
+        self._exams: list[list[Layer]] = []
         accompany(napari_viewer)
         self.visits: QListWidget = ticked_list(
             "The visits to show side by side: two to six. What is painted in a pane is painted in that visit's mask"
@@ -107,6 +110,8 @@ class CompareWidget(QWidget):  # type: ignore[misc]
     def _update(self, _event: object = None) -> None:
         """List the visits of the patient in front."""
         titles = verbs.visits_open(self.viewer)
+        self._exams = [] if titles else verbs.exams_open(self.viewer)
+        titles = titles or {k: exam[0].name for k, exam in enumerate(self._exams)}
         listed = {self.visits.item(k).data(Qt.UserRole): self.visits.item(k).text() for k in range(self.visits.count())}
         if listed != titles:
             self._list(titles)
@@ -139,6 +144,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         chosen = self.chosen
         count = f"Tick two to {verbs.MOST_PANES} visits first" if not 2 <= len(chosen) <= verbs.MOST_PANES else ""
         none = "" if self.visits.count() else "Open a study with several visits first"
+        alone = "These exams belong to no patient's study: assign them to visits first (Study)" if self._exams else ""
         set_enabled(self.side_button, none or count, "Show the ticked visits beside one another, linked")
         names = {str(a) for a in self.viewer.dims.axis_labels}
         flat = "" if {"z", "y", "x"} <= names and len(self.viewer.layers) else "Open a volume first"
@@ -149,9 +155,9 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         pair = "" if self.order_is_right else "Choose an earlier and a later visit first"
         followed = "" if self._is_followed else "Follow the lesions first (Progression)"
         tip = "A layer with what is new, gone, grown and shrunk since the earlier visit"
-        set_enabled(self.change_button, none or pair or followed, tip)
+        set_enabled(self.change_button, none or alone or pair or followed, tip)
         self.carry.mark()
-        self.over.mark(none or pair)
+        self.over.mark(none or alone or pair)
 
     @property
     def chosen(self) -> list[int]:
@@ -190,9 +196,11 @@ class CompareWidget(QWidget):  # type: ignore[misc]
     # -- panes ---------------------------------------------------------------------------------------------------------
     def open_side_by_side(self) -> None:
         """Show the ticked visits side by side."""
-        panes = verbs.side_by_side(
-            self.viewer, self.chosen, placing=self.placing.currentData(), windows=self.windows.currentData()
-        )
+        options = {"placing": self.placing.currentData(), "windows": self.windows.currentData()}
+        if self._exams:
+            panes = verbs.side_by_side(self.viewer, exams=[self._exams[k] for k in self.chosen], **options)
+        else:
+            panes = verbs.side_by_side(self.viewer, self.chosen, **options)
         self.screen = put_on_screen(self.viewer, panes)
         self._mark()
 

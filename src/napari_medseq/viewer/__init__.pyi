@@ -14,6 +14,7 @@ from .carrying import looked_at as looked_at
 from .carrying import show_carried as show_carried
 from .comparing import MOST_PANES as MOST_PANES
 from .comparing import change_in_words as change_in_words
+from .comparing import exams_open as exams_open
 from .comparing import orthogonal as orthogonal
 from .comparing import show_change as show_change
 from .comparing import side_by_side as side_by_side
@@ -173,6 +174,7 @@ __all__ = [
     "edit_job",
     "edited_layer",
     "editing_of",
+    "exams_open",
     "follow_again",
     "go_to",
     "go_to_slice",

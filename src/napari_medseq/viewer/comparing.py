@@ -49,6 +49,25 @@ def visits_open(viewer: ViewerModel, study: str | None = None) -> dict[int, str]
     return {k: ", ".join(p for p in (f"visit {k + 1}", first[k].get("date") or "no date") if p) for k in sorted(first)}
 
 
+def exams_open(viewer: ViewerModel) -> list[list[Layer]]:
+    """Exams that are open without a study: each image with the masks on its grid (of frames too), two dynamic series for instance."""
+    free = [layer for layer in viewer.layers if not _studies.facts_of(layer).get("study")]
+    images = [layer for layer in free if _layers.layer_kind(layer) == "image"]
+    masks = [layer for layer in free if _layers.layer_kind(layer) == "labels"]
+    grids = {id(layer): _layers.from_layer(layer) for layer in (*images, *masks)} if masks else {}
+    exams: list[list[Layer]] = [[image] for image in images]
+    for mask in masks:  # to the last image on its grid before it: what was opened together belongs together
+        at = list(viewer.layers).index(mask)
+        fitting = [
+            exam
+            for exam in exams
+            if grids[id(exam[0])].same_grid(grids[id(mask)]) and list(viewer.layers).index(exam[0]) < at
+        ]
+        if fitting:
+            fitting[-1].append(mask)
+    return exams
+
+
 def side_by_side(
     viewer: ViewerModel,
     visits: Sequence[int] | None = None,

@@ -124,7 +124,8 @@ def brought(made: Overlaid, onto: Affine) -> tuple[NDArray[np.float32], NDArray[
     moved = np.nan_to_num(moved, nan=0.0)
     if made.bodies is not None:
         fixed, body = made.bodies
-        where = seen & fixed.reshape(seen.shape) & (np.asarray(transform.apply(body).data) > 0)
-        scale, offset = match_intensities(moved, np.asarray(job.fixed.data, np.float32), where)
+        first, second = np.asarray(transform.apply(body).data) > 0, fixed.reshape(seen.shape)
+        tissue, air = seen & first & second, seen & ~first & ~second
+        scale, offset = match_intensities(moved, np.asarray(job.fixed.data, np.float32), tissue, air)
         moved = np.asarray(scale * moved + offset, np.float32)
     return moved, seen

@@ -14,6 +14,7 @@ from napari_medseq.errors import SettingsError
 from napari_medseq.geometry import Volume
 
 Mask = NDArray[np.bool_]
+Values = NDArray[np.float64]
 
 #: residuals beyond this many robust standard deviations are change or misfit, not scale (Huber's usual cut)
 _TRIM = 2.5
@@ -21,6 +22,10 @@ _MAD_TO_SD = 1.4826
 _ROUNDS = 10
 #: voxels that decide a scale and an offset; more do not change them in the third digit
 _ENOUGH = 200_000
+#: share of the tissue's voxels from which there is enough air to know its level
+_LEAST_AIR = 0.05
+#: tissue that is less above air than this share of its median is noise in a ratio
+_DARK = 0.2
 
 
 def checkerboard(first: Volume, second: Volume, tile: Sequence[int]) -> Volume:
@@ -73,17 +78,20 @@ def difference(before: Volume, after: Volume, where: Mask | None = None) -> Volu
     return out
 
 
-def match_intensities(moving: Volume, fixed: Volume, where: Mask) -> tuple[float, float]:
+def match_intensities(moving: Volume, fixed: Volume, where: Mask, air: Mask | None = None) -> tuple[float, float]:
     """The scale and offset that bring the grey levels of one image to those of another on the same grid.
 
-    Least squares of the fixed on the moving values, again and again without those beyond 2.5 robust standard deviations of the
-    residual (an iteratively trimmed fit), so that what changed between the two does not pull at what stayed.
+    Where there is air, its level is the same point of both scales, and the scale is the median ratio of what tissue is above it: what
+    changed between the two does not pull at what stayed, and air stays dark. Without air, least squares of the fixed on the moving
+    values, again and again without those beyond 2.5 robust standard deviations of the residual (an iteratively trimmed fit).
 
     Parameters
     ----------
     moving, fixed : ndarray, of one shape
     where : ndarray of bool
         Voxels of tissue in both.
+    air : ndarray of bool, optional
+        Voxels of air in both.
 
     Returns
     -------
@@ -91,15 +99,34 @@ def match_intensities(moving: Volume, fixed: Volume, where: Mask) -> tuple[float
         ``scale * moving + offset`` is like `fixed`; (1, 0) where that cannot be told.
     """
     _check(moving, fixed)
-    chosen = where & np.isfinite(moving) & np.isfinite(fixed)
-    at = np.flatnonzero(chosen)
-    if len(at) > _ENOUGH:
-        at = at[:: len(at) // _ENOUGH]
-    x, y = (
-        np.asarray(v.reshape(-1)[at], np.float64) for v in (np.ascontiguousarray(moving), np.ascontiguousarray(fixed))
-    )
+    x, y = _values(moving, fixed, where)
     if len(x) < 2 or np.ptp(x) == 0:
         return 1.0, 0.0
+    if air is not None:
+        dark_x, dark_y = _values(moving, fixed, air)
+        if len(dark_x) >= _LEAST_AIR * len(x):
+            return _above_air(x, y, float(np.median(dark_x)), float(np.median(dark_y)))
+    scale, offset = _trimmed_fit(x, y)
+    return (scale, offset) if scale > 0 else (1.0, 0.0)
+
+
+def _values(moving: Volume, fixed: Volume, where: Mask) -> tuple[Values, Values]:
+    """Finite values of both at some voxels, evenly drawn where there are very many."""
+    at = np.flatnonzero(where & np.isfinite(moving) & np.isfinite(fixed))
+    at = at[:: max(1, len(at) // _ENOUGH)]
+    first, second = (np.asarray(np.ravel(v)[at], np.float64) for v in (moving, fixed))
+    return first, second
+
+
+def _above_air(x: Values, y: Values, dark_x: float, dark_y: float) -> tuple[float, float]:
+    tissue = x - dark_x > _DARK * float(np.median(x - dark_x))
+    if not tissue.any():
+        return 1.0, 0.0
+    scale = float(np.median((y[tissue] - dark_y) / (x[tissue] - dark_x)))
+    return (scale, dark_y - scale * dark_x) if scale > 0 else (1.0, 0.0)
+
+
+def _trimmed_fit(x: Values, y: Values) -> tuple[float, float]:
     kept = np.ones(len(x), bool)
     # medians of the thirds of x begin the fit (Tukey's resistant line): least squares alone begins with what changed
     order = np.argsort(x, kind="stable")
@@ -117,7 +144,7 @@ def match_intensities(moving: Volume, fixed: Volume, where: Mask) -> tuple[float
         if np.array_equal(now, kept):
             break
         kept = now
-    return (scale, offset) if scale > 0 else (1.0, 0.0)
+    return scale, offset
 
 
 def _check(first: Volume, second: Volume) -> None:

@@ -58,6 +58,31 @@ def test_what_changed_does_not_pull_at_what_stayed(share: float) -> None:
     assert abs(plain[1] + 12) > 20
 
 
+@given(st.floats(0.05, 50), st.floats(-500, 500), st.floats(0, 0.4))
+def test_with_air_the_scale_is_found_whatever_changed_and_air_stays_dark(
+    scale: float, offset: float, changed: float
+) -> None:
+    body = np.zeros((6, 20, 20), bool)
+    body[:, 4:16, 4:16] = True
+    rng = np.random.default_rng(1)
+    before = np.where(body, TISSUE, 3.0)
+    after = scale * before + offset
+    after[body & (rng.random(body.shape) < changed)] += 300 * scale
+    found = match_intensities(before, after, body, ~body)
+    assert found == pytest.approx((scale, offset), rel=1e-6, abs=1e-6 * max(1, scale, abs(offset)))
+
+
+def test_a_shading_of_the_scan_leaves_air_dark() -> None:
+    """Coils shade MR: a straight line through tissue alone would lift the air."""
+    body = np.zeros((6, 20, 20), bool)
+    body[:, 4:16, 4:16] = True
+    before = np.where(body, TISSUE, 1.0)
+    after = before * np.linspace(1.3, 0.7, 20)
+    scale, offset = match_intensities(before, after, body, ~body)
+    assert scale == pytest.approx(1, abs=0.06)
+    assert abs(offset) < 0.5
+
+
 def test_where_nothing_can_be_told_nothing_is_changed() -> None:
     flat = np.ones((3, 3, 3))
     everywhere = np.ones(flat.shape, bool)
