@@ -40,6 +40,7 @@ def test_bundles_are_small_clean_and_carded(name: str, task: str) -> None:
     [
         ("hippocampus", ("image",), "CC-BY-SA-4.0"),
         ("left-ventricle", ("image",), "CC0-1.0"),
+        ("lung-nodule", ("image",), "CC-BY-3.0"),
         ("sarcoma", ("CT", "PET", "MR"), "CC-BY-3.0"),
     ],
 )
