@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import count
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
+from napari_medseq.errors import OperationCancelled
 from napari_medseq.geometry import Affine, Volume
 from napari_medseq.preprocessing.step import ONE_FRAME, Floats, Job, Step, one_slice
 from napari_medseq.preprocessing.units import VoxelCount
+from napari_medseq.progress import part
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.volumes.grid import to_itk
+from napari_medseq.volumes.iterate import count_volumes
 from napari_medseq.volumes.padding import with_new_values
 
 if TYPE_CHECKING:
@@ -50,14 +54,17 @@ class Median(Step):
         import SimpleITK as sitk
 
         radii = self.radii(seq)
+        number = count()
 
         def filtered(volume: Volume) -> Volume:
             whole = volume.dtype.kind in "iu" and volume.dtype.itemsize < 8
             data = volume if whole else job.finite(volume, seq.name)
-            image = sitk.Median(to_itk(data, seq.affine), [radii[a] for a in "xyz"])
+            median = sitk.MedianImageFilter()
+            median.SetRadius([radii[a] for a in "xyz"])
+            image = executed(median, to_itk(data, seq.affine), job, next(number), count_volumes(seq))
             return np.asarray(sitk.GetArrayFromImage(image), dtype=volume.dtype if whole else np.float32)
 
-        return job.map(seq, filtered)
+        return job.map(seq, filtered, report=False)
 
 
 class NonLocalMeans(Step):
@@ -121,17 +128,20 @@ class _Flow(Step):
         """One voxel and a half more for each iteration; ITK looks at the neighbours of neighbours."""
         return {a: 2.0 * self.iterations for a in SPACE if a in seq.axes}
 
-    def _run(self, seq: ImageSequence, job: Job, work: Callable[[sitk.Image], sitk.Image]) -> ImageSequence:
+    def _run(self, seq: ImageSequence, job: Job, made: Callable[[], sitk.ImageFilter]) -> ImageSequence:
         import SimpleITK as sitk
+
+        number = count()
 
         def filtered(volume: Volume) -> Volume:
             data = job.finite(volume, seq.name).astype(np.float32)
             image = to_itk(data, _finest_is_one(seq))
             flat = data.shape[0] == 1
-            found = sitk.GetArrayFromImage(work(image[:, :, 0] if flat else image))
+            done = executed(made(), image[:, :, 0] if flat else image, job, next(number), count_volumes(seq))
+            found = sitk.GetArrayFromImage(done)
             return np.asarray(found[np.newaxis] if flat else found, dtype=np.float32)
 
-        return with_new_values(job.map(seq, filtered))
+        return with_new_values(job.map(seq, filtered, report=False))
 
 
 class CurvatureFlow(_Flow):
@@ -155,9 +165,13 @@ class CurvatureFlow(_Flow):
         """Return float32, frame by frame in three dimensions."""
         import SimpleITK as sitk
 
-        return self._run(
-            seq, job, lambda i: sitk.CurvatureFlow(i, timeStep=self.time_step, numberOfIterations=self.iterations)
-        )
+        def made() -> sitk.ImageFilter:
+            flow = sitk.CurvatureFlowImageFilter()
+            flow.SetTimeStep(self.time_step)
+            flow.SetNumberOfIterations(self.iterations)
+            return flow
+
+        return self._run(seq, job, made)
 
 
 class AnisotropicDiffusion(_Flow):
@@ -190,16 +204,60 @@ class AnisotropicDiffusion(_Flow):
         """Return float32, frame by frame in three dimensions."""
         import SimpleITK as sitk
 
-        def diffused(image: sitk.Image) -> sitk.Image:
-            settings = (image, self.time_step, self.conductance, 1, self.iterations)
-            found: sitk.Image
-            if self.equation == "gradient":
-                found = sitk.GradientAnisotropicDiffusion(*settings)
-            else:
-                found = sitk.CurvatureAnisotropicDiffusion(*settings)
-            return found
+        def made() -> sitk.ImageFilter:
+            diffusion = (
+                sitk.GradientAnisotropicDiffusionImageFilter()
+                if self.equation == "gradient"
+                else sitk.CurvatureAnisotropicDiffusionImageFilter()
+            )
+            diffusion.SetTimeStep(self.time_step)
+            diffusion.SetConductanceParameter(self.conductance)
+            diffusion.SetConductanceScalingUpdateInterval(1)
+            diffusion.SetNumberOfIterations(self.iterations)
+            return diffusion
 
-        return self._run(seq, job, diffused)
+        return self._run(seq, job, made)
+
+
+def executed(work: sitk.ImageFilter, image: sitk.Image, job: Job, number: int = 0, total: int = 1) -> sitk.Image:
+    """What a filter of SimpleITK gives, its progress shown as that of one volume of several, stopped when asked.
+
+    Parameters
+    ----------
+    work : SimpleITK.ImageFilter
+    image : SimpleITK.Image
+    job : Job
+    number, total : int
+        Which of how many volumes this is.
+
+    Raises
+    ------
+    OperationCancelled
+        As soon as the filter can stop.
+    """
+    import SimpleITK as sitk
+
+    stopped = False
+    report = part(job.progress, number / total, (number + 1) / total)
+
+    def look() -> None:
+        nonlocal stopped
+        if report is not None:
+            report(round(1000 * work.GetProgress()), 1000, job.title)
+        if job.cancelled is not None and job.cancelled():
+            stopped = True
+            work.Abort()
+
+    work.AddCommand(sitk.sitkProgressEvent, look)
+    found: sitk.Image | None = None
+    try:
+        found = work.Execute(image)
+    except RuntimeError:
+        if not stopped:
+            raise
+    if stopped or found is None:
+        raise OperationCancelled("Cancelled: nothing was changed.")
+    return found
 
 
 def noise_sigma(plane: Floats) -> float:

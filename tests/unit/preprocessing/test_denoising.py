@@ -8,10 +8,11 @@ from scipy import ndimage
 from skimage.restoration import denoise_nl_means
 
 import napari_medseq as ms
-from napari_medseq.preprocessing import AnisotropicDiffusion, CurvatureFlow, Median, NonLocalMeans
+from napari_medseq.errors import OperationCancelled
+from napari_medseq.preprocessing import AnisotropicDiffusion, CurvatureFlow, Median, NonLocalMeans, Step
 from napari_medseq.preprocessing.denoising import noise_sigma
 from napari_medseq.sequence import ImageSequence, affine_from
-from tests.unit.preprocessing.scans import flat, scan
+from tests.unit.preprocessing.scans import flat, scan, series
 
 
 @pytest.mark.parametrize("spacing", [(1, 1, 1), (1, 1.5, 4), (2, 1, 1)])
@@ -95,3 +96,21 @@ def test_a_slice_is_denoised_in_its_plane(step: CurvatureFlow | AnisotropicDiffu
     found = ms.preprocess(flat(scan()), step)
     assert found.axes == ("y", "x")
     assert found.data.std() < flat(scan()).data.std()
+
+
+@pytest.mark.parametrize("step", [Median(radius=2), CurvatureFlow(), AnisotropicDiffusion(), NonLocalMeans()])
+def test_it_shows_how_far_it_is_and_stops_when_asked(step: Step) -> None:
+    seen: list[float] = []
+    ms.preprocess(series(2), step, progress=lambda done, total, _: seen.append(done / total))
+    assert seen == sorted(seen)
+    assert len({round(s, 3) for s in seen}) > 3
+    assert seen[-1] == 1
+    calls: list[int] = []
+
+    def stop() -> bool:
+        calls.append(1)
+        return len(calls) > 3
+
+    with pytest.raises(OperationCancelled):
+        ms.preprocess(series(3), step, cancelled=stop)
+    assert len(calls) < 12
