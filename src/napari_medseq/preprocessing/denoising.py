@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, cast
 
 import numpy as np
 from pydantic import Field
@@ -24,6 +24,22 @@ if TYPE_CHECKING:
 
 #: the largest step that is stable in three dimensions on voxels of size 1: 1 / 2^(3 + 1) (ITK Software Guide, anisotropic diffusion)
 _STABLE = 0.0625
+
+
+class ItkFilter(Protocol):
+    """What is used of SimpleITK's filters of one image, whose own types are incomplete."""
+
+    def Execute(self, image: sitk.Image, /) -> sitk.Image: ...
+    def AddCommand(self, event: int, command: Callable[[], None], /) -> object: ...
+    def GetProgress(self) -> float: ...
+    def Abort(self) -> object: ...
+
+
+class _ItkDiffusion(ItkFilter, Protocol):
+    def SetTimeStep(self, value: float, /) -> object: ...
+    def SetConductanceParameter(self, value: float, /) -> object: ...
+    def SetConductanceScalingUpdateInterval(self, value: int, /) -> object: ...
+    def SetNumberOfIterations(self, value: int, /) -> object: ...
 
 
 class Median(Step):
@@ -61,7 +77,7 @@ class Median(Step):
             data = volume if whole else job.finite(volume, seq.name)
             median = sitk.MedianImageFilter()
             median.SetRadius([radii[a] for a in "xyz"])
-            image = executed(median, to_itk(data, seq.affine), job, next(number), count_volumes(seq))
+            image = executed(cast("ItkFilter", median), to_itk(data, seq.affine), job, next(number), count_volumes(seq))
             return np.asarray(sitk.GetArrayFromImage(image), dtype=volume.dtype if whole else np.float32)
 
         return job.map(seq, filtered, report=False)
@@ -128,7 +144,7 @@ class _Flow(Step):
         """One voxel and a half more for each iteration; ITK looks at the neighbours of neighbours."""
         return {a: 2.0 * self.iterations for a in SPACE if a in seq.axes}
 
-    def _run(self, seq: ImageSequence, job: Job, made: Callable[[], sitk.ImageFilter]) -> ImageSequence:
+    def _run(self, seq: ImageSequence, job: Job, made: Callable[[], ItkFilter]) -> ImageSequence:
         import SimpleITK as sitk
 
         number = count()
@@ -165,11 +181,11 @@ class CurvatureFlow(_Flow):
         """Return float32, frame by frame in three dimensions."""
         import SimpleITK as sitk
 
-        def made() -> sitk.ImageFilter:
+        def made() -> ItkFilter:
             flow = sitk.CurvatureFlowImageFilter()
             flow.SetTimeStep(self.time_step)
             flow.SetNumberOfIterations(self.iterations)
-            return flow
+            return cast("ItkFilter", flow)
 
         return self._run(seq, job, made)
 
@@ -204,12 +220,12 @@ class AnisotropicDiffusion(_Flow):
         """Return float32, frame by frame in three dimensions."""
         import SimpleITK as sitk
 
-        def made() -> sitk.ImageFilter:
-            diffusion = (
-                sitk.GradientAnisotropicDiffusionImageFilter()
-                if self.equation == "gradient"
-                else sitk.CurvatureAnisotropicDiffusionImageFilter()
-            )
+        def made() -> ItkFilter:
+            kinds: dict[str, Callable[[], object]] = {
+                "gradient": sitk.GradientAnisotropicDiffusionImageFilter,
+                "curvature": sitk.CurvatureAnisotropicDiffusionImageFilter,
+            }
+            diffusion = cast("_ItkDiffusion", kinds[self.equation]())
             diffusion.SetTimeStep(self.time_step)
             diffusion.SetConductanceParameter(self.conductance)
             diffusion.SetConductanceScalingUpdateInterval(1)
@@ -219,12 +235,12 @@ class AnisotropicDiffusion(_Flow):
         return self._run(seq, job, made)
 
 
-def executed(work: sitk.ImageFilter, image: sitk.Image, job: Job, number: int = 0, total: int = 1) -> sitk.Image:
+def executed(work: ItkFilter, image: sitk.Image, job: Job, number: int = 0, total: int = 1) -> sitk.Image:
     """What a filter of SimpleITK gives, its progress shown as that of one volume of several, stopped when asked.
 
     Parameters
     ----------
-    work : SimpleITK.ImageFilter
+    work : a filter of SimpleITK
     image : SimpleITK.Image
     job : Job
     number, total : int
