@@ -44,6 +44,6 @@ def docked(viewer: Any, kind: type, wait: Wait) -> Any:
     """A widget in the viewer's dock, as the plugin's menu makes it, when its models are known."""
     widget = kind(as_plugins_see_it(viewer))
     viewer.window.add_dock_widget(widget, name=kind.__name__)
-    if hasattr(widget, "model"):
+    if hasattr(getattr(widget, "model", None), "box"):
         wait(widget.model.box.isEnabled)
     return widget

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseq import io
-from napari_medseq.errors import MedseqError
+from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.viewer.opening import Paths, arrange_when_added, layer_data
 from napari_medseq.viewer.saved import is_result, open_result
 from napari_medseq.viewer.session import is_session, open_session
@@ -61,22 +62,30 @@ def read(path: Paths) -> list[LayerData | tuple[None]]:
         return list(layer_data(path))
     from napari.utils.notifications import show_error, show_warning
 
+    from napari_medseq._napari.opening import asked_in_the_window
     from napari_medseq._napari.window import accompany
     from napari_medseq._napari.work import guarded
 
-    accompany(viewer)
+    guardian = accompany(viewer)
     if isinstance(path, str | os.PathLike) and is_session(path):
         guarded("Opening the session", lambda: open_session(viewer, path))
         return [(None,)]
     if isinstance(path, str | os.PathLike) and is_result(path):
         guarded("Opening the result", lambda: open_result(viewer, path))
         return [(None,)]
+    if guardian is not None and asked_in_the_window():
+        for one in [path] if isinstance(path, str | os.PathLike) else path:
+            guardian.opener.open(one)
+        return [(None,)]
     try:
-        data = layer_data(path)
+        with warnings.catch_warnings(record=True) as heard:  # each doubt is told once, below
+            warnings.simplefilter("always")
+            data = layer_data(path)
     except MedseqError as error:
         show_error(str(error))
         return [(None,)]
-    doubts = dict.fromkeys(w for _, kwargs, _ in data for w in kwargs["metadata"]["napari-medseq"]["warnings"])
+    doubts = dict.fromkeys(str(w.message) for w in heard if issubclass(w.category, MedseqWarning))
+    doubts |= dict.fromkeys(w for _, kwargs, _ in data for w in kwargs["metadata"]["napari-medseq"]["warnings"])
     if doubts:
         show_warning("\n".join(doubts))
     arrange_when_added(viewer)

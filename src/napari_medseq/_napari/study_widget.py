@@ -23,6 +23,7 @@ import napari
 from napari_medseq import io
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import follow_layers, narrow, scrolled, wrapped
+from napari_medseq._napari.opening import show_one_by_one
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
 from napari_medseq.errors import MedseqError
@@ -54,7 +55,6 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self.viewer = napari_viewer
         accompany(napari_viewer)
         self.listed: list[Study] = []
-        self._waiting: list[LayerData] = []
         self._filling = False
         self._build()
         follow_layers(napari_viewer, self._update)
@@ -143,19 +143,10 @@ class StudyWidget(QWidget):  # type: ignore[misc]
 
         def done(data: list[LayerData]) -> None:
             self.listed = []
-            self._waiting = data
-            self._add_next()
+            self.note.setText("")
+            show_one_by_one(self.viewer, data, self.work)
 
         self.work.start("Loading", job, done)
-
-    def _add_next(self) -> None:
-        """One layer now, the next when the window has drawn itself."""
-        if not self._waiting:
-            self.note.setText("")
-            return
-        guarded("Showing an image", lambda: verbs.add_layers(self.viewer, [self._waiting.pop(0)]))
-        self.note.setText(f"{len(self._waiting)} more layers are coming." if self._waiting else "")
-        QTimer.singleShot(0, self._add_next)
 
     def _ticked(self, number: int) -> Study:
         """What is ticked of a listed patient."""

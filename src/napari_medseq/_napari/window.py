@@ -11,6 +11,7 @@ from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QAbstractButton, QFileDialog, QMainWindow, QMessageBox
 
 from napari_medseq import viewer as verbs
+from napari_medseq._napari.opening import Opener
 from napari_medseq._napari.work import guarded
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Guardian(QObject):  # type: ignore[misc]
     ----------
     timer : QTimer
         Of autosave.
+    opener : Opener
+        Of what is dropped on the window.
     offer : QMessageBox or None
         The question whether to recover what a crash left behind, while it is open.
     """
@@ -40,6 +43,7 @@ class Guardian(QObject):  # type: ignore[misc]
         self.timer.setInterval(AUTOSAVE_MS)
         self.timer.timeout.connect(self.autosave)
         self.timer.start()
+        self.opener = Opener(viewer, window)
         window.installEventFilter(self)
 
     @property

@@ -11,13 +11,13 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, TypeVar
 from weakref import WeakMethod
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
     QDockWidget,
     QHBoxLayout,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from napari.utils.events import EventEmitter
 
 R = TypeVar("R")
+T = TypeVar("T")
 Job = Callable[[Progress, Cancelled], R]
 
 
@@ -68,7 +69,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
         super().__init__(parent)
         self.title = ""
         self._worker: FunctionWorker | None = None
-        self._queued = False
+        self._queued = self._each = False
         self._stop = threading.Event()
         self.bar = QProgressBar()
         self.message = QLabel()
@@ -90,7 +91,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
     @property
     def busy(self) -> bool:
         """Whether a job of this bar runs or waits."""
-        return self._worker is not None or self._queued
+        return self._worker is not None or self._queued or self._each
 
     def start(self, title: str, job: Job[R], done: Callable[[R], None]) -> bool:
         """Run `job` in a thread, then `done` with its result here; after the jobs that were started before it.
@@ -120,11 +121,9 @@ class WorkBar(QWidget):  # type: ignore[misc]
         self._queued = False
         self.message.setText(self.title)
 
-        def work() -> Outcome[R]:  # not a bound method: napari prints its name, even after this widget is gone
-            return self._run(job)
-
-        worker = create_worker(work, _start_thread=False)
-        worker.returned.connect(lambda outcome: self._finish(done, outcome))
+        task = _Task(self, job, done)
+        worker = create_worker(task.run, _start_thread=False)
+        worker.returned.connect(lambda outcome: task.finish(outcome))
         self._worker = worker
         WorkBar._running = (self.title, worker)
         self._set_busy(True)
@@ -140,6 +139,41 @@ class WorkBar(QWidget):  # type: ignore[misc]
             except RuntimeError:  # its widget is gone
                 continue
             return
+
+    def each(
+        self, title: str, items: Sequence[T], action: Callable[[T], object], done: Callable[[bool], object]
+    ) -> None:
+        """In the GUI thread, do something with one item in each turn of the event loop, so that the window lives on.
+
+        Parameters
+        ----------
+        title : str
+        items : sequence
+        action : callable
+            Called with each item.
+        done : callable
+            Called at the end with whether it was cancelled; the items that came before were dealt with then.
+        """
+        waiting = deque(items)
+        self.title, self._each = title, True
+        self._stop.clear()
+
+        def step() -> None:
+            try:
+                if waiting and not self._stop.is_set():
+                    action(waiting.popleft())
+                    at = len(items) - len(waiting)
+                    self._show(at, len(items), f"{title}: {at} of {len(items)}")
+                    QTimer.singleShot(0, step)
+                    return
+                self._each = False
+                self._set_busy(False)
+            except RuntimeError:  # the window was closed meanwhile
+                return
+            done(self._stop.is_set())
+
+        self._set_busy(True)
+        QTimer.singleShot(0, step)
 
     def cancel(self) -> None:
         """Ask the job to stop; it does so at its next slice. One that waits is given up at once."""
@@ -219,6 +253,31 @@ class WorkBar(QWidget):  # type: ignore[misc]
     def _set_busy(self, busy: bool) -> None:
         self.setVisible(busy)
         self.busy_changed.emit(busy)
+
+
+class _Task(Generic[R]):
+    """A job and what comes after it, both forgotten when it is done.
+
+    napari keeps each worker in the window's list of tasks, and the window itself as long as the process lives; whatever a worker held would
+    stay with it.
+    """
+
+    def __init__(self, bar: WorkBar, job: Job[R], done: Callable[[R], None]) -> None:
+        self._parts: tuple[WorkBar, Job[R], Callable[[R], None]] | None = bar, job, done
+
+    def run(self) -> Outcome[R]:
+        """In the worker's thread: do it."""
+        assert self._parts is not None  # it runs once
+        bar, job, _ = self._parts
+        return bar._run(job)
+
+    def finish(self, outcome: Outcome[R]) -> None:
+        """In the GUI thread: what comes after it."""
+        if self._parts is None:
+            return
+        bar, _, done = self._parts
+        self._parts = None
+        bar._finish(done, outcome)
 
 
 def tell(error: BaseException, doing: str) -> None:

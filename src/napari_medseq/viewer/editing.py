@@ -149,9 +149,20 @@ class Editing:
             return
         self._watched.add(layer)
         layer.events.paint.connect(self._stroke)
-        layer.mouse_drag_callbacks.insert(0, self._guard)
-        layer.bind_key("Control-Z", lambda _layer: self._by_key(self.undo), overwrite=True)
-        layer.bind_key("Control-Shift-Z", lambda _layer: self._by_key(self.redo), overwrite=True)
+        weak = ref(self)  # a layer, which an undone step or a result keeps, shall not keep the viewer
+
+        def guard(layer: Labels, event: MouseEvent) -> Stroke:
+            alive = weak()
+            return iter(()) if alive is None else alive._guard(layer, event)
+
+        def by_key(redo: bool) -> None:
+            alive = weak()
+            if alive is not None:
+                alive._by_key(alive.redo if redo else alive.undo)
+
+        layer.mouse_drag_callbacks.insert(0, guard)
+        layer.bind_key("Control-Z", lambda _layer: by_key(False), overwrite=True)
+        layer.bind_key("Control-Shift-Z", lambda _layer: by_key(True), overwrite=True)
 
     def _removed(self, event: Event) -> None:
         layer = event.value

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseq import io
 from napari_medseq.errors import ReadError
-from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import ImageSequence, Study
 from napari_medseq.viewer.appearance import arranged
 from napari_medseq.viewer.identity import describe
@@ -38,7 +39,7 @@ def arrange_when_added(viewer: ViewerModel) -> None:
     viewer.layers.events.inserted.connect(arrange, position="last")
 
 
-def layer_data(path: Paths) -> list[LayerData]:
+def layer_data(path: Paths, *, progress: Progress | None = None, cancelled: Cancelled | None = None) -> list[LayerData]:
     """Layer data of a file, a list of files, a folder or an archive; a folder of several visits is a study on a slider `visit`.
 
     Of several patients each is a study of its own, and the layers of all but the first are hidden.
@@ -49,15 +50,41 @@ def layer_data(path: Paths) -> list[LayerData]:
         If nothing could be opened.
     """
     if isinstance(path, str | os.PathLike) and io.detect(path) in ("folder", "archive"):
-        first, *others = (study_layer_data(s) for s in by_patient(io.read_study(path, lazy="auto")))
+        study = io.read_study(path, lazy="auto", progress=progress, cancelled=cancelled)
+        first, *others = (study_layer_data(s) for s in by_patient(study))
         for _, kwargs, _ in (item for data in others for item in data):
             kwargs["visible"] = False  # one patient at a time
         return [*first, *(item for data in others for item in data)]
     where = path if isinstance(path, str | os.PathLike) else [os.fspath(p) for p in path]
-    found = io.read(where, lazy="auto")
+    found = io.read(where, lazy="auto", progress=progress, cancelled=cancelled)
     if not found:
         raise ReadError(f"{where} holds no image that can be opened; choose a NIfTI, DICOM, NRRD or MetaImage file.")
     return arranged([to_layer_data(seq) for seq in found])
+
+
+def layer_data_of_all(
+    paths: Sequence[Path], *, progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> list[LayerData]:
+    """Layer data of what was dropped together: each folder or archive by itself, all single files as one list, so that slices make series.
+
+    It touches no viewer, so that a worker may do it.
+
+    Raises
+    ------
+    ReadError
+        If one could not be opened; nothing is opened then.
+    OperationCancelled
+        When `cancelled` says so.
+    """
+    whole = [path for path in paths if io.detect(path) in ("folder", "archive")]
+    single = [path for path in paths if path not in whole]
+    parts: list[Paths] = [*whole, *([single] if len(single) > 1 else single)]
+    out: list[LayerData] = []
+    for k, part_of_them in enumerate(parts):
+        check(cancelled)
+        share = part(progress, k / len(parts), (k + 1) / len(parts))
+        out += layer_data(part_of_them, progress=share, cancelled=cancelled)
+    return out
 
 
 #: series larger than this stay on disk, and slices are read as they are shown
