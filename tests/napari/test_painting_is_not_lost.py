@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QDesktopServices
@@ -221,11 +222,12 @@ def test_teach_takes_over_what_was_corrected_in_its_answer(
 
     def taught(_image: Any, labels: Any, settings: dict[str, Any], **_options: Any) -> Any:
         lessons.append((labels, dict(settings)))
-        return SimpleNamespace(model=ms.load_model(knows))
+        return SimpleNamespace(model=ms.load_model(knows), curve=pd.DataFrame({"iteration": [500]}))
 
     monkeypatch.setattr(ms, "teach", taught, raising=False)
     widget = TeachWidget(as_plugins_see_it(opened))
     opened.window.add_dock_widget(widget, name="Teach")
+    widget.judge.setChecked(False)
     widget.image.choose(opened.layers["sub-x ses-20200504 T1post"])
     click(qtbot, widget.new_button)
     painted = widget.labels.layer

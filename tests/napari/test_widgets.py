@@ -7,18 +7,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari import actions
 from napari_medseq._napari.analyse_widget import AnalyseWidget
+from napari_medseq._napari.model_box import announce_models
 from napari_medseq._napari.preprocess_widget import PreprocessWidget
 from napari_medseq._napari.reader import get_reader
 from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq.inference import Classification
 from napari_medseq.preprocessing import Percentile, save
-from napari_medseq.training import teach
+from napari_medseq.training import TeachSettings, lesson_quality, teach
 from tests.napari.helpers import Wait, as_plugins_see_it, bright, click, docked
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
@@ -77,27 +79,23 @@ def test_analyse_segments_the_ticked_images(
     # an explanation, steps before the model, and labels that stay
     asked: list[Any] = []
 
-    def explained(seq: Any, _model: Any, **_options: Any) -> Any:
-        return seq.like(np.full(seq.data.shape, 0.5, np.float32))
-
     def noted(seq: Any, model: Any, **options: Any) -> Any:
-        asked.append((seq, options["keep"]))
+        asked.append((seq, options["keep"], options))
         return bright(seq, model, **options)
 
-    monkeypatch.setattr(ms, "explain", explained, raising=False)
     monkeypatch.setattr(ms, "segment", noted, raising=False)
-    widget.options.explanation.setChecked(True)
+    assert widget.options.explanation.isHidden()  # a segmenter's may lie in air
+    widget.options.where.setCurrentIndex(1)
     save([Percentile()], tmp_path / "p.yaml")
     widget.options.load(tmp_path / "p.yaml")
     assert widget.options.chain.currentText() == "p.yaml"
     widget.options.locked.choose(viewer.layers["sub-x ses-20200504 tumor"])
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)
-    (seq, keep) = asked[0]
+    (seq, keep, options) = asked[0]
     assert seq.data.max() <= 1
     assert keep.kind == "labels"
-    why = viewer.layers["sub-x ses-20200504 T1post explanation"]
-    assert (why.translate == image.translate).all()
+    assert options["steps"] == [verbs.shown_slice(viewer, image)]
     assert [len(v.images) for v in verbs.study_of(viewer).visits] == [1, 1]
 
 
@@ -152,7 +150,9 @@ def test_classification_shows_probabilities_per_slice(
     view._clicked(SimpleNamespace(inaxes=True, xdata=7.2))
     assert view.shown_step() == 7
     view.table.selectAll()
-    assert view.table.text().splitlines()[0] == "z\ttumour\tattention"
+    assert view.table.text().splitlines()[0] == "slice\ttumour\tattention"
+    assert view.table.text().splitlines()[1].startswith("1\t")
+    assert f"of {n}" in view.exam.text()
 
 
 @pytest.mark.usefixtures("knows")
@@ -289,12 +289,13 @@ def test_teaching_shows_the_answer_and_the_model_is_found_by_analyse(
             raise ms.MedseqError("nothing is painted")
         assert labels.same_grid(image_given)
         lessons.append(dict(settings))
-        return SimpleNamespace(model=ms.load_model("tiny"))
+        return SimpleNamespace(model=ms.load_model("tiny"), curve=pd.DataFrame({"iteration": [500]}))
 
     monkeypatch.setattr(ms, "teach", taught, raising=False)
     analyse = docked(viewer, AnalyseWidget, wait)
     widget = TeachWidget(as_plugins_see_it(viewer))
     viewer.window.add_dock_widget(widget, name="Teach")
+    widget.judge.setChecked(False)
     image = viewer.layers["sub-x ses-20200504 T1post"]
     widget.image.choose(image)
     click(qtbot, widget.new_button)
@@ -315,15 +316,19 @@ def test_teaching_shows_the_answer_and_the_model_is_found_by_analyse(
     assert "start_from" not in lessons[0]
     assert lessons[1]["start_from"] == str(tiny_bundle)
     assert Path(lessons[0]["out"]).name == "taught"
-    # a model that came while Analyse was open is offered as soon as its list is opened
+    assert "all of its 500 rounds" in widget.outcome.text()
+    # a model that came while Analyse was open is in its list at once, and goes when it is removed
     assert analyse.model.box.findText("taught") < 0
     infos = ms.list_models()
     other = infos[0].model_copy(update={"name": "taught", "folder": "/elsewhere/taught"})
     monkeypatch.setattr(ms, "list_models", lambda: [*infos, other], raising=False)
     before = analyse.model.info
-    analyse.model.look_again()
+    announce_models()
     assert analyse.model.box.findText("taught") > 0
     assert analyse.model.info == before
+    monkeypatch.setattr(ms, "list_models", lambda: infos, raising=False)
+    announce_models()
+    assert analyse.model.box.findText("taught") < 0
 
 
 def test_a_few_painted_slices_make_a_model_that_finds_the_rest(
@@ -335,6 +340,9 @@ def test_a_few_painted_slices_make_a_model_that_finds_the_rest(
         return teach(images, labels, settings | {"iterations": 40, "minutes": None}, **options)
 
     monkeypatch.setattr(ms, "teach", short, raising=False)
+    monkeypatch.setattr(
+        lesson_quality, "teach", lambda *given, **options: teach(*given[:2], _short(given[2], 5), **options)
+    )
     monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tmp_path))
     z, y, x = np.indices((12, 32, 32))
     truth = (z - 6) ** 2 * 4 + (y - 16) ** 2 + (x - 12) ** 2 < 81
@@ -362,3 +370,9 @@ def test_a_few_painted_slices_make_a_model_that_finds_the_rest(
     assert "ball" in [info.name for info in ms.list_models()]
     assert widget.go_on.isEnabled()
     assert "ball" in widget.outcome.text()
+    assert "Estimated Dice" in widget.outcome.text()
+    assert "Training ended" in widget.outcome.text()
+
+
+def _short(settings: TeachSettings, iterations: int) -> TeachSettings:
+    return settings.model_copy(update={"iterations": iterations, "minutes": None})

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from napari_medseq.preprocessing.pipeline import StepLike
 
 _FROM_FILE = "pipeline file …"
+#: what is shown → its name in `napari_medseq.viewer.part_of`
+PARTS = {"the whole image": "whole", "the slice that is shown": "slice", "the region that is drawn": "region"}
 
 
 class AnalyseOptions(QWidget):  # type: ignore[misc]
@@ -42,6 +44,10 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
         self.chain.addItem(_FROM_FILE, None)
         self.chain.setToolTip("Steps before the model; shipped models bring their own normalisation and need none")
         self.chain.activated.connect(self._chain_chosen)
+        self.where = QComboBox()
+        for title, part in PARTS.items():
+            self.where.addItem(title, part)
+        self.where.setToolTip("The slice is read with its neighbours all the same; a region is drawn in a Shapes layer")
         self.locked = LayerBox(viewer, ["labels"], optional="(none)")
         self.locked.setToolTip("What is painted in this layer stays as it is; the model fills in the rest")
         also = QHBoxLayout()
@@ -51,6 +57,7 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
         form.addRow("Also show", also)
+        form.addRow("Run on", self.where)
         form.addRow("First apply", self.chain)
         form.addRow("Keep labels of", self.locked)
         self.form = form
@@ -58,14 +65,25 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
     def for_task(self, task: str) -> None:
         """Offer what the task of the model can give."""
         segments = task == "segmentation"
-        for widget in (self.probability, self.uncertainty, self.locked, self.form.labelForField(self.locked)):
+        for widget in (self.probability, self.uncertainty):
             widget.setVisible(segments)
+        for widget in (self.locked, self.where):
+            self.form.setRowVisible(widget, segments)
+        # what drives a segmenter's decisions may lie anywhere, in air too: that explains nothing to a person
+        self.explanation.setVisible(not segments)
+        if segments:
+            self.explanation.setChecked(False)
 
     @property
     def outputs(self) -> list[Output]:
         """The outputs of `ms.segment`."""
         more: dict[Output, QCheckBox] = {"probability": self.probability, "uncertainty": self.uncertainty}
         return ["labels", *(name for name, box in more.items() if box.isChecked())]
+
+    @property
+    def part(self) -> str:
+        """Of which part of the image the labels are asked for: one of `PARTS`."""
+        return str(self.where.currentData())
 
     @property
     def steps(self) -> Sequence[StepLike]:

@@ -113,8 +113,17 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
 
     def _update(self, _event: object = None) -> None:
         chosen = bool(self._channels) or bool(self.images.layers)
-        self.run_button.setEnabled(self.model.info is not None and chosen and not self.work.busy)
-        self.run_button.setToolTip("" if chosen else "Tick an image first")
+        why = (
+            "A job of this widget runs"
+            if self.work.busy
+            else "No model is chosen"
+            if self.model.info is None
+            else ""
+            if chosen
+            else "Tick an image first"
+        )
+        self.run_button.setEnabled(not why)
+        self.run_button.setToolTip(why or "Run the model on what is ticked; the result comes as layers")
 
     # -- the job -------------------------------------------------------------------------------------------------------
     def run(self) -> None:
@@ -129,6 +138,8 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         model, device = self.model.reference, self.model.device_name
         outputs, steps = self.options.outputs, self.options.steps
         explain, boxes = self.options.explanation.isChecked(), self.options.boxes.isChecked()
+        parts = [self._part(layer) for layer in layers] if info.task == "segmentation" else [{} for _ in layers]
+        force = self.model.force
         locked = self.options.locked.layer if info.task == "segmentation" else None
         keep = None if locked is None else verbs.to_sequence(locked)
         keep = None if keep is None else keep.replace(data=np.array(keep.data))  # painting may go on meanwhile
@@ -153,10 +164,11 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
                 answer: Segmentation | Classification
                 if info.task == "segmentation":
                     answer = ms.segment(
-                        one, loaded, outputs=outputs, keep=keep, progress=first, device=device, cancelled=cancelled
-                    )
+                        one, loaded, outputs=outputs, keep=keep, force=force, progress=first, device=device,
+                        cancelled=cancelled, **parts[k],
+                    )  # fmt: skip
                 else:
-                    answer = ms.classify(one, loaded, progress=first, device=device, cancelled=cancelled)
+                    answer = ms.classify(one, loaded, force=force, progress=first, device=device, cancelled=cancelled)
                 rest = pipeline.stage(part, 0.5, 1.0)
                 why = ms.explain(one, loaded, progress=rest, device=device, cancelled=cancelled) if explain else None
                 found.append(
@@ -166,6 +178,9 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
 
         title = "Segmenting" if info.task == "segmentation" else "Classifying"
         self.work.start(title, job, lambda found: self._show(layers, found))
+
+    def _part(self, layer: Image) -> verbs.Part:
+        return verbs.part_of(self.viewer, layer, self.options.part)
 
     def _inputs(self) -> tuple[list[Image], list[Given]]:
         """The layers that results belong to, and what the verbs take."""

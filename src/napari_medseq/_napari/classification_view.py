@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_medseq._napari.canvas import PlotCanvas
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from napari_medseq.inference import Classification
 
+#: what people call a step along an axis
+_STEP = {"z": "slice", "y": "slice", "x": "slice", "t": "frame", "visit": "visit"}
+
 
 class ClassificationView(QWidget):  # type: ignore[misc]
     """One result at a time, chosen by its layer."""
@@ -32,10 +36,12 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         self._pairs: list[tuple[Layer, Classification]] = []
         self._cursor: Line2D | None = None
         self.which = QComboBox()
+        self.which.setToolTip("The image whose answer is shown")
         self.exam = wrapped()
         self.canvas = PlotCanvas(viewer, height=170)
         self.table = Table()
         self.table.setMinimumHeight(120)
+        self.table.setToolTip("Click a row to go to that slice; Ctrl+C copies the table")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (self.which, self.exam, self.canvas, self.table):
@@ -64,14 +70,16 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         if self.current is None:
             return
         _, found = self.current
+        word, steps = _STEP.get(found.step_axis, found.step_axis), np.asarray(found.per_step)
         whole = ", ".join(f"{name}: {p:.2f}" for name, p in found.probabilities.items())
-        self.exam.setText(f"Whole exam: {whole}. Most weight on {found.step_axis} = {int(np.argmax(found.attention))}.")
-        steps = np.asarray(found.per_step)
+        self.exam.setText(
+            f"Whole exam: {whole}. Most weight on {word} {int(np.argmax(found.attention)) + 1} of {len(steps)}."
+        )
         rows = [
-            (k, *(float(p) for p in row), float(a))
+            (k + 1, *(float(p) for p in row), float(a))
             for k, (row, a) in enumerate(zip(steps, found.attention, strict=True))
         ]
-        self.table.fill([found.step_axis, *found.classes, "attention"], rows)
+        self.table.fill([word, *found.classes, "attention"], rows)
         self.canvas.paint(self._paint)
         self._follow()
 
@@ -86,7 +94,9 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         share = np.asarray(found.attention) / max(float(np.max(found.attention)), 1e-12)
         axes.fill_between(steps, share, alpha=0.2, step="mid", linewidth=0, label="attention (scaled)")
         axes.set_ylim(0, 1.05)
-        axes.set_xlabel({"z": "slice", "t": "frame"}.get(found.step_axis, found.step_axis))
+        axes.set_xlabel(_STEP.get(found.step_axis, found.step_axis))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_formatter(lambda step, _place: f"{step + 1:g}")  # people count from 1
         axes.set_ylabel("probability")
         # above the curves, which may be anywhere
         axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)

@@ -32,9 +32,9 @@ _SHOWN = {
     "lesion": "label",
     "time_to_peak_s": "to peak (s)",
     "enhancement_percent": "rise (%)",
-    "wash_in_per_s": "wash-in (1/s)",
-    "wash_out_per_s": "wash-out (1/s)",
-    "auc_s": "area (s)",
+    "wash_in_per_s": "wash-in (intensity/s)",
+    "wash_out_per_s": "wash-out (intensity/s)",
+    "auc_s": "area (intensity·s)",
 }
 
 

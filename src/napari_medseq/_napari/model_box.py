@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from napari.qt.threading import create_worker
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
-    QFileDialog,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -21,7 +23,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medseq._napari.choosers import narrow, wrapped
-from napari_medseq._napari.work import guarded, tell
+from napari_medseq._napari.model_menu import ModelMenu
+from napari_medseq._napari.work import WorkBar, guarded, tell
 from napari_medseq.sequence import ImageSequence
 
 if TYPE_CHECKING:
@@ -30,6 +33,17 @@ if TYPE_CHECKING:
 
 #: models, devices, and why a model does not fit an image
 Listed = tuple[list["ModelInfo"], list[str], Callable[["ModelInfo", ImageSequence], str | None]]
+
+
+#: every list of models that is open
+_BOXES: WeakSet[ModelBox] = WeakSet()
+
+
+def announce_models() -> None:
+    """Tell every open list that a model was made, installed or removed."""
+    for box in list(_BOXES):
+        with suppress(RuntimeError):  # its dock was closed
+            box.look_again()
 
 
 class _Models(QComboBox):  # type: ignore[misc]
@@ -62,13 +76,19 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self.box.setEnabled(False)
         self.folder_button = QToolButton()
         self.folder_button.setText("…")
-        self.folder_button.setToolTip("Use a model from a folder (MONAI Bundle layout)")
-        self.folder_button.clicked.connect(self._ask_folder)
+        self.folder_button.setToolTip(
+            "Use a model from a folder (MONAI Bundle layout); install, check or remove models"
+        )
+        self.folder_button.setPopupMode(QToolButton.InstantPopup)
+        self.work = WorkBar()
+        self.folder_button.setMenu(ModelMenu(self))
         self.device = narrow(QComboBox())
         self.device.addItem("auto")
         self.device.setToolTip("Where the model runs")
+        self.box.setToolTip("The models that are shipped, installed or taught")
         self.card_button = QPushButton("Model card")
         self.card_button.setCheckable(True)
+        self.card_button.setToolTip("What the model was made of, how good it is and where it fails")
         self.card = QTextBrowser()
         self.card.setOpenExternalLinks(True)
         self.card.setMinimumHeight(160)
@@ -76,6 +96,10 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self.card_button.toggled.connect(self.card.setVisible)
         self.misfits = wrapped()
         self.misfits.hide()
+        self.overrule = QCheckBox("use it although it does not fit")
+        self.overrule.setToolTip("The reason stands above; the answer may be wrong. Nobody has measured how wrong")
+        self.overrule.toggled.connect(self._update_fit)
+        self.overrule.hide()
         row = QHBoxLayout()
         row.addWidget(self.box, 1)
         row.addWidget(self.folder_button)
@@ -89,7 +113,10 @@ class ModelBox(QWidget):  # type: ignore[misc]
         layout.addLayout(second)
         layout.addWidget(self.card)
         layout.addWidget(self.misfits)
+        layout.addWidget(self.overrule)
+        layout.addWidget(self.work)
         self.box.currentIndexChanged.connect(self._show_card)
+        _BOXES.add(self)
         self._worker = create_worker(_models_and_devices, _start_thread=False)
         self._worker.returned.connect(self._fill)
         self._worker.start()
@@ -141,17 +168,23 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self.loaded.emit()
 
     def look_again(self) -> None:
-        """Add models that were installed or taught since; what is chosen stays chosen."""
+        """List what is installed now; what is chosen stays chosen where it is still there."""
         if not self.box.isEnabled():
             return
         import napari_medseq as ms
 
-        known = {info.folder for info in self._infos}
-        for info in ms.list_models():
-            if info.folder not in known:
-                self._infos.append(info)
-                if info.task in self.tasks:
-                    self.box.addItem(info.name, info)
+        now = ms.list_models()
+        gone = {info.folder for info in self._infos} - {info.folder for info in now}
+        for k in reversed(range(self.box.count())):
+            if self.box.itemData(k).folder in gone:
+                self.box.removeItem(k)
+        for info in now:
+            here = [k for k in range(self.box.count()) if self.box.itemData(k).folder == info.folder]
+            if here:
+                self.box.setItemData(here[0], info)  # taught again, it may say something else
+            elif info.task in self.tasks:
+                self.box.addItem(info.name, info)
+        self._infos = now
         self._update_fit()
 
     @property
@@ -159,7 +192,12 @@ class ModelBox(QWidget):  # type: ignore[misc]
         """The chosen device, as the verbs take it."""
         return str(self.device.currentData() or "auto")
 
-    def _update_fit(self) -> None:
+    @property
+    def force(self) -> bool:
+        """Whether a misfit is overruled, knowingly."""
+        return bool(self.overrule.isChecked())
+
+    def _update_fit(self, _changed: object = None) -> None:
         reasons = {}
         first = -1
         for k in range(self.box.count()):
@@ -168,17 +206,18 @@ class ModelBox(QWidget):  # type: ignore[misc]
                 return
             why = [self._why(info, seq) for seq in self._images]
             bad = bool(why) and all(w is not None for w in why)
-            self.box.model().item(k).setEnabled(not bad)
+            self.box.model().item(k).setEnabled(not bad or self.force)
             self.box.setItemData(k, why[0] if bad else info.description, Qt.ToolTipRole)
             if bad:
                 reasons[info.name] = why[0]
             elif first < 0:
                 first = k
         current = self.box.currentData()
-        if current is not None and current.name in reasons and first >= 0:
+        if current is not None and current.name in reasons and first >= 0 and not self.force:
             self.box.setCurrentIndex(first)
         self.misfits.setText("Does not fit: " + "; ".join(f"{name}: {why}" for name, why in reasons.items()))
         self.misfits.setVisible(bool(reasons))
+        self.overrule.setVisible(bool(reasons) or self.force)
 
     def _show_card(self, _index: int = 0) -> None:
         info = self.info
@@ -187,10 +226,9 @@ class ModelBox(QWidget):  # type: ignore[misc]
             self.card.setMarkdown(info.card or info.description or f"{info.name} has no card.")
         self.changed.emit()
 
-    def _ask_folder(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Model folder (MONAI Bundle layout)")
-        if folder:
-            guarded("Opening the model", lambda: self.add_folder(folder))
+    def announce(self) -> None:
+        """Tell every open list what is installed now."""
+        announce_models()
 
     def add_folder(self, folder: str) -> None:
         """Offer the model in a folder and choose it.

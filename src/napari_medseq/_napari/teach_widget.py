@@ -10,13 +10,14 @@ from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, 
 
 import napari
 import napari_medseq as ms
-from napari_medseq import pipeline
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import LayerBox, follow_layers, scrolled, wrapped
+from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, follow_layers, scrolled, wrapped
+from napari_medseq._napari.model_box import announce_models
+from napari_medseq._napari.teach_more import DifferenceBox, TrainBox
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
-from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.progress import Cancelled, Progress, part
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -59,6 +60,11 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.go_on = QCheckBox("go on from the last lesson")
         self.go_on.setEnabled(False)
         self.go_on.setToolTip("Train the model of the last lesson further, instead of a new one")
+        self.judge = QCheckBox("estimate how good it is")
+        self.judge.setChecked(True)
+        self.judge.setToolTip(
+            "Painted slices are held back in turn and labelled by models that did not see them; takes as long again"
+        )
         self.replace = QCheckBox("replace a model of that name")
         self.replace.setToolTip("Otherwise a model that is there already stays, and you are asked for another name")
         self.run_button = QPushButton("Teach")
@@ -77,7 +83,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         for title, widget in (
             ("Image", self.image), ("", self.new_button), ("Painted labels", self.labels), ("Name", self.name),
             ("", self.replace),
-            ("Minutes", self.minutes), ("", self.go_on),
+            ("Minutes", self.minutes), ("", self.judge), ("", self.go_on),
         ):  # fmt: skip
             form.addRow(title, widget)
         layout = scrolled(self)
@@ -87,7 +93,13 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         buttons.addWidget(self.propagate_button, 1)
         buttons.addWidget(self.run_button, 1)
         layout.addLayout(buttons)
-        for widget in (self.work, self.next_button, self.outcome):
+        self.train = TrainBox(napari_viewer, self.work)
+        self.compare = DifferenceBox(napari_viewer)
+        more = (
+            CollapsibleSection("Train on what I painted", self.train),
+            CollapsibleSection("Compare two masks", self.compare),
+        )
+        for widget in (self.work, self.next_button, self.outcome, *more):
             layout.addWidget(widget)
         layout.addStretch(1)
         self.work.busy_changed.connect(self._update)
@@ -123,8 +135,9 @@ class TeachWidget(QWidget):  # type: ignore[misc]
     def _run(self) -> None:
         image, layer = self._both()
         name = self.name.text().strip() or "taught"
-        self._check_name(name)
-        settings: dict[str, object] = {"name": name, "minutes": self.minutes.value()}
+        mine = self.model is not None and self.model.info.name == name
+        out = verbs.check_model_name(name, replace=mine or self.replace.isChecked())
+        settings: dict[str, object] = {"name": name, "minutes": self.minutes.value(), "out": str(out)}
         corrected, labelled = self._take_over(layer), verbs.painted_slices(layer)
         if set(corrected) - set(labelled):  # some were corrected to hold nothing
             settings["steps"] = sorted({*corrected, *labelled})
@@ -134,19 +147,24 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         if self.go_on.isChecked() and self.model is not None:
             settings["start_from"] = self.model.info.folder
 
-        def job(progress: Progress, cancelled: Cancelled) -> tuple[Model, Segmentation]:
-            from napari_medseq.models.library import user_folder
+        judge = self.judge.isChecked() and len(labelled) > 1
 
-            settings["out"] = str(user_folder() / name)
-            lesson = pipeline.stage(progress, 0.0, 0.9)
-            found = ms.teach(seq, painted, settings, progress=lesson, cancelled=cancelled)
-            rest = pipeline.stage(progress, 0.9, 1.0)
+        def job(progress: Progress, cancelled: Cancelled) -> tuple[Model, Segmentation, str]:
+            from napari_medseq.training.lesson_quality import Pace, judge_lesson, why_it_ended
+
+            pace, end = Pace(), 0.45 if judge else 0.9
+            found = ms.teach(seq, painted, settings, progress=part(progress, 0.0, end), cancelled=cancelled)
+            words = [why_it_ended(found, settings, pace)]
+            if judge:
+                tests = part(progress, end, 0.9)
+                words.insert(0, str(judge_lesson(seq, painted, settings, progress=tests, cancelled=cancelled)))
             answer = ms.segment(
-                seq, found.model, keep=painted, outputs=("labels", "uncertainty"), progress=rest, cancelled=cancelled
-            )
-            return found.model, answer
+                seq, found.model, keep=painted, outputs=("labels", "uncertainty"), progress=part(progress, 0.9, 1.0),
+                cancelled=cancelled,
+            )  # fmt: skip
+            return found.model, answer, " ".join(words)
 
-        def show(found: tuple[Model, Segmentation]) -> None:
+        def show(found: tuple[Model, Segmentation, str]) -> None:
             self._taught(image, *found)
             self._offer(verbs.doubtful_slice(found[1], done))
 
@@ -194,18 +212,6 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             verbs.go_to_slice(self.viewer, self.answer, self._next)
             self.viewer.layers.selection.active = self.answer
 
-    def _check_name(self, name: str) -> None:
-        """Refuse the name of a shipped model, and that of another one unless *replace it* is ticked."""
-        from napari_medseq.models.library import SHIPPED, user_folder
-
-        if (SHIPPED / name).exists():
-            raise MedseqError(f"{name} is a model that ships with napari-medseq. Choose another name.")
-        mine = self.model is not None and self.model.info.name == name
-        if (user_folder() / name).exists() and not mine and not self.replace.isChecked():
-            raise MedseqError(
-                f"There is a model called {name} already. Choose another name, or tick 'replace a model of that name'."
-            )
-
     def _show_answer(self, image: Image, found: Segmentation, name: str) -> None:
         before = self.answer if self._image == image else None
         self._image = image
@@ -221,14 +227,14 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             "count as painted, and no new answer changes them."
         )
 
-    def _taught(self, image: Image, model: Model, answer: Segmentation) -> None:
+    def _taught(self, image: Image, model: Model, answer: Segmentation, quality: str) -> None:
         self.model = model
         self._show_answer(image, answer, model.info.name)
         self.go_on.setEnabled(True)
-        self.outcome.setText(
-            f"{model.info.description} The answer for all slices is {self._where()} Analyse and ms.segment(…, {model.info.name!r}) use "
-            "the model from now on."
-        )
+        announce_models()
+        where = f"The answer for all slices is {self._where()}"
+        use = f"Analyse and ms.segment(…, {model.info.name!r}) use the model from now on."
+        self.outcome.setText(" ".join((model.info.description, quality, where, use)))
 
 
 def has_model(name: str) -> bool:

@@ -56,6 +56,8 @@ from .lessons import show_answer as show_answer
 from .lessons import take_over as take_over
 from .limits import BrushLimit as BrushLimit
 from .limits import limit_brush as limit_brush
+from .mask_difference import MaskDifference as MaskDifference
+from .mask_difference import compare_masks as compare_masks
 from .overlaid import Overlaid as Overlaid
 from .overlaid import OverlayJob as OverlayJob
 from .overlaid import overlay_job as overlay_job
@@ -65,9 +67,20 @@ from .overlays import close_overlay as close_overlay
 from .overlays import overlay as overlay
 from .overlays import overlay_of as overlay_of
 from .overlays import show_overlay as show_overlay
+from .painted_training import PaintedCase as PaintedCase
+from .painted_training import check_model_name as check_model_name
+from .painted_training import image_below as image_below
+from .painted_training import masks_worth_training_on as masks_worth_training_on
+from .painted_training import painted_cases as painted_cases
+from .painted_training import train_on_painted as train_on_painted
+from .painted_training import write_training_set as write_training_set
 from .panes import Panes as Panes
 from .panes import close_panes as close_panes
 from .panes import panes_of as panes_of
+from .parts import Part as Part
+from .parts import part_of as part_of
+from .parts import region_of_shapes as region_of_shapes
+from .parts import shown_slice as shown_slice
 from .placement import step_through as step_through
 from .placement import step_through_slices as step_through_slices
 from .placement import sync_slice_views as sync_slice_views
@@ -134,10 +147,13 @@ __all__ = [
     "EditJob",
     "Editing",
     "Followed",
+    "MaskDifference",
     "Overlaid",
     "Overlay",
     "OverlayJob",
+    "PaintedCase",
     "Panes",
+    "Part",
     "Recovery",
     "Rerun",
     "add_layers",
@@ -156,11 +172,13 @@ __all__ = [
     "carry_mask",
     "carrying_job",
     "change_in_words",
+    "check_model_name",
     "check_one_patient",
     "classify",
     "close_overlay",
     "close_panes",
     "combine_labels",
+    "compare_masks",
     "copy_to_slice",
     "copy_to_visit",
     "correct",
@@ -180,6 +198,7 @@ __all__ = [
     "go_to_slice",
     "hand_alignment",
     "identity",
+    "image_below",
     "image_under",
     "is_result",
     "is_session",
@@ -190,6 +209,7 @@ __all__ = [
     "locate",
     "looked_at",
     "masks_now",
+    "masks_worth_training_on",
     "new_labels",
     "new_landmarks",
     "next_lesion",
@@ -203,8 +223,10 @@ __all__ = [
     "overlay_job",
     "overlay_of",
     "painted",
+    "painted_cases",
     "painted_slices",
     "panes_of",
+    "part_of",
     "patient_in_front",
     "place_truly",
     "prepare_overlay",
@@ -214,6 +236,7 @@ __all__ = [
     "recoverable",
     "recovery_folder",
     "redo",
+    "region_of_shapes",
     "resample_onto",
     "result_of",
     "results_of",
@@ -233,6 +256,7 @@ __all__ = [
     "show_overlay",
     "show_progression",
     "show_segmentation",
+    "shown_slice",
     "side_by_side",
     "step_through",
     "step_through_slices",
@@ -245,6 +269,7 @@ __all__ = [
     "track_job",
     "track_layers",
     "tracking_job",
+    "train_on_painted",
     "undo",
     "use_world_placement",
     "used_labels",
@@ -252,4 +277,5 @@ __all__ = [
     "wear_lesion_colours",
     "world_affine",
     "write_result",
+    "write_training_set",
 ]

@@ -157,7 +157,9 @@ def label_layers(viewer: ViewerModel, study: str | None = None) -> list[Labels]:
     mine = [
         layer
         for layer in viewer.layers
-        if _layers.layer_kind(layer) == "labels" and _studies.facts_of(layer).get("study") == study
+        if _layers.layer_kind(layer) == "labels"
+        and _studies.facts_of(layer).get("study") == study
+        and _studies.facts_of(layer).get("role") in (None, _studies.TRACKED)  # not what was made from others
     ]
     chosen = [layer for layer in mine if _studies.is_tracked(layer)] or mine
     if not chosen:

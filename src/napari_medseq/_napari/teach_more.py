@@ -1,0 +1,156 @@
+"""Beside *Teach*: a model trained on the masks of several patients, and two masks held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
+
+from napari_medseq import viewer as verbs
+from napari_medseq._napari.choosers import LayerBox, LayerChecklist, follow_layers, wrapped
+from napari_medseq._napari.model_box import announce_models
+from napari_medseq._napari.tables import Table
+from napari_medseq._napari.work import WorkBar, guarded
+from napari_medseq.errors import MedseqError
+from napari_medseq.models.library import user_folder
+from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.viewer.study import DERIVED, facts_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+    from napari_medseq.training import TrainingResult
+
+_LONGEST_MINUTES = 60 * 24 * 7
+
+
+def _is_of_a_study(layer: Labels) -> bool:
+    facts = facts_of(layer)
+    return bool(facts.get("study")) and facts.get("role") != DERIVED
+
+
+class TrainBox(QWidget):  # type: ignore[misc]
+    """Masks to tick, a name, minutes, *Train*."""
+
+    def __init__(self, viewer: ViewerModel, work: WorkBar) -> None:
+        super().__init__()
+        self.viewer, self.work = viewer, work
+        self.masks = LayerChecklist(viewer, "labels", tick=_is_of_a_study)
+        self.masks.setToolTip("Masks that are right in every slice, of as many patients as there are")
+        self.name = QLineEdit("painted")
+        self.name.setToolTip("The model's name, under which Analyse, Progression, scripts and the command find it")
+        self.replace = QCheckBox("replace a model of that name")
+        self.replace.setToolTip("Otherwise a model that is there already stays, and you are asked for another name")
+        self.minutes = QDoubleSpinBox()
+        self.minutes.setRange(1, _LONGEST_MINUTES)
+        self.minutes.setDecimals(0)
+        self.minutes.setValue(60)
+        self.minutes.setToolTip("Time for reading, training and judging; more masks deserve more")
+        self.button = QPushButton("Train on what I painted")
+        self.button.clicked.connect(lambda: guarded("Training", self.run))
+        self.outcome = wrapped()
+        form = QFormLayout()
+        form.addRow("Name", self.name)
+        form.addRow("", self.replace)
+        form.addRow("Minutes", self.minutes)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.masks)
+        layout.addLayout(form)
+        layout.addWidget(self.button)
+        layout.addWidget(self.outcome)
+        self.masks.changed.connect(self._update)
+        work.busy_changed.connect(self._update)
+        self._update()
+
+    def _update(self, _event: object = None) -> None:
+        why = "Another job runs" if self.work.busy else "" if self.masks.layers else "Tick a mask first"
+        self.button.setEnabled(not why)
+        self.button.setToolTip(why or "One model of all ticked masks and their images, for new patients")
+
+    def run(self) -> None:
+        """Take the ticked masks as they are, and train; the training set stays beside the models."""
+        name = self.name.text().strip() or "painted"
+        replace, minutes = self.replace.isChecked(), self.minutes.value()
+        verbs.check_model_name(name, replace=replace)
+        cases = verbs.painted_cases(self.viewer, self.masks.layers)
+        folder = _unused(user_folder().with_name("training-sets") / name)
+
+        def job(progress: Progress, cancelled: Cancelled) -> TrainingResult:
+            return verbs.train_on_painted(
+                cases, name, folder=folder, minutes=minutes, replace=replace, progress=progress, cancelled=cancelled
+            )
+
+        def done(_found: TrainingResult) -> None:
+            announce_models()
+            self.outcome.setText(
+                f"The model {name} learned from {len(cases)} masks; choose it in Analyse or Progression. Its training set is kept as an "
+                f"nnU-Net folder: {folder}"
+            )
+
+        self.work.start("Training", job, done)
+
+
+def _unused(folder: Path) -> Path:
+    """This folder, or with a number where it is there."""
+    at, number = folder, 1
+    while at.exists():
+        number += 1
+        at = folder.with_name(f"{folder.name}-{number}")
+    return at
+
+
+class DifferenceBox(QWidget):  # type: ignore[misc]
+    """Two masks, their Dice per label, and a layer that shows where they differ."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.found: verbs.MaskDifference | None = None
+        self.first, self.second = LayerBox(viewer, ["labels"]), LayerBox(viewer, ["labels"])
+        self.button = QPushButton("Compare")
+        self.button.clicked.connect(lambda: guarded("Comparing", self.run))
+        self.table = Table()
+        self.table.setMaximumHeight(120)
+        self.table.setToolTip("Dice: 1 where both are the same, 0 where they share nothing. Ctrl+C copies the table")
+        self.table.hide()
+        form = QFormLayout()
+        form.addRow("Mask", self.first)
+        form.addRow("and", self.second)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(form)
+        layout.addWidget(self.button)
+        layout.addWidget(self.table)
+        for box in (self.first, self.second):
+            box.currentIndexChanged.connect(self._update)
+        follow_layers(viewer, self._update)
+
+    def _update(self, _event: object = None) -> None:
+        one, other = self.first.layer, self.second.layer
+        why = (
+            "Open or paint two masks first"
+            if one is None or other is None
+            else "Choose two masks"
+            if one == other
+            else ""
+        )
+        self.button.setEnabled(not why)
+        self.button.setToolTip(why or "Dice of each label, and a layer that shows where they differ")
+
+    def run(self) -> None:
+        """Compare the two as they are painted now."""
+        one, other = self.first.layer, self.second.layer
+        if one is None or other is None:
+            raise MedseqError("Two masks are needed. Open or paint another one.")
+        self.found = verbs.compare_masks(self.viewer, one, other)
+        rows = self.found.table.to_dict("records")
+        shown: Callable[[object], str | float] = lambda value: value if isinstance(value, str) else float(str(value))  # noqa: E731
+        self.table.fill(
+            ["label", "Dice", "both (mL)", "first (mL)", "second (mL)"],
+            [[shown(v) for v in row.values()] for row in rows],
+        )
+        self.table.show()

@@ -1,0 +1,208 @@
+"""Train on what was painted: corrected masks of several patients become one training set, an nnU-Net folder, and a model of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import napari_medseq as ms
+from napari_medseq import files
+from napari_medseq.errors import MedseqError, WriteError
+from napari_medseq.models.library import SHIPPED, user_folder
+from napari_medseq.progress import Cancelled, Progress, part, with_progress
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.viewer import layers as _layers
+from napari_medseq.viewer.editing import editing_of
+from napari_medseq.viewer.study import DERIVED, facts_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from napari_medseq.training import TrainingResult
+
+
+@dataclass(frozen=True, eq=False)
+class PaintedCase:
+    """An image with its mask, taken from layers.
+
+    Attributes
+    ----------
+    name : str
+        Of the case: patient and visit, as a file may be called.
+    image, labels : ImageSequence
+        On one grid.
+    classes : mapping of int to str
+        What the values of the mask are.
+    """
+
+    name: str
+    image: ImageSequence
+    labels: ImageSequence
+    classes: dict[int, str]
+
+
+def check_model_name(name: str, *, replace: bool = False) -> Path:
+    """The folder for a new model of this name; an existing one is not replaced unless that is said.
+
+    Raises
+    ------
+    MedseqError
+        If it is the name of a shipped model, or there is a model of that name and `replace` is not said.
+    """
+    if (SHIPPED / name).exists():
+        raise MedseqError(f"{name} is a model that ships with napari-medseq. Choose another name.")
+    folder = user_folder() / name
+    if folder.exists() and not replace:
+        raise MedseqError(
+            f"There is a model called {name} already. Choose another name, or tick 'replace a model of that name'."
+        )
+    return folder
+
+
+def masks_worth_training_on(viewer: ViewerModel) -> list[Labels]:
+    """The label layers that a person painted in, or that belong to a study and came from a file."""
+    editing = editing_of(viewer)
+    return [
+        layer
+        for layer in viewer.layers
+        if _layers.layer_kind(layer) == "labels"
+        and facts_of(layer).get("role") != DERIVED
+        and image_below(viewer, layer) is not None
+        and (editing.marks(layer).any or (facts_of(layer).get("study") and np.any(layer.data)))
+    ]
+
+
+def image_below(viewer: ViewerModel, labels: Labels) -> Image | None:
+    """The image that a mask was painted on: of the same patient and visit and on the same grid, one that is shown before others."""
+    facts, mask = facts_of(labels), _layers.from_layer(labels)
+    there = [
+        layer
+        for layer in viewer.layers
+        if _layers.layer_kind(layer) == "image"
+        and "role" not in facts_of(layer)
+        and all(facts_of(layer).get(key) == facts.get(key) for key in ("study", "ordinal"))
+        and _layers.from_layer(layer).same_grid(mask)
+    ]
+    return next((layer for layer in there if layer.visible), there[0] if there else None)
+
+
+def painted_cases(viewer: ViewerModel, masks: Sequence[Labels]) -> list[PaintedCase]:
+    """Images and masks as they are now, copied, so that a worker may use them while painting goes on.
+
+    Raises
+    ------
+    MedseqError
+        If a mask has no image on its grid, or nothing is painted in any.
+    """
+    cases: list[PaintedCase] = []
+    for layer in masks:
+        image = image_below(viewer, layer)
+        if image is None:
+            raise MedseqError(
+                f"{layer.name} lies on no image of its patient and visit. Open that image, or leave it out."
+            )
+        mask = _layers.from_layer(layer)
+        data = np.array(mask.data)
+        values = [int(v) for v in np.unique(data) if v]
+        if not values:
+            continue
+        facts = facts_of(layer)
+        # "lesion 3" is a lesion: identities are no classes
+        classes = {v: mask.label_names.get(v, "lesion").removesuffix(f" {v}") for v in values}
+        title = "_".join(str(facts[k]) for k in ("study", "visit_name") if facts.get(k)) or layer.name
+        name = "".join(c if c.isalnum() or c in "-." else "-" for c in title).strip("-.") or "case"
+        same = sum(case.name == name or case.name.startswith(f"{name}-") for case in cases)
+        numbered = f"{name}-{same + 1}" if same else name
+        cases.append(PaintedCase(numbered, _layers.from_layer(image), mask.replace(data=data), classes))
+    if not cases:
+        raise MedseqError("Nothing is painted in the masks that are chosen. Paint, or tick others.")
+    return cases
+
+
+def write_training_set(
+    cases: Sequence[PaintedCase],
+    folder: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Path:
+    """Write cases as nnU-Net reads them: ``imagesTr``, ``labelsTr`` and ``dataset.json``; touches no layer.
+
+    Raises
+    ------
+    WriteError
+        If the folder is there and holds something, or cannot be written.
+    """
+    path = Path(folder)
+    if path.exists() and any(path.iterdir()):
+        raise WriteError(f"{path} holds something already. Choose a new folder for the training set.")
+    classes = sorted({name for case in cases for name in case.classes.values()})
+    number = {name: k for k, name in enumerate(classes, start=1)}
+    for case in with_progress(cases, len(cases), "writing the training set", progress, cancelled):
+        data = np.zeros(case.labels.data.shape, np.uint8)
+        for value, name in case.classes.items():
+            data[np.asarray(case.labels.data) == value] = number[name]
+        ms.write(case.image, path / "imagesTr" / f"{case.name}_0000.nii.gz")
+        mask = case.labels.replace(data=data, label_names={k: n for n, k in number.items()})
+        ms.write(mask, path / "labelsTr" / f"{case.name}.nii.gz")
+    modality = {case.image.modality for case in cases}
+    files.write_json(
+        path / "dataset.json",
+        {
+            "channel_names": {"0": modality.pop() or "image" if len(modality) == 1 else "image"},
+            "labels": {"background": 0, **number},
+            "numTraining": len(cases),
+            "file_ending": ".nii.gz",
+        },
+    )
+    return path
+
+
+def train_on_painted(
+    cases: Sequence[PaintedCase],
+    name: str,
+    *,
+    folder: str | os.PathLike[str],
+    minutes: float = 60.0,
+    replace: bool = False,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> TrainingResult:
+    """Train a model on painted masks with `ms.train`, which configures itself; touches no layer.
+
+    Parameters
+    ----------
+    cases : sequence of PaintedCase
+        From `painted_cases`. Every slice of them counts: where nothing is painted is background.
+    name : str
+        Of the model, under which every list and script finds it.
+    folder : path
+        Where the training set is kept, as nnU-Net reads it.
+    minutes : float
+    replace : bool
+        A model of that name is replaced.
+    device : str
+    progress, cancelled : callable, optional
+
+    Raises
+    ------
+    MedseqError
+        If the name is taken, or the masks cannot be trained on; the training set stays.
+    """
+    out = check_model_name(name, replace=replace)
+    data = write_training_set(cases, folder, progress=part(progress, 0.0, 0.05), cancelled=cancelled)
+    modalities = {case.image.modality for case in cases}
+    config: dict[str, object] = {
+        "data": str(data), "out": str(out), "minutes": minutes, "name": name, "device": device,
+        "description": f"Trained on {len(cases)} masks that were painted in the viewer.",
+        "modality": modalities.pop() if len(modalities) == 1 else None,
+    }  # fmt: skip
+    result: TrainingResult = ms.train(config, progress=part(progress, 0.05, 1.0), cancelled=cancelled)
+    return result

@@ -1,0 +1,112 @@
+"""A part of an image to run a model on: the slice that is shown, or a region that was drawn; no Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.sequence import SPACE
+from napari_medseq.viewer import layers as _layers
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Shapes
+
+
+class Part(TypedDict, total=False):
+    """The arguments of `ms.segment` for a part of an image; empty for the whole.
+
+    Attributes
+    ----------
+    steps : sequence of int
+    region : mapping of axis name to (start, stop)
+    """
+
+    steps: Sequence[int]
+    region: Mapping[str, tuple[int, int]]
+
+
+def part_of(viewer: ViewerModel, image: Image, part: str = "whole") -> Part:
+    """What to give `ms.segment` so that it labels this part of an image.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    image : Image layer
+    part : {"whole", "slice", "region"}
+        All of it; the slice (or frame) that is shown; what lies within the shapes of the topmost visible Shapes layer.
+
+    Raises
+    ------
+    MedseqError
+        If the slice that is shown is none of the image's, or nothing is drawn over it.
+    """
+    if part == "whole":
+        return {}
+    if part == "slice":
+        return {"steps": [shown_slice(viewer, image)]}
+    if part != "region":
+        raise MedseqError(f"There is no part {part!r} of an image; choose whole, slice or region.")
+    drawn = [
+        layer for layer in viewer.layers if _layers.layer_kind(layer) == "shapes" and layer.visible and layer.nshapes
+    ]
+    if not drawn:
+        raise MedseqError(
+            "No region is drawn. Add a Shapes layer, draw a rectangle around what is to be looked at, then run again."
+        )
+    return {"region": region_of_shapes(image, drawn[-1])}
+
+
+def shown_slice(viewer: ViewerModel, image: Image) -> int:
+    """The slice (or frame) of an image that the sliders show, counted from 0 as its sequence does.
+
+    Raises
+    ------
+    MedseqError
+        If what is shown lies outside the image.
+    """
+    seq = _layers.from_layer(image)
+    axis, flipped = _layers.layer_axis(image, "t" if "t" in seq.axes else seq.slice_axis)
+    axis = image.ndim - 3 if axis is None else axis
+    point = np.asarray(viewer.dims.point, dtype=float)[-image.ndim :]
+    at, n = round(float(np.asarray(image.world_to_data(point))[axis])), int(image.data.shape[axis])
+    if not 0 <= at < n:
+        raise MedseqError(f"The slice that is shown is none of {image.name}. Move the slider into it.")
+    return n - 1 - at if flipped else at
+
+
+def region_of_shapes(image: Image, shapes: Shapes) -> dict[str, tuple[int, int]]:
+    """The box around all shapes of a layer, in voxels of an image's sequence: axis name to (start, stop).
+
+    An axis along which the shapes lie in one slice is not limited: a rectangle that was drawn on a slice means all slices.
+
+    Raises
+    ------
+    MedseqError
+        If the box does not touch the image.
+    """
+    seq = _layers.from_layer(image)
+    corners = np.concatenate([np.asarray(shape, dtype=float) for shape in shapes.data])
+    world = np.array([shapes.data_to_world(corner) for corner in corners])
+    world = np.pad(world, ((0, 0), (max(image.ndim - world.shape[1], 0), 0)))[:, -image.ndim :]
+    inside = np.array([image.world_to_data(point) for point in world])
+    out: dict[str, tuple[int, int]] = {}
+    for name in (a for a in SPACE if a in seq.axes):
+        axis, flipped = _layers.layer_axis(image, name)
+        if axis is None:
+            continue
+        n = int(image.data.shape[axis])
+        along = n - 1 - inside[:, axis] if flipped else inside[:, axis]
+        low, high = float(along.min()), float(along.max())
+        if high - low < 1:  # drawn on one slice
+            continue
+        start, stop = max(round(low), 0), min(round(high) + 1, n)
+        if start >= stop:
+            raise MedseqError(f"The region that is drawn lies beside {image.name}. Draw it on the image.")
+        out[name] = (start, stop)
+    if not out:
+        raise MedseqError("The region that is drawn has no extent. Draw a rectangle around what is to be looked at.")
+    return out
