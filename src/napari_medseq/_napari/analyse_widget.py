@@ -65,6 +65,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         accompany(napari_viewer)
         active = napari_viewer.layers.selection.active
         self.images = LayerChecklist(napari_viewer, "image", tick=lambda layer: layer == active)
+        self.images.setToolTip("Tick the images to segment or classify")
         self.model = ModelBox(["segmentation", "classification"])
         self.channel_rows = QGroupBox("Channels")
         self.channel_form = QFormLayout(self.channel_rows)
@@ -104,6 +105,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
                 self.channel_form.removeRow(0)
             self._channels = {name: LayerBox(self.viewer, ["image"]) for name in wanted}
             for name, box in self._channels.items():
+                box.setToolTip(f"The image of the channel {name}")
                 self.channel_form.addRow(name, box)
         self.channel_rows.setVisible(many)
         self.images.setVisible(not many)

@@ -105,9 +105,19 @@ class LayerBox(QComboBox):  # type: ignore[misc]
     def __init__(self, viewer: ViewerModel, kinds: Sequence[str], optional: str | None = None) -> None:
         super().__init__()
         narrow(self)
-        self.currentTextChanged.connect(self.setToolTip)
+        self._purpose = "The layer to use"
+        self.currentTextChanged.connect(self._name_whole)
+        self._name_whole(self.currentText())
         self.viewer, self.kinds, self.optional = viewer, tuple(kinds), optional
         follow_layers(viewer, self._update)
+
+    def setToolTip(self, text: str) -> None:
+        """Say what the layer is for; the whole name of the one that is chosen stands below."""
+        self._purpose = text
+        self._name_whole(self.currentText())
+
+    def _name_whole(self, name: str) -> None:
+        super().setToolTip(f"{self._purpose}\n{name}" if name else self._purpose)
 
     def _update(self, _event: object = None) -> None:
         before = self.layer
@@ -142,6 +152,7 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
         super().__init__()
         self.viewer, self.kind, self._tick = viewer, kind, tick
         self.setMaximumHeight(110)
+        self.setToolTip("Tick the layers to use")
         self.setStyleSheet(_TICKS)
         self.itemChanged.connect(lambda _item: self.changed.emit())
         follow_layers(viewer, self._update)
@@ -218,6 +229,7 @@ class CollapsibleSection(QWidget):  # type: ignore[misc]
         self.title, self.inside = title, inside
         self.button = QPushButton()
         self.button.setCheckable(True)
+        self.button.setToolTip(f"Show or hide: {title}")
         self.button.setStyleSheet("text-align: left; padding-left: 6px;")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

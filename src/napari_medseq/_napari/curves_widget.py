@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QPushButton, QSpinBox, QWidget
 
 import napari
 from napari_medseq import viewer as verbs
@@ -17,6 +17,7 @@ from napari_medseq._napari.tables import Table
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.colours import lesion_colour
+from napari_medseq.dynamics import Beat, measure_beat
 from napari_medseq.dynamics import enhancement as dynamic
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.layers import layer_axis
@@ -36,6 +37,21 @@ _SHOWN = {
     "wash_out_per_s": "wash-out (intensity/s)",
     "auc_s": "area (intensity·s)",
 }
+_PUMPED = {
+    "lesion": "label",
+    "end_diastolic_ml": "largest (mL)",
+    "end_systolic_ml": "smallest (mL)",
+    "stroke_ml": "stroke (mL)",
+    "ejection_fraction_percent": "EF (%)",
+}
+_WALLS = {
+    "segment": "segment",
+    "end_diastolic_mm": "diastole (mm)",
+    "end_systolic_mm": "systole (mm)",
+    "thickening_percent": "thickens (%)",
+}
+INTENSITY, VOLUME = "intensity of each label", "volume of each label (cine)"
+_MEAN = "mean intensity"
 
 
 class CurvesPlot(PlotDock):
@@ -46,13 +62,16 @@ class CurvesPlot(PlotDock):
         self._image: Layer | None = None
         self._layer: Layer | None = None
         self._times: NDArray[np.float64] = np.zeros(0)
+        self._quantity = _MEAN
         super().__init__(viewer, "Click a point to go to that frame.")
         self.relative = QCheckBox("relative to the first frame")
+        self.relative.setToolTip("Each label in percent of its own value in the first frame")
         self.relative.toggled.connect(self.redraw)
         self.controls.addWidget(self.relative)
 
-    def show_curves(self, curves: pd.DataFrame, image: Layer, layer: Layer) -> None:
-        """Draw curves of labels in `layer` through the frames of the layer `image`."""
+    def show_curves(self, curves: pd.DataFrame, image: Layer, layer: Layer, quantity: str = _MEAN) -> None:
+        """Draw curves of labels in `layer` through the frames of the layer `image`; `quantity` is what is measured, with its unit."""
+        self._quantity = quantity
         self.curves, self._image, self._layer = curves, image, layer
         self._times = np.sort(curves["time_s"].unique()).astype(float)
         self.redraw()
@@ -69,9 +88,9 @@ class CurvesPlot(PlotDock):
         axes = figure.subplots()
         relative, curves = self.relative.isChecked(), self.table()
         shown = dynamic.plot_curves(_relative(curves) if relative else curves, axes)
-        if relative:
-            axes.set_ylabel("mean intensity (% of the first frame)")
-        axes.set_title("Intensity over time", loc="left")
+        name = self._quantity.split(" (")[0]
+        axes.set_ylabel(f"{name} (% of the first frame)" if relative else self._quantity)
+        axes.set_title(f"{name[0].upper()}{name[1:]} over time", loc="left")
         return Drawn(owners(shown), [axes])
 
     def positions(self) -> NDArray[np.float64]:
@@ -102,7 +121,7 @@ class CurvesPlot(PlotDock):
         curves = self.table()
         row = curves[(curves["lesion"] == lesion) & (curves["time_s"] == self._times[step])]
         value = f", {row['mean'].iloc[0]:.4g}" if len(row) else ""
-        return f"label {lesion}, {self._times[step]:.4g} s{value}"
+        return f"label {lesion}, frame {step + 1} of {len(self._times)}, {self._times[step]:.4g} s{value}"
 
     def table(self) -> pd.DataFrame:
         """The curves."""
@@ -121,39 +140,77 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         accompany(napari_viewer)
         self.image = LayerBox(napari_viewer, ["image"])
         self.labels = LayerBox(napari_viewer, ["labels"])
+        self.labels.setToolTip("What is measured: one mask for all frames, or one per frame")
+        self.what = QComboBox()
+        self.what.addItems([INTENSITY, VOLUME])
+        self.what.setToolTip(
+            "How bright each label is in each frame; or how large, of a cine of the heart whose mask has frames, with ejection fraction"
+        )
+        self.what.currentTextChanged.connect(self._update)
+        self.cavity, self.wall = QSpinBox(), QSpinBox()
+        for box, title in ((self.cavity, "cavity"), (self.wall, "wall")):
+            box.setRange(0, 1000)
+            box.setSpecialValueText("none")
+            box.setToolTip(f"Label of the ventricle's {title}: with both, how the wall thickens is measured by segment")
         self.baseline = QSpinBox()
         self.baseline.setRange(1, 1000)
         self.baseline.setToolTip("Frames before contrast arrives; their mean is the baseline")
         self.run_button = QPushButton("Run")
         self.run_button.setStyleSheet("font-weight: bold; padding: 6px;")
         self.run_button.clicked.connect(self.run)
+        self.image.setToolTip("A series with frames: perfusion, contrast over time, cine")
         self.work = WorkBar()
         self.table = Table()
         self.table.hide()
         self.table.row_chosen.connect(self._row_chosen)
+        self.table.setToolTip("Click a row to select its label; Ctrl+C copies the table")
+        self.walls = Table()
+        self.walls.setToolTip("Thickness of the wall by segment, and how much it thickens. Ctrl+C copies the table")
+        self.walls.hide()
         layout = scrolled(self)
         form = QFormLayout()
         form.addRow("Series with frames", self.image)
         form.addRow("Labels", self.labels)
+        form.addRow("Measure", self.what)
         form.addRow("Frames before contrast", self.baseline)
+        form.addRow("Cavity", self.cavity)
+        form.addRow("Wall", self.wall)
+        self.form = form
         layout.addLayout(form)
         hint = wrapped("No labels yet? File → New Layer → New labels on this image's grid, then paint.")
         for widget in (hint, self.run_button, self.work):
             layout.addWidget(widget)
         layout.addWidget(self.table, 1)
+        layout.addWidget(self.walls, 1)
         layout.addStretch(0)
         self.work.busy_changed.connect(self._update)
         follow_layers(napari_viewer, self._update)
 
     def _update(self, _event: object = None) -> None:
-        both = self.image.layer is not None and self.labels.layer is not None
-        self.run_button.setEnabled(both and not self.work.busy)
+        of_volume = self.what.currentText() == VOLUME
+        for widget, shown in ((self.image, not of_volume), (self.baseline, not of_volume), (self.cavity, of_volume)):
+            self.form.setRowVisible(widget, shown)
+        self.form.setRowVisible(self.wall, of_volume)
+        why = (
+            "A job of this widget runs"
+            if self.work.busy
+            else "Open or paint a mask first"
+            if self.labels.layer is None
+            else ""
+            if of_volume or self.image.layer is not None
+            else "Open a series with frames first"
+        )
+        self.run_button.setEnabled(not why)
+        self.run_button.setToolTip(why or "Measure each label in each frame, and plot it below the image")
 
     def run(self) -> None:
         """Measure the curves; the plot comes when the worker is done."""
         guarded("Time curves", self._run)
 
     def _run(self) -> None:
+        if self.what.currentText() == VOLUME:
+            self._run_volumes()
+            return
         image, layer = self.image.layer, self.labels.layer
         if image is None or layer is None:
             raise MedseqError("A series and a label layer are needed. Open and choose both.")
@@ -168,6 +225,35 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
             return curves, dynamic.curve_measures(curves, baseline_frames=frames)
 
         self.work.start("Measuring curves", job, lambda found: self._show(found, image, layer))
+
+    def _run_volumes(self) -> None:
+        """Volumes over the frames of a mask, what each label pumps, and how the wall thickens."""
+        layer = self.labels.layer
+        if layer is None:
+            raise MedseqError("A mask with frames is needed. Open one, or segment a cine series first.")
+        mask = verbs.to_sequence(layer)
+        mask = mask.replace(data=np.array(mask.data))
+        cavity, wall = self.cavity.value(), self.wall.value()
+
+        def job(_progress: Progress, _cancelled: Cancelled) -> Beat:
+            return measure_beat(mask, cavity, wall)
+
+        self.work.start("Measuring volumes", job, lambda found: self._show_beat(found, layer))
+
+    def _show_beat(self, found: Beat, layer: Layer) -> None:
+        self.measures = found.pumped
+        rows = [tuple(row) for row in found.pumped[list(_PUMPED)].itertuples(index=False)]
+        self.table.fill(list(_PUMPED.values()), rows, [lesion_colour(int(row[0])) for row in rows])
+        self.table.show()
+        self.walls.setVisible(found.walls is not None)
+        if found.walls is not None:
+            self.walls.fill(
+                list(_WALLS.values()), [tuple(row) for row in found.walls[list(_WALLS)].itertuples(index=False)]
+            )
+        verbs.apply_lesion_colours(layer, found.volumes["lesion"].unique().tolist())
+        self.plot.dock("Time curves plot")
+        self.plot.show_curves(found.volumes, layer, layer, quantity="volume (mL)")
+        self.viewer.reset_view()
 
     def _show(self, found: tuple[pd.DataFrame, pd.DataFrame], image: Layer, layer: Layer) -> None:
         curves, self.measures = found

@@ -66,6 +66,8 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.by_model = QRadioButton("Segment each visit with a model, then follow")
         self.by_labels = QRadioButton("Follow label layers as they are")
         self.by_model.setChecked(True)
+        self.by_model.setToolTip("The masks come from a model")
+        self.by_labels.setToolTip("The masks are painted, or came from files: nothing is segmented")
         self.model = ModelBox(["segmentation"])
         self.labels = LayerChecklist(self.viewer, "labels", tick=is_tracked)
         self.labels.setToolTip("One per visit. After painting in lesions, follow them again from here.")
@@ -97,6 +99,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         rows.addRow(self.overwrite)
         more = CollapsibleSection("Settings", inner)
         self.result = ProgressionResult(self.viewer)
+        self.result.table.setToolTip("Click a row to go to that lesion at that visit; Ctrl+C copies the table")
         self.result.again.connect(self.follow_again)
         self.result.follow_first.connect(self.follow_again)
         layout = scrolled(self)
@@ -120,6 +123,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         layout.addWidget(self.result, 1)
         layout.addStretch(0)
         self.by_model.toggled.connect(self._update)
+        self.labels.changed.connect(self._update)
         self.study.currentTextChanged.connect(self._study_chosen)
         self.model.loaded.connect(self._update)
         self.work.busy_changed.connect(self._update)
@@ -149,9 +153,19 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         elif self.labels.count():
             text = "No study is open; label layers can be followed."
         self.facts.setText(text)
-        ready = self.model.info is not None and name is not None if by_model else self.labels.count() > 0
-        self.run_button.setEnabled(ready and not self.work.busy)
+        self.run_button.setToolTip(self._why_not() or "Segment, follow and measure the lesions of all visits")
+        self.run_button.setEnabled(not self._why_not())
         self.result.again_button.setEnabled(not self.work.busy)
+
+    def _why_not(self) -> str:
+        """Why Run cannot be pressed now; "" where it can."""
+        if self.work.busy:
+            return "A job of this widget runs"
+        if not self.by_model.isChecked():
+            return "" if self.labels.layers else "Tick the masks to follow first, one for each visit"
+        if self.study.study is None:
+            return "Open a study first"
+        return "" if self.model.info is not None else "No model is chosen"
 
     # -- the job -------------------------------------------------------------------------------------------------------
     def run(self) -> None:

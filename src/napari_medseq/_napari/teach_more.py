@@ -111,6 +111,8 @@ class DifferenceBox(QWidget):  # type: ignore[misc]
         self.viewer = viewer
         self.found: verbs.MaskDifference | None = None
         self.first, self.second = LayerBox(viewer, ["labels"]), LayerBox(viewer, ["labels"])
+        for box in (self.first, self.second):
+            box.setToolTip("A mask to hold against the other")
         self.button = QPushButton("Compare")
         self.button.clicked.connect(lambda: guarded("Comparing", self.run))
         self.table = Table()

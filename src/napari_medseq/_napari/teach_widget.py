@@ -49,6 +49,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.image = LayerBox(napari_viewer, ["image"])
         self.image.choose(napari_viewer.layers.selection.active)
         self.labels = LayerBox(napari_viewer, ["labels"])
+        self.image.setToolTip("The image to learn from")
+        self.labels.setToolTip("What you painted on it: whole slices")
         self.new_button = QPushButton("New labels on this image")
         self.new_button.clicked.connect(lambda: guarded("New labels", self._new_labels))
         self.name = QLineEdit("taught")

@@ -1,3 +1,5 @@
+from .beat import Beat as Beat
+from .beat import measure_beat as measure_beat
 from .cine import Ejection as Ejection
 from .cine import ejection as ejection
 from .cine import thickening as thickening
@@ -8,9 +10,11 @@ from .enhancement import plot_curves as plot_curves
 from .enhancement import time_intensity as time_intensity
 
 __all__ = [
+    "Beat",
     "Ejection",
     "curve_measures",
     "ejection",
+    "measure_beat",
     "plot_curves",
     "thickening",
     "time_intensity",

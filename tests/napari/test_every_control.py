@@ -1,0 +1,73 @@
+"""Every control says what it does, and every disabled button says why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QListWidget,
+    QTableWidget,
+    QTreeWidget,
+    QWidget,
+)
+
+from napari_medseq._napari.analyse_widget import AnalyseWidget
+from napari_medseq._napari.curves_widget import CurvesPlot, CurvesWidget
+from napari_medseq._napari.progression_plot import ProgressionPlot
+from napari_medseq._napari.progression_widget import ProgressionWidget
+from napari_medseq._napari.study_widget import StudyWidget
+from napari_medseq._napari.teach_widget import TeachWidget
+
+pytestmark = pytest.mark.viewer
+
+_KINDS = (QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QListWidget, QTableWidget, QTreeWidget)
+
+
+def controls(widget: QWidget) -> Iterator[QWidget]:
+    """What a person can press, choose in or write in; not the parts of which these consist."""
+    for child in widget.findChildren(QWidget):
+        inside = child.parent()
+        parts_of_another = isinstance(inside, (QAbstractSpinBox, QComboBox, QLineEdit, QTableWidget, QTreeWidget))
+        if isinstance(child, _KINDS) and not parts_of_another and not child.objectName().startswith("qt_"):
+            yield child
+
+
+def described(child: QWidget) -> str:
+    """Its text, or the kind of control that it is and what stands in it."""
+    text = getattr(child, "text", lambda: "")() or child.objectName()
+    return f"{type(child).__name__} {text} in {type(child.parent()).__name__}"
+
+
+def a_plot(viewer: Any) -> ProgressionPlot:
+    return ProgressionPlot(viewer, lambda _visit, _lesion: None)
+
+
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize(
+    "kind", [StudyWidget, ProgressionWidget, AnalyseWidget, TeachWidget, CurvesWidget, CurvesPlot, a_plot]
+)
+def test_every_control_has_a_tooltip(qtbot: Any, kind: Any, opened: bool) -> None:
+    viewer: Any = ViewerModel()
+    if opened:
+        viewer.add_image(np.zeros((3, 4, 5), np.float32), name="an image")
+        viewer.add_labels(np.zeros((3, 4, 5), np.uint8), name="a mask")
+    widget = kind(viewer)
+    qtbot.addWidget(widget)
+    silent = [described(child) for child in controls(widget) if not child.toolTip()]
+    assert not silent, "; ".join(silent)
+
+
+@pytest.mark.parametrize("kind", [ProgressionWidget, AnalyseWidget, TeachWidget, CurvesWidget])
+def test_run_is_off_when_nothing_can_run_and_says_why(qtbot: Any, kind: Any) -> None:
+    widget = kind(ViewerModel())
+    qtbot.addWidget(widget)
+    assert not widget.run_button.isEnabled()
+    assert any(word in widget.run_button.toolTip() for word in ("Open", "Tick", "No model", "Choose", "first"))
