@@ -276,7 +276,8 @@ def _train_on_folder(args: argparse.Namespace) -> None:
     config |= {k: v for k, v in (("plan", args.plan), ("patient", args.patient)) if v}
     _set(config, common.pairs(args.set))
     result = ms.train(config, progress=common.bar())
-    run = result.folder.with_name(result.folder.name + ".run")
+    first = result.folder / "fold-1" if config.get("folds") else result.folder
+    run = first.with_name(first.name + ".run")
     if not args.json:
         print((run / "plan.yaml").read_text(encoding="utf-8"))
     _trained(args, result)

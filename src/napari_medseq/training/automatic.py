@@ -70,6 +70,11 @@ class AutoConfig(Settings):
         Patients that are left out.
     validation : int or None
         Patients that judge at the end and are not learned from; None: a tenth where there are 20 or more.
+    judges : tuple of str
+        Those patients, by name.
+    folds : int
+        With 2 or more, as many networks are trained, each judged by the patients that it did not see; `minutes` is for all of them
+        together. Given to `segment` together they are averaged.
     modality : str or None
         DICOM code for the bundle.
     clock : {"wall", "process"}
@@ -95,6 +100,8 @@ class AutoConfig(Settings):
     patient: str | None = None
     hold_out: tuple[str, ...] = ()
     validation: int | None = Field(None, ge=0)
+    judges: tuple[str, ...] = ()
+    folds: int = Field(0, ge=0)
     modality: str | None = None
     clock: Clock = "wall"
     threads: int | None = Field(None, ge=1)
@@ -154,7 +161,7 @@ def train_automatically(
     began = now()
     out = Path(c.out)
     run = out.with_name(out.name + ".run")
-    layout = _layout(c)
+    layout = layout_of(c)
     decoded = Decoded(
         layout.entries, layout.modalities | (dict.fromkeys(layout.channels, c.modality) if c.modality else {})
     )
@@ -229,13 +236,17 @@ def train_automatically(
     return AutoResult(out, load_model(out), plan, course, tuple(sorted({x.patient for x in learned})), scores)
 
 
-def _layout(c: AutoConfig) -> Layout:
+def layout_of(c: AutoConfig) -> Layout:
+    """The cases that there are to learn from and to judge."""
     found = find_layout(Path(c.data), patient=c.patient, channels=c.channels or None, labels=c.labels)
     for doubt in found.doubts:
         warnings.warn(doubt, MedseqWarning, stacklevel=4)
     left = tuple(
         e for e in found.entries if e.patient not in c.hold_out and e.split.lower() not in ("test", "hold_out")
     )
+    unknown = sorted(set(c.judges) - {e.patient for e in left})
+    if unknown:
+        raise SettingsError(f"judges names {', '.join(unknown)}, who are not there.")
     if not left:
         raise SettingsError("hold_out names every patient; leave some to learn from.")
     return Layout(found.kind, left, found.channels, found.classes, found.modalities, found.doubts)
@@ -257,6 +268,12 @@ def _plan(c: AutoConfig, run: Path, make: Callable[[], Plan]) -> Plan:
 
 def _judges(c: AutoConfig, cases: Sequence[SlabCase]) -> set[str]:
     patients = splits.shuffled([x.patient for x in cases], c.seed)
+    if c.judges:
+        if set(patients) <= set(c.judges):
+            raise SettingsError(
+                "judges leaves nobody to learn from; name fewer, or give more minutes to read the others."
+            )
+        return set(c.judges) & set(patients)
     wanted = c.validation
     if wanted is None:
         wanted = min(_MOST_JUDGES, len(patients) // 10) if len(patients) >= _ENOUGH_PATIENTS else 0

@@ -18,6 +18,7 @@ from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import Visit
 from napari_medseq.training import splits
 from napari_medseq.training.automatic import AutoResult, is_automatic, train_automatically
+from napari_medseq.training.automatic_folds import train_folds
 from napari_medseq.training.cases import Case, make_case
 from napari_medseq.training.config import TrainConfig, read_config
 from napari_medseq.training.dataset import check_cases, read_cases
@@ -106,6 +107,9 @@ def train(
         When `cancelled` says so, or on Ctrl-C; the checkpoint stays and the next call goes on from it.
     """
     if isinstance(config, Mapping) and is_automatic(config):
+        if config.get("folds"):
+            results, table = train_folds(config, progress=progress, cancelled=cancelled)
+            return _of_folds(results, table)
         return _of_automatic(train_automatically(config, progress=progress, cancelled=cancelled))
     c = read_config(config)
     with joined(c.device) as team:
@@ -122,6 +126,16 @@ def _of_automatic(found: AutoResult) -> TrainingResult:
     table = pd.DataFrame([{"patient": p, **scores} for p, scores in found.scores.items()]) if found.scores else None
     curve = pd.DataFrame(found.course.curve, columns=["iteration", "minutes", "loss", "seen"])
     return TrainingResult(found.folder, curve, found.model, table, found.patients, found.course.seen)
+
+
+def _of_folds(results: Sequence[AutoResult], table: pd.DataFrame) -> TrainingResult:
+    """Of all folds; the folder holds their bundles."""
+    import pandas as pd
+
+    each = [_of_automatic(r) for r in results]
+    curve = pd.concat([r.curve.assign(fold=k) for k, r in enumerate(each, 1)], ignore_index=True)
+    everyone = tuple(sorted({p for r in each for p in r.patients}))
+    return TrainingResult(results[0].folder.parent, curve, results[0].model, table, everyone, sum(r.seen for r in each))
 
 
 def train_cases(

@@ -181,6 +181,35 @@ def test_explicit_settings_win_and_wrong_ones_are_named(tmp_path: Path) -> None:
             ms.train({**base, **wrong, "out": str(tmp_path / "other")})
 
 
+def test_folds_judge_every_patient_once_and_their_networks_are_averaged(tmp_path: Path) -> None:
+    data = decathlon(tmp_path / "data", 5)
+    small = {"widths": [4, 8], "strides": [[1, 2, 2]], "window": [12, 16, 16]}
+    config = {
+        "data": str(data),
+        "out": str(tmp_path / "ball"),
+        "minutes": 8 * SHORT,
+        "folds": 2,
+        "settings": small,
+        "clock": "process",
+    }
+    result = ms.train(config)
+    assert result.folder == tmp_path / "ball"
+    assert result.table is not None
+    judged = result.table[result.table["fold"].notna()]
+    assert sorted(judged["patient"]) == sorted(result.patients)
+    assert len(judged) == 5
+    assert list(result.table["patient"][-2:]) == ["mean", "std"]
+    assert (tmp_path / "ball" / "folds.csv").read_text().startswith("fold,patient,left,right")
+    bundles = [tmp_path / "ball" / f"fold-{k}" for k in (1, 2)]
+    runs = [json.loads((b.with_name(b.name + ".run") / "run.json").read_text()) for b in bundles]
+    assert not set(runs[0]["scores"]) & set(runs[0]["patients"])
+    assert set(runs[0]["scores"]) == set(runs[1]["patients"])
+    image, _ = case(99, (12, 16, 14))
+    assert ms.segment(image, bundles).labels.same_grid(image)
+    with pytest.raises(SettingsError, match="folds"):
+        ms.train({**config, "folds": 1})
+
+
 def test_check_lists_what_is_used_and_every_doubt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = decathlon(tmp_path / "data", 3)
     image, labels = case(0, (12, 16, 14))
