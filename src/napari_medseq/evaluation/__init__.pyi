@@ -14,6 +14,8 @@ from .curves import precision_recall as precision_recall
 from .curves import roc as roc
 from .evaluation import Evaluation as Evaluation
 from .evaluation import evaluate as evaluate
+from .features import FeatureSettings as FeatureSettings
+from .features import slice_features as slice_features
 from .intervals import BlandAltman as BlandAltman
 from .intervals import Interval as Interval
 from .intervals import Paired as Paired
@@ -31,6 +33,7 @@ __all__ = [
     "ClassicalSettings",
     "Detection",
     "Evaluation",
+    "FeatureSettings",
     "Froc",
     "Interval",
     "LocationScores",
@@ -54,4 +57,5 @@ __all__ = [
     "patient_folds",
     "precision_recall",
     "roc",
+    "slice_features",
 ]
