@@ -11,7 +11,9 @@ from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QAbstractButton, QFileDialog, QMainWindow, QMessageBox
 
 from napari_medseq import viewer as verbs
+from napari_medseq._napari.counting import SliderTexts
 from napari_medseq._napari.opening import Opener
+from napari_medseq._napari.tabs import tab_newcomers
 from napari_medseq._napari.work import guarded
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ class Guardian(QObject):  # type: ignore[misc]
     ----------
     timer : QTimer
         Of autosave.
+    slider_texts : SliderTexts
+        The numbers beside the sliders.
     opener : Opener
         Of what is dropped on the window.
     offer : QMessageBox or None
@@ -44,6 +48,11 @@ class Guardian(QObject):  # type: ignore[misc]
         self.timer.timeout.connect(self.autosave)
         self.timer.start()
         self.opener = Opener(viewer, window)
+        self.slider_texts = SliderTexts(viewer, window)
+        self._tabs = QTimer(self)  # what comes into the window is no dock yet when Qt tells of it
+        self._tabs.setSingleShot(True)
+        self._tabs.setInterval(0)
+        self._tabs.timeout.connect(self._put_docks_together)
         window.installEventFilter(self)
 
     @property
@@ -56,10 +65,15 @@ class Guardian(QObject):  # type: ignore[misc]
         if self._viewer() is not None:
             guarded("Autosave", lambda: verbs.autosave(self.viewer))
 
+    def _put_docks_together(self) -> None:
+        tab_newcomers(self.window)
+
     # -- closing -------------------------------------------------------------------------------------------------------
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Before the window closes, keep what is not saved, and ask if somebody is there to answer."""
         window = getattr(self, "window", None)  # Qt still asks while the window is taken down
+        if window is not None and watched is window and event.type() == QEvent.ChildAdded:
+            self._tabs.start()
         if window is not None and watched is window and event.type() == QEvent.Close and not self._may_close():
             event.ignore()
             return True

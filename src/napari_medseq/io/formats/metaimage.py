@@ -9,8 +9,8 @@ import numpy as np
 
 from napari_medseq.errors import GeometryError, ReadError, WriteError
 from napari_medseq.geometry import RAS_LPS, Affine, as_affine
-from napari_medseq.io import naming
-from napari_medseq.io.formats.metaimage_header import load, read_header
+from napari_medseq.io import label_names, naming
+from napari_medseq.io.formats.metaimage_header import Header, load, read_header
 from napari_medseq.io.formats.raw import Laziness, is_wanted_lazy, storable
 from napari_medseq.io.formats.reader import Facts
 from napari_medseq.io.frame_times import doubt_step
@@ -45,7 +45,7 @@ def read(
     """
     grid = read_header(path)
     if lazy == "auto":
-        labelled = kind == "labels" or (kind is None and naming.names_labels(path))
+        labelled = kind == "labels" or (kind is None and _says_labels(grid))
         size = int(np.prod(grid.shape, dtype=object)) * grid.dtype.itemsize
         lazy = (
             not labelled and not grid.packed and is_wanted_lazy(lazy, size, grid.sizes[3] if len(grid.sizes) > 3 else 1)
@@ -75,7 +75,7 @@ def read(
         affine = _affine(grid.spacing, grid.origin, grid.direction, dimension)
     except GeometryError as error:
         raise ReadError(f"{path}: {error}") from error
-    labels = kind == "labels" or (kind is None and naming.names_labels(path) and "c" not in axes)
+    labels = kind == "labels" or (kind is None and _says_labels(grid) and "c" not in axes)
     if labels:
         timed = bool(grid.times) or (dimension == 4 and grid.spacing[3] not in (0.0, 1.0))
         array, axes, labels = labels_or_image(
@@ -89,8 +89,14 @@ def read(
     }
     return [
         place(array, axes, affine, oriented=dimension > 2, times=times, kind="labels" if labels else "image",
-              name=naming.readable(naming.stem(path)), warnings=tuple(notes), meta=meta)
+              name=naming.readable(naming.stem(path)), warnings=tuple(notes), meta=meta,
+              label_names=(grid.label_names or {}) if labels else {})
     ]  # fmt: skip
+
+
+def _says_labels(header: Header) -> bool:
+    """Whether the file's name, or a field that `write` adds, says that it holds labels."""
+    return naming.names_labels(header.path) or header.label_names is not None
 
 
 def facts(path: Path) -> list[Facts]:
@@ -99,7 +105,7 @@ def facts(path: Path) -> list[Facts]:
     return [
         Facts(
             name=naming.stem(path),
-            kind="labels" if naming.names_labels(path) else "image",
+            kind="labels" if _says_labels(header) else "image",
             format="MetaImage",
             source=str(path),
             shape=tuple(header.sizes),
@@ -139,6 +145,8 @@ def write(seq: ImageSequence, path: Path) -> None:
             image.SetMetaData("FrameTimes", " ".join(repr(float(t)) for t in seq.times))
         direction = np.eye(4)
         direction[:3, :3] = cosines
+    if seq.kind == "labels":
+        image.SetMetaData(label_names.FIELD, label_names.as_text(seq.label_names))
     image.SetSpacing(spacing)
     image.SetOrigin(origin)
     image.SetDirection([float(v) for v in direction.ravel()])

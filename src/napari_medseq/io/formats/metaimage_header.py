@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
+from napari_medseq.io import label_names
 from napari_medseq.io.formats.raw import lazy_block, lazy_packed, load_block, load_packed, on_demand
 from napari_medseq.sequence import Voxels
 
@@ -45,6 +46,8 @@ class Header:
     packed, text : bool
     times : list of float
         Seconds of the frames where they are not even, in a field of our own that other programs pass over.
+    label_names : dict of int to str, or None
+        In a field of our own, too; None where it does not say that the voxels are labels.
     notes : list of str
     """
 
@@ -59,6 +62,7 @@ class Header:
     packed: bool
     text: bool
     times: list[float]
+    label_names: dict[int, str] | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -137,6 +141,7 @@ def _checked(path: Path, fields: dict[str, str], at: int) -> Header:
         packed=_is_true(fields.get("compresseddata", "False")),
         text=not _is_true(fields.get("binarydata", "True")),
         times=[float(v) for v in fields.get("frametimes", "").split()],
+        label_names=label_names.from_text(fields.get(label_names.FIELD.lower())),
         notes=notes,
     )
     header.files = _data_files(header, fields, at)

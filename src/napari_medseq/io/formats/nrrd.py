@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
-from napari_medseq.io import naming
+from napari_medseq.io import label_names, naming
 from napari_medseq.io.formats.nrrd_block import facts_of, write_block
 from napari_medseq.io.formats.nrrd_header import Header, read_header, time_step
 from napari_medseq.io.formats.raw import (
@@ -101,7 +101,7 @@ def read(
     if lazy == "auto":
         size = int(np.prod(header.sizes, dtype=object)) * header.dtype.itemsize
         frames = max((header.sizes[k] for k in range(len(header.sizes)) if k not in header.domain), default=1)
-        labelled = kind == "labels" or (kind is None and naming.names_labels(path))
+        labelled = kind == "labels" or (kind is None and _says_labels(header))
         lazy = header.encoding == "raw" and not labelled and is_wanted_lazy(lazy, size, frames)
     check(cancelled)
     array, notes = load(header, lazy=lazy), list(header.warnings)
@@ -123,7 +123,7 @@ def read(
         if "index" not in " ".join(header.keys):
             notes.append(f"Axis t holds a {header.kinds[along[0]]}, not time.")
         times = np.arange(header.sizes[along[0]], dtype=float)
-    labels = kind == "labels" or (kind is None and naming.names_labels(path) and colour is None)
+    labels = kind == "labels" or (kind is None and _says_labels(header) and colour is None)
     if labels:
         array, axes, labels = labels_or_image(
             array, axes, where=path, asked=kind == "labels", notes=notes, has_times=timed
@@ -132,8 +132,14 @@ def read(
     seq = place(
         array, axes, header.affine, oriented=header.oriented, times=times, kind="labels" if labels else "image",
         name=naming.readable(naming.stem(path)), warnings=tuple(notes), meta=facts_of(header),
+        label_names=(label_names.from_text(header.keys.get(label_names.FIELD)) or {}) if labels else {},
     )  # fmt: skip
     return [seq]
+
+
+def _says_labels(header: Header) -> bool:
+    """Whether the file's name, or a field that `write` adds, says that it holds labels."""
+    return naming.names_labels(header.path) or label_names.from_text(header.keys.get(label_names.FIELD)) is not None
 
 
 def _is_colour(header: Header, k: int) -> bool:
@@ -178,7 +184,7 @@ def facts(path: Path) -> list[Facts]:
     return [
         Facts(
             name=naming.stem(path),
-            kind="labels" if segments or naming.names_labels(path) else "image",
+            kind="labels" if segments or _says_labels(header) else "image",
             format="NRRD",
             source=str(path),
             shape=(*(header.sizes[k] for k in header.domain), *others),
@@ -200,6 +206,8 @@ def write(seq: ImageSequence, path: Path) -> None:
     """
     array, axes, affine = restored(seq)
     keys: dict[str, str] = {}
+    if seq.kind == "labels":
+        keys[label_names.FIELD] = label_names.as_text(seq.label_names)
     lead = ["t"] if "t" in axes else []
     order = (["c"] if "c" in axes else []) + ["x", "y", "z"] + lead
     kinds = ["RGB-color" if seq.size("c") == 3 else "RGBA-color"] if "c" in axes else []

@@ -1,0 +1,53 @@
+"""A beat of a cine whose volumes are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_medseq.dynamics import measure_beat
+from napari_medseq.errors import MedseqError
+from napari_medseq.sequence import ImageSequence, affine_from
+
+SIDES = (10, 8, 6, 8)
+WALL = 12
+
+
+@pytest.fixture
+def cine() -> ImageSequence:
+    """A square cavity of 10, 8, 6 and 8 pixels a side in a square of 12, over three slices; voxels of 1 mm³."""
+    data = np.zeros((4, 3, 20, 20), np.uint8)
+    for frame, side in enumerate(SIDES):
+        data[frame, :, 4 : 4 + WALL, 4 : 4 + WALL] = 2
+        start = 4 + (WALL - side) // 2
+        data[frame, :, start : start + side, start : start + side] = 1
+    return ImageSequence(
+        data,
+        ("t", "z", "y", "x"),
+        affine_from((1, 1, 1)),
+        times=np.array([0.0, 0.2, 0.4, 0.6]),
+        kind="labels",
+        label_names={1: "cavity", 2: "wall"},
+        name="cine",
+    )
+
+
+def test_volumes_ejection_and_thickening(cine: ImageSequence) -> None:
+    beat = measure_beat(cine, 1, 2)
+    own = beat.volumes[beat.volumes["lesion"] == 1]
+    assert own["mean"].tolist() == pytest.approx([3 * side**2 / 1000 for side in SIDES])
+    assert own["time_s"].tolist() == pytest.approx([0.0, 0.2, 0.4, 0.6])
+    cavity = beat.pumped.set_index("label").loc["cavity"]
+    assert cavity["ejection_fraction_percent"] == pytest.approx(100 * (100 - 36) / 100)
+    assert (cavity["end_diastole"], cavity["end_systole"]) == (0, 2)
+    assert beat.walls is not None
+    assert (beat.walls["thickening_percent"] > 0).all()
+
+
+def test_walls_are_measured_only_where_both_are_named(cine: ImageSequence) -> None:
+    assert measure_beat(cine, 1).walls is None
+
+
+def test_nothing_labelled_is_said(cine: ImageSequence) -> None:
+    with pytest.raises(MedseqError, match="no label in any frame"):
+        measure_beat(cine.replace(data=np.zeros_like(np.asarray(cine.data))))
