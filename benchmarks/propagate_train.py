@@ -39,15 +39,15 @@ DATA = Path(os.environ.get("MEDSEQ_DATA", HERE.parents[1] / "shared" / "data"))
 CARD = HERE / "cards" / "propagate.md"
 LICENCE = HERE / "cards" / "LICENSE-propagate.md"
 #: how often each set is drawn from, of their sum
-SHARES = {"brain": 1.2, "sarcoma": 1.6, "lung": 0.9, "sunnybrook": 0.9, "larynx": 0.6, "heads": 0.8}
+SHARES = {"brain": 1.2, "sarcoma": 1.6, "lung": 0.9, "sunnybrook": 0.9, "larynx": 0.5, "heads": 0.9}
 NETWORK: dict[str, Any] = {
     "_target_": "PromptedUNet",
-    "widths": [24, 48, 80, 112],
-    "hidden": [8, 24, 32, 48],
-    "slabs": [0, 1, 2, 3, -2, -3],
+    "widths": [24, 48, 96, 144],
+    "hidden": [0, 0, 48, 64],
+    "slabs": [0, 1, 2, 3, -1, -2, -3],
 }
 #: how the network is run; the span and what is dropped were chosen on a few objects on which nothing is judged
-INFERENCE: dict[str, Any] = {"precision": "bfloat16", "span": [28, 56], "connected": True}
+INFERENCE: dict[str, Any] = {"precision": "bfloat16", "span": [28, 48], "connected": True}
 CT = (-160.0, 240.0)  # HU that become black and white
 
 Pair = tuple[ms.ImageSequence, ms.ImageSequence, dict[str, Any]]

@@ -105,13 +105,16 @@ class StreamedBlock(nn.Module):
 
     def forward(self, x: Tensor, before: Tensor | None, after: Tensor | None, batch: int) -> Tensor:
         """`before` and `after` are the steps beside those of `x`, (batch, channel, y, x); None where the sequence ends."""
-        seen = x
-        if self.slab:
-            none = torch.zeros_like(x[:batch])
-            early = torch.cat([none if before is None else before, x[:-batch]])
-            late = torch.cat([x[batch:], none if after is None else after])
-            seen = torch.cat([early, x, late], 1).contiguous(memory_format=torch.channels_last)
-        return functional.relu(self.skip(x) + self.second(functional.relu(self.first(seen))))
+        first = self.first(_three_steps(x, before, after, batch) if self.slab else x)
+        return self.second(first.relu_()).add_(self.skip(x)).relu_()
+
+
+def _three_steps(x: Tensor, before: Tensor | None, after: Tensor | None, batch: int) -> Tensor:
+    """The channels of the step before, of the step itself, and of the step after it; see `StreamedBlock.forward`."""
+    none = torch.zeros_like(x[:batch])
+    longer = torch.cat([none if before is None else before, x, none if after is None else after])
+    seen = torch.cat([longer[: -2 * batch], x, longer[2 * batch :]], 1)
+    return seen.contiguous(memory_format=torch.channels_last)
 
 
 class StreamedUNet(nn.Module):
@@ -210,7 +213,7 @@ class _Stream:
 
         def joined(k: int) -> Tensor:
             skip = skips[k] if skips[k].numel() else self._encoded(k)
-            y: Tensor = risen(self.network.up[level](below[k])) + skip
+            y: Tensor = risen(self.network.up[level](below[k])).add_(skip)
             below[k] = skips[k] = _GONE
             return y
 
@@ -236,7 +239,7 @@ class _Stream:
             states = walk(kept[k] if kept else self._seen(carry, y), state)
             state = states[-1]
             both = torch.cat([states, back.pop()], 2).flatten(0, 1)
-            yield y + carry.merge(both.contiguous(memory_format=torch.channels_last))
+            yield carry.merge(both.contiguous(memory_format=torch.channels_last)).add_(y)
             found[k] = _GONE
             if kept:
                 kept[k] = _GONE

@@ -1,6 +1,7 @@
 """Shapes between painted slices: signed distances to the painted outlines, blended from one slice to the next.
 
-Raya and Udupa 1990 (doi:10.1109/42.52980). On tensors, since the promptable network has the same distances among its input channels
+Raya and Udupa 1990 (doi:10.1109/42.52980), with the two outlines brought over each other before they are blended, so that a shape
+that moves from slice to slice keeps its size. On tensors, since the promptable network has the same distances among its input channels
 (`napari_medseq.models.prompting`); `interpolate_slices` is for arrays.
 """
 
@@ -8,11 +9,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from napari_medseq.errors import MedseqError, MedseqWarning
 
@@ -63,24 +66,87 @@ def nearest_annotated(annotated: Tensor) -> tuple[Tensor, Tensor]:
     return before, torch.where(after == steps, -1, after)
 
 
-def blend(distance: Tensor, before: Tensor, after: Tensor, steps: Tensor) -> Tensor:
-    """Signed distances of some steps: linear between annotated ones, copied beyond the outermost.
+def shifted(maps: Tensor, shift: Tensor) -> Tensor:
+    """Maps moved in their plane; beyond an edge its values go on.
 
     Parameters
     ----------
-    distance : Tensor, (batch, step, y, x)
-        Of all steps; looked at on annotated ones only.
-    before, after : Tensor, (batch, wanted steps)
-        See `nearest_annotated`.
-    steps : Tensor, (wanted steps,)
-        Which steps these are.
+    maps : Tensor, (n, channel, y, x)
+    shift : Tensor, (n, 2)
+        Pixels along y and x.
     """
-    low = torch.where(before < 0, after, before).clamp_min(0)
-    high = torch.where(after < 0, before, after).clamp_min(0)
-    index = steps.expand_as(low)
-    weight = ((index - low) / (high - low).clamp_min(1)).clamp(0, 1)
-    row = torch.arange(len(low), device=low.device)[:, None]
-    return torch.lerp(distance[row, low], distance[row, high], weight[..., None, None])
+    n, _, height, width = maps.shape
+    lines = []
+    for k, size in enumerate((height, width)):
+        at = torch.arange(size, device=maps.device, dtype=torch.float32) - shift[:, k : k + 1]
+        lines.append((at + 0.5) * 2 / size - 1)
+    y, x = lines[0][:, :, None].expand(n, height, width), lines[1][:, None, :].expand(n, height, width)
+    return functional.grid_sample(maps, torch.stack([x, y], 3), padding_mode="border", align_corners=False)
+
+
+def middles(mask: Tensor) -> Tensor:
+    """Centres of mass (…, 2) along y and x of masks (…, y, x), in pixels; 0 where a mask is empty."""
+    height, width = mask.shape[-2:]
+    y = torch.arange(height, device=mask.device, dtype=torch.float32)
+    x = torch.arange(width, device=mask.device, dtype=torch.float32)
+    rows, columns = mask.sum(-1), mask.sum(-2)
+    area = rows.sum(-1).clamp_min(1)
+    return torch.stack([(rows * y).sum(-1) / area, (columns * x).sum(-1) / area], -1)
+
+
+@dataclass(frozen=True)
+class Between:
+    """Where wanted steps lie between annotated ones, (batch, wanted step).
+
+    Attributes
+    ----------
+    low, high : Tensor of int
+        The annotated steps on either side; the outermost twice beyond it.
+    share : Tensor
+        Of the way from `low` to `high`, 0 to 1.
+    """
+
+    low: Tensor
+    high: Tensor
+    share: Tensor
+
+    @classmethod
+    def of(cls, before: Tensor, after: Tensor, steps: Tensor) -> Between:
+        """From `nearest_annotated` at the wanted `steps` (step,)."""
+        low = torch.where(before < 0, after, before).clamp_min(0)
+        high = torch.where(after < 0, before, after).clamp_min(0)
+        return cls(low, high, ((steps - low) / (high - low).clamp_min(1)).clamp(0, 1))
+
+    def aligned(self, maps: Sequence[Tensor], middle: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps of the step on either side, moved so that the shapes lie over each other where the shape is on its way.
+
+        Parameters
+        ----------
+        maps : sequence of Tensor, (batch, step, y, x)
+        middle : Tensor, (batch, step, 2)
+            Of the shapes on annotated steps; see `middles`.
+        filled : Tensor of bool, (batch, step)
+            Where there is a shape.
+
+        Returns
+        -------
+        low, high : Tensor, (batch, wanted step, map, y, x)
+        """
+        row = torch.arange(len(middle), device=middle.device)[:, None]
+        both = (filled[row, self.low] & filled[row, self.high])[..., None]
+        wanted = torch.lerp(middle[row, self.low], middle[row, self.high], self.share[..., None])
+        found = []
+        for side in (self.low, self.high):
+            taken = torch.stack([m[row, side] for m in maps], 2)
+            shift = torch.where(both, wanted - middle[row, side], 0.0)
+            moving = shift.abs().amax(2) > 1e-3
+            taken[moving] = shifted(taken[moving], shift[moving])
+            found.append(taken)
+        return found[0], found[1]
+
+    def blended(self, low: Tensor, high: Tensor) -> Tensor:
+        """Signed distances between those on either side, (batch, wanted step, y, x)."""
+        return torch.lerp(low, high, self.share[..., None, None])
 
 
 def interpolate_slices(
@@ -148,7 +214,10 @@ def _between(
     distance = torch.zeros(1, *mask.shape)
     distance[0, filled] = signed_distance(torch.from_numpy(mask[filled]), pixel)
     before, after = (found[:, steps] for found in nearest_annotated(annotated))
-    made: NDArray[np.float32] = blend(distance, before, after, torch.from_numpy(steps))[0].numpy()
+    place = Between.of(before, after, torch.from_numpy(steps))
+    masks = torch.from_numpy(mask)
+    low, high = place.aligned([distance], middles(masks)[None], masks.flatten(1).any(1)[None])
+    made: NDArray[np.float32] = place.blended(low[:, :, 0], high[:, :, 0])[0].numpy()
     return made
 
 

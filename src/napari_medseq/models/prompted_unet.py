@@ -1,7 +1,7 @@
 """The prompted recurrent U-Net: what is painted on some steps of a sequence enters its state, and the recurrence carries it on.
 
-Each step is encoded with the steps beside it; on the way up, at every level, a recurrence runs over the sequence in both directions
-(`PromptRecurrence`). The head corrects the interpolated shape rather than starting from nothing. The network knows no classes:
+Each step is encoded with the steps beside it; on the way up, at the coarse levels, a recurrence runs over the sequence in both
+directions (`PromptRecurrence`). The head corrects the interpolated shape rather than starting from nothing. The network knows no classes:
 what is painted is the object.
 """
 
@@ -120,10 +120,10 @@ class PromptedUNet(PromptedNetwork):
         self,
         *,
         inputs: int = CHANNELS,
-        widths: Sequence[int] = (24, 48, 80, 112),
-        hidden: Sequence[int] = (8, 24, 32, 48),
+        widths: Sequence[int] = (24, 48, 96, 144),
+        hidden: Sequence[int] = (0, 0, 48, 64),
         cell: Literal["minimal", "none"] = "minimal",
-        slabs: Sequence[int] = (0, 1, 2, 3, -2, -3),
+        slabs: Sequence[int] = (0, 1, 2, 3, -1, -2, -3),
     ) -> None:
         super().__init__()
         if len(hidden) != len(widths):

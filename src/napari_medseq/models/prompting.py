@@ -1,7 +1,7 @@
 """What plain methods know of an object from its painted steps, as input channels of the prompted network.
 
-Distances to the painted outline, the shape interpolated between painted steps, and which intensities are the object's: the
-network corrects them. Everything is tensors of windows, (batch, step, y, x), on whatever device they lie; lengths are in pixels
+Distances to the painted outline, the shape interpolated between painted steps, which intensities are the object's, and what the
+painted steps on either side look like: the network corrects them. Everything is tensors of windows, (batch, step, y, x), on whatever device they lie; lengths are in pixels
 of the window. A `PromptedSequence` makes the channels of any stretch of steps, so that a long sequence never has all of them.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_medseq.masks.interpolation import blend, nearest_annotated, signed_distance
+from napari_medseq.masks.interpolation import Between, middles, nearest_annotated, signed_distance
 
 #: signed distances beyond this many pixels are not told apart
 FAR = 40.0
@@ -21,10 +21,9 @@ FAR = 40.0
 RING = 12.0
 #: bins of the histograms of intensities, and the normalised intensity, in spreads, at which they end
 BINS, RANGE = 64, 3.0
-#: channels per step: image, its two neighbours, prompt, flag, two of the shape, two of the intensities, five of where and how far
-CHANNELS = 14
-#: the channels of plain methods, for ablations
-PLAIN = slice(5, 9)
+#: channels per step: image, prompt, flag, two of the shape, two of the intensities, images and shapes of the painted steps on either
+#: side, five of where and how far
+CHANNELS = 16
 
 
 def annotated_distance(mask: Tensor, annotated: Tensor) -> Tensor:
@@ -59,6 +58,10 @@ class PromptedSequence:
     annotated : Tensor of bool, (batch, step)
     before, after : Tensor, (batch, step)
         See `nearest_annotated`.
+    middle : Tensor, (batch, step, 2)
+        Of the painted shapes, along y and x; see `napari_medseq.masks.interpolation.middles`.
+    filled : Tensor of bool, (batch, step)
+        Where there is a painted shape.
     ratios : Tensor, (batch, 2, bins)
         Log ratio of how often an intensity occurs in the painted shapes and around them, of the image and of its local mean.
     away : Tensor, (batch, step)
@@ -72,6 +75,8 @@ class PromptedSequence:
     annotated: Tensor
     before: Tensor
     after: Tensor
+    middle: Tensor
+    filled: Tensor
     ratios: Tensor
     away: Tensor
     share: Tensor
@@ -94,7 +99,8 @@ class PromptedSequence:
         mask = mask & annotated[..., None, None]
         distance = annotated_distance(mask, annotated)
         some = annotated.any(0).nonzero()[:, 0]  # what is measured, is measured on these
-        near = (annotated[..., None, None] & (mask | (distance > -RING)))[:, some]
+        filled = mask.flatten(2).any(2)  # a step that is painted empty does not say where the object's surroundings are
+        near = (filled[..., None, None] & (distance > -RING))[:, some]
         picture = _normalised(image, near, some)
         before, after = nearest_annotated(annotated)
         ratios = _intensity_ratios(picture[:, some], mask[:, some], near & ~mask[:, some])
@@ -103,33 +109,39 @@ class PromptedSequence:
         known = (steps * gap[:, None] / radius[:, None]).clamp_max(4) / 4
         away = torch.where(gap[:, None] > 0, known, -0.25)
         share = _share_of_gap(annotated, steps)
-        return cls(picture, distance, annotated, before, after, ratios, away, share)
+        return cls(picture, distance, annotated, before, after, middles(mask), filled, ratios, away, share)
 
     def prior(self, start: int = 0, stop: int | None = None) -> Tensor:
         """Signed distance (batch, step, y, x) of the interpolated shape on steps `start` to `stop`, in pixels.
 
-        Linear between annotated steps and copied beyond the outermost; see `napari_medseq.masks.interpolation.blend`.
+        Blended between annotated steps, the shapes on either side brought over each other first
+        (`napari_medseq.masks.interpolation.Between`), and copied beyond the outermost.
         """
-        cut = slice(start, stop)
-        steps = torch.arange(self.image.shape[1], device=self.image.device)[cut]
-        return blend(self.distance, self.before[:, cut], self.after[:, cut], steps)
+        place = self._between(start, stop)
+        low, high = place.aligned([self.distance], self.middle, self.filled)
+        return place.blended(low[:, :, 0], high[:, :, 0])
 
     def channels(self, start: int = 0, stop: int | None = None) -> tuple[Tensor, Tensor]:
         """The network's input (batch, step, `CHANNELS`, y, x) on steps `start` to `stop`, and the `prior` of these steps."""
-        steps = self.image.shape[1]
-        at = torch.arange(steps, device=self.image.device)[start:stop]
-        picture = self.image[:, at]
-        earlier, later = self.image[:, (at - 1).clamp_min(0)], self.image[:, (at + 1).clamp_max(steps - 1)]
-        shown = self.annotated[:, at, None, None].to(picture.dtype)
-        prior = self.prior(start, stop)
-        own = [picture, earlier, later, torch.tanh(self.distance[:, at] / 3) * shown, shown.expand_as(picture)]
+        cut = slice(start, stop)
+        picture, place = self.image[:, cut], self._between(start, stop)
+        low, high = place.aligned([self.distance, self.image], self.middle, self.filled)
+        prior = place.blended(low[:, :, 0], high[:, :, 0])
+        shown = self.annotated[:, cut, None, None].to(picture.dtype)
+        own = [picture, torch.tanh(prior / 3) * shown, shown.expand_as(picture)]
         shape = [torch.tanh(prior / 2), torch.tanh(prior / 10)]
         looks = [_looked_up(p, self.ratios[:, k]) for k, p in enumerate((picture, smoothed(smoothed(picture))))]
-        far_before, far_after = (far[:, at] for far in _steps_to(self.before, self.after))
+        sides = [low[:, :, 1], high[:, :, 1], torch.tanh(low[:, :, 0] / 3), torch.tanh(high[:, :, 0] / 3)]
+        far_before, far_after = (far[:, cut] for far in _steps_to(self.before, self.after))
         near = torch.minimum(far_before, far_after).clamp_max(40) / 20
-        steady = torch.stack([1 / (1 + far_before), 1 / (1 + far_after), near, self.away[:, at], self.share[:, at]], 2)
+        steady = torch.stack([1 / (1 + far_before), 1 / (1 + far_after), near, self.away[:, cut], self.share[:, cut]], 2)
         maps = steady.to(picture.dtype)[..., None, None].expand(-1, -1, -1, *picture.shape[2:])
-        return torch.cat([torch.stack(own + shape + looks, 2), maps], 2), prior
+        return torch.cat([torch.stack(own + shape + looks + sides, 2), maps], 2), prior
+
+    def _between(self, start: int, stop: int | None) -> Between:
+        cut = slice(start, stop)
+        steps = torch.arange(self.image.shape[1], device=self.image.device)[cut]
+        return Between.of(self.before[:, cut], self.after[:, cut], steps)
 
 
 def _steps_to(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:

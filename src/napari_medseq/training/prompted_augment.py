@@ -97,7 +97,34 @@ def invented(real: Tensor) -> tuple[Tensor, Tensor]:
     texture = smooth_field(batch, 1, (steps, 14, 14), (steps, side, side), device)[:, 0]
     own = own + texture * draw.uniform(0, 0.1)
     own = own + torch.where(draw.often(0.4), draw.uniform(0, 0.6) * (background - level), 0.0)
+    other = torch.sigmoid(drawn_shapes(batch, steps, side, device) * 30)  # what looks alike, beside it or touching it
+    alike = torch.lerp(background, own + draw.normal() * 0.06, other)
+    background = torch.where(draw.often(0.45), alike, background)
     return torch.lerp(background, own, torch.sigmoid(inside * draw.uniform(10, 60))), mask
+
+
+def likely_gap(mask: Tensor) -> Tensor:
+    """Distances (batch,) from step to step, in pixels, with which drawn shapes are about as long as wide; 0 (unknown) for half."""
+    area = mask.flatten(2).sum(2).float()
+    across = 2 * (area.amax(1) / torch.pi).sqrt()
+    gap = across * torch.exp(torch.randn_like(across) * 0.4) / (area > 0).sum(1).clamp_min(1)
+    return torch.where(torch.rand_like(across) < 0.5, gap.clamp(0.3, 12), 0.0)
+
+
+def parts(mask: Tensor, share: float = 0.1) -> Tensor:
+    """Masks of which a share is cut by a random plane: a part of a structure, whose end the image does not show."""
+    batch, steps, side, _ = mask.shape
+    draw = BatchDraws(batch, mask.device)
+    area = mask.flatten(1).sum(1).clamp_min(1).view(-1, 1, 1, 1)
+    t, y = (torch.arange(n, device=mask.device, dtype=torch.float32) for n in (steps, side))
+    height = torch.zeros(mask.shape, device=mask.device)
+    for line in (t.view(1, -1, 1, 1), y.view(1, 1, -1, 1), y.view(1, 1, 1, -1)):
+        middle = (mask * line).sum((1, 2, 3), keepdim=True) / area
+        spread = ((mask * (line - middle).square()).sum((1, 2, 3), keepdim=True) / area).sqrt().clamp_min(0.5)
+        height = height + draw.normal() * (line - middle) / spread
+    cut = mask & (height > draw.normal() * 0.5)
+    large = cut.flatten(1).sum(1).view(-1, 1, 1, 1) > 60
+    return torch.where(draw.often(share) & large, cut, mask)
 
 
 def _patchwork(draw: BatchDraws, shape: torch.Size) -> Tensor:

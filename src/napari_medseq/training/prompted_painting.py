@@ -25,24 +25,29 @@ def even_steps(area: NDArray[np.float64], count: int) -> list[int]:
     return sorted({int(filled[np.abs(filled - w).argmin()]) for w in wanted})
 
 
-def painted_steps(area: NDArray[np.float64], rng: np.random.Generator) -> list[int]:
-    """One to five random steps of an object with these areas, sometimes with an empty one beyond an end; none if it is too small."""
+def painted_steps(area: NDArray[np.float64], rng: np.random.Generator, real: NDArray[np.bool_] | None = None) -> list[int]:
+    """One to five random steps of an object with these areas, sometimes with an empty one beyond an end; none if it is too small.
+
+    Only of those that are `real`, if given.
+    """
+    real = np.ones(len(area), bool) if real is None else real
+    area = np.where(real, area, 0)
     filled = np.flatnonzero(area >= _LEAST)
     if not filled.size:
         return []
-    count = int(rng.choice([1, 2, 3, 4, 5], p=[0.36, 0.1, 0.28, 0.06, 0.2]))
+    count = int(rng.choice([1, 2, 3, 4, 5], p=[0.34, 0.1, 0.28, 0.08, 0.2]))
     if count in (1, 3, 5) and rng.random() < 0.65:
         steps = even_steps(np.where(area >= _LEAST, area, 0), count)
     else:
         chance = np.sqrt(area[filled])
         steps = rng.choice(filled, min(count, len(filled)), replace=False, p=chance / chance.sum()).tolist()
-    empty = np.flatnonzero(area == 0)
+    empty = np.flatnonzero(real & (area == 0))
     if empty.size and rng.random() < 0.12:
         steps += rng.choice(empty, min(len(empty), int(rng.integers(1, 3))), replace=False).tolist()
     return [int(s) for s in steps]
 
 
-def hurried(mask: Tensor, share: float = 0.3) -> Tensor:
+def hurried(mask: Tensor, share: float = 0.2) -> Tensor:
     """Masks (n, y, x) of which a share is too large or too small, wavy, or a coarse polygon; no shape vanishes."""
     n = len(mask)
     if not n:

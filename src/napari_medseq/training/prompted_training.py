@@ -24,13 +24,13 @@ from napari_medseq.models.prompting import PromptedSequence
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.settings import Settings
 from napari_medseq.training import checkpoint
-from napari_medseq.training.prompted_augment import bending, invented, spoiled
+from napari_medseq.training.prompted_augment import bending, invented, likely_gap, parts, spoiled
 from napari_medseq.training.prompted_painting import hurried, painted_steps
 from napari_medseq.training.prompted_structures import PromptedCase
 from napari_medseq.training.prompted_windows import cut_windows, place_window
 
 #: steps and side of the windows of a batch, each as likely
-SHAPES = ((8, 64), (12, 64), (16, 64), (24, 64), (12, 80), (16, 80), (10, 112), (14, 112))
+SHAPES = ((8, 64), (12, 64), (16, 64), (24, 64), (12, 88), (20, 80), (10, 112), (32, 64))
 _HEADS = (1.0, 0.3, 0.15)  # weights of the heads, fine to coarse
 _UNIT = 64 * 64  # pixels of a window by which batches are measured
 
@@ -57,7 +57,7 @@ class PromptTrainSettings(Settings):
     minutes: float = Field(30.0, gt=0)
     windows: int = Field(1024, ge=8)
     rate: float = Field(3e-3, gt=0)
-    drawn: float = Field(0.25, ge=0, le=1)
+    drawn: float = Field(0.3, ge=0, le=1)
     average: float = Field(0.998, ge=0, lt=1)
     seed: int = 0
     checkpoint_seconds: float = Field(60.0, gt=0)
@@ -72,12 +72,15 @@ class PromptedBatch:
     sequence : PromptedSequence
         With what is painted.
     truth : Tensor of bool, (batch, step, y, x)
+    real : Tensor of bool, (batch, step)
+        False beyond the ends of an image.
     kept : Tensor of bool, (batch,)
         False where there is nothing to learn: nothing to paint, or everything is painted.
     """
 
     sequence: PromptedSequence
     truth: Tensor
+    real: Tensor
     kept: Tensor
 
 
@@ -103,30 +106,34 @@ def draw_batch(
     batch = max(2, round(settings.windows * _UNIT / (steps * side * side)))
     places = [place_window(groups, shares, steps, side, rng) for _ in range(batch)]
     image, truth = cut_windows(places, side, bending(batch, steps, side, device))
+    truth = parts(truth)
     gap = torch.tensor([p.gap for p in places], device=device)
+    real = np.stack([p.real for p in places])
     drawn = round(batch * settings.drawn)
     if drawn:
         some, mask = invented(image[:drawn])
         image, truth = torch.cat([some, image[drawn:]]), torch.cat([mask, truth[drawn:]])
-        gap[:drawn] = 0
+        gap = torch.cat([likely_gap(mask), gap[drawn:]])
+        real[:drawn] = True
     image = spoiled(image)
     area = truth.flatten(2).sum(2).cpu().numpy().astype(np.float64)
     flags = np.zeros((batch, steps), bool)
     for b in range(batch):
-        flags[b, painted_steps(area[b], rng)] = True
-    kept = torch.from_numpy(flags.any(1) & ((area > 0) & ~flags).any(1)).to(device)
+        flags[b, painted_steps(area[b], rng, real[b])] = True
+    kept = (flags & (area > 0)).any(1) & ((area > 0) & ~flags & real).any(1)
     flags[~flags.any(1), 0] = True
     annotated = torch.from_numpy(flags).to(device)
     painted = truth.clone()
     painted[annotated] = hurried(truth[annotated])
-    return PromptedBatch(PromptedSequence.of(image, painted, annotated, gap), truth, kept)
+    sequence = PromptedSequence.of(image, painted, annotated, gap)
+    return PromptedBatch(sequence, truth, torch.from_numpy(real).to(device), torch.from_numpy(kept).to(device))
 
 
 def prompted_loss(logits: Sequence[Tensor], batch: PromptedBatch) -> Tensor:
-    """Cross-entropy and soft Dice over the steps that are not annotated, at every head."""
+    """Cross-entropy and soft Dice over the steps of the image that are not annotated, at every head."""
     total = logits[0].new_zeros(())
     kept = batch.kept
-    free = (~batch.sequence.annotated & kept[:, None]).float()[..., None, None]
+    free = (~batch.sequence.annotated & batch.real & kept[:, None]).float()[..., None, None]
     truth = batch.truth.float()
     for level, logit in enumerate(logits):
         target = truth if level == 0 else functional.avg_pool2d(truth, 2**level)

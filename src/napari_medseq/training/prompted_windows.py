@@ -29,6 +29,8 @@ class PlacedWindow:
     axis : int
         Of the case's arrays, along which the steps are.
     steps : ndarray of int
+    real : ndarray of bool
+        False beyond the ends of the image, where its outermost step is repeated.
     centre : (float, float)
         In native pixels.
     matrix : ndarray of float32, (2, 2)
@@ -41,6 +43,7 @@ class PlacedWindow:
     structure: Structure
     axis: int
     steps: NDArray[np.int64]
+    real: NDArray[np.bool_]
     centre: tuple[float, float]
     matrix: NDArray[np.float32]
     gap: float
@@ -89,9 +92,11 @@ def place_window(
         structure = pool[int(rng.integers(len(pool)))]
         axis = _axis(case, structure, rng)
         taken, stride = _steps(structure, axis, steps, rng)
-        inside = np.clip(taken, 0, case.image.shape[axis] - 1)
-        if (taken != inside).mean() <= 0.6:
-            return _turned(case, structure, axis, inside, stride, side, rng)
+        if rng.random() < 0.5:
+            taken = taken[::-1]  # read backwards
+        real = (taken >= 0) & (taken < case.image.shape[axis])
+        if real.mean() >= 0.5:
+            return _turned(case, structure, axis, taken, real, stride, side, rng)
     raise MedseqError("No structure fits a window; are the images large enough, and is anything labelled?")
 
 
@@ -110,8 +115,9 @@ def _steps(structure: Structure, axis: int, steps: int, rng: np.random.Generator
     first, last = (int(v) for v in structure.box[axis])
     extent = last - first
     stride = int(np.clip(np.ceil(extent / (0.9 * steps)), 1, 4))
-    if extent / (stride + 2) >= 4 and rng.random() < 0.4:
-        stride += int(rng.integers(0, 3))
+    more = int(rng.integers(0, 4)) if rng.random() < 0.5 else 0
+    if extent / (stride + more) >= 4:
+        stride += more
     held = int(np.ceil(extent / stride))
     if held <= steps:
         start = first - int(rng.integers(0, steps - held + 1)) * stride - int(rng.integers(0, stride))
@@ -124,7 +130,8 @@ def _turned(
     case: PromptedCase,
     structure: Structure,
     axis: int,
-    steps: NDArray[np.int64],
+    taken: NDArray[np.int64],
+    real: NDArray[np.bool_],
     stride: int,
     side: int,
     rng: np.random.Generator,
@@ -146,7 +153,8 @@ def _turned(
     centre = box.mean(1) + rng.uniform(-0.6, 0.6, 2) * slack / pixel
     gap = 0.0 if frames or rng.random() >= 0.75 else stride * case.spacing[axis] / unit
     return PlacedWindow(
-        case, structure, axis, steps, (float(centre[0]), float(centre[1])), matrix.astype(np.float32), gap
+        case, structure, axis, np.clip(taken, 0, case.image.shape[axis] - 1), real,
+        (float(centre[0]), float(centre[1])), matrix.astype(np.float32), gap,
     )
 
 

@@ -94,11 +94,27 @@ def test_it_is_the_sign_of_the_blended_distances_of_scipy() -> None:
     first, last = (ndimage.distance_transform_edt(e, pixel) - ndimage.distance_transform_edt(~e, pixel) for e in ends)
     # zero halfway between the two sides
     first, last = (d - np.sign(d) * 0.45 for d in (first, last))
+    middles = [np.array(ndimage.center_of_mass(e)) for e in ends]
     made = masks.interpolate_slices(labels, [1], 0, pixel)
     for k, share in ((1, 1 / 3), (2, 2 / 3)):
-        blended = (1 - share) * first + share * last
+        middle = (1 - share) * middles[0] + share * middles[1]
+        over = [
+            ndimage.shift(d, middle - m, order=1, mode="nearest")
+            for d, m in zip((first, last), middles, strict=True)
+        ]
+        blended = (1 - share) * over[0] + share * over[1]
         clear = np.abs(blended) > 1e-3
         assert np.array_equal((made[k] == 1)[clear], (blended > 0)[clear])
+
+
+def test_a_shape_that_moves_keeps_its_size() -> None:
+    labels = np.zeros((5, 30, 30), np.uint8)
+    labels[0, 2:8, 4:10], labels[4, 18:24, 16:22] = 1, 1
+    made = masks.interpolate_slices(labels, [1], 0)
+    for k in range(5):
+        expected = np.zeros((30, 30), bool)
+        expected[2 + 4 * k : 8 + 4 * k, 4 + 3 * k : 10 + 3 * k] = True
+        assert np.array_equal(made[k] == 1, expected)
 
 
 def test_it_never_lies_over_another_label_and_the_deeper_label_wins() -> None:
@@ -111,12 +127,13 @@ def test_it_never_lies_over_another_label_and_the_deeper_label_wins() -> None:
     assert np.array_equal(made[1], labels[0])
 
 
-def test_no_gap_and_no_overlap_are_said() -> None:
-    labels = np.zeros((5, 20, 20), np.uint8)
+def test_no_gap_and_shapes_with_nothing_between_them_are_said() -> None:
+    labels = np.zeros((5, 30, 30), np.uint8)
     labels[1:3, 2:6, 2:6] = 1
     with pytest.raises(MedseqError, match="no gap to fill"):
         masks.interpolate_slices(labels, [1], 0)
-    labels[2] = 0
-    labels[4, 14:18, 14:18] = 1
-    with pytest.warns(MedseqWarning, match="Slices 3–4 stay empty|Slices 3 stay empty"):
+    labels[:] = 0
+    labels[0, 13:17, 2:6] = labels[0, 13:17, 24:28] = 1  # two pieces, and one in the middle between them
+    labels[4, 13:17, 13:17] = 1
+    with pytest.warns(MedseqWarning, match="Slices [0-9, –]+ stay empty"):
         masks.interpolate_slices(labels, [1], 0)

@@ -96,12 +96,42 @@ def test_units_of_the_image_do_not_matter(gain: float, offset: float) -> None:
     assert torch.allclose(a, b, atol=1e-6)
 
 
+def test_a_shape_that_moves_keeps_its_size() -> None:
+    mask, annotated = torch.zeros(1, 7, 40, 40, dtype=torch.bool), torch.zeros(1, 7, dtype=torch.bool)
+    annotated[0, [0, 6]] = True
+    mask[0, 0, 4:12, 4:12] = mask[0, 6, 22:30, 28:36] = True
+    image = torch.zeros(mask.shape)
+    image[0, 0, 4:12, 4:12], image[0, 6, 22:30, 28:36] = 1.0, 2.0
+    x, prior = PromptedSequence.of(image, mask, annotated, torch.zeros(1)).channels()
+    for step in range(7):
+        shape = prior[0, step] > 0
+        expected = torch.zeros(40, 40, dtype=torch.bool)
+        y, x0 = 4 + 3 * step, 4 + 4 * step
+        expected[y : y + 8, x0 : x0 + 8] = True
+        assert torch.equal(shape, expected)
+        inner = (slice(y + 1, y + 7), slice(x0 + 1, x0 + 7))
+        for channel, painted in ((7, 0), (8, 6)) if step not in (0, 6) else ():  # what the painted steps look like moves along
+            assert float(x[0, step, channel][inner].std()) < 1e-4
+            assert float(x[0, step, channel][inner].mean()) == pytest.approx(
+                float(x[0, painted, 0][mask[0, painted]].mean()), abs=1e-4
+            )
+
+
+def test_a_step_that_is_painted_empty_does_not_say_what_is_around_the_object() -> None:
+    one, two = squares({3: 5}), squares({3: 5, 7: 0})
+    image = torch.rand(one[0].shape, generator=torch.Generator().manual_seed(0))
+    image[:, 7] = 50.0
+    image[:, 7, 0, 0] = 0.0
+    a, b = (PromptedSequence.of(image, *m, torch.zeros(1)) for m in (one, two))
+    assert torch.equal(a.ratios, b.ratios)
+
+
 def test_intensities_of_the_object_are_told_from_those_around_it() -> None:
     mask, annotated = squares({4: 6})
     image = torch.where(mask[:, 4:5].expand(mask.shape), 5.0, 1.0)
     image = image + 0.2 * torch.randn(mask.shape, generator=torch.Generator().manual_seed(2))
     x, _ = PromptedSequence.of(image, mask, annotated, torch.zeros(1)).channels()
-    ratio = x[0, 0, 7]
+    ratio = x[0, 0, 5]
     inside = mask[0, 4]
     assert float(ratio[inside].mean()) > 0.5
     assert float(ratio[~inside].mean()) < -0.5

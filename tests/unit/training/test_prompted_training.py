@@ -16,7 +16,7 @@ from napari_medseq.models.prompted_unet import PromptedUNet
 from napari_medseq.models.prompting import PromptedSequence
 from napari_medseq.sequence import ImageSequence, affine_from
 from napari_medseq.training import prompted_training
-from napari_medseq.training.prompted_augment import bending, drawn_shapes, invented, spoiled
+from napari_medseq.training.prompted_augment import bending, drawn_shapes, invented, likely_gap, parts, spoiled
 from napari_medseq.training.prompted_painting import even_steps, hurried, painted_steps
 from napari_medseq.training.prompted_structures import PromptedCase, Structure, prompted_case
 from napari_medseq.training.prompted_training import (
@@ -95,7 +95,9 @@ def test_cases_that_teach_nothing_are_named() -> None:
 def test_a_window_that_is_not_turned_is_the_image_itself() -> None:
     one = case()
     structure = max(one.labelled, key=lambda s: len(s.values))
-    place = PlacedWindow(one, structure, 0, np.arange(4, 8), (23.5, 23.5), np.eye(2, dtype=np.float32), 2.0)
+    place = PlacedWindow(
+        one, structure, 0, np.arange(4, 8), np.ones(4, bool), (23.5, 23.5), np.eye(2, dtype=np.float32), 2.0
+    )
     image, mask = cut_windows([place], 32, torch.zeros(1, 4, 2, 32, 32))
     assert torch.allclose(image[0], one.image[4:8, 8:40, 8:40] / 255, atol=1e-5)
     drawn = torch.from_numpy(np.isin(one.parts.numpy(), structure.values))
@@ -184,14 +186,56 @@ def test_the_loss_is_of_steps_that_are_not_annotated() -> None:
     assert float(prompted_loss([torch.where(flags, sure, -sure)], batch)) > 1
 
 
+def test_steps_beyond_the_image_are_neither_painted_nor_counted() -> None:
+    truth = torch.zeros(1, 6, 16, 16, dtype=torch.bool)
+    truth[:, 1:, 4:12, 4:12] = True
+    real = np.array([True, True, True, True, False, False])
+    for seed in range(20):
+        steps = painted_steps(truth[0].flatten(1).sum(1).numpy().astype(float), np.random.default_rng(seed), real)
+        assert steps
+        assert real[steps].all()
+    annotated = torch.tensor([[False, False, True, False, False, False]])
+    sequence = PromptedSequence.of(torch.rand(truth.shape), truth, annotated, torch.zeros(1))
+    batch = PromptedBatch(sequence, truth, torch.from_numpy(real)[None], torch.tensor([True]))
+    logits = torch.where(truth, 20.0, -20.0)
+    logits[:, 4:] *= -1
+    assert float(prompted_loss([logits], batch)) < 0.01
+
+
+def test_parts_are_what_lies_on_one_side_of_a_plane() -> None:
+    torch.manual_seed(0)
+    mask = torch.zeros(32, 8, 24, 24, dtype=torch.bool)
+    mask[:, 1:7, 4:20, 4:20] = True
+    made = parts(mask, share=1.0)
+    assert (made & ~mask).sum() == 0
+    assert (made.flatten(1).sum(1) >= 60).all()
+    assert (made != mask).flatten(1).any(1).sum() > 24
+    whole, cut = (m.flatten(1).float() for m in (mask, made))
+    places = torch.stack(torch.meshgrid(*(torch.arange(n) for n in mask.shape[1:]), indexing="ij")).flatten(1).float()
+    apart = [places[:, m > 0].mean(1) - places[:, w > m].mean(1) for w, m in zip(whole, cut, strict=True) if (w > m).any()]
+    assert min(float(a.norm()) for a in apart) > 1  # the two sides do not mix
+
+
+def test_drawn_shapes_are_about_as_long_as_wide() -> None:
+    torch.manual_seed(0)
+    mask = torch.zeros(200, 10, 32, 32, dtype=torch.bool)
+    mask[:, 2:8, 8:24, 8:24] = True
+    gap = likely_gap(mask)
+    known = gap[gap > 0]
+    assert 60 < len(known) < 140
+    across = 2 * (256 / np.pi) ** 0.5
+    assert float(known.log().mean().exp()) == pytest.approx(across / 6, rel=0.2)
+
+
 def test_sequences_in_which_nothing_is_left_do_not_count() -> None:
     truth = torch.zeros(2, 3, 16, 16, dtype=torch.bool)
     truth[:, :, 4:12, 4:12] = True
     annotated = torch.tensor([[True, False, False]] * 2)
     sequence = PromptedSequence.of(torch.rand(truth.shape), truth, annotated, torch.zeros(2))
+    real = torch.ones_like(annotated)
     logits = torch.where(truth, 20.0, -20.0)
     logits[1] *= -1
-    both, first = (PromptedBatch(sequence, truth, torch.tensor([True, k])) for k in (True, False))
+    both, first = (PromptedBatch(sequence, truth, real, torch.tensor([True, k])) for k in (True, False))
     assert float(prompted_loss([logits], first)) < 0.01 < float(prompted_loss([logits], both))
 
 
