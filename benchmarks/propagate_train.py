@@ -178,7 +178,6 @@ def main() -> None:
         description="Carries any object painted on a few slices, frames or visits to all others.",
         licence="CC-BY-4.0 (weights); see LICENSE",
         version="0.1.0",
-        storage="float32",  # variances of the batch norms exceed half precision
     )
     print(folder, (folder / bundle.WEIGHTS).stat().st_size / 1e6, "MB")
 
