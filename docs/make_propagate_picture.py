@@ -59,7 +59,9 @@ def main() -> None:
     figure.tight_layout(pad=0.3)
     path = Path(__file__).parent / "images" / "propagate.png"
     figure.savefig(path, dpi=110)
-    print(f"{path}: Dice {overlap:.2f} over {int(rest.sum())} slices that are not painted, {path.stat().st_size // 1024} kB")
+    print(
+        f"{path}: Dice {overlap:.2f} over {int(rest.sum())} slices that are not painted, {path.stat().st_size // 1024} kB"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What plain methods know of an object from its painted steps, as input channels of the prompted network.
 
 Distances to the painted outline, the shape interpolated between painted steps, which intensities are the object's, and what the
-painted steps on either side look like: the network corrects them. Everything is tensors of windows, (batch, step, y, x), on whatever device they lie; lengths are in pixels
-of the window. A `PromptedSequence` makes the channels of any stretch of steps, so that a long sequence never has all of them.
+painted steps on either side look like: the network corrects them. Everything is tensors of windows, (batch, step, y, x), on whatever
+device they lie; lengths are in pixels of the window. A `PromptedSequence` makes the channels of any stretch of steps, so that a long
+sequence never has all of them.
 """
 
 from __future__ import annotations
@@ -134,7 +135,9 @@ class PromptedSequence:
         sides = [low[:, :, 1], high[:, :, 1], torch.tanh(low[:, :, 0] / 3), torch.tanh(high[:, :, 0] / 3)]
         far_before, far_after = (far[:, cut] for far in _steps_to(self.before, self.after))
         near = torch.minimum(far_before, far_after).clamp_max(40) / 20
-        steady = torch.stack([1 / (1 + far_before), 1 / (1 + far_after), near, self.away[:, cut], self.share[:, cut]], 2)
+        steady = torch.stack(
+            [1 / (1 + far_before), 1 / (1 + far_after), near, self.away[:, cut], self.share[:, cut]], 2
+        )
         maps = steady.to(picture.dtype)[..., None, None].expand(-1, -1, -1, *picture.shape[2:])
         return torch.cat([torch.stack(own + shape + looks + sides, 2), maps], 2), prior
 

@@ -21,10 +21,11 @@ _ROUNDS = 12  # of k-means
 def pack(weights: Mapping[str, Tensor], storage: Storage) -> dict[str, Tensor]:
     """Tensors as they are stored.
 
-    "half" leaves a tensor whole whose values it does not hold (variances of batch norms may exceed 65504). "int8" rounds each slice ``w[k]`` of the first axis to ``round(w / s)`` with ``s = max|w| / 127`` (symmetric, per channel;
-    Krishnamoorthi 2018, arXiv:1806.08342, sec. 2.2), so that no weight moves by more than ``s / 2``. "shared" lets all weights of a
-    tensor, each slice divided by its root mean square, share 16 values (256 in small tensors) found by k-means (weight sharing:
-    Han et al. 2016, arXiv:1510.00149, sec. 3), and stores their indices. With both, vectors (biases and norms) stay whole.
+    "half" leaves a tensor whole whose values it does not hold (variances of batch norms may exceed 65504). "int8" rounds each slice
+    ``w[k]`` of the first axis to ``round(w / s)`` with ``s = max|w| / 127`` (symmetric, per channel; Krishnamoorthi 2018,
+    arXiv:1806.08342, sec. 2.2), so that no weight moves by more than ``s / 2``. "shared" lets all weights of a tensor, each slice divided
+    by its root mean square, share 16 values (256 in small tensors) found by k-means (weight sharing: Han et al. 2016,
+    arXiv:1510.00149, sec. 3), and stores their indices. With these two, vectors (biases and norms) stay whole.
     """
     out: dict[str, Tensor] = {}
     for name, value in weights.items():

@@ -25,7 +25,9 @@ def even_steps(area: NDArray[np.float64], count: int) -> list[int]:
     return sorted({int(filled[np.abs(filled - w).argmin()]) for w in wanted})
 
 
-def painted_steps(area: NDArray[np.float64], rng: np.random.Generator, real: NDArray[np.bool_] | None = None) -> list[int]:
+def painted_steps(
+    area: NDArray[np.float64], rng: np.random.Generator, real: NDArray[np.bool_] | None = None
+) -> list[int]:
     """One to five random steps of an object with these areas, sometimes with an empty one beyond an end; none if it is too small.
 
     Only of those that are `real`, if given.

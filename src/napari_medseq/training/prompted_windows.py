@@ -153,8 +153,14 @@ def _turned(
     centre = box.mean(1) + rng.uniform(-0.6, 0.6, 2) * slack / pixel
     gap = 0.0 if frames or rng.random() >= 0.75 else stride * case.spacing[axis] / unit
     return PlacedWindow(
-        case, structure, axis, np.clip(taken, 0, case.image.shape[axis] - 1), real,
-        (float(centre[0]), float(centre[1])), matrix.astype(np.float32), gap,
+        case,
+        structure,
+        axis,
+        np.clip(taken, 0, case.image.shape[axis] - 1),
+        real,
+        (float(centre[0]), float(centre[1])),
+        matrix.astype(np.float32),
+        gap,
     )
 
 

@@ -99,8 +99,7 @@ def test_it_is_the_sign_of_the_blended_distances_of_scipy() -> None:
     for k, share in ((1, 1 / 3), (2, 2 / 3)):
         middle = (1 - share) * middles[0] + share * middles[1]
         over = [
-            ndimage.shift(d, middle - m, order=1, mode="nearest")
-            for d, m in zip((first, last), middles, strict=True)
+            ndimage.shift(d, middle - m, order=1, mode="nearest") for d, m in zip((first, last), middles, strict=True)
         ]
         blended = (1 - share) * over[0] + share * over[1]
         clear = np.abs(blended) > 1e-3

@@ -110,7 +110,9 @@ def test_a_shape_that_moves_keeps_its_size() -> None:
         expected[y : y + 8, x0 : x0 + 8] = True
         assert torch.equal(shape, expected)
         inner = (slice(y + 1, y + 7), slice(x0 + 1, x0 + 7))
-        for channel, painted in ((7, 0), (8, 6)) if step not in (0, 6) else ():  # what the painted steps look like moves along
+        for channel, painted in (
+            ((7, 0), (8, 6)) if step not in (0, 6) else ()
+        ):  # what the painted steps look like moves along
             assert float(x[0, step, channel][inner].std()) < 1e-4
             assert float(x[0, step, channel][inner].mean()) == pytest.approx(
                 float(x[0, painted, 0][mask[0, painted]].mean()), abs=1e-4

@@ -212,7 +212,9 @@ def test_parts_are_what_lies_on_one_side_of_a_plane() -> None:
     assert (made != mask).flatten(1).any(1).sum() > 24
     whole, cut = (m.flatten(1).float() for m in (mask, made))
     places = torch.stack(torch.meshgrid(*(torch.arange(n) for n in mask.shape[1:]), indexing="ij")).flatten(1).float()
-    apart = [places[:, m > 0].mean(1) - places[:, w > m].mean(1) for w, m in zip(whole, cut, strict=True) if (w > m).any()]
+    apart = [
+        places[:, m > 0].mean(1) - places[:, w > m].mean(1) for w, m in zip(whole, cut, strict=True) if (w > m).any()
+    ]
     assert min(float(a.norm()) for a in apart) > 1  # the two sides do not mix
 
 
