@@ -12,19 +12,20 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 import napari_medseq as ms
 from napari_medseq.synthetic import make_case
 
-SEED, SHAPE, SPACING = 113, (44, 160, 160), (3.2, 1.35, 1.35)
+SEED, SHAPE, SPACING = 102, (32, 192, 192), (4.5, 1.12, 1.12)
 SHOWN = 7
 PAINTED, FOLLOWED = "#ff9f1c", "#2ec4b6"
 
 
 def largest(labels: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """The label with the most voxels."""
-    values, counts = np.unique(labels[labels != 0], return_counts=True)
-    mask: NDArray[np.bool_] = labels == values[counts.argmax()]
+    """The largest lesion, all its parts."""
+    lesions, _ = ndimage.label(labels != 0, np.ones((3, 3, 3)))
+    mask: NDArray[np.bool_] = lesions == np.bincount(lesions[lesions > 0]).argmax()
     return mask
 
 
@@ -58,7 +59,7 @@ def main() -> None:
     axes[1][0].set_ylabel("ms.propagate", fontsize=9)
     figure.tight_layout(pad=0.3)
     path = Path(__file__).parent / "images" / "propagate.png"
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=90)
     print(
         f"{path}: Dice {overlap:.2f} over {int(rest.sum())} slices that are not painted, {path.stat().st_size // 1024} kB"
     )

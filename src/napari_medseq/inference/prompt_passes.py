@@ -1,7 +1,7 @@
 """Prompted networks over long sequences: in chunks of steps, level by level, with the same answer whatever the chunk.
 
 `StreamedUNet` is a `PromptedUNet` as it is run: batch norms folded into the convolutions before them, and convolutions over steps as
-convolutions of three steps' channels. Encoded steps are kept until the decoder has used them: 43 numbers per pixel of the window
+convolutions of three steps' channels. Encoded steps are kept until the decoder has used them: 44 numbers per pixel of the window
 and step with the usual widths, 0.5 MB per step for a window of 80 × 80 in bfloat16. Where that would take more than `_ROOMY` bytes
 the finest level, more than half of it, is computed twice instead of being kept.
 """
