@@ -28,6 +28,8 @@ from .progression import TrackSettings as TrackSettings
 from .progression import track as track
 from .registration import Transform as Transform
 from .registration import register as register
+from .repeatability import RetestSettings as RetestSettings
+from .repeatability import retest as retest
 from .sequence import ImageSequence as ImageSequence
 from .sequence import Study as Study
 from .sequence import Visit as Visit
@@ -48,6 +50,7 @@ __all__ = [
     "ModelInfo",
     "Progression",
     "Propagation",
+    "RetestSettings",
     "Segmentation",
     "Study",
     "TrackSettings",
@@ -69,6 +72,7 @@ __all__ = [
     "read",
     "read_study",
     "register",
+    "retest",
     "run",
     "run_cohort",
     "segment",

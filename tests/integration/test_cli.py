@@ -496,3 +496,30 @@ def test_table_prints_and_writes_lesion_by_visit(command: Any, tmp_path: Path) -
     assert (tmp_path / "m.csv").read_text().startswith("lesion,label,visit 1 (2020-01-01)")
     assert "to sort by" in command("table", tmp_path / "r", "--sort", "weight").last
     assert "is no column of numbers" in command("table", tmp_path / "r", "--rows", "weight>1").last
+
+
+@pytest.mark.usefixtures("knows")
+def test_retest_of_a_result_is_kept_with_it(command: Any, ball_study: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    ran = command("run", ball_study, "-m", tiny_bundle, "-o", tmp_path / "r", "--json")
+    assert ran.status == 0, ran.err
+    ran = command(
+        "retest",
+        tmp_path / "r",
+        "-m",
+        tiny_bundle,
+        "--set",
+        "repeats=2",
+        "--set",
+        "growths=[0.5]",
+        "-o",
+        tmp_path / "f.json",
+        "--json",
+    )
+    assert ran.status == 0, ran.err
+    found = ms.Progression.load(tmp_path / "r").repeatability
+    assert found is not None
+    assert found.rc_percent == pytest.approx(ran.json["rc_percent"])
+    assert json.loads((tmp_path / "f.json").read_text())["settings"]["repeats"] == 2
+    assert "real_change" in (tmp_path / "r" / "lesions.csv").read_text()
+    assert "no visit 9" in command("retest", tmp_path / "r", "-m", tiny_bundle, "--visit", "9").last
+    assert command("retest", ball_study).status == 1

@@ -29,7 +29,7 @@ class _Version(argparse.Action):
 
 
 #: Commands whose answers hold patients' pseudonyms.
-_OF_PATIENTS = ("info", "convert", "run", "track", "cohort", "dicom")
+_OF_PATIENTS = ("info", "convert", "run", "track", "cohort", "dicom", "retest")
 
 
 def parser() -> argparse.ArgumentParser:

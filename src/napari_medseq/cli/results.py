@@ -1,23 +1,25 @@
-"""Commands over a result that is there: its tables, as a list or lesion by visit, and the whole as DICOM."""
+"""Commands over a result that is there: its tables, as a list or lesion by visit, which changes are real, and all of it as DICOM."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_medseq.cli import common
 from napari_medseq.errors import MedseqError, SettingsError
 
 if TYPE_CHECKING:
     from napari_medseq.progression import Progression
+    from napari_medseq.sequence import ImageSequence
 
 #: words for the measures that a matrix is usually asked for
 _MEASURES = {"volume": "volume_ml", "diameter": "longest_mm", "change": "change_percent", "event": "event"}
 
 
 def add(commands: common.Commands) -> None:
-    """Add table and dicom."""
+    """Add table, retest and dicom."""
     table = commands.add_parser(
         "table", help="the table of a result: one row per lesion and visit, or lesion by visit as a matrix"
     )
@@ -35,6 +37,23 @@ def add(commands: common.Commands) -> None:
     table.add_argument("-o", "--out", help="write it as .csv or .parquet instead of printing it")
     common.add_json(table)
     table.set_defaults(run=_table)
+
+    retest = commands.add_parser(
+        "retest",
+        help="is a change real? measure a scan again, moved, resampled and noised, and say the smallest real change",
+    )
+    retest.add_argument("path", help="an image, or a folder that run wrote: the numbers are then kept with that result")
+    retest.add_argument("-m", "--model", help="name of a model or a bundle folder; of a result by default its own")
+    retest.add_argument(
+        "--visit", type=int, help="which visit of a result is measured again, from 1; by default the last"
+    )
+    retest.add_argument("-o", "--out", metavar="FILE", help="write what was found as JSON")
+    retest.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    retest.add_argument("--force", action="store_true", help="go on although the modality does not match the model's")
+    common.add_series(retest)
+    common.add_settings(retest)
+    common.add_json(retest)
+    retest.set_defaults(run=_retest, usage=retest.error)
 
     dicom = commands.add_parser(
         "dicom", help="a result as DICOM: segmentations, structured reports (TID 1500), structure sets"
@@ -74,6 +93,73 @@ def _table(args: argparse.Namespace) -> None:
         if hasattr(row.get("date"), "strftime"):
             row["date"] = None if row["date"] != row["date"] else row["date"].strftime("%Y-%m-%d")
     common.answer(args, rows, common.table(counted(rows), None if measure else common.SHORT))
+
+
+def _retest(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+    from napari_medseq import files, record
+
+    folder = Path(args.path)
+    saved = (folder / "run.json").is_file()
+    images: ImageSequence | dict[str, ImageSequence]
+    if saved:
+        progression, facts = ms.Progression.load(folder), record.read_json(folder / "run.json")
+        model = args.model or facts.get("model", {}).get("name")
+        images = _channels(facts, len(progression.dates) if args.visit is None else args.visit)
+    else:
+        model, images = args.model, common.one_image(args.path, args.series, kind="image")
+    if not model:
+        raise SystemExit(args.usage("--model is needed"))
+    found = ms.retest(
+        images,
+        model,
+        device=args.device,
+        settings=common.settings(args),
+        force=args.force,
+        progress=common.bar(),
+    )
+    if saved:
+        progression.use_repeatability(found)
+        progression.save(folder)
+    if args.out:
+        files.write_json(Path(args.out), found.as_dict())
+    parts = ["\n".join(found.sentences())]
+    parts += [
+        common.table([dict(row) for row in t.to_dict("records")]) for t in (found.table, found.recovery) if len(t)
+    ]
+    low, high = found.rc_percent_interval
+    numbers = {
+        "wsd_ml": found.wsd_ml,
+        "wcv_percent": found.wcv_percent,
+        "rc_ml": found.rc_ml,
+        "rc_percent": found.rc_percent,
+        "rc_percent_low": low,
+        "rc_percent_high": high,
+    }
+    answer = {**found.as_dict(), **numbers, "recovery": found.recovery.to_dict("records")}
+    common.answer(args, answer, "\n\n".join(parts))
+
+
+def _channels(facts: Mapping[str, Any], visit: int) -> ImageSequence | dict[str, ImageSequence]:
+    """The images of one visit (from 1) as ``run.json`` names them, one or by channel."""
+    import napari_medseq as ms
+
+    inputs = facts.get("inputs") or []
+    if not 1 <= visit <= len(inputs):
+        raise SettingsError(f"There is no visit {visit}; the result names the images of {len(inputs)} visits.")
+    found: dict[str, ImageSequence] = {}
+    for channel, image in inputs[visit - 1].get("images", {}).items():
+        here = (
+            [i for i in ms.read(image["source"], kind="image") if i.name == image["name"]]
+            if image.get("source")
+            else []
+        )
+        if len(here) != 1:
+            raise MedseqError(
+                f"Visit {visit}: its image {image.get('name')!r} is not at {image.get('source')} any more."
+            )
+        found[channel] = here[0]
+    return found if len(found) > 1 else next(iter(found.values()))
 
 
 def _dicom(args: argparse.Namespace) -> None:

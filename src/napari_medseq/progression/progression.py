@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from napari_medseq.io.dicom.sources import Reference
+    from napari_medseq.progression.repeatability import Repeatability
     from napari_medseq.progression.response import Assessment
     from napari_medseq.sequence import ImageSequence
 
@@ -152,6 +153,13 @@ class Progression(Tracked):
         from napari_medseq.progression.changemap import change_map
 
         return change_map(self, earlier, later)
+
+    def use_repeatability(self, found: Repeatability | None) -> None:
+        """Say beside each volume which change would be real, as `retest` found it; None takes it back. Kept by `save`."""
+        self.provenance.pop("repeatability", None)
+        if found is not None:
+            self.provenance["repeatability"] = found.as_dict()
+        self._forget()
 
     def report(
         self,

@@ -37,7 +37,8 @@ pre { white-space: pre-wrap; background: #f6f6f6; padding: .8rem; font-size: 12p
 #: response rule sets that fit lesions of any kind
 RULES = ("volumetric",)
 _LESION_COLUMNS = (
-    "visit", "date", "lesion", "label", "event", "parents", "volume_ml", "volume_sd_ml", "change_percent", "longest_mm",
+    "visit", "date", "lesion", "label", "event", "parents", "volume_ml", "volume_sd_ml", "change_percent", "smallest_change_ml",
+    "real_change", "longest_mm",
     "perpendicular_mm", "longest_3d_mm", "doubling_time_days", "spread_direction", "certainty", "measured",
 )  # fmt: skip
 
@@ -79,7 +80,8 @@ def html(progression: Tracked, *, rules: Sequence[str] = RULES, name: str = "", 
         "<h2>Lesions</h2>",
         *(_matrix(progression, title, measure) for title, measure in _MATRICES.items()),
         '<p class="note">One row per lesion and visit. Visits are counted from 1 here and from 0 in lesions.csv.</p>',
-        _table(progression.lesions[list(_LESION_COLUMNS)]),
+        _table(progression.lesions[[c for c in _LESION_COLUMNS if c in progression.lesions]]),
+        *_repeatability(progression),
         "<h2>Growth</h2>",
         _table(progression.growth),
     ]
@@ -122,6 +124,20 @@ def _responses(progression: Tracked, rules: Sequence[str]) -> list[str]:
         for verdict in found.verdicts:
             when, category = visit_name(verdict.visit, progression.dates), sentences.spelled(verdict.category)
             parts.append(f"<h3>{when[:1].upper()}{when[1:]}: {escape(category)}</h3>{_list(verdict.reasons)}")
+    return parts
+
+
+def _repeatability(progression: Tracked) -> list[str]:
+    """What measuring the scan again says of the numbers above."""
+    found = progression.repeatability
+    if found is None:
+        return [
+            "<h2>Is a change real?</h2>",
+            '<p class="note">The scan was not measured again (retest), so only the noise bound tells change from chance.</p>',
+        ]
+    parts = ["<h2>Is a change real?</h2>", _list(found.sentences()), _table(found.table)]
+    if found.implants:
+        parts += ["<h3>Lesions that were put in, and grown</h3>", _table(found.recovery)]
     return parts
 
 

@@ -111,6 +111,9 @@ def sentence(row: Mapping[str, Any]) -> str:
     else:
         verb = {"growing": "grew", "shrinking": "shrank"}.get(str(row["event"]), "is stable")
         text = f"{who} {verb}: {volume}, {row['change_percent']:+.0f} % (noise bound ±{row['change_bound_ml']:.2g} mL)."
+        if row.get("real_change"):
+            how = "more than" if row["real_change"] == "yes" else "within"
+            text += f" That is {how} what measuring the scan again gives ({_ml(row['smallest_change_ml'])})."
         if row["event"] == "growing" and row["doubling_time_days"] == row["doubling_time_days"]:
             text += (
                 f" Doubling time {row['doubling_time_days']:.0f} days "

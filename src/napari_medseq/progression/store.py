@@ -36,8 +36,9 @@ from napari_medseq.tables import from_csv_text, write_csv
 
 _VERSION = 2
 #: columns of lesions.csv that are no measures
-_FACTS = {"visit", "date", "lesion", "label", "event", "parents", "certainty", *_change.NUMBERS, *_change.TEXTS}
-_TEXT = ("label", "event", "parents", *_change.TEXTS)
+_FACTS = {"visit", "date", "lesion", "label", "event", "parents", "certainty", "smallest_change_ml", "real_change",
+          *_change.NUMBERS, *_change.TEXTS}  # fmt: skip
+_TEXT = ("label", "event", "parents", "real_change", *_change.TEXTS)
 #: facts of run.json that are this module's, so that they are not kept as provenance
 _OURS = ("format", "visits", "corrections", "edges", "files", "versions")
 

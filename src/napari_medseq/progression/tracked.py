@@ -22,6 +22,7 @@ from napari_medseq.progression import table as _table
 from napari_medseq.progression.components import Key, Lesion
 from napari_medseq.progression.graph import Graph
 from napari_medseq.progression.reapply import Correction
+from napari_medseq.progression.repeatability import Repeatability
 from napari_medseq.progression.settings import TrackSettings
 from napari_medseq.sequence import ImageSequence
 
@@ -151,6 +152,12 @@ class Tracked:
         """What people corrected, as it can be made again."""
         return [*self._noted, *(correction for _, correction in self._history)]
 
+    @property
+    def repeatability(self) -> Repeatability | None:
+        """What `retest` found of this patient's scan, if it was done; saved with the result."""
+        facts = self.provenance.get("repeatability")
+        return Repeatability.from_dict(facts) if isinstance(facts, Mapping) else None
+
     def to_common(self, visit: int) -> Affine:
         """4×4 from a visit's RAS mm to the common RAS mm in which positions are compared."""
         return self._worlds[visit]
@@ -206,6 +213,9 @@ class Tracked:
     def _both(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         if self._tables is None:
             lesions = _table.lesion_table(self._graph, self._measured, self.dates, self.settings, self.in_view)
+            known = self.repeatability
+            if known is not None:
+                lesions = known.beside(lesions)
             seen = [mask is not None for mask in self._masks]
             self._tables = lesions, _table.summary_table(lesions, self.dates, seen)
         return self._tables

@@ -1,0 +1,275 @@
+"""`retest`: measure the same scan again and again through the same pipeline, and say the smallest change that is real."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq import geometry, models
+from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
+from napari_medseq.models import Model
+from napari_medseq.progress import Cancelled, Progress, check, part
+from napari_medseq.progression import track
+from napari_medseq.progression.repeatability import Implant, Repeatability, Retested
+from napari_medseq.repeatability import implants, rescanning
+from napari_medseq.repeatability.settings import RetestSettings
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.settings import checked
+from napari_medseq.volumes.foreground import foreground
+
+if TYPE_CHECKING:
+    from napari_medseq.progression import Progression
+
+Images = ImageSequence | Mapping[str, ImageSequence]
+#: gives the labels of an image, or of a mapping of channels, on the (first) image's grid
+Segmenter = Callable[[Images], ImageSequence]
+#: events after which a lesion's volume is no longer that of the same lesion alone
+_NOT_ONE = ("merged", "split", "complex", "cut off", "resolved")
+#: mL of the lesions that are put in, unless the patient's own say it, and its limits
+_IMPLANT_ML, _LEAST_ML, _MOST_ML = 0.5, 0.05, 10.0
+
+
+def retest(
+    images: Images,
+    model: Model | Segmenter | str | PathLike[str],
+    *,
+    device: str = "auto",
+    settings: RetestSettings | Mapping[str, object] | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Repeatability:
+    """Find the smallest change of volume that one scan and one model can show.
+
+    The scan is moved, resampled and given noise of its own several times; each time the model segments it and its lesions are found
+    again. Then lesions of known volume are put into it, grown by known amounts, and measured in the same way.
+
+    Parameters
+    ----------
+    images : ImageSequence or mapping of channel to ImageSequence
+        One visit, as `ms.segment` takes it: axes z, y, x.
+    model : Model, name, bundle folder, or callable
+        A segmentation model; or anything that makes labels of images.
+    device : str
+        "auto", "cpu", "cuda", "cuda:1", "mps".
+    settings : RetestSettings or mapping, optional
+    force : bool
+        Go on where the model's modality does not match the image's.
+    progress, cancelled : callables, optional
+
+    Returns
+    -------
+    Repeatability
+        Pass it to `Progression.use_repeatability`, so that table and report say which changes are real.
+
+    Raises
+    ------
+    ModelError
+        If the model does not segment single visits, or does not fit the images.
+    MedseqError
+        If an image has frames or colours.
+
+    Notes
+    -----
+    The noise is added to what the scan has already, so a retest is noisier than a second scan would be, by up to a factor of √2;
+    scanner drift, another positioning of coils or contrast agent, and changes of the patient are not in it.
+    """
+    chosen = checked(RetestSettings, settings)
+    channels = dict(images) if isinstance(images, Mapping) else {"": images}
+    for image in channels.values():
+        if set(image.axes) & {"t", "c"}:
+            raise MedseqError(f"{image.name} has axes {image.axes}; a scan that is measured again has z, y, x.")
+    channels = {name: image.compute() for name, image in channels.items()}
+    with warnings.catch_warnings():  # of every run the same doubts
+        warnings.simplefilter("ignore", MedseqWarning)
+        segmenter, name = _segmenter(model, device, force, cancelled)
+        study = _Study(channels, isinstance(images, Mapping), segmenter, chosen, progress, cancelled)
+        lesions, grown, doubts = study.run()
+    for doubt in doubts:
+        warnings.warn(doubt, MedseqWarning, stacklevel=2)
+    first = next(iter(channels.values()))
+    return Repeatability(lesions, grown, first.name, name, chosen.model_dump(mode="json"), doubts)
+
+
+def _segmenter(
+    model: Model | Segmenter | str | PathLike[str], device: str, force: bool, cancelled: Cancelled | None
+) -> tuple[Callable[[Images, Progress | None], ImageSequence], str]:
+    """What makes labels of images, and its name."""
+    from napari_medseq.inference import segment
+
+    if not isinstance(model, Model | str | PathLike):
+        return lambda images, _progress: model(images), getattr(model, "__name__", type(model).__name__)
+    loaded = models.loaded(model)
+    if loaded.info.task != "segmentation" or loaded.info.sequence_axis == "visit":
+        raise ModelError(
+            f"{loaded.info.name} does not segment single visits, so that one scan cannot be measured again by it."
+        )
+
+    def labels(images: Images, progress: Progress | None) -> ImageSequence:
+        found = segment(images, loaded, device=device, force=force, progress=progress, cancelled=cancelled)
+        return found.labels
+
+    return labels, loaded.info.name
+
+
+@dataclass
+class _Study:
+    """One run of `retest`: the scan, what segments it, and how far it is."""
+
+    channels: dict[str, ImageSequence]
+    several: bool
+    segmenter: Callable[[Images, Progress | None], ImageSequence]
+    settings: RetestSettings
+    progress: Progress | None
+    cancelled: Cancelled | None
+
+    def run(self) -> tuple[tuple[Retested, ...], tuple[Implant, ...], tuple[str, ...]]:
+        rng = np.random.default_rng(self.settings.seed)
+        first = next(iter(self.channels.values()))
+        centre = geometry.apply_points(first.affine, (np.array(first.grid, float)[None] - 1) / 2)[0]
+        self.noise = {name: rescanning.noise_of(image) for name, image in self.channels.items()}
+        self.jobs = 1 + self.settings.repeats + (2 if self.settings.growths else 0)
+        scan = self.segmented(self.channels, 0, "the scan")
+        found: dict[int, list[float]] = {}
+        for k in range(self.settings.repeats):
+            how = rescanning.draw_rescan(rng, centre, self.settings)
+            again = self.segmented(self.moved(self.channels, how), 1 + k, f"retest {k + 1} of {self.settings.repeats}")
+            self.take(found, self.tracked(scan, again, how), k)
+        lesions = tuple(Retested(lesion, tuple(volumes)) for lesion, volumes in sorted(found.items()))
+        doubts = [] if lesions else ["No lesion was found in the scan; the smallest real change is not known."]
+        grown = self.implanted(rng, scan, centre, doubts)
+        if self.progress is not None:
+            self.progress(1000, 1000, "measured")
+        return lesions, tuple(grown), tuple(doubts)
+
+    def segmented(self, channels: dict[str, ImageSequence], job: int, what: str) -> ImageSequence:
+        check(self.cancelled)
+        share = part(self.progress, job / self.jobs, (job + 1) / self.jobs, f"{what}: ")
+        images: Images = channels if self.several else next(iter(channels.values()))
+        labels = self.segmenter(images, share)
+        check(self.cancelled)
+        if share is not None:
+            share(1, 1, "segmented")
+        return labels
+
+    def moved(self, channels: dict[str, ImageSequence], how: rescanning.Rescan) -> dict[str, ImageSequence]:
+        return {
+            name: rescanning.rescan(image, how, self.noise[name], self.settings, channel=k)
+            for k, (name, image) in enumerate(channels.items())
+        }
+
+    def tracked(self, scan: ImageSequence, again: ImageSequence, how: rescanning.Rescan) -> Progression:
+        """The lesions of the scan and of a retest, each at its place in the patient."""
+        back = np.linalg.inv(how.motion)
+        pair = [scan.replace(acquired=None), again.replace(acquired=None, meta=scan.meta)]
+        return track(pair, settings=self.settings.track, transforms=[None, back], force=True, cancelled=self.cancelled)
+
+    def take(self, found: dict[int, list[float]], pair: Progression, repeat: int) -> None:
+        """Add the volumes of one retest to those of each lesion that the scan shows whole."""
+        table = pair.lesions
+        before = table[(table["visit"] == 0) & table["measured"].astype(bool) & ~table["cut_off"].astype(bool)]
+        after = table[(table["visit"] == 1) & ~table["event"].isin(_NOT_ONE)].set_index("lesion")["volume_ml"]
+        for lesion, volume in zip(before["lesion"].tolist(), before["volume_ml"].tolist(), strict=True):
+            volumes = found.setdefault(int(lesion), [float(volume)] + [0.0] * self.settings.repeats)
+            volumes[1 + repeat] = float(after.get(lesion, 0.0))
+
+    # -- lesions that are put in ----------------------------------------------------------------------------------
+    def implanted(
+        self, rng: np.random.Generator, scan: ImageSequence, centre: NDArray[np.float64], doubts: list[str]
+    ) -> list[Implant]:
+        """Put lesions in, grow them, measure before and after."""
+        growths = self.settings.growths
+        if not growths:
+            return []
+        first = next(iter(self.channels.values()))
+        own = scan.volume_zyx().astype(np.int64) > 0
+        contrasts = {name: self.contrast(image, own, scan) for name, image in self.channels.items()}
+        known = {name: value for name, value in contrasts.items() if value is not None}
+        if len(known) < len(contrasts):
+            doubts.append("The scan has no lesion whose contrast could be taken, so none was put in; give contrast=.")
+            return []
+        volume = self.settings.implant_ml or self.usual_ml(scan)
+        blobs = implants.draw_blobs(
+            rng,
+            foreground(first.volume_zyx()),
+            own if scan.same_grid(first) else np.zeros(first.volume_zyx().shape, bool),
+            first.affine,
+            [volume] * len(growths),
+            [volume * (1 + g) for g in growths],
+        )
+        if len(blobs) < len(growths):
+            doubts.append(f"There was room for {len(blobs)} of {len(growths)} lesions of {volume:.2g} mL in the scan.")
+        if not blobs:
+            return []
+        grown = [blob.grown(g) for blob, g in zip(blobs, growths, strict=False)]
+        how = rescanning.draw_rescan(rng, centre, self.settings)
+        job = 1 + self.settings.repeats
+        before = self.segmented(self.with_blobs(blobs, known), job, "lesions put in")
+        after = self.segmented(self.moved(self.with_blobs(grown, known), how), job + 1, "lesions grown")
+        return self.recovered(blobs, grown, self.tracked(before, after, how), how)
+
+    def contrast(self, image: ImageSequence, own: NDArray[np.bool_], scan: ImageSequence) -> float | None:
+        if self.settings.contrast is not None:
+            return self.settings.contrast
+        return implants.contrast_of(image, own) if scan.same_grid(image) else None
+
+    def usual_ml(self, scan: ImageSequence) -> float:
+        """The median volume of the scan's own lesions, within limits."""
+        if not scan.data.any():
+            return _IMPLANT_ML
+        table = track([scan.replace(acquired=None)], settings=self.settings.track).lesions
+        volumes = table.loc[table["measured"].astype(bool), "volume_ml"]
+        return float(np.clip(volumes.median() if len(volumes) else _IMPLANT_ML, _LEAST_ML, _MOST_ML))
+
+    def with_blobs(self, blobs: list[implants.Blob], contrasts: Mapping[str, float]) -> dict[str, ImageSequence]:
+        made = {}
+        for name, image in self.channels.items():
+            z, y, x = image.volume_zyx().shape
+            shares = np.zeros((z, y, x), np.float32)
+            for blob in blobs:
+                shares += blob.share(image.affine, (z, y, x))
+            made[name] = implants.with_blobs(image, shares, contrasts[name])
+        return made
+
+    def recovered(
+        self, blobs: list[implants.Blob], grown: list[implants.Blob], pair: Progression, how: rescanning.Rescan
+    ) -> list[Implant]:
+        """What was found of each lesion that was put in: the lesion that covers its place, before and after."""
+        labels = [mask for mask in pair.labels if mask is not None]
+        volumes = pair.lesions.set_index(["visit", "lesion"])["volume_ml"]
+        found = []
+        for small, large in zip(blobs, grown, strict=True):
+            true, seen = [], []
+            for visit, (blob, motion) in enumerate(((small, np.eye(4)), (large, how.motion))):
+                mask = labels[visit]
+                # where the grid shows the patient as he lies at that visit
+                values = mask.volume_zyx().astype(np.int64)
+                z, y, x = values.shape
+                share = blob.share(geometry.as_affine(np.linalg.inv(motion) @ mask.affine), (z, y, x))
+                true.append(float(share.sum()) * geometry.voxel_volume_mm3(mask.affine) / 1000)
+                under = values[share > 0.5]
+                under = under[under > 0]
+                lesion = int(np.bincount(under).argmax()) if len(under) else 0
+                seen.append(float(volumes.get((visit, lesion), 0.0)) if lesion else 0.0)
+            found.append(Implant(true[0], true[1], seen[0], seen[1]))
+        return found
+
+
+def read_repeatability(path: str | PathLike[str]) -> Repeatability:
+    """Read what the command ``retest -o FILE`` wrote.
+
+    Raises
+    ------
+    ReadError
+        If it is something else.
+    """
+    from napari_medseq import record
+
+    return Repeatability.from_dict(record.read_json(Path(path)))
