@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from napari_medseq import files, record
 from napari_medseq.progression import plots, sentences
-from napari_medseq.progression.keyslices import key_slices
+from napari_medseq.progression.keyslices import key_slices, lesion_slices
 from napari_medseq.progression.matrix import MEASURES, visit_name
 from napari_medseq.progression.response import assess
 
@@ -70,6 +70,7 @@ def html(progression: Tracked, *, rules: Sequence[str] = RULES, name: str = "", 
         "<h2>Visits</h2>",
         _picture(key_slices(progression), "The slice with most lesion at each visit; outlines in lesion colours."),
         _table(progression.summary),
+        *_side_by_side(progression),
         "<h2>Over time</h2>",
         _picture(plots.overview(progression), "Volume of each lesion, total burden, and life of each lesion."),
         _picture(_figure(plots.spaghetti, progression, relative=True), "Each lesion relative to its first visit."),
@@ -125,6 +126,14 @@ def _responses(progression: Tracked, rules: Sequence[str]) -> list[str]:
             when, category = visit_name(verdict.visit, progression.dates), sentences.spelled(verdict.category)
             parts.append(f"<h3>{when[:1].upper()}{when[1:]}: {escape(category)}</h3>{_list(verdict.reasons)}")
     return parts
+
+
+def _side_by_side(progression: Tracked) -> list[str]:
+    figure = lesion_slices(progression)
+    if figure is None:
+        return []
+    text = "The lesions that changed most, at all visits side by side and at the same scale; where one is absent, its place."
+    return ["<h2>Side by side</h2>", _picture(figure, text)]
 
 
 def _repeatability(progression: Tracked) -> list[str]:

@@ -59,7 +59,7 @@ def test_one_file_with_everything_in_it(progression: ms.Progression, tmp_path: P
     reader = _Reader()
     reader.feed(text)
     assert reader.open == []
-    assert len(reader.links) == 4
+    assert len(reader.links) == 5
     assert all(link.startswith("data:image/png;base64,") for link in reader.links)
     assert "http" not in re.sub(r"base64,[^\"]*", "", text)
     for fact in (
