@@ -25,6 +25,7 @@ ROOMS = {
     "progression.response": "Response rules",
     "dynamics": "Dynamic series",
     "pipeline": "The main job",
+    "repeatability": "Is a change real",
     "cohort": "Many patients",
     "viewer": "In a napari viewer",
     "synthetic": "Synthetic patients",
