@@ -114,17 +114,17 @@ def classification() -> None:
 
 
 def preprocessing() -> None:
-    """A chain of steps and its result."""
+    """A recipe, the shown slice before and after, and the layers that it is for."""
     viewer = napari.Viewer()
     viewer.window.resize(*SIZE)
     viewer.open(STUDY, plugin="napari-medseq")
     widget = widget_of(viewer, "Preprocess")
     widget.layer.choose(viewer.layers[0])
-    for step in ("n4", "zscore"):
+    for step in ("n4", {"kind": "percentile", "lower": 2.0, "upper": 99.0}):
         widget.add_step(step)
-    widget.run_button = widget.apply_button
-    widget.run_button.click()
-    wait(lambda: not widget.work.busy)
+    widget.also_section.button.setChecked(True)
+    widget.also.visits_button.click()
+    wait(lambda: "The whole takes" in widget.preview.time.text())
     picture(viewer, "preprocess")
     viewer.close()
 

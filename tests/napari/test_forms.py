@@ -34,6 +34,7 @@ class Example(Settings):
     count: int = Field(3, ge=1, le=9, title="how many", description="How many there are.")
     size: float = Field(0.014, ge=0, description="Edge.", json_schema_extra={"unit": "mm"})
     tiny: float = Field(1e-6, gt=0)
+    exact: float = Field(0.0625, gt=0, le=0.0625)
     share: float | None = Field(None, gt=0)
     wide: Annotated[float, Field(gt=0)] | None = Field(None, json_schema_extra={"none": "as wide as the image"})
     mode: Literal["a", "b"] = "a"
@@ -60,7 +61,7 @@ def test_an_untouched_form_gives_the_defaults() -> None:
 def test_every_kind_of_row_is_read() -> None:
     form = ModelForm(Example)
     assert list(form.rows) == [
-        "count", "size", "tiny", "share", "wide", "mode", "maybe", "perhaps", "flag", "points", "name", "region", "seed",
+        "count", "size", "tiny", "exact", "share", "wide", "mode", "maybe", "perhaps", "flag", "points", "name", "region", "seed",
     ]  # fmt: skip
     values: dict[str, Any] = {
         "count": 5, "size": 0.5, "tiny": "2e-7", "share": "0.5", "mode": "b", "maybe": "y", "perhaps": False, "flag": False,
@@ -92,14 +93,14 @@ def test_what_cannot_be_used_is_said_with_its_field() -> None:
 
 
 def test_label_tooltip_unit_and_bounds_are_those_of_the_field() -> None:
-    fields = Example.model_fields
-    assert label_of("count", fields["count"]) == "how many"
-    assert label_of("size", fields["size"]) == "size (mm)"
-    tip = tooltip_of("count", fields["count"])
+    assert label_of(Example, "count") == "how many"
+    assert label_of(Example, "size") == "size (mm)"
+    tip = tooltip_of(Example, "count")
     assert "How many there are." in tip
     assert "≥ 1, ≤ 9" in tip
-    assert "as wide as the image" in tooltip_of("wide", fields["wide"])
-    assert "&gt; 0" in tooltip_of("wide", fields["wide"])
+    assert "as wide as the image" in tooltip_of(Example, "wide")
+    assert "&gt; 0" in tooltip_of(Example, "wide")
+    assert label_of(STEPS["crop"], "margin_mm") == "margin (mm)"
     form = ModelForm(Example)
     box = form["count"].native
     assert box.toolTip() == tip
@@ -109,6 +110,12 @@ def test_label_tooltip_unit_and_bounds_are_those_of_the_field() -> None:
 def test_every_row_of_a_form_says_what_it_is() -> None:
     silent = [f"{m.__name__}.{n}" for m in DESCRIBED for n, f in m.model_fields.items() if not f.description]
     assert silent == []
+
+
+def test_none_has_a_name_in_a_list_of_choices() -> None:
+    form = ModelForm(Example)
+    box = form["maybe"].native
+    assert [box.itemText(k) for k in range(box.count())] == ["automatic", "x", "y"]
 
 
 def test_help_lists_what_the_fields_say_of_themselves() -> None:

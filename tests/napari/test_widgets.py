@@ -15,7 +15,6 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari import actions
 from napari_medseq._napari.analyse_widget import AnalyseWidget
 from napari_medseq._napari.model_box import announce_models
-from napari_medseq._napari.preprocess_widget import PreprocessWidget
 from napari_medseq._napari.reader import get_reader
 from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq.inference import Classification
@@ -176,66 +175,6 @@ def test_a_model_folder_can_be_added(viewer: Any, wait: Wait, tiny_bundle: Path,
     assert widget.model.reference == str(tiny_bundle)
     with pytest.raises(ms.MedseqError):
         widget.model.add_folder(str(tmp_path))
-
-
-# -- Preprocess --------------------------------------------------------------------------------------------------------
-def test_preprocess_chains_steps_into_a_new_layer(
-    viewer: Any, qtbot: Any, wait: Wait, tmp_path: Path, notices: list[Any]
-) -> None:
-    widget = docked(viewer, PreprocessWidget, wait)
-    assert not widget.apply_button.isEnabled()
-    widget.layer.choose(viewer.layers["sub-x ses-20200504 T1post"])
-    widget.offer.setCurrentText("Percentile clipping")
-    click(qtbot, widget.add_button)
-    widget.offer.setCurrentText("Resample")
-    click(qtbot, widget.add_button)
-    widget._forms[1][1]["spacing"].value = "3, 4, 4"
-    click(qtbot, widget.apply_button)
-    wait(lambda: not widget.work.busy)
-    new = viewer.layers["sub-x ses-20200504 T1post (percentile, resample)"]
-    np.testing.assert_allclose(new.scale, (1, 3, 4, 4), atol=1e-6)
-    assert new.translate[0] == 1
-    assert new.data.max() <= 1
-    # the study still has one image per visit
-    assert [len(v.images) for v in verbs.study_of(viewer).visits] == [1, 1]
-    # the chain can be moved, saved and loaded
-    widget._move(-1)
-    assert [kind for kind, _ in widget._forms] == ["resample", "percentile"]
-    chain = widget.chain
-    save(chain, tmp_path / "p.yaml")
-    widget._remove()
-    widget.load(tmp_path / "p.yaml")
-    assert widget.chain == chain
-    # a ready-made chain replaces what was there
-    widget.ready_made.activated.emit(widget.ready_made.findText("MR: even out the coil, then z-score"))
-    assert [step.kind for step in widget.chain] == ["n4", "zscore"]
-    # a window with a preset; labels are refused with a clear word
-    widget.load(tmp_path / "p.yaml")
-    widget.add_step("window")
-    assert widget.chain[-1].preset == "brain"
-    widget.layer.choose(viewer.layers["sub-x ses-20200131 tumor"])
-    before = list(viewer.layers)
-    click(qtbot, widget.apply_button)
-    wait(lambda: not widget.work.busy)
-    assert notices[-1][0] == "error"
-    assert "labels" in notices[-1][1]
-    assert list(viewer.layers) == before
-
-
-def test_register_needs_another_layer_and_says_so(viewer: Any, qtbot: Any, wait: Wait, notices: list[Any]) -> None:
-    widget = docked(viewer, PreprocessWidget, wait)
-    widget.layer.choose(viewer.layers["sub-x ses-20200504 T1post"])
-    widget.add_step("register")
-    widget._forms[0][1]["transform"].value = "translation"
-    click(qtbot, widget.apply_button)
-    wait(lambda: not widget.work.busy)
-    assert "another image" in notices[-1][1]
-    widget.reference.choose(viewer.layers["sub-x ses-20200131 T1post"])
-    click(qtbot, widget.apply_button)
-    wait(lambda: not widget.work.busy)
-    new = viewer.layers["sub-x ses-20200504 T1post (register)"]
-    reference = viewer.layers["sub-x ses-20200131 T1post"]
-    assert verbs.to_sequence(new).same_grid(verbs.to_sequence(reference))
 
 
 # -- opening in the application ----------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from napari_medseq.preprocessing import PRESETS
@@ -18,3 +18,13 @@ CHAINS: dict[str, Sequence[StepLike]] = {
     "1 mm cubes": ({"kind": "resample", "spacing": (1.0, 1.0, 1.0)},),
     "Frames: motion correction": ("motion",),
 }
+
+
+#: modalities that titles begin with
+_NAMED = ("MR", "CT")
+
+
+def chains_for(modality: str | None) -> Mapping[str, Sequence[StepLike]]:
+    """The chains that suit a modality: those for another one are left out where it is known."""
+    others = [f"{name}:" for name in _NAMED if modality in _NAMED and name != modality]
+    return {title: steps for title, steps in CHAINS.items() if not title.startswith(tuple(others))}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 #: napari's theme draws no ticks in lists
-_TICKS = """
+TICKS = """
 QListWidget::indicator { width: 11px; height: 11px; border: 1px solid #909090; border-radius: 2px; }
 QListWidget::indicator:checked { background: #5b8def; border-color: #d0d0d0; }
 """
@@ -130,6 +130,7 @@ class LayerBox(QComboBox):  # type: ignore[misc]
                 self.addItem(layer.name, layer)
         self.blockSignals(False)
         self.choose(before)
+        self._name_whole(self.currentText())
 
     @property
     def layer(self) -> Layer | None:
@@ -144,16 +145,17 @@ class LayerBox(QComboBox):  # type: ignore[misc]
 
 
 class LayerChecklist(QListWidget):  # type: ignore[misc]
-    """Layers of one kind to tick; what is ticked stays ticked while layers come and go."""
+    """Layers of one kind, or of some, to tick; what is ticked stays ticked while layers come and go."""
 
     changed = Signal()
 
-    def __init__(self, viewer: ViewerModel, kind: str, tick: Callable[[Layer], bool] = lambda _layer: False) -> None:
+    def __init__(self, viewer: ViewerModel, *kinds: str, tick: Callable[[Layer], bool] = lambda _layer: False) -> None:
         super().__init__()
-        self.viewer, self.kind, self._tick = viewer, kind, tick
+        self.viewer, self.kinds, self._tick = viewer, kinds, tick
+        self._left_out: Layer | None = None
         self.setMaximumHeight(110)
         self.setToolTip("Tick the layers to use")
-        self.setStyleSheet(_TICKS)
+        self.setStyleSheet(TICKS)
         self.itemChanged.connect(lambda _item: self.changed.emit())
         follow_layers(viewer, self._update)
 
@@ -162,7 +164,7 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
         self.blockSignals(True)
         self.clear()
         for layer in self.viewer.layers:
-            if layer_kind(layer) == self.kind:
+            if layer_kind(layer) in self.kinds and (self._left_out is None or layer != self._left_out):
                 item = QListWidgetItem(layer.name)
                 item.setData(Qt.UserRole, layer)
                 item.setFlags(Qt.ItemIsEnabled | Qt.ItemIsUserCheckable | Qt.ItemIsSelectable)
@@ -177,6 +179,12 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
         """The ticked layers, in the order of the layer list."""
         items = [self.item(k) for k in range(self.count())]
         return [i.data(Qt.UserRole) for i in items if i.checkState() == Qt.Checked]
+
+    def set_left_out(self, layer: Layer | None) -> None:
+        """Do not offer this layer: it is chosen elsewhere."""
+        if layer != self._left_out:
+            self._left_out = layer
+            self._update()
 
     def tick(self, layers: Sequence[Layer]) -> None:
         """Tick these layers and no others."""
@@ -216,7 +224,7 @@ def ticked_list(tip: str) -> QListWidget:
     """An empty list, a few rows high, whose ticks can be seen in any theme."""
     box = QListWidget()
     box.setMaximumHeight(110)
-    box.setStyleSheet(_TICKS)
+    box.setStyleSheet(TICKS)
     box.setToolTip(tip)
     return box
 

@@ -29,6 +29,7 @@ from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QFormLayout, QLabel, QSi
 
 from napari_medseq._napari.choosers import CollapsibleSection
 from napari_medseq.errors import MedseqError
+from napari_medseq.preprocessing import Step, settings_of
 from napari_medseq.settings import checked
 
 S = TypeVar("S", bound=BaseModel)
@@ -36,7 +37,7 @@ Row = CheckBox | ComboBox | FloatSpinBox | LineEdit | SpinBox
 
 _WIDEST_LABEL = 150
 #: numbers beyond these are typed, not stepped to
-_LEAST_STEPPED, _MOST_STEPPED = 1e-3, 1e6
+_LEAST_STEPPED, _MOST_STEPPED, _MOST_DIGITS = 1e-3, 1e6, 6
 
 
 class ModelForm(QWidget, Generic[S]):  # type: ignore[misc]
@@ -65,10 +66,11 @@ class ModelForm(QWidget, Generic[S]):  # type: ignore[misc]
         plain, more = QFormLayout(), QFormLayout()
         for name, field in model.model_fields.items():
             start = getattr(value, name) if value is not None else field.get_default(call_default_factory=True)
-            row = _row(name, field, start, (choices or {}).get(name))
+            named_step = name == "kind" and issubclass(model, Step)
+            row = None if named_step else _row(name, field, start, (choices or {}).get(name))
             if row is not None:
                 self.rows[name] = row
-                self._add(more if extra(field).get("advanced") else plain, field, name, row)
+                self._add(more if extra(field).get("advanced") else plain, name, row)
             elif not field.exclude and start is not PydanticUndefined:
                 self._kept[name] = start
         column = QVBoxLayout(self)
@@ -79,14 +81,14 @@ class ModelForm(QWidget, Generic[S]):  # type: ignore[misc]
             hidden.setLayout(more)
             column.addWidget(CollapsibleSection("More", hidden))
 
-    def _add(self, form: QFormLayout, field: FieldInfo, name: str, row: Row) -> None:
+    def _add(self, form: QFormLayout, name: str, row: Row) -> None:
         form.setContentsMargins(0, 0, 0, 0)
-        label = QLabel(label_of(name, field))
+        label = QLabel(label_of(self.model, name))
         label.setWordWrap(True)
         label.setMaximumWidth(_WIDEST_LABEL)
         native = row.native
         for widget in (label, native):
-            widget.setToolTip(tooltip_of(name, field))
+            widget.setToolTip(tooltip_of(self.model, name))
         native.setSizePolicy(QSizePolicy.Ignored, native.sizePolicy().verticalPolicy())
         native.setMinimumWidth(90)
         native.setFocusPolicy(Qt.StrongFocus)
@@ -141,16 +143,16 @@ def extra(field: FieldInfo) -> Mapping[str, object]:
     return said if isinstance(said, Mapping) else {}
 
 
-def label_of(name: str, field: FieldInfo) -> str:
-    """The field's title, or its name in words, with the unit."""
-    title = field.title or name.replace("_", " ")
-    unit = extra(field).get("unit")
+def label_of(model: type[BaseModel], name: str) -> str:
+    """A field's title, or its name in words, with the unit."""
+    title, unit, _ = _words(model, name)
     return f"{title} ({unit})" if unit else title
 
 
-def tooltip_of(name: str, field: FieldInfo) -> str:
-    """What the field is, its bounds, and by which name scripts call it."""
-    lines = [field.description or label_of(name, field)]
+def tooltip_of(model: type[BaseModel], name: str) -> str:
+    """What a field is, its bounds, and by which name scripts call it."""
+    field = model.model_fields[name]
+    lines = [_words(model, name)[2] or label_of(model, name)]
     bounds = _said_bounds(field)
     if bounds:
         lines.append(f"Allowed: {bounds}.")
@@ -159,6 +161,15 @@ def tooltip_of(name: str, field: FieldInfo) -> str:
     lines.append(f"In scripts: {name}.")
     # Qt breaks lines only in rich text
     return f"<qt>{'<br>'.join(_escaped(line) for line in lines)}</qt>"
+
+
+def _words(model: type[BaseModel], name: str) -> tuple[str, str, str]:
+    """Title, unit and description of a field."""
+    field = model.model_fields[name]
+    if issubclass(model, Step):
+        facts = next(f for f in settings_of(model) if f.name == name)
+        return facts.title, facts.unit or str(extra(field).get("unit", "")), facts.description
+    return field.title or name.replace("_", " "), str(extra(field).get("unit", "")), field.description or ""
 
 
 def _escaped(text: str) -> str:
@@ -220,7 +231,9 @@ def _row(name: str, field: FieldInfo, start: object, offered: Sequence[object] |
     if choices or (kind is bool and optional):
         return _choice_row(name, field, choices or [True, False], start, optional, offered is not None)
     if kind is bool:
-        return CheckBox(name=name, text="", value=bool(start))
+        tick = CheckBox(name=name, value=bool(start))
+        tick.native.setText("")  # the label stands in its own column
+        return tick
     if kind in (int, float) and not optional and (start is None or isinstance(start, int | float)):
         spun = _number_row(name, kind is int, _limits(field), start)
         if spun is not None:
@@ -245,16 +258,25 @@ def _choice_row(
 ) -> Row:
     if optional and None not in choices:
         choices.insert(0, None)
-    none = "(none)" if offered or "choices" in extra(field) else _none_means(field)
     named = [
-        (none if c is None else ("yes" if c else "no") if isinstance(c, bool) else str(c).replace("_", " "), c)
+        (("yes" if c else "no") if isinstance(c, bool) else str(c).replace("_", " "), c)
         for c in choices
+        if c is not None
     ]
     value = start if start in choices else choices[0]
-    box = ComboBox(name=name, choices=named, value=value, nullable=True)
+    none = "(none)" if offered or "choices" in extra(field) else _none_means(field)
+    box = _Choice(none, name=name, choices=named, value=value, nullable=optional or None in choices)
     box.native.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
     box.native.setMinimumContentsLength(6)
     return box
+
+
+class _Choice(ComboBox):
+    """A list to choose from, in which None is called by a name of its own."""
+
+    def __init__(self, none: str, **arguments: object) -> None:
+        self.null_string = none
+        super().__init__(**arguments)  # type: ignore[arg-type]  # magicgui's own names
 
 
 def _number_row(name: str, whole: bool, limits: Mapping[str, float], start: float | None) -> Row | None:
@@ -265,10 +287,19 @@ def _number_row(name: str, whole: bool, limits: Mapping[str, float], start: floa
     low, high = min(low, value), max(high, value)
     if whole:
         return SpinBox(name=name, min=int(low), max=int(high), value=int(value))
-    if 0 < abs(value) < _LEAST_STEPPED or abs(value) > _MOST_STEPPED:
+    digits = max(_digits(v) for v in (value, *limits.values()))
+    if 0 < abs(value) < _LEAST_STEPPED or abs(value) > _MOST_STEPPED or digits > _MOST_DIGITS:
         return None
-    step = 10.0 ** max(-3, math.floor(math.log10(abs(value))) - 1) if value else 0.1
-    return FloatSpinBox(name=name, min=low, max=high, value=value, step=min(step, 1.0))
+    size = -1 if not value else max(-3, math.floor(math.log10(abs(value))) - 1)
+    box = FloatSpinBox(name=name, min=low, max=high, value=value, step=min(10.0**size, 1.0))
+    box.native.setDecimals(max(2, digits, -size))
+    box.min, box.max, box.value = low, high, value  # these were rounded to fewer digits
+    return box
+
+
+def _digits(value: float) -> int:
+    """Digits after the point that a number needs."""
+    return len(f"{value:.12f}".rstrip("0").partition(".")[2])
 
 
 def _text(value: object) -> str:

@@ -1,232 +1,231 @@
-"""*Preprocess*: choose a layer and steps, Apply, and a new layer comes; the chain can be saved for scripts and the command."""
+"""*Preprocess*: a recipe of steps, its preview on the shown slice, and the recipe run on layers, visits and patients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari.utils.notifications import show_info
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFileDialog,
-    QFormLayout,
-    QGroupBox,
-    QHBoxLayout,
-    QListWidget,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from napari.utils.notifications import show_info, show_warning
+from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QPushButton, QWidget
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.chains import CHAINS
-from napari_medseq._napari.choosers import LayerBox, follow_layers, narrow, scrolled
-from napari_medseq._napari.forms import ModelForm
+from napari_medseq._napari.also_box import AlsoBox
+from napari_medseq._napari.chains import chains_for
+from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, follow_layers, narrow, scrolled, wrapped
+from napari_medseq._napari.made_by import MadeBy
+from napari_medseq._napari.preview_box import PreviewBox, Wanted
+from napari_medseq._napari.step_list import StepList
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
-from napari_medseq.preprocessing import PRESETS, STEPS, load, parse, preprocess, save
+from napari_medseq.preprocessing import Step, load, save
+from napari_medseq.viewer.layers import layer_kind
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_medseq.preprocessing.pipeline import StepLike
-    from napari_medseq.preprocessing.step import Step
-    from napari_medseq.progress import Cancelled, Progress
     from napari_medseq.sequence import ImageSequence
 
-#: what the steps are called here; every step of the package is offered, these are only nicer words
-_TITLES = {
-    "n4": "N4 bias correction",
-    "zscore": "Z-score",
-    "window": "Intensity window (HU presets)",
-    "percentile": "Percentile clipping",
-    "resample": "Resample",
-    "register": "Register to another layer",
-    "motion": "Motion correction (frames)",
-    "crop": "Crop to the body",
-}
-_WITH_REFERENCE = ("register", "resample", "crop")
-_START = {"window": "window:brain"}
+_FILES = "Recipes (*.yaml *.yml *.json)"
 
 
 class PreprocessWidget(QWidget):  # type: ignore[misc]
-    """The dock widget; `chain` are the steps with what their forms say."""
+    """The dock widget; `chain` are the steps that are switched on, with what their forms say."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self._forms: list[tuple[str, ModelForm[Step]]] = []
         accompany(napari_viewer)
         self.layer = LayerBox(napari_viewer, ["image", "labels"])
+        self.layer.setToolTip("The image, or mask, that the steps are for")
         self.layer.choose(napari_viewer.layers.selection.active)
-        self.offer = narrow(QComboBox())
-        for kind in STEPS:
-            self.offer.addItem(_TITLES.get(kind, kind), kind)
-        self.add_button = self._button("Add", lambda: self.add_step(str(self.offer.currentData())))
+        self.made_by = MadeBy(napari_viewer, self.replace_chain)
         self.ready_made = narrow(QComboBox())
-        self.ready_made.addItem("ready-made chain …", None)
-        for title, steps in CHAINS.items():
-            self.ready_made.addItem(title, steps)
-        self.ready_made.setToolTip("Replace the steps by a usual chain; change them then as you like")
-        self.ready_made.activated.connect(self._ready_made_chosen)
-        self.list = QListWidget()
-        self.list.setMaximumHeight(90)
-        self.list.currentRowChanged.connect(self._show_form)
-        self.form_box = QGroupBox("Settings of the step")
-        self.form_layout = QVBoxLayout(self.form_box)
+        self.ready_made.setToolTip("Replace the steps by a usual recipe; change them then as you like")
+        self.load_button = self._button("Load …", "Take the steps of a recipe file (.yaml, .json)", self._ask_load)
+        self.save_button = self._button("Save …", "", self._ask_save)
+        self.steps = StepList()
         self.reference = LayerBox(napari_viewer, ["image", "labels"], optional="(none)")
+        self.reference.setToolTip(
+            "What Registration follows and Difference subtracts; whose grid Resample takes where no spacing is given, whose box Crop takes"
+        )
         self.reference_row = QWidget()
         reference = QFormLayout(self.reference_row)
         reference.setContentsMargins(0, 0, 0, 0)
         reference.addRow("Other layer", self.reference)
-        self.reference.setToolTip("What Register follows, and whose grid Resample takes when no spacing is given")
-        self.apply_button = self._button("Apply", self.run)
+        self.preview = PreviewBox(napari_viewer, self._wanted)
+        self.also = AlsoBox(napari_viewer, self.layer, self._recipe_for_patients)
+        self.apply_button = self._button("Apply", "", self.run)
         self.apply_button.setStyleSheet("font-weight: bold; padding: 6px;")
+        self.notice = wrapped()
         self.work = WorkBar()
         self._build()
+        self.layer.currentIndexChanged.connect(self._layer_chosen)
+        self.reference.currentIndexChanged.connect(self._changed)
+        self.steps.changed.connect(self._changed)
+        self.also.changed.connect(self._changed)
+        self.ready_made.activated.connect(self._ready_made_chosen)
         self.work.busy_changed.connect(self._update)
-        follow_layers(napari_viewer, self._update)
+        self._layer_chosen()
+        follow_layers(napari_viewer, self._layers_changed)
 
     def _build(self) -> None:
         layout = scrolled(self)
         form = QFormLayout()
         form.addRow("Layer", self.layer)
-        form.addRow("Steps", self.ready_made)
+        form.addRow(self.made_by)
+        recipe = QHBoxLayout()
+        recipe.addWidget(self.ready_made, 1)
+        recipe.addWidget(self.load_button)
+        recipe.addWidget(self.save_button)
+        form.addRow("Recipe", recipe)
         layout.addLayout(form)
-        layout.addLayout(_row(self.offer, self.add_button))
-        layout.addWidget(self.list)
-        layout.addLayout(
-            _row(
-                self._button("Up", lambda: self._move(-1)),
-                self._button("Down", lambda: self._move(1)),
-                self._button("Remove", self._remove),
-            )
-        )
-        layout.addLayout(_row(self._button("Load …", self._ask_load), self._button("Save …", self._ask_save)))
-        for widget in (self.form_box, self.reference_row, self.apply_button, self.work):
+        self.also_section = CollapsibleSection("Also apply to …", self.also)
+        for widget in (
+            self.steps, self.reference_row, self.preview, self.also_section, self.apply_button, self.notice, self.work,
+        ):  # fmt: skip
             layout.addWidget(widget)
         layout.addStretch(1)
-        self._update()
 
-    def _button(self, text: str, action: Callable[[], object]) -> QPushButton:
+    def _button(self, text: str, tip: str, action: Callable[[], object]) -> QPushButton:
         button = QPushButton(text)
+        button.setToolTip(tip)
         button.clicked.connect(lambda: action())
         return button
 
-    # -- the chain -----------------------------------------------------------------------------------------------------
+    # -- the recipe ----------------------------------------------------------------------------------------------------
     @property
     def chain(self) -> list[Step]:
-        """The steps, validated.
+        """The steps that are switched on, validated.
 
         Raises
         ------
         SettingsError
             If a value in a form cannot be used.
         """
-        return [form.settings for _, form in self._forms]
+        return self.steps.steps
 
     def add_step(self, step: StepLike) -> None:
         """Add a step by name or as settings, with its form."""
-        model = parse(_START.get(step, step) if isinstance(step, str) else step)[0]
-        kind = model.kind
-        choices = {"preset": [None, *PRESETS]} if kind == "window" else {}
-        self._forms.append((kind, ModelForm(type(model), model, choices=choices)))
-        self._refill(len(self._forms) - 1)
+        self.steps.add_step(step)
+
+    def replace_chain(self, steps: Iterable[StepLike]) -> None:
+        """These steps instead of those there are."""
+        self.steps.replace_steps(steps)
 
     def _ready_made_chosen(self, index: int) -> None:
         steps = self.ready_made.itemData(index)
         if steps is not None:
-            self.replace_chain(steps)
-
-    def replace_chain(self, steps: Iterable[StepLike]) -> None:
-        """These steps instead of those there are."""
-        self._forms = []
-        self._refill(-1)
-        for step in steps:
-            self.add_step(step)
-
-    def _refill(self, current: int) -> None:
-        self.list.blockSignals(True)
-        self.list.clear()
-        self.list.addItems([_TITLES.get(kind, kind) for kind, _ in self._forms])
-        self.list.blockSignals(False)
-        self.list.setCurrentRow(current)
-        self._show_form(current)
-        self._update()
-
-    def _show_form(self, row: int) -> None:
-        while self.form_layout.count():
-            old = self.form_layout.takeAt(0).widget()
-            old.setParent(None)
-        if 0 <= row < len(self._forms):
-            form = self._forms[row][1]
-            self.form_layout.addWidget(form)
-            form.show()
-        self.form_box.setVisible(0 <= row < len(self._forms))
-
-    def _move(self, by: int) -> None:
-        row = self.list.currentRow()
-        if 0 <= row < len(self._forms) and 0 <= row + by < len(self._forms):
-            self._forms.insert(row + by, self._forms.pop(row))
-            self._refill(row + by)
-
-    def _remove(self) -> None:
-        row = self.list.currentRow()
-        if 0 <= row < len(self._forms):
-            self._forms.pop(row)
-            self._refill(min(row, len(self._forms) - 1))
+            guarded("Taking a recipe", lambda: self.replace_chain(steps))
+        self.ready_made.setCurrentIndex(0)
 
     def _ask_load(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Pipeline file", "", "Pipelines (*.yaml *.yml *.json)")
+        path, _ = QFileDialog.getOpenFileName(self, "Recipe", "", _FILES)
         if path:
             guarded("Loading steps", lambda: self.load(Path(path)))
 
     def load(self, path: Path) -> None:
-        """Replace the chain by that of a pipeline file."""
+        """Replace the steps by those of a recipe file."""
         self.replace_chain(load(path))
 
     def _ask_save(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Pipeline file", "pipeline.yaml", "Pipelines (*.yaml *.json)")
+        path, _ = QFileDialog.getSaveFileName(self, "Recipe", "recipe.yaml", _FILES)
         if path and guarded("Saving steps", lambda: save(self.chain, path)):
             show_info(f"Saved: {path}")
 
+    # -- what is chosen ------------------------------------------------------------------------------------------------
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers that the recipe is for: the chosen one, and those ticked beside it."""
+        first = self.layer.layer
+        return [] if first is None else [first, *(one for one in self.also.layers if one != first)]
+
+    def _other(self) -> Layer | None:
+        return self.reference.layer if self.steps.takes_reference else None
+
+    def _wanted(self) -> Wanted:
+        if not self.layers:
+            raise MedseqError("Open an image: drop a file or a folder on the viewer.")
+        if not self.steps.entries:
+            raise MedseqError("Add a step, or choose a ready-made recipe: what it does to this slice is shown here.")
+        if self.steps.problem:
+            raise MedseqError(self.steps.problem)
+        return Wanted(self.layers, self.chain, self._other())
+
+    def _layers_changed(self, _event: object = None) -> None:
+        self._layer_chosen()
+
+    def _layer_chosen(self, _index: int = -1) -> None:
+        layer = self.layer.layer
+        modality = None if layer is None else verbs.to_sequence(layer).modality
+        self.steps.modality = modality
+        self.ready_made.clear()
+        self.ready_made.addItem("ready-made …", None)
+        for title, steps in chains_for(modality).items():
+            self.ready_made.addItem(title, steps)
+        self.made_by.show_layer(layer)
+        self.also.leave_out(layer)
+        self._changed()
+
+    def _changed(self, _event: object = None) -> None:
+        self._update()
+        self.preview.refresh()
+
     def _update(self, _event: object = None) -> None:
-        self.reference_row.setVisible(any(kind in _WITH_REFERENCE for kind, _ in self._forms))
-        ready = self.layer.layer is not None and bool(self._forms)
-        self.apply_button.setEnabled(ready and not self.work.busy)
-        self.apply_button.setToolTip("" if ready else "Choose a layer and add a step first")
+        """What can be done now, in words and by what is enabled."""
+        self.reference_row.setVisible(self.steps.takes_reference)
+        problem = "Open an image first." if self.layer.layer is None else self.steps.problem
+        busy = "It runs already; wait, or cancel it." if self.work.busy else ""
+        why = problem or busy
+        count = len(self.layers)
+        self.apply_button.setText("Apply" if count < 2 else f"Apply to {count} layers")
+        self.apply_button.setEnabled(not why)
+        self.apply_button.setToolTip(why or "Run the steps on the whole; each result is a new layer")
+        unsaved = self.steps.problem
+        self.save_button.setEnabled(not unsaved)
+        self.save_button.setToolTip(unsaved or "Save the steps as a file for scripts, the command and Analyse")
+        # what is wrong in a form stands beside it
+        notice = self._about_labels() if not problem else "" if self.steps.entries else problem
+        self.notice.setText(notice)
+        self.notice.setVisible(bool(notice))
+
+    def _about_labels(self) -> str:
+        """Which steps a mask gets, where one is chosen."""
+        layer = self.layer.layer
+        if layer is None or layer_kind(layer) != "labels":
+            return ""
+        used, left_out = verbs.steps_for_labels(self.chain)
+        if not left_out:
+            return "A mask: nearest neighbour, its values stay."
+        if not used:
+            return f"A mask: none of these steps is for labels ({verbs.step_titles(left_out)})."
+        return f"A mask: only {verbs.step_titles(used)}, by nearest neighbour; {verbs.step_titles(left_out)} left out."
 
     # -- the job -------------------------------------------------------------------------------------------------------
     def run(self) -> None:
-        """Apply the chain; the new layer comes when the worker is done."""
+        """Apply the recipe; the new layers come when the worker is done."""
         guarded("Preprocessing", self._run)
 
     def _run(self) -> None:
-        layer = self.layer.layer
-        if layer is None:
+        if not self.layers:
             raise MedseqError("No layer is chosen. Open an image and choose it.")
-        chain = self.chain
-        if not chain:
-            raise MedseqError("There is no step to apply. Add one first.")
-        seq = verbs.to_sequence(layer)
-        other = self.reference.layer if self.reference_row.isVisibleTo(self) else None
-        reference = None if other is None else verbs.to_sequence(other)
+        if self.steps.problem:
+            raise MedseqError(self.steps.problem)
+        job = verbs.Preprocessing(self.layers, self.chain, reference=self._other())
 
-        def job(progress: Progress, cancelled: Cancelled) -> ImageSequence:
-            return preprocess(seq, chain, reference=reference, progress=progress, cancelled=cancelled)
+        def done(found: Sequence[tuple[Layer, ImageSequence]]) -> None:
+            job.show(self.viewer, found)
+            for note in job.notes:
+                show_info(note)
+            if job.failures:
+                show_warning("\n".join(job.failures))
 
-        title = ", ".join(kind for kind, _ in self._forms)
-        self.work.start("Preprocessing", job, lambda found: self._done(layer, other, found, title))
+        self.work.start("Preprocessing", job.run, done)
 
-    def _done(self, layer: Layer, other: Layer | None, found: ImageSequence, title: str) -> None:
-        verbs.show_derived(self.viewer, layer, found, reference=other, name=f"{layer.name} ({title})")
-
-
-def _row(*widgets: QWidget) -> QHBoxLayout:
-    row = QHBoxLayout()
-    for widget in widgets:
-        row.addWidget(widget)
-    return row
+    def _recipe_for_patients(self) -> list[Step]:
+        if self.steps.problem:
+            raise MedseqError(self.steps.problem)
+        return self.chain

@@ -109,7 +109,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
         self._stop.clear()
         self.bar.setRange(0, 0)
         running = WorkBar._running
-        if running is not None and running[1].is_running:
+        if running is not None and WorkBar.occupied():
             self._queued = True
             self.message.setText(f"{title}: waits until {running[0].lower()} is done")
             WorkBar._waiting.append((self, lambda: self._begin(job, done)))
@@ -129,6 +129,11 @@ class WorkBar(QWidget):  # type: ignore[misc]
         WorkBar._running = (self.title, worker)
         self._set_busy(True)
         worker.start()
+
+    @classmethod
+    def occupied(cls) -> bool:
+        """Whether a job of any bar runs."""
+        return cls._running is not None and bool(cls._running[1].is_running)
 
     @classmethod
     def _next(cls) -> None:

@@ -68,7 +68,8 @@ def follow(
     Parameters
     ----------
     seq : ImageSequence
-        In the space of the image before its steps; on any grid.
+        In the space of the image before its steps; on any grid. Registrations that it went along with already, as its own record says,
+        are not done again.
     result : ImageSequence
         What `preprocess` gave for that image.
     interpolation : optional
@@ -83,8 +84,26 @@ def follow(
     ------
     SettingsError
         If a motion correction moved each frame, and `seq` has not as many frames.
+    MedseqError
+        If `seq` went along with a registration that is none of the result's.
     """
-    steps = transforms_of(result)
+    done, wanted = seq.meta.get(META, []), result.meta.get(META, [])
+    if done != wanted[: len(done)]:
+        raise MedseqError(
+            f"{seq.name} was registered otherwise than {result.name}; choose a mask of the image that was preprocessed."
+        )
+    moved = _brought(seq, result, transforms_of(result)[len(done) :], interpolation, progress, cancelled)
+    return moved.replace(meta={**moved.meta, META: wanted}) if wanted else moved
+
+
+def _brought(
+    seq: ImageSequence,
+    result: ImageSequence,
+    steps: Sequence[Sequence[Transform | None]],
+    interpolation: Interpolation | None,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> ImageSequence:
     moved = seq
     for number, row in enumerate(steps):
         report = part(progress, number / (len(steps) + 1), (number + 1) / (len(steps) + 1))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_medseq import files
-from napari_medseq.errors import MedseqWarning, SettingsError
+from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled, SettingsError
 
 # each enters its steps in STEPS
 from napari_medseq.preprocessing import (  # noqa: F401
@@ -73,7 +73,7 @@ def preprocess(
     SettingsError
         If a step is unknown or its settings cannot be used.
     MedseqError
-        If a step cannot work on this image.
+        If a step cannot work on this image; of several steps, it is named with its number.
     """
     doubts: list[str] = []
     result = run_chain(
@@ -103,7 +103,15 @@ def run_chain(
     for number, step in enumerate(chain):
         check(cancelled)
         report = part(progress, number / len(chain), (number + 1) / len(chain), f"{step.kind}: ")
-        result = step.result(result, Job(step.title or step.kind, reference, report, cancelled, doubts))
+        title = step.title or step.kind
+        try:
+            result = step.result(result, Job(title, reference, report, cancelled, doubts))
+        except OperationCancelled:
+            raise
+        except MedseqError as error:
+            if len(chain) > 1:
+                error.args = (f"Step {number + 1}, {title}: {error}",)
+            raise
         meta = {
             **result.meta,
             "steps": [*seq.meta.get("steps", []), *(s.model_dump(mode="json") for s in chain[: number + 1])],

@@ -85,6 +85,20 @@ from .placement import step_through as step_through
 from .placement import step_through_slices as step_through_slices
 from .placement import sync_slice_views as sync_slice_views
 from .placement import use_world_placement as use_world_placement
+from .preprocessing import Preprocessing as Preprocessing
+from .preprocessing import bring_along as bring_along
+from .preprocessing import estimate_job as estimate_job
+from .preprocessing import estimate_seconds as estimate_seconds
+from .preprocessing import masks_of as masks_of
+from .preprocessing import other_visits as other_visits
+from .preprocessing import preprocess as preprocess
+from .preprocessing import preview as preview
+from .preprocessing import preview_job as preview_job
+from .preprocessing import recipe_of as recipe_of
+from .preprocessing import slice_in_view as slice_in_view
+from .preprocessing import step_titles as step_titles
+from .preprocessing import steps_for_labels as steps_for_labels
+from .preprocessing import transform_of as transform_of
 from .recovery import Recovery as Recovery
 from .recovery import autosave as autosave
 from .recovery import discard as discard
@@ -154,6 +168,7 @@ __all__ = [
     "PaintedCase",
     "Panes",
     "Part",
+    "Preprocessing",
     "Recovery",
     "Rerun",
     "add_layers",
@@ -165,6 +180,7 @@ __all__ = [
     "as_visits",
     "assign_visit",
     "autosave",
+    "bring_along",
     "bring_to_front",
     "by_patient",
     "carried_unseen",
@@ -192,6 +208,8 @@ __all__ = [
     "edit_job",
     "edited_layer",
     "editing_of",
+    "estimate_job",
+    "estimate_seconds",
     "exams_open",
     "follow_again",
     "go_to",
@@ -209,6 +227,7 @@ __all__ = [
     "locate",
     "looked_at",
     "masks_now",
+    "masks_of",
     "masks_worth_training_on",
     "new_labels",
     "new_landmarks",
@@ -219,6 +238,7 @@ __all__ = [
     "open_session",
     "orientation_letters",
     "orthogonal",
+    "other_visits",
     "overlay",
     "overlay_job",
     "overlay_of",
@@ -230,8 +250,12 @@ __all__ = [
     "patient_in_front",
     "place_truly",
     "prepare_overlay",
+    "preprocess",
+    "preview",
+    "preview_job",
     "propagate",
     "recent_sessions",
+    "recipe_of",
     "recover",
     "recoverable",
     "recovery_folder",
@@ -258,8 +282,11 @@ __all__ = [
     "show_segmentation",
     "shown_slice",
     "side_by_side",
+    "slice_in_view",
     "step_through",
     "step_through_slices",
+    "step_titles",
+    "steps_for_labels",
     "study_for",
     "study_of",
     "study_of_or_labels",
@@ -270,6 +297,7 @@ __all__ = [
     "track_layers",
     "tracking_job",
     "train_on_painted",
+    "transform_of",
     "undo",
     "use_world_placement",
     "used_labels",

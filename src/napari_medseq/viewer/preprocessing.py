@@ -1,0 +1,382 @@
+"""Preprocessing on layers: preview, time, the job, its results as layers with their recipe, and the recipe on other layers.
+
+What the *Preprocess* widget does, for scripts; no Qt, a `ViewerModel` will do. A recipe is a list of steps as `ms.preprocess` takes them;
+what `ms.preprocess` gives for the sequence of a layer is what comes into the viewer, voxel by voxel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_medseq import preprocessing as steps_of
+from napari_medseq.cohort.preprocessed import brings_onto_another
+from napari_medseq.errors import MedseqError, OperationCancelled, RegistrationError
+from napari_medseq.progress import Cancelled, Progress, part
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.viewer import study as _studies
+from napari_medseq.viewer.layers import from_layer, layer_axis, layer_kind
+from napari_medseq.viewer.results import show_derived
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels, Layer
+
+    from napari_medseq.preprocessing import Preview, Step
+    from napari_medseq.preprocessing.pipeline import Steps
+    from napari_medseq.registration import Transform
+
+_TITLED = 3
+
+
+def preprocess(
+    viewer: ViewerModel,
+    layers: Layer | Sequence[Layer],
+    steps: Steps,
+    *,
+    reference: Layer | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> list[Layer]:
+    """Run steps on layers with `ms.preprocess` and show each result as a new layer, at its true place and visit.
+
+    A Labels layer whose image is among `layers` goes where its image went: by the same registration, onto the same grid, nearest
+    neighbour, no other step. One without its image gets the steps of geometry alone.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    layers : Image or Labels layer, or several of them
+    steps : steps, as of `ms.preprocess`
+    reference : layer, optional
+        What *Register* follows, and whose grid *Resample* takes where no spacing is given.
+
+    Returns
+    -------
+    list of Layer
+        One per layer given, in that order.
+
+    Raises
+    ------
+    SettingsError
+        If a step cannot be used.
+    MedseqError
+        If a step cannot work on a layer; the results of the others are shown nevertheless.
+    """
+    job = Preprocessing([*layers] if isinstance(layers, Sequence) else [layers], steps, reference=reference)
+    shown = job.show(viewer, job.run(progress, cancelled))
+    if job.failures:
+        raise MedseqError(" ".join(job.failures))
+    return shown
+
+
+@dataclass
+class Preprocessing:
+    """Steps on layers as a job: made where layers may be read, run in any thread, shown where layers may be added.
+
+    Attributes
+    ----------
+    layers : list of Layer
+    steps : as of `ms.preprocess`
+    reference : Layer or None
+    notes : list of str
+        What to tell when all is done: which steps were left out for labels.
+    failures : list of str
+        What went wrong with which layer, after `run`.
+    """
+
+    layers: list[Layer]
+    steps: Steps
+    reference: Layer | None = None
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._sequences = [_taken(layer) for layer in self.layers]
+        self._fixed = None if self.reference is None else _taken(self.reference)
+        self._images = [_image_of(k, self.layers, self._sequences) for k in range(len(self.layers))]
+
+    def run(
+        self, progress: Progress | None = None, cancelled: Cancelled | None = None
+    ) -> list[tuple[Layer, ImageSequence]]:
+        """Each layer with its result; those that failed are left out and stand in `failures`. No layer is touched.
+
+        Raises
+        ------
+        SettingsError
+            If a step cannot be used.
+        MedseqError
+            If the one layer there is fails.
+        """
+        chain = steps_of.parse(self.steps)
+        found: dict[int, ImageSequence] = {}
+        # images first: their masks follow them
+        order = sorted(range(len(self.layers)), key=lambda k: self._sequences[k].kind == "labels")
+        for done, k in enumerate(order):
+            prefix = f"{self.layers[k].name}: " if len(order) > 1 else ""
+            share = part(progress, done / len(order), (done + 1) / len(order), prefix)
+            try:
+                found[k] = self._one(k, chain, found, share, cancelled)
+            except OperationCancelled:
+                raise
+            except MedseqError as error:
+                if len(order) == 1:
+                    raise
+                self.failures.append(f"{self.layers[k].name}: {error}")
+        return [(self.layers[k], found[k]) for k in sorted(found)]
+
+    def _one(
+        self,
+        k: int,
+        chain: list[Step],
+        found: dict[int, ImageSequence],
+        progress: Progress | None,
+        cancelled: Cancelled | None,
+    ) -> ImageSequence:
+        seq, image = self._sequences[k], self._images[k]
+        if seq.kind == "labels" and image is not None:
+            if image not in found:
+                raise MedseqError("it follows its image, which could not be preprocessed.")
+            return steps_of.follow(seq, found[image])
+        wanted = chain
+        if seq.kind == "labels":
+            wanted, left_out = steps_for_labels(chain)
+            if not wanted:
+                raise MedseqError(
+                    f"{self.layers[k].name} holds labels, whose values are names: none of the steps "
+                    f"({step_titles(left_out)}) is for labels. Choose the image, and tick this mask beside it."
+                )
+            if left_out:
+                self.notes.append(f"{self.layers[k].name} holds labels: {step_titles(left_out)} left out.")
+        return steps_of.preprocess(seq, wanted, reference=self._fixed, progress=progress, cancelled=cancelled)
+
+    def show(self, viewer: ViewerModel, found: Sequence[tuple[Layer, ImageSequence]]) -> list[Layer]:
+        """Show what `run` found, each beside the layer it was made of."""
+        chain = steps_of.parse(self.steps)
+        # what was brought onto another layer is shown at that one's visit
+        onto = self.reference if any(brings_onto_another(step) for step in chain) else None
+        title = short_title(chain)
+        return [_show(viewer, layer, seq, f"{layer.name} ({title})", onto) for layer, seq in found]
+
+
+# -- before it is run --------------------------------------------------------------------------------------------------
+def preview(
+    viewer: ViewerModel,
+    layer: Layer,
+    steps: Steps,
+    *,
+    reference: Layer | None = None,
+    cancelled: Cancelled | None = None,
+) -> Preview:
+    """Run steps on the slice of a layer that the viewer shows: that slice before and after.
+
+    Raises
+    ------
+    SettingsError
+        If a step cannot be used.
+    MedseqError
+        If a step cannot work on the layer.
+    """
+    return preview_job(viewer, layer, steps, reference=reference)(cancelled)
+
+
+def preview_job(
+    viewer: ViewerModel, layer: Layer, steps: Steps, *, reference: Layer | None = None
+) -> Callable[[Cancelled | None], Preview]:
+    """`preview` as a job for any thread: the layers are read now, the steps run when it is called with ``cancelled``."""
+    seq = from_layer(layer)  # not copied: a stroke made meanwhile is seen at the next preview
+    chain = steps_of.parse(steps, modality=seq.modality)
+    if seq.kind == "labels":
+        chain = steps_for_labels(chain)[0]
+    position, axis = slice_in_view(viewer, layer)
+    fixed = None if reference is None else from_layer(reference)
+
+    def job(cancelled: Cancelled | None) -> Preview:
+        return steps_of.preview(seq, chain, position, axis=axis, reference=fixed, cancelled=cancelled)
+
+    return job
+
+
+def slice_in_view(viewer: ViewerModel, layer: Layer) -> tuple[dict[str, int], str | None]:
+    """Which slice of a layer the viewer shows: axis name → index in the layer's sequence, and the axis it is looked along.
+
+    The axis is None where the viewer shows three dimensions, or the layer is flat.
+    """
+    dims = viewer.dims
+    seq_axes = from_layer(layer).sizes
+    hidden = [a - (dims.ndim - layer.ndim) for a in dims.not_displayed]
+    at = np.asarray(layer.world_to_data(np.asarray(dims.point)[-layer.ndim :]))
+    position, along = {}, None
+    for name, size in seq_axes.items():
+        axis, flipped = layer_axis(layer, name)
+        if name == "c" or axis not in hidden or axis is None:
+            continue
+        index = round(float(np.clip(at[axis], 0, size - 1)))
+        position[name] = size - 1 - index if flipped else index
+        along = along if name == "t" else name
+    return position, along
+
+
+def estimate_seconds(
+    layers: Layer | Sequence[Layer],
+    steps: Steps,
+    *,
+    reference: Layer | None = None,
+    cancelled: Cancelled | None = None,
+) -> float | None:
+    """How long `preprocess` would take for the images among these layers; None where it cannot be tried on a part.
+
+    It is tried on the first image; others count by their voxels.
+    """
+    return estimate_job(layers, steps, reference=reference)(cancelled)
+
+
+def estimate_job(
+    layers: Layer | Sequence[Layer], steps: Steps, *, reference: Layer | None = None
+) -> Callable[[Cancelled | None], float | None]:
+    """`estimate_seconds` as a job for any thread: the layers are read now, the steps tried when it is called with ``cancelled``."""
+    several = [*layers] if isinstance(layers, Sequence) else [layers]
+    images = [from_layer(layer) for layer in several if layer_kind(layer) == "image"]
+    fixed = None if reference is None else from_layer(reference)
+
+    def job(cancelled: Cancelled | None) -> float | None:
+        if not images:
+            return 0.0
+        one = steps_of.estimate_seconds(images[0], steps, reference=fixed, cancelled=cancelled)
+        sizes = [float(np.prod([float(n) for n in seq.data.shape])) for seq in images]
+        return None if one is None else one * sum(sizes) / sizes[0]
+
+    return job
+
+
+def steps_for_labels(steps: Steps) -> tuple[list[Step], list[Step]]:
+    """The steps that make sense on labels (they move voxels and leave values), and those that do not."""
+    chain = steps_of.parse(steps)
+    return [s for s in chain if s.takes_labels], [s for s in chain if not s.takes_labels]
+
+
+def step_titles(steps: Sequence[Step]) -> str:
+    """What steps are called, for people."""
+    return ", ".join(step.title or step.kind for step in steps)
+
+
+def short_title(steps: Sequence[Step]) -> str:
+    """Kinds of steps, for the name of a layer."""
+    kinds = [step.kind for step in steps]
+    return ", ".join(kinds) if len(kinds) <= _TITLED else f"{', '.join(kinds[: _TITLED - 1])} … {len(kinds)} steps"
+
+
+# -- after it was run --------------------------------------------------------------------------------------------------
+def recipe_of(layer: Layer) -> list[Step]:
+    """The steps by which a layer was made, ready for other layers, a script or a file; none for a layer that was not made so."""
+    meta = _studies.facts_of(layer).get("meta") or {}
+    return steps_of.parse(meta.get("steps") or [])
+
+
+def transform_of(layer: Layer) -> Transform:
+    """The registration by which a layer was made, as it was kept with it.
+
+    Raises
+    ------
+    RegistrationError
+        If it was not registered.
+    """
+    kept = [row[0] for row in steps_of.transforms_of(from_layer(layer)) if len(row) == 1]
+    if not kept or kept[-1] is None:
+        raise RegistrationError(
+            f"{layer.name} was not registered; choose a layer that the step 'register' made, or run it first."
+        )
+    return kept[-1]
+
+
+def bring_along(viewer: ViewerModel, masks: Layer | Sequence[Layer], made: Layer) -> list[Layer]:
+    """Bring layers to where a preprocessed layer is: by the registrations kept in it, onto its grid; values stay (nearest neighbour).
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    masks : Labels or Image layer, or several
+        In the space of the image that `made` was made of.
+    made : Layer
+        What `preprocess` showed.
+
+    Raises
+    ------
+    MedseqError
+        If `made` was not preprocessed.
+    """
+    if not recipe_of(made):
+        raise MedseqError(f"{made.name} was not made by preprocessing; choose a layer that was.")
+    result = from_layer(made)
+    several = [*masks] if isinstance(masks, Sequence) else [masks]
+    found = [(layer, steps_of.follow(_taken(layer), result)) for layer in several]
+    return [_show(viewer, layer, seq, f"{layer.name} on {made.name}", made) for layer, seq in found]
+
+
+# -- what belongs together ---------------------------------------------------------------------------------------------
+def masks_of(viewer: ViewerModel, image: Layer) -> list[Labels]:
+    """The Labels layers of an image: those of its visit, or, where there is no study, those on its grid."""
+    seq = from_layer(image)
+    return [
+        layer
+        for layer in viewer.layers
+        if layer_kind(layer) == "labels" and layer != image and _belongs(layer, image, seq)
+    ]
+
+
+def other_visits(viewer: ViewerModel, layer: Layer) -> list[Layer]:
+    """The layers of the same series at the other visits of the study, by visit; masks for a mask."""
+    facts = _studies.facts_of(layer)
+    if facts.get("study") is None:
+        return []
+    name = _studies.series_name(facts)
+    same = [
+        other
+        for other in viewer.layers
+        if layer_kind(other) == layer_kind(layer)
+        and (about := _studies.facts_of(other)).get("study") == facts["study"]
+        and about.get("ordinal") != facts.get("ordinal")
+        and about.get("role") == facts.get("role")
+        and _studies.series_name(about) == name
+    ]
+    return sorted(same, key=lambda other: int(_studies.facts_of(other)["ordinal"]))
+
+
+def _belongs(mask: Layer, image: Layer, seq: ImageSequence) -> bool:
+    own, theirs = _studies.facts_of(mask), _studies.facts_of(image)
+    if own.get("study") != theirs.get("study") or own.get("ordinal") != theirs.get("ordinal"):
+        return False
+    if own.get("role") == _studies.DERIVED:
+        return False
+    return own.get("study") is not None or from_layer(mask).same_grid(seq)
+
+
+def _image_of(k: int, layers: Sequence[Layer], sequences: Sequence[ImageSequence]) -> int | None:
+    """Which of the layers is the image of the mask `k`: on its grid, or at least of its visit; None where there is none."""
+    if sequences[k].kind != "labels":
+        return None
+    images = [
+        i
+        for i, seq in enumerate(sequences)
+        if seq.kind == "image" and (_belongs(layers[k], layers[i], seq) or seq.same_grid(sequences[k]))
+    ]
+    return min(images, key=lambda i: not sequences[i].same_grid(sequences[k]), default=None)
+
+
+def _taken(layer: Layer) -> ImageSequence:
+    """The sequence of a layer; labels as they are now, since painting may go on meanwhile."""
+    seq = from_layer(layer)
+    return seq.replace(data=np.array(seq.data)) if seq.kind == "labels" else seq
+
+
+def _show(viewer: ViewerModel, layer: Layer, seq: ImageSequence, name: str, reference: Layer | None) -> Layer:
+    extra: dict[str, object] = {"name": name}
+    if seq.kind == "labels":
+        extra["opacity"] = 0.6
+    shown = show_derived(viewer, layer, seq, reference=reference, **extra)
+    # neither does a mask become one of the study's: lesions are followed in those on their own grids
+    _studies.facts_of(shown).setdefault("role", _studies.DERIVED)
+    return shown

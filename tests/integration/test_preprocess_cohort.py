@@ -1,0 +1,65 @@
+"""A recipe on a folder of patients, from a script and from the command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import napari_medseq as ms
+from napari_medseq.cohort import preprocess_cohort
+from napari_medseq.errors import SettingsError
+
+pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+
+
+@pytest.fixture
+def patients(ball_study: Path, tmp_path: Path) -> Path:
+    """Two patients, and a folder that holds nothing."""
+    for name in ("sub-a", "sub-b"):
+        shutil.copytree(ball_study, tmp_path / "studies" / name)
+    (tmp_path / "studies" / "sub-c").mkdir()
+    return tmp_path / "studies"
+
+
+def test_every_image_is_as_a_script_makes_it_and_masks_follow(patients: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    steps = ["percentile", {"kind": "crop", "margin_mm": 2}]
+    table = preprocess_cohort(patients, steps, out)
+    assert table["status"].tolist() == ["done"] * 8 + ["failed"]
+    assert table["patient"].tolist()[-1] == "sub-c"
+    assert table["error"].tolist()[-1]
+    pd.testing.assert_frame_equal(pd.read_csv(out / "preprocessed.csv", keep_default_na=False), table)
+    for row in table[table["status"] == "done"].itertuples():
+        (written,) = ms.read(row.file)
+        (source,) = ms.read(patients / row.patient / row.visit / f"{row.image}.nii.gz")
+        assert written.kind == source.kind == row.kind
+        if row.kind == "image":
+            wanted = ms.preprocess(source, steps)
+            assert written.same_grid(wanted)
+            np.testing.assert_allclose(written.data, wanted.data, atol=1e-6)
+            image = written
+        else:
+            assert written.same_grid(image)
+            assert np.count_nonzero(written.data) == np.count_nonzero(source.data)
+    # the record runs again
+    recipe = json.loads((out / "run.json").read_text())["steps"]
+    assert [step["kind"] for step in recipe] == ["percentile", "crop"]
+
+
+def test_visits_are_brought_onto_the_first_one(patients: Path, tmp_path: Path) -> None:
+    table = preprocess_cohort(patients / "sub-a" / "..", ["resample"], tmp_path / "out", series="*T1post")
+    first, second = (ms.read(file)[0] for file in table["file"][table["image"].str.contains("T1post")][:2])
+    assert second.same_grid(first)
+    (original,) = ms.read(patients / "sub-a" / table["visit"][0] / f"{table['image'][0]}.nii.gz")
+    np.testing.assert_array_equal(first.data, original.data)
+
+
+def test_results_do_not_go_among_the_studies(patients: Path) -> None:
+    for out in (patients, patients / "sub-a" / "out"):
+        with pytest.raises(SettingsError, match="among the studies"):
+            preprocess_cohort(patients, ["percentile"], out)
