@@ -10,6 +10,7 @@ from napari.components import ViewerModel
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
+from napari_medseq.errors import MedseqError
 from napari_medseq.inference import Segmentation
 from napari_medseq.sequence import ImageSequence, affine_from
 
@@ -59,6 +60,29 @@ def test_corrected_slices_become_painted_ones_whole(taught: tuple[Any, Any, Any,
     # what was painted there before stays
     verbs.undo(viewer)
     assert not labels.data.any()
+
+
+def test_a_slice_that_is_right_counts_as_painted_even_where_it_is_empty(taught: tuple[Any, Any, Any, Any]) -> None:
+    viewer, image, labels, answer = taught
+    seq = verbs.to_sequence(image)
+    own = np.moveaxis(np.zeros(SHAPE, np.uint8), seq.axes.index(seq.slice_axis), 0)
+    own[2] = 1
+    again = verbs.show_answer(viewer, image, result(seq, np.moveaxis(own, 0, seq.axes.index(seq.slice_axis))), answer)
+    paint(viewer, labels, tuple(verbs_index(labels, [4, 4, 4])), 5)
+    verbs.go_to_slice(viewer, again, 2)
+    assert verbs.accept_slice(viewer, again, labels) == 2
+    got = np.moveaxis(np.asarray(verbs.to_sequence(labels).data), seq.axes.index(seq.slice_axis), 0)
+    assert (got[2] == 1).all()
+    assert verbs.editing_of(viewer).marks(labels).painted.sum() == got[2].size + 1
+    # the answer is empty in slice 4: what was painted there is not right
+    assert verbs.accept_slice(viewer, again, labels, 4) == 4
+    got = np.moveaxis(np.asarray(verbs.to_sequence(labels).data), seq.axes.index(seq.slice_axis), 0)
+    assert not got[4].any()
+    verbs.undo(viewer)
+    verbs.undo(viewer)
+    assert (np.asarray(labels.data) == 5).sum() == np.count_nonzero(labels.data) == 1
+    with pytest.raises(MedseqError, match="no slice 100"):
+        verbs.accept_slice(viewer, again, labels, 99)
 
 
 def verbs_index(layer: Any, own: list[int]) -> list[int]:

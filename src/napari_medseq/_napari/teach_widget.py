@@ -45,6 +45,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.answer: Labels | None = None
         self._image: Image | None = None
         self._next: int | None = None
+        self._found: Segmentation | None = None
+        self._right: set[int] = set()
         accompany(napari_viewer)
         self.image = LayerBox(napari_viewer, ["image"])
         self.image.choose(napari_viewer.layers.selection.active)
@@ -78,6 +80,10 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.next_button.setToolTip("The slice that the answer is least sure of, among those that you did not paint")
         self.next_button.clicked.connect(self._look_next)
         self.next_button.hide()
+        self.right_button = QPushButton("This slice is right")
+        self.right_button.setToolTip("What the answer has in the slice that is shown counts as painted by you, whole")
+        self.right_button.clicked.connect(lambda: guarded("Accepting the slice", self._accept))
+        self.right_button.hide()
         self.work = WorkBar()
         self.outcome = wrapped()
         how = wrapped(_HOW)
@@ -101,7 +107,12 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             CollapsibleSection("Train on what I painted", self.train),
             CollapsibleSection("Compare two masks", self.compare),
         )
-        for widget in (self.work, self.next_button, self.outcome, *more):
+        look = QHBoxLayout()
+        look.addWidget(self.next_button, 1)
+        look.addWidget(self.right_button, 1)
+        layout.addWidget(self.work)
+        layout.addLayout(look)
+        for widget in (self.outcome, *more):
             layout.addWidget(widget)
         layout.addStretch(1)
         self.work.busy_changed.connect(self._update)
@@ -141,9 +152,9 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         out = verbs.check_model_name(name, replace=mine or self.replace.isChecked())
         settings: dict[str, object] = {"name": name, "minutes": self.minutes.value(), "out": str(out)}
         corrected, labelled = self._take_over(layer), verbs.painted_slices(layer)
-        if set(corrected) - set(labelled):  # some were corrected to hold nothing
-            settings["steps"] = sorted({*corrected, *labelled})
-        done = sorted({*corrected, *labelled})
+        done = sorted({*corrected, *labelled, *self._right})
+        if set(done) - set(labelled):  # some were corrected, or accepted, to hold nothing
+            settings["steps"] = done
         seq, painted = verbs.to_sequence(image), verbs.to_sequence(layer)
         painted = painted.replace(data=np.array(painted.data))  # painting may go on meanwhile
         if self.go_on.isChecked() and self.model is not None:
@@ -189,7 +200,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
 
     def _propagate(self) -> None:
         image, layer = self._both()
-        done = sorted({*self._take_over(layer), *verbs.painted_slices(layer)})
+        done = sorted({*self._take_over(layer), *verbs.painted_slices(layer), *self._right})
         seq, painted = verbs.to_sequence(image), verbs.to_sequence(layer)
         painted = painted.replace(data=np.array(painted.data))
 
@@ -209,6 +220,17 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.next_button.setVisible(step is not None)
         self.next_button.setText("" if step is None else f"Look at slice {step + 1} next")
 
+    def _accept(self) -> None:
+        """The slice that is shown is right: it counts as painted, and the next one is offered."""
+        image, layer = self._both()
+        if self.answer is None or self.answer not in self.viewer.layers or image != self._image:
+            raise MedseqError("There is no answer for this image. Teach or propagate first.")
+        step = verbs.accept_slice(self.viewer, self.answer, layer)
+        self._right.add(step)
+        show_info(f"Slice {step + 1} counts as painted.")
+        if self._found is not None:
+            self._offer(verbs.doubtful_slice(self._found, sorted({*verbs.painted_slices(layer), *self._right})))
+
     def _look_next(self) -> None:
         if self._next is not None and self.answer is not None and self.answer in self.viewer.layers:
             verbs.go_to_slice(self.viewer, self.answer, self._next)
@@ -216,7 +238,10 @@ class TeachWidget(QWidget):  # type: ignore[misc]
 
     def _show_answer(self, image: Image, found: Segmentation, name: str) -> None:
         before = self.answer if self._image == image else None
-        self._image = image
+        if self._image != image:
+            self._right = set()
+        self._image, self._found = image, found
+        self.right_button.show()
         self.answer = verbs.show_answer(self.viewer, image, found, before)
         self.answer.name = f"{image.name} {name}"
         if self.labels.layer is not None:  # painting goes on there

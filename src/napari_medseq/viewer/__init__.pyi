@@ -1,3 +1,4 @@
+from .acceptance import accept_slice as accept_slice
 from .alignments import hand_alignment as hand_alignment
 from .alignments import set_hand_alignment as set_hand_alignment
 from .arranging import add_visit as add_visit
@@ -171,6 +172,7 @@ __all__ = [
     "Preprocessing",
     "Recovery",
     "Rerun",
+    "accept_slice",
     "add_layers",
     "add_sequence",
     "add_study",
