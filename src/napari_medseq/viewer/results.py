@@ -161,15 +161,31 @@ def show_derived(
 ) -> Layer:
     """Show a sequence that was made from a layer, at the visit where it belongs; an image does not become one of the study's.
 
-    That is the layer's visit; or the visit of `reference`, whose grid it was brought to.
+    That is the layer's visit; or the visit of `reference`, whose grid it was brought to; or, where no reference is given, the one other
+    visit of its study that has that grid.
     """
-    onto = reference is not None and seq.same_grid(_layers.from_layer(reference))
-    facts = _studies.facts_of(reference if onto and reference is not None else layer)
+    facts = _studies.facts_of(_whose_grid(viewer, layer, seq, reference))
     about = {k: facts[k] for k in _studies.ABOUT if k in facts}
     if seq.kind == "image":
         about["role"] = _studies.DERIVED
     visit = None if "t" in seq.axes else facts.get("visit")
     return add_layers(viewer, [_layers.to_layer_data(seq, visit=visit, facts=about, **kwargs)])[0]
+
+
+def _whose_grid(viewer: ViewerModel, layer: Layer, seq: ImageSequence, reference: Layer | None) -> Layer:
+    """The layer at whose visit a sequence belongs that was made from `layer`."""
+    if reference is not None:
+        return reference if seq.same_grid(_layers.from_layer(reference)) else layer
+    facts = _studies.facts_of(layer)
+    if facts.get("study") is None or seq.same_grid(_layers.from_layer(layer)):
+        return layer
+    there: dict[int, Layer] = {}
+    for one in viewer.layers:
+        theirs = _studies.facts_of(one)
+        mine = theirs.get("study") == facts["study"] and "role" not in theirs
+        if mine and _layers.layer_kind(one) == "image" and seq.same_grid(_layers.from_layer(one)):
+            there.setdefault(int(theirs["ordinal"]), one)
+    return next(iter(there.values())) if len(there) == 1 else layer
 
 
 def new_labels(viewer: ViewerModel, image: Layer, name: str | None = None) -> Labels:
