@@ -163,9 +163,9 @@ def test_what_is_resampled_onto_a_visit_is_shown_there(model: ViewerModel) -> No
     assert [len(v.images) for v in verbs.study_of(model).visits] == [1, 1]
 
 
-def test_what_lies_on_another_visits_grid_is_shown_there_without_being_told(model: ViewerModel) -> None:
-    images = [layer for layer in model.layers if "T1post" in layer.name]
+def test_what_lies_on_another_visits_grid_is_shown_there_without_being_told(moved: ViewerModel) -> None:
+    images = [layer for layer in moved.layers if "T1post" in layer.name]
     first, last = (verbs.to_sequence(layer) for layer in images)
-    moved = ms.preprocess(first, ["resample"], reference=last)
-    assert facts_of(verbs.show_derived(model, images[0], moved))["ordinal"] == 1
-    assert facts_of(verbs.show_derived(model, images[0], first.like(np.asarray(first.data))))["ordinal"] == 0
+    brought = ms.preprocess(first, ["resample"], reference=last)
+    assert facts_of(verbs.show_derived(moved, images[0], brought))["ordinal"] == 1
+    assert facts_of(verbs.show_derived(moved, images[0], first.like(np.asarray(first.data))))["ordinal"] == 0

@@ -149,7 +149,9 @@ def test_landmarks_are_clicked_in_the_panes(widget: CompareWidget, qtbot: Any, w
     assert "Mark the same places" in over.align_button.toolTip()
     press(widget, 0, [(9.0, -11.0)])
     press(widget, 1, [(9.0, -5.0)])
-    first, last = verbs.landmark_pairs(widget.viewer)
+    pairs = verbs.landmark_pairs(widget.viewer)
+    assert pairs is not None
+    first, last = pairs
     assert last[0] - first[0] == pytest.approx((-6, 0, 0), abs=2.5)
     widget.over.mark("")
     click(qtbot, over.align_button)
