@@ -60,4 +60,5 @@ def test_what_cannot_be_used_is_said_once(tmp_path: Path, monkeypatch: pytest.Mo
     table = Table(GROUP, "number", {}, number)
     with pytest.warns(PluginWarning, match="it is no number. Update that package, or uninstall it.") as said:
         assert [len(table), len(table)] == [0, 0]
-    assert len(said) == 1
+    # the package's own step is no number either, where its metadata is installed
+    assert len([w for w in said if "'text'" in str(w.message)]) == 1

@@ -63,7 +63,7 @@ class N3(Step):
     kind: Literal["n3"] = "n3"
     fwhm: float = Field(0.15, gt=0, le=2)
     iterations: int = Field(200, ge=1, le=1000)
-    convergence: float = Field(0.0001, gt=0, lt=1)
+    convergence: float = Field(0.001, gt=0, lt=1)
     cells: int = Field(2, ge=1, le=16)
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:

@@ -18,7 +18,7 @@ from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.volumes.part import part_of, thinned
 
 #: voxels that a preview works on; more are thinned, so that it answers while somebody waits
-PREVIEW_VOXELS = 1_500_000
+PREVIEW_VOXELS = 500_000
 #: voxels of the two trials from which the time for the whole is estimated
 _TRIALS = (30_000, 150_000)
 #: slices whose middles lie within so much of a slice's thickness show the same place; a little over a half, for rounding
