@@ -69,14 +69,16 @@ def otsu(image: ImageSequence) -> ImageSequence:
         return _labels(image, data > level(data), "Otsu")
 
 
-def kmeans(image: ImageSequence, classes: int = 4, *, iterations: int = 100, seed: int = 0) -> ImageSequence:
-    """Cluster intensities into `classes` groups, labelled 0 (darkest) upwards (Lloyd 1982, started by k-means++).
+def kmeans(image: ImageSequence, classes: int = 4, *, seed: int = 0) -> ImageSequence:
+    """Cluster intensities into `classes` groups by scikit-learn, labelled 0 (darkest) upwards.
 
     Raises
     ------
     MedseqError
         If there are fewer distinct intensities than classes.
     """
+    from sklearn.cluster import KMeans
+
     data = _voxels(image)
     finite = np.isfinite(data)
     if not 2 <= classes <= 255:
@@ -84,14 +86,8 @@ def kmeans(image: ImageSequence, classes: int = 4, *, iterations: int = 100, see
     values, weights = _histogram(data[finite])
     if values.size < classes:
         raise MedseqError(f"{image.name} has {values.size} distinct intensities, too few for {classes} classes.")
-    centres = _plus_plus(values, weights, classes, np.random.default_rng(seed))
-    for _ in range(iterations):
-        nearest = _nearest(values, centres)
-        mass = np.bincount(nearest, weights, classes)
-        moved = np.where(mass > 0, np.bincount(nearest, weights * values, classes) / np.maximum(mass, 1), centres)
-        if np.array_equal(moved, centres):
-            break
-        centres = np.sort(moved)
+    found = KMeans(classes, n_init=4, random_state=seed).fit(values[:, None], sample_weight=weights)
+    centres = np.sort(found.cluster_centers_[:, 0])
     labels = np.zeros(data.shape, np.uint8)
     labels[finite] = _nearest(data[finite].astype(np.float64), centres)
     names = {k: f"class {k} (around {centres[k]:.4g})" for k in range(1, classes)}
@@ -106,16 +102,6 @@ def _histogram(values: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArr
         distinct = (edges[:-1] + edges[1:]) / 2
     kept = counts > 0
     return distinct[kept].astype(np.float64), counts[kept].astype(np.float64)
-
-
-def _plus_plus(
-    values: NDArray[np.float64], weights: NDArray[np.float64], classes: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    centres = [float(rng.choice(values, p=weights / weights.sum()))]
-    while len(centres) < classes:
-        gap = np.abs(values[:, None] - np.array(centres)).min(axis=1) ** 2 * weights
-        centres.append(float(rng.choice(values, p=gap / gap.sum())))
-    return np.sort(centres)
 
 
 def _nearest(values: ArrayLike, centres: NDArray[np.float64]) -> NDArray[np.intp]:
