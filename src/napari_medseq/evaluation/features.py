@@ -96,7 +96,7 @@ def slice_features(
     if mask is not None:
         check_same_grid(image, mask)
     planes, axis = _planes(image)
-    inside = None if mask is None else _along(np.asarray(mask.data), mask.axes, axis) > 0
+    inside = None if mask is None else _along(np.asarray(mask.data), mask.axes, axis) != 0
     grey = _grey(planes, s)
     parts: dict[Part, Callable[[int], dict[str, float]]] = {
         "intensity": lambda k: _intensity(planes[k], grey[k], None if inside is None else inside[k], s),
@@ -164,10 +164,10 @@ def _cooccurrence(grey: Plane, s: FeatureSettings) -> dict[str, float]:
     from skimage.feature import graycomatrix, graycoprops
 
     levels = np.minimum((grey * s.levels).astype(np.uint8), s.levels - 1)
-    matrix = graycomatrix(levels, s.distances, _ANGLES, levels=s.levels, symmetric=True, normed=True)
+    matrix = graycomatrix(levels, s.distances, _ANGLES, levels=s.levels, symmetric=True, normed=True)  # type: ignore[no-untyped-call]
     found = {}
     for name in _TEXTURE:
-        for distance, of_angle in zip(s.distances, graycoprops(matrix, name), strict=True):
+        for distance, of_angle in zip(s.distances, graycoprops(matrix, name), strict=True):  # type: ignore[no-untyped-call]
             found[f"co-occurrence {name} {distance}px"] = float(of_angle.mean())
     return found
 
@@ -175,10 +175,11 @@ def _cooccurrence(grey: Plane, s: FeatureSettings) -> dict[str, float]:
 def _patterns(grey: Plane, s: FeatureSettings) -> dict[str, float]:
     from skimage.feature import local_binary_pattern
 
-    found = {}
+    found: dict[str, float] = {}
     shades = np.round(grey * 255).astype(np.uint8)
     for radius in s.distances:
-        codes = local_binary_pattern(shades, _NEIGHBOURS, radius, method="uniform").astype(np.int64)
+        uniform = local_binary_pattern(shades, _NEIGHBOURS, radius, method="uniform")  # type: ignore[no-untyped-call]
+        codes = uniform.astype(np.int64)
         share = np.bincount(codes.ravel(), minlength=_NEIGHBOURS + 2) / codes.size
         found |= {f"pattern {k} {radius}px": float(v) for k, v in enumerate(share)}
     return found
@@ -187,9 +188,9 @@ def _patterns(grey: Plane, s: FeatureSettings) -> dict[str, float]:
 def _shape(inside: NDArray[np.bool_]) -> dict[str, float]:
     from skimage.measure import label, regionprops
 
-    found = {f"shape {name}": 0.0 for name in _SHAPE} | {"shape parts": float(label(inside).max())}
+    found = {f"shape {name}": 0.0 for name in _SHAPE} | {"shape parts": float(label(inside).max())}  # type: ignore[no-untyped-call]
     if inside.any():
-        whole = regionprops(inside.astype(np.uint8))[0]
+        whole = regionprops(inside.astype(np.uint8))[0]  # type: ignore[no-untyped-call]
         found |= {f"shape {name}": float(whole[name]) for name in _SHAPE}
     return found
 
