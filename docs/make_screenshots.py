@@ -175,9 +175,63 @@ def teaching() -> None:
     viewer.close()
 
 
+def editing() -> None:
+    """A lesion painted on every other slice, interpolated and given a margin."""
+    image, truth = ms.read(next(STUDY.glob("ses-20200131/*T1post*")))[0], ms.read(TRUTH)[0]
+    viewer = napari.Viewer()
+    viewer.window.resize(*SIZE)
+    shown = view.add_sequence(viewer, image)
+    painted = view.new_labels(viewer, shown)
+    voxels = np.asarray(painted.data).copy()
+    flat = voxels.reshape(-1, *voxels.shape[-3:])
+    flat[0, ::2] = np.asarray(truth.volume_zyx())[::2]
+    view.editing_of(viewer).write(painted, voxels)
+    areas = (flat[0] > 0).sum(axis=(1, 2))
+    painted.selected_label = int(np.bincount(flat[0][flat[0] > 0]).argmax())
+    widget = widget_of(viewer, "Edit")
+    widget.between.every.setChecked(True)
+    widget.between.interpolate.click()
+    wait(lambda: not widget.work.busy)
+    widget.shape.expand.click()
+    view.go_to_slice(viewer, painted, int(areas.argmax()))
+    picture(viewer, "edit")
+    viewer.close()
+
+
+def display() -> None:
+    """Followed lesions with their diameters and numbers, coloured by what became of them."""
+    viewer = napari.Viewer()
+    viewer.window.resize(*SIZE)
+    viewer.open(STUDY, plugin="napari-medseq")
+    truths = [view.add_sequence(viewer, ms.read(path)[0]) for path in sorted(TRUTH.parent.glob("*_lesions.nii.gz"))]
+    progression = ms.track([view.to_sequence(layer) for layer in truths])
+    for layer in truths:
+        viewer.layers.remove(layer)
+    layers = view.show_progression(viewer, progression, view.study_of(viewer))
+    widget = widget_of(viewer, "Display")
+    widget.numbers.setChecked(True)
+    widget.diameters.setChecked(True)
+    widget.meaning.setCurrentText("what became of it")
+    widget.meaning.activated.emit(widget.meaning.currentIndex())
+    here = progression.lesions.query("visit == 1").sort_values("volume_ml")
+    view.go_to(viewer, layers, 1, int(here["lesion"].iloc[-1]))
+    viewer.cursor.position = tuple(viewer.dims.point)
+    picture(viewer, "display")
+    viewer.close()
+
+
 if __name__ == "__main__":
     import sys
 
-    wanted = sys.argv[1:] or ["progression", "comparison", "classification", "preprocessing", "curves", "teaching"]
+    wanted = sys.argv[1:] or [
+        "progression",
+        "comparison",
+        "classification",
+        "preprocessing",
+        "curves",
+        "teaching",
+        "editing",
+        "display",
+    ]
     for name in wanted:
         globals()[name]()

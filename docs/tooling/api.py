@@ -28,6 +28,8 @@ ROOMS = {
     "repeatability": "Is a change real",
     "cohort": "Many patients",
     "viewer": "In a napari viewer",
+    "masks": "Edit masks",
+    "masks.tools": "Editing tools",
     "synthetic": "Synthetic patients",
     "geometry": "Geometry",
     "progress": "Progress and cancelling",

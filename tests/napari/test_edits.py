@@ -245,6 +245,25 @@ def test_a_limited_brush_changes_only_voxels_of_the_range(low: int, width: int, 
     assert view.editing_of(viewer).pending() == ({layer: changed.sum()} if changed.any() else {})
 
 
+def test_padding_is_never_within_the_range() -> None:
+    data = np.full((4, 20, 20), 50, np.int16)
+    data[:, :10] = -2000
+    seq = ms.ImageSequence(data, ("z", "y", "x"), np.eye(4), modality="CT", name="ct", meta={"padding_value": -2000})
+    viewer = ViewerModel()
+    image = view.add_sequence(viewer, seq)
+    layer = view.new_labels(viewer, image)
+    layer.data[1] = 1
+    assert view.painted_range(viewer, layer) == (50, 50)
+    view.limit_brush(viewer, -3000, 3000)
+    layer.brush_size = 9
+    viewer.dims.set_point(0, layer.data_to_world((2, 0, 0))[0])
+    with layer.block_history():
+        layer.paint((2, 10, 10), 1)
+    painted = layer.data[2] > 0
+    assert painted.any()
+    assert (image.data[2][painted] == 50).all()
+
+
 def test_the_limit_goes_and_an_empty_one_is_refused(opened: Any) -> None:
     view.limit_brush(opened, 3, 4)
     assert view.editing_of(opened).limit is not None
@@ -268,3 +287,41 @@ def test_pictures_and_frames_are_edited_too() -> None:
     viewer.layers.selection.active = layer
     view.edit(viewer, tools.Margin(mm=1))
     assert [int(f.sum()) for f in np.asarray(layer.data)] == [1, 7, 1]
+
+
+TOOLS = (
+    tools.Margin(mm=1), tools.Margin(mm=-1), tools.Smooth(mm=1), tools.Hollow(mm=1), tools.FillHoles(), tools.KeepLargest(),
+    tools.Split(), tools.Interpolate(), tools.Grow(low=0.3, high=0.7, reach_mm=2),
+)  # fmt: skip
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(TOOLS), st.integers(1, 3), st.booleans()), min_size=1, max_size=5),
+    seed=st.integers(0, 99),
+)
+def test_whatever_is_edited_in_whatever_order_undo_brings_all_back(
+    steps: list[tuple[tools.Tool, int, bool]], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    viewer = ViewerModel()
+    viewer.add_image(rng.random((5, 12, 12)))
+    layer = viewer.add_labels((rng.random((5, 12, 12)) < 0.3) * rng.integers(1, 4, (5, 12, 12)).astype(np.uint8))
+    viewer.dims.set_point(0, 2)
+    before, editing, done = np.array(layer.data), view.editing_of(viewer), 0
+    for tool, label, one in steps:
+        now = np.array(layer.data)
+        try:
+            done += view.edit(viewer, tool, label=label, this_slice=one and not tool.needs_slices) > 0
+        except MedseqError:
+            assert np.array_equal(layer.data, now)
+        assert np.array_equal(editing.marks(layer).pending | (layer.data == before), np.ones(before.shape, bool))
+    after = np.array(layer.data)
+    assert len(editing.history.done) == done
+    for _ in range(done):
+        view.undo(viewer)
+    assert np.array_equal(layer.data, before)
+    assert not editing.marks(layer).painted.any()
+    for _ in range(done):
+        view.redo(viewer)
+    assert np.array_equal(layer.data, after)

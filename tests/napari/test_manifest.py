@@ -39,7 +39,17 @@ def test_every_command_of_the_manifest_is_there(plugin: PluginManifest) -> None:
         module, _, name = str(command.python_name).partition(":")
         assert callable(getattr(import_module(module), name))
     names = [w.display_name for w in plugin.contributions.widgets or []]
-    assert names == ["Study", "Preprocess", "Analyse", "Progression", "Compare", "Time curves", "Teach"]
+    assert names == [
+        "Study",
+        "Preprocess",
+        "Analyse",
+        "Progression",
+        "Compare",
+        "Time curves",
+        "Teach",
+        "Edit",
+        "Display",
+    ]
     assert PluginManager.instance().get_manifest("napari-medseq") is plugin
 
 

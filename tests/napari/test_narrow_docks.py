@@ -11,6 +11,8 @@ from napari.components import ViewerModel
 from napari_medseq._napari.analyse_widget import AnalyseWidget
 from napari_medseq._napari.compare_widget import CompareWidget
 from napari_medseq._napari.curves_widget import CurvesWidget
+from napari_medseq._napari.display_widget import DisplayWidget
+from napari_medseq._napari.edit_widget import EditWidget
 from napari_medseq._napari.preprocess_widget import PreprocessWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
@@ -18,7 +20,17 @@ from napari_medseq._napari.teach_widget import TeachWidget
 
 pytestmark = pytest.mark.viewer
 
-WIDGETS = (StudyWidget, ProgressionWidget, AnalyseWidget, TeachWidget, PreprocessWidget, CompareWidget, CurvesWidget)
+WIDGETS = (
+    StudyWidget,
+    ProgressionWidget,
+    AnalyseWidget,
+    TeachWidget,
+    PreprocessWidget,
+    CompareWidget,
+    CurvesWidget,
+    EditWidget,
+    DisplayWidget,
+)
 
 
 @pytest.mark.parametrize("kind", WIDGETS)

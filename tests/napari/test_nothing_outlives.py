@@ -15,10 +15,13 @@ from qtpy.QtWidgets import QApplication
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.analyse_widget import AnalyseWidget
 from napari_medseq._napari.curves_widget import CurvesWidget
+from napari_medseq._napari.display_widget import DisplayWidget
+from napari_medseq._napari.edit_widget import EditWidget
 from napari_medseq._napari.preprocess_widget import PreprocessWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq._napari.teach_widget import TeachWidget
+from napari_medseq.masks import tools
 from tests.napari.helpers import Wait, bright, docked
 
 
@@ -39,6 +42,12 @@ def test_a_viewer_and_its_results_go_when_nobody_uses_them(ball_study: Path) -> 
     layer.paint((0, 8, 40, 6), 9)
     verbs.correct(viewer, "exclude", 2)
     verbs.undo(viewer)
+    verbs.edit(viewer, tools.Margin(mm=2), layer)
+    verbs.limit_brush(viewer, 100, 200)
+    verbs.show_values(viewer)
+    verbs.show_diameters(viewer)
+    verbs.colour_by(viewer, "change")
+    verbs.values_at(viewer, viewer.dims.point)
     verbs.save_session(viewer, ball_study / "kept.medseq")
     what = {"viewer": ref(viewer), "result": ref(progression), "layer": ref(layer)}
     del viewer, progression, layer
@@ -51,7 +60,7 @@ def test_no_widget_outlives_its_window(make_napari_viewer: Any, ball_study: Path
     viewer = make_napari_viewer(show=False)
     verbs.open_path(viewer, ball_study)
     what: dict[str, ref[Any]] = {"viewer": ref(viewer), "image": ref(viewer.layers[0])}
-    for kind in (StudyWidget, AnalyseWidget, TeachWidget, PreprocessWidget, CurvesWidget):
+    for kind in (StudyWidget, AnalyseWidget, TeachWidget, PreprocessWidget, CurvesWidget, EditWidget, DisplayWidget):
         what[kind.__name__] = ref(docked(viewer, kind, wait))
     widget = docked(viewer, ProgressionWidget, wait)
     what["ProgressionWidget"] = ref(widget)

@@ -142,6 +142,7 @@ def accompany(viewer: ViewerModel) -> Guardian | None:
     viewer = getattr(viewer, "__wrapped__", viewer)
     verbs.sync_slice_views(viewer)
     verbs.describe(viewer)
+    verbs.show_values(viewer)
     window = getattr(getattr(viewer, "window", None), "_qt_window", None)
     if window is None:
         return None

@@ -27,12 +27,17 @@ def number_islands(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         0 where the mask is not.
     sizes : ndarray of int, one per piece
     """
-    found, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
+    pieces = np.zeros(mask.shape, np.int32)
+    if not mask.any():
+        return pieces, np.zeros(0, np.int64)
+    (box,) = ndimage.find_objects(mask.view(np.uint8))  # the mask is often a small part of the whole
+    found, count = ndimage.label(mask[box], np.ones((3,) * mask.ndim))
     sizes = np.bincount(found.ravel(), minlength=count + 1)[1:]
     order = np.argsort(-sizes, kind="stable")
     rank = np.zeros(count + 1, np.int32)
     rank[1 + order] = np.arange(1, count + 1)
-    return rank[found], sizes[order]
+    pieces[box] = rank[found]
+    return pieces, sizes[order]
 
 
 def keep_largest(mask: Mask, count: int = 1) -> Mask:
@@ -68,7 +73,7 @@ def keep_at(mask: Mask, at: Sequence[int], *, keep: bool = True) -> Mask:
     inside = all(0 <= k < n for k, n in zip(at, mask.shape, strict=True))
     if not inside or not mask[at]:
         raise MedseqError("There is nothing of this label at that place; click into one of its islands.")
-    pieces, _ = ndimage.label(mask, np.ones((3,) * mask.ndim))
+    pieces, _ = number_islands(mask)
     return np.asarray(mask & ((pieces == pieces[at]) == keep))
 
 

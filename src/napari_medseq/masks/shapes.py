@@ -83,12 +83,16 @@ def fill_holes(mask: Mask, axis: int | None = None) -> Mask:
     """
     if axis is None and 1 in mask.shape:
         axis = mask.shape.index(1)
-    if axis is None:
-        return np.asarray(ndimage.binary_fill_holes(mask))
-    out = np.moveaxis(mask.copy(), axis, 0)
-    for k in np.flatnonzero(out.any(axis=tuple(range(1, out.ndim)))):
-        out[k] = ndimage.binary_fill_holes(out[k])
-    return np.moveaxis(out, 0, axis)
+
+    def filled(part: Mask) -> Mask:
+        if axis is None:
+            return np.asarray(ndimage.binary_fill_holes(part))
+        out = np.moveaxis(part.copy(), axis, 0)
+        for k in np.flatnonzero(out.any(axis=tuple(range(1, out.ndim)))):
+            out[k] = ndimage.binary_fill_holes(out[k])
+        return np.moveaxis(out, 0, axis)
+
+    return _within_box(mask, [1.0] * mask.ndim, 0.0, filled)
 
 
 def smooth(mask: Mask, spacing: Sequence[float], mm: float, method: Smoothing = "gaussian") -> Mask:

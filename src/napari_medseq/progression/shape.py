@@ -40,6 +40,8 @@ class Diameters:
         The slice (along the lesion's slice axis) of the longest diameter.
     ends : ndarray, shape (2, 3)
         Both ends of the longest in-slice diameter, RAS mm.
+    perpendicular_ends : ndarray, shape (2, 3)
+        Both ends of the perpendicular one.
     """
 
     longest_mm: float
@@ -47,6 +49,7 @@ class Diameters:
     longest_3d_mm: float
     slice_index: int
     ends: NDArray[np.float64]
+    perpendicular_ends: NDArray[np.float64]
 
 
 def boundary_voxels(lesion: Lesion) -> int:
@@ -158,22 +161,24 @@ def diameters(lesion: Lesion) -> Diameters:
     across = [k for k in range(3) if k != axis]
     basis = _basis(steps[across])
     flat = steps[across] @ basis.T  # the same within the slice's own plane
-    best, chord, at, best_ends = -1.0, 0.0, 0, np.zeros((2, 2))
+    best, chord, at, best_ends = -1.0, 0.0, 0, np.zeros((4, 2))
     for bound, n in _by_extent(mask, axis, flat):
         if bound < best - _TIE:
             break
         points = _outermost(np.take(mask, n, axis=axis)) @ flat
         points = points if len(points) <= _FEW_POINTS else _hull(points)
         for length, one, other in _longest(points, best):
-            width = _chord(points, one, other)
+            width, left, right = _chord(points, one, other)
             if length > best + _TIE or width > chord:  # of equally long ones the one with the widest chord
-                best, chord, at, best_ends = max(length, best), width, n, np.stack([one, other])
-    world = np.zeros((2, 3))
+                best, chord, at, best_ends = max(length, best), width, n, np.stack([one, other, left, right])
+    world = np.zeros((4, 3))
     world[:, across] = best_ends @ np.linalg.inv(flat)
     world[:, axis] = at
     ends = geometry.apply_points(lesion.affine, (world + lesion.start - 1)[:, ::-1])
     solid = _longest(_hull(_outermost(mask) @ steps))[0][0]
-    return Diameters(float(best), float(chord), float(max(solid, best)), at - 1 + int(lesion.start[axis]), ends)
+    return Diameters(
+        float(best), float(chord), float(max(solid, best)), at - 1 + int(lesion.start[axis]), ends[:2], ends[2:]
+    )
 
 
 def _basis(steps: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -236,15 +241,19 @@ def _longest(
     return [(longest, points[i], points[j]) for i, j in pairs[pairs[:, 0] < pairs[:, 1]][:_MOST_TIES]]
 
 
-def _chord(uv: NDArray[np.float64], one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Longest chord of the hull of 2D points at a right angle to the line from `one` to `other`."""
+def _chord(
+    uv: NDArray[np.float64], one: NDArray[np.float64], other: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """Longest chord of the hull of 2D points at a right angle to the line from `one` to `other`, with its two ends."""
     along = (other - one) / np.linalg.norm(other - one)
     across = np.array([-along[1], along[0]])
     v = _hull(uv)
     s, h = v @ along, v @ across
     stops = np.unique(np.round(s, 9))
     upper, lower = _chain(s, h, stops, 1.0), _chain(s, h, stops, -1.0)
-    return float((upper - lower).max())
+    k = int((upper - lower).argmax())
+    ends = [stops[k] * along + height[k] * across for height in (upper, lower)]
+    return float(upper[k] - lower[k]), ends[0], ends[1]
 
 
 def _chain(

@@ -13,6 +13,8 @@ from .carrying import carry_mask as carry_mask
 from .carrying import carrying_job as carrying_job
 from .carrying import looked_at as looked_at
 from .carrying import show_carried as show_carried
+from .colouring import colour_by as colour_by
+from .colouring import meaning_of_colours as meaning_of_colours
 from .comparing import MOST_PANES as MOST_PANES
 from .comparing import change_in_words as change_in_words
 from .comparing import exams_open as exams_open
@@ -41,6 +43,10 @@ from .followed import results_of as results_of
 from .followed import show_progression as show_progression
 from .followed import undo as undo
 from .followed import write_result as write_result
+from .greylevels import interpolate_image as interpolate_image
+from .greylevels import series_layers as series_layers
+from .greylevels import set_window as set_window
+from .greylevels import window_presets as window_presets
 from .identity import bring_to_front as bring_to_front
 from .identity import describe as describe
 from .identity import identity as identity
@@ -48,6 +54,9 @@ from .identity import orientation_letters as orientation_letters
 from .identity import patient_in_front as patient_in_front
 from .landmarks import landmark_pairs as landmark_pairs
 from .landmarks import new_landmarks as new_landmarks
+from .lesion_marks import hide_marks as hide_marks
+from .lesion_marks import show_diameters as show_diameters
+from .lesion_marks import show_numbers as show_numbers
 from .lessons import corrected_slices as corrected_slices
 from .lessons import doubtful_slice as doubtful_slice
 from .lessons import go_to_slice as go_to_slice
@@ -57,6 +66,7 @@ from .lessons import show_answer as show_answer
 from .lessons import take_over as take_over
 from .limits import BrushLimit as BrushLimit
 from .limits import limit_brush as limit_brush
+from .limits import painted_range as painted_range
 from .mask_difference import MaskDifference as MaskDifference
 from .mask_difference import compare_masks as compare_masks
 from .overlaid import Overlaid as Overlaid
@@ -100,6 +110,12 @@ from .preprocessing import slice_in_view as slice_in_view
 from .preprocessing import step_titles as step_titles
 from .preprocessing import steps_for_labels as steps_for_labels
 from .preprocessing import transform_of as transform_of
+from .readout import Reading as Reading
+from .readout import Unit as Unit
+from .readout import show_values as show_values
+from .readout import shows_values as shows_values
+from .readout import unit_of as unit_of
+from .readout import values_at as values_at
 from .recovery import Recovery as Recovery
 from .recovery import autosave as autosave
 from .recovery import discard as discard
@@ -170,8 +186,10 @@ __all__ = [
     "Panes",
     "Part",
     "Preprocessing",
+    "Reading",
     "Recovery",
     "Rerun",
+    "Unit",
     "accept_slice",
     "add_layers",
     "add_sequence",
@@ -195,6 +213,7 @@ __all__ = [
     "classify",
     "close_overlay",
     "close_panes",
+    "colour_by",
     "combine_labels",
     "compare_masks",
     "copy_to_slice",
@@ -217,9 +236,11 @@ __all__ = [
     "go_to",
     "go_to_slice",
     "hand_alignment",
+    "hide_marks",
     "identity",
     "image_below",
     "image_under",
+    "interpolate_image",
     "is_result",
     "is_session",
     "keep_views_true",
@@ -231,6 +252,7 @@ __all__ = [
     "masks_now",
     "masks_of",
     "masks_worth_training_on",
+    "meaning_of_colours",
     "new_labels",
     "new_landmarks",
     "next_lesion",
@@ -246,6 +268,7 @@ __all__ = [
     "overlay_of",
     "painted",
     "painted_cases",
+    "painted_range",
     "painted_slices",
     "panes_of",
     "part_of",
@@ -270,19 +293,25 @@ __all__ = [
     "save_masks",
     "save_session",
     "segment",
+    "series_layers",
     "set_hand_alignment",
     "set_visit_date",
+    "set_window",
     "show_answer",
     "show_carried",
     "show_change",
     "show_derived",
+    "show_diameters",
     "show_explanation",
     "show_followed",
     "show_locations",
+    "show_numbers",
     "show_overlay",
     "show_progression",
     "show_segmentation",
+    "show_values",
     "shown_slice",
+    "shows_values",
     "side_by_side",
     "slice_in_view",
     "step_through",
@@ -301,10 +330,13 @@ __all__ = [
     "train_on_painted",
     "transform_of",
     "undo",
+    "unit_of",
     "use_world_placement",
     "used_labels",
+    "values_at",
     "visits_open",
     "wear_lesion_colours",
+    "window_presets",
     "world_affine",
     "write_result",
     "write_training_set",

@@ -79,7 +79,9 @@ def _one_visit(members: Sequence[LayerData], common: Sequence[str], several: boo
         item[1]["visible"] = False
     for item in glowing:
         low, high = item[1]["contrast_limits"]
-        item[1].update(blending="additive", opacity=0.7, contrast_limits=[max(low, 0.0), high])
+        item[1].update(
+            blending="additive", opacity=0.7, contrast_limits=[max(low, 0.0), high], interpolation2d="linear"
+        )
         if item[1]["colormap"] == "gray":
             item[1]["colormap"] = "inferno"
     for mask in masks:

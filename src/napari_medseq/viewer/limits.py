@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet, ref
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.active import DRAWING, MouseEvent
 from napari_medseq.viewer.editing import editing_of
-from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.layers import from_layer, layer_kind
 from napari_medseq.viewer.marks import Mask, Voxels
 from napari_medseq.viewer.regions import image_under, intensities, region_of
+from napari_medseq.volumes.padding import is_padding
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -56,7 +58,8 @@ class BrushLimit:
         values = intensities(viewer, image, replace(region, index=box))
         inside = [k - s.start for k, s in zip(at, box, strict=True) if isinstance(s, slice)]
         found = values[(0, *inside) if region.flat else tuple(inside)]
-        return np.asarray(~((found >= self.low) & (found <= self.high)))
+        inside_range = (found >= self.low) & (found <= self.high)
+        return np.asarray(~inside_range | _padding(image, found))
 
     def watch(self, viewer: ViewerModel) -> None:
         """Take back what lies outside while a stroke is being drawn in any mask, not only when it ends."""
@@ -138,3 +141,43 @@ def limit_brush(
     editing.limit = limit
     limit.watch(viewer)
     return limit
+
+
+def painted_range(
+    viewer: ViewerModel, layer: Labels, label: int | None = None, image: Image | None = None
+) -> tuple[float, float]:
+    """The intensities of nearly all voxels of a label: from the 2.5 % to the 97.5 % percentile.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    layer : Labels
+        At the visit and frame that is shown.
+    label : int, optional
+        Default the layer's selected label.
+    image : Image, optional
+        Default the topmost visible one on the mask's grid.
+
+    Raises
+    ------
+    MedseqError
+        If the label is nowhere, or no image is on the mask's grid.
+    """
+    under = image_under(viewer, layer, image)
+    if under is None:
+        raise MedseqError(f"No image lies on the grid of {layer.name}: open its image, or resample one onto it.")
+    region = region_of(viewer, layer)
+    value = int(layer.selected_label) if label is None else label
+    mask = region.of(layer.data) == value
+    values = intensities(viewer, under, region)[mask] if value > 0 else np.zeros(0)
+    values = values[np.isfinite(values) & ~_padding(under, values)]
+    if not len(values):
+        raise MedseqError(f"There is nothing of label {value} here. Paint a stroke inside the object first.")
+    low, high = np.percentile(values, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _padding(image: Image, values: NDArray[np.generic]) -> Mask:
+    """Which of an image's values are padding, outside the scanned field."""
+    found = is_padding(values, from_layer(image))
+    return np.zeros(values.shape, bool) if found is None else found

@@ -1,0 +1,174 @@
+"""Windows of grey levels on the layer itself: presets in Hounsfield units and SUV, percentiles without padding, smooth overlays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.preprocessing.window import PRESETS
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.viewer.layers import from_layer, layer_kind
+from napari_medseq.viewer.readout import unit_of
+from napari_medseq.viewer.study import facts_of, series_name
+from napari_medseq.volumes.padding import without_padding
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer
+
+Interpolation = Literal["nearest", "linear", "cubic"]
+
+#: upper ends of SUV windows, from 0: what readers of FDG PET commonly choose; no standard fixes them
+SUV_TOPS = (5.0, 7.0, 10.0, 15.0)
+#: percentiles by name: what is opened is shown at the first
+PERCENTILES: dict[str, tuple[float, float]] = {
+    "0.5–99.8 %": (0.5, 99.8),
+    "2–98 %": (2.0, 98.0),
+    "5–95 %": (5.0, 95.0),
+    "all values": (0.0, 100.0),
+}
+#: Hounsfield units below which only gas is found (fat is at −120 to −90); Hounsfield's scale has air at −1000
+_AIR = -200.0
+#: voxels that percentiles are taken from
+_SAMPLE = 2_000_000
+
+
+def window_presets(image: Image) -> list[str]:
+    """Names of the windows that make sense for an image, for `set_window`.
+
+    Parameters
+    ----------
+    image : Image layer
+
+    Returns
+    -------
+    list of str
+        Windows in Hounsfield units for CT (or where the file does not say what it is, and values are as low as those of air), in SUV
+        for PET that has them, and percentiles for every image; none for a colour image.
+    """
+    if getattr(image, "rgb", False):
+        return []
+    unit = unit_of(image)
+    names = [f"SUV 0–{top:g}" for top in SUV_TOPS] if unit.name == "SUV" else []
+    modality = facts_of(image).get("modality")
+    if modality == "CT" or (modality is None and _has_air(image)):
+        names += list(PRESETS)
+    return [*names, *PERCENTILES]
+
+
+def _has_air(image: Image) -> bool:
+    """Whether an image of unknown modality has values as low as air and lung in Hounsfield units."""
+    return percentile_limits(from_layer(image), 1.0, 99.0)[0] < _AIR
+
+
+def set_window(
+    viewer: ViewerModel, image: Image, window: str | tuple[float, float], *, everywhere: bool = True
+) -> tuple[float, float]:
+    """Show an image in a window of grey levels.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    image : Image layer
+    window : str or (float, float)
+        A name out of `window_presets`, or level and width in the unit of `unit_of`.
+    everywhere : bool
+        The same series at the other visits too, so that visits can be compared. Percentiles are taken of each by itself.
+
+    Returns
+    -------
+    (float, float)
+        Lowest and highest value that is told apart, in the layer's own values.
+
+    Raises
+    ------
+    MedseqError
+        If the name does not belong to this image, or the window has no width.
+    """
+    layers = series_layers(viewer, image) if everywhere else [image]
+    limits = {}
+    for layer in layers:
+        limits[layer] = _limits(layer, window)
+    for layer, (low, high) in limits.items():
+        own = layer.contrast_limits_range
+        layer.contrast_limits_range = (min(low, own[0]), max(high, own[1]))
+        layer.contrast_limits = (low, high)
+    return limits[layers[0]]
+
+
+def _limits(image: Image, window: str | tuple[float, float]) -> tuple[float, float]:
+    unit = unit_of(image)
+    if not isinstance(window, str):
+        level, width = window
+        if not width > 0:
+            raise MedseqError(f"A window of width {width:g} shows nothing; its width must be above 0.")
+        return (level - width / 2) / unit.factor, (level + width / 2) / unit.factor
+    known = window_presets(image)
+    if window not in known:
+        raise MedseqError(
+            f"{image.name} has no window {window!r}; there are {', '.join(known) or 'none, since it is in colours'}."
+        )
+    if window in PERCENTILES:
+        return percentile_limits(from_layer(image), *PERCENTILES[window])
+    if window.startswith("SUV"):
+        return 0.0, float(window.partition("–")[2]) / unit.factor
+    level, width = PRESETS[window]
+    return level - width / 2, level + width / 2
+
+
+def percentile_limits(seq: ImageSequence, low: float, high: float) -> tuple[float, float]:
+    """The values at two percentiles of an image, padding and what is not finite left out; never equal.
+
+    Parameters
+    ----------
+    seq : ImageSequence
+    low, high : float
+        Percentiles, 0 to 100.
+    """
+    data = seq.data
+    if seq.is_lazy:
+        data = data[tuple(n // 2 if a in ("t", seq.slice_axis) else slice(None) for a, n in seq.sizes.items())]
+    step = max(1, int(np.ceil((np.prod(data.shape) / _SAMPLE) ** (1 / data.ndim))))
+    sample = np.asarray(data[(slice(None, None, step),) * data.ndim], dtype=np.float64)
+    values: NDArray[np.float64] = np.asarray(without_padding(sample, seq), dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 1.0
+    bottom, top = (float(v) for v in np.percentile(values, (low, high)))
+    return (bottom, top) if top > bottom else (bottom, bottom + 1.0)
+
+
+def series_layers(viewer: ViewerModel, image: Layer) -> list[Image]:
+    """The layer itself, and those of the same series at other visits."""
+    name, study = series_name(facts_of(image)), facts_of(image).get("study")
+    alike = [
+        layer
+        for layer in viewer.layers
+        if layer != image
+        and layer_kind(layer) == "image"
+        and study is not None
+        and (facts_of(layer).get("study"), series_name(facts_of(layer))) == (study, name)
+    ]
+    return [image, *alike]
+
+
+def interpolate_image(
+    viewer: ViewerModel, image: Image, how: Interpolation = "linear", *, everywhere: bool = True
+) -> None:
+    """Draw an image smooth between its voxels, or (``"nearest"``) voxel by voxel; its values stay as they are.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    image : Image layer
+        An overlay with large voxels, such as PET, is read more easily "linear" or "cubic".
+    how : {"nearest", "linear", "cubic"}
+    everywhere : bool
+        The same series at the other visits too.
+    """
+    for layer in series_layers(viewer, image) if everywhere else [image]:
+        layer.interpolation2d = how
+        layer.interpolation3d = how

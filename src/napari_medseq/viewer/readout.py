@@ -1,0 +1,196 @@
+"""The values under the cursor with their units: Hounsfield units, SUV, labels by name; padding is said to be none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from weakref import WeakKeyDictionary, ref
+
+import numpy as np
+
+from napari_medseq.progression import intensity
+from napari_medseq.viewer.active import shown_visit, visit_of
+from napari_medseq.viewer.editing import Editing, editing_of
+from napari_medseq.viewer.layers import from_layer, layer_kind
+from napari_medseq.viewer.study import facts_of, series_name
+from napari_medseq.volumes.padding import is_padding
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels, Layer
+
+_KEY = "medseq values"
+#: read over any image and in both themes
+_INK, _PAPER = (1.0, 0.9, 0.5, 1.0), (0.0, 0.0, 0.0, 0.55)
+_NAMES = {"hu": "HU", "suv": "SUV"}
+
+
+class Unit(NamedTuple):
+    """What an image's values are.
+
+    Attributes
+    ----------
+    name : str
+        "HU", "SUV", or "" where nothing is known.
+    factor : float
+        What brings a voxel's value to that unit.
+    """
+
+    name: str
+    factor: float
+
+
+class Reading(NamedTuple):
+    """What one layer holds at a place.
+
+    Attributes
+    ----------
+    layer : Layer
+    value : float or None
+        In `unit`; a label's number; None for padding.
+    unit : str
+    text : str
+        For people.
+    """
+
+    layer: Layer
+    value: float | None
+    unit: str
+    text: str
+
+
+def unit_of(image: Image) -> Unit:
+    """The unit of an image's values: Hounsfield units of CT, SUV of PET where the file has what they need."""
+    facts = facts_of(image)
+    if not facts or getattr(image, "rgb", False):
+        return Unit("", 1.0)
+    seq = from_layer(image)
+    name = _NAMES.get(intensity.prefix(seq), "")
+    return Unit(name, intensity.scale(seq) if name else 1.0)
+
+
+def values_at(viewer: ViewerModel, position: Sequence[float] | None = None) -> list[Reading]:
+    """What the visible images and masks hold at a place, from the topmost down.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    position : sequence of float, optional
+        World position; default the cursor's.
+
+    Returns
+    -------
+    list of Reading
+        Of layers at the visit that is shown, and only where they have a voxel there; of masks where that is no background.
+    """
+    where = tuple(viewer.cursor.position if position is None else position)
+    visit = shown_visit(viewer)
+    found = []
+    for layer in reversed(list(viewer.layers)):
+        kind = layer_kind(layer)
+        if layer.visible and kind in ("image", "labels") and visit_of(layer) in (None, visit):
+            value = _value(viewer, layer, where)
+            if value is not None and (kind == "image" or value):
+                found.append(_of_label(layer, value) if kind == "labels" else _of_image(layer, value))
+    return found
+
+
+def _value(viewer: ViewerModel, layer: Layer, where: tuple[float, ...]) -> float | None:
+    """The voxel at a world position of what is drawn, or None."""
+    if len(where) != viewer.dims.ndim or viewer.dims.ndisplay != 2 or getattr(layer, "rgb", False):
+        return None
+    value = layer.get_value(where, view_direction=None, dims_displayed=list(viewer.dims.displayed), world=True)
+    if isinstance(value, tuple):  # multiscale: (level, value)
+        value = value[1]
+    return None if value is None or np.ndim(value) else float(value)
+
+
+def _of_label(layer: Labels, value: float) -> Reading:
+    names = layer.features
+    label = int(value)
+    named = ""
+    if "index" in names and "name" in names and label:
+        rows = names.loc[names["index"] == label, "name"]
+        named = f" {rows.iloc[0]}" if len(rows) else ""
+    return Reading(layer, label, "", f"label {label}{named}")
+
+
+def _of_image(layer: Image, value: float) -> Reading:
+    unit = _unit(layer)
+    padding = is_padding(np.asarray(value), from_layer(layer)) if facts_of(layer) else None
+    title = series_name(facts_of(layer)) or layer.name
+    if padding is not None and bool(padding):
+        return Reading(layer, None, unit.name, f"{title}: outside the scan (padding)")
+    number = value * unit.factor
+    return Reading(layer, number, unit.name, f"{title}: {number:.4g} {unit.name}".rstrip())
+
+
+#: image layer → its unit, which never changes: it is asked for at every move of the mouse
+_UNITS: WeakKeyDictionary[Layer, Unit] = WeakKeyDictionary()
+
+
+def _unit(layer: Image) -> Unit:
+    layer = getattr(layer, "__wrapped__", layer)
+    if layer not in _UNITS:
+        _UNITS[layer] = unit_of(layer)
+    return _UNITS[layer]
+
+
+def show_values(viewer: ViewerModel, on: bool = True) -> None:
+    """From now on, write what is under the cursor in the canvas's lower left corner; or no more.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    on : bool
+    """
+    _Readout.of(viewer).show(on)
+
+
+def shows_values(viewer: ViewerModel) -> bool:
+    """Whether what is under the cursor is written in the canvas."""
+    return _Readout.of(viewer).on
+
+
+class _Readout:
+    """Writes the values of one viewer."""
+
+    _all: ClassVar[WeakKeyDictionary[Editing, _Readout]] = WeakKeyDictionary()
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = ref(viewer)
+        self.on = False
+        for event in (viewer.cursor.events.position, viewer.dims.events.point):
+            event.connect(self.update)
+
+    @classmethod
+    def of(cls, viewer: ViewerModel) -> _Readout:
+        viewer = getattr(viewer, "__wrapped__", viewer)
+        editing = editing_of(viewer)
+        if editing not in cls._all:
+            cls._all[editing] = cls(viewer)
+        return cls._all[editing]
+
+    def show(self, on: bool) -> None:
+        self.on = on
+        self.update()
+
+    def update(self, _event: object = None) -> None:
+        viewer = self._viewer()
+        canvas = getattr(viewer, "canvas", None)
+        if viewer is None or canvas is None:  # napari before 0.9 has one text for the whole canvas, and it is taken
+            return
+        overlay = canvas.overlays.get(_KEY)
+        text = "\n".join(reading.text for reading in values_at(viewer)) if self.on else ""
+        if overlay is None:
+            if not text:
+                return
+            from napari.components.overlays import TextOverlay
+
+            overlay = canvas.overlays[_KEY] = TextOverlay(text=text, position="bottom_left", font_size=10)
+            # napari draws a colour that is set once the canvas knows the text, not one that it comes with
+            overlay.color, overlay.box_color, overlay.visible = _INK, _PAPER, True
+        if overlay.text != text:
+            overlay.text = text
+        if overlay.visible != bool(text):
+            overlay.visible = bool(text)
