@@ -44,19 +44,23 @@ class Retested:
 
 @dataclass(frozen=True)
 class Implant:
-    """One lesion that was put into the scan, and grown by a known share; what was found of it.
+    """One lesion whose growth is known, as it was put into the scan; what was found of it.
 
     Attributes
     ----------
     true_before_ml, true_after_ml : float
+        Of a lesion of the patient's own the volume before is what was found in the scan.
     found_before_ml, found_after_ml : float
         0 where it was not found.
+    own : bool
+        Whether it is one of the patient's own, grown where it lies; otherwise it was put in.
     """
 
     true_before_ml: float
     true_after_ml: float
     found_before_ml: float
     found_after_ml: float
+    own: bool = False
 
     @property
     def found(self) -> bool:
@@ -231,6 +235,7 @@ class Repeatability:
             real = self.is_real(one.found_before_ml, one.found_after_ml) if one.found else None
             rows.append(
                 {
+                    "lesion": "own" if one.own else "put in",
                     "true_before_ml": one.true_before_ml,
                     "true_change_percent": 100 * (one.true_after_ml / one.true_before_ml - 1),
                     "found_before_ml": one.found_before_ml,
@@ -264,12 +269,17 @@ class Repeatability:
                     f"Retests differ from the scan by {limits.bias:+.1f} % on average (95 % limits of agreement "
                     f"{limits.lower:+.1f} to {limits.upper:+.1f} %)."
                 )
-        if self.implants:
-            found = [one for one in self.implants if one.found]
-            text = f"Of {len(self.implants)} lesions that were put into the scan {len(found)} were found"
-            true = sum(one.true_after_ml - one.true_before_ml for one in found)
-            seen = sum(one.found_after_ml - one.found_before_ml for one in found)
-            told.append(text + (f"; {100 * seen / true:.0f} % of their growth was recovered." if true > 0 else "."))
+        for own, what in (
+            (True, "growths of the patient's own lesion"),
+            (False, "lesions that were put into the scan"),
+        ):
+            known = [one for one in self.implants if one.own == own]
+            found = [one for one in known if one.found]
+            if known:
+                true = sum(one.true_after_ml - one.true_before_ml for one in found)
+                seen = sum(one.found_after_ml - one.found_before_ml for one in found)
+                share = f"; {100 * seen / true:.0f} % of the growth was recovered." if true > 0 else "."
+                told.append(f"Of {len(known)} {what} {len(found)} were found{share}")
         return [*told, *self.warnings]
 
     # -- on disk -------------------------------------------------------------------------------------------------

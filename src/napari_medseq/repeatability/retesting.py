@@ -18,7 +18,7 @@ from napari_medseq.models import Model
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.progression import track
 from napari_medseq.progression.repeatability import Implant, Repeatability, Retested
-from napari_medseq.repeatability import implants, rescanning
+from napari_medseq.repeatability import growth, implants, rescanning
 from napari_medseq.repeatability.settings import RetestSettings
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import checked
@@ -135,7 +135,7 @@ class _Study:
         first = next(iter(self.channels.values()))
         centre = geometry.apply_points(first.affine, (np.array(first.grid, float)[None] - 1) / 2)[0]
         self.noise = {name: rescanning.noise_of(image) for name, image in self.channels.items()}
-        self.jobs = 1 + self.settings.repeats + (2 if self.settings.growths else 0)
+        self.jobs = 1 + self.settings.repeats + (2 if self.settings.growths else 0) + len(self.settings.own_growths)
         scan = self.segmented(self.channels, 0, "the scan")
         found: dict[int, list[float]] = {}
         for k in range(self.settings.repeats):
@@ -144,7 +144,7 @@ class _Study:
             self.take(found, self.tracked(scan, again, how), k)
         lesions = tuple(Retested(lesion, tuple(volumes)) for lesion, volumes in sorted(found.items()))
         doubts = [] if lesions else ["No lesion was found in the scan; the smallest real change is not known."]
-        grown = self.implanted(rng, scan, centre, doubts)
+        grown = [*self.own_grown(rng, scan, centre), *self.implanted(rng, scan, centre, doubts)]
         if self.progress is not None:
             self.progress(1000, 1000, "measured")
         return lesions, tuple(grown), tuple(doubts)
@@ -180,7 +180,29 @@ class _Study:
             volumes = found.setdefault(int(lesion), [float(volume)] + [0.0] * self.settings.repeats)
             volumes[1 + repeat] = float(after.get(lesion, 0.0))
 
-    # -- lesions that are put in ----------------------------------------------------------------------------------
+    # -- known growth ----------------------------------------------------------------------------------
+    def own_grown(self, rng: np.random.Generator, scan: ImageSequence, centre: NDArray[np.float64]) -> list[Implant]:
+        """Grow the patient's largest lesion where it lies, each time in a retest of its own."""
+        alone = track([scan.replace(acquired=None)], settings=self.settings.track)
+        table, labels = alone.lesions, alone.labels[0]
+        whole = table[table["measured"].astype(bool) & ~table["cut_off"].astype(bool)]
+        if whole.empty or labels is None:
+            return []
+        largest = whole.loc[whole["volume_ml"].idxmax()]
+        lesion, before = int(largest["lesion"]), float(largest["volume_ml"])
+        place, radius = growth.ball_of(np.asarray(labels.volume_zyx() == lesion), labels.affine)
+        found = []
+        for k, share in enumerate(self.settings.own_growths):
+            how = rescanning.draw_rescan(rng, centre, self.settings)
+            grown = {n: growth.with_growth(i, growth.Growth(place, radius, share)) for n, i in self.channels.items()}
+            job = 1 + self.settings.repeats + k
+            again = self.segmented(self.moved(grown, how), job, f"own lesion grown by {100 * share:.0f} %")
+            after = self.tracked(scan, again, how).lesions
+            row = after[(after["visit"] == 1) & (after["lesion"] == lesion)]
+            seen = float(row["volume_ml"].iloc[0]) if len(row) else 0.0
+            found.append(Implant(before, before * (1 + share), before, seen, own=True))
+        return found
+
     def implanted(
         self, rng: np.random.Generator, scan: ImageSequence, centre: NDArray[np.float64], doubts: list[str]
     ) -> list[Implant]:
@@ -210,7 +232,7 @@ class _Study:
             return []
         grown = [blob.grown(g) for blob, g in zip(blobs, growths, strict=False)]
         how = rescanning.draw_rescan(rng, centre, self.settings)
-        job = 1 + self.settings.repeats
+        job = 1 + self.settings.repeats + len(self.settings.own_growths)
         before = self.segmented(self.with_blobs(blobs, known), job, "lesions put in")
         after = self.segmented(self.moved(self.with_blobs(grown, known), how), job + 1, "lesions grown")
         return self.recovered(blobs, grown, self.tracked(before, after, how), how)

@@ -27,6 +27,8 @@ class RetestSettings(Settings):
         How the moved scan is resampled; linear smooths it.
     growths : tuple of float
         True growth of each lesion that is put in, as a share of its volume; empty: none is put in.
+    own_growths : tuple of float
+        True growth of the patient's largest lesion, each in a scan of its own: stretched where it lies; empty: it is left.
     implant_ml : float or None
         Volume of these lesions before they grow; None: the median of the patient's own.
     contrast : float or None
@@ -48,6 +50,7 @@ class RetestSettings(Settings):
     noise: float = Field(default=1.0, ge=0, le=10)
     interpolation: Literal["bspline", "linear"] = "bspline"
     growths: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4, 0.8)
+    own_growths: tuple[float, ...] = (0.1, 0.2, 0.4)
     implant_ml: float | None = Field(default=None, gt=0, le=500)
     contrast: float | None = None
     seed: int = Field(default=0, ge=0)

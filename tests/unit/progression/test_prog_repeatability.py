@@ -89,7 +89,7 @@ def test_recovery_says_what_was_found_of_each_lesion_that_was_put_in() -> None:
     grown = (Implant(1, 2, 0.9, 1.9), Implant(1, 1, 1, 1.01), Implant(1, 1.4, 0, 1.4))
     found = Repeatability((Retested(1, (1.0, 1.02, 0.98, 1.01)),), grown)
     assert found.recovery["called_real"].tolist() == ["no", "not found", "yes"]
-    assert "2 were found; 101 % of their growth" in " ".join(found.sentences())
+    assert "2 were found; 101 % of the growth" in " ".join(found.sentences())
 
 
 @settings(max_examples=25, deadline=None)

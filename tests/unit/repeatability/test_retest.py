@@ -12,11 +12,12 @@ from scipy.spatial.transform import Rotation
 import napari_medseq as ms
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, MedseqWarning, ModelError, OperationCancelled, SettingsError
+from napari_medseq.repeatability.growth import Growth, ball_of, with_growth
 from napari_medseq.repeatability.implants import Blob, contrast_of, draw_blobs
 from napari_medseq.repeatability.rescanning import Rescan, draw_rescan, noise_of, rescan
 from napari_medseq.sequence import ImageSequence, affine_from
 
-STILL = {"repeats": 2, "shift_mm": 0, "turn_degrees": 0, "noise": 0, "growths": ()}
+STILL = {"repeats": 2, "shift_mm": 0, "turn_degrees": 0, "noise": 0, "growths": (), "own_growths": ()}
 
 
 def scan(
@@ -111,7 +112,7 @@ def test_the_same_scan_measured_the_same_way_has_no_spread() -> None:
 
 
 def test_known_growth_is_recovered_and_all_of_it_repeats() -> None:
-    chosen = {"repeats": 3, "growths": (0.0, 0.5, 1.0), "implant_ml": 0.5, "noise": 1.0}
+    chosen = {"repeats": 3, "growths": (0.0, 0.5, 1.0), "implant_ml": 0.5, "noise": 1.0, "own_growths": ()}
     image = scan(shape=(34, 66, 70))
     found = ms.retest(image, bright, settings=chosen)
     assert found.image == "scan"
@@ -163,7 +164,11 @@ def test_channels_move_together_and_the_model_sees_all() -> None:
         np.testing.assert_array_less(np.abs(images["T2"].data - 2 * images["T1"].data), 60)
         return bright(images["T1"])
 
-    found = ms.retest({"T1": image, "T2": other}, both, settings={"repeats": 2, "growths": (0.5,), "implant_ml": 0.4})
+    found = ms.retest(
+        {"T1": image, "T2": other},
+        both,
+        settings={"repeats": 2, "growths": (0.5,), "own_growths": (), "implant_ml": 0.4},
+    )
     assert len(found.implants) == 1
 
 
@@ -172,7 +177,7 @@ def test_progress_rises_to_the_end_and_cancelling_stops() -> None:
     ms.retest(
         scan(),
         bright,
-        settings={**STILL, "growths": (0.2,)},
+        settings={**STILL, "growths": (0.2,), "own_growths": (0.3,)},
         progress=lambda done, total, _text: said.append(done / total),
     )
     assert said == sorted(said)
@@ -193,3 +198,42 @@ def test_what_cannot_be_measured_again_says_why() -> None:
     with pytest.warns(MedseqWarning, match="No lesion was found"):
         found = ms.retest(image.replace(data=image.data * 0 + 100), bright, settings={"repeats": 1})
     assert found.lesions == ()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0.05, 2), st.integers(0, 10**6))
+def test_inside_the_volume_grows_by_exactly_that_share_and_far_away_nothing_moves(share: float, seed: int) -> None:
+    grown = Growth(np.array([3.0, -4.0, 5.0]), 6.0, share)
+    rng = np.random.default_rng(seed)
+    way = rng.normal(size=(50, 3))
+    way /= np.linalg.norm(way, axis=1)[:, None]
+    inside = grown.centre + way * rng.uniform(0, grown.stretch * 6.0, (50, 1))
+    tiny = 1e-4 * np.eye(3)
+    jacobian = np.stack([(grown.sources(inside + d) - grown.sources(inside - d)) / 2e-4 for d in tiny], axis=-1)
+    inner = np.linalg.norm(inside - grown.centre, axis=1) < grown.stretch * 6.0 - 1e-3
+    np.testing.assert_allclose(1 / np.linalg.det(jacobian[inner]), 1 + share, rtol=1e-3)
+    far = grown.centre + way * rng.uniform(1.001, 3, (50, 1)) * grown.reach_mm
+    np.testing.assert_allclose(grown.sources(far), far)
+    radii = np.linspace(0, 1.2 * grown.reach_mm, 200)
+    before = np.linalg.norm(grown.sources(grown.centre + radii[:, None] * way[:1]) - grown.centre, axis=1)
+    assert (np.diff(before) > 0).all()  # nothing folds
+
+
+def test_the_growth_of_the_patients_own_lesion_is_recovered() -> None:
+    chosen = {"repeats": 1, "growths": (), "own_growths": (0.25, 0.5, 1.0), "noise": 0.5}
+    found = ms.retest(scan(shape=(34, 56, 60)), bright, settings=chosen)
+    assert [one.own for one in found.implants] == [True] * 3
+    for one in found.implants:
+        assert one.found_after_ml == pytest.approx(one.true_after_ml, rel=0.08)
+    assert found.recovery["lesion"].tolist() == ["own"] * 3
+    assert "growths of the patient's own lesion 3 were found" in " ".join(found.sentences())
+
+
+def test_a_labelled_ball_grows_with_its_image() -> None:
+    image = scan(noise=0, shape=(34, 56, 60))
+    lesion = bright(image).data > 0
+    one = ndimage.label(lesion)[0] == 1
+    place, radius = ball_of(one, image.affine)
+    as_image = image.replace(data=one.astype(np.float32))
+    grown = with_growth(as_image, Growth(place, radius, 0.5))
+    assert grown.data.sum() == pytest.approx(1.5 * one.sum(), rel=0.03)
