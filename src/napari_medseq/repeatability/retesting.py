@@ -188,8 +188,8 @@ class _Study:
         whole = table[table["measured"].astype(bool) & ~table["cut_off"].astype(bool)]
         if whole.empty or labels is None:
             return []
-        largest = whole.loc[whole["volume_ml"].idxmax()]
-        lesion, before = int(largest["lesion"]), float(largest["volume_ml"])
+        volumes = whole["volume_ml"].to_numpy(float)
+        lesion, before = int(whole["lesion"].to_numpy(int)[volumes.argmax()]), float(volumes.max())
         place, radius = growth.ball_of(np.asarray(labels.volume_zyx() == lesion), labels.affine)
         found = []
         for k, share in enumerate(self.settings.own_growths):
