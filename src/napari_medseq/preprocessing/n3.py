@@ -42,7 +42,7 @@ _STIFFNESS = 1e-3
 
 
 class N3(Step):
-    """N3-style bias field correction, for MR; in most scans N4 is the better choice.
+    """N3-style bias field correction, for MR; slower than N4.
 
     The field is estimated inside the body (Otsu), from a sample of its voxels. Each frame has its own field. The mean brightness
     of the body is kept.
