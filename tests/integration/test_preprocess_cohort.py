@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 
 import napari_medseq as ms
+from napari_medseq.cli import main
 from napari_medseq.cohort import preprocess_cohort
 from napari_medseq.errors import SettingsError
+from napari_medseq.preprocessing import save
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 
@@ -57,6 +59,20 @@ def test_visits_are_brought_onto_the_first_one(patients: Path, tmp_path: Path) -
     assert second.same_grid(first)
     (original,) = ms.read(patients / "sub-a" / table["visit"][0] / f"{table['image'][0]}.nii.gz")
     np.testing.assert_array_equal(first.data, original.data)
+
+
+def test_the_command_does_the_same_and_says_what_failed(
+    patients: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(["percentile"], tmp_path / "recipe.yaml")
+    out = tmp_path / "out"
+    code = main(
+        ["preprocess", str(patients), "--patients", "-s", str(tmp_path / "recipe.yaml"), "-o", str(out), "--json"]
+    )
+    said = capsys.readouterr()
+    assert code == 1
+    assert "1 of 9 images failed" in said.err
+    assert len(json.loads(said.out)) == 9
 
 
 def test_results_do_not_go_among_the_studies(patients: Path) -> None:

@@ -313,3 +313,25 @@ def test_a_job_is_cancelled_and_nothing_is_changed(
     wait(lambda: not widget.work.busy)
     assert "nothing was changed" in notices[-1][1]
     assert list(viewer.layers) == before
+
+
+def test_a_job_stands_in_the_activities_of_napari_and_is_cancelled_there(
+    seen: Any, qtbot: Any, wait: Wait, notices: list[Any], endless: str
+) -> None:
+    from napari._qt.widgets.qt_progress_bar import QtLabeledProgressBar
+
+    seen.preview.live.setChecked(False)
+    seen.replace_chain([endless])
+    window = seen.window()
+    click(qtbot, seen.apply_button)
+    wait(lambda: seen.work._worker is not None)
+    wait(lambda: bool(window.findChildren(QtLabeledProgressBar)))
+    (bar,) = window.findChildren(QtLabeledProgressBar)
+    assert "Preprocessing" in bar.description_label.text()
+    seen.work.progressed.emit(3, 10, "slice 3")
+    wait(lambda: bar.qt_progress_bar.value() == 3)
+    assert bar.qt_progress_bar.maximum() == 10
+    bar.cancel_button.click()
+    wait(lambda: not seen.work.busy)
+    assert "nothing was changed" in notices[-1][1]
+    wait(lambda: not window.findChildren(QtLabeledProgressBar))

@@ -30,6 +30,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medseq import faults
+from napari_medseq._napari.activity import Activity
 from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
 from napari_medseq.progress import Cancelled, Progress
 
@@ -70,6 +71,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
         self.title = ""
         self._worker: FunctionWorker | None = None
         self._queued = self._each = False
+        self._activity: Activity | None = None
         self._stop = threading.Event()
         self.bar = QProgressBar()
         self.message = QLabel()
@@ -221,6 +223,8 @@ class WorkBar(QWidget):  # type: ignore[misc]
             self.bar.setRange(0, total)
             self.bar.setValue(done)
             self.message.setText(message)
+            if self._activity is not None:
+                self._activity.show_step(done, total)
 
     def _left_alone(self) -> bool:
         """Whether the dock was closed while the job runs: nobody could cancel it any more."""
@@ -257,6 +261,11 @@ class WorkBar(QWidget):  # type: ignore[misc]
         self._set_busy(False)
 
     def _set_busy(self, busy: bool) -> None:
+        if busy and self._activity is None:
+            self._activity = Activity(self.title, self.cancel)
+        elif not busy and self._activity is not None:
+            self._activity.close()
+            self._activity = None
         self.setVisible(busy)
         self.busy_changed.emit(busy)
 

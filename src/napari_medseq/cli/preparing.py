@@ -46,6 +46,12 @@ def add(commands: common.Commands) -> None:
         metavar=("MASK", "OUT"),
         help="bring a mask along: registered, cut and put onto the result's grid as the image was; may be repeated",
     )
+    preprocess.add_argument(
+        "--patients",
+        action="store_true",
+        help="the path is a folder with a study per patient: all their images into the folder --out; masks follow them, and each is "
+        "registered to the same series at the patient's first visit",
+    )
     preprocess.add_argument("--save-steps", metavar="FILE", help="write the steps, with all settings, as YAML or JSON")
     common.add_series(preprocess)
     common.add_json(preprocess)
@@ -65,6 +71,8 @@ def _preprocess(args: argparse.Namespace) -> int:
         save(chain, args.save_steps)
     else:
         parse(chain)  # wrong settings are said before anything is read
+    if args.patients:
+        return _patients(args, chain)
     reference = common.one_image(args.reference, None) if args.reference else None
     if writable_suffix(Path(args.out)) is not None:
         if len(args.path) > 1:
@@ -90,6 +98,24 @@ def _preprocess(args: argparse.Namespace) -> int:
         raise MedseqError("There is no image to work on; check the paths and --series.")
     common.answer(args, {"images": done, "failed": failed}, "\n".join(str(f["written"]) for f in done))
     return 1 if failed else 0
+
+
+def _patients(args: argparse.Namespace, chain: list[StepLike]) -> int:
+    """Every image of a folder of patients."""
+    from napari_medseq.cohort import preprocess_cohort
+
+    if args.reference or args.follow:
+        raise SettingsError(
+            "With --patients the other image is that of the first visit, and masks follow; leave --reference and --follow out."
+        )
+    studies = args.path[0] if len(args.path) == 1 else args.path
+    table = preprocess_cohort(studies, chain, args.out, series=args.series, progress=common.bar())
+    rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+    common.answer(args, rows, common.table(rows, ("patient", "visit", "image", "status", "seconds", "error")))
+    failed = int((table["status"] == "failed").sum())
+    if failed:
+        raise MedseqError(f"{failed} of {len(table)} images failed; the table says why ({args.out}/preprocessed.csv).")
+    return 0
 
 
 def _parsed(text: str) -> list[StepLike]:
