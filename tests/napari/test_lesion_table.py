@@ -112,3 +112,15 @@ def test_in_the_window_the_response_is_shown_with_its_visit(viewer: Any, qtbot: 
     item = result.table.visualItemRect(result.table.item(0, 1))
     qtbot.mouseClick(result.table.viewport(), Qt.LeftButton, pos=item.center())
     assert viewer.dims.point[0] == 0
+
+
+def test_after_a_retest_the_smallest_real_change_stands_beside_each_volume(
+    table: LesionTable, progression: ms.Progression
+) -> None:
+    from napari_medseq.progression.repeatability import Repeatability, Retested
+
+    assert table.table.columnCount() == 6
+    progression.use_repeatability(Repeatability((Retested(1, (0.29, 0.3, 0.28)),)))
+    table.show_progression(progression)
+    assert _texts(table, 6) == [f"{v:.3g}" for v in progression.lesions["smallest_change_ml"]]
+    assert _texts(table, 7) == progression.lesions["real_change"].tolist()

@@ -32,6 +32,8 @@ _HEADS = {
     "change_percent": "change %",
     "event": "event",
 }
+#: shown too where the scan was measured again (`retest`)
+_RETESTED = {"smallest_change_ml": "real from mL", "real_change": "real"}
 
 
 class LesionTable(QWidget):  # type: ignore[misc]
@@ -124,15 +126,19 @@ class LesionTable(QWidget):  # type: ignore[misc]
 
     def _fill_list(self, found: Progression, rows: pd.DataFrame) -> None:
         cells: list[list[Cell]] = []
-        for row in rows[list(_HEADS)].to_dict("records"):
+        heads = {**_HEADS, **{c: name for c, name in _RETESTED.items() if c in rows}}
+        for row in rows[list(heads)].to_dict("records"):
             visit, lesion = int(row["visit"]), int(row["lesion"])
             day = found.dates[visit]
             when = f"{visit + 1}: {day}" if day else str(visit + 1)
             numbers: list[Cell] = [float(row[c]) for c in ("volume_ml", "longest_mm", "change_percent")]
-            cells.append([lesion, when, *numbers, str(row["event"])])
+            again: list[Cell] = (
+                [float(row["smallest_change_ml"]), str(row["real_change"])] if len(heads) > len(_HEADS) else []
+            )
+            cells.append([lesion, when, *numbers, str(row["event"]), *again])
             self._keys.append((visit, lesion))
         self._frame = rows
-        self.table.fill(list(_HEADS.values()), cells, [lesion_colour(lesion) for _, lesion in self._keys])
+        self.table.fill(list(heads.values()), cells, [lesion_colour(lesion) for _, lesion in self._keys])
 
     def _fill_matrix(self, found: Progression, rows: pd.DataFrame, measure: str) -> None:
         wide = matrix(rows, found.dates, measure)
