@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_medseq.progression import Progression
 
-_LIST = "one row per visit"
+_LIST = "list"
 #: column of the lesion table → its head in the list
 _HEADS = {
     "lesion": "lesion",
@@ -69,11 +69,12 @@ class LesionTable(QWidget):  # type: ignore[misc]
         self.table.sort_by_click()
         self.table.cell_chosen.connect(self._chosen)
         controls = QHBoxLayout()
-        for widget, stretch in ((self.form, 2), (self.filter, 3), (self.export_button, 0)):
-            controls.addWidget(widget, stretch)
+        controls.addWidget(self.form, 1)
+        controls.addWidget(self.export_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(controls)
+        layout.addWidget(self.filter)
         layout.addWidget(self.problem)
         layout.addWidget(self.table, 1)
 

@@ -46,7 +46,7 @@ class _Plane:
 def key_slices(progression: Tracked) -> Figure:
     """One picture per visit, of the slice with most lesion; grey where no image (or one on another grid) is at hand."""
     labels = progression.labels
-    figure = Figure(figsize=(3.4 * max(len(labels), 1), 3.9), layout="constrained")
+    figure = Figure(figsize=(3.4 * max(len(labels), 1), 4.4), layout="constrained")
     grid = np.atleast_1d(figure.subplots(1, len(labels)))
     for visit, (axes, mask) in enumerate(zip(grid, labels, strict=True)):
         axes.set_axis_off()
