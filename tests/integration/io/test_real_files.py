@@ -177,3 +177,19 @@ def test_info_lists_a_heap_without_identifiers() -> None:
     assert len(facts["series"]) == 8
     assert {e["patient"] for e in facts["series"]} <= {"patient-1", "patient-2"}
     json.dumps(facts)
+
+
+SARCOMA = (DATA or Path()) / "sarcoma" / "dicom"
+
+
+@pytest.mark.parametrize("patient", sorted(p.name for p in SARCOMA.iterdir()) if SARCOMA.is_dir() else [])
+def test_structures_of_a_clinic_written_again_are_the_same_mask(patient: str, tmp_path: Path) -> None:
+    found = ms.read(SARCOMA / patient)
+    masks = [s for s in found if s.kind == "labels"]
+    assert masks
+    for k, mask in enumerate(masks):
+        image = next(s for s in found if s.kind == "image" and s.same_grid(mask))
+        path = ms.write(mask, tmp_path / f"{k}.dcm", reference=image, format="rtstruct")
+        again = [s for s in ms.read([path, image.meta["source"]]) if s.meta.get("source") == str(path)]
+        assert [s.label_names for s in again] == [dict(mask.label_names)]
+        np.testing.assert_array_equal(again[0].compute().data, mask.compute().data)
