@@ -131,6 +131,12 @@ def test_an_alignment_is_seen_nudged_and_kept(widget: CompareWidget, qtbot: Any,
     kept = verbs.hand_alignment(viewer, verbs.patient_in_front(viewer), 1)
     assert kept is not None
     assert kept.to_first[0, 3] == pytest.approx(-6.0, abs=1e-6)
+    click(qtbot, widget.side_button)
+    over.shifts[0].setValue(2.0)
+    wait(over.keep_button.isEnabled)
+    click(qtbot, over.keep_button)
+    assert widget.panes is not None
+    assert widget.panes.panes[1].plan.to_common[0, 3] == pytest.approx(-8.0, abs=1e-6)  # the panes lie by it at once
     over.mode.setCurrentText("blink")
     seen = over.overlay.layer.visible
     wait(lambda: over.overlay.layer.visible != seen)

@@ -71,6 +71,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         self.work = WorkBar()
         self.carry = CarryBox(napari_viewer, self.work, lambda: self.later.currentData())
         self.over = OverlayBox(napari_viewer, self.work, lambda: self.pair)
+        self.over.kept.connect(lambda: guarded("Side by side", self._place_again))
         self._build()
         self.work.busy_changed.connect(lambda _busy: self._mark())
         follow_layers(napari_viewer, self._update)
@@ -203,6 +204,11 @@ class CompareWidget(QWidget):  # type: ignore[misc]
             panes = verbs.side_by_side(self.viewer, self.chosen, **options)
         self.screen = put_on_screen(self.viewer, panes)
         self._mark()
+
+    def _place_again(self) -> None:
+        """Visits that are side by side lie as a person has just said."""
+        if self.panes is not None and self.panes.kind == "visits":
+            self.open_side_by_side()
 
     def open_planes(self) -> None:
         """Show three planes."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QHBoxLayout, QPushButton, QSlider, QVBoxLayout, QWidget
 
 from napari_medseq import viewer as verbs
@@ -37,6 +37,8 @@ _AXES = ("right", "anterior", "superior")
 
 class OverlayBox(QWidget):  # type: ignore[misc]
     """Shows an overlay of the two visits that `pair` says, moves it, and keeps how it lies."""
+
+    kept = Signal()
 
     def __init__(self, viewer: ViewerModel, work: WorkBar, pair: Callable[[], tuple[int, int]]) -> None:
         super().__init__()
@@ -271,6 +273,7 @@ class OverlayBox(QWidget):  # type: ignore[misc]
             shown.keep()
             self._zero()
             self._tell()
+            self.kept.emit()
         self.mark(self.why_not)
 
 
