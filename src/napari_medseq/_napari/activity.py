@@ -18,13 +18,13 @@ class Activity(cancelable_progress):  # type: ignore[misc]
     """
 
     def __init__(self, title: str, cancel: Callable[[], object]) -> None:
-        self._stop = cancel
+        self._stop, self._whole = cancel, 0
         super().__init__(desc=title, total=0, gui=True)
 
     def show_step(self, done: int, total: int) -> None:
         """So much of the job is done."""
-        if total != self.total:
-            self.total = total
+        if total != self._whole:
+            self._whole = self.total = total
         self.update(done - self.n)
 
     def cancel(self) -> None:
