@@ -58,7 +58,8 @@ def test_a_wall_is_as_thick_as_asked_and_lies_where_asked() -> None:
     spacing = (2.0, 1.0, 1.0)
     mask = ball((25, 61, 61), (12, 30, 30), 18, spacing)
     middle = (12, 30)
-    for side, ends in {"inside": (14, 18), "outside": (18, 22), "both": (16, 20)}.items():
+    expected: dict[shapes.Side, tuple[int, int]] = {"inside": (14, 18), "outside": (18, 22), "both": (16, 20)}
+    for side, ends in expected.items():
         wall = shapes.hollow(mask, spacing, 4, side)
         filled = np.flatnonzero(wall[middle][30:])  # from the ball's middle outwards, 1 mm per voxel
         assert filled.tolist() == list(range(ends[0] + 1, ends[1] + 1)), side
