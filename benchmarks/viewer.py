@@ -5,7 +5,7 @@
 *Opening*: a folder is dropped on a window with the docks Study and Progression. A timer that should fire every 2 ms tells how long the
 GUI thread was held, while the files are read and for each layer that comes. Beside it, in a process of its own, napari alone adds the
 very same layers. Limit: no layer holds the window for more than 100 ms longer than napari's own `add_layer` does, and reading for no more
-than 100 ms.
+than 100 ms. On a machine that does other work, ``--computing`` counts the GUI thread's processor time instead of the clock.
 
 *Memory*: a window is opened with the study, its lesions are followed and plotted, and it is closed; ten times in one process. Beside it an
 empty napari is opened and closed alike. Limit: from the third to the tenth round less than 10 MB more than that. Freed memory is given
@@ -38,23 +38,30 @@ STUDY = DATA / "brain-tumor-progression" / "sub-03"
 SAMPLE = HERE.parent / "sample_data" / "study"
 BEAT_MS = 2
 LIMIT_MS, LIMIT_MB = 100.0, 10.0
+#: count the GUI thread's processor time instead of the time on the clock
+COMPUTING = "--computing" in sys.argv
 
 
 class Heart:
-    """Fires every 2 ms while the event loop lives; `longest` is the longest time in which it did not, since `reset`."""
+    """Fires every 2 ms while the event loop lives; `longest` is the longest time in which it did not, since `reset`.
+
+    With ``--computing`` it is the GUI thread's own processor time that counts: what other programs take away does not.
+    """
 
     def __init__(self) -> None:
         from qtpy.QtCore import QTimer
 
+        self.clock = time.thread_time if COMPUTING else time.perf_counter
         self.longest = 0.0
-        self._last = time.perf_counter()
+        self._last = self.clock()
         self._timer = QTimer()
         self._timer.timeout.connect(self._beat)
         self._timer.start(BEAT_MS)
 
     def _beat(self) -> None:
-        now = time.perf_counter()
-        self.longest, self._last = max(self.longest, 1000 * (now - self._last) - BEAT_MS), now
+        now = self.clock()
+        waited = 0.0 if COMPUTING else BEAT_MS
+        self.longest, self._last = max(self.longest, 1000 * (now - self._last) - waited), now
 
     def reset(self) -> float:
         """Begin anew; the longest time until now, in ms."""
@@ -224,6 +231,7 @@ def child(what: str, folder: Path, rounds: int) -> Any:
         "-W",
         "ignore",
         __file__,
+        *(["--computing"] if COMPUTING else []),
         "--child",
         what,
         "--folder",
@@ -247,7 +255,9 @@ def opening_table(folder: Path, repeat: int) -> dict[str, Any]:
     ours_ms = [statistics.median(one["held_ms"][k] for one in mine) for k in range(len(mine[0]["held_ms"]))]
     beyond = [a - b for a, b in zip(ours_ms, napari_ms, strict=True)]
     reading = [one["reading_ms"] for one in mine]
-    print(f"Opening {folder.name}: {len(ours_ms)} layers, {repeat} times; ms in which the window is held")
+    print(
+        f"Opening {folder.name}: {len(ours_ms)} layers, {repeat} times; ms in which the window {'computes' if COMPUTING else 'is held'}"
+    )
     print(f"{'':34}{'median':>9}{'longest':>9}")
     for title, values in (
         ("reading, in a job", reading),
@@ -285,6 +295,7 @@ def main() -> None:
     options.add_argument("--repeat", type=int, default=3)
     options.add_argument("--rounds", type=int, default=10)
     options.add_argument("--only", choices=("opening", "memory"))
+    options.add_argument("--computing", action="store_true", help="count processor time, for a machine that is busy")
     options.add_argument("--child", choices=("napari", "ours", "empty", "follow"), help=argparse.SUPPRESS)
     options.add_argument("--out", type=Path)
     args = options.parse_args()

@@ -180,6 +180,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
             "series": self.series.text().strip() or None,
             "register": self.register.currentText(),
             "device": self.model.device_name,
+            "force": self.model.force,
             "settings": self.settings.settings,
         }
         model, card = self.model.reference, self.model.info.card

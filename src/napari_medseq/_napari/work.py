@@ -31,6 +31,7 @@ from qtpy.QtWidgets import (
 
 from napari_medseq import faults
 from napari_medseq._napari.activity import Activity
+from napari_medseq._napari.words import in_the_window
 from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
 from napari_medseq.progress import Cancelled, Progress
 
@@ -299,7 +300,7 @@ def tell(error: BaseException, doing: str) -> None:
     """Show an error as one notification without traceback; what is not ours goes to the log in full."""
     faults.note(doing, error)
     if isinstance(error, MedseqError):
-        show_error(str(error))
+        show_error(in_the_window(str(error)))
         return
     _log.error("%s failed", doing, exc_info=error)
     show_error(f"{doing} failed: {type(error).__name__}: {error}. The log has the details; please report it.")

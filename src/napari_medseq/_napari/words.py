@@ -1,0 +1,19 @@
+"""What a message calls an argument of a function, in the words of the controls that a person sees."""
+
+from __future__ import annotations
+
+import re
+
+#: an argument as messages name it → the control; the first that fits counts
+CONTROLS = (
+    (r"(?:pass )?force=True(?: if the modality is wrong)?", "tick 'use it although it does not fit' below the model"),
+    (r"with series=", "in the field 'series' (Progression, Settings)"),
+    (r"register=\"?(\w+)\"?", r"'align visits: \1' (Progression, Settings)"),
+)
+
+
+def in_the_window(message: str) -> str:
+    """The message of an error with controls in place of arguments."""
+    for pattern, control in CONTROLS:
+        message = re.sub(pattern, control, message)
+    return message
