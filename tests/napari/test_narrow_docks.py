@@ -9,8 +9,9 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_medseq._napari.analyse_widget import AnalyseWidget
+from napari_medseq._napari.choosers import CollapsibleSection
 from napari_medseq._napari.compare_widget import CompareWidget
-from napari_medseq._napari.curves_widget import CurvesWidget
+from napari_medseq._napari.curves_widget import VOLUME, CurvesWidget
 from napari_medseq._napari.display_widget import DisplayWidget
 from napari_medseq._napari.edit_widget import EditWidget
 from napari_medseq._napari.preprocess_widget import PreprocessWidget
@@ -45,6 +46,10 @@ def test_a_widget_is_no_wider_than_380_pixels(qtbot: Any, kind: Any) -> None:
         widget.model.device.addItem(
             "cuda:0 (a graphics card with a name as long as the manufacturer's marketing likes it)"
         )
+    for section in widget.findChildren(CollapsibleSection):
+        section.button.setChecked(True)
+    if kind is CurvesWidget:
+        widget.what.setCurrentText(VOLUME)
     widget.show()
     qtbot.wait(20)
     assert widget.minimumSizeHint().width() <= 380

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QWidget
 
 from napari_medseq._napari.chains import CHAINS
-from napari_medseq._napari.choosers import LayerBox
+from napari_medseq._napari.choosers import LayerBox, narrow
 from napari_medseq._napari.work import guarded
 from napari_medseq.preprocessing import load
 
@@ -37,14 +37,14 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
         self.probability.setToolTip("Probability of any of the model's classes, as an image layer")
         self.uncertainty.setToolTip("Entropy of the class probabilities: 0 sure, 1 undecided")
         self.explanation.setToolTip("Where in the image the answer comes from (grad-CAM); takes as long again")
-        self.chain = QComboBox()
+        self.chain = narrow(QComboBox())
         self.chain.addItem("(nothing)", ())
         for title, steps in CHAINS.items():
             self.chain.addItem(title, steps)
         self.chain.addItem(_FROM_FILE, None)
         self.chain.setToolTip("Steps before the model; shipped models bring their own normalisation and need none")
         self.chain.activated.connect(self._chain_chosen)
-        self.where = QComboBox()
+        self.where = narrow(QComboBox())
         for title, part in PARTS.items():
             self.where.addItem(title, part)
         self.where.setToolTip("The slice is read with its neighbours all the same; a region is drawn in a Shapes layer")

@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QFormLayout, QPushButton, QSpin
 
 import napari
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import LayerBox, follow_layers, scrolled, wrapped
+from napari_medseq._napari.choosers import LayerBox, follow_layers, narrow, scrolled, wrapped
 from napari_medseq._napari.plot_dock import Drawn, PlotDock, owners
 from napari_medseq._napari.tables import Table
 from napari_medseq._napari.window import accompany
@@ -141,7 +141,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         self.image = LayerBox(napari_viewer, ["image"])
         self.labels = LayerBox(napari_viewer, ["labels"])
         self.labels.setToolTip("What is measured: one mask for all frames, or one per frame")
-        self.what = QComboBox()
+        self.what = narrow(QComboBox())
         self.what.addItems([INTENSITY, VOLUME])
         self.what.setToolTip(
             "How bright each label is in each frame; or how large, of a cine of the heart whose mask has frames, with ejection fraction"
