@@ -125,7 +125,9 @@ def _retest(args: argparse.Namespace) -> None:
         files.write_json(Path(args.out), found.as_dict())
     parts = ["\n".join(found.sentences())]
     parts += [
-        common.table([dict(row) for row in t.to_dict("records")]) for t in (found.table, found.recovery) if len(t)
+        common.table([{str(k): v for k, v in row.items()} for row in t.to_dict("records")])
+        for t in (found.table, found.recovery)
+        if len(t)
     ]
     low, high = found.rc_percent_interval
     numbers = {
@@ -136,8 +138,8 @@ def _retest(args: argparse.Namespace) -> None:
         "rc_percent_low": low,
         "rc_percent_high": high,
     }
-    answer = {**found.as_dict(), **numbers, "recovery": found.recovery.to_dict("records")}
-    common.answer(args, answer, "\n\n".join(parts))
+    facts_found = {**found.as_dict(), **numbers, "recovery": found.recovery.to_dict("records")}
+    common.answer(args, facts_found, "\n\n".join(parts))
 
 
 def _channels(facts: Mapping[str, Any], visit: int) -> ImageSequence | dict[str, ImageSequence]:

@@ -17,8 +17,6 @@ from napari_medseq.record import DISCLAIMER
 from napari_medseq.sequence import SPACE, ImageSequence
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from napari_medseq.progression.tracked import Tracked
 
 #: mm that are shown around a lesion, and the least that is shown of it
@@ -76,41 +74,57 @@ def lesion_slices(progression: Tracked, *, most: int = 4) -> Figure | None:
     visits = len(progression.dates)
     figure = Figure(figsize=(2.8 * visits, 3.2 * len(lesions) + 0.3), layout="constrained")
     grid = figure.subplots(len(lesions), visits, squeeze=False)
-    table = progression.lesions.set_index(["lesion", "visit"])
+    rows = _rows(progression)
     for row, lesion in zip(grid, lesions, strict=True):
-        size = max(float(table.loc[[lesion], "longest_mm"].max()), 0.0) if "longest_mm" in table else 0.0
-        width = max((size if size == size else 0.0) + 2 * _AROUND_MM, _LEAST_MM)
+        sizes = [r.longest_mm for (one, _), r in rows.items() if one == lesion and np.isfinite(r.longest_mm)]
+        width = max(max(sizes, default=0.0) + 2 * _AROUND_MM, _LEAST_MM)
         for visit, axes in enumerate(row):
             axes.set_axis_off()
-            axes.set_title(_caption(progression, table, lesion, visit), fontsize=8)
+            axes.set_title(_caption(progression, rows.get((lesion, visit)), lesion, visit), fontsize=8)
             _draw_lesion(progression, axes, lesion, visit, width)
     figure.supxlabel(f"bar: {_BAR_MM:g} mm.  {DISCLAIMER}", fontsize=7, color="0.4")
     return figure
 
 
-def _changed_most(progression: Tracked, most: int) -> list[int]:
-    """Measured lesions by how much their volume differs over the visits, in mL."""
+@dataclass(frozen=True)
+class _Row:
+    """What the table says of a lesion at a visit, as far as a picture needs it."""
+
+    event: str
+    measured: bool
+    volume_ml: float
+    change_percent: float
+    longest_mm: float
+
+
+def _rows(progression: Tracked) -> dict[tuple[int, int], _Row]:
+    """The table of lesions by (lesion, visit)."""
     table = progression.lesions
-    table = table[table["measured"].astype(bool)]
-    if table.empty:
-        return []
-    several = table.groupby("lesion")["volume_ml"]
-    first = table.drop_duplicates("lesion").set_index("lesion")
-    born = first["volume_ml"].where(first["event"] == "new", 0.0)
-    change = (several.max() - several.min()).combine(born, max)
-    return [int(n) for n in change.sort_values(ascending=False, kind="stable").index[:most]]
+    columns = ("lesion", "visit", "event", "measured", "volume_ml", "change_percent", "longest_mm")
+    return {
+        (int(lesion), int(visit)): _Row(str(event), bool(measured), float(volume), float(change), float(longest))
+        for lesion, visit, event, measured, volume, change, longest in zip(*(table[c] for c in columns), strict=True)
+    }
 
 
-def _caption(progression: Tracked, table: pd.DataFrame, lesion: int, visit: int) -> str:
+def _changed_most(progression: Tracked, most: int) -> list[int]:
+    """Measured lesions by how much their volume differs over the visits, in mL; a new one by all of it."""
+    volumes: dict[int, list[float]] = {}
+    for (lesion, _), row in _rows(progression).items():
+        if row.measured:
+            volumes.setdefault(lesion, [0.0] if row.event == "new" else []).append(row.volume_ml)
+    return sorted(volumes, key=lambda lesion: min(volumes[lesion]) - max(volumes[lesion]))[:most]
+
+
+def _caption(progression: Tracked, row: _Row | None, lesion: int, visit: int) -> str:
     head = f"lesion {lesion}, {visit_name(visit, progression.dates)}"
-    if (lesion, visit) not in table.index:
+    if row is None:
         return f"{head}\n{'no mask' if progression.labels[visit] is None else 'not there'}"
-    row = table.loc[(lesion, visit)]
-    parts = [str(row["event"])]
-    if row["volume_ml"] > 0:
-        parts.append(f"{row['volume_ml']:.3g} mL")
-    if np.isfinite(row["change_percent"]):
-        parts.append(f"{row['change_percent']:+.0f} %")
+    parts = [row.event]
+    if row.volume_ml > 0:
+        parts.append(f"{row.volume_ml:.3g} mL")
+    if np.isfinite(row.change_percent):
+        parts.append(f"{row.change_percent:+.0f} %")
     return f"{head}\n{', '.join(parts)}"
 
 

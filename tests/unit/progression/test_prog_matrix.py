@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -100,7 +101,7 @@ def test_an_unknown_measure_is_refused(progression: ms.Progression) -> None:
         progression.matrix("weight")
 
 
-def test_the_matrix_is_exported_safe_for_a_spreadsheet(progression: ms.Progression, tmp_path) -> None:
+def test_the_matrix_is_exported_safe_for_a_spreadsheet(progression: ms.Progression, tmp_path: Path) -> None:
     path = progression.export(tmp_path / "m.csv", table="matrix", measure="event", rows="1")
     read = pd.read_csv(path, dtype=str, keep_default_na=False)
     assert read["lesion"].tolist() == ["1"]

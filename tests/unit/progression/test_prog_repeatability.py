@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_something_else_is_refused() -> None:
         Repeatability.from_dict({"lesions": [{"lesion": "x"}]})
 
 
-def test_the_table_says_beside_each_volume_which_change_is_real(tmp_path) -> None:
+def test_the_table_says_beside_each_volume_which_change_is_real(tmp_path: Path) -> None:
     p = ms.track([mask(A, B), mask((2, 8, 2, 8, 2, 11), (2, 8, 2, 8, 14, 21))], dates=["2020-01-01", "2020-02-01"])
     assert "real_change" not in p.lesions
     p.use_repeatability(of([[0.288, 0.30, 0.28], [0.2, 0.21, 0.2]]))

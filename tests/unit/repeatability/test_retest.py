@@ -159,7 +159,7 @@ def test_channels_move_together_and_the_model_sees_all() -> None:
     image = scan()
     other = image.replace(name="other", data=image.data * 2)
 
-    def both(images):
+    def both(images: dict[str, ImageSequence]) -> ImageSequence:
         assert list(images) == ["T1", "T2"]
         np.testing.assert_array_less(np.abs(images["T2"].data - 2 * images["T1"].data), 60)
         return bright(images["T1"])
