@@ -70,7 +70,7 @@ def test_masks_that_ask_for_one_colour_get_distinct_ones_alike_at_each_visit() -
     viewer = ViewerModel()
     layers = [layer for layer in verbs.add_study(viewer, Study("s", visits)) if layer.name.find("RTstruct") >= 0]
     assert len(layers) == 9
-    colours = {layer.name.split(" ", 2)[2]: set() for layer in layers}
+    colours: dict[str, set[Any]] = {layer.name.split(" ", 2)[2]: set() for layer in layers}
     for layer in layers:
         colours[layer.name.split(" ", 2)[2]].add(tuple(np.round(layer.get_color(1), 3)))
     assert all(len(c) == 1 for c in colours.values())

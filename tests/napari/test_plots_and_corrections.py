@@ -63,8 +63,8 @@ def widget(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Any:
 
 
 def mouse(canvas: Any, what: str, axes: Any, x: float, y: float) -> None:
-    at = axes.transData.transform((x, y))
-    event = MouseEvent(what, canvas, *at, MouseButton.LEFT if "button" in what else None)
+    right, up = axes.transData.transform((x, y))
+    event = MouseEvent(what, canvas, right, up, MouseButton.LEFT if "button" in what else None)
     assert event.inaxes is axes
     canvas.callbacks.process(what, event)
 

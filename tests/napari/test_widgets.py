@@ -194,7 +194,7 @@ def test_what_is_opened_in_the_application_is_shown_along_its_slices(make_napari
     viewer = make_napari_viewer(show=False)
     reader = get_reader(str(ball_study))
     assert reader is not None
-    for data, kwargs, kind in reader(str(ball_study)):
+    for data, kwargs, kind in (layer for layer in reader(str(ball_study)) if len(layer) == 3):
         viewer._add_layer_from_data(data, kwargs, kind)
     assert viewer.dims.axis_labels == ("visit", "z", "y", "x")
     assert viewer.dims.current_step[0] == 0

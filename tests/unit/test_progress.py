@@ -42,7 +42,7 @@ def test_a_part_may_be_divided_again() -> None:
 
 def test_items_are_counted_and_a_stop_is_seen_before_the_next_one() -> None:
     calls: Calls = []
-    taken = []
+    taken: list[str] = []
     with pytest.raises(OperationCancelled, match="nothing was changed"):  # noqa: PT012
         for item in with_progress("abc", 3, "work", lambda *call: calls.append(call), lambda: len(taken) == 2):
             taken.append(item)

@@ -53,7 +53,10 @@ def test_two_visits_are_brought_together_and_then_left_alone() -> None:
     assert aligned(first, moved)
     assert visits([first, moved])[1].transform is None
     inner = foreground(first.volume_zyx())
-    after, raw = (np.corrcoef(s.volume_zyx()[inner], first.volume_zyx()[inner])[0, 1] for s in (moved, second))
+    after, raw = (
+        np.corrcoef(np.asarray(s.volume_zyx()[inner], float), np.asarray(first.volume_zyx()[inner], float))[0, 1]
+        for s in (moved, second)
+    )
     assert after > raw + 0.1
 
 

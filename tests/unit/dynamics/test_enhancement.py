@@ -123,7 +123,7 @@ def test_real_hearts_dilated_ones_pump_less() -> None:
     import nibabel
 
     folder = DATA / "cardiac-acdc"
-    fractions = {}
+    fractions: dict[str, float] = {}
     for line in (folder / "diagnosis.csv").read_text().splitlines()[1:]:
         patient, group = line.split(",")[:2]
         if group.strip() in ("DCM", "NOR") and len(fractions.get(group.strip(), [])) < 4:

@@ -93,7 +93,10 @@ def test_three_planes_are_three_images(tmp_path: Path) -> None:
     for k, (name, orientation) in enumerate(planes.items()):
         normal = np.cross(orientation[:3], orientation[3:])
         dicoms.series(
-            tmp_path / name, [normal * 10.0 * j for j in range(3)], seed=k, ImageOrientationPatient=list(orientation)
+            tmp_path / name,
+            [tuple(normal * 10.0 * j) for j in range(3)],
+            seed=k,
+            ImageOrientationPatient=list(orientation),
         )
     found = ms.read(tmp_path)
     assert sorted(s.name for s in found) == ["Head_axial", "Head_coronal", "Head_sagittal"]

@@ -136,8 +136,9 @@ def _grid(folder: Path, whole: np.ndarray, count: int, item_size: tuple[int, int
         whole, (0, 0, 0), Modality="MR", Manufacturer="UIH", ImageType=["ORIGINAL", "PRIMARY", "M", "VFRAME"], **more
     )
     items = [dicoms.item(ImagePositionPatient=[0.0, 0, 3.0 * k]) for k in range(count)]
-    for one in items if item_size else ():
-        one.Rows, one.Columns = item_size
+    if item_size is not None:
+        for one in items:
+            one.Rows, one.Columns = item_size
     ds.add_new((0x0065, 0x0010), "LO", "Image Private Header")
     ds.add_new((0x0065, 0x1051), "SQ", items)
     dicoms.save(ds, folder / "m")

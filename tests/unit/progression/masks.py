@@ -41,4 +41,4 @@ C = (10, 16, 20, 26, 20, 26)
 
 
 def events(p: Progression) -> dict[tuple[int, int], tuple[str, str]]:
-    return {(r.visit, r.lesion): (r.event, r.parents) for r in p.lesions.itertuples()}
+    return {(int(r["visit"]), int(r["lesion"])): (r["event"], r["parents"]) for _, r in p.lesions.iterrows()}

@@ -195,7 +195,7 @@ def test_bad_settings() -> None:
     with pytest.raises(ms.MedseqError, match="connectivity"):
         ms.TrackSettings(connectivity=7)
     with pytest.raises(ms.MedseqError, match="nonsense"):
-        ms.TrackSettings(nonsense=1)
+        ms.TrackSettings(**{"nonsense": 1})
 
 
 def test_what_was_out_of_view_is_not_surely_new_or_resolved() -> None:

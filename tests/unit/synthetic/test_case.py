@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_other_grids() -> None:
     [{"shape_zyx": (1, 64, 64)}, {"spacing_zyx": (0.0, 1.0, 1.0)}, {"lesions": -1}],
     ids=["shape", "spacing", "lesions"],
 )
-def test_impossible_settings_are_refused(wrong: dict) -> None:
+def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="make_case cannot"):
         make_case(0, **{**SMALL, **wrong})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -58,7 +60,8 @@ def test_far_outside_nothing_happens() -> None:
 
 def test_random_lesions_lie_in_the_brain_and_apart() -> None:
     rng = np.random.default_rng(0)
-    head, placed = Head(rng), []
+    head = Head(rng)
+    placed: list[Any] = []
     for seed in range(4):
         lesion = random_lesion(rng, head, placed, seed, 1)
         if lesion is not None:

@@ -26,7 +26,7 @@ def truth() -> Truth:
     return make_truth(0)
 
 
-def rows(truth: Truth, **wanted: Any) -> list[dict]:
+def rows(truth: Truth, **wanted: Any) -> list[dict[str, Any]]:
     return [r for r in truth.rows if all(r[k] == v for k, v in wanted.items())]
 
 
@@ -186,7 +186,7 @@ def test_another_seed_tells_the_same_story_of_another_head(truth: Truth) -> None
     ],
     ids=["two dates", "same dates", "flat", "narrow"],
 )
-def test_impossible_settings_are_refused(wrong: dict) -> None:
+def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         make_study(0, **wrong)
 
