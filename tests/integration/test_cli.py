@@ -68,7 +68,7 @@ def test_run_gives_what_the_script_gives(command: Any, ball_study: Path, tiny_bu
     assert ran.json["lesions"][0]["date"] == "2020-01-31"
     for file in ("ses-20200131", "ses-20200504"):
         one, two = ((tmp_path / x / file / "sub-x_T1post_lesions.nii.gz") for x in ("cli", "script"))
-        np.testing.assert_array_equal(nib.load(one).get_fdata(), nib.load(two).get_fdata())  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(nib.load(one).get_fdata(), nib.load(two).get_fdata())
 
 
 def test_command_script_and_pieces_give_identical_labels_with_the_real_engine(

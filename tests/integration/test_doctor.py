@@ -63,7 +63,7 @@ def test_a_failure_is_kept_without_its_message_or_paths(tmp_path: Path, monkeypa
     monkeypatch.setattr(faults, "log_file", lambda: tmp_path / "log" / "faults.jsonl")
     assert cli.main(["info", str(tmp_path / "Mueller^Anna" / "scan.nii")]) == 1
     (entry,) = faults.recent()
-    (kind,) = [e["kind"] for e in entry["errors"]]  # type: ignore[attr-defined]
+    (kind,) = [e["kind"] for e in entry["errors"]]
     assert kind == "napari_medseq.errors.ReadError"
     text = faults.log_file().read_text(encoding="utf-8")
     assert "napari_medseq/io/" in text

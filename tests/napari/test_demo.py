@@ -39,4 +39,4 @@ def test_without_napari_the_demo_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "napari", None)
     study = ms.read_study(ball_study)
     with pytest.raises(MedseqError, match=r"napari-medseq\[all\]"):
-        demo.show(study, None)  # type: ignore[arg-type]
+        demo.show(study, None)

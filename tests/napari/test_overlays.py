@@ -128,7 +128,7 @@ def test_what_cannot_be_overlaid_is_refused(model: ViewerModel, arguments: Any, 
     with pytest.raises(MedseqError, match=word):
         verbs.overlay(model, *arguments)
     with pytest.raises(SettingsError, match="no overlay"):
-        verbs.overlay(model, 0, 1, "magic")  # type: ignore[arg-type]
+        verbs.overlay(model, 0, 1, "magic")
 
 
 # -- the alignment, mended ---------------------------------------------------------------------------------------------

@@ -280,7 +280,9 @@ def test_a_few_painted_slices_make_a_model_that_finds_the_rest(
 
     monkeypatch.setattr(ms, "teach", short, raising=False)
     monkeypatch.setattr(
-        lesson_quality, "teach", lambda *given, **options: teach(*given[:2], _short(given[2], 5), **options)
+        lesson_quality,
+        "teach",
+        lambda images, labels, settings, **options: teach(images, labels, _short(settings, 5), **options),
     )
     monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tmp_path))
     z, y, x = np.indices((12, 32, 32))

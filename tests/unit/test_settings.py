@@ -62,7 +62,7 @@ def test_settings_are_taken_as_a_model_a_mapping_or_not_at_all() -> None:
     assert checked(Outer, None) == Outer()
     for odd in (5, ["steps"], "steps"):
         with pytest.raises(SettingsError, match=r"^Outer: "):
-            checked(Outer, odd)  # type: ignore[arg-type]
+            checked(Outer, odd)
 
 
 def test_settings_are_frozen() -> None:

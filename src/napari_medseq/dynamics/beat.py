@@ -53,8 +53,8 @@ def measure_beat(labels: ImageSequence, cavity: int = 0, wall: int = 0) -> Beat:
     if volumes.empty:
         raise MedseqError(f"{labels.name} has no label in any frame. Paint or segment it first.")
     rows = [
-        {"lesion": int(value), "label": own["label"].iloc[0], **asdict(ejection(labels, int(value)))}
-        for value, own in volumes.groupby("lesion")
+        {"lesion": value, "label": own["label"].iloc[0], **asdict(ejection(labels, value))}
+        for value, own in ((int(str(v)), rows) for v, rows in volumes.groupby("lesion"))
     ]
     walls = thickening(labels, cavity, wall) if cavity and wall else None
     return Beat(volumes, pd.DataFrame(rows), walls)

@@ -106,7 +106,8 @@ class StreamedBlock(nn.Module):
     def forward(self, x: Tensor, before: Tensor | None, after: Tensor | None, batch: int) -> Tensor:
         """`before` and `after` are the steps beside those of `x`, (batch, channel, y, x); None where the sequence ends."""
         first = self.first(_three_steps(x, before, after, batch) if self.slab else x)
-        return self.second(first.relu_()).add_(self.skip(x)).relu_()
+        out: Tensor = self.second(first.relu_()).add_(self.skip(x)).relu_()
+        return out
 
 
 def _three_steps(x: Tensor, before: Tensor | None, after: Tensor | None, batch: int) -> Tensor:

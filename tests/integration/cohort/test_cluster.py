@@ -237,7 +237,7 @@ def test_no_job_is_lost_between_the_queue_and_its_row(
 
     monkeypatch.setattr(cluster, "wait", lambda *_args, **_options: None)
     jobs = [replace(job(tmp_path, tiny_bundle, tmp_path / name), name=name) for name in "abc"]
-    one = cluster.Round(DyingClient(at), ms.load_model(tiny_bundle), jobs, cluster.Limits())  # type: ignore[arg-type]
+    one = cluster.Round(DyingClient(at), ms.load_model(tiny_bundle), jobs, cluster.Limits())
     with pytest.raises(OSError, match="dead"):
         list(one.rows())
     assert {left.name for left in one.left} == {"a", "b", "c"}

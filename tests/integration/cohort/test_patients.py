@@ -17,7 +17,7 @@ def folders(root: Path, *names: str) -> Path:
 
 
 def names(*args: object, **more: Path) -> list[str]:
-    return [p.name for p in find_patients(*args, **more)]  # type: ignore[arg-type]
+    return [p.name for p in find_patients(*args, **more)]
 
 
 def test_a_folder_of_studies(tmp_path: Path) -> None:

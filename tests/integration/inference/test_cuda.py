@@ -140,7 +140,7 @@ def test_other_verbs_answer_as_on_the_cpu(tmp_path: Path) -> None:
     assert np.abs(a.attention - b.attention).max() < 1e-4
     assert a.probabilities == pytest.approx(b.probabilities, abs=1e-4)
     for method, explained in (("grad-cam", m), ("occlusion", m), ("grad-cam", c), ("attention", c), ("occlusion", c)):
-        one, two = (ms.explain(image, explained, method=method, device=d) for d in ("cpu", "cuda"))  # type: ignore[call-overload]
+        one, two = (ms.explain(image, explained, method=method, device=d) for d in ("cpu", "cuda"))
         assert np.abs(np.asarray(one.data) - np.asarray(two.data)).max() < 2e-3, method
     for located in (m, c):
         found = [ms.locate(image, located, min_score=0.2, device=d) for d in ("cpu", "cuda")]

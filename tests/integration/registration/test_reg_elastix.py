@@ -51,7 +51,7 @@ def test_refuses_what_has_nothing_in_common() -> None:
 def test_says_what_to_install_and_which_names_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     fixed = phantom()
     with pytest.raises(ms.MedseqError, match="simpleitk, elastix"):
-        ms.register(fixed, fixed, backend="ants")  # type: ignore[arg-type]
+        ms.register(fixed, fixed, backend="ants")
     real = importlib.import_module
 
     def missing(name: str, package: str | None = None) -> object:

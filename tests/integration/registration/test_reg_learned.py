@@ -63,7 +63,7 @@ def test_untrained_it_takes_local_steps_and_trained_it_remembers(cell: str) -> N
     assert max(f.abs().max().item() for f in network(a, a)) < 1e-5
     step = local_step(locally_normal(a), locally_normal(b))
     torch.testing.assert_close(network(a, b)[0], widened(step, a.shape[2:]))
-    torch.nn.init.normal_(network.step.weight, std=0.1)  # type: ignore[union-attr,arg-type]
+    torch.nn.init.normal_(network.step.weight, std=0.1)
     first, second, _ = network(a, b)
     assert first.shape == (1, 3, 8, 9, 10)
     assert not torch.equal(first, second)

@@ -77,7 +77,7 @@ def test_two_stages_use_groups_that_were_found_without_the_truth() -> None:
 
 def test_parameters_chosen_for_every_classifier_are_its_own() -> None:
     for name in CLASSICAL:
-        known = classical_pipeline(name).get_params()  # type: ignore[attr-defined]
+        known = classical_pipeline(name).get_params()
         assert set(GRIDS[name]) <= set(known)
 
 
@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(MedseqError, match="use fewer folds"):
         patient_folds(y[:4], ["a", "a", "b", "b"], folds=3)
     with pytest.raises(MedseqError, match="choose from svm"):
-        classical_pipeline("perceptor")  # type: ignore[arg-type]
+        classical_pipeline("perceptor")
     alone = np.array([p == "p0" for p in patients])
     with pytest.raises(MedseqError, match="one class"):
         judge_classical(x, alone, patients, "svm", folds=(~alone).astype(int), settings=QUICK)

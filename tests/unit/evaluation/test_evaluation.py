@@ -19,7 +19,7 @@ AFFINE = affine_from((1, 1, 3))
 
 def labels(data: np.ndarray, name: str = "case", **more: Any) -> ImageSequence:
     axes = ("t", "z", "y", "x")[-data.ndim :]
-    return ImageSequence(data.astype(np.uint8), axes, AFFINE, kind="labels", name=name, **more)  # type: ignore[arg-type]
+    return ImageSequence(data.astype(np.uint8), axes, AFFINE, kind="labels", name=name, **more)
 
 
 def pair(seed: int) -> tuple[ImageSequence, ImageSequence]:

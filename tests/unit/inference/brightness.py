@@ -26,7 +26,7 @@ def brightness(m: Model) -> Model:
         if m.info.task == "segmentation":
             for mixer in network.mixers.values():
                 mixer.out.weight.zero_()
-            for head in network.heads:  # type: ignore[union-attr]
+            for head in network.heads:
                 head.weight[0] = -1
                 head.weight[1] = 1
         else:

@@ -24,13 +24,13 @@ def poisoned(folder: Path, network: dict[str, Any] | None = None) -> ms.Model:
 @pytest.mark.parametrize("outputs", [("labels",), ("labels", "probability", "uncertainty")])
 def test_segment_says_that_the_answer_is_no_number(tmp_path: Path, outputs: tuple[str, ...]) -> None:
     with pytest.raises(ModelError, match="no numbers at step 1 of blob0_T1"):
-        ms.segment(blob(), poisoned(tmp_path / "m"), outputs=outputs)  # type: ignore[arg-type]
+        ms.segment(blob(), poisoned(tmp_path / "m"), outputs=outputs)
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "occlusion"])
 def test_explain_says_so(tmp_path: Path, method: str) -> None:
     with pytest.raises(ModelError, match="no numbers"):
-        ms.explain(blob(shape=(2, 40, 36)), poisoned(tmp_path / "m"), method=method)  # type: ignore[arg-type]
+        ms.explain(blob(shape=(2, 40, 36)), poisoned(tmp_path / "m"), method=method)
 
 
 def test_classify_says_so(tmp_path: Path) -> None:

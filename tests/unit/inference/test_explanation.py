@@ -71,10 +71,10 @@ def test_grad_cam_equals_autograd_through_the_whole_network(tmp_path: Path, netw
     m, seq = model(tmp_path / "m", network), blob(shape=(4, 24, 24))
     out = ms.explain(seq, m, device="cpu").data
     net = m.network
-    f = frame([seq], along="slices", pixel_mm=None, stride=net.stride)  # type: ignore[arg-type]
+    f = frame([seq], along="slices", pixel_mm=None, stride=net.stride)
     x = with_neighbours(torch.stack([f.read([seq], i) for i in range(f.steps)]), 1)
     kept = []
-    where = net.mixers["2"] if network is UNET else net.encoder[-1]  # type: ignore[index]
+    where = net.mixers["2"] if network is UNET else net.encoder[-1]
     where.register_forward_hook(lambda _m, _i, o: (o.retain_grad(), kept.append(o))[0])
     if network is UNET:
         logits = net(x[None])[0]

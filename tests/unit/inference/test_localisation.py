@@ -48,11 +48,11 @@ def seer(folder: Path, network: dict[str, Any]) -> Model:
     m = brightness(model(folder, {**network, "neighbours": 0}))
     with torch.no_grad():
         if m.info.task == "segmentation":
-            for head in m.network.heads:  # type: ignore[union-attr]
+            for head in m.network.heads:
                 head.bias[1] = -1200.0
         else:
-            m.network.evidence.bias -= 9.0  # type: ignore[union-attr, operator]
-            m.network.step_head.bias += 8.0  # type: ignore[union-attr, operator]
+            m.network.evidence.bias -= 9.0
+            m.network.step_head.bias += 8.0
     return m
 
 
@@ -91,7 +91,7 @@ def test_a_close_look_gives_the_exact_box_and_centre(tmp_path: Path) -> None:
     assert len(boxes) == 2
     # what the second model does not see is dropped
     with torch.no_grad():
-        for head in fine.network.heads:  # type: ignore[union-attr]
+        for head in fine.network.heads:
             head.bias[1] = -1e6
     assert len(locate(seq, coarse, refine_with=fine, device="cpu")) == 0
 

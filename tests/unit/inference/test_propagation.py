@@ -53,7 +53,7 @@ def painted_on(image: ImageSequence, objects: dict[int, Mask], axis: str, steps:
     data = np.zeros(image.data.shape, np.uint8)
     at = [slice(None)] * data.ndim
     for step in steps:
-        at[image.axis(axis)] = step  # type: ignore[call-overload]
+        at[image.axis(axis)] = step
         for value, mask in objects.items():
             data[tuple(at)][mask[tuple(at)]] = value
     return image.labels_like(data, name="painted", label_names={v: f"object {v}" for v in objects})
@@ -335,7 +335,7 @@ def test_pieces_that_hang_on_nothing_painted_are_dropped_where_asked(tmp_path: P
 
     network = prompted_network()
     torch.nn.init.zeros_(network.trust)  # noise, without the interpolated shape
-    torch.nn.init.constant_(network.heads[0].bias, -10)  # type: ignore[arg-type]
+    torch.nn.init.constant_(network.heads[0].bias, -10)
     free = loose(ms.propagate(image, labels, prompted_model(tmp_path / "free", network)))
     strict = loose(ms.propagate(image, labels, prompted_model(tmp_path / "strict", network, connected=True)))
     assert strict < free / 10  # pieces are those of the window, whose pixels are smaller than the image's

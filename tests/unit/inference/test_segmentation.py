@@ -26,7 +26,7 @@ from tests.unit.training.small import CLASSIFIER, UNET, blob, model
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_stream_equals_the_whole_sequence(rnn: str, ahead: int, neighbours: int, steps: int) -> None:
     torch.manual_seed(0)
-    network = RecurrentUNet(widths=(4, 8, 8), rnn=rnn, rnn_levels=(1, 2), hidden=4, ahead=ahead, neighbours=neighbours)  # type: ignore[arg-type]
+    network = RecurrentUNet(widths=(4, 8, 8), rnn=rnn, rnn_levels=(1, 2), hidden=4, ahead=ahead, neighbours=neighbours)
     network = network.double().eval()
     for mixer in network.mixers.values():
         torch.nn.init.normal_(mixer.out.weight)
@@ -189,7 +189,7 @@ def test_progress_counts_steps_and_cancel_stops_within_one(tmp_path: Path) -> No
 )
 def test_images_that_do_not_fit_get_one_reason(tmp_path: Path, image: object, reason: str) -> None:
     with pytest.raises(MedseqError, match=reason):
-        ms.segment(image, model(tmp_path / "m"))  # type: ignore[call-overload]
+        ms.segment(image, model(tmp_path / "m"))
 
 
 def test_force_overrides_a_known_mismatch_and_unknown_modality_warns(tmp_path: Path) -> None:

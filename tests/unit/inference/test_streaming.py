@@ -33,7 +33,7 @@ def network(**settings: Any) -> RecurrentUNet:
     torch.manual_seed(0)
     net = RecurrentUNet(widths=(4, 8), rnn_levels=(0, 1), hidden=3, **settings).eval()
     for mixer in net.mixers.values():
-        torch.nn.init.normal_(mixer.out.weight)  # type: ignore[arg-type]
+        torch.nn.init.normal_(mixer.out.weight)
     return net
 
 

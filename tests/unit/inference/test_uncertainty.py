@@ -45,12 +45,12 @@ def test_uncertainty_is_the_entropy_of_the_mean_of_passes(tmp_path: Path) -> Non
         ):  # the slow way: seed and encode each step by itself, then mix and decode whole
             torch.manual_seed(seed)
             network.train()
-            features.append([v.detach() for v in network.encode(step[None])])  # type: ignore[operator]
+            features.append([v.detach() for v in network.encode(step[None])])
         network.eval()
         levels = [torch.cat([s[v] for s in features]) for v in range(3)]
         for level, mixer in network.recurrent:
             levels[level] = mixer(levels[level][None])[0]
-        p = p + network.decode(levels)[-1].softmax(1).detach() / 3  # type: ignore[operator]
+        p = p + network.decode(levels)[-1].softmax(1).detach() / 3
     entropy = -(p * p.log()).sum(1) / np.log(2)
     expected = np.stack([f.uncrop(e, labels=False) for e in entropy])
     assert out.uncertainty is not None
@@ -80,4 +80,4 @@ def test_samples_that_make_no_sense_are_said(
     tmp_path: Path, network: dict[str, object], options: dict[str, object], reason: str
 ) -> None:
     with pytest.raises(MedseqError, match=reason):
-        ms.segment(blob(), model(tmp_path / "m", network), **options)  # type: ignore[call-overload]
+        ms.segment(blob(), model(tmp_path / "m", network), **options)

@@ -118,7 +118,7 @@ def test_visits_get_what_the_whole_network_says_whatever_the_chunk_and_order(tmp
     assert np.array_equal(probability([mixed[1], mixed[2], mixed[0]]), probability(found))
     for visit, one in zip(seen, found, strict=True):
         assert one.labels.same_grid(visit.images[0])
-        assert np.array_equal(one.labels.data, (one.probability.data > 0.45).astype(np.uint8))  # type: ignore[union-attr]
+        assert np.array_equal(one.labels.data, (one.probability.data > 0.45).astype(np.uint8))
 
 
 @pytest.mark.parametrize("net", [FLAT, DEEP], ids=["slices", "volumes"])
@@ -259,9 +259,9 @@ def test_frames_get_what_the_whole_network_says(tmp_path: Path, net: Any, z: int
     assert found.probability is not None
     assert np.allclose(found.probability.data, said_of_frames(m, seq), atol=1e-5)
     assert found.labels.axes == seq.axes
-    assert np.array_equal(found.labels.times, seq.times)  # type: ignore[arg-type]
+    assert np.array_equal(found.labels.times, seq.times)
     even = ms.segment(cine((0, 1, 2, 3), z=z), m, outputs=("probability",))
-    assert np.abs(even.probability.data - found.probability.data).max() > 1e-4  # type: ignore[union-attr]
+    assert np.abs(even.probability.data - found.probability.data).max() > 1e-4
 
 
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -271,7 +271,7 @@ def test_any_chunk_of_frames_gives_the_same_labels(tmp_path: Path, chunk: int, f
     seq = cine(tuple(float(k) for k in range(frames)), z=z)
     a, b = (ms.segment(seq, m, outputs=("probability",), chunk=c) for c in (chunk, None))
     assert np.array_equal(a.labels.data, b.labels.data)
-    assert np.array_equal(a.probability.data, b.probability.data)  # type: ignore[union-attr]
+    assert np.array_equal(a.probability.data, b.probability.data)
 
 
 def test_a_region_and_chosen_frames_of_volumes(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def _zip(folder: Path, target: Path, **options: Any) -> Path:
 
 def _tar(mode: str) -> Callable[[Path, Path], Path]:
     def write(folder: Path, target: Path) -> Path:
-        with tarfile.open(target, mode) as archive:  # type: ignore[call-overload]
+        with tarfile.open(target, mode) as archive:
             archive.add(folder, ".")
         return target
 

@@ -31,7 +31,7 @@ def test_sums_overwrite_only_where_no_gradient_is_wanted() -> None:
 @pytest.mark.parametrize("rnn", ["gru", "lstm", "none"])
 def test_a_network_answers_alike_with_and_without_gradient_and_leaves_its_input(rnn: str) -> None:
     torch.manual_seed(0)
-    network = RecurrentUNet(widths=(8, 16, 16), rnn_levels=(1, 2), hidden=4, ahead=1, rnn=rnn).eval()  # type: ignore[arg-type]
+    network = RecurrentUNet(widths=(8, 16, 16), rnn_levels=(1, 2), hidden=4, ahead=1, rnn=rnn).eval()
     x = torch.randn(1, 4, 3, 16, 24)
     before = x.clone()
     with_gradient = network(x).detach()

@@ -144,8 +144,8 @@ def test_dropout_has_one_mask_for_all_steps(cell: Cell) -> None:
     assert (of_state == 0).any()
     state, c = None, layer.cells[0]
     for i in range(4):
-        state = c(c.from_input(x[:, i] * of_input), state, of_state)  # type: ignore[operator]
-        assert torch.allclose(out[:, i], c.seen(state), atol=1e-12)  # type: ignore[operator]
+        state = c(c.from_input(x[:, i] * of_input), state, of_state)
+        assert torch.allclose(out[:, i], c.seen(state), atol=1e-12)
     assert not torch.allclose(layer(x)[0], out)
     assert torch.equal(layer.eval()(x)[0], layer(x)[0])
 

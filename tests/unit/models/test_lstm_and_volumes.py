@@ -100,7 +100,7 @@ def test_the_gru_of_images_keeps_its_names_and_first_weights() -> None:
 
 def test_registry_knows_lstm_and_refuses_others() -> None:
     definition = {"_target_": "RecurrentUNet", "widths": [4, 8], "rnn_levels": [1], "hidden": 3, "rnn": "lstm"}
-    assert networks.build(definition).mixers["1"].forward_cell.gates.weight.shape == (12, 3, 3, 3)  # type: ignore[index, union-attr]
+    assert networks.build(definition).mixers["1"].forward_cell.gates.weight.shape == (12, 3, 3, 3)
     assert SequenceClassifier(rnn="lstm", widths=(4, 8), hidden=3)(torch.zeros(1, 2, 3, 8, 8)).exam.shape == (1, 1)
     for name in ("RecurrentUNet", "SequenceClassifier"):
         with pytest.raises(ModelError, match="cannot be built"):

@@ -177,8 +177,8 @@ def test_folding_leaves_the_answer_as_it_is() -> None:
     network = SlabUNet(1, 2, (4, 6, 8), ((1, 2, 2), (2, 2, 2)), norm="batch")
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
-            module.running_mean.normal_()  # type: ignore[union-attr]
-            module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
     network.eval()
     folded = network.folded()
     x = torch.randn(1, 3, 1, 8, 8)

@@ -64,7 +64,7 @@ def test_frames_are_chosen_with_their_times() -> None:
     assert np.array_equal(found.data, series(5).data[::2])
     assert found.times is not None
     assert series(5).times is not None
-    assert np.array_equal(found.times, series(5).times[::2])  # type: ignore[index]
+    assert np.array_equal(found.times, series(5).times[::2])
     few = ms.preprocess(series(6), SelectSlices(axis="frames", choose="even", count=4))
     assert np.array_equal(few.data, series(6).data[[0, 2, 3, 5]])
     assert slice_entropy(series(), "t").shape == (4,)
@@ -132,7 +132,7 @@ def test_a_region_lies_around_the_labels_on_any_grid() -> None:
 def test_a_region_in_millimetres_is_the_same_place_in_every_scan() -> None:
     place = geometry.apply_points(scan().affine, [[8, 8, 2], [13, 11, 3]])
     box = [tuple(sorted(float(v) for v in place[:, k])) for k in range(3)]
-    step = RegionOfInterest(box_mm=box, margin_mm=0)  # type: ignore[arg-type]
+    step = RegionOfInterest(box_mm=box, margin_mm=0)
     assert np.array_equal(ms.preprocess(scan(), step).data, scan().data[2:4, 8:12, 8:14])
     turned = ms.preprocess(scan(), Reorient(codes="RAS"))
     again = ms.preprocess(ms.preprocess(turned, step), Reorient(codes="LPS"))

@@ -76,7 +76,7 @@ def test_diffusion_keeps_a_strong_edge_and_evens_out_the_rest(equation: str) -> 
     clean = np.zeros((12, 32, 32)) + 200 * (np.arange(32) >= 16)
     noisy = clean + np.random.default_rng(0).normal(0, 5, clean.shape)
     image = ImageSequence(noisy, ("z", "y", "x"), affine_from((1, 1, 1)))
-    found = ms.preprocess(image, AnisotropicDiffusion(iterations=8, conductance=1.5, equation=equation)).data  # type: ignore[arg-type]
+    found = ms.preprocess(image, AnisotropicDiffusion(iterations=8, conductance=1.5, equation=equation)).data
     assert found[..., :14].std() < 0.6 * noisy[..., :14].std()
     assert (found[..., 16] - found[..., 15]).mean() > 180
 

@@ -58,7 +58,7 @@ def test_responses_are_those_of_scikit_image(angle: float) -> None:
 
 @pytest.mark.parametrize("output", ["energy", "strongest", "response"])
 def test_a_bank_combines_what_its_filters_answer(output: str) -> None:
-    bank = Gabor(frequencies=(0.1, 0.2), orientations=3, phase=40, output=output)  # type: ignore[arg-type]
+    bank = Gabor(frequencies=(0.1, 0.2), orientations=3, phase=40, output=output)
     each = gabor_responses(scan(), settings=bank)
     assert [(r.frequency, r.angle) for r in each] == [(f, a) for f in (0.1, 0.2) for a in (0, 60, 120)]
     magnitudes = np.stack([r.magnitude.data for r in each])

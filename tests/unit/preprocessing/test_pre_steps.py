@@ -25,7 +25,7 @@ def scan(seed: int = 0, **more: Any) -> ImageSequence:
     z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij")
     body = (x**2 + y**2 < 0.6) & (abs(z) < 2)
     data = body * (100 + rng.normal(0, 10, SHAPE)) + rng.normal(0, 1, SHAPE)
-    return ImageSequence(np.abs(data).astype(np.float32), ("z", "y", "x"), AFFINE, name="scan", **more)  # type: ignore[arg-type]
+    return ImageSequence(np.abs(data).astype(np.float32), ("z", "y", "x"), AFFINE, name="scan", **more)
 
 
 def labels() -> ImageSequence:

@@ -61,7 +61,7 @@ def test_detrending_is_that_of_scipy_and_keeps_the_mean() -> None:
     found = ms.preprocess(image, TemporalFilter(method="detrend")).data
     expected = signal.detrend(image.data, axis=0) + image.data.mean(axis=0)
     assert np.allclose(found, expected, atol=1e-3)
-    square = even().replace(data=np.broadcast_to((even().times ** 2)[:, None, None, None], even().data.shape))  # type: ignore[operator]
+    square = even().replace(data=np.broadcast_to((even().times ** 2)[:, None, None, None], even().data.shape))
     assert np.allclose(
         ms.preprocess(square, TemporalFilter(method="detrend", order=2)).data, square.data.mean(), atol=1e-2
     )

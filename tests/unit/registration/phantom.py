@@ -33,7 +33,7 @@ def _voxels(seed: int) -> np.ndarray:
 
 def phantom(seed: int = 0, *, noise: float = 3.0, **more: Any) -> ImageSequence:
     data = _voxels(seed) + np.random.default_rng(seed + 1).normal(0, noise, SHAPE)
-    return ImageSequence(np.abs(data).astype(np.float32), ("z", "y", "x"), affine_from(SPACING), name="fixed", **more)  # type: ignore[arg-type]
+    return ImageSequence(np.abs(data).astype(np.float32), ("z", "y", "x"), affine_from(SPACING), name="fixed", **more)
 
 
 def motion(angles: tuple[float, float, float], shift: tuple[float, float, float], scale: float = 1.0) -> np.ndarray:

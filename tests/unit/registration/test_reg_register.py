@@ -133,9 +133,9 @@ def test_what_cannot_be_compared_is_refused(fixed: ImageSequence) -> None:
     with pytest.raises(MedseqError, match="Choose a frame"):
         register(ImageSequence(np.ones((2, *SHAPE)), ("t", "z", "y", "x"), fixed.affine), fixed)
     with pytest.raises(SettingsError, match="magic"):
-        register(fixed, fixed, kind="magic")  # type: ignore[arg-type]
+        register(fixed, fixed, kind="magic")
     with pytest.raises(SettingsError, match="on_failure"):
-        register(fixed, fixed, on_failure="shrug")  # type: ignore[arg-type]
+        register(fixed, fixed, on_failure="shrug")
 
 
 def test_nan_and_outliers_do_not_matter(fixed: ImageSequence) -> None:
@@ -236,7 +236,7 @@ def test_visits_modes(fixed: ImageSequence) -> None:
     assert chosen[0].transform is not None
     assert chosen[0].transform.kind == "translation"
     with pytest.raises(SettingsError, match="unknown"):
-        visits([fixed], mode="maybe")  # type: ignore[arg-type]
+        visits([fixed], mode="maybe")
     with pytest.raises(SettingsError, match="reference"):
         visits([fixed], reference=1)
     with pytest.raises(SettingsError, match="reference"):

@@ -124,7 +124,7 @@ def windows(**changes: object) -> Windows:
         "seed": 3,
         "transplant": 0.0,
     }
-    return Windows([case()], **{**arguments, **changes})  # type: ignore[arg-type]
+    return Windows([case()], **{**arguments, **changes})
 
 
 def test_windows_are_runs_of_steps_with_their_neighbours() -> None:

@@ -107,7 +107,7 @@ def test_bfloat16_and_one_pass_answer_almost_the_same_and_only_where_they_pay(
     assert once.inference["mirror"] is False
     assert "one pass" in once.info.card
     before, after, single = (
-        np.asarray(ms.segment(blob(), x, outputs=("probability",), device="cpu").probability.data)  # type: ignore[union-attr]
+        np.asarray(ms.segment(blob(), x, outputs=("probability",), device="cpu").probability.data)
         for x in (m, fast, once)
     )
     moved = np.abs(after - before).max()

@@ -166,7 +166,7 @@ def test_config_errors_name_the_field(change: dict[str, Any], reason: str) -> No
 
 def test_config_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("name: m\nloop:\n  iterations: 7\n")
-    assert read_config(tmp_path / "c.yaml") == TrainConfig(name="m", loop={"iterations": 7})  # type: ignore[arg-type]
+    assert read_config(tmp_path / "c.yaml") == TrainConfig(name="m", loop={"iterations": 7})
     (tmp_path / "bad.yaml").write_text("name: [")
     with pytest.raises(SettingsError, match=r"bad\.yaml cannot be read"):
         read_config(tmp_path / "bad.yaml")
