@@ -234,7 +234,7 @@ def test_response_colours_a_whole_visit_and_corrections_keep_the_meaning(followe
     category = now.progression.response("volumetric").verdicts[-1].category
     assert now.layers[1].get_color(lesions[0]) == pytest.approx(response_colour(category), abs=0.01)
     with pytest.raises(MedseqError, match="cannot be coloured"):
-        view.colour_by(followed, "size")  # type: ignore[arg-type]
+        view.colour_by(followed, "size")
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,6 @@ def endless() -> Iterator[str]:
             while True:
                 check(job.cancelled)
                 time.sleep(0.005)
-            return seq
 
     yield "endless for a test"
     del STEPS[Endless.model_fields["kind"].default]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -229,7 +229,7 @@ def bright() -> Iterator[type[Step]]:
     del STEPS["bright for a test"]
 
 
-def test_labels_are_drawn_over_the_image(bright: type[Step]) -> None:
+def test_labels_are_drawn_over_the_image(bright: Callable[[], Step]) -> None:
     viewer = ViewerModel()
     layer = verbs.add_sequence(viewer, small())
     found = verbs.preview(viewer, layer, [bright()])

@@ -17,6 +17,8 @@ class Activity(cancelable_progress):  # type: ignore[misc]
         Called when its Cancel button is pressed.
     """
 
+    total: float | None
+
     def __init__(self, title: str, cancel: Callable[[], object]) -> None:
         self._stop, self._whole = cancel, 0
         super().__init__(desc=title, total=0, gui=True)
