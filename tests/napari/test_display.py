@@ -167,7 +167,7 @@ def test_diameters_are_drawn_where_and_as_long_as_measured(followed: Any) -> Non
             assert np.linalg.norm(one - other) == pytest.approx(wanted, abs=1e-6)
             assert line[0][1] == line[1][1] == round(line[0][1])  # within one slice
             mask = np.asarray(tracked.data)[0, int(line[0][1])] == lesion
-            (region,) = regionprops(mask.astype(np.uint8))  # type: ignore[no-untyped-call]
+            (region,) = regionprops(mask.astype(np.uint8))
             low, high = np.array(region.bbox[:2]) - 0.51, np.array(region.bbox[2:]) - 0.49
             assert ((line[:, 2:] >= low) & (line[:, 2:] <= high)).all()
         pairs = [layer.data[k : k + 2] for k in range(0, len(layer.data), 2)]

@@ -34,7 +34,7 @@ def endless() -> Iterator[str]:
 
         kind: str = "endless for a test"
 
-        def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
+        def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:  # noqa: ARG002
             while True:
                 check(job.cancelled)
                 time.sleep(0.005)

@@ -21,7 +21,7 @@ Array = NDArray[np.uint8]
 def test_islands_are_the_connected_components_largest_first(labels: Array) -> None:
     mask = labels > 1
     pieces, sizes = masks.number_islands(mask)
-    expected = skimage_label(mask, connectivity=3)  # type: ignore[no-untyped-call]
+    expected = skimage_label(mask, connectivity=3)
     assert len(sizes) == expected.max()
     assert list(sizes) == sorted(sizes, reverse=True)
     pairs = set(zip(pieces[mask].tolist(), expected[mask].tolist(), strict=True))
