@@ -46,8 +46,8 @@ NETWORK: dict[str, Any] = {
     "hidden": [0, 0, 48, 64],
     "slabs": [0, 1, 2, 3, -1, -2, -3],
 }
-#: how the network is run; the span and what is dropped were chosen on a few objects on which nothing is judged
-INFERENCE: dict[str, Any] = {"precision": "bfloat16", "span": [28, 48], "connected": True}
+#: how the network is run; span, horizon and what is dropped were chosen on a few objects on which nothing is judged
+INFERENCE: dict[str, Any] = {"precision": "bfloat16", "span": [28, 48], "horizon": [10, 0.6], "connected": True}
 CT = (-160.0, 240.0)  # HU that become black and white
 
 Pair = tuple[ms.ImageSequence, ms.ImageSequence, dict[str, Any]]

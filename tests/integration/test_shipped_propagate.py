@@ -48,3 +48,17 @@ def test_after_one_slice_it_is_better_than_the_shape_copied(tmp_path: Path) -> N
         for m in ("propagate", prompted_model(tmp_path / "plain"))
     )
     assert dice(ours, truth[rest]) > max(0.6, dice(plain, truth[rest]) + 0.2)
+
+
+def test_a_long_tube_is_followed_to_its_ends() -> None:
+    steps = 90
+    y, x = np.mgrid[:64, :64]
+    turn = 6.28 * np.arange(steps)[:, None, None] / steps
+    truth = (y - 32 - 5 * np.sin(turn)) ** 2 + (x - 32 - 5 * np.cos(turn)) ** 2 < 10**2
+    voxels = np.random.default_rng(0).normal(100, 15, truth.shape) + 60 * truth
+    image = ms.ImageSequence(voxels.astype(np.float32), ("z", "y", "x"), np.eye(4), name="tube")
+    drawn = np.zeros(truth.shape, np.uint8)
+    drawn[steps // 2] = truth[steps // 2]
+    found = np.asarray(ms.propagate(image, image.labels_like(drawn, name="painted", label_names={})).labels.data) > 0
+    assert found.any((1, 2)).all()
+    assert dice(found, truth) > 0.7

@@ -166,7 +166,8 @@ class Carrier:
 
         gap = torch.tensor([self.planes.spacing[0] / w.window.pixel_mm for w in group], device=self.device)
         with torch.inference_mode():
-            sequence = PromptedSequence.of(stacked("image"), stacked("painted"), stacked("annotated"), gap)
+            painted = [stacked(name) for name in ("image", "painted", "annotated")]
+            sequence = PromptedSequence.of(*painted, gap, self.settings.horizon)
         return self.network.logits(sequence, self.chunk, self.cancelled).cpu()
 
     def _grown(self, filled: _Filled, logits: Tensor) -> Growth | None:

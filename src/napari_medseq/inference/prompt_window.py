@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from napari_medseq.models.prompting import HORIZON
 from napari_medseq.settings import Settings
 
 _CELL = 8  # pixels: windows are multiples of it, as the network's levels want
@@ -38,6 +39,9 @@ class PromptSettings(Settings):
         Pixels of a window's side, at most; a window that grows further takes larger pixels.
     threshold : float
         Probability from which on a voxel is the object's.
+    horizon : (float, float)
+        Steps, and radii of the object, beyond which distances to the painted steps are not told apart; see
+        `napari_medseq.models.prompting.PromptedSequence.of`.
     connected : bool
         Drop what is connected to no painted voxel, where the steps are slices of a volume.
     precision : {"float32", "bfloat16"}
@@ -48,6 +52,7 @@ class PromptSettings(Settings):
     margin: float = Field(0.6, ge=0)
     largest: int = Field(160, ge=_LEAST)
     threshold: float = Field(0.5, gt=0, lt=1)
+    horizon: tuple[float, float] = HORIZON
     connected: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
 

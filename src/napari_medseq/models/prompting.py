@@ -22,6 +22,8 @@ FAR = 40.0
 RING = 12.0
 #: bins of the histograms of intensities, and the normalised intensity, in spreads, at which they end
 BINS, RANGE = 64, 3.0
+#: steps, and radii of the shape, beyond which distances to the painted steps are not told apart
+HORIZON = (99.0, 4.0)
 #: channels per step: image, prompt, flag, two of the shape, two of the intensities, images and shapes of the painted steps on either
 #: side, five of where and how far
 CHANNELS = 16
@@ -69,6 +71,8 @@ class PromptedSequence:
         Distance to the nearest annotated step in radii of the shape, up to 4, divided by 4; −0.25 where unknown.
     share : Tensor, (batch, step)
         The same in usual gaps between annotated steps, up to 2, divided by 2; −0.25 where only one is annotated.
+    farthest : float
+        Steps to the painted ones beyond which they are not told apart.
     """
 
     image: Tensor
@@ -81,9 +85,12 @@ class PromptedSequence:
     ratios: Tensor
     away: Tensor
     share: Tensor
+    farthest: float = HORIZON[0]
 
     @classmethod
-    def of(cls, image: Tensor, mask: Tensor, annotated: Tensor, gap: Tensor) -> PromptedSequence:
+    def of(
+        cls, image: Tensor, mask: Tensor, annotated: Tensor, gap: Tensor, horizon: tuple[float, float] = HORIZON
+    ) -> PromptedSequence:
         """Measure the painted steps.
 
         Parameters
@@ -96,6 +103,9 @@ class PromptedSequence:
             At least one per sequence.
         gap : Tensor, (batch,)
             Distance of two steps in pixels of the window; 0 where there is none (frames, visits).
+        horizon : (float, float)
+            Steps, and radii of the shape, beyond which distances to the painted steps are not told apart: what is far looks as if it
+            were that near, so that an object that goes on in the image is not ended for being long.
         """
         mask = mask & annotated[..., None, None]
         distance = annotated_distance(mask, annotated)
@@ -107,10 +117,10 @@ class PromptedSequence:
         ratios = _intensity_ratios(picture[:, some], mask[:, some], near & ~mask[:, some])
         radius = (mask.flatten(2).sum(2).amax(1) / torch.pi).sqrt().clamp_min(1)
         steps = torch.minimum(*_steps_to(before, after))
-        known = (steps * gap[:, None] / radius[:, None]).clamp_max(4) / 4
+        known = (steps * gap[:, None] / radius[:, None]).clamp_max(min(horizon[1], HORIZON[1])) / HORIZON[1]
         away = torch.where(gap[:, None] > 0, known, -0.25)
         share = _share_of_gap(annotated, steps)
-        return cls(picture, distance, annotated, before, after, middles(mask), filled, ratios, away, share)
+        return cls(picture, distance, annotated, before, after, middles(mask), filled, ratios, away, share, horizon[0])
 
     def prior(self, start: int = 0, stop: int | None = None) -> Tensor:
         """Signed distance (batch, step, y, x) of the interpolated shape on steps `start` to `stop`, in pixels.
@@ -133,7 +143,7 @@ class PromptedSequence:
         shape = [torch.tanh(prior / 2), torch.tanh(prior / 10)]
         looks = [_looked_up(p, self.ratios[:, k]) for k, p in enumerate((picture, smoothed(smoothed(picture))))]
         sides = [low[:, :, 1], high[:, :, 1], torch.tanh(low[:, :, 0] / 3), torch.tanh(high[:, :, 0] / 3)]
-        far_before, far_after = (far[:, cut] for far in _steps_to(self.before, self.after))
+        far_before, far_after = (f[:, cut].clamp_max(self.farthest) for f in _steps_to(self.before, self.after))
         near = torch.minimum(far_before, far_after).clamp_max(40) / 20
         steady = torch.stack(
             [1 / (1 + far_before), 1 / (1 + far_after), near, self.away[:, cut], self.share[:, cut]], 2

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_medseq.masks.interpolation import nearest_annotated, signed_distance, squared_distance
-from napari_medseq.models.prompting import CHANNELS, PromptedSequence, annotated_distance, smoothed
+from napari_medseq.models.prompting import CHANNELS, HORIZON, PromptedSequence, annotated_distance, smoothed
 
 
 @settings(max_examples=30, deadline=None)
@@ -166,3 +166,15 @@ def test_distances_are_in_radii_and_in_usual_gaps() -> None:
     assert one.away[0, [4, 5, 7]].tolist() == pytest.approx([0, 1 / radius / 4, 3 / radius / 4])
     assert one.share[0].tolist() == [-0.25] * 9
     assert two.share[0].tolist() == pytest.approx([0.25, 0.125, 0, 0.125, 0.25, 0.125, 0, 0.125, 0.25])
+
+
+def test_beyond_the_horizon_all_steps_are_as_far() -> None:
+    mask, annotated = squares({4: 6})
+    image = torch.rand(mask.shape, generator=torch.Generator().manual_seed(0))
+    near, far = (PromptedSequence.of(image, mask, annotated, torch.ones(1), h) for h in ((2.0, 0.3), HORIZON))
+    a, b = near.channels()[0][0, :, 11:, 0, 0], far.channels()[0][0, :, 11:, 0, 0]
+    radius = (144 / np.pi) ** 0.5
+    assert torch.equal(a[4], torch.tensor([1.0, 1.0, 0.0, 0.0, -0.25]))
+    assert a[8].tolist() == pytest.approx([1 / 3, 1 / 3, 2 / 20, 0.3 / 4, -0.25])
+    assert b[8].tolist() == pytest.approx([1 / 5, 1 / 100, 4 / 20, 4 / radius / 4, -0.25])
+    assert torch.equal(near.prior(), far.prior())
