@@ -35,6 +35,8 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
     again = Signal()
     #: with what is to be done once the painting is followed
     follow_first = Signal(object)
+    #: another result is shown, or the shown one has changed
+    refreshed = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__("Result")
@@ -121,6 +123,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self._drawn = state
         self.setVisible(found is not None)
         self.corrections.show_followed(found)
+        self.refreshed.emit()
         if found is None:
             self.lesion_table.show_progression(None)
             self.response.show_progression(None)

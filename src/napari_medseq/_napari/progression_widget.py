@@ -33,6 +33,7 @@ from napari_medseq._napari.choosers import (
 from napari_medseq._napari.forms import ModelForm
 from napari_medseq._napari.model_box import ModelBox
 from napari_medseq._napari.progression_result import ProgressionResult
+from napari_medseq._napari.result_jobs import ResultJobs
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
@@ -100,6 +101,9 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         more = CollapsibleSection("Settings", inner)
         self.result = ProgressionResult(self.viewer)
         self.result.table.setToolTip("Click a row to go to that lesion at that visit; Ctrl+C copies the table")
+        self.jobs = ResultJobs(self.result, self.model, self.work)
+        self.result.layout().addWidget(self.jobs)
+        self.result.refreshed.connect(self.jobs.update_buttons)
         self.result.again.connect(self.follow_again)
         self.result.follow_first.connect(self.follow_again)
         layout = scrolled(self)
@@ -156,6 +160,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.run_button.setToolTip(self._why_not() or "Segment, follow and measure the lesions of all visits")
         self.run_button.setEnabled(not self._why_not())
         self.result.again_button.setEnabled(not self.work.busy)
+        self.jobs.update_buttons()
 
     def _why_not(self) -> str:
         """Why Run cannot be pressed now; "" where it can."""
