@@ -62,3 +62,16 @@ def test_a_long_tube_is_followed_to_its_ends() -> None:
     found = np.asarray(ms.propagate(image, image.labels_like(drawn, name="painted", label_names={})).labels.data) > 0
     assert found.any((1, 2)).all()
     assert dice(found, truth) > 0.7
+
+
+def test_what_moves_is_followed_through_a_video() -> None:
+    frames = 40
+    y, x = np.mgrid[:64, :80]
+    at = np.arange(frames)[:, None, None]
+    truth = (y - 28 - 0.1 * at) ** 2 + (x - 20 - 0.5 * at) ** 2 < 9**2  # by its own width in 36 frames
+    grain = np.random.default_rng(0).normal(0, 12, truth.shape)
+    image = ms.ImageSequence((90 + grain + 50 * truth).astype(np.float32), ("t", "y", "x"), np.eye(4), name="video")
+    drawn = np.zeros(truth.shape, np.uint8)
+    drawn[0] = truth[0]
+    found = np.asarray(ms.propagate(image, image.labels_like(drawn, name="painted", label_names={})).labels.data) > 0
+    assert dice(found[1:], truth[1:]) > 0.8

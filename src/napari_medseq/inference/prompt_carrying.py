@@ -167,8 +167,13 @@ class Carrier:
         gap = torch.tensor([self.planes.spacing[0] / w.window.pixel_mm for w in group], device=self.device)
         with torch.inference_mode():
             painted = [stacked(name) for name in ("image", "painted", "annotated")]
-            sequence = PromptedSequence.of(*painted, gap, self.settings.horizon)
+            sequence = PromptedSequence.of(*painted, gap, self._horizon)
         return self.network.logits(sequence, self.chunk, self.cancelled).cpu()
+
+    @property
+    def _horizon(self) -> tuple[float, float]:
+        steps, radii = self.settings.horizon
+        return (steps if self.planes.spacing[0] else self.settings.horizon_frames), radii
 
     def _grown(self, filled: _Filled, logits: Tensor) -> Growth | None:
         inside = torch.where(filled.annotated[:, None, None], filled.painted, logits > 0)

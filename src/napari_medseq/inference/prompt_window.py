@@ -42,6 +42,8 @@ class PromptSettings(Settings):
     horizon : (float, float)
         Steps, and radii of the object, beyond which distances to the painted steps are not told apart; see
         `napari_medseq.models.prompting.PromptedSequence.of`.
+    horizon_frames : float
+        The steps of it where steps are frames or visits: how long ago an object was painted does not say where it ends.
     connected : bool
         Drop what is connected to no painted voxel, where the steps are slices of a volume.
     precision : {"float32", "bfloat16"}
@@ -53,6 +55,7 @@ class PromptSettings(Settings):
     largest: int = Field(160, ge=_LEAST)
     threshold: float = Field(0.5, gt=0, lt=1)
     horizon: tuple[float, float] = HORIZON
+    horizon_frames: float = Field(HORIZON[0], gt=0)
     connected: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
 
