@@ -8,7 +8,6 @@ The network is untrained and small; what is measured is what holding the image, 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import time
 import warnings
@@ -74,7 +73,15 @@ def main() -> None:
     }  # fmt: skip
     assert found.labels.data.shape == seq.data.shape
     files.write_json(args.out, result)
-    print(json.dumps(result))
+    print(
+        "| "
+        + " | ".join(result)
+        + " |\n|"
+        + " --- |" * len(result)
+        + "\n| "
+        + " | ".join(map(str, result.values()))
+        + " |"
+    )
 
 
 if __name__ == "__main__":
