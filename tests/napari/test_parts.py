@@ -46,6 +46,15 @@ def test_the_slice_that_is_shown(shown: tuple[Any, Any]) -> None:
         verbs.part_of(viewer, image, "half")
 
 
+def test_a_layer_of_others_and_a_flat_one_have_a_slice_that_is_shown() -> None:
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros(SHAPE, np.float32))  # no axis has a name
+    viewer.dims.set_point(0, 4)
+    assert verbs.shown_slice(viewer, image) == 4
+    flat = ViewerModel()
+    assert verbs.shown_slice(flat, flat.add_image(np.zeros((5, 7), np.float32))) == 0
+
+
 def test_the_region_that_is_drawn(shown: tuple[Any, Any]) -> None:
     viewer, image = shown
     with pytest.raises(MedseqError, match="No region is drawn"):

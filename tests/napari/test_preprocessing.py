@@ -171,18 +171,17 @@ def test_the_frame_of_a_series_that_is_shown_is_previewed() -> None:
     frames = np.stack([np.asarray(seq.data) + 100 * k for k in range(3)])
     layer = verbs.add_sequence(viewer, seq.replace(data=frames, axes=("t", "z", "y", "x"), times=[0.0, 2.0, 4.0]))
     viewer.dims.set_current_step(0, 2)
-    position, axis = verbs.slice_in_view(viewer, layer)
-    assert position["t"] == 2
-    assert axis == "z"
-    before = verbs.preview(viewer, layer, ["zscore"]).before
-    np.testing.assert_array_equal(before.data[0], frames[2, position["z"]])
+    found = verbs.preview(viewer, layer, ["zscore"])
+    assert found.position["t"] == 2
+    assert found.axis == "z"
+    np.testing.assert_array_equal(found.before.data[0], frames[2, found.position["z"]])
 
 
 def test_in_three_dimensions_the_middle_slice_is_previewed(opened: ViewerModel) -> None:
     opened.dims.ndisplay = 3
-    _, axis = verbs.slice_in_view(opened, opened.layers[FIRST])
-    assert axis is None
-    assert verbs.preview(opened, opened.layers[FIRST], ["zscore"]).before.size("z") == 1
+    found = verbs.preview(opened, opened.layers[FIRST], ["zscore"])
+    assert found.before.size("z") == 1
+    assert found.position["z"] == opened.layers[FIRST].data.shape[-3] // 2
 
 
 def test_a_flat_picture_can_be_previewed() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.utils.events import Event
 
-    from napari_medseq.viewer.panes import Pane
+    from napari_medseq.viewer.pane import Pane
 
 #: the frame of the pane whose visit the sliders and the layer list are of
 _ACTIVE, _OTHER = "#f0c419", "transparent"

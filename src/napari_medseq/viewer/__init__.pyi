@@ -106,7 +106,6 @@ from .preprocessing import preprocess as preprocess
 from .preprocessing import preview as preview
 from .preprocessing import preview_job as preview_job
 from .preprocessing import recipe_of as recipe_of
-from .preprocessing import slice_in_view as slice_in_view
 from .preprocessing import step_titles as step_titles
 from .preprocessing import steps_for_labels as steps_for_labels
 from .preprocessing import transform_of as transform_of
@@ -313,7 +312,6 @@ __all__ = [
     "shown_slice",
     "shows_values",
     "side_by_side",
-    "slice_in_view",
     "step_through",
     "step_through_slices",
     "step_titles",

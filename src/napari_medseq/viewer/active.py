@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import facts_of, series_name, visits_of
 
 if TYPE_CHECKING:
+    from weakref import ReferenceType
+
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
@@ -33,6 +36,20 @@ class MouseEvent(Protocol):
     type: str
     position: tuple[float, ...]
     dims_displayed: Sequence[int]
+
+
+def still_open(viewer: ReferenceType[ViewerModel]) -> ViewerModel:
+    """The viewer of a weak reference.
+
+    Raises
+    ------
+    MedseqError
+        If it was closed.
+    """
+    found = viewer()
+    if found is None:
+        raise MedseqError("The viewer was closed.")
+    return found
 
 
 def shown_visit(viewer: ViewerModel) -> int | None:

@@ -17,7 +17,8 @@ from napari_medseq.viewer.active import visit_of
 from napari_medseq.viewer.alignments import hand_alignment
 from napari_medseq.viewer.followed import differs, result_of, results_of
 from napari_medseq.viewer.identity import patient_in_front
-from napari_medseq.viewer.panes import PanePlan, Panes, anchor_among, open_panes
+from napari_medseq.viewer.pane import PanePlan, anchor_among
+from napari_medseq.viewer.panes import Panes, open_panes
 from napari_medseq.viewer.results import add_layers
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, WeakSet, ref
 import numpy as np
 
 from napari_medseq.errors import MedseqError
-from napari_medseq.viewer.active import MouseEvent, Stroke, follow_visit, guarded_stroke
+from napari_medseq.viewer.active import MouseEvent, Stroke, follow_visit, guarded_stroke, still_open
 from napari_medseq.viewer.history import Action, History, Step
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.marks import PAINTED, PENDING, Flags, Marks, Mask, Values, Voxels
@@ -117,10 +117,7 @@ class Editing:
         MedseqError
             If it was closed.
         """
-        viewer = self._viewer()
-        if viewer is None:
-            raise MedseqError("The viewer was closed.")
-        return viewer
+        return still_open(self._viewer)
 
     # -- which layer is edited -----------------------------------------------------------------------------------------
     def _inserted(self, event: Event) -> None:

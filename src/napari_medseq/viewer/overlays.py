@@ -7,7 +7,7 @@ nothing is measured in what is drawn here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, SettingsError
-from napari_medseq.geometry import Affine, Volume
+from napari_medseq.geometry import Affine
 from napari_medseq.registration import Transform
 from napari_medseq.registration.byhand import HandAlignment, fit_landmarks, rigid_about
 from napari_medseq.registration.measure import Agreement
@@ -25,21 +25,15 @@ from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.alignments import set_hand_alignment
 from napari_medseq.viewer.comparing import worlds_of
 from napari_medseq.viewer.editing import Editing, editing_of
+from napari_medseq.viewer.mixing import Mode, difference_colours, largest_difference, mixed_images
 from napari_medseq.viewer.overlaid import Overlaid, OverlayJob, brought, overlay_job, prepare_overlay
 from napari_medseq.viewer.placement import along_of
 from napari_medseq.viewer.results import add_layers
 from napari_medseq.viewer.twins import Connections
-from napari_medseq.volumes.blending import checkerboard, curtain, difference
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Layer
-    from napari.utils.colormaps import Colormap
-
-Mode = Literal["blink", "fade", "checkerboard", "curtain", "difference"]
-
-#: percentile of the absolute difference that is drawn in full colour
-_FULL = 99.5
 
 
 def overlay(
@@ -165,21 +159,15 @@ class Overlay:
             return
         names = [str(a) for a in self.layer.axis_labels]
         inplane = [k for k, name in enumerate(names) if name in SPACE and name != along_of(viewer)]
-        mixed: Volume
-        if self._mode == "checkerboard":
-            tile = [max(1, round(self.tile_mm / abs(s))) if k in inplane else 0 for k, s in enumerate(self.layer.scale)]
-            mixed = np.where(self._seen, checkerboard(self._moved, self._fixed, tile), self._fixed)
-        elif self._mode == "curtain":
-            mixed = np.where(self._seen, curtain(self._moved, self._fixed, inplane[-1], self.share), self._fixed)
-        elif self._mode == "difference":
-            mixed = difference(self._moved, self._fixed, self._seen)
-        else:
-            mixed = np.where(self._seen, self._moved, self._fixed)
+        tile = [max(1, round(self.tile_mm / abs(s))) if k in inplane else 0 for k, s in enumerate(self.layer.scale)]
+        mixed = mixed_images(
+            self._mode, self._moved, self._fixed, self._seen, tile=tile, across=inplane[-1], share=self.share
+        )
         self.layer.data = mixed
         if self._mode == "difference":
-            full = float(np.percentile(np.abs(mixed[self._seen]), _FULL)) if self._seen.any() else 1.0
+            full = largest_difference(mixed, self._seen)
             self.layer.colormap = difference_colours()
-            self.layer.contrast_limits = [-(full or 1.0), full or 1.0]
+            self.layer.contrast_limits = [-full, full]
         else:
             self.layer.colormap = "gray"
             self.layer.contrast_limits = list(self._base.contrast_limits)
@@ -301,17 +289,6 @@ def close_overlay(viewer: ViewerModel) -> None:
 
 
 _OVERLAYS: WeakKeyDictionary[Editing, Overlay] = WeakKeyDictionary()
-
-
-def difference_colours() -> Colormap:
-    """Blue where the later image is darker, black where both are alike, orange where it is brighter."""
-    from napari.utils.colormaps import Colormap as Colours
-
-    return Colours(
-        [(0.45, 0.75, 1.0, 1.0), (0.0, 0.25, 0.6, 1.0), (0, 0, 0, 1), (0.65, 0.3, 0.0, 1.0), (1.0, 0.8, 0.4, 1.0)],
-        controls=[0, 0.25, 0.5, 0.75, 1],
-        name="darker-brighter",
-    )
 
 
 def _layer_of(viewer: ViewerModel, job: OverlayJob) -> Layer:

@@ -6,24 +6,21 @@ and the *Compare* widget puts them on the screen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
 from napari_medseq import geometry
-from napari_medseq.errors import MedseqError
 from napari_medseq.geometry import Affine
-from napari_medseq.viewer.active import DRAWING, MouseEvent, shown_visit, visit_of
+from napari_medseq.viewer.active import DRAWING, MouseEvent, shown_visit, still_open, visit_of
 from napari_medseq.viewer.brush import Brush
-from napari_medseq.viewer.crosshair import Crosshair
 from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.identity import annotate
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.linking import Linked, View
-from napari_medseq.viewer.placement import along_of, step_through
+from napari_medseq.viewer.pane import Pane, PanePlan, anchor_among, step_through_plane
 from napari_medseq.viewer.positions import Place, moved
 from napari_medseq.viewer.twins import Connections, Twin
 from napari_medseq.viewer.windows import link_windows
@@ -34,59 +31,6 @@ if TYPE_CHECKING:
     from napari.utils.events import EmitterGroup, Event
 
 Kind = Literal["visits", "planes"]
-
-
-@dataclass(frozen=True, eq=False)
-class PanePlan:
-    """What a pane is to show.
-
-    Attributes
-    ----------
-    title : str
-    shows : callable
-        Whether a layer of the viewer belongs into it.
-    ordinal : int or None
-        The visit, from 0; None where it shows whatever visit the slider shows.
-    to_common : ndarray, shape (4, 4)
-        RAS+ mm of its layers → common RAS+ mm.
-    along : {"z", "y", "x"} or None
-        The axis that it steps through; None: that of the viewer.
-    """
-
-    title: str
-    shows: Callable[[Layer], bool]
-    ordinal: int | None = None
-    to_common: Affine = field(default_factory=lambda: geometry.as_affine(np.eye(4)))
-    along: str | None = None
-
-
-class Pane:
-    """One canvas.
-
-    Attributes
-    ----------
-    viewer : ViewerModel
-    plan : PanePlan
-    twins : dict of Layer to Twin
-        By the viewer's own layer.
-    """
-
-    def __init__(self, plan: PanePlan) -> None:
-        from napari.components import ViewerModel as Model
-
-        self.plan = plan
-        self.viewer: ViewerModel = Model(title=plan.title)
-        self.twins: dict[Layer, Twin] = {}
-        self.crosshair = Crosshair(self.viewer)
-
-    @property
-    def anchor(self) -> Layer | None:
-        """The twin through which places are found: the first image that is seen, else any."""
-        return anchor_among(twin.layer for twin in self.twins.values())
-
-    def original(self, layer: Layer | None) -> Layer | None:
-        """The viewer's layer of which this is the twin."""
-        return next((own for own, twin in self.twins.items() if twin.layer is layer), None)
 
 
 class Panes:
@@ -147,10 +91,7 @@ class Panes:
         MedseqError
             If it was closed.
         """
-        viewer = self._viewer()
-        if viewer is None:
-            raise MedseqError("The viewer was closed.")
-        return viewer
+        return still_open(self._viewer)
 
     def _connect(self, viewer: ViewerModel) -> None:
         self._links.connect(viewer.layers.events.inserted, lambda event: self._inserted(event.value))
@@ -331,22 +272,6 @@ class Panes:
     def _annotate(self) -> None:
         for pane in self.panes:
             annotate(pane.viewer, title=pane.plan.title, visits=self._visits)
-
-
-def anchor_among(layers: Iterator[Layer] | Sequence[Layer]) -> Layer | None:
-    """Of layers, the one through which places are found: the first image that is seen, else the first mask or image."""
-    known = [layer for layer in layers if layer_kind(layer) in ("image", "labels")]
-    images = [layer for layer in known if layer_kind(layer) == "image"]
-    return next((one for one in images if one.visible), next(iter(images), next(iter(known), None)))
-
-
-def step_through_plane(pane: Pane, viewer: ViewerModel) -> None:
-    """Let a pane show the plane of its plan, or the viewer's."""
-    if pane.viewer.layers:
-        names = [str(a) for a in pane.viewer.dims.axis_labels]
-        along = pane.plan.along or along_of(viewer)
-        if along in names:
-            step_through(pane.viewer, along)
 
 
 _PANES: WeakKeyDictionary[Editing, Panes] = WeakKeyDictionary()

@@ -13,7 +13,7 @@ from napari_medseq.viewer import layers as _layers
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Shapes
+    from napari.layers import Image, Layer, Shapes
 
 
 class Part(TypedDict, total=False):
@@ -60,7 +60,21 @@ def part_of(viewer: ViewerModel, image: Image, part: str = "whole") -> Part:
     return {"region": region_of_shapes(image, drawn[-1])}
 
 
-def shown_slice(viewer: ViewerModel, image: Image) -> int:
+def place_in_view(viewer: ViewerModel, layer: Layer) -> dict[str, int]:
+    """Where the viewer's sliders stand in a layer: axis name → index in the layer's sequence, which may lie outside of it."""
+    at = np.asarray(layer.world_to_data(np.asarray(viewer.dims.point, dtype=float)[-layer.ndim :]))
+    place = {}
+    sizes = {name: size for name, size in _layers.from_layer(layer).sizes.items() if name != "c"}
+    for k, (name, size) in enumerate(sizes.items()):
+        axis, flipped = _layers.layer_axis(layer, name)
+        index = round(
+            float(at[layer.ndim - len(sizes) + k if axis is None else axis])
+        )  # a layer of others may not name its axes
+        place[name] = size - 1 - index if flipped else index
+    return place
+
+
+def shown_slice(viewer: ViewerModel, image: Layer) -> int:
     """The slice (or frame) of an image that the sliders show, counted from 0 as its sequence does.
 
     Raises
@@ -69,13 +83,11 @@ def shown_slice(viewer: ViewerModel, image: Image) -> int:
         If what is shown lies outside the image.
     """
     seq = _layers.from_layer(image)
-    axis, flipped = _layers.layer_axis(image, "t" if "t" in seq.axes else seq.slice_axis)
-    axis = image.ndim - 3 if axis is None else axis
-    point = np.asarray(viewer.dims.point, dtype=float)[-image.ndim :]
-    at, n = round(float(np.asarray(image.world_to_data(point))[axis])), int(image.data.shape[axis])
-    if not 0 <= at < n:
+    axis = "t" if "t" in seq.axes else seq.slice_axis
+    index = place_in_view(viewer, image).get(axis, 0)
+    if not 0 <= index < seq.size(axis):
         raise MedseqError(f"The slice that is shown is none of {image.name}. Move the slider into it.")
-    return n - 1 - at if flipped else at
+    return index
 
 
 def region_of_shapes(image: Image, shapes: Shapes) -> dict[str, tuple[int, int]]:

@@ -19,6 +19,7 @@ from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.layers import from_layer, layer_axis, layer_kind
+from napari_medseq.viewer.parts import place_in_view
 from napari_medseq.viewer.results import show_derived
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def preview_job(
     chain = steps_of.parse(steps, modality=seq.modality)
     if seq.kind == "labels":
         chain = steps_for_labels(chain)[0]
-    position, axis = slice_in_view(viewer, layer)
+    position, axis = _looked_at(viewer, layer)
     fixed = None if reference is None else from_layer(reference)
 
     def job(cancelled: Cancelled | None) -> Preview:
@@ -200,24 +201,19 @@ def preview_job(
     return job
 
 
-def slice_in_view(viewer: ViewerModel, layer: Layer) -> tuple[dict[str, int], str | None]:
+def _looked_at(viewer: ViewerModel, layer: Layer) -> tuple[dict[str, int], str | None]:
     """Which slice of a layer the viewer shows: axis name → index in the layer's sequence, and the axis it is looked along.
 
     The axis is None where the viewer shows three dimensions, or the layer is flat.
     """
-    dims = viewer.dims
-    seq_axes = from_layer(layer).sizes
-    hidden = [a - (dims.ndim - layer.ndim) for a in dims.not_displayed]
-    at = np.asarray(layer.world_to_data(np.asarray(dims.point)[-layer.ndim :]))
-    position, along = {}, None
-    for name, size in seq_axes.items():
-        axis, flipped = layer_axis(layer, name)
-        if name == "c" or axis not in hidden or axis is None:
-            continue
-        index = round(float(np.clip(at[axis], 0, size - 1)))
-        position[name] = size - 1 - index if flipped else index
-        along = along if name == "t" else name
-    return position, along
+    hidden = [a - (viewer.dims.ndim - layer.ndim) for a in viewer.dims.not_displayed]
+    sizes = from_layer(layer).sizes
+    position = {
+        name: min(max(index, 0), sizes[name] - 1)
+        for name, index in place_in_view(viewer, layer).items()
+        if layer_axis(layer, name)[0] in hidden
+    }
+    return position, next((name for name in reversed(position) if name != "t"), None)
 
 
 def estimate_seconds(
