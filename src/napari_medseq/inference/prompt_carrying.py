@@ -166,8 +166,8 @@ class Carrier:
 
         gap = torch.tensor([self.planes.spacing[0] / w.window.pixel_mm for w in group], device=self.device)
         with torch.inference_mode():
-            painted = [stacked(name) for name in ("image", "painted", "annotated")]
-            sequence = PromptedSequence.of(*painted, gap, self._horizon)
+            image, painted, annotated = stacked("image"), stacked("painted"), stacked("annotated")
+            sequence = PromptedSequence.of(image, painted, annotated, gap, self._horizon)
         return self.network.logits(sequence, self.chunk, self.cancelled).cpu()
 
     @property
