@@ -41,7 +41,7 @@ def arranged(data: Sequence[LayerData]) -> list[LayerData]:
     Of each visit one image is shown: of CT, MR or others the first there is, the same series at every visit where possible, one
     with a mask rather than without. PET and SPECT glow over it where they cover the same place. The other images are hidden,
     and masks drawn on their grids with them. Each structure has its own colour, the same at every visit; the file's, unless
-    another structure wears it.
+    another structure has it.
     """
     visits: dict[tuple[str | None, int | None], list[LayerData]] = {}
     for item in data:
