@@ -74,3 +74,20 @@ def test_no_widget_outlives_its_window(make_napari_viewer: Any, ball_study: Path
     viewer.close()
     del viewer
     assert alive(what) == []
+
+
+@pytest.mark.viewer
+def test_no_layer_outlives_a_window_that_only_opened_it(make_napari_viewer: Any, ball_study: Path) -> None:
+    viewer = make_napari_viewer(show=False)
+    viewer.open(str(ball_study), plugin="napari-medseq")  # as a person does: the window is watched over from here on
+    QApplication.processEvents()
+    viewer.dims.set_current_step(0, 1)
+    kinds = {type(layer).__name__ for layer in viewer.layers}
+    assert kinds >= {"Image", "Labels"}
+    what: dict[str, ref[Any]] = {layer.name: ref(layer) for layer in viewer.layers}
+    controls = viewer.window._qt_viewer.controls.widgets
+    what |= {f"controls of {layer.name}": ref(controls[layer]) for layer in viewer.layers if layer in controls}
+    del controls
+    viewer.close()
+    del viewer
+    assert alive(what) == []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 from weakref import ref
 
 from qtpy.QtCore import QObject
-from qtpy.QtWidgets import QLabel, QLineEdit, QMainWindow, QWidget
+from qtpy.QtWidgets import QLabel, QLineEdit, QMainWindow
 
 from napari_medseq.viewer.study import facts_of
 
@@ -47,13 +48,15 @@ class SliderTexts(QObject):  # type: ignore[misc]
                 slider.curslice_label.setText(str(viewer.dims.current_step[slider.axis] + 1))
                 slider.totslice_label.setText(str(viewer.dims.nsteps[slider.axis]))
 
-    def _sliders(self) -> list[_Slider]:
-        """napari's sliders; none where it has no such thing any more."""
-        return [
-            w
-            for w in self._window.findChildren(QWidget)
-            if hasattr(w, "curslice_label") and hasattr(w, "totslice_label")
-        ]
+    def _sliders(self) -> Sequence[_Slider]:
+        """napari's sliders; none where it has no such thing any more.
+
+        Nobody looks for them among all that is in the window (``findChildren``): PySide then holds what it saw on the way, the controls of
+        each layer with the layer and its image, when the window is long gone.
+        """
+        dims = getattr(getattr(self._window, "_qt_viewer", None), "dims", None)
+        sliders: Sequence[_Slider] = getattr(dims, "slider_widgets", ())
+        return sliders
 
     def _take(self, slider: _Slider) -> None:
         """From now on a number that is typed counts from 1, too."""

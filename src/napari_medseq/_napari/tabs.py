@@ -15,7 +15,9 @@ _PLACED = "medseq tab"
 def tab_newcomers(window: QMainWindow) -> None:
     """Put docks that came just now on those of this package that are there, each as a tab, the latest in front."""
     with suppress(RuntimeError):  # the window was closed meanwhile
-        docks = [dock for dock in window.findChildren(QDockWidget) if _is_ours(window, dock)]
+        # the window's own children only: PySide holds for ever what it sees on the way further in, layers among it
+        all_docks = window.findChildren(QDockWidget, options=Qt.FindDirectChildrenOnly)
+        docks = [dock for dock in all_docks if _is_ours(window, dock)]
         there = [dock for dock in docks if dock.property(_PLACED)]
         for dock in (dock for dock in docks if not dock.property(_PLACED)):
             dock.setProperty(_PLACED, True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import ref
 
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtWidgets import QAbstractButton, QFileDialog, QMainWindow, QMessageBox
 
 from napari_medseq import viewer as verbs
@@ -146,7 +146,7 @@ def accompany(viewer: ViewerModel) -> Guardian | None:
     window = getattr(getattr(viewer, "window", None), "_qt_window", None)
     if window is None:
         return None
-    guardian: Guardian | None = window.findChild(Guardian)
+    guardian: Guardian | None = window.findChild(Guardian, options=Qt.FindDirectChildrenOnly)
     if guardian is None:
         guardian = Guardian(viewer, window)
         _bind_keys(viewer)
