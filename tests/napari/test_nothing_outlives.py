@@ -70,6 +70,7 @@ def test_no_widget_outlives_its_window(make_napari_viewer: Any, ball_study: Path
     image = viewer.layers[0]
     verbs.show_segmentation(viewer, image, bright(verbs.to_sequence(image), None))
     what |= {"plot": ref(widget.result.plot), "result": ref(widget.result.progression)}
+    what |= {f"layer {layer.name}": ref(layer) for layer in viewer.layers}
     widget, image = None, None
     viewer.close()
     del viewer
