@@ -5,13 +5,12 @@ It stands above `inference`, which `preprocessing` does not know; the package of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from napari_medseq.errors import MedseqError
-from napari_medseq.preprocessing.step import EVERYTHING, Job, Step
+from napari_medseq.preprocessing.step import Job, Step
 from napari_medseq.preprocessing.units import Millimetres
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.part import part_of
@@ -38,11 +37,6 @@ class Locate(Step):
     margin_mm: Millimetres = Field(15.0, ge=0)
     min_score: float = Field(0.3, gt=0, lt=1)
     device: str = "auto"
-
-    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """Everything: it may lie anywhere."""
-        del seq
-        return EVERYTHING
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return the region, its voxels as they are; what is sought is looked for in the middle frame where there are several.

@@ -8,7 +8,6 @@ from typing import Literal
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QDoubleSpinBox,
     QHBoxLayout,
     QPushButton,
@@ -17,7 +16,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medseq._napari.choosers import LayerBox, narrow
+from napari_medseq._napari.choosers import LayerBox
+from napari_medseq._napari.parts import choice
 from napari_medseq._napari.work import guarded
 from napari_medseq.masks import tools
 
@@ -76,15 +76,6 @@ def number(
     box.setValue(value)
     box.setPrefix(prefix)
     box.setSuffix(f" {unit}" if unit else "")
-    box.setToolTip(tip)
-    return box
-
-
-def choice(options: Mapping[str, str], tip: str) -> QComboBox:
-    """One of several: what is read → what is meant."""
-    box = narrow(QComboBox())
-    for text, value in options.items():
-        box.addItem(text, value)
     box.setToolTip(tip)
     return box
 

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from napari_medseq import files
 from napari_medseq.errors import MedseqError, SettingsError
 from napari_medseq.geometry import Volume
-from napari_medseq.preprocessing.step import EVERYTHING, Job, Step
+from napari_medseq.preprocessing.step import Job, Step
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import Settings, checked
@@ -171,11 +171,6 @@ class Nyul(Step):
     @classmethod
     def _from_file(cls, value: object) -> object:
         return Landmarks.load(value) if isinstance(value, str | os.PathLike) else value
-
-    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """Everything: the scan's own landmarks."""
-        del seq
-        return EVERYTHING
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return float32 on the standard scale.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ from pydantic import Field, field_validator
 
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, SettingsError
-from napari_medseq.preprocessing.step import EVERYTHING, Job, Step
+from napari_medseq.preprocessing.step import Job, Step
 from napari_medseq.preprocessing.units import Millimetres, Unit
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.volumes.part import part_of
@@ -46,11 +45,6 @@ class RegionOfInterest(Step):
         if value is not None and any(low >= high for low, high in value):
             raise ValueError("each pair of the box must rise: (from, to) along R, A and S")
         return value
-
-    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """Everything, since the box lies anywhere."""
-        del seq
-        return EVERYTHING
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return the voxels of the box, as they are; of an oblique image the smallest box of its own that holds it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ from pydantic import Field
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.geometry import as_affine
-from napari_medseq.preprocessing.step import EVERYTHING, Job, Step, sliced_along
+from napari_medseq.preprocessing.step import Job, Step, sliced_along
 from napari_medseq.preprocessing.units import SliceCount
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.part import part_of
@@ -49,11 +48,6 @@ class SelectSlices(Step):
     step: SliceCount = Field(2, ge=1)
     start: int = Field(0, ge=0)
     count: SliceCount = Field(16, ge=1)
-
-    def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """Everything: all slices are compared."""
-        del seq
-        return EVERYTHING
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return the chosen slices, lazy if the sequence was (entropies are read once).

@@ -17,12 +17,9 @@ from napari_medseq.masks import tools
 from napari_medseq.masks.labels import LabelArray, Labelled, Operation, combine
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import check_same_grid
-from napari_medseq.viewer.active import counterpart, shown_visit
 from napari_medseq.viewer.editing import editing_of, real
-from napari_medseq.viewer.layers import from_layer, layer_kind, to_layer_data
-from napari_medseq.viewer.placement import along_of
+from napari_medseq.viewer.layers import from_layer, layer_kind
 from napari_medseq.viewer.regions import Region, image_under, intensities, region_of
-from napari_medseq.viewer.results import new_labels
 from napari_medseq.viewer.study import facts_of
 
 if TYPE_CHECKING:
@@ -259,118 +256,3 @@ def combine_labels(
         there = region.of(other.data)
         made = combine(before, value, there > 0 if other_label is None else there == other_label, operation)
     return _write(viewer, layer, region, before, made, f"{operation} {other.name} in {layer.name}")
-
-
-def copy_to_slice(viewer: ViewerModel, by: int = 1, layer: Labels | None = None, *, label: int | None = None) -> int:
-    """Copy the outline of the slice that is shown to the next one (`by` slices on), and show that.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-    by : int
-        1: the next slice, −1: the previous one.
-    layer, label
-        As for `edit`.
-
-    Returns
-    -------
-    int
-        How many voxels changed.
-
-    Raises
-    ------
-    MedseqError
-        If the label is not on the slice that is shown, or there is no next slice.
-    """
-    layer = edited_layer(viewer, layer)
-    now = region_of(viewer, layer).slice_index
-    tool = tools.CopySlice(source=max(now, 0), target=now + by)
-    changed = edit(viewer, tool, layer, label=label)
-    names = list(viewer.dims.axis_labels)
-    along = along_of(viewer)
-    axis = names.index(along) if along in names else viewer.dims.ndim - 3
-    own = axis - viewer.dims.ndim + layer.ndim
-    step = np.zeros(layer.ndim)
-    step[own] = by
-    moved = np.asarray(layer.data_to_world(step)) - np.asarray(layer.data_to_world(np.zeros(layer.ndim)))
-    viewer.dims.set_point(axis, float(viewer.dims.point[axis] + moved[own]))
-    return changed
-
-
-def copy_to_visit(
-    viewer: ViewerModel, by: int = 1, layer: Labels | None = None, *, label: int | None = None
-) -> tuple[Labels, int]:
-    """Copy a label to the mask of the next visit, at the same place in the patient's space, and show that visit.
-
-    The visits are taken as they lie: register them first where the patient lay otherwise. Other labels of that mask stay.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-    by : int
-        1: the next visit, −1: the previous one.
-    layer, label
-        As for `edit`.
-
-    Returns
-    -------
-    layer : Labels
-        The mask at that visit; new labels on its image where there was none.
-    changed : int
-        How many voxels changed.
-
-    Raises
-    ------
-    MedseqError
-        If there is no such visit or no image at it, or nothing of the label lands in its grid.
-    """
-    from napari_medseq.volumes.grid import resample
-
-    layer = edited_layer(viewer, layer)
-    value = int(layer.selected_label) if label is None else label
-    region_of(viewer, layer)  # it is the mask of the visit that is shown
-    now = shown_visit(viewer)
-    if now is None:
-        raise MedseqError("There is no slider of visits. Open a study, or add the visit to it first.")
-    seq = from_layer(layer)
-    own = seq.replace(data=(np.asarray(seq.data) == value).astype(np.uint8))
-    if not own.data.any():
-        raise MedseqError(f"There is nothing of label {value} in {layer.name}.")
-    target = _mask_at(viewer, layer, now + by)
-    there = from_layer(target)
-    moved = resample(own, there.affine, there.grid, interpolation="nearest")
-    if moved.axes != there.axes:
-        raise MedseqError(f"{layer.name} has axes {', '.join(moved.axes)}, {target.name} {', '.join(there.axes)}.")
-    mask = np.asarray(to_layer_data(there.replace(data=moved.data))[0]).reshape(target.data.shape) > 0
-    if not mask.any():
-        raise MedseqError(
-            f"Nothing of label {value} lies within {target.name}: the visits do not cover the same place."
-        )
-    viewer.dims.set_point(list(viewer.dims.axis_labels).index("visit"), float(now + by))
-    viewer.layers.selection.active = target
-    target.selected_label = value
-    free = mask & (np.asarray(target.data) == 0)
-    voxels = np.flatnonzero(free)
-    editing_of(viewer).paint(target, voxels, np.full(len(voxels), value), f"copying label {value} to {target.name}")
-    return target, len(voxels)
-
-
-def _mask_at(viewer: ViewerModel, layer: Labels, visit: int) -> Labels:
-    """The mask that is at a visit what `layer` is at its own; a new one on that visit's image where there is none."""
-    found = counterpart(viewer, layer, visit)
-    if found is not None:
-        return found
-    study = facts_of(layer).get("study")
-    images = [
-        other
-        for other in viewer.layers
-        if layer_kind(other) == "image"
-        and "role" not in facts_of(other)
-        and (facts_of(other).get("visit"), facts_of(other).get("study")) == (visit, study)
-    ]
-    if not images:
-        raise MedseqError(f"There is no visit {visit + 1} with an image in this study.")
-    seen = [other for other in images if other.visible] or images
-    made = new_labels(viewer, seen[0])
-    made.mode = "pan_zoom"
-    return made

@@ -1,4 +1,4 @@
-"""Preprocessing on layers: preview, time, the job, its results as layers with their recipe, and the recipe on other layers.
+"""Preprocessing on layers: the job, its results as layers with their recipe, and the recipe on other layers.
 
 What the *Preprocess* widget does, for scripts; no Qt, a `ViewerModel` will do. A recipe is a list of steps as `ms.preprocess` takes them;
 what `ms.preprocess` gives for the sequence of a layer is what comes into the viewer, voxel by voxel.
@@ -6,7 +6,7 @@ what `ms.preprocess` gives for the sequence of a layer is what comes into the vi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,15 +18,14 @@ from napari_medseq.errors import MedseqError, OperationCancelled, RegistrationEr
 from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer import study as _studies
-from napari_medseq.viewer.layers import from_layer, layer_axis, layer_kind
-from napari_medseq.viewer.parts import place_in_view
+from napari_medseq.viewer.layers import from_layer, layer_kind
 from napari_medseq.viewer.results import show_derived
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
-    from napari_medseq.preprocessing import Preview, Step
+    from napari_medseq.preprocessing import Step
     from napari_medseq.preprocessing.pipeline import Steps
     from napari_medseq.registration import Transform
 
@@ -164,90 +163,6 @@ class Preprocessing:
 
 
 # -- before it is run --------------------------------------------------------------------------------------------------
-def preview(
-    viewer: ViewerModel,
-    layer: Layer,
-    steps: Steps,
-    *,
-    reference: Layer | None = None,
-    cancelled: Cancelled | None = None,
-) -> Preview:
-    """Run steps on the slice of a layer that the viewer shows: that slice before and after.
-
-    Raises
-    ------
-    SettingsError
-        If a step cannot be used.
-    MedseqError
-        If a step cannot work on the layer.
-    """
-    return preview_job(viewer, layer, steps, reference=reference)(cancelled)
-
-
-def preview_job(
-    viewer: ViewerModel, layer: Layer, steps: Steps, *, reference: Layer | None = None
-) -> Callable[[Cancelled | None], Preview]:
-    """`preview` as a job for any thread: the layers are read now, the steps run when it is called with ``cancelled``."""
-    seq = from_layer(layer)  # not copied: a stroke made meanwhile is seen at the next preview
-    chain = steps_of.parse(steps, modality=seq.modality)
-    if seq.kind == "labels":
-        chain = steps_for_labels(chain)[0]
-    position, axis = _looked_at(viewer, layer)
-    fixed = None if reference is None else from_layer(reference)
-
-    def job(cancelled: Cancelled | None) -> Preview:
-        return steps_of.preview(seq, chain, position, axis=axis, reference=fixed, cancelled=cancelled)
-
-    return job
-
-
-def _looked_at(viewer: ViewerModel, layer: Layer) -> tuple[dict[str, int], str | None]:
-    """Which slice of a layer the viewer shows: axis name → index in the layer's sequence, and the axis it is looked along.
-
-    The axis is None where the viewer shows three dimensions, or the layer is flat.
-    """
-    hidden = [a - (viewer.dims.ndim - layer.ndim) for a in viewer.dims.not_displayed]
-    sizes = from_layer(layer).sizes
-    position = {
-        name: min(max(index, 0), sizes[name] - 1)
-        for name, index in place_in_view(viewer, layer).items()
-        if layer_axis(layer, name)[0] in hidden
-    }
-    return position, next((name for name in reversed(position) if name != "t"), None)
-
-
-def estimate_seconds(
-    layers: Layer | Sequence[Layer],
-    steps: Steps,
-    *,
-    reference: Layer | None = None,
-    cancelled: Cancelled | None = None,
-) -> float | None:
-    """How long `preprocess` would take for the images among these layers; None where it cannot be tried on a part.
-
-    It is tried on the first image; others count by their voxels.
-    """
-    return estimate_job(layers, steps, reference=reference)(cancelled)
-
-
-def estimate_job(
-    layers: Layer | Sequence[Layer], steps: Steps, *, reference: Layer | None = None
-) -> Callable[[Cancelled | None], float | None]:
-    """`estimate_seconds` as a job for any thread: the layers are read now, the steps tried when it is called with ``cancelled``."""
-    several = [*layers] if isinstance(layers, Sequence) else [layers]
-    images = [from_layer(layer) for layer in several if layer_kind(layer) == "image"]
-    fixed = None if reference is None else from_layer(reference)
-
-    def job(cancelled: Cancelled | None) -> float | None:
-        if not images:
-            return 0.0
-        one = steps_of.estimate_seconds(images[0], steps, reference=fixed, cancelled=cancelled)
-        sizes = [float(np.prod([float(n) for n in seq.data.shape])) for seq in images]
-        return None if one is None else one * sum(sizes) / sizes[0]
-
-    return job
-
-
 def steps_for_labels(steps: Steps) -> tuple[list[Step], list[Step]]:
     """The steps that make sense on labels (they move voxels and leave values), and those that do not."""
     chain = steps_of.parse(steps)
