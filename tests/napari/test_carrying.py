@@ -72,10 +72,10 @@ def test_a_carried_mask_lies_on_the_lesions_of_its_visit(moved: ViewerModel, tmp
 
 def test_it_is_marked_until_somebody_looked(moved: ViewerModel) -> None:
     carried = verbs.carry_mask(moved, masks(moved)[0], 1, how="as it lies")
-    assert carried.name.endswith("(carried: look)")
+    assert carried.name.endswith("(carried: check)")
     assert verbs.carried_unseen(moved) == [carried]
     assert verbs.editing_of(moved).is_unsaved
-    with pytest.warns(ms.MedseqWarning, match=r"Visit 2: .* was carried from visit 1 .* nobody has looked"):
+    with pytest.warns(ms.MedseqWarning, match=r"Visit 2: .* was carried from visit 1 .* nobody has checked"):
         verbs.track_layers(moved)
     verbs.looked_at(moved, carried)
     assert verbs.carried_unseen(moved) == []
@@ -91,7 +91,7 @@ def test_a_session_keeps_the_mark(moved: ViewerModel, tmp_path: Path) -> None:
     verbs.save_session(moved, tmp_path / "s.medseq")
     again = ViewerModel()
     verbs.open_session(again, tmp_path / "s.medseq")
-    assert [layer.name.endswith("(carried: look)") for layer in verbs.carried_unseen(again)] == [True]
+    assert [layer.name.endswith("(carried: check)") for layer in verbs.carried_unseen(again)] == [True]
 
 
 def test_the_registration_of_the_result_carries_too(model: ViewerModel) -> None:

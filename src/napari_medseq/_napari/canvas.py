@@ -1,4 +1,4 @@
-"""A matplotlib canvas in the viewer's theme and redraws when the theme changes."""
+"""A matplotlib canvas in the viewer's theme, drawn anew when the theme changes."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class CarryBox(QWidget):  # type: ignore[misc]
         )
         self.carry_button = QPushButton("Carry to the later visit")
         self.carry_button.clicked.connect(lambda: guarded("Carrying a mask", self.carry))
-        self.looked_button = QPushButton("I looked at it")
+        self.looked_button = QPushButton("Mark as checked")
         self.looked_button.clicked.connect(lambda: guarded("Marking a mask", self.looked))
         self.note = wrapped()
         layout = QVBoxLayout(self)
@@ -90,10 +90,10 @@ class CarryBox(QWidget):  # type: ignore[misc]
             if mine
             else "Choose a carried mask in the layer list first"
             if unseen
-            else "No mask waits to be looked at",
+            else "No carried mask is left to check",
             "Say that this carried mask was looked at, and corrected where needed",
         )
-        self.note.setText(f"Carried, and not looked at: {', '.join(layer.name for layer in unseen)}" if unseen else "")
+        self.note.setText(f"Carried, not checked yet: {', '.join(layer.name for layer in unseen)}" if unseen else "")
 
     def carry(self) -> None:
         """Carry the chosen mask."""

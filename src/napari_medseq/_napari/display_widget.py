@@ -127,7 +127,7 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
             self.image.choose(active)
 
     def _follow(self, _index: int = 0) -> None:
-        """Hear of the contrast of the chosen image and of no other."""
+        """Follow the contrast of the chosen image and of no other."""
         layer = self.image.layer
         if self._image is not None and self._image != layer:
             self._image.events.contrast_limits.disconnect(self._show_limits)

@@ -140,10 +140,10 @@ class IntensitySection(Section):
         for signal in (self.limit.toggled, self.low.valueChanged, self.high.valueChanged):
             signal.connect(lambda _value: self.limited.emit())
         self.row(self.limit)
-        self.reach = number(20, 0.5, 500, "mm", "Nothing farther from a seed than this is gained", 5, "reach ")
+        self.reach = number(20, 0.5, 500, "mm", "Voxels farther from a seed than this are not added", 5, "reach ")
         self.blur = number(1, 0, 20, "mm", "How far noise is smoothed before edges are sought", prefix="blur ")
         self.within = QCheckBox("within range")
-        self.within.setToolTip("Gain only voxels of the range above; with one label this is what stops it")
+        self.within.setToolTip("Add only voxels of the range above; with one label this is what stops the growth")
         self.surroundings = QSpinBox()
         self.surroundings.setRange(0, 2**31 - 1)
         self.surroundings.setPrefix("surroundings: label ")

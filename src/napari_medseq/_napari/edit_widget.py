@@ -149,7 +149,7 @@ class EditWidget(QWidget):  # type: ignore[misc]
         self.label.blockSignals(False)
 
     def _follow(self, layer: Labels | None) -> None:
-        """Hear of the selected label of this mask and of no other."""
+        """Follow the selected label of this mask and of no other."""
         if self._layer is not None:
             self._layer.events.selected_label.disconnect(self._update)
         self._layer = layer

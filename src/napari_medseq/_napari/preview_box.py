@@ -147,7 +147,7 @@ class PreviewBox(QWidget):  # type: ignore[misc]
 
     def _show_time(self, seconds: float | None) -> None:
         if seconds is None:
-            self._say_time("How long the whole takes cannot be told from a part of it.")
+            self._say_time("The time for the whole cannot be estimated from a part of it.")
             return
         how_long = "less than a second" if seconds < 1 else f"about {duration(seconds)}"
         self._say_time(f"The whole takes {how_long} on this machine.")

@@ -112,7 +112,7 @@ class DifferenceBox(QWidget):  # type: ignore[misc]
         self.found: verbs.MaskDifference | None = None
         self.first, self.second = LayerBox(viewer, ["labels"]), LayerBox(viewer, ["labels"])
         for box in (self.first, self.second):
-            box.setToolTip("A mask to hold against the other")
+            box.setToolTip("The mask to compare it with")
         self.button = QPushButton("Compare")
         self.button.clicked.connect(lambda: guarded("Comparing", self.run))
         self.table = Table()

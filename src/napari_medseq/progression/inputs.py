@@ -149,7 +149,7 @@ def _mask_and_date(item: Mask, visit: int, doubts: list[str]) -> tuple[ImageSequ
     carried = mask.meta.get("carried")
     if isinstance(carried, Mapping) and not carried.get("looked_at"):
         doubts.append(
-            f"Visit {visit}: {mask.name} was carried from {carried.get('from', 'another visit')}, and nobody has looked at it there: "
+            f"Visit {visit}: {mask.name} was carried from {carried.get('from', 'another visit')}, and nobody has checked it there: "
             "what it says of change is not seen in this visit's image."
         )
     if not mask.meta.get("lesion_identities"):

@@ -228,7 +228,7 @@ def show_carried(
 
 
 #: ends the name of a layer that was carried and not looked at
-MARK = "(carried: look)"
+MARK = "(carried: check)"
 
 
 def _fill(viewer: ViewerModel, target: Labels, visit: int, study: str, mask: ImageSequence) -> None:

@@ -106,7 +106,7 @@ class Twin:
             )
 
     def close(self) -> None:
-        """Be no twin any more."""
+        """Stop being a twin."""
         self._links.close()
 
     def refresh(self) -> None:
