@@ -101,7 +101,7 @@ def test_ticks_that_make_no_pair_are_told(widget: CompareWidget) -> None:
     assert "Tick two to 6 visits" in widget.side_button.toolTip()
 
 
-def test_a_mask_is_carried_and_looked_at(widget: CompareWidget, qtbot: Any, wait: Wait) -> None:
+def test_a_mask_is_carried_and_checked(widget: CompareWidget, qtbot: Any, wait: Wait) -> None:
     viewer = getattr(widget.viewer, "__wrapped__", widget.viewer)
     widget.carry.mask.choose(masks(viewer)[1])
     assert "later visit already" in widget.carry.carry_button.toolTip()
@@ -112,7 +112,7 @@ def test_a_mask_is_carried_and_looked_at(widget: CompareWidget, qtbot: Any, wait
     assert carried.name in widget.carry.note.text()
     click(qtbot, widget.carry.looked_button)
     assert verbs.carried_unseen(viewer) == []
-    assert "No mask waits" in widget.carry.looked_button.toolTip()
+    assert "No carried mask is left" in widget.carry.looked_button.toolTip()
 
 
 def test_an_alignment_is_seen_nudged_and_kept(widget: CompareWidget, qtbot: Any, wait: Wait) -> None:
