@@ -275,7 +275,7 @@ def test_curves_of_a_dynamic_series(make_napari_viewer: Callable[..., Any], qtbo
     viewer.dims.set_current_step(0, 1)
     assert plot._cursors[0].get_xdata()[0] == 2.0
     mouse(plot.canvas.canvas, "motion_notify_event", axes, 5.0, 110.0)
-    assert plot.hovered == "label 2, 5 s, 110"
+    assert plot.hovered == "label 2, frame 3 of 5, 5 s, 110"
     widget.table.row_chosen.emit(1)
     assert plot.selected == 2
     assert plot.shown_step() == 1

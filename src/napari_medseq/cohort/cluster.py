@@ -258,8 +258,13 @@ class Round:
 
     def _row(self, future: Future[Row], job: Job) -> Row | None:
         """The row of a finished job; None where it is tried again."""
-        error = future.exception()
-        row: Row = empty_row(job, "crashed", f"on the worker: {error!r}") if error is not None else future.result()
+        try:
+            error = future.exception()
+            row: Row = empty_row(job, "crashed", f"on the worker: {error!r}") if error is not None else future.result()
+        except CancelledError as lost:  # the connection broke while the row was fetched
+            raise DeviceError(f"the scheduler is lost ({lost})") from None
+        if isinstance(error, CancelledError):
+            raise DeviceError(f"the scheduler is lost ({error})")
         if row["status"] != "crashed":
             return row
         if self._tries[job.name] <= self._limits.retries:

@@ -13,7 +13,7 @@ import numpy as np
 import napari_medseq as ms
 from napari_medseq import files
 from napari_medseq.errors import MedseqError, WriteError
-from napari_medseq.models.library import SHIPPED, user_folder
+from napari_medseq.models import library
 from napari_medseq.progress import Cancelled, Progress, part, with_progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer import layers as _layers
@@ -55,9 +55,9 @@ def check_model_name(name: str, *, replace: bool = False) -> Path:
     MedseqError
         If it is the name of a shipped model, or there is a model of that name and `replace` is not said.
     """
-    if (SHIPPED / name).exists():
+    if (library.SHIPPED / name).exists():
         raise MedseqError(f"{name} is a model that ships with napari-medseq. Choose another name.")
-    folder = user_folder() / name
+    folder = library.user_folder() / name
     if folder.exists() and not replace:
         raise MedseqError(
             f"There is a model called {name} already. Choose another name, or tick 'replace a model of that name'."
