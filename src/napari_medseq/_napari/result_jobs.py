@@ -83,7 +83,8 @@ class ResultJobs(QWidget):  # type: ignore[misc]
     def _model(self, name: str) -> ModelInfo:
         """The model of that name among those that can be chosen."""
         box = self.model.box
-        infos: list[ModelInfo | None] = [box.itemData(k) for k in range(box.count())]  # None while the list is being read
+        # an entry is None while the list is being read
+        infos: list[ModelInfo | None] = [box.itemData(k) for k in range(box.count())]
         known = next((info for info in infos if info is not None and info.name == name), None)
         if known is None:
             raise MedseqError(f"The model {name}, which made these masks, is not among the models above")
