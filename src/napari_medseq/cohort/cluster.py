@@ -260,11 +260,11 @@ class Round:
         """The row of a finished job; None where it is tried again."""
         try:
             error = future.exception()
+            if isinstance(error, CancelledError):
+                raise error
             row: Row = empty_row(job, "crashed", f"on the worker: {error!r}") if error is not None else future.result()
-        except CancelledError as lost:  # the connection broke while the row was fetched
+        except CancelledError as lost:  # the connection broke before or while the row was fetched
             raise DeviceError(f"the scheduler is lost ({lost})") from None
-        if isinstance(error, CancelledError):
-            raise DeviceError(f"the scheduler is lost ({error})")
         if row["status"] != "crashed":
             return row
         if self._tries[job.name] <= self._limits.retries:
