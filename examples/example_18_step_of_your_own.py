@@ -22,7 +22,9 @@ class Edges(Step):
 
     title: ClassVar[str] = "Edges"
     kind: Literal["edges"] = "edges"
-    scale_mm: float = Field(2.0, gt=0, description="standard deviation of the Gaussian, mm")
+    scale_mm: float = Field(
+        2.0, gt=0, title="scale", description="Standard deviation of the Gaussian.", json_schema_extra={"unit": "mm"}
+    )
 
     def apply_transform(self, seq, job):
         sigma = [self.scale_mm / seq.spacing[axis] for axis in ("z", "y", "x")]

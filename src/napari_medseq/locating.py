@@ -11,32 +11,28 @@ from pydantic import Field
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.preprocessing.step import Job, Step
-from napari_medseq.preprocessing.units import Millimetres
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.part import part_of
 
 
 class Locate(Step):
-    """Cut out the region around what a model finds (`napari_medseq.locate`).
-
-    Attributes
-    ----------
-    model : str
-        Name or bundle folder of a model; a path given in a file of steps is one on the machine that runs it.
-    margin_mm : float
-        Kept around everything found, on every side.
-    min_score : float
-        Probability from which on a place counts.
-    device : str
-        "auto", "cpu", "cuda", "cuda:N" or "mps".
-    """
+    """Cut out the region around what a model finds (`napari_medseq.locate`)."""
 
     title: ClassVar[str] = "locate, then cut out"
     kind: Literal["locate"] = "locate"
-    model: str = "brain-tumor"
-    margin_mm: Millimetres = Field(15.0, ge=0)
-    min_score: float = Field(0.3, gt=0, lt=1)
-    device: str = "auto"
+    model: str = Field(
+        "brain-tumor",
+        description="Name or bundle folder of a model; a path given in a file of steps is one on the machine that runs it.",
+    )
+    margin_mm: float = Field(
+        15.0,
+        ge=0,
+        title="margin",
+        description="What is kept around everything found, on every side.",
+        json_schema_extra={"unit": "mm"},
+    )
+    min_score: float = Field(0.3, gt=0, lt=1, description="Probability from which on a place counts.")
+    device: str = Field("auto", description='"auto", "cpu", "cuda", "cuda:N" or "mps".')
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return the region, its voxels as they are; what is sought is looked for in the middle frame where there are several.

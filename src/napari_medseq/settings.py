@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from inspect import cleandoc
-from typing import TypeVar, get_args
+from types import UnionType
+from typing import Annotated, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from napari_medseq.errors import MedseqError, SettingsError
+from napari_medseq.fields import setting_facts
 
 #: a value that is repeated in a message is cut to this many characters
 _SHOWN = 80
@@ -46,23 +48,37 @@ class Settings(BaseModel):
 def _with_fields(model: type[BaseModel]) -> str:
     """The docstring of a model, with what its fields say of themselves as numpydoc's section of attributes."""
     text = cleandoc(model.__doc__ or "")
-    described = {name: field for name, field in model.model_fields.items() if field.description}
+    described = [facts for name in model.model_fields if (facts := setting_facts(model, name)).description]
     if not described or "Attributes\n------" in text:
         return text
     lines = ["Attributes", "----------"]
-    for name, field in described.items():
-        more = field.json_schema_extra if isinstance(field.json_schema_extra, Mapping) else {}
-        unit = f", in {more['unit']}" if more.get("unit") else ""
-        empty = f" None: {more['none']}." if more.get("none") else ""
-        lines += [f"{name} : {_type_in_words(field)}{unit}", f"    {field.description}{empty}"]
+    for facts in described:
+        unit = f", in {facts.unit}" if facts.unit else ""
+        empty = f" None: {facts.none}." if facts.optional and facts.none != "automatic" else ""
+        lines += [
+            f"{facts.name} : {_type_in_words(model.model_fields[facts.name])}{unit}",
+            f"    {facts.description}{empty}",
+        ]
     head, raises, tail = text.partition("\nRaises\n------")
     return f"{head.rstrip()}\n\n" + "\n".join(lines) + (f"\n{raises}{tail}" if raises else "\n")
 
 
 def _type_in_words(field: FieldInfo) -> str:
-    kind = field.annotation
-    words = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+    words = _name_of(field.annotation)
     return words if field.is_required() else f"{words}, default {field.get_default(call_default_factory=True)!r}"
+
+
+def _name_of(kind: object) -> str:
+    """A type as people write it, without the bounds inside it."""
+    if get_origin(kind) is Annotated:
+        return _name_of(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return " | ".join(_name_of(inner) for inner in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"tuple[{', '.join('...' if inner is Ellipsis else _name_of(inner) for inner in get_args(kind))}]"
+    if kind is type(None):
+        return "None"
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")
 
 
 S = TypeVar("S", bound=BaseModel)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field, model_validator
 
 from napari_medseq.errors import MedseqError, ModelError, SettingsError
+from napari_medseq.fields import setting_facts
 from napari_medseq.settings import Settings, checked
 
 
@@ -76,3 +77,20 @@ def test_settings_are_frozen() -> None:
 def test_the_message_says_where_and_is_of_the_kind_that_the_caller_wants() -> None:
     with pytest.raises(ModelError, match=r"^inference settings of tiny: folder is missing\.$"):
         checked(Needed, {}, where="inference settings of tiny", error=ModelError)
+
+
+class Described(Settings):
+    """What is described."""
+
+    sizes_mm: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        None, title="sizes", description="Of each.", json_schema_extra={"unit": "mm", "none": "as in the image"}
+    )
+
+
+def test_docstring_and_facts_of_a_field_have_one_source() -> None:
+    facts = setting_facts(Described, "sizes_mm")
+    assert (facts.title, facts.unit, facts.minimum, facts.minimum_excluded) == ("sizes", "mm", 0.0, True)
+    assert (facts.optional, facts.none, facts.maximum, facts.choices) == (True, "as in the image", None, ())
+    lines = (Described.__doc__ or "").splitlines()
+    assert "sizes_mm : tuple[float, ...] | None, default None, in mm" in lines
+    assert "    Of each. None: as in the image." in lines

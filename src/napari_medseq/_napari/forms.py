@@ -1,16 +1,4 @@
-"""Forms made from the settings models: label, tooltip, unit and bounds of each row are those of the pydantic field itself.
-
-What a field says of itself beside ``title`` and ``description`` stands in ``json_schema_extra``:
-
-``unit``
-    "mm", "HU", "%", "s": stands behind the label.
-``choices``
-    Values of a free text to choose from.
-``none``
-    What an empty row means, in words; default "automatic".
-``advanced``
-    True: the row is under *More*, since most people never touch it.
-"""
+"""Forms made from the settings models: label, tooltip, unit and bounds of each row are those of the pydantic field itself; see `fields`."""
 
 from __future__ import annotations
 
@@ -29,7 +17,8 @@ from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QFormLayout, QLabel, QSi
 
 from napari_medseq._napari.choosers import CollapsibleSection
 from napari_medseq.errors import MedseqError
-from napari_medseq.preprocessing import Step, settings_of
+from napari_medseq.fields import SettingFacts, setting_facts
+from napari_medseq.preprocessing import Step
 from napari_medseq.settings import checked
 
 S = TypeVar("S", bound=BaseModel)
@@ -67,10 +56,11 @@ class ModelForm(QWidget, Generic[S]):  # type: ignore[misc]
         for name, field in model.model_fields.items():
             start = getattr(value, name) if value is not None else field.get_default(call_default_factory=True)
             named_step = name == "kind" and issubclass(model, Step)
-            row = None if named_step else _row(name, field, start, (choices or {}).get(name))
+            facts = setting_facts(model, name)
+            row = None if named_step else _row(facts, field, start, (choices or {}).get(name))
             if row is not None:
                 self.rows[name] = row
-                self._add(more if extra(field).get("advanced") else plain, name, row)
+                self._add(more if facts.advanced else plain, name, row)
             elif not field.exclude and start is not PydanticUndefined:
                 self._kept[name] = start
         column = QVBoxLayout(self)
@@ -137,72 +127,34 @@ class _NoWheel(QObject):  # type: ignore[misc]
 
 
 # -- what a field says of itself ---------------------------------------------------------------------------------------
-def extra(field: FieldInfo) -> Mapping[str, object]:
-    """What stands in the field's ``json_schema_extra``."""
-    said = field.json_schema_extra
-    return said if isinstance(said, Mapping) else {}
-
-
 def label_of(model: type[BaseModel], name: str) -> str:
     """A field's title, or its name in words, with the unit."""
-    title, unit, _ = _words(model, name)
-    return f"{title} ({unit})" if unit else title
+    facts = setting_facts(model, name)
+    return f"{facts.title} ({facts.unit})" if facts.unit else facts.title
 
 
 def tooltip_of(model: type[BaseModel], name: str) -> str:
     """What a field is, its bounds, and by which name scripts call it."""
-    field = model.model_fields[name]
-    lines = [_words(model, name)[2] or label_of(model, name)]
-    bounds = _said_bounds(field)
+    facts = setting_facts(model, name)
+    lines = [facts.description or label_of(model, name)]
+    bounds = _bounds_in_words(facts)
     if bounds:
         lines.append(f"Allowed: {bounds}.")
-    if _plain(field.annotation)[1] and field.default is None:
-        lines.append(f"Empty: {_none_means(field)}.")
+    if facts.optional and facts.default is None:
+        lines.append(f"Empty: {facts.none}.")
     lines.append(f"In scripts: {name}.")
     # Qt breaks lines only in rich text
     return f"<qt>{'<br>'.join(_escaped(line) for line in lines)}</qt>"
 
 
-def _words(model: type[BaseModel], name: str) -> tuple[str, str, str]:
-    """Title, unit and description of a field."""
-    field = model.model_fields[name]
-    if issubclass(model, Step):
-        facts = next(f for f in settings_of(model) if f.name == name)
-        return facts.title, facts.unit or str(extra(field).get("unit", "")), facts.description
-    return field.title or name.replace("_", " "), str(extra(field).get("unit", "")), field.description or ""
+def _bounds_in_words(facts: SettingFacts) -> str:
+    least, most = "> " if facts.minimum_excluded else "≥ ", "< " if facts.maximum_excluded else "≤ "
+    bounds = ((least, facts.minimum), (most, facts.maximum))
+    return ", ".join(f"{sign}{limit:g}" for sign, limit in bounds if limit is not None)
 
 
 def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _none_means(field: FieldInfo) -> str:
-    return str(extra(field).get("none", "automatic"))
-
-
-_SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-
-
-def _limits(field: FieldInfo) -> dict[str, float]:
-    return {
-        key: float(limit)
-        for rule in (*field.metadata, *_inner_rules(field))
-        for key in _SIGNS
-        if isinstance(limit := getattr(rule, key, None), int | float)
-    }
-
-
-def _inner_rules(field: FieldInfo) -> Sequence[object]:
-    """Bounds of ``Annotated[float, Field(gt=0)] | None``, which pydantic leaves inside."""
-    for part in get_args(field.annotation) if get_origin(field.annotation) in (Union, types.UnionType) else ():
-        for note in getattr(part, "__metadata__", ()):
-            if isinstance(note, FieldInfo):
-                return list(note.metadata)
-    return ()
-
-
-def _said_bounds(field: FieldInfo) -> str:
-    return ", ".join(f"{_SIGNS[key]} {limit:g}" for key, limit in _limits(field).items())
 
 
 def _plain(annotation: object) -> tuple[object, bool]:
@@ -218,44 +170,35 @@ def _plain(annotation: object) -> tuple[object, bool]:
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
-def _row(name: str, field: FieldInfo, start: object, offered: Sequence[object] | None) -> Row | None:
+def _row(facts: SettingFacts, field: FieldInfo, start: object, offered: Sequence[object] | None) -> Row | None:
     if field.exclude:
         return None
+    name = facts.name
     kind, optional = _plain(field.annotation)
     start = None if start is PydanticUndefined else start
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return None
-    choices = _choices(field, kind, offered)
+    choices = list(facts.choices if offered is None else offered)
     if len(choices) == 1:
         return None
     if choices or (kind is bool and optional):
-        return _choice_row(name, field, choices or [True, False], start, optional, offered is not None)
+        chosen_freely = offered is not None or (bool(choices) and get_origin(kind) is not Literal)
+        return _choice_row(name, choices or [True, False], start, optional, "(none)" if chosen_freely else facts.none)
     if kind is bool:
         tick = CheckBox(name=name, value=bool(start))
         tick.native.setText("")  # the label stands in its own column
         return tick
     if kind in (int, float) and not optional and (start is None or isinstance(start, int | float)):
-        spun = _number_row(name, kind is int, _limits(field), start)
+        spun = _number_row(facts, kind is int, start)
         if spun is not None:
             return spun
     text = LineEdit(name=name, value="" if start is None else _text(start))
     if optional:
-        text.native.setPlaceholderText(_none_means(field))
+        text.native.setPlaceholderText(facts.none)
     return text
 
 
-def _choices(field: FieldInfo, kind: object, offered: Sequence[object] | None) -> list[object]:
-    if offered is not None:
-        return list(offered)
-    said = extra(field).get("choices")
-    if isinstance(said, Sequence):
-        return list(said)
-    return list(get_args(kind)) if get_origin(kind) is Literal else []
-
-
-def _choice_row(
-    name: str, field: FieldInfo, choices: list[object], start: object, optional: bool, offered: bool
-) -> Row:
+def _choice_row(name: str, choices: list[object], start: object, optional: bool, none: str) -> Row:
     if optional and None not in choices:
         choices.insert(0, None)
     named = [
@@ -264,7 +207,6 @@ def _choice_row(
         if c is not None
     ]
     value = start if start in choices else choices[0]
-    none = "(none)" if offered or "choices" in extra(field) else _none_means(field)
     box = _Choice(none, name=name, choices=named, value=value, nullable=optional or None in choices)
     box.native.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
     box.native.setMinimumContentsLength(6)
@@ -279,19 +221,20 @@ class _Choice(ComboBox):
         super().__init__(**arguments)  # type: ignore[arg-type]  # magicgui's own names
 
 
-def _number_row(name: str, whole: bool, limits: Mapping[str, float], start: float | None) -> Row | None:
+def _number_row(facts: SettingFacts, whole: bool, start: float | None) -> Row | None:
     """A box with arrows; None where a number is better typed, since arrows would never get there."""
-    low = next((limits[k] for k in ("ge", "gt") if k in limits), -_MOST_STEPPED)
-    high = next((limits[k] for k in ("le", "lt") if k in limits), _MOST_STEPPED)
+    limits = [limit for limit in (facts.minimum, facts.maximum) if limit is not None]
+    low = -_MOST_STEPPED if facts.minimum is None else facts.minimum
+    high = _MOST_STEPPED if facts.maximum is None else facts.maximum
     value = low if start is None else start
     low, high = min(low, value), max(high, value)
     if whole:
-        return SpinBox(name=name, min=int(low), max=int(high), value=int(value))
-    digits = max(_digits(v) for v in (value, *limits.values()))
+        return SpinBox(name=facts.name, min=int(low), max=int(high), value=int(value))
+    digits = max(_digits(v) for v in (value, *limits))
     if 0 < abs(value) < _LEAST_STEPPED or abs(value) > _MOST_STEPPED or digits > _MOST_DIGITS:
         return None
     size = -1 if not value else max(-3, math.floor(math.log10(abs(value))) - 1)
-    box = FloatSpinBox(name=name, min=low, max=high, value=value, step=min(10.0**size, 1.0))
+    box = FloatSpinBox(name=facts.name, min=low, max=high, value=value, step=min(10.0**size, 1.0))
     box.native.setDecimals(max(2, digits, -size))
     box.min, box.max, box.value = low, high, value  # these were rounded to fewer digits
     return box

@@ -217,7 +217,7 @@ def _steps(args: argparse.Namespace) -> None:
                 "unit": f.unit,
                 "least": f.minimum,
                 "most": f.maximum,
-                "choices": ", ".join(f.choices),
+                "choices": ", ".join(map(str, f.choices)),
                 "what it is": f.description,
             }
             for f in settings_of(args.step)

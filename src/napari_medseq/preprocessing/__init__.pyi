@@ -8,8 +8,6 @@ from .denoising import CurvatureFlow as CurvatureFlow
 from .denoising import Median as Median
 from .denoising import NonLocalMeans as NonLocalMeans
 from .difference import Difference as Difference
-from .fields import SettingFacts as SettingFacts
-from .fields import settings_of as settings_of
 from .follow import follow as follow
 from .follow import transforms_of as transforms_of
 from .gabor import Gabor as Gabor
@@ -35,11 +33,11 @@ from .slices import SelectSlices as SelectSlices
 from .slices import slice_entropy as slice_entropy
 from .step import Job as Job
 from .step import Step as Step
+from .step import settings_of as settings_of
 from .temporal import Baseline as Baseline
 from .temporal import TemporalFilter as TemporalFilter
 from .tissue import TISSUES as TISSUES
 from .tissue import Tissue as Tissue
-from .units import Unit as Unit
 from .window import PRESETS as PRESETS
 from .window import Percentile as Percentile
 from .window import Window as Window
@@ -72,11 +70,9 @@ __all__ = [
     "Reorient",
     "Resample",
     "SelectSlices",
-    "SettingFacts",
     "Step",
     "TemporalFilter",
     "Tissue",
-    "Unit",
     "Window",
     "ZScore",
     "estimate_seconds",

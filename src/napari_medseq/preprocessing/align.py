@@ -16,29 +16,26 @@ from napari_medseq.volumes.grid import Interpolation
 
 
 class Register(Step):
-    """Register to the reference image and resample onto its grid.
-
-    Attributes
-    ----------
-    transform : {"rigid", "translation", "affine", "deformable"}
-        What may change: position and angle, position alone, size and shear too, or everything.
-    interpolation : {"linear", "bspline", "nearest", "label"} or None
-        Of the voxels; default linear for images and nearest for labels.
-    resample : bool
-        Whether the voxels are resampled onto the reference's grid. If not, only the affine changes (not for deformable):
-        the image keeps its voxels and lies in the reference's space, without loss.
-    seed : int
-        Of the random samples; the same seed gives the same result.
-    """
+    """Register to the reference image and resample onto its grid."""
 
     title: ClassVar[str] = "registration"
     takes_labels: ClassVar[bool] = True
     takes_reference: ClassVar[bool] = True
     kind: Literal["register"] = "register"
-    transform: Literal["rigid", "translation", "affine", "deformable"] = "rigid"
-    interpolation: Interpolation | None = None
-    resample: bool = True
-    seed: int = Field(0, ge=0)
+    transform: Literal["rigid", "translation", "affine", "deformable"] = Field(
+        "rigid", description="What may change: position and angle, position alone, size and shear too, or everything."
+    )
+    interpolation: Interpolation | None = Field(
+        None, description="How values between voxels are found; default linear for images and nearest for labels."
+    )
+    resample: bool = Field(
+        True,
+        description=(
+            "Whether the voxels are resampled onto the reference's grid. If not, only the affine changes (not for "
+            "deformable): the image keeps its voxels and lies in the reference's space, without loss."
+        ),
+    )
+    seed: int = Field(0, ge=0, description="Seed of the random samples; the same seed gives the same result.")
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return the image in the reference's space; a ``t`` sequence is moved as its middle frame says.
@@ -69,23 +66,15 @@ class Register(Step):
 
 
 class MotionCorrection(Step):
-    """Bring every frame of a dynamic series onto one of them.
-
-    Attributes
-    ----------
-    transform : {"rigid", "translation", "affine"}
-        What may change from frame to frame.
-    frame : int or None
-        The frame that the others follow; default the middle one.
-    seed : int
-        Of the random samples; the same seed gives the same result.
-    """
+    """Bring every frame of a dynamic series onto one of them."""
 
     title: ClassVar[str] = "motion correction"
     kind: Literal["motion"] = "motion"
-    transform: Literal["rigid", "translation", "affine"] = "rigid"
-    frame: int | None = None
-    seed: int = Field(0, ge=0)
+    transform: Literal["rigid", "translation", "affine"] = Field(
+        "rigid", description="What may change from frame to frame."
+    )
+    frame: int | None = Field(None, description="The frame that the others follow; default the middle one.")
+    seed: int = Field(0, ge=0, description="Seed of the random samples; the same seed gives the same result.")
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return the series with its frames aligned."""

@@ -25,26 +25,37 @@ class N4(Step):
 
     The field is estimated inside the body (Otsu) on a shrunk copy and applied at full resolution. Each frame has its own
     field. The mean brightness of the body is kept.
-
-    Attributes
-    ----------
-    shrink : int
-        Shrink the thinnest axis by this before estimating; thick slices are shrunk less, so that voxels become more equal.
-    iterations : tuple of int
-        Most iterations at each level; each level doubles the control points.
-    convergence : float
-        Stop a level when the field's relative change falls below this.
-    cells : int
-        Spline cells along the longest side at the first level; with three levels the last has four times as many. More
-        follow finer drifts, but begin to take real contrast (a large tumour) for bias.
     """
 
     title: ClassVar[str] = "N4 bias correction"
     kind: Literal["n4"] = "n4"
-    shrink: int = Field(6, ge=1, le=16)
-    iterations: tuple[Annotated[int, Field(ge=1)], ...] = Field((20, 20, 10), min_length=1, max_length=6)
-    convergence: float = Field(0.001, gt=0, lt=1)
-    cells: int = Field(1, ge=1, le=32)
+    shrink: int = Field(
+        6,
+        ge=1,
+        le=16,
+        description=(
+            "Shrink the thinnest axis by this before estimating; thick slices are shrunk less, so that voxels become "
+            "more equal."
+        ),
+    )
+    iterations: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (20, 20, 10),
+        min_length=1,
+        max_length=6,
+        description="Most iterations at each level; each level doubles the control points.",
+    )
+    convergence: float = Field(
+        0.001, gt=0, lt=1, description="Stop a level when the field's relative change falls below this."
+    )
+    cells: int = Field(
+        1,
+        ge=1,
+        le=32,
+        description=(
+            "Spline cells along the longest side at the first level; with three levels the last has four times as "
+            "many. More follow finer drifts, but begin to take real contrast (a large tumour) for bias."
+        ),
+    )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
         """The whole volume: the field is that of the body."""

@@ -13,7 +13,6 @@ from napari_medseq import geometry
 from napari_medseq.errors import MedseqError
 from napari_medseq.geometry import Volume
 from napari_medseq.preprocessing.step import ONE_FRAME, Floats, Job, Step
-from napari_medseq.preprocessing.units import Millimetres
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground
 from napari_medseq.volumes.padding import with_new_values
@@ -36,22 +35,32 @@ class BrainMask(Step):
     doi:10.1002/hbm.10062), made for T1 weighting; CT: 0 to 100 HU inside the skull. Bridges thinner than twice `open_mm` are cut, the
     piece in the middle is kept, grown back, closed and filled. No training and no atlas: look at the result before you trust it, above
     all with contrast, in children, and where slices are thick.
-
-    Attributes
-    ----------
-    open_mm : float
-        How far the tissue is eaten away before the piece in the middle is chosen; more cuts thicker bridges to the scalp.
-    close_mm : float
-        Gaps up to twice this wide are closed afterwards.
-    output : {"mask", "image"}
-        Labels with the brain as 1, or the image with everything else at its smallest value.
     """
 
     title: ClassVar[str] = "brain mask"
     kind: Literal["brain"] = "brain"
-    open_mm: Millimetres = Field(4.0, ge=0, le=20)
-    close_mm: Millimetres = Field(4.0, ge=0, le=20)
-    output: Literal["mask", "image"] = "mask"
+    open_mm: float = Field(
+        4.0,
+        ge=0,
+        le=20,
+        title="open",
+        description=(
+            "How far the tissue is eaten away before the piece in the middle is chosen; more cuts thicker bridges to "
+            "the scalp."
+        ),
+        json_schema_extra={"unit": "mm"},
+    )
+    close_mm: float = Field(
+        4.0,
+        ge=0,
+        le=20,
+        title="close",
+        description="Gaps up to twice this wide are closed afterwards.",
+        json_schema_extra={"unit": "mm"},
+    )
+    output: Literal["mask", "image"] = Field(
+        "mask", description="Labels with the brain as 1, or the image with everything else at its smallest value."
+    )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
         """The whole volume."""

@@ -14,19 +14,15 @@ from napari_medseq.volumes.part import part_of
 
 
 class Crop(Step):
-    """Cut away the air around the body (or, for labels, around what is labelled).
-
-    Attributes
-    ----------
-    margin_mm : float
-        Kept around it on every side.
-    """
+    """Cut away the air around the body (or, for labels, around what is labelled)."""
 
     title: ClassVar[str] = "crop to the body"
     takes_labels: ClassVar[bool] = True
     takes_reference: ClassVar[bool] = True
     kind: Literal["crop"] = "crop"
-    margin_mm: float = Field(5.0, ge=0)
+    margin_mm: float = Field(
+        5.0, ge=0, title="margin", description="What is kept around it on every side.", json_schema_extra={"unit": "mm"}
+    )
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return a part of the grid, its voxels untouched; the box is that of all frames together, or of the reference.

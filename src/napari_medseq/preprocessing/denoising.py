@@ -12,7 +12,6 @@ from pydantic import Field
 from napari_medseq.errors import OperationCancelled
 from napari_medseq.geometry import Affine, Volume
 from napari_medseq.preprocessing.step import ONE_FRAME, Floats, Job, Step, one_slice
-from napari_medseq.preprocessing.units import VoxelCount
 from napari_medseq.progress import part
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.volumes.grid import to_itk
@@ -43,17 +42,20 @@ class _ItkDiffusion(ItkFilter, Protocol):
 
 
 class Median(Step):
-    """Each voxel becomes the median of its neighbourhood: single wrong voxels vanish, edges stay.
-
-    Attributes
-    ----------
-    radius : int
-        In voxels along the finest axis; along others as many as lie within the same distance, so that thick slices are not mixed.
-    """
+    """Each voxel becomes the median of its neighbourhood: single wrong voxels vanish, edges stay."""
 
     title: ClassVar[str] = "median filter"
     kind: Literal["median"] = "median"
-    radius: VoxelCount = Field(1, ge=1, le=10)
+    radius: int = Field(
+        1,
+        ge=1,
+        le=10,
+        description=(
+            "In voxels along the finest axis; along others as many as lie within the same distance, so that thick "
+            "slices are not mixed."
+        ),
+        json_schema_extra={"unit": "voxels"},
+    )
 
     def radii(self, seq: ImageSequence) -> dict[str, int]:
         """Voxels to either side along each axis of space."""
@@ -88,25 +90,34 @@ class NonLocalMeans(Step):
 
     scikit-image's fast version, with distances corrected for the noise (Darbon et al. 2008, doi:10.1109/ISBI.2008.4541250). The noise is
     taken for Gaussian: in the dark of a magnitude MR image, where it is Rician, the mean stays a little too high.
-
-    Attributes
-    ----------
-    sigma : float or None
-        Standard deviation of the noise, in the image's unit; default estimated in each slice (`noise_sigma`).
-    strength : float
-        Filter strength h as a multiple of sigma; 0.8 is what scikit-image advises for the fast version.
-    patch : int
-        Side of the surroundings compared, in pixels.
-    distance : int
-        How far away alike surroundings are looked for, in pixels.
     """
 
     title: ClassVar[str] = "non-local means"
     kind: Literal["nlm"] = "nlm"
-    sigma: Annotated[float, Field(gt=0)] | None = None
-    strength: float = Field(0.8, gt=0, le=10)
-    patch: VoxelCount = Field(5, ge=3, le=15)
-    distance: VoxelCount = Field(6, ge=1, le=30)
+    sigma: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Standard deviation of the noise, in the image's unit; default estimated in each slice (`noise_sigma`).",
+    )
+    strength: float = Field(
+        0.8,
+        gt=0,
+        le=10,
+        description="Filter strength h as a multiple of sigma; 0.8 is what scikit-image advises for the fast version.",
+    )
+    patch: int = Field(
+        5,
+        ge=3,
+        le=15,
+        description="Side of the surroundings compared, in pixels.",
+        json_schema_extra={"unit": "voxels"},
+    )
+    distance: int = Field(
+        6,
+        ge=1,
+        le=30,
+        description="How far away alike surroundings are looked for, in pixels.",
+        json_schema_extra={"unit": "voxels"},
+    )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
         """Its own slice."""
@@ -137,8 +148,13 @@ class NonLocalMeans(Step):
 class _Flow(Step):
     """What the two flows share: settings, and voxels whose finest side counts 1."""
 
-    iterations: int = Field(5, ge=1, le=200)
-    time_step: float = Field(_STABLE, gt=0, le=_STABLE)
+    iterations: int = Field(5, ge=1, le=200, description="How often the flow is applied; more smooth more.")
+    time_step: float = Field(
+        _STABLE,
+        gt=0,
+        le=_STABLE,
+        description="Of each iteration, for voxels whose finest side counts 1; larger than 0.0625 is not stable in three dimensions.",
+    )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
         """One voxel and a half more for each iteration; ITK looks at the neighbours of neighbours."""
@@ -165,13 +181,6 @@ class CurvatureFlow(_Flow):
 
     Sethian 1996; Malladi and Sethian 1995, doi:10.1006/gmip.1995.1042. It rounds corners and shrinks small things: a disc of radius R
     becomes one of √(R² − 2 t), t = iterations × time step, in voxels.
-
-    Attributes
-    ----------
-    iterations : int
-        More smooth more.
-    time_step : float
-        Of each iteration, for voxels whose finest side counts 1; larger than 0.0625 is not stable in three dimensions.
     """
 
     title: ClassVar[str] = "curvature flow"
@@ -191,25 +200,26 @@ class CurvatureFlow(_Flow):
 
 
 class AnisotropicDiffusion(_Flow):
-    """Brightness spreads within regions and hardly over edges (Perona and Malik 1990, doi:10.1109/34.56205; ITK).
-
-    Attributes
-    ----------
-    iterations : int
-        More smooth more.
-    time_step : float
-        Of each iteration, for voxels whose finest side counts 1; larger than 0.0625 is not stable in three dimensions.
-    conductance : float
-        How steep an edge must be to hold, as a multiple of the image's mean gradient: higher smooths more edges away.
-    equation : {"gradient", "curvature"}
-        Perona and Malik's, or the modified curvature equation (Whitaker and Xue 2001, doi:10.1109/ICIP.2001.958094), which keeps
-        contrast better.
-    """
+    """Brightness spreads within regions and hardly over edges (Perona and Malik 1990, doi:10.1109/34.56205; ITK)."""
 
     title: ClassVar[str] = "anisotropic diffusion"
     kind: Literal["diffusion"] = "diffusion"
-    conductance: float = Field(3.0, gt=0, le=1000)
-    equation: Literal["gradient", "curvature"] = "gradient"
+    conductance: float = Field(
+        3.0,
+        gt=0,
+        le=1000,
+        description=(
+            "How steep an edge must be to hold, as a multiple of the image's mean gradient: higher smooths more edges"
+            " away."
+        ),
+    )
+    equation: Literal["gradient", "curvature"] = Field(
+        "gradient",
+        description=(
+            "Perona and Malik's, or the modified curvature equation (Whitaker and Xue 2001, "
+            "doi:10.1109/ICIP.2001.958094), which keeps contrast better."
+        ),
+    )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
         """The whole volume: its mean gradient is the measure of an edge."""

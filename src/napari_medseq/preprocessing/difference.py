@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from napari_medseq.errors import MedseqError, SettingsError
 from napari_medseq.preprocessing.step import EVERYTHING, Floats, Job, Step
@@ -21,19 +22,20 @@ class Difference(Step):
 
     The reference is resampled where its grid is another, by true positions alone: register it first (step "register"). Voxels that it does
     not cover are 0.
-
-    Attributes
-    ----------
-    match : {"linear", "histogram", "none"}
-        How the reference's brightness is first brought to the image's, over what is body in both: by the line that fits best (least
-        squares), by rank (each percentile to the same percentile), or not at all (HU, SUV).
     """
 
     title: ClassVar[str] = "difference from another visit"
     takes_reference: ClassVar[bool] = True
     by_modality: ClassVar[Mapping[str, Mapping[str, object]]] = {"CT": {"match": "none"}, "PT": {"match": "none"}}
     kind: Literal["difference"] = "difference"
-    match: Literal["linear", "histogram", "none"] = "linear"
+    match: Literal["linear", "histogram", "none"] = Field(
+        "linear",
+        description=(
+            "How the reference's brightness is first brought to the image's, over what is body in both: by the line "
+            "that fits best (least squares), by rank (each percentile to the same percentile), or not at all (HU, "
+            "SUV)."
+        ),
+    )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
         """Everything, for the brightness of the body; a voxel alone without."""

@@ -14,7 +14,6 @@ from pydantic import Field
 from napari_medseq.errors import MedseqError
 from napari_medseq.geometry import Volume
 from napari_medseq.preprocessing.step import Floats, Job, Step, one_slice, sliced_along
-from napari_medseq.preprocessing.units import Degrees, Millimetres, Unit
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.volumes.padding import with_new_values
@@ -38,40 +37,60 @@ class Gabor(Step):
 
     divided by the sum of its envelope (Daugman 1985, doi:10.1364/JOSAA.2.001160; Petkov and Kruizinga 1997, doi:10.1007/s004220050356,
     eq. 1). Without `sigma_mm`, σ = (1/f) · (1/π) · √(ln 2 / 2) · (2ᵇ + 1) / (2ᵇ − 1) for a bandwidth of b = 1 octave (the same, eq. 3).
-
-    Attributes
-    ----------
-    frequencies : tuple of float
-        Waves per millimetre, one or more; the wavelength is 1 over it. In an image that says nothing of its size, per pixel.
-    orientations : int
-        Directions of the waves, spread evenly over 180° from `first_angle`.
-    first_angle : float
-        Direction of the first: 0° runs along a row, 90° down a column.
-    phase : float
-        ψ: 0° answers to bright ridges, 90° to edges. It changes "response" only.
-    gamma : float
-        Aspect ratio γ of the envelope: below 1 it is longer along the ridge than across.
-    sigma_mm : float or None
-        Standard deviation σ of the envelope across the ridge; default by the wavelength.
-    zero_mean : bool
-        Whether an even image answers 0: a share of the envelope is taken from each filter.
-    output : {"energy", "strongest", "response"}
-        "energy": √ of the sum over all filters of |answer|²; "strongest": the largest |answer|; "response": the mean of the real
-        parts. "energy" and "strongest" do not depend on the phase (Adelson and Bergen 1985, doi:10.1364/JOSAA.2.000284).
     """
 
     title: ClassVar[str] = "Gabor filters"
     kind: Literal["gabor"] = "gabor"
-    frequencies: Annotated[tuple[Annotated[float, Field(gt=0, le=5)], ...], Unit("1/mm")] = Field(
-        (0.1, 0.2), min_length=1, max_length=16
+    frequencies: tuple[Annotated[float, Field(gt=0, le=5)], ...] = Field(
+        (0.1, 0.2),
+        min_length=1,
+        max_length=16,
+        description=(
+            "Waves per millimetre, one or more; the wavelength is 1 over it. In an image that says nothing of its "
+            "size, per pixel."
+        ),
+        json_schema_extra={"unit": "1/mm"},
     )
-    orientations: int = Field(4, ge=1, le=36)
-    first_angle: Degrees = Field(0.0, ge=-360, le=360)
-    phase: Degrees = Field(0.0, ge=-360, le=360)
-    gamma: float = Field(0.5, gt=0, le=10)
-    sigma_mm: Annotated[Millimetres, Field(gt=0, le=100)] | None = None
-    zero_mean: bool = True
-    output: Literal["energy", "strongest", "response"] = "energy"
+    orientations: int = Field(
+        4, ge=1, le=36, description="Directions of the waves, spread evenly over 180° from `first_angle`."
+    )
+    first_angle: float = Field(
+        0.0,
+        ge=-360,
+        le=360,
+        description="Direction of the first: 0° runs along a row, 90° down a column.",
+        json_schema_extra={"unit": "°"},
+    )
+    phase: float = Field(
+        0.0,
+        ge=-360,
+        le=360,
+        description='ψ: 0° answers to bright ridges, 90° to edges. It changes "response" only.',
+        json_schema_extra={"unit": "°"},
+    )
+    gamma: float = Field(
+        0.5,
+        gt=0,
+        le=10,
+        description="Aspect ratio γ of the envelope: below 1 it is longer along the ridge than across.",
+    )
+    sigma_mm: Annotated[float, Field(gt=0, le=100)] | None = Field(
+        None,
+        title="sigma",
+        description="Standard deviation σ of the envelope across the ridge; default by the wavelength.",
+        json_schema_extra={"unit": "mm"},
+    )
+    zero_mean: bool = Field(
+        True, description="Whether an even image answers 0: a share of the envelope is taken from each filter."
+    )
+    output: Literal["energy", "strongest", "response"] = Field(
+        "energy",
+        description=(
+            '"energy": √ of the sum over all filters of |answer|²; "strongest": the largest |answer|; "response": the'
+            ' mean of the real parts. "energy" and "strongest" do not depend on the phase (Adelson and Bergen 1985, '
+            "doi:10.1364/JOSAA.2.000284)."
+        ),
+    )
 
     @property
     def angles(self) -> tuple[float, ...]:

@@ -46,25 +46,35 @@ class N3(Step):
 
     The field is estimated inside the body (Otsu), from a sample of its voxels. Each frame has its own field. The mean brightness
     of the body is kept.
-
-    Attributes
-    ----------
-    fwhm : float
-        Width at half height of the Gaussian by which the field is thought to blur the histogram of log intensities.
-    iterations : int
-        At most.
-    convergence : float
-        Stop when the coefficient of variation of the field's change from one iteration to the next falls below this.
-    cells : int
-        Spline cells along the longest side. More follow finer drifts, but begin to take real contrast for bias.
     """
 
     title: ClassVar[str] = "N3 bias correction"
     kind: Literal["n3"] = "n3"
-    fwhm: float = Field(0.15, gt=0, le=2)
-    iterations: int = Field(200, ge=1, le=1000)
-    convergence: float = Field(0.001, gt=0, lt=1)
-    cells: int = Field(2, ge=1, le=16)
+    fwhm: float = Field(
+        0.15,
+        gt=0,
+        le=2,
+        description=(
+            "Width at half height of the Gaussian by which the field is thought to blur the histogram of log "
+            "intensities."
+        ),
+    )
+    iterations: int = Field(200, ge=1, le=1000, description="The most iterations.")
+    convergence: float = Field(
+        0.001,
+        gt=0,
+        lt=1,
+        description=(
+            "Stop when the coefficient of variation of the field's change from one iteration to the next falls below "
+            "this."
+        ),
+    )
+    cells: int = Field(
+        2,
+        ge=1,
+        le=16,
+        description="Spline cells along the longest side. More follow finer drifts, but begin to take real contrast for bias.",
+    )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
         """The whole volume: the field is that of the body."""

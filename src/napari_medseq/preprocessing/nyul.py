@@ -36,24 +36,14 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class Landmarks(Settings):
-    """A standard scale: where the landmarks of a set of scans lie on it.
+    """A standard scale: where the landmarks of a set of scans lie on it."""
 
-    Attributes
-    ----------
-    percentiles : tuple of float
-        Of the voxels, rising.
-    values : tuple of float
-        Their mean places on the standard scale, rising.
-    inside : {"foreground", "nonzero", "all"}
-        The voxels that the percentiles are taken over.
-    scans : int
-        How many scans they were learnt from.
-    """
-
-    percentiles: tuple[Percent, ...] = Field(min_length=2)
-    values: tuple[float, ...] = Field(min_length=2)
-    inside: Region = "foreground"
-    scans: int = Field(1, ge=1)
+    percentiles: tuple[float, ...] = Field(
+        min_length=2, description="Of the voxels, rising.", json_schema_extra={"unit": "%"}
+    )
+    values: tuple[float, ...] = Field(min_length=2, description="Their mean places on the standard scale, rising.")
+    inside: Region = Field("foreground", description="The voxels that the percentiles are taken over.")
+    scans: int = Field(1, ge=1, description="How many scans they were learnt from.")
 
     @model_validator(mode="after")
     def _rising(self) -> Landmarks:
@@ -156,16 +146,13 @@ class Nyul(Step):
 
     Brightness is mapped linearly from each landmark of the scan to the next, and beyond the outer ones with the slope of the
     outermost piece.
-
-    Attributes
-    ----------
-    landmarks : Landmarks or path
-        The scale, or the JSON file of one; it stands in the recipe as numbers.
     """
 
     title: ClassVar[str] = "histogram standardisation (Nyúl)"
     kind: Literal["nyul"] = "nyul"
-    landmarks: Landmarks | None = None
+    landmarks: Landmarks | None = Field(
+        None, description="The scale, or the JSON file of one; it stands in the recipe as numbers."
+    )
 
     @field_validator("landmarks", mode="before")
     @classmethod

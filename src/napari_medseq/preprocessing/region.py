@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,6 @@ from pydantic import Field, field_validator
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, SettingsError
 from napari_medseq.preprocessing.step import Job, Step
-from napari_medseq.preprocessing.units import Millimetres, Unit
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.volumes.part import part_of
 
@@ -23,21 +22,25 @@ class RegionOfInterest(Step):
 
     The box is given in the patient's millimetres, so that the same region is cut from other sequences and registered visits whatever their
     grids, or it is the one around the reference's labels.
-
-    Attributes
-    ----------
-    box_mm : three pairs of float, or None
-        From and to along R, A and S; without it the reference (labels) says where.
-    margin_mm : float
-        Kept around it on every side.
     """
 
     title: ClassVar[str] = "region of interest"
     takes_labels: ClassVar[bool] = True
     takes_reference: ClassVar[bool] = True
     kind: Literal["region"] = "region"
-    box_mm: Annotated[tuple[Range, Range, Range], Unit("mm")] | None = None
-    margin_mm: Millimetres = Field(10.0, ge=0)
+    box_mm: tuple[Range, Range, Range] | None = Field(
+        None,
+        title="box",
+        description="From and to along R, A and S; without it the reference (labels) says where.",
+        json_schema_extra={"unit": "mm"},
+    )
+    margin_mm: float = Field(
+        10.0,
+        ge=0,
+        title="margin",
+        description="What is kept around it on every side.",
+        json_schema_extra={"unit": "mm"},
+    )
 
     @field_validator("box_mm")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from napari_medseq import geometry
 from napari_medseq.errors import GeometryError, MedseqError
@@ -14,19 +14,18 @@ from napari_medseq.sequence import AXES, ImageSequence
 
 
 class Reorient(Step):
-    """Turn and flip the axes so that they run in given directions of the body; no voxel changes its value or its place.
-
-    Attributes
-    ----------
-    codes : str
-        Where the indices along (x, y, z) increase to: three of R or L, A or P, S or I, as nibabel and 3D Slicer name them. "LPS" is how
-        this package holds every image.
-    """
+    """Turn and flip the axes so that they run in given directions of the body; no voxel changes its value or its place."""
 
     title: ClassVar[str] = "reorient"
     takes_labels: ClassVar[bool] = True
     kind: Literal["reorient"] = "reorient"
-    codes: str = "LPS"
+    codes: str = Field(
+        "LPS",
+        description=(
+            "Where the indices along (x, y, z) increase to: three of R or L, A or P, S or I, as nibabel and 3D Slicer"
+            ' name them. "LPS" is how this package holds every image.'
+        ),
+    )
 
     @field_validator("codes")
     @classmethod

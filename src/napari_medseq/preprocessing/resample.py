@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from napari_medseq import geometry
 from napari_medseq.errors import SettingsError
 from napari_medseq.geometry import Affine
 from napari_medseq.preprocessing.step import ONE_FRAME, Job, Step
-from napari_medseq.preprocessing.units import Unit
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.grid import Interpolation, resample
 
@@ -21,28 +20,26 @@ _MOST_VOXELS = 2_000_000_000
 
 
 class Resample(Step):
-    """Resample to a voxel size, or (without `spacing`) onto the reference's grid.
-
-    Attributes
-    ----------
-    spacing : float, tuple of float or None
-        Millimetres along (z, y, x), one number for all; 0 keeps an axis. The field of view stays where it is.
-    interpolation : {"linear", "bspline", "nearest", "label"} or None
-        For images; default linear. Labels always take nearest, or "label" (each label's share, the largest wins).
-    antialias : bool
-        Smooth images before they become coarser.
-    fill : float or None
-        Value outside; default the image's smallest.
-    """
+    """Resample to a voxel size, or (without `spacing`) onto the reference's grid."""
 
     title: ClassVar[str] = "resample"
     takes_labels: ClassVar[bool] = True
     takes_reference: ClassVar[bool] = True
     kind: Literal["resample"] = "resample"
-    spacing: Annotated[tuple[float, float, float], Unit("mm")] | None = None
-    interpolation: Interpolation | None = None
-    antialias: bool = True
-    fill: float | None = None
+    spacing: tuple[float, float, float] | None = Field(
+        None,
+        description="Millimetres along (z, y, x), one number for all; 0 keeps an axis. The field of view stays where it is.",
+        json_schema_extra={"unit": "mm"},
+    )
+    interpolation: Interpolation | None = Field(
+        None,
+        description=(
+            'How values between voxels are found in images; default linear. Labels always take nearest, or "label" '
+            "(each label's share, the largest wins)."
+        ),
+    )
+    antialias: bool = Field(True, description="Smooth images before they become coarser.")
+    fill: float | None = Field(None, description="Value outside; default the image's smallest.")
 
     @field_validator("spacing", mode="before")
     @classmethod

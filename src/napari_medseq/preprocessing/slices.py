@@ -11,7 +11,6 @@ from pydantic import Field
 from napari_medseq.errors import MedseqError
 from napari_medseq.geometry import as_affine
 from napari_medseq.preprocessing.step import Job, Step, sliced_along
-from napari_medseq.preprocessing.units import SliceCount
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.part import part_of
 
@@ -24,30 +23,33 @@ class SelectSlices(Step):
 
     Slices at uneven distances lie on no single grid: the result then has their mean distance, their true places in
     ``meta["slice_positions_mm"]``, and a warning.
-
-    Attributes
-    ----------
-    choose : {"every", "even", "informative"}
-        "every": each `step`-th, beginning with `start`; "even": `count` slices from the first to the last at distances as equal as whole
-        slices allow; "informative": the `count` slices of the largest Shannon entropy, in their order.
-    axis : {"slices", "frames"}
-        What is chosen among.
-    step : int
-        For "every".
-    start : int
-        The first that is kept, for "every".
-    count : int
-        For "even" and "informative"; where there are fewer, all stay.
     """
 
     title: ClassVar[str] = "select slices"
     takes_labels: ClassVar[bool] = True
     kind: Literal["slices"] = "slices"
-    choose: Literal["every", "even", "informative"] = "every"
-    axis: Literal["slices", "frames"] = "slices"
-    step: SliceCount = Field(2, ge=1)
-    start: int = Field(0, ge=0)
-    count: SliceCount = Field(16, ge=1)
+    choose: Literal["every", "even", "informative"] = Field(
+        "every",
+        description=(
+            '"every": each `step`-th, beginning with `start`; "even": `count` slices from the first to the last at '
+            'distances as equal as whole slices allow; "informative": the `count` slices of the largest Shannon '
+            "entropy, in their order."
+        ),
+    )
+    axis: Literal["slices", "frames"] = Field("slices", description="What is chosen among.")
+    step: int = Field(
+        2,
+        ge=1,
+        description='Distance from one that is kept to the next, for "every".',
+        json_schema_extra={"unit": "slices"},
+    )
+    start: int = Field(0, ge=0, description='The first that is kept, for "every".')
+    count: int = Field(
+        16,
+        ge=1,
+        description='How many are kept, for "even" and "informative"; where there are fewer, all stay.',
+        json_schema_extra={"unit": "slices"},
+    )
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
         """Return the chosen slices, lazy if the sequence was (entropies are read once).

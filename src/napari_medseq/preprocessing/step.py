@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError, MedseqWarning, SettingsError
+from napari_medseq.fields import SettingFacts, setting_facts
 from napari_medseq.geometry import Volume
 from napari_medseq.plugins import Table
 from napari_medseq.progress import Cancelled, Progress, check
@@ -248,3 +249,21 @@ def _usable(name: str, offered: object) -> type[Step]:
 
 #: kind → the step of that kind; those of one's own enter themselves, other packages add theirs by entry points
 STEPS: Table[type[Step]] = Table("napari_medseq.steps", "preprocessing step", {}, _usable)
+
+
+def settings_of(step: type[Step] | str) -> tuple[SettingFacts, ...]:
+    """What is known of each setting of a step, in the order of its model; `kind` is left out.
+
+    Parameters
+    ----------
+    step : type of Step, or its kind
+
+    Examples
+    --------
+    >>> from napari_medseq.preprocessing import Crop
+    >>> margin, *_ = settings_of(Crop)
+    >>> margin.title, margin.unit, margin.default, margin.minimum
+    ('margin', 'mm', 5.0, 0.0)
+    """
+    model = STEPS[step] if isinstance(step, str) else step
+    return tuple(setting_facts(model, name) for name in model.model_fields if name != "kind")

@@ -12,43 +12,50 @@ from pydantic import Field, model_validator
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.preprocessing.step import Job, Step
-from napari_medseq.preprocessing.units import FrameCount, Seconds, Unit
 from napari_medseq.progress import check
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.padding import with_new_values
 
 Curves = NDArray[np.float64]
 Times = NDArray[np.float64]
-Hertz = Annotated[float, Unit("Hz")]
 
 #: times that stray from an even step by no more than this share of it count as even
 _JITTER = 0.01
 
 
 class TemporalFilter(Step):
-    """Filter every voxel's curve over time.
-
-    Attributes
-    ----------
-    method : {"gaussian", "median", "detrend", "band"}
-        "gaussian": mean weighted by exp(-Δt² / (2 width²)) (Nadaraya 1964, doi:10.1137/1109020), on any times; "median": of the frames no
-        further away than `width`; "detrend": less the polynomial of `order` in time that fits best, its mean kept; "band": a Butterworth
-        filter run forwards and back, for even times only.
-    width_s : float
-        For "gaussian" and "median".
-    order : int
-        Of the polynomial, or of the Butterworth filter.
-    low_hz, high_hz : float or None
-        The band that stays; None leaves that side open.
-    """
+    """Filter every voxel's curve over time."""
 
     title: ClassVar[str] = "filter along time"
     kind: Literal["temporal"] = "temporal"
-    method: Literal["gaussian", "median", "detrend", "band"] = "gaussian"
-    width_s: Seconds = Field(2.0, gt=0)
-    order: int = Field(1, ge=1, le=8)
-    low_hz: Annotated[Hertz, Field(gt=0)] | None = None
-    high_hz: Annotated[Hertz, Field(gt=0)] | None = None
+    method: Literal["gaussian", "median", "detrend", "band"] = Field(
+        "gaussian",
+        description=(
+            '"gaussian": mean weighted by exp(-Δt² / (2 width²)) (Nadaraya 1964, doi:10.1137/1109020), on any times; '
+            '"median": of the frames no further away than `width`; "detrend": less the polynomial of `order` in time '
+            'that fits best, its mean kept; "band": a Butterworth filter run forwards and back, for even times only.'
+        ),
+    )
+    width_s: float = Field(
+        2.0,
+        gt=0,
+        title="width",
+        description='Width of the neighbourhood, for "gaussian" and "median".',
+        json_schema_extra={"unit": "s"},
+    )
+    order: int = Field(1, ge=1, le=8, description="Order of the polynomial, or of the Butterworth filter.")
+    low_hz: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        title="low",
+        description="The lower end of the band that stays; None leaves it open.",
+        json_schema_extra={"unit": "Hz"},
+    )
+    high_hz: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        title="high",
+        description="The upper end of the band that stays; None leaves it open.",
+        json_schema_extra={"unit": "Hz"},
+    )
 
     @model_validator(mode="after")
     def _a_band(self) -> TemporalFilter:
@@ -122,23 +129,24 @@ class TemporalFilter(Step):
 
 
 class Baseline(Step):
-    """Subtract the mean of the frames before contrast arrives from every frame, or give the change as a share of it.
-
-    Attributes
-    ----------
-    frames : int
-        How many of the first frames are the baseline.
-    relative : bool
-        Whether the change is given in percent of the baseline, 100 (S − S₀) / S₀; voxels whose baseline is not above `floor` become 0.
-    floor : float
-        In the image's unit: below it a baseline is taken for air, and percentages of it mean nothing.
-    """
+    """Subtract the mean of the frames before contrast arrives from every frame, or give the change as a share of it."""
 
     title: ClassVar[str] = "baseline subtraction"
     kind: Literal["baseline"] = "baseline"
-    frames: FrameCount = Field(1, ge=1)
-    relative: bool = False
-    floor: float = 0.0
+    frames: int = Field(
+        1, ge=1, description="How many of the first frames are the baseline.", json_schema_extra={"unit": "frames"}
+    )
+    relative: bool = Field(
+        False,
+        description=(
+            "Whether the change is given in percent of the baseline, 100 (S − S₀) / S₀; voxels whose baseline is not "
+            "above `floor` become 0."
+        ),
+    )
+    floor: float = Field(
+        0.0,
+        description="In the image's unit: below it a baseline is taken for air, and percentages of it mean nothing.",
+    )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
         """All frames of a voxel."""

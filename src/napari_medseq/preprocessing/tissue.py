@@ -30,20 +30,18 @@ TISSUES: dict[str, tuple[float, float]] = {
 
 
 class Tissue(Step):
-    """Labels of the voxels whose Hounsfield units lie in named ranges.
-
-    Attributes
-    ----------
-    tissues : tuple of str
-        Names in `TISSUES`, in the order of the label values 1, 2, …; none where only `ranges` count.
-    ranges : mapping of str to tuple of float
-        More names, each with from (included) and to (not included), in HU; a name of `TISSUES` is replaced.
-    """
+    """Labels of the voxels whose Hounsfield units lie in named ranges."""
 
     title: ClassVar[str] = "tissue by HU"
     kind: Literal["tissue"] = "tissue"
-    tissues: tuple[str, ...] = ("lung", "fat", "muscle and soft tissue", "bone")
-    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    tissues: tuple[str, ...] = Field(
+        ("lung", "fat", "muscle and soft tissue", "bone"),
+        description="Names in `TISSUES`, in the order of the label values 1, 2, …; none where only `ranges` count.",
+    )
+    ranges: dict[str, tuple[float, float]] = Field(
+        default_factory=dict,
+        description="More names, each with from (included) and to (not included), in HU; a name of `TISSUES` is replaced.",
+    )
 
     @field_validator("tissues")
     @classmethod

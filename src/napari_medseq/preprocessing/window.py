@@ -32,25 +32,15 @@ PRESETS: dict[str, tuple[float, float]] = {
 
 
 class Window(Step):
-    """Clip to a window of Hounsfield units (or any unit), and scale it to 0–1.
-
-    Attributes
-    ----------
-    preset : str or None
-        One of `PRESETS`; a modality known to be other than CT is refused.
-    level, width : float or None
-        The window's middle and width, instead of a preset.
-    rescale : bool
-        Whether the window becomes 0–1; else values are only clipped.
-    """
+    """Clip to a window of Hounsfield units (or any unit), and scale it to 0–1."""
 
     title: ClassVar[str] = "intensity window (HU presets)"
     by_modality: ClassVar[Mapping[str, Mapping[str, object]]] = {"CT": {"preset": "soft tissue"}}
     kind: Literal["window"] = "window"
-    preset: str | None = None
-    level: float | None = None
-    width: Annotated[float, Field(gt=0)] | None = None
-    rescale: bool = True
+    preset: str | None = Field(None, description="One of `PRESETS`; a modality known to be other than CT is refused.")
+    level: float | None = Field(None, description="The window's middle, instead of a preset.")
+    width: Annotated[float, Field(gt=0)] | None = Field(None, description="The window's width, instead of a preset.")
+    rescale: bool = Field(True, description="Whether the window becomes 0–1; else values are only clipped.")
 
     @model_validator(mode="after")
     def _one_window(self) -> Window:
@@ -97,24 +87,16 @@ class Window(Step):
 
 
 class Percentile(Step):
-    """Clip to percentiles of the intensities, and scale to a range.
-
-    Attributes
-    ----------
-    lower, upper : float
-        Percentiles, 0–100.
-    inside : {"foreground", "nonzero", "all"}
-        Which voxels they are taken over.
-    to : tuple of float or None
-        The range that the clipped values are scaled to; None only clips.
-    """
+    """Clip to percentiles of the intensities, and scale to a range."""
 
     title: ClassVar[str] = "percentile clipping"
     kind: Literal["percentile"] = "percentile"
-    lower: float = Field(0.5, ge=0, lt=100)
-    upper: float = Field(99.5, gt=0, le=100)
-    inside: Region = "all"
-    to: tuple[float, float] | None = (0.0, 1.0)
+    lower: float = Field(0.5, ge=0, lt=100, description="The percentile that becomes the smallest value.")
+    upper: float = Field(99.5, gt=0, le=100, description="The percentile that becomes the largest value.")
+    inside: Region = Field("all", description="Which voxels the percentiles are taken over.")
+    to: tuple[float, float] | None = Field(
+        (0.0, 1.0), description="The range that the clipped values are scaled to; None only clips."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Percentile:

@@ -20,23 +20,24 @@ _CONSTANT = 1e-12
 
 
 class ZScore(Step):
-    """Subtract the mean and divide by the standard deviation.
-
-    Attributes
-    ----------
-    inside : {"foreground", "nonzero", "all"}
-        Which voxels the two are taken over: the body (Otsu, largest piece, holes filled), those that are not 0, or all.
-    per_frame : bool
-        Whether each frame of a ``t`` sequence has its own; default one for all, so that changes over time stay.
-    clip : float or None
-        Clip the result to ± so many standard deviations.
-    """
+    """Subtract the mean and divide by the standard deviation."""
 
     title: ClassVar[str] = "Z-score"
     kind: Literal["zscore"] = "zscore"
-    inside: Region = "foreground"
-    per_frame: bool = False
-    clip: Annotated[float, Field(gt=0)] | None = None
+    inside: Region = Field(
+        "foreground",
+        description=(
+            "Which voxels the two are taken over: the body (Otsu, largest piece, holes filled), those that are not 0,"
+            " or all."
+        ),
+    )
+    per_frame: bool = Field(
+        False,
+        description="Whether each frame of a ``t`` sequence has its own; default one for all, so that changes over time stay.",
+    )
+    clip: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Clip the result to ± so many standard deviations."
+    )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
         """The voxels that the mean is taken over."""
