@@ -17,6 +17,7 @@ import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari import actions, progression_result
 from napari_medseq._napari.curves_widget import CurvesWidget
+from napari_medseq._napari.plot_dock import PlotDock
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq.colours import lesion_colour
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
@@ -306,3 +307,11 @@ def test_new_labels_lie_on_the_visits_image_and_count_as_its_mask(
     assert [len(v.labels) for v in verbs.study_of(viewer).visits] == [1, 1, 1]
     progression = verbs.track_layers(viewer, register="none")
     assert progression.lesions["event"].tolist() == ["baseline", "stable", "stable"]
+
+
+def test_a_plot_that_does_not_say_everything_is_no_plot() -> None:
+    def table(_self: PlotDock) -> pd.DataFrame:
+        return pd.DataFrame()
+
+    with pytest.raises(TypeError, match="Half does not say draw_on, go, in_words, positions, ready, shown_step"):
+        type("Half", (PlotDock,), {"table": table})

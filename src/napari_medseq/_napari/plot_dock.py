@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QToolButton, QToolTip, QVBoxLayout, QWidget
 
+from napari_medseq import files
 from napari_medseq._napari.canvas import PlotCanvas, theme_style
 from napari_medseq._napari.work import connect_until_destroyed, guarded
-from napari_medseq.errors import WriteError
 from napari_medseq.progression import plots
 from napari_medseq.record import DISCLAIMER
 
@@ -82,35 +82,42 @@ class PlotDock(QWidget):  # type: ignore[misc]
         connect_until_destroyed(viewer.dims.events.point, self._follow)
         connect_until_destroyed(viewer.layers.selection.events.active, self._label_chosen)
 
+    def __init_subclass__(cls, **options: object) -> None:
+        # the class of Qt's widgets builds one in spite of abstract methods, so that these are looked for here
+        super().__init_subclass__(**options)
+        abstract = (n for n in vars(PlotDock) if getattr(getattr(cls, n), "__isabstractmethod__", False))
+        if missing := ", ".join(sorted(abstract)):
+            raise TypeError(f"{cls.__name__} does not say {missing}")
+
     # -- for subclasses ------------------------------------------------------------------------------------------------
     @property
+    @abstractmethod
     def ready(self) -> bool:
         """Whether there is something to draw."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draw_on(self, figure: Figure) -> Drawn:
         """Draw the chosen view on an empty figure."""
-        raise NotImplementedError
 
+    @abstractmethod
     def positions(self) -> NDArray[np.float64]:
         """Where each step stands on the x axis of the timed axes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shown_step(self) -> int | None:
         """The step that the viewer's slider shows, or None."""
-        raise NotImplementedError
 
+    @abstractmethod
     def go(self, step: int, lesion: int | None) -> None:
         """Show a step, and a lesion there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def in_words(self, step: int, lesion: int | None) -> str:
         """What stands at a point of the plot."""
-        raise NotImplementedError
 
+    @abstractmethod
     def table(self) -> pd.DataFrame:
         """The numbers behind the chosen view."""
-        raise NotImplementedError
 
     # -- drawing -------------------------------------------------------------------------------------------------------
     def redraw(self, _event: object = None) -> None:
@@ -254,7 +261,8 @@ class PlotDock(QWidget):  # type: ignore[misc]
             If it cannot be written there.
         """
         if path.suffix == ".csv":
-            _write_table(self.table(), path)
+            with files.replacing(path) as temporary:
+                self.table().to_csv(temporary, index=False)
         else:
             paper: Any = {**theme_style("light"), **dict.fromkeys(("figure.facecolor", "axes.facecolor"), "white")}
             with mpl.rc_context(paper):
@@ -283,17 +291,6 @@ def _held(event: MouseEvent) -> bool:
 def owners(shown: Mapping[int, Sequence[Artist]]) -> dict[Artist, int]:
     """Artists by lesion → lesion by artist."""
     return {artist: lesion for lesion, artists in shown.items() for artist in artists}
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    part = path.with_name(f".{path.name}.partial")
-    try:
-        table.to_csv(part, index=False)
-        os.replace(part, path)
-    except OSError as error:
-        raise WriteError(
-            f"The table could not be written to {path}: {error}. Choose a folder you may write."
-        ) from error
 
 
 View = Callable[..., plots.Artists]
