@@ -48,7 +48,7 @@ SEGMENTATION: dict[str, Any] = {
         "hidden": 48,
         "ahead": 3,
     },
-    "inference": InferenceSettings(pixel_mm=0.86, mirror=True, smallest_mm3=40.0, least_mean=0.75),
+    "inference": InferenceSettings(pixel_mm=0.86, mirror=True, min_volume_mm3=40.0, min_mean_probability=0.75),
     "classes": {1: "enhancing tumour"},
 }
 SLICES: dict[str, Any] = {

@@ -79,7 +79,9 @@ def judge_segmentation(runs: Path) -> list[dict[str, Any]]:
             for name, (rnn, mode) in MODES.items():
                 p = probabilities(models[rnn], case, mode)
                 found = (p > settings.threshold).to(torch.uint8).numpy()
-                kept = remove_small_objects(found, settings.smallest_mm3 / voxel, p.numpy(), settings.least_mean)
+                kept = remove_small_objects(
+                    found, settings.min_volume_mm3 / voxel, p.numpy(), settings.min_mean_probability
+                )
                 row[name] = dice(torch.from_numpy(kept) > 0, truth)
             rows.append(row)
     return rows

@@ -71,7 +71,7 @@ def train_one(name: str, minutes: float) -> None:
             classes={1: "enhancing tumour"},
             network=network,
             loop=loop,
-            inference=InferenceSettings(pixel_mm=0.86, smallest_mm3=40.0),
+            inference=InferenceSettings(pixel_mm=0.86, min_volume_mm3=40.0),
             device="cpu",
             out=str(folder(name)),
         )

@@ -46,7 +46,7 @@ def answer_bytes(framing: Framing, settings: InferenceSettings, outputs: Sequenc
     """Bytes of the answer's arrays: labels as they come, cleaned, and on the image's axes; and what else was asked for, twice."""
     steps, rows, columns = framing.whole
     voxels = steps * framing.thick * rows * columns
-    each = 3 + (2 if settings.least_mean > 0 else 0) + sum(2 * _NUMBER for o in outputs if o != "labels")
+    each = 3 + (2 if settings.min_mean_probability > 0 else 0) + sum(2 * _NUMBER for o in outputs if o != "labels")
     return voxels * each
 
 

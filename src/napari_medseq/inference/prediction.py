@@ -83,7 +83,7 @@ class PatchAccumulator:
             (framing.axes[0], framing.across, *framing.axes[1:]),
             apart,
             np.zeros(shape, np.uint8),
-            np.zeros(shape, np.float16) if settings.least_mean > 0 else None,
+            np.zeros(shape, np.float16) if settings.min_mean_probability > 0 else None,
             np.zeros(shape, np.float32) if "probability" in outputs else None,
             np.zeros(shape, np.float32) if "uncertainty" in outputs else None,
         )
@@ -151,11 +151,11 @@ def to_images(
 def _cleaned(prediction: Prediction, image: ImageSequence, settings: InferenceSettings) -> NDArray[np.uint8]:
     """The labels after what the bundle asks for: in the volume that the steps make, or in each step's own."""
     step, across, row, column = prediction.axes
-    smallest = settings.smallest_mm3 / geometry.voxel_volume_mm3(image.affine)
+    smallest = settings.min_volume_mm3 / geometry.voxel_volume_mm3(image.affine)
 
     def clean(labels: NDArray[np.uint8], sureness: NDArray[np.float16] | None, first: str) -> NDArray[np.uint8]:
         if smallest > 0 or sureness is not None:
-            labels = remove_small_objects(labels, smallest, sureness, settings.least_mean)
+            labels = remove_small_objects(labels, smallest, sureness, settings.min_mean_probability)
         return postprocess(labels, [image.spacing.get(a, float("inf")) for a in (first, row, column)], settings)
 
     sure = prediction.sureness
@@ -167,13 +167,13 @@ def _cleaned(prediction: Prediction, image: ImageSequence, settings: InferenceSe
 
 def remove_small_objects(
     labels: NDArray[np.uint8],
-    smallest_voxels: float,
+    min_voxels: float,
     probability: NDArray[np.float16 | np.float32] | None = None,
-    least_mean: float = 0.0,
+    min_mean_probability: float = 0.0,
 ) -> NDArray[np.uint8]:
     """Labels without connected components (all classes together, 26-connected) that are too small or too unsure.
 
-    Those of fewer voxels than `smallest_voxels` go, and those whose mean `probability` is under `least_mean`.
+    Those of fewer voxels than `min_voxels` go, and those whose mean `probability` is under `min_mean_probability`.
     """
     from scipy import ndimage
 
@@ -185,10 +185,10 @@ def remove_small_objects(
     parts, n = ndimage.label(inside > 0, structure=np.ones((3, 3, 3)))
     flat = parts.ravel()
     sizes = np.bincount(flat, minlength=n + 1)
-    bad = sizes < smallest_voxels
+    bad = sizes < min_voxels
     if probability is not None:
         means = np.bincount(flat, weights=probability[box].ravel(), minlength=n + 1) / np.maximum(sizes, 1)
-        bad |= means < least_mean
+        bad |= means < min_mean_probability
     bad[0] = False
     out = labels.copy()
     out[box] = np.where(bad[parts], 0, inside)

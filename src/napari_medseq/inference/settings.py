@@ -5,13 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from napari_medseq.errors import ModelError
 from napari_medseq.settings import Settings, checked
 
+#: names in bundles that were written before settings were called as in the rest of the API
+_FORMER_NAMES = {"smallest_mm3": "min_volume_mm3", "least_mean": "min_mean_probability"}
 
-class InferenceSettings(Settings):
+
+class BundleSettings(Settings):
+    """Base of what bundles say of inference: former names are read, present ones are written."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _present_names(cls, values: object) -> object:
+        if not isinstance(values, Mapping):
+            return values
+        twice = [f"{old} and {new}" for old, new in _FORMER_NAMES.items() if old in values and new in values]
+        if twice:
+            raise ValueError(f"{', '.join(twice)} are one setting; leave the former name out")
+        return {_FORMER_NAMES.get(name, name): value for name, value in values.items()}
+
+
+class InferenceSettings(BundleSettings):
     """Inference settings of a bundle, frozen and checked.
 
     Attributes
@@ -24,9 +41,9 @@ class InferenceSettings(Settings):
         Average the probabilities with those of the left-right mirrored steps.
     threshold : float
         Probability above which a single foreground class is labelled; several classes are arg-maxed.
-    smallest_mm3 : float
+    min_volume_mm3 : float
         Connected components smaller than this are removed from the labels.
-    least_mean : float
+    min_mean_probability : float
         Connected components whose mean foreground probability is lower are removed: a network that is sure of a lesion is
         sure of most of it, and of little of a vessel or sinus that it took for one.
     closing_mm : float
@@ -44,8 +61,8 @@ class InferenceSettings(Settings):
     pixel_mm: float | None = Field(None, gt=0)
     mirror: bool = False
     threshold: float = Field(0.5, gt=0, lt=1)
-    smallest_mm3: float = Field(0.0, ge=0)
-    least_mean: float = Field(0.0, ge=0, lt=1)
+    min_volume_mm3: float = Field(0.0, ge=0)
+    min_mean_probability: float = Field(0.0, ge=0, lt=1)
     closing_mm: float = Field(0.0, ge=0)
     fill_holes: bool = False
     keep_largest: bool = False

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from napari_medseq.inference.settings import BundleSettings
 from napari_medseq.inference.tuning import has_bfloat16
 from napari_medseq.inference.working import PlaneAxis, Triple, Working
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.progress import Cancelled, Progress, check
-from napari_medseq.settings import Settings
 
 _WHOLE = 1.3  # an axis this many times as long as the window still goes through whole
 _AXIS = {"step": -3, "row": -2, "column": -1}
 
 
-class SlabSettings(Settings):
+class SlabSettings(BundleSettings):
     """How a bundle's slab network is used.
 
     Attributes
@@ -43,7 +43,7 @@ class SlabSettings(Settings):
         "bfloat16" where the processor has units for it.
     threshold : float
         Of a single class.
-    smallest_mm3, keep_largest, fill_holes
+    min_volume_mm3, keep_largest, fill_holes
         As in `InferenceSettings`.
     missing_channels : bool
         Whether the network was trained to do without some of its channels.
@@ -55,7 +55,7 @@ class SlabSettings(Settings):
     mirrored: tuple[PlaneAxis, ...] = ()
     precision: Literal["float32", "bfloat16"] = "float32"
     threshold: float = Field(0.5, gt=0, lt=1)
-    smallest_mm3: float = Field(0.0, ge=0)
+    min_volume_mm3: float = Field(0.0, ge=0)
     keep_largest: bool = False
     fill_holes: bool = False
     missing_channels: bool = False

@@ -234,8 +234,8 @@ def _cleaned(labels: NDArray[np.uint8], image: ImageSequence, settings: SlabSett
     """The labels after what the bundle asks for, in the whole volume; of frames nothing is asked."""
     if "z" not in image.axes or "t" in image.axes:
         return labels
-    if settings.smallest_mm3 > 0:
-        labels = remove_small_objects(labels, settings.smallest_mm3 / geometry.voxel_volume_mm3(image.affine))
+    if settings.min_volume_mm3 > 0:
+        labels = remove_small_objects(labels, settings.min_volume_mm3 / geometry.voxel_volume_mm3(image.affine))
     after = InferenceSettings(keep_largest=settings.keep_largest, fill_holes=settings.fill_holes)
     return postprocess(labels, [image.spacing[a] for a in ("z", "y", "x")], after)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
 import napari_medseq as ms
+from napari_medseq.errors import ModelError
 from napari_medseq.inference.postprocessing import postprocess
-from napari_medseq.inference.settings import InferenceSettings
+from napari_medseq.inference.settings import InferenceSettings, inference_settings
+from napari_medseq.inference.slab_steps import SlabSettings
 from tests.unit.training.small import blob, model
 
 INF = float("inf")
@@ -74,3 +77,12 @@ def test_nothing_asked_nothing_done_and_a_bundle_can_ask(tmp_path: Path) -> None
     pieces, n = ndimage.label(plain, np.ones((3, 3, 3)))
     assert n > 1
     assert np.array_equal(kept > 0, pieces == np.bincount(pieces.ravel())[1:].argmax() + 1)
+
+
+def test_bundles_with_former_names_are_read_and_present_ones_written() -> None:
+    former = inference_settings({"smallest_mm3": 40.0, "least_mean": 0.75}, "old")
+    assert former == InferenceSettings(min_volume_mm3=40.0, min_mean_probability=0.75)
+    assert not {"smallest_mm3", "least_mean"} & set(former.model_dump())
+    assert SlabSettings.model_validate({"window": (1, 8, 8), "smallest_mm3": 3.0}).min_volume_mm3 == 3.0
+    with pytest.raises(ModelError, match="smallest_mm3 and min_volume_mm3 are one setting"):
+        inference_settings({"smallest_mm3": 40.0, "min_volume_mm3": 1.0}, "both")

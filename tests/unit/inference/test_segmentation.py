@@ -241,7 +241,7 @@ def test_a_bundle_says_how_sure_its_components_must_be(tmp_path: Path) -> None:
     parts, n = ndimage.label(kept.labels.volume_zyx() > 0, np.ones((3, 3, 3)))
     means = ndimage.mean(kept.probability.volume_zyx(), parts, range(1, n + 1))
     limit = float(np.sort(means)[n // 2])
-    strict = dataclasses.replace(plain, inference={**plain.inference, "least_mean": limit})
+    strict = dataclasses.replace(plain, inference={**plain.inference, "min_mean_probability": limit})
     out = ms.segment(image, strict).labels.volume_zyx()
     sure = np.flatnonzero(means > limit + 1e-3) + 1
     unsure = np.flatnonzero(means < limit - 1e-3) + 1

@@ -286,7 +286,7 @@ def test_specks_are_looked_for_in_each_frame(tmp_path: Path) -> None:
 
     m, seq = model(tmp_path / "m", FLAT, along="t", threshold=0.45), cine()
     plain = ms.segment(seq, m).labels.data
-    clean = ms.segment(seq, model(tmp_path / "c", FLAT, along="t", threshold=0.45, smallest_mm3=100.0))
+    clean = ms.segment(seq, model(tmp_path / "c", FLAT, along="t", threshold=0.45, min_volume_mm3=100.0))
     assert np.array_equal(clean.labels.data, np.stack([remove_small_objects(v, 20.0) for v in plain]))
 
 
