@@ -12,6 +12,7 @@ import napari
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, follow_layers, scrolled, wrapped
+from napari_medseq._napari.hints_box import HintsBox
 from napari_medseq._napari.model_box import announce_models
 from napari_medseq._napari.teach_more import DifferenceBox, TrainBox
 from napari_medseq._napari.window import accompany
@@ -103,7 +104,9 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         layout.addLayout(buttons)
         self.train = TrainBox(napari_viewer, self.work)
         self.compare = DifferenceBox(napari_viewer)
+        self.hints = HintsBox(napari_viewer, self._both)
         more = (
+            CollapsibleSection("Start from a box, points or scribbles", self.hints),
             CollapsibleSection("Train on what I painted", self.train),
             CollapsibleSection("Compare two masks", self.compare),
         )
@@ -132,6 +135,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             if both
             else "Open an image and paint a few of its slices first"
         )
+        self.hints.mark("" if both else "Open an image and make new labels on it first")
         self.run_button.setEnabled(not why)
         self.run_button.setToolTip(why or "Train a small model on the painted slices, and let it label the others")
         why = why or ("" if has_model(PROPAGATE) else f"The model {PROPAGATE!r} is not installed")

@@ -9,6 +9,8 @@ from .labels import Labelled as Labelled
 from .labels import combine as combine
 from .labels import copy_slice as copy_slice
 from .labels import put as put
+from .outlining import Hints as Hints
+from .outlining import outline as outline
 from .shapes import closing as closing
 from .shapes import fill_holes as fill_holes
 from .shapes import hollow as hollow
@@ -17,6 +19,7 @@ from .shapes import opening as opening
 from .shapes import smooth as smooth
 
 __all__ = [
+    "Hints",
     "Labelled",
     "closing",
     "combine",
@@ -30,6 +33,7 @@ __all__ = [
     "margin",
     "number_islands",
     "opening",
+    "outline",
     "put",
     "remove_small",
     "smooth",

@@ -47,6 +47,8 @@ from .greylevels import interpolate_image as interpolate_image
 from .greylevels import series_layers as series_layers
 from .greylevels import set_window as set_window
 from .greylevels import window_presets as window_presets
+from .hinted import new_hints as new_hints
+from .hinted import outline_hinted as outline_hinted
 from .identity import bring_to_front as bring_to_front
 from .identity import describe as describe
 from .identity import identity as identity
@@ -252,6 +254,7 @@ __all__ = [
     "masks_of",
     "masks_worth_training_on",
     "meaning_of_colours",
+    "new_hints",
     "new_labels",
     "new_landmarks",
     "next_lesion",
@@ -262,6 +265,7 @@ __all__ = [
     "orientation_letters",
     "orthogonal",
     "other_visits",
+    "outline_hinted",
     "overlay",
     "overlay_job",
     "overlay_of",

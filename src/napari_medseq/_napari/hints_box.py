@@ -1,0 +1,83 @@
+"""The part of *Teach* that makes a first mask from a box, points or scribbles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QPushButton, QSpinBox, QVBoxLayout, QWidget
+
+from napari_medseq import viewer as verbs
+from napari_medseq._napari.choosers import wrapped
+from napari_medseq._napari.parts import set_enabled
+from napari_medseq._napari.work import guarded
+from napari_medseq.viewer.hinted import BOXES, INSIDE, OUTSIDE
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels, Layer
+
+_HOW = (
+    "Draw a box tightly around the object, or set points in it and beside it, on a slice or two; or scribble into it, and beside it with "
+    "another label. Outline paints the object there: correct it, then propagate."
+)
+_TIPS = {
+    BOXES: "Draw boxes, each tightly around the object on one slice",
+    INSIDE: "Set points in the object",
+    OUTSIDE: "Set points beside the object",
+}
+
+
+class HintsBox(QWidget):  # type: ignore[misc]
+    """Buttons for hints, and *Outline*; `both` gives the image and the label layer that are chosen."""
+
+    def __init__(self, viewer: ViewerModel, both: Callable[[], tuple[Image, Labels]]) -> None:
+        super().__init__()
+        self.viewer, self._both = viewer, both
+        self.buttons = {kind: QPushButton(kind.capitalize()) for kind in _TIPS}
+        row = QHBoxLayout()
+        for kind, button in self.buttons.items():
+            button.clicked.connect(lambda _checked=False, kind=kind: guarded(kind.capitalize(), lambda: self.new(kind)))
+            row.addWidget(button, 1)
+        self.background = QSpinBox()
+        self.background.setRange(0, 65535)
+        self.background.setSpecialValueText("none")
+        self.background.setToolTip("The label with which you scribbled beside the object; it is taken away again")
+        self.outline_button = QPushButton("Outline")
+        self.outline_button.clicked.connect(lambda: guarded("Outlining", self.outline))
+        self.outcome = wrapped()
+        form = QFormLayout()
+        form.addRow("Label of scribbles beside it", self.background)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(wrapped(_HOW))
+        layout.addLayout(row)
+        layout.addLayout(form)
+        layout.addWidget(self.outline_button)
+        layout.addWidget(self.outcome)
+
+    def mark(self, why_not: str) -> None:
+        """Enable the buttons, or say why they cannot be pressed."""
+        for kind, button in self.buttons.items():
+            set_enabled(button, why_not, _TIPS[kind])
+        set_enabled(self.outline_button, why_not, "Paint what the hints point at, with the selected label")
+
+    def new(self, kind: str) -> None:
+        """Make the layer of a kind of hints, or go to the one that is there."""
+        verbs.new_hints(self.viewer, self._both()[1], kind)
+
+    def outline(self) -> None:
+        """Paint what is hinted at; the hints stay, for more of them."""
+        image, labels = self._both()
+        background = self.background.value() or None
+        steps = verbs.outline_hinted(
+            self.viewer, labels, inside=self._hints(INSIDE), outside=self._hints(OUTSIDE), boxes=self._hints(BOXES),
+            background=background, image=image,
+        )  # fmt: skip
+        self.viewer.layers.selection.active = labels
+        self.outcome.setText(
+            f"Outlined on {len(steps)} slice{'s' if len(steps) > 1 else ''}. Correct it, then propagate."
+        )
+
+    def _hints(self, kind: str) -> Layer | None:
+        return next((layer for layer in self.viewer.layers if layer.name == kind), None)

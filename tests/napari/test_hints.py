@@ -1,0 +1,101 @@
+"""Teach in a real viewer: a box becomes a painted slice, Propagate carries it to the others, and one undo takes back each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import napari_medseq as ms
+from napari_medseq import viewer as verbs
+from napari_medseq._napari.teach_widget import TeachWidget
+from napari_medseq.models.library import SHIPPED
+from tests.napari.helpers import as_plugins_see_it, click
+
+pytestmark = pytest.mark.skipif(not (SHIPPED / "propagate").is_dir(), reason="the bundle propagate is not there yet")
+Z, Y, X = np.indices((14, 48, 48))
+TRUTH = (Z - 7) ** 2 * 4 + (Y - 24) ** 2 + (X - 20) ** 2 <= 121
+
+
+@pytest.fixture
+def scene(make_napari_viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, TeachWidget]:
+    monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tmp_path))
+    noise = np.random.default_rng(0).normal(0, 12, TRUTH.shape)
+    image = ms.ImageSequence(
+        (100 + 80 * TRUTH + noise).astype(np.float32), ("z", "y", "x"), np.diag([-1, -1, 2, 1.0]), name="scan"
+    )
+    viewer = make_napari_viewer(show=False)
+    verbs.add_sequence(viewer, image)
+    widget = TeachWidget(as_plugins_see_it(viewer))
+    viewer.window.add_dock_widget(widget, name="Teach")
+    return viewer, widget
+
+
+def dice(found: Any, truth: Any) -> float:
+    return float(2 * (found & truth).sum() / (found.sum() + truth.sum()))
+
+
+def test_from_a_box_to_all_slices_and_back(
+    scene: tuple[Any, TeachWidget], qtbot: Any, wait: Callable[..., None]
+) -> None:
+    viewer, widget = scene
+    assert not widget.hints.outline_button.isEnabled()
+    assert "first" in widget.hints.outline_button.toolTip()
+    click(qtbot, widget.new_button)
+    labels = widget.labels.layer
+    click(qtbot, widget.hints.buttons["boxes"])
+    boxes = viewer.layers.selection.active
+    assert (boxes.name, boxes.mode) == ("boxes", "add_rectangle")
+    truth = np.asarray(viewer.layers["scan"].data) > 140
+    step = int(truth.sum((1, 2)).argmax())
+    (top, left), (bottom, right) = (f(np.argwhere(TRUTH[7]), axis=0) for f in (np.min, np.max))
+    boxes.add_rectangles([[step, top, left], [step, top, right], [step, bottom, right], [step, bottom, left]])
+    click(qtbot, widget.hints.outline_button)
+    assert "1 slice" in widget.hints.outcome.text()
+    assert viewer.layers.selection.active == labels
+    assert dice(labels.data[step] > 0, TRUTH[7]) > 0.9
+    click(qtbot, widget.propagate_button)
+    wait(lambda: not widget.work.busy)
+    found = np.asarray(verbs.to_sequence(widget.answer).data) > 0
+    assert dice(found, np.asarray(verbs.to_sequence(viewer.layers["scan"]).data) > 140) > 0.7
+    assert verbs.undo(viewer)
+    assert not labels.data.any()  # the box's outline, whole
+
+
+def test_a_second_propagation_is_one_step_of_undo(
+    scene: tuple[Any, TeachWidget], qtbot: Any, wait: Callable[..., None]
+) -> None:
+    viewer, widget = scene
+    click(qtbot, widget.new_button)
+    labels = widget.labels.layer
+    labels.data[7] = TRUTH[7]
+    click(qtbot, widget.propagate_button)
+    wait(lambda: not widget.work.busy)
+    first = np.array(widget.answer.data)
+    labels.data[3] = TRUTH[3]
+    click(qtbot, widget.propagate_button)
+    wait(lambda: not widget.work.busy)
+    assert not np.array_equal(widget.answer.data, first)
+    verbs.undo(viewer)
+    assert np.array_equal(widget.answer.data, first)
+
+
+def test_next_to_check_goes_to_the_slice_that_is_named(
+    scene: tuple[Any, TeachWidget], qtbot: Any, wait: Callable[..., None]
+) -> None:
+    viewer, widget = scene
+    click(qtbot, widget.new_button)
+    widget.labels.layer.data[7] = TRUTH[7]
+    click(qtbot, widget.propagate_button)
+    wait(lambda: not widget.work.busy)
+    named = widget._next
+    assert named is not None
+    assert widget.next_button.text() == f"Look at slice {named + 1} next"
+    click(qtbot, widget.next_button)
+    assert verbs.shown_slice(viewer, widget.answer) == named
+    click(qtbot, widget.right_button)
+    assert named in widget._right
+    assert widget._next != named

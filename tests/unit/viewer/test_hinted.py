@@ -1,0 +1,125 @@
+"""Points, boxes and scribbles in a viewer become a painted slice: where they were set, one step of undo, other labels untouched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+from napari_medseq import viewer as verbs
+from napari_medseq.errors import MedseqError
+from napari_medseq.sequence import ImageSequence, affine_from
+
+SHAPE = (6, 40, 50)
+Z, Y, X = np.indices(SHAPE)
+BALL = (Z - 2) ** 2 * 9 + (Y - 18) ** 2 + (X - 22) ** 2 <= 81
+
+
+@pytest.fixture
+def scene() -> tuple[Any, Any, Any]:
+    """A viewer with a bright ball, voxels of 0.5×0.5×3 mm, and empty labels on it."""
+    viewer = ViewerModel()
+    noise = np.random.default_rng(0).normal(0, 8, SHAPE)
+    seq = ImageSequence((100 + 60 * BALL + noise).astype(np.float32), ("z", "y", "x"), affine_from((0.5, 0.5, 3)))
+    image = verbs.add_sequence(viewer, seq)
+    labels = verbs.new_labels(viewer, image)
+    labels.selected_label = 3
+    return viewer, image, labels
+
+
+def there(scene: tuple[Any, Any, Any]) -> Any:
+    """The ball as the layer holds it."""
+    _, image, _ = scene
+    return np.asarray(image.data) > 130
+
+
+def dice(found: Any, truth: Any) -> float:
+    return float(2 * (found & truth).sum() / (found.sum() + truth.sum()))
+
+
+def middle(scene: tuple[Any, Any, Any]) -> tuple[int, Any, Any]:
+    """The slice of the layer with most of the ball, and its pixels there."""
+    ball = there(scene)
+    step = int(ball.sum((1, 2)).argmax())
+    return step, ball[step], np.argwhere(ball[step])
+
+
+def test_a_box_becomes_a_painted_slice(scene: tuple[Any, Any, Any]) -> None:
+    viewer, _, labels = scene
+    step, truth, at = middle(scene)
+    boxes = verbs.new_hints(viewer, labels, "boxes")
+    assert viewer.layers.selection.active is boxes
+    (top, left), (bottom, right) = at.min(0), at.max(0)
+    boxes.add_rectangles([[step, top, left], [step, top, right], [step, bottom, right], [step, bottom, left]])
+    assert verbs.outline_hinted(viewer, labels, boxes=boxes) == [step]
+    assert set(np.unique(labels.data)) == {0, 3}
+    assert dice(labels.data[step] == 3, truth) > 0.9
+    assert not np.delete(labels.data, step, 0).any()
+    assert verbs.editing_of(viewer).marks(labels).painted.sum() == (labels.data == 3).sum()
+    verbs.undo(viewer)
+    assert not labels.data.any()
+
+
+def test_points_of_a_layer_with_its_own_pixels_lie_where_they_are_seen(scene: tuple[Any, Any, Any]) -> None:
+    viewer, _, labels = scene
+    step, truth, at = middle(scene)
+    centre = labels.data_to_world([step, *at.mean(0)])
+    inside = viewer.add_points([centre], scale=(1, 1, 1))  # clicked in millimetres
+    assert verbs.outline_hinted(viewer, labels, inside=inside) == [step]
+    assert dice(labels.data[step] == 3, truth) > 0.9
+
+
+def test_scribbles_and_a_label_beside_them(scene: tuple[Any, Any, Any]) -> None:
+    viewer, _, labels = scene
+    step, truth, at = middle(scene)
+    row, column = (int(v) for v in at.mean(0))
+    labels.data[step, row, column - 2 : column + 3] = 3
+    labels.data[step, :3] = 9
+    labels.data[step, 30:, 40:] = 7
+    other = labels.data.copy()
+    assert verbs.outline_hinted(viewer, labels, background=9) == [step]
+    assert dice(labels.data[step] == 3, truth) > 0.9
+    assert not (labels.data == 9).any()
+    assert ((labels.data == 7) == (other == 7)).all()
+    verbs.undo(viewer)
+    assert np.array_equal(labels.data, other)
+
+
+def test_a_point_outside_is_left_out_and_hints_on_two_slices_give_two(scene: tuple[Any, Any, Any]) -> None:
+    viewer, _, labels = scene
+    step, _, at = middle(scene)
+    row, column = at.mean(0)
+    inside, outside = (verbs.new_hints(viewer, labels, f"points {n}") for n in ("inside", "outside"))
+    inside.data = [[step, row, column], [step - 1, row, column]]
+    outside.data = [[step, row + 4, column]]
+    assert verbs.outline_hinted(viewer, labels, inside=inside, outside=outside) == [step - 1, step]
+    assert labels.data[step, round(row + 4), round(column)] == 0
+    assert labels.data[step - 1, round(row + 4), round(column)] == 3
+
+
+def test_without_hints_or_image_nothing_changes(scene: tuple[Any, Any, Any]) -> None:
+    viewer, image, labels = scene
+    with pytest.raises(MedseqError, match="Nothing says where"):
+        verbs.outline_hinted(viewer, labels)
+    with pytest.raises(MedseqError, match="no hints 'lines'"):
+        verbs.new_hints(viewer, labels, "lines")
+    assert verbs.new_hints(viewer, labels, "boxes") is verbs.new_hints(viewer, labels, "boxes")
+    viewer.layers.remove(image)
+    with pytest.raises(MedseqError, match="No image lies on the grid"):
+        verbs.outline_hinted(viewer, labels)
+    assert not labels.data.any()
+
+
+def test_hints_at_another_visit_wait(ball_study: Any) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    image = next(layer for layer in viewer.layers if "T1post" in layer.name)
+    labels = verbs.new_labels(viewer, image)
+    bright = np.argwhere(np.asarray(image.data) > 300).mean(0)
+    inside = verbs.new_hints(viewer, labels, "points inside")
+    inside.data = [bright]
+    viewer.dims.set_point(0, float(labels.translate[0]))
+    assert len(verbs.outline_hinted(viewer, labels, inside=inside)) == 1
+    assert labels.data.any()
