@@ -30,13 +30,13 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.skipif(sys.platform == "win32", reason="HOME is a POSIX variable")
 def test_where_all_is_well_nothing_is_named(home: Path) -> None:
     assert home.is_dir()
-    assert troubles.troubles() == []
+    assert [said for said in troubles.troubles() if "There is no network" not in said] == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="HOME is a POSIX variable")
 def test_no_home_is_named_with_its_remedy(home: Path) -> None:
     home.rmdir()
-    (said,) = troubles.troubles()
+    (said,) = [said for said in troubles.troubles() if "home" in said]
     assert "set HOME" in said
 
 
@@ -47,6 +47,7 @@ def test_folders_that_cannot_be_written_to_are_named(home: Path, monkeypatch: py
     said = "\n".join(troubles.troubles())
     assert home.is_dir()
     assert "set XDG_CACHE_HOME to a folder of yours" in said
+    assert "pseudonyms" not in said
     assert "set NAPARI_MEDSEQ_MODELS" in said
 
 

@@ -1,9 +1,10 @@
-"""What stands in the way on this computer, each with its remedy: folders, screen, memory, disk; for ``napari-medseq doctor``."""
+"""What stands in the way on this computer, each with its remedy: folders, names, disk, network, screen; for ``napari-medseq doctor``."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ _LEAST_FREE_MB = 500
 
 def troubles() -> list[str]:
     """One sentence for each thing that will go wrong, and what to do; empty where nothing will."""
-    return [*_folders(), *_disk(), *_screen()]
+    return [*_folders(), *_names(), *_disk(), *_network(), *_screen()]
 
 
 def writable(folder: Path) -> bool:
@@ -35,8 +36,9 @@ def writable(folder: Path) -> bool:
 
 
 def _folders() -> Iterator[str]:
-    from platformdirs import user_cache_dir, user_config_dir
+    from platformdirs import user_cache_dir, user_config_dir, user_data_dir
 
+    from napari_medseq.io.pseudonyms import VARIABLE
     from napari_medseq.models.library import user_folder
 
     try:
@@ -48,14 +50,44 @@ def _folders() -> Iterator[str]:
             "There is no home folder, so settings, added models and the sample study have no place: set HOME to a folder that exists."
         )
         return
+    key, state = os.environ.get(VARIABLE), os.environ.get("NAPARI_MEDSEQ_STATE")
     needed = {
         "added and taught models": (user_folder(), "NAPARI_MEDSEQ_MODELS"),
+        "work that is not saved yet": (Path(state or user_data_dir("napari-medseq")), "NAPARI_MEDSEQ_STATE"),
         "the sample study": (Path(user_cache_dir("napari-medseq")), "XDG_CACHE_HOME"),
         "napari's settings": (Path(user_config_dir("napari")), "XDG_CONFIG_HOME"),
     }
     for what, (folder, variable) in needed.items():
         if not writable(folder):
             yield f"The folder for {what} ({folder}) cannot be written to: set {variable} to a folder of yours."
+    path = Path(key) if key else Path(user_config_dir("napari-medseq")) / "pseudonyms.key"
+    if not path.is_file() and not writable(path.parent):
+        yield (
+            f"The key of patients' pseudonyms ({path}) cannot be made, so that pseudonyms differ from run to run: "
+            f"set {VARIABLE} to a file in a folder of yours."
+        )
+
+
+def _names() -> Iterator[str]:
+    encoding = sys.getfilesystemencoding().lower().replace("_", "-")
+    if encoding not in ("utf-8", "utf8"):
+        yield (
+            f"Names of files are read as {encoding}, so names in other alphabets cannot be used: set PYTHONUTF8=1, or LC_ALL to a "
+            "UTF-8 locale such as C.UTF-8."
+        )
+
+
+def _network() -> Iterator[str]:
+    """Whether there is a way out; nothing is sent, since a datagram's address is only noted when a socket is connected."""
+    # addresses for documentation, RFC 5737 and RFC 3849
+    for family, address in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as way:
+            way.connect((address, 9))
+            return
+    yield (
+        "There is no network. Only adding a model by its address and sending a computation to a server need one: "
+        "bring a model as a file, and add it with: napari-medseq models add FILE"
+    )
 
 
 def _disk() -> Iterator[str]:
