@@ -27,6 +27,8 @@ export PIP_CONSTRAINT := constraints.txt
 export PIP_BUILD_CONSTRAINT := constraints.txt
 # threads that wait sleep instead of spinning: on a busy machine spinning costs ten times the work
 export OMP_WAIT_POLICY := PASSIVE
+# tests start commands and helpers many times: each would compile the package anew, and pytest would rewrite napari anew
+export PYTHONDONTWRITEBYTECODE :=
 
 # what a window of napari needs, and what the tests need besides
 QT_LIBS := libegl1 libgl1 libglib2.0-0 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -12,6 +13,12 @@ from tests.tiny import write_tiny_bundle
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("NAPARI_ASYNC", "0")
+
+
+def pytest_collection_finish() -> None:
+    """Modules and thousands of collected tests stay to the end: no collection of garbage has to walk them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

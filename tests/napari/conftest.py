@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,15 @@ import pytest
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from tests.napari.helpers import bright
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collect_only_what_is_new() -> None:
+    """napari collects garbage at every layer that goes: what modules hold for ever need not be walked each time."""
+    import napari._qt.qt_viewer  # noqa: F401  # loads what the first window would
+
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def alive(what: dict[str, ref[Any]]) -> list[str]:
     return [name for name, one in what.items() if one() is not None]
 
 
-def test_a_viewer_and_its_results_go_when_nobody_uses_them(ball_study: Path) -> None:
+def test_a_viewer_and_its_results_go_when_nobody_uses_them(ball_study: Path, tmp_path: Path) -> None:
     viewer: Any = ViewerModel()
     verbs.open_path(viewer, ball_study)
     progression = verbs.track_layers(viewer)
@@ -48,7 +48,7 @@ def test_a_viewer_and_its_results_go_when_nobody_uses_them(ball_study: Path) -> 
     verbs.show_diameters(viewer)
     verbs.colour_by(viewer, "change")
     verbs.values_at(viewer, viewer.dims.point)
-    verbs.save_session(viewer, ball_study / "kept.medseq")
+    verbs.save_session(viewer, tmp_path / "kept.medseq")
     what = {"viewer": ref(viewer), "result": ref(progression), "layer": ref(layer)}
     del viewer, progression, layer
     assert alive(what) == []
