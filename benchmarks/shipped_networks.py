@@ -1,11 +1,16 @@
 """Trains the `left-ventricle` and the `lung-nodule` that ship: all of it on one device, windows too, so that a GPU does not wait for them.
 
     python benchmarks/shipped_networks.py WEIGHTS [--only left-ventricle lung-nodule] [--seconds 200] [--fold 0] [--device cuda]
+    python benchmarks/shipped_networks.py WEIGHTS --only left-ventricle --start WEIGHTS/left-ventricle-all.pt --rate 5e-4 --seconds 1500
     python benchmarks/ship.py WEIGHTS --only left-ventricle lung-nodule
 
 Without ``--fold`` a network learns from all patients (``<name>-all.pt``), which is what ships; with it a fifth of them is left out and
 judges (``<name>-fold0.pt``). Half-precision weights are written from a quarter of the time on, and at the end. Start several side by side
-on a GPU (MPS): each alone does not fill it. On a CPU the same, more slowly; `--seconds` is then processor time.
+on a GPU (MPS): each alone does not fill it. On a CPU the same, more slowly; `--seconds` is then processor time. ``--start`` goes on from
+weights, with a rate that falls from ``--rate`` to nothing.
+
+The outlines of Sunnybrook's files do not lie on the border of the blood: `contour_offset.py` measures by how far. They are moved back, and
+inwards, before anything is learned from them (`Recipe.moved`, `Recipe.inwards`).
 """
 
 from __future__ import annotations
@@ -23,10 +28,12 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
+import contour_offset
 import napari_medseq as ms
 import ship
 from napari_medseq import files
@@ -61,10 +68,15 @@ class Recipe:
     shading: float
     shares: tuple[float, ...] = ()
     labels: str = ""
+    gamma: float = 0.4
+    moved: tuple[float, float] = (0.0, 0.0)  # of the labels, rows (to the front) and columns (to the patient's right)
+    inwards: float = 0.0  # of the border of the labels
 
 
 RECIPES = {
-    "left-ventricle": Recipe((10, 128, 128), 176, 1, 4, 0.7, 0.35, 2.9, 16, (0, 0, 0), 0.08, 0.5),
+    "left-ventricle": Recipe(
+        (10, 128, 128), 176, 1, 4, 0.7, 0.5, 2.9, 16, (0, 0, 0), 0.15, 0.5, gamma=0.7, moved=(0.5, 1.0), inwards=1.0
+    ),
     "lung-nodule": Recipe((8, 72, 72), 96, 2, 8, 3.1, 0.3, 2.1, 2, (0.5, 0.5, 0.5), 0.15, 0.2, SHARES, "CT_raters.nii.gz"),
 }  # fmt: skip
 
@@ -82,6 +94,18 @@ def middle_of(volume: Volume, size: int) -> Volume:
     """So many rows and columns about the middle of a (step, row, column) array."""
     first = [(n - size) // 2 for n in volume.shape[1:]]
     return volume[:, first[0] : first[0] + size, first[1] : first[1] + size]
+
+
+def redrawn(mask: NDArray[np.bool_], moved: tuple[float, float], inwards: float) -> NDArray[np.float32]:
+    """A mask whose outlines are moved and drawn in, step by step, as the share of each pixel that it covers."""
+    planes = []
+    for plane in mask:
+        if not plane.any():
+            planes.append(np.zeros(plane.shape))
+            continue
+        distance = ndimage.shift(contour_offset.signed_distance(plane), moved, order=1, mode="nearest")
+        planes.append(np.clip(distance - inwards + 0.5, 0, 1))
+    return np.stack(planes).astype(np.float32)
 
 
 def cases(name: str, recipe: Recipe) -> list[Case]:
@@ -102,9 +126,10 @@ def cases(name: str, recipe: Recipe) -> list[Case]:
             values = scheme.of(middle_of(whole, recipe.kept), middle_of(whole, seen // recipe.finer))
             target = torch.from_numpy(middle_of(grid.read_labels(counts), recipe.kept).copy())
             shares = torch.tensor(recipe.shares or (0.0, 1.0))
-            found.append(
-                Case(patient, torch.from_numpy(values).half(), shares[target.clamp_max(len(shares) - 1)].half())
-            )
+            learned = shares[target.clamp_max(len(shares) - 1)]
+            if recipe.inwards or any(recipe.moved):
+                learned = torch.from_numpy(redrawn(target.numpy() > 0, recipe.moved, recipe.inwards))
+            found.append(Case(patient, torch.from_numpy(values).half(), learned.half()))
     return found
 
 
@@ -210,7 +235,7 @@ class Windows:
         x = (
             ((x - low) / span)
             .clamp(1e-6, 1)
-            .pow(torch.exp(self.uniform(*one, low=-0.4, high=0.4) * self.sometimes(n, 0.5)))
+            .pow(torch.exp(self.uniform(*one, low=-r.gamma, high=r.gamma) * self.sometimes(n, 0.5)))
         )
         field = self.normal(n, 1, 3, 3) * self.sometimes(n, 0.5) * r.shading / 2
         x = (
@@ -256,7 +281,9 @@ def shares_of_time(clock: Callable[[], float], seconds: float) -> Iterator[float
         yield share
 
 
-def train(name: str, fold: int | None, seconds: float, device: str, out: Path) -> None:
+def train(
+    name: str, fold: int | None, seconds: float, device: str, out: Path, start: Path | None = None, peak: float = RATE
+) -> None:
     """One network; its weights lie in `out`."""
     recipe, product = RECIPES[name], ship.PRODUCTS[name]
     every = cases(name, recipe)
@@ -264,13 +291,15 @@ def train(name: str, fold: int | None, seconds: float, device: str, out: Path) -
     torch.manual_seed(0)
     windows = Windows([c for c in every if c.patient not in judges], recipe, product.position, device, 0)
     network = SlabUNet(1 + (product.position is not None), 2, product.widths, product.strides)
+    if start is not None:
+        network.load_state_dict({k: v.float() for k, v in ship.tensors(start).items()})
     network.to(device).to(memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
     parameters = list(network.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": DECAY},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimiser = torch.optim.AdamW(groups, RATE, fused=True)
+    optimiser = torch.optim.AdamW(groups, peak, fused=True)
     average = AveragedModel(network, multi_avg_fn=moving, use_buffers=True)
     path, written, iterations, began = (
         out / f"{name}-{'all' if fold is None else f'fold{fold}'}.pt",
@@ -291,7 +320,7 @@ def train(name: str, fold: int | None, seconds: float, device: str, out: Path) -
             torch.save({**content, "judges": judges}, temporary)
 
     for share in shares_of_time(time.monotonic if device == "cuda" else time.process_time, seconds):
-        rate = RATE * min(1, (iterations + 1) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+        rate = peak * min(1, (iterations + 1) / WARM_UP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
         for group in optimiser.param_groups:
             group["lr"] = rate
         with torch.no_grad():
@@ -306,7 +335,7 @@ def train(name: str, fold: int | None, seconds: float, device: str, out: Path) -
         if iterations % 2:
             average.update_parameters(network)
         iterations += 1
-        if iterations % 100 == 0:
+        if iterations % 50 == 0:
             print(f"{path.stem} {share:.0%}, {iterations} iterations, loss {float(value.detach()):.3f}", flush=True)
         if share - written > 0.25:
             written = share
@@ -320,6 +349,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--seconds", type=float, default=200.0)
     parser.add_argument("--fold", type=int, choices=range(FOLDS))
+    parser.add_argument("--start", type=Path, help="weights to go on from")
+    parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     if not ship.DATA.is_dir():
@@ -329,7 +360,7 @@ def main() -> None:
     torch.backends.cudnn.benchmark = True
     warnings.simplefilter("ignore", ms.MedseqWarning)
     for name in args.only:
-        train(name, args.fold, args.seconds, args.device, args.weights)
+        train(name, args.fold, args.seconds, args.device, args.weights, args.start, args.rate)
 
 
 if __name__ == "__main__":

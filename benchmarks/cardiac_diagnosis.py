@@ -1,0 +1,132 @@
+"""Five diagnoses of ACDC (dilated, hypertrophic, infarcted, normal, right ventricle) from what the outlines say: the classical classifiers.
+
+    python benchmarks/cardiac_diagnosis.py
+
+Features of each patient: volumes of both ventricles and of the wall at end-diastole and end-systole in voxels, ejection fractions and
+ratios of these, and how thick the wall is about each slice of the cavity (mean, spread, most and least, over slices; after Khened et al.
+2019, doi:10.1016/j.media.2018.10.004, who report 0.96 with the outlines of 100 patients), by `observers`: the masks of ACDC's
+observers, not a network's, so this is what the outlines can tell at best. Ten folds by patient; parameters are chosen within each
+fold. The spacing of these files is nominal (1.5 mm for all), which blurs the volumes; ratios are exact. A second table leaves out what
+depends on the size of a pixel.
+"""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from sklearn.metrics import confusion_matrix, f1_score
+
+import cardiac
+import napari_medseq as ms
+from napari_medseq import files
+from napari_medseq.evaluation import ClassicalSettings, OutOfFold, bootstrap, judge_classical, paired, patient_folds
+from napari_medseq.evaluation.classical import CLASSICAL
+
+RIGHT, WALL, LEFT = 1, 2, 3
+FOLDS = 10
+RATIOS = ("ejection", "ratio", "relative")  # features that begin so do not depend on the size of a pixel
+Labels = NDArray[np.integer]
+
+
+def thickness(plane: Labels) -> NDArray[np.float64]:
+    """How far it is from each pixel at the rim of the left cavity to what lies outside the wall, in pixels."""
+    cavity, inside = plane == LEFT, (plane == LEFT) | (plane == WALL)
+    if not cavity.any() or not (plane == WALL).any():
+        return np.zeros(0)
+    rim = cavity & (np.asarray(distance_transform_edt(cavity)) <= 1)
+    found: NDArray[np.float64] = np.asarray(distance_transform_edt(inside))[rim]
+    return found
+
+
+def features(phases: Sequence[Labels]) -> dict[str, float]:
+    """Of one patient, from the labels at end-diastole and end-systole."""
+    found: dict[str, float] = {}
+    sizes = {name: [float((p == k).sum()) for p in phases] for name, k in (("left", LEFT), ("right", RIGHT), ("wall", WALL))}  # fmt: skip
+    for name, (diastole, systole) in sizes.items():
+        found |= {f"volume {name} ED": diastole, f"volume {name} ES": systole}
+        found[f"ejection {name}"] = 1 - systole / max(diastole, 1.0)
+    for k, phase in enumerate(cardiac.PHASES):
+        left = max(sizes["left"][k], 1.0)
+        found[f"ratio right to left {phase}"] = sizes["right"][k] / left
+        found[f"ratio wall to left {phase}"] = sizes["wall"][k] / left
+        slices = [t for t in map(thickness, phases[k]) if t.size]
+        of_slices = {
+            "mean": np.array([t.mean() for t in slices]),
+            "spread": np.array([t.std() for t in slices]),
+            "most": np.array([t.max() for t in slices]),
+            "least": np.array([t.min() for t in slices]),
+        }
+        radius = np.sqrt(left / max(len(slices), 1) / np.pi)
+        for name, values in of_slices.items():
+            for how, value in (("mean", values.mean()), ("spread", values.std()), ("most", values.max())):
+                found[f"thickness {name}, {how} {phase}"] = float(value)
+                found[f"relative thickness {name}, {how} {phase}"] = float(value / radius)
+    return found
+
+
+def cases() -> tuple[pd.DataFrame, list[str], list[str]]:
+    """Features, diagnoses and names of the patients."""
+    with (cardiac.DATA / "cardiac-acdc" / "diagnosis.csv").open(newline="") as stream:
+        known = {r["patient"]: r["diagnosis"] for r in csv.DictReader(stream)}
+    folders = [p for p in cardiac.patients("acdc") if p.name in known]
+    rows = []
+    for folder in folders:
+        phases = [ms.read(folder / f"{p}_labels.nii.gz", kind="labels")[0].volume_zyx() for p in cardiac.PHASES]
+        rows.append(features(phases))
+    return pd.DataFrame(rows), [known[p.name] for p in folders], [p.name for p in folders]
+
+
+def report(found: dict[str, OutOfFold], truth: Sequence[str], title: str) -> list[str]:
+    """Accuracy of each classifier with its interval, and against the best."""
+    y = np.array(truth)
+    said = {name: np.array(o.classes)[o.probabilities.argmax(1)] for name, o in found.items()}
+    right = {name: (s == y).astype(float) for name, s in said.items()}
+    best = max(right, key=lambda n: right[n].mean())
+    lines = [
+        title,
+        "",
+        "| classifier | accuracy (95 %) | F1, mean of classes | less than the best |",
+        "| --- " * 4 + "|",
+    ]
+    for name in found:
+        less = "" if name == best else str(paired(right[name], right[best]).difference)
+        lines.append(f"| {name} | {bootstrap(right[name])} | {f1_score(y, said[name], average='macro'):.3f} | {less} |")
+    classes = sorted(set(truth))
+    table = confusion_matrix(y, said[best], labels=classes)
+    lines += ["", f"{best}:", "", "| truth | " + " | ".join(f"said {c}" for c in classes) + " |"]
+    lines.append("| --- " * (len(classes) + 1) + "|")
+    lines += [f"| {c} | " + " | ".join(map(str, row)) + " |" for c, row in zip(classes, table.tolist(), strict=True)]
+    return lines
+
+
+def main() -> None:
+    if not cardiac.DATA.is_dir():
+        raise SystemExit(f"{cardiac.DATA} is not there; set MEDSEQ_DATA.")
+    warnings.simplefilter("ignore", ms.MedseqWarning)
+    every, truth, patients = cases()
+    folds = patient_folds(truth, patients, folds=FOLDS)
+    kept: dict[str, object] = {"patients": patients, "truth": truth, "folds": folds.tolist()}
+    for title, table in (
+        ("all features", every),
+        ("without those that depend on the size of a pixel", every[[c for c in every if c.startswith(RATIOS)]]),
+    ):
+        found = {
+            name: judge_classical(table, truth, patients, name, folds=folds, settings=ClassicalSettings(folds=FOLDS))
+            for name in CLASSICAL
+        }
+        print("\n".join(report(found, truth, f"{title} ({table.shape[1]}), {len(truth)} patients")) + "\n", flush=True)
+        kept[title] = {
+            n: {"probabilities": o.probabilities.tolist(), "classes": list(o.classes)} for n, o in found.items()
+        }
+    files.write_json(Path(__file__).parents[1] / "docs" / "benchmarks" / "cardiac_diagnosis.json", kept)
+
+
+if __name__ == "__main__":
+    main()
