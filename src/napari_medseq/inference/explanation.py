@@ -18,7 +18,8 @@ from napari_medseq.inference.frame import Framing, frame
 from napari_medseq.inference.images import Images, exams, to_image_axes
 from napari_medseq.inference.network_passes import known_times
 from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, prepared, recurrent_network_of
-from napari_medseq.inference.slabs import refuse_slab
+from napari_medseq.inference.slab_explanation import explained_slab
+from napari_medseq.inference.slabs import is_slab, slab_channels, slab_settings
 from napari_medseq.inference.streaming import neighbourhoods, stream
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
@@ -74,6 +75,7 @@ def explain(
         "occlusion": how far the answer falls when a square of a step is covered (Zeiler & Fergus 2014, ECCV, sec. 4.2). A
         classifier sees one step covered at a time, a segmentation network the same square of all steps. Slow: about 64
         times a plain run.
+        Of a slab network the deepest features are weighted by the gradient of the answer of each window; windows are averaged.
     device : str
         "auto", "cpu", "cuda", "cuda:N", "mps", or "dask://host:port": a worker of that Dask cluster.
     force : bool
@@ -100,7 +102,8 @@ def explain(
     chosen = loaded(model)
     if method not in _METHODS:
         raise SettingsError(f"method {method!r} is not known; choose from {', '.join(_METHODS)}.")
-    refuse_slab(chosen, "explain", "Segment with outputs=('uncertainty',) maps where it doubts.")
+    if is_slab(chosen):
+        return _of_slabs(images, chosen, target, method, device, force, progress, cancelled)
     network = recurrent_network_of(
         chosen, refusal="is no recurrent network of this package, so it cannot be explained yet."
     )
@@ -116,6 +119,31 @@ def explain(
     ready = prepared(chosen, network, options)
     tuning.prepare(network, ready.device)
     results = [_explained(ready, channels, index, method) for channels in exams(images, chosen, force=force)]
+    return results if isinstance(images, Sequence) else results[0]
+
+
+def _of_slabs(
+    images: Images,
+    model: Model,
+    target: int | str | None,
+    method: Method,
+    device: str,
+    force: bool,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> ImageSequence | list[ImageSequence]:
+    """`explain` for slab networks; see there."""
+    if method == "attention":
+        raise ModelError(f"{model.info.name} has no attention; use method='grad-cam' or 'occlusion'.")
+    index = _target(model, target)
+    if devices.is_remote(device):
+        keywords: _Options = {"target": target, "method": method, "force": force}
+        return remote.call(device, explain, images, model, keywords, progress, cancelled)
+    where = devices.choose(device)[0]
+    results = []
+    for channels in slab_channels(images, model, slab_settings(model), force):
+        map_, image = explained_slab(channels, model, index, method, where, progress, cancelled)
+        results.append(_scaled(map_, image, model, index, method))
     return results if isinstance(images, Sequence) else results[0]
 
 
@@ -338,17 +366,22 @@ def _image(maps: Sequence[Tensor], exam: _Exam, model: Model, method: str) -> Im
         check_finite(plane.float(), model, f"step {i % framing.steps + 1} of {image.name}")
         full = functional.interpolate(plane[None, None].float(), size=framing.padded, mode=mode)[0, 0]
         out[divmod(i, framing.steps)] = framing.uncrop(full, labels=False)
-    largest = float(out.max())
-    if largest > 0:
-        out /= largest
+    shaped = to_image_axes(out, (framing.across, *framing.axes), image)
+    return _scaled(shaped, image, model, exam.target, method)
+
+
+def _scaled(values: NDArray[np.float32], image: ImageSequence, model: Model, target: int, method: str) -> ImageSequence:
+    """A map on an image's grid, in the order of its axes, its largest value set to one."""
+    largest = float(values.max())
     facts = {
         "method": method,
-        "target": model.info.classes.get(exam.target, str(exam.target)),
+        "target": model.info.classes.get(target, str(target)),
         "model": f"{model.info.name} {model.info.version}",
         "largest": largest,
     }
     return image.like(
-        to_image_axes(out, (framing.across, *framing.axes), image),
+        values / np.float32(largest) if largest > 0 else values,
+        axes=tuple(a for a in image.axes if a != "c"),
         name=f"{image.name}_{method}",
         kind="image",
         modality=None,

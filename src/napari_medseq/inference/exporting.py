@@ -1,12 +1,13 @@
 """`export`: a model's network as a file that runs without this package, as ONNX or as a `torch.export` program.
 
 What is exported is the network alone, for sequences of a fixed number of steps of a fixed size: steps in robust units with their
-neighbours as channels go in (docs/how-to/explain.md says how they are made), logits come out. Streaming, framing and
-post-processing stay here.
+neighbours as channels go in (docs/how-to/explain.md says how they are made), logits come out; a slab network takes a window of its
+working volume. Streaming, framing and post-processing stay here.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 import warnings
@@ -18,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseq.errors import ModelError, SettingsError, WriteError
-from napari_medseq.inference.slabs import refuse_slab
 from napari_medseq.models import ModelLike, loaded
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
+from napari_medseq.models.slab_unet import InstanceNorm, SlabUNet
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -61,7 +62,8 @@ def export(
     -------
     Path
         The file. Its input, ``steps``, has shape (1, step, channel, row, column), channels being the image's channels of
-        the step's neighbours, from the one before to the one after. A segmentation network's output, ``logits``, has
+        the step's neighbours, from the one before to the one after; of a slab network they are its own (a slab looks at
+        neighbouring steps by itself). A segmentation network's output, ``logits``, has
         shape (1, step, class, row, column); a classifier's are ``steps_logits`` (1, step, class), ``exam_logits`` (1, class),
         ``attention`` (1, step) and ``evidence`` (1, step, class, row, column).
 
@@ -75,22 +77,22 @@ def export(
         If the file cannot be written.
     """
     model = loaded(model)
-    refuse_slab(model, "export", "Its weights are safetensors in the bundle, and models.slab_unet.SlabUNet reads them.")
     network, target = model.network, Path(path)
-    if not isinstance(network, RecurrentUNet | SequenceClassifier):
+    if not isinstance(network, RecurrentUNet | SequenceClassifier | SlabUNet):
         raise ModelError(f"{model.info.name} is no network of this package; export it with the program it came from.")
     if target.suffix not in _SUFFIXES:
         raise SettingsError(f"{target.name}: the name must end in {' or '.join(_SUFFIXES)}.")
-    if steps < 1 or any(n < 2 * network.stride or n % network.stride for n in size):
+    multiple = network.multiple if isinstance(network, SlabUNet) else (1, network.stride, network.stride)
+    if steps < 1 or steps % multiple[0] or any(n < 2 * m or n % m for n, m in zip(size, multiple[1:], strict=True)):
         raise SettingsError(
-            f"steps is {steps} and size {size}; there must be a step, and rows and columns must be multiples of "
-            f"{network.stride} from {2 * network.stride} on."
+            f"steps is {steps} and size {size}; there must be a step, steps a multiple of {multiple[0]}, and rows and columns "
+            f"multiples of {multiple[1]} and {multiple[2]}, at least two of each."
         )
     if target.suffix == ".onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
         raise SettingsError("ONNX needs two more packages: pip install onnx onnxscript, then try again.")
-    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
+    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d))
     example = torch.zeros(1, steps, first.in_channels, *size)
-    whole = _Tensors(network.cpu()).eval()
+    whole = _Tensors(_plain(network) if isinstance(network, SlabUNet) else network.cpu()).eval()
     try:
         with tempfile.TemporaryDirectory(dir=target.resolve().parent) as folder:
             temporary = Path(folder) / target.name
@@ -107,6 +109,16 @@ def export(
             f"{target} could not be written: {error.strerror}. Choose a folder you may write to."
         ) from None
     return target
+
+
+def _plain(network: SlabUNet) -> SlabUNet:
+    """A copy with operators that every runtime has: instance norms by that name, and batch norms folded."""
+    made = (network.folded() if network.norm == "batch" else copy.deepcopy(network)).cpu()
+    for block in list(made.modules()):
+        for name, norm in list(block.named_children()):
+            if isinstance(norm, InstanceNorm):
+                setattr(block, name, norm.as_torch())
+    return made
 
 
 def _onnx(program: ExportedProgram, path: Path, classifier: bool) -> None:

@@ -88,7 +88,7 @@ def segment_slabs(
     ModelError
         If the images do not fit the models, or these not each other.
     """
-    settings = [_settings(m) for m in models]
+    settings = [slab_settings(m) for m in models]
     first, one = models[0], settings[0]
     for other, two in zip(models[1:], settings[1:], strict=True):
         same = two.working == one.working and (other.info.channels, other.info.classes) == (
@@ -100,16 +100,16 @@ def segment_slabs(
                 f"{other.info.name} cannot be averaged with {first.info.name}: channels, classes or spacing differ."
             )
     results = []
-    for channels in _channels(images, first, one, force):
+    for channels in slab_channels(images, first, one, force):
         volume, grid = working_volume(channels, first.info.channels, one.working)
         inner = tuple(slice(0, n) for n in volume.shape)
         if len(channels) < len(first.info.channels):
-            volume, inner = _within_nothing(volume, one.window)
+            volume, inner = within_nothing(volume, one.window)
         held = sum(_held(m, own, volume.shape) for m, own in zip(models, settings, strict=True))
         memory.warn_if_short(held + 2 * volume[0].size, grid.image.name)
         streams = [
             probabilities_of_steps(
-                _network(m),
+                slab_network(m),
                 volume,
                 own,
                 device,
@@ -133,7 +133,7 @@ def _held(model: Model, settings: SlabSettings, shape: Sequence[int]) -> int:
     """Bytes of the probabilities that are held at once."""
     _, steps, rows, columns = shape
     _, long = starts(steps, settings.window[0])
-    return 4 * _network(model).classes * long * rows * columns
+    return 4 * slab_network(model).classes * long * rows * columns
 
 
 @dataclass
@@ -157,7 +157,7 @@ class _Planes:
             self.maps["uncertainty"][step] = entropy.cpu().numpy()
 
 
-def _within_nothing(volume: Plane, window: Triple) -> tuple[Plane, tuple[slice, ...]]:
+def within_nothing(volume: Plane, window: Triple) -> tuple[Plane, tuple[slice, ...]]:
     """A volume in the middle of a larger one of zeros, at least as large as the window, and where it lies there.
 
     A channel alone is smaller than the image that training saw it in, with nothing around it: a network whose norms see the whole
@@ -195,15 +195,16 @@ def _answer(
     )
 
 
-def _network(model: Model) -> SlabUNet:
+def slab_network(model: Model) -> SlabUNet:
+    """A model's network, which must be a slab network."""
     if not isinstance(model.network, SlabUNet):
         raise ModelError(f"{model.info.name} is no slab network, so it cannot be averaged with one.")
     return model.network
 
 
-def _settings(model: Model) -> SlabSettings:
+def slab_settings(model: Model) -> SlabSettings:
     """A model's settings, checked; its schemes must be as many as its channels."""
-    _network(model)
+    slab_network(model)
     settings = checked(
         SlabSettings, model.inference, where=f"the inference settings of {model.info.name}", error=ModelError
     )
@@ -214,7 +215,7 @@ def _settings(model: Model) -> SlabSettings:
     return settings
 
 
-def _channels(images: Images, model: Model, settings: SlabSettings, force: bool) -> list[dict[str, ImageSequence]]:
+def slab_channels(images: Images, model: Model, settings: SlabSettings, force: bool) -> list[dict[str, ImageSequence]]:
     """Each exam's channels by name; of those that a model can do without, the ones that are there."""
     names = model.info.channels
     if isinstance(images, Mapping) and settings.missing_channels and len(names) > 1:

@@ -25,6 +25,7 @@ from napari_medseq.models.stepwise import Stepwise
 Norm = Literal["instance", "batch"]
 
 _SLOPE = 0.01  # of the leaky rectifier
+_EPSILON = 1e-4  # added to variances
 _HEADS = 3  # levels with a head of their own, for deep supervision
 _SMALLEST_STATE = 4  # channels of a mixer's state
 
@@ -44,8 +45,14 @@ class InstanceNorm(nn.Module):
         """(n, channel, step, y, x), the same shape back."""
         if x[0, 0].numel() < 2:  # one voxel has no spread
             return x * 0 + self.bias.to(x.dtype)[:, None, None, None]
-        each = [functional.batch_norm(s, None, None, self.weight, self.bias, True, 0.0, 1e-4) for s in x.split(1)]
+        each = [functional.batch_norm(s, None, None, self.weight, self.bias, True, 0.0, _EPSILON) for s in x.split(1)]
         return each[0] if len(each) == 1 else torch.cat(each)
+
+    def as_torch(self) -> nn.InstanceNorm3d:
+        """The same by `torch.nn.InstanceNorm3d`, for programs that know no other."""
+        norm = nn.InstanceNorm3d(len(self.weight), eps=_EPSILON, affine=True)
+        norm.load_state_dict(self.state_dict())
+        return norm
 
 
 def _norm(kind: Norm, width: int) -> nn.Module:
@@ -168,15 +175,19 @@ class SlabUNet(Stepwise):
 
     def label_volume(self, x: Tensor) -> Tensor:
         """Logits (n, class, step, y, x) of volumes (n, channel, step, y, x) of any size, whose borders are repeated to fit."""
+        x, (steps, rows, columns) = self.fitted(x)
+        return self.at_levels(x, 1)[0][:, :, steps, rows, columns]
+
+    def fitted(self, x: Tensor) -> tuple[Tensor, tuple[slice, slice, slice]]:
+        """Volumes (n, channel, step, y, x) with their borders repeated up to multiples of `multiple`, and where they lie in that."""
         size = x.shape[2:]
         extra = [-n % m for n, m in zip(size, self.multiple, strict=True)]
         before = [e // 2 for e in extra]
         if any(extra):
             pairs = [(b, e - b) for b, e in zip(before, extra, strict=True)]
             x = functional.pad(x, [v for pair in reversed(pairs) for v in pair], mode="replicate")
-        logits = self.at_levels(x.contiguous(memory_format=torch.channels_last_3d), 1)[0]
-        inner = [slice(b, b + n) for b, n in zip(before, size, strict=True)]
-        return logits[:, :, inner[0], inner[1], inner[2]]
+        steps, rows, columns = (slice(b, b + n) for b, n in zip(before, size, strict=True))
+        return x.contiguous(memory_format=torch.channels_last_3d), (steps, rows, columns)
 
     def at_levels(self, x: Tensor, levels: int | None = None) -> list[Tensor]:
         """Logits of volumes (n, channel, step, y, x) at the finest levels, the finest first; sizes are multiples of `multiple`.
@@ -187,13 +198,21 @@ class SlabUNet(Stepwise):
         levels : int, optional
             How many; all that have a head otherwise, for deep supervision (Lee et al. 2015, arXiv:1409.5185).
         """
-        features: list[Tensor] = []
+        return self.decode(self.features(x), levels)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Features (n, width, step, y, x) of volumes as in `at_levels`, level by level, the finest first."""
+        found: list[Tensor] = []
         for k, block in enumerate(self.down):
             x = block(x)
             if str(k) in self.mix:
                 x = self.mix[str(k)](x)
-            features.append(x)
-        found: list[Tensor] = []
+            found.append(x)
+        return found
+
+    def decode(self, features: Sequence[Tensor], levels: int | None = None) -> list[Tensor]:
+        """Logits as in `at_levels`, from the features of all levels."""
+        x, found = features[-1], list[Tensor]()
         for k in reversed(range(len(self.up))):
             x = self.dec[k](self.up[k](x) + features[k])
             if k < min(len(self.heads), levels or len(self.heads)):

@@ -49,6 +49,29 @@ def test_onnx_gives_the_same(tmp_path: Path, network: dict[str, Any]) -> None:
     assert [p.name for p in tmp_path.glob("m.*")] == ["m.onnx"]
 
 
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.parametrize("ending", [".pt2", ".onnx"])
+def test_a_slab_network_gives_the_same(tmp_path: Path, ending: str, norm: str) -> None:
+    m = model(
+        tmp_path / "m", {"_target_": "SlabUNet", "channels": 2, "widths": [4, 8], "strides": [[1, 2, 2]], "norm": norm}
+    )
+    path = tmp_path / f"m{ending}"
+    x = torch.randn(1, 3, 2, 8, 12)
+    with torch.no_grad():
+        for weights in m.network.parameters():  # norms that do something
+            weights.add_(0.3 * torch.randn(weights.shape, generator=torch.Generator().manual_seed(1)))
+        expected = m.network(x)
+    if ending == ".onnx":
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxscript")
+        runtime = pytest.importorskip("onnxruntime")
+        session = runtime.InferenceSession(str(ms.export(m, path, **SMALL)), providers=["CPUExecutionProvider"])
+        (got,) = session.run(None, {"steps": x.numpy()})
+    else:
+        got = torch.export.load(ms.export(m, path, **SMALL)).module()(x).detach().numpy()
+    assert np.allclose(got, expected.numpy(), atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "reason"),
     [

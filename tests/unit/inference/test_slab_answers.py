@@ -94,11 +94,9 @@ def test_no_more_probabilities_are_held_than_a_window_of_steps(slab: Model, monk
     assert max(np.prod(s) for s in sizes if s) == 2 * 4 * 8 * 8
 
 
-@pytest.mark.parametrize("verb", ["export", "explain", "locate", "compress"])
+@pytest.mark.parametrize("verb", ["locate", "compress"])
 def test_verbs_for_networks_that_go_step_by_step_say_that_it_is_none(slab: Model, verb: str, tmp_path: Path) -> None:
     calls = {
-        "export": lambda: ms.export(slab, tmp_path / "slab.onnx"),
-        "explain": lambda: ms.explain(blob(), slab),
         "locate": lambda: ms.locate(blob(), slab),
         "compress": lambda: ms.compress(slab, settings={"out": str(tmp_path / "small")}),
     }
