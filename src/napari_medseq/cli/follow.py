@@ -61,6 +61,11 @@ def add(commands: common.Commands) -> None:
         help="response rule set, such as rano-2.0 or recist-1.1; may be repeated (volumetric)",
     )
     report.add_argument("--name", default="", help="pseudonym of the patient, for the title")
+    report.add_argument(
+        "--captioner",
+        metavar="BUNDLE",
+        help="add sentences that this captioner writes from the pictures, marked as written by a model",
+    )
     common.add_json(report)
     report.set_defaults(run=_report)
 
@@ -142,7 +147,9 @@ def _report(args: argparse.Namespace) -> None:
     progression = ms.Progression.load(args.result)
     card = with_inputs(progression, Path(args.result))
     options = {"rules": args.rule} if args.rule else {}
-    path = progression.report(args.out or Path(args.result) / "report.html", name=args.name, card=card, **options)
+    path = progression.report(
+        args.out or Path(args.result) / "report.html", name=args.name, card=card, captioner=args.captioner, **options
+    )
     common.answer(args, {"report": str(path)}, f"report: {path}")
 
 

@@ -32,7 +32,7 @@ def words(text: str) -> list[str]:
 
 
 class Vocabulary:
-    """Words by number; the first four are padding, start, end and unknown.
+    """Words by number; the first four, which no sentence shows, are padding, start, end and unknown.
 
     Parameters
     ----------

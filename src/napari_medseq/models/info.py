@@ -19,7 +19,7 @@ class ModelInfo(Settings):
     Attributes
     ----------
     name, version : str
-    task : {"segmentation", "classification", "denoising", "autoencoder", "propagation", "registration"}
+    task : {"segmentation", "classification", "denoising", "autoencoder", "propagation", "registration", "captioning"}
     modality : str or None
         DICOM modality code the model was trained on.
     name_patterns : tuple of str
@@ -45,7 +45,7 @@ class ModelInfo(Settings):
 
     name: str
     version: str
-    task: Task | Literal["registration"]
+    task: Task | Literal["registration", "captioning"]
     modality: str | None = None
     name_patterns: tuple[str, ...] = ()
     channels: tuple[str, ...] = ("image",)

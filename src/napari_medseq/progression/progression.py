@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from napari_medseq.io.dicom.sources import Reference
+    from napari_medseq.models import ModelLike
     from napari_medseq.progression.repeatability import Repeatability
     from napari_medseq.progression.response import Assessment
     from napari_medseq.sequence import ImageSequence
@@ -168,8 +169,9 @@ class Progression(Tracked):
         rules: Sequence[str] = ("volumetric",),
         name: str = "",
         card: str = "",
+        captioner: ModelLike | None = None,
     ) -> Path:
-        """Write one self-contained HTML file.
+        """Write one self-contained HTML file; its text is made by rules from measured facts.
 
         Parameters
         ----------
@@ -180,6 +182,8 @@ class Progression(Tracked):
             Pseudonym of the patient.
         card : str
             The model's card (markdown, shown as text).
+        captioner : Model, name or path, optional
+            A captioner, whose sentences are added and marked as written by a model. None ships with the package.
 
         Returns
         -------
@@ -190,10 +194,12 @@ class Progression(Tracked):
         ------
         WriteError
             If it cannot be written.
+        ModelError
+            If `captioner` is none.
         """
         from napari_medseq.progression.report import write_report
 
-        return write_report(self, Path(path), rules=rules, name=name, card=card)
+        return write_report(self, Path(path), rules=rules, name=name, card=card, captioner=captioner)
 
     def save(self, folder: str | PathLike[str], *, extra: Mapping[str, object] | None = None) -> Path:
         """Write labels, tables, plot and ``run.json`` into `folder`, from which `load` reads them back.

@@ -22,6 +22,7 @@ from napari_medseq.progression.response import assess
 if TYPE_CHECKING:
     import pandas as pd
 
+    from napari_medseq.models import ModelLike
     from napari_medseq.progression.tracked import Tracked
 
 _STYLE = """
@@ -48,7 +49,13 @@ _MATRICES = {name: MEASURES[name] for name in ("volume (mL)", "longest diameter 
 
 
 def write_report(
-    progression: Tracked, path: Path, *, rules: Sequence[str] = RULES, name: str = "", card: str = ""
+    progression: Tracked,
+    path: Path,
+    *,
+    rules: Sequence[str] = RULES,
+    name: str = "",
+    card: str = "",
+    captioner: ModelLike | None = None,
 ) -> Path:
     """Write the report under a temporary name, then move it into place; returns `path`.
 
@@ -56,15 +63,27 @@ def write_report(
     ------
     WriteError
         If the folder cannot be written.
+    ModelError
+        If `captioner` is none.
     """
-    return files.write_text(path, html(progression, rules=rules, name=name, card=card))
+    return files.write_text(path, html(progression, rules=rules, name=name, card=card, captioner=captioner))
 
 
-def html(progression: Tracked, *, rules: Sequence[str] = RULES, name: str = "", card: str = "") -> str:
+def html(
+    progression: Tracked,
+    *,
+    rules: Sequence[str] = RULES,
+    name: str = "",
+    card: str = "",
+    captioner: ModelLike | None = None,
+) -> str:
     """The whole report as text."""
+    rule = "Text is made by rules from measured facts" + (
+        ", but for what is marked as written by a model" if captioner else ""
+    )
     parts = [
         f"<h1>Progression{f' of {escape(name)}' if name else ''}</h1>",
-        f'<p class="note">{record.DISCLAIMER} Text is made by rules from measured facts.</p>',
+        f'<p class="note">{record.DISCLAIMER} {rule}.</p>',
         "<h2>In short</h2>",
         _list(sentences.overall(progression)),
         "<h2>Visits</h2>",
@@ -78,6 +97,7 @@ def html(progression: Tracked, *, rules: Sequence[str] = RULES, name: str = "", 
         "<h2>Events</h2>",
         *_events(progression),
         *_responses(progression, rules),
+        *_written(progression, captioner),
         "<h2>Lesions</h2>",
         *(_matrix(progression, title, measure) for title, measure in _MATRICES.items()),
         '<p class="note">One row per lesion and visit. Visits are counted from 1 here and from 0 in lesions.csv.</p>',
@@ -134,6 +154,20 @@ def _side_by_side(progression: Tracked) -> list[str]:
         return []
     text = "The lesions that changed most, at all visits side by side and at the same scale; where one is absent, its place."
     return ["<h2>Side by side</h2>", _picture(figure, text)]
+
+
+def _written(progression: Tracked, captioner: ModelLike | None) -> list[str]:
+    """What a captioner writes, if one is named: apart from everything else, and marked."""
+    if captioner is None:
+        return []
+    from napari_medseq.progression.captions import captions
+
+    found = captions(progression, captioner)
+    note = (
+        f"The sentences of this part are generated: {found.model} wrote them from pictures alone. Nothing in them was measured, they may "
+        "be wrong, and they change nothing in the rest of this report."
+    )
+    return ["<h2>Written by a model</h2>", f'<p class="note">{escape(note)}</p>', _list(found.lines)]
 
 
 def _repeatability(progression: Tracked) -> list[str]:

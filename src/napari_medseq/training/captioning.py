@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_medseq.errors import SettingsError
+from napari_medseq.inference.captioning import CaptionSettings
+from napari_medseq.models import bundle
 from napari_medseq.models.captioner import PAD, Captioner, Vocabulary, caption_loss
 from napari_medseq.progress import Cancelled, Progress, check
 
@@ -80,3 +84,60 @@ def train_captioner(
         if progress is not None:
             progress(epoch + 1, epochs, f"loss {total / len(cases):.3f}")
     return model.eval().cpu(), vocabulary
+
+
+def save_captioner(
+    network: Captioner,
+    vocabulary: Vocabulary,
+    folder: str | PathLike[str],
+    *,
+    size: int,
+    steps: int = 2,
+    card: str,
+    name: str = "captioner",
+    version: str = "1",
+    modality: str | None = None,
+    licence: str = "unknown",
+) -> Path:
+    """Write a captioner as a bundle, which ``Progression.report(..., captioner=folder)`` takes.
+
+    Parameters
+    ----------
+    network, vocabulary
+        As `train_captioner` gives them.
+    folder : path
+    size, steps : int
+        Rows and columns of the pictures, and how many visits a sentence is about, as in training.
+    card : str
+        The model card: what it learned from, and how often it was right.
+    name, version, modality, licence
+        Facts about the model.
+
+    Raises
+    ------
+    ModelError
+        If `folder` exists and is no bundle.
+    """
+    first = network.encoder[0]
+    assert isinstance(first, nn.Conv2d)  # as Captioner makes it
+    settings = CaptionSettings(vocabulary=" ".join(vocabulary.known), size=size, steps=steps)
+    return bundle.write_bundle(
+        Path(folder),
+        facts={"name": name, "task": "captioning", "modality": modality, "sequence_axis": "visit"},
+        network={
+            "_target_": "Captioner",
+            "vocabulary": len(vocabulary),
+            "in_channels": first.in_channels,
+            "channels": first.out_channels,
+            "hidden": network.cell.hidden_size,
+            "embedding": network.embed.embedding_dim,
+        },
+        inference=settings.model_dump(mode="json"),
+        weights=network.state_dict(),
+        card=card,
+        licence_text=licence + "\n",
+        description="Writes a sentence about what changed from visit to visit.",
+        licence=licence,
+        version=version,
+        storage="float32",
+    )

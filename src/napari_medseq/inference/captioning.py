@@ -1,0 +1,110 @@
+"""Sentences that a captioner's bundle writes about pictures of one plane at several visits; always marked as written by a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+from torch.nn import functional
+
+from napari_medseq.errors import MedseqError, ModelError
+from napari_medseq.models import Model, ModelLike, loaded
+from napari_medseq.models.captioner import Caption, Captioner, Vocabulary
+from napari_medseq.models.info import printable
+from napari_medseq.settings import Settings, checked
+
+#: percentiles of a picture between which its brightness is taken, so that a few bright voxels do not count
+_LOW, _HIGH = 1.0, 99.0
+
+
+class CaptionSettings(Settings):
+    """What a captioner's bundle says of its pictures and words."""
+
+    vocabulary: str = Field(
+        min_length=1, description="All words by their number, the four special ones first, with spaces between them."
+    )
+    size: int = Field(64, ge=8, le=512, description="Rows and columns that each picture is brought to.")
+    steps: int = Field(
+        2, ge=1, le=16, description="How many visits a sentence is about: the last one, and those before it."
+    )
+    longest: int = Field(40, ge=1, le=200, description="The most words of a sentence.")
+
+    @field_validator("vocabulary")
+    @classmethod
+    def _printable(cls, value: str) -> str:
+        return str(printable(value))
+
+
+def captioner_settings(model: ModelLike) -> tuple[Model, CaptionSettings]:
+    """The loaded model of a captioner's bundle, and what the bundle says of its use.
+
+    Raises
+    ------
+    ModelError
+        If the model is no captioner, or its settings cannot be used.
+    """
+    found = loaded(model)
+    if not isinstance(found.network, Captioner):
+        raise ModelError(f"{found.info.name} is a model for {found.info.task}, no captioner; name the bundle of one.")
+    where = f"The inference settings of {found.info.name}"
+    settings = checked(CaptionSettings, found.inference, where=where, error=ModelError)
+    words = len(settings.vocabulary.split(" "))
+    if words != found.network.embed.num_embeddings:
+        raise ModelError(
+            f"{where} list {words} words, and the network knows {found.network.embed.num_embeddings}; get the bundle again."
+        )
+    return found, settings
+
+
+def caption(pictures: Sequence[NDArray[np.generic]], model: ModelLike) -> Caption:
+    """What a captioner writes about pictures of the same place, oldest first.
+
+    Parameters
+    ----------
+    pictures : sequence of array, shape (y, x)
+        One per visit, as many as the bundle asks for; in any unit, since each is brought to zero mean and unit spread.
+    model : Model, name or path
+        A captioner, whose bundle says ``"task": "captioning"``.
+
+    Returns
+    -------
+    Caption
+        Its text begins with `MARK`.
+
+    Raises
+    ------
+    ModelError
+        If the model is no captioner.
+    MedseqError
+        If there are too few or too many pictures, or one holds nothing.
+    """
+    found, settings = captioner_settings(model)
+    if len(pictures) != settings.steps:
+        raise MedseqError(
+            f"{found.info.name} writes about {settings.steps} visits at a time, and {len(pictures)} are given."
+        )
+    steps = torch.stack([_prepared(picture, settings.size) for picture in pictures])[None]
+    special = 4
+    vocabulary = Vocabulary(settings.vocabulary.split(" ")[special:])
+    network = found.network
+    assert isinstance(network, Captioner)  # captioner_settings has looked
+    return network.describe(steps, vocabulary, settings.longest)[0]
+
+
+def _prepared(picture: NDArray[np.generic], size: int) -> torch.Tensor:
+    """A picture as (1, size, size) of zero mean and unit spread."""
+    data = np.asarray(picture, dtype=np.float32)
+    if data.ndim != 2 or not np.isfinite(data).any():
+        raise MedseqError(f"A picture of shape {data.shape} without finite pixels cannot be described.")
+    finite = data[np.isfinite(data)]
+    low, high = np.percentile(finite, (_LOW, _HIGH))
+    data = np.clip(np.nan_to_num(data, nan=low, posinf=high, neginf=low), low, high)
+    data = (data - data.mean()) / max(float(data.std()), 1e-6)
+    shaped = functional.interpolate(
+        torch.from_numpy(data.astype(np.float32))[None, None], size=(size, size), mode="bilinear", align_corners=False,
+        antialias=True,
+    )  # fmt: skip
+    return shaped[0]
