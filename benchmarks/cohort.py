@@ -1,60 +1,137 @@
 """Cohorts: what a patient costs beside a plain loop, throughput with one and two workers, and 10,000 patients with a stub.
 
-``python benchmarks/cohort.py [--patients 8] [--many 10000] [--out cohort.json]`` prints a table and writes JSON. The patients are small
-(48 × 48 × 16 voxels, two visits) and the network is untrained, so that what is measured is the cohort and not the model. The loop and the
-cohort take turns on the same patients, each into a new folder. With the stub, a worker writes the two tables of a patient and nothing
-else: time, memory of driver, scheduler and workers (one process), tables and report remain.
+``python benchmarks/cohort.py [--patients 8] [--many 10000] [--out cohort.json]`` prints tables and writes JSON. Two kinds of patients:
+"sample" is the study that ships (three visits of 22 to 24 slices) with the network that ships for it; "small" (48 × 48 × 16 voxels, two
+visits) has a tiny untrained network, so that what is measured is nearly the cohort alone. The loop calls `run` for one patient after
+another and writes the same result; it and the cohorts take turns. Time is taken as each patient is finished, by the clock and of the
+processors (driver, helpers and all), so that other work on the machine and what happens once (starting helpers, the tables, the report) do not
+count as a patient's. With the stub, a worker writes the two tables of a patient and nothing else: what remains is the cohort.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
+import shutil
 import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 import napari_medseq as ms
+from napari_medseq import files
 from napari_medseq.cohort import cluster
 from napari_medseq.cohort.patient import Job, Row, empty_row
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
 from tests.balls import write_ball_study
 from tests.tiny import write_tiny_bundle
 
+#: called after each patient
+Finished = Callable[[], None]
+WAYS = ("loop", "workers=0", "workers=1", "workers=2")
 
-def loop(patients: list[Path], model: Path, out: Path) -> float:
-    """Seconds of a plain loop over `ms.run`."""
-    began = time.perf_counter()
+
+def processor_s() -> float:
+    """Seconds of the processors so far, of this process and of those that it started."""
+    total, here = 0.0, psutil.Process()
+    for process in [here, *here.children(recursive=True)]:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
+
+
+class Stamps:
+    """Time of the clock and of the processors at the start and as each patient is finished."""
+
+    def __init__(self) -> None:
+        self.at: list[tuple[float, float]] = []
+        self()
+
+    def __call__(self) -> None:
+        self.at.append((time.perf_counter(), processor_s()))
+
+    def per_patient(self, together: int) -> tuple[float, float]:
+        """Seconds (clock, processors) of a patient after the first of each worker, which bear the start."""
+        (wall, cpu), (last_wall, last_cpu) = self.at[together], self.at[-1]
+        number = len(self.at) - 1 - together
+        return (last_wall - wall) / number, (last_cpu - cpu) / number
+
+
+def loop(patients: Sequence[Path], model: Path | str, out: Path, finished: Finished) -> None:
+    """One patient after another."""
     loaded = ms.load_model(model)
     for patient in patients:
         ms.run(patient, loaded, out=out / patient.name, register="none")
-    return time.perf_counter() - began
+        finished()
 
 
-def cohort(patients: list[Path], model: Path, out: Path, workers: int) -> float:
-    """Seconds of a cohort, its tables and report included."""
-    began = time.perf_counter()
-    table = ms.run_cohort(patients, model, out, workers=workers, register="none", reports=False)
+def cohort(patients: Sequence[Path], model: Path | str, out: Path, finished: Finished, workers: int) -> None:
+    """The same by `run_cohort`."""
+    before = 0
+
+    def progress(done: int, _total: int, _text: str) -> None:
+        nonlocal before
+        if done > before:
+            before = done
+            finished()
+
+    table = ms.run_cohort(patients, model, out, workers=workers, register="none", reports=False, progress=progress)
     if not (table["status"] == "done").all():
         raise SystemExit(f"patients failed: {table['error'].dropna().tolist()[:3]}")
-    return time.perf_counter() - began
 
 
-def paired(patients: list[Path], model: Path, folder: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds per patient of each way, round by round."""
-    ways: dict[str, list[float]] = {"loop": [], "workers=0": [], "workers=1": [], "workers=2": []}
-    loop(patients[:1], model, folder / "warm")  # imports
-    for n in range(rounds):
-        ways["loop"].append(loop(patients, model, folder / f"loop-{n}"))
-        for workers in (0, 1, 2):
-            ways[f"workers={workers}"].append(cohort(patients, model, folder / f"w{workers}-{n}", workers))
-    return {way: [s / len(patients) for s in seconds] for way, seconds in ways.items()}
+def paired(patients: Sequence[Path], model: Path | str, folder: Path, rounds: int) -> dict[str, list[dict[str, float]]]:
+    """What each way took, round by round."""
+    found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    loop(patients[:1], model, folder / "warm", lambda: None)  # imports
+    for number in range(rounds):
+        for way in WAYS if number % 2 == 0 else reversed(WAYS):
+            out, stamps = folder / f"{way}-{number}", Stamps()
+            workers = 0 if way == "loop" else int(way[-1])
+            if way == "loop":
+                loop(patients, model, out, stamps)
+            else:
+                cohort(patients, model, out, stamps, workers)
+            wall, cpu = stamps.per_patient(max(workers, 1))
+            whole = time.perf_counter() - stamps.at[0][0]
+            found[way].append({"wall_s": wall, "processor_s": cpu, "once_s": whole - wall * len(patients)})
+            shutil.rmtree(out)
+    return found
+
+
+def show(kind: str, found: dict[str, list[dict[str, float]]]) -> None:
+    """Print one kind of patients as a table."""
+
+    def many(values: np.ndarray, form: str) -> str:
+        return f"{np.median(values):{form}} ({values.min():{form}} to {values.max():{form}})"
+
+    def of(way: str, name: str) -> np.ndarray:
+        return np.array([one[name] for one in found[way]])
+
+    print(f"\n{kind}, {len(found['loop'])} rounds in turn: median (lowest to highest)\n")
+    print("| way | processor s a patient | against the loop | s by the clock a patient | patients a minute | s once |")
+    print("|---|---|---|---|---|---|")
+    for way in WAYS:
+        against = 100 * (of(way, "processor_s") / of("loop", "processor_s") - 1)
+        cells = [
+            way,
+            many(of(way, "processor_s"), ".3f"),
+            "" if way == "loop" else many(against, "+.1f") + " %",
+            many(of(way, "wall_s"), ".3f"),
+            many(60 / of(way, "wall_s"), ".1f"),
+            many(of(way, "once_s"), ".1f"),
+        ]
+        print("| " + " | ".join(cells) + " |")
 
 
 _LESIONS = "visit,date,lesion,label,volume_ml,event,parents,certainty,measured,cut_off\n" + "".join(
@@ -84,60 +161,76 @@ def peak_mb() -> float:
 
 
 def many(number: int, model: Path, folder: Path) -> dict[str, object]:
-    """Time and memory with so many patients whose work is a stub."""
+    """Time and memory with so many patients whose work is a stub; driver, scheduler and workers are one process."""
     root = folder / "many"
     for k in range(number):
         (root / f"sub-{k:05d}").mkdir(parents=True)
     cluster.do_job = stub
     marks: list[tuple[int, float, float]] = []
     began = time.perf_counter()
+    before = 0
 
     def progress(done: int, total: int, _text: str) -> None:
-        if done and done % max(1, total // 10) == 0:
+        nonlocal before
+        if done > before and done % max(1, total // 10) == 0:
             marks.append((done, time.perf_counter() - began, peak_mb()))
+        before = done
 
     table = ms.run_cohort(root, model, folder / "many-out", workers=2, reports=False, progress=progress)
     seconds = time.perf_counter() - began
     return {
         "patients": len(table),
-        "seconds": seconds,
-        "ms_per_patient": 1000 * seconds / number,
-        "peak_mb_after": {done: round(mb) for done, _, mb in marks},
+        "seconds": round(seconds, 1),
+        "ms_per_patient": round(1000 * seconds / number, 2),
         "seconds_after": {done: round(s, 1) for done, s, _ in marks},
+        "peak_mb_after": {done: round(mb) for done, _, mb in marks},
         "peak_mb_with_tables_and_report": round(peak_mb()),
     }
 
 
+def show_many(found: dict[str, object]) -> None:
+    """Print what so many patients took."""
+    seconds, memory = found["seconds_after"], found["peak_mb_after"]
+    assert isinstance(seconds, dict)
+    assert isinstance(memory, dict)
+    print(
+        f"\n{found['patients']} patients with a stub: {found['seconds']} s, {found['ms_per_patient']} ms a patient, tables and report included\n"
+    )
+    print("| patients done | " + " | ".join(map(str, seconds)) + " | tables and report |")
+    print("|---|" + "---:|" * (len(seconds) + 1))
+    print("| s | " + " | ".join(map(str, seconds.values())) + f" | {found['seconds']} |")
+    print("| most memory so far, MB | " + " | ".join(map(str, memory.values())) + f" | {found['peak_mb_with_tables_and_report']} |")  # fmt: skip
+
+
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patients", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--kinds", nargs="*", choices=("sample", "small"), default=("sample", "small"))
     parser.add_argument("--many", type=int, default=10_000)
-    parser.add_argument("--out", type=Path, default=Path("cohort.json"))
+    parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "benchmarks" / "cohort.json")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
+    found: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = write_tiny_bundle(folder / "tiny")
-        patients = [write_ball_study(folder / "patients" / f"p{k:03d}") for k in range(args.patients)]
-        found: dict[str, object] = {}
-        if args.rounds:
-            ways = paired(patients, model, folder, args.rounds)
-            base = np.array(ways["loop"])
-            print(
-                f"{'way':<10} {'s per patient':>14}   against the loop, median (lowest to highest of {args.rounds} rounds)"
-            )
-            for way, seconds in ways.items():
-                ratio = 100 * (np.array(seconds) / base - 1)
-                print(
-                    f"{way:<10} {np.median(seconds):>14.3f}   {np.median(ratio):+.1f} % ({ratio.min():+.1f} to {ratio.max():+.1f})"
-                )
-            found["seconds_per_patient"] = ways
+        tiny = write_tiny_bundle(folder / "tiny")
+        for kind in args.kinds:
+            root = folder / kind
+            if kind == "sample":
+                source = HERE.parent / "sample_data" / "study" / "sub-sample"
+                patients = [shutil.copytree(source, root / f"p{k:03d}") for k in range(args.patients)]
+                ways = paired(patients, "brain-tumor", folder / "out", args.rounds)
+            else:
+                patients = [write_ball_study(root / f"p{k:03d}") for k in range(args.patients)]
+                ways = paired(patients, tiny, folder / "out", args.rounds)
+            show(f"{args.patients} {kind} patients", ways)
+            found[kind] = ways
         if args.many:
-            found["stub"] = many(args.many, model, folder)
-            print(json.dumps(found["stub"], indent=1))
-    args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            found["stub"] = stubs = many(args.many, tiny, folder)
+            show_many(stubs)
+    files.write_json(args.out, found)
 
 
 if __name__ == "__main__":

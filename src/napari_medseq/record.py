@@ -10,6 +10,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,13 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Versions of Python, the platform and the packages that decide a result."""
-    found = {"python": sys.version.split()[0], "platform": platform.platform()}
+    return {"python": sys.version.split()[0], "platform": platform.platform(), **_installed()}
+
+
+@cache
+def _installed() -> Mapping[str, str]:
+    """Versions of the packages, looked up once: it takes the time of a small patient."""
+    found = {}
     for name in PACKAGES:
         try:
             found[name] = version(name)

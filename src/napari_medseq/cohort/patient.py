@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,8 +10,6 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TypedDict
-
-import pandas as pd
 
 from napari_medseq import models, pipeline, record
 from napari_medseq.cohort import segmented
@@ -21,7 +20,7 @@ from napari_medseq.models.choosing import choose_images
 from napari_medseq.progression import Progression
 from napari_medseq.progression.folder import RECORD, ResultFolder, checked_record
 from napari_medseq.progression.response import assess
-from napari_medseq.progression.store import read_lesions, save
+from napari_medseq.progression.store import save
 from napari_medseq.progression.tracked import Tracked
 
 #: one worker that was killed may hold a patient's folder for a moment after its job went to another one
@@ -199,18 +198,24 @@ def _model(folder: str, sha256: str) -> Model:
 
 def _row(job: Job, status: str, path: Path, facts: Mapping[str, object]) -> Row:
     """A patient's row, read from the result, so that what is kept and what is done give the same."""
-    lesions, summary = read_lesions(path / "lesions.csv"), pd.read_csv(path / "summary.csv")
-    burden, days = summary["volume_ml"].dropna(), summary["days"].dropna()
+    summary = _cells(path / "summary.csv")
+    burden, days = ([float(row[name]) for row in summary if row[name]] for name in ("volume_ml", "days"))
     dropped = _texts(facts.get("dropped"))
     row = empty_row(job, status, f"visits are missing: {'; '.join(dropped)}" if dropped else None)
     row["visits"] = len(summary)
     row["dropped"] = len(dropped)
-    row["lesions"] = int(lesions["lesion"].nunique())
-    row["first_ml"], row["last_ml"] = (float(burden.iloc[0]), float(burden.iloc[-1])) if len(burden) else (None, None)
-    row["days"] = float(days.iloc[-1]) if len(days) > 1 else None
+    row["lesions"] = len({lesion["lesion"] for lesion in _cells(path / "lesions.csv")})
+    row["first_ml"], row["last_ml"] = (burden[0], burden[-1]) if burden else (None, None)
+    row["days"] = days[-1] if len(days) > 1 else None
     row["response"] = _response(facts)
     row["warnings"] = len(_texts(facts.get("warnings")))
     return row
+
+
+def _cells(table: Path) -> list[dict[str, str]]:
+    """The rows of a table of a result as text: a table of pandas takes longer than it is worth for three columns."""
+    with table.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
 
 
 def _response(facts: Mapping[str, object]) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from functools import cache
 from inspect import signature
 from typing import TYPE_CHECKING
 
@@ -90,8 +91,13 @@ def assess(progression: Tracked, rule: str, **options: object) -> Assessment:
         chosen = {name: at_visits(name, value, visits) for name, value in options.items()}
     whole = judge(everything, **chosen)
     cut = _cut_off(everything)
-    rest = judge(everything.without(cut), **chosen) if cut else whole
-    verdicts = [_unless_cut(verdict, cut, whole.targets, rest) for verdict in whole.verdicts]
+
+    @cache  # it is asked for by few results: only by a verdict that a lesion which is cut off may have made worse
+    def without_cut(visit: int) -> str:
+        rest = judge(everything.without(cut), **chosen)
+        return next((v.category for v in rest.verdicts if v.visit == visit), "")
+
+    verdicts = [_unless_cut(verdict, cut, whole.targets, without_cut) for verdict in whole.verdicts]
     return replace(whole, verdicts=_at_all_visits(verdicts, visits, progression.dates))
 
 
@@ -102,13 +108,14 @@ def _cut_off(progression: Tracked) -> dict[int, int]:
     return {int(str(lesion)): int(visits.min()) for lesion, visits in rows.groupby("lesion")["visit"]}
 
 
-def _unless_cut(verdict: Verdict, cut: Mapping[int, int], targets: Sequence[int], rest: Assessment) -> Verdict:
-    """The verdict, or "not evaluable" where it rests on a lesion that is cut off."""
+def _unless_cut(
+    verdict: Verdict, cut: Mapping[int, int], targets: Sequence[int], without_cut: Callable[[int], str]
+) -> Verdict:
+    """The verdict, or "not evaluable" where it rests on a lesion that is cut off; `without_cut`: a visit's category without these."""
     so_far = [lesion for lesion, visit in cut.items() if visit <= verdict.visit]
     worse = verdict.category in _FOUND_WORSE
     blamed = so_far if worse or not targets else [lesion for lesion in so_far if lesion in targets]
-    others = next((v.category for v in rest.verdicts if v.visit == verdict.visit), "")
-    if not blamed or (worse and others in _FOUND_WORSE):
+    if not blamed or (worse and without_cut(verdict.visit) in _FOUND_WORSE):
         return verdict
     why = [f"lesion {lesion} is cut off by the edge of the field of view" for lesion in blamed]
     return replace(verdict, category="not evaluable", reasons=(*why, *verdict.reasons))
