@@ -3,9 +3,10 @@
 ``python benchmarks/cohort.py [--patients 8] [--many 10000] [--out cohort.json]`` prints tables and writes JSON. Two kinds of patients:
 "sample" is the study that ships (three visits of 22 to 24 slices) with the network that ships for it; "small" (48 × 48 × 16 voxels, two
 visits) has a tiny untrained network, so that what is measured is nearly the cohort alone. The loop calls `run` for one patient after
-another and writes the same result; it and the cohorts take turns. Time is taken as each patient is finished, by the clock and of the
-processors (driver, helpers and all), so that other work on the machine and what happens once (starting helpers, the tables, the report) do not
-count as a patient's. With the stub, a worker writes the two tables of a patient and nothing else: what remains is the cohort.
+another and writes the same result; it and the cohorts take turns. Time is taken as each patient is finished, by the clock and of
+the processors (driver, helpers and all), so that other work on the machine, and what happens once (starting helpers, the tables, the
+report), do not count as a patient's. With the stub, a worker writes the two tables of a patient and nothing else: what remains is the
+cohort.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from napari_medseq import files
 from napari_medseq.cohort import cluster
 from napari_medseq.cohort.patient import Job, Row, empty_row
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.balls import write_ball_study
 from tests.tiny import write_tiny_bundle
 
+ROOT = Path(__file__).resolve().parents[1]
 #: called after each patient
 Finished = Callable[[], None]
 WAYS = ("loop", "workers=0", "workers=1", "workers=2")
@@ -193,13 +194,19 @@ def show_many(found: dict[str, object]) -> None:
     seconds, memory = found["seconds_after"], found["peak_mb_after"]
     assert isinstance(seconds, dict)
     assert isinstance(memory, dict)
+    each = found["ms_per_patient"]
     print(
-        f"\n{found['patients']} patients with a stub: {found['seconds']} s, {found['ms_per_patient']} ms a patient, tables and report included\n"
+        f"\n{found['patients']} patients with a stub: {found['seconds']} s, {each} ms a patient, tables and report included\n"
     )
-    print("| patients done | " + " | ".join(map(str, seconds)) + " | tables and report |")
-    print("|---|" + "---:|" * (len(seconds) + 1))
-    print("| s | " + " | ".join(map(str, seconds.values())) + f" | {found['seconds']} |")
-    print("| most memory so far, MB | " + " | ".join(map(str, memory.values())) + f" | {found['peak_mb_with_tables_and_report']} |")  # fmt: skip
+    rows = {
+        "patients done": [*seconds, "tables and report"],
+        "s": [*seconds.values(), found["seconds"]],
+        "most memory so far, MB": [*memory.values(), found["peak_mb_with_tables_and_report"]],
+    }
+    for number, (head, cells) in enumerate(rows.items()):
+        print("| " + " | ".join(map(str, [head, *cells])) + " |")
+        if number == 0:
+            print("|---|" + "---:|" * len(cells))
 
 
 def main() -> None:
@@ -209,7 +216,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kinds", nargs="*", choices=("sample", "small"), default=("sample", "small"))
     parser.add_argument("--many", type=int, default=10_000)
-    parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "benchmarks" / "cohort.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "cohort.json")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     found: dict[str, object] = {}
@@ -219,7 +226,7 @@ def main() -> None:
         for kind in args.kinds:
             root = folder / kind
             if kind == "sample":
-                source = HERE.parent / "sample_data" / "study" / "sub-sample"
+                source = ROOT / "sample_data" / "study" / "sub-sample"
                 patients = [shutil.copytree(source, root / f"p{k:03d}") for k in range(args.patients)]
                 ways = paired(patients, "brain-tumor", folder / "out", args.rounds)
             else:

@@ -17,6 +17,7 @@ from napari_medseq import io, models, record
 from napari_medseq.errors import MedseqWarning, OperationCancelled, ReadError, SettingsError
 from napari_medseq.models import Model
 from napari_medseq.models.choosing import Chosen, Series, choose_images
+from napari_medseq.peak import warn_of_peak
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.progression.folder import ResultFolder, claimed
 from napari_medseq.sequence import ImageSequence, Study, Visit
@@ -193,6 +194,7 @@ def segment_study(
         study = read_visits(study_or_folder, order=order, progress=part(progress, 0.0, 0.06), cancelled=cancelled)
         chosen = choose_images(study, model.info, series=series, force=force)
         dropped = dropped_visits(study)
+        warn_of_peak(study, chosen, model, register=register, device=device)
         check(cancelled)
         # a model along visits needs them aligned, so this comes first
         aligned = align_visits(chosen, mode=register, progress=part(progress, 0.06, 0.18), cancelled=cancelled)

@@ -102,12 +102,23 @@ def _dry_run(args: argparse.Namespace, studies: str | list[str]) -> int:
     from napari_medseq.cohort import estimate_cohort
     from napari_medseq.cohort.run import duration
 
-    found = estimate_cohort(studies, args.model, args.out, workers=args.workers, device=args.device)
+    found = estimate_cohort(
+        studies,
+        args.model,
+        args.out,
+        workers=args.workers,
+        series=args.series,
+        register=args.register,
+        device=args.device,
+        force=args.force,
+    )
+    memory = "unknown" if found.peak_gb is None else f"about {found.peak_gb:.1f} GB"
     time = "unknown until a patient is done" if found.seconds is None else f"about {duration(found.seconds)}"
     text = (
         f"{found.patients} patients, {found.with_result} with a result (kept if nothing has changed)\n"
         f"{found.workers} at a time; time: {time}\n"
-        f"largest image looked at: {found.largest_voxels / 1e6:.1f} million voxels; {found.available_gb:.1f} GB of memory are free"
+        f"largest image looked at: {found.largest_voxels / 1e6:.1f} million voxels\n"
+        f"memory that a patient takes at most: {memory}; {found.available_gb:.1f} GB are free"
     )
     common.answer(args, asdict(found), text)
     return 0

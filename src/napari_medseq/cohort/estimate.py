@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 from napari_medseq import io, models
 from napari_medseq.cohort.patients import Patient, Studies, find_patients
-from napari_medseq.cohort.run import available_gb, local_workers
-from napari_medseq.errors import MedseqError
+from napari_medseq.cohort.run import PROGRAMS_GB, available_gb, local_workers
+from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.models import Model
+from napari_medseq.models.choosing import Series, choose_images
+from napari_medseq.peak import expected_peak
 from napari_medseq.progression.folder import RECORD
 
 #: studies whose headers are looked at
@@ -33,6 +36,8 @@ class CohortEstimate:
     workers : int
     largest_voxels : int
         Of the largest image in the studies whose headers were read.
+    peak_gb : float or None
+        Memory that the most demanding of these studies takes, the programs included; None where none could be read.
     available_gb : float
     """
 
@@ -42,6 +47,7 @@ class CohortEstimate:
     seconds: float | None
     workers: int
     largest_voxels: int
+    peak_gb: float | None
     available_gb: float
 
 
@@ -51,7 +57,10 @@ def estimate_cohort(
     out: str | PathLike[str],
     *,
     workers: int | None = None,
+    series: Series = None,
+    register: str = "auto",
     device: str = "auto",
+    force: bool = False,
 ) -> CohortEstimate:
     """Say what `run_cohort` with the same arguments would do; only headers are read, nothing is written.
 
@@ -62,13 +71,15 @@ def estimate_cohort(
     ModelError
         If there is no such model.
     """
-    models.loaded(model)
+    loaded = models.loaded(model)
     patients = find_patients(studies)
     target = Path(out)
     finished = sum((target / p.name / RECORD).is_file() for p in patients)
     number = min(local_workers(device) if workers is None else max(workers, 1), len(patients))
     each = _seconds_before(target / "cohort.csv")
     rounds = math.ceil((len(patients) - finished) / number)
+    looked_at = [_peak_gb(p, loaded, series, register, force) for p in patients[:_LOOKED_AT]]
+    peaks = [gb for gb in looked_at if gb is not None]
     return CohortEstimate(
         patients=len(patients),
         with_result=finished,
@@ -76,6 +87,7 @@ def estimate_cohort(
         seconds=None if each is None else each * rounds,
         workers=number,
         largest_voxels=max((_voxels(p) for p in patients[:_LOOKED_AT]), default=0),
+        peak_gb=max(peaks, default=None),
         available_gb=available_gb(),
     )
 
@@ -90,6 +102,18 @@ def _seconds_before(table: Path) -> float | None:
     except (OSError, ValueError, KeyError):
         return None
     return float(done.median()) if len(done) else None
+
+
+def _peak_gb(patient: Patient, model: Model, series: Series, register: str, force: bool) -> float | None:
+    """Memory that the main job takes for a patient, from the headers of its files; None where they do not say."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MedseqWarning)  # they are the job's to give
+            study = io.read_study(patient.study, lazy=True)
+            chosen = choose_images(study, model.info, series=series, force=force)
+    except MedseqError:
+        return None
+    return PROGRAMS_GB + expected_peak(study.visits, chosen, model, register=register).whole / 1e9
 
 
 def _voxels(patient: Patient) -> int:

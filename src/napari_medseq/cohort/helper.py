@@ -21,6 +21,9 @@ from napari_medseq.cohort.patient import Job, Row, do_patient, empty_row
 #: bytes allowed beside a patient's: Python, numpy, torch 2.13 for CPUs and a loaded model have 0.4 GB of data (VmData of
 #: /proc/self/status), and the arenas of threads need room
 _BASE_BYTES = 1_000_000_000
+#: threads that wait sleep: spinning beside other workers took three times the processor time (``benchmarks/cohort.py``)
+_WAITING = "PASSIVE"
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 #: what an exit status means where the system ended the process
 _KILLED = {signal.SIGKILL: "killed by the system (often: out of memory)", signal.SIGSEGV: "a segmentation fault"}
 
@@ -76,9 +79,7 @@ class Helper:
     def _running(self) -> tuple[subprocess.Popen[str], queue.SimpleQueue[str | None]]:
         if self._process is None or self._process.poll() is not None:
             self.close()
-            threads = {
-                name: str(self._threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-            }
+            threads = {name: str(_threads(name, self._threads)) for name in _THREADS}
             limit = [] if self._memory is None else [str(self._memory)]
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, *limit],
@@ -87,12 +88,18 @@ class Helper:
                 stderr=None if os.environ.get("NAPARI_MEDSEQ_DEBUG") else subprocess.DEVNULL,
                 text=True,
                 encoding="utf-8",
-                env={**os.environ, "MPLBACKEND": "Agg", **threads},
+                env={"OMP_WAIT_POLICY": _WAITING, **os.environ, "MPLBACKEND": "Agg", **threads},
                 start_new_session=True,  # Ctrl+C is the worker's to handle
             )
             self._answers = queue.SimpleQueue()
             threading.Thread(target=_pass_on, args=(self._process.stdout, self._answers), daemon=True).start()
         return self._process, self._answers
+
+
+def _threads(name: str, most: int) -> int:
+    """So many threads, or fewer where the user said so in the environment."""
+    said = os.environ.get(name, "")
+    return min(most, int(said)) if said.isdecimal() and int(said) > 0 else most
 
 
 def _input(process: subprocess.Popen[str]) -> IO[str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 #: memory in GB that a patient takes at least beside its images: the programs
-_PROGRAMS_GB = 1.5
+PROGRAMS_GB = 1.5
 
 
 def run_cohort(
@@ -219,7 +219,7 @@ def local_workers(device: str = "auto") -> int:
     """How many patients at a time this machine does: one per GPU, else one per processor as far as memory goes."""
     if device.startswith(("cuda", "mps")):
         return 1
-    return max(1, min(os.cpu_count() or 1, int(available_gb() // _PROGRAMS_GB)))
+    return max(1, min(os.cpu_count() or 1, int(available_gb() // PROGRAMS_GB)))
 
 
 def available_gb() -> float:

@@ -203,7 +203,7 @@ def frame(
         begin, end = _within((0, steps), region.get(axes[0]), steps)
         outside, steps = (begin, steps - end), end - begin
         span = _within(span, region.get(across), thick)
-    inner = _network_size(crop, first, axes, pixel_mm)
+    inner = network_size(crop, first, axes, pixel_mm)
     if times is None and each is None:
         times = _own_times(first, axes[0])
     return Framing(
@@ -257,7 +257,7 @@ def _crop_to_region(
     return ends[0], ends[1], ends[2], ends[3]
 
 
-def _network_size(
+def network_size(
     crop: tuple[int, int, int, int], image: ImageSequence, axes: tuple[str, str, str], pixel_mm: float | None
 ) -> tuple[int, int]:
     """Rows and columns of a crop at the network's pixel size; nothing is resampled where the pixels are nearly of that size."""

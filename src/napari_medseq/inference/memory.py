@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from napari_medseq.errors import MedseqWarning
 from napari_medseq.inference.frame import Framing
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.tuning import Plan
@@ -18,7 +14,7 @@ from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.stepwise import Stepwise
 
 #: activations of the finest level that are there at once: a block's input, output, shortcut and cuDNN's or oneDNN's copy
-_AT_ONCE = 4
+AT_ONCE = 4
 #: under so many pixels times steps nothing is estimated: it takes longer than it is worth
 _SMALL = 1 << 23
 _NUMBER = 4  # bytes of a float32
@@ -60,12 +56,12 @@ def network_bytes(framing: Framing, network: nn.Module, settings: InferenceSetti
     images = len(framing.intensity if framing.each is None else framing.each[0])
     kept, largest = layer_bytes(network, (1, together, images * (2 * network.neighbours + 1), *size))
     if not isinstance(network, RecurrentUNet):
-        return views * (kept + _AT_ONCE * largest)
+        return views * (kept + AT_ONCE * largest)
     group = plan.together
-    return views * ((network.ahead + group) * kept + group * _AT_ONCE * largest)
+    return views * ((network.ahead + group) * kept + group * AT_ONCE * largest)
 
 
-def layer_bytes(network: Stepwise, shape: Sequence[int]) -> tuple[int, int]:
+def layer_bytes(network: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
     """Bytes of the largest output at each resolution, together, and of the largest of all, for steps of this shape.
 
     Found by running the network on shapes alone (meta tensors); 0 for a network that cannot.
@@ -90,69 +86,7 @@ def layer_bytes(network: Stepwise, shape: Sequence[int]) -> tuple[int, int]:
     return sum(largest.values()), max(largest.values(), default=0)
 
 
-def available_bytes() -> int | None:
-    """Memory that this process can still get: what the system, its control group and its own limit leave; None where unknown."""
-    limits = [_system(), _control_group(), _own_limit()]
-    return min((n for n in limits if n is not None), default=None)
-
-
-def warn_if_short(needed: int, name: str, available: int | None = None) -> None:
-    """Say before the start that memory may not suffice, and what can be done.
-
-    Parameters
-    ----------
-    needed : int
-        Bytes.
-    name : str
-        Of the image.
-    available : int, optional
-        Bytes; asked of the system by default.
-    """
-    free = available_bytes() if available is None else available
-    if free is not None and needed > free:
-        warnings.warn(
-            f"{name}: about {needed / 2**30:.1f} GB of memory are needed and {free / 2**30:.1f} GB are free; close other "
-            "programs, ask for fewer outputs, or crop the image (region=).",
-            MedseqWarning,
-            stacklevel=4,
-        )
-
-
 def worth_estimating(framing: Framing) -> bool:
     """Whether an image is so large that its memory is looked at before the start."""
     steps, rows, columns = framing.whole
     return steps * framing.thick * rows * columns > _SMALL
-
-
-def _system() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")), None)
-
-
-def _control_group() -> int | None:
-    """What a container or a job of a cluster may still take (control groups, version 2)."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        limit, used = ((root / n).read_text(encoding="ascii").strip() for n in ("memory.max", "memory.current"))
-    except OSError:
-        return None
-    return None if limit == "max" else max(0, int(limit) - int(used))
-
-
-def _own_limit() -> int | None:
-    """What `ulimit -v` leaves."""
-    if os.name != "posix":
-        return None
-    import resource
-
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY:
-        return None
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    except OSError:
-        return None
-    return max(0, limit - pages * resource.getpagesize())

@@ -19,6 +19,7 @@ from napari_medseq.inference.options import SegmentOptions
 from napari_medseq.inference.prediction import PatchAccumulator, Segmentation, to_images
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
 from napari_medseq.inference.sliding import WindowSettings, window_framing, window_probabilities
+from napari_medseq.memory import warn_if_short
 from napari_medseq.models import Model
 from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.progress import Cancelled, Progress, check
@@ -149,7 +150,7 @@ class SegmentationRun:
                 memory.network_bytes(framing, m.network, self.settings, p)
                 for m, p in zip(self.models, plans, strict=True)
             ]
-            memory.warn_if_short(sum(needed) + memory.answer_bytes(framing, self.settings, self.options.outputs), name)
+            warn_if_short(sum(needed) + memory.answer_bytes(framing, self.settings, self.options.outputs), name)
         apart = self.settings.along in ("t", "visit")
         accumulator = PatchAccumulator(framing, self.settings, self.options.outputs, apart=apart)
         for position in self._sequences(framing):

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, ModelError
-from napari_medseq.inference import memory
 from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.frame import Region
 from napari_medseq.inference.images import Images, exams
@@ -22,6 +21,7 @@ from napari_medseq.inference.prediction import Segmentation, remove_small_object
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.slab_steps import SlabSettings, chosen_labels, probabilities_of_steps, starts
 from napari_medseq.inference.working import Triple, WorkingGrid, grey_channels, working_volume
+from napari_medseq.memory import warn_if_short
 from napari_medseq.models import Model
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.progress import Cancelled, Progress
@@ -106,7 +106,7 @@ def segment_slabs(
         if len(channels) < len(first.info.channels):
             volume, inner = within_nothing(volume, one.window)
         held = sum(_held(m, own, volume.shape) for m, own in zip(models, settings, strict=True))
-        memory.warn_if_short(held + 2 * volume[0].size, grid.image.name)
+        warn_if_short(held + 2 * volume[0].size, grid.image.name)
         streams = [
             probabilities_of_steps(
                 slab_network(m),

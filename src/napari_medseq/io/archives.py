@@ -44,7 +44,7 @@ class _Unpacked:
 
 
 _LOCK = threading.RLock()
-_OPENED: dict[tuple[str, int, int], _Unpacked] = {}
+_OPENED: dict[tuple[str, int, int, int, int], _Unpacked] = {}
 _FOLDERS: dict[str, str] = {}
 _ROOT: list[tempfile.TemporaryDirectory[str]] = []
 
@@ -60,7 +60,8 @@ def unpacked(path: Path) -> tuple[Path, list[str]]:
         If the archive is encrypted, damaged, a bomb, or lies in an archive in an archive.
     """
     facts = path.stat()
-    key = (str(path.resolve()), facts.st_size, facts.st_mtime_ns)
+    # the time of its last change too, which nobody can set back as `touch` does that of modification
+    key = (str(path.resolve()), facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
     with _LOCK:
         known = _OPENED.get(key)
         if known is None:

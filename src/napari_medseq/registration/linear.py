@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -12,7 +14,7 @@ from napari_medseq import geometry
 from napari_medseq.errors import RegistrationError
 from napari_medseq.geometry import Affine, Volume
 from napari_medseq.registration.measure import Agreement, Sampler, near
-from napari_medseq.registration.optimise import Level, Linear, Watch, optimise, shrunk
+from napari_medseq.registration.optimise import Level, Linear, Watch, optimise, shrinking, shrunk
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground
 from napari_medseq.volumes.grid import resample_volume
@@ -23,6 +25,9 @@ ROUNDS = 700
 _PARTS = (32, 64, 128)
 #: fewer voxels than this carry no joint histogram of 32×32 bins
 _MIN_MASK, _MIN_ZONE = 100, 50
+_NUMBER = 4  # bytes of a float32
+#: bytes per voxel of the finest images: these, their coarser ones, masks, and the copies that ITK works on
+_OF_LEVELS = 40
 #: percentiles between which intensities count: a few bright vessels or an implant would leave the histogram's bins empty
 _OUTLIERS = (0.1, 99.8)
 #: share of the body inside the moving image from which an agreement counts in full, and below which not at all
@@ -102,9 +107,8 @@ def prepared(moving: ImageSequence, fixed: ImageSequence, mask: ImageSequence | 
     MedseqError
         If an image has an axis ``t``.
     """
-    f, m = _volume(fixed), _volume(moving)
-    flat = f.shape[0] == 1
-    if flat != (m.shape[0] == 1):
+    flat = _is_flat(fixed)
+    if flat != _is_flat(moving):
         raise RegistrationError(
             f"{fixed.name} is {'one slice' if flat else 'a volume'} and {moving.name} is not; "
             "register images of the same kind, or choose the matching slice first."
@@ -126,19 +130,51 @@ def prepared(moving: ImageSequence, fixed: ImageSequence, mask: ImageSequence | 
             raise RegistrationError(
                 f"The mask {mask.name} marks fewer than {_MIN_MASK} voxels of {fixed.name}; nothing to compare."
             )
-    sizes = np.array(f.shape[::-1]) * geometry.spacing(fa)
-    longest = float(max(sizes[:2]) if flat else max(sizes))
-    finest = float(min(geometry.spacing(fa)[: 2 if flat else 3]))
+    spacings = _spacings(fixed)
+    # one whole volume in memory at a time: only the shrunken ones stay
+    fixed_levels, moving_levels = _levels(fixed, fa, spacings), _levels(moving, ma, spacings)
     levels = []
-    for parts in _PARTS:
-        spacing = max(longest / parts, finest)
-        fv, fav = shrunk(f, fa, spacing)
-        mv, mav = shrunk(m, ma, spacing)
+    for spacing, (fv, fav), (mv, mav) in zip(spacings, fixed_levels, moving_levels, strict=True):
         zone = near(foreground(fv)) if chosen is None else shrunk(chosen.astype(np.float32), fa, spacing)[0] > 0.5
         if np.count_nonzero(zone) < _MIN_ZONE:
             zone = np.ones(fv.shape, bool)
         levels.append(Level(fv, fav, mv, mav, zone, spacing))
     return Pair((levels[0], levels[1], levels[2]), fixed_frame, moving_frame)
+
+
+def prepared_bytes(*images: ImageSequence) -> int:
+    """Bytes that `prepared`, and the search after it, take at their peak beside the images themselves, from the images' sizes.
+
+    Of one image at a time: what its lazy voxels take, its float32 voxels, and a copy of these, sorted for percentiles or cut to
+    whole blocks. The shrunken images, their masks and ITK's copies of them are small beside that for any large image.
+    """
+    most = max(math.prod(i.grid) * (i.data.dtype.itemsize + 2 * _NUMBER) for i in images)
+    spacing = _spacings(images[0])[-1]
+    fine = [
+        math.prod(n // f for n, f in zip(i.grid, shrinking(i.affine, i.grid, spacing), strict=True)) for i in images
+    ]
+    both = sum(sorted(fine)[-2:])
+    return max(most + 2 * _NUMBER * both, _OF_LEVELS * both)
+
+
+def _spacings(fixed: ImageSequence) -> list[float]:
+    """Millimetres per voxel at each resolution."""
+    flat, own = _is_flat(fixed), geometry.spacing(fixed.affine)
+    sizes = (np.array(fixed.grid) * own)[: 2 if flat else 3]
+    finest = float(min(own[: 2 if flat else 3]))
+    return [max(float(max(sizes)) / parts, finest) for parts in _PARTS]
+
+
+def _is_flat(image: ImageSequence) -> bool:
+    return image.grid[2] == 1
+
+
+def _levels(
+    image: ImageSequence, affine: Affine, spacings: Sequence[float]
+) -> list[tuple[NDArray[np.float32], Affine]]:
+    """An image at each spacing."""
+    volume = _volume(image)
+    return [(np.array(v), a) for v, a in (shrunk(volume, affine, s) for s in spacings)]
 
 
 def _values(seq: ImageSequence) -> Volume:
@@ -153,13 +189,14 @@ def _volume(seq: ImageSequence) -> NDArray[np.float32]:
     finite = np.isfinite(volume)
     if not finite.any():
         raise RegistrationError(f"{seq.name} has no finite voxel; it cannot be registered.")
-    low, high = (float(v) for v in np.percentile(volume[finite], _OUTLIERS))
+    known = volume if finite.all() else volume[finite]
+    low, high = (float(v) for v in np.percentile(known, _OUTLIERS))
     if low == high:
-        low, high = float(volume[finite].min()), float(volume[finite].max())
+        low, high = float(known.min()), float(known.max())
     if low == high:
         raise RegistrationError(f"{seq.name} has the same value ({low:g}) everywhere; there is nothing to align.")
     volume[~finite] = low
-    return np.clip(volume, low, high)
+    return np.clip(volume, low, high, out=volume)
 
 
 def _plane(affine: Affine) -> Affine:

@@ -5,7 +5,7 @@ One thread and a fixed seed: the metric's sums are then added in one order, so t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -109,9 +109,7 @@ def shrunk(volume: NDArray[np.float32], affine: Affine, spacing: float) -> tuple
 
     Anisotropic volumes become more nearly isotropic: thick slices stay as they are.
     """
-    factors = [
-        max(1, min(int(spacing / s + 1e-6), n // 8)) for s, n in zip(_steps(affine), volume.shape[::-1], strict=True)
-    ]
+    factors = shrinking(affine, volume.shape[::-1], spacing)
     fx, fy, fz = factors
     if fx == fy == fz == 1:
         return np.asarray(volume, dtype=np.float32), affine
@@ -120,6 +118,11 @@ def shrunk(volume: NDArray[np.float32], affine: Affine, spacing: float) -> tuple
     change = np.diag([fx, fy, fz, 1.0])
     change[:3, 3] = [(f - 1) / 2 for f in factors]
     return blocks.mean(axis=(1, 3, 5), dtype=np.float32), np.asarray(affine @ change)
+
+
+def shrinking(affine: Affine, grid: Sequence[int], spacing: float) -> list[int]:
+    """Voxels along (x, y, z) that `shrunk` makes one of."""
+    return [max(1, min(int(spacing / s + 1e-6), n // 8)) for s, n in zip(_steps(affine), grid, strict=True)]
 
 
 def _steps(affine: Affine) -> list[float]:

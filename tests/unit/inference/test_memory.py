@@ -16,6 +16,7 @@ from napari_medseq.inference import memory
 from napari_medseq.inference.frame import frame
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.tuning import Plan
+from napari_medseq.memory import available_bytes, warn_if_short
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from tests.unit.training.small import blob, model
 
@@ -94,12 +95,12 @@ def test_more_steps_classes_and_outputs_need_more() -> None:
 
 def test_want_of_memory_is_said_before_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "_SMALL", 0)
-    monkeypatch.setattr(memory, "available_bytes", lambda: 1 << 20)
+    monkeypatch.setattr("napari_medseq.memory.available_bytes", lambda: 1 << 20)
     with pytest.warns(MedseqWarning, match=r"blob0_T1: about 0\.0 GB of memory are needed and 0\.0 GB are free"):
         ms.segment(blob(shape=(3, 200, 200)), model(tmp_path / "m"))
 
 
 def test_what_is_free_is_known_here_or_unknown() -> None:
-    free = memory.available_bytes()
+    free = available_bytes()
     assert free is None or 0 <= free < 1 << 50
-    memory.warn_if_short(1 << 10, "image", None)
+    warn_if_short(1 << 10, "image", None)

@@ -186,6 +186,19 @@ def test_a_member_that_unpacks_to_more_than_it_declares_is_named(tmp_path: Path)
         assert [s.name for s in ms.read(target)] == ["T1"]
 
 
+def test_an_archive_that_was_exchanged_is_unpacked_again_whatever_its_dates_say(tmp_path: Path) -> None:
+    path = _nifti(tmp_path / "in" / "T1.nii")
+    target = tmp_path / "a.zip"
+    for value in (0, 7):
+        raw = bytearray(path.read_bytes())
+        raw[-1] = value
+        path.write_bytes(raw)
+        with zipfile.ZipFile(target, "w") as archive:  # stored, so that both are of one size
+            archive.writestr(zipfile.ZipInfo("T1.nii"), bytes(raw))
+        os.utime(target, (0, 0))
+        assert ms.read(target)[0].data.tobytes() == ms.read(path)[0].data.tobytes()
+
+
 def test_encrypted_and_damaged_archives_are_named(tmp_path: Path) -> None:
     _nifti(tmp_path / "in" / "T1.nii")
     target = _zip(tmp_path / "in", tmp_path / "a.zip")
