@@ -85,6 +85,59 @@ def test_a_slice_that_is_right_counts_as_painted_even_where_it_is_empty(taught: 
         verbs.accept_slice(viewer, again, labels, 99)
 
 
+def test_what_is_erased_in_the_painted_labels_after_a_correction_was_taken_over_stays_erased(
+    taught: tuple[Any, Any, Any, Any],
+) -> None:
+    viewer, image, labels, answer = taught
+    seq = verbs.to_sequence(image)
+    axis = seq.axes.index(seq.slice_axis)
+    step = [3, 4, 5][axis]
+    paint(viewer, answer, tuple(verbs_index(answer, [3, 4, 5])), 0)
+    verbs.take_over(viewer, answer, labels)
+    here = tuple(verbs_index(labels, [(3, 3, 3)[k] if k != axis else step for k in range(3)]))
+    assert labels.data[here] == 1
+    paint(viewer, labels, here, 0)
+    # the correction is taken over once, not again over what was painted since
+    assert verbs.take_over(viewer, answer, labels) == []
+    assert labels.data[here] == 0
+    # nor does another correction of that slice bring back what was erased
+    paint(viewer, answer, tuple(verbs_index(answer, [(1, 1, 1)[k] if k != axis else step for k in range(3)])), 2)
+    assert verbs.take_over(viewer, answer, labels) == [step]
+    assert labels.data[here] == 0
+    # and the next answer holds the slice as it is painted
+    found = verbs.with_painted(result(seq, np.full(SHAPE, 3, np.uint8)), verbs.to_sequence(labels), [step])
+    again = verbs.show_answer(viewer, image, found, answer)
+    assert again.data[here] == 0
+    assert (again.data == 3).sum() == again.data.size * (SHAPE[axis] - 1) // SHAPE[axis]
+
+
+def test_a_slice_that_is_rejected_is_empty_in_answer_and_labels_and_counts_as_painted(
+    taught: tuple[Any, Any, Any, Any],
+) -> None:
+    viewer, _, labels, answer = taught
+    verbs.go_to_slice(viewer, answer, 2)
+    assert verbs.reject_slice(viewer, answer, labels) == 2
+    n = answer.data.size
+    axis = verbs.to_sequence(answer).axes.index(verbs.to_sequence(answer).slice_axis)
+    assert (answer.data == 0).sum() == n // SHAPE[axis]
+    assert not labels.data.any()
+    assert verbs.editing_of(viewer).marks(labels).painted.sum() == n // SHAPE[axis]
+    verbs.undo(viewer)
+    assert (answer.data == 1).all()
+    assert not verbs.editing_of(viewer).marks(labels).any
+
+
+def test_an_answer_has_the_colours_of_what_was_painted_and_new_labels_those_of_no_other_mask(
+    taught: tuple[Any, Any, Any, Any],
+) -> None:
+    viewer, image, labels, answer = taught
+    other = verbs.new_labels(viewer, image)
+    assert not np.allclose(labels.get_color(1), answer.get_color(1))
+    assert not np.allclose(other.get_color(1), labels.get_color(1))
+    alike = verbs.show_answer(viewer, image, result(verbs.to_sequence(image), np.ones(SHAPE, np.uint8)), None, labels)
+    np.testing.assert_allclose(alike.get_color(1), labels.get_color(1))
+
+
 def verbs_index(layer: Any, own: list[int]) -> list[int]:
     from napari_medseq.viewer.layers import in_layer
 

@@ -250,7 +250,7 @@ def test_teaching_shows_the_answer_and_the_model_is_found_by_analyse(
         wait(lambda: not widget.work.busy)
         assert widget.answer in viewer.layers
         assert len(viewer.layers) == count + (lesson == 0)  # the second answer replaces the first
-        assert viewer.layers.selection.active is painted
+        assert viewer.layers.selection.active == widget.answer  # what is corrected is what is seen
         widget.go_on.setChecked(True)
     assert "start_from" not in lessons[0]
     assert lessons[1]["start_from"] == str(tiny_bundle)

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-#: napari's theme draws no ticks in lists
+#: napari's theme draws no ticks in lists and trees
 TICKS = """
-QListWidget::indicator { width: 11px; height: 11px; border: 1px solid #909090; border-radius: 2px; }
-QListWidget::indicator:checked { background: #5b8def; border-color: #d0d0d0; }
+QAbstractItemView::indicator { width: 11px; height: 11px; border: 1px solid #909090; border-radius: 2px; }
+QAbstractItemView::indicator:checked { background: #5b8def; border-color: #d0d0d0; }
 """
 _LAYER_EVENTS = ("inserted", "removed", "reordered", "renamed")
 

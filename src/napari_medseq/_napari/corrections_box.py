@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QPushButton, QSpin
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import wrapped
+from napari_medseq._napari.keys import press_by_keys, with_key
 from napari_medseq._napari.work import connect_until_destroyed, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.followed import Correction
@@ -40,15 +41,12 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         self.pieces.setToolTip("Into how many pieces Split cuts; 'parts': its separate parts")
         self.only_here = QCheckBox("only at this visit")
         self.only_here.setToolTip("Exclude the lesion at the visit shown, not everywhere")
-        self.link_button = self._button("Link with", "It is the same lesion as the other one, seen earlier", self._link)
-        self.unlink_button = self._button(
-            "Unlink", "It does not come from any lesion of an earlier visit", self._unlink
-        )
-        self.merge_button = self._button(
-            "Merge with", "It and the other one, of the same visit, are one lesion", self._merge
-        )
-        self.split_button = self._button("Split", "It is several lesions", self._split)
-        self.exclude_button = self._button("Exclude", "It is no lesion", self._exclude)
+        self.link_button = self._button("Link with", self._link)
+        self.unlink_button = self._button("Unlink", self._unlink)
+        self.merge_button = self._button("Merge with", self._merge)
+        self.split_button = self._button("Split", self._split)
+        self.exclude_button = self._button("Exclude", self._exclude)
+        press_by_keys(self, viewer, {"Alt-K": self.link_button, "Alt-E": self.exclude_button})
         self.undo_button = QPushButton("Undo")
         self.redo_button = QPushButton("Redo")
         self.undo_button.clicked.connect(lambda: guarded("Undo", self._undo))
@@ -69,9 +67,8 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         connect_until_destroyed(verbs.editing_of(viewer).events.changed, self._enable)
         self._update()
 
-    def _button(self, text: str, tip: str, action: Callable[[int, int], int | None]) -> QPushButton:
+    def _button(self, text: str, action: Callable[[int, int], int | None]) -> QPushButton:
         button = QPushButton(text)
-        button.setToolTip(tip)
         button.clicked.connect(lambda: guarded("Correcting", lambda: self._correct(action)))
         return button
 
@@ -121,11 +118,23 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         current, here, other = self.current, self._here(), self.other.currentData()
         visit, lesion = current or (-1, 0)
         key = here.get((visit, lesion))
-        self.link_button.setEnabled(key is not None and any(i == other and v < visit for v, i in here))
-        self.merge_button.setEnabled(key is not None and (visit, other) in here)
         parents = {} if self.followed is None else self.followed.progression.graph.parents
-        self.unlink_button.setEnabled(key is not None and bool(parents[key]))
-        for widget in (self.split_button, self.exclude_button, self.pieces, self.only_here):
+        none = "" if key is not None else "Select a lesion first: click its row, its point, or pick its label"
+        alone = none or ("" if other is not None else "There is no other lesion")
+        earlier = any(i == other and v < visit for v, i in here)
+        for button, why, tip in (
+            (self.link_button, alone or ("" if earlier else f"Lesion {other} is at no earlier visit; choose another one"),
+             with_key("It is the same lesion as the other one, seen earlier", "Alt-K")),
+            (self.merge_button, alone or ("" if (visit, other) in here else f"Lesion {other} is not at this visit; choose another one"),
+             "It and the other one, of the same visit, are one lesion"),
+            (self.unlink_button, none or ("" if key is not None and parents[key] else "It comes from no earlier lesion"),
+             "It does not come from any lesion of an earlier visit"),
+            (self.split_button, none, "It is several lesions"),
+            (self.exclude_button, none, with_key("It is no lesion", "Alt-E")),
+        ):  # fmt: skip
+            button.setEnabled(not why)
+            button.setToolTip(why or tip)
+        for widget in (self.pieces, self.only_here):
             widget.setEnabled(key is not None)
         history = verbs.editing_of(self.viewer).history
         for button, steps, what in (

@@ -69,9 +69,10 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self.correct = CollapsibleSection("Correct the selected lesion", self.corrections)
         layout = QVBoxLayout(self)
         layout.addWidget(self.summary)
+        layout.addWidget(self.painted)
         layout.addWidget(self.lesion_table, 1)
         layout.addWidget(self.response)
-        for widget in (self.correct, self.painted, self.again_button):
+        for widget in (self.correct, self.again_button):
             layout.addWidget(widget)
         layout.addLayout(buttons)
         connect_until_destroyed(verbs.editing_of(viewer).events.changed, self._refresh)
@@ -139,7 +140,9 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
     def _say_what_is_painted(self) -> None:
         count = sum(verbs.editing_of(self.viewer).pending(self.layers).values()) if self.layers else 0
         self.painted.setText(
-            f"{count:,} painted voxels are not followed yet: they are in no number below." if count else ""
+            f"{count:,} painted voxels are not followed yet and in no number below: press {self.again_button.text()}."
+            if count
+            else ""
         )
         self.painted.setVisible(bool(count))
 

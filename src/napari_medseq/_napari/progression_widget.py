@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QPushButton,
     QRadioButton,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -39,7 +40,7 @@ from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.progression import TrackSettings
-from napari_medseq.viewer.study import is_tracked
+from napari_medseq.viewer.study import is_tracked, masks_alike
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -118,6 +119,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
             column.addWidget(widget)
         self.how = CollapsibleSection("Model and settings", choices)
         self.how.button.setChecked(True)
+        self.how.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Maximum)
         layout.addWidget(self.how)
         row = QHBoxLayout()
         row.addWidget(self.run_button, 1)
@@ -126,7 +128,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         layout.addWidget(self.work)
         layout.addWidget(self.result, 1)
         layout.addStretch(0)
-        self.by_model.toggled.connect(self._update)
+        self.by_model.toggled.connect(self._how_chosen)
         self.labels.changed.connect(self._update)
         self.study.currentTextChanged.connect(self._study_chosen)
         self.model.loaded.connect(self._update)
@@ -136,6 +138,11 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         if name and verbs.patient_in_front(self.viewer) not in (None, name):
             verbs.bring_to_front(self.viewer, name)
         self.result.show_study(name or None)
+        self._update()
+
+    def _how_chosen(self, by_model: bool) -> None:
+        if not by_model and not self.labels.layers and self.study.study is not None:
+            self.labels.tick(masks_alike(self.viewer.layers, self.study.study))
         self._update()
 
     def _update(self, _event: object = None) -> None:
@@ -152,15 +159,28 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
                 text = f"{name}: {error}"
             else:
                 days = ", ".join(str(d) if d else "undated" for d in study.dates)
-                text = f"{len(study.visits)} visit{'' if len(study.visits) == 1 else 's'}: {days}. Press Run to follow its lesions."
+                text = f"{len(study.visits)} visit{'' if len(study.visits) == 1 else 's'}: {days}. {self._next_step()}"
                 self.model.fit_to([i for v in study.visits for i in v.images])
         elif self.labels.count():
             text = "No study is open; label layers can be followed."
         self.facts.setText(text)
+        self.by_labels.setEnabled(bool(self.labels.count()) or not by_model)
+        self.by_labels.setToolTip(
+            "The masks are painted, or came from files: nothing is segmented"
+            if self.by_labels.isEnabled()
+            else "No mask is open: open one, or make one with New labels on this image's grid"
+        )
         self.run_button.setToolTip(self._why_not() or "Segment, follow and measure the lesions of all visits")
         self.run_button.setEnabled(not self._why_not())
         self.result.again_button.setEnabled(not self.work.busy)
         self.jobs.update_buttons()
+
+    def _next_step(self) -> str:
+        """What to do now, in words."""
+        if self.result.progression is not None:
+            return "Correct its lesions below, or press Run to follow them anew."
+        why = self._why_not()
+        return f"{why}." if why else "Press Run to follow its lesions."
 
     def _why_not(self) -> str:
         """Why Run cannot be pressed now; "" where it can."""

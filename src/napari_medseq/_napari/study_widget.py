@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 import napari
 from napari_medseq import io
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.choosers import follow_layers, narrow, scrolled, wrapped
+from napari_medseq._napari.choosers import TICKS, follow_layers, narrow, scrolled, wrapped
 from napari_medseq._napari.opening import show_one_by_one
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 _HINT = "Open a study folder: its visits and series are listed first, and only what you tick is loaded."
+_OPEN = "Click a patient to bring it in front, a visit to go there; tick a series to show it; double-click a date to correct it."
 _DATE = 1
 _ROLE = Qt.UserRole
 
@@ -72,6 +73,8 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self.tree = QTreeWidget()
         self.tree.setHeaderLabels(["patient, visit, series", "date", "what"])
         self.tree.setMinimumHeight(160)
+        self.tree.setStyleSheet(TICKS)
+        self.tree.header().setStretchLastSection(False)
         self.tree.setToolTip(
             "A patient: click to bring in front. A visit: click to go there, double-click its date to correct it"
         )
@@ -184,8 +187,12 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         for name in studies_in(self.viewer.layers):
             self._show(name, [layer for layer in self.viewer.layers if facts_of(layer).get("study") == name])
         self.tree.expandAll()
-        self.tree.resizeColumnToContents(0)
+        for column in range(self.tree.columnCount()):
+            self.tree.resizeColumnToContents(column)
+        self.tree.setIndentation(12)
         self._filling = False
+        if not self.listed:
+            self.note.setText(_OPEN if self.tree.topLevelItemCount() else _HINT)
         self._list_recent()
         self._mark()
 
@@ -212,13 +219,12 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         for ordinal in ordinals:
             here = [layer for layer in layers if facts_of(layer)["ordinal"] == ordinal]
             facts = facts_of(here[0])
-            branch = _row(
-                top, f"visit {ordinal + 1} of {len(ordinals)}: {facts['visit_name']}", facts.get("date") or "", ""
-            )
+            title = f"visit {ordinal + 1} of {len(ordinals)}: {facts['visit_name']}"
+            branch = _row(top, title, facts.get("date") or "", "")
             branch.setData(0, _ROLE, ("visit", name, ordinal))
             branch.setFlags(branch.flags() | Qt.ItemIsEditable)
             for layer in here:
-                item = _row(branch, series_name(facts_of(layer)), "", _shape(layer))
+                item = _row(branch, _short_name(layer, f"{name} {facts['visit_name']}"), "", _shape(layer))
                 item.setData(0, _ROLE, ("layer", layer.name))
                 item.setCheckState(0, Qt.Checked if layer.visible else Qt.Unchecked)
                 item.setToolTip(0, "\n".join(facts_of(layer).get("warnings", ())) or layer.name)
@@ -313,6 +319,11 @@ def _what(seq: ImageSequence) -> str:
     """Kind, modality and size of a series, short."""
     kind = "mask" if seq.kind == "labels" else seq.modality or "image"
     return f"{kind}, {'×'.join(str(n) for n in reversed(list(seq.sizes.values())))}"
+
+
+def _short_name(layer: Layer, title: str) -> str:
+    """A layer's name as the list of layers has it, without patient and visit, which stand above it in the tree."""
+    return str(layer.name).removeprefix(title).strip() or str(layer.name)
 
 
 def _shape(layer: Layer) -> str:

@@ -13,6 +13,7 @@ import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, follow_layers, scrolled, wrapped
 from napari_medseq._napari.hints_box import HintsBox
+from napari_medseq._napari.keys import press_by_keys, with_key
 from napari_medseq._napari.model_box import announce_models
 from napari_medseq._napari.teach_more import DifferenceBox, TrainBox
 from napari_medseq._napari.window import accompany
@@ -78,13 +79,16 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.propagate_button = QPushButton("Propagate")
         self.propagate_button.clicked.connect(lambda: guarded("Propagating", self._propagate))
         self.next_button = QPushButton()
-        self.next_button.setToolTip("The slice that the answer is least sure of, among those that you did not paint")
         self.next_button.clicked.connect(self._look_next)
-        self.next_button.hide()
         self.right_button = QPushButton("This slice is right")
-        self.right_button.setToolTip("What the answer has in the slice that is shown counts as painted by you, whole")
-        self.right_button.clicked.connect(lambda: guarded("Accepting the slice", self._accept))
-        self.right_button.hide()
+        self.right_button.clicked.connect(lambda: guarded("Accepting the slice", lambda: self._settle(True)))
+        self.empty_button = QPushButton("Nothing is here")
+        self.empty_button.clicked.connect(lambda: guarded("Rejecting the slice", lambda: self._settle(False)))
+        press_by_keys(
+            self,
+            napari_viewer,
+            {"Alt-N": self.next_button, "Alt-A": self.right_button, "Alt-X": self.empty_button},
+        )
         self.work = WorkBar()
         self.outcome = wrapped()
         how = wrapped(_HOW)
@@ -111,9 +115,10 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             CollapsibleSection("Compare two masks", self.compare),
         )
         look = QHBoxLayout()
-        look.addWidget(self.next_button, 1)
         look.addWidget(self.right_button, 1)
+        look.addWidget(self.empty_button, 1)
         layout.addWidget(self.work)
+        layout.addWidget(self.next_button)
         layout.addLayout(look)
         for widget in (self.outcome, *more):
             layout.addWidget(widget)
@@ -143,6 +148,28 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.propagate_button.setToolTip(
             why or "Carry the painted objects to all other slices, without training; seconds"
         )
+        self._update_answer()
+
+    def _update_answer(self) -> None:
+        """What can be done with the answer that is shown."""
+        there = self.answer is not None and self.answer in self.viewer.layers
+        if self.answer is not None and not there:  # it was removed: what is said of it, too
+            self.answer = self._next = self._found = None
+            self._right = set()
+            self.outcome.clear()
+        why = "" if there else "There is no answer yet: press Propagate or Teach first"
+        doubts = why or ("" if self._next is not None else "No slice that you did not paint is in doubt")
+        self.next_button.setText(
+            "Look at the next slice" if self._next is None else f"Look at slice {self._next + 1} next"
+        )
+        for button, reason, tip, key in (
+            (self.next_button, doubts, "The slice that the answer is least sure of, among those that you did not paint", "Alt-N"),
+            (self.right_button, why, "What the answer has in the slice that is shown counts as painted by you, whole", "Alt-A"),
+            (self.empty_button, why, "The slice that is shown holds nothing: it is emptied, and counts as painted by you", "Alt-X"),
+        ):  # fmt: skip
+            button.setVisible(there)
+            button.setEnabled(not reason)
+            button.setToolTip(reason or with_key(tip, key))
 
     def _new_labels(self) -> None:
         if self.image.layer is None:
@@ -179,7 +206,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
                 seq, found.model, keep=painted, outputs=("labels", "uncertainty"), progress=part(progress, 0.9, 1.0),
                 cancelled=cancelled,
             )  # fmt: skip
-            return found.model, answer, " ".join(words)
+            return found.model, verbs.with_painted(answer, painted, done), " ".join(words)
 
         def show(found: tuple[Model, Segmentation, str]) -> None:
             self._taught(image, *found)
@@ -199,7 +226,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             return []
         corrected = verbs.take_over(self.viewer, self.answer, layer)
         if corrected:
-            show_info(f"{len(corrected)} corrected slices of {self.answer.name} are taken over into {layer.name}.")
+            many = "slice counts" if len(corrected) == 1 else "slices count"
+            show_info(f"{len(corrected)} corrected {many} as painted from now on, in {layer.name}.")
         return corrected
 
     def _propagate(self) -> None:
@@ -209,7 +237,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         painted = painted.replace(data=np.array(painted.data))
 
         def job(progress: Progress, cancelled: Cancelled) -> Segmentation:
-            return ms.propagate(seq, painted, PROPAGATE, annotated=done, progress=progress, cancelled=cancelled)
+            found = ms.propagate(seq, painted, PROPAGATE, annotated=done, progress=progress, cancelled=cancelled)
+            return verbs.with_painted(found, painted, done)
 
         def show(found: Segmentation) -> None:
             self._show_answer(image, found, "propagated")
@@ -221,41 +250,46 @@ class TeachWidget(QWidget):  # type: ignore[misc]
     def _offer(self, step: int | None) -> None:
         """Offer the slice that is worth looking at next."""
         self._next = step
-        self.next_button.setVisible(step is not None)
-        self.next_button.setText("" if step is None else f"Look at slice {step + 1} next")
+        self._update_answer()
 
-    def _accept(self) -> None:
-        """The slice that is shown is right: it counts as painted, and the next one is offered."""
+    def _settle(self, right: bool) -> None:
+        """The slice that is shown is right, or holds nothing: it counts as painted, and the next one is offered."""
         image, layer = self._both()
         if self.answer is None or self.answer not in self.viewer.layers or image != self._image:
             raise MedseqError("There is no answer for this image. Teach or propagate first.")
-        step = verbs.accept_slice(self.viewer, self.answer, layer)
+        step = (verbs.accept_slice if right else verbs.reject_slice)(self.viewer, self.answer, layer)
         self._right.add(step)
-        show_info(f"Slice {step + 1} counts as painted.")
+        self.viewer.status = f"Slice {step + 1} counts as painted{'' if right else ', and as empty'}."
         if self._found is not None:
             self._offer(verbs.doubtful_slice(self._found, sorted({*verbs.painted_slices(layer), *self._right})))
 
     def _look_next(self) -> None:
         if self._next is not None and self.answer is not None and self.answer in self.viewer.layers:
             verbs.go_to_slice(self.viewer, self.answer, self._next)
-            self.viewer.layers.selection.active = self.answer
+            self._paint_in_answer()
+
+    def _paint_in_answer(self) -> None:
+        """Strokes go into the answer, which lies on top: what a person corrects is what he sees. The brush goes with them."""
+        painted = self.labels.layer
+        if self.answer is not None and painted is not None:
+            active = self.viewer.layers.selection.active
+            verbs.hand_brush(self.viewer, self.answer if active == self.answer else painted, self.answer)
 
     def _show_answer(self, image: Image, found: Segmentation, name: str) -> None:
         before = self.answer if self._image == image else None
         if self._image != image:
             self._right = set()
         self._image, self._found = image, found
-        self.right_button.show()
-        self.answer = verbs.show_answer(self.viewer, image, found, before)
+        self.answer = verbs.show_answer(self.viewer, image, found, before, self.labels.layer)
         self.answer.name = f"{image.name} {name}"
-        if self.labels.layer is not None:  # painting goes on there
-            self.viewer.layers.selection.active = self.labels.layer
+        self.answer.visible = True
+        self._paint_in_answer()
 
     def _where(self) -> str:
         name = "" if self.answer is None else self.answer.name
         return (
-            f"the layer {name}. Where it is wrong, paint in it, or in {self.labels.currentText()}, and go on: slices that you corrected "
-            "count as painted, and no new answer changes them."
+            f"the layer {name}. Where it is wrong, paint in it, then Propagate or Teach again: slices that you corrected "
+            "count as painted, whole, and no new answer changes them."
         )
 
     def _taught(self, image: Image, model: Model, answer: Segmentation, quality: str) -> None:

@@ -161,10 +161,13 @@ def _suggested(viewer: ViewerModel) -> str:
 
 
 def _bind_keys(viewer: ViewerModel) -> None:
-    """Keys for the next and previous visit and lesion."""
-    for key, what in verbs.KEYS.items():
-        by = 1 if "next" in what else -1
-        step = verbs.next_visit if what.endswith("visit") and "lesion" not in what else verbs.next_lesion
+    """Keys for the next and previous visit and lesion; those of buttons are bound by their widgets."""
+    for key, step, by in (
+        ("Alt-Right", verbs.next_visit, 1),
+        ("Alt-Left", verbs.next_visit, -1),
+        ("Alt-PageDown", verbs.next_lesion, 1),
+        ("Alt-PageUp", verbs.next_lesion, -1),
+    ):
 
         def press(_viewer: ViewerModel, step: Callable[[ViewerModel, int], object] = step, by: int = by) -> None:
             guarded("Going on", lambda: step(viewer, by))

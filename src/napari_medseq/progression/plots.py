@@ -130,8 +130,9 @@ def burden(progression: Tracked, axes: Axes) -> Artists:
     for at, value, count in zip(x, total, summary["lesions"], strict=True):
         text = f"{value:.3g} mL\n{count} lesion{'' if count == 1 else 's'}"
         axes.annotate(text, (at, value), (0, 8), textcoords="offset points", ha="center", fontsize=8, color=colour)
-    axes.set_ylim(bottom=0)
-    axes.margins(y=0.25, x=0.08)
+    axes.margins(x=0.08)
+    # two lines of text stand above the highest point, also where the plot is docked and low
+    axes.set_ylim(0, 1.6 * float(np.nanmax(total + 1.96 * sd, initial=0.0)) or 1.0)
     axes.set_ylabel("total volume (mL)")
     _dates_axis(progression, axes)
     return {0: [line]}

@@ -1,4 +1,6 @@
 from .acceptance import accept_slice as accept_slice
+from .acceptance import reject_slice as reject_slice
+from .active import hand_brush as hand_brush
 from .alignments import hand_alignment as hand_alignment
 from .alignments import set_hand_alignment as set_hand_alignment
 from .arranging import add_visit as add_visit
@@ -66,6 +68,7 @@ from .lessons import painted_slices as painted_slices
 from .lessons import propagate as propagate
 from .lessons import show_answer as show_answer
 from .lessons import take_over as take_over
+from .lessons import with_painted as with_painted
 from .limits import BrushLimit as BrushLimit
 from .limits import limit_brush as limit_brush
 from .limits import painted_range as painted_range
@@ -237,6 +240,7 @@ __all__ = [
     "go_to",
     "go_to_slice",
     "hand_alignment",
+    "hand_brush",
     "hide_marks",
     "identity",
     "image_below",
@@ -289,6 +293,7 @@ __all__ = [
     "recovery_folder",
     "redo",
     "region_of_shapes",
+    "reject_slice",
     "resample_onto",
     "result_of",
     "results_of",
@@ -339,6 +344,7 @@ __all__ = [
     "visits_open",
     "wear_lesion_colours",
     "window_presets",
+    "with_painted",
     "world_affine",
     "write_result",
     "write_training_set",

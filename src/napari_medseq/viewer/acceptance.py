@@ -1,4 +1,4 @@
-""" "This slice is right": a slice of a model's answer that a person looked at becomes a painted one, whole."""
+"""A slice of a model's answer that a person looked at is right, or nothing is there: it becomes a painted one, whole."""
 
 from __future__ import annotations
 
@@ -40,6 +40,36 @@ def accept_slice(viewer: ViewerModel, answer: Labels, labels: Labels, step: int 
     MedseqError
         If the layers are not on one grid, or the slice that is shown is none of theirs.
     """
+    return _settle(viewer, answer, labels, step, accepted=True)
+
+
+def reject_slice(viewer: ViewerModel, answer: Labels, labels: Labels, step: int | None = None) -> int:
+    """Nothing that is looked for is in a slice of an answer: it is emptied there and in the painted labels, and counts as painted.
+
+    One step of undo.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    answer, labels : Labels
+        As for `accept_slice`.
+    step : int, optional
+        The slice (or frame), counted from 0 as the sequence does; None: the one that is shown.
+
+    Returns
+    -------
+    int
+        The slice.
+
+    Raises
+    ------
+    MedseqError
+        If the layers are not on one grid, or the slice that is shown is none of theirs.
+    """
+    return _settle(viewer, answer, labels, step, accepted=False)
+
+
+def _settle(viewer: ViewerModel, answer: Labels, labels: Labels, step: int | None, *, accepted: bool) -> int:
     answer, labels = real(answer), real(labels)
     if answer.data.shape != labels.data.shape:
         raise MedseqError(
@@ -55,7 +85,15 @@ def accept_slice(viewer: ViewerModel, answer: Labels, labels: Labels, step: int 
     where = (slice(None),) * axis + (n - 1 - step if flipped else step,)
     data = np.array(labels.data, dtype=np.promote_types(labels.data.dtype, answer.data.dtype))
     flags = np.array(editing_of(viewer).marks(labels).flags)
-    data[where] = np.asarray(answer.data)[where]
+    found = np.array(answer.data)
+    if not accepted:
+        found[where] = 0
+    data[where] = found[where]
     flags[where] |= PAINTED
-    editing_of(viewer).write(labels, data, flags=flags, name=f"accepting slice {step + 1}")
+    editing = editing_of(viewer)
+    left = np.array(editing.marks(answer).flags)
+    left[where] = 0  # what was corrected in it is the labels' own now
+    with editing.step(f"{'accepting' if accepted else 'rejecting'} slice {step + 1}"):
+        editing.write(labels, data, flags=flags)
+        editing.write(answer, found, flags=left)
     return step

@@ -78,17 +78,22 @@ def follow_visit(viewer: ViewerModel) -> None:
     twin = counterpart(viewer, active, visit)
     if twin is None:
         return
-    mode = str(active.mode)
-    if mode in DRAWING:
-        active.mode = "pan_zoom"
-    viewer.layers.selection.active = twin
-    if active.visible:
-        twin.visible = True
+    hand_brush(viewer, active, twin)
+
+
+def hand_brush(viewer: ViewerModel, layer: Labels, other: Labels) -> None:
+    """Make another mask the active layer; brush, size, label and mode go with it."""
+    mode = str(layer.mode)
+    if mode in DRAWING and layer is not other:
+        layer.mode = "pan_zoom"
+    viewer.layers.selection.active = other
+    if layer.visible:
+        other.visible = True  # first: a hidden layer takes no mode
     for name in BRUSH:
-        value = getattr(active, name)
-        if getattr(twin, name) != value and not (name == "selected_label" and value > np.iinfo(twin.data.dtype).max):
-            setattr(twin, name, value)
-    twin.mode = mode
+        value = getattr(layer, name)
+        if getattr(other, name) != value and not (name == "selected_label" and value > np.iinfo(other.data.dtype).max):
+            setattr(other, name, value)
+    other.mode = mode
 
 
 def counterpart(viewer: ViewerModel, layer: Labels, visit: int) -> Labels | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from napari_medseq.inference import Segmentation
     from napari_medseq.models import ModelLike
+    from napari_medseq.sequence import ImageSequence
 
 
 def corrected_slices(viewer: ViewerModel, answer: Labels) -> list[int]:
@@ -50,7 +51,8 @@ def take_over(viewer: ViewerModel, answer: Labels, labels: Labels) -> list[int]:
     answer : Labels
         What a taught model found.
     labels : Labels
-        What was painted to teach it; what is there stays, but for voxels that were painted in the answer since.
+        What was painted to teach it; what was painted there stays, but for voxels that were painted in the answer since. From then on
+        the slices are its own: what is painted in it later counts, and the answer's marks are taken off.
 
     Returns
     -------
@@ -73,18 +75,44 @@ def take_over(viewer: ViewerModel, answer: Labels, labels: Labels) -> list[int]:
     n = answer.data.shape[axis]
     painted, found = editing.marks(answer).painted, np.asarray(answer.data)
     data: Values = np.array(labels.data, dtype=np.promote_types(labels.data.dtype, answer.data.dtype))
-    flags = np.array(editing.marks(labels).flags)
+    flags, left = np.array(editing.marks(labels).flags), np.array(editing.marks(answer).flags)
+    by_hand = editing.marks(labels).painted
     for step in steps:
         where = (slice(None),) * axis + (n - 1 - step if flipped else step,)
-        kept = np.where(painted[where] | (data[where] == 0), found[where], data[where])
-        flags[where][kept != data[where]] |= PAINTED
-        data[where] = kept
-    if not np.array_equal(data, labels.data):
-        editing.write(labels, data, flags=flags, name=f"taking over {len(steps)} corrected slices")
+        theirs = painted[where] | ((data[where] == 0) & ~by_hand[where])  # a voxel that was erased by hand is no gap
+        data[where] = np.where(theirs, found[where], data[where])
+        flags[where] |= PAINTED
+        left[where] = 0
+    if steps:
+        with editing.step(f"taking over {len(steps)} corrected slice{'' if len(steps) == 1 else 's'}"):
+            editing.write(labels, data, flags=flags)
+            editing.write(answer, np.asarray(answer.data), flags=left)
     return steps
 
 
-def show_answer(viewer: ViewerModel, image: Layer, found: Segmentation, before: Labels | None = None) -> Labels:
+def with_painted(found: Segmentation, painted: ImageSequence, steps: Sequence[int]) -> Segmentation:
+    """An answer that holds the slices (or frames) that a person painted as they are, whole.
+
+    Parameters
+    ----------
+    found : Segmentation
+    painted : ImageSequence
+        On the grid of the answer.
+    steps : sequence of int
+        Which slices are complete; nothing is labelled where they are empty.
+    """
+    seq = found.labels
+    axis = seq.axes.index("t" if "t" in seq.axes else seq.slice_axis)
+    data = np.array(seq.data, dtype=np.promote_types(seq.data.dtype, painted.data.dtype))
+    where = (slice(None),) * axis + (list(steps),)
+    if steps and data.shape == painted.data.shape:
+        data[where] = np.asarray(painted.data)[where]
+    return replace(found, labels=seq.replace(data=data))
+
+
+def show_answer(
+    viewer: ViewerModel, image: Layer, found: Segmentation, before: Labels | None = None, labels: Labels | None = None
+) -> Labels:
     """Show what a taught model found in the image of a layer.
 
     Parameters
@@ -94,6 +122,8 @@ def show_answer(viewer: ViewerModel, image: Layer, found: Segmentation, before: 
     found : Segmentation
     before : Labels, optional
         The layer of its last answer: it gets the new one, but for the voxels that a person corrected in it.
+    labels : Labels, optional
+        What was painted for it: a new layer has its colours.
 
     Returns
     -------
@@ -109,6 +139,8 @@ def show_answer(viewer: ViewerModel, image: Layer, found: Segmentation, before: 
             old.features = _layers.features(found.labels.label_names)
             return old
     layer: Labels = show_segmentation(viewer, image, replace(found, probability=None, uncertainty=None))[0]
+    if labels is not None:
+        layer.colormap = real(labels).colormap
     return layer
 
 
@@ -145,11 +177,11 @@ def propagate(
         The layer of the answer.
     """
     corrected = [] if before is None or before not in viewer.layers else take_over(viewer, before, labels)
+    painted, done = _layers.from_layer(labels), sorted({*corrected, *painted_slices(labels)})
     found = ms.propagate(
-        _layers.from_layer(image), _layers.from_layer(labels), model, annotated=sorted({*corrected, *painted_slices(labels)}),
-        device=device, progress=progress, cancelled=cancelled,
-    )  # fmt: skip
-    return show_answer(viewer, image, found, before)
+        _layers.from_layer(image), painted, model, annotated=done, device=device, progress=progress, cancelled=cancelled
+    )
+    return show_answer(viewer, image, with_painted(found, painted, done), before, labels)
 
 
 def doubtful_slice(found: Segmentation, done: Sequence[int]) -> int | None:

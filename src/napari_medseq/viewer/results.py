@@ -5,7 +5,7 @@ No Qt: a `ViewerModel` will do. What is public here is offered as `napari_medseq
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
     from napari.utils.colormaps import DirectLabelColormap
+    from napari.utils.colormaps.colormap import LabelColormapBase
 
     from napari_medseq.inference import Locations, Segmentation
     from napari_medseq.progression import Progression
@@ -208,8 +209,9 @@ def new_labels(viewer: ViewerModel, image: Layer, name: str | None = None) -> La
     facts = {k: v for k, v in _studies.facts_of(image).items() if k in _studies.ABOUT}
     visit = None if "t" in seq.axes else _studies.facts_of(image).get("visit")
     data = _layers.to_layer_data(
-        mask, visit=visit, facts=facts, along=along_of(viewer), name=name or f"{image.name} painted"
-    )
+        mask, visit=visit, facts=facts, along=along_of(viewer), name=name or f"{image.name} painted",
+        colormap=_colours_to_paint_in(viewer, mask.label_names, facts, mask.name),
+    )  # fmt: skip
     layer = add_layers(viewer, [data])[0]
     _studies.facts_of(layer)["along"] = along_of(viewer)
     if visit is not None:
@@ -217,6 +219,21 @@ def new_labels(viewer: ViewerModel, image: Layer, name: str | None = None) -> La
     viewer.layers.selection.active = layer
     layer.mode = "paint"
     return layer
+
+
+def _colours_to_paint_in(
+    viewer: ViewerModel, names: Mapping[int, str], facts: Mapping[str, object], name: str
+) -> LabelColormapBase:
+    """Those of the same mask at another visit; else ones that no mask here has, so that what is painted stands out."""
+    masks = [layer for layer in viewer.layers if _layers.layer_kind(layer) == "labels"]
+    series = _studies.series_name({**facts, "name": name})
+    for layer in masks:
+        theirs = _studies.facts_of(layer)
+        mine = theirs.get("study") == facts.get("study") and "role" not in theirs
+        if mine and facts.get("study") is not None and _studies.series_name(theirs) == series:
+            colours: LabelColormapBase = layer.colormap
+            return colours
+    return looks.mask_colormap(looks.distinct_colours(names, {}, looks.colours_in_use(masks)))
 
 
 def study_for(progression: Progression) -> Study:

@@ -14,12 +14,17 @@ from napari_medseq.viewer.study import visits_of
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-#: key → what it does, as `describe_keys` lists them
+#: key → what it does; none is one of napari's own, nor of its menus
 KEYS = {
-    "Alt-Right": "the next visit",
-    "Alt-Left": "the previous visit",
-    "Alt-Down": "the next lesion of the visit",
-    "Alt-Up": "the previous lesion of the visit",
+    "Alt-Right": "go to the next visit",
+    "Alt-Left": "go to the previous visit",
+    "Alt-PageDown": "go to the next lesion of the visit",
+    "Alt-PageUp": "go to the previous lesion of the visit",
+    "Alt-N": "look at the slice of the answer that is worth it next",
+    "Alt-A": "accept the slice of the answer that is shown",
+    "Alt-X": "reject the slice of the answer that is shown",
+    "Alt-K": "link the selected lesion with the other one",
+    "Alt-E": "exclude the selected lesion",
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence, Study, Visit
 from napari_medseq.viewer.appearance import arranged
-from napari_medseq.viewer.layers import KEY, LayerData, from_layer, to_layer_data, visit_date
+from napari_medseq.viewer.layers import KEY, LayerData, from_layer, layer_kind, to_layer_data, visit_date
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -112,6 +112,23 @@ def studies_in(layers: Iterable[Layer]) -> list[str]:
 def is_tracked(layer: Layer) -> bool:
     """Whether tracking made this layer."""
     return facts_of(layer).get("role") == TRACKED
+
+
+def masks_alike(layers: Iterable[Layer], study: str) -> list[Layer]:
+    """The masks of a study that are one series with a mask at every visit; none where there is no such series, or several."""
+    mine = [
+        layer
+        for layer in layers
+        if layer_kind(layer) == "labels" and facts_of(layer).get("study") == study and "role" not in facts_of(layer)
+    ]
+    visits = {facts_of(layer)["ordinal"] for layer in layers if facts_of(layer).get("study") == study}
+    series: dict[str, list[Layer]] = {}
+    for layer in mine:
+        series.setdefault(series_name(facts_of(layer)), []).append(layer)
+    whole = [
+        found for found in series.values() if sorted(facts_of(layer)["ordinal"] for layer in found) == sorted(visits)
+    ]
+    return whole[0] if len(whole) == 1 else []
 
 
 def study_from_layers(layers: Iterable[Layer], name: str | None = None) -> Study:

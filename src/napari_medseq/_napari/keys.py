@@ -1,0 +1,41 @@
+"""Keys that press a widget's buttons while it is open, and how tooltips name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_info
+from qtpy.QtWidgets import QAbstractButton, QWidget
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+def with_key(tip: str, key: str) -> str:
+    """A tooltip that names the key of its button, such as "Alt-A", as people read it."""
+    return f"{tip} ({key.replace('-', '+')})"
+
+
+def press_by_keys(widget: QWidget, viewer: ViewerModel, buttons: Mapping[str, QAbstractButton]) -> None:
+    """Until a widget is gone, each key presses its button; of one that cannot be pressed now, its tooltip is shown, which says why."""
+    viewer = getattr(viewer, "__wrapped__", viewer)
+
+    def bind(key: str, button: QAbstractButton) -> None:
+        def press(_viewer: ViewerModel) -> None:
+            if button.isEnabled():
+                button.click()
+            else:
+                show_info(button.toolTip())
+
+        viewer.bind_key(key, press, overwrite=True)
+
+    for key, button in buttons.items():
+        bind(key, button)
+    keys = tuple(buttons)
+    widget.destroyed.connect(lambda: _let_go(viewer, keys))
+
+
+def _let_go(viewer: ViewerModel, keys: tuple[str, ...]) -> None:
+    for key in keys:
+        viewer.bind_key(key, None, overwrite=True)
