@@ -116,7 +116,8 @@ def test_keys_look_at_the_next_slice_accept_and_reject_it(
     assert notices[-1] == ("info", "There is no answer yet: press Propagate or Teach first")
     doubt = np.zeros(seq.data.shape, np.float32)
     doubt[4], doubt[1] = 0.9, 0.5
-    found = Segmentation(seq.labels_like(np.ones(seq.data.shape, np.uint8), name="found"), None, seq.like(doubt), "m 1")
+    labels = seq.labels_like(np.ones(seq.data.shape, np.uint8), name="found", label_names={1: "lesion"})
+    found = Segmentation(labels, None, seq.like(doubt), "m 1")
     widget._show_answer(image, found, "answer")
     widget._offer(verbs.doubtful_slice(found, []))
     answer = widget.answer
