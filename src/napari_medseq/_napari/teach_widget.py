@@ -22,7 +22,7 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress, part
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Labels
+    from napari.layers import Image, Labels, Layer
 
     from napari_medseq.inference import Segmentation
     from napari_medseq.models import Model
@@ -266,13 +266,12 @@ class TeachWidget(QWidget):  # type: ignore[misc]
     def _look_next(self) -> None:
         if self._next is not None and self.answer is not None and self.answer in self.viewer.layers:
             verbs.go_to_slice(self.viewer, self.answer, self._next)
-            self._paint_in_answer()
+            self._paint_in_answer(self.viewer.layers.selection.active)
 
-    def _paint_in_answer(self) -> None:
+    def _paint_in_answer(self, active: Layer | None) -> None:
         """Strokes go into the answer, which lies on top: what a person corrects is what he sees. The brush goes with them."""
         painted = self.labels.layer
         if self.answer is not None and painted is not None:
-            active = self.viewer.layers.selection.active
             verbs.hand_brush(self.viewer, self.answer if active == self.answer else painted, self.answer)
 
     def _show_answer(self, image: Image, found: Segmentation, name: str) -> None:
@@ -280,10 +279,11 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         if self._image != image:
             self._right = set()
         self._image, self._found = image, found
+        active = self.viewer.layers.selection.active
         self.answer = verbs.show_answer(self.viewer, image, found, before, self.labels.layer)
         self.answer.name = f"{image.name} {name}"
         self.answer.visible = True
-        self._paint_in_answer()
+        self._paint_in_answer(active)
 
     def _where(self) -> str:
         name = "" if self.answer is None else self.answer.name
