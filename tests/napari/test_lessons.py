@@ -124,7 +124,7 @@ def test_a_slice_that_is_rejected_is_empty_in_answer_and_labels_and_counts_as_pa
     assert verbs.editing_of(viewer).marks(labels).painted.sum() == n // SHAPE[axis]
     verbs.undo(viewer)
     assert (answer.data == 1).all()
-    assert not verbs.editing_of(viewer).marks(labels).any
+    assert not verbs.editing_of(viewer).marks(labels).painted.any()
 
 
 def test_an_answer_has_the_colours_of_what_was_painted_and_new_labels_those_of_no_other_mask(
