@@ -3,7 +3,8 @@
 `StreamedUNet` is a `PromptedUNet` as it is run: batch norms folded into the convolutions before them, and convolutions over steps as
 convolutions of three steps' channels. Encoded steps are kept until the decoder has used them: 44 numbers per pixel of the window
 and step with the usual widths, 0.5 MB per step for a window of 80 × 80 in bfloat16. Where that would take more than `_ROOMY` bytes
-the finest level, more than half of it, is computed twice instead of being kept.
+the finest level, more than half of it, is computed twice instead of being kept; where the others would take more than twice that, the
+second one, too, which leaves 8 numbers per pixel and step, 0.1 MB. Levels without recurrence are decoded chunk by chunk and never whole.
 """
 
 from __future__ import annotations
@@ -156,46 +157,59 @@ class _Stream:
         self.streamed, self.network, self.sequence, self.cancelled = streamed, streamed.network, sequence, cancelled
         self.batch, self.steps, height, width = sequence.image.shape
         self.spans = [(a, min(a + chunk, self.steps)) for a in range(0, self.steps, chunk)]
-        self.roomy = streamed.bytes_per_step((height, width)) * self.steps * self.batch <= _ROOMY
+        whole = streamed.bytes_per_step((height, width)) * self.steps * self.batch
+        finest = streamed.widths[0] / sum(w / 4**v for v, w in enumerate(streamed.widths))
+        self.roomy = whole <= _ROOMY
+        #: levels whose features are not kept but computed again
+        self.again = 0 if self.roomy else 1 if whole * (1 - finest) <= 2 * _ROOMY else 2
 
     def logits(self) -> Tensor:
         levels = len(self.streamed.encoder)
-        finest, below = self._finest(pooled=levels > 1)
-        skips = [finest]
-        for level in range(1, levels):
-            found = list(self._blocks(self.streamed.encoder[level], below.__getitem__))
-            skips.append(found)
-            below = [functional.max_pool2d(f, 2) for f in found] if level < levels - 1 else []
-        found = skips.pop()
+        below: list[Tensor] = []
+        skips: list[list[Tensor]] = []
+        for level in range(levels):
+            kept, under = list[Tensor](), list[Tensor]()
+            for y in self._level(level, below):
+                kept.append(_GONE if level < min(self.again, levels - 1) else y)
+                if level < levels - 1:
+                    under.append(functional.max_pool2d(y, 2))
+            skips.append(kept)
+            below = under
+        found: Iterator[Tensor] = iter(skips.pop())
         for level in range(levels - 1, 0, -1):
-            found = list(self._decoded(level - 1, list(self._carried(level, found)), skips.pop()))
+            found = self._decoded(level - 1, self._carried(level, found), skips.pop())
         return self._headed(self._carried(0, found))
+
+    def _level(self, level: int, below: list[Tensor]) -> Iterator[Tensor]:
+        """The chunks of a level of the encoder, from what the level above it was pooled to."""
+        if level == 0:
+            return (self._encoded(k) for k in range(len(self.spans)))
+
+        def used(k: int) -> Tensor:
+            y, below[k] = below[k], _GONE
+            return y
+
+        return self._blocks(self.streamed.encoder[level], used)
 
     def _input(self, start: int, stop: int) -> Tensor:
         x, _ = self.sequence.channels(start, stop)
         flat = x.transpose(0, 1).flatten(0, 1).to(self.streamed.dtype)
         return flat.contiguous(memory_format=torch.channels_last)
 
-    def _encoded(self, k: int) -> Tensor:
-        """The finest features of a chunk."""
+    def _encoded(self, k: int, level: int = 0) -> Tensor:
+        """The features of a chunk on a level, from the image."""
         check(self.cancelled)
-        start, stop = self.spans[k]
+        return self._features(level, *self.spans[k])
+
+    def _features(self, level: int, start: int, stop: int) -> Tensor:
+        """The features of some steps on a level: of the level above it one step more on either side is wanted."""
         first, last = max(0, start - 1), min(self.steps, stop + 1)
-        x = self._input(first, last)
+        x = self._input(first, last) if level == 0 else functional.max_pool2d(self._features(level - 1, first, last), 2)
         before = x[: self.batch] if first < start else None
         after = x[-self.batch :] if last > stop else None
         inner = x[(start - first) * self.batch : (stop - first) * self.batch]
-        found: Tensor = self.streamed.encoder[0](inner, before, after, self.batch)
+        found: Tensor = self.streamed.encoder[level](inner, before, after, self.batch)
         return found
-
-    def _finest(self, *, pooled: bool) -> tuple[list[Tensor], list[Tensor]]:
-        """The finest features, or nothing in their place where room is short, and what the level under them begins with."""
-        kept, under = [], []
-        for k in range(len(self.spans)):
-            y = self._encoded(k)
-            kept.append(y if self.roomy or not pooled else _GONE)
-            under.append(functional.max_pool2d(y, 2) if pooled else _GONE)
-        return kept, under
 
     def _blocks(self, block: nn.Module, chunk: Callable[[int], Tensor]) -> Iterator[Tensor]:
         """A block over all chunks, each with the steps beside it; `chunk` is asked for each once, in order."""
@@ -209,23 +223,24 @@ class _Stream:
             if later is not None:
                 x = later
 
-    def _decoded(self, level: int, below: list[Tensor], skips: list[Tensor]) -> Iterator[Tensor]:
+    def _decoded(self, level: int, below: Iterator[Tensor], skips: list[Tensor]) -> Iterator[Tensor]:
         """A level's chunks from those of the level under it and the encoder's own, which are let go."""
 
         def joined(k: int) -> Tensor:
-            skip = skips[k] if skips[k].numel() else self._encoded(k)
-            y: Tensor = risen(self.network.up[level](below[k])).add_(skip)
-            below[k] = skips[k] = _GONE
+            skip = skips[k] if skips[k].numel() else self._encoded(k, level)
+            skips[k] = _GONE
+            y: Tensor = risen(self.network.up[level](next(below))).add_(skip)
             return y
 
         return self._blocks(self.streamed.decoder[level], joined)
 
-    def _carried(self, level: int, found: list[Tensor]) -> Iterator[Tensor]:
+    def _carried(self, level: int, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
         """What the recurrence makes of a level's chunks; each is let go when it is done."""
         carry = self.network.recurrence(level)
         if carry is None:
-            yield from found
+            yield from chunks
             return
+        found = list(chunks)
         kept = [self._seen(carry, y) for y in found] if self.roomy else []
         state: Tensor | None = None
         back: list[Tensor] = []
