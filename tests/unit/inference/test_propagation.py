@@ -386,8 +386,10 @@ def test_streamed_it_answers_as_the_whole_network(chunk: int, cell: str, monkeyp
         whole = network(x, prior, sequence.annotated)[0]
     carry = prompt_passes.ready(network, torch.device("cpu"))
     assert torch.allclose(carry.logits(sequence, chunk, None), whole, atol=1e-4)
-    monkeypatch.setattr(prompt_passes, "_ROOMY", 0)
-    assert torch.allclose(carry.logits(sequence, chunk, None), whole, atol=1e-4)
+    for room, again in ((1 << 40, 0), (200_000, 1), (0, 2)):  # bytes; levels whose features are computed twice
+        monkeypatch.setattr(prompt_passes, "_ROOMY", room)
+        assert prompt_passes._Stream(carry, sequence, chunk, None).again == again
+        assert torch.allclose(carry.logits(sequence, chunk, None), whole, atol=1e-4)
     assert prompt_passes.ready(network, torch.device("cpu")) is carry
     assert carry.bytes_per_step((32, 40)) == 4 * 32 * 40 * (8 + 2 + 0.5)
 
