@@ -8,7 +8,8 @@ torch=$(grep '^torch==' constraints.txt)
 oldest=$(sed -n 's/^requires-python = ">=\(.*\)"/\1/p' pyproject.toml)
 echo "$torch" >constraints-lowest.override
 trap 'rm -f constraints-lowest.override constraints-lowest.new' EXIT
-"$bin/uv" pip compile --quiet --no-header --no-annotate pyproject.toml --extra all --resolution lowest-direct --python-version "$oldest" \
+"$bin/uv" pip compile --quiet --no-header --no-annotate pyproject.toml --extra all \
+    --extra baselines --extra cluster --extra evaluate --extra parquet --resolution lowest-direct --python-version "$oldest" \
     --override constraints-lowest.override --output-file constraints-lowest.new >/dev/null
 {
     echo "# The oldest versions that pyproject.toml promises. Made by 'make lowest'; do not edit by hand. 'make compat' tests them."

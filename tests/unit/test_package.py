@@ -96,7 +96,9 @@ def test_the_oldest_versions_are_those_that_are_promised() -> None:
         for line in (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
         if "==" in line
     )
-    promised = bounds([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["all"]])
+    extras = PROJECT["optional-dependencies"]
+    wanted = [r for extra in ("all", "baselines", "cluster", "evaluate", "parquet") for r in extras[extra]]
+    promised = bounds([*PROJECT["dependencies"], *wanted])
     missing = set(promised) - set(pins) - {"torch"}
     assert missing == set(), "run: make lowest"
     older = [name for name, least in promised.items() if name in pins and numbers(pins[name]) < numbers(least)]
@@ -118,3 +120,10 @@ def test_the_conda_recipe_asks_for_what_the_package_asks_for() -> None:
     recipe = importlib.import_module("recipe")
     drafted = yaml.safe_load(recipe.RECIPE.read_text(encoding="utf-8"))["requirements"]["run"]
     assert set(map(recipe.requirement, PROJECT["dependencies"])) <= set(drafted), "run: python tools/recipe.py"
+
+
+@pytest.mark.usefixtures("tools")
+def test_the_readme_quotes_the_models_numbers_as_they_were_measured() -> None:
+    numbers_ = importlib.import_module("model_numbers")
+    assert numbers_.README.read_text(encoding="utf-8") == numbers_.text(), "run: python tools/model_numbers.py"
+    assert all(line in numbers_.text() for line in numbers_.lines())

@@ -12,6 +12,7 @@ import napari
 from napari_medseq import viewer as verbs
 from napari_medseq._napari import edit_sections as sections
 from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, follow_layers, narrow, scrolled, wrapped
+from napari_medseq._napari.gone import WhenGone
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
 from napari_medseq.errors import MedseqError
@@ -281,7 +282,7 @@ class EditWidget(QWidget):  # type: ignore[misc]
         for key, action in actions.items():
             viewer.bind_key(key, _pressed(KEYS[key], action), overwrite=True)
         clicked = self._clicked
-        self.destroyed.connect(lambda: _let_go(viewer, clicked))
+        WhenGone(self, lambda: _let_go(viewer, clicked))
 
 
 def _let_go(viewer: ViewerModel, clicked: Callable[..., Iterator[None]]) -> None:

@@ -31,6 +31,7 @@ from qtpy.QtWidgets import (
 
 from napari_medseq import faults
 from napari_medseq._napari.activity import Activity
+from napari_medseq._napari.gone import WhenGone
 from napari_medseq._napari.words import in_the_window
 from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
 from napari_medseq.progress import Cancelled, Progress
@@ -88,8 +89,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
         layout.addLayout(row)
         layout.addWidget(self.message)
         self.progressed.connect(self._show)
-        stop = self._stop
-        self.destroyed.connect(lambda: stop.set())
+        WhenGone(self, self._stop.set)
         self._set_busy(False)
 
     @property
@@ -320,9 +320,9 @@ def connect_until_destroyed(emitter: EventEmitter, callback: Callable[..., None]
     emitter.connect(callback)
     method = WeakMethod(callback)
 
-    def forget(_gone: object = None) -> None:
+    def forget() -> None:
         alive = method()
         if alive is not None:
             emitter.disconnect(alive)
 
-    callback.__self__.destroyed.connect(forget)  # type: ignore[attr-defined]
+    WhenGone(callback.__self__, forget)  # type: ignore[attr-defined]
