@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDropEvent
 
 import napari_medseq as ms
+from napari_medseq import viewer as verbs
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.viewer.opening import layer_data_of_all
@@ -72,6 +74,65 @@ def test_cancel_takes_out_what_came_already(viewer: Any, ball_study: Path, wait:
     viewer.layers.events.inserted.disconnect(cancel)
     assert seen == [1]
     assert len(viewer.layers) == 0
+
+
+@pytest.fixture
+def session(ball_study: Path, tmp_path: Path) -> Path:
+    """A session with painting that is not followed and a result."""
+    work = ViewerModel()
+    verbs.open_path(work, ball_study)
+    verbs.track_layers(work)
+    verbs.result_of(work).layers[1].paint((0, 8, 40, 6), 1)
+    work.dims.set_point(0, 1)
+    return verbs.save_session(work, tmp_path / "work.medseq")
+
+
+@pytest.mark.viewer
+def test_a_dropped_session_opens_in_a_job_beside_what_was_dropped_with_it(
+    viewer: Any, session: Path, two_images: list[Path], wait: Wait
+) -> None:
+    drop(viewer, [two_images[0], session])
+    assert len(viewer.layers) == 0
+    opener = accompany(viewer).opener
+    wait(lambda: len(viewer.layers) == 7 and not opener.work.busy)
+    whole = ViewerModel()
+    verbs.open_session(whole, session)
+    assert verbs.painted(viewer) == verbs.painted(whole) != {}
+    for layer in whole.layers:
+        assert np.array_equal(viewer.layers[layer.name].data, layer.data)
+    assert verbs.result_of(viewer).progression.lesions.equals(verbs.result_of(whole).progression.lesions)
+
+
+@pytest.mark.viewer
+def test_a_session_that_is_cancelled_leaves_nothing_and_one_without_its_images_says_so(
+    viewer: Any, session: Path, ball_study: Path, wait: Wait, notices: list[Any]
+) -> None:
+    opener = accompany(viewer).opener
+    cancel = lambda _event: opener.work.cancel()  # noqa: E731
+    viewer.layers.events.inserted.connect(cancel)
+    drop(viewer, [session])
+    wait(lambda: opener.work.busy)
+    wait(lambda: not opener.work.busy)
+    viewer.layers.events.inserted.disconnect(cancel)
+    assert len(viewer.layers) == 0
+    assert not verbs.results_of(viewer)
+    next(ball_study.rglob("*_T1post.nii.gz")).rename(ball_study / "elsewhere.nii.gz")
+    drop(viewer, [session])
+    wait(lambda: len(viewer.layers) == 5 and not opener.work.busy)
+    assert any("Not everything of work.medseq could be opened" in text for _, text in notices)
+    assert verbs.results_of(viewer)
+
+
+def test_reading_a_session_can_be_cancelled_at_each_layer(session: Path) -> None:
+    steps: list[str] = []
+    content = verbs.read_session(session, progress=lambda _done, _whole, what: steps.append(what))
+    assert len(content.layers) == 6
+    assert [step.split()[0] for step in steps] == ["sub-x"] * 6 + ["result"]
+    with pytest.raises(ms.OperationCancelled):
+        verbs.read_session(
+            session, progress=lambda done, *_: steps.append(str(done)), cancelled=lambda: steps[-1] == "3"
+        )
+    assert steps[-1] == "3"
 
 
 @pytest.mark.viewer

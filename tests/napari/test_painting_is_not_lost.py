@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -12,14 +13,17 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QDesktopServices
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.teach_widget import TeachWidget
+from napari_medseq._napari.work import WorkBar
+from napari_medseq.viewer.editing import editing_of
 from tests.balls import AFFINES, SHAPE, write_ball_study
 from tests.napari.helpers import Wait, as_plugins_see_it, click, docked
 from tests.napari.person import at, button, key, open_folder, paint, stroke
@@ -212,6 +216,42 @@ def test_a_result_is_shown_with_its_own_patient_only(opened: Any, another: Path,
     followed.study.setCurrentText("sub-x")
     assert not followed.result.isHidden()
     assert followed.result.table.rowCount() == len(followed.result.progression.lesions)
+
+
+def test_what_a_job_found_waits_until_the_stroke_is_done(
+    make_napari_viewer: Callable[..., Any], ball_study: Path, wait: Wait
+) -> None:
+    opened = make_napari_viewer(show=True)
+    open_folder(opened, ball_study)
+    window = opened.window._qt_window
+    canvas = opened.window._qt_viewer.canvas
+    mask = masks(opened, "tumor")[0]
+    opened.layers.selection.active = mask
+    opened.dims.set_point(0, 0)
+    opened.reset_view()
+    mask.mode, mask.brush_size, mask.selected_label = "paint", 3, 1
+    before = np.array(mask.data)
+    bar = WorkBar(window)
+    middle = canvas.native.mapTo(window, QPoint(canvas.native.width() // 2, canvas.native.height() // 2))
+    handle = window.windowHandle()
+    QTest.mousePress(handle, Qt.LeftButton, Qt.NoModifier, middle)
+    QTest.mouseMove(handle, middle + QPoint(10, 0))
+    found: list[object] = []
+
+    def show(result: object) -> None:
+        found.append(result)
+        opened.add_labels(np.zeros(mask.data.shape, np.uint8))
+
+    bar.start("Job", lambda _progress, _cancelled: "found", show)
+    end = time.monotonic() + 0.4
+    wait(lambda: time.monotonic() > end)
+    assert not found
+    QTest.mouseMove(handle, middle + QPoint(60, 0))
+    QTest.mouseRelease(handle, Qt.LeftButton, Qt.NoModifier, middle + QPoint(60, 0))
+    wait(lambda: bool(found))
+    changed = mask.data != before
+    assert np.ptp(np.nonzero(changed)[-1]) > 2  # the whole stroke, not only its beginning
+    assert np.array_equal(editing_of(opened).marks(mask).painted, changed)
 
 
 # -- 5: Teach ----------------------------------------------------------------------------------------------------------

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from weakref import ref
 
 from napari.utils.notifications import show_info
@@ -14,7 +14,7 @@ from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 from napari_medseq import viewer as verbs
-from napari_medseq._napari.work import WorkBar, guarded
+from napari_medseq._napari.work import WorkBar, guarded, warned
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer.layers import LayerData
 from napari_medseq.viewer.opening import layer_data_of_all
@@ -22,6 +22,8 @@ from napari_medseq.viewer.opening import layer_data_of_all
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
+
+T = TypeVar("T")
 
 
 class Opener(QObject):  # type: ignore[misc]
@@ -65,6 +67,12 @@ class Opener(QObject):  # type: ignore[misc]
     def _begin(self) -> None:
         if self.work.busy or not self._paths:
             return
+        session = next((path for path in self._paths if verbs.is_session(path)), None)
+        viewer = self._viewer()
+        if session is not None and viewer is not None:  # by itself; what came with it opens afterwards
+            self._paths.remove(session)
+            open_session_in_job(viewer, session, self.work)
+            return
         paths, self._paths = self._paths, []
         title = f"Opening {paths[0].name}" if len(paths) == 1 else f"Opening {len(paths)} files"
 
@@ -79,20 +87,52 @@ class Opener(QObject):  # type: ignore[misc]
             show_one_by_one(viewer, data, self.work)
 
 
+def open_session_in_job(viewer: ViewerModel, folder: Path, work: WorkBar) -> None:
+    """Read a session in a worker, then show it layer by layer; Cancel leaves the viewer as it was."""
+    weak = ref(getattr(viewer, "__wrapped__", viewer))
+
+    def job(progress: Progress, cancelled: Cancelled) -> verbs.SessionContent:
+        return verbs.read_session(folder, progress=progress, cancelled=cancelled)
+
+    def done(content: verbs.SessionContent) -> None:
+        alive = weak()
+        if alive is not None:
+            _one_by_one(
+                alive, content.layers, verbs.show_session_layer, work, lambda now: verbs.finish_session(now, content)
+            )
+
+    work.start(f"Opening {folder.name}", job, done)
+
+
 def show_one_by_one(viewer: ViewerModel, data: Sequence[LayerData], work: WorkBar) -> None:
     """Add layers, one for each turn of the event loop: in between the window draws itself and can be used; Cancel takes them out again."""
+    _one_by_one(viewer, data, lambda now, item: verbs.add_layers(now, [item])[0], work)
+
+
+def _one_by_one(
+    viewer: ViewerModel,
+    items: Sequence[T],
+    show: Callable[[ViewerModel, T], Layer],
+    work: WorkBar,
+    finish: Callable[[ViewerModel], None] | None = None,
+) -> None:
     weak = ref(getattr(viewer, "__wrapped__", viewer))
     added: list[Layer] = []
     front = verbs.patient_in_front(viewer)
 
-    def add(item: LayerData) -> None:
+    def add(item: T) -> None:
         alive = weak()
         if alive is not None:
-            guarded("Showing an image", lambda: added.extend(verbs.add_layers(alive, [item])))
+            guarded("Showing an image", lambda: added.append(show(alive, item)))
 
     def done(cancelled: bool) -> None:
         alive = weak()
-        if alive is None or not cancelled:
+        if alive is None:
+            return
+        if not cancelled:
+            if finish is not None:
+                with warned():
+                    guarded("Opening", lambda: finish(alive))
             return
         for layer in added:
             if layer in alive.layers:
@@ -101,7 +141,7 @@ def show_one_by_one(viewer: ViewerModel, data: Sequence[LayerData], work: WorkBa
             verbs.bring_to_front(alive, front)
         show_info(f"{work.title}: cancelled, nothing was changed.")
 
-    work.each(work.title, data, add, done)
+    work.each(work.title, items, add, done)
 
 
 def asked_in_the_window() -> bool:

@@ -12,7 +12,8 @@ from napari_medseq import io
 from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.viewer.opening import Paths, arrange_when_added, layer_data
 from napari_medseq.viewer.saved import is_result, open_result
-from napari_medseq.viewer.session import is_session, open_session
+from napari_medseq.viewer.session import is_session
+from napari_medseq.viewer.session_opening import open_session
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -67,6 +68,9 @@ def read(path: Paths) -> list[LayerData | tuple[None]]:
     from napari_medseq._napari.work import guarded
 
     guardian = accompany(viewer)
+    if guardian is not None and asked_in_the_window() and isinstance(path, str | os.PathLike) and is_session(path):
+        guardian.opener.open(path)
+        return [(None,)]
     if isinstance(path, str | os.PathLike) and is_session(path):
         guarded("Opening the session", lambda: open_session(viewer, path))
         return [(None,)]

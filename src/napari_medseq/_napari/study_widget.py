@@ -23,7 +23,7 @@ import napari
 from napari_medseq import io
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import TICKS, follow_layers, narrow, scrolled, wrapped
-from napari_medseq._napari.opening import show_one_by_one
+from napari_medseq._napari.opening import open_session_in_job, show_one_by_one
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
 from napari_medseq.errors import MedseqError
@@ -121,7 +121,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
     def look_into(self, folder: str) -> None:
         """List a folder's patients, visits and series, from headers; then they can be ticked and loaded."""
         if verbs.is_session(folder):
-            verbs.open_session(self.viewer, folder)
+            open_session_in_job(self.viewer, Path(folder), self.work)
             return
 
         def job(progress: Progress, cancelled: Cancelled) -> list[Study]:
@@ -291,7 +291,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         if verbs.is_result(folder):
             verbs.open_result(self.viewer, folder)
         else:
-            verbs.open_session(self.viewer, folder)
+            open_session_in_job(self.viewer, Path(folder), self.work)
 
     def _ask_save(self) -> None:
         guardian = accompany(self.viewer)

@@ -11,14 +11,16 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, TypeVar
 from weakref import WeakMethod
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
+    QApplication,
     QDockWidget,
     QHBoxLayout,
     QLabel,
@@ -55,6 +57,7 @@ class Outcome(NamedTuple, Generic[R]):
 
 _log = logging.getLogger(__name__)
 _EVERY_S = 0.05
+_LOOK_AGAIN_MS = 50
 
 
 class WorkBar(QWidget):  # type: ignore[misc]
@@ -168,6 +171,9 @@ class WorkBar(QWidget):  # type: ignore[misc]
         self._stop.clear()
 
         def step() -> None:
+            if _mouse_is_held():
+                QTimer.singleShot(_LOOK_AGAIN_MS, step)
+                return
             try:
                 if waiting and not self._stop.is_set():
                     action(waiting.popleft())
@@ -288,12 +294,19 @@ class _Task(Generic[R]):
         return bar._run(job)
 
     def finish(self, outcome: Outcome[R]) -> None:
-        """In the GUI thread: what comes after it."""
+        """In the GUI thread: what comes after it, once no mouse button is held: a new layer would cut a stroke short."""
         if self._parts is None:
+            return
+        if _mouse_is_held():
+            QTimer.singleShot(_LOOK_AGAIN_MS, lambda: self.finish(outcome))
             return
         bar, _, done = self._parts
         self._parts = None
         bar._finish(done, outcome)
+
+
+def _mouse_is_held() -> bool:
+    return bool(QApplication.mouseButtons() != Qt.NoButton)
 
 
 def tell(error: BaseException, doing: str) -> None:
@@ -313,6 +326,17 @@ def guarded(doing: str, action: Callable[[], R]) -> R | None:
     except Exception as error:  # a button must never raise into Qt
         tell(error, doing)
         return None
+
+
+@contextmanager
+def warned() -> Iterator[None]:
+    """Show the doubts that come up within, in the GUI thread, as one notification."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        yield
+    doubts = dict.fromkeys(str(w.message) for w in heard if issubclass(w.category, MedseqWarning))
+    if doubts:
+        show_warning("\n".join(doubts))
 
 
 def connect_until_destroyed(emitter: EventEmitter, callback: Callable[..., None]) -> None:

@@ -138,9 +138,14 @@ from .results import study_for as study_for
 from .saved import is_result as is_result
 from .saved import open_result as open_result
 from .session import is_session as is_session
-from .session import open_session as open_session
 from .session import recent_sessions as recent_sessions
 from .session import save_session as save_session
+from .session_opening import SessionContent as SessionContent
+from .session_opening import SessionLayer as SessionLayer
+from .session_opening import finish_session as finish_session
+from .session_opening import open_session as open_session
+from .session_opening import read_session as read_session
+from .session_opening import show_session_layer as show_session_layer
 from .step_previews import estimate_job as estimate_job
 from .step_previews import estimate_seconds as estimate_seconds
 from .step_previews import preview as preview
@@ -193,6 +198,8 @@ __all__ = [
     "Reading",
     "Recovery",
     "Rerun",
+    "SessionContent",
+    "SessionLayer",
     "Unit",
     "accept_slice",
     "add_layers",
@@ -236,6 +243,7 @@ __all__ = [
     "estimate_job",
     "estimate_seconds",
     "exams_open",
+    "finish_session",
     "follow_again",
     "go_to",
     "go_to_slice",
@@ -286,6 +294,7 @@ __all__ = [
     "preview",
     "preview_job",
     "propagate",
+    "read_session",
     "recent_sessions",
     "recipe_of",
     "recover",
@@ -317,6 +326,7 @@ __all__ = [
     "show_overlay",
     "show_progression",
     "show_segmentation",
+    "show_session_layer",
     "show_values",
     "shown_slice",
     "shows_values",

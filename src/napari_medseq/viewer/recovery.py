@@ -20,7 +20,8 @@ from weakref import WeakKeyDictionary
 from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.followed import results_of
 from napari_medseq.viewer.layers import layer_kind
-from napari_medseq.viewer.session import is_session, open_session, write_session
+from napari_medseq.viewer.session import is_session, write_session
+from napari_medseq.viewer.session_opening import open_session
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -1,0 +1,247 @@
+"""A session comes back: first it is read, which touches no viewer, so that a worker may do it; then it is shown, layer by layer."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_medseq import io
+from napari_medseq.errors import MedseqError, MedseqWarning, ReadError
+from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.registration.byhand import KEY as BY_HAND
+from napari_medseq.sequence import ImageSequence, Study
+from napari_medseq.viewer import layers as _layers
+from napari_medseq.viewer import study as _studies
+from napari_medseq.viewer.editing import editing_of
+from napari_medseq.viewer.followed import show_progression
+from napari_medseq.viewer.identity import describe
+from napari_medseq.viewer.marks import Flags
+from napari_medseq.viewer.placement import camera_of, follow_order
+from napari_medseq.viewer.records import read_labels, restored
+from napari_medseq.viewer.results import add_layers
+from napari_medseq.viewer.session import FILE, FORMAT, remember
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_medseq.progression import Progression
+
+
+@dataclass(frozen=True, eq=False)
+class SessionLayer:
+    """A layer of a session that was read and is not shown yet.
+
+    Attributes
+    ----------
+    data : LayerData
+    about : mapping
+        What is known of its study and visit.
+    flags : ndarray of uint8 or None
+        What is painted in it; None in an image, and where nothing is.
+    """
+
+    data: _layers.LayerData
+    about: Mapping[str, object]
+    flags: Flags | None
+
+
+@dataclass(frozen=True, eq=False)
+class SessionContent:
+    """A session that was read and is not shown yet; from `read_session`.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder.
+    layers : tuple of SessionLayer
+    results : tuple of (str, Progression, str)
+        Patient, result and the card of its model.
+    view : mapping
+        Sliders, camera and the active layer.
+    missing : tuple of str
+        What could not be read, and why.
+    """
+
+    path: Path
+    layers: tuple[SessionLayer, ...]
+    results: tuple[tuple[str, Progression, str], ...]
+    view: Mapping[str, Any]
+    missing: tuple[str, ...]
+
+
+def read_session(
+    folder: str | os.PathLike[str], *, progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> SessionContent:
+    """Read a session: images from where they lie, masks, what was painted, results; touches no viewer.
+
+    Parameters
+    ----------
+    folder : path
+    progress, cancelled : callable, optional
+
+    Raises
+    ------
+    ReadError
+        If the folder is no session, or one of a later version.
+    OperationCancelled
+        When `cancelled` says so.
+    """
+    from napari_medseq.progression import Progression
+
+    path = Path(folder)
+    facts = _read(path)
+    layers: list[SessionLayer] = []
+    missing: list[str] = []
+    opened: dict[str, list[ImageSequence]] = {}
+    whole = len(facts["layers"]) + len(facts["results"])
+    for number, kept in enumerate(facts["layers"]):
+        check(cancelled)
+        try:
+            layers.append(_session_layer(path, kept, opened))
+        except MedseqError as error:
+            missing.append(f"{kept['look']['name']}: {error}")
+        if progress is not None:
+            progress(number + 1, whole, str(kept["look"]["name"]))
+    results = []
+    for name, result in facts["results"].items():
+        check(cancelled)
+        results.append((name, Progression.load(path / result["folder"]), result["card"]))
+        if progress is not None:
+            progress(len(facts["layers"]) + len(results), whole, f"result of {name}")
+    return SessionContent(path, tuple(layers), tuple(results), facts["view"], tuple(missing))
+
+
+def show_session_layer(viewer: ViewerModel, one: SessionLayer) -> Layer:
+    """Add a layer of a session, with what was painted in it."""
+    describe(viewer)
+    layer = add_layers(viewer, [one.data])[0]
+    _studies.facts_of(layer).update(one.about)
+    if one.flags is not None:
+        editing_of(viewer).marks(layer).replace(one.flags)
+    return layer
+
+
+def finish_session(viewer: ViewerModel, content: SessionContent) -> None:
+    """When its layers are there: results and view come back, and nothing counts as unsaved.
+
+    Images that are no longer where they were are named in a warning.
+    """
+    for name, progression, card in content.results:
+        _show_result(viewer, progression, name, card)
+    _look(viewer, content.view)
+    editing = editing_of(viewer)
+    editing.history.clear()
+    editing.saved()
+    remember(content.path)
+    if content.missing:
+        text = f"Not everything of {content.path.name} could be opened: {'; '.join(content.missing)}"
+        warnings.warn(text, MedseqWarning, stacklevel=2)
+
+
+def open_session(viewer: ViewerModel, folder: str | os.PathLike[str]) -> list[Layer]:
+    """Bring back a session: images from where they lie, masks, what was painted, results, corrections, view.
+
+    Images that are no longer where they were are named in a warning; masks and results come back all the same.
+
+    Raises
+    ------
+    ReadError
+        If the folder is no session, or one of a later version.
+    """
+    content = read_session(folder)
+    added = [show_session_layer(viewer, one) for one in content.layers]
+    finish_session(viewer, content)
+    return added
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        facts = restored(json.loads((path / FILE).read_text(encoding="utf-8")))
+        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+            raise ReadError(
+                f"{path} is a session of another version of napari-medseq. Update the package and open it again."
+            )
+        _ = [(k["kind"], k["look"]["name"], k["about"], k["visit"], k["sequence"]) for k in facts["layers"]]
+        _ = facts["results"], facts["view"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReadError(
+            f"{path} is no session that can be opened: {error}. Choose a folder that Save session wrote."
+        ) from error
+    return facts
+
+
+def _session_layer(path: Path, kept: Mapping[str, Any], opened: dict[str, list[ImageSequence]]) -> SessionLayer:
+    seq, flags = _sequence(path, kept, opened)
+    extra = dict(kept["look"])
+    if seq.kind == "image":
+        extra |= {"contrast_limits": kept["contrast_limits"], "colormap": kept["colormap"]}
+    about = kept["about"]
+    data = _layers.to_layer_data(seq, visit=kept["visit"], facts=about, along=about.get("along", "z"), **extra)
+    if flags is None or not flags.any():
+        return SessionLayer(data, about, None)
+    shown = np.asarray(_layers.to_layer_data(seq.replace(data=flags), visit=kept["visit"])[0])
+    return SessionLayer(data, about, shown)
+
+
+def _sequence(path: Path, kept: Mapping[str, Any], opened: dict[str, list[ImageSequence]]) -> tuple[ImageSequence, Any]:
+    """The sequence of a kept layer, and its flags where it is labels."""
+    facts, flags = dict(kept["sequence"]), None
+    if "source" in kept:
+        source = str(kept["source"])
+        if source not in opened:
+            opened[source] = io.read(source, lazy="auto")
+        seq = next((s for s in opened[source] if s.name == facts["name"]), opened[source][0])
+        by_hand = {k: v for k, v in facts["meta"].items() if k == BY_HAND}  # what the file does not know
+        return seq.replace(meta={**seq.meta, **by_hand}), None
+    file = path / Path(str(kept["file"])).name
+    if kept["kind"] == "labels":
+        data, flags = read_labels(file)
+    else:
+        try:
+            data = np.load(file, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ReadError(f"{file} is damaged: {error}.") from error
+    acquired = facts.pop("acquired")
+    seq = ImageSequence(
+        data, tuple(facts.pop("axes")), facts.pop("affine"), kind=kept["kind"], warnings=tuple(facts.pop("warnings")),
+        acquired=None if acquired is None else datetime.fromisoformat(acquired), **facts,
+    )  # fmt: skip
+    return seq, flags
+
+
+def _show_result(viewer: ViewerModel, progression: Progression, name: str, card: str) -> None:
+    try:
+        study = _studies.study_from_layers(viewer.layers, name)
+    except MedseqError:
+        study = Study(name, ())
+    if len(study.visits) < len(progression.dates):
+        from napari_medseq.viewer.results import study_for
+
+        study = Study(name, study_for(progression).visits)
+    images = [next(iter(study.visits[k].images), None) for k in _studies.ordinals(study, progression)]
+    if all(image is None for image in progression.images):
+        progression.images = images
+    show_progression(viewer, progression, study, card=card)
+
+
+def _look(viewer: ViewerModel, view: Mapping[str, Any]) -> None:
+    with suppress(ValueError, IndexError, KeyError):  # the layers may be fewer than there were
+        if len(view["order"]) == viewer.dims.ndim:
+            viewer.dims.order = tuple(int(a) for a in view["order"])
+            follow_order(viewer)
+            for axis, where in enumerate(view["point"]):
+                viewer.dims.set_point(axis, float(where))
+        camera = camera_of(viewer)
+        camera.center, camera.zoom = tuple(view["center"]), float(view["zoom"])
+        if view["active"] in viewer.layers:
+            viewer.layers.selection.active = viewer.layers[view["active"]]
