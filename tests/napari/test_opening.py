@@ -18,6 +18,7 @@ from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.viewer.opening import layer_data_of_all
 from napari_medseq.viewer.preference import PATTERNS
+from tests.balls import write_ball_study
 from tests.napari.helpers import Wait
 
 
@@ -77,10 +78,10 @@ def test_cancel_takes_out_what_came_already(viewer: Any, ball_study: Path, wait:
 
 
 @pytest.fixture
-def session(ball_study: Path, tmp_path: Path) -> Path:
+def session(tmp_path: Path) -> Path:
     """A session with painting that is not followed and a result."""
     work = ViewerModel()
-    verbs.open_path(work, ball_study)
+    verbs.open_path(work, write_ball_study(tmp_path / "sub-x"))
     verbs.track_layers(work)
     verbs.result_of(work).layers[1].paint((0, 8, 40, 6), 1)
     work.dims.set_point(0, 1)
@@ -105,7 +106,7 @@ def test_a_dropped_session_opens_in_a_job_beside_what_was_dropped_with_it(
 
 @pytest.mark.viewer
 def test_a_session_that_is_cancelled_leaves_nothing_and_one_without_its_images_says_so(
-    viewer: Any, session: Path, ball_study: Path, wait: Wait, notices: list[Any]
+    viewer: Any, session: Path, wait: Wait, notices: list[Any]
 ) -> None:
     opener = accompany(viewer).opener
     cancel = lambda _event: opener.work.cancel()  # noqa: E731
@@ -116,7 +117,7 @@ def test_a_session_that_is_cancelled_leaves_nothing_and_one_without_its_images_s
     viewer.layers.events.inserted.disconnect(cancel)
     assert len(viewer.layers) == 0
     assert not verbs.results_of(viewer)
-    next(ball_study.rglob("*_T1post.nii.gz")).rename(ball_study / "elsewhere.nii.gz")
+    next((session.parent / "sub-x").rglob("*_T1post.nii.gz")).unlink()
     drop(viewer, [session])
     wait(lambda: len(viewer.layers) == 5 and not opener.work.busy)
     assert any("Not everything of work.medseq could be opened" in text for _, text in notices)
