@@ -16,6 +16,7 @@ import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
+from napari_medseq.errors import OperationCancelled
 from napari_medseq.viewer.opening import layer_data_of_all
 from napari_medseq.viewer.preference import PATTERNS
 from tests.balls import write_ball_study
@@ -129,7 +130,7 @@ def test_reading_a_session_can_be_cancelled_at_each_layer(session: Path) -> None
     content = verbs.read_session(session, progress=lambda _done, _whole, what: steps.append(what))
     assert len(content.layers) == 6
     assert [step.split()[0] for step in steps] == ["sub-x"] * 6 + ["result"]
-    with pytest.raises(ms.OperationCancelled):
+    with pytest.raises(OperationCancelled):
         verbs.read_session(
             session, progress=lambda done, *_: steps.append(str(done)), cancelled=lambda: steps[-1] == "3"
         )
