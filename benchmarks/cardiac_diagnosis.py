@@ -1,6 +1,6 @@
 """Five diagnoses of ACDC (dilated, hypertrophic, infarcted, normal, right ventricle) from what the outlines say: the classical classifiers.
 
-    python benchmarks/cardiac_diagnosis.py
+    python benchmarks/cardiac_diagnosis.py [--only svm …]      # what is done is kept in benchmarks/runs/cardiac-diagnosis
 
 Features of each patient: volumes of both ventricles and of the wall at end-diastole and end-systole in voxels, ejection fractions and
 ratios of these, and how thick the wall is about each slice of the cavity (mean, spread, most and least, over slices; after Khened et al.
@@ -12,7 +12,9 @@ depends on the size of a pixel.
 
 from __future__ import annotations
 
+import argparse
 import csv
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,11 +28,12 @@ from sklearn.metrics import confusion_matrix, f1_score
 import cardiac
 import napari_medseq as ms
 from napari_medseq import files
-from napari_medseq.evaluation import ClassicalSettings, OutOfFold, bootstrap, judge_classical, paired, patient_folds
+from napari_medseq.evaluation import ClassicalSettings, bootstrap, judge_classical, paired, patient_folds
 from napari_medseq.evaluation.classical import CLASSICAL
 
 RIGHT, WALL, LEFT = 1, 2, 3
 FOLDS = 10
+RUNS = Path(__file__).parent / "runs" / "cardiac-diagnosis"
 RATIOS = ("ejection", "ratio", "relative")  # features that begin so do not depend on the size of a pixel
 Labels = NDArray[np.integer]
 
@@ -83,11 +86,10 @@ def cases() -> tuple[pd.DataFrame, list[str], list[str]]:
     return pd.DataFrame(rows), [known[p.name] for p in folders], [p.name for p in folders]
 
 
-def report(found: dict[str, OutOfFold], truth: Sequence[str], title: str) -> list[str]:
+def report(found: dict[str, NDArray[np.str_]], truth: Sequence[str], title: str) -> list[str]:
     """Accuracy of each classifier with its interval, and against the best."""
     y = np.array(truth)
-    said = {name: np.array(o.classes)[o.probabilities.argmax(1)] for name, o in found.items()}
-    right = {name: (s == y).astype(float) for name, s in said.items()}
+    right = {name: (said == y).astype(float) for name, said in found.items()}
     best = max(right, key=lambda n: right[n].mean())
     lines = [
         title,
@@ -97,9 +99,11 @@ def report(found: dict[str, OutOfFold], truth: Sequence[str], title: str) -> lis
     ]
     for name in found:
         less = "" if name == best else str(paired(right[name], right[best]).difference)
-        lines.append(f"| {name} | {bootstrap(right[name])} | {f1_score(y, said[name], average='macro'):.3f} | {less} |")
+        lines.append(
+            f"| {name} | {bootstrap(right[name])} | {f1_score(y, found[name], average='macro'):.3f} | {less} |"
+        )
     classes = sorted(set(truth))
-    table = confusion_matrix(y, said[best], labels=classes)
+    table = confusion_matrix(y, found[best], labels=classes)
     lines += ["", f"{best}:", "", "| truth | " + " | ".join(f"said {c}" for c in classes) + " |"]
     lines.append("| --- " * (len(classes) + 1) + "|")
     lines += [f"| {c} | " + " | ".join(map(str, row)) + " |" for c, row in zip(classes, table.tolist(), strict=True)]
@@ -107,6 +111,9 @@ def report(found: dict[str, OutOfFold], truth: Sequence[str], title: str) -> lis
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", choices=CLASSICAL, default=list(CLASSICAL))
+    args = parser.parse_args()
     if not cardiac.DATA.is_dir():
         raise SystemExit(f"{cardiac.DATA} is not there; set MEDSEQ_DATA.")
     warnings.simplefilter("ignore", ms.MedseqWarning)
@@ -115,16 +122,24 @@ def main() -> None:
     kept: dict[str, object] = {"patients": patients, "truth": truth, "folds": folds.tolist()}
     for title, table in (
         ("all features", every),
-        ("without those that depend on the size of a pixel", every[[c for c in every if c.startswith(RATIOS)]]),
+        ("without the size of a pixel", every[[c for c in every if c.startswith(RATIOS)]]),
     ):
-        found = {
-            name: judge_classical(table, truth, patients, name, folds=folds, settings=ClassicalSettings(folds=FOLDS))
-            for name in CLASSICAL
-        }
-        print("\n".join(report(found, truth, f"{title} ({table.shape[1]}), {len(truth)} patients")) + "\n", flush=True)
-        kept[title] = {
-            n: {"probabilities": o.probabilities.tolist(), "classes": list(o.classes)} for n, o in found.items()
-        }
+        found = {}
+        for name in CLASSICAL:
+            path = RUNS / f"{title.replace(' ', '-')}-{name}.json"
+            if not path.exists():
+                if name not in args.only:
+                    continue
+                settings = ClassicalSettings(folds=FOLDS)
+                o = judge_classical(table, truth, patients, name, folds=folds, settings=settings)
+                files.write_json(path, {"classes": list(o.classes), "probabilities": o.probabilities.tolist()})
+            done = json.loads(path.read_text())
+            found[name] = np.array(done["classes"])[np.array(done["probabilities"]).argmax(1)]
+        kept[title] = {name: said.tolist() for name, said in found.items()}
+        print(
+            "\n".join(report(found, truth, f"{title} ({table.shape[1]} features), {len(truth)} patients")) + "\n",
+            flush=True,
+        )
     files.write_json(Path(__file__).parents[1] / "docs" / "benchmarks" / "cardiac_diagnosis.json", kept)
 
 

@@ -1,6 +1,6 @@
 """How far the outlines of a data set lie from the border that the image shows, in its own pixels.
 
-    python benchmarks/contour_offset.py
+    python benchmarks/contour_offset.py      # what is done is kept in benchmarks/runs/contour-offset
 
 Outlines are moved, all of a patient alike, and drawn in, until the image rises most steeply across them, from the wall to the blood;
 the middle half of the slices is looked at. Papillary muscles, which observers leave in the cavity, draw the result inwards, so a set
@@ -11,6 +11,7 @@ learn from outlines that are moved by what is found here (`shipped_networks.py`)
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,8 +76,10 @@ def main() -> None:
     lines = ["| outlines of | phase | patients | " + " | ".join(NAMES) + " |", "| --- " * 6 + "|"]
     kept: dict[str, dict[str, tuple[float, float, float]]] = {}
     for name, phase in itertools.product(cardiac.SETS, cardiac.PHASES):
-        each = {p.name: offset(p, phase, cardiac.CAVITY[name]) for p in cardiac.patients(name)}
-        values = {k: v for k, v in each.items() if v is not None}
+        path = Path(__file__).parent / "runs" / "contour-offset" / f"{name}-{phase}.json"
+        if not path.exists():
+            files.write_json(path, {p.name: offset(p, phase, cardiac.CAVITY[name]) for p in cardiac.patients(name)})
+        values = {k: v for k, v in json.loads(path.read_text()).items() if v is not None}
         kept[f"{name} {phase}"] = values
         means = [intervals.bootstrap(np.array([v[k] for v in values.values()])) for k in range(3)]
         lines.append(

@@ -75,7 +75,7 @@ class Recipe:
 
 RECIPES = {
     "left-ventricle": Recipe(
-        (10, 128, 128), 176, 1, 4, 0.7, 0.5, 2.9, 16, (0, 0, 0), 0.15, 0.5, gamma=0.7, moved=(0.5, 1.0), inwards=1.0
+        (10, 128, 128), 176, 1, 4, 0.7, 0.5, 2.9, 16, (0, 0, 0), 0.15, 0.5, gamma=0.7, moved=(0.25, 0.75), inwards=0.75
     ),
     "lung-nodule": Recipe((8, 72, 72), 96, 2, 8, 3.1, 0.3, 2.1, 2, (0.5, 0.5, 0.5), 0.15, 0.2, SHARES, "CT_raters.nii.gz"),
 }  # fmt: skip
@@ -291,7 +291,10 @@ def train(
     torch.manual_seed(0)
     windows = Windows([c for c in every if c.patient not in judges], recipe, product.position, device, 0)
     network = SlabUNet(1 + (product.position is not None), 2, product.widths, product.strides)
+    before: list[dict[str, str | float]] = []
     if start is not None:
+        first = torch.load(start, map_location="cpu", weights_only=True)
+        before = [*first.get("before", []), {k: first[k] for k in ("device", "seen", "seconds")}]
         network.load_state_dict({k: v.float() for k, v in ship.tensors(start).items()})
     network.to(device).to(memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
     parameters = list(network.parameters())
@@ -305,7 +308,7 @@ def train(
         out / f"{name}-{'all' if fold is None else f'fold{fold}'}.pt",
         0.0,
         0,
-        time.monotonic(),
+        (time.monotonic if device == "cuda" else time.process_time)(),
     )
 
     def write() -> None:
@@ -314,7 +317,8 @@ def train(
             "weights": weights,
             "device": device,
             "seen": iterations * recipe.batch,
-            "seconds": time.monotonic() - began,
+            "before": before,
+            "seconds": (time.monotonic if device == "cuda" else time.process_time)() - began,
         }
         with files.replacing(path) as temporary:
             torch.save({**content, "judges": judges}, temporary)

@@ -26,6 +26,7 @@ COPIED = {
     "src/napari_medseq/bundles/hippocampus/docs/README.md": "models/hippocampus.md",
     "src/napari_medseq/bundles/left-ventricle/docs/README.md": "models/left-ventricle.md",
     "src/napari_medseq/bundles/lung-nodule/docs/README.md": "models/lung-nodule.md",
+    "src/napari_medseq/bundles/propagate/docs/README.md": "models/propagate.md",
     "src/napari_medseq/bundles/sarcoma/docs/README.md": "models/sarcoma.md",
 }
 #: a list or table right below a line of text, which GitHub takes for one and Python-Markdown for more text
