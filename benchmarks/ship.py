@@ -117,7 +117,7 @@ PRODUCTS = {
         "10 patients of the IBSI validation set (theibsi/data_sets), from TCIA Soft-tissue-Sarcoma "
         "(doi 10.7937/K9/TCIA.2015.7GO2GSKS), CC BY 3.0, cropped to 5 cm around the tumour.",
         ("It saw crops around a tumour only: on a whole body it will label much that is none.",
-         "Ten patients: the interval below is wide, and two judged.", "MR alone is worst; see the table of modalities."),
+         "Ten patients: the interval above is wide, and two judged.", "MR alone is worst; see the table of modalities."),
         "CC-BY-3.0 (weights, as the training data)", BY, 0.1,
     ),
 }  # fmt: skip

@@ -80,7 +80,7 @@ def test_occlusion_is_how_far_the_answer_falls() -> None:
 def test_windows_and_missing_channels_make_no_hole(method: str) -> None:
     model = slab((4, 16, 16), ("a", "b"))
     model.inference["missing_channels"] = True
-    seen = ms.explain({"b": blob()}, model, method=method, device="cpu")  # type: ignore[arg-type]
+    seen = ms.explain({"b": blob()}, model, method=method, device="cpu")
     assert seen.data.shape == blob().data.shape
     assert np.isfinite(seen.data).all()
     assert float(np.max(seen.data)) == 1
