@@ -9,8 +9,8 @@ voxels of all slices that are not annotated, those beyond the object's ends incl
 it (`propagate_cases.NETWORKS`; the folder of ``--models`` holds their bundles). In the same run: the nearest slice copied, outlines
 interpolated, demons from slice to slice, a random walker; with ``--teach`` also `ms.teach`. The shipped network was trained for longer
 than any other; "short", the same network, "without-recurrence" and "volume" (a promptable 3D U-Net) saw the same examples for the same
-time. Then: how many slices until Dice 0.85 where the worst slice, or the one that the network names, is painted next;
-visits; frames.
+time; "one pass" is the shipped network that looks once, without carrying objects on from its own answers. Then: how many slices until
+Dice 0.85 where the worst slice, or the one that the network names, is painted next; visits; frames.
 Rows are kept in ``--work`` as they come. Writes ``docs/benchmarks/propagate.json``.
 """
 
@@ -22,6 +22,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -41,6 +42,8 @@ FRACTIONS = {3: (1 / 6, 1 / 2, 5 / 6), 5: (0.1, 0.3, 0.5, 0.7, 0.9)}
 UNSEEN = ("hippocampus", "acdc", "flair")  # sets that no network of ours was trained on
 RIVALS = ("short", "without-recurrence", "volume")  # trained for the same time
 ENOUGH, MOST = 0.85, 8
+#: the same network without what is carried on from its own answers, and without the rule for evenly painted objects
+ONE_PASS: dict[str, Any] = {"rounds": 0, "even_ends": False}
 
 Mask = NDArray[np.bool_]
 
@@ -149,6 +152,9 @@ class Benchmark:
             model = self.model(bundle)
             if model is not None:
                 finders[method] = partial(_found, case, truth, painted, model)
+                if method == "network":
+                    alone = replace(model, inference={**model.inference, **ONE_PASS})
+                    finders["one pass"] = partial(_found, case, truth, painted, alone)
         for method, find in METHODS.items():
             finders[method] = partial(find, image, drawn, painted, spacing)
         if self.minutes is not None:

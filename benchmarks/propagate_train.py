@@ -46,7 +46,7 @@ NETWORK: dict[str, Any] = {
     "hidden": [0, 0, 48, 64],
     "slabs": [0, 1, 2, 3, -1, -2, -3],
 }
-#: how the network is run; span, horizon and what is dropped were chosen on a few objects on which nothing is judged, the horizon of
+#: how the network is run; span, horizon, rounds and what is dropped were chosen on a few objects on which nothing is judged, the horizon of
 #: frames on the laryngoscopies, by a network that had not seen them
 INFERENCE: dict[str, Any] = {
     "precision": "bfloat16",
@@ -54,6 +54,9 @@ INFERENCE: dict[str, Any] = {
     "horizon": [10, 0.6],
     "horizon_frames": 1,
     "connected": True,
+    "even_ends": True,
+    "rounds": 4,
+    "reach": 0.3,
 }
 CT = (-160.0, 240.0)  # HU that become black and white
 

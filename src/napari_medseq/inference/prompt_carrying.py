@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_medseq.inference.planes import Planes
+from napari_medseq.inference.prompt_chain import carried_on
+from napari_medseq.inference.prompt_ends import beyond_even_ends
 from napari_medseq.inference.prompt_passes import Carry
 from napari_medseq.inference.prompt_window import (
     Growth,
@@ -40,12 +42,15 @@ class CarriedObject:
         What is painted, in the window.
     logits : Tensor, (step, row, column)
         Of the window, on the CPU.
+    at_first : Tensor, (step, row, column)
+        The same before the object was carried on from its own answers: what is in doubt is in doubt by these.
     """
 
     object: PromptedObject
     window: Window
     painted: Tensor
     logits: Tensor
+    at_first: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,15 +105,17 @@ class Carrier:
             held = self._first_portion(pending)
             pending = pending[len(held) :]
             for group in self._alike(self._filled(held)):
-                for filled, logits in zip(group, self._logits(group), strict=True):
-                    more = self._grown(filled, logits)
+                for filled, at_first in zip(group, self._logits(group), strict=True):
+                    more = self._grown(filled, at_first)
+                    logits = at_first if more else self._carried_on(filled, at_first)
+                    more = more or self._grown(filled, logits)
                     if more is not None:
                         pending.append((filled.object, more))
                         continue
                     done += 1
                     if self.progress is not None:
                         self.progress(done, total, f"propagating in {self.planes.image.name}")
-                    yield CarriedObject(filled.object, filled.window, filled.painted, logits)
+                    yield CarriedObject(filled.object, filled.window, filled.painted, logits, at_first)
 
     def _window(self, one: PromptedObject, growth: Growth) -> Window:
         planes = self.planes
@@ -158,8 +165,8 @@ class Carrier:
             for k in range(0, len(group), together):
                 yield group[k : k + together]
 
-    def _logits(self, group: Sequence[_Filled]) -> Tensor:
-        """Logits (window, step, row, column) of windows of one shape."""
+    def _logits(self, group: Sequence[_Filled], of: Sequence[_Filled] | None = None) -> Tensor:
+        """Logits (window, step, row, column) of windows of one shape; `of` holds what was painted, where that is less."""
 
         def stacked(name: str) -> Tensor:
             return torch.stack([getattr(w, name) for w in group]).to(self.device)
@@ -168,7 +175,26 @@ class Carrier:
         with torch.inference_mode():
             image, painted, annotated = stacked("image"), stacked("painted"), stacked("annotated")
             sequence = PromptedSequence.of(image, painted, annotated, gap, self._horizon)
-        return self.network.logits(sequence, self.chunk, self.cancelled).cpu()
+        logits = self.network.logits(sequence, self.chunk, self.cancelled).cpu()
+        if not self.settings.even_ends:
+            return logits
+        fall = [beyond_even_ends(w.painted, w.annotated, float(g)) for w, g in zip(of or group, gap, strict=True)]
+        return logits - torch.stack(fall)[..., None, None]
+
+    def _carried_on(self, filled: _Filled, logits: Tensor) -> Tensor:
+        """The logits with those beyond the outermost painted slices carried on from what was found near them."""
+        logits, round_ = logits.clone(), filled
+        for _ in range(self.settings.rounds if self.planes.spacing[0] else 0):
+            gap = self.planes.spacing[0] / filled.window.pixel_mm
+            further = carried_on(logits, round_.painted, round_.annotated, gap, self.settings.reach)
+            if further is None:
+                break
+            round_ = replace(round_, painted=further[0], annotated=further[1])
+            steps = round_.annotated.nonzero()[:, 0]
+            found = self._logits([round_], of=[filled])[0]
+            logits[: int(steps[0])] = found[: int(steps[0])]
+            logits[int(steps[-1]) + 1 :] = found[int(steps[-1]) + 1 :]
+        return logits
 
     @property
     def _horizon(self) -> tuple[float, float]:

@@ -46,6 +46,12 @@ class PromptSettings(Settings):
         The steps of it where steps are frames or visits: how long ago an object was painted does not say where it ends.
     connected : bool
         Drop what is connected to no painted voxel, where the steps are slices of a volume.
+    even_ends : bool
+        Let an object that is painted evenly end about half a gap beyond; see `prompt_ends`.
+    rounds : int
+        How often slices beyond the outermost painted ones are carried on from what was found near them; see `prompt_chain`.
+    reach : float
+        How far each round goes, in radii of the painted shape.
     precision : {"float32", "bfloat16"}
         "bfloat16": convolutions on a CPU with bf16 units are computed in it.
     """
@@ -57,6 +63,9 @@ class PromptSettings(Settings):
     horizon: tuple[float, float] = HORIZON
     horizon_frames: float = Field(HORIZON[0], gt=0)
     connected: bool = False
+    even_ends: bool = False
+    rounds: int = Field(0, ge=0)
+    reach: float = Field(0.6, gt=0)
     precision: Literal["float32", "bfloat16"] = "float32"
 
 

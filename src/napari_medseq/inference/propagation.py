@@ -16,6 +16,7 @@ from napari_medseq.inference import devices, visits
 from napari_medseq.inference.planes import Planes, painted_axis, planes_along
 from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.inference.prompt_carrying import CarriedObject, Carrier
+from napari_medseq.inference.prompt_chain import connected
 from napari_medseq.inference.prompt_passes import ready
 from napari_medseq.inference.prompt_window import PromptSettings
 from napari_medseq.inference.prompted_objects import Annotated, checked_steps, objects_of, one_label_image
@@ -250,8 +251,12 @@ class _Merged:
     def add(self, carried: CarriedObject) -> None:
         """Label what is the object's, and note where it is in doubt."""
         one, window = carried.object, carried.window
-        logits = self._connected(carried) if self.settings.connected and self.along_space else carried.logits
-        self._note_doubt(carried, torch.sigmoid(logits))
+        logits, at_first = carried.logits, carried.at_first
+        if self.settings.connected and self.along_space:
+            annotated = torch.zeros(len(logits), dtype=torch.bool)
+            annotated[torch.from_numpy(one.steps - window.steps[0])] = True
+            logits, at_first = (connected(x, carried.painted, annotated) for x in (logits, at_first))
+        self._note_doubt(carried, torch.sigmoid(at_first))
         free = self._wanted.copy()
         free[one.steps] = False
         start, stop = window.steps
@@ -285,15 +290,3 @@ class _Merged:
         free = np.ones(stop - start, bool)
         free[carried.object.steps - start] = False
         self.doubt[start:stop] = np.maximum(self.doubt[start:stop], np.where(free, wrong, 0))
-
-    def _connected(self, carried: CarriedObject) -> Tensor:
-        """The logits without pieces that hang on no painted voxel."""
-        from scipy import ndimage
-
-        annotated = torch.from_numpy(carried.object.steps - carried.window.steps[0])
-        inside = carried.logits > 0
-        inside[annotated] = carried.painted[annotated]
-        parts, _ = ndimage.label(inside.numpy(), structure=np.ones((3, 3, 3)))
-        kept = np.unique(parts[carried.painted.numpy()])
-        loose = torch.from_numpy((parts > 0) & ~np.isin(parts, kept))
-        return carried.logits.masked_fill(loose, -20.0)

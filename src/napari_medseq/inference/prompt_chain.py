@@ -1,0 +1,60 @@
+"""Onwards beyond the outermost painted slices: what was found near them is taken as painted, and the object is carried on from there.
+
+The network is surest near a painted slice. So the answer a little beyond the outermost ones becomes a prompt of its own, round by
+round, as trackers of objects in videos do it; slices between painted ones, and painted ones themselves, are not touched by it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_NOT = -20.0  # logit of what is not the object
+
+
+def connected(logits: Tensor, painted: Tensor, annotated: Tensor) -> Tensor:
+    """Logits (step, row, column) without pieces that hang on no painted voxel.
+
+    Parameters
+    ----------
+    logits : Tensor
+    painted : Tensor of bool, (step, row, column)
+    annotated : Tensor of bool, (step,)
+    """
+    from scipy import ndimage
+
+    inside = torch.where(annotated[:, None, None], painted, logits > 0)
+    parts, _ = ndimage.label(inside.numpy(), structure=np.ones((3, 3, 3)))
+    kept = np.unique(parts[painted.numpy()])
+    loose = torch.from_numpy((parts > 0) & ~np.isin(parts, kept))
+    return logits.masked_fill(loose, _NOT)
+
+
+def carried_on(
+    logits: Tensor, painted: Tensor, annotated: Tensor, gap: float, reach: float
+) -> tuple[Tensor, Tensor] | None:
+    """What is taken as painted, and on which steps, in the next round; None where the object goes no further.
+
+    Parameters
+    ----------
+    logits : Tensor, (step, row, column)
+        Of this round.
+    painted : Tensor of bool, (step, row, column)
+    annotated : Tensor of bool, (step,)
+        Of this round.
+    gap : float
+        From step to step in window pixels.
+    reach : float
+        How far beyond the outermost steps, in radii of the largest painted shape.
+    """
+    steps = annotated.nonzero()[:, 0]
+    radius = float((painted.flatten(1).sum(1).max() / torch.pi).sqrt())
+    beyond = max(1, round(reach * radius / gap))
+    inside = connected(logits, painted, annotated) > 0
+    more = [int(s) for s in (steps[0] - beyond, steps[-1] + beyond) if 0 <= s < len(annotated) and inside[s].any()]
+    if not more:
+        return None
+    painted, annotated = painted.clone(), annotated.clone()
+    painted[more], annotated[more] = inside[more], True
+    return painted, annotated

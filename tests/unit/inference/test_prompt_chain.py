@@ -1,0 +1,66 @@
+"""Beyond the outermost painted slices the object is carried on from what was found there; what is painted stays as it is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from napari_medseq.inference.prompt_chain import carried_on, connected
+
+GAP = 2.0  # window pixels from step to step
+
+
+def tube(first: int, last: int, radius: int = 5, length: int = 20) -> Tensor:
+    line = torch.arange(24) - 11.5
+    mask = torch.zeros(length, 24, 24, dtype=torch.bool)
+    mask[first : last + 1] = line[:, None] ** 2 + line**2 <= radius**2
+    return mask
+
+
+def painted_at(mask: Tensor, steps: list[int]) -> tuple[Tensor, Tensor]:
+    annotated = torch.zeros(len(mask), dtype=torch.bool)
+    annotated[steps] = True
+    return mask & annotated[:, None, None], annotated
+
+
+def logits(mask: Tensor) -> Tensor:
+    return torch.where(mask, 4.0, -4.0)
+
+
+def test_the_answer_beyond_both_ends_becomes_what_is_painted() -> None:
+    found, (painted, annotated) = tube(4, 15), painted_at(tube(9, 11), [9, 11])
+    more = carried_on(logits(found), painted, annotated, GAP, reach=0.8)  # 0.8 radii are two steps
+    assert more is not None
+    assert more[1].nonzero()[:, 0].tolist() == [7, 9, 11, 13]
+    assert torch.equal(more[0][[7, 13]], found[[7, 13]])
+    assert torch.equal(more[0][[9, 11]], painted[[9, 11]])
+    assert annotated.nonzero()[:, 0].tolist() == [9, 11]  # what was given is not changed
+
+
+def test_a_short_reach_goes_one_step_at_least() -> None:
+    painted, annotated = painted_at(tube(10, 10), [10])
+    more = carried_on(logits(tube(4, 15)), painted, annotated, GAP, reach=0.01)
+    assert more is not None
+    assert more[1].nonzero()[:, 0].tolist() == [9, 10, 11]
+
+
+def test_the_object_goes_no_further_than_it_was_found() -> None:
+    painted, annotated = painted_at(tube(10, 10), [10])
+    assert carried_on(logits(tube(10, 10)), painted, annotated, GAP, reach=0.5) is None
+
+
+def test_the_ends_of_the_window_end_it() -> None:
+    painted, annotated = painted_at(tube(0, 0), [0])
+    annotated[19] = True  # complete, and empty
+    assert carried_on(logits(tube(0, 0)), painted, annotated, GAP, reach=0.5) is None
+
+
+def test_what_hangs_on_nothing_painted_is_not_carried_on() -> None:
+    loose = tube(0, 0)
+    loose[13, :3, :3] = True
+    painted, annotated = painted_at(tube(10, 10), [10])
+    found = logits(loose | tube(10, 10))
+    assert carried_on(found, painted, annotated, GAP, reach=1.2) is None  # 1.2 radii are three steps
+    kept = connected(found, painted, annotated) > 0
+    assert not kept[13].any()
+    assert torch.equal(kept[10], tube(10, 10)[10])

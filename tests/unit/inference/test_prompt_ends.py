@@ -1,0 +1,51 @@
+"""An object that is painted evenly ends about half a gap beyond; anything else says nothing of its ends."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from napari_medseq.inference.prompt_ends import FALL, START, beyond_even_ends
+
+GAP = 4.0  # window pixels from step to step
+
+
+def fall(steps: list[int], empty: tuple[int, ...] = (), gap: float = GAP, radius: int = 6, length: int = 40) -> Tensor:
+    line = torch.arange(32) - 15.5
+    disc = line[:, None] ** 2 + line**2 <= radius**2
+    painted, annotated = torch.zeros(length, 32, 32, dtype=torch.bool), torch.zeros(length, dtype=torch.bool)
+    painted[steps] = disc
+    annotated[[*steps, *empty]] = True
+    return beyond_even_ends(painted, annotated, gap)
+
+
+def test_an_evenly_painted_object_falls_beyond_half_a_gap_on_both_sides() -> None:
+    found = fall([10, 16, 22])
+    assert not found[8:25].any()  # inside, and up to START of the gap of six
+    assert torch.allclose(found[7], torch.tensor(FALL * (3 / 6 - START)), atol=1e-4)
+    assert found[4] > 10 < found[28]
+    assert torch.equal(found[:10].flip(0), found[23:33])
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [[20], [10, 30], [19, 20, 21], [10, 13, 22]],
+    ids=["one slice", "two slices", "neighbours", "uneven"],
+)
+def test_nothing_falls_where_the_painted_steps_do_not_tell(steps: list[int]) -> None:
+    assert not fall(steps).any()
+
+
+def test_a_part_that_is_short_beside_its_width_does_not_tell() -> None:
+    assert not fall([18, 20, 22], gap=1.0, radius=12).any()
+
+
+def test_frames_have_no_ends_in_space() -> None:
+    assert not fall([10, 16, 22], gap=0.0).any()
+
+
+def test_an_empty_step_tells_of_its_own_side() -> None:
+    found = fall([10, 16, 22], empty=(35,))
+    assert not found[23:].any()
+    assert found[4] > 10
