@@ -49,3 +49,8 @@ def test_an_empty_step_tells_of_its_own_side() -> None:
     found = fall([10, 16, 22], empty=(35,))
     assert not found[23:].any()
     assert found[4] > 10
+
+
+def test_of_four_slices_a_step_of_rounding_is_even() -> None:
+    assert fall([10, 12, 13, 15])[4] > 10
+    assert not fall([10, 12, 13])[4]
