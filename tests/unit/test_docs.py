@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import napari_medseq as ms
+from napari_medseq import viewer
 
 ROOT = Path(__file__).parents[2]
 #: made while the site is built, which checks the links into them
@@ -90,6 +91,8 @@ def test_the_site_knows_the_rooms_and_the_public_names(monkeypatch: pytest.Monke
     assert sum(map(len, rooms.stations().values())) == len(rooms.WAY)
     pages = "\n".join(api.pages().values())
     assert [name for name in ms.__all__ if f"::: napari_medseq.{name}\n" not in pages and name != "__version__"] == []
+    assert len(viewer.__all__) > 50
+    assert [name for name in viewer.__all__ if f"::: napari_medseq.viewer.{name}\n" not in pages] == []
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert [place for place in api.pages() if place not in menu] == []
 
