@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from napari.utils.notifications import show_info
+from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QLineEdit, QMenu, QMessageBox, QWidget
 
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.models import install
+from napari_medseq.models.library import user_folder
 from napari_medseq.progress import Cancelled, Progress
 
 if TYPE_CHECKING:
@@ -54,15 +57,23 @@ class ModelMenu(QMenu):  # type: ignore[misc]
         )
         self.aboutToShow.connect(self._enable)
 
-    def _entry(self, text: str, tip: str, action: Callable[[], object]) -> object:
+    def _entry(self, text: str, tip: str, action: Callable[[], object]) -> QAction:
         entry = self.addAction(text)
         entry.setToolTip(tip)
         entry.triggered.connect(lambda: guarded(text.removesuffix(" …"), action))
         return entry
 
     def _enable(self) -> None:
-        for entry in self.actions()[-2:]:
-            entry.setEnabled(self.models.info is not None)
+        info = self.models.info
+        none = "" if info is not None else "No model is chosen"
+        own = info is not None and Path(info.folder).resolve().parent == user_folder().resolve()
+        for entry, why, tip in (
+            (self.verify_action, none, "No file has changed since it was installed"),
+            (self.remove_action, none or ("" if own else f"{info.name} ships with the package, or lies elsewhere"),
+             "Only models that were installed or taught"),
+        ):  # fmt: skip
+            entry.setEnabled(not why)
+            entry.setToolTip(why or tip)
 
     # -- adding --------------------------------------------------------------------------------------------------------
     def _ask_folder(self) -> None:
