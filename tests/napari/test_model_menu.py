@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -37,7 +38,10 @@ def lists(qtbot: Any, wait: Wait, tiny_bundle: Path, tmp_path: Path, monkeypatch
 @pytest.fixture
 def zipped(tiny_bundle: Path, tmp_path: Path) -> Path:
     """A model as a publisher offers it."""
-    return Path(shutil.make_archive(str(tmp_path / "offered" / "other"), "zip", tiny_bundle))
+    folder = shutil.copytree(tiny_bundle, tmp_path / "other")
+    facts = folder / "configs" / "metadata.json"
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"name": "other"}))
+    return Path(shutil.make_archive(str(tmp_path / "offered" / "other"), "zip", folder))
 
 
 @pytest.fixture
@@ -113,6 +117,21 @@ def test_a_model_from_the_internet_needs_the_sum_that_its_publisher_states(
             assert names(other) == ["tiny"]
     assert notices[-1] == ("info", "The model other is installed.")
     assert names(box) == names(other) == ["tiny", "other"]
+
+
+def test_of_two_models_of_one_name_the_chosen_one_is_used(
+    lists: list[ModelBox], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    box = lists[0]
+    assert box.reference == "tiny"
+    mine = Path(shutil.copytree(tiny_bundle, tmp_path / "models" / "tiny-2"))
+    box.announce()
+    assert names(box) == ["tiny", "tiny"]
+    folders = []
+    for k in range(2):
+        box.box.setCurrentIndex(k)
+        folders.append(Path(ms.load_model(box.reference).info.folder).resolve())
+    assert set(folders) == {tiny_bundle.resolve(), mine.resolve()}
 
 
 def test_a_model_that_does_not_fit_is_used_only_when_that_is_overruled(lists: list[ModelBox]) -> None:
