@@ -39,8 +39,10 @@ def lists(qtbot: Any, wait: Wait, tiny_bundle: Path, tmp_path: Path, monkeypatch
 def zipped(tiny_bundle: Path, tmp_path: Path) -> Path:
     """A model as a publisher offers it."""
     folder = shutil.copytree(tiny_bundle, tmp_path / "other")
-    facts = folder / "configs" / "metadata.json"
-    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"name": "other"}))
+    file = folder / "configs" / "metadata.json"
+    facts = json.loads(file.read_text())
+    facts["napari_medseq"]["name"] = "other"
+    file.write_text(json.dumps(facts))
     return Path(shutil.make_archive(str(tmp_path / "offered" / "other"), "zip", folder))
 
 
