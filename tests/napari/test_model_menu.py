@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
+from qtpy.QtWidgets import QFileDialog, QInputDialog, QMainWindow, QMessageBox
 
 import napari_medseq as ms
 from napari_medseq._napari.model_box import ModelBox
@@ -30,7 +30,9 @@ def lists(qtbot: Any, wait: Wait, tiny_bundle: Path, tmp_path: Path, monkeypatch
     monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tmp_path / "models"))
     boxes = [ModelBox(["segmentation"]) for _ in range(2)]
     for box in boxes:
-        qtbot.addWidget(box)
+        window = QMainWindow()
+        window.setCentralWidget(box)
+        qtbot.addWidget(window)
         wait(box.box.isEnabled)
     return boxes
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtWidgets import QMainWindow
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
@@ -153,8 +154,10 @@ def test_what_is_painted_of_two_patients_trains_a_model_that_every_list_offers(
         painted.data_setitem(np.nonzero(ball if painted.ndim == 3 else ball[None]), 1)
         images.append((image, ball))
     lists = [ModelBox(["segmentation"]) for _ in range(2)]
-    box = TrainBox(viewer, WorkBar())
-    for widget in (*lists, box):
+    window = QMainWindow()
+    box = TrainBox(viewer, WorkBar(window))
+    window.setCentralWidget(box)
+    for widget in (*lists, window):
         qtbot.addWidget(widget)
     for widget in lists:
         wait(widget.box.isEnabled)
