@@ -24,17 +24,20 @@ pytestmark = pytest.mark.viewer
 
 
 @pytest.fixture
-def lists(qtbot: Any, wait: Wait, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[ModelBox]:
+def lists(
+    qtbot: Any, wait: Wait, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[ModelBox]]:
     """Two lists of models, as two docks have them; "tiny" is shipped, and no other is installed."""
     monkeypatch.setattr("napari_medseq.models.library.SHIPPED", tiny_bundle.parent)
     monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tmp_path / "models"))
+    window = QMainWindow()
     boxes = [ModelBox(["segmentation"]) for _ in range(2)]
     for box in boxes:
-        window = QMainWindow()
-        window.setCentralWidget(box)
-        qtbot.addWidget(window)
+        window.addToolBar("dock").addWidget(box)
+    qtbot.addWidget(window)
+    for box in boxes:
         wait(box.box.isEnabled)
-    return boxes
+    yield boxes
 
 
 @pytest.fixture
