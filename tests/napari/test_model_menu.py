@@ -38,6 +38,7 @@ def lists(
     for box in boxes:
         wait(box.box.isEnabled)
     yield boxes
+    window.close()
 
 
 @pytest.fixture
