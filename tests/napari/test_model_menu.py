@@ -127,21 +127,6 @@ def test_a_model_from_the_internet_needs_the_sum_that_its_publisher_states(
     assert names(box) == names(other) == ["tiny", "other"]
 
 
-def test_of_two_models_of_one_name_the_chosen_one_is_used(
-    lists: list[ModelBox], tiny_bundle: Path, tmp_path: Path
-) -> None:
-    box = lists[0]
-    assert box.reference == "tiny"
-    mine = Path(shutil.copytree(tiny_bundle, tmp_path / "models" / "tiny-2"))
-    box.announce()
-    assert names(box) == ["tiny", "tiny"]
-    folders = []
-    for k in range(2):
-        box.box.setCurrentIndex(k)
-        folders.append(Path(ms.load_model(box.reference).info.folder).resolve())
-    assert set(folders) == {tiny_bundle.resolve(), mine.resolve()}
-
-
 def test_a_model_that_does_not_fit_is_used_only_when_that_is_overruled(lists: list[ModelBox]) -> None:
     box = lists[0]
     image = ms.ImageSequence(np.zeros((4, 8, 8), np.float32), ("z", "y", "x"), np.eye(4), name="scan", modality="CT")

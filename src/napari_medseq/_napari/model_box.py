@@ -129,12 +129,9 @@ class ModelBox(QWidget):  # type: ignore[misc]
 
     @property
     def reference(self) -> str:
-        """What `ms.load_model` takes: the name, or the folder of a model from elsewhere, or of one whose name another has too."""
+        """What `ms.load_model` takes: the name, or the folder of a model from elsewhere."""
         info = self.info
-        if info is None:
-            return ""
-        alone = [other.name for other in self._infos].count(info.name) == 1
-        return str(info.name if alone and info in self._infos else info.folder)
+        return "" if info is None else str(info.name if info in self._infos else info.folder)
 
     def choose(self, name: str) -> None:
         """Choose a model by name, if it is here."""
