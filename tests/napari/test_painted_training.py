@@ -152,7 +152,7 @@ def test_what_is_painted_of_two_patients_trains_a_model_that_every_list_offers(
         (layer,) = verbs.add_study(viewer, Study(patient, (Visit(None, (image,), (), "first"),)))
         painted = verbs.new_labels(viewer, layer)
         painted.data_setitem(np.nonzero(ball if painted.ndim == 3 else ball[None]), 1)
-        images.append((image, ball))
+        images.append(image)
     lists = [ModelBox(["segmentation"]) for _ in range(2)]
     window = QMainWindow()
     box = TrainBox(viewer, WorkBar(window))
@@ -175,5 +175,6 @@ def test_what_is_painted_of_two_patients_trains_a_model_that_every_list_offers(
     assert sorted(p.name for p in (tmp_path / "training-sets" / "balls" / "labelsTr").iterdir()) == [
         "one-first.nii.gz", "two-first.nii.gz",
     ]  # fmt: skip
-    found = np.asarray(ms.segment(images[1][0], "balls").labels.data) > 0
-    assert 2 * (found & images[1][1]).sum() / (found.sum() + images[1][1].sum()) > 0.5  # all of it labelled: 0.06
+    found = ms.segment(images[1], "balls").labels  # how well is tested where training is, with time to learn
+    assert found.same_grid(images[1])
+    assert found.label_names == {1: "lesion"}

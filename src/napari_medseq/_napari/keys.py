@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QAbstractButton, QWidget
 
+from napari_medseq._napari.gone import WhenGone
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
@@ -33,7 +35,7 @@ def press_by_keys(widget: QWidget, viewer: ViewerModel, buttons: Mapping[str, QA
     for key, button in buttons.items():
         bind(key, button)
     keys = tuple(buttons)
-    widget.destroyed.connect(lambda: _let_go(viewer, keys))
+    WhenGone(widget, lambda: _let_go(viewer, keys))
 
 
 def _let_go(viewer: ViewerModel, keys: tuple[str, ...]) -> None:
