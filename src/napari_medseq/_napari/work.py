@@ -7,6 +7,7 @@ touches no layer; ``done(result)`` is called in the GUI thread afterwards, and o
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 import warnings
@@ -316,7 +317,24 @@ def tell(error: BaseException, doing: str) -> None:
         show_error(in_the_window(str(error)))
         return
     _log.error("%s failed", doing, exc_info=error)
+    if _is_out_of_memory(error):
+        what = "Close layers or other programs, or choose a smaller image or another device."
+        show_error(f"{doing}: there is not enough memory; nothing was changed. {what}")
+        return
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        show_error(f"{doing}: {where}{error.strerror}. Look whether the file or folder is still there and can be used.")
+        return
     show_error(f"{doing} failed: {type(error).__name__}: {error}. The log has the details; please report it.")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Also that of a graphics card; torch, which alone knows, is not loaded for it."""
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from napari_medseq.inference.devices import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def guarded(doing: str, action: Callable[[], R]) -> R | None:
