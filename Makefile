@@ -42,7 +42,7 @@ DOCS_STAMP := $(VENV)/.docs
 COMPAT_STAMP := $(VENV)/.compat
 COMPAT ?=
 
-.PHONY: demo test docs compat lowest licences fuzz lint unit constraints clean help
+.PHONY: demo test slow endurance docs compat lowest licences fuzz lint unit constraints clean help
 
 help:
 	@sed -n '1,10s/^# \{0,1\}//p' Makefile
@@ -90,7 +90,7 @@ lint: $(TEST_STAMP)
 
 test: lint
 	OMP_NUM_THREADS=1 xvfb-run -a -s "-screen 0 1400x1000x24" \
-	  $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 # the site, in site/: every page, example and notebook; a warning is an error
 docs: $(DOCS_STAMP)
@@ -113,6 +113,10 @@ fuzz: $(TEST_STAMP)
 
 endurance: $(TEST_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.endurance --kills $(KILLS)
+
+# what `make test` leaves out
+slow: $(TEST_STAMP)
+	OMP_NUM_THREADS=1 xvfb-run -a -s "-screen 0 1400x1000x24" $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 unit: $(TEST_STAMP)
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)

@@ -12,7 +12,7 @@ import pytest
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes that were forked")
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("job", ["run", "cohort", "train"])
+@pytest.mark.parametrize("job", ["run", *(pytest.param(job, marks=pytest.mark.slow) for job in ("cohort", "train"))])
 def test_a_kill_and_a_second_call_give_what_an_undisturbed_call_gives(job: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.endurance", "--kills", "1", "--of", job, "--seed", "3"],

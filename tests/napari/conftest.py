@@ -16,10 +16,16 @@ from tests.napari.helpers import bright
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _collect_only_what_is_new() -> None:
-    """napari collects garbage at every layer that goes: what modules hold for ever need not be walked each time."""
-    import napari._qt.qt_viewer  # noqa: F401  # loads what the first window would
+def _spare_the_processor() -> None:
+    """What napari does again and again in each window and no test looks at.
 
+    It collects garbage at every layer that goes: what modules hold for ever need not be walked each time. And each welcome screen, there or
+    gone, writes its shortcuts anew for every shortcut of every window.
+    """
+    from napari._qt.widgets import qt_welcome
+
+    qt_welcome.WELCOME_SHORTCUTS = ()
+    qt_welcome.NAPARI_TIPS = ("Welcome.",)
     gc.collect()
     gc.freeze()
 

@@ -67,7 +67,7 @@ def test_the_jacobian_of_a_stretch_is_its_volume_change(pair: Pair, grid: Contro
     assert (folded[2:-2, 2:-2, 2:-2] < 0).all()
 
 
-def test_a_smooth_warp_is_found_and_repeats(pair: Pair, grid: ControlGrid) -> None:
+def test_a_smooth_warp_is_found(pair: Pair, grid: ControlGrid) -> None:
     fixed = phantom()
     warp = Transform(
         "deformable",
@@ -97,17 +97,16 @@ def test_a_smooth_warp_is_found_and_repeats(pair: Pair, grid: ControlGrid) -> No
         return float(np.corrcoef(found.apply(moving).data[inner], fixed.data[inner])[0, 1])
 
     assert alike(bent) > alike(affine)
-    again = register(moving, fixed, kind="deformable")
-    assert bent.spline is not None
-    assert again.spline is not None
-    assert np.array_equal(bent.spline.parameters, again.spline.parameters)
 
 
-def test_a_2d_warp_stays_in_the_plane() -> None:
+def test_a_2d_warp_stays_in_the_plane_and_repeats() -> None:
     volume = phantom(noise=1)
     flat = volume.like(volume.data[SHAPE[0] // 2], axes=("y", "x"), name="slice")
     moved = ImageSequence(np.roll(flat.data, 2, axis=1), ("y", "x"), flat.affine, name="moving")
-    found = register(moved, flat, kind="deformable")
+    found, again = (register(moved, flat, kind="deformable") for _ in range(2))
+    assert found.spline is not None
+    assert again.spline is not None
+    assert np.array_equal(found.spline.parameters, again.spline.parameters)
     if found.spline is not None:
         assert not found.spline.parameters.reshape(3, -1)[2].any()
     assert found.apply(moved).axes == ("y", "x")
