@@ -220,6 +220,17 @@ def evaluate(
         If a prediction and its truth lie on different grids.
     MedseqError
         If they cannot be paired, or are no labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medseq as ms
+    >>> voxels = np.zeros((4, 6, 6), np.uint8)
+    >>> voxels[1:3, 2:4, 2:4] = 1
+    >>> mask = ms.ImageSequence(voxels, ("z", "y", "x"), np.diag([2.0, 2.0, 5.0, 1.0]), kind="labels")
+    >>> shifted = mask.replace(data=np.roll(voxels, 1, axis=2))
+    >>> float(ms.evaluate(shifted, mask).table["dice"].iloc[0])
+    0.5
     """
     import pandas as pd
 

@@ -68,6 +68,17 @@ def read(
     -----
     ReadWarning
         For every doubt; it also stands in ``seq.warnings``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medseq as ms
+    >>> image = ms.ImageSequence(np.arange(60.0).reshape(3, 4, 5), ("z", "y", "x"), np.diag([2.0, 2.0, 5.0, 1.0]), modality="MR")
+    >>> import tempfile
+    >>> path = ms.write(image, tempfile.mkdtemp() + "/t1.nii.gz")
+    >>> (again,) = ms.read(path)  # a list: one image per series
+    >>> again.axes, again.data.shape, again.spacing["z"]
+    (('z', 'y', 'x'), (3, 4, 5), 5.0)
     """
     with job(), silenced():
         found, failures = collect(path)
@@ -222,6 +233,17 @@ def info(
     ------
     ReadError
         If there is no image at all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medseq as ms
+    >>> image = ms.ImageSequence(np.arange(60.0).reshape(3, 4, 5), ("z", "y", "x"), np.diag([2.0, 2.0, 5.0, 1.0]), modality="MR")
+    >>> import tempfile
+    >>> path = ms.write(image, tempfile.mkdtemp() + "/t1.nii.gz")
+    >>> (series,) = ms.info(path)["series"]
+    >>> series["shape"], series["format"]
+    ([5, 4, 3], 'NIfTI-1')
     """
     series: list[dict[str, Any]] = []
     with job(), silenced():

@@ -59,6 +59,18 @@ def read_study(
     ------
     ReadError
         If the folder is missing, holds no image, or holds several patients; if `order` is not that of the visits there are.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> import napari_medseq as ms
+    >>> image = ms.ImageSequence(np.zeros((3, 4, 5)), ("z", "y", "x"), np.diag([2.0, 2.0, 5.0, 1.0]))
+    >>> folder = tempfile.mkdtemp()
+    >>> for day in ("2020-01-31", "2020-05-04"):
+    ...     path = ms.write(image, f"{folder}/sub-01/{day}/t1.nii.gz")
+    >>> [str(visit.date) for visit in ms.read_study(folder).visits]
+    ['2020-01-31', '2020-05-04']
     """
     root = archives.located(Path(folder))
     if not root.exists():

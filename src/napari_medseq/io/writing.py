@@ -52,6 +52,19 @@ def write(
     ------
     WriteError
         If the ending is unknown, the labels do not fit the format, or the disk refuses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medseq as ms
+    >>> voxels = np.zeros((4, 6, 6), np.uint8)
+    >>> voxels[1:3, 2:4, 2:4] = 1
+    >>> mask = ms.ImageSequence(voxels, ("z", "y", "x"), np.diag([2.0, 2.0, 5.0, 1.0]), kind="labels")
+    >>> import tempfile
+    >>> path = ms.write(mask, tempfile.mkdtemp() + "/lesions.seg.nrrd")
+    >>> (again,) = ms.read(path)
+    >>> again.kind, bool((again.data == mask.data).all())
+    ('labels', True)
     """
     target = Path(path)
     lower = target.name.lower()

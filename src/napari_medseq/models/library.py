@@ -93,7 +93,14 @@ def read_info(folder: Path) -> ModelInfo:
 
 
 def list_models() -> list[ModelInfo]:
-    """The models that can be named: shipped ones, then the user's; a broken folder is left out."""
+    """The models that can be named: shipped ones, then the user's; a broken folder is left out.
+
+    Examples
+    --------
+    >>> import napari_medseq as ms
+    >>> "brain-tumor" in [model.name for model in ms.list_models()]
+    True
+    """
     found: dict[str, ModelInfo] = {}
     for root in (SHIPPED, user_folder()):
         for folder in sorted(root.glob("*/")) if root.is_dir() else []:
@@ -120,6 +127,13 @@ def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -
     ------
     ModelError
         If there is no such model, or the bundle is unsafe or broken.
+
+    Examples
+    --------
+    >>> import napari_medseq as ms
+    >>> model = ms.load_model("brain-tumor")
+    >>> model.info.task, model.info.modality
+    ('segmentation', 'MR')
     """
     from napari_medseq.models import foreign, networks, scripted
 

@@ -74,6 +74,15 @@ def preprocess(
         If a step is unknown or its settings cannot be used.
     MedseqError
         If a step cannot work on this image; of several steps, it is named with its number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medseq as ms
+    >>> image = ms.ImageSequence(np.arange(60.0).reshape(3, 4, 5), ("z", "y", "x"), np.diag([2.0, 2.0, 5.0, 1.0]), modality="MR")
+    >>> made = ms.preprocess(image, ["zscore", {"kind": "resample", "spacing": 4.0}])
+    >>> made.spacing["z"], [step["kind"] for step in made.meta["steps"]]
+    (4.0, ['zscore', 'resample'])
     """
     doubts: list[str] = []
     result = run_chain(

@@ -77,6 +77,19 @@ def track(
     MedseqError
         If there is no mask, numbers of masks, dates, images and transforms differ, a mask is no label volume (or an image under a
         mask's name), visits do not overlap in space, or they are of different patients.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medseq as ms
+    >>> voxels = np.zeros((4, 6, 6), np.uint8)
+    >>> voxels[1:3, 2:4, 2:4] = 1
+    >>> mask = ms.ImageSequence(voxels, ("z", "y", "x"), np.diag([2.0, 2.0, 5.0, 1.0]), kind="labels")
+    >>> later = voxels.copy()
+    >>> later[1:3, 2:4, 2:5] = 1
+    >>> followed = ms.track([mask, mask.replace(data=later)], dates=["2020-01-31", "2020-05-04"])
+    >>> followed.lesions[["visit", "lesion", "volume_ml"]].round(3).values.tolist()
+    [[0.0, 1.0, 0.16], [1.0, 1.0, 0.24]]
     """
     settings = TrackSettings.of(settings)
     if registration_error_mm is not None:

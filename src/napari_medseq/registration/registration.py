@@ -77,6 +77,18 @@ def register(
         If an option has a value that there is not.
     RegistrationError
         If the images cannot be compared, or the result fails a check; the message holds the measures.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_medseq as ms
+    >>> from napari_medseq.synthetic import make_study
+    >>> fixed = ms.preprocess(make_study().visits[0].images[0], {"kind": "resample", "spacing": 6.0})
+    >>> moved = fixed.affine.copy()
+    >>> moved[:3, 3] += (8.0, -5.0, 0.0)  # the same head, displaced
+    >>> found = ms.register(fixed.replace(affine=moved), fixed)
+    >>> bool(np.abs(found.matrix[:3, 3] - (8.0, -5.0, 0.0)).max() < 0.5), found.quality.trustworthy
+    (True, True)
     """
     if kind not in get_args(Kind):
         raise SettingsError(f"kind {kind!r} is no kind of registration; use one of {', '.join(get_args(Kind))}.")
