@@ -101,6 +101,13 @@ docs: $(DOCS_STAMP)
 compat: $(COMPAT_STAMP)
 	sh tools/compat.sh $(COMPAT)
 
+# a stranger's first study and the tutorials, timed on a machine that does nothing else; the pages quote what is recorded
+walk: $(COMPAT_STAMP)
+	rm -rf dist
+	$(BIN)/python -m build --installer uv --wheel --outdir dist . >/dev/null
+	NEWEST=1 sh tools/stranger.sh dist/*.whl docs/benchmarks/stranger.json
+	OMP_NUM_THREADS=1 $(BIN)/python tools/walk_tutorials.py --record docs/benchmarks/tutorials.json
+
 lowest: $(COMPAT_STAMP)
 	sh tools/lowest.sh $(BIN)
 

@@ -6,8 +6,8 @@
 # Run by `make compat`; exit status 75 where packages cannot be fetched.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
-wheel=$1
-record=${2:-}
+wheel=$(realpath "$1")
+record=${2:+$(realpath "$2")}
 python=$here/.venv/bin/python
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -17,10 +17,13 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" PIP_DISABLE_PIP_VERSION_CHECK=1
 torch=$("$python" -c 'import torch; print(torch.__version__)')
 
 now() { "$python" -c 'import time; print(f"{time.time():.1f}")'; }
-step() { # NAME: what was done since the last call
+step() { # NAME: what was done since the last call, on the clock and on the processor (which other work on the machine does not change)
     end=$(now)
-    echo "$1 $(echo "$end $begun" | awk '{printf "%.1f", $1 - $2}')" >>"$work/steps"
+    times >"$work/times"
+    spent=$(tail -1 "$work/times" | tr 'ms' '  ' | awk '{printf "%.1f", 60 * $1 + $2 + 60 * $3 + $4}')
+    echo "$1 $(echo "$end $begun $spent $before" | awk '{printf "%.1f %.1f", $1 - $2, $3 - $4}')" >>"$work/steps"
     begun=$end
+    before=$spent
 }
 fetch() { # PACKAGE...: pip install, and another exit status where nothing can be fetched
     "$work/env/bin/python" -m pip install --quiet "$@" 2>"$work/said" && return
@@ -31,6 +34,7 @@ fetch() { # PACKAGE...: pip install, and another exit status where nothing can b
 
 cd "$work"
 begun=$(now)
+before=0
 "$python" -m venv env
 # the small CPU build, from wherever pip looks already, else from PyTorch's index
 "$work/env/bin/python" -m pip install --quiet "torch==$torch" 2>/dev/null ||
@@ -52,14 +56,16 @@ import json, os, platform, sys
 from pathlib import Path
 
 work, record = Path(sys.argv[1]), sys.argv[2]
-steps = [line.rpartition(" ")[::2] for line in (work / "steps").read_text().splitlines()]
-facts = {name: float(seconds) for name, seconds in steps}
-facts.update(json.loads((work / "walked.json").read_text()))
-# the way of the tutorial: install, then open the study by hand; the demo into files and the other widgets are checks of ours
-facts["pip install to plot"] = round(facts["install without Qt"] + facts["install napari and Qt"] + facts["napari to plot"], 1)
-for name, seconds in facts.items():
-    print(f"{seconds:7.1f} s  {name}")
+steps = [line.rsplit(" ", 2) for line in (work / "steps").read_text().splitlines()]
+seconds = {name: float(clock) for name, clock, _ in steps} | json.loads((work / "walked.json").read_text())
+processor = {name: float(spent) for name, _, spent in steps}
+# the way of the tutorial: install, open the study, press Run; the demo into files and the other widgets are checks of ours
+way = ("install without Qt", "install napari and Qt", "napari to plot")
+seconds["pip install to plot"] = round(sum(seconds[name] for name in way), 1)
+for name, took in seconds.items():
+    print(f"{took:7.1f} s  {name}" + (f" ({processor[name]:.1f} s of a processor)" if name in processor else ""))
 if record:
-    facts_of_machine = {"cores": os.cpu_count(), "system": platform.system(), "load": round(os.getloadavg()[2], 1)}
-    Path(record).write_text(json.dumps({"seconds": facts, "machine": facts_of_machine}, indent=1) + "\n")
+    machine = {"cores": os.cpu_count(), "system": platform.system(), "load": round(os.getloadavg()[1], 1)}
+    found = {"seconds": seconds, "processor_seconds": processor, "machine": machine}
+    Path(record).write_text(json.dumps(found, indent=1) + "\n")
 PYTHON

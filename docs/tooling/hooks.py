@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import tomllib
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
@@ -70,7 +72,33 @@ def _moved(text: str, source: Path, target: Path) -> str:
     return _LINK.sub(link, text)
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
-    """Set lists and tables apart from the text above them."""
-    parts = _FENCE.split(markdown)
+def walked(page: str) -> str:
+    """How long a tutorial took when it was walked through by script; empty where that was not recorded.
+
+    Parameters
+    ----------
+    page : str
+        Its path in `docs`.
+    """
+    measured = ROOT / "docs" / "benchmarks"
+    lines = []
+    if page == "tutorials/first-study.md" and (measured / "stranger.json").is_file():
+        found = json.loads((measured / "stranger.json").read_text(encoding="utf-8"))
+        lines.append(
+            f"From `pip install` in an empty environment to the plot in the viewer it took {found['seconds']['pip install to plot']:.0f} s "
+            f"(`tools/stranger.sh`; {found['machine']['cores']} cores, load {found['machine']['load']}; downloads depend on your network)."
+        )
+    if page.startswith("tutorials/") and (measured / "tutorials.json").is_file():
+        found = json.loads((measured / "tutorials.json").read_text(encoding="utf-8")).get(Path(page).stem)
+        if found:
+            lines.append(
+                f"Every command and script on this page was run as it is written here, in {found['seconds']} s together "
+                f"(`tools/walk_tutorials.py`; {found['cores']} cores, load {found['load']})."
+            )
+    return "\n\n*" + " ".join(lines) + "*\n" if lines else ""
+
+
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    """Set lists and tables apart from the text above them; below a tutorial stands how long it took."""
+    parts = _FENCE.split(markdown + walked(page.file.src_uri))
     return "".join(part if part.startswith("```") else _GLUED.sub(r"\1\n\n", part) for part in parts)
