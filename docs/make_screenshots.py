@@ -97,6 +97,19 @@ def comparison() -> None:
     viewer.close()
 
 
+def studying() -> None:
+    """What is open of a patient, by visit."""
+    viewer = napari.Viewer()
+    viewer.window.resize(*SIZE)
+    viewer.open(STUDY, plugin="napari-medseq")
+    study = str(view.patient_in_front(viewer))
+    for visit, path in enumerate(sorted(TRUTH.parent.glob("ses-*_lesions.nii.gz"))):
+        view.assign_visit(viewer, view.add_sequence(viewer, ms.read(path)[0]), study, visit)
+    widget_of(viewer, "Study")
+    picture(viewer, "study")
+    viewer.close()
+
+
 def classification() -> None:
     """Slices are classified; the plot's cursor is the slider's."""
     viewer = napari.Viewer()
@@ -226,6 +239,7 @@ if __name__ == "__main__":
     wanted = sys.argv[1:] or [
         "progression",
         "comparison",
+        "studying",
         "classification",
         "preprocessing",
         "curves",

@@ -9,7 +9,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_medseq._napari.analyse_widget import AnalyseWidget
-from napari_medseq._napari.choosers import CollapsibleSection
+from napari_medseq._napari.choosers import CollapsibleSection, LayerBox
 from napari_medseq._napari.compare_widget import CompareWidget
 from napari_medseq._napari.curves_widget import VOLUME, CurvesWidget
 from napari_medseq._napari.display_widget import DisplayWidget
@@ -53,3 +53,19 @@ def test_a_widget_is_no_wider_than_380_pixels(qtbot: Any, kind: Any) -> None:
     widget.show()
     qtbot.wait(20)
     assert widget.minimumSizeHint().width() <= 380
+
+
+def test_layers_whose_names_differ_at_their_ends_are_told_apart_in_a_narrow_list(qtbot: Any) -> None:
+    viewer = ViewerModel()
+    long = "sub-0123456789 ses-20200131-first-visit T1post"
+    for ending in ("painted", "propagate", "lesions"):
+        viewer.add_labels(np.zeros((4, 4), np.uint8), name=f"{long} {ending}")
+    box = LayerBox(viewer, ["labels"])
+    qtbot.addWidget(box)
+    box.resize(150, 24)
+    seen = []
+    for k in range(box.count()):
+        box.setCurrentIndex(k)
+        assert box.currentText().endswith(("painted", "propagate", "lesions"))
+        seen.append(box.grab().toImage())
+    assert all(one != other for k, one in enumerate(seen) for other in seen[k + 1 :])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QSize, Qt, Signal
+from qtpy.QtGui import QPaintEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
@@ -18,6 +19,9 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
     QVBoxLayout,
     QWidget,
 )
@@ -115,6 +119,16 @@ class LayerBox(QComboBox):  # type: ignore[misc]
         """Say what the layer is for; the whole name of the one that is chosen stands below."""
         self._purpose = text
         self._name_whole(self.currentText())
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        """Shorten a long name in its middle: names begin with patient and visit, and differ at their ends."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        field = self.style().subControlRect(QStyle.CC_ComboBox, option, QStyle.SC_ComboBoxEditField, self)
+        option.currentText = self.fontMetrics().elidedText(option.currentText, Qt.ElideMiddle, field.width() - 6)
+        painter = QStylePainter(self)
+        painter.drawComplexControl(QStyle.CC_ComboBox, option)
+        painter.drawControl(QStyle.CE_ComboBoxLabel, option)
 
     def _name_whole(self, name: str) -> None:
         super().setToolTip(f"{self._purpose}\n{name}" if name else self._purpose)

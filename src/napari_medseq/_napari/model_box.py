@@ -75,7 +75,8 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self.box.addItem("loading models …")
         self.box.setEnabled(False)
         self.folder_button = QToolButton()
-        self.folder_button.setText("More")
+        self.folder_button.setText("More ▾")
+        self.folder_button.setStyleSheet("QToolButton::menu-indicator { image: none; }")  # it would lie on the text
         self.folder_button.setToolTip(
             "Use a model from a folder (MONAI Bundle layout); install, check or remove models"
         )
