@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
+from napari_medseq._napari.corrections_box import CorrectionsBox
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.progress import check
@@ -217,3 +219,47 @@ def test_an_empty_viewer_says_what_to_do(make_napari_viewer: Any, wait: Wait) ->
     widget = docked(make_napari_viewer(show=False), ProgressionWidget, wait)
     assert "Open a study" in widget.facts.text()
     assert not widget.run_button.isEnabled()
+
+
+def test_the_masks_of_all_visits_are_ticked_and_the_next_step_is_said(qtbot: Any, ball_study: Path) -> None:
+    viewer: Any = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    widget = ProgressionWidget(viewer)
+    qtbot.addWidget(widget)
+    assert not widget.labels.layers
+    widget.by_labels.setChecked(True)
+    assert [layer.name for layer in widget.labels.layers] == [
+        "sub-x ses-20200131 tumor",
+        "sub-x ses-20200504 tumor",
+    ]
+    assert "Press Run" in widget.facts.text()
+    widget.labels.tick([])
+    assert "Tick the masks to follow first" in widget.facts.text()
+    assert not widget.run_button.isEnabled()
+    # of two series with a mask at every visit the user says which one is meant
+    for layer in list(viewer.layers):
+        if "T1post" in layer.name:
+            verbs.new_labels(viewer, layer)
+    widget.by_model.setChecked(True)
+    widget.by_labels.setChecked(True)
+    assert not widget.labels.layers
+
+
+def test_a_correction_that_is_off_says_why(qtbot: Any, ball_study: Path) -> None:
+    viewer: Any = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    verbs.track_layers(viewer)
+    box = CorrectionsBox(viewer)
+    qtbot.addWidget(box)
+    found = verbs.result_of(viewer)
+    box.show_followed(found)
+    viewer.layers.selection.active = viewer.layers[0]
+    for button in (box.link_button, box.unlink_button, box.merge_button, box.split_button, box.exclude_button):
+        assert not button.isEnabled()
+        assert "Select a lesion first" in button.toolTip()
+    viewer.layers.selection.active = found.layers[0]
+    found.layers[0].selected_label = int(found.progression.lesions["lesion"].iloc[0])
+    assert not box.link_button.isEnabled()
+    assert "at no earlier visit" in box.link_button.toolTip()
+    assert "no earlier lesion" in box.unlink_button.toolTip()
+    assert "(Alt+E)" in box.exclude_button.toolTip()
