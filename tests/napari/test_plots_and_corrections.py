@@ -313,5 +313,7 @@ def test_a_plot_that_does_not_say_everything_is_no_plot() -> None:
     def table(_self: PlotDock) -> pd.DataFrame:
         return pd.DataFrame()
 
-    with pytest.raises(TypeError, match="Half does not say draw_on, go, in_words, positions, ready, shown_step"):
+    with pytest.raises(
+        NotImplementedError, match="Half does not say draw_on, go, in_words, positions, ready, shown_step"
+    ):
         type("Half", (PlotDock,), {"table": table})

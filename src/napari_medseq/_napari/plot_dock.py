@@ -87,7 +87,7 @@ class PlotDock(QWidget):  # type: ignore[misc]
         super().__init_subclass__(**options)
         abstract = (n for n in vars(PlotDock) if getattr(getattr(cls, n), "__isabstractmethod__", False))
         if missing := ", ".join(sorted(abstract)):
-            raise TypeError(f"{cls.__name__} does not say {missing}")
+            raise NotImplementedError(f"{cls.__name__} does not say {missing}")
 
     # -- for subclasses ------------------------------------------------------------------------------------------------
     @property
