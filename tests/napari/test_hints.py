@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from app_model.types import KeyBinding
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
@@ -65,14 +66,15 @@ def test_from_a_box_to_all_slices_and_back(
     assert not labels.data.any()  # the box's outline, whole
 
 
-def test_a_second_propagation_is_one_step_of_undo(
+def test_a_key_propagates_and_a_second_time_is_one_step_of_undo(
     scene: tuple[Any, TeachWidget], qtbot: Any, wait: Callable[..., None]
 ) -> None:
     viewer, widget = scene
     click(qtbot, widget.new_button)
     labels = widget.labels.layer
     labels.data[7] = TRUTH[7]
-    click(qtbot, widget.propagate_button)
+    viewer.keymap[KeyBinding.from_str("Alt-P")](viewer)
+    assert widget.work.busy
     wait(lambda: not widget.work.busy)
     first = np.array(widget.answer.data)
     labels.data[3] = TRUTH[3]

@@ -87,7 +87,12 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         press_by_keys(
             self,
             napari_viewer,
-            {"Alt-N": self.next_button, "Alt-A": self.right_button, "Alt-X": self.empty_button},
+            {
+                "Alt-P": self.propagate_button,
+                "Alt-N": self.next_button,
+                "Alt-A": self.right_button,
+                "Alt-X": self.empty_button,
+            },
         )
         self.work = WorkBar()
         self.outcome = wrapped()
@@ -146,7 +151,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         why = why or ("" if has_model(PROPAGATE) else f"The model {PROPAGATE!r} is not installed")
         self.propagate_button.setEnabled(not why)
         self.propagate_button.setToolTip(
-            why or "Carry the painted objects to all other slices, without training; seconds"
+            why or with_key("Carry the painted objects to all other slices, without training; seconds", "Alt-P")
         )
         self._update_answer()
 

@@ -11,9 +11,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_medseq.errors import MedseqError, SettingsError
+from napari_medseq.inference import devices
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.slabs import is_slab
-from napari_medseq.models import load_model
+from napari_medseq.models import Model, bundle, load_model
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.augment import AugmentSettings
@@ -21,6 +22,7 @@ from napari_medseq.training.cases import Case, make_case
 from napari_medseq.training.config import TrainConfig
 from napari_medseq.training.distributed import joined
 from napari_medseq.training.loop import LoopSettings
+from napari_medseq.training.prompted_adapting import AdaptSettings, adapt
 from napari_medseq.training.trainer import TrainingResult, train_cases
 
 _LONGEST = 256  # pixels of the longer side that a model made in minutes looks at
@@ -42,13 +44,14 @@ class TeachSettings(BaseModel):
         Of the model; the folder's name when None.
     start_from : str or None
         Bundle to go on from: the one that was taught from fewer slices, or any that does nearly what is wanted. None: a small
-        new network.
+        new network. "propagate", or another promptable network: it is adapted to this image, and is for `propagate` again.
     steps : tuple of int or None
         The slices that somebody looked at, whether there was something to label or not; None: those with a label.
     iterations, minutes
         Training ends with whichever comes first.
+        A promptable network learns for 24 at most.
     rate : float or None
-        Learning rate; None: 6e-3 for a new network, 3e-3 for one that goes on, 1e-3 for a recurrent one.
+        Learning rate; None: 6e-3 for a new network, 3e-3 for one that goes on, 1e-3 for a recurrent one, 3e-5 for a promptable one.
     seed : int
     device : str
     """
@@ -91,7 +94,8 @@ def teach(
     Returns
     -------
     TrainingResult
-        Its ``model`` goes straight into `segment`.
+        Its ``model`` goes straight into `segment`; one that started from a promptable network, with what is painted, into `propagate`.
+        Its weights are those of before where painted slices, held back in turn, gained nothing; its description says so.
 
     Raises
     ------
@@ -110,6 +114,8 @@ def teach(
         raise SettingsError(
             f"{start.info.name} is a slab network, which teach cannot go on from; start from another, or from nothing."
         )
+    if start is not None and start.info.task == "propagation":
+        return _adapted(s, start, channels, labels, progress, cancelled)
     inference = InferenceSettings.model_validate(start.inference) if start is not None else _inference(channels[0])
     case = make_case(
         "taught",
@@ -146,6 +152,46 @@ def teach(
             return train_cases(config, [case], team, progress, cancelled)
     finally:
         shutil.rmtree(run, ignore_errors=True)
+
+
+def _adapted(
+    s: TeachSettings,
+    start: Model,
+    channels: list[ImageSequence],
+    labels: ImageSequence,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> TrainingResult:
+    """A promptable network that learned from this image, as a bundle of its own."""
+    import pandas as pd
+
+    if len(channels) > 1:
+        raise SettingsError(
+            f"{start.info.name} takes one image, not {len(channels)} channels; give the one that was painted on."
+        )
+    given: dict[str, Any] = {"seed": s.seed} | ({} if s.rate is None else {"rate": s.rate})
+    given |= {"iterations": s.iterations} if s.iterations < AdaptSettings().iterations else {}
+    device = devices.choose(s.device)[0]
+    found = adapt(
+        start, channels[0], labels, annotated=s.steps, settings=AdaptSettings(**given), device=device,
+        progress=progress, cancelled=cancelled,
+    )  # fmt: skip
+    out, said = Path(s.out), f"{start.info.name} after learning from what is painted on {channels[0].name}. {found}"
+    licence = Path(start.info.folder) / "LICENSE"
+    bundle.write_bundle(
+        out,
+        facts={"name": s.name or out.name, "task": "propagation", "channels": ["image"], "sequence_axis": "slices"},
+        network=start.network_definition,
+        inference=start.inference,
+        weights=found.weights,
+        card=f"# {s.name or out.name}\n\n{said}\n\n---\n\n{start.info.card}",
+        licence_text=licence.read_text(encoding="utf-8") if licence.is_file() else start.info.licence + "\n",
+        description=said,
+        licence=start.info.licence,
+        version=start.info.version,
+    )
+    curve = pd.DataFrame({"iteration": range(1, len(found.losses) + 1), "loss": found.losses})
+    return TrainingResult(out, curve, load_model(out))
 
 
 def _settings(settings: TeachSettings | Mapping[str, Any]) -> TeachSettings:

@@ -1,0 +1,173 @@
+"""What somebody painted on a few slices, as tasks for a prompted network: some of the slices are shown, the others are to be found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from napari_medseq.inference.planes import Planes
+from napari_medseq.inference.prompt_window import Growth, PromptSettings, window_around
+from napari_medseq.inference.prompted_objects import PromptedObject
+from napari_medseq.models.prompting import PromptedSequence
+from napari_medseq.training.prompted_augment import bending, spoiled
+from napari_medseq.training.prompted_training import PromptedBatch
+
+_AROUND = 5  # steps beyond the outermost painted ones that are looked at
+_LONGEST = 24  # steps of a task; of a longer stretch every second, third … step is taken
+_SPOILED = 0.5  # share of tasks with another contrast, noise or blur
+_QUANTILES = (0.003, 0.998)  # intensities that become 0 and 1 before contrast is bent
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """One object in its window, from the first painted step to the last.
+
+    Attributes
+    ----------
+    image : Tensor, (step, y, x)
+        Intensities about 0 to 1.
+    painted : Tensor of bool, (step, y, x)
+        True to what is there on annotated steps, False elsewhere.
+    annotated : ndarray of int
+        Steps of the window that are complete.
+    gap : float
+        From step to step in window pixels; 0 between frames.
+    """
+
+    image: Tensor
+    painted: Tensor
+    annotated: NDArray[np.intp]
+    gap: float
+
+    @property
+    def filled(self) -> list[int]:
+        """The annotated steps that show the object."""
+        there = self.painted.flatten(1).any(1)
+        return [int(s) for s in self.annotated if there[s]]
+
+    def without(self, step: int) -> Lesson:
+        """The lesson of somebody who did not paint a step."""
+        painted = self.painted.clone()
+        painted[step] = False
+        return replace(self, painted=painted, annotated=self.annotated[self.annotated != step])
+
+    def sequence(
+        self, shown: Sequence[int], horizon: tuple[float, float], device: torch.device | None = None
+    ) -> PromptedSequence:
+        """The whole lesson with some steps shown, a batch of one."""
+        flags = torch.zeros(1, len(self.image), dtype=torch.bool)
+        flags[0, list(shown)] = True
+        given = [self.image[None], self.painted[None], flags, torch.tensor([self.gap])]
+        image, painted, annotated, gap = (g.to(device) if device is not None else g for g in given)
+        return PromptedSequence.of(image, painted, annotated, gap, horizon)
+
+
+def lesson_of(planes: Planes, labels: NDArray[np.generic], one: PromptedObject, settings: PromptSettings) -> Lesson:
+    """What is painted of an object, in the window in which `propagate` looks at it first.
+
+    Parameters
+    ----------
+    planes : Planes
+    labels : ndarray, (*across, step, row, column)
+    one : PromptedObject
+    settings : PromptSettings
+    """
+    growth = Growth(steps=(_AROUND, _AROUND))
+    window = window_around(one.painted, one.steps, planes.spacing, planes.steps, growth, settings)
+    image, painted = torch.empty(window.shape), torch.zeros(window.shape, dtype=torch.bool)
+    for at, step in enumerate(range(*window.steps)):
+        image[at] = window.small(planes.read(one.place, step))
+    annotated = one.steps - window.steps[0]
+    for at in annotated:
+        shown = labels[(*one.place, int(at) + window.steps[0])] == one.value
+        painted[at] = window.small_mask(shown)
+    low, high = torch.quantile(image.flatten()[:: max(1, image.numel() // 10**6)], torch.tensor(_QUANTILES))
+    image = (image - low) / (high - low).clamp_min(1e-6)
+    return Lesson(image.clamp(-0.5, 1.5), painted, annotated, planes.spacing[0] / window.pixel_mm)
+
+
+def draw_tasks(
+    lesson: Lesson, count: int, horizon: tuple[float, float], rng: np.random.Generator, device: torch.device
+) -> PromptedBatch:
+    """Tasks of one lesson: bent, mirrored and spoiled windows, some painted steps shown, the others to be found.
+
+    Parameters
+    ----------
+    lesson : Lesson
+        With two filled steps at least.
+    count : int
+    horizon : (float, float)
+        See `PromptedSequence.of`.
+    rng : numpy.random.Generator
+        Of what is shown; what is done to voxels draws from torch's generator.
+    device : torch.device
+    """
+    taken, known, stride = _stretch(lesson, rng)
+    image, truth = (v[taken].to(device) for v in (lesson.image, lesson.painted))
+    image, truth = _bent(image, truth, count, device)
+    image, truth = _mirrored(image, truth, rng)
+    if rng.random() < 0.5:
+        image, truth, known = image.flip(1), truth.flip(1), known[::-1].copy()
+    image = spoiled(image) if rng.random() < _SPOILED else image
+    area = truth.flatten(2).sum(2).cpu().numpy()
+    flags = np.zeros((count, len(taken)), bool)
+    for b in range(count):
+        flags[b, _shown(area[b], known, rng)] = True
+    annotated = torch.from_numpy(flags).to(device)
+    gap = torch.full((count,), lesson.gap * stride, device=device)
+    real = torch.from_numpy(known).to(device).expand(count, -1)
+    kept = (real & ~annotated).any(1) & (truth.flatten(2).any(2) & annotated).any(1)
+    return PromptedBatch(PromptedSequence.of(image, truth, annotated, gap, horizon), truth, real, kept)
+
+
+def _stretch(lesson: Lesson, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.bool_], int]:
+    """Steps of a task, which of them are painted, and the stride from one to the next; a painted step keeps its place."""
+    n = len(lesson.image)
+    stride = int(np.ceil(n / _LONGEST))
+    taken = np.arange(int(rng.integers(0, stride)), n, stride)
+    known = np.zeros(len(taken), bool)
+    free = 0  # the first place that a later step may take
+    for step in lesson.annotated:
+        at = max(free, int(np.abs(taken - step).argmin()))
+        if at < len(taken):
+            taken[at], known[at], free = step, True, at + 1
+    return taken, known, stride
+
+
+def _shown(area: NDArray[np.int64], known: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:
+    """The painted steps but one; one that shows the object is among them."""
+    steps = np.flatnonzero(known)
+    filled = steps[area[steps] > 0]
+    hidden = rng.permutation(steps)[:1] if len(filled) > 1 else rng.permutation(np.setdiff1d(steps, filled))[:1]
+    return np.setdiff1d(steps, hidden)
+
+
+def _bent(image: Tensor, truth: Tensor, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`count` versions (count, step, y, x) of a window, bent, turned and sized a little."""
+    steps, height, width = image.shape
+    side = max(height, width)
+    shift = bending(count, steps, side, device).movedim(2, -1)  # (…, y, x, 2), along (y, x)
+    angle = torch.randn(count, 1, 1, device=device) * 0.15
+    size = torch.exp(torch.randn(count, 1, 1, device=device) * 0.1)
+    line = torch.arange(side, device=device) - (side - 1) / 2
+    y, x = line[:, None], line[None, :]
+    to_y = size * (torch.cos(angle) * y - torch.sin(angle) * x)
+    to_x = size * (torch.sin(angle) * y + torch.cos(angle) * x)
+    grid_y = (to_y[:, None] + shift[..., 0]) * 2 / height
+    grid_x = (to_x[:, None] + shift[..., 1]) * 2 / width
+    grid = torch.stack([grid_x, grid_y], -1).flatten(0, 1)
+    pair = torch.stack([image, truth.float()], 1).repeat(count, 1, 1, 1)
+    found = functional.grid_sample(pair, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    found = found.unflatten(0, (count, steps))
+    return found[:, :, 0], found[:, :, 1] > 0.5
+
+
+def _mirrored(image: Tensor, truth: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    axes = [a for a in (2, 3) if rng.random() < 0.5]
+    return (image.flip(axes), truth.flip(axes)) if axes else (image, truth)
