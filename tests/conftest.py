@@ -36,6 +36,15 @@ def ball_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def bright_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real network that is right about the balls; called as the untrained one."""
+    pytest.importorskip("torch")
+    from tests.bright import write_bright_bundle
+
+    return write_bright_bundle(tmp_path_factory.mktemp("right") / "tiny")
+
+
+@pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained recurrent network with fixed weights, as a segmentation bundle for T1post MR images."""
     pytest.importorskip("torch")

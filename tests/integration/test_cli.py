@@ -17,7 +17,6 @@ import napari_medseq as ms
 from napari_medseq import cli
 from napari_medseq.cli import common, doctor
 from tests.balls import AFFINES, ball_image
-from tests.integration.test_pipeline import bright
 
 
 class Ran:
@@ -51,18 +50,11 @@ def command(capsys: pytest.CaptureFixture[str]) -> Any:
     return run
 
 
-@pytest.fixture
-def knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `engine.segment` be right."""
-    monkeypatch.setattr("napari_medseq.inference.segment", bright)
-
-
 # -- the main job ----------------------------------------------------------------------------------------------------
-@pytest.mark.usefixtures("knows")
-def test_run_gives_what_the_script_gives(command: Any, ball_study: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    ran = command("run", ball_study, "-m", tiny_bundle, "-o", tmp_path / "cli", "--register", "none", "--json")
+def test_run_gives_what_the_script_gives(command: Any, ball_study: Path, bright_bundle: Path, tmp_path: Path) -> None:
+    ran = command("run", ball_study, "-m", bright_bundle, "-o", tmp_path / "cli", "--register", "none", "--json")
     assert ran.status == 0, ran.err
-    script = ms.run(ball_study, tiny_bundle, register="none", out=tmp_path / "script")
+    script = ms.run(ball_study, bright_bundle, register="none", out=tmp_path / "script")
     assert [r["volume_ml"] for r in ran.json["lesions"]] == pytest.approx(script.lesions["volume_ml"].tolist())
     assert [r["event"] for r in ran.json["lesions"]] == script.lesions["event"].tolist()
     assert ran.json["lesions"][0]["date"] == "2020-01-31"
@@ -97,13 +89,12 @@ def test_command_script_and_pieces_give_identical_labels_with_the_real_engine(
     assert ran.json["volume_ml"]["lesion"] == pytest.approx(voxels * 12 / 1000)
 
 
-@pytest.mark.usefixtures("knows")
-def test_run_again_from_its_own_record(command: Any, ball_study: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_run_again_from_its_own_record(command: Any, ball_study: Path, bright_bundle: Path, tmp_path: Path) -> None:
     first = command(
         "run",
         ball_study,
         "-m",
-        tiny_bundle,
+        bright_bundle,
         "-o",
         tmp_path / "a",
         "--register",
@@ -446,9 +437,8 @@ def test_the_reference_page_is_what_the_command_says() -> None:
     assert page.split() == done.stdout.split() or sys.version_info[:2] != (3, 11)
 
 
-@pytest.mark.usefixtures("knows")
 def test_demo_writes_and_says_where(
-    command: Any, ball_study: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: Any
+    command: Any, ball_study: Path, bright_bundle: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     import shutil
 
@@ -458,7 +448,7 @@ def test_demo_writes_and_says_where(
     monkeypatch.setattr("napari_medseq.synthetic.files.sample_study", sample)
     opened: list[Any] = []
     monkeypatch.setattr("napari_medseq.cli.demo.show", lambda *given: opened.append(given))
-    ran = command("demo", "-m", tiny_bundle, "-o", tmp_path / "demo", "--viewer")
+    ran = command("demo", "-m", bright_bundle, "-o", tmp_path / "demo", "--viewer")
     assert ran.status == 0, ran.err
     for name in ("lesions.csv", "progression.png", "run.json", "sub-x_T1post_lesions.nii.gz"):
         assert name in ran.out
@@ -498,15 +488,16 @@ def test_table_prints_and_writes_lesion_by_visit(command: Any, tmp_path: Path) -
     assert "is no column of numbers" in command("table", tmp_path / "r", "--rows", "weight>1").last
 
 
-@pytest.mark.usefixtures("knows")
-def test_retest_of_a_result_is_kept_with_it(command: Any, ball_study: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    ran = command("run", ball_study, "-m", tiny_bundle, "-o", tmp_path / "r", "--json")
+def test_retest_of_a_result_is_kept_with_it(
+    command: Any, ball_study: Path, bright_bundle: Path, tmp_path: Path
+) -> None:
+    ran = command("run", ball_study, "-m", bright_bundle, "-o", tmp_path / "r", "--json")
     assert ran.status == 0, ran.err
     ran = command(
         "retest",
         tmp_path / "r",
         "-m",
-        tiny_bundle,
+        bright_bundle,
         "--set",
         "repeats=2",
         "--set",
@@ -521,5 +512,5 @@ def test_retest_of_a_result_is_kept_with_it(command: Any, ball_study: Path, tiny
     assert found.rc_percent == pytest.approx(ran.json["rc_percent"])
     assert json.loads((tmp_path / "f.json").read_text())["settings"]["repeats"] == 2
     assert "real_change" in (tmp_path / "r" / "lesions.csv").read_text()
-    assert "no visit 9" in command("retest", tmp_path / "r", "-m", tiny_bundle, "--visit", "9").last
+    assert "no visit 9" in command("retest", tmp_path / "r", "-m", bright_bundle, "--visit", "9").last
     assert command("retest", ball_study).status == 1

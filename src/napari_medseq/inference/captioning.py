@@ -103,8 +103,11 @@ def _prepared(picture: NDArray[np.generic], size: int) -> torch.Tensor:
     low, high = np.percentile(finite, (_LOW, _HIGH))
     data = np.clip(np.nan_to_num(data, nan=low, posinf=high, neginf=low), low, high)
     data = (data - data.mean()) / max(float(data.std()), 1e-6)
-    shaped = functional.interpolate(
-        torch.from_numpy(data.astype(np.float32))[None, None], size=(size, size), mode="bilinear", align_corners=False,
+    resized = functional.interpolate(
+        torch.from_numpy(data.astype(np.float32))[None, None],
+        size=size,
+        mode="bilinear",
+        align_corners=False,
         antialias=True,
-    )  # fmt: skip
-    return shaped[0]
+    )
+    return resized[0]
