@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_medseq.inference.planes import Planes
-from napari_medseq.inference.prompt_chain import carried_on
+from napari_medseq.inference.prompt_chain import carried_on, steps_of_a_round
 from napari_medseq.inference.prompt_ends import beyond_even_ends
 from napari_medseq.inference.prompt_passes import Carry
 from napari_medseq.inference.prompt_window import (
@@ -27,6 +27,7 @@ from napari_medseq.models.prompting import PromptedSequence
 from napari_medseq.progress import Cancelled, Progress, check
 
 _HELD = 192 << 20  # bytes of windows that are held at once
+_SEEN = 8  # steps beyond a step that the network looks at, as good as
 _TOGETHER = 256 << 20  # bytes of features of the windows that run as one batch
 
 
@@ -67,6 +68,13 @@ class _Filled:
     @property
     def bytes(self) -> int:
         return self.image.numel() * 5
+
+    def part(self, cut: slice) -> _Filled:
+        """Some of its steps."""
+        start = self.window.steps[0]
+        window = replace(self.window, steps=(start + cut.start, start + cut.stop))
+        image, painted, annotated = self.image[cut], self.painted[cut], self.annotated[cut]
+        return replace(self, window=window, image=image, painted=painted, annotated=annotated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,18 +191,30 @@ class Carrier:
 
     def _carried_on(self, filled: _Filled, logits: Tensor) -> Tensor:
         """The logits with those beyond the outermost painted slices carried on from what was found near them."""
+        if not self.planes.spacing[0]:
+            return logits
+        gap = self.planes.spacing[0] / filled.window.pixel_mm
+        beyond = steps_of_a_round(filled.painted, gap, self.settings.reach)
         logits, round_ = logits.clone(), filled
-        for _ in range(self.settings.rounds if self.planes.spacing[0] else 0):
-            gap = self.planes.spacing[0] / filled.window.pixel_mm
-            further = carried_on(logits, round_.painted, round_.annotated, gap, self.settings.reach)
+        for number in range(self.settings.rounds):
+            further = carried_on(logits, round_.painted, round_.annotated, beyond)
             if further is None:
                 break
             round_ = replace(round_, painted=further[0], annotated=further[1])
-            steps = round_.annotated.nonzero()[:, 0]
-            found = self._logits([round_], of=[filled])[0]
-            logits[: int(steps[0])] = found[: int(steps[0])]
-            logits[int(steps[-1]) + 1 :] = found[int(steps[-1]) + 1 :]
+            if number < self.settings.rounds - 1:  # the next round looks no further
+                self._update(logits, round_, filled, beyond + _SEEN)
+        if round_ is not filled:
+            self._update(logits, round_, filled, len(logits))
         return logits
+
+    def _update(self, logits: Tensor, round_: _Filled, filled: _Filled, reach: int) -> None:
+        """Replace the logits of up to `reach` steps beyond the outermost ones of a round."""
+        steps = round_.annotated.nonzero()[:, 0]
+        first, last = int(steps[0]), int(steps[-1]) + 1
+        cut = slice(max(0, first - reach), min(len(logits), last + reach))
+        found = self._logits([round_.part(cut)], of=[filled.part(cut)])[0]
+        logits[cut.start : first] = found[: first - cut.start]
+        logits[last : cut.stop] = found[last - cut.start :]
 
     @property
     def _horizon(self) -> tuple[float, float]:

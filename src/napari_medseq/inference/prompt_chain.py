@@ -31,9 +31,21 @@ def connected(logits: Tensor, painted: Tensor, annotated: Tensor) -> Tensor:
     return logits.masked_fill(loose, _NOT)
 
 
-def carried_on(
-    logits: Tensor, painted: Tensor, annotated: Tensor, gap: float, reach: float
-) -> tuple[Tensor, Tensor] | None:
+def steps_of_a_round(painted: Tensor, gap: float, reach: float) -> int:
+    """How many steps each round goes further: `reach` radii of the largest painted shape, one step at least.
+
+    Parameters
+    ----------
+    painted : Tensor of bool, (step, row, column)
+    gap : float
+        From step to step in window pixels.
+    reach : float
+    """
+    radius = float((painted.flatten(1).sum(1).max() / torch.pi).sqrt())
+    return max(1, round(reach * radius / gap))
+
+
+def carried_on(logits: Tensor, painted: Tensor, annotated: Tensor, beyond: int) -> tuple[Tensor, Tensor] | None:
     """What is taken as painted, and on which steps, in the next round; None where the object goes no further.
 
     Parameters
@@ -43,14 +55,10 @@ def carried_on(
     painted : Tensor of bool, (step, row, column)
     annotated : Tensor of bool, (step,)
         Of this round.
-    gap : float
-        From step to step in window pixels.
-    reach : float
-        How far beyond the outermost steps, in radii of the largest painted shape.
+    beyond : int
+        How many steps beyond the outermost ones of this round.
     """
     steps = annotated.nonzero()[:, 0]
-    radius = float((painted.flatten(1).sum(1).max() / torch.pi).sqrt())
-    beyond = max(1, round(reach * radius / gap))
     inside = connected(logits, painted, annotated) > 0
     more = [int(s) for s in (steps[0] - beyond, steps[-1] + beyond) if 0 <= s < len(annotated) and inside[s].any()]
     if not more:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from napari_medseq.inference.prompt_chain import carried_on, connected
+from napari_medseq.inference.prompt_chain import carried_on, connected, steps_of_a_round
 
 GAP = 2.0  # window pixels from step to step
 
@@ -29,7 +29,7 @@ def logits(mask: Tensor) -> Tensor:
 
 def test_the_answer_beyond_both_ends_becomes_what_is_painted() -> None:
     found, (painted, annotated) = tube(4, 15), painted_at(tube(9, 11), [9, 11])
-    more = carried_on(logits(found), painted, annotated, GAP, reach=0.8)  # 0.8 radii are two steps
+    more = carried_on(logits(found), painted, annotated, beyond=2)
     assert more is not None
     assert more[1].nonzero()[:, 0].tolist() == [7, 9, 11, 13]
     assert torch.equal(more[0][[7, 13]], found[[7, 13]])
@@ -37,22 +37,20 @@ def test_the_answer_beyond_both_ends_becomes_what_is_painted() -> None:
     assert annotated.nonzero()[:, 0].tolist() == [9, 11]  # what was given is not changed
 
 
-def test_a_short_reach_goes_one_step_at_least() -> None:
-    painted, annotated = painted_at(tube(10, 10), [10])
-    more = carried_on(logits(tube(4, 15)), painted, annotated, GAP, reach=0.01)
-    assert more is not None
-    assert more[1].nonzero()[:, 0].tolist() == [9, 10, 11]
+def test_a_round_goes_by_the_painted_radius_one_step_at_least() -> None:
+    assert steps_of_a_round(tube(4, 15), GAP, reach=0.8) == 2  # radius 5, two pixels from step to step
+    assert steps_of_a_round(tube(4, 15), GAP, reach=0.01) == 1
 
 
 def test_the_object_goes_no_further_than_it_was_found() -> None:
     painted, annotated = painted_at(tube(10, 10), [10])
-    assert carried_on(logits(tube(10, 10)), painted, annotated, GAP, reach=0.5) is None
+    assert carried_on(logits(tube(10, 10)), painted, annotated, beyond=1) is None
 
 
 def test_the_ends_of_the_window_end_it() -> None:
     painted, annotated = painted_at(tube(0, 0), [0])
     annotated[19] = True  # complete, and empty
-    assert carried_on(logits(tube(0, 0)), painted, annotated, GAP, reach=0.5) is None
+    assert carried_on(logits(tube(0, 0)), painted, annotated, beyond=1) is None
 
 
 def test_what_hangs_on_nothing_painted_is_not_carried_on() -> None:
@@ -60,7 +58,7 @@ def test_what_hangs_on_nothing_painted_is_not_carried_on() -> None:
     loose[13, :3, :3] = True
     painted, annotated = painted_at(tube(10, 10), [10])
     found = logits(loose | tube(10, 10))
-    assert carried_on(found, painted, annotated, GAP, reach=1.2) is None  # 1.2 radii are three steps
+    assert carried_on(found, painted, annotated, beyond=3) is None
     kept = connected(found, painted, annotated) > 0
     assert not kept[13].any()
     assert torch.equal(kept[10], tube(10, 10)[10])
