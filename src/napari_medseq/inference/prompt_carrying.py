@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_medseq.inference.planes import Planes
-from napari_medseq.inference.prompt_chain import carried_on, steps_of_a_round
+from napari_medseq.inference.prompt_chain import carried_on, is_long, steps_of_a_round
 from napari_medseq.inference.prompt_ends import beyond_even_ends
 from napari_medseq.inference.prompt_passes import Carry
 from napari_medseq.inference.prompt_window import (
@@ -191,9 +191,9 @@ class Carrier:
 
     def _carried_on(self, filled: _Filled, logits: Tensor) -> Tensor:
         """The logits with those beyond the outermost painted slices carried on from what was found near them."""
-        if not self.planes.spacing[0]:
-            return logits
         gap = self.planes.spacing[0] / filled.window.pixel_mm
+        if not gap or not self.settings.rounds or is_long(logits, filled.painted, filled.annotated, gap):
+            return logits
         beyond = steps_of_a_round(filled.painted, gap, self.settings.reach)
         logits, round_ = logits.clone(), filled
         for number in range(self.settings.rounds):

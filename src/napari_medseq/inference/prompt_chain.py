@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 _NOT = -20.0  # logit of what is not the object
+_LONG = 5.0  # radii; a vessel or a cord, which one pass follows further than rounds do
 
 
 def connected(logits: Tensor, painted: Tensor, annotated: Tensor) -> Tensor:
@@ -31,6 +32,27 @@ def connected(logits: Tensor, painted: Tensor, annotated: Tensor) -> Tensor:
     return logits.masked_fill(loose, _NOT)
 
 
+def is_long(logits: Tensor, painted: Tensor, annotated: Tensor, gap: float) -> bool:
+    """Whether an object goes on for more than `_LONG` radii beyond its outermost annotated steps: one that is followed as it is.
+
+    Parameters
+    ----------
+    logits : Tensor, (step, row, column)
+    painted : Tensor of bool, (step, row, column)
+    annotated : Tensor of bool, (step,)
+    gap : float
+        From step to step in window pixels.
+    """
+    there = (connected(logits, painted, annotated) > 0).flatten(1).any(1).nonzero()[:, 0]
+    steps = annotated.nonzero()[:, 0]
+    beyond = max(int(steps[0] - there[0]), int(there[-1] - steps[-1])) if len(there) else 0
+    return beyond * gap > _LONG * _radius(painted)
+
+
+def _radius(painted: Tensor) -> float:
+    return float((painted.flatten(1).sum(1).max() / torch.pi).sqrt())
+
+
 def steps_of_a_round(painted: Tensor, gap: float, reach: float) -> int:
     """How many steps each round goes further: `reach` radii of the largest painted shape, one step at least.
 
@@ -41,8 +63,7 @@ def steps_of_a_round(painted: Tensor, gap: float, reach: float) -> int:
         From step to step in window pixels.
     reach : float
     """
-    radius = float((painted.flatten(1).sum(1).max() / torch.pi).sqrt())
-    return max(1, round(reach * radius / gap))
+    return max(1, round(reach * _radius(painted) / gap))
 
 
 def carried_on(logits: Tensor, painted: Tensor, annotated: Tensor, beyond: int) -> tuple[Tensor, Tensor] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from napari_medseq.inference.prompt_chain import carried_on, connected, steps_of_a_round
+from napari_medseq.inference.prompt_chain import carried_on, connected, is_long, steps_of_a_round
 
 GAP = 2.0  # window pixels from step to step
 
@@ -62,3 +62,12 @@ def test_what_hangs_on_nothing_painted_is_not_carried_on() -> None:
     kept = connected(found, painted, annotated) > 0
     assert not kept[13].any()
     assert torch.equal(kept[10], tube(10, 10)[10])
+
+
+def test_a_vessel_is_long_and_an_organ_is_not() -> None:
+    painted, annotated = painted_at(tube(30, 30, length=60), [30])
+    assert is_long(
+        logits(tube(10, 59, length=60)), painted, annotated, GAP
+    )  # 29 steps of two pixels: more than five radii of five
+    assert not is_long(logits(tube(20, 40, length=60)), painted, annotated, GAP)
+    assert not is_long(logits(torch.zeros(60, 24, 24, dtype=torch.bool)), painted, annotated, GAP)
