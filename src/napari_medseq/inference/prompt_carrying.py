@@ -195,7 +195,7 @@ class Carrier:
         if not gap or not self.settings.rounds or is_long(logits, filled.painted, filled.annotated, gap):
             return logits
         beyond = steps_of_a_round(filled.painted, gap, self.settings.reach)
-        logits, round_ = logits.clone(), filled
+        at_first, logits, round_ = logits, logits.clone(), filled
         for number in range(self.settings.rounds):
             further = carried_on(logits, round_.painted, round_.annotated, beyond)
             if further is None:
@@ -205,7 +205,7 @@ class Carrier:
                 self._update(logits, round_, filled, beyond + _SEEN)
         if round_ is not filled:
             self._update(logits, round_, filled, len(logits))
-        return logits
+        return (at_first + logits) / 2  # neither alone: the rounds end some objects early, the first pass ends most
 
     def _update(self, logits: Tensor, round_: _Filled, filled: _Filled, reach: int) -> None:
         """Replace the logits of up to `reach` steps beyond the outermost ones of a round."""

@@ -66,8 +66,6 @@ def test_what_hangs_on_nothing_painted_is_not_carried_on() -> None:
 
 def test_a_vessel_is_long_and_an_organ_is_not() -> None:
     painted, annotated = painted_at(tube(30, 30, length=60), [30])
-    assert is_long(
-        logits(tube(10, 59, length=60)), painted, annotated, GAP
-    )  # 29 steps of two pixels: more than five radii of five
-    assert not is_long(logits(tube(20, 40, length=60)), painted, annotated, GAP)
+    assert is_long(logits(tube(10, 59, length=60)), painted, annotated, GAP)  # 29 steps of two pixels, a radius of five
+    assert not is_long(logits(tube(27, 33, length=60)), painted, annotated, GAP)
     assert not is_long(logits(torch.zeros(60, 24, 24, dtype=torch.bool)), painted, annotated, GAP)
