@@ -12,6 +12,8 @@ cohort.
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import resource
 import shutil
 import sys
@@ -20,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -110,8 +113,9 @@ def paired(patients: Sequence[Path], model: Path | str, folder: Path, rounds: in
     return found
 
 
-def show(kind: str, found: dict[str, list[dict[str, float]]]) -> None:
+def show(kind: str, measured: dict[str, Any]) -> None:
     """Print one kind of patients as a table."""
+    found: dict[str, list[dict[str, float]]] = measured["ways"]
 
     def many(values: np.ndarray, form: str) -> str:
         return f"{np.median(values):{form}} ({values.min():{form}} to {values.max():{form}})"
@@ -119,7 +123,10 @@ def show(kind: str, found: dict[str, list[dict[str, float]]]) -> None:
     def of(way: str, name: str) -> np.ndarray:
         return np.array([one[name] for one in found[way]])
 
-    print(f"\n{kind}, {len(found['loop'])} rounds in turn: median (lowest to highest)\n")
+    print(
+        f"\n{measured['patients']} {kind} patients, {len(found['loop'])} rounds in turn, load {measured['load']:.1f}: "
+        "median (lowest to highest)\n"
+    )
     print("| way | processor s a patient | against the loop | s by the clock a patient | patients a minute | s once |")
     print("|---|---|---|---|---|---|")
     for way in WAYS:
@@ -216,28 +223,39 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kinds", nargs="*", choices=("sample", "small"), default=("sample", "small"))
     parser.add_argument("--many", type=int, default=10_000)
+    parser.add_argument("--table", action="store_true", help="print what was measured before, and measure nothing")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "cohort.json")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    found: dict[str, object] = {}
+    found: dict[str, Any] = json.loads(args.out.read_text(encoding="utf-8")) if args.out.is_file() else {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        tiny = write_tiny_bundle(folder / "tiny")
-        for kind in args.kinds:
-            root = folder / kind
-            if kind == "sample":
-                source = ROOT / "sample_data" / "study" / "sub-sample"
-                patients = [shutil.copytree(source, root / f"p{k:03d}") for k in range(args.patients)]
-                ways = paired(patients, "brain-tumor", folder / "out", args.rounds)
-            else:
-                patients = [write_ball_study(root / f"p{k:03d}") for k in range(args.patients)]
-                ways = paired(patients, tiny, folder / "out", args.rounds)
-            show(f"{args.patients} {kind} patients", ways)
-            found[kind] = ways
-        if args.many:
-            found["stub"] = stubs = many(args.many, tiny, folder)
-            show_many(stubs)
-    files.write_json(args.out, found)
+        if not args.table:
+            measure(args, folder, found)
+    for kind in ("sample", "small"):
+        if kind in found:
+            show(kind, found[kind])
+    if "stub" in found:
+        show_many(found["stub"])
+
+
+def measure(args: argparse.Namespace, folder: Path, found: dict[str, Any]) -> None:
+    """Measure what is asked for; the rest of what was found before stays."""
+    tiny = write_tiny_bundle(folder / "tiny")
+    for kind in args.kinds:
+        root = folder / kind
+        if kind == "sample":
+            source = ROOT / "sample_data" / "study" / "sub-sample"
+            patients = [shutil.copytree(source, root / f"p{k:03d}") for k in range(args.patients)]
+            ways = paired(patients, "brain-tumor", folder / "out", args.rounds)
+        else:
+            patients = [write_ball_study(root / f"p{k:03d}") for k in range(args.patients)]
+            ways = paired(patients, tiny, folder / "out", args.rounds)
+        found[kind] = {"patients": args.patients, "load": os.getloadavg()[2], "ways": ways}
+        files.write_json(args.out, found)
+    if args.many:
+        found["stub"] = many(args.many, tiny, folder)
+        files.write_json(args.out, found)
 
 
 if __name__ == "__main__":

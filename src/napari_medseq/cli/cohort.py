@@ -21,11 +21,12 @@ def add(cohort: argparse.ArgumentParser, register: tuple[str, ...]) -> None:
     cohort.add_argument("-o", "--out", required=True, help="folder for the results, the tables and the report")
     common.add_model(cohort)
     cohort.add_argument("--register", choices=register, default="auto")
-    where = cohort.add_mutually_exclusive_group()
-    where.add_argument(
-        "--cluster", metavar="tcp://HOST:PORT", help="a Dask scheduler whose workers see the same folders"
+    cohort.add_argument(
+        "--cluster",
+        metavar="tcp://HOST:PORT",
+        help="a Dask scheduler whose workers see the same folders; or slurm: workers are jobs of SLURM, as many as --workers says",
     )
-    where.add_argument(
+    cohort.add_argument(
         "--workers",
         type=int,
         metavar="N",
@@ -51,12 +52,16 @@ def add(cohort: argparse.ArgumentParser, register: tuple[str, ...]) -> None:
     )
     common.add_settings(cohort)
     common.add_json(cohort)
-    cohort.set_defaults(run=_cohort)
+    cohort.set_defaults(run=_cohort, usage=cohort.error)
 
 
 def _cohort(args: argparse.Namespace) -> int:
     import napari_medseq as ms
 
+    if args.cluster and args.cluster != "slurm" and args.workers is not None:
+        raise SystemExit(
+            args.usage("--workers is for this machine or --cluster slurm; a scheduler has its own workers")
+        )
     studies = args.studies[0] if len(args.studies) == 1 and _holds_patients(args.studies[0]) else args.studies
     if args.dry_run:
         return _dry_run(args, studies)

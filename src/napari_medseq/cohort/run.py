@@ -63,10 +63,10 @@ def run_cohort(
     cluster : str or distributed.Client, optional
         Address of a Dask scheduler, such as ``"tcp://server:8786"``; its workers must see the same folders and have this package
         installed. Workers with a GPU say so (``dask worker --resources GPU=1``) and take one patient each with ``device="cuda"``.
-        None: this machine, as Dask cluster of its own.
+        "slurm": workers are jobs of SLURM, as many as `workers` says (see `cohort.slurm`). None: this machine, as Dask cluster of its own.
     workers : int, optional
         Patients at a time on this machine; by default as many as processors and memory allow. 0: one after another in this
-        process, without Dask and without limits.
+        process, without Dask and without limits. With ``cluster="slurm"``: jobs to submit.
     series, register, device, settings, force
         As in `run`.
     again : bool
@@ -112,6 +112,8 @@ def run_cohort(
     wanted = pipeline.track_settings(settings).model_dump(mode="json")  # a bad setting is said before any patient
     if workers is not None and workers < 0:
         raise SettingsError(f"workers = {workers}: give 1 or more, or 0 for this process alone.")
+    if cluster == "slurm" and not workers:
+        raise SettingsError("workers= says how many jobs are submitted to SLURM; give 1 or more.")
     options: Options = {
         "series": series if series is None or isinstance(series, str) else list(series),
         "register": register,
@@ -196,6 +198,7 @@ def _rows(
         return
     try:
         from napari_medseq.cohort import cluster as dask
+        from napari_medseq.cohort import slurm
     except ImportError:
         raise SettingsError(
             "Many patients at a time need Dask's distributed: pip install 'napari-medseq[cluster]', or workers=0."
@@ -203,7 +206,12 @@ def _rows(
     time_limit_s, memory_limit_gb, retries, patience_s = limits
     device = jobs[0].options["device"] if jobs else "auto"
     most = dask.Limits(time_limit_s, memory_limit_gb, retries, patience_s)
-    if isinstance(cluster, str):
+    if cluster == slurm.NAME:
+        waiting = replace(most, patience_s=max(patience_s, slurm.QUEUE_S))
+        with slurm.slurm_client(min(workers or 1, max(len(jobs), 1))) as client:
+            count.say(f"dashboard: {client.dashboard_link}")
+            yield from dask.on_client(client, model, jobs, waiting, device, cancelled)
+    elif isinstance(cluster, str):
         yield from dask.on_scheduler(cluster, model, jobs, most, device, cancelled)
     elif cluster is not None:
         yield from dask.on_client(cluster, model, jobs, most, device, cancelled)

@@ -23,6 +23,7 @@ from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.checkpoint import State
 from napari_medseq.training.distributed import Crew, crew
 from napari_medseq.training.losses import WithExtraInputs
+from napari_medseq.training.memory import warn_of_learning
 from napari_medseq.training.samples import Windows
 
 _NO_ROOM = "There is not enough memory for this training; lower loop.batch, loop.steps or loop.size."
@@ -177,7 +178,7 @@ class _Run:
         if self.path.exists():
             self._resume()
         self.trained = team.wrap(network)
-        self.began = time.monotonic() - self.state.spent
+        self.began, self.estimated = time.monotonic() - self.state.spent, False
 
     def _resume(self) -> None:
         self.state, parts = checkpoint.load(self.path, self.crew.device)
@@ -239,6 +240,9 @@ class _Run:
         s, device = self.s, self.crew.device
         x, y, told = self.windows.draw(s.batch)
         x, y = x.to(device), y.to(device)
+        if not self.estimated:
+            warn_of_learning(self.network, x, device, "lower loop.batch, loop.steps or loop.size")
+            self.estimated = True
         network = WithExtraInputs(self.trained, {k: v.to(device) for k, v in told.items()}) if told else self.trained
         kind = torch.float16 if s.float16 else torch.bfloat16
         quiet = nullcontext() if last or self.trained is self.network else self.trained.no_sync()  # type: ignore[operator]

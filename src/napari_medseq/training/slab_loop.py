@@ -26,6 +26,7 @@ from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.training import checkpoint, interrupt
+from napari_medseq.training.memory import warn_of_learning
 from napari_medseq.training.slab_windows import SlabWindows
 
 Clock = Literal["wall", "process"]
@@ -174,7 +175,7 @@ class _Run:
         self.curve: list[dict[str, float]] = []
         if path is not None and path.exists():
             self._resume(path)
-        self.began = self._now()
+        self.began, self.estimated = self._now(), False
 
     def _now(self) -> float:
         return time.process_time() if self.loop.clock == "process" else time.monotonic()
@@ -278,6 +279,9 @@ def fit_slabs(
             waited += time.monotonic() - started
             if isinstance(item, BaseException):
                 raise item
+            if not run.estimated:
+                run.estimated = True
+                warn_of_learning(network, item[0], run.device, "lower the plan's window or batch")
             try:
                 value = run.step(*item)
             except (torch.OutOfMemoryError, MemoryError):
