@@ -241,7 +241,7 @@ class _Run:
         x, y, told = self.windows.draw(s.batch)
         x, y = x.to(device), y.to(device)
         if not self.estimated:
-            warn_of_learning(self.network, x, device, "lower loop.batch, loop.steps or loop.size")
+            warn_of_learning(self.network, x.shape, device, "lower loop.batch, loop.steps or loop.size")
             self.estimated = True
         network = WithExtraInputs(self.trained, {k: v.to(device) for k, v in told.items()}) if told else self.trained
         kind = torch.float16 if s.float16 else torch.bfloat16

@@ -281,7 +281,7 @@ def fit_slabs(
                 raise item
             if not run.estimated:
                 run.estimated = True
-                warn_of_learning(network, item[0], run.device, "lower the plan's window or batch")
+                warn_of_learning(network, item[0].transpose(1, 2).shape, run.device, "lower the plan's window or batch")
             try:
                 value = run.step(*item)
             except (torch.OutOfMemoryError, MemoryError):

@@ -35,7 +35,7 @@ def learn(network, x):
 found = {}
 for name, network, small, large in (
     ("recurrent", RecurrentUNet(widths=(8, 16), rnn_levels=(1,), hidden=4, ahead=1, neighbours=0), (1, 2, 1, 32, 32), (2, 4, 1, 160, 160)),
-    ("slab", SlabUNet(channels=1, classes=2, widths=(8, 16), strides=((1, 2, 2),)), (1, 1, 4, 32, 32), (2, 1, 8, 128, 128)),
+    ("slab", SlabUNet(channels=1, classes=2, widths=(8, 16), strides=((1, 2, 2),)), (1, 4, 1, 32, 32), (2, 8, 1, 128, 128)),
 ):
     learn(network.train(), torch.randn(small))
     Path("/proc/self/clear_refs").write_text("5")
@@ -63,4 +63,4 @@ def test_larger_batches_need_more_and_want_is_said(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(memory, "_WORTH_SAYING", 0)
     monkeypatch.setattr("napari_medseq.memory.available_bytes", lambda: 1000)
     with pytest.warns(MedseqWarning, match=r"Training: about 0\.0 GB .*programs, lower loop\.batch"):
-        memory.warn_of_learning(network, torch.zeros(1, 3, 1, 32, 32), torch.device("cpu"), "lower loop.batch")
+        memory.warn_of_learning(network, (1, 3, 1, 32, 32), torch.device("cpu"), "lower loop.batch")
