@@ -12,6 +12,7 @@ import resource
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def model(classes: int, window: tuple[int, ...]) -> Model:
     network = SlabUNet(channels=1, classes=classes, widths=(2, 4), strides=((1, 4, 4),)).eval()
     names = {k: f"organ {k}" for k in range(1, classes)}
     info = ModelInfo(name="many", version="0", task="segmentation", modality="CT", classes=names)
-    scheme = {"kind": "fixed", "centre": 40.0, "scale": 80.0}
+    scheme: dict[str, Any] = {"kind": "fixed", "centre": 40.0, "scale": 80.0}
     return Model(
         info,
         network,

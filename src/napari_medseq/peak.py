@@ -97,4 +97,4 @@ def _voxels(image: ImageSequence) -> int:
 
 
 def _bytes(seq: ImageSequence) -> int:
-    return math.prod(seq.size(a) for a in seq.axes) * seq.data.dtype.itemsize
+    return math.prod(seq.size(a) for a in seq.axes) * int(seq.data.dtype.itemsize)

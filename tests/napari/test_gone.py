@@ -14,7 +14,7 @@ from napari_medseq._napari.gone import WhenGone
 pytestmark = pytest.mark.viewer
 
 
-class Holder(QWidget):
+class Holder(QWidget):  # type: ignore[misc]  # Qt has no types here
     """A widget that ends with a widget's own method, and lies in a circle with what it tells."""
 
     def __init__(self, told: list[str]) -> None:

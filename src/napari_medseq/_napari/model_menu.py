@@ -69,7 +69,7 @@ class ModelMenu(QMenu):  # type: ignore[misc]
         own = info is not None and Path(info.folder).resolve().parent == user_folder().resolve()
         for entry, why, tip in (
             (self.verify_action, none, "No file has changed since it was installed"),
-            (self.remove_action, none or ("" if own else f"{info.name} ships with the package, or lies elsewhere"),
+            (self.remove_action, none or ("" if info is None or own else f"{info.name} ships with the package, or lies elsewhere"),
              "Only models that were installed or taught"),
         ):  # fmt: skip
             entry.setEnabled(not why)

@@ -28,7 +28,7 @@ def slurm_client(jobs: int) -> Iterator[Client]:
         If dask-jobqueue or SLURM is not here, or the configuration does not say what a job is to have.
     """
     try:
-        from dask_jobqueue import SLURMCluster
+        from dask_jobqueue.slurm import SLURMCluster
     except ImportError:
         raise SettingsError("SLURM needs dask-jobqueue: pip install 'napari-medseq[slurm]'.") from None
     if shutil.which("sbatch") is None:
@@ -43,5 +43,5 @@ def slurm_client(jobs: int) -> Iterator[Client]:
             "jobqueue: slurm: in ~/.config/dask/jobqueue.yaml."
         ) from None
     with cluster, Client(cluster) as client:
-        cluster.scale(jobs=jobs)
+        cluster.scale(jobs=jobs)  # type: ignore[no-untyped-call]
         yield client

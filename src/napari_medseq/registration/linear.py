@@ -148,7 +148,7 @@ def prepared_bytes(*images: ImageSequence) -> int:
     Of one image at a time: what its lazy voxels take, its float32 voxels, and a copy of these, sorted for percentiles or cut to
     whole blocks. The shrunken images, their masks and ITK's copies of them are small beside that for any large image.
     """
-    most = max(math.prod(i.grid) * (i.data.dtype.itemsize + 2 * _NUMBER) for i in images)
+    most = max(math.prod(i.grid) * (int(i.data.dtype.itemsize) + 2 * _NUMBER) for i in images)
     spacing = _spacings(images[0])[-1]
     fine = [
         math.prod(n // f for n, f in zip(i.grid, shrinking(i.affine, i.grid, spacing), strict=True)) for i in images

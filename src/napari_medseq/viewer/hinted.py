@@ -49,16 +49,16 @@ def new_hints(viewer: ViewerModel, labels: Labels, kind: str) -> Layer:
     placed = {
         n: getattr(labels, n) for n in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
     }
-    layer: Layer
+    made: PointsLayer | ShapesLayer
     if kind == BOXES:
-        layer = ShapesLayer(ndim=labels.ndim, name=kind, face_color="transparent", edge_color="yellow", **placed)
+        made = ShapesLayer(ndim=labels.ndim, name=kind, face_color="transparent", edge_color="yellow", **placed)
     else:
         colour = "lime" if kind == INSIDE else "red"
-        layer = PointsLayer(ndim=labels.ndim, name=kind, face_color=colour, border_color="black", size=4, **placed)
-    viewer.layers.append(layer)
-    viewer.layers.selection.active = layer
-    layer.mode = "add_rectangle" if kind == BOXES else "add"
-    return layer
+        made = PointsLayer(ndim=labels.ndim, name=kind, face_color=colour, border_color="black", size=4, **placed)
+    viewer.layers.append(made)
+    viewer.layers.selection.active = made
+    made.mode = "add_rectangle" if kind == BOXES else "add"
+    return made
 
 
 def outline_hinted(
@@ -114,7 +114,8 @@ def outline_hinted(
     spacing = [s for k, s in enumerate(region.spacing) if k != region.axis]
     steps = _steps(region, points, rectangles, before, (value, background))
     for step in steps:
-        plane, drawn = volume.take(step, region.axis), before.take(step, region.axis)
+        at = (slice(None),) * region.axis + (step,)
+        plane, drawn = volume[at], before[at]
         own, others = (_on(p, step, region.axis) for p in points)
         if background is not None and (drawn == background).any():
             own = np.concatenate([own, np.argwhere(drawn == value)])
@@ -122,7 +123,6 @@ def outline_hinted(
             drawn = np.where(drawn == background, 0, drawn)
         corners = [np.delete(r, region.axis, 1) for r in rectangles if round(float(r[:, region.axis].mean())) == step]
         mask = _outlined(plane, own, others, corners, spacing)
-        at = (slice(None),) * region.axis + (step,)
         slice_ = put(drawn, value, mask)
         made = made.astype(np.promote_types(made.dtype, slice_.dtype), copy=False)
         made[at] = slice_
