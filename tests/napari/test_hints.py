@@ -73,7 +73,7 @@ def test_a_key_propagates_and_a_second_time_is_one_step_of_undo(
     click(qtbot, widget.new_button)
     labels = widget.labels.layer
     labels.data[7] = TRUTH[7]
-    viewer.keymap[KeyBinding.from_str("Alt-P")](viewer)
+    viewer.keymap[KeyBinding.from_str("Alt-S")](viewer)
     assert widget.work.busy
     wait(lambda: not widget.work.busy)
     first = np.array(widget.answer.data)

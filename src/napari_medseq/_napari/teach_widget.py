@@ -88,7 +88,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             self,
             napari_viewer,
             {
-                "Alt-P": self.propagate_button,
+                "Alt-S": self.propagate_button,
                 "Alt-N": self.next_button,
                 "Alt-A": self.right_button,
                 "Alt-X": self.empty_button,
@@ -151,7 +151,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         why = why or ("" if has_model(PROPAGATE) else f"The model {PROPAGATE!r} is not installed")
         self.propagate_button.setEnabled(not why)
         self.propagate_button.setToolTip(
-            why or with_key("Carry the painted objects to all other slices, without training; seconds", "Alt-P")
+            why or with_key("Carry the painted objects to all other slices, without training; seconds", "Alt-S")
         )
         self._update_answer()
 

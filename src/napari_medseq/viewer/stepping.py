@@ -20,7 +20,7 @@ KEYS = {
     "Alt-Left": "go to the previous visit",
     "Alt-PageDown": "go to the next lesion of the visit",
     "Alt-PageUp": "go to the previous lesion of the visit",
-    "Alt-P": "propagate what is painted",
+    "Alt-S": "propagate what is painted",
     "Alt-N": "look at the slice of the answer that is worth it next",
     "Alt-A": "accept the slice of the answer that is shown",
     "Alt-X": "reject the slice of the answer that is shown",
