@@ -5,7 +5,7 @@
 Begun with the slice on which the object is largest; then, up to `MOST` slices, the next one is painted by the expert: the slice with most
 wrong pixels ("worst", which only the expert knows), the one that the network names ("named": `Propagation.next_step`), or one of
 those that are not painted, at random, among those from the first to the last on which the answer or the truth shows the object. Judged is
-Dice over the pooled voxels of the slices that are not painted. Interpolated outlines, corrected at their worst slice, stand beside.
+Dice over all slices, those that are painted too: what somebody is left with. Interpolated outlines, corrected at their worst slice, stand beside.
 Hippocampus, ACDC and FLAIR: nothing was learned from them.
 """
 
@@ -44,8 +44,7 @@ def curve(case: Case, truth: Mask, way: str, model: ms.Model) -> list[float]:
         else:
             shown = np.isin(np.arange(len(truth)), painted)[:, None, None]
             found = METHODS["interpolation"](np.asarray(case.image.data, np.float32), truth & shown, painted, spacing)
-        rest = np.setdiff1d(np.arange(len(truth)), painted)
-        found_by.append(dice(found[rest], truth[rest]))
+        found_by.append(dice(found, truth))
         wrong = (found ^ truth).sum((1, 2)) * ~np.isin(np.arange(len(truth)), painted)
         there = np.flatnonzero((found | truth).any((1, 2)))
         near = np.setdiff1d(np.arange(there[0], there[-1] + 1), painted)

@@ -44,7 +44,7 @@ class CarriedObject:
     logits : Tensor, (step, row, column)
         Of the window, on the CPU.
     at_first : Tensor, (step, row, column)
-        The same before the object was carried on from its own answers: what is in doubt is in doubt by these.
+        What the network said at first, before the object was carried on from its own answers or ended for being painted evenly.
     """
 
     object: PromptedObject
@@ -123,7 +123,8 @@ class Carrier:
                     done += 1
                     if self.progress is not None:
                         self.progress(done, total, f"propagating in {self.planes.image.name}")
-                    yield CarriedObject(filled.object, filled.window, filled.painted, logits, at_first)
+                    said = at_first + self._fall(filled)
+                    yield CarriedObject(filled.object, filled.window, filled.painted, logits, said)
 
     def _window(self, one: PromptedObject, growth: Growth) -> Window:
         planes = self.planes
@@ -184,10 +185,14 @@ class Carrier:
             image, painted, annotated = stacked("image"), stacked("painted"), stacked("annotated")
             sequence = PromptedSequence.of(image, painted, annotated, gap, self._horizon)
         logits = self.network.logits(sequence, self.chunk, self.cancelled).cpu()
+        return logits - torch.stack([self._fall(w) for w in of or group])
+
+    def _fall(self, filled: _Filled) -> Tensor:
+        """By how much logits fall for the object being painted evenly, (step, 1, 1)."""
         if not self.settings.even_ends:
-            return logits
-        fall = [beyond_even_ends(w.painted, w.annotated, float(g)) for w, g in zip(of or group, gap, strict=True)]
-        return logits - torch.stack(fall)[..., None, None]
+            return torch.zeros(len(filled.annotated), 1, 1)
+        gap = self.planes.spacing[0] / filled.window.pixel_mm
+        return beyond_even_ends(filled.painted, filled.annotated, gap)[:, None, None]
 
     def _carried_on(self, filled: _Filled, logits: Tensor) -> Tensor:
         """The logits with those beyond the outermost painted slices carried on from what was found near them."""

@@ -40,8 +40,9 @@ class Propagation(Segmentation):
         Along which the objects were carried.
     doubt : ndarray of float32, (step,)
         Expected wrong pixels of a step, as a share of the object's largest painted area: the sum of ``min(p, 1 − p)`` over the
-        pixels of its window, which is what thresholding a calibrated probability at one half gets wrong. The largest of all
-        objects; 0 where a step is annotated.
+        pixels of its window, which is what thresholding a calibrated probability at one half gets wrong; and where the network's
+        first answer and the one that is given differ, half of the difference. The largest of all objects; 0 where a step is
+        annotated.
     """
 
     axis: str
@@ -256,7 +257,7 @@ class _Merged:
             annotated = torch.zeros(len(logits), dtype=torch.bool)
             annotated[torch.from_numpy(one.steps - window.steps[0])] = True
             logits, at_first = (connected(x, carried.painted, annotated) for x in (logits, at_first))
-        self._note_doubt(carried, torch.sigmoid(at_first))
+        self._note_doubt(carried, torch.sigmoid(at_first), torch.sigmoid(logits))
         free = self._wanted.copy()
         free[one.steps] = False
         start, stop = window.steps
@@ -283,10 +284,11 @@ class _Merged:
             labels[step][box][won] = value
             best[won] = plane[won]
 
-    def _note_doubt(self, carried: CarriedObject, p: Tensor) -> None:
+    def _note_doubt(self, carried: CarriedObject, at_first: Tensor, p: Tensor) -> None:
         start, stop = carried.window.steps
         area = float(carried.painted.flatten(1).sum(1).max().clamp_min(1))
-        wrong = torch.minimum(p, 1 - p).flatten(1).sum(1).numpy() / area
+        unsure = torch.minimum(at_first, 1 - at_first)
+        wrong = torch.maximum(unsure, (at_first - p).abs() / 2).flatten(1).sum(1).numpy() / area
         free = np.ones(stop - start, bool)
         free[carried.object.steps - start] = False
         self.doubt[start:stop] = np.maximum(self.doubt[start:stop], np.where(free, wrong, 0))
