@@ -4,8 +4,9 @@
 
 Begun with the slice on which the object is largest; then, up to `MOST` slices, the next one is painted by the expert: the slice with most
 wrong pixels ("worst", which only the expert knows), the one that the network names ("named": `Propagation.next_step`), or one of
-those that are not painted, at random, among those from the first to the last on which the answer or the truth shows the object. Judged is
-Dice over all slices, those that are painted too: what somebody is left with. Interpolated outlines, corrected at their worst slice, stand beside.
+those that are not painted, at random, among those from the first to the last on which the answer or the truth shows the object.
+Judged is Dice over all slices, those that are painted too: what somebody is left with. Interpolated outlines, corrected at their worst
+slice, stand beside.
 Hippocampus, ACDC and FLAIR: nothing was learned from them.
 """
 
