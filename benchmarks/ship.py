@@ -88,7 +88,7 @@ PRODUCTS = {
          "Every slice that it learned from holds the ventricle: beyond base and apex it labels where an observer would not.",
          "Endocardium only: no myocardium, no right ventricle. Papillary muscles belong to the cavity.",
          "The outlines of Sunnybrook's files lie farther out than those of other observers, and to the patient's left "
-         "(`benchmarks/contour_offset.py`): three quarters of that were taken back before it learned, so it labels a smaller cavity than "
+         "(`benchmarks/contour_offset.py`): most of that was taken back before it learned, so it labels a smaller cavity than "
          "these files do.",
          "Of each patient the largest connected piece is kept; a cavity that slices cut in two loses one."),
         "CC0-1.0", "https://creativecommons.org/publicdomain/zero/1.0/",

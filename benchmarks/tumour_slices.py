@@ -285,8 +285,9 @@ def table() -> None:
             f"{extent.value:.1f} ({extent.low:.1f} to {extent.high:.1f})",
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += ["", "| AUC of | minus that of | difference (95 %) |", "| --- | --- | --- |"]
-    for first, second in compared(found, y):
+    pairs = compared(found, y)
+    lines += ["", "| AUC of | minus that of | difference (95 %) |", "| --- | --- | --- |"] if pairs else []
+    for first, second in pairs:
         lines.append(f"| {first} | {second} | {difference(found[first], found[second], y, patients)} |")
     print("\n".join(lines))
     rounded = {k: np.round(v, 4).tolist() for k, v in found.items()}
