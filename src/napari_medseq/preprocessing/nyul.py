@@ -52,6 +52,8 @@ class Landmarks(Settings):
         for name, row in (("percentiles", self.percentiles), ("values", self.values)):
             if any(a >= b for a, b in pairwise(row)):
                 raise ValueError(f"{name} must rise from each to the next")
+        if self.percentiles[0] < 0 or self.percentiles[-1] > 100:
+            raise ValueError("percentiles lie between 0 and 100")
         return self
 
     def save(self, path: str | os.PathLike[str]) -> Path:

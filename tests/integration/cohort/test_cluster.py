@@ -124,7 +124,7 @@ def test_no_scheduler_and_no_workers_are_said(patients: Path, tiny_bundle: Path,
     with pytest.raises(SettingsError, match="no Dask scheduler"):
         ms.run_cohort(patients, tiny_bundle, tmp_path / "o", cluster=f"tcp://127.0.0.1:{free_port()}", patience_s=2.0)
     with (
-        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as local,
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as local,
         distributed.Client(local) as client,
         pytest.raises(SettingsError, match="has no workers; start some with `dask worker"),
     ):
