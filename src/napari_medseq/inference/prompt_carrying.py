@@ -53,6 +53,17 @@ class CarriedObject:
     logits: Tensor
     at_first: Tensor
 
+    @property
+    def annotated(self) -> Tensor:
+        """Which steps of the window are annotated, bool."""
+        return _flags(self.object, self.window)
+
+
+def _flags(one: PromptedObject, window: Window) -> Tensor:
+    flags = torch.zeros(window.shape[0], dtype=torch.bool)
+    flags[torch.from_numpy(one.steps - window.steps[0])] = True
+    return flags
+
 
 @dataclass(frozen=True, eq=False)
 class _Filled:
@@ -113,9 +124,11 @@ class Carrier:
             held = self._first_portion(pending)
             pending = pending[len(held) :]
             for group in self._alike(self._filled(held)):
-                for filled, at_first in zip(group, self._logits(group), strict=True):
+                for filled, said in zip(group, self._logits(group), strict=True):
+                    fall = self._fall(filled)
+                    at_first = said - fall
                     more = self._grown(filled, at_first)
-                    logits = at_first if more else self._carried_on(filled, at_first)
+                    logits = at_first if more else self._carried_on(filled, at_first, fall)
                     more = more or self._grown(filled, logits)
                     if more is not None:
                         pending.append((filled.object, more))
@@ -123,7 +136,6 @@ class Carrier:
                     done += 1
                     if self.progress is not None:
                         self.progress(done, total, f"propagating in {self.planes.image.name}")
-                    said = at_first + self._fall(filled)
                     yield CarriedObject(filled.object, filled.window, filled.painted, logits, said)
 
     def _window(self, one: PromptedObject, growth: Growth) -> Window:
@@ -146,10 +158,8 @@ class Carrier:
         found = []
         wanted: dict[tuple[tuple[int, ...], int], list[_Filled]] = {}
         for one, growth, window in windows:
-            flags = torch.zeros(window.shape[0], dtype=torch.bool)
-            flags[torch.from_numpy(one.steps - window.steps[0])] = True
             image, painted = torch.empty(window.shape), torch.zeros(window.shape, dtype=torch.bool)
-            found.append(_Filled(one, growth, window, image, painted, flags))
+            found.append(_Filled(one, growth, window, image, painted, _flags(one, window)))
             for step in range(*window.steps):
                 wanted.setdefault((one.place, step), []).append(found[-1])
         for (place, step), several in wanted.items():
@@ -174,57 +184,55 @@ class Carrier:
             for k in range(0, len(group), together):
                 yield group[k : k + together]
 
-    def _logits(self, group: Sequence[_Filled], of: Sequence[_Filled] | None = None) -> Tensor:
-        """Logits (window, step, row, column) of windows of one shape; `of` holds what was painted, where that is less."""
+    def _gap(self, filled: _Filled) -> float:
+        """From step to step in window pixels; 0 between frames."""
+        return self.planes.spacing[0] / filled.window.pixel_mm
+
+    def _logits(self, group: Sequence[_Filled]) -> Tensor:
+        """Logits (window, step, row, column) of windows of one shape."""
 
         def stacked(name: str) -> Tensor:
             return torch.stack([getattr(w, name) for w in group]).to(self.device)
 
-        gap = torch.tensor([self.planes.spacing[0] / w.window.pixel_mm for w in group], device=self.device)
+        gap = torch.tensor([self._gap(w) for w in group], device=self.device)
+        horizon = self.settings.horizon_along(self.planes.spacing[0] > 0)
         with torch.inference_mode():
             image, painted, annotated = stacked("image"), stacked("painted"), stacked("annotated")
-            sequence = PromptedSequence.of(image, painted, annotated, gap, self._horizon)
-        logits = self.network.logits(sequence, self.chunk, self.cancelled).cpu()
-        return logits - torch.stack([self._fall(w) for w in of or group])
+            sequence = PromptedSequence.of(image, painted, annotated, gap, horizon)
+        return self.network.logits(sequence, self.chunk, self.cancelled).cpu()
 
     def _fall(self, filled: _Filled) -> Tensor:
         """By how much logits fall for the object being painted evenly, (step, 1, 1)."""
         if not self.settings.even_ends:
             return torch.zeros(len(filled.annotated), 1, 1)
-        gap = self.planes.spacing[0] / filled.window.pixel_mm
-        return beyond_even_ends(filled.painted, filled.annotated, gap)[:, None, None]
+        return beyond_even_ends(filled.painted, filled.annotated, self._gap(filled))[:, None, None]
 
-    def _carried_on(self, filled: _Filled, logits: Tensor) -> Tensor:
+    def _carried_on(self, filled: _Filled, at_first: Tensor, fall: Tensor) -> Tensor:
         """The logits with those beyond the outermost painted slices carried on from what was found near them."""
-        gap = self.planes.spacing[0] / filled.window.pixel_mm
-        if not gap or not self.settings.rounds or is_long(logits, filled.painted, filled.annotated, gap):
-            return logits
+        gap = self._gap(filled)
+        if not gap or not self.settings.rounds or is_long(at_first, filled.painted, filled.annotated, gap):
+            return at_first
         beyond = steps_of_a_round(filled.painted, gap, self.settings.reach)
-        at_first, logits, round_ = logits, logits.clone(), filled
+        logits, round_ = at_first.clone(), filled
         for number in range(self.settings.rounds):
             further = carried_on(logits, round_.painted, round_.annotated, beyond)
             if further is None:
                 break
             round_ = replace(round_, painted=further[0], annotated=further[1])
             if number < self.settings.rounds - 1:  # the next round looks no further
-                self._update(logits, round_, filled, beyond + _SEEN)
+                self._update(logits, round_, fall, beyond + _SEEN)
         if round_ is not filled:
-            self._update(logits, round_, filled, len(logits))
+            self._update(logits, round_, fall, len(logits))
         return (at_first + logits) / 2  # neither alone: the rounds end some objects early, the first pass ends most
 
-    def _update(self, logits: Tensor, round_: _Filled, filled: _Filled, reach: int) -> None:
+    def _update(self, logits: Tensor, round_: _Filled, fall: Tensor, reach: int) -> None:
         """Replace the logits of up to `reach` steps beyond the outermost ones of a round."""
         steps = round_.annotated.nonzero()[:, 0]
         first, last = int(steps[0]), int(steps[-1]) + 1
         cut = slice(max(0, first - reach), min(len(logits), last + reach))
-        found = self._logits([round_.part(cut)], of=[filled.part(cut)])[0]
+        found = self._logits([round_.part(cut)])[0] - fall[cut]
         logits[cut.start : first] = found[: first - cut.start]
         logits[last : cut.stop] = found[last - cut.start :]
-
-    @property
-    def _horizon(self) -> tuple[float, float]:
-        steps, radii = self.settings.horizon
-        return (steps if self.planes.spacing[0] else self.settings.horizon_frames), radii
 
     def _grown(self, filled: _Filled, logits: Tensor) -> Growth | None:
         inside = torch.where(filled.annotated[:, None, None], filled.painted, logits > 0)

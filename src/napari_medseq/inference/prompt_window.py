@@ -68,6 +68,10 @@ class PromptSettings(Settings):
     reach: float = Field(0.6, gt=0)
     precision: Literal["float32", "bfloat16"] = "float32"
 
+    def horizon_along(self, space: bool) -> tuple[float, float]:
+        """The horizon where steps are slices, or where they are frames or visits."""
+        return self.horizon if space else (self.horizon_frames, self.horizon[1])
+
 
 @dataclass(frozen=True)
 class Window:

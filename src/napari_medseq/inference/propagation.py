@@ -254,9 +254,7 @@ class _Merged:
         one, window = carried.object, carried.window
         logits, at_first = carried.logits, carried.at_first
         if self.settings.connected and self.along_space:
-            annotated = torch.zeros(len(logits), dtype=torch.bool)
-            annotated[torch.from_numpy(one.steps - window.steps[0])] = True
-            logits, at_first = (connected(x, carried.painted, annotated) for x in (logits, at_first))
+            logits, at_first = (connected(x, carried.painted, carried.annotated) for x in (logits, at_first))
         self._note_doubt(carried, torch.sigmoid(at_first), torch.sigmoid(logits))
         free = self._wanted.copy()
         free[one.steps] = False
@@ -289,6 +287,4 @@ class _Merged:
         area = float(carried.painted.flatten(1).sum(1).max().clamp_min(1))
         unsure = torch.minimum(at_first, 1 - at_first)
         wrong = torch.maximum(unsure, (at_first - p).abs() / 2).flatten(1).sum(1).numpy() / area
-        free = np.ones(stop - start, bool)
-        free[carried.object.steps - start] = False
-        self.doubt[start:stop] = np.maximum(self.doubt[start:stop], np.where(free, wrong, 0))
+        self.doubt[start:stop] = np.maximum(self.doubt[start:stop], np.where(carried.annotated, 0, wrong))

@@ -165,7 +165,7 @@ class _Run:
         self.before = copy.deepcopy(model.network).to(device).eval().requires_grad_(False)
         inference = checked(PromptSettings, model.inference, where=model.info.name, error=ModelError)
         self.lower = inference.precision == "bfloat16" and (device.type != "cpu" or tuning.has_bfloat16())
-        self.horizons = inference.horizon, (inference.horizon_frames, inference.horizon[1])
+        self.horizon_along = inference.horizon_along
         self.done, self.total = 0, 1
 
     def held_back(self, lessons: Sequence[Lesson], folds: int) -> dict[int, float]:
@@ -213,7 +213,7 @@ class _Run:
 
     def _loss(self, network: PromptedNetwork, lesson: Lesson, rng: np.random.Generator) -> Tensor:
         """Of the hidden slice, and of what is changed on slices that nobody painted."""
-        batch = draw_tasks(lesson, _TASKS, self._horizon(lesson), rng, self.device)
+        batch = draw_tasks(lesson, _TASKS, self.horizon_along(lesson.gap > 0), rng, self.device)
         x, prior = batch.sequence.channels()
         with self._precision():
             logits = network(x, prior, batch.sequence.annotated, every_head=True)
@@ -227,7 +227,7 @@ class _Run:
     def _dice(self, network: PromptedNetwork, lesson: Lesson, step: int) -> float:
         """On a painted slice, from all others."""
         shown = [int(s) for s in lesson.annotated if s != step]
-        sequence = lesson.sequence(shown, self._horizon(lesson), self.device)
+        sequence = lesson.sequence(shown, self.horizon_along(lesson.gap > 0), self.device)
         x, prior = sequence.channels()
         with torch.no_grad(), self._precision():
             logits = network(x, prior, sequence.annotated)[0]
@@ -236,6 +236,3 @@ class _Run:
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.lower)
-
-    def _horizon(self, lesson: Lesson) -> tuple[float, float]:
-        return self.horizons[0] if lesson.gap else self.horizons[1]
