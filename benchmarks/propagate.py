@@ -9,8 +9,8 @@ voxels of all slices that are not annotated, those beyond the object's ends incl
 it (`propagate_cases.NETWORKS`; the folder of ``--models`` holds their bundles). In the same run: the nearest slice copied, outlines
 interpolated, demons from slice to slice, a random walker; with ``--teach`` also `ms.teach`. The shipped network was trained for longer
 than any other; "short", the same network, "without-recurrence" and "volume" (a promptable 3D U-Net) saw the same examples for the same
-time; "one pass" is the shipped network that looks once, without carrying objects on from its own answers. Then: how many slices until
-Dice 0.85 where the worst slice, or the one that the network names, is painted next; visits; frames.
+time; "one pass" is the shipped network that looks once, without carrying objects on from its own answers. Then: visits, and
+frames. How many slices until it is good enough: `propagate_corrections.py`.
 Rows are kept in ``--work`` as they come. Writes ``docs/benchmarks/propagate.json``.
 """
 
@@ -34,14 +34,13 @@ from numpy.typing import NDArray
 import napari_medseq as ms
 from napari_medseq.evaluation.intervals import bootstrap, paired
 from propagate_cases import HERE, NETWORKS, Case, cases, videos, visit_pairs
-from propagate_rivals import METHODS, Method
+from propagate_rivals import METHODS
 
 OUT = HERE.parent / "docs" / "benchmarks" / "propagate.json"
 COUNTS = (1, 3, 5)
 FRACTIONS = {3: (1 / 6, 1 / 2, 5 / 6), 5: (0.1, 0.3, 0.5, 0.7, 0.9)}
 UNSEEN = ("hippocampus", "acdc", "flair")  # sets that no network of ours was trained on
 RIVALS = ("short", "without-recurrence", "volume")  # trained for the same time
-ENOUGH, MOST = 0.85, 8
 #: the same network without what is carried on from its own answers, and without the rule for evenly painted objects
 ONE_PASS: dict[str, Any] = {"rounds": 0, "even_ends": False}
 
@@ -163,44 +162,6 @@ class Benchmark:
             if self.methods is None or method in self.methods:
                 self.rows.get({**key, "method": method}, lambda f=finder: _scored(f()[rest], truth[rest]))  # type: ignore[misc]
 
-    def corrected(self, name: str) -> None:
-        """How many slices until it is good enough, from the largest on."""
-        for case in islice(cases(name), self.most):
-            for value, called in case.objects.items():
-                truth = case.truth == value
-                if np.count_nonzero(truth.any((1, 2))) >= 6:
-                    self._corrected(name, case, called, truth)
-
-    def _corrected(self, name: str, case: Case, called: str, truth: Mask) -> None:
-        key = {"part": "corrections", "set": name, "case": case.name, "patient": case.patient, "object": called}
-        ways: list[tuple[str, ms.Model | Method | None, str]] = [
-            ("network, worst next", self.model(NETWORKS[name]), "worst"),
-            ("network, named next", self.model(NETWORKS[name]), "named"),
-            ("interpolation, worst next", METHODS["interpolation"], "worst"),
-        ]
-        for method, how, way in ways:
-            if how is not None:
-                self.rows.get({**key, "method": method}, partial(self._corrections, case, truth, how, way))
-
-    def _corrections(self, case: Case, truth: Mask, how: ms.Model | Method, way: str) -> dict[str, Any]:
-        painted, curve = protocol(truth, 1), []
-        spacing = case.image.spacing["z"], case.image.spacing["y"], case.image.spacing["x"]
-        while len(painted) <= MOST:
-            named: int | None = None
-            if isinstance(how, ms.Model):
-                answer = propagated(case, truth, painted, how, "z")
-                found, named = np.asarray(answer.labels.data) > 0, answer.next_step
-            else:
-                shown = np.isin(np.arange(len(truth)), painted)[:, None, None]
-                found = how(np.asarray(case.image.data, np.float32), truth & shown, painted, spacing)
-            rest = np.setdiff1d(np.arange(len(truth)), painted)
-            curve.append(dice(found[rest], truth[rest]))
-            if curve[-1] >= ENOUGH:
-                break
-            wrong = (found ^ truth).sum((1, 2)) * ~np.isin(np.arange(len(truth)), painted)
-            painted = sorted([*painted, int(wrong.argmax()) if way == "worst" or named is None else named])
-        return {"curve": curve, "needed": len(curve) if curve[-1] >= ENOUGH else MOST + 1}
-
     def visits(self) -> None:
         """The first visit's mask as the only prompt, Dice at the second."""
         model = self.model("without-brains")
@@ -298,14 +259,7 @@ def difference_table(rows: list[dict[str, Any]], sets: list[str]) -> Iterator[st
 
 
 def other_tables(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Corrections, visits and frames."""
-    here = [r for r in rows if r["part"] == "corrections"]
-    if here:
-        yield f"\n| set | method | objects | annotated slices until Dice ≥ {ENOUGH} (median) | reached within {MOST} |"
-        yield "|---|---|---:|---:|---:|"
-    for name, method in dict.fromkeys((r["set"], r["method"]) for r in here):
-        v = [r["needed"] for r in here if (r["set"], r["method"]) == (name, method)]
-        yield f"| {name} | {method} | {len(v)} | {statistics.median(v):g} | {sum(n <= MOST for n in v)} of {len(v)} |"
+    """Visits and frames."""
     for part in ("visits", "frames"):
         here = [r for r in rows if r["part"] == part]
         if here:
@@ -327,7 +281,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="folder of bundles; without it only the shipped network")
     parser.add_argument("--sets", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--cases", type=int, default=1000, help="images per set, at most")
-    parser.add_argument("--parts", nargs="*", default=["slices", "corrections", "visits", "frames"])
+    parser.add_argument("--parts", nargs="*", default=["slices", "visits", "frames"])
     parser.add_argument("--methods", nargs="*", help="of the slices; default all")
     parser.add_argument("--teach", type=float, metavar="MINUTES", help="also ms.teach, for so many minutes each")
     parser.add_argument("--table", action="store_true", help="only print what is there")
@@ -342,8 +296,6 @@ def main() -> None:
         for part in ("visits", "frames"):
             if part in a.parts:
                 getattr(run, part)()
-        for name in a.sets if "corrections" in a.parts else ():
-            run.corrected(name)
     print(tables(rows.all))
     a.out.parent.mkdir(parents=True, exist_ok=True)
     a.out.write_text(json.dumps({"rows": rows.all}) + "\n", encoding="utf-8")

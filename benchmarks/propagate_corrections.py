@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 import napari_medseq as ms
 from napari_medseq.evaluation.intervals import paired
-from propagate import ENOUGH, dice, propagated, protocol
+from propagate import dice, propagated, protocol
 from propagate_cases import Case, cases
 from propagate_rivals import METHODS
 
 Mask = NDArray[np.bool_]
 SETS = ("hippocampus", "acdc", "flair")
-MOST = 5
+ENOUGH, MOST = 0.85, 5
 WAYS = ("network, worst next", "network, named next", "network, random next", "interpolation, worst next")
 
 
