@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from napari_medseq.models import bundle
 from napari_medseq.models.registry import register
 from napari_medseq.models.stepwise import Stepwise
+from tests.tiny import write_segmentation_bundle
 
 
 @register("BrightForTests")
@@ -30,24 +30,5 @@ class Bright(Stepwise):
 
 def write_bright_bundle(folder: Path) -> Path:
     """Write the bundle for T1post MR images, under the name of the untrained one (`tests.tiny`); returns its folder."""
-    network = Bright()
-    return bundle.write_bundle(
-        folder,
-        facts={
-            "name": "tiny",
-            "task": "segmentation",
-            "modality": "MR",
-            "name_patterns": ["*T1post*"],
-            "channels": ["T1post"],
-            "classes": {1: "lesion"},
-        },
-        network={"_target_": "BrightForTests"},
-        inference={"along": "slices"},
-        weights=network.state_dict(),
-        card="# tiny\n\nWhat is bright is a lesion, for tests.\n",
-        licence_text="CC0",
-        description="for tests",
-        licence="CC0-1.0",
-        version="0.0.1",
-        storage="float32",
-    )
+    said = "What is bright is a lesion"
+    return write_segmentation_bundle(folder, {"_target_": "BrightForTests"}, Bright(), said, storage="float32")

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from napari_medseq.errors import MedseqWarning
 
+#: bytes under which an estimate is not worth saying: any machine has them
+WORTH_SAYING = 1 << 28
+
 
 def available_bytes() -> int | None:
     """Memory that this process can still get: what the system, its control group and its own limit leave; None where unknown."""

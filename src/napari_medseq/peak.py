@@ -6,15 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from napari_medseq.memory import warn_if_short
+from napari_medseq.memory import WORTH_SAYING, warn_if_short
 from napari_medseq.models import Model
 from napari_medseq.models.choosing import Chosen
 from napari_medseq.sequence import ImageSequence, Study, Visit
 
 #: bytes per voxel of the labels that lesions are numbered in
 _NUMBERED = 2
-#: under so many bytes nothing is said: any machine has them
-_WORTH_SAYING = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def warn_of_peak(study: Study, chosen: Sequence[Chosen], model: Model, *, regist
     peak = expected_peak(study.visits, chosen, model, register=register)
     if devices.is_remote(device) or devices.choose(device)[0].type != "cpu":
         peak = replace(peak, segmentation=0)
-    if peak.work < _WORTH_SAYING:
+    if peak.work < WORTH_SAYING:
         return
     instead = "or resample or crop the images (preprocess)"
     if peak.registration >= max(peak.segmentation, peak.following):

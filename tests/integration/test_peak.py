@@ -123,7 +123,7 @@ def test_a_slab_network_of_many_classes_is_said_to_fit_as_it_does() -> None:
 def test_want_of_memory_is_said_before_the_patient_is_started(
     ball_study: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_medseq.peak._WORTH_SAYING", 0)
+    monkeypatch.setattr("napari_medseq.peak.WORTH_SAYING", 0)
     monkeypatch.setattr("napari_medseq.memory.available_bytes", lambda: 1000)
     told: list[str] = []
     with pytest.warns(MedseqWarning, match=r"of memory are needed.*preprocess\)"):

@@ -17,7 +17,7 @@ _LEAST = 3  # painted slices
 _EVEN = 1.5  # times the narrowest gap that the widest may be; of four slices and more, a step of rounding is even in any case
 _STEPS = 1.5  # steps from painted slice to painted slice, at least: neighbouring slices are corrections
 _COVERED = 1.5  # radii of the object between the outermost painted slices, at least
-#: where the object begins to end, in gaps, and by how much its logits fall per gap from there on; chosen on 76 objects of 23
+#: where the object begins to end, in gaps, and by how much its logits fall per gap from there on; chosen on 76 objects of 26
 #: patients (`benchmarks/propagate_cases.py` leaves them out of its tables) among 0.25 to 0.5 and 8 to 30
 START, FALL = 0.4, 30.0
 

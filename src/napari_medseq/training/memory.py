@@ -8,15 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from napari_medseq.memory import warn_if_short
+from napari_medseq.memory import WORTH_SAYING, warn_if_short
 
 #: of a parameter: itself, its gradient, two moments of the optimiser and the average that is kept
 _OF_PARAMETER = 5 * 4
 #: what is kept, and the gradients and working copies beside it: with it, what was said was 0.66 (recurrent) and 1.47 (slab) times
 #: what a step took
 _AT_WORK = 1.5
-#: under so many bytes nothing is said: any machine has them
-_WORTH_SAYING = 1 << 28
 
 
 def learning_bytes(network: nn.Module, shape: Sequence[int]) -> int:
@@ -52,5 +50,5 @@ def warn_of_learning(network: nn.Module, shape: Sequence[int], device: torch.dev
     if device.type != "cpu":
         return
     needed = learning_bytes(network, shape)
-    if needed > _WORTH_SAYING:
+    if needed > WORTH_SAYING:
         warn_if_short(needed, "Training", instead=instead)

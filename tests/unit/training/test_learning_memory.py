@@ -60,7 +60,7 @@ def test_larger_batches_need_more_and_want_is_said(monkeypatch: pytest.MonkeyPat
     one, two = (memory.learning_bytes(network, (n, 3, 1, 32, 32)) for n in (1, 2))
     assert 0 < one < two < 2 * one
     assert next(network.parameters()).device == torch.device("cpu")
-    monkeypatch.setattr(memory, "_WORTH_SAYING", 0)
+    monkeypatch.setattr(memory, "WORTH_SAYING", 0)
     monkeypatch.setattr("napari_medseq.memory.available_bytes", lambda: 1000)
     with pytest.warns(MedseqWarning, match=r"Training: about 0\.0 GB .*programs, lower loop\.batch"):
         memory.warn_of_learning(network, (1, 3, 1, 32, 32), torch.device("cpu"), "lower loop.batch")
