@@ -42,7 +42,7 @@ DOCS_STAMP := $(VENV)/.docs
 COMPAT_STAMP := $(VENV)/.compat
 COMPAT ?=
 
-.PHONY: demo test slow endurance docs compat lowest licences fuzz lint unit constraints clean help
+.PHONY: demo test coverage slow endurance docs compat lowest licences fuzz lint unit constraints clean help
 
 help:
 	@sed -n '1,10s/^# \{0,1\}//p' Makefile
@@ -90,7 +90,12 @@ lint: $(TEST_STAMP)
 
 test: lint
 	OMP_NUM_THREADS=1 xvfb-run -a -s "-screen 0 1400x1000x24" \
-	  $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+	  $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+# how much of the package the tests reach, the long ones too; counting takes a third more time, so it is not a part of `make test`
+coverage: $(TEST_STAMP)
+	OMP_NUM_THREADS=1 xvfb-run -a -s "-screen 0 1400x1000x24" \
+	  $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "" --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 # the site, in site/: every page, example and notebook; a warning is an error
 docs: $(DOCS_STAMP)

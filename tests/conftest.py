@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tests.tiny import write_tiny_bundle
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("NAPARI_ASYNC", "0")
 
+_tests = itertools.count()
+
 
 def pytest_collection_finish() -> None:
     """Modules and thousands of collected tests stay to the end: no collection of garbage has to walk them again and again."""
@@ -22,11 +25,16 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_models_only(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the models that the person at this machine has installed, nor what the viewer left to recover."""
-    monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tmp_path / "no-models"))
-    monkeypatch.setenv("NAPARI_MEDSEQ_STATE", str(tmp_path / "state"))
-    monkeypatch.setenv("NAPARI_MEDSEQ_PSEUDONYMS", str(tmp_path_factory.getbasetemp() / "pseudonyms.key"))
+def _own_models_only(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the models that the person at this machine has installed, nor what the viewer left to recover.
+
+    The folders are names until something is written there: most tests write nothing, and thousands of empty folders take their time.
+    """
+    base = tmp_path_factory.getbasetemp()
+    own = base / f"own-{next(_tests)}"
+    monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(own / "no-models"))
+    monkeypatch.setenv("NAPARI_MEDSEQ_STATE", str(own / "state"))
+    monkeypatch.setenv("NAPARI_MEDSEQ_PSEUDONYMS", str(base / "pseudonyms.key"))
 
 
 @pytest.fixture(scope="session")

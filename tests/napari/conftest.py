@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -19,15 +21,36 @@ from tests.napari.helpers import bright
 def _spare_the_processor() -> None:
     """What napari does again and again in each window and no test looks at.
 
-    It collects garbage at every layer that goes: what modules hold for ever need not be walked each time. And each welcome screen, there or
-    gone, writes its shortcuts anew for every shortcut of every window.
+    It collects garbage at every layer that goes: what modules hold for ever need not be walked each time. Each welcome screen, there or
+    gone, writes its shortcuts anew for every shortcut of every window. Each window parses the manifests of all plugins, and each canvas
+    the text of the same few shaders.
     """
     from napari._qt.widgets import qt_welcome
+    from npe2.manifest import _bases
+    from vispy.visuals.shaders.function import Function
 
     qt_welcome.WELCOME_SHORTCUTS = ()
     qt_welcome.NAPARI_TIPS = ("Welcome.",)
+    if _bases._load_yaml_no_duplicates is not _manifest:
+        _parsers.append(_bases._load_yaml_no_duplicates)
+        _bases._load_yaml_no_duplicates = _manifest
+        clean = functools.cache(functools.partial(Function._clean_code, None))
+        Function._clean_code = lambda _self, code: clean(code)
     gc.collect()
     gc.freeze()
+
+
+_parsers: list[Callable[[str], Any]] = []
+
+
+@functools.cache
+def _parsed(text: str) -> bytes:
+    return pickle.dumps(_parsers[0](text))
+
+
+def _manifest(stream: IO[str]) -> Any:
+    """A manifest as npe2 reads it, parsed once; its own copy each time."""
+    return pickle.loads(_parsed(stream.read()))
 
 
 @pytest.fixture

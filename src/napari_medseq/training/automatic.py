@@ -38,7 +38,7 @@ _MOST_JUDGES = 8
 _SPARE = 0.03  # share of the time for judging and writing
 _MEASURING, _READING = 0.15, 0.4  # shares of the time after which no further case is measured, or read
 _GPU_CORES = 8  # of a CPU that make windows as fast as a GPU learns from them
-_LEAST_SECONDS = 5.0  # of training, however long caching took
+_LEAST_SECONDS = 5.0  # of training, however long caching took; of less than ten in all, half
 
 
 class AutoConfig(Settings):
@@ -201,7 +201,7 @@ def train_automatically(
     network = networks.build(definition)
     assert isinstance(network, SlabUNet)
     loop = SlabLoop(
-        max(left, _LEAST_SECONDS),
+        max(left, min(_LEAST_SECONDS, 60 * c.minutes / 2)),
         c.clock,
         plan.batch,
         plan.rate,

@@ -16,6 +16,7 @@ from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.checking import check_data
 
 SHORT = 0.02  # minutes
+SMALL = {"widths": [4, 8], "strides": [[1, 2, 2]]}  # a network, where another thing is the matter
 
 
 def case(
@@ -92,7 +93,7 @@ def test_a_folder_and_some_time_make_a_bundle_that_segments(tmp_path: Path) -> N
 
 
 def test_what_was_stopped_goes_on_with_its_own_plan(tmp_path: Path) -> None:
-    config = {"data": str(decathlon(tmp_path / "data", 3)), "out": str(tmp_path / "m"), "minutes": 5.0}
+    config = {"data": str(decathlon(tmp_path / "data", 3)), "out": str(tmp_path / "m"), "minutes": 5.0, "settings": SMALL}
     asked = iter([False] * 40)
 
     def cancelled() -> bool:
@@ -109,7 +110,7 @@ def test_what_was_stopped_goes_on_with_its_own_plan(tmp_path: Path) -> None:
 
 def test_channels_that_are_missing_are_done_without(tmp_path: Path) -> None:
     data = decathlon(tmp_path / "data", 3, channels=2)
-    result = ms.train({"data": str(data), "out": str(tmp_path / "m"), "minutes": SHORT})
+    result = ms.train({"data": str(data), "out": str(tmp_path / "m"), "minutes": SHORT, "settings": SMALL})
     image, _ = case(50, (12, 16, 14))
     assert result.model.info.channels == ("c0", "c1")
     both = ms.segment({"c0": image, "c1": image}, result.model).labels
@@ -122,7 +123,7 @@ def test_channels_that_are_missing_are_done_without(tmp_path: Path) -> None:
 def test_where_reading_takes_all_the_time_a_part_is_learned_from_and_that_is_said(tmp_path: Path) -> None:
     data = decathlon(tmp_path / "data", 4)
     with pytest.warns(ms.MedseqWarning, match="2 of 4 cases are left out"):
-        result = ms.train({"data": str(data), "out": str(tmp_path / "m"), "minutes": 1e-4})
+        result = ms.train({"data": str(data), "out": str(tmp_path / "m"), "minutes": 1e-4, "settings": SMALL})
     assert len(result.patients) == 2
 
 
@@ -150,7 +151,13 @@ def test_frames_of_a_video(tmp_path: Path) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(values.astype(np.uint8)).save(path)
     result = ms.train(
-        {"data": str(tmp_path / "video"), "out": str(tmp_path / "m"), "minutes": SHORT, "patient": "{name}"}
+        {
+            "data": str(tmp_path / "video"),
+            "out": str(tmp_path / "m"),
+            "minutes": SHORT,
+            "patient": "{name}",
+            "settings": SMALL,
+        }
     )
     assert result.model.info.channels == ("red", "green", "blue")
     data = case(3, (6, 32, 32))[0].data[..., None] * np.array((1.0, 0.8, 0.5))
@@ -162,7 +169,7 @@ def test_frames_of_a_video(tmp_path: Path) -> None:
 def test_explicit_settings_win_and_wrong_ones_are_named(tmp_path: Path) -> None:
     data = decathlon(tmp_path / "data", 3)
     base = {"data": str(data), "out": str(tmp_path / "m"), "minutes": SHORT}
-    result = ms.train({**base, "settings": {"batch": 1}})
+    result = ms.train({**base, "settings": {**SMALL, "batch": 1}})
     text = (tmp_path / "m.run" / "plan.yaml").read_text()
     assert "batch: 1" in text
     assert "batch: as the settings say" in text
@@ -183,11 +190,11 @@ def test_explicit_settings_win_and_wrong_ones_are_named(tmp_path: Path) -> None:
 
 def test_folds_judge_every_patient_once_and_their_networks_are_averaged(tmp_path: Path) -> None:
     data = decathlon(tmp_path / "data", 5)
-    small = {"widths": [4, 8], "strides": [[1, 2, 2]], "window": [12, 16, 16]}
+    small = {**SMALL, "window": [12, 16, 16]}
     config = {
         "data": str(data),
         "out": str(tmp_path / "ball"),
-        "minutes": 8 * SHORT,
+        "minutes": 2 * SHORT,
         "folds": 2,
         "settings": small,
         "clock": "process",
