@@ -93,7 +93,12 @@ def test_a_folder_and_some_time_make_a_bundle_that_segments(tmp_path: Path) -> N
 
 
 def test_what_was_stopped_goes_on_with_its_own_plan(tmp_path: Path) -> None:
-    config = {"data": str(decathlon(tmp_path / "data", 3)), "out": str(tmp_path / "m"), "minutes": 5.0, "settings": SMALL}
+    config = {
+        "data": str(decathlon(tmp_path / "data", 3)),
+        "out": str(tmp_path / "m"),
+        "minutes": 5.0,
+        "settings": SMALL,
+    }
     asked = iter([False] * 40)
 
     def cancelled() -> bool:
