@@ -8,12 +8,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.balls import write_ball_study
 from tests.tiny import write_tiny_bundle
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("NAPARI_ASYNC", "0")
+# how long an example takes says something of the machine, not of the code
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _tests = itertools.count()
 

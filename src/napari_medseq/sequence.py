@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_medseq import geometry
 from napari_medseq.errors import GeometryError, MedseqError
 from napari_medseq.geometry import Affine
+from napari_medseq.unread import is_lazy
 
 if TYPE_CHECKING:
     from dask.array import Array
@@ -37,7 +38,8 @@ class ImageSequence:
     Parameters
     ----------
     data : numpy.ndarray or dask.array.Array
-        The voxels; one array axis per name in `axes`.
+        The voxels; one array axis per name in `axes`. What `read` leaves in its file (``lazy=True``) is unread voxels,
+        which stand for a dask array and load dask only when more than one slice or frame is looked at.
     axes : tuple of str
         Names out of ``("t", "z", "y", "x", "c")``, in that order, only those present; ``c`` is RGB(A) only.
     affine : array_like, shape (4, 4)
@@ -155,8 +157,8 @@ class ImageSequence:
 
     @property
     def is_lazy(self) -> bool:
-        """Whether the voxels are still to be read (dask)."""
-        return hasattr(self.data, "dask")
+        """Whether the voxels are still to be read or computed."""
+        return is_lazy(self.data)
 
     # -- derived sequences ---------------------------------------------------------------------------------------
     def replace(self, **changes: Any) -> ImageSequence:

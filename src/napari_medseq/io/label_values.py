@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
+from napari_medseq.unread import is_lazy
 
 #: Values this close to whole numbers are whole: what a slope of float32 or a scaled 8-bit header loses is less.
 NEARLY_WHOLE = 1e-3
@@ -40,7 +41,7 @@ def as_labels(values: Any, notes: list[str] | None = None) -> tuple[Any, bool]:
     if values.dtype.kind not in "iuf":
         return values, False
     if values.dtype.kind in "iu":
-        if values.dtype.kind == "i" and values.size and not hasattr(values, "dask"):
+        if values.dtype.kind == "i" and values.size and not is_lazy(values):
             _say_negative(float(values.min()), notes)
         return values, True
     usable = np.isfinite(values)
@@ -71,7 +72,7 @@ def _say_negative(least: float, notes: list[str]) -> None:
 
 def _computed(*values: Any) -> tuple[Any, ...]:
     """Numbers of lazy arrays, all in one pass; others as they are."""
-    if not any(hasattr(v, "dask") for v in values):
+    if not any(is_lazy(v) for v in values):
         return values
     dask: Any = import_module("dask")
     return tuple(dask.compute(*values))
@@ -117,7 +118,7 @@ def labels_or_image(
         merged = _from_classes(found, axes.index("t"), has_times, notes)
         if merged is not None:
             found, axes = merged, [a for a in axes if a != "t"]
-    elif found.dtype.kind == "i" and found.dtype.itemsize > 1 and not hasattr(found, "dask"):
+    elif found.dtype.kind == "i" and found.dtype.itemsize > 1 and not is_lazy(found):
         _doubt_values(found, notes)
     return found, tuple(axes), True
 

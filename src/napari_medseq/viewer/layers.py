@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from napari_medseq.errors import MedseqError
 from napari_medseq.geometry import Affine, Reorientation, spacing, to_codes
 from napari_medseq.sequence import SPACE, ImageSequence
+from napari_medseq.unread import UnreadVoxels
 from napari_medseq.viewer.sliceview import SliceView, ras_affine, slice_view, world_matrix
 from napari_medseq.volumes.padding import without_padding
 
@@ -72,6 +73,8 @@ def to_layer_data(
     """
     turn, view = _display(seq, along)
     data = _turned(seq.data, seq.axes, turn)
+    if isinstance(data, UnreadVoxels):  # napari keeps what a dask array has shown already
+        data = data.to_dask_array()
     shown = [a for a in seq.axes if a != "c"]
     space = [SPACE.index(a) for a in shown if a in SPACE]
     lead: list[tuple[str, float, float]] = []

@@ -316,8 +316,7 @@ def stack_is_tiled(source: pixels.FrameArray) -> bool:
 
 
 def _lazy(source: pixels.FrameArray) -> Voxels:
-    chunks = (1, 1, *source.shape[2:])
-    return lazily(source, chunks, source.dtype)
+    return lazily(source, source.dtype, source.ndim - 2)
 
 
 def facts_of(stack: Stack) -> dict[str, Any]:

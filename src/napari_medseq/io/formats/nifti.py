@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from napari_medseq.io.label_values import labels_or_image
 from napari_medseq.io.placing import place
 from napari_medseq.progress import Cancelled
 from napari_medseq.sequence import ImageSequence, Kind, Voxels
+from napari_medseq.unread import is_lazy
 
 _TO_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _TO_SECONDS = {0: 1.0, 8: 1.0, 16: 1e-3, 24: 1e-6}
@@ -281,7 +283,7 @@ def _values(part: Any, axes: tuple[str, ...], header: Header) -> list[tuple[str,
     dtype = header.dtype
     if dtype.fields:
         names = list(dtype.fields)
-        if hasattr(part, "dask"):
+        if is_lazy(part):
             channels = part.map_blocks(
                 _split_fields, len(names), new_axis=part.ndim, chunks=(*part.chunks, (len(names),)), dtype=np.uint8
             )
@@ -293,14 +295,18 @@ def _values(part: Any, axes: tuple[str, ...], header: Header) -> list[tuple[str,
     if header.slope is not None:
         wide = dtype.kind in "iu" and dtype.itemsize > 2
         to = np.float64 if dtype.itemsize == 8 or wide else np.float32
-        scaled = part.astype(to)
-        if hasattr(part, "dask"):
-            scaled = scaled * to(header.slope) + to(header.inter)
-        else:
-            scaled *= to(header.slope)
-            scaled += to(header.inter)
+        scale = partial(_scaled, slope=to(header.slope), inter=to(header.inter))
+        scaled = part.mapped(scale, np.dtype(to)) if is_lazy(part) else scale(part)
         return [("", scaled, axes)]
     return [("", part, axes)]
+
+
+def _scaled(block: NDArray[np.generic], slope: np.floating, inter: np.floating) -> NDArray[np.floating]:
+    """Stored voxels times a slope, plus an intercept, in the type of the slope."""
+    out = block.astype(slope.dtype)
+    out *= slope
+    out += inter
+    return out
 
 
 def _split_fields(block: NDArray[np.generic], count: int) -> NDArray[np.uint8]:

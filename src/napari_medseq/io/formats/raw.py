@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from napari_medseq.errors import ReadError, WriteError
 from napari_medseq.progress import Cancelled, check
 from napari_medseq.sequence import Voxels
+from napari_medseq.unread import Source, UnreadVoxels
 
 Laziness = bool | Literal["auto"]
 #: Deflate cannot compress better than about 1032:1; a header that promises more than this is not true.
@@ -134,15 +135,15 @@ def _checked_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tupl
 
 
 def lazy_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> Voxels:
-    """A dask array over such a stream, unpacked whole at the first look."""
+    """Voxels of such a stream, unpacked whole at the first look."""
     known = _checked_packed(path, offset, dtype, shape)
     return on_demand(lambda: load_packed(path, offset, known, shape), known, shape)
 
 
 def on_demand(load: Callable[[], NDArray[np.generic]], dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Voxels:
-    """A dask array, one chunk per plane (last two axes), over what `load` gives: called once, at the first look."""
+    """Voxels that `load` gives, called once, at the first look."""
     source = OnDemand(load, dtype, shape)
-    return lazily(source, (1,) * (len(shape) - 2) + shape[-2:], source.dtype)
+    return lazily(source, source.dtype)
 
 
 def native(array: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -274,7 +275,7 @@ def is_wanted_lazy(lazy: Laziness, size: int, frames: int = 1) -> bool:
 
 
 class OnDemand:
-    """An array that is read whole at the first look inside: what dask slices when a block cannot be read in parts."""
+    """An array that is read whole at the first look inside: what is sliced when a block cannot be read in parts."""
 
     def __init__(
         self, load: Callable[[], NDArray[np.generic]], dtype: np.dtype[np.generic], shape: tuple[int, ...]
@@ -295,36 +296,32 @@ class OnDemand:
 class Mapped:
     """An uncompressed block of voxels mapped from its file: what is looked at is read, the rest is not.
 
-    Not `numpy.memmap` itself, of which dask takes a copy into memory.
+    Not `numpy.memmap` itself, of which dask takes a copy into memory. What comes out is in native byte order.
     """
 
     def __init__(self, path: str | Path, offset: int, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
         self._voxels = np.memmap(path, dtype, "r", offset, shape)
-        self.shape, self.dtype, self.ndim = shape, dtype, len(shape)
+        self.shape, self.ndim = shape, len(shape)
+        self.dtype = dtype if dtype.fields else dtype.newbyteorder("=")
 
     def __getitem__(self, index: Any) -> NDArray[np.generic]:
-        return np.array(self._voxels[index])
+        return native(np.array(self._voxels[index]))
 
 
-def lazily(source: Any, chunks: tuple[int, ...], dtype: np.dtype[np.generic]) -> Voxels:
-    """A dask array over anything that can be sliced; nothing is read yet."""
-    import dask.array as da
-
-    meta = np.empty((0,) * len(chunks), dtype)
-    array: Voxels = da.from_array(source, chunks=chunks, name=False, meta=meta, asarray=False)
-    return array
+def lazily(source: Source, dtype: np.dtype[np.generic], together: int = 2) -> Voxels:
+    """Voxels of anything that can be sliced, its last `together` axes at once; nothing is read yet."""
+    return cast("Voxels", UnreadVoxels(source, dtype, together))
 
 
 def lazy_block(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> Voxels:
-    """A dask array over a block of voxels, one chunk per plane (last two axes); nothing is read yet."""
+    """Voxels of a block in a file, plane by plane (last two axes); nothing is read yet."""
     dtype = np.dtype(dtype)
     wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
     check_size(path, wanted, offset)
     if is_gzip(path):
         return on_demand(lambda: load_block(path, offset, dtype, shape), dtype, shape)
-    array = lazily(Mapped(path, offset, dtype, shape), (1,) * (len(shape) - 2) + shape[-2:], dtype)
-    same: Voxels = array if dtype.isnative or dtype.fields else array.astype(dtype.newbyteorder("="))
-    return same
+    source = Mapped(path, offset, dtype, shape)
+    return lazily(source, source.dtype)
 
 
 def storable(data: Voxels, known: frozenset[np.dtype[np.generic]] = _STORABLE) -> NDArray[np.generic]:
