@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from types import EllipsisType
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
@@ -123,7 +123,8 @@ class UnreadVoxels(NDArrayOperatorsMixin):
         keys = index if isinstance(index, tuple) else (index,)
         basic = [k for k in keys if _is_basic(k)]
         if len(basic) < len(keys) or basic.count(Ellipsis) > 1:
-            return self._dask_array[index]
+            chosen: Array = self._dask_array[index]
+            return chosen
         picks, order = list(self._picks), list[int | range]()
         axes = iter(self._order)
         for key in self._complete(basic):
@@ -155,7 +156,7 @@ class UnreadVoxels(NDArrayOperatorsMixin):
     def transpose(self, *axes: int | Sequence[int] | None) -> UnreadVoxels:
         """The axes in another order; reversed if none is given."""
         given = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
-        wanted = [int(a) % self.ndim for a in given] if given else list(range(self.ndim))[::-1]  # type: ignore[arg-type, union-attr]
+        wanted = [int(a) % self.ndim for a in given] if given else list(range(self.ndim))[::-1]  # type: ignore[arg-type]
         if sorted(wanted) != list(range(self.ndim)):
             raise ValueError(f"axes {wanted} are no order of {self.ndim} axes")
         return self._with(order=tuple(self._order[a] for a in wanted))
@@ -195,8 +196,9 @@ class UnreadVoxels(NDArrayOperatorsMixin):
         """A block of the source, cut but with its own axes, with ours."""
         kept = [axis for axis, pick in enumerate(self._picks) if isinstance(pick, range)]
         block = block.transpose([kept.index(axis) for axis in self._order if isinstance(axis, int)])
-        block = block[(*(slice(None) if isinstance(axis, int) else np.newaxis for axis in self._order), ...)]
-        return block[(*(slice(len(self._range(axis))) for axis in self._order), ...)]
+        new: list[Basic] = [slice(None) if isinstance(axis, int) else np.newaxis for axis in self._order]
+        cut: list[Basic] = [slice(len(self._range(axis))) for axis in self._order]
+        return block[(*new, ...)][(*cut, ...)]
 
     def compute(self, **options: str | int | bool) -> Block:
         """The voxels as numpy; options are those of dask's ``compute``."""
@@ -220,15 +222,14 @@ class UnreadVoxels(NDArrayOperatorsMixin):
         array = array[self._index]
         for function in self._functions:
             array = array.map_blocks(function, dtype=self.dtype)
-        turned: Array = self._turned(array)
-        return turned
+        return cast("Array", self._turned(array))
 
     def to_dask_array(self) -> Array:
         """The dask array that this stands for; always the same."""
         return self._dask_array
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         # one is as good as the other wherever dask arrays are taken, so `isinstance(x, dask.array.Array)` holds
         module = sys.modules.get("dask.array")
         return getattr(module, "Array", UnreadVoxels)

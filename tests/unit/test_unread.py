@@ -43,7 +43,7 @@ def plus_half(block: NDArray[np.generic]) -> NDArray[np.float32]:
     return np.asarray(block, np.float32) + np.float32(0.5)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_indexed_and_turned_it_is_what_numpy_gives(data: st.DataObject) -> None:
     ours, theirs = unread(), VALUES
@@ -86,7 +86,7 @@ def test_a_function_is_done_to_every_block() -> None:
 
 def test_arithmetic_numpy_and_dask_take_it_for_a_dask_array() -> None:
     ours, theirs = unread(), da.from_array(VALUES, chunks=(1, 1, 4, 5))
-    assert isinstance(ours, da.Array)
+    assert issubclass(ours.__class__, da.Array)
     assert is_lazy(ours)
     for made, wanted in (
         (ours + 1, VALUES + 1), (1 - ours, 1 - VALUES), (ours + theirs, 2 * VALUES), (theirs + ours, 2 * VALUES),
