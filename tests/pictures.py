@@ -42,8 +42,13 @@ def difference(figure: Figure, name: str, folder: Path) -> float:
             legend.remove()
         for text in list(axes.texts):
             text.remove()
-    for text in list(figure.texts):
-        text.remove()
+    for text in figure.texts:
+        # not removed: matplotlib 3.9.0 lays out a removed title all the same
+        text.set_visible(False)
+        text.set_in_layout(False)
+    # 509.9999 pixels are 509 in matplotlib 3.9.0 and 510 in later ones
+    sides = [float(side) for side in figure.get_size_inches()]
+    figure.set_size_inches(*(side + 1e-6 if int(50 * side) < round(50 * side) else side for side in sides))
     drawn, expected = folder / f"{name}.png", HERE / f"{name}.png"
     figure.savefig(drawn, dpi=50, metadata={"Software": None})
     if os.environ.get("MEDSEQ_WRITE_PICTURES"):

@@ -92,7 +92,7 @@ def walked(page: str) -> str:
         found = json.loads((measured / "tutorials.json").read_text(encoding="utf-8")).get(Path(page).stem)
         if found:
             lines.append(
-                f"Every command and script on this page was run as it is written here, in {found['seconds']} s together "
+                f"Every command, script and step in napari on this page was done as it is written here, in {found['seconds']} s together "
                 f"(`tools/walk_tutorials.py`; {found['cores']} cores, load {found['load']})."
             )
     return "\n\n*" + " ".join(lines) + "*\n" if lines else ""

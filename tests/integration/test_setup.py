@@ -156,9 +156,9 @@ def test_an_unknown_build_is_refused(machine: Machine, tmp_path: Path) -> None:
     assert "TORCH=cpu" in done.stderr
 
 
-def test_ci_runs_the_tests_and_builds_the_site() -> None:
+def test_ci_runs_the_tests_builds_the_site_and_looks_at_other_versions() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert "set -euo pipefail" in script
     made = [line.partition(" ")[2] for line in script.splitlines() if line.startswith("make ")]
-    assert made == ["test", "docs"]
+    assert made == ["test", "docs", "compat"]

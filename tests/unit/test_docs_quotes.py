@@ -128,10 +128,11 @@ def test_names_that_do_not_exist_are_found() -> None:
 #: napari's own, and what is put together from two words
 ELSEWHERE = {"Plugins", "File", "Layers", "Save Selected Layers", "Preferences", "Open Sample", "New Layer"}
 _SLANTED = re.compile(r"(?<!\*)\*([^*\n]+)\*(?!\*)")
+_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 
 
-def test_the_widgets_pages_name_controls_that_there_are() -> None:
-    """What a page of a widget sets in italics is the name of a control, a menu or a layer: it stands in the source."""
+def test_the_pages_of_widgets_and_the_tutorials_name_controls_that_there_are() -> None:
+    """What such a page sets in italics, and a tutorial in bold, is the name of a control, a menu or a layer: it stands in the source."""
     source = "\n".join(
         re.sub(r'"\s*\n\s*f?"', "", path.read_text(encoding="utf-8"))
         for folder in ("_napari", "viewer", "dynamics")
@@ -140,9 +141,10 @@ def test_the_widgets_pages_name_controls_that_there_are() -> None:
     folded = source.lower()
     unknown = []
     named = 0
-    for page in sorted((ROOT / "docs" / "widgets").glob("*.md")):
+    tutorials = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+    for page in [*sorted((ROOT / "docs" / "widgets").glob("*.md")), *tutorials]:
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", _FENCE.sub("", page.read_text(encoding="utf-8")))
-        for words_ in _SLANTED.findall(text):
+        for words_ in [*_SLANTED.findall(text), *(_BOLD.findall(text) if page in tutorials else ())]:
             for name in re.split(r" → |: ", words_):
                 named += 1
                 bare = name.strip(" .:").removesuffix(" …")

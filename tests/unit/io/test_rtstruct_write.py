@@ -110,7 +110,7 @@ def test_the_header_is_whole_and_says_nothing_of_the_patient(tmp_path: Path) -> 
     ds = pydicom.dcmread(ms.write(labels, tmp_path / "rs.dcm", format="rtstruct", reference=tmp_path / "ct"))
     assert [k for k in REQUIRED if k not in ds] == []
     text = str(ds)
-    assert not [word for word in ("Doe", "Jane", "4711", "19500101", "Somewhere") if word in text]
+    assert not [word for word in ("Doe", "Jane", "ID-4711", "19500101", "Somewhere") if word in text]
     assert ds.file_meta.MediaStorageSOPClassUID.name == "RT Structure Set Storage"
     frame = ds.ReferencedFrameOfReferenceSequence[0]
     series = frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0]
