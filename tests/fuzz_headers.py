@@ -24,6 +24,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from pydicom.uid import UID
 
 import napari_medseq as ms
 from tests.unit.io import dicoms
@@ -39,7 +40,7 @@ def corpus(folder: Path) -> dict[str, bytes]:
     out: dict[str, bytes] = {}
     plain = dicoms.dataset(dicoms.picture(), PatientName=SECRET)
     out["plain.dcm"] = dicoms.save(plain, folder / "a").read_bytes()
-    plain.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
+    plain.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2")
     dicoms.pydicom.dcmwrite(folder / "b", plain, implicit_vr=True, little_endian=True)
     out["implicit.dcm"] = (folder / "b").read_bytes()
     packed = dicoms.dataset(dicoms.picture(), PatientName=SECRET)

@@ -28,7 +28,7 @@ def write_segmentation_bundle(
             "modality": "MR",
             "name_patterns": ["*T1post*"],
             "channels": ["T1post"],
-            "classes": {1: "lesion"},
+            "classes": {"1": "lesion"},
         },
         network=dict(definition),
         inference={"along": "slices"},

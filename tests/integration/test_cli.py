@@ -16,6 +16,7 @@ import pytest
 import napari_medseq as ms
 from napari_medseq import cli
 from napari_medseq.cli import common, doctor
+from tests import nifti
 from tests.balls import AFFINES, ball_image
 
 
@@ -60,7 +61,7 @@ def test_run_gives_what_the_script_gives(command: Any, ball_study: Path, bright_
     assert ran.json["lesions"][0]["date"] == "2020-01-31"
     for file in ("ses-20200131", "ses-20200504"):
         one, two = ((tmp_path / x / file / "sub-x_T1post_lesions.nii.gz") for x in ("cli", "script"))
-        np.testing.assert_array_equal(nib.load(one).get_fdata(), nib.load(two).get_fdata())
+        np.testing.assert_array_equal(nifti.load(one).get_fdata(), nifti.load(two).get_fdata())
 
 
 def test_command_script_and_pieces_give_identical_labels_with_the_real_engine(
@@ -80,7 +81,7 @@ def test_command_script_and_pieces_give_identical_labels_with_the_real_engine(
     )
     assert ran.status == 0, ran.err
     script = ms.segment(ms.read(image)[0], ms.load_model(tiny_bundle))
-    written: Any = nib.load(tmp_path / "l.nii.gz")
+    written = nifti.load(tmp_path / "l.nii.gz")
     np.testing.assert_allclose(written.affine, AFFINES[0], atol=1e-4)
     again = ms.read(tmp_path / "l.nii.gz", kind="labels")[0]
     np.testing.assert_array_equal(np.asarray(again.data), np.asarray(script.labels.data))
@@ -143,7 +144,7 @@ def test_convert_keeps_voxels_and_places(command: Any, ball_study: Path, tmp_pat
     source = ball_study / "ses-20200504" / "sub-x_T1post.nii.gz"
     ran = command("convert", source, "-o", tmp_path / "copy.nii.gz", "--json")
     assert ran.status == 0, ran.err
-    copy: Any = nib.load(tmp_path / "copy.nii.gz")
+    copy = nifti.load(tmp_path / "copy.nii.gz")
     np.testing.assert_allclose(copy.affine, AFFINES[1], atol=1e-4)
     np.testing.assert_array_equal(np.asarray(copy.dataobj), ball_image(1)[0])
     folder = command("convert", ball_study / "ses-20200131", "-o", tmp_path / "all", "--json")
@@ -153,7 +154,7 @@ def test_convert_keeps_voxels_and_places(command: Any, ball_study: Path, tmp_pat
 
 def test_register_finds_a_known_shift(command: Any, ball_study: Path, tmp_path: Path) -> None:
     source = ball_study / "ses-20200131" / "sub-x_T1post.nii.gz"
-    image: Any = nib.load(source)
+    image = nifti.load(source)
     affine = image.affine.copy()
     affine[:3, 3] += (4, -3, 0)
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), tmp_path / "moved.nii.gz")
@@ -165,7 +166,7 @@ def test_register_finds_a_known_shift(command: Any, ball_study: Path, tmp_path: 
     shift = np.array(ran.json["matrix"])[:3, 3]
     np.testing.assert_allclose(shift, (4, -3, 0), atol=0.5)
     assert (tmp_path / "t.json").is_file()
-    back: Any = nib.load(tmp_path / "back.nii.gz")
+    back = nifti.load(tmp_path / "back.nii.gz")
     np.testing.assert_allclose(back.affine, AFFINES[0], atol=1e-4)
 
 
@@ -382,7 +383,7 @@ def test_preprocess_chains_steps(command: Any, ball_study: Path, tmp_path: Path)
     ran = command("preprocess", image, "-s", "crop", "-s", "zscore", "-o", tmp_path / "z.nii.gz", "--json")
     assert ran.status == 0, ran.err
     assert [s["kind"] for s in ran.json["steps"]] == ["crop", "zscore"]
-    written: Any = nib.load(tmp_path / "z.nii.gz")
+    written = nifti.load(tmp_path / "z.nii.gz")
     assert abs(float(np.mean(written.get_fdata()[written.get_fdata() > -1]))) < 3
     assert "n4" in command("preprocess", image, "-s", "no-such-step", "-o", tmp_path / "z.nii.gz").last
     assert "written as one of" in command("preprocess", image, "-s", "crop", "-o", "z.png").last
@@ -390,7 +391,7 @@ def test_preprocess_chains_steps(command: Any, ball_study: Path, tmp_path: Path)
 
 def test_evaluate_agrees_with_the_definition_of_dice(command: Any, ball_study: Path, tmp_path: Path) -> None:
     truth = ball_study / "ses-20200131" / "sub-x_tumor.nii.gz"
-    image: Any = nib.load(truth)
+    image = nifti.load(truth)
     mask = np.asarray(image.dataobj)
     other = np.roll(mask, 1, axis=0)
     nib.save(nib.Nifti1Image(other, image.affine), tmp_path / "p_seg.nii.gz")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,7 @@ def test_a_failure_is_kept_without_its_message_or_paths(tmp_path: Path, monkeypa
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(faults, "log_file", lambda: tmp_path / "log" / "faults.jsonl")
     assert cli.main(["info", str(tmp_path / "Mueller^Anna" / "scan.nii")]) == 1
+    entry: Any
     (entry,) = faults.recent()
     (kind,) = [e["kind"] for e in entry["errors"]]
     assert kind == "napari_medseq.errors.ReadError"

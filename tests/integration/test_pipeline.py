@@ -24,7 +24,6 @@ from napari_medseq.errors import (
     SettingsError,
     WriteError,
 )
-from napari_medseq.inference import Segmentation
 from napari_medseq.models import ModelInfo
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
 from tests.balls import AFFINES, ball_image, write_ball_study
@@ -32,20 +31,6 @@ from tests.balls import AFFINES, ball_image, write_ball_study
 INFO = ModelInfo(
     name="m", version="1", task="segmentation", modality="MR", name_patterns=("*T1post*",), channels=("T1post",)
 )
-
-
-def bright(image: Any, _model: Any, **options: Any) -> Segmentation:
-    """A segmenter that knows the answer: the balls are brighter than 300."""
-    labels = (np.asarray(image.data) > 300).astype(np.uint8)
-    if options.get("progress"):
-        options["progress"](1, 1, "bright")
-    return Segmentation(image.labels_like(labels, name="found", label_names={1: "lesion"}), None, None, "bright 1")
-
-
-@pytest.fixture
-def knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `engine.segment` be right."""
-    monkeypatch.setattr("napari_medseq.inference.segment", bright)
 
 
 def an_image(name: str, modality: str | None = "MR", **changes: Any) -> ImageSequence:
@@ -63,12 +48,11 @@ def a_study(*visits: list[ImageSequence]) -> Study:
 
 
 # -- the whole job ---------------------------------------------------------------------------------------------------
-@pytest.mark.usefixtures("knows")
 @pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
-def test_run_writes_the_tree_and_follows_the_balls(ball_study: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_run_writes_the_tree_and_follows_the_balls(ball_study: Path, bright_bundle: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int, str]] = []
     out = tmp_path / "result"
-    progression = ms.run(ball_study, tiny_bundle, out=out, progress=lambda *a: told.append(a))
+    progression = ms.run(ball_study, bright_bundle, out=out, progress=lambda *a: told.append(a))
 
     events = {(r.visit, r.lesion): r.event for r in progression.lesions.itertuples()}
     assert events == {
@@ -101,52 +85,49 @@ def test_run_writes_the_tree_and_follows_the_balls(ball_study: Path, tiny_bundle
     assert volumes.sum() == pytest.approx(ball_image(1)[1].sum() * 12 / 1000, rel=1e-6)
 
 
-@pytest.mark.usefixtures("knows")
 @pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 def test_a_failing_run_leaves_no_older_result_that_looks_like_its_own(
-    ball_study: Path, tiny_bundle: Path, tmp_path: Path
+    ball_study: Path, bright_bundle: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    ms.run(ball_study, tiny_bundle, out=out, register="none")
+    ms.run(ball_study, bright_bundle, out=out, register="none")
     older = {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()}
     with pytest.raises(OperationCancelled):
-        ms.run(ball_study, tiny_bundle, out=out, register="none", cancelled=lambda: True)
+        ms.run(ball_study, bright_bundle, out=out, register="none", cancelled=lambda: True)
     assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()} == older
     with pytest.raises(ReadError, match="does not exist"):
-        ms.run(tmp_path / "gone", tiny_bundle, out=out, register="none")
+        ms.run(tmp_path / "gone", bright_bundle, out=out, register="none")
     assert sorted(p.name for p in out.iterdir()) == ["failed.json", "previous"]
     assert "does not exist" in json.loads((out / "failed.json").read_text())["error"]
     assert {
         p.relative_to(out / "previous"): p.read_bytes() for p in (out / "previous").rglob("*") if p.is_file()
     } == older
-    ms.run(ball_study, tiny_bundle, out=out, register="none")
+    ms.run(ball_study, bright_bundle, out=out, register="none")
     assert {p.relative_to(out) for p in out.rglob("*") if p.is_file()} == set(older)
 
 
-@pytest.mark.usefixtures("knows")
 def test_a_visit_that_cannot_be_read_is_said_in_record_and_exit_status(
-    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bright_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = write_ball_study(tmp_path / "sub-x", masks=False)
     damaged = study / "ses-20200504" / "sub-x_T1post.nii.gz"
     damaged.write_bytes(damaged.read_bytes()[:200])
     with pytest.warns(MedseqWarning, match="1 visit left out: ses-20200504"):
-        progression = ms.run(study, tiny_bundle, out=tmp_path / "a", register="none")
+        progression = ms.run(study, bright_bundle, out=tmp_path / "a", register="none")
     assert len(progression.dates) == 1
     (dropped,) = json.loads((tmp_path / "a" / "run.json").read_text())["dropped"]
     assert dropped.startswith("ses-20200504: ")
-    status = cli.main(["run", str(study), "-m", str(tiny_bundle), "-o", str(tmp_path / "b"), "--register", "none"])
+    status = cli.main(["run", str(study), "-m", str(bright_bundle), "-o", str(tmp_path / "b"), "--register", "none"])
     assert status == 1
     assert "lacks 1 of the study's visits: ses-20200504" in capsys.readouterr().err
     assert (tmp_path / "b" / "run.json").is_file()
 
 
-@pytest.mark.usefixtures("knows")
 @pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 def test_where_a_result_comes_from_is_kept_when_it_is_followed_again_and_saved(
-    ball_study: Path, tiny_bundle: Path, tmp_path: Path
+    ball_study: Path, bright_bundle: Path, tmp_path: Path
 ) -> None:
-    ms.run(ball_study, tiny_bundle, out=tmp_path / "a", register="none")
+    ms.run(ball_study, bright_bundle, out=tmp_path / "a", register="none")
     first = ms.Progression.load(tmp_path / "a")
     first.exclude(2)
     first.save(tmp_path / "b")
@@ -164,13 +145,17 @@ def test_where_a_result_comes_from_is_kept_when_it_is_followed_again_and_saved(
     assert 2 not in set(again.lesions["lesion"])
 
 
-@pytest.mark.usefixtures("knows")
 @pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
-def test_the_record_says_what_is_needed_to_do_it_again(ball_study: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_the_record_says_what_is_needed_to_do_it_again(ball_study: Path, bright_bundle: Path, tmp_path: Path) -> None:
     from napari_medseq.record import sha256
 
     ms.run(
-        ball_study, tiny_bundle, out=tmp_path / "a", series="*T1post", settings={"min_volume_ml": 0.02}, register="none"
+        ball_study,
+        bright_bundle,
+        out=tmp_path / "a",
+        series="*T1post",
+        settings={"min_volume_ml": 0.02},
+        register="none",
     )
     record = json.loads((tmp_path / "a" / "run.json").read_text())
     source = ball_study / "ses-20200131" / "sub-x_T1post.nii.gz"
@@ -204,8 +189,7 @@ def test_run_uses_the_real_engine_and_gives_the_same_twice(ball_study: Path, tin
         np.testing.assert_array_equal(np.asarray(ours.data) > 0, np.asarray(mask.data) > 0)
 
 
-@pytest.mark.usefixtures("knows")
-def test_cancel_stops_and_writes_nothing(ball_study: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_cancel_stops_and_writes_nothing(ball_study: Path, bright_bundle: Path, tmp_path: Path) -> None:
     calls = [0]
 
     def after(n: int) -> Callable[[], bool]:
@@ -218,18 +202,17 @@ def test_cancel_stops_and_writes_nothing(ball_study: Path, tiny_bundle: Path, tm
     for n in (0, 3):
         calls[0] = 0
         with pytest.raises(OperationCancelled):
-            ms.run(ball_study, tiny_bundle, out=tmp_path / "never", cancelled=after(n))
+            ms.run(ball_study, bright_bundle, out=tmp_path / "never", cancelled=after(n))
     assert not (tmp_path / "never").exists()
 
 
-@pytest.mark.usefixtures("knows")
 @pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 def test_a_folder_that_cannot_be_written_is_one_clear_error(
-    ball_study: Path, tiny_bundle: Path, tmp_path: Path
+    ball_study: Path, bright_bundle: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(WriteError, match="file"):
-        ms.run(ball_study, tiny_bundle, out=tmp_path / "file" / "result", register="none")
+        ms.run(ball_study, bright_bundle, out=tmp_path / "file" / "result", register="none")
 
 
 # -- which image -----------------------------------------------------------------------------------------------------
@@ -317,8 +300,7 @@ def test_a_device_that_is_not_there_is_said(ball_study: Path, tiny_bundle: Path)
         ms.run(ball_study, tiny_bundle, device="cuda:99")
 
 
-@pytest.mark.usefixtures("knows")
-def test_visits_that_share_no_space_are_refused(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_visits_that_share_no_space_are_refused(tmp_path: Path, bright_bundle: Path) -> None:
     folder = write_ball_study(tmp_path / "sub-y", masks=False)
     far = folder / "ses-20200504" / "sub-x_T1post.nii.gz"
     image: Any = nib.load(far)
@@ -326,7 +308,7 @@ def test_visits_that_share_no_space_are_refused(tmp_path: Path, tiny_bundle: Pat
     affine[:3, 3] += 5000
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), far)
     with pytest.raises(MedseqError, match=r"overlap|space"):
-        ms.run(folder, tiny_bundle, register="none")
+        ms.run(folder, bright_bundle, register="none")
 
 
 # -- progress --------------------------------------------------------------------------------------------------------

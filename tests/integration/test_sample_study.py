@@ -18,6 +18,7 @@ import napari_medseq as ms
 from napari_medseq.errors import WriteError
 from napari_medseq.synthetic import make_study, make_truth, sample_study
 from napari_medseq.synthetic.files import nifti_bytes
+from tests import nifti
 
 SAMPLE = Path(__file__).parents[2] / "sample_data"
 SESSIONS = ("ses-20200131", "ses-20200504", "ses-20200921")
@@ -43,7 +44,7 @@ def test_the_script_makes_what_is_committed(made: Path) -> None:
     assert files(made) == files(SAMPLE)
     for name in files(made):
         if name.endswith(".nii.gz"):
-            new, old = nib.load(made / name), nib.load(SAMPLE / name)
+            new, old = nifti.load(made / name), nifti.load(SAMPLE / name)
             np.testing.assert_array_equal(new.affine, old.affine)
             apart = np.abs(np.asarray(new.dataobj).astype(int) - np.asarray(old.dataobj).astype(int))
             if "lesions" in name:
@@ -137,7 +138,7 @@ def test_the_truth_is_what_tracking_the_true_masks_finds() -> None:
 
 def test_truth_labels_lie_on_the_images() -> None:
     for session in SESSIONS:
-        labels = nib.load(SAMPLE / "truth" / f"{session}_lesions.nii.gz")
+        labels = nifti.load(SAMPLE / "truth" / f"{session}_lesions.nii.gz")
         np.testing.assert_array_equal(labels.affine, volume(session).affine)
         assert labels.shape == volume(session).shape
 

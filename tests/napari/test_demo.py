@@ -12,17 +12,13 @@ import pytest
 import napari_medseq as ms
 from napari_medseq.cli import demo
 from napari_medseq.errors import MedseqError
-from tests.integration.test_pipeline import bright
 
 
 @pytest.mark.viewer
 @pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
-def test_the_demo_fills_a_viewer(
-    make_napari_viewer: Callable[[], Any], ball_study: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("napari_medseq.inference.segment", bright)
+def test_the_demo_fills_a_viewer(make_napari_viewer: Callable[[], Any], ball_study: Path, bright_bundle: Path) -> None:
     study = ms.read_study(ball_study)
-    progression = ms.run(study, tiny_bundle, register="none")
+    progression = ms.run(study, bright_bundle, register="none")
     viewer = make_napari_viewer()
     demo.fill(viewer, study, progression)
     shown = [layer for layer in viewer.layers if layer.metadata.get("napari-medseq") and "lesions" in layer.name]

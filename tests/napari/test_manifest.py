@@ -109,9 +109,12 @@ def test_the_sample_opens_as_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_sample_is_made_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made: list[Path] = []
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / name))
-    monkeypatch.setattr(
-        "napari_medseq.synthetic.sample_study", lambda folder: (Path(folder).mkdir(parents=True), made.append(folder))
-    )
+
+    def write(folder: Path) -> None:
+        Path(folder).mkdir(parents=True)
+        made.append(folder)
+
+    monkeypatch.setattr("napari_medseq.synthetic.sample_study", write)
     assert sample.sample_folder() == sample.sample_folder()
     assert len(made) == 1
 

@@ -186,7 +186,8 @@ def test_what_is_kept_is_used_when_lesions_are_followed_again(model: ViewerModel
     masks = [np.array(layer.data) for layer in model.layers if "tumor" in layer.name]
     again = verbs.follow_again(model, register="none")
     assert np.allclose(again.to_common(1), np.linalg.inv(SHIFT))
-    record = again.provenance[KEY]["1"]
+    record: Any = again.provenance[KEY]
+    record = record["1"]
     assert record["how"] == "nudged by (6, -4, 3) mm and (0, 0, 0)°, against visit 1"
     # masks are measured as they were painted, not warped
     assert all(

@@ -215,7 +215,9 @@ def test_a_result_is_shown_with_its_own_patient_only(opened: Any, another: Path,
     assert not followed.result.plot.ready
     followed.study.setCurrentText("sub-x")
     assert not followed.result.isHidden()
-    assert followed.result.table.rowCount() == len(followed.result.progression.lesions)
+    shown: ms.Progression | None = followed.result.progression
+    assert shown is not None
+    assert followed.result.table.rowCount() == len(shown.lesions)
 
 
 def test_what_a_job_found_waits_until_the_stroke_is_done(

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backend_bases import MouseButton, MouseEvent
+from matplotlib.lines import Line2D
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QLabel
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import QFileDialog, QLabel
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from napari_medseq._napari import actions, progression_result
+from napari_medseq._napari import actions
 from napari_medseq._napari.curves_widget import CurvesWidget
 from napari_medseq._napari.plot_dock import PlotDock
 from napari_medseq._napari.progression_widget import ProgressionWidget
@@ -112,7 +114,7 @@ def test_the_plot_answers_to_mouse_labels_and_slider(widget: Any, tmp_path: Path
         np.testing.assert_allclose(widget.result.layers[0].get_color(lesion), lesion_colour(lesion), atol=0.01)
     # a new theme keeps the cursor where the slider is
     viewer.theme = "light"
-    assert plot._cursors[0].get_xdata()[0] == x[2]
+    assert np.asarray(plot._cursors[0].get_xdata())[0] == x[2]
     # every view is drawn; only lines can be logarithmic or relative
     for k in range(plot.view.count()):
         plot.view.setCurrentIndex(k)
@@ -222,8 +224,8 @@ def test_the_report_is_saved_with_the_card_and_opened(
 ) -> None:
     opened: list[str] = []
     path = tmp_path / "report.html"
-    monkeypatch.setattr(progression_result.QFileDialog, "getSaveFileName", lambda *_a: (str(path), ""))
-    monkeypatch.setattr(progression_result.QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_a: (str(path), ""))
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
     widget.result._ask_report()
     text = path.read_text()
     assert "the card" in text
@@ -231,9 +233,7 @@ def test_the_report_is_saved_with_the_card_and_opened(
     assert "not a medical device" in text
     assert opened == [str(path)]
     # a place that cannot be written: told once, not opened
-    monkeypatch.setattr(
-        progression_result.QFileDialog, "getSaveFileName", lambda *_a: (str(path / "below" / "r.html"), "")
-    )
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_a: (str(path / "below" / "r.html"), ""))
     widget.result._ask_report()
     assert len(opened) == 1
     assert notices[-1][0] == "error"
@@ -264,6 +264,7 @@ def test_curves_of_a_dynamic_series(make_napari_viewer: Callable[..., Any], qtbo
     layer.data = np.where(rise > 50, 1, np.where(rise > 0, 2, 0)).astype(layer.data.dtype)
     qtbot.mouseClick(widget.run_button, Qt.LeftButton)
     qtbot.waitUntil(lambda: not widget.work.busy, timeout=60000)
+    assert widget.measures is not None
     assert widget.measures["time_to_peak_s"].tolist() == [5.0, 20.0]
     assert widget.table.rowCount() == 2
     plot = widget.plot
@@ -272,16 +273,17 @@ def test_curves_of_a_dynamic_series(make_napari_viewer: Callable[..., Any], qtbo
     mouse(plot.canvas.canvas, "button_press_event", axes, 9.0, 160.0)
     assert plot.shown_step() == 3
     assert layer.selected_label == 1
-    assert plot._cursors[0].get_xdata()[0] == 9.0
+    assert np.asarray(plot._cursors[0].get_xdata())[0] == 9.0
     viewer.dims.set_current_step(0, 1)
-    assert plot._cursors[0].get_xdata()[0] == 2.0
+    assert np.asarray(plot._cursors[0].get_xdata())[0] == 2.0
     mouse(plot.canvas.canvas, "motion_notify_event", axes, 5.0, 110.0)
     assert plot.hovered == "label 2, frame 3 of 5, 5 s, 110"
     widget.table.row_chosen.emit(1)
     assert plot.selected == 2
     assert plot.shown_step() == 1
     plot.relative.setChecked(True)
-    assert max(line.get_ydata().max() for line in plot._drawn.owners) == pytest.approx(180)
+    lines = [line for line in plot._drawn.owners if isinstance(line, Line2D)]
+    assert max(np.max(line.get_ydata()) for line in lines) == pytest.approx(180)
     np.testing.assert_allclose(layer.get_color(2), lesion_colour(2), atol=0.01)
 
 

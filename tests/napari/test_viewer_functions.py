@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
+from napari_medseq.colours import lesion_colour
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
 from napari_medseq.viewer.layers import KEY
@@ -171,7 +172,20 @@ def test_two_studies_are_told_apart(opened: ViewerModel) -> None:
     assert [v.name for v in verbs.study_of(opened, "other").visits] == ["v1", "v2"]
 
 
-def test_place_truly_and_back() -> None:
+def test_former_names_say_the_new_ones_and_still_do_their_work() -> None:
+    viewer = ViewerModel()
+    layer = verbs.add_sequence(viewer, tilted())
+    with pytest.warns(DeprecationWarning, match="use_world_placement"):
+        assert verbs.place_truly(viewer) == [layer]
+    with pytest.warns(DeprecationWarning, match="sync_slice_views"):
+        verbs.keep_views_true(viewer)
+    labels = viewer.add_labels(np.ones((4, 4), np.uint8))
+    with pytest.warns(DeprecationWarning, match="apply_lesion_colours"):
+        verbs.wear_lesion_colours(labels, [1, 2])
+    np.testing.assert_allclose(labels.get_color(2), lesion_colour(2), atol=0.01)
+
+
+def test_world_placement_and_back() -> None:
     viewer = ViewerModel()
     layer = verbs.add_sequence(viewer, tilted())
     drawn = np.array(layer.data_to_world((0, 0, 0)))

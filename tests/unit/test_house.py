@@ -65,7 +65,7 @@ def test_every_public_name_is_there_and_listed() -> None:
         assert getattr(ms, name) is not None, name
         assert name in dir(ms)
     with pytest.raises(AttributeError, match="no_such_verb"):
-        ms.no_such_verb  # noqa: B018
+        getattr(ms, "no_such_verb")  # noqa: B009 - as a typo at run time
 
 
 def test_verbs_are_functions_and_packages_are_nouns() -> None:

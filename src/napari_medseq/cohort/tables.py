@@ -13,7 +13,6 @@ import pandas as pd
 from napari_medseq import files
 from napari_medseq.cohort.patient import COLUMNS, Row
 from napari_medseq.errors import ReadError, WriteError
-from napari_medseq.progression.store import read_lesions
 from napari_medseq.tables import csv_cell, write_csv
 
 #: columns of text in the tables; the others are numbers, but for these
@@ -72,12 +71,6 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
 def write_patients(rows: Sequence[Row], path: Path) -> Path:
     """``cohort.csv`` when all is done: the rows in the order of the studies."""
     return write_csv(frame(rows), path)
-
-
-def lesion_tables(rows: Iterable[Row]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Name and lesions of each patient with a result."""
-    for row in _with_result(rows):
-        yield row["study"], read_lesions(Path(row["out"]) / "lesions.csv")
 
 
 def visit_tables(rows: Iterable[Row]) -> Iterator[tuple[str, pd.DataFrame]]:

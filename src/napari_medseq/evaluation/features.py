@@ -164,10 +164,10 @@ def _cooccurrence(grey: Plane, s: FeatureSettings) -> dict[str, float]:
     from skimage.feature import graycomatrix, graycoprops
 
     levels = np.minimum((grey * s.levels).astype(np.uint8), s.levels - 1)
-    matrix = graycomatrix(levels, s.distances, _ANGLES, levels=s.levels, symmetric=True, normed=True)  # type: ignore[no-untyped-call]
+    matrix = graycomatrix(levels, s.distances, _ANGLES, levels=s.levels, symmetric=True, normed=True)
     found = {}
     for name in _TEXTURE:
-        for distance, of_angle in zip(s.distances, graycoprops(matrix, name), strict=True):  # type: ignore[no-untyped-call]
+        for distance, of_angle in zip(s.distances, graycoprops(matrix, name), strict=True):
             found[f"co-occurrence {name} {distance}px"] = float(of_angle.mean())
     return found
 
@@ -178,7 +178,7 @@ def _patterns(grey: Plane, s: FeatureSettings) -> dict[str, float]:
     found: dict[str, float] = {}
     shades = np.round(grey * 255).astype(np.uint8)
     for radius in s.distances:
-        uniform = local_binary_pattern(shades, _NEIGHBOURS, radius, method="uniform")  # type: ignore[no-untyped-call]
+        uniform = local_binary_pattern(shades, _NEIGHBOURS, radius, method="uniform")
         codes = uniform.astype(np.int64)
         share = np.bincount(codes.ravel(), minlength=_NEIGHBOURS + 2) / codes.size
         found |= {f"pattern {k} {radius}px": float(v) for k, v in enumerate(share)}
@@ -188,9 +188,9 @@ def _patterns(grey: Plane, s: FeatureSettings) -> dict[str, float]:
 def _shape(inside: NDArray[np.bool_]) -> dict[str, float]:
     from skimage.measure import label, regionprops
 
-    found = {f"shape {name}": 0.0 for name in _SHAPE} | {"shape parts": float(label(inside).max())}  # type: ignore[no-untyped-call]
+    found = {f"shape {name}": 0.0 for name in _SHAPE} | {"shape parts": float(label(inside).max())}
     if inside.any():
-        whole = regionprops(inside.astype(np.uint8))[0]  # type: ignore[no-untyped-call]
+        whole = regionprops(inside.astype(np.uint8))[0]
         found |= {f"shape {name}": float(whole[name]) for name in _SHAPE}
     return found
 

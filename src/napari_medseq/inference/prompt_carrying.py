@@ -66,8 +66,20 @@ def _flags(one: PromptedObject, window: Window) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class _Filled:
-    """A window and what lies in it."""
+class FilledWindow:
+    """A window and what lies in it.
+
+    Attributes
+    ----------
+    object : PromptedObject
+    growth : Growth
+        How far the window reaches beyond what is painted.
+    window : Window
+    image : Tensor, (step, row, column)
+    painted : Tensor of bool, (step, row, column)
+        False on steps that are not annotated.
+    annotated : Tensor of bool, (step,)
+    """
 
     object: PromptedObject
     growth: Growth
@@ -76,16 +88,54 @@ class _Filled:
     painted: Tensor
     annotated: Tensor
 
+    @classmethod
+    def blank(cls, one: PromptedObject, growth: Growth, window: Window) -> FilledWindow:
+        """A window of an object into which nothing was read yet."""
+        image, painted = torch.empty(window.shape), torch.zeros(window.shape, dtype=torch.bool)
+        return cls(one, growth, window, image, painted, _flags(one, window))
+
     @property
     def bytes(self) -> int:
+        """Bytes of the image and of what is painted."""
         return self.image.numel() * 5
 
-    def part(self, cut: slice) -> _Filled:
+    def part(self, cut: slice) -> FilledWindow:
         """Some of its steps."""
         start = self.window.steps[0]
         window = replace(self.window, steps=(start + cut.start, start + cut.stop))
         image, painted, annotated = self.image[cut], self.painted[cut], self.annotated[cut]
         return replace(self, window=window, image=image, painted=painted, annotated=annotated)
+
+
+def fill(
+    windows: Sequence[FilledWindow],
+    planes: Planes,
+    labels: NDArray[np.generic],
+    cancelled: Cancelled | None = None,
+) -> None:
+    """Read the image and what is painted into windows, each plane once.
+
+    Parameters
+    ----------
+    windows : sequence of FilledWindow
+        Their tensors are written to.
+    planes : Planes
+    labels : ndarray, (*across, step, row, column)
+    cancelled : callable, optional
+    """
+    wanted: dict[tuple[tuple[int, ...], int], list[FilledWindow]] = {}
+    for filled in windows:
+        for step in range(*filled.window.steps):
+            wanted.setdefault((filled.object.place, step), []).append(filled)
+    for (place, step), several in wanted.items():
+        check(cancelled)
+        plane = planes.read(place, step)
+        for filled in several:
+            at = step - filled.window.steps[0]
+            filled.image[at] = filled.window.small(plane)
+            if filled.annotated[at]:
+                shown = labels[(*place, step)] == filled.object.value
+                filled.painted[at] = filled.window.small_mask(shown)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +173,9 @@ class Carrier:
         while pending:
             held = self._first_portion(pending)
             pending = pending[len(held) :]
-            for group in self._alike(self._filled(held)):
+            windows = [FilledWindow.blank(o, g, self._window(o, g)) for o, g in held]
+            fill(windows, self.planes, self.labels, self.cancelled)
+            for group in self._alike(windows):
                 for filled, said in zip(group, self._logits(group), strict=True):
                     fall = self._fall(filled)
                     at_first = said - fall
@@ -152,30 +204,9 @@ class Carrier:
             held.append((one, growth))
         return held
 
-    def _filled(self, held: Sequence[tuple[PromptedObject, Growth]]) -> list[_Filled]:
-        """Windows with the image in them, each plane read once."""
-        windows = [(o, g, self._window(o, g)) for o, g in held]
-        found = []
-        wanted: dict[tuple[tuple[int, ...], int], list[_Filled]] = {}
-        for one, growth, window in windows:
-            image, painted = torch.empty(window.shape), torch.zeros(window.shape, dtype=torch.bool)
-            found.append(_Filled(one, growth, window, image, painted, _flags(one, window)))
-            for step in range(*window.steps):
-                wanted.setdefault((one.place, step), []).append(found[-1])
-        for (place, step), several in wanted.items():
-            check(self.cancelled)
-            plane = self.planes.read(place, step)
-            for filled in several:
-                at = step - filled.window.steps[0]
-                filled.image[at] = filled.window.small(plane)
-                if filled.annotated[at]:
-                    shown = self.labels[(*place, step)] == filled.object.value
-                    filled.painted[at] = filled.window.small_mask(shown)
-        return found
-
-    def _alike(self, windows: Sequence[_Filled]) -> Iterator[list[_Filled]]:
+    def _alike(self, windows: Sequence[FilledWindow]) -> Iterator[list[FilledWindow]]:
         """Windows of one shape together, as many as their features leave room for."""
-        by_shape: dict[tuple[int, int, int], list[_Filled]] = {}
+        by_shape: dict[tuple[int, int, int], list[FilledWindow]] = {}
         for w in windows:
             by_shape.setdefault(w.window.shape, []).append(w)
         for (steps, *size), group in by_shape.items():
@@ -184,11 +215,11 @@ class Carrier:
             for k in range(0, len(group), together):
                 yield group[k : k + together]
 
-    def _gap(self, filled: _Filled) -> float:
+    def _gap(self, filled: FilledWindow) -> float:
         """From step to step in window pixels; 0 between frames."""
         return self.planes.spacing[0] / filled.window.pixel_mm
 
-    def _logits(self, group: Sequence[_Filled]) -> Tensor:
+    def _logits(self, group: Sequence[FilledWindow]) -> Tensor:
         """Logits (window, step, row, column) of windows of one shape."""
 
         def stacked(name: str) -> Tensor:
@@ -201,13 +232,13 @@ class Carrier:
             sequence = PromptedSequence.of(image, painted, annotated, gap, horizon)
         return self.network.logits(sequence, self.chunk, self.cancelled).cpu()
 
-    def _fall(self, filled: _Filled) -> Tensor:
+    def _fall(self, filled: FilledWindow) -> Tensor:
         """By how much logits fall for the object being painted evenly, (step, 1, 1)."""
         if not self.settings.even_ends:
             return torch.zeros(len(filled.annotated), 1, 1)
         return beyond_even_ends(filled.painted, filled.annotated, self._gap(filled))[:, None, None]
 
-    def _carried_on(self, filled: _Filled, at_first: Tensor, fall: Tensor) -> Tensor:
+    def _carried_on(self, filled: FilledWindow, at_first: Tensor, fall: Tensor) -> Tensor:
         """The logits with those beyond the outermost painted slices carried on from what was found near them."""
         gap = self._gap(filled)
         if not gap or not self.settings.rounds or is_long(at_first, filled.painted, filled.annotated, gap):
@@ -225,7 +256,7 @@ class Carrier:
             self._update(logits, round_, fall, len(logits))
         return (at_first + logits) / 2  # neither alone: the rounds end some objects early, the first pass ends most
 
-    def _update(self, logits: Tensor, round_: _Filled, fall: Tensor, reach: int) -> None:
+    def _update(self, logits: Tensor, round_: FilledWindow, fall: Tensor, reach: int) -> None:
         """Replace the logits of up to `reach` steps beyond the outermost ones of a round."""
         steps = round_.annotated.nonzero()[:, 0]
         first, last = int(steps[0]), int(steps[-1]) + 1
@@ -234,6 +265,6 @@ class Carrier:
         logits[cut.start : first] = found[: first - cut.start]
         logits[last : cut.stop] = found[last - cut.start :]
 
-    def _grown(self, filled: _Filled, logits: Tensor) -> Growth | None:
+    def _grown(self, filled: FilledWindow, logits: Tensor) -> Growth | None:
         inside = torch.where(filled.annotated[:, None, None], filled.painted, logits > 0)
         return grown(filled.growth, filled.window, inside, self.planes.size, self.planes.steps)

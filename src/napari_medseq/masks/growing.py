@@ -77,7 +77,7 @@ def grow(
     if within is not None:
         free &= (picture >= within[0]) & (picture <= within[1])
     edges = _edges(picture, spacing, blur_mm)
-    grown = watershed(edges, np.asarray(inner, np.int64), mask=free | (inner > 0))  # type: ignore[no-untyped-call]
+    grown = watershed(edges, np.asarray(inner, np.int64), mask=free | (inner > 0))
     out = np.array(seeds)
     out[part] = np.where(inner == 0, grown, inner)
     if surroundings is not None:

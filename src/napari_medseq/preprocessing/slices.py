@@ -137,7 +137,7 @@ def slice_entropy(seq: ImageSequence, axis: str, job: Job | None = None) -> NDAr
     for volume in volumes:
         level = np.clip((volume - low) / width * LEVELS, 0, LEVELS - 1).astype(np.uint8)
         planes = [level] if axis == "t" else np.moveaxis(level, "zyx".index(axis), 0)
-        rows.append([float(shannon_entropy(plane)) for plane in planes])  # type: ignore[no-untyped-call]
+        rows.append([float(shannon_entropy(plane)) for plane in planes])
     found = np.array(rows)
     if axis == "t":  # channels of one frame follow on one another
         return np.asarray(found.reshape(seq.size("t"), -1).mean(axis=1))

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -282,16 +281,3 @@ class _Study:
                 seen.append(float(volumes.get((visit, lesion), 0.0)) if lesion else 0.0)
             found.append(Implant(true[0], true[1], seen[0], seen[1]))
         return found
-
-
-def read_repeatability(path: str | PathLike[str]) -> Repeatability:
-    """Read what the command ``retest -o FILE`` wrote.
-
-    Raises
-    ------
-    ReadError
-        If it is something else.
-    """
-    from napari_medseq import record
-
-    return Repeatability.from_dict(record.read_json(Path(path)))

@@ -133,11 +133,6 @@ def voxel_loss(
     return loss
 
 
-def dice_ce(logits: Tensor, labels: Tensor, smooth: float = 1.0) -> Tensor:
-    """Soft Dice plus cross-entropy, equally weighted as in nnU-Net: `voxel_loss` by default."""
-    return voxel_loss(logits, labels, smooth=smooth)
-
-
 def deeply_supervised(
     heads: Sequence[Tensor],
     labels: Tensor,

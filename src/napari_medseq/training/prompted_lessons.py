@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_medseq.inference.planes import Planes
+from napari_medseq.inference.prompt_carrying import FilledWindow, fill
 from napari_medseq.inference.prompt_window import Growth, PromptSettings, window_around
 from napari_medseq.inference.prompted_objects import PromptedObject
 from napari_medseq.models.prompting import PromptedSequence
@@ -80,16 +81,13 @@ def lesson_of(planes: Planes, labels: NDArray[np.generic], one: PromptedObject, 
     """
     growth = Growth(steps=(_AROUND, _AROUND))
     window = window_around(one.painted, one.steps, planes.spacing, planes.steps, growth, settings)
-    image, painted = torch.empty(window.shape), torch.zeros(window.shape, dtype=torch.bool)
-    for at, step in enumerate(range(*window.steps)):
-        image[at] = window.small(planes.read(one.place, step))
-    annotated = one.steps - window.steps[0]
-    for at in annotated:
-        shown = labels[(*one.place, int(at) + window.steps[0])] == one.value
-        painted[at] = window.small_mask(shown)
+    filled = FilledWindow.blank(one, growth, window)
+    fill([filled], planes, labels)
+    image = filled.image
     low, high = torch.quantile(image.flatten()[:: max(1, image.numel() // 10**6)], torch.tensor(_QUANTILES))
     image = (image - low) / (high - low).clamp_min(1e-6)
-    return Lesson(image.clamp(-0.5, 1.5), painted, annotated, planes.spacing[0] / window.pixel_mm)
+    annotated = one.steps - window.steps[0]
+    return Lesson(image.clamp(-0.5, 1.5), filled.painted, annotated, planes.spacing[0] / window.pixel_mm)
 
 
 def draw_tasks(

@@ -22,8 +22,10 @@ from torch import Tensor, nn
 import napari_medseq as ms
 from napari_medseq.errors import MedseqWarning
 from napari_medseq.inference import tuning
+from napari_medseq.inference.explanation import Method
 from napari_medseq.inference.streaming import stream_side_by_side
 from napari_medseq.inference.tuning import Plan
+from napari_medseq.models import Model
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
 from napari_medseq.models.stepwise import Stepwise
 from tests.unit.training.small import CLASSIFIER, blob, model
@@ -139,7 +141,10 @@ def test_other_verbs_answer_as_on_the_cpu(tmp_path: Path) -> None:
     assert np.abs(a.per_step - b.per_step).max() < 1e-4
     assert np.abs(a.attention - b.attention).max() < 1e-4
     assert a.probabilities == pytest.approx(b.probabilities, abs=1e-4)
-    for method, explained in (("grad-cam", m), ("occlusion", m), ("grad-cam", c), ("attention", c), ("occlusion", c)):
+    pairs: list[tuple[Method, Model]] = [
+        ("grad-cam", m), ("occlusion", m), ("grad-cam", c), ("attention", c), ("occlusion", c),
+    ]  # fmt: skip
+    for method, explained in pairs:
         one, two = (ms.explain(image, explained, method=method, device=d) for d in ("cpu", "cuda"))
         assert np.abs(np.asarray(one.data) - np.asarray(two.data)).max() < 2e-3, method
     for located in (m, c):
@@ -201,10 +206,11 @@ def test_only_a_bundle_that_allows_it_is_run_in_lower_precision(tmp_path: Path) 
 
 
 def test_rounding_of_other_code_is_left_as_it_was() -> None:
-    before = torch.backends.cudnn.conv.fp32_precision
+    convolution: Any = vars(torch.backends.cudnn)["conv"]  # torch's stubs do not know it
+    before = convolution.fp32_precision
     with Plan(device="cuda").precision():
-        assert torch.backends.cudnn.conv.fp32_precision == "ieee"
-    assert torch.backends.cudnn.conv.fp32_precision == before
+        assert convolution.fp32_precision == "ieee"
+    assert convolution.fp32_precision == before
 
 
 # -- several processes -------------------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pytest
 
 import napari_medseq as ms
+from tests import nifti
 from tests.realdata import DATA, needs_real_data
 
 pytestmark = [needs_real_data, pytest.mark.real, pytest.mark.filterwarnings("ignore")]
@@ -72,7 +72,7 @@ def test_every_series_stands_where_its_headers_say(folder: Path, references: lis
     world, truth = _tool("worldcmp"), _tool("dicom_truth")
     found = [_contract(s) for s in ms.read(folder)]
     if not any(part in str(folder) for part in _NOT_TRUTH):
-        images = [nib.load(p) for p in references]
+        images = [nifti.load(p) for p in references]
         rows, _ = world.compare(
             found, [(np.asanyarray(i.dataobj), i.affine, p.name) for i, p in zip(images, references, strict=True)]
         )
@@ -104,7 +104,7 @@ def test_broken_files_do_as_expected(name: str) -> None:
             assert hit == 1.0 or name in _ORACLE_CANNOT, why
             assert right == 1.0 or name in _ORACLE_CANNOT, why
     elif path.suffix == ".nii" and "complex" not in name and "rgb" not in name and "zero_pixdim" not in name:
-        image = nib.load(path)
+        image = nifti.load(path)
         rows, _ = _tool("worldcmp").compare(
             [_contract(s) for s in found], [(np.asanyarray(image.dataobj), image.affine, name)]
         )
@@ -142,7 +142,7 @@ def _at(seq: ms.ImageSequence, world: np.ndarray) -> np.ndarray:
 def test_structures_equal_the_given_masks(patient: str, modality: str) -> None:
     root = (DATA or Path()) / "sarcoma"
     labels = next(s for s in ms.read(root / "dicom" / patient / modality) if s.kind == "labels")
-    image = nib.load(root / "nifti" / patient / f"{modality}_mask.nii.gz")
+    image = nifti.load(root / "nifti" / patient / f"{modality}_mask.nii.gz")
     voxels = np.argwhere(np.asarray(image.dataobj) > 0)
     inside = int((_at(labels, voxels @ image.affine[:3, :3].T + image.affine[:3, 3]) > 0).sum())
     assert 2 * inside / (int((labels.data > 0).sum()) + len(voxels)) >= 0.999

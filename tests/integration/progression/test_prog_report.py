@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,6 +122,7 @@ def test_sentences_say_what_the_table_says(progression: ms.Progression) -> None:
     said = {(visit, lesion): text for visit, lesion, text in sentences.events(progression)}
     rows = progression.lesions.query("visit > 0 and measured")
     assert set(said) == {(r.visit, r.lesion) for r in rows.itertuples()}
+    row: Any
     for row in rows.itertuples():
         text = said[row.visit, row.lesion]
         word = {"growing": "grew", "shrinking": "shrank", "stable": "stable", "new": "new", "resolved": "no longer"}

@@ -11,6 +11,7 @@ import napari_medseq as ms
 from napari_medseq.dynamics import cine
 from napari_medseq.dynamics import enhancement as dynamic
 from napari_medseq.sequence import ImageSequence, affine_from
+from tests import nifti
 from tests.realdata import DATA, needs_real_data
 
 TIMES = np.array([0.0, 10, 20, 40, 80, 160])
@@ -120,10 +121,8 @@ def test_cine_without_frames_or_cavity() -> None:
 @pytest.mark.real
 def test_real_hearts_dilated_ones_pump_less() -> None:
     """ACDC: dilated cardiomyopathy is diagnosed by an ejection fraction under 40 %, normal hearts lie above 50 %."""
-    import nibabel
-
     folder = DATA / "cardiac-acdc"
-    fractions: dict[str, float] = {}
+    fractions: dict[str, list[float]] = {}
     for line in (folder / "diagnosis.csv").read_text().splitlines()[1:]:
         patient, group = line.split(",")[:2]
         if group.strip() in ("DCM", "NOR") and len(fractions.get(group.strip(), [])) < 4:
@@ -132,7 +131,7 @@ def test_real_hearts_dilated_ones_pump_less() -> None:
                 continue
             frames = [
                 ImageSequence(
-                    np.asarray(nibabel.load(f[0]).dataobj).astype(np.uint8).T,
+                    np.asarray(nifti.load(f[0]).dataobj).astype(np.uint8).T,
                     ("z", "y", "x"),
                     affine_from((1.5, 1.5, 8)),
                     kind="labels",

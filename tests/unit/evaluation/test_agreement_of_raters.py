@@ -35,7 +35,7 @@ def test_ejection_fraction_is_the_share_that_leaves() -> None:
     truth, found = np.zeros((4, 10), bool), np.zeros((4, 10), bool)
     truth[:, :5] = True
     found[:, :4] = True
-    assert overlap(found, truth) == (pytest.approx(2 * 16 / 36), 16, 20)
+    assert overlap(found, truth) == pytest.approx((2 * 16 / 36, 16, 20))
     of = {"ED": {"left ventricle": (0.9, 16, 20)}, "ES": {"left ventricle": (0.9, 8, 5)}}
     assert ejection_fraction(of, true=True) == 75
     assert ejection_fraction(of, true=False) == 50

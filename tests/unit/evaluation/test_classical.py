@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,7 +79,8 @@ def test_two_stages_use_groups_that_were_found_without_the_truth() -> None:
 
 def test_parameters_chosen_for_every_classifier_are_its_own() -> None:
     for name in CLASSICAL:
-        known = classical_pipeline(name).get_params()
+        pipeline: Any = classical_pipeline(name)
+        known = pipeline.get_params()
         assert set(GRIDS[name]) <= set(known)
 
 

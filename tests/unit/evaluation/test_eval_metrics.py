@@ -19,7 +19,7 @@ def blobs(seed: int, shape: tuple[int, int, int] = (8, 14, 12)) -> np.ndarray:
     from scipy import ndimage
 
     field = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), 1.2)
-    return field > np.quantile(field, 0.8)
+    return np.asarray(field > np.quantile(field, 0.8))
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -57,7 +57,10 @@ def test_delong_variance_is_that_of_its_defining_sums() -> None:
     wins = (x[:, None] > y) + 0.5 * (x[:, None] == y)
     variance = wins.mean(axis=1).var(ddof=1) / x.size + wins.mean(axis=0).var(ddof=1) / y.size
     found = delong(scores, truths)
-    logit = lambda p: np.log(p / (1 - p))  # noqa: E731
+
+    def logit(p: float) -> float:
+        return float(np.log(p / (1 - p)))
+
     half = stats.norm.ppf(0.975) * np.sqrt(variance) / (found.value * (1 - found.value))
     assert logit(found.high) - logit(found.value) == pytest.approx(half)
     assert logit(found.value) - logit(found.low) == pytest.approx(half)

@@ -10,6 +10,7 @@ import torch
 
 import napari_medseq as ms
 from napari_medseq.errors import ModelError
+from napari_medseq.inference.explanation import Method
 from tests.unit.training.small import CLASSIFIER, blob, model
 
 
@@ -28,7 +29,7 @@ def test_segment_says_that_the_answer_is_no_number(tmp_path: Path, outputs: tupl
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "occlusion"])
-def test_explain_says_so(tmp_path: Path, method: str) -> None:
+def test_explain_says_so(tmp_path: Path, method: Method) -> None:
     with pytest.raises(ModelError, match="no numbers"):
         ms.explain(blob(shape=(2, 40, 36)), poisoned(tmp_path / "m"), method=method)
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import Module
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, OperationCancelled
@@ -73,17 +75,22 @@ def test_grad_cam_equals_autograd_through_the_whole_network(tmp_path: Path, netw
     net = m.network
     f = frame([seq], along="slices", pixel_mm=None, stride=net.stride)
     x = with_neighbours(torch.stack([f.read([seq], i) for i in range(f.steps)]), 1)
-    kept = []
-    where = net.mixers["2"] if network is UNET else net.encoder[-1]
-    where.register_forward_hook(lambda _m, _i, o: (o.retain_grad(), kept.append(o))[0])
+    kept: list[Tensor] = []
+    where = net.get_submodule("mixers.2") if network is UNET else list(net.get_submodule("encoder").children())[-1]
+
+    def keep(_module: Module, _inputs: object, out: Tensor) -> None:
+        out.retain_grad()
+        kept.append(out)
+
+    where.register_forward_hook(keep)
     if network is UNET:
         logits = net(x[None])[0]
         score = (logits.detach().softmax(1)[:, 1] * (logits[:, 1] - logits[:, 0])).sum()
     else:
         score = net(x[None]).exam[0, 0]
     score.backward()
-    deep, g = kept[0].detach(), kept[0].grad
-    deep, g = (v[0] if v.ndim == 5 else v for v in (deep, g))
+    assert kept[0].grad is not None
+    deep, g = (v[0] if v.ndim == 5 else v for v in (kept[0].detach(), kept[0].grad))
     cam = torch.relu((g.mean((2, 3), keepdim=True) * deep).sum(1))
     full = functional.interpolate(cam[:, None], size=f.padded, mode="bilinear")[:, 0]
     expected = np.stack([f.uncrop(p, labels=False) for p in full])

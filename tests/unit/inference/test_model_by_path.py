@@ -42,8 +42,9 @@ def test_a_path_is_as_good_as_a_model(verb: str, image: ms.ImageSequence, tiny_b
 
 
 def test_what_is_no_model_is_an_error_of_ours(image: ms.ImageSequence) -> None:
+    number: Any = 3
     with pytest.raises(ModelError, match="give a loaded model"):
-        ms.segment(image, 3)
+        ms.segment(image, number)
     with pytest.raises(ModelError, match="There is no model"):
         ms.segment(image, Path("no-such-folder"))
 

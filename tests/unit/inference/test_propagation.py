@@ -51,7 +51,7 @@ def image_of(mask: Mask, axes: tuple[str, ...] = ("z", "y", "x"), **changes: Any
 
 def painted_on(image: ImageSequence, objects: dict[int, Mask], axis: str, steps: Sequence[int]) -> ImageSequence:
     data = np.zeros(image.data.shape, np.uint8)
-    at = [slice(None)] * data.ndim
+    at: list[slice | int] = [slice(None)] * data.ndim
     for step in steps:
         at[image.axis(axis)] = step
         for value, mask in objects.items():
@@ -347,7 +347,8 @@ def visit(image: ImageSequence, day: int) -> Visit:
 
 
 def test_a_mask_is_carried_to_a_later_visit_on_another_grid(plain: Model) -> None:
-    ball = sum(g**2 for g in np.meshgrid(*[np.linspace(-1, 1, n) for n in (10, 40, 40)], indexing="ij")) < 0.3
+    grids = np.meshgrid(*[np.linspace(-1, 1, n) for n in (10, 40, 40)], indexing="ij")
+    ball = np.asarray(np.square(grids).sum(axis=0) < 0.3)
     first = image_of(ball, affine=affine_from((1, 1, 4)), name="first")
     later = first.replace(
         data=first.data[:, 4:36, 4:36] * 2 + 5, affine=affine_from((1, 1, 4), (-4, -4, 0)), name="later"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,7 +188,7 @@ def test_progress_counts_steps_and_cancel_stops_within_one(tmp_path: Path) -> No
         ({"FLAIR": blob()}, "needs the channel"),
     ],
 )
-def test_images_that_do_not_fit_get_one_reason(tmp_path: Path, image: object, reason: str) -> None:
+def test_images_that_do_not_fit_get_one_reason(tmp_path: Path, image: Any, reason: str) -> None:
     with pytest.raises(MedseqError, match=reason):
         ms.segment(image, model(tmp_path / "m"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +84,9 @@ def test_no_more_probabilities_are_held_than_a_window_of_steps(slab: Model, monk
     sizes = []
     zeros = torch.zeros
 
-    def noted(*size: int, **kwargs: torch.device) -> torch.Tensor:
+    def noted(*size: int, device: torch.device | None = None) -> torch.Tensor:
         sizes.append(size)
-        return zeros(*size, **kwargs)
+        return zeros(*size, device=device)
 
     monkeypatch.setattr(torch, "zeros", noted)
     volume = np.zeros((1, 40, 8, 8), np.float32)
@@ -96,7 +97,7 @@ def test_no_more_probabilities_are_held_than_a_window_of_steps(slab: Model, monk
 
 @pytest.mark.parametrize("verb", ["locate", "compress"])
 def test_verbs_for_networks_that_go_step_by_step_say_that_it_is_none(slab: Model, verb: str, tmp_path: Path) -> None:
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "locate": lambda: ms.locate(blob(), slab),
         "compress": lambda: ms.compress(slab, settings={"out": str(tmp_path / "small")}),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch.nn import functional
 
 import napari_medseq as ms
 from napari_medseq.errors import ModelError, SettingsError
+from napari_medseq.inference.explanation import Method
 from napari_medseq.inference.working import Working, working_volume
 from napari_medseq.models import Model, ModelInfo
 from napari_medseq.models.slab_unet import SlabUNet
@@ -21,8 +24,8 @@ def slab(window: tuple[int, int, int] = (64, 256, 256), channels: tuple[str, ...
     info = ModelInfo(
         name="slab", version="0", task="segmentation", modality="MR", classes={1: "core", 2: "rim"}, channels=channels
     )
-    working = {"axis": "z", "schemes": [{}] * len(channels)}
-    return Model(info, network, {"kind": "slab", "window": list(window), "working": working}, {})
+    inference: dict[str, Any] = {"window": list(window), "working": {"axis": "z", "schemes": [{}] * len(channels)}}
+    return Model(info, network, {"kind": "slab", **inference}, {})
 
 
 def test_grad_cam_is_the_gradient_weighted_sum_of_the_deepest_features() -> None:
@@ -77,7 +80,7 @@ def test_occlusion_is_how_far_the_answer_falls() -> None:
 
 
 @pytest.mark.parametrize("method", ["grad-cam", "occlusion"])
-def test_windows_and_missing_channels_make_no_hole(method: str) -> None:
+def test_windows_and_missing_channels_make_no_hole(method: Method) -> None:
     model = slab((4, 16, 16), ("a", "b"))
     model.inference["missing_channels"] = True
     seen = ms.explain({"b": blob()}, model, method=method, device="cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_uncertainty_is_the_entropy_of_the_mean_of_passes(tmp_path: Path) -> Non
     ],
 )
 def test_samples_that_make_no_sense_are_said(
-    tmp_path: Path, network: dict[str, object], options: dict[str, object], reason: str
+    tmp_path: Path, network: dict[str, Any], options: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(MedseqError, match=reason):
         ms.segment(blob(), model(tmp_path / "m", network), **options)

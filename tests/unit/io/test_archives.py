@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -32,7 +32,7 @@ def _zip(folder: Path, target: Path, **options: Any) -> Path:
     return target
 
 
-def _tar(mode: str) -> Callable[[Path, Path], Path]:
+def _tar(mode: Literal["w", "w:gz", "w:bz2", "w:xz"]) -> Callable[[Path, Path], Path]:
     def write(folder: Path, target: Path) -> Path:
         with tarfile.open(target, mode) as archive:
             archive.add(folder, ".")

@@ -14,6 +14,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.uid import UID
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, ReadError, ReadWarning
@@ -156,7 +157,7 @@ def _implicit(path: Path) -> bytes:
     ds = dicoms.dataset(dicoms.picture(), WindowCenter=1, WindowWidth=2)
     ds.RadiopharmaceuticalInformationSequence = [item(RadionuclideTotalDose=1)]
     ds["RadiopharmaceuticalInformationSequence"].is_undefined_length = True
-    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
+    ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2")
     dicoms.pydicom.dcmwrite(path, ds, implicit_vr=True, little_endian=True)
     return path.read_bytes()
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.encaps import encapsulate
+from pydicom.uid import UID
 
 import napari_medseq as ms
 from napari_medseq.errors import ReadError
@@ -47,7 +48,7 @@ def _save(path: Path, frames: list[bytes], pixels: np.ndarray, syntax: str, **mo
     ds = dicoms.dataset(pixels, **more)
     ds.PixelData = encapsulate(frames)
     ds["PixelData"].is_undefined_length = True
-    ds.file_meta.TransferSyntaxUID = syntax
+    ds.file_meta.TransferSyntaxUID = UID(syntax)
     return dicoms.save(ds, path)
 
 
@@ -111,7 +112,7 @@ def test_a_frame_in_several_fragments(tmp_path: Path) -> None:
     ds = dicoms.dataset(pixels, GridFrameOffsetVector=[0, 2])
     ds.PixelData = encapsulate(coded, fragments_per_frame=3)
     ds["PixelData"].is_undefined_length = True
-    ds.file_meta.TransferSyntaxUID = BASE + "80"
+    ds.file_meta.TransferSyntaxUID = UID(BASE + "80")
     assert np.array_equal(ms.read(dicoms.save(ds, tmp_path / "a"))[0].data, pixels)
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
@@ -133,7 +134,7 @@ def test_float_pixels(tmp_path: Path) -> None:
 def test_uncompressed_syntaxes(tmp_path: Path, syntax: Any) -> None:
     picture = dicoms.picture()
     ds = dicoms.dataset(picture, WindowCenter=1, WindowWidth=2)
-    ds.file_meta.TransferSyntaxUID = syntax
+    ds.file_meta.TransferSyntaxUID = UID(syntax)
     if syntax == ExplicitVRBigEndian:
         ds.PixelData = picture.byteswap().tobytes()
     little, implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
@@ -154,7 +155,7 @@ def test_compressed_syntaxes(tmp_path: Path, syntax: Any) -> None:
 def test_unknown_codec_is_named(tmp_path: Path) -> None:
     ds = dicoms.dataset(dicoms.picture((64, 48)))
     ds.compress(RLELossless)
-    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"
+    ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4.102")
     with pytest.raises(ReadError, match=r"MPEG-4|1\.2\.840\.10008\.1\.2\.4\.102"):
         ms.read(dicoms.save(ds, tmp_path / "a"))
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.encaps import encapsulate
+from pydicom.uid import UID
 
 import napari_medseq as ms
 from napari_medseq.errors import ReadError
@@ -36,7 +37,7 @@ def _save(path: Path, stream: bytes, syntax: str, pixels: np.ndarray = PICTURE, 
     ds = dicoms.dataset(pixels, **more)
     ds.PixelData = encapsulate([stream])
     ds["PixelData"].is_undefined_length = True
-    ds.file_meta.TransferSyntaxUID = syntax
+    ds.file_meta.TransferSyntaxUID = UID(syntax)
     return dicoms.save(ds, path)
 
 

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from pydicom.uid import UID
 
 import napari_medseq as ms
 from napari_medseq.io import handles
@@ -153,9 +154,12 @@ def test_a_lazy_cine_decodes_only_the_frame_looked_at(tmp_path: Path, monkeypatc
     path = dicoms.save(ds, tmp_path / "cine")
     seen: list[int] = []
     original = decoding.FrameArray.fill
-    monkeypatch.setattr(
-        decoding.FrameArray, "fill", lambda self, t, z, out: (seen.append(t), original(self, t, z, out))[1]
-    )
+
+    def fill(self: decoding.FrameArray, t: int, z: int, out: np.ndarray) -> None:
+        seen.append(t)
+        original(self, t, z, out)
+
+    monkeypatch.setattr(decoding.FrameArray, "fill", fill)
     with pytest.warns(ms.MedseqWarning):
         seq = ms.read(path, lazy=True)[0]
     assert np.array_equal(np.asarray(seq.data[5]), frames[5])
@@ -196,7 +200,7 @@ def test_quick_headers_equal_pydicoms(tmp_path: Path, implicit: bool) -> None:
     ds.SequenceOfUltrasoundRegions = [dicoms.item(PhysicalDeltaX=0.5, RegionDataType=1)] * 2
     ds["SequenceOfUltrasoundRegions"].value[0].is_undefined_length_sequence_item = True
     ds["SequenceOfUltrasoundRegions"].is_undefined_length = True
-    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1"
+    ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1")
     dicoms.pydicom.dcmwrite(tmp_path / "a", ds, implicit_vr=implicit, little_endian=True)
     header, plain = parse(tmp_path / "a"), dicoms.pydicom.dcmread(tmp_path / "a")
     assert isinstance(header.ds, Elements)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.uid import UID
 
 import napari_medseq as ms
 from napari_medseq.io.dicom.tags import TAGS
@@ -101,7 +102,7 @@ def test_damage_tells_nothing(
     folder = tmp_path_factory.mktemp("damaged")
     path = dicoms.save(ds, folder / "a.dcm")
     if implicit:
-        ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
+        ds.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2")
         dicoms.pydicom.dcmwrite(path, ds, implicit_vr=True, little_endian=True)
     raw = bytearray(path.read_bytes())
     for at, byte in pokes:

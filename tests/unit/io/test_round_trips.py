@@ -124,7 +124,12 @@ def test_packed_nrrds_are_unpacked_at_the_first_look(
     (tmp_path / "a.nrrd").write_bytes(header.encode() + said)
     looks: list[int] = []
     original = raw.OnDemand.__getitem__
-    monkeypatch.setattr(raw.OnDemand, "__getitem__", lambda self, index: (looks.append(1), original(self, index))[1])
+
+    def looked(self: raw.OnDemand, index: Any) -> np.ndarray:
+        looks.append(1)
+        return original(self, index)
+
+    monkeypatch.setattr(raw.OnDemand, "__getitem__", looked)
     (seq,) = ms.read(tmp_path / "a.nrrd", lazy=True)
     assert seq.is_lazy
     assert looks == []

@@ -65,11 +65,8 @@ def _at(found: list[ms.ImageSequence], points: np.ndarray, name: str) -> np.ndar
 def _points(positions: np.ndarray, orientation: tuple[float, ...]) -> np.ndarray:
     """LPS position of every voxel, (slice, row, column, 3), by the standard's formula."""
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
-    return (
-        positions[:, np.newaxis, np.newaxis]
-        + np.arange(6)[:, np.newaxis, np.newaxis] * 0.5 * column
-        + np.arange(5)[:, np.newaxis] * 0.75 * row
-    )
+    down, along = np.arange(6)[:, np.newaxis, np.newaxis] * 0.5, np.arange(5)[:, np.newaxis] * 0.75
+    return np.asarray(positions[:, np.newaxis, np.newaxis] + down * column + along * row)
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
@@ -80,13 +77,14 @@ def test_every_kind_is_exact(tmp_path: Path, kind: str, orientation: str, togeth
     slices, positions = _source(tmp_path / "ct", cosines)
     rng = np.random.default_rng(0)
     points = _points(positions, cosines).reshape(-1, 3)
+    masks: np.ndarray
     if kind == "LABELMAP":
         masks = rng.integers(0, 4, (6, 6, 5)).astype(np.uint8)
         truth = [masks == k for k in (1, 2, 3)]
     else:
         part = rng.random((6, 6, 5, 3))  # the three overlap
         part[[0, 2, 5], ..., 1] = 0  # empty frames, also at the ends, are left out of the file
-        masks = part if kind == "FRACTIONAL" else part > 0.5
+        masks = np.asarray(part if kind == "FRACTIONAL" else part > 0.5)
         truth = [np.rint(part[..., k] * 255) >= 127.5 if kind == "FRACTIONAL" else part[..., k] > 0.5 for k in range(3)]
     more = {"fractional_type": "PROBABILITY"} if kind == "FRACTIONAL" else {}
     path = _write(tmp_path / "seg.dcm", slices, masks, kind, **more)

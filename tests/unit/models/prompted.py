@@ -25,11 +25,11 @@ def prompted_network(**changes: Any) -> PromptedUNet:
                 value.copy_(torch.randn(value.shape, generator=generator) * (1.5 / value[0].numel() ** 0.5))
             elif name.endswith("bias"):
                 value.copy_(torch.randn(value.shape, generator=generator) * 0.1)
-        for name, value in network.named_buffers():
+        for name, buffer in network.named_buffers():
             if name.endswith("running_var"):
-                value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+                buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
             elif name.endswith("running_mean"):
-                value.copy_(torch.randn(value.shape, generator=generator) * 0.1)
+                buffer.copy_(torch.randn(buffer.shape, generator=generator) * 0.1)
     return network
 
 

@@ -14,7 +14,11 @@ def reference_step(cell: ConvGRUCell, x: torch.Tensor, h: torch.Tensor) -> torch
     """Ballas et al. 2016, gate by gate with its own slices of the weights."""
     n = cell.hidden
     w, b = cell.from_input.weight, cell.from_input.bias
-    conv = lambda v, k, bias=None: functional.conv2d(v, k, bias, padding=1)  # noqa: E731
+    assert b is not None
+
+    def conv(v: torch.Tensor, k: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        return functional.conv2d(v, k, bias, padding=1)
+
     z = torch.sigmoid(conv(x, w[:n], b[:n]) + conv(h, cell.gates.weight[:n]))
     r = torch.sigmoid(conv(x, w[n : 2 * n], b[n : 2 * n]) + conv(h, cell.gates.weight[n:]))
     c = torch.tanh(conv(x, w[2 * n :], b[2 * n :]) + conv(r * h, cell.candidate.weight))

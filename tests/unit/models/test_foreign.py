@@ -52,7 +52,7 @@ def by_nibabel(net: torch.nn.Module, images: list[ImageSequence], slices: bool) 
     back = nibabel.orientations.ornt_transform(
         nibabel.io_orientation(ras[0].affine), nibabel.io_orientation(files[0].affine)
     )
-    return nibabel.orientations.apply_orientation(p.numpy(), back).transpose(2, 1, 0)
+    return np.asarray(nibabel.orientations.apply_orientation(p.numpy(), back).transpose(2, 1, 0))
 
 
 @pytest.mark.parametrize(("definition", "window"), [(UNET, [16, 12, 8]), (SEGRESNET, [16, 12]), (DYNUNET, [16, 12, 8])])

@@ -40,7 +40,10 @@ def torchs_own(layer: ConvRNN, cell: Cell) -> nn.Module:
         if cell == "gru":  # PyTorch: reset, update, candidate; and its update gate says what stays, ours what is new
             with torch.no_grad():
                 parts.candidate.weight.flatten(1).mul_(torch.eye(n, dtype=torch.float64))
-            swap = lambda v: torch.cat([v[n : 2 * n], -v[:n], v[2 * n :]])  # noqa: E731
+
+            def swap(v: torch.Tensor, n: int = n) -> torch.Tensor:
+                return torch.cat([v[n : 2 * n], -v[:n], v[2 * n :]])
+
             w, b, u = swap(w), swap(b), swap(torch.cat([u, parts.candidate.weight.flatten(1)]))
         with torch.no_grad():
             getattr(own, f"weight_ih_{end}").copy_(w)

@@ -31,7 +31,8 @@ def reference(mixer: SequenceMixer, x: torch.Tensor, kind: str, dimensions: int)
         state: Any = (zero,) if kind == "gru" else (zero, zero)
         for j in order:
             state = step(cell, x[:, j], state, conv)
-        return state[0]
+        last: torch.Tensor = state[0]
+        return last
 
     out = []
     for i in range(x.shape[1]):
@@ -77,6 +78,7 @@ def test_an_untrained_lstm_remembers() -> None:
     with torch.no_grad():
         cell.from_input.weight.zero_()
         cell.gates.weight.zero_()
+        assert cell.from_input.bias is not None
         cell.from_input.bias[[0, 2, 3]] = 0
     kept = cell(cell.from_input(torch.zeros(1, 1, 2, 2)), torch.ones(1, 2, 2, 2))[:, 1]
     assert torch.allclose(kept, torch.sigmoid(torch.tensor(1.0)).expand_as(kept))
@@ -100,7 +102,8 @@ def test_the_gru_of_images_keeps_its_names_and_first_weights() -> None:
 
 def test_registry_knows_lstm_and_refuses_others() -> None:
     definition = {"_target_": "RecurrentUNet", "widths": [4, 8], "rnn_levels": [1], "hidden": 3, "rnn": "lstm"}
-    assert networks.build(definition).mixers["1"].forward_cell.gates.weight.shape == (12, 3, 3, 3)
+    built = networks.build(definition)
+    assert built.get_parameter("mixers.1.forward_cell.gates.weight").shape == (12, 3, 3, 3)
     assert SequenceClassifier(rnn="lstm", widths=(4, 8), hidden=3)(torch.zeros(1, 2, 3, 8, 8)).exam.shape == (1, 1)
     for name in ("RecurrentUNet", "SequenceClassifier"):
         with pytest.raises(ModelError, match="cannot be built"):

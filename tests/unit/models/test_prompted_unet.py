@@ -24,7 +24,8 @@ def build(**changes: Any) -> PromptedUNet:
 def logits(network: PromptedUNet, sequence: PromptedSequence) -> torch.Tensor:
     x, prior = sequence.channels()
     with torch.no_grad():
-        return network(x, prior, sequence.annotated)[0]
+        answer: torch.Tensor = network(x, prior, sequence.annotated)[0]
+    return answer
 
 
 def test_it_is_registered() -> None:

@@ -12,6 +12,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 import napari_medseq as ms
 from napari_medseq.colours import lesion_colour
@@ -36,18 +38,21 @@ def test_each_lesion_has_its_artists_in_its_colour(progression: ms.Progression, 
     assert set(shown) == expected
     for lesion, artists in shown.items():
         first = artists[0]
-        colour = first.get_color() if hasattr(first, "get_color") else first.get_facecolor()
+        assert isinstance(first, (Line2D, Patch))
+        colour = first.get_color() if isinstance(first, Line2D) else first.get_facecolor()
         assert to_rgba(colour) == pytest.approx(lesion_colour(lesion))
 
 
 def test_lines_lie_on_true_dates_and_values(progression: ms.Progression) -> None:
     axes = Figure().subplots()
     line = plots.spaghetti(progression, axes)[1][0]
+    assert isinstance(line, Line2D)
     rows = progression.lesions.query("lesion == 1")
     np.testing.assert_array_equal(line.get_xdata(), rows["date"].to_numpy("datetime64[D]"))
     np.testing.assert_allclose(line.get_ydata(), rows["volume_ml"])
     relative = plots.spaghetti(progression, Figure().subplots(), relative=True, log=True)[1][0]
-    assert relative.get_ydata()[0] == 100
+    assert isinstance(relative, Line2D)
+    assert np.asarray(relative.get_ydata())[0] == 100
 
 
 def test_undated_visits_stand_at_their_numbers() -> None:
@@ -69,7 +74,9 @@ def test_marks_of_events_are_seen_on_dark_and_light_ground(progression: ms.Progr
     axes = Figure().subplots()
     axes.set_facecolor(ground)
     axes.xaxis.label.set_color(ink)
-    marks = [a for artists in plots.swimmer(progression, axes).values() for a in artists if a.get_marker() != "o"]
+    drawn = [a for artists in plots.swimmer(progression, axes).values() for a in artists]
+    marks = [a for a in drawn if isinstance(a, Line2D) and a.get_marker() != "o"]
+    assert all(isinstance(a, Line2D) for a in drawn)
     assert "x" in {a.get_marker() for a in marks}
     for mark in marks:
         seen = np.abs(np.subtract(to_rgba(mark.get_markeredgecolor()), to_rgba(ground))[:3]).max()

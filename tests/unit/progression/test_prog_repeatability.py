@@ -70,7 +70,7 @@ def test_limits_of_agreement_are_mean_and_spread_of_the_differences() -> None:
     first, second = rng.normal(size=(2, 30))
     found = agreement(first, second)
     d = second - first
-    assert (found.bias, found.pairs) == (pytest.approx(d.mean()), 30)
+    assert (found.bias, found.pairs) == pytest.approx((d.mean(), 30))
     assert found.upper - found.lower == pytest.approx(2 * stats.norm.ppf(0.975) * d.std(ddof=1), rel=1e-5)
     assert math.isnan(agreement([1], [2]).bias)
 

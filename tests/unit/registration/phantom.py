@@ -28,7 +28,7 @@ def _voxels(seed: int) -> np.ndarray:
     data = head * (100 + 18 * tissue) + skull * 90
     for cx, cy, cz, r, value in ((0.3, -0.2, 0.1, 0.2, 60), (-0.25, 0.3, -0.2, 0.15, -60), (-0.3, -0.3, 0.3, 0.12, 70)):
         data += head * (((x - cx) ** 2 + (y - cy) ** 2 + (z - cz) ** 2) < r**2) * value
-    return np.maximum(data, 0)
+    return np.asarray(np.maximum(data, 0))
 
 
 def phantom(seed: int = 0, *, noise: float = 3.0, **more: Any) -> ImageSequence:

@@ -32,7 +32,7 @@ def grid(pair: Pair) -> ControlGrid:
 def smooth(grid: ControlGrid, mm: float, seed: int = 0) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(size=(3, *grid.size[::-1]))
     values = ndimage.gaussian_filter(noise, (0, 1.5, 1.5, 1.5))
-    return (values / values.std() * mm).ravel()
+    return np.asarray((values / values.std() * mm).ravel())
 
 
 def test_the_sparse_weights_are_itks_spline(pair: Pair, grid: ControlGrid) -> None:

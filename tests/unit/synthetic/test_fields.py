@@ -50,7 +50,7 @@ def test_smooth_functions_survive_upsampling(rotation: tuple[float, float, float
     coarse, fine = grid.nodes(step), grid.nodes(1)
 
     def bowl(p: tuple[np.ndarray, ...]) -> np.ndarray:
-        return (p[0] ** 2 + p[1] ** 2 - p[2] ** 2) / np.float32(100)
+        return np.asarray((p[0] ** 2 + p[1] ** 2 - p[2] ** 2) / np.float32(100))
 
     np.testing.assert_allclose(grid.up(bowl(coarse)), bowl(fine), atol=2e-3)
 

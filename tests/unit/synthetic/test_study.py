@@ -116,7 +116,7 @@ def test_the_head_moves_a_little_and_the_true_registration_undoes_it(truth: Trut
     def centre(visit: int, lesion: int) -> np.ndarray:
         label = truth.labels[visit]
         where = np.argwhere(label.data == lesion)[:, ::-1]
-        return geometry.apply_points(truth.to_first[visit] @ label.affine, where).mean(0)
+        return np.asarray(geometry.apply_points(truth.to_first[visit] @ label.affine, where).mean(0))
 
     for visit in (1, 2):  # lesion 3 is the stable one
         assert np.linalg.norm(centre(visit, 3) - centre(0, 3)) < 1.5
@@ -157,7 +157,7 @@ def test_no_threshold_finds_the_tumours(study: Study, truth: Truth) -> None:
 
     def standard(data: np.ndarray) -> np.ndarray:
         head = data > 0.15 * np.percentile(data, 99)
-        return (data - data[head].mean()) / data[head].std()
+        return np.asarray((data - data[head].mean()) / data[head].std())
 
     everywhere = [np.ones(i.shape, bool) for i in images]
     brains = [inner(i) for i in images]

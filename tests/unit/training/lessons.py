@@ -53,7 +53,8 @@ class Tiny(SequenceNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.head(self.encoder(x.flatten(0, 1)))
-        return y.unflatten(0, x.shape[:2])
+        steps: Tensor = y.unflatten(0, x.shape[:2])
+        return steps
 
 
 def run(

@@ -11,8 +11,8 @@ import torch
 from napari_medseq.models import Model, bundle, load_model, networks
 from napari_medseq.sequence import ImageSequence, affine_from
 
-UNET = {"_target_": "RecurrentUNet", "widths": [4, 8, 8], "rnn_levels": [1, 2], "hidden": 4, "ahead": 2}
-CLASSIFIER = {"_target_": "SequenceClassifier", "widths": [4, 8], "hidden": 4}
+UNET: dict[str, Any] = {"_target_": "RecurrentUNet", "widths": [4, 8, 8], "rnn_levels": [1, 2], "hidden": 4, "ahead": 2}
+CLASSIFIER: dict[str, Any] = {"_target_": "SequenceClassifier", "widths": [4, 8], "hidden": 4}
 
 
 def blob(seed: int = 0, shape: tuple[int, int, int] = (7, 40, 36), **changes: Any) -> ImageSequence:

@@ -13,7 +13,7 @@ from napari_medseq.models.sequence_classifier import SequenceLogits
 from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.training.augment import AugmentSettings, recolour, transplant, warp
 from napari_medseq.training.cases import Case
-from napari_medseq.training.losses import classification_loss, deeply_supervised, dice_ce
+from napari_medseq.training.losses import classification_loss, deeply_supervised, voxel_loss
 from napari_medseq.training.samples import Windows
 
 STILL = AugmentSettings(
@@ -64,12 +64,12 @@ def test_transplant_brings_the_lesion_with_its_label() -> None:
     assert torch.equal(same, image)
 
 
-def test_dice_ce_equals_monai_and_torch() -> None:
+def test_the_voxel_loss_by_default_equals_monai_and_torch() -> None:
     torch.manual_seed(0)
     logits, labels = torch.randn(2, 3, 8, 8), torch.randint(0, 3, (2, 8, 8))
     monai = DiceLoss(softmax=True, to_onehot_y=True, include_background=False, batch=True, smooth_nr=1, smooth_dr=1)
     expected = monai(logits, labels[:, None]) + functional.cross_entropy(logits, labels)
-    assert torch.isclose(dice_ce(logits, labels), expected, atol=1e-6)
+    assert torch.isclose(voxel_loss(logits, labels), expected, atol=1e-6)
 
 
 def test_unlabelled_voxels_do_not_count() -> None:
@@ -77,8 +77,8 @@ def test_unlabelled_voxels_do_not_count() -> None:
     labels[:, 4:] = -1
     changed = logits.clone()
     changed[:, :, 4:] += torch.tensor([50.0, -50.0]).reshape(1, 2, 1, 1)
-    assert torch.isclose(dice_ce(logits, labels), dice_ce(changed, labels))
-    assert torch.isfinite(dice_ce(logits, torch.full_like(labels, -1)))
+    assert torch.isclose(voxel_loss(logits, labels), voxel_loss(changed, labels))
+    assert torch.isfinite(voxel_loss(logits, torch.full_like(labels, -1)))
 
 
 def test_deep_supervision_weighs_the_finest_most() -> None:

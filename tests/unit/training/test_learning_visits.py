@@ -29,7 +29,14 @@ from tests.unit.inference.cines import cine
 from tests.unit.training.lessons import STILL
 from tests.unit.training.small import blob
 
-NET = {"_target_": "RecurrentUNet", "widths": [8, 8], "rnn_levels": [0], "hidden": 8, "ahead": 1, "neighbours": 0}
+NET: dict[str, Any] = {
+    "_target_": "RecurrentUNet",
+    "widths": [8, 8],
+    "rnn_levels": [0],
+    "hidden": 8,
+    "ahead": 1,
+    "neighbours": 0,
+}
 LOOP: dict[str, Any] = {"iterations": 2, "batch": 2, "steps": 2, "size": [16, 16], "warm_up": 1, "slices": 4}
 
 

@@ -67,15 +67,6 @@ def checked(data: bytes, *, rows: int, columns: int, samples: int) -> Announced 
     return found
 
 
-def size_of(data: bytes) -> tuple[int, int, int] | None:
-    """(rows, columns, samples) that a JPEG or JPEG 2000 stream announces; None where it says none."""
-    try:
-        found = _jpeg(data) if data[:2] == _JPEG_SOI else _jpeg_2000(codestream(data))
-    except (ValueError, struct.error, IndexError):
-        return None
-    return found.rows, found.columns, found.samples
-
-
 def _jpeg(data: bytes) -> Announced:
     at, frame, plain = 2, None, True
     for _ in range(_MOST_SEGMENTS):
