@@ -174,7 +174,7 @@ def test_two_studies_are_told_apart(opened: ViewerModel) -> None:
 
 def test_former_names_say_the_new_ones_and_still_do_their_work() -> None:
     viewer = ViewerModel()
-    layer = verbs.add_sequence(viewer, tilted())
+    layer = verbs.add_sequence(viewer, tilted().replace(affine=affine_from((1, 1, 3))))
     with pytest.warns(DeprecationWarning, match="use_world_placement"):
         assert verbs.place_truly(viewer) == [layer]
     with pytest.warns(DeprecationWarning, match="sync_slice_views"):
