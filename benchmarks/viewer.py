@@ -146,7 +146,11 @@ def ours(folder: Path) -> dict[str, Any]:
     steps: Callable[..., None] = opener.work.each
 
     def each(
-        title: str, items: Sequence[LayerData], action: Callable[[Any], object], done: Callable[[bool], object]
+        title: str,
+        items: Sequence[LayerData],
+        action: Callable[[Any], object],
+        done: Callable[[bool], object],
+        ready: Callable[[], bool],
     ) -> None:
         reading.append(heart.reset())
 
@@ -155,7 +159,7 @@ def ours(folder: Path) -> dict[str, Any]:
                 held.append(heart.reset())
             action(item)
 
-        steps(title, items, timed, done)
+        steps(title, items, timed, done, ready)
 
     opener.work.each = each
     mime = QMimeData()

@@ -58,11 +58,12 @@ def test_a_window_is_chosen_and_typed_for_all_visits(widget: DisplayWidget, view
     assert (widget.level.value(), widget.width_box.value()) == (200, 400)
 
 
-def test_the_value_under_the_mouse_is_written(widget: DisplayWidget, viewer: Any) -> None:
+def test_the_value_under_the_mouse_is_written(widget: DisplayWidget, viewer: Any, wait: Wait) -> None:
     image = viewer.layers[0]
     viewer.dims.set_point(1, at(image, 8, 0, 0)[1])
     viewer.reset_view()
     hover(viewer, at(image, 8, 20, 22))
+    wait(lambda: "medseq values" in viewer.canvas.overlays)
     text = viewer.canvas.overlays["medseq values"].text
     assert f"T1post: {float(image.data[0, 8, 20, 22]):.4g}" in text
     widget.values.setChecked(False)

@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
+from qtpy.QtCore import QMimeData, QPointF, Qt, QTimer, QUrl
 from qtpy.QtGui import QDropEvent
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
+from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.errors import OperationCancelled
 from napari_medseq.viewer.opening import layer_data_of_all
 from napari_medseq.viewer.preference import PATTERNS
 from tests.balls import write_ball_study
-from tests.napari.helpers import Wait
+from tests.napari.helpers import Wait, as_plugins_see_it
 
 
 def drop(viewer: Any, paths: Sequence[Path]) -> None:
@@ -135,6 +136,94 @@ def test_reading_a_session_can_be_cancelled_at_each_layer(session: Path) -> None
             session, progress=lambda done, *_: steps.append(str(done)), cancelled=lambda: steps[-1] == "3"
         )
     assert steps[-1] == "3"
+
+
+@pytest.fixture
+def result(session: Path) -> Path:
+    """The folder of a result, whose patient is not open."""
+    work = ViewerModel()
+    verbs.open_session(work, session)
+    verbs.follow_again(work)
+    return verbs.write_result(work, verbs.result_of(work), session.parent / "result")
+
+
+@pytest.mark.viewer
+def test_a_dropped_result_opens_in_a_job_with_the_images_that_its_record_names(
+    viewer: Any, result: Path, wait: Wait
+) -> None:
+    drop(viewer, [result])
+    assert len(viewer.layers) == 0  # nobody waits for it
+    opener = accompany(viewer).opener
+    counts: list[int] = []
+    viewer.layers.events.inserted.connect(lambda _event: counts.append(len(viewer.layers)))
+    wait(lambda: opener.work.busy)
+    wait(lambda: not opener.work.busy)
+    assert counts == [1, 2, 3, 4]  # two images and the lesions of two visits, one in each turn
+    whole = ViewerModel()
+    verbs.open_result(whole, result)
+    assert [layer.name for layer in viewer.layers] == [layer.name for layer in whole.layers]
+    for layer in whole.layers:
+        assert np.array_equal(viewer.layers[layer.name].data, layer.data)
+    found = verbs.result_of(viewer, "sub-x")
+    assert found.progression.lesions.equals(verbs.result_of(whole).progression.lesions)
+    assert not verbs.editing_of(viewer).is_unsaved
+    found.layers[0].data[0, 0, 0, 0] = 7  # what is painted on the screen is not the result's own
+    assert not any((np.asarray(seq.data) == 7).any() for _, seq in found.shown)
+
+
+@pytest.mark.viewer
+def test_a_result_that_is_cancelled_leaves_nothing_and_over_open_images_only_its_lesions_come(
+    viewer: Any, result: Path, wait: Wait
+) -> None:
+    opener = accompany(viewer).opener
+    cancel = lambda _event: opener.work.cancel()  # noqa: E731
+    viewer.layers.events.inserted.connect(cancel)
+    drop(viewer, [result])
+    wait(lambda: opener.work.busy)
+    wait(lambda: not opener.work.busy)
+    viewer.layers.events.inserted.disconnect(cancel)
+    assert (len(viewer.layers), verbs.results_of(viewer)) == (0, {})
+    verbs.open_path(viewer, result.parent / "sub-x")
+    before = len(viewer.layers)
+    widget = ProgressionWidget(as_plugins_see_it(viewer))
+    viewer.window.add_dock_widget(widget, name="Progression")
+    for _ in range(2):  # opened again, its lesions are not doubled
+        widget.open_saved(str(result))
+        assert widget.work.busy
+        wait(lambda: not widget.work.busy)
+        assert len(viewer.layers) == before + 2
+    assert widget.result.progression is verbs.result_of(viewer).progression
+
+
+def test_reading_a_result_can_be_cancelled_at_each_visit(result: Path) -> None:
+    steps: list[str] = []
+    content = verbs.read_result(result, progress=lambda done, whole, _what: steps.append(f"{done} of {whole}"))
+    assert steps == ["1 of 3", "2 of 3", "3 of 3"]
+    assert len(content.layers) == 4
+    with pytest.raises(OperationCancelled):
+        verbs.read_result(result, progress=lambda done, *_: steps.append(str(done)), cancelled=lambda: steps[-1] == "2")
+    assert steps[-1] == "2"
+
+
+@pytest.mark.viewer
+def test_texts_of_a_first_image_come_one_by_one_and_the_next_image_waits_for_them(
+    viewer: Any, ball_study: Path, wait: Wait
+) -> None:
+    accompany(viewer)
+    turns, made = [0], list[int]()
+    timer = QTimer()
+    timer.timeout.connect(lambda: turns.append(turns[-1] + 1))
+    timer.start(1)
+    viewer.canvas.overlays.events.added.connect(lambda _event: made.append(turns[-1]))
+    layers: list[int] = []
+    viewer.layers.events.inserted.connect(lambda _event: layers.append(len(made)))
+    drop(viewer, [ball_study])
+    opener = accompany(viewer).opener
+    wait(lambda: opener.work.busy)
+    wait(lambda: not opener.work.busy)
+    assert layers[:2] == [0, len(made)]
+    assert len(made) == len(set(made)) >= 5  # the window lived between any two of them
+    assert viewer.canvas.overlays["medseq identity"].text.startswith("sub-x")
 
 
 @pytest.mark.viewer

@@ -321,7 +321,7 @@ def test_from_visit_to_visit_and_from_lesion_to_lesion(ball_study: Path) -> None
 @pytest.mark.viewer
 @pytest.mark.parametrize("answer", [QMessageBox.Open, QMessageBox.Discard, QMessageBox.Cancel])
 def test_the_next_window_offers_what_a_crash_left_behind(
-    make_napari_viewer: Callable[..., Any], ball_study: Path, answer: Any
+    make_napari_viewer: Callable[..., Any], wait: Wait, ball_study: Path, answer: Any
 ) -> None:
     left = verbs.autosave(at_work(ball_study))
     assert left is not None
@@ -333,8 +333,58 @@ def test_the_next_window_offers_what_a_crash_left_behind(
     assert "sub-x ses-20200131 lesions" in guardian.offer.text()
     guardian.offer.button(answer).click()
     assert guardian.offer is None
+    assert len(viewer.layers) == 0  # it is read by a worker, with bar and Cancel
+    if answer == QMessageBox.Open:
+        wait(lambda: guardian.opener.work.busy)
+        wait(lambda: not guardian.opener.work.busy)
+        assert viewer.title.endswith("not saved")
     assert bool(verbs.painted(viewer)) == (answer == QMessageBox.Open)
     assert len(verbs.recoverable()) == (answer == QMessageBox.Cancel)
+
+
+@pytest.mark.viewer
+def test_a_recovery_that_is_cancelled_or_damaged_is_offered_again(
+    make_napari_viewer: Callable[..., Any], wait: Wait, ball_study: Path, notices: list[Any]
+) -> None:
+    left = verbs.autosave(at_work(ball_study))
+    assert left is not None
+    left = left.rename(left.with_name("999999999-dead"))
+    viewer = make_napari_viewer(show=False)
+    guardian = accompany(viewer)
+    assert guardian is not None
+    assert guardian.offer is not None
+    cancel = lambda _event: guardian.opener.work.cancel()  # noqa: E731
+    viewer.layers.events.inserted.connect(cancel)
+    guardian.offer.button(QMessageBox.Open).click()
+    wait(lambda: guardian.opener.work.busy)
+    wait(lambda: not guardian.opener.work.busy)
+    viewer.layers.events.inserted.disconnect(cancel)
+    assert len(viewer.layers) == 0
+    (again,) = verbs.recoverable()
+    facts = json.loads((left / "session.json").read_text())
+    (left / "session.json").write_text(json.dumps({**facts, "format": 99}))
+    guardian.opener.recover(again)
+    wait(lambda: any("another version" in text for _, text in notices))
+    assert len(verbs.recoverable()) == 1
+
+
+@pytest.mark.viewer
+def test_a_visit_is_added_in_a_job(
+    make_napari_viewer: Callable[..., Any], wait: Wait, ball_study: Path, tmp_path: Path, notices: list[Any]
+) -> None:
+    viewer = make_napari_viewer(show=False)
+    verbs.open_path(viewer, ball_study)
+    widget = StudyWidget(as_plugins_see_it(viewer))
+    viewer.window.add_dock_widget(widget, name="Study")
+    widget.add_visit("sub-x", str(ball_study / "ses-20200131"))
+    assert widget.work.busy
+    wait(lambda: not widget.work.busy)
+    assert len(verbs.study_of(viewer).visits) == 3
+    (tmp_path / "empty").mkdir()
+    widget.add_visit("sub-x", str(tmp_path / "empty"))
+    wait(lambda: not widget.work.busy)
+    assert len(notices) == 1
+    assert len(verbs.study_of(viewer).visits) == 3
 
 
 # -- closing -----------------------------------------------------------------------------------------------------------

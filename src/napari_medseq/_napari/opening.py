@@ -14,6 +14,7 @@ from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 from napari_medseq import viewer as verbs
+from napari_medseq._napari.pieces import pieces_of
 from napari_medseq._napari.work import WorkBar, guarded, warned
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer.layers import LayerData
@@ -38,7 +39,7 @@ class Opener(QObject):  # type: ignore[misc]
     def __init__(self, viewer: ViewerModel, window: QMainWindow) -> None:
         super().__init__(window)
         self._viewer, self._window = ref(viewer), window
-        self._paths: list[Path] = []
+        self._waiting: list[Path | verbs.Recovery] = []
         self.work = WorkBar()
         self._dock = QDockWidget("Opening", window)
         self._dock.setObjectName("medseq opening")  # Qt remembers where docks are by their names
@@ -50,8 +51,15 @@ class Opener(QObject):  # type: ignore[misc]
 
     def open(self, path: str | os.PathLike[str]) -> None:
         """Open this, with whatever else comes before the window is idle again."""
-        self._paths.append(Path(path))
-        if len(self._paths) == 1 and not self.work.busy:
+        self._add(Path(path))
+
+    def recover(self, left: verbs.Recovery) -> None:
+        """Open what a process that ended left behind."""
+        self._add(left)
+
+    def _add(self, what: Path | verbs.Recovery) -> None:
+        self._waiting.append(what)
+        if len(self._waiting) == 1 and not self.work.busy:
             QTimer.singleShot(0, self._begin)
 
     def _busy(self, busy: bool) -> None:
@@ -61,19 +69,19 @@ class Opener(QObject):  # type: ignore[misc]
         elif not busy:
             self._dock.hide()
             self._window.removeDockWidget(self._dock)
-            if self._paths:
+            if self._waiting:
                 QTimer.singleShot(0, self._begin)
 
     def _begin(self) -> None:
-        if self.work.busy or not self._paths:
-            return
-        session = next((path for path in self._paths if verbs.is_session(path)), None)
         viewer = self._viewer()
-        if session is not None and viewer is not None:  # by itself; what came with it opens afterwards
-            self._paths.remove(session)
-            open_session_in_job(viewer, session, self.work)
+        if self.work.busy or not self._waiting or viewer is None:
             return
-        paths, self._paths = self._paths, []
+        alone = next((what for what in self._waiting if _is_whole(what)), None)
+        if alone is not None:  # by itself; what came with it opens afterwards
+            self._waiting.remove(alone)
+            _open_whole(viewer, alone, self.work)
+            return
+        paths, self._waiting = [what for what in self._waiting if isinstance(what, Path)], []
         title = f"Opening {paths[0].name}" if len(paths) == 1 else f"Opening {len(paths)} files"
 
         def job(progress: Progress, cancelled: Cancelled) -> list[LayerData]:
@@ -87,19 +95,72 @@ class Opener(QObject):  # type: ignore[misc]
             show_one_by_one(viewer, data, self.work)
 
 
-def open_session_in_job(viewer: ViewerModel, folder: Path, work: WorkBar) -> None:
-    """Read a session in a worker, then show it layer by layer; Cancel leaves the viewer as it was."""
+def _is_whole(what: Path | verbs.Recovery) -> bool:
+    """Whether it is a session, a result or what a crash left behind: no images to be opened with others."""
+    return isinstance(what, verbs.Recovery) or verbs.is_session(what) or verbs.is_result(what)
+
+
+def _open_whole(viewer: ViewerModel, what: Path | verbs.Recovery, work: WorkBar) -> None:
+    if isinstance(what, verbs.Recovery):
+        recover_in_job(viewer, what, work)
+    elif verbs.is_session(what):
+        open_session_in_job(viewer, what, work)
+    else:
+        open_result_in_job(viewer, what, work)
+
+
+def open_session_in_job(
+    viewer: ViewerModel, folder: Path, work: WorkBar, then: Callable[[ViewerModel, list[Layer]], None] | None = None
+) -> None:
+    """Read a session in a worker, then show it layer by layer; Cancel leaves the viewer as it was.
+
+    `then` is called with the viewer and the layers when all is there.
+    """
     weak = ref(getattr(viewer, "__wrapped__", viewer))
 
     def job(progress: Progress, cancelled: Cancelled) -> verbs.SessionContent:
         return verbs.read_session(folder, progress=progress, cancelled=cancelled)
 
     def done(content: verbs.SessionContent) -> None:
+        def finish(now: ViewerModel, added: list[Layer]) -> None:
+            verbs.finish_session(now, content)
+            if then is not None:
+                then(now, added)
+
         alive = weak()
         if alive is not None:
-            _one_by_one(
-                alive, content.layers, verbs.show_session_layer, work, lambda now: verbs.finish_session(now, content)
-            )
+            _one_by_one(alive, content.layers, verbs.show_session_layer, work, finish)
+
+    work.start(f"Opening {folder.name}", job, done)
+
+
+def recover_in_job(viewer: ViewerModel, left: verbs.Recovery, work: WorkBar) -> None:
+    """Open what a crash left behind as a session is opened; where that fails or is cancelled, it stays and is offered again."""
+    open_session_in_job(viewer, left.folder, work, lambda now, added: verbs.finish_recovery(now, left, added))
+
+
+def open_result_in_job(
+    viewer: ViewerModel, folder: Path, work: WorkBar, then: Callable[[verbs.ResultContent], None] | None = None
+) -> None:
+    """Read a saved result in a worker, then show it layer by layer; Cancel leaves the viewer as it was.
+
+    `then` is called with it when all is there.
+    """
+    weak = ref(getattr(viewer, "__wrapped__", viewer))
+    among = verbs.open_studies(viewer)
+
+    def job(progress: Progress, cancelled: Cancelled) -> verbs.ResultContent:
+        return verbs.read_result(folder, among=among, progress=progress, cancelled=cancelled)
+
+    def done(content: verbs.ResultContent) -> None:
+        def finish(now: ViewerModel, _added: list[Layer]) -> None:
+            verbs.finish_result(now, content)
+            if then is not None:
+                then(content)
+
+        alive = weak()
+        if alive is not None:
+            _one_by_one(alive, content.layers, verbs.show_result_layer, work, finish)
 
     work.start(f"Opening {folder.name}", job, done)
 
@@ -112,18 +173,20 @@ def show_one_by_one(viewer: ViewerModel, data: Sequence[LayerData], work: WorkBa
 def _one_by_one(
     viewer: ViewerModel,
     items: Sequence[T],
-    show: Callable[[ViewerModel, T], Layer],
+    show: Callable[[ViewerModel, T], Layer | None],
     work: WorkBar,
-    finish: Callable[[ViewerModel], None] | None = None,
+    finish: Callable[[ViewerModel, list[Layer]], None] | None = None,
 ) -> None:
     weak = ref(getattr(viewer, "__wrapped__", viewer))
     added: list[Layer] = []
     front = verbs.patient_in_front(viewer)
+    pieces = pieces_of(viewer)
 
     def add(item: T) -> None:
         alive = weak()
-        if alive is not None:
-            guarded("Showing an image", lambda: added.append(show(alive, item)))
+        layer = None if alive is None else guarded("Showing an image", lambda: show(alive, item))
+        if layer is not None:
+            added.append(layer)
 
     def done(cancelled: bool) -> None:
         alive = weak()
@@ -132,7 +195,7 @@ def _one_by_one(
         if not cancelled:
             if finish is not None:
                 with warned():
-                    guarded("Opening", lambda: finish(alive))
+                    guarded("Opening", lambda: finish(alive, added))
             return
         for layer in added:
             if layer in alive.layers:
@@ -141,7 +204,7 @@ def _one_by_one(
             verbs.bring_to_front(alive, front)
         show_info(f"{work.title}: cancelled, nothing was changed.")
 
-    work.each(work.title, items, add, done)
+    work.each(work.title, items, add, done, ready=lambda: pieces is None or pieces.done)
 
 
 def asked_in_the_window() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_info, show_warning
@@ -33,6 +34,7 @@ from napari_medseq._napari.choosers import (
 )
 from napari_medseq._napari.forms import ModelForm
 from napari_medseq._napari.model_box import ModelBox
+from napari_medseq._napari.opening import open_result_in_job
 from napari_medseq._napari.progression_result import ProgressionResult
 from napari_medseq._napari.result_jobs import ResultJobs
 from napari_medseq._napari.window import accompany
@@ -237,8 +239,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
 
     def open_saved(self, folder: str) -> None:
         """Show a result from its folder: over its patient's images where these are open, else with those its record names."""
-        found = verbs.open_result(self.viewer, folder)
-        self._shown(next(one.source for one in verbs.results_of(self.viewer).values() if one.progression is found))
+        open_result_in_job(self.viewer, Path(folder), self.work, lambda found: self._shown(found.source))
 
     def show_result(self, progression: Progression, source: Study, card: str = "") -> None:
         """Show a progression of the study `source`, made with the model of that card."""

@@ -68,18 +68,15 @@ def read(path: Paths) -> list[LayerData | tuple[None]]:
     from napari_medseq._napari.work import guarded
 
     guardian = accompany(viewer)
-    if guardian is not None and asked_in_the_window() and isinstance(path, str | os.PathLike) and is_session(path):
-        guardian.opener.open(path)
+    if guardian is not None and asked_in_the_window():
+        for one in [path] if isinstance(path, str | os.PathLike) else path:
+            guardian.opener.open(one)
         return [(None,)]
     if isinstance(path, str | os.PathLike) and is_session(path):
         guarded("Opening the session", lambda: open_session(viewer, path))
         return [(None,)]
     if isinstance(path, str | os.PathLike) and is_result(path):
         guarded("Opening the result", lambda: open_result(viewer, path))
-        return [(None,)]
-    if guardian is not None and asked_in_the_window():
-        for one in [path] if isinstance(path, str | os.PathLike) else path:
-            guardian.opener.open(one)
         return [(None,)]
     try:
         with warnings.catch_warnings(record=True) as heard:  # each doubt is told once, below

@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari.utils.notifications import show_info, show_warning
+from napari.utils.notifications import show_info
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QComboBox,
@@ -23,7 +23,7 @@ import napari
 from napari_medseq import io
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import TICKS, follow_layers, narrow, scrolled, wrapped
-from napari_medseq._napari.opening import open_session_in_job, show_one_by_one
+from napari_medseq._napari.opening import open_result_in_job, open_session_in_job, show_one_by_one
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
 from napari_medseq.errors import MedseqError
@@ -289,7 +289,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
 
     def _open(self, folder: str) -> None:
         if verbs.is_result(folder):
-            verbs.open_result(self.viewer, folder)
+            open_result_in_job(self.viewer, Path(folder), self.work)
         else:
             open_session_in_job(self.viewer, Path(folder), self.work)
 
@@ -307,8 +307,17 @@ class StudyWidget(QWidget):  # type: ignore[misc]
     def _ask_visit(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder of the visit")
         front = verbs.patient_in_front(self.viewer)
-        if folder and front is not None and not verbs.add_visit(self.viewer, front, folder):
-            show_warning(f"{folder} holds no image.")
+        if folder and front is not None:
+            self.add_visit(front, folder)
+
+    def add_visit(self, study: str, folder: str) -> None:
+        """Open a folder as the next visit of a patient; layers come one by one."""
+        ordinal = verbs.next_ordinal(self.viewer, study)
+
+        def job(progress: Progress, cancelled: Cancelled) -> list[LayerData]:
+            return verbs.read_visit(study, ordinal, folder, progress=progress, cancelled=cancelled)
+
+        self.work.start(f"Opening {Path(folder).name}", job, lambda data: show_one_by_one(self.viewer, data, self.work))
 
 
 def _row(parent: QTreeWidget | QTreeWidgetItem, *texts: str) -> QTreeWidgetItem:

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from napari_medseq.models import Model
 
 _HOW = (
-    "Paint what is to be found in three slices or more, whole slices: what is not painted in them is background. Then Teach. "
-    "Where the answer is wrong, correct it there and teach again."
+    "Paint what is to be found in one slice, then press Propagate (Alt+S): it is carried to the other slices in seconds. Where it is "
+    "wrong, correct a slice and propagate again. Or paint three slices or more, whole: what is not painted in them is background; "
+    "then Teach makes a model of them, for other images too."
 )
 
 

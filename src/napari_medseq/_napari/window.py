@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QAbstractButton, QFileDialog, QMainWindow, QMessageBo
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.counting import SliderTexts
 from napari_medseq._napari.opening import Opener
+from napari_medseq._napari.pieces import pieces_of
 from napari_medseq._napari.tabs import tab_newcomers
 from napari_medseq._napari.work import guarded
 
@@ -130,7 +131,7 @@ class Guardian(QObject):  # type: ignore[misc]
         self.offer = self._left = None
         box.deleteLater()
         if answer == QMessageBox.Open:
-            guarded("Recovering", lambda: verbs.recover(self.viewer, left))
+            self.opener.recover(left)
         elif answer == QMessageBox.Discard:
             verbs.discard(left)
         else:
@@ -149,6 +150,7 @@ def accompany(viewer: ViewerModel) -> Guardian | None:
     guardian: Guardian | None = window.findChild(Guardian, options=Qt.FindDirectChildrenOnly)
     if guardian is None:
         guardian = Guardian(viewer, window)
+        pieces_of(viewer)
         _bind_keys(viewer)
         if window.isVisible():
             guarded("Looking at napari's settings", _offer_to_be_preferred)

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, TypeVar
 from weakref import WeakMethod
 
@@ -58,7 +58,7 @@ class Outcome(NamedTuple, Generic[R]):
 
 _log = logging.getLogger(__name__)
 _EVERY_S = 0.05
-_LOOK_AGAIN_MS = 50
+_LOOK_AGAIN_MS = 20
 
 
 class WorkBar(QWidget):  # type: ignore[misc]
@@ -154,7 +154,12 @@ class WorkBar(QWidget):  # type: ignore[misc]
             return
 
     def each(
-        self, title: str, items: Sequence[T], action: Callable[[T], object], done: Callable[[bool], object]
+        self,
+        title: str,
+        items: Sequence[T],
+        action: Callable[[T], object],
+        done: Callable[[bool], object],
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         """In the GUI thread, do something with one item in each turn of the event loop, so that the window lives on.
 
@@ -166,27 +171,33 @@ class WorkBar(QWidget):  # type: ignore[misc]
             Called with each item.
         done : callable
             Called at the end with whether it was cancelled; the items that came before were dealt with then.
+        ready : callable
+            Whether the next item may come now; it waits a little where not.
         """
         waiting = deque(items)
         self.title, self._each = title, True
         self._stop.clear()
 
         def step() -> None:
-            if _mouse_is_held():
+            if _mouse_is_held() or not ready():
                 QTimer.singleShot(_LOOK_AGAIN_MS, step)
                 return
             try:
                 if waiting and not self._stop.is_set():
                     action(waiting.popleft())
-                    at = len(items) - len(waiting)
-                    self._show(at, len(items), f"{title}: {at} of {len(items)}")
-                    QTimer.singleShot(0, step)
+                    QTimer.singleShot(0, show)
                     return
                 self._each = False
                 self._set_busy(False)
             except RuntimeError:  # the window was closed meanwhile
                 return
             done(self._stop.is_set())
+
+        def show() -> None:  # by itself: a bar that moves draws the whole window at once
+            at = len(items) - len(waiting)
+            with suppress(RuntimeError):  # the window was closed meanwhile
+                self._show(at, len(items), f"{title}: {at} of {len(items)}")
+                QTimer.singleShot(0, step)
 
         self._set_busy(True)
         QTimer.singleShot(0, step)

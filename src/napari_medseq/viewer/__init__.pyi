@@ -5,6 +5,8 @@ from .alignments import hand_alignment as hand_alignment
 from .alignments import set_hand_alignment as set_hand_alignment
 from .arranging import add_visit as add_visit
 from .arranging import assign_visit as assign_visit
+from .arranging import next_ordinal as next_ordinal
+from .arranging import read_visit as read_visit
 from .arranging import save_masks as save_masks
 from .arranging import set_visit_date as set_visit_date
 from .carrying import CarriedMask as CarriedMask
@@ -119,6 +121,7 @@ from .readout import values_at as values_at
 from .recovery import Recovery as Recovery
 from .recovery import autosave as autosave
 from .recovery import discard as discard
+from .recovery import finish_recovery as finish_recovery
 from .recovery import recover as recover
 from .recovery import recoverable as recoverable
 from .recovery import recovery_folder as recovery_folder
@@ -135,8 +138,13 @@ from .results import show_explanation as show_explanation
 from .results import show_locations as show_locations
 from .results import show_segmentation as show_segmentation
 from .results import study_for as study_for
+from .saved import ResultContent as ResultContent
+from .saved import finish_result as finish_result
 from .saved import is_result as is_result
 from .saved import open_result as open_result
+from .saved import open_studies as open_studies
+from .saved import read_result as read_result
+from .saved import show_result_layer as show_result_layer
 from .session import is_session as is_session
 from .session import recent_sessions as recent_sessions
 from .session import save_session as save_session
@@ -198,6 +206,7 @@ __all__ = [
     "Reading",
     "Recovery",
     "Rerun",
+    "ResultContent",
     "SessionContent",
     "SessionLayer",
     "Unit",
@@ -243,6 +252,8 @@ __all__ = [
     "estimate_job",
     "estimate_seconds",
     "exams_open",
+    "finish_recovery",
+    "finish_result",
     "finish_session",
     "follow_again",
     "go_to",
@@ -270,10 +281,12 @@ __all__ = [
     "new_labels",
     "new_landmarks",
     "next_lesion",
+    "next_ordinal",
     "next_visit",
     "open_path",
     "open_result",
     "open_session",
+    "open_studies",
     "orientation_letters",
     "orthogonal",
     "other_visits",
@@ -294,7 +307,9 @@ __all__ = [
     "preview",
     "preview_job",
     "propagate",
+    "read_result",
     "read_session",
+    "read_visit",
     "recent_sessions",
     "recipe_of",
     "recover",
@@ -325,6 +340,7 @@ __all__ = [
     "show_numbers",
     "show_overlay",
     "show_progression",
+    "show_result_layer",
     "show_segmentation",
     "show_session_layer",
     "show_values",

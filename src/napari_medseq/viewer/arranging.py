@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medseq import io
-from napari_medseq.errors import MedseqError
+from napari_medseq.errors import MedseqError, ReadError
+from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.editing import editing_of
@@ -106,9 +107,49 @@ def add_visit(viewer: ViewerModel, study: str, path: str | os.PathLike[str]) -> 
     ReadError
         If nothing could be opened.
     """
-    ordinal = max(_studies.facts_of(layer)["ordinal"] for layer in _of(viewer, study)) + 1
-    added = []
-    for seq in io.read(os.fspath(path), lazy="auto"):
+    layers = add_layers(viewer, read_visit(study, next_ordinal(viewer, study), path))
+    describe(viewer)
+    return layers
+
+
+def next_ordinal(viewer: ViewerModel, study: str) -> int:
+    """The ordinal, from 0, of a visit that would come after those that are open.
+
+    Raises
+    ------
+    MedseqError
+        If no layer is of that study.
+    """
+    return int(max(_studies.facts_of(layer)["ordinal"] for layer in _of(viewer, study))) + 1
+
+
+def read_visit(
+    study: str,
+    ordinal: int,
+    path: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> list[_layers.LayerData]:
+    """Layer data of a file or folder as a visit of a patient; touches no viewer, so that a worker may read it.
+
+    Parameters
+    ----------
+    study : str
+    ordinal : int
+        Of the visit, from 0.
+    path : path
+    progress, cancelled : callable, optional
+
+    Raises
+    ------
+    ReadError
+        If nothing could be opened.
+    OperationCancelled
+        When `cancelled` says so.
+    """
+    out = []
+    for seq in io.read(os.fspath(path), lazy="auto", progress=progress, cancelled=cancelled):
         day = seq.acquired.date().isoformat() if seq.acquired else None
         facts = {
             "study": study,
@@ -118,10 +159,10 @@ def add_visit(viewer: ViewerModel, study: str, path: str | os.PathLike[str]) -> 
             "study_warnings": [],
         }
         name = " ".join([study, str(facts["visit_name"]), _studies.series_name({**facts, "name": seq.name})])
-        added.append(_layers.to_layer_data(seq, visit=None if "t" in seq.axes else ordinal, facts=facts, name=name))
-    layers = add_layers(viewer, added)
-    describe(viewer)
-    return layers
+        out.append(_layers.to_layer_data(seq, visit=None if "t" in seq.axes else ordinal, facts=facts, name=name))
+    if not out:
+        raise ReadError(f"{path} holds no image that can be opened. Choose the folder of a visit.")
+    return out
 
 
 def save_masks(viewer: ViewerModel, study: str, folder: str | os.PathLike[str]) -> list[Path]:

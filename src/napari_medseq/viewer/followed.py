@@ -181,8 +181,9 @@ def _show(
         if seq is None:  # a visit without a mask
             continue
         visits.append(visit)
-        old = _tracked_layer(viewer, study.name, ordinal)
-        data, kwargs, kind = _layer_data(viewer, found, ordinal, seq, old)
+        old = tracked_layer(viewer, study.name, ordinal)
+        along = along_of(viewer) if old is None else str(_studies.facts_of(old).get("along", "z"))
+        data, kwargs, kind = lesion_layer_data(study, ordinal, seq, found.progression, along)
         if old is None or old.data.shape != data.shape:
             if old is not None:
                 _set_aside(old)
@@ -210,15 +211,14 @@ def _show(
         warnings.warn(text, MedseqWarning, stacklevel=3)
 
 
-def _layer_data(
-    viewer: ViewerModel, found: Followed, ordinal: int, seq: ImageSequence, old: Labels | None
+def lesion_layer_data(
+    study: Study, ordinal: int, seq: ImageSequence, progression: Progression, along: str = "z"
 ) -> _layers.LayerData:
-    study = found.source
-    along = _studies.facts_of(old).get("along", "z") if old is not None else along_of(viewer)
+    """Layer data of the lesions of one visit of a study, in their colours; touches no viewer, so that a worker may make it."""
     name = f"{_studies.visit_title(study, ordinal)} lesions"
     data = _studies.visit_layer_data(
         study, ordinal, seq, visit=None if len(study.visits) == 1 else ordinal, name=name, along=along,
-        colormap=_colormap(found.progression), opacity=0.7,
+        colormap=_colormap(progression), opacity=0.7,
     )  # fmt: skip
     data[1]["metadata"][_layers.KEY] |= {"role": _studies.TRACKED, "along": along}
     return data
@@ -251,7 +251,8 @@ def _set_aside(layer: Labels) -> None:
     layer.name, layer.visible = f"{layer.name} (earlier grid)", False
 
 
-def _tracked_layer(viewer: ViewerModel, study: str, ordinal: int) -> Labels | None:
+def tracked_layer(viewer: ViewerModel, study: str, ordinal: int) -> Labels | None:
+    """The layer of the followed lesions of a visit; None where there is none."""
     for layer in viewer.layers:
         facts = _studies.facts_of(layer)
         if _studies.is_tracked(layer) and (facts.get("study"), facts.get("ordinal")) == (study, ordinal):

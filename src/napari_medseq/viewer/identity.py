@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary, ref
 import numpy as np
 
 from napari_medseq.viewer.active import shown_visit, visit_of
+from napari_medseq.viewer.canvas_text import Place, write_text
 from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.placement import along_of, camera_of
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
 
 #: world axis → the patient's side at its end and at its beginning; world is S, P, L (DICOM's LPS read as z, y, x)
 _SIDES = {"z": ("S", "I"), "y": ("P", "A"), "x": ("L", "R")}
-_EDGES = {"top": "top_center", "bottom": "bottom_center", "left": "middle_left", "right": "middle_right"}
+_EDGES: dict[str, Place] = {
+    "top": "top_center",
+    "bottom": "bottom_center",
+    "left": "middle_left",
+    "right": "middle_right",
+}
 _CORNER = "medseq identity"
-#: read over any image and in both themes
-_INK, _PAPER = (1.0, 0.9, 0.5, 1.0), (0.0, 0.0, 0.0, 0.55)
 
 
 def patient_in_front(viewer: ViewerModel) -> str | None:
@@ -136,10 +140,10 @@ def describe(viewer: ViewerModel) -> None:
 
 def annotate(viewer: ViewerModel, *, title: str = "", visits: int | None = None) -> None:
     """Write identity and sides on a canvas as they are now; `title` where no study is open."""
-    _write(viewer, _CORNER, "\n".join(identity(viewer, visits) or [title]), "top_left")
+    write_text(viewer, _CORNER, "\n".join(identity(viewer, visits) or [title]), "top_left")
     letters = orientation_letters(viewer)
     for edge, place in _EDGES.items():
-        _write(viewer, f"medseq {edge}", letters.get(edge, ""), place)
+        write_text(viewer, f"medseq {edge}", letters.get(edge, ""), place)
 
 
 class _Described:
@@ -202,25 +206,3 @@ class _Described:
         title = " – ".join(part for part in parts if part)
         if viewer.title != title:
             viewer.title = title
-
-
-def _write(viewer: ViewerModel, key: str, text: str, place: str) -> None:
-    canvas = getattr(viewer, "canvas", None)
-    if canvas is None:  # napari before 0.9 has one text for the whole canvas
-        if key == _CORNER:
-            overlay = viewer.text_overlay
-            overlay.text, overlay.visible, overlay.position = text, bool(text), place
-        return
-    from napari.components.overlays import TextOverlay
-
-    overlay = canvas.overlays.get(key)
-    if overlay is None:
-        if not text:
-            return
-        overlay = canvas.overlays[key] = TextOverlay(text=text, position=place, font_size=10)
-        # napari draws a colour that is set once the canvas knows the text, not one that it comes with
-        overlay.color, overlay.box_color, overlay.visible = _INK, _PAPER, True
-    if overlay.text != text:
-        overlay.text = text
-    if overlay.visible != bool(text):
-        overlay.visible = bool(text)

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_medseq.progression import intensity
 from napari_medseq.viewer.active import shown_visit, visit_of
+from napari_medseq.viewer.canvas_text import write_text
 from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.layers import from_layer, layer_kind
 from napari_medseq.viewer.study import facts_of, series_name
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
 
 _KEY = "medseq values"
-#: read over any image and in both themes
-_INK, _PAPER = (1.0, 0.9, 0.5, 1.0), (0.0, 0.0, 0.0, 0.55)
 _NAMES = {"hu": "HU", "suv": "SUV"}
 
 
@@ -177,20 +176,6 @@ class _Readout:
 
     def update(self, _event: object = None) -> None:
         viewer = self._viewer()
-        canvas = getattr(viewer, "canvas", None)
-        if viewer is None or canvas is None:  # napari before 0.9 has one text for the whole canvas, and it is taken
-            return
-        overlay = canvas.overlays.get(_KEY)
-        text = "\n".join(reading.text for reading in values_at(viewer)) if self.on else ""
-        if overlay is None:
-            if not text:
-                return
-            from napari.components.overlays import TextOverlay
-
-            overlay = canvas.overlays[_KEY] = TextOverlay(text=text, position="bottom_left", font_size=10)
-            # napari draws a colour that is set once the canvas knows the text, not one that it comes with
-            overlay.color, overlay.box_color, overlay.visible = _INK, _PAPER, True
-        if overlay.text != text:
-            overlay.text = text
-        if overlay.visible != bool(text):
-            overlay.visible = bool(text)
+        if viewer is not None:
+            text = "\n".join(reading.text for reading in values_at(viewer)) if self.on else ""
+            write_text(viewer, _KEY, text, "bottom_left")

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -121,14 +122,19 @@ def recover(viewer: ViewerModel, recovery: Recovery) -> list[Layer]:
     ReadError
         If it is damaged; it stays where it is.
     """
-    editing = editing_of(viewer)
     layers = open_session(viewer, recovery.folder)
+    finish_recovery(viewer, recovery, layers)
+    return layers
+
+
+def finish_recovery(viewer: ViewerModel, recovery: Recovery, layers: Iterable[Layer]) -> None:
+    """When the layers of what was left behind are there: they count as unsaved, and its folder is this viewer's own."""
+    editing = editing_of(viewer)
     editing.unsaved.update(layer for layer in layers if layer_kind(layer) == "labels")
     own = recovery_folder() / f"{os.getpid()}-{secrets.token_hex(4)}"
     os.replace(recovery.folder, own)
     _FOLDERS[editing] = own
     editing.events.changed()
-    return layers
 
 
 def discard(recovery: Recovery) -> None:

@@ -1,24 +1,31 @@
-"""A saved result alone: its images are found by its record, and it is shown over them."""
+"""A saved result alone: first it is read, with the images that its record names, so that a worker may do it; then it is shown over them."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_medseq import io
-from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
+from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Study, Visit
-from napari_medseq.viewer.followed import show_progression
+from napari_medseq.viewer.followed import lesion_layer_data, show_progression, tracked_layer
 from napari_medseq.viewer.identity import describe
+from napari_medseq.viewer.layers import KEY, LayerData
 from napari_medseq.viewer.results import add_layers
-from napari_medseq.viewer.study import studies_in, study_from_layers, study_layer_data
+from napari_medseq.viewer.study import TRACKED, ordinals, studies_in, study_from_layers, study_layer_data
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Layer
 
     from napari_medseq.progression import Progression
 
@@ -26,6 +33,108 @@ if TYPE_CHECKING:
 def is_result(path: str | os.PathLike[str]) -> bool:
     """Whether a folder is a result that `Progression.save` or `ms.run` wrote."""
     return all((Path(path) / name).is_file() for name in ("run.json", "lesions.csv"))
+
+
+@dataclass(frozen=True, eq=False)
+class ResultContent:
+    """A saved result that was read and is not shown yet; from `read_result`.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder.
+    progression : Progression
+    source : Study
+        Of the patient: as it is open, else with the images that the record names.
+    layers : tuple of LayerData
+        Images that are not open, and the lesions of each visit.
+    missing : tuple of str
+        Images that are not where they were, and why.
+    """
+
+    path: Path
+    progression: Progression
+    source: Study
+    layers: tuple[LayerData, ...]
+    missing: tuple[str, ...]
+
+
+def open_studies(viewer: ViewerModel) -> dict[str, Study]:
+    """The patients that are open, by name, for `read_result`; those of whom only lesions are open are left out."""
+    found = {}
+    for name in studies_in(viewer.layers):
+        with suppress(MedseqError):
+            found[name] = study_from_layers(viewer.layers, name)
+    return found
+
+
+def read_result(
+    folder: str | os.PathLike[str],
+    *,
+    among: Mapping[str, Study] | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> ResultContent:
+    """Read a saved result, and the images that its record names where its patient is not open; touches no viewer.
+
+    Parameters
+    ----------
+    folder : path
+    among : mapping, optional
+        The patients that are open, from `open_studies`.
+    progress, cancelled : callable, optional
+
+    Raises
+    ------
+    ReadError
+        If the folder holds no result.
+    OperationCancelled
+        When `cancelled` says so.
+    """
+    from napari_medseq.progression import Progression
+
+    path = Path(folder)
+    check(cancelled)
+    progression = Progression.load(path)
+    if progress is not None:
+        progress(1, 1 + len(progression.dates), path.name)
+    patient = _patient(progression, path)
+    source, missing = _as_it_is_open(progression, (among or {}).get(patient)), list[str]()
+    layers: list[LayerData] = []
+    if source is None:
+        source, missing = _recorded_study(progression, patient, progress, cancelled)
+        if any(visit.images for visit in source.visits):
+            layers += study_layer_data(source)
+    check(cancelled)
+    for ordinal, seq in zip(ordinals(source, progression), progression.labels, strict=True):
+        if seq is not None:
+            data, kwargs, kind = lesion_layer_data(source, ordinal, seq, progression)
+            layers.append((np.array(data), kwargs, kind))  # what is painted there is not the result's
+    return ResultContent(path, progression, source, tuple(layers), tuple(missing))
+
+
+def show_result_layer(viewer: ViewerModel, data: LayerData) -> Layer | None:
+    """Add a layer of a saved result; None where the lesions of that visit have a layer already."""
+    facts = data[1]["metadata"][KEY]
+    if facts.get("role") == TRACKED and tracked_layer(viewer, facts["study"], facts["ordinal"]) is not None:
+        return None
+    describe(viewer)
+    return add_layers(viewer, [data])[0]
+
+
+def finish_result(viewer: ViewerModel, content: ResultContent) -> Progression:
+    """When its layers are there: the result is its patient's.
+
+    Images that are no longer where they were are named in a warning.
+    """
+    if content.missing:
+        text = (
+            f"Images of {content.source.name} are not where they were: {'; '.join(content.missing)}. "
+            "Open them, then open the result again."
+        )
+        warnings.warn(text, MedseqWarning, stacklevel=2)
+    show_progression(viewer, content.progression, content.source)
+    return content.progression
 
 
 def open_result(viewer: ViewerModel, folder: str | os.PathLike[str]) -> Progression:
@@ -38,22 +147,10 @@ def open_result(viewer: ViewerModel, folder: str | os.PathLike[str]) -> Progress
     ReadError
         If the folder holds no result.
     """
-    from napari_medseq.progression import Progression
-
-    path = Path(folder)
-    progression = Progression.load(path)
-    describe(viewer)
-    patient = _patient(progression, path)
-    source = _open_study(viewer, patient, progression.dates)
-    if source is None:
-        source, missing = _recorded_study(progression, patient)
-        if any(visit.images for visit in source.visits):
-            add_layers(viewer, study_layer_data(source))
-        if missing:
-            text = f"Images of {patient} are not where they were: {'; '.join(missing)}. Open them, then open the result again."
-            warnings.warn(text, MedseqWarning, stacklevel=2)
-    show_progression(viewer, progression, source)
-    return progression
+    content = read_result(folder, among=open_studies(viewer))
+    for data in content.layers:
+        show_result_layer(viewer, data)
+    return finish_result(viewer, content)
 
 
 def _patient(progression: Progression, path: Path) -> str:
@@ -65,35 +162,39 @@ def _patient(progression: Progression, path: Path) -> str:
     return str(known or path.name)
 
 
-def _open_study(viewer: ViewerModel, patient: str, dates: Sequence[date | None]) -> Study | None:
-    if patient not in studies_in(viewer.layers):
-        return None
-    try:
-        study = study_from_layers(viewer.layers, patient)
-    except MedseqError:  # only its lesions are open
-        return None
-    return study if set(dates) <= set(study.dates) and len(dates) <= len(study.visits) else None
+def _as_it_is_open(progression: Progression, study: Study | None) -> Study | None:
+    """The open study, where it has the visits of a progression."""
+    dates = progression.dates
+    fits = study is not None and set(dates) <= set(study.dates) and len(dates) <= len(study.visits)
+    return study if fits else None
 
 
-def _recorded_study(progression: Progression, patient: str) -> tuple[Study, list[str]]:
+def _recorded_study(
+    progression: Progression, patient: str, progress: Progress | None, cancelled: Cancelled | None
+) -> tuple[Study, list[str]]:
     """The images that the record names, as a study, and what could not be opened."""
     inputs = progression.provenance.get("inputs")
     visits: list[Visit] = []
     missing: list[str] = []
     for k, day in enumerate(progression.dates):
+        check(cancelled)
         facts = inputs[k] if isinstance(inputs, Sequence) and k < len(inputs) and isinstance(inputs[k], Mapping) else {}
         images: list[ImageSequence] = []
         for image in (facts.get("images") or {}).values():
             try:
-                images.append(_image(str(image["source"]), str(image["name"])))
+                images.append(_image(str(image["source"]), str(image["name"]), cancelled))
+            except OperationCancelled:
+                raise
             except (MedseqError, KeyError, TypeError) as error:
                 missing.append(f"{image.get('name', 'image') if isinstance(image, Mapping) else 'image'} ({error})")
         visits.append(Visit(day, tuple(images), (), str(facts.get("name") or _visit_name(k, day))))
+        if progress is not None:
+            progress(2 + k, 1 + len(progression.dates), visits[-1].name)
     return Study(patient, tuple(visits)), missing
 
 
-def _image(source: str, name: str) -> ImageSequence:
-    found = io.read(source, lazy="auto")
+def _image(source: str, name: str, cancelled: Cancelled | None) -> ImageSequence:
+    found = io.read(source, lazy="auto", cancelled=cancelled)
     return next((seq for seq in found if seq.name == name), found[0])
 
 

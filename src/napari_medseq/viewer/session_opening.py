@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medseq import io
-from napari_medseq.errors import MedseqError, MedseqWarning, ReadError
+from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled, ReadError
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.registration.byhand import KEY as BY_HAND
 from napari_medseq.sequence import ImageSequence, Study
@@ -107,7 +107,9 @@ def read_session(
     for number, kept in enumerate(facts["layers"]):
         check(cancelled)
         try:
-            layers.append(_session_layer(path, kept, opened))
+            layers.append(_session_layer(path, kept, opened, cancelled))
+        except OperationCancelled:
+            raise
         except MedseqError as error:
             missing.append(f"{kept['look']['name']}: {error}")
         if progress is not None:
@@ -180,8 +182,10 @@ def _read(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _session_layer(path: Path, kept: Mapping[str, Any], opened: dict[str, list[ImageSequence]]) -> SessionLayer:
-    seq, flags = _sequence(path, kept, opened)
+def _session_layer(
+    path: Path, kept: Mapping[str, Any], opened: dict[str, list[ImageSequence]], cancelled: Cancelled | None
+) -> SessionLayer:
+    seq, flags = _sequence(path, kept, opened, cancelled)
     extra = dict(kept["look"])
     if seq.kind == "image":
         extra |= {"contrast_limits": kept["contrast_limits"], "colormap": kept["colormap"]}
@@ -193,13 +197,15 @@ def _session_layer(path: Path, kept: Mapping[str, Any], opened: dict[str, list[I
     return SessionLayer(data, about, shown)
 
 
-def _sequence(path: Path, kept: Mapping[str, Any], opened: dict[str, list[ImageSequence]]) -> tuple[ImageSequence, Any]:
+def _sequence(
+    path: Path, kept: Mapping[str, Any], opened: dict[str, list[ImageSequence]], cancelled: Cancelled | None
+) -> tuple[ImageSequence, Any]:
     """The sequence of a kept layer, and its flags where it is labels."""
     facts, flags = dict(kept["sequence"]), None
     if "source" in kept:
         source = str(kept["source"])
         if source not in opened:
-            opened[source] = io.read(source, lazy="auto")
+            opened[source] = io.read(source, lazy="auto", cancelled=cancelled)
         seq = next((s for s in opened[source] if s.name == facts["name"]), opened[source][0])
         by_hand = {k: v for k, v in facts["meta"].items() if k == BY_HAND}  # what the file does not know
         return seq.replace(meta={**seq.meta, **by_hand}), None

@@ -1,0 +1,59 @@
+"""What a window does one thing at a time, so that it draws itself in between and is never held for long."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QObject, Qt, QTimer
+from qtpy.QtWidgets import QMainWindow
+
+from napari_medseq._napari.work import guarded
+from napari_medseq.viewer.canvas_text import pace
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+#: between two things: the window draws itself meanwhile
+_EVERY_MS = 15
+
+
+class Pieces(QObject):  # type: ignore[misc]
+    """The things that one window has still to do; from `pieces_of`."""
+
+    def __init__(self, window: QMainWindow) -> None:
+        super().__init__(window)
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._timer = QTimer(self)
+        self._timer.setInterval(_EVERY_MS)
+        self._timer.timeout.connect(self._next)
+
+    def later(self, piece: Callable[[], None]) -> None:
+        """Do this soon, after what was given before."""
+        self._waiting.append(piece)
+        self._timer.start()
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do, and the last thing had time to be drawn."""
+        return not self._timer.isActive()
+
+    def _next(self) -> None:
+        if self._waiting:
+            guarded("Writing on the canvas", self._waiting.popleft())
+        else:
+            self._timer.stop()
+
+
+def pieces_of(viewer: ViewerModel) -> Pieces | None:
+    """What the window of a viewer has still to do; texts on its canvas are made so from now on. None where there is no window."""
+    viewer = getattr(viewer, "__wrapped__", viewer)
+    window = getattr(getattr(viewer, "window", None), "_qt_window", None)
+    if window is None:
+        return None
+    pieces: Pieces | None = window.findChild(Pieces, options=Qt.FindDirectChildrenOnly)
+    if pieces is None:
+        pieces = Pieces(window)
+        pace(viewer, pieces.later)
+    return pieces

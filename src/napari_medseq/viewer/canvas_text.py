@@ -1,0 +1,105 @@
+"""Text on a viewer's canvas, readable over any image and in both themes; no Qt.
+
+A text costs far more when it is made than when it is changed: napari makes a drawing of its own for each, and the graphics card a program.
+A window may therefore have its texts made one at a time (`pace`), so that a first image does not wait for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Literal
+from weakref import WeakKeyDictionary, WeakMethod, ref
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.utils.events import EmitterGroup
+
+#: where a text stands, in napari's words
+Place = Literal["top_left", "bottom_left", "top_center", "bottom_center", "middle_left", "middle_right"]
+#: does something soon, and other things that it was given before
+Later = Callable[[Callable[[], None]], None]
+
+_INK, _PAPER = (1.0, 0.9, 0.5, 1.0), (0.0, 0.0, 0.0, 0.55)
+_SIZE = 10
+
+
+def write_text(viewer: ViewerModel, key: str, text: str, place: Place) -> None:
+    """Show a text on the canvas, or change the one that is there; an empty one is hidden.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    key : str
+        Of the text, among napari's overlays.
+    text : str
+    place : str
+        napari before 0.9 has one text for the whole canvas: it is the one at ``top_left``.
+    """
+    _Texts.of(viewer).write(key, text, place)
+
+
+def pace(viewer: ViewerModel, later: Later) -> None:
+    """From now on, hand the making of each text to `later`, which a window does one at a time.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    later : bound method
+        Held weakly; once its window is gone, texts are made at once again.
+    """
+    _Texts.of(viewer).later = WeakMethod(later)
+
+
+class _Texts:
+    """The texts of one viewer; `later` makes one soon, where it is there."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = ref(viewer)
+        self._wanted: dict[str, tuple[str, Place]] = {}
+        self.later: WeakMethod[Later] | None = None
+
+    #: by the events of their viewers, which cannot be hashed
+    _all: ClassVar[WeakKeyDictionary[EmitterGroup, _Texts]] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, viewer: ViewerModel) -> _Texts:
+        """Those of a viewer."""
+        viewer = getattr(viewer, "__wrapped__", viewer)
+        return cls._all.setdefault(viewer.dims.events, cls(viewer))
+
+    def write(self, key: str, text: str, place: Place) -> None:
+        viewer = self._viewer()
+        if viewer is None:
+            return
+        canvas = getattr(viewer, "canvas", None)
+        if canvas is None:
+            if place == "top_left":
+                overlay = viewer.text_overlay
+                overlay.text, overlay.visible, overlay.position = text, bool(text), place
+            return
+        overlay = canvas.overlays.get(key)
+        if overlay is not None:
+            if overlay.text != text:
+                overlay.text = text
+            if overlay.visible != bool(text):
+                overlay.visible = bool(text)
+            return
+        waits = bool(self._wanted.get(key, ("",))[0])
+        self._wanted[key] = text, place
+        later = None if self.later is None else self.later()
+        if later is None:
+            self._make(key)
+        elif text and not waits:
+            later(lambda: self._make(key))
+
+    def _make(self, key: str) -> None:
+        """Make the text as it is wanted by now."""
+        viewer = self._viewer()
+        text, place = self._wanted.pop(key, ("", "top_left"))
+        if viewer is None or not text:
+            return
+        from napari.components.overlays import TextOverlay
+
+        overlay = viewer.canvas.overlays[key] = TextOverlay(text=text, position=place, font_size=_SIZE)
+        # napari draws a colour that is set once the canvas knows the text, not one that it comes with
+        overlay.color, overlay.box_color, overlay.visible = _INK, _PAPER, True
