@@ -7,6 +7,8 @@ Run it where there is a screen, or under Xvfb::
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -233,19 +235,23 @@ def display() -> None:
     viewer.close()
 
 
-if __name__ == "__main__":
-    import sys
+PICTURES: dict[str, Callable[[], None]] = {
+    one.__name__: one
+    for one in (
+        progression, comparison, studying, classification, preprocessing, curves, teaching, editing, display,
+    )
+}  # fmt: skip
 
-    wanted = sys.argv[1:] or [
-        "progression",
-        "comparison",
-        "studying",
-        "classification",
-        "preprocessing",
-        "curves",
-        "teaching",
-        "editing",
-        "display",
-    ]
-    for name in wanted:
-        globals()[name]()
+
+def main() -> None:
+    """Make the pictures that are named, or all; each in a process of its own, as a new window is."""
+    if sys.argv[1:2] == ["--one"]:
+        PICTURES[sys.argv[2]]()
+        return
+    for name in sys.argv[1:] or PICTURES:
+        if subprocess.run([sys.executable, __file__, "--one", name], check=False).returncode:
+            raise SystemExit(f"The picture of {name} was not made; the others before it were.")
+
+
+if __name__ == "__main__":
+    main()

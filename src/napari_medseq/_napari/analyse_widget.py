@@ -15,7 +15,14 @@ import napari_medseq as ms
 from napari_medseq import pipeline
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.analyse_options import AnalyseOptions
-from napari_medseq._napari.choosers import CollapsibleSection, LayerBox, LayerChecklist, follow_layers, scrolled
+from napari_medseq._napari.choosers import (
+    CollapsibleSection,
+    LayerBox,
+    LayerChecklist,
+    follow_layers,
+    scrolled,
+    wrapped,
+)
 from napari_medseq._napari.classification_view import ClassificationView
 from napari_medseq._napari.model_box import ModelBox
 from napari_medseq._napari.window import accompany
@@ -77,10 +84,11 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         self.view = ClassificationView(napari_viewer)
         self.view.hide()
         self.image_label = QLabel("Images")
+        self.note = wrapped()
         layout = scrolled(self)
         for widget in (
             self.image_label, self.images, QLabel("Model"), self.model, self.channel_rows, CollapsibleSection("Options", self.options),
-            self.run_button, self.work,
+            self.run_button, self.note, self.work,
         ):  # fmt: skip
             layout.addWidget(widget)
         layout.addWidget(self.view, 1)
@@ -123,7 +131,11 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
             else ""
             if chosen
             else "Tick an image first"
+            if self.images.count()
+            else "Open an image first: drag a file or folder into the viewer"
         )
+        self.note.setText(f"{why}." if why and not self.work.busy else "")
+        self.note.setVisible(bool(self.note.text()))
         self.run_button.setEnabled(not why)
         self.run_button.setToolTip(why or "Run the model on what is ticked; the result comes as layers")
 

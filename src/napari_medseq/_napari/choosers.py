@@ -103,12 +103,29 @@ class _Column(QScrollArea):  # type: ignore[misc]
         return bool(super().eventFilter(watched, event))
 
 
-class LayerBox(QComboBox):  # type: ignore[misc]
+class ShortBox(QComboBox):  # type: ignore[misc]
+    """A list that is narrower than its longest entry, which is shortened in its middle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        narrow(self)
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        """Shorten what does not fit: names of layers begin with patient and visit, and differ at their ends."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        field = self.style().subControlRect(QStyle.CC_ComboBox, option, QStyle.SC_ComboBoxEditField, self)
+        option.currentText = self.fontMetrics().elidedText(option.currentText, Qt.ElideMiddle, field.width() - 6)
+        painter = QStylePainter(self)
+        painter.drawComplexControl(QStyle.CC_ComboBox, option)
+        painter.drawControl(QStyle.CE_ComboBoxLabel, option)
+
+
+class LayerBox(ShortBox):
     """One layer of given kinds ("image", "labels"), or none where `optional` names that choice."""
 
     def __init__(self, viewer: ViewerModel, kinds: Sequence[str], optional: str | None = None) -> None:
         super().__init__()
-        narrow(self)
         self._purpose = "The layer to use"
         self.currentTextChanged.connect(self._name_whole)
         self._name_whole(self.currentText())
@@ -119,16 +136,6 @@ class LayerBox(QComboBox):  # type: ignore[misc]
         """Say what the layer is for; the whole name of the one that is chosen stands below."""
         self._purpose = text
         self._name_whole(self.currentText())
-
-    def paintEvent(self, _event: QPaintEvent) -> None:
-        """Shorten a long name in its middle: names begin with patient and visit, and differ at their ends."""
-        option = QStyleOptionComboBox()
-        self.initStyleOption(option)
-        field = self.style().subControlRect(QStyle.CC_ComboBox, option, QStyle.SC_ComboBoxEditField, self)
-        option.currentText = self.fontMetrics().elidedText(option.currentText, Qt.ElideMiddle, field.width() - 6)
-        painter = QStylePainter(self)
-        painter.drawComplexControl(QStyle.CC_ComboBox, option)
-        painter.drawControl(QStyle.CE_ComboBoxLabel, option)
 
     def _name_whole(self, name: str) -> None:
         super().setToolTip(f"{self._purpose}\n{name}" if name else self._purpose)

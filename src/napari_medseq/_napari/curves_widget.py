@@ -184,6 +184,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         layout.addWidget(self.walls, 1)
         layout.addStretch(0)
         self.work.busy_changed.connect(self._update)
+        self.image.currentIndexChanged.connect(self._update)
         follow_layers(napari_viewer, self._update)
 
     def _update(self, _event: object = None) -> None:
@@ -197,8 +198,8 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
             else "Open or paint a mask first"
             if self.labels.layer is None
             else ""
-            if of_volume or self.image.layer is not None
-            else "Open a series with frames first"
+            if of_volume or _has_frames(self.image.layer)
+            else "Open a series with frames, such as perfusion, and choose it first"
         )
         self.run_button.setEnabled(not why)
         self.run_button.setToolTip(why or "Measure each label in each frame, and plot it below the image")
@@ -276,6 +277,15 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         step = self.plot.shown_step()
         assert self.measures is not None  # the row is one of its table
         self.plot.go(0 if step is None else step, int(self.measures["lesion"].iloc[row]))
+
+
+def _has_frames(layer: Layer | None) -> bool:
+    if layer is None:
+        return False
+    try:
+        return "t" in verbs.to_sequence(layer).axes
+    except MedseqError:
+        return False
 
 
 def _relative(curves: pd.DataFrame) -> pd.DataFrame:

@@ -29,8 +29,14 @@ _HEADS = {
     "visit": "visit",
     "volume_ml": "mL",
     "longest_mm": "mm",
-    "change_percent": "change %",
+    "change_percent": "Δ %",
     "event": "event",
+}
+#: what the short heads mean
+_TIPS = {
+    "volume_ml": "Volume in mL",
+    "longest_mm": "Longest diameter in mm",
+    "change_percent": "Change of the volume since the lesion's last visit, in percent",
 }
 #: shown too where the scan was measured again (`retest`)
 _RETESTED = {"smallest_change_ml": "real from mL", "real_change": "real"}
@@ -140,6 +146,8 @@ class LesionTable(QWidget):  # type: ignore[misc]
             self._keys.append((visit, lesion))
         self._frame = rows
         self.table.fill(list(heads.values()), cells, [lesion_colour(lesion) for _, lesion in self._keys])
+        for at, column in enumerate(heads):
+            self.table.horizontalHeaderItem(at).setToolTip(_TIPS.get(column, ""))
 
     def _fill_matrix(self, found: Progression, rows: pd.DataFrame, measure: str) -> None:
         wide = matrix(rows, found.dates, measure)

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medseq._napari.choosers import narrow, wrapped
+from napari_medseq._napari.choosers import ShortBox, narrow, wrapped
 from napari_medseq._napari.model_menu import ModelMenu
 from napari_medseq._napari.work import WorkBar, guarded, tell
 from napari_medseq.sequence import ImageSequence
@@ -83,7 +83,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self.folder_button.setPopupMode(QToolButton.InstantPopup)
         self.work = WorkBar()
         self.folder_button.setMenu(ModelMenu(self))
-        self.device = narrow(QComboBox())
+        self.device = ShortBox()
         self.device.addItem("auto")
         self.device.setToolTip("Where the model runs")
         self.box.setToolTip("The models that are shipped, installed or taught")

@@ -101,10 +101,10 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         form = QFormLayout()
         for title, widget in (
             ("Image", self.image), ("", self.new_button), ("Painted labels", self.labels), ("Name", self.name),
-            ("", self.replace),
-            ("Minutes", self.minutes), ("", self.judge), ("", self.go_on),
+            (None, self.replace),
+            ("Minutes", self.minutes), (None, self.judge), (None, self.go_on),
         ):  # fmt: skip
-            form.addRow(title, widget)
+            form.addRow(*(widget,) if title is None else (title, widget))  # without a title: across the whole form
         layout = scrolled(self)
         layout.addWidget(how)
         layout.addLayout(form)

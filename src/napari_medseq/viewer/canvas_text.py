@@ -19,7 +19,8 @@ Place = Literal["top_left", "bottom_left", "top_center", "bottom_center", "middl
 #: does something soon, and other things that it was given before
 Later = Callable[[Callable[[], None]], None]
 
-_INK, _PAPER = (1.0, 0.9, 0.5, 1.0), (0.0, 0.0, 0.0, 0.55)
+#: dark enough to be read over the white canvas of the light theme, too
+_INK, _PAPER = (1.0, 0.9, 0.5, 1.0), (0.0, 0.0, 0.0, 0.75)
 _SIZE = 10
 
 
@@ -57,6 +58,9 @@ class _Texts:
         self._viewer = ref(viewer)
         self._wanted: dict[str, tuple[str, Place]] = {}
         self.later: WeakMethod[Later] | None = None
+        brush = getattr(viewer, "canvas", None) and viewer.canvas.overlays.get("_brush_circle")
+        if brush is not None:  # its box, in the canvas's colour, stays on the image as a square where the brush was last
+            brush.box = False
 
     #: by the events of their viewers, which cannot be hashed
     _all: ClassVar[WeakKeyDictionary[EmitterGroup, _Texts]] = WeakKeyDictionary()
