@@ -20,7 +20,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medseq._napari.analyse_widget import AnalyseWidget
+from napari_medseq._napari.compare_widget import CompareWidget
 from napari_medseq._napari.curves_widget import CurvesPlot, CurvesWidget
+from napari_medseq._napari.display_widget import DisplayWidget
+from napari_medseq._napari.edit_widget import EditWidget
+from napari_medseq._napari.preprocess_widget import PreprocessWidget
 from napari_medseq._napari.progression_plot import ProgressionPlot
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
@@ -50,10 +54,14 @@ def a_plot(viewer: Any) -> ProgressionPlot:
     return ProgressionPlot(viewer, lambda _visit, _lesion: None)
 
 
+DOCKS = (
+    StudyWidget, ProgressionWidget, AnalyseWidget, TeachWidget, CurvesWidget, CompareWidget, EditWidget, DisplayWidget,
+    PreprocessWidget, CurvesPlot, a_plot,
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("opened", [False, True])
-@pytest.mark.parametrize(
-    "kind", [StudyWidget, ProgressionWidget, AnalyseWidget, TeachWidget, CurvesWidget, CurvesPlot, a_plot]
-)
+@pytest.mark.parametrize("kind", DOCKS)
 def test_every_control_has_a_tooltip(qtbot: Any, kind: Any, opened: bool) -> None:
     viewer: Any = ViewerModel()
     if opened:
@@ -71,3 +79,28 @@ def test_run_is_off_when_nothing_can_run_and_says_why(qtbot: Any, kind: Any) -> 
     qtbot.addWidget(widget)
     assert not widget.run_button.isEnabled()
     assert any(word in widget.run_button.toolTip() for word in ("Open", "Tick", "No model", "Choose", "first"))
+
+
+def test_curves_are_off_where_the_image_has_no_frames(qtbot: Any) -> None:
+    viewer: Any = ViewerModel()
+    viewer.add_labels(np.ones((3, 4, 5), np.uint8), name="a mask")
+    viewer.add_image(np.zeros((3, 4, 5), np.float32), name="a volume")
+    widget = CurvesWidget(viewer)
+    qtbot.addWidget(widget)
+    assert not widget.run_button.isEnabled()
+    assert "frames" in widget.run_button.toolTip()
+    viewer.add_image(np.zeros((6, 3, 4, 5), np.float32), name="a series")
+    widget.image.choose(viewer.layers["a series"])
+    assert widget.run_button.isEnabled()
+
+
+def test_analyse_says_what_comes_next(qtbot: Any) -> None:
+    viewer: Any = ViewerModel()
+    widget = AnalyseWidget(viewer)
+    qtbot.addWidget(widget)
+    qtbot.waitUntil(widget.model.box.isEnabled, timeout=60_000)
+    assert "Open an image" in widget.note.text()
+    viewer.add_image(np.zeros((3, 4, 5), np.float32), name="a volume")
+    assert "Tick an image" in widget.note.text()
+    widget.images.tick([viewer.layers[0]])
+    assert (widget.note.text(), widget.run_button.isEnabled()) == ("", True)

@@ -100,6 +100,7 @@ def test_painting_and_following_again(viewer: Any, qtbot: Any, wait: Wait, tmp_p
     assert any("Saved" in text for _, text in notices)
     # what was saved can be opened again, over the open study
     widget.open_saved(str(tmp_path / "result"))
+    wait(lambda: not widget.work.busy)
     assert len(viewer.layers) == count
     assert widget.result.table.rowCount() == len(widget.result.progression.lesions)
     # label layers chosen by hand

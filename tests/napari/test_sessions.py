@@ -180,6 +180,22 @@ def test_patient_visit_date_series_and_sides_are_on_the_canvas(ball_study: Path)
     assert set(texts(viewer)) == {"medseq identity"}
 
 
+@pytest.mark.parametrize("canvas", [0.0, 1.0])
+def test_texts_on_the_canvas_are_read_in_both_themes(ball_study: Path, canvas: float) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    overlay = viewer.canvas.overlays["medseq identity"]
+
+    def luminance(colour: np.ndarray) -> float:  # as WCAG 2.1 defines it
+        linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    paper = np.asarray(overlay.box_color)
+    behind = luminance(paper[:3] * paper[3] + canvas * (1 - paper[3]))
+    assert (luminance(np.asarray(overlay.color)[:3]) + 0.05) / (behind + 0.05) >= 7  # its level AAA
+    assert not viewer.canvas.overlays["_brush_circle"].box  # a square that stays where the brush was last
+
+
 def test_boxes_belong_to_the_visit_of_their_image(ball_study: Path) -> None:
     viewer = ViewerModel()
     layers = verbs.open_path(viewer, ball_study)

@@ -59,7 +59,9 @@ class _Texts:
         self._wanted: dict[str, tuple[str, Place]] = {}
         self.later: WeakMethod[Later] | None = None
         brush = getattr(viewer, "canvas", None) and viewer.canvas.overlays.get("_brush_circle")
-        if brush is not None:  # its box, in the canvas's colour, stays on the image as a square where the brush was last
+        if (
+            brush is not None
+        ):  # its box, in the canvas's colour, stays on the image as a square where the brush was last
             brush.box = False
 
     #: by the events of their viewers, which cannot be hashed
