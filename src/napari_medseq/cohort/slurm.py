@@ -90,7 +90,8 @@ def slurm_client(jobs: int) -> Iterator[Client]:
         )
     answers = Answers()
     try:
-        cluster = SLURMCluster(job_cls=_job_class(answers), scheduler_options={"dashboard_address": ":0"})
+        # dask-jobqueue's annotation asks for a job where it takes a class of them
+        cluster = SLURMCluster(job_cls=_job_class(answers), scheduler_options={"dashboard_address": ":0"})  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise SettingsError(
             f"dask-jobqueue does not know what a job is to have ({' '.join(str(error).split())}); write cores and memory under "
@@ -112,7 +113,7 @@ def _job_class(answers: Answers) -> type[SLURMJob]:
                 await super().start()
             except (RuntimeError, ValueError, OSError) as error:  # its status, its answer, the command itself
                 answers.refused(_words_of(str(error)))
-                await ProcessInterface.start(self)  # it counts as submitted, and is not submitted again
+                await ProcessInterface.start(self)  # type: ignore[no-untyped-call]  # it counts as submitted, and is not submitted again
             else:
                 answers.taken()
 
