@@ -110,10 +110,10 @@ def _job_class(answers: Answers) -> type[SLURMJob]:
     class Job(SLURMJob):
         async def start(self) -> None:
             try:
-                await super().start()
+                await super().start()  # type: ignore[no-untyped-call]
             except (RuntimeError, ValueError, OSError) as error:  # its status, its answer, the command itself
                 answers.refused(_words_of(str(error)))
-                await ProcessInterface.start(self)  # type: ignore[no-untyped-call]  # it counts as submitted, and is not submitted again
+                await ProcessInterface.start(self)  # it counts as submitted, and is not submitted again
             else:
                 answers.taken()
 
