@@ -16,17 +16,16 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_medseq.inference import tuning
-from napari_medseq.models.prompted_recurrence import PromptRecurrence, walk
+from napari_medseq.inference.prompt_blocks import StreamedBlock, halved
+from napari_medseq.models.prompted_recurrence import PromptRecurrence, gates
 from napari_medseq.models.prompted_unet import PromptedBlock, PromptedNetwork, PromptedUNet, risen
 from napari_medseq.models.prompting import PromptedSequence
 from napari_medseq.progress import Cancelled, check
 
 _ROOMY = 256 << 20
-_CHUNK = 16  # steps
+_CHUNK = 8  # steps: what they take lies in a processor's caches
 _GONE = torch.empty(0)  # in the place of what has been used, so that its memory is free
 
 
@@ -87,38 +86,6 @@ class WholeNetwork(nn.Module):
         return found
 
 
-class StreamedBlock(nn.Module):
-    """A `PromptedBlock` for steps that come first in their tensor, (step · batch, channel, y, x)."""
-
-    def __init__(self, block: PromptedBlock) -> None:
-        super().__init__()
-        folded = fuse_conv_bn_eval(copy.deepcopy(block.first).eval(), copy.deepcopy(block.norm).eval())
-        self.slab = block.slab
-        weight = folded.weight.detach()
-        if block.slab:  # (out, in, step, y, x) to (out, step · in, y, x)
-            weight = weight.transpose(1, 2).flatten(1, 2)
-        self.first = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
-        self.first.weight.data, bias = weight.contiguous(), folded.bias
-        assert bias is not None
-        assert self.first.bias is not None
-        self.first.bias.data = bias.detach().clone()
-        self.second, self.skip = copy.deepcopy(block.second), copy.deepcopy(block.skip)
-
-    def forward(self, x: Tensor, before: Tensor | None, after: Tensor | None, batch: int) -> Tensor:
-        """`before` and `after` are the steps beside those of `x`, (batch, channel, y, x); None where the sequence ends."""
-        first = self.first(_three_steps(x, before, after, batch) if self.slab else x)
-        out: Tensor = self.second(first.relu_()).add_(self.skip(x)).relu_()
-        return out
-
-
-def _three_steps(x: Tensor, before: Tensor | None, after: Tensor | None, batch: int) -> Tensor:
-    """The channels of the step before, of the step itself, and of the step after it; see `StreamedBlock.forward`."""
-    none = torch.zeros_like(x[:batch])
-    longer = torch.cat([none if before is None else before, x, none if after is None else after])
-    seen = torch.cat([longer[: -2 * batch], x, longer[2 * batch :]], 1)
-    return seen.contiguous(memory_format=torch.channels_last)
-
-
 class StreamedUNet(nn.Module):
     """A `PromptedUNet` that is run in chunks of steps; the weights are copies."""
 
@@ -172,7 +139,7 @@ class _Stream:
             for y in self._level(level, below):
                 kept.append(_GONE if level < min(self.again, levels - 1) else y)
                 if level < levels - 1:
-                    under.append(functional.max_pool2d(y, 2))
+                    under.append(halved(y))
             skips.append(kept)
             below = under
         found: Iterator[Tensor] = iter(skips.pop())
@@ -192,8 +159,8 @@ class _Stream:
         return self._blocks(self.streamed.encoder[level], used)
 
     def _input(self, start: int, stop: int) -> Tensor:
-        x, _ = self.sequence.channels(start, stop)
-        flat = x.transpose(0, 1).flatten(0, 1).to(self.streamed.dtype)
+        x, _ = self.sequence.channels(start, stop, self.streamed.dtype)
+        flat = x.transpose(0, 1).flatten(0, 1)
         return flat.contiguous(memory_format=torch.channels_last)
 
     def _encoded(self, k: int, level: int = 0) -> Tensor:
@@ -204,7 +171,7 @@ class _Stream:
     def _features(self, level: int, start: int, stop: int) -> Tensor:
         """The features of some steps on a level: of the level above it one step more on either side is wanted."""
         first, last = max(0, start - 1), min(self.steps, stop + 1)
-        x = self._input(first, last) if level == 0 else functional.max_pool2d(self._features(level - 1, first, last), 2)
+        x = self._input(first, last) if level == 0 else halved(self._features(level - 1, first, last))
         before = x[: self.batch] if first < start else None
         after = x[-self.batch :] if last > stop else None
         inner = x[(start - first) * self.batch : (stop - first) * self.batch]
@@ -241,28 +208,27 @@ class _Stream:
             yield from chunks
             return
         found = list(chunks)
-        kept = [self._seen(carry, y) for y in found] if self.roomy else []
+        kept = [self._gates(carry, y) for y in found] if self.roomy else []
         state: Tensor | None = None
         back: list[Tensor] = []
         for k in range(len(found) - 1, -1, -1):
             check(self.cancelled)
-            states = walk((kept[k] if kept else self._seen(carry, found[k])).flip(0), state)
-            state = states[-1]
-            back.append(states.flip(0))
+            states = _walked(*(kept[k] if kept else self._gates(carry, found[k])), state, backwards=True)
+            state = states[0]
+            back.append(states)
         state = None
         for k, y in enumerate(found):
             check(self.cancelled)
-            states = walk(kept[k] if kept else self._seen(carry, y), state)
+            states = _walked(*(kept[k] if kept else self._gates(carry, y)), state)
             state = states[-1]
             both = torch.cat([states, back.pop()], 2).flatten(0, 1)
             yield carry.merge(both.contiguous(memory_format=torch.channels_last)).add_(y)
             found[k] = _GONE
             if kept:
-                kept[k] = _GONE
+                kept[k] = _GONE, _GONE
 
-    def _seen(self, carry: PromptRecurrence, y: Tensor) -> Tensor:
-        seen: Tensor = carry.seen(y).unflatten(0, (-1, self.batch))
-        return seen
+    def _gates(self, carry: PromptRecurrence, y: Tensor) -> tuple[Tensor, Tensor]:
+        return gates(carry.seen(y).unflatten(0, (-1, self.batch)))
 
     def _headed(self, after: Iterator[Tensor]) -> Tensor:
         out = torch.empty(self.batch, self.steps, *self.sequence.image.shape[2:], device=self.sequence.image.device)
@@ -271,3 +237,12 @@ class _Stream:
             logit = self.network.with_prior(self.network.heads[0](y)[:, 0], prior, 0)
             out[:, start:stop] = logit.unflatten(0, (-1, self.batch)).transpose(0, 1)
         return out
+
+
+def _walked(keep: Tensor, new: Tensor, state: Tensor | None, backwards: bool = False) -> Tensor:
+    """The states of a chunk, in the order of its steps; see `prompted_recurrence.walk`."""
+    states = torch.empty_like(new)
+    steps = range(len(new) - 1, -1, -1) if backwards else range(len(new))
+    for k in steps:
+        state = states[k].copy_(new[k]) if state is None else torch.addcmul(new[k], keep[k], state, out=states[k])
+    return states

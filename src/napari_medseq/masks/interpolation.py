@@ -117,6 +117,15 @@ class Between:
         high = torch.where(after < 0, before, after).clamp_min(0)
         return cls(low, high, ((steps - low) / (high - low).clamp_min(1)).clamp(0, 1))
 
+    @property
+    def rests(self) -> bool:
+        """Whether all wanted steps lie beyond the outermost annotated step, or on it, the same for all."""
+        return bool((self.low == self.low[:, :1]).all()) and torch.equal(self.low, self.high)
+
+    def first(self) -> Between:
+        """The first wanted step alone."""
+        return Between(self.low[:, :1], self.high[:, :1], self.share[:, :1])
+
     def aligned(self, maps: Sequence[Tensor], middle: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
         """Maps of the step on either side, moved so that the shapes lie over each other where the shape is on its way.
 
@@ -131,18 +140,20 @@ class Between:
         Returns
         -------
         low, high : Tensor, (batch, wanted step, map, y, x)
+            The same tensor where the steps on either side are the same.
         """
         row = torch.arange(len(middle), device=middle.device)[:, None]
         both = (filled[row, self.low] & filled[row, self.high])[..., None]
         wanted = torch.lerp(middle[row, self.low], middle[row, self.high], self.share[..., None])
         found = []
-        for side in (self.low, self.high):
+        alike = torch.equal(self.low, self.high)
+        for side in (self.low,) if alike else (self.low, self.high):
             taken = torch.stack([m[row, side] for m in maps], 2)
             shift = torch.where(both, wanted - middle[row, side], 0.0)
             moving = shift.abs().amax(2) > 1e-3
             taken[moving] = shifted(taken[moving], shift[moving])
             found.append(taken)
-        return found[0], found[1]
+        return found[0], found[-1]
 
     def blended(self, low: Tensor, high: Tensor) -> Tensor:
         """Signed distances between those on either side, (batch, wanted step, y, x)."""

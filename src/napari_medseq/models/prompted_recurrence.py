@@ -57,12 +57,17 @@ def walk(seen: Tensor, state: Tensor | None = None) -> Tensor:
     state : Tensor, optional
         Before the first step; zeros if None.
     """
-    keep, new = seen.chunk(2, 2)
-    keep = torch.sigmoid(keep)
-    new = (1 - keep) * torch.tanh(new)
+    keep, new = gates(seen)
     state = torch.zeros_like(new[0]) if state is None else state
     found = []
     for kept, added in zip(keep.unbind(0), new.unbind(0), strict=True):
         state = torch.addcmul(added, kept, state)
         found.append(state)
     return torch.stack(found)
+
+
+def gates(seen: Tensor) -> tuple[Tensor, Tensor]:
+    """What is kept of the state at each step, and what is added to it, (step, batch, hidden, y, x); see `walk`."""
+    keep, new = seen.chunk(2, 2)
+    keep = torch.sigmoid(keep)
+    return keep, (1 - keep) * torch.tanh(new.float()).to(keep.dtype)  # tanh of bfloat16 takes thrice as long

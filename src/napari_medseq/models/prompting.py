@@ -45,7 +45,9 @@ def annotated_distance(mask: Tensor, annotated: Tensor) -> Tensor:
     filled = mask.flatten(2).any(2)
     depth = torch.where(filled, out.flatten(2).amax(2), 0).amax(1)
     level = -depth.clamp_min(2.0)[:, None].expand(annotated.shape)
-    return torch.where((annotated & ~filled)[..., None, None], level[..., None, None], out)
+    empty = annotated & ~filled
+    out[empty] = level[empty][:, None, None]
+    return out
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class PromptedSequence:
         distance = annotated_distance(mask, annotated)
         some = annotated.any(0).nonzero()[:, 0]  # what is measured, is measured on these
         filled = mask.flatten(2).any(2)  # a step that is painted empty does not say where the object's surroundings are
-        near = (filled[..., None, None] & (distance > -RING))[:, some]
+        near = filled[:, some, None, None] & (distance[:, some] > -RING)
         picture = _normalised(image, near, some)
         before, after = nearest_annotated(annotated)
         ratios = _intensity_ratios(picture[:, some], mask[:, some], near & ~mask[:, some])
@@ -132,24 +134,34 @@ class PromptedSequence:
         low, high = place.aligned([self.distance], self.middle, self.filled)
         return place.blended(low[:, :, 0], high[:, :, 0])
 
-    def channels(self, start: int = 0, stop: int | None = None) -> tuple[Tensor, Tensor]:
-        """The network's input (batch, step, `CHANNELS`, y, x) on steps `start` to `stop`, and the `prior` of these steps."""
+    def channels(
+        self, start: int = 0, stop: int | None = None, dtype: torch.dtype | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The network's input (batch, step, `CHANNELS`, y, x) on steps `start` to `stop`, and the `prior` of these steps.
+
+        The input is of `dtype`, or of the image's.
+        """
         cut = slice(start, stop)
-        picture, place = self.image[:, cut], self._between(start, stop)
+        picture, shown, place = self.image[:, cut], self.annotated[:, cut], self._between(start, stop)
+        if place.rests:  # beyond the outermost painted steps all look back on the same one
+            place = place.first()
         low, high = place.aligned([self.distance, self.image], self.middle, self.filled)
         prior = place.blended(low[:, :, 0], high[:, :, 0])
-        shown = self.annotated[:, cut, None, None].to(picture.dtype)
-        own = [picture, torch.tanh(prior / 3) * shown, shown.expand_as(picture)]
-        shape = [torch.tanh(prior / 2), torch.tanh(prior / 10)]
-        looks = [_looked_up(p, self.ratios[:, k]) for k, p in enumerate((picture, smoothed(smoothed(picture))))]
-        sides = [low[:, :, 1], high[:, :, 1], torch.tanh(low[:, :, 0] / 3), torch.tanh(high[:, :, 0] / 3)]
+        x = picture.new_empty(*picture.shape[:2], CHANNELS, *picture.shape[2:], dtype=dtype)
+        every = prior.expand(picture.shape)
+        x[:, :, 0], x[:, :, 1], x[:, :, 2] = picture, 0, shown[..., None, None]
+        x[:, :, 1][shown] = torch.tanh(every[shown] / 3).to(x.dtype)
+        x[:, :, 3], x[:, :, 4] = torch.tanh(prior / 2), torch.tanh(prior / 10)
+        for k, p in enumerate((picture, smoothed(smoothed(picture)))):
+            x[:, :, 5 + k] = _looked_up(p, self.ratios[:, k])
+        x[:, :, 7], x[:, :, 8] = low[:, :, 1], high[:, :, 1]
+        x[:, :, 9] = torch.tanh(low[:, :, 0] / 3)
+        x[:, :, 10] = x[:, :, 9] if high is low else torch.tanh(high[:, :, 0] / 3)
         far_before, far_after = (f[:, cut].clamp_max(self.farthest) for f in _steps_to(self.before, self.after))
         near = torch.minimum(far_before, far_after).clamp_max(40) / 20
-        steady = torch.stack(
-            [1 / (1 + far_before), 1 / (1 + far_after), near, self.away[:, cut], self.share[:, cut]], 2
-        )
-        maps = steady.to(picture.dtype)[..., None, None].expand(-1, -1, -1, *picture.shape[2:])
-        return torch.cat([torch.stack(own + shape + looks + sides, 2), maps], 2), prior
+        steady = [1 / (1 + far_before), 1 / (1 + far_after), near, self.away[:, cut], self.share[:, cut]]
+        x[:, :, 11:] = torch.stack(steady, 2)[..., None, None]
+        return x, every
 
     def _between(self, start: int, stop: int | None) -> Between:
         cut = slice(start, stop)
@@ -180,8 +192,8 @@ def _normalised(image: Tensor, near: Tensor, some: Tensor) -> Tensor:
     mean = (flat * weight).sum(1) / total
     spread = ((flat - mean[:, None]).square() * weight).sum(1).div(total).sqrt()
     spread = torch.maximum(spread, 0.02 * image.flatten(1).std(1)).clamp_min(1e-6)
-    scaled = (image - mean[:, None, None, None]) / spread[:, None, None, None]
-    return RANGE * torch.tanh(scaled / RANGE)
+    scaled = (image - mean[:, None, None, None]).div_(spread[:, None, None, None])  # in place: it is large
+    return scaled.div_(RANGE).tanh_().mul_(RANGE)
 
 
 def smoothed(image: Tensor) -> Tensor:
@@ -193,7 +205,7 @@ def smoothed(image: Tensor) -> Tensor:
 
 
 def _bins(image: Tensor) -> Tensor:
-    return ((image / RANGE + 1) / 2 * BINS).long().clamp(0, BINS - 1).flatten(1)
+    return (image / RANGE).add_(1).div_(2).mul_(BINS).clamp_(0, BINS - 1).long().flatten(1)
 
 
 def _intensity_ratios(picture: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
