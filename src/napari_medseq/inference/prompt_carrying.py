@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_medseq.inference.planes import Planes
-from napari_medseq.inference.prompt_chain import carried_on, is_long, steps_of_a_round
+from napari_medseq.inference.prompt_chain import carried_on, is_long, steps_beyond, steps_of_a_round
 from napari_medseq.inference.prompt_ends import beyond_even_ends
 from napari_medseq.inference.prompt_passes import Carry
 from napari_medseq.inference.prompt_window import (
@@ -26,9 +26,10 @@ from napari_medseq.inference.prompted_objects import PromptedObject
 from napari_medseq.models.prompting import PromptedSequence
 from napari_medseq.progress import Cancelled, Progress, check
 
-_HELD = 192 << 20  # bytes of windows that are held at once
+_HELD = 128 << 20  # bytes of windows that are held at once
 _SEEN = 8  # steps beyond a step that the network looks at, as good as
-_TOGETHER = 256 << 20  # bytes of features of the windows that run as one batch
+#: bytes of features of the windows that run as one batch: a processor gains nothing by more than keeps it busy
+_TOGETHER, _TOGETHER_CPU = 256 << 20, 16 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +179,7 @@ class Carrier:
             for group in self._alike(windows):
                 for filled, said in zip(group, self._logits(group), strict=True):
                     fall = self._fall(filled)
-                    at_first = said - fall
+                    at_first = said - fall if fall.any() else said
                     more = self._grown(filled, at_first)
                     logits = at_first if more else self._carried_on(filled, at_first, fall)
                     more = more or self._grown(filled, logits)
@@ -211,7 +212,8 @@ class Carrier:
             by_shape.setdefault(w.window.shape, []).append(w)
         for (steps, *size), group in by_shape.items():
             each = steps * self.network.bytes_per_step((size[0], size[1]))
-            together = max(1, _TOGETHER // each)
+            room = _TOGETHER_CPU if self.device.type == "cpu" else _TOGETHER
+            together = max(1, room // each)
             for k in range(0, len(group), together):
                 yield group[k : k + together]
 
@@ -223,7 +225,8 @@ class Carrier:
         """Logits (window, step, row, column) of windows of one shape."""
 
         def stacked(name: str) -> Tensor:
-            return torch.stack([getattr(w, name) for w in group]).to(self.device)
+            several: list[Tensor] = [getattr(w, name) for w in group]
+            return (torch.stack(several) if len(several) > 1 else several[0][None]).to(self.device)
 
         gap = torch.tensor([self._gap(w) for w in group], device=self.device)
         horizon = self.settings.horizon_along(self.planes.spacing[0] > 0)
@@ -251,16 +254,16 @@ class Carrier:
                 break
             round_ = replace(round_, painted=further[0], annotated=further[1])
             if number < self.settings.rounds - 1:  # the next round looks no further
-                self._update(logits, round_, fall, beyond + _SEEN)
+                self._update(logits, round_, fall, beyond)
         if round_ is not filled:
-            self._update(logits, round_, fall, len(logits))
-        return (at_first + logits) / 2  # neither alone: the rounds end some objects early, the first pass ends most
+            self._update(logits, round_, fall, steps_beyond(torch.maximum(at_first, logits), round_.annotated))
+        return logits.add_(at_first).div_(2)  # the rounds alone end some objects early, the first pass ends most
 
     def _update(self, logits: Tensor, round_: FilledWindow, fall: Tensor, reach: int) -> None:
-        """Replace the logits of up to `reach` steps beyond the outermost ones of a round."""
+        """Replace the logits beyond the outermost steps of a round, as far as they count for what is `reach` steps beyond."""
         steps = round_.annotated.nonzero()[:, 0]
         first, last = int(steps[0]), int(steps[-1]) + 1
-        cut = slice(max(0, first - reach), min(len(logits), last + reach))
+        cut = slice(max(0, first - reach - _SEEN), min(len(logits), last + reach + _SEEN))
         found = self._logits([round_.part(cut)])[0] - fall[cut]
         logits[cut.start : first] = found[: first - cut.start]
         logits[last : cut.stop] = found[last - cut.start :]

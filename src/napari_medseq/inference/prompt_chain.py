@@ -26,10 +26,10 @@ def connected(logits: Tensor, painted: Tensor, annotated: Tensor) -> Tensor:
     from scipy import ndimage
 
     inside = torch.where(annotated[:, None, None], painted, logits > 0)
-    parts, _ = ndimage.label(inside.numpy(), structure=np.ones((3, 3, 3)))
-    kept = np.unique(parts[painted.numpy()])
-    loose = torch.from_numpy((parts > 0) & ~np.isin(parts, kept))
-    return logits.masked_fill(loose, _NOT)
+    parts, count = ndimage.label(inside.numpy(), structure=np.ones((3, 3, 3)))
+    loose = np.ones(count + 1, bool)
+    loose[parts[painted.numpy()]] = loose[0] = False
+    return logits.masked_fill(torch.from_numpy(loose[parts]), _NOT) if loose.any() else logits
 
 
 def is_long(logits: Tensor, painted: Tensor, annotated: Tensor, gap: float) -> bool:
@@ -43,10 +43,7 @@ def is_long(logits: Tensor, painted: Tensor, annotated: Tensor, gap: float) -> b
     gap : float
         From step to step in window pixels.
     """
-    there = (connected(logits, painted, annotated) > 0).flatten(1).any(1).nonzero()[:, 0]
-    steps = annotated.nonzero()[:, 0]
-    beyond = max(int(steps[0] - there[0]), int(there[-1] - steps[-1])) if len(there) else 0
-    return beyond * gap > _LONG * _radius(painted)
+    return steps_beyond(connected(logits, painted, annotated), annotated) * gap > _LONG * _radius(painted)
 
 
 def _radius(painted: Tensor) -> float:
@@ -64,6 +61,18 @@ def steps_of_a_round(painted: Tensor, gap: float, reach: float) -> int:
     reach : float
     """
     return max(1, round(reach * _radius(painted) / gap))
+
+
+def steps_beyond(logits: Tensor, annotated: Tensor) -> int:
+    """How many steps beyond the outermost annotated ones something is found, on the side on which it goes further.
+
+    Parameters
+    ----------
+    logits : Tensor, (step, row, column)
+    annotated : Tensor of bool, (step,)
+    """
+    there, steps = (logits > 0).flatten(1).any(1).nonzero()[:, 0], annotated.nonzero()[:, 0]
+    return max(int(steps[0] - there[0]), int(there[-1] - steps[-1]), 0) if len(there) else 0
 
 
 def carried_on(logits: Tensor, painted: Tensor, annotated: Tensor, beyond: int) -> tuple[Tensor, Tensor] | None:

@@ -23,6 +23,7 @@ _CELL = 8  # pixels: windows are multiples of it, as the network's levels want
 _LEAST = 24  # pixels of a window's side, at least
 _GROWTH = 0.6  # of the object's longest side, by which a window grows at an edge
 _REACH = 16  # steps on either side of the painted ones that are looked at first, at least
+_FURTHER = 4  # times as many steps where the object goes on: what is longer than its own size is often much longer
 _LONG = 1.5  # times the object's longest side that is looked at along the steps first
 
 
@@ -201,7 +202,7 @@ def grown(growth: Growth, window: Window, inside: Tensor, size: tuple[int, int],
         growth,
         rows=_more(growth.rows, rows),
         columns=_more(growth.columns, columns),
-        steps=(growth.steps[0] * (2 if along[0] else 1), growth.steps[1] * (2 if along[1] else 1)),
+        steps=(growth.steps[0] * (_FURTHER if along[0] else 1), growth.steps[1] * (_FURTHER if along[1] else 1)),
         rounds=growth.rounds + 1,
     )
 
