@@ -12,7 +12,7 @@ from torch import Tensor
 
 from napari_medseq.inference.planes import Planes
 from napari_medseq.inference.prompt_chain import carried_on, is_long, steps_beyond, steps_of_a_round
-from napari_medseq.inference.prompt_ends import beyond_even_ends
+from napari_medseq.inference.prompt_ends import beyond_even_ends, ends_within
 from napari_medseq.inference.prompt_passes import Carry
 from napari_medseq.inference.prompt_window import (
     Growth,
@@ -27,6 +27,8 @@ from napari_medseq.models.prompting import PromptedSequence
 from napari_medseq.progress import Cancelled, Progress, check
 
 _HELD = 128 << 20  # bytes of windows that are held at once
+#: bytes per step and pixel of the window of the object that is carried, beside the features of the network
+KEPT = 40
 _SEEN = 8  # steps beyond a step that the network looks at, as good as
 #: bytes of features of the windows that run as one batch: a processor gains nothing by more than keeps it busy
 _TOGETHER, _TOGETHER_CPU = 256 << 20, 16 << 20
@@ -247,6 +249,8 @@ class Carrier:
         if not gap or not self.settings.rounds or is_long(at_first, filled.painted, filled.annotated, gap):
             return at_first
         beyond = steps_of_a_round(filled.painted, gap, self.settings.reach)
+        if ends_within(fall, filled.annotated, beyond):
+            return at_first
         logits, round_ = at_first.clone(), filled
         for number in range(self.settings.rounds):
             further = carried_on(logits, round_.painted, round_.annotated, beyond)

@@ -17,6 +17,7 @@ _LEAST = 3  # painted slices
 _EVEN = 1.5  # times the narrowest gap that the widest may be; of four slices and more, a step of rounding is even in any case
 _STEPS = 1.5  # steps from painted slice to painted slice, at least: neighbouring slices are corrections
 _COVERED = 1.5  # radii of the object between the outermost painted slices, at least
+_OVER = 8.0  # by how much logits have fallen where hardly a network is sure enough to say otherwise
 #: where the object begins to end, in gaps, and by how much its logits fall per gap from there on; chosen on 76 objects of 26
 #: patients (`benchmarks/propagate_cases.py` leaves them out of its tables) among 0.25 to 0.5 and 8 to 30
 START, FALL = 0.4, 30.0
@@ -52,6 +53,21 @@ def beyond_even_ends(painted: Tensor, annotated: Tensor, gap: float) -> Tensor:
     if told[-1] == steps[-1]:
         away = np.maximum(away, index - steps[-1])
     return torch.from_numpy(FALL * np.maximum(away / gaps.mean() - START, 0)).float()
+
+
+def ends_within(fall: Tensor, annotated: Tensor, beyond: int) -> bool:
+    """Whether an object is over `beyond` steps beyond its outermost annotated ones, for being painted evenly.
+
+    Parameters
+    ----------
+    fall : Tensor, (step, …)
+        See `beyond_even_ends`.
+    annotated : Tensor of bool, (step,)
+    beyond : int
+    """
+    steps = annotated.nonzero()[:, 0]
+    further = [int(s) for s in (steps[0] - beyond - 1, steps[-1] + beyond + 1) if 0 <= s < len(fall)]
+    return bool((fall.flatten(1).amax(1)[further] > _OVER).all() and fall.any())
 
 
 def _are_even(gaps: NDArray[np.intp]) -> bool:

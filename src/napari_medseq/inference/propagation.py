@@ -98,6 +98,10 @@ def propagate(
     Painted voxels are never changed, and a step on which an object is painted gets no more of it: to correct a step, paint it as it
     should be and propagate again. Where two objects claim a voxel, the more probable one gets it.
 
+    Memory beyond the image, per step: the labels, and 2 bytes per pixel where there are several objects; 5 bytes per pixel of the
+    windows that wait, up to 128 MB; and of the object that is carried 40 bytes per pixel of its window beside the network's
+    features (`prompt_passes`), of which there are no more than half a gigabyte.
+
     Parameters
     ----------
     image : ImageSequence, or sequence of Visit
@@ -121,7 +125,7 @@ def propagate(
     device : str
         "auto", "cpu", "cuda", "cuda:N" or "mps".
     progress, cancelled : callable, optional
-        Looked at at least once per object and stretch of 16 steps.
+        Looked at at least once per object and stretch of 8 steps.
 
     Returns
     -------
@@ -190,7 +194,7 @@ class _Job:
 
         def run(where: torch.device, chunk: int | None) -> _Merged:
             network = ready(self.network, where, self.settings.precision)
-            merged = _Merged(planes, labels, self.settings, wanted)
+            merged = _Merged(planes, labels, self.settings, wanted, several=len(objects) > 1)
             carrier = Carrier(planes, merged.painted, network, self.settings, where, chunk, progress, self.cancelled)
             for carried in carrier.carry(objects):
                 merged.add(carried)
@@ -234,16 +238,22 @@ class _Merged:
     """Objects put together on the image's grid: what is painted stays, and the most probable object wins."""
 
     def __init__(
-        self, planes: Planes, labels: ImageSequence, settings: PromptSettings, steps: Sequence[int] | None
+        self,
+        planes: Planes,
+        labels: ImageSequence,
+        settings: PromptSettings,
+        steps: Sequence[int] | None,
+        several: bool,
     ) -> None:
-        self.settings = settings
+        self.settings, self.several = settings, several
         self.along_space = planes.axis in SPACE
         #: labels in the image's own axes
         self.data = np.array(labels.data)
         self.doubt = np.zeros(planes.steps, np.float32)
         self.painted = planes.view(np.asarray(labels.data))
         self._labels = planes.view(self.data)  # writes into `data`
-        self._best = np.zeros(self._labels.shape, np.float16)
+        #: how probable the objects are that are labelled already, plane by plane
+        self._best: dict[tuple[int, ...], NDArray[np.float16]] = {}
         self._wanted = np.ones(planes.steps, bool)
         if steps is not None:
             self._wanted[:] = False
@@ -254,18 +264,22 @@ class _Merged:
         one, window = carried.object, carried.window
         logits, at_first = carried.logits, carried.at_first
         if self.settings.connected and self.along_space:
-            logits, at_first = (connected(x, carried.painted, carried.annotated) for x in (logits, at_first))
-        self._note_doubt(carried, torch.sigmoid(at_first), torch.sigmoid(logits))
+            same = logits is at_first
+            logits = connected(logits, carried.painted, carried.annotated)
+            at_first = logits if same else connected(at_first, carried.painted, carried.annotated)
         free = self._wanted.copy()
         free[one.steps] = False
+        area = float(carried.painted.flatten(1).sum(1).max().clamp_min(1))
         start, stop = window.steps
         for first in range(start, stop, _STEPS):
-            last = min(first + _STEPS, stop)
-            numbers = [s for s in range(first, last) if free[s]]
-            if numbers:
-                at = torch.tensor(numbers) - start
-                p = torch.sigmoid(window.native(logits[at])).numpy()
-                self._label(one.place, numbers, (slice(*window.rows), slice(*window.columns)), one.value, p)
+            cut = slice(first - start, min(first + _STEPS, stop) - start)
+            wrong = expected_wrong(logits[cut], at_first[cut]).numpy() / area
+            steps = np.arange(cut.start, cut.stop) + start
+            self.doubt[steps] = np.maximum(self.doubt[steps], np.where(carried.annotated[cut], 0, wrong))
+            numbers = steps[free[steps]]
+            if len(numbers):
+                p = torch.sigmoid(window.native(logits[torch.from_numpy(numbers - start)])).numpy()
+                self._label(one.place, numbers.tolist(), (slice(*window.rows), slice(*window.columns)), one.value, p)
 
     def _label(
         self,
@@ -275,16 +289,28 @@ class _Merged:
         value: int,
         p: NDArray[np.float32],
     ) -> None:
-        labels, best_of, painted = self._labels[place], self._best[place], self.painted[place]
+        labels, painted = self._labels[place], self.painted[place]
         for step, plane in zip(numbers, p, strict=True):
-            best = best_of[step][box]
-            won = (plane > self.settings.threshold) & (plane > best) & (painted[step][box] == 0)
+            won = (plane > self.settings.threshold) & (painted[step][box] == 0)
+            if self.several:
+                if (*place, step) not in self._best:
+                    self._best[(*place, step)] = np.zeros(labels.shape[1:], np.float16)
+                best = self._best[(*place, step)][box]
+                won &= plane > best
+                best[won] = plane[won]
             labels[step][box][won] = value
-            best[won] = plane[won]
 
-    def _note_doubt(self, carried: CarriedObject, at_first: Tensor, p: Tensor) -> None:
-        start, stop = carried.window.steps
-        area = float(carried.painted.flatten(1).sum(1).max().clamp_min(1))
-        unsure = torch.minimum(at_first, 1 - at_first)
-        wrong = torch.maximum(unsure, (at_first - p).abs() / 2).flatten(1).sum(1).numpy() / area
-        self.doubt[start:stop] = np.maximum(self.doubt[start:stop], np.where(carried.annotated, 0, wrong))
+
+def expected_wrong(logits: Tensor, at_first: Tensor) -> Tensor:
+    """Pixels of each step that are expected to be wrong, (step,); see `Propagation.doubt`.
+
+    Parameters
+    ----------
+    logits, at_first : Tensor, (step, row, column)
+        That are given, and that the network said at first.
+    """
+    first = torch.sigmoid(at_first)
+    wrong = torch.minimum(first, 1 - first)
+    if logits is not at_first:
+        wrong = torch.maximum(wrong, (first - torch.sigmoid(logits)).abs_().div_(2))
+    return wrong.flatten(1).sum(1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_medseq.inference.prompt_ends import FALL, START, beyond_even_ends
+from napari_medseq.inference.prompt_ends import FALL, START, beyond_even_ends, ends_within
 
 GAP = 4.0  # window pixels from step to step
 
@@ -54,3 +54,14 @@ def test_an_empty_step_tells_of_its_own_side() -> None:
 def test_of_four_slices_a_step_of_rounding_is_even() -> None:
     assert fall([10, 12, 13, 15])[4] > 10
     assert not fall([10, 12, 13])[4]
+
+
+def test_an_object_is_over_where_its_logits_fell_far_enough() -> None:
+    annotated = torch.zeros(20, dtype=torch.bool)
+    annotated[[8, 10, 12]] = True
+    away = (torch.arange(20) - 10).abs() - 2
+    fell = (away * 5.0).clamp_min(0)[:, None, None]  # 5 on the first step beyond, 10 on the second
+    assert ends_within(fell, annotated, 1)
+    assert not ends_within(fell, annotated, 0)
+    assert not ends_within(torch.zeros(20, 1, 1), annotated, 15)  # not painted evenly: nothing is known of its ends
+    assert ends_within(fell, annotated, 15)  # the sequence ends first

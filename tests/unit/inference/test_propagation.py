@@ -16,7 +16,7 @@ from scipy import ndimage
 
 import napari_medseq as ms
 from napari_medseq.errors import DeviceError, GeometryError, MedseqError, ModelError, OperationCancelled
-from napari_medseq.inference import prompt_carrying, prompt_passes
+from napari_medseq.inference import prompt_blocks, prompt_carrying, prompt_passes
 from napari_medseq.models import Model
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
 from tests.unit.models.prompted import prompted_model, prompted_network, windows
@@ -181,7 +181,7 @@ def test_the_answer_does_not_depend_on_the_chunk(
     monkeypatch.setattr(prompt_passes, "_CHUNK", chunk)
     monkeypatch.setattr(prompt_passes, "_ROOMY", roomy)
     monkeypatch.setattr(prompt_carrying, "_HELD", 0)
-    monkeypatch.setattr(prompt_carrying, "_TOGETHER", 0)
+    monkeypatch.setattr(prompt_carrying, "_TOGETHER_CPU", 0)
     assert np.array_equal(data_of(ms.propagate(image, labels, mixed)), expected)
 
 
@@ -379,9 +379,14 @@ def test_visits_that_do_not_fit_are_named(plain: Model) -> None:
 
 # -- what carries ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("chunk", [1, 2, 5, 50])
-@pytest.mark.parametrize("cell", ["minimal", "none"])
-def test_streamed_it_answers_as_the_whole_network(chunk: int, cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, sequence = prompted_network(cell=cell), windows()
+@pytest.mark.parametrize(("cell", "batch"), [("minimal", 2), ("minimal", 1), ("none", 1)])
+@pytest.mark.parametrize("within", [True, False])  # whether the processor adds and takes ReLUs within its convolutions
+def test_streamed_it_answers_as_the_whole_network(
+    chunk: int, cell: str, batch: int, within: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not within:
+        monkeypatch.setattr(prompt_blocks, "_has_sums_in_convolutions", lambda: False)
+    network, sequence = prompted_network(cell=cell), windows(batch)
     x, prior = sequence.channels()
     with torch.no_grad():
         whole = network(x, prior, sequence.annotated)[0]
