@@ -101,3 +101,48 @@ def test_next_to_check_goes_to_the_slice_that_is_named(
     click(qtbot, widget.right_button)
     assert named in widget._right
     assert widget._next != named
+
+
+def test_a_finished_object_is_left_alone_by_every_new_answer(
+    scene: tuple[Any, TeachWidget], qtbot: Any, wait: Callable[..., None]
+) -> None:
+    viewer, widget = scene
+    click(qtbot, widget.new_button)
+    labels = widget.labels.layer
+    labels.data[7] = TRUTH[7]
+    click(qtbot, widget.propagate_button)
+    wait(lambda: not widget.work.busy)
+    first = np.array(widget.answer.data)
+    assert (first == 1).any((1, 2)).sum() > 1
+    viewer.layers.selection.active = labels
+    labels.selected_label = 1
+    click(qtbot, widget.finish_button)
+    labels.data[4, 34:42, 36:44] = 2  # another object
+    labels.data[9][TRUTH[9]] = 1  # a correction, which a finished object does not follow beyond its own slice
+    click(qtbot, widget.propagate_button)
+    wait(lambda: not widget.work.busy)
+    second = np.array(widget.answer.data)
+    elsewhere = np.delete(np.arange(len(first)), [4, 9])
+    assert np.array_equal(second[elsewhere] == 1, first[elsewhere] == 1)
+    assert (second == 2).any()
+    verbs.undo(viewer)
+    assert np.array_equal(widget.answer.data, first)  # the whole answer is one step
+    click(qtbot, widget.finish_button)  # go on with it
+    assert widget._finished == set()
+
+
+def test_interpolation_only_fills_between_and_nothing_beyond(
+    scene: tuple[Any, TeachWidget], qtbot: Any, wait: Callable[..., None]
+) -> None:
+    _, widget = scene
+    click(qtbot, widget.new_button)
+    labels = widget.labels.layer
+    labels.data[[5, 9]] = TRUTH[[5, 9]]
+    widget.only_between.setChecked(True)
+    click(qtbot, widget.propagate_button)
+    wait(lambda: not widget.work.busy)
+    found = np.asarray(widget.answer.data) > 0
+    assert np.flatnonzero(found.any((1, 2))).tolist() == [5, 6, 7, 8, 9]
+    assert dice(found[6:9], TRUTH[6:9]) > 0.85
+    assert np.array_equal(found[[5, 9]], TRUTH[[5, 9]])
+    assert "interpolated" in widget.outcome.text()

@@ -50,6 +50,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self._next: int | None = None
         self._found: Segmentation | None = None
         self._right: set[int] = set()
+        self._finished: set[int] = set()
         accompany(napari_viewer)
         self.image = LayerBox(napari_viewer, ["image"])
         self.image.choose(napari_viewer.layers.selection.active)
@@ -79,6 +80,12 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.run_button.clicked.connect(lambda: guarded("Teaching", self._run))
         self.propagate_button = QPushButton("Propagate")
         self.propagate_button.clicked.connect(lambda: guarded("Propagating", self._propagate))
+        self.only_between = QCheckBox("interpolate only")
+        self.only_between.setToolTip(
+            "Propagate fills the slices between painted ones by their outlines, without the network"
+        )
+        self.finish_button = QPushButton("Finish this object")
+        self.finish_button.clicked.connect(lambda: guarded("Finishing an object", self._finish))
         self.next_button = QPushButton()
         self.next_button.clicked.connect(self._look_next)
         self.right_button = QPushButton("This slice is right")
@@ -102,7 +109,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         for title, widget in (
             ("Image", self.image), ("", self.new_button), ("Painted labels", self.labels), ("Name", self.name),
             (None, self.replace),
-            ("Minutes", self.minutes), (None, self.judge), (None, self.go_on),
+            ("Minutes", self.minutes), (None, self.judge), (None, self.go_on), (None, self.only_between),
         ):  # fmt: skip
             form.addRow(*(widget,) if title is None else (title, widget))  # without a title: across the whole form
         layout = scrolled(self)
@@ -126,10 +133,12 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         layout.addWidget(self.work)
         layout.addWidget(self.next_button)
         layout.addLayout(look)
+        layout.addWidget(self.finish_button)
         for widget in (self.outcome, *more):
             layout.addWidget(widget)
         layout.addStretch(1)
         self.work.busy_changed.connect(self._update)
+        self.only_between.toggled.connect(lambda _on: self._update())
         follow_layers(napari_viewer, self._update)
 
     def _update(self, _event: object = None) -> None:
@@ -149,7 +158,9 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.hints.mark("" if both else "Open an image and make new labels on it first")
         self.run_button.setEnabled(not why)
         self.run_button.setToolTip(why or "Train a small model on the painted slices, and let it label the others")
-        why = why or ("" if has_model(PROPAGATE) else f"The model {PROPAGATE!r} is not installed")
+        why = why or (
+            "" if self.only_between.isChecked() or has_model(PROPAGATE) else f"The model {PROPAGATE!r} is not installed"
+        )
         self.propagate_button.setEnabled(not why)
         self.propagate_button.setToolTip(
             why or with_key("Carry the painted objects to all other slices, without training; seconds", "Alt-S")
@@ -161,7 +172,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         there = self.answer is not None and self.answer in self.viewer.layers
         if self.answer is not None and not there:  # it was removed: what is said of it, too
             self.answer = self._next = self._found = None
-            self._right = set()
+            self._right, self._finished = set(), set()
             self.outcome.clear()
         why = "" if there else "There is no answer yet: press Propagate or Teach first"
         doubts = why or ("" if self._next is not None else "No slice that you did not paint is in doubt")
@@ -171,11 +182,12 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         for button, reason, tip, key in (
             (self.next_button, doubts, "The slice that the answer is least sure of, among those that you did not paint", "Alt-N"),
             (self.right_button, why, "What the answer has in the slice that is shown counts as painted by you, whole", "Alt-A"),
+            (self.finish_button, why, "No new answer changes the object whose label is selected; press again to go on with it", ""),
             (self.empty_button, why, "The slice that is shown holds nothing: it is emptied, and counts as painted by you", "Alt-X"),
         ):  # fmt: skip
             button.setVisible(there)
             button.setEnabled(not reason)
-            button.setToolTip(reason or with_key(tip, key))
+            button.setToolTip(reason or (with_key(tip, key) if key else tip))
 
     def _new_labels(self) -> None:
         if self.image.layer is None:
@@ -241,14 +253,28 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         done = sorted({*self._take_over(layer), *verbs.painted_slices(layer), *self._right})
         seq, painted = verbs.to_sequence(image), verbs.to_sequence(layer)
         painted = painted.replace(data=np.array(painted.data))
+        finished, only_between = sorted(self._finished), self.only_between.isChecked()
+        before = None
+        if finished and self.answer is not None and self.answer in self.viewer.layers and self._image == image:
+            before = verbs.to_sequence(self.answer)
+            before = before.replace(data=np.array(before.data))
+        open_ = np.where(np.isin(painted.data, finished), 0, painted.data) if finished else painted.data
+        if not np.any(open_):
+            raise MedseqError("Every painted object is finished. Paint another one, or go on with one of them.")
+        prompts = painted.replace(data=open_)
 
         def job(progress: Progress, cancelled: Cancelled) -> Segmentation:
-            found = ms.propagate(seq, painted, PROPAGATE, annotated=done, progress=progress, cancelled=cancelled)
-            return verbs.with_painted(found, painted, done)
+            if only_between:
+                found = verbs.interpolated(prompts)
+            else:
+                found = ms.propagate(seq, prompts, PROPAGATE, annotated=done, progress=progress, cancelled=cancelled)
+            found = verbs.with_painted(found, painted, done)
+            return found if before is None else verbs.with_finished(found, before, finished)
 
         def show(found: Segmentation) -> None:
             self._show_answer(image, found, "propagated")
-            self.outcome.setText(f"What is painted was carried to all slices: {self._where()}")
+            carried = "interpolated between the painted slices" if only_between else "carried to all slices"
+            self.outcome.setText(f"What is painted was {carried}: {self._where()}")
             self._offer(verbs.doubtful_slice(found, done))
 
         self.work.start("Propagating", job, show)
@@ -269,6 +295,15 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         if self._found is not None:
             self._offer(verbs.doubtful_slice(self._found, sorted({*verbs.painted_slices(layer), *self._right})))
 
+    def _finish(self) -> None:
+        """Finish the object whose label is selected in the active layer, or go on with it."""
+        _, layer = self._both()
+        at = self.answer if self.viewer.layers.selection.active == self.answer and self.answer is not None else layer
+        label = int(at.selected_label)
+        self._finished ^= {label}
+        many = ", ".join(map(str, sorted(self._finished)))
+        self.viewer.status = f"Finished: {many}." if many else "No object is finished."
+
     def _look_next(self) -> None:
         if self._next is not None and self.answer is not None and self.answer in self.viewer.layers:
             verbs.go_to_slice(self.viewer, self.answer, self._next)
@@ -283,7 +318,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
     def _show_answer(self, image: Image, found: Segmentation, name: str) -> None:
         before = self.answer if self._image == image else None
         if self._image != image:
-            self._right = set()
+            self._right, self._finished = set(), set()
         self._image, self._found = image, found
         active = self.viewer.layers.selection.active
         self.answer = verbs.show_answer(self.viewer, image, found, before, self.labels.layer)

@@ -66,10 +66,12 @@ from .lesion_marks import show_numbers as show_numbers
 from .lessons import corrected_slices as corrected_slices
 from .lessons import doubtful_slice as doubtful_slice
 from .lessons import go_to_slice as go_to_slice
+from .lessons import interpolated as interpolated
 from .lessons import painted_slices as painted_slices
 from .lessons import propagate as propagate
 from .lessons import show_answer as show_answer
 from .lessons import take_over as take_over
+from .lessons import with_finished as with_finished
 from .lessons import with_painted as with_painted
 from .limits import BrushLimit as BrushLimit
 from .limits import limit_brush as limit_brush
@@ -265,6 +267,7 @@ __all__ = [
     "image_below",
     "image_under",
     "interpolate_image",
+    "interpolated",
     "is_result",
     "is_session",
     "keep_views_true",
@@ -370,6 +373,7 @@ __all__ = [
     "visits_open",
     "wear_lesion_colours",
     "window_presets",
+    "with_finished",
     "with_painted",
     "world_affine",
     "write_result",

@@ -10,6 +10,7 @@ import numpy as np
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError
+from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer.editing import editing_of, real
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
-    from napari_medseq.inference import Segmentation
     from napari_medseq.models import ModelLike
     from napari_medseq.sequence import ImageSequence
 
@@ -108,6 +108,49 @@ def with_painted(found: Segmentation, painted: ImageSequence, steps: Sequence[in
     if steps and data.shape == painted.data.shape:
         data[where] = np.asarray(painted.data)[where]
     return replace(found, labels=seq.replace(data=data))
+
+
+def with_finished(found: Segmentation, before: ImageSequence, finished: Sequence[int]) -> Segmentation:
+    """A new answer in which finished objects are exactly as they were in the one before it.
+
+    Parameters
+    ----------
+    found : Segmentation
+    before : ImageSequence
+        The answer so far, on the same grid.
+    finished : sequence of int
+        Labels of objects that no new answer changes.
+    """
+    old, new = np.asarray(before.data), np.asarray(found.labels.data)
+    if not finished or old.shape != new.shape:
+        return found
+    kept = np.isin(old, list(finished))
+    data = np.where(np.isin(new, list(finished)), 0, new).astype(np.promote_types(new.dtype, old.dtype))
+    data[kept] = old[kept]
+    names = {**found.labels.label_names, **{k: v for k, v in before.label_names.items() if k in finished}}
+    return replace(found, labels=found.labels.replace(data=data, label_names=names))
+
+
+def interpolated(painted: ImageSequence) -> Segmentation:
+    """What lies between painted slices by interpolated outlines alone, without any network.
+
+    Raises
+    ------
+    MedseqError
+        If the labels have frames of volumes, or no label has a gap to fill; see `masks.interpolation.interpolate_slices`.
+    """
+    from napari_medseq.masks.interpolation import interpolate_slices
+
+    data = np.asarray(painted.data)
+    if data.ndim != 3:
+        raise MedseqError(f"{painted.name} has no slices to interpolate between. Choose one volume, or one cine.")
+    axis = painted.axes.index("t" if "t" in painted.axes else painted.slice_axis)
+    across = [painted.spacing[a] for k, a in enumerate(painted.axes) if k != axis]
+    values = [int(v) for v in np.unique(data) if v]
+    if not values:
+        raise MedseqError(f"{painted.name} is empty. Paint the object on two slices or more.")
+    found = interpolate_slices(data, values, axis, (across[0], across[1]))
+    return Segmentation(painted.replace(data=found, name=f"{painted.name} interpolated"), None, None, "interpolation")
 
 
 def show_answer(
