@@ -12,9 +12,8 @@ from typing import IO, Any
 
 import pytest
 
-import napari_medseq as ms
 from napari_medseq import viewer as verbs
-from tests.napari.helpers import bright
+from napari_medseq.models import library
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,14 +53,11 @@ def _manifest(stream: IO[str]) -> Any:
 
 
 @pytest.fixture
-def knows(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> Path:
-    """The only model there is: "tiny", a segmenter that is right about the balls."""
-    monkeypatch.setattr("napari_medseq.models.library.SHIPPED", tiny_bundle.parent)
-    monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tiny_bundle.parent))
-    # this one first: looked up for the first time after the other it would be "bright", and stay so when all is undone
-    monkeypatch.setattr(ms, "segment", bright, raising=False)
-    monkeypatch.setattr("napari_medseq.inference.segment", bright)
-    return tiny_bundle
+def knows(monkeypatch: pytest.MonkeyPatch, bright_bundle: Path) -> Path:
+    """The only model there is: "tiny", a real network that is right about the balls."""
+    monkeypatch.setattr(library, "SHIPPED", bright_bundle.parent)
+    monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(bright_bundle.parent))
+    return bright_bundle
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_med
 
 @pytest.mark.usefixtures("knows")
 def test_run_gives_tracked_labels_a_plot_and_a_table(
-    viewer: Any, qtbot: Any, wait: Wait, ball_study: Path, tiny_bundle: Path
+    viewer: Any, qtbot: Any, wait: Wait, ball_study: Path, bright_bundle: Path
 ) -> None:
     widget = docked(viewer, ProgressionWidget, wait)
     assert "2 visits: 2020-01-31, 2020-05-04" in widget.facts.text()
@@ -36,7 +36,7 @@ def test_run_gives_tracked_labels_a_plot_and_a_table(
         "sub-x ses-20200131 lesions",
         "sub-x ses-20200504 lesions",
     ]
-    scripted = ms.run(ball_study, tiny_bundle)
+    scripted = ms.run(ball_study, bright_bundle)
     for layer, theirs in zip(widget.result.layers, scripted.labels, strict=True):
         np.testing.assert_array_equal(verbs.to_sequence(layer).data, theirs.data)
     assert widget.result.table.rowCount() == len(scripted.lesions)

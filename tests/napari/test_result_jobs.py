@@ -81,14 +81,14 @@ def test_a_retest_needs_the_last_scan_and_the_model(scanned: Followed) -> None:
 
 @pytest.mark.usefixtures("knows")
 def test_retest_puts_the_smallest_real_change_into_the_table(
-    viewer: Any, wait: Wait, ball_study: Path, tiny_bundle: Path
+    viewer: Any, wait: Wait, ball_study: Path, bright_bundle: Path
 ) -> None:
     widget = docked(viewer, ProgressionWidget, wait)
     jobs = widget.jobs
     assert "no result" in jobs.retest_button.toolTip()
     assert not jobs.dicom_button.isEnabled()
     source = verbs.study_of(viewer)
-    widget.show_result(ms.run(source, tiny_bundle), source)
+    widget.show_result(ms.run(source, bright_bundle), source)
     assert "visit 1 is not an open DICOM series" in jobs.dicom_button.toolTip()
     assert not jobs.dicom_button.isEnabled()
     assert jobs.retest_button.isEnabled()
@@ -98,7 +98,7 @@ def test_retest_puts_the_smallest_real_change_into_the_table(
     assert "runs" in jobs.retest_button.toolTip()
     wait(lambda: not widget.work.busy)
     found = widget.result.progression.repeatability
-    scripted = ms.retest(ms.read_study(ball_study).visits[1].images[0], tiny_bundle, settings=settings)
+    scripted = ms.retest(ms.read_study(ball_study).visits[1].images[0], bright_bundle, settings=settings)
     assert found is not None
     assert found.lesions == scripted.lesions
     assert widget.result.table.columnCount() == columns + 2

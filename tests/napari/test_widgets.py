@@ -57,7 +57,7 @@ def test_analyse_segments_the_ticked_images(
     widget.images.tick([])
     assert not widget.run_button.isEnabled()
     widget.images.tick([image])
-    assert "untrained" in widget.model.card.toPlainText().lower()
+    assert "what is bright" in widget.model.card.toPlainText().lower()
     widget.options.uncertainty.setChecked(True)
     widget.options.boxes.setChecked(True)
     click(qtbot, widget.run_button)
@@ -219,7 +219,7 @@ def test_commands_of_the_layers_menu(viewer: Any, notices: list[Any]) -> None:
 # -- Teach -------------------------------------------------------------------------------------------------------------
 @pytest.mark.usefixtures("knows")
 def test_teaching_shows_the_answer_and_the_model_is_found_by_analyse(
-    viewer: Any, qtbot: Any, wait: Wait, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, notices: list[Any]
+    viewer: Any, qtbot: Any, wait: Wait, bright_bundle: Path, monkeypatch: pytest.MonkeyPatch, notices: list[Any]
 ) -> None:
     lessons: list[dict[str, Any]] = []
 
@@ -253,7 +253,7 @@ def test_teaching_shows_the_answer_and_the_model_is_found_by_analyse(
         assert viewer.layers.selection.active == widget.answer  # what is corrected is what is seen
         widget.go_on.setChecked(True)
     assert "start_from" not in lessons[0]
-    assert lessons[1]["start_from"] == str(tiny_bundle)
+    assert lessons[1]["start_from"] == str(bright_bundle)
     assert Path(lessons[0]["out"]).name == "taught"
     assert "all of its 500 rounds" in widget.outcome.text()
     # a model that came while Analyse was open is in its list at once, and goes when it is removed
