@@ -415,19 +415,19 @@ def _name_of(model: Model) -> str:
 @contextmanager
 def _listening() -> Iterator[list[str]]:
     """Collect the texts of our own warnings, each once; all warnings are passed on at the end."""
-    told: list[str] = []
-    heard: list[warnings.WarningMessage] = []
+    doubts: list[str] = []
+    caught: list[warnings.WarningMessage] = []
     try:
-        with warnings.catch_warnings(record=True) as heard:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            yield told
+            yield doubts
     finally:
-        for w in heard:
+        for w in caught:
             ours, text = issubclass(w.category, MedseqWarning), str(w.message)
-            if ours and text in told:
+            if ours and text in doubts:
                 continue
             if ours:
-                told.append(text)
+                doubts.append(text)
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
 
 

@@ -56,10 +56,10 @@ def test_a_study_folder_opens_on_one_visit_slider(opened: ViewerModel) -> None:
 
 @pytest.mark.usefixtures("knows")
 def test_the_main_job_on_a_viewer_model_equals_the_script(
-    opened: ViewerModel, ball_study: Path, tiny_bundle: Path
+    opened: ViewerModel, ball_study: Path, bright_bundle: Path
 ) -> None:
-    scripted = ms.run(ball_study, tiny_bundle)
-    progression = verbs.run(opened, tiny_bundle)
+    scripted = ms.run(ball_study, bright_bundle)
+    progression = verbs.run(opened, bright_bundle)
     layers = [layer for layer in opened.layers if layer.name.endswith("lesions")]
     assert len(layers) == 2
     for layer, ours, theirs in zip(layers, progression.labels, scripted.labels, strict=True):
@@ -71,11 +71,11 @@ def test_the_main_job_on_a_viewer_model_equals_the_script(
 
 @pytest.mark.usefixtures("knows")
 def test_tracked_labels_wear_the_colours_of_the_plots_and_are_updated_not_doubled(
-    opened: ViewerModel, tiny_bundle: Path
+    opened: ViewerModel, bright_bundle: Path
 ) -> None:
     from napari_medseq.colours import lesion_colour
 
-    verbs.run(opened, tiny_bundle)
+    verbs.run(opened, bright_bundle)
     count = len(opened.layers)
     layer = opened.layers["sub-x ses-20200504 lesions"]
     np.testing.assert_allclose(layer.get_color(1), lesion_colour(1), atol=0.01)
@@ -110,9 +110,9 @@ def test_a_lesion_is_gone_to(opened: ViewerModel) -> None:
 
 
 @pytest.mark.usefixtures("knows")
-def test_segment_shows_named_labels_on_the_images_grid(opened: ViewerModel, tiny_bundle: Path) -> None:
+def test_segment_shows_named_labels_on_the_images_grid(opened: ViewerModel, bright_bundle: Path) -> None:
     image = opened.layers["sub-x ses-20200504 T1post"]
-    labels, doubt = verbs.segment(opened, image, tiny_bundle, outputs=("labels", "uncertainty"))
+    labels, doubt = verbs.segment(opened, image, bright_bundle, outputs=("labels", "uncertainty"))
     assert labels.features["name"].tolist() == ["background", "lesion"]
     np.testing.assert_allclose(labels.affine.affine_matrix, image.affine.affine_matrix)
     assert (labels.scale == image.scale).all()
@@ -124,9 +124,9 @@ def test_segment_shows_named_labels_on_the_images_grid(opened: ViewerModel, tiny
 
 @pytest.mark.usefixtures("knows")
 def test_a_model_along_visits_takes_layers_as_one_patients_visits(
-    opened: ViewerModel, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    opened: ViewerModel, bright_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded, asked = ms.load_model(tiny_bundle), []
+    loaded, asked = ms.load_model(bright_bundle), []
     along = replace(loaded, info=loaded.info.model_copy(update={"sequence_axis": "visit"}))
     alone = ms.segment
 
@@ -145,13 +145,13 @@ def test_a_model_along_visits_takes_layers_as_one_patients_visits(
 
 
 @pytest.mark.usefixtures("knows")
-def test_what_cannot_be_done_leaves_the_layers_as_they_were(opened: ViewerModel, tiny_bundle: Path) -> None:
+def test_what_cannot_be_done_leaves_the_layers_as_they_were(opened: ViewerModel, bright_bundle: Path) -> None:
     before = list(opened.layers)
     image = opened.layers[0]
     with pytest.raises(MedseqError, match="no-such-model"):
         verbs.segment(opened, image, "no-such-model")
     with pytest.raises(MedseqError, match="called like"):
-        verbs.run(opened, tiny_bundle, series="*FLAIR*")
+        verbs.run(opened, bright_bundle, series="*FLAIR*")
     with pytest.raises(MedseqError, match="same visit"):
         verbs.track_layers(opened, [opened.layers[1], opened.layers[1]])
     with pytest.raises(MedseqError, match="no label layers"):

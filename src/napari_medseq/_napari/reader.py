@@ -79,13 +79,13 @@ def read(path: Paths) -> list[LayerData | tuple[None]]:
         guarded("Opening the result", lambda: open_result(viewer, path))
         return [(None,)]
     try:
-        with warnings.catch_warnings(record=True) as heard:  # each doubt is told once, below
+        with warnings.catch_warnings(record=True) as caught:  # each doubt is told once, below
             warnings.simplefilter("always")
             data = layer_data(path)
     except MedseqError as error:
         show_error(str(error))
         return [(None,)]
-    doubts = dict.fromkeys(str(w.message) for w in heard if issubclass(w.category, MedseqWarning))
+    doubts = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, MedseqWarning))
     doubts |= dict.fromkeys(w for _, kwargs, _ in data for w in kwargs["metadata"]["napari-medseq"]["warnings"])
     if doubts:
         show_warning("\n".join(doubts))

@@ -224,7 +224,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
                 last = now
                 self.progressed.emit(done, total, message)
 
-        with warnings.catch_warnings(record=True) as heard:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 result = job(progress, self._stop.is_set)
@@ -232,8 +232,8 @@ class WorkBar(QWidget):  # type: ignore[misc]
                 return Outcome(None, error, [])
         if self._stop.is_set():
             return Outcome(None, OperationCancelled("Cancelled: nothing was changed."), [])
-        told = [str(w.message) for w in heard if issubclass(w.category, MedseqWarning)]
-        return Outcome(result, None, list(dict.fromkeys(told)))
+        doubts = [str(w.message) for w in caught if issubclass(w.category, MedseqWarning)]
+        return Outcome(result, None, list(dict.fromkeys(doubts)))
 
     def _show(self, done: int, total: int, message: str) -> None:
         if self._left_alone():
@@ -360,10 +360,10 @@ def guarded(doing: str, action: Callable[[], R]) -> R | None:
 @contextmanager
 def warned() -> Iterator[None]:
     """Show the doubts that come up within, in the GUI thread, as one notification."""
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    doubts = dict.fromkeys(str(w.message) for w in heard if issubclass(w.category, MedseqWarning))
+    doubts = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, MedseqWarning))
     if doubts:
         show_warning("\n".join(doubts))
 

@@ -98,12 +98,12 @@ def _failed(message: str, status: int = 1, *, error: Exception | None = None) ->
 @contextmanager
 def _told_on_stderr() -> Iterator[None]:
     """Our warnings as one line each on stderr, once; those of libraries are not the user's business."""
-    told: set[str] = set()
+    printed: set[str] = set()
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
         text = " ".join(str(message).split())
-        if text not in told:
-            told.add(text)
+        if text not in printed:
+            printed.add(text)
             print(f"napari-medseq: warning: {printable(text)}", file=sys.stderr)
 
     with warnings.catch_warnings():

@@ -146,10 +146,10 @@ def gpus() -> list[str]:
     if tool is None:
         return []
     try:
-        told = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=10, check=False)
+        listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return [line.split("(UUID")[0].strip() for line in told.stdout.splitlines() if line.startswith("GPU ")]
+    return [line.split("(UUID")[0].strip() for line in listing.stdout.splitlines() if line.startswith("GPU ")]
 
 
 def advice(found: list[str], device: str, cuda: str | None, system: str) -> str:

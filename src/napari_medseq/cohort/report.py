@@ -74,15 +74,15 @@ def write_cohort_report(rows: Sequence[Row], path: Path) -> Path:
 
 def _in_short(table: pd.DataFrame) -> list[str]:
     states = Counter(table["status"])
-    told = [f"{len(table)} patients: " + ", ".join(f"{n} {state}" for state, n in states.most_common()) + "."]
+    lines = [f"{len(table)} patients: " + ", ".join(f"{n} {state}" for state, n in states.most_common()) + "."]
     lacking = int((table["dropped"].fillna(0) > 0).sum())
     if lacking:
-        told.append(f"{lacking} patient{'s lack' if lacking > 1 else ' lacks'} visits that could not be read.")
+        lines.append(f"{lacking} patient{'s lack' if lacking > 1 else ' lacks'} visits that could not be read.")
     burden = table["last_ml"].dropna()
     if len(burden):
         low, middle, high = np.percentile(burden, (25, 50, 75))
-        told.append(f"Burden at the last visit: median {middle:.3g} mL (quartiles {low:.3g} to {high:.3g}).")
-    return told
+        lines.append(f"Burden at the last visit: median {middle:.3g} mL (quartiles {low:.3g} to {high:.3g}).")
+    return lines
 
 
 def _failures(table: pd.DataFrame) -> list[str]:

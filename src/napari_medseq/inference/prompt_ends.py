@@ -46,11 +46,11 @@ def beyond_even_ends(painted: Tensor, annotated: Tensor, gap: float) -> Tensor:
     covered = (steps[-1] - steps[0]) * gap
     if not _are_even(gaps) or gaps.mean() < _STEPS or covered < _COVERED * radius:
         return fall
-    index, told = np.arange(len(annotated)), np.flatnonzero(annotated.cpu().numpy())
+    index, annotated_steps = np.arange(len(annotated)), np.flatnonzero(annotated.cpu().numpy())
     away = np.zeros(len(index))
-    if told[0] == steps[0]:
+    if annotated_steps[0] == steps[0]:
         away = np.maximum(away, steps[0] - index)
-    if told[-1] == steps[-1]:
+    if annotated_steps[-1] == steps[-1]:
         away = np.maximum(away, index - steps[-1])
     return torch.from_numpy(FALL * np.maximum(away / gaps.mean() - START, 0)).float()
 

@@ -121,14 +121,14 @@ class _Progress:
     def __init__(self, progress: Progress | None) -> None:
         self.progress = progress
         self.last: tuple[int, int, str] | None = None
-        self.told: tuple[int, int, str] | None = None
+        self.reported: tuple[int, int, str] | None = None
 
     def add(self, event: tuple[float, tuple[int, int, str]]) -> None:
         self.last = event[1]
 
     def tell(self) -> None:
-        if self.progress is not None and self.last is not None and self.last != self.told:
-            self.told = self.last
+        if self.progress is not None and self.last is not None and self.last != self.reported:
+            self.reported = self.last
             self.progress(*self.last)
 
 

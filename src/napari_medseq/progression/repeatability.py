@@ -252,10 +252,10 @@ class Repeatability:
         """What a reader wants to know, in plain sentences."""
         runs = max((len(one.volumes_ml) for one in self.lesions), default=1) - 1
         if not self.degrees_of_freedom:
-            told = ["No lesion was found twice, so nothing is known of the smallest real change."]
+            lines = ["No lesion was found twice, so nothing is known of the smallest real change."]
         else:
             low, high = self.rc_percent_interval
-            told = [
+            lines = [
                 f"The scan {self.image} was moved, resampled and given noise {runs} times and measured again"
                 f"{f' by {self.model}' if self.model else ''}: {len(self._groups)} lesion"
                 f"{'' if len(self._groups) == 1 else 's'}, {100 * self.found_share:.0f} % found again.",
@@ -265,7 +265,7 @@ class Repeatability:
             ]
             limits = self.limits
             if math.isfinite(limits.bias):
-                told.append(
+                lines.append(
                     f"Retests differ from the scan by {limits.bias:+.1f} % on average (95 % limits of agreement "
                     f"{limits.lower:+.1f} to {limits.upper:+.1f} %)."
                 )
@@ -279,8 +279,8 @@ class Repeatability:
                 true = sum(one.true_after_ml - one.true_before_ml for one in found)
                 seen = sum(one.found_after_ml - one.found_before_ml for one in found)
                 share = f"; {100 * seen / true:.0f} % of the growth was recovered." if true > 0 else "."
-                told.append(f"Of {len(known)} {what} {len(found)} were found{share}")
-        return [*told, *self.warnings]
+                lines.append(f"Of {len(known)} {what} {len(found)} were found{share}")
+        return [*lines, *self.warnings]
 
     # -- on disk -------------------------------------------------------------------------------------------------
     def as_dict(self) -> dict[str, object]:

@@ -69,8 +69,8 @@ def verdict_lines(assessment: Assessment, dates: Sequence[date | None], *, most:
     for verdict in assessment.verdicts:
         reasons = list(verdict.reasons)
         left = len(reasons) - most if most is not None and len(reasons) > most + 1 else 0
-        told = [*reasons[: len(reasons) - left], *([f"and {left} more reasons"] if left else [])]
-        why = f": {'; '.join(told)}" if told else ""
+        named = [*reasons[: len(reasons) - left], *([f"and {left} more reasons"] if left else [])]
+        why = f": {'; '.join(named)}" if named else ""
         lines.append(f"{_capital(visit_name(verdict.visit, dates))}, {spelled(verdict.category)}{why}.")
     return lines
 

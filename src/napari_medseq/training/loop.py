@@ -238,12 +238,14 @@ class _Run:
     def _gradients(self, *, last: bool) -> float:
         """Add the gradients of one batch; they travel between processes with the last batch only."""
         s, device = self.s, self.crew.device
-        x, y, told = self.windows.draw(s.batch)
+        x, y, extras = self.windows.draw(s.batch)
         x, y = x.to(device), y.to(device)
         if not self.estimated:
             warn_of_learning(self.network, x.shape, device, "lower loop.batch, loop.steps or loop.size")
             self.estimated = True
-        network = WithExtraInputs(self.trained, {k: v.to(device) for k, v in told.items()}) if told else self.trained
+        network = (
+            WithExtraInputs(self.trained, {k: v.to(device) for k, v in extras.items()}) if extras else self.trained
+        )
         kind = torch.float16 if s.float16 else torch.bfloat16
         quiet = nullcontext() if last or self.trained is self.network else self.trained.no_sync()  # type: ignore[operator]
         with quiet:

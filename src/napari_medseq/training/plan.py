@@ -355,14 +355,14 @@ def _mirror(facts: Fingerprint, axis: StepAxis, why: dict[str, str]) -> Three:
 
 
 def _scheme(channel: ChannelFacts, why: dict[str, str]) -> Scheme:
-    told = why.get("schemes", "")
+    reasons = why.get("schemes", "")
     if channel.modality == "CT" and channel.std > 0:
         why["schemes"] = (
-            f"{told}{channel.name}: Hounsfield units, {channel.low:.0f} to {channel.high:.0f} as in what is labelled. "
+            f"{reasons}{channel.name}: Hounsfield units, {channel.low:.0f} to {channel.high:.0f} as in what is labelled. "
         )
         bounds = ((channel.low - channel.mean) / channel.std, (channel.high - channel.mean) / channel.std)
         return Scheme(kind="fixed", centre=channel.mean, scale=channel.std, low=bounds[0], high=bounds[1])
-    why["schemes"] = f"{told}{channel.name}: units mean nothing by themselves, so each image's own foreground. "
+    why["schemes"] = f"{reasons}{channel.name}: units mean nothing by themselves, so each image's own foreground. "
     return Scheme()
 
 

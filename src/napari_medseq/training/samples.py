@@ -26,12 +26,12 @@ class Batch(NamedTuple):
     """What a network learns from at once.
 
     `x` (batch, step, channel · (2 · neighbours + 1), y, x), or (…, z, y, x) for a network whose steps are volumes; `y` its
-    targets, as `Target` says; `told`: keywords of the network, each (batch, …).
+    targets, as `Target` says; `extras`: keywords of the network, each (batch, …).
     """
 
     x: Tensor
     y: Tensor
-    told: dict[ExtraInput, Tensor]
+    extras: dict[ExtraInput, Tensor]
 
 
 class _Cut(NamedTuple):
@@ -113,8 +113,8 @@ class Windows:
     def draw(self, batch: int) -> Batch:
         """Windows and their targets."""
         drawn = [self._window() for _ in range(batch)]
-        told: dict[ExtraInput, Tensor] = {k: torch.stack([d.told[k] for d in drawn]) for k in drawn[0].told}
-        return Batch(torch.stack([d.x for d in drawn]), torch.stack([d.y for d in drawn]), told)
+        extras: dict[ExtraInput, Tensor] = {k: torch.stack([d.extras[k] for d in drawn]) for k in drawn[0].extras}
+        return Batch(torch.stack([d.x for d in drawn]), torch.stack([d.y for d in drawn]), extras)
 
     def _window(self) -> Batch:
         """One window, without the batch's axis."""
@@ -138,27 +138,27 @@ class Windows:
             seen = image + level * torch.randn(image.shape, generator=g)
         centre = torch.arange(n, n + self.steps)
         x = torch.cat([seen[centre + d] for d in range(-n, n + 1)], dim=1)
-        told = self._told(case, cut)
+        extras = self._told(case, cut)
         if self.target == "image":
-            return Batch(x, image[n : n + self.steps], told)
+            return Batch(x, image[n : n + self.steps], extras)
         if self.target == "exam":
             if case.target is None:
                 raise MedseqError(f"{case.name} of {case.patient} has no answer to learn from.")
-            return Batch(x, case.target, told)
+            return Batch(x, case.target, extras)
         y = labels[n : n + self.steps]
         y[~cut.real[n : n + self.steps]] = -1
-        return Batch(x, y, told)
+        return Batch(x, y, extras)
 
     def _told(self, case: Case, cut: _Cut) -> dict[ExtraInput, Tensor]:
         inner = slice(self.neighbours, self.neighbours + self.steps)
-        told: dict[ExtraInput, Tensor] = {}
+        extras: dict[ExtraInput, Tensor] = {}
         if "times" in self.tells:  # of an exam without dates there are no gaps
-            told["times"] = torch.zeros(self.steps) if case.times is None else case.times[cut.at[inner]]
+            extras["times"] = torch.zeros(self.steps) if case.times is None else case.times[cut.at[inner]]
         if "present" in self.tells:
-            told["present"] = cut.real[inner]
+            extras["present"] = cut.real[inner]
         if "tabular" in self.tells and case.table is not None:
-            told["tabular"] = case.table
-        return told
+            extras["tabular"] = case.table
+        return extras
 
     def _pick(self) -> Case:
         return self.cases[int(torch.multinomial(self.weights, 1, generator=self.generator))]

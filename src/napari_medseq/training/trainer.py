@@ -307,11 +307,11 @@ def _cross_validate(
             }
         )
 
-        def told(done: int, total: int, message: str, before: int = (i - 1), fold: int = i) -> None:
+        def fold_progress(done: int, total: int, message: str, before: int = (i - 1), fold: int = i) -> None:
             if progress is not None:
                 progress(before * total + done, c.folds * total, f"fold {fold}: {message}")
 
-        result = train_cases(part, [x for x in cases if x.patient not in held], team, told, cancelled)
+        result = train_cases(part, [x for x in cases if x.patient not in held], team, fold_progress, cancelled)
         results.append(result)
         for case in (x for x in cases if x.patient in held):
             check(cancelled)

@@ -59,8 +59,8 @@ def visit_title(study: Study, ordinal: int) -> str:
     visit = study.visits[ordinal]
     name = visit.name or f"visit {ordinal + 1}"
     day = visit.date
-    told = day is None or f"{day:%Y%m%d}" in name or day.isoformat() in name
-    return " ".join(part for part in (study.name, name, "" if told else str(day)) if part)
+    dated = day is None or f"{day:%Y%m%d}" in name or day.isoformat() in name
+    return " ".join(part for part in (study.name, name, "" if dated else str(day)) if part)
 
 
 def by_patient(study: Study) -> list[Study]:
@@ -68,12 +68,12 @@ def by_patient(study: Study) -> list[Study]:
 
     Images that name nobody stay together under the folder's name.
     """
-    whom = [s.meta.get("patient") for v in study.visits for s in (*v.images, *v.labels)]
-    patients = list(dict.fromkeys(str(p) for p in whom if p))
+    owners = [s.meta.get("patient") for v in study.visits for s in (*v.images, *v.labels)]
+    patients = list(dict.fromkeys(str(p) for p in owners if p))
     if len(patients) < 2:
         return [study]
     out = []
-    for patient in [*patients, *([None] if None in whom else [])]:
+    for patient in [*patients, *([None] if None in owners else [])]:
         visits = []
         for v in study.visits:
             images, labels = (

@@ -108,10 +108,14 @@ def _located(frames: list[Frame], notes: list[str]) -> list[Frame]:
     one position lie along their normal.
     """
     locations = [f.location for f in frames if f.location is not None]
-    told = len(locations) == len(frames) and len(set(locations)) > 1
+    distinct = len(locations) == len(frames) and len(set(locations)) > 1
     if placed(frames):
         start, row, column = frames[0].plane
-        if told and len(set(locations)) == len(frames) and all(np.abs(f.plane[0] - start).max() < 1e-3 for f in frames):
+        if (
+            distinct
+            and len(set(locations)) == len(frames)
+            and all(np.abs(f.plane[0] - start).max() < 1e-3 for f in frames)
+        ):
             notes.append("All slices name one ImagePositionPatient; they are put apart by SliceLocation.")
             normal = np.cross(row, column)
             return [
@@ -119,14 +123,14 @@ def _located(frames: list[Frame], notes: list[str]) -> list[Frame]:
                 for f, at in zip(frames, locations, strict=True)
             ]
         return frames
-    if not told:
+    if not distinct:
         points = np.array([f.position for f in frames if f.position is not None]).reshape(-1, 3)
         spread = np.ptp(points, axis=0) if len(points) == len(frames) else np.zeros(3)
         if spread.max() < 1e-3:
             return frames
         line = points[np.argmax(points[:, np.argmax(spread)])] - points[np.argmin(points[:, np.argmax(spread)])]
         locations = [float(v) for v in points @ (line / np.linalg.norm(line))]
-    source = "SliceLocation" if told else "the positions there are"
+    source = "SliceLocation" if distinct else "the positions there are"
     notes.append(
         f"ImagePositionPatient or ImageOrientationPatient is missing: slices lie by {source}, orientation unknown."
     )

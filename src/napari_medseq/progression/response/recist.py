@@ -125,8 +125,8 @@ def recist11(
     note = (
         f"no lesion of {least:g} mm (nodes {NODE_TARGET_MM:g} mm) or more at the first visit: non-target disease only"
     )
-    told = tuple(_told(seen, verdicts, k, () if targets else (note,)) for k in range(len(verdicts)))
-    return Assessment("RECIST 1.1", SOURCE, "sum of diameters (mm)", tuple(targets), told)
+    responses = tuple(_told(seen, verdicts, k, () if targets else (note,)) for k in range(len(verdicts)))
+    return Assessment("RECIST 1.1", SOURCE, "sum of diameters (mm)", tuple(targets), responses)
 
 
 def _told(seen: Sightings, verdicts: tuple[Verdict, ...], k: int, notes: tuple[str, ...]) -> Verdict:
