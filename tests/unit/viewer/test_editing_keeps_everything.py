@@ -61,7 +61,7 @@ class Person(RuleBasedStateMachine):
         self.corrections: list[str] = []
         self.done: list[Any] = []
         self.undone: list[Any] = []
-        self.saved = False
+        self.saved = self.reopened = False
 
     # -- what is remembered ------------------------------------------------------------------------------------------
     def state(self) -> Any:
@@ -168,6 +168,26 @@ class Person(RuleBasedStateMachine):
                 loaded = ms.Progression.load(folder)
         for layer, seq in zip(self.layers, loaded.labels, strict=True):
             assert np.array_equal(verbs.to_sequence(layer).data, seq.data)
+
+    @precondition(lambda self: not self.reopened)  # as above
+    @rule()
+    def leave_and_come_back(self) -> None:
+        """Save the session with what is not followed yet, and go on in another window."""
+        from napari.components import ViewerModel
+
+        self.reopened = True
+        pending = list(verbs.painted(self.viewer).values())
+        shown = [np.array(layer.data) for layer in self.layers]
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+            warnings.simplefilter("ignore")
+            verbs.save_session(self.viewer, Path(folder) / "work.medseq")
+            again: Any = ViewerModel()
+            verbs.open_session(again, Path(folder) / "work.medseq")
+        self.viewer, self.layers = again, verbs.result_of(again).layers
+        assert list(verbs.painted(again).values()) == pending
+        assert all(np.array_equal(a, layer.data) for a, layer in zip(shown, self.layers, strict=True))
+        self.done.clear()  # what was done before cannot be undone in another window
+        self.undone.clear()
 
     # -- what is always true -----------------------------------------------------------------------------------------
     @invariant()
