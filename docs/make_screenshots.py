@@ -21,6 +21,7 @@ from qtpy.QtWidgets import QApplication
 import napari
 import napari_medseq as ms
 from napari_medseq import viewer as view
+from napari_medseq._napari.pieces import pieces_of
 
 HERE = Path(__file__).parent
 STUDY = HERE.parent / "sample_data" / "study" / "sub-sample"
@@ -45,7 +46,9 @@ def rest(seconds: float) -> None:
 
 
 def picture(viewer: Any, name: str) -> None:
-    """Save the window as a small PNG, once notifications have gone."""
+    """Save the window as a small PNG, once notifications have gone and all texts are on the canvas."""
+    pieces = pieces_of(viewer)
+    wait(lambda: pieces is None or pieces.done)
     rest(7)
     path = HERE / "images" / f"{name}.png"
     path.parent.mkdir(exist_ok=True)

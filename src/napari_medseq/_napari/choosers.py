@@ -104,18 +104,21 @@ class _Column(QScrollArea):  # type: ignore[misc]
 
 
 class ShortBox(QComboBox):  # type: ignore[misc]
-    """A list that is narrower than its longest entry, which is shortened in its middle."""
+    """A list that is narrower than its longest entry, which is shortened."""
+
+    #: where what does not fit is left out
+    shortened = Qt.ElideRight
 
     def __init__(self) -> None:
         super().__init__()
         narrow(self)
 
     def paintEvent(self, _event: QPaintEvent) -> None:
-        """Shorten what does not fit: names of layers begin with patient and visit, and differ at their ends."""
+        """Shorten what does not fit."""
         option = QStyleOptionComboBox()
         self.initStyleOption(option)
         field = self.style().subControlRect(QStyle.CC_ComboBox, option, QStyle.SC_ComboBoxEditField, self)
-        option.currentText = self.fontMetrics().elidedText(option.currentText, Qt.ElideMiddle, field.width() - 6)
+        option.currentText = self.fontMetrics().elidedText(option.currentText, self.shortened, field.width() - 6)
         painter = QStylePainter(self)
         painter.drawComplexControl(QStyle.CC_ComboBox, option)
         painter.drawControl(QStyle.CE_ComboBoxLabel, option)
@@ -123,6 +126,9 @@ class ShortBox(QComboBox):  # type: ignore[misc]
 
 class LayerBox(ShortBox):
     """One layer of given kinds ("image", "labels"), or none where `optional` names that choice."""
+
+    #: names of layers begin with patient and visit, and differ at their ends
+    shortened = Qt.ElideMiddle
 
     def __init__(self, viewer: ViewerModel, kinds: Sequence[str], optional: str | None = None) -> None:
         super().__init__()
