@@ -1,18 +1,13 @@
 """How many slices must be painted until `ms.propagate` is good enough, and whether the slice that it names is worth painting next.
 
     python benchmarks/propagate_corrections.py --cases 2      # two images of each set
-    python benchmarks/propagate_corrections.py --gains        # what one more slice is worth, by which slice it is
 
 Begun with the slice on which the object is largest; then, up to `MOST` slices, the next one is painted by the expert: the slice with most
 wrong pixels ("worst", which only the expert knows), the one that the network names ("named": `Propagation.next_step`), or one of
 those that are not painted, at random, among those from the first to the last on which the answer or the truth shows the object.
 Judged is Dice over all slices, those that are painted too: what somebody is left with. Interpolated outlines, corrected at their worst
 slice, stand beside.
-Hippocampus, ACDC and FLAIR: nothing was learned from them.
-
-One random slice per step says little of random slices. So with ``--gains`` every slice between the object's ends, `TRIED` of them where
-there are more, is painted in turn after the first slice, and after the first and a random second one: what the named slice gains is
-compared with the mean of all, which is what a random one gains.
+Hippocampus, ACDC and FLAIR: nothing was learned from them. What one more slice is worth, over all slices: `propagate_next.py`.
 """
 
 from __future__ import annotations
@@ -34,7 +29,6 @@ from propagate_rivals import METHODS
 Mask = NDArray[np.bool_]
 SETS = ("hippocampus", "acdc", "flair")
 ENOUGH, MOST = 0.85, 5
-TRIED = 8
 WAYS = ("network, worst next", "network, named next", "network, random next", "interpolation, worst next")
 
 
@@ -63,55 +57,6 @@ def curve(case: Case, truth: Mask, way: str, model: ms.Model) -> list[float]:
     return found_by + found_by[-1:] * (MOST - len(found_by))
 
 
-def gains(case: Case, truth: Mask, painted: list[int], model: ms.Model, rng: np.random.Generator) -> dict[str, float]:
-    """Dice gained by one more painted slice: the named one, a random one (the mean of all), the one with most wrong pixels."""
-    answer = propagated(case, truth, painted, model, "z")
-    found = np.asarray(answer.labels.data) > 0
-    there = np.flatnonzero((found | truth).any((1, 2)))
-    near = np.setdiff1d(np.arange(there[0], there[-1] + 1), painted)
-    tried = sorted(rng.choice(near, min(TRIED, len(near)), replace=False).tolist())
-    wrong = (found ^ truth).sum((1, 2)) * ~np.isin(np.arange(len(truth)), painted)
-    worst = int(wrong.argmax())
-    named = worst if answer.next_step is None else answer.next_step
-
-    def gained(step: int) -> float:
-        better = propagated(case, truth, sorted([*painted, step]), model, "z")
-        return dice(np.asarray(better.labels.data) > 0, truth) - dice(found, truth)
-
-    by_step = {step: gained(step) for step in sorted({*tried, worst, named})}
-    return {
-        "named": by_step[named],
-        "random": statistics.mean(by_step[step] for step in tried),
-        "worst": by_step[worst],
-    }
-
-
-def compare_gains(sets: list[str], most: int, model: ms.Model) -> None:
-    """Print what one more slice is worth, by which slice it is."""
-    rng = np.random.default_rng(0)
-    found: dict[str, dict[str, list[dict[str, float]]]] = {"1": {}, "2": {}}
-    for name in sets:
-        for case, _, truth in objects(name, most):
-            first = protocol(truth, 1)
-            second = int(rng.choice(np.setdiff1d(np.flatnonzero(truth.any((1, 2))), first)))
-            for count, painted in (("1", first), ("2", sorted([*first, second]))):
-                row = gains(case, truth, painted, model, rng)
-                found[count].setdefault(case.patient, []).append(row)
-    print("| after | patients | objects | named | random | worst | named − random (95 % interval) | better / worse |")
-    print("|---|---:|---:|---:|---:|---:|---|---:|")
-    for count, patients in found.items():
-        mean = {
-            way: [statistics.mean(r[way] for r in rows) for rows in patients.values()]
-            for way in ("named", "random", "worst")
-        }
-        p = paired(mean["named"], mean["random"])
-        d = p.difference
-        cells = " | ".join(f"{statistics.mean(v):+.3f}" for v in mean.values())
-        interval = f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f})"
-        after, people, n = f"{count} slice{'s' * (count != '1')}", len(patients), sum(map(len, patients.values()))
-        print(f"| {after} | {people} | {n} | {cells} | {interval} | {p.better} / {p.worse} |", flush=True)
-
-
 def needed(one: list[float]) -> int:
     """Slices until it is good enough; one more than `MOST` where it never is."""
     return next((k for k, d in enumerate(one, 1) if d >= ENOUGH), MOST + 1)
@@ -130,12 +75,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="*", default=SETS)
     parser.add_argument("--cases", type=int, default=2, help="images per set, at most")
-    parser.add_argument("--gains", action="store_true")
     a = parser.parse_args()
     model = ms.load_model("propagate")
-    if a.gains:
-        compare_gains(list(a.sets), a.cases, model)
-        return
     found: dict[str, list[list[float]]] = {way: [] for way in WAYS}
     patients: list[str] = []
     for name in a.sets:
