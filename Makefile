@@ -119,9 +119,10 @@ lowest: $(COMPAT_STAMP)
 licences: $(COMPAT_STAMP)
 	$(BIN)/python tools/licences.py --write
 
-# damaged files for both parsers, for a bounded time; the tests hold a short run of it
+# damaged files and texts for the parsers, for a bounded time each; the tests hold a short run of it
 fuzz: $(TEST_STAMP)
 	$(BIN)/python -m tests.fuzz_headers --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz_texts --seconds $(FUZZ_SECONDS)
 
 endurance: $(TEST_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.endurance --kills $(KILLS)

@@ -1,4 +1,4 @@
-"""Bounded fuzzing of the parsers: damaged DICOM, NIfTI, NRRD and MetaImage files, as many as fit in the time given.
+"""Bounded fuzzing of the parsers: damaged DICOM (SEG and RTSTRUCT too), NIfTI, NRRD and MetaImage files, as many as fit in the time given.
 
 Each file is made by code, damaged by a numbered seed, read, listed and (if it opens) looked at. Allowed: an image, or one
 `MedseqError`. Not allowed: any other exception, more than `SLOW` seconds, more memory than `ROOM`, or a word of the patient's
@@ -62,6 +62,15 @@ def corpus(folder: Path) -> dict[str, bytes]:
     for ending in (".nrrd", ".mha"):
         out[f"a{ending}"] = ms.write(seq, folder / f"a{ending}").read_bytes()
     labels = seq.labels_like(np.asarray(seq.data) % 3, name="parts", label_names={1: "one", 2: "two"})
+    dicoms.series(folder / "ct", [(0, 0, 2.5 * k) for k in range(3)], PatientName=SECRET)
+    ct = ms.read(folder / "ct")[0]
+    drawn = np.zeros(ct.data.shape, np.uint8)
+    drawn[1:, 1:4, 1:4] = 1
+    drawn[0, 2:, 3:] = 2
+    masks = ct.labels_like(drawn, name="parts", label_names={1: "one", 2: "two"})
+    out["seg.dcm"] = ms.write(masks, folder / "seg.dcm", reference=folder / "ct").read_bytes()
+    written = ms.write(masks, folder / "rs.dcm", reference=folder / "ct", format="rtstruct")
+    out["plan/rtstruct.dcm"] = written.read_bytes()
     out["a.seg.nrrd"] = ms.write(labels, folder / "a.seg.nrrd").read_bytes()
     return out
 
@@ -127,6 +136,8 @@ def run(seconds: float, seed: int = 0, keep: Path | None = None) -> tuple[Counte
     complaints: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
         sound = corpus(Path(scratch) / "sound")
+        (Path(scratch) / "plan").mkdir()
+        (Path(scratch) / "sound" / "ct").rename(Path(scratch) / "ct")  # beside the structures, which need it
         names, stop = sorted(sound), time.monotonic() + seconds
         while time.monotonic() < stop:
             rng = random.Random(seed)
@@ -139,7 +150,7 @@ def run(seconds: float, seed: int = 0, keep: Path | None = None) -> tuple[Counte
                 complaints.append(f"seed {seed}, {name}: {wrong}")
                 if keep is not None:
                     keep.mkdir(parents=True, exist_ok=True)
-                    (keep / f"{seed}_{name}").write_bytes(path.read_bytes())
+                    (keep / f"{seed}_{path.name}").write_bytes(path.read_bytes())
             seed += 1
     return counts, complaints
 

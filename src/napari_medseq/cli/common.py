@@ -75,7 +75,7 @@ def pairs(items: Sequence[str]) -> dict[str, Any]:
     SettingsError
         If one has no name or no ``=``.
     """
-    import yaml
+    from napari_medseq.yaml_text import parse_values
 
     values: dict[str, Any] = {}
     for item in items:
@@ -83,8 +83,8 @@ def pairs(items: Sequence[str]) -> dict[str, Any]:
         if not equals or not name.strip():
             raise SettingsError(f"--set {item!r} is no NAME=VALUE, such as min_volume_ml=0.5.")
         try:
-            values[name.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
+            values[name.strip()] = parse_values(text, where=item)
+        except SettingsError:
             values[name.strip()] = text
     return values
 
@@ -97,12 +97,9 @@ def read_settings(path: Path) -> dict[str, Any]:
     SettingsError
         If it cannot be read or holds no mapping.
     """
-    import yaml
+    from napari_medseq.yaml_text import read_values
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path} cannot be read as YAML or JSON: {' '.join(str(error).split())[:200]}.") from None
+    content = read_values(path)
     if content is not None and not isinstance(content, dict):
         raise SettingsError(f"{path} must hold names and values, not {type(content).__name__}.")
     return content or {}

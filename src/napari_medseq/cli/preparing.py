@@ -120,18 +120,16 @@ def _patients(args: argparse.Namespace, chain: list[StepLike]) -> int:
 
 def _parsed(text: str) -> list[StepLike]:
     """A step as the command takes it: a name, settings in braces, or the steps of a file."""
-    import yaml
-
     from napari_medseq.preprocessing import load
+    from napari_medseq.yaml_text import parse_values
 
     if text.endswith((".yaml", ".yml", ".json")):
         return [*load(text)]
     if not text.lstrip().startswith("{"):
         return [text]
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"--step {text!r} cannot be read ({' '.join(str(error).split())[:100]}).") from None
+    found = parse_values(text, where=f"--step {text!r}")
+    if not isinstance(found, dict):
+        raise SettingsError(f"--step {text!r} is no step; give its settings as {{kind: NAME, …}}.")
     return [found]
 
 

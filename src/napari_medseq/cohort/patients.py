@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from napari_medseq.errors import ReadError, SettingsError, WriteError
+from napari_medseq.errors import MedseqError, ReadError, SettingsError, WriteError
 
 Studies = str | PathLike[str] | Sequence[str | PathLike[str]]
 
@@ -64,10 +64,19 @@ def find_patients(studies: Studies, *, heap: Path | None = None) -> list[Patient
     SettingsError
         If two have one name, or a name is kept for the cohort's own files, since results are kept by name.
     """
-    patients = [Patient(_checked_name(name), path) for name, path in _named_paths(studies, heap)]
+    try:
+        patients = [Patient(_checked_name(name), path) for name, path in _named_paths(studies, heap)]
+        missing = [str(p.study) for p in patients if not p.study.exists()]
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # too long for a path, a NUL in it, ~ of nobody, a loop of links
+        if isinstance(error, MedseqError):
+            raise
+        raise ReadError(f"A path of a study cannot be used: {' '.join(str(error).split())[:200]}.") from None
     if not patients:
         raise ReadError(f"There is no study in {studies}; name a folder with one study folder per patient.")
-    missing = [str(p.study) for p in patients if not p.study.exists()]
     if missing:
         raise ReadError(f"There is no study folder {', '.join(missing[:5])}; name folders, one per patient.")
     same = Counter(_comparable(p.name) for p in patients)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-import yaml
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models import bundle
@@ -26,6 +25,7 @@ from napari_medseq.models.bounds import bounded
 from napari_medseq.models.info import ModelInfo
 from napari_medseq.models.plain import Definition, Plain
 from napari_medseq.settings import checked
+from napari_medseq.yaml_text import read_values
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -137,26 +137,11 @@ def read_definition(folder: Path) -> tuple[dict[str, Plain], Path]:
     )
 
 
-class _WithoutAliases(yaml.SafeLoader):
-    """Plain values only, and each written out: what aliases stand for can grow without end."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise ModelError("A bundle's YAML holds aliases, which can grow without end; it is refused.")
-        return super().compose_node(parent, index)
-
-
 def _read_yaml(path: Path) -> dict[str, Plain]:
-    try:
-        if path.stat().st_size > _LARGEST_YAML:
-            raise ModelError(f"{path} is larger than 64 KiB, which no bundle's YAML needs; it is refused.")
-        # not the loader in C: it has no bound on nesting, and a deep file ends the process
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_WithoutAliases)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise ModelError(f"{path} is not readable YAML ({error}); get the bundle again.") from None
+    content = read_values(path, largest=_LARGEST_YAML, error=ModelError)
     if not isinstance(content, dict):
         raise ModelError(f"{path} must hold a mapping, not {type(content).__name__}.")
-    return content
+    return {str(name): value for name, value in content.items()}
 
 
 class _Resolver:

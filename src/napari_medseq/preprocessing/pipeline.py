@@ -205,18 +205,12 @@ def load(path: str | os.PathLike[str], *, modality: str | None = None) -> list[S
     SettingsError
         If the file is missing, no YAML or JSON, or holds something else.
     """
-    import yaml
+    from napari_medseq.yaml_text import read_values
 
     source = Path(path)
     if not source.is_file():
         raise SettingsError(f"{source}: there is no such pipeline file.")
-    try:
-        text = source.read_text(encoding="utf-8")
-        record = json.loads(text) if source.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as problem:
-        raise SettingsError(
-            f"{source}: this is no YAML or JSON of steps ({str(problem).splitlines()[0]})."
-        ) from problem
+    record = read_values(source)
     if isinstance(record, Mapping):
         record = record.get("steps")
     if not isinstance(record, list):

@@ -147,15 +147,14 @@ def read_config(config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str]
         return config
     where = "the training config"
     if not isinstance(config, Mapping):
-        import yaml
+        from napari_medseq.yaml_text import read_values
 
         where = str(config)
-        try:
-            config = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SettingsError(f"{where} cannot be read as YAML or JSON: {error}") from None
+        content = read_values(Path(config))
+    else:
+        content = dict(config)
     try:
-        return TrainConfig.model_validate(config)
+        return TrainConfig.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise SettingsError(f"{where} cannot be used: {problems}.") from None

@@ -115,12 +115,9 @@ def read_plan(path: Path) -> Plan:
     SettingsError
         If it cannot be read or is no plan.
     """
-    import yaml
+    from napari_medseq.yaml_text import read_values
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{path} cannot be read as YAML: {' '.join(str(error).split())[:200]}.") from None
+    content = read_values(path)
     if not isinstance(content, dict):
         raise SettingsError(f"{path} holds no plan; it must hold names and values.")
     return checked(Plan, content, where=str(path))

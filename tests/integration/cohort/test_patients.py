@@ -108,3 +108,10 @@ def test_nothing_there(tmp_path: Path) -> None:
         find_patients(tmp_path)
     with pytest.raises(ReadError, match=r"no study folder .*gone"):
         find_patients([tmp_path / "gone"])
+
+
+@pytest.mark.parametrize("path", ["a" * 5000, "a\0b", "~no-such-user-here/a"])
+def test_a_path_that_no_system_takes_is_said(tmp_path: Path, path: str) -> None:
+    (tmp_path / "patients.csv").write_text(f"study\n{path}\n")
+    with pytest.raises((ReadError, SettingsError), match=r"cannot be used|no study folder|cannot name"):
+        find_patients(tmp_path / "patients.csv")

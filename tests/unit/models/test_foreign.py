@@ -235,9 +235,9 @@ def test_yaml_is_read_as_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (folder / "configs" / "inference.yaml").write_text(text)
     assert load_model(folder).info.name == "m"
     for bad, reason in (
-        ("network_def: !!python/object/apply:os.system ['touch PWNED']\n", "not readable YAML"),
+        ("network_def: !!python/object/apply:os.system ['touch PWNED']\n", "cannot be read as YAML"),
         ("a: &a [1, 2]\nnetwork_def: [*a, *a]\n", "aliases"),
-        ("network_def: [", "not readable YAML"),
+        ("network_def: [", "cannot be read as YAML"),
         ("- 1\n", "mapping"),
     ):
         (folder / "configs" / "inference.yaml").write_text(bad)

@@ -1,0 +1,91 @@
+"""YAML and JSON that someone else may have written, as plain values: bounded, without aliases, and one error for all that is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import ClassVar
+
+import yaml
+from pydantic import JsonValue
+
+from napari_medseq.errors import MedseqError, SettingsError
+
+#: bytes; lists of some thousand patients fit, and reading takes seconds at most
+LARGEST = 1 << 18
+#: what PyYAML lets out besides its own errors: ``!!bool x`` is a KeyError, ``!!timestamp x`` an AttributeError, ``!!int ""`` an IndexError
+_FAILURES = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+
+# not the loader in C: it has no bound on nesting, and a deep file ends the process
+class _Loader(yaml.SafeLoader):
+    """Plain values only, and each written out: what aliases stand for can grow without end. Dates stay text."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("it holds aliases, which can grow without end; write the values out")
+        return super().compose_node(parent, index)
+
+
+def read_values(path: Path, *, largest: int = LARGEST, error: type[MedseqError] = SettingsError) -> JsonValue:
+    """What a YAML or JSON file holds.
+
+    Parameters
+    ----------
+    path : Path
+    largest : int
+        Bytes that it may have.
+    error : subclass of MedseqError
+        What is raised.
+
+    Raises
+    ------
+    MedseqError
+        If the file cannot be read, is larger than `largest`, is no YAML, or holds aliases.
+    """
+    try:
+        if not path.is_file():
+            raise error(f"{path} is no file; name a YAML or JSON file.")
+        if path.stat().st_size > largest:
+            raise error(f"{path} is larger than {largest >> 10} KiB, which no such file needs; it is refused.")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"{path} cannot be read as YAML or JSON: {_short(problem)}.") from None
+    return parse_values(text, where=str(path), as_json=path.suffix == ".json", error=error)
+
+
+def parse_values(
+    text: str, *, where: str, as_json: bool = False, error: type[MedseqError] = SettingsError
+) -> JsonValue:
+    """What YAML or JSON text holds.
+
+    Parameters
+    ----------
+    text : str
+    where : str
+        What it is called in the message.
+    as_json : bool
+        JSON and no more of YAML.
+    error : subclass of MedseqError
+        What is raised.
+
+    Raises
+    ------
+    MedseqError
+        If it is no YAML, or holds aliases.
+    """
+    try:
+        found: JsonValue = json.loads(text) if as_json else yaml.load(text, Loader=_Loader)
+    except _FAILURES as problem:
+        raise error(f"{where} cannot be read as YAML or JSON: {_short(problem)}.") from None
+    return found
+
+
+def _short(problem: Exception) -> str:
+    return f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}".rstrip(".: ")
