@@ -1,7 +1,8 @@
 """Bounded fuzzing of what is text or a folder of texts: bundles, YAML and JSON of settings, tables of patients and visits, records.
 
 Each part is made by code, damaged by a numbered seed (bytes, or a word replaced by one that readers trip over), and read by what reads it
-in use. Allowed: an answer, or one `MedseqError`. Not allowed: any other exception, more than `SLOW` seconds of the processor, or more memory than `ROOM`.
+in use. Allowed: an answer, or one `MedseqError`. Not allowed: any other exception, more than `SLOW` seconds of the processor, or more
+memory than `ROOM`.
 
     python -m tests.fuzz_texts [--seconds 60] [--seed 0]
 """

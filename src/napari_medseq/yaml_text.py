@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
-from typing import ClassVar
 
 import yaml
 from pydantic import JsonValue
@@ -22,15 +20,17 @@ _FAILURES = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError,
 class _Loader(yaml.SafeLoader):
     """Plain values only, and each written out: what aliases stand for can grow without end. Dates stay text."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise ValueError("it holds aliases, which can grow without end; write the values out")
         return super().compose_node(parent, index)
+
+
+#: all but that of dates, of which a month 99 would be an error
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def read_values(path: Path, *, largest: int = LARGEST, error: type[MedseqError] = SettingsError) -> JsonValue:
