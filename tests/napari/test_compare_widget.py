@@ -182,3 +182,20 @@ def test_two_dynamic_series_without_a_study_are_shown_side_by_side(
     assert [pane.viewer.dims.current_step[0] for pane in widget.panes.panes] == [8, 4]
     widget.close_panes()
     qtbot.wait(50)
+
+
+def test_the_earlier_visits_mask_is_the_prompt_of_the_later_one(widget: CompareWidget, qtbot: Any, wait: Wait) -> None:
+    viewer = getattr(widget.viewer, "__wrapped__", widget.viewer)
+    first, last = masks(viewer)
+    before = np.array(last.data)
+    widget.carry.mask.choose(first)
+    widget.carry.way.setCurrentIndex(widget.carry.way.findData("propagate"))
+    click(qtbot, widget.carry.carry_button)
+    wait(lambda: not widget.work.busy)
+    carried = viewer.layers.selection.active
+    assert carried not in (first, last)
+    assert verbs.study_of(viewer).visits[1].labels[-1].same_grid(verbs.to_sequence(last))
+    assert np.asarray(carried.data).any()
+    assert np.array_equal(last.data, before)  # a proposal beside the mask that is there
+    assert "found by a model" in widget.carry.note.text()
+    assert carried in verbs.carried_unseen(viewer)
