@@ -2,9 +2,10 @@
 
     python benchmarks/quote.py startup
     python benchmarks/quote.py compression --image scan.nii.gz --timed
+    python benchmarks/quote.py readers@series --cases ct cine tree
 
 The page holds a pair of marks for each section, ``<!-- startup -->`` and ``<!-- end startup -->``; what stands between them
-is replaced by the command, the machine, the date and the output.
+is replaced by the command, the machine, the date and the output. A script with several sections is told which by ``@``.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ def machine() -> str:
 
 
 def main() -> None:
-    name, arguments = sys.argv[1], sys.argv[2:]
-    begin, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+    section, arguments = sys.argv[1], sys.argv[2:]
+    name = section.partition("@")[0]
+    begin, end = f"<!-- {section} -->", f"<!-- end {section} -->"
     page = PAGE.read_text(encoding="utf-8")
     if begin not in page or end not in page:
-        raise SystemExit(f"{PAGE} has no section for {name}; add the lines {begin} and {end} where it belongs.")
+        raise SystemExit(f"{PAGE} has no section for {section}; add the lines {begin} and {end} where it belongs.")
     load = os.getloadavg()[0]
     lines: list[str] = []
     with subprocess.Popen(

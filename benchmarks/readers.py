@@ -3,10 +3,11 @@
 Every case is made by code; the floor is reading the same bytes with `cat`. Each reader runs in a process of its own, several
 times in turn, so that a disturbance hits all. Printed and written as JSON: median and spread of the seconds, the processor's
 seconds (user and system, which a busy machine disturbs less), peak memory over the size of the array, how often each file
-was opened, and the ratio to the reader that each case is held against. Each reader runs once before it is timed, and all
-Python modules are byte-compiled then, as installing a package does. Run it on a machine that does nothing else.
+was opened, and the ratio, of both kinds of seconds, to the reader that each case is held against. Each reader runs once before
+it is timed, and all Python modules are byte-compiled then, as installing a package does. Run it on a machine that does nothing
+else.
 
-    python benchmarks/readers.py [--quick] [--runs 5] [--slices 500] [--cases ct jpegls nifti] [--json readers.json]
+    python benchmarks/readers.py [--quick] [--runs 5] [--slices 500] [--cases ct jpegls nifti] [--keep FOLDER] [--json readers.json]
 """
 
 from __future__ import annotations
@@ -137,7 +138,10 @@ def write_series(folder: Path, volume: np.ndarray, syntax: str | None, series: i
 
 
 def make_case(name: str, folder: Path, slices: int) -> tuple[Path, tuple[str, ...]]:
-    """Write a case; returns its path and the readers that can open it."""
+    """Write a case, unless it is there; returns its path and the readers that can open it."""
+    if (folder / name).exists():
+        readers = FOR_FILE if name == "nifti" else FOR_SERIES if name in SYNTAXES else FOR_TREE
+        return (folder / name / "ct.nii.gz" if name == "nifti" else folder / name), readers
     volume = head_ct(slices)
     if name in SYNTAXES:
         return write_series(folder / name, volume, SYNTAXES[name]), FOR_SERIES
@@ -224,6 +228,8 @@ def measure(name: str, path: Path, readers: tuple[str, ...], runs: int, compiled
         result["ratio"], result["against"], result["aim"] = medians["ours"] / medians[other], other, aim
         pairs = zip(seconds["ours"], seconds[other], strict=False)
         result["ratios"] = sorted(a / b for a, b in pairs)
+        processor = zip(worked["ours"], worked[other], strict=False)
+        result["processor_ratios"] = sorted(a / b for a, b in processor)
     if path.is_dir():
         counted = timed([sys.executable, "-W", "ignore", "-c", f"path = {str(path)!r}\n{COUNT}"], compiled)
         result["most_opens_of_a_file"] = counted[2][0] if counted else None
@@ -252,6 +258,9 @@ def show(result: dict[str, Any]) -> None:
         print(
             f"\nours / {result['against']} = {result['ratio']:.2f} (runs {low:.2f} to {high:.2f}; aim: at most {result['aim']}, {met})"
         )
+        shares = result["processor_ratios"]
+        middle = statistics.median(shares)
+        print(f"\nof the processor's seconds: {middle:.2f} (runs {shares[0]:.2f} to {shares[-1]:.2f})")
     peak = result["peak_memory_per_array_byte"].get("ours")
     if peak is not None and result["case"] in TARGETS:
         print(
@@ -268,6 +277,9 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=500)
     parser.add_argument("--quick", action="store_true", help="100 slices, 3 runs: shows that it works, not how fast")
     parser.add_argument("--cases", nargs="+", default=[*SYNTAXES, "nifti", "cine", "tree"])
+    parser.add_argument(
+        "--keep", type=Path, default=None, help="write the cases here, and take those that are there already"
+    )
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     if options.quick:
@@ -279,7 +291,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as compiled:
         for name in options.cases:
             with tempfile.TemporaryDirectory() as folder:
-                path, readers = make_case(name, Path(folder), options.slices)
+                path, readers = make_case(name, options.keep or Path(folder), options.slices)
                 results.append(measure(name, path, readers, options.runs, Path(compiled)))
             show(results[-1])
     if options.json:
