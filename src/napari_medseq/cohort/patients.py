@@ -67,13 +67,10 @@ def find_patients(studies: Studies, *, heap: Path | None = None) -> list[Patient
     try:
         patients = [Patient(_checked_name(name), path) for name, path in _named_paths(studies, heap)]
         missing = [str(p.study) for p in patients if not p.study.exists()]
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-    ) as error:  # too long for a path, a NUL in it, ~ of nobody, a loop of links
-        if isinstance(error, MedseqError):
-            raise
+    except MedseqError:
+        raise
+    # too long for a path, a NUL in it, ~ of nobody, a loop of links
+    except (OSError, ValueError, RuntimeError) as error:
         raise ReadError(f"A path of a study cannot be used: {' '.join(str(error).split())[:200]}.") from None
     if not patients:
         raise ReadError(f"There is no study in {studies}; name a folder with one study folder per patient.")
