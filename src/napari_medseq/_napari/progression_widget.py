@@ -231,6 +231,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.result.show_result(verbs.result_of(self.viewer, source.name))
         self.labels.tick(self.result.layers)
         self.how.button.setChecked(False)  # room for the result
+        self._update()
 
     def _ask_open(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder of a result")
