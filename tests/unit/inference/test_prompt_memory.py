@@ -31,7 +31,7 @@ def most_at_once(run: Callable[[], object]) -> int:
         run()
     numpy_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    events = watched.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events = watched.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
     return numpy_bytes + int(np.cumsum([n for _, n in changes]).max())
 
