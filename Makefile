@@ -4,7 +4,7 @@
 #                     https://download.pytorch.org/whl/cu128 for CUDA 12.8 (default for cpu: https://download.pytorch.org/whl/cpu)
 #   GUI=0             `make demo` writes files and opens no window
 #   PYTHON=python3.12 the interpreter for .venv; by default the first of python3, python3.13, ... that is 3.11 or later
-#   JOBS=4            test files that run at a time; 2 by default
+#   JOBS=4            test files that run at a time; 3 by default, which is right for two cores: some wait for windows and workers
 #   COMPAT="lowest qt wheel meta"  what `make compat` looks at; all of them by default
 #   DEMO_OUT=folder   where `make demo` writes
 
@@ -16,7 +16,7 @@ PYTHON ?=
 GUI ?= 1
 DEMO_OUT ?= runs/demo
 PYTEST_ARGS ?=
-JOBS ?= 2
+JOBS ?= 3
 FUZZ_SECONDS ?= 60
 KILLS ?= 50
 BIN := $(VENV)/bin

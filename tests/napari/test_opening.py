@@ -213,7 +213,7 @@ def test_texts_of_a_first_image_come_one_by_one_and_the_next_image_waits_for_the
     turns, made = [0], list[int]()
     timer = QTimer()
     timer.timeout.connect(lambda: turns.append(turns[-1] + 1))
-    timer.start(1)
+    timer.start(0)  # once in each turn of the event loop
     viewer.canvas.overlays.events.added.connect(lambda _event: made.append(turns[-1]))
     layers: list[int] = []
     viewer.layers.events.inserted.connect(lambda _event: layers.append(len(made)))

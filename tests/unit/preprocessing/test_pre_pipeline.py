@@ -62,7 +62,7 @@ def test_a_plain_list_is_a_pipeline_too(tmp_path: Path) -> None:
         ("- nonsense", "nonsense"),
         ("- kind: zscore\n  insid: all", "insid"),
         ("steps: 3", "list of steps"),
-        ("[1, 2", "no YAML or JSON"),
+        ("[1, 2", "cannot be read as YAML or JSON"),
         ("- 3", "not int"),
         ("- kind: percentile\n  lower: 99\n  upper: 1", "below upper"),
         ("- kind: percentile\n  to: [1, 0]", "must rise"),
@@ -73,7 +73,7 @@ def test_a_plain_list_is_a_pipeline_too(tmp_path: Path) -> None:
         ("- window", "needs a preset"),
         ("- window:knee", "needs a preset"),
         ("- kind: n4\n  shrink: 0", "shrink"),
-        ("!!python/object/apply:os.system ['true']", "no YAML"),
+        ("!!python/object/apply:os.system ['true']", "cannot be read as YAML"),
     ],
 )
 def test_a_bad_file_says_what_is_wrong(tmp_path: Path, text: str, words: str) -> None:

@@ -161,6 +161,7 @@ def test_a_mask_that_fills_the_volume_is_doubted() -> None:
         ms.track([mask((0, 20, 0, 40, 0, 40))])
 
 
+@pytest.mark.slow
 def test_five_thousand_specks() -> None:
     data = np.zeros((42, 102, 102), bool)
     data[1:-1, 1:-1, 1:-1] = np.random.default_rng(0).random((40, 100, 100)) < 0.02
