@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 T = TypeVar("T")
+C = TypeVar("C")
 
 
 class Opener(QObject):  # type: ignore[misc]
@@ -116,22 +117,16 @@ def open_session_in_job(
 
     `then` is called with the viewer and the layers when all is there.
     """
-    weak = ref(getattr(viewer, "__wrapped__", viewer))
 
     def job(progress: Progress, cancelled: Cancelled) -> verbs.SessionContent:
         return verbs.read_session(folder, progress=progress, cancelled=cancelled)
 
-    def done(content: verbs.SessionContent) -> None:
-        def finish(now: ViewerModel, added: list[Layer]) -> None:
-            verbs.finish_session(now, content)
-            if then is not None:
-                then(now, added)
+    def finish(now: ViewerModel, content: verbs.SessionContent, added: list[Layer]) -> None:
+        verbs.finish_session(now, content)
+        if then is not None:
+            then(now, added)
 
-        alive = weak()
-        if alive is not None:
-            _one_by_one(alive, content.layers, verbs.show_session_layer, work, finish)
-
-    work.start(f"Opening {folder.name}", job, done)
+    _read_and_show(viewer, folder, work, job, lambda content: content.layers, verbs.show_session_layer, finish)
 
 
 def recover_in_job(viewer: ViewerModel, left: verbs.Recovery, work: WorkBar) -> None:
@@ -146,23 +141,36 @@ def open_result_in_job(
 
     `then` is called with it when all is there.
     """
-    weak = ref(getattr(viewer, "__wrapped__", viewer))
     among = verbs.open_studies(viewer)
 
     def job(progress: Progress, cancelled: Cancelled) -> verbs.ResultContent:
         return verbs.read_result(folder, among=among, progress=progress, cancelled=cancelled)
 
-    def done(content: verbs.ResultContent) -> None:
-        def finish(now: ViewerModel, _added: list[Layer]) -> None:
-            verbs.finish_result(now, content)
-            if then is not None:
-                then(content)
+    def finish(now: ViewerModel, content: verbs.ResultContent, _added: list[Layer]) -> None:
+        verbs.finish_result(now, content)
+        if then is not None:
+            then(content)
 
+    _read_and_show(viewer, folder, work, job, lambda content: content.layers, verbs.show_result_layer, finish)
+
+
+def _read_and_show(
+    viewer: ViewerModel,
+    folder: Path,
+    work: WorkBar,
+    read: Callable[[Progress, Cancelled], C],
+    layers: Callable[[C], Sequence[T]],
+    show: Callable[[ViewerModel, T], Layer | None],
+    finish: Callable[[ViewerModel, C, list[Layer]], None],
+) -> None:
+    weak = ref(getattr(viewer, "__wrapped__", viewer))
+
+    def done(content: C) -> None:
         alive = weak()
         if alive is not None:
-            _one_by_one(alive, content.layers, verbs.show_result_layer, work, finish)
+            _one_by_one(alive, layers(content), show, work, lambda now, added: finish(now, content, added))
 
-    work.start(f"Opening {folder.name}", job, done)
+    work.start(f"Opening {folder.name}", read, done)
 
 
 def show_one_by_one(viewer: ViewerModel, data: Sequence[LayerData], work: WorkBar) -> None:

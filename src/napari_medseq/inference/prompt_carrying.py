@@ -97,11 +97,6 @@ class FilledWindow:
         image, painted = torch.empty(window.shape), torch.zeros(window.shape, dtype=torch.bool)
         return cls(one, growth, window, image, painted, _flags(one, window))
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of the image and of what is painted."""
-        return self.image.numel() * 5
-
     def part(self, cut: slice) -> FilledWindow:
         """Some of its steps."""
         start = self.window.steps[0]
@@ -176,7 +171,7 @@ class Carrier:
         while pending:
             held = self._first_portion(pending)
             pending = pending[len(held) :]
-            windows = [FilledWindow.blank(o, g, self._window(o, g)) for o, g in held]
+            windows = [FilledWindow.blank(*one) for one in held]
             fill(windows, self.planes, self.labels, self.cancelled)
             for group in self._alike(windows):
                 for filled, said in zip(group, self._logits(group), strict=True):
@@ -193,18 +188,17 @@ class Carrier:
                         self.progress(done, total, f"propagating in {self.planes.image.name}")
                     yield CarriedObject(filled.object, filled.window, filled.painted, logits, said)
 
-    def _window(self, one: PromptedObject, growth: Growth) -> Window:
-        planes = self.planes
-        return window_around(one.painted, one.steps, planes.spacing, planes.steps, growth, self.settings)
-
-    def _first_portion(self, pending: list[tuple[PromptedObject, Growth]]) -> list[tuple[PromptedObject, Growth]]:
-        """As many windows as may be held at once, one at least."""
-        room, held = _HELD, list[tuple[PromptedObject, Growth]]()
+    def _first_portion(
+        self, pending: Sequence[tuple[PromptedObject, Growth]]
+    ) -> list[tuple[PromptedObject, Growth, Window]]:
+        """As many objects as their windows may be held at once, one at least."""
+        room, held, planes = _HELD, list[tuple[PromptedObject, Growth, Window]](), self.planes
         for one, growth in pending:
-            room -= 5 * int(np.prod(self._window(one, growth).shape))
+            window = window_around(one.painted, one.steps, planes.spacing, planes.steps, growth, self.settings)
+            room -= 5 * int(np.prod(window.shape))  # image and what is painted, bytes
             if held and room < 0:
                 break
-            held.append((one, growth))
+            held.append((one, growth, window))
         return held
 
     def _alike(self, windows: Sequence[FilledWindow]) -> Iterator[list[FilledWindow]]:

@@ -51,6 +51,14 @@ def pace(viewer: ViewerModel, later: Later) -> None:
     _Texts.of(viewer).later = WeakMethod(later)
 
 
+def _take_box_from_brush(viewer: ViewerModel) -> None:
+    """The box of the brush's text, in the canvas's colour, would stay on the image as a square where the brush was last."""
+    canvas = getattr(viewer, "canvas", None)
+    brush = None if canvas is None else canvas.overlays.get("_brush_circle")
+    if brush is not None:
+        brush.box = False
+
+
 class _Texts:
     """The texts of one viewer; `later` makes one soon, where it is there."""
 
@@ -58,11 +66,6 @@ class _Texts:
         self._viewer = ref(viewer)
         self._wanted: dict[str, tuple[str, Place]] = {}
         self.later: WeakMethod[Later] | None = None
-        brush = getattr(viewer, "canvas", None) and viewer.canvas.overlays.get("_brush_circle")
-        if (
-            brush is not None
-        ):  # its box, in the canvas's colour, stays on the image as a square where the brush was last
-            brush.box = False
 
     #: by the events of their viewers, which cannot be hashed
     _all: ClassVar[WeakKeyDictionary[EmitterGroup, _Texts]] = WeakKeyDictionary()
@@ -71,7 +74,11 @@ class _Texts:
     def of(cls, viewer: ViewerModel) -> _Texts:
         """Those of a viewer."""
         viewer = getattr(viewer, "__wrapped__", viewer)
-        return cls._all.setdefault(viewer.dims.events, cls(viewer))
+        texts = cls._all.get(viewer.dims.events)
+        if texts is None:
+            texts = cls._all[viewer.dims.events] = cls(viewer)
+            _take_box_from_brush(viewer)
+        return texts
 
     def write(self, key: str, text: str, place: Place) -> None:
         viewer = self._viewer()
