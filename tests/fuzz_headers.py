@@ -19,7 +19,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -155,20 +155,35 @@ def run(seconds: float, seed: int = 0, keep: Path | None = None) -> tuple[Counte
     return counts, complaints
 
 
-def main() -> int:
-    """Fuzz, print what was found, and say by the exit status whether anything was."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def command(description: str | None) -> argparse.ArgumentParser:
+    """What every fuzzer is told."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, default=None, help="a folder for the files that were answered wrongly")
-    options = parser.parse_args()
+    return parser
+
+
+def bound_memory() -> None:
+    """Give this process no more than `ROOM`."""
     resource.setrlimit(resource.RLIMIT_AS, (ROOM, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    counts, complaints = run(options.seconds, options.seed, options.keep)
-    print(f"{sum(counts.values())} damaged files: " + ", ".join(f"{n} {c}" for n, c in sorted(counts.items())))
+
+
+def report(what: str, counts: Mapping[str, int], complaints: Sequence[str]) -> int:
+    """Print what was found, and give the exit status: 1 if anything was answered wrongly."""
+    print(f"{sum(counts.values())} damaged {what}: " + ", ".join(f"{n}: {c}" for n, c in sorted(counts.items())))
     for one in complaints[:20]:
         print(one)
     print(f"{len(complaints)} answered wrongly")
     return 1 if complaints else 0
+
+
+def main() -> int:
+    """Fuzz, print what was found, and say by the exit status whether anything was."""
+    parser = command(__doc__)
+    parser.add_argument("--keep", type=Path, default=None, help="a folder for the files that were answered wrongly")
+    options = parser.parse_args()
+    bound_memory()
+    return report("files", *run(options.seconds, options.seed, options.keep))
 
 
 if __name__ == "__main__":

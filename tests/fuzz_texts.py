@@ -2,17 +2,15 @@
 
 Each part is made by code, damaged by a numbered seed (bytes, or a word replaced by one that readers trip over), and read by what reads it
 in use. Allowed: an answer, or one `MedseqError`. Not allowed: any other exception, more than `SLOW` seconds of the processor, or more
-memory than `ROOM`.
+memory than `fuzz_headers.ROOM`.
 
     python -m tests.fuzz_texts [--seconds 60] [--seed 0]
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
-import resource
 import shutil
 import sys
 import tempfile
@@ -32,7 +30,7 @@ from napari_medseq.io.sessions import read_sessions
 from napari_medseq.training.config import read_config
 from napari_medseq.training.plan import make_plan, read_plan
 from napari_medseq.training.tables import read_rows
-from tests.fuzz_headers import ROOM, SLOW, damaged
+from tests.fuzz_headers import SLOW, bound_memory, command, damaged, report
 from tests.tiny import write_tiny_bundle
 from tests.unit.models.foreign import UNET, write_foreign
 from tests.unit.progression.masks import A, B, mask
@@ -194,17 +192,9 @@ def unreadable(parts: Mapping[str, Part], folder: Path) -> list[str]:
 
 def main() -> int:
     """Fuzz, print what was found, and say by the exit status whether anything was."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_AS, (ROOM, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    counts, complaints = run(options.seconds, options.seed)
-    print(f"{sum(counts.values())} damaged texts: " + ", ".join(f"{n}: {c}" for n, c in sorted(counts.items())))
-    for text in complaints[:20]:
-        print(text)
-    print(f"{len(complaints)} answered wrongly")
-    return 1 if complaints else 0
+    options = command(__doc__).parse_args()
+    bound_memory()
+    return report("texts", *run(options.seconds, options.seed))
 
 
 if __name__ == "__main__":

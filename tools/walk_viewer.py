@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,8 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMenu, QPushButton, QToolB
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+import stranger  # noqa: E402
+
 import napari  # noqa: E402
 import napari_medseq as ms  # noqa: E402
 from tests.napari.person import paint  # noqa: E402
@@ -38,14 +39,7 @@ if TYPE_CHECKING:
     from napari_medseq._napari.teach_widget import TeachWidget
 
 
-def wait(until: Callable[[], bool], what: str, seconds: float = 900) -> None:
-    """Let the window live until something is true."""
-    end = time.monotonic() + seconds
-    while not until():
-        if time.monotonic() > end:
-            sys.exit(f"after {seconds:.0f} s still not there: {what}")
-        QApplication.processEvents()
-        time.sleep(0.01)
+wait = partial(stranger.wait, seconds=900)
 
 
 def require(true: bool, what: str) -> None:
@@ -98,7 +92,7 @@ class Person:
         found = [b for b in buttons if b.text().replace("&", "").lstrip("▸▾ ").startswith(text) and b.isVisible()]
         if not found:
             sys.exit(f"there is no button {text!r}")
-        wait(found[0].isEnabled, f"{text!r} that can be pressed ({found[0].toolTip()})", 120)
+        wait(found[0].isEnabled, f"{text!r} that can be pressed ({found[0].toolTip()})", seconds=120)
         QTest.mouseClick(found[0], Qt.MouseButton.LeftButton)
         QApplication.processEvents()
 
@@ -195,7 +189,7 @@ def first_study(person: Person, folder: Path) -> None:
     QFileDialog.getSaveFileName = lambda *_a, **_k: (str(folder / "report.html"), "")
     QDesktopServices.openUrl = lambda url: shown.append(url.toLocalFile())
     person.presses(widget, "Report …")
-    wait(lambda: bool(shown), "the report", 120)
+    wait(lambda: bool(shown), "the report", seconds=120)
     require(Path(shown[0]).stat().st_size > 10_000, "a page of the whole is written and opened")
 
 
@@ -269,7 +263,7 @@ def main(page: Path, folder: Path) -> None:
     try:
         WALKS[page.stem](Person(page, viewer), folder)
     finally:
-        wait(lambda: QThreadPool.globalInstance().waitForDone(10), "the end of the background jobs", 60)
+        wait(lambda: QThreadPool.globalInstance().waitForDone(10), "the end of the background jobs", seconds=60)
         QApplication.processEvents()
     # napari asks whether to save what is not saved; nobody is there to answer
     sys.stdout.flush()

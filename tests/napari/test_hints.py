@@ -39,6 +39,12 @@ def dice(found: Any, truth: Any) -> float:
     return float(2 * (found & truth).sum() / (found.sum() + truth.sum()))
 
 
+def propagate(widget: TeachWidget, qtbot: Any, wait: Callable[..., None]) -> None:
+    """Press Propagate, and wait for the answer."""
+    click(qtbot, widget.propagate_button)
+    wait(lambda: not widget.work.busy)
+
+
 def test_from_a_box_to_all_slices_and_back(
     scene: tuple[Any, TeachWidget], qtbot: Any, wait: Callable[..., None]
 ) -> None:
@@ -58,8 +64,7 @@ def test_from_a_box_to_all_slices_and_back(
     assert "1 slice" in widget.hints.outcome.text()
     assert viewer.layers.selection.active == labels
     assert dice(labels.data[step] > 0, TRUTH[7]) > 0.9
-    click(qtbot, widget.propagate_button)
-    wait(lambda: not widget.work.busy)
+    propagate(widget, qtbot, wait)
     found = np.asarray(verbs.to_sequence(widget.answer).data) > 0
     assert dice(found, np.asarray(verbs.to_sequence(viewer.layers["scan"]).data) > 140) > 0.7
     assert verbs.undo(viewer)
@@ -78,8 +83,7 @@ def test_a_key_propagates_and_a_second_time_is_one_step_of_undo(
     wait(lambda: not widget.work.busy)
     first = np.array(widget.answer.data)
     labels.data[3] = TRUTH[3]
-    click(qtbot, widget.propagate_button)
-    wait(lambda: not widget.work.busy)
+    propagate(widget, qtbot, wait)
     assert not np.array_equal(widget.answer.data, first)
     verbs.undo(viewer)
     assert np.array_equal(widget.answer.data, first)
@@ -91,8 +95,7 @@ def test_next_to_check_goes_to_the_slice_that_is_named(
     viewer, widget = scene
     click(qtbot, widget.new_button)
     widget.labels.layer.data[7] = TRUTH[7]
-    click(qtbot, widget.propagate_button)
-    wait(lambda: not widget.work.busy)
+    propagate(widget, qtbot, wait)
     named = widget._next
     assert named is not None
     assert widget.next_button.text() == f"Look at slice {named + 1} next"
@@ -110,8 +113,7 @@ def test_a_finished_object_is_left_alone_by_every_new_answer(
     click(qtbot, widget.new_button)
     labels = widget.labels.layer
     labels.data[7] = TRUTH[7]
-    click(qtbot, widget.propagate_button)
-    wait(lambda: not widget.work.busy)
+    propagate(widget, qtbot, wait)
     first = np.array(widget.answer.data)
     assert (first == 1).any((1, 2)).sum() > 1
     viewer.layers.selection.active = labels
@@ -119,8 +121,7 @@ def test_a_finished_object_is_left_alone_by_every_new_answer(
     click(qtbot, widget.finish_button)
     labels.data[4, 34:42, 36:44] = 2  # another object
     labels.data[9][TRUTH[9]] = 1  # a correction, which a finished object does not follow beyond its own slice
-    click(qtbot, widget.propagate_button)
-    wait(lambda: not widget.work.busy)
+    propagate(widget, qtbot, wait)
     second = np.array(widget.answer.data)
     elsewhere = np.delete(np.arange(len(first)), [4, 9])
     assert np.array_equal(second[elsewhere] == 1, first[elsewhere] == 1)
@@ -139,8 +140,7 @@ def test_interpolation_only_fills_between_and_nothing_beyond(
     labels = widget.labels.layer
     labels.data[[5, 9]] = TRUTH[[5, 9]]
     widget.only_between.setChecked(True)
-    click(qtbot, widget.propagate_button)
-    wait(lambda: not widget.work.busy)
+    propagate(widget, qtbot, wait)
     found = np.asarray(widget.answer.data) > 0
     assert np.flatnonzero(found.any((1, 2))).tolist() == [5, 6, 7, 8, 9]
     assert dice(found[6:9], TRUTH[6:9]) > 0.85

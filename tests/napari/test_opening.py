@@ -54,6 +54,23 @@ def test_a_dropped_folder_opens_in_a_job(viewer: Any, ball_study: Path, wait: Wa
     assert len(notices) == len(set(notices))  # no doubt is told twice
 
 
+def cancelled_at_each_layer(viewer: Any, path: Path, wait: Wait) -> list[int]:
+    """Drop it, press Cancel whenever a layer comes, and wait for the end; how many layers there were each time."""
+    opener = accompany(viewer).opener
+    seen: list[int] = []
+
+    def cancel(_event: object) -> None:
+        seen.append(len(viewer.layers))
+        opener.work.cancel()
+
+    viewer.layers.events.inserted.connect(cancel)
+    drop(viewer, [path])
+    wait(lambda: opener.work.busy)
+    wait(lambda: not opener.work.busy)
+    viewer.layers.events.inserted.disconnect(cancel)
+    return seen
+
+
 @pytest.mark.viewer
 def test_slices_dropped_together_are_one_job(viewer: Any, two_images: list[Path], wait: Wait) -> None:
     drop(viewer, two_images)
@@ -63,19 +80,7 @@ def test_slices_dropped_together_are_one_job(viewer: Any, two_images: list[Path]
 
 @pytest.mark.viewer
 def test_cancel_takes_out_what_came_already(viewer: Any, ball_study: Path, wait: Wait) -> None:
-    opener = accompany(viewer).opener
-    seen: list[int] = []
-
-    def cancel(_event: object) -> None:
-        seen.append(len(viewer.layers))
-        opener.work.cancel()
-
-    viewer.layers.events.inserted.connect(cancel)
-    drop(viewer, [ball_study])
-    wait(lambda: opener.work.busy)
-    wait(lambda: not opener.work.busy)
-    viewer.layers.events.inserted.disconnect(cancel)
-    assert seen == [1]
+    assert cancelled_at_each_layer(viewer, ball_study, wait) == [1]
     assert len(viewer.layers) == 0
 
 
@@ -110,18 +115,12 @@ def test_a_dropped_session_opens_in_a_job_beside_what_was_dropped_with_it(
 def test_a_session_that_is_cancelled_leaves_nothing_and_one_without_its_images_says_so(
     viewer: Any, session: Path, wait: Wait, notices: list[Any]
 ) -> None:
-    opener = accompany(viewer).opener
-    cancel = lambda _event: opener.work.cancel()  # noqa: E731
-    viewer.layers.events.inserted.connect(cancel)
-    drop(viewer, [session])
-    wait(lambda: opener.work.busy)
-    wait(lambda: not opener.work.busy)
-    viewer.layers.events.inserted.disconnect(cancel)
+    cancelled_at_each_layer(viewer, session, wait)
     assert len(viewer.layers) == 0
     assert not verbs.results_of(viewer)
     next((session.parent / "sub-x").rglob("*_T1post.nii.gz")).unlink()
     drop(viewer, [session])
-    wait(lambda: len(viewer.layers) == 5 and not opener.work.busy)
+    wait(lambda: len(viewer.layers) == 5 and not accompany(viewer).opener.work.busy)
     assert any("Not everything of work.medseq could be opened" in text for _, text in notices)
     assert verbs.results_of(viewer)
 
@@ -175,13 +174,7 @@ def test_a_dropped_result_opens_in_a_job_with_the_images_that_its_record_names(
 def test_a_result_that_is_cancelled_leaves_nothing_and_over_open_images_only_its_lesions_come(
     viewer: Any, result: Path, wait: Wait
 ) -> None:
-    opener = accompany(viewer).opener
-    cancel = lambda _event: opener.work.cancel()  # noqa: E731
-    viewer.layers.events.inserted.connect(cancel)
-    drop(viewer, [result])
-    wait(lambda: opener.work.busy)
-    wait(lambda: not opener.work.busy)
-    viewer.layers.events.inserted.disconnect(cancel)
+    cancelled_at_each_layer(viewer, result, wait)
     assert (len(viewer.layers), verbs.results_of(viewer)) == (0, {})
     verbs.open_path(viewer, result.parent / "sub-x")
     before = len(viewer.layers)
