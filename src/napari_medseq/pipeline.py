@@ -294,7 +294,7 @@ def segment_visits(
     cancelled: Cancelled | None = None,
     **settings: Any,
 ) -> list[Segmentation]:
-    """Segment the chosen image of each visit, each on its own grid; further settings go to `engine.segment`.
+    """Segment the chosen image of each visit, each on its own grid; further settings go to `inference.segment`.
 
     A model along visits gets them together, aligned as `aligned` says, or else as it finds out by itself.
 
@@ -334,7 +334,7 @@ def align_visits(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> list[VisitAlignment]:
-    """What brings each visit to the first one, in patient millimetres; see `register.visits`."""
+    """What brings each visit to the first one, in patient millimetres; see `registration.visits`."""
     from napari_medseq.registration import visits
 
     images = [c.image for c in chosen]
@@ -373,7 +373,6 @@ def provenance(segmented: Segmented, model: Model, call: Mapping[str, object]) -
     }
 
 
-# -- what stays private ----------------------------------------------------------------------------------------------
 @contextmanager
 def result_folder(
     out: str | PathLike[str] | None, *, wait_s: float = 0.0, set_aside: bool = True
@@ -439,9 +438,6 @@ def _hash(image: ImageSequence) -> str:
     return record.sha256_of([image.compute().data.tobytes()])
 
 
-#: the name that `progress.part` had here
-stage = part
-
 __all__ = [
     "Chosen",
     "Segmented",
@@ -457,6 +453,5 @@ __all__ = [
     "run",
     "segment_study",
     "segment_visits",
-    "stage",
     "track_settings",
 ]

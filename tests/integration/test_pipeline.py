@@ -309,15 +309,3 @@ def test_visits_that_share_no_space_are_refused(tmp_path: Path, bright_bundle: P
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), far)
     with pytest.raises(MedseqError, match=r"overlap|space"):
         ms.run(folder, bright_bundle, register="none")
-
-
-# -- progress --------------------------------------------------------------------------------------------------------
-def test_a_stage_maps_its_share_into_the_whole() -> None:
-    told: list[tuple[int, int, str]] = []
-    part = pipeline.stage(lambda *a: told.append(a), 0.2, 0.6, "two: ")
-    assert part is not None
-    part(0, 4, "a")
-    part(4, 4, "b")
-    part(9, 0, "c")
-    assert told == [(200, 1000, "two: a"), (600, 1000, "two: b"), (600, 1000, "two: c")]
-    assert pipeline.stage(None, 0, 1) is None

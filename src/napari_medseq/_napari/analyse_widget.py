@@ -12,7 +12,6 @@ from qtpy.QtWidgets import QFormLayout, QGroupBox, QLabel, QPushButton, QWidget
 
 import napari
 import napari_medseq as ms
-from napari_medseq import pipeline
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.analyse_options import AnalyseOptions
 from napari_medseq._napari.choosers import (
@@ -29,7 +28,7 @@ from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.preprocessing import preprocess
-from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.sequence import ImageSequence
 
 if TYPE_CHECKING:
@@ -172,9 +171,9 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
                 return [Answered(a, where=ms.Locations.of(a) if boxes else None) for a in answers]
             found = []
             for k, given in enumerate(inputs):
-                part = pipeline.stage(progress, k / len(inputs), (k + 1) / len(inputs))
-                one = _prepared(given, steps, part, cancelled)
-                first = pipeline.stage(part, 0.0, 0.5) if explain else part
+                share = part(progress, k / len(inputs), (k + 1) / len(inputs))
+                one = _prepared(given, steps, share, cancelled)
+                first = part(share, 0.0, 0.5) if explain else share
                 answer: Segmentation | Classification
                 if info.task == "segmentation":
                     answer = ms.segment(
@@ -183,10 +182,10 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
                     )  # fmt: skip
                 else:
                     answer = ms.classify(one, loaded, force=force, progress=first, device=device, cancelled=cancelled)
-                rest = pipeline.stage(part, 0.5, 1.0)
+                rest = part(share, 0.5, 1.0)
                 why = ms.explain(one, loaded, progress=rest, device=device, cancelled=cancelled) if explain else None
                 found.append(
-                    Answered(answer, why, _located(one, loaded, answer, part, device, cancelled) if boxes else None)
+                    Answered(answer, why, _located(one, loaded, answer, share, device, cancelled) if boxes else None)
                 )
             return found
 

@@ -9,10 +9,12 @@ from os import PathLike
 from typing import TYPE_CHECKING, Literal, get_args
 
 from napari_medseq.errors import MedseqWarning, RegistrationError, SettingsError
+from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, Progress
-from napari_medseq.registration.linear import ROUNDS, prepared, search
+from napari_medseq.registration.linear import ROUNDS, Pair, prepared, search
+from napari_medseq.registration.measure import Bending, Sampler
 from napari_medseq.registration.optimise import Linear, Watch
-from napari_medseq.registration.transform import Kind, Transform
+from napari_medseq.registration.transform import Kind, Spline, Transform
 from napari_medseq.registration.trust import TrustLimits, assess_quality
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import checked
@@ -90,41 +92,18 @@ def register(
     >>> bool(np.abs(found.matrix[:3, 3] - (8.0, -5.0, 0.0)).max() < 0.5), found.quality.trustworthy
     (True, True)
     """
-    if kind not in get_args(Kind):
-        raise SettingsError(f"kind {kind!r} is no kind of registration; use one of {', '.join(get_args(Kind))}.")
-    if on_failure not in ("raise", "warn"):
-        raise SettingsError(f"on_failure {on_failure!r} must be 'raise' or 'warn'.")
-    if backend not in get_args(Backend):
-        raise SettingsError(f"backend {backend!r} is unknown; use one of {', '.join(get_args(Backend))}.")
-    if backend == "learned" and kind != "deformable":
-        raise SettingsError(f'backend="learned" deforms; it has no kind {kind!r}. Ask for kind="deformable".')
-    if model is not None and backend != "learned":
-        raise SettingsError(f'backend {backend!r} takes no model; it is for backend="learned".')
+    _check_options(kind, backend, on_failure, model)
     keep = checked(TrustLimits, limits, where="limits")
     began = time.perf_counter()
     pair = prepared(moving, fixed, mask)
     linear: Linear = "affine" if kind == "deformable" else kind
     total = ROUNDS * 2 if kind == "deformable" else ROUNDS
     watch = Watch(total, f"Registering {moving.name} to {fixed.name}", progress, cancelled)
-    if backend == "elastix":
-        from napari_medseq.registration import elastix
-
-        matrix, error = elastix.search(pair, linear, seed=seed, watch=watch)
-    else:
-        matrix, error = search(pair, linear, seed=seed, watch=watch)
-    spline, bending = None, None
+    matrix, error = _searched(pair, linear, backend, seed, watch)
     compare = pair.sampler(1, seed=seed)
+    spline, bending = None, None
     if kind == "deformable":
-        if backend == "learned":
-            from napari_medseq.registration import learned
-
-            spline, bending = learned.bend(pair, compare, matrix, watch=watch, model=model)
-        elif backend == "elastix":
-            spline, bending = elastix.bend(pair, compare, matrix, seed=seed, watch=watch)
-        else:
-            from napari_medseq.registration import deformable
-
-            spline, bending = deformable.bend(pair, compare, matrix, seed=seed, watch=watch)
+        spline, bending = _bent(pair, compare, matrix, backend, model, seed, watch)
     quality = assess_quality(pair, compare, matrix, error_mm=error, kind=kind, bending=bending, limits=keep)
     quality = quality.model_copy(update={"seconds": round(time.perf_counter() - began, 3)})
     if not quality.trustworthy:
@@ -148,3 +127,48 @@ def register(
         fixed_name=fixed.name,
         moving_name=moving.name,
     )
+
+
+def _check_options(kind: Kind, backend: Backend, on_failure: str, model: Model | str | PathLike[str] | None) -> None:
+    if kind not in get_args(Kind):
+        raise SettingsError(f"kind {kind!r} is no kind of registration; use one of {', '.join(get_args(Kind))}.")
+    if on_failure not in ("raise", "warn"):
+        raise SettingsError(f"on_failure {on_failure!r} must be 'raise' or 'warn'.")
+    if backend not in get_args(Backend):
+        raise SettingsError(f"backend {backend!r} is unknown; use one of {', '.join(get_args(Backend))}.")
+    if backend == "learned" and kind != "deformable":
+        raise SettingsError(f'backend="learned" deforms; it has no kind {kind!r}. Ask for kind="deformable".')
+    if model is not None and backend != "learned":
+        raise SettingsError(f'backend {backend!r} takes no model; it is for backend="learned".')
+
+
+def _searched(pair: Pair, kind: Linear, backend: Backend, seed: int, watch: Watch) -> tuple[Affine, float]:
+    """The linear part: a matrix of fixed points to moving ones, and by how far (mm) several searches disagree."""
+    if backend == "elastix":
+        from napari_medseq.registration import elastix
+
+        return elastix.search(pair, kind, seed=seed, watch=watch)
+    return search(pair, kind, seed=seed, watch=watch)
+
+
+def _bent(
+    pair: Pair,
+    compare: Sampler,
+    matrix: Affine,
+    backend: Backend,
+    model: Model | str | PathLike[str] | None,
+    seed: int,
+    watch: Watch,
+) -> tuple[Spline | None, Bending]:
+    """The deformation on top of a linear part, by whichever backend."""
+    if backend == "learned":
+        from napari_medseq.registration import learned
+
+        return learned.bend(pair, compare, matrix, watch=watch, model=model)
+    if backend == "elastix":
+        from napari_medseq.registration import elastix
+
+        return elastix.bend(pair, compare, matrix, seed=seed, watch=watch)
+    from napari_medseq.registration import deformable
+
+    return deformable.bend(pair, compare, matrix, seed=seed, watch=watch)

@@ -12,7 +12,7 @@ import numpy as np
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, MedseqWarning
-from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.sequence import ImageSequence, Study, Visit
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
@@ -267,9 +267,7 @@ def track_job(
     more: dict[str, Any] = {}
     if all(i is not None for i in images) and len(images) > 1:
         chosen = [pipeline.Chosen(v, {"image": i}) for v, i in zip(source.visits, images, strict=False)]
-        aligned = pipeline.align_visits(
-            chosen, mode=register, progress=pipeline.stage(progress, 0.0, 0.5), cancelled=cancelled
-        )
+        aligned = pipeline.align_visits(chosen, mode=register, progress=part(progress, 0.0, 0.5), cancelled=cancelled)
         more["transforms"] = [a.to_baseline for a in aligned]
         if (
             any(a.transform is not None for a in aligned)
@@ -278,7 +276,7 @@ def track_job(
             more["registration_error_mm"] = max(a.error_mm for a in aligned)
     result: Progression = ms.track(
         **arguments, **more, settings=pipeline.track_settings(settings),
-        progress=pipeline.stage(progress, 0.5, 1.0), cancelled=cancelled,
+        progress=part(progress, 0.5, 1.0), cancelled=cancelled,
     )  # fmt: skip
     return result
 

@@ -56,80 +56,104 @@ def recist11(
         against the nadir. Whether a later visit, four weeks on or more, confirms CR or PR stands in the reasons: RECIST asks for it
         where response is the primary end point of a trial that is not randomised.
     """
-    seen = Sightings(progression)
+    rule = _Recist(Sightings(progression), nodes, organs or {}, unequivocal)
     thickest = max((float(k.spacing_zyx.max()) for k in progression.graph.at(0)), default=0.0)
     least = min_diameter_mm if min_diameter_mm is not None else 2 * thickest if thickest > 5 else 10.0
-
-    def value(lesion: int, visit: int) -> float:
-        return seen.size(lesion, visit, "perpendicular_mm" if lesion in nodes else "longest_mm", TOO_SMALL_MM)
-
-    def gone(lesion: int, visit: int) -> bool:
-        return value(lesion, visit) < (NODE_NORMAL_MM if lesion in nodes else 1e-9)
-
-    def organ(lesion: int) -> str:
-        row = seen.row(lesion, 0)
-        return (organs or {}).get(lesion, str(row["label"]) if row else "")
-
-    ill = [k for k in seen.baseline if measured(seen, k) and (k not in nodes or value(k, 0) >= NODE_NORMAL_MM)]
-    targets: list[int] = []
-    used: Counter[str] = Counter()
-    for lesion in sorted(ill, key=lambda k: -value(k, 0)):
-        large = value(lesion, 0) >= (NODE_TARGET_MM if lesion in nodes else least)
-        if large and len(targets) < max_targets and used[organ(lesion)] < max_per_organ:
-            targets.append(lesion)
-            used[organ(lesion)] += 1
-    others = [k for k in ill if k not in targets]
-
-    def worse(visit: int, nadir: float) -> list[str]:
-        why = [f"lesion {k} is new" for k in seen.new(visit)]
-        back = [k for k in targets if (r := seen.row(k, visit)) and r["event"] == "reappeared" and value(k, visit) > 0]
-        if back and nadir == 0:
-            why += [f"lesion {k} came back after complete response" for k in back]
-        volumes = [sum(seen.volume(k, v) for k in others) for v in range(visit + 1)]
-        more = percent(volumes[-1], min(volumes[:-1]))
-        if more > NON_TARGET_PERCENT:
-            why.append(f"non-targets grew by {more:.0f} % in volume (over {NON_TARGET_PERCENT:.0f} %)")
-        if others and volumes[-1] > 0 == min(volumes[:-1]):
-            why.append("non-targets came back after complete response")
-        if visit in unequivocal:
-            why.append("a reader saw unequivocal progression of non-targets")
-        return why
-
-    def category(visit: int, now: float, base: float, nadir: float) -> tuple[str, list[str]]:
-        why = worse(visit, nadir)
-        if now - nadir >= 5 and percent(now, nadir) >= 20:
-            why.append(
-                f"sum rose from its nadir {nadir:.1f} to {now:.1f} mm ({percent(now, nadir):+.0f} %, at least 5 mm)"
-            )
-        if why:
-            return "PD", why
-        left = [k for k in others if not gone(k, visit)]
-        remain = f"non-targets remain: {', '.join(str(k) for k in left)}"
-        if not targets:
-            if not others:
-                return "not evaluable", ["no lesion at the first visit that RECIST could follow"]
-            return ("non-CR/non-PD", [remain]) if left else ("CR", ["all non-targets are gone"])
-        if all(gone(k, visit) for k in targets):
-            return (
-                ("PR", [f"all targets are gone, {remain}"])
-                if left
-                else ("CR", ["all targets and non-targets are gone"])
-            )
-        if percent(now, base) <= -30:
-            return "PR", [f"sum fell from baseline {base:.1f} to {now:.1f} mm ({percent(now, base):+.0f} %)"]
-        return "SD", [
-            f"sum {now:.1f} mm: {percent(now, base):+.0f} % of baseline, {percent(now, nadir):+.0f} % of nadir"
-        ]
-
-    verdicts = by_sum(seen, targets, value, category, "mm")
+    rule.choose(least, max_targets, max_per_organ)
+    verdicts = by_sum(rule.seen, rule.targets, rule.value, rule.category, "mm")
     note = (
         f"no lesion of {least:g} mm (nodes {NODE_TARGET_MM:g} mm) or more at the first visit: non-target disease only"
     )
-    responses = tuple(_told(seen, verdicts, k, () if targets else (note,)) for k in range(len(verdicts)))
-    return Assessment("RECIST 1.1", SOURCE, "sum of diameters (mm)", tuple(targets), responses)
+    notes = () if rule.targets else (note,)
+    responses = tuple(_with_confirmation(rule.seen, verdicts, k, notes) for k in range(len(verdicts)))
+    return Assessment("RECIST 1.1", SOURCE, "sum of diameters (mm)", tuple(rule.targets), responses)
 
 
-def _told(seen: Sightings, verdicts: tuple[Verdict, ...], k: int, notes: tuple[str, ...]) -> Verdict:
+class _Recist:
+    """The lesions of a patient as RECIST 1.1 sees them: targets, the others, and what each visit says of both."""
+
+    def __init__(
+        self, seen: Sightings, nodes: Collection[int], organs: Mapping[int, str], unequivocal: Collection[int]
+    ) -> None:
+        self.seen, self.nodes, self.organs, self.unequivocal = seen, nodes, organs, unequivocal
+        self.targets: list[int] = []
+        self.others: list[int] = []
+
+    def choose(self, least_mm: float, most: int, most_per_organ: int) -> None:
+        """The largest measurable lesions of the first visit become targets; what else is abnormal there is followed as non-target."""
+        abnormal = [
+            k
+            for k in self.seen.baseline
+            if measured(self.seen, k) and (k not in self.nodes or self.value(k, 0) >= NODE_NORMAL_MM)
+        ]
+        used: Counter[str] = Counter()
+        for lesion in sorted(abnormal, key=lambda k: -self.value(k, 0)):
+            measurable = self.value(lesion, 0) >= (NODE_TARGET_MM if lesion in self.nodes else least_mm)
+            organ = self._organ(lesion)
+            if measurable and len(self.targets) < most and used[organ] < most_per_organ:
+                self.targets.append(lesion)
+                used[organ] += 1
+        self.others = [k for k in abnormal if k not in self.targets]
+
+    def value(self, lesion: int, visit: int) -> float:
+        """Diameter in mm: the short axis of a node, the longest diameter of any other lesion."""
+        column = "perpendicular_mm" if lesion in self.nodes else "longest_mm"
+        return self.seen.size(lesion, visit, column, TOO_SMALL_MM)
+
+    def category(self, visit: int, now: float, baseline: float, nadir: float) -> tuple[str, list[str]]:
+        """The category at a visit from the sums of diameters (mm), with its reasons."""
+        worse = self._new_or_back(visit, nadir) + self._non_targets_worse(visit)
+        if now - nadir >= 5 and percent(now, nadir) >= 20:
+            change = f"{percent(now, nadir):+.0f} %, at least 5 mm"
+            worse.append(f"sum rose from its nadir {nadir:.1f} to {now:.1f} mm ({change})")
+        if worse:
+            return "PD", worse
+        left = [k for k in self.others if not self._gone(k, visit)]
+        remain = f"non-targets remain: {', '.join(str(k) for k in left)}"
+        if not self.targets and not self.others:
+            return "not evaluable", ["no lesion at the first visit that RECIST could follow"]
+        if not self.targets:
+            return ("non-CR/non-PD", [remain]) if left else ("CR", ["all non-targets are gone"])
+        if all(self._gone(k, visit) for k in self.targets):
+            if left:
+                return "PR", [f"all targets are gone, {remain}"]
+            return "CR", ["all targets and non-targets are gone"]
+        of_baseline = f"{percent(now, baseline):+.0f} %"
+        if percent(now, baseline) <= -30:
+            return "PR", [f"sum fell from baseline {baseline:.1f} to {now:.1f} mm ({of_baseline})"]
+        return "SD", [f"sum {now:.1f} mm: {of_baseline} of baseline, {percent(now, nadir):+.0f} % of nadir"]
+
+    def _new_or_back(self, visit: int, nadir: float) -> list[str]:
+        reasons = [f"lesion {k} is new" for k in self.seen.new(visit)]
+        if nadir == 0:
+            reasons += [f"lesion {k} came back after complete response" for k in self.targets if self._back(k, visit)]
+        return reasons
+
+    def _non_targets_worse(self, visit: int) -> list[str]:
+        reasons = []
+        volumes = [sum(self.seen.volume(k, v) for k in self.others) for v in range(visit + 1)]
+        more = percent(volumes[-1], min(volumes[:-1]))
+        if more > NON_TARGET_PERCENT:
+            reasons.append(f"non-targets grew by {more:.0f} % in volume (over {NON_TARGET_PERCENT:.0f} %)")
+        if self.others and volumes[-1] > 0 == min(volumes[:-1]):
+            reasons.append("non-targets came back after complete response")
+        if visit in self.unequivocal:
+            reasons.append("a reader saw unequivocal progression of non-targets")
+        return reasons
+
+    def _gone(self, lesion: int, visit: int) -> bool:
+        return self.value(lesion, visit) < (NODE_NORMAL_MM if lesion in self.nodes else 1e-9)
+
+    def _back(self, lesion: int, visit: int) -> bool:
+        row = self.seen.row(lesion, visit)
+        return row is not None and row["event"] == "reappeared" and self.value(lesion, visit) > 0
+
+    def _organ(self, lesion: int) -> str:
+        row = self.seen.row(lesion, 0)
+        return self.organs.get(lesion, str(row["label"]) if row else "")
+
+
+def _with_confirmation(seen: Sightings, verdicts: tuple[Verdict, ...], k: int, notes: tuple[str, ...]) -> Verdict:
     """The verdict with whether a later visit confirms it."""
     verdict = verdicts[k]
     if verdict.category in ("CR", "PR"):
