@@ -20,8 +20,8 @@ before, after = image.volume_zyx()[z].astype(float), corrected.volume_zyx()[z].a
 field = np.where(before > 0.1 * before.max(), before / np.maximum(after, 1e-3), np.nan)
 fig, axes = plt.subplots(1, 3)
 for ax, picture, title in zip(axes, (before, field, after), ("acquired", "field", "corrected"), strict=True):
-    shown = ax.imshow(picture, cmap="gray" if title != "field" else "viridis")
+    ax.imshow(picture, cmap="gray" if title != "field" else "viridis")
     ax.set_title(title)
     ax.axis("off")
-fig.colorbar(shown if False else axes[1].images[0], ax=axes[1], shrink=0.7)
+fig.colorbar(axes[1].images[0], ax=axes[1], shrink=0.7)
 plt.show()

@@ -53,9 +53,24 @@ pins() { # the pinned versions of the tools of the tests
     for tool in $tools; do grep -i "^$tool==" constraints.txt; done
 }
 
-meta() { # workflows, licences
+meta() { # workflows, licences, and what the version is made from
     "$main/zizmor" --offline --quiet .github
     "$python" tools/licences.py --check
+    copy=$said.version
+    mkdir "$copy"
+    cp pyproject.toml "$copy"
+    version "$(sed -n 's/^fallback_version = "\(.*\)"/\1/p' pyproject.toml)" "without a repository"
+    git -C "$copy" init --quiet
+    git -C "$copy" add pyproject.toml
+    git -C "$copy" -c user.name=x -c user.email=x@example.org commit --quiet -m x
+    git -C "$copy" tag v9.8.7
+    version 9.8.7 "from the tag v9.8.7"
+}
+
+version() { # WANTED HOW: the version of the project in $copy
+    made=$(cd "$copy" && "$python" -m setuptools_scm)
+    [ "$made" = "$1" ] || { echo "the version $2 is '$made', not '$1'"; exit 1; }
+    echo "version $2: $made"
 }
 
 wheel() { # the wheel and the source archive, checked; the wheel installed without the checkout, and a stranger's first study with it

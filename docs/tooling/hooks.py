@@ -1,4 +1,7 @@
-"""What the site makes while it is built: the picture of the rooms, copies of the project's own pages, addresses from pyproject.toml."""
+"""What the site makes while it is built: the picture of the rooms, copies of the project's own pages, addresses from pyproject.toml.
+
+An example of the gallery that does not end in a picture ends the build.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -98,7 +102,14 @@ def walked(page: str) -> str:
     return "\n\n*" + " ".join(lines) + "*\n" if lines else ""
 
 
+def ends_in_a_picture(markdown: str) -> bool:
+    """Whether a page of the gallery shows a picture below its last piece of code."""
+    return "](./images/" in markdown.rpartition("```{.python }")[2]
+
+
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Set lists and tables apart from the text above them; below a tutorial stands how long it took."""
+    if page.file.src_uri.startswith("gallery/example_") and not ends_in_a_picture(markdown):
+        raise PluginError(f"{page.file.src_uri}: the example does not end in a picture")
     parts = _FENCE.split(markdown + walked(page.file.src_uri))
     return "".join(part if part.startswith("```") else _GLUED.sub(r"\1\n\n", part) for part in parts)

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 import napari_medseq as ms
 from napari_medseq import viewer
@@ -101,3 +102,14 @@ def test_every_page_on_disk_is_in_the_menu() -> None:
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     inside = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")]
     assert [page for page in inside if page not in menu] == []
+
+
+def test_every_widget_has_a_page_with_a_picture_that_a_script_made() -> None:
+    manifest = yaml.safe_load((ROOT / "src" / "napari_medseq" / "napari.yaml").read_text(encoding="utf-8"))
+    script = (ROOT / "docs" / "make_screenshots.py").read_text(encoding="utf-8")
+    names = [widget["display_name"].lower().replace(" ", "-") for widget in manifest["contributions"]["widgets"]]
+    assert len(names) == 9
+    for name in names:
+        page = (ROOT / "docs" / "widgets" / f"{name}.md").read_text(encoding="utf-8")
+        assert f"](../images/{name}.png)" in page, name
+        assert f'"{name}"' in script, name

@@ -77,7 +77,11 @@ def test_workflows_name_every_action_by_its_commit_and_cover_the_promised_python
         used = re.findall(r"uses: (\S+)", text)
         assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action) for action in used)
         assert yaml.safe_load(text)["permissions"] == {}
-    matrix = yaml.safe_load(texts["test.yml"])["jobs"]["systems"]["strategy"]["matrix"]
+    jobs = yaml.safe_load(texts["test.yml"])["jobs"]
+    parts = re.search(r"for part in \$\{\*:-(.+)\}; do", (ROOT / "tools" / "compat.sh").read_text(encoding="utf-8"))
+    assert parts is not None
+    assert set(jobs["compat"]["strategy"]["matrix"]["part"]) == set(parts[1].split())
+    matrix = jobs["systems"]["strategy"]["matrix"]
     promised = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+", c)]
     assert matrix["python"] == promised
     assert len(matrix["os"]) == 3

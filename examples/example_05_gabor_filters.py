@@ -39,11 +39,12 @@ for ax, one in zip(axes.flat, found, strict=True):
 plt.show()
 
 # %%
+# As a step: the image becomes the energy of all answers, and remembers how it was made.
 energy = ms.preprocess(slice_of_it, bank)
+print(energy.meta["steps"])
 fig, axes = plt.subplots(1, 2)
 for ax, seq, title in zip(axes, (slice_of_it, energy), ("image", "Gabor energy"), strict=True):
     ax.imshow(seq.data[0], cmap="gray", vmax=np.percentile(seq.data, 99.5))
     ax.set_title(title)
     ax.axis("off")
 plt.show()
-print(energy.meta["steps"])
