@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -275,27 +276,30 @@ def test_linked_folders_are_entered_once(tmp_path: Path) -> None:
     assert len(ms.read(tmp_path / "study")) == 1
 
 
-def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path) -> None:
-    """In a process of an ordinary user, for whom a closed folder is closed."""
-    _nifti(tmp_path / "study" / "2020-01-01" / "T1.nii.gz")
-    _nifti(tmp_path / "study" / "2021-01-01" / "closed" / "T1.nii.gz")
-    (tmp_path / "study" / "2021-01-01" / "closed").chmod(0)
-    code = f"""
+def test_a_folder_that_cannot_be_listed_is_named() -> None:
+    """In a process of an ordinary user, for whom a closed folder is closed.
+
+    Not in pytest's own temporary folder: each pytest that starts on the machine closes that to other users.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        _nifti(folder / "study" / "2020-01-01" / "T1.nii.gz")
+        _nifti(folder / "study" / "2021-01-01" / "closed" / "T1.nii.gz")
+        (folder / "study" / "2021-01-01" / "closed").chmod(0)
+        code = f"""
 import os, warnings
 import napari_medseq as ms, nibabel
-ms.read_study({str(tmp_path / "study" / "2020-01-01")!r})  # loads what is loaded late
+ms.read_study({str(folder / "study" / "2020-01-01")!r})  # loads what is loaded late
 if os.getuid() == 0:
     os.setuid(65534)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    study = ms.read_study({str(tmp_path / "study")!r})
+    study = ms.read_study({str(folder / "study")!r})
 print(len(study.visits), [str(w.message) for w in caught])
 """
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
-    try:
-        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    finally:
-        (tmp_path / "study" / "2021-01-01" / "closed").chmod(0o755)
+        done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+        (folder / "study" / "2021-01-01" / "closed").chmod(0o755)
+    assert done.returncode == 0, done.stderr
     assert "cannot be listed" in done.stdout
     assert "2021-01-01" in done.stdout
