@@ -1,6 +1,7 @@
 """Short-axis cine MR at end-diastole and end-systole: right ventricle, myocardium, left ventricle; ejection fraction; across data sets.
 
     python benchmarks/cardiac.py within [--minutes 10] [--folds 0 1 2 3 4]   # ACDC, five folds of patients, three classes
+    python benchmarks/cardiac.py rival [--minutes 10] [--folds 0 1 2 3 4]    # the same beside MONAI's DynUNet (`dynunet`)
     python benchmarks/cardiac.py across [--minutes 10]                      # ACDC's network on Sunnybrook, Sunnybrook's on ACDC
     python benchmarks/cardiac.py shipped                                    # the `left-ventricle` that ships, on ACDC
 
@@ -16,13 +17,14 @@ import csv
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import dynunet
 import napari_medseq as ms
 from napari_medseq import files
 from napari_medseq.evaluation import intervals
@@ -34,6 +36,13 @@ RUNS = HERE / "runs" / "cardiac"
 SETS = {"acdc": ("cardiac-acdc", "patient*"), "sunnybrook": ("cardiac-sunnybrook", "SC-*")}
 PHASES = ("ED", "ES")
 CLASSES = {1: "right ventricle", 2: "myocardium", 3: "left ventricle"}
+#: the answer's labels are those of the truth
+ALIKE = {name: (k, k) for k, name in CLASSES.items()}
+#: as nnU-Net plans for slices of 8 mm and pixels of 1.5 mm; slices are pooled but once
+RIVAL = dynunet.Rival(
+    4, (12, 160, 160), kernels=((1, 3, 3), (1, 3, 3), 3, 3, 3), strides=(1, (1, 2, 2), (1, 2, 2), (2, 2, 2), (1, 2, 2)),
+    filters=(16, 32, 64, 128, 160), turns=(0.5, 0.0, 0.0),
+)  # fmt: skip
 CAVITY = {"acdc": 3, "sunnybrook": 1}  # the label of the left ventricle's cavity
 FOLDS = 5
 Mask = NDArray[np.bool_]
@@ -59,6 +68,12 @@ def table_of_paths(name: str, path: Path) -> Path:
     return path
 
 
+def read(folder: Path, phase: str) -> tuple[ms.ImageSequence, NDArray[np.generic]]:
+    """A patient's image at a phase, and its labels (z, y, x)."""
+    image = ms.read(folder / f"{phase}.nii.gz", kind="image")[0]
+    return image, ms.read(folder / f"{phase}_labels.nii.gz", kind="labels")[0].volume_zyx()
+
+
 def overlap(found: Mask, truth: Mask) -> tuple[float, int, int]:
     """Dice, and both sizes; NaN where there is neither."""
     a, b = int(found.sum()), int(truth.sum())
@@ -67,12 +82,20 @@ def overlap(found: Mask, truth: Mask) -> tuple[float, int, int]:
 
 def judge(model: ms.Model, folders: Sequence[Path], classes: Mapping[str, tuple[int, int]]) -> Found:
     """What a model finds: `classes` names each class by its label in the answer and in the truth."""
+    return judged(lambda image: ms.segment(image, model, force=True).labels.volume_zyx(), folders, classes)
+
+
+def judged(
+    label: Callable[[ms.ImageSequence], NDArray[np.generic]],
+    folders: Sequence[Path],
+    classes: Mapping[str, tuple[int, int]],
+) -> Found:
+    """As `judge`, of whatever labels an image."""
     found: Found = {}
     for folder in folders:
         for phase in PHASES:
-            image = ms.read(folder / f"{phase}.nii.gz", kind="image")[0]
-            truth = ms.read(folder / f"{phase}_labels.nii.gz", kind="labels")[0].volume_zyx()
-            labels = ms.segment(image, model, force=True).labels.volume_zyx()
+            image, truth = read(folder, phase)
+            labels = label(image)
             found.setdefault(folder.name, {})[phase] = {
                 name: overlap(labels == ours, truth == theirs) for name, (ours, theirs) in classes.items()
             }
@@ -123,25 +146,80 @@ def kept(path: Path) -> Found | None:
     return json.loads(path.read_text())["found"] if path.exists() else None
 
 
-def within(minutes: float, numbers: Sequence[int]) -> None:
-    """ACDC, fold by fold."""
+def folds(name: str, minutes: float, numbers: Sequence[int], judge_one: Callable[[int, list[str]], Found]) -> Found:
+    """What was found of ACDC fold by fold, from `judge_one` of a fold's number and judges where it is not kept yet."""
     names = [p.name for p in patients("acdc")]
     found: Found = {}
     for number in numbers:
-        path = RUNS / f"acdc-fold{number}-{minutes:g}.json"
+        path = RUNS / f"{name}-fold{number}-{minutes:g}.json"
         one = kept(path)
         if one is None:
-            judges = splits.folds(names, FOLDS)[number]
-            model = trained("acdc", minutes, judges, RUNS / f"acdc-fold{number}")
-            folders = [p for p in patients("acdc") if p.name in judges]
-            one = judge(model, folders, {name: (k, k) for k, name in CLASSES.items()})
+            one = judge_one(number, splits.folds(names, FOLDS)[number])
             files.write_json(path, {"found": one, "minutes": minutes})
         found |= one
-        print(
-            report(found, list(CLASSES.values()), f"ACDC, folds {numbers[: numbers.index(number) + 1]} of {FOLDS}"),
-            flush=True,
-        )
+    return found
+
+
+def ours(minutes: float, numbers: Sequence[int]) -> Found:
+    """By `ms.train`, with nothing else said."""
+
+    def judge_one(number: int, judges: list[str]) -> Found:
+        model = trained("acdc", minutes, judges, RUNS / f"acdc-fold{number}")
+        return judge(model, _named(judges), ALIKE)
+
+    return folds("acdc", minutes, numbers, judge_one)
+
+
+def theirs(minutes: float, numbers: Sequence[int]) -> Found:
+    """By MONAI's DynUNet."""
+
+    def judge_one(_: int, judges: list[str]) -> Found:
+        learned = [read(p, phase) for p in patients("acdc") if p.name not in judges for phase in PHASES]
+        cases = [(dynunet.standardised(image), truth.astype(np.uint8)) for image, truth in learned]
+        network, seen = dynunet.train(RIVAL, cases, minutes)
+        print(f"DynUNet: {seen} windows seen", flush=True)
+        return judged(lambda image: dynunet.labels(RIVAL, network, image), _named(judges), ALIKE)
+
+    return folds("dynunet", minutes, numbers, judge_one)
+
+
+def within(minutes: float, numbers: Sequence[int]) -> None:
+    found = ours(minutes, numbers)
+    print(report(found, list(CLASSES.values()), f"ACDC, {_of_folds(numbers)}, {minutes:g} processor minutes"))
     publish("cardiac-within", found, minutes)
+
+
+def beside_rival(minutes: float, numbers: Sequence[int]) -> None:
+    """Both, paired by patient."""
+    found = {"our trainer": ours(minutes, numbers), "MONAI DynUNet": theirs(minutes, numbers)}
+    mean = {name: _mean_dice(one) for name, one in found.items()}
+    lines = [
+        f"ACDC, {_of_folds(numbers)}: {len(mean['our trainer'])} unseen patients, {minutes:g} processor minutes each, one thread",
+        "",
+        f"| network | {' | '.join(CLASSES.values())} | mean (95 %, by patient) | worst patient |",
+        "|" + " --- |" * (len(CLASSES) + 3),
+    ]
+    for name, one in found.items():
+        each = [np.nanmean([of[p][c][0] for of in one.values() for p in PHASES]) for c in CLASSES.values()]
+        cells = " | ".join(f"{v:.3f}" for v in each)
+        lines.append(f"| {name} | {cells} | {intervals.bootstrap(mean[name])} | {mean[name].min():.3f} |")
+    first, second = mean.values()
+    lines += ["", f"{' minus '.join(mean)}, paired by patient: {intervals.paired(first, second)}"]
+    print("\n".join(lines))
+    files.write_json(HERE.parent / "docs" / "benchmarks" / "cardiac-rival.json", {"found": found, "minutes": minutes})
+
+
+def _mean_dice(found: Found) -> NDArray[np.float64]:
+    """Of each patient, over classes and phases."""
+    return np.array([np.nanmean([of[p][c][0] for p in PHASES for c in CLASSES.values()]) for of in found.values()])
+
+
+def _named(names: Sequence[str]) -> list[Path]:
+    return [p for p in patients("acdc") if p.name in names]
+
+
+def _of_folds(numbers: Sequence[int]) -> str:
+    return f"folds {', '.join(map(str, numbers))} of {FOLDS}" if len(numbers) < FOLDS else f"all {FOLDS} folds"
 
 
 def across(minutes: float) -> None:
@@ -170,7 +248,7 @@ def publish(name: str, found: Found, minutes: float | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("within", "across", "shipped"))
+    parser.add_argument("part", choices=("within", "rival", "across", "shipped"))
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--folds", type=int, nargs="*", default=list(range(FOLDS)))
     args = parser.parse_args()
@@ -180,6 +258,8 @@ def main() -> None:
     warnings.simplefilter("ignore", ms.MedseqWarning)
     if args.part == "within":
         within(args.minutes, args.folds)
+    elif args.part == "rival":
+        beside_rival(args.minutes, args.folds)
     elif args.part == "across":
         across(args.minutes)
     else:
