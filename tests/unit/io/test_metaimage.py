@@ -87,13 +87,26 @@ def test_no_data_file_lies_outside_the_folder(tmp_path: Path, where: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "where",
-    ["%n", "%s%s%s", "x%5000d.raw", "x%*d.raw 1 3 1", "x%d%d.raw 1 3 1", "x%d.raw 1 99999999 1", "x%d.raw a b c"],
-)
-def test_patterns_that_are_none_are_refused(tmp_path: Path, where: str) -> None:
+    ("where", "reason"),
+    [
+        *((f"{pattern} 1 3 1", "not understood") for pattern in (
+            "%n", "%s%s%s", "x%5000d.raw", "x%*d.raw", "x%d%d.raw", "x%s.raw", "x%x.raw", "x%+d.raw", "x%c.raw", "x%%.raw",
+            "x%99999999d.raw")),
+        ("x%d.raw 1 3 1 1", "not understood"),
+        ("x%d.raw 1 99999999 1", "names 99,999,999 files"),
+        ("x%d.raw 3 1 1", "names 0 files"),
+        ("x%d.raw a b c", "a number in the MetaImage header is none"),
+    ],
+)  # fmt: skip
+def test_patterns_that_are_none_are_refused_before_a_name_is_made_of_them(
+    tmp_path: Path, where: str, reason: str
+) -> None:
+    for name in ("x1.raw", "x2.raw", "x3.raw", "x+1.raw", "x+2.raw", "x+3.raw", "x\1.raw", "x\2.raw", "x\3.raw"):
+        (tmp_path / name).write_bytes(VOXELS[0].tobytes())
+    path = _write(tmp_path / "a.mhd", b"", where)
     for verb in (ms.read, ms.info):
-        with pytest.raises(ReadError):
-            verb(_write(tmp_path / "a.mhd", b"", where))
+        with pytest.raises(ReadError, match=reason):
+            verb(path)
 
 
 @pytest.mark.parametrize(
