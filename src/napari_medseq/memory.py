@@ -1,21 +1,51 @@
-"""How much memory is free, and saying before the start that it may not suffice."""
+"""How much memory is free, saying before the start that it may not suffice, and arrays that need not lie in it."""
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
+import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqWarning
 
+Number = TypeVar("Number", bound=np.generic)
+
 #: bytes under which an estimate is not worth saying: any machine has them
 WORTH_SAYING = 1 << 28
+#: an array is large that takes more than this share of the memory that is free: what is made on the way to it needs room, too
+LARGE = 0.25
 
 
 def available_bytes() -> int | None:
     """Memory that this process can still get: what the system, its control group and its own limit leave; None where unknown."""
     limits = [_system(), _control_group(), _own_limit()]
     return min((n for n in limits if n is not None), default=None)
+
+
+def is_large(size: int) -> bool:
+    """Whether so many bytes are better kept out of memory, of which they would take more than a quarter (`LARGE`)."""
+    free = available_bytes() if size >= WORTH_SAYING else None
+    return free is not None and size > LARGE * free
+
+
+def zeros(shape: Sequence[int], dtype: np.dtype[Number] | type[Number]) -> NDArray[Number]:
+    """An array of zeros; a large one in a temporary file without a name, of which the system keeps in memory what there is room for.
+
+    The file lies where temporary files do (``TMPDIR``) and goes with the array. Without room on that disk it is memory all the same.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not is_large(size) or shutil.disk_usage(tempfile.gettempdir()).free < size:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile(prefix="medseq-") as file:
+        return np.memmap(file, dtype, "w+", shape=tuple(shape))
 
 
 def warn_if_short(
@@ -67,16 +97,21 @@ def _control_group() -> int | None:
 
 
 def _own_limit() -> int | None:
-    """What `ulimit -v` leaves."""
+    """What `ulimit -v` and `ulimit -d` leave; the second is how a cohort limits its patients."""
     if os.name != "posix":
         return None
     import resource
 
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY:
+    limits = {
+        field: resource.getrlimit(limit)[0]
+        for field, limit in (("VmSize:", resource.RLIMIT_AS), ("VmData:", resource.RLIMIT_DATA))
+    }
+    if all(limit == resource.RLIM_INFINITY for limit in limits.values()):
         return None
     try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        lines = [line.split() for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()]
     except OSError:
         return None
-    return max(0, limit - pages * resource.getpagesize())
+    used = {words[0]: int(words[1]) * 1024 for words in lines if words and words[0] in limits}
+    left = [limit - used[field] for field, limit in limits.items() if limit != resource.RLIM_INFINITY and field in used]
+    return max(0, min(left)) if left else None

@@ -175,10 +175,15 @@ class UnreadVoxels(NDArrayOperatorsMixin):
         apart = self._picks[: len(self._picks) - self._together]
         return math.prod(len(p) for p in apart if isinstance(p, range))
 
+    @property
+    def is_one_step(self) -> bool:
+        """Whether it is read straight from the source, at no more cost than its own bytes."""
+        return self._steps <= 1
+
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Block:
         if copy is False:
             raise ValueError("voxels that are still to be read cannot be an array without a copy")
-        block = self._read() if self._steps <= 1 else np.asarray(self._dask_array)
+        block = self._read() if self.is_one_step else np.asarray(self._dask_array)
         return block if dtype is None else block.astype(dtype, copy=False)
 
     @property

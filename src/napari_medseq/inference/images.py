@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
@@ -9,10 +10,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_medseq import memory
 from napari_medseq.errors import MedseqWarning, ModelError
 from napari_medseq.models import Model, why_unsuitable
 from napari_medseq.models.choosing import choose_image
 from napari_medseq.sequence import ImageSequence, Visit
+from napari_medseq.unread import UnreadVoxels
 
 Number = TypeVar("Number", bound=np.generic)
 Images = ImageSequence | Mapping[str, ImageSequence] | Sequence[Visit]
@@ -59,7 +62,41 @@ def to_image_axes(array: NDArray[Number], axes: Sequence[str], image: ImageSeque
     """An array whose axes are named by `axes` in the order of the image's own; an axis without a name is dropped."""
     whole: NDArray[Number] = array[tuple(slice(None) if a else 0 for a in axes)]
     named = [a for a in axes if a]
-    return np.ascontiguousarray(whole.transpose([named.index(a) for a in image.axes]))
+    turned = whole.transpose([named.index(a) for a in image.axes])
+    if turned.flags.c_contiguous:
+        return turned
+    out = memory.zeros(turned.shape, turned.dtype)
+    for number, block in enumerate(turned):
+        out[number] = block
+    return out
+
+
+def at_hand(image: ImageSequence) -> ImageSequence:
+    """A series of volumes whose slices, along its slice axis, can be read one by one, as often as is wished.
+
+    In memory, or, where it is large, in its own file if each slice lies there for itself; else in a temporary file, for which each
+    frame is read once.
+    """
+    if isinstance(image.data, np.ndarray):
+        return image
+    size = math.prod(image.data.shape) * int(image.data.dtype.itemsize)
+    if not memory.is_large(size):
+        return image.compute()
+    across = image.axis(image.slice_axis)
+    one = image.data[tuple(0 if k in (0, across) else slice(None) for k in range(image.data.ndim))]
+    if isinstance(one, UnreadVoxels) and one.is_one_step:
+        return image
+    shape = list(image.data.shape)
+    shape.insert(1, shape.pop(across))  # a slice in one piece
+    voxels = np.moveaxis(memory.zeros(shape, image.data.dtype), 1, across)
+    for number in range(len(voxels)):
+        frame = image.data[number]
+        if isinstance(frame, UnreadVoxels):  # by planes, without dask, whose graphs hold blocks until the collector runs
+            for at in range(len(frame)):
+                voxels[number, at] = np.asarray(frame[at])
+        else:
+            voxels[number] = np.asarray(frame)
+    return image.replace(data=voxels)
 
 
 def _fits(seq: ImageSequence, model: Model, force: bool) -> None:

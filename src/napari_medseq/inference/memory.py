@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from napari_medseq.inference.frame import Framing
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.tuning import Plan
+from napari_medseq.memory import is_large
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.stepwise import Stepwise
 
@@ -39,11 +40,20 @@ def segmentation_bytes(
 
 
 def answer_bytes(framing: Framing, settings: InferenceSettings, outputs: Sequence[str]) -> int:
-    """Bytes of the answer's arrays: labels as they come, cleaned, and on the image's axes; and what else was asked for, twice."""
+    """Bytes of the answer's arrays: labels as they come, cleaned, and on the image's axes; and what else was asked for, twice.
+
+    Nothing of what is so large that it lies in a file (`napari_medseq.memory.zeros`).
+    """
     steps, rows, columns = framing.whole
     voxels = steps * framing.thick * rows * columns
-    each = 3 + (2 if settings.min_mean_probability > 0 else 0) + sum(2 * _NUMBER for o in outputs if o != "labels")
-    return voxels * each
+    each = [
+        1,
+        1,
+        2 if settings.min_mean_probability > 0 else 0,
+        *(_NUMBER for o in outputs if o != "labels" for _ in range(2)),
+    ]
+    whole = sum(voxels * size for size in each if not is_large(voxels * size))
+    return whole + (voxels // steps if framing.axes[0] == "t" else voxels)  # frames are cleaned one by one
 
 
 def network_bytes(framing: Framing, network: nn.Module, settings: InferenceSettings, plan: Plan) -> int:

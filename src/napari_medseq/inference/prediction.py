@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_medseq import geometry
+from napari_medseq import geometry, memory
 from napari_medseq.errors import MedseqError
 from napari_medseq.inference.frame import Framing
 from napari_medseq.inference.images import Number, to_image_axes
@@ -45,7 +45,6 @@ class Segmentation:
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What a network said of a sequence, as arrays with axes (step, position, row, column), called `axes` in the image.
-
     `apart`: steps are no places, but frames or visits, each with a volume of its own.
     """
 
@@ -82,10 +81,10 @@ class PatchAccumulator:
         self.prediction = Prediction(
             (framing.axes[0], framing.across, *framing.axes[1:]),
             apart,
-            np.zeros(shape, np.uint8),
-            np.zeros(shape, np.float16) if settings.min_mean_probability > 0 else None,
-            np.zeros(shape, np.float32) if "probability" in outputs else None,
-            np.zeros(shape, np.float32) if "uncertainty" in outputs else None,
+            memory.zeros(shape, np.uint8),
+            memory.zeros(shape, np.float16) if settings.min_mean_probability > 0 else None,
+            memory.zeros(shape, np.float32) if "probability" in outputs else None,
+            memory.zeros(shape, np.float32) if "uncertainty" in outputs else None,
         )
 
     def add(self, index: int, position: int | None, p: Tensor, sampled: Tensor) -> None:
@@ -129,12 +128,11 @@ def to_images(
         if bad:
             raise MedseqError(f"{image.name} has steps 0 to {len(labels) - 1}, not {bad}.")
         wanted[list(steps)] = True
-        labels = np.where(wanted[:, None, None, None], labels, 0).astype(np.uint8)
+        labels[~wanted] = 0
     out = back(labels)
     if keep is not None:
         check_same_grid(image, keep, where="keep")
-        locked = np.asarray(keep.data)
-        out = np.where(locked != 0, locked, out.astype(np.promote_types(locked.dtype, out.dtype)))
+        out = kept(out, keep)
     first = models[0].info
     named = image.labels_like(out, name=f"{image.name}_{first.name}", label_names=first.classes)
     extra = {
@@ -148,8 +146,18 @@ def to_images(
     )
 
 
+def kept(labels: NDArray[np.uint8], keep: ImageSequence) -> NDArray[np.generic]:
+    """Labels, and where `keep` is not 0 those that it holds: in place where its type allows that."""
+    dtype = np.promote_types(keep.data.dtype, labels.dtype)
+    out = labels if dtype == labels.dtype else labels.astype(dtype)
+    for number in range(len(out)):
+        locked = np.asarray(keep.data[number])
+        np.copyto(out[number], locked, where=locked != 0, casting="unsafe")
+    return out
+
+
 def _cleaned(prediction: Prediction, image: ImageSequence, settings: InferenceSettings) -> NDArray[np.uint8]:
-    """The labels after what the bundle asks for: in the volume that the steps make, or in each step's own."""
+    """The labels after what the bundle asks for: in the volume that the steps make, or, in place, in each step's own."""
     step, across, row, column = prediction.axes
     smallest = settings.min_volume_mm3 / geometry.voxel_volume_mm3(image.affine)
 
@@ -161,8 +169,9 @@ def _cleaned(prediction: Prediction, image: ImageSequence, settings: InferenceSe
     sure = prediction.sureness
     if not prediction.apart:
         return clean(prediction.labels[:, 0], None if sure is None else sure[:, 0], step)[:, None]
-    each = (clean(v, None if sure is None else sure[k], across) for k, v in enumerate(prediction.labels))
-    return np.stack(list(each))
+    for number, volume in enumerate(prediction.labels):
+        volume[:] = clean(volume, None if sure is None else sure[number], across)
+    return prediction.labels
 
 
 def remove_small_objects(

@@ -14,6 +14,7 @@ from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.inference import devices, memory, tuning, visits
 from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.frame import Framing, frame
+from napari_medseq.inference.images import at_hand
 from napari_medseq.inference.network_passes import averaged, known_times, probabilities, steps_of, varied
 from napari_medseq.inference.options import SegmentOptions
 from napari_medseq.inference.prediction import PatchAccumulator, Segmentation, to_images
@@ -87,8 +88,8 @@ class SegmentationRun:
             if not self.networks:
                 passes.append(_SequencePass(channels=channels, framing=window_framing(channels)))
                 continue
-            if s.along == "t" and "z" in channels[0].axes:  # read slice by slice through all frames
-                channels = [c.compute() for c in channels]
+            if s.along == "t" and "z" in channels[0].axes:  # each slice is looked at several times, through all frames
+                channels = [at_hand(c) for c in channels]
             framing = frame(
                 channels, along=s.along, pixel_mm=s.pixel_mm, stride=self.stride, region=self.options.region
             )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,11 +17,14 @@ import napari_medseq as ms
 from napari_medseq.errors import MedseqWarning
 from napari_medseq.inference import memory
 from napari_medseq.inference.frame import frame
+from napari_medseq.inference.options import OUTPUTS, SegmentKeywords
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.tuning import Plan
 from napari_medseq.memory import available_bytes, warn_if_short
 from napari_medseq.models.recurrent_unet import RecurrentUNet
-from tests.unit.training.small import blob, model
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.unread import UnreadVoxels
+from tests.unit.training.small import UNET, blob, model
 
 MEASURE = """
 import json, sys
@@ -29,6 +35,7 @@ from napari_medseq.inference import memory
 from napari_medseq.inference.frame import frame
 from napari_medseq.inference.options import SegmentOptions
 from napari_medseq.inference.segmentation_run import SegmentationRun
+from napari_medseq.inference.options import OUTPUTS, SegmentKeywords
 from napari_medseq.inference.settings import inference_settings
 from napari_medseq.inference.tuning import Plan
 from tests.unit.training.small import UNET, blob, model
@@ -98,6 +105,47 @@ def test_want_of_memory_is_said_before_the_start(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("napari_medseq.memory.available_bytes", lambda: 1 << 20)
     with pytest.warns(MedseqWarning, match=r"blob0_T1: about 0\.0 GB of memory are needed and 0\.0 GB are free"):
         ms.segment(blob(shape=(3, 200, 200)), model(tmp_path / "m"))
+
+
+@pytest.mark.parametrize("slice_axis", ["z", "x"])
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_series_larger_than_memory_is_segmented_frame_by_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dimensions: int, slice_axis: str
+) -> None:
+    """Neither its frames nor its labels are ever all in memory, and the answer is the same."""
+    network = {**UNET, "dimensions": dimensions, "ahead": 1, "rnn_levels": [2]}
+    m = model(tmp_path / "m", network, along="t", min_volume_mm3=20.0)
+    frames = np.random.default_rng(0).integers(0, 900, (24, 6, 96, 96)).astype(np.int16)
+    np.save(tmp_path / "series.npy", frames)
+    unread = UnreadVoxels(np.load(tmp_path / "series.npy", mmap_mode="r"), frames.dtype)
+    locked = np.zeros(frames.shape, np.uint8)
+    locked[3, 1, 2, 2] = 7
+    series = ImageSequence(unread, ("t", "z", "y", "x"), np.eye(4), name="T1", modality="MR", slice_axis=slice_axis)
+    keep = series.labels_like(locked, name="kept", label_names={})
+    asked: SegmentKeywords = {
+        "region": {"y": (0, 8), "x": (0, 8)},
+        "keep": keep,
+        "steps": [2, 3],
+        "outputs": OUTPUTS[:2],
+    }
+    plain = ms.segment(series, m, **asked)
+    monkeypatch.setattr("napari_medseq.memory.WORTH_SAYING", 1 << 18)
+    monkeypatch.setattr("napari_medseq.memory.available_bytes", lambda: 1 << 18)
+    tracemalloc.start()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MedseqWarning)
+            streamed = ms.segment(series, m, **asked)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(streamed.labels.data, plain.labels.data)
+    assert streamed.probability is not None
+    assert plain.probability is not None
+    assert np.array_equal(streamed.probability.data, plain.probability.data)
+    assert streamed.labels.data[3, 1, 2, 2] == 7
+    assert plain.labels.data[2].any()
+    assert peak < frames.nbytes  # samples of it, whose number is bounded; the probabilities alone are twice as much
 
 
 def test_what_is_free_is_known_here_or_unknown() -> None:
