@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -141,9 +142,9 @@ def test_two_writers_of_one_folder_the_second_is_told_who_the_first_is(tmp_path:
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(WriteError, match=rf"being written to by process {holder.pid} on "):
             result().save(tmp_path)
-        holder.kill()  # a lock whose process is gone is no lock
-        holder.wait()
-        assert (tmp_path / ".lock").exists()
+        threading.Timer(0.3, holder.kill).start()
+        with folder.claimed(tmp_path, wait_s=30):  # a lock whose process is gone is no lock
+            assert holder.wait() != 0
         result().save(tmp_path)
     finally:
         holder.kill()

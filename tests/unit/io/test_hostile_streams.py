@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,6 +33,10 @@ STREAMS: dict[str, bytes] = {
     JPEG_LS: codecs.jpegls_encode(PICTURE),
     JPEG_2000: codecs.jpeg2k_encode(PICTURE, level=0, reversible=True, codecformat="j2k"),
 }
+
+JPEG_LOSSLESS = "1.2.840.10008.1.2.4.70"
+#: odd without its end marker, but whole
+UNUSUAL: bytes = codecs.jpeg8_encode(PICTURE, lossless=True, bitspersample=16)[:-2]
 
 
 def _save(path: Path, stream: bytes, syntax: str, pixels: np.ndarray = PICTURE, **more: Any) -> Path:
@@ -83,6 +89,46 @@ def test_another_size_than_the_header_says_is_refused(tmp_path: Path, syntax: st
     assert "announces" in text or "tiles" in text
 
 
+def test_other_samples_or_countless_tiles_are_refused() -> None:
+    with pytest.raises(ValueError, match="announces 1 samples a pixel, the DICOM header 3"):
+        checked(STREAMS[JPEG_LS], rows=64, columns=64, samples=3)
+    stream = bytearray(STREAMS[JPEG_2000])
+    stream[8:32] = struct.pack(">6I", 64064, 64064, 64000, 64000, 1, 1)  # the same size, far from where the tiles begin
+    with pytest.raises(ValueError, match=r"4,104,196,096 tiles"):
+        checked(bytes(stream), rows=64, columns=64, samples=1)
+
+
+def _with_presets(*values: int) -> bytes:
+    """The JPEG-LS stream with coding parameters of its own (T.87, C.2.4.1.1) before its scan."""
+    at = STREAMS[JPEG_LS].index(b"\xff\xda")
+    return STREAMS[JPEG_LS][:at] + b"\xff\xf8" + struct.pack(">HB5H", 13, 1, *values) + STREAMS[JPEG_LS][at:]
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        STREAMS[JPEG_LS][:-2], STREAMS[JPEG_2000][:-2], STREAMS[JPEG_LS][:900], STREAMS[JPEG_2000][:900],
+        _with_presets(4095, 9, 5, 1, 64), _with_presets(0, 1, 2, 3, 64), _with_presets(4095, 18, 67, 276, 1),
+        STREAMS[JPEG_2000].replace(b"\xff\x90\0\x0a\0\0\0", b"\xff\x90\0\x0a\0\0\x7f"),
+        STREAMS[JPEG_2000].replace(b"\xff\x5c", b"\xff\x5f"),
+    ],
+    ids=[
+        "no end", "no end of 2000", "cut", "cut 2000", "presets out of order", "no top", "no reset", "tile too long",
+        "other progressions",
+    ],
+)  # fmt: skip
+def test_what_is_unusual_is_not_plain(stream: bytes) -> None:
+    found = checked(stream, rows=64, columns=64, samples=1)
+    assert found is not None
+    assert not found.plain
+
+
+def test_usual_presets_are_plain() -> None:
+    found = checked(_with_presets(4095, 18, 67, 276, 64), rows=64, columns=64, samples=1)
+    assert found is not None
+    assert found.plain
+
+
 def test_boxes_of_no_length_are_passed_or_refused(tmp_path: Path) -> None:
     inner = STREAMS[JPEG_2000]
     start = b"\0\0\0\x0cjP  \r\n\x87\n"
@@ -125,13 +171,29 @@ def test_mutated_headers_are_answered(rng: random.Random, syntax: str) -> None:
     assert found is None or (found.rows, found.columns, found.samples) == (64, 64, 1)
 
 
+def _helpers() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children() if "napari_medseq.io.dicom.helper" in " ".join(p.cmdline())]
+
+
+def test_what_is_unusual_is_decoded_elsewhere_with_limits_and_what_never_ends_is_ended(tmp_path: Path) -> None:
+    """A helper that is stopped is what a decoder in an endless loop is: it does not answer."""
+    unusual = _save(tmp_path / "a.dcm", UNUSUAL, JPEG_LOSSLESS)
+    HELPER.stop()
+    assert ms.read(unusual)[0].data.shape[-2:] == (64, 64)
+    (helper,) = _helpers()
+    if sys.platform == "linux":
+        assert helper.rlimit(psutil.RLIMIT_AS)[0] < 1 << 34
+    helper.suspend()
+    assert "did not come to an end" in _refused(unusual)
+    assert not helper.is_running()
+    assert ms.read(unusual)[0].data.shape[-2:] == (64, 64)
+    HELPER.stop()
+
+
 def test_the_helper_outlives_a_stream_that_kills_it(tmp_path: Path) -> None:
     cut = _save(tmp_path / "a.dcm", STREAMS[JPEG_LS][:1200], JPEG_LS)
     for _ in range(2):
         _refused(cut)
-    unusual = codecs.jpeg8_encode(PICTURE, lossless=True, bitspersample=16)[
-        :-2
-    ]  # odd without its end marker, but whole
-    path = _save(tmp_path / "b.dcm", unusual, "1.2.840.10008.1.2.4.70")
+    path = _save(tmp_path / "b.dcm", UNUSUAL, JPEG_LOSSLESS)
     np.testing.assert_array_equal(np.asarray(ms.read(path)[0].data).reshape(64, 64), PICTURE)
     HELPER.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,27 @@ def test_a_deflated_image_is_read(tmp_path: Path) -> None:
 
 
 def test_what_follows_the_pixels_is_not_unpacked(tmp_path: Path) -> None:
-    path = _deflated(tmp_path / "a.dcm", dicoms.picture(), behind=1 << 26)
+    path = _deflated(tmp_path / "a.dcm", dicoms.picture(), behind=1 << 27)
     assert path.stat().st_size < 1 << 18
-    np.testing.assert_array_equal(np.squeeze(ms.read(path)[0].data), dicoms.picture())
+    tracemalloc.start()
+    try:
+        (seq,) = ms.read(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(np.squeeze(seq.data), dicoms.picture())
+    assert peak < 1 << 27  # what is unpacked to find the pixels, and copies
+
+
+def test_a_packed_file_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of compressed pixels nobody knows the length beforehand."""
+    monkeypatch.setattr("napari_medseq.io.dicom.headers.HARMLESS", 1 << 26)
+    ds = dicoms.dataset(dicoms.picture())
+    ds.compress("1.2.840.10008.1.2.5", encoding_plugin="pydicom")
+    whole = dicoms.save(ds, tmp_path / "a.dcm").read_bytes()
+    (tmp_path / "b.gz").write_bytes(gzip.compress(whole + bytes(3 << 25)))
+    with pytest.raises(ReadError, match="unpacks to more than"):
+        ms.read(tmp_path / "b.gz")
 
 
 @pytest.mark.parametrize("verb", [ms.read, ms.info])

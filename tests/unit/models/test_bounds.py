@@ -67,6 +67,8 @@ def test_only_the_thread_that_builds_is_bounded() -> None:
         assert pool.submit(nn.Linear, 10, 10).result().weight.numel() == 100
         with pytest.raises(ModelError, match="more than 10 weights"):
             nn.Linear(10, 10)
+    with bounded(10), pytest.raises(ModelError, match="more than 10 weights"):
+        nn.Module().register_buffer("table", torch.zeros(11))
     assert nn.Linear(10, 10).weight.numel() == 100
 
 
