@@ -91,7 +91,8 @@ def at_hand(image: ImageSequence) -> ImageSequence:
     voxels = np.moveaxis(memory.zeros(shape, image.data.dtype), 1, across)
     for number in range(len(voxels)):
         frame = image.data[number]
-        if isinstance(frame, UnreadVoxels):  # by planes, without dask, whose graphs hold blocks until the collector runs
+        # by planes, without dask, whose graphs hold blocks until the collector runs
+        if isinstance(frame, UnreadVoxels):
             for at in range(len(frame)):
                 voxels[number, at] = np.asarray(frame[at])
         else:
