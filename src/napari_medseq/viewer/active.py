@@ -87,7 +87,7 @@ def hand_brush(viewer: ViewerModel, layer: Labels, other: Labels) -> None:
     if mode in DRAWING and layer is not other:
         layer.mode = "pan_zoom"
     viewer.layers.selection.active = other
-    if layer.visible:
+    if layer.visible and not other.visible:  # napari draws the whole canvas anew, changed or not
         other.visible = True  # first: a hidden layer takes no mode
     for name in BRUSH:
         value = getattr(layer, name)
