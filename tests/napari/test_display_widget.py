@@ -58,6 +58,19 @@ def test_a_window_is_chosen_and_typed_for_all_visits(widget: DisplayWidget, view
     assert (widget.level.value(), widget.width_box.value()) == (200, 400)
 
 
+def test_the_first_image_that_comes_is_the_one_whose_window_is_shown(make_napari_viewer: Any, wait: Wait) -> None:
+    viewer = make_napari_viewer(show=False)
+    widget = docked(viewer, DisplayWidget, wait)
+    assert not widget.level.isEnabled()
+    viewer.add_image(np.zeros((3, 8, 8)), contrast_limits=(0, 400))
+    assert widget.level.isEnabled()
+    assert (widget.level.value(), widget.width_box.value()) == (200, 400)
+    pick(widget.window_box, "all values")
+    viewer.add_labels(np.zeros((3, 8, 8), np.uint8))
+    viewer.layers.move(0, 2)  # the list is another, the image is not
+    assert widget.window_box.currentText() == "all values"
+
+
 def test_the_value_under_the_mouse_is_written(widget: DisplayWidget, viewer: Any, wait: Wait) -> None:
     image = viewer.layers[0]
     viewer.dims.set_point(1, at(image, 8, 0, 0)[1])

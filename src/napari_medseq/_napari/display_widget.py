@@ -129,9 +129,11 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
     def _follow(self, _index: int = 0) -> None:
         """Follow the contrast of the chosen image and of no other."""
         layer = self.image.layer
-        if self._image is not None and self._image != layer:
+        if self.window_box.count() and layer == self._image:
+            return  # its place in the list has changed, no more; the windows of an image take a look at all of it
+        if self._image is not None:
             self._image.events.contrast_limits.disconnect(self._show_limits)
-        if layer is not None and layer != self._image:
+        if layer is not None:
             connect_until_destroyed(layer.events.contrast_limits, self._show_limits)
         self._image = layer
         self.window_box.clear()
@@ -180,6 +182,7 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
     # -- the lesions ---------------------------------------------------------------------------------------------------
     def _update(self, _event: object = None) -> None:
         """What can be drawn now, and what is drawn of a result that has changed."""
+        self._follow()  # the first image that comes is chosen without a signal
         study = self.study.study
         found = results_of(self.viewer).get(study or "")
         tips = {

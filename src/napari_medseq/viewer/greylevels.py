@@ -34,6 +34,8 @@ PERCENTILES: dict[str, tuple[float, float]] = {
 _AIR = -200.0
 #: voxels that percentiles are taken from
 _SAMPLE = 2_000_000
+#: and those that tell whether there is air: the window waits for it
+_FEW = 50_000
 
 
 def window_presets(image: Image) -> list[str]:
@@ -61,7 +63,7 @@ def window_presets(image: Image) -> list[str]:
 
 def _has_air(image: Image) -> bool:
     """Whether an image of unknown modality has values as low as air and lung in Hounsfield units."""
-    return percentile_limits(from_layer(image), 1.0, 99.0)[0] < _AIR
+    return bool(np.percentile(_values(from_layer(image), _FEW), 1.0) < _AIR)
 
 
 def set_window(
@@ -128,17 +130,20 @@ def percentile_limits(seq: ImageSequence, low: float, high: float) -> tuple[floa
     low, high : float
         Percentiles, 0 to 100.
     """
+    bottom, top = (float(v) for v in np.percentile(_values(seq, _SAMPLE), (low, high)))
+    return (bottom, top) if top > bottom else (bottom, bottom + 1.0)
+
+
+def _values(seq: ImageSequence, most: int) -> NDArray[np.float64]:
+    """About so many values of an image, evenly spread, padding and what is not finite left out; 0 and 1 where none is left."""
     data = seq.data
     if seq.is_lazy:
         data = data[tuple(n // 2 if a in ("t", seq.slice_axis) else slice(None) for a, n in seq.sizes.items())]
-    step = max(1, int(np.ceil((np.prod(data.shape) / _SAMPLE) ** (1 / data.ndim))))
+    step = max(1, int(np.ceil((np.prod(data.shape) / most) ** (1 / data.ndim))))
     sample = np.asarray(data[(slice(None, None, step),) * data.ndim], dtype=np.float64)
     values: NDArray[np.float64] = np.asarray(without_padding(sample, seq), dtype=np.float64)
     values = values[np.isfinite(values)]
-    if not values.size:
-        return 0.0, 1.0
-    bottom, top = (float(v) for v in np.percentile(values, (low, high)))
-    return (bottom, top) if top > bottom else (bottom, bottom + 1.0)
+    return values if values.size else np.array([0.0, 1.0])
 
 
 def series_layers(viewer: ViewerModel, image: Layer) -> list[Image]:
