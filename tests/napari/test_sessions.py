@@ -22,12 +22,14 @@ import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq._napari.window import accompany
+from napari_medseq.errors import OperationCancelled
 from napari_medseq.inference import Segmentation
 from napari_medseq.viewer.active import visit_of
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.records import plain, restored
 from tests.balls import write_ball_study
-from tests.napari.helpers import Wait, as_plugins_see_it
+from tests.napari.helpers import Wait, as_plugins_see_it, click
+from tests.napari.person import paint
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 
@@ -406,7 +408,11 @@ def test_a_visit_is_added_in_a_job(
 # -- closing -----------------------------------------------------------------------------------------------------------
 @pytest.mark.viewer
 def test_unsaved_painting_is_asked_about_before_the_window_closes(
-    make_napari_viewer: Callable[..., Any], ball_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_napari_viewer: Callable[..., Any],
+    wait: Wait,
+    ball_study: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[str] = []
     answers = [QMessageBox.Cancel, QMessageBox.Save]
@@ -431,8 +437,103 @@ def test_unsaved_painting_is_asked_about_before_the_window_closes(
     assert viewer.window._qt_window.isVisible()
     assert len(asked) == 1
     assert layer.name in asked[0]
-    assert guardian._may_close()
+    closed: list[bool] = []  # napari's fixture closes the window itself
+    monkeypatch.setattr(viewer.window._qt_window, "close", lambda: closed.append(guardian._may_close()))
+    assert not guardian._may_close()  # a worker writes it first, then the window closes by itself
+    wait(lambda: closed == [True])
     assert (tmp_path / "kept.medseq" / "session.json").exists()
     assert not editing_of(viewer).is_unsaved
-    assert guardian._may_close()
     assert len(asked) == 2  # nothing is left to ask about
+
+
+# -- saving beside the work --------------------------------------------------------------------------------------------
+def saved_mask(folder: Path, name: str) -> np.ndarray:
+    again = ViewerModel()
+    verbs.open_session(again, folder)
+    return np.asarray(again.layers[name].data)
+
+
+@pytest.mark.viewer
+def test_a_stroke_painted_while_a_session_or_masks_are_saved_is_neither_lost_nor_half_written(
+    viewer: Any, wait: Wait, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widget = StudyWidget(as_plugins_see_it(viewer))
+    viewer.window.add_dock_widget(widget, name="Study")
+    dialogs = "napari_medseq._napari.{}.QFileDialog.{}"
+    monkeypatch.setattr(dialogs.format("window", "getSaveFileName"), lambda *_a: (str(tmp_path / "s.medseq"), ""))
+    monkeypatch.setattr(dialogs.format("study_widget", "getExistingDirectory"), lambda *_a: str(tmp_path / "masks"))
+    mine, other = viewer.layers[1], viewer.layers[3]
+    for layer in (other, mine):
+        assert paint(viewer, layer, (8, 30, 30), label=5).any()
+    assert "●" in widget.save_button.text()
+    editing, before = editing_of(viewer), np.array(mine.data)
+    click(qtbot, widget.save_button)
+    assert widget.work.busy
+    assert not widget.save_button.isEnabled()
+    assert paint(viewer, mine, (8, 10, 10), label=6).any()  # while it is written
+    wait(lambda: not widget.work.busy)
+    assert np.array_equal(saved_mask(tmp_path / "s.medseq", mine.name), before)
+    assert set(editing.unsaved) == {mine}
+    assert "●" in widget.save_button.text()
+    before = np.array(mine.data)
+    click(qtbot, widget.masks_button)
+    assert paint(viewer, mine, (8, 40, 6), label=6).any()
+    wait(lambda: not widget.work.busy)
+    file = next((tmp_path / "masks").rglob("ses-20200131/*.nii.gz"))
+    assert np.array_equal(ms.read(file)[0].data, before[0])
+    assert set(editing.unsaved) == {mine}
+    click(qtbot, widget.save_button)
+    wait(lambda: not widget.work.busy)
+    assert np.array_equal(saved_mask(tmp_path / "s.medseq", mine.name), mine.data)
+    assert not editing.is_unsaved
+    assert widget.save_button.text() == "Save session …"
+
+
+def test_saving_that_is_cancelled_leaves_the_old_session_and_the_old_masks(ball_study: Path, tmp_path: Path) -> None:
+    viewer = at_work(ball_study)
+    folder = verbs.save_session(viewer, tmp_path / "work.medseq")
+    verbs.save_masks(viewer, "sub-x", tmp_path / "masks")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    layer = verbs.result_of(viewer).layers[0]
+    layer.paint((0, 8, 10, 10), 9)
+    steps: list[int] = []
+    stop: Any = {"progress": lambda done, _of, _text: steps.append(done), "cancelled": lambda: len(steps) in (2, 4)}
+    with pytest.raises(OperationCancelled):
+        verbs.save_session(viewer, folder, **stop)
+    steps.append(0)
+    with pytest.raises(OperationCancelled):
+        verbs.save_masks(viewer, "sub-x", tmp_path / "masks", **stop)
+    assert steps == [1, 2, 0, 1]
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    assert editing_of(viewer).is_unsaved
+
+
+def test_masks_of_one_name_are_written_to_files_of_their_own(ball_study: Path, tmp_path: Path) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    twin = verbs.new_labels(viewer, viewer.layers[0])
+    again = verbs.new_labels(viewer, viewer.layers[0])
+    twin.data[0, 3, 3, 3] = again.data[0, 4, 4, 4] = 1
+    files = verbs.save_masks(viewer, "sub-x", tmp_path)
+    assert len({*files}) == 4
+    assert all(seq.kind == "labels" for f in files for seq in ms.read(f))
+
+
+@pytest.mark.viewer
+def test_autosave_is_written_by_a_thread_and_waits_for_the_stroke(
+    viewer: Any, wait: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guardian = accompany(viewer)
+    assert guardian is not None
+    assert paint(viewer, viewer.layers[1], (8, 30, 30), label=5).any()
+    held = [True]
+    monkeypatch.setattr("napari_medseq._napari.saving.mouse_is_held", lambda: held[0])
+    guardian.autosaver.begin()
+    assert not verbs.recovery_folder().exists()
+    held[0] = False
+    wait(lambda: len(list(verbs.recovery_folder().glob("*/session.json"))) == 1)
+    (folder,) = verbs.recovery_folder().iterdir()
+    assert np.array_equal(saved_mask(folder, viewer.layers[1].name), viewer.layers[1].data)
+    editing_of(viewer).saved()
+    guardian.autosaver.finish()
+    assert not folder.exists()

@@ -7,7 +7,6 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari.utils.notifications import show_info
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QComboBox,
@@ -24,6 +23,8 @@ from napari_medseq import io
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import TICKS, follow_layers, narrow, scrolled, wrapped
 from napari_medseq._napari.opening import open_result_in_job, open_session_in_job, show_one_by_one
+from napari_medseq._napari.parts import set_enabled
+from napari_medseq._napari.saving import save_masks_in_job
 from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
 from napari_medseq.errors import MedseqError
@@ -57,6 +58,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         accompany(napari_viewer)
         self.listed: list[Study] = []
         self._filling = False
+        self._tips: dict[QPushButton, str] = {}
         self._build()
         follow_layers(napari_viewer, self._update)
         connect_until_destroyed(napari_viewer.dims.events.point, self._mark)
@@ -109,6 +111,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
     def _button(self, text: str, tip: str, action: Callable[[], object]) -> QPushButton:
         button = QPushButton(text)
         button.setToolTip(tip)
+        self._tips[button] = tip
         button.clicked.connect(lambda: guarded(text.removesuffix(" …"), action))
         return button
 
@@ -241,7 +244,8 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self.load_button.setEnabled(bool(self.listed) and not busy)
         self.open_button.setEnabled(not busy)
         for button in (self.save_button, self.masks_button, self.visit_button):
-            button.setEnabled(front is not None)
+            why = "A job of this widget runs" if busy else "" if front is not None else "Open a patient's images first"
+            set_enabled(button, why, self._tips[button])
         unsaved = len(verbs.editing_of(self.viewer).unsaved)
         self.save_button.setText("Save session … ●" if unsaved else "Save session …")
 
@@ -295,14 +299,14 @@ class StudyWidget(QWidget):  # type: ignore[misc]
 
     def _ask_save(self) -> None:
         guardian = accompany(self.viewer)
-        if guardian is not None and guardian.ask_save():
-            show_info("The session is saved.")
+        if guardian is not None:
+            guardian.ask_save(self.work)
 
     def _ask_masks(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder for the masks: the study's own, or another")
         front = verbs.patient_in_front(self.viewer)
         if folder and front is not None:
-            show_info(f"{len(verbs.save_masks(self.viewer, front, folder))} masks are saved in {folder}.")
+            save_masks_in_job(self.viewer, front, Path(folder), self.work)
 
     def _ask_visit(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder of the visit")

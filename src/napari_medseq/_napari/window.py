@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -14,14 +15,12 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.counting import SliderTexts
 from napari_medseq._napari.opening import Opener
 from napari_medseq._napari.pieces import pieces_of
+from napari_medseq._napari.saving import Autosaver, is_saving, save_session_in_job
 from napari_medseq._napari.tabs import tab_newcomers
-from napari_medseq._napari.work import guarded
+from napari_medseq._napari.work import LOOK_AGAIN_MS, WorkBar, guarded
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-
-#: between two autosaves
-AUTOSAVE_MS = 60_000
 
 
 class Guardian(QObject):  # type: ignore[misc]
@@ -29,8 +28,7 @@ class Guardian(QObject):  # type: ignore[misc]
 
     Attributes
     ----------
-    timer : QTimer
-        Of autosave.
+    autosaver : Autosaver
     slider_texts : SliderTexts
         The numbers beside the sliders.
     opener : Opener
@@ -44,10 +42,7 @@ class Guardian(QObject):  # type: ignore[misc]
         self._viewer, self.window = ref(viewer), window
         self.offer: QMessageBox | None = None
         self._left: verbs.Recovery | None = None
-        self.timer = QTimer(self)
-        self.timer.setInterval(AUTOSAVE_MS)
-        self.timer.timeout.connect(self.autosave)
-        self.timer.start()
+        self.autosaver = Autosaver(viewer, self)
         self.opener = Opener(viewer, window)
         self.slider_texts = SliderTexts(viewer, window)
         self._tabs = QTimer(self)  # what comes into the window is no dock yet when Qt tells of it
@@ -60,11 +55,6 @@ class Guardian(QObject):  # type: ignore[misc]
     def viewer(self) -> ViewerModel:
         """The viewer of the window."""
         return self._viewer()
-
-    def autosave(self) -> None:
-        """Write what is not saved, now."""
-        if self._viewer() is not None:
-            guarded("Autosave", lambda: verbs.autosave(self.viewer))
 
     def _put_docks_together(self) -> None:
         tab_newcomers(self.window)
@@ -83,7 +73,10 @@ class Guardian(QObject):  # type: ignore[misc]
     def _may_close(self) -> bool:
         if self._viewer() is None:
             return True
-        self.autosave()
+        self.autosaver.finish()
+        if is_saving():  # it closes when that is written
+            QTimer.singleShot(LOOK_AGAIN_MS, self.window.close)
+            return False
         unsaved = verbs.editing_of(self.viewer).unsaved
         # a script closes what is inside the window first; then nobody is asked, and the next start offers to recover
         inside = self.window.centralWidget()
@@ -95,16 +88,17 @@ class Guardian(QObject):  # type: ignore[misc]
         answer = QMessageBox.question(self.window, "Not saved", text, choices, QMessageBox.Save)
         if answer == QMessageBox.Discard:
             verbs.editing_of(self.viewer).saved()
-            self.autosave()  # nothing is left to keep
+            self.autosaver.finish()  # nothing is left to keep
             return True
-        return bool(answer == QMessageBox.Save and self.ask_save())
+        if answer == QMessageBox.Save:
+            self.ask_save(self.opener.work, self.window.close)  # once it is saved
+        return False
 
-    def ask_save(self) -> bool:
-        """Ask for a folder and save the session there; False if that did not come about."""
+    def ask_save(self, work: WorkBar, then: Callable[[], object] = lambda: None) -> None:
+        """Ask for a folder and save the session there, with this bar; `then` is called when it is saved."""
         folder, _ = QFileDialog.getSaveFileName(self.window, "Save the session as a folder", _suggested(self.viewer))
-        if not folder:
-            return False
-        return guarded("Saving the session", lambda: verbs.save_session(self.viewer, folder)) is not None
+        if folder:
+            guarded("Saving the session", lambda: save_session_in_job(self.viewer, Path(folder), work, then))
 
     # -- after a crash -------------------------------------------------------------------------------------------------
     def offer_recovery(self) -> None:

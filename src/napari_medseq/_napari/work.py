@@ -58,7 +58,8 @@ class Outcome(NamedTuple, Generic[R]):
 
 _log = logging.getLogger(__name__)
 _EVERY_S = 0.05
-_LOOK_AGAIN_MS = 20
+#: until it is looked again whether a mouse button is held
+LOOK_AGAIN_MS = 20
 
 
 class WorkBar(QWidget):  # type: ignore[misc]
@@ -101,8 +102,15 @@ class WorkBar(QWidget):  # type: ignore[misc]
         """Whether a job of this bar runs or waits."""
         return self._worker is not None or self._queued or self._each
 
-    def start(self, title: str, job: Job[R], done: Callable[[R], None]) -> bool:
+    def start(self, title: str, job: Job[R], done: Callable[[R], None], *, at_once: bool = False) -> bool:
         """Run `job` in a thread, then `done` with its result here; after the jobs that were started before it.
+
+        Parameters
+        ----------
+        title : str
+        job, done : callable
+        at_once : bool
+            Do not wait for other jobs, nor let others wait: for what takes little, such as saving, while training takes an hour.
 
         Returns
         -------
@@ -116,16 +124,16 @@ class WorkBar(QWidget):  # type: ignore[misc]
         self._stop.clear()
         self.bar.setRange(0, 0)
         running = WorkBar._running
-        if running is not None and WorkBar.occupied():
+        if running is not None and WorkBar.occupied() and not at_once:
             self._queued = True
             self.message.setText(f"{title}: waits until {running[0].lower()} is done")
             WorkBar._waiting.append((self, lambda: self._begin(job, done)))
             self._set_busy(True)
             return True
-        self._begin(job, done)
+        self._begin(job, done, alone=not at_once)
         return True
 
-    def _begin(self, job: Job[R], done: Callable[[R], None]) -> None:
+    def _begin(self, job: Job[R], done: Callable[[R], None], *, alone: bool = True) -> None:
         self._queued = False
         self.message.setText(self.title)
 
@@ -133,7 +141,8 @@ class WorkBar(QWidget):  # type: ignore[misc]
         worker = create_worker(task.run, _start_thread=False)
         worker.returned.connect(lambda outcome: task.finish(outcome))
         self._worker = worker
-        WorkBar._running = (self.title, worker)
+        if alone:
+            WorkBar._running = (self.title, worker)
         self._set_busy(True)
         worker.start()
 
@@ -144,8 +153,8 @@ class WorkBar(QWidget):  # type: ignore[misc]
 
     @classmethod
     def _next(cls) -> None:
-        """Start the job that waits longest, if its bar is still there."""
-        while cls._waiting:
+        """Start the job that waits longest, if its bar is still there and none runs."""
+        while cls._waiting and not cls.occupied():
             _bar, begin = cls._waiting.popleft()
             try:
                 begin()
@@ -179,8 +188,8 @@ class WorkBar(QWidget):  # type: ignore[misc]
         self._stop.clear()
 
         def step() -> None:
-            if _mouse_is_held() or not ready():
-                QTimer.singleShot(_LOOK_AGAIN_MS, step)
+            if mouse_is_held() or not ready():
+                QTimer.singleShot(LOOK_AGAIN_MS, step)
                 return
             try:
                 if waiting and not self._stop.is_set():
@@ -309,15 +318,16 @@ class _Task(Generic[R]):
         """In the GUI thread: what comes after it, once no mouse button is held: a new layer would cut a stroke short."""
         if self._parts is None:
             return
-        if _mouse_is_held():
-            QTimer.singleShot(_LOOK_AGAIN_MS, lambda: self.finish(outcome))
+        if mouse_is_held():
+            QTimer.singleShot(LOOK_AGAIN_MS, lambda: self.finish(outcome))
             return
         bar, _, done = self._parts
         self._parts = None
         bar._finish(done, outcome)
 
 
-def _mouse_is_held() -> bool:
+def mouse_is_held() -> bool:
+    """Whether a button is pressed: a stroke may be half done."""
     return bool(QApplication.mouseButtons() != Qt.NoButton)
 
 

@@ -7,7 +7,6 @@ from .arranging import add_visit as add_visit
 from .arranging import assign_visit as assign_visit
 from .arranging import next_ordinal as next_ordinal
 from .arranging import read_visit as read_visit
-from .arranging import save_masks as save_masks
 from .arranging import set_visit_date as set_visit_date
 from .carrying import CarriedMask as CarriedMask
 from .carrying import CarryJob as CarryJob
@@ -78,6 +77,10 @@ from .limits import limit_brush as limit_brush
 from .limits import painted_range as painted_range
 from .mask_difference import MaskDifference as MaskDifference
 from .mask_difference import compare_masks as compare_masks
+from .mask_saving import TakenMasks as TakenMasks
+from .mask_saving import save_masks as save_masks
+from .mask_saving import take_masks as take_masks
+from .mask_saving import write_masks as write_masks
 from .overlaid import Overlaid as Overlaid
 from .overlaid import OverlayJob as OverlayJob
 from .overlaid import overlay_job as overlay_job
@@ -120,6 +123,7 @@ from .readout import show_values as show_values
 from .readout import shows_values as shows_values
 from .readout import unit_of as unit_of
 from .readout import values_at as values_at
+from .recovery import Autosave as Autosave
 from .recovery import Recovery as Recovery
 from .recovery import autosave as autosave
 from .recovery import discard as discard
@@ -127,6 +131,8 @@ from .recovery import finish_recovery as finish_recovery
 from .recovery import recover as recover
 from .recovery import recoverable as recoverable
 from .recovery import recovery_folder as recovery_folder
+from .recovery import take_autosave as take_autosave
+from .recovery import write_autosave as write_autosave
 from .regions import image_under as image_under
 from .renamed import keep_views_true as keep_views_true
 from .renamed import place_truly as place_truly
@@ -147,9 +153,13 @@ from .saved import open_result as open_result
 from .saved import open_studies as open_studies
 from .saved import read_result as read_result
 from .saved import show_result_layer as show_result_layer
+from .session import TakenSession as TakenSession
+from .session import finish_saving as finish_saving
 from .session import is_session as is_session
 from .session import recent_sessions as recent_sessions
 from .session import save_session as save_session
+from .session import take_session as take_session
+from .session import write_session as write_session
 from .session_opening import SessionContent as SessionContent
 from .session_opening import SessionLayer as SessionLayer
 from .session_opening import finish_session as finish_session
@@ -191,6 +201,7 @@ from .verbs import world_affine as world_affine
 __all__ = [
     "KEYS",
     "MOST_PANES",
+    "Autosave",
     "BrushLimit",
     "CarriedMask",
     "CarryJob",
@@ -211,6 +222,8 @@ __all__ = [
     "ResultContent",
     "SessionContent",
     "SessionLayer",
+    "TakenMasks",
+    "TakenSession",
     "Unit",
     "accept_slice",
     "add_layers",
@@ -256,6 +269,7 @@ __all__ = [
     "exams_open",
     "finish_recovery",
     "finish_result",
+    "finish_saving",
     "finish_session",
     "follow_again",
     "go_to",
@@ -358,7 +372,10 @@ __all__ = [
     "study_of",
     "study_of_or_labels",
     "sync_slice_views",
+    "take_autosave",
+    "take_masks",
     "take_over",
+    "take_session",
     "to_sequence",
     "track_job",
     "track_layers",
@@ -376,6 +393,9 @@ __all__ = [
     "with_finished",
     "with_painted",
     "world_affine",
+    "write_autosave",
+    "write_masks",
     "write_result",
+    "write_session",
     "write_training_set",
 ]

@@ -1,4 +1,4 @@
-"""Dates, order and visits of what is open: set or corrected by hand, a visit added later, masks saved into the study."""
+"""Dates, order and visits of what is open: set or corrected by hand, a visit added later."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def set_visit_date(viewer: ViewerModel, study: str, ordinal: int, day: date | No
     MedseqError
         If no layer is of that visit, or the visit would no longer lie between its neighbours.
     """
-    mine = _of(viewer, study)
+    mine = layers_of(viewer, study)
     here = [layer for layer in mine if _studies.facts_of(layer)["ordinal"] == ordinal]
     if not here:
         raise MedseqError(f"{study} has no visit {ordinal + 1} that is open.")
@@ -66,7 +66,7 @@ def assign_visit(viewer: ViewerModel, layer: Layer, study: str, ordinal: int) ->
     MedseqError
         If it has frames, or no layer is of that study.
     """
-    mine = _of(viewer, study)
+    mine = layers_of(viewer, study)
     seq = _layers.from_layer(layer)
     if "t" in seq.axes:
         raise MedseqError(f"{layer.name} has frames; a visit shows one volume. Choose one frame of it first.")
@@ -120,7 +120,7 @@ def next_ordinal(viewer: ViewerModel, study: str) -> int:
     MedseqError
         If no layer is of that study.
     """
-    return int(max(_studies.facts_of(layer)["ordinal"] for layer in _of(viewer, study))) + 1
+    return int(max(_studies.facts_of(layer)["ordinal"] for layer in layers_of(viewer, study))) + 1
 
 
 def read_visit(
@@ -165,35 +165,14 @@ def read_visit(
     return out
 
 
-def save_masks(viewer: ViewerModel, study: str, folder: str | os.PathLike[str]) -> list[Path]:
-    """Write every mask of a patient as NIfTI, a folder per visit; a file that is there is replaced whole or not at all.
-
-    Returns
-    -------
-    list of Path
-        The files.
+def layers_of(viewer: ViewerModel, study: str) -> list[Layer]:
+    """The layers of a patient.
 
     Raises
     ------
-    WriteError
-        If one cannot be written; those before it are.
+    MedseqError
+        If there are none.
     """
-    out = []
-    saved = []
-    for layer in _of(viewer, study):
-        if _layers.layer_kind(layer) != "labels":
-            continue
-        facts, seq = _studies.facts_of(layer), _layers.from_layer(layer)
-        stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in seq.name)
-        if not stem.endswith(("_seg", "_mask", "_labels", "_label", "_lesions", "_tumor", "_dseg")):
-            stem += "_mask"  # by which it is known as a mask again
-        out.append(io.write(seq, Path(folder) / str(facts["visit_name"]) / f"{stem}.nii.gz"))
-        saved.append(layer)
-    editing_of(viewer).saved(saved)
-    return out
-
-
-def _of(viewer: ViewerModel, study: str) -> list[Layer]:
     mine = [layer for layer in viewer.layers if _studies.facts_of(layer).get("study") == study]
     if not mine:
         raise MedseqError(f"No layer belongs to a study called {study!r}.")

@@ -19,6 +19,7 @@ from napari_medseq.viewer.active import MouseEvent, Stroke, follow_visit, guarde
 from napari_medseq.viewer.history import Action, History, Step
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.marks import PAINTED, PENDING, Flags, Marks, Mask, Values, Voxels
+from napari_medseq.viewer.unsaved import Unsaved
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -81,7 +82,7 @@ class Editing:
         Strokes, corrections and what verbs filled in, in the order in which they happened.
     limit : Limit or None
         Where strokes may change nothing; `napari_medseq.viewer.limit_brush` sets it.
-    unsaved : WeakSet of Labels
+    unsaved : Unsaved
         Layers that changed by hand since they were saved.
     events : EmitterGroup
         ``changed`` after each step, its undo or redo, and after saving.
@@ -98,7 +99,7 @@ class Editing:
         self._announced = 0
         self.history = History()
         self.limit: Limit | None = None
-        self.unsaved: WeakSet[Labels] = WeakSet()
+        self.unsaved = Unsaved()
         self.events: EmitterGroup = EmitterGroup(source=self, changed=None)
         viewer.layers.events.inserted.connect(self._inserted)
         viewer.layers.events.removed.connect(self._removed)
@@ -348,6 +349,11 @@ class Editing:
         """These layers, or all, were written to disk as they are."""
         for layer in list(self.unsaved) if layers is None else [real(layer) for layer in layers]:
             self.unsaved.discard(layer)
+        self.events.changed()
+
+    def written(self, taken: WeakKeyDictionary[Labels, int]) -> None:
+        """A copy was written to disk; `taken` is what `Unsaved.as_they_are` said when it was taken. What changed since is not saved."""
+        self.unsaved.discard_unchanged(taken)
         self.events.changed()
 
     # -- undo ----------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 from napari_medseq.viewer.editing import Editing, editing_of
 from napari_medseq.viewer.followed import results_of
 from napari_medseq.viewer.layers import layer_kind
-from napari_medseq.viewer.session import is_session, write_session
+from napari_medseq.viewer.session import TakenSession, is_session, take_session, write_session
 from napari_medseq.viewer.session_opening import open_session
 
 if TYPE_CHECKING:
@@ -57,25 +57,61 @@ def recovery_folder() -> Path:
     return Path(os.environ.get("NAPARI_MEDSEQ_STATE") or platformdirs.user_data_dir("napari-medseq")) / "recovery"
 
 
+@dataclass(frozen=True, eq=False)
+class Autosave:
+    """What is to be done to keep what is not saved; from `take_autosave`.
+
+    Attributes
+    ----------
+    folder : Path
+    session : TakenSession or None
+        What is to be in the folder; None: everything is saved, and the folder goes.
+    """
+
+    folder: Path
+    session: TakenSession | None
+
+
 def autosave(viewer: ViewerModel) -> Path | None:
     """Write what is painted or corrected and not saved, if there is anything; the folder, or None.
+
+    A window does it in two steps, of which a worker may do the second: `take_autosave`, `write_autosave`.
 
     Raises
     ------
     WriteError
         If it cannot be written.
     """
+    taken = take_autosave(viewer)
+    return None if taken is None else write_autosave(taken)
+
+
+def take_autosave(viewer: ViewerModel) -> Autosave | None:
+    """What is painted or corrected and not saved, as it is now; None where there is nothing to do."""
     editing = editing_of(viewer)
     folder = _FOLDERS.get(editing)
     if not editing.is_unsaved:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            del _FOLDERS[editing]
-        return None
+        if folder is None:
+            return None
+        del _FOLDERS[editing]
+        return Autosave(folder, None)
     if folder is None:
         folder = _FOLDERS[editing] = recovery_folder() / f"{os.getpid()}-{secrets.token_hex(4)}"
-    write_session(viewer, folder, _worth_keeping(viewer))
-    return folder
+    return Autosave(folder, take_session(viewer, _worth_keeping(viewer)))
+
+
+def write_autosave(taken: Autosave) -> Path | None:
+    """Write what was taken, or remove what is no longer needed; touches no viewer. One after the other, in the order of taking.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written.
+    """
+    if taken.session is None:
+        shutil.rmtree(taken.folder, ignore_errors=True)
+        return None
+    return write_session(taken.session, taken.folder)
 
 
 def _worth_keeping(viewer: ViewerModel) -> list[Layer]:

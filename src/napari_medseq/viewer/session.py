@@ -1,7 +1,7 @@
 """A session: images by reference, masks, what is painted, results, corrections and the view, in one folder; written whole or not at all.
 
-`save_session` works on any viewer, as `open_session` does (`session_opening`); `napari_medseq.viewer.recovery` uses the same folder to
-survive a crash.
+`save_session` works on any viewer, as `open_session` does (`session_opening`): it takes what is open at one moment, then writes that, so
+that a worker can write while a person paints on. `napari_medseq.viewer.recovery` uses the same folder to survive a crash.
 """
 
 from __future__ import annotations
@@ -12,25 +12,33 @@ import secrets
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from napari_medseq import __version__
 from napari_medseq.errors import MedseqError, WriteError
 from napari_medseq.files import write_text
+from napari_medseq.progress import Cancelled, Progress, check, with_progress
+from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer import study as _studies
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.followed import results_of
+from napari_medseq.viewer.marks import Flags
 from napari_medseq.viewer.placement import camera_of
 from napari_medseq.viewer.records import plain, write_labels
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Layer
+    from napari.layers import Labels, Layer
+
+    from napari_medseq.progression import Progression
 
 FORMAT = 1
 FILE = "session.json"
@@ -40,14 +48,66 @@ _RECENT = 10
 
 
 # -- writing -----------------------------------------------------------------------------------------------------------
-def save_session(viewer: ViewerModel, folder: str | os.PathLike[str]) -> Path:
+@dataclass(frozen=True, eq=False)
+class KeptLayer:
+    """A layer as it was when a session was taken.
+
+    Attributes
+    ----------
+    facts : dict
+        For the session's JSON.
+    seq : ImageSequence
+        Labels are a copy; an image is what the layer shows.
+    flags : ndarray of uint8 or None
+        What is painted in it; None in an image, and where nothing is.
+    copied : bool
+        Whether the voxels go into the session, and not only the place where they lie.
+    """
+
+    facts: dict[str, object]
+    seq: ImageSequence
+    flags: Flags | None
+    copied: bool
+
+
+@dataclass(frozen=True, eq=False)
+class TakenSession:
+    """What is open, as it was at one moment; from `take_session`. What is painted afterwards is not in it.
+
+    Attributes
+    ----------
+    layers : tuple of KeptLayer
+    results : tuple of (str, Progression, str)
+        Patient, result and the card of its model.
+    view : dict
+        Sliders, camera and the active layer.
+    changes : mapping of Labels to int
+        How often each unsaved layer had changed.
+    """
+
+    layers: tuple[KeptLayer, ...]
+    results: tuple[tuple[str, Progression, str], ...]
+    view: dict[str, object]
+    changes: WeakKeyDictionary[Labels, int]
+
+
+def save_session(
+    viewer: ViewerModel,
+    folder: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Path:
     """Save what is open: images by reference, masks with what is painted in them, results with their corrections, and the view.
+
+    A window does it in three steps, of which a worker may do the second: `take_session`, `write_session`, `finish_saving`.
 
     Parameters
     ----------
     viewer : ViewerModel
     folder : path
         Of the session; made, or replaced if it is a session already.
+    progress, cancelled : callable, optional
 
     Returns
     -------
@@ -58,32 +118,57 @@ def save_session(viewer: ViewerModel, folder: str | os.PathLike[str]) -> Path:
     ------
     WriteError
         If it cannot be written there, or the folder holds something else.
+    OperationCancelled
+        When `cancelled` says so.
     """
-    path = Path(folder)
-    write_session(viewer, path, viewer.layers)
-    editing_of(viewer).saved()
-    remember(path)
+    taken = take_session(viewer)
+    path = write_session(taken, folder, progress=progress, cancelled=cancelled)
+    finish_saving(viewer, taken, path)
     return path
 
 
-def write_session(viewer: ViewerModel, path: Path, layers: Iterable[Layer]) -> None:
-    """Write a session of some layers, and of all results, whole or not at all."""
+def take_session(viewer: ViewerModel, layers: Iterable[Layer] | None = None) -> TakenSession:
+    """What is open now, or of it these layers and all results, to be written by `write_session` while work goes on."""
+    chosen = list(viewer.layers if layers is None else layers)
+    kept = (_kept(viewer, layer) for layer in chosen)
+    # a correction makes another graph; the one that is held here stays as it is
+    results = tuple((name, copy(found.progression), found.card) for name, found in results_of(viewer).items())
+    changes = editing_of(viewer).unsaved.as_they_are()
+    return TakenSession(tuple(k for k in kept if k is not None), results, _view(viewer), changes)
+
+
+def finish_saving(viewer: ViewerModel, taken: TakenSession, path: Path) -> None:
+    """When it is written: what has not changed since it was taken is saved, and the session is among the recent ones."""
+    editing_of(viewer).written(taken.changes)
+    remember(path)
+
+
+def write_session(
+    taken: TakenSession,
+    folder: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Path:
+    """Write a session that was taken, whole or not at all; touches no viewer, so that a worker may do it.
+
+    Raises
+    ------
+    WriteError
+        If it cannot be written there, or the folder holds something else.
+    OperationCancelled
+        When `cancelled` says so; what was there stays.
+    """
+    path = Path(folder)
     if path.exists() and not is_session(path) and (not path.is_dir() or any(path.iterdir())):
         raise WriteError(f"{path} is there and is no session. Choose a new folder.")
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     old = part.with_suffix(".old")
     try:
         part.mkdir(parents=True)
-        kept = [_layer(viewer, layer, part, number) for number, layer in enumerate(layers)]
-        results = {}
-        for number, (name, found) in enumerate(results_of(viewer).items()):
-            found.progression.save(part / f"result-{number}")
-            results[name] = {"folder": f"result-{number}", "card": found.card}
-        facts = {
-            "format": FORMAT, "version": __version__, "saved": datetime.now(UTC).isoformat(timespec="seconds"),
-            "layers": [k for k in kept if k is not None], "results": results, "view": _view(viewer),
-        }  # fmt: skip
+        facts = _write_parts(taken, part, progress, cancelled)
         (part / FILE).write_text(json.dumps(plain(facts), indent=1), encoding="utf-8")
+        check(cancelled)
         if path.exists():
             os.replace(path, old)
         os.replace(part, path)
@@ -97,9 +182,44 @@ def write_session(viewer: ViewerModel, path: Path, layers: Iterable[Layer]) -> N
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+    return path
 
 
-def _layer(viewer: ViewerModel, layer: Layer, folder: Path, number: int) -> dict[str, object] | None:
+def _write_parts(
+    taken: TakenSession, folder: Path, progress: Progress | None, cancelled: Cancelled | None
+) -> dict[str, object]:
+    """Write layers and results; what the session's JSON says of them."""
+    layers, results = [], {}
+    whole = len(taken.layers) + len(taken.results)
+    for number, kept in enumerate(with_progress(taken.layers, whole, "Saving layers", progress, cancelled)):
+        layers.append(_write_layer(kept, folder, number))
+    for number, (name, progression, card) in enumerate(taken.results):
+        check(cancelled)
+        progression.save(folder / f"result-{number}")
+        results[name] = {"folder": f"result-{number}", "card": card}
+        if progress is not None:
+            progress(len(taken.layers) + number + 1, whole, f"Saving the result of {name}")
+    saved = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        "format": FORMAT, "version": __version__, "saved": saved, "layers": layers, "results": results, "view": taken.view,
+    }  # fmt: skip
+
+
+def _write_layer(kept: KeptLayer, folder: Path, number: int) -> dict[str, object]:
+    if not kept.copied:
+        return kept.facts
+    data = np.asarray(kept.seq.data)
+    if kept.seq.kind == "labels":
+        name = f"labels-{number}.npz"
+        flags = np.zeros(data.shape, np.uint8) if kept.flags is None else kept.flags
+        write_labels(folder / name, data, np.ascontiguousarray(flags))
+    else:
+        name = f"image-{number}.npy"
+        np.save(folder / name, data, allow_pickle=False)
+    return {**kept.facts, "file": name}
+
+
+def _kept(viewer: ViewerModel, layer: Layer) -> KeptLayer | None:
     """What is kept of a layer; None where it is neither image nor labels."""
     kind = _layers.layer_kind(layer)
     if kind not in ("image", "labels"):
@@ -115,20 +235,17 @@ def _layer(viewer: ViewerModel, layer: Layer, folder: Path, number: int) -> dict
         },
     }  # fmt: skip
     if kind == "labels":
-        out["file"] = f"labels-{number}.npz"
+        if isinstance(seq.data, np.ndarray):  # painting goes on while it is written
+            seq = seq.replace(data=np.array(seq.data))
         marks = editing_of(viewer).marks(layer)
-        flags = _layers.own_array(layer, marks.flags) if facts else marks.flags
-        write_labels(folder / f"labels-{number}.npz", np.asarray(seq.data), np.ascontiguousarray(flags))
-        return out
+        flags = np.array(_layers.own_array(layer, marks.flags) if facts else marks.flags) if marks.any else None
+        return KeptLayer(out, seq, flags, copied=True)
     out["contrast_limits"] = list(layer.contrast_limits)
     out["colormap"] = layer.colormap.name
     source = seq.meta.get("source")
     if isinstance(source, str) and Path(source).exists() and "role" not in facts:
-        out["source"] = str(Path(source).resolve())
-    else:
-        out["file"] = f"image-{number}.npy"
-        np.save(folder / f"image-{number}.npy", np.asarray(seq.data), allow_pickle=False)
-    return out
+        return KeptLayer({**out, "source": str(Path(source).resolve())}, seq, None, copied=False)
+    return KeptLayer(out, seq, None, copied=True)
 
 
 def _view(viewer: ViewerModel) -> dict[str, object]:

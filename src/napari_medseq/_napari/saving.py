@@ -1,0 +1,134 @@
+"""Saving beside the work: what is open is taken at one moment, a worker writes it, and what is painted meanwhile is still unsaved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakSet, ref
+
+from napari.utils.notifications import show_info
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_medseq import viewer as verbs
+from napari_medseq._napari.work import LOOK_AGAIN_MS, WorkBar, guarded, mouse_is_held, tell
+from napari_medseq.progress import Cancelled, Progress
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+#: between two autosaves
+AUTOSAVE_MS = 60_000
+
+#: bars of what is, or was, being saved
+_BARS: WeakSet[WorkBar] = WeakSet()
+
+
+def is_saving() -> bool:
+    """Whether a session or masks are being written: a window that closed now would give that up."""
+    return any(bar.busy for bar in _BARS)
+
+
+def save_session_in_job(
+    viewer: ViewerModel, folder: Path, work: WorkBar, then: Callable[[], object] = lambda: None
+) -> bool:
+    """Save the session as it is now; Cancel leaves what was there. `then` is called when it is saved.
+
+    Returns
+    -------
+    bool
+        Whether it began.
+    """
+    weak, taken = ref(getattr(viewer, "__wrapped__", viewer)), verbs.take_session(viewer)
+
+    def job(progress: Progress, cancelled: Cancelled) -> Path:
+        return verbs.write_session(taken, folder, progress=progress, cancelled=cancelled)
+
+    def done(path: Path) -> None:
+        alive = weak()
+        if alive is None:
+            return
+        verbs.finish_saving(alive, taken, path)
+        later = "; what changed since is not saved yet" if verbs.editing_of(alive).is_unsaved else ""
+        show_info(f"The session is saved in {path}{later}.")
+        then()
+
+    _BARS.add(work)
+    return work.start("Saving the session", job, done, at_once=True)
+
+
+def save_masks_in_job(viewer: ViewerModel, study: str, folder: Path, work: WorkBar) -> bool:
+    """Save the masks of a patient as they are now, all or none.
+
+    Returns
+    -------
+    bool
+        Whether it began.
+    """
+    weak, taken = ref(getattr(viewer, "__wrapped__", viewer)), verbs.take_masks(viewer, study)
+
+    def job(progress: Progress, cancelled: Cancelled) -> list[Path]:
+        return verbs.write_masks(taken, folder, progress=progress, cancelled=cancelled)
+
+    def done(files: list[Path]) -> None:
+        alive = weak()
+        if alive is not None:
+            verbs.editing_of(alive).written(taken.changes)
+            show_info(f"{len(files)} mask{'' if len(files) == 1 else 's'} saved in {folder}.")
+
+    _BARS.add(work)
+    return work.start("Saving masks", job, done, at_once=True)
+
+
+class Autosaver(QObject):  # type: ignore[misc]
+    """Writes what is not saved each minute, in a thread of its own: it waits for no job, and no one waits for it.
+
+    Attributes
+    ----------
+    timer : QTimer
+    """
+
+    failed = Signal(object)
+
+    def __init__(self, viewer: ViewerModel, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = ref(viewer)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="medseq-autosave")
+        self._last: Future[Path | None] | None = None
+        self.failed.connect(lambda error: tell(error, "Autosave"))
+        self.timer = QTimer(self)
+        self.timer.setInterval(AUTOSAVE_MS)
+        self.timer.timeout.connect(self.begin)
+        self.timer.start()
+
+    def begin(self) -> None:
+        """Write what is not saved; once no mouse button is held, so that no stroke is kept by half."""
+        if self._last is not None and not self._last.done():
+            return  # the last one is still being written; the next comes in a minute
+        if mouse_is_held():
+            QTimer.singleShot(LOOK_AGAIN_MS, self.begin)
+            return
+        guarded("Autosave", self._submit)
+
+    def finish(self) -> None:
+        """Write what is not saved, and wait until it is there: the window closes."""
+        guarded("Autosave", self._submit)
+        if self._last is not None:
+            self._last.exception()
+
+    def _submit(self) -> None:
+        viewer = self._viewer()
+        taken = None if viewer is None else verbs.take_autosave(viewer)
+        if taken is not None:
+            self._last = self._thread.submit(verbs.write_autosave, taken)
+            self._last.add_done_callback(self._written)
+
+    def _written(self, written: Future[Path | None]) -> None:
+        """In the thread: what went wrong is told in the window."""
+        error = written.exception()
+        if error is not None:
+            try:
+                self.failed.emit(error)
+            except RuntimeError:  # the window is gone
+                return

@@ -1,0 +1,133 @@
+"""The masks of a patient, written into the study: taken at one moment, then written all or none, while a person paints on."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from napari_medseq import io
+from napari_medseq.errors import MedseqError
+from napari_medseq.files import replacing
+from napari_medseq.progress import Cancelled, Progress, check, with_progress
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.viewer.arranging import layers_of
+from napari_medseq.viewer.editing import editing_of
+from napari_medseq.viewer.layers import from_layer, layer_kind
+from napari_medseq.viewer.study import facts_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Labels
+
+#: by these ends of their names, files are known as masks again
+_ENDINGS = ("_seg", "_mask", "_labels", "_label", "_lesions", "_tumor", "_dseg")
+
+
+@dataclass(frozen=True, eq=False)
+class TakenMasks:
+    """The masks of a patient as they were at one moment; from `take_masks`.
+
+    Attributes
+    ----------
+    masks : mapping of Path to ImageSequence
+        By the file that each is to be, within the study's folder.
+    changes : mapping of Labels to int
+        How often each unsaved layer had changed.
+    """
+
+    masks: dict[Path, ImageSequence]
+    changes: WeakKeyDictionary[Labels, int]
+
+
+def save_masks(
+    viewer: ViewerModel,
+    study: str,
+    folder: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> list[Path]:
+    """Write every mask of a patient as NIfTI, a folder per visit; files that are there are replaced, all of them or none.
+
+    A window does it in three steps, of which a worker may do the second: `take_masks`, `write_masks`, and `Editing.written`.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    MedseqError
+        If the patient has no mask.
+    WriteError
+        If one cannot be written; then none is.
+    OperationCancelled
+        When `cancelled` says so.
+    """
+    taken = take_masks(viewer, study)
+    out = write_masks(taken, folder, progress=progress, cancelled=cancelled)
+    editing_of(viewer).written(taken.changes)
+    return out
+
+
+def take_masks(viewer: ViewerModel, study: str) -> TakenMasks:
+    """The masks of a patient as they are now, to be written by `write_masks` while work goes on.
+
+    Raises
+    ------
+    MedseqError
+        If the patient has no mask.
+    """
+    layers = [layer for layer in layers_of(viewer, study) if layer_kind(layer) == "labels"]
+    masks: dict[Path, ImageSequence] = {}
+    for layer in layers:
+        seq = from_layer(layer)
+        if isinstance(seq.data, np.ndarray):
+            seq = seq.replace(data=np.array(seq.data))
+        masks[_file(seq.name, str(facts_of(layer)["visit_name"]), masks)] = seq
+    if not masks:
+        raise MedseqError(f"{study} has no mask to save. Paint one, or segment an image first.")
+    return TakenMasks(masks, editing_of(viewer).unsaved.as_they_are(layers))
+
+
+def write_masks(
+    taken: TakenMasks,
+    folder: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> list[Path]:
+    """Write masks that were taken, all or none; touches no viewer, so that a worker may do it.
+
+    Raises
+    ------
+    WriteError
+        If one cannot be written; then none is.
+    OperationCancelled
+        When `cancelled` says so; no file has changed then.
+    """
+    files = {Path(folder) / file: seq for file, seq in taken.masks.items()}
+    with ExitStack() as all_of_them:
+        for file, seq in with_progress(files.items(), len(files), "Saving masks", progress, cancelled):
+            io.write(seq, all_of_them.enter_context(replacing(file)))
+        check(cancelled)
+    return list(files)
+
+
+def _file(name: str, visit: str, others: dict[Path, ImageSequence]) -> Path:
+    """Where a mask goes, by its name; where another one is, with a number."""
+    stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    ending = next((e for e in _ENDINGS if stem.endswith(e)), "")
+    stem, ending = stem.removesuffix(ending), ending or "_mask"
+    file, number = Path(visit) / f"{stem}{ending}.nii.gz", 1
+    while file in others:
+        number += 1
+        file = Path(visit) / f"{stem}-{number}{ending}.nii.gz"
+    return file
