@@ -438,9 +438,10 @@ def test_unsaved_painting_is_asked_about_before_the_window_closes(
     assert len(asked) == 1
     assert layer.name in asked[0]
     closed: list[bool] = []  # napari's fixture closes the window itself
-    monkeypatch.setattr(viewer.window._qt_window, "close", lambda: closed.append(guardian._may_close()))
-    assert not guardian._may_close()  # a worker writes it first, then the window closes by itself
-    wait(lambda: closed == [True])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(viewer.window._qt_window, "close", lambda: closed.append(guardian._may_close()))
+        assert not guardian._may_close()  # a worker writes it first, then the window closes by itself
+        wait(lambda: closed == [True])
     assert (tmp_path / "kept.medseq" / "session.json").exists()
     assert not editing_of(viewer).is_unsaved
     assert len(asked) == 2  # nothing is left to ask about
