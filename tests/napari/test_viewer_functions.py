@@ -19,6 +19,7 @@ from napari_medseq.colours import lesion_colour
 from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
 from napari_medseq.viewer.layers import KEY
+from napari_medseq.viewer.opening import layer_data
 from napari_medseq.viewer.placement import camera_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
@@ -52,6 +53,15 @@ def test_a_study_folder_opens_on_one_visit_slider(opened: ViewerModel) -> None:
                            study.visits, strict=True):  # fmt: skip
         np.testing.assert_array_equal(here.images[0].data, visit.images[0].data)
         np.testing.assert_allclose(here.images[0].affine, visit.images[0].affine, atol=1e-4)
+
+
+def test_the_brush_stays_with_the_visit_that_is_shown_and_nothing_is_drawn_anew_for_it(ball_study: Path) -> None:
+    viewer, shown = ViewerModel(), list[str]()
+    for item in layer_data(ball_study):
+        (layer,) = verbs.add_layers(viewer, [item])
+        layer.events.visible.connect(lambda event: shown.append(event.source.name))
+    assert viewer.layers.selection.active.name == "sub-x ses-20200131 tumor"  # not the last one: it is of another visit
+    assert shown == []  # napari draws the whole canvas anew where a layer is shown that was shown already
 
 
 @pytest.mark.usefixtures("knows")
