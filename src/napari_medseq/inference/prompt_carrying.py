@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ _HELD = 128 << 20  # bytes of windows that are held at once
 #: bytes per step and pixel of the window of the object that is carried, beside the features of the network
 KEPT = 40
 _SEEN = 8  # steps beyond a step that the network looks at, as good as
-#: bytes of features of the windows that run as one batch: a processor gains nothing by more than keeps it busy
+#: bytes that windows take that run as one batch: a processor gains nothing by more than keeps it busy
 _TOGETHER, _TOGETHER_CPU = 256 << 20, 16 << 20
 
 
@@ -163,30 +164,51 @@ class Carrier:
     progress: Progress | None = None
     cancelled: Cancelled | None = None
 
-    def carry(self, objects: Sequence[PromptedObject]) -> Iterator[CarriedObject]:
-        """Each object once, in any order; those that are annotated throughout are left out."""
+    def carry(self, objects: Sequence[PromptedObject], take: Callable[[CarriedObject], None]) -> None:
+        """Hand each object to `take` once, in any order; those that are annotated throughout are left out.
+
+        Nothing of an object is kept here after that, so that the next one finds its memory free.
+        """
         open_ = [o for o in objects if len(o.steps) < self.planes.steps]
         pending = [(o, first_growth(o.painted, self.planes.spacing, self.planes.steps)) for o in open_]
-        total, done = len(pending), 0
+        total, finished = len(pending), count(1)
+
+        def give(found: CarriedObject) -> None:
+            take(found)
+            if self.progress is not None:
+                self.progress(next(finished), total, f"propagating in {self.planes.image.name}")
+
         while pending:
             held = self._first_portion(pending)
             pending = pending[len(held) :]
             windows = [FilledWindow.blank(*one) for one in held]
             fill(windows, self.planes, self.labels, self.cancelled)
             for group in self._alike(windows):
-                for filled, said in zip(group, self._logits(group), strict=True):
-                    fall = self._fall(filled)
-                    at_first = said - fall if fall.any() else said
-                    more = self._grown(filled, at_first)
-                    logits = at_first if more else self._carried_on(filled, at_first, fall)
-                    more = more or self._grown(filled, logits)
-                    if more is not None:
-                        pending.append((filled.object, more))
-                        continue
-                    done += 1
-                    if self.progress is not None:
-                        self.progress(done, total, f"propagating in {self.planes.image.name}")
-                    yield CarriedObject(filled.object, filled.window, filled.painted, logits, said)
+                pending += self._group(group, give)
+
+    def _group(
+        self, group: Sequence[FilledWindow], take: Callable[[CarriedObject], None]
+    ) -> list[tuple[PromptedObject, Growth]]:
+        """Hand the objects that lie within their windows to `take`; the others, each with its next growth, come back."""
+        further = []
+        for filled, said in zip(group, self._logits(group), strict=True):
+            more = self._one(filled, said, take)
+            if more is not None:
+                further.append((filled.object, more))
+        return further
+
+    def _one(self, filled: FilledWindow, said: Tensor, take: Callable[[CarriedObject], None]) -> Growth | None:
+        """Hand an object to `take`, or say how far its window has to grow."""
+        fall = self._fall(filled)
+        at_first = said - fall if fall.any() else said
+        more = self._grown(filled, at_first)
+        if more is not None:
+            return more
+        logits = self._carried_on(filled, at_first, fall)
+        more = self._grown(filled, logits)
+        if more is None:
+            take(CarriedObject(filled.object, filled.window, filled.painted, logits, said))
+        return more
 
     def _first_portion(
         self, pending: Sequence[tuple[PromptedObject, Growth]]
@@ -202,12 +224,12 @@ class Carrier:
         return held
 
     def _alike(self, windows: Sequence[FilledWindow]) -> Iterator[list[FilledWindow]]:
-        """Windows of one shape together, as many as their features leave room for."""
+        """Windows of one shape together, as many as there is room for what they take while they are carried."""
         by_shape: dict[tuple[int, int, int], list[FilledWindow]] = {}
         for w in windows:
             by_shape.setdefault(w.window.shape, []).append(w)
         for (steps, *size), group in by_shape.items():
-            each = steps * self.network.bytes_per_step((size[0], size[1]))
+            each = steps * (self.network.bytes_per_step((size[0], size[1])) + KEPT * size[0] * size[1])
             room = _TOGETHER_CPU if self.device.type == "cpu" else _TOGETHER
             together = max(1, room // each)
             for k in range(0, len(group), together):

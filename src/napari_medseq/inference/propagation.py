@@ -9,14 +9,13 @@ from typing import TypedDict, Unpack, overload
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from napari_medseq.errors import MedseqError, ModelError
 from napari_medseq.inference import devices, visits
-from napari_medseq.inference.planes import Planes, painted_axis, planes_along
+from napari_medseq.inference.planes import painted_axis, planes_along
 from napari_medseq.inference.prediction import Segmentation
-from napari_medseq.inference.prompt_carrying import CarriedObject, Carrier
-from napari_medseq.inference.prompt_chain import connected
+from napari_medseq.inference.prompt_carrying import Carrier
+from napari_medseq.inference.prompt_merging import Merged
 from napari_medseq.inference.prompt_passes import ready
 from napari_medseq.inference.prompt_window import PromptSettings
 from napari_medseq.inference.prompted_objects import Annotated, checked_steps, objects_of, one_label_image
@@ -24,10 +23,8 @@ from napari_medseq.inference.prompted_visits import labels_by_visit, prompted_vi
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.prompted_unet import PromptedNetwork
 from napari_medseq.progress import Cancelled, Progress, check, part
-from napari_medseq.sequence import SPACE, ImageSequence, Visit
+from napari_medseq.sequence import ImageSequence, Visit
 from napari_medseq.settings import checked
-
-_STEPS = 16  # steps that are brought back to native pixels together
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +95,10 @@ def propagate(
     Painted voxels are never changed, and a step on which an object is painted gets no more of it: to correct a step, paint it as it
     should be and propagate again. Where two objects claim a voxel, the more probable one gets it.
 
-    Memory beyond the image, per step: the labels, and 2 bytes per pixel where there are several objects; 5 bytes per pixel of the
-    windows that wait, up to 128 MB; and of the object that is carried 40 bytes per pixel of its window beside the network's
-    features (`prompt_passes`), of which there are no more than half a gigabyte.
+    Memory beyond the image, per step and whatever the number of objects: the labels; where there are several objects 2 bytes per
+    pixel of the boxes that they fill, and no more than 2 per pixel of the image; 5 bytes per pixel of the windows that wait, up to
+    128 MB; and of the one object that is carried (of several small ones, up to 16 MB) 40 bytes per pixel of its window beside the
+    network's features (`prompt_passes`), of which there are no more than half a gigabyte.
 
     Parameters
     ----------
@@ -192,12 +190,11 @@ class _Job:
         wanted = None if steps is None else checked_steps(steps, planes, "steps")
         objects = objects_of(labels, planes, annotated)
 
-        def run(where: torch.device, chunk: int | None) -> _Merged:
+        def run(where: torch.device, chunk: int | None) -> Merged:
             network = ready(self.network, where, self.settings.precision)
-            merged = _Merged(planes, labels, self.settings, wanted, several=len(objects) > 1)
+            merged = Merged(planes, labels, self.settings, wanted, several=len(objects) > 1)
             carrier = Carrier(planes, merged.painted, network, self.settings, where, chunk, progress, self.cancelled)
-            for carried in carrier.carry(objects):
-                merged.add(carried)
+            carrier.carry(objects, merged.add)
             return merged
 
         check(self.cancelled)
@@ -232,85 +229,3 @@ class _Job:
     @property
     def _name(self) -> str:
         return f"{self.model.info.name} {self.model.info.version}"
-
-
-class _Merged:
-    """Objects put together on the image's grid: what is painted stays, and the most probable object wins."""
-
-    def __init__(
-        self,
-        planes: Planes,
-        labels: ImageSequence,
-        settings: PromptSettings,
-        steps: Sequence[int] | None,
-        several: bool,
-    ) -> None:
-        self.settings, self.several = settings, several
-        self.along_space = planes.axis in SPACE
-        #: labels in the image's own axes
-        self.data = np.array(labels.data)
-        self.doubt = np.zeros(planes.steps, np.float32)
-        self.painted = planes.view(np.asarray(labels.data))
-        self._labels = planes.view(self.data)  # writes into `data`
-        #: how probable the objects are that are labelled already, plane by plane
-        self._best: dict[tuple[int, ...], NDArray[np.float16]] = {}
-        self._wanted = np.ones(planes.steps, bool)
-        if steps is not None:
-            self._wanted[:] = False
-            self._wanted[list(steps)] = True
-
-    def add(self, carried: CarriedObject) -> None:
-        """Label what is the object's, and note where it is in doubt."""
-        one, window = carried.object, carried.window
-        logits, at_first = carried.logits, carried.at_first
-        if self.settings.connected and self.along_space:
-            same = logits is at_first
-            logits = connected(logits, carried.painted, carried.annotated)
-            at_first = logits if same else connected(at_first, carried.painted, carried.annotated)
-        free = self._wanted.copy()
-        free[one.steps] = False
-        area = float(carried.painted.flatten(1).sum(1).max().clamp_min(1))
-        start, stop = window.steps
-        for first in range(start, stop, _STEPS):
-            cut = slice(first - start, min(first + _STEPS, stop) - start)
-            wrong = expected_wrong(logits[cut], at_first[cut]).numpy() / area
-            steps = np.arange(cut.start, cut.stop) + start
-            self.doubt[steps] = np.maximum(self.doubt[steps], np.where(carried.annotated[cut], 0, wrong))
-            numbers = steps[free[steps]]
-            if len(numbers):
-                p = torch.sigmoid(window.native(logits[torch.from_numpy(numbers - start)])).numpy()
-                self._label(one.place, numbers.tolist(), (slice(*window.rows), slice(*window.columns)), one.value, p)
-
-    def _label(
-        self,
-        place: tuple[int, ...],
-        numbers: Sequence[int],
-        box: tuple[slice, slice],
-        value: int,
-        p: NDArray[np.float32],
-    ) -> None:
-        labels, painted = self._labels[place], self.painted[place]
-        for step, plane in zip(numbers, p, strict=True):
-            won = (plane > self.settings.threshold) & (painted[step][box] == 0)
-            if self.several:
-                if (*place, step) not in self._best:
-                    self._best[(*place, step)] = np.zeros(labels.shape[1:], np.float16)
-                best = self._best[(*place, step)][box]
-                won &= plane > best
-                best[won] = plane[won]
-            labels[step][box][won] = value
-
-
-def expected_wrong(logits: Tensor, at_first: Tensor) -> Tensor:
-    """Pixels of each step that are expected to be wrong, (step,); see `Propagation.doubt`.
-
-    Parameters
-    ----------
-    logits, at_first : Tensor, (step, row, column)
-        That are given, and that the network said at first.
-    """
-    first = torch.sigmoid(at_first)
-    wrong = torch.minimum(first, 1 - first)
-    if logits is not at_first:
-        wrong = torch.maximum(wrong, (first - torch.sigmoid(logits)).abs_().div_(2))
-    return wrong.flatten(1).sum(1)
