@@ -201,7 +201,8 @@ def _rows(
         from napari_medseq.cohort import slurm
     except ImportError:
         raise SettingsError(
-            "Many patients at a time need Dask's distributed: pip install 'napari-medseq[cluster]', or workers=0."
+            "Many patients at a time need Dask's distributed: pip install 'napari-medseq[cluster]'; or take "
+            "one after another: workers=0, on the command line --workers 0."
         ) from None
     time_limit_s, memory_limit_gb, retries, patience_s = limits
     device = jobs[0].options["device"] if jobs else "auto"
