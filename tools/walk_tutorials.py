@@ -25,7 +25,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 _BLOCK = re.compile(r"^```(sh|python|yaml)(?: title=\"([^\"]+)\")?\n(.*?)^```", re.DOTALL | re.MULTILINE)
 #: page → the heading under which it is worked in napari
-IN_NAPARI = {"first-study": "## 2. Open the study", "annotate": "## In napari"}
+IN_NAPARI = {
+    "first-study": "## 2. Open the study",
+    "annotate": "## In napari",
+    "train-from-a-folder": "## 5. In napari",
+    "hundred-patients": "## 3. Look at it",
+}
 _WINDOW = re.compile(r"^(napari --plugin|\. \.venv/|python -m pip )")
 
 

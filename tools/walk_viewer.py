@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from napari.layers import Labels
 
+    from napari_medseq._napari.analyse_widget import AnalyseWidget
     from napari_medseq._napari.progression_widget import ProgressionWidget
     from napari_medseq._napari.teach_widget import TeachWidget
 
@@ -253,7 +254,40 @@ def annotate(person: Person, folder: Path) -> None:
     require(bool(written) and saved.same_grid(scan), "what is saved has the scan's own geometry")
 
 
-WALKS = {"first-study": first_study, "annotate": annotate}
+def train_from_a_folder(person: Person, folder: Path) -> None:
+    """Segment the scan that was kept elsewhere with the model that was trained."""
+    viewer = person.viewer
+    person.opens(folder / person.reads("new/T1post.nii.gz"))
+    wait(lambda: len(viewer.layers) == 1, "the scan")
+    widget: AnalyseWidget = person.widget("Analyse")
+    wait(widget.model.box.isEnabled, "the list of models")
+    widget.model.choose(person.reads("my-model"))
+    person.presses(widget, "Run")
+    wait(lambda: not widget.work.busy and bool(widget.found), "the end of Run")
+    person.reads("A label layer appears on the scan's own grid.")
+    require(len(viewer.layers) == 2, "a label layer appears")
+    require(viewer.layers[1].data.shape == viewer.layers[0].data.shape, "it is on the scan's own grid")
+
+
+def hundred_patients(person: Person, folder: Path) -> None:
+    """Look at the result of the patient that was tried."""
+    viewer = person.viewer
+    person.opens(folder / person.reads("trial/"))
+    wait(lambda: len(viewer.layers) >= 6, "the images and lesions of three visits")
+    person.reads("the images, the lesions of each visit and the plot come back")
+    kinds = [layer._type_string for layer in viewer.layers]
+    require(kinds.count("image") == kinds.count("labels") == 3, "three images, three masks")
+    found = viewer.window._qt_window.findChildren(QWidget)
+    widget: ProgressionWidget | None = next((w for w in found if type(w).__name__ == "ProgressionWidget"), None)
+    wait(lambda: widget is not None and widget.result.plot.canvas.isVisible(), "the plot", seconds=60)
+
+
+WALKS = {
+    "first-study": first_study,
+    "annotate": annotate,
+    "train-from-a-folder": train_from_a_folder,
+    "hundred-patients": hundred_patients,
+}
 
 
 def main(page: Path, folder: Path) -> None:
