@@ -11,11 +11,11 @@ python=$main/python
 skipped=75
 tools="pytest pytest-timeout pytest-xdist pytest-qt hypothesis"
 screen="xvfb-run -a -s '-screen 0 1400x1000x24'"
-# tests that no version of another package changes: of the house, the pages, the package, memory, learning, made patients
+# tests that no version of another package changes: of the house, the pages, the package, memory and bounds of time; and those of ONNX
 own="test_arrows.py test_house.py test_docs.py test_docs_quotes.py test_package.py inference/test_memory.py inference/test_export.py
-    models/test_bounds.py io/test_hostile_streams.py training synthetic viewer"
-# the viewer's tests that build every widget and every form
-windows="forms widgets narrow_docks nothing_outlives"
+    models/test_bounds.py io/test_hostile_streams.py"
+# the viewer's tests that build every widget and every form, and use them
+windows="forms widgets narrow_docks nothing_outlives every_control compare_widget display_widget edit_widget preprocess_widget progression_widget"
 pytest="-m pytest -q -p no:cacheprovider --no-header"
 export OMP_NUM_THREADS=1 MPLBACKEND=Agg PYTHONDONTWRITEBYTECODE=1
 unset PIP_CONSTRAINT PIP_BUILD_CONSTRAINT || true
@@ -94,7 +94,7 @@ lowest() { # the oldest versions that pyproject.toml promises, napari's among th
     install "the oldest versions" "$torch" -r constraints-lowest.txt $(pins)
     "$venv/bin/python" -c 'import napari, numpy, pandas; print("napari", napari.__version__, "numpy", numpy.__version__, "pandas", pandas.__version__)'
     # old libraries and their newer helpers warn of each other: no warning is an error here
-    PYTHONPATH=src "$venv/bin/python" $pytest -o filterwarnings= -n "${JOBS:-2}" --dist loadfile tests/unit $(printf ' --ignore=tests/unit/%s' $own)
+    PYTHONPATH=src "$venv/bin/python" $pytest -o filterwarnings= -n "${JOBS:-2}" --dist loadfile --durations=8 tests/unit $(printf ' --ignore=tests/unit/%s' $own)
 }
 
 qt() { # PyQt6 instead of PySide6, for the tests alone (its licence is the GPL: it is no dependency), with the newest napari
@@ -103,7 +103,7 @@ qt() { # PyQt6 instead of PySide6, for the tests alone (its licence is the GPL: 
     install "PyQt6" "$torch" -r "$venv/wanted.txt" PyQt6
     install "the newest napari" --upgrade --no-deps napari
     "$venv/bin/python" -c 'import napari, PyQt6.QtCore as q; print("napari", napari.__version__, "PyQt6", q.PYQT_VERSION_STR)'
-    eval "QT_API=pyqt6 PYTEST_QT_API=pyqt6 PYTHONPATH=src $screen $venv/bin/python $pytest $(printf ' tests/napari/test_%s.py' $windows)"
+    eval "QT_API=pyqt6 PYTEST_QT_API=pyqt6 PYTHONPATH=src $screen $venv/bin/python $pytest -n ${JOBS:-2} --dist loadfile $(printf ' tests/napari/test_%s.py' $windows)"
 }
 
 if [ "${1:-}" = --part ]; then
