@@ -274,12 +274,13 @@ def hundred_patients(person: Person, folder: Path) -> None:
     viewer = person.viewer
     person.opens(folder / person.reads("trial/"))
     wait(lambda: len(viewer.layers) >= 6, "the images and lesions of three visits")
-    person.reads("the images, the lesions of each visit and the plot come back")
+    person.reads("the images and the lesions of each visit come back")
     kinds = [layer._type_string for layer in viewer.layers]
     require(kinds.count("image") == kinds.count("labels") == 3, "three images, three masks")
-    found = viewer.window._qt_window.findChildren(QWidget)
-    widget: ProgressionWidget | None = next((w for w in found if type(w).__name__ == "ProgressionWidget"), None)
-    wait(lambda: widget is not None and widget.result.plot.canvas.isVisible(), "the plot", seconds=60)
+    widget: ProgressionWidget = person.widget("Progression")
+    person.reads("has their plot and table")
+    wait(widget.result.plot.canvas.isVisible, "the plot", seconds=60)
+    require(widget.result.table.rowCount() > 3, "the table has a row per lesion and visit")
 
 
 WALKS = {

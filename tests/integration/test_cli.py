@@ -138,6 +138,11 @@ def test_info_reads_headers(command: Any, ball_study: Path) -> None:
     assert ran.status == 0
     assert len(ran.json["series"]) == 4
     assert "sub-x_T1post" in command("info", ball_study).out
+    visits = command("info", ball_study, "--visits", "--json").json["visits"]
+    study = ms.read_study(ball_study)
+    assert [(v["date"], v["folder"]) for v in visits] == [(str(v.date), v.name) for v in study.visits]
+    assert [v["images"] for v in visits] == [[image.name for image in v.images] for v in study.visits]
+    assert visits[1]["date"] in command("info", ball_study, "--visits").out
 
 
 def test_convert_keeps_voxels_and_places(command: Any, ball_study: Path, tmp_path: Path) -> None:

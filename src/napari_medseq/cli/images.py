@@ -18,6 +18,7 @@ def add(commands: common.Commands) -> None:
     """Add info, convert and register."""
     info = commands.add_parser("info", help="what a file or folder holds, from its headers only")
     info.add_argument("path", help="file or folder")
+    info.add_argument("--visits", action="store_true", help="also which visits of a patient a folder is taken for")
     info.add_argument("--identifiers", action="store_true", help="show names and IDs of patients instead of pseudonyms")
     common.add_json(info)
     info.set_defaults(run=_info)
@@ -62,7 +63,28 @@ def _info(args: argparse.Namespace) -> None:
     import napari_medseq as ms
 
     facts = ms.info(args.path, identifiers=bool(args.identifiers))
-    common.answer(args, facts, _listed(facts))
+    text = _listed(facts)
+    if args.visits:
+        facts["visits"] = _visits(args.path)
+        text += "\n\nvisits\n" + "\n".join(f"  {line}" for line in common.table(facts["visits"]).splitlines())
+    common.answer(args, facts, text)
+
+
+def _visits(path: str) -> list[dict[str, Any]]:
+    """A row per visit of the patient in a folder: its date, images and masks."""
+    import napari_medseq as ms
+
+    study = ms.read_study(path, lazy=True)
+    return [
+        {
+            "visit": number,
+            "date": visit.date,
+            "folder": visit.name,
+            "images": [image.name for image in visit.images],
+            "masks": [mask.name for mask in visit.labels],
+        }
+        for number, visit in enumerate(study.visits, 1)
+    ]
 
 
 def _listed(facts: dict[str, Any]) -> str:
