@@ -36,7 +36,14 @@ _EXTENSIONS = [
     ".mov",
     ".avi",
 ]
-_LABEL_NAME = re.compile(r"(^|[_\-. ])(seg|mask|labels?|dseg|tumou?r|lesions?)$", re.IGNORECASE)
+_LABEL_NAME = re.compile(
+    r"(^|[_\-. ])(seg|segmentations?|masks?|labels?|dseg|tumou?r|lesions?|gt|ground[_\- ]?truth|annotations?)$"
+    r"|^(seg|segmentation|mask|label)[_\-. ]?\d+$",
+    re.IGNORECASE,
+)
+_LABEL_FOLDERS = (
+    "labels", "label", "labelstr", "labelsts", "masks", "segmentations", "annotations", "ground_truth", "groundtruth", "gt",
+)  # fmt: skip
 #: Years from 1600 on: BIDS hides dates before 1925, other de-identifiers shift them by centuries.
 _DATE = re.compile(r"(?<!\d)(1[6-9]\d\d|2[01]\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -55,10 +62,16 @@ def stem(path: str | Path) -> str:
 
 
 def names_labels(path: str | Path) -> bool:
-    """Whether a file is labels by its name or folder: ``*_seg``, ``*_mask``, ``*_label(s)``, ``*_dseg``, ``*_tumor``, ``*_lesion(s)``,
-    a ``labels/`` folder, or a BIDS derivatives folder with a mask's name."""
+    """Whether a file is labels by its name or folder.
+
+    By name: ``*_seg``, ``*_mask``, ``*_label(s)``, ``*_dseg``, ``*_tumor``, ``*_lesion(s)``, ``*_segmentation``, ``*_gt``, with other
+    marks between too, numbered ones such as ``label0001``, and Slicer's ``.seg.nrrd``. By folder: ``labels``, ``masks``, ``segmentations``
+    and the like.
+    """
     path = Path(path)
-    return bool(_LABEL_NAME.search(stem(path))) or path.parent.name.lower() in ("labels", "labelstr", "labelsts")
+    if path.name.lower().endswith(".seg.nrrd"):
+        return True
+    return bool(_LABEL_NAME.search(stem(path))) or path.parent.name.lower() in _LABEL_FOLDERS
 
 
 def date_in(name: str) -> date | None:

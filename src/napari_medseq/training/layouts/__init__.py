@@ -1,0 +1,69 @@
+"""Where a data set keeps its images and labels: the layouts that people have, told apart by what lies in the folder.
+
+nnU-Net raw and the Medical Segmentation Decathlon (``imagesTr``, ``labelsTr``, ``dataset.json``), a pair of folders of images and labels,
+in parts such as ``train`` and ``test`` or in one (`pairs`), folders of frames beside folders of labels (`frames`), a CSV of paths
+(`table`), and trees in which labels lie beside their images, such as study folders and BIDS with derivatives (`trees`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from napari_medseq.errors import SettingsError
+from napari_medseq.training.layouts.entries import PICTURES, VOLUMES, Entry, Layout, some
+from napari_medseq.training.layouts.frames import frame_folders, of_frames
+from napari_medseq.training.layouts.pairs import of_pairs, pairs_in
+from napari_medseq.training.layouts.patients import EACH, with_patients
+from napari_medseq.training.layouts.table import of_table
+from napari_medseq.training.layouts.trees import of_tree
+
+
+def find_layout(
+    folder: Path, *, patient: str | None = None, channels: Mapping[str, str] | None = None, labels: str | None = None
+) -> Layout:
+    """The cases of a folder or CSV file.
+
+    Parameters
+    ----------
+    folder : Path
+    patient : str, optional
+        A regular expression whose first group is the patient in a case's name, or "{name}": every case is a patient of its own.
+        Without it the names are looked at, and a doubt says what was taken.
+    channels : mapping of str to str, optional
+        Of trees: what each channel is called, and the pattern of its files' names.
+    labels : str, optional
+        Of trees: the pattern of the labels' names.
+
+    Raises
+    ------
+    SettingsError
+        If nothing with labels is there, or what belongs together cannot be told.
+    """
+    if folder.is_file() and folder.suffix.lower() == ".csv":
+        found = of_table(folder)
+    elif not folder.is_dir():
+        raise SettingsError(f"{folder} is not there; data is a folder, or a CSV file of paths.")
+    elif channels is None and (pairs := pairs_in(folder)):
+        found = of_pairs(folder, pairs)
+    elif frames := frame_folders(folder):
+        found = of_frames(folder, frames)
+    else:
+        found = of_tree(folder, channels, labels)
+    if not found.entries:
+        raise SettingsError(
+            f"{folder} holds no image with labels beside it{_seen(folder)}. Known are imagesTr/labelsTr (nnU-Net, MSD), images/labels, "
+            "frames/labels, a CSV with columns patient, image and labels, and labels named like their image (scan.nii.gz, "
+            'scan_seg.nii.gz); labels="*pattern*" says which files are labels.'
+        )
+    return with_patients(found, patient)
+
+
+def _seen(folder: Path) -> str:
+    """The files that are there, for the message that none of them serves."""
+    endings = (*VOLUMES, *PICTURES)
+    there = [str(p.relative_to(folder)) for p in sorted(folder.rglob("*")) if p.name.lower().endswith(endings)]
+    return f" (there are {some(there)})" if there else ""
+
+
+__all__ = ["EACH", "Entry", "Layout", "find_layout"]

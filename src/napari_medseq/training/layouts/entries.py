@@ -1,0 +1,68 @@
+"""A case of a data set, and all of them: what each layout is read as."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".mgz", ".mgh")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A case: whose it is, the files of its channels (several where a file is a frame), and those of its labels.
+
+    `structures` are class names where each file of labels is the mask of one structure, in the same order.
+    """
+
+    patient: str
+    case: str
+    images: Mapping[str, tuple[Path, ...]]
+    labels: tuple[Path, ...]
+    split: str = ""
+    structures: tuple[str, ...] = ()
+
+    @property
+    def frames(self) -> bool:
+        """Whether each file is a frame."""
+        return len(self.labels) > 1 and not self.structures
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What was found in a folder.
+
+    Attributes
+    ----------
+    kind : str
+        In words.
+    entries : tuple of Entry
+    channels : tuple of str
+    classes : dict of int to str
+        As the data set says; empty where it does not.
+    modalities : dict of str to str
+        DICOM code of a channel, where the data set says it.
+    doubts : tuple of str
+    """
+
+    kind: str
+    entries: tuple[Entry, ...]
+    channels: tuple[str, ...]
+    classes: dict[int, str] = field(default_factory=dict)
+    modalities: dict[str, str] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
+
+
+def files_in(folder: Path, endings: Sequence[str] = (*VOLUMES, *PICTURES)) -> list[Path]:
+    """Files of a folder with such an ending, none that is hidden."""
+    ends = tuple(endings)
+    return sorted(
+        p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name.lower().endswith(ends)
+    )
+
+
+def some(names: Sequence[str], most: int = 4) -> str:
+    """The first few, for a message."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -1,0 +1,36 @@
+"""Folders of frames beside folders of their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from napari_medseq.io.naming import stem
+from napari_medseq.training.layouts.entries import PICTURES, Entry, Layout, files_in
+from napari_medseq.training.layouts.folders import labels_in
+
+
+def frame_folders(folder: Path) -> list[tuple[Path, Path]]:
+    found = []
+    for frames in sorted(
+        p for p in folder.rglob("*") if p.is_dir() and p.name.lower() in ("frames", "images", "video")
+    ):
+        labels = labels_in(frames.parent)
+        if labels is not None and files_in(frames, PICTURES):
+            found.append((frames, labels))
+    return found
+
+
+def of_frames(folder: Path, pairs: Sequence[tuple[Path, Path]]) -> Layout:
+    entries, doubts = [], []
+    for frames, labels in pairs:
+        truths = {stem(p): p for p in files_in(labels, PICTURES)}
+        both = [p for p in files_in(frames, PICTURES) if stem(p) in truths]
+        if not both:
+            doubts.append(f"{frames} holds no frame whose labels have its name")
+            continue
+        inside = frames.parent.relative_to(folder).parts
+        patient = inside[0] if len(inside) > 1 else ""
+        case = "/".join(inside) or folder.name
+        entries.append(Entry(patient, case, {"image": tuple(both)}, tuple(truths[stem(p)] for p in both)))
+    return Layout("folders of frames", tuple(entries), ("image",), doubts=tuple(doubts))

@@ -1,0 +1,151 @@
+"""A folder of images and a folder of labels: nnU-Net raw, the Medical Segmentation Decathlon, and what people have of their own.
+
+There may be such a pair in each part of a data set (``train/images`` and ``train/labels``), or folders within both (``images/train``,
+``images/patient1``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_medseq.errors import SettingsError
+from napari_medseq.io.naming import stem
+from napari_medseq.training.layouts import names
+from napari_medseq.training.layouts.entries import PICTURES, Entry, Layout, files_in, some
+from napari_medseq.training.layouts.folders import pair_in, part_of
+
+_CHANNEL = re.compile(r"_(\d{4})$")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two folders that hold files of one part, and of one patient where that is known."""
+
+    images: Path
+    labels: Path
+    split: str = ""
+    patient: str = ""
+
+    @property
+    def frames(self) -> bool:
+        """Whether a patient's pictures lie in it, which are frames of one sequence then."""
+        return bool(self.patient) and bool(files_in(self.images, PICTURES))
+
+
+def pairs_in(folder: Path) -> list[Pair]:
+    """All such pairs of a folder; none where it is laid out otherwise."""
+    whole = pair_in(folder)
+    if whole is not None:
+        return list(_within(*whole))
+    found = []
+    for part in sorted(p for p in folder.iterdir() if p.is_dir() and part_of(p.name)):
+        inner = pair_in(part)
+        if inner is not None:
+            found += list(_within(*inner, split=part_of(part.name)))
+    return found
+
+
+def _within(images: Path, labels: Path, split: str = "") -> Iterator[Pair]:
+    """The pair itself where files lie in it, and those folders that both hold."""
+    if files_in(images):
+        yield Pair(images, labels, split)
+    for inner in sorted(p for p in images.iterdir() if p.is_dir() and (labels / p.name).is_dir()):
+        if files_in(inner):
+            part = part_of(inner.name)
+            yield Pair(inner, labels / inner.name, part or split, "" if part else inner.name)
+
+
+def of_pairs(folder: Path, pairs: Sequence[Pair]) -> Layout:
+    """The cases of all pairs."""
+    facts = _dataset(folder / "dataset.json")
+    channel_names = _channel_names(facts)
+    entries: list[Entry] = []
+    doubts: list[str] = []
+    for pair in pairs:
+        more, said = _cases(pair, channel_names)
+        entries += more
+        doubts += said
+    found = dict.fromkeys(c for e in entries for c in e.images)
+    order = [n for _, n in sorted(channel_names.items())]
+    channels = [c for c in dict.fromkeys([*order, *found]) if c in found]
+    kind = "nnU-Net raw or MSD" if facts else f"folders {pairs[0].images.name} and {pairs[0].labels.name}"
+    if len(pairs) > 1:
+        kind = "folders of images and labels: " + some([f"{p.images.relative_to(folder)}" for p in pairs])
+    return Layout(kind, tuple(entries), tuple(channels), _class_names(facts), _modalities(channel_names), tuple(doubts))
+
+
+def _cases(pair: Pair, channel_names: Mapping[int, str]) -> tuple[list[Entry], list[str]]:
+    images = {stem(p): p for p in files_in(pair.images)}
+    labels = {stem(p): p for p in files_in(pair.labels)}
+    whole = {name: _CHANNEL.sub("", name) for name in images}  # without the number of a channel
+    partners = names.same_names(images, labels)
+    cases = {name: name for name in partners}
+    for name, partner in names.same_names(set(whole.values()), labels).items():
+        for each in (n for n, w in whole.items() if w == name and n not in partners):
+            partners[each], cases[each] = partner, name
+    doubts = []
+    if not partners:
+        partners = names.same_numbers(list(images), list(labels))
+        cases = {name: name for name in partners}
+        if partners:
+            a, b = next(iter(partners.items()))
+            doubts.append(f"labels are taken to belong to the image of the same number, such as {b} to {a}")
+    alone = [name for name in images if name not in partners]
+    if alone:
+        doubts.append(f"{len(alone)} image(s) have no labels and are left out: {some(alone)}")
+    if pair.frames:
+        files = tuple(images[n] for n in partners)
+        truths = tuple(labels[t] for t in partners.values())
+        return ([Entry(pair.patient, pair.patient, {"image": files}, truths, pair.split)] if files else []), doubts
+    channels: dict[str, dict[str, tuple[Path, ...]]] = {}
+    for name, case in cases.items():
+        number = 0 if case == name else int(name[-4:])
+        default = f"channel {number}" if number or channel_names else "image"
+        channels.setdefault(case, {})[channel_names.get(number, default)] = (images[name],)
+    truth = {case: labels[partners[name]] for name, case in cases.items()}
+    return [
+        Entry(pair.patient, f"{pair.patient}/{case}" if pair.patient else case, of, (truth[case],), pair.split)
+        for case, of in sorted(channels.items())
+    ], doubts
+
+
+def _dataset(path: Path) -> dict[str, object]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} is not readable JSON ({error}).") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _channel_names(facts: Mapping[str, object]) -> dict[int, str]:
+    said = facts.get("channel_names", facts.get("modality"))
+    if not isinstance(said, Mapping):
+        return {}
+    return {int(k): str(v) for k, v in said.items() if str(k).isdigit()}
+
+
+def _class_names(facts: Mapping[str, object]) -> dict[int, str]:
+    """MSD says {"1": "anterior"}, nnU-Net {"anterior": 1}; regions of several labels are left out."""
+    said = facts.get("labels")
+    if not isinstance(said, Mapping):
+        return {}
+    found: dict[int, str] = {}
+    for key, value in said.items():
+        if str(key).isdigit():
+            found[int(key)] = str(value)
+        elif isinstance(value, int):
+            found[value] = str(key)
+    return {k: v for k, v in sorted(found.items()) if k > 0}
+
+
+def _modalities(names: Mapping[int, str]) -> dict[str, str]:
+    codes = {"ct": "CT", "pet": "PT", "pt": "PT"}
+    return {n: code for n in names.values() if (code := codes.get(n.lower())) is not None} | {
+        n: "MR" for n in names.values() if re.search(r"mri?\b|t1|t2|flair|adc|dwi", n, re.IGNORECASE)
+    }

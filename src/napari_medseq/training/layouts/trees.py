@@ -1,0 +1,135 @@
+"""Trees in which labels lie beside their images: study folders, BIDS with derivatives, and others in which names tell.
+
+Labels are one file per image, or a folder with one file per structure (as TotalSegmentator has them).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from napari_medseq.errors import SettingsError
+from napari_medseq.io.naming import names_labels, stem
+from napari_medseq.training.layouts.entries import PICTURES, VOLUMES, Entry, Layout, some
+from napari_medseq.training.layouts.folders import is_plain
+from napari_medseq.training.layouts.names import core_of_image, core_of_labels
+
+
+def of_tree(folder: Path, channels: Mapping[str, str] | None, labels: str | None) -> Layout:
+    """The cases of a tree: one for each file of labels, or for each folder of structures."""
+    everything = _all_files(folder)
+    truths = [p for p in everything if (fnmatchcase(stem(p), labels) if labels else names_labels(p))]
+    images = [p for p in everything if p not in set(truths) and not names_labels(p)]
+    if labels is None and channels is None and (several := _structures(folder, truths, images)) is not None:
+        return several
+    entries: list[Entry] = []
+    doubts: list[str] = []
+    used: list[str] = []
+    for truth in truths:
+        chosen = _images_of(truth, images, folder, channels)
+        if not chosen:
+            doubts.append(f"{truth.relative_to(folder)} has no image that can be told to be its own")
+            continue
+        used += [c for c in chosen if c not in used]
+        inside = truth.relative_to(folder).parts
+        patient = next((p for p in inside if p.startswith("sub-")), inside[0] if len(inside) > 1 else "")
+        entries.append(Entry(patient, _case(truth, folder), {c: (p,) for c, p in chosen.items()}, (truth,)))
+    if channels is None:
+        _refuse_modalities(folder, entries)
+    order = tuple(channels) if channels is not None else tuple(used)
+    return Layout("labels beside their images", tuple(entries), order, doubts=tuple(doubts[:20]))
+
+
+def _all_files(folder: Path) -> list[Path]:
+    """Volumes, or pictures where there is no volume."""
+    everything = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+    volumes = [p for p in everything if p.name.lower().endswith(VOLUMES)]
+    return volumes or [p for p in everything if p.name.lower().endswith(PICTURES)]
+
+
+def _case(truth: Path, folder: Path) -> str:
+    inside = truth.relative_to(folder).parts
+    name = stem(truth)
+    core = core_of_labels(name)
+    return "/".join(
+        [*(p for p in inside[:-1] if p != "derivatives"), name[: len(core)] if name.lower().startswith(core) else core]
+    )
+
+
+def _images_of(
+    truth: Path, images: Sequence[Path], folder: Path, channels: Mapping[str, str] | None
+) -> dict[str, Path]:
+    """The image, or the channels, that labels lie on."""
+    near = [p for p in images if _place(p, folder) == _place(truth, folder)]
+    if not near:
+        near = [p for p in images if _bids(p) and _bids(p) == _bids(truth)]
+    if channels is not None:
+        return {n: q[0] for n, pattern in channels.items() if (q := [p for p in near if fnmatchcase(stem(p), pattern)])}
+    core = core_of_labels(stem(truth))
+    named = [p for p in near if core in (stem(p).lower(), core_of_image(stem(p)))]
+    if named or len(near) == 1:
+        return {"image": (named or near)[0]}
+    same = [p for p in truth.parent.iterdir() if names_labels(p)]
+    return {_suffix(p): p for p in near} if near and len(same) <= 1 else {}
+
+
+def _structures(folder: Path, truths: Sequence[Path], images: Sequence[Path]) -> Layout | None:
+    """Folders that hold a mask of each structure, called alike in more than one case, beside one image; None for other trees."""
+    by_folder: dict[Path, list[Path]] = {}
+    for truth in truths:
+        by_folder.setdefault(truth.parent, []).append(truth)
+    seen = Counter(stem(p) for p in truths)
+    found = []
+    for place, masks in by_folder.items():
+        own = [p for p in images if p.parent == place.parent]
+        if not is_plain(place.name) or len(masks) < 2 or len(own) != 1:
+            return None
+        found.append((own[0], sorted(masks)))
+    if not found or (len(found) > 1 and max(seen.values()) < 2):
+        return None
+    structures = sorted(seen)
+    entries = tuple(
+        Entry(
+            image.relative_to(folder).parts[0] if image.parent != folder else "",
+            image.parent.relative_to(folder).as_posix() if image.parent != folder else stem(image),
+            {"image": (image,)},
+            tuple(masks),
+            structures=tuple(stem(p) for p in masks),
+        )
+        for image, masks in found
+    )
+    return Layout("a mask for each structure", entries, ("image",), dict(enumerate(structures, 1)))
+
+
+def _refuse_modalities(folder: Path, entries: Sequence[Entry]) -> None:
+    """Several labels of a patient, each on its own modality: only a person knows which belong together."""
+    kinds = {stem(e.labels[0]).split("_")[0] for e in entries}
+    by_folder = Counter(e.labels[0].parent for e in entries)
+    if len(kinds) > 1 and max(by_folder.values(), default=1) > 1 and _are_modalities(entries):
+        raise SettingsError(
+            f"{folder}: each patient has labels for several images ({some(sorted({stem(e.labels[0]) for e in entries}))}). Say which "
+            'belong together: channels={"CT": "CT_*", …} and labels="CT_mask".'
+        )
+
+
+def _place(path: Path, root: Path) -> Path:
+    """The folder of a case: without a folder that is only called images, labels, anat or derivatives/…"""
+    inside = path.relative_to(root).parent
+    return inside.parent if is_plain(inside.name) else inside
+
+
+def _bids(path: Path) -> tuple[str, ...]:
+    """sub- and ses- of a path."""
+    return tuple(sorted({m for p in path.parts for m in re.findall(r"(?:sub|ses)-[A-Za-z0-9]+", p)}))
+
+
+def _suffix(path: Path) -> str:
+    return stem(path).rsplit("_", 1)[-1]
+
+
+def _are_modalities(entries: Sequence[Entry]) -> bool:
+    words = {stem(e.labels[0]).split("_")[0].upper() for e in entries}
+    return len(words & {"CT", "PT", "PET", "MR", "MRI", "T1", "T2", "FLAIR"}) > 1
