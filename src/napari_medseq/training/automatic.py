@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -192,7 +192,7 @@ def train_automatically(
     )
     names = [ch.name for ch in facts.channels]
     cases = slab_cases(decoded, names, classes, working, part(progress, 0.03, 0.08), cancelled, after(_READING))
-    judges = _judges(c, cases)
+    judges = _judges(c, cases, {e.patient for e in layout.entries if e.split == "validation"})
     learned = [x for x in cases if x.patient not in judges]
     check(cancelled)
     left = 60 * c.minutes * (1 - (_SPARE if judges else _SPARE / 3)) - (now() - began)
@@ -266,8 +266,11 @@ def _plan(c: AutoConfig, run: Path, make: Callable[[], Plan]) -> Plan:
     return checked(Plan, {**plan.model_dump(), **c.settings, "reasons": reasons}, where="settings")
 
 
-def _judges(c: AutoConfig, cases: Sequence[SlabCase]) -> set[str]:
+def _judges(c: AutoConfig, cases: Sequence[SlabCase], kept_back: Collection[str]) -> set[str]:
+    """Who judges: as the config says, else those that the data set keeps back for it, else some by chance."""
     patients = splits.shuffled([x.patient for x in cases], c.seed)
+    if kept_back and not c.judges and c.validation is None and set(patients) - set(kept_back):
+        return set(kept_back) & set(patients)
     if c.judges:
         if set(patients) <= set(c.judges):
             raise SettingsError(

@@ -14,9 +14,11 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, describe_grid
 from napari_medseq.training.layouts import Entry, Layout, find_layout
+from napari_medseq.training.layouts.entries import some
 from napari_medseq.training.prepared import Decoded
 
 _APART_MM = 0.1  # corners of image and labels
+_MOST_LABELS = 254
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def check_data(
             }
         )
     doubts += [f"{', '.join(cases)} hold the same voxels" for cases in same.values() if len(cases) > 1]
-    doubts += _in_two_splits(layout)
+    doubts += _empty(rows) + _in_two_splits(layout)
     return Checked(layout, rows, doubts)
 
 
@@ -99,13 +101,11 @@ def _content(seq: ImageSequence) -> str:
 def _doubts(entry: Entry, layout: Layout, images: dict[str, ImageSequence], values: list[int]) -> list[str]:
     found = []
     first = next(iter(images.values()))
-    if not values:
-        found.append(f"{entry.case}: the mask is empty")
     unknown = sorted(set(values) - set(layout.classes)) if layout.classes else []
     if unknown:
         found.append(f"{entry.case}: holds the labels {unknown}, which the data set does not name")
-    if min(values, default=1) < 0 or max(values, default=1) > 254:
-        found.append(f"{entry.case}: labels must lie between 1 and 254, not {values}")
+    if min(values, default=1) < 0 or len(values) > _MOST_LABELS:
+        found.append(f"{entry.case}: values {values[:4]} … {values[-1]} ({len(values)} of them) look like no labels")
     missing = [c for c in layout.channels if c not in entry.images]
     if missing:
         found.append(f"{entry.case}: has no {', '.join(missing)}")
@@ -118,6 +118,12 @@ def _doubts(entry: Entry, layout: Layout, images: dict[str, ImageSequence], valu
     if data.size and data.min() == data.max():
         found.append(f"{entry.case}: every voxel of the image has one value")
     return found
+
+
+def _empty(rows: list[dict[str, str]]) -> list[str]:
+    """One line for all empty masks: slices of a video or volume without anything are common."""
+    cases = [r["case"] for r in rows if r["labels"] == "none"]
+    return [f"{len(cases)} of {len(rows)} masks are empty: {some(cases)}"] if cases else []
 
 
 def _in_two_splits(layout: Layout) -> list[str]:

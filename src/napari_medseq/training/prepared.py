@@ -19,12 +19,19 @@ from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.fingerprint import Fingerprint, Measuring
 from napari_medseq.training.layouts import Entry
+from napari_medseq.training.layouts.entries import LOSSY
 from napari_medseq.training.slab_windows import SlabCase
 
 #: says that the time for something is over
 Late = Callable[[], bool]
 
 _LEAST_CASES = 2
+_APART_MM = 0.1  # corners of image and labels
+_DARK, _BRIGHT, _CLEAR = (
+    64,
+    191,
+    0.9,
+)  # grey values of a blurred mask, and the share of pixels that must lie outside of these
 _KEPT_BYTES = 3 << 30  # of decoded images held between measuring and framing
 
 
@@ -53,9 +60,9 @@ class Decoded:
                 seq = seq.replace(modality=self.modalities[name])
             parts = grey_channels(seq)
             channels |= {name: parts["image"]} if "image" in parts else parts
-        labels = _stacked(entry.labels, "labels")
+        labels = _structures(entry) if entry.structures else _stacked(entry.labels, "labels")
         first = next(iter(channels.values()))
-        if labels.grid != first.grid or not labels.same_grid(first, 1e-1):
+        if labels.grid != first.grid or not labels.same_grid(first, _APART_MM):
             raise MedseqError(
                 f"{entry.case}: the labels do not lie on the grid of the first image; resample them first."
             )
@@ -97,6 +104,10 @@ def _stacked(paths: Sequence[Path], kind: str) -> ImageSequence:
     from napari_medseq.io import read
 
     found = [read(p, kind="labels" if kind == "labels" else "image")[0] for p in paths]
+    if kind == "labels":
+        found = [
+            _brighter_than_half(f, p) if p.suffix.lower() in LOSSY else f for f, p in zip(found, paths, strict=True)
+        ]
     if len(found) == 1:
         return found[0]
     if len({f.data.shape for f in found}) > 1:
@@ -106,6 +117,37 @@ def _stacked(paths: Sequence[Path], kind: str) -> ImageSequence:
     data = np.stack([np.asarray(f.data)[0] if "z" in f.axes else np.asarray(f.data) for f in found])
     times = np.arange(len(found), dtype=np.float64)
     return first.replace(data=data, axes=axes, name=paths[0].parent.parent.name, times=times)
+
+
+def _structures(entry: Entry) -> ImageSequence:
+    """One mask of all structures, each with its class; where two overlap the first one stays."""
+    merged: ImageSequence | None = None
+    for path, value in zip(entry.labels, entry.structures, strict=True):
+        mask = _stacked((path,), "labels")
+        if merged is None:
+            merged = mask.replace(data=np.zeros(mask.data.shape, np.uint8))
+        if not mask.same_grid(merged, _APART_MM):
+            raise MedseqError(f"{entry.case}: {path.name} lies on another grid than {entry.labels[0].name}.")
+        known = np.asarray(merged.data)
+        merged = merged.replace(data=np.where((known == 0) & (np.asarray(mask.data) > 0), np.uint8(value), known))
+    assert merged is not None
+    return merged
+
+
+def _brighter_than_half(labels: ImageSequence, path: Path) -> ImageSequence:
+    """A mask that JPEG has blurred, as 0 and 1.
+
+    Raises
+    ------
+    MedseqError
+        If its values do not lie about black and white: which classes they were cannot be told.
+    """
+    values = np.asarray(labels.data)
+    if values.size and np.mean((values < _DARK) | (values > _BRIGHT)) < _CLEAR:
+        raise MedseqError(f"{path}: JPEG has changed the values of these labels; save them as PNG.")
+    if 0 < values.max(initial=0) < _DARK:
+        raise MedseqError(f"{path}: labels in JPEG are told only as black and white; save them as PNG.")
+    return labels.replace(data=(values > 127).astype(np.uint8))
 
 
 def measured(
@@ -134,7 +176,7 @@ def measured(
     there = sorted(measuring.volumes)
     if not there:
         raise MedseqError("No case holds any label; there is nothing to learn.")
-    names = dict(classes) or {v: f"class {v}" for v in there}
+    names = dict(classes) or ({255: "foreground"} if there == [255] else {v: f"class {v}" for v in there})
     return measuring.result(names, cases=len(decoded.entries)), names
 
 

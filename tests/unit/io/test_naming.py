@@ -14,14 +14,28 @@ from napari_medseq.sequence import ImageSequence
 @pytest.mark.parametrize(
     "name",
     ["a_seg.nii.gz", "a_mask.nii", "x_label.nii", "x_labels.nii", "sub_dseg.nii.gz", "sub-03_tumor.nii.gz", "p_lesion.mha",
-     "p_lesions.nrrd", "labels/case1.nii.gz", "A_SEG.nii", "case-mask.nii", "tumour.nii.gz"],
+     "p_lesions.nrrd", "labels/case1.nii.gz", "A_SEG.nii", "case-mask.nii", "tumour.nii.gz",
+     "scan-segmentation.nii.gz", "patient001_frame01_gt.nii.gz", "segmentation-12.nii", "label0007.nii.gz", "Segmentation.seg.nrrd",
+     "masks/case1.nii.gz", "s01/segmentations/spleen.nii.gz"],
 )  # fmt: skip
 def test_label_names(name: str) -> None:
     assert naming.names_labels(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["T1post.nii.gz", "unmasked.nii", "segment_me.nii", "tumor_bed_T1.nii", "mylabels/x.nii", "masked.nii"]
+    "name",
+    [
+        "T1post.nii.gz",
+        "unmasked.nii",
+        "segment_me.nii",
+        "tumor_bed_T1.nii",
+        "mylabels/x.nii",
+        "masked.nii",
+        "volume-12.nii",
+        "gtest.nii",
+        "segmentation_of_T1.nii",
+        "mask_T1.nii",
+    ],
 )
 def test_image_names(name: str) -> None:
     assert not naming.names_labels(name)

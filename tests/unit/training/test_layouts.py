@@ -141,6 +141,82 @@ def test_a_table_of_paths(tmp_path: Path) -> None:
         find_layout(table)
 
 
+@pytest.mark.parametrize(
+    ("files", "cases", "patients"),
+    [
+        # Synapse / BTCV: named by what they are, and numbered
+        (("img/img0001.nii.gz", "label/label0001.nii.gz"), [("img0001", "img0001.nii.gz", "label0001.nii.gz")], ["img0001"]),
+        # LiTS
+        (("volume-0.nii", "segmentation-0.nii"), [("0", "volume-0.nii", "segmentation-0.nii")], ["0"]),
+        # KiTS
+        (("case_00000/imaging.nii.gz", "case_00000/segmentation.nii.gz"), [("case_00000", "imaging.nii.gz", "segmentation.nii.gz")],
+         ["case_00000"]),
+        # ACDC as its authors give it; what has no labels (the whole cine) is left out
+        (("patient001/patient001_4d.nii.gz", "patient001/patient001_frame01.nii.gz", "patient001/patient001_frame01_gt.nii.gz"),
+         [("patient001/patient001_frame01", "patient001_frame01.nii.gz", "patient001_frame01_gt.nii.gz")], ["patient001"]),
+        # ImageCAS, PROMISE12
+        (("7.img.nii.gz", "7.label.nii.gz"), [("7", "7.img.nii.gz", "7.label.nii.gz")], ["7"]),
+        (("Case00.mhd", "Case00_segmentation.mhd"), [("Case00", "Case00.mhd", "Case00_segmentation.mhd")], ["Case00"]),
+        # 3D Slicer, ITK-SNAP
+        (("P1/P1.nrrd", "P1/Segmentation.seg.nrrd"), [("P1", "P1.nrrd", "Segmentation.seg.nrrd")], ["P1"]),
+        (("P1/scan.nii.gz", "P1/scan-segmentation.nii.gz"), [("P1/scan", "scan.nii.gz", "scan-segmentation.nii.gz")], ["P1"]),
+        # DRIVE; ISIC, all in one folder that is nobody's
+        (("images/21_training.tif", "1st_manual/21_manual1.gif"), [("21_training", "21_training.tif", "21_manual1.gif")], ["21_training"]),
+        (("data/ISIC_1.jpg", "data/ISIC_1_segmentation.png", "data/ISIC_2.jpg", "data/ISIC_2_segmentation.png"),
+         [("data/ISIC_1", "ISIC_1.jpg", "ISIC_1_segmentation.png"), ("data/ISIC_2", "ISIC_2.jpg", "ISIC_2_segmentation.png")],
+         ["data/ISIC_1", "data/ISIC_2"]),
+        # one's own: other words, capitals, a folder of each patient within both
+        (("Scans/a.nrrd", "Ground Truth/a.nrrd"), [("a", "a.nrrd", "a.nrrd")], ["a"]),
+        (("images/P1/T1.nii", "masks/P1/T1.nii"), [("P1/T1", "T1.nii", "T1.nii")], ["P1"]),
+    ],
+)  # fmt: skip
+def test_public_data_sets_as_they_are_handed_out(
+    tmp_path: Path, files: tuple[str, ...], cases: list[tuple[str, str, str]], patients: list[str]
+) -> None:
+    touch(tmp_path, *files)
+    found = find_layout(tmp_path)
+    assert [(e.case, e.images["image"][0].name, e.labels[0].name) for e in found.entries] == cases
+    assert [e.patient for e in found.entries] == patients
+
+
+def test_names_that_share_only_their_numbers_are_paired_and_that_is_said(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"images/im_{k}.nii.gz" for k in (1, 2)), *(f"labels/lb_{k:03}.nii.gz" for k in (1, 2, 3)))
+    found = find_layout(tmp_path)
+    assert [(e.case, e.labels[0].name) for e in found.entries] == [("im_1", "lb_001.nii.gz"), ("im_2", "lb_002.nii.gz")]
+    assert any("same number, such as lb_001 to im_1" in d for d in found.doubts)
+    touch(tmp_path, "images/other_2.nii.gz")  # called otherwise: 2 is no longer sure to be 2
+    with pytest.raises(SettingsError, match="no image with labels"):
+        find_layout(tmp_path)
+
+
+def test_parts_of_a_data_set(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{part}/{d}/{part}1.nii.gz" for part in ("train", "val", "Test") for d in ("images", "labels")))
+    assert {e.case: e.split for e in find_layout(tmp_path).entries} == {
+        "train1": "train", "val1": "validation", "Test1": "test"
+    }  # fmt: skip
+    other = tmp_path / "yolo"
+    touch(other, *(f"{d}/{part}/{part}1.png" for part in ("train", "val") for d in ("images", "labels")))
+    found = find_layout(other).entries
+    assert {e.case: (e.split, e.frames) for e in found} == {"train1": ("train", False), "val1": ("validation", False)}
+
+
+def test_pictures_in_a_folder_of_each_patient_are_frames(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{d}/P{p}/{k:03}.png" for d in ("images", "masks") for p in (1, 2) for k in range(3)))
+    found = find_layout(tmp_path).entries
+    assert [(e.patient, e.frames, len(e.images["image"])) for e in found] == [("P1", True, 3), ("P2", True, 3)]
+
+
+def test_a_mask_for_each_structure(tmp_path: Path) -> None:
+    for case, structures in (("s0", ("liver", "spleen")), ("s1", ("kidney", "spleen"))):
+        touch(tmp_path, f"{case}/ct.nii.gz", *(f"{case}/segmentations/{s}.nii.gz" for s in structures))
+    found = find_layout(tmp_path)
+    assert found.classes == {1: "kidney", 2: "liver", 3: "spleen"}
+    assert [(e.patient, e.structures, e.frames) for e in found.entries] == [
+        ("s0", (2, 3), False),
+        ("s1", (1, 3), False),
+    ]
+
+
 def test_nothing_with_labels_says_what_is_known(tmp_path: Path) -> None:
     touch(tmp_path, "scan.nii.gz")
     with pytest.raises(SettingsError, match="imagesTr/labelsTr"):

@@ -8,10 +8,11 @@ in parts such as ``train`` and ``test`` or in one (`pairs`), folders of frames b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from napari_medseq.errors import SettingsError
-from napari_medseq.training.layouts.entries import PICTURES, VOLUMES, Entry, Layout, some
+from napari_medseq.training.layouts.entries import LOSSY, PICTURES, VOLUMES, Entry, Layout, some
 from napari_medseq.training.layouts.frames import frame_folders, of_frames
 from napari_medseq.training.layouts.pairs import of_pairs, pairs_in
 from napari_medseq.training.layouts.patients import EACH, with_patients
@@ -56,6 +57,10 @@ def find_layout(
             "frames/labels, a CSV with columns patient, image and labels, and labels named like their image (scan.nii.gz, "
             'scan_seg.nii.gz); labels="*pattern*" says which files are labels.'
         )
+    lossy = [e for e in found.entries if any(p.suffix.lower() in LOSSY for p in e.labels)]
+    if lossy:
+        doubt = f"labels of {len(lossy)} case(s) are JPEG files, which blur values: what is brighter than half counts as class 1"
+        found = replace(found, doubts=(*found.doubts, doubt))
     return with_patients(found, patient)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".mgz", ".mgh")
+#: pictures that do not keep the values of labels
+LOSSY = (".jpg", ".jpeg")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 
 
@@ -14,7 +16,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 class Entry:
     """A case: whose it is, the files of its channels (several where a file is a frame), and those of its labels.
 
-    `structures` are class names where each file of labels is the mask of one structure, in the same order.
+    `structures` are the classes where each file of labels is the mask of one, in the same order.
     """
 
     patient: str
@@ -22,7 +24,7 @@ class Entry:
     images: Mapping[str, tuple[Path, ...]]
     labels: tuple[Path, ...]
     split: str = ""
-    structures: tuple[str, ...] = ()
+    structures: tuple[int, ...] = ()
 
     @property
     def frames(self) -> bool:

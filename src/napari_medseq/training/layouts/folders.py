@@ -8,7 +8,7 @@ from pathlib import Path
 _IMAGES = ("imagesTr", "images", "image", "imgs", "img", "scans", "volumes")
 _LABELS = (
     "labelsTr", "labels", "label", "masks", "mask", "segmentations", "segmentation", "segs", "seg", "annotations", "annotation",
-    "ground_truth", "groundtruth", "gt", "1st_manual",
+    "lesions", "ground_truth", "groundtruth", "gt", "1st_manual",
 )  # fmt: skip
 #: what a part of a data set is called, to what its cases are for
 _PARTS = {

@@ -10,27 +10,31 @@ import re
 from collections.abc import Iterable, Sequence
 
 #: as names of files and folders say it; "manual1" is a first reader's
-_LABELS = r"segmentations?|segm?s?|masks?|labels?|lbls?|dseg|tumou?rs?|lesions?|gt|ground[-_ ]?truth|truth|annotations?|contours?|roi|manual\d*"
+_LABELS = (
+    r"segmentations?|segm?s?|masks?|labels?|lbls?|dseg|tumou?rs?|lesions?|gt|ground[-_ ]?truth|truth|annotations?|contours?|roi"
+    r"|manual\d*"
+)
 _IMAGES = r"images?|imgs?|imaging|volumes?|vol|scans?|training|orig(?:inal)?|raw"
 _LAST, _FIRST = r"[-_. ](?:{0}|label-\w+)$", r"^(?:{0})(?:[-_. ]+|(?=\d))"
 
 
-def core_of_labels(name: str) -> str:
-    """A stem of labels without the word that says so."""
-    return _without(name, _LABELS)
+def core_of_labels(name: str, *, keep_case: bool = False) -> str:
+    """A stem of labels without the word that says so; in lower case, so that two can be compared."""
+    core = _without(name, _LABELS)
+    return core if keep_case else core.lower()
 
 
 def core_of_image(name: str) -> str:
     """A stem of an image without the word that says so."""
-    return _without(name, _IMAGES)
+    return _without(name, _IMAGES).lower()
 
 
 def _without(name: str, words: str) -> str:
     for pattern in (_LAST, _FIRST):
         shorter = re.sub(pattern.format(words), "", name, flags=re.IGNORECASE)
         if shorter != name:
-            return shorter.lower()
-    return name.lower()
+            return shorter
+    return name
 
 
 def same_names(images: Iterable[str], labels: Iterable[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from napari_medseq.errors import SettingsError
 from napari_medseq.training.layouts.entries import Entry, Layout
+from napari_medseq.training.layouts.folders import part_of
 
 
 def of_table(path: Path) -> Layout:
@@ -31,5 +32,14 @@ def of_table(path: Path) -> Layout:
         if absent:
             raise SettingsError(f"{path}, line {number}: {absent[0]} is not there.")
         case = row.get("case") or "/".join(v for v in (row["patient"], row.get("visit", "")) if v)
-        entries.append(Entry(row["patient"], case, images, (path.parent / row[truth],), row.get("split", "")))
+        split = row.get("split", "")
+        entries.append(
+            Entry(
+                row["patient"],
+                case,
+                images,
+                (path.parent / row[truth],),
+                part_of(split) or split,
+            )
+        )
     return Layout("a table of paths", tuple(entries), tuple(channels))

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from napari_medseq.errors import SettingsError
 from napari_medseq.io.naming import names_labels, stem
 from napari_medseq.training.layouts.entries import PICTURES, VOLUMES, Entry, Layout, some
-from napari_medseq.training.layouts.folders import is_plain
+from napari_medseq.training.layouts.folders import is_plain, part_of
 from napari_medseq.training.layouts.names import core_of_image, core_of_labels
 
 
@@ -34,11 +35,19 @@ def of_tree(folder: Path, channels: Mapping[str, str] | None, labels: str | None
             doubts.append(f"{truth.relative_to(folder)} has no image that can be told to be its own")
             continue
         used += [c for c in chosen if c not in used]
-        inside = truth.relative_to(folder).parts
-        patient = next((p for p in inside if p.startswith("sub-")), inside[0] if len(inside) > 1 else "")
-        entries.append(Entry(patient, _case(truth, folder), {c: (p,) for c, p in chosen.items()}, (truth,)))
+        entries.append(
+            Entry(
+                _patient(truth, folder),
+                _case(truth, folder),
+                {c: (p,) for c, p in chosen.items()},
+                (truth,),
+                _split(truth, folder),
+            )
+        )
     if channels is None:
         _refuse_modalities(folder, entries)
+    if len(entries) > 1 and len({e.labels[0].parent for e in entries}) == 1:  # one folder for all is nobody's
+        entries = [replace(e, patient="") for e in entries]
     order = tuple(channels) if channels is not None else tuple(used)
     return Layout("labels beside their images", tuple(entries), order, doubts=tuple(doubts[:20]))
 
@@ -50,13 +59,23 @@ def _all_files(folder: Path) -> list[Path]:
     return volumes or [p for p in everything if p.name.lower().endswith(PICTURES)]
 
 
+def _patient(truth: Path, folder: Path) -> str:
+    """By BIDS, else the first folder that is not only called what lies in it, or what it is for."""
+    inside = truth.relative_to(folder).parts[:-1]
+    bids = next((p for p in inside if p.startswith("sub-")), None)
+    return bids or next((p for p in inside if not is_plain(p) and not part_of(p) and p != "derivatives"), "")
+
+
+def _split(truth: Path, folder: Path) -> str:
+    return next(filter(None, map(part_of, truth.relative_to(folder).parts[:-1])), "")
+
+
 def _case(truth: Path, folder: Path) -> str:
-    inside = truth.relative_to(folder).parts
-    name = stem(truth)
-    core = core_of_labels(name)
-    return "/".join(
-        [*(p for p in inside[:-1] if p != "derivatives"), name[: len(core)] if name.lower().startswith(core) else core]
-    )
+    """The folders that lead to it, and its name as far as that says more than that it is labels."""
+    inside = [p for p in truth.relative_to(folder).parts[:-1] if p != "derivatives"]
+    name = core_of_labels(stem(truth), keep_case=True)
+    alone = inside and is_plain(name) and sum(map(names_labels, truth.parent.iterdir())) == 1
+    return "/".join(inside if alone else [*inside, name])
 
 
 def _images_of(
@@ -90,18 +109,18 @@ def _structures(folder: Path, truths: Sequence[Path], images: Sequence[Path]) ->
         found.append((own[0], sorted(masks)))
     if not found or (len(found) > 1 and max(seen.values()) < 2):
         return None
-    structures = sorted(seen)
+    classes = {name: k for k, name in enumerate(sorted(seen), 1)}
     entries = tuple(
         Entry(
             image.relative_to(folder).parts[0] if image.parent != folder else "",
             image.parent.relative_to(folder).as_posix() if image.parent != folder else stem(image),
             {"image": (image,)},
             tuple(masks),
-            structures=tuple(stem(p) for p in masks),
+            structures=tuple(classes[stem(p)] for p in masks),
         )
         for image, masks in found
     )
-    return Layout("a mask for each structure", entries, ("image",), dict(enumerate(structures, 1)))
+    return Layout("a mask for each structure", entries, ("image",), {k: name for name, k in classes.items()})
 
 
 def _refuse_modalities(folder: Path, entries: Sequence[Entry]) -> None:
