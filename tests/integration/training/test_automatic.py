@@ -234,7 +234,7 @@ def test_check_lists_what_is_used_and_every_doubt(tmp_path: Path, capsys: pytest
     ms.write(truth.replace(data=truth.data * 3), data / "labelsTr" / "flat.nii.gz")
     doubts = "\n".join(check_data(data).doubts)
     for said in (
-        "twin: the mask is empty",
+        "1 of 5 masks are empty: twin",
         "apart: the labels do not lie on the grid",
         "hold the same voxels",
         "flat: holds the labels",

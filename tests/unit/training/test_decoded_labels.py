@@ -15,6 +15,9 @@ from napari_medseq.training.layouts import find_layout
 from napari_medseq.training.prepared import Decoded, measured
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:A picture says nothing of millimetres")
+
+
 def write(path: Path, values: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], affine: float = 1.0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(values.T, np.diag([affine, affine, affine, 1.0])), path)
