@@ -14,7 +14,6 @@ from napari_medseq.training.checking import check_data
 from napari_medseq.training.layouts import find_layout
 from napari_medseq.training.prepared import Decoded, measured
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:A picture says nothing of millimetres")
 
 
