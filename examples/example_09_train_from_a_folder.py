@@ -1,8 +1,8 @@
 """
-# Train a model from a folder
+# Train on one image, or on a folder of them
 
-A folder of patients and a few words are a training run; here it is one patient and half a minute, to show the calls. What comes out is a
-bundle that `ms.segment` and the widgets take.
+A folder of patients and a few words are a training run; here the folder holds one image with its mask, and half a minute is spent, to show
+the calls. What comes out is a bundle that `ms.segment` and the widgets take.
 """
 
 import tempfile
@@ -14,11 +14,11 @@ import napari_medseq as ms
 from napari_medseq.synthetic import make_study
 
 folder = Path(tempfile.mkdtemp())
-for visit in make_study().visits[:2]:
-    place = folder / "patients" / "sub-01" / f"{visit.date}"
-    place.mkdir(parents=True)
-    ms.write(visit.images[0], place / "T1post.nii.gz")
-    ms.write(visit.labels[0], place / "T1post_tumor.nii.gz")
+visit = make_study().visits[0]
+place = folder / "patients" / "sub-01" / f"{visit.date}"
+place.mkdir(parents=True)
+ms.write(visit.images[0], place / "T1post.nii.gz")
+ms.write(visit.labels[0], place / "T1post_tumor.nii.gz")
 config = {
     "name": "small",
     "data": [str(folder / "patients")],

@@ -113,3 +113,12 @@ def test_every_widget_has_a_page_with_a_picture_that_a_script_made() -> None:
         page = (ROOT / "docs" / "widgets" / f"{name}.md").read_text(encoding="utf-8")
         assert f"](../images/{name}.png)" in page, name
         assert f'"{name}"' in script, name
+
+
+def test_what_the_page_on_scale_quotes_was_measured() -> None:
+    quoted = re.findall(
+        r"\*\*([\d.]+[^*]*)\*\*", (ROOT / "docs" / "reference" / "scale.md").read_text(encoding="utf-8")
+    )
+    measured = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert len(quoted) >= 10
+    assert [figure for figure in quoted if not re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.]*\d)", measured)] == []
