@@ -36,7 +36,7 @@ def _is_ours(path: Paths) -> bool:
         return True
     kind = io.detect(path)
     if kind != "folder":
-        return kind is not None
+        return kind not in (None, "tiff")  # napari opens a TIFF itself, as all its users know it
     files = list(_first_files(Path(path)))
     # an empty folder is answered with a clear error rather than with silence
     return not files or any(io.detect(f) for f in files)

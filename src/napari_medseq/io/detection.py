@@ -16,7 +16,10 @@ _VRS = frozenset(
     b"AE AS AT CS DA DS DT FL FD IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
 )
 _HEAD = 1024
-_PLAIN = {b"\x89PNG\r\n\x1a\n": "picture", b"\xff\xd8\xff": "picture", b"BM": "picture"}
+_PLAIN = {
+    b"\x89PNG\r\n\x1a\n": "picture", b"\xff\xd8\xff": "picture", b"BM": "picture",
+    b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff", b"MM\0+": "tiff",
+}  # fmt: skip
 
 
 def detect(path: str | os.PathLike[str]) -> str | None:
@@ -30,7 +33,8 @@ def detect(path: str | os.PathLike[str]) -> str | None:
     Returns
     -------
     str or None
-        ``"nifti"``, ``"dicom"``, ``"nrrd"``, ``"metaimage"``, ``"mgh"``, ``"picture"``, ``"video"``, ``"archive"``,
+        ``"nifti"``, ``"dicom"``, ``"nrrd"``, ``"metaimage"``, ``"mgh"``, ``"picture"``, ``"tiff"``, ``"video"``,
+        ``"archive"``,
         ``"folder"``, or None when the file is not ours, is empty or cannot be read.
     """
     name = os.fspath(path)

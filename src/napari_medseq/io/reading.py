@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_medseq.io.dicom.headers import FileHeader
     from napari_medseq.io.dicom.series import Scan
 
-_PICTURES = ("picture", "video")
+_PICTURES = ("picture", "tiff", "video")
 #: Files looked at to find the images of a structure set that was opened alone.
 _MOST_NEIGHBOURS = 1500
 
@@ -159,7 +159,8 @@ def _nothing(path: Paths, failures: list[str]) -> str:
 
 #: Kind of a file → the module of its format.
 _MODULES = {
-    "nifti": "nifti", "nrrd": "nrrd", "metaimage": "metaimage", "mgh": "mgh", "picture": "picture", "video": "picture",
+    "nifti": "nifti", "nrrd": "nrrd", "metaimage": "metaimage", "mgh": "mgh", "picture": "picture", "tiff": "tiff",
+    "video": "picture",
 }  # fmt: skip
 
 

@@ -57,6 +57,7 @@ def test_dicom_with_and_without_preamble_and_gzipped(tmp_path: Path) -> None:
         ("a.nrrd", b"NRRD0005\ntype: uchar\n", "nrrd"),
         ("a.mha", b"ObjectType = Image\nNDims = 3\n", "metaimage"),
         ("a.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 20, "picture"),
+        ("a.tif", b"II*\0\x08\0\0\0" + b"\0" * 20, "tiff"),
         ("a.mp4", b"\0\0\0\x20ftypisom" + b"\0" * 20, "video"),
     ],
 )
@@ -69,7 +70,7 @@ def test_other_formats(tmp_path: Path, name: str, content: bytes, kind: str) -> 
     ("name", "content"),
     [
         ("a.nii", b"only text"), ("a.dcm", b""), ("a.dcm", b"x"), ("a.txt", b"hello world, this is a text file\n" * 20),
-        ("a.tif", b"II*\0" + b"\0" * 600), ("a.py", b"import os\n" * 100), ("a.zip", b"PK\x03\x04" + b"\0" * 600),
+        ("a.tif", b"II\0\0" + b"\0" * 600), ("a.py", b"import os\n" * 100), ("a.zip", b"PK\x03\x04" + b"\0" * 600),
         ("a.nii.gz", gzip.compress(b"not an image" * 200, mtime=0)), ("a.gz", b"\x1f\x8b garbage"), ("a.npy", b"\x93NUMPY" + b"\0" * 600),
     ],
 )  # fmt: skip
@@ -88,7 +89,7 @@ def test_missing_file_is_declined_and_a_folder_named(tmp_path: Path) -> None:
 def test_any_bytes_are_answered(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("any") / "file"
     path.write_bytes(content)
-    assert detect(path) in (None, "nifti", "dicom", "nrrd", "picture", "video")
+    assert detect(path) in (None, "nifti", "dicom", "nrrd", "picture", "tiff", "video")
 
 
 def test_it_takes_under_5_ms(tmp_path: Path) -> None:
