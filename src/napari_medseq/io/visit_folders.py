@@ -46,18 +46,27 @@ def patient_folder(root: Path) -> Path:
     """
     folders = _folders(root)
     subjects = [p for p in folders if _SUBJECT.match(p.name)]
-    if len(subjects) > 1:
-        some = ", ".join(p.name for p in subjects[:5])
+    if len(subjects) > 1 or (subjects := subjects or _patients_in(folders)):
+        if len(subjects) == 1:
+            return subjects[0]
+        some = ", ".join(p.name for p in subjects[:5]) + (", …" if len(subjects) > 5 else "")
         raise ReadError(
-            f"{archives.shown(str(root))}: this folder holds {len(subjects)} patients ({some}, …); choose one of them."
+            f"{archives.shown(str(root))}: this folder holds {len(subjects)} patients ({some}); choose one of them, or do all with cohort."
         )
-    if subjects:
-        return subjects[0]
     only = folders[0] if len(folders) == 1 and not any(detect(p) for p in _loose(root)) else None
     if only is None or only.name.lower() in _SORTING or is_visit(only.name) or is_visit(root.name):
         return root
     inside = [p for p in _folders(only) if p.name.lower() not in _SORTING]
     return patient_folder(only) if inside else root
+
+
+def _patients_in(folders: list[Path]) -> list[Path]:
+    """Folders that are patients, since several of them hold folders called like visits and none is called like one itself."""
+    if any(is_visit(p.name) for p in folders):
+        return []
+    own = [p for p in folders if p.is_dir() and p.name.lower() not in _SORTING]
+    holders = [p for p in own if sum(is_visit(v.name) for v in _folders(p)) > 1]
+    return holders if len(holders) > 1 else []
 
 
 def is_visit(name: str) -> bool:
@@ -160,8 +169,18 @@ def _derivatives(root: Path, patient: Path, session: str) -> list[Path]:
     return list(dict.fromkeys(out))
 
 
+def _visit_in(name: str) -> str:
+    """The part of a file's name that is the name of a visit, with the number after it: ``P1_month_6_T1`` → ``month_6``."""
+    parts = name.split("_")
+    for k, part in enumerate(parts):
+        if is_visit_name(part):
+            number = parts[k + 1] if k + 1 < len(parts) and parts[k + 1].isdecimal() else ""
+            return "_".join(filter(None, (part, number)))
+    return ""
+
+
 def _flat_sessions(folder: Path) -> list[Place]:
-    """Files lying together whose names carry ``ses-XX``, or each a date: a visit per session or date."""
+    """Files lying together whose names carry ``ses-XX``, or each a date or the name of a visit: a visit for each of these."""
     files = [p for p in _loose(folder) if p.is_file()]
     groups: dict[str, list[Path]] = {}
     for file in files:
@@ -170,6 +189,11 @@ def _flat_sessions(folder: Path) -> list[Place]:
         name = found.group(1) if found else f"ses-{day:%Y%m%d}" if day else ""
         if name:
             groups.setdefault(name, []).append(file)
+    if not groups:
+        named = [(_visit_in(naming.stem(file)), file) for file in files]
+        if all(name for name, _ in named):  # a word is less than a date: every file has to have one
+            for name, file in named:
+                groups.setdefault(name, []).append(file)
     if len(groups) < 2:
         return []
     out = []

@@ -151,6 +151,26 @@ def test_what_is_no_study(tmp_path: Path) -> None:
         ms.read_study(tmp_path)
 
 
+def test_folders_that_hold_visits_are_patients(tmp_path: Path) -> None:
+    for visit in ("20200101", "20200701"):
+        _visit(tmp_path / "Smith" / visit)
+        _visit(tmp_path / "Jones" / visit)
+    with pytest.raises(ReadError, match=r"2 patients \(Jones, Smith\); choose one of them, or do all with cohort"):
+        ms.read_study(tmp_path)
+    assert len(ms.read_study(tmp_path / "Jones").visits) == 2
+
+
+def test_files_of_one_folder_may_be_called_like_visits(tmp_path: Path) -> None:
+    for name in ("P1_baseline", "P1_month_6", "P1_month_12"):
+        _visit(tmp_path / "x", name=name)
+    with pytest.warns(ReadWarning, match="guess from the names: baseline, month_6, month_12"):
+        study = ms.read_study(tmp_path / "x")
+    assert [v.name for v in study.visits] == ["baseline", "month_6", "month_12"]
+    for name in ("P1_pre", "P1_post"):  # before and after contrast: one visit
+        _visit(tmp_path / "y", name=name)
+    assert len(ms.read_study(tmp_path / "y").visits) == 1
+
+
 def test_one_bad_file_does_not_lose_the_visit(tmp_path: Path) -> None:
     _visit(tmp_path / "sub-1" / "ses-20200101")
     (tmp_path / "sub-1" / "ses-20200101" / "bad.nii.gz").write_bytes(b"\x1f\x8b junk")
