@@ -118,8 +118,7 @@ def test_keys_look_at_the_next_slice_accept_and_reject_it(
     doubt[4], doubt[1] = 0.9, 0.5
     labels = seq.labels_like(np.ones(seq.data.shape, np.uint8), name="found", label_names={1: "lesion"})
     found = Segmentation(labels, None, seq.like(doubt), "m 1")
-    widget._show_answer(image, found, "answer")
-    widget._offer(verbs.doubtful_slice(found, []))
+    widget._show(verbs.lesson_job(viewer, image, painted), found, "answer")
     answer = widget.answer
     # strokes go into the answer, which is what is seen, with the same brush
     assert viewer.layers.selection.active == answer

@@ -175,3 +175,80 @@ def test_layers_of_other_grids_are_refused(taught: tuple[Any, Any, Any, Any]) ->
     other = viewer.add_labels(np.zeros((3, 3, 3), np.uint8))
     with pytest.raises(ms.MedseqError, match="same grid"):
         verbs.take_over(viewer, other, labels)
+
+
+# -- one press of Propagate --------------------------------------------------------------------------------------------
+def plane(layer: Any, seq: ImageSequence, step: int, value: int = 1) -> None:
+    """Paint a slice's middle, as a person does."""
+    axis = seq.axes.index(seq.slice_axis)
+    for a in range(2, 5):
+        for b in range(2, 5):
+            own = [a, b]
+            own.insert(axis, step)
+            layer.data_setitem(tuple(np.array([i]) for i in verbs_index(layer, own)), value)
+
+
+def steps_with(layer: Any, seq: ImageSequence, value: int = 1) -> list[int]:
+    """The slices with a label, counted as the sequence does."""
+    data = np.asarray(verbs.to_sequence(layer).data) == value
+    axis = seq.axes.index(seq.slice_axis)
+    return [int(k) for k in np.flatnonzero(data.any(tuple(k for k in range(3) if k != axis)))]
+
+
+@pytest.fixture
+def carried(taught: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any, ImageSequence]:
+    """Two slices are painted and what lies between is filled."""
+    viewer, image, labels, old = taught
+    viewer.layers.remove(old)
+    seq = verbs.to_sequence(image)
+    plane(labels, seq, 1)
+    plane(labels, seq, 3)
+    return viewer, image, labels, verbs.propagate(viewer, image, labels, None), seq
+
+
+def test_one_press_takes_over_what_was_corrected_and_is_one_step_of_undo(
+    carried: tuple[Any, Any, Any, Any, ImageSequence],
+) -> None:
+    viewer, image, labels, answer, seq = carried
+    assert steps_with(answer, seq) == [1, 2, 3]
+    plane(answer, seq, 5)  # a correction, which is taken over
+    before = [(np.array(k.data), np.array(verbs.editing_of(viewer).marks(k).flags)) for k in (labels, answer)]
+    assert verbs.propagate(viewer, image, labels, None, before=answer) == answer
+    assert steps_with(labels, seq) == [1, 3, 5]
+    assert steps_with(answer, seq) == [1, 2, 3, 4, 5]
+    assert verbs.undo(viewer) == "a new answer"
+    for layer, (data, flags) in zip((labels, answer), before, strict=True):
+        assert np.array_equal(layer.data, data)
+        assert np.array_equal(verbs.editing_of(viewer).marks(layer).flags, flags)
+    verbs.redo(viewer)
+    assert steps_with(answer, seq) == [1, 2, 3, 4, 5]
+
+
+def test_what_is_painted_while_an_answer_is_looked_for_stays_in_it(
+    carried: tuple[Any, Any, Any, Any, ImageSequence],
+) -> None:
+    viewer, image, labels, answer, seq = carried
+    plane(answer, seq, 5)
+    job = verbs.lesson_job(viewer, image, labels, answer=answer)
+    assert (job.corrected, job.labelled, job.done) == ((5,), (1, 3, 5), (1, 3, 5))
+    assert steps_with(labels, seq) == [1, 3]  # nothing is written before the answer is there
+    found = job.propagate(None)
+    paint(viewer, answer, tuple(verbs_index(answer, [5, 5, 5])), 7)  # in the slice that is taken over
+    paint(viewer, answer, tuple(verbs_index(answer, [0, 0, 0])), 8)  # and in another
+    verbs.show_lesson(viewer, job, found)
+    data = np.asarray(verbs.to_sequence(answer).data)
+    assert (data[5, 5, 5], data[0, 0, 0]) == (7, 8)
+    assert verbs.corrected_slices(viewer, answer) == [0]
+
+
+def test_a_finished_object_stays_as_it_is_and_alone_there_is_nothing_to_carry(
+    carried: tuple[Any, Any, Any, Any, ImageSequence],
+) -> None:
+    viewer, image, labels, answer, seq = carried
+    with pytest.raises(MedseqError, match="Every painted object is finished"):
+        verbs.propagate(viewer, image, labels, None, before=answer, finished={1})
+    plane(labels, seq, 0, 2)
+    plane(labels, seq, 2, 2)  # over what was carried of the first object
+    verbs.propagate(viewer, image, labels, None, before=answer, finished={1})
+    assert steps_with(answer, seq, 1) == [1, 2, 3]
+    assert 0 in steps_with(answer, seq, 2)

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QFormLayout, QHBoxLayout, QPushButton, QVB
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import LayerBox, wrapped
 from napari_medseq._napari.parts import choice, set_enabled
-from napari_medseq._napari.teach_widget import PROPAGATE, has_model
+from napari_medseq._napari.teach_widget import has_model
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress
@@ -76,8 +76,8 @@ class CarryBox(QWidget):  # type: ignore[misc]
             why = "This mask is of the later visit already: choose one of another visit"
         elif self.work.busy:
             why = "Another job runs"
-        elif self.way.currentData() == "propagate" and not has_model(PROPAGATE):
-            why = f"The model {PROPAGATE!r} is not installed"
+        elif self.way.currentData() == "propagate" and not has_model(verbs.PROPAGATE):
+            why = f"The model {verbs.PROPAGATE!r} is not installed"
         set_enabled(
             self.carry_button, why, "The mask as a proposal at the later visit, to be looked at and corrected there"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, QLineEdit, QPushButton, QWidget
 
@@ -32,10 +31,6 @@ _HOW = (
     "wrong, correct a slice and propagate again. Or paint three slices or more, whole: what is not painted in them is background; "
     "then Teach makes a model of them, for other images too."
 )
-
-
-#: the model that carries painted objects
-PROPAGATE = "propagate"
 
 
 class TeachWidget(QWidget):  # type: ignore[misc]
@@ -159,7 +154,9 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.run_button.setEnabled(not why)
         self.run_button.setToolTip(why or "Train a small model on the painted slices, and let it label the others")
         why = why or (
-            "" if self.only_between.isChecked() or has_model(PROPAGATE) else f"The model {PROPAGATE!r} is not installed"
+            ""
+            if self.only_between.isChecked() or has_model(verbs.PROPAGATE)
+            else f"The model {verbs.PROPAGATE!r} is not installed"
         )
         self.propagate_button.setEnabled(not why)
         self.propagate_button.setToolTip(
@@ -195,25 +192,21 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.labels.choose(verbs.new_labels(self.viewer, self.image.layer))
 
     def _run(self) -> None:
-        image, layer = self._both()
         name = self.name.text().strip() or "taught"
         mine = self.model is not None and self.model.info.name == name
         out = verbs.check_model_name(name, replace=mine or self.replace.isChecked())
         settings: dict[str, object] = {"name": name, "minutes": self.minutes.value(), "out": str(out)}
-        corrected, labelled = self._take_over(layer), verbs.painted_slices(layer)
-        done = sorted({*corrected, *labelled, *self._right})
-        if set(done) - set(labelled):  # some were corrected, or accepted, to hold nothing
-            settings["steps"] = done
-        seq, painted = verbs.to_sequence(image), verbs.to_sequence(layer)
-        painted = painted.replace(data=np.array(painted.data))  # painting may go on meanwhile
+        lesson = self._lesson()
+        if set(lesson.done) - set(lesson.labelled):  # some were corrected, or accepted, to hold nothing
+            settings["steps"] = list(lesson.done)
         if self.go_on.isChecked() and self.model is not None:
             settings["start_from"] = self.model.info.folder
-
-        judge = self.judge.isChecked() and len(labelled) > 1
+        judge = self.judge.isChecked() and len(lesson.labelled) > 1
 
         def job(progress: Progress, cancelled: Cancelled) -> tuple[Model, Segmentation, str]:
             from napari_medseq.training.lesson_quality import Pace, judge_lesson, why_it_ended
 
+            seq, painted = lesson.seq, lesson.painted
             pace, end = Pace(), 0.45 if judge else 0.9
             found = ms.teach(seq, painted, settings, progress=part(progress, 0.0, end), cancelled=cancelled)
             words = [why_it_ended(found, settings, pace)]
@@ -224,11 +217,13 @@ class TeachWidget(QWidget):  # type: ignore[misc]
                 seq, found.model, keep=painted, outputs=("labels", "uncertainty"), progress=part(progress, 0.9, 1.0),
                 cancelled=cancelled,
             )  # fmt: skip
-            return found.model, verbs.with_painted(answer, painted, done), " ".join(words)
+            return found.model, answer, " ".join(words)
 
         def show(found: tuple[Model, Segmentation, str]) -> None:
-            self._taught(image, *found)
-            self._offer(verbs.doubtful_slice(found[1], done))
+            model, answer, quality = found
+            self.model = model
+            self._show(lesson, answer, model.info.name)
+            self._say_taught(model, quality)
 
         self.work.start("Teaching", job, show)
 
@@ -238,46 +233,44 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             raise MedseqError("An image and a label layer are needed. Open an image and paint a few of its slices.")
         return image, layer
 
-    def _take_over(self, layer: Labels) -> list[int]:
-        """The slices that were corrected in the last answer, which are in the painted labels from now on."""
-        if self.answer is None or self.answer not in self.viewer.layers or self.answer == layer:
-            return []
-        corrected = verbs.take_over(self.viewer, self.answer, layer)
-        if corrected:
-            many = "slice counts" if len(corrected) == 1 else "slices count"
-            show_info(f"{len(corrected)} corrected {many} as painted from now on, in {layer.name}.")
-        return corrected
+    def _lesson(self) -> verbs.LessonJob:
+        """What is painted, corrected, accepted and finished by now."""
+        image, layer = self._both()
+        mine = self._image == image
+        return verbs.lesson_job(
+            self.viewer,
+            image,
+            layer,
+            answer=self.answer if mine else None,
+            right=self._right if mine else (),
+            finished=self._finished if mine else (),
+        )
 
     def _propagate(self) -> None:
-        image, layer = self._both()
-        done = sorted({*self._take_over(layer), *verbs.painted_slices(layer), *self._right})
-        seq, painted = verbs.to_sequence(image), verbs.to_sequence(layer)
-        painted = painted.replace(data=np.array(painted.data))
-        finished, only_between = sorted(self._finished), self.only_between.isChecked()
-        before = None
-        if finished and self.answer is not None and self.answer in self.viewer.layers and self._image == image:
-            before = verbs.to_sequence(self.answer)
-            before = before.replace(data=np.array(before.data))
-        open_ = np.where(np.isin(painted.data, finished), 0, painted.data) if finished else painted.data
-        if not np.any(open_):
-            raise MedseqError("Every painted object is finished. Paint another one, or go on with one of them.")
-        prompts = painted.replace(data=open_)
+        lesson, only_between = self._lesson(), self.only_between.isChecked()
+        model = None if only_between else verbs.PROPAGATE
 
         def job(progress: Progress, cancelled: Cancelled) -> Segmentation:
-            if only_between:
-                found = verbs.interpolated(prompts)
-            else:
-                found = ms.propagate(seq, prompts, PROPAGATE, annotated=done, progress=progress, cancelled=cancelled)
-            found = verbs.with_painted(found, painted, done)
-            return found if before is None else verbs.with_finished(found, before, finished)
+            return lesson.propagate(model, progress=progress, cancelled=cancelled)
 
         def show(found: Segmentation) -> None:
-            self._show_answer(image, found, "propagated")
+            self._show(lesson, found, "propagated")
             carried = "interpolated between the painted slices" if only_between else "carried to all slices"
             self.outcome.setText(f"What is painted was {carried}: {self._where()}")
-            self._offer(verbs.doubtful_slice(found, done))
 
         self.work.start("Propagating", job, show)
+
+    def _show(self, lesson: verbs.LessonJob, found: Segmentation, name: str) -> None:
+        """Show an answer, say what of it was taken over, and offer the slice to look at next."""
+        if self._image != lesson.image:
+            self._right, self._finished = set(), set()
+        active = self.viewer.layers.selection.active
+        self._take(lesson.image, verbs.show_lesson(self.viewer, lesson, found), found, name)
+        self._paint_in_answer(active)
+        self._offer(verbs.doubtful_slice(found, lesson.done))
+        if lesson.corrected:
+            many = "slice counts" if len(lesson.corrected) == 1 else "slices count"
+            show_info(f"{len(lesson.corrected)} corrected {many} as painted from now on, in {lesson.labels.name}.")
 
     def _offer(self, step: int | None) -> None:
         """Offer the slice that is worth looking at next."""
@@ -315,16 +308,12 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         if self.answer is not None and painted is not None:
             verbs.hand_brush(self.viewer, self.answer if active == self.answer else painted, self.answer)
 
-    def _show_answer(self, image: Image, found: Segmentation, name: str) -> None:
-        before = self.answer if self._image == image else None
-        if self._image != image:
-            self._right, self._finished = set(), set()
-        self._image, self._found = image, found
-        active = self.viewer.layers.selection.active
-        self.answer = verbs.show_answer(self.viewer, image, found, before, self.labels.layer)
-        self.answer.name = f"{image.name} {name}"
-        self.answer.visible = True
-        self._paint_in_answer(active)
+    def _take(self, image: Image, answer: Labels, found: Segmentation, name: str) -> None:
+        """This layer is the answer from now on."""
+        self._image, self._found, self.answer = image, found, answer
+        answer.name = f"{image.name} {name}"
+        if not answer.visible:
+            answer.visible = True
 
     def _where(self) -> str:
         name = "" if self.answer is None else self.answer.name
@@ -333,9 +322,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             "count as painted, whole, and no new answer changes them."
         )
 
-    def _taught(self, image: Image, model: Model, answer: Segmentation, quality: str) -> None:
-        self.model = model
-        self._show_answer(image, answer, model.info.name)
+    def _say_taught(self, model: Model, quality: str) -> None:
         self.go_on.setEnabled(True)
         announce_models()
         where = f"The answer for all slices is {self._where()}"

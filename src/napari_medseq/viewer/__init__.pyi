@@ -3,6 +3,11 @@ from .acceptance import reject_slice as reject_slice
 from .active import hand_brush as hand_brush
 from .alignments import hand_alignment as hand_alignment
 from .alignments import set_hand_alignment as set_hand_alignment
+from .answering import PROPAGATE as PROPAGATE
+from .answering import LessonJob as LessonJob
+from .answering import lesson_job as lesson_job
+from .answering import propagate as propagate
+from .answering import show_lesson as show_lesson
 from .arranging import add_visit as add_visit
 from .arranging import assign_visit as assign_visit
 from .arranging import next_ordinal as next_ordinal
@@ -67,7 +72,6 @@ from .lessons import doubtful_slice as doubtful_slice
 from .lessons import go_to_slice as go_to_slice
 from .lessons import interpolated as interpolated
 from .lessons import painted_slices as painted_slices
-from .lessons import propagate as propagate
 from .lessons import show_answer as show_answer
 from .lessons import take_over as take_over
 from .lessons import with_finished as with_finished
@@ -201,6 +205,7 @@ from .verbs import world_affine as world_affine
 __all__ = [
     "KEYS",
     "MOST_PANES",
+    "PROPAGATE",
     "Autosave",
     "BrushLimit",
     "CarriedMask",
@@ -208,6 +213,7 @@ __all__ = [
     "EditJob",
     "Editing",
     "Followed",
+    "LessonJob",
     "MaskDifference",
     "Overlaid",
     "Overlay",
@@ -287,6 +293,7 @@ __all__ = [
     "keep_views_true",
     "label_layers",
     "landmark_pairs",
+    "lesson_job",
     "limit_brush",
     "locate",
     "looked_at",
@@ -353,6 +360,7 @@ __all__ = [
     "show_diameters",
     "show_explanation",
     "show_followed",
+    "show_lesson",
     "show_locations",
     "show_numbers",
     "show_overlay",

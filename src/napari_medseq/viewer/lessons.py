@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-import napari_medseq as ms
 from napari_medseq.errors import MedseqError
 from napari_medseq.inference.prediction import Segmentation
-from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer.editing import editing_of, real
-from napari_medseq.viewer.marks import PAINTED, Values
+from napari_medseq.viewer.marks import PAINTED, Flags, Values
 from napari_medseq.viewer.results import show_segmentation
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
-    from napari_medseq.models import ModelLike
     from napari_medseq.sequence import ImageSequence
 
 
@@ -42,7 +39,7 @@ def painted_slices(labels: Labels) -> list[int]:
     return sorted(int(data.shape[axis] - 1 - k if flipped else k) for k in steps)
 
 
-def take_over(viewer: ViewerModel, answer: Labels, labels: Labels) -> list[int]:
+def take_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Sequence[int] | None = None) -> list[int]:
     """Copy the slices of an answer that a person corrected into the painted labels, whole: "this slice is right".
 
     Parameters
@@ -53,6 +50,8 @@ def take_over(viewer: ViewerModel, answer: Labels, labels: Labels) -> list[int]:
     labels : Labels
         What was painted to teach it; what was painted there stays, but for voxels that were painted in the answer since. From then on
         the slices are its own: what is painted in it later counts, and the answer's marks are taken off.
+    steps : sequence of int, optional
+        Only these of the corrected slices.
 
     Returns
     -------
@@ -65,29 +64,62 @@ def take_over(viewer: ViewerModel, answer: Labels, labels: Labels) -> list[int]:
         If the two layers are of different shapes.
     """
     answer, labels = real(answer), real(labels)
+    taken = taken_over(viewer, answer, labels, steps)
+    if taken.steps:
+        editing = editing_of(viewer)
+        with editing.step(f"taking over {len(taken.steps)} corrected slice{'' if len(taken.steps) == 1 else 's'}"):
+            editing.write(labels, taken.data, flags=taken.flags)
+            editing.write(answer, np.asarray(answer.data), flags=taken.left)
+    return taken.steps
+
+
+class TakenOver(NamedTuple):
+    """What the painted labels are with the corrected slices of an answer in them; from `taken_over`.
+
+    Attributes
+    ----------
+    steps : list of int
+        The slices.
+    data, flags : ndarray
+        Of the painted labels.
+    left : ndarray of uint8
+        The marks that the answer keeps.
+    """
+
+    steps: list[int]
+    data: Values
+    flags: Flags
+    left: Flags
+
+
+def taken_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Sequence[int] | None = None) -> TakenOver:
+    """What `take_over` would write; no layer is changed.
+
+    Raises
+    ------
+    MedseqError
+        If the two layers are of different shapes.
+    """
+    answer, labels = real(answer), real(labels)
     if answer.data.shape != labels.data.shape:
         raise MedseqError(
             f"{answer.name} and {labels.name} do not lie on the same grid; corrections cannot be taken over."
         )
     editing = editing_of(viewer)
-    steps = corrected_slices(viewer, answer)
+    corrected = [step for step in corrected_slices(viewer, answer) if steps is None or step in steps]
     axis, flipped = _step_axis(answer)
     n = answer.data.shape[axis]
     painted, found = editing.marks(answer).painted, np.asarray(answer.data)
     data: Values = np.array(labels.data, dtype=np.promote_types(labels.data.dtype, answer.data.dtype))
     flags, left = np.array(editing.marks(labels).flags), np.array(editing.marks(answer).flags)
     by_hand = editing.marks(labels).painted
-    for step in steps:
+    for step in corrected:
         where = (slice(None),) * axis + (n - 1 - step if flipped else step,)
         theirs = painted[where] | ((data[where] == 0) & ~by_hand[where])  # a voxel that was erased by hand is no gap
         data[where] = np.where(theirs, found[where], data[where])
         flags[where] |= PAINTED
         left[where] = 0
-    if steps:
-        with editing.step(f"taking over {len(steps)} corrected slice{'' if len(steps) == 1 else 's'}"):
-            editing.write(labels, data, flags=flags)
-            editing.write(answer, np.asarray(answer.data), flags=left)
-    return steps
+    return TakenOver(corrected, data, flags, left)
 
 
 def with_painted(found: Segmentation, painted: ImageSequence, steps: Sequence[int]) -> Segmentation:
@@ -185,46 +217,6 @@ def show_answer(
     if labels is not None:
         layer.colormap = real(labels).colormap
     return layer
-
-
-def propagate(
-    viewer: ViewerModel,
-    image: Layer,
-    labels: Labels,
-    model: ModelLike = "propagate",
-    *,
-    before: Labels | None = None,
-    device: str = "auto",
-    progress: Progress | None = None,
-    cancelled: Cancelled | None = None,
-) -> Labels:
-    """Carry what is painted on a few slices to all others with `ms.propagate`, and show it.
-
-    Parameters
-    ----------
-    viewer : ViewerModel
-    image : Image layer
-    labels : Labels
-        What is painted; slices with a label are complete.
-    model : Model, name or bundle folder
-        A promptable network.
-    before : Labels, optional
-        The layer of the last answer: slices that a person corrected in it are taken over into `labels` first, and it gets the new
-        answer but for the voxels that were painted in it.
-    device : str
-    progress, cancelled : callable, optional
-
-    Returns
-    -------
-    Labels
-        The layer of the answer.
-    """
-    corrected = [] if before is None or before not in viewer.layers else take_over(viewer, before, labels)
-    painted, done = _layers.from_layer(labels), sorted({*corrected, *painted_slices(labels)})
-    found = ms.propagate(
-        _layers.from_layer(image), painted, model, annotated=done, device=device, progress=progress, cancelled=cancelled
-    )
-    return show_answer(viewer, image, with_painted(found, painted, done), before, labels)
 
 
 def doubtful_slice(found: Segmentation, done: Sequence[int]) -> int | None:

@@ -1,0 +1,228 @@
+"""One press of *Propagate* or *Teach*: what is painted and corrected is taken, an answer is found, and shown as one step of undo.
+
+`propagate` does it at once. A window finds the answer off its own thread: `lesson_job` takes what is needed, `LessonJob.propagate` touches
+no layer, and `show_lesson` writes what came out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import napari_medseq as ms
+from napari_medseq.errors import MedseqError
+from napari_medseq.inference.prediction import Segmentation
+from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.viewer.editing import editing_of, real
+from napari_medseq.viewer.layers import KEY, from_layer, own_array
+from napari_medseq.viewer.lessons import (
+    interpolated,
+    show_answer,
+    take_over,
+    taken_over,
+    with_finished,
+    with_painted,
+)
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels
+
+    from napari_medseq.models import ModelLike
+
+#: the model that carries painted objects
+PROPAGATE = "propagate"
+
+
+@dataclass(frozen=True, eq=False)
+class LessonJob:
+    """What an answer is found from, taken from the layers in the GUI thread; from `lesson_job`.
+
+    Attributes
+    ----------
+    image : Image
+    labels : Labels
+        What a person painted.
+    answer : Labels or None
+        The layer of the last answer.
+    seq : ImageSequence
+        The image.
+    painted : ImageSequence
+        A copy of what is painted, with the corrected slices of the last answer in it.
+    corrected : tuple of int
+        The slices that are taken over from the last answer into the painted labels, when the new one is shown.
+    labelled : tuple of int
+        The slices of `painted` that hold a label.
+    done : tuple of int
+        All slices that are right: painted, corrected, or accepted.
+    finished : tuple of int
+        Labels of objects that no new answer changes.
+    before : ImageSequence or None
+        A copy of the last answer, where something is finished in it.
+    """
+
+    image: Image
+    labels: Labels
+    answer: Labels | None
+    seq: ImageSequence
+    painted: ImageSequence
+    corrected: tuple[int, ...]
+    labelled: tuple[int, ...]
+    done: tuple[int, ...]
+    finished: tuple[int, ...]
+    before: ImageSequence | None
+
+    def propagate(
+        self,
+        model: ModelLike | None = PROPAGATE,
+        *,
+        device: str = "auto",
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> Segmentation:
+        """Carry what is painted, but for finished objects, to all other slices; any thread may do this.
+
+        Parameters
+        ----------
+        model : Model, name or bundle folder, optional
+            A promptable network; None: outlines are interpolated between painted slices, without any.
+        device : str
+        progress, cancelled : callable, optional
+
+        Raises
+        ------
+        MedseqError
+            If every painted object is finished, or nothing is painted.
+        OperationCancelled
+        """
+        data = np.asarray(self.painted.data)
+        prompts = self.painted.replace(data=np.where(np.isin(data, self.finished), 0, data))
+        if data.any() and not np.asarray(prompts.data).any():
+            raise MedseqError("Every painted object is finished. Paint another one, or go on with one of them.")
+        if model is None:
+            return interpolated(prompts)
+        return ms.propagate(
+            self.seq, prompts, model, annotated=list(self.done), device=device, progress=progress, cancelled=cancelled
+        )
+
+
+def lesson_job(
+    viewer: ViewerModel,
+    image: Image,
+    labels: Labels,
+    *,
+    answer: Labels | None = None,
+    right: Iterable[int] = (),
+    finished: Iterable[int] = (),
+) -> LessonJob:
+    """Take from the layers what an answer is found from; no layer is changed, and painting may go on.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    image : Image layer
+    labels : Labels
+        What is painted on it; slices with a label are complete.
+    answer : Labels, optional
+        The layer of the last answer: slices that a person corrected in it count as painted, whole.
+    right : iterable of int
+        More slices that are right as they are, such as those that were accepted to hold nothing.
+    finished : iterable of int
+        Labels of objects that stay in the answer as they are.
+
+    Raises
+    ------
+    MedseqError
+        If labels and answer are not on one grid.
+    """
+    labels = real(labels)
+    answer = None if answer is None or answer not in viewer.layers else real(answer)
+    painted, corrected = from_layer(labels), list[int]()
+    data = np.asarray(painted.data)
+    if answer is not None and answer is not labels:
+        taken = taken_over(viewer, answer, labels)
+        corrected = taken.steps
+        data = own_array(labels, taken.data) if KEY in labels.metadata else taken.data.reshape(data.shape)
+    painted = painted.replace(data=np.array(data))
+    axis = painted.axes.index("t" if "t" in painted.axes else painted.slice_axis)
+    holds = np.asarray(painted.data).any(axis=tuple(k for k in range(painted.data.ndim) if k != axis))
+    labelled = tuple(int(k) for k in np.flatnonzero(holds))
+    closed = tuple(sorted(finished))
+    before = None
+    if closed and answer is not None:
+        before = from_layer(answer)
+        before = before.replace(data=np.array(before.data))
+    done = tuple(sorted({*corrected, *labelled, *right}))
+    return LessonJob(
+        image, labels, answer, from_layer(image), painted, tuple(corrected), labelled, done, closed, before
+    )
+
+
+def show_lesson(viewer: ViewerModel, job: LessonJob, found: Segmentation) -> Labels:
+    """Show an answer; corrected slices are taken over, painted slices and finished objects are as they were. One step of undo.
+
+    What a person painted while the answer was looked for stays: in the slices that were taken, it is in the answer.
+
+    Returns
+    -------
+    Labels
+        The layer of the answer: that of the last one where there is one.
+    """
+    with editing_of(viewer).step("a new answer"):
+        if job.answer is not None and job.corrected and job.answer in viewer.layers:
+            take_over(viewer, job.answer, job.labels, job.corrected)
+        found = with_painted(found, from_layer(job.labels), job.done)
+        if job.before is not None:
+            found = with_finished(found, job.before, job.finished)
+        return show_answer(viewer, job.image, found, job.answer, job.labels)
+
+
+def propagate(
+    viewer: ViewerModel,
+    image: Image,
+    labels: Labels,
+    model: ModelLike | None = PROPAGATE,
+    *,
+    before: Labels | None = None,
+    right: Iterable[int] = (),
+    finished: Iterable[int] = (),
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> Labels:
+    """Carry what is painted on a few slices to all others with `ms.propagate`, and show it; one step of undo.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    image : Image layer
+    labels : Labels
+        What is painted; slices with a label are complete.
+    model : Model, name or bundle folder, optional
+        A promptable network; None: outlines are interpolated between painted slices, without any.
+    before : Labels, optional
+        The layer of the last answer: slices that a person corrected in it are taken over into `labels`, and it gets the new
+        answer but for the voxels that were painted in it.
+    right : iterable of int
+        More slices that are right as they are, such as those that were accepted to hold nothing.
+    finished : iterable of int
+        Labels of objects that stay in the answer as they are.
+    device : str
+    progress, cancelled : callable, optional
+
+    Returns
+    -------
+    Labels
+        The layer of the answer.
+
+    Raises
+    ------
+    MedseqError
+        If nothing is painted, or every painted object is finished; nothing is changed then.
+    """
+    job = lesson_job(viewer, image, labels, answer=before, right=right, finished=finished)
+    return show_lesson(viewer, job, job.propagate(model, device=device, progress=progress, cancelled=cancelled))
