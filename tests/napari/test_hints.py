@@ -15,6 +15,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq.models.library import SHIPPED
 from tests.napari.helpers import as_plugins_see_it, click
+from tests.napari.person import at, stroke
 
 pytestmark = pytest.mark.skipif(not (SHIPPED / "propagate").is_dir(), reason="the bundle propagate is not there yet")
 Z, Y, X = np.indices((14, 48, 48))
@@ -69,6 +70,52 @@ def test_from_a_box_to_all_slices_and_back(
     assert dice(found, np.asarray(verbs.to_sequence(viewer.layers["scan"]).data) > 140) > 0.7
     assert verbs.undo(viewer)
     assert not labels.data.any()  # the box's outline, whole
+
+
+def shown_slice(viewer: Any, step: int) -> None:
+    """Go to a slice of the scan and see all of it."""
+    image = viewer.layers["scan"]
+    viewer.dims.set_point(0, at(image, step, 0, 0)[0])
+    viewer.reset_view()
+
+
+def test_points_are_clicked_inside_and_beside_the_object(scene: tuple[Any, TeachWidget], qtbot: Any) -> None:
+    viewer, widget = scene
+    click(qtbot, widget.new_button)
+    labels = widget.labels.layer
+    shown_slice(viewer, 7)
+    for kind, places in (("points inside", [(24, 20), (20, 17)]), ("points outside", [(4, 4), (44, 42), (24, 42)])):
+        click(qtbot, widget.hints.buttons[kind])
+        assert (viewer.layers.selection.active.name, viewer.layers.selection.active.mode) == (kind, "add")
+        for y, x in places:
+            stroke(viewer, [at(labels, 7, y, x)])  # a click
+        assert len(viewer.layers[kind].data) == len(places)
+    click(qtbot, widget.hints.outline_button)
+    assert "1 slice" in widget.hints.outcome.text()
+    assert dice(labels.data[7] > 0, TRUTH[7]) > 0.85
+    assert np.flatnonzero(labels.data.any((1, 2))).tolist() == [7]
+    verbs.undo(viewer)
+    assert not labels.data.any()
+
+
+def test_scribbles_in_the_object_and_beside_it_outline_it(scene: tuple[Any, TeachWidget], qtbot: Any) -> None:
+    viewer, widget = scene
+    click(qtbot, widget.new_button)
+    labels = widget.labels.layer
+    shown_slice(viewer, 7)
+    labels.brush_size = 2
+    for label, path in ((1, [(22, 18), (26, 22)]), (2, [(4, 6), (4, 40), (44, 40), (44, 6)])):
+        labels.selected_label = label
+        stroke(viewer, [at(labels, 7, y, x) for y, x in path])
+    assert {*np.unique(labels.data[7])} == {0, 1, 2}
+    labels.selected_label = 1
+    widget.hints.background.setValue(2)
+    scribbled = np.array(labels.data)
+    click(qtbot, widget.hints.outline_button)
+    assert dice(labels.data[7] == 1, TRUTH[7]) > 0.85
+    assert not (labels.data == 2).any()  # what said where it is not is taken away
+    verbs.undo(viewer)
+    assert np.array_equal(labels.data, scribbled)
 
 
 def test_a_key_propagates_and_a_second_time_is_one_step_of_undo(

@@ -33,7 +33,7 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
         # the size of the figure is what the canvas asks of the window at first
         self.figure = Figure(figsize=(6.0, height / 100), dpi=100, layout="constrained")
         self.canvas = FigureCanvasQTAgg(self.figure)
-        self.canvas.setMinimumHeight(min(height, 150))
+        self.canvas.setMinimumHeight(min(height, 80))  # so that the window fits a screen of 768 rows
         self._paint: Callable[[Figure], None] = lambda _figure: None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -67,7 +67,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         for box in (self.earlier, self.later):
             box.currentIndexChanged.connect(lambda _index: self._mark())
         self.change_button = self._button("Show what changed", self.show_change)
-        self.note = wrapped()
+        self.note, self.why = wrapped(), wrapped()
         self.work = WorkBar()
         self.carry = CarryBox(napari_viewer, self.work, lambda: self.later.currentData())
         self.over = OverlayBox(napari_viewer, self.work, lambda: self.pair)
@@ -96,6 +96,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         pair.addRow("Later", self.later)
         layout.addLayout(pair)
         layout.addWidget(self.change_button)
+        layout.addWidget(self.why)
         layout.addWidget(self.note)
         layout.addWidget(CollapsibleSection("One over the other; alignment", self.over))
         layout.addWidget(CollapsibleSection("Carry a mask on", self.carry))
@@ -157,6 +158,10 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         followed = "" if self._is_followed else "Follow the lesions first (Progression)"
         tip = "A layer with what is new, gone, grown and shrunk since the earlier visit"
         set_enabled(self.change_button, none or alone or pair or followed, tip)
+        self.why.setText(
+            "" if none else next((f"What changed: {w[0].lower()}{w[1:]}." for w in (alone, pair, followed) if w), "")
+        )
+        self.why.setVisible(bool(self.why.text()))
         self.carry.mark()
         self.over.mark(none or alone or pair)
 

@@ -129,6 +129,9 @@ class CurvesPlot(PlotDock):
         return self.curves
 
 
+_NO_LABELS = "No labels yet? File → New Layer → New labels on this image's grid, then paint."
+
+
 class CurvesWidget(QWidget):  # type: ignore[misc]
     """The dock widget; `measures` is the table of what was read from the curves."""
 
@@ -177,8 +180,8 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         form.addRow("Wall", self.wall)
         self.form = form
         layout.addLayout(form)
-        hint = wrapped("No labels yet? File → New Layer → New labels on this image's grid, then paint.")
-        for widget in (hint, self.run_button, self.work):
+        self.hint = wrapped()
+        for widget in (self.hint, self.run_button, self.work):
             layout.addWidget(widget)
         layout.addWidget(self.table, 1)
         layout.addWidget(self.walls, 1)
@@ -199,8 +202,12 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
             if self.labels.layer is None
             else ""
             if of_volume or _has_frames(self.image.layer)
-            else "Open a series with frames, such as perfusion, and choose it first"
+            else "Open a series with frames, such as perfusion"
+            if self.image.layer is None
+            else f"{self.image.layer.name} has no frames: open a series with frames, such as perfusion, and choose it above"
         )
+        self.hint.setText(_NO_LABELS if self.labels.layer is None else "" if self.work.busy or not why else f"{why}.")
+        self.hint.setVisible(bool(self.hint.text()))
         self.run_button.setEnabled(not why)
         self.run_button.setToolTip(why or "Measure each label in each frame, and plot it below the image")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _OWN = "level and width as set"
 _SMOOTH = {"voxel by voxel": "nearest", "smooth (linear)": "linear", "smoother (cubic)": "cubic"}
 _MEANINGS = {"which lesion it is": "identity", "what became of it": "change", "response of the patient": "response"}
-_NOT_YET = "No lesions are followed yet: run Progression first"
+_NOT_YET = "No lesions are followed yet, so that none can be marked or coloured: run Progression first"
 
 
 class DisplayWidget(QWidget):  # type: ignore[misc]
@@ -195,7 +195,10 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
             widget.setToolTip(tip if found is not None else _NOT_YET)
         self.rule.setEnabled(found is not None and self.meaning.currentData() == "response")
         if found is None or study is None:
+            self.legend.setText(f"{_NOT_YET}.")
             return
+        if self.legend.text() == f"{_NOT_YET}.":
+            self.legend.clear()
         if self._drawn.get(study, found.progression.graph) is not found.progression.graph:
             for box, draw, role in (
                 (self.diameters, verbs.show_diameters, "diameters"),

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QFormLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_medseq._napari.choosers import CollapsibleSection
@@ -27,6 +28,19 @@ Row = CheckBox | ComboBox | FloatSpinBox | LineEdit | SpinBox
 _WIDEST_LABEL = 150
 #: numbers beyond these are typed, not stepped to
 _LEAST_STEPPED, _MOST_STEPPED, _MOST_DIGITS = 1e-3, 1e6, 6
+
+
+class _Title(QLabel):  # type: ignore[misc]
+    """A row's title, as high as its lines need: Qt's form gives all titles the height of one or two."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.setWordWrap(True)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Follow the width."""
+        super().resizeEvent(event)
+        self.setMinimumHeight(self.heightForWidth(self.width()))
 
 
 class ModelForm(QWidget, Generic[S]):  # type: ignore[misc]
@@ -73,8 +87,7 @@ class ModelForm(QWidget, Generic[S]):  # type: ignore[misc]
 
     def _add(self, form: QFormLayout, name: str, row: Row) -> None:
         form.setContentsMargins(0, 0, 0, 0)
-        label = QLabel(label_of(self.model, name))
-        label.setWordWrap(True)
+        label = _Title(label_of(self.model, name))
         label.setMaximumWidth(_WIDEST_LABEL)
         native = row.native
         for widget in (label, native):

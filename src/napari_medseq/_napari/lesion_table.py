@@ -27,10 +27,10 @@ _LIST = "list"
 _HEADS = {
     "lesion": "lesion",
     "visit": "visit",
+    "event": "event",  # before the measures: a narrow dock shows it without scrolling
     "volume_ml": "mL",
     "longest_mm": "mm",
     "change_percent": "Δ %",
-    "event": "event",
 }
 #: what the short heads mean
 _TIPS = {
@@ -142,7 +142,7 @@ class LesionTable(QWidget):  # type: ignore[misc]
             again: list[Cell] = (
                 [float(row["smallest_change_ml"]), str(row["real_change"])] if len(heads) > len(_HEADS) else []
             )
-            cells.append([lesion, when, *numbers, str(row["event"]), *again])
+            cells.append([lesion, when, str(row["event"]), *numbers, *again])
             self._keys.append((visit, lesion))
         self._frame = rows
         self.table.fill(list(heads.values()), cells, [lesion_colour(lesion) for _, lesion in self._keys])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,8 +97,10 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self.card_button.toggled.connect(self.card.setVisible)
         self.misfits = wrapped()
         self.misfits.hide()
-        self.overrule = QCheckBox("use it although it does not fit")
-        self.overrule.setToolTip("The reason stands above; the answer may be wrong. Nobody has measured how wrong")
+        self.overrule = QCheckBox("offer models that do not fit, too")
+        self.overrule.setToolTip(
+            "To use one knowingly. The reason stands above; the answer may be wrong, and nobody has measured how wrong"
+        )
         self.overrule.toggled.connect(self._update_fit)
         self.overrule.hide()
         row = QHBoxLayout()
@@ -216,9 +218,18 @@ class ModelBox(QWidget):  # type: ignore[misc]
         current = self.box.currentData()
         if current is not None and current.name in reasons and first >= 0 and not self.force:
             self.box.setCurrentIndex(first)
-        self.misfits.setText("Does not fit: " + "; ".join(f"{name}: {why}" for name, why in reasons.items()))
+        self.misfits.setText(self._in_words(reasons))
         self.misfits.setVisible(bool(reasons))
         self.overrule.setVisible(bool(reasons) or self.force)
+
+    def _in_words(self, reasons: Mapping[str, str]) -> str:
+        """Why the chosen model does not fit, and which others can be chosen, or not, and why."""
+        chosen = "" if self.info is None else self.info.name
+        parts = [f"{chosen} does not fit: {reasons[chosen]}."] if chosen in reasons else []
+        others = "; ".join(f"{name} ({why})" for name, why in reasons.items() if name != chosen)
+        if others:
+            parts.append(f"{'Would not fit' if self.force else 'Not offered for these images'}: {others}.")
+        return " ".join(parts)
 
     def _show_card(self, _index: int = 0) -> None:
         info = self.info

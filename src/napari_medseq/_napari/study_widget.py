@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QHBoxLayout,
+    QHeaderView,
     QPushButton,
     QTreeWidget,
     QTreeWidgetItem,
@@ -77,6 +78,8 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self.tree.setMinimumHeight(160)
         self.tree.setStyleSheet(TICKS)
         self.tree.header().setStretchLastSection(False)
+        for column, how in enumerate((QHeaderView.Stretch, QHeaderView.ResizeToContents, QHeaderView.ResizeToContents)):
+            self.tree.header().setSectionResizeMode(column, how)
         self.tree.setToolTip(
             "A patient: click to bring in front. A visit: click to go there, double-click its date to correct it"
         )
@@ -190,8 +193,6 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         for name in studies_in(self.viewer.layers):
             self._show(name, [layer for layer in self.viewer.layers if facts_of(layer).get("study") == name])
         self.tree.expandAll()
-        for column in range(self.tree.columnCount()):
-            self.tree.resizeColumnToContents(column)
         self.tree.setIndentation(12)
         self._filling = False
         if not self.listed:
@@ -325,7 +326,9 @@ class StudyWidget(QWidget):  # type: ignore[misc]
 
 
 def _row(parent: QTreeWidget | QTreeWidgetItem, *texts: str) -> QTreeWidgetItem:
-    return QTreeWidgetItem(parent, list(texts))
+    row = QTreeWidgetItem(parent, list(texts))
+    row.setToolTip(0, texts[0])  # which is shortened where the dock is narrow
+    return row
 
 
 def _what(seq: ImageSequence) -> str:

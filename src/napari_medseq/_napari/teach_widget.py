@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
-from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, QLineEdit, QPushButton, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QWidget,
+)
 
 import napari
 import napari_medseq as ms
@@ -28,9 +37,9 @@ if TYPE_CHECKING:
 
 _HOW = (
     "Paint what is to be found in one slice, then press Propagate (Alt+S): it is carried to the other slices in seconds. Where it is "
-    "wrong, correct a slice and propagate again. Or paint three slices or more, whole: what is not painted in them is background; "
-    "then Teach makes a model of them, for other images too."
+    "wrong, correct a slice and propagate again."
 )
+_HOW_TAUGHT = "For other images too: paint three slices or more, whole (what is not painted in them is background); Teach makes a model of them."
 
 
 class TeachWidget(QWidget):  # type: ignore[misc]
@@ -74,6 +83,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.run_button.setStyleSheet("font-weight: bold; padding: 6px;")
         self.run_button.clicked.connect(lambda: guarded("Teaching", self._run))
         self.propagate_button = QPushButton("Propagate")
+        self.propagate_button.setStyleSheet("font-weight: bold; padding: 6px;")
         self.propagate_button.clicked.connect(lambda: guarded("Propagating", self._propagate))
         self.only_between = QCheckBox("interpolate only")
         self.only_between.setToolTip(
@@ -100,41 +110,49 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.work = WorkBar()
         self.outcome = wrapped()
         how = wrapped(_HOW)
-        form = QFormLayout()
-        for title, widget in (
-            ("Image", self.image), ("", self.new_button), ("Painted labels", self.labels), ("Name", self.name),
-            (None, self.replace),
-            ("Minutes", self.minutes), (None, self.judge), (None, self.go_on), (None, self.only_between),
-        ):  # fmt: skip
-            form.addRow(*(widget,) if title is None else (title, widget))  # without a title: across the whole form
-        layout = scrolled(self)
-        layout.addWidget(how)
-        layout.addLayout(form)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.propagate_button, 1)
-        buttons.addWidget(self.run_button, 1)
-        layout.addLayout(buttons)
         self.train = TrainBox(napari_viewer, self.work)
         self.compare = DifferenceBox(napari_viewer)
         self.hints = HintsBox(napari_viewer, self._both)
         more = (
             CollapsibleSection("Start from a box, points or scribbles", self.hints),
+            self._teach_box(),
             CollapsibleSection("Train on what I painted", self.train),
             CollapsibleSection("Compare two masks", self.compare),
         )
-        look = QHBoxLayout()
+        form = QFormLayout()
+        form.addRow("Image", self.image)
+        form.addRow("", self.new_button)
+        form.addRow("Painted labels", self.labels)
+        carry, look = QHBoxLayout(), QHBoxLayout()
+        carry.addWidget(self.propagate_button, 1)
+        carry.addWidget(self.only_between)
         look.addWidget(self.right_button, 1)
         look.addWidget(self.empty_button, 1)
+        layout = scrolled(self)
+        layout.addWidget(how)
+        layout.addLayout(form)
+        layout.addLayout(carry)
         layout.addWidget(self.work)
         layout.addWidget(self.next_button)
         layout.addLayout(look)
-        layout.addWidget(self.finish_button)
-        for widget in (self.outcome, *more):
+        for widget in (self.finish_button, self.outcome, *more):
             layout.addWidget(widget)
         layout.addStretch(1)
         self.work.busy_changed.connect(self._update)
         self.only_between.toggled.connect(lambda _on: self._update())
         follow_layers(napari_viewer, self._update)
+
+    def _teach_box(self) -> QGroupBox:
+        """What belongs to *Teach* alone."""
+        box = QGroupBox("A model of what is painted")
+        form = QFormLayout(box)
+        form.addRow(wrapped(_HOW_TAUGHT))
+        form.addRow("Name", self.name)
+        form.addRow(self.replace)
+        form.addRow("Minutes", self.minutes)
+        for widget in (self.judge, self.go_on, self.run_button):
+            form.addRow(widget)
+        return box
 
     def _update(self, _event: object = None) -> None:
         """What can be done now, and of what cannot, why."""
