@@ -267,9 +267,14 @@ def test_curves_of_a_dynamic_series(make_napari_viewer: Callable[..., Any], qtbo
     assert widget.measures is not None
     assert widget.measures["time_to_peak_s"].tolist() == [5.0, 20.0]
     assert widget.table.rowCount() == 2
+    heads = {widget.table.horizontalHeaderItem(k).text(): k for k in range(widget.table.columnCount())}
+    slope = widget.table.item(0, heads["wash-in (intensity/s)"]).text()
+    assert float(slope) == 80 / 5  # 80 above the first frame, 5 s after it
+    assert all("(" in head for head in list(heads)[1:])  # each number has its unit
     plot = widget.plot
     plot.canvas.canvas.draw()
     (axes,) = plot.canvas.figure.axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("time (s)", "mean intensity")
     mouse(plot.canvas.canvas, "button_press_event", axes, 9.0, 160.0)
     assert plot.shown_step() == 3
     assert layer.selected_label == 1
