@@ -68,8 +68,8 @@ class WorkBar(QWidget):  # type: ignore[misc]
     progressed = Signal(int, int, str)
     busy_changed = Signal(bool)
 
-    #: title and worker of the job that runs: they go one after the other, since each may take all memory and cores
-    _running: tuple[str, FunctionWorker] | None = None
+    #: title and worker of the job that runs, and whether it has ended: they go one after the other, since each may take all memory and cores
+    _running: tuple[str, FunctionWorker, threading.Event] | None = None
     #: the bars whose jobs wait, each with what starts it
     _waiting: ClassVar[deque[tuple[WorkBar, Callable[[], None]]]] = deque()
 
@@ -142,14 +142,14 @@ class WorkBar(QWidget):  # type: ignore[misc]
         worker.returned.connect(lambda outcome: task.finish(outcome))
         self._worker = worker
         if alone:
-            WorkBar._running = (self.title, worker)
+            WorkBar._running = (self.title, worker, task.ended)
         self._set_busy(True)
         worker.start()
 
     @classmethod
     def occupied(cls) -> bool:
-        """Whether a job of any bar runs."""
-        return cls._running is not None and bool(cls._running[1].is_running)
+        """Whether a job of any bar runs, or is about to: its thread may not have begun yet."""
+        return cls._running is not None and not cls._running[2].is_set()
 
     @classmethod
     def _next(cls) -> None:
@@ -307,12 +307,16 @@ class _Task(Generic[R]):
 
     def __init__(self, bar: WorkBar, job: Job[R], done: Callable[[R], None]) -> None:
         self._parts: tuple[WorkBar, Job[R], Callable[[R], None]] | None = bar, job, done
+        self.ended = threading.Event()
 
     def run(self) -> Outcome[R]:
         """In the worker's thread: do it."""
         assert self._parts is not None  # it runs once
         bar, job, _ = self._parts
-        return bar._run(job)
+        try:
+            return bar._run(job)
+        finally:
+            self.ended.set()
 
     def finish(self, outcome: Outcome[R]) -> None:
         """In the GUI thread: what comes after it, once no mouse button is held: a new layer would cut a stroke short."""
