@@ -68,7 +68,8 @@ class WorkBar(QWidget):  # type: ignore[misc]
     progressed = Signal(int, int, str)
     busy_changed = Signal(bool)
 
-    #: title and worker of the job that runs, and whether it has ended: they go one after the other, since each may take all memory and cores
+    #: title and worker of the job that runs, and whether it has ended: jobs go one after the other, since each may take all memory and
+    #: cores
     _running: tuple[str, FunctionWorker, threading.Event] | None = None
     #: the bars whose jobs wait, each with what starts it
     _waiting: ClassVar[deque[tuple[WorkBar, Callable[[], None]]]] = deque()
