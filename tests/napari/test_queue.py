@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from qtpy.QtWidgets import QMainWindow
+from qtpy.QtWidgets import QMainWindow, QVBoxLayout, QWidget
 
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.progress import check
@@ -20,9 +20,11 @@ pytestmark = pytest.mark.viewer
 def bars(qtbot: Any) -> Iterator[list[WorkBar]]:
     """Of three docks of one window."""
     window = QMainWindow()
+    window.setCentralWidget(QWidget())
+    column = QVBoxLayout(window.centralWidget())
     bars = [WorkBar() for _ in range(3)]
     for bar in bars:
-        window.addToolBar("dock").addWidget(bar)
+        column.addWidget(bar)
     qtbot.addWidget(window)
     yield bars
     window.close()
