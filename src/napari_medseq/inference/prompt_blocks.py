@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from functools import cache
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_medseq.models.prompted_unet import PromptedBlock
+
+_ONE = [1, 1]  # stride, dilation
+_PACKED: WeakKeyDictionary[nn.Conv2d, Tensor] = WeakKeyDictionary()  # weights that do not change any more
 
 
 class StreamedBlock(nn.Module):
@@ -38,7 +42,8 @@ class StreamedBlock(nn.Module):
     def forward(self, x: Tensor, before: Tensor | None, after: Tensor | None, batch: int) -> Tensor:
         """`before` and `after` are the steps beside those of `x`, (batch, channel, y, x); None where the sequence ends."""
         first = convolved(self.first, _three_steps(x, before, after, batch) if self.slab else x)
-        return convolved(self.second, first, self.skip(x))
+        skipped = plainly(self.skip, x) if isinstance(self.skip, nn.Conv2d) else x
+        return convolved(self.second, first, skipped)
 
 
 def convolved(conv: nn.Conv2d, x: Tensor, added: Tensor | None = None) -> Tensor:
@@ -52,8 +57,7 @@ def convolved(conv: nn.Conv2d, x: Tensor, added: Tensor | None = None) -> Tensor
         Of the size of the result.
     """
     if x.device.type == "cpu" and _has_sums_in_convolutions():
-        one = [1, 1]
-        given = (conv.weight, conv.bias, list(conv.padding), one, one, 1)
+        given = (_packed(conv, x), conv.bias, list(conv.padding), _ONE, _ONE, 1)
         found: Tensor
         if added is None:
             found = torch.ops.mkldnn._convolution_pointwise(x, *given, "relu", [], "")
@@ -63,6 +67,33 @@ def convolved(conv: nn.Conv2d, x: Tensor, added: Tensor | None = None) -> Tensor
         return found
     plain: Tensor = conv(x)
     return (plain if added is None else plain.add_(added)).relu_()
+
+
+def plainly(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution of stride 1 and nothing else.
+
+    Parameters
+    ----------
+    conv : Conv2d
+    x : Tensor, (n, channel, y, x)
+    """
+    found: Tensor
+    if x.device.type == "cpu" and _has_sums_in_convolutions():
+        given = (_packed(conv, x), conv.bias, list(conv.padding), _ONE, _ONE, 1)
+        found = torch.ops.mkldnn._convolution_pointwise(x, *given, "none", [], "")
+    else:
+        found = conv(x)
+    return found
+
+
+def _packed(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """The weights in the order in which oneDNN wants them, which it would bring them into at every call."""
+    packed = _PACKED.get(conv)
+    if packed is None or packed.dtype != conv.weight.dtype:
+        weight = conv.weight.detach()
+        packed = torch.ops.mkldnn._reorder_convolution_weight(weight, list(conv.padding), _ONE, _ONE, 1, list(x.shape))
+        _PACKED[conv] = packed
+    return packed
 
 
 @cache

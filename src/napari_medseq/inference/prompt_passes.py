@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseq.inference import tuning
-from napari_medseq.inference.prompt_blocks import StreamedBlock, halved
+from napari_medseq.inference.prompt_blocks import StreamedBlock, halved, plainly
 from napari_medseq.models.prompted_recurrence import PromptRecurrence, gates
 from napari_medseq.models.prompted_unet import PromptedBlock, PromptedNetwork, PromptedUNet, risen
 from napari_medseq.models.prompting import PromptedSequence
@@ -196,7 +196,7 @@ class _Stream:
         def joined(k: int) -> Tensor:
             skip = skips[k] if skips[k].numel() else self._encoded(k, level)
             skips[k] = _GONE
-            y: Tensor = risen(self.network.up[level](next(below))).add_(skip)
+            y: Tensor = risen(plainly(cast(nn.Conv2d, self.network.up[level]), next(below))).add_(skip)
             return y
 
         return self._blocks(self.streamed.decoder[level], joined)
@@ -222,19 +222,20 @@ class _Stream:
             states = _walked(*(kept[k] if kept else self._gates(carry, y)), state)
             state = states[-1]
             both = torch.cat([states, back.pop()], 2).flatten(0, 1)
-            yield carry.merge(both.contiguous(memory_format=torch.channels_last)).add_(y)
+            yield plainly(carry.merge, both.contiguous(memory_format=torch.channels_last)).add_(y)
             found[k] = _GONE
             if kept:
                 kept[k] = _GONE, _GONE
 
     def _gates(self, carry: PromptRecurrence, y: Tensor) -> tuple[Tensor, Tensor]:
-        return gates(carry.seen(y).unflatten(0, (-1, self.batch)))
+        return gates(plainly(carry.seen, y).unflatten(0, (-1, self.batch)))
 
     def _headed(self, after: Iterator[Tensor]) -> Tensor:
         out = torch.empty(self.batch, self.steps, *self.sequence.image.shape[2:], device=self.sequence.image.device)
+        head = cast(nn.Conv2d, self.network.heads[0])
         for (start, stop), y in zip(self.spans, after, strict=True):
             prior = self.sequence.prior(start, stop).transpose(0, 1).flatten(0, 1)
-            logit = self.network.with_prior(self.network.heads[0](y)[:, 0], prior, 0)
+            logit = self.network.with_prior(plainly(head, y)[:, 0], prior, 0)
             out[:, start:stop] = logit.unflatten(0, (-1, self.batch)).transpose(0, 1)
         return out
 

@@ -17,12 +17,16 @@ from scipy import ndimage
 import napari_medseq as ms
 from napari_medseq.errors import DeviceError, GeometryError, MedseqError, ModelError, OperationCancelled
 from napari_medseq.inference import prompt_blocks, prompt_carrying, prompt_passes
+from napari_medseq.inference.planes import planes_along
+from napari_medseq.inference.prompt_window import PromptSettings
+from napari_medseq.inference.prompted_objects import objects_of
 from napari_medseq.models import Model
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
 from tests.unit.models.prompted import prompted_model, prompted_network, windows
 from tests.unit.training import small
 
 Mask = NDArray[np.bool_]
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +148,25 @@ def test_many_objects_at_once(plain: Model) -> None:
     data = data_of(ms.propagate(image, labels, plain))
     for value, mask in grid.items():
         assert np.array_equal(data == value, mask)
+
+
+@pytest.mark.parametrize("together", [0, 1 << 30])
+def test_objects_get_together_what_each_gets_alone(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+    monkeypatch.setattr(prompt_carrying, "_TOGETHER_CPU", together)  # one by one, and as one batch
+    parts = {k + 1: box((9, 48, 120), (1, 8), (16, 30), (40 * k + 12, 40 * k + 26)) for k in range(3)}
+    image = image_of(np.logical_or.reduce(list(parts.values())))
+    drawn = painted_on(image, parts, "z", [4])
+    planes = planes_along(image, "z")
+    network, settings = prompt_passes.ready(prompted_network(), CPU), PromptSettings()
+    carrier = prompt_carrying.Carrier(planes, planes.view(np.asarray(drawn.data)), network, settings, CPU)
+    objects, all_ = objects_of(drawn, planes, None), dict[int, prompt_carrying.CarriedObject]()
+    carrier.carry(objects, lambda found: all_.update({found.object.value: found}))
+    assert sorted(all_) == [1, 2, 3]
+    for one in objects:
+        alone: list[prompt_carrying.CarriedObject] = []
+        carrier.carry([one], alone.append)
+        assert alone[0].window == all_[one.value].window
+        assert torch.allclose(torch.sigmoid(alone[0].logits), torch.sigmoid(all_[one.value].logits), atol=1e-4)
 
 
 def test_an_object_of_two_parts_keeps_both(plain: Model) -> None:
