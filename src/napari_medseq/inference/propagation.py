@@ -103,7 +103,8 @@ def propagate(
     Parameters
     ----------
     image : ImageSequence, or sequence of Visit
-        A volume, a 2D or 3D cine, or one slice; colours are taken as luminance. Visits: a patient's, each with its image.
+        A volume, a 2D or 3D cine, or one slice; colours are taken as luminance. Visits: a patient's, each with its image; their
+        dates put them in order, the days between them do not enter (docs/benchmarks.md says why).
     prompts : ImageSequence, or sequence of them
         Labels on the image's grid: each value is one object, annotated on the steps where it is painted. Several label images
         of one image are taken together. Of visits: one label image, on the grid of the visit that it belongs to, or one or None per
