@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.inference.working import Working, grey_channels, working_volume
+from napari_medseq.io.naming import stem
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.fingerprint import Fingerprint, Measuring
@@ -53,14 +54,7 @@ class Decoded:
         """
         if entry.case in self.kept:
             return self.kept[entry.case]
-        channels: dict[str, ImageSequence] = {}
-        for name, paths in entry.images.items():
-            seq = _stacked(paths, "image")
-            if name in self.modalities:
-                seq = seq.replace(modality=self.modalities[name])
-            parts = grey_channels(seq)
-            channels |= {name: parts["image"]} if "image" in parts else parts
-        labels = _structures(entry) if entry.structures else _stacked(entry.labels, "labels")
+        channels, labels = _of_dicom(entry) if entry.labels[0].is_dir() else self._of_files(entry)
         first = next(iter(channels.values()))
         if labels.grid != first.grid or not labels.same_grid(first, _APART_MM):
             raise MedseqError(
@@ -71,6 +65,19 @@ class Decoded:
             self.kept[entry.case] = (channels, labels)
             self.bytes += size
         return channels, labels
+
+    def _of_files(self, entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
+        channels: dict[str, ImageSequence] = {}
+        for name, paths in entry.images.items():
+            seq = _stacked(paths, "image")
+            if name in self.modalities:
+                seq = seq.replace(modality=self.modalities[name])
+            parts = grey_channels(seq)
+            channels |= {name: parts["image"]} if "image" in parts else parts
+        if not entry.classes:
+            return channels, _stacked(entry.labels, "labels")
+        masks = [(_stacked((path,), "labels"), entry.classes[stem(path)]) for path in entry.labels]
+        return channels, _merged(entry.case, [(m, {int(v): of for v in np.unique(m.data) if v}) for m, of in masks])
 
     def all(
         self, message: str, progress: Progress | None, cancelled: Cancelled | None, late: Late | None = None
@@ -119,19 +126,39 @@ def _stacked(paths: Sequence[Path], kind: str) -> ImageSequence:
     return first.replace(data=data, axes=axes, name=paths[0].parent.parent.name, times=times)
 
 
-def _structures(entry: Entry) -> ImageSequence:
-    """One mask of all structures, each with its class; where two overlap the first one stays."""
-    merged: ImageSequence | None = None
-    for path, value in zip(entry.labels, entry.structures, strict=True):
-        mask = _stacked((path,), "labels")
-        if merged is None:
-            merged = mask.replace(data=np.zeros(mask.data.shape, np.uint8))
-        if not mask.same_grid(merged, _APART_MM):
-            raise MedseqError(f"{entry.case}: {path.name} lies on another grid than {entry.labels[0].name}.")
-        known = np.asarray(merged.data)
-        merged = merged.replace(data=np.where((known == 0) & (np.asarray(mask.data) > 0), np.uint8(value), known))
-    assert merged is not None
-    return merged
+def _of_dicom(entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
+    """The labels of a folder of DICOM, as the classes that their names say, and the image on whose grid they lie.
+
+    Raises
+    ------
+    MedseqError
+        If no image has the grid of the labels.
+    """
+    from napari_medseq.io import read
+
+    found = read(entry.labels[0])
+    masks = [s for s in found if s.kind == "labels"]
+    image = next((s for s in found if s.kind == "image" and masks and s.same_grid(masks[0], _APART_MM)), None)
+    if image is None:
+        raise MedseqError(
+            f"{entry.case}: no image in {entry.labels[0]} has the grid of its labels; put the one that they were drawn on there."
+        )
+    own = [s for s in masks if s.same_grid(image, _APART_MM)]
+    values = [(s, {v: entry.classes[n] for v, n in s.label_names.items() if n in entry.classes}) for s in own]
+    return grey_channels(image), _merged(entry.case, values)
+
+
+def _merged(case: str, masks: Sequence[tuple[ImageSequence, Mapping[int, int]]]) -> ImageSequence:
+    """One image of labels of several, each with the class of each of its values; where two overlap the first one stays."""
+    first = masks[0][0]
+    merged = np.zeros(first.data.shape, np.uint8)
+    for mask, classes in masks:
+        if not mask.same_grid(first, _APART_MM):
+            raise MedseqError(f"{case}: {mask.name} lies on another grid than {first.name}.")
+        values = np.asarray(mask.data)
+        for value, of in classes.items():
+            merged[(merged == 0) & (values == value)] = of
+    return first.replace(data=merged, label_names={})
 
 
 def _brighter_than_half(labels: ImageSequence, path: Path) -> ImageSequence:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
 
+import napari_medseq as ms
 from napari_medseq.errors import MedseqError
 from napari_medseq.training.checking import check_data
 from napari_medseq.training.layouts import find_layout
 from napari_medseq.training.prepared import Decoded, measured
+from tests.unit.io import dicoms
 
 pytestmark = pytest.mark.filterwarnings("ignore:A picture says nothing of millimetres")
 
@@ -45,7 +48,7 @@ def test_a_structure_on_another_grid_is_named(tmp_path: Path) -> None:
     write(tmp_path / "s0" / "masks" / "liver.nii.gz", np.ones((2, 32, 32), np.uint8))
     write(tmp_path / "s0" / "masks" / "spleen.nii.gz", np.ones((2, 32, 32), np.uint8), affine=2.0)
     entry = find_layout(tmp_path).entries[0]
-    with pytest.raises(MedseqError, match=r"s0: spleen.nii.gz lies on another grid than liver.nii.gz"):
+    with pytest.raises(MedseqError, match=r"s0: spleen lies on another grid than liver"):
         Decoded([entry], {}).read(entry)
 
 
@@ -83,3 +86,36 @@ def test_masks_of_0_and_255_are_one_class(tmp_path: Path) -> None:
     facts, classes = measured(Decoded(layout.entries, {}), {}, None, None)
     assert classes == {255: "foreground"}
     assert facts.classes[255].cases == 2
+
+
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+@pytest.mark.parametrize("form", ["rtstruct", "seg"])
+def test_structures_of_dicom_are_told_apart_by_name(tmp_path: Path, form: Literal["rtstruct", "seg"]) -> None:
+    for k, (patient, names) in enumerate((("A", {1: "GTV", 2: "lung"}), ("B", {1: "lung", 2: "GTV"}))):
+        dicoms.series(
+            tmp_path / patient / "CT", [(0, 0, 3.0 * z) for z in range(4)], seed=k, PatientID=patient, Modality="CT"
+        )
+        image = ms.read(tmp_path / patient / "CT")[0]
+        values = np.zeros(image.data.shape, np.uint8)
+        values[1:3, :, 0], values[1:3, :, -1] = 1, 2
+        labels = image.labels_like(values, name="rois", label_names=names)
+        ms.write(labels, tmp_path / patient / "RS" / "rs.dcm", format=form, reference=tmp_path / patient / "CT")
+    layout = find_layout(tmp_path)
+    assert layout.classes == {1: "GTV", 2: "lung"}
+    assert [e.patient for e in layout.entries] == ["A", "B"]
+    (_, a), (images, b) = (Decoded(layout.entries, {}).read(e) for e in layout.entries)
+    assert images["image"].modality == "CT"
+    inside = np.asarray(a.data) > 0
+    np.testing.assert_array_equal(inside, np.asarray(b.data) > 0)
+    np.testing.assert_array_equal(np.asarray(a.data)[inside], 3 - np.asarray(b.data)[inside])  # 1 where the other has 2
+    assert check_data(tmp_path).doubts == []
+
+
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+def test_labels_of_dicom_without_their_image_are_a_doubt(tmp_path: Path) -> None:
+    dicoms.series(tmp_path / "CT", [(0, 0, 3.0 * k) for k in range(4)])
+    image = ms.read(tmp_path / "CT")[0]
+    labels = image.labels_like(np.ones(image.data.shape, np.uint8), name="all", label_names={1: "body"})
+    ms.write(labels, tmp_path / "A" / "seg.dcm", format="seg", reference=tmp_path / "CT")
+    dicoms.series(tmp_path / "A", [(50, 0, 3.0 * k) for k in range(4)], SeriesInstanceUID="1.2.3")
+    assert any("has the grid of its labels" in d for d in check_data(tmp_path / "A").doubts)

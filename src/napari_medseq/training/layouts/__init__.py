@@ -2,7 +2,8 @@
 
 nnU-Net raw and the Medical Segmentation Decathlon (``imagesTr``, ``labelsTr``, ``dataset.json``), a pair of folders of images and labels,
 in parts such as ``train`` and ``test`` or in one (`pairs`), folders of frames beside folders of labels (`frames`), a CSV of paths
-(`table`), and trees in which labels lie beside their images, such as study folders and BIDS with derivatives (`trees`).
+(`table`), trees in which labels lie beside their images, such as study folders and BIDS with derivatives (`trees`), and DICOM with
+segmentations or structure sets (`dicom`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_medseq.errors import SettingsError
+from napari_medseq.training.layouts.dicom import of_dicom
 from napari_medseq.training.layouts.entries import LOSSY, PICTURES, VOLUMES, Entry, Layout, some
 from napari_medseq.training.layouts.frames import frame_folders, of_frames
 from napari_medseq.training.layouts.pairs import of_pairs, pairs_in
@@ -51,6 +53,8 @@ def find_layout(
         found = of_frames(folder, frames)
     else:
         found = of_tree(folder, channels, labels)
+        if not found.entries:
+            found = of_dicom(folder)
     if not found.entries:
         raise SettingsError(
             f"{folder} holds no image with labels beside it{_seen(folder)}. Known are imagesTr/labelsTr (nnU-Net, MSD), images/labels, "

@@ -16,7 +16,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 class Entry:
     """A case: whose it is, the files of its channels (several where a file is a frame), and those of its labels.
 
-    `structures` are the classes where each file of labels is the mask of one, in the same order.
+    `classes` says which class a named structure is: where each file of labels is the mask of the structure that it is called after, and
+    in DICOM, whose folder stands for both images and labels then.
     """
 
     patient: str
@@ -24,12 +25,12 @@ class Entry:
     images: Mapping[str, tuple[Path, ...]]
     labels: tuple[Path, ...]
     split: str = ""
-    structures: tuple[int, ...] = ()
+    classes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def frames(self) -> bool:
         """Whether each file is a frame."""
-        return len(self.labels) > 1 and not self.structures
+        return len(self.labels) > 1 and not self.classes
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def _structures(folder: Path, truths: Sequence[Path], images: Sequence[Path]) ->
             image.parent.relative_to(folder).as_posix() if image.parent != folder else stem(image),
             {"image": (image,)},
             tuple(masks),
-            structures=tuple(classes[stem(p)] for p in masks),
+            classes={stem(p): classes[stem(p)] for p in masks},
         )
         for image, masks in found
     )

@@ -1,0 +1,74 @@
+"""DICOM as it leaves a clinic: a folder of each patient or visit that holds series, and their segmentations or structure sets.
+
+Structures are told apart by name, since their numbers differ from patient to patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import RTStructureSetStorage, SegmentationStorage
+
+from napari_medseq.io import detect
+from napari_medseq.io.dicom.privacy import without_identifiers
+from napari_medseq.training.layouts.entries import Entry, Layout, some
+
+
+def of_dicom(folder: Path) -> Layout:
+    """A case for each folder that holds labels, or that holds the folders of labels and of their images; none where there is no DICOM."""
+    images: set[Path] = set()
+    names: dict[Path, list[str]] = {}
+    for path, structures in _headers(folder):
+        if structures is None:
+            images.update((path.parent, *path.parent.parents))
+        else:
+            names[path] = structures
+    cases: dict[Path, list[str]] = {}
+    for path, structures in names.items():
+        place = next((p for p in (path.parent, *path.parent.parents) if p in images and p.is_relative_to(folder)), None)
+        if place is not None:
+            cases.setdefault(place, []).extend(structures)
+    classes = {name: k for k, name in enumerate(sorted({n for own in cases.values() for n in own}), 1)}
+    entries = []
+    for place, own in sorted(cases.items()):
+        inside = place.relative_to(folder)
+        patient = inside.parts[0] if inside.parts else ""
+        known = {name: classes[name] for name in own}
+        entries.append(
+            Entry(patient, inside.as_posix() if patient else folder.name, {"image": (place,)}, (place,), classes=known)
+        )
+    partly = [name for name in classes if any(name not in own for own in cases.values())]
+    doubts = (
+        [f"not every case has the structures {some(partly)}; where one is missing it counts as background"]
+        if partly
+        else []
+    )
+    kind = "DICOM with segmentations or structure sets"
+    return Layout(kind, tuple(entries), ("image",), {k: name for name, k in classes.items()}, doubts=tuple(doubts))
+
+
+def _headers(folder: Path) -> Iterator[tuple[Path, list[str] | None]]:
+    """Each DICOM file below a folder, with the names of its structures; None for one that is no labels."""
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.name.startswith(".") or detect(path) != "dicom":
+            continue
+        try:
+            kind = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"], force=True).get(
+                "SOPClassUID"
+            )
+            yield path, _structures(path) if kind in (SegmentationStorage, RTStructureSetStorage) else None
+        except (OSError, InvalidDicomError, ValueError):  # said when it is read
+            continue
+
+
+def _structures(path: Path) -> list[str]:
+    """The names as the reader gives them, so without what could tell the patient."""
+    header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+    segments = [
+        (s.get("SegmentLabel", ""), f"Segment {s.get('SegmentNumber')}") for s in header.get("SegmentSequence", [])
+    ]
+    rois = [(s.get("ROIName", ""), f"ROI_{s.get('ROINumber')}") for s in header.get("StructureSetROISequence", [])]
+    return [without_identifiers(str(name), header) or default for name, default in (*segments, *rois)]
