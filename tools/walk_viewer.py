@@ -278,9 +278,10 @@ def hundred_patients(person: Person, folder: Path) -> None:
     kinds = [layer._type_string for layer in viewer.layers]
     require(kinds.count("image") == kinds.count("labels") == 3, "three images, three masks")
     widget: ProgressionWidget = person.widget("Progression")
-    person.reads("has their plot and table")
-    wait(widget.result.plot.canvas.isVisible, "the plot", seconds=60)
+    person.reads("has their table and, by **Show plot**, the plot")
     require(widget.result.table.rowCount() > 3, "the table has a row per lesion and visit")
+    person.presses(widget, "Show plot")
+    wait(widget.result.plot.canvas.isVisible, "the plot", seconds=60)
 
 
 WALKS = {

@@ -135,6 +135,8 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.study.currentTextChanged.connect(self._study_chosen)
         self.model.loaded.connect(self._update)
         self.work.busy_changed.connect(self._update)
+        # a result that was there before the dock, such as a saved one that was dropped into the window
+        self.result.show_study(self.study.study)
 
     def _study_chosen(self, name: str) -> None:
         if name and verbs.patient_in_front(self.viewer) not in (None, name):
