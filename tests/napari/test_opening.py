@@ -186,6 +186,11 @@ def test_a_result_that_is_cancelled_leaves_nothing_and_over_open_images_only_its
         wait(lambda: not widget.work.busy)
         assert len(viewer.layers) == before + 2
     assert widget.result.progression is verbs.result_of(viewer).progression
+    # a dock that is opened after the result shows it at once
+    later = ProgressionWidget(as_plugins_see_it(viewer))
+    viewer.window.add_dock_widget(later, name="Progression later")
+    assert later.result.progression is widget.result.progression
+    assert later.result.table.rowCount() == widget.result.table.rowCount() > 0
 
 
 def test_reading_a_result_can_be_cancelled_at_each_visit(result: Path) -> None:
