@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtWidgets import QLabel
 
+from napari_medseq import viewer as verbs
 from napari_medseq._napari.analyse_widget import AnalyseWidget
 from napari_medseq._napari.choosers import CollapsibleSection, LayerBox
 from napari_medseq._napari.compare_widget import CompareWidget
 from napari_medseq._napari.curves_widget import VOLUME, CurvesWidget
 from napari_medseq._napari.display_widget import DisplayWidget
 from napari_medseq._napari.edit_widget import EditWidget
+from napari_medseq._napari.forms import ModelForm
 from napari_medseq._napari.preprocess_widget import PreprocessWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq._napari.teach_widget import TeachWidget
+from napari_medseq.progression import TrackSettings
 
 pytestmark = pytest.mark.viewer
 
@@ -53,6 +58,35 @@ def test_a_widget_is_no_wider_than_380_pixels(qtbot: Any, kind: Any) -> None:
     widget.show()
     qtbot.wait(20)
     assert widget.minimumSizeHint().width() <= 380
+
+
+def test_sizes_of_series_are_in_view_in_a_narrow_list(qtbot: Any, ball_study: Path) -> None:
+    viewer: Any = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    widget = StudyWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.resize(380, 500)
+    widget.show()
+    qtbot.wait(20)
+    header = widget.tree.header()
+    assert header.length() <= widget.tree.viewport().width()  # nothing to scroll to
+    assert header.sectionSize(2) >= widget.tree.sizeHintForColumn(2)
+    assert (
+        widget.tree.topLevelItem(0).child(0).toolTip(0) == "visit 1 of 2: ses-20200131"
+    )  # what is shortened is said whole
+
+
+def test_titles_of_settings_that_take_several_lines_are_whole(qtbot: Any) -> None:
+    form = ModelForm(TrackSettings)
+    qtbot.addWidget(form)
+    for section in form.findChildren(CollapsibleSection):
+        section.button.setChecked(True)
+    form.resize(220, 900)
+    form.show()
+    qtbot.wait(20)
+    titles = [label for label in form.findChildren(QLabel) if label.wordWrap()]
+    assert any(label.heightForWidth(label.width()) > 2 * label.fontMetrics().height() for label in titles)
+    assert all(label.height() >= label.heightForWidth(label.width()) for label in titles)
 
 
 def test_layers_whose_names_differ_at_their_ends_are_told_apart_in_a_narrow_list(qtbot: Any) -> None:

@@ -201,7 +201,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         return bool(self.overrule.isChecked())
 
     def _update_fit(self, _changed: object = None) -> None:
-        reasons = {}
+        reasons: dict[str, str] = {}
         first = -1
         for k in range(self.box.count()):
             info = self.box.itemData(k)
@@ -212,7 +212,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
             self.box.model().item(k).setEnabled(not bad or self.force)
             self.box.setItemData(k, why[0] if bad else info.description, Qt.ToolTipRole)
             if bad:
-                reasons[info.name] = why[0]
+                reasons[info.name] = str(why[0])
             elif first < 0:
                 first = k
         current = self.box.currentData()
