@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakSet, ref
@@ -12,6 +13,7 @@ from napari.utils.notifications import show_info
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_medseq import viewer as verbs
+from napari_medseq._napari.gone import WhenGone
 from napari_medseq._napari.work import LOOK_AGAIN_MS, WorkBar, guarded, mouse_is_held, tell
 from napari_medseq.progress import Cancelled, Progress
 
@@ -96,6 +98,7 @@ class Autosaver(QObject):  # type: ignore[misc]
         self._viewer = ref(viewer)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="medseq-autosave")
         self._last: Future[Path | None] | None = None
+        WhenGone(self, partial(self._thread.shutdown, wait=False))
         self.failed.connect(lambda error: tell(error, "Autosave"))
         self.timer = QTimer(self)
         self.timer.setInterval(AUTOSAVE_MS)
@@ -113,9 +116,11 @@ class Autosaver(QObject):  # type: ignore[misc]
 
     def finish(self) -> None:
         """Write what is not saved, and wait until it is there: the window closes."""
-        guarded("Autosave", self._submit)
         if self._last is not None:
             self._last.exception()
+        viewer = self._viewer()
+        if viewer is not None:
+            guarded("Autosave", lambda: verbs.autosave(viewer))
 
     def _submit(self) -> None:
         viewer = self._viewer()
