@@ -408,6 +408,41 @@ def test_evaluate_agrees_with_the_definition_of_dice(command: Any, ball_study: P
     assert command("evaluate", "-p", truth, truth, "-t", truth).status == 1
 
 
+def test_a_folder_of_images_becomes_a_folder_of_label_files(
+    command: Any, ball_study: Path, bright_bundle: Path, tmp_path: Path
+) -> None:
+    images, out = tmp_path / "imagesTs", tmp_path / "labelsTs"
+    images.mkdir()
+    (ses, *_) = sorted(ball_study.glob("ses-*"))
+    scan = ses / "sub-x_T1post.nii.gz"
+    for name in ("a_0000.nii.gz", "b_0000.nii.gz"):
+        (images / name).write_bytes(scan.read_bytes())
+    (images / "a_mask.nii.gz").write_bytes((ses / "sub-x_tumor.nii.gz").read_bytes())
+    (images / "broken.nii.gz").write_bytes(scan.read_bytes()[:2000])
+    (images / "deep").mkdir()
+    (images / "deep" / "T1post.nii.gz").write_bytes(scan.read_bytes())
+    ran = command("segment", images, "-o", out, "-m", bright_bundle, "--json")
+    assert ran.status == 1
+    assert {d["case"]: d["status"] for d in ran.json} == {"a": "done", "b": "done", "broken": "failed", "deep": "done"}
+    alone = command("segment", scan, "-o", tmp_path / "one.nii.gz", "-m", bright_bundle, "--json")
+    assert alone.status == 0, alone.err
+    one = np.asarray(nifti.load(tmp_path / "one.nii.gz").dataobj)
+    for case in ("a", "b", "deep"):
+        np.testing.assert_array_equal(np.asarray(nifti.load(out / f"{case}.nii.gz").dataobj), one)
+    assert {d["case"]: d["volumes_ml"] for d in ran.json}["b"] == alone.json["volume_ml"]
+    (images / "broken.nii.gz").unlink()
+    written = (out / "a.nii.gz").stat().st_mtime_ns
+    ran = command("segment", images, "-o", out, "-m", bright_bundle, "--json")
+    assert (ran.status, {d["status"] for d in ran.json}) == (0, {"kept"})
+    assert (out / "a.nii.gz").stat().st_mtime_ns == written
+    ran = command("evaluate", "-p", out, "-t", out, "--json")
+    assert (ran.status, [r["dice"] for r in ran.json]) == (0, [1.0, 1.0, 1.0])
+    assert "no truth is called like a, b, deep" in command("evaluate", "-p", out, "-t", images / "deep").last
+    assert "for one image" in command("segment", images, "-o", out, "-m", bright_bundle, "--keep", scan).last
+    (tmp_path / "nothing").mkdir()
+    assert "holds no image" in command("segment", tmp_path / "nothing", "-o", out, "-m", bright_bundle).last
+
+
 def test_train_writes_a_bundle_that_runs(command: Any, ball_study: Path, tmp_path: Path) -> None:
     config = tmp_path / "train.json"
     network = {"_target_": "RecurrentUNet", "widths": [4, 6, 8], "rnn_levels": [2], "hidden": 4, "ahead": 1}

@@ -34,7 +34,7 @@ _OF_PATIENTS = ("info", "convert", "run", "track", "cohort", "dicom", "retest")
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    from napari_medseq.cli import carry, demo, doctor, follow, images, inside, learn, preparing, results
+    from napari_medseq.cli import carry, demo, doctor, follow, images, inside, learn, preparing, results, use
 
     top = argparse.ArgumentParser(
         prog="napari-medseq",
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for part in (images, preparing, learn, carry, inside, follow, results, demo, doctor):
+    for part in (images, preparing, learn, use, carry, inside, follow, results, demo, doctor):
         part.add(commands)
     for name in _OF_PATIENTS:
         commands.choices[name].add_argument(

@@ -1,25 +1,23 @@
-"""Commands over models: models, segment, classify, train, teach, evaluate."""
+"""Commands that make models: models, train, check, teach."""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_medseq import files
 from napari_medseq.cli import common
 from napari_medseq.errors import SettingsError
 
 if TYPE_CHECKING:
-    from napari_medseq.inference.segmentation import Output
+    pass
 
 _VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
 
 
 def add(commands: common.Commands) -> None:
-    """Add models, segment, classify, train, teach and evaluate."""
+    """Add models, train, check and teach."""
     models = commands.add_parser("models", help="the models that are installed; add, check and remove them")
     models.add_argument("action", nargs="?", default="list", choices=("list", "show", "add", "verify", "remove"))
     models.add_argument(
@@ -28,25 +26,6 @@ def add(commands: common.Commands) -> None:
     models.add_argument("--sha256", help="of the zip file to add; required for a URL")
     common.add_json(models)
     models.set_defaults(run=_models, usage=models.error)
-
-    segment = commands.add_parser("segment", help="label one image, on its own grid")
-    segment.add_argument("path", help="image file or series folder")
-    segment.add_argument("-o", "--out", required=True, help=f"label file to write ({' '.join(_VOLUMES)})")
-    common.add_model(segment)
-    segment.add_argument("--probability", metavar="FILE", help="also write the probability of any class")
-    segment.add_argument(
-        "--uncertainty", metavar="FILE", help="also write the entropy of the class probabilities, 0 to 1"
-    )
-    segment.add_argument("--keep", metavar="FILE", help="labels on the image's grid that stay as they are")
-    common.add_json(segment)
-    segment.set_defaults(run=_segment)
-
-    classify = commands.add_parser("classify", help="classify an exam and each of its slices or frames")
-    classify.add_argument("path", help="image file or series folder")
-    common.add_model(classify)
-    classify.add_argument("-o", "--out", metavar="FILE.csv", help="write the probabilities per step")
-    common.add_json(classify)
-    classify.set_defaults(run=_classify)
 
     train = commands.add_parser(
         "train", help="train a model and write its bundle; goes on where an interrupted run stopped"
@@ -93,15 +72,6 @@ def add(commands: common.Commands) -> None:
     common.add_json(teach)
     teach.set_defaults(run=_teach)
 
-    evaluate = commands.add_parser("evaluate", help="measure predicted labels against true ones")
-    evaluate.add_argument(
-        "-p", "--prediction", nargs="+", required=True, help="label files, in the order of the truths"
-    )
-    evaluate.add_argument("-t", "--truth", nargs="+", required=True, help="label files")
-    evaluate.add_argument("-o", "--out", metavar="FILE.csv", help="write the table, one row per case and class")
-    common.add_json(evaluate)
-    evaluate.set_defaults(run=_evaluate)
-
 
 def _models(args: argparse.Namespace) -> None:
     from napari_medseq.models import list_models
@@ -144,82 +114,6 @@ def _one_model(args: argparse.Namespace) -> None:
         info = install.add(args.name, sha256=args.sha256, progress=common.bar()) if added else install.verify(args.name)
         text = f"{info.name} {info.version} in {info.folder}: {'installed' if added else 'whole, and it loads'}"
         common.answer(args, info.model_dump(exclude={"card"}), text)
-
-
-def _chosen(args: argparse.Namespace, model: Any) -> Any:
-    """The image or channels that the model is to look at."""
-    import napari_medseq as ms
-    from napari_medseq.models.choosing import choose_image
-
-    return choose_image(ms.read(args.path), model.info, series=args.series, where=args.path, force=args.force)
-
-
-def _segment(args: argparse.Namespace) -> None:
-    import napari_medseq as ms
-
-    for path in (args.out, args.probability, args.uncertainty):
-        if path and not path.lower().endswith(_VOLUMES):
-            raise SettingsError(f"{path}: the file name must end in one of {' '.join(_VOLUMES)}.")
-    model = ms.load_model(args.model)
-    images = _chosen(args, model)
-    first = next(iter(images.values())) if isinstance(images, dict) else images
-    more: dict[Output, str] = {"probability": args.probability, "uncertainty": args.uncertainty}
-    outputs: list[Output] = ["labels", *(name for name, path in more.items() if path)]
-    keep = common.one_image(args.keep, None, kind="labels") if args.keep else None
-    found = ms.segment(
-        images, model, device=args.device, outputs=outputs, keep=keep, force=args.force, progress=common.bar()
-    )
-    written = {
-        "labels": str(ms.write(found.labels, args.out, reference=args.path if args.out.endswith(".dcm") else None))
-    }
-    for output in outputs[1:]:
-        written[output] = str(ms.write(getattr(found, output), getattr(args, output)))
-    volumes = _volumes(found.labels)
-    facts = {"image": first.name, "model": found.model, "written": written, "volume_ml": volumes}
-    text = "\n".join(
-        [*(f"{name}: {ml:.2f} mL" for name, ml in volumes.items()), *(f"{k}: {v}" for k, v in written.items())]
-    )
-    common.answer(args, facts, text)
-
-
-def _volumes(labels: Any) -> dict[str, float]:
-    """Class name → mL."""
-    import numpy as np
-
-    from napari_medseq.geometry import voxel_volume_mm3
-
-    counts = np.bincount(np.asarray(labels.data).ravel())
-    ml = voxel_volume_mm3(labels.affine) / 1000
-    names = labels.label_names
-    return {names.get(v, str(v)): float(counts[v] * ml if v < len(counts) else 0.0) for v in sorted({*names} - {0})}
-
-
-def _classify(args: argparse.Namespace) -> None:
-    import napari_medseq as ms
-
-    model = ms.load_model(args.model)
-    found = ms.classify(_chosen(args, model), model, device=args.device, force=args.force, progress=common.bar())
-    steps = [
-        {"step": i, **dict(zip(found.classes, p, strict=True)), "attention": w}
-        for i, (p, w) in enumerate(zip(found.per_step.tolist(), found.attention.tolist(), strict=True))
-    ]
-    if args.out:
-        _write_csv(Path(args.out), steps)
-    facts = {
-        "model": found.model,
-        "probabilities": found.probabilities,
-        "step_axis": found.step_axis,
-        "per_step": steps,
-    }
-    text = "\n".join([*(f"{n}: {p:.3f}" for n, p in found.probabilities.items()), "", common.table(steps)])
-    common.answer(args, facts, text)
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -325,31 +219,3 @@ def _teach(args: argparse.Namespace) -> None:
     image = common.one_image(args.image, None, kind="image")
     labels = common.one_image(args.labels, None, kind="labels")
     _trained(args, teach(image, labels, settings, progress=common.bar()))
-
-
-def _evaluate(args: argparse.Namespace) -> None:
-    import napari_medseq as ms
-
-    if len(args.prediction) != len(args.truth):
-        raise SettingsError(
-            f"{len(args.prediction)} predictions and {len(args.truth)} truths; give one per case, in one order."
-        )
-    predictions, truths = (
-        [common.one_image(p, None, kind="labels") for p in paths] for paths in (args.prediction, args.truth)
-    )
-    names = [_case(p) for p in args.truth]
-    result = ms.evaluate(predictions, truths, names=names, progress=common.bar())
-    rows = [{str(k): v for k, v in row.items()} for row in result.table.to_dict("records")]
-    if args.out:
-        _write_csv(Path(args.out), rows)
-    shown = [
-        c
-        for c in ("case", "label_name", "dice", "hd95_mm", "volume_ml", "truth_ml", "lesion_f1")
-        if rows and c in rows[0]
-    ]
-    common.answer(args, rows, common.table(rows, shown or None))
-
-
-def _case(path: str) -> str:
-    """Name of a case: its file and the folder that it lies in."""
-    return "/".join(Path(path).resolve().parts[-2:])

@@ -1,0 +1,214 @@
+"""Commands that use models: segment, classify, evaluate."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_medseq import files
+from napari_medseq.cli import common
+from napari_medseq.errors import SettingsError
+
+if TYPE_CHECKING:
+    from napari_medseq.inference.segmentation import Output
+
+_VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
+
+
+def add(commands: common.Commands) -> None:
+    """Add segment, classify and evaluate."""
+    segment = commands.add_parser("segment", help="label an image, or each image of a folder, on its own grid")
+    segment.add_argument(
+        "path", help="image file or series folder; with a folder as --out, a folder of images or of cases"
+    )
+    segment.add_argument(
+        "-o",
+        "--out",
+        required=True,
+        help=f"label file to write ({' '.join(_VOLUMES)}); or a folder, for a label file of each image",
+    )
+    segment.add_argument(
+        "--format", metavar="ENDING", default=".nii.gz", help="of the label files in a folder (default .nii.gz)"
+    )
+    segment.add_argument("--again", action="store_true", help="of a folder: do those again whose label file is there")
+    common.add_model(segment)
+    segment.add_argument("--probability", metavar="FILE", help="also write the probability of any class")
+    segment.add_argument(
+        "--uncertainty", metavar="FILE", help="also write the entropy of the class probabilities, 0 to 1"
+    )
+    segment.add_argument("--keep", metavar="FILE", help="labels on the image's grid that stay as they are")
+    common.add_json(segment)
+    segment.set_defaults(run=_segment)
+
+    classify = commands.add_parser("classify", help="classify an exam and each of its slices or frames")
+    classify.add_argument("path", help="image file or series folder")
+    common.add_model(classify)
+    classify.add_argument("-o", "--out", metavar="FILE.csv", help="write the probabilities per step")
+    common.add_json(classify)
+    classify.set_defaults(run=_classify)
+
+    evaluate = commands.add_parser("evaluate", help="measure predicted labels against true ones")
+    evaluate.add_argument(
+        "-p",
+        "--prediction",
+        nargs="+",
+        required=True,
+        help="label files, in the order of the truths; or a folder of them",
+    )
+    evaluate.add_argument(
+        "-t", "--truth", nargs="+", required=True, help="label files, or a folder: files called alike belong together"
+    )
+    evaluate.add_argument("-o", "--out", metavar="FILE.csv", help="write the table, one row per case and class")
+    common.add_json(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _chosen(args: argparse.Namespace, model: Any) -> Any:
+    """The image or channels that the model is to look at."""
+    import napari_medseq as ms
+    from napari_medseq.models.choosing import choose_image
+
+    return choose_image(ms.read(args.path), model.info, series=args.series, where=args.path, force=args.force)
+
+
+def _segment(args: argparse.Namespace) -> int:
+    import napari_medseq as ms
+
+    if Path(args.path).is_dir() and not args.out.lower().endswith(_VOLUMES):
+        return _segment_folder(args)
+    for path in (args.out, args.probability, args.uncertainty):
+        if path and not path.lower().endswith(_VOLUMES):
+            raise SettingsError(f"{path}: the file name must end in one of {' '.join(_VOLUMES)}.")
+    from napari_medseq.inference.folders import volumes_ml
+
+    model = ms.load_model(args.model)
+    images = _chosen(args, model)
+    first = next(iter(images.values())) if isinstance(images, dict) else images
+    more: dict[Output, str] = {"probability": args.probability, "uncertainty": args.uncertainty}
+    outputs: list[Output] = ["labels", *(name for name, path in more.items() if path)]
+    keep = common.one_image(args.keep, None, kind="labels") if args.keep else None
+    found = ms.segment(
+        images, model, device=args.device, outputs=outputs, keep=keep, force=args.force, progress=common.bar()
+    )
+    written = {
+        "labels": str(ms.write(found.labels, args.out, reference=args.path if args.out.endswith(".dcm") else None))
+    }
+    for output in outputs[1:]:
+        written[output] = str(ms.write(getattr(found, output), getattr(args, output)))
+    volumes = volumes_ml(found.labels)
+    facts = {"image": first.name, "model": found.model, "written": written, "volume_ml": volumes}
+    text = "\n".join(
+        [*(f"{name}: {ml:.2f} mL" for name, ml in volumes.items()), *(f"{k}: {v}" for k, v in written.items())]
+    )
+    common.answer(args, facts, text)
+    return 0
+
+
+def _segment_folder(args: argparse.Namespace) -> int:
+    """One label file for each image; status 1 where any failed."""
+    from napari_medseq.inference.folders import segment_folder
+
+    if args.probability or args.uncertainty or args.keep:
+        raise SettingsError(
+            "--probability, --uncertainty and --keep are for one image; write one label file with -o FILE."
+        )
+    if args.format not in _VOLUMES or args.format == ".dcm":
+        raise SettingsError(f"--format {args.format} is none of {' '.join(e for e in _VOLUMES if e != '.dcm')}.")
+    done = segment_folder(
+        Path(args.path), args.model, Path(args.out), ending=args.format, series=args.series, device=args.device, force=args.force,
+        again=args.again, progress=common.bar(),
+    )  # fmt: skip
+    rows = [
+        {
+            "case": d.case,
+            "status": d.status,
+            "seconds": f"{d.seconds:.1f}",
+            **{f"{k}, mL": f"{v:.2f}" for k, v in d.volumes_ml.items()},
+        }
+        for d in done
+    ]
+    failed = [d for d in done if d.status == "failed"]
+    text = [common.table(rows), "", f"{len(done) - len(failed)} of {len(done)} label files are in {args.out}"]
+    text += [f"{d.case}: {d.error}" for d in failed]
+    common.answer(args, [{**asdict(d), "labels": str(d.labels)} for d in done], "\n".join(text))
+    return 1 if failed else 0
+
+
+def _classify(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+
+    model = ms.load_model(args.model)
+    found = ms.classify(_chosen(args, model), model, device=args.device, force=args.force, progress=common.bar())
+    steps = [
+        {"step": i, **dict(zip(found.classes, p, strict=True)), "attention": w}
+        for i, (p, w) in enumerate(zip(found.per_step.tolist(), found.attention.tolist(), strict=True))
+    ]
+    if args.out:
+        _write_csv(Path(args.out), steps)
+    facts = {
+        "model": found.model,
+        "probabilities": found.probabilities,
+        "step_axis": found.step_axis,
+        "per_step": steps,
+    }
+    text = "\n".join([*(f"{n}: {p:.3f}" for n, p in found.probabilities.items()), "", common.table(steps)])
+    common.answer(args, facts, text)
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with files.replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    import napari_medseq as ms
+
+    if (
+        len(args.prediction) == len(args.truth) == 1
+        and Path(args.prediction[0]).is_dir()
+        and Path(args.truth[0]).is_dir()
+    ):
+        args.prediction, args.truth = _called_alike(Path(args.prediction[0]), Path(args.truth[0]))
+    if len(args.prediction) != len(args.truth):
+        raise SettingsError(
+            f"{len(args.prediction)} predictions and {len(args.truth)} truths; give one per case, in one order."
+        )
+    predictions, truths = (
+        [common.one_image(p, None, kind="labels") for p in paths] for paths in (args.prediction, args.truth)
+    )
+    names = [_case(p) for p in args.truth]
+    result = ms.evaluate(predictions, truths, names=names, progress=common.bar())
+    rows = [{str(k): v for k, v in row.items()} for row in result.table.to_dict("records")]
+    if args.out:
+        _write_csv(Path(args.out), rows)
+    shown = [
+        c
+        for c in ("case", "label_name", "dice", "hd95_mm", "volume_ml", "truth_ml", "lesion_f1")
+        if rows and c in rows[0]
+    ]
+    common.answer(args, rows, common.table(rows, shown or None))
+
+
+def _called_alike(predictions: Path, truths: Path) -> tuple[list[str], list[str]]:
+    """Label files of two folders that are called alike; every prediction has to have its truth."""
+    from napari_medseq.io.naming import stem
+
+    found, true = (
+        {stem(p): str(p) for p in sorted(f.iterdir()) if p.is_file() and not p.name.startswith(".")}
+        for f in (predictions, truths)
+    )
+    alone = sorted(set(found) - set(true))
+    if alone or not found:
+        said = f"no truth is called like {', '.join(alone[:4])}" if alone else "there are no predictions"
+        raise SettingsError(f"{predictions} and {truths}: {said}; files that belong together are called alike.")
+    return list(found.values()), [true[name] for name in found]
+
+
+def _case(path: str) -> str:
+    """Name of a case: its file and the folder that it lies in."""
+    return "/".join(Path(path).resolve().parts[-2:])

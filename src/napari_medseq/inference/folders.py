@@ -1,0 +1,169 @@
+"""A folder of images in, a folder of label files out: one after another, what is done kept, what fails said and passed over.
+
+Files are images of their own, or channels of one where their names end in ``_0000``, ``_0001``, … (nnU-Net); folders, and what DICOM lies
+in the folder itself, hold the images of one case.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from napari_medseq import io
+from napari_medseq.errors import MedseqError, ReadError
+from napari_medseq.geometry import voxel_volume_mm3
+from napari_medseq.inference.segmentation import segment
+from napari_medseq.io.naming import names_labels, stem
+from napari_medseq.models import Model, ModelLike, loaded
+from napari_medseq.models.choosing import Series, choose_image
+from napari_medseq.progress import Cancelled, Progress, part, with_progress
+from napari_medseq.sequence import ImageSequence
+
+_CHANNEL = re.compile(r"_(\d{4})$")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Files of one image by the number of their channel, or the folder that holds it (as channel 0)."""
+
+    name: str
+    files: Mapping[int, Path]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a case.
+
+    Attributes
+    ----------
+    case : str
+    status : {"done", "kept", "failed"}
+        "kept": its label file was there already.
+    labels : Path
+        The label file.
+    volumes_ml : dict of str to float
+        By class name; empty where it was kept or failed.
+    seconds : float
+    error : str
+    """
+
+    case: str
+    status: str
+    labels: Path
+    volumes_ml: Mapping[str, float]
+    seconds: float = 0.0
+    error: str = ""
+
+
+def cases_in(folder: Path) -> list[Case]:
+    """The images of a folder; label files are left out.
+
+    Raises
+    ------
+    ReadError
+        If there is none.
+    """
+    inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
+    kinds = {p: io.detect(p) for p in inside}
+    if "dicom" in kinds.values():
+        return [Case(folder.name, {0: folder})]
+    cases: dict[str, dict[int, Path]] = {}
+    for path, kind in kinds.items():
+        name = path.name if kind == "folder" else stem(path)
+        channel = _CHANNEL.search(name)
+        if kind == "folder" or (kind is not None and not names_labels(path)):
+            number = int(channel[1]) if channel and kind != "folder" else 0
+            cases.setdefault(_CHANNEL.sub("", name) if kind != "folder" else name, {})[number] = path
+    if not cases:
+        raise ReadError(f"{folder} holds no image; give a folder of image files, or of a folder for each case.")
+    return [Case(name, files) for name, files in sorted(cases.items())]
+
+
+def segment_folder(
+    folder: Path,
+    model: ModelLike,
+    out: Path,
+    *,
+    ending: str = ".nii.gz",
+    series: Series = None,
+    device: str = "auto",
+    force: bool = False,
+    again: bool = False,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> list[Done]:
+    """Segment every image of a folder; a case that fails does not stop the others.
+
+    Parameters
+    ----------
+    folder : Path
+        See the module.
+    model : Model, str or path
+    out : Path
+        Folder of the label files, ``<case><ending>`` each, written whole or not at all.
+    ending : str
+        How the label files end: ".nii.gz", ".nii", ".nrrd", ".mha" or ".seg.nrrd".
+    series, device, force
+        As in `segment` and `choosing.choose_image`.
+    again : bool
+        Do cases again whose label file is there.
+    progress, cancelled : callable, optional
+
+    Returns
+    -------
+    list of Done
+        One per case, by name.
+
+    Raises
+    ------
+    ReadError
+        If there is no image.
+    OperationCancelled
+        When `cancelled` says so; the label files so far stay.
+    """
+    one = loaded(model)
+    cases = cases_in(folder)
+    done = []
+    for number, case in enumerate(with_progress(cases, len(cases), "segmenting", None, cancelled)):
+        target = out / f"{case.name}{ending}"
+        if target.exists() and not again:
+            done.append(Done(case.name, "kept", target, {}))
+            continue
+        began = time.monotonic()
+        share = part(
+            progress, number / len(cases), (number + 1) / len(cases), f"{case.name} ({number + 1} of {len(cases)}): "
+        )
+        try:
+            images = _images(case, one, series, force)
+            labels = segment(images, one, device=device, force=force, progress=share, cancelled=cancelled).labels
+            io.write(labels, target)
+            done.append(Done(case.name, "done", target, volumes_ml(labels), round(time.monotonic() - began, 2)))
+        except MedseqError as error:
+            done.append(Done(case.name, "failed", target, {}, round(time.monotonic() - began, 2), str(error)))
+    return done
+
+
+def volumes_ml(labels: ImageSequence) -> dict[str, float]:
+    """Class name to mL, over all frames."""
+    counts = np.bincount(np.asarray(labels.data).ravel())
+    ml = voxel_volume_mm3(labels.affine) / 1000
+    names = labels.label_names
+    return {names.get(v, str(v)): float(counts[v] * ml if v < len(counts) else 0.0) for v in sorted({*names} - {0})}
+
+
+def _images(case: Case, model: Model, series: Series, force: bool) -> ImageSequence | dict[str, ImageSequence]:
+    """The image or the channels that a model takes, by the number of the file where the model has several channels."""
+    names = model.info.channels
+    if len(names) > 1 and set(case.files) <= set(range(len(names))) and len(case.files) > 1:
+        return {names[k]: _only(path) for k, path in sorted(case.files.items())}
+    found: Sequence[ImageSequence] = [s for path in case.files.values() for s in io.read(path)]
+    return choose_image(found, model.info, series=series, where=case.name, force=force)
+
+
+def _only(path: Path) -> ImageSequence:
+    return io.read(path, kind="image")[0]
