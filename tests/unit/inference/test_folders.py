@@ -9,12 +9,16 @@ import pytest
 
 import napari_medseq as ms
 from napari_medseq.errors import ReadError
-from napari_medseq.inference.folders import cases_in, segment_folder
+from napari_medseq.inference.folders import cases_in, segment_folder, volumes_ml
 from tests.unit.io import dicoms
 
 
 def image(value: float) -> ms.ImageSequence:
-    return ms.ImageSequence(np.full((6, 24, 24), value, np.float32), ("z", "y", "x"), np.diag([1.0, 1.0, 3.0, 1.0]))
+    return ms.ImageSequence(
+        np.random.default_rng(0).normal(value, 9, (6, 24, 24)).astype(np.float32),
+        ("z", "y", "x"),
+        np.diag([1.0, 1.0, 3.0, 1.0]),
+    )
 
 
 def test_channels_and_folders_are_cases_and_masks_are_none(tmp_path: Path) -> None:
@@ -40,10 +44,11 @@ def test_a_folder_without_images_is_said(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 def test_numbers_of_channels_are_those_of_the_model(tmp_path: Path) -> None:
     """The shipped sarcoma network takes CT, PET and MR, in this order, and may miss some."""
-    channels = {"CT": image(40), "PET": image(3)}
-    for number, one in enumerate(channels.values()):
-        ms.write(one, tmp_path / "in" / f"p_000{number}.nii.gz")
+    for number, value in enumerate((40, 3)):
+        ms.write(image(value), tmp_path / "in" / f"p_000{number}.nii.gz")
     (done,) = segment_folder(tmp_path / "in", "sarcoma", tmp_path / "out", force=True)
     assert (done.status, done.error) == ("done", "")
-    expected = ms.segment({k: v.replace(name=k) for k, v in channels.items()}, "sarcoma", force=True).labels
+    channels = {c: ms.read(tmp_path / "in" / f"p_000{k}.nii.gz")[0] for k, c in enumerate(("CT", "PET"))}
+    expected = ms.segment(channels, "sarcoma", force=True).labels
     np.testing.assert_array_equal(ms.read(done.labels, kind="labels")[0].volume_zyx(), expected.volume_zyx())
+    assert done.volumes_ml == volumes_ml(expected)
