@@ -290,7 +290,7 @@ def train(
     judges = [] if fold is None else splits.folds([c.patient for c in every], FOLDS)[fold]
     torch.manual_seed(0)
     windows = Windows([c for c in every if c.patient not in judges], recipe, product.position, device, 0)
-    network = SlabUNet(1 + (product.position is not None), 2, product.widths, product.strides)
+    network = SlabUNet(1 + (product.position is not None), 2, widths=product.widths, strides=product.strides)
     before: list[dict[str, str | float]] = []
     if start is not None:
         first = torch.load(start, map_location="cpu", weights_only=True)

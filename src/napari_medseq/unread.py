@@ -7,7 +7,6 @@ does without it until more than one slice or frame is asked for, or anything tha
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from types import EllipsisType
@@ -232,12 +231,6 @@ class UnreadVoxels(NDArrayOperatorsMixin):
     def to_dask_array(self) -> Array:
         """The dask array that this stands for; always the same."""
         return self._dask_array
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        # one is as good as the other wherever dask arrays are taken, so `isinstance(x, dask.array.Array)` holds
-        module = sys.modules.get("dask.array")
-        return getattr(module, "Array", UnreadVoxels)
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("__") and not name.startswith("__dask_"):  # protocols that are tried, not asked for

@@ -122,6 +122,7 @@ class SlabUNet(Stepwise):
         self,
         channels: int = 1,
         classes: int = 2,
+        *,
         widths: Sequence[int] = (16, 32, 64, 96),
         strides: Sequence[Sequence[int]] = ((1, 2, 2), (1, 2, 2), (1, 2, 2)),
         kernel: int = 3,

@@ -208,8 +208,6 @@ def load(path: str | os.PathLike[str], *, modality: str | None = None) -> list[S
     from napari_medseq.yaml_text import read_values
 
     source = Path(path)
-    if not source.is_file():
-        raise SettingsError(f"{source}: there is no such pipeline file.")
     record = read_values(source)
     if isinstance(record, Mapping):
         record = record.get("steps")

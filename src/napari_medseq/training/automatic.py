@@ -201,16 +201,15 @@ def train_automatically(
     network = networks.build(definition)
     assert isinstance(network, SlabUNet)
     loop = SlabLoop(
-        max(left, min(_LEAST_SECONDS, 60 * c.minutes / 2)),
-        c.clock,
-        plan.batch,
-        plan.rate,
-        plan.weight_decay,
-        1.0,
-        plan.average,
-        plan.bfloat16,
-        c.seed,
-        str(device),
+        seconds=max(left, min(_LEAST_SECONDS, 60 * c.minutes / 2)),
+        clock=c.clock,
+        batch=plan.batch,
+        rate=plan.rate,
+        weight_decay=plan.weight_decay,
+        average=plan.average,
+        bfloat16=plan.bfloat16,
+        seed=c.seed,
+        device=str(device),
     )
     windows = SlabWindows(
         learned,
@@ -227,7 +226,17 @@ def train_automatically(
         )
         inference = _inference(plan, working, len(names))
         scores = _scores(course.network, inference, [x for x in cases if x.patient in judges], list(classes.values()))
-    _write(c, out, definition, course, inference, names, classes, facts.channels[0].modality, scores, len(learned))
+    learnt = _Learnt(
+        definition=definition,
+        course=course,
+        inference=inference,
+        channels=names,
+        classes=tuple(classes.values()),
+        modality=c.modality or facts.channels[0].modality,
+        scores=scores,
+        cases=len(learned),
+    )
+    _write(c, out, learnt)
     record.write_run(
         run / "run.json",
         {"config": c.model_dump(mode="json"), "windows_seen": course.seen, "seconds": course.spent, "waited_for_windows": course.waited,
@@ -350,44 +359,64 @@ class _threads:
         torch.set_num_threads(self.before)
 
 
-def _write(
-    c: AutoConfig,
-    out: Path,
-    definition: Definition,
-    course: Course,
-    inference: SlabSettings,
-    channels: Sequence[str],
-    classes: Mapping[int, str],
-    modality: str | None,
-    scores: Mapping[str, Mapping[str, float]],
-    cases: int,
-) -> None:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Learnt:
+    """What came of a training that the bundle says.
+
+    Attributes
+    ----------
+    definition : mapping
+        Of the network.
+    course : Course
+    inference : SlabSettings
+    channels, classes : sequence of str
+        Names; of the classes without background.
+    modality : str or None
+    scores : mapping of patient to mapping of class to float
+        Of the patients that judge.
+    cases : int
+        That were learned from.
+    """
+
+    definition: Definition
+    course: Course
+    inference: SlabSettings
+    channels: Sequence[str]
+    classes: Sequence[str]
+    modality: str | None
+    scores: Mapping[str, Mapping[str, float]]
+    cases: int
+
+
+def _write(c: AutoConfig, out: Path, learnt: _Learnt) -> None:
+    """Write the bundle."""
     name = c.name or out.name
     bundle.write_bundle(
         out,
         facts={
-            "name": name, "task": "segmentation", "modality": c.modality or modality, "name_patterns": [],
-            "channels": list(channels), "classes": {str(k): v for k, v in enumerate(classes.values(), 1)},
-            "sequence_axis": "t" if inference.working.axis == "t" else "slices",
+            "name": name, "task": "segmentation", "modality": learnt.modality, "name_patterns": [],
+            "channels": list(learnt.channels), "classes": {str(k): v for k, v in enumerate(learnt.classes, 1)},
+            "sequence_axis": "t" if learnt.inference.working.axis == "t" else "slices",
         },
-        network=definition,
-        inference=inference.model_dump(mode="json"),
-        weights={k: v.detach().cpu() for k, v in course.network.state_dict().items()},
-        card=_card(name, c, course, scores, cases),
+        network=learnt.definition,
+        inference=learnt.inference.model_dump(mode="json"),
+        weights={k: v.detach().cpu() for k, v in learnt.course.network.state_dict().items()},
+        card=_card(name, c, learnt),
         licence_text=c.licence + "\n",
-        description=c.description or f"trained on {cases} cases of {Path(c.data).name}",
+        description=c.description or f"trained on {learnt.cases} cases of {Path(c.data).name}",
         licence=c.licence,
         version="0.1.0",
     )  # fmt: skip
 
 
-def _card(name: str, c: AutoConfig, course: Course, scores: Mapping[str, Mapping[str, float]], cases: int) -> str:
+def _card(name: str, c: AutoConfig, learnt: _Learnt) -> str:
+    course, scores = learnt.course, learnt.scores
     lines = [
         f"# {name}",
         "",
         c.description,
         "",
-        f"{record.DISCLAIMER} Trained on {cases} cases in {course.spent / 60:.1f} minutes;",
+        f"{record.DISCLAIMER} Trained on {learnt.cases} cases in {course.spent / 60:.1f} minutes;",
     ]
     lines.append(f"{course.seen} windows were seen.")
     if scores:

@@ -37,7 +37,7 @@ _LEAST = 0.01  # share of the rate at the end
 _SAVE_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SlabLoop:
     """How a slab network is trained; the plan says it.
 

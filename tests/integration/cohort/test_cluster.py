@@ -21,6 +21,7 @@ import pytest
 import napari_medseq as ms
 from napari_medseq.cohort.patient import Job
 from napari_medseq.errors import SettingsError
+from tests.nifti import write_sparse
 
 pytest.importorskip("distributed")
 pytestmark = [
@@ -99,16 +100,13 @@ def test_a_helper_that_is_killed_is_a_crash_and_the_next_patient_is_done(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory on Linux")
 def test_more_memory_than_allowed_fails_the_patient(tiny_bundle: Path, tmp_path: Path) -> None:
-    import nibabel as nib
-    import numpy as np
-
     from napari_medseq.cohort.helper import Helper
 
-    large = np.zeros((512, 512, 500), np.float64)  # 1 GB
     (tmp_path / "study" / "ses-01").mkdir(parents=True)
-    nib.save(nib.Nifti1Image(large, np.eye(4)), tmp_path / "study" / "ses-01" / "x_T1post.nii")
-    del large
-    helper = Helper(threads=1, memory_limit_gb=0.3)
+    write_sparse(
+        tmp_path / "study" / "ses-01" / "x_T1post.nii", (16384, 16384, 1, 1)
+    )  # 0.5 GB, whose slice is 1 GB as float32
+    helper = Helper(threads=1, memory_limit_gb=0.1)
     try:
         row = helper.do(job(tmp_path / "study", tiny_bundle, tmp_path / "a"), 120)
         assert row["status"] in ("failed", "crashed")

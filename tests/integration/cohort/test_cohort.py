@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import napari_medseq as ms
 from napari_medseq import cli
@@ -197,6 +198,15 @@ def test_whatever_goes_wrong_with_a_patient_is_its_row(ball_study: Path, tiny_bu
     assert (tmp_path / "o" / "previous" / "run.json").is_file()
     assert row()["status"] == "done"
     assert sorted(p.name for p in (tmp_path / "o").iterdir() if p.name in ("failed.json", "previous")) == []
+
+
+@pytest.mark.parametrize(
+    "allocate", [lambda _: np.empty(1 << 50), lambda _: torch.empty(1 << 50)], ids=["numpy", "torch"]
+)
+def test_want_of_memory_is_called_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, allocate: Any) -> None:
+    monkeypatch.setattr("napari_medseq.cohort.patient._done", allocate)
+    row = do_patient(Job("a", str(tmp_path), str(tmp_path / "o"), "tiny", "tiny", "0" * 64, {}))
+    assert (row["status"], str(row["error"])[:14]) == ("failed", "out of memory:")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
+
+from tests.nifti import write_sparse
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the peak is told by the resource module")
 
@@ -34,18 +35,9 @@ print(json.dumps({"shape": seq.data.shape, "seen": seen, "grown": peak() - befor
 
 def write_series(path: Path, shape: tuple[int, int, int, int]) -> Path:
     """A sparse NIfTI of (x, y, z, t) int16 zeros, whose last frame is 7."""
-    header = nib.Nifti1Header()
-    header.set_data_shape(shape)
-    header.set_data_dtype(np.int16)
-    header["magic"], header["vox_offset"] = b"n+1", 352
-    header.set_zooms((1, 1, 1, 2))
-    header.set_xyzt_units("mm", "sec")
-    header.set_sform(np.eye(4), 1)
-    frame = 2 * int(np.prod(shape[:3], dtype=np.int64))
-    with path.open("wb") as stream:
-        stream.write(header.binaryblock + b"\0\0\0\0")
-        stream.truncate(352 + frame * shape[3])
-        stream.seek(352 + frame * (shape[3] - 1))
+    write_sparse(path, shape)
+    with path.open("r+b") as stream:
+        stream.seek(-2 * int(np.prod(shape[:3], dtype=np.int64)), 2)
         stream.write(np.full(shape[:3], 7, np.int16).tobytes())
     return path
 
@@ -67,3 +59,37 @@ def test_a_long_series_opens_and_scrolls_in_the_memory_of_some_frames(
     frame_mb = 2 * np.prod(shape[:3]) / 2**20
     assert found["grown"] < 25 * frame_mb + 50  # at most the frames that were looked at, of some hundred
     assert 25 * frame_mb + 50 < series.stat().st_size / 2**20
+
+
+#: segments a small part of each frame of a series, with so much memory (MB) as is left to it, and writes the labels
+SEGMENT = """
+import json, resource, sys, warnings
+from pathlib import Path
+import numpy as np, torch
+import napari_medseq as ms
+from tests.unit.training.small import UNET, model
+
+warnings.simplefilter("ignore")
+torch.set_num_threads(1)
+folder, small, series, left = Path(sys.argv[1]), *sys.argv[2:]
+m = model(folder / "m", {**UNET, "ahead": 1}, along="t")
+ms.write(ms.segment(ms.read(small, lazy=True)[0], m).labels, folder / "small_labels.nii")  # what is loaded once
+status = Path("/proc/self/status").read_text().splitlines()
+limit = next(int(line.split()[1]) for line in status if line.startswith("VmData:")) * 1024 + int(left) * 10**6
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+labels = ms.segment(ms.read(series, lazy=True)[0], m, region={"y": (0, 16), "x": (0, 16)}).labels
+(again,) = ms.read(ms.write(labels, folder / "labels.nii"), lazy=True)
+print(json.dumps({"shape": again.data.shape, "same": bool(np.array_equal(again.data[-1], labels.data[-1]))}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory on Linux")
+def test_a_long_series_is_segmented_and_written_in_less_memory_than_its_labels_take(tmp_path: Path) -> None:
+    shape = (512, 512, 8, 160)  # 671 MB, its labels 336
+    series = write_series(tmp_path / "long.nii", shape)
+    small = write_series(tmp_path / "small.nii", (32, 32, 4, 5))
+    done = subprocess.run(
+        [sys.executable, "-c", SEGMENT, tmp_path, small, series, "150"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == {"shape": [160, 8, 512, 512], "same": True}

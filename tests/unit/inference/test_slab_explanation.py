@@ -20,7 +20,7 @@ from tests.unit.training.small import blob
 
 def slab(window: tuple[int, int, int] = (64, 256, 256), channels: tuple[str, ...] = ("image",)) -> Model:
     torch.manual_seed(0)
-    network = SlabUNet(len(channels), 3, (4, 8), ((1, 2, 2),)).eval()
+    network = SlabUNet(len(channels), 3, widths=(4, 8), strides=((1, 2, 2),)).eval()
     info = ModelInfo(
         name="slab", version="0", task="segmentation", modality="MR", classes={1: "core", 2: "rim"}, channels=channels
     )

@@ -158,7 +158,7 @@ def test_any_size_gives_logits_of_that_size(size: tuple[int, int, int], norm: st
 
 
 def test_levels_shrink_by_the_strides_and_carry_the_finest_first() -> None:
-    network = SlabUNet(1, 2, (4, 6, 8), ((1, 2, 2), (2, 2, 2)))
+    network = SlabUNet(1, 2, widths=(4, 6, 8), strides=((1, 2, 2), (2, 2, 2)))
     shapes = [tuple(y.shape) for y in network.at_levels(torch.randn(2, 1, 4, 8, 12))]
     assert shapes == [(2, 2, 4, 8, 12), (2, 2, 4, 4, 6)]
     assert network.multiple == (2, 4, 4)
@@ -166,7 +166,7 @@ def test_levels_shrink_by_the_strides_and_carry_the_finest_first() -> None:
 
 def test_side_by_side_is_the_whole_sequence_at_once() -> None:
     torch.manual_seed(0)
-    network = SlabUNet(1, 2, (4, 6), ((2, 2, 2),), mix_levels=(0,)).eval()
+    network = SlabUNet(1, 2, widths=(4, 6), strides=((2, 2, 2),), mix_levels=(0,)).eval()
     x = torch.randn(1, 5, 1, 8, 8)
     together = torch.stack(list(network.side_by_side(x.unbind(1))), 1)
     torch.testing.assert_close(together, network(x))
@@ -174,7 +174,7 @@ def test_side_by_side_is_the_whole_sequence_at_once() -> None:
 
 def test_folding_leaves_the_answer_as_it_is() -> None:
     torch.manual_seed(0)
-    network = SlabUNet(1, 2, (4, 6, 8), ((1, 2, 2), (2, 2, 2)), norm="batch")
+    network = SlabUNet(1, 2, widths=(4, 6, 8), strides=((1, 2, 2), (2, 2, 2)), norm="batch")
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             module.running_mean.normal_()
