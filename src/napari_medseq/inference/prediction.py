@@ -129,10 +129,9 @@ def to_images(
             raise MedseqError(f"{image.name} has steps 0 to {len(labels) - 1}, not {bad}.")
         wanted[list(steps)] = True
         labels[~wanted] = 0
-    out = back(labels)
     if keep is not None:
         check_same_grid(image, keep, where="keep")
-        out = kept(out, keep)
+    out = back(labels) if keep is None else kept(back(labels), keep)
     first = models[0].info
     named = image.labels_like(out, name=f"{image.name}_{first.name}", label_names=first.classes)
     extra = {

@@ -146,7 +146,8 @@ def prepared_bytes(*images: ImageSequence) -> int:
     """Bytes that `prepared`, and the search after it, take at their peak beside the images themselves, from the images' sizes.
 
     Of one image at a time: what its lazy voxels take, its float32 voxels, and a copy of these, sorted for percentiles or cut to
-    whole blocks. The shrunken images, their masks and ITK's copies of them are small beside that for any large image.
+    whole blocks. The shrunken images, their masks and ITK's copies of them are small beside that for any large image. Of two
+    int16 images of 512×512×600 voxels it says 1.60 GB, and `register` took 1.42 GB (highest resident memory less that before).
     """
     most = max(math.prod(i.grid) * (int(i.data.dtype.itemsize) + 2 * _NUMBER) for i in images)
     spacing = _spacings(images[0])[-1]

@@ -11,7 +11,8 @@ from tests.balls import write_ball_study
 
 
 @pytest.fixture(scope="session")
-def _three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def three_patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three patients: one with two visits, one with one, and one without images. Do not write into it."""
     root = tmp_path_factory.mktemp("cohort") / "patients"
     write_ball_study(root / "a")
     write_ball_study(root / "b", visits=1)
@@ -21,6 +22,6 @@ def _three(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def patients(_three: Path, tmp_path: Path) -> Path:
-    """Three patients: one with two visits, one with one, and one without images."""
-    return Path(shutil.copytree(_three, tmp_path / "patients"))
+def patients(three_patients: Path, tmp_path: Path) -> Path:
+    """A copy of them."""
+    return Path(shutil.copytree(three_patients, tmp_path / "patients"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,6 +16,14 @@ from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground, otsu, region
 from tests.unit.registration.phantom import SHAPE, motion, phantom, seen_through, target_error
 
+SMALL, LARGE = ((4, -3, 6), (5, 8, -6)), ((-15, 10, 20), (-12, 10, 8))
+
+
+@cache
+def found_of(angles: tuple[float, float, float], shift: tuple[float, float, float]) -> Transform:
+    """The phantom, moved so, registered to itself: several tests ask different things of it."""
+    return register(seen_through(phantom(), motion(angles, shift)), phantom())
+
 
 @pytest.fixture(scope="module")
 def fixed() -> ImageSequence:
@@ -23,13 +32,13 @@ def fixed() -> ImageSequence:
 
 @pytest.mark.parametrize(
     ("angles", "shift"),
-    [((4, -3, 6), (5, 8, -6)), ((-15, 10, 20), (-12, 10, 8))],
+    [SMALL, LARGE],
 )
 def test_a_known_rigid_motion_is_found_within_a_voxel(
     fixed: ImageSequence, angles: tuple[float, float, float], shift: tuple[float, float, float]
 ) -> None:
     real = motion(angles, shift)
-    found = register(seen_through(fixed, real), fixed)
+    found = found_of(angles, shift)
     assert found.matrix is not None
     assert target_error(found.matrix, real, fixed) < 1.0  # voxels are 2.5 × 2.5 × 4 mm
     q = found.quality
@@ -61,15 +70,14 @@ def test_inverted_contrast_is_no_obstacle(fixed: ImageSequence) -> None:
 
 
 def test_results_repeat_bit_for_bit(fixed: ImageSequence) -> None:
-    moving = seen_through(fixed, motion((5, 2, 9), (4, 3, -6)))
-    one, two = (register(moving, fixed, kind="affine", seed=3) for _ in range(2))
+    one, two = found_of(*SMALL), register(seen_through(fixed, motion(*SMALL)), fixed)
     assert np.array_equal(one.linear, two.linear)
     assert one.quality.error_mm == two.quality.error_mm
 
 
 def test_apply_brings_the_moving_image_onto_the_fixed(fixed: ImageSequence) -> None:
-    moving = seen_through(fixed, motion((8, 0, 10), (5, 5, 5)))
-    moved = ms.register(moving, fixed).apply(moving)
+    moving = seen_through(fixed, motion(*LARGE))
+    moved = found_of(*LARGE).apply(moving)
     assert moved.same_grid(fixed)
     inner = foreground(fixed.data)
     alike = np.corrcoef(moved.data[inner], fixed.data[inner])[0, 1]
@@ -119,7 +127,7 @@ def test_an_upside_down_phantom_shows_in_the_error_estimate(fixed: ImageSequence
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MedseqWarning)
         turned = register(fixed.replace(data=fixed.data[::-1, ::-1].copy()), fixed, on_failure="warn")
-    right = register(seen_through(fixed, motion((4, -3, 6), (5, 8, -6))), fixed)
+    right = found_of(*SMALL)
     assert turned.quality.error_mm > 4 * right.quality.error_mm
 
 
