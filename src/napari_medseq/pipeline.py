@@ -43,6 +43,7 @@ def run(
     device: str = "auto",
     settings: TrackSettings | Mapping[str, object] | None = None,
     force: bool = False,
+    shift_dates: bool = False,
     revise: Revise | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -69,6 +70,8 @@ def run(
         How lesions are told apart and followed.
     force : bool
         Go on where a model's modality does not match the image's, or visits seem to be of different patients.
+    shift_dates : bool
+        Move all dates of the patient back by days that only the key of pseudonyms tells; intervals stay. The record then names no files.
     revise : callable, optional
         ``revise(visit, mask) -> mask``: changes the mask of each visit before lesions are followed, such as to keep what people
         painted in it.
@@ -109,6 +112,7 @@ def run(
             register=register,
             device=device,
             force=force,
+            shift_dates=shift_dates,
             progress=part(progress, 0.0, 0.85),
             cancelled=cancelled,
         )
@@ -125,6 +129,7 @@ def run(
             "device": device,
             "settings": settings.model_dump(mode="json"),
             "force": force,
+            "shift_dates": shift_dates,
         }
         progression.provenance = provenance(segmented, loaded, call)
         check(cancelled)
@@ -186,12 +191,19 @@ def segment_study(
     register: str = "auto",
     device: str = "auto",
     force: bool = False,
+    shift_dates: bool = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Segmented:
     """Read a patient's visits, choose the image of each, align and segment them; see `run` for the parameters."""
     with _listening() as doubts:
-        study = read_visits(study_or_folder, order=order, progress=part(progress, 0.0, 0.06), cancelled=cancelled)
+        study = read_visits(
+            study_or_folder,
+            order=order,
+            shift_dates=shift_dates,
+            progress=part(progress, 0.0, 0.06),
+            cancelled=cancelled,
+        )
         chosen = choose_images(study, model.info, series=series, force=force)
         dropped = dropped_visits(study)
         warn_of_peak(study, chosen, model, register=register, device=device)
@@ -260,6 +272,7 @@ def read_visits(
     source: Study | str | PathLike[str],
     *,
     order: Sequence[str] | None = None,
+    shift_dates: bool = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Study:
@@ -270,16 +283,20 @@ def read_visits(
     ReadError
         If there is no such folder.
     SettingsError
-        If `order` is given for a study that was read already.
+        If `order` or `shift_dates` is given for a study that was read already.
     """
     if isinstance(source, Study):
         if order is not None:
             raise SettingsError("order= is for a study that is read from a folder; the visits of a Study are in order.")
+        if shift_dates:
+            raise SettingsError(
+                "shift_dates= is for a study that is read from a folder: ms.read_study(folder, shift_dates=True)."
+            )
         return source
     folder = Path(source)
     if not folder.exists():
         raise ReadError(f"{folder} does not exist; name a study folder with one folder of images per visit.")
-    study: Study = io.read_study(folder, order=order, progress=progress, cancelled=cancelled)
+    study: Study = io.read_study(folder, order=order, shift_dates=shift_dates, progress=progress, cancelled=cancelled)
     return study
 
 
@@ -351,12 +368,13 @@ def provenance(segmented: Segmented, model: Model, call: Mapping[str, object]) -
     call : mapping
         The arguments of `run`.
     """
+    nameless = bool(call.get("shift_dates"))  # paths of files hold dates, too
     visits = [
         {
             "name": choice.visit.name,
             "date": choice.visit.date and choice.visit.date.isoformat(),
             "images": {
-                c: {"name": i.name, "source": i.meta.get("source"), "sha256": _hash(i)}
+                c: {"name": i.name, "source": None if nameless else i.meta.get("source"), "sha256": _hash(i)}
                 for c, i in choice.channels.items()
             },
             "to_first_visit": alignment.to_baseline.tolist(),

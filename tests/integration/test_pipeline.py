@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import json
 from collections.abc import Callable
 from datetime import date
@@ -309,3 +311,23 @@ def test_visits_that_share_no_space_are_refused(tmp_path: Path, bright_bundle: P
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), far)
     with pytest.raises(MedseqError, match=r"overlap|space"):
         ms.run(folder, bright_bundle, register="none")
+
+
+def test_nothing_that_is_written_holds_the_true_dates_where_they_are_shifted(
+    ball_study: Path, bright_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAPARI_MEDSEQ_PSEUDONYMS", str(tmp_path / "a.key"))
+    true = ms.run(ball_study, bright_bundle, out=tmp_path / "true")
+    shifted = ms.run(ball_study, bright_bundle, out=tmp_path / "shifted", shift_dates=True)
+    shifted.report(tmp_path / "shifted" / "report.html")
+    days = [[(b - a).days for a, b in itertools.pairwise(p.dates) if a and b] for p in (true, shifted)]
+    assert days[0] == days[1] != []
+    assert true.lesions["volume_ml"].tolist() == shifted.lesions["volume_ml"].tolist()
+    known = {f"{d:%Y%m%d}" for d in true.dates if d} | {str(d) for d in true.dates if d}
+    assert known & {p.name.removeprefix("ses-") for p in (tmp_path / "true").iterdir()}, "the true dates would be seen"
+    for file in (p for p in (tmp_path / "shifted").rglob("*") if p.is_file()):
+        content = file.read_bytes()
+        content = gzip.decompress(content) if file.suffix == ".gz" else content
+        assert not [d for d in known if d in str(file.relative_to(tmp_path)) or d.encode() in content], file
+    with pytest.raises(SettingsError, match="shift_dates"):
+        ms.run(ms.read_study(ball_study), bright_bundle, shift_dates=True)

@@ -50,6 +50,7 @@ def add(cohort: argparse.ArgumentParser, register: tuple[str, ...]) -> None:
     cohort.add_argument(
         "--dry-run", action="store_true", help="say what there is to do and how long it may take; do nothing"
     )
+    common.add_shift_dates(cohort)
     common.add_settings(cohort)
     common.add_json(cohort)
     cohort.set_defaults(run=_cohort, usage=cohort.error)
@@ -81,6 +82,7 @@ def _cohort(args: argparse.Namespace) -> int:
         device=args.device,
         settings=common.settings(args),
         force=args.force,
+        shift_dates=args.shift_dates,
         progress=common.bar(),
     )
     rows = [

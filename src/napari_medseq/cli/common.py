@@ -47,6 +47,15 @@ def add_series(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_shift_dates(command: argparse.ArgumentParser) -> None:
+    """``--shift-dates``: of a patient, for results that leave the house."""
+    command.add_argument(
+        "--shift-dates",
+        action="store_true",
+        help="move all dates of a patient back by days that only the key of pseudonyms tells; intervals stay",
+    )
+
+
 def add_settings(command: argparse.ArgumentParser) -> None:
     """``--settings`` and ``--set``: the settings of a step, as a file or one by one."""
     command.add_argument("--settings", metavar="FILE", help="settings as a YAML or JSON file")

@@ -35,6 +35,7 @@ def add(commands: common.Commands) -> None:
     _add_order(run)
     common.add_series(run)
     common.add_settings(run)
+    common.add_shift_dates(run)
     run.add_argument("--force", action="store_true", help="go on although modality or patient do not match")
     common.add_json(run)
     run.set_defaults(run=_run, usage=run.error)
@@ -48,6 +49,7 @@ def add(commands: common.Commands) -> None:
     _add_order(track)
     common.add_series(track)
     common.add_settings(track)
+    common.add_shift_dates(track)
     track.add_argument("--force", action="store_true", help="go on although the patient does not match")
     common.add_json(track)
     track.set_defaults(run=_track)
@@ -100,6 +102,7 @@ def _run(args: argparse.Namespace) -> None:
         device=args.device or before.get("device", "auto"),
         settings={**(before.get("settings") or {}), **common.settings(args)},
         force=args.force or bool(before.get("force")),
+        shift_dates=args.shift_dates or bool(before.get("shift_dates")),
         progress=common.bar(),
     )
     _print_result(args, progression)
@@ -115,7 +118,7 @@ def _track(args: argparse.Namespace) -> None:
     masks: list[Any]
     images: list[Any] | None = None
     if len(args.labels) == 1 and Path(args.labels[0]).is_dir():
-        study = ms.read_study(args.labels[0], order=args.order)
+        study = ms.read_study(args.labels[0], order=args.order, shift_dates=args.shift_dates)
         masks = [_mask(v.labels, args.series, v.name) if v.labels else None for v in study.visits]
         if all(m is None for m in masks):
             raise MedseqError(f"{args.labels[0]}: no visit holds a mask; name the masks, or segment first (run).")
@@ -123,6 +126,8 @@ def _track(args: argparse.Namespace) -> None:
         images = [None if m is None else next((i for i in v.images if i.same_grid(m)), None) for v, m in pairs]
         days: list[Any] = [d.isoformat() if d else None for d in study.dates]
     else:
+        if args.shift_dates:
+            raise SettingsError("--shift-dates is for a study folder; of single masks say the dates with --dates.")
         masks = [common.one_image(p, args.series, kind="labels") for p in args.labels]
         days = [m.acquired.date().isoformat() if m.acquired else None for m in masks]
         days = [d or _date_in(p) for d, p in zip(days, args.labels, strict=True)]

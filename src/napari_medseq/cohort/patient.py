@@ -59,6 +59,7 @@ class Options(TypedDict, total=False):
     register: str
     device: str
     force: bool
+    shift_dates: bool
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,9 @@ def _followed(job: Job, folder: ResultFolder, key: str) -> Progression:
     model = _model(job.model, job.model_sha256)
     force = bool(job.options.get("force"))
     if not job.again and segmented.is_kept(folder.path, key):
-        study = pipeline.read_visits(Path(job.study), order=job.options.get("order"))
+        study = pipeline.read_visits(
+            Path(job.study), order=job.options.get("order"), shift_dates=bool(job.options.get("shift_dates"))
+        )
         chosen = choose_images(study, model.info, series=job.options.get("series"), force=force)
         answer = segmented.kept(folder.path, chosen)
     else:

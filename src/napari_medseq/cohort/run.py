@@ -41,6 +41,7 @@ def run_cohort(
     device: str = "auto",
     settings: TrackSettings | Mapping[str, object] | None = None,
     force: bool = False,
+    shift_dates: bool = False,
     again: bool = False,
     reports: bool = True,
     time_limit_s: float | None = 3600.0,
@@ -67,7 +68,7 @@ def run_cohort(
     workers : int, optional
         Patients at a time on this machine; by default as many as processors and memory allow. 0: one after another in this
         process, without Dask and without limits. With ``cluster="slurm"``: jobs to submit.
-    series, register, device, settings, force
+    series, register, device, settings, force, shift_dates
         As in `run`.
     again : bool
         Do patients again whose result is there already.
@@ -120,6 +121,8 @@ def run_cohort(
         "device": device,
         "force": force,
     }
+    if shift_dates:
+        options["shift_dates"] = True
     with claimed(target):
         patients = find_patients(studies, heap=target / ".studies")
         loaded = models.loaded(model)

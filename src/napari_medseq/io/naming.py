@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
 
@@ -89,6 +89,29 @@ def date_in(name: str) -> date | None:
         except ValueError:
             continue
     return None
+
+
+def with_dates(text: str, change: Callable[[date], date]) -> str:
+    """A text with each date in it changed, written as it was; what is no date stays."""
+
+    def written(found: re.Match[str]) -> str:
+        year, mark, month, day = found.groups()
+        new = _changed(year, month, day, change)
+        return found[0] if new is None else f"{new:%Y}{mark}{new:%m}{mark}{new:%d}"
+
+    def spelled(found: re.Match[str]) -> str:
+        day, mark, month, year = found.groups()
+        new = _changed(year, str(_MONTHS.index(month.lower()) + 1), day, change)
+        return found[0] if new is None else f"{new:%d}{mark}{_MONTHS[new.month - 1].title()}{mark}{new:%Y}"
+
+    return _SPELLED.sub(spelled, _DATE.sub(written, text))
+
+
+def _changed(year: str, month: str, day: str, change: Callable[[date], date]) -> date | None:
+    try:
+        return change(date(int(year), int(month), int(day)))
+    except ValueError:  # 31 February
+        return None
 
 
 def readable(text: str, fallback: str = "image") -> str:

@@ -22,6 +22,7 @@ from napari_medseq.io.notes import warn
 #: The environment variable that names a key file; processes started from this one inherit it.
 VARIABLE = "NAPARI_MEDSEQ_PSEUDONYMS"
 _LEAST_BYTES, _MOST_BYTES = 16, 4096
+_MOST_DAYS = 3650
 
 
 def use_key_file(path: str | os.PathLike[str]) -> None:
@@ -39,6 +40,11 @@ def use_key_file(path: str | os.PathLike[str]) -> None:
 def pseudonym(*identity: str) -> str:
     """A patient's pseudonym, the same wherever the key is: ``patient-`` and twelve digits."""
     return f"patient-{_mac('patient', *identity).hex()[:12]}"
+
+
+def days_back(patient: str) -> int:
+    """By how many days a patient's dates go back where they are shifted: 1 to 3650, the same wherever the key is."""
+    return 1 + int.from_bytes(_mac("dates", patient)[:8]) % _MOST_DAYS
 
 
 def lesion_uid(patient: str, value: int) -> str:

@@ -19,6 +19,7 @@ from napari_medseq.io.handles import job
 from napari_medseq.io.notes import emit_warnings
 from napari_medseq.io.reading import read_collected
 from napari_medseq.io.sessions import Sessions, read_sessions
+from napari_medseq.io.shifted_dates import shifted
 from napari_medseq.io.visit_folders import SESSION, opened_folder, patient_folder, places_of
 from napari_medseq.io.visit_groups import merged, visits_of
 from napari_medseq.io.visit_order import merged_order, natural, order_of
@@ -32,6 +33,7 @@ def read_study(
     *,
     order: Sequence[str] | None = None,
     lazy: Laziness = False,
+    shift_dates: bool = False,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Study:
@@ -46,6 +48,8 @@ def read_study(
         The names of all visits, the first one first, where dates do not give their order and names would mislead.
     lazy : bool
         Give dask-backed voxels.
+    shift_dates : bool
+        Move all dates of the patient back by days that only the key of pseudonyms tells (see `pseudonyms`); intervals stay.
     progress, cancelled : callables, optional
         See `napari_medseq.progress`.
 
@@ -113,7 +117,8 @@ def read_study(
     name = patient.name if patient.is_dir() else naming.stem(patient)
     if SESSION.match(name) and patient.resolve().parent.name:
         name = patient.resolve().parent.name
-    return Study(name, tuple(visits), tuple(notes), tuple(dropped))
+    study = Study(name, tuple(visits), tuple(notes), tuple(dropped))
+    return shifted(study) if shift_dates else study
 
 
 def _ordered(visits: list[Visit], order: Sequence[str] | None, table: Sessions, notes: list[str]) -> list[Visit]:

@@ -227,3 +227,46 @@ def test_labels_of_others_lose_names(tmp_path: Path) -> None:
     (found,) = [s for s in ms.read(tmp_path / "ct") if s.kind == "labels"]
     assert found.label_names == {1: "GTV"}
     assert _leaks(_everything(tmp_path / "ct")) == []
+
+
+def test_dates_go_back_by_days_of_the_patient_and_intervals_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_medseq.io.pseudonyms import VARIABLE
+
+    for patient in ("Ada", "Bob"):
+        for day in ("20200131", "20200504"):
+            dicoms.series(
+                tmp_path / patient / f"ses-{day}", [(0, 0, 2.5 * k) for k in range(3)], PatientID=patient, StudyDate=day,
+                AcquisitionDate=day, SeriesDate=day, ContentDate=day, SeriesDescription=f"T1 of {day}", SeriesInstanceUID=f"1.{day}",
+            )  # fmt: skip
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "one.key"))
+    true, ada, bob = (
+        ms.read_study(tmp_path / name, shift_dates=shift)
+        for name, shift in (("Ada", False), ("Ada", True), ("Bob", True))
+    )
+    back = [(t - d).days for t, d in zip(true.dates, ada.dates, strict=True) if t and d]
+    assert back[0] == back[1]
+    assert 1 <= back[0] <= 3650
+    assert ada.dates != bob.dates
+    assert ms.read_study(tmp_path / "Ada", shift_dates=True).dates == ada.dates, (
+        "the same in every process with one key"
+    )
+    said = repr([(v.name, v.date, i.name, i.acquired, {k: x for k, x in i.meta.items() if k != "source" and not k.endswith("uid")})
+                 for v in ada.visits for i in v.images])  # fmt: skip
+    for day in ("20200131", "2020-01-31", "20200504", "2020-05-04", "datetime.date(2020,"):
+        assert day not in said
+    assert [v.name for v in ada.visits] == [f"ses-{d:%Y%m%d}" for d in ada.dates if d]
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "other.key"))
+    assert ms.read_study(tmp_path / "Ada", shift_dates=True).dates != ada.dates
+
+
+def test_dates_in_texts_are_written_as_they_were() -> None:
+    from datetime import date, timedelta
+
+    from napari_medseq.io.naming import with_dates
+
+    text = "ses-20200302 of 2020_03_02, 02Mar2020, 2020.03.02; 1234567890 and 2021-02-30 are none"
+    expected = "ses-20200229 of 2020_02_29, 29Feb2020, 2020.02.29; 1234567890 and 2021-02-30 are none"
+    assert with_dates(text, lambda day: day - timedelta(days=2)) == expected
+    assert with_dates("nothing", lambda _: date.min) == "nothing"

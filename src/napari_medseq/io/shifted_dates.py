@@ -1,0 +1,60 @@
+"""Dates of a patient moved by a number of days that only the user's key tells; intervals stay as they are.
+
+As DICOM PS3.15 (E.3.6, *Retain Longitudinal Temporal Information with Modified Dates*): each patient's dates go back by days of its own,
+the same in every process with one key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from typing import TypeVar
+
+from napari_medseq.io import naming, pseudonyms
+from napari_medseq.sequence import ImageSequence, Study, Visit
+
+_Day = TypeVar("_Day", date, datetime)
+
+
+def shifted(study: Study) -> Study:
+    """A study whose dates went back: of visits and images, and in names, notes and what was kept of headers.
+
+    The patient is who the images name, else the study. What names a file (``meta["source"]``) and identifiers of objects stay.
+    """
+    named = {str(s.meta["patient"]) for v in study.visits for s in (*v.images, *v.labels) if "patient" in s.meta}
+    back = timedelta(days=pseudonyms.days_back(named.pop() if len(named) == 1 else study.name))
+    return replace(
+        study,
+        name=_text(study.name, back),
+        visits=tuple(_visit(v, back) for v in study.visits),
+        warnings=tuple(_text(w, back) for w in study.warnings),
+        dropped=tuple(_text(d, back) for d in study.dropped),
+    )
+
+
+def _visit(visit: Visit, back: timedelta) -> Visit:
+    return Visit(
+        visit.date and _earlier(visit.date, back),
+        tuple(_sequence(s, back) for s in visit.images),
+        tuple(_sequence(s, back) for s in visit.labels),
+        _text(visit.name, back),
+    )
+
+
+def _sequence(seq: ImageSequence, back: timedelta) -> ImageSequence:
+    kept = {k: v for k, v in seq.meta.items() if not isinstance(v, str) or k == "source" or k.endswith("uid")}
+    texts = {k: _text(v, back) for k, v in seq.meta.items() if k not in kept}
+    return seq.replace(
+        name=_text(seq.name, back),
+        acquired=None if seq.acquired is None else _earlier(seq.acquired, back),
+        meta={k: texts.get(k, v) for k, v in seq.meta.items()},
+        warnings=tuple(_text(w, back) for w in seq.warnings),
+    )
+
+
+def _text(text: str, back: timedelta) -> str:
+    return naming.with_dates(text, lambda day: _earlier(day, back))
+
+
+def _earlier(day: _Day, back: timedelta) -> _Day:
+    return day - back
