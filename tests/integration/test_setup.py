@@ -161,4 +161,4 @@ def test_ci_runs_the_tests_builds_the_site_and_looks_at_other_versions() -> None
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert "set -euo pipefail" in script
     made = [line.partition(" ")[2] for line in script.splitlines() if line.startswith("make ")]
-    assert made == ["test", "docs"]
+    assert made == ["test", "docs", "compat"]
