@@ -5,15 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_medseq.cli import common
 from napari_medseq.errors import SettingsError
-
-if TYPE_CHECKING:
-    pass
-
-_VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
 
 
 def add(commands: common.Commands) -> None:

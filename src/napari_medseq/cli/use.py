@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from napari_medseq import files
 from napari_medseq.cli import common
+from napari_medseq.cli.images import WRITABLE
 from napari_medseq.errors import SettingsError
 
 if TYPE_CHECKING:
     from napari_medseq.inference.segmentation import Output
-
-_VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
 
 
 def add(commands: common.Commands) -> None:
@@ -28,7 +27,7 @@ def add(commands: common.Commands) -> None:
         "-o",
         "--out",
         required=True,
-        help=f"label file to write ({' '.join(_VOLUMES)}); or a folder, for a label file of each image",
+        help=f"label file to write ({' '.join(WRITABLE)}); or a folder, for a label file of each image",
     )
     segment.add_argument(
         "--format", metavar="ENDING", default=".nii.gz", help="of the label files in a folder (default .nii.gz)"
@@ -77,11 +76,11 @@ def _chosen(args: argparse.Namespace, model: Any) -> Any:
 def _segment(args: argparse.Namespace) -> int:
     import napari_medseq as ms
 
-    if Path(args.path).is_dir() and not args.out.lower().endswith(_VOLUMES):
+    if Path(args.path).is_dir() and not args.out.lower().endswith(WRITABLE):
         return _segment_folder(args)
     for path in (args.out, args.probability, args.uncertainty):
-        if path and not path.lower().endswith(_VOLUMES):
-            raise SettingsError(f"{path}: the file name must end in one of {' '.join(_VOLUMES)}.")
+        if path and not path.lower().endswith(WRITABLE):
+            raise SettingsError(f"{path}: the file name must end in one of {' '.join(WRITABLE)}.")
     from napari_medseq.inference.folders import volumes_ml
 
     model = ms.load_model(args.model)
@@ -115,8 +114,8 @@ def _segment_folder(args: argparse.Namespace) -> int:
         raise SettingsError(
             "--probability, --uncertainty and --keep are for one image; write one label file with -o FILE."
         )
-    if args.format not in _VOLUMES or args.format == ".dcm":
-        raise SettingsError(f"--format {args.format} is none of {' '.join(e for e in _VOLUMES if e != '.dcm')}.")
+    if args.format not in WRITABLE or args.format == ".dcm":
+        raise SettingsError(f"--format {args.format} is none of {' '.join(e for e in WRITABLE if e != '.dcm')}.")
     done = segment_folder(
         Path(args.path), args.model, Path(args.out), ending=args.format, series=args.series, device=args.device, force=args.force,
         again=args.again, progress=common.bar(),

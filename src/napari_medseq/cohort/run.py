@@ -121,7 +121,7 @@ def run_cohort(
         "device": device,
         "force": force,
     }
-    if shift_dates:
+    if shift_dates:  # only then: results of before know no such option, and are kept
         options["shift_dates"] = True
     with claimed(target):
         patients = find_patients(studies, heap=target / ".studies")

@@ -21,7 +21,7 @@ from napari_medseq.inference.segmentation import segment
 from napari_medseq.io.naming import names_labels, stem
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.choosing import Series, choose_image
-from napari_medseq.progress import Cancelled, Progress, part, with_progress
+from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import ImageSequence
 
 _CHANNEL = re.compile(r"_(\d{4})$")
@@ -129,7 +129,8 @@ def segment_folder(
     one = loaded(model)
     cases = cases_in(folder)
     done = []
-    for number, case in enumerate(with_progress(cases, len(cases), "segmenting", None, cancelled)):
+    for number, case in enumerate(cases):
+        check(cancelled)
         target = out / f"{case.name}{ending}"
         if target.exists() and not again:
             done.append(Done(case.name, "kept", target, {}))

@@ -7,13 +7,10 @@ the same in every process with one key.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, datetime, timedelta
-from typing import TypeVar
+from datetime import timedelta
 
 from napari_medseq.io import naming, pseudonyms
 from napari_medseq.sequence import ImageSequence, Study, Visit
-
-_Day = TypeVar("_Day", date, datetime)
 
 
 def shifted(study: Study) -> Study:
@@ -34,7 +31,7 @@ def shifted(study: Study) -> Study:
 
 def _visit(visit: Visit, back: timedelta) -> Visit:
     return Visit(
-        visit.date and _earlier(visit.date, back),
+        visit.date and visit.date - back,
         tuple(_sequence(s, back) for s in visit.images),
         tuple(_sequence(s, back) for s in visit.labels),
         _text(visit.name, back),
@@ -42,19 +39,16 @@ def _visit(visit: Visit, back: timedelta) -> Visit:
 
 
 def _sequence(seq: ImageSequence, back: timedelta) -> ImageSequence:
-    kept = {k: v for k, v in seq.meta.items() if not isinstance(v, str) or k == "source" or k.endswith("uid")}
-    texts = {k: _text(v, back) for k, v in seq.meta.items() if k not in kept}
+    def is_text(key: str) -> bool:
+        return isinstance(seq.meta[key], str) and key != "source" and not key.endswith("uid")
+
     return seq.replace(
         name=_text(seq.name, back),
-        acquired=None if seq.acquired is None else _earlier(seq.acquired, back),
-        meta={k: texts.get(k, v) for k, v in seq.meta.items()},
+        acquired=seq.acquired and seq.acquired - back,
+        meta={k: _text(v, back) if is_text(k) else v for k, v in seq.meta.items()},
         warnings=tuple(_text(w, back) for w in seq.warnings),
     )
 
 
 def _text(text: str, back: timedelta) -> str:
-    return naming.with_dates(text, lambda day: _earlier(day, back))
-
-
-def _earlier(day: _Day, back: timedelta) -> _Day:
-    return day - back
+    return naming.with_dates(text, lambda day: day - back)

@@ -45,14 +45,14 @@ def patient_folder(root: Path) -> Path:
         If it holds several subjects.
     """
     folders = _folders(root)
-    subjects = [p for p in folders if _SUBJECT.match(p.name)]
-    if len(subjects) > 1 or (subjects := subjects or _patients_in(folders)):
-        if len(subjects) == 1:
-            return subjects[0]
+    subjects = [p for p in folders if _SUBJECT.match(p.name)] or _patients_in(folders)
+    if len(subjects) > 1:
         some = ", ".join(p.name for p in subjects[:5]) + (", …" if len(subjects) > 5 else "")
         raise ReadError(
             f"{archives.shown(str(root))}: this folder holds {len(subjects)} patients ({some}); choose one of them, or do all with cohort."
         )
+    if subjects:
+        return subjects[0]
     only = folders[0] if len(folders) == 1 and not any(detect(p) for p in _loose(root)) else None
     if only is None or only.name.lower() in _SORTING or is_visit(only.name) or is_visit(root.name):
         return root

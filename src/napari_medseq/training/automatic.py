@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -258,7 +258,7 @@ def layout_of(c: AutoConfig) -> Layout:
         raise SettingsError(f"judges names {', '.join(unknown)}, who are not there.")
     if not left:
         raise SettingsError("hold_out names every patient; leave some to learn from.")
-    return Layout(found.kind, left, found.channels, found.classes, found.modalities, found.doubts)
+    return replace(found, entries=left)
 
 
 def _plan(c: AutoConfig, run: Path, make: Callable[[], Plan]) -> Plan:

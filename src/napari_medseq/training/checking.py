@@ -15,9 +15,8 @@ from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, describe_grid
 from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.layouts.entries import some
-from napari_medseq.training.prepared import Decoded
+from napari_medseq.training.prepared import APART_MM, Decoded
 
-_APART_MM = 0.1  # corners of image and labels
 _MOST_LABELS = 254
 
 
@@ -110,7 +109,7 @@ def _doubts(entry: Entry, layout: Layout, images: dict[str, ImageSequence], valu
     if missing:
         found.append(f"{entry.case}: has no {', '.join(missing)}")
     for name, other in list(images.items())[1:]:
-        if not other.same_grid(first, _APART_MM):
+        if not other.same_grid(first, APART_MM):
             found.append(
                 f"{entry.case}: {name} lies on another grid than {next(iter(images))}; it will be resampled to it"
             )

@@ -27,7 +27,7 @@ from napari_medseq.training.slab_windows import SlabCase
 Late = Callable[[], bool]
 
 _LEAST_CASES = 2
-_APART_MM = 0.1  # corners of image and labels
+APART_MM = 0.1  # corners of image and labels
 _DARK, _BRIGHT, _CLEAR = (
     64,
     191,
@@ -56,7 +56,7 @@ class Decoded:
             return self.kept[entry.case]
         channels, labels = _of_dicom(entry) if entry.labels[0].is_dir() else self._of_files(entry)
         first = next(iter(channels.values()))
-        if labels.grid != first.grid or not labels.same_grid(first, _APART_MM):
+        if labels.grid != first.grid or not labels.same_grid(first, APART_MM):
             raise MedseqError(
                 f"{entry.case}: the labels do not lie on the grid of the first image; resample them first."
             )
@@ -138,12 +138,12 @@ def _of_dicom(entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
 
     found = read(entry.labels[0])
     masks = [s for s in found if s.kind == "labels"]
-    image = next((s for s in found if s.kind == "image" and masks and s.same_grid(masks[0], _APART_MM)), None)
+    image = next((s for s in found if s.kind == "image" and masks and s.same_grid(masks[0], APART_MM)), None)
     if image is None:
         raise MedseqError(
             f"{entry.case}: no image in {entry.labels[0]} has the grid of its labels; put the one that they were drawn on there."
         )
-    own = [s for s in masks if s.same_grid(image, _APART_MM)]
+    own = [s for s in masks if s.same_grid(image, APART_MM)]
     values = [(s, {v: entry.classes[n] for v, n in s.label_names.items() if n in entry.classes}) for s in own]
     return grey_channels(image), _merged(entry.case, values)
 
@@ -153,7 +153,7 @@ def _merged(case: str, masks: Sequence[tuple[ImageSequence, Mapping[int, int]]])
     first = masks[0][0]
     merged = np.zeros(first.data.shape, np.uint8)
     for mask, classes in masks:
-        if not mask.same_grid(first, _APART_MM):
+        if not mask.same_grid(first, APART_MM):
             raise MedseqError(f"{case}: {mask.name} lies on another grid than {first.name}.")
         values = np.asarray(mask.data)
         for value, of in classes.items():

@@ -11,6 +11,7 @@ from napari_medseq.training.layouts.folders import labels_in
 
 
 def frame_folders(folder: Path) -> list[tuple[Path, Path]]:
+    """Folders of pictures, each with the folder of labels beside it."""
     found = []
     for frames in sorted(
         p for p in folder.rglob("*") if p.is_dir() and p.name.lower() in ("frames", "images", "video")
@@ -22,6 +23,7 @@ def frame_folders(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def of_frames(folder: Path, pairs: Sequence[tuple[Path, Path]]) -> Layout:
+    """A case for each: its frames that have labels of the same name."""
     entries, doubts = [], []
     for frames, labels in pairs:
         truths = {stem(p): p for p in files_in(labels, PICTURES)}
