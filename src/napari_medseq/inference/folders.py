@@ -6,7 +6,6 @@ in the folder itself, hold the images of one case.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +17,11 @@ from napari_medseq import io
 from napari_medseq.errors import MedseqError, ReadError
 from napari_medseq.geometry import voxel_volume_mm3
 from napari_medseq.inference.segmentation import segment
-from napari_medseq.io.naming import names_labels, stem
+from napari_medseq.io.naming import channel_of, names_labels, stem
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.choosing import Series, choose_image
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import ImageSequence
-
-_CHANNEL = re.compile(r"_(\d{4})$")
 
 
 @dataclass(frozen=True)
@@ -74,11 +71,11 @@ def cases_in(folder: Path) -> list[Case]:
         return [Case(folder.name, {0: folder})]
     cases: dict[str, dict[int, Path]] = {}
     for path, kind in kinds.items():
-        name = path.name if kind == "folder" else stem(path)
-        channel = _CHANNEL.search(name)
-        if kind == "folder" or (kind is not None and not names_labels(path)):
-            number = int(channel[1]) if channel and kind != "folder" else 0
-            cases.setdefault(_CHANNEL.sub("", name) if kind != "folder" else name, {})[number] = path
+        if kind == "folder":
+            cases.setdefault(path.name, {})[0] = path
+        elif kind is not None and not names_labels(path):
+            name, number = channel_of(stem(path))
+            cases.setdefault(name, {})[number] = path
     if not cases:
         raise ReadError(f"{folder} holds no image; give a folder of image files, or of a folder for each case.")
     return [Case(name, files) for name, files in sorted(cases.items())]

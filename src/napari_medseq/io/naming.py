@@ -44,6 +44,7 @@ _LABEL_NAME = re.compile(
     r"|^(seg|segmentation|mask|label)[_\-. ]?\d+$",
     re.IGNORECASE,
 )
+_CHANNEL = re.compile(r"_(\d{4})$")
 _LABEL_FOLDERS = (
     "labels", "label", "labelstr", "labelsts", "masks", "segmentations", "annotations", "ground_truth", "groundtruth", "gt",
 )  # fmt: skip
@@ -75,6 +76,12 @@ def names_labels(path: str | Path) -> bool:
     if path.name.lower().endswith(".seg.nrrd"):
         return True
     return bool(_LABEL_NAME.search(stem(path))) or path.parent.name.lower() in _LABEL_FOLDERS
+
+
+def channel_of(name: str) -> tuple[str, int]:
+    """A stem without the number of a channel as nnU-Net writes it, and that number: ``case_0001`` → ``case``, 1; without one 0."""
+    found = _CHANNEL.search(name)
+    return (name[: found.start()], int(found[1])) if found else (name, 0)
 
 
 def date_in(name: str) -> date | None:

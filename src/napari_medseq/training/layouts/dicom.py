@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import pydicom
-from pydicom.errors import InvalidDicomError
-from pydicom.uid import RTStructureSetStorage, SegmentationStorage
-
+from napari_medseq.errors import ReadError
 from napari_medseq.io import detect
+from napari_medseq.io.dicom.elements import Attributes
+from napari_medseq.io.dicom.headers import parse
 from napari_medseq.io.dicom.privacy import without_identifiers
+from napari_medseq.io.dicom.series import LABELMAP_SEG, RTSTRUCT, SEG
+from napari_medseq.io.dicom.values import integer, text, value
+from napari_medseq.io.handles import job
 from napari_medseq.training.layouts.entries import Entry, Layout, some
 
 
+@job()
 def of_dicom(folder: Path) -> Layout:
     """A case for each folder that holds labels, or that holds the folders of labels and of their images; none where there is no DICOM."""
     images: set[Path] = set()
@@ -56,19 +59,16 @@ def _headers(folder: Path) -> Iterator[tuple[Path, list[str] | None]]:
         if not path.is_file() or path.name.startswith(".") or detect(path) != "dicom":
             continue
         try:
-            kind = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"], force=True).get(
-                "SOPClassUID"
-            )
-            yield path, _structures(path) if kind in (SegmentationStorage, RTStructureSetStorage) else None
-        except (OSError, InvalidDicomError, ValueError):  # said when it is read
+            ds = parse(path).ds
+        except ReadError:  # said when it is read
             continue
+        yield path, _structures(ds) if text(ds, "SOPClassUID") in (SEG, LABELMAP_SEG, RTSTRUCT) else None
 
 
-def _structures(path: Path) -> list[str]:
+def _structures(ds: Attributes) -> list[str]:
     """The names as the reader gives them, so without what could tell the patient."""
-    header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
     segments = [
-        (s.get("SegmentLabel", ""), f"Segment {s.get('SegmentNumber')}") for s in header.get("SegmentSequence", [])
+        (text(s, "SegmentLabel"), f"Segment {integer(s, 'SegmentNumber')}") for s in value(ds, "SegmentSequence") or []
     ]
-    rois = [(s.get("ROIName", ""), f"ROI_{s.get('ROINumber')}") for s in header.get("StructureSetROISequence", [])]
-    return [without_identifiers(str(name), header) or default for name, default in (*segments, *rois)]
+    rois = [(text(r, "ROIName"), f"ROI_{integer(r, 'ROINumber')}") for r in value(ds, "StructureSetROISequence") or []]
+    return [without_identifiers(name, ds) or default for name, default in (*segments, *rois)]

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_medseq.errors import SettingsError
-from napari_medseq.io.naming import stem
+from napari_medseq.io.naming import channel_of, stem
 from napari_medseq.training.layouts import names
 from napari_medseq.training.layouts.entries import PICTURES, Entry, Layout, files_in, some
 from napari_medseq.training.layouts.folders import pair_in, part_of
-
-_CHANNEL = re.compile(r"_(\d{4})$")
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def of_pairs(folder: Path, pairs: Sequence[Pair]) -> Layout:
 def _cases(pair: Pair, channel_names: Mapping[int, str]) -> tuple[list[Entry], list[str]]:
     images = {stem(p): p for p in files_in(pair.images)}
     labels = {stem(p): p for p in files_in(pair.labels)}
-    whole = {name: _CHANNEL.sub("", name) for name in images}  # without the number of a channel
+    whole = {name: channel_of(name)[0] for name in images}  # without the number of a channel
     partners = names.same_names(images, labels)
     cases = {name: name for name in partners}
     for name, partner in names.same_names(set(whole.values()), labels).items():
@@ -103,7 +101,7 @@ def _cases(pair: Pair, channel_names: Mapping[int, str]) -> tuple[list[Entry], l
         return ([Entry(pair.patient, pair.patient, {"image": files}, truths, pair.split)] if files else []), doubts
     channels: dict[str, dict[str, tuple[Path, ...]]] = {}
     for name, case in cases.items():
-        number = 0 if case == name else int(name[-4:])
+        number = 0 if case == name else channel_of(name)[1]
         default = f"channel {number}" if number or channel_names else "image"
         channels.setdefault(case, {})[channel_names.get(number, default)] = (images[name],)
     truth = {case: labels[partners[name]] for name, case in cases.items()}
