@@ -18,5 +18,5 @@ def __getattr__(name: str) -> object:
         )
 
         return __version__
-    found: object = _of_stub(name)
-    return found
+    member: object = _of_stub(name)
+    return member

@@ -42,14 +42,14 @@ def note(doing: str, error: BaseException) -> None:
 
 def recent(count: int = 10) -> list[dict[str, object]]:
     """The latest failures, oldest first; those that cannot be read are left out."""
-    found: list[dict[str, object]] = []
+    entries: list[dict[str, object]] = []
     with suppress(OSError, RuntimeError, UnicodeDecodeError):
         for line in log_file().read_text(encoding="utf-8").splitlines():
             with suppress(ValueError):
                 entry = json.loads(line)
                 if isinstance(entry, dict):
-                    found.append(entry)
-    return found[-count:]
+                    entries.append(entry)
+    return entries[-count:]
 
 
 def _kinds(error: BaseException) -> Iterator[dict[str, object]]:

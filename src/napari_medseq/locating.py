@@ -47,7 +47,7 @@ class Locate(Step):
         from napari_medseq.inference import locate
 
         still = seq.frame(seq.size("t") // 2) if "t" in seq.axes else seq
-        found = locate(
+        locations = locate(
             still,
             self.model,
             min_score=self.min_score,
@@ -55,11 +55,11 @@ class Locate(Step):
             progress=job.progress,
             cancelled=job.cancelled,
         )
-        if not len(found):
+        if not len(locations):
             raise MedseqError(
                 f"{seq.name}: {self.model} finds nothing surer than {self.min_score:g}; there is no region to cut out. Lower `min_score`, "
                 "or give the place by labels or a box (step 'region')."
             )
-        region = found.region(self.margin_mm)
+        region = locations.region(self.margin_mm)
         cut = part_of(seq, {axis: slice(start, stop) for axis, (start, stop) in region.items()})
-        return cut.replace(meta={**cut.meta, "located_by": found.model})
+        return cut.replace(meta={**cut.meta, "located_by": locations.model})

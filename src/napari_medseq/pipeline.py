@@ -330,18 +330,20 @@ def segment_visits(
             settings["transforms"] = [a.to_baseline for a in aligned]
         together = segment(visits, model, device=device, progress=progress, cancelled=cancelled, **settings)
         return list(together)
-    found = []
+    segmentations = []
     for number, choice in enumerate(chosen):
         share = part(
             progress, number / len(chosen), (number + 1) / len(chosen), f"visit {number + 1} of {len(chosen)}: "
         )
-        found.append(segment(choice.images, model, device=device, progress=share, cancelled=cancelled, **settings))
-    return found
+        segmentations.append(
+            segment(choice.images, model, device=device, progress=share, cancelled=cancelled, **settings)
+        )
+    return segmentations
 
 
-def lesion_masks(chosen: Sequence[Chosen], found: Sequence[Segmentation]) -> list[ImageSequence]:
+def lesion_masks(chosen: Sequence[Chosen], segmentations: Sequence[Segmentation]) -> list[ImageSequence]:
     """The labels of each visit, called ``<image name>_lesions``, as `track` takes them and files are named."""
-    return [f.labels.replace(name=f"{c.image.name}_lesions") for c, f in zip(chosen, found, strict=True)]
+    return [f.labels.replace(name=f"{c.image.name}_lesions") for c, f in zip(chosen, segmentations, strict=True)]
 
 
 def align_visits(

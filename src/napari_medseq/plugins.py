@@ -72,11 +72,11 @@ class Table(MutableMapping[str, T]):
         self._looked = True  # before loading: a package may look into this table while it is imported
         for entry in entry_points(group=self.group):
             try:
-                found = self._check(entry.name, entry.load())
+                checked = self._check(entry.name, entry.load())
                 known = self._own.get(entry.name, self._added.get(entry.name))
-                if known is not None and known is not found:
+                if known is not None and known is not checked:
                     raise ValueError("there is one of that name already")
-                self._added[entry.name] = found
+                self._added[entry.name] = checked
             except Exception as error:  # other people's code may fail in any way, and must not take ours with it
                 warnings.warn(
                     f"The {self.what} {entry.name!r} of the package {_package(entry)} cannot be used and is left out: "

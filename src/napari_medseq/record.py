@@ -44,13 +44,13 @@ def versions() -> dict[str, str]:
 @cache
 def _installed() -> Mapping[str, str]:
     """Versions of the packages, looked up once: it takes the time of a small patient."""
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def sha256(path: str | Path) -> str:

@@ -81,10 +81,10 @@ def parse_values(
         If it is no YAML, or holds aliases.
     """
     try:
-        found: JsonValue = json.loads(text) if as_json else yaml.load(text, Loader=_Loader)
+        value: JsonValue = json.loads(text) if as_json else yaml.load(text, Loader=_Loader)
     except _FAILURES as problem:
         raise error(f"{where} cannot be read as YAML or JSON: {_short(problem)}.") from None
-    return found
+    return value
 
 
 def _short(problem: Exception) -> str:

@@ -84,8 +84,8 @@ class AlsoBox(QWidget):  # type: ignore[misc]
         layer = self._chosen.layer
         if layer is not None:
             images = [layer, *(one for one in self.layers if layer_kind(one) == "image")]
-            found = [mask for image in images for mask in verbs.masks_of(self.viewer, image)]
-            self.list.tick([*self.layers, *found])
+            masks = [mask for image in images for mask in verbs.masks_of(self.viewer, image)]
+            self.list.tick([*self.layers, *masks])
 
     def _tick_visits(self) -> None:
         layer = self._chosen.layer

@@ -169,7 +169,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
                     visits, loaded, outputs=outputs, progress=progress, device=device, cancelled=cancelled
                 )
                 return [Answered(a, where=ms.Locations.of(a) if boxes else None) for a in answers]
-            found = []
+            answered = []
             for k, given in enumerate(inputs):
                 share = part(progress, k / len(inputs), (k + 1) / len(inputs))
                 one = _prepared(given, steps, share, cancelled)
@@ -184,13 +184,13 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
                     answer = ms.classify(one, loaded, force=force, progress=first, device=device, cancelled=cancelled)
                 rest = part(share, 0.5, 1.0)
                 why = ms.explain(one, loaded, progress=rest, device=device, cancelled=cancelled) if explain else None
-                found.append(
+                answered.append(
                     Answered(answer, why, _located(one, loaded, answer, share, device, cancelled) if boxes else None)
                 )
-            return found
+            return answered
 
         title = "Segmenting" if info.task == "segmentation" else "Classifying"
-        self.work.start(title, job, lambda found: self._show(layers, found))
+        self.work.start(title, job, lambda answered: self._show(layers, answered))
 
     def _part(self, layer: Image) -> verbs.Part:
         return verbs.part_of(self.viewer, layer, self.options.part)
@@ -209,10 +209,10 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
             raise MedseqError("No image is ticked. Tick at least one in the list.")
         return layers, [verbs.to_sequence(layer) for layer in layers]
 
-    def _show(self, layers: Sequence[Image], found: Sequence[Answered]) -> None:
-        self.found = [one.answer for one in found]
+    def _show(self, layers: Sequence[Image], answered: Sequence[Answered]) -> None:
+        self.found = [one.answer for one in answered]
         classified: list[tuple[Image, Classification]] = []
-        for layer, one in zip(layers, found, strict=True):
+        for layer, one in zip(layers, answered, strict=True):
             if isinstance(one.answer, ms.Segmentation):
                 verbs.show_segmentation(self.viewer, layer, one.answer)
             else:

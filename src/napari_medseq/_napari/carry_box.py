@@ -106,10 +106,10 @@ class CarryBox(QWidget):  # type: ignore[misc]
         def work(progress: Progress, cancelled: Cancelled) -> CarriedMask:
             return verbs.carry(job, progress=progress, cancelled=cancelled)
 
-        def done(found: CarriedMask) -> None:
-            carried = verbs.show_carried(self.viewer, layer, target, found, into=into)
+        def done(result: CarriedMask) -> None:
+            carried = verbs.show_carried(self.viewer, layer, target, result, into=into)
             self.mark()
-            self.note.setText(f"{carried.name}: {found.measure}. Look at every slice, then say that you looked.")
+            self.note.setText(f"{carried.name}: {result.measure}. Look at every slice, then say that you looked.")
 
         self.work.start("Carrying a mask", work, done)
 

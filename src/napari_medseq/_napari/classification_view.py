@@ -69,32 +69,32 @@ class ClassificationView(QWidget):  # type: ignore[misc]
     def _draw(self, _index: int = 0) -> None:
         if self.current is None:
             return
-        _, found = self.current
-        word, steps = _STEP.get(found.step_axis, found.step_axis), np.asarray(found.per_step)
-        whole = ", ".join(f"{name}: {p:.2f}" for name, p in found.probabilities.items())
+        _, classification = self.current
+        word, steps = _STEP.get(classification.step_axis, classification.step_axis), np.asarray(classification.per_step)
+        whole = ", ".join(f"{name}: {p:.2f}" for name, p in classification.probabilities.items())
         self.exam.setText(
-            f"Whole exam: {whole}. Most weight on {word} {int(np.argmax(found.attention)) + 1} of {len(steps)}."
+            f"Whole exam: {whole}. Most weight on {word} {int(np.argmax(classification.attention)) + 1} of {len(steps)}."
         )
         rows = [
             (k + 1, *(float(p) for p in row), float(a))
-            for k, (row, a) in enumerate(zip(steps, found.attention, strict=True))
+            for k, (row, a) in enumerate(zip(steps, classification.attention, strict=True))
         ]
-        self.table.fill([word, *found.classes, "attention"], rows)
+        self.table.fill([word, *classification.classes, "attention"], rows)
         self.canvas.paint(self._paint)
         self._follow()
 
     def _paint(self, figure: Figure) -> None:
         if self.current is None:
             return
-        _, found = self.current
+        _, classification = self.current
         axes = figure.add_subplot()
-        steps = np.arange(len(found.per_step))
-        for k, name in enumerate(found.classes):
-            axes.plot(steps, np.asarray(found.per_step)[:, k], label=name)
-        share = np.asarray(found.attention) / max(float(np.max(found.attention)), 1e-12)
+        steps = np.arange(len(classification.per_step))
+        for k, name in enumerate(classification.classes):
+            axes.plot(steps, np.asarray(classification.per_step)[:, k], label=name)
+        share = np.asarray(classification.attention) / max(float(np.max(classification.attention)), 1e-12)
         axes.fill_between(steps, share, alpha=0.2, step="mid", linewidth=0, label="attention (scaled)")
         axes.set_ylim(0, 1.05)
-        axes.set_xlabel(_STEP.get(found.step_axis, found.step_axis))
+        axes.set_xlabel(_STEP.get(classification.step_axis, classification.step_axis))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.xaxis.set_major_formatter(lambda step, _place: f"{step + 1:g}")  # people count from 1
         axes.set_ylabel("probability")
@@ -108,8 +108,8 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         """The step that the slider shows, or None."""
         if self.current is None:
             return None
-        layer, found = self.current
-        axis, flipped = layer_axis(layer, found.step_axis)
+        layer, classification = self.current
+        axis, flipped = layer_axis(layer, classification.step_axis)
         if axis is None:
             return None
         point = np.asarray(self.viewer.dims.point)[-layer.ndim :]
@@ -132,8 +132,8 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         """Move the slider to a step."""
         if self.current is None:
             return
-        layer, found = self.current
-        axis, flipped = layer_axis(layer, found.step_axis)
+        layer, classification = self.current
+        axis, flipped = layer_axis(layer, classification.step_axis)
         if axis is None or layer not in self.viewer.layers:
             return
         n = layer.data.shape[axis]

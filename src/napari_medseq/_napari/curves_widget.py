@@ -232,7 +232,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
                 raise MedseqError(f"{layer.name} has no label painted. Paint at least one, then run again.")
             return curves, dynamic.curve_measures(curves, baseline_frames=frames)
 
-        self.work.start("Measuring curves", job, lambda found: self._show(found, image, layer))
+        self.work.start("Measuring curves", job, lambda tables: self._show(tables, image, layer))
 
     def _run_volumes(self) -> None:
         """Volumes over the frames of a mask, what each label pumps, and how the wall thickens."""
@@ -246,25 +246,25 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         def job(_progress: Progress, _cancelled: Cancelled) -> Beat:
             return measure_beat(mask, cavity, wall)
 
-        self.work.start("Measuring volumes", job, lambda found: self._show_beat(found, layer))
+        self.work.start("Measuring volumes", job, lambda beat: self._show_beat(beat, layer))
 
-    def _show_beat(self, found: Beat, layer: Layer) -> None:
-        self.measures = found.pumped
-        rows = [tuple(row) for row in found.pumped[list(_PUMPED)].itertuples(index=False)]
+    def _show_beat(self, beat: Beat, layer: Layer) -> None:
+        self.measures = beat.pumped
+        rows = [tuple(row) for row in beat.pumped[list(_PUMPED)].itertuples(index=False)]
         self.table.fill(list(_PUMPED.values()), rows, [lesion_colour(int(row[0])) for row in rows])
         self.table.show()
-        self.walls.setVisible(found.walls is not None)
-        if found.walls is not None:
+        self.walls.setVisible(beat.walls is not None)
+        if beat.walls is not None:
             self.walls.fill(
-                list(_WALLS.values()), [tuple(row) for row in found.walls[list(_WALLS)].itertuples(index=False)]
+                list(_WALLS.values()), [tuple(row) for row in beat.walls[list(_WALLS)].itertuples(index=False)]
             )
-        verbs.apply_lesion_colours(layer, found.volumes["lesion"].unique().tolist())
+        verbs.apply_lesion_colours(layer, beat.volumes["lesion"].unique().tolist())
         self.plot.dock("Time curves plot")
-        self.plot.show_curves(found.volumes, layer, layer, quantity="volume (mL)")
+        self.plot.show_curves(beat.volumes, layer, layer, quantity="volume (mL)")
         self.viewer.reset_view()
 
-    def _show(self, found: tuple[pd.DataFrame, pd.DataFrame], image: Layer, layer: Layer) -> None:
-        curves, self.measures = found
+    def _show(self, tables: tuple[pd.DataFrame, pd.DataFrame], image: Layer, layer: Layer) -> None:
+        curves, self.measures = tables
         rows = [tuple(row) for row in self.measures[list(_SHOWN)].itertuples(index=False)]
         self.table.fill(list(_SHOWN.values()), rows, [lesion_colour(int(row[0])) for row in rows])
         self.table.show()

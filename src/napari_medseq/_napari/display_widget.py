@@ -184,22 +184,22 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
         """What can be drawn now, and what is drawn of a result that has changed."""
         self._follow()  # the first image that comes is chosen without a signal
         study = self.study.study
-        found = results_of(self.viewer).get(study or "")
+        followed = results_of(self.viewer).get(study or "")
         tips = {
             self.diameters: "Draw the longest diameter and the perpendicular one on the slice where they were measured",
             self.numbers: "Write each lesion's number into every slice in which it is",
             self.meaning: "What the colours of the lesions say",
         }
         for widget, tip in tips.items():
-            widget.setEnabled(found is not None)
-            widget.setToolTip(tip if found is not None else _NOT_YET)
-        self.rule.setEnabled(found is not None and self.meaning.currentData() == "response")
-        if found is None or study is None:
+            widget.setEnabled(followed is not None)
+            widget.setToolTip(tip if followed is not None else _NOT_YET)
+        self.rule.setEnabled(followed is not None and self.meaning.currentData() == "response")
+        if followed is None or study is None:
             self.legend.setText(f"{_NOT_YET}.")
             return
         if self.legend.text() == f"{_NOT_YET}.":
             self.legend.clear()
-        if self._drawn.get(study, found.progression.graph) is not found.progression.graph:
+        if self._drawn.get(study, followed.progression.graph) is not followed.progression.graph:
             for box, draw, role in (
                 (self.diameters, verbs.show_diameters, "diameters"),
                 (self.numbers, verbs.show_numbers, "lesion numbers"),
@@ -211,9 +211,9 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
         study = self.study.study
         if study is None:
             return
-        found = results_of(self.viewer).get(study)
-        if found is not None:
-            self._drawn[study] = found.progression.graph  # before layers come and go, which asks again
+        followed = results_of(self.viewer).get(study)
+        if followed is not None:
+            self._drawn[study] = followed.progression.graph  # before layers come and go, which asks again
         if on:
             draw(self.viewer, study)
         else:

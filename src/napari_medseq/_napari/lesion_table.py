@@ -114,29 +114,29 @@ class LesionTable(QWidget):  # type: ignore[misc]
         self._fill()
 
     def _fill(self) -> None:
-        found = self._progression
+        progression = self._progression
         self._keys, self._frame = [], None
-        self.export_button.setEnabled(found is not None)
-        if found is None:
+        self.export_button.setEnabled(progression is not None)
+        if progression is None:
             self.table.fill([], [])
             return
         self._say("")
         try:
-            rows = chosen_rows(found.lesions, self.filter.text())
+            rows = chosen_rows(progression.lesions, self.filter.text())
         except SettingsError as error:  # what was typed is not whole yet, or wrong: everything stays in view
             self._say(str(error))
-            rows = found.lesions
+            rows = progression.lesions
         if self.form.currentText() == _LIST:
-            self._fill_list(found, rows)
+            self._fill_list(progression, rows)
         else:
-            self._fill_matrix(found, rows, MEASURES[self.form.currentText()])
+            self._fill_matrix(progression, rows, MEASURES[self.form.currentText()])
 
-    def _fill_list(self, found: Progression, rows: pd.DataFrame) -> None:
+    def _fill_list(self, progression: Progression, rows: pd.DataFrame) -> None:
         cells: list[list[Cell]] = []
         heads = {**_HEADS, **{c: name for c, name in _RETESTED.items() if c in rows}}
         for row in rows[list(heads)].to_dict("records"):
             visit, lesion = int(row["visit"]), int(row["lesion"])
-            day = found.dates[visit]
+            day = progression.dates[visit]
             when = f"{visit + 1}: {day}" if day else str(visit + 1)
             numbers: list[Cell] = [float(row[c]) for c in ("volume_ml", "longest_mm", "change_percent")]
             again: list[Cell] = (
@@ -149,8 +149,8 @@ class LesionTable(QWidget):  # type: ignore[misc]
         for at, column in enumerate(heads):
             self.table.horizontalHeaderItem(at).setToolTip(_TIPS.get(column, ""))
 
-    def _fill_matrix(self, found: Progression, rows: pd.DataFrame, measure: str) -> None:
-        wide = matrix(rows, found.dates, measure)
+    def _fill_matrix(self, progression: Progression, rows: pd.DataFrame, measure: str) -> None:
+        wide = matrix(rows, progression.dates, measure)
         lesions = [int(v) for v in wide["lesion"]]
         named = wide["label"].nunique() > 1
         heads = ["lesion", *(["label"] if named else []), *wide.columns[2:]]

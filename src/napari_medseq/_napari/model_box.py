@@ -147,12 +147,12 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self._images = list(images)
         self._update_fit()
 
-    def _fill(self, found: Listed | Exception) -> None:
-        if isinstance(found, Exception):
+    def _fill(self, listing: Listed | Exception) -> None:
+        if isinstance(listing, Exception):
             self.box.setItemText(0, "models cannot be listed")
-            tell(found, "Listing models")
+            tell(listing, "Listing models")
             return
-        infos, devices, why = found
+        infos, devices, why = listing
         self._infos, self._why = infos, why
         self.device.clear()
         for name in devices:

@@ -229,9 +229,9 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         def work(progress: Progress, cancelled: Cancelled) -> Transform:
             return register(job.moving, job.fixed, progress=progress, cancelled=cancelled)
 
-        def done(found: Transform) -> None:
+        def done(transform: Transform) -> None:
             if self.overlay is shown:
-                shown.take(found)
+                shown.take(transform)
                 self._zero()
                 self._tell()
             self.mark(self.why_not)

@@ -216,8 +216,8 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
             raise MedseqError(self.steps.problem)
         job = verbs.Preprocessing(self.layers, self.chain, reference=self._other())
 
-        def done(found: Sequence[tuple[Layer, ImageSequence]]) -> None:
-            job.show(self.viewer, found)
+        def done(results: Sequence[tuple[Layer, ImageSequence]]) -> None:
+            job.show(self.viewer, results)
             for note in job.notes:
                 show_info(note)
             if job.failures:

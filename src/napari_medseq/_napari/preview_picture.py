@@ -103,7 +103,7 @@ def _to_display(seq: ImageSequence, plane: tuple[str, str]) -> Affine:
     """(column, row) of the sequence → millimetres to the right and down in the viewer."""
     facts = to_layer_data(seq)[1]["metadata"][KEY]
     order, flips = list(facts["order"]), list(facts["flips"])
-    found = []
+    axes = []
     for k, axis in enumerate(plane):
         display = order.index(_XYZ.index(axis))
         row = np.zeros(3)
@@ -111,10 +111,10 @@ def _to_display(seq: ImageSequence, plane: tuple[str, str]) -> Affine:
         # superior is up on slices where z is vertical, as in the viewer
         up = flips[display] != (_XYZ[display] == "z")
         row[k], row[2] = (-step, step * (seq.size(axis) - 1)) if up else (step, 0.0)
-        found.append((_XYZ[display], row))
+        axes.append((_XYZ[display], row))
     # the viewer's horizontal axis is the later one of z, y, x
-    found.sort(key=lambda item: SPACE.index(item[0]), reverse=True)
-    return np.array([found[0][1], found[1][1], [0.0, 0.0, 1.0]])
+    axes.sort(key=lambda item: SPACE.index(item[0]), reverse=True)
+    return np.array([axes[0][1], axes[1][1], [0.0, 0.0, 1.0]])
 
 
 def _limits(given: Sequence[float] | None, default: tuple[float, float]) -> tuple[float, float]:

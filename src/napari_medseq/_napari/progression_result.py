@@ -116,26 +116,28 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
 
     def _refresh(self, _event: object = None) -> None:
         """Bring table, plot and words up to date with the result, however it was changed."""
-        found = self.followed
+        followed = self.followed
         self._say_what_is_painted()
-        state = None if found is None else (found, found.progression, list(found.progression.corrections))
+        state = None if followed is None else (followed, followed.progression, list(followed.progression.corrections))
         if state == self._drawn:
             return
         self._drawn = state
-        self.setVisible(found is not None)
-        self.corrections.show_followed(found)
+        self.setVisible(followed is not None)
+        self.corrections.show_followed(followed)
         self.refreshed.emit()
-        if found is None:
+        if followed is None:
             self.lesion_table.show_progression(None)
             self.response.show_progression(None)
             if self._plot is not None:
                 self._plot.show_nothing()
             return
-        self.setTitle(f"Result of {found.source.name}")
-        self.lesion_table.show_progression(found.progression)
-        self.response.show_progression(found.progression)
-        self.plot.show_progression(found.progression, ordinals(found.source, found.progression), found.layers)
-        self.summary.setText(f"{found.source.name}: {_in_words(found.progression.summary)}")
+        self.setTitle(f"Result of {followed.source.name}")
+        self.lesion_table.show_progression(followed.progression)
+        self.response.show_progression(followed.progression)
+        self.plot.show_progression(
+            followed.progression, ordinals(followed.source, followed.progression), followed.layers
+        )
+        self.summary.setText(f"{followed.source.name}: {_in_words(followed.progression.summary)}")
 
     def _say_what_is_painted(self) -> None:
         count = sum(verbs.editing_of(self.viewer).pending(self.layers).values()) if self.layers else 0
@@ -181,10 +183,10 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
             self.save(Path(folder))
 
     def _ask_report(self) -> None:
-        found = self.followed
-        if found is None:
+        followed = self.followed
+        if followed is None:
             return
-        path, _ = QFileDialog.getSaveFileName(self, "Report", f"{found.source.name}.html", "HTML (*.html)")
+        path, _ = QFileDialog.getSaveFileName(self, "Report", f"{followed.source.name}.html", "HTML (*.html)")
         if path:
             self.report(Path(path), show=True)
 
@@ -203,10 +205,10 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
 
     def _write(self, path: Path, report: dict[str, object] | None, done: Callable[[Path], None]) -> None:
         """Write the result that is shown and say where; what is painted and not yet followed is followed first."""
-        found = self.followed
-        if found is None:
+        followed = self.followed
+        if followed is None:
             return
-        study = found.source.name
+        study = followed.source.name
 
         def write() -> None:
             now = verbs.result_of(self.viewer, study)
@@ -214,7 +216,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
             show_info(f"Saved: {written}")
             done(written)
 
-        if verbs.differs(self.viewer, found):
+        if verbs.differs(self.viewer, followed):
             self.follow_first.emit(write)
         else:
             guarded("Saving", write)

@@ -219,8 +219,8 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         def job(progress: Progress, cancelled: Cancelled) -> Progression:
             return ms.run(source, model, revise=rerun.revise, progress=progress, cancelled=cancelled, **arguments)
 
-        def done(found: Progression) -> None:
-            notes = rerun.show(self.viewer, found, card)
+        def done(progression: Progression) -> None:
+            notes = rerun.show(self.viewer, progression, card)
             self._shown(source, notes)
 
         self.work.start("Segmenting and following", job, done)
@@ -242,7 +242,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
 
     def open_saved(self, folder: str) -> None:
         """Show a result from its folder: over its patient's images where these are open, else with those its record names."""
-        open_result_in_job(self.viewer, Path(folder), self.work, lambda found: self._shown(found.source))
+        open_result_in_job(self.viewer, Path(folder), self.work, lambda followed: self._shown(followed.source))
 
     def show_result(self, progression: Progression, source: Study, card: str = "") -> None:
         """Show a progression of the study `source`, made with the model of that card."""
@@ -265,8 +265,8 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         def job(progress: Progress, cancelled: Cancelled) -> Progression:
             return verbs.track_job(source, arguments, register, settings, progress, cancelled)
 
-        def done(found: Progression) -> None:
-            self._shown(source, verbs.show_followed(self.viewer, found, source, chosen, taken))
+        def done(progression: Progression) -> None:
+            self._shown(source, verbs.show_followed(self.viewer, progression, source, chosen, taken))
             if then is not None:
                 then()
 

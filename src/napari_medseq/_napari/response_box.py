@@ -54,15 +54,16 @@ class ResponseBox(QWidget):  # type: ignore[misc]
         text = whole = ""
         if self._progression is not None and self.rules:
             try:
-                found = assess(self._progression, self.rules[0])
+                assessment = assess(self._progression, self.rules[0])
             except MedseqError as error:
                 text = str(error)
             else:
                 dates = self._progression.dates
                 text = (
-                    "\n".join(verdict_lines(found, dates, most=_MOST_REASONS)) or "Nothing to compare yet: one visit."
+                    "\n".join(verdict_lines(assessment, dates, most=_MOST_REASONS))
+                    or "Nothing to compare yet: one visit."
                 )
-                whole = "\n".join([*verdict_lines(found, dates), "", f"{found.source}. {found.note}"])
+                whole = "\n".join([*verdict_lines(assessment, dates), "", f"{assessment.source}. {assessment.note}"])
         self.text.setText(text)
         self.text.setToolTip(whole)
         self.text.setVisible(bool(text))

@@ -50,32 +50,32 @@ class ResultJobs(QWidget):  # type: ignore[misc]
 
     def update_buttons(self, _event: object = None) -> None:
         """Enable what can be done with the result that is shown, and say why the rest cannot."""
-        found = self.result.followed
-        set_enabled(self.dicom_button, self._why_no_dicom(found), _DICOM)
-        set_enabled(self.retest_button, self._why_no_retest(found), _RETEST)
+        followed = self.result.followed
+        set_enabled(self.dicom_button, self._why_no_dicom(followed), _DICOM)
+        set_enabled(self.retest_button, self._why_no_retest(followed), _RETEST)
 
-    def _why_not(self, found: Followed | None) -> str:
-        if found is None:
+    def _why_not(self, followed: Followed | None) -> str:
+        if followed is None:
             return "There is no result yet"
         return "A job of this widget runs" if self.work.busy else ""
 
-    def _why_no_dicom(self, found: Followed | None) -> str:
-        why = self._why_not(found)
-        if why or found is None:
+    def _why_no_dicom(self, followed: Followed | None) -> str:
+        why = self._why_not(followed)
+        if why or followed is None:
             return why
         try:
-            dicom_series(found)
+            dicom_series(followed)
         except MedseqError as error:
             return str(error)
         return ""
 
-    def _why_no_retest(self, found: Followed | None) -> str:
-        why = self._why_not(found)
-        if why or found is None:
+    def _why_no_retest(self, followed: Followed | None) -> str:
+        why = self._why_not(followed)
+        if why or followed is None:
             return why
         try:
-            scan_to_retest(found)
-            info = self._model(model_of(found))
+            scan_to_retest(followed)
+            info = self._model(model_of(followed))
         except MedseqError as error:
             return str(error)
         return f"{info.name} segments all visits together, not one scan" if info.sequence_axis == "visit" else ""
@@ -98,10 +98,10 @@ class ResultJobs(QWidget):  # type: ignore[misc]
 
     def export_dicom(self, folder: Path) -> None:
         """Write the result that is shown as DICOM; what is painted and not yet followed is followed first."""
-        found = self.result.followed
-        if found is None:
+        followed = self.result.followed
+        if followed is None:
             return
-        study, viewer = found.source.name, self.result.viewer
+        study, viewer = followed.source.name, self.result.viewer
 
         def start() -> None:
             now = verbs.result_of(viewer, study)
@@ -114,18 +114,18 @@ class ResultJobs(QWidget):  # type: ignore[misc]
                 "Writing DICOM", job, lambda written: show_info(f"Saved: {len(written)} DICOM files in {folder}")
             )
 
-        if verbs.differs(viewer, found):
+        if verbs.differs(viewer, followed):
             self.result.follow_first.emit(start)
         else:
             start()
 
     def retest(self, settings: ms.RetestSettings | None = None) -> None:
         """Measure the last visit's scan again with the model that made the masks; the table then says which changes are real."""
-        found = self.result.followed
-        if found is None:
+        followed = self.result.followed
+        if followed is None:
             return
-        study, viewer = found.source.name, self.result.viewer
-        scan, model = scan_to_retest(found), self._model(model_of(found))
+        study, viewer = followed.source.name, self.result.viewer
+        scan, model = scan_to_retest(followed), self._model(model_of(followed))
         device, force = self.model.device_name, self.model.force
 
         def job(progress: Progress, cancelled: Cancelled) -> Repeatability:

@@ -133,9 +133,9 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         def job(progress: Progress, cancelled: Cancelled) -> list[Study]:
             return verbs.by_patient(io.read_study(folder, lazy=True, progress=progress, cancelled=cancelled))
 
-        def done(found: list[Study]) -> None:
-            self.listed = found
-            count = sum(len(v.images) + len(v.labels) for s in found for v in s.visits)
+        def done(studies: list[Study]) -> None:
+            self.listed = studies
+            count = sum(len(v.images) + len(v.labels) for s in studies for v in s.visits)
             self.note.setText(f"{count} series in {Path(folder).name}. Tick what to load, then Load ticked.")
             self._update()
 

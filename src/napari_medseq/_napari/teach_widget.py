@@ -229,19 +229,19 @@ class TeachWidget(QWidget):  # type: ignore[misc]
 
             seq, painted = lesson.seq, lesson.painted
             pace, end = Pace(), 0.45 if judge else 0.9
-            found = ms.teach(seq, painted, settings, progress=part(progress, 0.0, end), cancelled=cancelled)
-            words = [why_it_ended(found, settings, pace)]
+            lesson_result = ms.teach(seq, painted, settings, progress=part(progress, 0.0, end), cancelled=cancelled)
+            words = [why_it_ended(lesson_result, settings, pace)]
             if judge:
                 tests = part(progress, end, 0.9)
                 words.insert(0, str(judge_lesson(seq, painted, settings, progress=tests, cancelled=cancelled)))
             answer = ms.segment(
-                seq, found.model, keep=painted, outputs=("labels", "uncertainty"), progress=part(progress, 0.9, 1.0),
+                seq, lesson_result.model, keep=painted, outputs=("labels", "uncertainty"), progress=part(progress, 0.9, 1.0),
                 cancelled=cancelled,
             )  # fmt: skip
-            return found.model, answer, " ".join(words)
+            return lesson_result.model, answer, " ".join(words)
 
-        def show(found: tuple[Model, Segmentation, str]) -> None:
-            model, answer, quality = found
+        def show(lesson_result: tuple[Model, Segmentation, str]) -> None:
+            model, answer, quality = lesson_result
             self.model = model
             self._show(lesson, answer, model.info.name)
             self._say_taught(model, quality)
@@ -274,21 +274,21 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         def job(progress: Progress, cancelled: Cancelled) -> Segmentation:
             return lesson.propagate(model, progress=progress, cancelled=cancelled)
 
-        def show(found: Segmentation) -> None:
-            self._show(lesson, found, "propagated")
+        def show(segmentation: Segmentation) -> None:
+            self._show(lesson, segmentation, "propagated")
             carried = "interpolated between the painted slices" if only_between else "carried to all slices"
             self.outcome.setText(f"What is painted was {carried}: {self._where()}")
 
         self.work.start("Propagating", job, show)
 
-    def _show(self, lesson: verbs.LessonJob, found: Segmentation, name: str) -> None:
+    def _show(self, lesson: verbs.LessonJob, segmentation: Segmentation, name: str) -> None:
         """Show an answer, say what of it was taken over, and offer the slice to look at next."""
         if self._image != lesson.image:
             self._right, self._finished = set(), set()
         active = self.viewer.layers.selection.active
-        self._take(lesson.image, verbs.show_lesson(self.viewer, lesson, found), found, name)
+        self._take(lesson.image, verbs.show_lesson(self.viewer, lesson, segmentation), segmentation, name)
         self._paint_in_answer(active)
-        self._offer(verbs.doubtful_slice(found, lesson.done))
+        self._offer(verbs.doubtful_slice(segmentation, lesson.done))
         if lesson.corrected:
             many = "slice counts" if len(lesson.corrected) == 1 else "slices count"
             show_info(f"{len(lesson.corrected)} corrected {many} as painted from now on, in {lesson.labels.name}.")
@@ -329,9 +329,9 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         if self.answer is not None and painted is not None:
             verbs.hand_brush(self.viewer, self.answer if active == self.answer else painted, self.answer)
 
-    def _take(self, image: Image, answer: Labels, found: Segmentation, name: str) -> None:
+    def _take(self, image: Image, answer: Labels, segmentation: Segmentation, name: str) -> None:
         """This layer is the answer from now on."""
-        self._image, self._found, self.answer = image, found, answer
+        self._image, self._found, self.answer = image, segmentation, answer
         answer.name = f"{image.name} {name}"
         if not answer.visible:
             answer.visible = True

@@ -44,7 +44,7 @@ def _propagate(args: argparse.Namespace) -> None:
         raise SettingsError(f"{args.out}: the file name must end in one of {' '.join(_VOLUMES)}.")
     image = common.one_image(args.image, args.series)
     painted = common.one_image(args.painted, None, kind="labels")
-    found = ms.propagate(
+    propagation = ms.propagate(
         image,
         painted,
         args.model,
@@ -54,28 +54,28 @@ def _propagate(args: argparse.Namespace) -> None:
         device=args.device,
         progress=common.bar(),
     )
-    written = str(ms.write(found.labels, args.out, reference=args.image if args.out.endswith(".dcm") else None))
+    written = str(ms.write(propagation.labels, args.out, reference=args.image if args.out.endswith(".dcm") else None))
     facts = {
         "image": image.name,
-        "model": found.model,
+        "model": propagation.model,
         "written": written,
-        "axis": found.axis,
-        "next_step": found.next_step,
-        "volume_ml": _volumes(found),
+        "axis": propagation.axis,
+        "next_step": propagation.next_step,
+        "volume_ml": _volumes(propagation),
     }
-    lines = [f"{name}: {ml:.2f} mL" for name, ml in _volumes(found).items()]
-    if found.next_step is not None:
-        lines.append(f"check step {found.next_step} along {found.axis} next")
+    lines = [f"{name}: {ml:.2f} mL" for name, ml in _volumes(propagation).items()]
+    if propagation.next_step is not None:
+        lines.append(f"check step {propagation.next_step} along {propagation.axis} next")
     common.answer(args, facts, "\n".join([*lines, written]))
 
 
-def _volumes(found: Propagation) -> dict[str, float]:
+def _volumes(propagation: Propagation) -> dict[str, float]:
     """Object → mL, of all frames together."""
     import numpy as np
 
     from napari_medseq.geometry import voxel_volume_mm3
 
-    labels = found.labels
+    labels = propagation.labels
     data = np.asarray(labels.data)
     counts = Counter(dict(zip(*(v.tolist() for v in np.unique(data[data != 0], return_counts=True)), strict=True)))
     ml = voxel_volume_mm3(labels.affine) / 1000
@@ -90,10 +90,10 @@ def _steps(text: str, option: str) -> list[int]:
     SettingsError
         If it is something else.
     """
-    found: list[int] = []
+    steps: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
             raise SettingsError(f"{option} {text!r} is no list of steps, such as 3,8-10.")
-        found += range(int(first), int(last if dash else first) + 1)
-    return found
+        steps += range(int(first), int(last if dash else first) + 1)
+    return steps

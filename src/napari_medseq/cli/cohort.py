@@ -109,7 +109,7 @@ def _dry_run(args: argparse.Namespace, studies: str | list[str]) -> int:
     from napari_medseq.cohort import estimate_cohort
     from napari_medseq.cohort.run import duration
 
-    found = estimate_cohort(
+    estimate = estimate_cohort(
         studies,
         args.model,
         args.out,
@@ -119,13 +119,13 @@ def _dry_run(args: argparse.Namespace, studies: str | list[str]) -> int:
         device=args.device,
         force=args.force,
     )
-    memory = "unknown" if found.peak_gb is None else f"about {found.peak_gb:.1f} GB"
-    time = "unknown until a patient is done" if found.seconds is None else f"about {duration(found.seconds)}"
+    memory = "unknown" if estimate.peak_gb is None else f"about {estimate.peak_gb:.1f} GB"
+    time = "unknown until a patient is done" if estimate.seconds is None else f"about {duration(estimate.seconds)}"
     text = (
-        f"{found.patients} patients, {found.with_result} with a result (kept if nothing has changed)\n"
-        f"{found.workers} at a time; time: {time}\n"
-        f"largest image looked at: {found.largest_voxels / 1e6:.1f} million voxels\n"
-        f"memory that a patient takes at most: {memory}; {found.available_gb:.1f} GB are free"
+        f"{estimate.patients} patients, {estimate.with_result} with a result (kept if nothing has changed)\n"
+        f"{estimate.workers} at a time; time: {time}\n"
+        f"largest image looked at: {estimate.largest_voxels / 1e6:.1f} million voxels\n"
+        f"memory that a patient takes at most: {memory}; {estimate.available_gb:.1f} GB are free"
     )
-    common.answer(args, asdict(found), text)
+    common.answer(args, asdict(estimate), text)
     return 0

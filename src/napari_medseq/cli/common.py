@@ -127,15 +127,15 @@ def one_image(path: str, series: Sequence[str] | None, kind: Kind | None = None)
 
     import napari_medseq as ms
 
-    found = ms.read(path, kind=kind)
+    sequences = ms.read(path, kind=kind)
     if series:
-        wanted = [s for s in found if any(fnmatchcase(s.name.lower(), p.lower()) for p in series)]
+        wanted = [s for s in sequences if any(fnmatchcase(s.name.lower(), p.lower()) for p in series)]
     else:
-        wanted = [s for s in found if kind is None or s.kind == kind] or list(found)
+        wanted = [s for s in sequences if kind is None or s.kind == kind] or list(sequences)
     if len(wanted) != 1:
-        names = ", ".join(s.name for s in found)
+        names = ", ".join(s.name for s in sequences)
         how = "none of them is called so" if not wanted else "more than one could be meant"
-        raise MedseqError(f"{path} holds {len(found)} images ({names}) and {how}; choose one with --series NAME.")
+        raise MedseqError(f"{path} holds {len(sequences)} images ({names}) and {how}; choose one with --series NAME.")
     chosen: ImageSequence = wanted[0]
     return chosen
 

@@ -38,7 +38,7 @@ def _demo(args: argparse.Namespace) -> None:
     progression = pipeline.run(study, args.model, out=out / "result", device=args.device, progress=common.bar())
     seconds = time.perf_counter() - began
     result = out / "result"
-    found = {
+    places_by_kind = {
         "study": out / "study",
         "labels": sorted(result.glob("ses-*/*_lesions.nii.gz")),
         "plot": result / "progression.png",
@@ -50,9 +50,9 @@ def _demo(args: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = progression.lesions.to_dict("records")  # type: ignore[assignment]
     for row in rows:
         row["date"] = str(row["date"])[:10]
-    places = [f"{k:8}{p}" for k, v in found.items() for p in (v if isinstance(v, list) else [v])]
+    places = [f"{k:8}{p}" for k, v in places_by_kind.items() for p in (v if isinstance(v, list) else [v])]
     text = "\n".join([common.table(rows, columns), "", f"done in {seconds:.0f} s; written to {out}:", *places])
-    common.answer(args, {**found, "seconds": seconds, "lesions": rows}, text)
+    common.answer(args, {**places_by_kind, "seconds": seconds, "lesions": rows}, text)
     if args.viewer:
         show(study, progression)
 

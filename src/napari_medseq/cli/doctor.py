@@ -89,14 +89,14 @@ def _doctor(args: argparse.Namespace) -> None:
     facts["advice"] = advice(facts["gpus_here"], device.type, torch.version.cuda, sys.platform)
     lines = [
         f"python {facts['python']} on {facts['platform']}",
-        *(f"{name} {found or 'not installed'}" for name, found in facts["packages"].items()),
+        *(f"{name} {version or 'not installed'}" for name, version in facts["packages"].items()),
         f"torch is built for {facts['torch_built_for']}; {facts['threads']} threads",
         f"GPUs here: {', '.join(facts['gpus_here']) or 'none found'}",
         f"device: {device} ({reason})",
         *(
             f"{name} of {package} ({group})"
-            for group, found in facts["plugins"].items()
-            for name, package in found.items()
+            for group, version in facts["plugins"].items()
+            for name, package in version.items()
         ),
         *([f"advice: {facts['advice']}"] if facts["advice"] else []),
         *(f"trouble: {text}" for text in facts["troubles"]),
@@ -152,13 +152,13 @@ def gpus() -> list[str]:
     return [line.split("(UUID")[0].strip() for line in listing.stdout.splitlines() if line.startswith("GPU ")]
 
 
-def advice(found: list[str], device: str, cuda: str | None, system: str) -> str:
+def advice(gpus: list[str], device: str, cuda: str | None, system: str) -> str:
     """What to run so that a GPU that is there but not used gets used; empty where all is well."""
-    if device != "cpu" or not found:
+    if device != "cpu" or not gpus:
         return ""
     if cuda:
         return (
-            f"There is a GPU ({found[0]}) and torch is built for CUDA {cuda}, but it cannot use it: update the NVIDIA driver, "
+            f"There is a GPU ({gpus[0]}) and torch is built for CUDA {cuda}, but it cannot use it: update the NVIDIA driver, "
             "or install a torch for an older CUDA: pip install --force-reinstall torch "
             "--index-url https://download.pytorch.org/whl/cu126"
         )
@@ -168,14 +168,14 @@ def advice(found: list[str], device: str, cuda: str | None, system: str) -> str:
         else " --index-url https://pypi.org/simple"
     )
     return (
-        f"There is a GPU ({found[0]}), but this torch is built for the CPU only. To use it: "
+        f"There is a GPU ({gpus[0]}), but this torch is built for the CPU only. To use it: "
         f"pip install --force-reinstall torch=={_version('torch', short=True)}{index}  (in a checkout: make TORCH=cuda demo)"
     )
 
 
 def _version(name: str, *, short: bool = False) -> str | None:
     try:
-        found = version(name)
+        installed = version(name)
     except PackageNotFoundError:
         return None
-    return found.partition("+")[0] if short else found
+    return installed.partition("+")[0] if short else installed

@@ -147,21 +147,21 @@ def _convert(args: argparse.Namespace) -> None:
 
     import napari_medseq as ms
 
-    found = ms.read(args.path, kind=args.kind)
+    sequences = ms.read(args.path, kind=args.kind)
     if args.series:
-        found = [s for s in found if any(fnmatchcase(s.name.lower(), p.lower()) for p in args.series)]
+        sequences = [s for s in sequences if any(fnmatchcase(s.name.lower(), p.lower()) for p in args.series)]
     out = Path(args.out)
     if writable_suffix(out) is None:
-        paths = [out / f"{s.name}{args.format}" for s in found]
-    elif len(found) == 1:
+        paths = [out / f"{s.name}{args.format}" for s in sequences]
+    elif len(sequences) == 1:
         paths = [out]
     else:
-        names = ", ".join(s.name for s in found) or "none"
+        names = ", ".join(s.name for s in sequences) or "none"
         raise SettingsError(
-            f"{len(found)} images are to be written to one file {out} ({names}); name a folder, or choose with --series."
+            f"{len(sequences)} images are to be written to one file {out} ({names}); name a folder, or choose with --series."
         )
     written = []
-    for seq, path in zip(found, paths, strict=True):
+    for seq, path in zip(sequences, paths, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         written.append(str(ms.write(seq, path, reference=args.reference, format=args.dicom)))
     common.answer(args, {"written": written}, "\n".join(written) or "nothing to write")

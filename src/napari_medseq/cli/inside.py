@@ -67,10 +67,10 @@ def _explain(args: argparse.Namespace) -> None:
     model = ms.load_model(args.model)
     images = choose_image(ms.read(args.path), model.info, series=args.series, where=args.path, force=args.force)
     target = int(args.target) if args.target and args.target.lstrip("-").isdigit() else args.target
-    found = ms.explain(
+    explanation = ms.explain(
         images, model, target=target, method=args.method, device=args.device, force=args.force, progress=common.bar()
     )
-    written = str(ms.write(found, args.out))
+    written = str(ms.write(explanation, args.out))
     common.answer(
         args, {"written": written, "method": args.method, "target": target, "model": model.info.name}, written
     )
@@ -94,7 +94,7 @@ def _locate(args: argparse.Namespace) -> None:
 
     model = ms.load_model(args.model)
     images = choose_image(ms.read(args.path), model.info, series=args.series, where=args.path, force=args.force)
-    found = ms.locate(
+    locations = ms.locate(
         images,
         model,
         refine_with=args.refine_with,
@@ -105,13 +105,13 @@ def _locate(args: argparse.Namespace) -> None:
     )
     rows = [
         {"score": f.score, **dict(zip(("r_mm", "a_mm", "s_mm"), f.centre_mm.tolist(), strict=True)), "box": f.box}
-        for f in found.found
+        for f in locations.found
     ]
     shown = [{**r, "box": " ".join(f"{a} {b}-{e - 1}" for a, (b, e) in r["box"].items())} for r in rows]
     common.answer(
         args,
-        {"image": found.image.name, "model": found.model, "class": found.name, "found": rows},
-        common.table(shown) if shown else f"no {found.name} stands out",
+        {"image": locations.image.name, "model": locations.model, "class": locations.name, "found": rows},
+        common.table(shown) if shown else f"no {locations.name} stands out",
     )
 
 

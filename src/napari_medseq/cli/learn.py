@@ -176,13 +176,13 @@ def _check(args: argparse.Namespace) -> int:
     from napari_medseq.training.checking import check_data
 
     channels = dict(_named(c) for c in args.channels)
-    found = check_data(
+    checked = check_data(
         Path(args.data), patient=args.patient, channels=channels or None, labels=args.labels, progress=common.bar()
     )
-    patients = len({row["patient"] for row in found.rows})
-    facts = {"layout": found.layout.kind, "patients": patients, "cases": found.rows, "doubts": found.doubts}
-    text = [common.table(found.rows), "", f"{found.layout.kind}: {len(found.rows)} cases of {patients} patients"]
-    text += [f"doubt: {d}" for d in found.doubts] or ["no doubts"]
+    patients = len({row["patient"] for row in checked.rows})
+    facts = {"layout": checked.layout.kind, "patients": patients, "cases": checked.rows, "doubts": checked.doubts}
+    text = [common.table(checked.rows), "", f"{checked.layout.kind}: {len(checked.rows)} cases of {patients} patients"]
+    text += [f"doubt: {d}" for d in checked.doubts] or ["no doubts"]
     common.answer(args, facts, "\n".join(text))
     return 0
 

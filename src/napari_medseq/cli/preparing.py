@@ -127,10 +127,10 @@ def _parsed(text: str) -> list[StepLike]:
         return [*load(text)]
     if not text.lstrip().startswith("{"):
         return [text]
-    found = parse_values(text, where=f"--step {text!r}")
-    if not isinstance(found, dict):
+    value = parse_values(text, where=f"--step {text!r}")
+    if not isinstance(value, dict):
         raise SettingsError(f"--step {text!r} is no step; give its settings as {{kind: NAME, …}}.")
-    return [found]
+    return [value]
 
 
 def _one(

@@ -110,7 +110,7 @@ def _retest(args: argparse.Namespace) -> None:
         model, images = args.model, common.one_image(args.path, args.series, kind="image")
     if not model:
         raise SystemExit(args.usage("--model is needed"))
-    found = ms.retest(
+    repeatability = ms.retest(
         images,
         model,
         device=args.device,
@@ -119,26 +119,26 @@ def _retest(args: argparse.Namespace) -> None:
         progress=common.bar(),
     )
     if saved:
-        progression.use_repeatability(found)
+        progression.use_repeatability(repeatability)
         progression.save(folder)
     if args.out:
-        files.write_json(Path(args.out), found.as_dict())
-    parts = ["\n".join(found.sentences())]
+        files.write_json(Path(args.out), repeatability.as_dict())
+    parts = ["\n".join(repeatability.sentences())]
     parts += [
         common.table([{str(k): v for k, v in row.items()} for row in t.to_dict("records")])
-        for t in (found.table, found.recovery)
+        for t in (repeatability.table, repeatability.recovery)
         if len(t)
     ]
-    low, high = found.rc_percent_interval
+    low, high = repeatability.rc_percent_interval
     numbers = {
-        "wsd_ml": found.wsd_ml,
-        "wcv_percent": found.wcv_percent,
-        "rc_ml": found.rc_ml,
-        "rc_percent": found.rc_percent,
+        "wsd_ml": repeatability.wsd_ml,
+        "wcv_percent": repeatability.wcv_percent,
+        "rc_ml": repeatability.rc_ml,
+        "rc_percent": repeatability.rc_percent,
         "rc_percent_low": low,
         "rc_percent_high": high,
     }
-    facts_found = {**found.as_dict(), **numbers, "recovery": found.recovery.to_dict("records")}
+    facts_found = {**repeatability.as_dict(), **numbers, "recovery": repeatability.recovery.to_dict("records")}
     common.answer(args, facts_found, "\n\n".join(parts))
 
 
@@ -149,7 +149,7 @@ def _channels(facts: Mapping[str, Any], visit: int) -> ImageSequence | dict[str,
     inputs = facts.get("inputs") or []
     if not 1 <= visit <= len(inputs):
         raise SettingsError(f"There is no visit {visit}; the result names the images of {len(inputs)} visits.")
-    found: dict[str, ImageSequence] = {}
+    by_channel: dict[str, ImageSequence] = {}
     for channel, image in inputs[visit - 1].get("images", {}).items():
         here = (
             [i for i in ms.read(image["source"], kind="image") if i.name == image["name"]]
@@ -160,8 +160,8 @@ def _channels(facts: Mapping[str, Any], visit: int) -> ImageSequence | dict[str,
             raise MedseqError(
                 f"Visit {visit}: its image {image.get('name')!r} is not at {image.get('source')} any more."
             )
-        found[channel] = here[0]
-    return found if len(found) > 1 else next(iter(found.values()))
+        by_channel[channel] = here[0]
+    return by_channel if len(by_channel) > 1 else next(iter(by_channel.values()))
 
 
 def _dicom(args: argparse.Namespace) -> None:
@@ -191,10 +191,10 @@ def with_inputs(progression: Progression, folder: Path) -> str:
         for image in known.get("images", {}).values():
             source, name = image.get("source"), image.get("name")
             try:
-                found = ms.read(source, kind="image") if source else []
+                images = ms.read(source, kind="image") if source else []
             except MedseqError:  # it lies elsewhere now: that visit's picture is grey
                 continue
-            progression.images[visit] = next((i for i in found if i.name == name), None)
+            progression.images[visit] = next((i for i in images if i.name == name), None)
             break
     model = facts.get("model", {}).get("name")
     return next((info.card for info in ms.list_models() if info.name == model), "")

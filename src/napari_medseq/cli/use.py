@@ -89,16 +89,18 @@ def _segment(args: argparse.Namespace) -> int:
     more: dict[Output, str] = {"probability": args.probability, "uncertainty": args.uncertainty}
     outputs: list[Output] = ["labels", *(name for name, path in more.items() if path)]
     keep = common.one_image(args.keep, None, kind="labels") if args.keep else None
-    found = ms.segment(
+    segmentation = ms.segment(
         images, model, device=args.device, outputs=outputs, keep=keep, force=args.force, progress=common.bar()
     )
     written = {
-        "labels": str(ms.write(found.labels, args.out, reference=args.path if args.out.endswith(".dcm") else None))
+        "labels": str(
+            ms.write(segmentation.labels, args.out, reference=args.path if args.out.endswith(".dcm") else None)
+        )
     }
     for output in outputs[1:]:
-        written[output] = str(ms.write(getattr(found, output), getattr(args, output)))
-    volumes = volumes_ml(found.labels)
-    facts = {"image": first.name, "model": found.model, "written": written, "volume_ml": volumes}
+        written[output] = str(ms.write(getattr(segmentation, output), getattr(args, output)))
+    volumes = volumes_ml(segmentation.labels)
+    facts = {"image": first.name, "model": segmentation.model, "written": written, "volume_ml": volumes}
     text = "\n".join(
         [*(f"{name}: {ml:.2f} mL" for name, ml in volumes.items()), *(f"{k}: {v}" for k, v in written.items())]
     )
@@ -140,20 +142,24 @@ def _classify(args: argparse.Namespace) -> None:
     import napari_medseq as ms
 
     model = ms.load_model(args.model)
-    found = ms.classify(_chosen(args, model), model, device=args.device, force=args.force, progress=common.bar())
+    classification = ms.classify(
+        _chosen(args, model), model, device=args.device, force=args.force, progress=common.bar()
+    )
     steps = [
-        {"step": i, **dict(zip(found.classes, p, strict=True)), "attention": w}
-        for i, (p, w) in enumerate(zip(found.per_step.tolist(), found.attention.tolist(), strict=True))
+        {"step": i, **dict(zip(classification.classes, p, strict=True)), "attention": w}
+        for i, (p, w) in enumerate(
+            zip(classification.per_step.tolist(), classification.attention.tolist(), strict=True)
+        )
     ]
     if args.out:
         _write_csv(Path(args.out), steps)
     facts = {
-        "model": found.model,
-        "probabilities": found.probabilities,
-        "step_axis": found.step_axis,
+        "model": classification.model,
+        "probabilities": classification.probabilities,
+        "step_axis": classification.step_axis,
         "per_step": steps,
     }
-    text = "\n".join([*(f"{n}: {p:.3f}" for n, p in found.probabilities.items()), "", common.table(steps)])
+    text = "\n".join([*(f"{n}: {p:.3f}" for n, p in classification.probabilities.items()), "", common.table(steps)])
     common.answer(args, facts, text)
 
 
@@ -197,15 +203,15 @@ def _called_alike(predictions: Path, truths: Path) -> tuple[list[str], list[str]
     """Label files of two folders that are called alike; every prediction has to have its truth."""
     from napari_medseq.io.naming import stem
 
-    found, true = (
+    predicted, true = (
         {stem(p): str(p) for p in sorted(f.iterdir()) if p.is_file() and not p.name.startswith(".")}
         for f in (predictions, truths)
     )
-    alone = sorted(set(found) - set(true))
-    if alone or not found:
+    alone = sorted(set(predicted) - set(true))
+    if alone or not predicted:
         said = f"no truth is called like {', '.join(alone[:4])}" if alone else "there are no predictions"
         raise SettingsError(f"{predictions} and {truths}: {said}; files that belong together are called alike.")
-    return list(found.values()), [true[name] for name in found]
+    return list(predicted.values()), [true[name] for name in predicted]
 
 
 def _case(path: str) -> str:

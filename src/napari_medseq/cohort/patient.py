@@ -222,8 +222,8 @@ def _cells(table: Path) -> list[dict[str, str]]:
 
 
 def _response(facts: Mapping[str, object]) -> str | None:
-    found = facts.get("response")
-    return str(found) if found else None
+    response = facts.get("response")
+    return str(response) if response else None
 
 
 def _texts(value: object) -> list[str]:

@@ -120,7 +120,7 @@ def wall_thickness(
     volume = frame.volume_zyx()
     spacing = frame.spacing
     angle = 2 * np.pi / segments
-    found = []
+    thicknesses = []
     for plane in volume:
         inside = plane == cavity
         if not inside.any() or not (plane == wall).any():
@@ -137,10 +137,10 @@ def wall_thickness(
         area = np.bincount(sector[inside], minlength=segments) * cell
         ring = np.bincount(sector[plane == wall], minlength=segments) * cell
         thick = np.sqrt(2 * (area + ring) / angle) - np.sqrt(2 * area / angle)
-        found.append(np.where(ring > 0, thick, np.nan))
-    if not found:
+        thicknesses.append(np.where(ring > 0, thick, np.nan))
+    if not thicknesses:
         return np.full(segments, np.nan)
-    stack = np.array(found)
+    stack = np.array(thicknesses)
     count = np.isfinite(stack).sum(axis=0)
     return np.asarray(np.where(count > 0, np.nansum(stack, axis=0) / np.maximum(count, 1), np.nan))
 

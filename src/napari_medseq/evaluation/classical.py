@@ -157,13 +157,13 @@ def patient_folds(truth: ArrayLike, patients: Sequence[object], *, folds: int = 
         raise MedseqError(f"{groups.size} patients for {y.size} truths; give one of each per case.")
     if np.unique(groups).size < folds:
         raise MedseqError(f"{np.unique(groups).size} patients make no {folds} folds; use fewer folds.")
-    found = np.zeros(y.size, np.int64)
+    fold_of = np.zeros(y.size, np.int64)
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with fewer cases than folds is spread as far as it goes
         for k, (_, judged) in enumerate(split.split(np.zeros((y.size, 1)), y, groups)):
-            found[judged] = k
-    return found
+            fold_of[judged] = k
+    return fold_of
 
 
 def judge_classical(

@@ -95,12 +95,12 @@ def auc_by_patient(
         raise MedseqError(f"{member.size} patient names for {s.size} cases; give one per case.")
     cases = [np.flatnonzero(member == k) for k in range(names.size)]
     rng = np.random.default_rng(seed)
-    found = []
+    areas = []
     for _ in range(resamples):
         drawn = np.concatenate([cases[k] for k in rng.integers(0, names.size, names.size)])
         if 0 < t[drawn].sum() < drawn.size:
-            found.append(auc(s[drawn], t[drawn]))
-    low, high = quantiles(np.array(found), level)
+            areas.append(auc(s[drawn], t[drawn]))
+    low, high = quantiles(np.array(areas), level)
     return Interval(value, low, high, level, int(names.size))
 
 

@@ -317,9 +317,9 @@ def _no_labels(item: object) -> MedseqError:
 
 
 def _classes(pairs: list[tuple[str, ImageSequence, ImageSequence]]) -> list[int]:
-    found: set[int] = set()
+    values: set[int] = set()
     for _, p, t in pairs:
         for seq in (p, t):
-            found |= {int(v) for v in np.unique(np.asarray(seq.data))}
-        found |= {int(k) for k in t.label_names}
-    return sorted(found - {0})
+            values |= {int(v) for v in np.unique(np.asarray(seq.data))}
+        values |= {int(k) for k in t.label_names}
+    return sorted(values - {0})

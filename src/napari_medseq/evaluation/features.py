@@ -106,11 +106,11 @@ def slice_features(
     }
     rows = []
     for k in with_progress(list(range(len(planes))), len(planes), "measuring slices", progress, cancelled):
-        found: dict[str, float] = {}
+        row: dict[str, float] = {}
         for part in s.parts:
             if part != "gabor":
-                found |= parts[part](k)
-        rows.append(found)
+                row |= parts[part](k)
+        rows.append(row)
     table = pd.DataFrame(rows, index=pd.RangeIndex(len(planes), name="step"))
     return table if "gabor" not in s.parts else table.join(_gabor(image, axis, s, cancelled))
 
@@ -147,17 +147,17 @@ def _intensity(plane: Plane, grey: Plane, inside: NDArray[np.bool_] | None, s: F
     values, shades = (plane[inside], grey[inside]) if within else (plane.ravel(), grey.ravel())
     counts = np.bincount(np.minimum((shades * s.bins).astype(np.int64), s.bins - 1), minlength=s.bins) / shades.size
     even = float(np.ptp(values)) == 0  # no spread has no skewness
-    found = {
+    features = {
         "intensity mean": float(values.mean()),
         "intensity sd": float(values.std()),
         "intensity skewness": 0.0 if even else float(stats.skew(values)),
         "intensity kurtosis": 0.0 if even else float(stats.kurtosis(values)),
         "intensity entropy": float(stats.entropy(counts, base=2)),
     }
-    found |= {
+    features |= {
         f"intensity p{p}": float(v) for p, v in zip(_PERCENTILES, np.percentile(values, _PERCENTILES), strict=True)
     }
-    return found | {f"histogram {k}": float(v) for k, v in enumerate(counts)}
+    return features | {f"histogram {k}": float(v) for k, v in enumerate(counts)}
 
 
 def _cooccurrence(grey: Plane, s: FeatureSettings) -> dict[str, float]:
@@ -165,34 +165,34 @@ def _cooccurrence(grey: Plane, s: FeatureSettings) -> dict[str, float]:
 
     levels = np.minimum((grey * s.levels).astype(np.uint8), s.levels - 1)
     matrix = graycomatrix(levels, s.distances, _ANGLES, levels=s.levels, symmetric=True, normed=True)
-    found = {}
+    features = {}
     for name in _TEXTURE:
         for distance, of_angle in zip(s.distances, graycoprops(matrix, name), strict=True):
-            found[f"co-occurrence {name} {distance}px"] = float(of_angle.mean())
-    return found
+            features[f"co-occurrence {name} {distance}px"] = float(of_angle.mean())
+    return features
 
 
 def _patterns(grey: Plane, s: FeatureSettings) -> dict[str, float]:
     from skimage.feature import local_binary_pattern
 
-    found: dict[str, float] = {}
+    features: dict[str, float] = {}
     shades = np.round(grey * 255).astype(np.uint8)
     for radius in s.distances:
         uniform = local_binary_pattern(shades, _NEIGHBOURS, radius, method="uniform")
         codes = uniform.astype(np.int64)
         share = np.bincount(codes.ravel(), minlength=_NEIGHBOURS + 2) / codes.size
-        found |= {f"pattern {k} {radius}px": float(v) for k, v in enumerate(share)}
-    return found
+        features |= {f"pattern {k} {radius}px": float(v) for k, v in enumerate(share)}
+    return features
 
 
 def _shape(inside: NDArray[np.bool_]) -> dict[str, float]:
     from skimage.measure import label, regionprops
 
-    found = {f"shape {name}": 0.0 for name in _SHAPE} | {"shape parts": float(label(inside).max())}
+    features = {f"shape {name}": 0.0 for name in _SHAPE} | {"shape parts": float(label(inside).max())}
     if inside.any():
         whole = regionprops(inside.astype(np.uint8))[0]
-        found |= {f"shape {name}": float(whole[name]) for name in _SHAPE}
-    return found
+        features |= {f"shape {name}": float(whole[name]) for name in _SHAPE}
+    return features
 
 
 def _gabor(image: ImageSequence, axis: str, s: FeatureSettings, cancelled: Cancelled | None) -> pd.DataFrame:

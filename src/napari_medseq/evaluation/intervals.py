@@ -80,10 +80,10 @@ def bootstrap(
     check_level(level)
     draws = np.random.default_rng(seed).integers(0, data.size, (resamples, data.size))
     if statistic is None:
-        value, found = float(data.mean()), data[draws].mean(axis=1)
+        value, resampled = float(data.mean()), data[draws].mean(axis=1)
     else:
-        value, found = float(statistic(data)), np.array([statistic(data[d]) for d in draws])
-    low, high = quantiles(found, level)
+        value, resampled = float(statistic(data)), np.array([statistic(data[d]) for d in draws])
+    low, high = quantiles(resampled, level)
     return Interval(value, low, high, level, int(data.size))
 
 
@@ -98,16 +98,16 @@ def check_level(level: float) -> None:
         raise MedseqError(f"A confidence level lies between 0 and 1, not at {level}; 0.95 is usual.")
 
 
-def quantiles(found: Values, level: float) -> tuple[float, float]:
+def quantiles(statistics: Values, level: float) -> tuple[float, float]:
     """The two ends between which the share `level` of the values lies; NaN counts as no value."""
-    found = np.sort(found[~np.isnan(found)])
-    if not found.size:
+    statistics = np.sort(statistics[~np.isnan(statistics)])
+    if not statistics.size:
         return float("nan"), float("nan")
     tail = (1 - level) / 2
-    if np.isinf(found).any():  # interpolating beside an infinity gives NaN: take order statistics
-        low, high = (found[min(found.size - 1, round(q * (found.size - 1)))] for q in (tail, 1 - tail))
+    if np.isinf(statistics).any():  # interpolating beside an infinity gives NaN: take order statistics
+        low, high = (statistics[min(statistics.size - 1, round(q * (statistics.size - 1)))] for q in (tail, 1 - tail))
     else:
-        low, high = np.quantile(found, (tail, 1 - tail))
+        low, high = np.quantile(statistics, (tail, 1 - tail))
     return float(low), float(high)
 
 

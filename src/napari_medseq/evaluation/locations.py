@@ -151,8 +151,8 @@ def score_locations(
                 error = float(np.linalg.norm(lesion.points_mm.mean(axis=0) - location.centre_mm))
                 best[nearest] = (location.score, error, box_iou(lesion.box, location.box))
         for k in sorted(counted):
-            found = best.get(k, (np.nan, np.nan, np.nan))
-            facts = (case, k + 1, lesions[k].volume_ml, k in best, *found)
+            score = best.get(k, (np.nan, np.nan, np.nan))
+            facts = (case, k + 1, lesions[k].volume_ml, k in best, *score)
             rows.append(dict(zip(_COLUMNS, facts, strict=True)))
     if not rows:
         raise MedseqError("There is no lesion in the truths, so there is nothing to be found.")

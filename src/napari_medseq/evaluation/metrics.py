@@ -224,9 +224,9 @@ def detect(
         hit = counted & (shared > 0) & (shared >= min_overlap * size)
         return int(counted.sum()), int(hit.sum())
 
-    lesions, found = covered(t, p)
+    lesions, detected = covered(t, p)
     predicted, real = covered(p, t)
-    return Detection(lesions, found, predicted, real)
+    return Detection(lesions, detected, predicted, real)
 
 
 def compare(
@@ -240,7 +240,7 @@ def compare(
     """All measures of two (z, y, x) masks, by the names of the columns of `Evaluation.table`."""
     overlap = Overlap.of(prediction, truth)
     distances = SurfaceDistances.of(prediction, truth, affine)
-    found = detect(prediction, truth, affine, min_overlap=min_overlap, min_volume_ml=min_volume_ml)
+    detection = detect(prediction, truth, affine, min_overlap=min_overlap, min_volume_ml=min_volume_ml)
     mine, real = volume_ml(prediction, affine), volume_ml(truth, affine)
     return {
         "dice": overlap.dice,
@@ -253,11 +253,11 @@ def compare(
         "truth_ml": real,
         "volume_difference_ml": mine - real,
         "volume_difference_percent": 100 * (mine - real) / real if real else (0.0 if mine == 0 else float("inf")),
-        "lesions": found.lesions,
-        "lesions_found": found.found,
-        "lesions_predicted": found.predicted,
-        "lesions_real": found.real,
-        "lesion_sensitivity": found.sensitivity,
-        "lesion_precision": found.precision,
-        "lesion_f1": found.f1,
+        "lesions": detection.lesions,
+        "lesions_found": detection.found,
+        "lesions_predicted": detection.predicted,
+        "lesions_real": detection.real,
+        "lesion_sensitivity": detection.sensitivity,
+        "lesion_precision": detection.precision,
+        "lesion_f1": detection.f1,
     }

@@ -51,15 +51,15 @@ def figure(table: pd.DataFrame, volumes: BlandAltman | None) -> Figure:
     return drawn
 
 
-def _agreement(ax: Axes, table: pd.DataFrame, found: BlandAltman | None) -> None:
+def _agreement(ax: Axes, table: pd.DataFrame, agreement: BlandAltman | None) -> None:
     ax.set_title("volumes: prediction − truth")
     ax.set_xlabel("mean of both (mL)")
     ax.set_ylabel("difference (mL)")
-    if found is None:
+    if agreement is None:
         row = table.iloc[0]
         ax.plot((row["volume_ml"] + row["truth_ml"]) / 2, row["volume_difference_ml"], "o")
         return
-    ax.plot(found.means, found.differences, "o", alpha=0.6, markersize=4)
-    for level, style in ((found.bias, "-"), (found.lower, "--"), (found.upper, "--")):
+    ax.plot(agreement.means, agreement.differences, "o", alpha=0.6, markersize=4)
+    for level, style in ((agreement.bias, "-"), (agreement.lower, "--"), (agreement.upper, "--")):
         ax.axhline(level, linestyle=style, color="black", linewidth=1)
         ax.annotate(f"{level:.2g}", (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)

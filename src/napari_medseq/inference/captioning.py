@@ -46,17 +46,19 @@ def captioner_settings(model: ModelLike) -> tuple[Model, CaptionSettings]:
     ModelError
         If the model is no captioner, or its settings cannot be used.
     """
-    found = loaded(model)
-    if not isinstance(found.network, Captioner):
-        raise ModelError(f"{found.info.name} is a model for {found.info.task}, no captioner; name the bundle of one.")
-    where = f"The inference settings of {found.info.name}"
-    settings = checked(CaptionSettings, found.inference, where=where, error=ModelError)
-    words = len(settings.vocabulary.split(" "))
-    if words != found.network.embed.num_embeddings:
+    captioner = loaded(model)
+    if not isinstance(captioner.network, Captioner):
         raise ModelError(
-            f"{where} list {words} words, and the network knows {found.network.embed.num_embeddings}; get the bundle again."
+            f"{captioner.info.name} is a model for {captioner.info.task}, no captioner; name the bundle of one."
         )
-    return found, settings
+    where = f"The inference settings of {captioner.info.name}"
+    settings = checked(CaptionSettings, captioner.inference, where=where, error=ModelError)
+    words = len(settings.vocabulary.split(" "))
+    if words != captioner.network.embed.num_embeddings:
+        raise ModelError(
+            f"{where} list {words} words, and the network knows {captioner.network.embed.num_embeddings}; get the bundle again."
+        )
+    return captioner, settings
 
 
 def caption(pictures: Sequence[NDArray[np.generic]], model: ModelLike) -> Caption:
@@ -81,15 +83,15 @@ def caption(pictures: Sequence[NDArray[np.generic]], model: ModelLike) -> Captio
     MedseqError
         If there are too few or too many pictures, or one holds nothing.
     """
-    found, settings = captioner_settings(model)
+    captioner, settings = captioner_settings(model)
     if len(pictures) != settings.steps:
         raise MedseqError(
-            f"{found.info.name} writes about {settings.steps} visits at a time, and {len(pictures)} are given."
+            f"{captioner.info.name} writes about {settings.steps} visits at a time, and {len(pictures)} are given."
         )
     steps = torch.stack([_prepared(picture, settings.size) for picture in pictures])[None]
     special = 4
     vocabulary = Vocabulary(settings.vocabulary.split(" ")[special:])
-    network = found.network
+    network = captioner.network
     assert isinstance(network, Captioner)  # captioner_settings has looked
     return network.describe(steps, vocabulary, settings.longest)[0]
 

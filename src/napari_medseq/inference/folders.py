@@ -159,8 +159,8 @@ def _images(case: Case, model: Model, series: Series, force: bool) -> ImageSeque
     names = model.info.channels
     if len(names) > 1 and set(case.files) <= set(range(len(names))) and len(case.files) > 1:
         return {names[k]: _only(path) for k, path in sorted(case.files.items())}
-    found: Sequence[ImageSequence] = [s for path in case.files.values() for s in io.read(path)]
-    return choose_image(found, model.info, series=series, where=case.name, force=force)
+    sequences: Sequence[ImageSequence] = [s for path in case.files.values() for s in io.read(path)]
+    return choose_image(sequences, model.info, series=series, where=case.name, force=force)
 
 
 def _only(path: Path) -> ImageSequence:

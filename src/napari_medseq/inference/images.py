@@ -38,16 +38,16 @@ def exams(images: Images, model: Model, *, force: bool = False) -> list[list[Ima
         If the number of channels, a channel's name or the modality does not fit, or a visit leaves a choice.
     """
     if isinstance(images, ImageSequence):
-        found = [[images]]
+        exam_list = [[images]]
     elif isinstance(images, Mapping):
-        found = [_by_channel(images, model)]
+        exam_list = [_by_channel(images, model)]
     elif isinstance(images, Sequence) and images and all(isinstance(v, Visit) for v in images):
-        found = [_channels(choose_image(v.images, model.info, where=v.name, force=force)) for v in images]
+        exam_list = [_channels(choose_image(v.images, model.info, where=v.name, force=force)) for v in images]
     else:
         raise ModelError(
             f"images is {_kind(images)}; give an ImageSequence, a mapping of channel to ImageSequence, or a list of Visits."
         )
-    for channels in found:
+    for channels in exam_list:
         if len(channels) != len(model.info.channels):
             raise ModelError(
                 f"{model.info.name} needs {len(model.info.channels)} channel(s) ({', '.join(model.info.channels)}), "
@@ -55,7 +55,7 @@ def exams(images: Images, model: Model, *, force: bool = False) -> list[list[Ima
             )
         for seq in channels:
             _fits(seq, model, force)
-    return found
+    return exam_list
 
 
 def to_image_axes(array: NDArray[Number], axes: Sequence[str], image: ImageSequence) -> NDArray[Number]:

@@ -98,16 +98,16 @@ class Locations:
         mask = np.asarray(labels.data)
         sure = np.ones(mask.shape, np.float32) if result.probability is None else np.asarray(result.probability.data)
         parts, _ = ndimage.label(mask > 0, structure=np.ones((3,) * mask.ndim))
-        found = []
+        locations = []
         for number, where in enumerate(ndimage.find_objects(parts), start=1):
             inside = np.where(parts[where] == number, sure[where], 0.0)
             middle = [float(m + s.start) for m, s in zip(ndimage.center_of_mass(inside), where, strict=True)]
             box = {a: (s.start, s.stop) for a, s in zip(labels.axes, where, strict=True)}
             at = _world(labels, dict(zip(labels.axes, middle, strict=True)))
             if inside.max() >= min_score:
-                found.append(Location(float(inside.max()), at, box))
+                locations.append(Location(float(inside.max()), at, box))
         name = labels.label_names.get(min(labels.label_names, default=0), "lesion")
-        return cls(tuple(sorted(found, key=lambda f: -f.score)), image, name, result.model)
+        return cls(tuple(sorted(locations, key=lambda f: -f.score)), image, name, result.model)
 
     def region(self, margin_mm: float = 15.0) -> Region:
         """The box around all that was found and `margin_mm` more, for ``segment(..., region=)``; the whole image without any."""
@@ -217,12 +217,12 @@ def _located(
     """What is found in one exam; by the second model too, where there is one."""
     if refine_with is None and isinstance(ready.network, RecurrentUNet):
         return _segmented(channels, ready.model, min_score, ready.options)
-    found = _coarse(ready, channels, min_score)
-    if refine_with is None or not len(found):
-        return found
-    near = _segmented(channels, refine_with, 0.0, ready.options, region=found.region())
-    met = tuple(f for f in near.found if any(_meet(f.box, c.box) for c in found.found))
-    return replace(found, found=met, model=near.model)
+    locations = _coarse(ready, channels, min_score)
+    if refine_with is None or not len(locations):
+        return locations
+    near = _segmented(channels, refine_with, 0.0, ready.options, region=locations.region())
+    met = tuple(f for f in near.found if any(_meet(f.box, c.box) for c in locations.found))
+    return replace(locations, found=met, model=near.model)
 
 
 def _coarse(
@@ -251,9 +251,9 @@ def _coarse(
             maps = torch.stack([1 - p[0] for p in probabilities(network, watched(), ready.settings, plan)])
     for i, plane in enumerate(maps):
         check_finite(plane.float(), model, f"step {i + 1} of {image.name}")
-    found = _candidates(maps.float().cpu().numpy(), min_score, framing, image)
+    candidates = _candidates(maps.float().cpu().numpy(), min_score, framing, image)
     name = model.info.classes.get(min(model.info.classes, default=0), "lesion")
-    return Locations(found, image, name, f"{model.info.name} {model.info.version}")
+    return Locations(candidates, image, name, f"{model.info.name} {model.info.version}")
 
 
 def _evidence(network: SequenceClassifier, steps: Iterator[Tensor], plan: tuning.Plan) -> Tensor:
@@ -279,7 +279,7 @@ def _candidates(
     per_row = framing.padded[0] / maps.shape[1] * (r1 - r0) / framing.inner[0]
     per_column = framing.padded[1] / maps.shape[2] * (c1 - c0) / framing.inner[1]
     starts, steps = (framing.outside[0], r0, c0), (1.0, per_row, per_column)
-    found = []
+    locations = []
     for number, where in enumerate(ndimage.find_objects(parts), start=1):
         inside = np.where(parts[where] == number, maps[where], 0.0)
         middle = [m + s.start for m, s in zip(ndimage.center_of_mass(inside), where, strict=True)]
@@ -290,13 +290,13 @@ def _candidates(
             at[axis] = start + (m + 0.5) * step - 0.5
             low, high = int(np.floor(start + s.start * step)), int(np.ceil(start + s.stop * step))
             box[axis] = (max(0, low), max(low + 1, min(image.size(axis), high)))
-        found.append(Location(float(inside.max()), _world(image, at), _in_order(box, image)))
-    return tuple(sorted(found, key=lambda f: -f.score))
+        locations.append(Location(float(inside.max()), _world(image, at), _in_order(box, image)))
+    return tuple(sorted(locations, key=lambda f: -f.score))
 
 
 def _world(image: ImageSequence, at: Mapping[str, float]) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = geometry.apply_points(image.affine, [[at.get(a, 0.0) for a in ("x", "y", "z")]])[0]
-    return found
+    point: NDArray[np.float64] = geometry.apply_points(image.affine, [[at.get(a, 0.0) for a in ("x", "y", "z")]])[0]
+    return point
 
 
 def _in_order(box: Mapping[str, tuple[int, int]], image: ImageSequence) -> dict[str, tuple[int, int]]:

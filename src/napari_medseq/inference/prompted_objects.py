@@ -84,7 +84,7 @@ def objects_of(labels: ImageSequence, planes: Planes, annotated: Annotated | Non
     """
     view = planes.view(np.asarray(labels.data))
     complete, each = _complete(annotated, planes)
-    found = []
+    objects = []
     for place in planes.places():
         sequence = view[place]
         where: dict[int, list[int]] = {}
@@ -97,13 +97,13 @@ def objects_of(labels: ImageSequence, planes: Planes, annotated: Annotated | Non
             painted = np.zeros(planes.size, bool)
             for step in steps:
                 painted |= sequence[step] == value
-            found.append(PromptedObject(value, place, every, painted))
-    missing = sorted(set(each) - {o.value for o in found})
+            objects.append(PromptedObject(value, place, every, painted))
+    missing = sorted(set(each) - {o.value for o in objects})
     if missing:
         raise MedseqError(
-            f"annotated names object {missing[0]}, which is painted nowhere; there are {sorted({o.value for o in found})}."
+            f"annotated names object {missing[0]}, which is painted nowhere; there are {sorted({o.value for o in objects})}."
         )
-    return found
+    return objects
 
 
 def _complete(annotated: Annotated | None, planes: Planes) -> tuple[list[int], dict[int, list[int]]]:

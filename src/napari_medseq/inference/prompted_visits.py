@@ -69,14 +69,14 @@ def labels_by_visit(
     given = list(prompts)
     if len(given) != count:
         raise MedseqError(f"{len(given)} label images for {count} visits; give one or None per visit.")
-    found = {}
+    by_visit = {}
     for number, at in enumerate(patient.index):
         labels = given[at]
         if labels is not None:
-            found[number] = one_label_image(labels, images[number])
-    if not found:
+            by_visit[number] = one_label_image(labels, images[number])
+    if not by_visit:
         raise MedseqError("No visit is painted; paint the object at one visit, then propagate.")
-    return found
+    return by_visit
 
 
 def prompted_visits(

@@ -202,15 +202,15 @@ class _Job:
         merged, said = devices.within_memory(run, self.device, None, image.name)
         check(self.cancelled)
         name = f"{image.name}_{self.model.info.name}"
-        found = image.labels_like(merged.data, name=name, label_names=labels.label_names)
-        found = found.replace(warnings=(*found.warnings, *said))
-        return Propagation(found, None, None, self._name, planes.axis, merged.doubt)
+        carried = image.labels_like(merged.data, name=name, label_names=labels.label_names)
+        carried = carried.replace(warnings=(*carried.warnings, *said))
+        return Propagation(carried, None, None, self._name, planes.axis, merged.doubt)
 
     def of_visits(
         self, patient: visits.Patient, labels: Mapping[int, ImageSequence], progress: Progress | None
     ) -> list[Propagation]:
         """Each visit of a patient; one that is painted is as it was."""
-        found = {k: self._painted(seq) for k, seq in labels.items()}
+        results = {k: self._painted(seq) for k, seq in labels.items()}
         left = len(patient.exams) - len(labels)
         for k, one in enumerate(prompted_visits(patient, labels, self.cancelled)):
             watched = part(progress, k / left, (k + 1) / left, f"visit {one.number + 1}: ")
@@ -221,8 +221,8 @@ class _Job:
                 data, name=f"{image.name}_{self.model.info.name}", label_names=one.labels.label_names
             )
             own = own.replace(warnings=(*own.warnings, *carried.labels.warnings))
-            found[one.number] = replace(carried, labels=own, doubt=carried.doubt[one.frame : one.frame + 1])
-        return [found[k] for k in sorted(found)]
+            results[one.number] = replace(carried, labels=own, doubt=carried.doubt[one.frame : one.frame + 1])
+        return [results[k] for k in sorted(results)]
 
     def _painted(self, labels: ImageSequence) -> Propagation:
         return Propagation(labels, None, None, self._name, "t", np.zeros(1, np.float32))

@@ -79,11 +79,11 @@ class SegmentationRun:
         """What rows and columns must be multiples of, for all networks."""
         return math.lcm(*(n.stride for n in self.networks))
 
-    def of_each(self, found: Sequence[list[ImageSequence]]) -> list[Segmentation]:
+    def of_each(self, exam_list: Sequence[list[ImageSequence]]) -> list[Segmentation]:
         """Each exam by itself."""
         s = self.settings
         passes = []
-        for channels in found:
+        for channels in exam_list:
             check(self.cancelled)
             if not self.networks:
                 passes.append(_SequencePass(channels=channels, framing=window_framing(channels)))

@@ -61,7 +61,7 @@ def explained_slab(
         volume, inner = within_nothing(volume, settings.window)
     message = f"explaining {grid.image.name}"
     if method == "grad-cam":
-        found = _cam(network, volume, settings.window, target, device, progress, cancelled, message)
+        effect = _cam(network, volume, settings.window, target, device, progress, cancelled, message)
     else:
 
         def answers(x: NDArray[np.float32], of: Progress | None) -> Tensor:
@@ -71,14 +71,14 @@ def explained_slab(
         squares = _squares(volume.shape[2], volume.shape[3])
         whole = answers(volume, part(progress, 0, 1 / (len(squares) + 1)))
         before = _answer(whole, whole)
-        found = torch.zeros(volume.shape[1:])
+        effect = torch.zeros(volume.shape[1:])
         for k, (rows, columns) in enumerate(squares, 1):
             covered = volume.copy()
             covered[: len(model.info.channels), :, rows, columns] = 0  # not the channel of positions
             after = answers(covered, part(progress, k / (len(squares) + 1), (k + 1) / (len(squares) + 1)))
-            found[:, rows, columns] = (before - _answer(whole, after)).clamp_min(0)[:, None, None]
-    check_finite(found, model, grid.image.name)
-    back = grid.back(found[inner[1:]].numpy(), labels=False)
+            effect[:, rows, columns] = (before - _answer(whole, after)).clamp_min(0)[:, None, None]
+    check_finite(effect, model, grid.image.name)
+    back = grid.back(effect[inner[1:]].numpy(), labels=False)
     return np.asarray(back, np.float32), grid.image
 
 

@@ -145,8 +145,8 @@ def probabilities_of_steps(
 def chosen_labels(p: Tensor, threshold: float) -> NDArray[np.uint8]:
     """Labels (row, column) of class probabilities (class, row, column): the likeliest class, or where a single one passes the threshold."""
     chosen = p[1] > threshold if len(p) == 2 else p.argmax(0)
-    found: NDArray[np.uint8] = chosen.to(torch.uint8).cpu().numpy()
-    return found
+    labels: NDArray[np.uint8] = chosen.to(torch.uint8).cpu().numpy()
+    return labels
 
 
 def labels_of_steps(

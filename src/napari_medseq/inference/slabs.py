@@ -169,7 +169,7 @@ def within_nothing(volume: Plane, window: Triple) -> tuple[Plane, tuple[slice, .
 
 
 def _answer(
-    found: _Planes,
+    planes: _Planes,
     grid: WorkingGrid,
     model: Model,
     settings: SlabSettings,
@@ -180,14 +180,14 @@ def _answer(
     """Labels and what else is wanted, on the image's own grid."""
     image = grid.image
     axes = tuple(a for a in image.axes if a != "c")
-    labels = _cleaned(np.asarray(grid.back(found.labels, labels=True), np.uint8), image, settings)
+    labels = _cleaned(np.asarray(grid.back(planes.labels, labels=True), np.uint8), image, settings)
     labels = _only(labels, image, steps, region, settings.working.axis)
     if keep is not None:
         labels = _kept(labels, keep, image)
     name = f"{image.name}_{model.info.name}"
     named = image.like(labels, axes=axes, name=name, kind="labels", label_names=dict(model.info.classes), modality=None)
     made: dict[str, ImageSequence] = {}
-    for kind, map_ in found.maps.items():
+    for kind, map_ in planes.maps.items():
         own = np.asarray(grid.back(map_, labels=False), np.float32)
         made[kind] = image.like(own, axes=axes, name=f"{image.name}_{kind}", kind="image", modality=None)
     return Segmentation(
@@ -228,7 +228,7 @@ def slab_channels(images: Images, model: Model, settings: SlabSettings, force: b
         return [there]
     if isinstance(images, ImageSequence) and "c" in images.axes and names == ("red", "green", "blue"):
         return [grey_channels(images)]
-    return [dict(zip(names, found, strict=True)) for found in exams(images, model, force=force)]
+    return [dict(zip(names, exam, strict=True)) for exam in exams(images, model, force=force)]
 
 
 def _cleaned(labels: NDArray[np.uint8], image: ImageSequence, settings: SlabSettings) -> NDArray[np.uint8]:

@@ -163,7 +163,7 @@ def measure(
         return {whole: 0.0}
     first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
     encode = network.encode
-    found: dict[Plan, float] = {}
+    seconds: dict[Plan, float] = {}
     x = torch.zeros(_TOGETHER, first.in_channels, 128, 128, device=device)
     half = torch.bfloat16 if device.type != "cuda" or torch.cuda.is_bf16_supported() else torch.float16
     dtypes = (None, half) if lower else (None,)
@@ -171,11 +171,11 @@ def measure(
         _lay_out(network, plan.channels_last)
         try:
             with torch.inference_mode(), plan.precision():
-                found[plan] = min(_timed(encode, plan.to_memory_format(x), device, clock) for _ in range(3))
+                seconds[plan] = min(_timed(encode, plan.to_memory_format(x), device, clock) for _ in range(3))
         except (RuntimeError, NotImplementedError):
             if plan == whole:
                 raise
-    return found
+    return seconds
 
 
 def _timed(encode: Callable[[Tensor], object], x: Tensor, device: torch.device, clock: Callable[[], float]) -> float:

@@ -120,10 +120,10 @@ def patient_of(
         text = f"Visit {k + 1} ({given[k].name or given[k].date or 'undated'}) is left out: it has no image."
         warnings.warn(text, MedseqWarning, stacklevel=3)
     there = [given[k] for k in index]
-    found = exams(there, model, force=force)
-    first = [c[0] for c in found]
+    exam_list = exams(there, model, force=force)
+    first = [c[0] for c in exam_list]
     known = None if transforms is None else [transforms[k] for k in index]
-    return Patient(found, index, days_of(there, first), to_common_space(first, known, cancelled=cancelled))
+    return Patient(exam_list, index, days_of(there, first), to_common_space(first, known, cancelled=cancelled))
 
 
 def days_of(visits: Sequence[Visit], images: Sequence[ImageSequence]) -> list[int | None]:
@@ -195,7 +195,7 @@ def stack_visits(
             if other.axes != exams[0][0].axes:
                 raise MedseqError(f"{other.name} has axes {other.axes}, but {exams[0][0].name} {exams[0][0].axes}.")
     each = tuple(tuple(measure(_slices(c), c.name) for c in exams[i]) for i in order)
-    found: list[VisitStack] = []
+    stacks: list[VisitStack] = []
     left = list(order)
     while left:
         base = left[0]
@@ -207,8 +207,8 @@ def stack_visits(
             onto = np.linalg.inv(to_common[i]) @ to_common[base]
             moved.append([c if i in own else brought(c, exams[base][0], onto, cancelled) for c in exams[i]])
         channels = [_stacked([m[k] for m in moved], exams[base][0]) for k in range(len(exams[base]))]
-        found.append(VisitStack(channels, list(order), [order.index(i) for i in own], each, since))
-    return found
+        stacks.append(VisitStack(channels, list(order), [order.index(i) for i in own], each, since))
+    return stacks
 
 
 def _slices(seq: ImageSequence) -> list[NDArray[np.generic]]:

@@ -177,15 +177,15 @@ class WorkingGrid:
         order = [names.index(a) for a in ("t", "z", "y", "x") if a in names]
         volumes = array.transpose(order)
         volumes = volumes[:, None] if self.working.axis == "t" else volumes[None]
-        image, found = self.image, []
+        image, turned = self.image, []
         turn = geometry.to_codes(image.affine, _RAS)
         for volume in volumes:
             if self._same_voxels(image):
-                found.append(np.ascontiguousarray(turn.inverse.apply_zyx(volume)))
+                turned.append(np.ascontiguousarray(turn.inverse.apply_zyx(volume)))
             else:
                 how: Literal["label", "linear"] = "label" if labels else "linear"
-                found.append(resample_volume(volume, self.affine, image.affine, image.grid, interpolation=how))
-        out = np.stack(found)
+                turned.append(resample_volume(volume, self.affine, image.affine, image.grid, interpolation=how))
+        out = np.stack(turned)
         kept = [a for a in image.axes if a != "c"]
         for at, name in ((1, "z"), (0, "t")):
             if name not in kept:
@@ -205,8 +205,8 @@ class WorkingGrid:
         there = resample_volume(
             volume.astype(np.float32), seq.affine, self.affine, self.size, antialias=True, fill=np.nan
         )
-        found: NDArray[np.float32] = there.astype(np.float32)
-        return found if np.isfinite(found).any() else None
+        values: NDArray[np.float32] = there.astype(np.float32)
+        return values if np.isfinite(values).any() else None
 
     def _same_voxels(self, seq: ImageSequence) -> bool:
         turn = geometry.to_codes(seq.affine, _RAS)

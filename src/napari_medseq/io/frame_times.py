@@ -55,10 +55,10 @@ def _small_json(file: Path) -> dict[str, object]:
     try:
         if not file.is_file() or file.stat().st_size > _MOST_JSON:
             return {}
-        found = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def from_sidecar(
@@ -99,9 +99,9 @@ def from_sidecar(
     return None
 
 
-def _numbers(found: object, count: int) -> NDArray[np.float64] | None:
+def _numbers(content: object, count: int) -> NDArray[np.float64] | None:
     try:
-        values = np.array(found, dtype=np.float64)
+        values = np.array(content, dtype=np.float64)
     except (TypeError, ValueError):
         return None
     return values if values.shape == (count,) and np.isfinite(values).all() else None

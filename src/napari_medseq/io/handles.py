@@ -60,9 +60,9 @@ class Source:
             return self._held[at : at + count]
         count = max(min(count, self.size - at), 0)
         if self._file is not None and _CAN_KEEP:
-            found = os.pread(self._file.fileno(), count, at)
-            if len(found) == count:
-                return found
+            data = os.pread(self._file.fileno(), count, at)
+            if len(data) == count:
+                return data
         block = bytearray(count)
         got = self.read_into(at, memoryview(block))
         return bytes(block) if got == count else bytes(block[:got])

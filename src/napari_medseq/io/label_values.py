@@ -106,7 +106,7 @@ def labels_or_image(
     ReadError
         If labels were asked for and the values are not whole numbers.
     """
-    found, whole = as_labels(values, notes)
+    labels, whole = as_labels(values, notes)
     if not whole:
         if asked:
             raise ReadError(
@@ -115,12 +115,12 @@ def labels_or_image(
         notes.append("The name says labels, but values are not whole numbers; opened as an image.")
         return values, tuple(axes), False
     if "t" in axes and "c" not in axes:
-        merged = _from_classes(found, axes.index("t"), has_times, notes)
+        merged = _from_classes(labels, axes.index("t"), has_times, notes)
         if merged is not None:
-            found, axes = merged, [a for a in axes if a != "t"]
-    elif found.dtype.kind == "i" and found.dtype.itemsize > 1 and not is_lazy(found):
-        _doubt_values(found, notes)
-    return found, tuple(axes), True
+            labels, axes = merged, [a for a in axes if a != "t"]
+    elif labels.dtype.kind == "i" and labels.dtype.itemsize > 1 and not is_lazy(labels):
+        _doubt_values(labels, notes)
+    return labels, tuple(axes), True
 
 
 def _doubt_values(values: Any, notes: list[str]) -> None:

@@ -80,8 +80,8 @@ def names_labels(path: str | Path) -> bool:
 
 def channel_of(name: str) -> tuple[str, int]:
     """A stem without the number of a channel as nnU-Net writes it, and that number: ``case_0001`` → ``case``, 1; without one 0."""
-    found = _CHANNEL.search(name)
-    return (name[: found.start()], int(found[1])) if found else (name, 0)
+    match = _CHANNEL.search(name)
+    return (name[: match.start()], int(match[1])) if match else (name, 0)
 
 
 def date_in(name: str) -> date | None:
@@ -101,15 +101,15 @@ def date_in(name: str) -> date | None:
 def with_dates(text: str, change: Callable[[date], date]) -> str:
     """A text with each date in it changed, written as it was; what is no date stays."""
 
-    def written(found: re.Match[str]) -> str:
-        year, mark, month, day = found.groups()
+    def written(match: re.Match[str]) -> str:
+        year, mark, month, day = match.groups()
         new = _changed(year, month, day, change)
-        return found[0] if new is None else f"{new:%Y}{mark}{new:%m}{mark}{new:%d}"
+        return match[0] if new is None else f"{new:%Y}{mark}{new:%m}{mark}{new:%d}"
 
-    def spelled(found: re.Match[str]) -> str:
-        day, mark, month, year = found.groups()
+    def spelled(match: re.Match[str]) -> str:
+        day, mark, month, year = match.groups()
         new = _changed(year, str(_MONTHS.index(month.lower()) + 1), day, change)
-        return found[0] if new is None else f"{new:%d}{mark}{_MONTHS[new.month - 1].title()}{mark}{new:%Y}"
+        return match[0] if new is None else f"{new:%d}{mark}{_MONTHS[new.month - 1].title()}{mark}{new:%Y}"
 
     return _SPELLED.sub(spelled, _DATE.sub(written, text))
 

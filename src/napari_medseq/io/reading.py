@@ -81,8 +81,8 @@ def read(
     (('z', 'y', 'x'), (3, 4, 5), 5.0)
     """
     with job(), silenced():
-        found, failures = collect(path)
-        out = read_collected(found, failures, lazy=lazy, kind=kind, progress=progress, cancelled=cancelled)
+        files, failures = collect(path)
+        out = read_collected(files, failures, lazy=lazy, kind=kind, progress=progress, cancelled=cancelled)
     if not out:
         raise ReadError(_nothing(path, failures))
     emit_warnings(out)
@@ -90,7 +90,7 @@ def read(
 
 
 def read_collected(
-    found: dict[str, list[Path]],
+    by_format: dict[str, list[Path]],
     failures: list[str],
     *,
     lazy: Laziness = False,
@@ -104,9 +104,9 @@ def read_collected(
     With `distinct`, namesakes are numbered.
     """
     out: list[ImageSequence] = []
-    if "dicom" in found:
-        out.extend(_read_dicom(found["dicom"], failures, lazy, progress, cancelled))
-    singles = [(file, k) for k, files in found.items() if k != "dicom" for file in files]
+    if "dicom" in by_format:
+        out.extend(_read_dicom(by_format["dicom"], failures, lazy, progress, cancelled))
+    singles = [(file, k) for k, files in by_format.items() if k != "dicom" for file in files]
     for done, (file, file_kind) in enumerate(singles):
         check(cancelled)
         with collect_failures(str(file), failures):
@@ -117,7 +117,7 @@ def read_collected(
     out = [_as_shown(seq) for seq in out]
     if distinct:
         out = naming.unique(out)
-    if kind is not None and "dicom" in found:
+    if kind is not None and "dicom" in by_format:
         out = [_as_kind(seq, kind) for seq in out]
     if failures and out:
         extra = tuple(f for f in failures if f not in out[0].warnings)
@@ -176,29 +176,29 @@ def _read_dicom(
 ) -> list[ImageSequence]:
     from napari_medseq.io.dicom import series
 
-    found = series.scan(files, progress, cancelled)
-    out = series.read_scan(found, lazy=lazy, progress=progress, cancelled=cancelled)
-    for file in found.labels:
+    scanned = series.scan(files, progress, cancelled)
+    out = series.read_scan(scanned, lazy=lazy, progress=progress, cancelled=cancelled)
+    for file in scanned.labels:
         check(cancelled)
-        with collect_failures(file.path, found.failures):
-            out.extend(_read_labels(file, found, cancelled))
-    failures.extend(found.failures)
-    if not out and not found.failures and found.others:
+        with collect_failures(file.path, scanned.failures):
+            out.extend(_read_labels(file, scanned, cancelled))
+    failures.extend(scanned.failures)
+    if not out and not scanned.failures and scanned.others:
         failures.append(
-            f"{found.others[0].path}: this DICOM object holds no image (for example a report or a directory)."
+            f"{scanned.others[0].path}: this DICOM object holds no image (for example a report or a directory)."
         )
     return out
 
 
-def _read_labels(file: FileHeader, found: Scan, cancelled: Cancelled | None) -> list[ImageSequence]:
+def _read_labels(file: FileHeader, scan: Scan, cancelled: Cancelled | None) -> list[ImageSequence]:
     """A DICOM SEG or RTSTRUCT on the grids found beside it; a structure set opened alone looks for its images nearby."""
     from napari_medseq.io.dicom import rtstruct, series
     from napari_medseq.io.dicom import seg as dicom_seg
     from napari_medseq.io.dicom.values import text
 
     if text(file.ds, "SOPClassUID") != series.RTSTRUCT:
-        return dicom_seg.read(file, found.stacks)
-    stacks = found.stacks
+        return dicom_seg.read(file, scan.stacks)
+    stacks = scan.stacks
     wanted = rtstruct.referenced_series(file.ds)
     missing = not any(text(s.first.file.ds, "SeriesInstanceUID") in wanted for s, _ in stacks) if wanted else not stacks
     if missing:
@@ -248,14 +248,16 @@ def info(
     """
     series: list[dict[str, Any]] = []
     with job(), silenced():
-        found, failures = collect(path)
-        if "dicom" in found:
+        by_format, failures = collect(path)
+        if "dicom" in by_format:
             from napari_medseq.io.dicom import listing
 
             series.extend(
-                listing.facts(found["dicom"], failures, identifiers=identifiers, progress=progress, cancelled=cancelled)
+                listing.facts(
+                    by_format["dicom"], failures, identifiers=identifiers, progress=progress, cancelled=cancelled
+                )
             )
-    for kind, files in found.items():
+    for kind, files in by_format.items():
         for file in files if kind != "dicom" else []:
             check(cancelled)
             with collect_failures(str(file), failures):

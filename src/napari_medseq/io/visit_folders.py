@@ -184,9 +184,9 @@ def _flat_sessions(folder: Path) -> list[Place]:
     files = [p for p in _loose(folder) if p.is_file()]
     groups: dict[str, list[Path]] = {}
     for file in files:
-        found = _IN_NAME.search(naming.stem(file))
+        match = _IN_NAME.search(naming.stem(file))
         day = naming.date_in(naming.stem(file))
-        name = found.group(1) if found else f"ses-{day:%Y%m%d}" if day else ""
+        name = match.group(1) if match else f"ses-{day:%Y%m%d}" if day else ""
         if name:
             groups.setdefault(name, []).append(file)
     if not groups:

@@ -140,16 +140,16 @@ def _meaning(name: str) -> _Meaning:
             days = (days or 0.0) + spelled * _DAYS[after if after in _DAYS else before]
         else:
             numbers.append(float(spelled))
-    found = set(words)
-    follow = {"follow", "up"} <= found or found & {"fu", "followup", "fup", "follow"}
+    vocabulary = set(words)
+    follow = {"follow", "up"} <= vocabulary or vocabulary & {"fu", "followup", "fup", "follow"}
     timed = days is not None or follow
-    if found & _LAST and not timed and "end of" not in joined:
+    if vocabulary & _LAST and not timed and "end of" not in joined:
         phase = 4
-    elif found & _FIRST and not found & _AFTER and not follow:
+    elif vocabulary & _FIRST and not vocabulary & _AFTER and not follow:
         phase, days = 0, -days if days is not None else None
-    elif found & _DURING and not timed:
+    elif vocabulary & _DURING and not timed:
         phase = 1
-    elif (found & _AFTER or "end of" in joined) and not timed:
+    elif (vocabulary & _AFTER or "end of" in joined) and not timed:
         phase = 2
     return _Meaning(phase, days, numbers[-1] if numbers else None, leading, natural(name))
 

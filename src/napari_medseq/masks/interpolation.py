@@ -145,15 +145,15 @@ class Between:
         row = torch.arange(len(middle), device=middle.device)[:, None]
         both = (filled[row, self.low] & filled[row, self.high])[..., None]
         wanted = torch.lerp(middle[row, self.low], middle[row, self.high], self.share[..., None])
-        found = []
+        distances = []
         alike = torch.equal(self.low, self.high)
         for side in (self.low,) if alike else (self.low, self.high):
             taken = torch.stack([m[row, side] for m in maps], 2)
             shift = torch.where(both, wanted - middle[row, side], 0.0)
             moving = shift.abs().amax(2) > 1e-3
             taken[moving] = shifted(taken[moving], shift[moving])
-            found.append(taken)
-        return found[0], found[-1]
+            distances.append(taken)
+        return distances[0], distances[-1]
 
     def blended(self, low: Tensor, high: Tensor) -> Tensor:
         """Signed distances between those on either side, (batch, wanted step, y, x)."""
@@ -224,7 +224,7 @@ def _between(
     annotated[0, filled] = True
     distance = torch.zeros(1, *mask.shape)
     distance[0, filled] = signed_distance(torch.from_numpy(mask[filled]), pixel)
-    before, after = (found[:, steps] for found in nearest_annotated(annotated))
+    before, after = (values[:, steps] for values in nearest_annotated(annotated))
     place = Between.of(before, after, torch.from_numpy(steps))
     masks = torch.from_numpy(mask)
     low, high = place.aligned([distance], middles(masks)[None], masks.flatten(1).any(1)[None])

@@ -31,12 +31,12 @@ def number_islands(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     if not mask.any():
         return pieces, np.zeros(0, np.int64)
     (box,) = ndimage.find_objects(mask.view(np.uint8))  # the mask is often a small part of the whole
-    found, count = ndimage.label(mask[box], np.ones((3,) * mask.ndim))
-    sizes = np.bincount(found.ravel(), minlength=count + 1)[1:]
+    islands, count = ndimage.label(mask[box], np.ones((3,) * mask.ndim))
+    sizes = np.bincount(islands.ravel(), minlength=count + 1)[1:]
     order = np.argsort(-sizes, kind="stable")
     rank = np.zeros(count + 1, np.int32)
     rank[1 + order] = np.arange(1, count + 1)
-    pieces[box] = rank[found]
+    pieces[box] = rank[islands]
     return pieces, sizes[order]
 
 

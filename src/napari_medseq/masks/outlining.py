@@ -83,15 +83,15 @@ def outline(plane: NDArray[np.generic], hints: Hints, spacing: Sequence[float] =
     box = _box(hints.box, plane.shape) if hints.box is not None else None
     view = _window(box, inside, plane.shape)
     seeds = _seeds(box, inside, outside, view)
-    found = np.zeros(plane.shape, bool)
-    found[view] = _cut_out(np.nan_to_num(np.asarray(plane, np.float64))[view], seeds, spacing)
+    mask = np.zeros(plane.shape, bool)
+    mask[view] = _cut_out(np.nan_to_num(np.asarray(plane, np.float64))[view], seeds, spacing)
     if box is not None:
-        found &= box
-    found = _held(found, inside) & ~outside
-    found |= inside
-    if not found.any():
+        mask &= box
+    mask = _held(mask, inside) & ~outside
+    mask |= inside
+    if not mask.any():
         raise MedseqError("Nothing in the box stands out from what is around it; set a point inside, or paint it.")
-    return found
+    return mask
 
 
 def _pixels(points: ArrayLike, shape: tuple[int, ...], name: str) -> Mask:
@@ -182,15 +182,15 @@ def _cut_out(plane: Plane, seeds: _Seeds, spacing: Sequence[float]) -> Mask:
     steps = [s / z for s, z in zip(spacing, zoom, strict=True)]
     features = [_ranks(small), _ranks(ndimage.gaussian_filter(small, 1.5))]
     graph = _neighbours(small, (steps[0] / min(steps), steps[1] / min(steps)))
-    found = (place > _FIRST) & ~never | sure
+    mask = (place > _FIRST) & ~never | sure
     for _ in range(_ROUNDS):
-        cost = sum(_log_ratio(f, found, ~found) for f in features) / len(features) + _PLACE * place
+        cost = sum(_log_ratio(f, mask, ~mask) for f in features) / len(features) + _PLACE * place
         again = _minimum_cut(graph, np.where(sure, _BOUND, np.where(never, -_BOUND, cost * _WHOLE)))
-        if not again.any() or (again == found).all():
+        if not again.any() or (again == mask).all():
             break
-        found = again
+        mask = again
     shares = ndimage.zoom(
-        found.astype(np.float64), [n / m for n, m in zip(plane.shape, found.shape, strict=True)], order=1
+        mask.astype(np.float64), [n / m for n, m in zip(plane.shape, mask.shape, strict=True)], order=1
     )
     return np.asarray(shares > 0.5)
 
@@ -253,9 +253,9 @@ def _minimum_cut(graph: sparse.coo_matrix, cost: Plane) -> Mask:
     return side[:n].reshape(cost.shape)
 
 
-def _held(found: Mask, inside: Mask) -> Mask:
+def _held(mask: Mask, inside: Mask) -> Mask:
     """Without holes; the parts that hold a point inside, or the largest one."""
-    filled = ndimage.binary_fill_holes(found)
+    filled = ndimage.binary_fill_holes(mask)
     parts, count = ndimage.label(filled)
     if not count:
         return np.asarray(filled)

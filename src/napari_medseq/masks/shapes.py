@@ -144,8 +144,8 @@ def _distance(mask: Mask, spacing: Sequence[float]) -> NDArray[np.float64]:
     """Millimetres to the nearest voxel of the mask; infinite where there is none."""
     if not mask.any():
         return np.full(mask.shape, np.inf)
-    found: NDArray[np.float64] = ndimage.distance_transform_edt(~mask, sampling=spacing)
-    return np.asarray(found - 1e-9)  # a distance that is exactly the radius belongs to it, whatever rounding says
+    distance: NDArray[np.float64] = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    return np.asarray(distance - 1e-9)  # a distance that is exactly the radius belongs to it, whatever rounding says
 
 
 def _within_box(

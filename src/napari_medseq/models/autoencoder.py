@@ -106,8 +106,8 @@ class ConvAutoencoder(SequenceNetwork):
         images = self.decode(self.encode(steps))
         if images.shape[2:] != x.shape[3:]:
             raise ModelError("The encoder gives one vector per step, not a map; an autoencoder needs another one.")
-        found: Tensor = images.unflatten(0, x.shape[:2])
-        return found
+        restored: Tensor = images.unflatten(0, x.shape[:2])
+        return restored
 
     def _hidden(self, x: Tensor) -> Tensor:
         """Steps with squares set to 0, the middle of the intensities; another set for each step."""

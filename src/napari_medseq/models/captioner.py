@@ -59,13 +59,13 @@ class Vocabulary:
 
     def decode(self, numbers: Iterable[int]) -> str:
         """A sentence up to its end."""
-        found: list[str] = []
+        words: list[str] = []
         for n in numbers:
             if n == END:
                 break
             if n > UNKNOWN:
-                found.append(self.known[n])
-        return re.sub(r" ([.,;:%])", r"\1", " ".join(found))
+                words.append(self.known[n])
+        return re.sub(r" ([.,;:%])", r"\1", " ".join(words))
 
 
 @dataclass(frozen=True)

@@ -187,8 +187,8 @@ class RegisteredEncoder(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (n, width, y / stride, x / stride)."""
-        found: Tensor = self.dropout(self._deepest(x))
-        return found
+        embedding: Tensor = self.dropout(self._deepest(x))
+        return embedding
 
 
 #: the encoders by name: the allow-list, as `registry.NETWORKS` is for networks

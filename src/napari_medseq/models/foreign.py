@@ -189,15 +189,15 @@ class _Resolver:
             )
         if text[:1] != "@":
             return text
-        found: Plain = self.config
+        value: Plain = self.config
         for key in re.split("::|#", text[1:]):
-            if isinstance(found, dict) and key in found:
-                found = found[key]
-            elif isinstance(found, list) and key.isdigit() and int(key) < len(found):
-                found = found[int(key)]
+            if isinstance(value, dict) and key in value:
+                value = value[key]
+            elif isinstance(value, list) and key.isdigit() and int(key) < len(value):
+                value = value[int(key)]
             else:
                 raise ModelError(f"{self.path}: {where} refers to {text[:60]!r}, which is not in the file.")
-        return self.value(found, f"{where} → {text[:60]}", depth + 1, False)
+        return self.value(value, f"{where} → {text[:60]}", depth + 1, False)
 
 
 def build(definition: Definition) -> nn.Module:

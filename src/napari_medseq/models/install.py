@@ -128,10 +128,10 @@ def verify(name_or_folder: str | os.PathLike[str]) -> ModelInfo:
     folder = find(name_or_folder)
     if (folder / bundle.RECORD).is_file():
         expected = bundle.read_json(folder / bundle.RECORD).get("files")
-        found = _sums(folder)
+        actual = _sums(folder)
         if not isinstance(expected, dict):
             raise ModelError(f"{folder / bundle.RECORD} is damaged; remove the model and add it again.")
-        changed = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
+        changed = sorted(k for k in expected.keys() | actual.keys() if expected.get(k) != actual.get(k))
         if changed:
             raise ModelError(
                 f"{folder}: {len(changed)} file(s) are not as they were installed ({', '.join(changed[:3])}); remove the model "
@@ -179,10 +179,10 @@ def _last_name(source: str) -> str:
 
 
 def _compare(path: Path, wanted: str, source: str) -> None:
-    found = _sum(path)
-    if found != wanted:
+    digest = _sum(path)
+    if digest != wanted:
         raise ModelError(
-            f"{source} has the SHA-256 {found}, not {wanted}: it is damaged or another file. Nothing was installed."
+            f"{source} has the SHA-256 {digest}, not {wanted}: it is damaged or another file. Nothing was installed."
         )
 
 

@@ -101,15 +101,15 @@ def list_models() -> list[ModelInfo]:
     >>> "brain-tumor" in [model.name for model in ms.list_models()]
     True
     """
-    found: dict[str, ModelInfo] = {}
+    by_name: dict[str, ModelInfo] = {}
     for root in (SHIPPED, user_folder()):
         for folder in sorted(root.glob("*/")) if root.is_dir() else []:
             try:
                 info = read_info(folder)
             except ModelError:
                 continue
-            found.setdefault(info.name, info)
-    return list(found.values())
+            by_name.setdefault(info.name, info)
+    return list(by_name.values())
 
 
 def load_model(name_or_folder: str | os.PathLike[str], *, trust: bool = False) -> Model:

@@ -48,13 +48,13 @@ class Modalities(nn.Module):
     def features(self, first: nn.Module, x: Tensor, copies: int) -> Tensor:
         """Features (n, modality · feature, …) of steps (n, channel, …); `first` encodes the first modality."""
         encoders = [first, *(parts[0] for parts in self._others())]
-        found = []
+        per_channel = []
         for k, encoder in enumerate(encoders):
             part = x.unflatten(1, (copies, len(encoders), -1))[:, :, k].flatten(1, 2)
             f = encoder(without_nan(part))
             missing = part.isnan().flatten(1).all(1).reshape(-1, *[1] * (f.ndim - 1))
-            found.append(torch.where(missing, torch.zeros_like(f), f))
-        return torch.cat(found, 1)
+            per_channel.append(torch.where(missing, torch.zeros_like(f), f))
+        return torch.cat(per_channel, 1)
 
     def describe(self, f: Tensor, describe: Describe, evidence: nn.Module, embed: nn.Module) -> tuple[Tensor, Tensor]:
         """Embedding and evidence, averaged over the modalities that are there with the weights of attention."""

@@ -59,11 +59,11 @@ def walk(seen: Tensor, state: Tensor | None = None) -> Tensor:
     """
     keep, new = gates(seen)
     state = torch.zeros_like(new[0]) if state is None else state
-    found = []
+    states = []
     for kept, added in zip(keep.unbind(0), new.unbind(0), strict=True):
         state = torch.addcmul(added, kept, state)
-        found.append(state)
-    return torch.stack(found)
+        states.append(state)
+    return torch.stack(states)
 
 
 def gates(seen: Tensor) -> tuple[Tensor, Tensor]:

@@ -213,15 +213,15 @@ def _intensity_ratios(picture: Tensor, inside: Tensor, outside: Tensor) -> Tenso
     kernel = torch.exp(-0.5 * (torch.arange(-6, 7, device=picture.device) / 2.0) ** 2)
     kernel = (kernel / kernel.sum())[None, None]
     weights = [w.flatten(1).float() for w in (inside, outside)]
-    found = []
+    ratios = []
     for p in (picture, smoothed(smoothed(picture))):
         place = _bins(p)
         zero = torch.zeros(len(p), BINS, device=p.device)
         counts = torch.stack([zero.scatter_add(1, place, w) for w in weights], 1)
         counts = functional.conv1d(counts.flatten(0, 1)[:, None], kernel, padding=6).view(len(p), 2, BINS)
         share = counts / counts.sum(2, keepdim=True).clamp_min(1e-6)
-        found.append(torch.log((share[:, 0] + 2e-3) / (share[:, 1] + 2e-3)) / 4)
-    return torch.stack(found, 1)
+        ratios.append(torch.log((share[:, 0] + 2e-3) / (share[:, 1] + 2e-3)) / 4)
+    return torch.stack(ratios, 1)
 
 
 def _looked_up(picture: Tensor, ratios: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class RecurrentRegistration(nn.Module):
         grid = tuple(-(-n // COARSE) for n in size)
         coarse = fixed.new_zeros(len(fixed), self.dimensions, *grid)
         state: Tensor | None = None
-        found: list[Tensor] = []
+        displacements: list[Tensor] = []
         fixed, moving = locally_normal(fixed), locally_normal(moving)
         warped = moving
         for _ in range(self.steps):
@@ -81,9 +81,9 @@ class RecurrentRegistration(nn.Module):
             seen = torch.cat([self.look(torch.cat([fixed, warped], 1)), coarse / COARSE, pull], 1)
             state = self.cell(self.cell.from_input(seen), state)
             coarse = coarse + self.step(self.cell.seen(state)) + self.gain * pull
-            found.append(widened(coarse, size))
-            warped = warp(moving, found[-1])
-        return found
+            displacements.append(widened(coarse, size))
+            warped = warp(moving, displacements[-1])
+        return displacements
 
 
 def locally_normal(image: Tensor, width: int = 7) -> Tensor:
@@ -111,8 +111,8 @@ def local_step(fixed: Tensor, warped: Tensor, damping: float = 1e-2) -> Tensor:
         matrix[..., i, j] = matrix[..., j, i] = sums[:, k]
     right = sums[:, len(pairs) :].movedim(1, -1)
     eye = damping * torch.eye(n, dtype=sums.dtype, device=sums.device)
-    found: Tensor = torch.linalg.solve(matrix + eye, right[..., None])[..., 0].movedim(-1, 1)
-    return found
+    solution: Tensor = torch.linalg.solve(matrix + eye, right[..., None])[..., 0].movedim(-1, 1)
+    return solution
 
 
 def _cells(field: Tensor) -> Tensor:
@@ -162,5 +162,5 @@ def jacobian(displacement: Tensor) -> Tensor:
         cut[at] = slice(None)
         rows.append(step[tuple(cut)])
     matrix = torch.stack(rows, 2).movedim((1, 2), (-2, -1)) + torch.eye(n, device=displacement.device)
-    found: Tensor = torch.linalg.det(matrix)
-    return found
+    determinant: Tensor = torch.linalg.det(matrix)
+    return determinant

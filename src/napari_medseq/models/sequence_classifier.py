@@ -172,8 +172,8 @@ class SequenceClassifier(SequenceNetwork):
         """The encoder's last features (n, feature, y, x) of independent steps; those of several modalities one after another."""
         if self.fuse is not None:
             return self.fuse.features(self.encoder, x, 2 * self.neighbours + 1)
-        found: Tensor = self.encoder(without_nan(x))
-        return found
+        embeddings: Tensor = self.encoder(without_nan(x))
+        return embeddings
 
     def describe(self, f: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings and evidence, as `encode`, from the encoder's last features."""

@@ -46,8 +46,8 @@ def _gradients(grad: Tensor, x: Tensor, weight: Tensor, stride: Triple, padding:
     of_x, of_w, _ = torch.ops.aten.convolution_backward(
         grad, x, weight, None, stride, padding, [1, 1, 1], False, [0, 0, 0], 1, mask
     )
-    found: Tensor = of_w if of_weight else of_x
-    return found
+    gradient: Tensor = of_w if of_weight else of_x
+    return gradient
 
 
 def end_to_end(x: Tensor, grad: Tensor, step_stride: int) -> tuple[Tensor, Tensor]:

@@ -203,22 +203,22 @@ class SlabUNet(Stepwise):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Features (n, width, step, y, x) of volumes as in `at_levels`, level by level, the finest first."""
-        found: list[Tensor] = []
+        levels: list[Tensor] = []
         for k, block in enumerate(self.down):
             x = block(x)
             if str(k) in self.mix:
                 x = self.mix[str(k)](x)
-            found.append(x)
-        return found
+            levels.append(x)
+        return levels
 
     def decode(self, features: Sequence[Tensor], levels: int | None = None) -> list[Tensor]:
         """Logits as in `at_levels`, from the features of all levels."""
-        x, found = features[-1], list[Tensor]()
+        x, outputs = features[-1], list[Tensor]()
         for k in reversed(range(len(self.up))):
             x = self.dec[k](self.up[k](x) + features[k])
             if k < min(len(self.heads), levels or len(self.heads)):
-                found.append(self.heads[k](x))
-        return found[::-1]
+                outputs.append(self.heads[k](x))
+        return outputs[::-1]
 
     def folded(self) -> SlabUNet:
         """A copy for inference in which batch norms are part of the convolutions before them; the same answer, in less time."""

@@ -54,15 +54,19 @@ class Register(Step):
             )
         moving = seq.frame(seq.size("t") // 2) if "t" in seq.axes else seq
         fixed = reference.frame(reference.size("t") // 2) if "t" in reference.axes else reference
-        found = register(
+        transform = register(
             moving, fixed, kind=self.transform, seed=self.seed, progress=job.progress, cancelled=job.cancelled
         )
         if not self.resample:
-            moved = seq.replace(affine=found.to_fixed_matrix @ seq.affine)
+            moved = seq.replace(affine=transform.to_fixed_matrix @ seq.affine)
         else:
-            moved = found.apply(seq, reference=fixed, interpolation=self.interpolation, cancelled=job.cancelled)
-        facts = {"matrix": found.linear.tolist(), "quality": found.quality.model_dump(mode="json"), "fixed": fixed.name}
-        return with_transforms(moved.replace(meta={**moved.meta, "registration": facts}), [found])
+            moved = transform.apply(seq, reference=fixed, interpolation=self.interpolation, cancelled=job.cancelled)
+        facts = {
+            "matrix": transform.linear.tolist(),
+            "quality": transform.quality.model_dump(mode="json"),
+            "fixed": fixed.name,
+        }
+        return with_transforms(moved.replace(meta={**moved.meta, "registration": facts}), [transform])
 
 
 class MotionCorrection(Step):

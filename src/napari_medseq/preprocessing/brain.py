@@ -80,21 +80,21 @@ class BrainMask(Step):
                 f"{seq.name} is {'in colour' if 'c' in seq.axes else seq.modality}; the brain is found in MR and CT only."
             )
         step = geometry.spacing(seq.affine)[::-1]
-        found: list[float] = []
+        volumes_ml: list[float] = []
 
         def mask(volume: Volume) -> Volume:
             data = job.finite(volume, seq.name)
             brain = self._brain(data, step, seq.modality == "CT")
-            found.append(float(np.count_nonzero(brain)) * geometry.voxel_volume_mm3(seq.affine) / 1000)
+            volumes_ml.append(float(np.count_nonzero(brain)) * geometry.voxel_volume_mm3(seq.affine) / 1000)
             if self.output == "image":
                 return np.where(brain, data, data.min()).astype(np.float32)
             return brain.astype(np.uint8)
 
         result = job.map(seq, mask)
         low, high = _PLAUSIBLE_ML
-        if "z" in seq.axes and any(not low <= ml <= high for ml in found):
+        if "z" in seq.axes and any(not low <= ml <= high for ml in volumes_ml):
             job.doubts.append(
-                f"the brain mask holds {min(found):.0f} mL, which is no usual size of a brain; look at it"
+                f"the brain mask holds {min(volumes_ml):.0f} mL, which is no usual size of a brain; look at it"
             )
         if self.output == "image":
             return with_new_values(result)

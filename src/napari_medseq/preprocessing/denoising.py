@@ -132,7 +132,7 @@ class NonLocalMeans(Step):
             sigma = noise_sigma(data) if self.sigma is None else self.sigma
             if sigma == 0:
                 return data
-            found = denoise_nl_means(
+            denoised = denoise_nl_means(
                 data,
                 patch_size=self.patch,
                 patch_distance=self.distance,
@@ -140,7 +140,7 @@ class NonLocalMeans(Step):
                 sigma=sigma,
                 fast_mode=True,
             )
-            return np.asarray(found, dtype=np.float32)
+            return np.asarray(denoised, dtype=np.float32)
 
         return with_new_values(job.map_slices(seq, filtered))
 
@@ -170,8 +170,8 @@ class _Flow(Step):
             image = to_itk(data, _finest_is_one(seq))
             flat = data.shape[0] == 1
             done = executed(made(), image[:, :, 0] if flat else image, job, next(number), count_volumes(seq))
-            found = sitk.GetArrayFromImage(done)
-            return np.asarray(found[np.newaxis] if flat else found, dtype=np.float32)
+            values = sitk.GetArrayFromImage(done)
+            return np.asarray(values[np.newaxis] if flat else values, dtype=np.float32)
 
         return with_new_values(job.map(seq, filtered, report=False))
 
@@ -275,15 +275,15 @@ def executed(work: ItkFilter, image: sitk.Image, job: Job, number: int = 0, tota
             work.Abort()
 
     work.AddCommand(sitk.sitkProgressEvent, look)
-    found: sitk.Image | None = None
+    result: sitk.Image | None = None
     try:
-        found = work.Execute(image)
+        result = work.Execute(image)
     except RuntimeError:
         if not stopped:
             raise
-    if stopped or found is None:
+    if stopped or result is None:
         raise OperationCancelled("Cancelled: nothing was changed.")
-    return found
+    return result
 
 
 def noise_sigma(plane: Floats) -> float:

@@ -17,9 +17,9 @@ from napari_medseq.volumes.grid import Interpolation, resample
 META = "transforms"
 
 
-def with_transforms(seq: ImageSequence, found: Sequence[Transform | None]) -> ImageSequence:
+def with_transforms(seq: ImageSequence, transforms: Sequence[Transform | None]) -> ImageSequence:
     """The sequence with one more registration in its record: one transform, or one for each frame (None: it was not moved)."""
-    records = [None if t is None else t.to_record().model_dump(mode="json") for t in found]
+    records = [None if t is None else t.to_record().model_dump(mode="json") for t in transforms]
     return seq.replace(meta={**seq.meta, META: [*cast("list[object]", seq.meta.get(META, [])), records]})
 
 

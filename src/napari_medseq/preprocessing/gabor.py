@@ -157,7 +157,7 @@ def gabor_responses(
     """
     settings = Gabor() if settings is None else settings
     bank = _Bank(settings, seq)
-    found = []
+    responses = []
     for number, (frequency, angle) in enumerate(bank.filters):
         job = Job("Gabor filters", None, None, cancelled)
         name = f"{seq.name} {frequency:g}/mm {angle:g}°"
@@ -165,14 +165,14 @@ def gabor_responses(
         def one(part: Literal["real", "magnitude"], number: int = number, job: Job = job) -> ImageSequence:
             return job.map_slices(seq, lambda plane: bank.single(plane, number, part))
 
-        found.append(
+        responses.append(
             GaborResponse(
                 frequency, angle, one("real").replace(name=name), one("magnitude").replace(name=f"{name}, energy")
             )
         )
         if progress is not None:
             progress(number + 1, len(bank.filters), "Gabor filters")
-    return found
+    return responses
 
 
 def gabor_kernel(

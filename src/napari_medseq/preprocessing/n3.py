@@ -129,10 +129,10 @@ class N3(Step):
         for number in range(self.iterations):
             check(job.cancelled)
             coefficients = fit.coefficients(scan - sharpened(scan - field, self.fwhm))
-            found = fit.values(coefficients)
-            found -= found.mean()
-            ratio = np.exp(found - field)
-            field = found
+            field_log = fit.values(coefficients)
+            field_log -= field_log.mean()
+            ratio = np.exp(field_log - field)
+            field = field_log
             if job.progress is not None:
                 job.progress(start + number + 1, total, self.title)
             if float(ratio.std() / ratio.mean()) < self.convergence:

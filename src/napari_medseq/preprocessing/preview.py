@@ -217,15 +217,15 @@ def _axis(seq: ImageSequence, axis: str | None) -> str:
 
 
 def _position(seq: ImageSequence, position: Mapping[str, int], along: str) -> dict[str, int]:
-    found = {"t": 0, along: seq.size(along) // 2}
+    indices = {"t": 0, along: seq.size(along) // 2}
     for axis, index in position.items():
         if axis not in seq.axes:
             continue
         if not 0 <= index < seq.size(axis):
             raise SettingsError(f"{seq.name} has {seq.size(axis)} places along {axis!r}; {index} is none of them.")
-        if axis in found:
-            found[axis] = int(index)
-    return {axis: index for axis, index in found.items() if axis in seq.axes}
+        if axis in indices:
+            indices[axis] = int(index)
+    return {axis: index for axis, index in indices.items() if axis in seq.axes}
 
 
 def _around(seq: ImageSequence, reach: Mapping[str, float], at: Mapping[str, int]) -> dict[str, slice]:
@@ -259,14 +259,14 @@ def _slice_at(result: ImageSequence, before: ImageSequence, along: str) -> tuple
     place = geometry.apply_points(np.asarray(np.linalg.inv(result.affine)), centre)[0, turned]
     axis = "xyz"[turned]
     index = int(np.clip(round(float(place)), 0, result.size(axis) - 1))
-    found = part_of(result, {axis: slice(index, index + 1)})
-    if "t" in found.axes:
-        assert found.times is not None
+    plane = part_of(result, {axis: slice(index, index + 1)})
+    if "t" in plane.axes:
+        assert plane.times is not None
         when = 0.0 if before.times is None else float(before.times[0])
-        nearest = int(np.abs(found.times - when).argmin())
-        found = found.frame(nearest)
+        nearest = int(np.abs(plane.times - when).argmin())
+        plane = plane.frame(nearest)
     away = abs(float(place) - index)
-    return found.compute(), away * result.spacing[axis] if away > _SAME_SLICE else 0.0
+    return plane.compute(), away * result.spacing[axis] if away > _SAME_SLICE else 0.0
 
 
 def _one_frame(seq: ImageSequence) -> ImageSequence:

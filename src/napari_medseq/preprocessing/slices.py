@@ -138,7 +138,7 @@ def slice_entropy(seq: ImageSequence, axis: str, job: Job | None = None) -> NDAr
         level = np.clip((volume - low) / width * LEVELS, 0, LEVELS - 1).astype(np.uint8)
         planes = [level] if axis == "t" else np.moveaxis(level, "zyx".index(axis), 0)
         rows.append([float(shannon_entropy(plane)) for plane in planes])
-    found = np.array(rows)
+    entropies = np.array(rows)
     if axis == "t":  # channels of one frame follow on one another
-        return np.asarray(found.reshape(seq.size("t"), -1).mean(axis=1))
-    return np.asarray(found.mean(axis=0))
+        return np.asarray(entropies.reshape(seq.size("t"), -1).mean(axis=1))
+    return np.asarray(entropies.mean(axis=0))

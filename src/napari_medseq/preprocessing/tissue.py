@@ -53,13 +53,13 @@ class Tissue(Step):
 
     @model_validator(mode="after")
     def _apart(self) -> Tissue:
-        found = sorted(self.limits.items(), key=lambda item: item[1])
-        if not found:
+        ordered = sorted(self.limits.items(), key=lambda item: item[1])
+        if not ordered:
             raise ValueError("name at least one tissue, or give a range")
-        for name, (low, high) in found:
+        for name, (low, high) in ordered:
             if low >= high:
                 raise ValueError(f"the range of {name!r}, {low:g} to {high:g} HU, must rise")
-        for (one, (_, high)), (other, (low, _)) in pairwise(found):
+        for (one, (_, high)), (other, (low, _)) in pairwise(ordered):
             if low < high:
                 raise ValueError(f"the ranges of {one!r} and {other!r} overlap")
         return self

@@ -58,29 +58,29 @@ def of_volumes(before: float, after: float, sd_before: float, sd_after: float, d
     the noise bound; a negative one is the time to halve.
     """
     bound = noise_bound(before, after, sd_before, sd_after)
-    found: dict[str, float | str] = {
+    measures: dict[str, float | str] = {
         "interval_days": days,
         "change_ml": after - before,
         "change_percent": 100 * (after - before) / before if before > 0 else np.nan,
         "change_bound_ml": bound,
     }
     if not days > 0:
-        return found
-    found["change_ml_per_day"] = (after - before) / days
+        return measures
+    measures["change_ml_per_day"] = (after - before) / days
     if before <= 0 or after <= 0:
-        return found
+        return measures
     rate = np.log(after / before) / days
-    found["sgr_percent_per_day"] = 100 * rate
+    measures["sgr_percent_per_day"] = 100 * rate
     if abs(after - before) <= bound:
-        return {**found, "doubling": "not measurable"}
+        return {**measures, "doubling": "not measurable"}
     doubt = Z95 * np.hypot(sd_before / before, sd_after / after) / days
     ends = sorted(np.log(2) / r if abs(r) > 0 else np.inf for r in (rate - doubt, rate + doubt))
     crosses = (rate - doubt) * (rate + doubt) <= 0
-    found["doubling"] = "halving" if rate < 0 else "doubling"
-    found["doubling_time_days"] = np.log(2) / rate
-    found["doubling_low_days"] = (np.log(2) / (rate + doubt) if rate > 0 else -np.inf) if crosses else ends[0]
-    found["doubling_high_days"] = (np.inf if rate > 0 else np.log(2) / (rate - doubt)) if crosses else ends[1]
-    return found
+    measures["doubling"] = "halving" if rate < 0 else "doubling"
+    measures["doubling_time_days"] = np.log(2) / rate
+    measures["doubling_low_days"] = (np.log(2) / (rate + doubt) if rate > 0 else -np.inf) if crosses else ends[0]
+    measures["doubling_high_days"] = (np.inf if rate > 0 else np.log(2) / (rate - doubt)) if crosses else ends[1]
+    return measures
 
 
 def of_place(before: Lesion, after: Lesion, error_mm: float | None) -> dict[str, float | str]:
@@ -101,22 +101,22 @@ def of_place(before: Lesion, after: Lesion, error_mm: float | None) -> dict[str,
     """
     gate = gate_mm(before, after, error_mm)
     shift = after.common_centroid - before.common_centroid
-    found: dict[str, float | str] = {
+    measures: dict[str, float | str] = {
         "shift_mm": float(np.linalg.norm(shift)),
         "shift_direction": direction_words(shift, gate) or "within registration error",
     }
     fresh = after.index[~look_up(after, before, before.mask, np.zeros(3, np.int64), 0, sample=False)]
-    found["new_volume_ml"] = len(fresh) * geometry.voxel_volume_mm3(after.affine) / 1000
+    measures["new_volume_ml"] = len(fresh) * geometry.voxel_volume_mm3(after.affine) / 1000
     if len(fresh) < _FEW:
-        return found
+        return measures
     points = geometry.apply_points(after.common_affine, fresh[:, ::-1])
     away = points.mean(axis=0) - before.common_centroid
-    found["spread_direction"] = direction_words(away, gate) or "all around"
+    measures["spread_direction"] = direction_words(away, gate) or "all around"
     spread = points - points.mean(axis=0)
     values, vectors = np.linalg.eigh(spread.T @ spread / len(points))
     if values[2] > 1.5 * values[1]:
-        found["spread_axis"] = axis_words(vectors[:, 2])
-    return found
+        measures["spread_axis"] = axis_words(vectors[:, 2])
+    return measures
 
 
 def gate_mm(before: Lesion, after: Lesion, error_mm: float | None) -> NDArray[np.float64]:

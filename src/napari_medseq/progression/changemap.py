@@ -67,7 +67,7 @@ def flows_between(tracked: Tracked, earlier: int, later: int) -> set[tuple[int, 
     """Which lesion of one visit goes on in which of a later visit, through the visits between; by identity."""
     graph = tracked.graph
     names = graph.identities
-    found = set()
+    flows = set()
     for lesion in graph.at(later):
         if lesion.key in graph.excluded:
             continue
@@ -76,8 +76,8 @@ def flows_between(tracked: Tracked, earlier: int, later: int) -> set[tuple[int, 
             parents = {edge.parent for key in before for edge in graph.live_parents.get(key, ())}
             reached |= {key for key in parents if key[0] == earlier}
             before = {key for key in parents if key[0] > earlier}
-        found |= {(names[key], names[lesion.key]) for key in reached}
-    return found
+        flows |= {(names[key], names[lesion.key]) for key in reached}
+    return flows
 
 
 def change_map(tracked: Tracked, earlier: int, later: int) -> ImageSequence:

@@ -179,9 +179,9 @@ def label_components(
         target = (run_row[inside] + dz * ny + dy) * width
         low = np.searchsorted(ends, target + x0[inside] - tolerance, "left")
         high = np.searchsorted(starts, target + x1[inside] + tolerance, "right")
-        found = np.maximum(high - low, 0)
-        one = np.repeat(inside, found)
-        other = np.repeat(low - np.concatenate(([0], np.cumsum(found)[:-1])), found) + np.arange(found.sum())
+        overlap = np.maximum(high - low, 0)
+        one = np.repeat(inside, overlap)
+        other = np.repeat(low - np.concatenate(([0], np.cumsum(overlap)[:-1])), overlap) + np.arange(overlap.sum())
         same = run_value[one] == run_value[other]
         pairs.append((one[same], other[same]))
     one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))

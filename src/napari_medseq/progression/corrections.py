@@ -165,9 +165,9 @@ def _touching(pieces: Sequence[Lesion], other: Lesion) -> list[Key]:
     """The pieces that overlap `other` by a tenth of either, or else the one nearest to it."""
     if len(pieces) == 1:
         return [pieces[0].key]
-    found = [piece.key for piece in pieces if Pair(piece, other, None).share > 0.1]
+    touched = [piece.key for piece in pieces if Pair(piece, other, None).share > 0.1]
     nearest = min(pieces, key=lambda p: float(np.linalg.norm(p.common_centroid - other.common_centroid)))
-    return found or [nearest.key]
+    return touched or [nearest.key]
 
 
 def _one_visit_of_parents(edges: Iterable[Edge]) -> list[Edge]:

@@ -185,13 +185,13 @@ class Graph:
 
     def lost(self, visit: int, back: int) -> dict[int, list[Lesion]]:
         """Lesions without a child that were last seen 2 … `back` + 1 visits (with a mask) before `visit`, latest first."""
-        found = {}
+        ended_by_visit = {}
         seen = [v for v in range(visit - 1, -1, -1) if v not in self.unseen]
         for earlier in seen[1 : 1 + back]:
             ended = [lesion for lesion in self.at(earlier) if not self.children[lesion.key]]
             if ended:
-                found[earlier] = ended
-        return found
+                ended_by_visit[earlier] = ended
+        return ended_by_visit
 
     def at_visits(self, visits: Sequence[int]) -> Graph:
         """The same at some of the visits alone, which are numbered anew; all lesions must be at these."""

@@ -57,7 +57,7 @@ def intensities(lesion: Lesion, image: ImageSequence | None) -> dict[str, float]
         return {}
     name = prefix(image)
     low, middle, high = np.percentile(values, (5, 50, 95))
-    found = {
+    measures = {
         f"{name}_mean": float(values.mean()),
         f"{name}_sd": float(values.std()),
         f"{name}_p05": float(low),
@@ -66,9 +66,9 @@ def intensities(lesion: Lesion, image: ImageSequence | None) -> dict[str, float]
         f"{name}_max": float(values.max()),
     }
     if image.modality == "PT":
-        found[f"{name}_peak"] = peak(lesion, image) * scale(image)
-        found["tlg_ml" if name == "suv" else "total_uptake_ml"] = float(values.mean() * lesion.volume_mm3 / 1000)
-    return found
+        measures[f"{name}_peak"] = peak(lesion, image) * scale(image)
+        measures["tlg_ml" if name == "suv" else "total_uptake_ml"] = float(values.mean() * lesion.volume_mm3 / 1000)
+    return measures
 
 
 def comparable(images: Sequence[ImageSequence | None]) -> bool:

@@ -93,34 +93,34 @@ def match(
     """
     error, reach = settings.registration_error_mm, settings.max_dilation
     touching = {(i, j): Pair(before[i], after[j], error) for i, j in _close_pairs(before, after, 0.0, error)}
-    found: dict[tuple[int, int], Edge] = {}
+    edges: dict[tuple[int, int], Edge] = {}
 
     def put(i: int, j: int, certainty: float, how: str, share: float) -> None:
-        found[i, j] = Edge(before[i].key, after[j].key, round(float(np.clip(certainty, 0, 1)), 3), how, share)
+        edges[i, j] = Edge(before[i].key, after[j].key, round(float(np.clip(certainty, 0, 1)), 3), how, share)
 
     for (i, j), pair in touching.items():
         if pair.share > settings.min_overlap:
             put(i, j, 0.5 + pair.share, "overlap", pair.share)
 
-    near = _free_pairs(before, after, found, reach, error)
+    near = _free_pairs(before, after, edges, reach, error)
     limit = reach - 1 if bridging else reach
     for radius in np.arange(1.0, limit + 0.5):
-        used_before, used_after = {i for i, _ in found}, {j for _, j in found}
+        used_before, used_after = {i for i, _ in edges}, {j for _, j in edges}
         near = {(i, j): p for (i, j), p in near.items() if i not in used_before and j not in used_after}
         for (i, j), pair in near.items():
             share = pair.dilated_share(float(radius), reach)
             if share > settings.min_overlap:
                 put(i, j, 0.5 * share / radius, "dilation", pair.share)
 
-    for i, j, share, pair in _joining(before, after, found, error, reach):
+    for i, j, share, pair in _joining(before, after, edges, error, reach):
         put(i, j, 0.5 * share, "dilation", pair.share)
-    return sorted(found.values(), key=lambda e: (e.child, e.parent))
+    return sorted(edges.values(), key=lambda e: (e.child, e.parent))
 
 
 def _joining(
     before: Sequence[Lesion],
     after: Sequence[Lesion],
-    found: Collection[tuple[int, int]],
+    matched: Collection[tuple[int, int]],
     error_mm: float | None,
     reach: float,
 ) -> list[tuple[int, int, float, Pair]]:
@@ -130,10 +130,10 @@ def _joining(
     volume has room for one more beside its known ones (a large lesion that left one small piece must have left others), a
     third is enough.
     """
-    used_before, used_after = {i for i, _ in found}, {j for _, j in found}
+    used_before, used_after = {i for i, _ in matched}, {j for _, j in matched}
     into: dict[int, float] = {}
     out: dict[int, float] = {}
-    for i, j in found:
+    for i, j in matched:
         into[j] = into.get(j, 0.0) + before[i].volume_mm3
         out[i] = out.get(i, 0.0) + after[j].volume_mm3
     joined = []
@@ -156,12 +156,12 @@ def _joining(
 def _free_pairs(
     before: Sequence[Lesion],
     after: Sequence[Lesion],
-    found: Collection[tuple[int, int]],
+    matched: Collection[tuple[int, int]],
     reach: float,
     error_mm: float | None,
 ) -> dict[tuple[int, int], Pair]:
     """Close pairs among the lesions that have no edge yet."""
-    used_before, used_after = {i for i, _ in found}, {j for _, j in found}
+    used_before, used_after = {i for i, _ in matched}, {j for _, j in matched}
     rows = [i for i in range(len(before)) if i not in used_before]
     columns = [j for j in range(len(after)) if j not in used_after]
     close = _close_pairs([before[i] for i in rows], [after[j] for j in columns], reach, error_mm)
@@ -206,9 +206,9 @@ def match_left(
         looks = abs(appearance(a) - appearance(b)) / 0.5 if appearance is not None else 0.0
         if apart <= 1 and size <= 1 and not looks > 1:
             cost[row[i], column[j]] = apart + 0.5 * size + 0.5 * np.nan_to_num(looks)
-    found = []
+    edges = []
     for r, c in zip(*linear_sum_assignment(cost), strict=True):
         if cost[r, c] < 10:
             certainty = round(float(0.25 * (1 - cost[r, c] / 2)), 3)
-            found.append(Edge(before[rows[r]].key, after[columns[c]].key, certainty, "distance"))
-    return found
+            edges.append(Edge(before[rows[r]].key, after[columns[c]].key, certainty, "distance"))
+    return edges

@@ -136,8 +136,10 @@ def chosen_rows(lesions: pd.DataFrame, text: str) -> pd.DataFrame:
         elif word.isdecimal():
             keep &= (lesions["lesion"] == int(word)).to_numpy(bool)
         else:
-            found = [lesions[c].astype(str).str.contains(word, case=False, regex=False) for c in _TEXT if c in lesions]
-            keep &= np.logical_or.reduce([f.to_numpy(bool) for f in found])
+            matches = [
+                lesions[c].astype(str).str.contains(word, case=False, regex=False) for c in _TEXT if c in lesions
+            ]
+            keep &= np.logical_or.reduce([f.to_numpy(bool) for f in matches])
     return lesions[keep]
 
 

@@ -29,17 +29,17 @@ def size(lesion: Lesion, settings: TrackSettings) -> dict[str, float]:
     surface = _shape.surface_mm2(lesion) if measured else (36 * np.pi) ** (1 / 3) * lesion.volume_mm3 ** (2 / 3)
     outline, again = settings.segmentation_error_voxels, settings.segmentation_error_percent
     sd = _shape.volume_sd_mm3(lesion, outline, _shape.boundary_voxels(lesion), surface, again)
-    found: dict[str, float] = dict.fromkeys(SIZE, float("nan"))
-    found["volume_ml"] = lesion.volume_mm3 / 1000
-    found["volume_sd_ml"] = sd / 1000
-    found["measured"] = measured
-    found["cut_off"] = lesion.is_cut_off
-    found["voxels"] = lesion.voxels
+    sizes: dict[str, float] = dict.fromkeys(SIZE, float("nan"))
+    sizes["volume_ml"] = lesion.volume_mm3 / 1000
+    sizes["volume_sd_ml"] = sd / 1000
+    sizes["measured"] = measured
+    sizes["cut_off"] = lesion.is_cut_off
+    sizes["voxels"] = lesion.voxels
     r, a, s = (float(v) for v in lesion.centroid)
-    found.update(centroid_r_mm=r, centroid_a_mm=a, centroid_s_mm=s)
+    sizes.update(centroid_r_mm=r, centroid_a_mm=a, centroid_s_mm=s)
     if measured:
         d = _shape.diameters(lesion)
-        found.update(
+        sizes.update(
             longest_mm=d.longest_mm,
             perpendicular_mm=d.perpendicular_mm,
             product_mm2=d.longest_mm * d.perpendicular_mm,
@@ -47,7 +47,7 @@ def size(lesion: Lesion, settings: TrackSettings) -> dict[str, float]:
             surface_mm2=surface,
             sphericity=_shape.sphericity(lesion.volume_mm3, surface),
         )
-    return found
+    return sizes
 
 
 def change_word(before_ml: float, after_ml: float, bound_ml: float, settings: TrackSettings) -> str:

@@ -155,11 +155,11 @@ class Progression(Tracked):
 
         return change_map(self, earlier, later)
 
-    def use_repeatability(self, found: Repeatability | None) -> None:
+    def use_repeatability(self, repeatability: Repeatability | None) -> None:
         """Say beside each volume which change would be real, as `retest` found it; None takes it back. Kept by `save`."""
         self.provenance.pop("repeatability", None)
-        if found is not None:
-            self.provenance["repeatability"] = found.as_dict()
+        if repeatability is not None:
+            self.provenance["repeatability"] = repeatability.as_dict()
         self._forget()
 
     def report(

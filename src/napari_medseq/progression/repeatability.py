@@ -116,8 +116,8 @@ class Repeatability:
     @cached_property
     def _groups(self) -> list[NDArray[np.float64]]:
         """The volumes of each lesion that was found twice or more."""
-        found = [np.array([v for v in one.volumes_ml if v > 0]) for one in self.lesions]
-        return [volumes for volumes in found if len(volumes) > 1]
+        per_lesion = [np.array([v for v in one.volumes_ml if v > 0]) for one in self.lesions]
+        return [volumes for volumes in per_lesion if len(volumes) > 1]
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -210,17 +210,17 @@ class Repeatability:
 
         rows = []
         for one in self.lesions:
-            found = np.array([v for v in one.volumes_ml if v > 0])
-            mean = float(found.mean()) if len(found) else math.nan
+            volumes = np.array([v for v in one.volumes_ml if v > 0])
+            mean = float(volumes.mean()) if len(volumes) else math.nan
             rows.append(
                 {
                     "lesion": one.lesion,
                     "scan_ml": one.volumes_ml[0],
                     "mean_ml": mean,
-                    "sd_ml": float(found.std(ddof=1)) if len(found) > 1 else math.nan,
-                    "found": f"{max(len(found) - 1, 0)} of {len(one.volumes_ml) - 1}",
-                    "smallest_change_ml": self.smallest_change_ml(mean) if len(found) else math.nan,
-                    "smallest_change_percent": 100 * self.smallest_change_ml(mean) / mean if len(found) else math.nan,
+                    "sd_ml": float(volumes.std(ddof=1)) if len(volumes) > 1 else math.nan,
+                    "found": f"{max(len(volumes) - 1, 0)} of {len(one.volumes_ml) - 1}",
+                    "smallest_change_ml": self.smallest_change_ml(mean) if len(volumes) else math.nan,
+                    "smallest_change_percent": 100 * self.smallest_change_ml(mean) / mean if len(volumes) else math.nan,
                 }
             )
         return pd.DataFrame(rows)
@@ -274,12 +274,12 @@ class Repeatability:
             (False, "lesions that were put into the scan"),
         ):
             known = [one for one in self.implants if one.own == own]
-            found = [one for one in known if one.found]
+            recovered = [one for one in known if one.found]
             if known:
-                true = sum(one.true_after_ml - one.true_before_ml for one in found)
-                seen = sum(one.found_after_ml - one.found_before_ml for one in found)
+                true = sum(one.true_after_ml - one.true_before_ml for one in recovered)
+                seen = sum(one.found_after_ml - one.found_before_ml for one in recovered)
                 share = f"; {100 * seen / true:.0f} % of the growth was recovered." if true > 0 else "."
-                lines.append(f"Of {len(known)} {what} {len(found)} were found{share}")
+                lines.append(f"Of {len(known)} {what} {len(recovered)} were found{share}")
         return [*lines, *self.warnings]
 
     # -- on disk -------------------------------------------------------------------------------------------------

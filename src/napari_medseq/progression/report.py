@@ -121,28 +121,28 @@ def html(
 
 
 def _events(progression: Tracked) -> list[str]:
-    found = sentences.events(progression)
-    if not found:
+    events = sentences.events(progression)
+    if not events:
         return ["<p>Nothing to compare.</p>"]
     parts = []
-    for visit in sorted({v for v, _, _ in found}):
+    for visit in sorted({v for v, _, _ in events}):
         when = visit_name(visit, progression.dates)
         parts.append(f"<h3>{when[:1].upper()}{when[1:]}</h3>")
-        parts.append(_list(text for v, _, text in found if v == visit))
+        parts.append(_list(text for v, _, text in events if v == visit))
     return parts
 
 
 def _responses(progression: Tracked, rules: Sequence[str]) -> list[str]:
     parts = []
     for rule in rules:
-        found = assess(progression, rule)
-        parts.append(f"<h2>Response: {escape(found.rule)}</h2>")
-        parts.append(f'<p class="note">{escape(found.source)}. {escape(found.note)}</p>')
-        if found.targets:
+        assessment = assess(progression, rule)
+        parts.append(f"<h2>Response: {escape(assessment.rule)}</h2>")
+        parts.append(f'<p class="note">{escape(assessment.source)}. {escape(assessment.note)}</p>')
+        if assessment.targets:
             parts.append(
-                f"<p>Targets: lesions {', '.join(str(t) for t in found.targets)}; measured: {escape(found.quantity)}.</p>"
+                f"<p>Targets: lesions {', '.join(str(t) for t in assessment.targets)}; measured: {escape(assessment.quantity)}.</p>"
             )
-        for verdict in found.verdicts:
+        for verdict in assessment.verdicts:
             when, category = visit_name(verdict.visit, progression.dates), sentences.spelled(verdict.category)
             parts.append(f"<h3>{when[:1].upper()}{when[1:]}: {escape(category)}</h3>{_list(verdict.reasons)}")
     return parts
@@ -162,25 +162,25 @@ def _written(progression: Tracked, captioner: ModelLike | None) -> list[str]:
         return []
     from napari_medseq.progression.captions import captions
 
-    found = captions(progression, captioner)
+    caption = captions(progression, captioner)
     note = (
-        f"The sentences of this part are generated: {found.model} wrote them from pictures alone. Nothing in them was measured, they may "
+        f"The sentences of this part are generated: {caption.model} wrote them from pictures alone. Nothing in them was measured, they may "
         "be wrong, and they change nothing in the rest of this report."
     )
-    return ["<h2>Written by a model</h2>", f'<p class="note">{escape(note)}</p>', _list(found.lines)]
+    return ["<h2>Written by a model</h2>", f'<p class="note">{escape(note)}</p>', _list(caption.lines)]
 
 
 def _repeatability(progression: Tracked) -> list[str]:
     """What measuring the scan again says of the numbers above."""
-    found = progression.repeatability
-    if found is None:
+    repeatability = progression.repeatability
+    if repeatability is None:
         return [
             "<h2>Is a change real?</h2>",
             '<p class="note">The scan was not measured again (retest), so only the noise bound tells change from chance.</p>',
         ]
-    parts = ["<h2>Is a change real?</h2>", _list(found.sentences()), _table(found.table)]
-    if found.implants:
-        parts += ["<h3>Lesions that were put in, and grown</h3>", _table(found.recovery)]
+    parts = ["<h2>Is a change real?</h2>", _list(repeatability.sentences()), _table(repeatability.table)]
+    if repeatability.implants:
+        parts += ["<h3>Lesions that were put in, and grown</h3>", _table(repeatability.recovery)]
     return parts
 
 

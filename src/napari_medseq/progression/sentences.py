@@ -28,39 +28,39 @@ def overall(progression: Tracked) -> list[str]:
     summary = [{str(k): v for k, v in row.items()} for row in progression.summary.to_dict(orient="records")]
     first, last = summary[progression.seen[0]], summary[progression.seen[-1]]
     when = [d.isoformat() if d else f"visit {n}" for n, d in enumerate(progression.dates, start=1)]
-    found = [
+    lines = [
         f"{len(summary)} visit{_s(len(summary))}{f' from {when[0]} to {when[-1]}' if len(summary) > 1 else f' ({when[0]})'}."
     ]
     unseen = [day for visit, day in enumerate(when) if visit not in progression.seen]
     if unseen:
-        found.append(f"No mask at {_and(unseen)}: nothing is said of lesions there.")
-    found.append(f"{_lesions(first)} with {_ml(first['volume_ml'])} at the first visit.")
+        lines.append(f"No mask at {_and(unseen)}: nothing is said of lesions there.")
+    lines.append(f"{_lesions(first)} with {_ml(first['volume_ml'])} at the first visit.")
     if len(progression.seen) > 1:
         change = last["volume_ml"] - first["volume_ml"]
         bound = 1.96 * (first["volume_sd_ml"] ** 2 + last["volume_sd_ml"] ** 2) ** 0.5
         word = "rose" if change > bound else "fell" if -change > bound else "did not change beyond the noise"
         share = f", {100 * change / first['volume_ml']:+.0f} %" if first["volume_ml"] > 0 else ""
-        found.append(
+        lines.append(
             f"The total volume {word}: {_ml(first['volume_ml'])} to {_ml(last['volume_ml'])} "
             f"({change:+.3g} mL{share}; noise bound {bound:.2g} mL)."
         )
-        found.append(f"{_lesions(last)} at the last visit.")
+        lines.append(f"{_lesions(last)} at the last visit.")
     specks = sum(int(summary[visit]["unmeasured"]) for visit in progression.seen)
     if specks:
-        found.append(
+        lines.append(
             f"{specks} sighting{_s(specks)} of specks below the smallest measured volume are listed but not counted."
         )
-    return found
+    return lines
 
 
 def events(progression: Tracked) -> list[tuple[int, int, str]]:
     """One sentence per lesion and visit after the first, as (visit, lesion, sentence); specks are left out."""
     table = progression.lesions
-    found = []
+    sentence_list = []
     for row in table.to_dict(orient="records"):
         if row["event"] != "baseline" and row["measured"]:
-            found.append((int(row["visit"]), int(row["lesion"]), sentence({str(k): v for k, v in row.items()})))
-    return found
+            sentence_list.append((int(row["visit"]), int(row["lesion"]), sentence({str(k): v for k, v in row.items()})))
+    return sentence_list
 
 
 def verdict_lines(assessment: Assessment, dates: Sequence[date | None], *, most: int | None = None) -> list[str]:

@@ -191,12 +191,12 @@ def _basis(steps: NDArray[np.float64]) -> NDArray[np.float64]:
 def _by_extent(mask: NDArray[np.bool_], axis: int, flat: NDArray[np.float64]) -> list[tuple[float, int]]:
     """Slices with the diagonal of their bounding box in mm, longest first: no chord in a slice is longer."""
     planes = np.moveaxis(mask, axis, 0)
-    found = []
+    lengths = []
     for n in np.flatnonzero(planes.any(axis=(1, 2))).tolist():
         rows, columns = (np.flatnonzero(planes[n].any(axis=k)) for k in (1, 0))
         one, other = (rows[-1] - rows[0] + 1) * flat[0], (columns[-1] - columns[0] + 1) * flat[1]
-        found.append((float(max(np.linalg.norm(one + other), np.linalg.norm(one - other))), n))
-    return sorted(found, reverse=True)
+        lengths.append((float(max(np.linalg.norm(one + other), np.linalg.norm(one - other))), n))
+    return sorted(lengths, reverse=True)
 
 
 def _outermost(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -204,11 +204,11 @@ def _outermost(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     points = []
     for axis in range(mask.ndim):
         where = np.nonzero(np.asarray(mask.any(axis=axis)))
-        found = np.empty((2, len(where[0]), mask.ndim))
-        found[:, :, [k for k in range(mask.ndim) if k != axis]] = np.stack(where, axis=1)
-        found[0, :, axis] = mask.argmax(axis=axis)[where] - 0.5
-        found[1, :, axis] = mask.shape[axis] - 0.5 - np.flip(mask, axis).argmax(axis=axis)[where]
-        points.append(found.reshape(-1, mask.ndim))
+        faces = np.empty((2, len(where[0]), mask.ndim))
+        faces[:, :, [k for k in range(mask.ndim) if k != axis]] = np.stack(where, axis=1)
+        faces[0, :, axis] = mask.argmax(axis=axis)[where] - 0.5
+        faces[1, :, axis] = mask.shape[axis] - 0.5 - np.flip(mask, axis).argmax(axis=axis)[where]
+        points.append(faces.reshape(-1, mask.ndim))
     return np.concatenate(points)
 
 

@@ -264,10 +264,10 @@ def _lesions(mask: ImageSequence, visit: int, table: pd.DataFrame, world: Affine
         return {}
     values, member = np.unique(volume[tuple(index.T)], return_inverse=True)
     here = table[table["visit"] == visit].drop_duplicates("lesion").set_index("lesion")
-    found = {}
+    lesions = {}
     for value, part in zip(values.tolist(), groups(index, member, len(values)), strict=True):
         label = str(here["label"].get(value, "lesion"))
-        found[visit, value] = Lesion(
+        lesions[visit, value] = Lesion(
             visit,
             value,
             label,
@@ -277,7 +277,7 @@ def _lesions(mask: ImageSequence, visit: int, table: pd.DataFrame, world: Affine
             slice_axis=mask.slice_axis,
             grid_zyx=volume.shape,
         )
-    return found
+    return lesions
 
 
 def _measures(table: pd.DataFrame) -> Measures:

@@ -120,7 +120,7 @@ def _since(graph: Graph, key: Key, measures: Measures, dates: Sequence[date | No
     if graph.is_cut_off(key):
         return {**blank, "interval_days": days}
     sources = [measures[e.parent] for e in parents]
-    found = _change.of_volumes(
+    changes = _change.of_volumes(
         sum(m["volume_ml"] for m in sources),
         measures[key]["volume_ml"],
         float(np.sqrt(sum(m["volume_sd_ml"] ** 2 for m in sources))),
@@ -129,8 +129,8 @@ def _since(graph: Graph, key: Key, measures: Measures, dates: Sequence[date | No
     )
     if len(parents) == 1 and measures[key]["measured"]:
         before = graph.lesions[parents[0].parent]
-        found.update(_change.of_place(before, graph.lesions[key], settings.registration_error_mm))
-    return {**blank, **found}
+        changes.update(_change.of_place(before, graph.lesions[key], settings.registration_error_mm))
+    return {**blank, **changes}
 
 
 def growth(lesions: pd.DataFrame) -> pd.DataFrame:

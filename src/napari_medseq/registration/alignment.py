@@ -169,16 +169,16 @@ def aligned(
     pair = prepared(b, a)
     here = pair.framed(np.eye(4))
     compare = pair.sampler(1, seed=seed)
-    found = compare.at(here)
+    agreement = compare.at(here)
     chance = compare.chance(here, flat=pair.flat)
-    if found.covered < LIMITS.min_covered or found.mi < max(LIMITS.min_mi, LIMITS.min_mi_over_chance * chance):
+    if agreement.covered < LIMITS.min_covered or agreement.mi < max(LIMITS.min_mi, LIMITS.min_mi_over_chance * chance):
         return Alignment(
             False,
             float("inf"),
             tolerance,
-            found.mi,
+            agreement.mi,
             chance,
-            f"in place the images agree no better than at wrong positions (mutual information {found.mi:.3f} "
+            f"in place the images agree no better than at wrong positions (mutual information {agreement.mi:.3f} "
             f"against {chance:.3f})",
         )
     level = pair.levels[1]
@@ -195,13 +195,13 @@ def aligned(
         watch=Watch(_ITERATIONS, "Checking alignment", None, cancelled),
     )
     offset = compare.apart(here, moved)
-    gain = compare.at(moved).mi / found.mi - 1
+    gain = compare.at(moved).mi / agreement.mi - 1
     good = offset <= tolerance or gain < LIMITS.min_gain
     words = (
         f"a rigid registration would move the body by {offset:.1f} mm (tolerance {tolerance:.1f} mm) "
         f"and raise the mutual information by {gain:.0%} (worth it from {LIMITS.min_gain:.0%})"
     )
-    return Alignment(good, offset, tolerance, found.mi, chance, words)
+    return Alignment(good, offset, tolerance, agreement.mi, chance, words)
 
 
 def visits(
@@ -330,9 +330,9 @@ def _visit(
         return VisitAlignment(None, floor, "not asked to be registered")
     kind: Kind = "rigid"
     if mode == "auto":
-        found = aligned(fixed, image, tolerance_mm=tolerance_mm, seed=seed, cancelled=cancelled)
-        if found:
-            return VisitAlignment(None, max(floor, found.offset_mm), f"left as it lies: {found.reason}")
+        alignment = aligned(fixed, image, tolerance_mm=tolerance_mm, seed=seed, cancelled=cancelled)
+        if alignment:
+            return VisitAlignment(None, max(floor, alignment.offset_mm), f"left as it lies: {alignment.reason}")
     else:
         kind = mode
     transform = register(image, fixed, kind=kind, seed=seed, cancelled=cancelled)

@@ -56,10 +56,10 @@ def bend(pair: Pair, compare: Sampler, matrix: Affine, *, seed: int, watch: Watc
     values = np.zeros(3 * grid.count)
     for level, rounds in zip(pair.levels[:2], _ROUNDS, strict=True):
         task = _Task(level, grid, matrix, seed, watch)
-        found = optimize.minimize(
+        solution = optimize.minimize(
             task, values, jac=True, method="L-BFGS-B", options={"maxiter": rounds, "maxfun": 2 * rounds, "ftol": 1e-6}
         )
-        values = np.asarray(found.x, dtype=np.float64)
+        values = np.asarray(solution.x, dtype=np.float64)
     watch.check()
     return measured(pair, compare, matrix, grid, values)
 

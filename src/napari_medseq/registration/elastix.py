@@ -50,16 +50,16 @@ def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Affine
         raise SettingsError('elastix is offered for volumes; register 2D images with backend="simpleitk".')
     compare = pair.sampler(0, limit=8_000, seed=seed)
     best = max(starts(pair, compare, turn=kind != "translation"), key=lambda m: _worth(compare, m))
-    found = []
+    matrices = []
     for salt, level in ((0, pair.levels[2]), (1, pair.levels[1])):
         matrix = best
         for name in _MAPS[kind]:
             watch.check()
             matrix = _linear(level, matrix, name, seed + salt)
-        found.append(matrix)
+        matrices.append(matrix)
         watch.advance_to(0.7 if salt == 0 else 1.0)
     floor = 0.1 * float(geometry.spacing(pair.levels[2].fixed_affine).min())
-    return found[0], max(floor, compare.apart(*found))
+    return matrices[0], max(floor, compare.apart(*matrices))
 
 
 def bend(pair: Pair, compare: Sampler, matrix: Affine, *, seed: int, watch: Watch) -> tuple[Spline | None, Bending]:
@@ -75,30 +75,30 @@ def bend(pair: Pair, compare: Sampler, matrix: Affine, *, seed: int, watch: Watc
     lengths = np.array(level.fixed.shape) * geometry.spacing(level.fixed_affine)[::-1]
     straight = Level(level.fixed, level.fixed_affine, onto, level.fixed_affine, level.zone, level.spacing)
     cell = f"{float(lengths.max()) / CELLS:.6f}"
-    found, place = _run(straight, np.eye(4), "bspline", seed, {"FinalGridSpacingInPhysicalUnits": [cell]})
-    size, origin, spacing = (_numbers(found, name) for name in ("GridSize", "GridOrigin", "GridSpacing"))
+    parameters, place = _run(straight, np.eye(4), "bspline", seed, {"FinalGridSpacingInPhysicalUnits": [cell]})
+    size, origin, spacing = (_numbers(parameters, name) for name in ("GridSize", "GridOrigin", "GridSpacing"))
     turn = place[:3, :3]
     origin = geometry.apply_points(place, origin[None])[0]
     grid = ControlGrid.of([*size, *origin, *spacing, *turn.ravel()])
-    values = (turn @ _numbers(found, "TransformParameters").reshape(3, -1)).ravel()
+    values = (turn @ _numbers(parameters, "TransformParameters").reshape(3, -1)).ravel()
     watch.advance_to(1.0)
     return measured(pair, compare, matrix, grid, values)
 
 
 def _worth(compare: Sampler, matrix: Affine) -> float:
-    found = compare.at(matrix)
-    return (found.nmi - 1) * min(1.0, found.covered / 0.9)
+    agreement = compare.at(matrix)
+    return (agreement.nmi - 1) * min(1.0, agreement.covered / 0.9)
 
 
 def _linear(level: Level, start: Affine, name: str, seed: int) -> Affine:
     """One linear map of elastix from `start`, as 4×4 in the level's frame."""
-    found, place = _run(level, start, name, seed, {})
-    values = _numbers(found, "TransformParameters")
+    parameters, place = _run(level, start, name, seed, {})
+    values = _numbers(parameters, "TransformParameters")
     matrix = np.eye(4)
     if name == "translation":
         matrix[:3, 3] = values
     else:
-        centre = _numbers(found, "CenterOfRotationPoint")
+        centre = _numbers(parameters, "CenterOfRotationPoint")
         if name == "rigid":  # ITK's Euler3DTransform without ComputeZYX
             x, y, z = (Rotation.from_rotvec(np.eye(3)[k] * values[k]).as_matrix() for k in range(3))
             matrix[:3, :3] = z @ x @ y
@@ -165,5 +165,5 @@ def _image(itk: ModuleType, volume: Volume, affine: Affine) -> itk.Image:
     return image
 
 
-def _numbers(found: itk.ParameterObject, name: str) -> NDArray[np.float64]:
-    return np.array([float(v) for v in found.GetParameter(0, name)])
+def _numbers(parameters: itk.ParameterObject, name: str) -> NDArray[np.float64]:
+    return np.array([float(v) for v in parameters.GetParameter(0, name)])

@@ -240,16 +240,16 @@ def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Affine
     first: Linear = "translation" if kind == "translation" else "rigid"
     best, score = np.eye(4), -1.0
     for start in starts(pair, compare, turn=kind != "translation"):
-        found = descend(coarse, start, first, _COARSE, 0)
-        value = _score(compare.at(found))
+        candidate = descend(coarse, start, first, _COARSE, 0)
+        value = _score(compare.at(candidate))
         if value > score + _TIE:  # the images' own position is the first
-            best, score = found, value
+            best, score = candidate, value
     watch.advance_to(0.3)
-    found = refined(middle, best, first, _MIDDLE, 1)
+    candidate = refined(middle, best, first, _MIDDLE, 1)
     if kind == "affine":
-        found = refined(middle, found, "affine", _AFFINE, 1)
+        candidate = refined(middle, candidate, "affine", _AFFINE, 1)
     watch.advance_to(0.5)
-    result = refined(fine, found, kind, _FINE, 2)
+    result = refined(fine, candidate, kind, _FINE, 2)
     watch.advance_to(0.8)
     others = []
     reach = _NUDGE * middle.spacing
@@ -288,9 +288,13 @@ def starts(pair: Pair, compare: Sampler, *, turn: bool) -> list[Affine]:
     return chosen
 
 
-def _score(found: Agreement) -> float:
+def _score(agreement: Agreement) -> float:
     """Normalised mutual information, worth little where the images hardly meet."""
-    return (found.nmi - 1.0) * min(1.0, found.covered / _FULLY_COVERED) if found.covered > _HARDLY_COVERED else 0.0
+    return (
+        (agreement.nmi - 1.0) * min(1.0, agreement.covered / _FULLY_COVERED)
+        if agreement.covered > _HARDLY_COVERED
+        else 0.0
+    )
 
 
 def _onto(fixed: NDArray[np.float64], moving: NDArray[np.float64]) -> Affine:

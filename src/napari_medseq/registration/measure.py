@@ -160,9 +160,9 @@ class Sampler:
             for sign in (-1, 1):
                 wrong = np.eye(4)
                 wrong[axis, 3] = sign * 0.4 * self.extent
-                found = self.at(np.asarray(matrix @ wrong))
-                if found.covered > 0.2:
-                    best = max(best, found.mi)
+                agreement = self.at(np.asarray(matrix @ wrong))
+                if agreement.covered > 0.2:
+                    best = max(best, agreement.mi)
         return best
 
 

@@ -52,14 +52,14 @@ class Blob:
 
     def share(self, affine: Affine, shape: tuple[int, int, int]) -> NDArray[np.float32]:
         """Share of each voxel (z, y, x) that lies within, 0 to 1."""
-        found = np.zeros(shape, np.float32)
+        coverage = np.zeros(shape, np.float32)
         reach = 1.5 * self.radius_mm + 2 * float(geometry.spacing(affine).max())
         middle = geometry.apply_points(np.asarray(np.linalg.inv(affine)), self.centre[None])[0]
         steps = reach / geometry.spacing(affine)
         low = np.maximum(np.floor(middle - steps).astype(int), 0)
         high = np.minimum(np.ceil(middle + steps).astype(int) + 1, np.array(shape[::-1]))
         if (low >= high).any():
-            return found
+            return coverage
         # each voxel is looked at in 3 × 3 × 3 places
         fine = [np.arange(3 * a, 3 * b) / 3 - 1 / 3 for a, b in zip(low, high, strict=True)]
         z, y, x = np.meshgrid(fine[2], fine[1], fine[0], indexing="ij")
@@ -68,8 +68,8 @@ class Blob:
         within = np.clip(0.5 - outside / (float(geometry.spacing(affine).mean()) / 3), 0.0, 1.0).reshape(z.shape)
         counts = tuple(int(b - a) for a, b in zip(low, high, strict=True))[::-1]
         mean = within.reshape(counts[0], 3, counts[1], 3, counts[2], 3).mean(axis=(1, 3, 5))
-        found[low[2] : high[2], low[1] : high[1], low[0] : high[0]] = mean
-        return found
+        coverage[low[2] : high[2], low[1] : high[1], low[0] : high[0]] = mean
+        return coverage
 
 
 def draw_blobs(
@@ -99,7 +99,7 @@ def draw_blobs(
     inside = np.pad(body, 1)
     depth = ndimage.distance_transform_edt(inside, sampling=spacing)[1:-1, 1:-1, 1:-1]
     away = ndimage.distance_transform_edt(~lesions, sampling=spacing) if lesions.any() else np.full(body.shape, np.inf)
-    found: list[Blob] = []
+    blobs: list[Blob] = []
     for volume, largest in zip(volumes_ml, room, strict=True):
         reach = 1.3 * Blob(np.zeros(3), np.eye(3), largest).radius_mm
         allowed = np.flatnonzero((depth > reach + _TO_EDGE_MM) & (away > reach + _APART_MM))
@@ -110,10 +110,10 @@ def draw_blobs(
         lengths = np.array(_AXES) * np.exp(rng.normal(0, _AXES_SD, 3))
         lengths /= np.prod(lengths) ** (1 / 3)
         turn = Rotation.random(random_state=np.random.RandomState(int(rng.integers(2**32)))).as_matrix()
-        found.append(Blob(centre, turn / lengths[:, None], volume))
+        blobs.append(Blob(centre, turn / lengths[:, None], volume))
         z, y, x = (((np.arange(n) - a) * s) ** 2 for n, a, s in zip(body.shape, at, spacing, strict=True))
         away = np.minimum(away, np.sqrt(z[:, None, None] + y[None, :, None] + x[None, None, :]) - reach)
-    return found
+    return blobs
 
 
 def with_blobs(image: ImageSequence, shares: NDArray[np.float32], contrast: float) -> ImageSequence:

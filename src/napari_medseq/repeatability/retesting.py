@@ -112,8 +112,8 @@ def _segmenter(
         )
 
     def labels(images: Images, progress: Progress | None) -> ImageSequence:
-        found = segment(images, loaded, device=device, force=force, progress=progress, cancelled=cancelled)
-        return found.labels
+        segmentation = segment(images, loaded, device=device, force=force, progress=progress, cancelled=cancelled)
+        return segmentation.labels
 
     return labels, loaded.info.name
 
@@ -136,12 +136,12 @@ class _Study:
         self.noise = {name: rescanning.noise_of(image) for name, image in self.channels.items()}
         self.jobs = 1 + self.settings.repeats + (2 if self.settings.growths else 0) + len(self.settings.own_growths)
         scan = self.segmented(self.channels, 0, "the scan")
-        found: dict[int, list[float]] = {}
+        volumes_of: dict[int, list[float]] = {}
         for k in range(self.settings.repeats):
             how = rescanning.draw_rescan(rng, centre, self.settings)
             again = self.segmented(self.moved(self.channels, how), 1 + k, f"retest {k + 1} of {self.settings.repeats}")
-            self.take(found, self.tracked(scan, again, how), k)
-        lesions = tuple(Retested(lesion, tuple(volumes)) for lesion, volumes in sorted(found.items()))
+            self.take(volumes_of, self.tracked(scan, again, how), k)
+        lesions = tuple(Retested(lesion, tuple(volumes)) for lesion, volumes in sorted(volumes_of.items()))
         doubts = [] if lesions else ["No lesion was found in the scan; the smallest real change is not known."]
         grown = [*self.own_grown(rng, scan, centre), *self.implanted(rng, scan, centre, doubts)]
         if self.progress is not None:
@@ -170,13 +170,13 @@ class _Study:
         pair = [scan.replace(acquired=None), again.replace(acquired=None, meta=scan.meta)]
         return track(pair, settings=self.settings.track, transforms=[None, back], force=True, cancelled=self.cancelled)
 
-    def take(self, found: dict[int, list[float]], pair: Progression, repeat: int) -> None:
+    def take(self, volumes_of: dict[int, list[float]], pair: Progression, repeat: int) -> None:
         """Add the volumes of one retest to those of each lesion that the scan shows whole."""
         table = pair.lesions
         before = table[(table["visit"] == 0) & table["measured"].astype(bool) & ~table["cut_off"].astype(bool)]
         after = table[(table["visit"] == 1) & ~table["event"].isin(_NOT_ONE)].set_index("lesion")["volume_ml"]
         for lesion, volume in zip(before["lesion"].tolist(), before["volume_ml"].tolist(), strict=True):
-            volumes = found.setdefault(int(lesion), [float(volume)] + [0.0] * self.settings.repeats)
+            volumes = volumes_of.setdefault(int(lesion), [float(volume)] + [0.0] * self.settings.repeats)
             volumes[1 + repeat] = float(after.get(lesion, 0.0))
 
     # -- known growth ----------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ class _Study:
         volumes = whole["volume_ml"].to_numpy(float)
         lesion, before = int(whole["lesion"].to_numpy(int)[volumes.argmax()]), float(volumes.max())
         place, radius = growth.ball_of(np.asarray(labels.volume_zyx() == lesion), labels.affine)
-        found = []
+        implants = []
         for k, share in enumerate(self.settings.own_growths):
             how = rescanning.draw_rescan(rng, centre, self.settings)
             grown = {n: growth.with_growth(i, growth.Growth(place, radius, share)) for n, i in self.channels.items()}
@@ -199,8 +199,8 @@ class _Study:
             after = self.tracked(scan, again, how).lesions
             row = after[(after["visit"] == 1) & (after["lesion"] == lesion)]
             seen = float(row["volume_ml"].iloc[0]) if len(row) else 0.0
-            found.append(Implant(before, before * (1 + share), before, seen, own=True))
-        return found
+            implants.append(Implant(before, before * (1 + share), before, seen, own=True))
+        return implants
 
     def implanted(
         self, rng: np.random.Generator, scan: ImageSequence, centre: NDArray[np.float64], doubts: list[str]
@@ -265,7 +265,7 @@ class _Study:
         """What was found of each lesion that was put in: the lesion that covers its place, before and after."""
         labels = [mask for mask in pair.labels if mask is not None]
         volumes = pair.lesions.set_index(["visit", "lesion"])["volume_ml"]
-        found = []
+        measured = []
         for small, large in zip(blobs, grown, strict=True):
             true, seen = [], []
             for visit, (blob, motion) in enumerate(((small, np.eye(4)), (large, how.motion))):
@@ -279,5 +279,5 @@ class _Study:
                 under = under[under > 0]
                 lesion = int(np.bincount(under).argmax()) if len(under) else 0
                 seen.append(float(volumes.get((visit, lesion), 0.0)) if lesion else 0.0)
-            found.append(Implant(true[0], true[1], seen[0], seen[1]))
-        return found
+            measured.append(Implant(true[0], true[1], seen[0], seen[1]))
+        return measured

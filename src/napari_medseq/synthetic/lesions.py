@@ -113,11 +113,11 @@ class Lesion:
         """The lesion scaled so that its enhancing part measures `ml` millilitres (to about 1 %)."""
         scale = 1.0
         for _ in range(12):
-            found = self.scaled(scale).volume_ml(1.0)
-            if abs(found / ml - 1) < 0.01:
+            volume = self.scaled(scale).volume_ml(1.0)
+            if abs(volume / ml - 1) < 0.01:
                 break
             # a ball's volume goes with the cube of its size, a rim's with the square
-            scale = float(np.clip(scale * (ml / max(found, 1e-3)) ** 0.4, 0.2, 4.0))
+            scale = float(np.clip(scale * (ml / max(volume, 1e-3)) ** 0.4, 0.2, 4.0))
         return self.scaled(scale)
 
 

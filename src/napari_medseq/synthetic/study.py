@@ -321,9 +321,9 @@ def _sequences(
 def _rows(visit: int, day: date, label: ImageSequence) -> list[dict[str, object]]:
     voxel = geometry.voxel_volume_mm3(label.affine) / 1000
     counts = np.bincount(np.asarray(label.data).ravel(), minlength=256)
-    found = [(s.identity, s.event, s.parents, round(float(counts[s.identity]) * voxel, 4)) for s in _STORY[visit]]
-    found += [(identity, event, "", 0.0) for v, identity, event in _GONE if v == visit]
-    return [dict(zip(COLUMNS, (visit, day.isoformat(), *row), strict=True)) for row in sorted(found)]
+    lines = [(s.identity, s.event, s.parents, round(float(counts[s.identity]) * voxel, 4)) for s in _STORY[visit]]
+    lines += [(identity, event, "", 0.0) for v, identity, event in _GONE if v == visit]
+    return [dict(zip(COLUMNS, (visit, day.isoformat(), *row), strict=True)) for row in sorted(lines)]
 
 
 __all__ = ["APART_MM", "COLUMNS", "DATES", "Truth", "make_study", "make_truth"]

@@ -247,18 +247,18 @@ def train_automatically(
 
 def layout_of(c: AutoConfig) -> Layout:
     """The cases that there are to learn from and to judge."""
-    found = find_layout(Path(c.data), patient=c.patient, channels=c.channels or None, labels=c.labels)
-    for doubt in found.doubts:
+    layout = find_layout(Path(c.data), patient=c.patient, channels=c.channels or None, labels=c.labels)
+    for doubt in layout.doubts:
         warnings.warn(doubt, MedseqWarning, stacklevel=4)
     left = tuple(
-        e for e in found.entries if e.patient not in c.hold_out and e.split.lower() not in ("test", "hold_out")
+        e for e in layout.entries if e.patient not in c.hold_out and e.split.lower() not in ("test", "hold_out")
     )
     unknown = sorted(set(c.judges) - {e.patient for e in left})
     if unknown:
         raise SettingsError(f"judges names {', '.join(unknown)}, who are not there.")
     if not left:
         raise SettingsError("hold_out names every patient; leave some to learn from.")
-    return replace(found, entries=left)
+    return replace(layout, entries=left)
 
 
 def _plan(c: AutoConfig, run: Path, make: Callable[[], Plan]) -> Plan:
@@ -331,7 +331,7 @@ def _scores(
     network: SlabUNet, inference: SlabSettings, cases: Sequence[SlabCase], names: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Dice of the patients that judge, at the working spacing."""
-    found: dict[str, list[list[float]]] = {}
+    scores: dict[str, list[list[float]]] = {}
     for case in cases:
         answer = labels_of_steps(network, case.image.float().numpy(), inference, torch.device("cpu"))
         truth = case.labels.numpy()
@@ -339,10 +339,10 @@ def _scores(
         for k in range(1, len(names) + 1):
             total = float((answer == k).sum() + (truth == k).sum())
             row.append(2 * float(((answer == k) & (truth == k)).sum()) / total if total else float("nan"))
-        found.setdefault(case.patient, []).append(row)
+        scores.setdefault(case.patient, []).append(row)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a class that none of a patient's cases has
-        return {p: dict(zip(names, np.nanmean(np.array(rows), 0).tolist(), strict=True)) for p, rows in found.items()}
+        return {p: dict(zip(names, np.nanmean(np.array(rows), 0).tolist(), strict=True)) for p, rows in scores.items()}
 
 
 class _threads:

@@ -98,25 +98,25 @@ def _content(seq: ImageSequence) -> str:
 
 
 def _doubts(entry: Entry, layout: Layout, images: dict[str, ImageSequence], values: list[int]) -> list[str]:
-    found = []
+    doubts = []
     first = next(iter(images.values()))
     unknown = sorted(set(values) - set(layout.classes)) if layout.classes else []
     if unknown:
-        found.append(f"{entry.case}: holds the labels {unknown}, which the data set does not name")
+        doubts.append(f"{entry.case}: holds the labels {unknown}, which the data set does not name")
     if min(values, default=1) < 0 or len(values) > _MOST_LABELS:
-        found.append(f"{entry.case}: values {values[:4]} … {values[-1]} ({len(values)} of them) look like no labels")
+        doubts.append(f"{entry.case}: values {values[:4]} … {values[-1]} ({len(values)} of them) look like no labels")
     missing = [c for c in layout.channels if c not in entry.images]
     if missing:
-        found.append(f"{entry.case}: has no {', '.join(missing)}")
+        doubts.append(f"{entry.case}: has no {', '.join(missing)}")
     for name, other in list(images.items())[1:]:
         if not other.same_grid(first, APART_MM):
-            found.append(
+            doubts.append(
                 f"{entry.case}: {name} lies on another grid than {next(iter(images))}; it will be resampled to it"
             )
     data = np.asarray(first.data)
     if data.size and data.min() == data.max():
-        found.append(f"{entry.case}: every voxel of the image has one value")
-    return found
+        doubts.append(f"{entry.case}: every voxel of the image has one value")
+    return doubts
 
 
 def _empty(rows: list[dict[str, str]]) -> list[str]:

@@ -102,11 +102,11 @@ def _framing(c: TrainConfig) -> dict[str, Any]:
 def _case(patient: str, visit: Visit, c: TrainConfig, known: _Known) -> list[Case]:
     """The case of a visit, if it has one."""
     target = known.target(patient, visit.name)
-    found = _found(visit, c)
-    if found is None or (known.answers is not None and target is None) or (found[1] is None and _needs_labels(c)):
+    images = _found(visit, c)
+    if images is None or (known.answers is not None and target is None) or (images[1] is None and _needs_labels(c)):
         return []
     table = known.values(patient, visit.name)
-    return [make_case(patient, *found, along=c.inference.along, target=target, table=table, **_framing(c))]
+    return [make_case(patient, *images, along=c.inference.along, target=target, table=table, **_framing(c))]
 
 
 def _cases_of_visits(
@@ -129,14 +129,14 @@ def _cases_of_visits(
 
 
 def _only(visit: Visit, images: Sequence[ImageSequence], pattern: str) -> ImageSequence | None:
-    found = [i for i in images if fnmatchcase(i.name, pattern)]
-    if len(found) > 1:
-        names = ", ".join(i.name for i in found)
-        notes = " ".join(f"({w})" for i in found for w in i.warnings)
+    matching = [i for i in images if fnmatchcase(i.name, pattern)]
+    if len(matching) > 1:
+        names = ", ".join(i.name for i in matching)
+        notes = " ".join(f"({w})" for i in matching for w in i.warnings)
         raise MedseqError(
             f"{visit.name}: several images or labels fit ({names}); narrow image=, channels= or labels= down. {notes}".strip()
         )
-    return found[0] if found else None
+    return matching[0] if matching else None
 
 
 def read_answers(path: Path, classes: dict[int, str]) -> Answers:

@@ -154,9 +154,9 @@ class Measuring:
         if centres:
             spacing = [geometry.spacing(labels.affine)[k] for k in range(3)]
             far = {a: _from_middle(truth != 0, k) for k, a in enumerate(labels.axes)}
-            found = np.array([far.get(a, (0.0, 0.0)) for a in ("x", "y", "z")]) * np.array(spacing)[:, None]
-            self.reach.append(found[list(turn.order), 0])
-            self.off.append(found[list(turn.order), 1])
+            reached = np.array([far.get(a, (0.0, 0.0)) for a in ("x", "y", "z")]) * np.array(spacing)[:, None]
+            self.reach.append(reached[list(turn.order), 0])
+            self.off.append(reached[list(turn.order), 1])
 
     def result(self, classes: Mapping[int, str], cases: int) -> Fingerprint:
         """The facts, of `cases` cases of which these were measured."""
@@ -205,7 +205,7 @@ class Measuring:
 
     def _one_sided(self) -> tuple[bool, bool, bool]:
         """Along each axis: whether any two classes keep their order in at least 90 % of five or more cases."""
-        found = [False] * 3
+        sided = [False] * 3
         values = sorted(self.volumes)
         for i, a in enumerate(values):
             for b in values[i + 1 :]:
@@ -214,8 +214,8 @@ class Measuring:
                     continue
                 share = (np.array(apart) > 0).mean(axis=0)
                 for k in range(3):
-                    found[k] |= len(apart) < 5 or max(share[k], 1 - share[k]) >= 0.9
-        return found[0], found[1], found[2]
+                    sided[k] |= len(apart) < 5 or max(share[k], 1 - share[k]) >= 0.9
+        return sided[0], sided[1], sided[2]
 
 
 def _centre(mask: NDArray[np.bool_], axis: int) -> float:

@@ -141,11 +141,11 @@ def randomly_deformed(image: Tensor, largest: float, rng: np.random.Generator) -
     smooth = np.stack([ndimage.zoom(w, zoom, order=3, grid_mode=True, mode="nearest") for w in waves])
     field = torch.from_numpy(smooth.astype(np.float32))[None]
     field = field * (largest * float(rng.uniform(0.2, 1)) / field.norm(dim=1).max())
-    found = []
+    pair = []
     for part in (warp(image, field), image):
         noise = torch.from_numpy(rng.normal(0, float(rng.uniform(0, 0.03)), size).astype(np.float32))
-        found.append((part + noise).clamp_min(0) ** float(rng.uniform(0.8, 1.25)))
-    return found[0], found[1], field
+        pair.append((part + noise).clamp_min(0) ** float(rng.uniform(0.8, 1.25)))
+    return pair[0], pair[1], field
 
 
 def _crop(parts: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:

@@ -115,8 +115,10 @@ def judge_lesson(
             )
             now = part(progress, k / folds, (k + 1) / folds, f"estimating quality, {k + 1} of {folds}: ")
             taught = teach(image, rest, here, progress=part(now, 0.0, 0.9), cancelled=cancelled)
-            found = segment(image, taught.model, device=s.device, progress=part(now, 0.9, 1.0), cancelled=cancelled)
-            answer = _by_step(found.labels, image)
+            segmentation = segment(
+                image, taught.model, device=s.device, progress=part(now, 0.9, 1.0), cancelled=cancelled
+            )
+            answer = _by_step(segmentation.labels, image)
             dice |= {step: _dice(answer[step], truth[step]) for step in held}
     return LessonQuality(dict(sorted(dice.items())), folds)
 
@@ -135,11 +137,11 @@ def _without(labels: ImageSequence, image: ImageSequence, steps: Sequence[int]) 
     return labels.replace(data=data)
 
 
-def _dice(found: Values, truth: Values) -> float:
+def _dice(predicted: Values, truth: Values) -> float:
     """Mean over the classes that are painted in a step."""
     scores = []
     for value in (v for v in np.unique(truth).tolist() if v > 0):
-        there, here = found == value, truth == value
+        there, here = predicted == value, truth == value
         scores.append(2 * np.count_nonzero(there & here) / (np.count_nonzero(there) + np.count_nonzero(here)))
     return float(np.mean(scores))
 

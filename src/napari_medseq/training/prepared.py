@@ -110,19 +110,19 @@ def _stacked(paths: Sequence[Path], kind: str) -> ImageSequence:
     """A file's image, or those of several files as frames."""
     from napari_medseq.io import read
 
-    found = [read(p, kind="labels" if kind == "labels" else "image")[0] for p in paths]
+    images = [read(p, kind="labels" if kind == "labels" else "image")[0] for p in paths]
     if kind == "labels":
-        found = [
-            _brighter_than_half(f, p) if p.suffix.lower() in LOSSY else f for f, p in zip(found, paths, strict=True)
+        images = [
+            _brighter_than_half(f, p) if p.suffix.lower() in LOSSY else f for f, p in zip(images, paths, strict=True)
         ]
-    if len(found) == 1:
-        return found[0]
-    if len({f.data.shape for f in found}) > 1:
+    if len(images) == 1:
+        return images[0]
+    if len({f.data.shape for f in images}) > 1:
         raise MedseqError(f"The frames beside {paths[0]} are not all of one size.")
-    first = found[0]
+    first = images[0]
     axes = ("t", *(a for a in first.axes if a != "z"))
-    data = np.stack([np.asarray(f.data)[0] if "z" in f.axes else np.asarray(f.data) for f in found])
-    times = np.arange(len(found), dtype=np.float64)
+    data = np.stack([np.asarray(f.data)[0] if "z" in f.axes else np.asarray(f.data) for f in images])
+    times = np.arange(len(images), dtype=np.float64)
     return first.replace(data=data, axes=axes, name=paths[0].parent.parent.name, times=times)
 
 
@@ -136,9 +136,9 @@ def _of_dicom(entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
     """
     from napari_medseq.io import read
 
-    found = read(entry.labels[0])
-    masks = [s for s in found if s.kind == "labels"]
-    image = next((s for s in found if s.kind == "image" and masks and s.same_grid(masks[0], APART_MM)), None)
+    sequences = read(entry.labels[0])
+    masks = [s for s in sequences if s.kind == "labels"]
+    image = next((s for s in sequences if s.kind == "image" and masks and s.same_grid(masks[0], APART_MM)), None)
     if image is None:
         raise MedseqError(
             f"{entry.case}: no image in {entry.labels[0]} has the grid of its labels; put the one that they were drawn on there."

@@ -140,13 +140,13 @@ def _lessons(model: Model, image: ImageSequence, labels: ImageSequence, annotate
     planes = planes_along(image, painted_axis(image, labels))
     inference = checked(PromptSettings, model.inference, where=model.info.name, error=ModelError)
     painted = planes.view(np.asarray(labels.data))
-    found = [lesson_of(planes, painted, one, inference) for one in objects_of(labels, planes, annotated)]
-    found = [lesson for lesson in found if len(lesson.filled) > 2]
-    if not found:
+    lessons = [lesson_of(planes, painted, one, inference) for one in objects_of(labels, planes, annotated)]
+    lessons = [lesson for lesson in lessons if len(lesson.filled) > 2]
+    if not lessons:
         raise MedseqError(
             f"No object of {labels.name} is painted on three steps or more, of which one can be held back; paint it on more, or propagate."
         )
-    return found
+    return lessons
 
 
 class _Run:
@@ -170,16 +170,16 @@ class _Run:
 
     def held_back(self, lessons: Sequence[Lesson], folds: int) -> dict[int, float]:
         """Mean Dice on held-back slices after none, half and all of the iterations."""
-        found: dict[int, list[float]] = {0: []}
+        scores: dict[int, list[float]] = {0: []}
         for fold in range(folds):
             hidden = [(lesson, lesson.filled[fold]) for lesson in lessons if fold < len(lesson.filled)]
             left = [lesson.without(step) for lesson, step in hidden]
             left += [lesson for lesson in lessons if fold >= len(lesson.filled)]
-            found[0] += [self._dice(self.before, *each) for each in hidden]
+            scores[0] += [self._dice(self.before, *each) for each in hidden]
             half = self.settings.iterations // 2
             for iterations, network in self.learned(left, (half, self.settings.iterations), []):
-                found.setdefault(iterations, []).extend(self._dice(network, *each) for each in hidden)
-        return {k: float(np.mean(v)) for k, v in found.items()}
+                scores.setdefault(iterations, []).extend(self._dice(network, *each) for each in hidden)
+        return {k: float(np.mean(v)) for k, v in scores.items()}
 
     def learned(
         self, lessons: Sequence[Lesson], at: Sequence[int], losses: list[float]
@@ -231,8 +231,8 @@ class _Run:
         x, prior = sequence.channels()
         with torch.no_grad(), self._precision():
             logits = network(x, prior, sequence.annotated)[0]
-        found, truth = (logits[0, step] > 0).cpu(), lesson.painted[step]
-        return 2 * float((found & truth).sum()) / max(1.0, float(found.sum() + truth.sum()))
+        predicted, truth = (logits[0, step] > 0).cpu(), lesson.painted[step]
+        return 2 * float((predicted & truth).sum()) / max(1.0, float(predicted.sum() + truth.sum()))
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.lower)

@@ -161,9 +161,9 @@ def _bent(image: Tensor, truth: Tensor, count: int, device: torch.device) -> tup
     grid_x = (to_x[:, None] + shift[..., 1]) * 2 / width
     grid = torch.stack([grid_x, grid_y], -1).flatten(0, 1)
     pair = torch.stack([image, truth.float()], 1).repeat(count, 1, 1, 1)
-    found = functional.grid_sample(pair, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    found = found.unflatten(0, (count, steps))
-    return found[:, :, 0], found[:, :, 1] > 0.5
+    warped = functional.grid_sample(pair, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    warped = warped.unflatten(0, (count, steps))
+    return warped[:, :, 0], warped[:, :, 1] > 0.5
 
 
 def _mirrored(image: Tensor, truth: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

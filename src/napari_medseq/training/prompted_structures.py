@@ -108,9 +108,9 @@ def prompted_case(
         volume, drawn = _cut(volume, drawn, [margin / spacing[1], margin / spacing[2]])
     grey = _as_bytes(volume, window)
     parts, classes = _parts(drawn)
-    found = _by_intensity(grey, spacing, rng)
-    held = [torch.from_numpy(v.copy()).to(device) for v in (grey, parts, found)]
-    numbers: list[tuple[int, ...]] = [(int(v),) for v in np.unique(found) if v]
+    structures = _by_intensity(grey, spacing, rng)
+    held = [torch.from_numpy(v.copy()).to(device) for v in (grey, parts, structures)]
+    numbers: list[tuple[int, ...]] = [(int(v),) for v in np.unique(structures) if v]
     return PromptedCase(
         image.name,
         held[0],
@@ -118,7 +118,7 @@ def prompted_case(
         held[2],
         spacing,
         _structures(parts, _groups(classes), found=False),
-        _structures(found, numbers, found=True),
+        _structures(structures, numbers, found=True),
     )
 
 

@@ -52,11 +52,11 @@ class PlacedWindow:
         """First and last + 1 of the rows and columns that the window may need."""
         shape = [n for a, n in enumerate(self.case.image.shape) if a != self.axis]
         reach = np.abs(self.matrix).sum(1) * (side / 2 + 4) + 2
-        found = []
+        ranges = []
         for middle, most, n in zip(self.centre, reach, shape, strict=True):
             low = int(np.clip(np.floor(middle - most), 0, n - 8))
-            found.append((low, int(np.clip(np.ceil(middle + most), low + 8, n))))
-        return found
+            ranges.append((low, int(np.clip(np.ceil(middle + most), low + 8, n))))
+        return ranges
 
 
 def place_window(
@@ -185,11 +185,13 @@ def cut_windows(places: Sequence[PlacedWindow], side: int, shift: Tensor) -> tup
     tables = _sent(np.stack([_table(one.structure) for one in places]), device)
     grid = torch.einsum("bij,btjyx->btyxi", moved[:, :4].view(-1, 2, 2), base + shift) + moved[:, None, None, None, 4:]
     grid = grid.flip(-1)
-    found = []
+    pieces = []
     for k, (one, box) in enumerate(zip(places, bounds, strict=True)):
         pair = _native(one, box, steps[k], tables[k])
-        found.append(functional.grid_sample(pair, grid[k], mode="bilinear", padding_mode="border", align_corners=False))
-    both = torch.stack(found)
+        pieces.append(
+            functional.grid_sample(pair, grid[k], mode="bilinear", padding_mode="border", align_corners=False)
+        )
+    both = torch.stack(pieces)
     return both[:, :, 0], both[:, :, 1] > 0.5
 
 

@@ -88,11 +88,11 @@ def read_table(path: Path, columns: Sequence[str]) -> Table:
             )
         else:
             names += [f"{column}={word}" for word in sorted(said)]
-    found = {
+    values = {
         (row["patient"].strip(), row.get("visit", "").strip()): torch.tensor([value(_spoken(row), n) for n in names])
         for row in rows
     }
-    return Table(tuple(names), found)
+    return Table(tuple(names), values)
 
 
 def _spoken(row: Mapping[str, str]) -> dict[str, float | str]:

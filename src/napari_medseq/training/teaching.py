@@ -172,25 +172,25 @@ def _adapted(
     given: dict[str, Any] = {"seed": s.seed} | ({} if s.rate is None else {"rate": s.rate})
     given |= {"iterations": s.iterations} if s.iterations < AdaptSettings().iterations else {}
     device = devices.choose(s.device)[0]
-    found = adapt(
+    adapted = adapt(
         start, channels[0], labels, annotated=s.steps, settings=AdaptSettings(**given), device=device,
         progress=progress, cancelled=cancelled,
     )  # fmt: skip
-    out, said = Path(s.out), f"{start.info.name} after learning from what is painted on {channels[0].name}. {found}"
+    out, said = Path(s.out), f"{start.info.name} after learning from what is painted on {channels[0].name}. {adapted}"
     licence = Path(start.info.folder) / "LICENSE"
     bundle.write_bundle(
         out,
         facts={"name": s.name or out.name, "task": "propagation", "channels": ["image"], "sequence_axis": "slices"},
         network=start.network_definition,
         inference=start.inference,
-        weights=found.weights,
+        weights=adapted.weights,
         card=f"# {s.name or out.name}\n\n{said}\n\n---\n\n{start.info.card}",
         licence_text=licence.read_text(encoding="utf-8") if licence.is_file() else start.info.licence + "\n",
         description=said,
         licence=start.info.licence,
         version=start.info.version,
     )
-    curve = pd.DataFrame({"iteration": range(1, len(found.losses) + 1), "loss": found.losses})
+    curve = pd.DataFrame({"iteration": range(1, len(adapted.losses) + 1), "loss": adapted.losses})
     return TrainingResult(out, curve, load_model(out))
 
 

@@ -119,13 +119,13 @@ def train(
         return train_cases(c, cases, team, progress, cancelled)
 
 
-def _of_automatic(found: AutoResult) -> TrainingResult:
+def _of_automatic(result: AutoResult) -> TrainingResult:
     """The same in the form of other trainings."""
     import pandas as pd
 
-    table = pd.DataFrame([{"patient": p, **scores} for p, scores in found.scores.items()]) if found.scores else None
-    curve = pd.DataFrame(found.course.curve, columns=["iteration", "minutes", "loss", "seen"])
-    return TrainingResult(found.folder, curve, found.model, table, found.patients, found.course.seen)
+    table = pd.DataFrame([{"patient": p, **scores} for p, scores in result.scores.items()]) if result.scores else None
+    curve = pd.DataFrame(result.course.curve, columns=["iteration", "minutes", "loss", "seen"])
+    return TrainingResult(result.folder, curve, result.model, table, result.patients, result.course.seen)
 
 
 def _of_folds(results: Sequence[AutoResult], table: pd.DataFrame) -> TrainingResult:

@@ -85,15 +85,15 @@ def _settle(viewer: ViewerModel, answer: Labels, labels: Labels, step: int | Non
     where = (slice(None),) * axis + (n - 1 - step if flipped else step,)
     data = np.array(labels.data, dtype=np.promote_types(labels.data.dtype, answer.data.dtype))
     flags = np.array(editing_of(viewer).marks(labels).flags)
-    found = np.array(answer.data)
+    values = np.array(answer.data)
     if not accepted:
-        found[where] = 0
-    data[where] = found[where]
+        values[where] = 0
+    data[where] = values[where]
     flags[where] |= PAINTED
     editing = editing_of(viewer)
     left = np.array(editing.marks(answer).flags)
     left[where] = 0  # what was corrected in it is the labels' own now
     with editing.step(f"{'accepting' if accepted else 'rejecting'} slice {step + 1}"):
         editing.write(labels, data, flags=flags)
-        editing.write(answer, found, flags=left)
+        editing.write(answer, values, flags=left)
     return step

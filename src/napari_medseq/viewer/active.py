@@ -46,10 +46,10 @@ def still_open(viewer: ReferenceType[ViewerModel]) -> ViewerModel:
     MedseqError
         If it was closed.
     """
-    found = viewer()
-    if found is None:
+    current = viewer()
+    if current is None:
         raise MedseqError("The viewer was closed.")
-    return found
+    return current
 
 
 def shown_visit(viewer: ViewerModel) -> int | None:

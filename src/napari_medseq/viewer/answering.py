@@ -162,7 +162,7 @@ def lesson_job(
     )
 
 
-def show_lesson(viewer: ViewerModel, job: LessonJob, found: Segmentation) -> Labels:
+def show_lesson(viewer: ViewerModel, job: LessonJob, segmentation: Segmentation) -> Labels:
     """Show an answer; corrected slices are taken over, painted slices and finished objects are as they were. One step of undo.
 
     What a person painted while the answer was looked for stays: in the slices that were taken, it is in the answer.
@@ -175,10 +175,10 @@ def show_lesson(viewer: ViewerModel, job: LessonJob, found: Segmentation) -> Lab
     with editing_of(viewer).step("a new answer"):
         if job.answer is not None and job.corrected and job.answer in viewer.layers:
             take_over(viewer, job.answer, job.labels, job.corrected)
-        found = with_painted(found, from_layer(job.labels), job.done)
+        segmentation = with_painted(segmentation, from_layer(job.labels), job.done)
         if job.before is not None:
-            found = with_finished(found, job.before, job.finished)
-        return show_answer(viewer, job.image, found, job.answer, job.labels)
+            segmentation = with_finished(segmentation, job.before, job.finished)
+        return show_answer(viewer, job.image, segmentation, job.answer, job.labels)
 
 
 def propagate(

@@ -159,8 +159,8 @@ def carry(job: CarryJob, *, progress: Progress | None = None, cancelled: Cancell
 
     if job.how == "propagate":
         pair = [Visit(None, (image,), (), name) for image, name in ((job.moving, "from"), (job.fixed, "to"))]
-        found = propagate(pair, [job.mask, None], progress=progress, cancelled=cancelled)[1].labels
-        return CarriedMask(_marked(job, found, "found by a model"), "found by a model")
+        mask = propagate(pair, [job.mask, None], progress=progress, cancelled=cancelled)[1].labels
+        return CarriedMask(_marked(job, mask, "found by a model"), "found by a model")
     if job.onto is not None:
         transform = Transform("rigid", job.onto)
         measure = "not measured anew"
@@ -193,7 +193,7 @@ def _small(mask: ImageSequence, job: CarryJob) -> np.ndarray:
 
 
 def show_carried(
-    viewer: ViewerModel, layer: Labels, visit: int, found: CarriedMask, *, into: Labels | None = None
+    viewer: ViewerModel, layer: Labels, visit: int, result: CarriedMask, *, into: Labels | None = None
 ) -> Labels:
     """Show a carried mask at its visit; see `carry_mask`.
 
@@ -202,7 +202,7 @@ def show_carried(
     MedseqError
         If nothing of it lies within that visit's image, or `into` is of another visit or grid.
     """
-    if not np.asarray(found.mask.data).any():
+    if not np.asarray(result.mask.data).any():
         raise MedseqError(
             f"Nothing of {layer.name} lies within the image of visit {visit + 1}. Look at the alignment of the two visits."
         )
@@ -210,15 +210,15 @@ def show_carried(
     names = [str(a) for a in viewer.dims.axis_labels]
     if into is not None:
         target = real(into)
-        _fill(viewer, target, visit, study, found.mask)
+        _fill(viewer, target, visit, study, result.mask)
     else:
         pattern = next(one for one in viewer.layers if _is_of(one, study, visit))
         facts = {k: v for k, v in _studies.facts_of(pattern).items() if k in _studies.ABOUT}
         placed = _studies.facts_of(pattern).get("visit")
-        series = _studies.series_name({**_studies.facts_of(layer), "name": found.mask.name})
+        series = _studies.series_name({**_studies.facts_of(layer), "name": result.mask.name})
         name = " ".join(str(p) for p in (study, facts["visit_name"], series))
         look = {"colormap": layer.colormap, "opacity": layer.opacity}
-        data = _layers.to_layer_data(found.mask, visit=placed, facts=facts, name=f"{name} {MARK}", **look)
+        data = _layers.to_layer_data(result.mask, visit=placed, facts=facts, name=f"{name} {MARK}", **look)
         target = add_layers(viewer, [data])[0]
     editing_of(viewer).unsaved.add(target)
     if "visit" in names and _studies.facts_of(target).get("visit") is not None:

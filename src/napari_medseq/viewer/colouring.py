@@ -163,17 +163,17 @@ class _Colouring:
         viewer = self._viewer()
         if viewer is None:
             return
-        for name, found in results_of(viewer).items():
+        for name, followed in results_of(viewer).items():
             meaning, rule = self.chosen.get(name, ("identity", ""))
-            anew = any(self._given.get(layer) is not layer.colormap for layer in found.layers)
+            anew = any(self._given.get(layer) is not layer.colormap for layer in followed.layers)
             if meaning != "identity" and anew:
-                self.apply(found, meaning, rule)
+                self.apply(followed, meaning, rule)
 
-    def apply(self, found: Followed, meaning: Meaning, rule: str) -> dict[str, Colour]:
+    def apply(self, followed: Followed, meaning: Meaning, rule: str) -> dict[str, Colour]:
         """Give the layers of a result their colours; the legend."""
-        by_visit, legend = _meanings(found.progression, meaning, rule)
-        for layer, visit in zip(found.layers, found.visits, strict=True):
+        by_visit, legend = _meanings(followed.progression, meaning, rule)
+        for layer, visit in zip(followed.layers, followed.visits, strict=True):
             layer.colormap = _colormap(by_visit.get(visit, {}))
             self._given[layer] = layer.colormap
-        self.chosen[found.source.name] = (meaning, rule)
+        self.chosen[followed.source.name] = (meaning, rule)
         return legend

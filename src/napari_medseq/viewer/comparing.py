@@ -170,23 +170,23 @@ def show_change(viewer: ViewerModel, earlier: int, later: int, *, study: str | N
     MedseqError
         If no lesions are followed, a visit has no mask, or what is painted is not followed yet.
     """
-    found = result_of(viewer, study)
-    if differs(viewer, found):
+    followed = result_of(viewer, study)
+    if differs(viewer, followed):
         raise MedseqError(
             "There is painting that is not followed yet. Follow again first; the map is of what is followed."
         )
-    at = _studies.ordinals(found.source, found.progression)
+    at = _studies.ordinals(followed.source, followed.progression)
     for visit in (earlier, later):
         if visit not in at:
             raise MedseqError(f"Visit {visit + 1} is not among those that were followed.")
-    changed = found.progression.change_map(at.index(earlier), at.index(later))
-    still = None if len(found.source.visits) == 1 else later
-    name = f"{_studies.visit_title(found.source, later)} change since visit {earlier + 1}"
+    changed = followed.progression.change_map(at.index(earlier), at.index(later))
+    still = None if len(followed.source.visits) == 1 else later
+    name = f"{_studies.visit_title(followed.source, later)} change since visit {earlier + 1}"
     old = [layer for layer in viewer.layers if layer.name == name and _studies.facts_of(layer).get("role") == CHANGE]
     for layer in old:
         viewer.layers.remove(layer)
     data = _studies.visit_layer_data(
-        found.source, later, changed, visit=still, name=name, colormap=_colormap(), opacity=0.7,
+        followed.source, later, changed, visit=still, name=name, colormap=_colormap(), opacity=0.7,
     )  # fmt: skip
     data[1]["metadata"][_layers.KEY]["role"] = CHANGE
     active = viewer.layers.selection.active
@@ -281,10 +281,10 @@ def worlds_of(viewer: ViewerModel, study: str) -> dict[int, Affine]:
 
     A person's alignment counts before that of the result that is shown; the first visit lies at its own place.
     """
-    found, worlds = results_of(viewer).get(study), {0: geometry.as_affine(np.eye(4))}
-    if found is not None:
-        at = _studies.ordinals(found.source, found.progression)
-        worlds |= {ordinal: found.progression.to_common(k) for k, ordinal in enumerate(at)}
+    followed, worlds = results_of(viewer).get(study), {0: geometry.as_affine(np.eye(4))}
+    if followed is not None:
+        at = _studies.ordinals(followed.source, followed.progression)
+        worlds |= {ordinal: followed.progression.to_common(k) for k, ordinal in enumerate(at)}
     for ordinal in visits_open(viewer, study):
         hand = hand_alignment(viewer, study, ordinal)
         if hand is not None:

@@ -118,9 +118,9 @@ def copy_to_visit(
 
 def _mask_at(viewer: ViewerModel, layer: Labels, visit: int) -> Labels:
     """The mask that is at a visit what `layer` is at its own; a new one on that visit's image where there is none."""
-    found = counterpart(viewer, layer, visit)
-    if found is not None:
-        return found
+    existing = counterpart(viewer, layer, visit)
+    if existing is not None:
+        return existing
     study = facts_of(layer).get("study")
     images = [
         other

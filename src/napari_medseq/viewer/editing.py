@@ -186,10 +186,10 @@ class Editing:
     def marks(self, layer: Labels) -> Marks:
         """What a person painted in a layer."""
         layer = real(layer)
-        found = self._marks.get(layer)
-        if found is None or found.shape != layer.data.shape:
-            found = self._marks[layer] = Marks(layer.data.shape)
-        return found
+        marks = self._marks.get(layer)
+        if marks is None or marks.shape != layer.data.shape:
+            marks = self._marks[layer] = Marks(layer.data.shape)
+        return marks
 
     def pending(self, layers: Sequence[Labels] | None = None) -> dict[Labels, int]:
         """Layer → voxels painted and not yet followed, of these layers or of all; those without any are left out."""
@@ -428,7 +428,7 @@ _MODELS: WeakKeyDictionary[object, Editing] = WeakKeyDictionary()
 def editing_of(viewer: ViewerModel) -> Editing:
     """The model of editing of a viewer, made when first asked for; from then on strokes in it are watched."""
     viewer = getattr(viewer, "__wrapped__", viewer)
-    found = _MODELS.get(viewer.events)
-    if found is None:
-        found = _MODELS[viewer.events] = Editing(viewer)
-    return found
+    editing = _MODELS.get(viewer.events)
+    if editing is None:
+        editing = _MODELS[viewer.events] = Editing(viewer)
+    return editing

@@ -93,13 +93,15 @@ def result_of(viewer: ViewerModel, study: str | None = None) -> Followed:
     MedseqError
         If there is none, or several and `study` does not say which.
     """
-    found = results_of(viewer)
-    if study is None and len(found) == 1:
-        return next(iter(found.values()))
-    if study is not None and study in found:
-        return found[study]
-    if study is None and found:
-        raise MedseqError(f"There are results of {len(found)} patients ({', '.join(found)}). Say which one is meant.")
+    results = results_of(viewer)
+    if study is None and len(results) == 1:
+        return next(iter(results.values()))
+    if study is not None and study in results:
+        return results[study]
+    if study is None and results:
+        raise MedseqError(
+            f"There are results of {len(results)} patients ({', '.join(results)}). Say which one is meant."
+        )
     raise MedseqError(
         f"No lesions are followed{f' in {study}' if study else ''} yet. Run, or follow label layers, first."
     )
@@ -166,24 +168,24 @@ def _remember(editing: Editing, results: dict[str, Followed], before: Followed |
 
 def _show(
     viewer: ViewerModel,
-    found: Followed,
+    followed: Followed,
     held: Sequence[ImageSequence | None] | None,
     taken: Taken,
     overwrite: bool = False,
 ) -> None:
     """Bring the labels of a result into its layers, with the painting that it does not hold yet."""
-    study, editing = found.source, editing_of(viewer)
-    at = _studies.ordinals(study, found.progression)
+    study, editing = followed.source, editing_of(viewer)
+    at = _studies.ordinals(study, followed.progression)
     shown: list[Labels] = []
     dropped: list[str] = []
     visits: list[int] = []
-    for visit, (ordinal, seq) in enumerate(zip(at, found.progression.labels, strict=True)):
+    for visit, (ordinal, seq) in enumerate(zip(at, followed.progression.labels, strict=True)):
         if seq is None:  # a visit without a mask
             continue
         visits.append(visit)
         old = tracked_layer(viewer, study.name, ordinal)
         along = along_of(viewer) if old is None else str(_studies.facts_of(old).get("along", "z"))
-        data, kwargs, kind = lesion_layer_data(study, ordinal, seq, found.progression, along)
+        data, kwargs, kind = lesion_layer_data(study, ordinal, seq, followed.progression, along)
         if old is None or old.data.shape != data.shape:
             if old is not None:
                 _set_aside(old)
@@ -204,8 +206,8 @@ def _show(
         editing.write(old, carried.data, flags=flags)
         dropped += [f"{n} voxels painted as lesion {v} at visit {visit + 1}" for v, n in carried.dropped.items()]
         shown.append(real(old))
-    found.layers, found.visits = shown, visits
-    _dress(found)
+    followed.layers, followed.visits = shown, visits
+    _dress(followed)
     if dropped:
         text = f"{'; '.join(dropped)} went out with that lesion. Undo brings them back."
         warnings.warn(text, MedseqWarning, stacklevel=3)
@@ -234,10 +236,10 @@ def _display(layer: Labels, seq: ImageSequence) -> Values:
     return data
 
 
-def _dress(found: Followed) -> None:
+def _dress(followed: Followed) -> None:
     """Give the layers the names and colours of the result's lesions."""
-    colours = _colormap(found.progression)
-    for layer, seq in found.shown:
+    colours = _colormap(followed.progression)
+    for layer, seq in followed.shown:
         layer.features = _layers.features(seq.label_names)
         layer.colormap = colours
         facts = _studies.facts_of(layer)
@@ -285,8 +287,8 @@ def correct(viewer: ViewerModel, how: Correction, *names: Any, study: str | None
     MedseqError
         If there is no result, or the correction makes no sense; nothing changes then.
     """
-    found, editing = result_of(viewer, study), editing_of(viewer)
-    progression, held = found.progression, found.progression.labels
+    followed, editing = result_of(viewer, study), editing_of(viewer)
+    progression, held = followed.progression, followed.progression.labels
     if how not in get_args(Correction):
         raise MedseqError(f"There is no correction {how!r}; choose {', '.join(get_args(Correction))}.")
     verb: Callable[..., None] = getattr(progression, how)
@@ -296,17 +298,17 @@ def correct(viewer: ViewerModel, how: Correction, *names: Any, study: str | None
 
     def undo() -> None:
         progression.undo()
-        _dress(found)
+        _dress(followed)
 
     def redo() -> None:
         make()
-        _dress(found)
+        _dress(followed)
 
     make()
     with editing.step(progression.corrections[-1]):
         # taken back after the voxels are, and made again before them, so that the colours are of the numbers that are there
         editing.act(undo, redo)
-        _show(viewer, found, held, {})
+        _show(viewer, followed, held, {})
     return progression
 
 
@@ -338,20 +340,20 @@ def painted(viewer: ViewerModel, study: str | None = None) -> dict[str, int]:
     return {layer.name: count for layer, count in editing_of(viewer).pending(layers).items()}
 
 
-def differs(viewer: ViewerModel, found: Followed) -> bool:
+def differs(viewer: ViewerModel, followed: Followed) -> bool:
     """Whether the masks on the screen are others than the result's, however they were changed."""
     return any(
         layer in viewer.layers and not np.array_equal(np.asarray(layer.data), _display(layer, seq))
-        for layer, seq in found.shown
+        for layer, seq in followed.shown
     )
 
 
-def write_result(viewer: ViewerModel, found: Followed, path: Path, report: Mapping[str, Any] | None = None) -> Path:
+def write_result(viewer: ViewerModel, followed: Followed, path: Path, report: Mapping[str, Any] | None = None) -> Path:
     """Write a result that holds what is on the screen: its folder, or (`report`: options of `Progression.report`) the report."""
-    if differs(viewer, found):
+    if differs(viewer, followed):
         raise MedseqError("There is painting that is not followed yet. Follow again first, then save.")
     if report is not None:
-        return found.progression.report(path, **{"name": found.source.name, "card": found.card, **report})
-    out = found.progression.save(path)
-    editing_of(viewer).saved(found.layers)
+        return followed.progression.report(path, **{"name": followed.source.name, "card": followed.card, **report})
+    out = followed.progression.save(path)
+    editing_of(viewer).saved(followed.layers)
     return out

@@ -160,12 +160,12 @@ def _steps(
     scribbled: tuple[int, int | None],
 ) -> list[int]:
     """The slices with something that says where the object is."""
-    found = {int(s) for s in np.round(points[0][:, region.axis])}
-    found |= {round(float(r[:, region.axis].mean())) for r in rectangles}
+    steps = {int(s) for s in np.round(points[0][:, region.axis])}
+    steps |= {round(float(r[:, region.axis].mean())) for r in rectangles}
     if scribbled[1] is not None:
         both = [(drawn == v).any(tuple(k for k in range(3) if k != region.axis)) for v in scribbled]
-        found |= {int(s) for s in np.flatnonzero(both[0] & both[1])}
-    return sorted(s for s in found if 0 <= s < drawn.shape[region.axis])
+        steps |= {int(s) for s in np.flatnonzero(both[0] & both[1])}
+    return sorted(s for s in steps if 0 <= s < drawn.shape[region.axis])
 
 
 def _of_points(viewer: ViewerModel, labels: Labels, region: Region, layer: Points | None) -> NDArray[np.float64]:

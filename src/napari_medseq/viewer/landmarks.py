@@ -73,8 +73,8 @@ def _points(viewer: ViewerModel, image: Image, colour: str) -> Points:
 
 
 def _all(viewer: ViewerModel) -> list[Points]:
-    found = [layer for layer in viewer.layers if _studies.facts_of(layer).get("role") == LANDMARKS]
-    return sorted(found, key=lambda layer: int(_studies.facts_of(layer)["ordinal"]))
+    layers = [layer for layer in viewer.layers if _studies.facts_of(layer).get("role") == LANDMARKS]
+    return sorted(layers, key=lambda layer: int(_studies.facts_of(layer)["ordinal"]))
 
 
 def _image_layer(viewer: ViewerModel, study: str | None, visit: int) -> Layer:

@@ -268,10 +268,12 @@ def from_layer(layer: Layer) -> ImageSequence:
     MedseqError
         If the layer is neither Image nor Labels.
     """
-    found = layer_kind(layer)
-    if found not in ("image", "labels"):
-        raise MedseqError(f"{layer.name} is a {found or type(layer).__name__} layer; choose an Image or Labels layer.")
-    kind: LayerKind = "image" if found == "image" else "labels"
+    layer_type = layer_kind(layer)
+    if layer_type not in ("image", "labels"):
+        raise MedseqError(
+            f"{layer.name} is a {layer_type or type(layer).__name__} layer; choose an Image or Labels layer."
+        )
+    kind: LayerKind = "image" if layer_type == "image" else "labels"
     facts = layer.metadata.get(KEY)
     data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
     if facts is not None:

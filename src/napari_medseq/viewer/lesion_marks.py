@@ -47,10 +47,10 @@ def show_diameters(viewer: ViewerModel, study: str | None = None) -> list[Layer]
     MedseqError
         If no lesions are followed.
     """
-    found = result_of(viewer, study)
-    hide_marks(viewer, DIAMETERS, found.source.name)
+    followed = result_of(viewer, study)
+    hide_marks(viewer, DIAMETERS, followed.source.name)
     added = []
-    for layer, seq, lesions in _by_visit(found):
+    for layer, seq, lesions in _by_visit(followed):
         lines: list[NDArray[np.float64]] = []
         features: dict[str, list[object]] = {"lesion": [], "mm": [], "text": []}
         for identity, lesion in lesions:
@@ -82,10 +82,10 @@ def show_numbers(viewer: ViewerModel, study: str | None = None) -> list[Layer]:
     MedseqError
         If no lesions are followed.
     """
-    found = result_of(viewer, study)
-    hide_marks(viewer, NUMBERS, found.source.name)
+    followed = result_of(viewer, study)
+    hide_marks(viewer, NUMBERS, followed.source.name)
     added = []
-    for layer, _seq, lesions in _by_visit(found):
+    for layer, _seq, lesions in _by_visit(followed):
         places = [_in_each_slice(lesion) for _, lesion in lesions]
         numbers = [identity for (identity, _), at in zip(lesions, places, strict=True) for _ in at]
         look = {
@@ -105,11 +105,11 @@ def hide_marks(viewer: ViewerModel, role: str | None = None, study: str | None =
             viewer.layers.remove(layer)
 
 
-def _by_visit(found: Followed) -> list[tuple[Labels, ImageSequence, list[tuple[int, Lesion]]]]:
+def _by_visit(followed: Followed) -> list[tuple[Labels, ImageSequence, list[tuple[int, Lesion]]]]:
     """Each layer of a result that has lesions, its labels, and its lesions with their identities."""
-    graph = found.progression.graph
+    graph = followed.progression.graph
     out = []
-    for visit, (layer, seq) in zip(found.visits, found.shown, strict=True):
+    for visit, (layer, seq) in zip(followed.visits, followed.shown, strict=True):
         here = [(i, graph.lesions[k]) for k, i in graph.identities.items() if k[0] == visit and k not in graph.excluded]
         if here:
             out.append((layer, seq, sorted(here, key=lambda item: item[0])))

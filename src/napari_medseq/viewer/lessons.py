@@ -109,58 +109,58 @@ def taken_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Seque
     corrected = [step for step in corrected_slices(viewer, answer) if steps is None or step in steps]
     axis, flipped = _step_axis(answer)
     n = answer.data.shape[axis]
-    painted, found = editing.marks(answer).painted, np.asarray(answer.data)
+    painted, values = editing.marks(answer).painted, np.asarray(answer.data)
     data: Values = np.array(labels.data, dtype=np.promote_types(labels.data.dtype, answer.data.dtype))
     flags, left = np.array(editing.marks(labels).flags), np.array(editing.marks(answer).flags)
     by_hand = editing.marks(labels).painted
     for step in corrected:
         where = (slice(None),) * axis + (n - 1 - step if flipped else step,)
         theirs = painted[where] | ((data[where] == 0) & ~by_hand[where])  # a voxel that was erased by hand is no gap
-        data[where] = np.where(theirs, found[where], data[where])
+        data[where] = np.where(theirs, values[where], data[where])
         flags[where] |= PAINTED
         left[where] = 0
     return TakenOver(corrected, data, flags, left)
 
 
-def with_painted(found: Segmentation, painted: ImageSequence, steps: Sequence[int]) -> Segmentation:
+def with_painted(segmentation: Segmentation, painted: ImageSequence, steps: Sequence[int]) -> Segmentation:
     """An answer that holds the slices (or frames) that a person painted as they are, whole.
 
     Parameters
     ----------
-    found : Segmentation
+    segmentation : Segmentation
     painted : ImageSequence
         On the grid of the answer.
     steps : sequence of int
         Which slices are complete; nothing is labelled where they are empty.
     """
-    seq = found.labels
+    seq = segmentation.labels
     axis = seq.axes.index("t" if "t" in seq.axes else seq.slice_axis)
     data = np.array(seq.data, dtype=np.promote_types(seq.data.dtype, painted.data.dtype))
     where = (slice(None),) * axis + (list(steps),)
     if steps and data.shape == painted.data.shape:
         data[where] = np.asarray(painted.data)[where]
-    return replace(found, labels=seq.replace(data=data))
+    return replace(segmentation, labels=seq.replace(data=data))
 
 
-def with_finished(found: Segmentation, before: ImageSequence, finished: Sequence[int]) -> Segmentation:
+def with_finished(segmentation: Segmentation, before: ImageSequence, finished: Sequence[int]) -> Segmentation:
     """A new answer in which finished objects are exactly as they were in the one before it.
 
     Parameters
     ----------
-    found : Segmentation
+    segmentation : Segmentation
     before : ImageSequence
         The answer so far, on the same grid.
     finished : sequence of int
         Labels of objects that no new answer changes.
     """
-    old, new = np.asarray(before.data), np.asarray(found.labels.data)
+    old, new = np.asarray(before.data), np.asarray(segmentation.labels.data)
     if not finished or old.shape != new.shape:
-        return found
+        return segmentation
     kept = np.isin(old, list(finished))
     data = np.where(np.isin(new, list(finished)), 0, new).astype(np.promote_types(new.dtype, old.dtype))
     data[kept] = old[kept]
-    names = {**found.labels.label_names, **{k: v for k, v in before.label_names.items() if k in finished}}
-    return replace(found, labels=found.labels.replace(data=data, label_names=names))
+    names = {**segmentation.labels.label_names, **{k: v for k, v in before.label_names.items() if k in finished}}
+    return replace(segmentation, labels=segmentation.labels.replace(data=data, label_names=names))
 
 
 def interpolated(painted: ImageSequence) -> Segmentation:
@@ -181,12 +181,16 @@ def interpolated(painted: ImageSequence) -> Segmentation:
     values = [int(v) for v in np.unique(data) if v]
     if not values:
         raise MedseqError(f"{painted.name} is empty. Paint the object on two slices or more.")
-    found = interpolate_slices(data, values, axis, (across[0], across[1]))
-    return Segmentation(painted.replace(data=found, name=f"{painted.name} interpolated"), None, None, "interpolation")
+    filled = interpolate_slices(data, values, axis, (across[0], across[1]))
+    return Segmentation(painted.replace(data=filled, name=f"{painted.name} interpolated"), None, None, "interpolation")
 
 
 def show_answer(
-    viewer: ViewerModel, image: Layer, found: Segmentation, before: Labels | None = None, labels: Labels | None = None
+    viewer: ViewerModel,
+    image: Layer,
+    segmentation: Segmentation,
+    before: Labels | None = None,
+    labels: Labels | None = None,
 ) -> Labels:
     """Show what a taught model found in the image of a layer.
 
@@ -194,7 +198,7 @@ def show_answer(
     ----------
     viewer : ViewerModel
     image : Image layer
-    found : Segmentation
+    segmentation : Segmentation
     before : Labels, optional
         The layer of its last answer: it gets the new one, but for the voxels that a person corrected in it.
     labels : Labels, optional
@@ -208,23 +212,23 @@ def show_answer(
     if before is not None and before in viewer.layers:
         old = real(before)
         visit = old.metadata[_layers.KEY]["visit"]
-        data = np.asarray(_layers.to_layer_data(found.labels, visit=visit)[0])
+        data = np.asarray(_layers.to_layer_data(segmentation.labels, visit=visit)[0])
         if data.shape == old.data.shape:
             editing_of(viewer).fill(old, data, name="a new answer")
-            old.features = _layers.features(found.labels.label_names)
+            old.features = _layers.features(segmentation.labels.label_names)
             return old
-    layer: Labels = show_segmentation(viewer, image, replace(found, probability=None, uncertainty=None))[0]
+    layer: Labels = show_segmentation(viewer, image, replace(segmentation, probability=None, uncertainty=None))[0]
     if labels is not None:
         layer.colormap = real(labels).colormap
     return layer
 
 
-def doubtful_slice(found: Segmentation, done: Sequence[int]) -> int | None:
+def doubtful_slice(segmentation: Segmentation, done: Sequence[int]) -> int | None:
     """The slice that is most worth looking at next: that of the most uncertainty among those that are not painted.
 
     Parameters
     ----------
-    found : Segmentation
+    segmentation : Segmentation
         With ``uncertainty``, or from `ms.propagate`, which names its own.
     done : sequence of int
         The slices that a person painted or corrected.
@@ -234,11 +238,11 @@ def doubtful_slice(found: Segmentation, done: Sequence[int]) -> int | None:
     int or None
         None where nothing is in doubt.
     """
-    doubt = getattr(found, "doubt", None)
+    doubt = getattr(segmentation, "doubt", None)
     if doubt is None:
-        if found.uncertainty is None:
+        if segmentation.uncertainty is None:
             return None
-        seq = found.uncertainty
+        seq = segmentation.uncertainty
         axis = seq.axes.index("t" if "t" in seq.axes else seq.slice_axis)
         doubt = np.asarray(seq.data).sum(axis=tuple(k for k in range(len(seq.axes)) if k != axis))
     doubt = np.array(doubt, dtype=np.float64)

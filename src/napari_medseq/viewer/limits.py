@@ -57,9 +57,9 @@ class BrushLimit:
         )
         values = intensities(viewer, image, replace(region, index=box))
         inside = [k - s.start for k, s in zip(at, box, strict=True) if isinstance(s, slice)]
-        found = values[(0, *inside) if region.flat else tuple(inside)]
-        inside_range = (found >= self.low) & (found <= self.high)
-        return np.asarray(~inside_range | _padding(image, found))
+        grey_values = values[(0, *inside) if region.flat else tuple(inside)]
+        inside_range = (grey_values >= self.low) & (grey_values <= self.high)
+        return np.asarray(~inside_range | _padding(image, grey_values))
 
     def watch(self, viewer: ViewerModel) -> None:
         """Take back what lies outside while a stroke is being drawn in any mask, not only when it ends."""
@@ -179,5 +179,5 @@ def painted_range(
 
 def _padding(image: Image, values: NDArray[np.generic]) -> Mask:
     """Which of an image's values are padding, outside the scanned field."""
-    found = is_padding(values, from_layer(image))
-    return np.zeros(values.shape, bool) if found is None else found
+    padding = is_padding(values, from_layer(image))
+    return np.zeros(values.shape, bool) if padding is None else padding

@@ -81,10 +81,10 @@ def compare_masks(viewer: ViewerModel, first: Labels, second: Labels) -> MaskDif
 
 
 def _row(name: str, first: Mask, second: Mask, grid: ImageSequence) -> dict[str, object]:
-    found = Overlap.of(first, second)
+    overlap = Overlap.of(first, second)
     return {
         "label": name,
-        "dice": found.dice,
+        "dice": overlap.dice,
         "both_ml": volume_ml(first & second, grid.affine),
         "only_first_ml": volume_ml(first & ~second, grid.affine),
         "only_second_ml": volume_ml(second & ~first, grid.affine),

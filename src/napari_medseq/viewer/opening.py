@@ -56,10 +56,10 @@ def layer_data(path: Paths, *, progress: Progress | None = None, cancelled: Canc
             kwargs["visible"] = False  # one patient at a time
         return [*first, *(item for data in others for item in data)]
     where = path if isinstance(path, str | os.PathLike) else [os.fspath(p) for p in path]
-    found = io.read(where, lazy="auto", progress=progress, cancelled=cancelled)
-    if not found:
+    sequences = io.read(where, lazy="auto", progress=progress, cancelled=cancelled)
+    if not sequences:
         raise ReadError(f"{where} holds no image that can be opened; choose a NIfTI, DICOM, NRRD or MetaImage file.")
-    return arranged([to_layer_data(seq) for seq in found])
+    return arranged([to_layer_data(seq) for seq in sequences])
 
 
 def layer_data_of_all(

@@ -102,8 +102,8 @@ def prepare_overlay(
 
     onto, reason = job.onto, "as the result was followed"
     if onto is None:
-        found = visits([job.moving, job.fixed], progress=progress, cancelled=cancelled)[1]
-        onto, reason = found.to_baseline, found.reason
+        alignment = visits([job.moving, job.fixed], progress=progress, cancelled=cancelled)[1]
+        onto, reason = alignment.to_baseline, alignment.reason
     check(cancelled)
     bodies = None
     if not {job.moving.modality, job.fixed.modality} <= ABSOLUTE:

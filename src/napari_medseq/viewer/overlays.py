@@ -220,12 +220,12 @@ class Overlay:
         self._start = self.onto
         return error
 
-    def take(self, found: Transform) -> None:
+    def take(self, transform: Transform) -> None:
         """Let it lie as a registration of the earlier image (moving) to the later one (fixed) says; a deformation's linear part.
 
         Where visits were left as they lie, because a search would not move them by more than the tolerance, this moves them.
         """
-        self._set(found.linear, f"{found.kind} registration", found.quality.error_mm)
+        self._set(transform.linear, f"{transform.kind} registration", transform.quality.error_mm)
         self._start = self.onto
 
     def _set(self, onto: Affine, how: str, error: float | None) -> None:
@@ -272,8 +272,8 @@ def show_overlay(viewer: ViewerModel, made: Overlaid, mode: Mode = "checkerboard
         raise SettingsError(f"There is no overlay {mode!r}; choose {', '.join(get_args(Mode))}.")
     close_overlay(viewer)
     viewer = getattr(viewer, "__wrapped__", viewer)
-    found = _OVERLAYS[editing_of(viewer)] = Overlay(viewer, made, mode)
-    return found
+    overlay = _OVERLAYS[editing_of(viewer)] = Overlay(viewer, made, mode)
+    return overlay
 
 
 def overlay_of(viewer: ViewerModel) -> Overlay | None:
@@ -283,9 +283,9 @@ def overlay_of(viewer: ViewerModel) -> Overlay | None:
 
 def close_overlay(viewer: ViewerModel) -> None:
     """Take the overlay away, if there is one."""
-    found = overlay_of(viewer)
-    if found is not None:
-        found.close()
+    overlay = overlay_of(viewer)
+    if overlay is not None:
+        overlay.close()
 
 
 _OVERLAYS: WeakKeyDictionary[Editing, Overlay] = WeakKeyDictionary()

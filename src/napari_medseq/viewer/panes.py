@@ -193,9 +193,9 @@ class Panes:
         self._last_visit = visit
         if self.kind == "planes":
             return
-        found = next((pane for pane in self.panes if pane.plan.ordinal == visit), None)
-        if found is not None:
-            self._come_to(found)
+        current = next((pane for pane in self.panes if pane.plan.ordinal == visit), None)
+        if current is not None:
+            self._come_to(current)
 
     def _come_to(self, pane: Pane) -> None:
         """Make a pane the active one, and let the viewer show what it shows."""
@@ -293,12 +293,12 @@ def open_panes(
     """Open panes of a viewer in place of those that are open."""
     close_panes(viewer)
     viewer = getattr(viewer, "__wrapped__", viewer)
-    found = _PANES[editing_of(viewer)] = Panes(viewer, kind, plans, visits=visits, windows=windows)
-    return found
+    panes = _PANES[editing_of(viewer)] = Panes(viewer, kind, plans, visits=visits, windows=windows)
+    return panes
 
 
 def close_panes(viewer: ViewerModel) -> None:
     """Close the panes of a viewer, if any are open."""
-    found = panes_of(viewer)
-    if found is not None:
-        found.close()
+    panes = panes_of(viewer)
+    if panes is not None:
+        panes.close()

@@ -112,35 +112,35 @@ class Preprocessing:
             If the one layer there is fails.
         """
         chain = steps_of.parse(self.steps)
-        found: dict[int, ImageSequence] = {}
+        results: dict[int, ImageSequence] = {}
         # images first: their masks follow them
         order = sorted(range(len(self.layers)), key=lambda k: self._sequences[k].kind == "labels")
         for done, k in enumerate(order):
             prefix = f"{self.layers[k].name}: " if len(order) > 1 else ""
             share = part(progress, done / len(order), (done + 1) / len(order), prefix)
             try:
-                found[k] = self._one(k, chain, found, share, cancelled)
+                results[k] = self._one(k, chain, results, share, cancelled)
             except OperationCancelled:
                 raise
             except MedseqError as error:
                 if len(order) == 1:
                     raise
                 self.failures.append(f"{self.layers[k].name}: {error}")
-        return [(self.layers[k], found[k]) for k in sorted(found)]
+        return [(self.layers[k], results[k]) for k in sorted(results)]
 
     def _one(
         self,
         k: int,
         chain: list[Step],
-        found: dict[int, ImageSequence],
+        results: dict[int, ImageSequence],
         progress: Progress | None,
         cancelled: Cancelled | None,
     ) -> ImageSequence:
         seq, image = self._sequences[k], self._images[k]
         if seq.kind == "labels" and image is not None:
-            if image not in found:
+            if image not in results:
                 raise MedseqError("it follows its image, which could not be preprocessed.")
-            return steps_of.follow(seq, found[image])
+            return steps_of.follow(seq, results[image])
         wanted = chain
         if seq.kind == "labels":
             wanted, left_out = steps_for_labels(chain)
@@ -153,13 +153,13 @@ class Preprocessing:
                 self.notes.append(f"{self.layers[k].name} holds labels: {step_titles(left_out)} left out.")
         return steps_of.preprocess(seq, wanted, reference=self._fixed, progress=progress, cancelled=cancelled)
 
-    def show(self, viewer: ViewerModel, found: Sequence[tuple[Layer, ImageSequence]]) -> list[Layer]:
+    def show(self, viewer: ViewerModel, results: Sequence[tuple[Layer, ImageSequence]]) -> list[Layer]:
         """Show what `run` found, each beside the layer it was made of."""
         chain = steps_of.parse(self.steps)
         # what was brought onto another layer is shown at that one's visit
         onto = self.reference if any(brings_onto_another(step) for step in chain) else None
         title = short_title(chain)
-        return [_show(viewer, layer, seq, f"{layer.name} ({title})", onto) for layer, seq in found]
+        return [_show(viewer, layer, seq, f"{layer.name} ({title})", onto) for layer, seq in results]
 
 
 # -- before it is run --------------------------------------------------------------------------------------------------
@@ -223,8 +223,8 @@ def bring_along(viewer: ViewerModel, masks: Layer | Sequence[Layer], made: Layer
         raise MedseqError(f"{made.name} was not made by preprocessing; choose a layer that was.")
     result = from_layer(made)
     several = [*masks] if isinstance(masks, Sequence) else [masks]
-    found = [(layer, steps_of.follow(_taken(layer), result)) for layer in several]
-    return [_show(viewer, layer, seq, f"{layer.name} on {made.name}", made) for layer, seq in found]
+    followers = [(layer, steps_of.follow(_taken(layer), result)) for layer in several]
+    return [_show(viewer, layer, seq, f"{layer.name} on {made.name}", made) for layer, seq in followers]
 
 
 # -- what belongs together ---------------------------------------------------------------------------------------------

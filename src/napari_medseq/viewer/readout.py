@@ -84,14 +84,14 @@ def values_at(viewer: ViewerModel, position: Sequence[float] | None = None) -> l
     """
     where = tuple(viewer.cursor.position if position is None else position)
     visit = shown_visit(viewer)
-    found = []
+    readings = []
     for layer in reversed(list(viewer.layers)):
         kind = layer_kind(layer)
         if layer.visible and kind in ("image", "labels") and visit_of(layer) in (None, visit):
             value = _value(viewer, layer, where)
             if value is not None and (kind == "image" or value):
-                found.append(_of_label(layer, value) if kind == "labels" else _of_image(layer, value))
-    return found
+                readings.append(_of_label(layer, value) if kind == "labels" else _of_image(layer, value))
+    return readings
 
 
 def _value(viewer: ViewerModel, layer: Layer, where: tuple[float, ...]) -> float | None:

@@ -117,7 +117,7 @@ def write_autosave(taken: Autosave) -> Path | None:
 def _worth_keeping(viewer: ViewerModel) -> list[Layer]:
     """Masks that are not saved, and the images that are open from files: these cost nothing to name."""
     unsaved = editing_of(viewer).unsaved
-    tracked = {layer for found in results_of(viewer).values() for layer in found.layers}
+    tracked = {layer for followed in results_of(viewer).values() for layer in followed.layers}
     return [
         layer
         for layer in viewer.layers
@@ -136,7 +136,7 @@ def _source(layer: Layer) -> str | None:
 
 def recoverable() -> list[Recovery]:
     """What processes left behind that ended with something unsaved, the latest first."""
-    found = []
+    recoveries = []
     for folder in recovery_folder().glob("*-*"):
         if not is_session(folder) or _is_alive(folder.name.split("-")[0]):
             continue
@@ -144,10 +144,10 @@ def recoverable() -> list[Recovery]:
         try:
             layers = json.loads(file.read_text(encoding="utf-8"))["layers"]
             names = tuple(str(k["look"]["name"]) for k in layers if k["kind"] == "labels")
-            found.append(Recovery(folder, datetime.fromtimestamp(file.stat().st_mtime), names))
+            recoveries.append(Recovery(folder, datetime.fromtimestamp(file.stat().st_mtime), names))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return sorted(found, key=lambda one: one.saved, reverse=True)
+    return sorted(recoveries, key=lambda one: one.saved, reverse=True)
 
 
 def recover(viewer: ViewerModel, recovery: Recovery) -> list[Layer]:

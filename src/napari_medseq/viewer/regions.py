@@ -149,5 +149,5 @@ def intensities(viewer: ViewerModel, image: Image, region: Region) -> NDArray[np
     frames: list[int | slice] = [
         0 if names[k] == "visit" else int(np.clip(at[k], 0, image.data.shape[k] - 1)) for k in range(lead)
     ]
-    found = np.asarray(image.data[(*frames, *space)])
-    return found[np.newaxis] if region.flat else found
+    values = np.asarray(image.data[(*frames, *space)])
+    return values[np.newaxis] if region.flat else values

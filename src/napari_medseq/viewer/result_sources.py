@@ -10,18 +10,18 @@ from napari_medseq.viewer.followed import Followed
 from napari_medseq.viewer.study import ordinals
 
 
-def recorded_images(found: Followed, visit: int) -> dict[str, ImageSequence | None]:
+def recorded_images(followed: Followed, visit: int) -> dict[str, ImageSequence | None]:
     """Channel → the image of a visit that the masks were made from; None where it is not open; empty where none is recorded."""
-    inputs = found.progression.provenance.get("inputs")
+    inputs = followed.progression.provenance.get("inputs")
     facts = inputs[visit] if isinstance(inputs, Sequence) and visit < len(inputs) else None
     images = facts.get("images") if isinstance(facts, Mapping) else None
     if not isinstance(images, Mapping):
         return {}
-    here = {i.name: i for i in found.source.visits[ordinals(found.source, found.progression)[visit]].images}
+    here = {i.name: i for i in followed.source.visits[ordinals(followed.source, followed.progression)[visit]].images}
     return {str(c): here.get(str(i.get("name"))) for c, i in images.items() if isinstance(i, Mapping)}
 
 
-def dicom_series(found: Followed) -> list[ImageSequence | None]:
+def dicom_series(followed: Followed) -> list[ImageSequence | None]:
     """The DICOM series that each visit's lesions stand on, as `Progression.export_dicom` takes them; None where there is no mask.
 
     Raises
@@ -29,10 +29,10 @@ def dicom_series(found: Followed) -> list[ImageSequence | None]:
     MedseqError
         If the images of a visit with a mask are no DICOM, or are not open.
     """
-    progression = found.progression
+    progression = followed.progression
     series: list[ImageSequence | None] = [None] * len(progression.dates)
     for visit in progression.seen:
-        given = [progression.images[visit], *recorded_images(found, visit).values()]
+        given = [progression.images[visit], *recorded_images(followed, visit).values()]
         known = [image for image in given if image is not None and image.meta.get("series_uid")]
         if not known:
             raise MedseqError(
@@ -44,7 +44,7 @@ def dicom_series(found: Followed) -> list[ImageSequence | None]:
     return series
 
 
-def model_of(found: Followed) -> str:
+def model_of(followed: Followed) -> str:
     """The name of the model that made the masks.
 
     Raises
@@ -52,14 +52,14 @@ def model_of(found: Followed) -> str:
     MedseqError
         If no model did.
     """
-    model = found.progression.provenance.get("model")
+    model = followed.progression.provenance.get("model")
     name = model.get("name") if isinstance(model, Mapping) else None
     if not name:
         raise MedseqError("No model made these masks, so that nothing can segment the scan again")
     return str(name)
 
 
-def scan_to_retest(found: Followed) -> ImageSequence | dict[str, ImageSequence]:
+def scan_to_retest(followed: Followed) -> ImageSequence | dict[str, ImageSequence]:
     """The scan of the last visit, as `ms.retest` takes it: one image, or channel → image.
 
     Raises
@@ -67,8 +67,8 @@ def scan_to_retest(found: Followed) -> ImageSequence | dict[str, ImageSequence]:
     MedseqError
         If its images are not recorded, or not open.
     """
-    visit = len(found.progression.dates) - 1
-    given = recorded_images(found, visit)
+    visit = len(followed.progression.dates) - 1
+    given = recorded_images(followed, visit)
     images = {channel: image for channel, image in given.items() if image is not None}
     if not images or len(images) < len(given):
         raise MedseqError(f"The images of visit {visit + 1} that the model was given are not open")

@@ -44,13 +44,19 @@ def add_layers(viewer: ViewerModel, data: Sequence[_layers.LayerData]) -> list[L
     return added
 
 
-def show_segmentation(viewer: ViewerModel, image: Layer, found: Segmentation) -> list[Layer]:
+def show_segmentation(viewer: ViewerModel, image: Layer, segmentation: Segmentation) -> list[Layer]:
     """Show what `ms.segment` found in the image of a layer, at the same place and visit."""
     added = []
-    for what in (found.labels, found.probability, found.uncertainty):
+    for what in (segmentation.labels, segmentation.probability, segmentation.uncertainty):
         if what is None:
             continue
-        ending = "labels" if what is found.labels else "probability" if what is found.probability else "uncertainty"
+        ending = (
+            "labels"
+            if what is segmentation.labels
+            else "probability"
+            if what is segmentation.probability
+            else "uncertainty"
+        )
         extra: dict[str, Any] = {"name": f"{image.name} {ending}", "opacity": 0.6}
         if what.kind == "labels":
             there = looks.colours_in_use(layer for layer in viewer.layers if _layers.layer_kind(layer) == "labels")
@@ -61,16 +67,16 @@ def show_segmentation(viewer: ViewerModel, image: Layer, found: Segmentation) ->
     return added
 
 
-def show_explanation(viewer: ViewerModel, image: Layer, found: ImageSequence) -> Layer:
+def show_explanation(viewer: ViewerModel, image: Layer, explanation: ImageSequence) -> Layer:
     """Show what `ms.explain` found in the image of a layer, over it."""
-    top = float(np.max(found.data)) or 1.0
+    top = float(np.max(explanation.data)) or 1.0
     return show_derived(
-        viewer, image, found, name=f"{image.name} explanation", colormap="magma", blending="additive", opacity=0.6,
+        viewer, image, explanation, name=f"{image.name} explanation", colormap="magma", blending="additive", opacity=0.6,
         contrast_limits=[0.0, top],
     )  # fmt: skip
 
 
-def show_locations(viewer: ViewerModel, image: Layer, found: Locations) -> list[Layer]:
+def show_locations(viewer: ViewerModel, image: Layer, locations: Locations) -> list[Layer]:
     """Show what `ms.locate` found in the image of a layer: boxes as Shapes, landmarks as Points, where that layer lies.
 
     Parameters
@@ -78,7 +84,7 @@ def show_locations(viewer: ViewerModel, image: Layer, found: Locations) -> list[
     viewer : ViewerModel
     image : Image layer
         That of the image in which something was located.
-    found : Locations
+    locations : Locations
 
     Returns
     -------
@@ -87,13 +93,13 @@ def show_locations(viewer: ViewerModel, image: Layer, found: Locations) -> list[
     """
     from napari.layers import Layer
 
-    if not len(found):
+    if not len(locations):
         return []
     names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
     place = {name: getattr(image, name) for name in names}
     facts = {**_studies.facts_of(image), "role": _studies.DERIVED}
     added = []
-    for data, kwargs, kind in location_layer_data(found, **place):
+    for data, kwargs, kind in location_layer_data(locations, **place):
         kwargs["name"] = f"{image.name} {'boxes' if kind == 'shapes' else 'centres'}"
         if len(facts) > 1:
             kwargs["metadata"] = {_layers.KEY: facts.copy()}
@@ -106,13 +112,13 @@ def show_locations(viewer: ViewerModel, image: Layer, found: Locations) -> list[
 LocationData = tuple[list[NDArray[np.float64]] | NDArray[np.float64], dict[str, Any], str]
 
 
-def rectangles(found: Locations) -> list[NDArray[np.float64]]:
+def rectangles(locations: Locations) -> list[NDArray[np.float64]]:
     """Corners (4, axes) of each box in each slice that it crosses, in voxels of the image, as napari's Shapes take them."""
-    axes = [a for a in SPACE if a in found.image.axes]
-    across = found.image.slice_axis if len(axes) == 3 else ""
+    axes = [a for a in SPACE if a in locations.image.axes]
+    across = locations.image.slice_axis if len(axes) == 3 else ""
     row, column = [a for a in axes if a != across]
     out = []
-    for one in found.found:
+    for one in locations.found:
         (r0, r1), (c0, c1) = one.box[row], one.box[column]
         for k in range(*one.box[across]) if across else (0,):
             corners = []
@@ -124,21 +130,21 @@ def rectangles(found: Locations) -> list[NDArray[np.float64]]:
     return out
 
 
-def location_layer_data(found: Locations, **placement: Any) -> list[LocationData]:
+def location_layer_data(locations: Locations, **placement: Any) -> list[LocationData]:
     """Layer data of the boxes (Shapes) and the landmarks (Points) that `ms.locate` found, in voxels of the image.
 
     Parameters
     ----------
-    found : Locations
+    locations : Locations
     **placement
         Layer arguments, such as the ``scale`` of a layer that shows the image's own array. `show_locations` puts them where any layer
         of the image lies, tilted ones and visits too.
     """
-    across = found.image.slice_axis
-    scores = np.array([f.score for f in found.found])
-    spans = [len(range(*f.box[across])) if across in f.box else 1 for f in found.found]
-    numbers = np.arange(1, len(found) + 1)
-    title = f"{found.image.name}_{found.name}"
+    across = locations.image.slice_axis
+    scores = np.array([f.score for f in locations.found])
+    spans = [len(range(*f.box[across])) if across in f.box else 1 for f in locations.found]
+    numbers = np.arange(1, len(locations) + 1)
+    title = f"{locations.image.name}_{locations.name}"
     shapes = {
         "name": f"{title}_boxes",
         "shape_type": "rectangle",
@@ -154,7 +160,10 @@ def location_layer_data(found: Locations, **placement: Any) -> list[LocationData
         "face_color": "orange",
         "features": {"lesion": numbers, "score": scores},
     }
-    return [(rectangles(found), {**shapes, **placement}, "shapes"), (found.points(), {**points, **placement}, "points")]
+    return [
+        (rectangles(locations), {**shapes, **placement}, "shapes"),
+        (locations.points(), {**points, **placement}, "points"),
+    ]
 
 
 def show_derived(

@@ -61,11 +61,11 @@ class ResultContent:
 
 def open_studies(viewer: ViewerModel) -> dict[str, Study]:
     """The patients that are open, by name, for `read_result`; those of whom only lesions are open are left out."""
-    found = {}
+    studies = {}
     for name in studies_in(viewer.layers):
         with suppress(MedseqError):
-            found[name] = study_from_layers(viewer.layers, name)
-    return found
+            studies[name] = study_from_layers(viewer.layers, name)
+    return studies
 
 
 def read_result(
@@ -194,8 +194,8 @@ def _recorded_study(
 
 
 def _image(source: str, name: str, cancelled: Cancelled | None) -> ImageSequence:
-    found = io.read(source, lazy="auto", cancelled=cancelled)
-    return next((seq for seq in found if seq.name == name), found[0])
+    sequences = io.read(source, lazy="auto", cancelled=cancelled)
+    return next((seq for seq in sequences if seq.name == name), sequences[0])
 
 
 def _visit_name(number: int, day: date | None) -> str:

@@ -132,7 +132,7 @@ def take_session(viewer: ViewerModel, layers: Iterable[Layer] | None = None) -> 
     chosen = list(viewer.layers if layers is None else layers)
     kept = (_kept(viewer, layer) for layer in chosen)
     # a correction makes another graph; the one that is held here stays as it is
-    results = tuple((name, copy(found.progression), found.card) for name, found in results_of(viewer).items())
+    results = tuple((name, copy(followed.progression), followed.card) for name, followed in results_of(viewer).items())
     changes = editing_of(viewer).unsaved.as_they_are()
     return TakenSession(tuple(k for k in kept if k is not None), results, _view(viewer), changes)
 

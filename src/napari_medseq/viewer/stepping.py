@@ -52,14 +52,14 @@ def next_lesion(viewer: ViewerModel, by: int = 1) -> int | None:
     MedseqError
         If no lesions of the patient in front are followed.
     """
-    found = results_of(viewer).get(patient_in_front(viewer) or "")
-    if found is None:
+    followed = results_of(viewer).get(patient_in_front(viewer) or "")
+    if followed is None:
         raise MedseqError("No lesions of this patient are followed yet. Open Progression and press Run first.")
-    visit = _visit(viewer, found)
-    layer = None if visit is None else found.layer_at(visit)
+    visit = _visit(viewer, followed)
+    layer = None if visit is None else followed.layer_at(visit)
     if layer is None:
         return None
-    table = found.progression.lesions
+    table = followed.progression.lesions
     here = table[(table["visit"] == visit) & (table["volume_ml"] > 0)].sort_values("volume_ml", ascending=False)
     lesions = [int(v) for v in here["lesion"]]
     if not lesions:
@@ -71,10 +71,10 @@ def next_lesion(viewer: ViewerModel, by: int = 1) -> int | None:
     return lesion
 
 
-def _visit(viewer: ViewerModel, found: Followed) -> int | None:
+def _visit(viewer: ViewerModel, followed: Followed) -> int | None:
     """The result's visit that the slider shows."""
     from napari_medseq.viewer.study import ordinals
 
     shown = shown_visit(viewer)
-    places = ordinals(found.source, found.progression)
+    places = ordinals(followed.source, followed.progression)
     return 0 if shown is None and len(places) == 1 else places.index(shown) if shown in places else None

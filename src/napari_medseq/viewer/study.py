@@ -126,7 +126,9 @@ def masks_alike(layers: Iterable[Layer], study: str) -> list[Layer]:
     for layer in mine:
         series.setdefault(series_name(facts_of(layer)), []).append(layer)
     whole = [
-        found for found in series.values() if sorted(facts_of(layer)["ordinal"] for layer in found) == sorted(visits)
+        group
+        for series_layers in series.values()
+        if sorted(facts_of(layer)["ordinal"] for layer in series_layers) == sorted(visits)
     ]
     return whole[0] if len(whole) == 1 else []
 
@@ -175,13 +177,13 @@ def ordinals(study: Study, progression: Progression) -> list[int]:
     dates = list(progression.dates)
     if len(dates) == len(study.visits):
         return list(range(len(dates)))
-    at, found = 0, []
+    at, ordinals = 0, []
     for day in dates:
         while at < len(study.visits) - 1 and study.visits[at].date != day:
             at += 1
-        found.append(at)
+        ordinals.append(at)
         at += 1
-    return found
+    return ordinals
 
 
 def study_of_labels(seqs: Sequence[ImageSequence], facts: Sequence[dict[str, Any]]) -> Study:

@@ -127,13 +127,13 @@ def follow_again(
     MedseqError
         If there is no result of that study, or its layers were removed.
     """
-    found = result_of(viewer, study)
-    here = [layer for layer in found.layers if layer in viewer.layers]
+    followed = result_of(viewer, study)
+    here = [layer for layer in followed.layers if layer in viewer.layers]
     return track_layers(
         viewer,
         here,
         register=register,
-        settings=settings or found.progression.settings,
+        settings=settings or followed.progression.settings,
         progress=progress,
         cancelled=cancelled,
     )
@@ -228,7 +228,7 @@ def _patients(layer: Layer) -> set[str]:
     if facts.get("study"):
         names.add(str(facts["study"]))
     for text in (facts.get("name"), meta.get("source"), layer.name):
-        names |= {f"sub-{found}" for found in _SUBJECT.findall(str(text or ""))}
+        names |= {f"sub-{subject}" for subject in _SUBJECT.findall(str(text or ""))}
     return names
 
 

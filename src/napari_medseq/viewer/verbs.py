@@ -113,10 +113,14 @@ def segment(
     loaded = ms.load_model(model) if isinstance(model, str | PathLike) else model
     seqs = [to_sequence(layer) for layer in chosen]
     if loaded.info.sequence_axis == "visit" and len(seqs) > 1:
-        found = ms.segment(as_visits(chosen, seqs), loaded, progress=progress, cancelled=cancelled, **settings)
+        segmentations = ms.segment(as_visits(chosen, seqs), loaded, progress=progress, cancelled=cancelled, **settings)
     else:
-        found = [ms.segment(s, loaded, progress=progress, cancelled=cancelled, **settings) for s in seqs]
-    return [added for layer, one in zip(chosen, found, strict=True) for added in show_segmentation(viewer, layer, one)]
+        segmentations = [ms.segment(s, loaded, progress=progress, cancelled=cancelled, **settings) for s in seqs]
+    return [
+        added
+        for layer, one in zip(chosen, segmentations, strict=True)
+        for added in show_segmentation(viewer, layer, one)
+    ]
 
 
 def as_visits(layers: Sequence[Layer], images: Sequence[ImageSequence]) -> list[Visit]:
@@ -167,8 +171,8 @@ def resample_onto(viewer: ViewerModel, layer: Layer, reference: Layer) -> Layer:
 
 def classify(image: Layer, model: ModelLike, **settings: Any) -> Classification:
     """Classify the image of a layer with `ms.classify`."""
-    found: Classification = ms.classify(to_sequence(image), model, **settings)
-    return found
+    classification: Classification = ms.classify(to_sequence(image), model, **settings)
+    return classification
 
 
 def run(

@@ -62,10 +62,10 @@ def _decoder(syntax: str) -> Decoder | None:
     if name is None:
         return None
     try:
-        found = getattr(import_module("imagecodecs"), name)
+        decoder = getattr(import_module("imagecodecs"), name)
     except (ImportError, AttributeError):
         return None
-    return found  # type: ignore[no-any-return]
+    return decoder  # type: ignore[no-any-return]
 
 
 def decode(file: FileHeader, index: int, data: bytes, stored: np.dtype[np.generic]) -> NDArray[np.generic] | None:
@@ -133,11 +133,11 @@ def check_frame(file: FileHeader, data: bytes | None, stored: np.dtype[np.generi
         if file.syntax == RLE:
             streams.check_rle(data, samples * stored.itemsize)
             return True
-        found = streams.checked(data, rows=integer(ds, "Rows"), columns=integer(ds, "Columns"), samples=samples)
+        announced = streams.checked(data, rows=integer(ds, "Rows"), columns=integer(ds, "Columns"), samples=samples)
     except (ValueError, struct.error, IndexError) as error:
         text_ = str(error) if isinstance(error, ValueError) else "the compressed picture's header is damaged"
         raise ReadError(f"{file.path}: {text_}; copy or export it again.") from error
-    return found is not None and found.plain
+    return announced is not None and announced.plain
 
 
 def load_decoders() -> None:
@@ -172,9 +172,9 @@ def decode_request(asked: Request) -> NDArray[np.generic]:
     if asked["grey"]:
         frame = get_frame(asked["data"], asked["index"], number_of_frames=options["number_of_frames"])
         shape = options["rows"], options["columns"]
-        found = _grey(frame, syntax, shape, stored, options["bits_stored"])
-        if found is not None:
-            return found
+        decoded = _grey(frame, syntax, shape, stored, options["bits_stored"])
+        if decoded is not None:
+            return decoded
     options["transfer_syntax_uid"] = UID(syntax)
     array, _ = get_decoder(UID(syntax)).as_array(asked["data"], index=asked["index"], validate=False, **options)
     return np.asarray(array)
@@ -236,8 +236,8 @@ def _scratch(name: str, size: int) -> NDArray[np.uint8]:
     if block is None or len(block) < size:
         block = np.empty(size, np.uint8)
         setattr(_OWN, name, block)
-    found: NDArray[np.uint8] = block[:size]
-    return found
+    pixels: NDArray[np.uint8] = block[:size]
+    return pixels
 
 
 def _raw_bytes(file: FileHeader, index: int) -> NDArray[np.uint8]:

@@ -36,9 +36,9 @@ class Groups:
     def item(self, sequence: str) -> Dataset | None:
         """The first item of a functional group, or None."""
         for source in self._sources:
-            found = first_item(source, sequence)
-            if found is not None:
-                return found
+            result = first_item(source, sequence)
+            if result is not None:
+                return result
         return None
 
 
@@ -107,7 +107,7 @@ def _frame(base: Frame, index: int, groups: Groups) -> Frame:
     if voi is not None:
         frame.window = window_of(voi)
     content, echo = groups.item("FrameContentSequence"), groups.item("MREchoSequence")
-    kind = next((found for name in _TYPES if (found := groups.item(name)) is not None), None)
+    kind = next((candidate for name in _TYPES if (candidate := groups.item(name)) is not None), None)
     time = number(echo, "EffectiveEchoTime") if echo is not None else None
     frame.kind = base.kind._replace(
         image_type=texts(kind, "FrameType") if kind is not None else base.kind.image_type,
@@ -144,18 +144,18 @@ def _in_volume(frame: Frame, groups: Groups) -> None:
     plane, orientation = groups.item("PlanePositionVolumeSequence"), groups.item("PlaneOrientationVolumeSequence")
     position = numbers(plane, "ImagePositionVolume", 3) if plane is not None else None
     directions = numbers(orientation, "ImageOrientationVolume", 6) if orientation is not None else None
-    found = unit_directions(directions)
-    if position is not None and found is not None:
-        frame.position, (frame.row, frame.column), frame.oriented = position, found, False
+    unit = unit_directions(directions)
+    if position is not None and unit is not None:
+        frame.position, (frame.row, frame.column), frame.oriented = position, unit, False
 
 
 def _clock(frame: Frame, content: Dataset | None, cardiac: Dataset | None, temporal: Dataset | None) -> None:
     clock = frame.clock
     if content is not None:
         for name, keyword in (("temporal", "TemporalPositionIndex"), ("acquisition", "FrameAcquisitionNumber")):
-            found = number(content, keyword)
-            if found is not None:
-                clock[name] = found
+            seconds = number(content, keyword)
+            if seconds is not None:
+                clock[name] = seconds
         for name, keyword in (("acquired", "FrameAcquisitionDateTime"), ("content", "FrameReferenceDateTime")):
             at = stamp(content, keyword)
             if at is not None:
@@ -163,11 +163,11 @@ def _clock(frame: Frame, content: Dataset | None, cardiac: Dataset | None, tempo
                 frame.acquired = at if name == "acquired" else frame.acquired
     if cardiac is not None:
         for keyword in ("NominalCardiacTriggerDelayTime", "ActualCardiacTriggerDelayTime"):
-            found = number(cardiac, keyword)
-            if found is not None:
-                clock["trigger"] = found / 1000.0
+            seconds = number(cardiac, keyword)
+            if seconds is not None:
+                clock["trigger"] = seconds / 1000.0
                 break
     if temporal is not None:
-        found = number(temporal, "TemporalPositionTimeOffset")
-        if found is not None:
-            clock["frame"] = found
+        seconds = number(temporal, "TemporalPositionTimeOffset")
+        if seconds is not None:
+            clock["frame"] = seconds

@@ -104,16 +104,20 @@ def unit_directions(iop: Vector | None) -> tuple[Vector, Vector] | None:
 
 def pixel_spacing(ds: Attributes) -> tuple[float, float] | None:
     """Row and column spacing in mm if they are usable."""
-    found = numbers(ds, "PixelSpacing", 2)
-    if found is None and (one := positive(ds, "PixelSpacing")) and not isinstance(value(ds, "PixelSpacing"), Sequence):
+    spacing = numbers(ds, "PixelSpacing", 2)
+    if (
+        spacing is None
+        and (one := positive(ds, "PixelSpacing"))
+        and not isinstance(value(ds, "PixelSpacing"), Sequence)
+    ):
         return one, one
-    return (float(found[0]), float(found[1])) if found is not None and (found > 0).all() else None
+    return (float(spacing[0]), float(spacing[1])) if spacing is not None and (spacing > 0).all() else None
 
 
 def positive(ds: Attributes, keyword: str) -> float | None:
     """A number above zero, or None."""
-    found = number(ds, keyword)
-    return abs(found) if found else None
+    magnitude = number(ds, keyword)
+    return abs(magnitude) if magnitude else None
 
 
 def window_of(ds: Attributes) -> tuple[float, float] | None:

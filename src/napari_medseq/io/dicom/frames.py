@@ -106,9 +106,9 @@ def _plain(file: FileHeader, rows: int, columns: int) -> Frame:
         frame.row, frame.column = directions
     frame.spacing = pixel_spacing(ds)
     for keyword in ("ImagerPixelSpacing", "NominalScannedPixelSpacing"):
-        found = numbers(ds, keyword, 2)
-        if frame.spacing is None and found is not None and (found > 0).all():
-            frame.spacing = (float(found[0]), float(found[1]))
+        spacing = numbers(ds, keyword, 2)
+        if frame.spacing is None and spacing is not None and (spacing > 0).all():
+            frame.spacing = (float(spacing[0]), float(spacing[1]))
             note = f"{keyword} is used as pixel spacing; sizes are those at the detector, not in the patient."
             if note not in file.notes:
                 file.notes.append(note)
@@ -134,15 +134,15 @@ def _plain(file: FileHeader, rows: int, columns: int) -> Frame:
 def _region_spacing(ds: Attributes) -> tuple[float, float] | None:
     """Pixel size in mm of an ultrasound image whose regions all say the same one (PS3.3 C.8.5.5)."""
     regions = value(ds, "SequenceOfUltrasoundRegions") or []
-    found = set()
+    spacings = set()
     for region in regions:
         if (
             integer(region, "PhysicalUnitsXDirection") == 3 == integer(region, "PhysicalUnitsYDirection")
         ):  # 3: centimetres
             along, down = positive(region, "PhysicalDeltaX"), positive(region, "PhysicalDeltaY")
             if along and down:
-                found.add((round(10 * down, 6), round(10 * along, 6)))
-    return found.pop() if len(found) == 1 else None
+                spacings.add((round(10 * down, 6), round(10 * along, 6)))
+    return spacings.pop() if len(spacings) == 1 else None
 
 
 def _of_its_own(frame: Frame) -> Frame:
@@ -157,9 +157,9 @@ def _of_its_own(frame: Frame) -> Frame:
         ("acquisition", "AcquisitionNumber", 1.0),
         ("instance", "InstanceNumber", 1.0),
     ):
-        found = number(ds, keyword)
-        if found is not None:
-            clock[name] = found * scale
+        amount = number(ds, keyword)
+        if amount is not None:
+            clock[name] = amount * scale
     clock.update(philips_order(ds))
     acquired = stamp(ds, "AcquisitionDateTime") or moment(ds, "AcquisitionDate", "AcquisitionTime")
     if acquired is None and text(ds, "AcquisitionTime"):

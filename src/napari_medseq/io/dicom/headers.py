@@ -131,10 +131,10 @@ def _packed(source: Source) -> Packed | None:
     """The packed bytes of a gzipped file or of a deflated data set; None where nothing is packed."""
     if source.head[:2] == b"\x1f\x8b":
         return Packed(source, 0, b"", zlib.MAX_WBITS | 16)
-    found = elements.group_2(source.head)
-    if found is None or found[0] != _DEFLATED:
+    preamble = elements.group_2(source.head)
+    if preamble is None or preamble[0] != _DEFLATED:
         return None
-    return Packed(source, found[1], source.read(0, found[1]), -zlib.MAX_WBITS)
+    return Packed(source, preamble[1], source.read(0, preamble[1]), -zlib.MAX_WBITS)
 
 
 def _needed(header: FileHeader) -> int:

@@ -63,8 +63,8 @@ def separated(frames: Sequence[Frame]) -> list[tuple[list[Frame], str]]:
 def _stored(file: FileHeader, keyword: str) -> object:
     """An attribute as stored, which is compared only."""
     if isinstance(file.ds, Elements):
-        found = file.ds.values.get(TAGS[keyword][0])
-        return found[1].strip(b" \0") if found is not None else b""
+        element = file.ds.values.get(TAGS[keyword][0])
+        return element[1].strip(b" \0") if element is not None else b""
     return text(file.ds, keyword).encode()
 
 
@@ -148,20 +148,20 @@ def _are_phases(folders: dict[str, list[FileHeader]]) -> bool:
 def _moment(file: FileHeader) -> datetime | None:
     """When a slice was acquired, if its time is known and not only its day."""
     ds = file.ds
-    found = stamp(ds, "AcquisitionDateTime")
+    acquired = stamp(ds, "AcquisitionDateTime")
     for day, clock in (
         ("AcquisitionDate", "AcquisitionTime"),
         ("StudyDate", "AcquisitionTime"),
         ("ContentDate", "ContentTime"),
     ):
-        found = found or (moment(ds, day, clock) if text(ds, clock) else None)
-    return found
+        acquired = acquired or (moment(ds, day, clock) if text(ds, clock) else None)
+    return acquired
 
 
 def _number(file: FileHeader) -> tuple[object, ...]:
     """What tells a slice apart; slices of different planes are never the same, a patient lying a little otherwise does not matter."""
-    found = (*(_stored(file, keyword) for keyword in _NUMBERS), _plane(file))
-    return found if found[0] else (*found, _stored(file, "ImagePositionPatient"), _stored(file, "SliceLocation"))
+    numbers = (*(_stored(file, keyword) for keyword in _NUMBERS), _plane(file))
+    return numbers if numbers[0] else (*numbers, _stored(file, "ImagePositionPatient"), _stored(file, "SliceLocation"))
 
 
 def _plane(file: FileHeader) -> int | None:

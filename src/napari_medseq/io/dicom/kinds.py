@@ -51,8 +51,8 @@ def kind_of(ds: Attributes) -> Kind:
 
 
 def _ge_type(ds: Attributes) -> str:
-    found = private(ds, "GE image type")
-    return _GE_TYPES.get(int(found[0]), "") if len(found) == 1 else ""
+    values = private(ds, "GE image type")
+    return _GE_TYPES.get(int(values[0]), "") if len(values) == 1 else ""
 
 
 def diffusion_of(ds: Attributes) -> tuple[float | None, Vector | None]:
@@ -62,14 +62,14 @@ def diffusion_of(ds: Attributes) -> tuple[float | None, Vector | None]:
     """
     b_value, direction = number(ds, "DiffusionBValue"), numbers(ds, "DiffusionGradientOrientation", 3)
     for name in ("Siemens b-value", "Philips b-value", "UIH b-value", "GE b-value"):
-        found = private(ds, name) if b_value is None else []
-        if found and found[0] >= 0:
-            b_value = found[0] % _GE_DIGITS if name.startswith("GE") else found[0]
+        values = private(ds, name) if b_value is None else []
+        if values and values[0] >= 0:
+            b_value = values[0] % _GE_DIGITS if name.startswith("GE") else values[0]
     if b_value is None:
         return None, None
     for name in ("Siemens direction", "UIH direction"):
-        found = private(ds, name) if direction is None else []
-        direction = np.array(found) if len(found) == 3 else direction
+        values = private(ds, name) if direction is None else []
+        direction = np.array(values) if len(values) == 3 else direction
     if direction is None:
         parts = [private(ds, f"Philips direction {axis}") for axis in ("RL", "AP", "FH")]
         direction = np.array(parts)[:, 0] if all(len(part) == 1 for part in parts) else None

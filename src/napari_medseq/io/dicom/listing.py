@@ -26,11 +26,11 @@ def facts(
     cancelled: Cancelled | None = None,
 ) -> list[dict[str, Any]]:
     """One entry per image that `read` would give; what could not be opened is appended to `failures`."""
-    found = series.scan(paths, progress, cancelled)
-    failures.extend(found.failures)
+    scanned = series.scan(paths, progress, cancelled)
+    failures.extend(scanned.failures)
     patients: dict[str, str] = {}
     out: list[dict[str, Any]] = []
-    for frames, shared in series.images(found):
+    for frames, shared in series.images(scanned):
         arranged: list[tuple[Stack, str]] = []
         with collect_failures(series.series_name(frames[0]), failures):
             arranged = series.named(series.arrange(frames, shared))
@@ -59,7 +59,7 @@ def facts(
             if identifiers:
                 entry["patient"], entry["patient_id"] = text(ds, "PatientName"), text(ds, "PatientID")
             out.append(entry)
-    for file in found.labels:
+    for file in scanned.labels:
         said = without_identifiers(text(file.ds, "SeriesDescription"), file.ds)
         out.append(
             {"name": naming.readable(said or file.name), "kind": "labels", "format": "DICOM",

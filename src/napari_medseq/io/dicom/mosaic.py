@@ -106,9 +106,9 @@ def tiles(ds: Attributes) -> Tiles | None:
             sizes = [*_item_sizes(listed[0]), *_matrix_sizes(ds)]
             return _divided(len(places), shape, sizes, positions=[p for p in places if p is not None])
     block = _private(ds, (0x0029, 0x1010))
-    found = csa(bytes(block)) if isinstance(block, (bytes, bytearray)) else {}
+    header = csa(bytes(block)) if isinstance(block, (bytes, bytearray)) else {}
     count: int | None = None
-    for candidate in (found.get("NumberOfImagesInMosaic"), _private(ds, (0x0019, 0x100A))):
+    for candidate in (header.get("NumberOfImagesInMosaic"), _private(ds, (0x0019, 0x100A))):
         try:
             first = candidate[0] if isinstance(candidate, list) else candidate
             if isinstance(first, bytes) and len(first) == 2:
@@ -120,7 +120,7 @@ def tiles(ds: Attributes) -> Tiles | None:
         return None
     normal = None
     try:
-        vector = np.array([float(v) for v in found.get("SliceNormalVector", [])[:3]])
+        vector = np.array([float(v) for v in header.get("SliceNormalVector", [])[:3]])
         if vector.shape == (3,) and 0.9 < np.linalg.norm(vector) < 1.1:
             normal = vector / np.linalg.norm(vector)
     except ValueError:

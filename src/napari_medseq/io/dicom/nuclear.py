@@ -59,9 +59,9 @@ def _parts(ds: Attributes, count: int) -> list[str]:
     """What tells apart frames of different detectors and energy windows."""
     out = [""] * count
     for keyword, name in _PARTS:
-        found = numbers(ds, keyword, count)
-        if found is not None and len(set(found)) > 1:
-            out = [f"{said} {name}{int(v)}".strip() for said, v in zip(out, found, strict=True)]
+        values = numbers(ds, keyword, count)
+        if values is not None and len(set(values)) > 1:
+            out = [f"{said} {name}{int(v)}".strip() for said, v in zip(out, values, strict=True)]
     return out
 
 

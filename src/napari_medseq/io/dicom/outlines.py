@@ -42,7 +42,7 @@ def _edges(mask: NDArray[np.bool_]) -> list[_Edge]:
     """The edges between inside and outside as (start, end) corners, the inside on the right; corner (x, y) is pixel (y, x)'s upper left."""
     inside = np.pad(np.asarray(mask, bool), 1)
     here = inside[1:-1, 1:-1]
-    found: list[_Edge] = []
+    edges: list[_Edge] = []
     for outside, start, end in (
         (inside[:-2, 1:-1], (0, 0), (1, 0)),  # above: to the right
         (inside[1:-1, 2:], (1, 0), (1, 1)),  # right: down
@@ -50,8 +50,8 @@ def _edges(mask: NDArray[np.bool_]) -> list[_Edge]:
         (inside[1:-1, :-2], (0, 1), (0, 0)),  # left: up
     ):
         for y, x in np.argwhere(here & ~outside).tolist():
-            found.append(((x + start[0], y + start[1]), (x + end[0], y + end[1])))
-    return found
+            edges.append(((x + start[0], y + start[1]), (x + end[0], y + end[1])))
+    return edges
 
 
 def _loops(edges: list[_Edge]) -> list[list[_Corner]]:

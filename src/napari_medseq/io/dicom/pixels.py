@@ -316,7 +316,7 @@ def padding_of(stack: Stack) -> float | list[float] | None:
 
     None where there is none, or where slices would have different ones.
     """
-    found: set[tuple[float, float]] = set()
+    ranges: set[tuple[float, float]] = set()
     for frame in (f for row in stack.grid for f in row):
         ds = frame.file.ds
         first = number(ds, "PixelPaddingValue")
@@ -324,10 +324,10 @@ def padding_of(stack: Stack) -> float | list[float] | None:
             return None
         last = number(ds, "PixelPaddingRangeLimit")
         ends = [_as_stored(v, ds) * frame.slope + frame.inter for v in (first, first if last is None else last)]
-        found.add((min(ends), max(ends)))
-        if len(found) > 1:
+        ranges.add((min(ends), max(ends)))
+        if len(ranges) > 1:
             return None
-    low, high = found.pop()
+    low, high = ranges.pop()
     return low if low == high else [low, high]
 
 

@@ -49,8 +49,8 @@ def _secret_words(ds: Attributes) -> set[str]:
     """Whole values and single words of all names and identifiers in a header, and a name's words run together."""
     words: set[str] = set()
     for keyword in SECRETS:
-        found = value(ds, keyword)
-        for secret in found if isinstance(found, (list, tuple)) else [found]:
+        content = value(ds, keyword)
+        for secret in content if isinstance(content, (list, tuple)) else [content]:
             whole = str(secret or "").strip()
             parts = [p for p in _WORDS.split(whole) if len(p) > _SHORT and p.lower() not in _COMMON]
             words.update(parts)

@@ -90,41 +90,41 @@ def drawn_images(ds: Attributes) -> set[str]:
 def _frames_of_reference(ds: Attributes) -> set[str]:
     named = [*(value(ds, "ReferencedFrameOfReferenceSequence") or []), ds]
     structures = value(ds, "StructureSetROISequence") or []
-    found = {text(one, "FrameOfReferenceUID") for one in named}
-    return (found | {text(one, "ReferencedFrameOfReferenceUID") for one in structures}) - {""}
+    uids = {text(one, "FrameOfReferenceUID") for one in named}
+    return (uids | {text(one, "ReferencedFrameOfReferenceUID") for one in structures}) - {""}
 
 
 def _fitting(ds: Attributes, stacks: Sequence[tuple[Stack, str]], notes: list[str]) -> list[Stack]:
     """The stacks that structures were drawn on: by series, by images, by frame of reference, else the only one of their study."""
     oriented = [s for s, _ in stacks if s.oriented]
     wanted = referenced_series(ds)
-    found = [s for s in oriented if text(s.first.file.ds, "SeriesInstanceUID") in wanted]
-    if found:
-        return found
+    same_series = [s for s in oriented if text(s.first.file.ds, "SeriesInstanceUID") in wanted]
+    if same_series:
+        return same_series
     images = drawn_images(ds)
-    found = (
+    same_series = (
         [s for s in oriented if images & {text(f.file.ds, "SOPInstanceUID") for row in s.grid for f in row}]
         if images
         else []
     )
-    if found:
-        return found
+    if same_series:
+        return same_series
     worlds = _frames_of_reference(ds)
-    found = [s for s in oriented if text(s.first.file.ds, "FrameOfReferenceUID") in worlds][:1]
-    if found:
+    same_series = [s for s in oriented if text(s.first.file.ds, "FrameOfReferenceUID") in worlds][:1]
+    if same_series:
         notes.append(
             "The series that the structures were drawn on is not here; another one in the same frame of reference is used."
         )
-        return found
+        return same_series
     if wanted or images:
         return []
     study = text(ds, "StudyInstanceUID")
-    found = [s for s in oriented if text(s.first.file.ds, "StudyInstanceUID") == study] or oriented
-    planned = [s for s in found if text(s.first.file.ds, "Modality") == "CT"]
-    found = planned if len(planned) == 1 else found
-    if len(found) == 1:
+    same_series = [s for s in oriented if text(s.first.file.ds, "StudyInstanceUID") == study] or oriented
+    planned = [s for s in same_series if text(s.first.file.ds, "Modality") == "CT"]
+    same_series = planned if len(planned) == 1 else same_series
+    if len(same_series) == 1:
         notes.append("The structures do not say which series they were drawn on; the only one beside them is used.")
-        return found
+        return same_series
     return []
 
 

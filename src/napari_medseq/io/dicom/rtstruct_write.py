@@ -134,12 +134,12 @@ def _contours(seq: ImageSequence, stack: Stack, labels: NDArray[np.generic], val
     colours = seq.meta.get("colors")
     known = (colours.get(value) or colours.get(str(value))) if isinstance(colours, dict) else None
     shade = [round(255 * float(c)) for c in (known or lesion_colour(value))[:3]]
-    found = []
+    contours = []
     for k in np.flatnonzero((labels == value).any(axis=(1, 2))).tolist():
         for polygon in outlines(labels[k] == value):
             voxels = np.c_[polygon, np.full(len(polygon), float(k))]
             points = apply_points(RAS_LPS, apply_points(stack.affine, voxels))
-            found.append(
+            contours.append(
                 _item(
                     ContourImageSequence=[_image(stack.grid[0][k])],
                     ContourGeometricType="CLOSED_PLANAR",
@@ -147,7 +147,7 @@ def _contours(seq: ImageSequence, stack: Stack, labels: NDArray[np.generic], val
                     ContourData=[format_number_as_ds(float(v)) for v in points.ravel()],
                 )
             )
-    return _item(ROIDisplayColor=shade, ReferencedROINumber=value, ContourSequence=found)
+    return _item(ROIDisplayColor=shade, ReferencedROINumber=value, ContourSequence=contours)
 
 
 def _image(frame: Frame) -> Dataset:

@@ -202,9 +202,9 @@ def _masks(
         volume = np.full(shape, background, np.int32)
         for plane, slot in zip(planes, slots, strict=True):
             volume[slot] = plane
-        for found in np.unique(volume):
-            if found not in (0, background):
-                yield int(found), volume == found
+        for value_present in np.unique(volume):
+            if value_present not in (0, background):
+                yield int(value_present), volume == value_present
         return
     threshold = 1.0
     if kind == "FRACTIONAL":

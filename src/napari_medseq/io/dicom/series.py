@@ -101,10 +101,10 @@ def _sorted_in(file: FileHeader, out: Scan) -> FileHeader | None:
 
 
 def read_scan(
-    found: Scan, *, lazy: Laziness = False, progress: Progress | None = None, cancelled: Cancelled | None = None
+    scan: Scan, *, lazy: Laziness = False, progress: Progress | None = None, cancelled: Cancelled | None = None
 ) -> list[ImageSequence]:
     """Images of a scan, series by series; failures are added to ``found.failures``."""
-    arranged = sort(found)
+    arranged = sort(scan)
     total = sum(len(s.grid) * len(s.grid[0]) for s, _ in arranged)
     done = 0
 
@@ -117,22 +117,22 @@ def read_scan(
 
     out = []
     for one, name in arranged:
-        with collect_failures(name, found.failures):
+        with collect_failures(name, scan.failures):
             out.append(sequence(one, name, lazy=lazy, step=step))
     return out
 
 
-def sort(found: Scan) -> list[tuple[Stack, str]]:
+def sort(scan: Scan) -> list[tuple[Stack, str]]:
     """All stacks of a scan with their names, kept in ``found.stacks``; series that contradict themselves are failures."""
-    for frames, reason in images(found):
-        with collect_failures(series_name(frames[0]), found.failures):
-            found.stacks.extend(named(arrange(frames, reason)))
-    return found.stacks
+    for frames, reason in images(scan):
+        with collect_failures(series_name(frames[0]), scan.failures):
+            scan.stacks.extend(named(arrange(frames, reason)))
+    return scan.stacks
 
 
-def images(found: Scan) -> list[tuple[list[Frame], str]]:
+def images(scan_result: Scan) -> list[tuple[list[Frame], str]]:
     """The frames of each series of a scan, and why files of one SeriesInstanceUID are several ("" where they are one)."""
-    return [part for frames in found.series.values() for part in separated(frames)]
+    return [part for frames in scan_result.series.values() for part in separated(frames)]
 
 
 _SHARED = {
@@ -178,24 +178,24 @@ def series_name(frame: Frame) -> str:
     )
 
 
-def named(found: list[Stack]) -> list[tuple[Stack, str]]:
+def named(stacks: list[Stack]) -> list[tuple[Stack, str]]:
     """Names for the stacks of one series, told apart by what differs among them."""
-    base = series_name(found[0].first)
-    if len(found) == 1:
-        component = _component(found[0])
-        return [(found[0], f"{base}_{component}" if component and component not in base.lower() else base)]
+    base = series_name(stacks[0].first)
+    if len(stacks) == 1:
+        component = _component(stacks[0])
+        return [(stacks[0], f"{base}_{component}" if component and component not in base.lower() else base)]
     tellers: list[Callable[[Stack], str]] = [
         _plane, _component, _echo, _type, _size, lambda s: s.first.kind.part, lambda s: s.first.kind.recon,
         lambda s: f"s{s.first.kind.series_number}", lambda s: s.first.kind.stack and f"stack{s.first.kind.stack}", _block,
     ]  # fmt: skip
-    labels = [""] * len(found)
+    labels = [""] * len(stacks)
     for tell in tellers:
-        said = [naming.readable(words) if (words := tell(s)) else "" for s in found]
+        said = [naming.readable(words) if (words := tell(s)) else "" for s in stacks]
         if len(set(said)) > 1:
             labels = [f"{label}_{s}" if s else label for label, s in zip(labels, said, strict=True)]
-        if len(set(labels)) == len(found):
+        if len(set(labels)) == len(stacks):
             break
-    return [(s, base + label) for s, label in zip(found, labels, strict=True)]
+    return [(s, base + label) for s, label in zip(stacks, labels, strict=True)]
 
 
 def _plane(stack: Stack) -> str:
@@ -330,9 +330,9 @@ def facts_of(stack: Stack) -> dict[str, Any]:
         "patient": pseudonym(ds),
     }
     for key, keyword in FACTS.items():
-        found = text(ds, keyword)
-        if found:
-            meta[key] = found
+        content = text(ds, keyword)
+        if content:
+            meta[key] = content
     if integer(ds, "SeriesNumber", -1) >= 0:
         meta["series_number"] = integer(ds, "SeriesNumber")
     windows = Counter(f.window for r in stack.grid for f in r if f.window is not None)

@@ -80,8 +80,8 @@ def stack_for(seq: ImageSequence, reference: Reference | None) -> Stack:
             f"{seq.name}: labels in DICOM need the series that they were drawn on; give reference=its folder."
         )
     files, _ = collect([reference] if isinstance(reference, (str, os.PathLike)) else list(reference))
-    found = series.scan(files.get("dicom", []))
-    stacks = [s for s, _ in series.sort(found) if s.oriented]
+    scanned = series.scan(files.get("dicom", []))
+    stacks = [s for s, _ in series.sort(scanned) if s.oriented]
     if not stacks:
         raise WriteError(
             f"{reference}: no DICOM image series with a position in the patient was found; give the labels' own series."

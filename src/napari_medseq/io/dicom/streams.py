@@ -51,20 +51,20 @@ def checked(data: bytes, *, rows: int, columns: int, samples: int) -> Announced 
         If it announces another size than the DICOM header, or its structure is damaged.
     """
     if data[:2] == _JPEG_SOI:
-        found = _jpeg(data)
+        header = _jpeg(data)
     elif data[:4] == _CODESTREAM or data[:8] == _JP2:
-        found = _jpeg_2000(codestream(data))
+        header = _jpeg_2000(codestream(data))
     else:
         return None
-    if (found.rows, found.columns) != (rows, columns):
+    if (header.rows, header.columns) != (rows, columns):
         raise ValueError(
-            f"the compressed picture announces {found.columns}×{found.rows} pixels, the DICOM header {columns}×{rows}"
+            f"the compressed picture announces {header.columns}×{header.rows} pixels, the DICOM header {columns}×{rows}"
         )
-    if found.samples != samples:
+    if header.samples != samples:
         raise ValueError(
-            f"the compressed picture announces {found.samples} samples a pixel, the DICOM header {samples}"
+            f"the compressed picture announces {header.samples} samples a pixel, the DICOM header {samples}"
         )
-    return found
+    return header
 
 
 def _jpeg(data: bytes) -> Announced:

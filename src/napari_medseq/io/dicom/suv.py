@@ -52,8 +52,8 @@ def factor(ds: Attributes, acquired: Sequence[datetime] = ()) -> tuple[float | N
     if drug is None:
         return None, "the injected dose is missing"
     dose, half = number(drug, "RadionuclideTotalDose"), number(drug, "RadionuclideHalfLife")
-    for name, found, least in (("weight", weight, 0.0), ("injected dose", dose, 0.0), ("half-life", half, 0.0)):
-        if found is None or found <= least:
+    for name, amount, least in (("weight", weight, 0.0), ("injected dose", dose, 0.0), ("half-life", half, 0.0)):
+        if amount is None or amount <= least:
             return None, f"the {name} is missing"
     assert weight is not None
     assert dose is not None
@@ -96,8 +96,8 @@ def _injected(ds: Attributes, drug: Attributes) -> datetime | None:
 
 def _philips(ds: Attributes) -> float | None:
     try:
-        found = ds[_PHILIPS_SUV].value
-        scale = float(found.decode() if isinstance(found, bytes) else found)
+        content = ds[_PHILIPS_SUV].value
+        scale = float(content.decode() if isinstance(content, bytes) else content)
     except (KeyError, ValueError, TypeError, AttributeError):
         return None
     return scale if 0 < scale < 1e6 else None

@@ -58,17 +58,17 @@ def value(ds: Attributes, keyword: str) -> Any:
     """
     known = TAGS.get(keyword) or SECRETS.get(keyword)
     try:
-        found = ds[keyword].value if known is None else _stored(ds, *known)
+        content = ds[keyword].value if known is None else _stored(ds, *known)
     except Exception:  # a broken element raises anything; to us it is not there
         return None
-    return None if found is None or (isinstance(found, (str, bytes)) and len(found) == 0) else found
+    return None if content is None or (isinstance(content, (str, bytes)) and len(content) == 0) else content
 
 
 def private(ds: Attributes, name: str) -> list[float]:
     """The finite numbers of a private attribute of `PRIVATE`; [] where it is absent, empty or another maker's."""
     try:
-        found = private_value(ds, name)
-        parts = found if isinstance(found, Sequence) and not isinstance(found, str) else [found]
+        content = private_value(ds, name)
+        parts = content if isinstance(content, Sequence) and not isinstance(content, str) else [content]
         values = [_decimal(part) for part in parts]
     except (TypeError, ValueError):
         return []
@@ -81,20 +81,20 @@ def private_value(ds: Attributes, name: str) -> Any:
         return None
     tag, vr, creator, maker = PRIVATE[name]
     try:
-        found = None
+        content = None
         for one in _places(tag):
-            found = _stored(ds, one, vr)
-            said = str(_stored(ds, creator_of(one), "LO") or "").strip() if found is not None else ""
+            content = _stored(ds, one, vr)
+            said = str(_stored(ds, creator_of(one), "LO") or "").strip() if content is not None else ""
             nameless = not said and one == tag and text(ds, "Manufacturer").upper().startswith(maker)
-            if found is not None and (said.startswith(creator) if said else nameless):
+            if content is not None and (said.startswith(creator) if said else nameless):
                 break
         else:
             return None
-        if isinstance(found, bytes):  # an unknown representation, as some archives store private elements
-            found = _quick(found, vr.encode(), True)
+        if isinstance(content, bytes):  # an unknown representation, as some archives store private elements
+            content = _quick(content, vr.encode(), True)
     except Exception:  # a broken element raises anything; to us it is not there
         return None
-    return None if found is _SLOW else found
+    return None if content is _SLOW else content
 
 
 @lru_cache(64)
@@ -105,12 +105,12 @@ def _places(tag: int) -> tuple[int, ...]:
 
 def _stored(ds: Attributes, tag: int, vr: str) -> Any:
     """The value of a known element, quickly where it is plain; None where there is none."""
-    found = _SLOW
+    content = _SLOW
     if isinstance(ds, elements.Elements):
         stored = ds.values.get(tag)
         if stored is None:
             return None
-        found = _quick(stored[1], _representation(vr, stored[0]), True)
+        content = _quick(stored[1], _representation(vr, stored[0]), True)
     else:
         from pydicom.dataelem import RawDataElement
 
@@ -120,11 +120,11 @@ def _stored(ds: Attributes, tag: int, vr: str) -> Any:
         if isinstance(raw, RawDataElement):
             if not raw.value:
                 return None
-            found = _quick(raw.value, _representation(vr, (raw.VR or "UN").encode()), raw.is_little_endian)
-    found = ds[tag].value if found is _SLOW else found
-    if vr in _LISTED and isinstance(found, str) and "\\" in found:
-        return [part.strip() for part in found.split("\\")]
-    return found
+            content = _quick(raw.value, _representation(vr, (raw.VR or "UN").encode()), raw.is_little_endian)
+    content = ds[tag].value if content is _SLOW else content
+    if vr in _LISTED and isinstance(content, str) and "\\" in content:
+        return [part.strip() for part in content.split("\\")]
+    return content
 
 
 #: Representations of several texts or numbers; others of text are never split by the standard.
@@ -149,17 +149,17 @@ def _decimal(said: str | float) -> float:
 
 def text(ds: Attributes, keyword: str) -> str:
     """An attribute as stripped text, "" where absent; it ends where control characters begin (a damaged length took in more)."""
-    found = value(ds, keyword)
-    return "" if found is None else _CONTROL.split(str(found), maxsplit=1)[0].strip()
+    content = value(ds, keyword)
+    return "" if content is None else _CONTROL.split(str(content), maxsplit=1)[0].strip()
 
 
 def number(ds: Attributes, keyword: str) -> float | None:
     """An attribute (its first value) as a finite float, or None."""
-    found = value(ds, keyword)
+    content = value(ds, keyword)
     try:
-        if isinstance(found, Sequence) and not isinstance(found, (str, bytes)):
-            found = found[0]
-        result = _decimal(found)
+        if isinstance(content, Sequence) and not isinstance(content, (str, bytes)):
+            content = content[0]
+        result = _decimal(content)
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
     return result if np.isfinite(result) else None
@@ -167,15 +167,15 @@ def number(ds: Attributes, keyword: str) -> float | None:
 
 def integer(ds: Attributes, keyword: str, default: int = 0) -> int:
     """An attribute as int, or `default`."""
-    found = number(ds, keyword)
-    return default if found is None else int(found)
+    content = number(ds, keyword)
+    return default if content is None else int(content)
 
 
 def numbers(ds: Attributes, keyword: str, count: int) -> NDArray[np.float64] | None:
     """An attribute as `count` finite floats, or None."""
-    found = value(ds, keyword)
+    content = value(ds, keyword)
     try:
-        result = np.array([_decimal(v) for v in found], dtype=np.float64)
+        result = np.array([_decimal(v) for v in content], dtype=np.float64)
     except (TypeError, ValueError):
         return None
     return result if result.shape == (count,) and np.isfinite(result).all() else None
@@ -183,10 +183,10 @@ def numbers(ds: Attributes, keyword: str, count: int) -> NDArray[np.float64] | N
 
 def texts(ds: Attributes, keyword: str) -> tuple[str, ...]:
     """A multi-valued attribute as upper-case texts."""
-    found = value(ds, keyword)
-    if found is None:
+    content = value(ds, keyword)
+    if content is None:
         return ()
-    parts = [found] if isinstance(found, str) else list(found) if isinstance(found, Sequence) else [found]
+    parts = [content] if isinstance(content, str) else list(content) if isinstance(content, Sequence) else [content]
     return tuple(_CONTROL.split(str(p), maxsplit=1)[0].strip().upper() for p in parts)
 
 
@@ -208,9 +208,9 @@ def _day(said: str) -> datetime | None:
 
 def stamp(ds: Attributes, keyword: str) -> datetime | None:
     """A DT attribute as datetime, its zone left out; None if absent or broken."""
-    found = text(ds, keyword)
-    at = _day(found)
-    return None if at is None else at + timedelta(seconds=seconds_of(found[8:].split("+")[0].split("-")[0]) or 0.0)
+    content = text(ds, keyword)
+    at = _day(content)
+    return None if at is None else at + timedelta(seconds=seconds_of(content[8:].split("+")[0].split("-")[0]) or 0.0)
 
 
 @lru_cache(256)
@@ -226,8 +226,8 @@ def seconds_of(clock: str) -> float | None:
 
 def first_item(ds: Attributes, keyword: str) -> Dataset | None:
     """The first item of a sequence attribute, or None."""
-    found = value(ds, keyword)
+    content = value(ds, keyword)
     try:
-        return found[0] if found is not None and len(found) else None
+        return content[0] if content is not None and len(content) else None
     except (TypeError, IndexError):
         return None

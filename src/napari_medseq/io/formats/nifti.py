@@ -64,14 +64,14 @@ def _pair(path: Path) -> tuple[Path, Path]:
     base = name[: len(name) - len(gz)]
     if not base.lower().endswith((".hdr", ".img")):
         return path, path
-    found = []
+    files = []
     for ending in (".hdr", ".img"):
         options = [path.with_name(base[:-4] + e + g) for e in (ending, ending.upper()) for g in (gz, "", ".gz")]
         hit = next((p for p in options if p.is_file()), None)
         if hit is None:
             raise ReadError(f"{path}: the {ending} file of the pair is missing; put both files side by side.")
-        found.append(hit)
-    return found[0], found[1]
+        files.append(hit)
+    return files[0], files[1]
 
 
 def read_header(path: str | Path) -> Header:
@@ -214,8 +214,8 @@ def _our_extension(path: Path, size: int, offset: int, endianness: str) -> dict[
             break
         if code == 6 and _OURS.encode() in block[at + 8 : at + 64]:
             try:
-                found = json.loads(block[at + 8 : at + length].rstrip(b"\0").decode())[_OURS]
-                return found if isinstance(found, dict) else {}
+                content = json.loads(block[at + 8 : at + length].rstrip(b"\0").decode())[_OURS]
+                return content if isinstance(content, dict) else {}
             except (ValueError, KeyError, TypeError):
                 return {}
         at += length

@@ -23,12 +23,12 @@ from napari_medseq.sequence import ImageSequence, Voxels
 def segments(header: Header, array: Voxels) -> list[ImageSequence]:
     """One label sequence per layer; overlapping segments lie in different layers."""
     layers: dict[int, dict[int, dict[str, str]]] = {}
-    found: dict[int, dict[str, str]] = {}
+    by_number: dict[int, dict[str, str]] = {}
     for key, value in header.keys.items():
         match = re.fullmatch(r"Segment(\d{1,5})_(\w+)", key)
         if match:
-            found.setdefault(int(match[1]), {})[match[2]] = value.strip()
-    for number, facts in sorted(found.items()):
+            by_number.setdefault(int(match[1]), {})[match[2]] = value.strip()
+    for number, facts in sorted(by_number.items()):
         old = "LabelValue" not in facts  # before Slicer 4.11: one layer per segment, value 1
         layer = _whole(facts.get("Layer"), number if old else 0)
         layers.setdefault(layer, {})[_whole(facts.get("LabelValue"), 1)] = facts

@@ -150,11 +150,11 @@ def _facts_of(tif: Any) -> tuple[list[str], tuple[float, float, float], float]:
 
 def _pixel(page: Any) -> tuple[float, float]:
     """Width and height of a pixel in the unit that ImageJ names; 0 where there is none."""
-    found = []
+    sizes = []
     for tag in ("XResolution", "YResolution"):
         above, below = page.tags[tag].value if tag in page.tags else (0, 1)
-        found.append(below / above if above else 0.0)
-    return found[0], found[1]
+        sizes.append(below / above if above else 0.0)
+    return sizes[0], sizes[1]
 
 
 def _ome_pixels(text: str) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def lung_rads(
     before: dict[int, tuple[str, int]] = {}  # category, and the visit since which it stands
     verdicts = []
     for visit in range(seen.visits):
-        found: dict[int, str] = {}
+        grades: dict[int, str] = {}
         why: list[str] = []
         for lesion in seen.lesions:
             row = seen.row(lesion, visit)
@@ -75,11 +75,11 @@ def lung_rads(
             if lesion in suspicious and grade[0] in "34":
                 grade, reason = "4X", f"{reason}; suspicious features"
             why.append(f"nodule {lesion}: {grade} ({reason})")
-            found[lesion] = grade
-        known = {k: g for k, g in found.items() if g in ORDER}
+            grades[lesion] = grade
+        known = {k: g for k, g in grades.items() if g in ORDER}
         before |= {k: (g, visit) for k, g in known.items() if k not in before or before[k][0] != g}
         top = max(known, key=lambda k: (ORDER.index(known[k]), mean_mm(seen, k, visit)), default=None)
-        lost = len(known) < len(found) and (top is None or ORDER.index(known[top]) < ORDER.index("4B"))
+        lost = len(known) < len(grades) and (top is None or ORDER.index(known[top]) < ORDER.index("4B"))
         category = "not evaluable" if lost else known[top] if top is not None else "1"
         size = mean_mm(seen, top, visit) if top is not None else float("nan")
         nan = float("nan")

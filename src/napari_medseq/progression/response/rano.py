@@ -263,25 +263,25 @@ def _settled(seen: Sightings, verdicts: tuple[Verdict, ...], k: int) -> Verdict:
 
 def _each(name: str, given: Sequence[T | None] | None, visits: int, words: Sequence[str] = ()) -> list[T | None]:
     """One value per visit, None where unknown."""
-    found: list[T | None] = [None] * visits if given is None else list(given)
-    if isinstance(given, str) or len(found) != visits:
+    values: list[T | None] = [None] * visits if given is None else list(given)
+    if isinstance(given, str) or len(values) != visits:
         raise SettingsError(f"{name} needs one value per visit ({visits}, None where unknown), not {given!r}.")
-    for value in found:
+    for value in values:
         if value is None:
             continue
         good = value in words if words else isinstance(value, int | float) and value >= 0
         if not good:
             raise SettingsError(f"{name}: {value!r} is not usable; give {', '.join(words) or 'mg per day, 0 or more'}.")
-    return found
+    return values
 
 
 def _flair(progression: Tracked, column: str) -> list[str | None]:
     """The state of T2/FLAIR lesions at each visit: worse from a rise over their least, or with a new lesion."""
     seen = Sightings(progression)
     sums = [sum(seen.size(k, visit, column, 0.0) for k in seen.lesions) for visit in range(seen.visits)]
-    found: list[str | None] = ["stable"]
+    verdicts: list[str | None] = ["stable"]
     for visit in range(1, seen.visits):
         least = min(sums[:visit])
         rose = percent(sums[visit], least) >= FLAIR_PERCENT[column] or (least == 0 < sums[visit])
-        found.append("worse" if rose or seen.new(visit) else "better" if sums[visit] < sums[0] else "stable")
-    return found
+        verdicts.append("worse" if rose or seen.new(visit) else "better" if sums[visit] < sums[0] else "stable")
+    return verdicts

@@ -44,28 +44,28 @@ def find_layout(
         If nothing with labels is there, or what belongs together cannot be told.
     """
     if folder.is_file() and folder.suffix.lower() == ".csv":
-        found = of_table(folder)
+        layout = of_table(folder)
     elif not folder.is_dir():
         raise SettingsError(f"{folder} is not there; data is a folder, or a CSV file of paths.")
     elif channels is None and (pairs := pairs_in(folder)):
-        found = of_pairs(folder, pairs)
+        layout = of_pairs(folder, pairs)
     elif frames := frame_folders(folder):
-        found = of_frames(folder, frames)
+        layout = of_frames(folder, frames)
     else:
-        found = of_tree(folder, channels, labels)
-        if not found.entries:
-            found = of_dicom(folder)
-    if not found.entries:
+        layout = of_tree(folder, channels, labels)
+        if not layout.entries:
+            layout = of_dicom(folder)
+    if not layout.entries:
         raise SettingsError(
             f"{folder} holds no image with labels beside it{_seen(folder)}. Known are imagesTr/labelsTr (nnU-Net, MSD), images/labels, "
             "frames/labels, a CSV with columns patient, image and labels, and labels named like their image (scan.nii.gz, "
             'scan_seg.nii.gz); labels="*pattern*" says which files are labels.'
         )
-    lossy = [e for e in found.entries if any(p.suffix.lower() in LOSSY for p in e.labels)]
+    lossy = [e for e in layout.entries if any(p.suffix.lower() in LOSSY for p in e.labels)]
     if lossy:
         doubt = f"labels of {len(lossy)} case(s) are JPEG files, which blur values: what is brighter than half counts as class 1"
-        found = replace(found, doubts=(*found.doubts, doubt))
-    return with_patients(found, patient)
+        layout = replace(layout, doubts=(*layout.doubts, doubt))
+    return with_patients(layout, patient)
 
 
 def _seen(folder: Path) -> str:

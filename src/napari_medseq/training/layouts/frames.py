@@ -12,14 +12,14 @@ from napari_medseq.training.layouts.folders import labels_in
 
 def frame_folders(folder: Path) -> list[tuple[Path, Path]]:
     """Folders of pictures, each with the folder of labels beside it."""
-    found = []
+    pairs = []
     for frames in sorted(
         p for p in folder.rglob("*") if p.is_dir() and p.name.lower() in ("frames", "images", "video")
     ):
         labels = labels_in(frames.parent)
         if labels is not None and files_in(frames, PICTURES):
-            found.append((frames, labels))
-    return found
+            pairs.append((frames, labels))
+    return pairs
 
 
 def of_frames(folder: Path, pairs: Sequence[tuple[Path, Path]]) -> Layout:

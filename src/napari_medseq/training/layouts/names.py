@@ -43,12 +43,12 @@ def same_names(images: Iterable[str], labels: Iterable[str]) -> dict[str, str]:
     cores: dict[str, str] = {}
     for name in labels:
         cores.setdefault(core_of_labels(name), name)
-    found = {}
+    pairs = {}
     for name in images:
         partner = name if name in exact else cores.get(name.lower()) or cores.get(core_of_image(name))
         if partner is not None:
-            found[name] = partner
-    return found
+            pairs[name] = partner
+    return pairs
 
 
 def same_numbers(images: Sequence[str], labels: Sequence[str]) -> dict[str, str]:

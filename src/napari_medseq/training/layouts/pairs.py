@@ -39,12 +39,12 @@ def pairs_in(folder: Path) -> list[Pair]:
     whole = pair_in(folder)
     if whole is not None:
         return list(_within(*whole))
-    found = []
+    pairs = []
     for part in sorted(p for p in folder.iterdir() if p.is_dir() and part_of(p.name)):
         inner = pair_in(part)
         if inner is not None:
-            found += list(_within(*inner, split=part_of(part.name)))
-    return found
+            pairs += list(_within(*inner, split=part_of(part.name)))
+    return pairs
 
 
 def _within(images: Path, labels: Path, split: str = "") -> Iterator[Pair]:
@@ -67,9 +67,9 @@ def of_pairs(folder: Path, pairs: Sequence[Pair]) -> Layout:
         more, said = _cases(pair, channel_names)
         entries += more
         doubts += said
-    found = dict.fromkeys(c for e in entries for c in e.images)
+    channels_seen = dict.fromkeys(c for e in entries for c in e.images)
     order = [n for _, n in sorted(channel_names.items())]
-    channels = [c for c in dict.fromkeys([*order, *found]) if c in found]
+    channels = [c for c in dict.fromkeys([*order, *channels_seen]) if c in channels_seen]
     kind = "nnU-Net raw or MSD" if facts else f"folders {pairs[0].images.name} and {pairs[0].labels.name}"
     if len(pairs) > 1:
         kind = "folders of images and labels: " + some([f"{p.images.relative_to(folder)}" for p in pairs])
@@ -133,13 +133,13 @@ def _class_names(facts: Mapping[str, object]) -> dict[int, str]:
     said = facts.get("labels")
     if not isinstance(said, Mapping):
         return {}
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     for key, value in said.items():
         if str(key).isdigit():
-            found[int(key)] = str(value)
+            names[int(key)] = str(value)
         elif isinstance(value, int):
-            found[value] = str(key)
-    return {k: v for k, v in sorted(found.items()) if k > 0}
+            names[value] = str(key)
+    return {k: v for k, v in sorted(names.items()) if k > 0}
 
 
 def _modalities(names: Mapping[int, str]) -> dict[str, str]:

@@ -32,12 +32,12 @@ def _by_pattern(case: str, pattern: str) -> str:
     if pattern == EACH:
         return case
     try:
-        found = re.search(pattern, case)
+        match = re.search(pattern, case)
     except re.error as error:
         raise SettingsError(f"patient = {pattern!r} is no regular expression: {error}.") from None
-    if found is None:
+    if match is None:
         raise SettingsError(f"patient = {pattern!r} fits not {case!r}; it must find the patient in every case's name.")
-    return found[1] if found.groups() else found[0]
+    return match[1] if match.groups() else match[0]
 
 
 def _by_names(cases: Sequence[str]) -> tuple[dict[str, str], list[str]]:

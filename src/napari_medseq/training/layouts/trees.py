@@ -101,13 +101,13 @@ def _structures(folder: Path, truths: Sequence[Path], images: Sequence[Path]) ->
     for truth in truths:
         by_folder.setdefault(truth.parent, []).append(truth)
     seen = Counter(stem(p) for p in truths)
-    found = []
+    cases = []
     for place, masks in by_folder.items():
         own = [p for p in images if p.parent == place.parent]
         if not is_plain(place.name) or len(masks) < 2 or len(own) != 1:
             return None
-        found.append((own[0], sorted(masks)))
-    if not found or (len(found) > 1 and max(seen.values()) < 2):
+        cases.append((own[0], sorted(masks)))
+    if not cases or (len(cases) > 1 and max(seen.values()) < 2):
         return None
     classes = {name: k for k, name in enumerate(sorted(seen), 1)}
     entries = tuple(
@@ -118,7 +118,7 @@ def _structures(folder: Path, truths: Sequence[Path], images: Sequence[Path]) ->
             tuple(masks),
             classes={stem(p): classes[stem(p)] for p in masks},
         )
-        for image, masks in found
+        for image, masks in cases
     )
     return Layout("a mask for each structure", entries, ("image",), {k: name for name, k in classes.items()})
 
