@@ -126,9 +126,7 @@ def masks_alike(layers: Iterable[Layer], study: str) -> list[Layer]:
     for layer in mine:
         series.setdefault(series_name(facts_of(layer)), []).append(layer)
     whole = [
-        group
-        for series_layers in series.values()
-        if sorted(facts_of(layer)["ordinal"] for layer in series_layers) == sorted(visits)
+        group for group in series.values() if sorted(facts_of(layer)["ordinal"] for layer in group) == sorted(visits)
     ]
     return whole[0] if len(whole) == 1 else []
 
