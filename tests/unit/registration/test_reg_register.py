@@ -14,7 +14,7 @@ from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled,
 from napari_medseq.registration import Transform, aligned, frames, register, visits
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground, otsu, region
-from tests.unit.registration.phantom import SHAPE, motion, phantom, seen_through, target_error
+from tests.unit.registration.phantom import SHAPE, halved, motion, phantom, seen_through, target_error
 
 SMALL, LARGE = ((4, -3, 6), (5, 8, -6)), ((-15, 10, 20), (-12, 10, 8))
 
@@ -25,9 +25,22 @@ def found_of(angles: tuple[float, float, float], shift: tuple[float, float, floa
     return register(seen_through(phantom(), motion(angles, shift)), phantom())
 
 
+@cache
+def found_coarsely() -> Transform:
+    """The same with the small motion, in large voxels."""
+    fixed = halved(phantom())
+    return register(seen_through(fixed, motion(*SMALL)), fixed)
+
+
 @pytest.fixture(scope="module")
-def fixed() -> ImageSequence:
+def fine() -> ImageSequence:
     return phantom()
+
+
+@pytest.fixture(scope="module")
+def fixed(fine: ImageSequence) -> ImageSequence:
+    """The phantom in voxels of 5 × 5 × 8 mm."""
+    return halved(fine)
 
 
 @pytest.mark.parametrize(
@@ -35,12 +48,12 @@ def fixed() -> ImageSequence:
     [SMALL, LARGE],
 )
 def test_a_known_rigid_motion_is_found_within_a_voxel(
-    fixed: ImageSequence, angles: tuple[float, float, float], shift: tuple[float, float, float]
+    angles: tuple[float, float, float], shift: tuple[float, float, float]
 ) -> None:
     real = motion(angles, shift)
     found = found_of(angles, shift)
     assert found.matrix is not None
-    assert target_error(found.matrix, real, fixed) < 1.0  # voxels are 2.5 × 2.5 × 4 mm
+    assert target_error(found.matrix, real) < 1.0  # voxels are 2.5 × 2.5 × 4 mm
     q = found.quality
     assert q.trustworthy
     assert q.mi_after > q.mi_before
@@ -51,37 +64,37 @@ def test_a_known_rigid_motion_is_found_within_a_voxel(
     assert q.scale_max == pytest.approx(1, abs=1e-6)
 
 
-def test_translation_and_affine(fixed: ImageSequence) -> None:
+def test_translation_and_affine(fine: ImageSequence, fixed: ImageSequence) -> None:
     shift = motion((0, 0, 0), (7, -9, 6))
     found = register(seen_through(fixed, shift), fixed, kind="translation")
     assert np.allclose(found.linear[:3, :3], np.eye(3))
-    assert target_error(found.linear, shift, fixed) < 0.7
+    assert target_error(found.linear, shift) < 0.7
     real = motion((5, 5, -5), (4, 4, 4), scale=1.06)
-    found = register(seen_through(fixed, real), fixed, kind="affine")
-    assert target_error(found.linear, real, fixed) < 1.5
+    found = register(seen_through(fine, real), fine, kind="affine")
+    assert target_error(found.linear, real) < 1.5
     assert found.quality.scale_max == pytest.approx(1.06, abs=0.02)
 
 
-def test_inverted_contrast_is_no_obstacle(fixed: ImageSequence) -> None:
+def test_inverted_contrast_is_no_obstacle(fine: ImageSequence) -> None:
     real = motion((3, -4, 8), (6, -5, 4))
-    moving = seen_through(fixed, real)
+    moving = seen_through(fine, real)
     other = moving.replace(data=np.where(moving.data > 40, 400 - moving.data, moving.data), modality="PT")
-    assert target_error(register(other, fixed).linear, real, fixed) < 1.2
+    assert target_error(register(other, fine).linear, real) < 1.2
 
 
 def test_results_repeat_bit_for_bit(fixed: ImageSequence) -> None:
-    one, two = found_of(*SMALL), register(seen_through(fixed, motion(*SMALL)), fixed)
+    one, two = found_coarsely(), register(seen_through(fixed, motion(*SMALL)), fixed)
     assert np.array_equal(one.linear, two.linear)
     assert one.quality.error_mm == two.quality.error_mm
 
 
-def test_apply_brings_the_moving_image_onto_the_fixed(fixed: ImageSequence) -> None:
-    moving = seen_through(fixed, motion(*LARGE))
+def test_apply_brings_the_moving_image_onto_the_fixed(fine: ImageSequence) -> None:
+    moving = seen_through(fine, motion(*LARGE))
     moved = found_of(*LARGE).apply(moving)
-    assert moved.same_grid(fixed)
-    inner = foreground(fixed.data)
-    alike = np.corrcoef(moved.data[inner], fixed.data[inner])[0, 1]
-    before = np.corrcoef(moving.data[inner], fixed.data[inner])[0, 1]
+    assert moved.same_grid(fine)
+    inner = foreground(fine.data)
+    alike = np.corrcoef(moved.data[inner], fine.data[inner])[0, 1]
+    before = np.corrcoef(moving.data[inner], fine.data[inner])[0, 1]
     assert alike > 0.85
     assert alike > before + 0.2
 
@@ -93,28 +106,32 @@ def test_images_far_apart_in_space_are_brought_together(fixed: ImageSequence) ->
     found = register(moving.replace(affine=far), fixed)
     real = motion((3, 2, 5), (2, 2, 2))
     real[:3, 3] += (700, -500, 900)
-    assert target_error(found.linear, real, fixed) < 1
+    assert target_error(found.linear, real) < 1
 
 
 def test_a_mask_says_where_to_look(fixed: ImageSequence) -> None:
     real = motion((0, 0, 6), (5, 0, 0))
     moving = seen_through(fixed, real)
-    half = np.zeros(SHAPE, np.uint8)
-    half[:, :, : SHAPE[2] // 2] = 1
+    half = np.zeros(fixed.data.shape, np.uint8)
+    half[:, :, : half.shape[2] // 2] = 1
     mask = fixed.labels_like(half, name="half", label_names={1: "half"})
-    assert target_error(register(moving, fixed, mask=mask).linear, real, fixed) < 2
+    assert target_error(register(moving, fixed, mask=mask).linear, real) < 2
     with pytest.raises(RegistrationError, match="fewer than 100"):
-        register(moving, fixed, mask=mask.like(np.zeros(SHAPE, np.uint8)))
+        register(moving, fixed, mask=mask.like(np.zeros_like(half)))
+
+
+def noise_like(image: ImageSequence, seed: int) -> ImageSequence:
+    values = np.random.default_rng(seed).normal(100, 20, image.data.shape)
+    return image.replace(data=values, name="noise")
 
 
 def test_noise_is_never_trusted(fixed: ImageSequence) -> None:
-    noise = np.random.default_rng(1).normal(100, 20, SHAPE)
     with pytest.raises(RegistrationError, match="mutual information"):
-        register(fixed.replace(data=noise, name="noise"), fixed)
+        register(noise_like(fixed, 1), fixed)
 
 
 def test_a_failure_can_be_a_warning_instead(fixed: ImageSequence) -> None:
-    noise = fixed.replace(data=np.random.default_rng(5).normal(100, 20, SHAPE))
+    noise = noise_like(fixed, 5)
     with pytest.warns(MedseqWarning, match="could not be aligned"):
         found = register(noise, fixed, on_failure="warn")
     assert not found.quality.trustworthy
@@ -127,19 +144,19 @@ def test_an_upside_down_phantom_shows_in_the_error_estimate(fixed: ImageSequence
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MedseqWarning)
         turned = register(fixed.replace(data=fixed.data[::-1, ::-1].copy()), fixed, on_failure="warn")
-    right = found_of(*SMALL)
+    right = found_coarsely()
     assert turned.quality.error_mm > 4 * right.quality.error_mm
 
 
 def test_what_cannot_be_compared_is_refused(fixed: ImageSequence) -> None:
     with pytest.raises(RegistrationError, match="same value"):
-        register(fixed.replace(data=np.full(SHAPE, 3.0)), fixed)
+        register(fixed.replace(data=np.full(fixed.data.shape, 3.0)), fixed)
     with pytest.raises(RegistrationError, match="no finite"):
-        register(fixed.replace(data=np.full(SHAPE, np.nan)), fixed)
+        register(fixed.replace(data=np.full(fixed.data.shape, np.nan)), fixed)
     with pytest.raises(RegistrationError, match="one slice"):
-        register(fixed, fixed.like(fixed.data[10], axes=("y", "x")))
+        register(fixed, fixed.like(fixed.data[5], axes=("y", "x")))
     with pytest.raises(MedseqError, match="Choose a frame"):
-        register(ImageSequence(np.ones((2, *SHAPE)), ("t", "z", "y", "x"), fixed.affine), fixed)
+        register(ImageSequence(np.ones((2, *fixed.data.shape)), ("t", "z", "y", "x"), fixed.affine), fixed)
     with pytest.raises(SettingsError, match="magic"):
         register(fixed, fixed, kind="magic")
     with pytest.raises(SettingsError, match="on_failure"):
@@ -150,9 +167,9 @@ def test_nan_and_outliers_do_not_matter(fixed: ImageSequence) -> None:
     real = motion((2, 3, 7), (5, -4, 3))
     data = seen_through(fixed, real).data.copy()
     data[0] = np.nan
-    data[16, 30:32, 30:32] = 1e7
+    data[8, 15, 15:17] = 1e7
     found = register(fixed.replace(data=data, name="moving"), fixed)
-    assert target_error(found.linear, real, fixed) < 1.2
+    assert target_error(found.linear, real) < 1.2
 
 
 def test_progress_rises_and_cancel_stops_at_once(fixed: ImageSequence) -> None:
@@ -212,7 +229,7 @@ def test_aligned_looks_at_the_frame_of_reference_first(fixed: ImageSequence) -> 
 
 
 def test_aligned_says_no_to_noise_and_to_distant_grids(fixed: ImageSequence) -> None:
-    noise = fixed.replace(data=np.random.default_rng(0).normal(100, 20, SHAPE))
+    noise = noise_like(fixed, 0)
     assert "no better than at wrong positions" in aligned(fixed, noise).reason
     far = np.array(fixed.affine)
     far[:3, 3] += 5000
@@ -229,9 +246,9 @@ def test_visits_leaves_what_lies_right_and_registers_the_rest(fixed: ImageSequen
     assert [v.transform is None for v in found] == [True, True, False]
     assert seen == [1, 2, 3]
     assert found[0].error_mm == 0
-    assert 0 < found[1].error_mm < 2
-    assert 0 < found[2].error_mm < 3
-    assert target_error(np.linalg.inv(found[2].to_baseline), real, fixed) < 1
+    assert 0 < found[1].error_mm < 4
+    assert 0 < found[2].error_mm < 5
+    assert target_error(np.linalg.inv(found[2].to_baseline), real) < 1
     assert np.array_equal(found[1].to_baseline, np.eye(4))
     assert "left as it lies" in found[1].reason
 
@@ -254,13 +271,14 @@ def test_visits_modes(fixed: ImageSequence) -> None:
 def test_visits_along_the_chain_and_midway(fixed: ImageSequence) -> None:
     real = motion((4.0, -3.0, 6.0), (5.0, -4.0, 6.0))
     moving = seen_through(fixed, real)
-    chain = visits([fixed, moving, moving], mode="rigid", reference="previous")
-    assert target_error(np.linalg.inv(chain[2].to_baseline), real, fixed) < 2.5
+    later = seen_through(fixed, real, noise=5)
+    chain = visits([fixed, moving, later], mode="rigid", reference="previous")
+    assert target_error(np.linalg.inv(chain[2].to_baseline), real) < 2.5
     assert chain[2].error_mm >= chain[1].error_mm
     first, second = visits([fixed, moving], mode="rigid", reference="midway")
     # both images see one point of the midway space where the true motion puts it
     found = np.linalg.inv(second.to_baseline) @ first.to_baseline
-    assert target_error(found, real, fixed) < 2.5
+    assert target_error(found, real) < 2.5
     np.testing.assert_allclose(first.to_baseline @ second.to_baseline, np.eye(4), atol=1e-9)
     turns = [np.degrees(np.arccos((np.trace(v.to_baseline[:3, :3]) - 1) / 2)) for v in (first, second)]
     assert turns[0] == pytest.approx(turns[1])
@@ -272,13 +290,13 @@ def test_visits_along_the_chain_and_midway(fixed: ImageSequence) -> None:
 
 
 def test_a_visit_that_cannot_be_aligned_stops_with_its_measure(fixed: ImageSequence) -> None:
-    noise = fixed.replace(data=np.random.default_rng(0).normal(100, 20, SHAPE), name="second visit")
+    noise = noise_like(fixed, 0).replace(name="second visit")
     with pytest.raises(RegistrationError, match=r"second visit.*mutual information \d"):
         visits([fixed, noise])
 
 
 def test_frames_are_brought_onto_one() -> None:
-    base = phantom(noise=1)
+    base = halved(phantom(noise=1))
     shifts = [(0, 0, 0), (4, 0, 0), (0, -5, 3)]
     data = np.stack([seen_through(base, motion((0, 0, 0), s), contrast=1).data for s in shifts])
     series = ImageSequence(data, ("t", "z", "y", "x"), base.affine, times=[0, 2, 7], name="series")
@@ -299,18 +317,18 @@ def test_frames_are_brought_onto_one() -> None:
 # -- foreground -------------------------------------------------------------------------------------------------------
 
 
-def test_otsu_agrees_with_scikit_image(fixed: ImageSequence) -> None:
+def test_otsu_agrees_with_scikit_image(fine: ImageSequence) -> None:
     from skimage.filters import threshold_otsu
 
-    data = fixed.data
+    data = fine.data
     width = float(data.max() - data.min()) / 256
     assert otsu(data) == pytest.approx(float(threshold_otsu(data)), abs=1.5 * width)
     assert otsu(np.full(5, 2.0)) == 2
     assert otsu(np.array([np.nan])) == 0
 
 
-def test_foreground_is_the_body(fixed: ImageSequence) -> None:
-    body = foreground(fixed.data)
+def test_foreground_is_the_body(fine: ImageSequence) -> None:
+    body = foreground(fine.data)
     z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij")
     head = (x / 0.75) ** 2 + (y / 0.85) ** 2 + (z / 0.85) ** 2 < 1
     assert 2 * (body & head).sum() / (body.sum() + head.sum()) > 0.95
