@@ -88,16 +88,16 @@ def setting_facts(model: type[BaseModel], name: str) -> SettingFacts:
     ('width', 'mm', 2.0, 0.0, True)
     """
     field = model.model_fields[name]
-    more = more_of(field)
+    extra = more_of(field)
     limits = dict(_limits(field))
     minimum = next((limits[rule] for rule in ("ge", "gt") if rule in limits), None)
     maximum = next((limits[rule] for rule in ("le", "lt") if rule in limits), None)
     default = field.get_default(call_default_factory=True)
-    offered = more.get("choices")
+    offered = extra.get("choices")
     return SettingFacts(
         name=name,
         title=field.title or name.replace("_", " "),
-        unit=str(more.get("unit", "")),
+        unit=str(extra.get("unit", "")),
         description=field.description or "",
         default=None if default is PydanticUndefined else default,
         minimum=minimum,
@@ -106,15 +106,15 @@ def setting_facts(model: type[BaseModel], name: str) -> SettingFacts:
         maximum_excluded="lt" in limits and "le" not in limits,
         choices=tuple(offered) if isinstance(offered, Sequence) else tuple(_choices(field.annotation)),
         optional=type(None) in get_args(field.annotation),
-        none=str(more.get("none", "automatic")),
-        advanced=bool(more.get("advanced")),
+        none=str(extra.get("none", "automatic")),
+        advanced=bool(extra.get("advanced")),
     )
 
 
 def more_of(field: FieldInfo) -> Mapping[str, object]:
     """What stands in a field's ``json_schema_extra``."""
-    more = field.json_schema_extra
-    return more if isinstance(more, Mapping) else {}
+    extra = field.json_schema_extra
+    return extra if isinstance(extra, Mapping) else {}
 
 
 def _limits(field: FieldInfo) -> Iterator[tuple[str, float]]:

@@ -113,5 +113,5 @@ def _own_limit() -> int | None:
     except OSError:
         return None
     used = {words[0]: int(words[1]) * 1024 for words in lines if words and words[0] in limits}
-    left = [limit - used[field] for field, limit in limits.items() if limit != resource.RLIM_INFINITY and field in used]
-    return max(0, min(left)) if left else None
+    free = [limit - used[field] for field, limit in limits.items() if limit != resource.RLIM_INFINITY and field in used]
+    return max(0, min(free)) if free else None

@@ -251,7 +251,7 @@ def follow(
     from napari_medseq.progression import track
 
     settings = track_settings(settings)
-    left = segmented.registration_error_mm if settings.registration_error_mm is None else None
+    error_mm = segmented.registration_error_mm if settings.registration_error_mm is None else None
     with _listening() as doubts:
         progression = track(
             segmented.masks,
@@ -259,7 +259,7 @@ def follow(
             images=[c.image for c in segmented.chosen],
             settings=settings,
             transforms=[a.to_baseline for a in segmented.aligned],
-            registration_error_mm=left,
+            registration_error_mm=error_mm,
             force=force,
             progress=progress,
             cancelled=cancelled,
@@ -442,10 +442,10 @@ def _listening() -> Iterator[list[str]]:
             yield doubts
     finally:
         for w in caught:
-            ours, text = issubclass(w.category, MedseqWarning), str(w.message)
-            if ours and text in doubts:
+            is_ours, text = issubclass(w.category, MedseqWarning), str(w.message)
+            if is_ours and text in doubts:
                 continue
-            if ours:
+            if is_ours:
                 doubts.append(text)
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
 

@@ -35,8 +35,8 @@ class Table(MutableMapping[str, T]):
         Returns what is offered, if it can be used; raises `ValueError` with the reason if not.
     """
 
-    def __init__(self, group: str, what: str, own: dict[str, T], check: Callable[[str, object], T]) -> None:
-        self.group, self.what = group, what
+    def __init__(self, group: str, noun: str, own: dict[str, T], check: Callable[[str, object], T]) -> None:
+        self.group, self.what = group, noun
         self._own, self._added, self._check = own, dict[str, T](), check
         self._looked = False
 
@@ -73,8 +73,8 @@ class Table(MutableMapping[str, T]):
         for entry in entry_points(group=self.group):
             try:
                 checked = self._check(entry.name, entry.load())
-                known = self._own.get(entry.name, self._added.get(entry.name))
-                if known is not None and known is not checked:
+                entered = self._own.get(entry.name, self._added.get(entry.name))
+                if entered is not None and entered is not checked:
                     raise ValueError("there is one of that name already")
                 self._added[entry.name] = checked
             except Exception as error:  # other people's code may fail in any way, and must not take ours with it

@@ -330,12 +330,12 @@ def check_same_grid(
         Naming both, their grids, and the way out.
     """
     for other in others:
-        same = first.same_grid(other, tolerance_mm)
-        if same and (not frames or _without_colour(first) == _without_colour(other)):
+        same_space = first.same_grid(other, tolerance_mm)
+        if same_space and (not frames or _without_colour(first) == _without_colour(other)):
             continue
         way_out = (
             "choose the frame that belongs to it"
-            if same
+            if same_space
             else "resample one onto the other's grid first (step 'resample' with reference=; labels with nearest interpolation)"
         )
         raise error(

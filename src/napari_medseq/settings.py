@@ -127,23 +127,23 @@ def problems(error: ValidationError, model: type[BaseModel] | None = None, where
     where : str
         What the settings are of; default the model's name.
     """
-    said = []
+    lines = []
     for item in error.errors(include_url=False):
         place, kind, message = item["loc"], item["type"], item["msg"].removeprefix("Value error, ")
         field = ".".join(str(part) for part in place)
         if kind == "missing":
-            said.append(f"{field} is missing")
+            lines.append(f"{field} is missing")
         elif kind == "extra_forbidden":
-            known = ", ".join(_fields(model, place[:-1])) if model is not None else ""
-            said.append(f"{field} is no setting" + (f"; there are {known}" if known else ""))
+            choices = ", ".join(_fields(model, place[:-1])) if model is not None else ""
+            lines.append(f"{field} is no setting" + (f"; there are {choices}" if choices else ""))
         elif field and not isinstance(item["input"], Mapping):
             value = repr(item["input"])
             value = value if len(value) <= _SHOWN else value[: _SHOWN - 1] + "…"
-            said.append(f"{field} = {value}: {message[:1].lower()}{message[1:]}")
+            lines.append(f"{field} = {value}: {message[:1].lower()}{message[1:]}")
         else:
-            said.append(f"{field}: {message}" if field else message)
+            lines.append(f"{field}: {message}" if field else message)
     place_of = where or (model.__name__ if model is not None else error.title)
-    return f"{place_of}: {'; '.join(dict.fromkeys(said))}."
+    return f"{place_of}: {'; '.join(dict.fromkeys(lines))}."
 
 
 def _fields(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:

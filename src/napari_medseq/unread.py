@@ -131,11 +131,11 @@ class UnreadVoxels(NDArrayOperatorsMixin):
                 order.append(range(1))
                 continue
             axis = next(axes)
-            taken = self._range(axis)[key]
+            picked = self._range(axis)[key]
             if isinstance(axis, int):
-                picks[axis] = taken
-            if isinstance(taken, range):
-                order.append(axis if isinstance(axis, int) else taken)
+                picks[axis] = picked
+            if isinstance(picked, range):
+                order.append(axis if isinstance(axis, int) else picked)
         return self._with(picks=tuple(picks), order=tuple(order))
 
     def _complete(self, keys: list[Basic]) -> list[int | slice | None]:
@@ -154,8 +154,8 @@ class UnreadVoxels(NDArrayOperatorsMixin):
 
     def transpose(self, *axes: int | Sequence[int] | None) -> UnreadVoxels:
         """The axes in another order; reversed if none is given."""
-        given = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
-        wanted = [int(a) % self.ndim for a in given] if given else list(range(self.ndim))[::-1]  # type: ignore[arg-type]
+        order_given = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
+        wanted = [int(a) % self.ndim for a in order_given] if order_given else list(range(self.ndim))[::-1]  # type: ignore[arg-type]
         if sorted(wanted) != list(range(self.ndim)):
             raise ValueError(f"axes {wanted} are no order of {self.ndim} axes")
         return self._with(order=tuple(self._order[a] for a in wanted))
@@ -198,8 +198,8 @@ class UnreadVoxels(NDArrayOperatorsMixin):
 
     def _turned(self, block: Block) -> Block:
         """A block of the source, cut but with its own axes, with ours."""
-        kept = [axis for axis, pick in enumerate(self._picks) if isinstance(pick, range)]
-        block = block.transpose([kept.index(axis) for axis in self._order if isinstance(axis, int)])
+        ranges = [axis for axis, pick in enumerate(self._picks) if isinstance(pick, range)]
+        block = block.transpose([ranges.index(axis) for axis in self._order if isinstance(axis, int)])
         new: list[Basic] = [slice(None) if isinstance(axis, int) else np.newaxis for axis in self._order]
         cut: list[Basic] = [slice(len(self._range(axis))) for axis in self._order]
         return block[(*new, ...)][(*cut, ...)]
@@ -268,11 +268,11 @@ def _is_basic(key: object) -> bool:
     return key is None or (isinstance(key, (int, np.integer, slice, EllipsisType)) and not isinstance(key, bool))
 
 
-def _slice(taken: range) -> slice:
+def _slice(steps: range) -> slice:
     """The slice that gives what a range holds."""
-    if not taken:
+    if not steps:
         return slice(0, 0)
-    return slice(taken.start, taken.stop if taken.stop >= 0 else None, taken.step)
+    return slice(steps.start, steps.stop if steps.stop >= 0 else None, steps.step)
 
 
 def _as_dask(value: object) -> object:

@@ -77,8 +77,8 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
     @property
     def outputs(self) -> list[Output]:
         """The outputs of `ms.segment`."""
-        more: dict[Output, QCheckBox] = {"probability": self.probability, "uncertainty": self.uncertainty}
-        return ["labels", *(name for name, box in more.items() if box.isChecked())]
+        optional: dict[Output, QCheckBox] = {"probability": self.probability, "uncertainty": self.uncertainty}
+        return ["labels", *(name for name, box in optional.items() if box.isChecked())]
 
     @property
     def part(self) -> str:

@@ -106,7 +106,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
     def _model_changed(self) -> None:
         info = self.model.info
         wanted = list(info.channels) if info is not None and len(info.channels) > 1 else []
-        many = bool(wanted)
+        several = bool(wanted)
         if list(self._channels) != wanted:
             while self.channel_form.rowCount():
                 self.channel_form.removeRow(0)
@@ -114,9 +114,9 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
             for name, box in self._channels.items():
                 box.setToolTip(f"The image of the channel {name}")
                 self.channel_form.addRow(name, box)
-        self.channel_rows.setVisible(many)
-        self.images.setVisible(not many)
-        self.image_label.setVisible(not many)
+        self.channel_rows.setVisible(several)
+        self.images.setVisible(not several)
+        self.image_label.setVisible(not several)
         self.options.for_task("segmentation" if info is None else info.task)
         self._update()
 
@@ -161,18 +161,18 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
             loaded = ms.load_model(model)
             if info.sequence_axis == "visit" and len(inputs) > 1:
                 if info.task != "segmentation" or explain:
-                    what = "explanations" if explain else "answers"
-                    raise MedseqError(f"{info.name} reads a patient's visits together; its {what} are for scripts.")
-                ready = [_prepared(given, steps, None, cancelled) for given in inputs]
+                    noun = "explanations" if explain else "answers"
+                    raise MedseqError(f"{info.name} reads a patient's visits together; its {noun} are for scripts.")
+                ready = [_prepared(inputs_of_image, steps, None, cancelled) for inputs_of_image in inputs]
                 visits = verbs.as_visits(layers, [_single(one) for one in ready])
                 answers = ms.segment(
                     visits, loaded, outputs=outputs, progress=progress, device=device, cancelled=cancelled
                 )
                 return [Answered(a, where=ms.Locations.of(a) if boxes else None) for a in answers]
             answered = []
-            for k, given in enumerate(inputs):
+            for k, inputs_of_image in enumerate(inputs):
                 share = part(progress, k / len(inputs), (k + 1) / len(inputs))
-                one = _prepared(given, steps, share, cancelled)
+                one = _prepared(inputs_of_image, steps, share, cancelled)
                 first = part(share, 0.0, 0.5) if explain else share
                 answer: Segmentation | Classification
                 if info.task == "segmentation":
@@ -182,8 +182,12 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
                     )  # fmt: skip
                 else:
                     answer = ms.classify(one, loaded, force=force, progress=first, device=device, cancelled=cancelled)
-                rest = part(share, 0.5, 1.0)
-                why = ms.explain(one, loaded, progress=rest, device=device, cancelled=cancelled) if explain else None
+                second_half = part(share, 0.5, 1.0)
+                why = (
+                    ms.explain(one, loaded, progress=second_half, device=device, cancelled=cancelled)
+                    if explain
+                    else None
+                )
                 answered.append(
                     Answered(answer, why, _located(one, loaded, answer, share, device, cancelled) if boxes else None)
                 )

@@ -83,11 +83,11 @@ class CarryBox(QWidget):  # type: ignore[misc]
         )
         unseen = verbs.carried_unseen(self.viewer)
         active = self.viewer.layers.selection.active
-        mine = any(layer == active for layer in unseen)
+        active_unseen = any(layer == active for layer in unseen)
         set_enabled(
             self.looked_button,
             ""
-            if mine
+            if active_unseen
             else "Choose a carried mask in the layer list first"
             if unseen
             else "No carried mask is left to check",
@@ -115,16 +115,16 @@ class CarryBox(QWidget):  # type: ignore[misc]
 
     def _mask_there(self, target: int) -> object:
         study = verbs.patient_in_front(self.viewer)
-        there = [
+        masks = [
             one
             for one in verbs.label_layers(self.viewer, study)
             if facts_of(one).get("ordinal") == target and "change" not in str(facts_of(one).get("role"))
         ]
-        if len(there) != 1:
+        if len(masks) != 1:
             raise MedseqError(
-                f"Visit {target + 1} has {len(there) or 'no'} mask{'s' if len(there) > 1 else ''}; carry into a new layer."
+                f"Visit {target + 1} has {len(masks) or 'no'} mask{'s' if len(masks) > 1 else ''}; carry into a new layer."
             )
-        return there[0]
+        return masks[0]
 
     def looked(self) -> None:
         """Say that the active carried mask was looked at."""

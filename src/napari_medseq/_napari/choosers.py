@@ -187,7 +187,7 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
         follow_layers(viewer, self._update)
 
     def _update(self, _event: object = None) -> None:
-        known = [(self.item(k).data(Qt.UserRole), self.item(k).checkState()) for k in range(self.count())]
+        previous = [(self.item(k).data(Qt.UserRole), self.item(k).checkState()) for k in range(self.count())]
         self.blockSignals(True)
         self.clear()
         for layer in self.viewer.layers:
@@ -196,7 +196,7 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
                 item.setData(Qt.UserRole, layer)
                 item.setFlags(Qt.ItemIsEnabled | Qt.ItemIsUserCheckable | Qt.ItemIsSelectable)
                 fresh = Qt.Checked if self._tick(layer) else Qt.Unchecked
-                item.setCheckState(next((state for old, state in known if old == layer), fresh))
+                item.setCheckState(next((state for old, state in previous if old == layer), fresh))
                 self.addItem(item)
         self.blockSignals(False)
         self.changed.emit()

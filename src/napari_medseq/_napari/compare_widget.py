@@ -121,7 +121,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
 
     def _list(self, titles: dict[int, str]) -> None:
         ticked = set(self.chosen)
-        known = self.visits.count() > 0
+        refilled = self.visits.count() > 0
         self.visits.blockSignals(True)
         self.visits.clear()
         for ordinal, title in titles.items():
@@ -129,7 +129,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
             item.setData(Qt.UserRole, ordinal)
             item.setFlags(Qt.ItemIsEnabled | Qt.ItemIsUserCheckable | Qt.ItemIsSelectable)
             first = ordinal in list(titles)[: verbs.MOST_PANES]
-            item.setCheckState(Qt.Checked if (ordinal in ticked if known else first) else Qt.Unchecked)
+            item.setCheckState(Qt.Checked if (ordinal in ticked if refilled else first) else Qt.Unchecked)
             self.visits.addItem(item)
         self.visits.blockSignals(False)
         for box, wanted in ((self.earlier, 0), (self.later, len(titles) - 1)):
@@ -138,7 +138,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
             box.clear()
             for ordinal, title in titles.items():
                 box.addItem(title, ordinal)
-            box.setCurrentIndex(box.findData(before) if before in titles and known else wanted)
+            box.setCurrentIndex(box.findData(before) if before in titles and refilled else wanted)
             box.blockSignals(False)
 
     def _mark(self) -> None:

@@ -99,7 +99,7 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         return {(k[0], i): k for k, i in graph.identities.items() if k not in graph.excluded}
 
     def _update(self, _event: object = None) -> None:
-        current, here = self.current, self._here()
+        current, lesions_here = self.current, self._here()
         chosen = self.other.currentData()
         self.other.blockSignals(True)
         self.other.clear()
@@ -108,24 +108,24 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         else:
             visit, lesion = current
             self.selected.setText(f"Lesion {lesion} at visit {visit + 1} of {len(self.followed.progression.dates)}")
-            for other in sorted({i for _, i in here if i != lesion}):
+            for other in sorted({i for _, i in lesions_here if i != lesion}):
                 self.other.addItem(f"lesion {other}", other)
             self.other.setCurrentIndex(max(self.other.findData(chosen), 0) if self.other.count() else -1)
         self.other.blockSignals(False)
         self._enable()
 
     def _enable(self, _event: object = None) -> None:
-        current, here, other = self.current, self._here(), self.other.currentData()
+        current, lesions_here, other = self.current, self._here(), self.other.currentData()
         visit, lesion = current or (-1, 0)
-        key = here.get((visit, lesion))
+        key = lesions_here.get((visit, lesion))
         parents = {} if self.followed is None else self.followed.progression.graph.parents
         none = "" if key is not None else "Select a lesion first: click its row, its point, or pick its label"
         alone = none or ("" if other is not None else "There is no other lesion")
-        earlier = any(i == other and v < visit for v, i in here)
+        earlier = any(i == other and v < visit for v, i in lesions_here)
         for button, why, tip in (
             (self.link_button, alone or ("" if earlier else f"Lesion {other} is at no earlier visit; choose another one"),
              with_key("It is the same lesion as the other one, seen earlier", "Alt-K")),
-            (self.merge_button, alone or ("" if (visit, other) in here else f"Lesion {other} is not at this visit; choose another one"),
+            (self.merge_button, alone or ("" if (visit, other) in lesions_here else f"Lesion {other} is not at this visit; choose another"),
              "It and the other one, of the same visit, are one lesion"),
             (self.unlink_button, none or ("" if key is not None and parents[key] else "It comes from no earlier lesion"),
              "It does not come from any lesion of an earlier visit"),
@@ -137,12 +137,12 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         for widget in (self.pieces, self.only_here):
             widget.setEnabled(key is not None)
         history = verbs.editing_of(self.viewer).history
-        for button, steps, what in (
+        for button, steps, verb in (
             (self.undo_button, history.done, "undo"),
             (self.redo_button, history.undone, "do again"),
         ):
             button.setEnabled(bool(steps))
-            button.setToolTip(f"{steps[-1].name}" if steps else f"There is nothing to {what}")
+            button.setToolTip(f"{steps[-1].name}" if steps else f"There is nothing to {verb}")
         self.undo_button.setText(f"Undo ({len(history.done)})" if history.done else "Undo")
 
     # -- the corrections -----------------------------------------------------------------------------------------------
@@ -175,9 +175,9 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
     def _merge(self, visit: int, lesion: int) -> int | None:
         assert self.followed is not None
         other = int(self.other.currentData())
-        here, lesions = self._here(), self.followed.progression.graph.lesions
+        lesions_here, lesions = self._here(), self.followed.progression.graph.lesions
         # the largest one's heir
-        heir = max((lesion, other), key=lambda one: int(lesions[here[visit, one]].voxels))
+        heir = max((lesion, other), key=lambda one: int(lesions[lesions_here[visit, one]].voxels))
         self._do("merge", visit, [lesion, other])
         return heir
 

@@ -59,8 +59,8 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
         self.diameters = QCheckBox("diameters")
         self.numbers = QCheckBox("numbers")
         self.meaning = narrow(QComboBox())
-        for text, what in _MEANINGS.items():
-            self.meaning.addItem(text, what)
+        for text, meaning in _MEANINGS.items():
+            self.meaning.addItem(text, meaning)
         self.rule = narrow(QComboBox())
         self.rule.addItems(sorted(RULES))
         self.rule.setCurrentText("recist-1.1")

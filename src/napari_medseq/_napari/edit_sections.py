@@ -60,9 +60,9 @@ class Section(QWidget):  # type: ignore[misc]
 
     def button(self, text: str, tip: str, action: Callable[[], object], *needs: Need) -> ActionButton:
         """A button of this section."""
-        made = ActionButton(text, tip, action, *needs)
-        self.actions.append(made)
-        return made
+        button = ActionButton(text, tip, action, *needs)
+        self.actions.append(button)
+        return button
 
 
 def number(

@@ -134,12 +134,12 @@ class EditWidget(QWidget):  # type: ignore[misc]
         for button in self._actions:
             button.allow(lacking)
         history = verbs.editing_of(self.viewer).history
-        for button, steps, what in (
+        for button, steps, verb in (
             (self.undo_button, history.done, "undo"),
             (self.redo_button, history.undone, "do again"),
         ):
             button.setEnabled(bool(steps))
-            button.setToolTip(steps[-1].name if steps else f"There is nothing to {what}")
+            button.setToolTip(steps[-1].name if steps else f"There is nothing to {verb}")
         self.label.setEnabled(layer is not None)
         if layer is None:
             self.what.setText("No mask is active: select a label layer, or make new labels on an image.")
@@ -196,19 +196,19 @@ class EditWidget(QWidget):  # type: ignore[misc]
             tool = tools.Split(used=tuple(verbs.used_labels(self.viewer, verbs.edited_layer(self.viewer))))
         job = verbs.edit_job(self.viewer, tool, image=self._chosen_image(), this_slice=slices, at=at)
 
-        def done(made: LabelArray) -> None:
-            self._tell(job, verbs.apply_edit(self.viewer, job, made), made)
+        def done(edited: LabelArray) -> None:
+            self._tell(job, verbs.apply_edit(self.viewer, job, edited), edited)
 
         if isinstance(tool, _QUICK) and job.given.labels.size <= QUICK_VOXELS:
             done(job.compute())
         else:
             self.work.start(tool.title, job.compute, done)
 
-    def _tell(self, job: verbs.EditJob, changed: int, made: LabelArray) -> None:
+    def _tell(self, job: verbs.EditJob, changed: int, edited: LabelArray) -> None:
         """Say what came of it, in voxels and millilitres."""
         value = job.given.value
         voxel = float(np.prod(job.given.spacing)) / 1000
-        gained = (int((made == value).sum()) - int(job.given.mask.sum())) * voxel
+        gained = (int((edited == value).sum()) - int(job.given.mask.sum())) * voxel
         self._say(f"{job.tool.title}: {changed} voxels changed, label {value} {gained:+.2f} mL.")
 
     def _say(self, text: str) -> None:

@@ -66,7 +66,7 @@ class ModelForm(QWidget, Generic[S]):  # type: ignore[misc]
         self.rows: dict[str, Row] = {}
         self._kept: dict[str, object] = {}
         self._wheel = _NoWheel(self)
-        plain, more = QFormLayout(), QFormLayout()
+        plain, advanced = QFormLayout(), QFormLayout()
         for name, field in model.model_fields.items():
             start = getattr(value, name) if value is not None else field.get_default(call_default_factory=True)
             named_step = name == "kind" and issubclass(model, Step)
@@ -74,15 +74,15 @@ class ModelForm(QWidget, Generic[S]):  # type: ignore[misc]
             row = None if named_step else _row(facts, field, start, (choices or {}).get(name))
             if row is not None:
                 self.rows[name] = row
-                self._add(more if facts.advanced else plain, name, row)
+                self._add(advanced if facts.advanced else plain, name, row)
             elif not field.exclude and start is not PydanticUndefined:
                 self._kept[name] = start
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(plain)
-        if more.rowCount():
+        if advanced.rowCount():
             hidden = QWidget()
-            hidden.setLayout(more)
+            hidden.setLayout(advanced)
             column.addWidget(CollapsibleSection("More", hidden))
 
     def _add(self, form: QFormLayout, name: str, row: Row) -> None:
@@ -174,9 +174,9 @@ def _plain(annotation: object) -> tuple[object, bool]:
     """The type without Annotated and None, and whether None is allowed."""
     optional = False
     if get_origin(annotation) in (Union, types.UnionType):
-        kept = [a for a in get_args(annotation) if a is not type(None)]
-        optional = len(kept) < len(get_args(annotation))
-        annotation = kept[0] if len(kept) == 1 else tuple(kept)
+        members = [a for a in get_args(annotation) if a is not type(None)]
+        optional = len(members) < len(get_args(annotation))
+        annotation = members[0] if len(members) == 1 else tuple(members)
     if hasattr(annotation, "__metadata__"):
         annotation = get_args(annotation)[0]
     return annotation, optional

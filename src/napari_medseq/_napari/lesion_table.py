@@ -139,10 +139,10 @@ class LesionTable(QWidget):  # type: ignore[misc]
             day = progression.dates[visit]
             when = f"{visit + 1}: {day}" if day else str(visit + 1)
             numbers: list[Cell] = [float(row[c]) for c in ("volume_ml", "longest_mm", "change_percent")]
-            again: list[Cell] = (
+            repeat_cells: list[Cell] = (
                 [float(row["smallest_change_ml"]), str(row["real_change"])] if len(heads) > len(_HEADS) else []
             )
-            cells.append([lesion, when, str(row["event"]), *numbers, *again])
+            cells.append([lesion, when, str(row["event"]), *numbers, *repeat_cells])
             self._keys.append((visit, lesion))
         self._frame = rows
         self.table.fill(list(heads.values()), cells, [lesion_colour(lesion) for _, lesion in self._keys])

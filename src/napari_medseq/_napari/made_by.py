@@ -75,8 +75,8 @@ class MadeBy(QWidget):  # type: ignore[misc]
 
     def _use(self) -> None:
         if self.made is not None:
-            made = self.made
-            guarded("Taking over steps", lambda: self._take(verbs.recipe_of(made)))
+            source = self.made
+            guarded("Taking over steps", lambda: self._take(verbs.recipe_of(source)))
 
     def _fill(self) -> None:
         self.menu.clear()
@@ -89,9 +89,9 @@ class MadeBy(QWidget):  # type: ignore[misc]
 
     def bring(self, mask: Layer) -> None:
         """Bring a mask to the layer's grid, as a new layer."""
-        made = self.made
-        if made is not None:
-            guarded("Bringing a mask along", lambda: verbs.bring_along(self.viewer, mask, made))
+        source = self.made
+        if source is not None:
+            guarded("Bringing a mask along", lambda: verbs.bring_along(self.viewer, mask, source))
 
     def _ask_save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Transform", "transform.json", "Transforms (*.json *.tfm *.h5)")

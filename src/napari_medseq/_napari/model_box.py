@@ -177,14 +177,14 @@ class ModelBox(QWidget):  # type: ignore[misc]
         import napari_medseq as ms
 
         now = ms.list_models()
-        gone = {info.folder for info in self._infos} - {info.folder for info in now}
+        removed = {info.folder for info in self._infos} - {info.folder for info in now}
         for k in reversed(range(self.box.count())):
-            if self.box.itemData(k).folder in gone:
+            if self.box.itemData(k).folder in removed:
                 self.box.removeItem(k)
         for info in now:
-            here = [k for k in range(self.box.count()) if self.box.itemData(k).folder == info.folder]
-            if here:
-                self.box.setItemData(here[0], info)  # taught again, it may say something else
+            rows = [k for k in range(self.box.count()) if self.box.itemData(k).folder == info.folder]
+            if rows:
+                self.box.setItemData(rows[0], info)  # taught again, it may say something else
             elif info.task in self.tasks:
                 self.box.addItem(info.name, info)
         self._infos = now

@@ -87,15 +87,15 @@ class ModelMenu(QMenu):  # type: ignore[misc]
             self.install(path)
 
     def _ask_address(self) -> None:
-        address, given = QInputDialog.getText(
+        address, confirmed = QInputDialog.getText(
             self, "Install a model", "Address (https://… or hf:owner/repository/file.zip)"
         )
-        if not given or not address.strip():
+        if not confirmed or not address.strip():
             return
         title = "SHA-256 of the file, as its publisher states it"
-        known, given = QInputDialog.getText(self, "Install a model", title, QLineEdit.Normal, "")
-        if given:
-            self.install(address.strip(), known.strip())
+        checksum, confirmed = QInputDialog.getText(self, "Install a model", title, QLineEdit.Normal, "")
+        if confirmed:
+            self.install(address.strip(), checksum.strip())
 
     def install(self, source: str, sha256: str | None = None) -> None:
         """Install a model in the background, then offer it everywhere."""

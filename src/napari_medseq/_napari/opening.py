@@ -54,12 +54,12 @@ class Opener(QObject):  # type: ignore[misc]
         """Open this, with whatever else comes before the window is idle again."""
         self._add(Path(path))
 
-    def recover(self, left: verbs.Recovery) -> None:
+    def recover(self, recovery: verbs.Recovery) -> None:
         """Open what a process that ended left behind."""
-        self._add(left)
+        self._add(recovery)
 
-    def _add(self, what: Path | verbs.Recovery) -> None:
-        self._waiting.append(what)
+    def _add(self, item: Path | verbs.Recovery) -> None:
+        self._waiting.append(item)
         if len(self._waiting) == 1 and not self.work.busy:
             QTimer.singleShot(0, self._begin)
 
@@ -77,12 +77,12 @@ class Opener(QObject):  # type: ignore[misc]
         viewer = self._viewer()
         if self.work.busy or not self._waiting or viewer is None:
             return
-        alone = next((what for what in self._waiting if _is_whole(what)), None)
+        alone = next((item for item in self._waiting if _is_whole(item)), None)
         if alone is not None:  # by itself; what came with it opens afterwards
             self._waiting.remove(alone)
             _open_whole(viewer, alone, self.work)
             return
-        paths, self._waiting = [what for what in self._waiting if isinstance(what, Path)], []
+        paths, self._waiting = [item for item in self._waiting if isinstance(item, Path)], []
         title = f"Opening {paths[0].name}" if len(paths) == 1 else f"Opening {len(paths)} files"
 
         def job(progress: Progress, cancelled: Cancelled) -> list[LayerData]:
@@ -96,26 +96,29 @@ class Opener(QObject):  # type: ignore[misc]
             show_one_by_one(viewer, data, self.work)
 
 
-def _is_whole(what: Path | verbs.Recovery) -> bool:
+def _is_whole(item: Path | verbs.Recovery) -> bool:
     """Whether it is a session, a result or what a crash left behind: no images to be opened with others."""
-    return isinstance(what, verbs.Recovery) or verbs.is_session(what) or verbs.is_result(what)
+    return isinstance(item, verbs.Recovery) or verbs.is_session(item) or verbs.is_result(item)
 
 
-def _open_whole(viewer: ViewerModel, what: Path | verbs.Recovery, work: WorkBar) -> None:
-    if isinstance(what, verbs.Recovery):
-        recover_in_job(viewer, what, work)
-    elif verbs.is_session(what):
-        open_session_in_job(viewer, what, work)
+def _open_whole(viewer: ViewerModel, item: Path | verbs.Recovery, work: WorkBar) -> None:
+    if isinstance(item, verbs.Recovery):
+        recover_in_job(viewer, item, work)
+    elif verbs.is_session(item):
+        open_session_in_job(viewer, item, work)
     else:
-        open_result_in_job(viewer, what, work)
+        open_result_in_job(viewer, item, work)
 
 
 def open_session_in_job(
-    viewer: ViewerModel, folder: Path, work: WorkBar, then: Callable[[ViewerModel, list[Layer]], None] | None = None
+    viewer: ViewerModel,
+    folder: Path,
+    work: WorkBar,
+    on_opened: Callable[[ViewerModel, list[Layer]], None] | None = None,
 ) -> None:
     """Read a session in a worker, then show it layer by layer; Cancel leaves the viewer as it was.
 
-    `then` is called with the viewer and the layers when all is there.
+    `on_opened` is called with the viewer and the layers when all is there.
     """
 
     def job(progress: Progress, cancelled: Cancelled) -> verbs.SessionContent:
@@ -123,23 +126,23 @@ def open_session_in_job(
 
     def finish(now: ViewerModel, content: verbs.SessionContent, added: list[Layer]) -> None:
         verbs.finish_session(now, content)
-        if then is not None:
-            then(now, added)
+        if on_opened is not None:
+            on_opened(now, added)
 
     _read_and_show(viewer, folder, work, job, lambda content: content.layers, verbs.show_session_layer, finish)
 
 
-def recover_in_job(viewer: ViewerModel, left: verbs.Recovery, work: WorkBar) -> None:
+def recover_in_job(viewer: ViewerModel, recovery: verbs.Recovery, work: WorkBar) -> None:
     """Open what a crash left behind as a session is opened; where that fails or is cancelled, it stays and is offered again."""
-    open_session_in_job(viewer, left.folder, work, lambda now, added: verbs.finish_recovery(now, left, added))
+    open_session_in_job(viewer, recovery.folder, work, lambda now, added: verbs.finish_recovery(now, recovery, added))
 
 
 def open_result_in_job(
-    viewer: ViewerModel, folder: Path, work: WorkBar, then: Callable[[verbs.ResultContent], None] | None = None
+    viewer: ViewerModel, folder: Path, work: WorkBar, on_opened: Callable[[verbs.ResultContent], None] | None = None
 ) -> None:
     """Read a saved result in a worker, then show it layer by layer; Cancel leaves the viewer as it was.
 
-    `then` is called with it when all is there.
+    `on_opened` is called with it when all is there.
     """
     among = verbs.open_studies(viewer)
 
@@ -148,8 +151,8 @@ def open_result_in_job(
 
     def finish(now: ViewerModel, content: verbs.ResultContent, _added: list[Layer]) -> None:
         verbs.finish_result(now, content)
-        if then is not None:
-            then(content)
+        if on_opened is not None:
+            on_opened(content)
 
     _read_and_show(viewer, folder, work, job, lambda content: content.layers, verbs.show_result_layer, finish)
 

@@ -156,8 +156,8 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         def work(progress: Progress, cancelled: Cancelled) -> Overlaid:
             return verbs.prepare_overlay(job, progress=progress, cancelled=cancelled)
 
-        def done(made: Overlaid) -> None:
-            verbs.show_overlay(self.viewer, made, self.mode.currentData())
+        def done(overlaid: Overlaid) -> None:
+            verbs.show_overlay(self.viewer, overlaid, self.mode.currentData())
             self._zero()
             self._mode_chosen()
 
@@ -249,11 +249,11 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         shown, pairs = self.overlay, verbs.landmark_pairs(self.viewer)
         if shown is None or pairs is None:
             raise MedseqError("Lay one visit over the other, and mark the same places at both, first.")
-        left = shown.align_by_landmarks(*pairs)
+        residual_mm = shown.align_by_landmarks(*pairs)
         self._zero()
         self._tell()
         self.measure.setText(
-            f"Landmarks are {left:.1f} mm apart (root mean square of {len(np.asarray(pairs[0]))}); {self.measure.text()}"
+            f"Landmarks are {residual_mm:.1f} mm apart (root mean square of {len(np.asarray(pairs[0]))}); {self.measure.text()}"
         )
         self.mark(self.why_not)
 

@@ -180,11 +180,11 @@ class PlotDock(QWidget):  # type: ignore[misc]
     def highlight(self, lesion: int | None) -> None:
         """Let one lesion stand out; all alike where it is not in the plot."""
         self.selected = lesion
-        here = lesion in self._drawn.owners.values()
+        is_drawn = lesion in self._drawn.owners.values()
         for artist, owner in self._drawn.owners.items():
             alpha, width = self._looks[artist]
-            chosen = here and owner == lesion
-            artist.set_alpha(alpha if chosen or not here else _FADED)
+            chosen = is_drawn and owner == lesion
+            artist.set_alpha(alpha if chosen or not is_drawn else _FADED)
             artist.set_zorder(4 if chosen else 2)
             if width is not None and isinstance(artist, Line2D):
                 artist.set_linewidth(width * 1.7 if chosen else width)
@@ -242,8 +242,8 @@ class PlotDock(QWidget):  # type: ignore[misc]
     def _export_button(self, ending: str) -> QToolButton:
         button = QToolButton()
         button.setText(ending.upper())
-        what = "the numbers of this plot" if ending == "csv" else "this plot, dark on white,"
-        button.setToolTip(f"Save {what} as {ending.upper()}")
+        subject = "the numbers of this plot" if ending == "csv" else "this plot, dark on white,"
+        button.setToolTip(f"Save {subject} as {ending.upper()}")
         button.clicked.connect(lambda: self._ask(ending))
         return button
 

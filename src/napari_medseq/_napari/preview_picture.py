@@ -117,10 +117,10 @@ def _to_display(seq: ImageSequence, plane: tuple[str, str]) -> Affine:
     return np.array([axes[0][1], axes[1][1], [0.0, 0.0, 1.0]])
 
 
-def _limits(given: Sequence[float] | None, default: tuple[float, float]) -> tuple[float, float]:
-    if given is None or len(given) != 2 or not given[0] < given[1]:
+def _limits(limits: Sequence[float] | None, default: tuple[float, float]) -> tuple[float, float]:
+    if limits is None or len(limits) != 2 or not limits[0] < limits[1]:
         return default
-    return float(given[0]), float(given[1])
+    return float(limits[0]), float(limits[1])
 
 
 def _alike(one: tuple[float, float], other: tuple[float, float]) -> bool:

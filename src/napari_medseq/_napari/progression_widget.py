@@ -101,7 +101,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
             "Otherwise every voxel that was painted by hand stays as it is, and lesions are followed with it"
         )
         rows.addRow(self.overwrite)
-        more = CollapsibleSection("Settings", inner)
+        settings_section = CollapsibleSection("Settings", inner)
         self.result = ProgressionResult(self.viewer)
         self.result.table.setToolTip("Click a row to go to that lesion at that visit; Ctrl+C copies the table")
         self.jobs = ResultJobs(self.result, self.model, self.work)
@@ -117,7 +117,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         choices = QWidget()
         column = QVBoxLayout(choices)
         column.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.by_model, self.model, self.by_labels, self.labels, more):
+        for widget in (self.by_model, self.model, self.by_labels, self.labels, settings_section):
             column.addWidget(widget)
         self.how = CollapsibleSection("Model and settings", choices)
         self.how.button.setChecked(True)
@@ -252,22 +252,22 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
     def _run_labels(self) -> None:
         self._follow(self.labels.layers)
 
-    def follow_again(self, then: Callable[[], None] | None = None) -> None:
-        """Track the label layers of the result again, as they are painted now; `then` does what waits for that."""
-        here = [layer for layer in self.result.layers if layer in self.viewer.layers]
-        guarded("Following lesions", lambda: self._follow(here, then))
+    def follow_again(self, on_followed: Callable[[], None] | None = None) -> None:
+        """Track the label layers of the result again, as they are painted now; `on_followed` does what waits for that."""
+        layers = [layer for layer in self.result.layers if layer in self.viewer.layers]
+        guarded("Following lesions", lambda: self._follow(layers, on_followed))
 
-    def _follow(self, chosen: Sequence[Labels], then: Callable[[], None] | None = None) -> None:
+    def _follow(self, chosen: Sequence[Labels], on_followed: Callable[[], None] | None = None) -> None:
         source, arguments = verbs.tracking_job(self.viewer, chosen)
-        taken = verbs.masks_now(chosen)
+        snapshot = verbs.masks_now(chosen)
         register, settings = self.register.currentText(), self.settings.settings
 
         def job(progress: Progress, cancelled: Cancelled) -> Progression:
             return verbs.track_job(source, arguments, register, settings, progress, cancelled)
 
         def done(progression: Progression) -> None:
-            self._shown(source, verbs.show_followed(self.viewer, progression, source, chosen, taken))
-            if then is not None:
-                then()
+            self._shown(source, verbs.show_followed(self.viewer, progression, source, chosen, snapshot))
+            if on_followed is not None:
+                on_followed()
 
         self.work.start("Following lesions", job, done)

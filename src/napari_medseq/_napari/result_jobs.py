@@ -85,10 +85,10 @@ class ResultJobs(QWidget):  # type: ignore[misc]
         box = self.model.box
         # an entry is None while the list is being read
         infos: list[ModelInfo | None] = [box.itemData(k) for k in range(box.count())]
-        known = next((info for info in infos if info is not None and info.name == name), None)
-        if known is None:
+        info_of_model = next((info for info in infos if info is not None and info.name == name), None)
+        if info_of_model is None:
             raise MedseqError(f"The model {name}, which made these masks, is not among the models above")
-        return known
+        return info_of_model
 
     # -- the jobs ------------------------------------------------------------------------------------------------------
     def _ask_folder(self) -> None:

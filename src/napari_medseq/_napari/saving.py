@@ -33,28 +33,28 @@ def is_saving() -> bool:
 
 
 def save_session_in_job(
-    viewer: ViewerModel, folder: Path, work: WorkBar, then: Callable[[], object] = lambda: None
+    viewer: ViewerModel, folder: Path, work: WorkBar, on_saved: Callable[[], object] = lambda: None
 ) -> bool:
-    """Save the session as it is now; Cancel leaves what was there. `then` is called when it is saved.
+    """Save the session as it is now; Cancel leaves what was there. `on_saved` is called when it is saved.
 
     Returns
     -------
     bool
         Whether it began.
     """
-    weak, taken = ref(getattr(viewer, "__wrapped__", viewer)), verbs.take_session(viewer)
+    weak, snapshot = ref(getattr(viewer, "__wrapped__", viewer)), verbs.take_session(viewer)
 
     def job(progress: Progress, cancelled: Cancelled) -> Path:
-        return verbs.write_session(taken, folder, progress=progress, cancelled=cancelled)
+        return verbs.write_session(snapshot, folder, progress=progress, cancelled=cancelled)
 
     def done(path: Path) -> None:
         alive = weak()
         if alive is None:
             return
-        verbs.finish_saving(alive, taken, path)
+        verbs.finish_saving(alive, snapshot, path)
         later = "; what changed since is not saved yet" if verbs.editing_of(alive).is_unsaved else ""
         show_info(f"The session is saved in {path}{later}.")
-        then()
+        on_saved()
 
     _BARS.add(work)
     return work.start("Saving the session", job, done, at_once=True)
@@ -68,15 +68,15 @@ def save_masks_in_job(viewer: ViewerModel, study: str, folder: Path, work: WorkB
     bool
         Whether it began.
     """
-    weak, taken = ref(getattr(viewer, "__wrapped__", viewer)), verbs.take_masks(viewer, study)
+    weak, snapshot = ref(getattr(viewer, "__wrapped__", viewer)), verbs.take_masks(viewer, study)
 
     def job(progress: Progress, cancelled: Cancelled) -> list[Path]:
-        return verbs.write_masks(taken, folder, progress=progress, cancelled=cancelled)
+        return verbs.write_masks(snapshot, folder, progress=progress, cancelled=cancelled)
 
     def done(files: list[Path]) -> None:
         alive = weak()
         if alive is not None:
-            verbs.editing_of(alive).written(taken.changes)
+            verbs.editing_of(alive).written(snapshot.changes)
             show_info(f"{len(files)} mask{'' if len(files) == 1 else 's'} saved in {folder}.")
 
     _BARS.add(work)
@@ -124,9 +124,9 @@ class Autosaver(QObject):  # type: ignore[misc]
 
     def _submit(self) -> None:
         viewer = self._viewer()
-        taken = None if viewer is None else verbs.take_autosave(viewer)
-        if taken is not None:
-            self._last = self._thread.submit(verbs.write_autosave, taken)
+        snapshot = None if viewer is None else verbs.take_autosave(viewer)
+        if snapshot is not None:
+            self._last = self._thread.submit(verbs.write_autosave, snapshot)
             self._last.add_done_callback(self._written)
 
     def _written(self, written: Future[Path | None]) -> None:

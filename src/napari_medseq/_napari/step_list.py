@@ -182,11 +182,11 @@ class StepList(QWidget):  # type: ignore[misc]
         """These steps instead of those there are."""
         wanted = [parse(step)[0] for step in steps]  # all of them can be used, or nothing changes
         self._filling = True
-        gone, self.entries = self.entries, []
+        removed, self.entries = self.entries, []
         self.list.clear()
         self._filling = False
         self._show_form(-1)
-        for entry in gone:
+        for entry in removed:
             _forget(entry)
         for step in wanted:
             self.add_step(step)
@@ -208,16 +208,16 @@ class StepList(QWidget):  # type: ignore[misc]
         """Remove the chosen step."""
         row = self.list.currentRow()
         if 0 <= row < len(self.entries):
-            gone = self.entries.pop(row)
+            removed = self.entries.pop(row)
             self.list.takeItem(row)
             self._show_form(self.list.currentRow())
-            _forget(gone)
+            _forget(removed)
             self._changed()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """The keys Delete and Backspace remove the chosen step."""
-        gone = event.type() == QEvent.KeyPress and event.key() in (Qt.Key_Delete, Qt.Key_Backspace)
-        if gone and watched is self.list:
+        is_delete = event.type() == QEvent.KeyPress and event.key() in (Qt.Key_Delete, Qt.Key_Backspace)
+        if is_delete and watched is self.list:
             self.remove_step()
             return True
         return False
@@ -272,8 +272,8 @@ class StepList(QWidget):  # type: ignore[misc]
     def _fill_menu(self) -> None:
         """Every step there is, other packages' too, by what it is about."""
         self.menu.clear()
-        known = {kind for kinds in _GROUPS.values() for kind in kinds}
-        groups = {**_GROUPS, _OTHER: tuple(kind for kind in STEPS if kind not in known)}
+        grouped = {kind for kinds in _GROUPS.values() for kind in kinds}
+        groups = {**_GROUPS, _OTHER: tuple(kind for kind in STEPS if kind not in grouped)}
         for name, kinds in groups.items():
             models = [STEPS[kind] for kind in kinds if kind in STEPS]
             if not models:

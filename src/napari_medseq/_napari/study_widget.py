@@ -221,13 +221,13 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         top.setData(0, _ROLE, ("patient", name))
         ordinals = sorted({facts_of(layer)["ordinal"] for layer in layers})
         for ordinal in ordinals:
-            here = [layer for layer in layers if facts_of(layer)["ordinal"] == ordinal]
-            facts = facts_of(here[0])
+            at_visit = [layer for layer in layers if facts_of(layer)["ordinal"] == ordinal]
+            facts = facts_of(at_visit[0])
             title = f"visit {ordinal + 1} of {len(ordinals)}: {facts['visit_name']}"
             branch = _row(top, title, facts.get("date") or "", "")
             branch.setData(0, _ROLE, ("visit", name, ordinal))
             branch.setFlags(branch.flags() | Qt.ItemIsEditable)
-            for layer in here:
+            for layer in at_visit:
                 item = _row(branch, _short_name(layer, f"{name} {facts['visit_name']}"), "", _shape(layer))
                 item.setData(0, _ROLE, ("layer", layer.name))
                 item.setCheckState(0, Qt.Checked if layer.visible else Qt.Unchecked)
@@ -251,25 +251,25 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self.save_button.setText("Save session … ●" if unsaved else "Save session …")
 
     def _clicked(self, item: QTreeWidgetItem, _column: int) -> None:
-        what = item.data(0, _ROLE)
-        if what is None:
+        role = item.data(0, _ROLE)
+        if role is None:
             return
-        if what[0] == "patient":
-            verbs.bring_to_front(self.viewer, what[1])
-        elif what[0] == "visit":
-            verbs.bring_to_front(self.viewer, what[1])
+        if role[0] == "patient":
+            verbs.bring_to_front(self.viewer, role[1])
+        elif role[0] == "visit":
+            verbs.bring_to_front(self.viewer, role[1])
             if "visit" in self.viewer.dims.axis_labels:
-                self.viewer.dims.set_point(list(self.viewer.dims.axis_labels).index("visit"), float(what[2]))
-        elif what[0] == "layer" and what[1] in self.viewer.layers:
-            self.viewer.layers[what[1]].visible = item.checkState(0) == Qt.Checked
-            self.viewer.layers.selection.active = self.viewer.layers[what[1]]
+                self.viewer.dims.set_point(list(self.viewer.dims.axis_labels).index("visit"), float(role[2]))
+        elif role[0] == "layer" and role[1] in self.viewer.layers:
+            self.viewer.layers[role[1]].visible = item.checkState(0) == Qt.Checked
+            self.viewer.layers.selection.active = self.viewer.layers[role[1]]
         self._mark()
 
     def _changed(self, item: QTreeWidgetItem, column: int) -> None:
-        what = item.data(0, _ROLE)
-        if self._filling or what is None or what[0] != "visit" or column != _DATE:
+        role = item.data(0, _ROLE)
+        if self._filling or role is None or role[0] != "visit" or column != _DATE:
             return
-        guarded("Setting the date", lambda: self._set_date(what[1], what[2], item.text(_DATE).strip()))
+        guarded("Setting the date", lambda: self._set_date(role[1], role[2], item.text(_DATE).strip()))
         QTimer.singleShot(0, self._update)
 
     def _set_date(self, study: str, ordinal: int, text: str) -> None:

@@ -18,14 +18,14 @@ def tab_newcomers(window: QMainWindow) -> None:
         # the window's own children only: PySide holds for ever what it sees on the way further in, layers among it
         all_docks = window.findChildren(QDockWidget, options=Qt.FindDirectChildrenOnly)
         docks = [dock for dock in all_docks if _is_ours(window, dock)]
-        there = [dock for dock in docks if dock.property(_PLACED)]
+        placed = [dock for dock in docks if dock.property(_PLACED)]
         for dock in (dock for dock in docks if not dock.property(_PLACED)):
             dock.setProperty(_PLACED, True)
-            if there:
-                window.tabifyDockWidget(there[-1], dock)
+            if placed:
+                window.tabifyDockWidget(placed[-1], dock)
                 dock.show()
                 dock.raise_()
-            there.append(dock)
+            placed.append(dock)
 
 
 def _is_ours(window: QMainWindow, dock: QDockWidget) -> bool:

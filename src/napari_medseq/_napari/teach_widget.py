@@ -116,7 +116,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.train = TrainBox(napari_viewer, self.work)
         self.compare = DifferenceBox(napari_viewer)
         self.hints = HintsBox(napari_viewer, self._both)
-        more = (
+        extra_widgets = (
             CollapsibleSection("Start from a box, points or scribbles", self.hints),
             self._teach_box(),
             CollapsibleSection("Train on what I painted", self.train),
@@ -138,7 +138,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         layout.addWidget(self.work)
         layout.addWidget(self.next_button)
         layout.addLayout(look)
-        for widget in (self.finish_button, self.outcome, *more):
+        for widget in (self.finish_button, self.outcome, *extra_widgets):
             layout.addWidget(widget)
         layout.addStretch(1)
         self.work.busy_changed.connect(self._update)
@@ -187,12 +187,12 @@ class TeachWidget(QWidget):  # type: ignore[misc]
 
     def _update_answer(self) -> None:
         """What can be done with the answer that is shown."""
-        there = self.answer is not None and self.answer in self.viewer.layers
-        if self.answer is not None and not there:  # it was removed: what is said of it, too
+        has_answer = self.answer is not None and self.answer in self.viewer.layers
+        if self.answer is not None and not has_answer:  # it was removed: what is said of it, too
             self.answer = self._next = self._found = None
             self._right, self._finished = set(), set()
             self.outcome.clear()
-        why = "" if there else "There is no answer yet: press Propagate or Teach first"
+        why = "" if has_answer else "There is no answer yet: press Propagate or Teach first"
         doubts = why or ("" if self._next is not None else "No slice that you did not paint is in doubt")
         self.next_button.setText(
             "Look at the next slice" if self._next is None else f"Look at slice {self._next + 1} next"
@@ -203,7 +203,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             (self.finish_button, why, "No new answer changes the object whose label is selected; press again to go on with it", ""),
             (self.empty_button, why, "The slice that is shown holds nothing: it is emptied, and counts as painted by you", "Alt-X"),
         ):  # fmt: skip
-            button.setVisible(there)
+            button.setVisible(has_answer)
             button.setEnabled(not reason)
             button.setToolTip(reason or (with_key(tip, key) if key else tip))
 
@@ -214,8 +214,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
 
     def _run(self) -> None:
         name = self.name.text().strip() or "taught"
-        mine = self.model is not None and self.model.info.name == name
-        out = verbs.check_model_name(name, replace=mine or self.replace.isChecked())
+        own_model = self.model is not None and self.model.info.name == name
+        out = verbs.check_model_name(name, replace=own_model or self.replace.isChecked())
         settings: dict[str, object] = {"name": name, "minutes": self.minutes.value(), "out": str(out)}
         lesson = self._lesson()
         if set(lesson.done) - set(lesson.labelled):  # some were corrected, or accepted, to hold nothing
@@ -257,14 +257,14 @@ class TeachWidget(QWidget):  # type: ignore[misc]
     def _lesson(self) -> verbs.LessonJob:
         """What is painted, corrected, accepted and finished by now."""
         image, layer = self._both()
-        mine = self._image == image
+        same_image = self._image == image
         return verbs.lesson_job(
             self.viewer,
             image,
             layer,
-            answer=self.answer if mine else None,
-            right=self._right if mine else (),
-            finished=self._finished if mine else (),
+            answer=self.answer if same_image else None,
+            right=self._right if same_image else (),
+            finished=self._finished if same_image else (),
         )
 
     def _propagate(self) -> None:
@@ -290,8 +290,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self._paint_in_answer(active)
         self._offer(verbs.doubtful_slice(segmentation, lesson.done))
         if lesson.corrected:
-            many = "slice counts" if len(lesson.corrected) == 1 else "slices count"
-            show_info(f"{len(lesson.corrected)} corrected {many} as painted from now on, in {lesson.labels.name}.")
+            noun = "slice counts" if len(lesson.corrected) == 1 else "slices count"
+            show_info(f"{len(lesson.corrected)} corrected {noun} as painted from now on, in {lesson.labels.name}.")
 
     def _offer(self, step: int | None) -> None:
         """Offer the slice that is worth looking at next."""
@@ -315,8 +315,8 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         at = self.answer if self.viewer.layers.selection.active == self.answer and self.answer is not None else layer
         label = int(at.selected_label)
         self._finished ^= {label}
-        many = ", ".join(map(str, sorted(self._finished)))
-        self.viewer.status = f"Finished: {many}." if many else "No object is finished."
+        numbers = ", ".join(map(str, sorted(self._finished)))
+        self.viewer.status = f"Finished: {numbers}." if numbers else "No object is finished."
 
     def _look_next(self) -> None:
         if self._next is not None and self.answer is not None and self.answer in self.viewer.layers:

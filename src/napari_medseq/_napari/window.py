@@ -94,19 +94,19 @@ class Guardian(QObject):  # type: ignore[misc]
             self.ask_save(self.opener.work, self.window.close)  # once it is saved
         return False
 
-    def ask_save(self, work: WorkBar, then: Callable[[], object] = lambda: None) -> None:
-        """Ask for a folder and save the session there, with this bar; `then` is called when it is saved."""
+    def ask_save(self, work: WorkBar, on_saved: Callable[[], object] = lambda: None) -> None:
+        """Ask for a folder and save the session there, with this bar; `on_saved` is called when it is saved."""
         folder, _ = QFileDialog.getSaveFileName(self.window, "Save the session as a folder", _suggested(self.viewer))
         if folder:
-            guarded("Saving the session", lambda: save_session_in_job(self.viewer, Path(folder), work, then))
+            guarded("Saving the session", lambda: save_session_in_job(self.viewer, Path(folder), work, on_saved))
 
     # -- after a crash -------------------------------------------------------------------------------------------------
     def offer_recovery(self) -> None:
         """If a process ended with something unsaved, offer to open it; the viewer can be used meanwhile."""
-        left = verbs.recoverable()
-        if not left:
+        recoveries = verbs.recoverable()
+        if not recoveries:
             return
-        latest = left[0]
+        latest = recoveries[0]
         box = QMessageBox(self.window)
         box.setWindowTitle("Recover unsaved painting?")
         names = ", ".join(latest.names) or "corrections"
@@ -118,18 +118,18 @@ class Guardian(QObject):  # type: ignore[misc]
         box.show()
 
     def _answered(self, button: QAbstractButton) -> None:
-        box, left = self.offer, self._left
-        if box is None or left is None:
+        box, recoveries = self.offer, self._left
+        if box is None or recoveries is None:
             return
         answer = box.standardButton(button)
         self.offer = self._left = None
         box.deleteLater()
         if answer == QMessageBox.Open:
-            self.opener.recover(left)
+            self.opener.recover(recoveries)
         elif answer == QMessageBox.Discard:
-            verbs.discard(left)
+            verbs.discard(recoveries)
         else:
-            show_info(f"It stays in {left.folder} and is offered again at the next start.")
+            show_info(f"It stays in {recoveries.folder} and is offered again at the next start.")
 
 
 def accompany(viewer: ViewerModel) -> Guardian | None:
@@ -178,14 +178,14 @@ def _offer_to_be_preferred() -> None:
     from napari_medseq.files import write_text
     from napari_medseq.viewer.preference import is_preferred, prefer
 
-    asked = verbs.recovery_folder().parent / "asked-about-reader"
-    if asked.exists() or is_preferred():
+    marker = verbs.recovery_folder().parent / "asked-about-reader"
+    if marker.exists() or is_preferred():
         return
 
     def settle(_source: object = None) -> None:
-        ours, _ = prefer()
+        patterns, _ = prefer()
         show_info(
-            f"napari opens {len(ours)} kinds of files and folders with napari-medseq from now on (Preferences → Plugins)."
+            f"napari opens {len(patterns)} kinds of files and folders with napari-medseq from now on (Preferences → Plugins)."
         )
 
     note = Notification(
@@ -194,4 +194,4 @@ def _offer_to_be_preferred() -> None:
         actions=[("Yes, from now on", settle)],
     )
     notification_manager.dispatch(note)
-    write_text(asked, "")
+    write_text(marker, "")

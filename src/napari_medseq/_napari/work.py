@@ -344,8 +344,8 @@ def tell(error: BaseException, doing: str) -> None:
         return
     _log.error("%s failed", doing, exc_info=error)
     if _is_out_of_memory(error):
-        what = "Close layers or other programs, or choose a smaller image or another device."
-        show_error(f"{doing}: there is not enough memory; nothing was changed. {what}")
+        advice = "Close layers or other programs, or choose a smaller image or another device."
+        show_error(f"{doing}: there is not enough memory; nothing was changed. {advice}")
         return
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""

@@ -56,13 +56,13 @@ def _prefer(args: argparse.Namespace) -> None:
     try:
         from napari_medseq.viewer.preference import prefer
 
-        ours, kept = prefer()
+        patterns, others = prefer()
     except ImportError:
         raise MedseqError('napari is not installed here; install it with: pip install "napari-medseq[all]"') from None
-    text = f"napari opens {', '.join(ours)} with napari-medseq from now on; change it in Preferences → Plugins."
-    for pattern, other in kept.items():
+    text = f"napari opens {', '.join(patterns)} with napari-medseq from now on; change it in Preferences → Plugins."
+    for pattern, other in others.items():
         text += f"\n{pattern} stays with {other}, as you chose before."
-    common.answer(args, {"set": ours, "kept": kept}, text)
+    common.answer(args, {"set": patterns, "kept": others}, text)
 
 
 def _doctor(args: argparse.Namespace) -> None:
@@ -113,12 +113,12 @@ def _for_a_report() -> dict[str, Any]:
     """Settings and the latest failures."""
     from napari_medseq.models import list_models
 
-    known = ("NAPARI_MEDSEQ_", "NAPARI_", "QT_", "OMP_", "CUDA_VISIBLE_DEVICES", "XDG_")
+    prefixes = ("NAPARI_MEDSEQ_", "NAPARI_", "QT_", "OMP_", "CUDA_VISIBLE_DEVICES", "XDG_")
     shipped = {
         info.name for info in list_models() if Path(info.folder).is_relative_to(Path(napari_medseq.__file__).parent)
     }
     return {
-        "variables": {k: _without_home(v) for k, v in sorted(os.environ.items()) if k.startswith(known)},
+        "variables": {k: _without_home(v) for k, v in sorted(os.environ.items()) if k.startswith(prefixes)},
         "shipped_models": sorted(shipped),
         "added_models": sum(1 for info in list_models() if info.name not in shipped),
         "failures": faults.recent(),

@@ -95,8 +95,8 @@ def _listed(facts: dict[str, Any]) -> str:
     lines = []
     for (patient, study), entries in sorted(studies.items()):
         days = sorted({str(e["date"]) for e in entries if e.get("date")})
-        known = [patient, f"study {study}" if study else "", " and ".join(days[:2])]
-        lines += ["", ", ".join(k for k in known if k) or "files"]
+        heading = [patient, f"study {study}" if study else "", " and ".join(days[:2])]
+        lines += ["", ", ".join(k for k in heading if k) or "files"]
         lines += [f"  {line}" for line in common.table([_row(e) for e in entries]).splitlines()]
         lines += [f"  ! {e['name']}: {doubt}" for e in entries for doubt in e.get("warnings") or ()]
     lines += [f"! {doubt}" for doubt in facts["warnings"]]

@@ -135,9 +135,9 @@ def _train(args: argparse.Namespace) -> None:
         _trained(args, result)
 
 
-def _set(config: dict[str, Any], given: dict[str, Any]) -> None:
+def _set(config: dict[str, Any], values: dict[str, Any]) -> None:
     """Put settings given one by one, such as loop.minutes=5, into a config."""
-    for name, value in given.items():
+    for name, value in values.items():
         *parts, last = name.split(".")
         inside = config
         for part in parts:

@@ -167,7 +167,7 @@ def _all(paths: list[str], series: list[str] | None, out: Path) -> Iterator[tupl
     import napari_medseq as ms
     from napari_medseq.sequence import matches
 
-    taken: set[Path] = set()
+    targets: set[Path] = set()
     for path in map(Path, paths):
         for seq in ms.read(path):
             if seq.kind == "labels" or (series and not matches(seq, series)):
@@ -178,10 +178,10 @@ def _all(paths: list[str], series: list[str] | None, out: Path) -> Iterator[tupl
             folder = out / (path.name if len(paths) > 1 and path.is_dir() else "") / below
             name = _file_name(seq)
             target, number = folder / f"{name}.nii.gz", 1
-            while target in taken:
+            while target in targets:
                 number += 1
                 target = folder / f"{name}_{number}.nii.gz"
-            taken.add(target)
+            targets.add(target)
             yield seq, target
 
 

@@ -151,16 +151,16 @@ def _channels(facts: Mapping[str, Any], visit: int) -> ImageSequence | dict[str,
         raise SettingsError(f"There is no visit {visit}; the result names the images of {len(inputs)} visits.")
     by_channel: dict[str, ImageSequence] = {}
     for channel, image in inputs[visit - 1].get("images", {}).items():
-        here = (
+        matching = (
             [i for i in ms.read(image["source"], kind="image") if i.name == image["name"]]
             if image.get("source")
             else []
         )
-        if len(here) != 1:
+        if len(matching) != 1:
             raise MedseqError(
                 f"Visit {visit}: its image {image.get('name')!r} is not at {image.get('source')} any more."
             )
-        by_channel[channel] = here[0]
+        by_channel[channel] = matching[0]
     return by_channel if len(by_channel) > 1 else next(iter(by_channel.values()))
 
 
@@ -187,8 +187,8 @@ def with_inputs(progression: Progression, folder: Path) -> str:
     from napari_medseq import record
 
     facts = record.read_json(folder / "run.json")
-    for visit, known in enumerate(facts.get("inputs", ())[: len(progression.images)]):
-        for image in known.get("images", {}).values():
+    for visit, entry in enumerate(facts.get("inputs", ())[: len(progression.images)]):
+        for image in entry.get("images", {}).values():
             source, name = image.get("source"), image.get("name")
             try:
                 images = ms.read(source, kind="image") if source else []

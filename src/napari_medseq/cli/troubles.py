@@ -57,9 +57,9 @@ def _folders() -> Iterator[str]:
         "the sample study": (Path(user_cache_dir("napari-medseq")), "XDG_CACHE_HOME"),
         "napari's settings": (Path(user_config_dir("napari")), "XDG_CONFIG_HOME"),
     }
-    for what, (folder, variable) in needed.items():
+    for purpose, (folder, variable) in needed.items():
         if not writable(folder):
-            yield f"The folder for {what} ({folder}) cannot be written to: set {variable} to a folder of yours."
+            yield f"The folder for {purpose} ({folder}) cannot be written to: set {variable} to a folder of yours."
     path = Path(key) if key else Path(user_config_dir("napari-medseq")) / "pseudonyms.key"
     if not path.is_file() and not writable(path.parent):
         yield (
@@ -81,8 +81,8 @@ def _network() -> Iterator[str]:
     """Whether there is a way out; nothing is sent, since a datagram's address is only noted when a socket is connected."""
     # addresses for documentation, RFC 5737 and RFC 3849
     for family, address in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
-        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as way:
-            way.connect((address, 9))
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
             return
     yield (
         "There is no network. Only adding a model by its address and sending a computation to a server need one: "

@@ -86,8 +86,8 @@ def _segment(args: argparse.Namespace) -> int:
     model = ms.load_model(args.model)
     images = _chosen(args, model)
     first = next(iter(images.values())) if isinstance(images, dict) else images
-    more: dict[Output, str] = {"probability": args.probability, "uncertainty": args.uncertainty}
-    outputs: list[Output] = ["labels", *(name for name, path in more.items() if path)]
+    maps: dict[Output, str] = {"probability": args.probability, "uncertainty": args.uncertainty}
+    outputs: list[Output] = ["labels", *(name for name, path in maps.items() if path)]
     keep = common.one_image(args.keep, None, kind="labels") if args.keep else None
     segmentation = ms.segment(
         images, model, device=args.device, outputs=outputs, keep=keep, force=args.force, progress=common.bar()
@@ -209,8 +209,8 @@ def _called_alike(predictions: Path, truths: Path) -> tuple[list[str], list[str]
     )
     alone = sorted(set(predicted) - set(true))
     if alone or not predicted:
-        said = f"no truth is called like {', '.join(alone[:4])}" if alone else "there are no predictions"
-        raise SettingsError(f"{predictions} and {truths}: {said}; files that belong together are called alike.")
+        problem = f"no truth is called like {', '.join(alone[:4])}" if alone else "there are no predictions"
+        raise SettingsError(f"{predictions} and {truths}: {problem}; files that belong together are called alike.")
     return list(predicted.values()), [true[name] for name in predicted]
 
 

@@ -96,10 +96,10 @@ class _Bench:
 
     def helper(self, limits: Limits) -> Helper:
         with self._lock:
-            mine = threading.get_ident()
-            if mine not in self._helpers:
-                self._helpers[mine] = Helper(threads=limits.threads, memory_limit_gb=limits.memory_limit_gb)
-            return self._helpers[mine]
+            thread = threading.get_ident()
+            if thread not in self._helpers:
+                self._helpers[thread] = Helper(threads=limits.threads, memory_limit_gb=limits.memory_limit_gb)
+            return self._helpers[thread]
 
     def close(self) -> None:
         with self._lock:
@@ -300,28 +300,28 @@ def on_scheduler(
     MedseqError
         If the scheduler stays lost.
     """
-    left, done, lost_since = jobs, 0, None
-    while left:
+    remaining, done, lost_since = jobs, 0, None
+    while remaining:
         try:
             with connected(address, min(20.0, limits.patience_s)) as client:
-                current = Round(client, model, left, limits, device)
+                current = Round(client, model, remaining, limits, device)
                 try:
                     for row in current.rows(cancelled):
                         done, lost_since = done + 1, None
                         yield row
                 finally:
-                    left = current.left
+                    remaining = current.left
         except (DeviceError, OSError):
             lost_since = lost_since or time.monotonic()
         except SettingsError:
             if lost_since is None:
                 raise
-        if left and lost_since is not None and time.monotonic() - lost_since > limits.patience_s:
+        if remaining and lost_since is not None and time.monotonic() - lost_since > limits.patience_s:
             raise MedseqError(
                 f"The Dask scheduler at {address} was lost after {done} of {len(jobs)} patients. Their results and the table are "
                 "there; start it again, and call again to do the others."
             )
-        if left and lost_since is not None:
+        if remaining and lost_since is not None:
             check(cancelled)
             time.sleep(_POLL_S)
 

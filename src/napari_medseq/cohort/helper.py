@@ -98,8 +98,8 @@ class Helper:
 
 def _threads(name: str, most: int) -> int:
     """So many threads, or fewer where the user said so in the environment."""
-    said = os.environ.get(name, "")
-    return min(most, int(said)) if said.isdecimal() and int(said) > 0 else most
+    value = os.environ.get(name, "")
+    return min(most, int(value)) if value.isdecimal() and int(value) > 0 else most
 
 
 def _input(process: subprocess.Popen[str]) -> IO[str]:

@@ -76,8 +76,8 @@ def find_patients(studies: Studies, *, heap: Path | None = None) -> list[Patient
         raise ReadError(f"There is no study in {studies}; name a folder with one study folder per patient.")
     if missing:
         raise ReadError(f"There is no study folder {', '.join(missing[:5])}; name folders, one per patient.")
-    same = Counter(_comparable(p.name) for p in patients)
-    twice = sorted({p.name for p in patients if same[_comparable(p.name)] > 1})
+    name_counts = Counter(_comparable(p.name) for p in patients)
+    twice = sorted({p.name for p in patients if name_counts[_comparable(p.name)] > 1})
     if twice:
         raise SettingsError(f"Several studies are called {', '.join(twice)}; results are kept by name, so rename one.")
     return [Patient(p.name, p.study.resolve()) for p in patients]

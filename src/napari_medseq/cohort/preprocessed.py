@@ -140,7 +140,7 @@ class _Visit:
     def rows(self, steps: Steps, progress: Progress | None, cancelled: Cancelled | None) -> Iterator[_Row]:
         """Preprocess and write what there is, one row each."""
         images = [i for i in self.visit.images if self.series is None or matches(i, self.series)]
-        made: list[tuple[ImageSequence, ImageSequence]] = []
+        pairs: list[tuple[ImageSequence, ImageSequence]] = []
         for k, image in enumerate(images):
             run = partial(
                 preprocess,
@@ -152,10 +152,10 @@ class _Visit:
             )
             row, result = self._written(image, run)
             if result is not None:
-                made.append((image, result))
+                pairs.append((image, result))
             yield row
         for mask in self.visit.labels:
-            of_it = [result for image, result in made if image.same_grid(mask)] or [result for _, result in made]
+            of_it = [result for image, result in pairs if image.same_grid(mask)] or [result for _, result in pairs]
             if of_it:
                 yield self._written(mask, partial(follow, mask, of_it[0], cancelled=cancelled))[0]
 

@@ -105,11 +105,11 @@ def _patients(table: pd.DataFrame) -> list[str]:
 
 def _outliers(table: pd.DataFrame, change: pd.Series[float]) -> list[str]:
     """Patients whose burden changed far more, or less, than that of the others."""
-    known = change.dropna()
-    spread = _MAD_TO_SD * float(np.median(np.abs(known - known.median()))) if len(known) else 0.0
+    finite = change.dropna()
+    spread = _MAD_TO_SD * float(np.median(np.abs(finite - finite.median()))) if len(finite) else 0.0
     if not spread > 0:
         return ["<p>Too few patients with a change to compare.</p>"]
-    z = (change - known.median()) / spread
+    z = (change - finite.median()) / spread
     far = table[z.abs() > _OUTLIER_Z]
     if far.empty:
         return [f"<p>None (robust z over {_OUTLIER_Z}).</p>"]
@@ -122,8 +122,8 @@ def _outliers(table: pd.DataFrame, change: pd.Series[float]) -> list[str]:
 
 def _log_change(table: pd.DataFrame) -> pd.Series[float]:
     """Natural logarithm of last over first burden; NaN where either is 0 or unknown."""
-    known = (table["first_ml"] > 0) & (table["last_ml"] > 0) & (table["visits"].fillna(0) > 1)
-    ratio = (table["last_ml"] / table["first_ml"]).where(known.astype(bool))
+    measurable = (table["first_ml"] > 0) & (table["last_ml"] > 0) & (table["visits"].fillna(0) > 1)
+    ratio = (table["last_ml"] / table["first_ml"]).where(measurable.astype(bool))
     return pd.Series(np.log(ratio), index=table.index)
 
 
@@ -181,8 +181,8 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _more(rows: Sequence[Sequence[str]]) -> list[str]:
-    left = len(rows) - _MOST_LISTED
-    return [f'<p class="note">… and {left} more, in cohort.csv.</p>'] if left > 0 else []
+    unlisted = len(rows) - _MOST_LISTED
+    return [f'<p class="note">… and {unlisted} more, in cohort.csv.</p>'] if unlisted > 0 else []
 
 
 def _list(items: Iterable[str]) -> str:

@@ -261,10 +261,10 @@ class _Count:
             self._progress(self._finished, self._total, text)
 
     def _left(self) -> str:
-        left = self._total - self._finished
-        if not left or not self._worked:
+        remaining = self._total - self._finished
+        if not remaining or not self._worked:
             return ""
-        seconds = (time.monotonic() - self._began) / self._worked * left
+        seconds = (time.monotonic() - self._began) / self._worked * remaining
         return f", about {duration(seconds)} left"
 
 

@@ -77,12 +77,12 @@ def kept(folder: Path, chosen: list[Chosen]) -> Segmented:
             VisitAlignment(None, float(error), str(reason), common=np.array(matrix, float))
             for (error, reason), matrix in zip(facts["alignment"], facts["to_common"], strict=True)
         ]
-        left = facts["registration_error_mm"]
+        error_mm = facts["registration_error_mm"]
         return Segmented(
             tuple(chosen),
             tuple(aligned),
             tuple(masks),
-            None if left is None else float(left),
+            None if error_mm is None else float(error_mm),
             tuple(facts["dropped"]),
             tuple(facts["doubts"]),
         )

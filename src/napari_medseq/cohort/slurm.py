@@ -122,5 +122,5 @@ def _job_class(answers: Answers) -> type[SLURMJob]:
 
 def _words_of(error: str) -> str:
     """What sbatch wrote, out of dask-jobqueue's account of the call; all of it where there is no such part."""
-    said = error.partition("stderr:")[2].split() or error.split()
-    return " ".join(said).removeprefix("sbatch: ").rstrip(".")
+    words = error.partition("stderr:")[2].split() or error.split()
+    return " ".join(words).removeprefix("sbatch: ").rstrip(".")

@@ -85,8 +85,8 @@ def ejection(labels: ImageSequence | Sequence[ImageSequence], cavity: int) -> Ej
     table = volume_time(labels)
     own = table[table["value"] == cavity]
     if len(own) < 2:
-        known = sorted(table["value"].unique().tolist())
-        raise MedseqError(f"Label {cavity} is not there in two frames or more; labels: {known}.")
+        values = sorted(table["value"].unique().tolist())
+        raise MedseqError(f"Label {cavity} is not there in two frames or more; labels: {values}.")
     volumes = own["volume_ml"].to_numpy(float)
     high, low = int(volumes.argmax()), int(volumes.argmin())
     stroke = float(volumes[high] - volumes[low])

@@ -109,21 +109,21 @@ def classical_pipeline(name: Classical, *, seed: int = 0) -> Classifier:
     perceptron = MLPClassifier((32,), max_iter=_ITERATIONS, random_state=seed)
     if name == "svm":
         machine = SVC(class_weight="balanced", random_state=seed)
-        rest = [CalibratedClassifierCV(machine, method="sigmoid", ensemble=False, cv=3)]
+        classifier = [CalibratedClassifierCV(machine, method="sigmoid", ensemble=False, cv=3)]
     elif name == "random-forest":
-        rest = [RandomForestClassifier(_TREES, class_weight="balanced", random_state=seed)]
+        classifier = [RandomForestClassifier(_TREES, class_weight="balanced", random_state=seed)]
     elif name == "naive-bayes":
-        rest = [GaussianNB()]
+        classifier = [GaussianNB()]
     elif name == "decision-tree":
-        rest = [DecisionTreeClassifier(class_weight="balanced", random_state=seed)]
+        classifier = [DecisionTreeClassifier(class_weight="balanced", random_state=seed)]
     elif name == "perceptron":
-        rest = [perceptron]
+        classifier = [perceptron]
     elif name == "two-stage":
         groups = KMeans(4, n_init=4, random_state=seed)
-        rest = [FeatureUnion([("features", FunctionTransformer()), ("groups", groups)]), perceptron]
+        classifier = [FeatureUnion([("features", FunctionTransformer()), ("groups", groups)]), perceptron]
     else:
         raise MedseqError(f"There is no classifier {name!r}; choose from {', '.join(CLASSICAL)}.")
-    pipeline: Classifier = make_pipeline(*first, *rest)
+    pipeline: Classifier = make_pipeline(*first, *classifier)
     return pipeline
 
 

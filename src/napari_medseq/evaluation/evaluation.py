@@ -111,11 +111,11 @@ class Evaluation:
         if measure not in MEASURES:
             raise MedseqError(f"There is no measure {measure!r}; use one of {', '.join(MEASURES)}.")
         keys = ["case", "frame", "label"]
-        mine, yours = (e.table.set_index(keys)[measure] for e in (self, other))
-        if set(mine.index) != set(yours.index):
+        own, yours = (e.table.set_index(keys)[measure] for e in (self, other))
+        if set(own.index) != set(yours.index):
             raise MedseqError("The two evaluations are of different cases or classes; evaluate both on the same.")
         # one score per case, so that frames and classes of one patient do not count as several
-        a, b = (s.groupby(level="case", sort=True).mean() for s in (mine, yours))
+        a, b = (s.groupby(level="case", sort=True).mean() for s in (own, yours))
         return paired(a.to_numpy(dtype=float), b.to_numpy(dtype=float), seed=seed)
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
@@ -234,21 +234,21 @@ def evaluate(
     """
     import pandas as pd
 
-    cases, given, real = _paired(predictions, truths, names)
-    where = [p for p in given if isinstance(p, Locations)]
+    cases, predicted, real = _paired(predictions, truths, names)
+    where = [p for p in predicted if isinstance(p, Locations)]
     if where:
-        if len(where) < len(given):
+        if len(where) < len(predicted):
             raise MedseqError("Some predictions are locations and some are labels; evaluate them apart.")
-        known = dict(zip(cases, (_labels_of(t) for t in real), strict=True))
+        lesions = dict(zip(cases, (_labels_of(t) for t in real), strict=True))
         return score_locations(
             dict(zip(cases, where, strict=True)),
-            known,
+            lesions,
             within_mm=within_mm,
             min_volume_ml=min_volume_ml,
             progress=progress,
             cancelled=cancelled,
         )
-    pairs = [(case, _labels_of(p), _labels_of(t)) for case, p, t in zip(cases, given, real, strict=True)]
+    pairs = [(case, _labels_of(p), _labels_of(t)) for case, p, t in zip(cases, predicted, real, strict=True)]
     for case, p, t in pairs:
         check_same_grid(t, p, tolerance_mm=1e-2, where=case)
     # all empty: still one row per case
@@ -257,10 +257,10 @@ def evaluate(
     for name, p, t in with_progress(pairs, len(pairs), "Evaluating", progress, cancelled):
         frames = range(t.size("t")) if "t" in t.axes else (-1,)
         for frame in frames:
-            mine, true = (s.frame(frame).volume_zyx() if frame >= 0 else s.volume_zyx() for s in (p, t))
+            answer, truth = (s.frame(frame).volume_zyx() if frame >= 0 else s.volume_zyx() for s in (p, t))
             for label in values:
                 measures = compare(
-                    mine == label, true == label, t.affine, min_overlap=min_overlap, min_volume_ml=min_volume_ml
+                    answer == label, truth == label, t.affine, min_overlap=min_overlap, min_volume_ml=min_volume_ml
                 )
                 called = t.label_names.get(label) or p.label_names.get(label) or str(label)
                 rows.append({"case": name, "frame": frame, "label": label, "label_name": called, **measures})

@@ -36,20 +36,20 @@ class Interval:
         return f"{self.value:.3f} ({self.level:.0%} CI {self.low:.3f}–{self.high:.3f}, n = {self.n})"
 
 
-def checked_values(values: ArrayLike, what: str, least: int = 1) -> Values:
+def checked_values(values: ArrayLike, noun: str, least: int = 1) -> Values:
     """Numbers as a flat float64 array.
 
     Raises
     ------
     MedseqError
-        If they are no numbers, or fewer than `least`; the message calls them `what`.
+        If they are no numbers, or fewer than `least`; the message calls them `noun`.
     """
     try:
         data = np.asarray(values, dtype=np.float64).ravel()
     except (TypeError, ValueError) as problem:
-        raise MedseqError(f"The {what} must be numbers.") from problem
+        raise MedseqError(f"The {noun} must be numbers.") from problem
     if data.size < least:
-        raise MedseqError(f"The {what} need at least {least} values; there are {data.size}.")
+        raise MedseqError(f"The {noun} need at least {least} values; there are {data.size}.")
     return data
 
 

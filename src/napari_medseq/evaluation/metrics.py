@@ -241,7 +241,7 @@ def compare(
     overlap = Overlap.of(prediction, truth)
     distances = SurfaceDistances.of(prediction, truth, affine)
     detection = detect(prediction, truth, affine, min_overlap=min_overlap, min_volume_ml=min_volume_ml)
-    mine, real = volume_ml(prediction, affine), volume_ml(truth, affine)
+    predicted, real = volume_ml(prediction, affine), volume_ml(truth, affine)
     return {
         "dice": overlap.dice,
         "iou": overlap.iou,
@@ -249,10 +249,12 @@ def compare(
         "precision": overlap.precision,
         "hd95_mm": distances.percentile(95),
         "assd_mm": distances.assd,
-        "volume_ml": mine,
+        "volume_ml": predicted,
         "truth_ml": real,
-        "volume_difference_ml": mine - real,
-        "volume_difference_percent": 100 * (mine - real) / real if real else (0.0 if mine == 0 else float("inf")),
+        "volume_difference_ml": predicted - real,
+        "volume_difference_percent": 100 * (predicted - real) / real
+        if real
+        else (0.0 if predicted == 0 else float("inf")),
         "lesions": detection.lesions,
         "lesions_found": detection.found,
         "lesions_predicted": detection.predicted,

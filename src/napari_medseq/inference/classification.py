@@ -126,20 +126,20 @@ def classify(
     options = RunOptions(device=device, force=force, progress=progress, cancelled=cancelled)
     ready = prepared(chosen, network, options)
     values = _values(table, chosen, network)
-    given = _given(images, chosen, network)
-    asked = replace(chosen, info=chosen.info.model_copy(update={"channels": given}))
+    channels_given = _given(images, chosen, network)
+    narrowed = replace(chosen, info=chosen.info.model_copy(update={"channels": channels_given}))
     s = ready.settings
     if s.along == "visit":
-        passes = [_visits(images, asked, ready, transforms)]
+        passes = [_visits(images, narrowed, ready, transforms)]
     else:
         passes = [
             (c, frame(c, along=s.along, pixel_mm=s.pixel_mm, stride=network.stride))
-            for c in exams(images, asked, force=force)
+            for c in exams(images, narrowed, force=force)
         ]
 
     def one(channels: list[ImageSequence], framing: Framing) -> Classification:
         def run(where: torch.device, _: int | None) -> Classification:
-            return _one(replace(ready, device=where), channels, framing, given=given, values=values)
+            return _one(replace(ready, device=where), channels, framing, given=channels_given, values=values)
 
         return devices.within_memory(run, ready.device, 1, channels[0].name)[0]
 
@@ -148,11 +148,11 @@ def classify(
 
 
 def _visits(
-    images: Images, asked: Model, ready: Ready[SequenceClassifier], transforms: Sequence[ArrayLike | None] | None
+    images: Images, narrowed: Model, ready: Ready[SequenceClassifier], transforms: Sequence[ArrayLike | None] | None
 ) -> tuple[list[ImageSequence], Framing]:
     """A patient's visits as the frames of one exam, on the grid of the first."""
     force, cancelled = ready.options.force, ready.options.cancelled
-    patient = visits.patient_of(images, asked, transforms, force=force, cancelled=cancelled)
+    patient = visits.patient_of(images, narrowed, transforms, force=force, cancelled=cancelled)
     group = visits.stack_visits(patient.exams, patient.days, patient.to_common, cancelled)[0]
     return group.channels, group.framing(pixel_mm=ready.settings.pixel_mm, stride=ready.network.stride)
 
@@ -160,17 +160,17 @@ def _visits(
 def _values(table: Mapping[str, float | str] | None, model: Model, network: SequenceClassifier) -> Tensor | None:
     """The table's values (1, value) in the network's order, NaN where missing."""
     names = model.info.table
-    known = {name for name in names if "=" not in name} | {name.partition("=")[0] for name in names} | set(names)
-    unknown = sorted(set(table or ()) - known)
+    columns = {name for name in names if "=" not in name} | {name.partition("=")[0] for name in names} | set(names)
+    unknown = sorted(set(table or ()) - columns)
     if unknown:
         raise ModelError(
             f"{model.info.name} takes {', '.join(names) or 'no values'} from a table, not {', '.join(unknown)}."
         )
-    for column, said in (table or {}).items():
+    for column, entry in (table or {}).items():
         words = [name.partition("=")[2] for name in names if name.startswith(f"{column}=")]
-        missing = not words or math.isnan(tabular.value({column: said}, f"{column}={words[0]}"))
-        if not missing and str(said).strip() not in words:
-            raise ModelError(f"{column} is {said!r}, but {model.info.name} knows {', '.join(words)}.")
+        missing = not words or math.isnan(tabular.value({column: entry}, f"{column}={words[0]}"))
+        if not missing and str(entry).strip() not in words:
+            raise ModelError(f"{column} is {entry!r}, but {model.info.name} knows {', '.join(words)}.")
     if network.tabular is None or not table:
         return None
     if len(names) != network.tabular.values:
@@ -185,12 +185,12 @@ def _given(images: Images, model: Model, network: SequenceClassifier) -> tuple[s
     return tuple(c for c in model.info.channels if c in images) or model.info.channels
 
 
-def _filled(x: Tensor, given: Sequence[str], channels: Sequence[str]) -> Tensor:
+def _filled(x: Tensor, given_channels: Sequence[str], channels: Sequence[str]) -> Tensor:
     """A step (channel, y, x) with NaN for the channels that are not given."""
-    if len(given) == len(channels):
+    if len(given_channels) == len(channels):
         return x
     out = x.new_full((len(channels), *x.shape[1:]), math.nan)
-    out[[channels.index(c) for c in given]] = x
+    out[[channels.index(c) for c in given_channels]] = x
     return out
 
 

@@ -95,10 +95,10 @@ def within_memory(
     DeviceError
         If the memory of the computer itself does not suffice.
     """
-    said: list[str] = []
+    notes: list[str] = []
     while True:
         try:
-            return run(device, chunk), said
+            return run(device, chunk), notes
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -113,10 +113,10 @@ def within_memory(
         size = 8 if chunk is None else chunk
         if size > 1:
             chunk = size // 2
-            said.append(f"{name}: the memory of {device} does not suffice for {size} steps at once; trying {chunk}.")
+            notes.append(f"{name}: the memory of {device} does not suffice for {size} steps at once; trying {chunk}.")
         else:
-            said.append(
+            notes.append(
                 f"{name}: the memory of {device} does not suffice ({reason}); the CPU is used, which takes longer."
             )
             device = torch.device("cpu")
-        warnings.warn(said[-1], MedseqWarning, stacklevel=3)
+        warnings.warn(notes[-1], MedseqWarning, stacklevel=3)

@@ -88,10 +88,11 @@ def _of_slabs(channels: Sequence[ImageSequence], network: SlabUNet, settings: Sl
     shape = [names[a] for a in settings.working.axes]
     own, working = math.prod(channels[0].grid) * names["t"], math.prod(shape)
     plans = [starts(n, w) for n, w in zip(shape, settings.window, strict=True)]
-    held = _NUMBER * (network.classes + 1) * plans[0][1] * shape[1] * shape[2]
+    accumulated = _NUMBER * (network.classes + 1) * plans[0][1] * shape[1] * shape[2]
     inputs = len(settings.working.schemes) + (settings.working.position is not None)
     _, largest = memory.layer_bytes(network, (1, inputs, *(w for _, w in plans)))
     volume = _NUMBER * inputs * working
     return max(
-        volume + _MAKING * max(own, working), volume + held + memory.AT_ONCE * largest + _LABELS * max(own, working)
+        volume + _MAKING * max(own, working),
+        volume + accumulated + memory.AT_ONCE * largest + _LABELS * max(own, working),
     )

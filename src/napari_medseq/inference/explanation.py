@@ -171,11 +171,11 @@ def _target(model: Model, target: int | str | None) -> int:
     classes = model.info.classes
     if target is None:
         return min(classes) if classes else (1 if model.info.task == "segmentation" else 0)
-    known = [k for k, v in classes.items() if target in (k, v)]
-    if not known:
+    matching = [k for k, v in classes.items() if target in (k, v)]
+    if not matching:
         names = ", ".join(f"{k} ({v})" for k, v in sorted(classes.items()))
         raise SettingsError(f"target {target!r} is no class of {model.info.name}; choose from {names}.")
-    return known[0]
+    return matching[0]
 
 
 class _Exam:
@@ -337,14 +337,14 @@ def _occlusion(network: SequenceClassifier, exam: _Exam) -> list[Tensor]:
         plane = torch.zeros(exam.framing.padded)
         for start in range(0, len(patches), _AT_ONCE):
             check(exam.cancelled)
-            some = patches[start : start + _AT_ONCE]
-            copies = x[None].repeat(len(some), 1, 1, 1)
-            for k, at in enumerate(some):
+            batch = patches[start : start + _AT_ONCE]
+            copies = x[None].repeat(len(batch), 1, 1, 1)
+            for k, at in enumerate(batch):
                 copies[(k, slice(None), *at)] = 0
-            changed = embeddings.repeat(len(some), 1, 1)
+            changed = embeddings.repeat(len(batch), 1, 1)
             changed[:, i] = network.encode(copies)[0]
             after = _exam_logit(network, changed, exam).cpu()
-            for at, value in zip(some, after, strict=True):
+            for at, value in zip(batch, after, strict=True):
                 plane[at] = _fall(before, float(value))
         maps.append(plane)
         exam.tick()

@@ -113,16 +113,16 @@ def export(
 
 def _plain(network: SlabUNet) -> SlabUNet:
     """A copy with operators that every runtime has: instance norms by that name, and batch norms folded."""
-    made = (network.folded() if network.norm == "batch" else copy.deepcopy(network)).cpu()
-    for block in list(made.modules()):
+    plain = (network.folded() if network.norm == "batch" else copy.deepcopy(network)).cpu()
+    for block in list(plain.modules()):
         for name, norm in list(block.named_children()):
             if isinstance(norm, InstanceNorm):
                 setattr(block, name, norm.as_torch())
-    return made
+    return plain
 
 
 def _onnx(program: ExportedProgram, path: Path, classifier: bool) -> None:
     names = ["steps_logits", "exam_logits", "attention", "evidence"] if classifier else ["logits"]
-    made = torch.onnx.export(program, input_names=["steps"], output_names=names, dynamo=True, verbose=False)
-    assert made is not None
-    made.save(str(path), external_data=False)
+    exported = torch.onnx.export(program, input_names=["steps"], output_names=names, dynamo=True, verbose=False)
+    assert exported is not None
+    exported.save(str(path), external_data=False)

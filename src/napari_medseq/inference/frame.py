@@ -41,17 +41,17 @@ def step_axes(seq: ImageSequence, along: str) -> tuple[str, str, str]:
         raise MedseqError(f"{seq.name} is one visit, but this model walks along a patient's visits.")
     step = seq.slice_axis if along == "slices" else along
     across = across_axis(seq, along)
-    rest = [a for a in ("z", "y", "x") if a not in (step, across) and (a in seq.axes)]
+    others = [a for a in ("z", "y", "x") if a not in (step, across) and (a in seq.axes)]
     if step == "z" and "z" not in seq.axes:
         step = ""  # a 2D image is a sequence of one step
     elif step not in seq.axes:
         raise MedseqError(f"{seq.name} has axes {seq.axes}, but this model walks along {step!r}.")
-    left = set(seq.axes) - {step, across, *rest[-2:]}
-    if len(rest) != 2 or left:
+    remaining = set(seq.axes) - {step, across, *others[-2:]}
+    if len(others) != 2 or remaining:
         raise MedseqError(
             f"{seq.name} has axes {seq.axes}; a model along {along!r} takes one volume. Choose one frame or convert to grey."
         )
-    return step, rest[0], rest[1]
+    return step, others[0], others[1]
 
 
 def across_axis(seq: ImageSequence, along: str) -> str:

@@ -61,14 +61,14 @@ def measure(slices: Iterable[NDArray[np.generic]], name: str = "image") -> Inten
         If there is no finite voxel, or all voxels are equal.
     """
     parts: list[NDArray[np.float32]] = []
-    held, every = 0, 1
+    count, every = 0, 1
     for s in slices:
         sample = np.asarray(s[::_STRIDE, ::_STRIDE], dtype=np.float32).ravel()
         parts.append(sample[np.isfinite(sample)][::every].copy())
-        held += parts[-1].size
-        while held > _MOST:
+        count += parts[-1].size
+        while count > _MOST:
             parts = [np.concatenate(parts)[::2].copy()]
-            held, every = parts[0].size, 2 * every
+            count, every = parts[0].size, 2 * every
     values = np.concatenate(parts) if parts else np.empty(0, np.float32)
     if values.size == 0:
         raise MedseqError(f"{name} has no finite voxel; the file may be damaged.")

@@ -115,9 +115,9 @@ class Locations:
             return {a: (0, self.image.size(a)) for a in SPACE if a in self.image.axes}
         out = {}
         for axis in self.found[0].box:
-            more = int(np.ceil(margin_mm / self.image.spacing[axis]))
-            start = min(f.box[axis][0] for f in self.found) - more
-            stop = max(f.box[axis][1] for f in self.found) + more
+            margin = int(np.ceil(margin_mm / self.image.spacing[axis]))
+            start = min(f.box[axis][0] for f in self.found) - margin
+            stop = max(f.box[axis][1] for f in self.found) + margin
             out[axis] = (max(0, start), min(self.image.size(axis), stop))
         return out
 

@@ -64,11 +64,11 @@ def network_bytes(framing: Framing, network: nn.Module, settings: InferenceSetti
     views = 2 if settings.mirror else 1
     together = 1 if isinstance(network, RecurrentUNet) else (network.slab or framing.steps)
     images = len(framing.intensity if framing.each is None else framing.each[0])
-    kept, largest = layer_bytes(network, (1, together, images * (2 * network.neighbours + 1), *size))
+    kept_bytes, largest = layer_bytes(network, (1, together, images * (2 * network.neighbours + 1), *size))
     if not isinstance(network, RecurrentUNet):
-        return views * (kept + AT_ONCE * largest)
+        return views * (kept_bytes + AT_ONCE * largest)
     group = plan.together
-    return views * ((network.ahead + group) * kept + group * AT_ONCE * largest)
+    return views * ((network.ahead + group) * kept_bytes + group * AT_ONCE * largest)
 
 
 def layer_bytes(network: nn.Module, shape: Sequence[int]) -> tuple[int, int]:

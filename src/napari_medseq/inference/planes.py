@@ -59,17 +59,17 @@ class Planes:
         """One plane (row, column) as float32; what is no number becomes the least or greatest number of the plane."""
         at = {self.axis: step, **dict(zip(self.across, place, strict=True))}
         index = tuple(at.get(a, slice(None)) for a in self.image.axes)
-        left = [a for a in self.image.axes if a not in at]
+        names = [a for a in self.image.axes if a not in at]
         plane = np.asarray(self.image.data[index])
-        if "c" in left:
+        if "c" in names:
             plane = plane[..., :3].astype(np.float32) @ LUMINANCE
-            left = left[:-1]
+            names = names[:-1]
         plane = plane.astype(np.float32, copy=False)
         if not np.isfinite(plane).all():
             finite = plane[np.isfinite(plane)]
             low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
             plane = np.nan_to_num(plane, nan=low, posinf=high, neginf=low)
-        return plane if left == list(self.plane) else plane.T
+        return plane if names == list(self.plane) else plane.T
 
     def view(self, labels: NDArray[np.generic]) -> NDArray[np.generic]:
         """An array on the image's grid, without colours, as a view with axes (*across, step, row, column)."""
@@ -89,9 +89,9 @@ def planes_along(image: ImageSequence, axis: str) -> Planes:
         If the image has no such axis, or no planes across it.
     """
     space = [a for a in SPACE if a in image.axes]
-    there = [a for a in ("t", *space) if a in image.axes and (a == "t" or len(space) == 3)]
-    if axis not in there and not (len(space) == 2 and axis == "z"):  # a single image is a sequence of one
-        raise MedseqError(f"{image.name} has no planes along {axis!r}; choose from {', '.join(there) or 'none'}.")
+    present = [a for a in ("t", *space) if a in image.axes and (a == "t" or len(space) == 3)]
+    if axis not in present and not (len(space) == 2 and axis == "z"):  # a single image is a sequence of one
+        raise MedseqError(f"{image.name} has no planes along {axis!r}; choose from {', '.join(present) or 'none'}.")
     if axis == "t" and len(space) == 3:
         plane = [a for a in space if a != image.slice_axis]
         across: tuple[str, ...] = (image.slice_axis,)

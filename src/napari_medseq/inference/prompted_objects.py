@@ -46,32 +46,32 @@ def one_label_image(prompts: ImageSequence | Sequence[ImageSequence], image: Ima
     MedseqError
         If it is no label image, lies on another grid, is empty, has negative values, or two images claim one voxel.
     """
-    given = [prompts] if isinstance(prompts, ImageSequence) else list(prompts)
-    if not given or not all(isinstance(p, ImageSequence) for p in given):
+    sequences = [prompts] if isinstance(prompts, ImageSequence) else list(prompts)
+    if not sequences or not all(isinstance(p, ImageSequence) for p in sequences):
         raise MedseqError("prompts must be label images on the image's grid: paint the object on a step or two.")
-    for p in given:
+    for p in sequences:
         if np.dtype(p.data.dtype).kind not in "iub":
             raise MedseqError(f"{p.name} holds {p.data.dtype}; prompts are labels: whole numbers, 0 where nothing is.")
         check_same_grid(image, p)
-    data = np.asarray(given[0].data)
-    for other in given[1:]:
-        more = np.asarray(other.data)
-        twice = (data != 0) & (more != 0) & (data != more)
+    data = np.asarray(sequences[0].data)
+    for other in sequences[1:]:
+        values = np.asarray(other.data)
+        twice = (data != 0) & (values != 0) & (data != values)
         if twice.any():
             at = dict(zip(other.axes, (int(i) for i in np.argwhere(twice)[0]), strict=True))
-            a, b = (int(x[tuple(at.values())]) for x in (data, more))
+            a, b = (int(x[tuple(at.values())]) for x in (data, values))
             raise MedseqError(
                 f"Objects {a} and {b} are both painted on voxel {at} and {int(twice.sum()) - 1} more; erase one of them there."
             )
-        data = np.where(more != 0, more, data)
+        data = np.where(values != 0, values, data)
     if data.dtype == bool:
         data = data.astype(np.uint8)
     if not data.any():
-        raise MedseqError(f"{given[0].name} is empty; paint the object on a step or two, then propagate.")
+        raise MedseqError(f"{sequences[0].name} is empty; paint the object on a step or two, then propagate.")
     if data.dtype.kind == "i" and int(data.min()) < 0:
-        raise MedseqError(f"{given[0].name} holds {int(data.min())}; labels are 0 (nothing) and positive numbers.")
-    names = {k: v for p in reversed(given) for k, v in p.label_names.items()}
-    return given[0].replace(data=data, label_names=names, kind="labels")
+        raise MedseqError(f"{sequences[0].name} holds {int(data.min())}; labels are 0 (nothing) and positive numbers.")
+    names = {k: v for p in reversed(sequences) for k, v in p.label_names.items()}
+    return sequences[0].replace(data=data, label_names=names, kind="labels")
 
 
 def objects_of(labels: ImageSequence, planes: Planes, annotated: Annotated | None) -> list[PromptedObject]:
@@ -123,10 +123,12 @@ def checked_steps(steps: Sequence[int | np.integer], planes: Planes, name: str) 
     MedseqError
         Naming those that are not.
     """
-    given = list(steps)
-    bad = [s for s in given if isinstance(s, bool) or not isinstance(s, int | np.integer) or not 0 <= s < planes.steps]
+    numbers = list(steps)
+    bad = [
+        s for s in numbers if isinstance(s, bool) or not isinstance(s, int | np.integer) or not 0 <= s < planes.steps
+    ]
     if bad:
         raise MedseqError(
             f"{name}: {planes.image.name} has steps 0 to {planes.steps - 1} along {planes.axis}, not {bad[:5]}."
         )
-    return [int(s) for s in given]
+    return [int(s) for s in numbers]

@@ -66,12 +66,12 @@ def labels_by_visit(
                 return {number: one_label_image(prompts, image)}
         grids = "; ".join(f"{i.name} {describe_grid(i)}" for i in images)
         raise MedseqError(f"{prompts.name} ({describe_grid(prompts)}) is on the grid of no visit: {grids}.")
-    given = list(prompts)
-    if len(given) != count:
-        raise MedseqError(f"{len(given)} label images for {count} visits; give one or None per visit.")
+    entries = list(prompts)
+    if len(entries) != count:
+        raise MedseqError(f"{len(entries)} label images for {count} visits; give one or None per visit.")
     by_visit = {}
     for number, at in enumerate(patient.index):
-        labels = given[at]
+        labels = entries[at]
         if labels is not None:
             by_visit[number] = one_label_image(labels, images[number])
     if not by_visit:
@@ -108,8 +108,8 @@ def prompted_visits(
                 own = visits.brought(own, patient.exams[base][0], onto, cancelled)
             frames.append(np.asarray(own.data, np.int32).reshape(image.data.shape[1:]))
             painted.append(frame)
-        some = next(iter(labels.values()))
-        drawn = image.labels_like(np.stack(frames), name=some.name, label_names=some.label_names)
+        any_labels = next(iter(labels.values()))
+        drawn = image.labels_like(np.stack(frames), name=any_labels.name, label_names=any_labels.label_names)
         for frame in unpainted:
             yield PromptedVisit(stack.visits[frame], image, drawn, painted, frame)
 

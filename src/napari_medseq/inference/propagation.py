@@ -199,11 +199,11 @@ class _Job:
             return merged
 
         check(self.cancelled)
-        merged, said = devices.within_memory(run, self.device, None, image.name)
+        merged, notes = devices.within_memory(run, self.device, None, image.name)
         check(self.cancelled)
         name = f"{image.name}_{self.model.info.name}"
         carried = image.labels_like(merged.data, name=name, label_names=labels.label_names)
-        carried = carried.replace(warnings=(*carried.warnings, *said))
+        carried = carried.replace(warnings=(*carried.warnings, *notes))
         return Propagation(carried, None, None, self._name, planes.axis, merged.doubt)
 
     def of_visits(
@@ -211,9 +211,9 @@ class _Job:
     ) -> list[Propagation]:
         """Each visit of a patient; one that is painted is as it was."""
         results = {k: self._painted(seq) for k, seq in labels.items()}
-        left = len(patient.exams) - len(labels)
+        unannotated = len(patient.exams) - len(labels)
         for k, one in enumerate(prompted_visits(patient, labels, self.cancelled)):
-            watched = part(progress, k / left, (k + 1) / left, f"visit {one.number + 1}: ")
+            watched = part(progress, k / unannotated, (k + 1) / unannotated, f"visit {one.number + 1}: ")
             carried = self.of_image(one.image, one.labels, one.painted, "t", None, watched)
             image = patient.exams[one.number][0]
             data = np.asarray(carried.labels.data)[one.frame].reshape(image.data.shape)

@@ -106,11 +106,11 @@ def call(
             future: Future[tuple[Result, list[str]]] = client.submit(
                 work, verb, computed(images), digest, _with_computed_labels(options), job, **at
             )
-            result, said = _result(client, future, device, cancelled, stop, seen)
+            result, notes = _result(client, future, device, cancelled, stop, seen)
         finally:
             client.unsubscribe_topic(job)
     seen.tell()
-    for text in said:
+    for text in notes:
         warnings.warn(text, MedseqWarning, stacklevel=4)
     return result
 
@@ -276,10 +276,15 @@ def work(
     def progress(done: int, total: int, message: str) -> None:
         worker.log_event(job, (done, total, message))
 
-    known = {k: v for k, v in options.items() if k != "keep" or v is not None}
+    chosen_options = {k: v for k, v in options.items() if k != "keep" or v is not None}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", MedseqWarning)
         result = verb(
-            images, load_model(_cache() / digest), device="auto", progress=progress, cancelled=cancelled, **known
+            images,
+            load_model(_cache() / digest),
+            device="auto",
+            progress=progress,
+            cancelled=cancelled,
+            **chosen_options,
         )
     return result, [str(w.message) for w in caught if issubclass(w.category, MedseqWarning)]

@@ -112,24 +112,30 @@ def segment(
         Within one step of `cancelled` returning True.
     """
     several = isinstance(model, Sequence) and not isinstance(model, str)
-    given = tuple(loaded(m) for m in model) if several else (loaded(model),)  # type: ignore[arg-type, union-attr]
+    model_list = tuple(loaded(m) for m in model) if several else (loaded(model),)  # type: ignore[arg-type, union-attr]
     options = SegmentOptions(
         outputs=outputs, steps=steps, keep=keep, region=region, chunk=chunk, samples=samples, views=views
     )
-    for each in given:
+    for each in model_list:
         _check_task(each)
         options.check(each)
-    if any(is_slab(m) for m in given):
-        refuse(given[0], outputs, samples=samples, views=views, transforms=transforms is not None)
+    if any(is_slab(m) for m in model_list):
+        refuse(model_list[0], outputs, samples=samples, views=views, transforms=transforms is not None)
         if devices.is_remote(device):
-            said: SegmentKeywords = {"steps": steps, "outputs": outputs, "keep": keep, "region": region, "force": force}
-            return remote.call(device, segment, images, given[0], said, progress, cancelled)
+            call_options: SegmentKeywords = {
+                "steps": steps,
+                "outputs": outputs,
+                "keep": keep,
+                "region": region,
+                "force": force,
+            }
+            return remote.call(device, segment, images, model_list[0], call_options, progress, cancelled)
         answers = segment_slabs(
-            images, given, device=devices.choose(device)[0], outputs=outputs, steps=steps, keep=keep, region=region,
+            images, model_list, device=devices.choose(device)[0], outputs=outputs, steps=steps, keep=keep, region=region,
             force=force, progress=progress, cancelled=cancelled,
         )  # fmt: skip
         return answers if isinstance(images, Sequence) else answers[0]
-    models = _models(given)
+    models = _models(model_list)
     first = models[0]
     if devices.is_remote(device):
         if len(models) > 1:
@@ -183,11 +189,11 @@ def _check_together(first: Model, other: Model) -> None:
     """Refuse models whose probabilities are not of the same things at the same places."""
     if not (isinstance(first.network, Stepwise) and isinstance(other.network, Stepwise)):
         raise ModelError(f"{first.info.name} and {other.info.name}: only models of this package can be averaged.")
-    for what in ("channels", "classes", "sequence_axis", "modality"):
-        one, two = getattr(first.info, what), getattr(other.info, what)
+    for field in ("channels", "classes", "sequence_axis", "modality"):
+        one, two = getattr(first.info, field), getattr(other.info, field)
         if one != two:
             raise ModelError(
-                f"{other.info.name} cannot be averaged with {first.info.name}: {what} are {two}, not {one}."
+                f"{other.info.name} cannot be averaged with {first.info.name}: {field} are {two}, not {one}."
             )
     one, two = (inference_settings(m.inference, m.info.name) for m in (first, other))
     if (one.along, one.pixel_mm) != (two.along, two.pixel_mm) or first.network.volumes != other.network.volumes:

@@ -95,11 +95,11 @@ class SegmentationRun:
             )
             passes.append(_SequencePass(channels=channels, framing=framing))
         results = []
-        for one, (accumulator, said) in zip(passes, self._run_passes(passes), strict=True):
+        for one, (accumulator, notes) in zip(passes, self._run_passes(passes), strict=True):
             result = to_images(
                 accumulator.prediction, one.channels[0], self.models, s, self.options.steps, self.options.keep
             )
-            results.append(_with_warnings(result, said))
+            results.append(_with_warnings(result, notes))
         return results
 
     def of_visits(self, patient: visits.Patient) -> list[Segmentation]:
@@ -117,12 +117,12 @@ class SegmentationRun:
             own = {at: group.visits[at] for at in group.own}
             passes.append(_SequencePass(channels=group.channels, framing=framing, wanted=own))
         results: dict[int, Segmentation] = {}
-        for one, (accumulator, said) in zip(passes, self._run_passes(passes), strict=True):
+        for one, (accumulator, notes) in zip(passes, self._run_passes(passes), strict=True):
             for at, visit in (one.wanted or {}).items():
                 only = None if steps is None else [0] if index[visit] in steps else []
                 prediction = accumulator.prediction.only(at)
                 result = to_images(prediction, exams[visit][0], self.models, s, only, self.options.keep)
-                results[visit] = _with_warnings(result, said)
+                results[visit] = _with_warnings(result, notes)
         return [results[k] for k in range(len(exams))]
 
     def _run_passes(self, passes: Sequence[_SequencePass]) -> Iterator[tuple[PatchAccumulator, list[str]]]:
@@ -209,8 +209,8 @@ class SegmentationRun:
         return planes, varied(network, steps, plan, samples=samples, views=views, times=times)
 
 
-def _with_warnings(result: Segmentation, said: list[str]) -> Segmentation:
+def _with_warnings(result: Segmentation, notes: list[str]) -> Segmentation:
     """The result with what was said on the way among its warnings."""
-    if not said:
+    if not notes:
         return result
-    return replace(result, labels=result.labels.replace(warnings=(*result.labels.warnings, *said)))
+    return replace(result, labels=result.labels.replace(warnings=(*result.labels.warnings, *notes)))

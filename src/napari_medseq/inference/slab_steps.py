@@ -135,11 +135,11 @@ def probabilities_of_steps(
         final = min(following - start, long)  # no later window adds to these
         for k in range(final):
             yield sums[:, k] / weights[k]
-        for kept in (sums, weights):
-            steps = kept.dim() - 3
-            rest = kept.narrow(steps, final, long - final).clone()
-            kept.zero_()
-            kept.narrow(steps, 0, long - final).copy_(rest)
+        for buffer in (sums, weights):
+            steps = buffer.dim() - 3
+            overlap = buffer.narrow(steps, final, long - final).clone()
+            buffer.zero_()
+            buffer.narrow(steps, 0, long - final).copy_(overlap)
 
 
 def chosen_labels(p: Tensor, threshold: float) -> NDArray[np.uint8]:

@@ -91,11 +91,11 @@ def segment_slabs(
     settings = [slab_settings(m) for m in models]
     first, one = models[0], settings[0]
     for other, two in zip(models[1:], settings[1:], strict=True):
-        same = two.working == one.working and (other.info.channels, other.info.classes) == (
+        compatible = two.working == one.working and (other.info.channels, other.info.classes) == (
             first.info.channels,
             first.info.classes,
         )
-        if not same:
+        if not compatible:
             raise ModelError(
                 f"{other.info.name} cannot be averaged with {first.info.name}: channels, classes or spacing differ."
             )
@@ -105,8 +105,8 @@ def segment_slabs(
         inner = tuple(slice(0, n) for n in volume.shape)
         if len(channels) < len(first.info.channels):
             volume, inner = within_nothing(volume, one.window)
-        held = sum(_held(m, own, volume.shape) for m, own in zip(models, settings, strict=True))
-        warn_if_short(held + 2 * volume[0].size, grid.image.name)
+        needed = sum(_held(m, own, volume.shape) for m, own in zip(models, settings, strict=True))
+        warn_if_short(needed + 2 * volume[0].size, grid.image.name)
         streams = [
             probabilities_of_steps(
                 slab_network(m),
@@ -119,13 +119,13 @@ def segment_slabs(
             )
             for k, (m, own) in enumerate(zip(models, settings, strict=True))
         ]
-        made = _Planes.of(outputs, [i.stop - i.start for i in inner[1:]])
+        planes = _Planes.of(outputs, [i.stop - i.start for i in inner[1:]])
         for step, of_models in enumerate(zip(*streams, strict=True)):
             p = sum(of_models[1:], of_models[0]) / len(of_models)
             check_finite(p, first, f"step {step + 1} of {grid.image.name}")
             if inner[1].start <= step < inner[1].stop:
-                made.add(step - inner[1].start, p[:, inner[2], inner[3]], one.threshold)
-        results.append(_answer(made, grid, first, one, steps, keep, region))
+                planes.add(step - inner[1].start, p[:, inner[2], inner[3]], one.threshold)
+        results.append(_answer(planes, grid, first, one, steps, keep, region))
     return results
 
 
@@ -163,8 +163,8 @@ def within_nothing(volume: Plane, window: Triple) -> tuple[Plane, tuple[slice, .
     A channel alone is smaller than the image that training saw it in, with nothing around it: a network whose norms see the whole
     window has to see that nothing too.
     """
-    more = [0, *(max(0, w - n) for w, n in zip(window, volume.shape[1:], strict=True))]
-    pairs = [(m // 2, m - m // 2) for m in more]
+    missing = [0, *(max(0, w - n) for w, n in zip(window, volume.shape[1:], strict=True))]
+    pairs = [(m // 2, m - m // 2) for m in missing]
     return np.pad(volume, pairs), tuple(slice(b, b + n) for (b, _), n in zip(pairs, volume.shape, strict=True))
 
 
@@ -186,12 +186,12 @@ def _answer(
         labels = _kept(labels, keep, image)
     name = f"{image.name}_{model.info.name}"
     named = image.like(labels, axes=axes, name=name, kind="labels", label_names=dict(model.info.classes), modality=None)
-    made: dict[str, ImageSequence] = {}
+    maps: dict[str, ImageSequence] = {}
     for kind, map_ in planes.maps.items():
         own = np.asarray(grid.back(map_, labels=False), np.float32)
-        made[kind] = image.like(own, axes=axes, name=f"{image.name}_{kind}", kind="image", modality=None)
+        maps[kind] = image.like(own, axes=axes, name=f"{image.name}_{kind}", kind="image", modality=None)
     return Segmentation(
-        named, made.get("probability"), made.get("uncertainty"), f"{model.info.name} {model.info.version}"
+        named, maps.get("probability"), maps.get("uncertainty"), f"{model.info.name} {model.info.version}"
     )
 
 
@@ -220,12 +220,12 @@ def slab_channels(images: Images, model: Model, settings: SlabSettings, force: b
     names = model.info.channels
     if isinstance(images, Mapping) and settings.missing_channels and len(names) > 1:
         unknown = sorted(set(images) - set(names))
-        there = {n: images[n] for n in names if n in images}
-        if unknown or not there:
+        present = {n: images[n] for n in names if n in images}
+        if unknown or not present:
             raise ModelError(
                 f"{model.info.name} takes the channels {', '.join(names)}, of which some may be missing, not {unknown}."
             )
-        return [there]
+        return [present]
     if isinstance(images, ImageSequence) and "c" in images.axes and names == ("red", "green", "blue"):
         return [grey_channels(images)]
     return [dict(zip(names, exam, strict=True)) for exam in exams(images, model, force=force)]

@@ -26,21 +26,21 @@ def neighbourhoods(steps: Iterable[Tensor], neighbours: int, axis: int = 0) -> I
 
     The ends repeat; 2 · neighbours + 1 steps are held.
     """
-    held: deque[Tensor] = deque(maxlen=2 * neighbours + 1)
+    buffered: deque[Tensor] = deque(maxlen=2 * neighbours + 1)
     last: Tensor | None = None
     for x in steps:
         if last is None:
-            held.extend([x] * neighbours)
-        held.append(x)
+            buffered.extend([x] * neighbours)
+        buffered.append(x)
         last = x
-        if len(held) == 2 * neighbours + 1:
-            yield torch.cat(list(held), axis)
+        if len(buffered) == 2 * neighbours + 1:
+            yield torch.cat(list(buffered), axis)
     if last is None:
         return
     for _ in range(neighbours):
-        held.append(last)
-        if len(held) == 2 * neighbours + 1:
-            yield torch.cat(list(held), axis)
+        buffered.append(last)
+        if len(buffered) == 2 * neighbours + 1:
+            yield torch.cat(list(buffered), axis)
 
 
 #: what is made of finished steps' mixed features, per level (n, channel, y, x): their logits, or an explanation of them
@@ -171,10 +171,10 @@ class SegmentationStream:
         done: list[Tensor] = []
         with self.plan.precision():
             while count > 0:
-                some = min(count, self.plan.together)
-                mixed = self._mixed(some)
-                done += self.finish(self.network, mixed).chunk(some)
-                count -= some
+                available = min(count, self.plan.together)
+                mixed = self._mixed(available)
+                done += self.finish(self.network, mixed).chunk(available)
+                count -= available
         return done
 
     def _mixed(self, count: int) -> list[Tensor]:

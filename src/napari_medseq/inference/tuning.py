@@ -115,18 +115,18 @@ def prepare(network: nn.Module, device: torch.device, together: int | None = Non
         _lay_out(network, True)
         _keep_memory()
         return Plan(dtype=torch.bfloat16 if precision == "bfloat16" and has_bfloat16() else None)
-    known = _PLANS.setdefault(network, {})
-    if (device, precision) not in known:
-        known[device, precision] = choose(measure(network, device, lower=precision == "bfloat16"))
-    plan = known[device, precision]
+    plans = _PLANS.setdefault(network, {})
+    if (device, precision) not in plans:
+        plans[device, precision] = choose(measure(network, device, lower=precision == "bfloat16"))
+    plan = plans[device, precision]
     _lay_out(network, plan.channels_last)
     return plan if together is None else replace(plan, together=max(1, together))
 
 
 def has_bfloat16() -> bool:
     """Whether the processor has units for bf16 products; without them one is 200 times slower than in float32."""
-    asked = (getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile"))
-    return any(ask is not None and ask() for ask in asked)
+    checks = (getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile"))
+    return any(ask is not None and ask() for ask in checks)
 
 
 @cache

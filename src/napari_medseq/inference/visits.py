@@ -108,22 +108,24 @@ def patient_of(
     RegistrationError
         If a visit has to be registered and the result cannot be trusted.
     """
-    given: list[Visit] | None = list(images) if isinstance(images, Sequence) else None
-    if given is None or not all(isinstance(v, Visit) for v in given):
+    visits: list[Visit] | None = list(images) if isinstance(images, Sequence) else None
+    if visits is None or not all(isinstance(v, Visit) for v in visits):
         return Patient(exams(images, model, force=force), [0], [0], [np.eye(4)])
-    if transforms is not None and len(transforms) != len(given):
-        raise MedseqError(f"{len(transforms)} transforms for {len(given)} visits; give one per visit.")
-    index = [k for k, v in enumerate(given) if any(i.kind == "image" for i in v.images)]
+    if transforms is not None and len(transforms) != len(visits):
+        raise MedseqError(f"{len(transforms)} transforms for {len(visits)} visits; give one per visit.")
+    index = [k for k, v in enumerate(visits) if any(i.kind == "image" for i in v.images)]
     if not index:
         raise ModelError("No visit has an image; give visits with the image that the model looks at.")
-    for k in sorted(set(range(len(given))) - set(index)):
-        text = f"Visit {k + 1} ({given[k].name or given[k].date or 'undated'}) is left out: it has no image."
+    for k in sorted(set(range(len(visits))) - set(index)):
+        text = f"Visit {k + 1} ({visits[k].name or visits[k].date or 'undated'}) is left out: it has no image."
         warnings.warn(text, MedseqWarning, stacklevel=3)
-    there = [given[k] for k in index]
-    exam_list = exams(there, model, force=force)
+    ordered = [visits[k] for k in index]
+    exam_list = exams(ordered, model, force=force)
     first = [c[0] for c in exam_list]
-    known = None if transforms is None else [transforms[k] for k in index]
-    return Patient(exam_list, index, days_of(there, first), to_common_space(first, known, cancelled=cancelled))
+    chosen_transforms = None if transforms is None else [transforms[k] for k in index]
+    return Patient(
+        exam_list, index, days_of(ordered, first), to_common_space(first, chosen_transforms, cancelled=cancelled)
+    )
 
 
 def days_of(visits: Sequence[Visit], images: Sequence[ImageSequence]) -> list[int | None]:
@@ -185,10 +187,10 @@ def stack_visits(
     MedseqError
         If a visit's channels are not on one grid, or slices and volumes are mixed.
     """
-    known = [d for d in days if d is not None]
-    dated = len(known) == len(days)
-    order = sorted(range(len(exams)), key=lambda i: known[i]) if dated else list(range(len(exams)))
-    since = tuple(float(known[i] - known[order[0]]) for i in order) if dated else None
+    dates = [d for d in days if d is not None]
+    dated = len(dates) == len(days)
+    order = sorted(range(len(exams)), key=lambda i: dates[i]) if dated else list(range(len(exams)))
+    since = tuple(float(dates[i] - dates[order[0]]) for i in order) if dated else None
     for channels in exams:
         check_same_grid(*channels)
         for other in channels:
@@ -196,11 +198,11 @@ def stack_visits(
                 raise MedseqError(f"{other.name} has axes {other.axes}, but {exams[0][0].name} {exams[0][0].axes}.")
     each = tuple(tuple(measure(_slices(c), c.name) for c in exams[i]) for i in order)
     stacks: list[VisitStack] = []
-    left = list(order)
-    while left:
-        base = left[0]
-        own = [i for i in left if _same_place(exams[i][0], to_common[i], exams[base][0], to_common[base])]
-        left = [i for i in left if i not in own]
+    remaining = list(order)
+    while remaining:
+        base = remaining[0]
+        own = [i for i in remaining if _same_place(exams[i][0], to_common[i], exams[base][0], to_common[base])]
+        remaining = [i for i in remaining if i not in own]
         moved = []
         for i in order:
             check(cancelled)

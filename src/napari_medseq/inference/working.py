@@ -55,12 +55,12 @@ class Scheme(Settings):
     def of(self, values: NDArray[np.generic], measured: NDArray[np.floating] | None = None) -> NDArray[np.float32]:
         """Values in network units, measured on others where these are given; what is not finite becomes the lowest."""
         finite: NDArray[np.generic] = values if measured is None else measured
-        known = np.isfinite(finite)
-        if not known.all():
-            finite = finite[known]
+        is_finite = np.isfinite(finite)
+        if not is_finite.all():
+            finite = finite[is_finite]
         if finite.size == 0:
             raise MedseqError("There is no finite voxel; the file may be damaged.")
-        del known
+        del is_finite
         centre, scale = (self.centre, self.scale) if self.kind == "fixed" else _measured(finite)
         out: NDArray[np.float32] = values.astype(np.float32)  # one copy, changed in place: volumes may be large
         out -= np.float32(centre)
@@ -106,8 +106,8 @@ class Working(Settings):
     @property
     def axes(self) -> tuple[str, str, str]:
         """Names of (step, row, column)."""
-        rest = [a for a in ("z", "y", "x") if a != self.axis][-2:]
-        return self.axis, rest[0], rest[1]
+        others = [a for a in ("z", "y", "x") if a != self.axis][-2:]
+        return self.axis, others[0], others[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,10 +145,10 @@ class WorkingGrid:
                 new = max(1, round(size[k] * own[k] / goal))
                 scale[k], size[k] = size[k] / new, new
         affine = _scaled(affine, scale)
-        kept = dict(zip(working.axes, working.focus, strict=True))
+        extents = dict(zip(working.axes, working.focus, strict=True))
         first = np.zeros(3)
         for k, name in enumerate("xyz"):
-            most = kept.get(name)
+            most = extents.get(name)
             if most is not None and most < size[k]:
                 first[k], size[k] = (size[k] - most) // 2, most
         affine[:3, 3] += affine[:3, :3] @ first
@@ -186,9 +186,9 @@ class WorkingGrid:
                 how: Literal["label", "linear"] = "label" if labels else "linear"
                 turned.append(resample_volume(volume, self.affine, image.affine, image.grid, interpolation=how))
         out = np.stack(turned)
-        kept = [a for a in image.axes if a != "c"]
+        axes = [a for a in image.axes if a != "c"]
         for at, name in ((1, "z"), (0, "t")):
-            if name not in kept:
+            if name not in axes:
                 out = out.take(0, axis=at)
         return out
 
@@ -202,10 +202,10 @@ class WorkingGrid:
         """What units are measured on where only the middle is looked at."""
         if self.working.focus == (None, None, None):
             return None
-        there = resample_volume(
+        resampled = resample_volume(
             volume.astype(np.float32), seq.affine, self.affine, self.size, antialias=True, fill=np.nan
         )
-        values: NDArray[np.float32] = there.astype(np.float32)
+        values: NDArray[np.float32] = resampled.astype(np.float32)
         return values if np.isfinite(values).any() else None
 
     def _same_voxels(self, seq: ImageSequence) -> bool:
@@ -260,10 +260,10 @@ def working_volume(
     first = next(channels[n] for n in names if n in channels)
     grid = WorkingGrid.of(first, working)
     steps = [grid.read(channels[n], s) if n in channels else None for n, s in zip(names, working.schemes, strict=True)]
-    there = next(s for s in steps if s is not None)
-    planes = [np.zeros_like(there) if s is None else s for s in steps]
+    any_plane = next(s for s in steps if s is not None)
+    planes = [np.zeros_like(any_plane) if s is None else s for s in steps]
     if working.position is not None:
-        planes.append(distance_from_middle(there.shape, working.position))
+        planes.append(distance_from_middle(any_plane.shape, working.position))
     return planes[0][None] if len(planes) == 1 else np.stack(planes), grid
 
 

@@ -63,10 +63,10 @@ def unpacked(path: Path) -> tuple[Path, list[str]]:
     # the time of its last change too, which nobody can set back as `touch` does that of modification
     key = (str(path.resolve()), facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
     with _LOCK:
-        known = _OPENED.get(key)
-        if known is None:
-            known = _OPENED[key] = _unpack(path)
-        return known.folder, list(known.problems)
+        archive = _OPENED.get(key)
+        if archive is None:
+            archive = _OPENED[key] = _unpack(path)
+        return archive.folder, list(archive.problems)
 
 
 def _unpack(path: Path) -> _Unpacked:
@@ -174,9 +174,9 @@ class _Writer:
             raise ReadError(text) from error
         self.out.problems.append(f"{text} What came before the damage is used.")
 
-    def _check(self, more: int) -> None:
+    def _check(self, extra: int) -> None:
         """Count bytes that a member declares or that came out of it."""
-        if more < 0 or self.declared + more > self.most or self.written > self.most:
+        if extra < 0 or self.declared + extra > self.most or self.written > self.most:
             raise ReadError(
                 f"{self._name}: {self.size:,} bytes would unpack to more than {self.most:,}; no medical image packs so well. "
                 "It is not unpacked."

@@ -78,10 +78,10 @@ def _is_archive(head: bytes, lower: str) -> bool:
 def _old_tar(block: bytes) -> bool:
     """Whether a block is the header of a tar from before POSIX: its checksum tells."""
     try:
-        said = int(block[148:156].strip(b" \0") or b"-1", 8)
+        checksum = int(block[148:156].strip(b" \0") or b"-1", 8)
     except ValueError:
         return False
-    return said == sum(block[:148]) + 8 * 32 + sum(block[156:])
+    return checksum == sum(block[:148]) + 8 * 32 + sum(block[156:])
 
 
 def _gunzip_head(head: bytes) -> bytes:

@@ -126,11 +126,11 @@ def collect(paths: Paths) -> tuple[dict[str, list[Path]], list[str]]:
     ReadError
         If a path does not exist, or a named archive is encrypted, damaged or a bomb.
     """
-    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    if not given:
+    entries = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not entries:
         raise ReadError("No file was given; name a file, a folder or a list of files.")
     out = Collection()
-    for one in given:
+    for one in entries:
         out.add(Path(one))
     return out.finished()
 

@@ -32,14 +32,14 @@ class Source:
         The first bytes.
     """
 
-    __slots__ = ("_file", "_held", "head", "path", "size")
+    __slots__ = ("_data", "_file", "head", "path", "size")
 
-    def __init__(self, path: str, *, held: bytes | None = None) -> None:
+    def __init__(self, path: str, *, data: bytes | None = None) -> None:
         self.path = path
         self._file: io.FileIO | None = None
-        self._held = held
-        if held is not None:
-            self.size, self.head = len(held), held[:HEAD]
+        self._data = data
+        if data is not None:
+            self.size, self.head = len(data), data[:HEAD]
             return
         facts = os.stat(path)
         if not stat.S_ISREG(facts.st_mode):  # a pipe would be waited for
@@ -56,31 +56,31 @@ class Source:
         """Up to `count` bytes from offset `at`."""
         if at + count <= len(self.head):
             return self.head[at : at + count]
-        if self._held is not None:
-            return self._held[at : at + count]
+        if self._data is not None:
+            return self._data[at : at + count]
         count = max(min(count, self.size - at), 0)
         if self._file is not None and _CAN_KEEP:
             data = os.pread(self._file.fileno(), count, at)
             if len(data) == count:
                 return data
         block = bytearray(count)
-        got = self.read_into(at, memoryview(block))
-        return bytes(block) if got == count else bytes(block[:got])
+        count_read = self.read_into(at, memoryview(block))
+        return bytes(block) if count_read == count else bytes(block[:count_read])
 
     def read_into(self, at: int, target: memoryview) -> int:
         """Fill a writable block of bytes from offset `at`; the number of bytes that were there."""
-        if self._held is not None:
-            block = self._held[at : at + len(target)]
+        if self._data is not None:
+            block = self._data[at : at + len(target)]
             target[: len(block)] = block
             return len(block)
         if self._file is not None and _CAN_KEEP:
             return _filled(self._file.fileno(), at, target)
         with open(self.path, "rb", buffering=0) as file:
             file.seek(at)
-            got = 0
-            while got < len(target) and (count := file.readinto(target[got:])):
-                got += count
-            return got
+            filled = 0
+            while filled < len(target) and (count := file.readinto(target[filled:])):
+                filled += count
+            return filled
 
     def stream(self) -> io.BufferedReader:
         """The file as a stream for parsers that want one."""
@@ -88,7 +88,7 @@ class Source:
 
     def hold(self) -> None:
         """Take all bytes into memory and close the file."""
-        self._held = self.read(0, self.size)
+        self._data = self.read(0, self.size)
         self.close()
 
     def close(self) -> None:
@@ -99,13 +99,13 @@ class Source:
 
 
 def _filled(number: int, at: int, target: memoryview) -> int:
-    got = 0
-    while got < len(target):
-        count = os.preadv(number, [target[got:]], at + got)
+    filled = 0
+    while filled < len(target):
+        count = os.preadv(number, [target[filled:]], at + filled)
         if not count:
             break
-        got += count
-    return got
+        filled += count
+    return filled
 
 
 class _Stream(io.RawIOBase):
@@ -196,8 +196,8 @@ def opened(path: str | os.PathLike[str]) -> Source:
     """
     name = os.fspath(path)
     current = _JOB.get()
-    known = current.kept.get(name) if current is not None else None
-    return known if known is not None else Source(name)
+    cached = current.kept.get(name) if current is not None else None
+    return cached if cached is not None else Source(name)
 
 
 def keep(source: Source) -> None:

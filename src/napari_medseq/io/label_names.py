@@ -21,9 +21,9 @@ def from_text(text: str | None) -> dict[int, str] | None:
     if text is None:
         return None
     try:
-        said = json.loads(text)
-        if not isinstance(said, dict) or len(said) > _MOST:
+        content = json.loads(text)
+        if not isinstance(content, dict) or len(content) > _MOST:
             return None
-        return {int(value): str(name)[:_LONGEST] for value, name in said.items()}
+        return {int(value): str(name)[:_LONGEST] for value, name in content.items()}
     except (ValueError, RecursionError):
         return None

@@ -79,7 +79,7 @@ def _computed(*values: Any) -> tuple[Any, ...]:
 
 
 def labels_or_image(
-    values: Any, axes: Sequence[str], *, where: object, asked: bool, notes: list[str], has_times: bool = False
+    values: Any, axes: Sequence[str], *, where: object, labels_asked: bool, notes: list[str], has_times: bool = False
 ) -> tuple[Any, tuple[str, ...], bool]:
     """What a file that is said to be labels holds: labels in whole numbers, or after all an image.
 
@@ -90,7 +90,7 @@ def labels_or_image(
         Its axes; a ``t`` that is an axis of classes goes.
     where : path
         For messages.
-    asked : bool
+    labels_asked : bool
         Whether the caller said that it is labels (``kind="labels"``), rather than its name or header.
     notes : list of str
         Takes a line for every doubt.
@@ -108,7 +108,7 @@ def labels_or_image(
     """
     labels, whole = as_labels(values, notes)
     if not whole:
-        if asked:
+        if labels_asked:
             raise ReadError(
                 f"{where}: values are not whole numbers, so it cannot be opened as labels; threshold it first."
             )

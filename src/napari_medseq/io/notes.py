@@ -49,7 +49,7 @@ def silenced() -> Iterator[None]:
 
 
 @contextmanager
-def collect_failures(what: str, failures: list[str]) -> Iterator[None]:
+def collect_failures(subject: str, failures: list[str]) -> Iterator[None]:
     """Turn whatever goes wrong with one file into a line in `failures`, so that it does not stop the others.
 
     Cancelling goes through. Parsers fed with damaged bytes raise anything; what they say may quote the patient's name, so that
@@ -60,24 +60,24 @@ def collect_failures(what: str, failures: list[str]) -> Iterator[None]:
     except OperationCancelled:
         raise
     except MedseqError as error:
-        said = str(error)
-        failures.append(said if what in said else f"{what}: {said}")
+        message = str(error)
+        failures.append(message if subject in message else f"{subject}: {message}")
     except MemoryError:
-        failures.append(f"{what}: it does not fit in memory; open it with lazy=True.")
+        failures.append(f"{subject}: it does not fit in memory; open it with lazy=True.")
     except Exception as error:
-        failures.append(f"{what}: it is damaged or contradicts itself ({type(error).__name__}); export it again.")
+        failures.append(f"{subject}: it is damaged or contradicts itself ({type(error).__name__}); export it again.")
 
 
 def emit_warnings(sequences: Iterable[ImageSequence], also: Iterable[str] = ()) -> None:
     """Issue each distinct doubt once, with the name of the sequence that it is about."""
-    said: set[str] = set()
+    emitted: set[str] = set()
     for seq in sequences:
         for text in seq.warnings:
             line = text if seq.name in text else f"{seq.name}: {text}"
-            if text not in said:
-                said.add(text)
+            if text not in emitted:
+                emitted.add(text)
                 warn(line)
     for text in also:
-        if text not in said:
-            said.add(text)
+        if text not in emitted:
+            emitted.add(text)
             warn(text)

@@ -14,32 +14,32 @@ Thing = TypeVar("Thing")
 Result = TypeVar("Result")
 
 
-def in_threads(work: Callable[[Thing], Result], things: Sequence[Thing], threads: int) -> Iterator[Result]:
-    """Results of `work` on each of `things`, in the order in which they are done.
+def in_threads(work: Callable[[Thing], Result], items: Sequence[Thing], threads: int) -> Iterator[Result]:
+    """Results of `work` on each of `items`, in the order in which they are done.
 
     Parameters
     ----------
     work : callable
         What it raises is raised here.
-    things : sequence
+    items : sequence
     threads : int
         With 1 everything runs in the caller's thread, in order.
     """
     if threads < 2:
-        yield from map(work, things)
+        yield from map(work, items)
         return
-    waiting, lock, stop = iter(things), Lock(), Event()
+    waiting, lock, stop = iter(items), Lock(), Event()
     results: SimpleQueue[tuple[bool, Result | BaseException]] = SimpleQueue()
     nothing = object()
 
     def run() -> None:
         while not stop.is_set():
             with lock:
-                thing = next(waiting, nothing)
-            if thing is nothing:
+                item = next(waiting, nothing)
+            if item is nothing:
                 return
             try:
-                results.put((True, work(thing)))  # type: ignore[arg-type]
+                results.put((True, work(item)))  # type: ignore[arg-type]
             except BaseException as error:  # handed to the caller's thread
                 results.put((False, error))
 
@@ -47,7 +47,7 @@ def in_threads(work: Callable[[Thing], Result], things: Sequence[Thing], threads
     for worker in workers:
         worker.start()
     try:
-        for _ in things:
+        for _ in items:
             good, result = results.get()
             if not good:
                 raise result  # type: ignore[misc]

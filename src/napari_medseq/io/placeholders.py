@@ -50,11 +50,11 @@ def _line(folder: Path, sort: Placeholder, paths: list[Path]) -> str:
     one = len(paths) == 1
     where = str(paths[0]) if one else f"{folder}: {len(paths)} files ({paths[0].name}, …)"
     subject = f"{where}: this is" if one else f"{where} are"
-    asked = paths[0].name if one else "."
+    shown_path = paths[0].name if one else "."
     if sort == "annex":
         return (
             f"{subject} a link of git-annex (DataLad), and the content is not here; fetch it in {folder} with "
-            f"'datalad get {asked}' or 'git annex get {asked}'."
+            f"'datalad get {shown_path}' or 'git annex get {shown_path}'."
         )
     if sort == "lfs":
         return (

@@ -128,10 +128,12 @@ def read_collected(
 def _as_shown(seq: ImageSequence) -> ImageSequence:
     """The same sequence; where it came from an archive, its source is a path inside the archive."""
     source = str(seq.meta.get("source", ""))
-    said = archives.shown(source)
-    if said == source:
+    shown = archives.shown(source)
+    if shown == source:
         return seq
-    return seq.replace(meta={**seq.meta, "source": said}, warnings=tuple(archives.shown(line) for line in seq.warnings))
+    return seq.replace(
+        meta={**seq.meta, "source": shown}, warnings=tuple(archives.shown(line) for line in seq.warnings)
+    )
 
 
 def _as_kind(seq: ImageSequence, kind: Kind) -> ImageSequence:
@@ -143,7 +145,7 @@ def _as_kind(seq: ImageSequence, kind: Kind) -> ImageSequence:
 
     notes = list(seq.warnings)
     values, axes, _ = labels_or_image(
-        seq.data, seq.axes, where=seq.name, asked=True, notes=notes, has_times=seq.times is not None
+        seq.data, seq.axes, where=seq.name, labels_asked=True, notes=notes, has_times=seq.times is not None
     )
     return seq.replace(data=values, axes=axes, kind="labels", warnings=tuple(notes))
 

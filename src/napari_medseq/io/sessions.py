@@ -71,12 +71,12 @@ def read_sessions(folder: Path, *, of_session: bool) -> Sessions:
             if not session:
                 continue
             out.order.append(session)
-            said = next((row[k] for k in _DATE_COLUMNS if row.get(k, "").lower() not in _UNKNOWN), "")
-            day = day_of(said)
+            stated = next((row[k] for k in _DATE_COLUMNS if row.get(k, "").lower() not in _UNKNOWN), "")
+            day = day_of(stated)
             if day is not None:
                 out.dates[session] = day
-            elif said:
-                out.notes.append(f"{table}: {said[:40]!r} of {session} is no date (YYYY-MM-DD); it is not used.")
+            elif stated:
+                out.notes.append(f"{table}: {stated[:40]!r} of {session} is no date (YYYY-MM-DD); it is not used.")
     return out
 
 
@@ -88,12 +88,12 @@ def scans_date(folder: Path) -> date | None:
     return min((d for d in days if d is not None), default=None)
 
 
-def day_of(said: str) -> date | None:
+def day_of(value: str) -> date | None:
     """A day written as ISO 8601 (with or without time and zone) or otherwise as in names."""
     try:
-        return datetime.fromisoformat(said.strip().replace("Z", "+00:00")).date()
+        return datetime.fromisoformat(value.strip().replace("Z", "+00:00")).date()
     except ValueError:
-        return naming.date_in(said)
+        return naming.date_in(value)
 
 
 def _rows(table: Path, notes: list[str]) -> Iterator[dict[str, str]]:

@@ -139,15 +139,17 @@ def _ordered(visits: list[Visit], order: Sequence[str] | None, table: Sessions, 
         out = [visits[k] for k in merged_order(ranks, dates)]
         of_table = len(listed) == len(names)
         how = "their order is that of the rows of sessions.tsv" if of_table else "their order is a guess from the names"
-    said = ", ".join(v.name for v in out[:12])
+    listing = ", ".join(v.name for v in out[:12])
     way_out = "" if "guess" not in how else " Set it with order= (--order), or dates in a sessions.tsv, if it is wrong."
     if undated:
-        which = ", ".join(undated[:6])
-        notes.append(f"The date of a visit is unknown ({which}); {how}: {said}. Rates per day are left blank.{way_out}")
-    if equal:
-        which = ", ".join(equal[:6])
+        named = ", ".join(undated[:6])
         notes.append(
-            f"Visits have the same date ({which}); {how}: {said}. Rates per day between them are left blank.{way_out}"
+            f"The date of a visit is unknown ({named}); {how}: {listing}. Rates per day are left blank.{way_out}"
+        )
+    if equal:
+        named = ", ".join(equal[:6])
+        notes.append(
+            f"Visits have the same date ({named}); {how}: {listing}. Rates per day between them are left blank.{way_out}"
         )
     return out
 
@@ -175,8 +177,8 @@ def _stated(order: Sequence[str], names: Sequence[str], dates: Sequence[date | N
             f"The order names {', '.join(order)}, but the visits are {', '.join(names)}; name each of them once."
         )
     out = [lower.index(n) for n in wanted]
-    known = [(day, names[k]) for k in out if (day := dates[k]) is not None]
-    for (before, first), (after, second) in itertools.pairwise(known):
+    dated = [(day, names[k]) for k in out if (day := dates[k]) is not None]
+    for (before, first), (after, second) in itertools.pairwise(dated):
         if after < before:
             raise ReadError(
                 f"The order puts {first} ({before}) before {second} ({after}), but their dates say the opposite; mend one of them."

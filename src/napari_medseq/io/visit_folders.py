@@ -47,9 +47,10 @@ def patient_folder(root: Path) -> Path:
     folders = _folders(root)
     subjects = [p for p in folders if _SUBJECT.match(p.name)] or _patients_in(folders)
     if len(subjects) > 1:
-        some = ", ".join(p.name for p in subjects[:5]) + (", …" if len(subjects) > 5 else "")
+        examples = ", ".join(p.name for p in subjects[:5]) + (", …" if len(subjects) > 5 else "")
         raise ReadError(
-            f"{archives.shown(str(root))}: this folder holds {len(subjects)} patients ({some}); choose one of them, or do all with cohort."
+            f"{archives.shown(str(root))}: this folder holds {len(subjects)} patients ({examples}); "
+            "choose one of them, or do all with cohort."
         )
     if subjects:
         return subjects[0]
@@ -141,8 +142,8 @@ def places_of(patient: Path, root: Path) -> list[Place]:
         return [p for p in [_place(patient.name, patient, naming.date_in(patient.name) or scans_date(patient))] if p]
     subfolders = [p for p in _folders(patient) if p.name.lower() not in _SORTING]
     loose = _loose(patient)
-    here, _ = collect(loose) if loose else ({}, [])
-    if subfolders and not here:
+    loose_files, _ = collect(loose) if loose else ({}, [])
+    if subfolders and not loose_files:
         places = [p for f in subfolders if (p := _place(f.name, f, naming.date_in(f.name)))]
         filled = [p for p in places if p.files]
         dated = [p for p in filled if p.day is not None]

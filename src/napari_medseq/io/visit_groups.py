@@ -13,13 +13,13 @@ from napari_medseq.io.visit_folders import Place, is_visit
 from napari_medseq.sequence import ImageSequence, Visit
 
 
-def visits_of(place: Place, sequences: Iterable[ImageSequence], known: date | None, patient: Path) -> list[Visit]:
+def visits_of(place: Place, sequences: Iterable[ImageSequence], visit_day: date | None, patient: Path) -> list[Visit]:
     """A place's sequences as one visit, or as one per DICOM study and day where the place says no date."""
     sequences = list(sequences)
     if not sequences:
         return []
-    if known is not None:
-        return [_visit(known, sequences, place.name)]
+    if visit_day is not None:
+        return [_visit(visit_day, sequences, place.name)]
     groups = _by_study(sequences, patient)
     out = []
     for members in groups:
@@ -101,11 +101,11 @@ def merged(visits: list[Visit]) -> list[Visit]:
         if visit.date is not None:
             by_day[visit.date] = visit
         out.append(visit)
-    taken = {v.name for v in out}
+    names = {v.name for v in out}
     named: list[Visit] = []
     for k, visit in enumerate(out):
         name = visit.name or f"ses-{k + 1:02d}"
-        while (not visit.name and name in taken) or name in {v.name for v in named}:
+        while (not visit.name and name in names) or name in {v.name for v in named}:
             name = f"{name}_2"
         named.append(visit if name == visit.name else Visit(visit.date, visit.images, visit.labels, name))
     return named

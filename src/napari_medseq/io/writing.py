@@ -139,18 +139,18 @@ def _write_nifti(seq: ImageSequence, path: Path) -> None:
     image.set_qform(affine if rigid else None, code if rigid else 0)
     if not seq.oriented:
         header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
-    ours: dict[str, Any] = {}
+    extras: dict[str, Any] = {}
     if seq.times is not None:
         steps = np.diff(seq.times)
         header["pixdim"][4] = float(np.mean(steps)) if len(steps) else 1.0
         if (len(steps) and float(np.ptp(steps)) > 1e-6) or seq.kind == "labels":  # a mask's fourth axis may be classes
-            ours["times"] = [float(v) for v in seq.times]
+            extras["times"] = [float(v) for v in seq.times]
     if seq.kind == "labels":
         header.set_intent("label")
         if seq.label_names:
-            ours["label_names"] = {str(k): v for k, v in seq.label_names.items()}
-    if ours:
-        text = json.dumps({"napari-medseq": ours}).encode()
+            extras["label_names"] = {str(k): v for k, v in seq.label_names.items()}
+    if extras:
+        text = json.dumps({"napari-medseq": extras}).encode()
         header.extensions.append(nib.nifti1.Nifti1Extension("comment", text))
     try:
         nib.save(image, path)

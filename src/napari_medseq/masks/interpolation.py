@@ -38,9 +38,9 @@ def squared_distance(inside: Tensor, pixel: tuple[float, float] = (1.0, 1.0)) ->
     down, right_by = pixel
     big = 4.0 * (height * down + width * right_by)
     place = torch.arange(width, device=inside.device, dtype=torch.float32) * right_by
-    left = torch.where(inside, place, -big).cummax(2).values
+    nearest_left = torch.where(inside, place, -big).cummax(2).values
     right = torch.where(inside, place, big + width * right_by).flip(2).cummin(2).values.flip(2)
-    row = torch.minimum(place - left, right - place).clamp_max(big).square()
+    row = torch.minimum(place - nearest_left, right - place).clamp_max(big).square()
     y = torch.arange(height, device=inside.device, dtype=torch.float32) * down
     between = (y[:, None] - y[None, :]).square()
     out = torch.empty_like(row)
@@ -148,11 +148,11 @@ class Between:
         distances = []
         alike = torch.equal(self.low, self.high)
         for side in (self.low,) if alike else (self.low, self.high):
-            taken = torch.stack([m[row, side] for m in maps], 2)
+            aligned_distance = torch.stack([m[row, side] for m in maps], 2)
             shift = torch.where(both, wanted - middle[row, side], 0.0)
             moving = shift.abs().amax(2) > 1e-3
-            taken[moving] = shifted(taken[moving], shift[moving])
-            distances.append(taken)
+            aligned_distance[moving] = shifted(aligned_distance[moving], shift[moving])
+            distances.append(aligned_distance)
         return distances[0], distances[-1]
 
     def blended(self, low: Tensor, high: Tensor) -> Tensor:
@@ -199,9 +199,9 @@ def interpolate_slices(
         rows, columns = (_around(mask.any(axis=(0, k))) for k in (2, 1))
         depth = _between(mask[:, rows, columns], filled, steps, pixel)
         where = np.ix_(steps, np.arange(rows.start, rows.stop), np.arange(columns.start, columns.stop))
-        mine = (depth > deepest[where]) & (planes[where] == 0)
-        out[where] = np.where(mine, value, out[where])
-        deepest[where] = np.where(mine, depth, deepest[where])
+        replaced = (depth > deepest[where]) & (planes[where] == 0)
+        out[where] = np.where(replaced, value, out[where])
+        deepest[where] = np.where(replaced, depth, deepest[where])
         empty |= {int(step) + 1 for step, one in zip(steps, depth > 0, strict=True) if not one.any()}
     if not gaps:
         raise MedseqError(
@@ -228,8 +228,8 @@ def _between(
     place = Between.of(before, after, torch.from_numpy(steps))
     masks = torch.from_numpy(mask)
     low, high = place.aligned([distance], middles(masks)[None], masks.flatten(1).any(1)[None])
-    made: NDArray[np.float32] = place.blended(low[:, :, 0], high[:, :, 0])[0].numpy()
-    return made
+    blended: NDArray[np.float32] = place.blended(low[:, :, 0], high[:, :, 0])[0].numpy()
+    return blended
 
 
 def _around(line: NDArray[np.bool_]) -> slice:

@@ -99,14 +99,14 @@ def combine(labels: LabelArray, value: int, other: Mask, operation: Operation) -
             f"The two masks have different grids ({labels.shape} and {other.shape} voxels). Resample one onto the other first."
         )
     own = labels == value
-    made = {
+    results = {
         "add": own | other,
         "subtract": own & ~other,
         "intersect": own & other,
         "exclusive or": own ^ other,
         "replace": other,
     }
-    return put(labels, value, np.asarray(made[operation]))
+    return put(labels, value, np.asarray(results[operation]))
 
 
 def copy_slice(labels: LabelArray, value: int, axis: int, source: int, target: int) -> LabelArray:

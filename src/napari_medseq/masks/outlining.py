@@ -185,10 +185,10 @@ def _cut_out(plane: Plane, seeds: _Seeds, spacing: Sequence[float]) -> Mask:
     mask = (place > _FIRST) & ~never | sure
     for _ in range(_ROUNDS):
         cost = sum(_log_ratio(f, mask, ~mask) for f in features) / len(features) + _PLACE * place
-        again = _minimum_cut(graph, np.where(sure, _BOUND, np.where(never, -_BOUND, cost * _WHOLE)))
-        if not again.any() or (again == mask).all():
+        refined = _minimum_cut(graph, np.where(sure, _BOUND, np.where(never, -_BOUND, cost * _WHOLE)))
+        if not refined.any() or (refined == mask).all():
             break
-        mask = again
+        mask = refined
     shares = ndimage.zoom(
         mask.astype(np.float64), [n / m for n, m in zip(plane.shape, mask.shape, strict=True)], order=1
     )
@@ -223,11 +223,11 @@ def _neighbours(plane: Plane, steps: tuple[float, float]) -> sparse.coo_matrix:
     index = np.arange(plane.size).reshape(plane.shape)
     pairs, differences, lengths = [], [], []
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        here = (slice(0, plane.shape[0] - down), slice(max(0, -right), plane.shape[1] - max(0, right)))
-        there = (slice(down, None), slice(max(0, right), plane.shape[1] + min(0, right)))
-        pairs.append(np.stack([index[here].ravel(), index[there].ravel()]))
-        differences.append(((plane[here] - plane[there]) ** 2).ravel())
-        lengths.append(np.full(index[here].size, np.hypot(down * steps[0], right * steps[1])))
+        pixel = (slice(0, plane.shape[0] - down), slice(max(0, -right), plane.shape[1] - max(0, right)))
+        neighbour = (slice(down, None), slice(max(0, right), plane.shape[1] + min(0, right)))
+        pairs.append(np.stack([index[pixel].ravel(), index[neighbour].ravel()]))
+        differences.append(((plane[pixel] - plane[neighbour]) ** 2).ravel())
+        lengths.append(np.full(index[pixel].size, np.hypot(down * steps[0], right * steps[1])))
     (a, b), difference, length = np.concatenate(pairs, 1), np.concatenate(differences), np.concatenate(lengths)
     usual = max(2 * float(difference.mean()), 1e-12)
     cost = np.round(_WHOLE * _EDGES * np.exp(-difference / usual) / length / 2).astype(np.int32)
@@ -244,10 +244,10 @@ def _minimum_cut(graph: sparse.coo_matrix, cost: Plane) -> Mask:
     capacity = np.r_[graph.data, wish[gains], -wish[losses]].astype(np.int32)
     full = sparse.csr_matrix((capacity, (rows, columns)), (n + 2, n + 2))
     flow = csgraph.maximum_flow(full, n, n + 1).flow
-    left = full - flow
-    left.data = (left.data > 0).astype(np.int8)
-    left.eliminate_zeros()
-    reached = csgraph.breadth_first_order(left, n, return_predecessors=False)
+    residual = full - flow
+    residual.data = (residual.data > 0).astype(np.int8)
+    residual.eliminate_zeros()
+    reached = csgraph.breadth_first_order(residual, n, return_predecessors=False)
     side = np.zeros(n + 2, bool)
     side[reached] = True
     return side[:n].reshape(cost.shape)
@@ -259,7 +259,7 @@ def _held(mask: Mask, inside: Mask) -> Mask:
     parts, count = ndimage.label(filled)
     if not count:
         return np.asarray(filled)
-    kept = np.unique(parts[inside & (parts > 0)])
-    if not len(kept):
-        kept = np.array([np.bincount(parts.ravel())[1:].argmax() + 1])
-    return np.asarray(np.isin(parts, kept))
+    numbers = np.unique(parts[inside & (parts > 0)])
+    if not len(numbers):
+        numbers = np.array([np.bincount(parts.ravel())[1:].argmax() + 1])
+    return np.asarray(np.isin(parts, numbers))

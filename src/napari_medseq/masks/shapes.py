@@ -158,12 +158,12 @@ def _within_box(
     if not mask.any():
         return np.array(mask)
     (box,) = ndimage.find_objects(mask.view(np.uint8))
-    more = [int(np.ceil(room / s)) + 1 if n > 1 else 0 for s, n in zip(spacing, mask.shape, strict=True)]
-    low = [max(b.start - m, -m if beyond else 0) for b, m in zip(box, more, strict=True)]
-    high = [min(b.stop + m, n + m if beyond else n) for b, m, n in zip(box, more, mask.shape, strict=True)]
+    margins = [int(np.ceil(room / s)) + 1 if n > 1 else 0 for s, n in zip(spacing, mask.shape, strict=True)]
+    low = [max(b.start - m, -m if beyond else 0) for b, m in zip(box, margins, strict=True)]
+    high = [min(b.stop + m, n + m if beyond else n) for b, m, n in zip(box, margins, mask.shape, strict=True)]
     inside = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(low, high, mask.shape, strict=True))
     pad = [(max(-a, 0), max(b - n, 0)) for a, b, n in zip(low, high, mask.shape, strict=True)]
-    made = work(np.pad(mask[inside], pad))
+    changed = work(np.pad(mask[inside], pad))
     out = np.zeros_like(mask)
-    out[inside] = made[tuple(slice(p, made.shape[k] - q) for k, (p, q) in enumerate(pad))]
+    out[inside] = changed[tuple(slice(p, changed.shape[k] - q) for k, (p, q) in enumerate(pad))]
     return out

@@ -33,42 +33,42 @@ class Tool(Settings):
     #: whether it works without any voxel of the label
     starts_from_nothing: ClassVar[bool] = False
 
-    def apply(self, given: Labelled) -> LabelArray:
+    def apply(self, labelled: Labelled) -> LabelArray:
         """The labels with this done to one of them.
 
         Parameters
         ----------
-        given : Labelled
+        labelled : Labelled
 
         Raises
         ------
         MedseqError
             If it cannot be done, or would leave nothing of the label.
         """
-        if not self.starts_from_nothing and not given.mask.any():
-            raise MedseqError(f"There is nothing of label {given.value} here. Paint it, or select another label.")
-        if self.needs_slices and given.labels.shape[given.axis] == 1:
+        if not self.starts_from_nothing and not labelled.mask.any():
+            raise MedseqError(f"There is nothing of label {labelled.value} here. Paint it, or select another label.")
+        if self.needs_slices and labelled.labels.shape[labelled.axis] == 1:
             raise MedseqError(f"{self.title} works along slices, and here is only one.")
-        if self.needs_image and given.image is None:
+        if self.needs_image and labelled.image is None:
             raise MedseqError(f"{self.title} looks at intensities: choose an image on the grid of the mask.")
-        return self._changed(given)
+        return self._changed(labelled)
 
-    def _changed(self, given: Labelled) -> LabelArray:
+    def _changed(self, labelled: Labelled) -> LabelArray:
         raise NotImplementedError
 
 
 class _Reshaping(Tool):
     """A tool that makes another mask of one."""
 
-    def _changed(self, given: Labelled) -> LabelArray:
-        made = labels.put(given.labels, given.value, self._reshaped(given))
-        if not (made == given.value).any():
+    def _changed(self, labelled: Labelled) -> LabelArray:
+        changed = labels.put(labelled.labels, labelled.value, self._reshaped(labelled))
+        if not (changed == labelled.value).any():
             raise MedseqError(
-                f"{self.title}: nothing would be left of label {given.value}; nothing was changed. Choose a smaller length."
+                f"{self.title}: nothing would be left of label {labelled.value}; nothing was changed. Choose a smaller length."
             )
-        return made
+        return changed
 
-    def _reshaped(self, given: Labelled) -> Mask:
+    def _reshaped(self, labelled: Labelled) -> Mask:
         raise NotImplementedError
 
 
@@ -86,12 +86,12 @@ class Interpolate(Tool):
 
     all_labels: bool = False
 
-    def _changed(self, given: Labelled) -> LabelArray:
+    def _changed(self, labelled: Labelled) -> LabelArray:
         from napari_medseq.masks.interpolation import interpolate_slices  # loads torch
 
-        values = np.unique(given.labels[given.labels > 0]).tolist() if self.all_labels else [given.value]
-        down, right = (s for k, s in enumerate(given.spacing) if k != given.axis)
-        return interpolate_slices(given.labels, values, given.axis, (down, right))
+        values = np.unique(labelled.labels[labelled.labels > 0]).tolist() if self.all_labels else [labelled.value]
+        down, right = (s for k, s in enumerate(labelled.spacing) if k != labelled.axis)
+        return interpolate_slices(labelled.labels, values, labelled.axis, (down, right))
 
 
 class Grow(Tool):
@@ -119,13 +119,13 @@ class Grow(Tool):
     blur_mm: float = Field(1.0, ge=0, le=20)
     surroundings: int | None = Field(None, ge=1)
 
-    def _changed(self, given: Labelled) -> LabelArray:
-        assert given.image is not None
+    def _changed(self, labelled: Labelled) -> LabelArray:
+        assert labelled.image is not None
         within = None
         if self.low is not None or self.high is not None:
             within = (-np.inf if self.low is None else self.low, np.inf if self.high is None else self.high)
         return growing.grow(
-            given.image, given.labels, given.spacing, within=within, reach_mm=self.reach_mm, blur_mm=self.blur_mm,
+            labelled.image, labelled.labels, labelled.spacing, within=within, reach_mm=self.reach_mm, blur_mm=self.blur_mm,
             surroundings=self.surroundings,
         )  # fmt: skip
 
@@ -143,8 +143,8 @@ class KeepLargest(_Reshaping):
 
     count: int = Field(1, ge=1)
 
-    def _reshaped(self, given: Labelled) -> Mask:
-        return islands.keep_largest(given.mask, self.count)
+    def _reshaped(self, labelled: Labelled) -> Mask:
+        return islands.keep_largest(labelled.mask, self.count)
 
 
 class RemoveSmall(_Reshaping):
@@ -160,8 +160,8 @@ class RemoveSmall(_Reshaping):
 
     min_ml: float = Field(0.1, gt=0)
 
-    def _reshaped(self, given: Labelled) -> Mask:
-        return islands.remove_small(given.mask, given.spacing, self.min_ml)
+    def _reshaped(self, labelled: Labelled) -> Mask:
+        return islands.remove_small(labelled.mask, labelled.spacing, self.min_ml)
 
 
 class Island(_Reshaping):
@@ -177,13 +177,13 @@ class Island(_Reshaping):
 
     action: Literal["keep", "remove"] = "remove"
 
-    def _changed(self, given: Labelled) -> LabelArray:
-        return labels.put(given.labels, given.value, self._reshaped(given))  # the last island may go
+    def _changed(self, labelled: Labelled) -> LabelArray:
+        return labels.put(labelled.labels, labelled.value, self._reshaped(labelled))  # the last island may go
 
-    def _reshaped(self, given: Labelled) -> Mask:
-        if given.at is None:
+    def _reshaped(self, labelled: Labelled) -> Mask:
+        if labelled.at is None:
             raise MedseqError("No island is pointed at.")
-        return islands.keep_at(given.mask, given.at, keep=self.action == "keep")
+        return islands.keep_at(labelled.mask, labelled.at, keep=self.action == "keep")
 
 
 class Split(Tool):
@@ -199,11 +199,11 @@ class Split(Tool):
 
     used: tuple[int, ...] = ()
 
-    def _changed(self, given: Labelled) -> LabelArray:
-        made, numbers = islands.split(given.labels, given.value, self.used)
+    def _changed(self, labelled: Labelled) -> LabelArray:
+        changed, numbers = islands.split(labelled.labels, labelled.value, self.used)
         if len(numbers) < 2:
-            raise MedseqError(f"Label {given.value} is one island; there is nothing to split.")
-        return made
+            raise MedseqError(f"Label {labelled.value} is one island; there is nothing to split.")
+        return changed
 
 
 class FillHoles(_Reshaping):
@@ -219,8 +219,8 @@ class FillHoles(_Reshaping):
 
     slice_by_slice: bool = True
 
-    def _reshaped(self, given: Labelled) -> Mask:
-        return shapes.fill_holes(given.mask, given.axis if self.slice_by_slice else None)
+    def _reshaped(self, labelled: Labelled) -> Mask:
+        return shapes.fill_holes(labelled.mask, labelled.axis if self.slice_by_slice else None)
 
 
 class Smooth(_Reshaping):
@@ -239,8 +239,8 @@ class Smooth(_Reshaping):
     mm: float = Field(1.0, gt=0, le=50)
     method: shapes.Smoothing = "gaussian"
 
-    def _reshaped(self, given: Labelled) -> Mask:
-        return shapes.smooth(given.mask, given.spacing, self.mm, self.method)
+    def _reshaped(self, labelled: Labelled) -> Mask:
+        return shapes.smooth(labelled.mask, labelled.spacing, self.mm, self.method)
 
 
 class Margin(_Reshaping):
@@ -256,8 +256,8 @@ class Margin(_Reshaping):
 
     mm: float = Field(2.0, ge=-100, le=100)
 
-    def _reshaped(self, given: Labelled) -> Mask:
-        return shapes.margin(given.mask, given.spacing, self.mm)
+    def _reshaped(self, labelled: Labelled) -> Mask:
+        return shapes.margin(labelled.mask, labelled.spacing, self.mm)
 
 
 class Hollow(_Reshaping):
@@ -276,8 +276,8 @@ class Hollow(_Reshaping):
     mm: float = Field(2.0, gt=0, le=100)
     side: shapes.Side = "inside"
 
-    def _reshaped(self, given: Labelled) -> Mask:
-        return shapes.hollow(given.mask, given.spacing, self.mm, self.side)
+    def _reshaped(self, labelled: Labelled) -> Mask:
+        return shapes.hollow(labelled.mask, labelled.spacing, self.mm, self.side)
 
 
 class CopySlice(Tool):
@@ -295,5 +295,5 @@ class CopySlice(Tool):
     source: int = Field(ge=0)
     target: int
 
-    def _changed(self, given: Labelled) -> LabelArray:
-        return labels.copy_slice(given.labels, given.value, given.axis, self.source, self.target)
+    def _changed(self, labelled: Labelled) -> LabelArray:
+        return labels.copy_slice(labelled.labels, labelled.value, labelled.axis, self.source, self.target)

@@ -39,13 +39,13 @@ def bounded(weights: int = MOST_WEIGHTS, layers: int = MOST_LAYERS) -> Iterator[
     thread = threading.get_ident()
     seen = {"weights": 0, "layers": 0}
 
-    def count(what: str, more: int, most: int) -> None:
+    def count(subject: str, count_added: int, most: int) -> None:
         if threading.get_ident() != thread:
             return
-        seen[what] += more
-        if seen[what] > most:
+        seen[subject] += count_added
+        if seen[subject] > most:
             raise ModelError(
-                f"The network has more than {most:,} {what}, too many for its bundle; the model is refused."
+                f"The network has more than {most:,} {subject}, too many for its bundle; the model is refused."
             )
 
     def weigh(_module: nn.Module, _name: str, tensor: Tensor | None) -> None:

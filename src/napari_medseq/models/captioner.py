@@ -40,8 +40,8 @@ class Vocabulary:
         Words from number 4 on.
     """
 
-    def __init__(self, known: Sequence[str]) -> None:
-        self.known = ["<pad>", "<start>", "<end>", "<unknown>", *known]
+    def __init__(self, words: Sequence[str]) -> None:
+        self.known = ["<pad>", "<start>", "<end>", "<unknown>", *words]
         self._number = {word: n for n, word in enumerate(self.known)}
 
     @classmethod

@@ -50,10 +50,10 @@ class ConvGRUCell(nn.Module):
         xz, xr, xn = projected.chunk(3, dim=1)
         if state is None:
             return torch.sigmoid(xz) * torch.tanh(xn)
-        known = state if keep is None else state * keep
-        hz, hr = self.gates(known).chunk(2, dim=1)
+        masked = state if keep is None else state * keep
+        hz, hr = self.gates(masked).chunk(2, dim=1)
         update = torch.sigmoid(xz + hz)
-        new = torch.tanh(xn + self.candidate(torch.sigmoid(xr + hr) * known))
+        new = torch.tanh(xn + self.candidate(torch.sigmoid(xr + hr) * masked))
         return (1 - update) * state + update * new
 
     def seen(self, state: Tensor) -> Tensor:
@@ -142,8 +142,8 @@ def scan(
     for i in range(steps - 1, -1, -1) if backwards else range(steps):
         new: Tensor = cell(projected[:, i], state, keep)
         if present is not None:
-            here = present[:, i].reshape(-1, *[1] * (new.ndim - 1))
-            new = torch.where(here, new, torch.zeros_like(new) if state is None else state)
+            is_present = present[:, i].reshape(-1, *[1] * (new.ndim - 1))
+            new = torch.where(is_present, new, torch.zeros_like(new) if state is None else state)
         state = new
         states.append(new)
     return torch.stack(states[::-1] if backwards else states, 1)

@@ -54,19 +54,19 @@ def choose_images(study: Study, info: ModelInfo, *, series: Series = None, force
     if info.task != "segmentation":
         raise ModelError(f"{info.name} is a {info.task} model; following lesions needs a segmentation model.")
     patterns = [series] if isinstance(series, str) else list(series or [])
-    asked = f" called like {', '.join(patterns)}" if patterns else ""
+    qualifier = f" called like {', '.join(patterns)}" if patterns else ""
     chosen = []
     for number, visit in enumerate(study.visits):
         where = f"{study.name}, visit {number + 1} ({visit.name or visit.date or 'undated'})"
         images = [i for i in visit.images if i.kind == "image"]
         if not images or (patterns and not any(matches(i, patterns) for i in images)):
-            _warn(f"{where} is left out: it has no image{asked} (images: {_names(images)}).")
+            _warn(f"{where} is left out: it has no image{qualifier} (images: {_names(images)}).")
             continue
         chosen.append(Chosen(visit, _channels(images, info, patterns, where, force)))
     if not chosen:
         every = _names([i for v in study.visits for i in v.images])
         raise ReadError(
-            f"{study.name}: no visit has an image{asked}; the images are: {every}. Masks that lie in a study are not segmented."
+            f"{study.name}: no visit has an image{qualifier}; the images are: {every}. Masks that lie in a study are not segmented."
         )
     return chosen
 

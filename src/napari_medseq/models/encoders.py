@@ -124,10 +124,10 @@ class VectorEncoder(Encoder):
         super().__init__()
         if network not in VECTOR_NETWORKS:
             raise ModelError(f"encoder {network[:60]!r} is not one of {', '.join(VECTOR_NETWORKS)}; it is refused.")
-        made, arguments = VECTOR_NETWORKS[network]
+        class_name, arguments = VECTOR_NETWORKS[network]
         keywords = {**arguments, "spatial_dims": dimensions}
-        inputs = "n_input_channels" if made.startswith("resnet") else "in_channels"
-        self.network = getattr(nets, made)(**keywords, **{inputs: in_channels}, num_classes=width)
+        inputs = "n_input_channels" if class_name.startswith("resnet") else "in_channels"
+        self.network = getattr(nets, class_name)(**keywords, **{inputs: in_channels}, num_classes=width)
         self.dropout = nn.Dropout(dropout)
         self.width, self.stride, self.dimensions = width, 32, dimensions
 
@@ -218,8 +218,8 @@ def build_encoder(definition: str | Definition, in_channels: int, dropout: float
     elif name in registry.NETWORKS:
         name, arguments = "Registered", {"network": {"_target_": name, **arguments}}
     if name not in ENCODERS:
-        known = ", ".join(sorted([*ENCODERS, *VECTOR_NETWORKS, *registry.NETWORKS]))
-        raise ModelError(f"encoder {name[:80]!r} is not one of {known}; the model is refused.")
+        choices = ", ".join(sorted([*ENCODERS, *VECTOR_NETWORKS, *registry.NETWORKS]))
+        raise ModelError(f"encoder {name[:80]!r} is not one of {choices}; the model is refused.")
     try:
         return ENCODERS[name](in_channels, **{"dropout": dropout, "dimensions": dimensions, **arguments})
     except (TypeError, ValueError, AttributeError, IndexError, KeyError, RuntimeError) as error:

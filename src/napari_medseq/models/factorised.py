@@ -49,8 +49,8 @@ def suitable(conv: nn.Module) -> bool:
 def rank_for(weight: Tensor, error: float) -> int:
     """Smallest rank whose relative squared error is at most `error`."""
     energy = torch.linalg.svdvals(weight.detach().double().flatten(1)) ** 2
-    lost = 1 - energy.cumsum(0) / energy.sum().clamp_min(1e-300)
-    return min(int((lost > error).sum()) + 1, len(energy))
+    lost_energy = 1 - energy.cumsum(0) / energy.sum().clamp_min(1e-300)
+    return min(int((lost_energy > error).sum()) + 1, len(energy))
 
 
 def replace(network: nn.Module, ranks: Mapping[str, int]) -> nn.Module:

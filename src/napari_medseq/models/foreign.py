@@ -111,8 +111,8 @@ def _definitions(value: Plain) -> dict[int, str]:
     """``{"0": "background", …}`` with whole numbers as keys; what is not of that form is left out."""
     if not isinstance(value, Mapping):
         return {}
-    known = {int(k): str(v)[:80] for k, v in value.items() if re.fullmatch("[0-9]{1,3}", str(k))}
-    return dict(sorted(known.items()))
+    numbered = {int(k): str(v)[:80] for k, v in value.items() if re.fullmatch("[0-9]{1,3}", str(k))}
+    return dict(sorted(numbered.items()))
 
 
 def read_definition(folder: Path) -> tuple[dict[str, Plain], Path]:

@@ -80,12 +80,12 @@ def _read(gates: Tensor, t: int, z: Tensor, c: Tensor) -> None:
     c[quarter:].copy_(gates[3 * quarter :, :, u])
 
 
-def scan_by_doubling(kept: Tensor, added: Tensor) -> Tensor:
+def scan_by_doubling(decay: Tensor, added: Tensor) -> Tensor:
     """``h[t] = kept[t] · h[t - 1] + added[t]`` along axis 2 in log2(steps) passes over all steps (Blelloch 1990), as a GPU likes."""
-    steps, reach = kept.shape[2], 1
+    steps, reach = decay.shape[2], 1
     while reach < steps:
-        added = added + kept * functional.pad(added, (0, 0, reach, 0))[:, :, :steps]
-        kept = kept * functional.pad(kept, (0, 0, reach, 0))[:, :, :steps]
+        added = added + decay * functional.pad(added, (0, 0, reach, 0))[:, :, :steps]
+        decay = decay * functional.pad(decay, (0, 0, reach, 0))[:, :, :steps]
         reach *= 2
     return added
 
@@ -108,9 +108,9 @@ def gated_scan(gates: Tensor) -> Tensor:
         return out
     z, c = gates.to(_inner(gates)).chunk(2)
     z = z.sigmoid()
-    (kept, kept_back), (added, added_back) = (1 - z).chunk(2), (z * c.tanh()).chunk(2)
+    (decay, kept_back), (added, added_back) = (1 - z).chunk(2), (z * c.tanh()).chunk(2)
     back = scan_by_doubling(kept_back.flip(2), added_back.flip(2)).flip(2)
-    return torch.cat([scan_by_doubling(kept, added), back]).to(gates.dtype)
+    return torch.cat([scan_by_doubling(decay, added), back]).to(gates.dtype)
 
 
 class GatedMixer(nn.Module):

@@ -88,10 +88,10 @@ def add(
         else:
             raise ModelError(f"{text} is no folder, no zip file and no http(s) URL; nothing was installed.")
         inside = _bundle_root(staging, text)
-        given = (
+        default_name = (
             read_info(inside).name if inside != staging or "napari_medseq" in _metadata(inside) else _last_name(text)
         )
-        target = root / _checked_name(name or given)
+        target = root / _checked_name(name or default_name)
         if target.exists():
             raise ModelError(f"There is a model in {target} already; remove it first, or give another name.")
         ready = Path(place) / target.name
@@ -108,8 +108,8 @@ def _address(source: str) -> str:
     """The URL of a Hugging Face id; anything else as it is. ``HF_ENDPOINT`` names a mirror."""
     if not source.startswith("hf:"):
         return source
-    owner, _, rest = source.removeprefix("hf:").partition("/")
-    repository, _, path = rest.partition("/")
+    owner, _, remainder = source.removeprefix("hf:").partition("/")
+    repository, _, path = remainder.partition("/")
     repository, _, revision = repository.partition("@")
     if not (owner and repository and path):
         raise ModelError(f"{source} is no Hugging Face id of a file; write hf:owner/repository[@revision]/file.zip.")

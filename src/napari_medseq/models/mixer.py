@@ -91,8 +91,8 @@ class SequenceMixer(nn.Module):
             return self._mix(x, times, None)
         order, back = present_first(present)
         mixed = self._mix(take(x, order), None if times is None else take(times, order), take(present, order))
-        here = present.reshape(*present.shape, *[1] * (x.ndim - 2))
-        return torch.where(here, take(mixed, back), x)
+        is_present = present.reshape(*present.shape, *[1] * (x.ndim - 2))
+        return torch.where(is_present, take(mixed, back), x)
 
     def _mix(self, x: Tensor, times: Tensor | None, present: Tensor | None) -> Tensor:
         """Mix a sequence whose missing steps all stand at its end."""

@@ -24,8 +24,8 @@ def hide(x: Tensor, modalities: int, copies: int, share: float) -> Tensor:
     hidden = hidden.scatter(1, spared, False)
     parts = x.unflatten(2, (copies, modalities, -1))
     mask = hidden.reshape(batch, 1, 1, modalities, *[1] * (parts.ndim - 4))
-    left: Tensor = parts.masked_fill(mask, torch.nan).flatten(2, 4)
-    return left
+    visible: Tensor = parts.masked_fill(mask, torch.nan).flatten(2, 4)
+    return visible
 
 
 class Modalities(nn.Module):
@@ -63,9 +63,9 @@ class Modalities(nn.Module):
         described = [describe(part, *own) for part, own in zip(parts, layers, strict=True)]
         vectors = torch.stack([d[0] for d in described], 1)
         maps = torch.stack([d[1] for d in described], 1)
-        there = torch.stack([part.flatten(1).any(1) for part in parts], 1)
+        is_present = torch.stack([part.flatten(1).any(1) for part in parts], 1)
         score = self.weigh(vectors).squeeze(-1)
-        weights = score.masked_fill(~there, torch.finfo(score.dtype).min).softmax(1)
+        weights = score.masked_fill(~is_present, torch.finfo(score.dtype).min).softmax(1)
         spread = weights.reshape(*weights.shape, *[1] * (maps.ndim - 2))
         return (weights[..., None] * vectors).sum(1), (spread * maps).sum(1)
 

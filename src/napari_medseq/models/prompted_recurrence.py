@@ -60,8 +60,8 @@ def walk(seen: Tensor, state: Tensor | None = None) -> Tensor:
     keep, new = gates(seen)
     state = torch.zeros_like(new[0]) if state is None else state
     states = []
-    for kept, added in zip(keep.unbind(0), new.unbind(0), strict=True):
-        state = torch.addcmul(added, kept, state)
+    for decay, added in zip(keep.unbind(0), new.unbind(0), strict=True):
+        state = torch.addcmul(added, decay, state)
         states.append(state)
     return torch.stack(states)
 

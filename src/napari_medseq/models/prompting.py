@@ -111,16 +111,16 @@ class PromptedSequence:
         """
         mask = mask & annotated[..., None, None]
         distance = annotated_distance(mask, annotated)
-        some = annotated.any(0).nonzero()[:, 0]  # what is measured, is measured on these
+        filled_steps = annotated.any(0).nonzero()[:, 0]  # what is measured, is measured on these
         filled = mask.flatten(2).any(2)  # a step that is painted empty does not say where the object's surroundings are
-        near = filled[:, some, None, None] & (distance[:, some] > -RING)
-        picture = _normalised(image, near, some)
+        near = filled[:, filled_steps, None, None] & (distance[:, filled_steps] > -RING)
+        picture = _normalised(image, near, filled_steps)
         before, after = nearest_annotated(annotated)
-        ratios = _intensity_ratios(picture[:, some], mask[:, some], near & ~mask[:, some])
+        ratios = _intensity_ratios(picture[:, filled_steps], mask[:, filled_steps], near & ~mask[:, filled_steps])
         radius = (mask.flatten(2).sum(2).amax(1) / torch.pi).sqrt().clamp_min(1)
         steps = torch.minimum(*_steps_to(before, after))
-        known = (steps * gap[:, None] / radius[:, None]).clamp_max(min(horizon[1], HORIZON[1])) / HORIZON[1]
-        away = torch.where(gap[:, None] > 0, known, -0.25)
+        scaled = (steps * gap[:, None] / radius[:, None]).clamp_max(min(horizon[1], HORIZON[1])) / HORIZON[1]
+        away = torch.where(gap[:, None] > 0, scaled, -0.25)
         share = _share_of_gap(annotated, steps)
         return cls(picture, distance, annotated, before, after, middles(mask), filled, ratios, away, share, horizon[0])
 
@@ -184,10 +184,10 @@ def _share_of_gap(annotated: Tensor, near: Tensor) -> Tensor:
     return torch.where(count[:, None] > 1, (near / usual[:, None].clamp_min(1)).clamp_max(2) / 2, -0.25)
 
 
-def _normalised(image: Tensor, near: Tensor, some: Tensor) -> Tensor:
+def _normalised(image: Tensor, near: Tensor, filled_steps: Tensor) -> Tensor:
     """Intensities with zero mean and unit spread where `near` (batch, some steps, y, x) says, bent to ±`RANGE` beyond."""
     weight = near.flatten(1).to(image.dtype)
-    flat = image[:, some].flatten(1)
+    flat = image[:, filled_steps].flatten(1)
     total = weight.sum(1).clamp_min(1)
     mean = (flat * weight).sum(1) / total
     spread = ((flat - mean[:, None]).square() * weight).sum(1).div(total).sqrt()

@@ -83,8 +83,8 @@ def _levels(w: Mapping[str, Tensor], depth: int, keep: float) -> list[Tensor]:
         # ... and levels that had one must not become of equal width, which would take it away
         if v and len(chosen) == len(levels[-1]):
             step = 1 if len(strength) <= _GROUPS else _GROUPS
-            more = len(chosen) + step
-            chosen = _strongest(strength, keep, more if more <= len(strength) else len(chosen) - step)
+            larger = len(chosen) + step
+            chosen = _strongest(strength, keep, larger if larger <= len(strength) else len(chosen) - step)
         levels.append(chosen)
     return levels
 

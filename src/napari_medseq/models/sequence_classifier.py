@@ -184,9 +184,9 @@ class SequenceClassifier(SequenceNetwork):
     def _describe(self, f: Tensor, look: nn.Module, embed: nn.Module) -> tuple[Tensor, Tensor]:
         evidence: Tensor = look(f)
         weights = evidence.flatten(2).softmax(2)
-        there = torch.einsum("nkp,ncp->nkc", weights, f.flatten(2)).flatten(1)
+        attended = torch.einsum("nkp,ncp->nkc", weights, f.flatten(2)).flatten(1)
         space = tuple(range(2, f.ndim))
-        pooled = torch.cat([f.mean(space), there, evidence.amax(space)], 1)
+        pooled = torch.cat([f.mean(space), attended, evidence.amax(space)], 1)
         return functional.silu(embed(self.dropout(pooled))), evidence
 
     # -- whole exams -----------------------------------------------------------------------------------------------
@@ -274,8 +274,10 @@ class SequenceClassifier(SequenceNetwork):
         if self.distance is None:
             return weigh(content)
         if self.measured == "last":
-            there = position if present is None else torch.where(present, position, torch.zeros_like(position))
-            middle = there.amax(1, keepdim=True)
+            present_position = (
+                position if present is None else torch.where(present, position, torch.zeros_like(position))
+            )
+            middle = present_position.amax(1, keepdim=True)
         else:
             middle = (weigh(content) * position).sum(1, keepdim=True)
         return weigh(content + self.distance(torch.log1p((position - middle).abs())[..., None]))

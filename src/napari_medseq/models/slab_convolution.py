@@ -71,10 +71,10 @@ def end_to_end(x: Tensor, grad: Tensor, step_stride: int) -> tuple[Tensor, Tenso
     x = functional.pad(x, (0, 0, 0, 0, 0, block * step_stride - steps))
     grad = functional.pad(grad, (0, 0, 0, 0, 0, 1))
     x, grad = (a.transpose(0, 1).flatten(1, 2)[None] for a in (x, grad))
-    more = max(0, SAFE_STEPS - n * block)
-    if more:
-        x = functional.pad(x, (0, 0, 0, 0, 0, more * step_stride))
-        grad = functional.pad(grad, (0, 0, 0, 0, 0, more))
+    missing = max(0, SAFE_STEPS - n * block)
+    if missing:
+        x = functional.pad(x, (0, 0, 0, 0, 0, missing * step_stride))
+        grad = functional.pad(grad, (0, 0, 0, 0, 0, missing))
     layout = torch.channels_last_3d
     return x.contiguous(memory_format=layout), grad.contiguous(memory_format=layout)
 

@@ -56,9 +56,9 @@ class Stepwise(SequenceNetwork):
         if times is not None and self.gap_unit is None:
             raise ModelError("This network does not know of times; build it with gap_unit=, or leave the times out.")
         if self.slab is None:
-            held = list(steps)
-            if held:
-                yield from self._of_slab(held, times).unbind(1)
+            buffered = list(steps)
+            if buffered:
+                yield from self._of_slab(buffered, times).unbind(1)
             return
         if not 0 <= self.slab_overlap < self.slab or self.slab % self.step_stride:
             raise ModelError(
@@ -71,30 +71,30 @@ class Stepwise(SequenceNetwork):
         self, steps: Iterator[Tensor], slab: int, hop: int, times: Sequence[float] | None
     ) -> Iterator[Tensor]:
         """The mean of the slabs that hold a step, weighed by how far it is from the slab's ends; the last slab ends with the steps."""
-        held: list[Tensor] = []  # the steps of the current slab, and those after it
+        buffered: list[Tensor] = []  # the steps of the current slab, and those after it
         sums: list[Tensor] = []  # of the steps from `first` on: weighted logits, and below their weights
         weights: list[float] = []
         first = 0
         ended = False
         while not ended:
-            while len(held) < slab + (hop if sums else 0):
+            while len(buffered) < slab + (hop if sums else 0):
                 x = next(steps, None)
                 if x is None:
                     ended = True
                     break
-                held.append(x)
-            if not held:
+                buffered.append(x)
+            if not buffered:
                 return
             # regularly `hop` after the slab before; the last slab ends with the sequence
-            skip = min(hop if sums else 0, max(0, len(held) - slab))
+            skip = min(hop if sums else 0, max(0, len(buffered) - slab))
             if skip == 0 and sums:
                 break
             for total, weight in zip(sums[:skip], weights[:skip], strict=True):
                 yield total / weight
-            del held[:skip], sums[:skip], weights[:skip]
+            del buffered[:skip], sums[:skip], weights[:skip]
             first += skip
-            size = min(slab, len(held))
-            logits = self._of_slab(held[:size], None if times is None else times[first : first + size])
+            size = min(slab, len(buffered))
+            logits = self._of_slab(buffered[:size], None if times is None else times[first : first + size])
             for k, y in enumerate(logits.unbind(1)):
                 w = float(min(k + 1, size - k))
                 if k < len(sums):
@@ -108,10 +108,10 @@ class Stepwise(SequenceNetwork):
 
     def _of_slab(self, steps: Sequence[Tensor], times: Sequence[float] | None) -> Tensor:
         """Logits (n, step, class, y, x) of steps that go through the network together."""
-        more = -len(steps) % self.step_stride
-        x = torch.stack([*steps, *[steps[-1]] * more], 1)
+        missing = -len(steps) % self.step_stride
+        x = torch.stack([*steps, *[steps[-1]] * missing], 1)
         extra: dict[str, Tensor] = {}
         if times is not None and "times" in self.extra_inputs:
-            extra["times"] = torch.tensor([*times, *[times[-1]] * more], device=x.device).expand(len(x), -1)
+            extra["times"] = torch.tensor([*times, *[times[-1]] * missing], device=x.device).expand(len(x), -1)
         logits: Tensor = self(x, **extra)
         return logits[:, : len(steps)]

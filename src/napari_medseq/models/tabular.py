@@ -49,10 +49,10 @@ class TabularBranch(nn.Module):
         """Take mean and standard deviation of each value from a table (exam, value) of training exams; NaN is left out."""
         if table.ndim != 2 or table.shape[1] != self.values:
             raise ModelError(f"The table has shape {tuple(table.shape)}; it must be (exams, {self.values}).")
-        known = table.isfinite()
-        count = known.sum(0).clamp_min(1)
-        centre = torch.where(known, table, torch.zeros_like(table)).sum(0) / count
-        squares = torch.where(known, table - centre, torch.zeros_like(table)).square().sum(0) / count
+        is_known = table.isfinite()
+        count = is_known.sum(0).clamp_min(1)
+        centre = torch.where(is_known, table, torch.zeros_like(table)).sum(0) / count
+        squares = torch.where(is_known, table - centre, torch.zeros_like(table)).square().sum(0) / count
         cast(Tensor, self.centre).copy_(centre)
         cast(Tensor, self.spread).copy_(torch.where(squares > 0, squares.sqrt(), torch.ones_like(squares)))
 
@@ -62,17 +62,17 @@ class TabularBranch(nn.Module):
             values = exam.new_full((len(exam), self.values), torch.nan)
         if values.shape != (len(exam), self.values):
             raise ModelError(f"The table has shape {tuple(values.shape)}; it must be {(len(exam), self.values)}.")
-        known = values.isfinite()
+        is_known = values.isfinite()
         if self.training and self.hide > 0:
-            known = known & (torch.rand_like(values) >= self.hide)
+            is_known = is_known & (torch.rand_like(values) >= self.hide)
         z = (values - cast(Tensor, self.centre)) / cast(Tensor, self.spread)
-        z = torch.where(known, z, torch.zeros_like(z))
-        scale, shift = self.film(self.read(torch.cat([z, known.to(z.dtype)], 1).to(exam.dtype))).chunk(2, 1)
+        z = torch.where(is_known, z, torch.zeros_like(z))
+        scale, shift = self.film(self.read(torch.cat([z, is_known.to(z.dtype)], 1).to(exam.dtype))).chunk(2, 1)
         changed: Tensor = exam * (1 + scale) + shift
         return changed
 
 
-def value(said: Mapping[str, float | str], name: str) -> float:
+def value(row: Mapping[str, float | str], name: str) -> float:
     """The value called `name` of what is said of an exam: column → number or word, or value → number; NaN where missing.
 
     Raises
@@ -81,17 +81,17 @@ def value(said: Mapping[str, float | str], name: str) -> float:
         If a number is no number.
     """
     column, is_word, word = name.partition("=")
-    there = said.get(name, said.get(column))
-    if there is None or (isinstance(there, str) and is_missing(there)):
+    entry = row.get(name, row.get(column))
+    if entry is None or (isinstance(entry, str) and is_missing(entry)):
         return math.nan
-    if is_word and name not in said:
-        if isinstance(there, float) and math.isnan(there):
+    if is_word and name not in row:
+        if isinstance(entry, float) and math.isnan(entry):
             return math.nan
-        return float(str(there).strip() == word)
+        return float(str(entry).strip() == word)
     try:
-        return float(there)
+        return float(entry)
     except (TypeError, ValueError):
-        raise ModelError(f"The value of {name} is {there!r}, which is no number.") from None
+        raise ModelError(f"The value of {name} is {entry!r}, which is no number.") from None
 
 
 def is_missing(word: str) -> bool:

@@ -85,11 +85,11 @@ def loss(logits: Tensor, truth: Tensor, target: Target) -> Tensor:
     -------
     Tensor, a scalar; 0 where nothing is known.
     """
-    logits, known = logits.float(), truth.isfinite()
+    logits, is_known = logits.float(), truth.isfinite()
     truth = truth.nan_to_num(0.0).float()
     if target == "multilabel":
         each = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     else:
-        known = known.all(-1)
+        is_known = is_known.all(-1)
         each = -(truth * logits.log_softmax(-1)).sum(-1)
-    return (each * known).sum() / known.sum().clamp_min(1)
+    return (each * is_known).sum() / is_known.sum().clamp_min(1)

@@ -160,7 +160,7 @@ class _Flow(Step):
         """One voxel and a half more for each iteration; ITK looks at the neighbours of neighbours."""
         return {a: 2.0 * self.iterations for a in SPACE if a in seq.axes}
 
-    def _run(self, seq: ImageSequence, job: Job, made: Callable[[], ItkFilter]) -> ImageSequence:
+    def _run(self, seq: ImageSequence, job: Job, make_filter: Callable[[], ItkFilter]) -> ImageSequence:
         import SimpleITK as sitk
 
         number = count()
@@ -169,7 +169,7 @@ class _Flow(Step):
             data = job.finite(volume, seq.name).astype(np.float32)
             image = to_itk(data, _finest_is_one(seq))
             flat = data.shape[0] == 1
-            done = executed(made(), image[:, :, 0] if flat else image, job, next(number), count_volumes(seq))
+            done = executed(make_filter(), image[:, :, 0] if flat else image, job, next(number), count_volumes(seq))
             values = sitk.GetArrayFromImage(done)
             return np.asarray(values[np.newaxis] if flat else values, dtype=np.float32)
 
@@ -299,10 +299,10 @@ def noise_sigma(plane: Floats) -> float:
     from scipy import ndimage
 
     mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float64)
-    rest = np.abs(ndimage.convolve(plane.astype(np.float64), mask, mode="nearest"))
-    rest = rest[rest > 0]
+    residual = np.abs(ndimage.convolve(plane.astype(np.float64), mask, mode="nearest"))
+    residual = residual[residual > 0]
     # 0.6745: the median of |x| for a normal x; 6: the root of the sum of the mask's squares
-    return float(np.median(rest) / 0.6745 / 6) if rest.size else 0.0
+    return float(np.median(residual) / 0.6745 / 6) if residual.size else 0.0
 
 
 def _finest_is_one(seq: ImageSequence) -> Affine:

@@ -161,9 +161,9 @@ def sharpened(values: Values, fwhm: float) -> Values:
     step = (high - low) / (_BINS - 1)
     # each value is shared by the two bins it lies between
     place = (values - low) / step
-    left = np.clip(np.floor(place).astype(int), 0, _BINS - 2)
-    share = place - left
-    counts = np.bincount(left, 1 - share, _BINS) + np.bincount(left + 1, share, _BINS)
+    lower_bin = np.clip(np.floor(place).astype(int), 0, _BINS - 2)
+    share = place - lower_bin
+    counts = np.bincount(lower_bin, 1 - share, _BINS) + np.bincount(lower_bin + 1, share, _BINS)
     size = 2 ** int(np.ceil(np.log2(2 * _BINS)))
     offset = (size - _BINS) // 2
     padded = np.zeros(size)

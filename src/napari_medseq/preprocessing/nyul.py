@@ -178,12 +178,12 @@ class Nyul(Step):
             job.doubts.append("CT numbers are a standard scale already; standardising them loses the Hounsfield units")
         own = _landmarks(seq, scale.percentiles, scale.inside, job)
         # landmarks that coincide give a piece no width: the last of them counts
-        kept = np.append(np.diff(own) > 0, True)
-        if np.count_nonzero(kept) < 2:
+        increasing = np.append(np.diff(own) > 0, True)
+        if np.count_nonzero(increasing) < 2:
             raise MedseqError(f"{seq.name} has no range of brightness to standardise.")
-        if not kept.all():
+        if not increasing.all():
             job.doubts.append("some landmarks coincide, so that parts of the scale are not used")
-        x, y = own[kept], np.array(scale.values)[kept]
+        x, y = own[increasing], np.array(scale.values)[increasing]
         return with_new_values(job.map(seq, lambda v: _piecewise(job.finite(v, seq.name), x, y)))
 
 

@@ -194,8 +194,8 @@ def _trials(seq: ImageSequence, step: Step) -> list[ImageSequence]:
         one = part_of(seq, {along: slice(middle, middle + 1), **frames})
         most = int(np.clip(_TRIALS[-1] // _voxels(one), 2, seq.size(along)))
         start = max(0, middle - most // 2)
-        more = part_of(seq, {along: slice(start, start + most), **frames})
-        return [one.compute(), more.compute()]
+        following = part_of(seq, {along: slice(start, start + most), **frames})
+        return [one.compute(), following.compute()]
     return [thinned(seq, most).compute() for most in _TRIALS]
 
 
@@ -233,8 +233,8 @@ def _around(seq: ImageSequence, reach: Mapping[str, float], at: Mapping[str, int
     index = {}
     for axis, place in at.items():
         size = seq.size(axis)
-        more = ceil(min(reach[axis], size))
-        index[axis] = slice(max(0, place - more), min(size, place + more + 1))
+        reach_voxels = ceil(min(reach[axis], size))
+        index[axis] = slice(max(0, place - reach_voxels), min(size, place + reach_voxels + 1))
     return index
 
 

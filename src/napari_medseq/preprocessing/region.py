@@ -90,10 +90,10 @@ def cut_around(seq: ImageSequence, points_mm: NDArray[np.float64], margin_mm: fl
     for column, axis in enumerate("xyz"):
         if axis not in seq.axes:
             continue
-        more = margin_mm / seq.spacing[axis]
+        margin = margin_mm / seq.spacing[axis]
         # a voxel reaches half a voxel to either side of its middle
-        start = int(np.floor(voxels[:, column].min() - more + 0.5))
-        stop = int(np.ceil(voxels[:, column].max() + more + 0.5))
+        start = int(np.floor(voxels[:, column].min() - margin + 0.5))
+        stop = int(np.ceil(voxels[:, column].max() + margin + 0.5))
         index[axis] = slice(max(0, start), min(seq.size(axis), max(stop, start + 1)))
         if index[axis].start >= index[axis].stop:
             raise MedseqError(

@@ -74,17 +74,17 @@ class SelectSlices(Step):
         return self._uneven(seq, axis, chosen, at, job)
 
     def _chosen(self, seq: ImageSequence, axis: str, job: Job) -> NDArray[np.intp]:
-        there = seq.size(axis)
+        length = seq.size(axis)
         if self.choose == "every":
-            if self.start >= there:
-                raise MedseqError(f"{seq.name} has {there} {self.axis}; none is left from number {self.start} on.")
-            return np.arange(self.start, there, self.step)
-        if self.count >= there:
-            return np.arange(there)
+            if self.start >= length:
+                raise MedseqError(f"{seq.name} has {length} {self.axis}; none is left from number {self.start} on.")
+            return np.arange(self.start, length, self.step)
+        if self.count >= length:
+            return np.arange(length)
         if self.choose == "even":
             if self.count == 1:
-                return np.array([there // 2])
-            return np.round(np.linspace(0, there - 1, self.count)).astype(np.intp)
+                return np.array([length // 2])
+            return np.round(np.linspace(0, length - 1, self.count)).astype(np.intp)
         entropy = slice_entropy(seq, axis, job)
         # equal ones: the earlier, so that the choice repeats
         return np.sort(np.argsort(-entropy, kind="stable")[: self.count])

@@ -160,10 +160,10 @@ class Step(Settings):
         kind = cls.model_fields["kind"].default
         if not isinstance(kind, str):
             return  # a base of several steps
-        known = STEPS.entered(kind)
-        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        entered = STEPS.entered(kind)
+        if entered is not None and (entered.__module__, entered.__qualname__) != (cls.__module__, cls.__qualname__):
             raise SettingsError(
-                f"There is a preprocessing step {kind!r} already, {known.__name__}; name yours otherwise."
+                f"There is a preprocessing step {kind!r} already, {entered.__name__}; name yours otherwise."
             )
         STEPS[kind] = cls
 
@@ -229,9 +229,9 @@ class Step(Settings):
             raise SettingsError(
                 f"{seq.name} holds labels, whose values are names; {job.title} is for images. Leave this step out."
             )
-        known = len(job.doubts)
+        doubts_before = len(job.doubts)
         result = self.apply_transform(seq, job)
-        doubts = sorted(set(job.doubts[known:]) - set(result.warnings))
+        doubts = sorted(set(job.doubts[doubts_before:]) - set(result.warnings))
         return result.replace(warnings=(*result.warnings, *doubts)) if doubts else result
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:

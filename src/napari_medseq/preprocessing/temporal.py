@@ -99,8 +99,8 @@ class TemporalFilter(Step):
 
         def without(curves: Curves) -> Curves:
             flat = curves.reshape(len(times), -1)
-            rest = flat - basis @ (basis.T @ flat) + flat.mean(axis=0)
-            return np.asarray(rest.reshape(curves.shape))
+            residual = flat - basis @ (basis.T @ flat) + flat.mean(axis=0)
+            return np.asarray(residual.reshape(curves.shape))
 
         return without
 

@@ -98,6 +98,6 @@ class Tissue(Step):
                 labels[padding] = 0
             return labels
 
-        made = job.map(seq, found)
+        mapped = job.map(seq, found)
         names = dict(enumerate(self.limits, start=1))
-        return seq.labels_like(made.data, name=f"{seq.name} tissue", label_names=names)
+        return seq.labels_like(mapped.data, name=f"{seq.name} tissue", label_names=names)

@@ -52,12 +52,12 @@ def mark_changes(
         its lesion comes from an earlier one and ``new`` otherwise; one that was lesion only earlier is ``shrunk`` where its lesion
         goes on and ``gone`` otherwise.
     """
-    was, now = before != 0, after != 0
+    before_mask, now = before != 0, after != 0
     going, coming = [e for e, _ in flows], [later for _, later in flows]
     out = np.zeros(after.shape, np.uint8)
-    out[was & now] = UNCHANGED
-    out[now & ~was] = np.where(np.isin(after[now & ~was], coming), GROWN, NEW)
-    out[was & ~now] = np.where(np.isin(before[was & ~now], going), SHRUNK, GONE)
+    out[before_mask & now] = UNCHANGED
+    out[now & ~before_mask] = np.where(np.isin(after[now & ~before_mask], coming), GROWN, NEW)
+    out[before_mask & ~now] = np.where(np.isin(before[before_mask & ~now], going), SHRUNK, GONE)
     if seen is not None:
         out[now & ~seen] = UNSEEN
     return out

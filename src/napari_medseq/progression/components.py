@@ -182,8 +182,8 @@ def label_components(
         overlap = np.maximum(high - low, 0)
         one = np.repeat(inside, overlap)
         other = np.repeat(low - np.concatenate(([0], np.cumsum(overlap)[:-1])), overlap) + np.arange(overlap.sum())
-        same = run_value[one] == run_value[other]
-        pairs.append((one[same], other[same]))
+        same_value = run_value[one] == run_value[other]
+        pairs.append((one[same_value], other[same_value]))
     one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
     n = len(begin)
     count, of_run = connected_components(coo_matrix((np.ones(one.size, np.int8), (one, other)), shape=(n, n)), False)

@@ -29,8 +29,10 @@ def find(graph: Graph, visit: int, lesion: int) -> Key:
     for key, identity in graph.identities.items():
         if key[0] == visit and identity == lesion and key not in graph.excluded:
             return key
-    here = sorted(i for k, i in graph.identities.items() if k[0] == visit and k not in graph.excluded)
-    raise MedseqError(f"There is no lesion {lesion} at visit {visit + 1} of {graph.visits}; lesions there: {here}.")
+    lesions_here = sorted(i for k, i in graph.identities.items() if k[0] == visit and k not in graph.excluded)
+    raise MedseqError(
+        f"There is no lesion {lesion} at visit {visit + 1} of {graph.visits}; lesions there: {lesions_here}."
+    )
 
 
 def link(graph: Graph, visit: int, lesion: int, parent: int, parent_visit: int | None) -> Graph:
@@ -47,17 +49,17 @@ def link(graph: Graph, visit: int, lesion: int, parent: int, parent_visit: int |
         raise MedseqError(
             f"Lesion {parent} at visit {source[0] + 1} is not earlier than visit {visit + 1}; swap the two."
         )
-    kept = [e for e in graph.edges if e.child != child or (e.parent[0] == source[0] and e.parent != source)]
-    return graph.with_edges([*kept, Edge(source, child, 1.0, "manual")])
+    edges = [e for e in graph.edges if e.child != child or (e.parent[0] == source[0] and e.parent != source)]
+    return graph.with_edges([*edges, Edge(source, child, 1.0, "manual")])
 
 
 def unlink(graph: Graph, visit: int, lesion: int, parent: int | None) -> Graph:
     """Remove the edge from one parent, or from all."""
     child = find(graph, visit, lesion)
-    gone = [e for e in graph.parents[child] if parent is None or graph.identities[e.parent] == parent]
-    if not gone:
+    removed = [e for e in graph.parents[child] if parent is None or graph.identities[e.parent] == parent]
+    if not removed:
         raise MedseqError(f"Lesion {lesion} at visit {visit + 1} has no link to lesion {parent}; nothing to unlink.")
-    return graph.with_edges(e for e in graph.edges if e not in gone)
+    return graph.with_edges(e for e in graph.edges if e not in removed)
 
 
 def merge(graph: Graph, visit: int, lesions: Sequence[int]) -> Graph:
@@ -96,8 +98,8 @@ def exclude(graph: Graph, lesion: int, visit: int | None) -> Graph:
         for out in graph.children[key]
         if into.parent not in keys and out.child not in keys
     ]
-    known = {(e.parent, e.child) for e in graph.edges}
-    added = {(e.parent, e.child): e for e in bridges if (e.parent, e.child) not in known}
+    edge_pairs = {(e.parent, e.child) for e in graph.edges}
+    added = {(e.parent, e.child): e for e in bridges if (e.parent, e.child) not in edge_pairs}
     return replace(graph, excluded=graph.excluded | keys).with_edges([*graph.edges, *added.values()])
 
 
@@ -155,10 +157,10 @@ def _replaced(graph: Graph, old: Sequence[Key], new: Sequence[Lesion], identitie
         for key in _touching(new, other):
             pair = (key, edge.child) if side == 0 else (edge.parent, key)
             edges.setdefault(pair, Edge(*pair, edge.certainty, edge.how, edge.share))
-    kept = _one_visit_of_parents(edges.values())
+    edges_kept = _one_visit_of_parents(edges.values())
     ordered = dict(sorted(lesions.items()))
     reserved = {k: v for k, v in graph.reserved.items() if k in ordered}
-    return replace(graph, lesions=ordered, reserved={**reserved, **identities}).with_edges(kept)
+    return replace(graph, lesions=ordered, reserved={**reserved, **identities}).with_edges(edges_kept)
 
 
 def _touching(pieces: Sequence[Lesion], other: Lesion) -> list[Key]:

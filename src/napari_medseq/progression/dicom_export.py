@@ -40,12 +40,12 @@ def export_dicom(
 ) -> list[Path]:
     """Write each visit's lesions and measurements as DICOM; see `Progression.export_dicom`."""
     visits = progression.seen
-    given = [None] * len(progression.dates) if references is None else list(references)
-    if len(given) != len(progression.dates):
+    entries = [None] * len(progression.dates) if references is None else list(references)
+    if len(entries) != len(progression.dates):
         raise SettingsError(
-            f"{len(given)} references for {len(progression.dates)} visits; give one per visit, or None."
+            f"{len(entries)} references for {len(progression.dates)} visits; give one per visit, or None."
         )
-    sources = {visit: _reference(progression, visit, given[visit]) for visit in visits}
+    sources = {visit: _reference(progression, visit, entries[visit]) for visit in visits}
     names, patient = session_names(progression.dates), ""
     written: list[Path] = []
     for visit in with_progress(visits, len(visits), "writing DICOM", progress, cancelled):
@@ -108,10 +108,10 @@ def _findings(progression: Tracked, visit: int) -> list[Finding]:
     ]
 
 
-def _reference(progression: Tracked, visit: int, given: Reference | None) -> Reference:
+def _reference(progression: Tracked, visit: int, reference: Reference | None) -> Reference:
     """The DICOM series of a visit: the given one, else the one that its image was read from."""
-    if given is not None:
-        return given
+    if reference is not None:
+        return reference
     image = progression.images[visit]
     if image is None or not image.meta.get("series_uid"):
         raise WriteError(

@@ -119,7 +119,7 @@ def claimed(path: Path, *, wait_s: float = 0.0) -> Iterator[ResultFolder]:
     WriteError
         If the folder cannot be written to, is a file, or another process writes to it (which is named).
     """
-    made = not path.exists()
+    created = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / _LOCK, thread_local=False)
@@ -140,7 +140,7 @@ def claimed(path: Path, *, wait_s: float = 0.0) -> Iterator[ResultFolder]:
     finally:
         with suppress(OSError):
             (path / _LOCK).unlink()
-            if made:  # and nothing was put into it
+            if created:  # and nothing was put into it
                 path.rmdir()
         lock.release()
 
@@ -173,8 +173,8 @@ def checked_record(path: Path) -> dict[str, Any]:
 
 def _recover(path: Path) -> None:
     """Finish or remove what an interrupted process left; only for who holds the lock."""
-    for left in path.glob(f"{_PARTIAL}*"):
-        shutil.rmtree(left, ignore_errors=True)
+    for partial in path.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(partial, ignore_errors=True)
     _roll_forward(path)
     _finish_setting_aside(path)
 

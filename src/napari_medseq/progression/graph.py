@@ -76,9 +76,9 @@ class Graph:
         live = {}
         for key, edges in self.parents.items():
             if key not in self.excluded:
-                kept = [e for e in edges if e.parent not in self.excluded]
-                latest = max((e.parent[0] for e in kept), default=0)
-                live[key] = [e for e in kept if e.parent[0] == latest]
+                living = [e for e in edges if e.parent not in self.excluded]
+                latest = max((e.parent[0] for e in living), default=0)
+                live[key] = [e for e in living if e.parent[0] == latest]
         return live
 
     @cached_property
@@ -102,29 +102,29 @@ class Graph:
         none yet: so a merge keeps the identity of the largest contributor and a split keeps it on the largest child. Nothing of a
         later visit can change an earlier one.
         """
-        given: dict[Key, int] = {}
+        identity_of: dict[Key, int] = {}
         used: set[int] = set()
         fresh = max(self.reserved.values(), default=0)
         for visit, group in groupby(self.lesions.values(), key=lambda lesion: lesion.visit):
-            here = list(group)
-            parents = {edge.parent for lesion in here for edge in self.parents[lesion.key]}
-            by_size = sorted(parents, key=lambda k: (-self.lesions[k].volume_mm3, given[k]))
+            members = list(group)
+            parents = {edge.parent for lesion in members for edge in self.parents[lesion.key]}
+            by_size = sorted(parents, key=lambda k: (-self.lesions[k].volume_mm3, identity_of[k]))
             for parent in by_size:
-                heirs = [e for e in self.children[parent] if e.child[0] == visit and e.child not in given]
+                heirs = [e for e in self.children[parent] if e.child[0] == visit and e.child not in identity_of]
                 # an identity goes on once: to the visit in which its lesion is next seen
-                if not heirs or any(given.get(e.child) == given[parent] for e in self.children[parent]):
+                if not heirs or any(identity_of.get(e.child) == identity_of[parent] for e in self.children[parent]):
                     continue
                 best = max(heirs, key=lambda e: (self.lesions[e.child].volume_mm3, e.share, -e.child[1]))
-                given[best.child] = given[parent]
-            for lesion in here:
-                if lesion.key not in given:
+                identity_of[best.child] = identity_of[parent]
+            for lesion in members:
+                if lesion.key not in identity_of:
                     wanted = self.reserved.get(lesion.key)
                     if wanted is None or wanted in used:
                         fresh = max(fresh, max(used, default=0)) + 1
                         wanted = fresh
-                    given[lesion.key] = wanted
-                used.add(given[lesion.key])
-        return given
+                    identity_of[lesion.key] = wanted
+                used.add(identity_of[lesion.key])
+        return identity_of
 
     def seen_before(self, visit: int) -> int | None:
         """The latest visit with a mask before `visit`; None if it is the first."""

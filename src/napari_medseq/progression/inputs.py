@@ -93,34 +93,34 @@ def check_inputs(
         days = tuple(as_date(d, k) for k, d in enumerate(dates, start=1))
     scans = tuple(scan.compute() if scan is not None else None for scan in _one_per_visit("images", images, n))
     worlds = tuple(_matrix(t) for t in _one_per_visit("transforms", transforms, n))
-    given = _ordered(Inputs(masks, days, scans, worlds, tuple(doubts)))
-    given = given.with_doubts(
-        *(f"Visit {k}: it has no mask, so nothing is said of its lesions." for k in _unseen(given))
+    inputs = _ordered(Inputs(masks, days, scans, worlds, tuple(doubts)))
+    inputs = inputs.with_doubts(
+        *(f"Visit {k}: it has no mask, so nothing is said of its lesions." for k in _unseen(inputs))
     )
-    _check_overlap(given)
-    return _with_one_patient(given, force)
+    _check_overlap(inputs)
+    return _with_one_patient(inputs, force)
 
 
-def _unseen(given: Inputs) -> list[int]:
-    return [k for k, mask in enumerate(given.masks, start=1) if mask is None]
+def _unseen(inputs: Inputs) -> list[int]:
+    return [k for k, mask in enumerate(inputs.masks, start=1) if mask is None]
 
 
-def _ordered(given: Inputs) -> Inputs:
+def _ordered(inputs: Inputs) -> Inputs:
     """In the order of the dates, where all are known; equal dates are said."""
-    days = given.dates
-    known = [d for d in days if d is not None]
-    if len(known) == len(days):
-        order = sorted(range(len(days)), key=lambda k: known[k])
+    days = inputs.dates
+    dates = [d for d in days if d is not None]
+    if len(dates) == len(days):
+        order = sorted(range(len(days)), key=lambda k: dates[k])
         if order != list(range(len(days))):
-            given = given.in_order(order).with_doubts(
-                f"The visits were not in the order of their dates; they are now: {[str(known[k]) for k in order]}."
+            inputs = inputs.in_order(order).with_doubts(
+                f"The visits were not in the order of their dates; they are now: {[str(dates[k]) for k in order]}."
             )
-    if len(set(known)) < len(known):
-        twice = sorted({str(d) for d in known if known.count(d) > 1})
-        given = given.with_doubts(
+    if len(set(dates)) < len(dates):
+        twice = sorted({str(d) for d in dates if dates.count(d) > 1})
+        inputs = inputs.with_doubts(
             f"Several visits have the same date ({', '.join(twice)}): their order is the given one, and rates between them are blank."
         )
-    return given
+    return inputs
 
 
 def _mask_and_date(item: Mask, visit: int, doubts: list[str]) -> tuple[ImageSequence | None, date | None]:
@@ -220,10 +220,10 @@ def as_date(value: Day | np.datetime64, visit: int = 1) -> date | None:
     raise MedseqError(f"Visit {visit}: {value!r} is no date; write it as 2020-01-31.")
 
 
-def _one_per_visit(what: str, given: Sequence[T | None] | None, n: int) -> list[T | None]:
-    listed: list[T | None] = [None] * n if given is None else list(given)
+def _one_per_visit(noun: str, values: Sequence[T | None] | None, n: int) -> list[T | None]:
+    listed: list[T | None] = [None] * n if values is None else list(values)
     if len(listed) != n:
-        raise MedseqError(f"{len(listed)} {what} for {n} visits; give one per visit (None where there is none).")
+        raise MedseqError(f"{len(listed)} {noun} for {n} visits; give one per visit (None where there is none).")
     return listed
 
 
@@ -239,9 +239,9 @@ def _matrix(transform: object) -> Affine:
     return geometry.as_affine(np.asarray(transform) if matrix is None else matrix)
 
 
-def _with_one_patient(given: Inputs, force: bool) -> Inputs:
+def _with_one_patient(inputs: Inputs, force: bool) -> Inputs:
     """Refuse masks that say they are of different patients; doubt images of different modality."""
-    masks = [m for m in given.masks if m is not None]
+    masks = [m for m in inputs.masks if m is not None]
     patients = {str(m.meta[key]) for m in masks for key in ("patient", "subject") if m.meta.get(key)}
     doubts = []
     if len(patients) > 1:
@@ -249,18 +249,18 @@ def _with_one_patient(given: Inputs, force: bool) -> Inputs:
         if not force:
             raise MedseqError(f"{message} Give one patient's visits, or force=True if you know better.")
         doubts.append(message)
-    kinds = {image.modality for image in given.images if image is not None and image.modality}
+    kinds = {image.modality for image in inputs.images if image is not None and image.modality}
     if len(kinds) > 1:
         doubts.append(
             f"The images are of different modality ({', '.join(sorted(kinds))}): compare sizes, not intensities."
         )
-    return given.with_doubts(*doubts)
+    return inputs.with_doubts(*doubts)
 
 
-def _check_overlap(given: Inputs) -> None:
+def _check_overlap(inputs: Inputs) -> None:
     """Every visit's grid must meet the first one's in common space."""
     first: tuple[int, Affine, Affine] | None = None
-    for visit, (mask, world) in enumerate(zip(given.masks, given.worlds, strict=True), start=1):
+    for visit, (mask, world) in enumerate(zip(inputs.masks, inputs.worlds, strict=True), start=1):
         if mask is None:
             continue
         points = geometry.apply_points(world @ mask.affine, geometry.corners(mask.grid, outer=True))

@@ -102,10 +102,14 @@ class Appearance:
             if lesion.visit not in self._sorted:
                 sample = np.asarray(image.data).ravel()[:: max(1, image.data.size // 20_000)].astype(np.float64)
                 self._sorted[lesion.visit] = np.sort(sample[np.isfinite(sample)])
-            known = self._sorted[lesion.visit]
+            values_of_visit = self._sorted[lesion.visit]
             values = values_in(lesion, image)
             values = values[np.isfinite(values)]
-            rank = np.searchsorted(known, np.median(values)) / len(known) if values.size and len(known) else np.nan
+            rank = (
+                np.searchsorted(values_of_visit, np.median(values)) / len(values_of_visit)
+                if values.size and len(values_of_visit)
+                else np.nan
+            )
             self._ranks[lesion.key] = float(rank)
         return self._ranks[lesion.key]
 

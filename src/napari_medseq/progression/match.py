@@ -137,14 +137,14 @@ def _joining(
         into[j] = into.get(j, 0.0) + before[i].volume_mm3
         out[i] = out.get(i, 0.0) + after[j].volume_mm3
     joined = []
-    for lone, known in (((used_before, False), (used_after, True)), ((used_before, True), (used_after, False))):
+    for lone, side in (((used_before, False), (used_after, True)), ((used_before, True), (used_after, False))):
         rows = [i for i in range(len(before)) if (i in lone[0]) == lone[1]]
-        columns = [j for j in range(len(after)) if (j in known[0]) == known[1]]
+        columns = [j for j in range(len(after)) if (j in side[0]) == side[1]]
         for r, c in _close_pairs([before[i] for i in rows], [after[j] for j in columns], 1.0, error_mm):
             i, j = rows[r], columns[c]
             pair = Pair(before[i], after[j], error_mm)
             share = pair.dilated_share(1.0, reach)
-            if known[1]:
+            if side[1]:
                 room = into[j] + before[i].volume_mm3 <= _ROOM * after[j].volume_mm3
             else:
                 room = out[i] + after[j].volume_mm3 <= _ROOM * before[i].volume_mm3

@@ -88,9 +88,9 @@ def matrix(lesions: pd.DataFrame, dates: Sequence[date | None], measure: str = "
     SettingsError
         If there is no such column.
     """
-    known = [c for c in lesions.columns if c not in ("visit", "date", "lesion", "label")]
-    if measure not in known:
-        raise SettingsError(f"There is no measure {measure!r}; choose one of {', '.join(map(str, known))}.")
+    measures = [c for c in lesions.columns if c not in ("visit", "date", "lesion", "label")]
+    if measure not in measures:
+        raise SettingsError(f"There is no measure {measure!r}; choose one of {', '.join(map(str, measures))}.")
     text = not pd.api.types.is_numeric_dtype(lesions[measure]) and not pd.api.types.is_bool_dtype(lesions[measure])
     wide = lesions.pivot(index="lesion", columns="visit", values=measure).reindex(columns=range(len(dates)))
     wide = wide.astype(object).where(wide.notna(), "") if text else wide.astype(float)

@@ -27,8 +27,8 @@ def size(lesion: Lesion, settings: TrackSettings) -> dict[str, float]:
     """Volume with its standard deviation, diameters, surface and shape; only the volume where it is too small to measure."""
     measured = lesion.volume_mm3 >= 1000 * settings.min_volume_ml
     surface = _shape.surface_mm2(lesion) if measured else (36 * np.pi) ** (1 / 3) * lesion.volume_mm3 ** (2 / 3)
-    outline, again = settings.segmentation_error_voxels, settings.segmentation_error_percent
-    sd = _shape.volume_sd_mm3(lesion, outline, _shape.boundary_voxels(lesion), surface, again)
+    outline, percent = settings.segmentation_error_voxels, settings.segmentation_error_percent
+    sd = _shape.volume_sd_mm3(lesion, outline, _shape.boundary_voxels(lesion), surface, percent)
     sizes: dict[str, float] = dict.fromkeys(SIZE, float("nan"))
     sizes["volume_ml"] = lesion.volume_mm3 / 1000
     sizes["volume_sd_ml"] = sd / 1000

@@ -163,8 +163,8 @@ def swimmer(progression: Tracked, axes: Axes) -> Artists:
     table = _drawn(progression.lesions, axes)
     numbers = sorted(int(n) for n in table["lesion"].unique())
     if len(numbers) > _MOST_LANES:  # specks would hide what matters
-        known = set(table.loc[table["measured"].astype(bool), "lesion"].tolist())
-        numbers = [n for n in numbers if n in known] or numbers
+        measured = set(table.loc[table["measured"].astype(bool), "lesion"].tolist())
+        numbers = [n for n in numbers if n in measured] or numbers
     lane = {number: k for k, number in enumerate(numbers)}
     shown: Artists = {}
     for number, rows in by_lesion(table[table["lesion"].isin(numbers)]):

@@ -61,8 +61,8 @@ class Progression(Tracked):
 
     def split(self, visit: int, lesion: int, parts: int | Iterable[Sequence[float]] | None = None) -> None:
         """Cut a lesion of one visit: into its separate components, `parts` pieces, or one around each (r, a, s) point in mm."""
-        kept = parts if parts is None or isinstance(parts, int) else [tuple(p) for p in parts]
-        self._correct(*reapply.split(self._graph, visit, lesion, kept))
+        groups = parts if parts is None or isinstance(parts, int) else [tuple(p) for p in parts]
+        self._correct(*reapply.split(self._graph, visit, lesion, groups))
 
     def exclude(self, lesion: int, visit: int | None = None) -> None:
         """Take a lesion out, at one visit or (None) at all; the others keep their names."""

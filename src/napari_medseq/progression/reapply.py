@@ -129,13 +129,13 @@ def reapply(graph: Graph, correction: Correction) -> list[tuple[Graph, Correctio
     """
     if not correction.places:
         raise MedseqError("an earlier version saved it without the place of its lesions")
-    there = [place.lesions(graph) for place in correction.places]
+    keys_of_place = [place.lesions(graph) for place in correction.places]
     if correction.verb == "exclude":
-        return _exclude(graph, [keys[0] for keys in there if keys])
-    for place, keys in zip(correction.places, there, strict=True):
+        return _exclude(graph, [keys[0] for keys in keys_of_place if keys])
+    for place, keys in zip(correction.places, keys_of_place, strict=True):
         if not keys:
             raise MedseqError(f"no lesion is there any more at visit {place.visit + 1}")
-    first = [keys[0] for keys in there]
+    first = [keys[0] for keys in keys_of_place]
     if correction.verb == "link":
         return _link(graph, first[0], first[1])
     if correction.verb == "unlink":
@@ -143,7 +143,9 @@ def reapply(graph: Graph, correction: Correction) -> list[tuple[Graph, Correctio
     if correction.verb == "merge":
         members = list(dict.fromkeys(first))
         return [merge(graph, first[0][0], [graph.identities[k] for k in members])] if len(members) > 1 else []
-    return [split(graph, first[0][0], graph.identities[first[0]], correction.parts)] if len(there[0]) == 1 else []
+    return (
+        [split(graph, first[0][0], graph.identities[first[0]], correction.parts)] if len(keys_of_place[0]) == 1 else []
+    )
 
 
 def _exclude(graph: Graph, keys: Sequence[Key]) -> list[tuple[Graph, Correction]]:
@@ -163,11 +165,11 @@ def _link(graph: Graph, child: Key, source: Key) -> list[tuple[Graph, Correction
 
 def _unlink(graph: Graph, child: Key, sources: set[Key]) -> list[tuple[Graph, Correction]]:
     parents = {edge.parent for edge in graph.parents[child]}
-    gone = parents & sources
-    if gone and gone == parents:
+    removed = parents & sources
+    if removed and removed == parents:
         return [unlink(graph, child[0], graph.identities[child], None)]
     steps = []
-    for parent in sorted(gone):
+    for parent in sorted(removed):
         steps.append(unlink(graph, child[0], graph.identities[child], graph.identities[parent]))
         graph = steps[-1][0]
     return steps

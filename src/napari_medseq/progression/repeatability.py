@@ -173,16 +173,17 @@ class Repeatability:
     def limits(self) -> Agreement:
         """Limits of agreement of the retests with the scan as it is, in percent of the volume in the scan."""
         first = [one.volumes_ml[0] for one in self.lesions for _ in one.volumes_ml[1:]]
-        again = [v for one in self.lesions for v in one.volumes_ml[1:]]
+        repeats = [v for one in self.lesions for v in one.volumes_ml[1:]]
         return agreement(
-            [0.0] * len(again), [100 * (b - a) / a if a > 0 else math.nan for a, b in zip(first, again, strict=True)]
+            [0.0] * len(repeats),
+            [100 * (b - a) / a if a > 0 else math.nan for a, b in zip(first, repeats, strict=True)],
         )
 
     @property
     def found_share(self) -> float:
         """Share of the retests in which a lesion was found again as one of its own."""
-        again = [v > 0 for one in self.lesions for v in one.volumes_ml[1:]]
-        return sum(again) / len(again) if again else math.nan
+        repeats = [v > 0 for one in self.lesions for v in one.volumes_ml[1:]]
+        return sum(repeats) / len(repeats) if repeats else math.nan
 
     def is_real(self, before_ml: float, after_ml: float) -> bool | None:
         """Whether a change is larger than what measuring again may give; None where nothing is known."""
@@ -269,17 +270,17 @@ class Repeatability:
                     f"Retests differ from the scan by {limits.bias:+.1f} % on average (95 % limits of agreement "
                     f"{limits.lower:+.1f} to {limits.upper:+.1f} %)."
                 )
-        for own, what in (
+        for own, kind in (
             (True, "growths of the patient's own lesion"),
             (False, "lesions that were put into the scan"),
         ):
-            known = [one for one in self.implants if one.own == own]
-            recovered = [one for one in known if one.found]
-            if known:
+            implants = [one for one in self.implants if one.own == own]
+            recovered = [one for one in implants if one.found]
+            if implants:
                 true = sum(one.true_after_ml - one.true_before_ml for one in recovered)
                 seen = sum(one.found_after_ml - one.found_before_ml for one in recovered)
                 share = f"; {100 * seen / true:.0f} % of the growth was recovered." if true > 0 else "."
-                lines.append(f"Of {len(known)} {what} {len(recovered)} were found{share}")
+                lines.append(f"Of {len(implants)} {kind} {len(recovered)} were found{share}")
         return [*lines, *self.warnings]
 
     # -- on disk -------------------------------------------------------------------------------------------------

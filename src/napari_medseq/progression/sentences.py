@@ -68,8 +68,8 @@ def verdict_lines(assessment: Assessment, dates: Sequence[date | None], *, most:
     lines = []
     for verdict in assessment.verdicts:
         reasons = list(verdict.reasons)
-        left = len(reasons) - most if most is not None and len(reasons) > most + 1 else 0
-        named = [*reasons[: len(reasons) - left], *([f"and {left} more reasons"] if left else [])]
+        unlisted = len(reasons) - most if most is not None and len(reasons) > most + 1 else 0
+        named = [*reasons[: len(reasons) - unlisted], *([f"and {unlisted} more reasons"] if unlisted else [])]
         why = f": {'; '.join(named)}" if named else ""
         lines.append(f"{_capital(visit_name(verdict.visit, dates))}, {spelled(verdict.category)}{why}.")
     return lines
@@ -88,29 +88,29 @@ def spelled(category: str) -> str:
 
 def sentence(row: Mapping[str, Any]) -> str:
     """What happened to one lesion at one visit."""
-    who = f"Lesion {row['lesion']}"
+    subject = f"Lesion {row['lesion']}"
     parents = [p for p in str(row["parents"]).split(";") if p]
     volume = _ml(row["volume_ml"])
     others = [p for p in parents if p != str(row["lesion"])]
     if row["event"] == "new":
-        text = f"{who} is new: {volume}, longest diameter {row['longest_mm']:.1f} mm."
+        text = f"{subject} is new: {volume}, longest diameter {row['longest_mm']:.1f} mm."
     elif row["event"] == "resolved":
-        text = f"{who} is no longer seen."
+        text = f"{subject} is no longer seen."
     elif row["event"] in ("merged", "complex") and not row["volume_ml"] > 0:
-        text = f"{who} went into another lesion."
+        text = f"{subject} went into another lesion."
     elif row["event"] == "merged":
-        text = f"{who} is the union of lesions {_and(parents)}: {volume}."
+        text = f"{subject} is the union of lesions {_and(parents)}: {volume}."
     elif row["event"] == "split":
-        text = f"{who} is a part of what was lesion {_and(parents)}: {volume}."
+        text = f"{subject} is a part of what was lesion {_and(parents)}: {volume}."
     elif row["event"] == "complex":
-        text = f"{who} was exchanged among lesions {_and(parents)}: {volume}."
+        text = f"{subject} was exchanged among lesions {_and(parents)}: {volume}."
     elif row["event"] == "reappeared":
-        text = f"{who} is seen again: {volume}."
+        text = f"{subject} is seen again: {volume}."
     elif row["event"] == "cut off":
-        text = f"{who} is cut off by the edge of the field of view: {volume} of it are seen; no verdict."
+        text = f"{subject} is cut off by the edge of the field of view: {volume} of it are seen; no verdict."
     else:
         verb = {"growing": "grew", "shrinking": "shrank"}.get(str(row["event"]), "is stable")
-        text = f"{who} {verb}: {volume}, {row['change_percent']:+.0f} % (noise bound ±{row['change_bound_ml']:.2g} mL)."
+        text = f"{subject} {verb}: {volume}, {row['change_percent']:+.0f} % (noise bound ±{row['change_bound_ml']:.2g} mL)."
         if row.get("real_change"):
             how = "more than" if row["real_change"] == "yes" else "within"
             text += f" That is {how} what measuring the scan again gives ({_ml(row['smallest_change_ml'])})."

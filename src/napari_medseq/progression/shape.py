@@ -77,8 +77,8 @@ def volume_sd_mm3(
     outline = segmentation_error_voxels * voxel ** (1 / 3) * surface_mm2
     radius = (3 * lesion.volume_mm3 / (4 * np.pi)) ** (1 / 3)
     slices = slice_sd(radius / float(lesion.spacing_zyx.max())) * lesion.volume_mm3
-    again = segmentation_error_percent / 100 * lesion.volume_mm3
-    return float(np.sqrt(partial**2 + slices**2 + outline**2 + again**2))
+    repeat = segmentation_error_percent / 100 * lesion.volume_mm3
+    return float(np.sqrt(partial**2 + slices**2 + outline**2 + repeat**2))
 
 
 def slice_sd(radius_in_slices: float) -> float:
@@ -125,9 +125,9 @@ def surface_mm2(lesion: Lesion) -> float:
 
 def _shifted(mask: NDArray[np.bool_], step: tuple[int, int, int]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """`mask` and its neighbour at `step`, where both are inside the array."""
-    here = tuple(slice(max(-s, 0), n - max(s, 0)) for s, n in zip(step, mask.shape, strict=True))
-    there = tuple(slice(max(s, 0), n - max(-s, 0)) for s, n in zip(step, mask.shape, strict=True))
-    return mask[here], mask[there]
+    voxel = tuple(slice(max(-s, 0), n - max(s, 0)) for s, n in zip(step, mask.shape, strict=True))
+    neighbour = tuple(slice(max(s, 0), n - max(-s, 0)) for s, n in zip(step, mask.shape, strict=True))
+    return mask[voxel], mask[neighbour]
 
 
 @lru_cache(maxsize=64)
@@ -168,9 +168,9 @@ def diameters(lesion: Lesion) -> Diameters:
         points = _outermost(np.take(mask, n, axis=axis)) @ flat
         points = points if len(points) <= _FEW_POINTS else _hull(points)
         for length, one, other in _longest(points, best):
-            width, left, right = _chord(points, one, other)
+            width, begin, right = _chord(points, one, other)
             if length > best + _TIE or width > chord:  # of equally long ones the one with the widest chord
-                best, chord, at, best_ends = max(length, best), width, n, np.stack([one, other, left, right])
+                best, chord, at, best_ends = max(length, best), width, n, np.stack([one, other, begin, right])
     world = np.zeros((4, 3))
     world[:, across] = best_ends @ np.linalg.inv(flat)
     world[:, axis] = at

@@ -165,10 +165,10 @@ def _facts(
 ) -> dict[str, object]:
     """What ``run.json`` says: where the result comes from, then what it is."""
     ids = progression.graph.identities
-    given = {**progression.provenance, **extra}
-    settings, warned = given.pop("settings", None), given.pop("warnings", None)
+    provenance = {**progression.provenance, **extra}
+    settings, warned = provenance.pop("settings", None), provenance.pop("warnings", None)
     return {
-        **{key: value for key, value in given.items() if key not in _OURS},
+        **{key: value for key, value in provenance.items() if key not in _OURS},
         "format": _VERSION,
         "settings": {**(settings if isinstance(settings, Mapping) else {}), "track": progression.settings.model_dump()},
         "visits": list(visits),
@@ -263,10 +263,10 @@ def _lesions(mask: ImageSequence, visit: int, table: pd.DataFrame, world: Affine
     if not len(index):
         return {}
     values, member = np.unique(volume[tuple(index.T)], return_inverse=True)
-    here = table[table["visit"] == visit].drop_duplicates("lesion").set_index("lesion")
+    at_visit = table[table["visit"] == visit].drop_duplicates("lesion").set_index("lesion")
     lesions = {}
     for value, part in zip(values.tolist(), groups(index, member, len(values)), strict=True):
-        label = str(here["label"].get(value, "lesion"))
+        label = str(at_visit["label"].get(value, "lesion"))
         lesions[visit, value] = Lesion(
             visit,
             value,

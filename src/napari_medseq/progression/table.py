@@ -97,15 +97,17 @@ def lesion_table(
         )
     for identity, keys in present.items():
         for key, following in zip(keys, [*(k[0] for k in keys[1:]), None], strict=True):
-            gone = graph.seen_after(key[0])
-            if gone is not None and following != gone:
-                rows.append(_gone(graph, key, identity, gone, measures[key], in_view(graph.lesions[key], gone)))
+            last_seen = graph.seen_after(key[0])
+            if last_seen is not None and following != last_seen:
+                rows.append(
+                    _gone(graph, key, identity, last_seen, measures[key], in_view(graph.lesions[key], last_seen))
+                )
     table = pd.DataFrame(rows, columns=None if rows else EMPTY)
     days = pd.to_datetime(pd.Series(list(dates), dtype="object"))
     table["date"] = days.reindex(table["visit"]).to_numpy()
     table = table.loc[:, ~table.columns.duplicated()]
-    rest = [c for c in table.columns if c not in COLUMNS]
-    table = table[[*COLUMNS, *rest]]
+    other_columns = [c for c in table.columns if c not in COLUMNS]
+    table = table[[*COLUMNS, *other_columns]]
     return table.sort_values(["visit", "lesion"], ignore_index=True)
 
 
@@ -140,7 +142,7 @@ def growth(lesions: pd.DataFrame) -> pd.DataFrame:
 
 def _gone(graph: Graph, key: Key, identity: int, visit: int, measures: Mapping[str, float], seen: bool) -> Row:
     """The row of volume 0: resolved, or taken up by a merge."""
-    taken = [e for e in graph.live_children[key] if e.child[0] == visit]
+    children = [e for e in graph.live_children[key] if e.child[0] == visit]
     blank: Row = {name: float("nan") for name, value in measures.items() if isinstance(value, float)}
     blank.update(dict.fromkeys(_change.TEXTS, ""))
     return {
@@ -148,16 +150,16 @@ def _gone(graph: Graph, key: Key, identity: int, visit: int, measures: Mapping[s
         "visit": visit,
         "lesion": identity,
         "label": graph.lesions[key].label,
-        "event": "resolved" if not taken else "merged" if len(taken) == 1 else "complex",
+        "event": "resolved" if not children else "merged" if len(children) == 1 else "complex",
         "parents": "",
-        "certainty": min((e.certainty for e in taken), default=float(seen)),
+        "certainty": min((e.certainty for e in children), default=float(seen)),
         "volume_ml": 0.0,
         "volume_sd_ml": 0.0,
         "measured": bool(measures["measured"]),
         "cut_off": False,
         "voxels": 0,
-        "change_ml": -measures["volume_ml"] if not taken else np.nan,
-        "change_percent": -100.0 if not taken else np.nan,
+        "change_ml": -measures["volume_ml"] if not children else np.nan,
+        "change_percent": -100.0 if not children else np.nan,
     }
 
 
@@ -179,21 +181,21 @@ def summary_table(
     days = pd.to_datetime(pd.Series(list(dates), dtype="object"))
     rows = []
     for visit, day in enumerate(days):
-        here = lesions[lesions["visit"] == visit]
-        present = here[here["volume_ml"] > 0]
-        known = present[present["measured"].astype(bool)]
+        at_visit = lesions[lesions["visit"] == visit]
+        present = at_visit[at_visit["volume_ml"] > 0]
+        measured = present[present["measured"].astype(bool)]
         rows.append(
             {
                 "visit": visit,
                 "date": day,
                 "days": (day - days.iloc[0]).days if pd.notna(day) and pd.notna(days.iloc[0]) else np.nan,
-                "lesions": len(known),
-                "unmeasured": len(present) - len(known),
+                "lesions": len(measured),
+                "unmeasured": len(present) - len(measured),
                 "volume_ml": float(present["volume_ml"].sum()),
                 "volume_sd_ml": float(np.sqrt((present["volume_sd_ml"].astype(float) ** 2).sum())),
-                "longest_sum_mm": float(known["longest_mm"].sum()),
-                **{event: int((known["event"] == event).sum()) for event in EVENTS[1:] if event != "resolved"},
-                "resolved": int((here["measured"].astype(bool) & (here["event"] == "resolved")).sum()),
+                "longest_sum_mm": float(measured["longest_mm"].sum()),
+                **{event: int((measured["event"] == event).sum()) for event in EVENTS[1:] if event != "resolved"},
+                "resolved": int((at_visit["measured"].astype(bool) & (at_visit["event"] == "resolved")).sum()),
             }
         )
     table = pd.DataFrame(rows)

@@ -174,8 +174,8 @@ class Tracked:
     # -- views --------------------------------------------------------------------------------------------------
     def without(self, lesions: Collection[int]) -> Tracked:
         """The same without some lesions, by identity; nobody is renamed."""
-        gone = frozenset(key for key, identity in self._graph.identities.items() if identity in lesions)
-        return self._view(replace(self._graph, excluded=self._graph.excluded | gone), range(len(self._masks)))
+        removed = frozenset(key for key, identity in self._graph.identities.items() if identity in lesions)
+        return self._view(replace(self._graph, excluded=self._graph.excluded | removed), range(len(self._masks)))
 
     def at_visits(self, visits: Sequence[int]) -> Tracked:
         """The same at some of the visits alone, which are numbered anew; all lesions must be at these."""
@@ -213,9 +213,9 @@ class Tracked:
     def _both(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         if self._tables is None:
             lesions = _table.lesion_table(self._graph, self._measured, self.dates, self.settings, self.in_view)
-            known = self.repeatability
-            if known is not None:
-                lesions = known.beside(lesions)
+            repeatability = self.repeatability
+            if repeatability is not None:
+                lesions = repeatability.beside(lesions)
             seen = [mask is not None for mask in self._masks]
             self._tables = lesions, _table.summary_table(lesions, self.dates, seen)
         return self._tables

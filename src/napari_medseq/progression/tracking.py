@@ -94,21 +94,21 @@ def track(
     settings = TrackSettings.of(settings)
     if registration_error_mm is not None:
         settings = TrackSettings(**{**settings.model_dump(), "registration_error_mm": registration_error_mm})
-    given = check_inputs(labels, dates, images, transforms, force=force)
-    n = len(given.masks)
-    doubts = list(given.doubts)
+    inputs = check_inputs(labels, dates, images, transforms, force=force)
+    n = len(inputs.masks)
+    doubts = list(inputs.doubts)
     steps = 2 * n
-    naming = _Naming([m for m in given.masks if m is not None], settings)
+    naming = _Naming([m for m in inputs.masks if m is not None], settings)
     lesions: dict[Key, Lesion] = {}
-    for visit, (mask, world) in enumerate(zip(given.masks, given.worlds, strict=True)):
+    for visit, (mask, world) in enumerate(zip(inputs.masks, inputs.worlds, strict=True)):
         check(cancelled)
-        here = _lesions(mask, visit, world, settings, naming, doubts) if mask is not None else []
-        lesions.update((lesion.key, lesion) for lesion in here)
+        lesions_here = _lesions(mask, visit, world, settings, naming, doubts) if mask is not None else []
+        lesions.update((lesion.key, lesion) for lesion in lesions_here)
         if progress is not None:
-            progress(visit + 1, steps, f"visit {visit + 1}: {len(here)} lesions")
-    unseen = frozenset(k for k, mask in enumerate(given.masks) if mask is None)
+            progress(visit + 1, steps, f"visit {visit + 1}: {len(lesions_here)} lesions")
+    unseen = frozenset(k for k, mask in enumerate(inputs.masks) if mask is None)
     graph = Graph(lesions, visits=n, unseen=unseen)
-    appearance = Appearance(given.images) if comparable(given.images) else None
+    appearance = Appearance(inputs.images) if comparable(inputs.images) else None
     for visit in range(1, n):
         check(cancelled)
         graph = _add_visit(graph, visit, settings, appearance)
@@ -118,10 +118,10 @@ def track(
         warnings.warn(doubt, MedseqWarning, stacklevel=2)
     result = Progression(
         replace(graph, lesions=lesions).with_reserved_identities(),
-        given.masks,
-        dates=given.dates,
-        images=given.images,
-        worlds=given.worlds,
+        inputs.masks,
+        dates=inputs.dates,
+        images=inputs.images,
+        worlds=inputs.worlds,
         settings=settings,
         warnings=tuple(doubts),
         cancelled=cancelled,
@@ -138,21 +138,21 @@ def _add_visit(
     last = graph.seen_before(visit)
     if last is None or visit in graph.unseen:
         return graph
-    before, here = graph.at(last), graph.at(visit)
-    direct = match(before, here, settings)
+    before, now = graph.at(last), graph.at(visit)
+    direct = match(before, now, settings)
     for _ in range(_ROUNDS):
-        shift = common_shift(before, here, direct)
+        shift = common_shift(before, now, direct)
         if shift is None:
             break
         back = np.eye(4)
         back[:3, 3] = -shift
-        here = [replace(lesion, to_common=back @ lesion.to_common) for lesion in here]
-        direct = match(before, here, settings)
-    graph = replace(graph, lesions={**graph.lesions, **{lesion.key: lesion for lesion in here}})
+        now = [replace(lesion, to_common=back @ lesion.to_common) for lesion in now]
+        direct = match(before, now, settings)
+    graph = replace(graph, lesions={**graph.lesions, **{lesion.key: lesion for lesion in now}})
     edges = [*graph.edges, *direct]
-    for lost in graph.lost(visit, settings.bridge_visits).values():
-        edges += match(lost, _without(here, {e.child for e in edges}), settings, bridging=True)
-    orphans = _without(here, {e.child for e in edges})
+    for ended in graph.lost(visit, settings.bridge_visits).values():
+        edges += match(ended, _without(now, {e.child for e in edges}), settings, bridging=True)
+    orphans = _without(now, {e.child for e in edges})
     edges += match_left(_without(before, {e.parent for e in edges}), orphans, settings, appearance)
     return graph.with_edges(edges)
 
@@ -174,14 +174,14 @@ def common_shift(
     spread = _MAD_TO_SD * np.median(np.abs(moved - shift), axis=0)
     chance = _SHIFT_SE * _MEDIAN_SE * spread / np.sqrt(len(pairs))
     beyond = np.abs(shift) > np.maximum(chance, _SHIFT_VOXELS * pairs[0][1].spacing_zyx.min())
-    left = np.median(np.linalg.norm(moved - shift, axis=1))
-    if not beyond.any() or left > _SHIFT_LEFT * np.median(np.linalg.norm(moved, axis=1)):
+    remaining = np.median(np.linalg.norm(moved - shift, axis=1))
+    if not beyond.any() or remaining > _SHIFT_LEFT * np.median(np.linalg.norm(moved, axis=1)):
         return None
     return np.asarray(np.where(beyond, shift, 0.0))
 
 
-def _without(lesions: Iterable[Lesion], taken: set[Key]) -> list[Lesion]:
-    return [lesion for lesion in lesions if lesion.key not in taken]
+def _without(lesions: Iterable[Lesion], excluded: set[Key]) -> list[Lesion]:
+    return [lesion for lesion in lesions if lesion.key not in excluded]
 
 
 class _Naming:

@@ -167,10 +167,10 @@ def aligned(
     if _share(a, b) < LIMITS.min_overlap:
         return Alignment(False, float("inf"), tolerance, 0.0, 0.0, "the grids do not overlap in space")
     pair = prepared(b, a)
-    here = pair.framed(np.eye(4))
+    in_place = pair.framed(np.eye(4))
     compare = pair.sampler(1, seed=seed)
-    agreement = compare.at(here)
-    chance = compare.chance(here, flat=pair.flat)
+    agreement = compare.at(in_place)
+    chance = compare.chance(in_place, flat=pair.flat)
     if agreement.covered < LIMITS.min_covered or agreement.mi < max(LIMITS.min_mi, LIMITS.min_mi_over_chance * chance):
         return Alignment(
             False,
@@ -184,7 +184,7 @@ def aligned(
     level = pair.levels[1]
     moved = optimise(
         level,
-        here,
+        in_place,
         kind="rigid",
         centre=compare.centre,
         step=0.5 * level.spacing,
@@ -194,7 +194,7 @@ def aligned(
         seed=seed,
         watch=Watch(_ITERATIONS, "Checking alignment", None, cancelled),
     )
-    offset = compare.apart(here, moved)
+    offset = compare.apart(in_place, moved)
     gain = compare.at(moved).mi / agreement.mi - 1
     good = offset <= tolerance or gain < LIMITS.min_gain
     words = (
@@ -306,14 +306,14 @@ def _midway(
     if second.transform is None:
         return [VisitAlignment(None, 0.0, second.reason), second]
     back = register(images[0], images[1], kind=second.transform.kind, seed=seed, cancelled=cancelled)
-    here, there, apart = midway(second.transform, back)
+    to_first, to_second, apart = midway(second.transform, back)
     if progress is not None:
         progress(2, 2, "Aligned visit 1 to visit 2")
     error = max(second.error_mm, apart)
     reason = f"{second.transform.kind} registration, midway between both; the two directions differ by {apart:.1f} mm"
     return [
-        VisitAlignment(back, error, reason, here),
-        VisitAlignment(second.transform, error, reason, there),
+        VisitAlignment(back, error, reason, to_first),
+        VisitAlignment(second.transform, error, reason, to_second),
     ]
 
 

@@ -50,18 +50,18 @@ class HandAlignment:
     @classmethod
     def of(cls, image: ImageSequence | None) -> HandAlignment | None:
         """What a person said of an image; None where nobody did, or what is kept there is no alignment."""
-        kept = None if image is None else image.meta.get(KEY)
-        return cls.from_dict(kept) if isinstance(kept, Mapping) else None
+        record = None if image is None else image.meta.get(KEY)
+        return cls.from_dict(record) if isinstance(record, Mapping) else None
 
     @classmethod
-    def from_dict(cls, kept: Mapping[str, object]) -> HandAlignment | None:
+    def from_dict(cls, record: Mapping[str, object]) -> HandAlignment | None:
         """What `as_dict` gave; None where it is something else."""
         try:
-            matrix = geometry.as_affine(np.asarray(kept["to_first"], dtype=np.float64))
+            matrix = geometry.as_affine(np.asarray(record["to_first"], dtype=np.float64))
         except (KeyError, TypeError, ValueError):
             return None
-        error = kept.get("error_mm")
-        return cls(matrix, str(kept.get("how", "by hand")), float(error) if isinstance(error, int | float) else None)
+        error = record.get("error_mm")
+        return cls(matrix, str(record.get("how", "by hand")), float(error) if isinstance(error, int | float) else None)
 
 
 def fit_landmarks(fixed: ArrayLike, moving: ArrayLike) -> tuple[Affine, float]:
@@ -102,8 +102,8 @@ def fit_landmarks(fixed: ArrayLike, moving: ArrayLike) -> tuple[Affine, float]:
     matrix = np.eye(4)
     matrix[:3, :3] = turn
     matrix[:3, 3] = middle_m - turn @ middle_f
-    left = geometry.apply_points(matrix, f) - m
-    return geometry.as_affine(matrix), float(np.sqrt((left**2).sum(axis=1).mean()))
+    residuals = geometry.apply_points(matrix, f) - m
+    return geometry.as_affine(matrix), float(np.sqrt((residuals**2).sum(axis=1).mean()))
 
 
 def _least_turn(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:

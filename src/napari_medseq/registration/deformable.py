@@ -107,8 +107,8 @@ class ControlGrid:
         fixed, _, _ = level.itk()
         lengths = np.array(fixed.GetSize()) * np.array(fixed.GetSpacing())
         counts = [max(1, round(cells * float(s) / float(lengths.max()))) for s in lengths]
-        made = sitk.BSplineTransformInitializer(fixed, counts, 3)
-        return cls.of(made.GetFixedParameters())
+        transform = sitk.BSplineTransformInitializer(fixed, counts, 3)
+        return cls.of(transform.GetFixedParameters())
 
     @classmethod
     def of(cls, fixed_parameters: Iterable[float]) -> ControlGrid:
@@ -220,11 +220,11 @@ class _Task:
             if self.moving.shape[axis] > 1:
                 ahead = np.zeros((3, 1))
                 ahead[axis] = _REACH
-                more, less = (
+                forward, less = (
                     ndimage.map_coordinates(self.moving, voxels + sign * ahead, order=1, mode="nearest")
                     for sign in (1, -1)
                 )
-                by_voxel[:, 2 - axis] = (more - less) / (2 * _REACH)
+                by_voxel[:, 2 - axis] = (forward - less) / (2 * _REACH)
         return information, by_value[:, None] * (by_voxel @ self.to_voxel[:3, :3])
 
     def _bending(self, coefficients: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

@@ -109,7 +109,7 @@ def _linear(level: Level, start: Affine, name: str, seed: int) -> Affine:
 
 
 def _run(
-    level: Level, start: Affine, name: str, seed: int, more: dict[str, list[str]]
+    level: Level, start: Affine, name: str, seed: int, extra: dict[str, list[str]]
 ) -> tuple[itk.ParameterObject, Affine]:
     """elastix' answer for one default map, and where its coordinates lie: millimetres along the fixed image's axes → frame.
 
@@ -129,7 +129,7 @@ def _run(
         "RandomSeed": [str(seed + 1)],
         "MaximumNumberOfSamplingAttempts": ["8"],
         "WriteResultImage": ["false"],
-        **more,
+        **extra,
     }.items():
         chosen[key] = value
     settings.AddParameterMap(chosen)

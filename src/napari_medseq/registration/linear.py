@@ -190,10 +190,10 @@ def _volume(seq: ImageSequence) -> NDArray[np.float32]:
     finite = np.isfinite(volume)
     if not finite.any():
         raise RegistrationError(f"{seq.name} has no finite voxel; it cannot be registered.")
-    known = volume if finite.all() else volume[finite]
-    low, high = (float(v) for v in np.percentile(known, _OUTLIERS))
+    values = volume if finite.all() else volume[finite]
+    low, high = (float(v) for v in np.percentile(values, _OUTLIERS))
     if low == high:
-        low, high = float(known.min()), float(known.max())
+        low, high = float(values.min()), float(values.max())
     if low == high:
         raise RegistrationError(f"{seq.name} has the same value ({low:g}) everywhere; there is nothing to align.")
     volume[~finite] = low

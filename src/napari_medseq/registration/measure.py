@@ -129,9 +129,9 @@ class Sampler:
         where = voxels[:, inside]
         values = ndimage.map_coordinates(self._moving, where, order=1, mode="nearest").astype(np.float64)
         body = ndimage.map_coordinates(self._moving_body, where, order=1, mode="nearest") > 0.5
-        mine = self.body[inside]
-        together = int(np.count_nonzero(mine) + np.count_nonzero(body))
-        dice = 2.0 * float(np.count_nonzero(mine & body)) / together if together else 0.0
+        body_here = self.body[inside]
+        together = int(np.count_nonzero(body_here) + np.count_nonzero(body))
+        dice = 2.0 * float(np.count_nonzero(body_here & body)) / together if together else 0.0
         mi, nmi = _information(self._fixed_bins[inside], _binned(values, *self._range))
         a, b = self._fixed[inside], values
         spread = float(a.std() * b.std())

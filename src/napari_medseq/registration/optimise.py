@@ -97,10 +97,10 @@ class Level:
     def itk(self) -> tuple[sitk.Image, sitk.Image, sitk.Image]:
         """Fixed, moving and zone as SimpleITK images; a 2D image becomes four equal slices, which ITK needs."""
         n = 4 if self.flat else 1
-        here = np.eye(4)
-        fixed = to_itk(np.repeat(self.fixed, n, axis=0), self.fixed_affine, frame=here)
-        moving = to_itk(np.repeat(self.moving, n, axis=0), self.moving_affine, frame=here)
-        zone = to_itk(np.repeat(self.zone, n, axis=0), self.fixed_affine, frame=here)
+        identity = np.eye(4)
+        fixed = to_itk(np.repeat(self.fixed, n, axis=0), self.fixed_affine, frame=identity)
+        moving = to_itk(np.repeat(self.moving, n, axis=0), self.moving_affine, frame=identity)
+        zone = to_itk(np.repeat(self.zone, n, axis=0), self.fixed_affine, frame=identity)
         return fixed, moving, zone
 
 

@@ -63,19 +63,19 @@ def midway(forth: Transform, back: Transform) -> tuple[Affine, Affine, float]:
 
     if forth.matrix is None or back.matrix is None:
         raise SettingsError("The midway space of a deformable registration is not defined; use 'rigid' or 'affine'.")
-    there, here = forth.matrix, np.linalg.inv(back.matrix)
+    forth_matrix, back_matrix = forth.matrix, np.linalg.inv(back.matrix)
     centre = np.zeros(3)
     if forth.fixed_affine is not None and forth.fixed_grid is not None:
         centre = geometry.apply_points(forth.fixed_affine, (np.array(forth.fixed_grid)[None] - 1) / 2)[0]
-    there, here = geometry.as_affine(there), geometry.as_affine(here)
-    logs = [np.asarray(logm(m)) for m in (there, here)]
+    forth_matrix, back_matrix = geometry.as_affine(forth_matrix), geometry.as_affine(back_matrix)
+    logs = [np.asarray(logm(m)) for m in (forth_matrix, back_matrix)]
     if any(np.iscomplexobj(log) and np.abs(log.imag).max() > 1e-6 for log in logs):
         raise RegistrationError(
             "There is no half of this transform (it mirrors or turns by 180°); use another reference."
         )
     mean = (logs[0].real + logs[1].real) / 2
     around = np.asarray(centre + 50.0 * np.concatenate([np.eye(3), -np.eye(3)]), dtype=np.float64)
-    apart = geometry.apply_points(there, around) - geometry.apply_points(here, around)
+    apart = geometry.apply_points(forth_matrix, around) - geometry.apply_points(back_matrix, around)
     half = np.asarray(expm(mean / 2), dtype=np.float64)
     error = float(np.sqrt((apart**2).sum(axis=1).mean()))
     return geometry.as_affine(half), geometry.as_affine(np.linalg.inv(half)), error

@@ -140,7 +140,7 @@ def _doubts(
 ) -> tuple[str, ...]:
     """Each limit that is not kept, in words with the measure."""
     met = covered_before > limits.min_covered_before
-    kept = limits.min_nmi_kept * (q.nmi_before - 1) - limits.nmi_noise
+    min_gain = limits.min_nmi_kept * (q.nmi_before - 1) - limits.nmi_noise
     max_error = max(limits.max_error_voxels * spacing_mm, limits.max_error_extent * extent_mm)
     folded = q.folded or 0.0
     checks = (
@@ -154,7 +154,7 @@ def _doubts(
             f"{q.mi_before:.3f} before registration)",
         ),
         (
-            met and q.nmi_after - 1 < kept,
+            met and q.nmi_after - 1 < min_gain,
             f"normalised mutual information fell from {q.nmi_before:.3f} to {q.nmi_after:.3f}",
         ),
         (

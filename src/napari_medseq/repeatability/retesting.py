@@ -139,8 +139,8 @@ class _Study:
         volumes_of: dict[int, list[float]] = {}
         for k in range(self.settings.repeats):
             how = rescanning.draw_rescan(rng, centre, self.settings)
-            again = self.segmented(self.moved(self.channels, how), 1 + k, f"retest {k + 1} of {self.settings.repeats}")
-            self.take(volumes_of, self.tracked(scan, again, how), k)
+            repeat = self.segmented(self.moved(self.channels, how), 1 + k, f"retest {k + 1} of {self.settings.repeats}")
+            self.take(volumes_of, self.tracked(scan, repeat, how), k)
         lesions = tuple(Retested(lesion, tuple(volumes)) for lesion, volumes in sorted(volumes_of.items()))
         doubts = [] if lesions else ["No lesion was found in the scan; the smallest real change is not known."]
         grown = [*self.own_grown(rng, scan, centre), *self.implanted(rng, scan, centre, doubts)]
@@ -148,9 +148,9 @@ class _Study:
             self.progress(1000, 1000, "measured")
         return lesions, tuple(grown), tuple(doubts)
 
-    def segmented(self, channels: dict[str, ImageSequence], job: int, what: str) -> ImageSequence:
+    def segmented(self, channels: dict[str, ImageSequence], job: int, title: str) -> ImageSequence:
         check(self.cancelled)
-        share = part(self.progress, job / self.jobs, (job + 1) / self.jobs, f"{what}: ")
+        share = part(self.progress, job / self.jobs, (job + 1) / self.jobs, f"{title}: ")
         images: Images = channels if self.several else next(iter(channels.values()))
         labels = self.segmenter(images, share)
         check(self.cancelled)
@@ -164,10 +164,10 @@ class _Study:
             for k, (name, image) in enumerate(channels.items())
         }
 
-    def tracked(self, scan: ImageSequence, again: ImageSequence, how: rescanning.Rescan) -> Progression:
+    def tracked(self, scan: ImageSequence, repeat: ImageSequence, how: rescanning.Rescan) -> Progression:
         """The lesions of the scan and of a retest, each at its place in the patient."""
         back = np.linalg.inv(how.motion)
-        pair = [scan.replace(acquired=None), again.replace(acquired=None, meta=scan.meta)]
+        pair = [scan.replace(acquired=None), repeat.replace(acquired=None, meta=scan.meta)]
         return track(pair, settings=self.settings.track, transforms=[None, back], force=True, cancelled=self.cancelled)
 
     def take(self, volumes_of: dict[int, list[float]], pair: Progression, repeat: int) -> None:
@@ -195,8 +195,8 @@ class _Study:
             how = rescanning.draw_rescan(rng, centre, self.settings)
             grown = {n: growth.with_growth(i, growth.Growth(place, radius, share)) for n, i in self.channels.items()}
             job = 1 + self.settings.repeats + k
-            again = self.segmented(self.moved(grown, how), job, f"own lesion grown by {100 * share:.0f} %")
-            after = self.tracked(scan, again, how).lesions
+            repeat = self.segmented(self.moved(grown, how), job, f"own lesion grown by {100 * share:.0f} %")
+            after = self.tracked(scan, repeat, how).lesions
             row = after[(after["visit"] == 1) & (after["lesion"] == lesion)]
             seen = float(row["volume_ml"].iloc[0]) if len(row) else 0.0
             implants.append(Implant(before, before * (1 + share), before, seen, own=True))
@@ -212,8 +212,8 @@ class _Study:
         first = next(iter(self.channels.values()))
         own = scan.volume_zyx().astype(np.int64) > 0
         contrasts = {name: self.contrast(image, own, scan) for name, image in self.channels.items()}
-        known = {name: value for name, value in contrasts.items() if value is not None}
-        if len(known) < len(contrasts):
+        contrasts_known = {name: value for name, value in contrasts.items() if value is not None}
+        if len(contrasts_known) < len(contrasts):
             doubts.append("The scan has no lesion whose contrast could be taken, so none was put in; give contrast=.")
             return []
         volume = self.settings.implant_ml or self.usual_ml(scan)
@@ -232,8 +232,8 @@ class _Study:
         grown = [blob.grown(g) for blob, g in zip(blobs, growths, strict=False)]
         how = rescanning.draw_rescan(rng, centre, self.settings)
         job = 1 + self.settings.repeats + len(self.settings.own_growths)
-        before = self.segmented(self.with_blobs(blobs, known), job, "lesions put in")
-        after = self.segmented(self.moved(self.with_blobs(grown, known), how), job + 1, "lesions grown")
+        before = self.segmented(self.with_blobs(blobs, contrasts_known), job, "lesions put in")
+        after = self.segmented(self.moved(self.with_blobs(grown, contrasts_known), how), job + 1, "lesions grown")
         return self.recovered(blobs, grown, self.tracked(before, after, how), how)
 
     def contrast(self, image: ImageSequence, own: NDArray[np.bool_], scan: ImageSequence) -> float | None:
@@ -250,14 +250,14 @@ class _Study:
         return float(np.clip(volumes.median() if len(volumes) else _IMPLANT_ML, _LEAST_ML, _MOST_ML))
 
     def with_blobs(self, blobs: list[implants.Blob], contrasts: Mapping[str, float]) -> dict[str, ImageSequence]:
-        made = {}
+        with_shares = {}
         for name, image in self.channels.items():
             z, y, x = image.volume_zyx().shape
             shares = np.zeros((z, y, x), np.float32)
             for blob in blobs:
                 shares += blob.share(image.affine, (z, y, x))
-            made[name] = implants.with_blobs(image, shares, contrasts[name])
-        return made
+            with_shares[name] = implants.with_blobs(image, shares, contrasts[name])
+        return with_shares
 
     def recovered(
         self, blobs: list[implants.Blob], grown: list[implants.Blob], pair: Progression, how: rescanning.Rescan

@@ -261,7 +261,7 @@ class Head:
         """Superior sagittal, straight and transverse sinuses, the deep veins and the arteries at the base."""
         x, y, z = p
         size = np.float32(self.sinus_mm)
-        left, right = self.sides
+        left_side, right = self.sides
         wall = brain + np.float32(1.0)
         behind = np.clip((y + 40) / 50 + np.maximum(z - 30, 0) / 25, 0.25, 1.2).astype(np.float32)
         high = (z > -18).astype(np.float32)
@@ -270,7 +270,9 @@ class Head:
         transverse = np.sqrt(((z + 24) * np.float32(0.8)) ** 2 + wall**2) - size
         over(
             signal,
-            inside(transverse, 1.5) * np.clip((y - 28) / 10, 0, 1) * np.where(x > 0, left, right).astype(np.float32),
+            inside(transverse, 1.5)
+            * np.clip((y - 28) / 10, 0, 1)
+            * np.where(x > 0, left_side, right).astype(np.float32),
             self.vessel,
         )
         straight = np.minimum(

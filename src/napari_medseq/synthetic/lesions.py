@@ -157,17 +157,19 @@ def paint_lesion(signal: Array, brain: Array, grid: Grid, lesion: Lesion) -> tup
     return where, enhancing * room
 
 
-def random_lesion(rng: np.random.Generator, head: Head, taken: list[Lesion], seed: int, identity: int) -> Lesion | None:
-    """A random tumour inside the brain and apart from those `taken`; None if there was no room in many tries."""
+def random_lesion(
+    rng: np.random.Generator, head: Head, others: list[Lesion], seed: int, identity: int
+) -> Lesion | None:
+    """A random tumour inside the brain and apart from those `others`; None if there was no room in many tries."""
     u = rng.uniform
     kind = str(rng.choice(KINDS, p=(0.38, 0.25, 0.14, 0.15, 0.08)))
     usual = 12.0 if kind in ("ring", "crescent", "cavity") else 8.5
     radius = float(np.clip(usual * np.exp(rng.normal(0.0, 0.38)), 4.5, 24.0))
     balls = [(0.0, 0.0, 0.0, radius)]
     for _ in range(int(rng.integers(0, 4))):
-        way = rng.normal(size=3)
-        way *= radius * u(0.6, 1.1) / np.linalg.norm(way)
-        balls.append((float(way[0]), float(way[1]), float(way[2]) * 0.8, radius * u(0.35, 0.75)))
+        direction = rng.normal(size=3)
+        direction *= radius * u(0.6, 1.1) / np.linalg.norm(direction)
+        balls.append((float(direction[0]), float(direction[1]), float(direction[2]) * 0.8, radius * u(0.35, 0.75)))
     lesion = Lesion(
         centre=(0.0, 0.0, 0.0),
         balls=tuple(balls),
@@ -186,7 +188,7 @@ def random_lesion(rng: np.random.Generator, head: Head, taken: list[Lesion], see
         centre = (u(-58, 58), u(-72, 76), u(-40, 62))
         if room(head, centre) < 0.45 * radius + 2:
             continue
-        if any(np.linalg.norm(np.subtract(centre, o.centre)) < lesion.reach + o.reach + 4 for o in taken):
+        if any(np.linalg.norm(np.subtract(centre, o.centre)) < lesion.reach + o.reach + 4 for o in others):
             continue
         return replace(lesion, centre=centre)
     return None

@@ -207,7 +207,7 @@ def _patient(seed: int) -> tuple[Head, list[dict[int, Lesion]]]:
         story: list[dict[int, Lesion]] = []
         looks: dict[tuple[object, ...], Lesion] = {}
         for states in _STORY:
-            here = {}
+            lesions = {}
             for s in states:
                 place = _settled(head, s.centre, 9.0)
                 if place is None:
@@ -217,10 +217,10 @@ def _patient(seed: int) -> tuple[Head, list[dict[int, Lesion]]]:
                 if key not in looks:
                     base = replace(s.look, centre=place, seed=seed * 1000 + s.identity, identity=s.identity)
                     looks[key] = base.with_volume(s.volume_ml)
-                here[s.identity] = looks[key]
-            if len(here) < len(states) or not _apart(here):
+                lesions[s.identity] = looks[key]
+            if len(lesions) < len(states) or not _apart(lesions):
                 break
-            story.append(here)
+            story.append(lesions)
         if len(story) == len(_STORY):
             return head, story
     raise SettingsError(f"No head of seed {seed} has room for the lesions of the story; take another seed.")

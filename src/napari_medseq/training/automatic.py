@@ -195,13 +195,13 @@ def train_automatically(
     judges = _judges(c, cases, {e.patient for e in layout.entries if e.split == "validation"})
     learned = [x for x in cases if x.patient not in judges]
     check(cancelled)
-    left = 60 * c.minutes * (1 - (_SPARE if judges else _SPARE / 3)) - (now() - began)
+    seconds_left = 60 * c.minutes * (1 - (_SPARE if judges else _SPARE / 3)) - (now() - began)
     torch.manual_seed(c.seed)
     definition = _definition(plan, len(names) + (plan.position is not None), len(classes) + 1)
     network = networks.build(definition)
     assert isinstance(network, SlabUNet)
     loop = SlabLoop(
-        seconds=max(left, min(_LEAST_SECONDS, 60 * c.minutes / 2)),
+        seconds=max(seconds_left, min(_LEAST_SECONDS, 60 * c.minutes / 2)),
         clock=c.clock,
         batch=plan.batch,
         rate=plan.rate,
@@ -250,15 +250,15 @@ def layout_of(c: AutoConfig) -> Layout:
     layout = find_layout(Path(c.data), patient=c.patient, channels=c.channels or None, labels=c.labels)
     for doubt in layout.doubts:
         warnings.warn(doubt, MedseqWarning, stacklevel=4)
-    left = tuple(
+    entries = tuple(
         e for e in layout.entries if e.patient not in c.hold_out and e.split.lower() not in ("test", "hold_out")
     )
-    unknown = sorted(set(c.judges) - {e.patient for e in left})
+    unknown = sorted(set(c.judges) - {e.patient for e in entries})
     if unknown:
         raise SettingsError(f"judges names {', '.join(unknown)}, who are not there.")
-    if not left:
+    if not entries:
         raise SettingsError("hold_out names every patient; leave some to learn from.")
-    return replace(layout, entries=left)
+    return replace(layout, entries=entries)
 
 
 def _plan(c: AutoConfig, run: Path, make: Callable[[], Plan]) -> Plan:

@@ -39,10 +39,10 @@ def train_folds(
     if c.folds < 2:
         raise SettingsError(f"folds = {c.folds}; two or more are needed, or 0 for one network.")
     out = Path(c.out)
-    held = splits.folds([e.patient for e in layout_of(c).entries], c.folds, c.seed)
+    groups = splits.folds([e.patient for e in layout_of(c).entries], c.folds, c.seed)
     results: list[AutoResult] = []
     rows: list[dict[str, object]] = []
-    for k, judges in enumerate(held, 1):
+    for k, judges in enumerate(groups, 1):
         plan = c.plan if not results else str(out / "fold-1.run" / "plan.yaml")
         one = c.model_copy(
             update={

@@ -64,7 +64,7 @@ def check_data(
     layout = find_layout(folder, patient=patient, channels=channels, labels=labels)
     doubts = list(layout.doubts)
     rows: list[dict[str, str]] = []
-    same: dict[str, list[str]] = defaultdict(list)
+    cases_of: dict[str, list[str]] = defaultdict(list)
     decoded = Decoded(layout.entries, layout.modalities)
     for entry in with_progress(list(layout.entries), len(layout.entries), "checking", progress, cancelled):
         try:
@@ -77,7 +77,7 @@ def check_data(
             decoded.bytes = 0
         first = next(iter(images.values()))
         values = [int(v) for v in np.unique(np.asarray(truth.data)) if v]
-        same[_content(first)].append(entry.case)
+        cases_of[_content(first)].append(entry.case)
         doubts += _doubts(entry, layout, images, values)
         rows.append(
             {
@@ -88,7 +88,7 @@ def check_data(
                 "labels": ", ".join(map(str, values)) or "none",
             }
         )
-    doubts += [f"{', '.join(cases)} hold the same voxels" for cases in same.values() if len(cases) > 1]
+    doubts += [f"{', '.join(cases)} hold the same voxels" for cases in cases_of.values() if len(cases) > 1]
     doubts += _empty(rows) + _in_two_splits(layout)
     return Checked(layout, rows, doubts)
 

@@ -65,9 +65,9 @@ def _atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     except (OSError, RuntimeError) as error:  # torch.save says RuntimeError when the disk is full
         temporary.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        kept = "; the one written before is whole" if path.exists() else ""
+        advice = "; the one written before is whole" if path.exists() else ""
         raise WriteError(
-            f"{path} could not be written ({reason}){kept}. Make room, then start again: it goes on."
+            f"{path} could not be written ({reason}){advice}. Make room, then start again: it goes on."
         ) from None
 
 

@@ -34,7 +34,7 @@ def read_cases(c: TrainConfig, cancelled: Cancelled | None = None) -> list[Case]
     """
     from napari_medseq.io import read_study
 
-    known = _Known(
+    answers_given = _Known(
         read_answers(Path(c.targets), c.classes) if c.targets is not None else None,
         read_table(Path(c.table), c.values) if c.table is not None else None,
     )
@@ -50,9 +50,9 @@ def read_cases(c: TrainConfig, cancelled: Cancelled | None = None) -> list[Case]
                 continue
             visits = read_study(patient).visits
             if c.inference.along == "visit":
-                cases += _cases_of_visits(patient.name, visits, c, known, cancelled)
+                cases += _cases_of_visits(patient.name, visits, c, answers_given, cancelled)
             else:
-                cases += [k for v in visits for k in _case(patient.name, v, c, known)]
+                cases += [k for v in visits for k in _case(patient.name, v, c, answers_given)]
         if len(cases) == before and not left_out:
             image = c.image if not c.channels else " and ".join(c.channels.values())
             needed = f" and labels like {c.labels!r}" if _needs_labels(c) else ""
@@ -73,8 +73,8 @@ class _Known:
 
     def target(self, patient: str, *visits: str) -> Tensor | None:
         """The answer for the last of the visits that has one, or else for the patient."""
-        said = self.answers or {}
-        return next((said[patient, v] for v in (*reversed(visits), "") if (patient, v) in said), None)
+        answers = self.answers or {}
+        return next((answers[patient, v] for v in (*reversed(visits), "") if (patient, v) in answers), None)
 
     def values(self, patient: str, visit: str) -> Tensor | None:
         return None if self.table is None else self.table.of(patient, visit)
@@ -99,32 +99,32 @@ def _framing(c: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _case(patient: str, visit: Visit, c: TrainConfig, known: _Known) -> list[Case]:
+def _case(patient: str, visit: Visit, c: TrainConfig, answers: _Known) -> list[Case]:
     """The case of a visit, if it has one."""
-    target = known.target(patient, visit.name)
+    target = answers.target(patient, visit.name)
     images = _found(visit, c)
-    if images is None or (known.answers is not None and target is None) or (images[1] is None and _needs_labels(c)):
+    if images is None or (answers.answers is not None and target is None) or (images[1] is None and _needs_labels(c)):
         return []
-    table = known.values(patient, visit.name)
+    table = answers.values(patient, visit.name)
     return [make_case(patient, *images, along=c.inference.along, target=target, table=table, **_framing(c))]
 
 
 def _cases_of_visits(
-    patient: str, visits: Sequence[Visit], c: TrainConfig, known: _Known, cancelled: Cancelled | None
+    patient: str, visits: Sequence[Visit], c: TrainConfig, answers: _Known, cancelled: Cancelled | None
 ) -> list[Case]:
     """A patient's visits as one case, or one for each grid among them that has labels; visits without an image are missing."""
-    there = [(v, f) for v in visits if (f := _found(v, c)) is not None]
-    labels = {k: f[1] for k, (_, f) in enumerate(there) if f[1] is not None}
-    target = known.target(patient, *(v.name for v, _ in there))
-    if not there or (known.answers is not None and target is None) or (not labels and _needs_labels(c)):
+    usable = [(v, f) for v in visits if (f := _found(v, c)) is not None]
+    labels = {k: f[1] for k, (_, f) in enumerate(usable) if f[1] is not None}
+    target = answers.target(patient, *(v.name for v, _ in usable))
+    if not usable or (answers.answers is not None and target is None) or (not labels and _needs_labels(c)):
         return []
-    exams = [f[0] for _, f in there]
+    exams = [f[0] for _, f in usable]
     first = [e[0] for e in exams]
     to_common = to_common_space(first, None, mode=c.align, cancelled=cancelled)
-    groups = stack_visits(exams, days_of([v for v, _ in there], first), to_common, cancelled)
+    groups = stack_visits(exams, days_of([v for v, _ in usable], first), to_common, cancelled)
     labelled = [g for g in groups if any(g.visits[at] in labels for at in g.own)]
     groups = labelled if _needs_labels(c) else groups[:1]  # without labels one grid shows all there is
-    table = known.values(patient, there[-1][0].name)
+    table = answers.values(patient, usable[-1][0].name)
     return [make_visit_case(patient, g, labels, target=target, table=table, **_framing(c)) for g in groups]
 
 
@@ -151,12 +151,12 @@ def read_answers(path: Path, classes: dict[int, str]) -> Answers:
     answers: Answers = {}
     index = {name: k for k, name in classes.items()} | {str(k): k for k in classes}
     for row in rows:
-        said = [s.strip() for s in row["class"].split(";") if s.strip()]
-        unknown = [s for s in said if s not in index]
+        class_names = [s.strip() for s in row["class"].split(";") if s.strip()]
+        unknown = [s for s in class_names if s not in index]
         if unknown:
             raise SettingsError(f"{path}: {row['patient']} is {unknown[0]!r}, but the classes are {classes}.")
         target = torch.zeros(len(classes))
-        target[[index[s] for s in said]] = 1.0
+        target[[index[s] for s in class_names]] = 1.0
         answers[row["patient"], row.get("visit", "").strip()] = target
     return answers
 
@@ -190,17 +190,17 @@ def check_cases(c: TrainConfig, cases: Sequence[Case], network: SequenceNetwork 
                 )
         return
     shift = 1 if c.task == "classification" else 0  # class k of a classifier is label k + 1
-    known = {k + shift: name for k, name in c.classes.items()}
-    there: set[int] = set()
+    class_names = {k + shift: name for k, name in c.classes.items()}
+    present: set[int] = set()
     for case in cases:
         values = {v for v in case.labels.unique().tolist() if v > 0}
-        if values - set(known):
+        if values - set(class_names):
             raise MedseqError(
-                f"The labels of {case.name} ({case.patient}) hold {sorted(values - set(known))}, which classes= does not name "
-                f"({known}); name them, or say which value means unlabelled."
+                f"The labels of {case.name} ({case.patient}) hold {sorted(values - set(class_names))}, which classes= does not name "
+                f"({class_names}); name them, or say which value means unlabelled."
             )
-        there |= values
-    absent = {k: name for k, name in known.items() if k not in there}
+        present |= values
+    absent = {k: name for k, name in class_names.items() if k not in present}
     if absent:
         raise MedseqError(
             f"No training case holds the class {', '.join(f'{k} ({n})' for k, n in absent.items())}; "

@@ -44,24 +44,24 @@ def with_teacher(teacher: nn.Module, share: float) -> Callable[[Loss], Loss]:
             own = loss(captured, x, y)
             with torch.no_grad():
                 aim = teacher.to(x.device)(x, **(network.extra if isinstance(network, WithExtraInputs) else {}))
-            said = captured.said[-1] if isinstance(captured.said, list | tuple) else captured.said
-            return (1 - share) * own + share * disagreement(said, aim)
+            student = captured.said[-1] if isinstance(captured.said, list | tuple) else captured.said
+            return (1 - share) * own + share * disagreement(student, aim)
 
         return both
 
     return outer
 
 
-def disagreement(said: Tensor, aim: Tensor) -> Tensor:
+def disagreement(student: Tensor, aim: Tensor) -> Tensor:
     """Kullback-Leibler divergence of the classes per voxel, plus one minus the soft Dice of what is not background.
 
     Both are logits (batch, step, class, y, x). Lesions are few voxels: the first term alone would be content with background.
     """
-    log_q, log_p = said.float().log_softmax(2), aim.float().log_softmax(2)
+    log_q, log_p = student.float().log_softmax(2), aim.float().log_softmax(2)
     q, p = log_q.exp(), log_p.exp()
     divergence = functional.kl_div(log_q, log_p, log_target=True, reduction="none").sum(2).mean()
     a, b = q[:, :, 1:], p[:, :, 1:]
-    axes = [0, 1, *range(3, said.ndim)]
+    axes = [0, 1, *range(3, student.ndim)]
     dice = (2 * (a * b).sum(axes) + 1) / (a.square().sum(axes) + b.square().sum(axes) + 1)
     total: Tensor = divergence + (1 - dice).mean()
     return total

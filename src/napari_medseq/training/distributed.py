@@ -62,13 +62,13 @@ class Crew:
         distributed.broadcast(shared, 0)
         return float(shared)
 
-    def gather(self, thing: Any) -> list[Any]:
+    def gather(self, item: Any) -> list[Any]:
         """One thing per process, in the order of the ranks."""
         if self.size == 1:
-            return [thing]
-        things: list[Any] = [None] * self.size
-        distributed.all_gather_object(things, thing)
-        return things
+            return [item]
+        items: list[Any] = [None] * self.size
+        distributed.all_gather_object(items, item)
+        return items
 
     def wait(self) -> None:
         """Until every process is here."""

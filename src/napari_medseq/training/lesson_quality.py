@@ -104,22 +104,22 @@ def judge_lesson(
     with tempfile.TemporaryDirectory() as place:
         for k in range(folds):
             check(cancelled)
-            held = painted[k::folds]
-            rest = _without(labels, image, held)
-            here = s.model_copy(
+            held_out = painted[k::folds]
+            remaining = _without(labels, image, held_out)
+            fold_settings = s.model_copy(
                 update={
                     "out": str(Path(place) / f"fold-{k}"),
-                    "steps": tuple(sorted(looked_at - set(held))),
+                    "steps": tuple(sorted(looked_at - set(held_out))),
                     "minutes": None if s.minutes is None else s.minutes / folds,
                 }
             )
             now = part(progress, k / folds, (k + 1) / folds, f"estimating quality, {k + 1} of {folds}: ")
-            taught = teach(image, rest, here, progress=part(now, 0.0, 0.9), cancelled=cancelled)
+            taught = teach(image, remaining, fold_settings, progress=part(now, 0.0, 0.9), cancelled=cancelled)
             segmentation = segment(
                 image, taught.model, device=s.device, progress=part(now, 0.9, 1.0), cancelled=cancelled
             )
             answer = _by_step(segmentation.labels, image)
-            dice |= {step: _dice(answer[step], truth[step]) for step in held}
+            dice |= {step: _dice(answer[step], truth[step]) for step in held_out}
     return LessonQuality(dict(sorted(dice.items())), folds)
 
 
@@ -141,8 +141,12 @@ def _dice(predicted: Values, truth: Values) -> float:
     """Mean over the classes that are painted in a step."""
     scores = []
     for value in (v for v in np.unique(truth).tolist() if v > 0):
-        there, here = predicted == value, truth == value
-        scores.append(2 * np.count_nonzero(there & here) / (np.count_nonzero(there) + np.count_nonzero(here)))
+        in_prediction, in_truth = predicted == value, truth == value
+        scores.append(
+            2
+            * np.count_nonzero(in_prediction & in_truth)
+            / (np.count_nonzero(in_prediction) + np.count_nonzero(in_truth))
+        )
     return float(np.mean(scores))
 
 

@@ -72,10 +72,10 @@ class LoopSettings(BaseModel):
 def learning_rate(done: float, iteration: int, s: LoopSettings) -> float:
     """Linear warm-up, then down to 1 % of the peak as the schedule says; `done` is the share of the budget spent."""
     warm = min(1.0, (iteration + 1) / max(1, s.warm_up))
-    left = 1 - min(done, 1.0)
+    remaining = 1 - min(done, 1.0)
     fall: dict[str, float] = {
         "cosine": 0.5 * (1 + math.cos(math.pi * min(done, 1.0))),
-        "polynomial": float(left**s.power),
+        "polynomial": float(remaining**s.power),
         "constant": 1.0,
     }
     return s.rate * warm * (0.01 + 0.99 * fall[s.schedule])
@@ -275,12 +275,12 @@ def _groups(network: nn.Module, s: LoopSettings) -> list[dict[str, Any]]:
     if not inside:
         raise SettingsError(f"{type(network).__name__} has no part called encoder; leave loop.encoder_rate at 1.")
     encoder = [p for n, p in network.named_parameters() if n in inside]
-    rest = [{"params": [p for n, p in network.named_parameters() if n not in inside], "factor": 1.0}]
+    other_parameters = [{"params": [p for n, p in network.named_parameters() if n not in inside], "factor": 1.0}]
     if s.encoder_rate == 0:
         for p in encoder:
             p.requires_grad_(False)
-        return rest
-    return [*rest, {"params": encoder, "factor": s.encoder_rate}]
+        return other_parameters
+    return [*other_parameters, {"params": encoder, "factor": s.encoder_rate}]
 
 
 @torch.no_grad()

@@ -75,17 +75,17 @@ def _region(p: Tensor, truth: Tensor, s: LossSettings, smooth: float) -> Tensor:
 def _voxel(logits: Tensor, labels: Tensor, s: LossSettings, weights: Tensor | None) -> Tensor:
     from monai.losses import FocalLoss
 
-    known, truth = labels >= 0, labels.clamp_min(0)
+    is_known, truth = labels >= 0, labels.clamp_min(0)
     if s.voxel == "cross_entropy":
         loss = functional.cross_entropy(logits, truth, reduction="none")
     else:
         loss = FocalLoss(use_softmax=True, to_onehot_y=True, gamma=s.gamma, reduction="none")(
             logits, truth[:, None]
         ).sum(1)
-    w = known.to(loss.dtype) if weights is None else weights.to(loss)[truth] * known
+    w = is_known.to(loss.dtype) if weights is None else weights.to(loss)[truth] * is_known
     if s.hard_share < 1:
-        loss = loss * known
-        bar = loss.detach().flatten().topk(max(1, math.ceil(s.hard_share * int(known.sum())))).values[-1]
+        loss = loss * is_known
+        bar = loss.detach().flatten().topk(max(1, math.ceil(s.hard_share * int(is_known.sum())))).values[-1]
         w = w * (loss.detach() >= bar)
     total: Tensor = (loss * w).sum() / (w.sum().clamp_min(1) if weights is None else w.sum().clamp_min(1e-6))
     return total
@@ -117,19 +117,19 @@ def voxel_loss(
     s = settings or LossSettings()
     logits = logits.float()
     if classes is not None:
-        kept = torch.tensor([0, *sorted(classes)], device=logits.device)
+        classes_kept = torch.tensor([0, *sorted(classes)], device=logits.device)
         # class value → its place among those kept; -1 stays, as the last entry
         place = torch.full((logits.shape[1] + 1,), -1, device=logits.device)
-        place[kept] = torch.arange(len(kept), device=logits.device)
-        logits, labels = logits[:, kept], place[labels]
-        weights = weights[kept.to(weights.device)] if weights is not None else None
+        place[classes_kept] = torch.arange(len(classes_kept), device=logits.device)
+        logits, labels = logits[:, classes_kept], place[labels]
+        weights = weights[classes_kept.to(weights.device)] if weights is not None else None
     loss = torch.zeros((), device=logits.device)
     if s.voxel != "none":
         loss = loss + _voxel(logits, labels, s, weights)
     if s.region != "none":
-        known = labels >= 0
-        truth = functional.one_hot(labels.clamp_min(0), logits.shape[1]).movedim(-1, 1) * known[:, None]
-        loss = loss + _region(logits.softmax(1) * known[:, None], truth, s, smooth)
+        is_known = labels >= 0
+        truth = functional.one_hot(labels.clamp_min(0), logits.shape[1]).movedim(-1, 1) * is_known[:, None]
+        loss = loss + _region(logits.softmax(1) * is_known[:, None], truth, s, smooth)
     return loss
 
 
@@ -218,17 +218,17 @@ def classification_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     classes = logits.steps.shape[-1]
     total: Tensor = torch.zeros((), device=x.device)
     for k in range(classes):
-        there = (y > 0) if classes == 1 else (y == k + 1)
-        total = total + _one_question(logits, there, y < 0, k)
+        is_positive = (y > 0) if classes == 1 else (y == k + 1)
+        total = total + _one_question(logits, is_positive, y < 0, k)
     mean: Tensor = total / classes
     return mean
 
 
-def _one_question(logits: SequenceLogits, there: Tensor, unknown: Tensor, k: int) -> Tensor:
-    pixels = there.flatten(2).sum(2)
+def _one_question(logits: SequenceLogits, is_positive: Tensor, unknown: Tensor, k: int) -> Tensor:
+    pixels = is_positive.flatten(2).sum(2)
     positive = pixels >= 4
     seen = ~unknown.flatten(2).any(2)
-    known = (positive | ((pixels == 0) & seen)).float()
+    usable = (positive | ((pixels == 0) & seen)).float()
     truth = positive.float()
     steps = functional.binary_cross_entropy_with_logits(logits.steps[..., k].float(), truth, reduction="none")
     # a window with steps that nobody looked at is positive, or undecided
@@ -236,14 +236,14 @@ def _one_question(logits: SequenceLogits, there: Tensor, unknown: Tensor, k: int
     exam = functional.binary_cross_entropy_with_logits(logits.exam[:, k].float(), truth.amax(1), reduction="none")
     evidence = logits.evidence[:, :, k].float().flatten(0, 1)
     pool = functional.adaptive_max_pool2d if evidence.ndim == 3 else functional.adaptive_max_pool3d
-    cells = pool(there.float().flatten(0, 1), evidence.shape[1:])
+    cells = pool(is_positive.float().flatten(0, 1), evidence.shape[1:])
     blank = pool(unknown.float().flatten(0, 1), evidence.shape[1:])
     where = functional.binary_cross_entropy_with_logits(
         evidence, cells, pos_weight=evidence.new_tensor(10.0), reduction="none"
     )
     counted = ((blank == 0) | (cells > 0)).float()
     total: Tensor = (
-        (steps * known).sum() / known.sum().clamp_min(1)
+        (steps * usable).sum() / usable.sum().clamp_min(1)
         + 0.5 * (exam * decided).sum() / decided.sum().clamp_min(1)
         + (where * counted).sum() / counted.sum().clamp_min(1)
     )

@@ -28,10 +28,10 @@ def learning_bytes(network: nn.Module, shape: Sequence[int]) -> int:
     shape : sequence of int
         Of a batch, as ``forward`` takes it.
     """
-    kept: dict[StorageWeakRef, int] = {}
+    storage_bytes: dict[StorageWeakRef, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
-        kept[StorageWeakRef(tensor.untyped_storage())] = tensor.untyped_storage().nbytes()
+        storage_bytes[StorageWeakRef(tensor.untyped_storage())] = tensor.untyped_storage().nbytes()
         return tensor
 
     named = [*network.named_parameters(), *network.named_buffers()]
@@ -42,7 +42,11 @@ def learning_bytes(network: nn.Module, shape: Sequence[int]) -> int:
     except (NotImplementedError, RuntimeError, TypeError, ValueError):
         return 0
     parameters = sum(p.numel() for p in network.parameters())
-    return int(_AT_WORK * sum(kept.values())) + 2 * max(kept.values(), default=0) + _OF_PARAMETER * parameters
+    return (
+        int(_AT_WORK * sum(storage_bytes.values()))
+        + 2 * max(storage_bytes.values(), default=0)
+        + _OF_PARAMETER * parameters
+    )
 
 
 def warn_of_learning(network: nn.Module, shape: Sequence[int], device: torch.device, instead: str) -> None:

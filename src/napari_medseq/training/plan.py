@@ -131,12 +131,12 @@ def bfloat16_pays() -> bool:
     with torch.inference_mode():
         for low in (False, True):
             with torch.autocast("cpu", torch.bfloat16, enabled=low):
-                taken = []
+                seconds = []
                 for _ in range(4):
                     began = time.perf_counter()
                     conv(x)
-                    taken.append(time.perf_counter() - began)
-            best[low] = min(taken)
+                    seconds.append(time.perf_counter() - began)
+            best[low] = min(seconds)
     return best[True] < 0.8 * best[False]
 
 
@@ -198,10 +198,10 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
     mirror = _mirror(facts, axis, why)
     names: tuple[Literal["step", "row", "column"], ...] = ("step", "row", "column")
     # thick slices and frames are taken as they come; between them nothing could be interpolated
-    kept = (None if thick else spacing[0], spacing[1], spacing[2])
+    kept_spacing = (None if thick else spacing[0], spacing[1], spacing[2])
     return Plan(
         axis=axis,
-        spacing_mm=kept,
+        spacing_mm=kept_spacing,
         window=window,
         batch=batch,
         widths=_WIDTHS[: len(strides) + 1],
@@ -243,8 +243,8 @@ def _in_order(xyz: tuple[T, T, T], axis: StepAxis) -> tuple[T, T, T]:
     named = dict(zip(("x", "y", "z"), xyz, strict=True))
     if axis == "t":
         return named["z"], named["y"], named["x"]
-    rest = [a for a in ("z", "y", "x") if a != axis]
-    return named[axis], named[rest[0]], named[rest[1]]
+    others = [a for a in ("z", "y", "x") if a != axis]
+    return named[axis], named[others[0]], named[others[1]]
 
 
 def _spacing(facts: Fingerprint, own: Three, shape: Triple, affordable: float, why: dict[str, str]) -> Three:

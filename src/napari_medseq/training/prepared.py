@@ -200,10 +200,10 @@ def measured(
         measuring.add(entry.patient, images, labels)
     if measuring is None:
         raise MedseqError("No case could be read; the warnings say why.")
-    there = sorted(measuring.volumes)
-    if not there:
+    values = sorted(measuring.volumes)
+    if not values:
         raise MedseqError("No case holds any label; there is nothing to learn.")
-    names = dict(classes) or ({255: "foreground"} if there == [255] else {v: f"class {v}" for v in there})
+    names = dict(classes) or ({255: "foreground"} if values == [255] else {v: f"class {v}" for v in values})
     return measuring.result(names, cases=len(decoded.entries)), names
 
 

@@ -173,11 +173,11 @@ class _Run:
         scores: dict[int, list[float]] = {0: []}
         for fold in range(folds):
             hidden = [(lesson, lesson.filled[fold]) for lesson in lessons if fold < len(lesson.filled)]
-            left = [lesson.without(step) for lesson, step in hidden]
-            left += [lesson for lesson in lessons if fold >= len(lesson.filled)]
+            lessons_left = [lesson.without(step) for lesson, step in hidden]
+            lessons_left += [lesson for lesson in lessons if fold >= len(lesson.filled)]
             scores[0] += [self._dice(self.before, *each) for each in hidden]
             half = self.settings.iterations // 2
-            for iterations, network in self.learned(left, (half, self.settings.iterations), []):
+            for iterations, network in self.learned(lessons_left, (half, self.settings.iterations), []):
                 scores.setdefault(iterations, []).extend(self._dice(network, *each) for each in hidden)
         return {k: float(np.mean(v)) for k, v in scores.items()}
 
@@ -219,10 +219,10 @@ class _Run:
             logits = network(x, prior, batch.sequence.annotated, every_head=True)
             with torch.no_grad():
                 before = self.before(x, prior, batch.sequence.annotated)[0]
-        same: PromptedBatch = replace(
+        rescaled: PromptedBatch = replace(
             batch, truth=torch.sigmoid(before.float()), real=~batch.real, kept=torch.ones_like(batch.kept)
         )
-        return prompted_loss(logits, batch) + prompted_loss(logits, same)
+        return prompted_loss(logits, batch) + prompted_loss(logits, rescaled)
 
     def _dice(self, network: PromptedNetwork, lesson: Lesson, step: int) -> float:
         """On a painted slice, from all others."""

@@ -49,8 +49,8 @@ class Lesson:
     @property
     def filled(self) -> list[int]:
         """The annotated steps that show the object."""
-        there = self.painted.flatten(1).any(1)
-        return [int(s) for s in self.annotated if there[s]]
+        has_mask = self.painted.flatten(1).any(1)
+        return [int(s) for s in self.annotated if has_mask[s]]
 
     def without(self, step: int) -> Lesson:
         """The lesson of somebody who did not paint a step."""
@@ -64,8 +64,8 @@ class Lesson:
         """The whole lesson with some steps shown, a batch of one."""
         flags = torch.zeros(1, len(self.image), dtype=torch.bool)
         flags[0, list(shown)] = True
-        given = [self.image[None], self.painted[None], flags, torch.tensor([self.gap])]
-        image, painted, annotated, gap = (g.to(device) if device is not None else g for g in given)
+        tensors = [self.image[None], self.painted[None], flags, torch.tensor([self.gap])]
+        image, painted, annotated, gap = (g.to(device) if device is not None else g for g in tensors)
         return PromptedSequence.of(image, painted, annotated, gap, horizon)
 
 
@@ -106,41 +106,41 @@ def draw_tasks(
         Of what is shown; what is done to voxels draws from torch's generator.
     device : torch.device
     """
-    taken, known, stride = _stretch(lesson, rng)
-    image, truth = (v[taken].to(device) for v in (lesson.image, lesson.painted))
+    steps, is_annotated, stride = _stretch(lesson, rng)
+    image, truth = (v[steps].to(device) for v in (lesson.image, lesson.painted))
     image, truth = _bent(image, truth, count, device)
     image, truth = _mirrored(image, truth, rng)
     if rng.random() < 0.5:
-        image, truth, known = image.flip(1), truth.flip(1), known[::-1].copy()
+        image, truth, is_annotated = image.flip(1), truth.flip(1), is_annotated[::-1].copy()
     image = spoiled(image) if rng.random() < _SPOILED else image
     area = truth.flatten(2).sum(2).cpu().numpy()
-    flags = np.zeros((count, len(taken)), bool)
+    flags = np.zeros((count, len(steps)), bool)
     for b in range(count):
-        flags[b, _shown(area[b], known, rng)] = True
+        flags[b, _shown(area[b], is_annotated, rng)] = True
     annotated = torch.from_numpy(flags).to(device)
     gap = torch.full((count,), lesson.gap * stride, device=device)
-    real = torch.from_numpy(known).to(device).expand(count, -1)
-    kept = (real & ~annotated).any(1) & (truth.flatten(2).any(2) & annotated).any(1)
-    return PromptedBatch(PromptedSequence.of(image, truth, annotated, gap, horizon), truth, real, kept)
+    real = torch.from_numpy(is_annotated).to(device).expand(count, -1)
+    usable = (real & ~annotated).any(1) & (truth.flatten(2).any(2) & annotated).any(1)
+    return PromptedBatch(PromptedSequence.of(image, truth, annotated, gap, horizon), truth, real, usable)
 
 
 def _stretch(lesson: Lesson, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.bool_], int]:
     """Steps of a task, which of them are painted, and the stride from one to the next; a painted step keeps its place."""
     n = len(lesson.image)
     stride = int(np.ceil(n / _LONGEST))
-    taken = np.arange(int(rng.integers(0, stride)), n, stride)
-    known = np.zeros(len(taken), bool)
+    steps = np.arange(int(rng.integers(0, stride)), n, stride)
+    is_annotated = np.zeros(len(steps), bool)
     free = 0  # the first place that a later step may take
     for step in lesson.annotated:
-        at = max(free, int(np.abs(taken - step).argmin()))
-        if at < len(taken):
-            taken[at], known[at], free = step, True, at + 1
-    return taken, known, stride
+        at = max(free, int(np.abs(steps - step).argmin()))
+        if at < len(steps):
+            steps[at], is_annotated[at], free = step, True, at + 1
+    return steps, is_annotated, stride
 
 
-def _shown(area: NDArray[np.int64], known: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:
+def _shown(area: NDArray[np.int64], is_annotated: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.intp]:
     """The painted steps but one; one that shows the object is among them."""
-    steps = np.flatnonzero(known)
+    steps = np.flatnonzero(is_annotated)
     filled = steps[area[steps] > 0]
     hidden = rng.permutation(steps)[:1] if len(filled) > 1 else rng.permutation(np.setdiff1d(steps, filled))[:1]
     return np.setdiff1d(steps, hidden)

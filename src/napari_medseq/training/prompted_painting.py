@@ -66,5 +66,5 @@ def hurried(mask: Tensor, share: float = 0.2) -> Tensor:
     coarse = functional.avg_pool2d(mask.float()[:, None], 4)
     coarse = functional.interpolate(coarse, size=mask.shape[1:], mode="bilinear")[:, 0] > 0.5
     kind = kind[:, None, None]
-    made = torch.where(kind == 1, sized, torch.where(kind == 2, wavy, torch.where(kind == 3, coarse, mask)))
-    return torch.where(made.flatten(1).any(1)[:, None, None], made, mask)
+    hurried_mask = torch.where(kind == 1, sized, torch.where(kind == 2, wavy, torch.where(kind == 3, coarse, mask)))
+    return torch.where(hurried_mask.flatten(1).any(1)[:, None, None], hurried_mask, mask)

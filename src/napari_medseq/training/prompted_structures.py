@@ -109,13 +109,13 @@ def prompted_case(
     grey = _as_bytes(volume, window)
     parts, classes = _parts(drawn)
     structures = _by_intensity(grey, spacing, rng)
-    held = [torch.from_numpy(v.copy()).to(device) for v in (grey, parts, structures)]
+    tensors = [torch.from_numpy(v.copy()).to(device) for v in (grey, parts, structures)]
     numbers: list[tuple[int, ...]] = [(int(v),) for v in np.unique(structures) if v]
     return PromptedCase(
         image.name,
-        held[0],
-        held[1],
-        held[2],
+        tensors[0],
+        tensors[1],
+        tensors[2],
         spacing,
         _structures(parts, _groups(classes), found=False),
         _structures(structures, numbers, found=True),
@@ -127,9 +127,9 @@ def _cut(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     where = (drawn != 0).any(axis=0)
     cut = []
-    for axis, more in enumerate(room):
+    for axis, margin in enumerate(room):
         at = np.flatnonzero(where.any(axis=1 - axis))
-        cut.append(slice(max(0, int(at[0] - more)), int(at[-1] + more) + 1))
+        cut.append(slice(max(0, int(at[0] - margin)), int(at[-1] + margin) + 1))
     return volume[:, cut[0], cut[1]], drawn[:, cut[0], cut[1]]
 
 
@@ -151,14 +151,14 @@ def _parts(drawn: NDArray[np.int64]) -> tuple[Bytes, dict[int, tuple[int, ...]]]
     for value in (int(v) for v in np.unique(drawn) if v):
         pieces, _ = ndimage.label(drawn == value, np.ones((3, 3, 3)))
         sizes = np.bincount(pieces.ravel())
-        own, rest = list[int](), 0
+        own, remainder = list[int](), 0
         for k, where in enumerate(ndimage.find_objects(pieces), 1):
             apart = sizes[k] >= _PART and number < _MOST_PARTS
-            if apart or not rest:
+            if apart or not remainder:
                 number += 1
                 own.append(number)
-                rest = rest if apart else number
-            out[where][pieces[where] == k] = number if apart else rest
+                remainder = remainder if apart else number
+            out[where][pieces[where] == k] = number if apart else remainder
         classes[value] = tuple(own)
     return out, classes
 
@@ -176,17 +176,17 @@ def _groups(classes: dict[int, tuple[int, ...]]) -> list[tuple[int, ...]]:
 def _structures(volume: Bytes, groups: list[tuple[int, ...]], *, found: bool) -> list[Structure]:
     boxes = ndimage.find_objects(volume)
     sizes = np.bincount(volume.ravel(), minlength=256)
-    kept = []
+    structures = []
     for group in groups:
-        there = [boxes[v - 1] for v in group if boxes[v - 1] is not None]
-        if sum(int(sizes[v]) for v in group) < _SMALLEST or not there:
+        present = [boxes[v - 1] for v in group if boxes[v - 1] is not None]
+        if sum(int(sizes[v]) for v in group) < _SMALLEST or not present:
             continue
-        spans = np.array([[(s.start, s.stop) for s in box] for box in there])
+        spans = np.array([[(s.start, s.stop) for s in box] for box in present])
         box = np.stack([spans[..., 0].min(0), spans[..., 1].max(0)], 1)
         if found and ((box[1:, 1] - box[1:, 0]) > 0.7 * np.array(volume.shape[1:])).any():
             continue  # background, more often than not
-        kept.append(Structure(found, group, box))
-    return kept
+        structures.append(Structure(found, group, box))
+    return structures
 
 
 def _by_intensity(grey: Bytes, spacing: tuple[float, float, float], rng: np.random.Generator) -> Bytes:
@@ -217,7 +217,7 @@ def _compact(
     """Components that could be structures: their rank, where they lie, and their mask there; holes are filled in half of them."""
     pieces, _ = ndimage.label(mask)
     sizes = np.bincount(pieces.ravel())
-    kept = []
+    candidates = []
     for k, where in enumerate(ndimage.find_objects(pieces), 1):
         extent = [s.stop - s.start for s in where]
         if sizes[k] < 150 or extent[0] < min(4, mask.shape[0]) or not 6 <= min(extent[1:]) <= max(extent[1:]) <= 140:
@@ -227,5 +227,5 @@ def _compact(
             region = np.stack([ndimage.binary_fill_holes(r) for r in region])
         fill = float(region.mean())
         if fill >= 0.12:
-            kept.append((fill * float(sizes[k]) ** 0.33 * float(rng.uniform(0.5, 1.5)), where, region))
-    return kept
+            candidates.append((fill * float(sizes[k]) ** 0.33 * float(rng.uniform(0.5, 1.5)), where, region))
+    return candidates

@@ -111,8 +111,8 @@ def draw_batch(
     real = np.stack([p.real for p in places])
     drawn = round(batch * settings.drawn)
     if drawn:
-        some, mask = invented(image[:drawn])
-        image, truth = torch.cat([some, image[drawn:]]), torch.cat([mask, truth[drawn:]])
+        invented_images, mask = invented(image[:drawn])
+        image, truth = torch.cat([invented_images, image[drawn:]]), torch.cat([mask, truth[drawn:]])
         gap = torch.cat([likely_gap(mask), gap[drawn:]])
         real[:drawn] = True
     image = spoiled(image)
@@ -120,20 +120,20 @@ def draw_batch(
     flags = np.zeros((batch, steps), bool)
     for b in range(batch):
         flags[b, painted_steps(area[b], rng, real[b])] = True
-    kept = (flags & (area > 0)).any(1) & ((area > 0) & ~flags & real).any(1)
+    usable = (flags & (area > 0)).any(1) & ((area > 0) & ~flags & real).any(1)
     flags[~flags.any(1), 0] = True
     annotated = torch.from_numpy(flags).to(device)
     painted = truth.clone()
     painted[annotated] = hurried(truth[annotated])
     sequence = PromptedSequence.of(image, painted, annotated, gap)
-    return PromptedBatch(sequence, truth, torch.from_numpy(real).to(device), torch.from_numpy(kept).to(device))
+    return PromptedBatch(sequence, truth, torch.from_numpy(real).to(device), torch.from_numpy(usable).to(device))
 
 
 def prompted_loss(logits: Sequence[Tensor], batch: PromptedBatch) -> Tensor:
     """Cross-entropy and soft Dice over the steps of the image that are not annotated, at every head."""
     total = logits[0].new_zeros(())
-    kept = batch.kept
-    free = (~batch.sequence.annotated & batch.real & kept[:, None]).float()[..., None, None]
+    usable = batch.kept
+    free = (~batch.sequence.annotated & batch.real & usable[:, None]).float()[..., None, None]
     truth = batch.truth.float()
     for level, logit in enumerate(logits):
         target = truth if level == 0 else functional.avg_pool2d(truth, 2**level)
@@ -144,7 +144,7 @@ def prompted_loss(logits: Sequence[Tensor], batch: PromptedBatch) -> Tensor:
         both = predicted.sum((1, 2, 3)) + wanted.sum((1, 2, 3))
         small = 20.0 / 4**level  # pixels below which an object weighs less
         dice = 1 - (2 * overlap + small) / (both + small)
-        dice = (dice * kept).sum() / kept.sum().clamp_min(1)
+        dice = (dice * usable).sum() / usable.sum().clamp_min(1)
         total = total + (4 * entropy + dice) * _HEADS[level]
     return total
 

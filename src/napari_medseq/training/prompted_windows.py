@@ -91,12 +91,12 @@ def place_window(
             continue
         structure = pool[int(rng.integers(len(pool)))]
         axis = _axis(case, structure, rng)
-        taken, stride = _steps(structure, axis, steps, rng)
+        step_numbers, stride = _steps(structure, axis, steps, rng)
         if rng.random() < 0.5:
-            taken = taken[::-1]  # read backwards
-        real = (taken >= 0) & (taken < case.image.shape[axis])
+            step_numbers = step_numbers[::-1]  # read backwards
+        real = (step_numbers >= 0) & (step_numbers < case.image.shape[axis])
         if real.mean() >= 0.5:
-            return _turned(case, structure, axis, taken, real, stride, side, rng)
+            return _turned(case, structure, axis, step_numbers, real, stride, side, rng)
     raise MedseqError("No structure fits a window; are the images large enough, and is anything labelled?")
 
 
@@ -115,12 +115,12 @@ def _steps(structure: Structure, axis: int, steps: int, rng: np.random.Generator
     first, last = (int(v) for v in structure.box[axis])
     extent = last - first
     stride = int(np.clip(np.ceil(extent / (0.9 * steps)), 1, 4))
-    more = int(rng.integers(0, 4)) if rng.random() < 0.5 else 0
-    if extent / (stride + more) >= 4:
-        stride += more
-    held = int(np.ceil(extent / stride))
-    if held <= steps:
-        start = first - int(rng.integers(0, steps - held + 1)) * stride - int(rng.integers(0, stride))
+    gap = int(rng.integers(0, 4)) if rng.random() < 0.5 else 0
+    if extent / (stride + gap) >= 4:
+        stride += gap
+    needed = int(np.ceil(extent / stride))
+    if needed <= steps:
+        start = first - int(rng.integers(0, steps - needed + 1)) * stride - int(rng.integers(0, stride))
     else:
         start = first + int(rng.integers(0, extent - steps * stride + 1)) if extent > steps * stride else first
     return start + stride * np.arange(steps), stride
@@ -130,7 +130,7 @@ def _turned(
     case: PromptedCase,
     structure: Structure,
     axis: int,
-    taken: NDArray[np.int64],
+    step_numbers: NDArray[np.int64],
     real: NDArray[np.bool_],
     stride: int,
     side: int,
@@ -156,7 +156,7 @@ def _turned(
         case,
         structure,
         axis,
-        np.clip(taken, 0, case.image.shape[axis] - 1),
+        np.clip(step_numbers, 0, case.image.shape[axis] - 1),
         real,
         (float(centre[0]), float(centre[1])),
         matrix.astype(np.float32),
@@ -219,8 +219,8 @@ def _to_grid(one: PlacedWindow, bounds: Sequence[tuple[int, int]]) -> NDArray[np
 
 
 def _sent(values: NDArray[np.generic], device: torch.device) -> Tensor:
-    made = torch.from_numpy(values)
-    return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _table(structure: Structure) -> NDArray[np.float32]:

@@ -193,17 +193,17 @@ class Windows:
         some may be left out, and a short sequence does not repeat.
         """
         g = self.generator
-        kept = torch.arange(case.image.shape[0])
+        steps = torch.arange(case.image.shape[0])
         if case.image.ndim == 5 and self.augment.skip > 0:
-            stays = torch.rand(len(kept), generator=g) >= self.augment.skip
+            stays = torch.rand(len(steps), generator=g) >= self.augment.skip
             stays[middle] = True
-            kept = kept[stays]
-            middle = int((kept == middle).nonzero())
+            steps = steps[stays]
+            middle = int((steps == middle).nonzero())
         first = middle - int(torch.randint(self.steps, (), generator=g))
-        start = min(max(first, 0), max(len(kept) - self.steps, 0)) - self.neighbours
+        start = min(max(first, 0), max(len(steps) - self.steps, 0)) - self.neighbours
         places = torch.arange(self.steps + 2 * self.neighbours) + start
-        real = (places < len(kept)) | torch.tensor(case.image.ndim == 4 or self.target == "image")
-        return kept[places.clamp(0, len(kept) - 1)], real
+        real = (places < len(steps)) | torch.tensor(case.image.ndim == 4 or self.target == "image")
+        return steps[places.clamp(0, len(steps) - 1)], real
 
     def _slices_around(self, image: Tensor, labels: Tensor, middle: int) -> tuple[Tensor, Tensor]:
         """Of (step, position, channel, y, x) the one position; or, for volumes, some around it, step · slice as one axis."""
@@ -220,9 +220,9 @@ class Windows:
         g = self.generator
         place = torch.rand(2, generator=g)
         middle = [float(place[0]) * h, float(place[1]) * w]
-        there = torch.nonzero(plane >= 0 if anywhere else plane > 0)
-        if len(there):
-            pixel = there[int(torch.randint(len(there), (), generator=g))]
+        pixels = torch.nonzero(plane >= 0 if anywhere else plane > 0)
+        if len(pixels):
+            pixel = pixels[int(torch.randint(len(pixels), (), generator=g))]
             middle = [float(pixel[i]) + float(place[i] - 0.5) * self.size[i] * 0.5 for i in (0, 1)]
         margins = (min(self.size[0], h) / 2, min(self.size[1], w) / 2)
         return (

@@ -88,9 +88,9 @@ def soft_loss(logits: Tensor, target: Tensor) -> Tensor:
         Targets sum to 1 over the classes, or to 0 where nothing is known.
     """
     logs = logits.float().log_softmax(1)
-    known = target.sum(1, keepdim=True)
-    entropy = -(target * logs).sum() / known.sum().clamp_min(1)
-    p = logs.exp() * known
+    covered = target.sum(1, keepdim=True)
+    entropy = -(target * logs).sum() / covered.sum().clamp_min(1)
+    p = logs.exp() * covered
     over = (0, 2, 3, 4)
     both, total = (p * target)[:, 1:].sum(over), (p + target)[:, 1:].sum(over)
     return entropy + 1 - ((2 * both + 1) / (total + 1)).mean()
@@ -117,13 +117,13 @@ def _three(size: Sequence[int]) -> tuple[int, int, int]:
 @contextmanager
 def _made_ahead(windows: SlabWindows, batch: int) -> Iterator[queue.Queue[tuple[Tensor, Tensor] | BaseException]]:
     """A queue that a thread keeps filled with batches."""
-    made: queue.Queue[tuple[Tensor, Tensor] | BaseException] = queue.Queue(_AHEAD)
+    ready: queue.Queue[tuple[Tensor, Tensor] | BaseException] = queue.Queue(_AHEAD)
     ended = threading.Event()
 
     def put(item: tuple[Tensor, Tensor] | BaseException) -> None:
         while not ended.is_set():
             with contextlib.suppress(queue.Full):
-                made.put(item, timeout=0.2)
+                ready.put(item, timeout=0.2)
                 return
 
     def work() -> None:
@@ -138,7 +138,7 @@ def _made_ahead(windows: SlabWindows, batch: int) -> Iterator[queue.Queue[tuple[
     thread = threading.Thread(target=work, name="windows", daemon=True)
     thread.start()
     try:
-        yield made
+        yield ready
     finally:
         ended.set()
         thread.join()
@@ -149,10 +149,10 @@ def _moving(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tenso
 
     @torch.no_grad()
     def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        kept = min(decay, (1 + int(count)) / (10 + int(count)))
+        weight = min(decay, (1 + int(count)) / (10 + int(count)))
         for old, new in zip(averaged, current, strict=True):
             if old.is_floating_point():
-                old.lerp_(new.to(old.dtype), 1 - kept)
+                old.lerp_(new.to(old.dtype), 1 - weight)
             else:
                 old.copy_(new)
 
@@ -167,8 +167,8 @@ class _Run:
         self.device = torch.device(loop.device)
         network.to(self.device).to(memory_format=torch.channels_last_3d).train()  # type: ignore[call-overload]
         flat = [p for p in network.parameters() if p.ndim < 2]
-        rest = [p for p in network.parameters() if p.ndim >= 2]
-        groups = [{"params": rest, "weight_decay": loop.weight_decay}, {"params": flat, "weight_decay": 0.0}]
+        matrices = [p for p in network.parameters() if p.ndim >= 2]
+        groups = [{"params": matrices, "weight_decay": loop.weight_decay}, {"params": flat, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, loop.rate, fused=True)
         self.average = AveragedModel(network, multi_avg_fn=_moving(loop.average), use_buffers=True)
         self.iteration, self.seen, self.before = 0, 0, 0.0
@@ -267,7 +267,7 @@ def fit_slabs(
     run = _Run(network, loop, path)
     windows.generator.manual_seed(loop.seed + run.iteration)
     saved, waited = time.monotonic(), 0.0
-    with interrupt.patient() as interrupted, _made_ahead(windows, loop.batch) as made:
+    with interrupt.patient() as interrupted, _made_ahead(windows, loop.batch) as ready:
         while run.spent < loop.seconds:
             if interrupted() or (cancelled is not None and cancelled()):
                 run.save()
@@ -275,7 +275,7 @@ def fit_slabs(
                     "Stopped: the checkpoint keeps where training stood; the same call goes on from it."
                 )
             started = time.monotonic()
-            item = made.get()
+            item = ready.get()
             waited += time.monotonic() - started
             if isinstance(item, BaseException):
                 raise item

@@ -187,8 +187,8 @@ class SlabWindows:
             at.append(i.clamp(0, n - 1))
         box = (at[0][:, None, None], at[1][:, None], at[2])
         labels = case.labels[box]
-        known = inside[0][:, None, None] & inside[1][:, None] & inside[2]
-        planes = (labels[None] == torch.arange(self.classes, dtype=torch.uint8)[:, None, None, None]) & known
+        is_inside = inside[0][:, None, None] & inside[1][:, None] & inside[2]
+        planes = (labels[None] == torch.arange(self.classes, dtype=torch.uint8)[:, None, None, None]) & is_inside
         return torch.cat([case.image[:, box[0], box[1], box[2]].float(), planes.float()])
 
     def _matrix(self) -> Tensor:
@@ -253,11 +253,11 @@ class SlabWindows:
         if a.noise:
             x = x + sometimes(0.4, between(0, a.noise), 0.0) * torch.randn(x.shape, generator=self.generator)
         if a.drop_channel and channels > 1:
-            kept = self._random(n, channels) >= a.drop_channel
-            for row in kept:
+            channels_kept = self._random(n, channels) >= a.drop_channel
+            for row in channels_kept:
                 if not row.any():
                     row[int(torch.randint(channels, (1,), generator=self.generator))] = True
-            x = x * kept.view(n, channels, 1, 1, 1)
+            x = x * channels_kept.view(n, channels, 1, 1, 1)
         return x
 
     def _shaded(self, x: Tensor) -> Tensor:

@@ -76,18 +76,18 @@ def read_table(path: Path, columns: Sequence[str]) -> Table:
     rows = read_rows(path, ["patient", *columns])
     names: list[str] = []
     for column in columns:
-        said = {row[column].strip() for row in rows} - {row[column].strip() for row in rows if is_missing(row[column])}
-        if not said:
+        words = {row[column].strip() for row in rows} - {row[column].strip() for row in rows if is_missing(row[column])}
+        if not words:
             raise SettingsError(f"{path}: the column {column} is empty; leave it out of values.")
-        if all(_is_number(word) for word in said):
+        if all(_is_number(word) for word in words):
             names.append(column)
-        elif len(said) > _MOST_WORDS:
+        elif len(words) > _MOST_WORDS:
             raise SettingsError(
-                f"{path}: the column {column} holds {len(said)} different words (such as {min(said)!r}); give numbers, or "
+                f"{path}: the column {column} holds {len(words)} different words (such as {min(words)!r}); give numbers, or "
                 f"at most {_MOST_WORDS} words."
             )
         else:
-            names += [f"{column}={word}" for word in sorted(said)]
+            names += [f"{column}={word}" for word in sorted(words)]
     values = {
         (row["patient"].strip(), row.get("visit", "").strip()): torch.tensor([value(_spoken(row), n) for n in names])
         for row in rows

@@ -83,8 +83,8 @@ def whole(network: SequenceNetwork, case: Case, image: Tensor | None = None) -> 
         raise MedseqError(
             f"{case.name} has {x.shape[2]} slices; this classifier takes one, or build it with dimensions=3."
         )
-    said = [_of_sequence(network, x[:, :, k], case) for k in range(x.shape[2])]
-    return torch.stack([s[0] if isinstance(s, tuple | list) else s for s in said], -3)
+    outputs = [_of_sequence(network, x[:, :, k], case) for k in range(x.shape[2])]
+    return torch.stack([s[0] if isinstance(s, tuple | list) else s for s in outputs], -3)
 
 
 def _of_sequence(network: SequenceNetwork, x: Tensor, case: Case) -> Any:
@@ -112,8 +112,8 @@ def _segmentation_loss(c: TrainConfig, cases: Sequence[Case]) -> Loss:
                 f"loss.class_weights has {len(c.loss.class_weights)} weights; with background there are {classes} classes."
             )
         weights = torch.tensor(c.loss.class_weights)
-    some = tuple(c.classes) if len(c.classes) < classes - 1 else None
-    return lambda network, x, y: segmentation_loss(network, x, y, c.loss, weights, some)
+    labelled = tuple(c.classes) if len(c.classes) < classes - 1 else None
+    return lambda network, x, y: segmentation_loss(network, x, y, c.loss, weights, labelled)
 
 
 @torch.no_grad()
@@ -124,10 +124,11 @@ def _dice(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[str, flo
     logits = _cut(whole(network, case)[0], case.labels).float()
     one = logits.shape[1] == 2
     chosen = (logits.softmax(1)[:, 1] > c.inference.threshold).long() if one else logits.argmax(1)
-    known = case.labels >= 0
+    is_known = case.labels >= 0
     k = max(c.classes) + 1
     hot = [
-        functional.one_hot((v.long() * known).clamp_min(0), k).movedim(-1, 0)[None] for v in (chosen.cpu(), case.labels)
+        functional.one_hot((v.long() * is_known).clamp_min(0), k).movedim(-1, 0)[None]
+        for v in (chosen.cpu(), case.labels)
     ]
     each = compute_dice(hot[0], hot[1], include_background=True, ignore_empty=False)[0]
     scores = {}
@@ -142,23 +143,23 @@ def _likelihood(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[st
     """Mean log-likelihood of the answers: of the exam, or of its steps where labels are what is asked about."""
     logits = whole(network, case)
     if case.target is not None:
-        truth, said = case.target, logits.exam[0].float().cpu()
+        truth, logit = case.target, logits.exam[0].float().cpu()
         kind = network.target
         if kind != "multilabel":  # one of the classes is true
-            right = math.nan if not bool(truth.isfinite().all()) else float(said.argmax() == truth.argmax())
-            return {"log_likelihood": -float(targets.loss(said[None], truth[None], kind)), "accuracy": right}
+            right = math.nan if not bool(truth.isfinite().all()) else float(logit.argmax() == truth.argmax())
+            return {"log_likelihood": -float(targets.loss(logit[None], truth[None], kind)), "accuracy": right}
     else:
-        said = logits.steps[0].float().cpu()
-        there = [case.labels > 0] if len(c.classes) == 1 else [case.labels == k + 1 for k in c.classes]
-        pixels = torch.stack([t.flatten(1).sum(1) for t in there], 1)
+        logit = logits.steps[0].float().cpu()
+        masks = [case.labels > 0] if len(c.classes) == 1 else [case.labels == k + 1 for k in c.classes]
+        pixels = torch.stack([t.flatten(1).sum(1) for t in masks], 1)
         truth = (pixels >= 4).float()
         truth[((pixels > 0) & (pixels < 4)) | (case.labels < 0).flatten(1).any(1)[:, None] & (pixels == 0)] = math.nan
-    known = truth.isfinite()
-    loss = functional.binary_cross_entropy_with_logits(said, truth.nan_to_num(0.0), reduction="none")
-    right = ((said > 0) == (truth > 0.5))[known]
+    is_known = truth.isfinite()
+    loss = functional.binary_cross_entropy_with_logits(logit, truth.nan_to_num(0.0), reduction="none")
+    right = ((logit > 0) == (truth > 0.5))[is_known]
     return {
-        "log_likelihood": float(-loss[known].mean()) if bool(known.any()) else math.nan,
-        "accuracy": float(right.float().mean()) if bool(known.any()) else math.nan,
+        "log_likelihood": float(-loss[is_known].mean()) if bool(is_known.any()) else math.nan,
+        "accuracy": float(right.float().mean()) if bool(is_known.any()) else math.nan,
     }
 
 
@@ -185,10 +186,10 @@ def _fidelity(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[str,
     return {"psnr": ratio(out), **({"psnr of the input": ratio(seen)} if c.task == "denoising" else {})}
 
 
-def _cut(said: Tensor, like: Tensor) -> Tensor:
+def _cut(output: Tensor, like: Tensor) -> Tensor:
     """What was said (step, channel, …), without its padding: as long along the axes of space as `like`."""
-    space = [slice(n) for n in like.shape[2 - said.ndim :]]
-    return said[(slice(None), slice(None), *space)]
+    space = [slice(n) for n in like.shape[2 - output.ndim :]]
+    return output[(slice(None), slice(None), *space)]
 
 
 def mean(values: Any) -> float:

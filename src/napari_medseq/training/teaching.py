@@ -130,7 +130,7 @@ def teach(
     classes = _classes(case, labels)
     out = Path(s.out)
     recurrent = start is not None and start.network_definition.get("rnn", "none") != "none"
-    given: dict[str, Any] = {} if start is not None else {"network": FRESH}
+    defaults: dict[str, Any] = {} if start is not None else {"network": FRESH}
     config = TrainConfig(
         name=s.name or out.name,
         description=f"Taught from {_labelled(case)} labelled step(s) of {channels[0].name}.",
@@ -142,7 +142,7 @@ def teach(
         device=s.device,
         out=str(out),
         loop=_loop(s, case, recurrent),
-        **given,
+        **defaults,
     )
     # another lesson is another training: it does not go on from the last one's checkpoint
     run = out.with_name(out.name + ".run")
@@ -169,14 +169,17 @@ def _adapted(
         raise SettingsError(
             f"{start.info.name} takes one image, not {len(channels)} channels; give the one that was painted on."
         )
-    given: dict[str, Any] = {"seed": s.seed} | ({} if s.rate is None else {"rate": s.rate})
-    given |= {"iterations": s.iterations} if s.iterations < AdaptSettings().iterations else {}
+    chosen_settings: dict[str, Any] = {"seed": s.seed} | ({} if s.rate is None else {"rate": s.rate})
+    chosen_settings |= {"iterations": s.iterations} if s.iterations < AdaptSettings().iterations else {}
     device = devices.choose(s.device)[0]
     adapted = adapt(
-        start, channels[0], labels, annotated=s.steps, settings=AdaptSettings(**given), device=device,
+        start, channels[0], labels, annotated=s.steps, settings=AdaptSettings(**chosen_settings), device=device,
         progress=progress, cancelled=cancelled,
     )  # fmt: skip
-    out, said = Path(s.out), f"{start.info.name} after learning from what is painted on {channels[0].name}. {adapted}"
+    out, description = (
+        Path(s.out),
+        f"{start.info.name} after learning from what is painted on {channels[0].name}. {adapted}",
+    )
     licence = Path(start.info.folder) / "LICENSE"
     bundle.write_bundle(
         out,
@@ -184,9 +187,9 @@ def _adapted(
         network=start.network_definition,
         inference=start.inference,
         weights=adapted.weights,
-        card=f"# {s.name or out.name}\n\n{said}\n\n---\n\n{start.info.card}",
+        card=f"# {s.name or out.name}\n\n{description}\n\n---\n\n{start.info.card}",
         licence_text=licence.read_text(encoding="utf-8") if licence.is_file() else start.info.licence + "\n",
-        description=said,
+        description=description,
         licence=start.info.licence,
         version=start.info.version,
     )
@@ -217,10 +220,10 @@ def _inference(image: ImageSequence) -> InferenceSettings:
 
 
 def _classes(case: Case, labels: ImageSequence) -> dict[int, str]:
-    there = [v for v in case.labels.unique().tolist() if v > 0]
-    if not there:
+    values = [v for v in case.labels.unique().tolist() if v > 0]
+    if not values:
         raise MedseqError(f"{labels.name} has no label yet; paint what is to be found in a slice or two, then teach.")
-    return {v: labels.label_names.get(v, f"class {v}") for v in there}
+    return {v: labels.label_names.get(v, f"class {v}") for v in values}
 
 
 def _labelled(case: Case) -> int:

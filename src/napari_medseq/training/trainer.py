@@ -199,13 +199,13 @@ def make_windows(
     chosen = splits.validation([x.patient for x in cases], c.validation, c.validation_share, c.loop.seed)
     real = [x for x in cases if x.patient not in chosen]
     # one process makes them, the others read what it kept
-    made = synthetic_cases(c, run, progress, cancelled) if team.rank == 0 else []
+    synthetic = synthetic_cases(c, run, progress, cancelled) if team.rank == 0 else []
     team.wait()
-    made = made if team.rank == 0 else synthetic_cases(c, run, progress, cancelled)
-    check_cases(c, real + made, network)
+    synthetic = synthetic if team.rank == 0 else synthetic_cases(c, run, progress, cancelled)
+    check_cases(c, real + synthetic, network)
     share = c.synthetic_share if real else 1.0
     windows = Windows(
-        real + made,
+        real + synthetic,
         steps=c.loop.steps,
         size=c.loop.size,
         neighbours=network.neighbours,
@@ -213,12 +213,13 @@ def make_windows(
         seed=c.loop.seed,
         lesion_share=c.loop.lesion_share,
         transplant=c.loop.transplant,
-        weights=[(1 - share if made else 1.0) / len(real) for _ in real] + [share / len(made) for _ in made],
+        weights=[(1 - share if synthetic else 1.0) / len(real) for _ in real]
+        + [share / len(synthetic) for _ in synthetic],
         target=TASKS[c.task].target(c),
         noise=c.noise if c.task == "denoising" else (0.0, 0.0),
         volumes=network.volumes,
         slices=c.loop.slices,
-        tells=_tells(network, real + made),
+        tells=_tells(network, real + synthetic),
     )
     return windows, [x for x in cases if x.patient in chosen]
 
@@ -226,19 +227,19 @@ def make_windows(
 def _tells(network: SequenceNetwork, cases: Sequence[Case]) -> list[ExtraInput]:
     """What the network is told beside the steps: what it takes, and what there is."""
     apart = any(x.image.ndim == 5 for x in cases)
-    there: dict[ExtraInput, bool] = {
+    present: dict[ExtraInput, bool] = {
         "times": network.gap_unit is not None,
         "present": apart,
         "tabular": network.table_values > 0 and all(x.table is not None for x in cases),
     }
-    return [name for name, is_there in there.items() if is_there and name in network.extra_inputs]
+    return [name for name, is_there in present.items() if is_there and name in network.extra_inputs]
 
 
 def _standardise(network: SequenceNetwork, cases: Sequence[Case]) -> None:
     """Centre and spread of the values of a table, from the exams to learn from."""
-    known = [x.table for x in cases if x.table is not None]
-    if network.table_values and known:
-        network.standardise(torch.stack(known))
+    tables = [x.table for x in cases if x.table is not None]
+    if network.table_values and tables:
+        network.standardise(torch.stack(tables))
 
 
 def _write(
@@ -297,11 +298,11 @@ def _cross_validate(
     out, task = Path(c.out), TASKS[c.task]
     rows: list[dict[str, Any]] = []
     results: list[TrainingResult] = []
-    for i, held in enumerate(splits.folds([x.patient for x in cases], c.folds, c.loop.seed), 1):
+    for i, held_out in enumerate(splits.folds([x.patient for x in cases], c.folds, c.loop.seed), 1):
         part = c.model_copy(
             update={
                 "folds": 0,
-                "hold_out": (*c.hold_out, *held),
+                "hold_out": (*c.hold_out, *held_out),
                 "name": f"{c.name}-fold{i}",
                 "out": str(out / f"fold-{i}"),
             }
@@ -311,9 +312,9 @@ def _cross_validate(
             if progress is not None:
                 progress(before * total + done, c.folds * total, f"fold {fold}: {message}")
 
-        result = train_cases(part, [x for x in cases if x.patient not in held], team, fold_progress, cancelled)
+        result = train_cases(part, [x for x in cases if x.patient not in held_out], team, fold_progress, cancelled)
         results.append(result)
-        for case in (x for x in cases if x.patient in held):
+        for case in (x for x in cases if x.patient in held_out):
             check(cancelled)
             scores = task.scores(result.model.sequence_network, case, part)
             rows.append({"fold": i, "patient": case.patient, "case": case.name, **scores})

@@ -37,11 +37,11 @@ def definition(c: TrainConfig) -> dict[str, Any]:
         if c.table is not None:
             wanted["tabular"] = len(read_table(Path(c.table), c.values).names)
     builder = networks.NETWORKS.get(str(d.get("_target_")))
-    known = set(inspect.signature(builder).parameters) if builder is not None else set()
+    parameters = set(inspect.signature(builder).parameters) if builder is not None else set()
     for key, value in wanted.items():
         if d.get(key, value) != value:
             raise SettingsError(f"network.{key} is {d[key]}, but the config needs {value}; leave it out, it follows.")
-        if key in known:
+        if key in parameters:
             d[key] = value
         elif key == "tabular":
             raise SettingsError(f"{d.get('_target_')} takes no values from a table; leave table and values out.")
@@ -50,8 +50,8 @@ def definition(c: TrainConfig) -> dict[str, Any]:
 
 def take_over(network: nn.Module, other: nn.Module) -> int:
     """Copy the weights of `other` whose names and shapes agree; returns how many tensors did."""
-    own, theirs = network.state_dict(), other.state_dict()
-    shared = {k: v for k, v in theirs.items() if k in own and own[k].shape == v.shape}
+    own, source = network.state_dict(), other.state_dict()
+    shared = {k: v for k, v in source.items() if k in own and own[k].shape == v.shape}
     network.load_state_dict(own | shared)
     return len(shared)
 

@@ -91,9 +91,9 @@ def _settle(viewer: ViewerModel, answer: Labels, labels: Labels, step: int | Non
     data[where] = values[where]
     flags[where] |= PAINTED
     editing = editing_of(viewer)
-    left = np.array(editing.marks(answer).flags)
-    left[where] = 0  # what was corrected in it is the labels' own now
+    answer_flags = np.array(editing.marks(answer).flags)
+    answer_flags[where] = 0  # what was corrected in it is the labels' own now
     with editing.step(f"{'accepting' if accepted else 'rejecting'} slice {step + 1}"):
         editing.write(labels, data, flags=flags)
-        editing.write(answer, values, flags=left)
+        editing.write(answer, values, flags=answer_flags)
     return step

@@ -99,15 +99,15 @@ def hand_brush(viewer: ViewerModel, layer: Labels, other: Labels) -> None:
 def counterpart(viewer: ViewerModel, layer: Labels, visit: int) -> Labels | None:
     """The layer that is to a visit what `layer` is to its own: of the same study, role and series; else the only one of that role."""
     facts = facts_of(layer)
-    there = [
+    candidates = [
         other
         for other in viewer.layers
         if layer_kind(other) == "labels"
         and visit_of(other) == visit
         and (facts_of(other).get("study"), facts_of(other).get("role")) == (facts.get("study"), facts.get("role"))
     ]
-    alike = [other for other in there if series_name(facts_of(other)) == series_name(facts)]
-    return alike[0] if alike else there[0] if len(there) == 1 else None
+    alike = [other for other in candidates if series_name(facts_of(other)) == series_name(facts)]
+    return alike[0] if alike else candidates[0] if len(candidates) == 1 else None
 
 
 def refusal(viewer: ViewerModel, layer: Labels, event: MouseEvent) -> str | None:
@@ -122,11 +122,11 @@ def refusal(viewer: ViewerModel, layer: Labels, event: MouseEvent) -> str | None
     if not outside:
         return None
     name = str(layer.axis_labels[outside[0]])
-    here, shown = visit_of(layer), shown_visit(viewer)
-    if name == "visit" and here is not None and shown is not None:
+    own_visit, shown = visit_of(layer), shown_visit(viewer)
+    if name == "visit" and own_visit is not None and shown is not None:
         count = visits_of(viewer.layers)
         return (
-            f"Nothing was painted: {layer.name} is a mask of visit {here + 1} of {count}, and the slider shows visit {shown + 1}. "
+            f"Nothing was painted: {layer.name} is a mask of visit {own_visit + 1} of {count}, and the slider shows visit {shown + 1}. "
             "Move the slider to that visit, or make new labels on the image that is shown (New labels on this image's grid)."
         )
     n = layer.data.shape[outside[0]]

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def hand_alignment(viewer: ViewerModel, study: str, ordinal: int) -> HandAlignment | None:
     """How a person aligned a visit to the first one; None where nobody did."""
     for layer in _images(viewer, study, ordinal):
-        kept = facts_of(layer)["meta"].get(KEY)
-        if isinstance(kept, Mapping):
-            return HandAlignment.from_dict(kept)
+        record = facts_of(layer)["meta"].get(KEY)
+        if isinstance(record, Mapping):
+            return HandAlignment.from_dict(record)
     return None
 
 
@@ -41,12 +41,12 @@ def set_hand_alignment(viewer: ViewerModel, study: str, ordinal: int, hand: Hand
         raise MedseqError(f"Visit {ordinal + 1} of {study} has no image that is open.")
     before = hand_alignment(viewer, study, ordinal)
 
-    def put(which: HandAlignment | None) -> None:
+    def put(alignment: HandAlignment | None) -> None:
         for layer in _images(viewer, study, ordinal):
             meta = facts_of(layer)["meta"]
             meta.pop(KEY, None)
-            if which is not None:
-                meta[KEY] = which.as_dict()
+            if alignment is not None:
+                meta[KEY] = alignment.as_dict()
 
     editing = editing_of(viewer)
     put(hand)
@@ -60,7 +60,7 @@ def set_hand_alignment(viewer: ViewerModel, study: str, ordinal: int, hand: Hand
 
 def keep_alignments(viewer: ViewerModel, progression: Progression, study: Study) -> None:
     """Write how people aligned the visits of a result into its record, and what a record says into the layers of its images."""
-    said = {
+    records = {
         str(ordinal): hand.as_dict()
         for ordinal, visit in enumerate(study.visits)
         for hand in [next((h for h in map(HandAlignment.of, visit.images) if h is not None), None)]
@@ -68,13 +68,17 @@ def keep_alignments(viewer: ViewerModel, progression: Progression, study: Study)
     }
     recorded = progression.provenance.get(KEY)
     if isinstance(recorded, Mapping):
-        for ordinal, kept in recorded.items():
-            if str(ordinal) not in said and isinstance(kept, Mapping) and HandAlignment.from_dict(kept) is not None:
-                said[str(ordinal)] = dict(kept)
+        for ordinal, record in recorded.items():
+            if (
+                str(ordinal) not in records
+                and isinstance(record, Mapping)
+                and HandAlignment.from_dict(record) is not None
+            ):
+                records[str(ordinal)] = dict(record)
                 for layer in _images(viewer, study.name, int(ordinal)):
-                    facts_of(layer)["meta"].setdefault(KEY, dict(kept))
-    if said:
-        progression.provenance[KEY] = said
+                    facts_of(layer)["meta"].setdefault(KEY, dict(record))
+    if records:
+        progression.provenance[KEY] = records
 
 
 def _images(viewer: ViewerModel, study: str, ordinal: int) -> list[Layer]:

@@ -144,9 +144,9 @@ def lesson_job(
     painted, corrected = from_layer(labels), list[int]()
     data = np.asarray(painted.data)
     if answer is not None and answer is not labels:
-        taken = taken_over(viewer, answer, labels)
-        corrected = taken.steps
-        data = own_array(labels, taken.data) if KEY in labels.metadata else taken.data.reshape(data.shape)
+        taking = taken_over(viewer, answer, labels)
+        corrected = taking.steps
+        data = own_array(labels, taking.data) if KEY in labels.metadata else taking.data.reshape(data.shape)
     painted = painted.replace(data=np.array(data))
     axis = painted.axes.index("t" if "t" in painted.axes else painted.slice_axis)
     holds = np.asarray(painted.data).any(axis=tuple(k for k in range(painted.data.ndim) if k != axis))

@@ -138,7 +138,7 @@ def _box(facts: Mapping[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.floa
 def _colour(data: Iterable[LayerData]) -> None:
     """Give each structure its colour: the same name of the same mask is the same structure at every visit."""
     colours: dict[tuple[object, ...], dict[int, Colour]] = {}
-    taken: list[Colour] = []
+    used_colours: list[Colour] = []
     for item in data:
         if item[2] != "labels" or "colormap" in item[1]:
             continue
@@ -146,28 +146,28 @@ def _colour(data: Iterable[LayerData]) -> None:
         names = facts["label_names"]
         structure = (facts.get("study"), _short(item), *names.items())
         if structure not in colours:
-            colours[structure] = distinct_colours(names, facts["meta"].get("colors", {}), taken)
-            taken += colours[structure].values()
+            colours[structure] = distinct_colours(names, facts["meta"].get("colors", {}), used_colours)
+            used_colours += colours[structure].values()
         item[1]["colormap"] = mask_colormap(colours[structure])
 
 
 def distinct_colours(
-    names: Mapping[int, str], given: Mapping[int, Sequence[float]], taken: Sequence[Colour]
+    names: Mapping[int, str], preferred: Mapping[int, Sequence[float]], used_colours: Sequence[Colour]
 ) -> dict[int, Colour]:
-    """A colour for each value of a mask (1 where nothing has a name) that is not near one that is `taken`.
+    """A colour for each value of a mask (1 where nothing has a name) that is not near one that is `used_colours`.
 
     Parameters
     ----------
     names : mapping of value to name
-    given : mapping of value to (r, g, b), 0 to 1
+    preferred : mapping of value to (r, g, b), 0 to 1
         Colours that the file asks for; they are colours where free.
-    taken : sequence of colours
+    used_colours : sequence of colours
     """
     out: dict[int, Colour] = {}
     offers = [lesion_colour(k) for k in range(1, 1 + _MOST)]
     for value in sorted(v for v in names if v != 0) or [1]:
-        used = [*taken, *out.values()]
-        wanted = [(*map(float, list(given[value])[:3]), 1.0)] if value in given else []
+        used = [*used_colours, *out.values()]
+        wanted = [(*map(float, list(preferred[value])[:3]), 1.0)] if value in preferred else []
         free = (c for c in (*wanted, *offers) if all(_apart(c, u) > _ALIKE for u in used))
         out[value] = next(free, offers[len(used) % _MOST])
     return out
@@ -180,13 +180,13 @@ def mask_colormap(colours: Mapping[int, Colour]) -> LabelColormapBase:
     first = min(colours)
     if len(colours) == 1 and first <= _MOST:
         # values without names: all told apart, however many there are
-        rest = [lesion_colour(k) for k in range(1, 4 * _MOST) if _apart(lesion_colour(k), colours[first]) > 0.05]
-        ring: list[Colour] = [*rest[: _MOST - 1]]
+        others = [lesion_colour(k) for k in range(1, 4 * _MOST) if _apart(lesion_colour(k), colours[first]) > 0.05]
+        ring: list[Colour] = [*others[: _MOST - 1]]
         ring.insert(first - 1, colours[first])
         return CyclicLabelColormap(colors=np.array([(0.0, 0.0, 0.0, 0.0), *ring]))
-    rest = [lesion_colour(k) for k in range(1, 1 + _MOST)]
+    others = [lesion_colour(k) for k in range(1, 1 + _MOST)]
     table: dict[int | None, Colour] = {None: _GREY, 0: (0.0, 0.0, 0.0, 0.0)}
-    table.update(enumerate(rest, start=1))
+    table.update(enumerate(others, start=1))
     table.update(colours.items())
     return DirectLabelColormap(color_dict=table)
 

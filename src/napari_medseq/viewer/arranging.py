@@ -41,11 +41,11 @@ def set_visit_date(viewer: ViewerModel, study: str, ordinal: int, day: date | No
     MedseqError
         If no layer is of that visit, or the visit would no longer lie between its neighbours.
     """
-    mine = layers_of(viewer, study)
-    here = [layer for layer in mine if _studies.facts_of(layer)["ordinal"] == ordinal]
-    if not here:
+    study_layers = layers_of(viewer, study)
+    at_visit = [layer for layer in study_layers if _studies.facts_of(layer)["ordinal"] == ordinal]
+    if not at_visit:
         raise MedseqError(f"{study} has no visit {ordinal + 1} that is open.")
-    for layer in mine:
+    for layer in study_layers:
         facts = _studies.facts_of(layer)
         other = _layers.visit_date(facts)
         step = facts["ordinal"] - ordinal
@@ -53,7 +53,7 @@ def set_visit_date(viewer: ViewerModel, study: str, ordinal: int, day: date | No
             raise MedseqError(
                 f"Visit {ordinal + 1} cannot be on {day}: visit {facts['ordinal'] + 1} is on {other}. Correct that date first."
             )
-    for layer in here:
+    for layer in at_visit:
         _studies.facts_of(layer)["date"] = None if day is None else day.isoformat()
     describe(viewer)
 
@@ -66,13 +66,13 @@ def assign_visit(viewer: ViewerModel, layer: Layer, study: str, ordinal: int) ->
     MedseqError
         If it has frames, or no layer is of that study.
     """
-    mine = layers_of(viewer, study)
+    study_layers = layers_of(viewer, study)
     seq = _layers.from_layer(layer)
     if "t" in seq.axes:
         raise MedseqError(f"{layer.name} has frames; a visit shows one volume. Choose one frame of it first.")
-    if not 0 <= ordinal <= max(_studies.facts_of(one)["ordinal"] for one in mine) + 1:
+    if not 0 <= ordinal <= max(_studies.facts_of(one)["ordinal"] for one in study_layers) + 1:
         raise MedseqError(f"{study} has no visit {ordinal + 1}, and the next one would not follow the last.")
-    pattern = next((one for one in mine if _studies.facts_of(one)["ordinal"] == ordinal), None)
+    pattern = next((one for one in study_layers if _studies.facts_of(one)["ordinal"] == ordinal), None)
     facts = {
         "study": study,
         "ordinal": ordinal,
@@ -173,7 +173,7 @@ def layers_of(viewer: ViewerModel, study: str) -> list[Layer]:
     MedseqError
         If there are none.
     """
-    mine = [layer for layer in viewer.layers if _studies.facts_of(layer).get("study") == study]
-    if not mine:
+    study_layers = [layer for layer in viewer.layers if _studies.facts_of(layer).get("study") == study]
+    if not study_layers:
         raise MedseqError(f"No layer belongs to a study called {study!r}.")
-    return mine
+    return study_layers

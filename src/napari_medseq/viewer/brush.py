@@ -129,9 +129,11 @@ def counterpart_in(pane: Canvas, layer: Layer | None) -> Layer | None:
         return layer
     facts = facts_of(layer)
     kind = layer_kind(layer)
-    there = [one for one in pane.twins if layer_kind(one) == kind and facts_of(one).get("role") == facts.get("role")]
-    alike = [one for one in there if facts and series_name(facts_of(one)) == series_name(facts)]
-    return alike[0] if alike else there[0] if len(there) == 1 else None
+    candidates = [
+        one for one in pane.twins if layer_kind(one) == kind and facts_of(one).get("role") == facts.get("role")
+    ]
+    alike = [one for one in candidates if facts and series_name(facts_of(one)) == series_name(facts)]
+    return alike[0] if alike else candidates[0] if len(candidates) == 1 else None
 
 
 def give(source: Labels, target: Labels) -> None:

@@ -105,21 +105,21 @@ def _meanings(
 ) -> tuple[dict[int, dict[int, Colour]], dict[str, Colour]]:
     """Visit → lesion → colour, and the legend."""
     rows = progression.lesions
-    here = [
+    events = [
         (int(r["visit"]), int(r["lesion"]), str(r["event"]))
         for r in rows.to_dict(orient="records")
         if r["volume_ml"] > 0
     ]
     by_visit: dict[int, dict[int, Colour]] = {}
     legend: dict[str, Colour] = {}
-    said = {} if meaning != "response" else {v.visit: v.category for v in assess(progression, rule).verdicts}
-    for visit, lesion, event in here:
+    categories = {} if meaning != "response" else {v.visit: v.category for v in assess(progression, rule).verdicts}
+    for visit, lesion, event in events:
         if meaning == "identity":
             text, colour = f"lesion {lesion}", lesion_colour(lesion)
         elif meaning == "change":
             text, colour = event, CHANGES.get(event, UNKNOWN)
         else:
-            text = said.get(visit, "baseline")
+            text = categories.get(visit, "baseline")
             colour = response_colour(text)
         by_visit.setdefault(visit, {})[lesion] = colour
         legend[text] = colour

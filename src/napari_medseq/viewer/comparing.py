@@ -45,8 +45,10 @@ _COLOURS: dict[int, tuple[str, tuple[float, float, float, float]]] = {
 def visits_open(viewer: ViewerModel, study: str | None = None) -> dict[int, str]:
     """Ordinal → title of each visit of a study that has layers here: number, date; the patient in front by default."""
     name = study or patient_in_front(viewer)
-    mine = [layer for layer in viewer.layers if name and _studies.facts_of(layer).get("study") == name]
-    first = {int(f["ordinal"]): f for f in (_studies.facts_of(layer) for layer in reversed(mine)) if "ordinal" in f}
+    study_layers = [layer for layer in viewer.layers if name and _studies.facts_of(layer).get("study") == name]
+    first = {
+        int(f["ordinal"]): f for f in (_studies.facts_of(layer) for layer in reversed(study_layers)) if "ordinal" in f
+    }
     return {k: ", ".join(p for p in (f"visit {k + 1}", first[k].get("date") or "no date") if p) for k in sorted(first)}
 
 
@@ -253,10 +255,10 @@ def _exam_plans(exams: Sequence[Sequence[Layer]], placing: Placing) -> list[Pane
     anchors = [anchor_among(list(exam)) for exam in exams]
     if any(anchor is None for anchor in anchors):
         raise MedseqError("Each exam needs an image or a mask. Choose its layers.")
-    known = [a for a in anchors if a is not None]
-    places = _placed(known, "centres" if placing == "registered" else placing)
+    anchored = [a for a in anchors if a is not None]
+    places = _placed(anchored, "centres" if placing == "registered" else placing)
     plans = []
-    for exam, anchor, world in zip(exams, known, places, strict=True):
+    for exam, anchor, world in zip(exams, anchored, places, strict=True):
         plans.append(PanePlan(anchor.name, _is_among(exam), visit_of(anchor), world))
     return plans
 
@@ -266,9 +268,9 @@ def _worlds(
 ) -> list[Affine]:
     """Each visit's RAS+ mm → common RAS+ mm."""
     if placing in ("auto", "registered"):
-        known = worlds_of(viewer, study)
-        if all(v in known for v in visits):
-            return [known[v] for v in visits]
+        worlds = worlds_of(viewer, study)
+        if all(v in worlds for v in visits):
+            return [worlds[v] for v in visits]
     if placing == "registered":
         raise MedseqError(
             f"The visits of {study} are not registered yet. Follow lesions first, or place them as they lie."
@@ -300,13 +302,13 @@ def image_of(viewer: ViewerModel, study: str, visit: int, like: ImageSequence | 
     MedseqError
         If none that is a volume or a slice of grey levels is open.
     """
-    here = [
+    candidates = [
         layer
         for layer in _of_visit(viewer, study, visit)
         if _layers.layer_kind(layer) == "image" and "role" not in _studies.facts_of(layer)
     ]
-    here.sort(key=lambda layer: not layer.visible)
-    images = [_layers.from_layer(layer) for layer in here]
+    candidates.sort(key=lambda layer: not layer.visible)
+    images = [_layers.from_layer(layer) for layer in candidates]
     images = [image for image in images if "c" not in image.axes and "t" not in image.axes]
     if not images:
         raise MedseqError(f"Visit {visit + 1} of {study} has no image (a volume) that is open. Open it first.")

@@ -98,11 +98,11 @@ def copy_to_visit(
     if not own.data.any():
         raise MedseqError(f"There is nothing of label {value} in {layer.name}.")
     target = _mask_at(viewer, layer, now + by)
-    there = from_layer(target)
-    moved = resample(own, there.affine, there.grid, interpolation="nearest")
-    if moved.axes != there.axes:
-        raise MedseqError(f"{layer.name} has axes {', '.join(moved.axes)}, {target.name} {', '.join(there.axes)}.")
-    mask = np.asarray(to_layer_data(there.replace(data=moved.data))[0]).reshape(target.data.shape) > 0
+    sequence = from_layer(target)
+    moved = resample(own, sequence.affine, sequence.grid, interpolation="nearest")
+    if moved.axes != sequence.axes:
+        raise MedseqError(f"{layer.name} has axes {', '.join(moved.axes)}, {target.name} {', '.join(sequence.axes)}.")
+    mask = np.asarray(to_layer_data(sequence.replace(data=moved.data))[0]).reshape(target.data.shape) > 0
     if not mask.any():
         raise MedseqError(
             f"Nothing of label {value} lies within {target.name}: the visits do not cover the same place."
@@ -132,6 +132,6 @@ def _mask_at(viewer: ViewerModel, layer: Labels, visit: int) -> Labels:
     if not images:
         raise MedseqError(f"There is no visit {visit + 1} with an image in this study.")
     seen = [other for other in images if other.visible] or images
-    made = new_labels(viewer, seen[0])
-    made.mode = "pan_zoom"
-    return made
+    created = new_labels(viewer, seen[0])
+    created.mode = "pan_zoom"
+    return created

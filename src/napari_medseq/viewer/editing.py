@@ -351,9 +351,9 @@ class Editing:
             self.unsaved.discard(layer)
         self.events.changed()
 
-    def written(self, taken: WeakKeyDictionary[Labels, int]) -> None:
-        """A copy was written to disk; `taken` is what `Unsaved.as_they_are` said when it was taken. What changed since is not saved."""
-        self.unsaved.discard_unchanged(taken)
+    def written(self, changes: WeakKeyDictionary[Labels, int]) -> None:
+        """A copy was written to disk; `changes` is what `Unsaved.as_they_are` said when it was taken. What changed since is not saved."""
+        self.unsaved.discard_unchanged(changes)
         self.events.changed()
 
     # -- undo ----------------------------------------------------------------------------------------------------------

@@ -59,9 +59,9 @@ class EditJob:
         check(cancelled)
         if progress is not None:
             progress(0, 1, self.tool.title)
-        made = self.tool.apply(self.given)
+        result = self.tool.apply(self.given)
         check(cancelled)
-        return made
+        return result
 
 
 def edited_layer(viewer: ViewerModel, layer: Labels | None = None) -> Labels:
@@ -103,7 +103,7 @@ def edit_job(
     under = image_under(viewer, layer, image) if tool.needs_image else None
     if tool.needs_image and under is None:
         raise MedseqError(f"{tool.title} looks at intensities, and no image lies on the grid of {layer.name}.")
-    given = Labelled(
+    labelled = Labelled(
         np.array(region.of(layer.data)),
         value,
         region.spacing,
@@ -111,7 +111,7 @@ def edit_job(
         None if under is None else np.array(intensities(viewer, under, region)),
         None if at is None else _place(viewer, layer, region, at),
     )
-    return EditJob(layer, tool, given, region)
+    return EditJob(layer, tool, labelled, region)
 
 
 def _place(viewer: ViewerModel, layer: Labels, region: Region, at: Sequence[float]) -> tuple[int, ...]:
@@ -122,7 +122,7 @@ def _place(viewer: ViewerModel, layer: Labels, region: Region, at: Sequence[floa
     return (0, *inside) if region.flat else tuple(inside)
 
 
-def apply_edit(viewer: ViewerModel, job: EditJob, made: LabelArray) -> int:
+def apply_edit(viewer: ViewerModel, job: EditJob, edited: LabelArray) -> int:
     """Write what a tool made, as one step of undo; what was painted there meanwhile stays.
 
     Returns
@@ -130,12 +130,14 @@ def apply_edit(viewer: ViewerModel, job: EditJob, made: LabelArray) -> int:
     int
         How many voxels changed.
     """
-    return _write(viewer, job.layer, job.region, job.given.labels, made, f"{job.tool.title} in {job.layer.name}")
+    return _write(viewer, job.layer, job.region, job.given.labels, edited, f"{job.tool.title} in {job.layer.name}")
 
 
-def _write(viewer: ViewerModel, layer: Labels, region: Region, before: LabelArray, made: LabelArray, name: str) -> int:
-    changed = (made != before) & (region.of(layer.data) == before)
-    editing_of(viewer).paint(layer, region.voxels(layer.data.shape, changed), made[changed], name)
+def _write(
+    viewer: ViewerModel, layer: Labels, region: Region, before: LabelArray, edited: LabelArray, name: str
+) -> int:
+    changed = (edited != before) & (region.of(layer.data) == before)
+    editing_of(viewer).paint(layer, region.voxels(layer.data.shape, changed), edited[changed], name)
     return int(changed.sum())
 
 
@@ -250,9 +252,11 @@ def combine_labels(
             raise MedseqError(
                 "Labels of one mask never overlap: another label of the same mask can only be added. Choose another mask."
             )
-        made = np.where(before == other_label, value, before)
+        edited = np.where(before == other_label, value, before)
     else:
         check_same_grid(from_layer(layer), from_layer(other))
-        there = region.of(other.data)
-        made = combine(before, value, there > 0 if other_label is None else there == other_label, operation)
-    return _write(viewer, layer, region, before, made, f"{operation} {other.name} in {layer.name}")
+        other_values = region.of(other.data)
+        edited = combine(
+            before, value, other_values > 0 if other_label is None else other_values == other_label, operation
+        )
+    return _write(viewer, layer, region, before, edited, f"{operation} {other.name} in {layer.name}")

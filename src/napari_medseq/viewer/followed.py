@@ -67,7 +67,7 @@ class Followed:
 
     def visit_of(self, layer: Labels | None) -> int | None:
         """The visit of a layer; None where it is none of these."""
-        return next((v for v, mine in zip(self.visits, self.layers, strict=True) if mine == layer), None)
+        return next((v for v, layers in zip(self.visits, self.layers, strict=True) if layers == layer), None)
 
     @property
     def shown(self) -> list[tuple[Labels, ImageSequence]]:
@@ -144,8 +144,8 @@ def show_progression(
     editing, results = editing_of(viewer), results_of(viewer)
     before, now = results.get(study.name), Followed(progression, study, card=card)
     with editing.step(f"following the lesions of {study.name}"):
-        held = None if before is None else before.progression.labels
-        _show(viewer, now, held, taken or {}, overwrite)
+        previous = None if before is None else before.progression.labels
+        _show(viewer, now, previous, taken or {}, overwrite)
         _remember(editing, results, before, now)
     return now.layers
 
@@ -154,12 +154,12 @@ def _remember(editing: Editing, results: dict[str, Followed], before: Followed |
     """Put a result in another's place, so that it can be taken back."""
     name = now.source.name
 
-    def put(which: Followed | None) -> None:
-        if which is None:
+    def put(followed: Followed | None) -> None:
+        if followed is None:
             results.pop(name, None)
         else:
-            results[name] = which
-            _dress(which)
+            results[name] = followed
+            _dress(followed)
 
     put(now)
     if before is not None:
@@ -169,8 +169,8 @@ def _remember(editing: Editing, results: dict[str, Followed], before: Followed |
 def _show(
     viewer: ViewerModel,
     followed: Followed,
-    held: Sequence[ImageSequence | None] | None,
-    taken: Taken,
+    previous: Sequence[ImageSequence | None] | None,
+    snapshot: Taken,
     overwrite: bool = False,
 ) -> None:
     """Bring the labels of a result into its layers, with the painting that it does not hold yet."""
@@ -192,13 +192,13 @@ def _show(
             shown += add_layers(viewer, [(np.array(data), kwargs, kind)])
             continue
         marks, now = editing.marks(old), np.asarray(old.data)
-        if real(old) in taken:
-            start: Values | None = taken[real(old)]
+        if real(old) in snapshot:
+            start: Values | None = snapshot[real(old)]
             painted = now != start
         else:
             painted = marks.pending
-            was = None if held is None or len(held) != len(at) else held[visit]
-            start = None if was is None else np.asarray(_display(old, was))
+            before = None if previous is None or len(previous) != len(at) else previous[visit]
+            start = None if before is None else np.asarray(_display(old, before))
         carried = carry(now, painted, start, np.asarray(data))
         protected = np.zeros(marks.shape, np.uint8) if overwrite else marks.flags & PAINTED
         flags = protected | np.where(carried.kept, PAINTED | PENDING, np.uint8(0))
@@ -288,7 +288,7 @@ def correct(viewer: ViewerModel, how: Correction, *names: Any, study: str | None
         If there is no result, or the correction makes no sense; nothing changes then.
     """
     followed, editing = result_of(viewer, study), editing_of(viewer)
-    progression, held = followed.progression, followed.progression.labels
+    progression, previous = followed.progression, followed.progression.labels
     if how not in get_args(Correction):
         raise MedseqError(f"There is no correction {how!r}; choose {', '.join(get_args(Correction))}.")
     verb: Callable[..., None] = getattr(progression, how)
@@ -308,7 +308,7 @@ def correct(viewer: ViewerModel, how: Correction, *names: Any, study: str | None
     with editing.step(progression.corrections[-1]):
         # taken back after the voxels are, and made again before them, so that the colours are of the numbers that are there
         editing.act(undo, redo)
-        _show(viewer, followed, held, {})
+        _show(viewer, followed, previous, {})
     return progression
 
 

@@ -108,10 +108,10 @@ def _limits(image: Image, window: str | tuple[float, float]) -> tuple[float, flo
         if not width > 0:
             raise MedseqError(f"A window of width {width:g} shows nothing; its width must be above 0.")
         return (level - width / 2) / unit.factor, (level + width / 2) / unit.factor
-    known = window_presets(image)
-    if window not in known:
+    presets = window_presets(image)
+    if window not in presets:
         raise MedseqError(
-            f"{image.name} has no window {window!r}; there are {', '.join(known) or 'none, since it is in colours'}."
+            f"{image.name} has no window {window!r}; there are {', '.join(presets) or 'none, since it is in colours'}."
         )
     if window in PERCENTILES:
         return percentile_limits(from_layer(image), *PERCENTILES[window])

@@ -49,16 +49,16 @@ def new_hints(viewer: ViewerModel, labels: Labels, kind: str) -> Layer:
     placed = {
         n: getattr(labels, n) for n in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
     }
-    made: PointsLayer | ShapesLayer
+    hints: PointsLayer | ShapesLayer
     if kind == BOXES:
-        made = ShapesLayer(ndim=labels.ndim, name=kind, face_color="transparent", edge_color="yellow", **placed)
+        hints = ShapesLayer(ndim=labels.ndim, name=kind, face_color="transparent", edge_color="yellow", **placed)
     else:
         colour = "lime" if kind == INSIDE else "red"
-        made = PointsLayer(ndim=labels.ndim, name=kind, face_color=colour, border_color="black", size=4, **placed)
-    viewer.layers.append(made)
-    viewer.layers.selection.active = made
-    made.mode = "add_rectangle" if kind == BOXES else "add"
-    return made
+        hints = PointsLayer(ndim=labels.ndim, name=kind, face_color=colour, border_color="black", size=4, **placed)
+    viewer.layers.append(hints)
+    viewer.layers.selection.active = hints
+    hints.mode = "add_rectangle" if kind == BOXES else "add"
+    return hints
 
 
 def outline_hinted(
@@ -110,7 +110,7 @@ def outline_hinted(
     points = [_of_points(viewer, labels, region, layer) for layer in (inside, outside)]
     rectangles = list(_rectangles(viewer, labels, region, boxes))
     before: LabelArray = np.array(region.of(labels.data))
-    made, volume = before.copy(), intensities(viewer, under, region)
+    outlined, volume = before.copy(), intensities(viewer, under, region)
     spacing = [s for k, s in enumerate(region.spacing) if k != region.axis]
     steps = _steps(region, points, rectangles, before, (value, background))
     for step in steps:
@@ -124,13 +124,13 @@ def outline_hinted(
         corners = [np.delete(r, region.axis, 1) for r in rectangles if round(float(r[:, region.axis].mean())) == step]
         mask = _outlined(plane, own, others, corners, spacing)
         slice_ = put(drawn, value, mask)
-        made = made.astype(np.promote_types(made.dtype, slice_.dtype), copy=False)
-        made[at] = slice_
+        outlined = outlined.astype(np.promote_types(outlined.dtype, slice_.dtype), copy=False)
+        outlined[at] = slice_
     if not steps:
         raise MedseqError("Nothing says where the object is here; set a point in it, or draw a box around it.")
-    changed = made != before
+    changed = outlined != before
     name = f"outlining label {value} in {labels.name}"
-    editing_of(viewer).paint(labels, region.voxels(labels.data.shape, changed), made[changed], name)
+    editing_of(viewer).paint(labels, region.voxels(labels.data.shape, changed), outlined[changed], name)
     return steps
 
 
@@ -147,8 +147,8 @@ def _outlined(
     out = np.zeros(plane.shape, bool)
     for box in corners:
         low, high = box.min(0), box.max(0)
-        held = [p[((p >= low) & (p <= high)).all(1)] for p in (inside, outside)]
-        out |= outline(plane, Hints(held[0], held[1], (low.tolist(), high.tolist())), spacing)
+        inside_limits = [p[((p >= low) & (p <= high)).all(1)] for p in (inside, outside)]
+        out |= outline(plane, Hints(inside_limits[0], inside_limits[1], (low.tolist(), high.tolist())), spacing)
     return out
 
 

@@ -57,13 +57,15 @@ def bring_to_front(viewer: ViewerModel, study: str) -> None:
             layer.visible = False
         elif owner == study and facts.pop("shown_in_front", False):
             layer.visible = True
-    mine = [layer for layer in viewer.layers if facts_of(layer).get("study") == study]
-    if mine and not any(layer.visible for layer in mine):  # opened behind another patient: never shown yet
-        for layer in mine:
+    study_layers = [layer for layer in viewer.layers if facts_of(layer).get("study") == study]
+    if study_layers and not any(
+        layer.visible for layer in study_layers
+    ):  # opened behind another patient: never shown yet
+        for layer in study_layers:
             layer.visible = facts_of(layer).get("shown_first", True)
     active = viewer.layers.selection.active
     if active is not None and facts_of(active).get("study") not in (None, study):
-        seen = [layer for layer in mine if layer.visible]
+        seen = [layer for layer in study_layers if layer.visible]
         viewer.layers.selection.active = seen[-1] if seen else None
     describe(viewer)
 
@@ -77,19 +79,19 @@ def identity(viewer: ViewerModel, visits: int | None = None) -> list[str]:
     if study is None:
         return []
     visit = shown_visit(viewer)
-    here = [
+    candidates = [
         layer
         for layer in viewer.layers
         if layer.visible and facts_of(layer).get("study") == study and visit_of(layer) in (None, visit)
     ]
     lines = [study]
-    if here:
-        facts = facts_of(here[-1])
+    if candidates:
+        facts = facts_of(candidates[-1])
         count = visits or _visits_in(viewer, study)
-        known = visits is not None or visit_of(here[-1]) is not None
-        number = f"visit {facts['ordinal'] + 1} of {count}" if count > 1 and known else ""
+        has_visits = visits is not None or visit_of(candidates[-1]) is not None
+        number = f"visit {facts['ordinal'] + 1} of {count}" if count > 1 and has_visits else ""
         lines.append(", ".join(part for part in (number, facts.get("date") or "no date") if part))
-        images = [layer for layer in here if layer_kind(layer) == "image"]
+        images = [layer for layer in candidates if layer_kind(layer) == "image"]
         if images:
             lines.append(series_name(facts_of(images[0])))
             place = _slice(viewer, images[0])
@@ -111,12 +113,14 @@ def _slice(viewer: ViewerModel, layer: Layer) -> tuple[int, int] | None:
 
 
 def _visits_in(viewer: ViewerModel, study: str) -> int:
-    mine = [layer for layer in viewer.layers if facts_of(layer).get("study") == study]
-    return max(visits_of(mine), 1 + max((facts_of(layer).get("ordinal", 0) for layer in mine), default=0))
+    study_layers = [layer for layer in viewer.layers if facts_of(layer).get("study") == study]
+    return max(
+        visits_of(study_layers), 1 + max((facts_of(layer).get("ordinal", 0) for layer in study_layers), default=0)
+    )
 
 
 def orientation_letters(viewer: ViewerModel) -> dict[str, str]:
-    """The patient's side (R, L, A, P, S, I) at each edge of the canvas: ``top``, ``bottom``, ``left``, ``right``.
+    """The patient's side (R, L, A, P, S, I) at each edge of the canvas: ``top``, ``bottom``, ``left_end``, ``right``.
 
     Empty in three dimensions, and where what is shown has no known orientation.
     """
@@ -126,11 +130,11 @@ def orientation_letters(viewer: ViewerModel) -> dict[str, str]:
     names = [str(viewer.dims.axis_labels[axis]) for axis in viewer.dims.displayed]
     if not all(name in _SIDES for name in names):
         return {}
-    vertical, horizontal = (str(way) for way in camera_of(viewer).orientation2d)
+    vertical, horizontal = (str(direction) for direction in camera_of(viewer).orientation2d)
     (end_v, begin_v), (end_h, begin_h) = (_SIDES[name] for name in names)
     top, bottom = (end_v, begin_v) if vertical == "up" else (begin_v, end_v)
-    left, right = (begin_h, end_h) if horizontal == "right" else (end_h, begin_h)
-    return {"top": top, "bottom": bottom, "left": left, "right": right}
+    left_end, right = (begin_h, end_h) if horizontal == "right" else (end_h, begin_h)
+    return {"top": top, "bottom": bottom, "left": left_end, "right": right}
 
 
 def describe(viewer: ViewerModel) -> None:

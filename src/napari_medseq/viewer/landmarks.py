@@ -80,7 +80,7 @@ def _all(viewer: ViewerModel) -> list[Points]:
 def _image_layer(viewer: ViewerModel, study: str | None, visit: int) -> Layer:
     for layer in viewer.layers:
         facts = _studies.facts_of(layer)
-        mine = (facts.get("study"), facts.get("ordinal")) == (study, visit) and "role" not in facts
-        if mine and _layers.layer_kind(layer) == "image":
+        matches = (facts.get("study"), facts.get("ordinal")) == (study, visit) and "role" not in facts
+        if matches and _layers.layer_kind(layer) == "image":
             return layer
     raise MedseqError(f"Visit {visit + 1} has no image that is open. Open it first.")

@@ -110,9 +110,11 @@ def _by_visit(followed: Followed) -> list[tuple[Labels, ImageSequence, list[tupl
     graph = followed.progression.graph
     out = []
     for visit, (layer, seq) in zip(followed.visits, followed.shown, strict=True):
-        here = [(i, graph.lesions[k]) for k, i in graph.identities.items() if k[0] == visit and k not in graph.excluded]
-        if here:
-            out.append((layer, seq, sorted(here, key=lambda item: item[0])))
+        lesions_here = [
+            (i, graph.lesions[k]) for k, i in graph.identities.items() if k[0] == visit and k not in graph.excluded
+        ]
+        if lesions_here:
+            out.append((layer, seq, sorted(lesions_here, key=lambda item: item[0])))
     return out
 
 
@@ -140,8 +142,8 @@ def _add(viewer: ViewerModel, beside: Labels, data: object, look: dict[str, obje
     place = {name: getattr(beside, name) for name in _PLACE}
     facts = {**facts_of(beside), "role": role}
     name = f"{beside.name.removesuffix(' lesions')} {role}"
-    made = viewer.add_layer(
+    layer = viewer.add_layer(
         Layer.create(data, {**look, **place, "opacity": 1.0, "name": name, "metadata": {KEY: facts}}, kind)
     )
     viewer.layers.selection.active = active
-    return made
+    return layer

@@ -64,13 +64,13 @@ def take_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Sequen
         If the two layers are of different shapes.
     """
     answer, labels = real(answer), real(labels)
-    taken = taken_over(viewer, answer, labels, steps)
-    if taken.steps:
+    taking = taken_over(viewer, answer, labels, steps)
+    if taking.steps:
         editing = editing_of(viewer)
-        with editing.step(f"taking over {len(taken.steps)} corrected slice{'' if len(taken.steps) == 1 else 's'}"):
-            editing.write(labels, taken.data, flags=taken.flags)
-            editing.write(answer, np.asarray(answer.data), flags=taken.left)
-    return taken.steps
+        with editing.step(f"taking over {len(taking.steps)} corrected slice{'' if len(taking.steps) == 1 else 's'}"):
+            editing.write(labels, taking.data, flags=taking.flags)
+            editing.write(answer, np.asarray(answer.data), flags=taking.left)
+    return taking.steps
 
 
 class TakenOver(NamedTuple):
@@ -111,15 +111,15 @@ def taken_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Seque
     n = answer.data.shape[axis]
     painted, values = editing.marks(answer).painted, np.asarray(answer.data)
     data: Values = np.array(labels.data, dtype=np.promote_types(labels.data.dtype, answer.data.dtype))
-    flags, left = np.array(editing.marks(labels).flags), np.array(editing.marks(answer).flags)
+    flags, answer_flags = np.array(editing.marks(labels).flags), np.array(editing.marks(answer).flags)
     by_hand = editing.marks(labels).painted
     for step in corrected:
         where = (slice(None),) * axis + (n - 1 - step if flipped else step,)
-        theirs = painted[where] | ((data[where] == 0) & ~by_hand[where])  # a voxel that was erased by hand is no gap
-        data[where] = np.where(theirs, values[where], data[where])
+        to_take = painted[where] | ((data[where] == 0) & ~by_hand[where])  # a voxel that was erased by hand is no gap
+        data[where] = np.where(to_take, values[where], data[where])
         flags[where] |= PAINTED
-        left[where] = 0
-    return TakenOver(corrected, data, flags, left)
+        answer_flags[where] = 0
+    return TakenOver(corrected, data, flags, answer_flags)
 
 
 def with_painted(segmentation: Segmentation, painted: ImageSequence, steps: Sequence[int]) -> Segmentation:
@@ -156,9 +156,9 @@ def with_finished(segmentation: Segmentation, before: ImageSequence, finished: S
     old, new = np.asarray(before.data), np.asarray(segmentation.labels.data)
     if not finished or old.shape != new.shape:
         return segmentation
-    kept = np.isin(old, list(finished))
+    is_finished = np.isin(old, list(finished))
     data = np.where(np.isin(new, list(finished)), 0, new).astype(np.promote_types(new.dtype, old.dtype))
-    data[kept] = old[kept]
+    data[is_finished] = old[is_finished]
     names = {**segmentation.labels.label_names, **{k: v for k, v in before.label_names.items() if k in finished}}
     return replace(segmentation, labels=segmentation.labels.replace(data=data, label_names=names))
 

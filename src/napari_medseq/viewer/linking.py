@@ -134,8 +134,8 @@ class Linked:
             frame = frame_at(anchor, shown.frame)
             at |= {} if frame is None else {"t": frame}
         if source is not None and not self.by_centre:  # the same layers in other planes: visits too
-            theirs = [str(a) for a in source.viewer.dims.axis_labels]
-            at |= {n: float(source.viewer.dims.point[k]) for k, n in enumerate(theirs) if n not in (*SPACE, "t")}
+            source_axes = [str(a) for a in source.viewer.dims.axis_labels]
+            at |= {n: float(source.viewer.dims.point[k]) for k, n in enumerate(source_axes) if n not in (*SPACE, "t")}
         axes = [k for k, name in enumerate(names) if name in at]
         point = np.array(dims.point)
         point[axes] = [at[names[k]] for k in axes]

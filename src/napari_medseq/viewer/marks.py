@@ -123,35 +123,35 @@ def carry(shown: Values, painted: Mask, before: Values | None, after: Values) ->
         of a lesion that is gone from `after` (excluded) go with it and are counted as dropped.
     """
     data = np.array(after)
-    kept = np.array(painted)
+    kept_mask = np.array(painted)
     dropped: dict[int, int] = {}
     values = [int(v) for v in np.unique(shown[painted])] if painted.any() else []
     used = {int(v) for v in np.unique(after)} | {int(v) for v in np.unique(shown)} if values else set()
     for value in values:
-        here = painted & (shown == value)
+        covered = painted & (shown == value)
         if value == 0:
-            data[here] = 0
+            data[covered] = 0
             continue
         target = _heir(value, before, after, used)
         if target is None:
-            dropped[value] = int(here.sum())
-            kept &= ~here
+            dropped[value] = int(covered.sum())
+            kept_mask &= ~covered
             continue
         if target > np.iinfo(data.dtype).max:
             data = data.astype(np.uint32)
         used.add(target)
-        data[here] = target
-    return Carried(data, kept, dropped)
+        data[covered] = target
+    return Carried(data, kept_mask, dropped)
 
 
 def _heir(value: int, before: Values | None, after: Values, used: set[int]) -> int | None:
     """The number that a painted value has among the new labels; None where its lesion is gone."""
     if before is None:
         return value
-    was = before == value
-    if not was.any():
+    old_mask = before == value
+    if not old_mask.any():
         return value if not (after == value).any() else max(used) + 1
-    now, counts = np.unique(after[was], return_counts=True)
+    now, counts = np.unique(after[old_mask], return_counts=True)
     counts = counts[now != 0]
     now = now[now != 0]
     return int(now[counts.argmax()]) if len(now) else None

@@ -73,8 +73,12 @@ def compare_masks(viewer: ViewerModel, first: Labels, second: Labels) -> MaskDif
     difference[(a > 0) & (b == 0)] = ONLY_FIRST
     difference[(a == 0) & (b > 0)] = ONLY_SECOND
     difference[(a > 0) & (b > 0) & (a != b)] = OTHER_LABEL
-    said = {ONLY_FIRST: f"only in {first.name}", ONLY_SECOND: f"only in {second.name}", OTHER_LABEL: "different labels"}
-    seq = one.labels_like(difference, name=f"{one.name}_difference", label_names=said)
+    names_of_values = {
+        ONLY_FIRST: f"only in {first.name}",
+        ONLY_SECOND: f"only in {second.name}",
+        OTHER_LABEL: "different labels",
+    }
+    seq = one.labels_like(difference, name=f"{one.name}_difference", label_names=names_of_values)
     layer: Labels = show_derived(viewer, first, seq, name=f"{first.name} – {second.name}")
     facts_of(layer)["role"] = DERIVED  # it is none of the study's masks
     return MaskDifference(pd.DataFrame(rows), layer)

@@ -71,9 +71,9 @@ def save_masks(
     OperationCancelled
         When `cancelled` says so.
     """
-    taken = take_masks(viewer, study)
-    out = write_masks(taken, folder, progress=progress, cancelled=cancelled)
-    editing_of(viewer).written(taken.changes)
+    snapshot = take_masks(viewer, study)
+    out = write_masks(snapshot, folder, progress=progress, cancelled=cancelled)
+    editing_of(viewer).written(snapshot.changes)
     return out
 
 
@@ -98,7 +98,7 @@ def take_masks(viewer: ViewerModel, study: str) -> TakenMasks:
 
 
 def write_masks(
-    taken: TakenMasks,
+    snapshot: TakenMasks,
     folder: str | os.PathLike[str],
     *,
     progress: Progress | None = None,
@@ -113,7 +113,7 @@ def write_masks(
     OperationCancelled
         When `cancelled` says so; no file has changed then.
     """
-    files = {Path(folder) / file: seq for file, seq in taken.masks.items()}
+    files = {Path(folder) / file: seq for file, seq in snapshot.masks.items()}
     with ExitStack() as all_of_them:
         for file, seq in with_progress(files.items(), len(files), "Saving masks", progress, cancelled):
             io.write(seq, all_of_them.enter_context(replacing(file)))

@@ -115,15 +115,15 @@ def prepare_overlay(
     return Overlaid(job, onto, reason, AlignmentMeter(job.moving, job.fixed), bodies)
 
 
-def brought(made: Overlaid, onto: Affine) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def brought(overlaid: Overlaid, onto: Affine) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The earlier image on the later grid under an alignment, its grey levels matched there, and where it reaches."""
-    job = made.job
+    job = overlaid.job
     transform = Transform("affine", onto, job.fixed.affine, job.fixed.grid)
     moved = np.asarray(transform.apply(job.moving, interpolation="linear", fill=np.nan).data, np.float32)
     seen = np.isfinite(moved)
     moved = np.nan_to_num(moved, nan=0.0)
-    if made.bodies is not None:
-        fixed, body = made.bodies
+    if overlaid.bodies is not None:
+        fixed, body = overlaid.bodies
         first, second = np.asarray(transform.apply(body).data) > 0, fixed.reshape(seen.shape)
         tissue, air = seen & first & second, seen & ~first & ~second
         scale, offset = match_intensities(moved, np.asarray(job.fixed.data, np.float32), tissue, air)

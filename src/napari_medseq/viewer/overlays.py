@@ -70,15 +70,15 @@ class Overlay:
         Where that alignment comes from, in words.
     """
 
-    def __init__(self, viewer: ViewerModel, made: Overlaid, mode: Mode) -> None:
-        self._viewer, self.made, self.job = ref(viewer), made, made.job
-        self.onto, self.reason, self._mode = made.onto, made.reason, mode
-        self._start, self._how, self._error = made.onto, "", None  # type: Affine, str, float | None
+    def __init__(self, viewer: ViewerModel, overlaid: Overlaid, mode: Mode) -> None:
+        self._viewer, self.made, self.job = ref(viewer), overlaid, overlaid.job
+        self.onto, self.reason, self._mode = overlaid.onto, overlaid.reason, mode
+        self._start, self._how, self._error = overlaid.onto, "", None  # type: Affine, str, float | None
         self.share, self.tile_mm = 0.5, 20.0
         self._links = Connections()
-        base = self._base = _layer_of(viewer, made.job)
+        base = self._base = _layer_of(viewer, overlaid.job)
         self._visit = _studies.facts_of(base).get("visit")
-        self._fixed = np.asarray(_layers.to_layer_data(made.job.fixed, visit=self._visit)[0], np.float32)
+        self._fixed = np.asarray(_layers.to_layer_data(overlaid.job.fixed, visit=self._visit)[0], np.float32)
         self._resample()
         self.layer = self._add(viewer, base)
         self._links.connect(viewer.dims.events.order, lambda _event: self._draw())
@@ -266,13 +266,13 @@ class Overlay:
         self.reason, self._how, self._start = f"by hand: {how}", "", self.onto
 
 
-def show_overlay(viewer: ViewerModel, made: Overlaid, mode: Mode = "checkerboard") -> Overlay:
+def show_overlay(viewer: ViewerModel, overlaid: Overlaid, mode: Mode = "checkerboard") -> Overlay:
     """Show a prepared overlay, in place of the one that is shown; see `overlay`."""
     if mode not in get_args(Mode):
         raise SettingsError(f"There is no overlay {mode!r}; choose {', '.join(get_args(Mode))}.")
     close_overlay(viewer)
     viewer = getattr(viewer, "__wrapped__", viewer)
-    overlay = _OVERLAYS[editing_of(viewer)] = Overlay(viewer, made, mode)
+    overlay = _OVERLAYS[editing_of(viewer)] = Overlay(viewer, overlaid, mode)
     return overlay
 
 
@@ -294,7 +294,11 @@ _OVERLAYS: WeakKeyDictionary[Editing, Overlay] = WeakKeyDictionary()
 def _layer_of(viewer: ViewerModel, job: OverlayJob) -> Layer:
     for layer in viewer.layers:
         facts = _studies.facts_of(layer)
-        here = (facts.get("study"), facts.get("ordinal"), facts.get("name")) == (job.study, job.later, job.fixed.name)
-        if here and _layers.layer_kind(layer) == "image" and "role" not in facts:
+        matches = (facts.get("study"), facts.get("ordinal"), facts.get("name")) == (
+            job.study,
+            job.later,
+            job.fixed.name,
+        )
+        if matches and _layers.layer_kind(layer) == "image" and "role" not in facts:
             return layer
     raise MedseqError(f"The image of visit {job.later + 1} was closed meanwhile.")

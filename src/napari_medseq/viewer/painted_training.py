@@ -81,7 +81,7 @@ def masks_worth_training_on(viewer: ViewerModel) -> list[Labels]:
 def image_below(viewer: ViewerModel, labels: Labels) -> Image | None:
     """The image that a mask was painted on: of the same patient and visit and on the same grid, one that is shown before others."""
     facts, mask = facts_of(labels), _layers.from_layer(labels)
-    there = [
+    candidates = [
         layer
         for layer in viewer.layers
         if _layers.layer_kind(layer) == "image"
@@ -89,7 +89,7 @@ def image_below(viewer: ViewerModel, labels: Labels) -> Image | None:
         and all(facts_of(layer).get(key) == facts.get(key) for key in ("study", "ordinal"))
         and _layers.from_layer(layer).same_grid(mask)
     ]
-    return next((layer for layer in there if layer.visible), there[0] if there else None)
+    return next((layer for layer in candidates if layer.visible), candidates[0] if candidates else None)
 
 
 def painted_cases(viewer: ViewerModel, masks: Sequence[Labels]) -> list[PaintedCase]:
@@ -117,8 +117,8 @@ def painted_cases(viewer: ViewerModel, masks: Sequence[Labels]) -> list[PaintedC
         classes = {v: mask.label_names.get(v, "lesion").removesuffix(f" {v}") for v in values}
         title = "_".join(str(facts[k]) for k in ("study", "visit_name") if facts.get(k)) or layer.name
         name = "".join(c if c.isalnum() or c in "-." else "-" for c in title).strip("-.") or "case"
-        same = sum(case.name == name or case.name.startswith(f"{name}-") for case in cases)
-        numbered = f"{name}-{same + 1}" if same else name
+        same_names = sum(case.name == name or case.name.startswith(f"{name}-") for case in cases)
+        numbered = f"{name}-{same_names + 1}" if same_names else name
         cases.append(PaintedCase(numbered, _layers.from_layer(image), mask.replace(data=data), classes))
     if not cases:
         raise MedseqError("Nothing is painted in the masks that are chosen. Paint, or tick others.")

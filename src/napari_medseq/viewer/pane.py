@@ -75,9 +75,9 @@ class Pane:
 
 def anchor_among(layers: Iterator[Layer] | Sequence[Layer]) -> Layer | None:
     """Of layers, the one through which places are found: the first image that is seen, else the first mask or image."""
-    known = [layer for layer in layers if layer_kind(layer) in ("image", "labels")]
-    images = [layer for layer in known if layer_kind(layer) == "image"]
-    return next((one for one in images if one.visible), next(iter(images), next(iter(known), None)))
+    candidates = [layer for layer in layers if layer_kind(layer) in ("image", "labels")]
+    images = [layer for layer in candidates if layer_kind(layer) == "image"]
+    return next((one for one in images if one.visible), next(iter(images), next(iter(candidates), None)))
 
 
 def step_through_plane(pane: Pane, viewer: ViewerModel) -> None:

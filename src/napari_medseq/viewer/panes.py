@@ -127,8 +127,8 @@ class Panes:
 
     def _hub_anchor(self) -> Layer | None:
         viewer = self.viewer
-        here = [layer for layer in viewer.layers if visit_of(layer) in (None, shown_visit(viewer))]
-        return anchor_among(here)
+        layers = [layer for layer in viewer.layers if visit_of(layer) in (None, shown_visit(viewer))]
+        return anchor_among(layers)
 
     def _shown_twin(self, pane: Pane) -> Layer | None:
         anchor = self._hub_anchor()

@@ -67,8 +67,8 @@ def step_through(viewer: ViewerModel, along: str) -> None:
         raise MedseqError(f"The viewer has axes {', '.join(names)}, not {along!r}; open an image first.")
     s = names.index(along)
     lead = [i for i, n in enumerate(names) if n not in SPACE]
-    rest = [i for i, n in enumerate(names) if n in SPACE and i != s]
-    order = (*lead, s, *rest)
+    others = [i for i, n in enumerate(names) if n in SPACE and i != s]
+    order = (*lead, s, *others)
     if tuple(viewer.dims.order) != order:
         _turn_all(viewer, along)
         viewer.dims.order = order

@@ -89,8 +89,8 @@ def frame_at(layer: Layer, share: float) -> float | None:
 
 def moved(matrix: Affine, place: Place, *, back: bool = False) -> Place:
     """A place under a 4×4 matrix, or (`back`) under its inverse."""
-    way = np.asarray(np.linalg.inv(matrix) if back else matrix, dtype=np.float64)
-    return np.asarray(geometry.apply_points(way, place[None])[0], dtype=np.float64)
+    direction = np.asarray(np.linalg.inv(matrix) if back else matrix, dtype=np.float64)
+    return np.asarray(geometry.apply_points(direction, place[None])[0], dtype=np.float64)
 
 
 def _space_axes(layer: Layer) -> list[tuple[int, str]]:

@@ -25,11 +25,11 @@ def prefer() -> tuple[list[str], dict[str, str]]:
 
     settings = get_settings()
     before = dict(settings.plugins.extension2reader)
-    kept = {p: before[p] for p in PATTERNS if before.get(p, NAME) != NAME}
-    ours = [p for p in PATTERNS if p not in kept]
-    settings.plugins.extension2reader = {**before, **dict.fromkeys(ours, NAME)}
+    others = {p: before[p] for p in PATTERNS if before.get(p, NAME) != NAME}
+    patterns = [p for p in PATTERNS if p not in others]
+    settings.plugins.extension2reader = {**before, **dict.fromkeys(patterns, NAME)}
     settings.save()
-    return ours, kept
+    return patterns, others
 
 
 def is_preferred() -> bool:

@@ -195,36 +195,36 @@ def transform_of(layer: Layer) -> Transform:
     RegistrationError
         If it was not registered.
     """
-    kept = [row[0] for row in steps_of.transforms_of(from_layer(layer)) if len(row) == 1]
-    if not kept or kept[-1] is None:
+    transforms = [row[0] for row in steps_of.transforms_of(from_layer(layer)) if len(row) == 1]
+    if not transforms or transforms[-1] is None:
         raise RegistrationError(
             f"{layer.name} was not registered; choose a layer that the step 'register' made, or run it first."
         )
-    return kept[-1]
+    return transforms[-1]
 
 
-def bring_along(viewer: ViewerModel, masks: Layer | Sequence[Layer], made: Layer) -> list[Layer]:
+def bring_along(viewer: ViewerModel, masks: Layer | Sequence[Layer], source: Layer) -> list[Layer]:
     """Bring layers to where a preprocessed layer is: by the registrations kept in it, onto its grid; values stay (nearest neighbour).
 
     Parameters
     ----------
     viewer : ViewerModel
     masks : Labels or Image layer, or several
-        In the space of the image that `made` was made of.
-    made : Layer
+        In the space of the image that `source` was made of.
+    source : Layer
         What `preprocess` showed.
 
     Raises
     ------
     MedseqError
-        If `made` was not preprocessed.
+        If `source` was not preprocessed.
     """
-    if not recipe_of(made):
-        raise MedseqError(f"{made.name} was not made by preprocessing; choose a layer that was.")
-    result = from_layer(made)
+    if not recipe_of(source):
+        raise MedseqError(f"{source.name} was not made by preprocessing; choose a layer that was.")
+    result = from_layer(source)
     several = [*masks] if isinstance(masks, Sequence) else [masks]
     followers = [(layer, steps_of.follow(_taken(layer), result)) for layer in several]
-    return [_show(viewer, layer, seq, f"{layer.name} on {made.name}", made) for layer, seq in followers]
+    return [_show(viewer, layer, seq, f"{layer.name} on {source.name}", source) for layer, seq in followers]
 
 
 # -- what belongs together ---------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def other_visits(viewer: ViewerModel, layer: Layer) -> list[Layer]:
     if facts.get("study") is None:
         return []
     name = _studies.series_name(facts)
-    same = [
+    siblings = [
         other
         for other in viewer.layers
         if layer_kind(other) == layer_kind(layer)
@@ -253,12 +253,12 @@ def other_visits(viewer: ViewerModel, layer: Layer) -> list[Layer]:
         and about.get("role") == facts.get("role")
         and _studies.series_name(about) == name
     ]
-    return sorted(same, key=lambda other: int(_studies.facts_of(other)["ordinal"]))
+    return sorted(siblings, key=lambda other: int(_studies.facts_of(other)["ordinal"]))
 
 
 def _belongs(mask: Layer, image: Layer, seq: ImageSequence) -> bool:
-    own, theirs = _studies.facts_of(mask), _studies.facts_of(image)
-    if own.get("study") != theirs.get("study") or own.get("ordinal") != theirs.get("ordinal"):
+    own, image_facts = _studies.facts_of(mask), _studies.facts_of(image)
+    if own.get("study") != image_facts.get("study") or own.get("ordinal") != image_facts.get("ordinal"):
         return False
     if own.get("role") == _studies.DERIVED:
         return False

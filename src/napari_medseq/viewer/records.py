@@ -71,14 +71,14 @@ def read_labels(file: Path) -> tuple[Values, Flags]:
         If the file is damaged.
     """
     try:
-        with np.load(file, allow_pickle=False) as kept:
-            shape = tuple(int(n) for n in kept["shape"])
-            data = np.zeros(shape, np.dtype(str(kept["dtype"])))
+        with np.load(file, allow_pickle=False) as archive:
+            shape = tuple(int(n) for n in archive["shape"])
+            data = np.zeros(shape, np.dtype(str(archive["dtype"])))
             flags = np.zeros(shape, np.uint8)
             if data.dtype.kind not in "iub":
                 raise ValueError(f"{data.dtype} is no type of labels")
-            data.reshape(-1)[kept["where"]] = kept["values"]
-            flags.reshape(-1)[kept["marked"]] = kept["flags"]
+            data.reshape(-1)[archive["where"]] = archive["values"]
+            flags.reshape(-1)[archive["marked"]] = archive["flags"]
     except (OSError, KeyError, ValueError, IndexError, TypeError, MemoryError) as error:
         raise ReadError(f"{file} holds no labels of a session: {error}.") from error
     return data, flags

@@ -82,8 +82,8 @@ def autosave(viewer: ViewerModel) -> Path | None:
     WriteError
         If it cannot be written.
     """
-    taken = take_autosave(viewer)
-    return None if taken is None else write_autosave(taken)
+    snapshot = take_autosave(viewer)
+    return None if snapshot is None else write_autosave(snapshot)
 
 
 def take_autosave(viewer: ViewerModel) -> Autosave | None:
@@ -100,7 +100,7 @@ def take_autosave(viewer: ViewerModel) -> Autosave | None:
     return Autosave(folder, take_session(viewer, _worth_keeping(viewer)))
 
 
-def write_autosave(taken: Autosave) -> Path | None:
+def write_autosave(snapshot: Autosave) -> Path | None:
     """Write what was taken, or remove what is no longer needed; touches no viewer. One after the other, in the order of taking.
 
     Raises
@@ -108,10 +108,10 @@ def write_autosave(taken: Autosave) -> Path | None:
     WriteError
         If it cannot be written.
     """
-    if taken.session is None:
-        shutil.rmtree(taken.folder, ignore_errors=True)
+    if snapshot.session is None:
+        shutil.rmtree(snapshot.folder, ignore_errors=True)
         return None
-    return write_session(taken.session, taken.folder)
+    return write_session(snapshot.session, snapshot.folder)
 
 
 def _worth_keeping(viewer: ViewerModel) -> list[Layer]:

@@ -72,10 +72,10 @@ def region_of(viewer: ViewerModel, layer: Labels, *, this_slice: bool = False) -
     MedseqError
         If the layer is of another visit than the one that is shown, or the slice that is shown is none of its own.
     """
-    here, shown = visit_of(layer), shown_visit(viewer)
-    if here is not None and shown is not None and here != shown:
+    own_visit, shown = visit_of(layer), shown_visit(viewer)
+    if own_visit is not None and shown is not None and own_visit != shown:
         raise MedseqError(
-            f"{layer.name} is a mask of visit {here + 1}, and the slider shows visit {shown + 1}. "
+            f"{layer.name} is a mask of visit {own_visit + 1}, and the slider shows visit {shown + 1}. "
             "Move the slider there, or choose the mask of that visit."
         )
     names = [str(a) for a in layer.axis_labels]
@@ -116,14 +116,14 @@ def image_under(viewer: ViewerModel, layer: Labels, image: Image | None = None) 
 
     Without `image`: the topmost visible one on that grid, else any.
     """
-    there = [other for other in viewer.layers if layer_kind(other) == "image" and _same_grid(other, layer)]
+    candidates = [other for other in viewer.layers if layer_kind(other) == "image" and _same_grid(other, layer)]
     if image is not None:
-        if image in there:
+        if image in candidates:
             return image
         name = series_name(facts_of(image))
-        there = [other for other in there if name and series_name(facts_of(other)) == name]
-    seen = [other for other in there if other.visible]
-    return (seen or there or [None])[-1]
+        candidates = [other for other in candidates if name and series_name(facts_of(other)) == name]
+    seen = [other for other in candidates if other.visible]
+    return (seen or candidates or [None])[-1]
 
 
 def _same_grid(image: Layer, layer: Labels) -> bool:
@@ -132,8 +132,8 @@ def _same_grid(image: Layer, layer: Labels) -> bool:
         return False
     a, b = facts_of(image), facts_of(layer)
     if not a or not b:
-        same = image.data.shape[-layer.ndim :] == layer.data.shape
-        return bool(same and np.allclose(image.translate[-layer.ndim :], layer.translate))
+        same_shape = image.data.shape[-layer.ndim :] == layer.data.shape
+        return bool(same_shape and np.allclose(image.translate[-layer.ndim :], layer.translate))
     near = np.allclose(np.asarray(a["affine"]), np.asarray(b["affine"]), atol=1e-3)
     turned = (list(a["order"]), list(a["flips"])) == (list(b["order"]), list(b["flips"]))
     return bool(list(a["grid"]) == list(b["grid"]) and near and turned and visit_of(image) in (None, visit_of(layer)))

@@ -17,8 +17,8 @@ def recorded_images(followed: Followed, visit: int) -> dict[str, ImageSequence |
     images = facts.get("images") if isinstance(facts, Mapping) else None
     if not isinstance(images, Mapping):
         return {}
-    here = {i.name: i for i in followed.source.visits[ordinals(followed.source, followed.progression)[visit]].images}
-    return {str(c): here.get(str(i.get("name"))) for c, i in images.items() if isinstance(i, Mapping)}
+    by_name = {i.name: i for i in followed.source.visits[ordinals(followed.source, followed.progression)[visit]].images}
+    return {str(c): by_name.get(str(i.get("name"))) for c, i in images.items() if isinstance(i, Mapping)}
 
 
 def dicom_series(followed: Followed) -> list[ImageSequence | None]:
@@ -32,15 +32,15 @@ def dicom_series(followed: Followed) -> list[ImageSequence | None]:
     progression = followed.progression
     series: list[ImageSequence | None] = [None] * len(progression.dates)
     for visit in progression.seen:
-        given = [progression.images[visit], *recorded_images(followed, visit).values()]
-        known = [image for image in given if image is not None and image.meta.get("series_uid")]
-        if not known:
+        candidates = [progression.images[visit], *recorded_images(followed, visit).values()]
+        from_dicom = [image for image in candidates if image is not None and image.meta.get("series_uid")]
+        if not from_dicom:
             raise MedseqError(
                 f"The image of visit {visit + 1} is not an open DICOM series, on which its file would stand"
             )
         mask = progression.labels[visit]
         assert mask is not None  # it is seen
-        series[visit] = next((image for image in known if image.same_grid(mask)), known[0])
+        series[visit] = next((image for image in from_dicom if image.same_grid(mask)), from_dicom[0])
     return series
 
 
@@ -68,8 +68,8 @@ def scan_to_retest(followed: Followed) -> ImageSequence | dict[str, ImageSequenc
         If its images are not recorded, or not open.
     """
     visit = len(followed.progression.dates) - 1
-    given = recorded_images(followed, visit)
-    images = {channel: image for channel, image in given.items() if image is not None}
-    if not images or len(images) < len(given):
+    recorded = recorded_images(followed, visit)
+    images = {channel: image for channel, image in recorded.items() if image is not None}
+    if not images or len(images) < len(recorded):
         raise MedseqError(f"The images of visit {visit + 1} that the model was given are not open")
     return images if len(images) > 1 else next(iter(images.values()))

@@ -47,23 +47,25 @@ def add_layers(viewer: ViewerModel, data: Sequence[_layers.LayerData]) -> list[L
 def show_segmentation(viewer: ViewerModel, image: Layer, segmentation: Segmentation) -> list[Layer]:
     """Show what `ms.segment` found in the image of a layer, at the same place and visit."""
     added = []
-    for what in (segmentation.labels, segmentation.probability, segmentation.uncertainty):
-        if what is None:
+    for output in (segmentation.labels, segmentation.probability, segmentation.uncertainty):
+        if output is None:
             continue
         ending = (
             "labels"
-            if what is segmentation.labels
+            if output is segmentation.labels
             else "probability"
-            if what is segmentation.probability
+            if output is segmentation.probability
             else "uncertainty"
         )
         extra: dict[str, Any] = {"name": f"{image.name} {ending}", "opacity": 0.6}
-        if what.kind == "labels":
-            there = looks.colours_in_use(layer for layer in viewer.layers if _layers.layer_kind(layer) == "labels")
-            extra["colormap"] = looks.mask_colormap(looks.distinct_colours(what.label_names, {}, there))
+        if output.kind == "labels":
+            used_colours = looks.colours_in_use(
+                layer for layer in viewer.layers if _layers.layer_kind(layer) == "labels"
+            )
+            extra["colormap"] = looks.mask_colormap(looks.distinct_colours(output.label_names, {}, used_colours))
         else:
             extra |= {"colormap": "magma", "blending": "additive", "contrast_limits": [0.0, 1.0], "visible": False}
-        added.append(show_derived(viewer, image, what, **extra))
+        added.append(show_derived(viewer, image, output, **extra))
     return added
 
 
@@ -189,13 +191,13 @@ def _whose_grid(viewer: ViewerModel, layer: Layer, seq: ImageSequence, reference
     facts = _studies.facts_of(layer)
     if facts.get("study") is None or seq.same_grid(_layers.from_layer(layer)):
         return layer
-    there: dict[int, Layer] = {}
+    by_ordinal: dict[int, Layer] = {}
     for one in viewer.layers:
-        theirs = _studies.facts_of(one)
-        mine = theirs.get("study") == facts["study"] and "role" not in theirs
-        if mine and _layers.layer_kind(one) == "image" and seq.same_grid(_layers.from_layer(one)):
-            there.setdefault(int(theirs["ordinal"]), one)
-    return next(iter(there.values())) if len(there) == 1 else layer
+        other_facts = _studies.facts_of(one)
+        same_study = other_facts.get("study") == facts["study"] and "role" not in other_facts
+        if same_study and _layers.layer_kind(one) == "image" and seq.same_grid(_layers.from_layer(one)):
+            by_ordinal.setdefault(int(other_facts["ordinal"]), one)
+    return next(iter(by_ordinal.values())) if len(by_ordinal) == 1 else layer
 
 
 def new_labels(viewer: ViewerModel, image: Layer, name: str | None = None) -> Labels:
@@ -237,9 +239,9 @@ def _colours_to_paint_in(
     masks = [layer for layer in viewer.layers if _layers.layer_kind(layer) == "labels"]
     series = _studies.series_name({**facts, "name": name})
     for layer in masks:
-        theirs = _studies.facts_of(layer)
-        mine = theirs.get("study") == facts.get("study") and "role" not in theirs
-        if mine and facts.get("study") is not None and _studies.series_name(theirs) == series:
+        other_facts = _studies.facts_of(layer)
+        same_study = other_facts.get("study") == facts.get("study") and "role" not in other_facts
+        if same_study and facts.get("study") is not None and _studies.series_name(other_facts) == series:
             colours: LabelColormapBase = layer.colormap
             return colours
     return looks.mask_colormap(looks.distinct_colours(names, {}, looks.colours_in_use(masks)))
@@ -289,11 +291,11 @@ def go_to(
     along = along_of(viewer)
     axis = list(layer.axis_labels).index(along) if along in layer.axis_labels else layer.ndim - 3
     steps, counts = np.unique(index[:, axis], return_counts=True)
-    here = index[index[:, axis] == steps[counts.argmax()]].mean(axis=0)
-    here[axis] = steps[counts.argmax()]
-    world = layer.data_to_world(here)
+    point = index[index[:, axis] == steps[counts.argmax()]].mean(axis=0)
+    point[axis] = steps[counts.argmax()]
+    world = layer.data_to_world(point)
     viewer.dims.set_point(n - layer.ndim + axis, float(world[axis]))
-    if center or (center is None and not _in_view(viewer, layer, here)):
+    if center or (center is None and not _in_view(viewer, layer, point)):
         camera_of(viewer).center = tuple(float(v) for v in np.asarray(world)[-3:])
     return True
 

@@ -155,11 +155,11 @@ def open_result(viewer: ViewerModel, folder: str | os.PathLike[str]) -> Progress
 
 def _patient(progression: Progression, path: Path) -> str:
     """The patient's pseudonym, as the record says it; else the folder's name."""
-    known = progression.provenance.get("patient")
+    patient = progression.provenance.get("patient")
     call = progression.provenance.get("run")
-    if not known and isinstance(call, Mapping):
-        known = Path(str(call.get("study") or "")).name
-    return str(known or path.name)
+    if not patient and isinstance(call, Mapping):
+        patient = Path(str(call.get("study") or "")).name
+    return str(patient or path.name)
 
 
 def _as_it_is_open(progression: Progression, study: Study | None) -> Study | None:

@@ -121,30 +121,30 @@ def save_session(
     OperationCancelled
         When `cancelled` says so.
     """
-    taken = take_session(viewer)
-    path = write_session(taken, folder, progress=progress, cancelled=cancelled)
-    finish_saving(viewer, taken, path)
+    snapshot = take_session(viewer)
+    path = write_session(snapshot, folder, progress=progress, cancelled=cancelled)
+    finish_saving(viewer, snapshot, path)
     return path
 
 
 def take_session(viewer: ViewerModel, layers: Iterable[Layer] | None = None) -> TakenSession:
     """What is open now, or of it these layers and all results, to be written by `write_session` while work goes on."""
     chosen = list(viewer.layers if layers is None else layers)
-    kept = (_kept(viewer, layer) for layer in chosen)
+    kept_layers = (_kept(viewer, layer) for layer in chosen)
     # a correction makes another graph; the one that is held here stays as it is
     results = tuple((name, copy(followed.progression), followed.card) for name, followed in results_of(viewer).items())
     changes = editing_of(viewer).unsaved.as_they_are()
-    return TakenSession(tuple(k for k in kept if k is not None), results, _view(viewer), changes)
+    return TakenSession(tuple(k for k in kept_layers if k is not None), results, _view(viewer), changes)
 
 
-def finish_saving(viewer: ViewerModel, taken: TakenSession, path: Path) -> None:
+def finish_saving(viewer: ViewerModel, snapshot: TakenSession, path: Path) -> None:
     """When it is written: what has not changed since it was taken is saved, and the session is among the recent ones."""
-    editing_of(viewer).written(taken.changes)
+    editing_of(viewer).written(snapshot.changes)
     remember(path)
 
 
 def write_session(
-    taken: TakenSession,
+    snapshot: TakenSession,
     folder: str | os.PathLike[str],
     *,
     progress: Progress | None = None,
@@ -166,7 +166,7 @@ def write_session(
     old = part.with_suffix(".old")
     try:
         part.mkdir(parents=True)
-        facts = _write_parts(taken, part, progress, cancelled)
+        facts = _write_parts(snapshot, part, progress, cancelled)
         (part / FILE).write_text(json.dumps(plain(facts), indent=1), encoding="utf-8")
         check(cancelled)
         if path.exists():
@@ -186,37 +186,37 @@ def write_session(
 
 
 def _write_parts(
-    taken: TakenSession, folder: Path, progress: Progress | None, cancelled: Cancelled | None
+    snapshot: TakenSession, folder: Path, progress: Progress | None, cancelled: Cancelled | None
 ) -> dict[str, object]:
     """Write layers and results; what the session's JSON says of them."""
     layers, results = [], {}
-    whole = len(taken.layers) + len(taken.results)
-    for number, kept in enumerate(with_progress(taken.layers, whole, "Saving layers", progress, cancelled)):
-        layers.append(_write_layer(kept, folder, number))
-    for number, (name, progression, card) in enumerate(taken.results):
+    whole = len(snapshot.layers) + len(snapshot.results)
+    for number, layer in enumerate(with_progress(snapshot.layers, whole, "Saving layers", progress, cancelled)):
+        layers.append(_write_layer(layer, folder, number))
+    for number, (name, progression, card) in enumerate(snapshot.results):
         check(cancelled)
         progression.save(folder / f"result-{number}")
         results[name] = {"folder": f"result-{number}", "card": card}
         if progress is not None:
-            progress(len(taken.layers) + number + 1, whole, f"Saving the result of {name}")
+            progress(len(snapshot.layers) + number + 1, whole, f"Saving the result of {name}")
     saved = datetime.now(UTC).isoformat(timespec="seconds")
     return {
-        "format": FORMAT, "version": __version__, "saved": saved, "layers": layers, "results": results, "view": taken.view,
+        "format": FORMAT, "version": __version__, "saved": saved, "layers": layers, "results": results, "view": snapshot.view,
     }  # fmt: skip
 
 
-def _write_layer(kept: KeptLayer, folder: Path, number: int) -> dict[str, object]:
-    if not kept.copied:
-        return kept.facts
-    data = np.asarray(kept.seq.data)
-    if kept.seq.kind == "labels":
+def _write_layer(layer: KeptLayer, folder: Path, number: int) -> dict[str, object]:
+    if not layer.copied:
+        return layer.facts
+    data = np.asarray(layer.seq.data)
+    if layer.seq.kind == "labels":
         name = f"labels-{number}.npz"
-        flags = np.zeros(data.shape, np.uint8) if kept.flags is None else kept.flags
+        flags = np.zeros(data.shape, np.uint8) if layer.flags is None else layer.flags
         write_labels(folder / name, data, np.ascontiguousarray(flags))
     else:
         name = f"image-{number}.npy"
         np.save(folder / name, data, allow_pickle=False)
-    return {**kept.facts, "file": name}
+    return {**layer.facts, "file": name}
 
 
 def _kept(viewer: ViewerModel, layer: Layer) -> KeptLayer | None:
@@ -273,9 +273,9 @@ def recent_sessions() -> list[Path]:
 
 def remember(path: Path) -> None:
     """Put a session first among the recent ones."""
-    known = [p for p in recent_sessions() if p != path.resolve()]
+    paths = [p for p in recent_sessions() if p != path.resolve()]
     with suppress(MedseqError):  # a list that cannot be kept is no reason to fail
-        write_text(_list(), json.dumps([str(p) for p in (path.resolve(), *known)][:_RECENT]))
+        write_text(_list(), json.dumps([str(p) for p in (path.resolve(), *paths)][:_RECENT]))
 
 
 def _list() -> Path:

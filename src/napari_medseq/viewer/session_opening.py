@@ -104,16 +104,16 @@ def read_session(
     missing: list[str] = []
     opened: dict[str, list[ImageSequence]] = {}
     whole = len(facts["layers"]) + len(facts["results"])
-    for number, kept in enumerate(facts["layers"]):
+    for number, entry in enumerate(facts["layers"]):
         check(cancelled)
         try:
-            layers.append(_session_layer(path, kept, opened, cancelled))
+            layers.append(_session_layer(path, entry, opened, cancelled))
         except OperationCancelled:
             raise
         except MedseqError as error:
-            missing.append(f"{kept['look']['name']}: {error}")
+            missing.append(f"{entry['look']['name']}: {error}")
         if progress is not None:
-            progress(number + 1, whole, str(kept["look"]["name"]))
+            progress(number + 1, whole, str(entry["look"]["name"]))
     results = []
     for name, result in facts["results"].items():
         check(cancelled)
@@ -183,34 +183,34 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _session_layer(
-    path: Path, kept: Mapping[str, Any], opened: dict[str, list[ImageSequence]], cancelled: Cancelled | None
+    path: Path, entry: Mapping[str, Any], opened: dict[str, list[ImageSequence]], cancelled: Cancelled | None
 ) -> SessionLayer:
-    seq, flags = _sequence(path, kept, opened, cancelled)
-    extra = dict(kept["look"])
+    seq, flags = _sequence(path, entry, opened, cancelled)
+    extra = dict(entry["look"])
     if seq.kind == "image":
-        extra |= {"contrast_limits": kept["contrast_limits"], "colormap": kept["colormap"]}
-    about = kept["about"]
-    data = _layers.to_layer_data(seq, visit=kept["visit"], facts=about, along=about.get("along", "z"), **extra)
+        extra |= {"contrast_limits": entry["contrast_limits"], "colormap": entry["colormap"]}
+    about = entry["about"]
+    data = _layers.to_layer_data(seq, visit=entry["visit"], facts=about, along=about.get("along", "z"), **extra)
     if flags is None or not flags.any():
         return SessionLayer(data, about, None)
-    shown = np.asarray(_layers.to_layer_data(seq.replace(data=flags), visit=kept["visit"])[0])
+    shown = np.asarray(_layers.to_layer_data(seq.replace(data=flags), visit=entry["visit"])[0])
     return SessionLayer(data, about, shown)
 
 
 def _sequence(
-    path: Path, kept: Mapping[str, Any], opened: dict[str, list[ImageSequence]], cancelled: Cancelled | None
+    path: Path, entry: Mapping[str, Any], opened: dict[str, list[ImageSequence]], cancelled: Cancelled | None
 ) -> tuple[ImageSequence, Any]:
     """The sequence of a kept layer, and its flags where it is labels."""
-    facts, flags = dict(kept["sequence"]), None
-    if "source" in kept:
-        source = str(kept["source"])
+    facts, flags = dict(entry["sequence"]), None
+    if "source" in entry:
+        source = str(entry["source"])
         if source not in opened:
             opened[source] = io.read(source, lazy="auto", cancelled=cancelled)
         seq = next((s for s in opened[source] if s.name == facts["name"]), opened[source][0])
         by_hand = {k: v for k, v in facts["meta"].items() if k == BY_HAND}  # what the file does not know
         return seq.replace(meta={**seq.meta, **by_hand}), None
-    file = path / Path(str(kept["file"])).name
-    if kept["kind"] == "labels":
+    file = path / Path(str(entry["file"])).name
+    if entry["kind"] == "labels":
         data, flags = read_labels(file)
     else:
         try:
@@ -219,7 +219,7 @@ def _sequence(
             raise ReadError(f"{file} is damaged: {error}.") from error
     acquired = facts.pop("acquired")
     seq = ImageSequence(
-        data, tuple(facts.pop("axes")), facts.pop("affine"), kind=kept["kind"], warnings=tuple(facts.pop("warnings")),
+        data, tuple(facts.pop("axes")), facts.pop("affine"), kind=entry["kind"], warnings=tuple(facts.pop("warnings")),
         acquired=None if acquired is None else datetime.fromisoformat(acquired), **facts,
     )  # fmt: skip
     return seq, flags

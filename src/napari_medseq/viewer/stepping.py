@@ -34,9 +34,9 @@ def next_visit(viewer: ViewerModel, by: int = 1) -> int | None:
     now = shown_visit(viewer)
     if now is None:
         return None
-    there = min(max(now + by, 0), visits_of(viewer.layers) - 1)
-    viewer.dims.set_point(list(viewer.dims.axis_labels).index("visit"), float(there))
-    return there
+    target = min(max(now + by, 0), visits_of(viewer.layers) - 1)
+    viewer.dims.set_point(list(viewer.dims.axis_labels).index("visit"), float(target))
+    return target
 
 
 def next_lesion(viewer: ViewerModel, by: int = 1) -> int | None:
@@ -60,8 +60,8 @@ def next_lesion(viewer: ViewerModel, by: int = 1) -> int | None:
     if layer is None:
         return None
     table = followed.progression.lesions
-    here = table[(table["visit"] == visit) & (table["volume_ml"] > 0)].sort_values("volume_ml", ascending=False)
-    lesions = [int(v) for v in here["lesion"]]
+    at_visit = table[(table["visit"] == visit) & (table["volume_ml"] > 0)].sort_values("volume_ml", ascending=False)
+    lesions = [int(v) for v in at_visit["lesion"]]
     if not lesions:
         return None
     now = int(layer.selected_label)

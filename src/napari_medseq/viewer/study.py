@@ -40,16 +40,16 @@ def study_layer_data(study: Study) -> list[LayerData]:
 
 def visit_layer_data(study: Study, ordinal: int, seq: ImageSequence, *, visit: int | None, **kwargs: Any) -> LayerData:
     """Layer data of one sequence of a visit, with the facts of study and visit."""
-    known = study.visits[ordinal]
+    at_ordinal = study.visits[ordinal]
     facts = {
         "study": study.name,
         "ordinal": ordinal,
-        "visit_name": known.name or f"visit {ordinal + 1}",
-        "date": known.date and known.date.isoformat(),
+        "visit_name": at_ordinal.name or f"visit {ordinal + 1}",
+        "date": at_ordinal.date and at_ordinal.date.isoformat(),
         "study_warnings": list(study.warnings),
     }
     name = f"{visit_title(study, ordinal)} {series_name({**facts, 'name': seq.name})}"
-    if seq.kind == "labels" and seq.modality and len({i.modality for i in known.images}) > 1:
+    if seq.kind == "labels" and seq.modality and len({i.modality for i in at_ordinal.images}) > 1:
         name += f" on {seq.modality}"
     return to_layer_data(seq, visit=visit, facts=facts, **({"name": name} | kwargs))
 
@@ -116,14 +116,14 @@ def is_tracked(layer: Layer) -> bool:
 
 def masks_alike(layers: Iterable[Layer], study: str) -> list[Layer]:
     """The masks of a study that are one series with a mask at every visit; none where there is no such series, or several."""
-    mine = [
+    study_layers = [
         layer
         for layer in layers
         if layer_kind(layer) == "labels" and facts_of(layer).get("study") == study and "role" not in facts_of(layer)
     ]
     visits = {facts_of(layer)["ordinal"] for layer in layers if facts_of(layer).get("study") == study}
     series: dict[str, list[Layer]] = {}
-    for layer in mine:
+    for layer in study_layers:
         series.setdefault(series_name(facts_of(layer)), []).append(layer)
     whole = [
         group for group in series.values() if sorted(facts_of(layer)["ordinal"] for layer in group) == sorted(visits)
@@ -143,19 +143,19 @@ def study_from_layers(layers: Iterable[Layer], name: str | None = None) -> Study
     names = studies_in(layers)
     if name is None:
         if len(names) != 1:
-            what = "no study is open" if not names else f"{len(names)} studies are open ({', '.join(names)})"
-            raise MedseqError(f"A study is needed, but {what}. Open a study folder, or choose one by name.")
+            problem = "no study is open" if not names else f"{len(names)} studies are open ({', '.join(names)})"
+            raise MedseqError(f"A study is needed, but {problem}. Open a study folder, or choose one by name.")
         name = names[0]
-    mine = [layer for layer in layers if facts_of(layer).get("study") == name and "role" not in facts_of(layer)]
-    if not mine:
+    study_layers = [layer for layer in layers if facts_of(layer).get("study") == name and "role" not in facts_of(layer)]
+    if not study_layers:
         raise MedseqError(
             f"No layer belongs to the study {name!r}; the studies open are: {', '.join(names) or 'none'}."
         )
     visits = []
-    for ordinal in sorted({facts_of(layer)["ordinal"] for layer in mine}):
-        here = [layer for layer in mine if facts_of(layer)["ordinal"] == ordinal]
-        facts = facts_of(here[0])
-        seqs = [from_layer(layer) for layer in here]
+    for ordinal in sorted({facts_of(layer)["ordinal"] for layer in study_layers}):
+        at_visit = [layer for layer in study_layers if facts_of(layer)["ordinal"] == ordinal]
+        facts = facts_of(at_visit[0])
+        seqs = [from_layer(layer) for layer in at_visit]
         visits.append(
             Visit(
                 visit_date(facts),
@@ -164,7 +164,7 @@ def study_from_layers(layers: Iterable[Layer], name: str | None = None) -> Study
                 str(facts["visit_name"]),
             )
         )
-    return Study(name, tuple(visits), tuple(facts_of(mine[0]).get("study_warnings", ())))
+    return Study(name, tuple(visits), tuple(facts_of(study_layers[0]).get("study_warnings", ())))
 
 
 def ordinals(study: Study, progression: Progression) -> list[int]:

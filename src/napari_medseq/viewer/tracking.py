@@ -55,15 +55,15 @@ def track_layers(
         If there are no label layers, two for one visit, or masks of several patients.
     """
     chosen = label_layers(viewer, study) if labels is None else sorted(labels, key=_ordinal)
-    taken = masks_now(chosen)
+    snapshot = masks_now(chosen)
     source, arguments = tracking_job(viewer, chosen)
     progression = track_job(source, arguments, register, settings, progress, cancelled)
-    show_followed(viewer, progression, source, chosen, taken)
+    show_followed(viewer, progression, source, chosen, snapshot)
     return progression
 
 
 def show_followed(
-    viewer: ViewerModel, progression: Progression, source: Study, labels: Sequence[Labels], taken: Taken
+    viewer: ViewerModel, progression: Progression, source: Study, labels: Sequence[Labels], snapshot: Taken
 ) -> list[str]:
     """Show what was followed through label layers, corrected as the result was that these layers show.
 
@@ -73,11 +73,11 @@ def show_followed(
         What to tell: how many corrections are kept, and which could not be made again.
     """
     before = results_of(viewer).get(source.name)
-    mine = before is not None and {real(layer) for layer in labels} == set(before.layers)
+    same_masks = before is not None and {real(layer) for layer in labels} == set(before.layers)
     # what was excluded is not in the layers; what was painted there since is meant
-    notes = corrected_again(progression, before, exclusions=False) if mine else []
+    notes = corrected_again(progression, before, exclusions=False) if same_masks else []
     progression.provenance.setdefault("inputs", _inputs(progression, source))
-    show_progression(viewer, progression, source, card=before.card if mine and before else "", taken=taken)
+    show_progression(viewer, progression, source, card=before.card if same_masks and before else "", taken=snapshot)
     editing_of(viewer).followed([layer for layer in labels if not _studies.is_tracked(layer)])
     return notes
 
@@ -98,14 +98,16 @@ def corrected_again(progression: Progression, before: Followed | None, *, exclus
     """Correct a new result as people corrected the one before; what is kept and what is not, in words."""
     if before is None:
         return []
-    made = len(before.progression.corrections)
+    count = len(before.progression.corrections)
     missed = progression.reapply_corrections(
         before.progression, exclusions=exclusions
     )  # takes over its provenance, too
-    kept = made - len(missed)
+    kept_count = count - len(missed)
     notes = (
-        [f"{kept} correction{'' if kept == 1 else 's'} made by hand {'is' if kept == 1 else 'are'} kept."]
-        if kept
+        [
+            f"{kept_count} correction{'' if kept_count == 1 else 's'} made by hand {'is' if kept_count == 1 else 'are'} kept."
+        ]
+        if kept_count
         else []
     )
     return notes + ([f"These corrections could not be made again: {'; '.join(missed)}."] if missed else [])
@@ -128,10 +130,10 @@ def follow_again(
         If there is no result of that study, or its layers were removed.
     """
     followed = result_of(viewer, study)
-    here = [layer for layer in followed.layers if layer in viewer.layers]
+    still_open = [layer for layer in followed.layers if layer in viewer.layers]
     return track_layers(
         viewer,
-        here,
+        still_open,
         register=register,
         settings=settings or followed.progression.settings,
         progress=progress,
@@ -154,14 +156,14 @@ def label_layers(viewer: ViewerModel, study: str | None = None) -> list[Labels]:
     """
     names = _studies.studies_in(viewer.layers)
     study = study or (names[0] if len(names) == 1 else None)
-    mine = [
+    study_layers = [
         layer
         for layer in viewer.layers
         if _layers.layer_kind(layer) == "labels"
         and _studies.facts_of(layer).get("study") == study
         and _studies.facts_of(layer).get("role") in (None, _studies.TRACKED)  # not what was made from others
     ]
-    chosen = [layer for layer in mine if _studies.is_tracked(layer)] or mine
+    chosen = [layer for layer in study_layers if _studies.is_tracked(layer)] or study_layers
     if not chosen:
         raise MedseqError("There are no label layers to follow. Segment the visits first, or choose label layers.")
     return sorted(chosen, key=_ordinal)
@@ -210,9 +212,9 @@ def check_one_patient(layers: Sequence[Layer]) -> None:
     MedseqError
         If the study, the file's own word or its BIDS name tell two layers apart.
     """
-    known = [(layer, names) for layer in layers if (names := _patients(layer))]
-    for layer, names in known[1:]:
-        first, firsts = known[0]
+    patients_of = [(layer, names) for layer in layers if (names := _patients(layer))]
+    for layer, names in patients_of[1:]:
+        first, firsts = patients_of[0]
         if not names & firsts:
             raise MedseqError(
                 f"These masks are of different patients: {first.name} of {_either(firsts)}, {layer.name} of {_either(names)}. Lesions "
@@ -264,18 +266,18 @@ def track_job(
     from napari_medseq import pipeline
 
     images = arguments["images"]
-    more: dict[str, Any] = {}
+    keywords: dict[str, Any] = {}
     if all(i is not None for i in images) and len(images) > 1:
         chosen = [pipeline.Chosen(v, {"image": i}) for v, i in zip(source.visits, images, strict=False)]
         aligned = pipeline.align_visits(chosen, mode=register, progress=part(progress, 0.0, 0.5), cancelled=cancelled)
-        more["transforms"] = [a.to_baseline for a in aligned]
+        keywords["transforms"] = [a.to_baseline for a in aligned]
         if (
             any(a.transform is not None for a in aligned)
             and (settings or ms.TrackSettings()).registration_error_mm is None
         ):
-            more["registration_error_mm"] = max(a.error_mm for a in aligned)
+            keywords["registration_error_mm"] = max(a.error_mm for a in aligned)
     result: Progression = ms.track(
-        **arguments, **more, settings=pipeline.track_settings(settings),
+        **arguments, **keywords, settings=pipeline.track_settings(settings),
         progress=part(progress, 0.5, 1.0), cancelled=cancelled,
     )  # fmt: skip
     return result
@@ -323,7 +325,7 @@ class Rerun:
 
     def revise(self, visit: Visit, mask: ImageSequence) -> ImageSequence:
         """The mask that was found, with what a person painted at that visit in its place; touches no layer."""
-        ordinal = next(k for k, known in enumerate(self.source.visits) if known is visit)
+        ordinal = next(k for k, own in enumerate(self.source.visits) if own is visit)
         painting = self._painted.get(ordinal)
         if painting is None:
             return mask
@@ -338,8 +340,8 @@ class Rerun:
         named = {name: value for value, name in mask.label_names.items() if value}
         only = min(named.values(), default=1)
         for value in np.unique(painting.values[painting.where]).tolist():
-            here = painting.where & (painting.values == value)
-            data[here] = named.get(painting.classes.get(value, ""), only) if value else 0
+            painted = painting.where & (painting.values == value)
+            data[painted] = named.get(painting.classes.get(value, ""), only) if value else 0
         return mask.replace(data=data)
 
     def show(self, viewer: ViewerModel, progression: Progression, card: str = "") -> list[str]:

@@ -118,12 +118,12 @@ class Twin:
             self.layer.data = self.original.data
 
     def _points_changed(self, event: Event) -> None:
-        here, there = (self.original, self.layer) if event.source is self.original else (self.layer, self.original)
-        if self._busy or np.array_equal(here.data, there.data):
+        target, source = (self.original, self.layer) if event.source is self.original else (self.layer, self.original)
+        if self._busy or np.array_equal(target.data, source.data):
             return
         self._busy = True
         try:
-            there.data = np.array(here.data)
+            source.data = np.array(target.data)
         finally:
             self._busy = False
 
@@ -136,10 +136,10 @@ class Twin:
         if pane is not None:
             yield from guarded_stroke(pane, layer, event)
 
-    def _by_key(self, action: Callable[[], str], said: str) -> None:
+    def _by_key(self, action: Callable[[], str], doing: str) -> None:
         viewer, pane = self._editing.viewer, self._pane()
         try:
-            text = f"{said}: {action()}"
+            text = f"{doing}: {action()}"
         except MedseqError as error:
             text = str(error)
         viewer.status = text

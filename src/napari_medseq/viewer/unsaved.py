@@ -28,8 +28,8 @@ class Unsaved(WeakSet["Labels"]):
         chosen = list(self) if among is None else [layer for layer in among if layer in self]
         return WeakKeyDictionary({layer: self._changes[layer] for layer in chosen})
 
-    def discard_unchanged(self, taken: WeakKeyDictionary[Labels, int]) -> None:
+    def discard_unchanged(self, changes: WeakKeyDictionary[Labels, int]) -> None:
         """The copy was written: what has not changed since `as_they_are` is saved."""
-        for layer, count in list(taken.items()):
+        for layer, count in list(changes.items()):
             if self._changes.get(layer) == count:
                 self.discard(layer)

@@ -127,7 +127,7 @@ def _above_air(x: Values, y: Values, dark_x: float, dark_y: float) -> tuple[floa
 
 
 def _trimmed_fit(x: Values, y: Values) -> tuple[float, float]:
-    kept = np.ones(len(x), bool)
+    kept_points = np.ones(len(x), bool)
     # medians of the thirds of x begin the fit (Tukey's resistant line): least squares alone begins with what changed
     order = np.argsort(x, kind="stable")
     low, high = order[: max(1, len(x) // 3)], order[-max(1, len(x) // 3) :]
@@ -141,9 +141,9 @@ def _trimmed_fit(x: Values, y: Values) -> tuple[float, float]:
         if np.count_nonzero(now) < 2 or np.ptp(x[now]) == 0:
             break
         scale, offset = (float(v) for v in np.polyfit(x[now], y[now], 1))
-        if np.array_equal(now, kept):
+        if np.array_equal(now, kept_points):
             break
-        kept = now
+        kept_points = now
     return scale, offset
 
 

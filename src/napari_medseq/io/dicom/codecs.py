@@ -161,22 +161,22 @@ def request(
     }
 
 
-def decode_request(asked: Request) -> NDArray[np.generic]:
+def decode_request(request: Request) -> NDArray[np.generic]:
     """Decode the frame of a `request`."""
     from pydicom.encaps import get_frame
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
-    options, stored = asked["options"], np.dtype(asked["stored"])
+    options, stored = request["options"], np.dtype(request["stored"])
     syntax = options.pop("transfer_syntax_uid")
-    if asked["grey"]:
-        frame = get_frame(asked["data"], asked["index"], number_of_frames=options["number_of_frames"])
+    if request["grey"]:
+        frame = get_frame(request["data"], request["index"], number_of_frames=options["number_of_frames"])
         shape = options["rows"], options["columns"]
         decoded = _grey(frame, syntax, shape, stored, options["bits_stored"])
         if decoded is not None:
             return decoded
     options["transfer_syntax_uid"] = UID(syntax)
-    array, _ = get_decoder(UID(syntax)).as_array(asked["data"], index=asked["index"], validate=False, **options)
+    array, _ = get_decoder(UID(syntax)).as_array(request["data"], index=request["index"], validate=False, **options)
     return np.asarray(array)
 
 

@@ -30,8 +30,8 @@ def referenced(file: FileHeader) -> tuple[list[str], list[str]]:
     files: list[str] = []
     outside = missing = 0
     for record in (value(file.ds, "DirectoryRecordSequence") or [])[:_MOST_FILES]:
-        said = value(record, "ReferencedFileID")
-        if said is None or text(record, "DirectoryRecordType").upper() not in (
+        file_id = value(record, "ReferencedFileID")
+        if file_id is None or text(record, "DirectoryRecordType").upper() not in (
             "IMAGE",
             "SEG",
             "RT STRUCTURE SET",
@@ -40,9 +40,9 @@ def referenced(file: FileHeader) -> tuple[list[str], list[str]]:
         ):
             continue
         parts = (
-            [str(p) for p in said]
-            if isinstance(said, Sequence) and not isinstance(said, str)
-            else str(said).split("\\")
+            [str(p) for p in file_id]
+            if isinstance(file_id, Sequence) and not isinstance(file_id, str)
+            else str(file_id).split("\\")
         )
         target = root.joinpath(*parts).resolve()
         if not target.is_relative_to(root):

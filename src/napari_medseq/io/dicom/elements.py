@@ -64,8 +64,8 @@ class Elements:
         return self._complete
 
     def __contains__(self, key: str | int | tuple[int, int]) -> bool:
-        known = TAGS.get(key) if isinstance(key, str) else None
-        return known[0] in self.values if known is not None else key in self.complete()
+        element = TAGS.get(key) if isinstance(key, str) else None
+        return element[0] in self.values if element is not None else key in self.complete()
 
     def __getitem__(self, key: str | int | tuple[int, int]) -> DataElement:
         return self.complete()[key]

@@ -57,9 +57,9 @@ def frames_of(file: FileHeader, alike: dict[object, Frame] | None = None) -> lis
     """
     ds = file.ds
     key = _unvarying(file) if alike is not None else None
-    known = alike.get(key) if alike is not None and key is not None else None
-    if known is not None:
-        frame = copy(known)
+    template = alike.get(key) if alike is not None and key is not None else None
+    if template is not None:
+        frame = copy(template)
         frame.file, frame.clock = file, {}
         return [_of_its_own(frame)]
     rows, columns = integer(ds, "Rows"), integer(ds, "Columns")

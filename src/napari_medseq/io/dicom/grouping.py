@@ -23,10 +23,10 @@ def split(frames: Sequence[Frame]) -> list[list[Frame]]:
     directions: list[Vector] = []
     for frame in frames:
         ds = frame.file.ds
-        which = _direction(frame, directions)
+        direction = _direction(frame, directions)
         spacing = None if frame.spacing is None else tuple(round(s, 4) for s in frame.spacing)
         colour = integer(ds, "SamplesPerPixel", 1) > 1 or text(ds, "PhotometricInterpretation") == "PALETTE COLOR"
-        key = (which, frame.shape, spacing, colour, text(ds, "Modality"), frame.position is None)
+        key = (direction, frame.shape, spacing, colour, text(ds, "Modality"), frame.position is None)
         hard[key].append(frame)
     out: list[list[Frame]] = []
     for group in (part for one in hard.values() for part in _by_world(one)):
@@ -60,16 +60,16 @@ def _by_world(group: list[Frame]) -> list[list[Frame]]:
     return list(worlds.values())
 
 
-def _direction(frame: Frame, known: list[Vector]) -> int:
+def _direction(frame: Frame, directions: list[Vector]) -> int:
     """Index of the frame's orientation among those seen so far."""
     if frame.row is None or frame.column is None:
         return -1
     both = np.concatenate([frame.row, frame.column])
-    for k, other in enumerate(known):
+    for k, other in enumerate(directions):
         if np.abs(both - other).max() <= SAME_DIRECTION:
             return k
-    known.append(both)
-    return len(known) - 1
+    directions.append(both)
+    return len(directions) - 1
 
 
 def _interleave(parts: list[list[Frame]]) -> bool:

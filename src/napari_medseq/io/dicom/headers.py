@@ -101,7 +101,7 @@ def parse(path: str | os.PathLike[str]) -> FileHeader:
         keep(source)
         packed = _packed(source)
         if packed is not None:
-            source = Source(path, held=packed.up_to(_FIRST))
+            source = Source(path, data=packed.up_to(_FIRST))
         fast = elements.parse(source)
         if fast is not None:
             plain, syntax, at = fast
@@ -110,7 +110,7 @@ def parse(path: str | os.PathLike[str]) -> FileHeader:
         else:
             header = _parsed_by_pydicom(source, deflated=packed is not None and packed.deflated)
         if packed is not None and header.pixel_keyword:
-            header.source = Source(path, held=packed.up_to(_needed(header)))
+            header.source = Source(path, data=packed.up_to(_needed(header)))
     except ReadError:
         raise
     except OSError as error:
@@ -211,17 +211,17 @@ class Packed:
                 if len(self._out) > most:
                     raise ReadError(f"{name}: it unpacks to more than {most:,} bytes; unpack it on disk first.")
         except zlib.error as error:
-            what = "deflated data set" if self.deflated else "gzip stream"
-            raise ReadError(f"{name}: the {what} is damaged ({error}); export it again.") from error
+            source_kind = "deflated data set" if self.deflated else "gzip stream"
+            raise ReadError(f"{name}: the {source_kind} is damaged ({error}); export it again.") from error
         return bytes(self._out)
 
     def _more(self) -> bool:
         """Unpack a little; False at the end."""
         if self._stream.eof:
-            rest = self._stream.unused_data
-            if self.deflated or not rest.startswith(b"\x1f\x8b"):
+            following = self._stream.unused_data
+            if self.deflated or not following.startswith(b"\x1f\x8b"):
                 return False
-            self._stream, self._waiting = zlib.decompressobj(self._bits), rest
+            self._stream, self._waiting = zlib.decompressobj(self._bits), following
         if not self._waiting:
             self._waiting = self._source.read(self._at, _CHUNK)
             self._at += len(self._waiting)

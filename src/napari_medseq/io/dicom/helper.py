@@ -130,8 +130,8 @@ def _read(pipe: IO[bytes], count: int, end: float) -> bytes:
     out = bytearray()
     number = pipe.fileno()
     while len(out) < count:
-        left = end - time.monotonic()
-        if left <= 0 or not select.select([number], [], [], left)[0]:
+        remaining = end - time.monotonic()
+        if remaining <= 0 or not select.select([number], [], [], remaining)[0]:
             raise _LateError
         block = os.read(number, min(count - len(out), 1 << 20))
         if not block:

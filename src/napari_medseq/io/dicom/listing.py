@@ -36,14 +36,14 @@ def facts(
             arranged = series.named(series.arrange(frames, shared))
         for stack, name in arranged:
             ds = stack.first.file.ds
-            who = pseudonym(ds)
-            patients.setdefault(who, f"patient-{len(patients) + 1}")
+            who_hash = pseudonym(ds)
+            patients.setdefault(who_hash, f"patient-{len(patients) + 1}")
             entry = {
                 "name": name,
                 "kind": "image",
                 "format": "DICOM",
                 "modality": text(ds, "Modality") or None,
-                "patient": patients[who],
+                "patient": patients[who_hash],
                 "study": text(ds, "StudyInstanceUID"),
                 "series": text(ds, "SeriesInstanceUID"),
                 "date": str(stack.first.acquired.date()) if stack.first.acquired else None,
@@ -60,9 +60,9 @@ def facts(
                 entry["patient"], entry["patient_id"] = text(ds, "PatientName"), text(ds, "PatientID")
             out.append(entry)
     for file in scanned.labels:
-        said = without_identifiers(text(file.ds, "SeriesDescription"), file.ds)
+        description = without_identifiers(text(file.ds, "SeriesDescription"), file.ds)
         out.append(
-            {"name": naming.readable(said or file.name), "kind": "labels", "format": "DICOM",
+            {"name": naming.readable(description or file.name), "kind": "labels", "format": "DICOM",
              "modality": text(file.ds, "Modality"), "source": file.path, "warnings": file.notes}
         )  # fmt: skip
     return out

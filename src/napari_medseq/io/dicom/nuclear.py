@@ -61,7 +61,7 @@ def _parts(ds: Attributes, count: int) -> list[str]:
     for keyword, name in _PARTS:
         values = numbers(ds, keyword, count)
         if values is not None and len(set(values)) > 1:
-            out = [f"{said} {name}{int(v)}".strip() for said, v in zip(out, values, strict=True)]
+            out = [f"{prefix} {name}{int(v)}".strip() for prefix, v in zip(out, values, strict=True)]
     return out
 
 
@@ -78,13 +78,13 @@ def _starts(ds: Attributes, order: NDArray[np.int64], count: int) -> NDArray[np.
     points = int(order.max(initial=0)) + 1
     lengths: list[float] = []
     for phase in value(ds, "PhaseInformationSequence") or []:
-        each, many = number(phase, "ActualFrameDuration"), number(phase, "NumberOfFramesInPhase")
+        each, frame_count = number(phase, "ActualFrameDuration"), number(phase, "NumberOfFramesInPhase")
         delay = number(phase, "PhaseDelay") or 0.0
-        if not each or not many or not 0 < many <= count:
+        if not each or not frame_count or not 0 < frame_count <= count:
             return None
-        lengths.extend([each] * int(many))
-        if delay and len(lengths) > int(many):
-            lengths[-int(many) - 1] += delay
+        lengths.extend([each] * int(frame_count))
+        if delay and len(lengths) > int(frame_count):
+            lengths[-int(frame_count) - 1] += delay
     gated = first_item(ds, "GatedInformationSequence")
     data = first_item(gated, "DataInformationSequence") if gated is not None else None
     slot = number(data, "FrameTime") if data is not None else None

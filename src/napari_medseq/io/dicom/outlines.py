@@ -41,7 +41,7 @@ def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
 def _edges(mask: NDArray[np.bool_]) -> list[_Edge]:
     """The edges between inside and outside as (start, end) corners, the inside on the right; corner (x, y) is pixel (y, x)'s upper left."""
     inside = np.pad(np.asarray(mask, bool), 1)
-    here = inside[1:-1, 1:-1]
+    inner = inside[1:-1, 1:-1]
     edges: list[_Edge] = []
     for outside, start, end in (
         (inside[:-2, 1:-1], (0, 0), (1, 0)),  # above: to the right
@@ -49,7 +49,7 @@ def _edges(mask: NDArray[np.bool_]) -> list[_Edge]:
         (inside[2:, 1:-1], (1, 1), (0, 1)),  # below: to the left
         (inside[1:-1, :-2], (0, 1), (0, 0)),  # left: up
     ):
-        for y, x in np.argwhere(here & ~outside).tolist():
+        for y, x in np.argwhere(inner & ~outside).tolist():
             edges.append(((x + start[0], y + start[1]), (x + end[0], y + end[1])))
     return edges
 
@@ -59,13 +59,13 @@ def _loops(edges: list[_Edge]) -> list[list[_Corner]]:
     after: dict[_Corner, list[_Corner]] = defaultdict(list)
     for start, end in edges:
         after[start].append(end)
-    left = dict.fromkeys(edges)
+    remaining = dict.fromkeys(edges)
     loops = []
-    while left:
-        edge = first = next(iter(left))
+    while remaining:
+        edge = first = next(iter(remaining))
         loop = []
         while True:
-            del left[edge]
+            del remaining[edge]
             (x0, y0), (x1, y1) = edge
             loop.append((x0, y0))
             right = (x1 - (y1 - y0), y1 + (x1 - x0))

@@ -64,23 +64,24 @@ def check_promise(file: FileHeader) -> str | None:
     """
     ds, count = file.ds, max(integer(file.ds, "NumberOfFrames", 1), 1)
     promised = promised_bytes(ds, file.pixel_keyword, count)
-    there = max(file.size - file.pixel_at, 0)
+    available = max(file.size - file.pixel_at, 0)
     each_has_an_item = file.encapsulated and file.syntax not in video.SYNTAXES
-    if count > _MOST_FRAMES or (count > 1 and each_has_an_item and count > there // 8):
-        raise ReadError(f"{file.path}: the header promises {count:,} frames, which {there:,} bytes cannot hold.")
+    if count > _MOST_FRAMES or (count > 1 and each_has_an_item and count > available // 8):
+        raise ReadError(f"{file.path}: the header promises {count:,} frames, which {available:,} bytes cannot hold.")
     if file.encapsulated:
-        if promised > max(there * _BEST_RATIO, _SMALL):
+        if promised > max(available * _BEST_RATIO, _SMALL):
             raise ReadError(
-                f"{file.path}: the header promises {promised:,} bytes of pixels, {there:,} compressed ones cannot hold them."
+                f"{file.path}: the header promises {promised:,} bytes of pixels, {available:,} compressed ones cannot hold them."
             )
         return None
-    if there >= promised - 1:
+    if available >= promised - 1:
         return None
-    if there < promised // 2:
+    if available < promised // 2:
         raise ReadError(
-            f"{file.path}: the header promises {promised:,} bytes of pixels but {there:,} are there; the file was cut short. Copy it again."
+            f"{file.path}: the header promises {promised:,} bytes of pixels but {available:,} are there; "
+            "the file was cut short. Copy it again."
         )
-    return f"{file.name} is cut {promised - there:,} bytes short; the missing pixels are filled with 0."
+    return f"{file.name} is cut {promised - available:,} bytes short; the missing pixels are filled with 0."
 
 
 def promised_bytes(ds: Attributes, keyword: str, frames: int = 1) -> int:
@@ -173,10 +174,10 @@ def _read_plain(file: FileHeader, index: int, out: NDArray[np.generic]) -> None:
     """Uncompressed samples of one frame into an array of their size; what is missing at the file's end is 0."""
     raw = out.reshape(-1).view(np.uint8)
     try:
-        got = file.source.read_into(file.pixel_at + index * out.nbytes, raw.data)
+        count_read = file.source.read_into(file.pixel_at + index * out.nbytes, raw.data)
     except OSError as error:
         raise ReadError(f"{file.path}: cannot be read ({error.strerror or error}).") from error
-    raw[got:] = 0
+    raw[count_read:] = 0
 
 
 def masked(picture: NDArray[np.generic], ds: Attributes) -> NDArray[np.generic]:
@@ -241,9 +242,9 @@ def _decoded(file: FileHeader, index: int, one: bytes | None = None, *, in_helpe
             else:
                 data, index, options["number_of_frames"] = encapsulate([one]), 0, 1
             if in_helper:
-                asked = codecs.request(file, data, index, options, stored_dtype(ds))
+                request = codecs.request(file, data, index, options, stored_dtype(ds))
                 array = HELPER.decode(
-                    file.path, asked, options["rows"] * options["columns"] * options["samples_per_pixel"]
+                    file.path, request, options["rows"] * options["columns"] * options["samples_per_pixel"]
                 )
             else:
                 array, _ = decoder.as_array(data, index=index, validate=False, **options)
@@ -402,8 +403,8 @@ class FrameArray:
         """Read whole-number samples from the file straight into the array, if they have its size; False if they have not."""
         file = frame.file
         stored = stored_dtype(file.ds, file.pixel_keyword)
-        same = stored.itemsize == self.dtype.itemsize and stored.kind in "iu" and self.dtype.kind in "iu"
-        if not same or not file.little or frame.tile is not None or not out.flags.c_contiguous or out.ndim != 2:
+        same_layout = stored.itemsize == self.dtype.itemsize and stored.kind in "iu" and self.dtype.kind in "iu"
+        if not same_layout or not file.little or frame.tile is not None or not out.flags.c_contiguous or out.ndim != 2:
             return False
         if frame.slope != 1.0 or frame.lut is not None:
             return False

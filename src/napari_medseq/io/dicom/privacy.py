@@ -31,9 +31,9 @@ def pseudonym(ds: Attributes) -> str:
     return keyed(text(ds, "PatientID"), text(ds, "PatientName"))
 
 
-def without_identifiers(said: str, ds: Attributes) -> str:
+def without_identifiers(description: str, ds: Attributes) -> str:
     """Free text of a header without names and identifiers in the same header, dates, and long numbers."""
-    if not said:
+    if not description:
         return ""
     for word in sorted(_secret_words(ds), key=len, reverse=True):
         alone = (
@@ -41,8 +41,8 @@ def without_identifiers(said: str, ds: Attributes) -> str:
             if word.isalpha()
             else r"(?<![^\W_])" + re.escape(word) + r"(?![^\W_])"
         )
-        said = re.sub(alone, " ", said, flags=re.IGNORECASE)
-    return " ".join(_LONG_NUMBERS.sub(" ", _DATES.sub(" ", said)).split())
+        description = re.sub(alone, " ", description, flags=re.IGNORECASE)
+    return " ".join(_LONG_NUMBERS.sub(" ", _DATES.sub(" ", description)).split())
 
 
 def _secret_words(ds: Attributes) -> set[str]:

@@ -132,8 +132,8 @@ def _contours(seq: ImageSequence, stack: Stack, labels: NDArray[np.generic], val
     from pydicom.valuerep import format_number_as_ds
 
     colours = seq.meta.get("colors")
-    known = (colours.get(value) or colours.get(str(value))) if isinstance(colours, dict) else None
-    shade = [round(255 * float(c)) for c in (known or lesion_colour(value))[:3]]
+    colour = (colours.get(value) or colours.get(str(value))) if isinstance(colours, dict) else None
+    shade = [round(255 * float(c)) for c in (colour or lesion_colour(value))[:3]]
     contours = []
     for k in np.flatnonzero((labels == value).any(axis=(1, 2))).tolist():
         for polygon in outlines(labels[k] == value):

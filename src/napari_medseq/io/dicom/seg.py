@@ -157,9 +157,12 @@ def _described(ds: Attributes) -> tuple[dict[int, str], dict[int, list[float]], 
         lab = numbers(item, "RecommendedDisplayCIELabValue", 3)
         if lab is not None:
             colours[k] = _rgb(lab)
-        said, ours = text(item, "TrackingID"), text(ds, "ManufacturerModelName") == "napari-medseq"
+        identifier, is_ours = text(item, "TrackingID"), text(ds, "ManufacturerModelName") == "napari-medseq"
         if text(item, "TrackingUID"):
-            tracking[k] = {"id": said if ours else without_identifiers(said, ds), "uid": text(item, "TrackingUID")}
+            tracking[k] = {
+                "id": identifier if is_ours else without_identifiers(identifier, ds),
+                "uid": text(item, "TrackingUID"),
+            }
     return names, colours, tracking
 
 
@@ -177,9 +180,9 @@ def _own_values(ds: Attributes, layer: overlay.Layer, tracking: dict[int, dict[s
         return {}
     renamed: dict[int, int] = {}
     for k in layer.values:
-        said = tracking.get(k, {}).get("id", "").rpartition(" ")[2]
-        if said.isdigit() and 0 < int(said) < 2**31:
-            renamed[k] = int(said)
+        number = tracking.get(k, {}).get("id", "").rpartition(" ")[2]
+        if number.isdigit() and 0 < int(number) < 2**31:
+            renamed[k] = int(number)
     if len(set(renamed.values())) != len(layer.values):
         return {}
     table = np.zeros(max(layer.values, default=0) + 1, np.int32)

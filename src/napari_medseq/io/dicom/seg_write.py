@@ -82,7 +82,7 @@ def _made(
     from pydicom.sr.codedict import codes
 
     patient = patient_key(seq, stack)
-    known = seq.meta.get("tracking")
+    tracking = seq.meta.get("tracking")
     model = seq.meta.get("model")
     algorithm = None
     if model:
@@ -100,13 +100,13 @@ def _made(
                 segmented_property_type=codes.SCT.Lesion,
                 algorithm_type="AUTOMATIC" if model else "MANUAL",
                 algorithm_identification=algorithm,
-                tracking_uid=tracking_uid(known, patient, value),
+                tracking_uid=tracking_uid(tracking, patient, value),
                 tracking_id=f"Lesion {value}",
             )
         )
     images, order, extra = sources(stack, identifiers)
     masks = np.stack([labels[order] == v for v in values], axis=-1)
-    made = hd.seg.Segmentation(
+    segmentation = hd.seg.Segmentation(
         source_images=images,
         pixel_array=masks,
         segmentation_type="BINARY",
@@ -123,5 +123,5 @@ def _made(
         **extra,
     )
     if not identifiers:
-        anonymise(made, stack.first.file.ds)
-    return made
+        anonymise(segmentation, stack.first.file.ds)
+    return segmentation

@@ -74,8 +74,8 @@ def scan(
             if directory is not None:
                 listed, problems = dicomdir.referenced(directory)
                 out.failures.extend(problems)
-                known = {os.path.realpath(p) for p in files}
-                for other in [p for p in listed if p not in known]:
+                listed_paths = {os.path.realpath(p) for p in files}
+                for other in [p for p in listed if p not in listed_paths]:
                     check(cancelled)
                     with collect_failures(other, out.failures):
                         _sorted_in(parse(other), out)
@@ -169,9 +169,9 @@ def series_name(frame: Frame) -> str:
     """A readable name: the series' description, else its protocol, else modality and number."""
     ds = frame.file.ds
     for keyword in ("SeriesDescription", "ProtocolName"):
-        said = without_identifiers(text(ds, keyword), ds)
-        if said:
-            return naming.readable(said)
+        description = without_identifiers(text(ds, keyword), ds)
+        if description:
+            return naming.readable(description)
     number_ = integer(ds, "SeriesNumber", 0)
     return naming.readable(
         f"{text(ds, 'Modality') or 'image'}_{number_}" if number_ else text(ds, "Modality") or "image"
@@ -190,9 +190,9 @@ def named(stacks: list[Stack]) -> list[tuple[Stack, str]]:
     ]  # fmt: skip
     labels = [""] * len(stacks)
     for tell in tellers:
-        said = [naming.readable(words) if (words := tell(s)) else "" for s in stacks]
-        if len(set(said)) > 1:
-            labels = [f"{label}_{s}" if s else label for label, s in zip(labels, said, strict=True)]
+        descriptions = [naming.readable(words) if (words := tell(s)) else "" for s in stacks]
+        if len(set(descriptions)) > 1:
+            labels = [f"{label}_{s}" if s else label for label, s in zip(labels, descriptions, strict=True)]
         if len(set(labels)) == len(stacks):
             break
     return [(s, base + label) for s, label in zip(stacks, labels, strict=True)]

@@ -136,29 +136,29 @@ def patient_key(seq: ImageSequence, stack: Stack) -> str:
     )
 
 
-def tracking_uid(known: object, patient: str, lesion: int) -> str:
+def tracking_uid(tracking: object, patient: str, lesion: int) -> str:
     """The UID by which a lesion is found again: the one that its file says, else the patient's own (`lesion_uid`)."""
-    said = (known.get(lesion) or known.get(str(lesion))) if isinstance(known, Mapping) else None
-    uid = said.get("uid") if isinstance(said, Mapping) else None
+    entry = (tracking.get(lesion) or tracking.get(str(lesion))) if isinstance(tracking, Mapping) else None
+    uid = entry.get("uid") if isinstance(entry, Mapping) else None
     return str(uid or lesion_uid(patient, lesion))
 
 
-def anonymise(made: Dataset, source: Attributes) -> None:
+def anonymise(dataset: Dataset, source: Attributes) -> None:
     """Take out who the patient is and where and by whom the images were made; the UIDs stay."""
 
     def drop(ds: Dataset, element: DataElement) -> None:
-        if element.keyword in _MAKERS or (element.keyword == "DeviceSerialNumber" and ds is not made):
+        if element.keyword in _MAKERS or (element.keyword == "DeviceSerialNumber" and ds is not dataset):
             del ds[element.tag]
 
-    made.walk(drop)
-    for element in list(made):
+    dataset.walk(drop)
+    for element in list(dataset):
         of_patient = element.tag.group == 0x0010 and element.keyword not in _KEPT_OF_PATIENT
         content = element.tag.group == 0x0040 and element.tag.elem >= _CONTENT and element.keyword not in _REQUESTS
         if of_patient or (element.tag.group in _ADMINISTRATIVE and not content):
-            del made[element.tag]
+            del dataset[element.tag]
     for keyword in _BLANK:
-        if keyword in made:
-            setattr(made, keyword, "")
+        if keyword in dataset:
+            setattr(dataset, keyword, "")
     for keyword in (
         "StudyDescription",
         "SeriesDescription",
@@ -168,8 +168,8 @@ def anonymise(made: Dataset, source: Attributes) -> None:
         "StructureSetLabel",
         "StructureSetName",
     ):
-        if keyword in made:
-            setattr(made, keyword, without_identifiers(str(made[keyword].value), source))
+        if keyword in dataset:
+            setattr(dataset, keyword, without_identifiers(str(dataset[keyword].value), source))
 
 
 def sources(stack: Stack, identifiers: bool) -> tuple[list[Dataset], list[int], Geometry]:

@@ -153,9 +153,9 @@ def _report(
     from pydicom.sr.codedict import codes
 
     segments = {} if seg is None else {str(s.TrackingUID): int(s.SegmentNumber) for s in seg.SegmentSequence}
-    known = labels.meta.get("tracking")
+    tracking = labels.meta.get("tracking")
     groups = [
-        _group(finding, tracking_uid(known, patient, finding.lesion), segments, seg, images[0], time_point, labels)
+        _group(finding, tracking_uid(tracking, patient, finding.lesion), segments, seg, images[0], time_point, labels)
         for finding in findings
     ]
     observer = sr.ObserverContext(

@@ -72,14 +72,14 @@ def stack(frames: list[Frame]) -> list[Stack]:
     stations = _stations(columns, notes)
     if stations is not None:
         return [one for part in stations for one in stack(part)]
-    rest: list[Frame] = []
+    unplaced: list[Frame] = []
     if len({len(c) for c in columns}) > 1:
         parts = _by_acquisition(frames)
         if parts is not None:
             return [one for part in parts for one in stack(part)]
-        columns, rest = evened(columns, notes)
+        columns, unplaced = evened(columns, notes)
     columns, times, facts = in_time(columns, notes)
-    return [*_blocks(columns, times, notes, facts), *(stack(rest) if rest else [])]
+    return [*_blocks(columns, times, notes, facts), *(stack(unplaced) if unplaced else [])]
 
 
 def _without_copies(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
@@ -234,15 +234,15 @@ def _blocks(
     ragged = float(np.abs(steps - usual).max()) <= RAGGED * usual and _off(depth) <= RAGGED * usual
     runs = _runs(depth)
     if not ragged and len(runs) <= MOST_BLOCKS and sum(1 for a, b in runs if b - a == 1) <= 1:
-        said = f"{gap}; opened as {len(runs)} blocks of even spacing (a slice may be missing between them)."
+        message = f"{gap}; opened as {len(runs)} blocks of even spacing (a slice may be missing between them)."
         out = []
         for a, b in runs:
-            one = _stack(columns[a:b], times, [*notes, said], dict(facts, block=[a, b]), step=usual)
+            one = _stack(columns[a:b], times, [*notes, message], dict(facts, block=[a, b]), step=usual)
             out.append(one)
         return out
     facts = dict(facts, slice_positions_mm=[round(float(d - depth[0]), 4) for d in depth])
-    said = f"{gap}; no even grid fits, so positions between the first and the last slice are approximate (true ones in meta)."
-    return [_stack(columns, times, [*notes, said], facts)]
+    message = f"{gap}; no even grid fits, so positions between the first and the last slice are approximate (true ones in meta)."
+    return [_stack(columns, times, [*notes, message], facts)]
 
 
 def _even(depth: NDArray[np.float64]) -> bool:

@@ -72,16 +72,16 @@ def factor(ds: Attributes, acquired: Sequence[datetime] = ()) -> tuple[float | N
         injected -= timedelta(days=1) if not text(drug, "RadiopharmaceuticalStartDateTime") else timedelta(0)
     if not timedelta(0) <= begun - injected <= _LONGEST:
         return None, "the injection does not lie within the day before the scan"
-    left = dose * 2.0 ** (-(begun - injected).total_seconds() / half)
-    return weight * 1000.0 / left, ""
+    remaining = dose * 2.0 ** (-(begun - injected).total_seconds() / half)
+    return weight * 1000.0 / remaining, ""
 
 
 def _begun(ds: Attributes, acquired: Sequence[datetime]) -> datetime | None:
     """Start of the series; the earliest acquisition where the series' own time is later (it was made afterwards)."""
     series = moment(ds, "SeriesDate", "SeriesTime") if text(ds, "SeriesTime") else None
     earliest = min(acquired, default=None)
-    known = [t for t in (series, earliest) if t is not None]
-    return min(known, default=None)
+    stamps = [t for t in (series, earliest) if t is not None]
+    return min(stamps, default=None)
 
 
 def _injected(ds: Attributes, drug: Attributes) -> datetime | None:

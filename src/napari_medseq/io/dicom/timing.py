@@ -80,18 +80,18 @@ def evened(columns: list[list[Frame]], notes: list[str]) -> tuple[list[list[Fram
     moments = _common(columns)
     if moments is not None:
         name, shared = moments
-        kept = [[f for f in c if f.clock[name] in shared] for c in columns]
+        complete = [[f for f in c if f.clock[name] in shared] for c in columns]
     else:
         source = _source(columns)
         ordered = ordered if source is None else [sorted(c, key=lambda f: f.clock[source]) for c in columns]
-        kept = [c[:fewest] for c in ordered]
+        complete = [c[:fewest] for c in ordered]
     beyond = [f for c in ordered for f in c[fewest:]] if moments is None and most - fewest > 1 else []
     notes.append(
-        f"Positions hold between {fewest} and {most} frames; only the {len(kept[0])} complete volumes are used "
+        f"Positions hold between {fewest} and {most} frames; only the {len(complete[0])} complete volumes are used "
         f"(positions that differ: {where} mm along the normal)"
         + ("; the other frames follow by themselves." if beyond else ".")
     )
-    return kept, beyond
+    return complete, beyond
 
 
 def _common(columns: list[list[Frame]]) -> tuple[str, set[float]] | None:

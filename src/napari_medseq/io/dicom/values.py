@@ -31,10 +31,10 @@ def _quick(data: bytes, vr: bytes, little: bool) -> Any:
     if vr in _TEXTS:
         if not data.isascii() or b"\x1b" in data:
             return _SLOW
-        said = data.decode("ascii").rstrip(" \0")
-        if "\\" in said:
-            return [part.strip() for part in said.split("\\")]
-        return said.strip() or None
+        decoded = data.decode("ascii").rstrip(" \0")
+        if "\\" in decoded:
+            return [part.strip() for part in decoded.split("\\")]
+        return decoded.strip() or None
     form = _NUMBERS.get(vr)
     if form is None:
         return _SLOW
@@ -56,9 +56,9 @@ def value(ds: Attributes, keyword: str) -> Any:
     Plain texts and numbers come as str or number (or a list of them) straight from the header's bytes, which is much
     faster than pydicom's conversion; everything else through pydicom.
     """
-    known = TAGS.get(keyword) or SECRETS.get(keyword)
+    element = TAGS.get(keyword) or SECRETS.get(keyword)
     try:
-        content = ds[keyword].value if known is None else _stored(ds, *known)
+        content = ds[keyword].value if element is None else _stored(ds, *element)
     except Exception:  # a broken element raises anything; to us it is not there
         return None
     return None if content is None or (isinstance(content, (str, bytes)) and len(content) == 0) else content
@@ -84,9 +84,9 @@ def private_value(ds: Attributes, name: str) -> Any:
         content = None
         for one in _places(tag):
             content = _stored(ds, one, vr)
-            said = str(_stored(ds, creator_of(one), "LO") or "").strip() if content is not None else ""
-            nameless = not said and one == tag and text(ds, "Manufacturer").upper().startswith(maker)
-            if content is not None and (said.startswith(creator) if said else nameless):
+            creator_text = str(_stored(ds, creator_of(one), "LO") or "").strip() if content is not None else ""
+            nameless = not creator_text and one == tag and text(ds, "Manufacturer").upper().startswith(maker)
+            if content is not None and (creator_text.startswith(creator) if creator_text else nameless):
                 break
         else:
             return None
@@ -132,19 +132,19 @@ _LISTED = frozenset(("DS", "IS", "CS", "DA", "TM", "DT", "UI"))
 _LONG_TEXTS = frozenset((b"UN", b"UT", b"UC", b"UR", b"LT", b"ST", b"LO", b"SH", b"OB", b"OW"))
 
 
-def _representation(known: str, stored: bytes) -> bytes:
+def _representation(own_vr: str, stored: bytes) -> bytes:
     """How to take a value apart: as stored, but by the dictionary where the file calls a list of numbers a text or bytes."""
-    if stored == b"UN" or (known in _LISTED and stored in _LONG_TEXTS):
-        return known.encode()
+    if stored == b"UN" or (own_vr in _LISTED and stored in _LONG_TEXTS):
+        return own_vr.encode()
     return stored
 
 
-def _decimal(said: str | float) -> float:
+def _decimal(value: str | float) -> float:
     """A number as stored; a comma, which some exporters write, counts as the decimal point."""
     try:
-        return float(said)
+        return float(value)
     except ValueError:
-        return float(str(said).replace(",", "."))
+        return float(str(value).replace(",", "."))
 
 
 def text(ds: Attributes, keyword: str) -> str:
@@ -198,10 +198,10 @@ def moment(ds: Attributes, date_keyword: str, time_keyword: str) -> datetime | N
 
 
 @lru_cache(64)
-def _day(said: str) -> datetime | None:
+def _day(digits: str) -> datetime | None:
     """Midnight of a date written as YYYYMMDD."""
     try:
-        return datetime(int(said[:4]), int(said[4:6]), int(said[6:8]))
+        return datetime(int(digits[:4]), int(digits[4:6]), int(digits[6:8]))
     except ValueError:
         return None
 

@@ -79,7 +79,7 @@ def read(
     if labels:
         timed = bool(grid.times) or (dimension == 4 and grid.spacing[3] not in (0.0, 1.0))
         array, axes, labels = labels_or_image(
-            array, axes, where=path, asked=kind == "labels", notes=notes, has_times=timed
+            array, axes, where=path, labels_asked=kind == "labels", notes=notes, has_times=timed
         )
         times = times if "t" in axes else None
     meta = {

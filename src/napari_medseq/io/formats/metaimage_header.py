@@ -148,8 +148,8 @@ def _checked(path: Path, fields: dict[str, str], at: int) -> Header:
     return header
 
 
-def _is_true(said: str) -> bool:
-    return said.strip().lower() in ("true", "1", "t", "yes")
+def _is_true(value: str) -> bool:
+    return value.strip().lower() in ("true", "1", "t", "yes")
 
 
 def _numbers(fields: dict[str, str], names: tuple[str, ...], default: list[float], notes: list[str]) -> list[float]:

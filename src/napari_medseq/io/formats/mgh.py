@@ -71,7 +71,7 @@ def read(
     labels = kind == "labels" or (kind is None and named)
     notes: list[str] = []
     if labels:
-        array, axes, labels = labels_or_image(array, axes, where=path, asked=kind == "labels", notes=notes)
+        array, axes, labels = labels_or_image(array, axes, where=path, labels_asked=kind == "labels", notes=notes)
         times = times if "t" in axes else None
     meta = {"source": str(path), "dtype": str(array.dtype), "format": "MGH"}
     name = naming.readable(naming.stem(path))

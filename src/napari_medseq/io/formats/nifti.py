@@ -189,18 +189,18 @@ def _times(header: Header, raw: RawHeader) -> tuple[NDArray[np.float64], bool]:
     if isinstance(stored, list) and len(stored) == count and all(isinstance(v, (int, float)) for v in stored):
         return np.array(stored, float), True
     step, unit = float(raw.pixdim[4]), raw.units & 0x38
-    known = step * _TO_SECONDS[unit] if unit in _TO_SECONDS and np.isfinite(step) and step > 0 else None
-    beside = frame_times.from_sidecar(frame_times.sidecar(header.path, inherited=True), count, known, notes)
+    step_times = step * _TO_SECONDS[unit] if unit in _TO_SECONDS and np.isfinite(step) and step > 0 else None
+    beside = frame_times.from_sidecar(frame_times.sidecar(header.path, inherited=True), count, step_times, notes)
     if beside is not None:
         return beside, True
     if unit not in _TO_SECONDS:
         notes.append("The fourth axis is not time (its unit is a frequency); frames are counted instead.")
-    elif known is None:
+    elif step_times is None:
         notes.append("The time between frames is not given; frames are counted as 1 s apart.")
-    elif doubt := frame_times.doubt_step(known, count):
+    elif doubt := frame_times.doubt_step(step_times, count):
         notes.append(doubt)
-    times = np.arange(count, dtype=np.float64) * (known if known is not None else 1.0)
-    return times, known not in (None, 1.0)
+    times = np.arange(count, dtype=np.float64) * (step_times if step_times is not None else 1.0)
+    return times, step_times not in (None, 1.0)
 
 
 def _our_extension(path: Path, size: int, offset: int, endianness: str) -> dict[str, Any]:
@@ -315,11 +315,11 @@ def _split_fields(block: NDArray[np.generic], count: int) -> NDArray[np.uint8]:
 
 def _facts(header: Header, notes: list[str]) -> dict[str, Any]:
     beside = frame_times.sidecar(header.path)
-    modality, said = beside.get("Modality"), beside.get("AcquisitionDateTime")
+    modality, stamp = beside.get("Modality"), beside.get("AcquisitionDateTime")
     acquired = None
-    if isinstance(said, str):
+    if isinstance(stamp, str):
         try:
-            acquired = datetime.fromisoformat(said)
+            acquired = datetime.fromisoformat(stamp)
         except ValueError:
             notes.append("AcquisitionDateTime in the JSON beside the file is no date; it is not used.")
     meta = {
@@ -347,7 +347,7 @@ def _sequence(
     labels = kind == "labels" or (kind is None and suffix == "" and is_labels(header))
     if labels:
         values, axes, labels = labels_or_image(
-            values, axes, where=header.path, asked=kind == "labels", notes=notes, has_times=header.has_times
+            values, axes, where=header.path, labels_asked=kind == "labels", notes=notes, has_times=header.has_times
         )
     times = None
     if "t" in axes:

@@ -71,10 +71,10 @@ class RawHeader:
         """Type of one voxel, None where it is none that is read."""
         if self.datatype == 1536 and np.dtype(np.longdouble).itemsize == 16:
             return np.dtype(np.longdouble).newbyteorder("<" if self.order == "<" else ">")
-        known = _TYPES.get(self.datatype)
-        if known is None:
+        code = _TYPES.get(self.datatype)
+        if code is None:
             return None
-        return np.dtype(known) if isinstance(known, list) else np.dtype(self.order + known)
+        return np.dtype(code) if isinstance(code, list) else np.dtype(self.order + code)
 
     def sform(self) -> NDArray[np.float64]:
         """The affine of the srow fields, in the file's own unit."""
@@ -91,10 +91,10 @@ class RawHeader:
             If the quaternion is no rotation.
         """
         b, c, d = self.quaternion
-        rest = 1.0 - (b * b + c * c + d * d)
-        if not np.isfinite(rest) or rest < -_ROUNDING:
+        squared = 1.0 - (b * b + c * c + d * d)
+        if not np.isfinite(squared) or squared < -_ROUNDING:
             raise ValueError("its quaternion is longer than 1")
-        a = float(np.sqrt(max(rest, 0.0)))
+        a = float(np.sqrt(max(squared, 0.0)))
         rotation = np.array(
             [
                 [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],

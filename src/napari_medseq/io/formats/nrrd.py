@@ -126,7 +126,7 @@ def read(
     labels = kind == "labels" or (kind is None and _says_labels(header) and colour is None)
     if labels:
         array, axes, labels = labels_or_image(
-            array, axes, where=path, asked=kind == "labels", notes=notes, has_times=timed
+            array, axes, where=path, labels_asked=kind == "labels", notes=notes, has_times=timed
         )
         times = times if "t" in axes else None
     seq = place(
@@ -149,7 +149,7 @@ def _is_colour(header: Header, k: int) -> bool:
 def frame_times(header: Header, k: int, notes: list[str]) -> NDArray[np.float64] | None:
     """Seconds of the frames along axis `k`: Slicer's index values, else spacing; None if there is neither."""
     count = header.sizes[k]
-    said = (
+    entry = (
         header.keys.get(f"axis {k} index values")
         or header.keys.get("axis 0 index values")
         or header.keys.get("MultiVolume.FrameLabels")
@@ -157,9 +157,9 @@ def frame_times(header: Header, k: int, notes: list[str]) -> NDArray[np.float64]
     units = re.findall(r'"([^"]*)"', header.fields.get("units", ""))
     unit = (units[k] if len(units) == len(header.sizes) else "").strip().lower()
     scale = {"ms": 1e-3, "msec": 1e-3, "us": 1e-6, "min": 60.0}.get(unit, 1.0)
-    if said is not None:
+    if entry is not None:
         try:
-            values = np.array([float(v) for v in re.split(r"[\s,]+", said.strip())])
+            values = np.array([float(v) for v in re.split(r"[\s,]+", entry.strip())])
             if values.shape == (count,) and np.isfinite(values).all():
                 return np.asarray((values - values[0]) * scale, dtype=np.float64)
         except ValueError:

@@ -32,7 +32,7 @@ def _sequence(array: Voxels, axes: tuple[str, ...], path: Path, kind: Kind | Non
     labels = kind == "labels" or (kind is None and naming.names_labels(path) and "c" not in axes)
     if labels:
         array, axes, labels = labels_or_image(
-            array, axes, where=path, asked=kind == "labels", notes=notes, has_times=times is not None
+            array, axes, where=path, labels_asked=kind == "labels", notes=notes, has_times=times is not None
         )
     meta = {"source": str(path), "dtype": str(array.dtype), "format": path.suffix.lstrip(".").upper()}
     return place(

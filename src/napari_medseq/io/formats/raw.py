@@ -125,10 +125,10 @@ def load_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[in
 
 def _checked_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> np.dtype[np.generic]:
     dtype = np.dtype(dtype)
-    wanted, there = int(np.prod(shape, dtype=object)) * dtype.itemsize, os.path.getsize(path) - offset
-    if wanted > max(there, 0) * _BEST_RATIO + (1 << 20):
+    wanted, available = int(np.prod(shape, dtype=object)) * dtype.itemsize, os.path.getsize(path) - offset
+    if wanted > max(available, 0) * _BEST_RATIO + (1 << 20):
         raise ReadError(
-            f"{path}: the header promises {wanted:,} bytes of voxels, which {max(there, 0):,} packed bytes cannot hold; "
+            f"{path}: the header promises {wanted:,} bytes of voxels, which {max(available, 0):,} packed bytes cannot hold; "
             "save it again."
         )
     return dtype
@@ -136,8 +136,8 @@ def _checked_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tupl
 
 def lazy_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> Voxels:
     """Voxels of such a stream, unpacked whole at the first look."""
-    known = _checked_packed(path, offset, dtype, shape)
-    return on_demand(lambda: load_packed(path, offset, known, shape), known, shape)
+    checked_dtype = _checked_packed(path, offset, dtype, shape)
+    return on_demand(lambda: load_packed(path, offset, checked_dtype, shape), checked_dtype, shape)
 
 
 def on_demand(load: Callable[[], NDArray[np.generic]], dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Voxels:
@@ -231,8 +231,8 @@ def _decompressor(gzipped: bool) -> _Decompressor:
         fast: Any = import_module("isal.igzip_lib")  # more than twice as fast; optional
     except ImportError:
         return _Slow(gzipped)
-    made: _Decompressor = fast.IgzipDecompressor(flag=fast.DECOMP_GZIP if gzipped else fast.DECOMP_ZLIB)
-    return made
+    decompressor: _Decompressor = fast.IgzipDecompressor(flag=fast.DECOMP_GZIP if gzipped else fast.DECOMP_ZLIB)
+    return decompressor
 
 
 def _gunzip_into(
@@ -324,7 +324,7 @@ def lazy_block(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int
     return lazily(source, source.dtype)
 
 
-def storable(data: Voxels, known: frozenset[np.dtype[np.generic]] = _STORABLE) -> NDArray[np.generic]:
+def storable(data: Voxels, storable_types: frozenset[np.dtype[np.generic]] = _STORABLE) -> NDArray[np.generic]:
     """Voxels as numpy of a type that files know, without loss.
 
     Raises
@@ -337,6 +337,6 @@ def storable(data: Voxels, known: frozenset[np.dtype[np.generic]] = _STORABLE) -
         return array.astype(np.uint8)
     if array.dtype == np.float16:
         return array.astype(np.float32)
-    if array.dtype.newbyteorder("=") in known:
+    if array.dtype.newbyteorder("=") in storable_types:
         return array
     raise WriteError(f"Voxels of type {array.dtype} cannot be stored; convert them to a whole-number or float type.")

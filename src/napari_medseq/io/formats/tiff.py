@@ -88,9 +88,9 @@ def _sequence(
     values: Any = array.astype(np.uint8) if array.dtype == bool else array
     labels = kind == "labels" or (kind is None and naming.names_labels(path) and "c" not in axes)
     if labels:
-        asked = kind == "labels"
+        as_labels_wanted = kind == "labels"
         values, axes, labels = labels_or_image(
-            values, axes, where=path, asked=asked, notes=own, has_times=times is not None
+            values, axes, where=path, labels_asked=as_labels_wanted, notes=own, has_times=times is not None
         )
     meta = {"source": str(path), "dtype": str(values.dtype), "format": "TIFF"}
     return place(
@@ -131,8 +131,8 @@ def _facts_of(tif: Any) -> tuple[list[str], tuple[float, float, float], float]:
     notes: list[str] = []
     if tif.is_ome:
         pixels = _ome_pixels(tif.ome_metadata)
-        said = [(pixels.get(f"PhysicalSize{a}"), pixels.get(f"PhysicalSize{a}Unit", "µm")) for a in "XYZ"]
-        sizes = [float(v) * _MILLIMETRES.get(u, 0.0) if v else 0.0 for v, u in said]
+        declared = [(pixels.get(f"PhysicalSize{a}"), pixels.get(f"PhysicalSize{a}Unit", "µm")) for a in "XYZ"]
+        sizes = [float(v) * _MILLIMETRES.get(u, 0.0) if v else 0.0 for v, u in declared]
         step = float(pixels.get("TimeIncrement", 0.0)) if pixels.get("TimeIncrementUnit", "s") == "s" else 0.0
     else:
         said_by_imagej = tif.imagej_metadata or {}

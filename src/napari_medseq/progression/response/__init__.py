@@ -94,8 +94,8 @@ def assess(progression: Tracked, rule: str, **options: object) -> Assessment:
 
     @cache  # it is asked for by few results: only by a verdict that a lesion which is cut off may have made worse
     def without_cut(visit: int) -> str:
-        rest = judge(everything.without(cut), **chosen)
-        return next((v.category for v in rest.verdicts if v.visit == visit), "")
+        remainder = judge(everything.without(cut), **chosen)
+        return next((v.category for v in remainder.verdicts if v.visit == visit), "")
 
     verdicts = [_unless_cut(verdict, cut, whole.targets, without_cut) for verdict in whole.verdicts]
     return replace(whole, verdicts=_at_all_visits(verdicts, visits, progression.dates))

@@ -115,7 +115,7 @@ class Sightings:
 
     def unseen(self, lesions: Iterable[int], visit: int) -> list[int]:
         """Lesions whose place was out of view at a visit, so that nobody knows whether they are gone."""
-        lost = []
+        unseen_lesions = []
         for lesion in lesions:
             last = max((v for v in range(visit) if self.volume(lesion, v) > 0), default=None)
             if (
@@ -126,8 +126,8 @@ class Sightings:
                 continue
             merged = (row := self.row(lesion, last + 1)) is not None and row["event"] in ("merged", "complex")
             if not merged and not self.in_view(lesion, last, visit):
-                lost.append(lesion)
-        return lost
+                unseen_lesions.append(lesion)
+        return unseen_lesions
 
     def new(self, visit: int) -> list[int]:
         """Measured lesions that are new at a visit."""
@@ -165,9 +165,9 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def percent(now: float, then: float) -> float:
+def percent(now: float, earlier: float) -> float:
     """Change in percent; NaN from nothing."""
-    return 100 * (now - then) / then if then > 0 else float("nan")
+    return 100 * (now - earlier) / earlier if earlier > 0 else float("nan")
 
 
 def by_sum(
@@ -206,8 +206,8 @@ def by_sum(
 def confirmed_by(seen: Sightings, verdicts: Sequence[Verdict], k: int, days: float) -> int | None:
     """The visit that upholds the response of verdict `k`: the first so many days later, if it says the same or better."""
     upholds = {"CR": ("CR",), "PR": ("PR", "CR")}[verdicts[k].category]
-    held = next((v for v in verdicts[k + 1 :] if not seen.days(verdicts[k].visit, v.visit) < days), None)
-    return held.visit if held is not None and held.category in upholds else None
+    upholding = next((v for v in verdicts[k + 1 :] if not seen.days(verdicts[k].visit, v.visit) < days), None)
+    return upholding.visit if upholding is not None and upholding.category in upholds else None
 
 
 def none_evaluable(seen: Sightings, why: str) -> tuple[Verdict, ...]:

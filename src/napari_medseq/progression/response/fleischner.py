@@ -93,10 +93,10 @@ def fleischner2017(
         why = [_told(seen, k, visit, sizes[k], types.get(k)) for k in sizes]
         categories = []
         for group in (("solid",), ("part-solid", "ground-glass")):
-            mine = [k for k in sizes if types.get(k, "solid") in group]
-            if mine:
-                largest = max(mine, key=lambda k: sizes[k])
-                name, advice = _advice(types.get(largest, "solid"), sizes[largest], len(mine) > 1, risk)
+            members = [k for k in sizes if types.get(k, "solid") in group]
+            if members:
+                largest = max(members, key=lambda k: sizes[k])
+                name, advice = _advice(types.get(largest, "solid"), sizes[largest], len(members) > 1, risk)
                 categories.append(name)
                 why.append(f"{name}: {advice}")
         value, nan = max(sizes.values(), default=float("nan")), float("nan")

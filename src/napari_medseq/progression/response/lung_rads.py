@@ -76,11 +76,11 @@ def lung_rads(
                 grade, reason = "4X", f"{reason}; suspicious features"
             why.append(f"nodule {lesion}: {grade} ({reason})")
             grades[lesion] = grade
-        known = {k: g for k, g in grades.items() if g in ORDER}
-        before |= {k: (g, visit) for k, g in known.items() if k not in before or before[k][0] != g}
-        top = max(known, key=lambda k: (ORDER.index(known[k]), mean_mm(seen, k, visit)), default=None)
-        lost = len(known) < len(grades) and (top is None or ORDER.index(known[top]) < ORDER.index("4B"))
-        category = "not evaluable" if lost else known[top] if top is not None else "1"
+        ordered = {k: g for k, g in grades.items() if g in ORDER}
+        before |= {k: (g, visit) for k, g in ordered.items() if k not in before or before[k][0] != g}
+        top = max(ordered, key=lambda k: (ORDER.index(ordered[k]), mean_mm(seen, k, visit)), default=None)
+        ungraded = len(ordered) < len(grades) and (top is None or ORDER.index(ordered[top]) < ORDER.index("4B"))
+        category = "not evaluable" if ungraded else ordered[top] if top is not None else "1"
         size = mean_mm(seen, top, visit) if top is not None else float("nan")
         nan = float("nan")
         verdicts.append(Verdict(visit, seen.dates[visit], category, size, nan, nan, tuple(why or ["no nodule"])))
@@ -113,11 +113,11 @@ def _nodule(
     change = -np.inf
     for v in earlier:
         if v == earlier[-1] or seen.days(v, visit) <= YEAR_DAYS:
-            more = now - mean_mm(seen, lesion, v)
-            then = solid_mm[v]
-            if kind == "part-solid" and part is not None and then is not None:
-                more = max(more, part - then)
-            change = max(change, more)
+            growth = now - mean_mm(seen, lesion, v)
+            solid_before = solid_mm[v]
+            if kind == "part-solid" and part is not None and solid_before is not None:
+                growth = max(growth, part - solid_before)
+            change = max(change, growth)
     grown = change > GROWTH_MM and bool(earlier) and not seen.days(earlier[-1], visit) > YEAR_DAYS
     if earlier:
         words.append(f"{change:+.1f} mm within 12 months")

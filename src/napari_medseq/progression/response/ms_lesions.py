@@ -31,15 +31,15 @@ def ms_new_enlarged(progression: Tracked) -> Assessment:
     for visit in range(1, seen.visits):
         why = []
         for lesion in seen.lesions:
-            row, then = seen.row(lesion, visit), seen.row(lesion, visit - 1)
+            row, earlier = seen.row(lesion, visit), seen.row(lesion, visit - 1)
             if not row or not row["volume_ml"] > 0 or not row["measured"]:
                 continue
             if row["event"] == "new" and np.nan_to_num(row["longest_3d_mm"]) >= SMALLEST_MM:
                 why.append(f"lesion {lesion} is new ({row['longest_3d_mm']:.1f} mm)")
             elif row["event"] == "reappeared":
                 why.append(f"lesion {lesion} came back")
-            elif then and then["measured"] and row["event"] == "growing":
-                area, before = np.pi / 4 * row["product_mm2"], np.pi / 4 * then["product_mm2"]
+            elif earlier and earlier["measured"] and row["event"] == "growing":
+                area, before = np.pi / 4 * row["product_mm2"], np.pi / 4 * earlier["product_mm2"]
                 limit = SMALL_PERCENT if before < AREA_MM2 else LARGE_PERCENT
                 if percent(area, before) > limit:
                     why.append(f"lesion {lesion} is enlarged: area {before:.0f} → {area:.0f} mm² (limit +{limit} %)")

@@ -37,19 +37,21 @@ def nodule_growth(progression: Tracked) -> Assessment:
             before = next((v for v in range(visit - 1, -1, -1) if seen.volume(lesion, v) > 0), None)
             if not now or not now["volume_ml"] > 0 or not now["measured"]:
                 continue
-            then = seen.row(lesion, before) if before is not None else None
-            if then is None or before is None:
+            earlier = seen.row(lesion, before) if before is not None else None
+            if earlier is None or before is None:
                 why.append(f"lesion {lesion} is new ({_mean(now):.1f} mm)")
                 grew = True
                 continue
-            if not then["measured"]:
+            if not earlier["measured"]:
                 continue
             compared += 1
             days = seen.days(before, visit)
-            change = _mean(now) - _mean(then)
+            change = _mean(now) - _mean(earlier)
             within = not days > MONTHS_12
-            volume = percent(now["volume_ml"], then["volume_ml"])
-            facts = of_volumes(then["volume_ml"], now["volume_ml"], then["volume_sd_ml"], now["volume_sd_ml"], days)
+            volume = percent(now["volume_ml"], earlier["volume_ml"])
+            facts = of_volumes(
+                earlier["volume_ml"], now["volume_ml"], earlier["volume_sd_ml"], now["volume_sd_ml"], days
+            )
             grown = (change > GROWTH_MM and within) or (
                 volume >= GROWTH_PERCENT and float(facts["change_ml"]) > float(facts["change_bound_ml"])
             )
@@ -57,7 +59,7 @@ def nodule_growth(progression: Tracked) -> Assessment:
             worst = float(np.nanmax([worst, change]))
             late = "" if within else f", over {days:.0f} days"
             why.append(
-                f"lesion {lesion}: mean diameter {_mean(then):.1f} → {_mean(now):.1f} mm{late}, volume {volume:+.0f} %, {_band(facts)}"
+                f"lesion {lesion}: mean diameter {_mean(earlier):.1f} → {_mean(now):.1f} mm{late}, volume {volume:+.0f} %, {_band(facts)}"
             )
         category = "growth" if grew else "no growth" if compared else "not evaluable"
         nan = float("nan")

@@ -168,13 +168,13 @@ class _Context:
 
     def missing(self, visit: int) -> list[str]:
         """What is not known at a visit, as one reason."""
-        asked: dict[str, Sequence[float | str | None]] = {
+        series: dict[str, Sequence[float | str | None]] = {
             "steroid dose": self.steroids,
             "clinical state": self.clinical,
         }
-        asked |= {"T2/FLAIR": self.flair} if self.flair_asked else {}
-        lost = [name for name, values in asked.items() if values[visit] is None]
-        return [f"not given, not considered: {', '.join(lost)}"] if lost else []
+        series |= {"T2/FLAIR": self.flair} if self.flair_asked else {}
+        absent = [name for name, values in series.items() if values[visit] is None]
+        return [f"not given, not considered: {', '.join(absent)}"] if absent else []
 
     def worse(self, visit: int) -> list[str]:
         """What is worse at a visit."""
@@ -188,8 +188,8 @@ class _Context:
 
     def reduced(self, visit: int, since: int) -> bool:
         """Whether steroids were reduced since an earlier visit."""
-        now, then = self.dose(visit), self.dose(since)
-        return now is not None and then is not None and now < then
+        now, earlier = self.dose(visit), self.dose(since)
+        return now is not None and earlier is not None and now < earlier
 
     def spoils(self, category: str, visit: int) -> list[str]:
         """Why steroids forbid a response."""
@@ -232,11 +232,13 @@ def _rano(progression: Tracked, rules: _Rules, max_targets: int, context: _Conte
             if since[0] and since[1] and (since[0] - since[1]).days <= RADIOTHERAPY_DAYS and not context.worse(visit):
                 return "not evaluable", [*why, "within 12 weeks of radiotherapy: may be pseudoprogression"]
             return "PD", why
-        left = [k for k in seen.lesions if seen.volume(k, visit) > 0 and (r := seen.row(k, visit)) and r["measured"]]
+        remaining = [
+            k for k in seen.lesions if seen.volume(k, visit) > 0 and (r := seen.row(k, visit)) and r["measured"]
+        ]
         fell = f"fell from baseline {number(base)} to {number(now)} {unit} ({percent(now, base):+.0f} %, limit −{rules.fall:g} %)"
         notes: list[str] = []
         for name, holds, reason in (
-            ("CR", not left, "no enhancing lesion is left"),
+            ("CR", not remaining, "no enhancing lesion is left"),
             ("PR", percent(now, base) <= -rules.fall, fell),
         ):
             if holds and not (spoiled := context.spoils(name, visit)):
@@ -261,11 +263,11 @@ def _settled(seen: Sightings, verdicts: tuple[Verdict, ...], k: int) -> Verdict:
     return verdict
 
 
-def _each(name: str, given: Sequence[T | None] | None, visits: int, words: Sequence[str] = ()) -> list[T | None]:
+def _each(name: str, per_visit: Sequence[T | None] | None, visits: int, words: Sequence[str] = ()) -> list[T | None]:
     """One value per visit, None where unknown."""
-    values: list[T | None] = [None] * visits if given is None else list(given)
-    if isinstance(given, str) or len(values) != visits:
-        raise SettingsError(f"{name} needs one value per visit ({visits}, None where unknown), not {given!r}.")
+    values: list[T | None] = [None] * visits if per_visit is None else list(per_visit)
+    if isinstance(per_visit, str) or len(values) != visits:
+        raise SettingsError(f"{name} needs one value per visit ({visits}, None where unknown), not {per_visit!r}.")
     for value in values:
         if value is None:
             continue

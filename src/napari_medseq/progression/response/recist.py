@@ -108,14 +108,14 @@ class _Recist:
             worse.append(f"sum rose from its nadir {nadir:.1f} to {now:.1f} mm ({change})")
         if worse:
             return "PD", worse
-        left = [k for k in self.others if not self._gone(k, visit)]
-        remain = f"non-targets remain: {', '.join(str(k) for k in left)}"
+        remaining = [k for k in self.others if not self._gone(k, visit)]
+        remain = f"non-targets remain: {', '.join(str(k) for k in remaining)}"
         if not self.targets and not self.others:
             return "not evaluable", ["no lesion at the first visit that RECIST could follow"]
         if not self.targets:
-            return ("non-CR/non-PD", [remain]) if left else ("CR", ["all non-targets are gone"])
+            return ("non-CR/non-PD", [remain]) if remaining else ("CR", ["all non-targets are gone"])
         if all(self._gone(k, visit) for k in self.targets):
-            if left:
+            if remaining:
                 return "PR", [f"all targets are gone, {remain}"]
             return "CR", ["all targets and non-targets are gone"]
         of_baseline = f"{percent(now, baseline):+.0f} %"
@@ -132,9 +132,9 @@ class _Recist:
     def _non_targets_worse(self, visit: int) -> list[str]:
         reasons = []
         volumes = [sum(self.seen.volume(k, v) for k in self.others) for v in range(visit + 1)]
-        more = percent(volumes[-1], min(volumes[:-1]))
-        if more > NON_TARGET_PERCENT:
-            reasons.append(f"non-targets grew by {more:.0f} % in volume (over {NON_TARGET_PERCENT:.0f} %)")
+        growth = percent(volumes[-1], min(volumes[:-1]))
+        if growth > NON_TARGET_PERCENT:
+            reasons.append(f"non-targets grew by {growth:.0f} % in volume (over {NON_TARGET_PERCENT:.0f} %)")
         if self.others and volumes[-1] > 0 == min(volumes[:-1]):
             reasons.append("non-targets came back after complete response")
         if visit in self.unequivocal:
@@ -157,8 +157,12 @@ def _with_confirmation(seen: Sightings, verdicts: tuple[Verdict, ...], k: int, n
     """The verdict with whether a later visit confirms it."""
     verdict = verdicts[k]
     if verdict.category in ("CR", "PR"):
-        held = confirmed_by(seen, verdicts, k, CONFIRM_DAYS)
-        notes += (f"confirmed at visit {held + 1}",) if held is not None else ("not confirmed four weeks on or later",)
+        upholding = confirmed_by(seen, verdicts, k, CONFIRM_DAYS)
+        notes += (
+            (f"confirmed at visit {upholding + 1}",)
+            if upholding is not None
+            else ("not confirmed four weeks on or later",)
+        )
     return replace(verdict, reasons=(*verdict.reasons, *notes))
 
 

@@ -71,8 +71,8 @@ def find_layout(
 def _seen(folder: Path) -> str:
     """The files that are there, for the message that none of them serves."""
     endings = (*VOLUMES, *PICTURES)
-    there = [str(p.relative_to(folder)) for p in sorted(folder.rglob("*")) if p.name.lower().endswith(endings)]
-    return f" (there are {some(there)})" if there else ""
+    files = [str(p.relative_to(folder)) for p in sorted(folder.rglob("*")) if p.name.lower().endswith(endings)]
+    return f" (there are {some(files)})" if files else ""
 
 
 __all__ = ["EACH", "Entry", "Layout", "find_layout"]

@@ -39,9 +39,15 @@ def of_dicom(folder: Path) -> Layout:
     for place, own in sorted(cases.items()):
         inside = place.relative_to(folder)
         patient = inside.parts[0] if inside.parts else ""
-        known = {name: classes[name] for name in own}
+        segment_numbers = {name: classes[name] for name in own}
         entries.append(
-            Entry(patient, inside.as_posix() if patient else folder.name, {"image": (place,)}, (place,), classes=known)
+            Entry(
+                patient,
+                inside.as_posix() if patient else folder.name,
+                {"image": (place,)},
+                (place,),
+                classes=segment_numbers,
+            )
         )
     partly = [name for name in classes if any(name not in own for own in cases.values())]
     doubts = (

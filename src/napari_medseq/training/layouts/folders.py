@@ -43,6 +43,6 @@ def pair_in(folder: Path) -> tuple[Path, Path] | None:
     return (images, labels) if images is not None and labels is not None else None
 
 
-def _named(folder: Path, known: tuple[str, ...]) -> Path | None:
+def _named(folder: Path, file_names: tuple[str, ...]) -> Path | None:
     names = {re.sub(r"[- ]", "_", p.name.lower()): p for p in folder.iterdir() if p.is_dir()}
-    return next((names[n.lower()] for n in known if n.lower() in names), None)
+    return next((names[n.lower()] for n in file_names if n.lower() in names), None)

@@ -64,9 +64,9 @@ def of_pairs(folder: Path, pairs: Sequence[Pair]) -> Layout:
     entries: list[Entry] = []
     doubts: list[str] = []
     for pair in pairs:
-        more, said = _cases(pair, channel_names)
-        entries += more
-        doubts += said
+        pair_entries, pair_doubts = _cases(pair, channel_names)
+        entries += pair_entries
+        doubts += pair_doubts
     channels_seen = dict.fromkeys(c for e in entries for c in e.images)
     order = [n for _, n in sorted(channel_names.items())]
     channels = [c for c in dict.fromkeys([*order, *channels_seen]) if c in channels_seen]
@@ -122,19 +122,19 @@ def _dataset(path: Path) -> dict[str, object]:
 
 
 def _channel_names(facts: Mapping[str, object]) -> dict[int, str]:
-    said = facts.get("channel_names", facts.get("modality"))
-    if not isinstance(said, Mapping):
+    declared = facts.get("channel_names", facts.get("modality"))
+    if not isinstance(declared, Mapping):
         return {}
-    return {int(k): str(v) for k, v in said.items() if str(k).isdigit()}
+    return {int(k): str(v) for k, v in declared.items() if str(k).isdigit()}
 
 
 def _class_names(facts: Mapping[str, object]) -> dict[int, str]:
     """MSD says {"1": "anterior"}, nnU-Net {"anterior": 1}; regions of several labels are left out."""
-    said = facts.get("labels")
-    if not isinstance(said, Mapping):
+    declared = facts.get("labels")
+    if not isinstance(declared, Mapping):
         return {}
     names: dict[int, str] = {}
-    for key, value in said.items():
+    for key, value in declared.items():
         if str(key).isdigit():
             names[int(key)] = str(value)
         elif isinstance(value, int):

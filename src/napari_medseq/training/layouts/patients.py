@@ -17,14 +17,14 @@ EACH = "{name}"
 def with_patients(layout: Layout, pattern: str | None) -> Layout:
     """Every case with its patient; a doubt where names had to tell."""
     if pattern is not None:
-        whose = {e.case: _by_pattern(e.case, pattern) for e in layout.entries}
+        patient_of = {e.case: _by_pattern(e.case, pattern) for e in layout.entries}
         doubts = layout.doubts
     elif all(e.patient for e in layout.entries):
         return layout
     else:
-        whose, said = _by_names([e.case for e in layout.entries])
-        doubts = (*layout.doubts, *said)
-    entries = tuple(replace(e, patient=whose[e.case]) for e in layout.entries)
+        patient_of, name_doubts = _by_names([e.case for e in layout.entries])
+        doubts = (*layout.doubts, *name_doubts)
+    entries = tuple(replace(e, patient=patient_of[e.case]) for e in layout.entries)
     return replace(layout, entries=entries, doubts=doubts)
 
 

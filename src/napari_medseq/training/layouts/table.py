@@ -14,8 +14,8 @@ def of_table(path: Path) -> Layout:
     with path.open(newline="", encoding="utf-8-sig") as stream:
         rows = [{str(k).strip(): str(v or "").strip() for k, v in row.items()} for row in csv.DictReader(stream)]
     columns = list(rows[0]) if rows else []
-    known = {"patient", "visit", "labels", "label", "class", "split", "case"}
-    channels = [c for c in columns if c not in known]
+    reserved = {"patient", "visit", "labels", "label", "class", "split", "case"}
+    channels = [c for c in columns if c not in reserved]
     truth = next((c for c in ("labels", "label") if c in columns), None)
     if truth is None or not channels or "patient" not in columns:
         raise SettingsError(

@@ -91,8 +91,8 @@ def _images_of(
     named = [p for p in near if core in (stem(p).lower(), core_of_image(stem(p)))]
     if named or len(near) == 1:
         return {"image": (named or near)[0]}
-    same = [p for p in truth.parent.iterdir() if names_labels(p)]
-    return {_suffix(p): p for p in near} if near and len(same) <= 1 else {}
+    label_files = [p for p in truth.parent.iterdir() if names_labels(p)]
+    return {_suffix(p): p for p in near} if near and len(label_files) <= 1 else {}
 
 
 def _structures(folder: Path, truths: Sequence[Path], images: Sequence[Path]) -> Layout | None:
