@@ -71,9 +71,11 @@ def test_sizes_of_series_are_in_view_in_a_narrow_list(qtbot: Any, ball_study: Pa
     header = widget.tree.header()
     assert header.length() <= widget.tree.viewport().width()  # nothing to scroll to
     assert header.sectionSize(2) >= widget.tree.sizeHintForColumn(2)
-    assert (
-        widget.tree.topLevelItem(0).child(0).toolTip(0) == "visit 1 of 2: ses-20200131"
-    )  # what is shortened is said whole
+    visit = widget.tree.topLevelItem(0).child(0)
+    assert visit.toolTip(0) == "visit 1 of 2: ses-20200131"
+    assert [visit.text(0), visit.text(2)] == ["visit 1 of 2", "ses-20200131"]
+    wanted = widget.tree.sizeHintForColumn(0)
+    assert header.sectionSize(0) >= wanted  # no name of a patient, visit or series is cut
 
 
 def test_titles_of_settings_that_take_several_lines_are_whole(qtbot: Any) -> None:

@@ -125,7 +125,9 @@ def test_save_writes_the_masks_that_are_on_the_screen(
     new = paint(opened, followed.result.layers[1], EMPTY, label=9)
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_a: str(tmp_path / "out"))
     click(qtbot, button(followed.result, "Save"))
-    wait(lambda: (tmp_path / "out" / "run.json").exists() and not followed.work.busy)
+    wait(
+        lambda: (tmp_path / "out" / "run.json").exists() and not followed.work.busy and not followed.result.saving.busy
+    )
     saved = ms.Progression.load(tmp_path / "out")
     voxels = int((np.asarray(saved.labels[1].data) != 0).sum())
     assert voxels == int((followed.result.layers[1].data != 0).sum())
@@ -141,8 +143,37 @@ def test_the_report_is_about_what_is_on_the_screen(
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_a: (str(tmp_path / "r.html"), ""))
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda _url: True)
     click(qtbot, button(followed.result, "Report"))
-    wait(lambda: (tmp_path / "r.html").exists() and not followed.work.busy)
+    wait(lambda: (tmp_path / "r.html").exists() and not followed.work.busy and not followed.result.saving.busy)
     assert followed.result.table.rowCount() == count + 1
+
+
+def test_what_is_painted_and_corrected_while_a_result_is_saved_is_neither_lost_nor_mixed_in(
+    opened: Any, followed: ProgressionWidget, qtbot: Any, wait: Wait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    notices: list[Any],
+) -> None:  # fmt: skip
+    result, editing = followed.result, editing_of(opened)
+    result.save_button.setFocus()
+    verbs.correct(opened, "exclude", 2, 0)  # so that something is unsaved
+    before, corrections = [np.array(layer.data) for layer in result.layers], list(result.progression.corrections)
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_a: str(tmp_path / "out"))
+    click(qtbot, result.save_button)
+    assert result.saving.busy  # the window lives on; another Save waits for this one, and says so
+    assert not result.save_button.isEnabled()
+    assert "being written" in result.report_button.toolTip()
+    assert paint(opened, result.layers[1], EMPTY, label=9).any()
+    verbs.correct(opened, "exclude", 1)
+    wait(lambda: not result.saving.busy)
+    saved = ms.Progression.load(tmp_path / "out")
+    shown = [np.asarray(verbs.to_sequence(layer).data) for layer in result.layers]
+    for seq, then, now in zip(saved.labels, before, shown, strict=True):
+        assert seq is not None
+        assert np.array_equal(np.asarray(seq.data), then.reshape(now.shape))
+    assert saved.corrections == corrections
+    assert "what changed since is not in it" in notices[-1][1]
+    assert set(result.layers) <= set(editing.unsaved)  # each was changed by the second correction
+    assert len(result.progression.corrections) == len(corrections) + 1
+    assert sum(editing.pending(result.layers).values()) > 0
+    assert result.save_button.isEnabled()
 
 
 # -- 4: Run ------------------------------------------------------------------------------------------------------------

@@ -96,6 +96,7 @@ def test_painting_and_following_again(viewer: Any, qtbot: Any, wait: Wait, tmp_p
     assert any("could not be made again: split lesion" in text for text in told)
     assert [c.split()[0] for c in widget.result.progression.corrections] == ["exclude"]
     widget.result.save(tmp_path / "result")
+    wait(lambda: not widget.result.saving.busy)
     assert (tmp_path / "result" / "lesions.csv").exists()
     assert any("Saved" in text for _, text in notices)
     # what was saved can be opened again, over the open study

@@ -125,7 +125,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         why = (
             "A job of this widget runs"
             if self.work.busy
-            else "No model is chosen"
+            else self.model.why_none
             if self.model.info is None
             else ""
             if chosen
@@ -146,7 +146,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
     def _run(self) -> None:
         info = self.model.info
         if info is None:
-            raise MedseqError("No model is chosen. Choose one, or a folder with '…'.")
+            raise MedseqError(f"{self.model.why_none}.")
         layers, inputs = self._inputs()
         model, device = self.model.reference, self.model.device_name
         outputs, steps = self.options.outputs, self.options.steps

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from napari.utils.theme import get_theme
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_medseq._napari.work import connect_until_destroyed
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from napari.components import ViewerModel
+
+
+#: inches below which a figure is too low for all words beside it
+LOW = 1.5
 
 
 class PlotCanvas(QWidget):  # type: ignore[misc]
@@ -35,10 +42,12 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
         self.canvas = FigureCanvasQTAgg(self.figure)
         self.canvas.setMinimumHeight(min(height, 80))  # so that the window fits a screen of 768 rows
         self._paint: Callable[[Figure], None] = lambda _figure: None
+        self._low = False
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.canvas)
         connect_until_destroyed(viewer.events.theme, self._repaint)
+        self.canvas.mpl_connect("resize_event", self._resized)
         self.paint(self._paint)
 
     def paint(self, paint: Callable[[Figure], None]) -> None:
@@ -46,7 +55,16 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
         self._paint = paint
         self._repaint()
 
+    def _resized(self, _event: object) -> None:
+        if self._low != self._is_low:
+            self._repaint()
+
+    @property
+    def _is_low(self) -> bool:
+        return bool(self.figure.bbox.height < LOW * self.figure.dpi)
+
     def _repaint(self, _event: object = None) -> None:
+        self._low = self._is_low
         style: Any = theme_style(self.viewer.theme)
         with mpl.rc_context(style):
             self.figure.clear()
@@ -54,7 +72,22 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
             self._paint(self.figure)
             for axes in self.figure.axes:
                 axes.spines[["top", "right"]].set_visible(False)
+                if self._low:
+                    save_height(axes)
         self.canvas.draw_idle()
+
+
+def save_height(axes: Axes) -> None:
+    """Fit the words of axes into a low figure: the unit stands in the title, of what is written at a point the first line stays."""
+    title, label = axes.get_title(loc="left"), axes.get_ylabel()
+    if title and label:
+        unit = re.search(r" (\([^()]+\))$", label)
+        axes.set_title(f"{title} {unit[1]}" if unit else f"{title}: {label}", loc="left")
+        axes.set_ylabel("")
+    for text in axes.texts:
+        if "\n" in text.get_text() and isinstance(text, Annotation):
+            text.set_text(text.get_text().partition("\n")[0])
+            text.set_position((text.get_position()[0], 3))
 
 
 def theme_style(name: str) -> dict[str, str | float]:

@@ -120,6 +120,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         layout.addWidget(self.work)
         self.box.currentIndexChanged.connect(self._show_card)
         _BOXES.add(self)
+        self._listing = True
         self._worker = create_worker(_models_and_devices, _start_thread=False)
         self._worker.returned.connect(self._fill)
         self._worker.start()
@@ -129,6 +130,17 @@ class ModelBox(QWidget):  # type: ignore[misc]
         """The chosen model's `ModelInfo`, or None."""
         info: ModelInfo | None = self.box.currentData()
         return info
+
+    @property
+    def why_none(self) -> str:
+        """Why no model is chosen, in words; "" where one is."""
+        if self.info is not None:
+            return ""
+        if self._listing:
+            return "The models are being listed; a moment"
+        if self.box.count():
+            return "No model is chosen: choose one above"
+        return "No model is installed: More ▾ gets one"
 
     @property
     def reference(self) -> str:
@@ -148,6 +160,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self._update_fit()
 
     def _fill(self, listing: Listed | Exception) -> None:
+        self._listing = False
         if isinstance(listing, Exception):
             self.box.setItemText(0, "models cannot be listed")
             tell(listing, "Listing models")
@@ -165,7 +178,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self.box.blockSignals(False)
         self.box.setEnabled(True)
         if self.box.count() == 0:
-            self.box.setPlaceholderText("no model installed: choose a folder …")
+            self.box.setPlaceholderText("no model installed: see More ▾")
         self._update_fit()
         self._show_card()
         self.loaded.emit()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,11 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import CollapsibleSection, wrapped
 from napari_medseq._napari.corrections_box import CorrectionsBox
 from napari_medseq._napari.lesion_table import LesionTable
+from napari_medseq._napari.parts import set_enabled
 from napari_medseq._napari.progression_plot import ProgressionPlot
 from napari_medseq._napari.response_box import ResponseBox
-from napari_medseq._napari.work import connect_until_destroyed, guarded
+from napari_medseq._napari.saving import save_result_in_job
+from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import facts_of, ordinals
 
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_medseq.progression import Progression
+
+
+_SAVE = "Label volumes, tables, plot and run.json, as the command writes them"
+_REPORT = "One HTML file with pictures, tables and sentences; opened when written"
 
 
 class ProgressionResult(QGroupBox):  # type: ignore[misc]
@@ -56,15 +62,19 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self.again_button.setToolTip("Keep the masks as they are painted now; only track and measure again")
         self.again_button.clicked.connect(lambda: self.again.emit())
         buttons = QHBoxLayout()
-        for text, tip, action in (
-            ("Show plot", "The plot below the image", self._show_plot),
-            ("Save …", "Label volumes, tables, plot and run.json, as the command writes them", self._ask_export),
-            ("Report …", "One HTML file with pictures, tables and sentences; opened when written", self._ask_report),
+        self.save_button, self.report_button = QPushButton("Save …"), QPushButton("Report …")
+        plot_button = QPushButton("Show plot")
+        plot_button.setToolTip("The plot below the image")
+        for button, action in (
+            (plot_button, self._show_plot),
+            (self.save_button, self._ask_export),
+            (self.report_button, self._ask_report),
         ):
-            button = QPushButton(text)
-            button.setToolTip(tip)
             button.clicked.connect(action)
             buttons.addWidget(button)
+        self.saving = WorkBar()
+        self.saving.busy_changed.connect(self._mark)
+        self._mark()
         self.response = ResponseBox()
         self.correct = CollapsibleSection("Correct the selected lesion", self.corrections)
         layout = QVBoxLayout(self)
@@ -75,6 +85,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         for widget in (self.correct, self.again_button):
             layout.addWidget(widget)
         layout.addLayout(buttons)
+        layout.addWidget(self.saving)
         connect_until_destroyed(verbs.editing_of(viewer).events.changed, self._refresh)
         self.hide()
 
@@ -177,6 +188,12 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self.plot.dock("Progression plot")
 
     # -- files ---------------------------------------------------------------------------------------------------------
+    def _mark(self, _busy: bool = False) -> None:
+        """One is written at a time."""
+        why = "The last one is still being written" if self.saving.busy else ""
+        set_enabled(self.save_button, why, _SAVE)
+        set_enabled(self.report_button, why, _REPORT)
+
     def _ask_export(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "Folder for the results")
         if folder:
@@ -193,33 +210,31 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
     def report(self, path: Path, *, show: bool = False) -> None:
         """Write the report, with the study's name and the model's card; `show` opens it when it is written."""
 
-        def done(written: Path) -> None:
+        def then(written: Path) -> None:
             if show:
                 QDesktopServices.openUrl(QUrl.fromLocalFile(str(written)))
 
-        self._write(path, {"rules": self.response.rules}, done)
+        self._write(path, self.response.rules, then)
 
     def save(self, path: Path) -> None:
         """Write label volumes, tables, plot and run.json into a folder."""
         self._write(path, None, lambda _written: None)
 
-    def _write(self, path: Path, report: dict[str, object] | None, done: Callable[[Path], None]) -> None:
+    def _write(self, path: Path, rules: Sequence[str] | None, then: Callable[[Path], None]) -> None:
         """Write the result that is shown and say where; what is painted and not yet followed is followed first."""
         followed = self.followed
         if followed is None:
             return
         study = followed.source.name
 
-        def write() -> None:
+        def start() -> None:
             now = verbs.result_of(self.viewer, study)
-            written = verbs.write_result(self.viewer, now, path, report)
-            show_info(f"Saved: {written}")
-            done(written)
+            save_result_in_job(self.viewer, now, path, self.saving, rules=rules, then=then)
 
         if verbs.differs(self.viewer, followed):
-            self.follow_first.emit(write)
+            self.follow_first.emit(start)
         else:
-            guarded("Saving", write)
+            guarded("Saving", start)
 
 
 def _in_words(summary: pd.DataFrame) -> str:

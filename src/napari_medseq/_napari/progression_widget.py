@@ -181,6 +181,8 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
 
     def _next_step(self) -> str:
         """What to do now, in words."""
+        if self.work.busy:
+            return ""  # the bar says it
         if self.result.progression is not None:
             return "Correct its lesions below, or press Run to follow them anew."
         why = self._why_not()
@@ -194,7 +196,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
             return "" if self.labels.layers else "Tick the masks to follow first, one for each visit"
         if self.study.study is None:
             return "Open a study first"
-        return "" if self.model.info is not None else "No model is chosen"
+        return self.model.why_none
 
     # -- the job -------------------------------------------------------------------------------------------------------
     def run(self) -> None:
@@ -204,7 +206,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
     def _run_model(self) -> None:
         source = verbs.study_of(self.viewer, self.study.study)
         if self.model.info is None:
-            raise MedseqError("No model is chosen. Choose one, or a folder with '…'.")
+            raise MedseqError(f"{self.model.why_none}.")
         arguments: dict[str, Any] = {
             "series": self.series.text().strip() or None,
             "register": self.register.currentText(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -81,6 +81,42 @@ def save_masks_in_job(viewer: ViewerModel, study: str, folder: Path, work: WorkB
 
     _BARS.add(work)
     return work.start("Saving masks", job, done, at_once=True)
+
+
+def save_result_in_job(
+    viewer: ViewerModel,
+    found: verbs.Followed,
+    path: Path,
+    work: WorkBar,
+    *,
+    rules: Sequence[str] | None = None,
+    then: Callable[[Path], object] = lambda _path: None,
+) -> bool:
+    """Save a result as it is now: its folder, or with `rules` its report; `then` is called with what was written.
+
+    Returns
+    -------
+    bool
+        Whether it began.
+    """
+    weak, taken = ref(getattr(viewer, "__wrapped__", viewer)), verbs.take_result(viewer, found)
+
+    def job(progress: Progress, cancelled: Cancelled) -> Path:
+        return verbs.write_taken_result(taken, path, rules=rules, progress=progress, cancelled=cancelled)
+
+    def done(written: Path) -> None:
+        alive = weak()
+        if alive is None:
+            return
+        later = "; what changed since is not in it" if verbs.changed_since(alive, taken) else ""
+        if rules is None:
+            verbs.editing_of(alive).written(taken.changes)
+        show_info(f"Saved: {written}{later}.")
+        then(written)
+
+    _BARS.add(work)
+    title = "Saving the result" if rules is None else "Writing the report"
+    return work.start(title, job, done, at_once=True)
 
 
 class Autosaver(QObject):  # type: ignore[misc]

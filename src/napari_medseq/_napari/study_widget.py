@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 _HINT = "Open a study folder: its visits and series are listed first, and only what you tick is loaded."
 _OPEN = "Click a patient to bring it in front, a visit to go there; tick a series to show it; double-click a date to correct it."
 _DATE = 1
+#: characters of a visit's name that are shown
+_NAME = 20
 _ROLE = Qt.UserRole
 
 
@@ -203,7 +205,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
     def _list(self, number: int, study: Study) -> None:
         top = _row(self.tree, f"{study.name} (to load)", "", "; ".join((*study.warnings, *study.dropped)))
         for k, visit in enumerate(study.visits):
-            branch = _row(top, f"visit {k + 1} of {len(study.visits)}: {visit.name}", str(visit.date or ""), "")
+            branch = _visit_row(top, k, len(study.visits), str(visit.date or ""), visit.name)
             for kind, part in (("image", visit.images), ("labels", visit.labels)):
                 for j, seq in enumerate(part):
                     item = _row(
@@ -223,8 +225,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         for ordinal in ordinals:
             at_visit = [layer for layer in layers if facts_of(layer)["ordinal"] == ordinal]
             facts = facts_of(at_visit[0])
-            title = f"visit {ordinal + 1} of {len(ordinals)}: {facts['visit_name']}"
-            branch = _row(top, title, facts.get("date") or "", "")
+            branch = _visit_row(top, ordinal, len(ordinals), facts.get("date") or "", str(facts["visit_name"]))
             branch.setData(0, _ROLE, ("visit", name, ordinal))
             branch.setFlags(branch.flags() | Qt.ItemIsEditable)
             for layer in at_visit:
@@ -328,6 +329,15 @@ class StudyWidget(QWidget):  # type: ignore[misc]
 def _row(parent: QTreeWidget | QTreeWidgetItem, *texts: str) -> QTreeWidgetItem:
     row = QTreeWidgetItem(parent, list(texts))
     row.setToolTip(0, texts[0])  # which is shortened where the dock is narrow
+    return row
+
+
+def _visit_row(top: QTreeWidgetItem, ordinal: int, count: int, day: str, name: str) -> QTreeWidgetItem:
+    """The row of a visit; its name stands where there is room for it."""
+    title = f"visit {ordinal + 1} of {count}"
+    row = _row(top, title, day, name if len(name) <= _NAME else f"{name[: _NAME - 1]}…")
+    for column in (0, 2):
+        row.setToolTip(column, f"{title}: {name}")
     return row
 
 

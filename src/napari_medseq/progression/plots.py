@@ -271,5 +271,7 @@ def _dates_axis(progression: Tracked, axes: Axes) -> None:
     x, real = x_positions(progression)
     labels = [str(d) for d in x] if real else [f"visit {n}" for n in x]
     axes.set_xticks(x, labels, rotation=20 if len(x) > 3 else 0, fontsize=8)
+    if not axes.lines and len(x) > 1:  # nothing is left to draw: the ticks would lie on each other
+        axes.set_xlim(x[0], x[-1])
     if not real:
         axes.set_xlabel("dates unknown")

@@ -170,6 +170,8 @@ class Progression(Tracked):
         name: str = "",
         card: str = "",
         captioner: ModelLike | None = None,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
     ) -> Path:
         """Write one self-contained HTML file; its text is made by rules from measured facts.
 
@@ -184,6 +186,8 @@ class Progression(Tracked):
             The model's card (markdown, shown as text).
         captioner : Model, name or path, optional
             A captioner, whose sentences are added and marked as written by a model. None ships with the package.
+        progress, cancelled : callables, optional
+            Looked at per section.
 
         Returns
         -------
@@ -196,12 +200,23 @@ class Progression(Tracked):
             If it cannot be written.
         ModelError
             If `captioner` is none.
+        OperationCancelled
+            When `cancelled` says so; no file has changed then.
         """
         from napari_medseq.progression.report import write_report
 
-        return write_report(self, Path(path), rules=rules, name=name, card=card, captioner=captioner)
+        return write_report(
+            self, Path(path), rules=rules, name=name, card=card, captioner=captioner, progress=progress, cancelled=cancelled,
+        )  # fmt: skip
 
-    def save(self, folder: str | PathLike[str], *, extra: Mapping[str, object] | None = None) -> Path:
+    def save(
+        self,
+        folder: str | PathLike[str],
+        *,
+        extra: Mapping[str, object] | None = None,
+        progress: Progress | None = None,
+        cancelled: Cancelled | None = None,
+    ) -> Path:
         """Write labels, tables, plot and ``run.json`` into `folder`, from which `load` reads them back.
 
         Parameters
@@ -210,6 +225,8 @@ class Progression(Tracked):
             Made if missing; an earlier result in it is replaced as a whole.
         extra : dict, optional
             More facts for ``run.json``; they go before those of `provenance`.
+        progress, cancelled : callables, optional
+            Looked at per file.
 
         Returns
         -------
@@ -220,10 +237,12 @@ class Progression(Tracked):
         ------
         WriteError
             If it cannot be written to, or another process writes to it.
+        OperationCancelled
+            When `cancelled` says so; what was in the folder is whole then.
         """
         from napari_medseq.progression.store import save
 
-        return save(self, Path(folder), extra or {})
+        return save(self, Path(folder), extra or {}, progress=progress, cancelled=cancelled)
 
     def export(
         self, path: str | PathLike[str], *, table: str = "lesions", measure: str = "volume_ml", rows: str = ""

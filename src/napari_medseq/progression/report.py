@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from napari_medseq import files, record
+from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.progression import plots, sentences
 from napari_medseq.progression.keyslices import key_slices, lesion_slices
 from napari_medseq.progression.matrix import MEASURES, visit_name
@@ -56,6 +57,8 @@ def write_report(
     name: str = "",
     card: str = "",
     captioner: ModelLike | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
 ) -> Path:
     """Write the report under a temporary name, then move it into place; returns `path`.
 
@@ -65,8 +68,13 @@ def write_report(
         If the folder cannot be written.
     ModelError
         If `captioner` is none.
+    OperationCancelled
+        When `cancelled` says so; no file has changed then.
     """
-    return files.write_text(path, html(progression, rules=rules, name=name, card=card, captioner=captioner))
+    text = html(
+        progression, rules=rules, name=name, card=card, captioner=captioner, progress=progress, cancelled=cancelled
+    )
+    return files.write_text(path, text)
 
 
 def html(
@@ -76,6 +84,8 @@ def html(
     name: str = "",
     card: str = "",
     captioner: ModelLike | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
 ) -> str:
     """The whole report as text."""
     rule = "Text is made by rules from measured facts" + (
@@ -84,28 +94,21 @@ def html(
     parts = [
         f"<h1>Progression{f' of {escape(name)}' if name else ''}</h1>",
         f'<p class="note">{record.DISCLAIMER} {rule}.</p>',
-        "<h2>In short</h2>",
-        _list(sentences.overall(progression)),
-        "<h2>Visits</h2>",
-        _picture(key_slices(progression), "The slice with most lesion at each visit; outlines in lesion colours."),
-        _table(progression.summary),
-        *_side_by_side(progression),
-        "<h2>Over time</h2>",
-        _picture(plots.overview(progression), "Volume of each lesion, total burden, and life of each lesion."),
-        _picture(_figure(plots.spaghetti, progression, relative=True), "Each lesion relative to its first visit."),
-        _picture(_figure(plots.waterfall, progression), "Change from first to last sighting."),
-        "<h2>Events</h2>",
-        *_events(progression),
-        *_responses(progression, rules),
-        *_written(progression, captioner),
-        "<h2>Lesions</h2>",
-        *(_matrix(progression, title, measure) for title, measure in _MATRICES.items()),
-        '<p class="note">One row per lesion and visit. Visits are counted from 1 here and from 0 in lesions.csv.</p>',
-        _table(progression.lesions[[c for c in _LESION_COLUMNS if c in progression.lesions]]),
-        *_repeatability(progression),
-        "<h2>Growth</h2>",
-        _table(progression.growth),
     ]
+    sections: list[Callable[[], list[str]]] = [
+        lambda: ["<h2>In short</h2>", _list(sentences.overall(progression)), "<h2>Visits</h2>"],
+        lambda: [_picture(key_slices(progression), "The slice with most lesion at each visit; outlines in lesion colours.")],
+        lambda: [_table(progression.summary), *_side_by_side(progression), "<h2>Over time</h2>"],
+        lambda: [_picture(plots.overview(progression), "Volume of each lesion, total burden, and life of each lesion.")],
+        lambda: [_picture(_figure(plots.spaghetti, progression, relative=True), "Each lesion relative to its first visit.")],
+        lambda: [_picture(_figure(plots.waterfall, progression), "Change from first to last sighting.")],
+        lambda: ["<h2>Events</h2>", *_events(progression), *_responses(progression, rules)],
+        lambda: _written(progression, captioner),
+        lambda: _lesions(progression),
+        lambda: [*_repeatability(progression), "<h2>Growth</h2>", _table(progression.growth)],
+    ]  # fmt: skip
+    for section in with_progress(sections, len(sections), "Writing the report", progress, cancelled):
+        parts += section()
     if progression.corrections:
         parts += ["<h2>Corrected by hand</h2>", _list(progression.corrections)]
     if progression.warnings:
@@ -118,6 +121,16 @@ def html(
     title = f"Progression {escape(name)}".strip()
     head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def _lesions(progression: Tracked) -> list[str]:
+    """Each lesion at each visit: some measures as matrices, then all in one table."""
+    return [
+        "<h2>Lesions</h2>",
+        *(_matrix(progression, title, measure) for title, measure in _MATRICES.items()),
+        '<p class="note">One row per lesion and visit. Visits are counted from 1 here and from 0 in lesions.csv.</p>',
+        _table(progression.lesions[[c for c in _LESION_COLUMNS if c in progression.lesions]]),
+    ]
 
 
 def _events(progression: Tracked) -> list[str]:

@@ -7,7 +7,7 @@ The tree is that of DESIGN section 3: ``ses-YYYYMMDD/<image name>_lesions.nii.gz
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
@@ -21,6 +21,7 @@ import pandas as pd
 from napari_medseq import files, geometry, record
 from napari_medseq.errors import MedseqError, ReadError, SettingsError, WriteError
 from napari_medseq.geometry import Affine
+from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.progression import change as _change
 from napari_medseq.progression.components import Key, Lesion, groups
 from napari_medseq.progression.folder import RECORD, ResultFolder, checked_record, claimed
@@ -70,7 +71,13 @@ def session_names(dates: Sequence[date | None]) -> list[str]:
 
 
 def save(
-    progression: Tracked, path: Path, extra: Mapping[str, object] | None = None, *, claim: ResultFolder | None = None
+    progression: Tracked,
+    path: Path,
+    extra: Mapping[str, object] | None = None,
+    *,
+    claim: ResultFolder | None = None,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
 ) -> Path:
     """Write everything beside what `path` holds, then put it in its place as a whole.
 
@@ -82,22 +89,29 @@ def save(
         More facts for ``run.json``.
     claim : ResultFolder, optional
         The folder, where the caller holds it already.
+    progress, cancelled : callables, optional
 
     Raises
     ------
     WriteError
         If the folder cannot be written to, or another process writes to it.
+    OperationCancelled
+        When `cancelled` says so; what was in the folder is whole then.
     """
     from napari_medseq.progression.plots import overview, save_figure
 
     with nullcontext(claim) if claim is not None else claimed(path) as folder, folder.replacing() as part:
-        visits = [
-            _save_visit(progression, visit, name, part) for visit, name in enumerate(session_names(progression.dates))
-        ]
-        write_csv(progression.lesions, part / "lesions.csv")
-        write_csv(progression.summary, part / "summary.csv")
-        save_figure(overview(progression), part / "progression.png")
-        record.write_run(part / RECORD, _facts(progression, visits, extra or {}))
+        visits: list[dict[str, object]] = []
+        names = session_names(progression.dates)
+        steps: list[Callable[[], object]] = [
+            *(lambda v=v, name=name: visits.append(_save_visit(progression, v, name, part)) for v, name in enumerate(names)),
+            lambda: write_csv(progression.lesions, part / "lesions.csv"),
+            lambda: write_csv(progression.summary, part / "summary.csv"),
+            lambda: save_figure(overview(progression), part / "progression.png"),
+            lambda: record.write_run(part / RECORD, _facts(progression, visits, extra or {})),
+        ]  # fmt: skip
+        for step in with_progress(steps, len(steps), "Saving the result", progress, cancelled):
+            step()
     return path
 
 

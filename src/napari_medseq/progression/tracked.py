@@ -7,9 +7,10 @@ two and take what is here.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -87,6 +88,12 @@ class Tracked:
         self._tables: tuple[pd.DataFrame, pd.DataFrame] | None = None
         self._labels: list[ImageSequence | None] | None = None
         self._measure(cancelled)
+
+    def __copy__(self) -> Self:
+        """The same as it is now: what is corrected, measured or noted afterwards in one is not in the other. Voxels are shared."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update({name: copy(v) if isinstance(v, list | dict) else v for name, v in vars(self).items()})
+        return twin
 
     def __repr__(self) -> str:
         lesions = len(set(self._graph.identities.values()))

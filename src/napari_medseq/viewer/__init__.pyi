@@ -50,7 +50,6 @@ from .followed import result_of as result_of
 from .followed import results_of as results_of
 from .followed import show_progression as show_progression
 from .followed import undo as undo
-from .followed import write_result as write_result
 from .greylevels import interpolate_image as interpolate_image
 from .greylevels import series_layers as series_layers
 from .greylevels import set_window as set_window
@@ -141,6 +140,11 @@ from .regions import image_under as image_under
 from .renamed import keep_views_true as keep_views_true
 from .renamed import place_truly as place_truly
 from .renamed import wear_lesion_colours as wear_lesion_colours
+from .result_saving import TakenResult as TakenResult
+from .result_saving import changed_since as changed_since
+from .result_saving import take_result as take_result
+from .result_saving import write_result as write_result
+from .result_saving import write_taken_result as write_taken_result
 from .results import add_layers as add_layers
 from .results import apply_lesion_colours as apply_lesion_colours
 from .results import go_to as go_to
@@ -229,6 +233,7 @@ __all__ = [
     "SessionContent",
     "SessionLayer",
     "TakenMasks",
+    "TakenResult",
     "TakenSession",
     "Unit",
     "accept_slice",
@@ -249,6 +254,7 @@ __all__ = [
     "carry_mask",
     "carrying_job",
     "change_in_words",
+    "changed_since",
     "check_model_name",
     "check_one_patient",
     "classify",
@@ -383,6 +389,7 @@ __all__ = [
     "take_autosave",
     "take_masks",
     "take_over",
+    "take_result",
     "take_session",
     "to_sequence",
     "track_job",
@@ -405,5 +412,6 @@ __all__ = [
     "write_masks",
     "write_result",
     "write_session",
+    "write_taken_result",
     "write_training_set",
 ]

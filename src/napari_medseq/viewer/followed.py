@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakKeyDictionary
 
@@ -342,18 +341,9 @@ def painted(viewer: ViewerModel, study: str | None = None) -> dict[str, int]:
 
 def differs(viewer: ViewerModel, followed: Followed) -> bool:
     """Whether the masks on the screen are others than the result's, however they were changed."""
-    return any(
-        layer in viewer.layers and not np.array_equal(np.asarray(layer.data), _display(layer, seq))
-        for layer, seq in followed.shown
-    )
+    return any(layer in viewer.layers and not as_followed(viewer, layer, seq) for layer, seq in followed.shown)
 
 
-def write_result(viewer: ViewerModel, followed: Followed, path: Path, report: Mapping[str, Any] | None = None) -> Path:
-    """Write a result that holds what is on the screen: its folder, or (`report`: options of `Progression.report`) the report."""
-    if differs(viewer, followed):
-        raise MedseqError("There is painting that is not followed yet. Follow again first, then save.")
-    if report is not None:
-        return followed.progression.report(path, **{"name": followed.source.name, "card": followed.card, **report})
-    out = followed.progression.save(path)
-    editing_of(viewer).saved(followed.layers)
-    return out
+def as_followed(viewer: ViewerModel, layer: Labels, seq: ImageSequence) -> bool:
+    """Whether a layer is open and holds the labels that a result has for it."""
+    return layer in viewer.layers and np.array_equal(np.asarray(layer.data), _display(layer, seq))

@@ -61,6 +61,14 @@ def test_undated_visits_stand_at_their_numbers() -> None:
     assert x.tolist() == [1, 2]
 
 
+def test_where_every_lesion_is_excluded_the_dates_still_stand_apart() -> None:
+    progression = ms.track([mask(A), mask(A)], dates=["2020-01-01", "2020-03-01"])
+    progression.exclude(1)
+    axes = Figure().subplots()
+    plots.spaghetti(progression, axes)
+    assert np.allclose(axes.get_xticks(), axes.get_xlim())
+
+
 def test_colours_differ_and_zero_is_clear() -> None:
     colours = [lesion_colour(n) for n in range(1, 40)]
     assert len({tuple(np.round(c, 3)) for c in colours}) == 39
