@@ -261,6 +261,13 @@ def test_the_record_keeps_what_the_result_was_made_from_when_it_is_followed_agai
     assert facts["patient"] == "sub-x"
 
 
+def test_a_patient_whose_folder_holds_the_series_itself_is_named_once(ball_study: Path) -> None:
+    image = ms.read_study(ball_study).visits[0].images[0].replace(name="P7_CT")
+    viewer = ViewerModel()
+    verbs.add_study(viewer, ms.Study("P7", (ms.Visit(None, (image,), (), "P7"),)))
+    assert [layer.name for layer in viewer.layers] == ["P7 CT"]
+
+
 def test_a_date_that_was_corrected_is_used_from_then_on(ball_study: Path) -> None:
     viewer = ViewerModel()
     verbs.open_path(viewer, ball_study)
@@ -354,6 +361,7 @@ def test_the_next_window_offers_what_a_crash_left_behind(
     assert len(viewer.layers) == 0  # it is read by a worker, with bar and Cancel
     if answer == QMessageBox.Open:
         wait(lambda: guardian.opener.work.busy)
+        assert guardian.opener.work.title == "Opening unsaved work"
         wait(lambda: not guardian.opener.work.busy)
         assert viewer.title.endswith("not saved")
     assert bool(verbs.painted(viewer)) == (answer == QMessageBox.Open)

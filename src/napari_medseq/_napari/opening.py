@@ -115,10 +115,11 @@ def open_session_in_job(
     folder: Path,
     work: WorkBar,
     on_opened: Callable[[ViewerModel, list[Layer]], None] | None = None,
+    name: str = "",
 ) -> None:
     """Read a session in a worker, then show it layer by layer; Cancel leaves the viewer as it was.
 
-    `on_opened` is called with the viewer and the layers when all is there.
+    `on_opened` is called with the viewer and the layers when all is there; `name` is what is opened, by default the folder's name.
     """
 
     def job(progress: Progress, cancelled: Cancelled) -> verbs.SessionContent:
@@ -129,12 +130,17 @@ def open_session_in_job(
         if on_opened is not None:
             on_opened(now, added)
 
-    _read_and_show(viewer, folder, work, job, lambda content: content.layers, verbs.show_session_layer, finish)
+    title = f"Opening {name or folder.name}"
+    _read_and_show(viewer, title, work, job, lambda content: content.layers, verbs.show_session_layer, finish)
 
 
 def recover_in_job(viewer: ViewerModel, recovery: verbs.Recovery, work: WorkBar) -> None:
     """Open what a crash left behind as a session is opened; where that fails or is cancelled, it stays and is offered again."""
-    open_session_in_job(viewer, recovery.folder, work, lambda now, added: verbs.finish_recovery(now, recovery, added))
+
+    def finish(now: ViewerModel, added: list[Layer]) -> None:
+        verbs.finish_recovery(now, recovery, added)
+
+    open_session_in_job(viewer, recovery.folder, work, finish, "unsaved work")
 
 
 def open_result_in_job(
@@ -154,12 +160,13 @@ def open_result_in_job(
         if on_opened is not None:
             on_opened(content)
 
-    _read_and_show(viewer, folder, work, job, lambda content: content.layers, verbs.show_result_layer, finish)
+    title = f"Opening {folder.name}"
+    _read_and_show(viewer, title, work, job, lambda content: content.layers, verbs.show_result_layer, finish)
 
 
 def _read_and_show(
     viewer: ViewerModel,
-    folder: Path,
+    title: str,
     work: WorkBar,
     read: Callable[[Progress, Cancelled], C],
     layers: Callable[[C], Sequence[T]],
@@ -173,7 +180,7 @@ def _read_and_show(
         if alive is not None:
             _one_by_one(alive, layers(content), show, work, lambda now, added: finish(now, content, added))
 
-    work.start(f"Opening {folder.name}", read, done)
+    work.start(title, read, done)
 
 
 def show_one_by_one(viewer: ViewerModel, data: Sequence[LayerData], work: WorkBar) -> None:

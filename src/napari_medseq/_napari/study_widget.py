@@ -33,7 +33,7 @@ from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence, Study, Visit
 from napari_medseq.viewer.layers import LayerData, layer_kind
 from napari_medseq.viewer.opening import load_ticked
-from napari_medseq.viewer.study import facts_of, series_name, studies_in
+from napari_medseq.viewer.study import facts_of, patient_and_visit, series_name, studies_in
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -229,7 +229,9 @@ class StudyWidget(QWidget):  # type: ignore[misc]
             branch.setData(0, _ROLE, ("visit", name, ordinal))
             branch.setFlags(branch.flags() | Qt.ItemIsEditable)
             for layer in at_visit:
-                item = _row(branch, _short_name(layer, f"{name} {facts['visit_name']}"), "", _shape(layer))
+                item = _row(
+                    branch, _short_name(layer, patient_and_visit(name, str(facts["visit_name"]))), "", _shape(layer)
+                )
                 item.setData(0, _ROLE, ("layer", layer.name))
                 item.setCheckState(0, Qt.Checked if layer.visible else Qt.Unchecked)
                 item.setToolTip(0, "\n".join(facts_of(layer).get("warnings", ())) or layer.name)

@@ -84,7 +84,9 @@ def assign_visit(viewer: ViewerModel, layer: Layer, study: str, ordinal: int) ->
         facts |= {k: v for k, v in _studies.facts_of(pattern).items() if k in _studies.ABOUT}
     elif seq.acquired is not None:
         facts["date"] = seq.acquired.date().isoformat()
-    name = " ".join([study, str(facts["visit_name"]), _studies.series_name({**facts, "name": seq.name})])
+    name = " ".join(
+        [_studies.patient_and_visit(study, str(facts["visit_name"])), _studies.series_name({**facts, "name": seq.name})]
+    )
     look = {"visible": layer.visible, "opacity": layer.opacity, "colormap": layer.colormap}
     if seq.kind == "image":
         look["contrast_limits"] = list(layer.contrast_limits)
@@ -158,7 +160,12 @@ def read_visit(
             "date": day,
             "study_warnings": [],
         }
-        name = " ".join([study, str(facts["visit_name"]), _studies.series_name({**facts, "name": seq.name})])
+        name = " ".join(
+            [
+                _studies.patient_and_visit(study, str(facts["visit_name"])),
+                _studies.series_name({**facts, "name": seq.name}),
+            ]
+        )
         out.append(_layers.to_layer_data(seq, visit=None if "t" in seq.axes else ordinal, facts=facts, name=name))
     if not out:
         raise ReadError(f"{path} holds no image that can be opened. Choose the folder of a visit.")

@@ -216,7 +216,7 @@ def show_carried(
         facts = {k: v for k, v in _studies.facts_of(pattern).items() if k in _studies.ABOUT}
         placed = _studies.facts_of(pattern).get("visit")
         series = _studies.series_name({**_studies.facts_of(layer), "name": result.mask.name})
-        name = " ".join(str(p) for p in (study, facts["visit_name"], series))
+        name = f"{_studies.patient_and_visit(str(study), str(facts['visit_name']))} {series}"
         look = {"colormap": layer.colormap, "opacity": layer.opacity}
         data = _layers.to_layer_data(result.mask, visit=placed, facts=facts, name=f"{name} {MARK}", **look)
         target = add_layers(viewer, [data])[0]

@@ -60,7 +60,12 @@ def visit_title(study: Study, ordinal: int) -> str:
     name = visit.name or f"visit {ordinal + 1}"
     day = visit.date
     dated = day is None or f"{day:%Y%m%d}" in name or day.isoformat() in name
-    return " ".join(part for part in (study.name, name, "" if dated else str(day)) if part)
+    return " ".join(part for part in (patient_and_visit(study.name, name), "" if dated else str(day)) if part)
+
+
+def patient_and_visit(patient: str, visit: str) -> str:
+    """Both names; once where a patient's folder holds the series itself, so that its one visit has its name."""
+    return " ".join(dict.fromkeys(name for name in (patient, visit) if name))
 
 
 def by_patient(study: Study) -> list[Study]:
