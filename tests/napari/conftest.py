@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import gc
-import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from types import CodeType, MethodType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,36 +21,64 @@ from napari_medseq.models import library
 def _spare_the_processor() -> None:
     """What napari does again and again in each window and no test looks at.
 
-    It collects garbage at every layer that goes: what modules hold for ever need not be walked each time. Each welcome screen, there or
-    gone, writes its shortcuts anew for every shortcut of every window. Each window parses the manifests of all plugins, and each canvas
-    the text of the same few shaders.
+    It collects garbage at every layer that goes (for one driver of Windows): what modules hold for ever need not be walked each time, and
+    the end of each test collects anyway. Each welcome screen, there or gone, writes its shortcuts anew for every shortcut of every window.
+    Each window looks through all installed packages for plugins, each canvas through the text of the same few shaders, and each connection
+    of an event through the parameters of the same few functions. Settings are written at each change, into the person's own file.
     """
     from napari._qt.widgets import qt_welcome
-    from npe2.manifest import _bases
+    from napari._vispy import canvas
+    from napari.utils.events.event import EventEmitter
+    from npe2 import PluginManifest
     from vispy.visuals.shaders.function import Function
+
+    from napari import settings
 
     qt_welcome.WELCOME_SHORTCUTS = ()
     qt_welcome.NAPARI_TIPS = ("Welcome.",)
-    if _bases._load_yaml_no_duplicates is not _manifest:
-        _parsers.append(_bases._load_yaml_no_duplicates)
-        _bases._load_yaml_no_duplicates = _manifest
+    settings._SETTINGS = settings.NapariSettings(config_path=None)
+    if not _done:
+        _done.append(True)
+        PluginManifest.discover = _Discovered(PluginManifest.discover)
         clean = functools.cache(functools.partial(Function._clean_code, None))
         Function._clean_code = lambda _self, code: clean(code)
+        EventEmitter._check_signature = staticmethod(_Signatures(EventEmitter._check_signature))
+        canvas.gc = SimpleNamespace(collect=lambda: None)
     gc.collect()
     gc.freeze()
 
 
-_parsers: list[Callable[[str], Any]] = []
+_done: list[bool] = []
 
 
-@functools.cache
-def _parsed(text: str) -> bytes:
-    return pickle.dumps(_parsers[0](text))
+class _Discovered:
+    """The manifests of the installed plugins, looked for once; copies of their own each time."""
+
+    def __init__(self, discover: Callable[[], Iterator[Any]]) -> None:
+        self._found = functools.cache(lambda: list(discover()))
+
+    def __call__(self, paths: Sequence[str] = ()) -> Iterator[Any]:
+        assert not paths
+        for each in self._found():
+            yield each._replace(manifest=copy.deepcopy(each.manifest))
 
 
-def _manifest(stream: IO[str]) -> Any:
-    """A manifest as npe2 reads it, parsed once; its own copy each time."""
-    return pickle.loads(_parsed(stream.read()))
+class _Signatures:
+    """Whether a function takes an event, asked once for all methods of one code."""
+
+    def __init__(self, check: Callable[[Callable[..., object]], bool]) -> None:
+        self._check = check
+        self._known: dict[CodeType, bool] = {}
+
+    def __call__(self, function: Callable[..., object]) -> bool:
+        if not isinstance(function, MethodType) or hasattr(function, "__wrapped__"):
+            return self._check(function)
+        code = getattr(function.__func__, "__code__", None)
+        if code is None:
+            return self._check(function)
+        if code not in self._known:
+            self._known[code] = self._check(function)
+        return self._known[code]
 
 
 @pytest.fixture
