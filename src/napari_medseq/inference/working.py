@@ -29,7 +29,8 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 _RAS = ("R", "A", "S")
 FARTHEST = 3.0  # of the channel of positions
 _SAME = 0.02  # relative difference of spacings under which nothing is resampled
-_OF_CHANNEL = {"red": 0, "green": 1, "blue": 2}
+#: what the channels of a colour image are called, in their order
+COLOURS = ("red", "green", "blue")
 
 
 class Scheme(Settings):
@@ -247,7 +248,7 @@ def grey_channels(seq: ImageSequence) -> dict[str, ImageSequence]:
     if "c" not in seq.axes:
         return {"image": seq}
     axes = tuple(a for a in seq.axes if a != "c")
-    return {k: seq.like(np.asarray(seq.data)[..., i], axes=axes, name=seq.name) for k, i in _OF_CHANNEL.items()}
+    return {k: seq.like(np.asarray(seq.data)[..., i], axes=axes, name=seq.name) for i, k in enumerate(COLOURS)}
 
 
 def working_volume(

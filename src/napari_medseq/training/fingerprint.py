@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ Three = tuple[float, float, float]
 _SAMPLE = 4000  # values of the foreground kept per case and channel
 _MOST, _MANY = 98, 90  # per cent of the cases
 _PIECE_CASES, _APART = 95, 0.005  # per cent of the cases; share of a class's voxels outside its largest piece
+_BEYOND, _ONE_SIDE = 0.05, 0.9  # share of a class's voxels beyond the middle; mean side over the cases
 _HU_AIR = -500.0  # a CT holds air; other scans hold no such values
 
 
@@ -33,11 +35,16 @@ class ChannelFacts(Settings):
 
 
 class ClassFacts(Settings):
-    """Of one class: cases that have it, and the median of its volume where it is, in mm³ (pixels of frames have no mm)."""
+    """Of one class: cases that have it, and where it is the medians of its volume and of its mean diameter (pixels of frames have no mm).
+
+    `across_mm` is Sauter's mean diameter, 6 × volume / surface: that of a ball; of many small lesions theirs, not that of all of them
+    put together; of a wall or a vessel not much more than its thickness.
+    """
 
     name: str
     cases: int
     median_mm3: float
+    across_mm: float = 0.0
 
 
 class Fingerprint(Settings):
@@ -46,6 +53,9 @@ class Fingerprint(Settings):
     Attributes
     ----------
     cases, patients : int
+        That there are.
+    measured : int
+        Cases that there was time to measure.
     frames : bool
         Whether steps are frames.
     spacing_mm : (float, float, float)
@@ -65,11 +75,13 @@ class Fingerprint(Settings):
     one_piece : bool
         Whether what is labelled with a class is one connected piece in nearly every case: hardly a voxel lies apart.
     one_sided : (bool, bool, bool)
-        Whether two classes always lie on the same sides of each other along (x, y, z): what is mirrored then is called wrong.
+        Whether two classes always lie on the same sides of each other along (x, y, z), or a class on one side of the image's middle:
+        what is mirrored then is called wrong.
     """
 
     cases: int
     patients: int
+    measured: int
     frames: bool
     spacing_mm: Three
     shape: tuple[int, int, int]
@@ -101,6 +113,8 @@ class Measuring:
         self.frames = False
         self.channels = {n: _Channel() for n in self.names}
         self.volumes: dict[int, list[float]] = {}
+        self.across: dict[int, list[float]] = {}
+        self.sides: dict[int, list[NDArray[np.float64]]] = {}
         self.centres: list[dict[int, NDArray[np.float64]]] = []
         self.reach: list[NDArray[np.float64]] = []
         self.off: list[NDArray[np.float64]] = []
@@ -135,7 +149,7 @@ class Measuring:
             values = data[where].astype(np.float32)
             values = values[np.isfinite(values)]
             facts.values.append(values[:: max(1, values.size // _SAMPLE)])
-            facts.lowest.append(float(np.nanmin(data)))
+            facts.lowest.append(_lowest(data))
 
     def _measure_labels(self, truth: NDArray[np.generic], labels: ImageSequence, turn: geometry.Reorientation) -> None:
         voxel = geometry.voxel_volume_mm3(labels.affine)
@@ -145,9 +159,15 @@ class Measuring:
         centres = {}
         for value in np.flatnonzero(counts[1:]) + 1:
             mask = truth == value
-            self.apart.append(_share_apart(mask))
+            near = mask[_box(mask)]
+            self.apart.append(_share_apart(near))
             self.volumes.setdefault(int(value), []).append(float(counts[value]) * voxel)
+            self.across.setdefault(int(value), []).append(_across(near, labels))
             by_axis = {a: _centre(mask, k) for k, a in enumerate(labels.axes)}
+            sides = {a: _side(mask, k) for k, a in enumerate(labels.axes)}
+            own = np.array([sides.get(a, 0.0) for a in ("x", "y", "z")])
+            turned = [(-1 if turn.flips[k] else 1) * own[turn.order[k]] for k in range(3)]
+            self.sides.setdefault(int(value), []).append(np.array(turned) if labels.oriented else np.zeros(3))
             old = np.array([by_axis.get(a, 0.0) for a in ("x", "y", "z")])
             centres[int(value)] = np.array([(-1 if turn.flips[k] else 1) * old[turn.order[k]] for k in range(3)])
         self.centres.append(centres)
@@ -158,14 +178,15 @@ class Measuring:
             self.reach.append(reached[list(turn.order), 0])
             self.off.append(reached[list(turn.order), 1])
 
-    def result(self, classes: Mapping[int, str], cases: int) -> Fingerprint:
-        """The facts, of `cases` cases of which these were measured."""
+    def result(self, classes: Mapping[int, str], cases: int, patients: int) -> Fingerprint:
+        """The facts, of `cases` cases of so many patients of which these were measured."""
         spacing, shape = np.array(self.spacing), np.array(self.shape)
         middle = np.median(spacing, axis=0)
         sides = self._one_sided()
         return Fingerprint(
             cases=cases,
-            patients=len(set(self.patients)),
+            patients=patients,
+            measured=len(self.patients),
             frames=self.frames,
             spacing_mm=_three(middle),
             shape=_ints(np.median(shape, axis=0)),
@@ -174,7 +195,10 @@ class Measuring:
             channels=tuple(self._channel(n) for n in self.names),
             classes={
                 k: ClassFacts(
-                    name=name, cases=len(v := self.volumes.get(k, [])), median_mm3=float(np.median(v)) if v else 0.0
+                    name=name,
+                    cases=len(v := self.volumes.get(k, [])),
+                    median_mm3=float(np.median(v)) if v else 0.0,
+                    across_mm=float(np.median(self.across[k])) if v else 0.0,
                 )
                 for k, name in classes.items()
             },
@@ -204,8 +228,11 @@ class Measuring:
         )
 
     def _one_sided(self) -> tuple[bool, bool, bool]:
-        """Along each axis: whether any two classes keep their order in at least 90 % of five or more cases."""
+        """Along each axis: whether any two classes keep their order in at least 90 % of five or more cases, or one its side."""
         sided = [False] * 3
+        for sides in self.sides.values():
+            for k, mean in enumerate(np.abs(np.mean(sides, axis=0))):
+                sided[k] |= bool(mean >= _ONE_SIDE)
         values = sorted(self.volumes)
         for i, a in enumerate(values):
             for b in values[i + 1 :]:
@@ -224,12 +251,50 @@ def _centre(mask: NDArray[np.bool_], axis: int) -> float:
     return float((along * np.arange(len(along))).sum() / along.sum())
 
 
+def _side(mask: NDArray[np.bool_], axis: int) -> float:
+    """1 or -1 where hardly a voxel lies beyond the middle of an axis; 0 where some do."""
+    along = mask.sum(axis=tuple(k for k in range(mask.ndim) if k != axis))
+    upper, half = along[-(len(along) // 2) :].sum(), along[: len(along) // 2].sum()
+    beyond = min(upper, half) / along.sum() if len(along) > 1 else 1.0
+    return 0.0 if beyond > _BEYOND else float(np.sign(float(upper) - float(half)))
+
+
+def _across(mask: NDArray[np.bool_], labels: ImageSequence) -> float:
+    """Sauter's mean diameter in mm, of the faces between voxels; 0 where there are none.
+
+    The faces of a grid are a surface's three shadows, which add up to 3/2 of it where it lies in all directions (Cauchy). Of a picture
+    or frames it is 4 × area / outline, which is overrated by 4 / pi.
+    """
+    by_name = dict(zip(("x", "y", "z"), geometry.spacing(labels.affine), strict=True))
+    sides = {a: by_name[a] for k, a in enumerate(labels.axes) if a in by_name and mask.shape[k] > 1}
+    whole = math.prod(sides.values())
+    faces = sum(np.count_nonzero(np.diff(mask, axis=labels.axes.index(a))) * whole / mm for a, mm in sides.items())
+    volume = np.count_nonzero(mask) * whole
+    if not faces:
+        return 0.0
+    return 6 * volume / (faces * 2 / 3) if len(sides) == 3 else 4 * volume / (faces * math.pi / 4)
+
+
+def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Where a mask lies, and a voxel more on each side."""
+    from scipy import ndimage
+
+    found = ndimage.find_objects(mask.view(np.uint8))[0]
+    return tuple(slice(max(0, s.start - 1), s.stop + 1) for s in found)
+
+
+def _lowest(data: NDArray[np.generic]) -> float:
+    """The lowest finite value, or 0."""
+    low = float(data.min())
+    finite = data if np.isfinite(low) else data[np.isfinite(data)]
+    return float(finite.min()) if finite.size else 0.0
+
+
 def _share_apart(mask: NDArray[np.bool_]) -> float:
     """Share of a mask outside its largest connected piece, edges and corners touching."""
     from scipy import ndimage
 
-    where = ndimage.find_objects(mask.astype(np.uint8))[0]
-    pieces, count = ndimage.label(mask[where], ndimage.generate_binary_structure(mask.ndim, mask.ndim))
+    pieces, count = ndimage.label(mask, ndimage.generate_binary_structure(mask.ndim, mask.ndim))
     sizes = np.bincount(pieces.ravel())[1:]
     return 0.0 if count == 1 else 1 - float(sizes.max()) / float(sizes.sum())
 

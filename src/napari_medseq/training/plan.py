@@ -17,7 +17,7 @@ from pydantic import Field
 
 from napari_medseq import files
 from napari_medseq.errors import SettingsError
-from napari_medseq.inference.working import Scheme, StepAxis
+from napari_medseq.inference.working import COLOURS, Scheme, StepAxis
 from napari_medseq.settings import Settings, checked
 from napari_medseq.training.fingerprint import ChannelFacts, Fingerprint
 from napari_medseq.training.slab_windows import SlabAugment
@@ -32,7 +32,7 @@ _LARGEST_VOLUME = 4_000_000  # voxels of a working volume
 _PASSES = 8.0  # times that all training voxels should be seen
 _VOXELS_PER_SECOND = {True: 800_000.0, False: 150_000.0}  # learned per second and core, with and without bfloat16 units
 _FRAMES_APART = 4.0  # pixels
-_ACROSS = 8.0  # working voxels across the smallest class, where pixels are made larger
+_ACROSS = 8.0  # working voxels across what the smallest class consists of, where pixels are made larger
 _FOCUS_CASES = 20  # from which it can be told that all labels lie in the middle
 _MARGIN = 1.4  # of the focus, beyond what is labelled
 _FOCUS = 0.75  # of the sides of an image that a focus has at most; it spares little otherwise
@@ -248,28 +248,29 @@ def _in_order(xyz: tuple[T, T, T], axis: StepAxis) -> tuple[T, T, T]:
 
 
 def _spacing(facts: Fingerprint, own: Three, shape: Triple, affordable: float, why: dict[str, str]) -> Three:
-    """Larger voxels where the time does not suffice for so many, but not so large that the smallest class is lost."""
+    """Larger voxels where the time does not suffice for so many, but not so large that the smallest things are lost."""
     voxels = float(math.prod(shape))
     needed = max(_PASSES * voxels * facts.cases / affordable, voxels / _LARGEST_VOLUME)
-    sizes = [c.median_mm3 for c in facts.classes.values() if c.median_mm3 > 0]
-    across = min((6 * v / math.pi) ** (1 / 3) for v in sizes) / _ACROSS if sizes and not facts.frames else math.inf
+    sizes = [c.across_mm for c in facts.classes.values() if c.across_mm > 0]
+    across = min(sizes) / _ACROSS if sizes and not facts.frames else math.inf
     spacing = list(own)
-    planar = facts.frames or shape[0] == 1
+    planar, limit = facts.frames or shape[0] == 1, ""
     while needed > 1.02:
         finest = min(spacing[1:] if planar else spacing)
         near = [k for k in range(1 if planar else 0, 3) if spacing[k] < 1.05 * finest]
         factor = min(needed ** (1 / len(near)), 1.1)
         if finest * factor > max(across, finest):
+            limit = f"; larger ones would lose what is {min(sizes):.3g} mm across"
             break
         for k in near:
             spacing[k] *= factor
         needed /= factor ** len(near)
     if spacing == list(own):
-        why["spacing_mm"] = "the images' own: there is time enough for all voxels"
+        why["spacing_mm"] = f"the images' own{limit}" if limit else "the images' own: there is time enough for all voxels"
     else:
         why["spacing_mm"] = (
             f"{_times(own)} mm would be {voxels / 1e6:.1f} million voxels in each of {facts.cases} cases; in this time "
-            f"{_times(spacing)} mm can be learned well"
+            f"{_times(spacing)} mm can be learned well{limit}"
         )
     return spacing[0], spacing[1], spacing[2]
 
@@ -277,7 +278,7 @@ def _spacing(facts: Fingerprint, own: Three, shape: Triple, affordable: float, w
 def _focus_mm(facts: Fingerprint, axis: StepAxis, own: Three, why: dict[str, str]) -> tuple[float, float] | None:
     """Rows and columns about the middle that hold all labels, with a margin, where that is much less than the image."""
     why["focus"] = "what is labelled lies anywhere in the images"
-    if facts.reach_mm is None or facts.cases < _FOCUS_CASES or min(facts.shape) == 1:
+    if facts.reach_mm is None or facts.measured < _FOCUS_CASES or min(facts.shape) == 1:
         return None
     reach, shape = _in_order(facts.reach_mm, axis), _in_order(facts.shape, axis)
     side = 2 * _MARGIN * max(reach[1:])  # planes are turned, so as far one way as the other
@@ -364,9 +365,10 @@ def _scheme(channel: ChannelFacts, why: dict[str, str]) -> Scheme:
 
 
 def _augment(facts: Fingerprint, spacing: Three, thick: bool, mirror: Three) -> SlabAugment:
-    """Out-of-plane turns only where steps are close; a network of several channels learns to do without each."""
+    """Out-of-plane turns only where steps are close; a network of several channels, not of colours, learns to do without each."""
     pixel = max(spacing[1:])
-    several = len(facts.channels) > 1 or any(c.missing for c in facts.channels)
+    names = {c.name for c in facts.channels}
+    several = (len(names) > 1 and names != set(COLOURS)) or any(c.missing for c in facts.channels)
     coils = any(c.modality == "MR" for c in facts.channels)
     return SlabAugment(
         rotate=0.5 if thick else 0.3,
