@@ -30,19 +30,27 @@ def available_bytes() -> int | None:
     return min((n for n in limits if n is not None), default=None)
 
 
-def is_large(size: int) -> bool:
-    """Whether so many bytes are better kept out of memory, of which they would take more than a quarter (`LARGE`)."""
-    free = available_bytes() if size >= WORTH_SAYING else None
-    return free is not None and size > LARGE * free
+def is_large(size: int, beside: int = 0) -> bool:
+    """Whether so many bytes are better kept out of memory, of which they would take more than a quarter (`LARGE`).
+
+    Parameters
+    ----------
+    size : int
+    beside : int
+        Bytes of the same kind that are held already.
+    """
+    free = available_bytes() if size + beside >= WORTH_SAYING else None
+    return free is not None and size + beside > LARGE * (free + beside)
 
 
-def zeros(shape: Sequence[int], dtype: np.dtype[Number] | type[Number]) -> NDArray[Number]:
+def zeros(shape: Sequence[int], dtype: np.dtype[Number] | type[Number], *, beside: int = 0) -> NDArray[Number]:
     """An array of zeros; a large one in a temporary file without a name, of which the system keeps in memory what there is room for.
 
     The file lies where temporary files do (``TMPDIR``) and goes with the array. Without room on that disk it is memory all the same.
+    `beside`: bytes of other arrays that are held with it, where many small ones are large together.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    if not is_large(size) or shutil.disk_usage(tempfile.gettempdir()).free < size:
+    if not is_large(size, beside) or shutil.disk_usage(tempfile.gettempdir()).free < size:
         return np.zeros(shape, dtype)
     with tempfile.TemporaryFile(prefix="medseq-") as file:
         return np.memmap(file, dtype, "w+", shape=tuple(shape))

@@ -21,10 +21,10 @@ from napari_medseq.inference.prediction import Segmentation, remove_small_object
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.slab_steps import SlabSettings, chosen_labels, probabilities_of_steps, starts
 from napari_medseq.inference.working import Triple, WorkingGrid, grey_channels, working_volume
-from napari_medseq.memory import warn_if_short
+from napari_medseq.memory import warn_if_short, zeros
 from napari_medseq.models import Model
 from napari_medseq.models.slab_unet import SlabUNet
-from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import checked
 
@@ -88,7 +88,7 @@ def segment_slabs(
     ModelError
         If the images do not fit the models, or these not each other.
     """
-    settings = [slab_settings(m) for m in models]
+    settings, asked = [slab_settings(m) for m in models], _Asked(outputs, steps, keep, region)
     first, one = models[0], settings[0]
     for other, two in zip(models[1:], settings[1:], strict=True):
         compatible = two.working == one.working and (other.info.channels, other.info.classes) == (
@@ -99,34 +99,116 @@ def segment_slabs(
             raise ModelError(
                 f"{other.info.name} cannot be averaged with {first.info.name}: channels, classes or spacing differ."
             )
-    results = []
-    for channels in slab_channels(images, first, one, force):
-        volume, grid = working_volume(channels, first.info.channels, one.working)
-        inner = tuple(slice(0, n) for n in volume.shape)
-        if len(channels) < len(first.info.channels):
-            volume, inner = within_nothing(volume, one.window)
-        needed = sum(_held(m, own, volume.shape) for m, own in zip(models, settings, strict=True))
-        warn_if_short(needed + 2 * volume[0].size, grid.image.name)
-        streams = [
-            probabilities_of_steps(
-                slab_network(m),
-                volume,
-                own,
-                device,
-                progress if k == 0 else None,
-                cancelled,
-                f"segmenting {grid.image.name}",
-            )
-            for k, (m, own) in enumerate(zip(models, settings, strict=True))
-        ]
-        planes = _Planes.of(outputs, [i.stop - i.start for i in inner[1:]])
-        for step, of_models in enumerate(zip(*streams, strict=True)):
-            p = sum(of_models[1:], of_models[0]) / len(of_models)
-            check_finite(p, first, f"step {step + 1} of {grid.image.name}")
-            if inner[1].start <= step < inner[1].stop:
-                planes.add(step - inner[1].start, p[:, inner[2], inner[3]], one.threshold)
-        results.append(_answer(planes, grid, first, one, steps, keep, region))
-    return results
+    several = images.values() if isinstance(images, Mapping) else [images]
+    series = next((i for i in several if isinstance(i, ImageSequence) and _is_dynamic(i)), None)
+    if one.working.axis != "t" and series is not None:
+        return [_by_frames(images, series, models, device, asked, force, progress, cancelled)]
+    return [
+        _of_volume(channels, models, settings, device, asked, progress, cancelled)
+        for channels in slab_channels(images, first, one, force)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What is wanted of each exam, as `segment` takes it."""
+
+    outputs: Sequence[str]
+    steps: Sequence[int] | None
+    keep: ImageSequence | None
+    region: Region | None
+
+
+def _is_dynamic(image: ImageSequence) -> bool:
+    return "t" in image.axes and "z" in image.axes and image.size("z") > 1
+
+
+def _by_frames(
+    images: Images,
+    series: ImageSequence,
+    models: Sequence[Model],
+    device: torch.device,
+    asked: _Asked,
+    force: bool,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> Segmentation:
+    """Volumes over time by models of one volume: each frame by itself."""
+    count = series.size("t")
+    first, last = (asked.region or {}).get("t", (0, count))
+    if asked.keep is not None and (not asked.keep.same_grid(series) or asked.keep.data.shape != series.data.shape):
+        raise ModelError(f"keep ({asked.keep.name}) is not on the grid of {series.name}; locked labels must be.")
+    wanted = range(count)[max(0, first) : last]
+    if not wanted:
+        raise ModelError(f"region leaves no frame of {series.name}, which has {count}.")
+
+    def at(image: ImageSequence, k: int) -> ImageSequence:
+        return image.frame(k) if "t" in image.axes else image
+
+    axes = tuple(a for a in series.axes if a != "c")
+    shape = [series.size(a) for a in axes]
+    made: dict[str, NDArray[np.generic]] = {}
+    for done, k in enumerate(wanted):
+        frame = {n: at(i, k) for n, i in images.items()} if isinstance(images, Mapping) else at(series, k)
+        shown = part(progress, done / len(wanted), (done + 1) / len(wanted), f"frame {k + 1}: ")
+        keep = None if asked.keep is None else asked.keep.frame(k)
+        (answer,) = segment_slabs(
+            frame, models, device=device, outputs=asked.outputs, steps=asked.steps, keep=keep, region=asked.region,
+            force=force, progress=shown, cancelled=cancelled,
+        )  # fmt: skip
+        for name in ("labels", *asked.outputs):
+            map_ = getattr(answer, name)
+            made.setdefault(name, zeros(shape, map_.data.dtype))[k] = map_.data
+    if asked.keep is not None:
+        rest = np.isin(np.arange(count), wanted, invert=True)
+        made["labels"][rest] = asked.keep.data[rest]
+
+    def whole(map_: ImageSequence | None, name: str) -> ImageSequence | None:
+        return None if map_ is None else map_.replace(data=made[name], axes=axes, times=series.times)
+
+    labels = whole(answer.labels, "labels")
+    assert labels is not None
+    return Segmentation(
+        labels, whole(answer.probability, "probability"), whole(answer.uncertainty, "uncertainty"), answer.model
+    )
+
+
+def _of_volume(
+    channels: Mapping[str, ImageSequence],
+    models: Sequence[Model],
+    settings: Sequence[SlabSettings],
+    device: torch.device,
+    asked: _Asked,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> Segmentation:
+    """A volume, a picture, or frames as steps."""
+    first, one = models[0], settings[0]
+    volume, grid = working_volume(channels, first.info.channels, one.working)
+    inner = tuple(slice(0, n) for n in volume.shape)
+    if len(channels) < len(first.info.channels):
+        volume, inner = within_nothing(volume, one.window)
+    held = sum(_held(m, own, volume.shape) for m, own in zip(models, settings, strict=True))
+    warn_if_short(held + 2 * volume[0].size, grid.image.name)
+    streams = [
+        probabilities_of_steps(
+            slab_network(m),
+            volume,
+            own,
+            device,
+            progress if k == 0 else None,
+            cancelled,
+            f"segmenting {grid.image.name}",
+        )
+        for k, (m, own) in enumerate(zip(models, settings, strict=True))
+    ]
+    made = _Planes.of(asked.outputs, [i.stop - i.start for i in inner[1:]])
+    for step, of_models in enumerate(zip(*streams, strict=True)):
+        p = sum(of_models[1:], of_models[0]) / len(of_models)
+        check_finite(p, first, f"step {step + 1} of {grid.image.name}")
+        if inner[1].start <= step < inner[1].stop:
+            made.add(step - inner[1].start, p[:, inner[2], inner[3]], one.threshold)
+    return _answer(made, grid, first, one, asked)
 
 
 def _held(model: Model, settings: SlabSettings, shape: Sequence[int]) -> int:
@@ -173,17 +255,15 @@ def _answer(
     grid: WorkingGrid,
     model: Model,
     settings: SlabSettings,
-    steps: Sequence[int] | None,
-    keep: ImageSequence | None,
-    region: Region | None,
+    asked: _Asked,
 ) -> Segmentation:
     """Labels and what else is wanted, on the image's own grid."""
     image = grid.image
     axes = tuple(a for a in image.axes if a != "c")
     labels = _cleaned(np.asarray(grid.back(planes.labels, labels=True), np.uint8), image, settings)
-    labels = _only(labels, image, steps, region, settings.working.axis)
-    if keep is not None:
-        labels = _kept(labels, keep, image)
+    labels = _only(labels, image, asked.steps, asked.region, settings.working.axis)
+    if asked.keep is not None:
+        labels = _kept(labels, asked.keep, image)
     name = f"{image.name}_{model.info.name}"
     named = image.like(labels, axes=axes, name=name, kind="labels", label_names=dict(model.info.classes), modality=None)
     maps: dict[str, ImageSequence] = {}

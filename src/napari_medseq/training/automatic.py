@@ -19,23 +19,23 @@ from pydantic import Field
 from napari_medseq import files, record
 from napari_medseq.errors import MedseqWarning, SettingsError
 from napari_medseq.inference import devices
-from napari_medseq.inference.slab_steps import SlabSettings, labels_of_steps
+from napari_medseq.inference.slab_steps import SlabSettings
 from napari_medseq.inference.working import Working
 from napari_medseq.models import Model, bundle, load_model, networks
 from napari_medseq.models.plain import Definition, Plain
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.settings import Settings, checked
-from napari_medseq.training import splits
-from napari_medseq.training.layouts import Layout, find_layout
+from napari_medseq.training.fingerprint import Fingerprint
+from napari_medseq.training.judging import choose_judges, patient_scores, seconds_to_judge
+from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.plan import Plan, make_plan, read_plan
 from napari_medseq.training.prepared import Decoded, measured, slab_cases
 from napari_medseq.training.slab_loop import Clock, Course, SlabLoop, fit_slabs
-from napari_medseq.training.slab_windows import SlabCase, SlabWindows
+from napari_medseq.training.slab_windows import SlabWindows
 
-_ENOUGH_PATIENTS = 20  # from which some are kept back to judge
-_MOST_JUDGES = 8
-_SPARE = 0.03  # share of the time for judging and writing
+_SPARE = 0.01  # share of the time for writing
+_JUDGING = 0.2  # share of the time that judging takes at most
 _MEASURING, _READING = 0.15, 0.4  # shares of the time after which no further case is measured, or read
 _GPU_CORES = 8  # of a CPU that make windows as fast as a GPU learns from them
 _LEAST_SECONDS = 5.0  # of training, however long caching took; of less than ten in all, half
@@ -75,6 +75,8 @@ class AutoConfig(Settings):
     folds : int
         With 2 or more, as many networks are trained, each judged by the patients that it did not see; `minutes` is for all of them
         together. Given to `segment` together they are averaged.
+    merge : bool
+        Every label counts as one class: for labels that number objects.
     modality : str or None
         DICOM code for the bundle.
     clock : {"wall", "process"}
@@ -102,6 +104,7 @@ class AutoConfig(Settings):
     validation: int | None = Field(None, ge=0)
     judges: tuple[str, ...] = ()
     folds: int = Field(0, ge=0)
+    merge: bool = False
     modality: str | None = None
     clock: Clock = "wall"
     threads: int | None = Field(None, ge=1)
@@ -162,18 +165,21 @@ def train_automatically(
     out = Path(c.out)
     run = out.with_name(out.name + ".run")
     layout = layout_of(c)
+    kept_back = {e.patient for e in layout.entries if e.split == "validation"}
     decoded = Decoded(
-        layout.entries, layout.modalities | (dict.fromkeys(layout.channels, c.modality) if c.modality else {})
+        _mixed(layout.entries, set(c.judges) or kept_back, c.seed),
+        layout.modalities | (dict.fromkeys(layout.channels, c.modality) if c.modality else {}),
+        channels=layout.channels,
+        merge=c.merge,
     )
 
     def after(share: float) -> Callable[[], bool]:
         return lambda: now() - began > share * 60 * c.minutes
 
-    facts, classes = measured(
-        decoded, c.classes or layout.classes, part(progress, 0.0, 0.03), cancelled, after(_MEASURING)
-    )
-    classes = {k: v for k, v in classes.items() if facts.classes[k].cases} if not c.classes else classes
-    facts = facts.model_copy(update={"classes": {k: facts.classes[k] for k in classes}})
+    named = {1: "foreground"} if c.merge else c.classes or layout.classes or _classes_before(run)
+    facts, classes = measured(decoded, named, part(progress, 0.0, 0.03), cancelled, after(_MEASURING))
+    if facts.measured >= facts.cases and not c.classes:  # else one may be in those that are not measured
+        classes = {k: v for k, v in classes.items() if facts.classes[k].cases}
     threads = c.threads or torch.get_num_threads()
     device = devices.choose(c.device)[0]
     fast = device.type == "cuda"
@@ -185,21 +191,27 @@ def train_automatically(
             facts, seconds=60 * c.minutes, bfloat16=True if fast else None, cores=_GPU_CORES if fast else threads
         ),
     )
-    files.write_json(run / "fingerprint.json", facts.model_dump(mode="json"))
+    _check_plan(plan, facts)
     plan.save(run / "plan.yaml")
     working = Working(
         axis=plan.axis, spacing_mm=plan.spacing_mm, schemes=plan.schemes, focus=plan.focus, position=plan.position
     )
     names = [ch.name for ch in facts.channels]
-    cases = slab_cases(decoded, names, classes, working, part(progress, 0.03, 0.08), cancelled, after(_READING))
-    judges = _judges(c, cases, {e.patient for e in layout.entries if e.split == "validation"})
-    learned = [x for x in cases if x.patient not in judges]
+    cases, classes = slab_cases(
+        decoded, names, classes, working, part(progress, 0.03, 0.08), cancelled, after(_READING), fixed=bool(named)
+    )
+    facts = facts.model_copy(update={"classes": {k: facts.of_class(k, name) for k, name in classes.items()}})
+    files.write_json(run / "fingerprint.json", facts.model_dump(mode="json"))
+    judges = choose_judges(cases, named=c.judges, kept_back=kept_back, wanted=c.validation, seed=c.seed)
+    learned, judging = [x for x in cases if x.patient not in judges], [x for x in cases if x.patient in judges]
     check(cancelled)
-    seconds_left = 60 * c.minutes * (1 - (_SPARE if judges else _SPARE / 3)) - (now() - began)
     torch.manual_seed(c.seed)
     definition = _definition(plan, len(names) + (plan.position is not None), len(classes) + 1)
     network = networks.build(definition)
     assert isinstance(network, SlabUNet)
+    inference = _inference(plan, working, facts)
+    to_judge = min(seconds_to_judge(network, inference, judging, device), _JUDGING * 60 * c.minutes)
+    seconds_left = 60 * c.minutes * (1 - _SPARE) - to_judge - (now() - began)
     loop = SlabLoop(
         seconds=max(seconds_left, min(_LEAST_SECONDS, 60 * c.minutes / 2)),
         clock=c.clock,
@@ -224,8 +236,7 @@ def train_automatically(
         course = fit_slabs(
             network, windows, loop, path=run / "checkpoint.pt", progress=part(progress, 0.08, 0.98), cancelled=cancelled
         )
-        inference = _inference(plan, working, len(names))
-        scores = _scores(course.network, inference, [x for x in cases if x.patient in judges], list(classes.values()))
+        scores = patient_scores(course.network, inference, judging, list(classes.values()), device, after(1 - _SPARE))
     learnt = _Learnt(
         definition=definition,
         course=course,
@@ -275,25 +286,40 @@ def _plan(c: AutoConfig, run: Path, make: Callable[[], Plan]) -> Plan:
     return checked(Plan, {**plan.model_dump(), **c.settings, "reasons": reasons}, where="settings")
 
 
-def _judges(c: AutoConfig, cases: Sequence[SlabCase], kept_back: Collection[str]) -> set[str]:
-    """Who judges: as the config says, else those that the data set keeps back for it, else some by chance."""
-    patients = splits.shuffled([x.patient for x in cases], c.seed)
-    if kept_back and not c.judges and c.validation is None and set(patients) - set(kept_back):
-        return set(kept_back) & set(patients)
-    if c.judges:
-        if set(patients) <= set(c.judges):
-            raise SettingsError(
-                "judges leaves nobody to learn from; name fewer, or give more minutes to read the others."
-            )
-        return set(c.judges) & set(patients)
-    wanted = c.validation
-    if wanted is None:
-        wanted = min(_MOST_JUDGES, len(patients) // 10) if len(patients) >= _ENOUGH_PATIENTS else 0
-    if wanted >= len(patients):
+def _mixed(entries: Sequence[Entry], judges: Collection[str], seed: int) -> list[Entry]:
+    """The cases in an order by chance, one of those that judge and one to learn from first: what time cuts off is no kind of its own."""
+    order = torch.randperm(len(entries), generator=torch.Generator().manual_seed(seed)).tolist()
+    mixed = [entries[k] for k in order]
+    first = [next((e for e in mixed if (e.patient in judges) == judge), None) for judge in (False, True)]
+    ahead = [e for e in first if e is not None]
+    return ahead + [e for e in mixed if e not in ahead]
+
+
+def _classes_before(run: Path) -> dict[int, str]:
+    """The classes that an interrupted run found: its network cannot learn others."""
+    if not ((run / "checkpoint.pt").exists() and (run / "fingerprint.json").exists()):
+        return {}
+    classes = record.read_json(run / "fingerprint.json").get("classes")
+    return {int(k): str(v["name"]) for k, v in classes.items()} if isinstance(classes, dict) else {}
+
+
+def _check_plan(plan: Plan, facts: Fingerprint) -> None:
+    """Refuse a plan of other data.
+
+    Raises
+    ------
+    SettingsError
+    """
+    names = [ch.name for ch in facts.channels]
+    if len(plan.schemes) != len(names):
         raise SettingsError(
-            f"validation = {wanted}, but there are {len(patients)} patients; some must be left to learn from."
+            f"The plan has {len(plan.schemes)} schemes, one for each channel, but the data have {len(names)} channel(s) "
+            f"({', '.join(names)}); a plan is for data of the same channels."
         )
-    return set(patients[:wanted])
+    if (plan.axis == "t") != facts.frames:
+        raise SettingsError(
+            f"The plan's steps run along {plan.axis}, but the data have {'frames' if facts.frames else 'no frames'}."
+        )
 
 
 def _spacing(plan: Plan, xyz: Sequence[float]) -> tuple[float, float, float]:
@@ -316,33 +342,15 @@ def _definition(plan: Plan, channels: int, classes: int) -> dict[str, Plain]:
     }
 
 
-def _inference(plan: Plan, working: Working, channels: int) -> SlabSettings:
+def _inference(plan: Plan, working: Working, facts: Fingerprint) -> SlabSettings:
     return SlabSettings(
         working=working,
         window=plan.window,
         mirrored=plan.mirrored,
         precision="bfloat16" if plan.bfloat16 else "float32",
         keep_largest=plan.keep_largest,
-        missing_channels=channels > 1 and plan.augment.drop_channel > 0,
+        missing_channels=len(facts.channels) > 1 and plan.augment.drop_channel > 0,
     )
-
-
-def _scores(
-    network: SlabUNet, inference: SlabSettings, cases: Sequence[SlabCase], names: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """Dice of the patients that judge, at the working spacing."""
-    scores: dict[str, list[list[float]]] = {}
-    for case in cases:
-        answer = labels_of_steps(network, case.image.float().numpy(), inference, torch.device("cpu"))
-        truth = case.labels.numpy()
-        row = []
-        for k in range(1, len(names) + 1):
-            total = float((answer == k).sum() + (truth == k).sum())
-            row.append(2 * float(((answer == k) & (truth == k)).sum()) / total if total else float("nan"))
-        scores.setdefault(case.patient, []).append(row)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a class that none of a patient's cases has
-        return {p: dict(zip(names, np.nanmean(np.array(rows), 0).tolist(), strict=True)) for p, rows in scores.items()}
 
 
 class _threads:

@@ -13,11 +13,11 @@ import numpy as np
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, describe_grid
+from napari_medseq.training.fingerprint import are_numbers
+from napari_medseq.training.labelled_frames import is_dynamic
 from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.layouts.entries import some
-from napari_medseq.training.prepared import APART_MM, Decoded
-
-_MOST_LABELS = 254
+from napari_medseq.training.prepared import APART_MM, MOST_CLASSES, Decoded
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def check_data(
     layout = find_layout(folder, patient=patient, channels=channels, labels=labels)
     doubts = list(layout.doubts)
     rows: list[dict[str, str]] = []
+    dynamic: list[str] = []
+    values_of: list[list[int]] = []
     cases_of: dict[str, list[str]] = defaultdict(list)
     decoded = Decoded(layout.entries, layout.modalities)
     for entry in with_progress(list(layout.entries), len(layout.entries), "checking", progress, cancelled):
@@ -77,8 +79,11 @@ def check_data(
             decoded.bytes = 0
         first = next(iter(images.values()))
         values = [int(v) for v in np.unique(np.asarray(truth.data)) if v]
+        values_of.append(values)
         cases_of[_content(first)].append(entry.case)
         doubts += _doubts(entry, layout, images, values)
+        if is_dynamic(truth):
+            dynamic.append(entry.case)
         rows.append(
             {
                 "patient": entry.patient,
@@ -90,6 +95,15 @@ def check_data(
         )
     doubts += [f"{', '.join(cases)} hold the same voxels" for cases in cases_of.values() if len(cases) > 1]
     doubts += _empty(rows) + _in_two_splits(layout)
+    if not layout.classes and are_numbers(values_of):
+        doubts.append(
+            "labels look like numbers of objects, not classes; --set merge=true trains on all of them as one class"
+        )
+    if dynamic:
+        doubts.append(
+            f"{len(dynamic)} case(s) are volumes over time ({some(dynamic)}): the frames that have a label are learned from, each for "
+            "itself; the others count as not looked at"
+        )
     return Checked(layout, rows, doubts)
 
 
@@ -103,7 +117,7 @@ def _doubts(entry: Entry, layout: Layout, images: dict[str, ImageSequence], valu
     unknown = sorted(set(values) - set(layout.classes)) if layout.classes else []
     if unknown:
         doubts.append(f"{entry.case}: holds the labels {unknown}, which the data set does not name")
-    if min(values, default=1) < 0 or len(values) > _MOST_LABELS:
+    if min(values, default=1) < 0 or len(values) > MOST_CLASSES:
         doubts.append(f"{entry.case}: values {values[:4]} … {values[-1]} ({len(values)} of them) look like no labels")
     missing = [c for c in layout.channels if c not in entry.images]
     if missing:

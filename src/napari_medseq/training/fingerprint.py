@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,7 @@ _SAMPLE = 4000  # values of the foreground kept per case and channel
 _MOST, _MANY = 98, 90  # per cent of the cases
 _PIECE_CASES, _APART = 95, 0.005  # per cent of the cases; share of a class's voxels outside its largest piece
 _BEYOND, _ONE_SIDE = 0.05, 0.9  # share of a class's voxels beyond the middle; mean side over the cases
+_OBJECTS = 8  # as many numbers in a case are objects rather than classes
 _HU_AIR = -500.0  # a CT holds air; other scans hold no such values
 
 
@@ -93,6 +94,10 @@ class Fingerprint(Settings):
     off_middle_mm: Three | None = None
     one_piece: bool = False
     one_sided: tuple[bool, bool, bool]
+
+    def of_class(self, value: int, name: str) -> ClassFacts:
+        """What is known of a class; one that was first seen after measuring has no size."""
+        return self.classes.get(value, ClassFacts(name=name, cases=0, median_mm3=0.0))
 
 
 @dataclass
@@ -208,6 +213,13 @@ class Measuring:
             one_sided=sides,
         )
 
+    @property
+    def numbered(self) -> bool:
+        """Whether labels look like numbers of objects: in each case one piece per number from 1 on, and not always as many."""
+        return (
+            are_numbers([sorted(c) for c in self.centres]) and float(np.mean(np.array(self.apart) == 0)) > 1 - _BEYOND
+        )
+
     def _channel(self, name: str) -> ChannelFacts:
         facts = self.channels[name]
         values = np.concatenate(facts.values) if facts.values else np.zeros(1, np.float32)
@@ -243,6 +255,13 @@ class Measuring:
                 for k in range(3):
                     sided[k] |= len(apart) < 5 or max(share[k], 1 - share[k]) >= 0.9
         return sided[0], sided[1], sided[2]
+
+
+def are_numbers(values: Sequence[Sequence[int]]) -> bool:
+    """Whether the label values of each case look like numbers of objects: from 1 on without a gap, many, and not always as many."""
+    counts = {len(v) for v in values}
+    many = max(counts, default=0) >= _OBJECTS and len(counts) > 1
+    return many and all(list(v) == list(range(1, len(v) + 1)) for v in values)
 
 
 def _centre(mask: NDArray[np.bool_], axis: int) -> float:

@@ -266,7 +266,9 @@ def _spacing(facts: Fingerprint, own: Three, shape: Triple, affordable: float, w
             spacing[k] *= factor
         needed /= factor ** len(near)
     if spacing == list(own):
-        why["spacing_mm"] = f"the images' own{limit}" if limit else "the images' own: there is time enough for all voxels"
+        why["spacing_mm"] = (
+            f"the images' own{limit}" if limit else "the images' own: there is time enough for all voxels"
+        )
     else:
         why["spacing_mm"] = (
             f"{_times(own)} mm would be {voxels / 1e6:.1f} million voxels in each of {facts.cases} cases; in this time "

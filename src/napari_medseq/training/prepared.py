@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,20 @@ from numpy.typing import NDArray
 from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.inference.working import Working, grey_channels, working_volume
 from napari_medseq.io.naming import stem
+from napari_medseq.memory import LARGE, available_bytes, zeros
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.fingerprint import Fingerprint, Measuring
+from napari_medseq.training.labelled_frames import labelled_frames
 from napari_medseq.training.layouts import Entry
-from napari_medseq.training.layouts.entries import LOSSY
+from napari_medseq.training.layouts.entries import LOSSY, some
 from napari_medseq.training.slab_windows import SlabCase
 
 #: says that the time for something is over
 Late = Callable[[], bool]
 
+#: an index of a class is a byte, of which one value is for what nobody looked at
+MOST_CLASSES = 254
 _LEAST_CASES = 2
 APART_MM = 0.1  # corners of image and labels
 _DARK, _BRIGHT, _CLEAR = (
@@ -36,11 +41,30 @@ _DARK, _BRIGHT, _CLEAR = (
 _KEPT_BYTES = 3 << 30  # of decoded images held between measuring and framing
 
 
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What was read of an entry; of a series of volumes a frame, with a name of its own."""
+
+    entry: Entry
+    name: str
+    images: dict[str, ImageSequence]
+    labels: ImageSequence
+
+
 class Decoded:
     """Reads the cases of a layout; what fits into memory is read once."""
 
-    def __init__(self, entries: Sequence[Entry], modalities: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        modalities: Mapping[str, str],
+        *,
+        channels: Sequence[str] = (),
+        merge: bool = False,
+    ) -> None:
         self.entries, self.modalities = list(entries), dict(modalities)
+        self.channels, self.merge = list(channels), merge
+        self.most = min(_KEPT_BYTES, int(LARGE * (available_bytes() or _KEPT_BYTES)))
         self.kept: dict[str, tuple[dict[str, ImageSequence], ImageSequence]] = {}
         self.bytes = 0
 
@@ -60,8 +84,10 @@ class Decoded:
             raise MedseqError(
                 f"{entry.case}: the labels do not lie on the grid of the first image; resample them first."
             )
+        if self.merge:
+            labels = labels.replace(data=(np.asarray(labels.data) != 0).astype(np.uint8), label_names={})
         size = sum(np.asarray(c.data).nbytes for c in (*channels.values(), labels))
-        if self.bytes + size <= _KEPT_BYTES:
+        if self.bytes + size <= self.most:
             self.kept[entry.case] = (channels, labels)
             self.bytes += size
         return channels, labels
@@ -81,8 +107,9 @@ class Decoded:
 
     def all(
         self, message: str, progress: Progress | None, cancelled: Cancelled | None, late: Late | None = None
-    ) -> Iterator[tuple[Entry, dict[str, ImageSequence], ImageSequence]]:
-        """Every case, or as many as there is time for; one that cannot be read is left out with a warning.
+    ) -> Iterator[Read]:
+        """Every case, or as many as there is time for, of series of volumes each labelled frame; one that cannot be read is left out with
+        a warning.
 
         Parameters
         ----------
@@ -97,13 +124,18 @@ class Decoded:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", MedseqWarning)
-                    images, labels = self.read(entry)
+                    parts = list(labelled_frames(entry.case, *self.read(entry)))
             except MedseqError as error:
-                self.entries.remove(entry)
-                warnings.warn(f"{entry.case} is left out: {error}", MedseqWarning, stacklevel=2)
+                self.leave_out(entry, error)
                 continue
             done += 1
-            yield entry, images, labels
+            for name, images, labels in parts:
+                yield Read(entry, name, images, labels)
+
+    def leave_out(self, entry: Entry, error: MedseqError) -> None:
+        """Say why a case is of no use, and go on without it."""
+        self.entries = [e for e in self.entries if e is not entry]
+        warnings.warn(f"{entry.case} is left out: {error}", MedseqWarning, stacklevel=3)
 
 
 def _stacked(paths: Sequence[Path], kind: str) -> ImageSequence:
@@ -191,20 +223,39 @@ def measured(
     MedseqError
         If no case can be read, or no label is in any.
     """
-    measuring: Measuring | None = None
-    for entry, images, labels in decoded.all("measuring", progress, cancelled, late):
-        if measuring is None:
-            measuring = Measuring([])
-        for name in images:
+    measuring, names, done = Measuring([]), dict(classes), set()
+    for case in decoded.all("measuring", progress, cancelled, late):
+        for name in case.images:
             measuring.know(name)
-        measuring.add(entry.patient, images, labels)
-    if measuring is None:
+        measuring.add(case.entry.patient, case.images, case.labels)
+        done.add(case.entry.case)
+    if not done:
         raise MedseqError("No case could be read; the warnings say why.")
     values = sorted(measuring.volumes)
     if not values:
         raise MedseqError("No case holds any label; there is nothing to learn.")
-    names = dict(classes) or ({255: "foreground"} if values == [255] else {v: f"class {v}" for v in values})
-    return measuring.result(names, cases=len(decoded.entries)), names
+    if not names:
+        _check_values(values, numbered=measuring.numbered)
+        names = {255: "foreground"} if values == [255] else {v: f"class {v}" for v in values}
+    measuring.names.sort(key=lambda n: decoded.channels.index(n) if n in decoded.channels else len(decoded.channels))
+    cases = round(len(measuring.patients) * len(decoded.entries) / len(done))
+    return measuring.result(names, cases=cases, patients=len({e.patient for e in decoded.entries})), names
+
+
+def _check_values(values: Sequence[int], *, numbered: bool) -> None:
+    """Doubt labels that number objects, and refuse what can be no labels."""
+    if len(values) > MOST_CLASSES:
+        raise MedseqError(
+            f"The labels hold {len(values)} different values, from {values[0]} to {values[-1]}: these look like no classes. "
+            "If they number objects, merge=True makes one class of them (--set merge=true)."
+        )
+    if numbered:
+        warnings.warn(
+            f"The labels ({values[0]} to {values[-1]}, as many as there are pieces) look like numbers of objects, but each is learned as "
+            "a class of its own; merge=True makes one class of them (--set merge=true).",
+            MedseqWarning,
+            stacklevel=3,
+        )
 
 
 def slab_cases(
@@ -215,23 +266,72 @@ def slab_cases(
     progress: Progress | None,
     cancelled: Cancelled | None,
     late: Late | None = None,
-) -> list[SlabCase]:
-    """Working volumes of the cases, with class k of `classes` as index k + 1 in its order; a warning where time ended before."""
-    cases = []
-    for entry, images, labels in decoded.all("preparing", progress, cancelled, late):
-        image, grid = working_volume(images, names, working)
-        values = grid.read_labels(labels)
-        index: NDArray[np.uint8] = np.zeros(values.shape, np.uint8)
-        for k, value in enumerate(classes, 1):
-            index[values == value] = k
-        tensor = torch.from_numpy(image).half()
-        cases.append(SlabCase(entry.patient, entry.case, tensor, torch.from_numpy(index)))
-        decoded.kept.pop(entry.case, None)
-    if len(cases) < len(decoded.entries):
+    *,
+    fixed: bool = False,
+) -> tuple[list[SlabCase], dict[int, str]]:
+    """Working volumes of the cases, with class k of the classes as index k + 1 in their order; a warning where time ended before.
+
+    Returns
+    -------
+    list of SlabCase
+        In the order of their names.
+    dict of int to str
+        The classes, with those that were met for the first time unless they are `fixed`.
+    """
+    indices = ClassIndices(dict(classes), fixed)
+    cases, done, held = [], set(), 0
+    for case in decoded.all("preparing", progress, cancelled, late):
+        decoded.kept.pop(case.entry.case, None)
+        try:
+            image, grid = working_volume(case.images, names, working)
+            index = indices.of(case.name, grid.read_labels(case.labels))
+        except MedseqError as error:
+            decoded.leave_out(case.entry, error)
+            continue
+        half = zeros(image.shape, np.float16, beside=held)
+        half[...] = image
+        held += 0 if isinstance(half, np.memmap) else half.nbytes + index.nbytes
+        cases.append(SlabCase(case.entry.patient, case.name, torch.from_numpy(half), torch.from_numpy(index)))
+        done.add(case.entry.case)
+    if not cases:
+        raise MedseqError("No case could be prepared; the warnings say why.")
+    indices.warn()
+    if len(done) < len(decoded.entries):
         warnings.warn(
-            f"Reading took so long that {len(decoded.entries) - len(cases)} of {len(decoded.entries)} cases are left out; "
+            f"Reading took so long that {len(decoded.entries) - len(done)} of {len(decoded.entries)} cases are left out; "
             "give more minutes.",
             MedseqWarning,
             stacklevel=3,
         )
-    return cases
+    return sorted(cases, key=lambda c: c.name), indices.classes
+
+
+@dataclass
+class ClassIndices:
+    """From label values to indices of classes; other values are new classes, or background where the classes are fixed."""
+
+    classes: dict[int, str]
+    fixed: bool
+    unknown: dict[int, list[str]] = field(default_factory=dict)
+
+    def of(self, case: str, values: NDArray[np.int64]) -> NDArray[np.uint8]:
+        index = np.zeros(values.shape, np.uint8)
+        for k, value in enumerate(self.classes, 1):
+            index[values == value] = k
+        rest = (index == 0) & (values != 0)
+        for value in np.unique(values[rest]).tolist() if rest.any() else []:
+            if self.fixed or len(self.classes) == MOST_CLASSES:
+                self.unknown.setdefault(value, []).append(case)
+            else:
+                self.classes[value] = f"class {value}"
+                index[values == value] = len(self.classes)
+        return index
+
+    def warn(self) -> None:
+        for value, cases in self.unknown.items():
+            warnings.warn(
+                f"The label {value} of {len(cases)} case(s) ({some(cases)}) is none of the classes {self.classes}: it counts as "
+                "background.",
+                MedseqWarning,
+                stacklevel=4,
+            )

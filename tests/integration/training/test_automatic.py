@@ -171,6 +171,55 @@ def test_frames_of_a_video(tmp_path: Path) -> None:
     assert (labels.axes, labels.data.shape) == (("t", "y", "x"), (6, 32, 32))
 
 
+def test_of_volumes_over_time_the_labelled_frames_are_learned_and_every_frame_is_labelled(tmp_path: Path) -> None:
+    for k in range(2):
+        image, labels = case(k, (8, 16, 16))
+        frames = np.stack([image.data] * 3)
+        truth = np.stack([labels.data, labels.data * 0, labels.data])
+        series = image.replace(data=frames, axes=("t", "z", "y", "x"), times=np.arange(3.0))
+        ms.write(series, tmp_path / "images" / f"p{k}.nii.gz")
+        ms.write(series.labels_like(truth, name="labels", label_names={}), tmp_path / "labels" / f"p{k}.nii.gz")
+    assert "volumes over time (p0, p1)" in "".join(check_data(tmp_path).doubts)
+    result = ms.train({"data": str(tmp_path), "out": str(tmp_path / "m"), "minutes": SHORT, "settings": SMALL})
+    assert json.loads((tmp_path / "m.run" / "fingerprint.json").read_text())["measured"] == 4
+    whole = ms.segment(series, result.model, outputs=("labels", "probability"))
+    assert whole.labels.data.shape == series.data.shape
+    assert whole.probability is not None
+    one = ms.segment(series.frame(1), result.model).labels
+    np.testing.assert_array_equal(whole.labels.frame(1).data, one.data)
+    some = ms.segment(series, result.model, region={"t": (1, 2)}, keep=whole.labels).labels
+    np.testing.assert_array_equal(some.data, whole.labels.data)
+    with pytest.raises(ModelError, match="no frame"):
+        ms.segment(series, result.model, region={"t": (7, 9)})
+    with pytest.raises(ModelError, match="not on the grid"):
+        ms.segment(series, result.model, keep=one)
+
+
+def test_labels_that_number_objects_are_doubted_and_can_be_one_class(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for k, count in enumerate((9, 11)):
+        image, _ = case(k, (1, 40, 40))
+        truth = np.zeros((1, 40, 40), np.uint16)
+        for n in range(count):
+            truth[0, 9 * (n // 4) + 1 : 9 * (n // 4) + 6, 9 * (n % 4) + 1 : 9 * (n % 4) + 6] = n + 1
+        ms.write(image, data / "images" / f"p{k}.nii.gz")
+        ms.write(image.labels_like(truth, name="l", label_names={}), data / "labels" / f"p{k}.nii.gz")
+    assert "numbers of objects" in "".join(check_data(data).doubts)
+    base = {"data": str(data), "minutes": SHORT, "settings": SMALL}
+    with pytest.warns(ms.MedseqWarning, match="merge=true"):
+        ms.train({**base, "out": str(tmp_path / "a")})
+    merged = ms.train({**base, "out": str(tmp_path / "b"), "merge": True})
+    assert merged.model.info.classes == {1: "foreground"}
+
+
+def test_a_plan_of_other_channels_is_refused(tmp_path: Path) -> None:
+    data = decathlon(tmp_path / "data", 2)
+    ms.train({"data": str(data), "out": str(tmp_path / "m"), "minutes": SHORT, "settings": SMALL})
+    two = decathlon(tmp_path / "two", 2, channels=2)
+    with pytest.raises(SettingsError, match=r"1 schemes.*2 channel"):
+        ms.train({"data": str(two), "out": str(tmp_path / "n"), "plan": str(tmp_path / "m.run" / "plan.yaml")})
+
+
 def test_explicit_settings_win_and_wrong_ones_are_named(tmp_path: Path) -> None:
     data = decathlon(tmp_path / "data", 3)
     base = {"data": str(data), "out": str(tmp_path / "m"), "minutes": SHORT}

@@ -95,7 +95,7 @@ def test_where_all_labels_lie_in_the_middle_no_more_is_looked_at() -> None:
     assert "middle" in plan.reasons["focus"]
     apart = make_plan(facts(**heart, off=(40.0, 20.0, 8.0)), seconds=3600, bfloat16=True)
     assert apart.position is None  # the middle of the image is not that of what is labelled
-    for other in ({"reach": (150.0, 50.0, 40.0)}, {"cases": 5}, {"reach": None}):
+    for other in ({"reach": (150.0, 50.0, 40.0)}, {"cases": 5}, {"measured": 5}, {"reach": None}):
         everywhere = make_plan(facts(**{**heart, **other}, off=(0.0, 0.0, 0.0)), seconds=3600, bfloat16=True)
         assert everywhere.focus == (None, None, None)
         assert everywhere.position is None
@@ -104,6 +104,8 @@ def test_where_all_labels_lie_in_the_middle_no_more_is_looked_at() -> None:
 def test_several_channels_are_learned_to_be_missed() -> None:
     assert make_plan(facts(channels=3), seconds=600, bfloat16=True).augment.drop_channel > 0
     assert make_plan(facts(), seconds=600, bfloat16=True).augment.drop_channel == 0
+    colours = facts(names=("red", "green", "blue"))  # which are never missing
+    assert make_plan(colours, seconds=600, bfloat16=True).augment.drop_channel == 0
 
 
 def test_a_plan_can_be_written_changed_and_read(tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""Who judges a training that configures itself, and their Dice within the time that is left for it."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+import torch
+
+from napari_medseq.errors import MedseqWarning, SettingsError
+from napari_medseq.inference.slab_steps import SlabSettings, labels_of_steps, starts
+from napari_medseq.models.slab_unet import SlabUNet
+from napari_medseq.training import splits
+from napari_medseq.training.slab_windows import SlabCase
+
+_ENOUGH_PATIENTS = 20  # from which some are kept back to judge
+_MOST_JUDGES = 8
+
+
+def choose_judges(
+    cases: Sequence[SlabCase],
+    *,
+    named: Collection[str],
+    kept_back: Collection[str],
+    wanted: int | None,
+    seed: int,
+) -> set[str]:
+    """The patients that judge: those named, else those that the data set keeps back for it, else some by chance.
+
+    Raises
+    ------
+    SettingsError
+        If nobody would be left to learn from.
+    """
+    patients = splits.shuffled([x.patient for x in cases], seed)
+    if kept_back and not named and wanted is None and set(patients) - set(kept_back):
+        return set(kept_back) & set(patients)
+    if named:
+        if set(patients) <= set(named):
+            raise SettingsError(
+                "judges leaves nobody to learn from; name fewer, or give more minutes to read the others."
+            )
+        return set(named) & set(patients)
+    if wanted is None:
+        wanted = min(_MOST_JUDGES, len(patients) // 10) if len(patients) >= _ENOUGH_PATIENTS else 0
+    if wanted >= len(patients):
+        raise SettingsError(
+            f"validation = {wanted}, but there are {len(patients)} patients; some must be left to learn from."
+        )
+    return set(patients[:wanted])
+
+
+def seconds_to_judge(
+    network: SlabUNet, settings: SlabSettings, cases: Sequence[SlabCase], device: torch.device
+) -> float:
+    """How long `patient_scores` will take, from the time that one window takes."""
+    if not cases:
+        return 0.0
+    blank = torch.zeros(len(cases[0].image), *settings.window, dtype=cases[0].image.dtype).float().numpy()
+    for _ in range(2):  # the first one makes what the others use
+        began = time.perf_counter()
+        labels_of_steps(network, blank, settings, device)
+        taken = time.perf_counter() - began
+    voxels = 0
+    for case in cases:
+        plans = [starts(n, w) for n, w in zip(case.labels.shape, settings.window, strict=True)]
+        voxels += int(np.prod([len(first) * length for first, length in plans]))
+    return taken * voxels / float(np.prod(settings.window))
+
+
+def patient_scores(
+    network: SlabUNet,
+    settings: SlabSettings,
+    cases: Sequence[SlabCase],
+    names: Sequence[str],
+    device: torch.device,
+    late: Callable[[], bool],
+) -> dict[str, dict[str, float]]:
+    """Patient to class to Dice at the working spacing, of as many cases as there is time for; one in any case."""
+    rows: dict[str, list[list[float]]] = {}
+    for done, case in enumerate(cases):
+        if done and late():
+            warnings.warn(
+                f"There was time to judge {done} of {len(cases)} cases that were kept back; give more minutes.",
+                MedseqWarning,
+                stacklevel=3,
+            )
+            break
+        answer = labels_of_steps(network, case.image.float().numpy(), settings, device)
+        truth = case.labels.numpy()
+        row = []
+        for k in range(1, len(names) + 1):
+            total = float((answer == k).sum() + (truth == k).sum())
+            row.append(2 * float(((answer == k) & (truth == k)).sum()) / total if total else float("nan"))
+        rows.setdefault(case.patient, []).append(row)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a class that none of a patient's cases has
+        return {p: dict(zip(names, np.nanmean(np.array(r), 0).tolist(), strict=True)) for p, r in rows.items()}

@@ -1,0 +1,36 @@
+"""Series of volumes of which some frames are labelled, as cases of their own: an expert outlines two phases of a cine, not all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from napari_medseq.errors import MedseqError
+from napari_medseq.sequence import ImageSequence
+
+
+def is_dynamic(labels: ImageSequence) -> bool:
+    """Whether these are volumes over time; pictures over time are a sequence as they are."""
+    return "t" in labels.axes and "z" in labels.axes and labels.size("z") > 1 and labels.size("t") > 1
+
+
+def labelled_frames(
+    case: str, images: Mapping[str, ImageSequence], labels: ImageSequence
+) -> Iterator[tuple[str, dict[str, ImageSequence], ImageSequence]]:
+    """Each frame that has a label, with a name of its own; what is not dynamic as it is.
+
+    Raises
+    ------
+    MedseqError
+        If no frame has a label: what nobody looked at is not known to be empty.
+    """
+    if not is_dynamic(labels):
+        yield case, dict(images), labels
+        return
+    frames = [k for k in range(labels.size("t")) if np.any(labels.frame(k).data)]
+    if not frames:
+        raise MedseqError(f"{case}: none of its {labels.size('t')} frames has a label.")
+    for k in frames:
+        of_frame = {n: i.frame(k) if "t" in i.axes else i for n, i in images.items()}
+        yield f"{case} frame {k}", of_frame, labels.frame(k)
