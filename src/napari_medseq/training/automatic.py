@@ -6,6 +6,7 @@ network is trained for the time that is left. Plan and record lie beside the bun
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -35,7 +36,7 @@ from napari_medseq.training.slab_loop import Clock, Course, SlabLoop, fit_slabs
 from napari_medseq.training.slab_windows import SlabWindows
 
 _SPARE = 0.01  # share of the time for writing
-_JUDGING = 0.2  # share of the time that judging takes at most
+_JUDGING = 0.2  # share of the time that judging takes at most where nobody named the judges
 _MEASURING, _READING = 0.15, 0.4  # shares of the time after which no further case is measured, or read
 _GPU_CORES = 8  # of a CPU that make windows as fast as a GPU learns from them
 _LEAST_SECONDS = 5.0  # of training, however long caching took; of less than ten in all, half
@@ -210,7 +211,9 @@ def train_automatically(
     network = networks.build(definition)
     assert isinstance(network, SlabUNet)
     inference = _inference(plan, working, facts)
-    to_judge = min(seconds_to_judge(network, inference, judging, device), _JUDGING * 60 * c.minutes)
+    to_judge = seconds_to_judge(network, inference, judging, device)
+    if not c.judges:  # those who are named all judge
+        to_judge = min(to_judge, _JUDGING * 60 * c.minutes)
     seconds_left = 60 * c.minutes * (1 - _SPARE) - to_judge - (now() - began)
     loop = SlabLoop(
         seconds=max(seconds_left, min(_LEAST_SECONDS, 60 * c.minutes / 2)),
@@ -236,7 +239,14 @@ def train_automatically(
         course = fit_slabs(
             network, windows, loop, path=run / "checkpoint.pt", progress=part(progress, 0.08, 0.98), cancelled=cancelled
         )
-        scores = patient_scores(course.network, inference, judging, list(classes.values()), device, after(1 - _SPARE))
+        scores = patient_scores(
+            course.network,
+            inference,
+            judging,
+            list(classes.values()),
+            device,
+            after(math.inf if c.judges else 1 - _SPARE),
+        )
     learnt = _Learnt(
         definition=definition,
         course=course,
