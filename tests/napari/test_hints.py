@@ -151,6 +151,30 @@ def test_next_to_check_goes_to_the_slice_that_is_named(
     click(qtbot, widget.right_button)
     assert named in widget._right
     assert widget._next != named
+    assert named in widget._lesson().done
+    assert verbs.undo(viewer) == f"accepting slice {named + 1}"
+    assert named not in widget._lesson().done  # it is in doubt again
+    verbs.redo(viewer)
+    assert named in widget._lesson().done
+
+
+def test_labels_of_another_grid_are_neither_chosen_nor_carried(scene: tuple[Any, TeachWidget]) -> None:
+    viewer, widget = scene
+    image = widget.image.layer
+    coarse = ms.ImageSequence(
+        np.zeros((7, 24, 24), np.uint8), ("z", "y", "x"), np.diag([-2, -2, 4, 1.0]), kind="labels", name="of the MR"
+    )
+    elsewhere = verbs.add_sequence(viewer, coarse)
+    assert widget.labels.layer == elsewhere  # there are no others
+    assert not widget.propagate_button.isEnabled()
+    assert "does not lie on the grid" in widget.propagate_button.toolTip()
+    assert not widget.run_button.isEnabled()
+    fine = verbs.new_labels(viewer, image)
+    widget.image.currentIndexChanged.emit(0)  # as when the image is chosen
+    assert widget.labels.layer == fine
+    assert widget.propagate_button.isEnabled()
+    widget.labels.choose(elsewhere)
+    assert not widget.propagate_button.isEnabled()
 
 
 def test_a_finished_object_is_left_alone_by_every_new_answer(

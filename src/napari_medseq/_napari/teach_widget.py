@@ -28,6 +28,7 @@ from napari_medseq._napari.window import accompany
 from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress, part
+from napari_medseq.viewer.layers import layer_kind
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
@@ -143,7 +144,20 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         layout.addStretch(1)
         self.work.busy_changed.connect(self._update)
         self.only_between.toggled.connect(lambda _on: self._update())
+        for box in (self.image, self.labels):
+            box.currentIndexChanged.connect(self._update)
+        self.image.currentIndexChanged.connect(self._choose_labels)
         follow_layers(napari_viewer, self._update)
+        self._choose_labels()
+
+    def _choose_labels(self, _event: object = None) -> None:
+        """Choose labels that lie on the image's grid, if there are any and those that are chosen do not."""
+        image, labels = self.image.layer, self.labels.layer
+        if image is not None and (labels is None or verbs.why_not_together(image, labels)):
+            masks = (layer for layer in self.viewer.layers if layer_kind(layer) == "labels")
+            fitting = [layer for layer in masks if not verbs.why_not_together(image, layer)]
+            if fitting:
+                self.labels.choose(fitting[-1])
 
     def _teach_box(self) -> QGroupBox:
         """What belongs to *Teach* alone."""
@@ -164,14 +178,15 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.new_button.setToolTip(
             "An empty mask on the image's grid, ready to paint" if image else "Open an image first"
         )
+        apart = verbs.why_not_together(self.image.layer, self.labels.layer) if both else ""
         why = (
             "Another job runs"
             if self.work.busy
-            else ""
+            else apart
             if both
             else "Open an image and paint a few of its slices first"
         )
-        self.hints.mark("" if both else "Open an image and make new labels on it first")
+        self.hints.mark(apart if both else "Open an image and make new labels on it first")
         self.run_button.setEnabled(not why)
         self.run_button.setToolTip(why or "Train a small model on the painted slices, and let it label the others")
         why = why or (
@@ -303,8 +318,13 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         image, layer = self._both()
         if self.answer is None or self.answer not in self.viewer.layers or image != self._image:
             raise MedseqError("There is no answer for this image. Teach or propagate first.")
-        step = (verbs.accept_slice if right else verbs.reject_slice)(self.viewer, self.answer, layer)
-        self._right.add(step)
+        editing, settled = verbs.editing_of(self.viewer), self._right
+        step = verbs.shown_slice(self.viewer, self.answer)
+        with editing.step(f"{'accepting' if right else 'rejecting'} slice {step + 1}"):
+            (verbs.accept_slice if right else verbs.reject_slice)(self.viewer, self.answer, layer, step)
+            if step not in settled:  # undo takes that back, too
+                settled.add(step)
+                editing.act(lambda: settled.discard(step), lambda: settled.add(step))
         self.viewer.status = f"Slice {step + 1} counts as painted{'' if right else ', and as empty'}."
         if self._found is not None:
             self._offer(verbs.doubtful_slice(self._found, sorted({*verbs.painted_slices(layer), *self._right})))

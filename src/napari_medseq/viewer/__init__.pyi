@@ -137,6 +137,7 @@ from .recovery import recovery_folder as recovery_folder
 from .recovery import take_autosave as take_autosave
 from .recovery import write_autosave as write_autosave
 from .regions import image_under as image_under
+from .regions import why_not_together as why_not_together
 from .renamed import keep_views_true as keep_views_true
 from .renamed import place_truly as place_truly
 from .renamed import wear_lesion_colours as wear_lesion_colours
@@ -404,6 +405,7 @@ __all__ = [
     "values_at",
     "visits_open",
     "wear_lesion_colours",
+    "why_not_together",
     "window_presets",
     "with_finished",
     "with_painted",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.geometry import spacing as spacing_of_affine
-from napari_medseq.sequence import SPACE
+from napari_medseq.sequence import SPACE, check_same_grid
 from napari_medseq.viewer.active import shown_visit, visit_of
 from napari_medseq.viewer.layers import KEY, from_layer, layer_kind, true_world_matrix
 from napari_medseq.viewer.marks import Values, Voxels
@@ -151,3 +151,12 @@ def intensities(viewer: ViewerModel, image: Image, region: Region) -> NDArray[np
     ]
     values = np.asarray(image.data[(*frames, *space)])
     return values[np.newaxis] if region.flat else values
+
+
+def why_not_together(image: Layer, labels: Layer) -> str:
+    """Why labels cannot have been painted on an image: they lie on another grid; "" where they can have been. Frames do not count."""
+    try:
+        check_same_grid(from_layer(image), from_layer(labels), frames=False)
+    except MedseqError:
+        return f"{labels.name} does not lie on the grid of {image.name}: choose labels that do, or press New labels"
+    return ""
