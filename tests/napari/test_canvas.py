@@ -33,4 +33,19 @@ def test_words_of_a_low_plot_neither_leave_it_nor_lie_on_each_other() -> None:
     words = [total._left_title, *total.texts]
     boxes = [word.get_window_extent() for word in words]
     assert all(figure.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))
+    assert total.bbox.height >= 30  # and a curve can be seen
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+def test_the_curve_of_a_low_plot_keeps_room_beside_the_name_of_its_axis() -> None:
+    figure = Figure(figsize=(9.5, 0.85), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [58, 102])
+    axes.set_title("Mean intensity over time", loc="left")
+    axes.set_ylabel("mean intensity")
+    axes.set_xlabel("time (s)")
+    save_height(axes)
+    FigureCanvasAgg(figure).draw()
+    assert axes.get_title(loc="left") == "Mean intensity over time"
+    assert [text.get_text() for text in axes.texts] == ["time (s)"]
+    assert axes.bbox.height >= 30

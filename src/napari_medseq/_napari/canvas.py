@@ -40,7 +40,7 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
         # the size of the figure is what the canvas asks of the window at first
         self.figure = Figure(figsize=(6.0, height / 100), dpi=100, layout="constrained")
         self.canvas = FigureCanvasQTAgg(self.figure)
-        self.canvas.setMinimumHeight(min(height, 80))  # so that the window fits a screen of 768 rows
+        self.canvas.setMinimumHeight(min(height, 100))  # so that the window fits a screen of 768 rows
         self._paint: Callable[[Figure], None] = lambda _figure: None
         self._low = False
         layout = QVBoxLayout(self)
@@ -78,12 +78,16 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
 
 
 def save_height(axes: Axes) -> None:
-    """Fit the words of axes into a low figure: the unit stands in the title, of what is written at a point the first line stays."""
+    """Fit the words of axes into a low figure: the unit stands in the title, the name of the x axis in it, one line at a point."""
     title, label = axes.get_title(loc="left"), axes.get_ylabel()
     if title and label:
         unit = re.search(r" (\([^()]+\))$", label)
-        axes.set_title(f"{title} {unit[1]}" if unit else f"{title}: {label}", loc="left")
+        told = label.casefold() in title.casefold()
+        axes.set_title(f"{title} {unit[1]}" if unit else title if told else f"{title}: {label}", loc="left")
         axes.set_ylabel("")
+    if axes.get_xlabel():
+        axes.annotate(axes.get_xlabel(), (1, 0), (-2, 2), "axes fraction", textcoords="offset points", ha="right")
+        axes.set_xlabel("")
     for text in axes.texts:
         if "\n" in text.get_text() and isinstance(text, Annotation):
             text.set_text(text.get_text().partition("\n")[0])
