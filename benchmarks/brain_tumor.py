@@ -27,7 +27,7 @@ import torch
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.training import TrainConfig, train
 from napari_medseq.training.augment import AugmentSettings
-from napari_medseq.training.loop import LoopSettings
+from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.trainer import synthetic_cases
 
 HERE = Path(__file__).resolve().parent

@@ -12,13 +12,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import dask
 from distributed import Client, Future, LocalCluster, Worker, WorkerPlugin, get_worker, wait
 
 from napari_medseq.cohort.helper import Helper
+from napari_medseq.cohort.limits import Limits
 from napari_medseq.cohort.patient import Job, Row, empty_row
 from napari_medseq.errors import DeviceError, MedseqError, SettingsError
 from napari_medseq.models import Model
@@ -36,29 +37,6 @@ _QUIET = {
 }
 #: jobs that are submitted per thread of the cluster: one runs, one waits beside it
 _AHEAD = 2
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a patient, and the cluster, may take.
-
-    Attributes
-    ----------
-    time_limit_s, memory_limit_gb : float, optional
-        For one patient.
-    retries : int
-        How often a patient whose process ended is tried again.
-    patience_s : float
-        How long to wait for a first worker, and for workers or a scheduler that were lost.
-    threads : int
-        Threads of the native libraries per job.
-    """
-
-    time_limit_s: float | None = None
-    memory_limit_gb: float | None = None
-    retries: int = 1
-    patience_s: float = 60.0
-    threads: int = 1
 
 
 class ModelPlugin(WorkerPlugin):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseq import files, models, pipeline
+from napari_medseq.cohort.limits import Limits
 from napari_medseq.cohort.patient import Job, Options, Row, do_patient, empty_row
 from napari_medseq.cohort.patients import Patient, Studies, find_patients
 from napari_medseq.errors import SettingsError
@@ -132,7 +133,7 @@ def run_cohort(
             for row in rows.values():
                 table.add(row)
                 count(row)
-            limits = (time_limit_s, memory_limit_gb, retries, patience_s)
+            limits = Limits(time_limit_s, memory_limit_gb, retries, patience_s)
             for row in _rows(jobs, loaded, cluster, workers, limits, count, cancelled):
                 rows[row["study"]] = row
                 table.add(row)
@@ -189,7 +190,7 @@ def _rows(
     model: Model,
     cluster: str | Client | None,
     workers: int | None,
-    limits: tuple[float | None, float | None, int, float],
+    limits: Limits,
     count: _Count,
     cancelled: Cancelled | None,
 ) -> Iterator[Row]:
@@ -207,24 +208,22 @@ def _rows(
             "Many patients at a time need Dask's distributed: pip install 'napari-medseq[cluster]'; or take "
             "one after another: workers=0, on the command line --workers 0."
         ) from None
-    time_limit_s, memory_limit_gb, retries, patience_s = limits
     device = jobs[0].options["device"] if jobs else "auto"
-    most = dask.Limits(time_limit_s, memory_limit_gb, retries, patience_s)
     if cluster == slurm.NAME:
-        waiting = replace(most, patience_s=max(patience_s, slurm.QUEUE_S))
+        waiting = replace(limits, patience_s=max(limits.patience_s, slurm.QUEUE_S))
         with slurm.slurm_client(min(workers or 1, max(len(jobs), 1))) as client:
             count.say(f"dashboard: {client.dashboard_link}")
             yield from dask.on_client(client, model, jobs, waiting, device, cancelled)
     elif isinstance(cluster, str):
-        yield from dask.on_scheduler(cluster, model, jobs, most, device, cancelled)
+        yield from dask.on_scheduler(cluster, model, jobs, limits, device, cancelled)
     elif cluster is not None:
-        yield from dask.on_client(cluster, model, jobs, most, device, cancelled)
+        yield from dask.on_client(cluster, model, jobs, limits, device, cancelled)
     elif jobs:
         number = min(workers or local_workers(device), len(jobs))
-        most = replace(most, threads=max(1, (os.cpu_count() or 1) // number))
+        limits = replace(limits, threads=max(1, (os.cpu_count() or 1) // number))
         with dask.local_client(number) as client:
             count.say(f"dashboard: {client.dashboard_link}")
-            yield from dask.on_client(client, model, jobs, most, device, cancelled)
+            yield from dask.on_client(client, model, jobs, limits, device, cancelled)
 
 
 def local_workers(device: str = "auto") -> int:

@@ -6,15 +6,15 @@ import math
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from napari_medseq.settings import Settings
 
-class AugmentSettings(BaseModel):
+
+class AugmentSettings(Settings):
     """How far training windows are changed. Probabilities and ranges; zeros switch a change off."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     flip: float = Field(0.5, ge=0, le=1, description="probability of mirroring left and right")
     rotate_degrees: float = Field(20.0, ge=0)
@@ -32,7 +32,7 @@ class AugmentSettings(BaseModel):
         0.0, ge=0, lt=1, description="share of frames or visits left out, so that gaps of any length are learned"
     )
     extra: tuple[dict[str, Any], ...] = Field(
-        (), description="MONAI random transforms that follow, {_target_: name, ...}; see engine.transforms"
+        (), description="MONAI random transforms that follow, {_target_: name, ...}; see training.transforms"
     )
 
 

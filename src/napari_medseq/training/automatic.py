@@ -13,104 +13,33 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from pydantic import Field
 
 from napari_medseq import files, record
 from napari_medseq.errors import MedseqWarning, SettingsError
 from napari_medseq.inference import devices
 from napari_medseq.inference.slab_steps import SlabSettings
 from napari_medseq.inference.working import Working
-from napari_medseq.models import Model, bundle, load_model, networks
-from napari_medseq.models.plain import Definition, Plain
+from napari_medseq.models import Model, load_model, networks
+from napari_medseq.models.plain import Plain
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.progress import Cancelled, Progress, check, part
-from napari_medseq.settings import Settings, checked
+from napari_medseq.settings import checked
+from napari_medseq.training import automatic_bundle
+from napari_medseq.training.automatic_config import AutoConfig
 from napari_medseq.training.fingerprint import Fingerprint
 from napari_medseq.training.judging import choose_judges, patient_scores, seconds_to_judge
 from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.plan import Plan, make_plan, read_plan
 from napari_medseq.training.prepared import Decoded, measured, slab_cases
-from napari_medseq.training.slab_loop import Clock, Course, SlabLoop, fit_slabs
-from napari_medseq.training.slab_windows import SlabWindows
+from napari_medseq.training.slab_loop import Course, SlabLoop, fit_slabs
+from napari_medseq.training.slab_windows import SlabCase, SlabWindows
 
 _SPARE = 0.01  # share of the time for writing
 _JUDGING = 0.2  # share of the time that judging takes at most where nobody named the judges
 _MEASURING, _READING = 0.15, 0.4  # shares of the time after which no further case is measured, or read
 _GPU_CORES = 8  # of a CPU that make windows as fast as a GPU learns from them
 _LEAST_SECONDS = 5.0  # of training, however long caching took; of less than ten in all, half
-
-
-class AutoConfig(Settings):
-    """What `train` is asked when it is to configure itself.
-
-    Attributes
-    ----------
-    data : str
-        Folder, or CSV file of paths; `layouts` says which layouts are known.
-    out : str
-        Folder of the bundle.
-    minutes : float
-        Time for everything: reading, training, judging.
-    name, description, licence : str
-        For the bundle; the name is that of `out` otherwise.
-    plan : str or None
-        A plan to follow, as a YAML file.
-    settings : dict
-        Fields of the plan that are fixed; the rest is decided.
-    classes : dict of int to str
-        Label value to name; those of the data set otherwise.
-    channels : dict of str to str
-        In trees of files: name of each channel to the pattern of its files.
-    labels : str or None
-        In trees of files: pattern of the labels.
-    patient : str or None
-        How a case's name tells its patient, as `layouts.find_layout` takes it.
-    hold_out : tuple of str
-        Patients that are left out.
-    validation : int or None
-        Patients that judge at the end and are not learned from; None: a tenth where there are 20 or more.
-    judges : tuple of str
-        Those patients, by name.
-    folds : int
-        With 2 or more, as many networks are trained, each judged by the patients that it did not see; `minutes` is for all of them
-        together. Given to `segment` together they are averaged.
-    merge : bool
-        Every label counts as one class: for labels that number objects.
-    modality : str or None
-        DICOM code for the bundle.
-    clock : {"wall", "process"}
-        What `minutes` counts.
-    threads : int or None
-        Of torch while training.
-    device : str
-        "auto", "cpu", "cuda" or "cuda:N"; windows are made on the CPU in any case.
-    seed : int
-    """
-
-    data: str
-    out: str
-    minutes: float = Field(60.0, gt=0)
-    name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")
-    description: str = ""
-    licence: str = ""
-    plan: str | None = None
-    settings: dict[str, object] = Field(default_factory=dict)
-    classes: dict[int, str] = Field(default_factory=dict)
-    channels: dict[str, str] = Field(default_factory=dict)
-    labels: str | None = None
-    patient: str | None = None
-    hold_out: tuple[str, ...] = ()
-    validation: int | None = Field(None, ge=0)
-    judges: tuple[str, ...] = ()
-    folds: int = Field(0, ge=0)
-    merge: bool = False
-    modality: str | None = None
-    clock: Clock = "wall"
-    threads: int | None = Field(None, ge=1)
-    device: str = "auto"
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,11 +68,6 @@ class AutoResult:
     scores: dict[str, dict[str, float]]
 
 
-def is_automatic(config: Mapping[str, object]) -> bool:
-    """Whether a config leaves the network and the loop to us: it says how long, or which plan."""
-    return "network" not in config and "loop" not in config and ("minutes" in config or "plan" in config)
-
-
 def train_automatically(
     config: AutoConfig | Mapping[str, object], *, progress: Progress | None = None, cancelled: Cancelled | None = None
 ) -> AutoResult:
@@ -161,62 +85,140 @@ def train_automatically(
         When `cancelled` says so; the checkpoint stays.
     """
     c = checked(AutoConfig, config, where="the training config")
-    now = time.process_time if c.clock == "process" else time.monotonic
-    began = now()
-    out = Path(c.out)
-    run = out.with_name(out.name + ".run")
-    layout = layout_of(c)
+    budget = _Budget(c)
+    run, layout = c.run_folder, layout_of(c)
     kept_back = {e.patient for e in layout.entries if e.split == "validation"}
-    decoded = Decoded(
-        _mixed(layout.entries, set(c.judges) or kept_back, c.seed),
-        layout.modalities | (dict.fromkeys(layout.channels, c.modality) if c.modality else {}),
-        channels=layout.channels,
-        merge=c.merge,
-    )
-
-    def after(share: float) -> Callable[[], bool]:
-        return lambda: now() - began > share * 60 * c.minutes
-
+    decoded = _decoded(c, layout, kept_back)
     named = {1: "foreground"} if c.merge else c.classes or layout.classes or _classes_before(run)
-    facts, classes = measured(decoded, named, part(progress, 0.0, 0.03), cancelled, after(_MEASURING))
+    facts, classes = measured(decoded, named, part(progress, 0.0, 0.03), cancelled, budget.after(_MEASURING))
     if facts.measured >= facts.cases and not c.classes:  # else one may be in those that are not measured
         classes = {k: v for k, v in classes.items() if facts.classes[k].cases}
-    threads = c.threads or torch.get_num_threads()
-    device = devices.choose(c.device)[0]
-    fast = device.type == "cuda"
-    device = device if fast else torch.device("cpu")
-    plan = _plan(
-        c,
-        run,
-        lambda: make_plan(
-            facts, seconds=60 * c.minutes, bfloat16=True if fast else None, cores=_GPU_CORES if fast else threads
-        ),
-    )
+    device = _learning_device(c)
+    plan = _plan(c, run, lambda: _new_plan(c, facts, device))
     _check_plan(plan, facts)
     plan.save(run / "plan.yaml")
-    working = Working(
-        axis=plan.axis, spacing_mm=plan.spacing_mm, schemes=plan.schemes, focus=plan.focus, position=plan.position
-    )
-    names = [ch.name for ch in facts.channels]
     cases, classes = slab_cases(
-        decoded, names, classes, working, part(progress, 0.03, 0.08), cancelled, after(_READING), fixed=bool(named)
+        decoded,
+        [channel.name for channel in facts.channels],
+        classes,
+        _working(plan),
+        part(progress, 0.03, 0.08),
+        cancelled,
+        budget.after(_READING),
+        fixed=bool(named),
     )
     facts = facts.model_copy(update={"classes": {k: facts.of_class(k, name) for k, name in classes.items()}})
     files.write_json(run / "fingerprint.json", facts.model_dump(mode="json"))
     judges = choose_judges(cases, named=c.judges, kept_back=kept_back, wanted=c.validation, seed=c.seed)
     learned, judging = [x for x in cases if x.patient not in judges], [x for x in cases if x.patient in judges]
     check(cancelled)
+    outcome = _learn(c, plan, facts, classes, (learned, judging), device, budget, progress, cancelled)
+    automatic_bundle.write(c, outcome)
+    patients = tuple(sorted({x.patient for x in learned}))
+    automatic_bundle.write_record(c, layout, outcome, patients)
+    return AutoResult(Path(c.out), load_model(Path(c.out)), plan, outcome.course, patients, dict(outcome.scores))
+
+
+def _learn(
+    c: AutoConfig,
+    plan: Plan,
+    facts: Fingerprint,
+    classes: Mapping[int, str],
+    cases: tuple[Sequence[SlabCase], Sequence[SlabCase]],
+    device: torch.device,
+    budget: _Budget,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> automatic_bundle.Learned:
+    """Train the plan's network on the first cases for the time that is left, and judge it on the second ones."""
+    learned, judging = cases
     torch.manual_seed(c.seed)
-    definition = _definition(plan, len(names) + (plan.position is not None), len(classes) + 1)
+    definition = _definition(plan, len(facts.channels) + (plan.position is not None), len(classes) + 1)
     network = networks.build(definition)
     assert isinstance(network, SlabUNet)
-    inference = _inference(plan, working, facts)
+    inference = _inference(plan, facts)
     to_judge = seconds_to_judge(network, inference, judging, device)
     if not c.judges:  # those who are named all judge
-        to_judge = min(to_judge, _JUDGING * 60 * c.minutes)
-    seconds_left = 60 * c.minutes * (1 - _SPARE) - to_judge - (now() - began)
-    loop = SlabLoop(
-        seconds=max(seconds_left, min(_LEAST_SECONDS, 60 * c.minutes / 2)),
+        to_judge = min(to_judge, _JUDGING * budget.seconds)
+    loop = _loop(c, plan, device, budget.for_training(to_judge))
+    windows = _windows(c, plan, learned, facts.spacing_mm, len(classes) + 1)
+    with _threads(c.threads):
+        course = fit_slabs(
+            network,
+            windows,
+            loop,
+            path=c.run_folder / "checkpoint.pt",
+            progress=part(progress, 0.08, 0.98),
+            cancelled=cancelled,
+        )
+        stop = budget.after(math.inf if c.judges else 1 - _SPARE)
+        scores = patient_scores(course.network, inference, judging, list(classes.values()), device, stop)
+    return automatic_bundle.Learned(
+        definition=definition,
+        course=course,
+        inference=inference,
+        channels=[channel.name for channel in facts.channels],
+        classes=tuple(classes.values()),
+        modality=c.modality or facts.channels[0].modality,
+        scores=scores,
+        cases=len(learned),
+    )
+
+
+class _Budget:
+    """The time that a training may take as a whole, counted from when this object is made."""
+
+    def __init__(self, c: AutoConfig) -> None:
+        self._now = time.process_time if c.clock == "process" else time.monotonic
+        self.seconds, self._began = 60 * c.minutes, self._now()
+
+    @property
+    def spent(self) -> float:
+        """Seconds so far."""
+        return self._now() - self._began
+
+    def after(self, share: float) -> Callable[[], bool]:
+        """A question that is answered with yes once more than this share of the time is spent."""
+        return lambda: self.spent > share * self.seconds
+
+    def for_training(self, to_judge: float) -> float:
+        """Seconds that the training loop may take: what remains, but for judging and writing."""
+        return max(self.seconds * (1 - _SPARE) - to_judge - self.spent, min(_LEAST_SECONDS, self.seconds / 2))
+
+
+def _decoded(c: AutoConfig, layout: Layout, kept_back: Collection[str]) -> Decoded:
+    """The cases, each read when it is asked for."""
+    return Decoded(
+        _mixed(layout.entries, set(c.judges) or kept_back, c.seed),
+        layout.modalities | (dict.fromkeys(layout.channels, c.modality) if c.modality else {}),
+        channels=layout.channels,
+        merge=c.merge,
+    )
+
+
+def _learning_device(c: AutoConfig) -> torch.device:
+    """The device that the network learns on: a CUDA device where the config allows one, else the CPU."""
+    device = devices.choose(c.device)[0]
+    return device if device.type == "cuda" else torch.device("cpu")
+
+
+def _new_plan(c: AutoConfig, facts: Fingerprint, device: torch.device) -> Plan:
+    """A plan for data of this fingerprint, for the device and the time."""
+    fast = device.type == "cuda"
+    cores = _GPU_CORES if fast else c.threads or torch.get_num_threads()
+    return make_plan(facts, seconds=60 * c.minutes, bfloat16=True if fast else None, cores=cores)
+
+
+def _working(plan: Plan) -> Working:
+    """How an image is resampled and scaled before the network sees it."""
+    return Working(
+        axis=plan.axis, spacing_mm=plan.spacing_mm, schemes=plan.schemes, focus=plan.focus, position=plan.position
+    )
+
+
+def _loop(c: AutoConfig, plan: Plan, device: torch.device, seconds: float) -> SlabLoop:
+    return SlabLoop(
+        seconds=seconds,
         clock=c.clock,
         batch=plan.batch,
         rate=plan.rate,
@@ -226,44 +228,20 @@ def train_automatically(
         seed=c.seed,
         device=str(device),
     )
-    windows = SlabWindows(
-        learned,
-        classes=len(classes) + 1,
+
+
+def _windows(
+    c: AutoConfig, plan: Plan, cases: Sequence[SlabCase], spacing_mm: Sequence[float], classes: int
+) -> SlabWindows:
+    return SlabWindows(
+        cases,
+        classes=classes,
         size=plan.window,
-        spacing=_spacing(plan, facts.spacing_mm),
+        spacing=_spacing(plan, spacing_mm),
         augment=plan.augment,
         placed=plan.position is not None,
         seed=c.seed,
     )
-    with _threads(c.threads):
-        course = fit_slabs(
-            network, windows, loop, path=run / "checkpoint.pt", progress=part(progress, 0.08, 0.98), cancelled=cancelled
-        )
-        scores = patient_scores(
-            course.network,
-            inference,
-            judging,
-            list(classes.values()),
-            device,
-            after(math.inf if c.judges else 1 - _SPARE),
-        )
-    learnt = _Learnt(
-        definition=definition,
-        course=course,
-        inference=inference,
-        channels=names,
-        classes=tuple(classes.values()),
-        modality=c.modality or facts.channels[0].modality,
-        scores=scores,
-        cases=len(learned),
-    )
-    _write(c, out, learnt)
-    record.write_run(
-        run / "run.json",
-        {"config": c.model_dump(mode="json"), "windows_seen": course.seen, "seconds": course.spent, "waited_for_windows": course.waited,
-         "patients": sorted({x.patient for x in learned}), "scores": scores, "doubts": list(layout.doubts), "layout": layout.kind},
-    )  # fmt: skip
-    return AutoResult(out, load_model(out), plan, course, tuple(sorted({x.patient for x in learned})), scores)
 
 
 def layout_of(c: AutoConfig) -> Layout:
@@ -352,9 +330,9 @@ def _definition(plan: Plan, channels: int, classes: int) -> dict[str, Plain]:
     }
 
 
-def _inference(plan: Plan, working: Working, facts: Fingerprint) -> SlabSettings:
+def _inference(plan: Plan, facts: Fingerprint) -> SlabSettings:
     return SlabSettings(
-        working=working,
+        working=_working(plan),
         window=plan.window,
         mirrored=plan.mirrored,
         precision="bfloat16" if plan.bfloat16 else "float32",
@@ -375,71 +353,3 @@ class _threads:
 
     def __exit__(self, *_: object) -> None:
         torch.set_num_threads(self.before)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Learnt:
-    """What came of a training that the bundle says.
-
-    Attributes
-    ----------
-    definition : mapping
-        Of the network.
-    course : Course
-    inference : SlabSettings
-    channels, classes : sequence of str
-        Names; of the classes without background.
-    modality : str or None
-    scores : mapping of patient to mapping of class to float
-        Of the patients that judge.
-    cases : int
-        That were learned from.
-    """
-
-    definition: Definition
-    course: Course
-    inference: SlabSettings
-    channels: Sequence[str]
-    classes: Sequence[str]
-    modality: str | None
-    scores: Mapping[str, Mapping[str, float]]
-    cases: int
-
-
-def _write(c: AutoConfig, out: Path, learnt: _Learnt) -> None:
-    """Write the bundle."""
-    name = c.name or out.name
-    bundle.write_bundle(
-        out,
-        facts={
-            "name": name, "task": "segmentation", "modality": learnt.modality, "name_patterns": [],
-            "channels": list(learnt.channels), "classes": {str(k): v for k, v in enumerate(learnt.classes, 1)},
-            "sequence_axis": "t" if learnt.inference.working.axis == "t" else "slices",
-        },
-        network=learnt.definition,
-        inference=learnt.inference.model_dump(mode="json"),
-        weights={k: v.detach().cpu() for k, v in learnt.course.network.state_dict().items()},
-        card=_card(name, c, learnt),
-        licence_text=c.licence + "\n",
-        description=c.description or f"trained on {learnt.cases} cases of {Path(c.data).name}",
-        licence=c.licence,
-        version="0.1.0",
-    )  # fmt: skip
-
-
-def _card(name: str, c: AutoConfig, learnt: _Learnt) -> str:
-    course, scores = learnt.course, learnt.scores
-    lines = [
-        f"# {name}",
-        "",
-        c.description,
-        "",
-        f"{record.DISCLAIMER} Trained on {learnt.cases} cases in {course.spent / 60:.1f} minutes;",
-    ]
-    lines.append(f"{course.seen} windows were seen.")
-    if scores:
-        values = np.array([list(s.values()) for s in scores.values()])
-        lines += ["", f"Mean Dice of {len(scores)} patients that training did not see: {np.nanmean(values):.3f}."]
-    else:
-        lines += ["", "No patient was kept back to judge it: look at its results before trusting them."]
-    return "\n".join(lines) + "\n"

@@ -12,7 +12,8 @@ from napari_medseq.errors import SettingsError
 from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.settings import checked
 from napari_medseq.training import splits
-from napari_medseq.training.automatic import AutoConfig, AutoResult, layout_of, train_automatically
+from napari_medseq.training.automatic import AutoResult, layout_of, train_automatically
+from napari_medseq.training.automatic_config import AutoConfig
 
 
 def train_folds(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 from torch import nn
 
 from napari_medseq.errors import ModelError, SettingsError
@@ -27,6 +27,7 @@ from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.models.storage import Storage
 from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.settings import Settings, checked
 from napari_medseq.training.distilling import with_teacher
 from napari_medseq.training.distributed import joined
 from napari_medseq.training.trainer import TrainConfig, read_cases, train_cases
@@ -34,7 +35,7 @@ from napari_medseq.training.trainer import TrainConfig, read_cases, train_cases
 _SIDE = 128  # rows and columns of the step for which multiplications are counted
 
 
-class CompressSettings(BaseModel):
+class CompressSettings(Settings):
     """How a model is made smaller.
 
     Attributes
@@ -59,8 +60,6 @@ class CompressSettings(BaseModel):
     distil : float
         Share of the fine-tuning's loss that is disagreement with the original's probabilities; the labels have the rest.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     out: str
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -144,7 +143,7 @@ def compress(
     OperationCancelled
         When `cancelled` says so; nothing is written.
     """
-    s = _settings(settings)
+    s = checked(CompressSettings, settings, where="the settings of compress")
     model = loaded(model)
     refuse_slab(model, "compress", "It is kept in half precision already.")
     if not isinstance(model.network, RecurrentUNet | SequenceClassifier):
@@ -194,16 +193,6 @@ def compress(
     small = loaded(folder)
     card = f"{model.info.card.rstrip()}\n\n{_report(measures(model), measures(small), done, model)}"
     return loaded(_write(folder, name, model, definition, network, s.storage, card))
-
-
-def _settings(settings: CompressSettings | Mapping[str, Any]) -> CompressSettings:
-    if isinstance(settings, CompressSettings):
-        return settings
-    try:
-        return CompressSettings.model_validate(dict(settings))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SettingsError(f"The settings of compress cannot be used: {problems}.") from None
 
 
 def _built(definition: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> Any:

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from napari_medseq.errors import SettingsError
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.visits import Registration
-from napari_medseq.training.loop import LoopSettings
+from napari_medseq.settings import Settings, checked
+from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.losses import LossSettings
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Settings):
     """Everything a training run needs; stored beside its result.
 
     Attributes
@@ -75,8 +75,6 @@ class TrainConfig(BaseModel):
     out : str
         Folder of the bundle, or of the folds' bundles.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     version: str = "0.1.0"
@@ -143,18 +141,8 @@ def read_config(config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str]
     SettingsError
         Naming each field that cannot be used.
     """
-    if isinstance(config, TrainConfig):
-        return config
-    where = "the training config"
-    if not isinstance(config, Mapping):
-        from napari_medseq.yaml_text import read_values
+    if isinstance(config, TrainConfig | Mapping):
+        return checked(TrainConfig, config, where="the training config")
+    from napari_medseq.yaml_text import read_values
 
-        where = str(config)
-        content = read_values(Path(config))
-    else:
-        content = dict(config)
-    try:
-        return TrainConfig.model_validate(content)
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SettingsError(f"{where} cannot be used: {problems}.") from None
+    return checked(TrainConfig, read_values(Path(config)), where=str(config))

@@ -7,66 +7,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.training import checkpoint, interrupt
-from napari_medseq.training.augment import AugmentSettings
+from napari_medseq.training.averaging import averaged_model
 from napari_medseq.training.checkpoint import State
 from napari_medseq.training.distributed import Crew, crew
+from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.losses import WithExtraInputs
 from napari_medseq.training.memory import warn_of_learning
 from napari_medseq.training.samples import Windows
 
 _NO_ROOM = "There is not enough memory for this training; lower loop.batch, loop.steps or loop.size."
-
-
-class LoopSettings(BaseModel):
-    """Settings of the optimisation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    iterations: int = Field(400, ge=1)
-    minutes: float | None = Field(None, gt=0, description="wall-clock budget; the schedule then ends with it")
-    batch: int = Field(2, ge=1, description="windows per iteration and process")
-    accumulate: int = Field(1, ge=1, description="batches whose gradients are summed before the weights change")
-    steps: int = Field(8, ge=1, description="steps per window")
-    size: tuple[int, int] = Field((208, 176), description="rows and columns of a window")
-    slices: int = Field(16, ge=1, description="slices of a window, for a network whose steps are volumes")
-    rate: float = Field(2e-3, gt=0, description="peak learning rate")
-    schedule: Literal["cosine", "polynomial", "constant"] = Field("cosine", description="how the rate falls")
-    power: float = Field(0.9, gt=0, description="exponent of the polynomial schedule")
-    warm_up: int = Field(20, ge=0, description="iterations until the peak")
-    encoder_rate: float = Field(1.0, ge=0, description="factor on the encoder's learning rate; 0 freezes it")
-    weight_decay: float = Field(1e-4, ge=0)
-    clip: float = Field(1.0, gt=0, description="largest gradient norm")
-    average: float = Field(0.99, ge=0, lt=1, description="decay of the exponential moving average of the weights")
-    bfloat16: bool = Field(False, description="mixed precision; only where the processor has bf16 units")
-    float16: bool = Field(False, description="mixed precision with loss scaling; GPUs only")
-    lesion_share: float = Field(0.7, ge=0, le=1, description="share of windows that are centred on something labelled")
-    natural_after: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="two-phase sampling (Havaei et al. 2017): after this share of the run windows come as they are",
-    )
-    transplant: float = Field(0.3, ge=0, le=1)
-    augment: AugmentSettings = AugmentSettings()
-    seed: int = 0
-    validate_every: int = Field(
-        100, ge=1, description="iterations between validations, where there are patients for it"
-    )
-    patience: int = Field(0, ge=0, description="validations without a gain after which training stops; 0: never")
-    checkpoint_seconds: float = Field(60.0, gt=0)
-    tensorboard: bool = Field(False, description="write the curve for TensorBoard too")
 
 
 def learning_rate(done: float, iteration: int, s: LoopSettings) -> float:
@@ -174,7 +134,8 @@ class _Run:
                 p.data = p.data.contiguous(memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(_groups(network, s), lr=s.rate, weight_decay=s.weight_decay)
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=s.float16)
-        self.state = State({k: v.detach().clone() for k, v in network.state_dict().items()})
+        self.averaged = averaged_model(network, s.average)
+        self.state = State(self.averaged.module.state_dict())
         if self.path.exists():
             self._resume()
         self.trained = team.wrap(network)
@@ -184,6 +145,7 @@ class _Run:
         self.state, parts = checkpoint.load(self.path, self.crew.device)
         try:
             self.network.load_state_dict(parts["network"])
+            self.averaged.module.load_state_dict(self.state.average)
             self.optimiser.load_state_dict(parts["optimiser"])
             self.scaler.load_state_dict(parts["scaler"])
             windows, own = parts["random"][self.crew.rank]
@@ -191,6 +153,8 @@ class _Run:
             raise SettingsError(
                 f"{self.path} is of another network or number of processes ({error}); remove it to start anew."
             ) from None
+        self.averaged.n_averaged.fill_(self.state.iteration)
+        self.state.average = self.averaged.module.state_dict()  # the tensors that the average goes on in
         self.windows.generator.set_state(windows.cpu())
         torch.set_rng_state(own.cpu())
 
@@ -230,7 +194,7 @@ class _Run:
         nn.utils.clip_grad_norm_(self.network.parameters(), s.clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        _update_average(state.average, self.network, min(s.average, (1 + state.iteration) / (10 + state.iteration)))
+        self.averaged.update_parameters(self.network)
         state.iteration += 1
         minutes = (time.monotonic() - self.began) / 60
         return {"iteration": float(state.iteration), "minutes": minutes, "loss": value, "rate": rate}
@@ -257,7 +221,7 @@ class _Run:
     def judge(self, validate: Callable[[nn.Module], float]) -> float:
         """Score of the averaged weights; keeps them when they are the best so far."""
         state = self.state
-        own = _with_weights(self.network, state.average, validate) if self.crew.rank == 0 else 0.0
+        own = validate(self.averaged.module.eval()) if self.crew.rank == 0 else 0.0
         score = self.crew.lead(own)
         if score > state.best:
             state.best, state.waited = score, 0
@@ -281,26 +245,6 @@ def _groups(network: nn.Module, s: LoopSettings) -> list[dict[str, Any]]:
             p.requires_grad_(False)
         return other_parameters
     return [*other_parameters, {"params": encoder, "factor": s.encoder_rate}]
-
-
-@torch.no_grad()
-def _update_average(average: dict[str, Tensor], network: nn.Module, decay: float) -> None:
-    for k, v in network.state_dict().items():
-        if v.is_floating_point():
-            average[k].mul_(decay).add_(v, alpha=1 - decay)
-        else:
-            average[k].copy_(v)
-
-
-@torch.no_grad()
-def _with_weights(network: nn.Module, weights: Mapping[str, Tensor], call: Callable[[nn.Module], float]) -> float:
-    own = {k: v.clone() for k, v in network.state_dict().items()}
-    network.load_state_dict(weights)
-    network.eval()
-    try:
-        return call(network)
-    finally:
-        network.load_state_dict(own)
 
 
 def _tensorboard(folder: Path, start: int) -> Any:

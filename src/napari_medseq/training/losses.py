@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
@@ -19,9 +19,10 @@ from napari_medseq.errors import SettingsError
 from napari_medseq.models import targets
 from napari_medseq.models.sequence_classifier import SequenceLogits
 from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
+from napari_medseq.settings import Settings
 
 
-class LossSettings(BaseModel):
+class LossSettings(Settings):
     """What a segmentation network is taught by: a term over regions plus a term per voxel, equally weighted.
 
     Attributes
@@ -40,8 +41,6 @@ class LossSettings(BaseModel):
         Share of the labelled voxels, those with the largest loss, that the voxel term averages (hard-example mining;
         Shrivastava et al. 2016); 1: all.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     region: Literal["dice", "tversky", "none"] = "dice"
     voxel: Literal["cross_entropy", "focal", "none"] = "cross_entropy"

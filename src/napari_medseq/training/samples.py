@@ -10,7 +10,8 @@ from torch import Tensor
 
 from napari_medseq.errors import MedseqError
 from napari_medseq.models.sequence_network import ExtraInput
-from napari_medseq.training.augment import AugmentSettings, recolour, transplant, warp
+from napari_medseq.training.augment import recolour, transplant, warp
+from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.transforms import Extra
 
 if TYPE_CHECKING:
@@ -52,17 +53,11 @@ class Windows:
     Parameters
     ----------
     cases : sequence of Case
-    steps : int
-        Steps per window.
-    size : (rows, columns)
+    settings : LoopSettings
+        Steps, rows, columns and slices of a window, how it is augmented, how often it is centred on a labelled structure or
+        gets another case's lesion pasted in, and the seed.
     neighbours : int
         Steps on either side that enter each step as channels.
-    augment : AugmentSettings
-    seed : int
-    lesion_share : float
-        Share of windows that are centred on a step with a labelled structure.
-    transplant : float
-        Probability of pasting another case's lesion.
     weights : sequence of float, optional
         Relative frequency of each case.
     target : {"labels", "image", "exam"}
@@ -70,44 +65,38 @@ class Windows:
         For the target "image": smallest and largest standard deviation of the noise that is added to what the network
         sees, in robust units. A step has one noise, wherever it enters as a neighbour.
     volumes : bool
-        The network's steps are volumes.
-    slices : int
-        Of a window then.
-    tells : collection of {"times", "present", "tabular"}
-        What the network is told.
+        Whether the network's steps are volumes, of ``settings.slices`` slices each.
+    extra_inputs : collection of {"times", "present", "tabular"}
+        What the network is given beside the images.
     """
 
     def __init__(
         self,
         cases: Sequence[Case],
+        settings: LoopSettings,
         *,
-        steps: int,
-        size: tuple[int, int],
         neighbours: int,
-        augment: AugmentSettings,
-        seed: int,
-        lesion_share: float = 0.7,
-        transplant: float = 0.3,
         weights: Sequence[float] | None = None,
         target: Target = "labels",
         noise: tuple[float, float] = (0.0, 0.0),
         volumes: bool = False,
-        slices: int = 16,
-        tells: Collection[ExtraInput] = (),
+        extra_inputs: Collection[ExtraInput] = (),
     ) -> None:
         if not cases:
             raise MedseqError("There is no training case; give at least one image with labels.")
         if volumes and any(c.image.ndim == 4 for c in cases):
             raise MedseqError("The network's steps are volumes, so it learns along t or visit, not along slices.")
-        self.cases, self.steps, self.size, self.neighbours = list(cases), steps, size, neighbours
-        # a noisy or blurred image is nothing to learn to make
-        self.augment = augment if target != "image" else augment.model_copy(update={"noise": 0.0, "blur": 0.0})
-        self.lesion_share, self.target, self.noise = lesion_share, target, noise
-        # a lesion of another patient would change on other days
-        self.transplant = transplant if target == "labels" and self.cases[0].image.ndim == 4 else 0.0
-        self.deep, self.tells = slices if volumes else 0, tells
+        self.cases, self.neighbours, self.target, self.noise = list(cases), neighbours, target, noise
+        self.steps, self.size, self.lesion_share = settings.steps, settings.size, settings.lesion_share
+        self.slices, self.extra_inputs = settings.slices if volumes else 0, extra_inputs
+        # a network that makes images must not learn to make noisy or blurred ones
+        clean = {"noise": 0.0, "blur": 0.0} if target == "image" else {}
+        self.augment = settings.augment.model_copy(update=clean)
+        # only into sequences of slices: a lesion of another patient would change on other days
+        pastes = target == "labels" and self.cases[0].image.ndim == 4
+        self.transplant = settings.transplant if pastes else 0.0
         self.weights = torch.tensor(list(weights) if weights is not None else [1.0] * len(self.cases))
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(settings.seed)
         self.extra = Extra(self.augment.extra) if self.augment.extra else None
 
     def draw(self, batch: int) -> Batch:
@@ -128,8 +117,8 @@ class Windows:
         image = recolour(image, self.augment, g)
         if self.extra is not None:
             image, labels = self.extra(image, labels, g)
-        if self.deep:
-            parts = (-1, self.deep)
+        if self.slices:
+            parts = (-1, self.slices)
             image, labels = image.unflatten(0, parts).transpose(1, 2), labels.unflatten(0, parts)
         n = self.neighbours
         seen = image
@@ -138,7 +127,7 @@ class Windows:
             seen = image + level * torch.randn(image.shape, generator=g)
         centre = torch.arange(n, n + self.steps)
         x = torch.cat([seen[centre + d] for d in range(-n, n + 1)], dim=1)
-        extras = self._told(case, cut)
+        extras = self._extras(case, cut)
         if self.target == "image":
             return Batch(x, image[n : n + self.steps], extras)
         if self.target == "exam":
@@ -149,14 +138,14 @@ class Windows:
         y[~cut.real[n : n + self.steps]] = -1
         return Batch(x, y, extras)
 
-    def _told(self, case: Case, cut: _Cut) -> dict[ExtraInput, Tensor]:
+    def _extras(self, case: Case, cut: _Cut) -> dict[ExtraInput, Tensor]:
         inner = slice(self.neighbours, self.neighbours + self.steps)
         extras: dict[ExtraInput, Tensor] = {}
-        if "times" in self.tells:  # of an exam without dates there are no gaps
+        if "times" in self.extra_inputs:  # of an exam without dates there are no gaps
             extras["times"] = torch.zeros(self.steps) if case.times is None else case.times[cut.at[inner]]
-        if "present" in self.tells:
+        if "present" in self.extra_inputs:
             extras["present"] = cut.real[inner]
-        if "tabular" in self.tells and case.table is not None:
+        if "tabular" in self.extra_inputs and case.table is not None:
             extras["tabular"] = case.table
         return extras
 
@@ -207,12 +196,12 @@ class Windows:
 
     def _slices_around(self, image: Tensor, labels: Tensor, middle: int) -> tuple[Tensor, Tensor]:
         """Of (step, position, channel, y, x) the one position; or, for volumes, some around it, step · slice as one axis."""
-        if not self.deep:
+        if not self.slices:
             return image[:, middle], labels[:, middle]
         total = image.shape[1]
-        first = middle - int(torch.randint(self.deep, (), generator=self.generator))
-        start = min(max(first, 0), max(total - self.deep, 0))
-        at = (torch.arange(self.deep) + start).clamp(0, total - 1)
+        first = middle - int(torch.randint(self.slices, (), generator=self.generator))
+        start = min(max(first, 0), max(total - self.slices, 0))
+        at = (torch.arange(self.slices) + start).clamp(0, total - 1)
         return image[:, at].flatten(0, 1), labels[:, at].flatten(0, 1)
 
     def _search(self, plane: Tensor, h: int, w: int, anywhere: bool) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
-from torch.optim.swa_utils import AveragedModel
 
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.training import checkpoint, interrupt
+from napari_medseq.training.averaging import averaged_model
 from napari_medseq.training.memory import warn_of_learning
 from napari_medseq.training.slab_windows import SlabWindows
 
@@ -144,21 +144,6 @@ def _made_ahead(windows: SlabWindows, batch: int) -> Iterator[queue.Queue[tuple[
         thread.join()
 
 
-def _moving(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """A moving average that forgets its start quickly at first, so that short runs have one too."""
-
-    @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
-        weight = min(decay, (1 + int(count)) / (10 + int(count)))
-        for old, new in zip(averaged, current, strict=True):
-            if old.is_floating_point():
-                old.lerp_(new.to(old.dtype), 1 - weight)
-            else:
-                old.copy_(new)
-
-    return update
-
-
 class _Run:
     """A network on its way, and its checkpoint."""
 
@@ -170,7 +155,7 @@ class _Run:
         matrices = [p for p in network.parameters() if p.ndim >= 2]
         groups = [{"params": matrices, "weight_decay": loop.weight_decay}, {"params": flat, "weight_decay": 0.0}]
         self.optimiser = torch.optim.AdamW(groups, loop.rate, fused=True)
-        self.average = AveragedModel(network, multi_avg_fn=_moving(loop.average), use_buffers=True)
+        self.average = averaged_model(network, loop.average)
         self.iteration, self.seen, self.before = 0, 0, 0.0
         self.curve: list[dict[str, float]] = []
         if path is not None and path.exists():

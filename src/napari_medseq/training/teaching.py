@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from napari_medseq.errors import MedseqError, SettingsError
 from napari_medseq.inference import devices
@@ -17,11 +17,12 @@ from napari_medseq.inference.slabs import is_slab
 from napari_medseq.models import Model, bundle, load_model
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
+from napari_medseq.settings import Settings, checked
 from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.cases import Case, make_case
 from napari_medseq.training.config import TrainConfig
 from napari_medseq.training.distributed import joined
-from napari_medseq.training.loop import LoopSettings
+from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.prompted_adapting import AdaptSettings, adapt
 from napari_medseq.training.trainer import TrainingResult, train_cases
 
@@ -33,7 +34,7 @@ _WINDOW = 96  # pixels of a window's side in a larger image: what is small fills
 FRESH: dict[str, Any] = {"_target_": "RecurrentUNet", "widths": [8, 16, 32, 48, 64], "neighbours": 1, "rnn": "none"}
 
 
-class TeachSettings(BaseModel):
+class TeachSettings(Settings):
     """How a model is taught from a few labelled slices.
 
     Attributes
@@ -55,8 +56,6 @@ class TeachSettings(BaseModel):
     seed : int
     device : str
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     out: str
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -106,7 +105,7 @@ def teach(
     OperationCancelled
         When `cancelled` says so; nothing is kept.
     """
-    s = _settings(settings)
+    s = checked(TeachSettings, settings, where="the settings of teach")
     named = dict(images) if isinstance(images, Mapping) else {"image": images}
     channels = list(named.values())
     start = load_model(s.start_from) if s.start_from is not None else None
@@ -195,16 +194,6 @@ def _adapted(
     )
     curve = pd.DataFrame({"iteration": range(1, len(adapted.losses) + 1), "loss": adapted.losses})
     return TrainingResult(out, curve, load_model(out))
-
-
-def _settings(settings: TeachSettings | Mapping[str, Any]) -> TeachSettings:
-    if isinstance(settings, TeachSettings):
-        return settings
-    try:
-        return TeachSettings.model_validate(dict(settings))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SettingsError(f"The settings of teach cannot be used: {problems}.") from None
 
 
 def _inference(image: ImageSequence) -> InferenceSettings:

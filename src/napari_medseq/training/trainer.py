@@ -17,7 +17,8 @@ from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import Visit
 from napari_medseq.training import splits
-from napari_medseq.training.automatic import AutoResult, is_automatic, train_automatically
+from napari_medseq.training.automatic import AutoResult, train_automatically
+from napari_medseq.training.automatic_config import is_automatic
 from napari_medseq.training.automatic_folds import train_folds
 from napari_medseq.training.cases import Case, make_case
 from napari_medseq.training.config import TrainConfig, read_config
@@ -84,7 +85,7 @@ def train(
     """Train a model and write its bundle, or cross-validate it.
 
     ``{"data": folder, "out": bundle, "minutes": 60}`` is enough: the data are measured, and everything else is decided; see
-    `automatic.AutoConfig` for what may be said besides, and ``<out>.run/plan.yaml`` for what was decided and why.
+    `automatic_config.AutoConfig` for what may be said besides, and ``<out>.run/plan.yaml`` for what was decided and why.
 
     Training goes on from ``<out>.run/checkpoint.pt`` where an earlier, interrupted run of the same config left one. Started by
     ``torchrun``, several processes train one model together.
@@ -206,26 +207,20 @@ def make_windows(
     share = c.synthetic_share if real else 1.0
     windows = Windows(
         real + synthetic,
-        steps=c.loop.steps,
-        size=c.loop.size,
+        c.loop,
         neighbours=network.neighbours,
-        augment=c.loop.augment,
-        seed=c.loop.seed,
-        lesion_share=c.loop.lesion_share,
-        transplant=c.loop.transplant,
         weights=[(1 - share if synthetic else 1.0) / len(real) for _ in real]
         + [share / len(synthetic) for _ in synthetic],
         target=TASKS[c.task].target(c),
         noise=c.noise if c.task == "denoising" else (0.0, 0.0),
         volumes=network.volumes,
-        slices=c.loop.slices,
-        tells=_tells(network, real + synthetic),
+        extra_inputs=_extra_inputs(network, real + synthetic),
     )
     return windows, [x for x in cases if x.patient in chosen]
 
 
-def _tells(network: SequenceNetwork, cases: Sequence[Case]) -> list[ExtraInput]:
-    """What the network is told beside the steps: what it takes, and what there is."""
+def _extra_inputs(network: SequenceNetwork, cases: Sequence[Case]) -> list[ExtraInput]:
+    """What the network is given beside the images: of the inputs that it can take, those that all cases have."""
     apart = any(x.image.ndim == 5 for x in cases)
     present: dict[ExtraInput, bool] = {
         "times": network.gap_unit is not None,

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 
 import napari_medseq as ms
+from napari_medseq.cohort.limits import Limits
 from napari_medseq.cohort.patient import Job
 from napari_medseq.errors import SettingsError
 from tests.nifti import write_sparse
@@ -233,7 +234,7 @@ def test_no_job_is_lost_between_the_queue_and_its_row(
 
     monkeypatch.setattr(cluster, "wait", lambda *_args, **_options: None)
     jobs = [replace(job(tmp_path, tiny_bundle, tmp_path / name), name=name) for name in "abc"]
-    one = cluster.Round(DyingClient(at), ms.load_model(tiny_bundle), jobs, cluster.Limits())
+    one = cluster.Round(DyingClient(at), ms.load_model(tiny_bundle), jobs, Limits())
     with pytest.raises(OSError, match="dead"):
         list(one.rows())
     assert {left.name for left in one.left} == {"a", "b", "c"}

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from napari_medseq.training.loop import LoopSettings, fit
+from napari_medseq.training.loop import fit
+from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.losses import image_loss
 from napari_medseq.training.samples import Batch, Windows
 from tests.unit.training.lessons import Tiny, windows

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.training.augment import AugmentSettings
 from napari_medseq.training.cases import Case
-from napari_medseq.training.loop import LoopSettings, fit
+from napari_medseq.training.loop import fit
+from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.losses import image_loss
 from napari_medseq.training.samples import Windows
 
@@ -34,12 +35,12 @@ def windows(cases: list[Case] | None = None, **changes: Any) -> Windows:
     settings: dict[str, Any] = {
         "steps": 2,
         "size": (16, 16),
-        "neighbours": 0,
         "augment": STILL,
         "seed": 3,
         "transplant": 0.0,
     }
-    return Windows(cases or [case(), case(1)], **{**settings, **changes})
+    settings |= {k: changes.pop(k) for k in list(changes) if k in LoopSettings.model_fields}
+    return Windows(cases or [case(), case(1)], LoopSettings(**settings), **{"neighbours": 0, **changes})
 
 
 class Tiny(SequenceNetwork):

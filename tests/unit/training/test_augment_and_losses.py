@@ -13,6 +13,7 @@ from napari_medseq.models.sequence_classifier import SequenceLogits
 from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.training.augment import AugmentSettings, recolour, transplant, warp
 from napari_medseq.training.cases import Case
+from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.losses import classification_loss, deeply_supervised, voxel_loss
 from napari_medseq.training.samples import Windows
 
@@ -119,12 +120,11 @@ def windows(**changes: object) -> Windows:
     arguments: dict[str, object] = {
         "steps": 3,
         "size": (16, 16),
-        "neighbours": 1,
         "augment": STILL,
         "seed": 3,
         "transplant": 0.0,
     }
-    return Windows([case()], **{**arguments, **changes})
+    return Windows([case()], LoopSettings(**{**arguments, **changes}), neighbours=1)
 
 
 def test_windows_are_runs_of_steps_with_their_neighbours() -> None:
@@ -154,7 +154,7 @@ def test_same_seed_same_windows() -> None:
 
 def test_no_case_is_said() -> None:
     with pytest.raises(MedseqError, match="no training case"):
-        Windows([], steps=1, size=(8, 8), neighbours=0, augment=STILL, seed=0)
+        Windows([], LoopSettings(), neighbours=0)
 
 
 def test_evidence_is_taught_where_the_lesion_is() -> None:

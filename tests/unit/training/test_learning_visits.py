@@ -20,7 +20,8 @@ from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.cases import Case, make_case, make_visit_case
 from napari_medseq.training.config import read_config
 from napari_medseq.training.dataset import read_cases
-from napari_medseq.training.loop import LoopSettings, fit
+from napari_medseq.training.loop import fit
+from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.losses import segmentation_loss
 from napari_medseq.training.samples import Windows
 from napari_medseq.training.tables import read_table
@@ -51,8 +52,10 @@ def numbered(steps: int = 3, slices: int = 5, **changes: Any) -> Case:
 
 
 def windows(cases: list[Case], **changes: Any) -> Windows:
-    settings: dict[str, Any] = {"steps": 2, "size": (16, 16), "neighbours": 0, "augment": STILL, "seed": 1}
-    return Windows(cases, tells=["times", "present"], **{**settings, **changes})
+    settings: dict[str, Any] = {"steps": 2, "size": (16, 16), "augment": STILL, "seed": 1}
+    settings |= {k: changes.pop(k) for k in list(changes) if k in LoopSettings.model_fields}
+    given: dict[str, Any] = {"neighbours": 0, "extra_inputs": ["times", "present"], **changes}
+    return Windows(cases, LoopSettings(**settings), **given)
 
 
 def test_a_window_is_one_slice_at_several_visits_with_their_days() -> None:
@@ -164,10 +167,9 @@ def learned(cases: list[Case], folder: Path, **network: Any) -> Any:
     torch.manual_seed(0)
     net = networks.build({**NET, "rnn_levels": [1], "dropout": 0.0, **network})
     tells: list[Any] = ["times", "present"] if network.get("gap_unit") else ["present"]
-    drawn = Windows(cases, steps=2, size=(12, 12), neighbours=0, augment=STILL, seed=0, tells=tells)
-    loop = LoopSettings(
-        iterations=80, batch=4, steps=2, size=(12, 12), rate=3e-2, warm_up=1, schedule="constant", lesion_share=0.0
-    )
+    window: dict[str, Any] = {"steps": 2, "size": (12, 12), "augment": STILL}
+    drawn = Windows(cases, LoopSettings(**window), neighbours=0, extra_inputs=tells)
+    loop = LoopSettings(**window, iterations=80, batch=4, rate=3e-2, warm_up=1, schedule="constant", lesion_share=0.0)
     net.load_state_dict(fit(net, drawn, segmentation_loss, loop, folder))
     return net.eval()
 

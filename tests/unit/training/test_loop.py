@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError, WriteError
-from napari_medseq.training.loop import LoopSettings, learning_rate
+from napari_medseq.training.loop import learning_rate
+from napari_medseq.training.loop_settings import LoopSettings
 from tests.unit.training.lessons import Tiny, run, windows
 
 

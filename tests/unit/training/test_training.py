@@ -14,7 +14,7 @@ import napari_medseq as ms
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
 from napari_medseq.models import networks
 from napari_medseq.training.cases import make_case
-from napari_medseq.training.loop import LoopSettings
+from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.trainer import TrainConfig, read_config
 from napari_medseq.training.transfer import take_over
 from tests.unit.training.small import CLASSIFIER, UNET, blob

@@ -1,0 +1,93 @@
+"""What a training that configures itself is asked: a folder of data, where to write, and how long it may take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field
+
+from napari_medseq.settings import Settings
+from napari_medseq.training.slab_loop import Clock
+
+
+class AutoConfig(Settings):
+    """What `train` is asked when it is to configure itself.
+
+    Attributes
+    ----------
+    data : str
+        Folder, or CSV file of paths; `layouts` says which layouts are known.
+    out : str
+        Folder of the bundle.
+    minutes : float
+        Time for everything: reading, training, judging.
+    name, description, licence : str
+        For the bundle; the name is that of `out` otherwise.
+    plan : str or None
+        A plan to follow, as a YAML file.
+    settings : dict
+        Fields of the plan that are fixed; the rest is decided.
+    classes : dict of int to str
+        Label value to name; those of the data set otherwise.
+    channels : dict of str to str
+        In trees of files: name of each channel to the pattern of its files.
+    labels : str or None
+        In trees of files: pattern of the labels.
+    patient : str or None
+        How a case's name tells its patient, as `layouts.find_layout` takes it.
+    hold_out : tuple of str
+        Patients that are left out.
+    validation : int or None
+        Patients that judge at the end and are not learned from; None: a tenth where there are 20 or more.
+    judges : tuple of str
+        Those patients, by name.
+    folds : int
+        With 2 or more, as many networks are trained, each judged by the patients that it did not see; `minutes` is for all of them
+        together. Given to `segment` together they are averaged.
+    merge : bool
+        Every label counts as one class: for labels that number objects.
+    modality : str or None
+        DICOM code for the bundle.
+    clock : {"wall", "process"}
+        What `minutes` counts.
+    threads : int or None
+        Of torch while training.
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N"; windows are made on the CPU in any case.
+    seed : int
+    """
+
+    data: str
+    out: str
+    minutes: float = Field(60.0, gt=0)
+    name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")
+    description: str = ""
+    licence: str = ""
+    plan: str | None = None
+    settings: dict[str, object] = Field(default_factory=dict)
+    classes: dict[int, str] = Field(default_factory=dict)
+    channels: dict[str, str] = Field(default_factory=dict)
+    labels: str | None = None
+    patient: str | None = None
+    hold_out: tuple[str, ...] = ()
+    validation: int | None = Field(None, ge=0)
+    judges: tuple[str, ...] = ()
+    folds: int = Field(0, ge=0)
+    merge: bool = False
+    modality: str | None = None
+    clock: Clock = "wall"
+    threads: int | None = Field(None, ge=1)
+    device: str = "auto"
+    seed: int = 0
+
+    @property
+    def run_folder(self) -> Path:
+        """The folder of the plan, the checkpoint and the record, beside the bundle."""
+        out = Path(self.out)
+        return out.with_name(out.name + ".run")
+
+
+def is_automatic(config: Mapping[str, object]) -> bool:
+    """Whether a config leaves the network and the loop to us: it says how long, or which plan."""
+    return "network" not in config and "loop" not in config and ("minutes" in config or "plan" in config)
