@@ -79,7 +79,7 @@ def test_a_classifier_can_be_stored_small(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({}, "out: Field required"),
+        ({}, "out is missing"),
         ({"out": "s", "storage": "int1"}, "storage"),
         ({"out": "s", "keep": 0}, "keep"),
         ({"out": "m"}, "folder of m itself"),
