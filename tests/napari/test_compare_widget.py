@@ -22,14 +22,23 @@ pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_med
 
 
 @pytest.fixture
-def widget(make_napari_viewer: Callable[..., Any], ball_study: Path, wait: Wait, qtbot: Any) -> Iterator[CompareWidget]:
-    """The widget in a window with the study of balls."""
-    viewer = make_napari_viewer(show=True)
+def widget(
+    request: pytest.FixtureRequest,
+    make_napari_viewer: Callable[..., Any],
+    ball_study: Path,
+    wait: Wait,
+    qtbot: Any,
+) -> Iterator[CompareWidget]:
+    """The widget in a window with the study of balls; the window is on the screen unless the test asks for a hidden one."""
+    viewer = make_napari_viewer(show=getattr(request, "param", True))
     open_folder(viewer, ball_study)
     made: CompareWidget = docked(viewer, CompareWidget, wait)
     yield made
     made.close_panes()
     qtbot.wait(50)  # Qt takes the canvases down when it is idle
+
+
+hidden = pytest.mark.parametrize("widget", [False], indirect=True, ids=["hidden"])
 
 
 def masks(viewer: Any) -> list[Any]:
@@ -86,6 +95,7 @@ def test_a_click_in_one_of_three_planes_moves_the_others(widget: CompareWidget, 
     assert widget.panes.panes[2].viewer.dims.point == viewer.dims.point
 
 
+@hidden
 def test_what_changed_is_shown_at_the_later_visit(widget: CompareWidget, qtbot: Any) -> None:
     assert not widget.change_button.isEnabled()
     assert "Follow the lesions" in widget.change_button.toolTip()
@@ -95,12 +105,14 @@ def test_what_changed_is_shown_at_the_later_visit(widget: CompareWidget, qtbot: 
     assert "grown (yellow)" in widget.note.text()
 
 
+@hidden
 def test_ticks_that_make_no_pair_are_told(widget: CompareWidget) -> None:
     widget.visits.item(1).setCheckState(Qt.Unchecked)
     assert not widget.side_button.isEnabled()
     assert "Tick two to 6 visits" in widget.side_button.toolTip()
 
 
+@hidden
 def test_a_mask_is_carried_and_checked(widget: CompareWidget, qtbot: Any, wait: Wait) -> None:
     viewer = getattr(widget.viewer, "__wrapped__", widget.viewer)
     widget.carry.mask.choose(masks(viewer)[1])
@@ -115,6 +127,7 @@ def test_a_mask_is_carried_and_checked(widget: CompareWidget, qtbot: Any, wait: 
     assert "No carried mask is left" in widget.carry.looked_button.toolTip()
 
 
+@hidden
 def test_an_alignment_is_seen_nudged_and_kept(widget: CompareWidget, qtbot: Any, wait: Wait) -> None:
     viewer = getattr(widget.viewer, "__wrapped__", widget.viewer)
     over = widget.over
@@ -184,6 +197,7 @@ def test_two_dynamic_series_without_a_study_are_shown_side_by_side(
     qtbot.wait(50)
 
 
+@hidden
 def test_the_earlier_visits_mask_is_the_prompt_of_the_later_one(widget: CompareWidget, qtbot: Any, wait: Wait) -> None:
     viewer = getattr(widget.viewer, "__wrapped__", widget.viewer)
     first, last = masks(viewer)
