@@ -20,7 +20,6 @@ from qtpy.QtWidgets import (
 )
 
 import napari
-from napari_medseq import io
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import TICKS, follow_layers, narrow, scrolled, wrapped
 from napari_medseq._napari.opening import open_result_in_job, open_session_in_job, show_one_by_one
@@ -133,7 +132,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
             return
 
         def job(progress: Progress, cancelled: Cancelled) -> list[Study]:
-            return verbs.by_patient(io.read_study(folder, lazy=True, progress=progress, cancelled=cancelled))
+            return verbs.by_patient(verbs.open_study(folder, lazy=True, progress=progress, cancelled=cancelled))
 
         def done(studies: list[Study]) -> None:
             self.listed = studies

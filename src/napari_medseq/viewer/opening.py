@@ -13,6 +13,7 @@ from napari_medseq.errors import ReadError
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import ImageSequence, Study
 from napari_medseq.viewer.appearance import arranged
+from napari_medseq.viewer.frame_files import as_frames, open_study
 from napari_medseq.viewer.identity import describe
 from napari_medseq.viewer.layers import LayerData, to_layer_data
 from napari_medseq.viewer.placement import step_through_slices, sync_slice_views
@@ -50,13 +51,13 @@ def layer_data(path: Paths, *, progress: Progress | None = None, cancelled: Canc
         If nothing could be opened.
     """
     if isinstance(path, str | os.PathLike) and io.detect(path) in ("folder", "archive"):
-        study = io.read_study(path, lazy="auto", progress=progress, cancelled=cancelled)
+        study = open_study(path, progress=progress, cancelled=cancelled)
         first, *others = (study_layer_data(s) for s in by_patient(study))
         for _, kwargs, _ in (item for data in others for item in data):
             kwargs["visible"] = False  # one patient at a time
         return [*first, *(item for data in others for item in data)]
     where = path if isinstance(path, str | os.PathLike) else [os.fspath(p) for p in path]
-    sequences = io.read(where, lazy="auto", progress=progress, cancelled=cancelled)
+    sequences = as_frames(io.read(where, lazy="auto", progress=progress, cancelled=cancelled))
     if not sequences:
         raise ReadError(f"{where} holds no image that can be opened; choose a NIfTI, DICOM, NRRD or MetaImage file.")
     return arranged([to_layer_data(seq) for seq in sequences])
