@@ -1,4 +1,5 @@
-"""An answer that is no number is an error, never an empty mask or a probability of nothing."""
+"""A network output that holds NaN or infinity is an error, and never becomes an empty mask or a meaningless
+probability."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from napari_medseq.models import Model
 
 
 def check_finite(answer: Tensor, model: Model, where: str) -> None:
-    """Refuse what a network said where it holds NaN or an infinity.
+    """Raise if the output of a network holds NaN or an infinity.
 
     Parameters
     ----------

@@ -1,4 +1,5 @@
-"""Sentences that a captioner's bundle writes about pictures of one plane at several visits; always marked as written by a model."""
+"""Sentences that a captioning model writes about pictures of one plane at several visits; they are always marked as
+generated."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ _LOW, _HIGH = 1.0, 99.0
 
 
 class CaptionSettings(Settings):
-    """What a captioner's bundle says of its pictures and words."""
+    """The settings of a captioner's bundle: its pictures and its words."""
 
     vocabulary: str = Field(
         min_length=1, description="All words by their number, the four special ones first, with spaces between them."
@@ -62,7 +63,7 @@ def captioner_settings(model: ModelLike) -> tuple[Model, CaptionSettings]:
 
 
 def caption(pictures: Sequence[NDArray[np.generic]], model: ModelLike) -> Caption:
-    """What a captioner writes about pictures of the same place, oldest first.
+    """Let a captioner write about pictures of the same place, given oldest first.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""`classify`: an exam in, probabilities per exam and per step out."""
+"""`classify`: the class probabilities of an exam and of each of its steps."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from napari_medseq.sequence import ImageSequence, Visit
 
 @dataclass(frozen=True, eq=False)
 class Classification:
-    """What `classify` gives for one exam.
+    """The result of `classify` for one exam.
 
     Attributes
     ----------

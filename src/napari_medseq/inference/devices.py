@@ -1,4 +1,4 @@
-"""Which device a model runs on and why, and what to do when its memory does not suffice."""
+"""Choosing the device that a model runs on, and falling back when its memory does not suffice."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def within_memory(
     run: Callable[[torch.device, int | None], T], device: torch.device, chunk: int | None, name: str
 ) -> tuple[T, list[str]]:
-    """Call ``run(device, chunk)``; where memory does not suffice with half the chunk, and at last on the CPU.
+    """Call ``run(device, chunk)``; where memory does not suffice call it again with half the chunk, and finally on
+    the CPU.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""How much memory a model will take for an image, from the image's size alone: no voxel is read and nothing is computed.
+"""The memory that a model will need for an image, estimated from the image's size alone, without reading a voxel.
 
-`memory` says it again, more exactly, once the image is measured: its empty borders are left out then.
+`memory` estimates it more exactly once the image has been measured, because empty borders are then left out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`explain`: where in the images a model's answer comes from, as an image on the input's own grid."""
+"""`explain`: a map of where in the images a model's answer comes from, on the input's own grid."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def explain(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> ImageSequence | list[ImageSequence]:
-    """Show what in the images speaks for a class.
+    """Compute a map of what in the images speaks for a class.
 
     Parameters
     ----------

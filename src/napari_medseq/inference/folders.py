@@ -1,4 +1,5 @@
-"""A folder of images in, a folder of label files out: one after another, what is done kept, what fails said and passed over.
+"""Segmenting a folder of images into a folder of label files: finished cases are kept, and a case that fails is
+reported and skipped.
 
 Files are images of their own, or channels of one where their names end in ``_0000``, ``_0001``, … (nnU-Net); folders, and what DICOM lies
 in the folder itself, hold the images of one case.
@@ -34,7 +35,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a case.
+    """The result of one case.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
-"""From an image on its own grid to the network's steps, and labels back again.
+"""Framing: how an image on its own grid becomes the steps of a network, and how labels return to that grid.
 
-The network wants (step, channel, y, x) at a fixed pixel size, cropped to the foreground, in robust units; the user wants labels
-on the grid that was handed in. `Framing` holds what is needed for both ways.
+The network takes (step, channel, y, x) at a fixed pixel size, cropped to the foreground, in robust units; the user
+needs labels on the grid of the input. A `Framing` holds what both directions need.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What may be handed to a verb as `images`, brought to one form: a list of exams, each with one image per channel."""
+"""The `images` argument of all verbs, brought to one form: a list of exams, each with one image per channel."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Images = ImageSequence | Mapping[str, ImageSequence] | Sequence[Visit]
 
 
 def exams(images: Images, model: Model, *, force: bool = False) -> list[list[ImageSequence]]:
-    """One list of channels per exam.
+    """The images as exams, each a list with one image per channel.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Locate, then look closely: boxes and landmarks from a coarse pass, and the region that is worth a fine one.
+"""`locate`: boxes and landmarks from a coarse pass, optionally refined by a segmentation network at full resolution.
 
 The coarse pass is a classifier's map of evidence, each step weighed by what the sequence says of it, or a segmentation network on
 pixels of twice the size. What stands out is a candidate; a segmentation network may then look at the candidates alone, at its
@@ -39,7 +39,7 @@ _COARSER = 2.0  # times the pixel size of a segmentation network
 
 @dataclass(frozen=True, eq=False)
 class Location:
-    """One thing that was found.
+    """One object that was located.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Location:
 
 @dataclass(frozen=True, eq=False)
 class Locations:
-    """What `locate` found in one image, the surest first.
+    """The objects that `locate` found in one image, the most certain first.
 
     Attributes
     ----------
@@ -157,7 +157,7 @@ def locate(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Locations | list[Locations]:
-    """Find where in the images something is, as boxes and landmarks.
+    """Find objects in images, as boxes and landmarks.
 
     Parameters
     ----------

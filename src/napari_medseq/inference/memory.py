@@ -1,4 +1,4 @@
-"""How much memory a segmentation will need, said before it starts: from the shapes and the network, nothing is computed."""
+"""The memory that a segmentation will need, estimated before it starts from the shapes and the network alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The passes of a network over one exam: the plain one, which the answer comes from, and those that show how sure it is."""
+"""The passes of a network over one exam: the plain pass, which gives the answer, and those that estimate its
+uncertainty."""
 
 from __future__ import annotations
 

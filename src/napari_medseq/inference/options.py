@@ -1,4 +1,4 @@
-"""What travels together from a verb to its work: the keywords that every verb with a model takes, and those of `segment`."""
+"""The options of verbs that run a model: those that all of them take, and those of `segment`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done to labels after the network: gaps closed, holes filled, the largest piece kept. Only background is ever filled."""
+"""Post-processing of labels: close gaps, fill holes, keep the largest component. Only background is ever filled."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_medseq.inference.settings import InferenceSettings
 def postprocess(
     labels: NDArray[np.uint8], spacing_mm: Sequence[float], settings: InferenceSettings
 ) -> NDArray[np.uint8]:
-    """Labels (step, row, column) after the steps that the bundle asks for, class by class.
+    """Apply the post-processing that the bundle asks for to labels (step, row, column), class by class.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""From class probabilities, step by step, to labels on the image's own grid; and what is done to labels on the way."""
+"""From class probabilities, step by step, to post-processed labels on the image's own grid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from napari_medseq.sequence import ImageSequence, check_same_grid
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What `segment` gives for one image.
+    """The result of `segment` for one image.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Prediction:
     uncertainty: NDArray[np.float32] | None
 
     def only(self, step: int) -> Prediction:
-        """One step of it, for an image that has no axis of steps."""
+        """A prediction of one step only, for an image without an axis of steps."""
 
         def part(array: NDArray[Number] | None) -> NDArray[Number] | None:
             return None if array is None else array[step : step + 1]
@@ -116,7 +116,7 @@ def to_images(
     steps: Sequence[int] | None,
     keep: ImageSequence | None,
 ) -> Segmentation:
-    """What was painted, after what the bundle asks for, as images on the grid of `image`."""
+    """The accumulated prediction, post-processed as the bundle asks, as images on the grid of `image`."""
 
     def back(array: NDArray[Number]) -> NDArray[Number]:
         return to_image_axes(array, prediction.axes, image)
@@ -146,7 +146,7 @@ def to_images(
 
 
 def kept(labels: NDArray[np.uint8], keep: ImageSequence) -> NDArray[np.generic]:
-    """Labels, and where `keep` is not 0 those that it holds: in place where its type allows that."""
+    """The labels, overwritten by those of `keep` where it is not 0; changed in place where the type allows it."""
     dtype = np.promote_types(keep.data.dtype, labels.dtype)
     out = labels if dtype == labels.dtype else labels.astype(dtype)
     for number in range(len(out)):
@@ -156,7 +156,8 @@ def kept(labels: NDArray[np.uint8], keep: ImageSequence) -> NDArray[np.generic]:
 
 
 def _cleaned(prediction: Prediction, image: ImageSequence, settings: InferenceSettings) -> NDArray[np.uint8]:
-    """The labels after what the bundle asks for: in the volume that the steps make, or, in place, in each step's own."""
+    """The labels after the post-processing that the bundle asks for, over the volume that the steps make up, or over
+    each step's own volume."""
     step, across, row, column = prediction.axes
     smallest = settings.min_volume_mm3 / geometry.voxel_volume_mm3(image.affine)
 
@@ -179,7 +180,7 @@ def remove_small_objects(
     probability: NDArray[np.float16 | np.float32] | None = None,
     min_mean_probability: float = 0.0,
 ) -> NDArray[np.uint8]:
-    """Labels without connected components (all classes together, 26-connected) that are too small or too unsure.
+    """Remove connected components (all classes together, 26-connected) that are too small or too uncertain.
 
     Those of fewer voxels than `min_voxels` go, and those whose mean `probability` is under `min_mean_probability`.
     """

@@ -1,4 +1,4 @@
-"""What is painted, taken apart: each label value is an object, with the steps on which it is complete."""
+"""Painted labels as objects: each label value is one object, with the steps on which it is completely painted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`propagate`: paint an object on a step or two, get it on all others; correct a step, and it is one more that is painted."""
+"""`propagate`: carry an object that is painted on one or two steps to all others; each corrected step is one more
+prompt."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ from napari_medseq.settings import checked
 
 @dataclass(frozen=True, eq=False)
 class Propagation(Segmentation):
-    """What `propagate` gives for one image: a `Segmentation`, and where to look next.
+    """The result of `propagate` for one image: a `Segmentation`, and the step to check next.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The same call on a worker of an existing Dask cluster: a laptop's viewer uses the group's GPU server.
+"""Running a verb on a worker of an existing Dask cluster, so that a laptop's viewer can use the group's GPU server.
 
 A model goes there once: it lies in the worker's cache folder under the SHA-256 of its files, and is loaded there as any bundle is,
 so that nothing in it is executed. Images go there and results come back with each call; progress and cancelling work as here.

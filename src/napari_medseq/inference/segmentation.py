@@ -1,4 +1,4 @@
-"""`segment`: an image in, labels on its own grid out, streamed step by step."""
+"""`segment`: label an image on its own grid, streamed step by step."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ Passes = tuple[Iterator[Tensor], Iterator[Tensor] | None]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _SequencePass:
-    """Something to go through step by step, and the images whose labels come of it, by step; None: all steps, one image."""
+    """One sequence to run the network over, and the images that its labels belong to, by step; None: all steps belong
+    to one image."""
 
     channels: list[ImageSequence]
     framing: Framing
@@ -210,7 +211,7 @@ class SegmentationRun:
 
 
 def _with_warnings(result: Segmentation, notes: list[str]) -> Segmentation:
-    """The result with what was said on the way among its warnings."""
+    """The result with further notes among its warnings."""
     if not notes:
         return result
     return replace(result, labels=result.labels.replace(warnings=(*result.labels.warnings, *notes)))

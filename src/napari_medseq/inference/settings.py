@@ -1,4 +1,4 @@
-"""What a bundle says about how its network is to be run."""
+"""The inference settings of a bundle: how its network is to be run."""
 
 from __future__ import annotations
 

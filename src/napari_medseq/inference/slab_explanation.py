@@ -35,7 +35,7 @@ def explained_slab(
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> tuple[Map, ImageSequence]:
-    """What speaks for a class in one exam, on the grid and in the order of the axes of the image that is also returned.
+    """The map of what speaks for a class in one exam, and the image whose grid and axes it has.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
 """Windows of a working volume through a slab network, and the class probabilities of its steps, one step after the other.
 
-No more is held than the steps that later windows still add to, so that many classes cost no memory over a long sequence.
+Only the steps that later windows still contribute to are held, so that memory does not grow with the length of the
+sequence.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _AXIS = {"step": -3, "row": -2, "column": -1}
 
 
 class SlabSettings(BundleSettings):
-    """How a bundle's slab network is used.
+    """The inference settings of a slab network.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Plain networks, without recurrence, over an image by MONAI's sliding window: for bundles that others made.
+"""Networks without recurrence, run over an image by MONAI's sliding window: for bundles made by others.
 
 The network gets the image as such networks are trained on it: float32 values as they are, axes (x, y, z) running to the
 patient's right, anterior and superior (RAS). Values and spacing are the caller's to prepare, as the bundle's card says, since

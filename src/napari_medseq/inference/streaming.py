@@ -1,4 +1,4 @@
-"""Streaming recurrence: steps in, a few at a time; finished steps out, k steps later.
+"""Streaming inference of recurrent networks: steps enter a few at a time, and each is finished k steps later.
 
 Forward state is carried without bound; the look-ahead of each step needs the next k steps and no more. Each step is encoded and
 decoded once, and the features of at most k + g steps are held, where g go through the encoder together. On the CPU g follows from the

@@ -1,4 +1,5 @@
-"""How a network is run on a device: numbers' precision, memory layout, and how many steps go through it together.
+"""How a network is run on a device: its numerical precision, its memory layout, and how many steps are computed
+together.
 
 On the CPU this is fixed, so that two computers and two runs agree: float32, channels-last (benchmarks/inference.py), one step at a
 time; bfloat16 only where the bundle asks for it and the processor has units for it. Elsewhere a quick measurement on the device

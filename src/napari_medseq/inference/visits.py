@@ -1,4 +1,4 @@
-"""A patient's visits as one sequence: which of them, in which order, how many days apart, and on whose grid.
+"""A patient's visits as one sequence: their order, the days between them, and the grid that they are brought to.
 
 Each visit is segmented on its own grid: the images of the others are brought there, in patient space, and the labels of that visit
 are taken from there. So no label is ever resampled, and visits that share a grid are looked at once.

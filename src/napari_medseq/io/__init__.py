@@ -1,4 +1,4 @@
-"""The door: files and folders in, `ImageSequence` and `Study` out, and back to files without loss.
+"""Reading files and folders into `ImageSequence` and `Study`, and writing them back without loss.
 
 `formats` and `dicom` hold a module per format; `reading` chooses among them by magic bytes, `study` sorts a patient's visits,
 `writing` writes. Format libraries (nibabel, pydicom, SimpleITK) are loaded only when a file of theirs is opened.

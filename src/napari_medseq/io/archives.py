@@ -1,7 +1,8 @@
 """ZIP and tar archives opened like folders: unpacked once per process into a private temporary folder.
 
-Nothing in an archive is believed: names that leave it are left out, links and devices are not made, the declared and the real
-size are both held against the archive's own, encrypted archives are named, an archive inside another is opened once.
+An archive is not trusted: entries whose names lead out of it are left out, links and devices are not created, the
+declared and the real size of the content are compared with the archive's size, encrypted archives are reported, and
+of nested archives only one level is opened.
 A path inside an archive reads ``study.zip/baseline/t1.nii.gz``; `located` finds the unpacked file, `shown` puts such paths
 into messages. Sources: PKWARE's APPNOTE 6.3 (ZIP), POSIX.1-2001 (tar), D. Fifield, "A better zip bomb" (WOOT 2019).
 """

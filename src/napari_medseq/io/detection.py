@@ -1,6 +1,6 @@
-"""What kind of file is this: told from its first bytes, never from its name alone, in well under 5 ms.
+"""The format of a file, detected from its first bytes and never from its name alone, in well under 5 ms.
 
-The answer is one word per format module, or None for what is not ours.
+The answer is one word per format module, or None for a format that is not supported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PLAIN = {
 
 
 def detect(path: str | os.PathLike[str]) -> str | None:
-    """Tell a file's kind by its magic bytes.
+    """Detect a file's format by its magic bytes.
 
     Parameters
     ----------

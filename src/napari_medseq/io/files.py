@@ -1,7 +1,7 @@
-"""Files and folders before they are read: which are ours, of what kind, and what to say of those that cannot be opened.
+"""Files and folders before they are read: sorted by format, with a message for each that cannot be opened.
 
-Folders are searched through, archives are opened like folders, links are followed. Nothing that was named or promises to be an
-image is dropped without a line that says why.
+Folders are searched, archives are opened like folders, and links are followed. No file that the caller named, or that
+looks like an image, is dropped without a message that says why.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PICTURES = ("picture", "tiff", "video")
 
 
 class Collection:
-    """Files by kind, and a line for each that could not be opened.
+    """Files by format, and a message for each that could not be opened.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ class Collection:
         self._placeholders.extend(inside._placeholders)
 
     def finished(self) -> tuple[dict[str, list[Path]], list[str]]:
-        """Files by kind, each once, and all lines."""
+        """The files by format, each once, and all messages."""
         kinds = {kind: list(dict.fromkeys(files)) for kind, files in self.kinds.items() if files}
         return kinds, [archives.shown(line) for line in (*self.unreadable, *described(self._placeholders))]
 
@@ -174,7 +174,7 @@ def walk(folder: Path, unreadable: list[str] | None = None) -> Iterator[Path]:
 
 
 def _why_not(file: Path) -> str:
-    """Why a file that should be an image is none."""
+    """The reason why a file that should be an image cannot be read."""
     try:
         if file.stat().st_size == 0:
             return "it is empty (zero bytes)"

@@ -1,4 +1,5 @@
-"""When the frames of a file begin: from the BIDS JSON beside it, else from the header's step, which is doubted.
+"""The start times of a file's frames: from the BIDS JSON beside it, else from the header's time step if that is
+plausible.
 
 Sources: the BIDS specification 1.10 (RepetitionTime, VolumeTiming for MR; FrameTimesStart, FrameDuration for PET; all in seconds;
 the inheritance principle), the NIfTI-1 standard (``pixdim[4]`` and its unit).
@@ -118,7 +119,7 @@ def _in_seconds(times: NDArray[np.float64], key: str, notes: list[str]) -> NDArr
 
 
 def doubt_step(step: float, count: int) -> str | None:
-    """Why a step of so many seconds between `count` frames cannot be true; None if it can."""
+    """The reason why a time step of so many seconds between `count` frames is implausible; None if it is plausible."""
     if step > LONGEST_STEP or step * (count - 1) > LONGEST_SCAN:
         return (
             f"The header says that frames are {step:g} s apart, {step * (count - 1) / 3600:.3g} hours in all; "

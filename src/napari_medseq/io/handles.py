@@ -1,4 +1,5 @@
-"""Files opened once: what `detect` opened stays open until the header and the pixels were read, within a budget.
+"""Files that are opened once: what `detect` opened stays open until its header and pixels have been read, within a
+budget.
 
 A reading job (`job`) keeps the files that it will come back to; where the system allows too few open files, small ones are
 held in memory instead, and only beyond that a file is opened again. Outside a job nothing is kept.
@@ -201,7 +202,7 @@ def opened(path: str | os.PathLike[str]) -> Source:
 
 
 def keep(source: Source) -> None:
-    """Say that this file will be read from again: it stays open in a job, and is closed outside one."""
+    """Keep this file for later reads: it stays open within a job, and is closed outside of one."""
     current = _JOB.get()
     if current is None:
         source.close()

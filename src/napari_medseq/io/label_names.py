@@ -1,4 +1,5 @@
-"""That voxels are labels, and their names, in formats that say neither: one line in a field of our own, which others pass over."""
+"""Marking voxels as labels, with their names, in formats that have no such field: one line in a private field that
+other programs ignore."""
 
 from __future__ import annotations
 

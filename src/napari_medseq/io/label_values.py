@@ -1,7 +1,7 @@
-"""Voxels that are said to be labels: whole numbers in a type that viewers and files take, or none.
+"""Converting the voxels of a label file to whole numbers in a type that viewers and files accept.
 
 Masks come back from other programs with values such as 0.99998 (a scaled header), with NaN as background, or with a channel per
-class; all of these are labels, and each is said. A map of probabilities is not.
+class; all of these are accepted as labels, each with a warning. A map of probabilities is not.
 """
 
 from __future__ import annotations

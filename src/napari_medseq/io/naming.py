@@ -1,4 +1,4 @@
-"""Names: what a file's name says of it (labels, a date, a visit), and readable, unique names for what was read."""
+"""What a file's name tells (labels, a date, a visit), and readable, unique names for the sequences read."""
 
 from __future__ import annotations
 

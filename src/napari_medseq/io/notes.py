@@ -1,4 +1,4 @@
-"""Doubts on their way to the user: each stands in ``ImageSequence.warnings`` and is also a Python warning."""
+"""Warnings about doubtful files: each stands in ``ImageSequence.warnings`` and is also issued as a Python warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Several structures to as few label arrays as hold them: those that overlap go to another layer, none is painted over."""
+"""Several structures in as few label arrays as can hold them: structures that overlap go to different arrays, so that
+none is hidden."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Files that stand for others which are not here: git-annex (DataLad) links, Git LFS pointers, dangling links.
+"""Placeholders of files that have not been downloaded: git-annex (DataLad) links, Git LFS pointers and dangling
+links.
 
 Each is named for what it is, with the command that fetches its content; files of one folder share a line.
 Sources: git-annex "pointer file" documentation (links into ``.git/annex/objects``, unlocked files that begin with

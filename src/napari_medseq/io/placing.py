@@ -1,7 +1,8 @@
-"""From a file's own voxel order to the house's and back: the one place where readers and writers turn arrays.
+"""From a file's own voxel order to this package's (z, y, x) order and back: the one place where readers and writers
+turn arrays.
 
-A reader hands over what the file says (array, axis names, affine); out comes an `ImageSequence` in house orientation that
-remembers, in ``meta["stored"]``, how to turn it back.
+A reader hands over what the file holds (array, axis names, affine) and gets an `ImageSequence` in the package's
+orientation that records in ``meta["stored"]`` how to turn it back.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""`read` and `info`: a file, a folder or a list of files to sequences, whatever the formats among them.
+"""`read` and `info`: open a file, a folder or a list of files of any mix of formats.
 
-Each file is looked at once (magic bytes) and handed to the module of its format; DICOM files are handed over together,
-because a series is many files. What could not be opened is named; an error is raised only if nothing opened.
+The format of each file is detected by its magic bytes, and the module of that format reads it; DICOM files are read
+together, because a series is many files. Files that cannot be opened are listed in a warning; an error is raised only
+if nothing could be opened.
 """
 
 from __future__ import annotations

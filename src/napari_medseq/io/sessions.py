@@ -1,4 +1,4 @@
-"""Dates and order of visits from tables beside them: BIDS' ``sessions.tsv`` and ``*_scans.tsv``.
+"""Dates and order of visits from the BIDS tables ``sessions.tsv`` and ``*_scans.tsv``.
 
 Source: the BIDS specification 1.10, "Sessions file" and "Scans file"; dates before 1925 hide the true ones and keep intervals.
 """
@@ -22,7 +22,7 @@ _LONGEST = 1 << 24
 
 @dataclass
 class Sessions:
-    """What tables say of the visits of one patient.
+    """The dates and the order of one patient's visits according to the tables.
 
     Attributes
     ----------

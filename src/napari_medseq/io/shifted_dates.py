@@ -1,4 +1,4 @@
-"""Dates of a patient moved by a number of days that only the user's key tells; intervals stay as they are.
+"""Shifting a patient's dates by a number of days that follows from the user's secret key; intervals stay as they are.
 
 As DICOM PS3.15 (E.3.6, *Retain Longitudinal Temporal Information with Modified Dates*): each patient's dates go back by days of its own,
 the same in every process with one key.

@@ -1,7 +1,7 @@
-"""`read_study`: a patient's folder to visits in order.
+"""`read_study`: open a patient's folder as visits in order.
 
-The folder handed in may be the patient's, one visit's, or one that holds a single patient. Dates decide the order; where they
-are missing, a table or the names of the visits do, and it is said.
+The folder handed in may be the patient's, one visit's, or one that holds a single patient. Dates decide the order;
+where they are missing, a table or the names of the visits do, with a warning.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The order of visits where dates do not say it: what their names tell.
+"""The order of visits without dates, guessed from their names.
 
 Numbers count as numbers, words of the first visit come first, spans of time are compared as spans, and a running number in
-front of every name wins over all else. The order is a guess, and whoever uses it says so.
+front of every name wins over all else. The order is a guess, and callers warn the user that it is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Making models: cases, windows, losses, the loop; train, teach and compress."""
+"""Training of models: cases, windows, losses and loops, and the verbs `train`, `teach` and `compress`."""
 
 from __future__ import annotations
 

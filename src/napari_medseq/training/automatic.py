@@ -1,7 +1,7 @@
-"""Training that configures itself: a folder of data and the minutes there are in, a bundle out.
+"""Training that configures itself: it takes a folder of data and a number of minutes, and writes a bundle.
 
-Where the data lie is found (`layouts`), what they are like is measured (`fingerprint`), how to train is decided (`plan`), and the slab
-network is trained for the time that is left. Plan and record lie beside the bundle, in ``<out>.run``.
+It finds out how the data are laid out (`layouts`), measures them (`fingerprint`), decides how to train (`plan`), and
+trains the slab network for the time that is left. The plan and the record lie beside the bundle, in ``<out>.run``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _LEAST_SECONDS = 5.0  # of training, however long caching took; of less than ten
 
 @dataclass(frozen=True, eq=False)
 class AutoResult:
-    """What came of it.
+    """The result of a training that configured itself.
 
     Attributes
     ----------
@@ -55,9 +55,9 @@ class AutoResult:
     course : Course
         The loss over time, windows seen.
     patients : tuple of str
-        Those that were learned from.
+        The patients whose cases the network learned from.
     scores : dict of str to dict of str to float
-        Patient to class name to Dice, of those that judged.
+        For each patient that judged the network: class name to Dice.
     """
 
     folder: Path
@@ -73,7 +73,7 @@ def train_automatically(
 ) -> AutoResult:
     """Train on a folder of data within the minutes given.
 
-    A run that was stopped goes on from its checkpoint, with the plan that it began with.
+    A run that was interrupted continues from its checkpoint, with the plan that it began with.
 
     Raises
     ------
@@ -245,7 +245,7 @@ def _windows(
 
 
 def layout_of(c: AutoConfig) -> Layout:
-    """The cases that there are to learn from and to judge."""
+    """The cases of the data set, without held-out patients and test cases."""
     layout = find_layout(Path(c.data), patient=c.patient, channels=c.channels or None, labels=c.labels)
     for doubt in layout.doubts:
         warnings.warn(doubt, MedseqWarning, stacklevel=4)
@@ -261,7 +261,8 @@ def layout_of(c: AutoConfig) -> Layout:
 
 
 def _plan(c: AutoConfig, run: Path, make: Callable[[], Plan]) -> Plan:
-    """The plan given, or that of an interrupted run, or a new one; then the settings that are fixed."""
+    """The plan of the config, else that of an interrupted run, else a new one; the config's own settings replace its
+    values."""
     if c.plan is not None:
         plan = read_plan(Path(c.plan))
     elif (run / "checkpoint.pt").exists() and (run / "plan.yaml").exists():
@@ -275,7 +276,8 @@ def _plan(c: AutoConfig, run: Path, make: Callable[[], Plan]) -> Plan:
 
 
 def _mixed(entries: Sequence[Entry], judges: Collection[str], seed: int) -> list[Entry]:
-    """The cases in an order by chance, one of those that judge and one to learn from first: what time cuts off is no kind of its own."""
+    """The cases in random order, so that cases dropped for lack of time are a random sample. The first two are one to
+    learn from and one that judges."""
     order = torch.randperm(len(entries), generator=torch.Generator().manual_seed(seed)).tolist()
     mixed = [entries[k] for k in order]
     first = [next((e for e in mixed if (e.patient in judges) == judge), None) for judge in (False, True)]
@@ -284,7 +286,7 @@ def _mixed(entries: Sequence[Entry], judges: Collection[str], seed: int) -> list
 
 
 def _classes_before(run: Path) -> dict[int, str]:
-    """The classes that an interrupted run found: its network cannot learn others."""
+    """The classes that an interrupted run found; its network has outputs for these only."""
     if not ((run / "checkpoint.pt").exists() and (run / "fingerprint.json").exists()):
         return {}
     classes = record.read_json(run / "fingerprint.json").get("classes")
@@ -311,7 +313,8 @@ def _check_plan(plan: Plan, facts: Fingerprint) -> None:
 
 
 def _spacing(plan: Plan, xyz: Sequence[float]) -> tuple[float, float, float]:
-    """In which turns are turns: the plan's, or the data's where it keeps each image's own."""
+    """The voxel size in which windows are rotated: the plan's, or the data's typical one where the plan keeps each
+    image's own."""
     own = dict(zip(("x", "y", "z"), xyz, strict=True))
     axes = Working(axis=plan.axis).axes
     a, b, c = (s or own.get(n, 1.0) for s, n in zip(plan.spacing_mm, axes, strict=True))
@@ -342,7 +345,7 @@ def _inference(plan: Plan, facts: Fingerprint) -> SlabSettings:
 
 
 class _threads:
-    """So many threads for torch within it."""
+    """Within this context torch uses the given number of threads."""
 
     def __init__(self, count: int | None) -> None:
         self.count, self.before = count, torch.get_num_threads()

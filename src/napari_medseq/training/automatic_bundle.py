@@ -19,7 +19,7 @@ from napari_medseq.training.slab_loop import Course
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Learned:
-    """What came of a training that the bundle says.
+    """What the bundle and its model card say of the training.
 
     Attributes
     ----------
@@ -31,9 +31,9 @@ class Learned:
         Names; of the classes without background.
     modality : str or None
     scores : mapping of patient to mapping of class to float
-        Of the patients that judge.
+        Dice of the patients that judge.
     cases : int
-        That were learned from.
+        Number of cases that the network learned from.
     """
 
     definition: Definition

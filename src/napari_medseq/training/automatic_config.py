@@ -1,4 +1,5 @@
-"""What a training that configures itself is asked: a folder of data, where to write, and how long it may take."""
+"""The config of a training that configures itself: where the data lie, where to write the bundle, how long it may
+take."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from napari_medseq.training.slab_loop import Clock
 
 
 class AutoConfig(Settings):
-    """What `train` is asked when it is to configure itself.
+    """The config of `train` where it configures itself.
 
     Attributes
     ----------
@@ -21,13 +22,13 @@ class AutoConfig(Settings):
     out : str
         Folder of the bundle.
     minutes : float
-        Time for everything: reading, training, judging.
+        Time for everything: reading, training and judging.
     name, description, licence : str
         For the bundle; the name is that of `out` otherwise.
     plan : str or None
         A plan to follow, as a YAML file.
     settings : dict
-        Fields of the plan that are fixed; the rest is decided.
+        Values for fields of the plan; all other fields are decided from the data.
     classes : dict of int to str
         Label value to name; those of the data set otherwise.
     channels : dict of str to str
@@ -37,11 +38,12 @@ class AutoConfig(Settings):
     patient : str or None
         How a case's name tells its patient, as `layouts.find_layout` takes it.
     hold_out : tuple of str
-        Patients that are left out.
+        Patients that are left out altogether.
     validation : int or None
-        Patients that judge at the end and are not learned from; None: a tenth where there are 20 or more.
+        Number of patients that judge the network at the end and that it does not learn from. None: a tenth of the
+        patients where there are 20 or more, else none.
     judges : tuple of str
-        Those patients, by name.
+        The same by name.
     folds : int
         With 2 or more, as many networks are trained, each judged by the patients that it did not see; `minutes` is for all of them
         together. Given to `segment` together they are averaged.
@@ -89,5 +91,5 @@ class AutoConfig(Settings):
 
 
 def is_automatic(config: Mapping[str, object]) -> bool:
-    """Whether a config leaves the network and the loop to us: it says how long, or which plan."""
+    """Whether a config asks `train` to configure itself: it gives a time or a plan, and neither a network nor a loop."""
     return "network" not in config and "loop" not in config and ("minutes" in config or "plan" in config)

@@ -1,4 +1,5 @@
-"""Training that configures itself, fold by fold: every patient judges once, and the networks of all folds are averaged if wanted."""
+"""Cross-validation of a training that configures itself: every patient judges one of the networks, and `segment` can
+average all."""
 
 from __future__ import annotations
 

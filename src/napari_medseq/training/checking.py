@@ -1,4 +1,5 @@
-"""`check`: what a training would use of a folder, and every doubt about it, before any time is spent."""
+"""`check`: list the cases that a training would use of a folder, and every doubt about them, before time is spent on
+training."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from napari_medseq.training.prepared import APART_MM, MOST_CLASSES, Decoded
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found.
+    """The cases of a folder and the doubts about them.
 
     Attributes
     ----------
@@ -46,8 +47,8 @@ def check_data(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Checked:
-    """Read every case of a folder and say what is doubtful: files that cannot be read, grids that differ, labels that are no classes,
-    empty masks, the same voxels twice, a patient in two splits.
+    """Read every case of a folder and report what is doubtful: unreadable files, grids that differ, labels that are
+    not classes, empty masks, duplicated images, and patients in two splits.
 
     Parameters
     ----------

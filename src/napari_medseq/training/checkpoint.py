@@ -1,4 +1,4 @@
-"""Where a training run stands: kept in one file that is whole at any moment, and a curve beside it."""
+"""The checkpoint of a training run: one file that is replaced as a whole, and the training curve beside it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""`compress`: a model in, a smaller one out, with what was gained written on its card.
+"""`compress`: make a smaller model of a model, and write on its card what was gained.
 
-Each means for what it can do and no more. Fewer channels (`keep`) save time and memory, and want fine-tuning, in which the original
-teaches (`distil`). Low-rank convolutions (`error`) save multiplications. Half precision, 8-bit integers and shared weights
-(`storage`) save disk and download only. Products in half precision (`precision`) save time on a CPU with bf16 units and are left alone
-on others, which would be far slower. One pass instead of the mean of two mirrored ones (`mirror`) halves the work.
+Each setting saves something else. Fewer channels (`keep`) save time and memory and need fine-tuning, in which the original
+network acts as teacher (`distil`). Low-rank convolutions (`error`) save multiplications. Half precision, 8-bit integers and
+shared weights (`storage`) save disk and download only. Products in half precision (`precision`) save time on a CPU with bf16
+units; other CPUs, on which they would be far slower, ignore the setting. One pass instead of the mean of two mirrored ones
+(`mirror`) halves the work.
 """
 
 from __future__ import annotations

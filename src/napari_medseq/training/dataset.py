@@ -1,4 +1,4 @@
-"""From study folders to training cases, and whether they can teach what is asked."""
+"""Read study folders into training cases, and check that the task can be learned from them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Answers = dict[tuple[str, str], Tensor]
 
 
 def read_cases(c: TrainConfig, cancelled: Cancelled | None = None) -> list[Case]:
-    """The real cases of a config: every visit that has what is needed, but for held-out patients.
+    """The real cases of a config: every visit that has the images and labels needed, without held-out patients.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def _only(visit: Visit, images: Sequence[ImageSequence], pattern: str) -> ImageS
 
 
 def read_answers(path: Path, classes: dict[int, str]) -> Answers:
-    """What each exam shows, from a CSV file with columns patient, class and perhaps visit.
+    """The classes of each exam, from a CSV file with the columns patient, class and optionally visit.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def read_answers(path: Path, classes: dict[int, str]) -> Answers:
 
 
 def check_cases(c: TrainConfig, cases: Sequence[Case], network: SequenceNetwork | None = None) -> None:
-    """Refuse cases from which the task cannot be learned, or not by this network.
+    """Raise if the task cannot be learned from these cases, or not by this network.
 
     Raises
     ------
@@ -213,7 +213,8 @@ def check_cases(c: TrainConfig, cases: Sequence[Case], network: SequenceNetwork 
 
 
 def balanced_weights(cases: Sequence[Case], classes: int) -> Tensor:
-    """Weights inverse to each class's share of the labelled voxels, their mean over the voxels 1.
+    """Class weights inverse to each class's share of the labelled voxels, scaled so that their mean over the voxels
+    is 1.
 
     Parameters
     ----------

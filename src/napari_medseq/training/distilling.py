@@ -1,4 +1,5 @@
-"""A smaller network is taught by the larger one it was cut from: beside the labels it learns the larger one's probabilities."""
+"""Knowledge distillation: a smaller network learns from the labels and from the probabilities of the larger one it
+was made from."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from napari_medseq.training.losses import WithExtraInputs, Wrapper
 
 
 class _CapturedOutput(Wrapper):
-    """A network whose last answer is kept, so that two losses need one pass."""
+    """A network that keeps its last output, so that two losses need only one forward pass."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__(network)
@@ -26,7 +27,7 @@ class _CapturedOutput(Wrapper):
 
 
 def with_teacher(teacher: nn.Module, share: float) -> Callable[[Loss], Loss]:
-    """What makes of a loss one that asks for the teacher's probabilities too.
+    """A function that adds to a loss the disagreement with the teacher's probabilities.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Several processes that train one network: each draws its own windows, gradients are averaged (torch's DDP).
+"""Training one network in several processes: each draws its own windows, and gradients are averaged (torch's DDP).
 
 Started by ``torchrun``, whose environment variables say who is who; gloo between CPUs, NCCL between GPUs. Without torchrun
 there is one process, and everything here does nothing.
@@ -39,7 +39,7 @@ class Crew:
         return torch.tensor(value, dtype=torch.float64, device=self.device)
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says so."""
+        """Whether the value is true in any process."""
         if self.size == 1:
             return flag
         shared = self._shared(float(flag))
@@ -55,7 +55,7 @@ class Crew:
         return float(shared) / self.size
 
     def lead(self, value: float) -> float:
-        """What rank 0 says."""
+        """The value of rank 0, in every process."""
         if self.size == 1:
             return value
         shared = self._shared(value)
@@ -63,7 +63,7 @@ class Crew:
         return float(shared)
 
     def gather(self, item: Any) -> list[Any]:
-        """One thing per process, in the order of the ranks."""
+        """The objects of all processes, in the order of their ranks."""
         if self.size == 1:
             return [item]
         items: list[Any] = [None] * self.size
@@ -71,7 +71,7 @@ class Crew:
         return items
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process has come to this call."""
         if self.size > 1:
             self.gather(None)
 
@@ -83,7 +83,7 @@ class Crew:
 
 
 def crew(device: torch.device | str = "cpu") -> Crew:
-    """The processes that train with this one; alone where no group was joined."""
+    """The processes that train together; this one alone where no process group was joined."""
     where = torch.device(device)
     if distributed.is_available() and distributed.is_initialized():
         return Crew(distributed.get_rank(), distributed.get_world_size(), where)

@@ -1,4 +1,4 @@
-"""What a data set is like, in numbers: the facts from which `plan` decides how to train on it."""
+"""The fingerprint of a data set: the measured facts from which `plan` decides how to train on it."""
 
 from __future__ import annotations
 

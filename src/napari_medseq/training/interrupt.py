@@ -1,4 +1,4 @@
-"""Ctrl-C and a scheduler's SIGTERM while training: finish the iteration, keep the checkpoint, then stop."""
+"""Ctrl-C and a scheduler's SIGTERM during training: finish the iteration, write the checkpoint, then stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def patient() -> Iterator[Callable[[], bool]]:
-    """Within the context a first signal only makes the function that is given say True; a second one stops at once.
+    """Within this context a first signal only makes the yielded function return True; a second signal stops at once.
 
     Does nothing outside the main thread, where signals never arrive.
     """

@@ -1,4 +1,4 @@
-"""Who judges a training that configures itself, and their Dice within the time that is left for it."""
+"""The patients that judge a training that configures itself, and their Dice within the time that is left."""
 
 from __future__ import annotations
 

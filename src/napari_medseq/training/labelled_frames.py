@@ -1,4 +1,5 @@
-"""Series of volumes of which some frames are labelled, as cases of their own: an expert outlines two phases of a cine, not all."""
+"""Labelled frames of dynamic series as cases of their own: experts often outline two phases of a cine, not all of
+them."""
 
 from __future__ import annotations
 

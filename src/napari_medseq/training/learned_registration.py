@@ -1,4 +1,4 @@
-"""Training of the recurrent registration network, without any label: it learns to make two images alike, smoothly."""
+"""Unsupervised training of the recurrent registration network: it learns smooth fields that make two images alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""How good a taught model is: judged on the painted slices that it did not see, and why its training ended."""
+"""The quality of a taught model, estimated on painted slices that it did not see, and the reason why its training
+ended."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ class LessonQuality:
 
     @property
     def mean(self) -> float:
-        """Over the slices."""
+        """Mean Dice over the slices."""
         return float(np.mean(list(self.dice.values())))
 
     @property

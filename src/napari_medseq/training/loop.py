@@ -1,6 +1,7 @@
-"""The training loop: windows in, averaged weights out; it resumes from its own checkpoint.
+"""The training loop: it draws windows, updates the network, returns the averaged weights, and resumes from its
+checkpoint.
 
-The loop knows nothing of image files or bundles: `train.py` reads the cases and writes the bundle.
+The loop knows nothing of image files or bundles: `trainer` reads the cases and writes the bundle.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def fit(
 
 
 class _Run:
-    """A network on its way: what a checkpoint holds, and how to take a step."""
+    """The state of a training run: what a checkpoint holds, and how to take a step."""
 
     def __init__(
         self, network: nn.Module, windows: Windows, loss: Loss, s: LoopSettings, folder: Path, team: Crew, measure: str

@@ -23,7 +23,7 @@ from napari_medseq.settings import Settings
 
 
 class LossSettings(Settings):
-    """What a segmentation network is taught by: a term over regions plus a term per voxel, equally weighted.
+    """The loss of a segmentation network: a term over regions plus a term per voxel, equally weighted.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ def voxel_loss(
     smooth: float = 1.0,
     classes: Sequence[int] | None = None,
 ) -> Tensor:
-    """The loss that `settings` describe.
+    """The segmentation loss that `settings` describe.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def deeply_supervised(
 
 
 class Wrapper(nn.Module):
-    """A network with something around it, for the time of a loss."""
+    """A network inside another module, for the time of a loss."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class Wrapper(nn.Module):
 
 
 class WithExtraInputs(Wrapper):
-    """A network whose ``forward`` is given more than the steps: when they are, which are there, and values from a table."""
+    """A network whose ``forward`` also gets the steps' times, which of them are present, and values from a table."""
 
     def __init__(self, network: nn.Module, extra: Mapping[ExtraInput, Tensor]) -> None:
         super().__init__(network)
@@ -169,7 +169,7 @@ class WithExtraInputs(Wrapper):
 
 
 def unwrapped(network: nn.Module) -> SequenceNetwork:
-    """The network itself, where something is around it or it trains in several processes.
+    """The network inside wrappers and torch's DistributedDataParallel.
 
     Raises
     ------

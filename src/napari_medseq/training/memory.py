@@ -1,4 +1,4 @@
-"""How much memory learning takes, from the shape of a batch alone: it is said before the first step."""
+"""The memory that training will take, estimated before the first step from the shape of a batch alone."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def learning_bytes(network: nn.Module, shape: Sequence[int]) -> int:
 
 
 def warn_of_learning(network: nn.Module, shape: Sequence[int], device: torch.device, instead: str) -> None:
-    """Say before the first step that memory may not suffice, and which settings need less."""
+    """Warn before the first step that memory may not suffice, and name the settings that need less."""
     if device.type != "cpu":
         return
     needed = learning_bytes(network, shape)

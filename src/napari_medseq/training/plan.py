@@ -1,7 +1,8 @@
-"""How to train on a data set, decided from its fingerprint and the time there is; each choice says why.
+"""The plan of a training, decided from the data set's fingerprint and the time; each choice is recorded with its
+reason.
 
-The plan is written beside the result as YAML, may be changed by hand, and is used again with ``plan=``. Rules of thumb follow nnU-Net
-(Isensee et al. 2021, doi:10.1038/s41592-020-01008-z) where nothing else is said.
+The plan is written as YAML beside the result; it may be edited and used again with ``plan=``. Rules without another
+source follow nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _SMALLEST_CELL = 5  # rows and columns of the coarsest level, at least
 
 
 class Plan(Settings):
-    """All that training and inference need to know; frozen.
+    """Everything that training and inference need to know of a data set.
 
     Attributes
     ----------

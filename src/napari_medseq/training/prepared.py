@@ -1,6 +1,7 @@
-"""From the files of a layout to what a network learns from: measured once, then brought to the working grid and kept in memory.
+"""The files of a layout as training cases: measured once, then resampled to the working grid and kept in memory.
 
-Images are kept in half precision and labels in a byte; files are decoded once where memory allows it.
+Images are kept in half precision and labels in one byte per voxel; files are decoded only once where memory allows
+it.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class Decoded:
                 yield Read(entry, name, images, labels)
 
     def leave_out(self, entry: Entry, error: MedseqError) -> None:
-        """Say why a case is of no use, and go on without it."""
+        """Warn why a case cannot be used, and go on without it."""
         self.entries = [e for e in self.entries if e is not entry]
         warnings.warn(f"{entry.case} is left out: {error}", MedseqWarning, stacklevel=3)
 
@@ -216,7 +217,7 @@ def measured(
     cancelled: Cancelled | None,
     late: Late | None = None,
 ) -> tuple[Fingerprint, dict[int, str]]:
-    """The fingerprint, and the classes: as named, else a name for each label that is there.
+    """The fingerprint and the classes: the names given, else a name for each label value that occurs.
 
     Raises
     ------

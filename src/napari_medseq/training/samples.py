@@ -1,4 +1,4 @@
-"""Windows drawn from training cases: some steps, cut and changed alike, with what the network is to say of them."""
+"""Windows drawn from training cases: a few steps, cropped and augmented alike, with their targets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Target = Literal["labels", "image", "exam"]
 
 
 class Batch(NamedTuple):
-    """What a network learns from at once.
+    """A batch of training windows.
 
     `x` (batch, step, channel · (2 · neighbours + 1), y, x), or (…, z, y, x) for a network whose steps are volumes; `y` its
     targets, as `Target` says; `extras`: keywords of the network, each (batch, …).
@@ -48,7 +48,7 @@ class _Cut(NamedTuple):
 
 
 class Windows:
-    """Draws augmented training windows from cases; the state is the random generator alone.
+    """Draws augmented training windows from cases; its only state is the random generator.
 
     Parameters
     ----------

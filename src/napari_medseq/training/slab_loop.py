@@ -1,6 +1,6 @@
-"""Trains a slab network for a given time: the next batch is made while the network learns, and what was learned is kept.
+"""The training loop of slab networks, for a given time: a thread makes the next batch while the network learns.
 
-The rate falls with the time spent, so that a run ends where it was meant to on any processor.
+The learning rate falls with the time spent, so that a run on any processor goes through the whole schedule.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SAVE_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class SlabLoop:
-    """How a slab network is trained; the plan says it.
+    """The settings of the loop, taken from the plan.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class SlabLoop:
 
 @dataclass
 class Course:
-    """What came of a run: the network of averaged weights, what it saw, and its curve."""
+    """The result of a run: the network with averaged weights, the number of windows it saw, and the curve."""
 
     network: SlabUNet
     seen: int = 0
@@ -145,7 +145,7 @@ def _made_ahead(windows: SlabWindows, batch: int) -> Iterator[queue.Queue[tuple[
 
 
 class _Run:
-    """A network on its way, and its checkpoint."""
+    """The state of a training run, and its checkpoint."""
 
     def __init__(self, network: SlabUNet, loop: SlabLoop, path: Path | None) -> None:
         self.network, self.loop, self.path = network, loop, path

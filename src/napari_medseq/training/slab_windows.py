@@ -105,7 +105,7 @@ class SlabCase:
 
 
 class SlabWindows:
-    """Draws batches; the state is the random generator alone.
+    """Draws batches; its only state is the random generator.
 
     Parameters
     ----------

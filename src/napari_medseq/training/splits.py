@@ -1,4 +1,4 @@
-"""Splits by patient: nothing of a patient is ever on both sides."""
+"""Splits by patient: the images of one patient are never on both sides."""
 
 from __future__ import annotations
 

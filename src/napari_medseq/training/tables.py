@@ -1,4 +1,4 @@
-"""What is known of an exam beside its images: values from a CSV file, where words become questions that are 0 or 1.
+"""Clinical values of an exam from a CSV file; columns of words become 0-or-1 values, one per word.
 
 A column of numbers is one value of its own name. A column of words is one value per word, named ``column=word``: 1 where it is
 that word, 0 where it is another, missing where nothing is written.

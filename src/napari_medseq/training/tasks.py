@@ -1,4 +1,4 @@
-"""What can be learned: per task, where the target comes from, the loss, and the score on a whole case.
+"""The tasks that can be learned: each with the source of its target, its loss, and its score on a whole case.
 
 Adding a task is one entry in `TASKS`. Every network takes windows (batch, step, channel · (2 · neighbours + 1), y, x); a
 segmentation network gives logits (batch, step, class, y, x), a classifier `SequenceLogits`, a denoiser or autoencoder the
@@ -33,7 +33,7 @@ from napari_medseq.training.samples import Target
 
 @dataclass(frozen=True)
 class LearningTask:
-    """How one task is learned.
+    """One task: its target, its loss and its score.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class LearningTask:
 
 
 def whole(network: SequenceNetwork, case: Case, image: Tensor | None = None) -> Any:
-    """What a network says of a whole case: its output for a batch of one.
+    """The output of a network for a whole case, as a batch of one.
 
     Where a case has positions (the slices of frames or visits) each is a sequence of its own, and what is said of them lies
     along an axis before y; a network for volumes sees them together. Rows and columns are padded to the network's stride; the
@@ -193,7 +193,7 @@ def _cut(output: Tensor, like: Tensor) -> Tensor:
 
 
 def mean(values: Any) -> float:
-    """Mean of those that are not NaN; NaN of none."""
+    """The mean of the values that are not NaN; NaN if there are none."""
     defined = [v for v in values if v == v]
     return sum(defined) / len(defined) if defined else math.nan
 

@@ -1,4 +1,5 @@
-"""`teach`: label a few slices of an image, get a model that labels the rest; look, correct a slice, teach again."""
+"""`teach`: make a model from an image of which a few slices are labelled; it labels the other slices and can be
+taught again."""
 
 from __future__ import annotations
 
@@ -49,8 +50,7 @@ class TeachSettings(Settings):
     steps : tuple of int or None
         The slices that somebody looked at, whether there was something to label or not; None: those with a label.
     iterations, minutes
-        Training ends with whichever comes first.
-        A promptable network learns for 24 at most.
+        Training ends with whichever comes first. A promptable network is adapted for 24 iterations at most.
     rate : float or None
         Learning rate; None: 6e-3 for a new network, 3e-3 for one that goes on, 1e-3 for a recurrent one, 3e-5 for a promptable one.
     seed : int

@@ -1,4 +1,5 @@
-"""`train`: a config in, a bundle out, or one per fold. Holds patients out, runs the loop, writes the bundle."""
+"""`train`: read the cases of a config, hold patients out, run the training loop and write the bundle, or one bundle
+per fold."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class TrainingResult:
-    """What `train` gives.
+    """The result of `train`.
 
     Attributes
     ----------
@@ -196,7 +197,7 @@ def make_windows(
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> tuple[Windows, list[Case]]:
-    """The windows to learn from, and the cases that judge."""
+    """The windows to learn from, and the cases of the validation patients."""
     chosen = splits.validation([x.patient for x in cases], c.validation, c.validation_share, c.loop.seed)
     real = [x for x in cases if x.patient not in chosen]
     # one process makes them, the others read what it kept

@@ -1,4 +1,4 @@
-"""Starting from another model: which network is built, and which of its weights come from where."""
+"""Transfer learning: build the network of a config and take over the weights of another model."""
 
 from __future__ import annotations
 
