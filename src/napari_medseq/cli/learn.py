@@ -167,9 +167,18 @@ def _train_on_folder(args: argparse.Namespace) -> None:
     result = ms.train(config, progress=common.bar())
     first = result.folder / "fold-1" if config.get("folds") else result.folder
     run = first.with_name(first.name + ".run")
-    if not args.json:
-        print((run / "plan.yaml").read_text(encoding="utf-8"))
-    _trained(args, result)
+    if args.json:
+        _trained(args, result)
+        return
+    from napari_medseq.training.plan import read_plan
+
+    print(f"{read_plan(run / 'plan.yaml')}\n\nplan: {run / 'plan.yaml'} (change it, and use it by --plan)")
+    print(f"learned from {len(result.patients)} patient(s), {result.seen} windows seen")
+    if result.table is None:
+        print("no patient was kept back to judge it: look at its results before trusting them")
+    else:
+        print(f"Dice of patients that it has not seen:\n{common.table(result.table.to_dict('records'))}")
+    print(f"\n{result.model.info.name}: {result.folder}")
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from napari_medseq import files, record
 from napari_medseq.errors import MedseqWarning, SettingsError
 from napari_medseq.inference import devices
 from napari_medseq.inference.slab_steps import SlabSettings
+from napari_medseq.inference.tuning import has_bfloat16
 from napari_medseq.inference.working import Working
 from napari_medseq.models import Model, load_model, networks
 from napari_medseq.models.plain import Plain
@@ -30,9 +31,9 @@ from napari_medseq.training.automatic_config import AutoConfig
 from napari_medseq.training.fingerprint import Fingerprint
 from napari_medseq.training.judging import choose_judges, patient_scores, seconds_to_judge
 from napari_medseq.training.layouts import Entry, Layout, find_layout
-from napari_medseq.training.plan import Plan, make_plan, read_plan
+from napari_medseq.training.plan import Plan, bfloat16_pays, make_plan, read_plan
 from napari_medseq.training.prepared import Decoded, measured, slab_cases
-from napari_medseq.training.slab_loop import Course, SlabLoop, fit_slabs
+from napari_medseq.training.slab_loop import WARM_UP, Course, SlabLoop, fit_slabs
 from napari_medseq.training.slab_windows import SlabCase, SlabWindows
 
 _SPARE = 0.01  # share of the time for writing
@@ -153,6 +154,13 @@ def _learn(
         )
         stop = budget.after(math.inf if c.judges else 1 - _SPARE)
         scores = patient_scores(course.network, inference, judging, list(classes.values()), device, stop)
+    if course.seen < WARM_UP * plan.batch:
+        warnings.warn(
+            f"Only {course.seen} windows were seen, which is too few to learn from (the rate rises over {WARM_UP * plan.batch}); give "
+            "more minutes.",
+            MedseqWarning,
+            stacklevel=4,
+        )
     return automatic_bundle.Learned(
         definition=definition,
         course=course,
@@ -260,11 +268,19 @@ def layout_of(c: AutoConfig) -> Layout:
     return replace(layout, entries=entries)
 
 
+def _for_this_processor(c: AutoConfig, plan: Plan) -> Plan:
+    """A plan of another machine without bfloat16, where this one has no units for it: it may be 200 times slower then."""
+    if not plan.bfloat16 or _learning_device(c).type == "cuda" or has_bfloat16() or bfloat16_pays():
+        return plan
+    reasons = {**plan.reasons, "bfloat16": "this processor computes it no faster, whatever the plan said"}
+    return plan.model_copy(update={"bfloat16": False, "reasons": reasons})
+
+
 def _plan(c: AutoConfig, run: Path, make: Callable[[], Plan]) -> Plan:
     """The plan of the config, else that of an interrupted run, else a new one; the config's own settings replace its
     values."""
     if c.plan is not None:
-        plan = read_plan(Path(c.plan))
+        plan = _for_this_processor(c, read_plan(Path(c.plan)))
     elif (run / "checkpoint.pt").exists() and (run / "plan.yaml").exists():
         plan = read_plan(run / "plan.yaml")
     else:

@@ -199,7 +199,7 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
     mirror = _mirror(facts, axis, why)
     names: tuple[Literal["step", "row", "column"], ...] = ("step", "row", "column")
     # thick slices and frames are taken as they come; between them nothing could be interpolated
-    kept_spacing = (None if thick else spacing[0], spacing[1], spacing[2])
+    kept_spacing = (None if thick else _rounded(spacing[0]), _rounded(spacing[1]), _rounded(spacing[2]))
     return Plan(
         axis=axis,
         spacing_mm=kept_spacing,
@@ -383,6 +383,11 @@ def _augment(facts: Fingerprint, spacing: Three, thick: bool, mirror: Three) -> 
         drop_channel=0.25 if several else 0.0,
         shading=0.4 if coils else 0.0,
     )
+
+
+def _rounded(value: float) -> float:
+    """To four digits: for people, and far less than makes a difference."""
+    return float(f"{value:.4g}")
 
 
 def _times(values: Sequence[float]) -> str:

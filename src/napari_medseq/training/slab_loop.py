@@ -32,7 +32,8 @@ from napari_medseq.training.slab_windows import SlabWindows
 Clock = Literal["wall", "process"]
 
 _AHEAD = 3  # batches made in advance
-_WARM_UP = 50  # iterations until the full rate
+#: iterations until the full rate
+WARM_UP = 50
 _LEAST = 0.01  # share of the rate at the end
 _SAVE_SECONDS = 60.0
 
@@ -199,7 +200,7 @@ class _Run:
         """One change of the weights; the loss."""
         loop = self.loop
         done = min(1.0, self.spent / loop.seconds)
-        rate = loop.rate * min(1.0, (self.iteration + 1) / _WARM_UP)
+        rate = loop.rate * min(1.0, (self.iteration + 1) / WARM_UP)
         rate *= _LEAST + (1 - _LEAST) * 0.5 * (1 + math.cos(math.pi * done))
         for group in self.optimiser.param_groups:
             group["lr"] = rate

@@ -58,7 +58,7 @@ def test_the_fingerprint_tells_how_far_labels_reach_from_the_middle_whatever_the
         image = ms.ImageSequence(truth.astype(np.float32), ("z", "y", "x"), affine)
         measuring = Measuring(["image"])
         measuring.add("p", {"image": image}, image.labels_like(truth, name="labels", label_names={1: "one"}))
-        found = measuring.result({1: "one"}, cases=1)
+        found = measuring.result({1: "one"}, cases=1, patients=1)
         assert found.reach_mm is not None
         assert found.off_middle_mm is not None
         assert found.reach_mm[axis] == pytest.approx(4.5 * mm)
@@ -75,7 +75,7 @@ def test_the_fingerprint_tells_whether_a_class_is_one_piece(speck: bool, one: bo
     image = ms.ImageSequence(truth.astype(np.float32), ("z", "y", "x"), np.eye(4))
     measuring = Measuring(["image"])
     measuring.add("p", {"image": image}, image.labels_like(truth, name="labels", label_names={1: "one"}))
-    found = measuring.result({1: "one"}, cases=1)
+    found = measuring.result({1: "one"}, cases=1, patients=1)
     assert found.one_piece is one
     plan = make_plan(found, seconds=60, bfloat16=True)
     assert plan.keep_largest is one
