@@ -1,4 +1,4 @@
-"""The objects that everything passes around: one image sequence, one patient's visits.
+"""The objects that all functions take and return: one image sequence, and one patient's visits.
 
 An `ImageSequence` is pixels with named axes and a place in the patient; a `Study` is one patient's `Visit`s in order.
 Nothing here reads files, knows of layers or loads more than numpy.
@@ -166,7 +166,8 @@ class ImageSequence:
         return replace(self, **changes)
 
     def like(self, data: Any, *, axes: tuple[str, ...] | None = None, **changes: Any) -> ImageSequence:
-        """Other voxels on this grid: same affine, times and facts; `axes` if fewer than here."""
+        """A sequence with other voxels on this grid, and the same affine, times and facts; give `axes` if it has
+        fewer axes."""
         axes = self.axes if axes is None else axes
         times = self.times if "t" in axes else None
         return replace(self, data=data, axes=axes, times=times, **changes)
@@ -276,7 +277,7 @@ class Study:
 
 
 def matches(image: ImageSequence, patterns: str | Iterable[str]) -> bool:
-    """Whether an image is called like one of `patterns`, or one is its DICOM SeriesInstanceUID.
+    """Whether an image's name matches one of `patterns`, or one of them is its DICOM SeriesInstanceUID.
 
     Parameters
     ----------
@@ -289,7 +290,7 @@ def matches(image: ImageSequence, patterns: str | Iterable[str]) -> bool:
 
 
 def matches_name(name: str, patterns: str | Iterable[str]) -> bool:
-    """Whether a name is like one of `patterns` (``*``, ``?``, ``[abc]``), upper and lower case alike.
+    """Whether a name matches one of `patterns` (``*``, ``?``, ``[abc]``), regardless of case.
 
     A pattern that is the name itself always matches, also where brackets in it would mean something else.
 

@@ -1,4 +1,4 @@
-"""Networks, the registry that names them, and the bundle format they are kept in."""
+"""Networks, the registry of their names, and the bundle format that stores trained models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MONAI's segmentation networks under the interface of this package's: what every claim is compared with.
+"""MONAI's segmentation networks under the interface of this package: the baselines that the benchmarks compare with.
 
 The 2D ones look at each step by itself (with neighbours as channels, if wanted), the 3D ones at the steps as the first axis of a
 volume: at a whole training window, and in use through MONAI's sliding window. MONAI's networks need sizes that suit their strides;

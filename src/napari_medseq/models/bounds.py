@@ -1,4 +1,5 @@
-"""How large a network from a bundle may become: it is refused while it is being built, before its memory is touched."""
+"""Bounds on the size of a network from a bundle: a larger one is refused while it is being built, before its memory
+is touched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bundle format: a model as a folder that can be read without running anything in it.
+"""The bundle format: a folder that holds a model and can be read without executing anything in it.
 
 Layout (MONAI Bundle): ``configs/metadata.json``, ``configs/inference.json``, ``models/model.safetensors``,
 ``docs/README.md``, ``LICENSE``. A bundle holds plain values only; networks come from the registry's allow-list, never from an
@@ -169,7 +169,7 @@ def check_sum(folder: Path, part: Path, stated: object = None) -> None:
 
 
 def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights that are no numbers: a network with one answers NaN for every voxel.
+    """Raise if a weight is NaN or infinite: such a network answers NaN for every voxel.
 
     Raises
     ------
@@ -254,7 +254,7 @@ def write_bundle(
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 of what decides a model's answer: its weights and its configuration."""
+    """SHA-256 of the weights and the configuration, which together decide a model's answer."""
     digest = hashlib.sha256()
     for part in (INFERENCE, WEIGHTS):
         digest.update((folder / part).read_bytes())

@@ -1,8 +1,10 @@
-"""A captioner: a CNN sees each image of a sequence, an LSTM with attention writes a sentence about them, word by word.
+"""A captioner: a CNN encodes each image of a sequence, and an LSTM with attention writes a sentence about them word
+by word.
 
 Attention as in Show, Attend and Tell (Xu et al. 2015, arXiv:1502.03044), over all places of all steps. What changed since the
-step before is a feature of its own at each place, since that is what reports of a sequence tell. For groups that have
-paired reports; our own reports are made by rules. What it writes is always marked as written by a model.
+step before is a feature of its own at each place, since that is what reports of a sequence tell. It is meant for
+groups that have paired reports; the package's own reports are made by rules. Its sentences are always marked as
+generated.
 """
 
 from __future__ import annotations

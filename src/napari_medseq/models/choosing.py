@@ -1,4 +1,5 @@
-"""Which image of each visit a model looks at: by the user's pattern, the model's card, or because only one fits."""
+"""Choosing the image of each visit that a model is run on: by the user's pattern, by the model's card, or because
+only one fits."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ Series = str | Sequence[str] | None
 
 @dataclass(frozen=True)
 class Chosen:
-    """What a model will look at in one visit.
+    """The images of one visit that a model is run on.
 
     Attributes
     ----------
@@ -39,7 +40,7 @@ class Chosen:
 
 
 def choose_images(study: Study, info: ModelInfo, *, series: Series = None, force: bool = False) -> list[Chosen]:
-    """Pick the image of each visit that a model is to look at; a doubt is an error that lists the choices.
+    """Pick the image of each visit that a model is run on; an ambiguous choice is an error that lists the candidates.
 
     `series` decides where given; else the name patterns of the model's card; else the only image that fits. Masks in the
     study are never chosen. A visit without any image is left out with a warning.

@@ -1,4 +1,4 @@
-"""A recurrent denoiser: the segmentation network with an image as its output, which it corrects rather than paints anew."""
+"""A recurrent denoiser: the segmentation network with a residual image as its output, which is added to the input."""
 
 from __future__ import annotations
 

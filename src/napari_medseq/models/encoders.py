@@ -1,4 +1,5 @@
-"""What looks at one step for a classifier or an autoencoder: small blocks, a network of MONAI's, or any that is registered.
+"""The per-step encoders of classifiers and autoencoders: small blocks, one of MONAI's networks, or any registered
+network.
 
 An encoder takes independent steps (n, channel, y, x), or (n, channel, z, y, x), and gives a coarse map of features
 (n, width, y', x'); a network that gives one vector per step gives a map of one cell. It states its `width` and its `stride`, of

@@ -1,4 +1,4 @@
-"""Convolutions in two thin factors: the network as it was, with chosen convolutions replaced by their low-rank twins.
+"""Low-rank factorisation: chosen convolutions of a network are replaced by two thinner ones.
 
 A convolution's kernel, as a matrix (output, input · rows · columns), is cut to its first singular vectors: a convolution to
 `rank` channels, then a 1×1 one (Zhang et al. 2016, TPAMI, arXiv:1505.06798, sec. 3.1, without its data-driven part).

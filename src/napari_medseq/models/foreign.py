@@ -1,4 +1,4 @@
-"""Bundles that others made, in MONAI Bundle layout: their facts, their ``network_def`` and their weights; nothing else.
+"""Bundles made by others in MONAI Bundle layout: only their facts, their ``network_def`` and their weights are read.
 
 A bundle of the MONAI Model Zoo is a program: its configuration holds expressions (``$...``) and classes to be called
 (``_target_``) that MONAI's runner executes. Here three things of it are read as data. The metadata; the one entry

@@ -1,4 +1,5 @@
-"""What reads the vectors of a sequence's steps, besides PyTorch's own GRU and LSTM: a transformer, and dense 1-D convolution.
+"""Sequence models over the vectors of a sequence's steps, besides PyTorch's GRU and LSTM: a transformer and dense 1-D
+convolution.
 
 Each takes vectors (batch, step, width), the steps' positions (batch, step) and, where steps are missing, who is there
 (batch, step), those first; and gives vectors of the same shape.

@@ -1,4 +1,4 @@
-"""What a model is, in plain facts, and whether it fits an image."""
+"""The facts about a model, and whether it suits an image."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def printable(value: object) -> object:
 
 
 def why_unsuitable(info: ModelInfo, seq: ImageSequence) -> str | None:
-    """Why a model does not fit an image, in one phrase, or None where it fits."""
+    """The reason why a model does not suit an image, in one phrase; None if it does."""
     if seq.kind == "labels":
         return f"{seq.name} is a label image; {info.name} works on images"
     if "c" in seq.axes:

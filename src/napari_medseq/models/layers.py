@@ -1,7 +1,8 @@
 """`ConvGRU` and `ConvLSTM`: stacked, one- or two-way recurrent layers over sequences of feature maps, 2D or 3D.
 
-What `torch.nn.GRU` and `torch.nn.LSTM` are to vectors: hidden state goes in and comes out, padded or missing steps are passed
-over, and dropout has one mask per sequence for all its steps (Gal & Ghahramani 2016, arXiv:1512.05287, eq. 7).
+They are for feature maps what `torch.nn.GRU` and `torch.nn.LSTM` are for vectors: the hidden state can be given and
+is returned, padded or missing steps are skipped, and dropout uses one mask per sequence for all its steps (Gal &
+Ghahramani 2016, arXiv:1512.05287, eq. 7).
 """
 
 from __future__ import annotations

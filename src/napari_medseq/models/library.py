@@ -1,4 +1,4 @@
-"""Finding and loading models: those that ship with the package, and folders of the user's."""
+"""Finding and loading models: those that ship with the package and those in the user's folder."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ ModelLike = Model | str | os.PathLike[str]
 
 
 def loaded(model: ModelLike) -> Model:
-    """The model itself, or the one that `load_model` finds under a name or path.
+    """The model given, or the one that `load_model` loads by a name or path.
 
     Raises
     ------

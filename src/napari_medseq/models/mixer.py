@@ -1,11 +1,12 @@
-"""What puts a sequence into a network that works step by step: recurrence in two directions, each with a stated memory.
+"""The layer that lets information flow between the steps of a network: recurrence in two directions, each with a
+stated reach.
 
 * *forward*: hidden state is carried from step to step without bound, and from chunk to chunk by the caller;
 * *look-ahead*: for each step i the cell starts from zero at step i + k and runs back to i, so that the answer at i depends on
   the next k steps only and never on where a chunk ends.
 
-Where steps lie unevenly in time or space, the gap between them enters the gates. A missing step is passed over, so that what is
-left of it is the longer gap; to a stream it is never shown.
+Where steps are unevenly spaced in time or space, the gap between them is an input of the gates. A missing step is
+skipped, so that all that remains of it is the longer gap; in streaming it is never pushed.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ Describe = Callable[[Tensor, nn.Module, nn.Module], tuple[Tensor, Tensor]]
 
 
 def without_nan(x: Tensor) -> Tensor:
-    """Zeros, the middle of the intensities, in place of what is missing."""
+    """Replace missing values by zero, the median of the normalised intensities."""
     return torch.where(x.isnan(), torch.zeros_like(x), x)
 
 

@@ -1,4 +1,4 @@
-"""All networks that ship, entered in the registry: who builds one by its name imports ``build`` from here.
+"""Registers all networks of the package; import ``build`` from here to build one by its name.
 
 Adding a network is one module that says ``@register("Name")``, and its name in the import below.
 """

@@ -1,4 +1,4 @@
-"""What a bundle's configuration may hold: values that are read and never executed."""
+"""The types of a bundle's configuration: plain values that are read and never executed."""
 
 from __future__ import annotations
 

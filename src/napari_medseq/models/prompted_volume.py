@@ -1,4 +1,5 @@
-"""The rival that counts: a promptable 3D U-Net without any recurrence, on the same input, trained on the same examples."""
+"""A promptable 3D U-Net without recurrence: the baseline of the prompted network, with the same input and the same
+training examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What plain methods know of an object from its painted steps, as input channels of the prompted network.
+"""The input channels of the prompted network, computed from an object's painted steps by classical methods.
 
 Distances to the painted outline, the shape interpolated between painted steps, which intensities are the object's, and what the
 painted steps on either side look like: the network corrects them. Everything is tensors of windows, (batch, step, y, x), on whatever

@@ -1,4 +1,5 @@
-"""Fewer channels: a `RecurrentUNet` cut to its strongest channels, which is again a `RecurrentUNet` with smaller widths.
+"""Channel pruning: a `RecurrentUNet` reduced to its strongest channels is again a `RecurrentUNet`, with smaller
+widths.
 
 Channels that are added to each other (skips, residual paths, mixers) are kept or dropped together, level by level; what is
 inside one block is chosen for that block alone. The strength of a channel is the size of its filters (Li et al. 2017,

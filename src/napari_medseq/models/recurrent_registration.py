@@ -1,4 +1,5 @@
-"""A recurrent registration network: looks at two volumes, bends one a little, looks again, and remembers what it did.
+"""A recurrent registration network: it deforms one of two volumes a little, compares them again, and carries a state
+between these steps.
 
 Unlike a network that says the whole deformation at once, it refines step by step, as an optimiser does, with the memory of a
 convolutional GRU or LSTM (idea of R2N2, Sandkühler et al. 2019, arXiv:1905.11104, and RAFT, Teed and Deng 2020, arXiv:2003.12039).

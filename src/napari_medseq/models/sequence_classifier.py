@@ -1,8 +1,10 @@
-"""Per-step encoder, a sequence model and additive attention: is there something in this step, in this exam?
+"""The CNN-RNN classifier: a per-step encoder, a sequence model and additive attention give answers per step and per
+exam.
 
-Each step is encoded to a vector by a CNN, which also says where; a sequence model (a bidirectional GRU or LSTM, a transformer, or
-dense 1-D convolution) reads the vectors in order; one head answers per step, and an attention-weighted mean answers for the exam,
-with values from a table where there are any. ``rnn="none"`` leaves the sequence model out: the same encoder, step by step.
+A CNN encodes each step to a vector and a coarse map of evidence; a sequence model (a bidirectional GRU or LSTM, a
+transformer, or dense 1-D convolution) reads the vectors in order; one head answers per step, and an attention-
+weighted mean, with values from a table where there are any, answers for the exam. ``rnn="none"`` leaves the sequence
+model out: the same encoder, step by step.
 """
 
 from __future__ import annotations
@@ -137,7 +139,7 @@ class SequenceClassifier(SequenceNetwork):
         self.encoder, self.evidence, self.embed = see(in_channels // modalities if several else in_channels)
         self.stride = cast(int, self.encoder.stride)
         self.dropout = nn.Dropout(dropout)
-        # called gru whichever it is, so that weights keep their names
+        # named "gru" whichever it is, so that the names of the weights stay the same
         makers: dict[str, Callable[[], nn.Module | None]] = {
             "gru": lambda: nn.GRU(width, hidden, batch_first=True, bidirectional=True),
             "lstm": lambda: nn.LSTM(width, hidden, batch_first=True, bidirectional=True),

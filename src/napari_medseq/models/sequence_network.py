@@ -1,7 +1,7 @@
-"""What every network along a sequence says of itself: the facts by which training and inference know how to use it.
+"""The base class of all networks along a sequence: the attributes by which training and inference know how to use
+them.
 
-The defaults stand here and nowhere else; a network overrides those that it means otherwise, as class attributes or in its
-``__init__``.
+The defaults are defined here only; a network overrides those that differ, as class attributes or in its ``__init__``.
 """
 
 from __future__ import annotations
@@ -63,4 +63,5 @@ class SequenceNetwork(nn.Module):
         """Learn centre and spread of the table's values from those (exam, value) of the training exams; without a table nothing."""
 
     def silence(self, classes: Sequence[int]) -> None:
-        """Make outputs that are no class say no, before training; a network that cannot leaves them to the loss."""
+        """Before training, set outputs that stand for no class to a very low logit; a network that cannot do so
+        learns this from the loss."""

@@ -1,7 +1,7 @@
-"""A U-Net over slabs of neighbouring steps: 3D convolutions near by, and a gated recurrence along the steps where it is asked for.
+"""A U-Net over slabs of neighbouring steps: 3D convolutions, and optionally a gated recurrence along the steps.
 
-Its plan follows the spacing: where steps lie far apart the first levels shrink rows and columns alone (Isensee et al. 2021, nnU-Net,
-doi:10.1038/s41592-020-01008-z).
+Its strides follow the voxel spacing: where steps lie far apart, the first levels downsample rows and columns only
+(Isensee et al. 2021, nnU-Net, doi:10.1038/s41592-020-01008-z).
 """
 
 from __future__ import annotations

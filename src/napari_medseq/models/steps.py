@@ -1,4 +1,4 @@
-"""Steps that lie unevenly or are missing: the few index operations that every network along a sequence needs.
+"""Index operations for steps that are unevenly spaced or missing, shared by all networks along a sequence.
 
 A missing step is moved behind the others, where a network can pass over it as padding; what is left of it is the longer gap
 between those that are there.

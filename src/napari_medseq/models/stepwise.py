@@ -1,4 +1,4 @@
-"""What every segmentation network has in common, whoever made it: it can be sent through the steps of a sequence.
+"""The base class of segmentation networks: each can be run over the steps of a sequence.
 
 A network that carries no state looks at slabs: so many steps at once, each slab sharing some with the next, where their answers
 are averaged. Slabs begin at fixed steps, so that the answer does not depend on how the steps are handed in.

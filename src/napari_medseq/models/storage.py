@@ -1,4 +1,4 @@
-"""How weights lie in a bundle's file: whole, in half precision, as 8-bit integers, or as indices of shared values.
+"""How a bundle's file stores weights: in full or half precision, as 8-bit integers, or as indices of shared values.
 
 Networks always run in float32: storage decides the size of the file and nothing else.
 """

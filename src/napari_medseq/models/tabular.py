@@ -1,4 +1,5 @@
-"""Values from a table (age, sex, laboratory, genomics), any of which may be missing, fused with what the images say."""
+"""Fusion of clinical values from a table (age, sex, laboratory, genomics), any of which may be missing, with image
+features."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ class TabularBranch(nn.Module):
 
 
 def value(row: Mapping[str, float | str], name: str) -> float:
-    """The value called `name` of what is said of an exam: column → number or word, or value → number; NaN where missing.
+    """The value called `name` in a row of the table (column → number or word, or value → number); NaN where it is
+    missing.
 
     Raises
     ------

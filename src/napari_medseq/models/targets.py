@@ -1,6 +1,6 @@
-"""What a classifier's classes are to each other, and what follows: how logits become probabilities, and how they are taught.
+"""The relation between a classifier's classes, which decides how logits become probabilities and what the loss is.
 
-Whatever the kind, there is one logit, one probability and one column of the truth per class; a truth that nobody knows is NaN.
+Each class has one logit, one probability and one column of the truth; an unknown truth is NaN.
 
 * "multilabel": each class is a yes/no question of its own (sigmoid);
 * "exclusive": exactly one class is true (softmax);

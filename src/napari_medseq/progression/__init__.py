@@ -1,4 +1,5 @@
-"""What changed between visits, lesion by lesion, and how sure we are: matching, measures, response, plots, report."""
+"""Lesion tracking: matching lesions between visits, measuring their change and its uncertainty, response rules, plots
+and reports."""
 
 from __future__ import annotations
 

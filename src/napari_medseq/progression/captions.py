@@ -1,4 +1,4 @@
-"""What a captioner writes about each visit and those before it, from the slice through the place with most lesion."""
+"""A captioner's sentences about each visit and those before it, from the slice with the largest lesion area."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Captions:
-    """What was written.
+    """The sentences that a captioner wrote.
 
     Attributes
     ----------

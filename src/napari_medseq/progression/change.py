@@ -1,4 +1,4 @@
-"""What changed between two sightings of a lesion: volume, growth rate, doubling time, and the direction of spread."""
+"""The change of a lesion between two visits: volume, growth rate, doubling time, and the direction of spread."""
 
 from __future__ import annotations
 

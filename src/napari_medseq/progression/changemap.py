@@ -1,6 +1,7 @@
-"""A map of change between two visits, voxel by voxel: what is new, gone, grown and shrunk, on the later visit's grid.
+"""A voxel-wise map of change between two visits (new, gone, grown, shrunk) on the later visit's grid.
 
-It is for looking at. To draw it the earlier mask is brought onto the later grid; measures and events are never taken from it.
+It is for display only: to draw it the earlier mask is resampled onto the later grid, and no measure or event is taken
+from it.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def mark_changes(
 
 
 def flows_between(tracked: Tracked, earlier: int, later: int) -> set[tuple[int, int]]:
-    """Which lesion of one visit goes on in which of a later visit, through the visits between; by identity."""
+    """The pairs of lesions, by identity, of which the first at one visit continues in the second at a later visit,
+    through the visits between."""
     graph = tracked.graph
     names = graph.identities
     flows = set()

@@ -1,4 +1,4 @@
-"""Lesions of one visit: connected components of a mask, found on the mask's own grid before anything is warped.
+"""The lesions of one visit: connected components of a mask, on the mask's own grid before any warping.
 
 Work is done on runs of foreground voxels, so that after one pass over the volume the cost depends on the lesions alone.
 """

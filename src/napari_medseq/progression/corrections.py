@@ -1,4 +1,5 @@
-"""What a person can correct in the graph of lesions. Each correction makes a new graph, so that undo is the old one."""
+"""Manual corrections of the graph of lesions. Each correction makes a new graph, so that undoing it restores the old
+one."""
 
 from __future__ import annotations
 

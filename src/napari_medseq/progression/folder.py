@@ -1,4 +1,4 @@
-"""The folder of a result: one writer at a time, changed as one, sealed by hashes, and never older than it looks.
+"""The folder of a result: it has one writer at a time, is replaced as a whole, and is checked by hashes.
 
 A new result is written beside the old one (``.partial-*``), sealed, and renamed to ``.commit``. From there on it counts: its files
 are moved into place with ``run.json`` last, and whoever opens the folder next finishes what a kill interrupted. While files are being
@@ -89,7 +89,8 @@ class ResultFolder:
             shutil.rmtree(previous, ignore_errors=True)
 
     def failed(self, error: BaseException) -> None:
-        """Say beside an earlier result why there is no new one; where there was none, nothing is left behind."""
+        """Write beside an earlier result why there is no new one; where there was no earlier result nothing is left
+        behind."""
         if not (self.path / PREVIOUS / RECORD).is_file():
             return
         facts = {

@@ -1,4 +1,5 @@
-"""The graph of lesions over visits: who flows into whom, which identity each has, and what happened to it."""
+"""The graph of lesions over visits: which lesion continues in which, the identity of each, and its event at each
+visit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `track` is given, checked: one mask (or None), date, image and position per visit, in the order of the dates."""
+"""The checked input of `track`: one mask (or None), date, image and position per visit, in the order of the dates."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _MANY_VALUES, _EQUAL_NEIGHBOURS = 32, 0.5
 
 
 class HasLabels(Protocol):
-    """What segmentation gives: something with a mask."""
+    """The result of a segmentation, which has a label image."""
 
     @property
     def labels(self) -> ImageSequence: ...
 
 
 class HasMatrix(Protocol):
-    """What registration gives: something with a 4×4 matrix, or None where it has none."""
+    """The result of a registration, which has a 4×4 matrix, or None where it has none."""
 
     @property
     def matrix(self) -> Affine | None: ...
@@ -77,7 +77,7 @@ def check_inputs(
     *,
     force: bool,
 ) -> Inputs:
-    """What `track` was given, as one entry per visit; see there for what it raises."""
+    """Check the arguments of `track` and return one entry per visit; the errors are those of `track`."""
     if isinstance(labels, ImageSequence) or not isinstance(labels, Iterable):
         raise MedseqError("track needs a list of masks, one per visit, in the order of the visits.")
     doubts: list[str] = []

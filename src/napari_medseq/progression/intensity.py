@@ -1,4 +1,4 @@
-"""What an image shows inside a lesion: mean, spread and percentiles, as Hounsfield units on CT and SUV on PET."""
+"""Intensity measures inside a lesion: mean, spread and percentiles, in Hounsfield units on CT and SUV on PET."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ PEAK_RADIUS_MM = (3 * 1000 / (4 * np.pi)) ** (1 / 3)
 
 
 def prefix(image: ImageSequence) -> str:
-    """What the numbers are: ``hu`` for CT, ``suv`` for PET in SUV, ``uptake`` for other PET, else ``intensity``."""
+    """The prefix of the measures' names: ``hu`` for CT, ``suv`` for PET in SUV, ``uptake`` for other PET, else
+    ``intensity``."""
     if image.modality == "CT":
         return "hu"
     if image.modality == "PT":
@@ -30,7 +31,7 @@ def prefix(image: ImageSequence) -> str:
 
 
 def scale(image: ImageSequence) -> float:
-    """What brings the voxels to the unit that `prefix` names: a PET series in Bq/mL carries its SUV factor, others 1."""
+    """The factor from voxel values to the unit that `prefix` names: the SUV factor of a PET series in Bq/mL, else 1."""
     return float(image.meta.get("suv_bw", 1.0)) if image.modality == "PT" else 1.0
 
 

@@ -1,4 +1,4 @@
-"""The measures of one lesion at one visit, and of a pair of them: what stands in a row of the table."""
+"""The measures in a row of the table: those of one lesion at one visit, and those of its change."""
 
 from __future__ import annotations
 

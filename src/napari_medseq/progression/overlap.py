@@ -1,4 +1,4 @@
-"""How much of one lesion lies in another, at any dilation, on native grids: nothing is warped.
+"""The overlap of two lesions at any dilation, measured on their native grids without warping.
 
 Instead of dilating volumes, each voxel of one lesion is looked up in the other's mask or distance map, on the other's native
 grid: all radii at once, and a cost that follows the lesions and not the volume.

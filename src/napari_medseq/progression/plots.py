@@ -1,4 +1,5 @@
-"""Plots of a progression on axes that someone else owns: no pyplot, no global state, the same in the viewer and in files.
+"""Plots of a progression on axes given by the caller, without pyplot or global state, so that viewer and files show
+the same.
 
 Each function draws on matplotlib axes and returns the artists of each lesion by identity, so that a viewer can make them
 answer to the mouse. Colours come from `lesion_colour`, as those of the label layers do.

@@ -1,4 +1,5 @@
-"""`Progression`: what people do with tracked lesions: correct them, plot, judge by response rules, report, save and load."""
+"""`Progression`: tracked lesions that can be corrected, plotted, assessed by response rules, reported, saved and
+loaded."""
 
 from __future__ import annotations
 

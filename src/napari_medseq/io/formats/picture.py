@@ -14,6 +14,8 @@ import numpy as np
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
 from napari_medseq.io.detection import detect
+from napari_medseq.io.formats.colours import without_grey_colours
+from napari_medseq.io.formats.packing import cannot_hold
 from napari_medseq.io.formats.raw import Laziness
 from napari_medseq.io.formats.reader import Facts
 from napari_medseq.io.label_values import labels_or_image
@@ -23,8 +25,7 @@ from napari_medseq.sequence import ImageSequence, Kind, Voxels, affine_from
 
 _MOST_PIXELS = 1 << 28
 _MOST_VIDEO = 1 << 33
-#: Deflate and JPEG pack no picture better than this; a smaller one than the second number may say what it likes.
-_BEST_RATIO, _HARMLESS = 1100, 1 << 26
+_HARMLESS = 1 << 26  # bytes of a picture that are unpacked whatever the file's size
 
 
 def _sequence(array: Voxels, axes: tuple[str, ...], path: Path, kind: Kind | None, times: Any = None) -> ImageSequence:
@@ -61,7 +62,7 @@ def read(
     try:
         with image_module.open(path) as image:
             size = image.width * image.height * len(image.getbands())
-            if size > max(_BEST_RATIO * path.stat().st_size, _HARMLESS):
+            if cannot_hold(path.stat().st_size, size, harmless=_HARMLESS):
                 raise ReadError(
                     f"{path}: {path.stat().st_size:,} bytes cannot hold {image.width}×{image.height} pixels."
                 )
@@ -76,9 +77,7 @@ def read(
         raise ReadError(f"{path}: the picture is damaged ({error}); export it again.") from error
     if array.dtype == bool:
         array = array.astype(np.uint8)
-    if array.ndim == 3 and (array[..., 0] == array[..., 1]).all() and (array[..., 1] == array[..., 2]).all():
-        array = array[..., 0]
-    return [_sequence(array, ("y", "x", "c")[: array.ndim], path, kind)]
+    return [_sequence(*without_grey_colours(array, ("y", "x", "c")[: array.ndim]), path, kind)]
 
 
 def _video(path: Path, *, kind: Kind | None, cancelled: Cancelled | None) -> list[ImageSequence]:
@@ -108,10 +107,7 @@ def _video(path: Path, *, kind: Kind | None, cancelled: Cancelled | None) -> lis
         raise ReadError(f"{path}: the video is damaged or has no pictures ({error}); export it again.") from error
     if not frames:
         raise ReadError(f"{path}: the video has no pictures in it.")
-    array = np.stack(frames)
-    axes: tuple[str, ...] = ("t", "y", "x", "c")
-    if (array[..., 0] == array[..., 1]).all() and (array[..., 1] == array[..., 2]).all():
-        array, axes = array[..., 0], axes[:3]
+    array, axes = without_grey_colours(np.stack(frames), ("t", "y", "x", "c"))
     return [_sequence(array, axes, path, kind, np.array(times) - times[0])]
 
 

@@ -17,13 +17,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_medseq.errors import ReadError, WriteError
+from napari_medseq.io.formats.packing import cannot_hold
 from napari_medseq.progress import Cancelled, check
 from napari_medseq.sequence import Voxels
 from napari_medseq.unread import Source, UnreadVoxels
 
 Laziness = bool | Literal["auto"]
-#: Deflate cannot compress better than about 1032:1; a header that promises more than this is not true.
-_BEST_RATIO = 1100
 #: More bytes than this are big; a series of this many frames is long.
 _BIG, _MANY_FRAMES = 1 << 29, 100
 #: Types that every format holds.
@@ -65,7 +64,7 @@ def check_size(path: str | Path, wanted: int, offset: int = 0) -> None:
     """
     size = os.path.getsize(path)
     if is_gzip(path):
-        if wanted > size * _BEST_RATIO + (1 << 20):
+        if cannot_hold(size, wanted):
             raise ReadError(
                 f"{path}: the header promises {wanted:,} bytes of voxels, but {size:,} gzipped bytes cannot hold that; "
                 "the header is wrong or the file was cut. Copy or export it again."
@@ -126,7 +125,7 @@ def load_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[in
 def _checked_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> np.dtype[np.generic]:
     dtype = np.dtype(dtype)
     wanted, available = int(np.prod(shape, dtype=object)) * dtype.itemsize, os.path.getsize(path) - offset
-    if wanted > max(available, 0) * _BEST_RATIO + (1 << 20):
+    if cannot_hold(available, wanted):
         raise ReadError(
             f"{path}: the header promises {wanted:,} bytes of voxels, which {max(available, 0):,} packed bytes cannot hold; "
             "save it again."

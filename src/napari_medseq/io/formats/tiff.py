@@ -13,6 +13,8 @@ import numpy as np
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
+from napari_medseq.io.formats.colours import COLOURS, without_grey_colours
+from napari_medseq.io.formats.packing import cannot_hold
 from napari_medseq.io.formats.raw import Laziness
 from napari_medseq.io.formats.reader import Facts
 from napari_medseq.io.label_values import labels_or_image
@@ -33,8 +35,7 @@ _MILLIMETRES = {
     "nm": 1e-6,
     "m": 1e3,
 }
-_COLOURS = 3
-_BEST_RATIO, _HARMLESS = 1100, 1 << 26  # as `picture`: Deflate packs nothing better than this
+_HARMLESS = 1 << 26  # bytes that are unpacked whatever the file's size
 
 
 def read(
@@ -55,7 +56,7 @@ def read(
     try:
         with tifffile.TiffFile(path) as tif:
             series = tif.series[0]
-            if series.nbytes > max(_BEST_RATIO * path.stat().st_size, _HARMLESS):
+            if cannot_hold(path.stat().st_size, series.nbytes, harmless=_HARMLESS):
                 raise ReadError(f"{path}: {path.stat().st_size:,} bytes cannot hold {series.nbytes:,} bytes of pixels.")
             letters, array = str(series.axes), np.asarray(series.asarray())
             notes, sizes, step_s = _facts_of(tif)
@@ -68,7 +69,7 @@ def read(
         notes.append(f"The file holds {others} more series, which are left out.")
     array, axes = _ours(path, array, letters, notes)
     times = np.arange(array.shape[axes.index("t")]) * step_s if "t" in axes and step_s else None
-    colours = "c" in axes and array.shape[-1] == _COLOURS
+    colours = "c" in axes and array.shape[-1] == COLOURS
     split = "c" in axes and not colours
     parts = [array[..., k] for k in range(array.shape[-1])] if split else [array]
     name = naming.readable(naming.stem(path))
@@ -88,9 +89,8 @@ def _sequence(
     values: Any = array.astype(np.uint8) if array.dtype == bool else array
     labels = kind == "labels" or (kind is None and naming.names_labels(path) and "c" not in axes)
     if labels:
-        as_labels_wanted = kind == "labels"
         values, axes, labels = labels_or_image(
-            values, axes, where=path, labels_asked=as_labels_wanted, notes=own, has_times=times is not None
+            values, axes, where=path, labels_asked=kind == "labels", notes=own, has_times=times is not None
         )
     meta = {"source": str(path), "dtype": str(values.dtype), "format": "TIFF"}
     return place(
@@ -113,17 +113,11 @@ def _ours(path: Path, array: Any, letters: str, notes: list[str]) -> tuple[Any, 
         notes.append("The file does not say what its pages are; they are taken for slices.")
     order = [a for a in ("t", "z", "y", "x", "c") if a in names]
     array = array.transpose([names.index(a) for a in order])
-    if "c" in order and array.shape[-1] == _COLOURS + 1 and "S" in letters:
-        array = array[..., :_COLOURS]  # without opacity
+    if "c" in order and array.shape[-1] == COLOURS + 1 and "S" in letters:
+        array = array[..., :COLOURS]  # without opacity
     if "c" in order and array.shape[-1] == 1:
         array, order = array[..., 0], order[:-1]
-    if (
-        "c" in order
-        and array.shape[-1] == _COLOURS
-        and all(np.array_equal(array[..., 0], array[..., k]) for k in (1, 2))
-    ):
-        array, order = array[..., 0], order[:-1]  # grey, stored as colours
-    return array, tuple(order)
+    return without_grey_colours(array, tuple(order))
 
 
 def _facts_of(tif: Any) -> tuple[list[str], tuple[float, float, float], float]:
@@ -135,10 +129,10 @@ def _facts_of(tif: Any) -> tuple[list[str], tuple[float, float, float], float]:
         sizes = [float(v) * _MILLIMETRES.get(u, 0.0) if v else 0.0 for v, u in declared]
         step = float(pixels.get("TimeIncrement", 0.0)) if pixels.get("TimeIncrementUnit", "s") == "s" else 0.0
     else:
-        said_by_imagej = tif.imagej_metadata or {}
-        unit = _MILLIMETRES.get(str(said_by_imagej.get("unit", "")).replace("\\u00B5", "µ").strip().lower(), 0.0)
-        sizes = [unit * v for v in (*_pixel(tif.pages[0]), float(said_by_imagej.get("spacing", 0.0)))]
-        step = float(said_by_imagej.get("finterval", 0.0))
+        imagej = tif.imagej_metadata or {}
+        unit = _MILLIMETRES.get(str(imagej.get("unit", "")).replace("\\u00B5", "µ").strip().lower(), 0.0)
+        sizes = [unit * v for v in (*_pixel(tif.pages[0]), float(imagej.get("spacing", 0.0)))]
+        step = float(imagej.get("finterval", 0.0))
     if not all(s > 0 and np.isfinite(s) for s in sizes[:2]):
         notes.append("The TIFF says nothing of millimetres: one pixel counts as 1 mm.")
         return notes, (1.0, 1.0, 1.0), step
