@@ -20,20 +20,29 @@ def files_of(page: str) -> dict[str, str]:
     return dict(_FILE.findall((ROOT / "docs" / "how-to" / f"{page}.md").read_text(encoding="utf-8")))
 
 
-def installed(files: dict[str, str], folder: Path) -> Path:
-    """A folder of packages into which pip has installed a project of these files."""
-    project, target = folder / "project", folder / "packages"
-    project.mkdir()
+def installed(projects: dict[str, dict[str, str]], folder: Path) -> Path:
+    """A folder of packages into which pip has installed projects of these files."""
+    target = folder / "packages"
     target.mkdir()
-    for name, text in files.items():
-        (project / name).write_text(text, encoding="utf-8")
-    if "pyproject.toml" in files:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-        done = subprocess.run(
-            [*pip, "--target", str(target), str(project)], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    made = []
+    for project, files in projects.items():
+        (folder / project).mkdir()
+        for name, text in files.items():
+            if name == "use.py":  # what a reader does with the package, no part of it
+                continue
+            (folder / project / name).write_text(text, encoding="utf-8")
+        if "pyproject.toml" in files:
+            made.append(str(folder / project))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    done = subprocess.run([*pip, "--target", str(target), *made], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return target
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the packages of all pages are installed, as a person would have them who read all pages."""
+    return installed({page: files_of(page) for page in PAGES}, tmp_path_factory.mktemp("pages"))
 
 
 def run(code: str, packages: Path) -> subprocess.CompletedProcess[str]:
@@ -49,9 +58,8 @@ def run(code: str, packages: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_example_of_a_page_works_as_a_package_of_its_own(page: str, tmp_path: Path) -> None:
-    files = files_of(page)
-    done = run(files.pop("use.py"), installed(files, tmp_path))
+def test_the_example_of_a_page_works_as_a_package_of_its_own(page: str, packages: Path) -> None:
+    done = run(files_of(page)["use.py"], packages)
     assert done.returncode == 0, done.stderr
     assert "PluginWarning" not in done.stderr
 
@@ -63,7 +71,7 @@ def test_a_package_that_fails_is_named_and_the_others_work(tmp_path: Path) -> No
         'edges = "medseq_edges:Edges"\ngone = "medseq_edges:Gone"\nodd = "medseq_edges:ndimage"\nn4 = "medseq_edges:Edges"',
     )
     code = "from napari_medseq.preprocessing import STEPS; print(*STEPS, STEPS['n4'].__module__)"
-    done = run(code, installed(files, tmp_path))
+    done = run(code, installed({"edges": files}, tmp_path))
     assert done.returncode == 0, done.stderr
     listed = done.stdout.split()
     assert "edges" in listed

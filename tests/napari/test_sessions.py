@@ -28,22 +28,11 @@ from napari_medseq.viewer.active import visit_of
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.records import plain, restored
 from tests.balls import write_ball_study
+from tests.napari.at_work import at_work
 from tests.napari.helpers import Wait, as_plugins_see_it, click
 from tests.napari.person import paint
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
-
-
-def at_work(folder: Path) -> Any:
-    """A viewer with followed lesions, of which one is excluded and one is painted anew."""
-    viewer = ViewerModel()
-    verbs.open_path(viewer, folder)
-    verbs.track_layers(viewer)
-    verbs.correct(viewer, "exclude", 2)
-    layer = verbs.result_of(viewer).layers[0]
-    layer.brush_size = 3
-    layer.paint((0, 8, 40, 6), 9)
-    return viewer
 
 
 def same(one: Any, other: Any) -> None:
@@ -117,7 +106,7 @@ def test_facts_come_back_from_json_as_they_were() -> None:
 _KILLED = """
 import sys
 from pathlib import Path
-from tests.napari.test_sessions import at_work
+from tests.napari.at_work import at_work
 from napari_medseq import viewer as verbs
 viewer = at_work(Path(sys.argv[1]))
 verbs.autosave(viewer)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -111,18 +112,23 @@ def test_few_values_are_typed_any() -> None:
     assert 1000 * uses / lines <= ANY_LIMIT, f"{uses} in {lines} lines"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=names)
-def test_modules_are_short_and_say_what_they_are(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 500, f"{names(path)} is too long: one idea per module"
-    tree = ast.parse(text)
-    assert ast.get_docstring(tree), f"{names(path)} has no docstring"
-    if tree.body[1:]:
-        assert "from __future__ import annotations" in text
+@cache
+def parsed() -> dict[str, tuple[str, ast.Module]]:
+    """The text and the tree of each module, by name."""
+    texts = {names(path): path.read_text(encoding="utf-8") for path in MODULES}
+    return {name: (text, ast.parse(text)) for name, text in texts.items()}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=names)
-def test_what_is_raised_by_name_belongs_to_one_family(path: Path) -> None:
+def test_modules_are_short_and_say_what_they_are() -> None:
+    assert len(parsed()) > 200
+    for name, (text, tree) in parsed().items():
+        assert len(text.splitlines()) <= 500, f"{name} is too long: one idea per module"
+        assert ast.get_docstring(tree), f"{name} has no docstring"
+        if tree.body[1:]:
+            assert "from __future__ import annotations" in text, name
+
+
+def test_what_is_raised_by_name_belongs_to_one_family() -> None:
     """Failures that a user can meet are `MedseqError`s; programming protocols have their own few exceptions."""
     family = {n for n, v in vars(errors).items() if isinstance(v, type) and issubclass(v, errors.MedseqError)}
     protocol = {"AttributeError", "NotImplementedError", "StopIteration", "SystemExit", "KeyboardInterrupt"}
@@ -132,18 +138,18 @@ def test_what_is_raised_by_name_belongs_to_one_family(path: Path) -> None:
         "cohort/helper.py": {"OSError"},
         # what an array answers to an index that it has not, and to len() of a single voxel
         "unread.py": {"IndexError", "TypeError"},
-    }.get(names(path), set())
+    }
     # pydantic validators speak ValueError; codecs tell their callers of a cut stream by EOFError
     inner = {"ValueError", "EOFError"}
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.Raise) or node.exc is None:
-            continue
-        called = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-        name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-        if name[:1].isupper():
-            assert name in family | protocol | inner | own, (
-                f"{names(path)}:{node.lineno} raises {name}; use a MedseqError"
-            )
+    for module, (_, tree) in parsed().items():
+        allowed = family | protocol | inner | own.get(module, set())
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Raise) or node.exc is None:
+                continue
+            called = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+            if name[:1].isupper():
+                assert name in allowed, f"{module}:{node.lineno} raises {name}; use a MedseqError"
 
 
 def test_every_error_is_of_one_family_and_every_warning_of_another() -> None:
@@ -154,20 +160,17 @@ def test_every_error_is_of_one_family_and_every_warning_of_another() -> None:
             assert value.__doc__, name
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if "_napari" not in p.parts], ids=names)
-def test_only_the_gui_package_imports_napari_or_qt_at_module_level(path: Path) -> None:
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        found = (
-            [a.name for a in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-            if isinstance(node, ast.ImportFrom) and node.level == 0
-            else []
-        )
-        for name in found:
-            assert name.partition(".")[0] not in {"napari", "qtpy", "magicgui", "PySide6", "PyQt6"}, (
-                f"{names(path)} imports {name}"
-            )
+def test_only_the_gui_package_imports_napari_or_qt_at_module_level() -> None:
+    of_windows = {"napari", "qtpy", "magicgui", "PySide6", "PyQt6"}
+    for module, (_, tree) in parsed().items():
+        if module.startswith("_napari/"):
+            continue
+        for node in tree.body:
+            imported = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported = [node.module or ""]
+            for name in imported:
+                assert name.partition(".")[0] not in of_windows, f"{module} imports {name}"
 
 
 def test_the_command_and_the_manifest_are_registered() -> None:
