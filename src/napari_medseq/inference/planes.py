@@ -105,11 +105,14 @@ def painted_axis(image: ImageSequence, labels: ImageSequence) -> str:
     """The axis along which an image's planes are painted.
 
     The image's own slice axis, or "t" where it has no slices; another axis of space where half as many planes or fewer hold paint
-    (somebody painted coronal slices of an axial scan).
+    (somebody painted coronal slices of an axial scan). Of volumes over time "t" where an object was painted whole, without a gap between
+    its slices, in some frames and not in others.
     """
     if "z" not in image.axes:
         return "t" if "t" in image.axes else "z"
     painted = np.asarray(labels.data) != 0
+    if "t" in image.axes and _is_whole(painted, labels, image.slice_axis):
+        return "t"
     counts = {}
     for axis in SPACE:
         others = tuple(k for k, a in enumerate(labels.axes) if a != axis)
@@ -117,3 +120,13 @@ def painted_axis(image: ImageSequence, labels: ImageSequence) -> str:
     own = image.slice_axis
     best = min(counts, key=lambda a: counts[a])
     return best if 2 * counts[best] <= counts[own] else own
+
+
+def _is_whole(painted: NDArray[np.bool_], labels: ImageSequence, across: str) -> bool:
+    """Whether some frames are not painted, and in the others several slices, one after the other."""
+    order = [labels.axes.index(a) for a in ("t", across)]
+    slices = painted.any(axis=tuple(k for k in range(painted.ndim) if k not in order))
+    if order[0] > order[1]:
+        slices = slices.T
+    frames = [np.flatnonzero(frame) for frame in slices if frame.any()]
+    return 0 < len(frames) < len(slices) and all(len(f) > 1 and f[-1] - f[0] + 1 == len(f) for f in frames)

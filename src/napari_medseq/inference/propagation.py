@@ -3,6 +3,7 @@ prompt."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict, Unpack, overload
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from napari_medseq.errors import MedseqError, ModelError
+from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
 from napari_medseq.inference import devices, visits
 from napari_medseq.inference.planes import painted_axis, planes_along
 from napari_medseq.inference.prediction import Segmentation
@@ -165,6 +166,21 @@ def propagate(
     return job.of_visits(patient, labels_by_visit(prompts, patient, len(image)), progress)
 
 
+def _unpainted_frames(labels: ImageSequence, axis: str) -> list[str]:
+    """A warning that frames without paint stay empty where objects are carried through space."""
+    if "t" not in labels.axes or axis == "t":
+        return []
+    painted = np.asarray(labels.data).any(axis=tuple(k for k, a in enumerate(labels.axes) if a != "t"))
+    if painted.all():
+        return []
+    text = (
+        f"{int((~painted).sum())} of {len(painted)} frames are not painted and stay empty, for objects were carried along {axis}; to "
+        'carry the answer on to them, propagate it with axis="t".'
+    )
+    warnings.warn(text, MedseqWarning, stacklevel=4)
+    return [text]
+
+
 def _listed(prompts: ImageSequence | Sequence[ImageSequence] | Sequence[ImageSequence | None]) -> list[ImageSequence]:
     return [prompts] if isinstance(prompts, ImageSequence) else [p for p in prompts if p is not None]
 
@@ -204,6 +220,7 @@ class _Job:
         check(self.cancelled)
         name = f"{image.name}_{self.model.info.name}"
         carried = image.labels_like(merged.data, name=name, label_names=labels.label_names)
+        notes = [*notes, *_unpainted_frames(labels, planes.axis)]
         carried = carried.replace(warnings=(*carried.warnings, *notes))
         return Propagation(carried, None, None, self._name, planes.axis, merged.doubt)
 
