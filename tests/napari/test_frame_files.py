@@ -62,3 +62,14 @@ def test_pictures_that_are_no_frames_of_one_sequence_stay_single(tmp_path: Path)
 def test_frames_that_are_dropped_as_files_are_a_sequence_too(video: Path) -> None:
     ((data, _, _),) = layer_data(sorted((video / "frames").glob("*.png")))
     assert data.shape == (4, 6, 8, 3)
+
+
+def test_a_mask_is_painted_on_a_video_frame_by_frame(video: Path) -> None:
+    viewer = ViewerModel()
+    frames, _ = verbs.open_path(viewer, video)
+    painted = verbs.new_labels(viewer, frames)
+    assert painted.data.shape == (4, 6, 8)
+    assert not verbs.why_not_together(frames, painted)
+    painted.paint((2, 3, 3), 1)
+    assert verbs.painted_slices(painted) == [2]
+    assert verbs.to_sequence(painted).times is not None

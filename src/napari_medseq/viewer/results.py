@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import SPACE, ImageSequence, Study, Visit
 from napari_medseq.viewer import appearance as looks
 from napari_medseq.viewer import layers as _layers
@@ -203,20 +202,18 @@ def _whose_grid(viewer: ViewerModel, layer: Layer, seq: ImageSequence, reference
 def new_labels(viewer: ViewerModel, image: Layer, name: str | None = None) -> Labels:
     """Add an empty Labels layer to paint in, on an image's own grid, at its place and visit, and make it active.
 
-    Of an image with frames the layer has one mask for all of them. It counts as one of the study's masks.
+    Of a volume with frames the layer has one mask for all of them, as curves need it; of a video one for each frame, in which things
+    move. It counts as one of the study's masks.
 
     Raises
     ------
     MedseqError
-        If the layer is neither Image nor Labels, or is a colour image.
+        If the layer is neither Image nor Labels.
     """
     seq = _layers.from_layer(image)
-    if "c" in seq.axes:
-        raise MedseqError(f"{image.name} is a colour image; choose a grey one to paint labels on.")
-    still = seq.frame(0) if "t" in seq.axes else seq
-    mask = still.labels_like(
-        np.zeros(still.data.shape, np.uint16), name=f"{seq.name}_labels", label_names={1: "lesion"}
-    )
+    still = seq.frame(0) if "t" in seq.axes and "z" in seq.axes else seq
+    shape = [still.size(axis) for axis in still.axes if axis != "c"]
+    mask = still.labels_like(np.zeros(shape, np.uint16), name=f"{seq.name}_labels", label_names={1: "lesion"})
     facts = {k: v for k, v in _studies.facts_of(image).items() if k in _studies.ABOUT}
     visit = None if "t" in seq.axes else _studies.facts_of(image).get("visit")
     data = _layers.to_layer_data(
