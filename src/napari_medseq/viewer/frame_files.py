@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import Literal
 import numpy as np
 
 from napari_medseq import io
-from napari_medseq.progress import Cancelled, Progress, part
+from napari_medseq.io.files import walk
+from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence, Study, Visit
 
 #: formats of single pictures, as their sequences name them
 _FORMATS = ("PNG", "JPG", "JPEG", "BMP")
+#: files beside frames that say something of them
+_BESIDE = (".txt", ".md", ".csv", ".tsv", ".json", ".xml")
 #: fewer numbered pictures may be no sequence
 _FEWEST = 3
 _DOUBT = (
@@ -48,13 +52,13 @@ def open_study(
     OperationCancelled
         When `cancelled` says so.
     """
-    study = io.read_study(folder, lazy=lazy, progress=part(progress, 0.0, 0.5), cancelled=cancelled)
-    if len(study.visits) == 1 and all(_is_picture(seq) for seq in study.visits[0].images):
-        # folders of pictures are no visits: what lies in others beside them, such as labels, belongs to them
-        sequences = as_frames(io.read(folder, lazy=lazy, progress=part(progress, 0.5, 1.0), cancelled=cancelled))
+    path = Path(folder)
+    if path.is_dir() and _holds_frames(path):  # folders of frames are no visits: labels lie in another beside them
+        sequences = as_frames(io.read(path, lazy=lazy, progress=progress, cancelled=cancelled))
         images = tuple(seq for seq in sequences if seq.kind == "image")
         labels = tuple(seq for seq in sequences if seq.kind == "labels")
-        return replace(study, visits=(Visit(study.visits[0].date, images, labels, study.name),))
+        return Study(path.name, (Visit(None, images, labels, path.name),))
+    study = io.read_study(folder, lazy=lazy, progress=progress, cancelled=cancelled)
     visits = (replace(v, images=tuple(as_frames(v.images)), labels=tuple(as_frames(v.labels))) for v in study.visits)
     return replace(study, visits=tuple(visits))
 
@@ -97,12 +101,27 @@ def _stacked(members: Sequence[tuple[int, ImageSequence]]) -> ImageSequence:
     )  # fmt: skip
 
 
+def _holds_frames(folder: Path) -> bool:
+    """Whether a folder holds numbered pictures alone, by their names; nothing is read."""
+    counts: Counter[tuple[Path, str]] = Counter()
+    for file in walk(folder):
+        if file.suffix.lower() not in _BESIDE:
+            place = _numbered(file)
+            if place is None or file.suffix.upper().lstrip(".") not in _FORMATS:
+                return False
+            counts[place[:2]] += 1
+    return bool(counts) and min(counts.values()) >= _FEWEST
+
+
 def _is_picture(seq: ImageSequence) -> bool:
     return seq.meta.get("format") in _FORMATS and "t" not in seq.axes and "z" not in seq.axes
 
 
 def _place(seq: ImageSequence) -> tuple[Path, str, int] | None:
     """Folder, name without the number, and number of a numbered picture."""
-    path = Path(str(seq.meta.get("source", "")))
-    found = re.fullmatch(r"(.*?)(\d+)", path.stem)
-    return (path.parent, found[1], int(found[2])) if found and _is_picture(seq) else None
+    return _numbered(Path(str(seq.meta.get("source", "")))) if _is_picture(seq) else None
+
+
+def _numbered(path: Path) -> tuple[Path, str, int] | None:
+    match = re.fullmatch(r"(.*?)(\d+)", path.stem)
+    return None if match is None else (path.parent, match[1], int(match[2]))
