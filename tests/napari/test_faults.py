@@ -20,7 +20,7 @@ from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq._napari.work import WorkBar
 from napari_medseq.progress import check
 from tests.balls import write_ball_study
-from tests.napari.helpers import Wait, as_plugins_see_it
+from tests.napari.helpers import Wait, as_plugins_see_it, docked
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
 
@@ -58,6 +58,46 @@ def test_where_memory_or_a_folder_is_not_there_one_notice_says_what_to_do(
     assert memory.startswith("Segmenting: there is not enough memory; nothing was changed.")
     assert folder.startswith("Segmenting: /nowhere/at/all.nii: No such file or directory.")
     assert not any("report" in text for text in (memory, folder))
+
+
+def test_a_graphics_card_that_goes_is_one_notice_and_nothing_painted_is_lost(
+    make_napari_viewer: Callable[..., Any], ball_study: Path, knows: Path, wait: Wait, notices: list[Any]
+) -> None:
+    import torch
+
+    assert knows.exists()
+    viewer = make_napari_viewer(show=False)
+    verbs.open_path(viewer, ball_study)
+    widget = docked(viewer, ProgressionWidget, wait)
+    mask = next(layer for layer in viewer.layers if "tumor" in layer.name)
+    mask.paint((0, 8, 40, 6), 5)
+    before, count = np.array(mask.data), len(viewer.layers)
+    widget.register.setCurrentText("none")
+    calls: list[object] = []
+
+    def lost(_module: torch.nn.Module, _inputs: object) -> None:
+        calls.append(None)
+        if len(calls) > 20:  # in the middle of the network
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA.")
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(lost)
+    try:
+        widget.run()
+        wait(lambda: not widget.work.busy)
+    finally:
+        hook.remove()
+    (told,) = errors(notices)
+    assert "the graphics card failed (CUDA error: unspecified launch failure)" in told
+    assert "Choose cpu" in told
+    assert "\n" not in told
+    assert widget.result.progression is None
+    assert len(viewer.layers) == count
+    assert np.array_equal(mask.data, before)
+    assert sum(verbs.editing_of(viewer).pending([mask]).values()) > 0
+    assert verbs.editing_of(viewer).is_unsaved
+    widget.run()  # on the CPU it goes on
+    wait(lambda: not widget.work.busy)
+    assert widget.result.progression is not None
 
 
 def test_a_layer_that_goes_while_its_lesions_are_followed_is_no_harm(

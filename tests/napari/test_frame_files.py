@@ -42,6 +42,8 @@ def test_numbered_pictures_and_their_labels_are_two_sequences_of_frames(video: P
     assert seq.times.tolist() == [0, 2, 3, 9]
     assert any("numbers" in doubt for doubt in seq.warnings)
     assert viewer.dims.axis_labels[0] == "t"
+    viewer.dims.set_current_step(0, 2)
+    assert verbs.identity(viewer) == ["seq", "no date", "frames", "frame 3 of 4"]
 
 
 def test_a_session_brings_frames_back_whole(video: Path, tmp_path: Path) -> None:

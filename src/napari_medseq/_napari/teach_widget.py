@@ -210,8 +210,9 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         why = "" if has_answer else "There is no answer yet: press Propagate or Teach first"
         doubts = why or ("" if self._next is not None else "No slice that you did not paint is in doubt")
         self.next_button.setText(
-            "Look at the next slice" if self._next is None else f"Look at slice {self._next + 1} next"
+            f"Look at the next {self._word}" if self._next is None else f"Look at {self._word} {self._next + 1} next"
         )
+        self.right_button.setText(f"This {self._word} is right")
         for button, reason, tip, key in (
             (self.next_button, doubts, "The slice that the answer is least sure of, among those that you did not paint", "Alt-N"),
             (self.right_button, why, "What the answer has in the slice that is shown counts as painted by you, whole", "Alt-A"),
@@ -291,7 +292,9 @@ class TeachWidget(QWidget):  # type: ignore[misc]
 
         def show(segmentation: Segmentation) -> None:
             self._show(lesson, segmentation, "propagated")
-            carried = "interpolated between the painted slices" if only_between else "carried to all slices"
+            carried = (
+                f"interpolated between the painted {self._word}s" if only_between else f"carried to all {self._word}s"
+            )
             self.outcome.setText(f"What is painted was {carried}: {self._where()}")
 
         self.work.start("Propagating", job, show)
@@ -308,6 +311,11 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             noun = "slice counts" if len(lesson.corrected) == 1 else "slices count"
             show_info(f"{len(lesson.corrected)} corrected {noun} as painted from now on, in {lesson.labels.name}.")
 
+    @property
+    def _word(self) -> str:
+        """What the steps of the answer are called."""
+        return "slice" if self._found is None or "t" not in self._found.labels.axes else "frame"
+
     def _offer(self, step: int | None) -> None:
         """Offer the slice that is worth looking at next."""
         self._next = step
@@ -320,12 +328,14 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             raise MedseqError("There is no answer for this image. Teach or propagate first.")
         editing, settled = verbs.editing_of(self.viewer), self._right
         step = verbs.shown_slice(self.viewer, self.answer)
-        with editing.step(f"{'accepting' if right else 'rejecting'} slice {step + 1}"):
+        with editing.step(f"{'accepting' if right else 'rejecting'} {self._word} {step + 1}"):
             (verbs.accept_slice if right else verbs.reject_slice)(self.viewer, self.answer, layer, step)
             if step not in settled:  # undo takes that back, too
                 settled.add(step)
                 editing.act(lambda: settled.discard(step), lambda: settled.add(step))
-        self.viewer.status = f"Slice {step + 1} counts as painted{'' if right else ', and as empty'}."
+        self.viewer.status = (
+            f"{self._word.capitalize()} {step + 1} counts as painted{'' if right else ', and as empty'}."
+        )
         if self._found is not None:
             self._offer(verbs.doubtful_slice(self._found, sorted({*verbs.painted_slices(layer), *self._right})))
 

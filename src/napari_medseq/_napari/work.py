@@ -347,6 +347,13 @@ def tell(error: BaseException, doing: str) -> None:
         advice = "Close layers or other programs, or choose a smaller image or another device."
         show_error(f"{doing}: there is not enough memory; nothing was changed. {advice}")
         return
+    if _is_lost_device(error):
+        reason = str(error).splitlines()[0].rstrip(".")
+        advice = "Choose cpu as the device to go on now; to use the card again, save the session and restart napari."
+        show_error(
+            f"{doing}: the graphics card failed ({reason}); nothing was changed, and what is painted is kept. {advice}"
+        )
+        return
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         show_error(f"{doing}: {where}{error.strerror}. Look whether the file or folder is still there and can be used.")
@@ -361,6 +368,15 @@ def _is_out_of_memory(error: BaseException) -> bool:
     from napari_medseq.inference.devices import is_out_of_memory
 
     return is_out_of_memory(error)
+
+
+def _is_lost_device(error: BaseException) -> bool:
+    """Whether a graphics card failed."""
+    if "torch" not in sys.modules:
+        return False
+    from napari_medseq.inference.devices import is_lost
+
+    return is_lost(error)
 
 
 def guarded(doing: str, action: Callable[[], R]) -> R | None:

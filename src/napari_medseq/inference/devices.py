@@ -68,6 +68,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that the device itself failed, such as a graphics card that was taken away or has crashed.
+
+    torch raises `torch.AcceleratorError` for each error of the device's runtime but for memory; older drivers and Apple's say it in a
+    RuntimeError.
+    """
+    if is_out_of_memory(error):
+        return False
+    text = str(error)
+    return isinstance(error, torch.AcceleratorError) or (
+        isinstance(error, RuntimeError)
+        and text.startswith(("CUDA error", "CUDA driver error", "HIP error", "MPS backend"))
+    )
+
+
 def within_memory(
     run: Callable[[torch.device, int | None], T], device: torch.device, chunk: int | None, name: str
 ) -> tuple[T, list[str]]:

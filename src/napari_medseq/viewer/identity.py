@@ -94,15 +94,15 @@ def identity(viewer: ViewerModel, visits: int | None = None) -> list[str]:
         images = [layer for layer in candidates if layer_kind(layer) == "image"]
         if images:
             lines.append(series_name(facts_of(images[0])))
-            place = _slice(viewer, images[0])
-            if place is not None:
-                lines.append(f"slice {place[0] + 1} of {place[1]}")
+            steps = (
+                (word, _step(viewer, images[0], axis)) for word, axis in (("slice", along_of(viewer)), ("frame", "t"))
+            )
+            lines += [f"{word} {place[0] + 1} of {place[1]}" for word, place in steps if place is not None]
     return lines
 
 
-def _slice(viewer: ViewerModel, layer: Layer) -> tuple[int, int] | None:
-    """The slice of a layer that is shown, from 0, and how many there are; None in three dimensions or outside."""
-    along = along_of(viewer)
+def _step(viewer: ViewerModel, layer: Layer, along: str) -> tuple[int, int] | None:
+    """The step of a layer along an axis that is shown, from 0, and how many there are; None in three dimensions or outside."""
     names = [str(a) for a in layer.axis_labels]
     if viewer.dims.ndisplay != 2 or along not in names:
         return None
