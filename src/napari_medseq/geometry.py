@@ -136,17 +136,17 @@ def to_codes(affine: Affine, codes: tuple[str, str, str] = HOUSE_CODES) -> Reori
     GeometryError
         If `codes` does not name each of the three anatomical axes once.
     """
-    wanted = []
+    turns = []
     for code in codes:
         source = _POSITIVE if code in _POSITIVE else _NEGATIVE
         if code not in source:
             raise GeometryError(f"{''.join(codes)!r} is no orientation; use three of R/L, A/P, S/I, such as 'LPS'.")
-        wanted.append((source.index(code), 1 if source is _POSITIVE else -1))
-    if sorted(w for w, _ in wanted) != [0, 1, 2]:
+        turns.append((source.index(code), 1 if source is _POSITIVE else -1))
+    if sorted(w for w, _ in turns) != [0, 1, 2]:
         raise GeometryError(f"{''.join(codes)!r} names an anatomical axis twice; use one each of R/L, A/P and S/I.")
     have = closest_axes(affine)
-    order = tuple(next(k for k, (w, _) in enumerate(have) if w == world) for world, _ in wanted)
-    flips = tuple(have[old][1] != sign for old, (_, sign) in zip(order, wanted, strict=True))
+    order = tuple(next(k for k, (w, _) in enumerate(have) if w == world) for world, _ in turns)
+    flips = tuple(have[old][1] != sign for old, (_, sign) in zip(order, turns, strict=True))
     return Reorientation((order[0], order[1], order[2]), (flips[0], flips[1], flips[2]))
 
 

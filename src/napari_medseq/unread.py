@@ -155,10 +155,10 @@ class UnreadVoxels(NDArrayOperatorsMixin):
     def transpose(self, *axes: int | Sequence[int] | None) -> UnreadVoxels:
         """The axes in another order; reversed if none is given."""
         order_given = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
-        wanted = [int(a) % self.ndim for a in order_given] if order_given else list(range(self.ndim))[::-1]  # type: ignore[arg-type]
-        if sorted(wanted) != list(range(self.ndim)):
-            raise ValueError(f"axes {wanted} are no order of {self.ndim} axes")
-        return self._with(order=tuple(self._order[a] for a in wanted))
+        axes_wanted = [int(a) % self.ndim for a in order_given] if order_given else list(range(self.ndim))[::-1]  # type: ignore[arg-type]
+        if sorted(axes_wanted) != list(range(self.ndim)):
+            raise ValueError(f"axes {axes_wanted} are no order of {self.ndim} axes")
+        return self._with(order=tuple(self._order[a] for a in axes_wanted))
 
     def mapped(self, function: Callable[[Block], Block], dtype: np.dtype[np.generic]) -> UnreadVoxels:
         """The same voxels with a voxelwise function applied to what is read; `dtype` is what it gives."""
@@ -207,8 +207,8 @@ class UnreadVoxels(NDArrayOperatorsMixin):
     def compute(self, **options: str | int | bool) -> Block:
         """The voxels as numpy; options are those of dask's ``compute``."""
         if options:
-            done: Block = self._dask_array.compute(**options)
-            return done
+            computed: Block = self._dask_array.compute(**options)
+            return computed
         return np.asarray(self)
 
     # -- what dask does --------------------------------------------------------------------------------------------

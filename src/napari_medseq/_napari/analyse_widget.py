@@ -105,12 +105,12 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
 
     def _model_changed(self) -> None:
         info = self.model.info
-        wanted = list(info.channels) if info is not None and len(info.channels) > 1 else []
-        several = bool(wanted)
-        if list(self._channels) != wanted:
+        channels = list(info.channels) if info is not None and len(info.channels) > 1 else []
+        several = bool(channels)
+        if list(self._channels) != channels:
             while self.channel_form.rowCount():
                 self.channel_form.removeRow(0)
-            self._channels = {name: LayerBox(self.viewer, ["image"]) for name in wanted}
+            self._channels = {name: LayerBox(self.viewer, ["image"]) for name in channels}
             for name, box in self._channels.items():
                 box.setToolTip(f"The image of the channel {name}")
                 self.channel_form.addRow(name, box)
@@ -164,7 +164,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
                     noun = "explanations" if explain else "answers"
                     raise MedseqError(f"{info.name} reads a patient's visits together; its {noun} are for scripts.")
                 ready = [_prepared(inputs_of_image, steps, None, cancelled) for inputs_of_image in inputs]
-                visits = verbs.as_visits(layers, [_single(one) for one in ready])
+                visits = verbs.as_visits(layers, [_single(seq) for seq in ready])
                 answers = ms.segment(
                     visits, loaded, outputs=outputs, progress=progress, device=device, cancelled=cancelled
                 )
@@ -172,24 +172,24 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
             answered = []
             for k, inputs_of_image in enumerate(inputs):
                 share = part(progress, k / len(inputs), (k + 1) / len(inputs))
-                one = _prepared(inputs_of_image, steps, share, cancelled)
+                seq = _prepared(inputs_of_image, steps, share, cancelled)
                 first = part(share, 0.0, 0.5) if explain else share
                 answer: Segmentation | Classification
                 if info.task == "segmentation":
                     answer = ms.segment(
-                        one, loaded, outputs=outputs, keep=keep, force=force, progress=first, device=device,
+                        seq, loaded, outputs=outputs, keep=keep, force=force, progress=first, device=device,
                         cancelled=cancelled, **parts[k],
                     )  # fmt: skip
                 else:
-                    answer = ms.classify(one, loaded, force=force, progress=first, device=device, cancelled=cancelled)
+                    answer = ms.classify(seq, loaded, force=force, progress=first, device=device, cancelled=cancelled)
                 second_half = part(share, 0.5, 1.0)
                 why = (
-                    ms.explain(one, loaded, progress=second_half, device=device, cancelled=cancelled)
+                    ms.explain(seq, loaded, progress=second_half, device=device, cancelled=cancelled)
                     if explain
                     else None
                 )
                 answered.append(
-                    Answered(answer, why, _located(one, loaded, answer, share, device, cancelled) if boxes else None)
+                    Answered(answer, why, _located(seq, loaded, answer, share, device, cancelled) if boxes else None)
                 )
             return answered
 
@@ -214,17 +214,17 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         return layers, [verbs.to_sequence(layer) for layer in layers]
 
     def _show(self, layers: Sequence[Image], answered: Sequence[Answered]) -> None:
-        self.found = [one.answer for one in answered]
+        self.found = [answer.answer for answer in answered]
         classified: list[tuple[Image, Classification]] = []
-        for layer, one in zip(layers, answered, strict=True):
-            if isinstance(one.answer, ms.Segmentation):
-                verbs.show_segmentation(self.viewer, layer, one.answer)
+        for layer, answer in zip(layers, answered, strict=True):
+            if isinstance(answer.answer, ms.Segmentation):
+                verbs.show_segmentation(self.viewer, layer, answer.answer)
             else:
-                classified.append((layer, one.answer))
-            if one.where is not None and not verbs.show_locations(self.viewer, layer, one.where):
+                classified.append((layer, answer.answer))
+            if answer.where is not None and not verbs.show_locations(self.viewer, layer, answer.where):
                 show_info(f"{layer.name}: nothing stands out, so there is no box.")
-            if one.why is not None:
-                verbs.show_explanation(self.viewer, layer, one.why)
+            if answer.why is not None:
+                verbs.show_explanation(self.viewer, layer, answer.why)
         if classified:
             self.view.show_results(classified)
             self.view.show()

@@ -132,13 +132,13 @@ class CompareWidget(QWidget):  # type: ignore[misc]
             item.setCheckState(Qt.Checked if (ordinal in ticked if refilled else first) else Qt.Unchecked)
             self.visits.addItem(item)
         self.visits.blockSignals(False)
-        for box, wanted in ((self.earlier, 0), (self.later, len(titles) - 1)):
+        for box, default in ((self.earlier, 0), (self.later, len(titles) - 1)):
             before = box.currentData()
             box.blockSignals(True)
             box.clear()
             for ordinal, title in titles.items():
                 box.addItem(title, ordinal)
-            box.setCurrentIndex(box.findData(before) if before in titles and refilled else wanted)
+            box.setCurrentIndex(box.findData(before) if before in titles and refilled else default)
             box.blockSignals(False)
 
     def _mark(self) -> None:

@@ -192,8 +192,8 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
 
     def _update(self, _event: object = None) -> None:
         of_volume = self.what.currentText() == VOLUME
-        for widget, shown in ((self.image, not of_volume), (self.baseline, not of_volume), (self.cavity, of_volume)):
-            self.form.setRowVisible(widget, shown)
+        for widget, visible in ((self.image, not of_volume), (self.baseline, not of_volume), (self.cavity, of_volume)):
+            self.form.setRowVisible(widget, visible)
         self.form.setRowVisible(self.wall, of_volume)
         why = (
             "A job of this widget runs"

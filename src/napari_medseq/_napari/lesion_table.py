@@ -103,10 +103,10 @@ class LesionTable(QWidget):  # type: ignore[misc]
         WriteError
             If it cannot be written.
         """
-        shown = self.shown()
-        if shown is None:
+        table_shown = self.shown()
+        if table_shown is None:
             raise SettingsError("There is no result to export; press Run first.")
-        return write_table(shown, path)
+        return write_table(table_shown, path)
 
     # -- inside --------------------------------------------------------------------------------------------------------
     def _form_chosen(self) -> None:

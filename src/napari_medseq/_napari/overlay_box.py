@@ -111,8 +111,8 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         """What can be done now; `why_not`: why no pair of visits is chosen."""
         self.why_not = why_not
         busy = "Another job runs" if self.work.busy else ""
-        shown = self.overlay
-        none = "" if shown is not None else "Lay one visit over the other first"
+        overlay = self.overlay
+        none = "" if overlay is not None else "Lay one visit over the other first"
         set_enabled(
             self.show_button,
             why_not or busy,
@@ -127,7 +127,7 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         unused = "" if self.mode.currentData() in tips else "There is nothing to set for this way of showing"
         set_enabled(self.slider, unused, tips.get(str(self.mode.currentData()), ""))
         for box in (*self.shifts, *self.turns):
-            box.setEnabled(shown is not None)
+            box.setEnabled(overlay is not None)
         tip = "Search how the two lie to each other (rigid), however near they are already"
         set_enabled(self.search_button, none or busy, tip)
         set_enabled(
@@ -139,11 +139,11 @@ class OverlayBox(QWidget):  # type: ignore[misc]
             "" if verbs.landmark_pairs(self.viewer) else "Mark the same places at both visits first (Set landmarks)"
         )
         set_enabled(self.align_button, pairs, "Bring the landmarks of the two visits onto each other, rigidly")
-        moved = none or ("" if shown is not None and shown.is_changed else "Nothing was moved")
+        moved = none or ("" if overlay is not None and overlay.is_changed else "Nothing was moved")
         set_enabled(self.back_button, moved, "As it lay before")
         tip = "Kept with the session and the result; lesions that are followed again are matched by it. Masks are never warped"
         set_enabled(self.keep_button, moved, tip)
-        if shown is None:
+        if overlay is None:
             self.timer.stop()
             self.measure.setText("")
 
@@ -169,39 +169,39 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         self.mark(self.why_not)
 
     def _mode_chosen(self) -> None:
-        shown = self.overlay
-        if shown is not None:
-            shown.mode = self.mode.currentData()
+        overlay = self.overlay
+        if overlay is not None:
+            overlay.mode = self.mode.currentData()
             self._share()
             self._tell()
-        if shown is not None and self.mode.currentData() == "blink":
+        if overlay is not None and self.mode.currentData() == "blink":
             self.timer.start()
         else:
             self.timer.stop()
         self.mark(self.why_not)
 
     def _blink(self) -> None:
-        shown = self.overlay
-        if shown is None:
+        overlay = self.overlay
+        if overlay is None:
             self.timer.stop()
         else:
-            shown.blink()
+            overlay.blink()
 
     def _share(self) -> None:
-        shown, share = self.overlay, self.slider.value() / 100
-        if shown is not None and shown.mode == "checkerboard":
-            shown.set_tile(_TILES_MM[0] + share * (_TILES_MM[1] - _TILES_MM[0]))
-        elif shown is not None:
-            shown.set_share(share)
+        overlay, share = self.overlay, self.slider.value() / 100
+        if overlay is not None and overlay.mode == "checkerboard":
+            overlay.set_tile(_TILES_MM[0] + share * (_TILES_MM[1] - _TILES_MM[0]))
+        elif overlay is not None:
+            overlay.set_share(share)
 
     # -- the alignment -------------------------------------------------------------------------------------------------
     def _apply(self) -> None:
-        shown = self.overlay
-        if shown is None:
+        overlay = self.overlay
+        if overlay is None:
             return
         values = [box.value() for box in (*self.shifts, *self.turns)]
         if any(values) or self._nudged:
-            shown.nudge(values[:3], values[3:])
+            overlay.nudge(values[:3], values[3:])
             self._nudged = any(values)
         self._share()
         self._tell()
@@ -216,22 +216,22 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         self._filling, self._nudged = False, False
 
     def _tell(self) -> None:
-        shown = self.overlay
-        self.measure.setText("" if shown is None else shown.measure_in_words())
+        overlay = self.overlay
+        self.measure.setText("" if overlay is None else overlay.measure_in_words())
 
     def register(self) -> None:
         """Search how the two lie to each other, rigidly, however near they are already."""
-        shown = self.overlay
-        if shown is None:
+        overlay = self.overlay
+        if overlay is None:
             raise MedseqError("Lay one visit over the other first.")
-        job = shown.job
+        job = overlay.job
 
         def work(progress: Progress, cancelled: Cancelled) -> Transform:
             return register(job.moving, job.fixed, progress=progress, cancelled=cancelled)
 
         def done(transform: Transform) -> None:
-            if self.overlay is shown:
-                shown.take(transform)
+            if self.overlay is overlay:
+                overlay.take(transform)
                 self._zero()
                 self._tell()
             self.mark(self.why_not)
@@ -246,10 +246,10 @@ class OverlayBox(QWidget):  # type: ignore[misc]
 
     def align(self) -> None:
         """Align by the landmarks that are marked."""
-        shown, pairs = self.overlay, verbs.landmark_pairs(self.viewer)
-        if shown is None or pairs is None:
+        overlay, pairs = self.overlay, verbs.landmark_pairs(self.viewer)
+        if overlay is None or pairs is None:
             raise MedseqError("Lay one visit over the other, and mark the same places at both, first.")
-        residual_mm = shown.align_by_landmarks(*pairs)
+        residual_mm = overlay.align_by_landmarks(*pairs)
         self._zero()
         self._tell()
         self.measure.setText(
@@ -259,18 +259,18 @@ class OverlayBox(QWidget):  # type: ignore[misc]
 
     def put_back(self) -> None:
         """As it lay when it was laid over."""
-        shown = self.overlay
-        if shown is not None:
-            shown.put_back()
+        overlay = self.overlay
+        if overlay is not None:
+            overlay.put_back()
             self._zero()
             self._tell()
         self.mark(self.why_not)
 
     def keep(self) -> None:
         """Keep the alignment."""
-        shown = self.overlay
-        if shown is not None:
-            shown.keep()
+        overlay = self.overlay
+        if overlay is not None:
+            overlay.keep()
             self._zero()
             self._tell()
             self.kept.emit()

@@ -59,14 +59,14 @@ class PanesScreen(QWidget):  # type: ignore[misc]
         return bool(super().eventFilter(watched, event))
 
     def _framed(self, pane: Pane) -> QFrame:
-        shown = QtViewer(pane.viewer)
-        shown.dims.hide()
+        canvas = QtViewer(pane.viewer)
+        canvas.dims.hide()
         frame = QFrame()
         frame.setObjectName("medseqPane")
         inside = QVBoxLayout(frame)
         inside.setContentsMargins(2, 2, 2, 2)
-        inside.addWidget(shown)
-        self.canvases.append(shown)
+        inside.addWidget(canvas)
+        self.canvases.append(canvas)
         self._frames.append(frame)
         return frame
 
@@ -84,8 +84,8 @@ class PanesScreen(QWidget):  # type: ignore[misc]
         """Give the canvas its place back."""
         self._shown_in.removeEventFilter(self)
         self._instead_of.show()
-        for shown in self.canvases:
-            shown.close()
+        for canvas in self.canvases:
+            canvas.close()
         self.canvases = []
         self.hide()
         self.deleteLater()
@@ -106,5 +106,5 @@ def put_on_screen(viewer: ViewerModel, panes: Panes) -> PanesScreen | None:
     """Show panes in the place of a viewer's canvas; None where it has no window."""
     viewer = getattr(viewer, "__wrapped__", viewer)
     window = getattr(viewer, "window", None)
-    shown = getattr(window, "_qt_viewer", None)
-    return None if shown is None else PanesScreen(panes, shown.canvas.native)
+    qt_viewer = getattr(window, "_qt_viewer", None)
+    return None if qt_viewer is None else PanesScreen(panes, qt_viewer.canvas.native)

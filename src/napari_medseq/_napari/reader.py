@@ -69,8 +69,8 @@ def read(path: Paths) -> list[LayerData | tuple[None]]:
 
     guardian = accompany(viewer)
     if guardian is not None and asked_in_the_window():
-        for one in [path] if isinstance(path, str | os.PathLike) else path:
-            guardian.opener.open(one)
+        for entry in [path] if isinstance(path, str | os.PathLike) else path:
+            guardian.opener.open(entry)
         return [(None,)]
     if isinstance(path, str | os.PathLike) and is_session(path):
         guarded("Opening the session", lambda: open_session(viewer, path))

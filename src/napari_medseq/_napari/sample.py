@@ -16,10 +16,10 @@ def sample_folder() -> Path:
     from napari_medseq.synthetic import sample_study
 
     folder = Path(platformdirs.user_cache_dir("napari-medseq")) / f"sample-study-{__version__}"
-    done = folder / "complete"
-    if not done.exists():
+    marker = folder / "complete"
+    if not marker.exists():
         sample_study(folder / "study")
-        done.touch()
+        marker.touch()
     return folder / "study" / "sub-sample"
 
 

@@ -180,7 +180,7 @@ class StepList(QWidget):  # type: ignore[misc]
 
     def replace_steps(self, steps: Iterable[StepLike]) -> None:
         """These steps instead of those there are."""
-        wanted = [parse(step)[0] for step in steps]  # all of them can be used, or nothing changes
+        parsed = [parse(step)[0] for step in steps]  # all of them can be used, or nothing changes
         self._filling = True
         removed, self.entries = self.entries, []
         self.list.clear()
@@ -188,9 +188,9 @@ class StepList(QWidget):  # type: ignore[misc]
         self._show_form(-1)
         for entry in removed:
             _forget(entry)
-        for step in wanted:
+        for step in parsed:
             self.add_step(step)
-        if not wanted:
+        if not parsed:
             self._changed()
 
     def move_step(self, by: int) -> None:
@@ -260,9 +260,9 @@ class StepList(QWidget):  # type: ignore[misc]
     def _show_form(self, row: int) -> None:
         while self._form_column.count():
             self._form_column.takeAt(0).widget().hide()
-        shown = 0 <= row < len(self.entries)
-        self.form_box.setVisible(shown and bool(self.entries[row].form.rows))
-        if shown:
+        has_form = 0 <= row < len(self.entries)
+        self.form_box.setVisible(has_form and bool(self.entries[row].form.rows))
+        if has_form:
             form = self.entries[row].form
             self.form_box.setTitle(f"{row + 1}. {_title(form.model)}")
             self._form_column.addWidget(form)

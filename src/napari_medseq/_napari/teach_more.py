@@ -150,9 +150,9 @@ class DifferenceBox(QWidget):  # type: ignore[misc]
             raise MedseqError("Two masks are needed. Open or paint another one.")
         self.found = verbs.compare_masks(self.viewer, one, other)
         rows = self.found.table.to_dict("records")
-        shown: Callable[[object], str | float] = lambda value: value if isinstance(value, str) else float(str(value))  # noqa: E731
+        as_cell: Callable[[object], str | float] = lambda value: value if isinstance(value, str) else float(str(value))  # noqa: E731
         self.table.fill(
             ["label", "Dice", "both (mL)", "first (mL)", "second (mL)"],
-            [[shown(v) for v in row.values()] for row in rows],
+            [[as_cell(v) for v in row.values()] for row in rows],
         )
         self.table.show()

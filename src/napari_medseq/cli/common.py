@@ -129,14 +129,14 @@ def one_image(path: str, series: Sequence[str] | None, kind: Kind | None = None)
 
     sequences = ms.read(path, kind=kind)
     if series:
-        wanted = [s for s in sequences if any(fnmatchcase(s.name.lower(), p.lower()) for p in series)]
+        matching = [s for s in sequences if any(fnmatchcase(s.name.lower(), p.lower()) for p in series)]
     else:
-        wanted = [s for s in sequences if kind is None or s.kind == kind] or list(sequences)
-    if len(wanted) != 1:
+        matching = [s for s in sequences if kind is None or s.kind == kind] or list(sequences)
+    if len(matching) != 1:
         names = ", ".join(s.name for s in sequences)
-        how = "none of them is called so" if not wanted else "more than one could be meant"
+        how = "none of them is called so" if not matching else "more than one could be meant"
         raise MedseqError(f"{path} holds {len(sequences)} images ({names}) and {how}; choose one with --series NAME.")
-    chosen: ImageSequence = wanted[0]
+    chosen: ImageSequence = matching[0]
     return chosen
 
 

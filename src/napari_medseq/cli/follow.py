@@ -161,13 +161,13 @@ def _report(args: argparse.Namespace) -> None:
 def _mask(labels: Any, series: list[str] | None, visit: str) -> Any:
     from fnmatch import fnmatchcase
 
-    wanted = [m for m in labels if not series or any(fnmatchcase(m.name.lower(), p.lower()) for p in series)]
-    if len(wanted) != 1:
+    matching = [m for m in labels if not series or any(fnmatchcase(m.name.lower(), p.lower()) for p in series)]
+    if len(matching) != 1:
         names = ", ".join(m.name for m in labels) or "none"
         raise MedseqError(
             f"Visit {visit}: one mask is needed, but the masks are: {names}. Choose with --series PATTERN."
         )
-    return wanted[0]
+    return matching[0]
 
 
 def _date_in(path: str) -> str | None:

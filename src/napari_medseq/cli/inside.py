@@ -107,11 +107,11 @@ def _locate(args: argparse.Namespace) -> None:
         {"score": f.score, **dict(zip(("r_mm", "a_mm", "s_mm"), f.centre_mm.tolist(), strict=True)), "box": f.box}
         for f in locations.found
     ]
-    shown = [{**r, "box": " ".join(f"{a} {b}-{e - 1}" for a, (b, e) in r["box"].items())} for r in rows]
+    table_rows = [{**r, "box": " ".join(f"{a} {b}-{e - 1}" for a, (b, e) in r["box"].items())} for r in rows]
     common.answer(
         args,
         {"image": locations.image.name, "model": locations.model, "class": locations.name, "found": rows},
-        common.table(shown) if shown else f"no {locations.name} stands out",
+        common.table(table_rows) if table_rows else f"no {locations.name} stands out",
     )
 
 

@@ -208,10 +208,10 @@ def _trained(args: argparse.Namespace, result: Any) -> None:
     curve = result.curve.to_dict("records")
     info = result.model.info
     facts = {"bundle": str(result.folder), "name": info.name, "parameters": info.parameters, "curve": curve}
-    shown = curve[-5:]
+    table_rows = curve[-5:]
     if result.table is not None:
-        facts["folds"] = shown = result.table.to_dict("records")
-    common.answer(args, facts, f"{common.table(shown)}\n\n{info.name}: {result.folder}")
+        facts["folds"] = table_rows = result.table.to_dict("records")
+    common.answer(args, facts, f"{common.table(table_rows)}\n\n{info.name}: {result.folder}")
 
 
 def _teach(args: argparse.Namespace) -> None:

@@ -85,18 +85,18 @@ def _preprocess(args: argparse.Namespace) -> int:
         raise SettingsError("A mask follows one image; name a file with --out, not a folder.")
     if Path(args.out).suffix:
         raise SettingsError(f"{args.out}: an image is written as one of {' '.join(IMAGES)}.")
-    done, failed = [], []
+    written, failed = [], []
     for seq, target in _all(args.path, args.series, Path(args.out)):
         try:
-            done.append(_one(seq, chain, target, reference, ()))
+            written.append(_one(seq, chain, target, reference, ()))
         except OperationCancelled:
             raise
         except MedseqError as error:  # the others are still to be had
             failed.append({"image": seq.name, "error": str(error)})
             print(f"napari-medseq: error: {common.printable(str(error))}", file=sys.stderr)
-    if not done and not failed:
+    if not written and not failed:
         raise MedseqError("There is no image to work on; check the paths and --series.")
-    common.answer(args, {"images": done, "failed": failed}, "\n".join(str(f["written"]) for f in done))
+    common.answer(args, {"images": written, "failed": failed}, "\n".join(str(f["written"]) for f in written))
     return 1 if failed else 0
 
 

@@ -118,7 +118,7 @@ def _segment_folder(args: argparse.Namespace) -> int:
         )
     if args.format not in WRITABLE or args.format == ".dcm":
         raise SettingsError(f"--format {args.format} is none of {' '.join(e for e in WRITABLE if e != '.dcm')}.")
-    done = segment_folder(
+    results = segment_folder(
         Path(args.path), args.model, Path(args.out), ending=args.format, series=args.series, device=args.device, force=args.force,
         again=args.again, progress=common.bar(),
     )  # fmt: skip
@@ -129,12 +129,12 @@ def _segment_folder(args: argparse.Namespace) -> int:
             "seconds": f"{d.seconds:.1f}",
             **{f"{k}, mL": f"{v:.2f}" for k, v in d.volumes_ml.items()},
         }
-        for d in done
+        for d in results
     ]
-    failed = [d for d in done if d.status == "failed"]
-    text = [common.table(rows), "", f"{len(done) - len(failed)} of {len(done)} label files are in {args.out}"]
+    failed = [d for d in results if d.status == "failed"]
+    text = [common.table(rows), "", f"{len(results) - len(failed)} of {len(results)} label files are in {args.out}"]
     text += [f"{d.case}: {d.error}" for d in failed]
-    common.answer(args, [{**asdict(d), "labels": str(d.labels)} for d in done], "\n".join(text))
+    common.answer(args, [{**asdict(d), "labels": str(d.labels)} for d in results], "\n".join(text))
     return 1 if failed else 0
 
 
@@ -191,12 +191,12 @@ def _evaluate(args: argparse.Namespace) -> None:
     rows = [{str(k): v for k, v in row.items()} for row in result.table.to_dict("records")]
     if args.out:
         _write_csv(Path(args.out), rows)
-    shown = [
+    columns = [
         c
         for c in ("case", "label_name", "dice", "hd95_mm", "volume_ml", "truth_ml", "lesion_f1")
         if rows and c in rows[0]
     ]
-    common.answer(args, rows, common.table(rows, shown or None))
+    common.answer(args, rows, common.table(rows, columns or None))
 
 
 def _called_alike(predictions: Path, truths: Path) -> tuple[list[str], list[str]]:

@@ -278,14 +278,14 @@ def on_scheduler(
     MedseqError
         If the scheduler stays lost.
     """
-    remaining, done, lost_since = jobs, 0, None
+    remaining, finished, lost_since = jobs, 0, None
     while remaining:
         try:
             with connected(address, min(20.0, limits.patience_s)) as client:
                 current = Round(client, model, remaining, limits, device)
                 try:
                     for row in current.rows(cancelled):
-                        done, lost_since = done + 1, None
+                        finished, lost_since = finished + 1, None
                         yield row
                 finally:
                     remaining = current.left
@@ -296,7 +296,7 @@ def on_scheduler(
                 raise
         if remaining and lost_since is not None and time.monotonic() - lost_since > limits.patience_s:
             raise MedseqError(
-                f"The Dask scheduler at {address} was lost after {done} of {len(jobs)} patients. Their results and the table are "
+                f"The Dask scheduler at {address} was lost after {finished} of {len(jobs)} patients. Their results and the table are "
                 "there; start it again, and call again to do the others."
             )
         if remaining and lost_since is not None:
@@ -314,13 +314,13 @@ def on_client(
     MedseqError
         If its scheduler is lost.
     """
-    done = 0
+    finished = 0
     try:
         for row in Round(client, model, jobs, limits, device).rows(cancelled):
-            done += 1
+            finished += 1
             yield row
     except (DeviceError, OSError):
         raise MedseqError(
-            f"The Dask scheduler was lost after {done} of {len(jobs)} patients. Their results and the table are there; connect "
+            f"The Dask scheduler was lost after {finished} of {len(jobs)} patients. Their results and the table are there; connect "
             "again, and call again to do the others."
         ) from None

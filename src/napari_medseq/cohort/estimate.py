@@ -98,10 +98,10 @@ def _seconds_before(table: Path) -> float | None:
 
     try:
         rows = pd.read_csv(table)
-        done = rows.loc[rows["status"] == "done", "seconds"]
+        finished = rows.loc[rows["status"] == "done", "seconds"]
     except (OSError, ValueError, KeyError):
         return None
-    return float(done.median()) if len(done) else None
+    return float(finished.median()) if len(finished) else None
 
 
 def _peak_gb(patient: Patient, model: Model, series: Series, register: str, force: bool) -> float | None:

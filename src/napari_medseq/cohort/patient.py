@@ -146,12 +146,12 @@ def _done(job: Job) -> Row:
             raise ValueError("a patient of a cohort needs a folder for the result")
         key = segmentation_key(study_sha256(Path(job.study)), job.model_sha256, job.options)
         facts = None if job.again else _whole_record(folder.path)
-        wanted = {"key": key, "settings": job.settings}
-        if facts is not None and facts.get("cohort") == wanted:
+        request = {"key": key, "settings": job.settings}
+        if facts is not None and facts.get("cohort") == request:
             return _row(job, "kept", folder.path, facts)
         folder.set_aside()
         progression = _followed(job, folder, key)
-        progression.provenance |= {"cohort": wanted, "response": response_of(progression)}
+        progression.provenance |= {"cohort": request, "response": response_of(progression)}
         save(progression, folder.path, claim=folder)
         if job.report:
             progression.report(folder.path / "report.html", name=job.name)

@@ -194,12 +194,12 @@ def _patient_of(file: Path) -> str:
 
 def _link(files: Sequence[Path], root: Path, folder: Path) -> None:
     """Links to files under `folder`, at the places that they have under `root`; those of files that are gone are removed."""
-    wanted = {folder / file.relative_to(root): file.resolve() for file in files}
+    links = {folder / file.relative_to(root): file.resolve() for file in files}
     try:
         for old in folder.rglob("*") if folder.is_dir() else ():
-            if old.is_symlink() and old not in wanted:
+            if old.is_symlink() and old not in links:
                 old.unlink()
-        for link, target in wanted.items():
+        for link, target in links.items():
             link.parent.mkdir(parents=True, exist_ok=True)
             if not link.is_symlink() or Path(os.readlink(link)) != target:
                 link.unlink(missing_ok=True)

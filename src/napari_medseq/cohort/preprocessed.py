@@ -196,8 +196,8 @@ class _Visit:
         except MedseqError as error:
             return replace(row, seconds=_since(began), error=str(error)), None
         doubts = "; ".join(w for w in result.warnings if w not in source.warnings)
-        done = replace(row, kind=result.kind, status="done", seconds=_since(began), file=str(path), warnings=doubts)
-        return done, result
+        row_done = replace(row, kind=result.kind, status="done", seconds=_since(began), file=str(path), warnings=doubts)
+        return row_done, result
 
 
 def brings_onto_another(step: Step) -> bool:

@@ -104,6 +104,9 @@ def run_cohort(
 
     Notes
     -----
+    `series` to `shift_dates` are the keywords of `run`, under the same names; `time_limit_s` to `patience_s` are those of the
+    command line. Each is given by itself, so they are keywords and no options object.
+
     Written to `out`: ``cohort.csv`` (a row per patient, as they finish), ``lesions.csv`` (per lesion and visit) and ``visits.csv`` (per
     patient and visit), both as Parquet too where pyarrow is installed, ``cohort.html``, and ``dataset_description.json`` (BIDS
     derivatives).
@@ -111,7 +114,9 @@ def run_cohort(
     from napari_medseq.cohort import report, tables
 
     target = Path(out).resolve()
-    wanted = pipeline.track_settings(settings).model_dump(mode="json")  # a bad setting is said before any patient
+    track_settings = pipeline.track_settings(settings).model_dump(
+        mode="json"
+    )  # a bad setting is said before any patient
     if workers is not None and workers < 0:
         raise SettingsError(f"workers = {workers}: give 1 or more, or 0 for this process alone.")
     if cluster == "slurm" and not workers:
@@ -127,7 +132,7 @@ def run_cohort(
     with claimed(target):
         patients = find_patients(studies, heap=target / ".studies")
         loaded = models.loaded(model)
-        jobs, rows = _jobs(patients, loaded, target, options, wanted, again=again, report=reports)
+        jobs, rows = _jobs(patients, loaded, target, options, track_settings, again=again, report=reports)
         count = _Count(len(patients), progress)
         with tables.PatientTable(target / "cohort.csv") as table:
             for row in rows.values():

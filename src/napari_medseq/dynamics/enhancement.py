@@ -102,9 +102,9 @@ def curve_measures(curves: pd.DataFrame, *, baseline_frames: int = 1) -> pd.Data
         raise MedseqError(f"{baseline_frames} baseline frames are too few; give 1 or more.")
     rows = []
     for lesion in sorted(curves["lesion"].unique().tolist()):
-        one = curves[curves["lesion"] == lesion]
-        measures = _measures(one["time_s"].to_numpy(float), one["mean"].to_numpy(float), baseline_frames)
-        rows.append({"lesion": int(lesion), "label": one["label"].iloc[0], **measures})
+        of_lesion = curves[curves["lesion"] == lesion]
+        measures = _measures(of_lesion["time_s"].to_numpy(float), of_lesion["mean"].to_numpy(float), baseline_frames)
+        rows.append({"lesion": int(lesion), "label": of_lesion["label"].iloc[0], **measures})
     return pd.DataFrame(rows)
 
 
@@ -131,10 +131,10 @@ def plot_curves(curves: pd.DataFrame, axes: Axes) -> dict[int, list[Any]]:
 
     shown: dict[int, list[Any]] = {}
     for lesion in sorted(curves["lesion"].unique().tolist()):
-        one = curves[curves["lesion"] == lesion]
+        of_lesion = curves[curves["lesion"] == lesion]
         shown[int(lesion)] = axes.plot(
-            one["time_s"],
-            one["mean"],
+            of_lesion["time_s"],
+            of_lesion["mean"],
             "-o",
             markersize=3,
             color=lesion_colour(int(lesion)),

@@ -197,9 +197,9 @@ def _shape(inside: NDArray[np.bool_]) -> dict[str, float]:
 
 def _gabor(image: ImageSequence, axis: str, s: FeatureSettings, cancelled: Cancelled | None) -> pd.DataFrame:
     columns = {}
-    for one in gabor_responses(image, settings=s.gabor, cancelled=cancelled):
-        strength = _along(np.asarray(one.magnitude.data), one.magnitude.axes, axis)
-        name = f"gabor {one.frequency:g}/mm {one.angle:g}°"
+    for response in gabor_responses(image, settings=s.gabor, cancelled=cancelled):
+        strength = _along(np.asarray(response.magnitude.data), response.magnitude.axes, axis)
+        name = f"gabor {response.frequency:g}/mm {response.angle:g}°"
         columns[f"{name} mean"] = strength.mean((1, 2))
         columns[f"{name} sd"] = strength.std((1, 2))
     return pd.DataFrame(columns, index=pd.RangeIndex(image.size(axis), name="step"))

@@ -46,17 +46,17 @@ def choose(device: str = "auto") -> tuple[torch.device, str]:
             f"{device!r} is a cluster: segment, classify and explain go there, this does not. Use device='auto'."
         )
     try:
-        wanted = torch.device(device)
+        chosen = torch.device(device)
     except RuntimeError:
         raise DeviceError(f"{device!r} is no device; use {_KINDS}.") from None
-    if wanted.type == "cuda" and (wanted.index or 0) >= cuda:
+    if chosen.type == "cuda" and (chosen.index or 0) >= cuda:
         have = f"this torch ({torch.__version__}) sees {cuda} CUDA device(s)"
         raise DeviceError(f"There is no device {device!r}: {have}. Use device='auto', or run `napari-medseq doctor`.")
-    if wanted.type == "mps" and not mps:
+    if chosen.type == "mps" and not mps:
         raise DeviceError(f"There is no device {device!r} here. Use device='auto', or run `napari-medseq doctor`.")
-    if wanted.type not in ("cpu", "cuda", "mps"):
+    if chosen.type not in ("cpu", "cuda", "mps"):
         raise DeviceError(f"{device!r} is not supported; use {_KINDS}.")
-    return wanted, "asked for"
+    return chosen, "asked for"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

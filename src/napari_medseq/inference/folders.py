@@ -124,27 +124,29 @@ def segment_folder(
     OperationCancelled
         When `cancelled` says so; the label files so far stay.
     """
-    one = loaded(model)
+    model_loaded = loaded(model)
     cases = cases_in(folder)
-    done = []
+    results = []
     for number, case in enumerate(cases):
         check(cancelled)
         target = out / f"{case.name}{ending}"
         if target.exists() and not again:
-            done.append(Done(case.name, "kept", target, {}))
+            results.append(Done(case.name, "kept", target, {}))
             continue
         began = time.monotonic()
         share = part(
             progress, number / len(cases), (number + 1) / len(cases), f"{case.name} ({number + 1} of {len(cases)}): "
         )
         try:
-            images = _images(case, one, series, force)
-            labels = segment(images, one, device=device, force=force, progress=share, cancelled=cancelled).labels
+            images = _images(case, model_loaded, series, force)
+            labels = segment(
+                images, model_loaded, device=device, force=force, progress=share, cancelled=cancelled
+            ).labels
             io.write(labels, target)
-            done.append(Done(case.name, "done", target, volumes_ml(labels), round(time.monotonic() - began, 2)))
+            results.append(Done(case.name, "done", target, volumes_ml(labels), round(time.monotonic() - began, 2)))
         except MedseqError as error:
-            done.append(Done(case.name, "failed", target, {}, round(time.monotonic() - began, 2), str(error)))
-    return done
+            results.append(Done(case.name, "failed", target, {}, round(time.monotonic() - began, 2), str(error)))
+    return results
 
 
 def volumes_ml(labels: ImageSequence) -> dict[str, float]:

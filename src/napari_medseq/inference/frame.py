@@ -276,14 +276,14 @@ def _own_times(seq: ImageSequence, step: str) -> Sequence[float]:
     return [i * seq.spacing[step] for i in range(seq.size(step))] if step else [0.0]
 
 
-def _within(span: tuple[int, int], wanted: tuple[int, int] | None, size: int) -> tuple[int, int]:
+def _within(span: tuple[int, int], span_wanted: tuple[int, int] | None, size: int) -> tuple[int, int]:
     """The part of a span that is wanted; what is wanted, where they do not meet."""
-    if wanted is None:
+    if span_wanted is None:
         return span
-    start, stop = max(0, min(wanted[0], size - 1)), min(size, max(wanted[1], 1))
+    start, stop = max(0, min(span_wanted[0], size - 1)), min(size, max(span_wanted[1], 1))
     if stop <= start:
         raise MedseqError(
-            f"The region {wanted} holds no voxel of an axis of {size}; give (start, stop) on the image's grid."
+            f"The region {span_wanted} holds no voxel of an axis of {size}; give (start, stop) on the image's grid."
         )
     inner = max(span[0], start), min(span[1], stop)
     return inner if inner[0] < inner[1] else (start, stop)

@@ -83,8 +83,8 @@ def at_hand(image: ImageSequence) -> ImageSequence:
     if not memory.is_large(size):
         return image.compute()
     across = image.axis(image.slice_axis)
-    one = image.data[tuple(0 if k in (0, across) else slice(None) for k in range(image.data.ndim))]
-    if isinstance(one, UnreadVoxels) and one.is_one_step:
+    volume = image.data[tuple(0 if k in (0, across) else slice(None) for k in range(image.data.ndim))]
+    if isinstance(volume, UnreadVoxels) and volume.is_one_step:
         return image
     shape = list(image.data.shape)
     shape.insert(1, shape.pop(across))  # a slice in one piece

@@ -123,12 +123,12 @@ def to_images(
 
     labels = _cleaned(prediction, image, settings)
     if steps is not None:
-        wanted = np.zeros(len(labels), bool)
+        is_wanted = np.zeros(len(labels), bool)
         bad = [i for i in steps if not 0 <= i < len(labels)]
         if bad:
             raise MedseqError(f"{image.name} has steps 0 to {len(labels) - 1}, not {bad}.")
-        wanted[list(steps)] = True
-        labels[~wanted] = 0
+        is_wanted[list(steps)] = True
+        labels[~is_wanted] = 0
     if keep is not None:
         check_same_grid(image, keep, where="keep")
     out = back(labels) if keep is None else kept(back(labels), keep)

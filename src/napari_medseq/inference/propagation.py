@@ -205,12 +205,12 @@ class _Job:
     ) -> Propagation:
         """The objects of one image."""
         planes = planes_along(image, axis or painted_axis(image, labels))
-        wanted = None if steps is None else checked_steps(steps, planes, "steps")
+        step_numbers = None if steps is None else checked_steps(steps, planes, "steps")
         objects = objects_of(labels, planes, annotated)
 
         def run(where: torch.device, chunk: int | None) -> Merged:
             network = ready(self.network, where, self.settings.precision)
-            merged = Merged(planes, labels, self.settings, wanted, several=len(objects) > 1)
+            merged = Merged(planes, labels, self.settings, step_numbers, several=len(objects) > 1)
             carrier = Carrier(planes, merged.painted, network, self.settings, where, chunk, progress, self.cancelled)
             carrier.carry(objects, merged.add)
             return merged
@@ -230,16 +230,16 @@ class _Job:
         """Each visit of a patient; one that is painted is as it was."""
         results = {k: self._painted(seq) for k, seq in labels.items()}
         unannotated = len(patient.exams) - len(labels)
-        for k, one in enumerate(prompted_visits(patient, labels, self.cancelled)):
-            watched = part(progress, k / unannotated, (k + 1) / unannotated, f"visit {one.number + 1}: ")
-            carried = self.of_image(one.image, one.labels, one.painted, "t", None, watched)
-            image = patient.exams[one.number][0]
-            data = np.asarray(carried.labels.data)[one.frame].reshape(image.data.shape)
+        for k, visit in enumerate(prompted_visits(patient, labels, self.cancelled)):
+            watched = part(progress, k / unannotated, (k + 1) / unannotated, f"visit {visit.number + 1}: ")
+            carried = self.of_image(visit.image, visit.labels, visit.painted, "t", None, watched)
+            image = patient.exams[visit.number][0]
+            data = np.asarray(carried.labels.data)[visit.frame].reshape(image.data.shape)
             own = image.labels_like(
-                data, name=f"{image.name}_{self.model.info.name}", label_names=one.labels.label_names
+                data, name=f"{image.name}_{self.model.info.name}", label_names=visit.labels.label_names
             )
             own = own.replace(warnings=(*own.warnings, *carried.labels.warnings))
-            results[one.number] = replace(carried, labels=own, doubt=carried.doubt[one.frame : one.frame + 1])
+            results[visit.number] = replace(carried, labels=own, doubt=carried.doubt[visit.frame : visit.frame + 1])
         return [results[k] for k in sorted(results)]
 
     def _painted(self, labels: ImageSequence) -> Propagation:

@@ -96,9 +96,9 @@ class SegmentationRun:
             )
             passes.append(_SequencePass(channels=channels, framing=framing))
         results = []
-        for one, (accumulator, notes) in zip(passes, self._run_passes(passes), strict=True):
+        for sequence_pass, (accumulator, notes) in zip(passes, self._run_passes(passes), strict=True):
             result = to_images(
-                accumulator.prediction, one.channels[0], self.models, s, self.options.steps, self.options.keep
+                accumulator.prediction, sequence_pass.channels[0], self.models, s, self.options.steps, self.options.keep
             )
             results.append(_with_warnings(result, notes))
         return results
@@ -118,8 +118,8 @@ class SegmentationRun:
             own = {at: group.visits[at] for at in group.own}
             passes.append(_SequencePass(channels=group.channels, framing=framing, wanted=own))
         results: dict[int, Segmentation] = {}
-        for one, (accumulator, notes) in zip(passes, self._run_passes(passes), strict=True):
-            for at, visit in (one.wanted or {}).items():
+        for sequence_pass, (accumulator, notes) in zip(passes, self._run_passes(passes), strict=True):
+            for at, visit in (sequence_pass.wanted or {}).items():
                 only = None if steps is None else [0] if index[visit] in steps else []
                 prediction = accumulator.prediction.only(at)
                 result = to_images(prediction, exams[visit][0], self.models, s, only, self.options.keep)
@@ -129,23 +129,26 @@ class SegmentationRun:
     def _run_passes(self, passes: Sequence[_SequencePass]) -> Iterator[tuple[PatchAccumulator, list[str]]]:
         """What was gathered on each pass, and what had to be said of the device."""
         counts = [p.last * len(self._sequences(p.framing)) for p in passes]
-        for k, one in enumerate(passes):
+        for k, sequence_pass in enumerate(passes):
 
             def gathered(
-                where: torch.device, together: int | None, one: _SequencePass = one, done: int = sum(counts[:k])
+                where: torch.device,
+                together: int | None,
+                sequence_pass: _SequencePass = sequence_pass,
+                done: int = sum(counts[:k]),
             ) -> PatchAccumulator:
-                return self._gathered(one, where, together, done, sum(counts))
+                return self._gathered(sequence_pass, where, together, done, sum(counts))
 
-            yield devices.within_memory(gathered, self.device, self.options.chunk, one.channels[0].name)
+            yield devices.within_memory(gathered, self.device, self.options.chunk, sequence_pass.channels[0].name)
 
     def _sequences(self, framing: Framing) -> list[int | None]:
         """The positions that are sequences of their own; None is all of them as one."""
         return [None] if any(n.volumes for n in self.networks) else list(framing.positions)
 
     def _gathered(
-        self, one: _SequencePass, where: torch.device, together: int | None, done: int, total: int
+        self, sequence_pass: _SequencePass, where: torch.device, together: int | None, done: int, total: int
     ) -> PatchAccumulator:
-        framing, name = one.framing, one.channels[0].name
+        framing, name = sequence_pass.framing, sequence_pass.channels[0].name
         plans = [self._plan(m, where, together) for m in self.models]
         if where.type == "cpu" and memory.worth_estimating(framing):
             needed = [
@@ -156,7 +159,7 @@ class SegmentationRun:
         apart = self.settings.along in ("t", "visit")
         accumulator = PatchAccumulator(framing, self.settings, self.options.outputs, apart=apart)
         for position in self._sequences(framing):
-            planes, others = self._passes(one, where, plans, position)
+            planes, others = self._passes(sequence_pass, where, plans, position)
             for index, p in enumerate(planes):
                 check(self.cancelled)
                 sampled = p if others is None else next(others)
@@ -166,7 +169,9 @@ class SegmentationRun:
                 done += 1
                 if self.progress is not None:
                     self.progress(done, total, f"segmenting {name}")
-                if index + 1 == one.last:  # the visits after it are only read as far as the look-ahead needs them
+                if (
+                    index + 1 == sequence_pass.last
+                ):  # the visits after it are only read as far as the look-ahead needs them
                     break
         check(self.cancelled)
         return accumulator
@@ -178,14 +183,14 @@ class SegmentationRun:
         return tuning.prepare(model.network, where, together, precision)
 
     def _passes(
-        self, one: _SequencePass, where: torch.device, plans: Sequence[tuning.Plan], position: int | None
+        self, sequence_pass: _SequencePass, where: torch.device, plans: Sequence[tuning.Plan], position: int | None
     ) -> Passes:
         """The mean of what the models say."""
         if self.window is not None:
             network = self.models[0].network
-            return window_probabilities(network, one.channels, self.window, where, self.cancelled), None
+            return window_probabilities(network, sequence_pass.channels, self.window, where, self.cancelled), None
         each = [
-            self._of_model(m, n, one, where, plan, position)
+            self._of_model(m, n, sequence_pass, where, plan, position)
             for m, n, plan in zip(self.models, self.networks, plans, strict=True)
         ]
         planes = averaged([p for p, _ in each])
@@ -196,16 +201,18 @@ class SegmentationRun:
         self,
         model: Model,
         network: Stepwise,
-        one: _SequencePass,
+        sequence_pass: _SequencePass,
         where: torch.device,
         plan: tuning.Plan,
         position: int | None,
     ) -> Passes:
         """The probabilities that one model's answer comes from, and those that show how sure it is."""
-        times = known_times(network, one.framing)
+        times = known_times(network, sequence_pass.framing)
         settings = inference_settings(model.inference, model.info.name)
-        planes = probabilities(network, steps_of(one.framing, one.channels, where, position), settings, plan, times)
-        steps = steps_of(one.framing, one.channels, where, position)
+        planes = probabilities(
+            network, steps_of(sequence_pass.framing, sequence_pass.channels, where, position), settings, plan, times
+        )
+        steps = steps_of(sequence_pass.framing, sequence_pass.channels, where, position)
         samples, views = self.options.samples, self.options.views
         return planes, varied(network, steps, plan, samples=samples, views=views, times=times)
 

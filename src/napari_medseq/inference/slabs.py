@@ -89,9 +89,9 @@ def segment_slabs(
         If the images do not fit the models, or these not each other.
     """
     settings, asked = [slab_settings(m) for m in models], _Asked(outputs, steps, keep, region)
-    first, one = models[0], settings[0]
+    first, first_settings = models[0], settings[0]
     for other, two in zip(models[1:], settings[1:], strict=True):
-        compatible = two.working == one.working and (other.info.channels, other.info.classes) == (
+        compatible = two.working == first_settings.working and (other.info.channels, other.info.classes) == (
             first.info.channels,
             first.info.classes,
         )
@@ -101,11 +101,11 @@ def segment_slabs(
             )
     several = images.values() if isinstance(images, Mapping) else [images]
     series = next((i for i in several if isinstance(i, ImageSequence) and _is_dynamic(i)), None)
-    if one.working.axis != "t" and series is not None:
+    if first_settings.working.axis != "t" and series is not None:
         return [_by_frames(images, series, models, device, asked, force, progress, cancelled)]
     return [
         _of_volume(channels, models, settings, device, asked, progress, cancelled)
-        for channels in slab_channels(images, first, one, force)
+        for channels in slab_channels(images, first, first_settings, force)
     ]
 
 
@@ -183,11 +183,11 @@ def _of_volume(
     cancelled: Cancelled | None,
 ) -> Segmentation:
     """A volume, a picture, or frames as steps."""
-    first, one = models[0], settings[0]
-    volume, grid = working_volume(channels, first.info.channels, one.working)
+    first, first_settings = models[0], settings[0]
+    volume, grid = working_volume(channels, first.info.channels, first_settings.working)
     inner = tuple(slice(0, n) for n in volume.shape)
     if len(channels) < len(first.info.channels):
-        volume, inner = within_nothing(volume, one.window)
+        volume, inner = within_nothing(volume, first_settings.window)
     held = sum(_held(m, own, volume.shape) for m, own in zip(models, settings, strict=True))
     warn_if_short(held + 2 * volume[0].size, grid.image.name)
     streams = [
@@ -207,8 +207,8 @@ def _of_volume(
         p = sum(of_models[1:], of_models[0]) / len(of_models)
         check_finite(p, first, f"step {step + 1} of {grid.image.name}")
         if inner[1].start <= step < inner[1].stop:
-            made.add(step - inner[1].start, p[:, inner[2], inner[3]], one.threshold)
-    return _answer(made, grid, first, one, asked)
+            made.add(step - inner[1].start, p[:, inner[2], inner[3]], first_settings.threshold)
+    return _answer(made, grid, first, first_settings, asked)
 
 
 def _held(model: Model, settings: SlabSettings, shape: Sequence[int]) -> int:

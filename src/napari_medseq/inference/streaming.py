@@ -168,32 +168,32 @@ class SegmentationStream:
 
     def _finish(self, count: int) -> list[Tensor]:
         """The first `count` waiting steps, mixed with what comes after them and decoded, as many together as were encoded together."""
-        done: list[Tensor] = []
+        results: list[Tensor] = []
         with self.plan.precision():
             while count > 0:
                 available = min(count, self.plan.together)
                 mixed = self._mixed(available)
-                done += self.finish(self.network, mixed).chunk(available)
+                results += self.finish(self.network, mixed).chunk(available)
                 count -= available
-        return done
+        return results
 
     def _mixed(self, count: int) -> list[Tensor]:
         """Features per level of the first `count` waiting steps, one after another, which wait no more."""
         future = list(islice(self.waiting, count + self.ahead))
-        done = [self.waiting.popleft() for _ in range(count)]
-        features = [_joined(list(level)) for level in zip(*(step.features for step in done), strict=True)]
+        leaving = [self.waiting.popleft() for _ in range(count)]
+        features = [_joined(list(level)) for level in zip(*(step.features for step in leaving), strict=True)]
         gaps = [w.gap for w in future[1:] if w.gap is not None]
         for level, mixer in self.network.recurrent:
             looked = None
             if mixer.ahead_cell is not None:
                 # a sequence that is reset looks at each step alone
-                seen = [w.projected[level] for w in (future if self.ahead else done)]
+                seen = [w.projected[level] for w in (future if self.ahead else leaving)]
                 looked = (
                     mixer.look(seen, gaps or None, count)
                     if self.ahead
                     else _joined([mixer.look([own]) for own in seen])
                 )
-            carried = _joined([step.carried[level] for step in done])
+            carried = _joined([step.carried[level] for step in leaving])
             features[level] = mixer.join(features[level], carried, looked)
         return features
 

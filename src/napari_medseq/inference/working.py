@@ -138,10 +138,10 @@ class WorkingGrid:
         affine = turn.apply_affine(image.affine, image.grid)
         own = geometry.spacing(affine)
         size = [image.grid[k] for k in turn.order]
-        wanted = dict(zip(working.axes, working.spacing_mm, strict=True))
+        target_spacing = dict(zip(working.axes, working.spacing_mm, strict=True))
         scale = np.ones(3)
         for k, name in enumerate("xyz"):
-            goal = wanted.get(name)
+            goal = target_spacing.get(name)
             if goal is not None and abs(own[k] / goal - 1) > _SAME:
                 new = max(1, round(size[k] * own[k] / goal))
                 scale[k], size[k] = size[k] / new, new

@@ -130,8 +130,8 @@ def collect(paths: Paths) -> tuple[dict[str, list[Path]], list[str]]:
     if not entries:
         raise ReadError("No file was given; name a file, a folder or a list of files.")
     out = Collection()
-    for one in entries:
-        out.add(Path(one))
+    for entry in entries:
+        out.add(Path(entry))
     return out.finished()
 
 

@@ -48,10 +48,10 @@ def described(files: Iterable[tuple[Path, Placeholder]]) -> list[str]:
 
 
 def _line(folder: Path, sort: Placeholder, paths: list[Path]) -> str:
-    one = len(paths) == 1
-    where = str(paths[0]) if one else f"{folder}: {len(paths)} files ({paths[0].name}, …)"
-    subject = f"{where}: this is" if one else f"{where} are"
-    shown_path = paths[0].name if one else "."
+    alone = len(paths) == 1
+    where = str(paths[0]) if alone else f"{folder}: {len(paths)} files ({paths[0].name}, …)"
+    subject = f"{where}: this is" if alone else f"{where} are"
+    shown_path = paths[0].name if alone else "."
     if sort == "annex":
         return (
             f"{subject} a link of git-annex (DataLad), and the content is not here; fetch it in {folder} with "

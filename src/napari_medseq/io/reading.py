@@ -129,11 +129,11 @@ def read_collected(
 def _as_shown(seq: ImageSequence) -> ImageSequence:
     """The same sequence; where it came from an archive, its source is a path inside the archive."""
     source = str(seq.meta.get("source", ""))
-    shown = archives.shown(source)
-    if shown == source:
+    source_shown = archives.shown(source)
+    if source_shown == source:
         return seq
     return seq.replace(
-        meta={**seq.meta, "source": shown}, warnings=tuple(archives.shown(line) for line in seq.warnings)
+        meta={**seq.meta, "source": source_shown}, warnings=tuple(archives.shown(line) for line in seq.warnings)
     )
 
 
@@ -202,14 +202,18 @@ def _read_labels(file: FileHeader, scan: Scan, cancelled: Cancelled | None) -> l
     if text(file.ds, "SOPClassUID") != series.RTSTRUCT:
         return dicom_seg.read(file, scan.stacks)
     stacks = scan.stacks
-    wanted = rtstruct.referenced_series(file.ds)
-    missing = not any(text(s.first.file.ds, "SeriesInstanceUID") in wanted for s, _ in stacks) if wanted else not stacks
+    series_uids = rtstruct.referenced_series(file.ds)
+    missing = (
+        not any(text(s.first.file.ds, "SeriesInstanceUID") in series_uids for s, _ in stacks)
+        if series_uids
+        else not stacks
+    )
     if missing:
         for folder in rtstruct.neighbours(file):
             near = series.scan(
                 itertools.islice((f for f in walk(folder) if detect(f) == "dicom"), _MOST_NEIGHBOURS), None, cancelled
             )
-            near.series = {uid: frames for uid, frames in near.series.items() if uid in wanted or not wanted}
+            near.series = {uid: frames for uid, frames in near.series.items() if uid in series_uids or not series_uids}
             if near.series:
                 stacks = [*stacks, *series.sort(near)]
                 break
@@ -264,11 +268,11 @@ def info(
         for file in files if kind != "dicom" else []:
             check(cancelled)
             with collect_failures(str(file), failures):
-                series.extend(one.to_dict() for one in _reader(kind, file).facts(file))
+                series.extend(facts.to_dict() for facts in _reader(kind, file).facts(file))
     if not series:
         raise ReadError(_nothing(path, failures))
-    for one in series:
-        one["source"] = archives.shown(str(one["source"]))
+    for facts in series:
+        facts["source"] = archives.shown(str(facts["source"]))
     failures = [archives.shown(line) for line in failures]
     where = str(path) if isinstance(path, (str, os.PathLike)) else [str(p) for p in path]
     return {"path": where, "series": series, "warnings": failures}

@@ -46,9 +46,9 @@ class Sessions:
     def rank_of(self, name: str) -> int | None:
         """The row of a visit, or None if it has none."""
         lower = name.lower()
-        for one in (lower, f"ses-{lower}", lower.removeprefix("ses-")):
-            if one in self.order:
-                return self.order.index(one)
+        for candidate in (lower, f"ses-{lower}", lower.removeprefix("ses-")):
+            if candidate in self.order:
+                return self.order.index(candidate)
         return None
 
 

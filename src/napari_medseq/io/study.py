@@ -171,12 +171,12 @@ def _stated(order: Sequence[str], names: Sequence[str], dates: Sequence[date | N
         If it names other visits than there are, or contradicts their dates.
     """
     lower = [n.lower().removeprefix("ses-") for n in names]
-    wanted = [n.strip().lower().removeprefix("ses-") for n in order]
-    if sorted(lower) != sorted(wanted):
+    names_wanted = [n.strip().lower().removeprefix("ses-") for n in order]
+    if sorted(lower) != sorted(names_wanted):
         raise ReadError(
             f"The order names {', '.join(order)}, but the visits are {', '.join(names)}; name each of them once."
         )
-    out = [lower.index(n) for n in wanted]
+    out = [lower.index(n) for n in names_wanted]
     dated = [(day, names[k]) for k in out if (day := dates[k]) is not None]
     for (before, first), (after, second) in itertools.pairwise(dated):
         if after < before:

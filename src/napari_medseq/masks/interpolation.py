@@ -144,12 +144,12 @@ class Between:
         """
         row = torch.arange(len(middle), device=middle.device)[:, None]
         both = (filled[row, self.low] & filled[row, self.high])[..., None]
-        wanted = torch.lerp(middle[row, self.low], middle[row, self.high], self.share[..., None])
+        target = torch.lerp(middle[row, self.low], middle[row, self.high], self.share[..., None])
         distances = []
         alike = torch.equal(self.low, self.high)
         for side in (self.low,) if alike else (self.low, self.high):
             aligned_distance = torch.stack([m[row, side] for m in maps], 2)
-            shift = torch.where(both, wanted - middle[row, side], 0.0)
+            shift = torch.where(both, target - middle[row, side], 0.0)
             moving = shift.abs().amax(2) > 1e-3
             aligned_distance[moving] = shifted(aligned_distance[moving], shift[moving])
             distances.append(aligned_distance)

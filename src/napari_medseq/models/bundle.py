@@ -161,8 +161,8 @@ def check_sum(folder: Path, part: Path, stated: object = None) -> None:
     """
     noted = read_json(folder / RECORD).get("files") if (folder / RECORD).is_file() else None
     expected = [stated, noted.get(part.as_posix()) if isinstance(noted, dict) else None]
-    wanted = {str(e) for e in expected if e is not None}
-    if wanted and wanted != {sha256(folder / part)}:
+    expected_sums = {str(e) for e in expected if e is not None}
+    if expected_sums and expected_sums != {sha256(folder / part)}:
         raise ModelError(
             f"{folder / part} is not the file that was written: its SHA-256 differs. Get the bundle again."
         )

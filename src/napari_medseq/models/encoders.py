@@ -170,9 +170,9 @@ class RegisteredEncoder(Encoder):
 
     def __init__(self, in_channels: int, network: Definition, dropout: float = 0.0, dimensions: int = 2) -> None:
         super().__init__()
-        wanted: dict[str, Plain] = {**network, "in_channels": in_channels, "neighbours": 0}
-        wanted |= {} if dimensions == 2 else {"dimensions": dimensions}
-        built = registry.build(wanted)
+        definition: dict[str, Plain] = {**network, "in_channels": in_channels, "neighbours": 0}
+        definition |= {} if dimensions == 2 else {"dimensions": dimensions}
+        built = registry.build(definition)
         if not isinstance(built, PerStepEncoder):
             raise ModelError(f"{network.get('_target_')} has no per-step encoder; use another network as encoder.")
         self.network, self.dropout, self.stride = built, nn.Dropout(dropout), int(built.stride)

@@ -69,21 +69,21 @@ def add(
     root = user_folder()
     root.mkdir(parents=True, exist_ok=True)
     text = _address(os.fspath(source))
-    wanted = _checked_sum(sha256)
+    expected_sum = _checked_sum(sha256)
     with tempfile.TemporaryDirectory(dir=root, prefix=".adding-") as place:
         staging = Path(place) / "bundle"
         if urllib.parse.urlsplit(text).scheme in ("http", "https"):
-            if wanted is None:
+            if expected_sum is None:
                 raise ModelError(
                     f"{text} needs the SHA-256 of the file, so that nothing else is installed; give sha256=."
                 )
-            archive = _download(text, wanted, root, progress, cancelled)
+            archive = _download(text, expected_sum, root, progress, cancelled)
             _unpack(archive, staging, cancelled)
         elif Path(text).is_dir():
             _copy(Path(text), staging, cancelled)
         elif Path(text).is_file():
-            if wanted is not None:
-                _compare(Path(text), wanted, text)
+            if expected_sum is not None:
+                _compare(Path(text), expected_sum, text)
             _unpack(Path(text), staging, cancelled)
         else:
             raise ModelError(f"{text} is no folder, no zip file and no http(s) URL; nothing was installed.")
@@ -98,7 +98,7 @@ def add(
         os.replace(inside, ready)
         load_model(ready)
         check(cancelled)
-        record = {"source": text, "sha256": wanted, "files": _sums(ready)}
+        record = {"source": text, "sha256": expected_sum, "files": _sums(ready)}
         (ready / bundle.RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         os.replace(ready, target)
     return read_info(target)
@@ -178,28 +178,28 @@ def _last_name(source: str) -> str:
     return PurePosixPath(path).name.removesuffix(".zip")
 
 
-def _compare(path: Path, wanted: str, source: str) -> None:
+def _compare(path: Path, expected_sum: str, source: str) -> None:
     digest = _sum(path)
-    if digest != wanted:
+    if digest != expected_sum:
         raise ModelError(
-            f"{source} has the SHA-256 {digest}, not {wanted}: it is damaged or another file. Nothing was installed."
+            f"{source} has the SHA-256 {digest}, not {expected_sum}: it is damaged or another file. Nothing was installed."
         )
 
 
-def _download(url: str, wanted: str, root: Path, progress: Progress | None, cancelled: Cancelled | None) -> Path:
+def _download(url: str, expected_sum: str, root: Path, progress: Progress | None, cancelled: Cancelled | None) -> Path:
     """The file at `url`, by way of a ``.part`` file named by its SHA-256, from where an earlier download stopped."""
     folder = root / ".downloads"
     folder.mkdir(exist_ok=True)
-    done, part = folder / f"{wanted}.zip", folder / f"{wanted}.part"
-    if not done.is_file():
+    complete, part = folder / f"{expected_sum}.zip", folder / f"{expected_sum}.part"
+    if not complete.is_file():
         _fetch(url, part, progress, cancelled)
         try:
-            _compare(part, wanted, url)
+            _compare(part, expected_sum, url)
         except ModelError:
             part.unlink()
             raise
-        os.replace(part, done)
-    return done
+        os.replace(part, complete)
+    return complete
 
 
 def _fetch(url: str, part: Path, progress: Progress | None, cancelled: Cancelled | None) -> None:

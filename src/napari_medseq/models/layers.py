@@ -115,10 +115,10 @@ class ConvRNN(nn.Module):
     def _check(self, x: Tensor, state: Tensor | None, present: Tensor | None) -> None:
         cell = self.cells[0]
         assert isinstance(cell, ConvGRUCell | ConvLSTMCell)
-        wanted = cell.from_input.weight.shape
-        if x.ndim != len(wanted) + 1 or x.shape[2] != wanted[1] or x.shape[1] < 1:
+        weight_shape = cell.from_input.weight.shape
+        if x.ndim != len(weight_shape) + 1 or x.shape[2] != weight_shape[1] or x.shape[1] < 1:
             raise ModelError(
-                f"The recurrent layer takes (batch, step, {wanted[1]} channels, {len(wanted) - 2} axes of space) and at "
+                f"The recurrent layer takes (batch, step, {weight_shape[1]} channels, {len(weight_shape) - 2} axes of space) and at "
                 f"least one step, not {tuple(x.shape)}."
             )
         shape = (len(self.cells), x.shape[0], cell.state_channels, *x.shape[3:])

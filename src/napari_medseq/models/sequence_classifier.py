@@ -51,6 +51,9 @@ class SequenceClassifier(SequenceNetwork):
     map is taught directly, which a small lesion in a large slice needs. The encoder is the segmentation network's, block by
     block, so that its weights can start from there.
 
+    The keywords are flat, since they are the network's definition as a bundle writes it (``network_def``), as those of MONAI's
+    networks are.
+
     Parameters
     ----------
     in_channels, classes : int

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import count
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from napari_medseq import geometry
@@ -18,6 +19,9 @@ from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground
 from napari_medseq.volumes.grid import one_thread, to_itk
 from napari_medseq.volumes.iterate import count_volumes
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 
 class N4(Step):
@@ -87,7 +91,6 @@ class N4(Step):
     def _corrected(
         self, data: Floats, seq: ImageSequence, progress: Progress | None, cancelled: Cancelled | None
     ) -> Volume:
-        import SimpleITK as sitk
 
         body = foreground(data) & (data > 0)  # N4 works on logarithms
         if np.count_nonzero(body) < 100:
@@ -95,6 +98,22 @@ class N4(Step):
                 f"{seq.name}: N4 works on logarithms and needs a body brighter than 0; found {np.count_nonzero(body)} such "
                 "voxels. Leave N4 out, or shift the intensities first."
             )
+        field = self._field(data, body, seq, progress, cancelled)
+        corrected = data / np.maximum(field, 1e-6)
+        mean = float(corrected[body].mean())
+        return np.asarray(corrected * (float(data[body].mean()) / mean) if mean else corrected, dtype=np.float32)
+
+    def _field(
+        self,
+        data: Floats,
+        body: NDArray[np.bool_],
+        seq: ImageSequence,
+        progress: Progress | None,
+        cancelled: Cancelled | None,
+    ) -> NDArray[np.float64]:
+        """The multiplicative bias field, fitted on a coarser grid and evaluated on the image's own."""
+        import SimpleITK as sitk
+
         edges = geometry.spacing(seq.affine)
         finest = float(edges[:2].min())
         factors = [
@@ -110,19 +129,36 @@ class N4(Step):
         n4 = sitk.N4BiasFieldCorrectionImageFilter()
         n4.SetMaximumNumberOfIterations([int(i) for i in self.iterations])
         n4.SetConvergenceThreshold(self.convergence)
-        # a spline of order 3 has three control points more than cells
-        longest = float((edges * np.array(data.shape[::-1])).max())
-        cells = [
-            max(1, round(self.cells * float(e) * n / longest)) for e, n in zip(edges, data.shape[::-1], strict=True)
-        ][: 2 if flat else 3]
-        n4.SetNumberOfControlPoints([c + 3 for c in cells])
-        done, stopped = 0, False
+        n4.SetNumberOfControlPoints(self._control_points(edges, data.shape)[: 2 if flat else 3])
+        self._fit(n4, small, small_mask, seq.name, progress, cancelled)
+        field = np.exp(sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(whole)).astype(np.float64))
+        return np.asarray(field[np.newaxis] if flat else field)
+
+    def _control_points(self, edges: NDArray[np.float64], shape: tuple[int, ...]) -> list[int]:
+        """Control points of the spline along x, y and z, with cells of about the same length in mm."""
+        longest = float((edges * np.array(shape[::-1])).max())
+        cells = [max(1, round(self.cells * float(e) * n / longest)) for e, n in zip(edges, shape[::-1], strict=True)]
+        return [c + 3 for c in cells]  # a spline of order 3 has three control points more than cells
+
+    def _fit(
+        self,
+        n4: sitk.N4BiasFieldCorrectionImageFilter,
+        image: sitk.Image,
+        mask: sitk.Image,
+        name: str,
+        progress: Progress | None,
+        cancelled: Cancelled | None,
+    ) -> None:
+        """Run the filter, with progress per iteration; `n4` holds the field afterwards."""
+        import SimpleITK as sitk
+
+        iteration, stopped = 0, False
 
         def step() -> None:
-            nonlocal done, stopped
-            done += 1
+            nonlocal iteration, stopped
+            iteration += 1
             if progress is not None:
-                progress(done, sum(self.iterations), self.title)
+                progress(iteration, sum(self.iterations), self.title)
             if cancelled is not None and cancelled():
                 stopped = True
                 n4.Abort()
@@ -131,19 +167,13 @@ class N4(Step):
         try:
             with one_thread():
                 n4.SetNumberOfThreads(1)
-                n4.Execute(small, small_mask)
+                n4.Execute(image, mask)
         except RuntimeError as problem:
             if stopped:
                 raise OperationCancelled("Cancelled: nothing was changed.") from problem
             raise MedseqError(
-                f"{seq.name}: N4 could not fit a bias field ({str(problem).strip().splitlines()[-1]}); "
+                f"{name}: N4 could not fit a bias field ({str(problem).strip().splitlines()[-1]}); "
                 "use a smaller shrink factor, or leave N4 out."
             ) from problem
         if stopped:
             raise OperationCancelled("Cancelled: nothing was changed.")
-        field = np.exp(sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(whole)).astype(np.float64))
-        if flat:
-            field = field[np.newaxis]
-        corrected = data / np.maximum(field, 1e-6)
-        mean = float(corrected[body].mean())
-        return np.asarray(corrected * (float(data[body].mean()) / mean) if mean else corrected, dtype=np.float32)

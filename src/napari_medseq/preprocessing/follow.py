@@ -87,13 +87,13 @@ def follow(
     MedseqError
         If `seq` went along with a registration that is none of the result's.
     """
-    done, wanted = seq.meta.get(META, []), result.meta.get(META, [])
-    if done != wanted[: len(done)]:
+    done, recorded = seq.meta.get(META, []), result.meta.get(META, [])
+    if done != recorded[: len(done)]:
         raise MedseqError(
             f"{seq.name} was registered otherwise than {result.name}; choose a mask of the image that was preprocessed."
         )
     moved = _brought(seq, result, transforms_of(result)[len(done) :], interpolation, progress, cancelled)
-    return moved.replace(meta={**moved.meta, META: wanted}) if wanted else moved
+    return moved.replace(meta={**moved.meta, META: recorded}) if recorded else moved
 
 
 def _brought(

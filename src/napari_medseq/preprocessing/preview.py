@@ -191,11 +191,11 @@ def _trials(seq: ImageSequence, step: Step) -> list[ImageSequence]:
     if isfinite(reach.get(along, 0.0)):
         frames = {"t": slice(0, 1)} if isfinite(reach.get("t", 0.0)) else {}
         middle = seq.size(along) // 2
-        one = part_of(seq, {along: slice(middle, middle + 1), **frames})
-        most = int(np.clip(_TRIALS[-1] // _voxels(one), 2, seq.size(along)))
+        single = part_of(seq, {along: slice(middle, middle + 1), **frames})
+        most = int(np.clip(_TRIALS[-1] // _voxels(single), 2, seq.size(along)))
         start = max(0, middle - most // 2)
         following = part_of(seq, {along: slice(start, start + most), **frames})
-        return [one.compute(), following.compute()]
+        return [single.compute(), following.compute()]
     return [thinned(seq, most).compute() for most in _TRIALS]
 
 

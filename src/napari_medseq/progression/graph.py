@@ -119,11 +119,11 @@ class Graph:
                 identity_of[best.child] = identity_of[parent]
             for lesion in members:
                 if lesion.key not in identity_of:
-                    wanted = self.reserved.get(lesion.key)
-                    if wanted is None or wanted in used:
+                    reserved = self.reserved.get(lesion.key)
+                    if reserved is None or reserved in used:
                         fresh = max(fresh, max(used, default=0)) + 1
-                        wanted = fresh
-                    identity_of[lesion.key] = wanted
+                        reserved = fresh
+                    identity_of[lesion.key] = reserved
                 used.add(identity_of[lesion.key])
         return identity_of
 

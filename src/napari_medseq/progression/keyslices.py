@@ -171,13 +171,13 @@ def _plane(mask: ImageSequence, image: ImageSequence | None, number: int) -> _Pl
     rows, columns = (k for k in range(3) if k != along)
     labels = np.take(volume, number, axis=along)
     if image is None or set(image.axes) & {"t", "c"} or not image.same_grid(mask):
-        shown, limits = np.full(labels.shape, 0.5), (0.0, 1.0)
+        plane, limits = np.full(labels.shape, 0.5), (0.0, 1.0)
     else:
-        shown = np.take(image.volume_zyx(), number, axis=along).astype(np.float64)
-        low, high = np.percentile(shown, (1, 99.5))
+        plane = np.take(image.volume_zyx(), number, axis=along).astype(np.float64)
+        low, high = np.percentile(plane, (1, 99.5))
         limits = float(low), max(float(high), float(low) + 1e-9)
     spacing = mask.spacing[SPACE[rows]], mask.spacing[SPACE[columns]]
-    return _Plane(labels, shown, limits, spacing, number, volume.shape[along])
+    return _Plane(labels, plane, limits, spacing, number, volume.shape[along])
 
 
 def _draw(axes: Axes, plane: _Plane, *, only: int | None = None) -> None:

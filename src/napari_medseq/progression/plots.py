@@ -83,7 +83,7 @@ def spaghetti(
     """
     x, _ = x_positions(progression)
     table = _drawn(progression.lesions, axes)
-    shown: Artists = {}
+    artists: Artists = {}
     largest = table.groupby("lesion")["volume_ml"].max().sort_values(ascending=False).index[:_MOST_NAMES]
     for number, rows in by_lesion(table):
         colour = lesion_colour(number)
@@ -96,16 +96,16 @@ def spaghetti(
         (line,) = axes.plot(
             at, values, "-o", color=colour, markersize=3.5, linewidth=1.4, picker=5, label=f"lesion {number}"
         )
-        shown[number] = [line]
+        artists[number] = [line]
         for event, marker in _MARKERS.items():
             chosen = (rows["event"] == event).to_numpy()
             if chosen.any():
                 inner = colour if marker == "x" else "none"
-                shown[number] += axes.plot(at[chosen], values[chosen], marker, color=colour, markersize=8, mfc=inner)
+                artists[number] += axes.plot(at[chosen], values[chosen], marker, color=colour, markersize=8, mfc=inner)
         seen = np.flatnonzero(np.isfinite(values) & (values > 0))
         if number in largest and len(seen):  # beside the last sighting: those that vanish would all be named at 0
             k = seen[-1]
-            shown[number].append(
+            artists[number].append(
                 axes.annotate(
                     str(number), (at[k], values[k]), (6, 2), textcoords="offset points", color=colour, fontsize=8
                 )
@@ -117,7 +117,7 @@ def spaghetti(
         axes.yaxis.set_minor_formatter(lambda v, at: _plain(v, at) if f"{v:.0e}"[0] in "25" else "")
     axes.set_ylabel("% of first visit" if relative else _column_in_words(column))
     _dates_axis(progression, axes)
-    return shown
+    return artists
 
 
 def burden(progression: Tracked, axes: Axes) -> Artists:
@@ -148,14 +148,14 @@ def waterfall(progression: Tracked, axes: Axes) -> Artists:
         if len(rows) > 1:
             bars.append((number, 100 * (last - first) / first))
     bars.sort(key=lambda bar: -bar[1])
-    shown: Artists = {}
+    artists: Artists = {}
     for at, (lesion, change) in enumerate(bars):
-        shown[lesion] = list(axes.bar(at, change, color=lesion_colour(lesion), picker=True))
+        artists[lesion] = list(axes.bar(at, change, color=lesion_colour(lesion), picker=True))
     axes.axhline(0, color=_ink(axes), linewidth=0.8)
     axes.set_xticks(range(len(bars)), [str(lesion) for lesion, _ in bars])
     axes.set_xlabel("lesion")
     axes.set_ylabel("change of volume (%)")
-    return shown
+    return artists
 
 
 def swimmer(progression: Tracked, axes: Axes) -> Artists:
@@ -167,14 +167,14 @@ def swimmer(progression: Tracked, axes: Axes) -> Artists:
         measured = set(table.loc[table["measured"].astype(bool), "lesion"].tolist())
         numbers = [n for n in numbers if n in measured] or numbers
     lane = {number: k for k, number in enumerate(numbers)}
-    shown: Artists = {}
+    artists: Artists = {}
     for number, rows in by_lesion(table[table["lesion"].isin(numbers)]):
         present = rows[rows["volume_ml"] > 0]["visit"].to_numpy(int)
         colour = lesion_colour(number)
         at = lane[number]
-        shown[number] = []
+        artists[number] = []
         for run in np.split(present, np.flatnonzero(np.diff(present) > 1) + 1):
-            shown[number] += axes.plot(
+            artists[number] += axes.plot(
                 x[[run[0], run[-1]]],
                 [at, at],
                 "-o",
@@ -188,7 +188,7 @@ def swimmer(progression: Tracked, axes: Axes) -> Artists:
             where = rows[(rows["event"] == event)]["visit"].to_numpy(int)
             if len(where):
                 width = 2.4 if event == "resolved" else 1.0  # a cross is all edge
-                shown[number] += axes.plot(
+                artists[number] += axes.plot(
                     x[where], np.full(len(where), at), marker, color=colour, markersize=9, mec=_ink(axes), mew=width
                 )
     for key, edges in progression.graph.live_parents.items():
@@ -202,7 +202,7 @@ def swimmer(progression: Tracked, axes: Axes) -> Artists:
     axes.invert_yaxis()
     axes.set_ylabel("lesion")
     _dates_axis(progression, axes)
-    return shown
+    return artists
 
 
 def _plain(value: float, _at: Any = None) -> str:

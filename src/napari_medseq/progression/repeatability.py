@@ -210,16 +210,16 @@ class Repeatability:
         import pandas as pd
 
         rows = []
-        for one in self.lesions:
-            volumes = np.array([v for v in one.volumes_ml if v > 0])
+        for lesion in self.lesions:
+            volumes = np.array([v for v in lesion.volumes_ml if v > 0])
             mean = float(volumes.mean()) if len(volumes) else math.nan
             rows.append(
                 {
-                    "lesion": one.lesion,
-                    "scan_ml": one.volumes_ml[0],
+                    "lesion": lesion.lesion,
+                    "scan_ml": lesion.volumes_ml[0],
                     "mean_ml": mean,
                     "sd_ml": float(volumes.std(ddof=1)) if len(volumes) > 1 else math.nan,
-                    "found": f"{max(len(volumes) - 1, 0)} of {len(one.volumes_ml) - 1}",
+                    "found": f"{max(len(volumes) - 1, 0)} of {len(lesion.volumes_ml) - 1}",
                     "smallest_change_ml": self.smallest_change_ml(mean) if len(volumes) else math.nan,
                     "smallest_change_percent": 100 * self.smallest_change_ml(mean) / mean if len(volumes) else math.nan,
                 }
@@ -232,19 +232,25 @@ class Repeatability:
         import pandas as pd
 
         rows = []
-        for one in sorted(self.implants, key=lambda i: i.true_after_ml / i.true_before_ml):
-            real = self.is_real(one.found_before_ml, one.found_after_ml) if one.found else None
+        for implant in sorted(self.implants, key=lambda i: i.true_after_ml / i.true_before_ml):
+            real = self.is_real(implant.found_before_ml, implant.found_after_ml) if implant.found else None
             rows.append(
                 {
-                    "lesion": "own" if one.own else "put in",
-                    "true_before_ml": one.true_before_ml,
-                    "true_change_percent": 100 * (one.true_after_ml / one.true_before_ml - 1),
-                    "found_before_ml": one.found_before_ml,
-                    "found_after_ml": one.found_after_ml,
-                    "found_change_percent": 100 * (one.found_after_ml / one.found_before_ml - 1)
-                    if one.found
+                    "lesion": "own" if implant.own else "put in",
+                    "true_before_ml": implant.true_before_ml,
+                    "true_change_percent": 100 * (implant.true_after_ml / implant.true_before_ml - 1),
+                    "found_before_ml": implant.found_before_ml,
+                    "found_after_ml": implant.found_after_ml,
+                    "found_change_percent": 100 * (implant.found_after_ml / implant.found_before_ml - 1)
+                    if implant.found
                     else math.nan,
-                    "called_real": "not found" if not one.found else "" if real is None else "yes" if real else "no",
+                    "called_real": "not found"
+                    if not implant.found
+                    else ""
+                    if real is None
+                    else "yes"
+                    if real
+                    else "no",
                 }
             )
         return pd.DataFrame(rows)

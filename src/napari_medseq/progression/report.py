@@ -207,14 +207,14 @@ def _list(items: Iterable[str]) -> str:
 
 
 def _table(table: pd.DataFrame) -> str:
-    shown = table.copy()
-    for column in shown.columns:
-        if str(shown[column].dtype).startswith("datetime"):
-            shown[column] = shown[column].dt.strftime("%Y-%m-%d")
-    for column in shown.columns.intersection(["visit", "first_visit", "last_visit"]):
-        shown[column] += 1  # people count from 1
-    shown.columns = [_column_in_words(str(c)) for c in shown.columns]
-    text: str = shown.to_html(index=False, na_rep="", float_format=lambda v: f"{v:.4g}", border=0)
+    printed = table.copy()
+    for column in printed.columns:
+        if str(printed[column].dtype).startswith("datetime"):
+            printed[column] = printed[column].dt.strftime("%Y-%m-%d")
+    for column in printed.columns.intersection(["visit", "first_visit", "last_visit"]):
+        printed[column] += 1  # people count from 1
+    printed.columns = [_column_in_words(str(c)) for c in printed.columns]
+    text: str = printed.to_html(index=False, na_rep="", float_format=lambda v: f"{v:.4g}", border=0)
     return f'<div class="wide">{text}</div>'
 
 

@@ -136,15 +136,15 @@ class Transform:
         RegistrationError
             If the inversion does not settle, which happens where the deformation folds.
         """
-        wanted = geometry.apply_points(
+        points_fixed = geometry.apply_points(
             np.asarray(np.linalg.inv(self.linear)), np.asarray(points, dtype=np.float64).reshape(-1, 3)
         )
-        if self.spline is None or not len(wanted):
-            return wanted
-        guess = wanted.copy()
+        if self.spline is None or not len(points_fixed):
+            return points_fixed
+        guess = points_fixed.copy()
         bent = Transform("deformable", np.eye(4), spline=self.spline)
         for _ in range(60):
-            miss = wanted - bent.to_moving(guess)
+            miss = points_fixed - bent.to_moving(guess)
             guess += miss
             if np.abs(miss).max() < tolerance_mm:
                 return guess

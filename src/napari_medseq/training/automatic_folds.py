@@ -46,14 +46,14 @@ def train_folds(
     rows: list[dict[str, object]] = []
     for k, judges in enumerate(groups, 1):
         plan = c.plan if not results else str(out / "fold-1.run" / "plan.yaml")
-        one = c.model_copy(
+        fold_config = c.model_copy(
             update={
                 "folds": 0, "judges": tuple(judges), "minutes": c.minutes / c.folds, "plan": plan,
                 "out": str(out / f"fold-{k}"), "name": f"{c.name or out.name}-fold{k}",
             }
         )  # fmt: skip
-        shown = part(progress, (k - 1) / c.folds, k / c.folds, f"fold {k}: ")
-        results.append(train_automatically(one, progress=shown, cancelled=cancelled))
+        fold_share = part(progress, (k - 1) / c.folds, k / c.folds, f"fold {k}: ")
+        results.append(train_automatically(fold_config, progress=fold_share, cancelled=cancelled))
         rows += [{"fold": k, "patient": p, **scores} for p, scores in results[-1].scores.items()]
     table = pd.DataFrame(rows)
     of_classes = table.drop(columns=["fold", "patient"])

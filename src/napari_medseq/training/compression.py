@@ -158,22 +158,22 @@ def compress(
     check(cancelled)
     name = s.name or f"{model.info.name}-small"
     definition, network = dict(model.network_definition), deepcopy(model.network).cpu()
-    done = []
+    steps_done = []
     if s.keep < 1:
         definition, weights = prune(network, definition, s.keep)  # type: ignore[arg-type]
         network = _built(definition, weights)
-        done.append(f"channels cut to {s.keep:.0%}: widths {definition['widths']}")
+        steps_done.append(f"channels cut to {s.keep:.0%}: widths {definition['widths']}")
     if s.fine_tune is not None:
         network = _tuned(model, definition, network, s, progress, cancelled)
         by = ", taught by the original" if s.distil > 0 else ""
-        done.append(f"fine-tuned for {s.fine_tune.loop.iterations} iterations{by}")
+        steps_done.append(f"fine-tuned for {s.fine_tune.loop.iterations} iterations{by}")
     if s.error > 0:
         ranks = _ranks(network, s.error, progress, cancelled)
         if ranks:
             replace(network, ranks)
             definition = _nested(definition, ranks)
-        done.append(f"{len(ranks)} convolutions factorised, relative squared error at most {s.error:g} each")
-    done.append(
+        steps_done.append(f"{len(ranks)} convolutions factorised, relative squared error at most {s.error:g} each")
+    steps_done.append(
         {
             "float32": "stored whole",
             "half": "stored in half precision",
@@ -184,15 +184,15 @@ def compress(
     inference = dict(model.inference)
     if s.precision is not None:
         inference["precision"] = s.precision
-        done.append(f"products in {s.precision} where the processor has units for it")
+        steps_done.append(f"products in {s.precision} where the processor has units for it")
     if not s.mirror and inference.get("mirror"):
         inference["mirror"] = False
-        done.append("one pass instead of two mirrored ones")
+        steps_done.append("one pass instead of two mirrored ones")
     model = Model(model.info, model.network, inference, model.network_definition)
     check(cancelled)
     folder = _write(Path(s.out), name, model, definition, network, s.storage, model.info.card)
     small = loaded(folder)
-    card = f"{model.info.card.rstrip()}\n\n{_report(measures(model), measures(small), done, model)}"
+    card = f"{model.info.card.rstrip()}\n\n{_report(measures(model), measures(small), steps_done, model)}"
     return loaded(_write(folder, name, model, definition, network, s.storage, card))
 
 
@@ -206,13 +206,13 @@ def _ranks(network: nn.Module, error: float, progress: Progress | None, cancelle
     """Convolution → rank, where two factors need fewer multiplications than the whole."""
     convolutions = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and suitable(m)]
     ranks = {}
-    for done, (name, conv) in enumerate(convolutions):
+    for number, (name, conv) in enumerate(convolutions):
         check(cancelled)
         rank, inputs = rank_for(conv.weight, error), conv.weight[0].numel()
         if rank * (inputs + conv.out_channels) < conv.out_channels * inputs:
             ranks[name] = rank
         if progress is not None:
-            progress(done + 1, len(convolutions), "factorising convolutions")
+            progress(number + 1, len(convolutions), "factorising convolutions")
     return ranks
 
 
@@ -242,8 +242,8 @@ def _tuned(
     with joined(config.device) as team:
         cases = read_cases(config, cancelled)
         result = train_cases(config, cases, team, progress, cancelled, teacher).model.network
-    for done in (start, tuned, tuned.with_name(f"{tuned.name}.run")):
-        shutil.rmtree(done)
+    for leftover in (start, tuned, tuned.with_name(f"{tuned.name}.run")):
+        shutil.rmtree(leftover)
     return result
 
 
@@ -282,7 +282,7 @@ def _write(
     )
 
 
-def _report(before: Mapping[str, int], after: Mapping[str, int], done: list[str], model: Model) -> str:
+def _report(before: Mapping[str, int], after: Mapping[str, int], steps_done: list[str], model: Model) -> str:
     rows = [
         f"| {k.replace('_', '-')} | {before[k]:,} | {after[k]:,} | {before[k] / max(1, after[k]):.2f} |" for k in before
     ]
@@ -290,7 +290,7 @@ def _report(before: Mapping[str, int], after: Mapping[str, int], done: list[str]
         [
             "## Compression",
             "",
-            f"Made from {model.info.name} {model.info.version}: {'; '.join(done)}. The numbers above are the original's; "
+            f"Made from {model.info.name} {model.info.version}: {'; '.join(steps_done)}. The numbers above are the original's; "
             "measure accuracy again before use. Multiply-adds are for one 128×128 step and are counted, not timed.",
             "",
             "| | before | after | ratio |",

@@ -80,10 +80,10 @@ def patient_scores(
 ) -> dict[str, dict[str, float]]:
     """Patient to class to Dice at the working spacing, of as many cases as there is time for; one in any case."""
     rows: dict[str, list[list[float]]] = {}
-    for done, case in enumerate(cases):
-        if done and late():
+    for number, case in enumerate(cases):
+        if number and late():
             warnings.warn(
-                f"There was time to judge {done} of {len(cases)} cases that were kept back; give more minutes.",
+                f"There was time to judge {number} of {len(cases)} cases that were kept back; give more minutes.",
                 MedseqWarning,
                 stacklevel=3,
             )

@@ -95,8 +95,8 @@ def train_registration(
         axes = [axis for axis in (2, 3, 4) if rng.random() < 0.5]
         weights = [0.8 ** (settings.steps - 1 - k) for k in range(settings.steps)]
         if rng.random() < settings.synthetic:
-            shown = _crop(randomly_deformed(one.flip(axes), settings.bend_voxels, rng), rng)
-            fixed, moving, truth = (t.to(device) for t in shown)
+            crop = _crop(randomly_deformed(one.flip(axes), settings.bend_voxels, rng), rng)
+            fixed, moving, truth = (t.to(device) for t in crop)
             inner = [
                 slice(None),
                 slice(None),

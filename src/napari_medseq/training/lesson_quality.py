@@ -190,14 +190,12 @@ def why_it_ended(
         Made before it was called.
     """
     s = checked(TeachSettings, settings)
-    done = int(result.curve["iteration"].iloc[-1]) if len(result.curve) else 0
-    if done >= s.iterations or s.minutes is None:
+    iterations_done = int(result.curve["iteration"].iloc[-1]) if len(result.curve) else 0
+    if iterations_done >= s.iterations or s.minutes is None:
         text = f"Training ended after all of its {s.iterations} rounds."
     else:
         spent = f"its {s.minutes:g} minutes were over"
-        text = (
-            f"Training ended because {spent}, after {done} of {s.iterations} rounds: more minutes may make it better."
-        )
+        text = f"Training ended because {spent}, after {iterations_done} of {s.iterations} rounds: more minutes may make it better."
     if pace is not None and pace.is_starved:
         text += f" Other programs kept the processor busy: training got {pace.share:.0%} of one core. Close them, and teach again."
     return text

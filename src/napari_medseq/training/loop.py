@@ -30,12 +30,12 @@ from napari_medseq.training.samples import Windows
 _NO_ROOM = "There is not enough memory for this training; lower loop.batch, loop.steps or loop.size."
 
 
-def learning_rate(done: float, iteration: int, s: LoopSettings) -> float:
-    """Linear warm-up, then down to 1 % of the peak as the schedule says; `done` is the share of the budget spent."""
+def learning_rate(share_done: float, iteration: int, s: LoopSettings) -> float:
+    """Linear warm-up, then down to 1 % of the peak as the schedule says; `share_done` is the share of the budget spent."""
     warm = min(1.0, (iteration + 1) / max(1, s.warm_up))
-    remaining = 1 - min(done, 1.0)
+    remaining = 1 - min(share_done, 1.0)
     fall: dict[str, float] = {
-        "cosine": 0.5 * (1 + math.cos(math.pi * min(done, 1.0))),
+        "cosine": 0.5 * (1 + math.cos(math.pi * min(share_done, 1.0))),
         "polynomial": float(remaining**s.power),
         "constant": 1.0,
     }
@@ -96,10 +96,10 @@ def fit(
                     f"Stopped: {folder} keeps where training stood; the same call goes on from it."
                 )
             spent = team.lead(time.monotonic() - run.began)
-            done = max(state.iteration / s.iterations, spent / 60 / s.minutes if s.minutes is not None else 0.0)
-            if done >= 1:
+            share_done = max(state.iteration / s.iterations, spent / 60 / s.minutes if s.minutes is not None else 0.0)
+            if share_done >= 1:
                 break
-            row = run.step(done)
+            row = run.step(share_done)
             if validate is not None and state.iteration % s.validate_every == 0:
                 row[measure] = run.judge(validate)
             state.curve.append(row)
@@ -174,14 +174,14 @@ class _Run:
             checkpoint.write_curve(self.folder / "curve.csv", self.state.curve, self.measure)
         self.crew.wait()  # the files are there for every process
 
-    def step(self, done: float) -> dict[str, float]:
+    def step(self, share_done: float) -> dict[str, float]:
         """One change of the weights; the row that it adds to the curve."""
         s, state = self.s, self.state
         self.network.train()
-        rate = learning_rate(done, state.iteration, s)
+        rate = learning_rate(share_done, state.iteration, s)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("factor", 1.0)
-        self.windows.lesion_share = s.lesion_share if done < s.natural_after else 0.0
+        self.windows.lesion_share = s.lesion_share if share_done < s.natural_after else 0.0
         self.optimiser.zero_grad(set_to_none=True)
         try:
             value = self.crew.mean(sum(self._gradients(last=k == s.accumulate - 1) for k in range(s.accumulate)))

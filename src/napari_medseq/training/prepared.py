@@ -118,9 +118,9 @@ class Decoded:
         late : callable, optional
             Says that the time for this is over; two cases are read in any case.
         """
-        done = 0
+        given_out = 0
         for entry in with_progress(list(self.entries), len(self.entries), message, progress, cancelled):
-            if late is not None and done >= _LEAST_CASES and late():
+            if late is not None and given_out >= _LEAST_CASES and late():
                 return
             try:
                 with warnings.catch_warnings():
@@ -129,7 +129,7 @@ class Decoded:
             except MedseqError as error:
                 self.leave_out(entry, error)
                 continue
-            done += 1
+            given_out += 1
             for name, images, labels in parts:
                 yield Read(entry, name, images, labels)
 
@@ -224,13 +224,13 @@ def measured(
     MedseqError
         If no case can be read, or no label is in any.
     """
-    measuring, names, done = Measuring([]), dict(classes), set()
+    measuring, names, cases_seen = Measuring([]), dict(classes), set()
     for case in decoded.all("measuring", progress, cancelled, late):
         for name in case.images:
             measuring.know(name)
         measuring.add(case.entry.patient, case.images, case.labels)
-        done.add(case.entry.case)
-    if not done:
+        cases_seen.add(case.entry.case)
+    if not cases_seen:
         raise MedseqError("No case could be read; the warnings say why.")
     values = sorted(measuring.volumes)
     if not values:
@@ -239,7 +239,7 @@ def measured(
         _check_values(values, numbered=measuring.numbered)
         names = {255: "foreground"} if values == [255] else {v: f"class {v}" for v in values}
     measuring.names.sort(key=lambda n: decoded.channels.index(n) if n in decoded.channels else len(decoded.channels))
-    cases = round(len(measuring.patients) * len(decoded.entries) / len(done))
+    cases = round(len(measuring.patients) * len(decoded.entries) / len(cases_seen))
     return measuring.result(names, cases=cases, patients=len({e.patient for e in decoded.entries})), names
 
 
@@ -280,7 +280,7 @@ def slab_cases(
         The classes, with those that were met for the first time unless they are `fixed`.
     """
     indices = ClassIndices(dict(classes), fixed)
-    cases, done, held = [], set(), 0
+    cases, cases_seen, held = [], set(), 0
     for case in decoded.all("preparing", progress, cancelled, late):
         decoded.kept.pop(case.entry.case, None)
         try:
@@ -293,13 +293,13 @@ def slab_cases(
         half[...] = image
         held += 0 if isinstance(half, np.memmap) else half.nbytes + index.nbytes
         cases.append(SlabCase(case.entry.patient, case.name, torch.from_numpy(half), torch.from_numpy(index)))
-        done.add(case.entry.case)
+        cases_seen.add(case.entry.case)
     if not cases:
         raise MedseqError("No case could be prepared; the warnings say why.")
     indices.warn()
-    if len(done) < len(decoded.entries):
+    if len(cases_seen) < len(decoded.entries):
         warnings.warn(
-            f"Reading took so long that {len(decoded.entries) - len(done)} of {len(decoded.entries)} cases are left out; "
+            f"Reading took so long that {len(decoded.entries) - len(cases_seen)} of {len(decoded.entries)} cases are left out; "
             "give more minutes.",
             MedseqWarning,
             stacklevel=3,

@@ -226,8 +226,8 @@ class _Run:
 
     def _dice(self, network: PromptedNetwork, lesson: Lesson, step: int) -> float:
         """On a painted slice, from all others."""
-        shown = [int(s) for s in lesson.annotated if s != step]
-        sequence = lesson.sequence(shown, self.horizon_along(lesson.gap > 0), self.device)
+        shown_steps = [int(s) for s in lesson.annotated if s != step]
+        sequence = lesson.sequence(shown_steps, self.horizon_along(lesson.gap > 0), self.device)
         x, prior = sequence.channels()
         with torch.no_grad(), self._precision():
             logits = network(x, prior, sequence.annotated)[0]

@@ -59,34 +59,34 @@ class Lesson:
         return replace(self, painted=painted, annotated=self.annotated[self.annotated != step])
 
     def sequence(
-        self, shown: Sequence[int], horizon: tuple[float, float], device: torch.device | None = None
+        self, shown_steps: Sequence[int], horizon: tuple[float, float], device: torch.device | None = None
     ) -> PromptedSequence:
         """The whole lesson with some steps shown, a batch of one."""
         flags = torch.zeros(1, len(self.image), dtype=torch.bool)
-        flags[0, list(shown)] = True
+        flags[0, list(shown_steps)] = True
         tensors = [self.image[None], self.painted[None], flags, torch.tensor([self.gap])]
         image, painted, annotated, gap = (g.to(device) if device is not None else g for g in tensors)
         return PromptedSequence.of(image, painted, annotated, gap, horizon)
 
 
-def lesson_of(planes: Planes, labels: NDArray[np.generic], one: PromptedObject, settings: PromptSettings) -> Lesson:
+def lesson_of(planes: Planes, labels: NDArray[np.generic], item: PromptedObject, settings: PromptSettings) -> Lesson:
     """What is painted of an object, in the window in which `propagate` looks at it first.
 
     Parameters
     ----------
     planes : Planes
     labels : ndarray, (*across, step, row, column)
-    one : PromptedObject
+    item : PromptedObject
     settings : PromptSettings
     """
     growth = Growth(steps=(_AROUND, _AROUND))
-    window = window_around(one.painted, one.steps, planes.spacing, planes.steps, growth, settings)
-    filled = FilledWindow.blank(one, growth, window)
+    window = window_around(item.painted, item.steps, planes.spacing, planes.steps, growth, settings)
+    filled = FilledWindow.blank(item, growth, window)
     fill([filled], planes, labels)
     image = filled.image
     low, high = torch.quantile(image.flatten()[:: max(1, image.numel() // 10**6)], torch.tensor(_QUANTILES))
     image = (image - low) / (high - low).clamp_min(1e-6)
-    annotated = one.steps - window.steps[0]
+    annotated = item.steps - window.steps[0]
     return Lesson(image.clamp(-0.5, 1.5), filled.painted, annotated, planes.spacing[0] / window.pixel_mm)
 
 

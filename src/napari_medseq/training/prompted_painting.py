@@ -21,8 +21,8 @@ def even_steps(area: NDArray[np.float64], count: int) -> list[int]:
     filled = np.flatnonzero(area > 0)
     if count == 1:
         return [int(area.argmax())]
-    wanted = [filled[0] + f * (filled[-1] + 1 - filled[0]) - 0.5 for f in FRACTIONS[count]]
-    return sorted({int(filled[np.abs(filled - w).argmin()]) for w in wanted})
+    targets = [filled[0] + f * (filled[-1] + 1 - filled[0]) - 0.5 for f in FRACTIONS[count]]
+    return sorted({int(filled[np.abs(filled - w).argmin()]) for w in targets})
 
 
 def painted_steps(

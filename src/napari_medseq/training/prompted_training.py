@@ -235,11 +235,11 @@ class _Run:
     def _path(self) -> Path:
         return self.folder / "checkpoint.pt"
 
-    def learn(self, batch: PromptedBatch, done: float) -> None:
-        """One iteration, `done` (0 to 1) of the way."""
+    def learn(self, batch: PromptedBatch, share_done: float) -> None:
+        """One iteration, `share_done` (0 to 1) of the way."""
         s = self.settings
         rate = s.rate * min(1.0, (self.state.iteration + 1) / 60)
-        rate *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        rate *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share_done, 1.0)))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         x, prior = batch.sequence.channels()

@@ -177,17 +177,17 @@ def cut_windows(places: Sequence[PlacedWindow], side: int, shift: Tensor) -> tup
     device = shift.device
     line = torch.arange(side, device=device) - (side - 1) / 2
     base = torch.stack(torch.meshgrid(line, line, indexing="ij"))
-    bounds = [one.bounds(side) for one in places]
-    rows = [_to_grid(one, b) for one, b in zip(places, bounds, strict=True)]
+    bounds = [place.bounds(side) for place in places]
+    rows = [_to_grid(place, b) for place, b in zip(places, bounds, strict=True)]
     # what the windows need from the host goes over at once: each transfer waits for the work before it
     moved = _sent(np.stack(rows).astype(np.float32), device)
-    steps = _sent(np.stack([one.steps for one in places]), device)
-    tables = _sent(np.stack([_table(one.structure) for one in places]), device)
+    steps = _sent(np.stack([place.steps for place in places]), device)
+    tables = _sent(np.stack([_table(place.structure) for place in places]), device)
     grid = torch.einsum("bij,btjyx->btyxi", moved[:, :4].view(-1, 2, 2), base + shift) + moved[:, None, None, None, 4:]
     grid = grid.flip(-1)
     pieces = []
-    for k, (one, box) in enumerate(zip(places, bounds, strict=True)):
-        pair = _native(one, box, steps[k], tables[k])
+    for k, (place, box) in enumerate(zip(places, bounds, strict=True)):
+        pair = _native(place, box, steps[k], tables[k])
         pieces.append(
             functional.grid_sample(pair, grid[k], mode="bilinear", padding_mode="border", align_corners=False)
         )
@@ -195,27 +195,29 @@ def cut_windows(places: Sequence[PlacedWindow], side: int, shift: Tensor) -> tup
     return both[:, :, 0], both[:, :, 1] > 0.5
 
 
-def _native(one: PlacedWindow, box: list[tuple[int, int]], steps: Tensor, table: Tensor) -> Tensor:
+def _native(place: PlacedWindow, box: list[tuple[int, int]], steps: Tensor, table: Tensor) -> Tensor:
     """Image and mask of the native pixels around a window, (step, 2, y, x)."""
     view = [slice(None)] * 3
-    for axis, (low, high) in zip([a for a in range(3) if a != one.axis], box, strict=True):
+    for axis, (low, high) in zip([a for a in range(3) if a != place.axis], box, strict=True):
         view[axis] = slice(low, high)
-    values = one.case.found if one.structure.found else one.case.parts
-    image, parts = (v[tuple(view)].index_select(one.axis, steps).movedim(one.axis, 0) for v in (one.case.image, values))
+    values = place.case.found if place.structure.found else place.case.parts
+    image, parts = (
+        v[tuple(view)].index_select(place.axis, steps).movedim(place.axis, 0) for v in (place.case.image, values)
+    )
     pair = torch.stack([image.float() / 255, table[parts.int()]], 1)
-    if one.structure.found:  # a rough outline
+    if place.structure.found:  # a rough outline
         pair[:, 1:] = functional.avg_pool2d(pair[:, 1:], 3, 1, 1, count_include_pad=False)
-    if abs(float(np.linalg.det(one.matrix))) ** 0.5 > 1.7:  # no aliasing in windows that see much
+    if abs(float(np.linalg.det(place.matrix))) ** 0.5 > 1.7:  # no aliasing in windows that see much
         pair = functional.avg_pool2d(pair, 2, ceil_mode=True)
     return pair
 
 
-def _to_grid(one: PlacedWindow, bounds: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
+def _to_grid(place: PlacedWindow, bounds: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
     """Window pixels to grid_sample's −1 to 1 in the box: the matrix's four numbers and the offset's two, along (y, x)."""
     sizes = [high - low for low, high in bounds]
     scale = np.array([2 / n for n in sizes])
-    offset = [2 * (c - b[0] + 0.5) / n - 1 for c, b, n in zip(one.centre, bounds, sizes, strict=True)]
-    return np.concatenate([(one.matrix * scale[:, None]).ravel(), offset])
+    offset = [2 * (c - b[0] + 0.5) / n - 1 for c, b, n in zip(place.centre, bounds, sizes, strict=True)]
+    return np.concatenate([(place.matrix * scale[:, None]).ravel(), offset])
 
 
 def _sent(values: NDArray[np.generic], device: torch.device) -> Tensor:

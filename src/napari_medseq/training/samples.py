@@ -158,11 +158,11 @@ class Windows:
         h, w = case.image.shape[-2:]
         positive, looked_at = case.labels.gt(0).flatten(-2).any(-1), case.labels.ge(0).flatten(-2).any(-1)
         anywhere = not bool(positive.any()) or not (always or float(torch.rand((), generator=g)) < self.lesion_share)
-        wanted = positive
+        candidates = positive
         if anywhere:
             # any plane will do, but for one that nobody looked at
-            wanted = looked_at if self.target == "labels" and bool(looked_at.any()) else torch.ones_like(looked_at)
-        hit = torch.nonzero(wanted)
+            candidates = looked_at if self.target == "labels" and bool(looked_at.any()) else torch.ones_like(looked_at)
+        hit = torch.nonzero(candidates)
         middle = hit[int(torch.randint(len(hit), (), generator=g))]
         at, real = self._steps_around(case, int(middle[0]))
         shake = (torch.rand(2, generator=g) * 2 - 1) * self.augment.move

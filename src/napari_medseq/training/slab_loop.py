@@ -199,9 +199,9 @@ class _Run:
     def step(self, x: Tensor, y: Tensor) -> Tensor:
         """One change of the weights; the loss."""
         loop = self.loop
-        done = min(1.0, self.spent / loop.seconds)
+        share_done = min(1.0, self.spent / loop.seconds)
         rate = loop.rate * min(1.0, (self.iteration + 1) / WARM_UP)
-        rate *= _LEAST + (1 - _LEAST) * 0.5 * (1 + math.cos(math.pi * done))
+        rate *= _LEAST + (1 - _LEAST) * 0.5 * (1 + math.cos(math.pi * share_done))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         x, y = x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)

@@ -173,8 +173,8 @@ class SlabWindows:
             elif spot is None:
                 middle.append((w - 1) / 2 + u[k] * (n - w))
             else:
-                wanted = spot[k] + (u[k] - 0.5) * w * 0.6
-                middle.append(min(max(wanted, (w - 1) / 2), n - 1 - (w - 1) / 2))
+                centre = spot[k] + (u[k] - 0.5) * w * 0.6
+                middle.append(min(max(centre, (w - 1) / 2), n - 1 - (w - 1) / 2))
         return middle
 
     def _cut(self, case: SlabCase, middle: Sequence[float]) -> Tensor:

@@ -122,8 +122,8 @@ def _dice(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[str, flo
     from monai.metrics import compute_dice
 
     logits = _cut(whole(network, case)[0], case.labels).float()
-    one = logits.shape[1] == 2
-    chosen = (logits.softmax(1)[:, 1] > c.inference.threshold).long() if one else logits.argmax(1)
+    single_class = logits.shape[1] == 2
+    chosen = (logits.softmax(1)[:, 1] > c.inference.threshold).long() if single_class else logits.argmax(1)
     is_known = case.labels >= 0
     k = max(c.classes) + 1
     hot = [

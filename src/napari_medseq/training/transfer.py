@@ -29,16 +29,16 @@ def definition(c: TrainConfig) -> dict[str, Any]:
         d.pop("classes", None)
         d.pop("in_channels", None)
         d.pop("tabular", None)
-    wanted = {"in_channels": max(1, len(c.channels))}
+    arguments = {"in_channels": max(1, len(c.channels))}
     if c.task == "segmentation":
-        wanted["classes"] = max(c.classes) + 1
+        arguments["classes"] = max(c.classes) + 1
     elif c.task == "classification":
-        wanted["classes"] = len(c.classes)
+        arguments["classes"] = len(c.classes)
         if c.table is not None:
-            wanted["tabular"] = len(read_table(Path(c.table), c.values).names)
+            arguments["tabular"] = len(read_table(Path(c.table), c.values).names)
     builder = networks.NETWORKS.get(str(d.get("_target_")))
     parameters = set(inspect.signature(builder).parameters) if builder is not None else set()
-    for key, value in wanted.items():
+    for key, value in arguments.items():
         if d.get(key, value) != value:
             raise SettingsError(f"network.{key} is {d[key]}, but the config needs {value}; leave it out, it follows.")
         if key in parameters:

@@ -167,8 +167,8 @@ def distinct_colours(
     offers = [lesion_colour(k) for k in range(1, 1 + _MOST)]
     for value in sorted(v for v in names if v != 0) or [1]:
         used = [*used_colours, *out.values()]
-        wanted = [(*map(float, list(preferred[value])[:3]), 1.0)] if value in preferred else []
-        free = (c for c in (*wanted, *offers) if all(_apart(c, u) > _ALIKE for u in used))
+        preferences = [(*map(float, list(preferred[value])[:3]), 1.0)] if value in preferred else []
+        free = (c for c in (*preferences, *offers) if all(_apart(c, u) > _ALIKE for u in used))
         out[value] = next(free, offers[len(used) % _MOST])
     return out
 

@@ -97,14 +97,14 @@ class Brush:
         active = viewer.layers.selection.active
         before, self._busy = self._busy, True
         try:
-            wanted = counterpart_in(pane, active)
+            target = counterpart_in(pane, active)
             yield
-            if wanted is not None and active is not None and wanted is not active:
-                if layer_kind(wanted) == layer_kind(active) == "labels":
-                    give(pane.twins[wanted].layer, wanted)  # which has had it from the active one
+            if target is not None and active is not None and target is not active:
+                if layer_kind(target) == layer_kind(active) == "labels":
+                    give(pane.twins[target].layer, target)  # which has had it from the active one
                     if str(active.mode) in DRAWING:
                         active.mode = "pan_zoom"
-                viewer.layers.selection.active = wanted
+                viewer.layers.selection.active = target
         finally:
             self._busy = before
         self.hand_on()

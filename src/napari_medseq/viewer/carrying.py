@@ -265,12 +265,12 @@ def looked_at(viewer: ViewerModel, layer: Labels) -> None:
     if note is None:
         raise MedseqError(f"{layer.name} was not carried from another visit, or was looked at already.")
     facts, origin = _studies.facts_of(layer), note["from"]
-    for one in carried_unseen(viewer):  # what was followed through it is the same mask
-        other_note = _note(one)
-        if other_note is not None and other_note["from"] == origin and _is_of(one, facts["study"], facts["ordinal"]):
+    for other in carried_unseen(viewer):  # what was followed through it is the same mask
+        other_note = _note(other)
+        if other_note is not None and other_note["from"] == origin and _is_of(other, facts["study"], facts["ordinal"]):
             other_note["looked_at"] = True
-            one.name = one.name.removesuffix(MARK).rstrip()
-            editing_of(viewer).unsaved.add(one)
+            other.name = other.name.removesuffix(MARK).rstrip()
+            editing_of(viewer).unsaved.add(other)
     editing_of(viewer).events.changed()
 
 

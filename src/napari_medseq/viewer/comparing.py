@@ -192,11 +192,11 @@ def show_change(viewer: ViewerModel, earlier: int, later: int, *, study: str | N
     )  # fmt: skip
     data[1]["metadata"][_layers.KEY]["role"] = CHANGE
     active = viewer.layers.selection.active
-    shown: Labels = add_layers(viewer, [data])[0]
-    shown.editable = False
+    layer_shown: Labels = add_layers(viewer, [data])[0]
+    layer_shown.editable = False
     if active in viewer.layers:
         viewer.layers.selection.active = active
-    return shown
+    return layer_shown
 
 
 def change_in_words(layer: Labels) -> str:

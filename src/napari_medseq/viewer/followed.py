@@ -175,7 +175,7 @@ def _show(
     """Bring the labels of a result into its layers, with the painting that it does not hold yet."""
     study, editing = followed.source, editing_of(viewer)
     at = _studies.ordinals(study, followed.progression)
-    shown: list[Labels] = []
+    tracked: list[Labels] = []
     dropped: list[str] = []
     visits: list[int] = []
     for visit, (ordinal, seq) in enumerate(zip(at, followed.progression.labels, strict=True)):
@@ -188,7 +188,7 @@ def _show(
         if old is None or old.data.shape != data.shape:
             if old is not None:
                 _set_aside(old)
-            shown += add_layers(viewer, [(np.array(data), kwargs, kind)])
+            tracked += add_layers(viewer, [(np.array(data), kwargs, kind)])
             continue
         marks, now = editing.marks(old), np.asarray(old.data)
         if real(old) in snapshot:
@@ -204,8 +204,8 @@ def _show(
         flags[painted & ~carried.kept] = 0
         editing.write(old, carried.data, flags=flags)
         dropped += [f"{n} voxels painted as lesion {v} at visit {visit + 1}" for v, n in carried.dropped.items()]
-        shown.append(real(old))
-    followed.layers, followed.visits = shown, visits
+        tracked.append(real(old))
+    followed.layers, followed.visits = tracked, visits
     _dress(followed)
     if dropped:
         text = f"{'; '.join(dropped)} went out with that lesion. Undo brings them back."

@@ -188,9 +188,9 @@ def _in_region(
     viewer: ViewerModel, labels: Labels, region: Region, layer: Layer, places: NDArray[np.float64]
 ) -> Iterator[NDArray[np.float64] | None]:
     """Positions of another layer in the three axes of the region; None for those at another visit or frame."""
-    shown = np.asarray(viewer.dims.point, float)
+    point = np.asarray(viewer.dims.point, float)
     for place in places:
-        world = shown.copy()
+        world = point.copy()
         world[viewer.dims.ndim - layer.ndim :] = np.asarray(layer.data_to_world(place), float)
         at = np.asarray(labels.world_to_data(world[viewer.dims.ndim - labels.ndim :]), float)
         fixed = [k for k, i in enumerate(region.index) if not isinstance(i, slice)]

@@ -124,8 +124,8 @@ def orientation_letters(viewer: ViewerModel) -> dict[str, str]:
 
     Empty in three dimensions, and where what is shown has no known orientation.
     """
-    shown = [layer for layer in viewer.layers if layer.visible and facts_of(layer)]
-    if viewer.dims.ndisplay != 2 or not shown or not all(facts_of(layer).get("oriented") for layer in shown):
+    visible = [layer for layer in viewer.layers if layer.visible and facts_of(layer)]
+    if viewer.dims.ndisplay != 2 or not visible or not all(facts_of(layer).get("oriented") for layer in visible):
         return {}
     names = [str(viewer.dims.axis_labels[axis]) for axis in viewer.dims.displayed]
     if not all(name in _SIDES for name in names):

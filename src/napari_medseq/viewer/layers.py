@@ -75,8 +75,8 @@ def to_layer_data(
     data = _turned(seq.data, seq.axes, turn)
     if isinstance(data, UnreadVoxels):  # napari keeps what a dask array has shown already
         data = data.to_dask_array()
-    shown = [a for a in seq.axes if a != "c"]
-    space = [SPACE.index(a) for a in shown if a in SPACE]
+    axes = [a for a in seq.axes if a != "c"]
+    space = [SPACE.index(a) for a in axes if a in SPACE]
     lead: list[tuple[str, float, float]] = []
     if visit is not None:
         if "t" in seq.axes:
@@ -128,9 +128,9 @@ def turn_view(layer: Layer, along: str) -> None:
     """Place a layer of ours so that it is true when the viewer steps through its axis `along` ("z", "y" or "x")."""
     facts = layer.metadata[KEY]
     view = _view(facts["affine"], tuple(facts["grid"]), _turn_of(facts), facts["display"], along)
-    shown = [a for a in layer.axis_labels if a in SPACE]
-    k = layer.ndim - len(shown)
-    placed = _placed(view, [SPACE.index(a) for a in shown], layer.scale[:k].tolist(), layer.translate[:k].tolist())
+    axes = [a for a in layer.axis_labels if a in SPACE]
+    k = layer.ndim - len(axes)
+    placed = _placed(view, [SPACE.index(a) for a in axes], layer.scale[:k].tolist(), layer.translate[:k].tolist())
     with catch_warnings():
         simplefilter("ignore")  # half-set transforms are not slices anyone sees
         for name, value in placed.items():
@@ -163,8 +163,8 @@ def _turn_of(facts: Mapping[str, Any]) -> Reorientation:
 def _view(affine: Affine, grid: tuple[int, int, int], turn: Reorientation, how: str, along: str) -> SliceView:
     if how == "own":
         return _rounded(SliceView(spacing(affine)[::-1], np.eye(3), np.eye(3), np.zeros(3), 0.0))
-    shown = (grid[turn.order[0]], grid[turn.order[1]], grid[turn.order[2]])
-    return _rounded(slice_view(turn.apply_affine(affine, grid), shown, along))
+    size = (grid[turn.order[0]], grid[turn.order[1]], grid[turn.order[2]])
+    return _rounded(slice_view(turn.apply_affine(affine, grid), size, along))
 
 
 def shown_slice_axis(seq: ImageSequence) -> str:

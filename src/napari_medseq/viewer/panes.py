@@ -158,8 +158,8 @@ class Panes:
 
     def _reorder(self) -> None:
         for pane in self.panes:
-            wanted = [pane.twins[layer].layer for layer in self.viewer.layers if layer in pane.twins]
-            for at, layer in enumerate(wanted):
+            order = [pane.twins[layer].layer for layer in self.viewer.layers if layer in pane.twins]
+            for at, layer in enumerate(order):
                 if pane.viewer.layers.index(layer) != at:
                     pane.viewer.layers.move(pane.viewer.layers.index(layer), at)
 
@@ -200,10 +200,10 @@ class Panes:
     def _come_to(self, pane: Pane) -> None:
         """Make a pane the active one, and let the viewer show what it shows."""
         view = self._pane_views[self.panes.index(pane)]
-        shown = self.linked.shown(view)
-        if shown is not None:
+        position = self.linked.shown(view)
+        if position is not None:
             with self.linked.quiet():
-                self.linked.show(self._hub, shown)
+                self.linked.show(self._hub, position)
         if pane is not self.active:
             self.active = pane
             self.events.active()
@@ -260,10 +260,10 @@ class Panes:
         """Let the lines of three planes cross where the planes do."""
         if self.kind != "planes":
             return
-        shown = self.linked.shown(self._hub)
-        if shown is None:
+        position = self.linked.shown(self._hub)
+        if position is None:
             return
-        own = moved(self._hub_to_common(), shown.place, back=True)
+        own = moved(self._hub_to_common(), position.place, back=True)
         for pane, view in zip(self.panes, self._pane_views, strict=True):
             anchor = view.anchor()
             if anchor is not None:

@@ -141,17 +141,17 @@ class Preprocessing:
             if image not in results:
                 raise MedseqError("it follows its image, which could not be preprocessed.")
             return steps_of.follow(seq, results[image])
-        wanted = chain
+        steps = chain
         if seq.kind == "labels":
-            wanted, left_out = steps_for_labels(chain)
-            if not wanted:
+            steps, left_out = steps_for_labels(chain)
+            if not steps:
                 raise MedseqError(
                     f"{self.layers[k].name} holds labels, whose values are names: none of the steps "
                     f"({step_titles(left_out)}) is for labels. Choose the image, and tick this mask beside it."
                 )
             if left_out:
                 self.notes.append(f"{self.layers[k].name} holds labels: {step_titles(left_out)} left out.")
-        return steps_of.preprocess(seq, wanted, reference=self._fixed, progress=progress, cancelled=cancelled)
+        return steps_of.preprocess(seq, steps, reference=self._fixed, progress=progress, cancelled=cancelled)
 
     def show(self, viewer: ViewerModel, results: Sequence[tuple[Layer, ImageSequence]]) -> list[Layer]:
         """Show what `run` found, each beside the layer it was made of."""
@@ -287,7 +287,7 @@ def _show(viewer: ViewerModel, layer: Layer, seq: ImageSequence, name: str, refe
     extra: dict[str, object] = {"name": name}
     if seq.kind == "labels":
         extra["opacity"] = 0.6
-    shown = show_derived(viewer, layer, seq, reference=reference, **extra)
+    derived = show_derived(viewer, layer, seq, reference=reference, **extra)
     # neither does a mask become one of the study's: lesions are followed in those on their own grids
-    _studies.facts_of(shown).setdefault("role", _studies.DERIVED)
-    return shown
+    _studies.facts_of(derived).setdefault("role", _studies.DERIVED)
+    return derived

@@ -119,9 +119,9 @@ def rectangles(locations: Locations) -> list[NDArray[np.float64]]:
     across = locations.image.slice_axis if len(axes) == 3 else ""
     row, column = [a for a in axes if a != across]
     out = []
-    for one in locations.found:
-        (r0, r1), (c0, c1) = one.box[row], one.box[column]
-        for k in range(*one.box[across]) if across else (0,):
+    for location in locations.found:
+        (r0, r1), (c0, c1) = location.box[row], location.box[column]
+        for k in range(*location.box[across]) if across else (0,):
             corners = []
             for r, c in ((r0, c0), (r0, c1), (r1, c1), (r1, c0)):
                 # a voxel's middle has whole numbers, so its edges lie half a voxel off
@@ -191,11 +191,11 @@ def _whose_grid(viewer: ViewerModel, layer: Layer, seq: ImageSequence, reference
     if facts.get("study") is None or seq.same_grid(_layers.from_layer(layer)):
         return layer
     by_ordinal: dict[int, Layer] = {}
-    for one in viewer.layers:
-        other_facts = _studies.facts_of(one)
+    for other in viewer.layers:
+        other_facts = _studies.facts_of(other)
         same_study = other_facts.get("study") == facts["study"] and "role" not in other_facts
-        if same_study and _layers.layer_kind(one) == "image" and seq.same_grid(_layers.from_layer(one)):
-            by_ordinal.setdefault(int(other_facts["ordinal"]), one)
+        if same_study and _layers.layer_kind(other) == "image" and seq.same_grid(_layers.from_layer(other)):
+            by_ordinal.setdefault(int(other_facts["ordinal"]), other)
     return next(iter(by_ordinal.values())) if len(by_ordinal) == 1 else layer
 
 

@@ -123,13 +123,13 @@ def read_session(
     return SessionContent(path, tuple(layers), tuple(results), facts["view"], tuple(missing))
 
 
-def show_session_layer(viewer: ViewerModel, one: SessionLayer) -> Layer:
+def show_session_layer(viewer: ViewerModel, session_layer: SessionLayer) -> Layer:
     """Add a layer of a session, with what was painted in it."""
     describe(viewer)
-    layer = add_layers(viewer, [one.data])[0]
-    _studies.facts_of(layer).update(one.about)
-    if one.flags is not None:
-        editing_of(viewer).marks(layer).replace(one.flags)
+    layer = add_layers(viewer, [session_layer.data])[0]
+    _studies.facts_of(layer).update(session_layer.about)
+    if session_layer.flags is not None:
+        editing_of(viewer).marks(layer).replace(session_layer.flags)
     return layer
 
 
@@ -193,8 +193,8 @@ def _session_layer(
     data = _layers.to_layer_data(seq, visit=entry["visit"], facts=about, along=about.get("along", "z"), **extra)
     if flags is None or not flags.any():
         return SessionLayer(data, about, None)
-    shown = np.asarray(_layers.to_layer_data(seq.replace(data=flags), visit=entry["visit"])[0])
-    return SessionLayer(data, about, shown)
+    flags_shown = np.asarray(_layers.to_layer_data(seq.replace(data=flags), visit=entry["visit"])[0])
+    return SessionLayer(data, about, flags_shown)
 
 
 def _sequence(

@@ -98,8 +98,8 @@ def estimate_job(
     def job(cancelled: Cancelled | None) -> float | None:
         if not images:
             return 0.0
-        one = steps_of.estimate_seconds(images[0], steps, reference=fixed, cancelled=cancelled)
+        seconds = steps_of.estimate_seconds(images[0], steps, reference=fixed, cancelled=cancelled)
         sizes = [float(np.prod([float(n) for n in seq.data.shape])) for seq in images]
-        return None if one is None else one * sum(sizes) / sizes[0]
+        return None if seconds is None else seconds * sum(sizes) / sizes[0]
 
     return job

@@ -35,13 +35,13 @@ def part_of(seq: ImageSequence, index: Mapping[str, slice]) -> ImageSequence:
     """
     change = np.eye(4)
     used: dict[str, slice] = {}
-    for axis, wanted in index.items():
+    for axis, span in index.items():
         if axis not in seq.axes:
             continue
-        start, stop, step = wanted.indices(seq.size(axis))
+        start, stop, step = span.indices(seq.size(axis))
         if step < 1 or start >= stop:
             raise SettingsError(
-                f"{seq.name}: {wanted.start}:{wanted.stop}:{wanted.step} leaves nothing of the {seq.size(axis)} voxels "
+                f"{seq.name}: {span.start}:{span.stop}:{span.step} leaves nothing of the {seq.size(axis)} voxels "
                 f"along {axis!r}; give a range inside them, forwards."
             )
         used[axis] = slice(start, stop, step)

@@ -101,16 +101,16 @@ def _grey(
         return None
     if not isinstance(picture, np.ndarray) or picture.shape != shape:
         return None
-    wanted = stored.newbyteorder("=")
-    if picture.dtype == wanted:
+    target_dtype = stored.newbyteorder("=")
+    if picture.dtype == target_dtype:
         return picture
     if picture.dtype.kind != "u" or picture.itemsize > stored.itemsize:
         return None
     if stored.kind == "u":
-        return picture.astype(wanted)
+        return picture.astype(target_dtype)
     if _DECODERS[syntax] not in _UNSIGNED:
         return None
-    signed = picture.astype(f"u{stored.itemsize}").view(wanted)
+    signed = picture.astype(f"u{stored.itemsize}").view(target_dtype)
     shift = 8 * stored.itemsize - bits
     signed <<= shift
     signed >>= shift

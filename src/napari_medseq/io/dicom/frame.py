@@ -107,10 +107,10 @@ def pixel_spacing(ds: Attributes) -> tuple[float, float] | None:
     spacing = numbers(ds, "PixelSpacing", 2)
     if (
         spacing is None
-        and (one := positive(ds, "PixelSpacing"))
+        and (size := positive(ds, "PixelSpacing"))
         and not isinstance(value(ds, "PixelSpacing"), Sequence)
     ):
-        return one, one
+        return size, size
     return (float(spacing[0]), float(spacing[1])) if spacing is not None and (spacing > 0).all() else None
 
 

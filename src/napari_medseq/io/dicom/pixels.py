@@ -21,6 +21,8 @@ from napari_medseq.io.dicom.helper import HELPER
 from napari_medseq.io.dicom.values import integer, number, text, value
 
 if TYPE_CHECKING:
+    from pydicom.uid import UID
+
     from napari_medseq.io.dicom.stacks import Stack
 
 #: The mosaic decoded last, for each thread: its tiles are asked for one after the other.
@@ -200,55 +202,21 @@ def masked(picture: NDArray[np.generic], ds: Attributes) -> NDArray[np.generic]:
     return picture
 
 
-def _decoded(file: FileHeader, index: int, one: bytes | None = None, *, in_helper: bool = False) -> NDArray[np.generic]:
-    """One frame by pydicom's decoders, here or in the helper process; `one`: its compressed bytes, if they can be told apart."""
-    from pydicom.encaps import encapsulate
-    from pydicom.pixels.decoders.base import get_decoder
+def _decoded(
+    file: FileHeader, index: int, frame: bytes | None = None, *, in_helper: bool = False
+) -> NDArray[np.generic]:
+    """One frame by pydicom's decoders, here or in the helper process; `frame`: its compressed bytes, if they can be told apart."""
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.uid import UID
 
-    ds, syntax = file.ds, UID(file.syntax)
-    photometric = text(ds, "PhotometricInterpretation") or "MONOCHROME2"
-    options: dict[str, Any] = {
-        "rows": integer(ds, "Rows"),
-        "columns": integer(ds, "Columns"),
-        "samples_per_pixel": integer(ds, "SamplesPerPixel", 1),
-        "number_of_frames": max(integer(ds, "NumberOfFrames", 1), 1),
-        "photometric_interpretation": photometric,
-        "pixel_keyword": file.pixel_keyword,
-        "transfer_syntax_uid": syntax,
-    }
-    bits = integer(ds, "BitsAllocated", 16)
-    options["bits_allocated"], options["bits_stored"] = bits, integer(ds, "BitsStored", bits)
-    if file.pixel_keyword == "PixelData":
-        options["pixel_representation"] = integer(ds, "PixelRepresentation")
-    if options["samples_per_pixel"] > 1:
-        options["planar_configuration"] = integer(ds, "PlanarConfiguration")
-    if bits == 8 and not file.little:
-        options["pixel_vr"] = "OW"
+    syntax = UID(file.syntax)
+    options = _decoder_options(file, syntax)
     try:
-        decoder = get_decoder(syntax)
-        if not file.encapsulated:
-            packed = bits == 1 or not file.little  # frames that do not start at whole bytes or words: all are read
-            size = promised_bytes(ds, file.pixel_keyword, options["number_of_frames"] if packed else 1)
-            data = file.source.read(file.pixel_at + (0 if packed else index * size), size + size % 2)
-            options["number_of_frames"] = options["number_of_frames"] if packed else 1
-            array, _ = decoder.as_array(
-                data.ljust(size + size % 2, b"\0"), index=index if packed else 0, validate=False, **options
-            )
+        if file.encapsulated:
+            array = _of_fragments(file, syntax, index, frame, options, in_helper=in_helper)
         else:
-            if one is None:
-                data = file.source.read(file.pixel_at, file.size - file.pixel_at)
-            else:
-                data, index, options["number_of_frames"] = encapsulate([one]), 0, 1
-            if in_helper:
-                request = codecs.request(file, data, index, options, stored_dtype(ds))
-                array = HELPER.decode(
-                    file.path, request, options["rows"] * options["columns"] * options["samples_per_pixel"]
-                )
-            else:
-                array, _ = decoder.as_array(data, index=index, validate=False, **options)
-        if photometric == "PALETTE COLOR":
+            array = _uncompressed(file, syntax, index, options)
+        if options["photometric_interpretation"] == "PALETTE COLOR":
             array = _eight_bit(apply_color_lut(array, file.complete))
     except ReadError:
         raise
@@ -272,6 +240,65 @@ def _decoded(file: FileHeader, index: int, one: bytes | None = None, *, in_helpe
             f"{file.path}: its pixels are damaged ({type(error).__name__}: {_short(error)}); copy it again."
         ) from error
     return np.array(array, copy=not array.flags.writeable)
+
+
+def _decoder_options(file: FileHeader, syntax: UID) -> dict[str, Any]:
+    """What pydicom's decoders need to know of the pixels."""
+    ds = file.ds
+    bits = integer(ds, "BitsAllocated", 16)
+    options: dict[str, Any] = {
+        "rows": integer(ds, "Rows"),
+        "columns": integer(ds, "Columns"),
+        "samples_per_pixel": integer(ds, "SamplesPerPixel", 1),
+        "number_of_frames": max(integer(ds, "NumberOfFrames", 1), 1),
+        "photometric_interpretation": text(ds, "PhotometricInterpretation") or "MONOCHROME2",
+        "pixel_keyword": file.pixel_keyword,
+        "transfer_syntax_uid": syntax,
+        "bits_allocated": bits,
+        "bits_stored": integer(ds, "BitsStored", bits),
+    }
+    if file.pixel_keyword == "PixelData":
+        options["pixel_representation"] = integer(ds, "PixelRepresentation")
+    if options["samples_per_pixel"] > 1:
+        options["planar_configuration"] = integer(ds, "PlanarConfiguration")
+    if bits == 8 and not file.little:
+        options["pixel_vr"] = "OW"
+    return options
+
+
+def _uncompressed(file: FileHeader, syntax: UID, index: int, options: dict[str, Any]) -> NDArray[np.generic]:
+    """One frame of pixels that are not compressed."""
+    from pydicom.pixels.decoders.base import get_decoder
+
+    # frames of bits, or of swapped words, may begin within a byte or word: then all frames are read
+    all_frames = options["bits_allocated"] == 1 or not file.little
+    count = options["number_of_frames"] if all_frames else 1
+    size = promised_bytes(file.ds, file.pixel_keyword, count)
+    data = file.source.read(file.pixel_at + (0 if all_frames else index * size), size + size % 2)
+    padded = data.ljust(size + size % 2, b"\0")
+    array, _ = get_decoder(syntax).as_array(
+        padded, index=index if all_frames else 0, validate=False, **{**options, "number_of_frames": count}
+    )
+    return array
+
+
+def _of_fragments(
+    file: FileHeader, syntax: UID, index: int, frame: bytes | None, options: dict[str, Any], *, in_helper: bool
+) -> NDArray[np.generic]:
+    """One compressed frame, from its own bytes, or from those of all frames where `frame` is None."""
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels.decoders.base import get_decoder
+
+    if frame is None:
+        data = file.source.read(file.pixel_at, file.size - file.pixel_at)
+    else:
+        data, index, options = encapsulate([frame]), 0, {**options, "number_of_frames": 1}
+    decoder = get_decoder(syntax)
+    if not in_helper:
+        array, _ = decoder.as_array(data, index=index, validate=False, **options)
+        return array
+    request = codecs.request(file, data, index, options, stored_dtype(file.ds))
+    return HELPER.decode(file.path, request, options["rows"] * options["columns"] * options["samples_per_pixel"])
 
 
 def _short(error: BaseException) -> str:

@@ -97,8 +97,8 @@ def _frames_of_reference(ds: Attributes) -> set[str]:
 def _fitting(ds: Attributes, stacks: Sequence[tuple[Stack, str]], notes: list[str]) -> list[Stack]:
     """The stacks that structures were drawn on: by series, by images, by frame of reference, else the only one of their study."""
     oriented = [s for s, _ in stacks if s.oriented]
-    wanted = referenced_series(ds)
-    same_series = [s for s in oriented if text(s.first.file.ds, "SeriesInstanceUID") in wanted]
+    series_uids = referenced_series(ds)
+    same_series = [s for s in oriented if text(s.first.file.ds, "SeriesInstanceUID") in series_uids]
     if same_series:
         return same_series
     images = drawn_images(ds)
@@ -116,7 +116,7 @@ def _fitting(ds: Attributes, stacks: Sequence[tuple[Stack, str]], notes: list[st
             "The series that the structures were drawn on is not here; another one in the same frame of reference is used."
         )
         return same_series
-    if wanted or images:
+    if series_uids or images:
         return []
     study = text(ds, "StudyInstanceUID")
     same_series = [s for s in oriented if text(s.first.file.ds, "StudyInstanceUID") == study] or oriented

@@ -231,9 +231,9 @@ def _planes(file: FileHeader, frames: list[Frame]) -> Sequence[NDArray[np.generi
     if integer(file.ds, "BitsAllocated", 8) != 1 or file.encapsulated:
         return [pixels.decode(f) for f in frames]
     rows, columns = frames[0].shape
-    wanted = len(frames) * rows * columns
-    packed = np.frombuffer(file.source.read(file.pixel_at, (wanted + 7) // 8), np.uint8)
-    bits = np.unpackbits(packed, bitorder="little")[:wanted]
-    if bits.size < wanted:
-        bits = np.concatenate([bits, np.zeros(wanted - bits.size, np.uint8)])
+    bit_count = len(frames) * rows * columns
+    packed = np.frombuffer(file.source.read(file.pixel_at, (bit_count + 7) // 8), np.uint8)
+    bits = np.unpackbits(packed, bitorder="little")[:bit_count]
+    if bits.size < bit_count:
+        bits = np.concatenate([bits, np.zeros(bit_count - bits.size, np.uint8)])
     return bits.reshape(len(frames), rows, columns)

@@ -116,9 +116,9 @@ def read_scan(
             progress(done, total, f"Reading {name}")
 
     out = []
-    for one, name in arranged:
+    for stack_of_name, name in arranged:
         with collect_failures(name, scan.failures):
-            out.append(sequence(one, name, lazy=lazy, step=step))
+            out.append(sequence(stack_of_name, name, lazy=lazy, step=step))
     return out
 
 
@@ -144,10 +144,10 @@ _SHARED = {
 
 def arrange(frames: Sequence[Frame], shared: str = "") -> list[Stack]:
     """All stacks of one series; `shared`: why it is not all files of its SeriesInstanceUID."""
-    out = [one for group in split(frames) for one in stack(group)]
-    for one in out if shared else ():
-        one.notes.append(_SHARED[shared])
-        one.facts = dict(one.facts, shares_uid_with=shared)
+    out = [one_stack for group in split(frames) for one_stack in stack(group)]
+    for one_stack in out if shared else ():
+        one_stack.notes.append(_SHARED[shared])
+        one_stack.facts = dict(one_stack.facts, shares_uid_with=shared)
     return out
 
 

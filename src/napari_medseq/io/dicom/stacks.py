@@ -237,8 +237,8 @@ def _blocks(
         message = f"{gap}; opened as {len(runs)} blocks of even spacing (a slice may be missing between them)."
         out = []
         for a, b in runs:
-            one = _stack(columns[a:b], times, [*notes, message], dict(facts, block=[a, b]), step=usual)
-            out.append(one)
+            block = _stack(columns[a:b], times, [*notes, message], dict(facts, block=[a, b]), step=usual)
+            out.append(block)
         return out
     facts = dict(facts, slice_positions_mm=[round(float(d - depth[0]), 4) for d in depth])
     message = f"{gap}; no even grid fits, so positions between the first and the last slice are approximate (true ones in meta)."

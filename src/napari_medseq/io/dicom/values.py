@@ -82,10 +82,10 @@ def private_value(ds: Attributes, name: str) -> Any:
     tag, vr, creator, maker = PRIVATE[name]
     try:
         content = None
-        for one in _places(tag):
-            content = _stored(ds, one, vr)
-            creator_text = str(_stored(ds, creator_of(one), "LO") or "").strip() if content is not None else ""
-            nameless = not creator_text and one == tag and text(ds, "Manufacturer").upper().startswith(maker)
+        for place in _places(tag):
+            content = _stored(ds, place, vr)
+            creator_text = str(_stored(ds, creator_of(place), "LO") or "").strip() if content is not None else ""
+            nameless = not creator_text and place == tag and text(ds, "Manufacturer").upper().startswith(maker)
             if content is not None and (creator_text.startswith(creator) if creator_text else nameless):
                 break
         else:

@@ -224,11 +224,11 @@ def load(header: Header, *, lazy: bool = False) -> Voxels:
     shape = header.shape
     if len(header.files) == 1:
         return _part(header, header.files[0], shape, lazy)
-    one = (1, *shape[1:])
+    frame_shape = (1, *shape[1:])
     if not lazy:
         out = np.empty(shape, header.dtype.newbyteorder("="))
         for k, file in enumerate(header.files):
-            out[k] = _part(header, file, one, False)[0]
+            out[k] = _part(header, file, frame_shape, False)[0]
         return out
     return on_demand(lambda: np.asarray(load(header)), header.dtype, shape)
 
@@ -248,13 +248,15 @@ def _part(header: Header, file: tuple[Path, int], shape: tuple[int, ...], lazy: 
 
 def _text(header: Header, path: Path, offset: int, shape: tuple[int, ...]) -> NDArray[np.generic]:
     """Voxels written as numbers in text."""
-    wanted = int(np.prod(shape, dtype=object))
-    if 2 * wanted > path.stat().st_size - offset + 1:
-        raise ReadError(f"{path}: the header promises {wanted:,} voxels, which its text cannot hold; export it again.")
+    voxel_count = int(np.prod(shape, dtype=object))
+    if 2 * voxel_count > path.stat().st_size - offset + 1:
+        raise ReadError(
+            f"{path}: the header promises {voxel_count:,} voxels, which its text cannot hold; export it again."
+        )
     with open(path, "rb") as file:
         file.seek(offset)
         words = file.read().split()
     try:
-        return np.array(words[:wanted], dtype=header.dtype.newbyteorder("=")).reshape(shape)
+        return np.array(words[:voxel_count], dtype=header.dtype.newbyteorder("=")).reshape(shape)
     except ValueError as error:
         raise ReadError(f"{path}: its voxels are damaged ({error}); copy or export it again.") from error

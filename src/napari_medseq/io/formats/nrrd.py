@@ -18,6 +18,7 @@ from napari_medseq.errors import ReadError
 from napari_medseq.io import label_names, naming
 from napari_medseq.io.formats.nrrd_block import facts_of, write_block
 from napari_medseq.io.formats.nrrd_header import Header, read_header, time_step
+from napari_medseq.io.formats.packing import cannot_hold
 from napari_medseq.io.formats.raw import (
     Laziness,
     is_wanted_lazy,
@@ -47,7 +48,7 @@ def load(header: Header, *, lazy: bool = False) -> Voxels:
         If they are cut short, damaged, or in an encoding that is not known.
     """
     shape, path = tuple(reversed(header.sizes)), header.data_path
-    wanted = int(np.prod(shape, dtype=object)) * header.dtype.itemsize
+    byte_count = int(np.prod(shape, dtype=object)) * header.dtype.itemsize
     size = path.stat().st_size
     if header.encoding == "raw":
         return (lazy_block if lazy else load_block)(path, header.offset, header.dtype, shape)
@@ -55,31 +56,31 @@ def load(header: Header, *, lazy: bool = False) -> Voxels:
         raise ReadError(f"{path}: encoding {header.encoding!r} is not known; save it as raw or gzip.")
     if header.encoding in ("gzip", "gz"):
         return (lazy_packed if lazy else load_packed)(path, header.offset, header.dtype, shape)
-    if wanted > max(size * 1100, 1 << 20):
+    if cannot_hold(size, byte_count):
         raise ReadError(
-            f"{path}: the header promises {wanted:,} bytes of voxels, which {size:,} bytes cannot hold; save it again."
+            f"{path}: the header promises {byte_count:,} bytes of voxels, which {size:,} bytes cannot hold; save it again."
         )
     return on_demand(lambda: _slowly(header, shape), header.dtype, shape) if lazy else _slowly(header, shape)
 
 
 def _slowly(header: Header, shape: tuple[int, ...]) -> NDArray[np.generic]:
     """Voxels written as text or packed by bzip2, which hardly anyone does."""
-    path, wanted = header.data_path, int(np.prod(shape, dtype=object)) * header.dtype.itemsize
+    path, byte_count = header.data_path, int(np.prod(shape, dtype=object)) * header.dtype.itemsize
     with open(path, "rb") as file:
         file.seek(header.offset)
         block = file.read()
     try:
         if header.encoding in ("bzip2", "bz2"):
-            data: Any = bz2.BZ2Decompressor().decompress(block, wanted)
+            data: Any = bz2.BZ2Decompressor().decompress(block, byte_count)
         else:
             data = np.array(block.split(), dtype=header.dtype).tobytes()
     except (OSError, ValueError) as error:
         raise ReadError(f"{path}: its voxels are damaged ({error}); copy or save it again.") from error
-    if len(data) < wanted:
+    if len(data) < byte_count:
         raise ReadError(
-            f"{path}: {wanted - len(data):,} of {wanted:,} bytes of voxels are missing; the file was cut short."
+            f"{path}: {byte_count - len(data):,} of {byte_count:,} bytes of voxels are missing; the file was cut short."
         )
-    return native(np.frombuffer(bytearray(data[:wanted]), header.dtype).reshape(shape))
+    return native(np.frombuffer(bytearray(data[:byte_count]), header.dtype).reshape(shape))
 
 
 def read(

@@ -54,7 +54,7 @@ def head(path: str | Path, size: int) -> bytes:
         return out
 
 
-def check_size(path: str | Path, wanted: int, offset: int = 0) -> None:
+def check_size(path: str | Path, promised: int, offset: int = 0) -> None:
     """Refuse a header that promises more bytes than the file can hold, before anything is allocated.
 
     Raises
@@ -64,14 +64,14 @@ def check_size(path: str | Path, wanted: int, offset: int = 0) -> None:
     """
     size = os.path.getsize(path)
     if is_gzip(path):
-        if cannot_hold(size, wanted):
+        if cannot_hold(size, promised):
             raise ReadError(
-                f"{path}: the header promises {wanted:,} bytes of voxels, but {size:,} gzipped bytes cannot hold that; "
+                f"{path}: the header promises {promised:,} bytes of voxels, but {size:,} gzipped bytes cannot hold that; "
                 "the header is wrong or the file was cut. Copy or export it again."
             )
-    elif size - offset < wanted:
+    elif size - offset < promised:
         raise ReadError(
-            f"{path}: the header promises {wanted:,} bytes of voxels, but only {max(size - offset, 0):,} follow it; "
+            f"{path}: the header promises {promised:,} bytes of voxels, but only {max(size - offset, 0):,} follow it; "
             "the file was cut short. Copy or export it again."
         )
 
@@ -87,12 +87,14 @@ def load_block(
         If the file is too short, cut, or its gzip stream is damaged.
     """
     dtype = np.dtype(dtype)
-    wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    check_size(path, wanted, offset)
+    byte_count = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    check_size(path, byte_count, offset)
     try:
         array = np.empty(shape, dtype)
     except (MemoryError, ValueError) as error:
-        raise ReadError(f"{path}: {wanted:,} bytes of voxels do not fit in memory; open it with lazy=True.") from error
+        raise ReadError(
+            f"{path}: {byte_count:,} bytes of voxels do not fit in memory; open it with lazy=True."
+        ) from error
     target = memoryview(array.reshape(-1).view(np.uint8).data) if array.size else memoryview(b"")
     if is_gzip(path):
         _gunzip_into(path, offset, target, cancelled)
@@ -100,11 +102,11 @@ def load_block(
         with open(path, "rb", buffering=0) as file:
             file.seek(offset)
             at = 0
-            while at < wanted:
+            while at < byte_count:
                 check(cancelled)
                 count = file.readinto(target[at : at + (1 << 25)])
                 if not count:
-                    raise ReadError(f"{path}: ends {wanted - at:,} bytes early; copy or export it again.")
+                    raise ReadError(f"{path}: ends {byte_count - at:,} bytes early; copy or export it again.")
                 at += count
     return native(array)
 
@@ -124,10 +126,10 @@ def load_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[in
 
 def _checked_packed(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> np.dtype[np.generic]:
     dtype = np.dtype(dtype)
-    wanted, available = int(np.prod(shape, dtype=object)) * dtype.itemsize, os.path.getsize(path) - offset
-    if cannot_hold(available, wanted):
+    promised, available = int(np.prod(shape, dtype=object)) * dtype.itemsize, os.path.getsize(path) - offset
+    if cannot_hold(available, promised):
         raise ReadError(
-            f"{path}: the header promises {wanted:,} bytes of voxels, which {max(available, 0):,} packed bytes cannot hold; "
+            f"{path}: the header promises {promised:,} bytes of voxels, which {max(available, 0):,} packed bytes cannot hold; "
             "save it again."
         )
     return dtype
@@ -315,8 +317,8 @@ def lazily(source: Source, dtype: np.dtype[np.generic], together: int = 2) -> Vo
 def lazy_block(path: str | Path, offset: int, dtype: DTypeLike, shape: tuple[int, ...]) -> Voxels:
     """Voxels of a block in a file, plane by plane (last two axes); nothing is read yet."""
     dtype = np.dtype(dtype)
-    wanted = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    check_size(path, wanted, offset)
+    byte_count = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    check_size(path, byte_count, offset)
     if is_gzip(path):
         return on_demand(lambda: load_block(path, offset, dtype, shape), dtype, shape)
     source = Mapped(path, offset, dtype, shape)

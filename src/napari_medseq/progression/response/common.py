@@ -107,8 +107,8 @@ class Sightings:
     def size(self, lesion: int, visit: int, column: str, unmeasured: float) -> float:
         """A measure of a lesion and the pieces that split off it; `unmeasured` where it is there but too small."""
         total = 0.0
-        for one in (lesion, *self.pieces.get(lesion, ())):
-            row = self.row(one, visit)
+        for part in (lesion, *self.pieces.get(lesion, ())):
+            row = self.row(part, visit)
             if row and row["volume_ml"] > 0:
                 total += float(row[column]) if np.isfinite(row[column]) else unmeasured
         return total
