@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from qtpy.QtWidgets import QLabel
+from napari.qt import get_stylesheet
+from qtpy.QtWidgets import QLabel, QScrollArea
 
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.analyse_widget import AnalyseWidget
@@ -105,3 +106,18 @@ def test_layers_whose_names_differ_at_their_ends_are_told_apart_in_a_narrow_list
         assert box.currentText().endswith(("painted", "propagate", "lesions"))
         seen.append(box.grab().toImage())
     assert all(one != other for k, one in enumerate(seen) for other in seen[k + 1 :])
+
+
+def test_nothing_is_cut_at_the_right_of_the_narrowest_dock_in_the_theme(qtbot: Any) -> None:
+    viewer: Any = ViewerModel()
+    viewer.add_image(np.zeros((3, 4, 5), np.float32), name="scan")
+    widget = TeachWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.show()
+    widget.setStyleSheet(get_stylesheet("dark"))  # as napari does once it is docked
+    qtbot.wait(20)
+    (area,) = [a for a in widget.findChildren(QScrollArea) if a.widgetResizable() and a.widget().layout() is not None]
+    widget.resize(1, 300)
+    qtbot.wait(20)
+    assert area.verticalScrollBar().isVisible()
+    assert area.widget().width() <= area.viewport().width()

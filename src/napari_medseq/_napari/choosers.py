@@ -79,6 +79,12 @@ def narrow(box: QComboBox) -> QComboBox:
     return box
 
 
+#: when the width of what is inside may have changed
+_MEASURED_AT = (QEvent.LayoutRequest, QEvent.Polish, QEvent.StyleChange, QEvent.FontChange, QEvent.Show, QEvent.Resize)
+#: pixels that the theme keeps free around what scrolls
+_EDGE = 2
+
+
 class _Column(QScrollArea):  # type: ignore[misc]
     """Scrolls up and down only: it is always as wide as what it holds."""
 
@@ -97,9 +103,10 @@ class _Column(QScrollArea):  # type: ignore[misc]
         return self.widget().sizeHint().expandedTo(QSize(0, 250))
 
     def eventFilter(self, watched: QWidget, event: QEvent) -> bool:
-        """Follow the width of what is inside."""
-        if event.type() == QEvent.LayoutRequest:
-            self.setMinimumWidth(watched.minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width())
+        """Follow the width of what is inside; a theme, which comes after the widget is made, changes it, too."""
+        if event.type() in _MEASURED_AT:
+            beside = self.verticalScrollBar().sizeHint().width() + _EDGE
+            self.setMinimumWidth(watched.minimumSizeHint().width() + beside)
         return bool(super().eventFilter(watched, event))
 
 
