@@ -220,13 +220,14 @@ def test_the_camera_moves_only_where_the_lesion_is_out_of_view(widget: Any) -> N
 
 
 def test_the_report_is_saved_with_the_card_and_opened(
-    widget: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notices: list[Any]
+    widget: Any, wait: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notices: list[Any]
 ) -> None:
     opened: list[str] = []
     path = tmp_path / "report.html"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_a: (str(path), ""))
     monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: opened.append(url.toLocalFile()))
     widget.result._ask_report()
+    wait(lambda: not widget.result.saving.busy)
     text = path.read_text()
     assert "the card" in text
     assert "Progression of three" in text
@@ -235,6 +236,7 @@ def test_the_report_is_saved_with_the_card_and_opened(
     # a place that cannot be written: told once, not opened
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_a: (str(path / "below" / "r.html"), ""))
     widget.result._ask_report()
+    wait(lambda: not widget.result.saving.busy)
     assert len(opened) == 1
     assert notices[-1][0] == "error"
 
