@@ -18,7 +18,7 @@ from napari_medseq.training.fingerprint import are_numbers
 from napari_medseq.training.labelled_frames import is_dynamic
 from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.layouts.entries import some
-from napari_medseq.training.prepared import APART_MM, MOST_CLASSES, Decoded
+from napari_medseq.training.prepared import MOST_CLASSES, Decoded, lies_on
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _doubts(entry: Entry, layout: Layout, images: dict[str, ImageSequence], valu
     if missing:
         doubts.append(f"{entry.case}: has no {', '.join(missing)}")
     for name, other in list(images.items())[1:]:
-        if not other.same_grid(first, APART_MM):
+        if not lies_on(other, first):
             doubts.append(
                 f"{entry.case}: {name} lies on another grid than {next(iter(images))}; it will be resampled to it"
             )

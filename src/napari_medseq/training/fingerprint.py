@@ -20,7 +20,10 @@ _MOST, _MANY = 98, 90  # per cent of the cases
 _PIECE_CASES, _APART = 95, 0.005  # per cent of the cases; share of a class's voxels outside its largest piece
 _BEYOND, _ONE_SIDE = 0.05, 0.9  # share of a class's voxels beyond the middle; mean side over the cases
 _OBJECTS = 8  # as many numbers in a case are objects rather than classes
-_HU_AIR = -500.0  # a CT holds air; other scans hold no such values
+_HU_AIR, _HU_LEAST = (
+    -500.0,
+    -32768.0,
+)  # a CT holds air; other scans hold no such values, but a mark where there is nothing (-3.4e38)
 
 
 class ChannelFacts(Settings):
@@ -224,7 +227,7 @@ class Measuring:
         facts = self.channels[name]
         values = np.concatenate(facts.values) if facts.values else np.zeros(1, np.float32)
         modality = next(iter(facts.modality)) if len(facts.modality) == 1 else None
-        if modality is None and facts.lowest and float(np.median(facts.lowest)) < _HU_AIR:
+        if modality is None and facts.lowest and _HU_LEAST <= float(np.median(facts.lowest)) < _HU_AIR:
             modality = "CT"
         low, high = (float(v) for v in np.percentile(values, (0.5, 99.5)))
         inside = np.clip(values, low, high)

@@ -33,7 +33,7 @@ Late = Callable[[], bool]
 #: an index of a class is a byte, of which one value is for what nobody looked at
 MOST_CLASSES = 254
 _LEAST_CASES = 2
-APART_MM = 0.1  # corners of image and labels
+_APART_MM, _APART_VOXELS = 0.1, 0.5  # corners of image and labels, at most
 _DARK, _BRIGHT, _CLEAR = (
     64,
     191,
@@ -81,7 +81,7 @@ class Decoded:
             return self.kept[entry.case]
         channels, labels = _of_dicom(entry) if entry.labels[0].is_dir() else self._of_files(entry)
         first = next(iter(channels.values()))
-        if labels.grid != first.grid or not labels.same_grid(first, APART_MM):
+        if labels.grid != first.grid or not lies_on(labels, first):
             raise MedseqError(
                 f"{entry.case}: the labels do not lie on the grid of the first image; resample them first."
             )
@@ -139,6 +139,11 @@ class Decoded:
         warnings.warn(f"{entry.case} is left out: {error}", MedseqWarning, stacklevel=3)
 
 
+def lies_on(seq: ImageSequence, image: ImageSequence) -> bool:
+    """Whether a sequence has the grid of an image, but for what rounding in files makes: 0.1 mm, and no more than half a voxel."""
+    return seq.same_grid(image, min(_APART_MM, _APART_VOXELS * min(image.spacing.values())))
+
+
 def _stacked(paths: Sequence[Path], kind: str) -> ImageSequence:
     """A file's image, or those of several files as frames."""
     from napari_medseq.io import read
@@ -171,12 +176,12 @@ def _of_dicom(entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
 
     sequences = read(entry.labels[0])
     masks = [s for s in sequences if s.kind == "labels"]
-    image = next((s for s in sequences if s.kind == "image" and masks and s.same_grid(masks[0], APART_MM)), None)
+    image = next((s for s in sequences if s.kind == "image" and masks and lies_on(s, masks[0])), None)
     if image is None:
         raise MedseqError(
             f"{entry.case}: no image in {entry.labels[0]} has the grid of its labels; put the one that they were drawn on there."
         )
-    own = [s for s in masks if s.same_grid(image, APART_MM)]
+    own = [s for s in masks if lies_on(s, image)]
     values = [(s, {v: entry.classes[n] for v, n in s.label_names.items() if n in entry.classes}) for s in own]
     return grey_channels(image), _merged(entry.case, values)
 
@@ -186,7 +191,7 @@ def _merged(case: str, masks: Sequence[tuple[ImageSequence, Mapping[int, int]]])
     first = masks[0][0]
     merged = np.zeros(first.data.shape, np.uint8)
     for mask, classes in masks:
-        if not mask.same_grid(first, APART_MM):
+        if not lies_on(mask, first):
             raise MedseqError(f"{case}: {mask.name} lies on another grid than {first.name}.")
         values = np.asarray(mask.data)
         for value, of in classes.items():

@@ -14,7 +14,7 @@ import napari_medseq as ms
 from napari_medseq.errors import MedseqError
 from napari_medseq.training.checking import check_data
 from napari_medseq.training.layouts import find_layout
-from napari_medseq.training.prepared import Decoded, measured
+from napari_medseq.training.prepared import Decoded, lies_on, measured
 from tests.unit.io import dicoms
 
 pytestmark = pytest.mark.filterwarnings("ignore:A picture says nothing of millimetres")
@@ -50,6 +50,14 @@ def test_a_structure_on_another_grid_is_named(tmp_path: Path) -> None:
     entry = find_layout(tmp_path).entries[0]
     with pytest.raises(MedseqError, match=r"s0: spleen lies on another grid than liver"):
         Decoded([entry], {}).read(entry)
+
+
+def test_grids_of_micrometres_are_compared_in_voxels() -> None:
+    image = ms.ImageSequence(np.zeros((2, 8, 8)), ("z", "y", "x"), np.diag([0.02, 0.02, 0.02, 1]), name="micro-CT")
+    moved = image.affine.copy()
+    moved[0, 3] += 0.05  # less than 0.1 mm, but two voxels and a half
+    assert lies_on(image, image)
+    assert not lies_on(image.replace(affine=moved), image)
 
 
 def test_a_mask_in_jpeg_is_black_and_white_again_and_that_is_said(tmp_path: Path) -> None:

@@ -64,9 +64,10 @@ def test_a_class_that_always_lies_on_one_side_is_told_by_its_side() -> None:
     assert not facts(*[middle] * 4).one_sided[0]
 
 
-def test_values_that_are_not_finite_make_no_ct() -> None:
+@pytest.mark.parametrize("nothing", [-np.inf, np.nan, np.finfo(np.float32).min])
+def test_values_that_mean_nothing_make_no_ct(nothing: float) -> None:
     values = np.full((4, 8, 8), 3, np.float32)
-    values[0, 0, 0], values[0, 0, 1] = -np.inf, np.nan
+    values[0, 0, 0] = nothing
     assert facts(ball((4, 8, 8), (2, 4, 4), 3, (1, 1, 1)), values=values).channels[0].modality is None
 
 
