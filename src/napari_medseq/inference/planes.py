@@ -125,7 +125,7 @@ def painted_axis(image: ImageSequence, labels: ImageSequence) -> str:
 def _is_whole(painted: NDArray[np.bool_], labels: ImageSequence, across: str) -> bool:
     """Whether some frames are not painted, and in the others several slices, one after the other."""
     order = [labels.axes.index(a) for a in ("t", across)]
-    slices = painted.any(axis=tuple(k for k in range(painted.ndim) if k not in order))
+    slices = np.asarray(painted.any(axis=tuple(k for k in range(painted.ndim) if k not in order)))
     if order[0] > order[1]:
         slices = slices.T
     frames = [np.flatnonzero(frame) for frame in slices if frame.any()]

@@ -170,7 +170,7 @@ def _unpainted_frames(labels: ImageSequence, axis: str) -> list[str]:
     """A warning that frames without paint stay empty where objects are carried through space."""
     if "t" not in labels.axes or axis == "t":
         return []
-    painted = np.asarray(labels.data).any(axis=tuple(k for k, a in enumerate(labels.axes) if a != "t"))
+    painted = np.asarray(np.any(labels.data, axis=tuple(k for k, a in enumerate(labels.axes) if a != "t")))
     if painted.all():
         return []
     text = (

@@ -117,7 +117,14 @@ def train_automatically(
     automatic_bundle.write(c, outcome)
     patients = tuple(sorted({x.patient for x in learned}))
     automatic_bundle.write_record(c, layout, outcome, patients)
-    return AutoResult(Path(c.out), load_model(Path(c.out)), plan, outcome.course, patients, dict(outcome.scores))
+    return AutoResult(
+        Path(c.out),
+        load_model(Path(c.out)),
+        plan,
+        outcome.course,
+        patients,
+        {p: dict(s) for p, s in outcome.scores.items()},
+    )
 
 
 def _learn(

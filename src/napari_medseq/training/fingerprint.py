@@ -294,7 +294,7 @@ def _across(mask: NDArray[np.bool_], labels: ImageSequence) -> float:
     volume = np.count_nonzero(mask) * whole
     if not faces:
         return 0.0
-    return 6 * volume / (faces * 2 / 3) if len(sides) == 3 else 4 * volume / (faces * math.pi / 4)
+    return float(6 * volume / (faces * 2 / 3) if len(sides) == 3 else 4 * volume / (faces * math.pi / 4))
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
