@@ -36,7 +36,7 @@ def spare_windows() -> None:
     qt_welcome.WELCOME_SHORTCUTS = ()
     qt_welcome.NAPARI_TIPS = ("Welcome.",)
     canvas.gc = SimpleNamespace(collect=lambda: None)
-    PluginManifest.discover = _Discovered(PluginManifest.discover)
+    setattr(PluginManifest, "discover", _Discovered(PluginManifest.discover))  # noqa: B010 - in place of a method
     EventEmitter._check_signature = staticmethod(_Signatures(EventEmitter._check_signature))
     clean = functools.cache(functools.partial(Function._clean_code, None))
     Function._clean_code = lambda _self, code: clean(code)

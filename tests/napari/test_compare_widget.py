@@ -17,6 +17,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.compare_widget import CompareWidget
 from tests.napari.helpers import Wait, click, docked
 from tests.napari.person import open_folder
+from tests.narrowing import some
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
 
@@ -136,10 +137,10 @@ def test_an_alignment_is_seen_nudged_and_kept(widget: CompareWidget, qtbot: Any,
     wait(lambda: not widget.work.busy)
     assert "mutual information" in over.measure.text()
     assert "Nothing was moved" in over.keep_button.toolTip()
-    before = np.array(over.overlay.layer.data)
+    before = np.array(some(over.overlay).layer.data)
     over.shifts[0].setValue(6.0)
     wait(over.keep_button.isEnabled)
-    assert not np.array_equal(before, over.overlay.layer.data)
+    assert not np.array_equal(before, some(over.overlay).layer.data)
     click(qtbot, over.keep_button)
     kept = verbs.hand_alignment(viewer, verbs.patient_in_front(viewer), 1)
     assert kept is not None
@@ -151,8 +152,8 @@ def test_an_alignment_is_seen_nudged_and_kept(widget: CompareWidget, qtbot: Any,
     assert widget.panes is not None
     assert widget.panes.panes[1].plan.to_common[0, 3] == pytest.approx(-8.0, abs=1e-6)  # the panes lie by it at once
     over.mode.setCurrentText("blink")
-    seen = over.overlay.layer.visible
-    wait(lambda: over.overlay.layer.visible != seen)
+    seen = some(over.overlay).layer.visible
+    wait(lambda: some(over.overlay).layer.visible != seen)
     click(qtbot, over.close_button)
     assert verbs.overlay_of(viewer) is None
     assert not over.timer.isActive()

@@ -6,7 +6,7 @@ import sys
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QComboBox
@@ -50,7 +50,8 @@ class Example(Settings):
 
 
 def test_an_untouched_form_gives_the_defaults() -> None:
-    for model in (Example, TrackSettings, *STEPS.values()):
+    models: list[type[BaseModel]] = [Example, TrackSettings, *STEPS.values()]
+    for model in models:
         if model is Window:
             continue
         assert ModelForm(model).settings == model()

@@ -16,6 +16,7 @@ from napari_medseq._napari.teach_widget import TeachWidget
 from napari_medseq.models.library import SHIPPED
 from tests.napari.helpers import as_plugins_see_it, click
 from tests.napari.person import at, stroke
+from tests.narrowing import some
 
 pytestmark = pytest.mark.skipif(not (SHIPPED / "propagate").is_dir(), reason="the bundle propagate is not there yet")
 Z, Y, X = np.indices((14, 48, 48))
@@ -82,7 +83,7 @@ def shown_slice(viewer: Any, step: int) -> None:
 def test_points_are_clicked_inside_and_beside_the_object(scene: tuple[Any, TeachWidget], qtbot: Any) -> None:
     viewer, widget = scene
     click(qtbot, widget.new_button)
-    labels = widget.labels.layer
+    labels = some(widget.labels.layer)
     shown_slice(viewer, 7)
     for kind, places in (("points inside", [(24, 20), (20, 17)]), ("points outside", [(4, 4), (44, 42), (24, 42)])):
         click(qtbot, widget.hints.buttons[kind])
@@ -101,7 +102,7 @@ def test_points_are_clicked_inside_and_beside_the_object(scene: tuple[Any, Teach
 def test_scribbles_in_the_object_and_beside_it_outline_it(scene: tuple[Any, TeachWidget], qtbot: Any) -> None:
     viewer, widget = scene
     click(qtbot, widget.new_button)
-    labels = widget.labels.layer
+    labels = some(widget.labels.layer)
     shown_slice(viewer, 7)
     labels.brush_size = 2
     for label, path in ((1, [(22, 18), (26, 22)]), (2, [(4, 6), (4, 40), (44, 40), (44, 6)])):
@@ -123,17 +124,17 @@ def test_a_key_propagates_and_a_second_time_is_one_step_of_undo(
 ) -> None:
     viewer, widget = scene
     click(qtbot, widget.new_button)
-    labels = widget.labels.layer
+    labels = some(widget.labels.layer)
     labels.data[7] = TRUTH[7]
     viewer.keymap[KeyBinding.from_str("Alt-S")](viewer)
     assert widget.work.busy
     wait(lambda: not widget.work.busy)
-    first = np.array(widget.answer.data)
+    first = np.array(some(widget.answer).data)
     labels.data[3] = TRUTH[3]
     propagate(widget, qtbot, wait)
-    assert not np.array_equal(widget.answer.data, first)
+    assert not np.array_equal(some(widget.answer).data, first)
     verbs.undo(viewer)
-    assert np.array_equal(widget.answer.data, first)
+    assert np.array_equal(some(widget.answer).data, first)
 
 
 def test_next_to_check_goes_to_the_slice_that_is_named(
@@ -141,7 +142,7 @@ def test_next_to_check_goes_to_the_slice_that_is_named(
 ) -> None:
     viewer, widget = scene
     click(qtbot, widget.new_button)
-    widget.labels.layer.data[7] = TRUTH[7]
+    some(widget.labels.layer).data[7] = TRUTH[7]
     propagate(widget, qtbot, wait)
     named = widget._next
     assert named is not None
@@ -182,10 +183,10 @@ def test_a_finished_object_is_left_alone_by_every_new_answer(
 ) -> None:
     viewer, widget = scene
     click(qtbot, widget.new_button)
-    labels = widget.labels.layer
+    labels = some(widget.labels.layer)
     labels.data[7] = TRUTH[7]
     propagate(widget, qtbot, wait)
-    first = np.array(widget.answer.data)
+    first = np.array(some(widget.answer).data)
     assert (first == 1).any((1, 2)).sum() > 1
     viewer.layers.selection.active = labels
     labels.selected_label = 1
@@ -193,12 +194,12 @@ def test_a_finished_object_is_left_alone_by_every_new_answer(
     labels.data[4, 34:42, 36:44] = 2  # another object
     labels.data[9][TRUTH[9]] = 1  # a correction, which a finished object does not follow beyond its own slice
     propagate(widget, qtbot, wait)
-    second = np.array(widget.answer.data)
+    second = np.array(some(widget.answer).data)
     elsewhere = np.delete(np.arange(len(first)), [4, 9])
     assert np.array_equal(second[elsewhere] == 1, first[elsewhere] == 1)
     assert (second == 2).any()
     verbs.undo(viewer)
-    assert np.array_equal(widget.answer.data, first)  # the whole answer is one step
+    assert np.array_equal(some(widget.answer).data, first)  # the whole answer is one step
     click(qtbot, widget.finish_button)  # go on with it
     assert widget._finished == set()
 
@@ -208,11 +209,11 @@ def test_interpolation_only_fills_between_and_nothing_beyond(
 ) -> None:
     _, widget = scene
     click(qtbot, widget.new_button)
-    labels = widget.labels.layer
+    labels = some(widget.labels.layer)
     labels.data[[5, 9]] = TRUTH[[5, 9]]
     widget.only_between.setChecked(True)
     propagate(widget, qtbot, wait)
-    found = np.asarray(widget.answer.data) > 0
+    found = np.asarray(some(widget.answer).data) > 0
     assert np.flatnonzero(found.any((1, 2))).tolist() == [5, 6, 7, 8, 9]
     assert dice(found[6:9], TRUTH[6:9]) > 0.85
     assert np.array_equal(found[[5, 9]], TRUTH[[5, 9]])

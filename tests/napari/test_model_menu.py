@@ -19,6 +19,7 @@ from qtpy.QtWidgets import QFileDialog, QInputDialog, QMainWindow, QMessageBox
 import napari_medseq as ms
 from napari_medseq._napari.model_box import ModelBox
 from tests.napari.helpers import Wait
+from tests.narrowing import some
 
 pytestmark = pytest.mark.viewer
 
@@ -95,7 +96,7 @@ def test_a_model_is_installed_from_a_file_checked_and_removed_in_every_list(
     entry(box, "Check").trigger()
     wait(lambda: not box.work.busy)
     assert notices[-1] == ("info", "other is whole: it loads, and no file has changed.")
-    card = next(Path(box.info.folder).rglob("metadata.json"))
+    card = next(Path(some(box.info).folder).rglob("metadata.json"))
     card.write_text(card.read_text() + " ")
     entry(box, "Check").trigger()
     wait(lambda: not box.work.busy)
@@ -104,7 +105,7 @@ def test_a_model_is_installed_from_a_file_checked_and_removed_in_every_list(
     monkeypatch.setattr(QMessageBox, "question", answers(QMessageBox.No, QMessageBox.Yes))
     entry(box, "Remove").trigger()
     assert names(other) == ["tiny", "other"]
-    folder = Path(box.info.folder)
+    folder = Path(some(box.info).folder)
     entry(box, "Remove").trigger()
     assert names(box) == names(other) == ["tiny"]
     assert not folder.exists()

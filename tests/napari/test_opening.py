@@ -22,6 +22,7 @@ from napari_medseq.viewer.opening import layer_data_of_all
 from napari_medseq.viewer.preference import PATTERNS
 from tests.balls import write_ball_study
 from tests.napari.helpers import Wait, as_plugins_see_it
+from tests.narrowing import some
 
 
 def drop(viewer: Any, paths: Sequence[Path]) -> None:
@@ -46,7 +47,7 @@ def viewer(make_napari_viewer: Any) -> Any:
 def test_a_dropped_folder_opens_in_a_job(viewer: Any, ball_study: Path, wait: Wait, notices: Any) -> None:
     drop(viewer, [ball_study])
     assert len(viewer.layers) == 0  # nobody waits for it
-    opener = accompany(viewer).opener
+    opener = some(accompany(viewer)).opener
     wait(lambda: opener.work.busy)
     wait(lambda: not opener.work.busy)
     assert [layer.name for layer in viewer.layers] == [item[1]["name"] for item in layer_data_of_all([ball_study])]
@@ -56,7 +57,7 @@ def test_a_dropped_folder_opens_in_a_job(viewer: Any, ball_study: Path, wait: Wa
 
 def cancelled_at_each_layer(viewer: Any, path: Path, wait: Wait) -> list[int]:
     """Drop it, press Cancel whenever a layer comes, and wait for the end; how many layers there were each time."""
-    opener = accompany(viewer).opener
+    opener = some(accompany(viewer)).opener
     seen: list[int] = []
 
     def cancel(_event: object) -> None:
@@ -74,7 +75,7 @@ def cancelled_at_each_layer(viewer: Any, path: Path, wait: Wait) -> list[int]:
 @pytest.mark.viewer
 def test_slices_dropped_together_are_one_job(viewer: Any, two_images: list[Path], wait: Wait) -> None:
     drop(viewer, two_images)
-    opener = accompany(viewer).opener
+    opener = some(accompany(viewer)).opener
     wait(lambda: len(viewer.layers) == 2 and not opener.work.busy)
 
 
@@ -101,7 +102,7 @@ def test_a_dropped_session_opens_in_a_job_beside_what_was_dropped_with_it(
 ) -> None:
     drop(viewer, [two_images[0], session])
     assert len(viewer.layers) == 0
-    opener = accompany(viewer).opener
+    opener = some(accompany(viewer)).opener
     wait(lambda: len(viewer.layers) == 7 and not opener.work.busy)
     whole = ViewerModel()
     verbs.open_session(whole, session)
@@ -120,7 +121,7 @@ def test_a_session_that_is_cancelled_leaves_nothing_and_one_without_its_images_s
     assert not verbs.results_of(viewer)
     next((session.parent / "sub-x").rglob("*_T1post.nii.gz")).unlink()
     drop(viewer, [session])
-    wait(lambda: len(viewer.layers) == 5 and not accompany(viewer).opener.work.busy)
+    wait(lambda: len(viewer.layers) == 5 and not some(accompany(viewer)).opener.work.busy)
     assert any("Not everything of work.medseq could be opened" in text for _, text in notices)
     assert verbs.results_of(viewer)
 
@@ -152,7 +153,7 @@ def test_a_dropped_result_opens_in_a_job_with_the_images_that_its_record_names(
 ) -> None:
     drop(viewer, [result])
     assert len(viewer.layers) == 0  # nobody waits for it
-    opener = accompany(viewer).opener
+    opener = some(accompany(viewer)).opener
     counts: list[int] = []
     viewer.layers.events.inserted.connect(lambda _event: counts.append(len(viewer.layers)))
     wait(lambda: opener.work.busy)
@@ -216,7 +217,7 @@ def test_texts_of_a_first_image_come_one_by_one_and_the_next_image_waits_for_the
     layers: list[int] = []
     viewer.layers.events.inserted.connect(lambda _event: layers.append(len(made)))
     drop(viewer, [ball_study])
-    opener = accompany(viewer).opener
+    opener = some(accompany(viewer)).opener
     wait(lambda: opener.work.busy)
     wait(lambda: not opener.work.busy)
     assert layers[:2] == [0, len(made)]

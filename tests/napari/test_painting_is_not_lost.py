@@ -27,6 +27,7 @@ from napari_medseq.viewer.editing import editing_of
 from tests.balls import AFFINES, SHAPE, write_ball_study
 from tests.napari.helpers import Wait, as_plugins_see_it, click, docked
 from tests.napari.person import at, button, key, open_folder, paint, stroke
+from tests.narrowing import some
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
 
@@ -115,7 +116,7 @@ def test_a_correction_keeps_what_was_painted_since(opened: Any, followed: Progre
     for _ in range(3):
         key(opened, qtbot, Qt.Key_Z, Qt.ControlModifier | Qt.ShiftModifier)
     assert np.array_equal(layer.data, painted)
-    assert len(followed.result.progression.corrections) == 1
+    assert len(some(followed.result.progression).corrections) == 1
 
 
 # -- 3: files ----------------------------------------------------------------------------------------------------------
@@ -129,9 +130,9 @@ def test_save_writes_the_masks_that_are_on_the_screen(
         lambda: (tmp_path / "out" / "run.json").exists() and not followed.work.busy and not followed.result.saving.busy
     )
     saved = ms.Progression.load(tmp_path / "out")
-    voxels = int((np.asarray(saved.labels[1].data) != 0).sum())
+    voxels = int((np.asarray(some(saved.labels[1]).data) != 0).sum())
     assert voxels == int((followed.result.layers[1].data != 0).sum())
-    assert (np.asarray(verbs.to_sequence(followed.result.layers[1]).data) == saved.labels[1].data).all()
+    assert (np.asarray(verbs.to_sequence(followed.result.layers[1]).data) == some(saved.labels[1]).data).all()
     assert (followed.result.layers[1].data[new] != 0).all()
 
 
@@ -154,7 +155,7 @@ def test_what_is_painted_and_corrected_while_a_result_is_saved_is_neither_lost_n
     result, editing = followed.result, editing_of(opened)
     result.save_button.setFocus()
     verbs.correct(opened, "exclude", 2, 0)  # so that something is unsaved
-    before, corrections = [np.array(layer.data) for layer in result.layers], list(result.progression.corrections)
+    before, corrections = [np.array(layer.data) for layer in result.layers], list(some(result.progression).corrections)
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_a: str(tmp_path / "out"))
     click(qtbot, result.save_button)
     assert result.saving.busy  # the window lives on; another Save waits for this one, and says so
@@ -171,7 +172,7 @@ def test_what_is_painted_and_corrected_while_a_result_is_saved_is_neither_lost_n
     assert saved.corrections == corrections
     assert "what changed since is not in it" in notices[-1][1]
     assert set(result.layers) <= set(editing.unsaved)  # each was changed by the second correction
-    assert len(result.progression.corrections) == len(corrections) + 1
+    assert len(some(result.progression).corrections) == len(corrections) + 1
     assert sum(editing.pending(result.layers).values()) > 0
     assert result.save_button.isEnabled()
 
@@ -303,7 +304,7 @@ def test_teach_takes_over_what_was_corrected_in_its_answer(
     widget.judge.setChecked(False)
     widget.image.choose(opened.layers["sub-x ses-20200504 T1post"])
     click(qtbot, widget.new_button)
-    painted = widget.labels.layer
+    painted = some(widget.labels.layer)
     paint(opened, painted, (5, 30, 12), label=1)
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)

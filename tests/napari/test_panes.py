@@ -16,6 +16,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq.errors import MedseqError
 from napari_medseq.viewer.layers import in_layer, own_array
 from napari_medseq.viewer.positions import place_of, shown_at
+from tests.narrowing import some
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 
@@ -101,7 +102,7 @@ def test_a_registration_between_the_visits_is_followed() -> None:
     verbs.show_progression(viewer, followed, study)
     panes = verbs.side_by_side(viewer)
     anchors = [pane.anchor for pane in panes.panes]
-    shown = anchors[0].data_to_world(in_layer(anchors[0], [(2, 5, 3)])[0])
+    shown = some(anchors[0]).data_to_world(in_layer(anchors[0], [(2, 5, 3)])[0])
     panes.panes[0].viewer.dims.set_point(1, shown[1])
     panes.panes[0].viewer.scene.camera.center = (0, *shown[-2:])
     there = panes.panes[1].viewer

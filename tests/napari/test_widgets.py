@@ -21,6 +21,7 @@ from napari_medseq.inference import Classification
 from napari_medseq.preprocessing import Percentile, save
 from napari_medseq.training import TeachSettings, lesson_quality, teach
 from tests.napari.helpers import Wait, as_plugins_see_it, bright, click, docked
+from tests.narrowing import some
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
 
@@ -238,7 +239,7 @@ def test_teaching_shows_the_answer_and_the_model_is_found_by_analyse(
     image = viewer.layers["sub-x ses-20200504 T1post"]
     widget.image.choose(image)
     click(qtbot, widget.new_button)
-    painted = widget.labels.layer
+    painted = some(widget.labels.layer)
     assert painted.data.shape == image.data.shape
     click(qtbot, widget.run_button)
     wait(lambda: not widget.work.busy)
@@ -298,7 +299,7 @@ def test_a_few_painted_slices_make_a_model_that_finds_the_rest(
     viewer.window.add_dock_widget(widget, name="Teach")
     click(qtbot, widget.new_button)
     painted = np.flatnonzero(truth.any(axis=(1, 2)))[1::2]
-    widget.labels.layer.data[painted] = truth[painted]
+    some(widget.labels.layer).data[painted] = truth[painted]
     widget.name.setText("ball")
     click(qtbot, widget.run_button)
     assert widget.work.busy

@@ -15,6 +15,7 @@ import napari_medseq as ms
 from napari_medseq import cli
 from napari_medseq.errors import SettingsError, WriteError
 from napari_medseq.io.dicom.sr_write import SCHEME
+from tests.narrowing import some
 from tests.unit.io import dicoms
 
 sr = pytest.importorskip("highdicom.sr")
@@ -146,7 +147,7 @@ def test_the_segments_and_structures_are_the_labels(written: list[Path], patient
         for ending in ("seg", "rtstruct"):
             file = next(p for p in written if f"{day:%Y%m%d}" in str(p.parent) and p.name.endswith(f"_{ending}.dcm"))
             found = [s for s in ms.read([file, *(folder / f"{day:%Y%m%d}").iterdir()]) if s.kind == "labels"]
-            np.testing.assert_array_equal(found[0].data, progression.labels[visit].data)
+            np.testing.assert_array_equal(found[0].data, some(progression.labels[visit]).data)
 
 
 def test_the_command_finds_the_series_of_a_saved_result(
@@ -155,7 +156,7 @@ def test_the_command_finds_the_series_of_a_saved_result(
     folder, progression = patient
     series = [str(folder / f"{day:%Y%m%d}") for day in DAYS]
     inputs = [
-        {"images": {"CT": {"name": i.name, "source": s}}} for i, s in zip(progression.images, series, strict=True)
+        {"images": {"CT": {"name": some(i).name, "source": s}}} for i, s in zip(progression.images, series, strict=True)
     ]
     progression.save(tmp_path / "r", extra={"inputs": inputs})
     assert cli.main(["dicom", str(tmp_path / "r"), "-o", str(tmp_path / "d")]) == 0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch import Tensor, nn
 
 import napari_medseq as ms
 from napari_medseq.errors import ModelError, RegistrationError, SettingsError
@@ -30,6 +31,7 @@ from napari_medseq.training.learned_registration import (
     train_registration,
     write_registration,
 )
+from tests.narrowing import of
 
 GRID = (24, 24, 16)
 
@@ -63,7 +65,7 @@ def test_untrained_it_takes_local_steps_and_trained_it_remembers(cell: str) -> N
     assert max(f.abs().max().item() for f in network(a, a)) < 1e-5
     step = local_step(locally_normal(a), locally_normal(b))
     torch.testing.assert_close(network(a, b)[0], widened(step, a.shape[2:]))
-    torch.nn.init.normal_(network.step.weight, std=0.1)
+    torch.nn.init.normal_(of(Tensor, of(nn.Module, network.step).weight), std=0.1)
     first, second, _ = network(a, b)
     assert first.shape == (1, 3, 8, 9, 10)
     assert not torch.equal(first, second)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from napari_medseq.models import Model
+from tests.narrowing import of
 
 
 def brightness(m: Model) -> Model:
@@ -24,11 +25,11 @@ def brightness(m: Model) -> Model:
                 middle = layer.kernel_size[0] // 2 if isinstance(layer, nn.Conv2d) else slice(None)
                 layer.weight[:, :, middle, middle] = 1 / layer.weight.shape[1]
         if m.info.task == "segmentation":
-            for mixer in network.mixers.values():
-                mixer.out.weight.zero_()
-            for head in network.heads:
-                head.weight[0] = -1
-                head.weight[1] = 1
+            for mixer in of(nn.ModuleDict, network.mixers).values():
+                of(Tensor, of(nn.Module, mixer.out).weight).zero_()
+            for head in of(nn.ModuleList, network.heads):
+                of(Tensor, head.weight)[0] = -1
+                of(Tensor, head.weight)[1] = 1
         else:
             for layer in network.modules():
                 if isinstance(layer, nn.Linear):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch import Tensor, nn
 
 from napari_medseq import geometry
 from napari_medseq.errors import GeometryError, MedseqError, OperationCancelled
@@ -19,6 +20,7 @@ from napari_medseq.inference.segmentation import segment
 from napari_medseq.models import Model
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
 from napari_medseq.viewer.results import location_layer_data, rectangles
+from tests.narrowing import of
 from tests.unit.inference.brightness import brightness
 from tests.unit.training.small import CLASSIFIER, UNET, blob, model
 
@@ -48,11 +50,11 @@ def seer(folder: Path, network: dict[str, Any]) -> Model:
     m = brightness(model(folder, {**network, "neighbours": 0}))
     with torch.no_grad():
         if m.info.task == "segmentation":
-            for head in m.network.heads:
-                head.bias[1] = -1200.0
+            for head in of(nn.ModuleList, m.network.heads):
+                of(Tensor, head.bias)[1] = -1200.0
         else:
-            m.network.evidence.bias -= 9.0
-            m.network.step_head.bias += 8.0
+            of(Tensor, of(nn.Module, m.network.evidence).bias).sub_(9.0)
+            of(Tensor, of(nn.Module, m.network.step_head).bias).add_(8.0)
     return m
 
 
@@ -91,8 +93,8 @@ def test_a_close_look_gives_the_exact_box_and_centre(tmp_path: Path) -> None:
     assert len(boxes) == 2
     # what the second model does not see is dropped
     with torch.no_grad():
-        for head in fine.network.heads:
-            head.bias[1] = -1e6
+        for head in of(nn.ModuleList, fine.network.heads):
+            of(Tensor, head.bias)[1] = -1e6
     assert len(locate(seq, coarse, refine_with=fine, device="cpu")) == 0
 
 

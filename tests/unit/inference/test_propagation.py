@@ -66,8 +66,8 @@ def painted_on(image: ImageSequence, objects: dict[int, Mask], axis: str, steps:
 TUBE = box((9, 48, 40), (1, 8), (14, 34), (12, 30))
 
 
-def data_of(found: ms.Propagation) -> NDArray[np.generic]:
-    return np.asarray(found.labels.data)
+def data_of(found: ms.Propagation) -> NDArray[np.integer]:
+    return np.asarray(found.labels.data).astype(np.int64)
 
 
 # -- what it gives -----------------------------------------------------------------------------------------------------

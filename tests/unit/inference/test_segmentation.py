@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch import Tensor, nn
 
 import napari_medseq as ms
 from napari_medseq.errors import DeviceError, MedseqError, ModelError, OperationCancelled
@@ -18,6 +19,7 @@ from napari_medseq.inference.prediction import remove_small_objects
 from napari_medseq.inference.streaming import neighbourhoods, stream
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
+from tests.narrowing import of
 from tests.unit.training.small import CLASSIFIER, UNET, blob, model
 
 
@@ -30,7 +32,7 @@ def test_stream_equals_the_whole_sequence(rnn: str, ahead: int, neighbours: int,
     network = RecurrentUNet(widths=(4, 8, 8), rnn=rnn, rnn_levels=(1, 2), hidden=4, ahead=ahead, neighbours=neighbours)
     network = network.double().eval()
     for mixer in network.mixers.values():
-        torch.nn.init.normal_(mixer.out.weight)
+        torch.nn.init.normal_(of(Tensor, of(nn.Module, mixer.out).weight))
     x = torch.randn(steps, 1, 16, 12, dtype=torch.float64)
     whole = network(with_neighbours(x, neighbours)[None])[0]
     streamed = torch.stack(list(stream(network, iter(x))))
@@ -61,7 +63,7 @@ def test_memory_is_bounded_by_the_look_ahead() -> None:
 def test_resetting_the_state_changes_the_answer() -> None:
     torch.manual_seed(0)
     network = RecurrentUNet(widths=(4, 8), rnn_levels=(1,), hidden=4, ahead=2, neighbours=0).eval()
-    torch.nn.init.normal_(network.mixers["1"].out.weight)
+    torch.nn.init.normal_(of(Tensor, of(nn.Module, network.mixers["1"].out).weight))
     x = torch.randn(5, 1, 8, 8)
     reset = torch.stack(list(stream(network, iter(x), reset=True)))
     alone = torch.cat([network(step[None, None])[0] for step in x])
@@ -239,7 +241,7 @@ def test_a_bundle_says_how_sure_its_components_must_be(tmp_path: Path) -> None:
     image, plain = blob(), model(tmp_path / "m", UNET)
     kept = ms.segment(image, plain, outputs=("labels", "probability"))
     assert kept.probability is not None
-    parts, n = ndimage.label(kept.labels.volume_zyx() > 0, np.ones((3, 3, 3)))
+    parts, n = ndimage.label(kept.labels.volume_zyx().astype(bool), np.ones((3, 3, 3)))
     means = ndimage.mean(kept.probability.volume_zyx(), parts, range(1, n + 1))
     limit = float(np.sort(means)[n // 2])
     strict = dataclasses.replace(plain, inference={**plain.inference, "min_mean_probability": limit})
@@ -248,5 +250,5 @@ def test_a_bundle_says_how_sure_its_components_must_be(tmp_path: Path) -> None:
     unsure = np.flatnonzero(means < limit - 1e-3) + 1
     assert n >= 3
     assert len(unsure)
-    assert (out[np.isin(parts, sure)] > 0).all()
+    assert out[np.isin(parts, sure)].all()
     assert not out[np.isin(parts, unsure)].any()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError
@@ -17,6 +18,7 @@ from napari_medseq.inference.network_passes import VIEWS, View
 from napari_medseq.inference.streaming import stream, stream_side_by_side
 from napari_medseq.inference.tuning import Plan, choose, measure, prepare
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
+from tests.narrowing import of
 from tests.unit.training.small import UNET, blob, model
 
 NETWORKS = st.fixed_dictionaries(
@@ -33,7 +35,7 @@ def network(**settings: Any) -> RecurrentUNet:
     torch.manual_seed(0)
     net = RecurrentUNet(widths=(4, 8), rnn_levels=(0, 1), hidden=3, **settings).eval()
     for mixer in net.mixers.values():
-        torch.nn.init.normal_(mixer.out.weight)
+        torch.nn.init.normal_(of(Tensor, of(nn.Module, mixer.out).weight))
     return net
 
 

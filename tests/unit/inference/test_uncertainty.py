@@ -14,6 +14,7 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.inference.frame import frame
 from napari_medseq.inference.streaming import stream
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
+from tests.narrowing import of
 from tests.unit.training.small import CLASSIFIER, UNET, blob, model
 
 DROPPING = {**UNET, "dropout": 0.5}
@@ -35,7 +36,7 @@ def test_a_pass_has_one_mask_for_all_steps_and_leaves_the_generator_alone() -> N
 def test_uncertainty_is_the_entropy_of_the_mean_of_passes(tmp_path: Path) -> None:
     m, seq = model(tmp_path / "m", DROPPING), blob(shape=(4, 24, 24))
     out = ms.segment(seq, m, outputs=("labels", "probability", "uncertainty"), samples=3, device="cpu")
-    network = m.network
+    network = of(RecurrentUNet, m.network)
     f = frame([seq], along="slices", pixel_mm=None, stride=4)
     x = torch.stack([f.read([seq], i) for i in range(f.steps)])
     p = torch.zeros(())

@@ -163,10 +163,8 @@ def test_nrrd_encodings(tmp_path: Path, encoding: str, detached: bool) -> None:
     import gzip
 
     values = np.arange(24, dtype=">i2").reshape(2, 3, 4)
-    packed = {"raw": bytes, "gzip": gzip.compress, "bzip2": bz2.compress}.get(
-        encoding, lambda _: " ".join(map(str, values.ravel())).encode()
-    )
-    data = packed(values.tobytes())
+    plain, written = values.tobytes(), " ".join(map(str, values.ravel())).encode()
+    data = {"raw": plain, "gzip": gzip.compress(plain), "bzip2": bz2.compress(plain), "ascii": written}[encoding]
     header = f"NRRD0004\ntype: short\ndimension: 3\nspace: right-anterior-superior\nsizes: 4 3 2\nendian: big\nencoding: {encoding}\n"
     header += "space directions: (-1,0,0) (0,-2,0) (0,0,3)\nspace origin: (5,6,7)\n" + (
         "data file: b.raw\n" if detached else ""

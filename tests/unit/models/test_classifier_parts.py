@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import napari_medseq as ms
 from napari_medseq.errors import ModelError
@@ -18,6 +18,7 @@ from napari_medseq.models.encoders import build_encoder
 from napari_medseq.models.heads import DenseHead
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.models.tabular import TabularBranch
+from tests.narrowing import of, some
 from tests.unit.training.small import blob
 
 SMALL: dict[str, Any] = {"widths": (4, 8), "hidden": 4, "classes": 2, "neighbours": 0, "dropout": 0.0}
@@ -71,13 +72,13 @@ def test_densenet_121_is_monais_with_its_width_and_stride() -> None:
     encoder = build_encoder("DenseNet121", 3)
     theirs = DenseNet121(spatial_dims=2, in_channels=3, out_channels=2, norm=("group", {"num_groups": 8}))
     assert (encoder.width, encoder.stride) == (1024, 32)
-    encoder.features.load_state_dict(theirs.features.state_dict())
+    of(nn.Module, encoder.features).load_state_dict(theirs.features.state_dict())
     x = torch.randn(1, 3, 64, 32)
     with torch.no_grad():
         f = encoder(x)
         assert f.shape == (1, 1024, 2, 1)
         assert torch.allclose(
-            theirs.class_layers(theirs.features(x)), theirs.class_layers.out(f.mean((2, 3))), atol=1e-5
+            theirs.class_layers(theirs.features(x)), of(nn.Module, theirs.class_layers.out)(f.mean((2, 3))), atol=1e-5
         )
 
 
@@ -166,10 +167,10 @@ def test_the_distance_term_prefers_what_it_is_told_to() -> None:
     for distance, where in (("last", 4), ("focus", None)):
         network = made(rnn="none", distance=distance)
         with torch.no_grad():
-            network.attend[0].weight.zero_()  # no content
-            network.attend[0].bias.zero_()
-            network.distance.weight.fill_(1.0)
-            network.attend[2].weight.fill_(-1.0)
+            of(Tensor, network.attend[0].weight).zero_()  # no content
+            of(Tensor, network.attend[0].bias).zero_()
+            some(network.distance).weight.fill_(1.0)
+            of(Tensor, network.attend[2].weight).fill_(-1.0)
         attention = network(x).attention[0].detach()
         middle = 4 if where == 4 else 2  # without content the focus is the middle step
         by_distance = sorted(range(5), key=lambda i: abs(i - middle))
@@ -200,13 +201,13 @@ def test_an_untrained_table_changes_nothing_and_missing_is_told_from_the_mean() 
 def test_table_values_are_standardised_without_the_missing_ones() -> None:
     branch = TabularBranch(3, 4).eval()
     branch.standardise(torch.tensor([[1.0, torch.nan, 5.0], [3.0, torch.nan, 5.0], [torch.nan, torch.nan, 5.0]]))
-    assert branch.centre.tolist() == [2.0, 0.0, 5.0]
-    assert branch.spread.tolist() == [1.0, 1.0, 1.0]
+    assert of(Tensor, branch.centre).tolist() == [2.0, 0.0, 5.0]
+    assert of(Tensor, branch.spread).tolist() == [1.0, 1.0, 1.0]
     torch.nn.init.normal_(branch.film.weight)
     exam = torch.randn(1, 4)
     shifted = TabularBranch(3, 4).eval()
     shifted.load_state_dict(branch.state_dict())
-    shifted.centre.zero_()
+    of(Tensor, shifted.centre).zero_()
     assert torch.allclose(branch(exam, torch.tensor([[4.0, 1, 6]])), shifted(exam, torch.tensor([[2.0, 1, 1]])))
     with pytest.raises(ModelError, match="exams"):
         branch.standardise(torch.zeros(4))
@@ -216,7 +217,7 @@ def test_images_and_table_are_fused() -> None:
     """Brightness XOR sex: neither the image nor the table can tell alone."""
     torch.manual_seed(0)
     network = SequenceClassifier(**{**SMALL, "classes": 1, "rnn": "none", "hidden": 8}, tabular=1)
-    network.tabular.hide = 0.0
+    some(network.tabular).hide = 0.0
     optimiser = torch.optim.Adam(network.parameters(), 0.02)
     bright = torch.tensor([0.0, 1, 0, 1]).repeat(4)
     sex = torch.tensor([0.0, 0, 1, 1]).repeat(4)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models import bundle, load_model, networks
@@ -18,6 +18,7 @@ from napari_medseq.models.factorised import low_rank, rank_for
 from napari_medseq.models.pruning import prune
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.storage import pack, unpack
+from tests.narrowing import of
 from tests.unit.models.bundles import NETWORK, edit, write
 
 
@@ -164,7 +165,7 @@ def test_channels_that_do_nothing_are_the_ones_that_go(rnn: str) -> None:
     network = networks.build(definition).eval()
     assert isinstance(network, RecurrentUNet)
     for mixer in network.mixers.values():
-        nn.init.normal_(mixer.out.weight)
+        nn.init.normal_(of(Tensor, of(nn.Module, mixer.out).weight))
     silent = {0: [1, 3], 1: [0, 2, 5], 2: [1, 4, 6, 7]}
     with torch.no_grad():
         for v, quiet in silent.items():
@@ -176,18 +177,18 @@ def test_channels_that_do_nothing_are_the_ones_that_go(rnn: str) -> None:
                     for p in layer.parameters() if layer is not None else []:
                         p[quiet] = 0
                 if hasattr(block, "conv2"):
-                    block.conv2.weight[:, quiet] = 0
+                    of(Tensor, of(nn.Module, block.conv2).weight)[:, quiet] = 0
             if i >= 0:
-                network.up[i].weight[:, quiet] = 0
-                network.up[i].bias[quiet] = 0
+                of(Tensor, network.up[i].weight)[:, quiet] = 0
+                of(Tensor, network.up[i].bias)[quiet] = 0
             if str(v) in network.mixers:
                 mixer = network.mixers[str(v)]
-                mixer.out.weight[quiet] = 0
-                mixer.out.bias[quiet] = 0
-                mixer.out.weight[:, [0, 2, 5, 7]] = 0
+                of(Tensor, of(nn.Module, mixer.out).weight)[quiet] = 0
+                of(Tensor, of(nn.Module, mixer.out).bias)[quiet] = 0
+                of(Tensor, of(nn.Module, mixer.out).weight)[:, [0, 2, 5, 7]] = 0
                 for cell, dead in ((mixer.forward_cell, [0, 2]), (mixer.ahead_cell, [1, 3])):
-                    cell.gates.weight[:, dead] = 0
-                    cell.candidate.weight[:, dead] = 0
+                    of(Tensor, of(nn.Module, of(nn.Module, cell).gates).weight)[:, dead] = 0
+                    of(Tensor, of(nn.Module, of(nn.Module, cell).candidate).weight)[:, dead] = 0
     smaller, weights = prune(network, definition, 0.5)
     assert smaller["widths"] == [2, 3, 4]
     assert smaller.get("hidden") == (2 if rnn == "gru" else 4)

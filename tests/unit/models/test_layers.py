@@ -12,6 +12,7 @@ from torch.nn import functional
 from napari_medseq.errors import ModelError
 from napari_medseq.models.cells import CELLS, Cell
 from napari_medseq.models.layers import ConvGRU, ConvLSTM, ConvRNN
+from tests.narrowing import of
 from tests.unit.models.by_hand import gru_step, lstm_step
 
 BOTH: list[Cell] = ["gru", "lstm"]
@@ -147,8 +148,8 @@ def test_dropout_has_one_mask_for_all_steps(cell: Cell) -> None:
     assert (of_state == 0).any()
     state, c = None, layer.cells[0]
     for i in range(4):
-        state = c(c.from_input(x[:, i] * of_input), state, of_state)
-        assert torch.allclose(out[:, i], c.seen(state), atol=1e-12)
+        state = c(of(nn.Module, c.from_input)(x[:, i] * of_input), state, of_state)
+        assert torch.allclose(out[:, i], of(nn.Module, c.seen)(state), atol=1e-12)
     assert not torch.allclose(layer(x)[0], out)
     assert torch.equal(layer.eval()(x)[0], layer(x)[0])
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models import networks
@@ -14,6 +15,7 @@ from napari_medseq.models.prompted_recurrence import walk
 from napari_medseq.models.prompted_unet import PromptedUNet
 from napari_medseq.models.prompted_volume import PromptedVolumeUNet
 from napari_medseq.models.prompting import PromptedSequence
+from tests.narrowing import of
 from tests.unit.models.prompted import SMALL, prompted_network, windows
 
 
@@ -76,8 +78,8 @@ def test_it_begins_as_the_network_without_recurrence() -> None:
     plain = PromptedUNet(**{**SMALL, "cell": "none"}).eval()
     plain.load_state_dict(network.state_dict(), strict=False)
     with torch.no_grad():
-        network.heads[0].weight.fill_(0.1)
-        plain.heads[0].weight.fill_(0.1)
+        of(Tensor, network.heads[0].weight).fill_(0.1)
+        of(Tensor, plain.heads[0].weight).fill_(0.1)
     assert torch.equal(logits(network, sequence), logits(plain, sequence))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
+from tests.narrowing import of
 
 SMALL = {"widths": (4, 8, 8), "rnn_levels": (1, 2), "hidden": 4, "ahead": 2, "neighbours": 1}
 
@@ -38,7 +40,7 @@ def test_only_recurrence_lets_a_step_see_another(rnn: str) -> None:
     torch.manual_seed(0)
     network = RecurrentUNet(rnn=rnn, **SMALL).eval()
     for mixer in network.mixers.values():
-        torch.nn.init.normal_(mixer.out.weight)
+        torch.nn.init.normal_(of(Tensor, of(nn.Module, mixer.out).weight))
     x = torch.randn(1, 4, 3, 16, 16)
     changed = x.clone()
     changed[:, 0] += 1
@@ -54,7 +56,7 @@ def test_shuffling_the_recurrence_changes_the_answer_but_not_the_order_of_steps(
     order = torch.tensor([3, 0, 4, 1, 2])
     assert torch.allclose(network(x, order=order), network(x), atol=1e-6)  # identity mixers: nothing to see yet
     for mixer in network.mixers.values():
-        torch.nn.init.normal_(mixer.out.weight)
+        torch.nn.init.normal_(of(Tensor, of(nn.Module, mixer.out).weight))
     assert not torch.allclose(network(x, order=order), network(x), atol=1e-3)
     assert torch.allclose(network(x, order=torch.arange(5)), network(x), atol=1e-6)
 

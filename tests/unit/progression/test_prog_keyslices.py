@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 import napari_medseq as ms
 from napari_medseq.progression.keyslices import key_slices, lesion_slices
+from tests.narrowing import some
 from tests.unit.progression.masks import A, B, C, mask
 
 BIG_C = (8, 18, 18, 30, 18, 30)
@@ -77,5 +78,5 @@ def test_one_visit_or_no_lesion_has_nothing_to_compare() -> None:
 def test_slices_and_visits_are_counted_from_1(progression: ms.Progression) -> None:
     titles = [axes.get_title() for axes in key_slices(progression).axes]
     assert [t.splitlines()[0] for t in titles] == [f"visit {k} of 3 ({day})" for k, day in enumerate(DAYS, start=1)]
-    volume = progression.labels[0].data
+    volume = some(progression.labels[0]).data
     assert titles[0].splitlines()[1] == f"slice {(volume > 0).sum(axis=(1, 2)).argmax() + 1} of {len(volume)}"

@@ -19,6 +19,7 @@ import napari_medseq as ms
 from napari_medseq.colours import lesion_colour
 from napari_medseq.progression import plots
 from napari_medseq.sequence import ImageSequence, affine_from
+from tests.narrowing import some
 from tests.unit.progression.masks import BRIDGE, A, B, C, mask
 
 Draw: TypeAlias = Callable[[ms.Progression, Axes], dict[int, list[Artist]]]
@@ -98,7 +99,7 @@ def test_of_very_many_lesions_the_largest_are_drawn_and_said() -> None:
     data[5:8, 5:8, 5:8] = 1
     noise = ImageSequence(data, ("z", "y", "x"), affine_from((3, 3, 3)), kind="labels")
     p = ms.track([noise, noise])
-    largest = int(p.labels[0].data[5, 5, 5])
+    largest = int(some(p.labels[0]).data[5, 5, 5])
     for draw in (plots.spaghetti, plots.swimmer, plots.waterfall):
         axes = Figure().add_subplot()
         shown = draw(p, axes)

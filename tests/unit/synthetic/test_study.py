@@ -14,6 +14,7 @@ from napari_medseq.errors import SettingsError
 from napari_medseq.sequence import Study
 from napari_medseq.synthetic import Truth, make_study, make_truth
 from napari_medseq.synthetic.study import COLUMNS, DATES
+from tests.narrowing import of
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +54,17 @@ def test_rows_are_as_the_design_says(truth: Truth) -> None:
         gone = r["volume_ml"] == 0
         assert gone == (r["event"] == "resolved" or (r["event"] == "merged" and r["parents"] == ""))
         if gone:
-            assert rows(truth, visit=r["visit"] - 1, lesion=r["lesion"])[0]["volume_ml"] > 0
+            assert rows(truth, visit=of(int, r["visit"]) - 1, lesion=r["lesion"])[0]["volume_ml"] > 0
             assert not [q for q in rows(truth, lesion=r["lesion"]) if q["visit"] > r["visit"]]
         elif r["parents"]:
-            earlier = {q["lesion"] for q in rows(truth, visit=r["visit"] - 1) if q["volume_ml"] > 0}
+            earlier = {q["lesion"] for q in rows(truth, visit=of(int, r["visit"]) - 1) if q["volume_ml"] > 0}
             assert {int(p) for p in str(r["parents"]).split(";")} <= earlier
 
 
 def test_volumes_change_as_the_events_say(truth: Truth) -> None:
     for r in truth.rows:
         if r["event"] in ("growing", "shrinking", "stable"):
-            before = rows(truth, visit=r["visit"] - 1, lesion=r["lesion"])[0]["volume_ml"]
+            before = rows(truth, visit=of(int, r["visit"]) - 1, lesion=r["lesion"])[0]["volume_ml"]
             change = r["volume_ml"] / before - 1
             low, high = {"growing": (0.4, 5), "shrinking": (-1, -0.4), "stable": (-0.1, 0.1)}[str(r["event"])]
             assert low < change < high, r
@@ -71,7 +72,9 @@ def test_volumes_change_as_the_events_say(truth: Truth) -> None:
 
 def test_a_merge_keeps_the_largest_contributor_and_a_split_the_largest_child(truth: Truth) -> None:
     merged = next(r for r in truth.rows if r["event"] == "merged" and r["volume_ml"])
-    parents = [rows(truth, visit=merged["visit"] - 1, lesion=int(p))[0] for p in str(merged["parents"]).split(";")]
+    parents = [
+        rows(truth, visit=of(int, merged["visit"]) - 1, lesion=int(p))[0] for p in str(merged["parents"]).split(";")
+    ]
     assert max(parents, key=lambda r: r["volume_ml"])["lesion"] == merged["lesion"]
     children = rows(truth, event="split")
     assert len(children) == 2

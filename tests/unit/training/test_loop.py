@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError, WriteError
 from napari_medseq.training.loop import learning_rate
 from napari_medseq.training.loop_settings import LoopSettings
+from tests.narrowing import some
 from tests.unit.training.lessons import Tiny, run, windows
 
 
@@ -83,7 +84,7 @@ def test_gradients_are_clipped_and_weights_averaged(tmp_path: Path) -> None:
     class Watched(Tiny):
         def forward(self, x: Tensor) -> Tensor:
             if self.head.weight.grad is not None:
-                norms.append(float(torch.cat([p.grad.flatten() for p in self.parameters()]).norm()))
+                norms.append(float(torch.cat([some(p.grad).flatten() for p in self.parameters()]).norm()))
             return super().forward(x)
 
     from unittest.mock import patch
