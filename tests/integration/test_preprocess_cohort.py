@@ -15,6 +15,7 @@ from napari_medseq.cli import main
 from napari_medseq.cohort import preprocess_cohort
 from napari_medseq.errors import SettingsError
 from napari_medseq.preprocessing import save
+from napari_medseq.preprocessing.pipeline import StepLike
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 
@@ -30,7 +31,7 @@ def patients(ball_study: Path, tmp_path: Path) -> Path:
 
 def test_every_image_is_as_a_script_makes_it_and_masks_follow(patients: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    steps = ["percentile", {"kind": "crop", "margin_mm": 2}]
+    steps: list[StepLike] = ["percentile", {"kind": "crop", "margin_mm": 2}]
     table = preprocess_cohort(patients, steps, out)
     assert table["status"].tolist() == ["done"] * 8 + ["failed"]
     assert table["patient"].tolist()[-1] == "sub-c"

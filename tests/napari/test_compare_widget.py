@@ -142,7 +142,7 @@ def test_an_alignment_is_seen_nudged_and_kept(widget: CompareWidget, qtbot: Any,
     wait(over.keep_button.isEnabled)
     assert not np.array_equal(before, some(over.overlay).layer.data)
     click(qtbot, over.keep_button)
-    kept = verbs.hand_alignment(viewer, verbs.patient_in_front(viewer), 1)
+    kept = verbs.hand_alignment(viewer, some(verbs.patient_in_front(viewer)), 1)
     assert kept is not None
     assert kept.to_first[0, 3] == pytest.approx(-6.0, abs=1e-6)
     click(qtbot, widget.side_button)

@@ -14,6 +14,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.preview_picture import picture_of
 from napari_medseq.errors import MedseqError, RegistrationError, SettingsError
 from napari_medseq.preprocessing import STEPS, Job, Percentile, Step
+from napari_medseq.preprocessing.pipeline import StepLike
 from napari_medseq.registration import Transform
 from napari_medseq.sequence import ImageSequence, affine_from
 
@@ -37,7 +38,7 @@ def small(**changes: object) -> ImageSequence:
 
 # -- the result --------------------------------------------------------------------------------------------------------
 def test_a_layer_gets_what_a_script_gets_and_keeps_its_recipe(opened: ViewerModel) -> None:
-    steps = ["percentile", {"kind": "resample", "spacing": (3.0, 4.0, 4.0)}]
+    steps: list[StepLike] = ["percentile", {"kind": "resample", "spacing": (3.0, 4.0, 4.0)}]
     (new,) = verbs.preprocess(opened, opened.layers[SECOND], steps)
     wanted = ms.preprocess(verbs.to_sequence(opened.layers[SECOND]), steps)
     found = verbs.to_sequence(new)
@@ -94,7 +95,7 @@ def test_a_mask_alone_gets_the_steps_of_geometry_and_this_is_said(opened: Viewer
 
 def test_a_mask_follows_the_registration_of_its_image_now_and_later(opened: ViewerModel, tmp_path: Path) -> None:
     image, mask = opened.layers[SECOND], opened.layers[MASK]
-    steps = [{"kind": "register", "transform": "translation"}]
+    steps: list[StepLike] = [{"kind": "register", "transform": "translation"}]
     made, together = verbs.preprocess(opened, [image, mask], steps, reference=opened.layers[FIRST])
     (later,) = verbs.bring_along(opened, mask, made)
     np.testing.assert_array_equal(later.data, together.data)

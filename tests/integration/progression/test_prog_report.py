@@ -101,7 +101,7 @@ def test_the_command_draws_the_outlines_on_the_images_of_the_run(
 ) -> None:
     inputs = []
     for visit, image in enumerate(progression.images):
-        source = ms.write(image, tmp_path / f"T1_{visit}.nii.gz")
+        source = ms.write(some(image), tmp_path / f"T1_{visit}.nii.gz")
         inputs.append({"images": {"image": {"name": f"T1_{visit}", "source": str(source)}}})
     progression.save(tmp_path / "out", extra={"inputs": inputs, "model": {"name": "brain-tumor"}})
     plain = ms.Progression.load(tmp_path / "out").report(tmp_path / "plain.html").read_text(encoding="utf-8")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from napari_medseq.models import bundle, networks
+from napari_medseq.models.plain import Plain
 
-NETWORK = {"_target_": "RecurrentUNet", "widths": [4, 8], "rnn_levels": [1], "hidden": 4, "ahead": 1}
+NETWORK: dict[str, Plain] = {"_target_": "RecurrentUNet", "widths": [4, 8], "rnn_levels": [1], "hidden": 4, "ahead": 1}
 
 
 def write(folder: Path, **changes: Any) -> Path:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from napari_medseq.errors import ModelError
 from napari_medseq.models import bundle, load_model, networks
 from napari_medseq.models.factorised import low_rank, rank_for
+from napari_medseq.models.plain import Plain
 from napari_medseq.models.pruning import prune
 from napari_medseq.models.recurrent_unet import RecurrentUNet
 from napari_medseq.models.storage import pack, unpack
@@ -146,7 +147,7 @@ def test_full_rank_is_the_same_convolution_and_the_error_is_what_was_cut() -> No
     ],
 )
 def test_factorised_definitions_are_as_safe_as_others(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
-    definition = {"_target_": "Factorised", "network": NETWORK, "ranks": {"encoder.0.conv": 2}}
+    definition: dict[str, Plain] = {"_target_": "Factorised", "network": NETWORK, "ranks": {"encoder.0.conv": 2}}
     folder = write(tmp_path / "tiny", network=definition, weights=networks.build(definition).state_dict())
     assert isinstance(load_model(folder).network, RecurrentUNet)
     edit(folder, bundle.INFERENCE, change)
@@ -154,14 +155,21 @@ def test_factorised_definitions_are_as_safe_as_others(tmp_path: Path, change: di
         load_model(folder)
 
 
-UNET = {"_target_": "RecurrentUNet", "widths": [4, 6, 8], "rnn_levels": [1, 2], "hidden": 4, "ahead": 1, "dropout": 0}
+UNET: dict[str, Plain] = {
+    "_target_": "RecurrentUNet",
+    "widths": [4, 6, 8],
+    "rnn_levels": [1, 2],
+    "hidden": 4,
+    "ahead": 1,
+    "dropout": 0,
+}
 
 
 @pytest.mark.parametrize("rnn", ["gru", "none"])
 def test_channels_that_do_nothing_are_the_ones_that_go(rnn: str) -> None:
     """With one channel per group, silent channels (zero filters, zero norms) contribute nothing: the answer stays."""
     torch.manual_seed(0)
-    definition = {**UNET, "rnn": rnn}
+    definition: dict[str, Plain] = {**UNET, "rnn": rnn}
     network = networks.build(definition).eval()
     assert isinstance(network, RecurrentUNet)
     for mixer in network.mixers.values():
@@ -201,7 +209,7 @@ def test_channels_that_do_nothing_are_the_ones_that_go(rnn: str) -> None:
 @pytest.mark.parametrize("keep", [0.1, 0.25, 0.5, 0.84, 0.99])
 @pytest.mark.parametrize("widths", [[16, 32, 64], [8, 8, 24], [5, 8, 8], [32, 24, 8]])
 def test_any_share_gives_a_network_that_runs(keep: float, widths: list[int]) -> None:
-    definition = {**UNET, "widths": widths}
+    definition: dict[str, Plain] = {**UNET, "widths": widths}
     network = networks.build(definition)
     assert isinstance(network, RecurrentUNet)
     smaller, weights = prune(network, definition, keep)

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_medseq.errors import ModelError
-from napari_medseq.models.cells import CELLS, Cell
+from napari_medseq.models.cells import CELLS, Cell, ConvGRUCell, ConvLSTMCell
 from napari_medseq.models.layers import ConvGRU, ConvLSTM, ConvRNN
-from tests.narrowing import of
 from tests.unit.models.by_hand import gru_step, lstm_step
 
 BOTH: list[Cell] = ["gru", "lstm"]
@@ -147,9 +146,10 @@ def test_dropout_has_one_mask_for_all_steps(cell: Cell) -> None:
     assert (of_input == 0).any()
     assert (of_state == 0).any()
     state, c = None, layer.cells[0]
+    assert isinstance(c, ConvGRUCell | ConvLSTMCell)
     for i in range(4):
-        state = c(of(nn.Module, c.from_input)(x[:, i] * of_input), state, of_state)
-        assert torch.allclose(out[:, i], of(nn.Module, c.seen)(state), atol=1e-12)
+        state = c(c.from_input(x[:, i] * of_input), state, of_state)
+        assert torch.allclose(out[:, i], c.seen(state), atol=1e-12)
     assert not torch.allclose(layer(x)[0], out)
     assert torch.equal(layer.eval()(x)[0], layer(x)[0])
 

@@ -12,6 +12,7 @@ from napari_medseq.errors import ModelError
 from napari_medseq.models import networks
 from napari_medseq.models.cells import CELLS, ConvGRUCell
 from napari_medseq.models.mixer import SequenceMixer
+from napari_medseq.models.plain import Plain
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from tests.unit.models.by_hand import gru_step, lstm_step
 
@@ -101,7 +102,13 @@ def test_the_gru_of_images_keeps_its_names_and_first_weights() -> None:
 
 
 def test_registry_knows_lstm_and_refuses_others() -> None:
-    definition = {"_target_": "RecurrentUNet", "widths": [4, 8], "rnn_levels": [1], "hidden": 3, "rnn": "lstm"}
+    definition: dict[str, Plain] = {
+        "_target_": "RecurrentUNet",
+        "widths": [4, 8],
+        "rnn_levels": [1],
+        "hidden": 3,
+        "rnn": "lstm",
+    }
     built = networks.build(definition)
     assert built.get_parameter("mixers.1.forward_cell.gates.weight").shape == (12, 3, 3, 3)
     assert SequenceClassifier(rnn="lstm", widths=(4, 8), hidden=3)(torch.zeros(1, 2, 3, 8, 8)).exam.shape == (1, 1)

@@ -13,6 +13,7 @@ from pydantic import Field
 import napari_medseq as ms
 from napari_medseq.errors import MedseqWarning, OperationCancelled, SettingsError, WriteError
 from napari_medseq.preprocessing import STEPS, Job, Percentile, Resample, Step, ZScore, load, parse, save
+from napari_medseq.preprocessing.pipeline import StepLike
 from napari_medseq.sequence import ImageSequence, affine_from
 
 
@@ -21,7 +22,7 @@ def image() -> ImageSequence:
     return ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 3)), name="scan", meta={"source": "here"})
 
 
-CHAIN = [{"kind": "percentile", "upper": 98.0}, "zscore", Resample(spacing=(3, 2, 2))]
+CHAIN: list[StepLike] = [{"kind": "percentile", "upper": 98.0}, "zscore", Resample(spacing=(3, 2, 2))]
 
 
 def test_the_record_repeats_the_result() -> None:

@@ -22,6 +22,7 @@ from napari_medseq.preprocessing import (
     follow,
     transforms_of,
 )
+from napari_medseq.preprocessing.pipeline import StepLike
 from napari_medseq.registration import Transform
 from napari_medseq.sequence import ImageSequence, affine_from
 from napari_medseq.volumes.foreground import foreground
@@ -171,7 +172,7 @@ def test_a_difference_needs_a_like_image_at_the_same_place() -> None:
 
 
 def test_a_mask_follows_cuts_turns_and_choices() -> None:
-    chain = [{"kind": "crop", "margin_mm": 2}, Reorient(codes="RAS"), SelectSlices(step=2), "zscore"]
+    chain: list[StepLike] = [{"kind": "crop", "margin_mm": 2}, Reorient(codes="RAS"), SelectSlices(step=2), "zscore"]
     result = ms.preprocess(scan(), chain)
     labels = mask().replace(data=np.random.default_rng(0).integers(0, 4, mask().data.shape).astype(np.uint8))
     found = follow(labels, result)

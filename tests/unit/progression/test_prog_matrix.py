@@ -116,7 +116,7 @@ def test_a_speck_that_came_off_is_a_piece_and_has_no_earlier_volume() -> None:
     assert found[1, 2] == ("split", "1")
     assert found[1, 1] == ("shrinking", "1")
     table = p.lesions.set_index(["visit", "lesion"])
-    assert np.isnan(table.loc[(1, 2), "change_percent"])
+    assert np.isnan(float(str(table.loc[(1, 2), "change_percent"])))
     assert table.loc[(1, 1), "change_percent"] == pytest.approx(-25)
 
 
