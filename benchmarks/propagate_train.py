@@ -50,7 +50,7 @@ NETWORK: dict[str, Any] = {
 #: frames on the laryngoscopies, by a network that had not seen them
 INFERENCE: dict[str, Any] = {
     "precision": "bfloat16",
-    "span": [28, 48],
+    "span": [40, 48],
     "horizon": [10, 0.6],
     "horizon_frames": 1,
     "connected": True,

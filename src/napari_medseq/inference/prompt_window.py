@@ -57,7 +57,7 @@ class PromptSettings(Settings):
         "bfloat16": convolutions on a CPU with bf16 units are computed in it.
     """
 
-    span: tuple[float, float] = (28.0, 48.0)
+    span: tuple[float, float] = (40.0, 48.0)
     margin: float = Field(0.6, ge=0)
     largest: int = Field(160, ge=_LEAST)
     threshold: float = Field(0.5, gt=0, lt=1)
