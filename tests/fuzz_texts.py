@@ -24,12 +24,12 @@ from pathlib import Path
 
 import napari_medseq as ms
 from napari_medseq import preprocessing, record
-from napari_medseq.cli.common import read_settings
 from napari_medseq.cohort.patients import find_patients
 from napari_medseq.io.sessions import read_sessions
 from napari_medseq.training.config import read_config
 from napari_medseq.training.plan import make_plan, read_plan
 from napari_medseq.training.tables import read_rows
+from napari_medseq.yaml_text import read_settings
 from tests.fuzz_headers import SLOW, bound_memory, command, damaged, report
 from tests.tiny import write_tiny_bundle
 from tests.unit.models.foreign import UNET, write_foreign

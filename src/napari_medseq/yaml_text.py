@@ -60,6 +60,20 @@ def read_values(path: Path, *, largest: int = LARGEST, error: type[MedseqError] 
     return parse_values(text, where=str(path), as_json=path.suffix == ".json", error=error)
 
 
+def read_settings(path: Path) -> dict[str, JsonValue]:
+    """A YAML or JSON file of names and values; an empty file holds none.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be read, see `read_values`, or holds something else.
+    """
+    content = read_values(path)
+    if content is not None and not isinstance(content, dict):
+        raise SettingsError(f"{path} must hold names and values, not {type(content).__name__}.")
+    return content or {}
+
+
 def parse_values(
     text: str, *, where: str, as_json: bool = False, error: type[MedseqError] = SettingsError
 ) -> JsonValue:

@@ -14,6 +14,8 @@ from napari_medseq.errors import MedseqError, SettingsError
 from napari_medseq.progress import Progress
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from napari_medseq.sequence import ImageSequence, Kind
 
 #: where a command is added
@@ -72,6 +74,8 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     SettingsError
         If the file cannot be read or an item is no NAME=VALUE.
     """
+    from napari_medseq.yaml_text import read_settings
+
     values = read_settings(Path(args.settings)) if args.settings else {}
     return {**values, **pairs(args.set)}
 
@@ -96,22 +100,6 @@ def pairs(items: Sequence[str]) -> dict[str, Any]:
         except SettingsError:
             values[name.strip()] = text
     return values
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """A YAML or JSON file of settings.
-
-    Raises
-    ------
-    SettingsError
-        If it cannot be read or holds no mapping.
-    """
-    from napari_medseq.yaml_text import read_values
-
-    content = read_values(path)
-    if content is not None and not isinstance(content, dict):
-        raise SettingsError(f"{path} must hold names and values, not {type(content).__name__}.")
-    return content or {}
 
 
 # -- images ----------------------------------------------------------------------------------------------------------
@@ -192,6 +180,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if abs(value) != float("inf") else None
     return value if isinstance(value, (str, int, bool)) or value is None else str(value)
+
+
+def rows_of(frame: DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, each by the names of its columns."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:

@@ -47,7 +47,7 @@ def _demo(args: argparse.Namespace) -> None:
         "record": result / "run.json",
     }
     columns = ("visit", "date", "lesion", "volume_ml", "event", "parents")
-    rows: list[dict[str, Any]] = progression.lesions.to_dict("records")  # type: ignore[assignment]
+    rows = common.rows_of(progression.lesions)
     for row in rows:
         row["date"] = str(row["date"])[:10]
     places = [f"{k:8}{p}" for k, v in places_by_kind.items() for p in (v if isinstance(v, list) else [v])]

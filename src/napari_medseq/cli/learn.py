@@ -122,7 +122,9 @@ def _train(args: argparse.Namespace) -> None:
         raise SettingsError(
             f"{path} is a config, which says these itself; --out, --minutes, --plan and --patient are for a folder of data."
         )
-    config = common.read_settings(path)
+    from napari_medseq.yaml_text import read_settings
+
+    config = read_settings(path)
     _set(config, common.pairs(args.set))
     if args.preview:
         from napari_medseq.training import preview
@@ -177,7 +179,7 @@ def _train_on_folder(args: argparse.Namespace) -> None:
     if result.table is None:
         print("no patient was kept back to judge it: look at its results before trusting them")
     else:
-        print(f"Dice of patients that it has not seen:\n{common.table(result.table.to_dict('records'))}")
+        print(f"Dice of patients that it has not seen:\n{common.table(common.rows_of(result.table))}")
     print(f"\n{result.model.info.name}: {result.folder}")
 
 

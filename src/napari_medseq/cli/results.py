@@ -88,7 +88,7 @@ def _table(args: argparse.Namespace) -> None:
         written = str(write_table(table, args.out))
         common.answer(args, {"written": written, "rows": len(table)}, written)
         return
-    rows = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    rows = common.rows_of(table)
     for row in rows:
         if hasattr(row.get("date"), "strftime"):
             row["date"] = None if row["date"] != row["date"] else row["date"].strftime("%Y-%m-%d")
@@ -124,11 +124,7 @@ def _retest(args: argparse.Namespace) -> None:
     if args.out:
         files.write_json(Path(args.out), repeatability.as_dict())
     parts = ["\n".join(repeatability.sentences())]
-    parts += [
-        common.table([{str(k): v for k, v in row.items()} for row in t.to_dict("records")])
-        for t in (repeatability.table, repeatability.recovery)
-        if len(t)
-    ]
+    parts += [common.table(common.rows_of(t)) for t in (repeatability.table, repeatability.recovery) if len(t)]
     low, high = repeatability.rc_percent_interval
     numbers = {
         "wsd_ml": repeatability.wsd_ml,

@@ -188,7 +188,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     )
     names = [_case(p) for p in args.truth]
     result = ms.evaluate(predictions, truths, names=names, progress=common.bar())
-    rows = [{str(k): v for k, v in row.items()} for row in result.table.to_dict("records")]
+    rows = common.rows_of(result.table)
     if args.out:
         _write_csv(Path(args.out), rows)
     columns = [

@@ -66,9 +66,9 @@ def preview(
     for i in range(windows):
         check(cancelled)
         x, y = (v[0].numpy() for v in drawn.draw(1)[:2])
-        if drawn.deep:  # of volumes the middle slice
-            x = x[:, :, drawn.deep // 2]
-            y = y[..., drawn.deep // 2, :, :] if drawn.target != "exam" else y
+        if drawn.slices:  # of volumes the middle slice
+            x = x[:, :, drawn.slices // 2]
+            y = y[..., drawn.slices // 2, :, :] if drawn.target != "exam" else y
         middle = x.shape[1] // (2 * n + 1) * n  # the step itself, between its neighbours
         for k in range(c.loop.steps):
             tile = tiles[i * rows // windows, k]

@@ -143,6 +143,6 @@ def read_config(config: TrainConfig | Mapping[str, Any] | str | os.PathLike[str]
     """
     if isinstance(config, TrainConfig | Mapping):
         return checked(TrainConfig, config, where="the training config")
-    from napari_medseq.yaml_text import read_values
+    from napari_medseq.yaml_text import read_settings
 
-    return checked(TrainConfig, read_values(Path(config)), where=str(config))
+    return checked(TrainConfig, read_settings(Path(config)), where=str(config))

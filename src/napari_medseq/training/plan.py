@@ -17,7 +17,6 @@ import torch
 from pydantic import Field
 
 from napari_medseq import files
-from napari_medseq.errors import SettingsError
 from napari_medseq.inference.working import COLOURS, Scheme, StepAxis
 from napari_medseq.settings import Settings, checked
 from napari_medseq.training.fingerprint import ChannelFacts, Fingerprint
@@ -116,12 +115,9 @@ def read_plan(path: Path) -> Plan:
     SettingsError
         If it cannot be read or is no plan.
     """
-    from napari_medseq.yaml_text import read_values
+    from napari_medseq.yaml_text import read_settings
 
-    content = read_values(path)
-    if not isinstance(content, dict):
-        raise SettingsError(f"{path} holds no plan; it must hold names and values.")
-    return checked(Plan, content, where=str(path))
+    return checked(Plan, read_settings(path), where=str(path))
 
 
 def bfloat16_pays() -> bool:
