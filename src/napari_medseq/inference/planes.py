@@ -13,6 +13,8 @@ from napari_medseq.sequence import SPACE, ImageSequence
 
 #: red, green and blue in luminance (ITU-R BT.601)
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+#: no intensity is so large: it marks what was not measured (-3.4e38 is usual), and the sum of its squares is no float32
+_HUGE = 1e15
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,7 @@ class Planes:
         return np.ndindex(*(self.image.size(a) for a in self.across))
 
     def read(self, place: tuple[int, ...], step: int) -> NDArray[np.float32]:
-        """One plane (row, column) as float32; what is no number becomes the least or greatest number of the plane."""
+        """One plane (row, column) as float32; what is no intensity becomes the least or greatest intensity of the plane."""
         at = {self.axis: step, **dict(zip(self.across, place, strict=True))}
         index = tuple(at.get(a, slice(None)) for a in self.image.axes)
         names = [a for a in self.image.axes if a not in at]
@@ -65,10 +67,11 @@ class Planes:
             plane = plane[..., :3].astype(np.float32) @ LUMINANCE
             names = names[:-1]
         plane = plane.astype(np.float32, copy=False)
-        if not np.isfinite(plane).all():
-            finite = plane[np.isfinite(plane)]
-            low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-            plane = np.nan_to_num(plane, nan=low, posinf=high, neginf=low)
+        usable = np.abs(plane) < _HUGE  # False for NaN
+        if not usable.all():
+            intensities = plane[usable]
+            low, high = (float(intensities.min()), float(intensities.max())) if intensities.size else (0.0, 0.0)
+            plane = np.where(usable, plane, np.where(plane > 0, np.float32(high), np.float32(low)))
         return plane if names == list(self.plane) else plane.T
 
     def view(self, labels: NDArray[np.generic]) -> NDArray[np.generic]:

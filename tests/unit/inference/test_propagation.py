@@ -268,12 +268,13 @@ def test_everything_painted_everywhere(plain: Model) -> None:
     assert data_of(ms.propagate(image, painted_on(image, {1: whole}, "z", [1]), plain)).all()
 
 
-def test_voxels_that_are_no_numbers(plain: Model) -> None:
+@pytest.mark.parametrize("mark", [np.nan, -3.4e38, 3.4e38])  # the last two mark what was not measured
+def test_voxels_that_are_no_intensities(plain: Model, mark: float) -> None:
     image = image_of(TUBE)
     broken = np.array(image.data)
-    broken[4, 20:24, 10:30] = np.nan
+    broken[4, 20:24, 10:30] = mark
     broken[5, 0, 0], broken[5, 0, 1] = np.inf, -np.inf
-    broken[7] = np.nan
+    broken[7] = mark
     labels = painted_on(image, {1: TUBE}, "z", [2, 6])
     data = data_of(ms.propagate(image.replace(data=broken), labels, plain))
     assert np.array_equal(data[4] > 0, TUBE[4])
