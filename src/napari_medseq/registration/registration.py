@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Literal, get_args
 
+import numpy as np
+
 from napari_medseq.errors import MedseqWarning, RegistrationError, SettingsError
 from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, Progress
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from napari_medseq.models import Model
 
 Backend = Literal["simpleitk", "elastix", "learned"]
+#: normalised mutual information of images that lie as copies of each other do; it is 2 where each intensity of one means one of the
+#: other (Studholme et al. 1999, doi:10.1016/S0031-3203(98)00091-0)
+_COPY = 1.999
 
 
 def register(
@@ -44,7 +49,7 @@ def register(
     Maximises Mattes' mutual information (Mattes et al. 2003, doi:10.1109/TMI.2003.809072), so that contrasts and modalities
     may differ, by regular-step gradient descent over three resolutions. It begins from the images' own positions, from
     their centres brought together, and from turned positions, and keeps the best. The same input gives the same result,
-    bit for bit, on one machine.
+    bit for bit, on one machine. A copy of the fixed image stays as it lies.
 
     Parameters
     ----------
@@ -99,8 +104,11 @@ def register(
     linear: Linear = "affine" if kind == "deformable" else kind
     total = ROUNDS * 2 if kind == "deformable" else ROUNDS
     watch = Watch(total, f"Registering {moving.name} to {fixed.name}", progress, cancelled)
-    matrix, error = _searched(pair, linear, backend, seed, watch)
-    compare = pair.sampler(1, seed=seed)
+    compare, as_it_lies = pair.sampler(1, seed=seed), pair.framed(np.eye(4))
+    if compare.at(as_it_lies).nmi > _COPY:  # interpolation could only make a copy worse
+        matrix, error = as_it_lies, 0.0
+    else:
+        matrix, error = _searched(pair, linear, backend, seed, watch)
     spline, bending = None, None
     if kind == "deformable":
         spline, bending = _bent(pair, compare, matrix, backend, model, seed, watch)

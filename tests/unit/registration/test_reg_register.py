@@ -207,6 +207,14 @@ def test_2d_images_turn_in_their_own_plane() -> None:
     assert tilted.apply(moved.replace(affine=tilt @ middle)).axes == ("y", "x")
 
 
+def test_a_copy_stays_as_it_lies(fixed: ImageSequence) -> None:
+    copied = register(
+        fixed.replace(data=fixed.data * 2 + 1), fixed
+    )  # interpolation would make it worse, and it would be refused
+    assert np.allclose(some(copied.matrix), np.eye(4), atol=1e-9)
+    assert copied.quality.trustworthy
+
+
 # -- visits -----------------------------------------------------------------------------------------------------------
 
 
