@@ -156,6 +156,11 @@ class ImageSequence:
         return {"z": z, "y": y, "x": x}
 
     @property
+    def is_dynamic(self) -> bool:
+        """Whether it holds volumes over time; pictures over time are one sequence."""
+        return "t" in self.axes and "z" in self.axes and self.size("z") > 1
+
+    @property
     def is_lazy(self) -> bool:
         """Whether the voxels are still to be read or computed."""
         return is_lazy(self.data)

@@ -102,6 +102,8 @@ def at_hand(image: ImageSequence) -> ImageSequence:
 
 def _fits(seq: ImageSequence, model: Model, force: bool) -> None:
     reason = why_unsuitable(model.info, seq)
+    if reason is None and seq.is_dynamic and model.info.sequence_axis != "t":
+        reason = f"{seq.name} has a time axis, which {model.info.name} does not take here: choose a frame"
     if reason and not (
         force
         and seq.modality

@@ -8,7 +8,7 @@ from typing import Unpack, overload
 from numpy.typing import ArrayLike
 
 from napari_medseq.errors import MedseqError, ModelError
-from napari_medseq.inference import devices, remote, visits
+from napari_medseq.inference import devices, dynamic, remote, visits
 from napari_medseq.inference.frame import Region
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.options import Output, SegmentKeywords, SegmentOptions
@@ -54,9 +54,10 @@ def segment(
 ) -> Segmentation | list[Segmentation]:
     """Segment an image with a recurrent model.
 
-    A model along slices looks at each visit by itself. One along "t" takes frames; where these are volumes each slice is a
-    sequence of its own, unless the network's steps are volumes. One along "visit" reads a patient's visits together, in the
-    order of their dates and with the days between them, each on its own grid; a single image is a patient's only visit.
+    A model along slices looks at each visit by itself, and at each frame of volumes over time. One along "t" takes frames;
+    where these are volumes each slice is a sequence of its own, unless the network's steps are volumes. One along "visit"
+    reads a patient's visits together, in the order of their dates and with the days between them, each on its own grid; a
+    single image is a patient's only visit.
 
     Parameters
     ----------
@@ -119,6 +120,21 @@ def segment(
     for each in model_list:
         _check_task(each)
         options.check(each)
+    series = dynamic.series_of(images, model_list[0].info) if model_list else None
+    if series is not None and not devices.is_remote(device):
+        assert not isinstance(images, Sequence)
+
+        def segment_frame(
+            frame: ImageSequence | Mapping[str, ImageSequence], **of_frame: Unpack[dynamic.FrameKeywords]
+        ) -> Segmentation:
+            return segment(
+                frame, model_list, device=device, chunk=chunk, steps=steps, outputs=outputs, samples=samples, views=views,
+                transforms=transforms, force=force, cancelled=cancelled, **of_frame,
+            )  # fmt: skip
+
+        return dynamic.segment_frames(
+            images, series, segment_frame, outputs=outputs, keep=keep, region=region, progress=progress
+        )
     if any(is_slab(m) for m in model_list):
         refuse(model_list[0], outputs, samples=samples, views=views, transforms=transforms is not None)
         if devices.is_remote(device):

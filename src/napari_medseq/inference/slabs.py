@@ -21,10 +21,10 @@ from napari_medseq.inference.prediction import Segmentation, remove_small_object
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.slab_steps import SlabSettings, chosen_labels, probabilities_of_steps, starts
 from napari_medseq.inference.working import Triple, WorkingGrid, grey_channels, working_volume
-from napari_medseq.memory import warn_if_short, zeros
+from napari_medseq.memory import warn_if_short
 from napari_medseq.models import Model
 from napari_medseq.models.slab_unet import SlabUNet
-from napari_medseq.progress import Cancelled, Progress, part
+from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import checked
 
@@ -99,10 +99,6 @@ def segment_slabs(
             raise ModelError(
                 f"{other.info.name} cannot be averaged with {first.info.name}: channels, classes or spacing differ."
             )
-    several = images.values() if isinstance(images, Mapping) else [images]
-    series = next((i for i in several if isinstance(i, ImageSequence) and _is_dynamic(i)), None)
-    if first_settings.working.axis != "t" and series is not None:
-        return [_by_frames(images, series, models, device, asked, force, progress, cancelled)]
     return [
         _of_volume(channels, models, settings, device, asked, progress, cancelled)
         for channels in slab_channels(images, first, first_settings, force)
@@ -117,60 +113,6 @@ class _Asked:
     steps: Sequence[int] | None
     keep: ImageSequence | None
     region: Region | None
-
-
-def _is_dynamic(image: ImageSequence) -> bool:
-    return "t" in image.axes and "z" in image.axes and image.size("z") > 1
-
-
-def _by_frames(
-    images: Images,
-    series: ImageSequence,
-    models: Sequence[Model],
-    device: torch.device,
-    asked: _Asked,
-    force: bool,
-    progress: Progress | None,
-    cancelled: Cancelled | None,
-) -> Segmentation:
-    """Volumes over time by models of one volume: each frame by itself."""
-    count = series.size("t")
-    first, last = (asked.region or {}).get("t", (0, count))
-    if asked.keep is not None and (not asked.keep.same_grid(series) or asked.keep.data.shape != series.data.shape):
-        raise ModelError(f"keep ({asked.keep.name}) is not on the grid of {series.name}; locked labels must be.")
-    wanted = range(count)[max(0, first) : last]
-    if not wanted:
-        raise ModelError(f"region leaves no frame of {series.name}, which has {count}.")
-
-    def at(image: ImageSequence, k: int) -> ImageSequence:
-        return image.frame(k) if "t" in image.axes else image
-
-    axes = tuple(a for a in series.axes if a != "c")
-    shape = [series.size(a) for a in axes]
-    made: dict[str, NDArray[np.generic]] = {}
-    for done, k in enumerate(wanted):
-        frame = {n: at(i, k) for n, i in images.items()} if isinstance(images, Mapping) else at(series, k)
-        shown = part(progress, done / len(wanted), (done + 1) / len(wanted), f"frame {k + 1}: ")
-        keep = None if asked.keep is None else asked.keep.frame(k)
-        (answer,) = segment_slabs(
-            frame, models, device=device, outputs=asked.outputs, steps=asked.steps, keep=keep, region=asked.region,
-            force=force, progress=shown, cancelled=cancelled,
-        )  # fmt: skip
-        for name in ("labels", *asked.outputs):
-            map_ = getattr(answer, name)
-            made.setdefault(name, zeros(shape, map_.data.dtype))[k] = map_.data
-    if asked.keep is not None:
-        rest = np.isin(np.arange(count), wanted, invert=True)
-        made["labels"][rest] = asked.keep.data[rest]
-
-    def whole(map_: ImageSequence | None, name: str) -> ImageSequence | None:
-        return None if map_ is None else map_.replace(data=made[name], axes=axes, times=series.times)
-
-    labels = whole(answer.labels, "labels")
-    assert labels is not None
-    return Segmentation(
-        labels, whole(answer.probability, "probability"), whole(answer.uncertainty, "uncertainty"), answer.model
-    )
 
 
 def _of_volume(

@@ -105,6 +105,7 @@ def why_unsuitable(info: ModelInfo, seq: ImageSequence) -> str | None:
         return f"{seq.name} is {seq.modality}, but {info.name} was trained on {info.modality}"
     if info.sequence_axis == "t" and "t" not in seq.axes:
         return f"{seq.name} has no time axis, along which {info.name} works"
-    if info.sequence_axis != "t" and "t" in seq.axes:
+    by_frames = info.task == "segmentation" and info.sequence_axis != "visit" and seq.is_dynamic
+    if info.sequence_axis != "t" and "t" in seq.axes and not by_frames:
         return f"{seq.name} has a time axis; {info.name} works on one volume: choose a frame"
     return None

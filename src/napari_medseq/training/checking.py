@@ -15,7 +15,6 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, describe_grid
 from napari_medseq.training.fingerprint import are_numbers
-from napari_medseq.training.labelled_frames import is_dynamic
 from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.layouts.entries import some
 from napari_medseq.training.prepared import MOST_CLASSES, Decoded, lies_on
@@ -83,7 +82,7 @@ def check_data(
         values_of.append(values)
         cases_of[_content(first)].append(entry.case)
         doubts += _doubts(entry, layout, images, values)
-        if is_dynamic(truth):
+        if truth.is_dynamic:
             dynamic.append(entry.case)
         rows.append(
             {

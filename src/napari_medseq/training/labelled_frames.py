@@ -11,11 +11,6 @@ from napari_medseq.errors import MedseqError
 from napari_medseq.sequence import ImageSequence
 
 
-def is_dynamic(labels: ImageSequence) -> bool:
-    """Whether these are volumes over time; pictures over time are a sequence as they are."""
-    return "t" in labels.axes and "z" in labels.axes and labels.size("z") > 1 and labels.size("t") > 1
-
-
 def labelled_frames(
     case: str, images: Mapping[str, ImageSequence], labels: ImageSequence
 ) -> Iterator[tuple[str, dict[str, ImageSequence], ImageSequence]]:
@@ -26,7 +21,7 @@ def labelled_frames(
     MedseqError
         If no frame has a label: what nobody looked at is not known to be empty.
     """
-    if not is_dynamic(labels):
+    if not labels.is_dynamic:
         yield case, dict(images), labels
         return
     frames = [k for k in range(labels.size("t")) if np.any(labels.frame(k).data)]

@@ -19,7 +19,7 @@ from napari_medseq.inference.prediction import remove_small_objects
 from napari_medseq.inference.streaming import neighbourhoods, stream
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
-from tests.narrowing import of
+from tests.narrowing import of, some
 from tests.unit.training.small import CLASSIFIER, UNET, blob, model
 
 
@@ -193,6 +193,24 @@ def test_progress_counts_steps_and_cancel_stops_within_one(tmp_path: Path) -> No
 def test_images_that_do_not_fit_get_one_reason(tmp_path: Path, image: Any, reason: str) -> None:
     with pytest.raises(MedseqError, match=reason):
         ms.segment(image, model(tmp_path / "m"))
+
+
+def test_volumes_over_time_are_segmented_frame_by_frame(tmp_path: Path) -> None:
+    m = model(tmp_path / "m")
+    frames = [blob(seed=1), blob(seed=2)]
+    series = frames[0].replace(
+        data=np.stack([f.data for f in frames]), axes=("t", "z", "y", "x"), times=np.array([0.0, 0.5])
+    )
+    answer = ms.segment(series, m, outputs=("probability",), region={"t": (1, 2)})
+    alone = ms.segment(frames[1], m, outputs=("probability",))
+    assert not answer.labels.data[0].any()
+    assert np.array_equal(answer.labels.data[1], alone.labels.data)
+    assert np.array_equal(some(answer.probability).data[1], some(alone.probability).data)
+    assert answer.labels.times is not None
+    with pytest.raises(ModelError, match="leaves no frame"):
+        ms.segment(series, m, region={"t": (5, 6)})
+    with pytest.raises(ModelError, match="time axis"):
+        ms.segment([ms.Visit(None, (series,), (), "1")], m)
 
 
 def test_force_overrides_a_known_mismatch_and_unknown_modality_warns(tmp_path: Path) -> None:

@@ -140,7 +140,8 @@ def image(**changes: Any) -> ImageSequence:
         (image(modality="MR"), None),
         (image(modality="CT"), "CT"),
         (image(kind="labels"), "label image"),
-        (image(axes=("t", "z", "y", "x")), "time axis"),
+        (image(axes=("t", "z", "y", "x")), None),
+        (image(axes=("t", "y", "x")), "time axis"),
         (image(axes=("y", "x", "c")), "colour"),
     ],
 )

@@ -1,0 +1,108 @@
+"""Volumes over time, segmented frame by frame by models that look at one volume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medseq.errors import ModelError
+from napari_medseq.inference.frame import Region
+from napari_medseq.inference.images import Images
+from napari_medseq.inference.prediction import Segmentation
+from napari_medseq.memory import zeros
+from napari_medseq.models import ModelInfo
+from napari_medseq.progress import Progress, part
+from napari_medseq.sequence import ImageSequence
+
+
+class FrameKeywords(TypedDict):
+    """What differs from frame to frame."""
+
+    keep: ImageSequence | None
+    region: Region | None
+    progress: Progress | None
+
+
+class SegmentFrame(Protocol):
+    """Segments one frame, given as the whole series was."""
+
+    def __call__(
+        self, frame: ImageSequence | Mapping[str, ImageSequence], **of_frame: Unpack[FrameKeywords]
+    ) -> Segmentation: ...
+
+
+def series_of(images: Images, info: ModelInfo) -> ImageSequence | None:
+    """The image that holds volumes over time, where a model looks at one volume; None where there is nothing of the kind."""
+    if info.sequence_axis in ("t", "visit"):
+        return None
+    several = images.values() if isinstance(images, Mapping) else [images]
+    return next((i for i in several if isinstance(i, ImageSequence) and i.is_dynamic), None)
+
+
+def segment_frames(
+    images: ImageSequence | Mapping[str, ImageSequence],
+    series: ImageSequence,
+    segment_frame: SegmentFrame,
+    *,
+    outputs: Sequence[str],
+    keep: ImageSequence | None,
+    region: Region | None,
+    progress: Progress | None,
+) -> Segmentation:
+    """Segment each frame by itself.
+
+    Parameters
+    ----------
+    images : ImageSequence, or mapping of channel to ImageSequence
+        A channel without time is the same in each frame.
+    series : ImageSequence
+        From `series_of`.
+    segment_frame : callable
+    outputs, keep, region, progress
+        As `segment` takes them; a region may name frames.
+
+    Raises
+    ------
+    ModelError
+        If `keep` is on another grid, or `region` leaves no frame.
+    """
+    count = series.size("t")
+    within = dict(region or {})
+    first, last = within.pop("t", (0, count))
+    if keep is not None and (not keep.same_grid(series) or keep.data.shape != series.data.shape):
+        raise ModelError(f"keep ({keep.name}) is not on the grid of {series.name}; locked labels must be.")
+    wanted = range(count)[max(0, first) : last]
+    if not wanted:
+        raise ModelError(f"region leaves no frame of {series.name}, which has {count}.")
+
+    def at(image: ImageSequence, k: int) -> ImageSequence:
+        return image.frame(k) if "t" in image.axes else image
+
+    axes = tuple(a for a in series.axes if a != "c")
+    shape = [series.size(a) for a in axes]
+    maps: dict[str, NDArray[np.generic]] = {}
+    for done, k in enumerate(wanted):
+        answer = segment_frame(
+            {n: at(i, k) for n, i in images.items()} if isinstance(images, Mapping) else at(series, k),
+            keep=None if keep is None else keep.frame(k),
+            region=within or None,
+            progress=part(progress, done / len(wanted), (done + 1) / len(wanted), f"frame {k + 1}: "),
+        )
+        for name in dict.fromkeys(("labels", *outputs)):
+            data = getattr(answer, name).data
+            maps.setdefault(name, zeros(shape, data.dtype))[k] = data
+    if keep is not None:
+        rest = np.isin(np.arange(count), wanted, invert=True)
+        maps["labels"][rest] = keep.data[rest]
+
+    def whole(frame_map: ImageSequence | None, name: str) -> ImageSequence | None:
+        return None if frame_map is None else frame_map.replace(data=maps[name], axes=axes, times=series.times)
+
+    labels = whole(answer.labels, "labels")
+    assert labels is not None
+    return Segmentation(
+        labels, whole(answer.probability, "probability"), whole(answer.uncertainty, "uncertainty"), answer.model
+    )
