@@ -119,6 +119,6 @@ def test_a_plan_can_be_written_changed_and_read(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="axis"):
         read_plan(path)
     path.write_text("- 1\n")
-    with pytest.raises(SettingsError, match="no plan"):
+    with pytest.raises(SettingsError, match="names and values"):
         read_plan(path)
     assert isinstance(plan, Plan)
