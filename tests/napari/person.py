@@ -57,7 +57,14 @@ def paint(
 
 def key(viewer: Any, qtbot: Any, code: Any, modifier: Any = Qt.NoModifier) -> None:
     """Press a key while the canvas has the focus."""
-    qtbot.keyClick(viewer.window._qt_viewer.canvas.native, code, modifier)
+    press_key(qtbot, viewer.window._qt_viewer.canvas.native, code, modifier)
+
+
+def press_key(qtbot: Any, where: QWidget, code: Any, modifier: Any = Qt.NoModifier) -> None:
+    """Press a key, and let go of the modifiers, too: Qt believes them to be held until another key comes."""
+    qtbot.keyClick(where, code, modifier)
+    if modifier != Qt.NoModifier:
+        qtbot.keyRelease(where, Qt.Key_Alt)
 
 
 def button(widget: QWidget, text: str) -> QPushButton:

@@ -16,7 +16,7 @@ import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.compare_widget import CompareWidget
 from tests.napari.helpers import Wait, click, docked
-from tests.napari.person import open_folder
+from tests.napari.person import open_folder, press_key
 from tests.narrowing import some
 
 pytestmark = [pytest.mark.viewer, pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")]
@@ -78,7 +78,7 @@ def test_a_person_paints_in_the_other_visits_pane_and_takes_it_back(widget: Comp
     assert np.array_equal(first.data, before[0])
     assert viewer.layers.selection.active is last
     assert viewer.dims.point[0] == 1
-    qtbot.keyClick(widget.screen.canvases[1].canvas.native, Qt.Key_Z, Qt.ControlModifier)
+    press_key(qtbot, widget.screen.canvases[1].canvas.native, Qt.Key_Z, Qt.ControlModifier)
     assert np.array_equal(last.data, before[1])
     click(qtbot, widget.one_button)
     assert viewer.window._qt_viewer.canvas.native.isVisible()
