@@ -105,7 +105,7 @@ def register(
     total = ROUNDS * 2 if kind == "deformable" else ROUNDS
     watch = Watch(total, f"Registering {moving.name} to {fixed.name}", progress, cancelled)
     compare, as_it_lies = pair.sampler(1, seed=seed), pair.framed(np.eye(4))
-    if compare.at(as_it_lies).nmi > _COPY:  # interpolation could only make a copy worse
+    if backend != "elastix" and compare.at(as_it_lies).nmi > _COPY:  # interpolation could only make a copy worse
         matrix, error = as_it_lies, 0.0
     else:
         matrix, error = _searched(pair, linear, backend, seed, watch)
