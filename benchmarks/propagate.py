@@ -21,7 +21,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import napari_medseq as ms
-from napari_medseq.evaluation.intervals import bootstrap, paired
+from napari_medseq.evaluation.intervals import Interval, bootstrap, paired
 from propagate_cases import HERE, NETWORKS, Case, cases, videos, visit_pairs
 from propagate_rivals import METHODS
 
@@ -60,6 +60,21 @@ def protocol(truth: Mask, count: int) -> list[int]:
 def dice(found: Mask, truth: Mask) -> float:
     both = int(found.sum()) + int(truth.sum())
     return 2 * int((found & truth).sum()) / both if both else 1.0
+
+
+def protocols(case: Case, counts: Sequence[int] = COUNTS) -> Iterator[tuple[str, Mask, list[int]]]:
+    """Name and truth of each object of a case, and the steps painted of it, of which each leaves steps to judge."""
+    for value, called in case.objects.items():
+        truth = case.truth == value
+        for count in counts if truth.any() else ():
+            painted = protocol(truth, count)
+            if len(painted) == count < np.count_nonzero(truth.any((1, 2))):
+                yield called, truth, painted
+
+
+def signed(difference: Interval) -> str:
+    """A difference with its 95 % interval."""
+    return f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
 
 
 def propagated(case: Case, truth: Mask, painted: list[int], model: ms.Model, axis: str) -> ms.Propagation:
@@ -130,12 +145,8 @@ class Benchmark:
     def judged(self, name: str) -> None:
         """Dice of every method on a set."""
         for case in islice(cases(name), self.most):
-            for value, called in case.objects.items():
-                truth = case.truth == value
-                for count in COUNTS:
-                    painted = protocol(truth, count) if truth.any() else []
-                    if len(painted) == count and np.count_nonzero(truth.any((1, 2))) > count:
-                        self._one(name, case, called, truth, painted)
+            for called, truth, painted in protocols(case):
+                self._one(name, case, called, truth, painted)
 
     def _one(self, name: str, case: Case, called: str, truth: Mask, painted: list[int]) -> None:
         rest = np.setdiff1d(np.arange(len(truth)), painted)
@@ -254,7 +265,7 @@ def difference_table(rows: list[dict[str, Any]], sets: list[str]) -> Iterator[st
             if both:
                 p = paired([ours[k] for k in both], [theirs[k] for k in both])
                 d = p.difference
-                interval = f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f}), n = {d.n}"
+                interval = f"{signed(d)}, n = {d.n}"
                 yield f"| {count} | {one} − {other} | {interval} | {p.better} / {p.worse} |"
 
 

@@ -23,7 +23,7 @@ import napari_medseq as ms
 from napari_medseq.evaluation.intervals import paired
 from napari_medseq.models.library import Model
 from napari_medseq.training.prompted_adapting import AdaptSettings, adapt
-from propagate import dice, propagated, protocol, taught
+from propagate import dice, propagated, protocols, signed, taught
 from propagate_cases import Case, cases
 
 Mask = NDArray[np.bool_]
@@ -76,19 +76,15 @@ def main() -> None:
     rows: dict[int, list[dict[str, float]]] = {}
     for name in a.sets:
         for case in islice(cases(name), a.cases):
-            for value, called in case.objects.items():
-                truth = case.truth == value
-                for count in a.counts:
-                    painted = protocol(truth, count) if truth.any() else []
-                    if len(painted) != count or np.count_nonzero(truth.any((1, 2))) <= count:
-                        continue
-                    found, seconds, kept = one(case, truth, painted, model, a.minutes)
-                    rows.setdefault(count, []).append(found)
-                    cells = " | ".join(f"{found[m]:.3f}" if m in found else "" for m in METHODS)
-                    print(
-                        f"| {name} | {called} | {count} | {cells} | {'yes' if kept else 'no'} | {seconds:.0f} |",
-                        flush=True,
-                    )
+            for called, truth, painted in protocols(case, a.counts):
+                count = len(painted)
+                found, seconds, kept = one(case, truth, painted, model, a.minutes)
+                rows.setdefault(count, []).append(found)
+                cells = " | ".join(f"{found[m]:.3f}" if m in found else "" for m in METHODS)
+                print(
+                    f"| {name} | {called} | {count} | {cells} | {'yes' if kept else 'no'} | {seconds:.0f} |",
+                    flush=True,
+                )
     print("\n| slices | compared | mean difference of objects (95 % interval) | better / worse |")
     print("|---:|---|---|---:|")
     for count, found_by in rows.items():
@@ -96,7 +92,7 @@ def main() -> None:
             if all(first in r and other in r for r in found_by):
                 p = paired([r[first] for r in found_by], [r[other] for r in found_by])
                 d, mean = p.difference, statistics.mean(r[first] for r in found_by)
-                interval = f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f}), n = {d.n}"
+                interval = f"{signed(d)}, n = {d.n}"
                 print(f"| {count} | {first} ({mean:.3f}) − {other} | {interval} | {p.better} / {p.worse} |")
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 import napari_medseq as ms
 from napari_medseq.evaluation.intervals import paired
-from propagate import dice, propagated, protocol
+from propagate import dice, propagated, protocol, signed
 from propagate_cases import Case, cases
 from propagate_rivals import METHODS
 
@@ -103,7 +103,7 @@ def main() -> None:
             ours, theirs = ([c[k] for c in found[WAYS[w]]] for w in (one, other))
             p = paired(ours, theirs)
             d = p.difference
-            interval = f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f}), n = {d.n}"
+            interval = f"{signed(d)}, n = {d.n}"
             print(f"| {k + 1} | {WAYS[one]} − {WAYS[other]} | {interval} | {p.better} / {p.worse} |")
 
 

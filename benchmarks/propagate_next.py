@@ -17,7 +17,7 @@ import numpy as np
 
 import napari_medseq as ms
 from napari_medseq.evaluation.intervals import paired
-from propagate import dice, propagated, protocol
+from propagate import dice, propagated, protocol, signed
 from propagate_cases import Case
 from propagate_corrections import SETS, Mask, objects
 
@@ -66,11 +66,9 @@ def compare_gains(sets: list[str], most: int, model: ms.Model) -> None:
             for way in ("named", "random", "worst")
         }
         p = paired(mean["named"], mean["random"])
-        d = p.difference
         cells = " | ".join(f"{statistics.mean(v):+.3f}" for v in mean.values())
-        interval = f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f})"
         after, people, n = f"{count} slice{'s' * (count != '1')}", len(patients), sum(map(len, patients.values()))
-        print(f"| {after} | {people} | {n} | {cells} | {interval} | {p.better} / {p.worse} |", flush=True)
+        print(f"| {after} | {people} | {n} | {cells} | {signed(p.difference)} | {p.better} / {p.worse} |", flush=True)
 
 
 def main() -> None:

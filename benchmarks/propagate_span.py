@@ -16,7 +16,7 @@ import numpy as np
 
 import napari_medseq as ms
 from napari_medseq.evaluation.intervals import paired
-from propagate import COUNTS, dice, propagated, protocol
+from propagate import dice, propagated, protocols, signed
 from propagate_cases import Case, cases
 from propagate_corrections import SETS, Mask
 
@@ -38,13 +38,9 @@ def measured(name: str, most: int, models: list[ms.Model]) -> Table:
     """The scores of a set's objects that have more slices than are painted."""
     table: Table = {}
     for case in list(cases(name))[-most:]:
-        for value in case.objects:
-            truth = case.truth == value
-            for count in COUNTS if truth.any() else ():
-                painted = protocol(truth, count)
-                if len(painted) == count < np.count_nonzero(truth.any((1, 2))):
-                    by_patient = table.setdefault(count, {})
-                    by_patient.setdefault(case.patient, []).append(scores(case, truth, painted, models))
+        for _, truth, painted in protocols(case):
+            by_patient = table.setdefault(len(painted), {})
+            by_patient.setdefault(case.patient, []).append(scores(case, truth, painted, models))
     return table
 
 
@@ -55,8 +51,7 @@ def row(by_patient: dict[str, list[list[float]]]) -> str:
     patients = [np.mean(several, axis=0) for several in by_patient.values()]
     now, former = ([float(v[SPANS.index(span)]) for v in patients] for span in (SHIPPED, FORMER))
     p = paired(now, former)
-    interval = f"{p.difference.value:+.3f} ({p.difference.low:+.3f} to {p.difference.high:+.3f})"
-    return f"{len(by_patient)} | {len(objects)} | {means} | {interval} | {p.better} / {p.worse}"
+    return f"{len(by_patient)} | {len(objects)} | {means} | {signed(p.difference)} | {p.better} / {p.worse}"
 
 
 def main() -> None:

@@ -229,7 +229,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
 
         def start() -> None:
             now = verbs.result_of(self.viewer, study)
-            save_result_in_job(self.viewer, now, path, self.saving, rules=rules, then=then)
+            save_result_in_job(self.viewer, now, path, self.saving, rules=rules, on_saved=then)
 
         if verbs.differs(self.viewer, followed):
             self.follow_first.emit(start)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet, ref
 
 from napari.utils.notifications import show_info
@@ -19,6 +19,8 @@ from napari_medseq.progress import Cancelled, Progress
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+Written = TypeVar("Written")
 
 #: between two autosaves
 AUTOSAVE_MS = 60_000
@@ -42,22 +44,15 @@ def save_session_in_job(
     bool
         Whether it began.
     """
-    weak, snapshot = ref(getattr(viewer, "__wrapped__", viewer)), verbs.take_session(viewer)
+    snapshot = verbs.take_session(viewer)
 
-    def job(progress: Progress, cancelled: Cancelled) -> Path:
-        return verbs.write_session(snapshot, folder, progress=progress, cancelled=cancelled)
-
-    def done(path: Path) -> None:
-        alive = weak()
-        if alive is None:
-            return
+    def finish(alive: ViewerModel, path: Path) -> None:
         verbs.finish_saving(alive, snapshot, path)
         later = "; what changed since is not saved yet" if verbs.editing_of(alive).is_unsaved else ""
         show_info(f"The session is saved in {path}{later}.")
         on_saved()
 
-    _BARS.add(work)
-    return work.start("Saving the session", job, done, at_once=True)
+    return _save_in_job(viewer, work, "Saving the session", partial(verbs.write_session, snapshot, folder), finish)
 
 
 def save_masks_in_job(viewer: ViewerModel, study: str, folder: Path, work: WorkBar) -> bool:
@@ -68,54 +63,63 @@ def save_masks_in_job(viewer: ViewerModel, study: str, folder: Path, work: WorkB
     bool
         Whether it began.
     """
-    weak, snapshot = ref(getattr(viewer, "__wrapped__", viewer)), verbs.take_masks(viewer, study)
+    snapshot = verbs.take_masks(viewer, study)
 
-    def job(progress: Progress, cancelled: Cancelled) -> list[Path]:
-        return verbs.write_masks(snapshot, folder, progress=progress, cancelled=cancelled)
+    def finish(alive: ViewerModel, files: list[Path]) -> None:
+        verbs.editing_of(alive).written(snapshot.changes)
+        show_info(f"{len(files)} mask{'' if len(files) == 1 else 's'} saved in {folder}.")
 
-    def done(files: list[Path]) -> None:
-        alive = weak()
-        if alive is not None:
-            verbs.editing_of(alive).written(snapshot.changes)
-            show_info(f"{len(files)} mask{'' if len(files) == 1 else 's'} saved in {folder}.")
-
-    _BARS.add(work)
-    return work.start("Saving masks", job, done, at_once=True)
+    return _save_in_job(viewer, work, "Saving masks", partial(verbs.write_masks, snapshot, folder), finish)
 
 
 def save_result_in_job(
     viewer: ViewerModel,
-    found: verbs.Followed,
+    followed: verbs.Followed,
     path: Path,
     work: WorkBar,
     *,
     rules: Sequence[str] | None = None,
-    then: Callable[[Path], object] = lambda _path: None,
+    on_saved: Callable[[Path], object] = lambda _path: None,
 ) -> bool:
-    """Save a result as it is now: its folder, or with `rules` its report; `then` is called with what was written.
+    """Save a result as it is now: its folder, or with `rules` its report; `on_saved` is called with what was written.
 
     Returns
     -------
     bool
         Whether it began.
     """
-    weak, taken = ref(getattr(viewer, "__wrapped__", viewer)), verbs.take_result(viewer, found)
+    snapshot = verbs.take_result(viewer, followed)
 
-    def job(progress: Progress, cancelled: Cancelled) -> Path:
-        return verbs.write_taken_result(taken, path, rules=rules, progress=progress, cancelled=cancelled)
-
-    def done(written: Path) -> None:
-        alive = weak()
-        if alive is None:
-            return
-        later = "; what changed since is not in it" if verbs.changed_since(alive, taken) else ""
+    def finish(alive: ViewerModel, written: Path) -> None:
+        later = "; what changed since is not in it" if verbs.changed_since(alive, snapshot) else ""
         if rules is None:
-            verbs.editing_of(alive).written(taken.changes)
+            verbs.editing_of(alive).written(snapshot.changes)
         show_info(f"Saved: {written}{later}.")
-        then(written)
+        on_saved(written)
+
+    title = "Saving the result" if rules is None else "Writing the report"
+    return _save_in_job(viewer, work, title, partial(verbs.write_taken_result, snapshot, path, rules=rules), finish)
+
+
+def _save_in_job(
+    viewer: ViewerModel,
+    work: WorkBar,
+    title: str,
+    write: Callable[..., Written],
+    finish: Callable[[ViewerModel, Written], None],
+) -> bool:
+    """Let a worker write what was taken (`write` takes progress and cancelled), then `finish`, where the viewer is still there."""
+    weak = ref(getattr(viewer, "__wrapped__", viewer))
+
+    def job(progress: Progress, cancelled: Cancelled) -> Written:
+        return write(progress=progress, cancelled=cancelled)
+
+    def done(written: Written) -> None:
+        alive = weak()
+        if alive is not None:
+            finish(alive, written)
 
     _BARS.add(work)
-    title = "Saving the result" if rules is None else "Writing the report"
     return work.start(title, job, done, at_once=True)
 
 

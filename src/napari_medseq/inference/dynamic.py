@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, TypedDict, Unpack
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import ModelError
-from napari_medseq.inference.frame import Region
 from napari_medseq.inference.images import Images
+from napari_medseq.inference.options import SegmentOptions
 from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.memory import zeros
 from napari_medseq.models import ModelInfo
 from napari_medseq.progress import Progress, part
 from napari_medseq.sequence import ImageSequence
 
-
-class FrameKeywords(TypedDict):
-    """What differs from frame to frame."""
-
-    keep: ImageSequence | None
-    region: Region | None
-    progress: Progress | None
-
-
-class SegmentFrame(Protocol):
-    """Segments one frame, given as the whole series was."""
-
-    def __call__(
-        self, frame: ImageSequence | Mapping[str, ImageSequence], **of_frame: Unpack[FrameKeywords]
-    ) -> Segmentation: ...
+#: segments one frame, given as the whole series was
+SegmentFrame = Callable[[ImageSequence | Mapping[str, ImageSequence], SegmentOptions, Progress | None], Segmentation]
 
 
 def series_of(images: Images, info: ModelInfo) -> ImageSequence | None:
@@ -46,10 +33,7 @@ def segment_frames(
     images: ImageSequence | Mapping[str, ImageSequence],
     series: ImageSequence,
     segment_frame: SegmentFrame,
-    *,
-    outputs: Sequence[str],
-    keep: ImageSequence | None,
-    region: Region | None,
+    options: SegmentOptions,
     progress: Progress | None,
 ) -> Segmentation:
     """Segment each frame by itself.
@@ -61,16 +45,16 @@ def segment_frames(
     series : ImageSequence
         From `series_of`.
     segment_frame : callable
-    outputs, keep, region, progress
-        As `segment` takes them; a region may name frames.
+    options : SegmentOptions
+        Of the whole series; its region may name frames.
+    progress : callable or None
 
     Raises
     ------
     ModelError
-        If `keep` is on another grid, or `region` leaves no frame.
+        If what is to be kept is on another grid, or the region leaves no frame.
     """
-    count = series.size("t")
-    within = dict(region or {})
+    count, keep, within = series.size("t"), options.keep, dict(options.region or {})
     first, last = within.pop("t", (0, count))
     if keep is not None and (not keep.same_grid(series) or keep.data.shape != series.data.shape):
         raise ModelError(f"keep ({keep.name}) is not on the grid of {series.name}; locked labels must be.")
@@ -87,11 +71,10 @@ def segment_frames(
     for done, k in enumerate(wanted):
         answer = segment_frame(
             {n: at(i, k) for n, i in images.items()} if isinstance(images, Mapping) else at(series, k),
-            keep=None if keep is None else keep.frame(k),
-            region=within or None,
-            progress=part(progress, done / len(wanted), (done + 1) / len(wanted), f"frame {k + 1}: "),
+            replace(options, keep=None if keep is None else keep.frame(k), region=within or None),
+            part(progress, done / len(wanted), (done + 1) / len(wanted), f"frame {k + 1}: "),
         )
-        for name in dict.fromkeys(("labels", *outputs)):
+        for name in dict.fromkeys(("labels", *options.outputs)):
             data = getattr(answer, name).data
             maps.setdefault(name, zeros(shape, data.dtype))[k] = data
     if keep is not None:

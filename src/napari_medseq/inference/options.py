@@ -72,6 +72,13 @@ class SegmentOptions:
     samples: int = 0
     views: int = 0
 
+    def keywords(self) -> SegmentKeywords:
+        """The same as keywords of `segment`."""
+        return {
+            "outputs": self.outputs, "steps": self.steps, "keep": self.keep, "region": self.region, "chunk": self.chunk,
+            "samples": self.samples, "views": self.views,
+        }  # fmt: skip
+
     def check(self, model: Model) -> None:
         """Refuse what is not known, or what the model cannot do.
 

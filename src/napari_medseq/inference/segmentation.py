@@ -120,35 +120,26 @@ def segment(
     for each in model_list:
         _check_task(each)
         options.check(each)
+    keywords: SegmentKeywords = {**options.keywords(), "force": force, "transforms": transforms}
     series = dynamic.series_of(images, model_list[0].info) if model_list else None
     if series is not None and not devices.is_remote(device):
         assert not isinstance(images, Sequence)
 
         def segment_frame(
-            frame: ImageSequence | Mapping[str, ImageSequence], **of_frame: Unpack[dynamic.FrameKeywords]
+            frame: ImageSequence | Mapping[str, ImageSequence], of_frame: SegmentOptions, shown: Progress | None
         ) -> Segmentation:
-            return segment(
-                frame, model_list, device=device, chunk=chunk, steps=steps, outputs=outputs, samples=samples, views=views,
-                transforms=transforms, force=force, cancelled=cancelled, **of_frame,
-            )  # fmt: skip
+            where: SegmentKeywords = {"device": device, "progress": shown, "cancelled": cancelled}
+            frame_keywords: SegmentKeywords = {**keywords, **of_frame.keywords(), **where}
+            return segment(frame, model_list, **frame_keywords)
 
-        return dynamic.segment_frames(
-            images, series, segment_frame, outputs=outputs, keep=keep, region=region, progress=progress
-        )
+        return dynamic.segment_frames(images, series, segment_frame, options, progress)
     if any(is_slab(m) for m in model_list):
         refuse(model_list[0], outputs, samples=samples, views=views, transforms=transforms is not None)
         if devices.is_remote(device):
-            call_options: SegmentKeywords = {
-                "steps": steps,
-                "outputs": outputs,
-                "keep": keep,
-                "region": region,
-                "force": force,
-            }
-            return remote.call(device, segment, images, model_list[0], call_options, progress, cancelled)
+            return remote.call(device, segment, images, model_list[0], keywords, progress, cancelled)
         answers = segment_slabs(
-            images, model_list, device=devices.choose(device)[0], outputs=outputs, steps=steps, keep=keep, region=region,
-            force=force, progress=progress, cancelled=cancelled,
+            images, model_list, options=options, device=devices.choose(device)[0], force=force, progress=progress,
+            cancelled=cancelled,
         )  # fmt: skip
         return answers if isinstance(images, Sequence) else answers[0]
     models = _models(model_list)
@@ -156,8 +147,6 @@ def segment(
     if devices.is_remote(device):
         if len(models) > 1:
             raise MedseqError(f"A cluster takes one model at a time, not {len(models)}; average them on this computer.")
-        keywords: SegmentKeywords = {"chunk": chunk, "steps": steps, "outputs": outputs, "keep": keep, "region": region}
-        keywords |= {"samples": samples, "views": views, "force": force, "transforms": transforms}
         return remote.call(device, segment, images, first, keywords, progress, cancelled)
     plain = not isinstance(first.network, Stepwise)
     settings = InferenceSettings() if plain else inference_settings(first.inference, first.info.name)

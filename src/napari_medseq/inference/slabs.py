@@ -16,6 +16,7 @@ from napari_medseq.errors import MedseqError, ModelError
 from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.frame import Region
 from napari_medseq.inference.images import Images, exams
+from napari_medseq.inference.options import SegmentOptions
 from napari_medseq.inference.postprocessing import postprocess
 from napari_medseq.inference.prediction import Segmentation, remove_small_objects
 from napari_medseq.inference.settings import InferenceSettings
@@ -72,11 +73,8 @@ def segment_slabs(
     images: Images,
     models: Sequence[Model],
     *,
+    options: SegmentOptions,
     device: torch.device,
-    outputs: Sequence[str],
-    steps: Sequence[int] | None,
-    keep: ImageSequence | None,
-    region: Region | None,
     force: bool,
     progress: Progress | None,
     cancelled: Cancelled | None,
@@ -88,7 +86,7 @@ def segment_slabs(
     ModelError
         If the images do not fit the models, or these not each other.
     """
-    settings, asked = [slab_settings(m) for m in models], _Asked(outputs, steps, keep, region)
+    settings = [slab_settings(m) for m in models]
     first, first_settings = models[0], settings[0]
     for other, two in zip(models[1:], settings[1:], strict=True):
         compatible = two.working == first_settings.working and (other.info.channels, other.info.classes) == (
@@ -100,19 +98,9 @@ def segment_slabs(
                 f"{other.info.name} cannot be averaged with {first.info.name}: channels, classes or spacing differ."
             )
     return [
-        _of_volume(channels, models, settings, device, asked, progress, cancelled)
+        _of_volume(channels, models, settings, device, options, progress, cancelled)
         for channels in slab_channels(images, first, first_settings, force)
     ]
-
-
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """What is wanted of each exam, as `segment` takes it."""
-
-    outputs: Sequence[str]
-    steps: Sequence[int] | None
-    keep: ImageSequence | None
-    region: Region | None
 
 
 def _of_volume(
@@ -120,7 +108,7 @@ def _of_volume(
     models: Sequence[Model],
     settings: Sequence[SlabSettings],
     device: torch.device,
-    asked: _Asked,
+    options: SegmentOptions,
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> Segmentation:
@@ -144,13 +132,13 @@ def _of_volume(
         )
         for k, (m, own) in enumerate(zip(models, settings, strict=True))
     ]
-    made = _Planes.of(asked.outputs, [i.stop - i.start for i in inner[1:]])
+    made = _Planes.of(options.outputs, [i.stop - i.start for i in inner[1:]])
     for step, of_models in enumerate(zip(*streams, strict=True)):
         p = sum(of_models[1:], of_models[0]) / len(of_models)
         check_finite(p, first, f"step {step + 1} of {grid.image.name}")
         if inner[1].start <= step < inner[1].stop:
             made.add(step - inner[1].start, p[:, inner[2], inner[3]], first_settings.threshold)
-    return _answer(made, grid, first, first_settings, asked)
+    return _answer(made, grid, first, first_settings, options)
 
 
 def _held(model: Model, settings: SlabSettings, shape: Sequence[int]) -> int:
@@ -197,15 +185,15 @@ def _answer(
     grid: WorkingGrid,
     model: Model,
     settings: SlabSettings,
-    asked: _Asked,
+    options: SegmentOptions,
 ) -> Segmentation:
     """Labels and what else is wanted, on the image's own grid."""
     image = grid.image
     axes = tuple(a for a in image.axes if a != "c")
     labels = _cleaned(np.asarray(grid.back(planes.labels, labels=True), np.uint8), image, settings)
-    labels = _only(labels, image, asked.steps, asked.region, settings.working.axis)
-    if asked.keep is not None:
-        labels = _kept(labels, asked.keep, image)
+    labels = _only(labels, image, options.steps, options.region, settings.working.axis)
+    if options.keep is not None:
+        labels = _kept(labels, options.keep, image)
     name = f"{image.name}_{model.info.name}"
     named = image.like(labels, axes=axes, name=name, kind="labels", label_names=dict(model.info.classes), modality=None)
     maps: dict[str, ImageSequence] = {}

@@ -104,11 +104,8 @@ def register(
     linear: Linear = "affine" if kind == "deformable" else kind
     total = ROUNDS * 2 if kind == "deformable" else ROUNDS
     watch = Watch(total, f"Registering {moving.name} to {fixed.name}", progress, cancelled)
-    compare, as_it_lies = pair.sampler(1, seed=seed), pair.framed(np.eye(4))
-    if backend != "elastix" and compare.at(as_it_lies).nmi > _COPY:  # interpolation could only make a copy worse
-        matrix, error = as_it_lies, 0.0
-    else:
-        matrix, error = _searched(pair, linear, backend, seed, watch)
+    compare = pair.sampler(1, seed=seed)
+    matrix, error = _searched(pair, compare, linear, backend, seed, watch)
     spline, bending = None, None
     if kind == "deformable":
         spline, bending = _bent(pair, compare, matrix, backend, model, seed, watch)
@@ -150,12 +147,17 @@ def _check_options(kind: Kind, backend: Backend, on_failure: str, model: Model |
         raise SettingsError(f'backend {backend!r} takes no model; it is for backend="learned".')
 
 
-def _searched(pair: Pair, kind: Linear, backend: Backend, seed: int, watch: Watch) -> tuple[Affine, float]:
+def _searched(
+    pair: Pair, compare: Sampler, kind: Linear, backend: Backend, seed: int, watch: Watch
+) -> tuple[Affine, float]:
     """The linear part: a matrix of fixed points to moving ones, and by how far (mm) several searches disagree."""
     if backend == "elastix":
         from napari_medseq.registration import elastix
 
         return elastix.search(pair, kind, seed=seed, watch=watch)
+    as_it_lies = pair.framed(np.eye(4))
+    if compare.at(as_it_lies).nmi > _COPY:  # interpolation could only make a copy worse
+        return as_it_lies, 0.0
     return search(pair, kind, seed=seed, watch=watch)
 
 
