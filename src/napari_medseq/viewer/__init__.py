@@ -1,4 +1,5 @@
-"""What a widget's button does, as functions on a viewer or its layers, for scripts: no Qt, a `ViewerModel` will do.
+"""The viewer's public functions: everything that a widget's button does, for scripts. They need no Qt; a `ViewerModel`
+is enough.
 
 The viewer, a script and the command give identical labels, because these functions, `ms.run` and the command call the same
 verbs. napari is imported inside functions only.

@@ -1,4 +1,4 @@
-"""A slice of a model's answer that a person looked at is right, or nothing is there: it becomes a painted one, whole."""
+"""Accepting or rejecting one slice of a model's answer, which makes it a painted slice."""
 
 from __future__ import annotations
 
@@ -18,35 +18,36 @@ if TYPE_CHECKING:
 
 
 def accept_slice(viewer: ViewerModel, answer: Labels, labels: Labels, step: int | None = None) -> int:
-    """Copy a slice of an answer into the painted labels, whole; it counts as painted from now on. One step of undo.
+    """Copy a slice of an answer into the painted labels as a whole; it counts as painted from then on. One step of
+    undo.
 
     Parameters
     ----------
     viewer : ViewerModel
     answer : Labels
-        What a model found.
+        The answer of a model.
     labels : Labels
-        What was painted to teach it, on the same grid.
+        The painted labels that the model learned from, on the same grid.
     step : int, optional
-        The slice (or frame), counted from 0 as the sequence does; None: the one that is shown.
+        Index of the slice (or frame) in the sequence, from 0; None: the slice that is shown.
 
     Returns
     -------
     int
-        The slice. Where nothing is labelled in it, that is what was accepted: there is nothing.
+        Index of the slice. If the answer labels nothing in it, it is accepted as empty.
 
     Raises
     ------
     MedseqError
-        If the layers are not on one grid, or the slice that is shown is none of theirs.
+        If the layers do not share a grid, or the slice that is shown lies outside of them.
     """
     return _settle(viewer, answer, labels, step, accepted=True)
 
 
 def reject_slice(viewer: ViewerModel, answer: Labels, labels: Labels, step: int | None = None) -> int:
-    """Nothing that is looked for is in a slice of an answer: it is emptied there and in the painted labels, and counts as painted.
+    """Empty a slice both in an answer and in the painted labels; it counts as painted from then on.
 
-    One step of undo.
+    This is one step of undo.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def reject_slice(viewer: ViewerModel, answer: Labels, labels: Labels, step: int 
     answer, labels : Labels
         As for `accept_slice`.
     step : int, optional
-        The slice (or frame), counted from 0 as the sequence does; None: the one that is shown.
+        Index of the slice (or frame) in the sequence, from 0; None: the slice that is shown.
 
     Returns
     -------
@@ -64,7 +65,7 @@ def reject_slice(viewer: ViewerModel, answer: Labels, labels: Labels, step: int 
     Raises
     ------
     MedseqError
-        If the layers are not on one grid, or the slice that is shown is none of theirs.
+        If the layers do not share a grid, or the slice that is shown lies outside of them.
     """
     return _settle(viewer, answer, labels, step, accepted=False)
 
@@ -92,7 +93,7 @@ def _settle(viewer: ViewerModel, answer: Labels, labels: Labels, step: int | Non
     flags[where] |= PAINTED
     editing = editing_of(viewer)
     answer_flags = np.array(editing.marks(answer).flags)
-    answer_flags[where] = 0  # what was corrected in it is the labels' own now
+    answer_flags[where] = 0  # corrections made in the answer belong to the labels from now on
     with editing.step(f"{'accepting' if accepted else 'rejecting'} slice {step + 1}"):
         editing.write(labels, data, flags=flags)
         editing.write(answer, values, flags=answer_flags)

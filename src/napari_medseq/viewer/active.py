@@ -1,7 +1,8 @@
-"""Which label layer a stroke goes into: the one of the visit that the slider shows; elsewhere it is refused with a word.
+"""Choosing the label layer that a stroke goes into: the mask of the visit that the slider shows.
 
 A visit's layers have an axis ``visit`` of length 1. napari takes the slider's other positions on it for index -1, which is the same
-visit again, or fails; so a stroke is let through only where the shown slice is one of the layer's own.
+visit again, or fails. Therefore a stroke is allowed only where the shown slice belongs to the layer; elsewhere it is
+refused with a message.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
 
 #: napari's modes that change labels
 DRAWING = frozenset({"paint", "erase", "fill", "polygon"})
-#: what a brush is, handed on to the layer that is painted in next
+#: the settings of a brush, which are handed on to the layer that is painted in next
 BRUSH = ("selected_label", "brush_size", "n_edit_dimensions", "preserve_labels", "contiguous", "contour")
 
-#: a stroke's generator, as napari runs it from press to release
+#: the generator of a stroke, which napari runs from press to release
 Stroke = Iterator[None]
 
 
 class MouseEvent(Protocol):
-    """The part of napari's mouse event that is read here."""
+    """The part of napari's mouse event that this module reads."""
 
     type: str
     position: tuple[float, ...]
@@ -39,7 +40,7 @@ class MouseEvent(Protocol):
 
 
 def still_open(viewer: ReferenceType[ViewerModel]) -> ViewerModel:
-    """The viewer of a weak reference.
+    """The viewer that a weak reference points to.
 
     Raises
     ------
@@ -53,13 +54,14 @@ def still_open(viewer: ReferenceType[ViewerModel]) -> ViewerModel:
 
 
 def shown_visit(viewer: ViewerModel) -> int | None:
-    """The ordinal, from 0, of the visit that the slider shows; None where there is no slider of visits."""
+    """Ordinal, from 0, of the visit that the slider shows; None if there is no slider of visits."""
     names = list(viewer.dims.axis_labels)
     return round(float(viewer.dims.point[names.index("visit")])) if "visit" in names else None
 
 
 def visit_of(layer: Layer) -> int | None:
-    """The ordinal of the visit that a layer shows on the slider of visits; None where it has no such axis."""
+    """Ordinal, from 0, of the visit that a layer belongs to on the slider of visits; None if the layer has no such
+    axis."""
     if [str(a) for a in layer.axis_labels][:1] != ["visit"]:
         return None
     if layer_kind(layer) not in ("image", "labels"):  # boxes and landmarks have no voxels
@@ -71,7 +73,8 @@ def visit_of(layer: Layer) -> int | None:
 
 
 def follow_visit(viewer: ViewerModel) -> None:
-    """Where the active label layer is of another visit than the slider shows, activate its counterpart there, brush and all."""
+    """If the active label layer belongs to another visit than the slider shows, activate its counterpart there with
+    the same brush."""
     active, visit = viewer.layers.selection.active, shown_visit(viewer)
     if active is None or visit is None or layer_kind(active) != "labels" or visit_of(active) in (None, visit):
         return
@@ -82,13 +85,13 @@ def follow_visit(viewer: ViewerModel) -> None:
 
 
 def hand_brush(viewer: ViewerModel, layer: Labels, other: Labels) -> None:
-    """Make another mask the active layer; brush, size, label and mode go with it."""
+    """Make another mask the active layer, and give it the brush, its size, label and mode."""
     mode = str(layer.mode)
     if mode in DRAWING and layer is not other:
         layer.mode = "pan_zoom"
     viewer.layers.selection.active = other
-    if layer.visible and not other.visible:  # napari draws the whole canvas anew, changed or not
-        other.visible = True  # first: a hidden layer takes no mode
+    if layer.visible and not other.visible:  # napari redraws the whole canvas even if nothing changed
+        other.visible = True  # this comes first, because a hidden layer accepts no mode
     for name in BRUSH:
         value = getattr(layer, name)
         if getattr(other, name) != value and not (name == "selected_label" and value > np.iinfo(other.data.dtype).max):
@@ -97,7 +100,8 @@ def hand_brush(viewer: ViewerModel, layer: Labels, other: Labels) -> None:
 
 
 def counterpart(viewer: ViewerModel, layer: Labels, visit: int) -> Labels | None:
-    """The layer that is to a visit what `layer` is to its own: of the same study, role and series; else the only one of that role."""
+    """The layer that corresponds to `layer` at another visit: of the same study, role and series; else the only one of
+    that role."""
     facts = facts_of(layer)
     candidates = [
         other
@@ -111,7 +115,7 @@ def counterpart(viewer: ViewerModel, layer: Labels, visit: int) -> Labels | None
 
 
 def refusal(viewer: ViewerModel, layer: Labels, event: MouseEvent) -> str | None:
-    """Why a stroke that begins with this event would not land where it is shown; None where all is well."""
+    """Why a stroke that begins with this event would not land where it is shown; None if it would."""
     index = np.round(np.asarray(layer.world_to_data(event.position), dtype=float))
     lead = viewer.dims.ndim - layer.ndim
     outside = [
@@ -138,7 +142,8 @@ def refusal(viewer: ViewerModel, layer: Labels, event: MouseEvent) -> str | None
 
 
 def guarded_stroke(viewer: ViewerModel, layer: Labels, event: MouseEvent) -> Stroke:
-    """Before a press in a label layer: a stroke that would not land where it is shown is refused with a word, and the mode kept."""
+    """Check a press in a label layer: refuse a stroke that would not land where it is shown, with a message, and keep
+    the mode."""
     why = refusal(viewer, layer, event) if str(layer.mode) in DRAWING else None
     if why is None:
         return

@@ -1,4 +1,5 @@
-"""How a person aligned visits, kept with their images: in the layers, in sessions, and in the record of a result."""
+"""Alignments of visits made by hand, kept with the images: in the layers, in sessions, and in the record of a
+result."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def hand_alignment(viewer: ViewerModel, study: str, ordinal: int) -> HandAlignment | None:
-    """How a person aligned a visit to the first one; None where nobody did."""
+    """The alignment of a visit to the first one that a person made; None if there is none."""
     for layer in _images(viewer, study, ordinal):
         record = facts_of(layer)["meta"].get(KEY)
         if isinstance(record, Mapping):
@@ -29,12 +30,13 @@ def hand_alignment(viewer: ViewerModel, study: str, ordinal: int) -> HandAlignme
 
 
 def set_hand_alignment(viewer: ViewerModel, study: str, ordinal: int, hand: HandAlignment | None) -> None:
-    """Say where a visit lies; None: as a search finds it. Who follows lesions again uses it. One step of undo.
+    """Set or (None) remove the alignment of a visit made by hand; it is used when lesions are followed again. One step
+    of undo.
 
     Raises
     ------
     MedseqError
-        If that visit has no image that is open.
+        If no image of that visit is open.
     """
     images = _images(viewer, study, ordinal)
     if not images:
@@ -51,7 +53,7 @@ def set_hand_alignment(viewer: ViewerModel, study: str, ordinal: int, hand: Hand
     editing = editing_of(viewer)
     put(hand)
     editing.act(lambda: put(before), lambda: put(hand), f"aligning visit {ordinal + 1}")
-    # so that nobody closes the window without being asked
+    # closing the window asks about it then
     editing.unsaved.update(
         layer for layer in viewer.layers if layer_kind(layer) == "labels" and _is_of(layer, study, ordinal)
     )
@@ -59,7 +61,8 @@ def set_hand_alignment(viewer: ViewerModel, study: str, ordinal: int, hand: Hand
 
 
 def keep_alignments(viewer: ViewerModel, progression: Progression, study: Study) -> None:
-    """Write how people aligned the visits of a result into its record, and what a record says into the layers of its images."""
+    """Write the alignments made by hand into the record of a result, and those of a record into the layers of its
+    images."""
     records = {
         str(ordinal): hand.as_dict()
         for ordinal, visit in enumerate(study.visits)

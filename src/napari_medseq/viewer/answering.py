@@ -1,7 +1,8 @@
-"""One press of *Propagate* or *Teach*: what is painted and corrected is taken, an answer is found, and shown as one step of undo.
+"""One press of *Propagate* or *Teach*: take what is painted and corrected, compute an answer, show it as one step of
+undo.
 
-`propagate` does it at once. A window finds the answer off its own thread: `lesson_job` takes what is needed, `LessonJob.propagate` touches
-no layer, and `show_lesson` writes what came out.
+`propagate` does all of it at once. A window computes the answer in another thread: `lesson_job` copies what is needed,
+`LessonJob.propagate` touches no layer, and `show_lesson` shows the answer.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ PROPAGATE = "propagate"
 
 @dataclass(frozen=True, eq=False)
 class LessonJob:
-    """What an answer is found from, taken from the layers in the GUI thread; from `lesson_job`.
+    """What an answer is computed from, copied from the layers in the GUI thread by `lesson_job`.
 
     Attributes
     ----------
@@ -58,11 +59,11 @@ class LessonJob:
     labelled : tuple of int
         The slices of `painted` that hold a label.
     done : tuple of int
-        All slices that are right: painted, corrected, or accepted.
+        All slices that are known to be right: painted, corrected, or accepted.
     finished : tuple of int
-        Labels of objects that no new answer changes.
+        Labels of objects that a new answer must not change.
     before : ImageSequence or None
-        A copy of the last answer, where something is finished in it.
+        A copy of the last answer, if an object in it is finished.
     """
 
     image: Image
@@ -84,12 +85,12 @@ class LessonJob:
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
     ) -> Segmentation:
-        """Carry what is painted, but for finished objects, to all other slices; any thread may do this.
+        """Carry what is painted, except finished objects, to all other slices. This is safe in any thread.
 
         Parameters
         ----------
         model : Model, name or bundle folder, optional
-            A promptable network; None: outlines are interpolated between painted slices, without any.
+            A promptable network; None: outlines are interpolated between painted slices, without a network.
         device : str
         progress, cancelled : callable, optional
 
@@ -119,25 +120,25 @@ def lesson_job(
     right: Iterable[int] = (),
     finished: Iterable[int] = (),
 ) -> LessonJob:
-    """Take from the layers what an answer is found from; no layer is changed, and painting may go on.
+    """Copy from the layers what an answer is computed from; no layer is changed, and painting may go on.
 
     Parameters
     ----------
     viewer : ViewerModel
     image : Image layer
     labels : Labels
-        What is painted on it; slices with a label are complete.
+        What is painted on it; slices with a label count as complete.
     answer : Labels, optional
         The layer of the last answer: slices that a person corrected in it count as painted, whole.
     right : iterable of int
-        More slices that are right as they are, such as those that were accepted to hold nothing.
+        Further slices that are right as they are, such as those accepted as empty.
     finished : iterable of int
-        Labels of objects that stay in the answer as they are.
+        Labels of objects that stay as they are in the answer.
 
     Raises
     ------
     MedseqError
-        If labels and answer are not on one grid.
+        If labels and answer do not share a grid.
     """
     labels = real(labels)
     answer = None if answer is None or answer not in viewer.layers else real(answer)
@@ -163,14 +164,16 @@ def lesson_job(
 
 
 def show_lesson(viewer: ViewerModel, job: LessonJob, segmentation: Segmentation) -> Labels:
-    """Show an answer; corrected slices are taken over, painted slices and finished objects are as they were. One step of undo.
+    """Show an answer; corrected slices are taken over, and painted slices and finished objects stay as they are. One
+    step of undo.
 
-    What a person painted while the answer was looked for stays: in the slices that were taken, it is in the answer.
+    What a person painted while the answer was computed is kept: within the slices that were taken, it becomes part of
+    the answer.
 
     Returns
     -------
     Labels
-        The layer of the answer: that of the last one where there is one.
+        The layer of the answer; that of the last answer is used again.
     """
     with editing_of(viewer).step("a new answer"):
         if job.answer is not None and job.corrected and job.answer in viewer.layers:
@@ -203,14 +206,14 @@ def propagate(
     labels : Labels
         What is painted; slices with a label are complete.
     model : Model, name or bundle folder, optional
-        A promptable network; None: outlines are interpolated between painted slices, without any.
+        A promptable network; None: outlines are interpolated between painted slices, without a network.
     before : Labels, optional
         The layer of the last answer: slices that a person corrected in it are taken over into `labels`, and it gets the new
         answer but for the voxels that were painted in it.
     right : iterable of int
-        More slices that are right as they are, such as those that were accepted to hold nothing.
+        Further slices that are right as they are, such as those accepted as empty.
     finished : iterable of int
-        Labels of objects that stay in the answer as they are.
+        Labels of objects that stay as they are in the answer.
     device : str
     progress, cancelled : callable, optional
 

@@ -1,6 +1,7 @@
-"""How images and masks that were opened together lie on one another: one image to look at, PET over it, a colour per structure.
+"""How images and masks that are opened together are shown: one image in front, PET over it, one colour per structure.
 
-Without this every image covers the ones below it, and all masks are of one red. What is hidden is one click on its eye away.
+Otherwise each image would cover those below it, and all masks would have the same red. A hidden layer is shown again
+by a click on its eye.
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ if TYPE_CHECKING:
 
 Colour = tuple[float, ...]
 
-#: modalities that show function: over an anatomical image they are a glow, not a picture of their own
+#: functional modalities, which are shown as a glow over an anatomical image
 _GLOWS = frozenset({"PT", "NM"})
-#: a NIfTI file says no modality; its name may
+#: a NIfTI file does not state its modality, but its name may
 _GLOW_NAME = re.compile(r"(^|[^a-z])(pet|pt|suv|spect)([^a-z]|$)", re.IGNORECASE)
-#: which image of a visit is looked at first, where several modalities are there
+#: the order of preference among the modalities of a visit
 _FIRST = ("CT", "MR")
 _GREY = (0.6, 0.6, 0.6, 1.0)
-#: how many values of a mask without names are told apart
+#: the number of values of a mask without names that get different colours
 _MOST = 49
 #: colours nearer than this (of √3) look alike
 _ALIKE = 0.2
 
 
 def arranged(data: Sequence[LayerData]) -> list[LayerData]:
-    """The same layers, in the order and with the looks in which each visit can be read at once.
+    """The same layers, ordered and styled so that each visit can be read at once.
 
-    Of each visit one image is shown: of CT, MR or others the first there is, the same series at every visit where possible, one
-    with a mask rather than without. PET and SPECT glow over it where they cover the same place. The other images are hidden,
-    and masks drawn on their grids with them. Each structure has its own colour, the same at every visit; the file's, unless
-    another structure has it.
+    One image of each visit is shown: the first of CT, MR and others that is there, the same series at every visit
+    where possible, and preferably one with a mask. PET and SPECT glow over it where they cover the same place. The
+    other images are hidden, together with the masks on their grids. Each structure has a colour of its own, the same
+    at every visit; it is the file's colour unless another structure uses it.
     """
     visits: dict[tuple[str | None, int | None], list[LayerData]] = {}
     for item in data:
@@ -66,7 +67,7 @@ def _one_visit(members: Sequence[LayerData], common: Sequence[str], several: boo
         return (
             _glows(item),
             _FIRST.index(modality) if modality in _FIRST else len(_FIRST),
-            # frames lie on the slider of the visits; where there are several of these, a volume is what is looked at
+            # frames share the slider of the visits, so that a volume is preferred where there are several visits
             several and "t" in _facts(item)["axes"],
             -common.count(_short(item)),
             not any(_same_grid(item, mask) for mask in masks),
@@ -89,7 +90,7 @@ def _one_visit(members: Sequence[LayerData], common: Sequence[str], several: boo
         mask[1]["visible"] = _same_grid(base, mask) or not elsewhere
         if glowing:
             mask[1]["opacity"] = 0.4
-    # napari makes the last layer the active one: it shall be seen
+    # napari makes the last layer the active one, so it must be visible
     return [base, *hidden, *glowing, *sorted(masks, key=lambda mask: mask[1]["visible"])]
 
 
@@ -99,7 +100,7 @@ def _facts(item: LayerData) -> dict[str, Any]:
 
 
 def _short(item: LayerData) -> str:
-    """A series' name without that of its patient and visit."""
+    """The name of a series without that of its patient and visit."""
     facts = _facts(item)
     name = str(facts["name"]).removeprefix(f"{facts.get('study')}_")
     return name.removeprefix(f"{facts.get('visit_name')}_")
@@ -118,7 +119,7 @@ def _same_grid(one: LayerData, other: LayerData) -> bool:
 
 
 def _overlap(one: LayerData, other: LayerData) -> bool:
-    """Whether the boxes around two images share half of the smaller one."""
+    """Whether the bounding boxes of two images share at least half of the smaller one."""
     a, b = _facts(one), _facts(other)
     if not (a["oriented"] and b["oriented"]):
         return False
@@ -136,7 +137,7 @@ def _box(facts: Mapping[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.floa
 
 # -- colours of masks --------------------------------------------------------------------------------------------------
 def _colour(data: Iterable[LayerData]) -> None:
-    """Give each structure its colour: the same name of the same mask is the same structure at every visit."""
+    """Give each structure its colour; the same name in the same mask is the same structure at every visit."""
     colours: dict[tuple[object, ...], dict[int, Colour]] = {}
     used_colours: list[Colour] = []
     for item in data:
@@ -154,13 +155,13 @@ def _colour(data: Iterable[LayerData]) -> None:
 def distinct_colours(
     names: Mapping[int, str], preferred: Mapping[int, Sequence[float]], used_colours: Sequence[Colour]
 ) -> dict[int, Colour]:
-    """A colour for each value of a mask (1 where nothing has a name) that is not near one that is `used_colours`.
+    """A colour for each value of a mask (1 if it has no names) that differs clearly from those already used.
 
     Parameters
     ----------
     names : mapping of value to name
     preferred : mapping of value to (r, g, b), 0 to 1
-        Colours that the file asks for; they are colours where free.
+        Colours that the file asks for; they are used where no other structure has them.
     used_colours : sequence of colours
     """
     out: dict[int, Colour] = {}
@@ -174,12 +175,12 @@ def distinct_colours(
 
 
 def mask_colormap(colours: Mapping[int, Colour]) -> LabelColormapBase:
-    """A colormap for a Labels layer: these colours, and others for whatever else is painted."""
+    """A colormap for a Labels layer: the given colours, and others for further values."""
     from napari.utils.colormaps import CyclicLabelColormap, DirectLabelColormap
 
     first = min(colours)
     if len(colours) == 1 and first <= _MOST:
-        # values without names: all told apart, however many there are
+        # values without names all get different colours, however many there are
         others = [lesion_colour(k) for k in range(1, 4 * _MOST) if _apart(lesion_colour(k), colours[first]) > 0.05]
         ring: list[Colour] = [*others[: _MOST - 1]]
         ring.insert(first - 1, colours[first])
@@ -192,7 +193,7 @@ def mask_colormap(colours: Mapping[int, Colour]) -> LabelColormapBase:
 
 
 def colours_in_use(layers: Iterable[Layer]) -> list[Colour]:
-    """The colours of the values that have a name, else of 1, in Labels layers."""
+    """The colours in Labels layers of the values that have a name, or of 1 where none has."""
     out: list[Colour] = []
     for layer in layers:
         facts = layer.metadata.get(KEY) or {}

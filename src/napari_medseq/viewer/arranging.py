@@ -1,4 +1,4 @@
-"""Dates, order and visits of what is open: set or corrected by hand, a visit added later."""
+"""Dates, order and visits of what is open, set or corrected by hand, and visits that are added later."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 
 def set_visit_date(viewer: ViewerModel, study: str, ordinal: int, day: date | None) -> None:
-    """Say on which day a visit was; plots, rates and reports of what is followed from now on use it.
+    """Set the date of a visit; plots, rates and reports of lesions followed from now on use it.
 
     Parameters
     ----------
     viewer : ViewerModel
     study : str
-        The patient's study.
+        Name of the patient's study.
     ordinal : int
-        The visit, from 0.
+        Ordinal of the visit, from 0.
     day : date or None
-        None: unknown.
+        None: the date is unknown.
 
     Raises
     ------
     MedseqError
-        If no layer is of that visit, or the visit would no longer lie between its neighbours.
+        If no layer belongs to that visit, or the visit would no longer lie between its neighbours.
     """
     study_layers = layers_of(viewer, study)
     at_visit = [layer for layer in study_layers if _studies.facts_of(layer)["ordinal"] == ordinal]
@@ -59,12 +59,12 @@ def set_visit_date(viewer: ViewerModel, study: str, ordinal: int, day: date | No
 
 
 def assign_visit(viewer: ViewerModel, layer: Layer, study: str, ordinal: int) -> Layer:
-    """Say to which patient's visit an image or mask belongs; the layer is replaced by one on the slider of visits, there.
+    """Assign an image or mask to a patient's visit; a layer on the slider of visits replaces it.
 
     Raises
     ------
     MedseqError
-        If it has frames, or no layer is of that study.
+        If it has frames, or no layer belongs to that study.
     """
     study_layers = layers_of(viewer, study)
     seq = _layers.from_layer(layer)
@@ -105,7 +105,7 @@ def add_visit(viewer: ViewerModel, study: str, path: str | os.PathLike[str]) -> 
     Raises
     ------
     MedseqError
-        If no layer is of that study.
+        If no layer belongs to that study.
     ReadError
         If nothing could be opened.
     """
@@ -115,12 +115,12 @@ def add_visit(viewer: ViewerModel, study: str, path: str | os.PathLike[str]) -> 
 
 
 def next_ordinal(viewer: ViewerModel, study: str) -> int:
-    """The ordinal, from 0, of a visit that would come after those that are open.
+    """Ordinal, from 0, of a visit that would follow those that are open.
 
     Raises
     ------
     MedseqError
-        If no layer is of that study.
+        If no layer belongs to that study.
     """
     return int(max(_studies.facts_of(layer)["ordinal"] for layer in layers_of(viewer, study))) + 1
 
@@ -133,13 +133,13 @@ def read_visit(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> list[_layers.LayerData]:
-    """Layer data of a file or folder as a visit of a patient; touches no viewer, so that a worker may read it.
+    """Read a file or folder as layer data of a patient's visit; touches no viewer, so that a worker may do it.
 
     Parameters
     ----------
     study : str
     ordinal : int
-        Of the visit, from 0.
+        Ordinal of the visit, from 0.
     path : path
     progress, cancelled : callable, optional
 

@@ -1,7 +1,7 @@
-"""One brush for several canvases: what is chosen for the layer that is edited holds for its counterpart in each pane.
+"""One brush for several canvases: a setting for the edited layer also holds for its counterpart in each pane.
 
-Each visit has its own mask. The brush, its size, label and mode go to the mask of the pane that is painted in, by the rule that moves
-them when the slider of visits moves.
+Each visit has its own mask. The brush, its size, label and mode go to the mask of the pane that is painted in, by the
+same rule that moves them with the slider of visits.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 class Canvas(Protocol):
-    """The part of a pane that is needed here."""
+    """The part of a pane that this module needs."""
 
     @property
     def viewer(self) -> ViewerModel:
-        """Its own viewer."""
+        """The canvas's own viewer."""
 
     @property
     def twins(self) -> dict[Layer, Twin]:
-        """What it shows."""
+        """The twins that the canvas shows, by the layers that they are twins of."""
 
 
 class Brush:
@@ -49,11 +49,11 @@ class Brush:
             self.watch(layer)
 
     def close(self) -> None:
-        """Hand nothing on any more."""
+        """Stop handing the brush on."""
         self._links.close()
 
     def watch(self, layer: Layer) -> None:
-        """Hand on what is chosen for a layer, and take what is chosen for its twins."""
+        """Hand on the settings of a layer to its twins, and those of its twins to the layer."""
         if layer_kind(layer) not in ("labels", "points"):
             return
         for name in ("mode", *BRUSH) if layer_kind(layer) == "labels" else ("mode",):
@@ -64,13 +64,14 @@ class Brush:
                     self._links.connect(getattr(twin.events, name), partial(self._chosen_in, layer, twin))
 
     def _chosen_in(self, layer: Labels, twin: Labels, _event: Event) -> None:
-        """A person pressed a key in a pane: what it changed holds for the layer that is edited, and so for all panes."""
+        """Apply a setting that was changed by a key in a pane to the layer that is edited, and thereby to all
+        panes."""
         viewer = self._viewer()
         if not self._busy and viewer is not None and viewer.layers.selection.active is layer:
             give(twin, layer)
 
     def hand_on(self) -> None:
-        """Make the counterpart of the layer that is edited the active one of each pane, with the same brush."""
+        """Make the counterpart of the edited layer the active layer of each pane, with the same brush."""
         viewer = self._viewer()
         if viewer is None or self._busy:
             return
@@ -89,7 +90,8 @@ class Brush:
 
     @contextmanager
     def handing_over(self, pane: Canvas) -> Iterator[None]:
-        """Within, the viewer goes to the visit of a pane; afterwards the layer that is edited is of that pane, with the same brush."""
+        """Within this context the viewer goes to the visit of a pane; afterwards the edited layer belongs to that
+        pane, with the same brush."""
         viewer = self._viewer()
         if viewer is None:
             yield
@@ -101,7 +103,7 @@ class Brush:
             yield
             if target is not None and active is not None and target is not active:
                 if layer_kind(target) == layer_kind(active) == "labels":
-                    give(pane.twins[target].layer, target)  # which has had it from the active one
+                    give(pane.twins[target].layer, target)  # which got it from the active layer
                     if str(active.mode) in DRAWING:
                         active.mode = "pan_zoom"
                 viewer.layers.selection.active = target
@@ -110,7 +112,7 @@ class Brush:
         self.hand_on()
 
     def refusal(self, pane: Canvas) -> str | None:
-        """Why a stroke in a pane has no mask to go into; None where it has, or nothing is being painted."""
+        """Why a stroke in a pane has no mask to go into; None if it has one, or if nothing is being painted."""
         viewer = self._viewer()
         active = None if viewer is None else viewer.layers.selection.active
         if active is None or layer_kind(active) != "labels" or str(active.mode) not in DRAWING:
@@ -124,7 +126,7 @@ class Brush:
 
 
 def counterpart_in(pane: Canvas, layer: Layer | None) -> Layer | None:
-    """The layer in a pane that is to it what `layer` is to its own: itself, of the same role and series, or the only one."""
+    """The layer of a pane that corresponds to `layer`: its twin, one of the same role and series, or the only one."""
     if layer is None or layer in pane.twins:
         return layer
     facts = facts_of(layer)
@@ -137,7 +139,7 @@ def counterpart_in(pane: Canvas, layer: Layer | None) -> Layer | None:
 
 
 def give(source: Labels, target: Labels) -> None:
-    """Give one label layer the brush, the label and the mode of another; of two layers of points, the mode."""
+    """Give one label layer the brush, the label and the mode of another; of two layers of points, only the mode."""
     kind = layer_kind(source)
     for name in BRUSH if kind == "labels" else ():
         value = getattr(source, name)

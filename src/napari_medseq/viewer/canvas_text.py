@@ -1,7 +1,8 @@
-"""Text on a viewer's canvas, readable over any image and in both themes; no Qt.
+"""Text on a viewer's canvas that is readable over any image and in both themes; no Qt.
 
-A text costs far more when it is made than when it is changed: napari makes a drawing of its own for each, and the graphics card a program.
-A window may therefore have its texts made one at a time (`pace`), so that a first image does not wait for all of them.
+Making a text is far more expensive than changing it, because napari creates a drawing for each and the graphics card a
+program. A window may therefore have its texts made one at a time (`pace`), so that the first image does not wait for
+them.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.utils.events import EmitterGroup
 
-#: where a text stands, in napari's words
+#: position of a text, in napari's words
 Place = Literal["top_left", "bottom_left", "top_center", "bottom_center", "middle_left", "middle_right"]
-#: does something soon, and other things that it was given before
+#: calls a function soon, after those that it was given before
 Later = Callable[[Callable[[], None]], None]
 
 #: dark enough to be read over the white canvas of the light theme, too
@@ -31,28 +32,28 @@ def write_text(viewer: ViewerModel, key: str, text: str, place: Place) -> None:
     ----------
     viewer : ViewerModel
     key : str
-        Of the text, among napari's overlays.
+        Key of the text among napari's overlays.
     text : str
     place : str
-        napari before 0.9 has one text for the whole canvas: it is the one at ``top_left``.
+        Position on the canvas. napari before 0.9 has a single text for the whole canvas: the one at ``top_left``.
     """
     _Texts.of(viewer).write(key, text, place)
 
 
 def pace(viewer: ViewerModel, later: Later) -> None:
-    """From now on, hand the making of each text to `later`, which a window does one at a time.
+    """Hand the making of each text to `later` from now on, which lets a window make them one at a time.
 
     Parameters
     ----------
     viewer : ViewerModel
     later : bound method
-        Held weakly; once its window is gone, texts are made at once again.
+        Held weakly; texts are made at once again when its window is gone.
     """
     _Texts.of(viewer).later = WeakMethod(later)
 
 
 def _take_box_from_brush(viewer: ViewerModel) -> None:
-    """The box of the brush's text, in the canvas's colour, would stay on the image as a square where the brush was last."""
+    """Remove the box behind the brush's text, which would stay on the image as a square where the brush was last."""
     canvas = getattr(viewer, "canvas", None)
     brush = None if canvas is None else canvas.overlays.get("_brush_circle")
     if brush is not None:
@@ -60,19 +61,19 @@ def _take_box_from_brush(viewer: ViewerModel) -> None:
 
 
 class _Texts:
-    """The texts of one viewer; `later` makes one soon, where it is there."""
+    """The texts of one viewer; `later`, if there is one, makes each of them soon."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = ref(viewer)
         self._wanted: dict[str, tuple[str, Place]] = {}
         self.later: WeakMethod[Later] | None = None
 
-    #: by the events of their viewers, which cannot be hashed
+    #: by the events of their viewers, because viewers themselves cannot be hashed
     _all: ClassVar[WeakKeyDictionary[EmitterGroup, _Texts]] = WeakKeyDictionary()
 
     @classmethod
     def of(cls, viewer: ViewerModel) -> _Texts:
-        """Those of a viewer."""
+        """The texts of a viewer."""
         viewer = getattr(viewer, "__wrapped__", viewer)
         texts = cls._all.get(viewer.dims.events)
         if texts is None:
@@ -106,7 +107,7 @@ class _Texts:
             later(lambda: self._make(key))
 
     def _make(self, key: str) -> None:
-        """Make the text as it is wanted by now."""
+        """Make the text as it is needed at this moment."""
         viewer = self._viewer()
         text, place = self._wanted.pop(key, ("", "top_left"))
         if viewer is None or not text:
@@ -114,5 +115,5 @@ class _Texts:
         from napari.components.overlays import TextOverlay
 
         overlay = viewer.canvas.overlays[key] = TextOverlay(text=text, position=place, font_size=_SIZE)
-        # napari draws a colour that is set once the canvas knows the text, not one that it comes with
+        # napari draws only a colour that is set after the canvas knows the text
         overlay.color, overlay.box_color, overlay.visible = _INK, _PAPER, True

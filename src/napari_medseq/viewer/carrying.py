@@ -1,7 +1,7 @@
-"""A mask of one visit carried to another: moved with the registration of the two images, or followed by a model.
+"""Carrying a mask of one visit to another: by the registration of the two images, or by a model.
 
-What is carried is a proposal: an editable mask of its visit that is marked as carried until a person has looked at it. It is never
-measured unsaid: who follows lesions is told of masks that nobody has looked at.
+A carried mask is a proposal: an editable mask of its visit that is marked as carried until a person has looked at it.
+Lesions are never measured in it silently: following them names the masks that nobody has looked at.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels, Layer
 
-#: how a mask gets to another visit; the kinds of `ms.register`, or without a new registration, or by a model
+#: the ways to carry a mask: the kinds of `ms.register`, without a new registration, or by a model
 How = Literal["rigid", "affine", "deformable", "registered", "as it lies", "propagate"]
 
 _WAYS = {
@@ -41,18 +41,18 @@ _WAYS = {
 
 @dataclass(frozen=True, eq=False)
 class CarryJob:
-    """What is needed to carry a mask, taken from the layers in the GUI thread.
+    """What is needed to carry a mask, copied from the layers in the GUI thread.
 
     Attributes
     ----------
     mask : ImageSequence
     moving, fixed : ImageSequence
-        The image of the mask's visit, and that of the visit to which it goes.
+        The image of the mask's visit, and that of the visit that it is carried to.
     how : str
     onto : ndarray, shape (4, 4), or None
-        RAS+ mm of the fixed image → RAS+ mm of the moving one, where that is known.
+        RAS+ mm of the fixed image → RAS+ mm of the moving one, if that is known.
     origin : str
-        Whence, in words.
+        The visit that the mask comes from, in words.
     """
 
     mask: ImageSequence
@@ -65,7 +65,7 @@ class CarryJob:
 
 @dataclass(frozen=True, eq=False)
 class CarriedMask:
-    """A mask on another visit's grid, and how far to trust where it lies, in words."""
+    """A mask on another visit's grid, and in words how reliable its position is."""
 
     mask: ImageSequence
     measure: str
@@ -89,37 +89,40 @@ def carry_mask(
     layer : Labels
         A mask of one visit.
     visit : int
-        The visit to which it goes, from 0.
+        Ordinal, from 0, of the visit that the mask is carried to.
     how : {"rigid", "affine", "deformable", "registered", "as it lies", "propagate"}
-        By a registration of the two images of that kind; by the registration of the result that is shown; by patient coordinates as
-        they are; or by `ms.propagate` along the visits.
+        By a registration of the two images of that kind; by the registration of the result that is shown; by patient
+        coordinates as they are; or by `ms.propagate` along the visits.
     into : Labels, optional
-        A mask of that visit that gets it: only voxels that are background there, and that nobody painted, change. By default it becomes
-        a layer of its own.
+        A mask of that visit that receives it; only voxels that are background there and that nobody painted are
+        changed. By default the carried mask becomes a layer of its own.
 
     Returns
     -------
     Labels
-        The layer at that visit, active, marked as carried until `looked_at`.
+        The layer at that visit, which is active and marked as carried until `looked_at` is called.
 
     Raises
     ------
     MedseqError
-        If the layer is of no visit, that visit has no image, or the registration cannot be trusted; nothing changes then.
+        If the layer belongs to no visit, that visit has no image, or the registration cannot be trusted; nothing
+        changes then.
     """
     job = carrying_job(viewer, layer, visit, how=how)
     return show_carried(viewer, layer, visit, carry(job, progress=progress, cancelled=cancelled), into=into)
 
 
 def carrying_job(viewer: ViewerModel, layer: Labels, visit: int, *, how: How = "rigid") -> CarryJob:
-    """Take from the layers what `carry` needs; see `carry_mask`."""
+    """Copy from the layers what `carry` needs; see `carry_mask`."""
     if how not in get_args(How):
         raise SettingsError(f"A mask cannot be carried by {how!r}; choose one of {', '.join(get_args(How))}.")
     layer = real(layer)
     facts = _studies.facts_of(layer)
     study, own = facts.get("study"), facts.get("ordinal")
     if _layers.layer_kind(layer) != "labels" or study is None or own is None:
-        raise MedseqError(f"{layer.name} is no mask of a patient's visit. Choose one, or assign it to a visit (Study).")
+        raise MedseqError(
+            f"{layer.name} is not a mask of a patient's visit. Choose one, or assign it to a visit (Study)."
+        )
     if own == visit:
         raise MedseqError(f"{layer.name} is of visit {visit + 1} already. Choose another visit.")
     mask = _layers.from_layer(layer)
@@ -147,7 +150,7 @@ def carrying_job(viewer: ViewerModel, layer: Labels, visit: int, *, how: How = "
 
 
 def carry(job: CarryJob, *, progress: Progress | None = None, cancelled: Cancelled | None = None) -> CarriedMask:
-    """Carry a mask; touches no layer.
+    """Carry a mask to another visit; touches no layer.
 
     Raises
     ------
@@ -200,7 +203,7 @@ def show_carried(
     Raises
     ------
     MedseqError
-        If nothing of it lies within that visit's image, or `into` is of another visit or grid.
+        If nothing of it lies within that visit's image, or `into` belongs to another visit or grid.
     """
     if not np.asarray(result.mask.data).any():
         raise MedseqError(
@@ -227,14 +230,14 @@ def show_carried(
     return target
 
 
-#: ends the name of a layer that was carried and not looked at
+#: the end of the name of a layer that was carried and that nobody has looked at
 MARK = "(carried: check)"
 
 
 def _fill(viewer: ViewerModel, target: Labels, visit: int, study: str, mask: ImageSequence) -> None:
     facts = _studies.facts_of(target)
     if not _is_of(target, study, visit):
-        raise MedseqError(f"{target.name} is no mask of visit {visit + 1} of {study}. Choose one of that visit.")
+        raise MedseqError(f"{target.name} is not a mask of visit {visit + 1} of {study}. Choose one of that visit.")
     if not _layers.from_layer(target).same_grid(mask):
         raise MedseqError(
             f"{target.name} lies on another grid than the image of visit {visit + 1}. Carry into a new layer."
@@ -253,7 +256,8 @@ def carried_unseen(viewer: ViewerModel) -> list[Labels]:
 
 
 def looked_at(viewer: ViewerModel, layer: Labels) -> None:
-    """Say that a person has looked at a carried mask, and corrected it where needed: it counts as a mask like any other.
+    """Record that a person has looked at a carried mask and corrected it where needed; it then counts as any other
+    mask.
 
     Raises
     ------
@@ -265,7 +269,7 @@ def looked_at(viewer: ViewerModel, layer: Labels) -> None:
     if note is None:
         raise MedseqError(f"{layer.name} was not carried from another visit, or was looked at already.")
     facts, origin = _studies.facts_of(layer), note["from"]
-    for other in carried_unseen(viewer):  # what was followed through it is the same mask
+    for other in carried_unseen(viewer):  # a result that was followed through it refers to the same mask
         other_note = _note(other)
         if other_note is not None and other_note["from"] == origin and _is_of(other, facts["study"], facts["ordinal"]):
             other_note["looked_at"] = True

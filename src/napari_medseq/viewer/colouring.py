@@ -1,4 +1,4 @@
-"""What the colour of a tracked lesion says: which one it is, what became of it, or how the patient responds."""
+"""The meaning of the colour of a tracked lesion: its identity, its change, or the patient's response."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _rgb(code: str) -> Colour:
     return red, green, blue, 1.0
 
 
-#: told apart by the colour-blind too (Okabe and Ito 2008, jfly.uni-koeln.de/color)
+#: distinguishable for the colour-blind too (Okabe and Ito 2008, jfly.uni-koeln.de/color)
 WORSE, NEW, BETTER, STABLE, OTHER, UNKNOWN = (
     _rgb(c) for c in ("d55e00", "cc79a7", "009e73", "56b4e9", "0072b2", "999999")
 )
@@ -44,7 +44,7 @@ CHANGES: dict[str, Colour] = {
     "complex": OTHER,
     "cut off": UNKNOWN,
 }
-#: how a category of a response rule begins → its colour; the first that fits
+#: beginning of the name of a response category → its colour; the first one that fits counts
 _RESPONSES: tuple[tuple[str, Colour], ...] = (
     ("CR", BETTER),
     ("PR", BETTER),
@@ -65,24 +65,24 @@ _RESPONSES: tuple[tuple[str, Colour], ...] = (
 def colour_by(
     viewer: ViewerModel, meaning: Meaning = "identity", *, study: str | None = None, rule: str = "recist-1.1"
 ) -> dict[str, Colour]:
-    """Colour the tracked lesions by identity, by what became of them since the visit before, or by response.
+    """Colour the tracked lesions by identity, by their change since the previous visit, or by response.
 
-    It stays so when lesions are corrected or followed again.
+    The choice is kept when lesions are corrected or followed again.
 
     Parameters
     ----------
     viewer : ViewerModel
     meaning : {"identity", "change", "response"}
-        "response": all lesions of a visit have the colour of that visit's category.
+        With "response", all lesions of a visit get the colour of that visit's category.
     study : str, optional
-        Whose lesions, where there are results of several patients.
+        The study whose lesions are meant, if there are results of several patients.
     rule : str
         The response rule; see `Progression.response`.
 
     Returns
     -------
     dict of str to colour
-        The legend: what each colour that is used means.
+        The legend: the meaning of each colour that is used.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def colour_by(
 
 
 def meaning_of_colours(viewer: ViewerModel, study: str) -> Meaning:
-    """What the colours of a patient's lesions say now."""
+    """The current meaning of the colours of a patient's lesions."""
     chosen = _Colouring.of(viewer).chosen.get(study)
     return "identity" if chosen is None else chosen[0]
 
@@ -127,7 +127,8 @@ def _meanings(
 
 
 def response_colour(category: str) -> Colour:
-    """The colour of a category of a response rule; dark blue for those that are neither better, stable nor worse, such as Lung-RADS'."""
+    """The colour of a category of a response rule; dark blue for categories that are neither better, stable nor worse,
+    such as those of Lung-RADS."""
     if category == "baseline":
         return UNKNOWN
     return next((colour for start, colour in _RESPONSES if category.startswith(start)), OTHER)
@@ -141,7 +142,7 @@ def _colormap(colours: dict[int, Colour]) -> DirectLabelColormap:
 
 
 class _Colouring:
-    """What was chosen in one viewer, made true again whenever a result is shown anew in its own colours."""
+    """The choice made in one viewer, applied again whenever a result is shown anew in its own colours."""
 
     _all: ClassVar[WeakKeyDictionary[Editing, _Colouring]] = WeakKeyDictionary()
 
@@ -170,7 +171,7 @@ class _Colouring:
                 self.apply(followed, meaning, rule)
 
     def apply(self, followed: Followed, meaning: Meaning, rule: str) -> dict[str, Colour]:
-        """Give the layers of a result their colours; the legend."""
+        """Colour the layers of a result, and return the legend."""
         by_visit, legend = _meanings(followed.progression, meaning, rule)
         for layer, visit in zip(followed.layers, followed.visits, strict=True):
             layer.colormap = _colormap(by_visit.get(visit, {}))

@@ -1,4 +1,4 @@
-"""Visits side by side, three planes of one visit, and what changed between two visits as a layer."""
+"""Visits side by side, three planes of one visit, and the change between two visits as a layer."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from napari.layers import Labels, Layer
     from napari.utils.colormaps import DirectLabelColormap
 
-#: canvases that fit on a screen
+#: the number of canvases that fit on a screen
 MOST_PANES = 6
-#: where the visits lie: as the result's registration says, as they are, or with the middles of the images together
+#: how the visits are placed: by the result's registration, by patient coordinates, or with the centres of the images together
 Placing = Literal["auto", "registered", "as they lie", "centres"]
 
-#: change → colour, kept apart by those who do not tell red from green (Okabe and Ito 2008, jfly.uni-koeln.de/color)
+#: change → colour, distinguishable without telling red from green (Okabe and Ito 2008, jfly.uni-koeln.de/color)
 _COLOURS: dict[int, tuple[str, tuple[float, float, float, float]]] = {
     1: ("grey", (0.6, 0.6, 0.6, 0.6)),  # unchanged
     2: ("vermilion", (0.835, 0.369, 0.0, 1.0)),  # new
@@ -43,7 +43,8 @@ _COLOURS: dict[int, tuple[str, tuple[float, float, float, float]]] = {
 
 
 def visits_open(viewer: ViewerModel, study: str | None = None) -> dict[int, str]:
-    """Ordinal → title of each visit of a study that has layers here: number, date; the patient in front by default."""
+    """Ordinal → title (number and date) of each visit of a study that has layers here; by default of the patient in
+    front."""
     name = study or patient_in_front(viewer)
     study_layers = [layer for layer in viewer.layers if name and _studies.facts_of(layer).get("study") == name]
     first = {
@@ -53,13 +54,13 @@ def visits_open(viewer: ViewerModel, study: str | None = None) -> dict[int, str]
 
 
 def exams_open(viewer: ViewerModel) -> list[list[Layer]]:
-    """Exams that are open without a study: each image with the masks on its grid (of frames too), two dynamic series for instance."""
+    """Exams that are open without a study, such as two dynamic series: each image with the masks on its grid."""
     free = [layer for layer in viewer.layers if not _studies.facts_of(layer).get("study")]
     images = [layer for layer in free if _layers.layer_kind(layer) == "image"]
     masks = [layer for layer in free if _layers.layer_kind(layer) == "labels"]
     grids = {id(layer): _layers.from_layer(layer) for layer in (*images, *masks)} if masks else {}
     exams: list[list[Layer]] = [[image] for image in images]
-    for mask in masks:  # to the last image on its grid before it: what was opened together belongs together
+    for mask in masks:  # a mask belongs to the last image on its grid before it, because the two were opened together
         at = list(viewer.layers).index(mask)
         fitting = [
             exam
@@ -82,25 +83,26 @@ def side_by_side(
 ) -> Panes:
     """Show visits side by side, linked in slice, frame, zoom, cursor and window, with their masks and tracked lesions.
 
-    Each pane has layers of one visit, which share their voxels with the viewer's: what is painted in a pane is painted in that
-    visit's mask, and undone with the viewer's undo.
+    The layers of a pane share their voxels with the viewer's layers of that visit: painting in a pane paints in that
+    visit's mask, and the viewer's undo takes it back.
 
     Parameters
     ----------
     viewer : ViewerModel
     visits : sequence of int, optional
-        Two to six ordinals, from 0; by default all, of more than six the first and the last five.
+        Two to six ordinals, from 0; by default all visits, or the first and the last five if there are more than six.
     study : str, optional
         By default the patient in front.
     exams : sequence of sequence of Layer, optional
-        Instead of visits of a study: the layers of each exam, such as two dynamic series that were opened by themselves.
+        The layers of each exam, instead of visits of a study; for example two dynamic series that were opened by
+        themselves.
     placing : {"auto", "registered", "as they lie", "centres"}
-        How a place at one visit is found at another: by the registration of the result that is shown; by the patient coordinates as
-        they are; with the middles of the images together. "auto": registered where there is a result, else as they lie where the
-        images overlap, else by centres.
+        How a place at one visit is found at another: by the registration of the result that is shown; by the patient
+        coordinates as they are; with the centres of the images together. "auto" means registered if there is a result,
+        else as they lie if the images overlap, else by centres.
     windows : {"alike", "equal", "free"}
-        Whether grey levels are linked: "equal" gives all the same limits; "alike" so only for CT and PET, and changes those of other
-        images by the same share.
+        Whether grey levels are linked: "equal" gives all images the same limits; "alike" does so for CT and PET only,
+        and changes those of other images by the same share.
 
     Returns
     -------
@@ -123,7 +125,7 @@ def side_by_side(
     unknown = [v + 1 for v in visits if v not in titles]
     if unknown or name is None:
         raise MedseqError(
-            f"{name or 'The viewer'} has no visit {', '.join(map(str, unknown)) or 'at all'} that is open."
+            f"{name or 'The viewer'} has no open visit{' ' + ', '.join(map(str, unknown)) if unknown else ''}."
         )
     if len(set(visits)) < len(visits):
         raise MedseqError("A visit is named twice. Choose different ones.")
@@ -137,9 +139,9 @@ def side_by_side(
 
 
 def orthogonal(viewer: ViewerModel) -> Panes:
-    """Show the axial, the coronal and the sagittal plane of what the viewer shows, with lines where they cross.
+    """Show the axial, coronal and sagittal planes of the viewer's layers, with lines where they cross.
 
-    A click in one plane brings the others to that place; the sliders of visits and frames move all three.
+    A click in one plane moves the others to that place; the sliders of visits and frames move all three.
 
     Raises
     ------
@@ -157,15 +159,15 @@ def orthogonal(viewer: ViewerModel) -> Panes:
 def show_change(viewer: ViewerModel, earlier: int, later: int, *, study: str | None = None) -> Labels:
     """Show where followed lesions are new, gone, grown and shrunk between two visits, as a Labels layer at the later visit.
 
-    It is for looking at; see `Progression.change_map`. An earlier map of the same visits is replaced.
+    The map is for viewing only; see `Progression.change_map`. It replaces an earlier map of the same visits.
 
     Parameters
     ----------
     viewer : ViewerModel
     earlier, later : int
-        Visits of the study, from 0.
+        Ordinals of visits of the study, from 0.
     study : str, optional
-        Whose result, where there are several.
+        The study whose result is meant, if there are several.
 
     Raises
     ------
@@ -200,7 +202,7 @@ def show_change(viewer: ViewerModel, earlier: int, later: int, *, study: str | N
 
 
 def change_in_words(layer: Labels) -> str:
-    """What a map of change shows: each kind with its colour and its number of voxels."""
+    """The contents of a map of change in words: each kind of change with its colour and its number of voxels."""
     values, counts = np.unique(np.asarray(layer.data), return_counts=True)
     names = _layers.from_layer(layer).label_names
     parts = [
@@ -218,7 +220,7 @@ def _colormap() -> DirectLabelColormap:
     return DirectLabelColormap(color_dict=table | {value: colour for value, (_, colour) in _COLOURS.items()})
 
 
-#: `role` in the metadata of maps of change, which are no masks of the study
+#: `role` in the metadata of maps of change, which are not masks of the study
 CHANGE = "change"
 
 
@@ -266,7 +268,7 @@ def _exam_plans(exams: Sequence[Sequence[Layer]], placing: Placing) -> list[Pane
 def _worlds(
     viewer: ViewerModel, study: str, visits: Sequence[int], anchors: Sequence[Layer], placing: Placing
 ) -> list[Affine]:
-    """Each visit's RAS+ mm → common RAS+ mm."""
+    """For each visit the matrix from its RAS+ mm to common RAS+ mm."""
     if placing in ("auto", "registered"):
         worlds = worlds_of(viewer, study)
         if all(v in worlds for v in visits):
@@ -279,9 +281,9 @@ def _worlds(
 
 
 def worlds_of(viewer: ViewerModel, study: str) -> dict[int, Affine]:
-    """Ordinal of each visit whose place is known → its RAS+ mm to those of the first visit.
+    """For each visit whose position is known the matrix from its RAS+ mm to those of the first visit, by ordinal.
 
-    A person's alignment counts before that of the result that is shown; the first visit lies at its own place.
+    An alignment made by hand takes precedence over that of the result that is shown; the first visit has the identity.
     """
     followed, worlds = results_of(viewer).get(study), {0: geometry.as_affine(np.eye(4))}
     if followed is not None:
@@ -295,12 +297,12 @@ def worlds_of(viewer: ViewerModel, study: str) -> dict[int, Affine]:
 
 
 def image_of(viewer: ViewerModel, study: str, visit: int, like: ImageSequence | None = None) -> ImageSequence:
-    """The image of a visit: the one on a mask's grid, else the first that is seen.
+    """The image of a visit: the one on a mask's grid, else the first visible one.
 
     Raises
     ------
     MedseqError
-        If none that is a volume or a slice of grey levels is open.
+        If no volume or slice of grey levels is open.
     """
     candidates = [
         layer
@@ -329,7 +331,7 @@ def _placed(anchors: Sequence[Layer], placing: Placing) -> list[Affine]:
 
 
 def _box(layer: Layer) -> tuple[Affine, Affine]:
-    """Lowest and highest corner of a layer's image, RAS+ mm."""
+    """Lowest and highest corner of a layer's image in RAS+ mm."""
     seq = _layers.from_layer(layer)
     corners = geometry.apply_points(seq.affine, geometry.corners(seq.grid, outer=True))
     return corners.min(axis=0), corners.max(axis=0)

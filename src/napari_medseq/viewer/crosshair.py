@@ -1,4 +1,5 @@
-"""Lines that cross at one place of the patient, in a canvas: where the mouse points in another, or where three planes meet."""
+"""Lines in a canvas that cross at one place of the patient: where the mouse points in another canvas, or where three
+planes meet."""
 
 from __future__ import annotations
 
@@ -15,20 +16,20 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 NAME = "crosshair"
-#: of the lines, in pixels of the image
+#: width of the lines, in pixels of the image
 _WIDTH = 0.8
 _COLOUR = "#ffd933"
 
 
 class Crosshair:
-    """The crosshair of one canvas; a layer on top of the others, made when it is first shown."""
+    """The crosshair of one canvas: a layer on top of the others, made when it is first shown."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
         self.layer: Layer | None = None
 
     def show(self, anchor: Layer, place: Place) -> None:
-        """Let its lines cross at a place (RAS+ mm of what `anchor` shows)."""
+        """Let the lines cross at a place, given in RAS+ mm of what `anchor` shows."""
         at = shown_at(anchor, place)
         names = [a for a in SPACE if a in at]
         own = [str(a) for a in anchor.axis_labels]
@@ -39,10 +40,10 @@ class Crosshair:
         )
         low, high = np.asarray(anchor.extent.world, dtype=float)[:, axes]
         steps = np.abs(np.asarray(anchor.scale, dtype=float)[axes])
-        # lines as thin in every plane; the sliders keep the steps of the image, which are the smaller ones
+        # lines are equally thin in every plane; the sliders keep the steps of the image, which are smaller
         scale = np.full(len(names), steps.max())
         lines = np.zeros((len(names), 2, len(names)))
-        # no longer than the image, so that the view is the image's
+        # the lines are no longer than the image, so that they do not change the view
         lines[:, 0] = np.array([at[n] for n in names]) / scale
         for k in range(len(names)):
             lines[k, 0, k] = low[k] / scale[k]
@@ -56,7 +57,7 @@ class Crosshair:
             self.layer.visible = True
 
     def hide(self) -> None:
-        """Show it no more."""
+        """Hide the crosshair."""
         if self.layer is not None and self.layer.visible:
             self.layer.visible = False
 

@@ -1,4 +1,4 @@
-"""A label copied to the next slice, or to the mask of the next visit; each is one step of undo."""
+"""Copying a label to the next slice, or to the mask of the next visit; each is one step of undo."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def copy_to_slice(viewer: ViewerModel, by: int = 1, layer: Labels | None = None, *, label: int | None = None) -> int:
-    """Copy the outline of the slice that is shown to the next one (`by` slices on), and show that.
+    """Copy the outline of the slice that is shown to the slice `by` slices further, and show that slice.
 
     Parameters
     ----------
@@ -36,12 +36,12 @@ def copy_to_slice(viewer: ViewerModel, by: int = 1, layer: Labels | None = None,
     Returns
     -------
     int
-        How many voxels changed.
+        Number of voxels that changed.
 
     Raises
     ------
     MedseqError
-        If the label is not on the slice that is shown, or there is no next slice.
+        If the label is not on the slice that is shown, or there is no such slice.
     """
     layer = edited_layer(viewer, layer)
     now = region_of(viewer, layer).slice_index
@@ -63,7 +63,8 @@ def copy_to_visit(
 ) -> tuple[Labels, int]:
     """Copy a label to the mask of the next visit, at the same place in the patient's space, and show that visit.
 
-    The visits are taken as they lie: register them first where the patient lay otherwise. Other labels of that mask stay.
+    Patient coordinates are used as they are; register the visits first if the patient lay differently. Other labels of
+    that mask stay.
 
     Parameters
     ----------
@@ -76,9 +77,9 @@ def copy_to_visit(
     Returns
     -------
     layer : Labels
-        The mask at that visit; new labels on its image where there was none.
+        The mask at that visit; new labels on its image if there was none.
     changed : int
-        How many voxels changed.
+        Number of voxels that changed.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def copy_to_visit(
 
     layer = edited_layer(viewer, layer)
     value = int(layer.selected_label) if label is None else label
-    region_of(viewer, layer)  # it is the mask of the visit that is shown
+    region_of(viewer, layer)  # by now it is the mask of the visit that is shown
     now = shown_visit(viewer)
     if now is None:
         raise MedseqError("There is no slider of visits. Open a study, or add the visit to it first.")
@@ -117,7 +118,7 @@ def copy_to_visit(
 
 
 def _mask_at(viewer: ViewerModel, layer: Labels, visit: int) -> Labels:
-    """The mask that is at a visit what `layer` is at its own; a new one on that visit's image where there is none."""
+    """The mask that corresponds to `layer` at another visit; a new one on that visit's image if there is none."""
     existing = counterpart(viewer, layer, visit)
     if existing is not None:
         return existing
