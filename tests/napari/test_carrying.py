@@ -148,7 +148,7 @@ def test_an_empty_mask_and_one_of_no_visit_are_refused(model: ViewerModel) -> No
     with pytest.raises(MedseqError, match="is empty"):
         verbs.carry_mask(model, layer, 1)
     foreign = model.add_labels(np.ones((3, 4, 5), np.uint8))
-    with pytest.raises(MedseqError, match="no mask of a patient's visit"):
+    with pytest.raises(MedseqError, match="not a mask of a patient's visit"):
         verbs.carry_mask(model, foreign, 1)
 
 

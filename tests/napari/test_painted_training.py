@@ -126,7 +126,7 @@ def test_two_masks_are_compared_label_by_label(viewer: Any) -> None:
     assert counts[1:].tolist() == [2, 2, 1]
     assert found.table["only_first_ml"].tolist()[-1] == pytest.approx(2 * 2 / 1000)  # voxels of 2 mm³
     assert found.layer not in verbs.label_layers(viewer, "one")
-    with pytest.raises(MedseqError, match="one and the same"):
+    with pytest.raises(MedseqError, match="both are the same one"):
         verbs.compare_masks(viewer, first, first)
     other = viewer.add_labels(np.zeros((2, 3, 4), np.uint8))
     with pytest.raises(MedseqError, match="grid"):

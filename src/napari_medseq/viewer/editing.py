@@ -1,7 +1,7 @@
-"""One model of editing for a whole viewer: what is painted where, what was painted and not yet followed, and undo of all of it.
+"""The model of editing of a viewer: what is painted where, what is not yet followed, and undo of all of it.
 
-`editing_of` gives the model of a viewer; everything that changes a label layer, a person's brush or a verb, goes through it. It
-is explained in ``docs/explanation/editing.md``. No Qt: a `ViewerModel` will do.
+`editing_of` gives the model of a viewer. Everything that changes a label layer, be it a person's brush or a verb, goes
+through it; ``docs/explanation/editing.md`` explains it. It needs no Qt: a `ViewerModel` is enough.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class VoxelChange:
-    """Voxels of one layer that got other values and flags."""
+    """Voxels of one layer whose values and flags changed."""
 
     editing: Editing
     layer: ref[Labels]
@@ -41,13 +41,13 @@ class VoxelChange:
 
     @property
     def nbytes(self) -> int:
-        """Memory that it holds."""
+        """Bytes of memory held."""
         return int(self.voxels.nbytes + self.before.nbytes + self.after.nbytes + 2 * self.flags_before.nbytes)
 
     def undo(self) -> None:
-        """Give the voxels the values that they had."""
+        """Give the voxels their former values."""
         layer = self.layer()
-        if layer is not None:  # napari tells of a fill before it makes it, so what it came to is known only now
+        if layer is not None:  # napari announces a fill before it makes it, so that its result is known only now
             now = layer.data[np.unravel_index(self.voxels, layer.data.shape)]
             np.copyto(self.after, now, casting="unsafe")
         self._set(self.before, self.flags_before)
@@ -67,10 +67,10 @@ class VoxelChange:
 
 
 class Limit(Protocol):
-    """Where strokes may change nothing."""
+    """A restriction on where strokes may change voxels."""
 
     def outside(self, layer: Labels, voxels: Voxels) -> Mask:
-        """Which of these voxels, flat indices into a layer's data, a stroke leaves alone."""
+        """Which of these voxels, flat indices into a layer's data, strokes must leave alone."""
 
 
 class Editing:
@@ -81,7 +81,7 @@ class Editing:
     history : History
         Strokes, corrections and what verbs filled in, in the order in which they happened.
     limit : Limit or None
-        Where strokes may change nothing; `napari_medseq.viewer.limit_brush` sets it.
+        The restriction on strokes that holds now; `napari_medseq.viewer.limit_brush` sets it.
     unsaved : Unsaved
         Layers that changed by hand since they were saved.
     events : EmitterGroup
@@ -126,13 +126,14 @@ class Editing:
         self._fresh, self._announced = ref(event.value), 1
 
     def _activated(self, event: Event) -> None:
-        """napari makes what comes last the active layer, whatever visit the slider shows; a person's choice is left alone."""
+        """Correct napari's choice of the active layer: it activates the newest one, whatever visit the slider shows. A
+        person's choice stays."""
         fresh = None if self._fresh is None else self._fresh()
         if fresh is None:
             return
         if event.value is None:
             self._announced = (
-                2  # where another layer was active, napari tells the new one twice; only then may it be changed
+                2  # napari announces a new layer twice if another was active; only at the second time may it be changed
             )
         elif event.value is not fresh:
             self._fresh = None
@@ -147,7 +148,7 @@ class Editing:
             return
         self._watched.add(layer)
         layer.events.paint.connect(self._stroke)
-        weak = ref(self)  # a layer, which an undone step or a result keeps, shall not keep the viewer
+        weak = ref(self)  # a layer that an undone step or a result holds must not keep the viewer alive
 
         def guard(layer: Labels, event: MouseEvent) -> Stroke:
             alive = weak()
@@ -174,7 +175,8 @@ class Editing:
             follow_visit(viewer)
 
     def _guard(self, layer: Labels, event: MouseEvent) -> Stroke:
-        """Before each press in a label layer: a stroke that would not land where it is shown is refused with a word."""
+        """Before each press in a label layer, refuse a stroke that would not land where it is shown, with a
+        message."""
         return guarded_stroke(self.viewer, layer, event)
 
     @property
@@ -184,7 +186,7 @@ class Editing:
 
     # -- what is painted -----------------------------------------------------------------------------------------------
     def marks(self, layer: Labels) -> Marks:
-        """What a person painted in a layer."""
+        """The marks of what a person painted in a layer."""
         layer = real(layer)
         marks = self._marks.get(layer)
         if marks is None or marks.shape != layer.data.shape:
@@ -192,19 +194,21 @@ class Editing:
         return marks
 
     def pending(self, layers: Sequence[Labels] | None = None) -> dict[Labels, int]:
-        """Layer → voxels painted and not yet followed, of these layers or of all; those without any are left out."""
+        """Number of voxels painted and not yet followed, by layer, of these layers or of all; layers without any are
+        left out."""
         among = self.viewer.layers if layers is None else layers
         counts = {real(layer): self.marks(layer).count for layer in among if layer_kind(layer) == "labels"}
         return {layer: count for layer, count in counts.items() if count}
 
     def _stroke(self, event: Event) -> None:
-        """A person finished a stroke, a fill or a polygon; napari tells what changed."""
+        """Take a finished stroke, fill or polygon; napari announces what changed."""
         self.stroke(event.source, event.value)
 
     def stroke(self, layer: Labels, atoms: Sequence[object]) -> None:
-        """Take a finished stroke, as napari's ``paint`` event holds it, for one in `layer`, whose voxels are changed already.
+        """Take a finished stroke, as napari's ``paint`` event holds it, as one in `layer`, whose voxels have changed
+        already.
 
-        A layer's own strokes come here by themselves; those in a twin of it, in another canvas, are handed in.
+        A layer's own strokes arrive here by themselves; those in its twin in another canvas are passed in.
         """
         voxels, before = _changed(atoms, layer.data.shape)
         if self.limit is not None:
@@ -216,7 +220,7 @@ class Editing:
 
     @staticmethod
     def _limited(limit: Limit, layer: Labels, voxels: Voxels, before: Values) -> tuple[Voxels, Values]:
-        """What of a stroke lies within the limit; the rest is taken back."""
+        """The part of a stroke that lies within the limit; the rest is taken back."""
         outside = limit.outside(layer, voxels)
         if outside.any():
             layer.data[np.unravel_index(voxels[outside], layer.data.shape)] = before[outside]
@@ -234,7 +238,7 @@ class Editing:
         values : ndarray of int
             Their labels, one each.
         name : str
-            Of the step.
+            Name of the step.
         """
         layer = real(layer)
         if not len(voxels):
@@ -250,7 +254,7 @@ class Editing:
         layer.refresh()
 
     def _record(self, layer: Labels, voxels: Voxels, before: Values, after: Values, flags: Flags, name: str) -> None:
-        """Mark voxels that were changed already, as a step or a part of the one that is open."""
+        """Mark voxels that have changed already, as a step of its own or as part of the one that is open."""
         marks = self.marks(layer)
         change = VoxelChange(self, ref(layer), voxels, before, after, marks.at(voxels), flags)
         marks.put(voxels, flags)
@@ -264,7 +268,8 @@ class Editing:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Everything that is written within is one step of undo, called `name`; a step within a step is part of it."""
+        """Make everything that is written within this context one step of undo called `name`; a nested step becomes
+        part of it."""
         if self._open is not None:
             yield
             return
@@ -278,23 +283,24 @@ class Editing:
         self.events.changed()
 
     def act(self, undo: Callable[[], None], redo: Callable[[], None], name: str = "a change") -> None:
-        """Remember something that was done and is no voxel, by how to take it back and make it again."""
+        """Remember an action that changed no voxel, by how it is taken back and made again."""
         with self.step(name):
             self._add(Action(undo, redo))
 
     # -- what verbs write ----------------------------------------------------------------------------------------------
     def write(self, layer: Labels, data: Values, *, flags: Flags | None = None, name: str | None = None) -> None:
-        """Give a layer other labels, as a step that can be undone. What is painted there goes, unless `data` holds it.
+        """Give a layer other labels, as a step that can be undone. What is painted there is lost unless `data` holds
+        it.
 
         Parameters
         ----------
         layer : Labels
         data : ndarray of int
-            Of the layer's shape.
+            Labels, of the layer's shape.
         flags : ndarray of uint8, optional
             What counts as painted afterwards; None: as before.
         name : str, optional
-            Of the step.
+            Name of the step.
         """
         layer = real(layer)
         marks, old = self.marks(layer), np.asarray(layer.data)
@@ -311,22 +317,22 @@ class Editing:
                 self.unsaved.add(layer)
 
     def fill(self, layer: Labels, data: Values, *, overwrite: bool = False, name: str | None = None) -> int:
-        """Give a layer the labels that a verb found, but for the voxels that a person painted.
+        """Give a layer the labels that a verb computed, except in the voxels that a person painted.
 
         Parameters
         ----------
         layer : Labels
         data : ndarray of int
-            Of the layer's shape.
+            Labels, of the layer's shape.
         overwrite : bool
-            Change painted voxels too; they count as painted no more.
+            Change painted voxels too; they no longer count as painted.
         name : str, optional
-            Of the step.
+            Name of the step.
 
         Returns
         -------
         int
-            How many painted voxels keep a value that `data` would have changed.
+            Number of painted voxels that keep a value that `data` would have changed.
         """
         layer = real(layer)
         marks = self.marks(layer)
@@ -339,26 +345,27 @@ class Editing:
         return int(differs.sum())
 
     def followed(self, layers: Sequence[Labels]) -> None:
-        """What is painted in these layers is taken into a result: it is protected still, but no longer pending."""
+        """Record that a result holds what is painted in these layers: it is still protected, but no longer pending."""
         for layer in layers:
             marks = self.marks(layer)
             if marks.any:
                 self.write(layer, np.asarray(layer.data), flags=marks.flags & PAINTED, name=f"following {layer.name}")
 
     def saved(self, layers: Sequence[Labels] | None = None) -> None:
-        """These layers, or all, were written to disk as they are."""
+        """Record that these layers, or all, were written to disk as they are."""
         for layer in list(self.unsaved) if layers is None else [real(layer) for layer in layers]:
             self.unsaved.discard(layer)
         self.events.changed()
 
     def written(self, changes: WeakKeyDictionary[Labels, int]) -> None:
-        """A copy was written to disk; `changes` is what `Unsaved.as_they_are` said when it was taken. What changed since is not saved."""
+        """Record that a copy was written to disk; what changed since the copy was made is not saved. `changes` is what
+        `Unsaved.as_they_are` gave when the copy was made."""
         self.unsaved.discard_unchanged(changes)
         self.events.changed()
 
     # -- undo ----------------------------------------------------------------------------------------------------------
     def undo(self) -> str:
-        """Take back the latest step, a stroke or a correction; returns what it was, in words.
+        """Take back the latest step, a stroke or a correction, and return its name in words.
 
         Raises
         ------
@@ -370,7 +377,7 @@ class Editing:
         return name
 
     def redo(self) -> str:
-        """Make the step again that was taken back last; returns what it was, in words.
+        """Make the step again that was taken back last, and return its name in words.
 
         Raises
         ------
@@ -390,15 +397,15 @@ class Editing:
 
 
 def real(layer: Labels) -> Labels:
-    """The layer itself where napari gave a plugin a proxy of it."""
+    """The layer itself where napari handed a proxy of it to a plugin."""
     return getattr(layer, "__wrapped__", layer)
 
 
 def _changed(atoms: Sequence[object], shape: tuple[int, ...]) -> tuple[Voxels, Values]:
-    """Flat indices that a stroke changed, each once, and what stood there before it.
+    """Flat indices that a stroke changed, each once, and their former values.
 
-    napari tells a stroke as a list of edits, of two kinds: ``(indices, old, new)``, and since 0.8 one with a box, a mask and the old
-    values.
+    napari describes a stroke as a list of edits of two kinds: ``(indices, old, new)``, and since 0.8 one with a box, a
+    mask and the old values.
     """
     where: list[Voxels] = []
     old: list[Values] = []
@@ -416,17 +423,18 @@ def _changed(atoms: Sequence[object], shape: tuple[int, ...]) -> tuple[Voxels, V
         old.append(np.broadcast_to(np.asarray(values).reshape(-1), where[-1].shape))
     if not where:
         return np.zeros(0, np.intp), np.zeros(0, np.uint8)
-    # the first edit of a voxel knows what stood there before the stroke
+    # the first edit of a voxel holds its value before the stroke
     voxels, first = np.unique(np.concatenate(where), return_index=True)
     return voxels, np.concatenate(old)[first]
 
 
-#: a viewer's event emitters → its model: they are the viewer's own, while plugins get a new proxy of it each time
+#: event emitters of a viewer → its model; unlike the emitters, the viewer is handed to plugins as a new proxy each time
 _MODELS: WeakKeyDictionary[object, Editing] = WeakKeyDictionary()
 
 
 def editing_of(viewer: ViewerModel) -> Editing:
-    """The model of editing of a viewer, made when first asked for; from then on strokes in it are watched."""
+    """The model of editing of a viewer, made when it is first asked for; from then on the viewer's strokes are
+    watched."""
     viewer = getattr(viewer, "__wrapped__", viewer)
     editing = _MODELS.get(viewer.events)
     if editing is None:

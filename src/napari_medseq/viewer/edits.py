@@ -1,7 +1,7 @@
 """Editing tools on a mask: each is one step of undo, and what it changed is painted as if by a person.
 
-`edit` does one at once. A window computes off its own thread: `edit_job` takes what is needed, `EditJob.compute` touches no layer, and
-`apply_edit` writes what came out.
+`edit` runs one tool at once. A window computes in another thread: `edit_job` copies what is needed, `EditJob.compute`
+touches no layer, and `apply_edit` writes the result.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EditJob:
-    """What a tool needs, taken from the layers in the GUI thread.
+    """What a tool needs, copied from the layers in the GUI thread.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class EditJob:
     given : Labelled
         Copies of what is edited.
     region : Region
-        Where that lies in the layer.
+        Their position in the layer.
     """
 
     layer: Labels
@@ -48,7 +48,7 @@ class EditJob:
     region: Region
 
     def compute(self, progress: Progress | None = None, cancelled: Cancelled | None = None) -> LabelArray:
-        """The labels that the tool makes of what it was given; any thread may do this.
+        """The labels that the tool makes of its input. This is safe in any thread.
 
         Raises
         ------
@@ -65,12 +65,12 @@ class EditJob:
 
 
 def edited_layer(viewer: ViewerModel, layer: Labels | None = None) -> Labels:
-    """The mask that a tool edits: the one that is given, else the active one.
+    """The mask that a tool edits: the given one, else the active layer.
 
     Raises
     ------
     MedseqError
-        If that is no label layer.
+        If that is not a label layer.
     """
     chosen = viewer.layers.selection.active if layer is None else layer
     if chosen is None or layer_kind(chosen) != "labels":
@@ -88,7 +88,7 @@ def edit_job(
     this_slice: bool = False,
     at: Sequence[float] | None = None,
 ) -> EditJob:
-    """Take from the layers what a tool needs; see `edit` for the parameters.
+    """Copy from the layers what a tool needs; see `edit` for the parameters.
 
     Raises
     ------
@@ -123,13 +123,12 @@ def _place(viewer: ViewerModel, layer: Labels, region: Region, at: Sequence[floa
 
 
 def apply_edit(viewer: ViewerModel, job: EditJob, edited: LabelArray) -> int:
-    """Write what a tool made, as one step of undo; what was painted there meanwhile stays.
+    """Write the result of a tool as one step of undo; voxels that were painted in the meantime stay.
 
     Returns
     -------
     int
-        How many voxels changed.
-    """
+        Number of voxels that changed."""
     return _write(viewer, job.layer, job.region, job.given.labels, edited, f"{job.tool.title} in {job.layer.name}")
 
 
@@ -167,14 +166,14 @@ def edit(
     image : Image, optional
         For tools that look at intensities; default the topmost visible one on the mask's grid.
     this_slice : bool
-        Only the slice that is shown.
+        Edit only the slice that is shown.
     at : sequence of float, optional
         World position, as the cursor has it, for `Island`.
 
     Returns
     -------
     int
-        How many voxels changed. They count as painted and not yet followed.
+        Number of voxels that changed; they count as painted and not yet followed.
 
     Raises
     ------
@@ -200,7 +199,7 @@ def edit(
 
 
 def used_labels(viewer: ViewerModel, layer: Labels) -> set[int]:
-    """Numbers that masks of the same patient use, at any visit, so that a new lesion gets one of its own."""
+    """Label numbers that masks of the same patient use at any visit, so that a new lesion gets an unused one."""
     study = facts_of(layer).get("study")
     alike = [
         other
@@ -220,7 +219,7 @@ def combine_labels(
     label: int | None = None,
     this_slice: bool = False,
 ) -> int:
-    """Put together one label with that of another mask, or merge another label of the same mask into it, as one step of undo.
+    """Combine a label with one of another mask, or merge another label of the same mask into it, as one step of undo.
 
     Parameters
     ----------
@@ -229,7 +228,7 @@ def combine_labels(
     other : Labels
         The other mask, on the same grid; it stays as it is, unless it is the same one.
     other_label : int, optional
-        Default: whatever is labelled there.
+        Default: everything that is labelled there.
     layer, label, this_slice
         As for `edit`.
 
@@ -241,7 +240,8 @@ def combine_labels(
     Raises
     ------
     MedseqError
-        If the grids differ, or the labels are of one mask, where they never overlap, and the operation is not "add".
+        If the grids differ, or both labels belong to one mask, where labels never overlap, and the operation is not
+        "add".
     """
     layer, other = edited_layer(viewer, layer), real(other)
     value = int(layer.selected_label) if label is None else label

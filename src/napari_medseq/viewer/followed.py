@@ -1,7 +1,9 @@
-"""The followed lesions that are shown, one result per patient: shown, corrected and saved without losing what was painted.
+"""The results of following that are shown, one per patient: shown, corrected and saved without losing what was
+painted.
 
-A result that is shown again (corrected, followed again, run again) keeps the painting that it does not hold yet, under the numbers
-that its lesions have now. Every change is a step of `napari_medseq.viewer.editing`, so it can be taken back.
+A result that is shown again (corrected, followed again or run again) keeps the painting that it does not hold yet,
+under the numbers that its lesions have now. Every change is a step of `napari_medseq.viewer.editing`, so it can be
+taken back.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 Correction = Literal["link", "unlink", "merge", "split", "exclude"]
 
-#: the masks as a job took them: what was painted later is not in its result
+#: the masks as a job copied them; what was painted later is not in its result
 Taken = Mapping["Labels", Values]
 
 
@@ -45,13 +47,12 @@ class Followed:
     ----------
     progression : Progression
     source : Study
-        What it was made of.
-    layers : list of Labels
+        The study that it was made from. layers : list of Labels
         One per visit that has a mask.
     visits : list of int
         The visit, in the progression, of each layer.
     card : str
-        The card of the model that made the masks; "" where people did.
+        The card of the model that made the masks; "" if people made them.
     """
 
     progression: Progression
@@ -61,16 +62,16 @@ class Followed:
     card: str = ""
 
     def layer_at(self, visit: int) -> Labels | None:
-        """The layer of a visit; None where it has no mask."""
+        """The layer of a visit; None if it has no mask."""
         return self.layers[self.visits.index(visit)] if visit in self.visits else None
 
     def visit_of(self, layer: Labels | None) -> int | None:
-        """The visit of a layer; None where it is none of these."""
+        """The visit of a layer; None if the layer is none of these."""
         return next((v for v, layers in zip(self.visits, self.layers, strict=True) if layers == layer), None)
 
     @property
     def shown(self) -> list[tuple[Labels, ImageSequence]]:
-        """Each layer and the labels that the result has for it."""
+        """Each layer with the labels that the result has for it."""
         labels = self.progression.labels
         pairs = [(layer, labels[visit]) for layer, visit in zip(self.layers, self.visits, strict=True)]
         return [(layer, seq) for layer, seq in pairs if seq is not None]
@@ -85,7 +86,7 @@ def results_of(viewer: ViewerModel) -> dict[str, Followed]:
 
 
 def result_of(viewer: ViewerModel, study: str | None = None) -> Followed:
-    """The result of a study; `study` where there are several.
+    """The result of a study; `study` is needed if there are several.
 
     Raises
     ------
@@ -124,13 +125,13 @@ def show_progression(
     viewer : ViewerModel
     progression : Progression
     study : Study, optional
-        What it was made of; by default a study with its dates and images.
+        The study that it was made from; by default a study with its dates and images.
     card : str
         The card of the model that made the masks.
     taken : mapping of Labels to ndarray, optional
-        The masks from which this result was followed, as they were then: what was painted up to then is in it.
+        Copies of the masks from which this result was followed; painting that they hold is part of it.
     overwrite : bool
-        What was painted up to then is not in it, and is no longer protected.
+        Painting up to that moment is not part of the result, and is no longer protected.
 
     Returns
     -------
@@ -139,7 +140,7 @@ def show_progression(
     """
     study = study or study_for(progression)
     keep_alignments(viewer, progression, study)
-    progression.provenance.setdefault("patient", study.name)  # so that what is saved names the patient
+    progression.provenance.setdefault("patient", study.name)  # files that are saved name the patient
     editing, results = editing_of(viewer), results_of(viewer)
     before, now = results.get(study.name), Followed(progression, study, card=card)
     with editing.step(f"following the lesions of {study.name}"):
@@ -150,7 +151,7 @@ def show_progression(
 
 
 def _remember(editing: Editing, results: dict[str, Followed], before: Followed | None, now: Followed) -> None:
-    """Put a result in another's place, so that it can be taken back."""
+    """Put a result in the place of another one, in a way that can be taken back."""
     name = now.source.name
 
     def put(followed: Followed | None) -> None:
@@ -172,7 +173,7 @@ def _show(
     snapshot: Taken,
     overwrite: bool = False,
 ) -> None:
-    """Bring the labels of a result into its layers, with the painting that it does not hold yet."""
+    """Write the labels of a result into its layers, with the painting that it does not hold yet."""
     study, editing = followed.source, editing_of(viewer)
     at = _studies.ordinals(study, followed.progression)
     tracked: list[Labels] = []
@@ -215,7 +216,8 @@ def _show(
 def lesion_layer_data(
     study: Study, ordinal: int, seq: ImageSequence, progression: Progression, along: str = "z"
 ) -> _layers.LayerData:
-    """Layer data of the lesions of one visit of a study, in their colours; touches no viewer, so that a worker may make it."""
+    """Layer data of the lesions of one visit of a study, in their colours; touches no viewer, so that a worker may do
+    it."""
     name = f"{_studies.visit_title(study, ordinal)} lesions"
     data = _studies.visit_layer_data(
         study, ordinal, seq, visit=None if len(study.visits) == 1 else ordinal, name=name, along=along,
@@ -247,13 +249,14 @@ def _dress(followed: Followed) -> None:
 
 
 def _set_aside(layer: Labels) -> None:
-    """Keep tracked labels of another grid than the new ones: they cannot be taken over."""
+    """Keep tracked labels whose grid is not that of the new ones as a layer of its own, because they cannot be taken
+    over."""
     _studies.facts_of(layer)["role"] = _studies.SET_ASIDE
     layer.name, layer.visible = f"{layer.name} (earlier grid)", False
 
 
 def tracked_layer(viewer: ViewerModel, study: str, ordinal: int) -> Labels | None:
-    """The layer of the followed lesions of a visit; None where there is none."""
+    """The layer of the followed lesions of a visit; None if there is none."""
     for layer in viewer.layers:
         facts = _studies.facts_of(layer)
         if _studies.is_tracked(layer) and (facts.get("study"), facts.get("ordinal")) == (study, ordinal):
@@ -272,14 +275,14 @@ def correct(viewer: ViewerModel, how: Correction, *names: Any, study: str | None
     viewer : ViewerModel
     how : {"link", "unlink", "merge", "split", "exclude"}
     *names, **options
-        What that method of `Progression` takes.
+        Arguments of that method of `Progression`.
     study : str, optional
-        Whose result, where there are several.
+        The study whose result is meant, if there are several.
 
     Returns
     -------
     Progression
-        As it is now.
+        The corrected result.
 
     Raises
     ------
@@ -305,7 +308,7 @@ def correct(viewer: ViewerModel, how: Correction, *names: Any, study: str | None
 
     make()
     with editing.step(progression.corrections[-1]):
-        # taken back after the voxels are, and made again before them, so that the colours are of the numbers that are there
+        # taken back after the voxels and made again before them, so that the colours always fit the numbers
         editing.act(undo, redo)
         _show(viewer, followed, previous, {})
     return progression
@@ -334,13 +337,14 @@ def redo(viewer: ViewerModel) -> str:
 
 
 def painted(viewer: ViewerModel, study: str | None = None) -> dict[str, int]:
-    """Name of each label layer → voxels painted there and not yet followed; `study`: only of the layers of its result."""
+    """Number of voxels painted and not yet followed, by the name of each label layer; with `study` only for the layers
+    of its result."""
     layers = None if study is None else result_of(viewer, study).layers
     return {layer.name: count for layer, count in editing_of(viewer).pending(layers).items()}
 
 
 def differs(viewer: ViewerModel, followed: Followed) -> bool:
-    """Whether the masks on the screen are others than the result's, however they were changed."""
+    """Whether the masks on the screen differ from those of the result, however they were changed."""
     return any(layer in viewer.layers and not as_followed(viewer, layer, seq) for layer, seq in followed.shown)
 
 

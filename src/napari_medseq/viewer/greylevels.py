@@ -1,4 +1,5 @@
-"""Windows of grey levels on the layer itself: presets in Hounsfield units and SUV, percentiles without padding, smooth overlays."""
+"""Grey-level windows of a layer: presets in Hounsfield units and SUV, percentiles without padding, and smooth
+overlays."""
 
 from __future__ import annotations
 
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 Interpolation = Literal["nearest", "linear", "cubic"]
 
-#: upper ends of SUV windows, from 0: what readers of FDG PET commonly choose; no standard fixes them
+#: upper ends of SUV windows that begin at 0: values that readers of FDG PET commonly choose; no standard fixes them
 SUV_TOPS = (5.0, 7.0, 10.0, 15.0)
-#: percentiles by name: what is opened is shown at the first
+#: percentiles by name; an image that is opened is shown at the first
 PERCENTILES: dict[str, tuple[float, float]] = {
     "0.5–99.8 %": (0.5, 99.8),
     "2–98 %": (2.0, 98.0),
@@ -32,14 +33,14 @@ PERCENTILES: dict[str, tuple[float, float]] = {
 }
 #: Hounsfield units below which only gas is found (fat is at −120 to −90); Hounsfield's scale has air at −1000
 _AIR = -200.0
-#: voxels that percentiles are taken from
+#: the number of voxels that percentiles are computed from
 _SAMPLE = 2_000_000
-#: and those that tell whether there is air: the window waits for it
+#: the number of voxels that show whether there is air; fewer, because the window waits for it
 _FEW = 50_000
 
 
 def window_presets(image: Image) -> list[str]:
-    """Names of the windows that make sense for an image, for `set_window`.
+    """Names of the windows that make sense for an image, as `set_window` takes them.
 
     Parameters
     ----------
@@ -48,8 +49,8 @@ def window_presets(image: Image) -> list[str]:
     Returns
     -------
     list of str
-        Windows in Hounsfield units for CT (or where the file does not say what it is, and values are as low as those of air), in SUV
-        for PET that has them, and percentiles for every image; none for a colour image.
+        Windows in Hounsfield units for CT (or if the modality is unknown and values are as low as those of air), in
+        SUV for PET that has them, and percentiles for every image; none for a colour image.
     """
     if getattr(image, "rgb", False):
         return []
@@ -78,12 +79,13 @@ def set_window(
     window : str or (float, float)
         A name out of `window_presets`, or level and width in the unit of `unit_of`.
     everywhere : bool
-        The same series at the other visits too, so that visits can be compared. Percentiles are taken of each by itself.
+        Also for the same series at the other visits, so that visits can be compared. Percentiles are computed for each
+        by itself.
 
     Returns
     -------
     (float, float)
-        Lowest and highest value that is told apart, in the layer's own values.
+        Lowest and highest value that are displayed differently from their neighbours, in the layer's own values.
 
     Raises
     ------
@@ -122,7 +124,7 @@ def _limits(image: Image, window: str | tuple[float, float]) -> tuple[float, flo
 
 
 def percentile_limits(seq: ImageSequence, low: float, high: float) -> tuple[float, float]:
-    """The values at two percentiles of an image, padding and what is not finite left out; never equal.
+    """The values at two percentiles of an image, without padding and non-finite values; never equal.
 
     Parameters
     ----------
@@ -135,7 +137,8 @@ def percentile_limits(seq: ImageSequence, low: float, high: float) -> tuple[floa
 
 
 def _values(seq: ImageSequence, most: int) -> NDArray[np.float64]:
-    """About so many values of an image, evenly spread, padding and what is not finite left out; 0 and 1 where none is left."""
+    """About so many values of an image, evenly spread, without padding and non-finite values; 0 and 1 if none is
+    left."""
     data = seq.data
     if seq.is_lazy:
         data = data[tuple(n // 2 if a in ("t", seq.slice_axis) else slice(None) for a, n in seq.sizes.items())]
@@ -163,7 +166,7 @@ def series_layers(viewer: ViewerModel, image: Layer) -> list[Image]:
 def interpolate_image(
     viewer: ViewerModel, image: Image, how: Interpolation = "linear", *, everywhere: bool = True
 ) -> None:
-    """Draw an image smooth between its voxels, or (``"nearest"``) voxel by voxel; its values stay as they are.
+    """Draw an image smoothly between its voxels, or (``"nearest"``) voxel by voxel; its values stay as they are.
 
     Parameters
     ----------
@@ -172,8 +175,7 @@ def interpolate_image(
         An overlay with large voxels, such as PET, is read more easily "linear" or "cubic".
     how : {"nearest", "linear", "cubic"}
     everywhere : bool
-        The same series at the other visits too.
-    """
+        Also for the same series at the other visits."""
     for layer in series_layers(viewer, image) if everywhere else [image]:
         layer.interpolation2d = how
         layer.interpolation3d = how

@@ -1,4 +1,5 @@
-"""A first mask from points, boxes and scribbles: what they hint at is outlined on its slice and painted, ready to be propagated."""
+"""A first mask from points, boxes and scribbles: the hinted object is outlined on its slice and painted, ready to be
+propagated."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ INSIDE, OUTSIDE, BOXES = "points inside", "points outside", "boxes"
 
 
 def new_hints(viewer: ViewerModel, labels: Labels, kind: str) -> Layer:
-    """A layer to click hints into, on the grid of a label layer, active and ready; the one that is there already, if any.
+    """A layer for clicking hints on the grid of a label layer, active and ready; an existing one is used again.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ def new_hints(viewer: ViewerModel, labels: Labels, kind: str) -> Layer:
     Raises
     ------
     MedseqError
-        If `kind` is another.
+        If `kind` is none of these.
     """
     from napari.layers import Points as PointsLayer
     from napari.layers import Shapes as ShapesLayer
@@ -72,20 +73,20 @@ def outline_hinted(
     image: Image | None = None,
     label: int | None = None,
 ) -> list[int]:
-    """Outline what points, boxes or scribbles hint at, slice by slice, and paint it; one step of undo.
+    """Outline slice by slice what points, boxes or scribbles hint at, and paint it; one step of undo.
 
     Parameters
     ----------
     viewer : ViewerModel
     labels : Labels
-        What is painted into; other labels in it stay.
+        The layer that is painted in; other labels in it stay.
     inside, outside : Points, optional
-        Points in the object, and beside it.
+        Points inside the object, and outside of it.
     boxes : Shapes, optional
-        Rectangles, each of which holds the object tightly; of several on one slice each is outlined by itself.
+        Rectangles, each of which encloses the object tightly; of several on one slice each is outlined by itself.
     background : int, optional
-        The label with which somebody scribbled beside the object, where `label` was scribbled into it. It is taken away from the slices
-        that are outlined.
+        The label that was scribbled outside of the object, if `label` was scribbled inside. It is removed from the
+        slices that are outlined.
     image : Image, optional
         Default the topmost visible one on the grid of `labels`.
     label : int, optional
@@ -94,12 +95,14 @@ def outline_hinted(
     Returns
     -------
     list of int
-        The slices that were outlined, as the layer counts them. Hints at other visits or frames than the one that is shown wait.
+        The slices that were outlined, as the layer counts them. Hints at visits or frames that are not shown are left
+        for later.
 
     Raises
     ------
     MedseqError
-        If there is no image on that grid, no hint where it is looked at, or a slice's hints find nothing; nothing is changed then.
+        If there is no image on that grid, no hint on what is shown, or the hints of a slice lead to no object; nothing
+        is changed then.
     """
     labels = real(labels)
     value = int(labels.selected_label) if label is None else label
@@ -141,7 +144,7 @@ def _outlined(
     corners: Sequence[NDArray[np.float64]],
     spacing: Sequence[float],
 ) -> NDArray[np.bool_]:
-    """All that is hinted at on one plane: in each box, or about the points where there is none."""
+    """The objects hinted at on one plane: one in each box, or around the points if there is no box."""
     if not corners:
         return outline(plane, Hints(inside, outside), spacing)
     out = np.zeros(plane.shape, bool)
@@ -159,7 +162,7 @@ def _steps(
     drawn: LabelArray,
     scribbled: tuple[int, int | None],
 ) -> list[int]:
-    """The slices with something that says where the object is."""
+    """The slices that have a hint inside the object."""
     steps = {int(s) for s in np.round(points[0][:, region.axis])}
     steps |= {round(float(r[:, region.axis].mean())) for r in rectangles}
     if scribbled[1] is not None:
@@ -169,7 +172,7 @@ def _steps(
 
 
 def _of_points(viewer: ViewerModel, labels: Labels, region: Region, layer: Points | None) -> NDArray[np.float64]:
-    """The points of a layer that lie where the labels are looked at, in the three axes of the region."""
+    """The points of a layer that lie at the visit and frame that are shown, in the three axes of the region."""
     if layer is None or not len(layer.data):
         return np.empty((0, 3))
     return np.array([p for p in _in_region(viewer, labels, region, layer, layer.data) if p is not None]).reshape(-1, 3)
@@ -202,5 +205,5 @@ def _in_region(
 
 
 def _on(points: NDArray[np.float64], step: int, axis: int) -> NDArray[np.float64]:
-    """Points of one slice, (row, column)."""
+    """The points of one slice as (row, column)."""
     return np.delete(points[np.round(points[:, axis]) == step], axis, 1)

@@ -1,4 +1,4 @@
-"""Undo and redo of whole interactions: a stroke, a correction, what a verb filled in; no viewer, no Qt."""
+"""Undo and redo of whole interactions: a stroke, a correction, the labels that a verb filled in; no viewer, no Qt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 from napari_medseq.errors import MedseqError
 
-#: steps that are kept, and bytes that they may hold together
+#: the number of steps that are kept, and the bytes that they may hold together
 MOST_STEPS = 200
 MOST_BYTES = 256 * 2**20
 
@@ -21,15 +21,15 @@ class Change(Protocol):
         """Memory that it holds."""
 
     def undo(self) -> None:
-        """Take it back."""
+        """Take the change back."""
 
     def redo(self) -> None:
-        """Make it again."""
+        """Make the change again."""
 
 
 @dataclass(frozen=True)
 class Action:
-    """A change that is no voxel: a correction of the graph, another result."""
+    """A change other than of voxels: a correction of the graph, or another result."""
 
     undo: Callable[[], None]
     redo: Callable[[], None]
@@ -38,12 +38,12 @@ class Action:
 
 @dataclass
 class Step:
-    """What a person did in one go.
+    """What a person did in one interaction.
 
     Attributes
     ----------
     name : str
-        In words, for the button's tooltip and the status bar.
+        Name in words, for the button's tooltip and the status bar.
     changes : list of Change
         In the order in which they were made.
     """
@@ -58,7 +58,7 @@ class Step:
 
 
 class History:
-    """Steps done and steps undone."""
+    """The steps that were done, and those that were taken back."""
 
     def __init__(self) -> None:
         self.done: list[Step] = []

@@ -1,6 +1,7 @@
-"""Whose images are shown: patient, visit, date and series in a corner, letters of the patient's sides at the edges, one patient in front.
+"""Whose images are shown: patient, visit, date and series in a corner, and letters of the patient's sides at the
+edges.
 
-Everything is text of the canvas (napari's overlays) and the viewer's title; no Qt.
+One patient is in front. Everything is text of the canvas (napari's overlays) and the viewer's title; no Qt.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ _CORNER = "medseq identity"
 
 
 def patient_in_front(viewer: ViewerModel) -> str | None:
-    """The study whose layers are shown: that of the topmost visible layer that belongs to one; None where there is none."""
+    """The study whose layers are shown: that of the topmost visible layer that belongs to one; None if there is
+    none."""
     for layer in reversed(list(viewer.layers)):
         study = facts_of(layer).get("study")
         if layer.visible and study is not None:
@@ -43,7 +45,8 @@ def patient_in_front(viewer: ViewerModel) -> str | None:
 
 
 def bring_to_front(viewer: ViewerModel, study: str) -> None:
-    """Show one patient: the layers of the others are hidden, and are as visible as they were when their patient comes back.
+    """Show one patient and hide the layers of the others, which get their former visibility back when their patient is
+    shown again.
 
     Layers that belong to no study stay as they are.
     """
@@ -60,7 +63,7 @@ def bring_to_front(viewer: ViewerModel, study: str) -> None:
     study_layers = [layer for layer in viewer.layers if facts_of(layer).get("study") == study]
     if study_layers and not any(
         layer.visible for layer in study_layers
-    ):  # opened behind another patient: never shown yet
+    ):  # opened behind another patient, and never shown yet
         for layer in study_layers:
             layer.visible = facts_of(layer).get("shown_first", True)
     active = viewer.layers.selection.active
@@ -71,9 +74,10 @@ def bring_to_front(viewer: ViewerModel, study: str) -> None:
 
 
 def identity(viewer: ViewerModel, visits: int | None = None) -> list[str]:
-    """Patient, visit with its date, series and slice that are shown, a line each; counted from 1; empty where no study is open.
+    """Patient, visit with its date, series and slice that are shown, one per line, counted from 1; empty if no study
+    is open.
 
-    `visits`: how many the patient has, where the viewer does not show them all.
+    `visits` is the number of the patient's visits, if the viewer does not show them all.
     """
     study = patient_in_front(viewer)
     if study is None:
@@ -102,7 +106,8 @@ def identity(viewer: ViewerModel, visits: int | None = None) -> list[str]:
 
 
 def _step(viewer: ViewerModel, layer: Layer, along: str) -> tuple[int, int] | None:
-    """The step of a layer along an axis that is shown, from 0, and how many there are; None in three dimensions or outside."""
+    """Index, from 0, of a layer's step along an axis that is shown, and the number of steps; None in three dimensions
+    or outside."""
     names = [str(a) for a in layer.axis_labels]
     if viewer.dims.ndisplay != 2 or along not in names:
         return None
@@ -122,7 +127,7 @@ def _visits_in(viewer: ViewerModel, study: str) -> int:
 def orientation_letters(viewer: ViewerModel) -> dict[str, str]:
     """The patient's side (R, L, A, P, S, I) at each edge of the canvas: ``top``, ``bottom``, ``left_end``, ``right``.
 
-    Empty in three dimensions, and where what is shown has no known orientation.
+    Empty in three dimensions, and if the orientation of what is shown is unknown.
     """
     visible = [layer for layer in viewer.layers if layer.visible and facts_of(layer)]
     if viewer.dims.ndisplay != 2 or not visible or not all(facts_of(layer).get("oriented") for layer in visible):
@@ -138,12 +143,12 @@ def orientation_letters(viewer: ViewerModel) -> dict[str, str]:
 
 
 def describe(viewer: ViewerModel) -> None:
-    """Write identity and sides on the canvas, and patient and *unsaved* in the title."""
+    """Write identity and sides on the canvas, and the patient and *unsaved* into the title, from now on."""
     _Described.of(viewer).update()
 
 
 def annotate(viewer: ViewerModel, *, title: str = "", visits: int | None = None) -> None:
-    """Write identity and sides on a canvas as they are now; `title` where no study is open."""
+    """Write the current identity and sides on a canvas; `title` is used if no study is open."""
     write_text(viewer, _CORNER, "\n".join(identity(viewer, visits) or [title]), "top_left")
     letters = orientation_letters(viewer)
     for edge, place in _EDGES.items():
@@ -151,7 +156,7 @@ def annotate(viewer: ViewerModel, *, title: str = "", visits: int | None = None)
 
 
 class _Described:
-    """What is written about a viewer, and its title as it was."""
+    """The texts that are written about a viewer, and its original title."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = ref(viewer)
@@ -168,7 +173,7 @@ class _Described:
 
     @classmethod
     def of(cls, viewer: ViewerModel) -> _Described:
-        """The one of a viewer."""
+        """The texts of a viewer."""
         viewer = getattr(viewer, "__wrapped__", viewer)
         editing = editing_of(viewer)
         if editing not in cls._all:
@@ -189,12 +194,13 @@ class _Described:
         self.update()
 
     def _camera_moved(self, event: Event) -> None:
-        """Only a camera that is turned over changes the sides; it moves far more often."""
+        """Update when the camera is turned over, because only that changes the sides; the camera moves far more
+        often."""
         if "orientation" in str(event.type):
             self.update()
 
     def update(self, _event: object = None) -> None:
-        """Write what is true now."""
+        """Write the current texts."""
         viewer = self._viewer()
         if viewer is None:
             return

@@ -1,4 +1,4 @@
-"""Landmarks of two visits: a layer of points at each, marked pair by pair, from which an alignment is found."""
+"""Landmarks of two visits: a layer of points at each, marked pair by pair, from which an alignment is computed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ _COLOURS = ("cyan", "magenta")
 
 
 def new_landmarks(viewer: ViewerModel, earlier: int, later: int, *, study: str | None = None) -> list[Points]:
-    """Add a layer of points at each of two visits, numbered as they are set, ready to be clicked in; earlier ones are replaced.
+    """Add a layer of points at each of two visits, numbered in the order of clicks and ready for them; it replaces
+    earlier ones.
 
     Raises
     ------
     MedseqError
-        If a visit has no image that is open.
+        If no image of a visit is open.
     """
     name = study or patient_in_front(viewer)
     images = [_image_layer(viewer, name, visit) for visit in (earlier, later)]
@@ -43,7 +44,7 @@ def new_landmarks(viewer: ViewerModel, earlier: int, later: int, *, study: str |
 
 
 def landmark_pairs(viewer: ViewerModel) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """The landmarks of the earlier and the later visit, RAS+ mm, shape (n, 3) each; None while they are no pairs."""
+    """The landmarks of the earlier and the later visit, RAS+ mm, shape (n, 3) each; None if their numbers differ."""
     layers = _all(viewer)
     if len(layers) != 2 or not 0 < len(layers[0].data) == len(layers[1].data):
         return None

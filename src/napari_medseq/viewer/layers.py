@@ -1,8 +1,9 @@
-"""The one pair that turns an `ImageSequence` into layer data and back; readers, writers, samples and widgets share it.
+"""The one pair of functions that turns an `ImageSequence` into layer data and back; readers, writers, samples and
+widgets share it.
 
 A layer shows the voxels in house orientation (superior, posterior, left), so that an axial slice looks as a radiologist
-expects, at the place of the *slice view* (`napari_medseq.viewer.sliceview`). What a layer cannot say (true affine, true times,
-facts, warnings) lies in ``layer.metadata["napari-medseq"]``. Nothing here needs napari itself.
+expects, at the place of the *slice view* (`napari_medseq.viewer.sliceview`). What a layer cannot hold itself (true
+affine, true times, facts, warnings) is in ``layer.metadata["napari-medseq"]``. Nothing here needs napari itself.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ LayerKind = Literal["image", "labels"]
 LayerData = tuple[Any, dict[str, Any], LayerKind]
 
 _XYZ = ("x", "y", "z")
-#: sizes are cut to multiples of this, so that napari's count of slider steps is exact and never misses the last slice
+#: sizes are rounded to multiples of this, so that napari counts slider steps exactly and never misses the last slice
 _GRAIN = 2.0**-24
 _JITTER = 0.01
 _SAMPLE = 1_000_000
@@ -46,20 +47,20 @@ def to_layer_data(
     along: str = "z",
     **kwargs: Any,
 ) -> LayerData:
-    """Layer data of a sequence.
+    """The layer data of a sequence.
 
     Parameters
     ----------
     seq : ImageSequence
-        Anything but frames when `visit` is given.
+        The sequence; it must not have frames if `visit` is given.
     visit : int, optional
-        The visit's ordinal: the layer gets a leading axis ``visit`` of length 1 there.
+        The visit's ordinal; the layer gets a leading axis ``visit`` of length 1 at that position.
     facts : mapping, optional
         Facts of study and visit (``study``, ``visit_name``, ``date``), kept in the metadata.
     along : {"z", "y", "x"}
-        The layer's axis that the viewer steps through; napari begins with "z". `turn_view` changes it.
+        The axis that the viewer steps through; napari begins with "z". `turn_view` changes it.
     **kwargs
-        Any layer argument, such as ``name`` or ``colormap``; it wins over what is made here.
+        Any layer argument, such as ``name`` or ``colormap``, which replaces the one made here.
 
     Returns
     -------
@@ -73,7 +74,7 @@ def to_layer_data(
     """
     turn, view = _display(seq, along)
     data = _turned(seq.data, seq.axes, turn)
-    if isinstance(data, UnreadVoxels):  # napari keeps what a dask array has shown already
+    if isinstance(data, UnreadVoxels):  # napari caches the slices of a dask array that were shown
         data = data.to_dask_array()
     axes = [a for a in seq.axes if a != "c"]
     space = [SPACE.index(a) for a in axes if a in SPACE]
@@ -90,7 +91,7 @@ def to_layer_data(
     layer: dict[str, Any] = {
         "name": seq.name,
         **_placed(view, space, [step for _, step, _ in lead], [start for _, _, start in lead]),
-        # napari drops all units where layers disagree on an axis: the leading one is alike for times and ordinals
+        # napari drops all units if layers disagree on one, so that times and ordinals share that of the leading axis
         "units": ["second"] * k + ["millimeter"] * len(space),
         "axis_labels": [label for label, _, _ in lead] + [SPACE[a] for a in space],
         "metadata": {KEY: _facts(seq, turn, view, visit, facts)},
@@ -104,14 +105,15 @@ def to_layer_data(
 
 
 def features(names: Mapping[int, str]) -> dict[str, list[Any]]:
-    """The features table of a Labels layer that shows each value's name; background is always there."""
+    """The features table of a Labels layer, which shows each value's name; the background is always in it."""
     names = {0: "background", **names}
     values = sorted(names)
     return {"index": values, "name": [names[v] for v in values]}
 
 
 def _placed(view: SliceView, space: list[int], steps: list[float], starts: list[float]) -> dict[str, Any]:
-    """The layer's transform: the view of the spatial axes `space`, after leading axes of `steps` and `starts`."""
+    """The layer's transform: the slice view of the spatial axes `space`, after leading axes with `steps` and
+    `starts`."""
     n, k = len(steps) + len(space), len(steps)
     rotate, shear = np.eye(n), np.eye(n)
     rotate[k:, k:] = view.rotate[np.ix_(space, space)]
@@ -125,14 +127,15 @@ def _placed(view: SliceView, space: list[int], steps: list[float], starts: list[
 
 
 def turn_view(layer: Layer, along: str) -> None:
-    """Place a layer of ours so that it is true when the viewer steps through its axis `along` ("z", "y" or "x")."""
+    """Place a layer of this package so that it is drawn correctly when the viewer steps through the axis `along` ("z",
+    "y" or "x")."""
     facts = layer.metadata[KEY]
     view = _view(facts["affine"], tuple(facts["grid"]), _turn_of(facts), facts["display"], along)
     axes = [a for a in layer.axis_labels if a in SPACE]
     k = layer.ndim - len(axes)
     placed = _placed(view, [SPACE.index(a) for a in axes], layer.scale[:k].tolist(), layer.translate[:k].tolist())
     with catch_warnings():
-        simplefilter("ignore")  # half-set transforms are not slices anyone sees
+        simplefilter("ignore")  # nobody should see slices of a half-set transform
         for name, value in placed.items():
             if not np.array_equal(getattr(layer, name), value):
                 setattr(layer, name, value)
@@ -145,7 +148,8 @@ def _display(seq: ImageSequence, along: str) -> tuple[Reorientation, SliceView]:
 
 
 def _turn(seq: ImageSequence) -> tuple[Reorientation, Literal["house", "own"]]:
-    """The turn into house orientation; "own" where there is none: no orientation known, or one slice in another plane."""
+    """The turn into house orientation; "own" if there is none, because the orientation is unknown or one slice lies in
+    another plane."""
     turn = to_codes(seq.affine)
     if not seq.oriented:
         return Reorientation(), "house" if turn == Reorientation() else "own"
@@ -180,14 +184,14 @@ def _rounded(view: SliceView) -> SliceView:
 
 
 def _turned(data: Any, axes: tuple[str, ...], turn: Reorientation) -> Any:
-    """`data` with its spatial axes turned; a view for numpy, lazy for dask."""
+    """`data` with its spatial axes turned: a view of a numpy array, lazily for dask."""
     order = [axes.index(_XYZ[turn.order[_XYZ.index(a)]]) if a in SPACE else i for i, a in enumerate(axes)]
     flip = [a in SPACE and turn.flips[_XYZ.index(a)] for a in axes]
     return data.transpose(order)[tuple(slice(None, None, -1 if f else 1) for f in flip)]
 
 
 def _uniform(times: NDArray[np.float64]) -> tuple[float, float]:
-    """(step, start) of the time axis: seconds if frames are even to 1 %, else the frame index."""
+    """(step, start) of the time axis: in seconds if frames are even to 1 %, else in frames."""
     if len(times) < 2:
         return 1.0, 0.0
     steps = np.diff(times)
@@ -226,11 +230,11 @@ def _facts(
 
 
 def _look(seq: ImageSequence) -> dict[str, Any]:
-    """Colours and contrast of an image."""
+    """Colours and contrast limits of an image."""
     if "c" in seq.axes:
         return {"rgb": True}
     limits = seq.meta.get("contrast_limits") or contrast_limits(seq)
-    # said, not left to napari: it takes three or four sagittal slices, which lie along the last axis, for colours
+    # stated explicitly, because napari takes three or four sagittal slices, which lie along the last axis, for colours
     return {
         "rgb": False,
         "colormap": seq.meta.get("colormap", "gray"),
@@ -239,7 +243,8 @@ def _look(seq: ImageSequence) -> dict[str, Any]:
 
 
 def contrast_limits(seq: ImageSequence) -> tuple[float, float]:
-    """Grey levels that show the image well: the 0.5 % and 99.8 % percentiles of a sample (lazy: of a middle slice)."""
+    """Grey levels that show the image well: the 0.5 % and 99.8 % percentiles of a sample (lazily read images: of a
+    middle slice)."""
     data = seq.data
     if seq.is_lazy:
         data = data[tuple(n // 2 if a in ("t", seq.slice_axis) else slice(None) for a, n in seq.sizes.items())]
@@ -260,8 +265,8 @@ def contrast_limits(seq: ImageSequence) -> tuple[float, float]:
 def from_layer(layer: Layer) -> ImageSequence:
     """The sequence that an Image or Labels layer shows, with its true affine.
 
-    A layer that `to_layer_data` made comes back as it was, with whatever was painted since. Of any other layer the
-    place is taken from its transform, read as LPS millimetres (other lengths are converted).
+    A layer that `to_layer_data` made gives its sequence back, with whatever was painted since. The position of any
+    other layer is taken from its transform, read as LPS millimetres (other lengths are converted).
 
     Raises
     ------
@@ -286,14 +291,15 @@ def from_layer(layer: Layer) -> ImageSequence:
 
 
 def own_array(layer: Layer, data: Any) -> Any:
-    """An array of the shape of a layer of ours, turned as the sequence holds it: back from display, without the axis of visits."""
+    """Turn an array of the shape of a layer of this package back as the sequence holds it, without the axis of
+    visits."""
     facts = layer.metadata[KEY]
     axes = tuple(a for a in facts["axes"] if a != "c")
     return _turned(data[0] if data.ndim > len(axes) else data, axes, _turn_of(facts).inverse)
 
 
 def layer_kind(layer: Layer) -> str:
-    """The layer's type: "image", "labels" and so on; of what a proxy that napari gave to a plugin stands for."""
+    """The layer's type: "image", "labels" and so on, also of a proxy that napari handed to a plugin."""
     return str(getattr(getattr(layer, "__wrapped__", layer), "_type_string", ""))
 
 
@@ -376,13 +382,14 @@ def _foreign(layer: Layer, kind: LayerKind) -> ImageSequence:
 
 
 def _millimetres(unit: Any) -> float | None:
-    """Millimetres in one `unit` (a pint unit); None where it is no length."""
+    """Millimetres in one `unit` (a pint unit); None if it is not a length."""
     quantity = 1.0 * unit
     return float(quantity.to("millimeter").magnitude) if quantity.check("[length]") else None
 
 
 def layer_axis(layer: Layer, name: str) -> tuple[int | None, bool]:
-    """Where a sequence's axis (z, y, x or t) lies in its layer: the array axis, and whether it runs backwards there."""
+    """The array axis of a layer on which an axis of its sequence (z, y, x or t) lies, and whether it runs backwards
+    there."""
     facts = layer.metadata.get(KEY)
     labels = [str(a) for a in layer.axis_labels]
     flipped = False
@@ -393,7 +400,7 @@ def layer_axis(layer: Layer, name: str) -> tuple[int | None, bool]:
 
 
 def in_layer(layer: Layer, points: Any) -> NDArray[np.float64]:
-    """Where points of the sequence that a layer shows lie in the layer's data.
+    """Positions in a layer's data of points of the sequence that it shows.
 
     Parameters
     ----------
@@ -423,7 +430,8 @@ def in_layer(layer: Layer, points: Any) -> NDArray[np.float64]:
 
 
 def true_world_matrix(layer: Layer) -> NDArray[np.float64]:
-    """Index in ``layer.data`` (z, y, x) → true world (S, P, L) in mm, 4×4, of a layer of ours (not its slice view)."""
+    """The true transform (not the slice view) of a layer of this package: 4×4, index in ``layer.data`` (z, y, x) →
+    world (S, P, L) in mm."""
     facts = layer.metadata[KEY]
     gx, gy, gz = facts["grid"]
     return world_matrix(_turn_of(facts).apply_affine(np.asarray(facts["affine"]), (gx, gy, gz)))

@@ -1,4 +1,5 @@
-"""What is drawn beside tracked lesions: their two diameters on the slice where they were measured, and their numbers on every slice."""
+"""Marks beside tracked lesions: their two diameters on the slice where they were measured, and their numbers on every
+slice."""
 
 from __future__ import annotations
 
@@ -21,21 +22,22 @@ if TYPE_CHECKING:
 
 #: `role` in the metadata of these layers
 DIAMETERS, NUMBERS = "diameters", "lesion numbers"
-#: read over any image, any mask and in both themes
+#: readable over any image and mask, and in both themes
 _INK = (1.0, 0.8, 0.0, 1.0)
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
 def show_diameters(viewer: ViewerModel, study: str | None = None) -> list[Layer]:
-    """Draw each lesion's longest diameter and the longest one at a right angle to it, on the slice where they were measured.
+    """Draw the longest diameter of each lesion, and the longest one perpendicular to it, on the slice where they were
+    measured.
 
-    They are those of the result that is shown, as in its table; layers that were drawn before are replaced.
+    They are the diameters in the table of the result that is shown; layers that were drawn before are replaced.
 
     Parameters
     ----------
     viewer : ViewerModel
     study : str, optional
-        Whose lesions, where there are results of several patients.
+        The study whose lesions are meant, if there are results of several patients.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def show_diameters(viewer: ViewerModel, study: str | None = None) -> list[Layer]
 
 
 def show_numbers(viewer: ViewerModel, study: str | None = None) -> list[Layer]:
-    """Write each lesion's number into every slice in which it is; see `show_diameters`.
+    """Write the number of each lesion into every slice that it reaches; see `show_diameters`.
 
     Returns
     -------
@@ -97,7 +99,7 @@ def show_numbers(viewer: ViewerModel, study: str | None = None) -> list[Layer]:
 
 
 def hide_marks(viewer: ViewerModel, role: str | None = None, study: str | None = None) -> None:
-    """Take drawn diameters and numbers away; `role` and `study`: only these."""
+    """Remove drawn diameters and numbers; `role` and `study` restrict which."""
     roles = (DIAMETERS, NUMBERS) if role is None else (role,)
     for layer in list(viewer.layers):
         facts = facts_of(layer)
@@ -106,7 +108,7 @@ def hide_marks(viewer: ViewerModel, role: str | None = None, study: str | None =
 
 
 def _by_visit(followed: Followed) -> list[tuple[Labels, ImageSequence, list[tuple[int, Lesion]]]]:
-    """Each layer of a result that has lesions, its labels, and its lesions with their identities."""
+    """Each layer of a result that has lesions, with its labels and its lesions by identity."""
     graph = followed.progression.graph
     out = []
     for visit, (layer, seq) in zip(followed.visits, followed.shown, strict=True):
@@ -119,13 +121,13 @@ def _by_visit(followed: Followed) -> list[tuple[Labels, ImageSequence, list[tupl
 
 
 def _voxels(seq: ImageSequence, ends: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points in the visit's RAS mm as voxels along the sequence's own axes of space, in their order."""
+    """Points in the visit's RAS mm as voxels along the sequence's own spatial axes, in their order."""
     xyz = apply_points(np.asarray(np.linalg.inv(seq.affine), np.float64), ends)
     return np.stack([xyz[:, "xyz".index(axis)] for axis in seq.axes if axis in SPACE], axis=1)
 
 
 def _in_each_slice(lesion: Lesion) -> NDArray[np.float64]:
-    """In each slice of a lesion, (z, y, x) of the voxel that is nearest to its middle there."""
+    """For each slice of a lesion the voxel (z, y, x) that is nearest to its centre there."""
     axis = SPACE.index(lesion.slice_axis)
     places = []
     for number in np.unique(lesion.index[:, axis]):

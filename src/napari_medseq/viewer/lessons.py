@@ -1,4 +1,5 @@
-"""Teaching in a viewer: corrections in a taught model's answer become painted slices, and a new answer leaves them alone."""
+"""Teaching in a viewer: corrections in a taught model's answer become painted slices, which a new answer does not
+change."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def corrected_slices(viewer: ViewerModel, answer: Labels) -> list[int]:
-    """The slices (or frames) in which a person painted in a model's answer, counted from 0 as its sequence does."""
+    """The slices (or frames) in which a person painted in a model's answer, as indices of its sequence."""
     axis, flipped = _step_axis(answer)
     painted = editing_of(viewer).marks(answer).painted
     steps = np.flatnonzero(painted.any(axis=tuple(k for k in range(painted.ndim) if k != axis)))
@@ -32,7 +33,7 @@ def corrected_slices(viewer: ViewerModel, answer: Labels) -> list[int]:
 
 
 def painted_slices(labels: Labels) -> list[int]:
-    """The slices (or frames) in which a label layer holds a label, counted from 0 as its sequence does."""
+    """The slices (or frames) in which a label layer holds a label, as indices of its sequence."""
     axis, flipped = _step_axis(labels)
     data = np.asarray(labels.data)
     steps = np.flatnonzero((data != 0).any(axis=tuple(k for k in range(data.ndim) if k != axis)))
@@ -40,23 +41,23 @@ def painted_slices(labels: Labels) -> list[int]:
 
 
 def take_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Sequence[int] | None = None) -> list[int]:
-    """Copy the slices of an answer that a person corrected into the painted labels, whole: "this slice is right".
+    """Copy the slices of an answer that a person corrected into the painted labels as a whole.
 
     Parameters
     ----------
     viewer : ViewerModel
     answer : Labels
-        What a taught model found.
-    labels : Labels
-        What was painted to teach it; what was painted there stays, but for voxels that were painted in the answer since. From then on
-        the slices are its own: what is painted in it later counts, and the answer's marks are taken off.
+        The answer of a taught model. labels : Labels
+        The painted labels that the model learned from; they stay, except for voxels that were painted in the answer
+        since. From then on the slices belong to this layer: what is painted in it later counts, and the marks of the
+        answer are removed.
     steps : sequence of int, optional
-        Only these of the corrected slices.
+        Restrict the corrected slices to these.
 
     Returns
     -------
     list of int
-        The slices, counted from 0 as the sequence does.
+        The slices, as indices of the sequence.
 
     Raises
     ------
@@ -74,14 +75,14 @@ def take_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Sequen
 
 
 class TakenOver(NamedTuple):
-    """What the painted labels are with the corrected slices of an answer in them; from `taken_over`.
+    """The painted labels with the corrected slices of an answer in them, from `taken_over`.
 
     Attributes
     ----------
     steps : list of int
         The slices.
     data, flags : ndarray
-        Of the painted labels.
+        The new data and marks of the painted labels.
     left : ndarray of uint8
         The marks that the answer keeps.
     """
@@ -115,7 +116,9 @@ def taken_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Seque
     by_hand = editing.marks(labels).painted
     for step in corrected:
         where = (slice(None),) * axis + (n - 1 - step if flipped else step,)
-        to_take = painted[where] | ((data[where] == 0) & ~by_hand[where])  # a voxel that was erased by hand is no gap
+        to_take = painted[where] | (
+            (data[where] == 0) & ~by_hand[where]
+        )  # a voxel that was erased by hand is not a gap
         data[where] = np.where(to_take, values[where], data[where])
         flags[where] |= PAINTED
         answer_flags[where] = 0
@@ -123,15 +126,14 @@ def taken_over(viewer: ViewerModel, answer: Labels, labels: Labels, steps: Seque
 
 
 def with_painted(segmentation: Segmentation, painted: ImageSequence, steps: Sequence[int]) -> Segmentation:
-    """An answer that holds the slices (or frames) that a person painted as they are, whole.
+    """An answer whose slices (or frames) that a person painted are exactly as painted.
 
     Parameters
     ----------
     segmentation : Segmentation
     painted : ImageSequence
-        On the grid of the answer.
-    steps : sequence of int
-        Which slices are complete; nothing is labelled where they are empty.
+        The painted labels, on the grid of the answer. steps : sequence of int
+        The slices that are complete; where they are empty, nothing is labelled.
     """
     seq = segmentation.labels
     axis = seq.axes.index("t" if "t" in seq.axes else seq.slice_axis)
@@ -143,15 +145,15 @@ def with_painted(segmentation: Segmentation, painted: ImageSequence, steps: Sequ
 
 
 def with_finished(segmentation: Segmentation, before: ImageSequence, finished: Sequence[int]) -> Segmentation:
-    """A new answer in which finished objects are exactly as they were in the one before it.
+    """A new answer in which finished objects are exactly as they were in the previous one.
 
     Parameters
     ----------
     segmentation : Segmentation
     before : ImageSequence
-        The answer so far, on the same grid.
+        The previous answer, on the same grid.
     finished : sequence of int
-        Labels of objects that no new answer changes.
+        Labels of objects that a new answer must not change.
     """
     old, new = np.asarray(before.data), np.asarray(segmentation.labels.data)
     if not finished or old.shape != new.shape:
@@ -164,7 +166,7 @@ def with_finished(segmentation: Segmentation, before: ImageSequence, finished: S
 
 
 def interpolated(painted: ImageSequence) -> Segmentation:
-    """What lies between painted slices by interpolated outlines alone, without any network.
+    """The slices between painted ones by interpolated outlines, without any network.
 
     Raises
     ------
@@ -192,7 +194,7 @@ def show_answer(
     before: Labels | None = None,
     labels: Labels | None = None,
 ) -> Labels:
-    """Show what a taught model found in the image of a layer.
+    """Show the answer of a taught model for the image of a layer.
 
     Parameters
     ----------
@@ -200,9 +202,9 @@ def show_answer(
     image : Image layer
     segmentation : Segmentation
     before : Labels, optional
-        The layer of its last answer: it gets the new one, but for the voxels that a person corrected in it.
+        The layer of its last answer, which receives the new one except for the voxels that a person corrected in it.
     labels : Labels, optional
-        What was painted for it: a new layer has its colours.
+        The painted labels, whose colours a new layer takes.
 
     Returns
     -------
@@ -224,19 +226,19 @@ def show_answer(
 
 
 def doubtful_slice(segmentation: Segmentation, done: Sequence[int]) -> int | None:
-    """The slice that is most worth looking at next: that of the most uncertainty among those that are not painted.
+    """The slice that is most worth looking at next: the most uncertain one among those that are not painted.
 
     Parameters
     ----------
     segmentation : Segmentation
-        With ``uncertainty``, or from `ms.propagate`, which names its own.
+        An answer with ``uncertainty``, or one of `ms.propagate`, which names the slice itself.
     done : sequence of int
         The slices that a person painted or corrected.
 
     Returns
     -------
     int or None
-        None where nothing is in doubt.
+        None if nothing is uncertain.
     """
     doubt = getattr(segmentation, "doubt", None)
     if doubt is None:
@@ -251,7 +253,7 @@ def doubtful_slice(segmentation: Segmentation, done: Sequence[int]) -> int | Non
 
 
 def go_to_slice(viewer: ViewerModel, layer: Labels, step: int) -> None:
-    """Show a slice (or frame) of a layer, counted from 0 as its sequence does."""
+    """Show a slice (or frame) of a layer, given as an index of its sequence."""
     axis, flipped = _step_axis(layer)
     at = np.zeros(layer.ndim)
     at[axis] = layer.data.shape[axis] - 1 - step if flipped else step

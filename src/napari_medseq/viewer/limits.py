@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class BrushLimit:
-    """The range of intensities to which strokes are limited; `limit_brush` sets one.
+    """The range of intensities that strokes are limited to; `limit_brush` sets one.
 
     Attributes
     ----------
@@ -39,18 +39,19 @@ class BrushLimit:
         self._watched: WeakSet[Labels] = WeakSet()
 
     def image_for(self, layer: Labels) -> Image | None:
-        """The image that limits strokes in a mask: the chosen one, or its like at the mask's visit."""
+        """The image that limits strokes in a mask: the chosen one, or its counterpart at the mask's visit."""
         viewer = self._viewer()
         return None if viewer is None else image_under(viewer, layer, None if self._image is None else self._image())
 
     def outside(self, layer: Labels, voxels: Voxels) -> Mask:
-        """Which voxels, flat indices into a mask's data, lie outside the range; none where no image is on the mask's grid."""
+        """Which voxels, given as flat indices into a mask's data, lie outside the range; none if no image is on the
+        mask's grid."""
         viewer, image = self._viewer(), self.image_for(layer)
         if viewer is None or image is None or not len(voxels):
             return np.zeros(len(voxels), bool)
         region = region_of(viewer, layer)
         at = np.unravel_index(voxels, layer.data.shape)
-        # only the box around the stroke is read: the image may lie on disk
+        # only the box around the stroke is read, because the image may be on disk
         box = tuple(
             slice(int(k.min()), int(k.max()) + 1) if isinstance(place, slice) else place
             for k, place in zip(at, region.index, strict=True)
@@ -62,13 +63,13 @@ class BrushLimit:
         return np.asarray(~inside_range | _padding(image, grey_values))
 
     def watch(self, viewer: ViewerModel) -> None:
-        """Take back what lies outside while a stroke is being drawn in any mask, not only when it ends."""
+        """Undo what lies outside while a stroke is being drawn in any mask, and not only when it ends."""
         for layer in viewer.layers:
             self._watch(layer)
         viewer.layers.events.inserted.connect(self._inserted)
 
     def release(self, viewer: ViewerModel) -> None:
-        """Watch no layer any more."""
+        """Stop watching layers."""
         viewer.layers.events.inserted.disconnect(self._inserted)
         for layer in self._watched:
             if self._while_drawing in layer.mouse_drag_callbacks:
@@ -107,7 +108,8 @@ class BrushLimit:
 def limit_brush(
     viewer: ViewerModel, low: float | None = None, high: float | None = None, image: Image | None = None
 ) -> BrushLimit | None:
-    """Limit every stroke, fill and eraser to voxels of an image within a range of intensities; without a range, limit none.
+    """Limit every stroke, fill and eraser to voxels of an image within a range of intensities; without a range, lift
+    the limit.
 
     Parameters
     ----------
@@ -115,12 +117,13 @@ def limit_brush(
     low, high : float, optional
         Ends of the range, which belong to it. None for both: strokes paint everywhere again.
     image : Image, optional
-        Whose intensities count; at another visit its like there. Default the topmost visible image on the grid of the mask.
+        The image whose intensities count, and its counterpart at other visits. Default the topmost visible image on
+        the grid of the mask.
 
     Returns
     -------
     BrushLimit or None
-        The limit that holds now.
+        The limit that now holds.
 
     Raises
     ------
@@ -146,13 +149,13 @@ def limit_brush(
 def painted_range(
     viewer: ViewerModel, layer: Labels, label: int | None = None, image: Image | None = None
 ) -> tuple[float, float]:
-    """The intensities of nearly all voxels of a label: from the 2.5 % to the 97.5 % percentile.
+    """The range of intensities of a label: the 2.5 % to the 97.5 % percentile.
 
     Parameters
     ----------
     viewer : ViewerModel
     layer : Labels
-        At the visit and frame that is shown.
+        The mask; its voxels at the visit and frame that is shown count.
     label : int, optional
         Default the layer's selected label.
     image : Image, optional
@@ -161,7 +164,7 @@ def painted_range(
     Raises
     ------
     MedseqError
-        If the label is nowhere, or no image is on the mask's grid.
+        If the label does not occur, or no image is on the mask's grid.
     """
     under = image_under(viewer, layer, image)
     if under is None:
@@ -178,6 +181,6 @@ def painted_range(
 
 
 def _padding(image: Image, values: NDArray[np.generic]) -> Mask:
-    """Which of an image's values are padding, outside the scanned field."""
+    """Which values of an image are padding, outside the scanned field."""
     padding = is_padding(values, from_layer(image))
     return np.zeros(values.shape, bool) if padding is None else padding

@@ -1,7 +1,8 @@
-"""Canvases that show the same place: when one is moved, zoomed or pointed at, the others follow, each on its own grid.
+"""Linked canvases that show the same place: when one is moved, zoomed or pointed at, the others follow, each on its
+own grid.
 
-What is linked is a place in the patient (in the common millimetres of the visits), not a slice number: so visits with other slices,
-other spacings and a registration between them stay together.
+Canvases share a place in the patient (in the common millimetres of the visits), not a slice number, so that visits
+with other slices, other spacings and a registration between them stay together.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One of the canvases.
+    """One of the linked canvases.
 
     Attributes
     ----------
     viewer : ViewerModel
     anchor : callable
-        The layer through whose voxels places are found; None while there is none.
+        Gives the layer through whose voxels places are found; None while there is none.
     to_common : callable
-        4×4, RAS+ mm of what is shown → common RAS+ mm.
+        Gives the 4×4 matrix from RAS+ mm of what is shown to common RAS+ mm.
     """
 
     viewer: ViewerModel
@@ -44,7 +45,7 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What a canvas shows: the place, how far through the frames, and the zoom."""
+    """What a canvas shows: the place, the position within the frames, and the zoom."""
 
     place: Place
     frame: float | None
@@ -52,14 +53,14 @@ class Shown:
 
 
 class Linked:
-    """Links canvases; the first of `views` counts as the one whose sliders a person sees.
+    """Links canvases; the first of `views` is the one whose sliders the user sees.
 
     Parameters
     ----------
     views : sequence of View
     by_centre : bool
-        The place that is shared is the middle of the canvas (canvases that show one plane); else it is the point of the sliders, which
-        is where three planes cross.
+        Share the centre of the canvas, for canvases that show one plane; otherwise share the point of the sliders,
+        where three planes cross.
 
     Attributes
     ----------
@@ -84,12 +85,12 @@ class Linked:
         self._links.connect(view.viewer.cursor.events.position, lambda _event: self._points(view))
 
     def close(self) -> None:
-        """Link them no more."""
+        """Unlink the canvases."""
         self._links.close()
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """Nothing follows what happens within."""
+        """Suspend the links within this context."""
         before, self._quiet = self._quiet, True
         try:
             yield
@@ -97,7 +98,7 @@ class Linked:
             self._quiet = before
 
     def shown(self, view: View) -> Shown | None:
-        """What a canvas shows now; None where it has no layer of a known place."""
+        """What a canvas shows now; None if it has no layer whose position is known."""
         anchor = view.anchor()
         if anchor is None:
             return None
@@ -110,7 +111,7 @@ class Linked:
         return Shown(place, frame_share(anchor, point), float(camera.zoom))
 
     def follow(self, source: View) -> None:
-        """Let all others show what `source` shows."""
+        """Let all other canvases show what `source` shows."""
         if self._quiet:
             return
         shown = self.shown(source)
@@ -133,7 +134,9 @@ class Linked:
         if shown.frame is not None and "t" in names:
             frame = frame_at(anchor, shown.frame)
             at |= {} if frame is None else {"t": frame}
-        if source is not None and not self.by_centre:  # the same layers in other planes: visits too
+        if (
+            source is not None and not self.by_centre
+        ):  # these canvases show the same layers in other planes, so the slider of visits is shared too
             source_axes = [str(a) for a in source.viewer.dims.axis_labels]
             at |= {n: float(source.viewer.dims.point[k]) for k, n in enumerate(source_axes) if n not in (*SPACE, "t")}
         axes = [k for k, name in enumerate(names) if name in at]

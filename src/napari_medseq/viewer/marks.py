@@ -1,4 +1,4 @@
-"""Which voxels of a label layer a person painted, and how painting is carried over where labels get other numbers.
+"""Which voxels of a label layer a person painted, and how painting is kept when labels get other numbers.
 
 Plain numpy: no viewer, no layer. `napari_medseq.viewer.editing` keeps one `Marks` per layer.
 """
@@ -15,20 +15,19 @@ Voxels = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 Values = NDArray[np.integer]
 
-#: a person painted this voxel, at any time: nothing changes it unless told
+#: a person painted this voxel at some time: nothing changes it unless told to
 PAINTED = np.uint8(1)
-#: and has not followed, or saved with a result, what was painted there
+#: and what was painted there has not been followed, or saved with a result
 PENDING = np.uint8(2)
 
 
 class Marks:
-    """Flags per voxel of one layer; no memory is used before something is painted.
+    """Flags per voxel of one layer; they use no memory before something is painted.
 
     Parameters
     ----------
     shape : tuple of int
-        Of the layer's data.
-    """
+        Shape of the layer's data."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
@@ -37,17 +36,17 @@ class Marks:
 
     @property
     def flags(self) -> Flags:
-        """`PAINTED` and `PENDING` of every voxel, as bits; a view where something is painted."""
+        """`PAINTED` and `PENDING` of every voxel, as bits; a view if something is painted."""
         return np.zeros(self.shape, np.uint8) if self._flags is None else self._flags
 
     @property
     def painted(self) -> Mask:
-        """Where a person painted."""
+        """Where a person painted, bool."""
         return np.asarray((self.flags & PAINTED) != 0)
 
     @property
     def pending(self) -> Mask:
-        """Where a person painted what is not followed yet."""
+        """Where a person painted something that is not followed yet, bool."""
         return np.asarray((self.flags & PENDING) != 0)
 
     @property
@@ -57,7 +56,7 @@ class Marks:
 
     @property
     def count(self) -> int:
-        """How many voxels are painted and not yet followed."""
+        """Number of voxels painted and not yet followed."""
         if self._count is None:
             self._count = int(np.count_nonzero(self.pending))
         return self._count
@@ -84,7 +83,7 @@ class Marks:
 
 
 class Carried(NamedTuple):
-    """New labels with painting on them.
+    """New labels with a person's painting on them.
 
     Attributes
     ----------
@@ -93,7 +92,7 @@ class Carried(NamedTuple):
     kept : ndarray of bool
         Where painting was kept.
     dropped : dict of int to int
-        Value → painted voxels that went with it, because what it named is no longer among the new labels.
+        Value → number of painted voxels that were dropped, because its object is no longer among the new labels.
     """
 
     data: Values
@@ -102,16 +101,16 @@ class Carried(NamedTuple):
 
 
 def carry(shown: Values, painted: Mask, before: Values | None, after: Values) -> Carried:
-    """Put painting on labels that were computed again, under the numbers that its lesions have now.
+    """Apply painting to labels that were computed again, under the numbers that its lesions have now.
 
     Parameters
     ----------
     shown : ndarray of int
-        What is on the screen, painting included.
+        The labels on the screen, including what is painted.
     painted : ndarray of bool
-        Where it was painted since `before`.
+        Where voxels were painted since `before`.
     before : ndarray of int or None
-        The labels from which the painting started, whose numbers it uses; None: the numbers mean the same afterwards.
+        The labels that were painted on, whose numbers the painting uses; None: the numbers mean the same afterwards.
     after : ndarray of int
         The new labels, of the same shape.
 
@@ -145,7 +144,7 @@ def carry(shown: Values, painted: Mask, before: Values | None, after: Values) ->
 
 
 def _heir(value: int, before: Values | None, after: Values, used: set[int]) -> int | None:
-    """The number that a painted value has among the new labels; None where its lesion is gone."""
+    """The number that a painted value has among the new labels; None if its lesion is gone."""
     if before is None:
         return value
     old_mask = before == value

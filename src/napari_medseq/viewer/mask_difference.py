@@ -1,4 +1,4 @@
-"""Two label layers held against each other: Dice of each label, and a layer that shows where they differ."""
+"""Comparing two label layers: Dice of each label, and a layer that shows where they differ."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ONLY_FIRST, ONLY_SECOND, OTHER_LABEL = 1, 2, 3
 
 @dataclass(frozen=True, eq=False)
 class MaskDifference:
-    """How two label layers differ.
+    """The differences between two label layers.
 
     Attributes
     ----------
@@ -41,12 +41,12 @@ class MaskDifference:
 
     @property
     def dice(self) -> float:
-        """Of any label."""
+        """Dice of the row "any label"."""
         return float(self.table["dice"].iloc[-1])
 
 
 def compare_masks(viewer: ViewerModel, first: Labels, second: Labels) -> MaskDifference:
-    """Hold two label layers on one grid against each other, as they are painted now, and show where they differ.
+    """Compare two label layers on one grid, as they are painted now, and show where they differ.
 
     Parameters
     ----------
@@ -56,12 +56,12 @@ def compare_masks(viewer: ViewerModel, first: Labels, second: Labels) -> MaskDif
     Raises
     ------
     MedseqError
-        If they are one layer, or do not lie on one grid.
+        If both are the same layer, or they do not share a grid.
     """
     import pandas as pd
 
     if first == second:
-        raise MedseqError("Choose two label layers: this is one and the same.")
+        raise MedseqError("Choose two different label layers; both are the same one.")
     one, other = _layers.from_layer(first), _layers.from_layer(second)
     check_same_grid(one, other, where=f"{first.name} and {second.name}", error=MedseqError)
     a, b = np.asarray(one.data), np.asarray(other.data)
@@ -80,7 +80,7 @@ def compare_masks(viewer: ViewerModel, first: Labels, second: Labels) -> MaskDif
     }
     seq = one.labels_like(difference, name=f"{one.name}_difference", label_names=names_of_values)
     layer: Labels = show_derived(viewer, first, seq, name=f"{first.name} – {second.name}")
-    facts_of(layer)["role"] = DERIVED  # it is none of the study's masks
+    facts_of(layer)["role"] = DERIVED  # it is not a mask of the study
     return MaskDifference(pd.DataFrame(rows), layer)
 
 

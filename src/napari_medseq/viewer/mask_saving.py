@@ -1,4 +1,5 @@
-"""The masks of a patient, written into the study: taken at one moment, then written all or none, while a person paints on."""
+"""Saving the masks of a patient into the study: copied at one moment, then written all or none while painting goes
+on."""
 
 from __future__ import annotations
 
@@ -25,20 +26,20 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
 
-#: by these ends of their names, files are known as masks again
+#: endings of file names by which masks are recognised again
 _ENDINGS = ("_seg", "_mask", "_labels", "_label", "_lesions", "_tumor", "_dseg")
 
 
 @dataclass(frozen=True, eq=False)
 class TakenMasks:
-    """The masks of a patient as they were at one moment; from `take_masks`.
+    """The masks of a patient as they were at one moment, from `take_masks`.
 
     Attributes
     ----------
     masks : mapping of Path to ImageSequence
-        By the file that each is to be, within the study's folder.
+        The masks by the file that each is written to, within the study's folder.
     changes : mapping of Labels to int
-        How often each unsaved layer had changed.
+        Number of changes of each unsaved layer at that moment.
     """
 
     masks: dict[Path, ImageSequence]
@@ -53,14 +54,14 @@ def save_masks(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> list[Path]:
-    """Write every mask of a patient as NIfTI, a folder per visit; files that are there are replaced, all of them or none.
+    """Write every mask of a patient as NIfTI, in a folder per visit; existing files are replaced, all of them or none.
 
-    A window does it in three steps, of which a worker may do the second: `take_masks`, `write_masks`, and `Editing.written`.
+    A window does this in three steps, the second of which a worker may run: `take_masks`, `write_masks`, and
+    `Editing.written`.
 
     Returns
     -------
-    list of Path
-        The files.
+    list of Path The files that were written.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def save_masks(
 
 
 def take_masks(viewer: ViewerModel, study: str) -> TakenMasks:
-    """The masks of a patient as they are now, to be written by `write_masks` while work goes on.
+    """Copy the masks of a patient as they are now, for `write_masks` to write while work goes on.
 
     Raises
     ------
@@ -104,7 +105,7 @@ def write_masks(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> list[Path]:
-    """Write masks that were taken, all or none; touches no viewer, so that a worker may do it.
+    """Write masks that were copied, all or none; touches no viewer, so that a worker may do it.
 
     Raises
     ------
@@ -122,7 +123,7 @@ def write_masks(
 
 
 def _file(name: str, visit: str, others: dict[Path, ImageSequence]) -> Path:
-    """Where a mask goes, by its name; where another one is, with a number."""
+    """The file that a mask is written to, by its name; with a number if another mask has the same name."""
     stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     ending = next((e for e in _ENDINGS if stem.endswith(e)), "")
     stem, ending = stem.removesuffix(ending), ending or "_mask"

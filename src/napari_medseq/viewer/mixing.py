@@ -1,4 +1,4 @@
-"""How two images on one grid are put together in an overlay, and the colours of their difference; no layer is touched."""
+"""How an overlay combines two images on one grid, and the colours of their difference; no layer is touched."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 
 Mode = Literal["blink", "fade", "checkerboard", "curtain", "difference"]
 
-#: percentile of the absolute difference that is drawn in full colour
+#: percentile of the absolute difference that gets the full colour
 _FULL = 99.5
 
 
 def mixed_images(
     mode: Mode, moved: Volume, fixed: Volume, seen: NDArray[np.bool_], *, tile: Sequence[int], across: int, share: float
 ) -> Volume:
-    """What an overlay draws.
+    """The image that an overlay draws.
 
     Parameters
     ----------
     mode : {"blink", "fade", "checkerboard", "curtain", "difference"}
     moved, fixed : ndarray
-        The image that was brought onto the other's grid, and the other.
+        The image that was resampled onto the other's grid, and that other image.
     seen : ndarray of bool
         Where `moved` reaches; elsewhere `fixed` is drawn, or no difference.
     tile : sequence of int
-        Voxels of a checkerboard's tile along each axis; 0: the axis is not divided.
+        Size of the checkerboard's tiles in voxels along each axis; 0: the axis is not divided.
     across : int
         The axis along which the curtain is drawn.
     share : float
-        Where the curtain hangs, 0 to 1.
+        Position of the curtain, 0 to 1.
     """
     if mode == "difference":
         return difference(moved, fixed, seen)
@@ -49,13 +49,13 @@ def mixed_images(
 
 
 def largest_difference(differences: Volume, seen: NDArray[np.bool_]) -> float:
-    """The difference that is drawn in full colour; 1 where there is none."""
+    """The difference that gets the full colour; 1 if the images are equal."""
     full = float(np.percentile(np.abs(differences[seen]), _FULL)) if seen.any() else 1.0
     return full or 1.0
 
 
 def difference_colours() -> Colormap:
-    """Blue where the later image is darker, black where both are alike, orange where it is brighter."""
+    """Blue where the later image is darker, black where both are equal, orange where it is brighter."""
     from napari.utils.colormaps import Colormap as Colours
 
     return Colours(

@@ -1,4 +1,4 @@
-"""Files and folders to layer data, and how they are shown when they come into an empty viewer."""
+"""Reading files and folders as layer data, and how they are shown in an empty viewer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 def arrange_when_added(viewer: ViewerModel) -> None:
-    """When the next layer comes into an empty viewer, show it along its slices, head up."""
+    """Show the next layer that is added to an empty viewer along its slices, head up."""
     sync_slice_views(viewer)
     describe(viewer)
     if len(viewer.layers):
@@ -41,9 +41,10 @@ def arrange_when_added(viewer: ViewerModel) -> None:
 
 
 def layer_data(path: Paths, *, progress: Progress | None = None, cancelled: Cancelled | None = None) -> list[LayerData]:
-    """Layer data of a file, a list of files, a folder or an archive; a folder of several visits is a study on a slider `visit`.
+    """Layer data of a file, a list of files, a folder or an archive; several visits become a study on a slider
+    `visit`.
 
-    Of several patients each is a study of its own, and the layers of all but the first are hidden.
+    Each of several patients is a study of its own, and the layers of all but the first are hidden.
 
     Raises
     ------
@@ -66,14 +67,15 @@ def layer_data(path: Paths, *, progress: Progress | None = None, cancelled: Canc
 def layer_data_of_all(
     paths: Sequence[Path], *, progress: Progress | None = None, cancelled: Cancelled | None = None
 ) -> list[LayerData]:
-    """Layer data of what was dropped together: each folder or archive by itself, all single files as one list, so that slices make series.
+    """Layer data of several paths that were dropped together; single files are read as one list, so that slices make
+    up series.
 
-    It touches no viewer, so that a worker may do it.
+    Each folder or archive is read by itself. No viewer is touched, so that a worker may do it.
 
     Raises
     ------
     ReadError
-        If one could not be opened; nothing is opened then.
+        If one could not be opened; none is opened then.
     OperationCancelled
         When `cancelled` says so.
     """
@@ -88,19 +90,20 @@ def layer_data_of_all(
     return out
 
 
-#: series larger than this stay on disk, and slices are read as they are shown
+#: bytes above which a series stays on disk, and slices are read when they are shown
 _IN_MEMORY = 1 << 30
 
 
 def load_ticked(
     studies: Sequence[Study], *, progress: Progress | None = None, cancelled: Cancelled | None = None
 ) -> list[LayerData]:
-    """Layer data of studies that were read lazily, voxels and all; touches no viewer, so that a worker may do it.
+    """Layer data of studies that were read lazily, with their voxels loaded; touches no viewer, so that a worker may
+    do it.
 
     Parameters
     ----------
     studies : sequence of Study
-        One per patient; the layers of all but the first are hidden.
+        The studies, one per patient; the layers of all but the first are hidden.
     progress, cancelled : callable, optional
 
     Raises

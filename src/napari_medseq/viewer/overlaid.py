@@ -1,4 +1,5 @@
-"""What an overlay of two visits is made of: the images, how they lie to each other, and how their grey levels match; no layer."""
+"""The inputs of an overlay of two visits: the images, their alignment, and how their grey levels match; no layer is
+touched."""
 
 from __future__ import annotations
 
@@ -27,17 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class OverlayJob:
-    """What an overlay is made of, taken from the layers in the GUI thread.
+    """The inputs of an overlay, copied from the layers in the GUI thread.
 
     Attributes
     ----------
     study : str
     earlier, later : int
-        Visits, from 0.
-    moving, fixed : ImageSequence
-        The earlier image, and the later one onto whose grid it is brought.
+        Ordinals of the visits, from 0. moving, fixed : ImageSequence
+        The earlier image, and the later one onto whose grid it is resampled.
     onto : ndarray, shape (4, 4), or None
-        RAS+ mm of the later visit → RAS+ mm of the earlier one; None: to be searched.
+        RAS+ mm of the later visit → RAS+ mm of the earlier one; None: it has to be found by registration.
     """
 
     study: str
@@ -50,7 +50,7 @@ class OverlayJob:
 
 @dataclass(frozen=True, eq=False)
 class Overlaid:
-    """An overlay ready to be shown.
+    """An overlay that is ready to be shown.
 
     Attributes
     ----------
@@ -58,12 +58,12 @@ class Overlaid:
     onto : ndarray, shape (4, 4)
         RAS+ mm of the later visit → RAS+ mm of the earlier one.
     reason : str
-        Where that comes from, in words.
+        Origin of the alignment, in words.
     meter : AlignmentMeter
-        What measures any alignment of the two.
+        Measures any alignment of the two.
     bodies : tuple or None
-        The body in the later image (z, y, x) and that in the earlier one (labels), by which grey levels are matched; None where
-        these are absolute (CT, PET).
+        The body in the later image (z, y, x) and that in the earlier one (labels), by which grey levels are matched;
+        None if they are absolute (CT, PET).
     """
 
     job: OverlayJob
@@ -74,7 +74,7 @@ class Overlaid:
 
 
 def overlay_job(viewer: ViewerModel, earlier: int, later: int, *, study: str | None = None) -> OverlayJob:
-    """Take from the layers what `prepare_overlay` needs; see `overlay`."""
+    """Copy from the layers what `prepare_overlay` needs; see `overlay`."""
     name = study or patient_in_front(viewer)
     if name is None:
         raise MedseqError("No study is open. Open one with several visits first.")
@@ -91,7 +91,7 @@ def overlay_job(viewer: ViewerModel, earlier: int, later: int, *, study: str | N
 def prepare_overlay(
     job: OverlayJob, *, progress: Progress | None = None, cancelled: Cancelled | None = None
 ) -> Overlaid:
-    """Align the two images where that is not known, and match their grey levels; touches no layer.
+    """Align the two images if that is not known, and match their grey levels; touches no layer.
 
     Raises
     ------
@@ -116,7 +116,8 @@ def prepare_overlay(
 
 
 def brought(overlaid: Overlaid, onto: Affine) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The earlier image on the later grid under an alignment, its grey levels matched there, and where it reaches."""
+    """The earlier image on the later grid under an alignment, with matched grey levels, and the mask of where it
+    reaches."""
     job = overlaid.job
     transform = Transform("affine", onto, job.fixed.affine, job.fixed.grid)
     moved = np.asarray(transform.apply(job.moving, interpolation="linear", fill=np.nan).data, np.float32)

@@ -1,8 +1,8 @@
-"""The image of one visit over that of another, after registration: blink, fade, checkerboard, curtain, difference; and the
-alignment itself, with its measure, to be nudged or taken from landmarks.
+"""The image of one visit over that of another after registration (blink, fade, checkerboard, curtain, difference), and
+their alignment with its measures, which can be nudged or computed from landmarks.
 
-The earlier image is brought onto the later one's grid, with its grey levels matched. Only the image is: no mask is warped, and
-nothing is measured in what is drawn here.
+The earlier image is resampled onto the later one's grid, with its grey levels matched. This concerns the image only:
+no mask is warped, and nothing is measured in what is drawn here.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def overlay(
     ----------
     viewer : ViewerModel
     earlier, later : int
-        Visits of the study, from 0; the later one's grid is that of the overlay.
+        Ordinals of visits of the study, from 0; the overlay has the grid of the later one.
     mode : {"blink", "fade", "checkerboard", "curtain", "difference"}
     study : str, optional
         By default the patient in front.
@@ -53,7 +53,7 @@ def overlay(
     Raises
     ------
     MedseqError
-        If a visit has no volume that is open, or the two cannot be aligned.
+        If no volume of a visit is open, or the two cannot be aligned.
     """
     return show_overlay(viewer, prepare_overlay(overlay_job(viewer, earlier, later, study=study)), mode)
 
@@ -67,7 +67,7 @@ class Overlay:
     onto : ndarray, shape (4, 4)
         RAS+ mm of the later visit → RAS+ mm of the earlier one, as drawn now.
     reason : str
-        Where that alignment comes from, in words.
+        Origin of that alignment, in words.
     """
 
     def __init__(self, viewer: ViewerModel, overlaid: Overlaid, mode: Mode) -> None:
@@ -94,7 +94,7 @@ class Overlay:
         )  # fmt: skip
         active = viewer.layers.selection.active
         layer: Image = add_layers(viewer, [data])[0]
-        viewer.layers.move(viewer.layers.index(layer), viewer.layers.index(base) + 1)  # under the masks
+        viewer.layers.move(viewer.layers.index(layer), viewer.layers.index(base) + 1)  # below the masks
         names = [str(a) for a in viewer.dims.axis_labels]
         if self._visit is not None and "visit" in names:
             viewer.dims.set_point(names.index("visit"), float(self._visit))
@@ -103,7 +103,7 @@ class Overlay:
         return layer
 
     def close(self) -> None:
-        """Take it away."""
+        """Remove the overlay."""
         self._links.close()
         viewer = self._viewer()
         if viewer is not None:
@@ -118,7 +118,7 @@ class Overlay:
     # -- how it is drawn -----------------------------------------------------------------------------------------------
     @property
     def mode(self) -> Mode:
-        """How the two are put together."""
+        """How the two images are combined."""
         return self._mode
 
     @mode.setter
@@ -129,21 +129,21 @@ class Overlay:
         self._draw()
 
     def set_share(self, share: float) -> None:
-        """Where the curtain hangs, or how much of the earlier image is seen in *fade*: 0 to 1."""
+        """Set the position of the curtain, or the weight of the earlier image in *fade*: 0 to 1."""
         if not 0 <= share <= 1:
             raise SettingsError(f"A share lies between 0 and 1, not at {share}.")
         self.share = share
         self._draw()
 
     def set_tile(self, tile_mm: float) -> None:
-        """Size of the checkerboard's tiles, in mm."""
+        """Set the size of the checkerboard's tiles, in mm."""
         if not tile_mm > 0:
             raise SettingsError(f"Tiles of {tile_mm} mm cannot be drawn.")
         self.tile_mm = tile_mm
         self._draw()
 
     def blink(self) -> bool:
-        """Show the earlier image where the later one is seen, and the other way round; whether the earlier one is seen now."""
+        """Exchange the image that is seen, and return whether it is now the earlier one."""
         self.layer.visible = not self.layer.visible
         return bool(self.layer.visible)
 
@@ -176,11 +176,11 @@ class Overlay:
 
     # -- the alignment -------------------------------------------------------------------------------------------------
     def measure(self) -> Agreement:
-        """How well the two images agree as they lie now."""
+        """How well the two images agree under the present alignment."""
         return self.made.meter.at(self.onto)
 
     def measure_in_words(self) -> str:
-        """The measures as they lie now, and as they lay when this was opened."""
+        """The measures of the present alignment, and of the one when the overlay was opened, in words."""
         now, before = self.measure(), self.made.meter.at(self.made.onto)
         return (
             f"mutual information {now.mi:.3f} (at first {before.mi:.3f}), correlation {now.correlation:.3f} ({before.correlation:.3f}), "
@@ -188,31 +188,31 @@ class Overlay:
         )
 
     def nudge(self, shift_mm: ArrayLike = (0, 0, 0), turn_deg: ArrayLike = (0, 0, 0)) -> None:
-        """Move the earlier image over the later one, from where it lay before it was nudged.
+        """Move the earlier image over the later one, relative to its position before it was nudged.
 
         Parameters
         ----------
         shift_mm : array_like, shape (3,)
-            To the patient's right, to anterior, to superior.
+            Shift to the patient's right, to anterior and to superior, in mm.
         turn_deg : array_like, shape (3,)
-            About these axes, about the middle of the body.
+            Rotation about these axes through the centre of the body, in degrees.
         """
         moved = rigid_about(self.made.meter.centre, shift_mm, turn_deg)
         shift, turn = (", ".join(f"{float(v):g}" for v in np.asarray(values)) for values in (shift_mm, turn_deg))
         self._set(self._start @ np.linalg.inv(moved), f"nudged by ({shift}) mm and ({turn})°", None)
 
     def align_by_landmarks(self, earlier: ArrayLike, later: ArrayLike) -> float:
-        """Bring landmarks of the two visits onto each other, rigidly; the distance that is left, in mm.
+        """Align landmarks of the two visits rigidly, and return the remaining distance in mm.
 
         Parameters
         ----------
         earlier, later : array_like, shape (n, 3)
-            The same places, pair by pair, RAS+ mm of each visit.
+            The same anatomical places, pair by pair, in RAS+ mm of each visit.
 
         Raises
         ------
         RegistrationError
-            If they are no pairs.
+            If their numbers differ.
         """
         onto, error = fit_landmarks(later, earlier)
         count = len(np.asarray(later).reshape(-1, 3))
@@ -221,9 +221,10 @@ class Overlay:
         return error
 
     def take(self, transform: Transform) -> None:
-        """Let it lie as a registration of the earlier image (moving) to the later one (fixed) says; a deformation's linear part.
+        """Take the alignment from a registration of the earlier image (moving) to the later one (fixed); from a
+        deformation only its linear part.
 
-        Where visits were left as they lie, because a search would not move them by more than the tolerance, this moves them.
+        This moves the image even where visits were left as they are because the registration lies within the tolerance.
         """
         self._set(transform.linear, f"{transform.kind} registration", transform.quality.error_mm)
         self._start = self.onto
@@ -235,21 +236,22 @@ class Overlay:
 
     @property
     def is_changed(self) -> bool:
-        """Whether a person moved it since it was opened or kept."""
+        """Whether a person has moved the image since the overlay was opened or the alignment was kept."""
         return bool(self._how)
 
     def put_back(self) -> None:
-        """Let it lie as when it was opened."""
+        """Restore the alignment with which the overlay was opened."""
         self._set(self.made.onto, "", None)
         self._start, self.reason = self.made.onto, self.made.reason
 
     def keep(self) -> None:
-        """Keep the alignment: with the later visit's images, in the record of the result, and when lesions are followed again.
+        """Keep the alignment: with the images of the later visit, in the record of the result, and when lesions are
+        followed again.
 
         Raises
         ------
         MedseqError
-            If nothing was moved, or it is not known how the earlier visit lies to the first.
+            If nothing was moved, or the alignment of the earlier visit to the first one is unknown.
         """
         viewer = self._viewer()
         if viewer is None or not self.is_changed:
@@ -267,7 +269,7 @@ class Overlay:
 
 
 def show_overlay(viewer: ViewerModel, overlaid: Overlaid, mode: Mode = "checkerboard") -> Overlay:
-    """Show a prepared overlay, in place of the one that is shown; see `overlay`."""
+    """Show a prepared overlay in place of the one that is shown; see `overlay`."""
     if mode not in get_args(Mode):
         raise SettingsError(f"There is no overlay {mode!r}; choose {', '.join(get_args(Mode))}.")
     close_overlay(viewer)
@@ -277,12 +279,12 @@ def show_overlay(viewer: ViewerModel, overlaid: Overlaid, mode: Mode = "checkerb
 
 
 def overlay_of(viewer: ViewerModel) -> Overlay | None:
-    """The overlay that is shown; None where there is none."""
+    """The overlay that is shown; None if there is none."""
     return _OVERLAYS.get(editing_of(viewer))
 
 
 def close_overlay(viewer: ViewerModel) -> None:
-    """Take the overlay away, if there is one."""
+    """Remove the overlay, if there is one."""
     overlay = overlay_of(viewer)
     if overlay is not None:
         overlay.close()

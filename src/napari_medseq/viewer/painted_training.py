@@ -1,4 +1,5 @@
-"""Train on what was painted: corrected masks of several patients become one training set, an nnU-Net folder, and a model of it."""
+"""Training on painted masks: corrected masks of several patients become a training set (an nnU-Net folder) and a model
+trained on it."""
 
 from __future__ import annotations
 
@@ -29,16 +30,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class PaintedCase:
-    """An image with its mask, taken from layers.
+    """An image with its mask, copied from layers.
 
     Attributes
     ----------
     name : str
-        Of the case: patient and visit, as a file may be called.
+        Name of the case, from patient and visit, usable as a file name.
     image, labels : ImageSequence
-        On one grid.
+        Image and mask on the same grid.
     classes : mapping of int to str
-        What the values of the mask are.
+        Value of the mask → name of the class.
     """
 
     name: str
@@ -48,12 +49,12 @@ class PaintedCase:
 
 
 def check_model_name(name: str, *, replace: bool = False) -> Path:
-    """The folder for a new model of this name; an existing one is not replaced unless that is said.
+    """The folder for a new model of this name; an existing model is replaced only if `replace` is set.
 
     Raises
     ------
     MedseqError
-        If it is the name of a shipped model, or there is a model of that name and `replace` is not said.
+        If a shipped model has that name, or another model has it and `replace` is not set.
     """
     if (library.SHIPPED / name).exists():
         raise MedseqError(f"{name} is a model that ships with napari-medseq. Choose another name.")
@@ -66,7 +67,7 @@ def check_model_name(name: str, *, replace: bool = False) -> Path:
 
 
 def masks_worth_training_on(viewer: ViewerModel) -> list[Labels]:
-    """The label layers that a person painted in, or that belong to a study and came from a file."""
+    """The label layers that a person painted in, or that belong to a study and were read from a file."""
     editing = editing_of(viewer)
     return [
         layer
@@ -79,7 +80,8 @@ def masks_worth_training_on(viewer: ViewerModel) -> list[Labels]:
 
 
 def image_below(viewer: ViewerModel, labels: Labels) -> Image | None:
-    """The image that a mask was painted on: of the same patient and visit and on the same grid, one that is shown before others."""
+    """The image that a mask was painted on: of the same patient and visit and on the same grid, a visible one
+    first."""
     facts, mask = facts_of(labels), _layers.from_layer(labels)
     candidates = [
         layer
@@ -93,7 +95,7 @@ def image_below(viewer: ViewerModel, labels: Labels) -> Image | None:
 
 
 def painted_cases(viewer: ViewerModel, masks: Sequence[Labels]) -> list[PaintedCase]:
-    """Images and masks as they are now, copied, so that a worker may use them while painting goes on.
+    """Copies of images and masks as they are now, which a worker may use while painting goes on.
 
     Raises
     ------
@@ -113,7 +115,7 @@ def painted_cases(viewer: ViewerModel, masks: Sequence[Labels]) -> list[PaintedC
         if not values:
             continue
         facts = facts_of(layer)
-        # "lesion 3" is a lesion: identities are no classes
+        # "lesion 3" is a lesion, since identities are not classes
         classes = {v: mask.label_names.get(v, "lesion").removesuffix(f" {v}") for v in values}
         title = "_".join(str(facts[k]) for k in ("study", "visit_name") if facts.get(k)) or layer.name
         name = "".join(c if c.isalnum() or c in "-." else "-" for c in title).strip("-.") or "case"
@@ -132,12 +134,12 @@ def write_training_set(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Path:
-    """Write cases as nnU-Net reads them: ``imagesTr``, ``labelsTr`` and ``dataset.json``; touches no layer.
+    """Write cases in the layout of nnU-Net: ``imagesTr``, ``labelsTr`` and ``dataset.json``; touches no layer.
 
     Raises
     ------
     WriteError
-        If the folder is there and holds something, or cannot be written.
+        If the folder exists and is not empty, or cannot be written.
     """
     path = Path(folder)
     if path.exists() and any(path.iterdir()):
@@ -180,14 +182,14 @@ def train_on_painted(
     Parameters
     ----------
     cases : sequence of PaintedCase
-        From `painted_cases`. Every slice of them counts: where nothing is painted is background.
+        Cases from `painted_cases`. Every slice of them counts: what is not painted is background.
     name : str
-        Of the model, under which every list and script finds it.
+        Name of the model, under which every list and script finds it.
     folder : path
         Where the training set is kept, as nnU-Net reads it.
     minutes : float
     replace : bool
-        A model of that name is replaced.
+        Replace an existing model of that name.
     device : str
     progress, cancelled : callable, optional
 

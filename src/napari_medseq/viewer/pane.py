@@ -1,4 +1,5 @@
-"""One canvas of those that `napari_medseq.viewer.panes` shows together: what it is to show, and the twins in it. No Qt."""
+"""One of the canvases that `napari_medseq.viewer.panes` shows together: its plan, and the twins that it shows. No
+Qt."""
 
 from __future__ import annotations
 
@@ -22,19 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class PanePlan:
-    """What a pane is to show.
+    """The plan of what a pane shows.
 
     Attributes
     ----------
     title : str
     shows : callable
-        Whether a layer of the viewer belongs into it.
+        Tells whether a layer of the viewer belongs in the pane.
     ordinal : int or None
-        The visit, from 0; None where it shows whatever visit the slider shows.
+        Ordinal, from 0, of the visit; None if the pane follows the slider of visits.
     to_common : ndarray, shape (4, 4)
         RAS+ mm of its layers → common RAS+ mm.
     along : {"z", "y", "x"} or None
-        The axis that it steps through; None: that of the viewer.
+        The axis that the pane steps through; None: the viewer's axis.
     """
 
     title: str
@@ -65,23 +66,23 @@ class Pane:
 
     @property
     def anchor(self) -> Layer | None:
-        """The twin through which places are found: the first image that is seen, else any."""
+        """The twin through which places are found: the first visible image, else any twin."""
         return anchor_among(twin.layer for twin in self.twins.values())
 
     def original(self, layer: Layer | None) -> Layer | None:
-        """The viewer's layer of which this is the twin."""
+        """The layer of the viewer that has this twin."""
         return next((own for own, twin in self.twins.items() if twin.layer is layer), None)
 
 
 def anchor_among(layers: Iterator[Layer] | Sequence[Layer]) -> Layer | None:
-    """Of layers, the one through which places are found: the first image that is seen, else the first mask or image."""
+    """The layer through which places are found: the first visible image, else the first mask or image."""
     candidates = [layer for layer in layers if layer_kind(layer) in ("image", "labels")]
     images = [layer for layer in candidates if layer_kind(layer) == "image"]
     return next((one for one in images if one.visible), next(iter(images), next(iter(candidates), None)))
 
 
 def step_through_plane(pane: Pane, viewer: ViewerModel) -> None:
-    """Let a pane show the plane of its plan, or the viewer's."""
+    """Let a pane show the plane of its plan, or else that of the viewer."""
     if pane.viewer.layers:
         names = [str(a) for a in pane.viewer.dims.axis_labels]
         along = pane.plan.along or along_of(viewer)

@@ -1,7 +1,8 @@
-"""Several canvases of one viewer: each shows twins of some of its layers; all show the same place, and one brush paints in any.
+"""Several canvases of one viewer, each with twins of some of its layers: all show the same place, and one brush paints
+in any of them.
 
-`napari_medseq.viewer.comparing` makes them: visits side by side, or three planes of one. No Qt: each canvas is a `ViewerModel`,
-and the *Compare* widget puts them on the screen.
+`napari_medseq.viewer.comparing` makes them: visits side by side, or three planes of one visit. They need no Qt: each
+canvas is a `ViewerModel`, and the *Compare* widget shows them on the screen.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ class Panes:
     kind : {"visits", "planes"}
     panes : list of Pane
     active : Pane
-        The one that was pressed last: its visit is the one that the viewer's slider shows.
+        The pane that was pressed last; the viewer's slider shows its visit.
     events : EmitterGroup
-        ``active`` when another pane is the active one, ``closed`` at the end.
+        ``active`` when another pane becomes the active one, ``closed`` at the end.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Panes:
         self._links.connect(viewer.layers.events.removed, lambda event: self._remove(event.value))
         self._links.connect(viewer.layers.events.reordered, lambda _event: self._reorder())
         self._links.connect(viewer.dims.events.order, lambda _event: self._turned())
-        # before the linking hears of it: another visit is no other place
+        # connected before the linking is, because another visit is not another place
         viewer.dims.events.point.connect(self._visit_moved, position="first")
         self._links.at_end(lambda: viewer.dims.events.point.disconnect(self._visit_moved))
         self._links.connect(self._editing.events.changed, lambda _event: self._refresh())
@@ -108,7 +109,7 @@ class Panes:
             pane.viewer.mouse_drag_callbacks.append(lambda _viewer, event, pane=pane: self._pressed(pane, event))
 
     def close(self) -> None:
-        """Show them no more; what was painted stays."""
+        """Close the panes; what was painted in them stays."""
         _PANES.pop(self._editing, None)
         self.linked.close()
         self._brush.close()
@@ -186,7 +187,8 @@ class Panes:
         self.linked.follow(self._pane_views[0])
 
     def _visit_moved(self, _event: Event) -> None:
-        """The viewer's slider of visits moved: the panes stay, the viewer comes to the same place."""
+        """When the viewer's slider of visits moves, keep the panes where they are and bring the viewer to the same
+        place."""
         visit = shown_visit(self.viewer)
         if visit == self._last_visit:
             return
@@ -209,7 +211,7 @@ class Panes:
             self.events.active()
 
     def activate(self, pane: Pane) -> None:
-        """Make a pane the active one: the viewer's slider goes to its visit, and the layer that is edited is of that visit."""
+        """Make a pane the active one: the viewer's slider goes to its visit, and a layer of that visit is edited."""
         viewer, names = self.viewer, [str(a) for a in self.viewer.dims.axis_labels]
         ordinal = pane.plan.ordinal
         with self._brush.handing_over(pane):
@@ -257,7 +259,7 @@ class Panes:
         self._cross()
 
     def _cross(self) -> None:
-        """Let the lines of three planes cross where the planes do."""
+        """Let the lines of three planes cross where the planes meet."""
         if self.kind != "planes":
             return
         position = self.linked.shown(self._hub)
@@ -278,7 +280,7 @@ _PANES: WeakKeyDictionary[Editing, Panes] = WeakKeyDictionary()
 
 
 def panes_of(viewer: ViewerModel) -> Panes | None:
-    """The panes that are open of a viewer; None where there are none."""
+    """The panes that are open for a viewer; None if there are none."""
     return _PANES.get(editing_of(viewer))
 
 
@@ -290,7 +292,7 @@ def open_panes(
     visits: int | None = None,
     windows: Literal["alike", "equal", "free"] = "alike",
 ) -> Panes:
-    """Open panes of a viewer in place of those that are open."""
+    """Open panes for a viewer in place of those that are open."""
     close_panes(viewer)
     viewer = getattr(viewer, "__wrapped__", viewer)
     panes = _PANES[editing_of(viewer)] = Panes(viewer, kind, plans, visits=visits, windows=windows)

@@ -1,4 +1,4 @@
-"""A part of an image to run a model on: the slice that is shown, or a region that was drawn; no Qt."""
+"""The part of an image to run a model on: the slice that is shown, or a region that was drawn; no Qt."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ class Part(TypedDict, total=False):
 
 
 def part_of(viewer: ViewerModel, image: Image, part: str = "whole") -> Part:
-    """What to give `ms.segment` so that it labels this part of an image.
+    """The arguments with which `ms.segment` labels a part of an image.
 
     Parameters
     ----------
     viewer : ViewerModel
     image : Image layer
     part : {"whole", "slice", "region"}
-        All of it; the slice (or frame) that is shown; what lies within the shapes of the topmost visible Shapes layer.
+        The whole image; the slice (or frame) that is shown; or the box around the shapes of the topmost visible Shapes
+        layer.
 
     Raises
     ------
     MedseqError
-        If the slice that is shown is none of the image's, or nothing is drawn over it.
+        If the slice that is shown lies outside of the image, or nothing is drawn over it.
     """
     if part == "whole":
         return {}
@@ -61,7 +62,8 @@ def part_of(viewer: ViewerModel, image: Image, part: str = "whole") -> Part:
 
 
 def place_in_view(viewer: ViewerModel, layer: Layer) -> dict[str, int]:
-    """Where the viewer's sliders stand in a layer: axis name → index in the layer's sequence, which may lie outside of it."""
+    """The position of the viewer's sliders in a layer: axis name → index in the layer's sequence, which may lie
+    outside of it."""
     at = np.asarray(layer.world_to_data(np.asarray(viewer.dims.point, dtype=float)[-layer.ndim :]))
     place = {}
     sizes = {name: size for name, size in _layers.from_layer(layer).sizes.items() if name != "c"}
@@ -69,13 +71,13 @@ def place_in_view(viewer: ViewerModel, layer: Layer) -> dict[str, int]:
         axis, flipped = _layers.layer_axis(layer, name)
         index = round(
             float(at[layer.ndim - len(sizes) + k if axis is None else axis])
-        )  # a layer of others may not name its axes
+        )  # a layer that another plugin made may not name its axes
         place[name] = size - 1 - index if flipped else index
     return place
 
 
 def shown_slice(viewer: ViewerModel, image: Layer) -> int:
-    """The slice (or frame) of an image that the sliders show, counted from 0 as its sequence does.
+    """The slice (or frame) of an image that the sliders show, as an index of its sequence.
 
     Raises
     ------
@@ -91,9 +93,10 @@ def shown_slice(viewer: ViewerModel, image: Layer) -> int:
 
 
 def region_of_shapes(image: Image, shapes: Shapes) -> dict[str, tuple[int, int]]:
-    """The box around all shapes of a layer, in voxels of an image's sequence: axis name to (start, stop).
+    """The box around all shapes of a layer in voxels of an image's sequence: axis name to (start, stop).
 
-    An axis along which the shapes lie in one slice is not limited: a rectangle that was drawn on a slice means all slices.
+    An axis along which all shapes lie in one slice is not limited, so that a rectangle drawn on one slice covers all
+    slices.
 
     Raises
     ------
@@ -117,7 +120,7 @@ def region_of_shapes(image: Image, shapes: Shapes) -> dict[str, tuple[int, int]]
             continue
         start, stop = max(round(low), 0), min(round(high) + 1, n)
         if start >= stop:
-            raise MedseqError(f"The region that is drawn lies beside {image.name}. Draw it on the image.")
+            raise MedseqError(f"The region that is drawn does not touch {image.name}. Draw it on the image.")
         out[name] = (start, stop)
     if not out:
         raise MedseqError("The region that is drawn has no extent. Draw a rectangle around what is to be looked at.")

@@ -1,4 +1,5 @@
-"""Where layers are drawn: along which axis the viewer steps, the slice view for it, or the true place for three dimensions."""
+"""Where layers are drawn: the axis that the viewer steps through, the slice view for it, and the true place for three
+dimensions."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ def use_world_placement(what: ViewerModel | Layer | Iterable[Layer], on: bool = 
     Returns
     -------
     list of Layer
-        The layers that were placed: those that this package made.
+        The layers that were placed, which are those that this package made.
     """
     placed = []
     for layer in _layers_of(what):
@@ -61,7 +62,7 @@ def use_world_placement(what: ViewerModel | Layer | Iterable[Layer], on: bool = 
 
 
 def step_through(viewer: ViewerModel, along: str) -> None:
-    """Show slices along the axis "z", "y" or "x": order of axes, slice view of our layers, head up."""
+    """Show slices along the axis "z", "y" or "x": sets the order of axes and the slice view of our layers, head up."""
     names = list(viewer.dims.axis_labels)
     if along not in names:
         raise MedseqError(f"The viewer has axes {', '.join(names)}, not {along!r}; open an image first.")
@@ -75,13 +76,14 @@ def step_through(viewer: ViewerModel, along: str) -> None:
     follow_order(viewer)
 
 
-#: the events of viewers whose layers are kept true already
+#: event emitters of the viewers whose slice views are kept in step already
 _KEPT: WeakSet[EmitterGroup] = WeakSet()
 
 
 def sync_slice_views(viewer: ViewerModel) -> None:
-    """From now on, whenever the order of axes changes, place our layers for the axis that is stepped through."""
-    viewer = getattr(viewer, "__wrapped__", viewer)  # the proxy that napari gives to plugins dies at once
+    """Place the layers of this package for the axis that is stepped through whenever the order of axes changes, from
+    now on."""
+    viewer = getattr(viewer, "__wrapped__", viewer)  # the proxy that napari hands to plugins is deleted at once
     events = viewer.dims.events
     if events in _KEPT:
         return
@@ -93,19 +95,19 @@ def sync_slice_views(viewer: ViewerModel) -> None:
         if alive is not None:
             follow_order(alive)
 
-    # napari's own callbacks always come first: where a volume is rotated it warns once before this puts it right
+    # napari's own callbacks always come first, so that for a rotated volume it warns once before this corrects it
     events.order.connect(changed)
     events.ndisplay.connect(changed)
 
 
 def follow_order(viewer: ViewerModel) -> None:
-    """Place our layers for the axis that is stepped through now, and keep superior up."""
+    """Place the layers of this package for the axis that is stepped through now, and keep superior up."""
     dims = viewer.dims
     hidden = [dims.axis_labels[i] for i in dims.not_displayed if dims.axis_labels[i] in SPACE]
     if dims.ndisplay != 2 or len(hidden) != 1:
         return
     _turn_all(viewer, str(hidden[0]))
-    # superior is up: on an axial slice y runs down, on the others z runs up
+    # to keep superior up, y runs down on an axial slice and z runs up on the others
     vertical = dims.axis_labels[dims.displayed[0]]
     camera_of(viewer).orientation2d = ("up" if vertical == "z" else "down", "right")
 
@@ -152,5 +154,5 @@ def along_of(viewer: ViewerModel) -> str:
 
 
 def camera_of(viewer: ViewerModel) -> Camera:
-    """The camera: part of the viewer's scene since napari 0.9."""
+    """The camera, which is part of the viewer's scene since napari 0.9."""
     return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera

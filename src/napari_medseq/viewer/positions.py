@@ -1,6 +1,7 @@
-"""From a place on a canvas to the patient and back: true millimetres of what a layer shows there, and where others show that place.
+"""Conversion between positions on a canvas and places in the patient, in true millimetres.
 
-What is drawn may be the slice view of a tilted volume, and each visit has a grid of its own, so places go through the voxels.
+What is drawn may be the slice view of a tilted volume, and each visit has a grid of its own; therefore positions are
+converted by way of voxels.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from napari_medseq.viewer.layers import KEY, true_world_matrix
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-#: three numbers: RAS+ millimetres of the patient
+#: a place in the patient: three numbers, RAS+ millimetres
 Place = NDArray[np.float64]
 
 #: (S, P, L), the order of a canvas → (R, A, S)
@@ -34,7 +35,7 @@ def place_of(layer: Layer, point: Sequence[float]) -> Place:
     layer : Layer
         An image or mask.
     point : sequence of float
-        As the viewer's `dims.point` or the cursor's position: its last axes are the layer's.
+        A point such as the viewer's `dims.point` or the cursor's position; its last axes are those of the layer.
 
     Returns
     -------
@@ -49,7 +50,7 @@ def place_of(layer: Layer, point: Sequence[float]) -> Place:
 
 
 def shown_at(layer: Layer, place: Place) -> dict[str, float]:
-    """Where a layer shows a place of the patient: a position on the canvas for each of its axes in space.
+    """The position on the canvas, one number per spatial axis of the layer, where it shows a place of the patient.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def shown_at(layer: Layer, place: Place) -> dict[str, float]:
 
 
 def frame_share(layer: Layer, point: Sequence[float]) -> float | None:
-    """How far through its frames a layer is at a point of the canvas, 0 to 1; None where it has none."""
+    """The position within a layer's frames of a point of the canvas, 0 to 1; None if it has no frames."""
     names = [str(a) for a in layer.axis_labels]
     if "t" not in names or layer.data.shape[names.index("t")] < 2:
         return None
@@ -77,7 +78,7 @@ def frame_share(layer: Layer, point: Sequence[float]) -> float | None:
 
 
 def frame_at(layer: Layer, share: float) -> float | None:
-    """The position on the canvas's axis ``t`` of the frame that is that far through; None where there are no frames."""
+    """The position on the canvas's axis ``t`` of the frame at that position, 0 to 1; None if there are no frames."""
     names = [str(a) for a in layer.axis_labels]
     if "t" not in names:
         return None
@@ -88,13 +89,13 @@ def frame_at(layer: Layer, share: float) -> float | None:
 
 
 def moved(matrix: Affine, place: Place, *, back: bool = False) -> Place:
-    """A place under a 4×4 matrix, or (`back`) under its inverse."""
+    """Transform a place by a 4×4 matrix, or (`back`) by its inverse."""
     direction = np.asarray(np.linalg.inv(matrix) if back else matrix, dtype=np.float64)
     return np.asarray(geometry.apply_points(direction, place[None])[0], dtype=np.float64)
 
 
 def _space_axes(layer: Layer) -> list[tuple[int, str]]:
-    """Array axis and name of each axis in space."""
+    """Array axis and name of each spatial axis."""
     names = [str(a) for a in layer.axis_labels]
     if any(name in SPACE for name in names):
         return [(k, name) for k, name in enumerate(names) if name in SPACE]
@@ -103,7 +104,7 @@ def _space_axes(layer: Layer) -> list[tuple[int, str]]:
 
 
 def _matrix(layer: Layer) -> Affine:
-    """Index (z, y, x) of a layer → RAS+ mm; of a layer of others, its transform is read as (S, P, L) mm."""
+    """Index (z, y, x) of a layer → RAS+ mm; the transform of a layer of another origin is read as (S, P, L) mm."""
     if KEY in layer.metadata:
         return np.asarray(_SPL_RAS @ true_world_matrix(layer))
     matrix, axes = np.eye(4), _space_axes(layer)

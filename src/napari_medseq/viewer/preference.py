@@ -1,11 +1,12 @@
-"""napari's own setting of which reader opens what: ours for folders and medical files, so that dropping one asks nothing."""
+"""napari's setting of which reader opens what: this package for folders and medical files, so that dropping one asks
+no question."""
 
 from __future__ import annotations
 
 import os
 
 NAME = "napari-medseq"
-#: napari compares these with the whole path; a folder's ends with a separator
+#: patterns that napari compares with the whole path; that of a folder ends with a separator
 PATTERNS = (
     f"*{os.sep}", "*.dcm", "*.ima", "*DICOMDIR", "*.nii", "*.nii.gz", "*.nrrd", "*.nhdr", "*.mha", "*.mhd",
 )  # fmt: skip
@@ -17,9 +18,9 @@ def prefer() -> tuple[list[str], dict[str, str]]:
     Returns
     -------
     set : list of str
-        The patterns that are this package's now.
+        The patterns that are now assigned to this package.
     kept : dict of str to str
-        Patterns for which another reader was chosen before, and which; they stay as they are.
+        Patterns for which another reader was chosen before, with that reader; they stay as they are.
     """
     from napari.settings import get_settings
 
@@ -33,7 +34,7 @@ def prefer() -> tuple[list[str], dict[str, str]]:
 
 
 def is_preferred() -> bool:
-    """Whether napari opens folders with this package already, or the user chose another reader for them."""
+    """Whether napari already opens folders with this package, or the user chose another reader for them."""
     from napari.settings import get_settings
 
     return f"*{os.sep}" in get_settings().plugins.extension2reader

@@ -1,7 +1,8 @@
-"""Preprocessing on layers: the job, its results as layers with their recipe, and the recipe on other layers.
+"""Preprocessing of layers: the job, its results as layers with their recipe, and applying the recipe to other layers.
 
-What the *Preprocess* widget does, for scripts; no Qt, a `ViewerModel` will do. A recipe is a list of steps as `ms.preprocess` takes them;
-what `ms.preprocess` gives for the sequence of a layer is what comes into the viewer, voxel by voxel.
+This is what the *Preprocess* widget does, for scripts; it needs no Qt, a `ViewerModel` is enough. A recipe is a list
+of steps as `ms.preprocess` takes them, and the viewer shows exactly the voxels that `ms.preprocess` returns for the
+sequence of a layer.
 """
 
 from __future__ import annotations
@@ -41,23 +42,22 @@ def preprocess(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> list[Layer]:
-    """Run steps on layers with `ms.preprocess` and show each result as a new layer, at its true place and visit.
+    """Run steps on layers with `ms.preprocess`, and show each result as a new layer at its true place and visit.
 
-    A Labels layer whose image is among `layers` goes where its image went: by the same registration, onto the same grid, nearest
-    neighbour, no other step. One without its image gets the steps of geometry alone.
+    A Labels layer whose image is among `layers` follows its image: by the same registration and onto the same grid,
+    with nearest neighbours and without any other step. One without its image gets only the steps of geometry.
 
     Parameters
     ----------
     viewer : ViewerModel
     layers : Image or Labels layer, or several of them
-    steps : steps, as of `ms.preprocess`
-    reference : layer, optional
-        What *Register* follows, and whose grid *Resample* takes where no spacing is given.
+    steps : steps, as `ms.preprocess` takes them reference : layer, optional
+        The target of *Register*, whose grid *Resample* takes too if no spacing is given.
 
     Returns
     -------
     list of Layer
-        One per layer given, in that order.
+        One per given layer, in that order.
 
     Raises
     ------
@@ -75,17 +75,17 @@ def preprocess(
 
 @dataclass
 class Preprocessing:
-    """Steps on layers as a job: made where layers may be read, run in any thread, shown where layers may be added.
+    """Steps on layers as a job: created where layers may be read, run in any thread, shown where layers may be added.
 
     Attributes
     ----------
     layers : list of Layer
-    steps : as of `ms.preprocess`
+    steps : as `ms.preprocess` takes them
     reference : Layer or None
     notes : list of str
-        What to tell when all is done: which steps were left out for labels.
+        Messages for the user at the end, such as which steps were left out for labels.
     failures : list of str
-        What went wrong with which layer, after `run`.
+        The layers that failed and why, after `run`.
     """
 
     layers: list[Layer]
@@ -102,18 +102,18 @@ class Preprocessing:
     def run(
         self, progress: Progress | None = None, cancelled: Cancelled | None = None
     ) -> list[tuple[Layer, ImageSequence]]:
-        """Each layer with its result; those that failed are left out and stand in `failures`. No layer is touched.
+        """Each layer with its result; layers that failed are left out and stand in `failures`. No layer is touched.
 
         Raises
         ------
         SettingsError
             If a step cannot be used.
         MedseqError
-            If the one layer there is fails.
+            If there is only one layer, and it fails.
         """
         chain = steps_of.parse(self.steps)
         results: dict[int, ImageSequence] = {}
-        # images first: their masks follow them
+        # images come first, because their masks follow them
         order = sorted(range(len(self.layers)), key=lambda k: self._sequences[k].kind == "labels")
         for done, k in enumerate(order):
             prefix = f"{self.layers[k].name}: " if len(order) > 1 else ""
@@ -154,9 +154,9 @@ class Preprocessing:
         return steps_of.preprocess(seq, steps, reference=self._fixed, progress=progress, cancelled=cancelled)
 
     def show(self, viewer: ViewerModel, results: Sequence[tuple[Layer, ImageSequence]]) -> list[Layer]:
-        """Show what `run` found, each beside the layer it was made of."""
+        """Show the results of `run`, each beside the layer that it was made from."""
         chain = steps_of.parse(self.steps)
-        # what was brought onto another layer is shown at that one's visit
+        # a result on the grid of another layer is shown at the visit of that layer
         onto = self.reference if any(brings_onto_another(step) for step in chain) else None
         title = short_title(chain)
         return [_show(viewer, layer, seq, f"{layer.name} ({title})", onto) for layer, seq in results]
@@ -164,25 +164,26 @@ class Preprocessing:
 
 # -- before it is run --------------------------------------------------------------------------------------------------
 def steps_for_labels(steps: Steps) -> tuple[list[Step], list[Step]]:
-    """The steps that make sense on labels (they move voxels and leave values), and those that do not."""
+    """The steps that make sense for labels (they move voxels and keep values), and those that do not."""
     chain = steps_of.parse(steps)
     return [s for s in chain if s.takes_labels], [s for s in chain if not s.takes_labels]
 
 
 def step_titles(steps: Sequence[Step]) -> str:
-    """What steps are called, for people."""
+    """The titles of steps, for messages."""
     return ", ".join(step.title or step.kind for step in steps)
 
 
 def short_title(steps: Sequence[Step]) -> str:
-    """Kinds of steps, for the name of a layer."""
+    """The kinds of steps, short enough for the name of a layer."""
     kinds = [step.kind for step in steps]
     return ", ".join(kinds) if len(kinds) <= _TITLED else f"{', '.join(kinds[: _TITLED - 1])} … {len(kinds)} steps"
 
 
 # -- after it was run --------------------------------------------------------------------------------------------------
 def recipe_of(layer: Layer) -> list[Step]:
-    """The steps by which a layer was made, ready for other layers, a script or a file; none for a layer that was not made so."""
+    """The steps by which a layer was made, ready for other layers, a script or a file; none if preprocessing did not
+    make it."""
     meta = _studies.facts_of(layer).get("meta") or {}
     return steps_of.parse(meta.get("steps") or [])
 
@@ -204,15 +205,16 @@ def transform_of(layer: Layer) -> Transform:
 
 
 def bring_along(viewer: ViewerModel, masks: Layer | Sequence[Layer], source: Layer) -> list[Layer]:
-    """Bring layers to where a preprocessed layer is: by the registrations kept in it, onto its grid; values stay (nearest neighbour).
+    """Resample layers to where a preprocessed layer is: by the registrations kept in it, onto its grid, by nearest
+    neighbour.
 
     Parameters
     ----------
     viewer : ViewerModel
     masks : Labels or Image layer, or several
-        In the space of the image that `source` was made of.
+        Layers in the space of the image that `source` was made from.
     source : Layer
-        What `preprocess` showed.
+        A layer that `preprocess` made.
 
     Raises
     ------
@@ -229,7 +231,7 @@ def bring_along(viewer: ViewerModel, masks: Layer | Sequence[Layer], source: Lay
 
 # -- what belongs together ---------------------------------------------------------------------------------------------
 def masks_of(viewer: ViewerModel, image: Layer) -> list[Labels]:
-    """The Labels layers of an image: those of its visit, or, where there is no study, those on its grid."""
+    """The Labels layers of an image: those of its visit, or, without a study, those on its grid."""
     seq = from_layer(image)
     return [
         layer
@@ -239,7 +241,7 @@ def masks_of(viewer: ViewerModel, image: Layer) -> list[Labels]:
 
 
 def other_visits(viewer: ViewerModel, layer: Layer) -> list[Layer]:
-    """The layers of the same series at the other visits of the study, by visit; masks for a mask."""
+    """The layers of the same series at the other visits of the study, by visit; for a mask these are masks."""
     facts = _studies.facts_of(layer)
     if facts.get("study") is None:
         return []
@@ -266,7 +268,8 @@ def _belongs(mask: Layer, image: Layer, seq: ImageSequence) -> bool:
 
 
 def _image_of(k: int, layers: Sequence[Layer], sequences: Sequence[ImageSequence]) -> int | None:
-    """Which of the layers is the image of the mask `k`: on its grid, or at least of its visit; None where there is none."""
+    """Which of the layers is the image of the mask `k`: on its grid, or at least of its visit; None if there is
+    none."""
     if sequences[k].kind != "labels":
         return None
     images = [
@@ -278,7 +281,7 @@ def _image_of(k: int, layers: Sequence[Layer], sequences: Sequence[ImageSequence
 
 
 def _taken(layer: Layer) -> ImageSequence:
-    """The sequence of a layer; labels as they are now, since painting may go on meanwhile."""
+    """The sequence of a layer; labels are copied, because painting may go on meanwhile."""
     seq = from_layer(layer)
     return seq.replace(data=np.array(seq.data)) if seq.kind == "labels" else seq
 
@@ -288,6 +291,6 @@ def _show(viewer: ViewerModel, layer: Layer, seq: ImageSequence, name: str, refe
     if seq.kind == "labels":
         extra["opacity"] = 0.6
     derived = show_derived(viewer, layer, seq, reference=reference, **extra)
-    # neither does a mask become one of the study's: lesions are followed in those on their own grids
+    # nor does a mask become one of the study's, because lesions are followed in masks on their native grids
     _studies.facts_of(derived).setdefault("role", _studies.DERIVED)
     return derived

@@ -1,4 +1,4 @@
-"""The values under the cursor with their units: Hounsfield units, SUV, labels by name; padding is said to be none."""
+"""The values under the cursor with their units: Hounsfield units, SUV, label names; padding is named as such."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _NAMES = {"hu": "HU", "suv": "SUV"}
 
 
 class Unit(NamedTuple):
-    """What an image's values are.
+    """The unit of an image's values.
 
     Attributes
     ----------
     name : str
-        "HU", "SUV", or "" where nothing is known.
+        "HU", "SUV", or "" if it is unknown.
     factor : float
-        What brings a voxel's value to that unit.
+        Factor from a voxel's value to that unit.
     """
 
     name: str
@@ -40,16 +40,16 @@ class Unit(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What one layer holds at a place.
+    """The value of one layer at a place.
 
     Attributes
     ----------
     layer : Layer
     value : float or None
-        In `unit`; a label's number; None for padding.
+        Value in `unit`, or the number of a label; None for padding.
     unit : str
     text : str
-        For people.
+        Text for display.
     """
 
     layer: Layer
@@ -59,7 +59,7 @@ class Reading(NamedTuple):
 
 
 def unit_of(image: Image) -> Unit:
-    """The unit of an image's values: Hounsfield units of CT, SUV of PET where the file has what they need."""
+    """The unit of an image's values: Hounsfield units for CT, SUV for PET if the file holds what they need."""
     facts = facts_of(image)
     if not facts or getattr(image, "rgb", False):
         return Unit("", 1.0)
@@ -69,7 +69,7 @@ def unit_of(image: Image) -> Unit:
 
 
 def values_at(viewer: ViewerModel, position: Sequence[float] | None = None) -> list[Reading]:
-    """What the visible images and masks hold at a place, from the topmost down.
+    """The values of the visible images and masks at a place, from the topmost layer down.
 
     Parameters
     ----------
@@ -80,7 +80,8 @@ def values_at(viewer: ViewerModel, position: Sequence[float] | None = None) -> l
     Returns
     -------
     list of Reading
-        Of layers at the visit that is shown, and only where they have a voxel there; of masks where that is no background.
+        Readings of the layers at the visit that is shown which have a voxel there; of masks only if it is not
+        background.
     """
     where = tuple(viewer.cursor.position if position is None else position)
     visit = shown_visit(viewer)
@@ -95,7 +96,7 @@ def values_at(viewer: ViewerModel, position: Sequence[float] | None = None) -> l
 
 
 def _value(viewer: ViewerModel, layer: Layer, where: tuple[float, ...]) -> float | None:
-    """The voxel at a world position of what is drawn, or None."""
+    """The voxel at a world position of what is drawn; None if there is none."""
     if len(where) != viewer.dims.ndim or viewer.dims.ndisplay != 2 or getattr(layer, "rgb", False):
         return None
     value = layer.get_value(where, view_direction=None, dims_displayed=list(viewer.dims.displayed), world=True)
@@ -124,7 +125,7 @@ def _of_image(layer: Image, value: float) -> Reading:
     return Reading(layer, number, unit.name, f"{title}: {number:.4g} {unit.name}".rstrip())
 
 
-#: image layer → its unit, which never changes: it is asked for at every move of the mouse
+#: image layer → its unit, which never changes but is needed at every move of the mouse
 _UNITS: WeakKeyDictionary[Layer, Unit] = WeakKeyDictionary()
 
 
@@ -136,7 +137,8 @@ def _unit(layer: Image) -> Unit:
 
 
 def show_values(viewer: ViewerModel, on: bool = True) -> None:
-    """From now on, write what is under the cursor in the canvas's lower left corner; or no more.
+    """Write the values under the cursor in the canvas's lower left corner from now on, or (``on=False``) stop doing
+    so.
 
     Parameters
     ----------
@@ -147,12 +149,12 @@ def show_values(viewer: ViewerModel, on: bool = True) -> None:
 
 
 def shows_values(viewer: ViewerModel) -> bool:
-    """Whether what is under the cursor is written in the canvas."""
+    """Whether the values under the cursor are written on the canvas."""
     return _Readout.of(viewer).on
 
 
 class _Readout:
-    """Writes the values of one viewer."""
+    """Writes the values under the cursor of one viewer."""
 
     _all: ClassVar[WeakKeyDictionary[Editing, _Readout]] = WeakKeyDictionary()
 

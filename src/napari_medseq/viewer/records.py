@@ -1,4 +1,5 @@
-"""What a session keeps of a layer: plain JSON for its facts, a sparse file for labels and the marks of what was painted."""
+"""The files of a session for a layer: plain JSON for its facts, and a sparse file for labels and the marks of
+painting."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _ARRAY, _ITEMS = "__array__", "__items__"
 
 
 def plain(value: object) -> Plain:
-    """A value as JSON can hold it; `restored` gives it back. Tuples become lists, dates become text."""
+    """A value in a form that JSON can hold, and that `restored` turns back. Tuples become lists, and dates become
+    text."""
     if isinstance(value, np.ndarray):
         return {_ARRAY: value.tolist(), "dtype": str(value.dtype)}
     if isinstance(value, np.generic):
@@ -36,7 +38,7 @@ def plain(value: object) -> Plain:
 
 
 def restored(value: Plain) -> object:
-    """What `plain` was given."""
+    """The value that `plain` was given."""
     if isinstance(value, list):
         return [restored(v) for v in value]
     if isinstance(value, dict):
@@ -50,7 +52,7 @@ def restored(value: Plain) -> object:
 
 
 def write_labels(file: str | PathLike[str] | IO[bytes], data: Values, flags: Flags) -> None:
-    """Write labels and what is painted, as the voxels that are not 0."""
+    """Write labels and marks of painting as the voxels that are not 0."""
     where, marked = np.flatnonzero(data), np.flatnonzero(flags)
     np.savez_compressed(
         file, shape=np.array(data.shape), dtype=np.array(str(data.dtype)), where=_small(where), values=data.reshape(-1)[where],
@@ -76,7 +78,7 @@ def read_labels(file: Path) -> tuple[Values, Flags]:
             data = np.zeros(shape, np.dtype(str(archive["dtype"])))
             flags = np.zeros(shape, np.uint8)
             if data.dtype.kind not in "iub":
-                raise ValueError(f"{data.dtype} is no type of labels")
+                raise ValueError(f"{data.dtype} is not an integer type")
             data.reshape(-1)[archive["where"]] = archive["values"]
             flags.reshape(-1)[archive["marked"]] = archive["flags"]
     except (OSError, KeyError, ValueError, IndexError, TypeError, MemoryError) as error:

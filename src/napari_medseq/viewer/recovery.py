@@ -1,7 +1,7 @@
-"""Autosave: what is painted or corrected and not saved is written each minute, and offered again after a crash or a kill.
+"""Autosave: unsaved painting and corrections are written each minute, and offered again after a crash or a kill.
 
-Each viewer has one folder below `recovery_folder`, named after its process. It is a session of the layers that are not saved, and of
-the results; it goes when everything is saved, and stays when the process ends before that.
+Each viewer has one folder below `recovery_folder`, named after its process. It holds a session of the unsaved layers
+and of the results. It is removed when everything is saved, and stays if the process ends before that.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 _FOLDERS: WeakKeyDictionary[Editing, Path] = WeakKeyDictionary()
-_ERROR_INVALID_PARAMETER = 87  # of Windows: no process has that number
+_ERROR_INVALID_PARAMETER = 87  # error code of Windows: no process has that number
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What a process that ended left behind.
+    """The unsaved work of a process that ended.
 
     Attributes
     ----------
     folder : Path
     saved : datetime
-        When it was written last, local time.
+        Time of the last writing, local time.
     names : tuple of str
-        Of the layers that it holds.
+        Names of the layers that it holds.
     """
 
     folder: Path
@@ -51,7 +51,7 @@ class Recovery:
 
 
 def recovery_folder() -> Path:
-    """Where autosaved sessions lie: in the user's data folder, or where ``NAPARI_MEDSEQ_STATE`` says."""
+    """The folder of autosaved sessions: in the user's data folder, or where ``NAPARI_MEDSEQ_STATE`` says."""
     import platformdirs
 
     return Path(os.environ.get("NAPARI_MEDSEQ_STATE") or platformdirs.user_data_dir("napari-medseq")) / "recovery"
@@ -59,13 +59,13 @@ def recovery_folder() -> Path:
 
 @dataclass(frozen=True, eq=False)
 class Autosave:
-    """What is to be done to keep what is not saved; from `take_autosave`.
+    """What has to be written, or removed, to keep unsaved work; from `take_autosave`.
 
     Attributes
     ----------
     folder : Path
     session : TakenSession or None
-        What is to be in the folder; None: everything is saved, and the folder goes.
+        The session to write into the folder; None: everything is saved, and the folder is removed.
     """
 
     folder: Path
@@ -73,9 +73,9 @@ class Autosave:
 
 
 def autosave(viewer: ViewerModel) -> Path | None:
-    """Write what is painted or corrected and not saved, if there is anything; the folder, or None.
+    """Write unsaved painting and corrections, if there are any, and return the folder, or None.
 
-    A window does it in two steps, of which a worker may do the second: `take_autosave`, `write_autosave`.
+    A window does this in two steps, the second of which a worker may run: `take_autosave`, `write_autosave`.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def autosave(viewer: ViewerModel) -> Path | None:
 
 
 def take_autosave(viewer: ViewerModel) -> Autosave | None:
-    """What is painted or corrected and not saved, as it is now; None where there is nothing to do."""
+    """Copy unsaved painting and corrections as they are now; None if there is nothing to do."""
     editing = editing_of(viewer)
     folder = _FOLDERS.get(editing)
     if not editing.is_unsaved:
@@ -101,7 +101,8 @@ def take_autosave(viewer: ViewerModel) -> Autosave | None:
 
 
 def write_autosave(snapshot: Autosave) -> Path | None:
-    """Write what was taken, or remove what is no longer needed; touches no viewer. One after the other, in the order of taking.
+    """Write what was copied, or remove what is no longer needed; touches no viewer. Calls must follow the order of
+    copying.
 
     Raises
     ------
@@ -115,7 +116,7 @@ def write_autosave(snapshot: Autosave) -> Path | None:
 
 
 def _worth_keeping(viewer: ViewerModel) -> list[Layer]:
-    """Masks that are not saved, and the images that are open from files: these cost nothing to name."""
+    """Masks that are not saved, and the images that are open from files, which are stored by reference only."""
     unsaved = editing_of(viewer).unsaved
     tracked = {layer for followed in results_of(viewer).values() for layer in followed.layers}
     return [
@@ -135,7 +136,7 @@ def _source(layer: Layer) -> str | None:
 
 
 def recoverable() -> list[Recovery]:
-    """What processes left behind that ended with something unsaved, the latest first."""
+    """The unsaved work of processes that have ended, the latest first."""
     recoveries = []
     for folder in recovery_folder().glob("*-*"):
         if not is_session(folder) or _is_alive(folder.name.split("-")[0]):
@@ -151,7 +152,7 @@ def recoverable() -> list[Recovery]:
 
 
 def recover(viewer: ViewerModel, recovery: Recovery) -> list[Layer]:
-    """Open what was left behind; it counts as unsaved, and its folder becomes this viewer's own.
+    """Open the unsaved work of another process; it still counts as unsaved, and its folder becomes this viewer's own.
 
     Raises
     ------
@@ -164,7 +165,8 @@ def recover(viewer: ViewerModel, recovery: Recovery) -> list[Layer]:
 
 
 def finish_recovery(viewer: ViewerModel, recovery: Recovery, layers: Iterable[Layer]) -> None:
-    """When the layers of what was left behind are there: they count as unsaved, and its folder is this viewer's own."""
+    """After the layers of recovered work were added, mark them as unsaved, and take its folder over for this
+    viewer."""
     editing = editing_of(viewer)
     editing.unsaved.update(layer for layer in layers if layer_kind(layer) == "labels")
     own = recovery_folder() / f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -174,7 +176,7 @@ def finish_recovery(viewer: ViewerModel, recovery: Recovery, layers: Iterable[La
 
 
 def discard(recovery: Recovery) -> None:
-    """Give up what was left behind."""
+    """Delete the unsaved work of another process."""
     shutil.rmtree(recovery.folder, ignore_errors=True)
 
 

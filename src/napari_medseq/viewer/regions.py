@@ -1,4 +1,5 @@
-"""The part of a label layer that is edited, as an array of three axes: its space at the visit and frame that are shown, or one slice."""
+"""The part of a label layer that is edited, as an array of three axes: the volume at the visit and frame that are
+shown, or one slice of it."""
 
 from __future__ import annotations
 
@@ -24,20 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Region:
-    """Where in a layer's data three axes of space lie.
+    """The position in a layer's data of the three spatial axes that are edited.
 
     Attributes
     ----------
     index : tuple
-        Into the layer's data: one visit and frame, all of space or one slice of it.
+        Index into the layer's data: one visit and frame, and the whole volume or one slice.
     axis : int
-        Along which slices follow one another, of the three.
+        The axis, of the three, along which slices follow one another.
     slice_index : int
         The slice that is shown, along that axis.
     spacing : tuple of float
         Millimetres per axis.
     flat : bool
-        Whether the layer has two axes of space only; the array gets a third one of length 1 in front.
+        Whether the layer has only two spatial axes; the array then gets a third one of length 1 in front.
     """
 
     index: tuple[int | slice, ...]
@@ -47,12 +48,12 @@ class Region:
     flat: bool
 
     def of(self, data: Values) -> Values:
-        """That part of an array of the layer's shape, three axes."""
+        """This part of an array of the layer's shape, three axes."""
         part = np.asarray(data[self.index])
         return part[np.newaxis] if self.flat else part
 
     def voxels(self, shape: tuple[int, ...], changed: NDArray[np.bool_]) -> Voxels:
-        """Flat indices, into data of the layer's shape, of what is True in an array of this part."""
+        """Flat indices, into data of the layer's shape, of the voxels that are True in an array of this part."""
         lead: list[NDArray[np.intp]] = []
         inside = list(np.nonzero(changed[0] if self.flat else changed))
         count = len(inside[0])
@@ -65,12 +66,13 @@ class Region:
 
 
 def region_of(viewer: ViewerModel, layer: Labels, *, this_slice: bool = False) -> Region:
-    """The part of a label layer that a tool edits: what is shown of visits and frames, all slices or the one that is shown.
+    """The part of a label layer that a tool edits: the visit and frame that are shown, and all slices or the one that
+    is shown.
 
     Raises
     ------
     MedseqError
-        If the layer is of another visit than the one that is shown, or the slice that is shown is none of its own.
+        If the layer belongs to another visit than the one that is shown, or the slice that is shown lies outside of it.
     """
     own_visit, shown = visit_of(layer), shown_visit(viewer)
     if own_visit is not None and shown is not None and own_visit != shown:
@@ -81,7 +83,7 @@ def region_of(viewer: ViewerModel, layer: Labels, *, this_slice: bool = False) -
     names = [str(a) for a in layer.axis_labels]
     space = [k for k, name in enumerate(names) if name in SPACE] or list(range(max(layer.ndim - 3, 0), layer.ndim))
     if len(space) not in (2, 3):
-        raise MedseqError(f"{layer.name} has {len(space)} axis of space; a mask of two or three is needed.")
+        raise MedseqError(f"{layer.name} has {len(space)} spatial axis; a mask needs two or three.")
     point = np.asarray(viewer.dims.point)[viewer.dims.ndim - layer.ndim :]
     at = np.round(np.asarray(layer.world_to_data(point), dtype=float)).astype(int)
     shape = layer.data.shape
@@ -103,7 +105,7 @@ def _check_shown(layer: Labels, number: int, count: int) -> None:
 
 
 def _spacing(layer: Labels) -> tuple[float, float, float]:
-    """Millimetres along the layer's z, y and x: the true ones, not those of the slice view."""
+    """Millimetres along the layer's z, y and x axes: the true ones, not those of the slice view."""
     if layer.metadata.get(KEY):
         z, y, x = np.linalg.norm(true_world_matrix(layer)[:3, :3], axis=0)
     else:
@@ -112,9 +114,9 @@ def _spacing(layer: Labels) -> tuple[float, float, float]:
 
 
 def image_under(viewer: ViewerModel, layer: Labels, image: Image | None = None) -> Image | None:
-    """The image whose voxels lie under those of a mask: `image`, or its like at the mask's visit; None where no grid is the same.
+    """The image on a mask's grid: `image`, or its counterpart at the mask's visit; None if none has the same grid.
 
-    Without `image`: the topmost visible one on that grid, else any.
+    Without `image` it is the topmost visible one on that grid, else any.
     """
     candidates = [other for other in viewer.layers if layer_kind(other) == "image" and _same_grid(other, layer)]
     if image is not None:
@@ -127,7 +129,7 @@ def image_under(viewer: ViewerModel, layer: Labels, image: Image | None = None) 
 
 
 def _same_grid(image: Layer, layer: Labels) -> bool:
-    """Whether every voxel of the mask is one of the image, at the same visit; frames and colours do not count."""
+    """Whether every voxel of the mask is a voxel of the image at the same visit; frames and colours do not matter."""
     if getattr(image, "rgb", False) or getattr(image, "multiscale", False):
         return False
     a, b = facts_of(image), facts_of(layer)
@@ -140,7 +142,8 @@ def _same_grid(image: Layer, layer: Labels) -> bool:
 
 
 def intensities(viewer: ViewerModel, image: Image, region: Region) -> NDArray[np.generic]:
-    """The intensities of an image on the mask's grid in a region of the mask, three axes; of a series, in the frame that is shown."""
+    """The intensities of an image in a region of a mask on its grid, three axes; of a series of frames, those of the
+    frame that is shown."""
     names = [str(a) for a in image.axis_labels]
     point = np.asarray(viewer.dims.point)[viewer.dims.ndim - image.ndim :]
     at = np.round(np.asarray(image.world_to_data(point), dtype=float)).astype(int)
@@ -154,7 +157,8 @@ def intensities(viewer: ViewerModel, image: Image, region: Region) -> NDArray[np
 
 
 def why_not_together(image: Layer, labels: Layer) -> str:
-    """Why labels cannot have been painted on an image: they lie on another grid; "" where they can have been. Frames do not count."""
+    """Why labels cannot have been painted on an image (they lie on another grid); "" if they can. Frames do not
+    matter."""
     try:
         check_same_grid(from_layer(image), from_layer(labels), frames=False)
     except MedseqError:

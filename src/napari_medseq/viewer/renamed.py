@@ -1,4 +1,4 @@
-"""Former names of public viewer functions, kept for one version; each says which name it has now."""
+"""Former names of public viewer functions, kept for one version; each warns of its new name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A result, written as a folder, a report or DICOM files: taken at one moment, then written while a person paints and corrects on."""
+"""Saving a result as a folder, a report or DICOM files: copied at one moment, then written while a person paints and
+corrects."""
 
 from __future__ import annotations
 
@@ -24,17 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TakenResult:
-    """A result as it was at one moment; from `take_result`. What is corrected or painted afterwards is not in it.
+    """A result as it was at one moment, from `take_result`. Later corrections and painting are not in it.
 
     Attributes
     ----------
     progression : Progression
     name : str
-        Of the patient.
+        Name of the patient.
     card : str
-        Of the model that made the masks.
+        Card of the model that made the masks.
     changes : mapping of Labels to int
-        How often each unsaved layer had changed, of those that hold what the result holds.
+        Number of changes at that moment of each unsaved layer that holds the labels of the result.
     """
 
     progression: Progression
@@ -44,9 +45,9 @@ class TakenResult:
 
 
 def take_result(viewer: ViewerModel, followed: Followed) -> TakenResult:
-    """A result as it is now, to be written by `write_taken_result` while work goes on.
+    """Copy a result as it is now, for `write_taken_result` to write while work goes on.
 
-    A layer that was painted in since the result was followed is not saved by writing it.
+    A layer that was painted in since the result was followed does not count as saved afterwards.
     """
     same = [layer for layer, seq in followed.shown if as_followed(viewer, layer, seq)]
     changes = editing_of(viewer).unsaved.as_they_are(same)
@@ -54,7 +55,7 @@ def take_result(viewer: ViewerModel, followed: Followed) -> TakenResult:
 
 
 def changed_since(viewer: ViewerModel, taken: TakenResult) -> bool:
-    """Whether the patient's lesions were corrected, followed anew or painted since a result was taken."""
+    """Whether the patient's lesions were corrected, followed again or painted since a result was copied."""
     now = results_of(viewer).get(taken.name)
     return now is None or now.progression.graph is not taken.progression.graph or differs(viewer, now)
 
@@ -67,13 +68,13 @@ def write_taken_result(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Path:
-    """Write a result that was taken, whole or not at all; touches no viewer, so that a worker may do it.
+    """Write a result that was copied, whole or not at all; touches no viewer, so that a worker may do it.
 
     Parameters
     ----------
     taken : TakenResult
     path : path
-        A folder; a file where it is to be a report.
+        A folder; a file if a report is to be written.
     rules : sequence of str, optional
         Write the report instead, with these response rules.
     progress, cancelled : callable, optional
@@ -81,7 +82,7 @@ def write_taken_result(
     Returns
     -------
     Path
-        What was written.
+        The folder or file that was written.
 
     Raises
     ------
@@ -106,15 +107,15 @@ def write_result(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Path:
-    """Write a result that holds what is on the screen: its folder, or (`rules`: response rules) its report.
+    """Write a result that holds what is on the screen: its folder, or its report if `rules` names response rules.
 
-    A window does it in three steps, of which a worker may do the second: `take_result`, `write_taken_result`, and
-    `Editing.written` where it is the folder.
+    A window does this in three steps, the second of which a worker may run: `take_result`, `write_taken_result`, and
+    for the folder `Editing.written`.
 
     Raises
     ------
     MedseqError
-        If something is painted that is not followed yet.
+        If painting is not followed yet.
     WriteError
         If it cannot be written.
     OperationCancelled

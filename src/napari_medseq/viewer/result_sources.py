@@ -1,4 +1,4 @@
-"""The images that a result was made from, among those of its study: what its DICOM files and a retest need. No Qt."""
+"""The images that a result was made from, among those of its study, which its DICOM files and a retest need. No Qt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from napari_medseq.viewer.study import ordinals
 
 
 def recorded_images(followed: Followed, visit: int) -> dict[str, ImageSequence | None]:
-    """Channel → the image of a visit that the masks were made from; None where it is not open; empty where none is recorded."""
+    """Channel → the image of a visit that the masks were made from; None if it is not open; empty if none is
+    recorded."""
     inputs = followed.progression.provenance.get("inputs")
     facts = inputs[visit] if isinstance(inputs, Sequence) and visit < len(inputs) else None
     images = facts.get("images") if isinstance(facts, Mapping) else None
@@ -22,12 +23,13 @@ def recorded_images(followed: Followed, visit: int) -> dict[str, ImageSequence |
 
 
 def dicom_series(followed: Followed) -> list[ImageSequence | None]:
-    """The DICOM series that each visit's lesions stand on, as `Progression.export_dicom` takes them; None where there is no mask.
+    """The DICOM series on which each visit's lesions were drawn, as `Progression.export_dicom` takes them; None for a
+    visit without a mask.
 
     Raises
     ------
     MedseqError
-        If the images of a visit with a mask are no DICOM, or are not open.
+        If the images of a visit with a mask are not DICOM, or are not open.
     """
     progression = followed.progression
     series: list[ImageSequence | None] = [None] * len(progression.dates)
@@ -39,7 +41,7 @@ def dicom_series(followed: Followed) -> list[ImageSequence | None]:
                 f"The image of visit {visit + 1} is not an open DICOM series, on which its file would stand"
             )
         mask = progression.labels[visit]
-        assert mask is not None  # it is seen
+        assert mask is not None  # it is visible
         series[visit] = next((image for image in from_dicom if image.same_grid(mask)), from_dicom[0])
     return series
 
@@ -50,7 +52,7 @@ def model_of(followed: Followed) -> str:
     Raises
     ------
     MedseqError
-        If no model did.
+        If no model made them.
     """
     model = followed.progression.provenance.get("model")
     name = model.get("name") if isinstance(model, Mapping) else None

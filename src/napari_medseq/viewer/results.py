@@ -1,6 +1,6 @@
-"""Results as layers of a viewer: labels, probabilities, tracked lesions in their colours, and the way to a lesion.
+"""Results as layers of a viewer: labels, probabilities, tracked lesions in their colours, and moving to a lesion.
 
-No Qt: a `ViewerModel` will do. What is public here is offered as `napari_medseq.viewer`.
+These functions need no Qt: a `ViewerModel` is enough. The public ones are offered by `napari_medseq.viewer`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def add_layers(viewer: ViewerModel, data: Sequence[_layers.LayerData]) -> list[L
     """Add layer data; the first layers in an empty viewer are shown along their slices."""
     from napari.layers import Layer
 
-    editing_of(viewer)  # from now on strokes are watched
+    editing_of(viewer)  # strokes are watched from now on
     first = len(viewer.layers) == 0
     added = [viewer.add_layer(Layer.create(*item)) for item in data]
     sync_slice_views(viewer)
@@ -44,7 +44,7 @@ def add_layers(viewer: ViewerModel, data: Sequence[_layers.LayerData]) -> list[L
 
 
 def show_segmentation(viewer: ViewerModel, image: Layer, segmentation: Segmentation) -> list[Layer]:
-    """Show what `ms.segment` found in the image of a layer, at the same place and visit."""
+    """Show the result of `ms.segment` for the image of a layer, at the same place and visit."""
     added = []
     for output in (segmentation.labels, segmentation.probability, segmentation.uncertainty):
         if output is None:
@@ -69,7 +69,7 @@ def show_segmentation(viewer: ViewerModel, image: Layer, segmentation: Segmentat
 
 
 def show_explanation(viewer: ViewerModel, image: Layer, explanation: ImageSequence) -> Layer:
-    """Show what `ms.explain` found in the image of a layer, over it."""
+    """Show the result of `ms.explain` over the image of a layer."""
     top = float(np.max(explanation.data)) or 1.0
     return show_derived(
         viewer, image, explanation, name=f"{image.name} explanation", colormap="magma", blending="additive", opacity=0.6,
@@ -78,19 +78,19 @@ def show_explanation(viewer: ViewerModel, image: Layer, explanation: ImageSequen
 
 
 def show_locations(viewer: ViewerModel, image: Layer, locations: Locations) -> list[Layer]:
-    """Show what `ms.locate` found in the image of a layer: boxes as Shapes, landmarks as Points, where that layer lies.
+    """Show the result of `ms.locate` for the image of a layer: boxes as Shapes and landmarks as Points.
 
     Parameters
     ----------
     viewer : ViewerModel
     image : Image layer
-        That of the image in which something was located.
+        The layer of the image in which objects were located.
     locations : Locations
 
     Returns
     -------
     list of Layer
-        A Shapes and a Points layer; none where nothing was found.
+        A Shapes and a Points layer; none if nothing was located.
     """
     from napari.layers import Layer
 
@@ -114,7 +114,8 @@ LocationData = tuple[list[NDArray[np.float64]] | NDArray[np.float64], dict[str, 
 
 
 def rectangles(locations: Locations) -> list[NDArray[np.float64]]:
-    """Corners (4, axes) of each box in each slice that it crosses, in voxels of the image, as napari's Shapes take them."""
+    """Corners (4, axes) of each box in each slice that it crosses, in voxels of the image, as napari's Shapes take
+    them."""
     axes = [a for a in SPACE if a in locations.image.axes]
     across = locations.image.slice_axis if len(axes) == 3 else ""
     row, column = [a for a in axes if a != across]
@@ -124,7 +125,7 @@ def rectangles(locations: Locations) -> list[NDArray[np.float64]]:
         for k in range(*location.box[across]) if across else (0,):
             corners = []
             for r, c in ((r0, c0), (r0, c1), (r1, c1), (r1, c0)):
-                # a voxel's middle has whole numbers, so its edges lie half a voxel off
+                # voxel centres are whole numbers, so that edges lie half a voxel away
                 at = {row: r - 0.5, column: c - 0.5, across: float(k)}
                 corners.append([at[a] for a in axes])
             out.append(np.array(corners))
@@ -132,7 +133,7 @@ def rectangles(locations: Locations) -> list[NDArray[np.float64]]:
 
 
 def location_layer_data(locations: Locations, **placement: Any) -> list[LocationData]:
-    """Layer data of the boxes (Shapes) and the landmarks (Points) that `ms.locate` found, in voxels of the image.
+    """Layer data of the boxes (Shapes) and landmarks (Points) that `ms.locate` returned, in voxels of the image.
 
     Parameters
     ----------
@@ -170,10 +171,11 @@ def location_layer_data(locations: Locations, **placement: Any) -> list[Location
 def show_derived(
     viewer: ViewerModel, layer: Layer, seq: ImageSequence, *, reference: Layer | None = None, **kwargs: Any
 ) -> Layer:
-    """Show a sequence that was made from a layer, at the visit where it belongs; an image does not become one of the study's.
+    """Show a sequence that was made from a layer, at the visit where it belongs; an image does not become one of the
+    study's.
 
-    That is the layer's visit; or the visit of `reference`, whose grid it was brought to; or, where no reference is given, the one other
-    visit of its study that has that grid.
+    That is the layer's visit; or the visit of `reference`, onto whose grid it was resampled; or, without a reference,
+    the only other visit of its study that has that grid.
     """
     facts = _studies.facts_of(_whose_grid(viewer, layer, seq, reference))
     about = {k: facts[k] for k in _studies.ABOUT if k in facts}
@@ -184,7 +186,7 @@ def show_derived(
 
 
 def _whose_grid(viewer: ViewerModel, layer: Layer, seq: ImageSequence, reference: Layer | None) -> Layer:
-    """The layer at whose visit a sequence belongs that was made from `layer`."""
+    """The layer at whose visit a sequence that was made from `layer` belongs."""
     if reference is not None:
         return reference if seq.same_grid(_layers.from_layer(reference)) else layer
     facts = _studies.facts_of(layer)
@@ -202,8 +204,8 @@ def _whose_grid(viewer: ViewerModel, layer: Layer, seq: ImageSequence, reference
 def new_labels(viewer: ViewerModel, image: Layer, name: str | None = None) -> Labels:
     """Add an empty Labels layer to paint in, on an image's own grid, at its place and visit, and make it active.
 
-    Of a volume with frames the layer has one mask for all of them, as curves need it; of a video one for each frame, in which things
-    move. It counts as one of the study's masks.
+    For a volume with frames the layer has one mask for all of them, as time curves need it; for a video it has one for
+    each frame, because objects move. It counts as one of the study's masks.
 
     Raises
     ------
@@ -232,7 +234,7 @@ def new_labels(viewer: ViewerModel, image: Layer, name: str | None = None) -> La
 def _colours_to_paint_in(
     viewer: ViewerModel, names: Mapping[int, str], facts: Mapping[str, object], name: str
 ) -> LabelColormapBase:
-    """Those of the same mask at another visit; else ones that no mask here has, so that what is painted stands out."""
+    """The colours of the same mask at another visit; else ones that no mask here has, so that painting stands out."""
     masks = [layer for layer in viewer.layers if _layers.layer_kind(layer) == "labels"]
     series = _studies.series_name({**facts, "name": name})
     for layer in masks:
@@ -245,7 +247,7 @@ def _colours_to_paint_in(
 
 
 def study_for(progression: Progression) -> Study:
-    """A study with the progression's dates and images, where the study it was made from is not open."""
+    """A study with the progression's dates and images, for a progression whose study is not open."""
     visits = [
         Visit(day, () if image is None else (image,), (), f"visit {k + 1}" if day is None else f"ses-{day:%Y%m%d}")
         for k, (day, image) in enumerate(zip(progression.dates, progression.images, strict=True))
@@ -259,7 +261,7 @@ def apply_lesion_colours(layer: Labels, lesions: Iterable[int]) -> None:
 
 
 def lesion_colormap(lesions: Iterable[int]) -> DirectLabelColormap:
-    """The colours of these lesions in every plot; other values are grey."""
+    """The colours that these lesions have in every plot; other values are grey."""
     from napari.utils.colormaps import DirectLabelColormap
 
     from napari_medseq.colours import lesion_colour
@@ -271,10 +273,10 @@ def lesion_colormap(lesions: Iterable[int]) -> DirectLabelColormap:
 def go_to(
     viewer: ViewerModel, layers: Sequence[Labels], visit: int, lesion: int, *, center: bool | None = None
 ) -> bool:
-    """Move the sliders to a lesion at a visit and select its label; False where it is not there at that visit.
+    """Move the sliders to a lesion at a visit and select its label; return False if it is not there at that visit.
 
-    `layers` are what `show_progression` returned; `center` also moves the camera, by default only where the lesion is out
-    of view.
+    `layers` are those that `show_progression` returned. `center` also moves the camera; by default this happens only
+    if the lesion is out of view.
     """
     layer = layers[visit]
     index = np.argwhere(np.asarray(layer.data) == lesion)

@@ -1,4 +1,5 @@
-"""A saved result alone: first it is read, with the images that its record names, so that a worker may do it; then it is shown over them."""
+"""Opening a saved result by itself: first it is read with the images that its record names, which a worker may do,
+then it is shown."""
 
 from __future__ import annotations
 
@@ -45,11 +46,11 @@ class ResultContent:
         Its folder.
     progression : Progression
     source : Study
-        Of the patient: as it is open, else with the images that the record names.
+        The patient's study: as it is open, else with the images that the record names.
     layers : tuple of LayerData
         Images that are not open, and the lesions of each visit.
     missing : tuple of str
-        Images that are not where they were, and why.
+        Images that could not be opened, and why.
     """
 
     path: Path
@@ -60,7 +61,7 @@ class ResultContent:
 
 
 def open_studies(viewer: ViewerModel) -> dict[str, Study]:
-    """The patients that are open, by name, for `read_result`; those of whom only lesions are open are left out."""
+    """The patients that are open, by name, for `read_result`; those with only lesions open are left out."""
     studies = {}
     for name in studies_in(viewer.layers):
         with suppress(MedseqError):
@@ -109,12 +110,12 @@ def read_result(
     for ordinal, seq in zip(ordinals(source, progression), progression.labels, strict=True):
         if seq is not None:
             data, kwargs, kind = lesion_layer_data(source, ordinal, seq, progression)
-            layers.append((np.array(data), kwargs, kind))  # what is painted there is not the result's
+            layers.append((np.array(data), kwargs, kind))  # painting there is not part of the result
     return ResultContent(path, progression, source, tuple(layers), tuple(missing))
 
 
 def show_result_layer(viewer: ViewerModel, data: LayerData) -> Layer | None:
-    """Add a layer of a saved result; None where the lesions of that visit have a layer already."""
+    """Add a layer of a saved result; None if the lesions of that visit have a layer already."""
     facts = data[1]["metadata"][KEY]
     if facts.get("role") == TRACKED and tracked_layer(viewer, facts["study"], facts["ordinal"]) is not None:
         return None
@@ -123,7 +124,7 @@ def show_result_layer(viewer: ViewerModel, data: LayerData) -> Layer | None:
 
 
 def finish_result(viewer: ViewerModel, content: ResultContent) -> Progression:
-    """When its layers are there: the result is its patient's.
+    """After its layers were added, register the result as that of its patient.
 
     Images that are no longer where they were are named in a warning.
     """
@@ -138,7 +139,7 @@ def finish_result(viewer: ViewerModel, content: ResultContent) -> Progression:
 
 
 def open_result(viewer: ViewerModel, folder: str | os.PathLike[str]) -> Progression:
-    """Show a saved result: over its patient's images where these are open, else with the images that its record names.
+    """Show a saved result over its patient's images if these are open, else with the images that its record names.
 
     Images that are no longer where they were are named in a warning; the lesions are shown all the same.
 
@@ -154,7 +155,7 @@ def open_result(viewer: ViewerModel, folder: str | os.PathLike[str]) -> Progress
 
 
 def _patient(progression: Progression, path: Path) -> str:
-    """The patient's pseudonym, as the record says it; else the folder's name."""
+    """The patient's pseudonym from the record; else the folder's name."""
     patient = progression.provenance.get("patient")
     call = progression.provenance.get("run")
     if not patient and isinstance(call, Mapping):
@@ -163,7 +164,7 @@ def _patient(progression: Progression, path: Path) -> str:
 
 
 def _as_it_is_open(progression: Progression, study: Study | None) -> Study | None:
-    """The open study, where it has the visits of a progression."""
+    """The open study, if it has the visits of a progression."""
     dates = progression.dates
     fits = study is not None and set(dates) <= set(study.dates) and len(dates) <= len(study.visits)
     return study if fits else None
@@ -172,7 +173,7 @@ def _as_it_is_open(progression: Progression, study: Study | None) -> Study | Non
 def _recorded_study(
     progression: Progression, patient: str, progress: Progress | None, cancelled: Cancelled | None
 ) -> tuple[Study, list[str]]:
-    """The images that the record names, as a study, and what could not be opened."""
+    """The images that the record names as a study, and those that could not be opened."""
     inputs = progression.provenance.get("inputs")
     visits: list[Visit] = []
     missing: list[str] = []

@@ -1,7 +1,9 @@
-"""A session: images by reference, masks, what is painted, results, corrections and the view, in one folder; written whole or not at all.
+"""Saving a session: images by reference, masks, painting, results, corrections and the view, in one folder, whole or
+not at all.
 
-`save_session` works on any viewer, as `open_session` does (`session_opening`): it takes what is open at one moment, then writes that, so
-that a worker can write while a person paints on. `napari_medseq.viewer.recovery` uses the same folder to survive a crash.
+`save_session` copies what is open at one moment and then writes the copy, so that a worker can write while a person
+goes on painting. `session_opening` opens sessions, and `napari_medseq.viewer.recovery` uses the same folder to survive
+a crash.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 FILE = "session.json"
 LOOK = ("name", "visible", "opacity", "blending")
-#: how many sessions are remembered as recent
+#: number of sessions that are remembered as recent
 _RECENT = 10
 
 
@@ -59,9 +61,8 @@ class KeptLayer:
     seq : ImageSequence
         Labels are a copy; an image is what the layer shows.
     flags : ndarray of uint8 or None
-        What is painted in it; None in an image, and where nothing is.
-    copied : bool
-        Whether the voxels go into the session, and not only the place where they lie.
+        The marks of painting; None for an image, and if nothing is painted. copied : bool
+        Whether the voxels are written into the session, and not only the path of their file.
     """
 
     facts: dict[str, object]
@@ -72,7 +73,7 @@ class KeptLayer:
 
 @dataclass(frozen=True, eq=False)
 class TakenSession:
-    """What is open, as it was at one moment; from `take_session`. What is painted afterwards is not in it.
+    """What is open at one moment, from `take_session`. Later painting is not in it.
 
     Attributes
     ----------
@@ -82,7 +83,7 @@ class TakenSession:
     view : dict
         Sliders, camera and the active layer.
     changes : mapping of Labels to int
-        How often each unsaved layer had changed.
+        Number of changes of each unsaved layer at that moment.
     """
 
     layers: tuple[KeptLayer, ...]
@@ -98,21 +99,23 @@ def save_session(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Path:
-    """Save what is open: images by reference, masks with what is painted in them, results with their corrections, and the view.
+    """Save what is open: images by reference, masks with their painting, results with their corrections, and the view.
 
-    A window does it in three steps, of which a worker may do the second: `take_session`, `write_session`, `finish_saving`.
+    A window does this in three steps, the second of which a worker may run: `take_session`, `write_session`,
+    `finish_saving`.
 
     Parameters
     ----------
     viewer : ViewerModel
     folder : path
-        Of the session; made, or replaced if it is a session already.
+        Folder of the session; it is created, or replaced if it is a session already.
     progress, cancelled : callable, optional
 
     Returns
     -------
     Path
-        The folder. It is written beside its place first, and then moved there: an interrupted save leaves the old one.
+        The folder. It is first written beside its place and then moved there, so that an interrupted save leaves the
+        old one.
 
     Raises
     ------
@@ -128,17 +131,19 @@ def save_session(
 
 
 def take_session(viewer: ViewerModel, layers: Iterable[Layer] | None = None) -> TakenSession:
-    """What is open now, or of it these layers and all results, to be written by `write_session` while work goes on."""
+    """Copy what is open now, or of that only the given layers and all results, for `write_session` to write while work
+    goes on."""
     chosen = list(viewer.layers if layers is None else layers)
     kept_layers = (_kept(viewer, layer) for layer in chosen)
-    # a correction makes another graph; the one that is held here stays as it is
+    # a correction makes a new graph; the one held here stays as it is
     results = tuple((name, copy(followed.progression), followed.card) for name, followed in results_of(viewer).items())
     changes = editing_of(viewer).unsaved.as_they_are()
     return TakenSession(tuple(k for k in kept_layers if k is not None), results, _view(viewer), changes)
 
 
 def finish_saving(viewer: ViewerModel, snapshot: TakenSession, path: Path) -> None:
-    """When it is written: what has not changed since it was taken is saved, and the session is among the recent ones."""
+    """After writing, mark as saved what has not changed since it was copied, and remember the session among the recent
+    ones."""
     editing_of(viewer).written(snapshot.changes)
     remember(path)
 
@@ -150,7 +155,7 @@ def write_session(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Path:
-    """Write a session that was taken, whole or not at all; touches no viewer, so that a worker may do it.
+    """Write a session that was copied, whole or not at all; touches no viewer, so that a worker may do it.
 
     Raises
     ------
@@ -161,7 +166,7 @@ def write_session(
     """
     path = Path(folder)
     if path.exists() and not is_session(path) and (not path.is_dir() or any(path.iterdir())):
-        raise WriteError(f"{path} is there and is no session. Choose a new folder.")
+        raise WriteError(f"{path} exists and is not a session. Choose a new folder.")
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     old = part.with_suffix(".old")
     try:
@@ -188,7 +193,7 @@ def write_session(
 def _write_parts(
     snapshot: TakenSession, folder: Path, progress: Progress | None, cancelled: Cancelled | None
 ) -> dict[str, object]:
-    """Write layers and results; what the session's JSON says of them."""
+    """Write layers and results, and return their description for the session's JSON."""
     layers, results = [], {}
     whole = len(snapshot.layers) + len(snapshot.results)
     for number, layer in enumerate(with_progress(snapshot.layers, whole, "Saving layers", progress, cancelled)):
@@ -220,7 +225,7 @@ def _write_layer(layer: KeptLayer, folder: Path, number: int) -> dict[str, objec
 
 
 def _kept(viewer: ViewerModel, layer: Layer) -> KeptLayer | None:
-    """What is kept of a layer; None where it is neither image nor labels."""
+    """What the session stores of a layer; None if it is neither image nor labels."""
     kind = _layers.layer_kind(layer)
     if kind not in ("image", "labels"):
         return None
@@ -263,7 +268,7 @@ def is_session(path: str | os.PathLike[str]) -> bool:
 
 # -- recent ones -------------------------------------------------------------------------------------------------------
 def recent_sessions() -> list[Path]:
-    """Sessions that were saved or opened last, the latest first; those that are gone are left out."""
+    """Sessions that were saved or opened last, the latest first; those that no longer exist are left out."""
     try:
         listed = json.loads(_list().read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -274,7 +279,7 @@ def recent_sessions() -> list[Path]:
 def remember(path: Path) -> None:
     """Put a session first among the recent ones."""
     paths = [p for p in recent_sessions() if p != path.resolve()]
-    with suppress(MedseqError):  # a list that cannot be kept is no reason to fail
+    with suppress(MedseqError):  # a list that cannot be written is no reason to fail
         write_text(_list(), json.dumps([str(p) for p in (path.resolve(), *paths)][:_RECENT]))
 
 

@@ -1,4 +1,5 @@
-"""A session comes back: first it is read, which touches no viewer, so that a worker may do it; then it is shown, layer by layer."""
+"""Opening a session: first it is read, which touches no viewer and may be done by a worker, then it is shown layer by
+layer."""
 
 from __future__ import annotations
 
@@ -45,9 +46,9 @@ class SessionLayer:
     ----------
     data : LayerData
     about : mapping
-        What is known of its study and visit.
+        Facts about its study and visit.
     flags : ndarray of uint8 or None
-        What is painted in it; None in an image, and where nothing is.
+        The marks of painting; None for an image, and if nothing is painted.
     """
 
     data: _layers.LayerData
@@ -124,7 +125,7 @@ def read_session(
 
 
 def show_session_layer(viewer: ViewerModel, session_layer: SessionLayer) -> Layer:
-    """Add a layer of a session, with what was painted in it."""
+    """Add a layer of a session with the marks of its painting."""
     describe(viewer)
     layer = add_layers(viewer, [session_layer.data])[0]
     _studies.facts_of(layer).update(session_layer.about)
@@ -134,7 +135,7 @@ def show_session_layer(viewer: ViewerModel, session_layer: SessionLayer) -> Laye
 
 
 def finish_session(viewer: ViewerModel, content: SessionContent) -> None:
-    """When its layers are there: results and view come back, and nothing counts as unsaved.
+    """After its layers were added, restore results and view, and mark everything as saved.
 
     Images that are no longer where they were are named in a warning.
     """
@@ -151,7 +152,7 @@ def finish_session(viewer: ViewerModel, content: SessionContent) -> None:
 
 
 def open_session(viewer: ViewerModel, folder: str | os.PathLike[str]) -> list[Layer]:
-    """Bring back a session: images from where they lie, masks, what was painted, results, corrections, view.
+    """Open a session: images from their files, masks, painting, results, corrections and view.
 
     Images that are no longer where they were are named in a warning; masks and results come back all the same.
 
@@ -177,7 +178,7 @@ def _read(path: Path) -> dict[str, Any]:
         _ = facts["results"], facts["view"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ReadError(
-            f"{path} is no session that can be opened: {error}. Choose a folder that Save session wrote."
+            f"{path} is not a session that can be opened: {error}. Choose a folder that Save session wrote."
         ) from error
     return facts
 
@@ -200,14 +201,14 @@ def _session_layer(
 def _sequence(
     path: Path, entry: Mapping[str, Any], opened: dict[str, list[ImageSequence]], cancelled: Cancelled | None
 ) -> tuple[ImageSequence, Any]:
-    """The sequence of a kept layer, and its flags where it is labels."""
+    """The sequence of a stored layer, and its marks if it is labels."""
     facts, flags = dict(entry["sequence"]), None
     if "source" in entry:
         source = str(entry["source"])
         if source not in opened:
             opened[source] = io.read(source, lazy="auto", cancelled=cancelled)
         seq = next((s for s in opened[source] if s.name == facts["name"]), opened[source][0])
-        by_hand = {k: v for k, v in facts["meta"].items() if k == BY_HAND}  # what the file does not know
+        by_hand = {k: v for k, v in facts["meta"].items() if k == BY_HAND}  # facts that the file does not hold
         return seq.replace(meta={**seq.meta, **by_hand}), None
     file = path / Path(str(entry["file"])).name
     if entry["kind"] == "labels":
@@ -241,7 +242,7 @@ def _show_result(viewer: ViewerModel, progression: Progression, name: str, card:
 
 
 def _look(viewer: ViewerModel, view: Mapping[str, Any]) -> None:
-    with suppress(ValueError, IndexError, KeyError):  # the layers may be fewer than there were
+    with suppress(ValueError, IndexError, KeyError):  # there may be fewer layers than before
         if len(view["order"]) == viewer.dims.ndim:
             viewer.dims.order = tuple(int(a) for a in view["order"])
             follow_order(viewer)

@@ -23,12 +23,12 @@ _REVERSE: Matrix = np.eye(4)[[2, 1, 0, 3]]
 
 
 def world_matrix(affine: Affine) -> Matrix:
-    """Voxel (z, y, x) → world (S, P, L) in mm, 4×4, of an affine from voxel (x, y, z) to RAS+ mm."""
+    """Voxel (z, y, x) → world (S, P, L) in mm, 4×4, from an affine of voxel (x, y, z) → RAS+ mm."""
     return np.asarray(_REVERSE @ RAS_LPS @ affine @ _REVERSE, dtype=np.float64)
 
 
 def ras_affine(matrix: Matrix) -> Affine:
-    """The affine, voxel (x, y, z) → RAS+ mm, of a 4×4 `world_matrix`; its inverse."""
+    """The affine, voxel (x, y, z) → RAS+ mm, of a 4×4 `world_matrix`; the inverse of that function."""
     return np.asarray(RAS_LPS @ _REVERSE @ matrix @ _REVERSE, dtype=np.float64)
 
 
@@ -42,7 +42,7 @@ class SliceView:
     rotate, shear : numpy.ndarray, shape (3, 3)
         Rotation within the slice; the shear is the identity unless the in-plane axes are oblique.
     moved_voxels : float
-        The furthest that any voxel is drawn from its true place, in voxels along one of the grid's axes.
+        The largest distance of any drawn voxel from its true place, in voxels along one of the grid's axes.
     """
 
     scale: Matrix
@@ -61,7 +61,7 @@ class SliceView:
 
     @property
     def is_tilted(self) -> bool:
-        """Whether the volume really lies tilted: some voxel is drawn more than half a voxel from its place."""
+        """Whether the volume is really tilted, so that some voxel is drawn more than half a voxel from its place."""
         return self.moved_voxels > 0.5
 
 
@@ -80,7 +80,7 @@ def slice_view(affine: Affine, grid: tuple[int, int, int], slice_axis: str = "z"
     Returns
     -------
     SliceView
-        Equal to the true transform where nothing is tilted.
+        Equal to the true transform if the volume is not tilted.
 
     Notes
     -----

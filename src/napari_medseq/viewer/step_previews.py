@@ -1,4 +1,5 @@
-"""Preprocessing steps tried on the slice of a layer that the viewer shows, and how long the whole would take; no layer is changed."""
+"""Trying preprocessing steps on the slice that the viewer shows, and estimating the time for the whole; no layer is
+changed."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ def preview(
     reference: Layer | None = None,
     cancelled: Cancelled | None = None,
 ) -> Preview:
-    """Run steps on the slice of a layer that the viewer shows: that slice before and after.
+    """Run steps on the slice of a layer that the viewer shows, and return that slice before and after.
 
     Raises
     ------
@@ -44,8 +45,9 @@ def preview(
 def preview_job(
     viewer: ViewerModel, layer: Layer, steps: Steps, *, reference: Layer | None = None
 ) -> Callable[[Cancelled | None], Preview]:
-    """`preview` as a job for any thread: the layers are read now, the steps run when it is called with ``cancelled``."""
-    seq = from_layer(layer)  # not copied: a stroke made meanwhile is seen at the next preview
+    """`preview` as a job for any thread: layers are read now, and the steps run when the job is called with
+    ``cancelled``."""
+    seq = from_layer(layer)  # not copied, because the next preview shows a stroke that is made meanwhile
     chain = steps_of.parse(steps, modality=seq.modality)
     if seq.kind == "labels":
         chain = steps_for_labels(chain)[0]
@@ -59,9 +61,9 @@ def preview_job(
 
 
 def _looked_at(viewer: ViewerModel, layer: Layer) -> tuple[dict[str, int], str | None]:
-    """Which slice of a layer the viewer shows: axis name → index in the layer's sequence, and the axis it is looked along.
+    """The slice of a layer that the viewer shows: axis name → index in the layer's sequence, and the axis of viewing.
 
-    The axis is None where the viewer shows three dimensions, or the layer is flat.
+    The axis is None if the viewer shows three dimensions, or the layer is flat.
     """
     hidden = [a - (viewer.dims.ndim - layer.ndim) for a in viewer.dims.not_displayed]
     sizes = from_layer(layer).sizes
@@ -80,9 +82,9 @@ def estimate_seconds(
     reference: Layer | None = None,
     cancelled: Cancelled | None = None,
 ) -> float | None:
-    """How long `preprocess` would take for the images among these layers; None where it cannot be tried on a part.
+    """Estimated time of `preprocess` for the images among these layers; None if the steps cannot be tried on a part.
 
-    It is tried on the first image; others count by their voxels.
+    It is measured on a part of the first image, and others count by their number of voxels.
     """
     return estimate_job(layers, steps, reference=reference)(cancelled)
 
@@ -90,7 +92,8 @@ def estimate_seconds(
 def estimate_job(
     layers: Layer | Sequence[Layer], steps: Steps, *, reference: Layer | None = None
 ) -> Callable[[Cancelled | None], float | None]:
-    """`estimate_seconds` as a job for any thread: the layers are read now, the steps tried when it is called with ``cancelled``."""
+    """`estimate_seconds` as a job for any thread: layers are read now, and the steps tried when the job is called with
+    ``cancelled``."""
     several = [*layers] if isinstance(layers, Sequence) else [layers]
     images = [from_layer(layer) for layer in several if layer_kind(layer) == "image"]
     fixed = None if reference is None else from_layer(reference)

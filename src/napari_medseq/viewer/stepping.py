@@ -1,4 +1,4 @@
-"""From lesion to lesion and from visit to visit: what the keys do."""
+"""Moving from lesion to lesion and from visit to visit, and the actions of the keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_medseq.viewer.study import visits_of
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-#: key → what it does; none is one of napari's own, nor of its menus
+#: key → its action; none of them is used by napari or its menus
 KEYS = {
     "Alt-Right": "go to the next visit",
     "Alt-Left": "go to the previous visit",
@@ -30,7 +30,8 @@ KEYS = {
 
 
 def next_visit(viewer: ViewerModel, by: int = 1) -> int | None:
-    """Move the slider of visits `by` visits on; the visit that is shown then, from 0; None where there is no such slider."""
+    """Move the slider of visits by `by` visits and return the visit that is then shown, from 0; None if there is no
+    such slider."""
     now = shown_visit(viewer)
     if now is None:
         return None
@@ -40,17 +41,18 @@ def next_visit(viewer: ViewerModel, by: int = 1) -> int | None:
 
 
 def next_lesion(viewer: ViewerModel, by: int = 1) -> int | None:
-    """Go to the lesion that comes `by` lesions after the selected one at the visit that is shown, largest first.
+    """Go to the lesion that comes `by` lesions after the selected one at the visit that is shown, in order of
+    decreasing size.
 
     Returns
     -------
     int or None
-        Its identity; None where the visit has none.
+        Its identity; None if the visit has no lesion.
 
     Raises
     ------
     MedseqError
-        If no lesions of the patient in front are followed.
+        If the lesions of the patient in front are not followed.
     """
     followed = results_of(viewer).get(patient_in_front(viewer) or "")
     if followed is None:
@@ -72,7 +74,7 @@ def next_lesion(viewer: ViewerModel, by: int = 1) -> int | None:
 
 
 def _visit(viewer: ViewerModel, followed: Followed) -> int | None:
-    """The result's visit that the slider shows."""
+    """The visit of the result that the slider shows."""
     from napari_medseq.viewer.study import ordinals
 
     shown = shown_visit(viewer)

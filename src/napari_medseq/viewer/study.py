@@ -1,4 +1,5 @@
-"""A study as layers and back: each visit's images and labels on one slider `visit`, with the facts in their metadata."""
+"""Conversion between a study and layers: each visit's images and labels on one slider `visit`, with the facts in their
+metadata."""
 
 from __future__ import annotations
 
@@ -17,16 +18,16 @@ if TYPE_CHECKING:
 
 #: `role` in the metadata of the label layers that tracking made
 TRACKED = "tracked"
-#: and in that of images made from others, which are not the study's own
+#: `role` of images made from others, which are not the study's own
 DERIVED = "derived"
-#: and in that of tracked labels that another result took the place of
+#: `role` of tracked labels that another result has replaced
 SET_ASIDE = "set aside"
-#: the facts of study and visit that layers made from a layer inherit
+#: facts of study and visit that a layer hands on to those made from it
 ABOUT = ("study", "ordinal", "visit_name", "date", "study_warnings")
 
 
 def study_layer_data(study: Study) -> list[LayerData]:
-    """Layer data of a study: one layer per image and mask; a single visit needs no slider."""
+    """Layer data of a study: one layer per image and mask; a study of one visit needs no slider."""
     layers = []
     alone = len(study.visits) == 1
     for ordinal, visit in enumerate(study.visits):
@@ -55,7 +56,7 @@ def visit_layer_data(study: Study, ordinal: int, seq: ImageSequence, *, visit: i
 
 
 def visit_title(study: Study, ordinal: int) -> str:
-    """Patient, visit and date, as they begin the name of each layer; the date only where the visit's name does not say it."""
+    """Patient, visit and date, as each layer's name begins; the date only if the visit's name does not hold it."""
     visit = study.visits[ordinal]
     name = visit.name or f"visit {ordinal + 1}"
     day = visit.date
@@ -64,14 +65,15 @@ def visit_title(study: Study, ordinal: int) -> str:
 
 
 def patient_and_visit(patient: str, visit: str) -> str:
-    """Both names; once where a patient's folder holds the series itself, so that its one visit has its name."""
+    """The names of patient and visit; only once if they are equal, as in a patient's folder that holds the series
+    itself."""
     return " ".join(dict.fromkeys(name for name in (patient, visit) if name))
 
 
 def by_patient(study: Study) -> list[Study]:
-    """The study, or one for each patient whom its images name: those of another patient are no visits of this one.
+    """The study, or one study for each patient that its images name, because visits must not mix patients.
 
-    Images that name nobody stay together under the folder's name.
+    Images that name no patient stay together under the folder's name.
     """
     owners = [s.meta.get("patient") for v in study.visits for s in (*v.images, *v.labels)]
     patients = list(dict.fromkeys(str(p) for p in owners if p))
@@ -92,24 +94,24 @@ def by_patient(study: Study) -> list[Study]:
 
 
 def facts_of(layer: Layer) -> dict[str, Any]:
-    """What we know of a layer; empty for a layer of others."""
+    """The facts that this package keeps about a layer; empty for other layers."""
     facts: dict[str, Any] = layer.metadata.get(KEY) or {}
     return facts
 
 
 def series_name(facts: Mapping[str, Any]) -> str:
-    """A series' name without that of its patient and visit: the same at every visit."""
+    """The name of a series without that of its patient and visit, which is the same at every visit."""
     name = str(facts.get("name", "")).removeprefix(f"{facts.get('study')}_")
     return name.removeprefix(f"{facts.get('visit_name')}_")
 
 
 def visits_of(layers: Iterable[Layer]) -> int:
-    """How many visits the slider has: one more than the last ordinal."""
+    """Number of visits on the slider: one more than the last ordinal."""
     return 1 + max((int(v) for layer in layers if (v := facts_of(layer).get("visit")) is not None), default=0)
 
 
 def studies_in(layers: Iterable[Layer]) -> list[str]:
-    """Names of the studies that have layers here, in the order in which they came."""
+    """Names of the studies that have layers here, in the order in which they were opened."""
     names = (facts_of(layer).get("study") for layer in layers)
     return [n for n in dict.fromkeys(names) if n is not None]
 
@@ -120,7 +122,8 @@ def is_tracked(layer: Layer) -> bool:
 
 
 def masks_alike(layers: Iterable[Layer], study: str) -> list[Layer]:
-    """The masks of a study that are one series with a mask at every visit; none where there is no such series, or several."""
+    """The masks of a study that make up one series with a mask at every visit; none if there is no such series, or
+    several."""
     study_layers = [
         layer
         for layer in layers
@@ -137,7 +140,7 @@ def masks_alike(layers: Iterable[Layer], study: str) -> list[Layer]:
 
 
 def study_from_layers(layers: Iterable[Layer], name: str | None = None) -> Study:
-    """The study that layers show, images and masks by visit; what tracking made is left out.
+    """The study that layers show, with images and masks by visit; layers that tracking made are left out.
 
     Raises
     ------
@@ -175,7 +178,7 @@ def study_from_layers(layers: Iterable[Layer], name: str | None = None) -> Study
 def ordinals(study: Study, progression: Progression) -> list[int]:
     """For each visit of a progression made from `study`, the visit's ordinal in the study.
 
-    Visits without an image are left out of a progression; dates tell which ones are there.
+    A progression leaves out visits without an image; dates tell which visits it has.
     """
     dates = list(progression.dates)
     if len(dates) == len(study.visits):
@@ -190,7 +193,7 @@ def ordinals(study: Study, progression: Progression) -> list[int]:
 
 
 def study_of_labels(seqs: Sequence[ImageSequence], facts: Sequence[dict[str, Any]]) -> Study:
-    """A study made of label layers alone, one visit each: dates from their facts or their acquisition."""
+    """A study made from label layers alone, with one visit each, dated by their facts or their acquisition."""
     visits = [
         Visit(visit_date(f) or (s.acquired and s.acquired.date()), (), (s,), str(f.get("visit_name", s.name)))
         for s, f in zip(seqs, facts, strict=True)

@@ -1,4 +1,5 @@
-"""Lesions followed through label layers: what is taken from them in the GUI thread, the job, and what people painted kept in it."""
+"""Following lesions through label layers: what is copied from them in the GUI thread, the job, and how painting is
+kept in it."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def track_layers(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Progression:
-    """Follow lesions through label layers, one per visit, as they are now (painted ones too), and show the result.
+    """Follow lesions through label layers, one per visit, as they are painted now, and show the result.
 
     Parameters
     ----------
@@ -45,9 +46,9 @@ def track_layers(
     labels : sequence of Labels, optional
         One per visit, in any order; by default the study's tracked labels, else its masks.
     study : str, optional
-        The study, where several are open.
+        The study, if several are open.
     register : str
-        As for `ms.run`; used where every visit has an image.
+        As for `ms.run`; used if every visit has an image.
 
     Raises
     ------
@@ -65,16 +66,16 @@ def track_layers(
 def show_followed(
     viewer: ViewerModel, progression: Progression, source: Study, labels: Sequence[Labels], snapshot: Taken
 ) -> list[str]:
-    """Show what was followed through label layers, corrected as the result was that these layers show.
+    """Show the result of following label layers, with the corrections of the result that these layers show.
 
     Returns
     -------
     list of str
-        What to tell: how many corrections are kept, and which could not be made again.
+        Messages for the user: how many corrections are kept, and which could not be made again.
     """
     before = results_of(viewer).get(source.name)
     same_masks = before is not None and {real(layer) for layer in labels} == set(before.layers)
-    # what was excluded is not in the layers; what was painted there since is meant
+    # excluded lesions are not in the layers, so that painting there since then is intended
     notes = corrected_again(progression, before, exclusions=False) if same_masks else []
     progression.provenance.setdefault("inputs", _inputs(progression, source))
     show_progression(viewer, progression, source, card=before.card if same_masks and before else "", taken=snapshot)
@@ -95,13 +96,14 @@ def _inputs(progression: Progression, source: Study) -> list[dict[str, object]]:
 
 
 def corrected_again(progression: Progression, before: Followed | None, *, exclusions: bool = True) -> list[str]:
-    """Correct a new result as people corrected the one before; what is kept and what is not, in words."""
+    """Apply the corrections that people made to the previous result to a new one, and report in words which are
+    kept."""
     if before is None:
         return []
     count = len(before.progression.corrections)
     missed = progression.reapply_corrections(
         before.progression, exclusions=exclusions
-    )  # takes over its provenance, too
+    )  # its provenance is taken over, too
     kept_count = count - len(missed)
     notes = (
         [
@@ -122,7 +124,7 @@ def follow_again(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Progression:
-    """Follow the masks of a result again, as they are painted now; corrections are made again where they still make sense.
+    """Follow the masks of a result again, as they are painted now; corrections that still make sense are made again.
 
     Raises
     ------
@@ -142,12 +144,12 @@ def follow_again(
 
 
 def masks_now(labels: Sequence[Labels]) -> dict[Labels, Values]:
-    """Copies of what label layers hold now, to tell later what was painted since."""
+    """Copies of the present data of label layers, which show later what was painted since."""
     return {real(layer): np.array(layer.data) for layer in labels}
 
 
 def label_layers(viewer: ViewerModel, study: str | None = None) -> list[Labels]:
-    """The label layers to follow in a study: those that tracking made, else its masks, by visit.
+    """The label layers of a study that are to be followed, by visit: those that tracking made, else its masks.
 
     Raises
     ------
@@ -161,7 +163,8 @@ def label_layers(viewer: ViewerModel, study: str | None = None) -> list[Labels]:
         for layer in viewer.layers
         if _layers.layer_kind(layer) == "labels"
         and _studies.facts_of(layer).get("study") == study
-        and _studies.facts_of(layer).get("role") in (None, _studies.TRACKED)  # not what was made from others
+        and _studies.facts_of(layer).get("role")
+        in (None, _studies.TRACKED)  # without layers that were made from others
     ]
     chosen = [layer for layer in study_layers if _studies.is_tracked(layer)] or study_layers
     if not chosen:
@@ -174,12 +177,13 @@ def _ordinal(layer: Layer) -> int:
 
 
 def tracking_job(viewer: ViewerModel, labels: Sequence[Labels]) -> tuple[Study, dict[str, Any]]:
-    """What is to be tracked, taken from layers in the GUI thread: the study, and labels, dates and images for `ms.track`.
+    """What is to be tracked, copied from layers in the GUI thread: the study, and labels, dates and images for
+    `ms.track`.
 
     Raises
     ------
     MedseqError
-        If fewer than one label layer is given, two for one visit, or layers of several patients.
+        If no label layer is given, two for one visit, or layers of several patients.
     """
     if not labels:
         raise MedseqError("There are no label layers to follow. Segment the visits first, or choose label layers.")
@@ -205,12 +209,12 @@ _SUBJECT = re.compile(r"(?:^|[^A-Za-z0-9])sub-([A-Za-z0-9]+)")
 
 
 def check_one_patient(layers: Sequence[Layer]) -> None:
-    """Refuse layers of several patients: lesions are followed within one.
+    """Refuse layers of several patients, because lesions are followed within one.
 
     Raises
     ------
     MedseqError
-        If the study, the file's own word or its BIDS name tell two layers apart.
+        If two layers belong to different patients by their study, their file's header or their BIDS name.
     """
     patients_of = [(layer, names) for layer in layers if (names := _patients(layer))]
     for layer, names in patients_of[1:]:
@@ -223,7 +227,7 @@ def check_one_patient(layers: Sequence[Layer]) -> None:
 
 
 def _patients(layer: Layer) -> set[str]:
-    """The names by which the patient of a layer may be known; empty where nothing tells."""
+    """The names by which the patient of a layer is known; empty if nothing tells."""
     facts = _studies.facts_of(layer)
     meta: Mapping[str, object] = facts.get("meta", {})
     names = {str(meta[key]) for key in ("patient", "subject") if meta.get(key)}
@@ -239,7 +243,7 @@ def _either(names: set[str]) -> str:
 
 
 def study_of_or_labels(viewer: ViewerModel, seqs: Sequence[ImageSequence], facts: Sequence[dict[str, Any]]) -> Study:
-    """The open study that the labels belong to; made of the labels alone where its images were removed."""
+    """The open study that the labels belong to, or one made from the labels alone if its images were removed."""
     try:
         return _studies.study_from_layers(viewer.layers, facts[0]["study"])
     except MedseqError:
@@ -247,7 +251,7 @@ def study_of_or_labels(viewer: ViewerModel, seqs: Sequence[ImageSequence], facts
 
 
 def _image_for(source: Study, seq: ImageSequence, ordinal: int | None) -> ImageSequence | None:
-    """The visit's image that labels were drawn on: the one of the same grid, else the first."""
+    """The image of a visit that labels were drawn on: the one on the same grid, else the first."""
     if ordinal is None or ordinal >= len(source.visits):
         return None
     images = source.visits[ordinal].images
@@ -262,7 +266,8 @@ def track_job(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Progression:
-    """`ms.track` on what `tracking_job` took, with the visits aligned as `ms.run` aligns them; touches no layer."""
+    """Run `ms.track` on what `tracking_job` copied, with the visits aligned as `ms.run` aligns them; touches no
+    layer."""
     from napari_medseq import pipeline
 
     images = arguments["images"]
@@ -286,7 +291,7 @@ def track_job(
 # -- what people painted, in a new run ---------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class _Painting:
-    """What a person painted in the tracked labels of a visit, as its sequence holds it."""
+    """A person's painting in the tracked labels of a visit, as its sequence holds it."""
 
     where: Mask
     values: Values
@@ -295,14 +300,14 @@ class _Painting:
 
 
 class Rerun:
-    """What a new run of a study must not lose: taken from the layers in the GUI thread, before the job.
+    """What a new run of a study must preserve, copied from the layers in the GUI thread before the job.
 
     Parameters
     ----------
     viewer : ViewerModel
     source : Study
     overwrite : bool
-        Painted voxels may be changed too.
+        Let the run change painted voxels too.
 
     Attributes
     ----------
@@ -324,7 +329,7 @@ class Rerun:
         }
 
     def revise(self, visit: Visit, mask: ImageSequence) -> ImageSequence:
-        """The mask that was found, with what a person painted at that visit in its place; touches no layer."""
+        """The mask that was computed, with a person's painting at that visit put into it; touches no layer."""
         ordinal = next(k for k, own in enumerate(self.source.visits) if own is visit)
         painting = self._painted.get(ordinal)
         if painting is None:
@@ -345,9 +350,9 @@ class Rerun:
         return mask.replace(data=data)
 
     def show(self, viewer: ViewerModel, progression: Progression, card: str = "") -> list[str]:
-        """Show the new result, corrected as the one before was; what is kept and what is not, in words."""
+        """Show the new result with the corrections of the previous one, and report in words which are kept."""
         notes = corrected_again(progression, self.before)
-        if self._painted:  # a run from the record alone would not have it
+        if self._painted:  # a run from the record alone would not include the painting
             counts = {f"visit {ordinal + 1}": int(p.where.sum()) for ordinal, p in self._painted.items()}
             progression.provenance = {**progression.provenance, "painted_voxels": counts}
         show_progression(viewer, progression, self.source, card=card, taken=self.taken, overwrite=self.overwrite)

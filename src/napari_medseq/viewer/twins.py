@@ -1,6 +1,7 @@
-"""A twin of a layer: the same voxels in another canvas, with the same looks; what is painted in it is painted in the layer.
+"""A twin of a layer: the same voxels with the same appearance in another canvas; painting in it paints in the layer.
 
-Twins share memory with their layer, so a stroke is one stroke wherever it was made, and one step of the viewer's undo.
+Twins share memory with their layer, so that a stroke is the same stroke wherever it was made, and one step of the
+viewer's undo.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ if TYPE_CHECKING:
     from napari.layers import Labels, Layer
     from napari.utils.events import Event, EventEmitter
 
-#: attributes that a layer and its twin have in common, by kind
+#: attributes that a layer and its twin share, by kind of layer
 _ALIKE = {
     "image": ("visible", "opacity", "blending", "colormap", "contrast_limits", "gamma", "interpolation2d"),
     "labels": ("visible", "opacity", "blending", "colormap", "contour", "show_selected_label"),
 }
-#: and of layers of other kinds
+#: shared attributes of other kinds of layers
 _SEEN = ("visible", "opacity")
 
 Callback = Callable[["Event"], None]
 
 
 class Connections:
-    """Callbacks that can be taken off again together."""
+    """Callbacks that can be disconnected together."""
 
     def __init__(self) -> None:
         self._made: list[tuple[EventEmitter, Callback]] = []
@@ -45,11 +46,11 @@ class Connections:
         self._made.append((emitter, callback))
 
     def at_end(self, action: Callable[[], None]) -> None:
-        """Something else that is to be done when they are taken off."""
+        """Add an action for when the callbacks are disconnected."""
         self._last.append(action)
 
     def close(self) -> None:
-        """Take all of them off."""
+        """Disconnect all of them."""
         for emitter, callback in self._made:
             emitter.disconnect(callback)
         for action in reversed(self._last):
@@ -64,8 +65,7 @@ class Twin:
     ----------
     layer : Layer
     editing : Editing
-        Of the layer's viewer.
-    pane : ViewerModel
+        The editing of the layer's viewer. pane : ViewerModel
         Where the twin is shown.
 
     Attributes
@@ -83,7 +83,7 @@ class Twin:
         self._busy = False
         data, state, kind = layer.as_layer_data_tuple()
         facts = layer.metadata.get(KEY)
-        if facts is not None:  # where it is drawn is the twin's own; what is known of it is one
+        if facts is not None:  # the placement is the twin's own; the facts are shared
             state["metadata"] = {**layer.metadata, KEY: dict(facts)}
         self.layer: Layer = AnyLayer.create(data, state, kind)
         alike = _ALIKE.get(layer_kind(layer), _SEEN)
@@ -96,7 +96,7 @@ class Twin:
             self._links.connect(self.layer.events.data, self._points_changed)
         if layer_kind(layer) == "labels":
             self._links.connect(self.layer.events.paint, self._painted)
-            # as the brush goes, not only when it is lifted; a fill is told before it is made
+            # this follows the brush as it moves, not only when it is lifted; a fill is announced before it is made
             self._links.connect(self.layer.events.labels_update, lambda _event: _show_anew(self.original))
             self._links.connect(layer.events.labels_update, lambda _event: _show_anew(self.layer))
             self.layer.mouse_drag_callbacks.insert(0, self._guard)
@@ -106,11 +106,11 @@ class Twin:
             )
 
     def close(self) -> None:
-        """Stop being a twin."""
+        """Disconnect the twin from its layer."""
         self._links.close()
 
     def refresh(self) -> None:
-        """Show what is in the layer now."""
+        """Show the present state of the layer."""
         _show_anew(self.layer)
 
     def _replaced(self, _event: Event) -> None:
@@ -148,6 +148,6 @@ class Twin:
 
 
 def _show_anew(layer: Layer) -> None:
-    """Draw voxels that were changed in place."""
+    """Redraw voxels that were changed in place."""
     if layer.visible:
         layer.refresh(thumbnail=False, extent=False, highlight=False)

@@ -1,4 +1,4 @@
-"""Which layers changed since they were saved; a copy that is written meanwhile does not count for what changed after it was taken."""
+"""Which layers changed since they were saved; changes after a copy was made are not saved by writing that copy."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Unsaved(WeakSet["Labels"]):
         self.update(layers)
 
     def add(self, item: Labels) -> None:
-        """A layer changed."""
+        """Count a change of a layer."""
         super().add(item)
         self._changes[item] = self._changes.get(item, 0) + 1
 
     def as_they_are(self, among: Iterable[Labels] | None = None) -> WeakKeyDictionary[Labels, int]:
-        """How often each layer (of these, or of all) has changed by now; to be taken together with a copy of what is in it."""
+        """The number of changes of each layer (of these, or of all); to be read together with copying the layers."""
         chosen = list(self) if among is None else [layer for layer in among if layer in self]
         return WeakKeyDictionary({layer: self._changes[layer] for layer in chosen})
 
     def discard_unchanged(self, changes: WeakKeyDictionary[Labels, int]) -> None:
-        """The copy was written: what has not changed since `as_they_are` is saved."""
+        """After a copy was written, mark as saved what has not changed since `as_they_are`."""
         for layer, count in list(changes.items()):
             if self._changes.get(layer) == count:
                 self.discard(layer)

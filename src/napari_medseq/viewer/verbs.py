@@ -1,4 +1,5 @@
-"""What a widget's button does, as functions on a viewer or its layers: no Qt, a `ViewerModel` will do.
+"""The verbs as functions on a viewer or its layers, as a widget's buttons call them. They need no Qt: a `ViewerModel`
+is enough.
 
 The viewer, a script and the command give identical labels, because these functions, `ms.run` and the command call the same
 verbs. napari is imported inside functions only.
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
 
 # -- geometry ----------------------------------------------------------------------------------------------------------
 def world_affine(layer: Layer) -> NDArray[np.float64]:
-    """The layer's true 4×4 affine, voxel (x, y, z) → patient RAS+ mm: that of the `ImageSequence` it shows.
+    """The layer's true 4×4 affine, voxel (x, y, z) → patient RAS+ mm: that of the `ImageSequence` that it shows.
 
-    What is drawn in two dimensions may be the slice view; every measure uses this one.
+    Two-dimensional display may use the slice view, but every measure uses this affine.
     """
     return np.array(_layers.from_layer(layer).affine)
 
@@ -78,7 +79,7 @@ def add_study(viewer: ViewerModel, study: Study) -> list[Layer]:
 
 
 def study_of(viewer: ViewerModel, name: str | None = None) -> Study:
-    """The study that is open in the viewer, with what was painted since; `name` where there are several."""
+    """The study that is open in the viewer, including painting; `name` is needed if there are several."""
     return _studies.study_from_layers(viewer.layers, name)
 
 
@@ -102,7 +103,8 @@ def segment(
     images : Image layer or sequence of them
     model : Model, name or bundle folder
     **settings
-        For `ms.segment`, such as ``device``; "probability" and "uncertainty" in ``outputs`` become Image layers.
+        Arguments of `ms.segment`, such as ``device``; "probability" and "uncertainty" in ``outputs`` become Image
+        layers.
 
     Raises
     ------
@@ -124,12 +126,12 @@ def segment(
 
 
 def as_visits(layers: Sequence[Layer], images: Sequence[ImageSequence]) -> list[Visit]:
-    """The images of layers as one patient's visits, with the dates that the layers know.
+    """The images of layers as one patient's visits, with the dates known from the layers.
 
     Raises
     ------
     MedseqError
-        If the layers are of different studies.
+        If the layers belong to different studies.
     """
     names = _studies.studies_in(layers)
     if len(names) > 1:
@@ -139,7 +141,7 @@ def as_visits(layers: Sequence[Layer], images: Sequence[ImageSequence]) -> list[
 
 
 def locate(viewer: ViewerModel, image: Image, model: ModelLike, **settings: Any) -> list[Layer]:
-    """Find where something is in the image of a layer with `ms.locate`, and show it: boxes (Shapes) and landmarks (Points).
+    """Locate objects in the image of a layer with `ms.locate`, and show them as boxes (Shapes) and landmarks (Points).
 
     Parameters
     ----------
@@ -147,19 +149,20 @@ def locate(viewer: ViewerModel, image: Image, model: ModelLike, **settings: Any)
     image : Image layer
     model : Model, name or bundle folder
     **settings
-        For `ms.locate`, such as ``min_score`` or ``refine_with``.
+        Arguments of `ms.locate`, such as ``min_score`` or ``refine_with``.
 
     Returns
     -------
     list of Layer
-        A Shapes and a Points layer; none where nothing stands out.
+        A Shapes and a Points layer; none if nothing was located.
     """
     loaded = ms.load_model(model) if isinstance(model, str | PathLike) else model
     return show_locations(viewer, image, ms.locate(to_sequence(image), loaded, **settings))
 
 
 def resample_onto(viewer: ViewerModel, layer: Layer, reference: Layer) -> Layer:
-    """Resample a layer onto another's grid, by their true positions, for true overlay; the result is a new layer, at its visit."""
+    """Resample a layer onto another's grid by their true positions, for true overlay; the result is a new layer at its
+    visit."""
     from napari_medseq.preprocessing import Resample
 
     fixed = to_sequence(reference)
@@ -183,21 +186,21 @@ def run(
     overwrite_painted: bool = False,
     **settings: Any,
 ) -> Progression:
-    """The main job on the study that is open: `ms.run` on its layers, then `show_progression`.
+    """Run `ms.run` on the layers of the study that is open, then `show_progression`.
 
-    Where the lesions of the study are shown already, no voxel changes that a person painted in them, and what a person corrected is
-    corrected again.
+    If the lesions of the study are shown already, voxels that a person painted in them do not change, and a person's
+    corrections are made again.
 
     Parameters
     ----------
     viewer : ViewerModel
     model : Model, name or bundle folder
     study : str, optional
-        Its name, where several are open.
+        Name of the study, if several are open.
     overwrite_painted : bool
-        Give up what was painted.
+        Discard what was painted.
     **settings
-        For `ms.run`, such as ``series`` or ``register``.
+        Arguments of `ms.run`, such as ``series`` or ``register``.
 
     Raises
     ------

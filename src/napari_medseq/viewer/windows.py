@@ -1,4 +1,4 @@
-"""One window for several images: when the grey levels of one visit are changed, those of the others change with them."""
+"""Linked grey-level windows: when the window of one visit changes, those of the others change with it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
     from napari.utils.events import Event
 
-#: modalities whose values are absolute (HU, SUV): one window means the same at every visit
+#: modalities with absolute values (HU, SUV), for which one window means the same at every visit
 ABSOLUTE = frozenset({"CT", "PT"})
 
 
@@ -27,10 +27,10 @@ def link_windows(groups: Sequence[Sequence[Layer]], *, equal: bool, links: Conne
     groups : sequence of sequence of Layer
         The layers of each visit.
     equal : bool
-        All have the same limits, those of the first. Otherwise so only where values are absolute (CT, PET); of MR, whose scale is
-        another at each visit, each keeps its own window and is brightened and darkened by the same share.
+        All images get the limits of the first one. Otherwise only those with absolute values (CT, PET) do; MR images,
+        whose scale differs between visits, keep their own windows, which change by the same share.
     links : Connections
-        Where the connections are kept.
+        The object that keeps the connections.
     """
     by_series: dict[tuple[str, str | None], list[Image]] = {}
     for group in groups:
@@ -47,7 +47,7 @@ def link_windows(groups: Sequence[Sequence[Layer]], *, equal: bool, links: Conne
 
 
 class _Windows:
-    """The windows of some images; each began with limits of its own."""
+    """The windows of some images, each of which began with limits of its own."""
 
     def __init__(self, images: Sequence[Image], equal: bool, links: Connections) -> None:
         self._images = list(images)
