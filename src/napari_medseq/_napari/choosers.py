@@ -28,6 +28,7 @@ from qtpy.QtWidgets import (
 
 from napari_medseq._napari.work import connect_until_destroyed
 from napari_medseq.record import DISCLAIMER
+from napari_medseq.viewer.identity import patient_in_front
 from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import studies_in
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 TICKS = """
 QAbstractItemView::indicator { width: 11px; height: 11px; border: 1px solid #909090; border-radius: 2px; }
 QAbstractItemView::indicator:checked { background: #5b8def; border-color: #d0d0d0; }
+QAbstractItemView::indicator:indeterminate { background: qlineargradient(x1:0, y1:0, x2:0, y2:1,
+    stop:0.35 transparent, stop:0.36 #5b8def, stop:0.64 #5b8def, stop:0.65 transparent); border-color: #d0d0d0; }
 """
 _LAYER_EVENTS = ("inserted", "removed", "reordered", "renamed")
 
@@ -235,7 +238,13 @@ class StudyBox(QComboBox):  # type: ignore[misc]
         narrow(self)
         self.setToolTip("The patient whose lesions are followed")
         self.viewer = viewer
+        connect_until_destroyed(viewer.events.title, self._follow_front)  # which names the patient in front
         follow_layers(viewer, self._update)
+
+    def _follow_front(self, _event: object = None) -> None:
+        front = patient_in_front(self.viewer)
+        if front is not None and self.findText(front) >= 0:
+            self.setCurrentText(front)
 
     def _update(self, _event: object = None) -> None:
         names = studies_in(self.viewer.layers)
@@ -245,8 +254,9 @@ class StudyBox(QComboBox):  # type: ignore[misc]
         before = self.currentText()
         self.clear()
         self.addItems(names)
-        # what was opened last is what the user means
-        self.setCurrentText(new[-1] if new else before)
+        # the patient in front is what the user means, else what was opened last
+        front = patient_in_front(self.viewer)
+        self.setCurrentText(front if front in names else new[-1] if new else before)
 
     @property
     def study(self) -> str | None:

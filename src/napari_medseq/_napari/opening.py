@@ -19,6 +19,7 @@ from napari_medseq._napari.work import WorkBar, guarded, warned
 from napari_medseq.progress import Cancelled, Progress
 from napari_medseq.viewer.layers import LayerData
 from napari_medseq.viewer.opening import layer_data_of_all
+from napari_medseq.viewer.study import studies_in
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -85,10 +86,12 @@ class Opener(QObject):  # type: ignore[misc]
         paths, self._waiting = [item for item in self._waiting if isinstance(item, Path)], []
         title = f"Opening {paths[0].name}" if len(paths) == 1 else f"Opening {len(paths)} files"
 
-        def job(progress: Progress, cancelled: Cancelled) -> list[LayerData]:
-            return layer_data_of_all(paths, progress=progress, cancelled=cancelled)
+        taken = studies_in(viewer.layers)
 
-        self.work.start(title, job, self._show)
+        def job(progress: Progress, cancelled: Cancelled) -> list[LayerData]:
+            return layer_data_of_all(paths, taken=taken, progress=progress, cancelled=cancelled)
+
+        self.work.start(title, job, self._show, at_once=True)
 
     def _show(self, data: Sequence[LayerData]) -> None:
         viewer = self._viewer()
@@ -122,8 +125,10 @@ def open_session_in_job(
     `on_opened` is called with the viewer and the layers when all is there; `name` is what is opened, by default the folder's name.
     """
 
+    taken = studies_in(viewer.layers)
+
     def job(progress: Progress, cancelled: Cancelled) -> verbs.SessionContent:
-        return verbs.read_session(folder, progress=progress, cancelled=cancelled)
+        return verbs.read_session(folder, taken=taken, progress=progress, cancelled=cancelled)
 
     def finish(now: ViewerModel, content: verbs.SessionContent, added: list[Layer]) -> None:
         verbs.finish_session(now, content)
@@ -180,7 +185,7 @@ def _read_and_show(
         if alive is not None:
             _one_by_one(alive, layers(content), show, work, lambda now, added: finish(now, content, added))
 
-    work.start(title, read, done)
+    work.start(title, read, done, at_once=True)
 
 
 def show_one_by_one(viewer: ViewerModel, data: Sequence[LayerData], work: WorkBar) -> None:

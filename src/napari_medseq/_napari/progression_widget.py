@@ -142,11 +142,17 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         if name and verbs.patient_in_front(self.viewer) not in (None, name):
             verbs.bring_to_front(self.viewer, name)
         self.result.show_study(name or None)
+        self._tick_masks(name)
         self._update()
 
+    def _tick_masks(self, study: str | None) -> None:
+        """Tick what is to be followed of this patient: the lesions of its result, else its masks; none of another patient."""
+        if study:
+            self.labels.tick(self.result.layers or masks_alike(self.viewer.layers, study))
+
     def _how_chosen(self, by_model: bool) -> None:
-        if not by_model and not self.labels.layers and self.study.study is not None:
-            self.labels.tick(masks_alike(self.viewer.layers, self.study.study))
+        if not by_model and not self.labels.layers:
+            self._tick_masks(self.study.study)
         self._update()
 
     def _update(self, _event: object = None) -> None:

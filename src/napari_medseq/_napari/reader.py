@@ -14,6 +14,7 @@ from napari_medseq.viewer.opening import Paths, arrange_when_added, layer_data
 from napari_medseq.viewer.saved import is_result, open_result
 from napari_medseq.viewer.session import is_session
 from napari_medseq.viewer.session_opening import open_session
+from napari_medseq.viewer.study import studies_in
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -81,7 +82,7 @@ def read(path: Paths) -> list[LayerData | tuple[None]]:
     try:
         with warnings.catch_warnings(record=True) as caught:  # each doubt is told once, below
             warnings.simplefilter("always")
-            data = layer_data(path)
+            data = layer_data(path, taken=studies_in(viewer.layers))
     except MedseqError as error:
         show_error(str(error))
         return [(None,)]

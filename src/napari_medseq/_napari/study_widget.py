@@ -132,15 +132,16 @@ class StudyWidget(QWidget):  # type: ignore[misc]
             return
 
         def job(progress: Progress, cancelled: Cancelled) -> list[Study]:
-            return verbs.by_patient(verbs.open_study(folder, lazy=True, progress=progress, cancelled=cancelled))
+            return verbs.open_patients(folder, lazy=True, progress=progress, cancelled=cancelled)
 
         def done(studies: list[Study]) -> None:
             self.listed = studies
             count = sum(len(v.images) + len(v.labels) for s in studies for v in s.visits)
-            self.note.setText(f"{count} series in {Path(folder).name}. Tick what to load, then Load ticked.")
+            of = f" of {len(studies)} patients" if len(studies) > 1 else ""
+            self.note.setText(f"{count} series{of} in {Path(folder).name}. Tick what to load, then Load ticked.")
             self._update()
 
-        self.work.start("Looking into the folder", job, done)
+        self.work.start("Looking into the folder", job, done, at_once=True)
 
     def load(self) -> None:
         """Load what is ticked; layers come one by one, and the window lives on."""
@@ -148,15 +149,17 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         if not chosen:
             raise MedseqError("Nothing is ticked. Tick the series to load.")
 
+        taken = studies_in(self.viewer.layers)
+
         def job(progress: Progress, cancelled: Cancelled) -> list[LayerData]:
-            return load_ticked(chosen, progress=progress, cancelled=cancelled)
+            return load_ticked(chosen, taken=taken, progress=progress, cancelled=cancelled)
 
         def done(data: list[LayerData]) -> None:
             self.listed = []
             self.note.setText("")
             show_one_by_one(self.viewer, data, self.work)
 
-        self.work.start("Loading", job, done)
+        self.work.start("Loading", job, done, at_once=True)
 
     def _ticked(self, number: int) -> Study:
         """What is ticked of a listed patient."""
@@ -202,9 +205,11 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self._mark()
 
     def _list(self, number: int, study: Study) -> None:
-        top = _row(self.tree, f"{study.name} (to load)", "", "; ".join((*study.warnings, *study.dropped)))
+        top = _row(self.tree, study.name, "to load", "; ".join((*study.warnings, *study.dropped)))
+        top.setFlags(top.flags() | Qt.ItemIsAutoTristate)  # its tick is that of all below it
         for k, visit in enumerate(study.visits):
             branch = _visit_row(top, k, len(study.visits), str(visit.date or ""), visit.name)
+            branch.setFlags(branch.flags() | Qt.ItemIsAutoTristate)
             for kind, part in (("image", visit.images), ("labels", visit.labels)):
                 for j, seq in enumerate(part):
                     item = _row(
@@ -214,7 +219,9 @@ class StudyWidget(QWidget):  # type: ignore[misc]
                         _what(seq),
                     )
                     item.setData(0, _ROLE, ("listed", number, k, kind, j))
-                    item.setCheckState(0, Qt.Checked)
+                    item.setCheckState(
+                        0, Qt.Unchecked if number else Qt.Checked
+                    )  # one patient, until more are asked for
                     item.setToolTip(0, "\n".join(seq.warnings) or seq.name)
 
     def _show(self, name: str, layers: list[Layer]) -> None:
@@ -324,7 +331,10 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         def job(progress: Progress, cancelled: Cancelled) -> list[LayerData]:
             return verbs.read_visit(study, ordinal, folder, progress=progress, cancelled=cancelled)
 
-        self.work.start(f"Opening {Path(folder).name}", job, lambda data: show_one_by_one(self.viewer, data, self.work))
+        def done(data: list[LayerData]) -> None:
+            show_one_by_one(self.viewer, data, self.work)
+
+        self.work.start(f"Opening {Path(folder).name}", job, done, at_once=True)
 
 
 def _row(parent: QTreeWidget | QTreeWidgetItem, *texts: str) -> QTreeWidgetItem:

@@ -44,21 +44,27 @@ def patient_folder(root: Path) -> Path:
     ReadError
         If it holds several subjects.
     """
-    folders = _folders(root)
-    subjects = [p for p in folders if _SUBJECT.match(p.name)] or _patients_in(folders)
-    if len(subjects) > 1:
-        examples = ", ".join(p.name for p in subjects[:5]) + (", …" if len(subjects) > 5 else "")
+    patients = patient_folders(root)
+    if len(patients) > 1:
+        examples = ", ".join(p.name for p in patients[:5]) + (", …" if len(patients) > 5 else "")
         raise ReadError(
-            f"{archives.shown(str(root))}: this folder holds {len(subjects)} patients ({examples}); "
+            f"{archives.shown(str(root))}: this folder holds {len(patients)} patients ({examples}); "
             "choose one of them, or do all with cohort."
         )
+    return patients[0]
+
+
+def patient_folders(root: Path) -> list[Path]:
+    """The folder of each patient in `root`; `root` itself where it is one patient's."""
+    folders = _folders(root)
+    subjects = [p for p in folders if _SUBJECT.match(p.name)] or _patients_in(folders)
     if subjects:
-        return subjects[0]
+        return subjects
     only = folders[0] if len(folders) == 1 and not any(detect(p) for p in _loose(root)) else None
     if only is None or only.name.lower() in _SORTING or is_visit(only.name) or is_visit(root.name):
-        return root
+        return [root]
     inside = [p for p in _folders(only) if p.name.lower() not in _SORTING]
-    return patient_folder(only) if inside else root
+    return patient_folders(only) if inside else [root]
 
 
 def _patients_in(folders: list[Path]) -> list[Path]:

@@ -86,6 +86,7 @@ from .mask_saving import TakenMasks as TakenMasks
 from .mask_saving import save_masks as save_masks
 from .mask_saving import take_masks as take_masks
 from .mask_saving import write_masks as write_masks
+from .opening import open_patients as open_patients
 from .overlaid import Overlaid as Overlaid
 from .overlaid import OverlayJob as OverlayJob
 from .overlaid import overlay_job as overlay_job
@@ -318,6 +319,7 @@ __all__ = [
     "next_ordinal",
     "next_visit",
     "open_path",
+    "open_patients",
     "open_result",
     "open_session",
     "open_studies",

@@ -128,7 +128,8 @@ def refusal(viewer: ViewerModel, layer: Labels, event: MouseEvent) -> str | None
     name = str(layer.axis_labels[outside[0]])
     own_visit, shown = visit_of(layer), shown_visit(viewer)
     if name == "visit" and own_visit is not None and shown is not None:
-        count = visits_of(viewer.layers)
+        study = facts_of(layer).get("study")
+        count = visits_of(other for other in viewer.layers if facts_of(other).get("study") == study)
         return (
             f"Nothing was painted: {layer.name} is a mask of visit {own_visit + 1} of {count}, and the slider shows visit {shown + 1}. "
             "Move the slider to that visit, or make new labels on the image that is shown (New labels on this image's grid)."

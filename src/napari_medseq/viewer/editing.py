@@ -85,7 +85,7 @@ class Editing:
     unsaved : Unsaved
         Layers that changed by hand since they were saved.
     events : EmitterGroup
-        ``changed`` after each step, its undo or redo, and after saving.
+        ``changed`` after each step, its undo or redo, and after saving; ``arrived`` when a layer that came has become the active one.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -100,7 +100,7 @@ class Editing:
         self.history = History()
         self.limit: Limit | None = None
         self.unsaved = Unsaved()
-        self.events: EmitterGroup = EmitterGroup(source=self, changed=None)
+        self.events: EmitterGroup = EmitterGroup(source=self, changed=None, arrived=None)
         viewer.layers.events.inserted.connect(self._inserted)
         viewer.layers.events.removed.connect(self._removed)
         viewer.layers.selection.events.active.connect(self._activated)
@@ -142,6 +142,7 @@ class Editing:
             if self._announced == 0:
                 self._fresh = None
                 self._slider_moved()
+                self.events.arrived()
 
     def _watch(self, layer: Layer) -> None:
         if layer_kind(layer) != "labels" or layer in self._watched:

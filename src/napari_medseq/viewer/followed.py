@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
     from napari.utils.colormaps import DirectLabelColormap
+    from napari.utils.events import Event
 
     from napari_medseq.progression import Progression
 
@@ -81,8 +82,29 @@ _RESULTS: WeakKeyDictionary[Editing, dict[str, Followed]] = WeakKeyDictionary()
 
 
 def results_of(viewer: ViewerModel) -> dict[str, Followed]:
-    """The results that are shown, by the name of their study."""
-    return _RESULTS.setdefault(editing_of(viewer), {})
+    """The results that are shown, by the name of their study; with a patient's last layer goes the result, too."""
+    editing = editing_of(viewer)
+    if editing not in _RESULTS:
+        _RESULTS[editing] = {}
+        weak = ref(editing)
+
+        def forget(_event: Event) -> None:
+            alive = weak()
+            if alive is not None:
+                _forget_closed(alive)
+
+        editing.viewer.layers.events.removed.connect(forget)
+    return _RESULTS[editing]
+
+
+def _forget_closed(editing: Editing) -> None:
+    """Drop the results of patients of whom nothing is open any more: the next one may be called alike."""
+    results = _RESULTS[editing]
+    closed = set(results) - set(_studies.studies_in(editing.viewer.layers)) if results else set()
+    for name in closed:
+        del results[name]
+    if closed:
+        editing.events.changed()
 
 
 def result_of(viewer: ViewerModel, study: str | None = None) -> Followed:

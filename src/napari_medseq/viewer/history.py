@@ -106,7 +106,8 @@ class History:
         self.done.append(step)
         return step
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self.done.clear()
-        self.undone.clear()
+    def copy(self) -> History:
+        """The steps as they are now, to go back to after others."""
+        history = History()
+        history.done, history.undone = list(self.done), list(self.undone)
+        return history

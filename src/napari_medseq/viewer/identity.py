@@ -48,7 +48,7 @@ def bring_to_front(viewer: ViewerModel, study: str) -> None:
     """Show one patient and hide the layers of the others, which get their former visibility back when their patient is
     shown again.
 
-    Layers that belong to no study stay as they are.
+    Layers that belong to no study stay as they are. The slider of visits goes to the nearest one that this patient has.
     """
     for layer in viewer.layers:
         facts = facts_of(layer)
@@ -66,11 +66,21 @@ def bring_to_front(viewer: ViewerModel, study: str) -> None:
     ):  # opened behind another patient, and never shown yet
         for layer in study_layers:
             layer.visible = facts_of(layer).get("shown_first", True)
-    active = viewer.layers.selection.active
-    if active is not None and facts_of(active).get("study") not in (None, study):
-        seen = [layer for layer in study_layers if layer.visible]
-        viewer.layers.selection.active = seen[-1] if seen else None
+    visits = {visit for layer in study_layers if (visit := visit_of(layer)) is not None}
+    if visits and (shown := shown_visit(viewer)) is not None and shown not in visits:
+        nearest = min(visits, key=lambda visit: abs(visit - shown))
+        viewer.dims.set_point(list(viewer.dims.axis_labels).index("visit"), float(nearest))
+    _activate_front(viewer, study)
     describe(viewer)
+
+
+def _activate_front(viewer: ViewerModel, study: str | None) -> None:
+    """Where the active layer is another patient's, make one of the patient in front active: what is painted goes into that one."""
+    active = viewer.layers.selection.active
+    if active is not None and study is not None and facts_of(active).get("study") not in (None, study):
+        seen = [layer for layer in viewer.layers if layer.visible and facts_of(layer).get("study") == study]
+        shown = [layer for layer in seen if visit_of(layer) in (None, shown_visit(viewer))]
+        viewer.layers.selection.active = (shown or seen or [None])[-1]
 
 
 def identity(viewer: ViewerModel, visits: int | None = None) -> list[str]:
@@ -167,6 +177,7 @@ class _Described:
         camera_of(viewer).events.connect(self._camera_moved)
         viewer.layers.events.removed.connect(self.update)
         viewer.layers.events.inserted.connect(self._inserted)
+        editing_of(viewer).events.arrived.connect(self._arrived)
         editing_of(viewer).events.changed.connect(self._retitle)
 
     _all: ClassVar[WeakKeyDictionary[Editing, _Described]] = WeakKeyDictionary()
@@ -192,6 +203,13 @@ class _Described:
             if layer.visible and len(self._known) > 1:
                 bring_to_front(viewer, study)
         self.update()
+
+    def _arrived(self, _event: object = None) -> None:
+        """What comes last is active, hidden or not; that of a patient behind is none to paint in."""
+        viewer = self._viewer()
+        active = None if viewer is None else viewer.layers.selection.active
+        if viewer is not None and active is not None and not active.visible:
+            _activate_front(viewer, patient_in_front(viewer))
 
     def _camera_moved(self, event: Event) -> None:
         """Update when the camera is turned over, because only that changes the sides; the camera moves far more

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseq import io
-from napari_medseq.errors import ReadError
+from napari_medseq.errors import ReadError, ReadWarning
+from napari_medseq.io.formats.raw import Laziness
+from napari_medseq.io.visit_folders import patient_folders
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import ImageSequence, Study
 from napari_medseq.viewer.appearance import arranged
 from napari_medseq.viewer.frame_files import as_frames, open_study
 from napari_medseq.viewer.identity import describe
-from napari_medseq.viewer.layers import LayerData, to_layer_data
+from napari_medseq.viewer.layers import KEY, LayerData, to_layer_data
+from napari_medseq.viewer.namesakes import apart
 from napari_medseq.viewer.placement import step_through_slices, sync_slice_views
 from napari_medseq.viewer.study import by_patient, study_layer_data
 
@@ -40,11 +44,18 @@ def arrange_when_added(viewer: ViewerModel) -> None:
     viewer.layers.events.inserted.connect(arrange, position="last")
 
 
-def layer_data(path: Paths, *, progress: Progress | None = None, cancelled: Cancelled | None = None) -> list[LayerData]:
+def layer_data(
+    path: Paths,
+    *,
+    taken: Collection[str] = (),
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> list[LayerData]:
     """Layer data of a file, a list of files, a folder or an archive; several visits become a study on a slider
     `visit`.
 
-    Each of several patients is a study of its own, and the layers of all but the first are hidden.
+    Each of several patients is a study of its own, and the layers of all but the first are hidden. A study with the
+    name of an open one (`taken`) gets another name.
 
     Raises
     ------
@@ -52,11 +63,16 @@ def layer_data(path: Paths, *, progress: Progress | None = None, cancelled: Canc
         If nothing could be opened.
     """
     if isinstance(path, str | os.PathLike) and io.detect(path) in ("folder", "archive"):
+        if os.path.isdir(path) and len(patients := patient_folders(Path(path))) > 1:
+            raise ReadError(
+                f"{path}: this folder holds {len(patients)} patients. Choose one of them, or choose it by Open folder … in the widget "
+                "Study: that lists them all, and loads what you tick."
+            )
         study = open_study(path, progress=progress, cancelled=cancelled)
         first, *others = (study_layer_data(s) for s in by_patient(study))
         for _, kwargs, _ in (item for data in others for item in data):
             kwargs["visible"] = False  # one patient at a time
-        return [*first, *(item for data in others for item in data)]
+        return apart([*first, *(item for data in others for item in data)], taken)
     where = path if isinstance(path, str | os.PathLike) else [os.fspath(p) for p in path]
     sequences = as_frames(io.read(where, lazy="auto", progress=progress, cancelled=cancelled))
     if not sequences:
@@ -64,13 +80,58 @@ def layer_data(path: Paths, *, progress: Progress | None = None, cancelled: Canc
     return arranged([to_layer_data(seq) for seq in sequences])
 
 
+def open_patients(
+    folder: str | os.PathLike[str],
+    *,
+    lazy: Laziness = "auto",
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+) -> list[Study]:
+    """The study of each patient in a folder: of one patient's folder that one; a patient that cannot be opened is named in a warning.
+
+    Parameters
+    ----------
+    folder : path
+        A patient's folder, or one that holds a folder for each patient.
+    lazy : bool or "auto"
+        As `ms.read` takes it.
+    progress, cancelled : callable, optional
+
+    Raises
+    ------
+    ReadError
+        If nothing could be opened.
+    OperationCancelled
+        When `cancelled` says so.
+    """
+    path = Path(folder)
+    patients = patient_folders(path) if path.is_dir() else [path]
+    if len(patients) < 2:
+        return by_patient(open_study(folder, lazy=lazy, progress=progress, cancelled=cancelled))
+    studies: list[Study] = []
+    for k, patient in enumerate(patients):
+        share = part(progress, k / len(patients), (k + 1) / len(patients), f"{patient.name}: ")
+        try:
+            studies += by_patient(open_study(patient, lazy=lazy, progress=share, cancelled=cancelled))
+        except ReadError as error:
+            warnings.warn(f"{patient.name} was left out: {error}", ReadWarning, stacklevel=2)
+    if not studies:
+        raise ReadError(f"{path}: none of its {len(patients)} patients could be opened; try one of them by itself.")
+    return studies
+
+
 def layer_data_of_all(
-    paths: Sequence[Path], *, progress: Progress | None = None, cancelled: Cancelled | None = None
+    paths: Sequence[Path],
+    *,
+    taken: Collection[str] = (),
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
 ) -> list[LayerData]:
     """Layer data of several paths that were dropped together; single files are read as one list, so that slices make
     up series.
 
-    Each folder or archive is read by itself. No viewer is touched, so that a worker may do it.
+    Each folder or archive is read by itself. No viewer is touched, so that a worker may do it. `taken` are the names of
+    the studies that are open.
 
     Raises
     ------
@@ -83,10 +144,13 @@ def layer_data_of_all(
     single = [path for path in paths if path not in whole]
     parts: list[Paths] = [*whole, *([single] if len(single) > 1 else single)]
     out: list[LayerData] = []
+    names = set(taken)
     for k, part_of_them in enumerate(parts):
         check(cancelled)
         share = part(progress, k / len(parts), (k + 1) / len(parts))
-        out += layer_data(part_of_them, progress=share, cancelled=cancelled)
+        data = layer_data(part_of_them, taken=names, progress=share, cancelled=cancelled)
+        names |= {str(study) for item in data if (study := item[1]["metadata"][KEY].get("study")) is not None}
+        out += data
     return out
 
 
@@ -95,7 +159,11 @@ _IN_MEMORY = 1 << 30
 
 
 def load_ticked(
-    studies: Sequence[Study], *, progress: Progress | None = None, cancelled: Cancelled | None = None
+    studies: Sequence[Study],
+    *,
+    taken: Collection[str] = (),
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
 ) -> list[LayerData]:
     """Layer data of studies that were read lazily, with their voxels loaded; touches no viewer, so that a worker may
     do it.
@@ -104,6 +172,8 @@ def load_ticked(
     ----------
     studies : sequence of Study
         The studies, one per patient; the layers of all but the first are hidden.
+    taken : collection of str
+        Names of the studies that are open.
     progress, cancelled : callable, optional
 
     Raises
@@ -128,4 +198,4 @@ def load_ticked(
         check(cancelled)
         for data, kwargs, kind in study_layer_data(replace(study, visits=visits)):
             out.append((data, kwargs if k == 0 else {**kwargs, "visible": False}, kind))
-    return out
+    return apart(out, taken)

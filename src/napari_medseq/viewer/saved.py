@@ -21,6 +21,7 @@ from napari_medseq.sequence import ImageSequence, Study, Visit
 from napari_medseq.viewer.followed import lesion_layer_data, show_progression, tracked_layer
 from napari_medseq.viewer.identity import describe
 from napari_medseq.viewer.layers import KEY, LayerData
+from napari_medseq.viewer.namesakes import free_name
 from napari_medseq.viewer.results import add_layers
 from napari_medseq.viewer.study import TRACKED, ordinals, studies_in, study_from_layers, study_layer_data
 
@@ -103,7 +104,8 @@ def read_result(
     source, missing = _as_it_is_open(progression, (among or {}).get(patient)), list[str]()
     layers: list[LayerData] = []
     if source is None:
-        source, missing = _recorded_study(progression, patient, progress, cancelled)
+        name = free_name(patient, among or ())  # another patient's images are open under this name
+        source, missing = _recorded_study(progression, name, progress, cancelled)
         if any(visit.images for visit in source.visits):
             layers += study_layer_data(source)
     check(cancelled)
@@ -164,10 +166,21 @@ def _patient(progression: Progression, path: Path) -> str:
 
 
 def _as_it_is_open(progression: Progression, study: Study | None) -> Study | None:
-    """The open study, if it has the visits of a progression."""
+    """The open study, if it has the visits of a progression and, as far as they still exist, the recorded images."""
     dates = progression.dates
-    fits = study is not None and set(dates) <= set(study.dates) and len(dates) <= len(study.visits)
-    return study if fits else None
+    if study is None or not (set(dates) <= set(study.dates) and len(dates) <= len(study.visits)):
+        return None
+    recorded = {path for text in _recorded_sources(progression) if (path := Path(text)).exists()}
+    shown = {Path(str(i.meta["source"])).resolve() for v in study.visits for i in v.images if i.meta.get("source")}
+    return study if not recorded or any(path.resolve() in shown for path in recorded) else None
+
+
+def _recorded_sources(progression: Progression) -> list[str]:
+    """Where the images lay that the record names."""
+    inputs = progression.provenance.get("inputs")
+    visits = inputs if isinstance(inputs, Sequence) else []
+    images = [image for facts in visits if isinstance(facts, Mapping) for image in (facts.get("images") or {}).values()]
+    return [str(image["source"]) for image in images if isinstance(image, Mapping) and image.get("source")]
 
 
 def _recorded_study(

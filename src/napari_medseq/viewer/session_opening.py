@@ -6,9 +6,9 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.followed import show_progression
 from napari_medseq.viewer.identity import describe
 from napari_medseq.viewer.marks import Flags
+from napari_medseq.viewer.namesakes import renamed, renamed_studies
 from napari_medseq.viewer.placement import camera_of, follow_order
 from napari_medseq.viewer.records import read_labels, restored
 from napari_medseq.viewer.results import add_layers
@@ -81,13 +82,19 @@ class SessionContent:
 
 
 def read_session(
-    folder: str | os.PathLike[str], *, progress: Progress | None = None, cancelled: Cancelled | None = None
+    folder: str | os.PathLike[str],
+    *,
+    taken: Collection[str] = (),
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
 ) -> SessionContent:
     """Read a session: images from where they lie, masks, what was painted, results; touches no viewer.
 
     Parameters
     ----------
     folder : path
+    taken : collection of str
+        Names of the patients that are open; one of the session that is called so gets another name.
     progress, cancelled : callable, optional
 
     Raises
@@ -121,7 +128,23 @@ def read_session(
         results.append((name, Progression.load(path / result["folder"]), result["card"]))
         if progress is not None:
             progress(len(facts["layers"]) + len(results), whole, f"result of {name}")
-    return SessionContent(path, tuple(layers), tuple(results), facts["view"], tuple(missing))
+    return _apart(SessionContent(path, tuple(layers), tuple(results), facts["view"], tuple(missing)), taken)
+
+
+def _apart(content: SessionContent, taken: Collection[str]) -> SessionContent:
+    """The session, of which no patient has a name that is taken."""
+    studies = [str(name) for one in content.layers if (name := one.about.get("study")) is not None]
+    new = renamed_studies([*studies, *(name for name, _, _ in content.results)], taken)
+    if not new:
+        return content
+    layers = []
+    for one in content.layers:
+        data, kwargs, kind = one.data
+        study = str(one.about.get("study"))
+        about = {**one.about, "study": new[study]} if study in new else one.about
+        layers.append(replace(one, data=(data, renamed(kwargs, new), kind), about=about))
+    results = tuple((new.get(name, name), progression, card) for name, progression, card in content.results)
+    return replace(content, layers=tuple(layers), results=results)
 
 
 def show_session_layer(viewer: ViewerModel, session_layer: SessionLayer) -> Layer:
@@ -135,16 +158,19 @@ def show_session_layer(viewer: ViewerModel, session_layer: SessionLayer) -> Laye
 
 
 def finish_session(viewer: ViewerModel, content: SessionContent) -> None:
-    """After its layers were added, restore results and view, and mark everything as saved.
+    """After its layers were added, restore results and view, and mark everything in it as saved.
+
+    What was open before keeps its undo steps, and stays unsaved if it was.
 
     Images that are no longer where they were are named in a warning.
     """
+    editing = editing_of(viewer)
+    unsaved, steps = list(editing.unsaved), editing.history.copy()
     for name, progression, card in content.results:
         _show_result(viewer, progression, name, card)
     _look(viewer, content.view)
-    editing = editing_of(viewer)
-    editing.history.clear()
-    editing.saved()
+    editing.history = steps
+    editing.saved([layer for layer in editing.unsaved if layer not in unsaved])
     remember(content.path)
     if content.missing:
         text = f"Not everything of {content.path.name} could be opened: {'; '.join(content.missing)}"
@@ -161,7 +187,7 @@ def open_session(viewer: ViewerModel, folder: str | os.PathLike[str]) -> list[La
     ReadError
         If the folder is no session, or one of a later version.
     """
-    content = read_session(folder)
+    content = read_session(folder, taken=_studies.studies_in(viewer.layers))
     added = [show_session_layer(viewer, one) for one in content.layers]
     finish_session(viewer, content)
     return added

@@ -9,7 +9,7 @@ from napari_medseq.viewer.active import shown_visit
 from napari_medseq.viewer.followed import Followed, results_of
 from napari_medseq.viewer.identity import patient_in_front
 from napari_medseq.viewer.results import go_to
-from napari_medseq.viewer.study import visits_of
+from napari_medseq.viewer.study import facts_of, visits_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -35,7 +35,9 @@ def next_visit(viewer: ViewerModel, by: int = 1) -> int | None:
     now = shown_visit(viewer)
     if now is None:
         return None
-    target = min(max(now + by, 0), visits_of(viewer.layers) - 1)
+    front = patient_in_front(viewer)
+    of_patient = [layer for layer in viewer.layers if front is None or facts_of(layer).get("study") == front]
+    target = min(max(now + by, 0), visits_of(of_patient) - 1)
     viewer.dims.set_point(list(viewer.dims.axis_labels).index("visit"), float(target))
     return target
 

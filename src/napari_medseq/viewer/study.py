@@ -3,6 +3,7 @@ metadata."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,8 @@ def facts_of(layer: Layer) -> dict[str, Any]:
 
 def series_name(facts: Mapping[str, Any]) -> str:
     """The name of a series without that of its patient and visit, which is the same at every visit."""
-    name = str(facts.get("name", "")).removeprefix(f"{facts.get('study')}_")
+    study = re.sub(r" \(\d+\)$", "", str(facts.get("study")))  # a second study of the same name has a number
+    name = str(facts.get("name", "")).removeprefix(f"{study}_")
     return name.removeprefix(f"{facts.get('visit_name')}_")
 
 

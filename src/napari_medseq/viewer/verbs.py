@@ -64,7 +64,7 @@ def open_path(viewer: ViewerModel, path: str | PathLike[str] | Sequence[str | Pa
     from napari_medseq.viewer.opening import layer_data
 
     describe(viewer)
-    return add_layers(viewer, layer_data(path))
+    return add_layers(viewer, layer_data(path, taken=_studies.studies_in(viewer.layers)))
 
 
 def add_sequence(viewer: ViewerModel, seq: ImageSequence, **kwargs: Any) -> Layer:

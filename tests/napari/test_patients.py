@@ -1,0 +1,110 @@
+"""Several patients in one viewer: they are listed together, never taken for one another, and the widgets follow the one in front."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from qtpy.QtCore import Qt
+
+import napari_medseq as ms
+from napari_medseq import viewer as verbs
+from napari_medseq._napari.progression_widget import ProgressionWidget
+from napari_medseq._napari.study_widget import StudyWidget
+from napari_medseq.errors import ReadError
+from napari_medseq.viewer.study import facts_of
+from tests.balls import write_ball_study
+from tests.napari.helpers import as_plugins_see_it
+
+Wait = Callable[..., None]
+
+
+def three_patients(folder: Path) -> Path:
+    """The first has three visits, the others two."""
+    for name in ("sub-a", "sub-b", "sub-c"):
+        write_ball_study(folder / name)
+    later = folder / "sub-a" / "ses-20200901"
+    (folder / "sub-a" / "ses-20200131").rename(later)
+    write_ball_study(folder / "again", visits=1)
+    (folder / "again" / "ses-20200131").rename(folder / "sub-a" / "ses-20200131")
+    (folder / "again").rmdir()
+    return folder
+
+
+@pytest.mark.viewer
+def test_a_folder_of_patients_is_listed_and_what_is_ticked_of_each_is_loaded(
+    make_napari_viewer: Callable[..., Any], wait: Wait, tmp_path: Path
+) -> None:
+    three_patients(tmp_path)
+    (tmp_path / "sub-c" / "ses-20200131" / "sub-x_T1post.nii.gz").write_bytes(b"broken")
+    viewer = make_napari_viewer(show=False)
+    study = StudyWidget(as_plugins_see_it(viewer))
+    viewer.window.add_dock_widget(study, name="Study")
+    progression = ProgressionWidget(as_plugins_see_it(viewer))
+    viewer.window.add_dock_widget(progression, name="Progression")
+    study.look_into(str(tmp_path))
+    wait(lambda: not study.work.busy)
+    tops = [study.tree.topLevelItem(k) for k in range(3)]
+    assert [(top.text(0), top.text(1)) for top in tops] == [(f"sub-{c}", "to load") for c in "abc"]
+    assert [top.checkState(0) for top in tops] == [Qt.Checked, Qt.Unchecked, Qt.Unchecked]
+    tops[1].setCheckState(0, Qt.Checked)  # the whole patient
+    study.load()
+    wait(lambda: not study.work.busy and len(viewer.layers) == 10)
+    assert verbs.patient_in_front(viewer) == "sub-a"
+    assert (
+        facts_of(viewer.layers.selection.active)["study"] == "sub-a"
+    )  # what came last is hidden, and none to paint in
+    assert progression.study.study == "sub-a"
+    progression.by_labels.setChecked(True)
+    assert {facts_of(layer)["study"] for layer in progression.labels.layers} == {"sub-a"}
+    viewer.dims.set_point(0, 2.0)
+    study.tree.itemClicked.emit(study.tree.topLevelItem(1), 0)
+    assert verbs.patient_in_front(viewer) == progression.study.study == "sub-b"
+    assert {facts_of(layer)["study"] for layer in progression.labels.layers} == {"sub-b"}
+    assert viewer.dims.point[0] == 1.0  # the last visit that there is
+    assert facts_of(viewer.layers.selection.active)["ordinal"] == 1
+    assert verbs.next_visit(viewer) == 1
+    with pytest.raises(ReadError, match=r"3 patients.*Study"):
+        verbs.open_path(viewer, tmp_path)
+
+
+def test_a_patient_that_cannot_be_opened_is_named_and_the_others_are_there(tmp_path: Path) -> None:
+    for name in ("sub-a", "sub-b"):
+        write_ball_study(tmp_path / name, visits=1)
+    for file in (tmp_path / "sub-b").rglob("*.gz"):
+        file.write_bytes(b"broken")
+    with pytest.warns(ms.MedseqWarning, match="sub-b was left out"):
+        studies = verbs.open_patients(tmp_path)
+    assert [study.name for study in studies] == ["sub-a"]
+
+
+def test_patients_whose_folders_are_called_alike_are_two(tmp_path: Path) -> None:
+    viewer = ViewerModel()
+    for hospital in ("one", "other"):
+        write_ball_study(tmp_path / hospital / "sub-x")
+    verbs.open_path(viewer, tmp_path / "one" / "sub-x")
+    verbs.track_layers(viewer)
+    verbs.result_of(viewer).progression.save(tmp_path / "result")
+    session = verbs.save_session(viewer, tmp_path / "session")
+    viewer.layers.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        verbs.open_path(viewer, tmp_path / "other" / "sub-x")
+    layer = viewer.layers[1]
+    layer.paint((0, 8, 40, 6), 9)
+    with pytest.warns(ms.MedseqWarning, match=r"called sub-x \(2\)"):
+        verbs.open_session(viewer, session)
+    assert set(verbs.results_of(viewer)) == {"sub-x (2)"}
+    assert [len(v.images) for v in verbs.study_of(viewer, "sub-x").visits] == [1, 1]
+    assert list(verbs.editing_of(viewer).unsaved) == [layer]  # what was open before is not saved by opening another
+    assert verbs.undo(viewer)
+    assert not np.any(layer.data == 9)
+    verbs.open_result(viewer, tmp_path / "result")  # of the other hospital's patient: not over these images
+    names = {facts_of(layer)["study"] for layer in verbs.result_of(viewer, "sub-x (3)").layers}
+    assert names == {"sub-x (3)"}
+    assert any(layer.name.startswith("sub-x (3) ses-20200131 T1post") for layer in viewer.layers)
