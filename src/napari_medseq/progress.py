@@ -69,3 +69,11 @@ def with_progress(
         if progress is not None:
             progress(done + 1, total, message)
     check(cancelled)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that people use for so many."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_medseq import files
+from napari_medseq.errors import SettingsError, WriteError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,3 +60,26 @@ def write_csv(table: pd.DataFrame, path: Path) -> Path:
         If it cannot be written.
     """
     return files.write_text(path, safe_table(table).to_csv(index=False, date_format="%Y-%m-%d", lineterminator="\n"))
+
+
+def write_table(frame: pd.DataFrame, path: str | PathLike[str]) -> Path:
+    """Write a table as ``.csv`` (safe in a spreadsheet) or ``.parquet``, whole or not at all.
+
+    Raises
+    ------
+    SettingsError
+        If the ending is another.
+    WriteError
+        If it cannot be written, or pyarrow is missing.
+    """
+    path = Path(path)
+    if path.suffix not in (".csv", ".parquet"):
+        raise SettingsError(f"{path.name}: tables are written as .csv or .parquet.")
+    if path.suffix == ".csv":
+        return write_csv(frame, path)
+    try:
+        with files.replacing(path) as part:
+            frame.to_parquet(part, index=False, engine="pyarrow")
+    except ImportError as error:
+        raise WriteError("Parquet needs pyarrow: pip install 'napari-medseq[parquet]'. Or write .csv.") from error
+    return path

@@ -21,7 +21,8 @@ from qtpy.QtWidgets import (
 
 from napari_medseq._napari.analyse_widget import AnalyseWidget
 from napari_medseq._napari.compare_widget import CompareWidget
-from napari_medseq._napari.curves_widget import CurvesPlot, CurvesWidget
+from napari_medseq._napari.curves_plot import CurvesPlot
+from napari_medseq._napari.curves_widget import CurvesWidget
 from napari_medseq._napari.display_widget import DisplayWidget
 from napari_medseq._napari.edit_widget import EditWidget
 from napari_medseq._napari.preprocess_widget import PreprocessWidget

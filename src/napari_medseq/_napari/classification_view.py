@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
-from napari_medseq._napari.canvas import PlotCanvas
 from napari_medseq._napari.choosers import wrapped
 from napari_medseq._napari.tables import Table
 from napari_medseq._napari.work import connect_until_destroyed
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+    from napari_medseq._napari.canvas import PlotCanvas
     from napari_medseq.inference import Classification
 
 #: what people call a step along an axis
@@ -38,18 +38,26 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         self.which = QComboBox()
         self.which.setToolTip("The image whose answer is shown")
         self.exam = wrapped()
-        self.canvas = PlotCanvas(viewer, height=170)
         self.table = Table()
         self.table.setMinimumHeight(120)
         self.table.setToolTip("Click a row to go to that slice; Ctrl+C copies the table")
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.which, self.exam, self.canvas, self.table):
-            layout.addWidget(widget)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.which, self.exam, self.table):
+            self._column.addWidget(widget)
         self.which.currentIndexChanged.connect(self._draw)
-        self.canvas.canvas.mpl_connect("button_press_event", self._clicked)
         self.table.row_chosen.connect(self.go_to)
         connect_until_destroyed(viewer.dims.events.point, self._follow)
+
+    @cached_property
+    def canvas(self) -> PlotCanvas:
+        """The plot, above the table; made for the first result, so that opening the widget does not wait for matplotlib."""
+        from napari_medseq._napari.canvas import PlotCanvas
+
+        canvas = PlotCanvas(self.viewer, height=170)
+        canvas.canvas.mpl_connect("button_press_event", self._clicked)
+        self._column.insertWidget(self._column.indexOf(self.table), canvas)
+        return canvas
 
     def show_results(self, pairs: list[tuple[Layer, Classification]]) -> None:
         """Show classifications, each with the layer it was made from."""
@@ -86,6 +94,8 @@ class ClassificationView(QWidget):  # type: ignore[misc]
     def _paint(self, figure: Figure) -> None:
         if self.current is None:
             return
+        from matplotlib.ticker import MaxNLocator
+
         _, classification = self.current
         axes = figure.add_subplot()
         steps = np.arange(len(classification.per_step))

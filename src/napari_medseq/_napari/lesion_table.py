@@ -15,7 +15,7 @@ from napari_medseq._napari.work import guarded
 from napari_medseq.colours import lesion_colour
 from napari_medseq.errors import SettingsError
 from napari_medseq.progression.matrix import MEASURES, chosen_rows, matrix
-from napari_medseq.progression.store import write_table
+from napari_medseq.tables import write_table
 
 if TYPE_CHECKING:
     import pandas as pd

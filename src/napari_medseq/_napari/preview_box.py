@@ -15,9 +15,8 @@ from napari_medseq._napari.choosers import wrapped
 from napari_medseq._napari.latest import Latest
 from napari_medseq._napari.preview_picture import Picture, picture_of
 from napari_medseq._napari.work import connect_until_destroyed
-from napari_medseq.cohort.run import duration
 from napari_medseq.errors import MedseqError
-from napari_medseq.progress import Cancelled
+from napari_medseq.progress import Cancelled, duration
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -16,7 +16,6 @@ from napari_medseq._napari.choosers import CollapsibleSection, wrapped
 from napari_medseq._napari.corrections_box import CorrectionsBox
 from napari_medseq._napari.lesion_table import LesionTable
 from napari_medseq._napari.parts import set_enabled
-from napari_medseq._napari.progression_plot import ProgressionPlot
 from napari_medseq._napari.response_box import ResponseBox
 from napari_medseq._napari.saving import save_result_in_job
 from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
 
+    from napari_medseq._napari.progression_plot import ProgressionPlot
     from napari_medseq.progression import Progression
 
 
@@ -181,6 +181,9 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
     def plot(self) -> ProgressionPlot:
         """The plot, docked below the canvas."""
         if self._plot is None:
+            # matplotlib takes its time, and is not waited for when the widget opens
+            from napari_medseq._napari.progression_plot import ProgressionPlot
+
             self._plot = ProgressionPlot(self.viewer, self.go_to)
         return self._plot
 

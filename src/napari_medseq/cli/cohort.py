@@ -107,7 +107,7 @@ def _holds_patients(path: str) -> bool:
 
 def _dry_run(args: argparse.Namespace, studies: str | list[str]) -> int:
     from napari_medseq.cohort import estimate_cohort
-    from napari_medseq.cohort.run import duration
+    from napari_medseq.progress import duration
 
     estimate = estimate_cohort(
         studies,

@@ -75,7 +75,7 @@ def add(commands: common.Commands) -> None:
 def _table(args: argparse.Namespace) -> None:
     import napari_medseq as ms
     from napari_medseq.progression.matrix import chosen_rows
-    from napari_medseq.progression.store import write_table
+    from napari_medseq.tables import write_table
 
     progression = ms.Progression.load(args.result)
     measure = _MEASURES.get(args.matrix or "", args.matrix)

@@ -17,7 +17,7 @@ from napari_medseq.cohort.patients import Patient, Studies, find_patients
 from napari_medseq.errors import SettingsError
 from napari_medseq.models import Model
 from napari_medseq.models.choosing import Series
-from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.progress import Cancelled, Progress, check, duration
 from napari_medseq.progression import TrackSettings
 from napari_medseq.progression.folder import claimed
 from napari_medseq.version import __version__
@@ -270,14 +270,6 @@ class _Count:
             return ""
         seconds = (time.monotonic() - self._began) / self._worked * remaining
         return f", about {duration(seconds)} left"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that people use for so many."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _describe(target: Path) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from napari_medseq import geometry
 from napari_medseq.progression.components import Lesion
 from napari_medseq.progression.overlap import look_up
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: 95 % of a normal distribution, two-sided
 Z95 = 1.959964
@@ -160,6 +163,8 @@ def growth_row(rows: pd.DataFrame) -> dict[str, float | str]:
     -------
     dict
     """
+    import pandas as pd
+
     volumes, sds = (rows[name].to_numpy(float) for name in ("volume_ml", "volume_sd_ml"))
     cut, seen = rows["cut_off"].to_numpy(bool), np.flatnonzero(volumes > 0)
     steps = [

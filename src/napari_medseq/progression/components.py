@@ -10,8 +10,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from napari_medseq import geometry
 
@@ -186,6 +184,9 @@ def label_components(
         pairs.append((one[same_value], other[same_value]))
     one, other = (np.concatenate(side) for side in zip(*pairs, strict=True))
     n = len(begin)
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     count, of_run = connected_components(coo_matrix((np.ones(one.size, np.int8), (one, other)), shape=(n, n)), False)
     # number components by their first voxel
     _, seen = np.unique(of_run, return_index=True)

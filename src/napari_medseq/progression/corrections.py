@@ -9,7 +9,6 @@ from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
 
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError
@@ -133,6 +132,8 @@ def _pieces(old: Lesion, parts: int | Iterable[Sequence[float]] | None) -> tuple
 
 def _spread_seeds(points: NDArray[np.float64], parts: int) -> NDArray[np.float64]:
     """Centres of `parts` compact pieces: farthest points first, then k-means."""
+    from scipy.cluster.vq import kmeans2
+
     seeds = [points[((points - points.mean(axis=0)) ** 2).sum(axis=1).argmax()]]
     while len(seeds) < parts:
         apart = np.min([((points - s) ** 2).sum(axis=1) for s in seeds], axis=0)

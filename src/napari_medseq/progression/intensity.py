@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_medseq import geometry
 from napari_medseq.progression.components import Lesion
@@ -134,11 +133,15 @@ def values_in(lesion: Lesion, image: ImageSequence) -> NDArray[np.float64]:
         values = np.full(len(at), np.nan)
         values[inside] = crop[tuple((near[inside] - low).T)]
         return values
+    from scipy import ndimage
+
     return np.asarray(ndimage.map_coordinates(crop, (at - low).T, order=1, mode="constant", cval=np.nan))
 
 
 def peak(lesion: Lesion, image: ImageSequence) -> float:
     """Highest mean over a sphere of 1 mL whose centre is a voxel of the lesion, on the image's own grid."""
+    from scipy import ndimage
+
     volume = image.data if "z" in image.axes else image.data[np.newaxis]
     to_image = np.asarray(np.linalg.solve(image.affine, lesion.affine))
     centres = np.unique(

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from napari_medseq import geometry
 from napari_medseq.progression.components import Key, Lesion
@@ -206,6 +205,8 @@ def match_left(
         looks = abs(appearance(a) - appearance(b)) / 0.5 if appearance is not None else 0.0
         if apart <= 1 and size <= 1 and not looks > 1:
             cost[row[i], column[j]] = apart + 0.5 * size + 0.5 * np.nan_to_num(looks)
+    from scipy.optimize import linear_sum_assignment
+
     edges = []
     for r, c in zip(*linear_sum_assignment(cost), strict=True):
         if cost[r, c] < 10:

@@ -10,12 +10,15 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from datetime import date
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from napari_medseq.errors import SettingsError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: what the cells of a matrix are usually asked for: words for people → column of the lesion table
 MEASURES = {
@@ -88,6 +91,8 @@ def matrix(lesions: pd.DataFrame, dates: Sequence[date | None], measure: str = "
     SettingsError
         If there is no such column.
     """
+    import pandas as pd
+
     measures = [c for c in lesions.columns if c not in ("visit", "date", "lesion", "label")]
     if measure not in measures:
         raise SettingsError(f"There is no measure {measure!r}; choose one of {', '.join(map(str, measures))}.")
@@ -124,6 +129,7 @@ def chosen_rows(lesions: pd.DataFrame, text: str) -> pd.DataFrame:
 
     Examples
     --------
+    >>> import pandas as pd
     >>> rows = pd.DataFrame({"lesion": [1, 2], "visit": [0, 0], "label": ["left", "right"], "event": ["new", "growing"],
     ...                      "parents": ["", "2"], "volume_ml": [0.5, 3.0]})
     >>> chosen_rows(rows, "volume>1 grow")["lesion"].tolist()
@@ -144,6 +150,8 @@ def chosen_rows(lesions: pd.DataFrame, text: str) -> pd.DataFrame:
 
 
 def _compared(lesions: pd.DataFrame, name: str, sign: str, number: str) -> NDArray[np.bool_]:
+    import pandas as pd
+
     column = next((c for c in (name.lower(), _WORDS.get(name.lower(), "")) if c in lesions), None)
     if column is None or not pd.api.types.is_numeric_dtype(lesions[column]):
         words = ", ".join(["visit", "lesion", *dict.fromkeys(_WORDS)])

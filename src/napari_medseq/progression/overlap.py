@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_medseq import geometry
 from napari_medseq.geometry import Affine
@@ -81,6 +80,8 @@ class Pair:
 
     def _distances(self, a: Lesion, b: Lesion, reach: float) -> NDArray[np.float32]:
         """Distance of each voxel of `a` from `b`, in voxels of the coarser grid."""
+        from scipy import ndimage
+
         unit = units_zyx(a, b, self._error)
         sampling = b.spacing_zyx / unit
         pad = np.ceil(reach / sampling).astype(np.int64)

@@ -11,15 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from napari_medseq import files, geometry, record
-from napari_medseq.errors import MedseqError, ReadError, SettingsError, WriteError
+from napari_medseq import geometry, record
+from napari_medseq.errors import MedseqError, ReadError, SettingsError
 from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.progression import change as _change
@@ -33,7 +32,7 @@ from napari_medseq.progression.settings import TrackSettings
 from napari_medseq.progression.table import Measures
 from napari_medseq.progression.tracked import Tracked
 from napari_medseq.sequence import ImageSequence
-from napari_medseq.tables import from_csv_text, write_csv
+from napari_medseq.tables import from_csv_text, write_csv, write_table
 
 _VERSION = 2
 #: columns of lesions.csv that are no measures
@@ -144,29 +143,6 @@ def export(progression: Tracked, path: Path, table: str, measure: str = "volume_
     if table not in frames:
         raise SettingsError(f"There is no table {table!r}; choose {', '.join(frames)}.")
     return write_table(frames[table](), path)
-
-
-def write_table(frame: pd.DataFrame, path: str | PathLike[str]) -> Path:
-    """Write a table as ``.csv`` (safe in a spreadsheet) or ``.parquet``, whole or not at all.
-
-    Raises
-    ------
-    SettingsError
-        If the ending is another.
-    WriteError
-        If it cannot be written, or pyarrow is missing.
-    """
-    path = Path(path)
-    if path.suffix not in (".csv", ".parquet"):
-        raise SettingsError(f"{path.name}: tables are written as .csv or .parquet.")
-    if path.suffix == ".csv":
-        return write_csv(frame, path)
-    try:
-        with files.replacing(path) as part:
-            frame.to_parquet(part, index=False, engine="pyarrow")
-    except ImportError as error:
-        raise WriteError("Parquet needs pyarrow: pip install 'napari-medseq[parquet]'. Or write .csv.") from error
-    return path
 
 
 def file_stem(name: str) -> str:

@@ -72,12 +72,12 @@ def _region(p: Tensor, truth: Tensor, s: LossSettings, smooth: float) -> Tensor:
 
 
 def _voxel(logits: Tensor, labels: Tensor, s: LossSettings, weights: Tensor | None) -> Tensor:
-    from monai.losses import FocalLoss
-
     is_known, truth = labels >= 0, labels.clamp_min(0)
     if s.voxel == "cross_entropy":
         loss = functional.cross_entropy(logits, truth, reduction="none")
     else:
+        from monai.losses import FocalLoss
+
         loss = FocalLoss(use_softmax=True, to_onehot_y=True, gamma=s.gamma, reduction="none")(
             logits, truth[:, None]
         ).sum(1)
