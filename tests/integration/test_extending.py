@@ -77,5 +77,5 @@ def test_a_package_that_fails_is_named_and_the_others_work(tmp_path: Path) -> No
     assert "edges" in listed
     assert {"gone", "odd"} & set(listed) == set()
     assert listed[-1] == "napari_medseq.preprocessing.bias"
-    for name, reason in (("gone", "Gone"), ("odd", "no subclass"), ("n4", "`kind` is not")):
+    for name, reason in (("gone", "Gone"), ("odd", "not a subclass"), ("n4", "`kind` is not")):
         assert re.search(f"'{name}' of the package medseq-edges 1.0 .*{reason}", done.stderr), done.stderr

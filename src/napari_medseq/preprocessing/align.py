@@ -1,4 +1,4 @@
-"""Registration as a step: an image brought onto another layer or visit."""
+"""Registration as a step: an image is registered to another layer or visit."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ class Register(Step):
     takes_reference: ClassVar[bool] = True
     kind: Literal["register"] = "register"
     transform: Literal["rigid", "translation", "affine", "deformable"] = Field(
-        "rigid", description="What may change: position and angle, position alone, size and shear too, or everything."
+        "rigid",
+        description="What the transform may change: position and angle, position only, also size and shear, or the shape too.",
     )
     interpolation: Interpolation | None = Field(
-        None, description="How values between voxels are found; default linear for images and nearest for labels."
+        None, description="Interpolation between voxels; default linear for images and nearest for labels."
     )
     resample: bool = Field(
         True,
         description=(
-            "Whether the voxels are resampled onto the reference's grid. If not, only the affine changes (not for "
-            "deformable): the image keeps its voxels and lies in the reference's space, without loss."
+            "Whether the voxels are resampled onto the reference's grid. If not, only the affine changes (not "
+            "for deformable), so that the image keeps its voxels in the reference's space without loss."
         ),
     )
     seed: int = Field(0, ge=0, description="Seed of the random samples; the same seed gives the same result.")
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
-        """Return the image in the reference's space; a ``t`` sequence is moved as its middle frame says.
+        """Return the image in the reference's space; all frames of a ``t`` sequence move as its middle frame does.
 
         Raises
         ------
@@ -49,9 +50,7 @@ class Register(Step):
         """
         reference = job.reference
         if reference is None:
-            raise SettingsError(
-                "Registration needs another image to follow; give reference= (in the viewer: choose a layer)."
-            )
+            raise SettingsError("Registration needs a target image; give reference= (in the viewer: choose a layer).")
         moving = seq.frame(seq.size("t") // 2) if "t" in seq.axes else seq
         fixed = reference.frame(reference.size("t") // 2) if "t" in reference.axes else reference
         transform = register(
@@ -70,14 +69,14 @@ class Register(Step):
 
 
 class MotionCorrection(Step):
-    """Bring every frame of a dynamic series onto one of them."""
+    """Register every frame of a dynamic series to one of them."""
 
     title: ClassVar[str] = "motion correction"
     kind: Literal["motion"] = "motion"
     transform: Literal["rigid", "translation", "affine"] = Field(
-        "rigid", description="What may change from frame to frame."
+        "rigid", description="What the transform may change from frame to frame."
     )
-    frame: int | None = Field(None, description="The frame that the others follow; default the middle one.")
+    frame: int | None = Field(None, description="The frame that the others are registered to; default the middle one.")
     seed: int = Field(0, ge=0, description="Seed of the random samples; the same seed gives the same result.")
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:

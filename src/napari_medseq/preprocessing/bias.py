@@ -1,4 +1,4 @@
-"""N4: the slow brightness drift of an MR coil, estimated and divided out."""
+"""N4: the slow variation of brightness from an MR coil is estimated and divided out."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class N4(Step):
     """N4 bias field correction (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908).
 
-    The field is estimated inside the body (Otsu) on a shrunk copy and applied at full resolution. Each frame has its own
-    field. The mean brightness of the body is kept.
+    The field is estimated inside the body (Otsu) on a shrunk copy and applied at full resolution. Each frame has its
+    own field. The mean brightness of the body is preserved.
     """
 
     title: ClassVar[str] = "N4 bias correction"
@@ -38,18 +38,18 @@ class N4(Step):
         ge=1,
         le=16,
         description=(
-            "Shrink the thinnest axis by this before estimating; thick slices are shrunk less, so that voxels become "
-            "more equal."
+            "Factor by which the axis of the smallest spacing is shrunk before the estimate; others are shrunk "
+            "less, so that voxels become more nearly cubic."
         ),
     )
     iterations: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (20, 20, 10),
         min_length=1,
         max_length=6,
-        description="Most iterations at each level; each level doubles the control points.",
+        description="Largest number of iterations at each level; each level doubles the control points.",
     )
     convergence: float = Field(
-        0.001, gt=0, lt=1, description="Stop a level when the field's relative change falls below this."
+        0.001, gt=0, lt=1, description="A level stops when the field's relative change falls below this value."
     )
     cells: int = Field(
         1,
@@ -57,17 +57,17 @@ class N4(Step):
         le=32,
         description=(
             "Spline cells along the longest side at the first level; with three levels the last has four times as "
-            "many. More follow finer drifts, but begin to take real contrast (a large tumour) for bias."
+            "many. More cells follow finer variations, but begin to take real contrast (a large tumour) for bias."
         ),
     )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """The whole volume: the field is that of the body."""
+        """The whole volume, because the field is that of the body."""
         del seq
         return ONE_FRAME
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
-        """Return float32 voxels without the bias field; a constant image stays as it is, with a warning."""
+        """Return float32 voxels without the bias field; a constant image is unchanged, with a warning."""
         share = 1 / count_volumes(seq)
         numbers = count()
 
@@ -78,7 +78,7 @@ class N4(Step):
             number = next(numbers)
             data = job.finite(volume, seq.name)
             if data.min() == data.max():
-                job.doubts.append("a constant image has no bias field to remove; left as it is")
+                job.doubts.append("a constant image has no bias field to remove; it is unchanged")
                 return data
             report = part(job.progress, number * share, (number + 1) * share)
             return self._corrected(data, seq, report, job.cancelled)
@@ -111,7 +111,7 @@ class N4(Step):
         progress: Progress | None,
         cancelled: Cancelled | None,
     ) -> NDArray[np.float64]:
-        """The multiplicative bias field, fitted on a coarser grid and evaluated on the image's own."""
+        """The multiplicative bias field, fitted on a coarser grid and evaluated on the image's own grid."""
         import SimpleITK as sitk
 
         edges = geometry.spacing(seq.affine)
@@ -122,7 +122,7 @@ class N4(Step):
         ]
         flat = data.shape[0] == 1
         whole, mask = to_itk(data.astype(np.float32), seq.affine), to_itk(body.astype(np.uint8), seq.affine)
-        if flat:  # ITK fits a plane's field in 2D
+        if flat:  # ITK fits the field of a single slice in 2D
             whole, mask = whole[:, :, 0], mask[:, :, 0]
             factors = factors[:2]
         small, small_mask = sitk.Shrink(whole, factors), sitk.Shrink(mask, factors)
@@ -138,7 +138,7 @@ class N4(Step):
         """Control points of the spline along x, y and z, with cells of about the same length in mm."""
         longest = float((edges * np.array(shape[::-1])).max())
         cells = [max(1, round(self.cells * float(e) * n / longest)) for e, n in zip(edges, shape[::-1], strict=True)]
-        return [c + 3 for c in cells]  # a spline of order 3 has three control points more than cells
+        return [c + 3 for c in cells]  # a spline of order 3 has three more control points than cells
 
     def _fit(
         self,

@@ -1,4 +1,5 @@
-"""The brain without skull and scalp, the classical way: threshold, cut the thin bridges, keep the piece in the middle, grow back."""
+"""The brain without skull and scalp by classical image processing: threshold, cut thin bridges, keep the central
+component, grow back."""
 
 from __future__ import annotations
 
@@ -19,11 +20,11 @@ from napari_medseq.volumes.padding import with_new_values
 
 Mask = NDArray[np.bool_]
 
-#: what a brain is in CT, in HU, and what bone is at least (Muschelli et al. 2015, doi:10.1016/j.neuroimage.2015.03.074)
+#: range of the brain in CT and lower limit of bone, in HU (Muschelli et al. 2015, doi:10.1016/j.neuroimage.2015.03.074)
 _CT_BRAIN, _CT_BONE = (0.0, 100.0), 100.0
-#: brains of adults measure 1000 to 1600 mL (Lüders et al. 2002, doi:10.1006/nimg.2002.1207); a mask far from that is doubted
+#: brains of adults measure 1000 to 1600 mL (Lüders et al. 2002, doi:10.1006/nimg.2002.1207); a mask far from that gives a warning
 _PLAUSIBLE_ML = (500.0, 2200.0)
-#: how bright a voxel of the brain is, at least and at most, as shares of the way from air to the median of the head's middle. Fluid of
+#: least and largest brightness of a voxel of the brain, as shares of the way from air to the median of the head's centre. Fluid of
 #: T1-weighted MR lies at a third to a half of white matter, fat at about twice (Bottomley et al. 1984, doi:10.1118/1.595535)
 _LIKE_BRAIN = (0.55, 1.6)
 
@@ -31,10 +32,10 @@ _LIKE_BRAIN = (0.55, 1.6)
 class BrainMask(Step):
     """Find the brain in a scan of a head, by thresholds and morphology (after Brummer et al. 1993, doi:10.1109/42.232244).
 
-    MR: inside the head (Otsu), what is about as bright as the median of a ball in its middle (as BET takes it: Smith 2002,
-    doi:10.1002/hbm.10062), made for T1 weighting; CT: 0 to 100 HU inside the skull. Bridges thinner than twice `open_mm` are cut, the
-    piece in the middle is kept, grown back, closed and filled. No training and no atlas: look at the result before you trust it, above
-    all with contrast, in children, and where slices are thick.
+    MR: inside the head (Otsu), voxels about as bright as the median of a ball in its centre (as in BET: Smith 2002,
+    doi:10.1002/hbm.10062), designed for T1 weighting; CT: 0 to 100 HU inside the skull. Bridges thinner than twice
+    `open_mm` are cut, and the central component is kept, grown back, closed and filled. There is no training and no
+    atlas: look at the result before you trust it, above all with contrast, in children, and if slices are thick.
     """
 
     title: ClassVar[str] = "brain mask"
@@ -45,8 +46,7 @@ class BrainMask(Step):
         le=20,
         title="open",
         description=(
-            "How far the tissue is eaten away before the piece in the middle is chosen; more cuts thicker bridges to "
-            "the scalp."
+            "Depth of the erosion before the central component is chosen; a larger value cuts thicker bridges to the scalp."
         ),
         json_schema_extra={"unit": "mm"},
     )
@@ -55,7 +55,7 @@ class BrainMask(Step):
         ge=0,
         le=20,
         title="close",
-        description="Gaps up to twice this wide are closed afterwards.",
+        description="Gaps up to twice this width are closed afterwards.",
         json_schema_extra={"unit": "mm"},
     )
     output: Literal["mask", "image"] = Field(
@@ -68,7 +68,8 @@ class BrainMask(Step):
         return ONE_FRAME
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
-        """Return the mask, or the image outside of it at its smallest value; each frame has its own.
+        """Return the mask, or the image with everything outside of it at its smallest value; each frame has its own
+        mask.
 
         Raises
         ------
@@ -94,7 +95,7 @@ class BrainMask(Step):
         low, high = _PLAUSIBLE_ML
         if "z" in seq.axes and any(not low <= ml <= high for ml in volumes_ml):
             job.doubts.append(
-                f"the brain mask holds {min(volumes_ml):.0f} mL, which is no usual size of a brain; look at it"
+                f"the brain mask holds {min(volumes_ml):.0f} mL, which is not a usual size of a brain; look at it"
             )
         if self.output == "image":
             return with_new_values(result)
@@ -108,12 +109,12 @@ class BrainMask(Step):
         if not core.any():
             core = tissue
         pieces, n = ndimage.label(core)
-        if n > 1:  # the piece that most of the head's middle belongs to; scalp and face lie around it
+        if n > 1:  # the component that most of the head's centre belongs to; scalp and face lie around it
             middle = _in_the_middle(foreground(data), step)
             sizes = np.bincount(pieces[middle] if (pieces[middle] > 0).any() else pieces.ravel())
             sizes[0] = 0
             core = pieces == sizes.argmax()
-        # back to where it was, but only through tissue, and no further than it was eaten away (and a diagonal step more)
+        # grown back through tissue only, and no further than it was eroded (plus one diagonal step)
         brain = _grown(core, step, self.open_mm + float(step.min())) & tissue
         brain = _grown(_grown(brain, step, self.close_mm), step, -self.close_mm)
         for plane in brain:
@@ -122,7 +123,7 @@ class BrainMask(Step):
 
 
 def _in_the_middle(head: Mask, step: NDArray[np.float64]) -> Mask:
-    """A ball around the head's middle, of half the radius of a ball as large as the head (Smith 2002, section 2.1)."""
+    """A ball at the head's centre, with half the radius of a ball as large as the head (Smith 2002, section 2.1)."""
     where = np.argwhere(head)
     middle = where.mean(axis=0)
     radius = 0.5 * (3 * len(where) * float(step.prod()) / (4 * np.pi)) ** (1 / 3)
@@ -132,7 +133,8 @@ def _in_the_middle(head: Mask, step: NDArray[np.float64]) -> Mask:
 
 
 def _like_the_middle(data: Floats, step: NDArray[np.float64]) -> Mask:
-    """What is about as bright as the middle of the head: brain; not fluid and bone, which are darker, nor fat, which is brighter."""
+    """Voxels about as bright as the head's centre: brain, but not fluid and bone, which are darker, nor fat, which is
+    brighter."""
     head = foreground(data)
     middle = _in_the_middle(head, step) if head.any() else head
     if not middle.any():
@@ -144,10 +146,10 @@ def _like_the_middle(data: Floats, step: NDArray[np.float64]) -> Mask:
 
 
 def _inside_skull(data: Floats, step: NDArray[np.float64]) -> Mask:
-    """What is 0 to 100 HU and, slice by slice, enclosed by bone."""
+    """Voxels of 0 to 100 HU that bone encloses, slice by slice."""
     from scipy import ndimage
 
-    bone = _grown(data > _CT_BONE, step, 2.0)  # the skull's sutures and foramina are thinner than this
+    bone = _grown(data > _CT_BONE, step, 2.0)  # sutures and foramina of the skull are thinner than this
     inside = np.zeros(data.shape, bool)
     for number, plane in enumerate(bone):
         inside[number] = ndimage.binary_fill_holes(plane) & ~(data[number] > _CT_BONE)
@@ -155,7 +157,8 @@ def _inside_skull(data: Floats, step: NDArray[np.float64]) -> Mask:
 
 
 def _grown(mask: Mask, step: NDArray[np.float64], by_mm: float) -> Mask:
-    """The mask grown by millimetres, or shrunk by them where negative, by true distances; beyond the volume's edge it goes on."""
+    """The mask dilated by millimetres, or eroded if negative, by true distances; it continues beyond the edge of the
+    volume."""
     from scipy import ndimage
 
     if by_mm == 0 or not mask.any() or mask.all():

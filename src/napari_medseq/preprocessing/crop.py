@@ -21,13 +21,18 @@ class Crop(Step):
     takes_reference: ClassVar[bool] = True
     kind: Literal["crop"] = "crop"
     margin_mm: float = Field(
-        5.0, ge=0, title="margin", description="What is kept around it on every side.", json_schema_extra={"unit": "mm"}
+        5.0,
+        ge=0,
+        title="margin",
+        description="Margin that is kept around it on every side.",
+        json_schema_extra={"unit": "mm"},
     )
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
-        """Return a part of the grid, its voxels untouched; the box is that of all frames together, or of the reference.
+        """Return a part of the grid with unchanged voxels; the box is that of all frames together, or of the
+        reference.
 
-        With a reference on the same grid (the image that labels belong to) both are cut alike.
+        With a reference on the same grid (the image that labels belong to) both are cropped alike.
         """
         source = job.reference if job.reference is not None and job.reference.same_grid(seq) else seq
         masks = [volume != 0 if source.kind == "labels" else foreground(volume) for volume in job.volumes(source)]

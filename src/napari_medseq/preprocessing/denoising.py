@@ -1,4 +1,5 @@
-"""Noise taken out: median, non-local means, curvature flow and anisotropic diffusion; SimpleITK and scikit-image do the work."""
+"""Noise reduction: median, non-local means, curvature flow and anisotropic diffusion, by SimpleITK and
+scikit-image."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ _STABLE = 0.0625
 
 
 class ItkFilter(Protocol):
-    """What is used of SimpleITK's filters of one image, whose own types are incomplete."""
+    """The part of SimpleITK's filters of one image that is used here, whose own types are incomplete."""
 
     def Execute(self, image: sitk.Image, /) -> sitk.Image: ...
     def AddCommand(self, event: int, command: Callable[[], None], /) -> object: ...
@@ -42,7 +43,7 @@ class _ItkDiffusion(ItkFilter, Protocol):
 
 
 class Median(Step):
-    """Each voxel becomes the median of its neighbourhood: single wrong voxels vanish, edges stay."""
+    """Replace each voxel by the median of its neighbourhood: single outliers vanish, edges stay."""
 
     title: ClassVar[str] = "median filter"
     kind: Literal["median"] = "median"
@@ -51,24 +52,25 @@ class Median(Step):
         ge=1,
         le=10,
         description=(
-            "In voxels along the finest axis; along others as many as lie within the same distance, so that thick "
-            "slices are not mixed."
+            "Radius in voxels along the finest axis; along the others as many voxels as lie within the same "
+            "distance, so that thick slices are not mixed."
         ),
         json_schema_extra={"unit": "voxels"},
     )
 
     def radii(self, seq: ImageSequence) -> dict[str, int]:
-        """Voxels to either side along each axis of space."""
+        """Number of voxels to either side along each spatial axis."""
         present = [a for a in SPACE if a in seq.axes]
         finest = min(seq.spacing[a] for a in present)
         return {a: round(self.radius * finest / seq.spacing[a]) if a in present else 0 for a in SPACE}
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """Its neighbourhood."""
+        """The neighbourhood."""
         return dict(self.radii(seq))
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
-        """Return voxels of the same type, or float32 for what is no whole number; the edge voxel is repeated beyond the edge."""
+        """Return voxels of the same type, or float32 if they are not integers; edge voxels are repeated beyond the
+        edge."""
         import SimpleITK as sitk
 
         radii = self.radii(seq)
@@ -86,17 +88,19 @@ class Median(Step):
 
 
 class NonLocalMeans(Step):
-    """Each voxel becomes the mean of those whose surroundings look alike (Buades et al. 2005, doi:10.1109/CVPR.2005.38).
+    """Replace each voxel by the mean of those with similar surroundings (Buades et al. 2005,
+    doi:10.1109/CVPR.2005.38).
 
-    scikit-image's fast version, with distances corrected for the noise (Darbon et al. 2008, doi:10.1109/ISBI.2008.4541250). The noise is
-    taken for Gaussian: in the dark of a magnitude MR image, where it is Rician, the mean stays a little too high.
+    scikit-image's fast version, with distances corrected for the noise (Darbon et al. 2008,
+    doi:10.1109/ISBI.2008.4541250). The noise is assumed to be Gaussian: in the dark parts of a magnitude MR image,
+    where it is Rician, the mean stays a little too high.
     """
 
     title: ClassVar[str] = "non-local means"
     kind: Literal["nlm"] = "nlm"
     sigma: Annotated[float, Field(gt=0)] | None = Field(
         None,
-        description="Standard deviation of the noise, in the image's unit; default estimated in each slice (`noise_sigma`).",
+        description="Standard deviation of the noise, in the image's unit; by default it is estimated in each slice (`noise_sigma`).",
     )
     strength: float = Field(
         0.8,
@@ -108,23 +112,23 @@ class NonLocalMeans(Step):
         5,
         ge=3,
         le=15,
-        description="Side of the surroundings compared, in pixels.",
+        description="Side length of the surroundings that are compared, in pixels.",
         json_schema_extra={"unit": "voxels"},
     )
     distance: int = Field(
         6,
         ge=1,
         le=30,
-        description="How far away alike surroundings are looked for, in pixels.",
+        description="Distance within which similar surroundings are searched, in pixels.",
         json_schema_extra={"unit": "voxels"},
     )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """Its own slice."""
+        """The slice itself."""
         return one_slice(seq)
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
-        """Return float32, slice by slice; a slice without noise stays as it is."""
+        """Return float32, slice by slice; a slice without noise is unchanged."""
         from skimage.restoration import denoise_nl_means
 
         def filtered(plane: Volume) -> Volume:
@@ -146,18 +150,19 @@ class NonLocalMeans(Step):
 
 
 class _Flow(Step):
-    """What the two flows share: settings, and voxels whose finest side counts 1."""
+    """The common part of the two flows: settings, and voxels whose finest side has length 1."""
 
-    iterations: int = Field(5, ge=1, le=200, description="How often the flow is applied; more smooth more.")
+    iterations: int = Field(5, ge=1, le=200, description="Number of iterations of the flow; more of them smooth more.")
     time_step: float = Field(
         _STABLE,
         gt=0,
         le=_STABLE,
-        description="Of each iteration, for voxels whose finest side counts 1; larger than 0.0625 is not stable in three dimensions.",
+        description="Time step of each iteration, for voxels whose finest side has length 1; above 0.0625 it is "
+        "not stable in three dimensions.",
     )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """One voxel and a half more for each iteration; ITK looks at the neighbours of neighbours."""
+        """One and a half voxels for each iteration, because ITK uses the neighbours of neighbours."""
         return {a: 2.0 * self.iterations for a in SPACE if a in seq.axes}
 
     def _run(self, seq: ImageSequence, job: Job, make_filter: Callable[[], ItkFilter]) -> ImageSequence:
@@ -177,10 +182,10 @@ class _Flow(Step):
 
 
 class CurvatureFlow(_Flow):
-    """Lines of equal brightness move with their curvature, so that small wiggles vanish and smooth edges stay (ITK).
+    """Move lines of equal brightness with their curvature, so that small wiggles vanish and smooth edges stay (ITK).
 
-    Sethian 1996; Malladi and Sethian 1995, doi:10.1006/gmip.1995.1042. It rounds corners and shrinks small things: a disc of radius R
-    becomes one of √(R² − 2 t), t = iterations × time step, in voxels.
+    Sources: Sethian 1996; Malladi and Sethian 1995, doi:10.1006/gmip.1995.1042. The flow rounds corners and shrinks
+    small objects: a disc of radius R becomes one of √(R² − 2 t), t = iterations × time step, in voxels.
     """
 
     title: ClassVar[str] = "curvature flow"
@@ -200,7 +205,7 @@ class CurvatureFlow(_Flow):
 
 
 class AnisotropicDiffusion(_Flow):
-    """Brightness spreads within regions and hardly over edges (Perona and Malik 1990, doi:10.1109/34.56205; ITK)."""
+    """Diffuse brightness within regions and hardly across edges (Perona and Malik 1990, doi:10.1109/34.56205; ITK)."""
 
     title: ClassVar[str] = "anisotropic diffusion"
     kind: Literal["diffusion"] = "diffusion"
@@ -209,8 +214,7 @@ class AnisotropicDiffusion(_Flow):
         gt=0,
         le=1000,
         description=(
-            "How steep an edge must be to hold, as a multiple of the image's mean gradient: higher smooths more edges"
-            " away."
+            "Steepness of edges that are preserved, as a multiple of the image's mean gradient; a higher value smooths more edges away."
         ),
     )
     equation: Literal["gradient", "curvature"] = Field(
@@ -222,7 +226,7 @@ class AnisotropicDiffusion(_Flow):
     )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """The whole volume: its mean gradient is the measure of an edge."""
+        """The whole volume, because its mean gradient is the measure of an edge."""
         del seq
         return ONE_FRAME
 
@@ -246,7 +250,7 @@ class AnisotropicDiffusion(_Flow):
 
 
 def executed(work: ItkFilter, image: sitk.Image, job: Job, number: int = 0, total: int = 1) -> sitk.Image:
-    """What a filter of SimpleITK gives, its progress shown as that of one volume of several, stopped when asked.
+    """The result of a SimpleITK filter, with progress as one of several volumes; it can be cancelled.
 
     Parameters
     ----------
@@ -254,7 +258,7 @@ def executed(work: ItkFilter, image: sitk.Image, job: Job, number: int = 0, tota
     image : SimpleITK.Image
     job : Job
     number, total : int
-        Which of how many volumes this is.
+        Number of this volume, and of all volumes.
 
     Raises
     ------
@@ -287,10 +291,11 @@ def executed(work: ItkFilter, image: sitk.Image, job: Job, number: int = 0, tota
 
 
 def noise_sigma(plane: Floats) -> float:
-    """Standard deviation of Gaussian noise in a slice: the median of |image ∗ N|, scaled, where it is not 0.
+    """Standard deviation of Gaussian noise in a slice: the scaled median of |image ∗ N| where it is not 0.
 
-    N is the difference of two Laplacians, blind to what varies smoothly (Immerkær 1996, doi:10.1006/cviu.1996.0060); the median in
-    place of its mean is not moved by edges, and padding of one value is left out.
+    N is the difference of two Laplacians, which is insensitive to smooth variation (Immerkær 1996,
+    doi:10.1006/cviu.1996.0060). The median is used instead of the mean because edges do not influence it, and padding
+    of one value is left out.
 
     Parameters
     ----------
@@ -306,7 +311,7 @@ def noise_sigma(plane: Floats) -> float:
 
 
 def _finest_is_one(seq: ImageSequence) -> Affine:
-    """The affine with its finest present axis at 1 mm, so that a time step is stable whatever the voxel size."""
+    """The affine scaled so that the finest axis has 1 mm, which makes a time step stable for any voxel size."""
     finest = min(seq.spacing[a] for a in SPACE if a in seq.axes)
     scaled = np.array(seq.affine)
     scaled[:3] /= finest

@@ -1,4 +1,4 @@
-"""What changed between two visits: one image less another, on the same place and the same scale of brightness."""
+"""The change between two visits: one image minus another, at the same place and on the same scale of brightness."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from napari_medseq.volumes.padding import with_new_values
 
 
 class Difference(Step):
-    """The image less the reference (an earlier visit), on the image's own grid.
+    """The image minus the reference (an earlier visit), on the image's own grid.
 
-    The reference is resampled where its grid is another, by true positions alone: register it first (step "register"). Voxels that it does
-    not cover are 0.
+    A reference on another grid is resampled by true positions only, so register it first (step "register"). Voxels
+    that it does not cover are 0.
     """
 
     title: ClassVar[str] = "difference from another visit"
@@ -31,26 +31,26 @@ class Difference(Step):
     match: Literal["linear", "histogram", "none"] = Field(
         "linear",
         description=(
-            "How the reference's brightness is first brought to the image's, over what is body in both: by the line "
-            "that fits best (least squares), by rank (each percentile to the same percentile), or not at all (HU, "
-            "SUV)."
+            "How the reference's brightness is first matched to the image's, within the body in both: by the "
+            "best linear fit (least squares), by rank (each percentile to the same percentile), or not at "
+            "all (HU, SUV)."
         ),
     )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """Everything, for the brightness of the body; a voxel alone without."""
+        """Everything if brightness is matched within the body; otherwise the voxel alone."""
         del seq
         return EVERYTHING if self.match != "none" else {}
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
-        """Return float32 in the image's unit; above 0 where it is brighter than the reference.
+        """Return float32 in the image's unit; positive where the image is brighter than the reference.
 
         Raises
         ------
         SettingsError
             Without a reference, or if it has frames or colours that the image lacks.
         MedseqError
-            If the two have no place in common.
+            If the two images do not overlap.
         """
         reference = job.reference
         if reference is None:
@@ -82,7 +82,7 @@ class Difference(Step):
             return _Line(1.0, 0.0)
         own, other = (np.concatenate(p) for p in pools)
         if own.size < 2 or float(np.ptp(other)) == 0:
-            job.doubts.append("there is no body in both images to match their brightness by, so it was left as it is")
+            job.doubts.append("the images have no body in common to match their brightness by, so it was not matched")
             return _Line(1.0, 0.0)
         if self.match == "linear":
             slope, offset = np.polyfit(other, own, 1)
@@ -99,7 +99,7 @@ class _Line:
 
 
 class _Histogram:
-    """Each value to the one of the same rank in the other image."""
+    """Maps each value to the value of the same rank in the other image."""
 
     def __init__(self, own: Floats, other: Floats) -> None:
         ranks = np.linspace(0, 100, 1001)
@@ -121,12 +121,12 @@ def _on_grid(reference: ImageSequence, seq: ImageSequence) -> tuple[ImageSequenc
     )
     covered = np.asarray(resample(everywhere, seq.affine, seq.grid).data, bool).reshape(seq.grid[::-1])
     if not covered.any():
-        raise MedseqError(f"{reference.name} and {seq.name} have no place in common; register one to the other first.")
+        raise MedseqError(f"{reference.name} and {seq.name} do not overlap; register one to the other first.")
     return moved, covered
 
 
 def _again(other: ImageSequence, seq: ImageSequence) -> list[Floats]:
-    """The reference's volumes, as many as the image has: one still image is compared with every frame."""
+    """The reference's volumes, as many as the image has, because one still image is compared with every frame."""
     job = Job()
     volumes = [job.finite(v, other.name) for v in job.volumes(other)]
     return volumes * (seq.size("t") * seq.size("c") // len(volumes))

@@ -1,4 +1,4 @@
-"""What a chain did to the place of an image, done to its mask: registrations, grids and cuts, but no change of brightness."""
+"""Applying the spatial steps of an image to its mask: registrations, grids and crops, but no change of brightness."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import checked
 from napari_medseq.volumes.grid import Interpolation, resample
 
-#: where a result keeps the transforms of its registrations, in order
+#: key under which a result stores the transforms of its registrations, in order
 META = "transforms"
 
 
 def with_transforms(seq: ImageSequence, transforms: Sequence[Transform | None]) -> ImageSequence:
-    """The sequence with one more registration in its record: one transform, or one for each frame (None: it was not moved)."""
+    """The sequence with one more registration in its record: one transform, or one for each frame (None: the frame did
+    not move)."""
     records = [None if t is None else t.to_record().model_dump(mode="json") for t in transforms]
     return seq.replace(meta={**seq.meta, META: [*cast("list[object]", seq.meta.get(META, [])), records]})
 
@@ -29,8 +30,8 @@ def transforms_of(result: ImageSequence) -> list[list[Transform | None]]:
     Returns
     -------
     list of list of (Transform or None)
-        For each registration one transform, or for a motion correction one for each frame, None for frames that were not moved.
-        Each maps points of the fixed image to the moving one; `Transform.save` writes it.
+        For each registration one transform, or for a motion correction one per frame, with None for frames that did
+        not move. Each maps points of the fixed image to the moving one; `Transform.save` writes it.
 
     Raises
     ------
@@ -60,18 +61,18 @@ def follow(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> ImageSequence:
-    """Bring a mask, or another image, along with an image that was preprocessed.
+    """Move a mask, or another image, as an image was moved by preprocessing.
 
-    What lies where the image lay before its steps comes to lie where the result lies, on the result's grid: through each registration that
-    was run, and by true positions through resampling, cuts and selections of slices.
+    A sequence in the space of the image before its steps is moved to the space of the result, on the result's grid: by
+    each registration that was run, and by true positions for resampling, crops and selections of slices.
 
     Parameters
     ----------
     seq : ImageSequence
-        In the space of the image before its steps; on any grid. Registrations that it went along with already, as its own record says,
-        are not done again.
+        A sequence in the space of the image before its steps, on any grid. Registrations that its own record lists are
+        not applied again.
     result : ImageSequence
-        What `preprocess` gave for that image.
+        The result of `preprocess` for that image.
     interpolation : optional
         Default nearest for labels, linear for images.
 
@@ -83,14 +84,14 @@ def follow(
     Raises
     ------
     SettingsError
-        If a motion correction moved each frame, and `seq` has not as many frames.
+        If a motion correction moved each frame, and `seq` has another number of frames.
     MedseqError
-        If `seq` went along with a registration that is none of the result's.
+        If `seq` was moved by a registration that the result does not have.
     """
     done, recorded = seq.meta.get(META, []), result.meta.get(META, [])
     if done != recorded[: len(done)]:
         raise MedseqError(
-            f"{seq.name} was registered otherwise than {result.name}; choose a mask of the image that was preprocessed."
+            f"{seq.name} was registered differently from {result.name}; choose a mask of the image that was preprocessed."
         )
     moved = _brought(seq, result, transforms_of(result)[len(done) :], interpolation, progress, cancelled)
     return moved.replace(meta={**moved.meta, META: recorded}) if recorded else moved
@@ -109,7 +110,7 @@ def _brought(
         report = part(progress, number / (len(steps) + 1), (number + 1) / (len(steps) + 1))
         if len(row) == 1 and row[0] is not None:
             only = row[0]
-            if number == len(steps) - 1:  # straight onto the last grid: voxels are chosen once
+            if number == len(steps) - 1:  # directly onto the last grid, so that voxels are interpolated only once
                 return only.apply(
                     moved, reference=result, interpolation=interpolation, fill=0 if seq.kind == "labels" else None,
                     progress=report, cancelled=cancelled,
@@ -132,7 +133,7 @@ def _frame_by_frame(
 
     if seq.size("t") != len(row) or "t" not in seq.axes:
         raise SettingsError(
-            f"{seq.name} has {seq.size('t')} frames, the motion of {len(row)} was corrected; give a mask for each frame."
+            f"{seq.name} has {seq.size('t')} frames, but the motion of {len(row)} was corrected; give a mask for each frame."
         )
     frames = []
     for number, transform in enumerate(row):

@@ -1,4 +1,4 @@
-"""Gabor filters: how strongly a texture of a given wavelength and direction is present, slice by slice."""
+"""Gabor filters: the strength of a texture of a given wavelength and direction, slice by slice."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.volumes.padding import with_new_values
 
 Waves = NDArray[np.complexfloating]
-#: the kernel ends so many standard deviations of its envelope from the middle (0.3 % of a Gaussian lies outside)
+#: half-width of the kernel in standard deviations of its envelope (0.3 % of a Gaussian lies outside)
 _STANDARD_DEVIATIONS = 3.0
-#: octaves between the half-height frequencies of a filter whose sigma is not given; what simple cells of the cortex have on average
+#: octaves between the half-height frequencies of a filter without a given sigma; the average of simple cells of the cortex
 #: (De Valois et al. 1982, doi:10.1016/0042-6989(82)90113-4)
 _OCTAVES = 1.0
-#: a filter more than so many times as wide as the slice sees little but the slice's mirror images
+#: largest width of a filter as a multiple of the slice's, beyond which it sees mainly mirror images of the slice
 _LARGEST = 4
 
 
 class Gabor(Step):
-    """A bank of Gabor filters over every slice: responses combined, or their energy.
+    """A bank of Gabor filters applied to every slice: their responses combined, or their energy.
 
     With x' = x cos θ + y sin θ and y' = -x sin θ + y cos θ, in millimetres along a row and down a column of the slice, each filter is
 
@@ -46,8 +46,7 @@ class Gabor(Step):
         min_length=1,
         max_length=16,
         description=(
-            "Waves per millimetre, one or more; the wavelength is 1 over it. In an image that says nothing of its "
-            "size, per pixel."
+            "Waves per millimetre, one or more; the wavelength is their inverse. In an image of unknown pixel size, waves per pixel."
         ),
         json_schema_extra={"unit": "1/mm"},
     )
@@ -58,14 +57,14 @@ class Gabor(Step):
         0.0,
         ge=-360,
         le=360,
-        description="Direction of the first: 0° runs along a row, 90° down a column.",
+        description="Direction of the first wave: 0° runs along a row, 90° down a column.",
         json_schema_extra={"unit": "°"},
     )
     phase: float = Field(
         0.0,
         ge=-360,
         le=360,
-        description='ψ: 0° answers to bright ridges, 90° to edges. It changes "response" only.',
+        description='ψ: 0° responds to bright ridges, 90° to edges. It changes "response" only.',
         json_schema_extra={"unit": "°"},
     )
     gamma: float = Field(
@@ -77,16 +76,16 @@ class Gabor(Step):
     sigma_mm: Annotated[float, Field(gt=0, le=100)] | None = Field(
         None,
         title="sigma",
-        description="Standard deviation σ of the envelope across the ridge; default by the wavelength.",
+        description="Standard deviation σ of the envelope across the ridge; by default it follows from the wavelength.",
         json_schema_extra={"unit": "mm"},
     )
     zero_mean: bool = Field(
-        True, description="Whether an even image answers 0: a share of the envelope is taken from each filter."
+        True, description="Whether a uniform image gives 0: a share of the envelope is subtracted from each filter."
     )
     output: Literal["energy", "strongest", "response"] = Field(
         "energy",
         description=(
-            '"energy": √ of the sum over all filters of |answer|²; "strongest": the largest |answer|; "response": the'
+            '"energy": √ of the sum over all filters of |response|²; "strongest": the largest |response|; "response": the'
             ' mean of the real parts. "energy" and "strongest" do not depend on the phase (Adelson and Bergen 1985, '
             "doi:10.1364/JOSAA.2.000284)."
         ),
@@ -98,7 +97,7 @@ class Gabor(Step):
         return tuple(self.first_angle + 180.0 * k / self.orientations for k in range(self.orientations))
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """Its own slice."""
+        """The slice itself."""
         return one_slice(seq)
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
@@ -115,18 +114,18 @@ class Gabor(Step):
 
 @dataclass(frozen=True, eq=False)
 class GaborResponse:
-    """What one filter of a bank answers.
+    """The response of one filter of a bank.
 
     Attributes
     ----------
     frequency : float
         Waves per millimetre.
     angle : float
-        Degrees.
+        Direction in degrees.
     response : ImageSequence
         Real part, with the phase.
     magnitude : ImageSequence
-        Of the complex answer; the energy is its square.
+        Magnitude of the complex response; the energy is its square.
     """
 
     frequency: float
@@ -142,18 +141,18 @@ def gabor_responses(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> list[GaborResponse]:
-    """What every filter of a bank answers, one by one, frequency by frequency.
+    """The responses of the single filters of a bank, frequency by frequency.
 
     Parameters
     ----------
     seq : ImageSequence
     settings : Gabor, optional
-        `Gabor.output` does not matter here.
+        The bank; `Gabor.output` is ignored.
 
     Raises
     ------
     MedseqError
-        As from the step.
+        As the step raises.
     """
     settings = Gabor() if settings is None else settings
     bank = _Bank(settings, seq)
@@ -192,18 +191,18 @@ def gabor_kernel(
     frequency : float
         Waves per millimetre.
     angle, phase : float
-        Degrees.
+        Direction and phase in degrees.
     spacing : tuple of float
         Millimetres from row to row, and from column to column.
     sigma : float, optional
-        Millimetres; default by the frequency, see `Gabor`.
+        Standard deviation in millimetres; by default it follows from the frequency, see `Gabor`.
     gamma : float
     zero_mean : bool
 
     Returns
     -------
     ndarray of complex, shape (rows, columns)
-        Odd sizes; the middle is the origin.
+        The kernel, of odd sizes; its origin is the centre.
     """
     across = _usual_sigma(frequency) if sigma is None else sigma
     along = across / gamma
@@ -217,7 +216,7 @@ def gabor_kernel(
     y, x = y * spacing[0], x * spacing[1]
     turned_x, turned_y = x * np.cos(theta) + y * np.sin(theta), -x * np.sin(theta) + y * np.cos(theta)
     envelope = np.exp(-0.5 * ((turned_x / across) ** 2 + (turned_y / along) ** 2))
-    # the envelope's integral, which its sum over pixels comes close to: so that answers do not depend on the pixel size
+    # the integral of the envelope, close to its sum over pixels, so that responses do not depend on the pixel size
     envelope *= spacing[0] * spacing[1] / (2 * pi * across * along)
     wave = envelope * np.exp(1j * 2 * pi * frequency * turned_x)
     if zero_mean:
@@ -267,7 +266,7 @@ class _Bank:
         self._spectra: dict[tuple[int, int], list[Waves]] = {}
 
     def answers(self, plane: Floats, only: int | None = None) -> Iterator[Waves]:
-        """The complex answer of each filter, the slice mirrored at its edges."""
+        """The complex response of each filter; the slice is mirrored at its edges."""
         from scipy import fft
 
         padded = np.pad(np.asarray(plane, np.float32), [(n, n) for n in self._pad], mode="symmetric")

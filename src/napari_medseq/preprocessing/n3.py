@@ -1,9 +1,9 @@
 """N3: the bias field by sharpening the histogram (Sled et al. 1998), beside the N4 of `bias`.
 
-The method of Sled, Zijdenbos and Evans 1998 (doi:10.1109/42.668698): in log intensities the scan is tissue plus field; the field blurs the
-tissue's histogram, so the histogram is deconvolved with a Gaussian, each voxel moves to the tissue value to be expected at its intensity,
-and what it moved by, smoothed by a cubic B-spline, is the field. N4 (Tustison et al. 2010) differs in the spline fit and in going from
-coarse to fine.
+The method of Sled, Zijdenbos and Evans 1998 (doi:10.1109/42.668698): in log intensities the scan is tissue plus field,
+and the field blurs the tissue's histogram. The histogram is deconvolved with a Gaussian, each voxel gets the expected
+tissue value at its intensity, and the difference, smoothed by a cubic B-spline, is the field. N4 (Tustison et al.
+2010) differs in the spline fit and in going from coarse to fine.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Values = NDArray[np.float64]
 _BINS = 200
 #: noise term of the Wiener filter (same, eq. 12: Z² = 0.1)
 _WIENER = 0.1
-#: body voxels that the field is fitted to; more say nothing new of something so smooth
+#: number of body voxels that the field is fitted to; more add nothing for such a smooth field
 _SAMPLES = 60_000
-#: fewer body voxels than this have no histogram to speak of
+#: least number of body voxels for a meaningful histogram
 _LEAST = 100
-#: a little stiffness of the spline where the body does not reach: share of the fit's mean weight
+#: stiffness of the spline outside of the body, as a share of the fit's mean weight
 _STIFFNESS = 1e-3
 
 
@@ -55,8 +55,7 @@ class N3(Step):
         gt=0,
         le=2,
         description=(
-            "Width at half height of the Gaussian by which the field is thought to blur the histogram of log "
-            "intensities."
+            "Width at half height of the Gaussian by which the field is assumed to blur the histogram of log intensities."
         ),
     )
     iterations: int = Field(200, ge=1, le=1000, description="The most iterations.")
@@ -65,24 +64,23 @@ class N3(Step):
         gt=0,
         lt=1,
         description=(
-            "Stop when the coefficient of variation of the field's change from one iteration to the next falls below "
-            "this."
+            "The iterations stop when the coefficient of variation of the field's change falls below this value."
         ),
     )
     cells: int = Field(
         2,
         ge=1,
         le=16,
-        description="Spline cells along the longest side. More follow finer drifts, but begin to take real contrast for bias.",
+        description="Spline cells along the longest side. More cells follow finer variations, but begin to take real contrast for bias.",
     )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """The whole volume: the field is that of the body."""
+        """The whole volume, because the field is that of the body."""
         del seq
         return ONE_FRAME
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
-        """Return float32 voxels without the bias field; a constant image stays as it is, with a warning.
+        """Return float32 voxels without the bias field; a constant image is unchanged, with a warning.
 
         Raises
         ------
@@ -99,7 +97,7 @@ class N3(Step):
             data = job.finite(volume, seq.name)
             start = next(numbers) * self.iterations
             if data.min() == data.max():
-                job.doubts.append("a constant image has no bias field to remove; left as it is")
+                job.doubts.append("a constant image has no bias field to remove; it is unchanged")
                 return data
             field = self._field(data, seq, job, start, total)
             body = foreground(data)
@@ -143,7 +141,7 @@ class N3(Step):
 
 
 def sharpened(values: Values, fwhm: float) -> Values:
-    """The tissue value to be expected at each log intensity, the histogram thought to be blurred by a Gaussian.
+    """The expected tissue value at each log intensity, if a Gaussian blurred the histogram.
 
     Sled et al. 1998, eq. 11 to 13: V is the histogram, F the Gaussian's spectrum; U = V · F* / (|F|² + Z²) is the sharp one, and
     E[u|v] = ∫ u F(v − u) U(u) du / ∫ F(v − u) U(u) du.
@@ -153,13 +151,13 @@ def sharpened(values: Values, fwhm: float) -> Values:
     values : ndarray, shape (n,)
         Log intensities.
     fwhm : float
-        Of the Gaussian, in the same unit.
+        Width at half height of the Gaussian, in the same unit.
     """
     low, high = float(values.min()), float(values.max())
     if high - low < 1e-9:
         return values.copy()
     step = (high - low) / (_BINS - 1)
-    # each value is shared by the two bins it lies between
+    # each value is divided between its two neighbouring bins
     place = (values - low) / step
     lower_bin = np.clip(np.floor(place).astype(int), 0, _BINS - 2)
     share = place - lower_bin
@@ -206,7 +204,7 @@ class _Spline:
         return np.asarray(BSpline.design_matrix(at, knots, 3).toarray())
 
     def fitted_to(self, where: NDArray[np.intp]) -> _Fit:
-        """Ready to be fitted to values at these voxels, shape (n, 3)."""
+        """A least-squares fit for values at these voxels, shape (n, 3)."""
         rows = [self.basis(axis, where[:, axis]) for axis in range(3)]
         design = np.einsum("ni,nj,nk->nijk", *rows).reshape(len(where), self.size)
         return _Fit(design)
@@ -219,7 +217,7 @@ class _Spline:
 
 
 class _Fit:
-    """Least squares with a slight preference for small coefficients, factorised once."""
+    """Least squares with slight regularisation towards small coefficients, factorised once."""
 
     def __init__(self, design: Values) -> None:
         from scipy.linalg import cho_factor

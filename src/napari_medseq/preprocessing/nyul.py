@@ -1,7 +1,8 @@
-"""Histogram standardisation: one scale of brightness for MR scans of many scanners, learnt from a set of them.
+"""Histogram standardisation: one scale of brightness for MR scans of many scanners, learned from a set of scans.
 
-Nyúl and Udupa 1999 (doi:10.1002/(SICI)1522-2594(199912)42:6<1072::AID-MRM11>3.0.CO;2-M) with the deciles of Nyúl et al. 2000
-(doi:10.1109/42.836373) and the outer percentiles of Shah et al. 2011 (doi:10.1016/j.media.2010.12.003).
+The method is that of Nyúl and Udupa 1999 (doi:10.1002/(SICI)1522-2594(199912)42:6<1072::AID-MRM11>3.0.CO;2-M) with the
+deciles of Nyúl et al. 2000 (doi:10.1109/42.836373) and the outer percentiles of Shah et al. 2011
+(doi:10.1016/j.media.2010.12.003).
 """
 
 from __future__ import annotations
@@ -27,23 +28,25 @@ from napari_medseq.settings import Settings, checked
 from napari_medseq.volumes.foreground import Region, region
 from napari_medseq.volumes.padding import with_new_values, without_padding
 
-#: the landmarks: where the scale begins and ends, and the deciles between (Shah et al. 2011)
+#: percentiles of the landmarks: both ends of the scale, and the deciles between (Shah et al. 2011)
 PERCENTILES = (1.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 99.0)
-#: where the first and the last landmark lie on the standard scale
+#: positions of the first and the last landmark on the standard scale
 SCALE = (0.0, 100.0)
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
 class Landmarks(Settings):
-    """A standard scale: where the landmarks of a set of scans lie on it."""
+    """A standard scale: the positions on it of the landmarks of a set of scans."""
 
     percentiles: tuple[float, ...] = Field(
-        min_length=2, description="Of the voxels, rising.", json_schema_extra={"unit": "%"}
+        min_length=2, description="Percentiles of the voxels, ascending.", json_schema_extra={"unit": "%"}
     )
-    values: tuple[float, ...] = Field(min_length=2, description="Their mean places on the standard scale, rising.")
-    inside: Region = Field("foreground", description="The voxels that the percentiles are taken over.")
-    scans: int = Field(1, ge=1, description="How many scans they were learnt from.")
+    values: tuple[float, ...] = Field(
+        min_length=2, description="Their mean positions on the standard scale, ascending."
+    )
+    inside: Region = Field("foreground", description="The voxels that the percentiles are computed from.")
+    scans: int = Field(1, ge=1, description="Number of scans that they were learned from.")
 
     @model_validator(mode="after")
     def _rising(self) -> Landmarks:
@@ -51,7 +54,7 @@ class Landmarks(Settings):
             raise ValueError(f"{len(self.values)} values for {len(self.percentiles)} percentiles; give one for each")
         for name, row in (("percentiles", self.percentiles), ("values", self.values)):
             if any(a >= b for a, b in pairwise(row)):
-                raise ValueError(f"{name} must rise from each to the next")
+                raise ValueError(f"{name} must be ascending")
         if self.percentiles[0] < 0 or self.percentiles[-1] > 100:
             raise ValueError("percentiles lie between 0 and 100")
         return self
@@ -80,7 +83,7 @@ class Landmarks(Settings):
             record: Mapping[str, object] = json.loads(source.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as problem:
             raise SettingsError(
-                f"{source}: no file of landmarks ({str(problem).splitlines()[0]}); learn_landmarks(...).save(path) writes one."
+                f"{source}: not a file of landmarks ({str(problem).splitlines()[0]}); learn_landmarks(...).save(path) writes one."
             ) from problem
         return checked(Landmarks, record, where=str(source))
 
@@ -95,14 +98,15 @@ def learn_landmarks(
 ) -> Landmarks:
     """The standard scale of a set of scans of one kind (one sequence, one part of the body).
 
-    The landmarks of each scan are mapped linearly so that its first lies at 0 and its last at 100; the scale has their means.
+    The landmarks of each scan are mapped linearly so that the first one is 0 and the last one 100; the scale holds
+    their means.
 
     Parameters
     ----------
     images : iterable of ImageSequence
-        Looked at one after the other; all frames of one are taken together.
+        The scans, one after the other; all frames of a scan are used together.
     percentiles : tuple of float
-        The landmarks, rising.
+        Percentiles of the landmarks, ascending.
     inside : {"foreground", "nonzero", "all"}
         The voxels that count.
 
@@ -119,11 +123,11 @@ def learn_landmarks(
             raise MedseqError(f"{image.name} has no range of brightness to learn from; leave it out.")
         rows.append(np.interp(own, (own[0], own[-1]), SCALE))
         if progress is not None:
-            progress(number + 1, number + 2, image.name)  # how many there will be is not known
+            progress(number + 1, number + 2, image.name)  # the number of scans is not known
     if not rows:
         raise MedseqError("There is no scan to learn landmarks from; give one or more.")
     means = np.mean(rows, axis=0)
-    # deciles that coincide in every scan would make the scale stand still
+    # deciles that coincide in every scan would make the scale constant there
     values = np.maximum.accumulate(means + np.arange(len(means)) * 1e-9)
     return Landmarks(percentiles=percentiles, values=tuple(float(v) for v in values), inside=inside, scans=len(rows))
 
@@ -131,7 +135,7 @@ def learn_landmarks(
 def landmarks_of(
     image: ImageSequence, percentiles: tuple[float, ...] = PERCENTILES, inside: Region = "foreground"
 ) -> NDArray[np.float64]:
-    """The percentiles of an image's voxels, those of all frames together; padding is left out."""
+    """The percentiles of an image's voxels, of all frames together, without padding."""
     return _landmarks(image, percentiles, inside, Job())
 
 
@@ -144,17 +148,15 @@ def _landmarks(image: ImageSequence, percentiles: tuple[float, ...], inside: Reg
 
 
 class Nyul(Step):
-    """Bring an MR scan to a standard scale of brightness, learnt with `learn_landmarks`.
+    """Map an MR scan to a standard scale of brightness, learned with `learn_landmarks`.
 
-    Brightness is mapped linearly from each landmark of the scan to the next, and beyond the outer ones with the slope of the
+    Brightness is mapped linearly between landmarks of the scan, and beyond the outer ones with the slope of the
     outermost piece.
     """
 
     title: ClassVar[str] = "histogram standardisation (Nyúl)"
     kind: Literal["nyul"] = "nyul"
-    landmarks: Landmarks | None = Field(
-        None, description="The scale, or the JSON file of one; it stands in the recipe as numbers."
-    )
+    landmarks: Landmarks | None = Field(None, description="The scale, or its JSON file; the recipe stores its numbers.")
 
     @field_validator("landmarks", mode="before")
     @classmethod
@@ -177,7 +179,7 @@ class Nyul(Step):
         if seq.modality == "CT":
             job.doubts.append("CT numbers are a standard scale already; standardising them loses the Hounsfield units")
         own = _landmarks(seq, scale.percentiles, scale.inside, job)
-        # landmarks that coincide give a piece no width: the last of them counts
+        # coincident landmarks give a piece no width, and the last of them counts
         increasing = np.append(np.diff(own) > 0, True)
         if np.count_nonzero(increasing) < 2:
             raise MedseqError(f"{seq.name} has no range of brightness to standardise.")
@@ -188,7 +190,7 @@ class Nyul(Step):
 
 
 def _piecewise(data: NDArray[np.floating], x: NDArray[np.float64], y: NDArray[np.float64]) -> Volume:
-    """Through the points (x, y) by straight lines, the outer ones going on."""
+    """Linear interpolation through the points (x, y), with the outer pieces extrapolated."""
     piece = np.clip(np.searchsorted(x, data, side="right") - 1, 0, len(x) - 2)
     slope = np.diff(y) / np.diff(x)
     return np.asarray(y[piece] + slope[piece] * (data - x[piece]), dtype=np.float32)

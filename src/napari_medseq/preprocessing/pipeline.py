@@ -1,4 +1,4 @@
-"""The chain: steps by name, as settings or from a file; run in order; recorded in the result."""
+"""Chains of steps: given by name, as settings or from a file; run in order; recorded in the result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from napari_medseq import files
 from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled, SettingsError
 
-# each enters its steps in STEPS
+# importing each registers its steps in STEPS
 from napari_medseq.preprocessing import (  # noqa: F401
     align,
     bias,
@@ -57,7 +57,7 @@ def preprocess(
     seq : ImageSequence
         2D, 3D or with ``t``; never changed itself.
     steps : str, step, mapping, path, or a list of them
-        Names, such as ``"n4"`` or ``"window:lung"``, whose settings are then those usual for the image's modality;
+        Names, such as ``"n4"`` or ``"window:lung"``, which stand for the usual settings for the image's modality;
         step settings such as ``N4(shrink=2)`` or ``{"kind": "n4", "shrink": 2}``; or the path of a YAML or JSON file with
         such a list. `napari_medseq.preprocessing.STEPS` lists all.
     reference : ImageSequence, optional
@@ -107,7 +107,7 @@ def run_chain(
     cancelled: Cancelled | None = None,
     doubts: list[str],
 ) -> ImageSequence:
-    """Run checked steps in order, as `preprocess`, but put what is doubtful into `doubts` instead of warning of it."""
+    """Run checked steps in order, as `preprocess` does, but append doubts to `doubts` instead of warning of them."""
     result = seq
     for number, step in enumerate(chain):
         check(cancelled)
@@ -141,7 +141,7 @@ def parse(steps: Steps, *, modality: str | None = None) -> list[Step]:
     ----------
     steps : str, step, mapping, path, or a list of them
     modality : str, optional
-        Of the image: a step of which only the name is given has the settings that are usual there.
+        Modality of the image; a step that is given by its name only has the usual settings for it.
 
     Raises
     ------
@@ -198,12 +198,12 @@ def load(path: str | os.PathLike[str], *, modality: str | None = None) -> list[S
     ----------
     path : path
     modality : str, optional
-        As of `parse`; what `save` wrote names every setting and does not depend on it.
+        As for `parse`; a file that `save` wrote names every setting and does not depend on it.
 
     Raises
     ------
     SettingsError
-        If the file is missing, no YAML or JSON, or holds something else.
+        If the file is missing, is not YAML or JSON, or holds something else.
     """
     from napari_medseq.yaml_text import read_values
 

@@ -1,4 +1,4 @@
-"""Steps on one slice before they are run on the whole, and how long the whole would take."""
+"""Trying steps on one slice before they run on the whole, and estimating the time for the whole."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from napari_medseq.progress import Cancelled
 from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.volumes.part import part_of, thinned
 
-#: voxels that a preview works on; more are thinned, so that it answers while somebody waits
+#: largest number of voxels that a preview works on, so that it is fast; larger images are thinned
 PREVIEW_VOXELS = 500_000
-#: voxels of the two trials from which the time for the whole is estimated
+#: numbers of voxels of the two trials from which the time for the whole is estimated
 _TRIALS = (30_000, 150_000)
-#: slices whose middles lie within so much of a slice's thickness show the same place; a little over a half, for rounding
+#: slices whose centres differ by less than this share of the slice thickness show the same place; a little over a half, for rounding
 _SAME_SLICE = 0.51
 
 
@@ -32,19 +32,19 @@ class Preview:
     Attributes
     ----------
     before, after : ImageSequence
-        One frame, of length 1 along the axis that is looked along, each at its true place; `after` may be labels, or have another
-        voxel size.
+        One frame each, of length 1 along the viewing axis and at its true place; `after` may be labels, or have
+        another voxel size.
     axis : str
-        Of `before`, along which the slice was taken.
+        The axis of `before` along which the slice was taken.
     position : dict of str to int
         Axis name → index of the slice, and of the frame, in the sequence that was given.
     exact : bool
-        Whether `after` is what the whole would give. It is not where a step needs the whole image and the image is so large that only
-        every so many voxels were used.
+        Whether `after` equals the slice of the whole result. It does not if a step needs the whole image, and the
+        image is so large that only every n-th voxel was used.
     note : str
-        What is to be said beside the picture; empty if nothing.
+        A remark to be shown beside the picture; may be empty.
     warnings : tuple of str
-        What the steps found doubtful.
+        The doubts of the steps.
     seconds : float
         Time taken.
     """
@@ -69,24 +69,23 @@ def preview(
     most_voxels: int = PREVIEW_VOXELS,
     cancelled: Cancelled | None = None,
 ) -> Preview:
-    """Run steps for one slice only, on as little of the sequence as they need.
+    """Run steps for one slice only, on as small a part of the sequence as they need.
 
-    What each step needs around the slice is its `Step.reach`: a window needs the slice alone, a filter some neighbours, a bias field the
-    whole volume. Nothing warns; doubts are in the result.
+    The part that a step needs around the slice is its `Step.reach`: a window needs the slice alone, a filter some
+    neighbours, a bias field the whole volume. No warning is issued; doubts are in the result.
 
     Parameters
     ----------
     seq : ImageSequence
-        Never changed; a lazy one is read as far as needed.
-    steps : as of `preprocess`
+        The sequence, which is not changed; a lazy one is read only as far as needed.
+    steps : as `preprocess` takes them
     position : mapping of str to int, optional
         Axis name → index, for ``t`` and `axis`; default the middle slice of the first frame.
     axis : {"z", "y", "x"}, optional
-        Along which the slice is looked at; default the axis along which slices were acquired.
+        The viewing axis; default the axis along which slices were acquired.
     reference : ImageSequence, optional
-        As of `preprocess`.
-    most_voxels : int
-        When steps need more voxels than these, every so many are taken, and the result is not `Preview.exact`.
+        As for `preprocess`. most_voxels : int
+        If steps need more voxels than this, only every n-th is used, and the result is not `Preview.exact`.
     cancelled : callable, optional
 
     Raises
@@ -105,15 +104,17 @@ def preview(
     used = thinned(needed, most_voxels, through={a: at[a] - around[a].start for a in at})
     exact = used.data.shape == needed.data.shape
     other = reference
-    if reference is not None and reference.same_grid(seq):  # what lies on the same voxels is cut and thinned alike
+    if reference is not None and reference.same_grid(
+        seq
+    ):  # a reference on the same voxels is cut and thinned in the same way
         other = _like_part(reference, seq, used)
     doubts: list[str] = []
     result = run_chain(used, chain, reference=other, cancelled=cancelled, doubts=doubts)
     before = part_of(seq, {a: slice(i, i + 1) for a, i in at.items()})
     after, away_mm = _slice_at(result, before, along)
-    notes = [] if exact else ["from every so many voxels of the image, so only nearly what the whole gives"]
+    notes = [] if exact else ["computed from a part of the image's voxels, so it only approximates the whole result"]
     if away_mm:
-        notes.append(f"the slice is not in the result; the nearest one is shown, {away_mm:.1f} mm away")
+        notes.append(f"the result does not contain the slice; the nearest one is shown, {away_mm:.1f} mm away")
     return Preview(
         before=_one_frame(before),
         after=after,
@@ -133,21 +134,22 @@ def estimate_seconds(
     reference: ImageSequence | None = None,
     cancelled: Cancelled | None = None,
 ) -> float | None:
-    """How long `preprocess` would take on the whole sequence, from trials on a part of it.
+    """Estimated time of `preprocess` for the whole sequence, from trials on a part of it.
 
-    Each step is run by itself on two small parts; a line through the two times, over the number of voxels, is continued to the whole. The
-    parts are some slices where the step looks at slices or their neighbours, else every so many voxels. It takes a second or two.
+    Each step is run by itself on two small parts, and the line through the two times, as a function of the number of
+    voxels, is extrapolated to the whole. The parts are some slices if the step looks at slices or their neighbours,
+    else every n-th voxel. The trials take a second or two.
 
     Parameters
     ----------
     seq : ImageSequence
-    steps, reference : as of `preprocess`
+    steps, reference : as for `preprocess`
     cancelled : callable, optional
 
     Returns
     -------
     float or None
-        Seconds; None where a step cannot be tried on a part, as a registration that is not to be trusted there.
+        Seconds; None if a step cannot be tried on a part, such as a registration that is not trustworthy there.
 
     Raises
     ------
@@ -158,7 +160,7 @@ def estimate_seconds(
     for step in parse(steps, modality=seq.modality):
         points: list[tuple[float, float]] = []
         parts = _trials(seq, step)
-        for part in (parts[0], *parts):  # the first loads libraries and is not counted
+        for part in (parts[0], *parts):  # the first trial loads libraries and is not counted
             other = reference
             if reference is not None:
                 other = (
@@ -175,7 +177,7 @@ def estimate_seconds(
         (fewer, less), (more, longer) = points[1], points[-1]
         rate = (longer - less) / (more - fewer) if more > fewer and longer > less else longer / more
         total += longer + rate * (voxels - more)
-        voxels *= _voxels(result) / more  # what the steps after it have to do
+        voxels *= _voxels(result) / more  # the input of the following steps
     return max(total, 0.0)
 
 
@@ -184,7 +186,8 @@ def _voxels(seq: ImageSequence) -> float:
 
 
 def _trials(seq: ImageSequence, step: Step) -> list[ImageSequence]:
-    """Two parts of a sequence, in memory, the smaller first, on which a step takes as long per voxel as on the whole."""
+    """Two parts of a sequence, in memory, the smaller one first, on which a step takes as long per voxel as on the
+    whole."""
     along, reach = sliced_along(seq), step.reach(seq)
     if along not in seq.axes and isfinite(reach.get("t", 0.0)):
         return [(part_of(seq, {"t": slice(0, 1)})).compute()]
@@ -200,7 +203,7 @@ def _trials(seq: ImageSequence, step: Step) -> list[ImageSequence]:
 
 
 def reach_of(chain: Sequence[Step], seq: ImageSequence) -> dict[str, float]:
-    """How far along each axis the result of a whole chain at one voxel depends on others: the sum over its steps."""
+    """The reach of a whole chain along each axis: the sum of the reaches of its steps, in voxels."""
     total = dict.fromkeys(("t", *SPACE), 0.0)
     for step in chain:
         own = step.reach(seq)
@@ -222,14 +225,14 @@ def _position(seq: ImageSequence, position: Mapping[str, int], along: str) -> di
         if axis not in seq.axes:
             continue
         if not 0 <= index < seq.size(axis):
-            raise SettingsError(f"{seq.name} has {seq.size(axis)} places along {axis!r}; {index} is none of them.")
+            raise SettingsError(f"{seq.name} has {seq.size(axis)} positions along {axis!r}; {index} is out of range.")
         if axis in indices:
             indices[axis] = int(index)
     return {axis: index for axis, index in indices.items() if axis in seq.axes}
 
 
 def _around(seq: ImageSequence, reach: Mapping[str, float], at: Mapping[str, int]) -> dict[str, slice]:
-    """What is within reach of a position along its axes; the others stay whole."""
+    """The part within reach of a position along its axes; other axes stay whole."""
     index = {}
     for axis, place in at.items():
         size = seq.size(axis)
@@ -239,7 +242,7 @@ def _around(seq: ImageSequence, reach: Mapping[str, float], at: Mapping[str, int
 
 
 def _like_part(other: ImageSequence, seq: ImageSequence, used: ImageSequence) -> ImageSequence:
-    """The voxels of `other` that `used`, a part of `seq` on the same grid, was made of."""
+    """The voxels of `other` that correspond to `used`, a part of `seq` on the same grid."""
     into = np.linalg.inv(seq.affine) @ used.affine
     index = {}
     for column, axis in enumerate("xyz"):
@@ -249,11 +252,11 @@ def _like_part(other: ImageSequence, seq: ImageSequence, used: ImageSequence) ->
 
 
 def _slice_at(result: ImageSequence, before: ImageSequence, along: str) -> tuple[ImageSequence, float]:
-    """The slice of a result that shows a slice of the image it was made of, or else the nearest, and how far away that is in mm."""
+    """The slice of a result that shows a slice of its input, or else the nearest one, and its distance in mm."""
     column = "xyz".index(along)
     centre = geometry.apply_points(before.affine, (np.array(before.grid)[None] - 1) / 2)
     normal = before.affine[:3, column] / np.linalg.norm(before.affine[:3, column])
-    # steps may have turned the axes: the one that runs most nearly the same way
+    # steps may have turned the axes, so the most nearly parallel one is taken
     directions = result.affine[:3, :3] / geometry.spacing(result.affine)
     turned = int(np.abs(directions.T @ normal).argmax())
     place = geometry.apply_points(np.asarray(np.linalg.inv(result.affine)), centre)[0, turned]

@@ -1,4 +1,4 @@
-"""A region of interest first, then the steps: a box around what is labelled, or in millimetres."""
+"""A region of interest as the first step: a box around labels, or a box in millimetres."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Range = tuple[float, float]
 
 
 class RegionOfInterest(Step):
-    """Cut out a box: the steps after it see nothing else.
+    """Crop to a box, so that the following steps see nothing else.
 
-    The box is given in the patient's millimetres, so that the same region is cut from other sequences and registered visits whatever their
-    grids, or it is the one around the reference's labels.
+    The box is given in the patient's millimetres, so that the same region is cut from other sequences and registered
+    visits on any grid, or it is the box around the reference's labels.
     """
 
     title: ClassVar[str] = "region of interest"
@@ -31,14 +31,14 @@ class RegionOfInterest(Step):
     box_mm: tuple[Range, Range, Range] | None = Field(
         None,
         title="box",
-        description="From and to along R, A and S; without it the reference (labels) says where.",
+        description="From and to along R, A and S; without it the box is that around the reference's labels.",
         json_schema_extra={"unit": "mm"},
     )
     margin_mm: float = Field(
         10.0,
         ge=0,
         title="margin",
-        description="What is kept around it on every side.",
+        description="Margin that is kept around it on every side.",
         json_schema_extra={"unit": "mm"},
     )
 
@@ -46,18 +46,19 @@ class RegionOfInterest(Step):
     @classmethod
     def _rising(cls, value: tuple[Range, Range, Range] | None) -> tuple[Range, Range, Range] | None:
         if value is not None and any(low >= high for low, high in value):
-            raise ValueError("each pair of the box must rise: (from, to) along R, A and S")
+            raise ValueError("each pair of the box must be ascending: (from, to) along R, A and S")
         return value
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
-        """Return the voxels of the box, as they are; of an oblique image the smallest box of its own that holds it.
+        """Return the unchanged voxels of the box; of an oblique image the smallest box along its own axes that
+        contains it.
 
         Raises
         ------
         SettingsError
             If there is neither a box nor a reference with labels.
         MedseqError
-            If the reference is empty, or the box lies beside the image.
+            If the reference is empty, or the box does not touch the image.
         """
         if self.box_mm is not None:
             box = np.array(self.box_mm, dtype=np.float64).T
@@ -66,7 +67,7 @@ class RegionOfInterest(Step):
             points = labelled_corners(job.reference)
         else:
             raise SettingsError(
-                "A region needs box_mm=, or labels to lie around (reference=; in the viewer: choose a layer)."
+                "A region needs box_mm=, or labels to enclose (reference=; in the viewer: choose a layer)."
             )
         return cut_around(seq, points, self.margin_mm)
 
@@ -83,33 +84,31 @@ def cut_around(seq: ImageSequence, points_mm: NDArray[np.float64], margin_mm: fl
     Raises
     ------
     MedseqError
-        If the box lies beside the image.
-    """
+        If the box does not touch the image."""
     voxels = geometry.apply_points(np.asarray(np.linalg.inv(seq.affine)), points_mm)
     index = {}
     for column, axis in enumerate("xyz"):
         if axis not in seq.axes:
             continue
         margin = margin_mm / seq.spacing[axis]
-        # a voxel reaches half a voxel to either side of its middle
+        # a voxel extends half a voxel to either side of its centre
         start = int(np.floor(voxels[:, column].min() - margin + 0.5))
         stop = int(np.ceil(voxels[:, column].max() + margin + 0.5))
         index[axis] = slice(max(0, start), min(seq.size(axis), max(stop, start + 1)))
         if index[axis].start >= index[axis].stop:
             raise MedseqError(
-                f"{seq.name}: the region of interest lies beside the image along {axis!r}; check that both are of one place."
+                f"{seq.name}: the region of interest lies outside of the image along {axis!r}; check that both show the same place."
             )
     return part_of(seq, index)
 
 
 def labelled_corners(labels: ImageSequence) -> NDArray[np.float64]:
-    """The corners, in RAS mm, of the smallest box of voxels that holds everything labelled in any frame.
+    """The corners, in RAS mm, of the smallest box of voxels that contains all labels of all frames.
 
     Raises
     ------
     MedseqError
-        If nothing is.
-    """
+        If nothing is labelled."""
     mask = np.asarray(labels.data) != 0
     low, high = np.full(3, -0.5), np.full(3, 0.5)
     for axis in SPACE:

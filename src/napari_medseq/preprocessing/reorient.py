@@ -1,4 +1,4 @@
-"""Another order and direction of the voxel axes, without interpolation."""
+"""Changing the order and direction of the voxel axes, without interpolation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from napari_medseq.sequence import AXES, ImageSequence
 
 
 class Reorient(Step):
-    """Turn and flip the axes so that they run in given directions of the body; no voxel changes its value or its place."""
+    """Permute and flip the axes so that they run in given directions of the body; values and positions of voxels do
+    not change."""
 
     title: ClassVar[str] = "reorient"
     takes_labels: ClassVar[bool] = True
@@ -22,8 +23,8 @@ class Reorient(Step):
     codes: str = Field(
         "LPS",
         description=(
-            "Where the indices along (x, y, z) increase to: three of R or L, A or P, S or I, as nibabel and 3D Slicer"
-            ' name them. "LPS" is how this package holds every image.'
+            "Directions in which the indices along (x, y, z) increase: three of R or L, A or P, S or I, as nibabel "
+            'and 3D Slicer name them. This package holds every image as "LPS".'
         ),
     )
 
@@ -33,28 +34,29 @@ class Reorient(Step):
         codes = tuple(value.upper())
         try:
             if len(codes) != 3:
-                raise GeometryError(f"{value!r} is no orientation; use three of R/L, A/P, S/I, such as 'LPS'")
+                raise GeometryError(f"{value!r} is not an orientation; use three of R/L, A/P, S/I, such as 'LPS'")
             geometry.to_codes(geometry.as_affine(geometry.RAS_LPS), (codes[0], codes[1], codes[2]))
         except GeometryError as problem:
             raise ValueError(str(problem)) from None
         return "".join(codes)
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """The whole volume, since axes may change places."""
+        """The whole volume, because axes may be permuted."""
         del seq
         return ONE_FRAME
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
-        """Return the turned sequence, lazy if it was; its affine and slice axis follow. An oblique image goes to the nearest axes.
+        """Return the turned sequence, lazy if the input was; affine and slice axis follow. An oblique image is turned
+        to the nearest axes.
 
         Raises
         ------
         MedseqError
-            If the image says nothing of its orientation, or a single slice would have to be seen edge on.
+            If the orientation of the image is unknown, or a single slice would have to be seen edge on.
         """
         del job
         if not seq.oriented:
-            raise MedseqError(f"{seq.name} says nothing of its orientation, so it cannot be turned to {self.codes}.")
+            raise MedseqError(f"the orientation of {seq.name} is unknown, so it cannot be turned to {self.codes}.")
         codes = self.codes
         turn = geometry.to_codes(seq.affine, (codes[0], codes[1], codes[2]))
         if "z" not in seq.axes and turn.order[2] != 2:
@@ -66,7 +68,7 @@ class Reorient(Step):
         source = [names["xyz".index(axis)] if axis in "xyz" else axis for axis in AXES if axis in seq.axes]
         data = seq.data.transpose([seq.axis(axis) for axis in source])
         data = data[tuple(slice(None, None, -1 if flips.get(axis) else 1) for axis in source)]
-        # a file of it is to have this order too, not that of the file it came from
+        # files written from it have this order too, not that of its source
         meta = {k: v for k, v in seq.meta.items() if k not in ("stored", "slice_positions_mm")}
         return seq.replace(
             data=data,

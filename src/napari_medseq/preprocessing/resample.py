@@ -1,4 +1,4 @@
-"""Another grid: a chosen voxel size, or the grid of another image."""
+"""Resampling to a chosen voxel size, or onto the grid of another image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_medseq.preprocessing.step import ONE_FRAME, Job, Step
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.grid import Interpolation, resample
 
-#: more voxels than this (8 GB as float32) are taken for a mistyped spacing
+#: number of voxels (8 GB as float32) above which the spacing is considered a typing error
 _MOST_VOXELS = 2_000_000_000
 
 
@@ -28,14 +28,14 @@ class Resample(Step):
     kind: Literal["resample"] = "resample"
     spacing: tuple[float, float, float] | None = Field(
         None,
-        description="Millimetres along (z, y, x), one number for all; 0 keeps an axis. The field of view stays where it is.",
+        description="Millimetres along (z, y, x), or one number for all; 0 keeps an axis. The field of view does not change.",
         json_schema_extra={"unit": "mm"},
     )
     interpolation: Interpolation | None = Field(
         None,
         description=(
-            'How values between voxels are found in images; default linear. Labels always take nearest, or "label" '
-            "(each label's share, the largest wins)."
+            'Interpolation of images; default linear. Labels always use nearest, or "label" '
+            "(the label with the largest share)."
         ),
     )
     antialias: bool = Field(True, description="Smooth images before they become coarser.")
@@ -54,7 +54,7 @@ class Resample(Step):
         return value
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """The whole volume, since the new grid lies over all of it."""
+        """The whole volume, because the new grid covers all of it."""
         del seq
         return ONE_FRAME
 
@@ -71,7 +71,7 @@ class Resample(Step):
         elif job.reference is not None:
             affine, grid = job.reference.affine, job.reference.grid
         else:
-            raise SettingsError("Resampling needs a voxel size (spacing=) or another image to follow (reference=).")
+            raise SettingsError("Resampling needs a voxel size (spacing=) or another image as target (reference=).")
         if float(np.prod([float(n) for n in grid])) > _MOST_VOXELS:
             raise SettingsError(f"{seq.name}: the new grid of {grid} voxels is too large; choose a coarser spacing.")
         how: Interpolation | None = self.interpolation
@@ -90,7 +90,7 @@ class Resample(Step):
 
 
 def _respaced(seq: ImageSequence, spacing: tuple[float, float, float]) -> tuple[Affine, tuple[int, int, int]]:
-    """The grid of another voxel size whose outer faces stay, as nearly as whole voxels allow, where they are."""
+    """The grid of another voxel size whose outer faces stay in place as nearly as whole voxels allow."""
     old = geometry.spacing(seq.affine)
     size = np.array(seq.grid, dtype=np.float64)
     new = np.array([s if s > 0 else o for s, o in zip(spacing[::-1], old, strict=True)])
@@ -98,7 +98,7 @@ def _respaced(seq: ImageSequence, spacing: tuple[float, float, float]) -> tuple[
         new[2] = old[2]
     count = np.maximum(1, np.round(size * old / new)).astype(int)
     change = np.diag([*(new / old), 1.0])
-    # the middle of the box stays
+    # the centre of the box stays
     change[:3, 3] = (size - 1) / 2 - (new / old) * (count - 1) / 2
     grid = (int(count[0]), int(count[1]), int(count[2]))
     return geometry.as_affine(seq.affine @ change), grid

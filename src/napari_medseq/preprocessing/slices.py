@@ -1,4 +1,4 @@
-"""Fewer slices or frames: every n-th, some evenly spaced, or those that show most."""
+"""Selecting slices or frames: every n-th, evenly spaced ones, or the most informative ones."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from napari_medseq.preprocessing.step import Job, Step, sliced_along
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.part import part_of
 
-#: grey levels that the entropy of a slice is counted over
+#: number of grey levels in the entropy of a slice
 LEVELS = 256
 
 
 class SelectSlices(Step):
-    """Keep some of the slices, or of the frames, each as it is.
+    """Keep some of the slices, or of the frames, unchanged.
 
-    Slices at uneven distances lie on no single grid: the result then has their mean distance, their true places in
+    Slices at uneven distances do not lie on one grid; the result then has their mean distance, their true positions in
     ``meta["slice_positions_mm"]``, and a warning.
     """
 
@@ -31,23 +31,23 @@ class SelectSlices(Step):
     choose: Literal["every", "even", "informative"] = Field(
         "every",
         description=(
-            '"every": each `step`-th, beginning with `start`; "even": `count` slices from the first to the last at '
-            'distances as equal as whole slices allow; "informative": the `count` slices of the largest Shannon '
+            '"every": each `step`-th one, beginning with `start`; "even": `count` slices from the first to the last at '
+            'distances as equal as possible; "informative": the `count` slices of the largest Shannon '
             "entropy, in their order."
         ),
     )
-    axis: Literal["slices", "frames"] = Field("slices", description="What is chosen among.")
+    axis: Literal["slices", "frames"] = Field("slices", description="Whether slices or frames are chosen.")
     step: int = Field(
         2,
         ge=1,
-        description='Distance from one that is kept to the next, for "every".',
+        description='Distance between those that are kept, for "every".',
         json_schema_extra={"unit": "slices"},
     )
-    start: int = Field(0, ge=0, description='The first that is kept, for "every".')
+    start: int = Field(0, ge=0, description='The first one that is kept, for "every".')
     count: int = Field(
         16,
         ge=1,
-        description='How many are kept, for "even" and "informative"; where there are fewer, all stay.',
+        description='Number of those that are kept, for "even" and "informative"; all stay if there are fewer.',
         json_schema_extra={"unit": "slices"},
     )
 
@@ -86,7 +86,7 @@ class SelectSlices(Step):
                 return np.array([length // 2])
             return np.round(np.linspace(0, length - 1, self.count)).astype(np.intp)
         entropy = slice_entropy(seq, axis, job)
-        # equal ones: the earlier, so that the choice repeats
+        # of equal ones the earlier, so that the choice is reproducible
         return np.sort(np.argsort(-entropy, kind="stable")[: self.count])
 
     def _uneven(
@@ -104,7 +104,7 @@ class SelectSlices(Step):
         places = [round(float(k - chosen[0]) * seq.spacing[axis], 4) for k in chosen]
         job.doubts.append(
             f"the {len(chosen)} slices chosen are not evenly spaced ({usual * seq.spacing[axis]:.3g} mm apart on average); "
-            "distances and volumes along them are not to be trusted"
+            "distances and volumes along them are not reliable"
         )
         return seq.replace(
             data=seq.data[at],
@@ -120,7 +120,7 @@ def slice_entropy(seq: ImageSequence, axis: str, job: Job | None = None) -> NDAr
     ----------
     seq : ImageSequence
     axis : {"t", "z", "y", "x"}
-        Along which; the entropies of what is together at one index (frames, colours) are averaged.
+        The axis; entropies of images with the same index (frames, colours) are averaged.
     job : Job, optional
 
     Returns
@@ -139,6 +139,6 @@ def slice_entropy(seq: ImageSequence, axis: str, job: Job | None = None) -> NDAr
         planes = [level] if axis == "t" else np.moveaxis(level, "zyx".index(axis), 0)
         rows.append([float(shannon_entropy(plane)) for plane in planes])
     entropies = np.array(rows)
-    if axis == "t":  # channels of one frame follow on one another
+    if axis == "t":  # the channels of one frame follow each other
         return np.asarray(entropies.reshape(seq.size("t"), -1).mean(axis=1))
     return np.asarray(entropies.mean(axis=0))

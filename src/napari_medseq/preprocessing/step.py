@@ -1,4 +1,4 @@
-"""What every preprocessing step is: frozen settings with a `kind`, and a transform of one sequence."""
+"""The base of all preprocessing steps: frozen settings with a `kind`, and a transform of one sequence."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from napari_medseq.volumes.iterate import count_volumes, iter_volumes, map_volum
 
 Floats = NDArray[np.floating]
 
-#: how far a voxel's result looks along each axis, in voxels: at the voxel alone, or at everything
+#: the reach along each axis, in voxels, of a step that needs the voxel alone, or everything
 ONE_VOXEL: Mapping[str, float] = MappingProxyType({})
 EVERYTHING: Mapping[str, float] = MappingProxyType(dict.fromkeys(("t", "z", "y", "x"), inf))
 ONE_FRAME: Mapping[str, float] = MappingProxyType(dict.fromkeys(("z", "y", "x"), inf))
 
 
 def sliced_along(seq: ImageSequence) -> str:
-    """The axis along which slices were acquired; "z" where the sequence has no such axis."""
+    """The axis along which slices were acquired; "z" if the sequence does not have that axis."""
     return seq.slice_axis if seq.slice_axis in seq.axes else "z"
 
 
@@ -42,12 +42,12 @@ def one_slice(seq: ImageSequence) -> Mapping[str, float]:
 
 @dataclass(frozen=True)
 class Job:
-    """What a step is given beside the sequence, and what it has to say about it.
+    """The further inputs of a step beside the sequence, and its doubts.
 
     Attributes
     ----------
     title : str
-        The step's, for the progress message.
+        Title of the step, for the progress message.
     reference : ImageSequence or None
         Another image, for steps that need one.
     progress, cancelled : callable or None
@@ -62,16 +62,17 @@ class Job:
     doubts: list[str] = field(default_factory=list)
 
     def volumes(self, seq: ImageSequence) -> Iterator[Volume]:
-        """Every (z, y, x) volume of the sequence, for a first look at it; see `iter_volumes`."""
+        """Every (z, y, x) volume of the sequence, for a first pass over it; see `iter_volumes`."""
         return iter_volumes(seq, cancelled=self.cancelled)
 
     def map(self, seq: ImageSequence, work: Callable[[Volume], Volume], *, report: bool = True) -> ImageSequence:
-        """The sequence with ``work(volume)`` in place of each (z, y, x) volume; see `map_volumes`."""
+        """The sequence with ``work(volume)`` applied to each (z, y, x) volume; see `map_volumes`."""
         progress = self.progress if report else None
         return map_volumes(seq, work, message=self.title, progress=progress, cancelled=self.cancelled)
 
     def map_slices(self, seq: ImageSequence, work: Callable[[Volume], Volume]) -> ImageSequence:
-        """The sequence with ``work(plane)`` in place of each slice across the axis along which slices were acquired; all of one shape."""
+        """The sequence with ``work(plane)`` applied to each slice across the axis along which slices were acquired;
+        all results have one shape."""
         at = SPACE.index(sliced_along(seq))
         total = count_volumes(seq) * seq.size(sliced_along(seq))
         done = count(1)
@@ -88,7 +89,7 @@ class Job:
         return self.map(seq, over, report=False)
 
     def finite(self, volume: Volume, name: str) -> Floats:
-        """The volume as floating point without NaN or infinities; what was put in their place is among the doubts.
+        """The volume as floating point without NaN or infinities; replaced voxels are added to the doubts.
 
         NaN and −∞ become the smallest finite value, +∞ the largest.
 
@@ -110,9 +111,9 @@ class Job:
 
 
 class Step(Settings):
-    """Base of the steps. A subclass names its `kind`, its settings, and what it does to a sequence.
+    """Base class of the steps. A subclass states its `kind`, its settings, and its transform of a sequence.
 
-    A step of one's own is known to `preprocess`, to pipeline files and to the viewer as soon as its class is made.
+    A custom step is known to `preprocess`, to pipeline files and to the viewer as soon as its class is defined.
 
     Attributes
     ----------
@@ -143,13 +144,13 @@ class Step(Settings):
     (27.0, [{'kind': 'power', 'exponent': 3.0}])
     """
 
-    #: what people read
+    #: the title that users read
     title: ClassVar[str] = ""
     #: whether the step makes sense on labels, whose values are names
     takes_labels: ClassVar[bool] = False
-    #: whether `reference` changes what it does
+    #: whether the step uses `reference`
     takes_reference: ClassVar[bool] = False
-    #: modality → settings that are usual there, where they differ from the defaults
+    #: modality → its usual settings, where they differ from the defaults
     by_modality: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
     kind: str
@@ -159,17 +160,17 @@ class Step(Settings):
         super().__pydantic_init_subclass__()
         kind = cls.model_fields["kind"].default
         if not isinstance(kind, str):
-            return  # a base of several steps
+            return  # an abstract base of several steps
         entered = STEPS.entered(kind)
         if entered is not None and (entered.__module__, entered.__qualname__) != (cls.__module__, cls.__qualname__):
             raise SettingsError(
-                f"There is a preprocessing step {kind!r} already, {entered.__name__}; name yours otherwise."
+                f"There is a preprocessing step {kind!r} already, {entered.__name__}; give yours another name."
             )
         STEPS[kind] = cls
 
     @classmethod
     def usual(cls, modality: str | None) -> Self:
-        """The settings that are usual for a modality: what the step is when only its name is given.
+        """The step with the usual settings for a modality, which it has if only its name is given.
 
         Raises
         ------
@@ -179,9 +180,10 @@ class Step(Settings):
         return cls(**cls.by_modality.get(modality or "", {}))
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """How far along each axis, in voxels of `seq`, the result at one voxel depends on others; infinite: on all of them.
+        """Distance along each axis, in voxels of `seq`, within which other voxels influence the result at one voxel;
+        infinite: all of them.
 
-        An axis that is missing counts 0. It says how little a preview of one slice needs; a step that does not say needs everything.
+        An axis that is missing counts as 0. A preview of one slice needs only this part; the default is everything.
         """
         del seq
         return EVERYTHING
@@ -194,7 +196,7 @@ class Step(Settings):
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
     ) -> ImageSequence:
-        """Return the sequence with this step applied; its voxels are new, the sequence itself is left as it is.
+        """Return the sequence with this step applied; its voxels are new, and the sequence itself does not change.
 
         Parameters
         ----------
@@ -216,7 +218,7 @@ class Step(Settings):
         return result
 
     def result(self, seq: ImageSequence, job: Job) -> ImageSequence:
-        """As `apply`, but doubts stand only in the result's ``warnings`` and in ``job.doubts``.
+        """The same as `apply`, but doubts are only in the result's ``warnings`` and in ``job.doubts``.
 
         Raises
         ------
@@ -235,24 +237,24 @@ class Step(Settings):
         return result.replace(warnings=(*result.warnings, *doubts)) if doubts else result
 
     def apply_transform(self, seq: ImageSequence, job: Job) -> ImageSequence:
-        """What the step does, to be written by the subclass; `apply` has looked whether the sequence is of the right kind."""
+        """The transform of the step, which a subclass implements; `apply` has checked the kind of the sequence."""
         raise NotImplementedError
 
 
 def _usable(name: str, offered: object) -> type[Step]:
     if not (isinstance(offered, type) and issubclass(offered, Step)):
-        raise ValueError("it is no subclass of napari_medseq.preprocessing.Step")
+        raise ValueError("it is not a subclass of napari_medseq.preprocessing.Step")
     if offered.model_fields["kind"].default != name:
         raise ValueError(f"its field `kind` is not {name!r}")
     return offered
 
 
-#: kind → the step of that kind; those of one's own enter themselves, other packages add theirs by entry points
+#: kind → the step of that kind; custom steps register themselves, and other packages add theirs by entry points
 STEPS: Table[type[Step]] = Table("napari_medseq.steps", "preprocessing step", {}, _usable)
 
 
 def settings_of(step: type[Step] | str) -> tuple[SettingFacts, ...]:
-    """What is known of each setting of a step, in the order of its model; `kind` is left out.
+    """A description of each setting of a step, in the order of its model, without `kind`.
 
     Parameters
     ----------

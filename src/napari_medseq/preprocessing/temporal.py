@@ -1,4 +1,5 @@
-"""Filters along time for dynamic series: smoothing, drift, frequency bands, and the baseline taken away. True times count."""
+"""Filters along time for dynamic series, at the true times: smoothing, drift, frequency bands, and baseline
+subtraction."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from napari_medseq.volumes.padding import with_new_values
 Curves = NDArray[np.float64]
 Times = NDArray[np.float64]
 
-#: times that stray from an even step by no more than this share of it count as even
+#: largest deviation from an even time step, as a share of it, at which times still count as even
 _JITTER = 0.01
 
 
@@ -32,8 +33,8 @@ class TemporalFilter(Step):
         "gaussian",
         description=(
             '"gaussian": mean weighted by exp(-Δt² / (2 width²)) (Nadaraya 1964, doi:10.1137/1109020), on any times; '
-            '"median": of the frames no further away than `width`; "detrend": less the polynomial of `order` in time '
-            'that fits best, its mean kept; "band": a Butterworth filter run forwards and back, for even times only.'
+            '"median": of the frames within `width`; "detrend": minus the best-fitting polynomial of `order` in time, '
+            'with the mean preserved; "band": a Butterworth filter run forwards and backwards, for even times only.'
         ),
     )
     width_s: float = Field(
@@ -47,13 +48,13 @@ class TemporalFilter(Step):
     low_hz: Annotated[float, Field(gt=0)] | None = Field(
         None,
         title="low",
-        description="The lower end of the band that stays; None leaves it open.",
+        description="The lower end of the pass band; None leaves it open.",
         json_schema_extra={"unit": "Hz"},
     )
     high_hz: Annotated[float, Field(gt=0)] | None = Field(
         None,
         title="high",
-        description="The upper end of the band that stays; None leaves it open.",
+        description="The upper end of the pass band; None leaves it open.",
         json_schema_extra={"unit": "Hz"},
     )
 
@@ -66,7 +67,7 @@ class TemporalFilter(Step):
         return self
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """All frames of a voxel."""
+        """All frames of the voxel."""
         del seq
         return {"t": inf}
 
@@ -76,7 +77,8 @@ class TemporalFilter(Step):
         Raises
         ------
         MedseqError
-            If there are no frames, or a band is asked of uneven times or lies beyond what the frames can show.
+            If there are no frames, or a band is requested for uneven times or lies beyond the frequencies that the
+            frames can show.
         """
         times = _times(seq, self.title)
         work = {"gaussian": self._gaussian, "median": self._median, "detrend": self._detrend, "band": self._band}
@@ -134,7 +136,7 @@ class Baseline(Step):
     title: ClassVar[str] = "baseline subtraction"
     kind: Literal["baseline"] = "baseline"
     frames: int = Field(
-        1, ge=1, description="How many of the first frames are the baseline.", json_schema_extra={"unit": "frames"}
+        1, ge=1, description="Number of the first frames that are the baseline.", json_schema_extra={"unit": "frames"}
     )
     relative: bool = Field(
         False,
@@ -145,11 +147,11 @@ class Baseline(Step):
     )
     floor: float = Field(
         0.0,
-        description="In the image's unit: below it a baseline is taken for air, and percentages of it mean nothing.",
+        description="Value in the image's unit below which a baseline counts as air, whose percentages have no meaning.",
     )
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """All frames of a voxel."""
+        """All frames of the voxel."""
         del seq
         return {"t": inf}
 
@@ -159,7 +161,7 @@ class Baseline(Step):
         Raises
         ------
         MedseqError
-            If there are no frames, or none beside the baseline.
+            If there are no frames, or none after the baseline.
         """
         times = _times(seq, self.title)
         if self.frames >= len(times):
@@ -185,9 +187,9 @@ def _times(seq: ImageSequence, title: str) -> Times:
 
 
 def _map_curves(seq: ImageSequence, job: Job, work: Callable[[Curves], Curves]) -> ImageSequence:
-    """``work(curves)`` for all voxels, slab by slab, so that a lazy series is never in memory as a whole twice.
+    """Apply ``work(curves)`` to all voxels slab by slab, so that a lazy series is never in memory twice.
 
-    `work` takes and gives arrays (t, …).
+    `work` takes and returns arrays (t, …).
     """
     deepest = "z" if "z" in seq.axes else "y"
     at, where = seq.axis(deepest), seq.axis("t")

@@ -15,7 +15,7 @@ from napari_medseq.preprocessing.step import ONE_VOXEL, Job, Step
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.padding import is_padding
 
-#: name → from (included) to (not included), in Hounsfield units
+#: name → from (inclusive) and to (exclusive), in Hounsfield units
 TISSUES: dict[str, tuple[float, float]] = {
     # outside the body and in emphysema: below -950 HU (Gevenois et al. 1996, doi:10.1164/ajrccm.154.1.8680679)
     "air": (-1100.0, -950.0),
@@ -36,11 +36,11 @@ class Tissue(Step):
     kind: Literal["tissue"] = "tissue"
     tissues: tuple[str, ...] = Field(
         ("lung", "fat", "muscle and soft tissue", "bone"),
-        description="Names in `TISSUES`, in the order of the label values 1, 2, …; none where only `ranges` count.",
+        description="Names in `TISSUES`, in the order of the label values 1, 2, …; none if only `ranges` count.",
     )
     ranges: dict[str, tuple[float, float]] = Field(
         default_factory=dict,
-        description="More names, each with from (included) and to (not included), in HU; a name of `TISSUES` is replaced.",
+        description="Further names, each with from (inclusive) and to (exclusive), in HU; a name of `TISSUES` is replaced.",
     )
 
     @field_validator("tissues")
@@ -58,7 +58,7 @@ class Tissue(Step):
             raise ValueError("name at least one tissue, or give a range")
         for name, (low, high) in ordered:
             if low >= high:
-                raise ValueError(f"the range of {name!r}, {low:g} to {high:g} HU, must rise")
+                raise ValueError(f"the range of {name!r}, {low:g} to {high:g} HU, must be ascending")
         for (one, (_, high)), (other, (low, _)) in pairwise(ordered):
             if low < high:
                 raise ValueError(f"the ranges of {one!r} and {other!r} overlap")
@@ -70,7 +70,7 @@ class Tissue(Step):
         return {**{t: TISSUES[t] for t in self.tissues}, **self.ranges}
 
     def reach(self, seq: ImageSequence) -> Mapping[str, float]:
-        """A voxel alone."""
+        """The voxel alone."""
         del seq
         return ONE_VOXEL
 

@@ -1,6 +1,6 @@
-"""Between visits: are they aligned already, and if not, what brings each to the baseline.
+"""Alignment of visits: whether they are aligned already, and otherwise the registration of each to the baseline.
 
-`aligned` is the cheap question; `visits` asks it for each visit and registers those that need it.
+`aligned` is the cheap check; `visits` makes it for each visit and registers those that need it.
 """
 
 from __future__ import annotations
@@ -28,28 +28,32 @@ from napari_medseq.settings import Settings
 
 
 class AlignmentLimits(Settings):
-    """From when on two images are said to lie on each other; ``benchmarks/registration_limits.py`` prints the measures beside the limits.
+    """The limits beyond which two images count as misaligned; ``benchmarks/registration_limits.py`` prints measures
+    beside them.
 
     Parameters
     ----------
     min_overlap_same_frame : float
-        Share of the smaller grid inside the larger from which a shared frame of reference is believed without a look at voxels.
+        Share of the smaller grid inside the larger above which a shared frame of reference is trusted without looking
+        at voxels.
     min_overlap : float
         Share of the smaller grid inside the larger below which the two show different places.
     min_covered : float
-        Share of the fixed body inside the moving image below which mutual information says nothing.
+        Share of the fixed body inside the moving image below which mutual information is meaningless.
     min_mi : float
         Least mutual information in place, in nats, as `TrustLimits.min_mi`.
     min_mi_over_chance : float
         Least ratio of mutual information in place to that of wrong positions. Lower than for a result of registration: images that
         lie two voxels off must still count as near, so that the distance decides.
     min_gain : float
-        A registration that raises the mutual information by less than this share is no evidence of misalignment: on CT, PET and MR of
-        one patient in one frame the gain stays below it however far the optimum wanders, and a true shift of one voxel exceeds it.
+        A registration that raises the mutual information by less than this share is not evidence of misalignment: for
+        CT, PET and MR of one patient in one frame the gain stays below it however far the optimum moves, and a true
+        shift of one voxel exceeds it.
     tolerance_mm : float
         Least distance that counts as misalignment; a head in a coil moves about as much within one examination.
     tolerance_voxels : float
-        The same in voxels, along the thickest edge of either image; below half a voxel two samplings of one place differ as much.
+        The same in voxels, along the largest voxel edge of either image; two samplings of the same place already
+        differ by half a voxel.
     """
 
     min_overlap_same_frame: float = Field(0.2, ge=0, le=1)
@@ -63,7 +67,7 @@ class AlignmentLimits(Settings):
 
 
 LIMITS = AlignmentLimits()
-#: iterations and samples of the short registration that asks whether two images are aligned
+#: iterations and samples of the short registration that checks whether two images are aligned
 _ITERATIONS, _SAMPLES = 40, 15_000
 Mode = Literal["auto", "none", "translation", "rigid", "affine", "deformable"]
 Reference = int | Literal["previous", "midway"]
@@ -71,18 +75,18 @@ Reference = int | Literal["previous", "midway"]
 
 @dataclass(frozen=True)
 class Alignment:
-    """The answer of `aligned`; true or false as it stands.
+    """The result of `aligned`, whose truth value is its attribute `aligned`.
 
     Attributes
     ----------
     aligned : bool
     offset_mm : float
-        How far (root mean square over the body) a short rigid registration wants to move the image; 0 if not measured.
+        Displacement (root mean square over the body) by a short rigid registration; 0 if not measured.
     tolerance_mm : float
     mi, mi_chance : float
-        Mutual information in place, and the best of wrong positions; 0 if not measured.
+        Mutual information in place, and the best one of wrong positions; 0 if not measured.
     reason : str
-        In words, with the measures.
+        Reason in words, with the measures.
     """
 
     aligned: bool
@@ -103,13 +107,13 @@ class VisitAlignment:
     Attributes
     ----------
     transform : Transform or None
-        Fixed = the visit that this one was registered to, moving = the visit; None where it is left as it lies.
+        Fixed = the visit that this one was registered to, moving = the visit; None if its position is left as it is.
     error_mm : float
         Estimate of the remaining misalignment (root mean square over the body).
     reason : str
-        Why it was left, or what was done.
+        Why the position was left, or how it was changed.
     common : ndarray, shape (4, 4), optional
-        Visit → common space, RAS+ mm, where `transform` alone does not say it.
+        Visit → common space, RAS+ mm, if it does not follow from `transform` alone.
     """
 
     transform: Transform | None
@@ -135,12 +139,12 @@ def aligned(
     seed: int = 0,
     cancelled: Cancelled | None = None,
 ) -> Alignment:
-    """Whether two images lie on each other already, in patient coordinates.
+    """Whether two images are already aligned in patient coordinates.
 
-    Yes without looking at voxels if both carry the same frame of reference (DICOM FrameOfReferenceUID) and their grids
-    overlap. Else a short, coarse rigid registration starts from where they are: yes if the agreement in place is clearly
-    above that of wrong positions and the registration wants to move the body by no more than the tolerance, or would gain too
-    little by moving it to be evidence of anything (`AlignmentLimits`).
+    They are, without looking at voxels, if both have the same frame of reference (DICOM FrameOfReferenceUID) and their
+    grids overlap. Otherwise a short, coarse rigid registration starts from their positions: they are aligned if the
+    agreement in place is clearly above that of wrong positions, and if the registration moves the body by no more than
+    the tolerance, or gains too little by moving it to be evidence of misalignment (`AlignmentLimits`).
 
     Parameters
     ----------
@@ -214,25 +218,25 @@ def visits(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> list[VisitAlignment]:
-    """What brings each visit to the reference visit (the baseline).
+    """Register the visits of a patient to the reference visit (by default the baseline).
 
     Parameters
     ----------
     images : sequence of ImageSequence
         One per visit, in order.
     mode : {"auto", "none", "translation", "rigid", "affine", "deformable"}
-        "auto" leaves visits that are `aligned` already and registers the others rigidly; "none" leaves all. A visit that a person
-        aligned to the first one (`napari_medseq.registration.byhand`) stays as they said, whatever the mode, where the first is the
-        reference.
+        "auto" leaves visits that are `aligned` already and registers the others rigidly; "none" leaves all. If the
+        first visit is the reference, one that a person aligned to it (`napari_medseq.registration.byhand`) keeps that
+        alignment in any mode.
     reference : int, "previous" or "midway"
-        Index of the visit that the others are brought to; "previous" registers each to the one before it (better where a body
-        changes slowly over many visits; errors add up) and gives maps to the first; "midway", for two visits, brings both to the
-        space half-way between them, so that neither is favoured.
+        Index of the visit that the others are registered to. "previous" registers each to the one before it, which is
+        better if a body changes slowly over many visits, although errors add up, and gives maps to the first.
+        "midway", for two visits, maps both to the space half-way between them, so that neither is favoured.
 
     Returns
     -------
     list of VisitAlignment
-        One per visit; the reference's own has no transform and no error.
+        One per visit; that of the reference has neither transform nor error.
 
     Raises
     ------
@@ -267,7 +271,7 @@ def visits(
 
 
 def _by_hand(image: ImageSequence, first: ImageSequence) -> VisitAlignment | None:
-    """How a person aligned a visit to the first one; None where nobody did."""
+    """The alignment of a visit to the first one that a person made; None if there is none."""
     hand = HandAlignment.of(image)
     if hand is None:
         return None
@@ -285,7 +289,7 @@ def _by_hand(image: ImageSequence, first: ImageSequence) -> VisitAlignment | Non
 
 
 def _floor(image: ImageSequence, fixed: ImageSequence) -> float:
-    """Half a pixel, in mm: no alignment is better known."""
+    """Half a pixel, in mm, because no alignment is known better."""
     return 0.5 * float(min(geometry.spacing(image.affine)[:2].min(), geometry.spacing(fixed.affine)[:2].min()))
 
 
@@ -297,7 +301,7 @@ def _midway(
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> list[VisitAlignment]:
-    """Both of two visits to the space between them."""
+    """Map both of two visits to the space between them."""
     if len(images) != 2:
         raise SettingsError(f"The midway space is between two visits, not {len(images)}; choose another reference.")
     second = _visit(images[1], images[0], mode, tolerance_mm, seed, cancelled)
@@ -340,7 +344,7 @@ def _visit(
 
 
 def _share(a: ImageSequence, b: ImageSequence) -> float:
-    """Share of the smaller grid's box that lies inside the other's, by sampling it."""
+    """Share of the smaller grid's box that lies inside the other's, estimated by sampling."""
     small, big = sorted((a, b), key=lambda s: geometry.voxel_volume_mm3(s.affine) * float(np.prod(s.grid)))
     size = np.array(small.grid)
     ticks = [np.linspace(-0.5, n - 0.5, 13)[1:-1] for n in size]

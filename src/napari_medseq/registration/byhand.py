@@ -1,6 +1,7 @@
-"""An alignment that a person made: from landmarks or by nudging, kept with the image, measured like any other.
+"""An alignment made by hand, from landmarks or by nudging, which is kept with the image and measured like any other.
 
-It lies in the image's ``meta``, so it goes with the image into sessions and results, and `visits` takes it instead of searching.
+It is stored in the image's ``meta``, so that it goes with the image into sessions and results, and `visits` uses it
+instead of a registration.
 """
 
 from __future__ import annotations
@@ -19,24 +20,24 @@ from napari_medseq.registration.measure import Agreement, Sampler
 from napari_medseq.registration.optimise import nearest_rotation
 from napari_medseq.sequence import ImageSequence
 
-#: under this name in ``ImageSequence.meta``
+#: its key in ``ImageSequence.meta``
 KEY = "aligned_by_hand"
-#: landmarks that spread less across than this share of their length are on one line
+#: landmarks count as collinear if they spread across their line by less than this share of its length
 _LINE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class HandAlignment:
-    """Where a visit lies, as a person said.
+    """The alignment of a visit to the first one as a person made it.
 
     Attributes
     ----------
     to_first : ndarray, shape (4, 4)
         RAS+ mm of the visit → RAS+ mm of the first visit.
     how : str
-        In words, for the record.
+        How it was made, in words, for the record.
     error_mm : float or None
-        Of the landmarks (root mean square); None where it was nudged by eye.
+        Root-mean-square distance of the landmarks; None if it was nudged by eye.
     """
 
     to_first: Affine
@@ -44,18 +45,18 @@ class HandAlignment:
     error_mm: float | None = None
 
     def as_dict(self) -> dict[str, object]:
-        """Plain values, for ``meta`` and the record."""
+        """The alignment as plain values, for ``meta`` and the record."""
         return {"to_first": np.asarray(self.to_first).tolist(), "how": self.how, "error_mm": self.error_mm}
 
     @classmethod
     def of(cls, image: ImageSequence | None) -> HandAlignment | None:
-        """What a person said of an image; None where nobody did, or what is kept there is no alignment."""
+        """The alignment by hand of an image; None if there is none, or if the stored value is not valid."""
         record = None if image is None else image.meta.get(KEY)
         return cls.from_dict(record) if isinstance(record, Mapping) else None
 
     @classmethod
     def from_dict(cls, record: Mapping[str, object]) -> HandAlignment | None:
-        """What `as_dict` gave; None where it is something else."""
+        """The alignment that `as_dict` described; None if the value is not valid."""
         try:
             matrix = geometry.as_affine(np.asarray(record["to_first"], dtype=np.float64))
         except (KeyError, TypeError, ValueError):
@@ -65,20 +66,22 @@ class HandAlignment:
 
 
 def fit_landmarks(fixed: ArrayLike, moving: ArrayLike) -> tuple[Affine, float]:
-    """The rigid map that brings landmarks of the fixed image to the same landmarks of the moving one, least squares.
+    """The rigid map that brings landmarks of the fixed image to the same landmarks of the moving one, by least
+    squares.
 
-    By singular values (Arun, Huang and Blostein 1987, doi:10.1109/TPAMI.1987.4767965). One pair gives a shift; two, or more on
-    one line, leave the turn about that line open, and the smallest is taken.
+    The method is the singular value decomposition of Arun, Huang and Blostein 1987, doi:10.1109/TPAMI.1987.4767965.
+    One pair gives a shift. Two pairs, or more on one line, leave the rotation about that line open, and the smallest
+    one is taken.
 
     Parameters
     ----------
     fixed, moving : array_like, shape (n, 3)
-        RAS+ mm, pair by pair.
+        Landmarks, pair by pair, in RAS+ mm.
 
     Returns
     -------
     tuple of (4×4 ndarray, float)
-        Fixed → moving, and the root-mean-square distance that is left, in mm.
+        Fixed → moving, and the remaining root-mean-square distance in mm.
 
     Raises
     ------
@@ -107,7 +110,7 @@ def fit_landmarks(fixed: ArrayLike, moving: ArrayLike) -> tuple[Affine, float]:
 
 
 def _least_turn(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The smallest rotation that brings one direction to another."""
+    """The smallest rotation that maps one direction to another."""
     a, b = (v / (np.linalg.norm(v) or 1.0) for v in (one, other))
     axis, cosine = np.cross(a, b), float(a @ b)
     if np.linalg.norm(axis) < 1e-12:
@@ -117,7 +120,7 @@ def _least_turn(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray
 
 
 def rigid_about(centre: ArrayLike, shift_mm: ArrayLike, turn_deg: ArrayLike) -> Affine:
-    """A turn about a point, about the R, A and S axes in this order, and then a shift, in RAS+ mm."""
+    """A rotation about a point, about the R, A and S axes in this order, followed by a shift, in RAS+ mm."""
     from scipy.spatial.transform import Rotation
 
     c = np.asarray(centre, dtype=np.float64)
@@ -128,7 +131,7 @@ def rigid_about(centre: ArrayLike, shift_mm: ArrayLike, turn_deg: ArrayLike) -> 
 
 
 class AlignmentMeter:
-    """Measures how well two images agree under any alignment; prepared once, quick to ask.
+    """Measures how well two images agree under any alignment; prepared once, then fast.
 
     Parameters
     ----------
@@ -141,11 +144,11 @@ class AlignmentMeter:
         self._sampler: Sampler = self._pair.sampler(1)
 
     def at(self, matrix: Affine) -> Agreement:
-        """The agreement where points of the fixed image lie at ``matrix`` in the moving one (RAS+ mm)."""
+        """The agreement if points of the fixed image are mapped to the moving one by ``matrix`` (RAS+ mm)."""
         return self._sampler.at(self._pair.framed(matrix))
 
     @property
     def centre(self) -> NDArray[np.float64]:
-        """The middle of the fixed body, RAS+ mm."""
+        """Centre of the fixed body, RAS+ mm."""
         back = np.asarray(np.linalg.inv(self._pair.fixed_frame))
         return np.asarray(geometry.apply_points(back, self._sampler.centre[None])[0])

@@ -1,8 +1,10 @@
-"""What is left after the affine map: a free-form deformation on a cubic B-spline grid (Rueckert et al. 1999).
+"""The deformation that remains after the affine map: a free-form deformation on a cubic B-spline grid (Rueckert et al.
+1999).
 
-Few control points and a bending penalty keep it smooth; the local volume change (Jacobian) is measured everywhere and tells
-where space folds. The optimiser is SciPy's L-BFGS on analytic gradients: the splines' weights are one sparse matrix, which
-makes a step a few products of it, where ITK's own B-spline metric handles a full Jacobian per sample.
+Few control points and a bending penalty keep it smooth; the local volume change (Jacobian) is measured everywhere and
+shows where space folds. The optimiser is SciPy's L-BFGS with analytic gradients. The weights of the splines are one
+sparse matrix, so that a step takes a few products with it, whereas ITK's own B-spline metric handles a full Jacobian
+per sample.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ _REACH = 0.02
 def bend(pair: Pair, compare: Sampler, matrix: Affine, *, seed: int, watch: Watch) -> tuple[Spline | None, Bending]:
     """Refine an affine result by a B-spline deformation of the fixed space (Rueckert et al. 1999, doi:10.1109/42.796284).
 
-    Maximises mutual information with a cubic Parzen window (Thévenaz and Unser 2000, doi:10.1109/83.887976) less a bending
-    penalty, first on the coarse images, then on the middle ones.
+    It maximises mutual information with a cubic Parzen window (Thévenaz and Unser 2000, doi:10.1109/83.887976) minus a
+    bending penalty, first on the coarse images, then on the middle ones.
 
     Parameters
     ----------
@@ -47,7 +49,7 @@ def bend(pair: Pair, compare: Sampler, matrix: Affine, *, seed: int, watch: Watc
     Returns
     -------
     spline : Spline or None
-        None if bending does not raise the mutual information.
+        None if the deformation does not raise the mutual information.
     bending : Bending
     """
     from scipy import optimize
@@ -86,7 +88,7 @@ class ControlGrid:
     Attributes
     ----------
     size : tuple of int
-        Control points along (x, y, z).
+        Number of control points along (x, y, z).
     fixed_parameters : tuple of float
         Size, origin, spacing and direction.
     to_index : ndarray, shape (4, 4)
@@ -101,7 +103,8 @@ class ControlGrid:
 
     @classmethod
     def over(cls, level: Level, cells: int) -> ControlGrid:
-        """A grid over a level's fixed image, with `cells` along its longest side and as nearly cubic as it goes."""
+        """A grid over a level's fixed image, with `cells` cells along its longest side and cells as nearly cubic as
+        possible."""
         import SimpleITK as sitk
 
         fixed, _, _ = level.itk()
@@ -123,11 +126,11 @@ class ControlGrid:
 
     @property
     def count(self) -> int:
-        """Control points in all."""
+        """Total number of control points."""
         return int(np.prod(self.size))
 
     def weights(self, points: NDArray[np.float64]) -> csr_matrix:
-        """The sparse matrix, (points, control points), that takes coefficients to displacements; 0 outside the grid."""
+        """The sparse matrix (points, control points) from coefficients to displacements; 0 outside the grid."""
         from scipy import sparse
 
         u = geometry.apply_points(self.to_index, points)
@@ -148,7 +151,7 @@ class ControlGrid:
 
 
 def _cubic(d: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The cubic B-spline at distance d."""
+    """The value of the cubic B-spline at distance d."""
     a = np.abs(d)
     return np.where(a < 1, 2 / 3 - a**2 + a**3 / 2, np.where(a < 2, (2 - a) ** 3 / 6, 0.0))
 
@@ -159,7 +162,8 @@ def _cubic_slope(d: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class _Task:
-    """Mutual information and its gradient by the coefficients, at one resolution; called by the optimiser."""
+    """Mutual information and its gradient with respect to the coefficients at one resolution, as the optimiser calls
+    it."""
 
     def __init__(self, level: Level, grid: ControlGrid, matrix: Affine, seed: int, watch: Watch) -> None:
         from scipy import ndimage
@@ -194,7 +198,7 @@ class _Task:
         return penalty - information, (slope - gradient).ravel()
 
     def _information(self, points: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Mutual information, and its derivative by each point's position, (points, 3)."""
+        """Mutual information, and its derivative with respect to each point's position, (points, 3)."""
         from scipy import ndimage
 
         voxels = geometry.apply_points(self.to_voxel, points)[:, ::-1].T
@@ -215,7 +219,7 @@ class _Task:
         by_value = (slope * conditional[cell]).sum(axis=1) * inside / n
         by_voxel = np.zeros(
             (len(points), 3)
-        )  # (x, y, z): the slope of the interpolated image itself, not of its voxels
+        )  # (x, y, z): the gradient of the interpolated image itself, not of its voxels
         for axis in range(3):
             if self.moving.shape[axis] > 1:
                 ahead = np.zeros((3, 1))
@@ -246,7 +250,8 @@ class _Task:
 
 
 def jacobian(grid: ControlGrid, values: NDArray[np.float64], level: Level) -> NDArray[np.float64]:
-    """Local volume change of a deformation at each fixed voxel of a level, shape (z, y, x); 1 keeps volume, ≤ 0 folds."""
+    """Local volume change of a deformation at each fixed voxel of a level, shape (z, y, x): 1 keeps volume, ≤ 0
+    folds."""
     shape = level.fixed.shape
     z, y, x = np.meshgrid(*[np.arange(n) for n in shape], indexing="ij")
     points = geometry.apply_points(level.fixed_affine, np.stack([x, y, z], axis=-1).reshape(-1, 3))
@@ -259,7 +264,7 @@ def jacobian(grid: ControlGrid, values: NDArray[np.float64], level: Level) -> ND
         ahead = np.zeros(3)
         ahead[axis] = step
         for sign in (1, -1):
-            # in blocks: the weights of a whole volume at once would be large
+            # in blocks, because the weights of a whole volume would be large
             for start in range(0, len(points), 50_000):
                 part = slice(start, start + 50_000)
                 shift = grid.weights(points[part] + sign * ahead) @ coefficients

@@ -1,6 +1,8 @@
-"""The other search: elastix (itk-elastix, an optional extra), between the same preparation and the same checks as our own.
+"""Registration by elastix (itk-elastix, an optional extra), with the same preparation and the same checks as our own
+search.
 
-elastix: Klein et al. 2010, doi:10.1109/TMI.2009.2035616; its default parameter maps, with our starting position, seed and mask.
+Source: Klein et al. 2010, doi:10.1109/TMI.2009.2035616. The default parameter maps of elastix are used, with our
+starting position, seed and mask.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from napari_medseq.registration.transform import Spline
 if TYPE_CHECKING:
     import itk
 
-#: elastix' own maps, one after the other
+#: elastix' default parameter maps, which run one after the other
 _MAPS: dict[Linear, tuple[str, ...]] = {
     "translation": ("translation",),
     "rigid": ("rigid",),
@@ -34,18 +36,17 @@ _MAPS: dict[Linear, tuple[str, ...]] = {
 
 
 def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Affine, float]:
-    """Find the linear map with elastix, and how far a second run with other samples ends from it.
+    """Find the linear map with elastix, and the distance to the result of a second run with other samples.
 
-    As `linear.search`: fixed → moving in the pair's frame, and an error in mm. Begins where the images agree best: as they lie, with
-    their centres brought together, or turned.
+    It returns what `linear.search` does: fixed → moving in the pair's frame, and an error in mm. It starts where the
+    images agree best: as they are, with their centres together, or rotated.
 
     Raises
     ------
     SettingsError
         If itk-elastix is not installed, or the images are 2D.
     RegistrationError
-        If elastix gives up.
-    """
+        If elastix fails."""
     if pair.flat:
         raise SettingsError('elastix is offered for volumes; register 2D images with backend="simpleitk".')
     compare = pair.sampler(0, limit=8_000, seed=seed)
@@ -63,7 +64,7 @@ def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Affine
 
 
 def bend(pair: Pair, compare: Sampler, matrix: Affine, *, seed: int, watch: Watch) -> tuple[Spline | None, Bending]:
-    """Refine by elastix' B-spline; arguments and answer as `deformable.bend`."""
+    """Refine a linear result by elastix' B-spline; parameters and results are those of `deformable.bend`."""
     from scipy import ndimage
 
     level = pair.levels[2]
@@ -91,7 +92,7 @@ def _worth(compare: Sampler, matrix: Affine) -> float:
 
 
 def _linear(level: Level, start: Affine, name: str, seed: int) -> Affine:
-    """One linear map of elastix from `start`, as 4×4 in the level's frame."""
+    """Run one linear map of elastix from `start`, and return its result as a 4×4 matrix in the level's frame."""
     parameters, place = _run(level, start, name, seed, {})
     values = _numbers(parameters, "TransformParameters")
     matrix = np.eye(4)
@@ -111,9 +112,10 @@ def _linear(level: Level, start: Affine, name: str, seed: int) -> Affine:
 def _run(
     level: Level, start: Affine, name: str, seed: int, extra: dict[str, list[str]]
 ) -> tuple[itk.ParameterObject, Affine]:
-    """elastix' answer for one default map, and where its coordinates lie: millimetres along the fixed image's axes → frame.
+    """Run one default map of elastix, and return its result and the transform of its coordinates: millimetres along
+    the fixed image's axes → frame.
 
-    `start` is put into the moving image's position.
+    `start` is applied to the position of the moving image.
     """
     itk = _itk()
     place = np.array(level.fixed_affine)
@@ -139,7 +141,7 @@ def _run(
         )
     except RuntimeError as error:
         why = next((line for line in reversed(str(error).splitlines()) if line.strip()), "no reason given")
-        raise RegistrationError(f"elastix gave up on the {name} registration: {why.strip()}") from error
+        raise RegistrationError(f"elastix failed at the {name} registration: {why.strip()}") from error
     return answer, place
 
 
@@ -155,7 +157,7 @@ def _itk() -> ModuleType:
 
 
 def _image(itk: ModuleType, volume: Volume, affine: Affine) -> itk.Image:
-    """A volume as ITK's image; the affine's axes are taken as orthogonal, as ITK's are."""
+    """A volume as ITK's image; the axes of the affine are treated as orthogonal, as ITK requires."""
     spacing = geometry.spacing(affine)
     u, _, v = np.linalg.svd(affine[:3, :3] / spacing)
     image = itk.image_from_array(np.ascontiguousarray(volume))

@@ -1,6 +1,8 @@
-"""The deformation by a recurrent network that refines step by step, after the same linear search and before the same checks.
+"""Deformable registration by a recurrent network that refines step by step, after the same linear search and before
+the same checks.
 
-Untrained, each step is the local Gauss–Newton step (Lucas and Kanade 1981); `training.learned_registration` teaches it more.
+Without training each step is the local Gauss–Newton step (Lucas and Kanade 1981); `training.learned_registration`
+trains it.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ from napari_medseq.registration.optimise import Watch
 from napari_medseq.registration.transform import Spline
 from napari_medseq.volumes.grid import itk_affine, resample_volume
 
-#: voxels (x, y, z) that both images are brought to, where a model does not say otherwise
+#: grid (x, y, z) that both images are resampled to, if a model does not state its own
 GRID = (64, 64, 32)
-#: voxels of that grid between the control points of the spline that keeps the answer
+#: voxels of that grid between the control points of the spline that stores the result
 _SPLINE_STEP = 2
-#: percentiles of the intensities that become 0 and 1; a few bright vessels or an implant must not squeeze the tissue
+#: percentiles of the intensities that become 0 and 1, so that bright vessels or an implant do not compress the tissue's range
 _DARK, _BRIGHT = 1.0, 99.5
 
 
@@ -38,7 +40,7 @@ def network_of(model: Model | str | os.PathLike[str] | None) -> tuple[RecurrentR
     Raises
     ------
     ModelError
-        If the model is no registration network.
+        If the model is not a registration network.
     """
     if model is None:
         torch.manual_seed(0)
@@ -64,7 +66,7 @@ def bend(
     watch: Watch,
     model: Model | str | os.PathLike[str] | None = None,
 ) -> tuple[Spline | None, Bending]:
-    """Refine a linear result by the network; arguments and answer as `deformable.bend`.
+    """Refine a linear result by the network; parameters and results are those of `deformable.bend`.
 
     Raises
     ------
@@ -92,7 +94,7 @@ def on_grid(
     grid: tuple[int, int, int],
     matrix: Affine | None = None,
 ) -> torch.Tensor:
-    """A volume as the network takes it: on the grid, intensities 0 to 1.
+    """A volume as the network takes it: on the grid, with intensities from 0 to 1.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The search: from two images to the translation, rotation or affine map between them, coarse to fine."""
+"""The search for the translation, rotation or affine map between two images, from coarse to fine."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground
 from napari_medseq.volumes.grid import resample_volume
 
-#: optimiser steps of the whole search, for progress
+#: number of optimiser steps of the whole search, for progress
 ROUNDS = 700
-#: voxels along the longest side at the three resolutions
+#: number of voxels along the longest side at the three resolutions
 _PARTS = (32, 64, 128)
-#: fewer voxels than this carry no joint histogram of 32×32 bins
+#: number of voxels below which a joint histogram of 32×32 bins is not possible
 _MIN_MASK, _MIN_ZONE = 100, 50
 _NUMBER = 4  # bytes of a float32
-#: bytes per voxel of the finest images: these, their coarser ones, masks, and the copies that ITK works on
+#: bytes per voxel of the finest images: themselves, the coarser ones, masks, and the copies that ITK works on
 _OF_LEVELS = 40
-#: percentiles between which intensities count: a few bright vessels or an implant would leave the histogram's bins empty
+#: percentiles between which intensities count, because bright vessels or an implant would leave most bins empty
 _OUTLIERS = (0.1, 99.8)
-#: share of the body inside the moving image from which an agreement counts in full, and below which not at all
+#: share of the body inside the moving image above which an agreement counts in full, and below which it does not count
 _FULLY_COVERED, _HARDLY_COVERED = 0.9, 0.1
-#: starts are turned by 20° about each axis, so that 30° and more are in reach of the descent
+#: starts are rotated by 20° about each axis, so that rotations of 30° and more are within reach of the descent
 _TURN = 0.35
-#: a later start must be better by this, in normalised mutual information, to win over an earlier one
+#: by how much normalised mutual information of a later start must be better to replace an earlier one
 _TIE = 1e-3
-#: a descent that ends below this share of the agreement that it started with ran away, and is not taken
+#: a descent that ends below this share of its initial agreement diverged, and is discarded
 _RAN_AWAY = 0.9
-#: how far the starts of a repetition are moved, in voxels of the middle resolution: beyond the capture range of none that is right
+#: shift of the starts of a repetition, in voxels of the middle resolution: within the capture range of any correct result
 _NUDGE = 1.5
-#: an error is never said to be less than this share of the finest voxel
+#: the least error that is reported, as a share of the finest voxel
 _LEAST_ERROR = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One descent: its first and last step in voxels of the level, and how long and how closely it looks."""
+    """One descent: its first and last step in voxels of the level, and its numbers of iterations and samples."""
 
     step: float = 0.5
     min_step: float = 0.004
@@ -54,7 +54,7 @@ class Stage:
     samples: int
 
 
-#: the descents, as long as they are needed on the heads of ``benchmarks/registration.py``
+#: the descents, with the lengths that the heads of ``benchmarks/registration.py`` need
 _COARSE = Stage(step=1.0, min_step=0.02, iterations=60, samples=8_000)
 _MIDDLE = Stage(iterations=120, samples=12_000)
 _AFFINE = Stage(iterations=150, samples=20_000)
@@ -84,21 +84,21 @@ class Pair:
         return self.levels[0].flat
 
     def world(self, matrix: Affine) -> Affine:
-        """A matrix of the frame as one of RAS+ mm."""
+        """A matrix of the frame as a matrix of RAS+ mm."""
         return np.asarray(np.linalg.inv(self.moving_frame) @ matrix @ self.fixed_frame)
 
     def framed(self, world: Affine) -> Affine:
-        """A matrix of RAS+ mm as one of the frame."""
+        """A matrix of RAS+ mm as a matrix of the frame."""
         return np.asarray(self.moving_frame @ world @ np.linalg.inv(self.fixed_frame))
 
     def sampler(self, level: int, *, limit: int = 20_000, seed: int = 0) -> Sampler:
-        """What compares the two at a level."""
+        """Compares the two images at a level."""
         at = self.levels[level]
         return Sampler(at.fixed, at.fixed_affine, at.moving, at.moving_affine, mask=at.zone, limit=limit, seed=seed)
 
 
 def prepared(moving: ImageSequence, fixed: ImageSequence, mask: ImageSequence | None = None) -> Pair:
-    """Bring two images into memory and to three resolutions.
+    """Load two images into memory, at three resolutions.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def prepared(moving: ImageSequence, fixed: ImageSequence, mask: ImageSequence | 
                 f"The mask {mask.name} marks fewer than {_MIN_MASK} voxels of {fixed.name}; nothing to compare."
             )
     spacings = _spacings(fixed)
-    # one whole volume in memory at a time: only the shrunken ones stay
+    # one whole volume is in memory at a time; only the shrunken ones stay
     fixed_levels, moving_levels = _levels(fixed, fa, spacings), _levels(moving, ma, spacings)
     levels = []
     for spacing, (fv, fav), (mv, mav) in zip(spacings, fixed_levels, moving_levels, strict=True):
@@ -143,11 +143,13 @@ def prepared(moving: ImageSequence, fixed: ImageSequence, mask: ImageSequence | 
 
 
 def prepared_bytes(*images: ImageSequence) -> int:
-    """Bytes that `prepared`, and the search after it, take at their peak beside the images themselves, from the images' sizes.
+    """Bytes that `prepared`, and the search after it, need at their peak beside the images themselves, from the
+    images' sizes.
 
-    Of one image at a time: what its lazy voxels take, its float32 voxels, and a copy of these, sorted for percentiles or cut to
-    whole blocks. The shrunken images, their masks and ITK's copies of them are small beside that for any large image. Of two
-    int16 images of 512×512×600 voxels it says 1.60 GB, and `register` took 1.42 GB (highest resident memory less that before).
+    For one image at a time this counts the lazily read voxels, the float32 voxels, and a copy of these, sorted for
+    percentiles or cut to whole blocks. For large images the shrunken images, their masks and ITK's copies are small
+    compared with that. For two int16 images of 512×512×600 voxels it gives 1.60 GB; `register` took 1.42 GB (highest
+    resident memory minus that before).
     """
     most = max(math.prod(i.grid) * (int(i.data.dtype.itemsize) + 2 * _NUMBER) for i in images)
     spacing = _spacings(images[0])[-1]
@@ -208,7 +210,7 @@ def _plane(affine: Affine) -> Affine:
 
 
 def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Affine, float]:
-    """Find the best map from coarse to fine, and how far other samples and starts end from it.
+    """Find the best map from coarse to fine, and the distance to the results of other samples and starts.
 
     Returns
     -------
@@ -242,7 +244,7 @@ def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Affine
     for start in starts(pair, compare, turn=kind != "translation"):
         candidate = descend(coarse, start, first, _COARSE, 0)
         value = _score(compare.at(candidate))
-        if value > score + _TIE:  # the images' own position is the first
+        if value > score + _TIE:  # the first start is the images' own position
             best, score = candidate, value
     watch.advance_to(0.3)
     candidate = refined(middle, best, first, _MIDDLE, 1)
@@ -262,7 +264,7 @@ def search(pair: Pair, kind: Linear, *, seed: int, watch: Watch) -> tuple[Affine
 
 
 def starts(pair: Pair, compare: Sampler, *, turn: bool) -> list[Affine]:
-    """Where to begin: the images' own position, and the two most promising of centres brought together and turned."""
+    """The starting positions: the images' own, and the two most promising ones with centres together and rotated."""
     own = pair.framed(np.eye(4))
     if pair.flat:  # planes that differ in space cannot be compared in place
         tilted = np.abs(own[2, :3] - (0, 0, 1)).max() > 1e-3 or abs(own[2, 3]) > 1e-3 or np.abs(own[:2, 2]).max() > 1e-3
@@ -289,7 +291,7 @@ def starts(pair: Pair, compare: Sampler, *, turn: bool) -> list[Affine]:
 
 
 def _score(agreement: Agreement) -> float:
-    """Normalised mutual information, worth little where the images hardly meet."""
+    """Normalised mutual information, weighted down where the images hardly overlap."""
     return (
         (agreement.nmi - 1.0) * min(1.0, agreement.covered / _FULLY_COVERED)
         if agreement.covered > _HARDLY_COVERED
@@ -319,7 +321,8 @@ def _turned(centre: NDArray[np.float64], a: float, b: float, c: float) -> Affine
 
 
 def _nudged(matrix: Affine, compare: Sampler, reach: float, *, flat: bool, turn: bool) -> Affine:
-    """A start moved by `reach` mm along each axis, and turned so far that the body's rim moves as much again."""
+    """A start moved by `reach` mm along each axis, and rotated so far that the rim of the body moves by the same
+    distance."""
     shift = np.eye(4)
     shift[:3, 3] = (reach, -reach, 0.0 if flat else reach)
     angle = reach / max(compare.extent / 2, 1e-6) if turn else 0.0

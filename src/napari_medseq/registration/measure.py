@@ -1,6 +1,8 @@
-"""How well two images agree under a transform, measured without the optimiser: mutual information, overlap, distances.
+"""How well two images agree under a transform, measured independently of the optimiser: mutual information, overlap,
+distances.
 
-The same numbers choose the starting position, tell whether a registration improved anything, and say how far it can be trusted.
+The same numbers choose the starting position, tell whether a registration improved the agreement, and decide whether
+it can be trusted.
 """
 
 from __future__ import annotations
@@ -45,12 +47,12 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Bending:
-    """What was measured of a deformation.
+    """Measures of a deformation.
 
     Attributes
     ----------
     mi, nmi : float
-        Mutual information in nats, and normalised, of the images as bent.
+        Mutual information in nats, and normalised, of the deformed images.
     jacobian_min, jacobian_max : float
         Local volume change in the fixed zone.
     folded : float
@@ -71,11 +73,11 @@ class Sampler:
     ----------
     fixed, moving : ndarray, shape (z, y, x)
     fixed_affine, moving_affine : ndarray, shape (4, 4)
-        Voxel (x, y, z) → the frame in which the matrices are.
+        Voxel (x, y, z) → the frame of the matrices.
     mask : ndarray of bool, shape (z, y, x), optional
         Fixed voxels that count.
     limit : int
-        At most about so many fixed voxels, drawn with `seed`.
+        Approximate largest number of fixed voxels, drawn with `seed`.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class Sampler:
         seed: int = 0,
     ) -> None:
         body = foreground(fixed)
-        # a margin of air around the body tells shifts apart; air far away only dilutes
+        # a margin of air around the body distinguishes shifts, while air far away only dilutes the measure
         zone = near(body) if mask is None else mask
         at = np.flatnonzero(zone)
         if at.size < 50:
@@ -139,7 +141,7 @@ class Sampler:
         return Agreement(mi, nmi, correlation, covered, dice)
 
     def apart(self, one: Affine, other: Affine) -> float:
-        """Root-mean-square distance, over the fixed foreground, between where two matrices send a point."""
+        """Root-mean-square distance, over the fixed foreground, between the images of points under two matrices."""
         points = self.points[self.body]
         d = geometry.apply_points(one, points) - geometry.apply_points(other, points)
         return float(np.sqrt((d**2).sum(axis=1).mean()))
@@ -153,7 +155,8 @@ class Sampler:
     def chance(self, matrix: Affine, *, flat: bool = False) -> float:
         """The largest mutual information at six positions that are wrong by 40 % of the foreground's extent.
 
-        An agreement that is not clearly above this could be had anywhere: the images do not tell where they belong.
+        An agreement that is not clearly above this value occurs anywhere, so that it does not show how the images are
+        aligned.
         """
         best = 0.0
         for axis in range(2 if flat else 3):

@@ -1,4 +1,4 @@
-"""Motion inside one dynamic series: every frame brought onto one frame."""
+"""Motion correction of one dynamic series: every frame is registered to one frame."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_medseq.sequence import ImageSequence
 
 @dataclass(frozen=True)
 class Motion:
-    """A dynamic series without its motion.
+    """A dynamic series after motion correction.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ def frames(
     Parameters
     ----------
     reference : int, optional
-        Frame that the others are brought to; default the middle one.
+        Frame that the others are registered to; default the middle one.
 
     Raises
     ------

@@ -1,6 +1,7 @@
-"""One resolution level of a registration: SimpleITK's optimiser around Mattes' mutual information, made repeatable.
+"""One resolution level of a registration: SimpleITK's optimiser of Mattes' mutual information, made reproducible.
 
-One thread and a fixed seed: the metric's sums are then added in one order, so that results repeat bit for bit.
+With one thread and a fixed seed the terms of the metric are added in the same order, so that results are equal bit for
+bit.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 Linear = Literal["translation", "rigid", "affine"]
-#: how far a matrix may be from orthogonal and still be set as a rotation
+#: largest deviation from an orthogonal matrix that is still accepted as a rotation
 _ORTHOGONAL = 1e-6
-#: which parameters a flat (2D) registration may change
+#: the parameters that a flat (2D) registration may change
 _FLAT = {
     "translation": [1, 1, 0],
     "rigid": [0, 0, 1, 1, 1, 0],
@@ -44,7 +45,7 @@ class Watch:
     stopped: bool = field(default=False, init=False)
 
     def attach(self, process: sitk.ProcessObject, stop: Callable[[], object]) -> None:
-        """Look at both after each iteration of a SimpleITK process."""
+        """Report progress and check for cancelling after each iteration of a SimpleITK process."""
         import SimpleITK as sitk
 
         def step() -> None:
@@ -63,7 +64,7 @@ class Watch:
             raise OperationCancelled("Cancelled: nothing was changed.")
 
     def advance_to(self, share: float) -> None:
-        """Move progress on to a share of the whole, for stages that ended early."""
+        """Advance progress to a share of the whole, for stages that ended early."""
         self.done = max(self.done, int(share * self.total))
 
 
@@ -79,7 +80,7 @@ class Level:
     zone : ndarray of bool, shape (z, y, x)
         Fixed voxels that count.
     spacing : float
-        Edge of the voxels aimed at, mm.
+        Intended edge length of the voxels, mm.
     """
 
     fixed: NDArray[np.float32]
@@ -91,11 +92,12 @@ class Level:
 
     @property
     def flat(self) -> bool:
-        """Whether the images are 2D: no motion out of the plane."""
+        """Whether the images are 2D, without motion out of the plane."""
         return bool(self.fixed.shape[0] == 1)
 
     def itk(self) -> tuple[sitk.Image, sitk.Image, sitk.Image]:
-        """Fixed, moving and zone as SimpleITK images; a 2D image becomes four equal slices, which ITK needs."""
+        """Fixed image, moving image and zone as SimpleITK images; a 2D image becomes four equal slices, because ITK
+        needs them."""
         n = 4 if self.flat else 1
         identity = np.eye(4)
         fixed = to_itk(np.repeat(self.fixed, n, axis=0), self.fixed_affine, frame=identity)
@@ -105,9 +107,9 @@ class Level:
 
 
 def shrunk(volume: NDArray[np.float32], affine: Affine, spacing: float) -> tuple[NDArray[np.float32], Affine]:
-    """Average whole blocks of voxels so that each axis comes near `spacing` mm without exceeding it.
+    """Average whole blocks of voxels so that the spacing along each axis approaches `spacing` mm without exceeding it.
 
-    Anisotropic volumes become more nearly isotropic: thick slices stay as they are.
+    Anisotropic volumes become more nearly isotropic, because thick slices stay as they are.
     """
     factors = shrinking(affine, volume.shape[::-1], spacing)
     fx, fy, fz = factors
@@ -121,7 +123,7 @@ def shrunk(volume: NDArray[np.float32], affine: Affine, spacing: float) -> tuple
 
 
 def shrinking(affine: Affine, grid: Sequence[int], spacing: float) -> list[int]:
-    """Voxels along (x, y, z) that `shrunk` makes one of."""
+    """Number of voxels along (x, y, z) that `shrunk` averages into one."""
     return [max(1, min(int(spacing / s + 1e-6), n // 8)) for s, n in zip(_steps(affine), grid, strict=True)]
 
 
@@ -152,12 +154,12 @@ def optimise(
     step, smallest : float
         First and last step, mm.
     samples : int
-        About how many fixed voxels the metric looks at, drawn once with `seed`.
+        Approximate number of fixed voxels that the metric uses, drawn once with `seed`.
 
     Returns
     -------
     ndarray, shape (4, 4)
-        `start` itself if the optimiser finds nothing to hold on to.
+        The improved map; `start` itself if the optimiser finds no overlap to work on.
     """
     import SimpleITK as sitk
 
@@ -167,11 +169,11 @@ def optimise(
     method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricFixedMask(sitk.Cast(zone, sitk.sitkUInt8))
-    # ITK draws from all voxels and then drops those outside the mask
+    # ITK draws from all voxels and then discards those outside the mask
     share = samples / max(1, int(np.count_nonzero(level.zone))) / (4 if level.flat else 1)
     if share < 1:
         method.SetMetricSamplingStrategy(method.RANDOM)
-        method.SetMetricSamplingPercentage(share, seed % (2**31 - 2) + 1)  # 0 would mean the clock
+        method.SetMetricSamplingPercentage(share, seed % (2**31 - 2) + 1)  # 0 would take the seed from the clock
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=step,
@@ -189,7 +191,7 @@ def optimise(
     try:
         with one_thread():
             method.Execute(fixed, moving)
-    except RuntimeError:  # every sample left the moving image: the caller's checks judge what remains
+    except RuntimeError:  # every sample left the moving image; the caller's checks assess the result
         watch.check()
         return start
     watch.check()
@@ -204,7 +206,7 @@ def _itk_start(kind: Linear, start: Affine, centre: NDArray[np.float64]) -> sitk
 
     if kind == "translation":
         return sitk.TranslationTransform(3, [float(v) for v in start[:3, 3]])
-    # the centre goes where the start sends it
+    # the centre is mapped by the start
     c, shift = ([float(v) for v in p] for p in (centre, start[:3, :3] @ centre + start[:3, 3] - centre))
     if kind == "affine":
         return sitk.AffineTransform([float(v) for v in start[:3, :3].ravel()], shift, c)

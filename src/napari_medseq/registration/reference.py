@@ -1,4 +1,4 @@
-"""The space that visits are brought to when it is not one visit's own: along the chain of visits, or midway between two."""
+"""Common spaces that are not one visit's own: by the chain of visits, or midway between two visits."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from napari_medseq.registration.transform import Transform
 
 
 def chained(steps: Sequence[Affine], errors: Sequence[float]) -> tuple[list[Affine], list[float]]:
-    """Visit → first visit through all visits between.
+    """The map from each visit to the first one through all visits between.
 
     Parameters
     ----------
     steps : sequence of (4, 4) ndarray
         Visit → the visit before it, RAS+ mm; the first is the identity.
     errors : sequence of float
-        Estimate of each step's error in mm; they add in squares.
+        Estimate of each step's error in mm; the squares of errors add up.
 
     Returns
     -------
@@ -33,7 +33,8 @@ def chained(steps: Sequence[Affine], errors: Sequence[float]) -> tuple[list[Affi
 
 
 def midway(forth: Transform, back: Transform) -> tuple[Affine, Affine, float]:
-    """The space half-way between two images, in which neither is the reference and so neither is blurred nor favoured.
+    """The space half-way between two images, in which neither is the reference, so that neither is blurred or
+    favoured.
 
     Both directions are averaged in the logarithm (Arsigny et al. 2009, "A fast and log-Euclidean polyaffine framework",
     doi:10.1007/s10851-008-0135-9), and half of the mean map is applied to each image.
@@ -50,7 +51,7 @@ def midway(forth: Transform, back: Transform) -> tuple[Affine, Affine, float]:
     first, second : (4, 4) ndarray
         Image → midway space, RAS+ mm.
     error_mm : float
-        How far both directions disagree, at 50 mm from the middle of the first image's grid (or the world's origin).
+        Disagreement of the two directions at 50 mm from the centre of the first image's grid (or the world's origin).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""`register`: the verb. Searches, measures what was found, and refuses what cannot be trusted."""
+"""`register`: find the transform between two images, measure it, and refuse a result that cannot be trusted."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from napari_medseq.models import Model
 
 Backend = Literal["simpleitk", "elastix", "learned"]
-#: normalised mutual information of images that lie as copies of each other do; it is 2 where each intensity of one means one of the
-#: other (Studholme et al. 1999, doi:10.1016/S0031-3203(98)00091-0)
+#: normalised mutual information above which two images count as copies of each other; it is 2 if each intensity of one maps
+#: to one of the other (Studholme et al. 1999, doi:10.1016/S0031-3203(98)00091-0)
 _COPY = 1.999
 
 
@@ -46,10 +46,10 @@ def register(
 ) -> Transform:
     """Align `moving` to `fixed`.
 
-    Maximises Mattes' mutual information (Mattes et al. 2003, doi:10.1109/TMI.2003.809072), so that contrasts and modalities
-    may differ, by regular-step gradient descent over three resolutions. It begins from the images' own positions, from
-    their centres brought together, and from turned positions, and keeps the best. The same input gives the same result,
-    bit for bit, on one machine. A copy of the fixed image stays as it lies.
+    It maximises Mattes' mutual information (Mattes et al. 2003, doi:10.1109/TMI.2003.809072), so that contrasts and
+    modalities may differ, by regular-step gradient descent over three resolutions. It starts from the images' own
+    positions, from positions with their centres together, and from rotated positions, and keeps the best result. The
+    same input gives the same result, bit for bit, on one machine. A copy of the fixed image keeps its position.
 
     Parameters
     ----------
@@ -57,18 +57,19 @@ def register(
         Two volumes (z, y, x) or two 2D images (y, x); no axis ``t`` (take a ``frame``).
     kind : {"rigid", "translation", "affine", "deformable"}
     mask : ImageSequence, optional
-        Where in the fixed image to look (> 0), on any grid.
+        The part of the fixed image that counts (> 0), on any grid.
     backend : {"simpleitk", "elastix", "learned"}
-        Who searches: our own descent, which needs nothing more (``mask``, kinds and 2D all work); elastix with its default
-        parameter maps, for volumes (``pip install napari-medseq[elastix]``); or, for ``kind="deformable"`` of volumes, a recurrent
-        network after our own affine search. Preparation, starting positions and the checks of the result are the same.
+        The method: our own descent, which needs no further package and supports ``mask``, all kinds and 2D; elastix
+        with its default parameter maps, for volumes (``pip install napari-medseq[elastix]``); or, for
+        ``kind="deformable"`` of volumes, a recurrent network after our own affine search. Preparation, starting
+        positions and the checks of the result are the same.
     model : Model, str or path, optional
-        With ``backend="learned"``: a registration network that was trained (none ships). Without, it is untrained, and takes local
-        Gauss–Newton steps.
+        A trained registration network for ``backend="learned"`` (none ships). Without it the network is untrained, and
+        takes local Gauss–Newton steps.
     limits : TrustLimits or mapping, optional
-        What a result must keep to be trusted; default `TrustLimits()`.
+        The limits that a trusted result must keep; default `TrustLimits()`.
     seed : int
-        Of the random choice of voxels.
+        Seed of the random choice of voxels.
     on_failure : {"raise", "warn"}
         What to do if the result cannot be trusted: raise, or warn and return it with ``quality.trustworthy`` False.
 
@@ -81,7 +82,7 @@ def register(
     Raises
     ------
     SettingsError
-        If an option has a value that there is not.
+        If an option has an unknown value.
     RegistrationError
         If the images cannot be compared, or the result fails a check; the message holds the measures.
 
@@ -136,13 +137,13 @@ def register(
 
 def _check_options(kind: Kind, backend: Backend, on_failure: str, model: Model | str | PathLike[str] | None) -> None:
     if kind not in get_args(Kind):
-        raise SettingsError(f"kind {kind!r} is no kind of registration; use one of {', '.join(get_args(Kind))}.")
+        raise SettingsError(f"kind {kind!r} is unknown; use one of {', '.join(get_args(Kind))}.")
     if on_failure not in ("raise", "warn"):
         raise SettingsError(f"on_failure {on_failure!r} must be 'raise' or 'warn'.")
     if backend not in get_args(Backend):
         raise SettingsError(f"backend {backend!r} is unknown; use one of {', '.join(get_args(Backend))}.")
     if backend == "learned" and kind != "deformable":
-        raise SettingsError(f'backend="learned" deforms; it has no kind {kind!r}. Ask for kind="deformable".')
+        raise SettingsError(f'backend="learned" is for kind="deformable", not for kind {kind!r}.')
     if model is not None and backend != "learned":
         raise SettingsError(f'backend {backend!r} takes no model; it is for backend="learned".')
 
@@ -150,13 +151,13 @@ def _check_options(kind: Kind, backend: Backend, on_failure: str, model: Model |
 def _searched(
     pair: Pair, compare: Sampler, kind: Linear, backend: Backend, seed: int, watch: Watch
 ) -> tuple[Affine, float]:
-    """The linear part: a matrix of fixed points to moving ones, and by how far (mm) several searches disagree."""
+    """The linear part: a matrix of fixed points to moving ones, and the disagreement (mm) of several searches."""
     if backend == "elastix":
         from napari_medseq.registration import elastix
 
         return elastix.search(pair, kind, seed=seed, watch=watch)
     as_it_lies = pair.framed(np.eye(4))
-    if compare.at(as_it_lies).nmi > _COPY:  # interpolation could only make a copy worse
+    if compare.at(as_it_lies).nmi > _COPY:  # for a copy, interpolation could only make the result worse
         return as_it_lies, 0.0
     return search(pair, kind, seed=seed, watch=watch)
 
@@ -170,7 +171,7 @@ def _bent(
     seed: int,
     watch: Watch,
 ) -> tuple[Spline | None, Bending]:
-    """The deformation on top of a linear part, by whichever backend."""
+    """The deformation on top of a linear part, by the chosen backend."""
     if backend == "learned":
         from napari_medseq.registration import learned
 

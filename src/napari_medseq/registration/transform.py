@@ -1,4 +1,5 @@
-"""The result of a registration: where each point of the fixed image lies in the moving one, and how far to trust it."""
+"""The result of a registration: the position in the moving image of each point of the fixed image, and its
+trustworthiness."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ class Spline:
 class Transform:
     """Maps points of the fixed image to points of the moving image, both in RAS+ mm, as ITK does.
 
-    That direction is what resampling needs: for each voxel of the fixed grid it says where to look in the moving image.
+    Resampling needs that direction: for each voxel of the fixed grid it gives the position to read in the moving image.
     To carry points or lesions of the moving image to the fixed one use `to_fixed` or `to_fixed_matrix`.
 
     Attributes
@@ -63,7 +64,7 @@ class Transform:
     linear : ndarray, shape (4, 4)
         The linear part, fixed → moving.
     spline : Spline or None
-        What is applied before it, for ``kind="deformable"``.
+        The deformation that is applied before it, for ``kind="deformable"``.
     fixed_affine, fixed_grid : optional
         The grid that `apply` resamples onto unless told otherwise.
     quality : Quality
@@ -84,12 +85,12 @@ class Transform:
 
     @property
     def matrix(self) -> Affine | None:
-        """4×4, RAS+ mm, fixed world → moving world; None for a deformable transform, which no matrix describes."""
+        """4×4, RAS+ mm, fixed world → moving world; None for a deformable transform, which is not a matrix."""
         return self.linear if self.spline is None else None
 
     @property
     def to_fixed_matrix(self) -> Affine:
-        """4×4, RAS+ mm, moving world → fixed world: what brings a visit's lesions to the reference visit.
+        """4×4, RAS+ mm, moving world → fixed world: the matrix that maps a visit's lesions to the reference visit.
 
         Raises
         ------
@@ -134,7 +135,7 @@ class Transform:
         Raises
         ------
         RegistrationError
-            If the inversion does not settle, which happens where the deformation folds.
+            If the inversion does not converge, which happens where the deformation folds.
         """
         points_fixed = geometry.apply_points(
             np.asarray(np.linalg.inv(self.linear)), np.asarray(points, dtype=np.float64).reshape(-1, 3)
@@ -177,12 +178,12 @@ class Transform:
         progress: Progress | None = None,
         cancelled: Cancelled | None = None,
     ) -> ImageSequence:
-        """Resample a sequence that lies in the moving image's space onto the fixed grid.
+        """Resample a sequence in the moving image's space onto the fixed grid.
 
         Parameters
         ----------
         seq : ImageSequence
-            The moving image, or anything in its space (its labels, another channel); every frame is moved alike.
+            The moving image, or another one in its space (its labels, another channel); all frames are moved alike.
         reference : ImageSequence, optional
             Another grid to resample onto, in the fixed image's space.
         interpolation : {"linear", "bspline", "nearest", "label"}, optional
@@ -200,7 +201,7 @@ class Transform:
         )
         if affine is None or grid is None:
             raise RegistrationError(
-                "This transform knows no grid to resample onto; give reference=, an image on the grid."
+                "This transform has no grid to resample onto; give reference=, an image on that grid."
             )
         return resample(
             seq,
@@ -222,7 +223,7 @@ class Transform:
         Raises
         ------
         MedseqError
-            If the ending is another, or the file cannot be written.
+            If the file name has another ending, or the file cannot be written.
         """
         import SimpleITK as sitk
 
@@ -239,7 +240,7 @@ class Transform:
         return target
 
     def to_record(self) -> TransformRecord:
-        """Everything of the transform as plain values: what the ``.json`` file holds."""
+        """All data of the transform as plain values: the content of the ``.json`` file."""
         spline = None
         if self.spline is not None:
             spline = SplineRecord(
@@ -265,17 +266,17 @@ class Transform:
         Raises
         ------
         ReadError
-            If the file is missing, broken, or no transform that is understood.
+            If the file is missing or broken, or its transform is not supported.
         """
         source = Path(path)
         if not source.is_file():
-            raise ReadError(f"{source}: no such transform file.")
+            raise ReadError(f"{source}: there is no such transform file.")
         try:
             if source.suffix == ".json":
                 return cls.from_record(TransformRecord.read(source))
             return cls._from_itk(source)
         except (MedseqError, ValueError, RuntimeError, OSError) as problem:
-            raise ReadError(f"{source}: no transform that can be read ({str(problem).splitlines()[0]}).") from problem
+            raise ReadError(f"{source}: the transform cannot be read ({str(problem).splitlines()[0]}).") from problem
 
     @classmethod
     def from_record(cls, record: TransformRecord) -> Transform:
@@ -284,7 +285,7 @@ class Transform:
         Raises
         ------
         GeometryError
-            If a matrix in it is none.
+            If it holds an invalid matrix.
         """
         spline = None
         if record.spline is not None:

@@ -1,4 +1,4 @@
-"""The file of a transform: what is measured of a registration, and the JSON that keeps everything."""
+"""The file of a transform: the measures of a registration, and the JSON that stores everything."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Rows = list[list[float]]
 
 
 class Quality(BaseModel):
-    """What was measured of a registration. Distances in mm, angles in degrees.
+    """The measures of a registration. Distances are in mm, angles in degrees.
 
     Attributes
     ----------
@@ -31,15 +31,15 @@ class Quality(BaseModel):
     rotation_deg, shift_mm, scale_min, scale_max : float
         Rotation, displacement of the foreground's centre, and the linear part's smallest and largest stretch.
     error_mm : float
-        Root-mean-square distance, over the foreground, between this result and what other random samples and other starts
-        arrive at; an estimate of the registration error, never below a tenth of the finest voxel used.
+        Root-mean-square distance, over the foreground, between this result and those of other random samples and other
+        starts: an estimate of the registration error, never below a tenth of the finest voxel used.
     jacobian_min, jacobian_max, folded : float or None
-        Deformable only: local volume change, and the share of the foreground where space folds (≤ 0).
+        For deformable transforms: local volume change, and the share of the foreground where space folds (≤ 0).
     seconds : float
         Time taken.
     trustworthy : bool
     doubts : tuple of str
-        Why not, if not.
+        The reasons if it is not trustworthy.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -74,7 +74,7 @@ class SplineRecord(BaseModel):
 
 
 class TransformRecord(BaseModel):
-    """A transform as JSON; see `Transform` for what each field is."""
+    """A transform as JSON; see `Transform` for its fields."""
 
     format: Literal["napari-medseq transform"] = "napari-medseq transform"
     version: Literal[1] = 1
@@ -99,7 +99,7 @@ class TransformRecord(BaseModel):
         Raises
         ------
         ReadError
-            If the file is no such record, or of a later version.
+            If the file is not such a record, or is of a later version.
         """
         try:
             return cls.model_validate_json(path.read_bytes())

@@ -1,4 +1,4 @@
-"""When a registration is believed: what is measured of a result, and the limits that it has to keep."""
+"""When a registration is trusted: the measures of a result, and the limits that it has to keep."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from napari_medseq.settings import Settings
 
 
 class TrustLimits(Settings):
-    """What a result must keep to be trusted.
+    """The limits that a result must keep to be trusted.
 
-    The defaults separate registrations that found a known motion from those of noise, of too little overlap and of starts too far
-    away: ``benchmarks/registration_limits.py`` prints half of the measures, of both kinds, beside their limits (not the
-    error, the offset of centres, the normalised mutual information and the folding). Where anatomy bounds a number, that is said instead.
+    The defaults separate registrations that recovered a known motion from those of noise, of too little overlap and of
+    starts too far away. ``benchmarks/registration_limits.py`` prints half of the measures of both kinds beside their
+    limits (all but the error, the offset of centres, the normalised mutual information and the folding). Limits that
+    follow from anatomy are explained below.
 
     Parameters
     ----------
@@ -28,27 +29,31 @@ class TrustLimits(Settings):
     min_mi : float
         Least mutual information, in nats. The estimate's own noise is about 0.005 at the number of voxels compared.
     min_mi_over_chance : float
-        Least ratio of mutual information to the best of six positions that are wrong on purpose.
+        Least ratio of mutual information to the best of six deliberately wrong positions.
     min_nmi_kept : float
-        Least share of normalised mutual information, beyond 1, that must be left of what there was before. Asked only if the images met
-        before (`min_covered_before`), so that a search may leave a place where they agree by chance.
+        Least share that must remain of the normalised mutual information above 1 before registration. It is required
+        only if the images overlapped before (`min_covered_before`), so that a search may leave a position where they
+        agree by chance.
     nmi_noise : float
-        A fall of normalised mutual information that small is the estimate's own noise.
+        A fall of normalised mutual information up to this size is noise of the estimate.
     min_covered_before : float
-        Share of the fixed body inside the moving image, before registration, from which the two are said to have met.
+        Share of the fixed body inside the moving image before registration above which the two count as overlapping.
     max_error_voxels, max_error_extent : float
-        How far repetitions may end from the result: in voxels of the middle resolution, or as a share of the body's extent, whichever
-        is more.
+        Largest distance between repetitions and the result: in voxels of the middle resolution, or as a share of the
+        body's extent, whichever is larger.
     max_rotation_deg : float
-        No patient is turned further between two scans of the same part but from supine to prone, which no search from here finds.
+        Largest rotation; between two scans of the same part patients turn further only from supine to prone, which the
+        search cannot find.
     max_offset_extent : float
-        How far apart the bodies' centres may end, as a share of the body's extent; beyond, they show different parts.
+        Largest distance between the bodies' centres, as a share of the body's extent; beyond it the images show
+        different parts.
     min_stretch, max_stretch : float
-        Of the linear part, along any direction: the span from a child's head or trunk to an adult's.
+        Limits of the stretch of the linear part along any direction: the ratio of a child's head or trunk to an
+        adult's.
     min_dice : float
         Least Dice overlap of the two bodies where the moving image covers.
     max_folded : float
-        Share of the body in which a deformation may fold space; what is more is no motion of tissue.
+        Largest share of the body in which a deformation may fold space; tissue does not move like that.
     """
 
     min_covered: float = Field(0.25, ge=0, le=1)
@@ -83,14 +88,14 @@ def assess_quality(
     ----------
     pair : Pair
     compare : Sampler
-        Of the pair's middle level.
+        The sampler of the pair's middle level.
     matrix : ndarray, shape (4, 4)
         Fixed → moving, in the pair's frame.
     error_mm : float
-        How far repetitions ended from the result.
+        Distance between repetitions and the result.
     kind : {"translation", "rigid", "affine", "deformable"}
     bending : Bending, optional
-        What was measured of the deformation, which then counts instead of the linear part.
+        The measures of the deformation, which then replace those of the linear part.
     limits : TrustLimits, optional
     """
     limits = limits or TrustLimits()
@@ -114,7 +119,7 @@ def assess_quality(
         jacobian_max=bending.jacobian_max if bending else None,
         folded=bending.folded if bending else None,
     )
-    # how far the fixed body's centre is sent from that of the moving body
+    # distance of the mapped centre of the fixed body from that of the moving body
     offset = float(np.linalg.norm(matrix[:3, :3] @ compare.centre + matrix[:3, 3] - compare.moving_centre))
     doubts = _doubts(
         quality,
@@ -192,7 +197,7 @@ def _angle(matrix: Affine) -> float:
 
 
 def _shift(pair: Pair, compare: Sampler, matrix: Affine) -> float:
-    """How far the fixed body's centre is moved, in mm of the patient."""
+    """Distance by which the fixed body's centre is moved, in mm of the patient."""
     world = pair.world(matrix)
     inverse = np.linalg.inv(pair.fixed_frame)
     centre: NDArray[np.float64] = inverse[:3, :3] @ compare.centre + inverse[:3, 3]

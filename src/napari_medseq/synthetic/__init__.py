@@ -1,7 +1,7 @@
 """Synthetic heads: T1-weighted MR after contrast with tumours whose truth is known, over one visit or several.
 
-`make_case` gives single scans to train on, `make_study` a patient with three visits, `make_truth` what happened to each
-lesion, `sample_study` the same images as files.
+`make_case` makes single scans to train on, `make_study` a patient with three visits, `make_truth` the true fate of
+each lesion, and `sample_study` the same images as files.
 """
 
 from __future__ import annotations

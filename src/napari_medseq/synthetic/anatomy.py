@@ -1,8 +1,8 @@
-"""A head without disease: shapes in millimetres, and the signal each tissue gives in T1-weighted MR after contrast.
+"""A head without disease: shapes in millimetres, and the signal of each tissue in T1-weighted MR after contrast.
 
 Head space: x to the left, y to the back, z up (LPS), millimetres, origin in the middle of the head near the ventricles.
 Signals are relative to white matter = 1. Fat and marrow are brighter than any tumour; dural sinuses, vessels,
-choroid plexus and mucosa enhance like one: a threshold cannot tell them apart, the place and shape can.
+choroid plexus and mucosa enhance like one. A threshold cannot tell them apart, but place and shape can.
 """
 
 from __future__ import annotations
@@ -91,9 +91,9 @@ class Head:
         shifts = [np.float32(self.warp_mm) * f(x, y, z) for f in self.warp]
         x, y, z = x + shifts[0], y + shifts[1], z + shifts[2]
         a, b, c = self.radii
-        # squarer than an ellipse: shrink the coordinates along the diagonals
+        # the outline is squarer than an ellipse, so coordinates shrink along the diagonals
         bulge = np.float32(1) - np.float32(self.squareness) * np.minimum((x * y / np.float32(a * b)) ** 2, 0.5)
-        # slimmer in front and at the temples, as a head is
+        # a head is narrower in front and at the temples
         slim = np.float32(1) + np.float32(0.05) * np.clip(-y / np.float32(b), 0, 1)
         xs, ys = x * bulge * slim, y * bulge
         low = np.where(z > 0, np.float32(c), np.float32(190.0))
@@ -107,7 +107,7 @@ class Head:
         centre = np.exp(-((x / np.float32(17)) ** 2))
         middle = np.float32(mid) + np.float32(24) * centre
         floor = np.float32(front) * (1 - to_mid) + to_mid * ((1 - to_back) * middle + to_back * np.float32(back))
-        # the petrous ridges part the middle from the back
+        # the petrous ridges divide the middle fossa from the posterior one
         ridge = np.exp(-(((y - 15 - np.float32(0.15) * np.abs(x)) / 7) ** 2)) * _step(np.abs(x) - 16, 5.0)
         floor = floor + ridge * np.maximum(np.float32(-34) - floor, 0)
         side = head + np.float32(self.scalp_mm + self.skull_mm) + np.float32(0.28) * drop + patch
@@ -131,7 +131,7 @@ class Head:
         plexus = np.minimum(
             _capsule(p, (14, 20, 14), (23, 34, 7), 0.9, 2.6), _capsule(p, (23, 34, 7), (25, 26, -5), 2.4, 0.9)
         )
-        # the septum pellucidum keeps the two sides apart
+        # the septum pellucidum separates the two sides
         return np.maximum(np.minimum.reduce(parts[:5]), np.float32(0.8) - p[0]).clip(
             None, np.minimum(parts[5], parts[6])
         ), plexus
@@ -167,7 +167,7 @@ class Head:
         fold = np.abs(grid.up(fold_coarse)) * np.float32(self.sulci.scale / 1.6)  # about mm from the middle of a sulcus
         patch = grid.up(self.patches(*near))
         reach = np.float32(self.sulcus_depth) + np.float32(5) * patch
-        # no sulci in the deep middle, though the base of the skull is near there
+        # there are no sulci in the deep centre, although the base of the skull is near
         middle = np.sqrt((coarse_x / 33) ** 2 + ((coarse_y - 4) / 52) ** 2 + ((coarse_z - 2) / 36) ** 2)
         opening = np.clip((reach - depth) * np.float32(0.12), 0, 1) * grid.up(np.clip((middle - 1) * 4, 0, 1))
         opening = np.maximum(opening, 0)
@@ -190,7 +190,7 @@ class Head:
         share = inside(cortex, 0.9)
         over(signal, share, tissue)
 
-        # what enhances and is no tumour
+        # structures that enhance but are not tumour
         enhancing = inside(plexus, 1.2) * inside(ventricle - 1.0, 1.0) * np.clip(1.0 + 0.5 * patch, 0.2, 1)
         over(signal, enhancing, self.choroid)
         falx = inside(np.abs(x_mid) - np.float32(0.35), 0.9) * fissure * share * np.clip(0.4 + 0.4 * patch, 0, 1)
@@ -204,7 +204,8 @@ class Head:
         return signal, share * inside(-ventricle, 1.0)
 
     def _face(self, near: Points) -> tuple[Array, Array]:
-        """What lies below the skull (air, bone, muscle, fat, mucosa), alike left and right; and a texture for fat."""
+        """The tissue below the skull (air, bone, muscle, fat, mucosa), equal on the left and right; and a texture for
+        fat."""
         x, y, z = near
         a, b = self.mess(np.abs(x) - 60, y, z), self.mess2(np.abs(x) - 60, y, z * np.float32(0.6))
         v = np.float32(0.8) * a + np.float32(0.5) * b

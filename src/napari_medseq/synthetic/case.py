@@ -1,4 +1,4 @@
-"""Single random scans, by the hundred, to train a network on."""
+"""Single random scans, of which hundreds can be made to train a network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_medseq.synthetic.lesions import Lesion, paint_lesion, random_lesion
 from napari_medseq.synthetic.scanner import Scanner
 
 LABEL_NAMES = {1: "enhancing tumour"}
-#: share of a voxel that must enhance for an expert to call it tumour
+#: least enhancing share of a voxel that an expert would outline as tumour
 FILLED = 0.45
 
 
@@ -84,7 +84,7 @@ def make_case(
     shape_zyx, spacing_zyx
         Voxels, and mm per voxel, along z, y and x.
     lesions : int, optional
-        How many tumours to try to place; None: 1 to 4 at random; 0: a healthy head.
+        Number of tumours to place if there is room; None: 1 to 4 at random; 0: a healthy head.
 
     Returns
     -------

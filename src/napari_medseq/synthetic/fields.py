@@ -1,8 +1,8 @@
-"""The generator's raw material: sampling grids in millimetres and smooth random fields over them.
+"""Sampling grids in millimetres, and smooth random fields over them, from which the generator builds images.
 
-Everything is float32 and seeded. Smooth things are evaluated on few nodes per slice and brought to full resolution by
-two small matrix products, which is what makes a whole head take about a second. The products are in float64, so that
-the number of threads leaves no trace in the result.
+Everything is float32 and seeded. Smooth quantities are evaluated on few nodes per slice and interpolated to full
+resolution by two small matrix products, so that a whole head takes about a second. The products are in float64, so
+that the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Grid:
 
     @property
     def span(self) -> tuple[int, int, int, int]:
-        """The window, in full where none is set."""
+        """The window; the whole slice if none is set."""
         return self.window or (0, self.shape[1], 0, self.shape[2])
 
     @property
@@ -121,7 +121,7 @@ class Grid:
         return max(2, -(-(size - 1) // step) + 1)
 
     def up(self, values: Array) -> Array:
-        """Bring values at `nodes` to every pixel of the window: (sub-slices, rows, columns)."""
+        """Interpolate values at `nodes` to every pixel of the window: (sub-slices, rows, columns)."""
         y0, y1, x0, x1 = self.span
         rows = spline_basis(values.shape[1], y1 - y0, 0.0, values.shape[1] - 1.0)
         columns = spline_basis(values.shape[2], x1 - x0, 0.0, values.shape[2] - 1.0)
@@ -129,7 +129,7 @@ class Grid:
         return full
 
     def thicken(self, values: Array) -> Array:
-        """Mean over sub-slices, put back into full slices (z, y, x); 0 outside the window."""
+        """Mean over sub-slices, which gives full slices (z, y, x); 0 outside the window."""
         y0, y1, x0, x1 = self.span
         full = np.zeros(self.shape, dtype=np.float32)
         full[:, y0:y1, x0:x1] = values.reshape(self.shape[0], self.thin, y1 - y0, x1 - x0).mean(1)
@@ -145,7 +145,7 @@ class Field:
     scale : float
         Distance between independent values, mm.
     extent : float
-        Half the side of the cube that is covered, mm; beyond it the field repeats as in a mirror.
+        Half the side of the cube that is covered, mm; beyond it the field is mirrored.
     """
 
     def __init__(self, rng: np.random.Generator, scale: float, extent: float = 125.0) -> None:

@@ -1,6 +1,6 @@
-"""The synthetic patient as files: a BIDS-like NIfTI study, the same as DICOM, and the truth.
+"""The synthetic patient as files: a BIDS-like NIfTI study, the same study as DICOM, and the truth.
 
-Everything is written so that the same seed gives the same bytes: no clock, no random identifiers.
+The same seed gives the same bytes, because neither the clock nor random identifiers are used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def sample_study(folder: str | os.PathLike[str], seed: int = 0) -> Path:
     Parameters
     ----------
     folder : path
-        Made if it does not exist.
+        The folder, which is created if it does not exist.
     seed : int
 
     Returns
@@ -47,7 +47,7 @@ def sample_study(folder: str | os.PathLike[str], seed: int = 0) -> Path:
         for image in visit.images:
             where = root / SUBJECT / visit.name
             files.write_bytes(where / f"{SUBJECT}_T1post.nii.gz", nifti_bytes(image))
-            # as BIDS has it: a NIfTI cannot say how the image was made
+            # as in BIDS, because a NIfTI file cannot state how the image was acquired
             files.write_bytes(where / f"{SUBJECT}_T1post.json", b'{\n  "Modality": "MR"\n}\n')
     lines = ["session_id\tacq_time\n", *(f"{v.name}\t{v.date}T09:00:00\n" for v in study.visits)]
     files.write_bytes(root / SUBJECT / f"{SUBJECT}_sessions.tsv", "".join(lines).encode())
@@ -95,7 +95,7 @@ def nifti_bytes(seq: ImageSequence) -> bytes:
 
 
 def write_dicom(study: Study, folder: str | os.PathLike[str]) -> Path:
-    """Write each visit's image as one MR series: ``ses-YYYYMMDD/IM0001.dcm`` and on, RLE compressed.
+    """Write each visit's image as one MR series: ``ses-YYYYMMDD/IM0001.dcm`` and so on, RLE compressed.
 
     Each visit is a study of its own with its own frame of reference, as when a patient comes back. Names and numbers are
     fictive, and unique identifiers follow from the study's name and the dates.
@@ -184,7 +184,7 @@ def _instances(study: Study, image: ImageSequence, number: int) -> list[bytes]:
 
 
 def _number(value: float) -> str:
-    """A decimal string of at most 16 characters; no minus zero."""
+    """A decimal string of at most 16 characters, without minus zero."""
     return f"{float(value) + 0.0:.8g}"
 
 

@@ -1,4 +1,4 @@
-"""Tumours: what they look like and where they may lie.
+"""Tumours: their appearance and their possible positions.
 
 A lesion is a set of overlapping balls with a rough surface. Its *enhancing part* (the rim of a necrotic one, all of a
 solid one) is what experts outline as tumour and what the truth masks hold; the dark core and the oedema around are not.
@@ -39,11 +39,11 @@ class Lesion:
     oedema_mm, oedema : float
         Reach of the darker surrounding and its signal.
     seed : int
-        Of the lesion's own texture: the same at every visit.
+        Seed of the lesion's own texture, which is the same at every visit.
     scale : float
-        Multiplies offsets and radii: growth.
+        Factor of offsets and radii, for growth.
     identity : int
-        Which lesion this is, over time.
+        Identity of the lesion over time.
     """
 
     centre: tuple[float, float, float]
@@ -116,13 +116,13 @@ class Lesion:
             volume = self.scaled(scale).volume_ml(1.0)
             if abs(volume / ml - 1) < 0.01:
                 break
-            # a ball's volume goes with the cube of its size, a rim's with the square
+            # the volume of a ball grows with the cube of its size, that of a rim with the square
             scale = float(np.clip(scale * (ml / max(volume, 1e-3)) ** 0.4, 0.2, 4.0))
         return self.scaled(scale)
 
 
 def _join(a: Array, b: Array, soft: float) -> Array:
-    """Smooth minimum of two distances: neighbouring balls flow into each other (Quilez' polynomial)."""
+    """Smooth minimum of two distances, so that neighbouring balls merge smoothly (Quilez' polynomial)."""
     h = np.clip(np.float32(0.5) + (b - a) * np.float32(0.5 / soft), 0, 1)
     joined: Array = b + (a - b) * h - np.float32(soft) * h * (1 - h)
     return joined
@@ -134,7 +134,7 @@ def paint_lesion(signal: Array, brain: Array, grid: Grid, lesion: Lesion) -> tup
     Returns
     -------
     where : tuple of slice
-        Part of `signal` that was looked at.
+        The part of `signal` that the lesion covers.
     enhancing : ndarray
         Share of enhancing tumour in those fine voxels.
     """
@@ -160,7 +160,7 @@ def paint_lesion(signal: Array, brain: Array, grid: Grid, lesion: Lesion) -> tup
 def random_lesion(
     rng: np.random.Generator, head: Head, others: list[Lesion], seed: int, identity: int
 ) -> Lesion | None:
-    """A random tumour inside the brain and apart from those `others`; None if there was no room in many tries."""
+    """A random tumour inside the brain and away from those in `others`; None if many tries found no room."""
     u = rng.uniform
     kind = str(rng.choice(KINDS, p=(0.38, 0.25, 0.14, 0.15, 0.08)))
     usual = 12.0 if kind in ("ring", "crescent", "cavity") else 8.5
@@ -195,6 +195,6 @@ def random_lesion(
 
 
 def room(head: Head, centre: tuple[float, float, float] | NDArray[np.float64]) -> float:
-    """Millimetres from `centre` to the brain's surface; negative outside."""
+    """Distance in millimetres from `centre` to the brain's surface; negative outside."""
     x, y, z = (np.full((1, 1, 1), c, np.float32) for c in centre)
     return -float(head.distances((x, y, z)).brain[0, 0, 0])

@@ -1,4 +1,4 @@
-"""What a scanner does to a signal: coil shading, contrast, sharpness, ghosts, noise, gain and rounding."""
+"""The influence of a scanner on a signal: coil shading, contrast, sharpness, ghosts, noise, gain and rounding."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from napari_medseq.synthetic.fields import Array, spline_basis
 
 @dataclass(frozen=True)
 class Scanner:
-    """Settings of one scan; see `Scanner.random` for what is usual.
+    """Settings of one scan; `Scanner.random` draws usual ones.
 
     Parameters
     ----------
     gain : float
         Stored value of white matter.
     gamma : float
-        Exponent on the relative signal: contrast.
+        Exponent of the relative signal, which changes the contrast.
     bias : float
         Strength of the coil shading (0.2: ±20 %).
     noise : float
@@ -46,7 +46,7 @@ class Scanner:
 
     @staticmethod
     def random(rng: np.random.Generator) -> Scanner:
-        """A scan such as a hospital's archive holds."""
+        """A scan with settings as they occur in a hospital's archive."""
         u = rng.uniform
         return Scanner(
             gain=float(np.exp(u(np.log(250), np.log(2500)))),
@@ -71,7 +71,7 @@ class Scanner:
             shift = image.shape[1] // int(rng.choice([2, 3, 4]))
             image = image + np.float32(self.ghost) * (np.roll(image, shift, 1) + np.roll(image, -shift, 1))
         real, imaginary = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(self.noise)
-        # interpolation by the scanner leaves the noise a little smooth
+        # interpolation by the scanner smooths the noise a little
         real, imaginary = (ndimage.uniform_filter1d(n, 2, axis=2) * np.float32(1.3) for n in (real, imaginary))
         image = np.hypot(image + real, imaginary)
         if self.masked:
@@ -85,7 +85,7 @@ class Scanner:
     def _shading(self, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
         """A smooth positive field around 1, larger towards the coil's elements."""
         field = rng.standard_normal((3, 4, 4))
-        # the rim of a head lies nearer to the coil than its middle
+        # the rim of a head is nearer to the coil than its centre
         y, x = np.meshgrid(np.linspace(-1, 1, 4), np.linspace(-1, 1, 4), indexing="ij")
         field = field * 0.6 + (x**2 + y**2 - 1) * rng.uniform(0.0, 0.8)
         for size, count in zip(shape, (3, 4, 4), strict=True):

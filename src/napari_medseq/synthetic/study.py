@@ -1,8 +1,8 @@
 """One synthetic patient over three visits, with the truth about every lesion.
 
-The story is written down (`_STORY`), so the truth is known by construction and not measured by the tracking that it tests:
-a lesion grows, one shrinks, one is stable, one vanishes, two merge, one splits, one appears. Each visit has its own
-head position, grid, contrast, coil shading and noise.
+The story is fixed (`_STORY`), so that the truth is known by construction and not measured by the tracking that it
+tests: a lesion grows, one shrinks, one is stable, one vanishes, two merge, one splits, one appears. Each visit has its
+own head position, grid, contrast, coil shading and noise.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ALONG_Y = ((0.0, -10.0, 0.0, 8.2), (0.0, 0.0, 0.0, 7.2), (0.0, 10.0, 0.0, 8.2))
 
 @dataclass(frozen=True)
 class Truth:
-    """What really happened, by construction.
+    """The true fate of each lesion, by construction.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Truth:
     masks : tuple of ImageSequence
         Per visit: 1 = enhancing tumour, as an expert would outline it.
     to_first : tuple of ndarray, shape (4, 4)
-        Per visit: RAS mm of this visit → RAS mm of visit 1, the registration that there is to find.
+        Per visit: RAS mm of this visit → RAS mm of visit 1, which is the correct registration.
     """
 
     rows: tuple[dict[str, object], ...]
@@ -71,7 +71,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class _State:
-    """A lesion at one visit: where, how large, and what happened to it."""
+    """A lesion at one visit: its position, its size, and its event."""
 
     identity: int
     centre: tuple[float, float, float]
@@ -85,8 +85,8 @@ _SOLID = Lesion((0, 0, 0), kind="solid", enhancement=1.5, rough=0.8, oedema_mm=7
 _RING = Lesion((0, 0, 0), kind="ring", rim_mm=5.0, enhancement=1.5, core=0.62, rough=0.9, oedema_mm=12.0, oedema=0.84)
 _LONG = replace(_SOLID, balls=_ALONG_Y, enhancement=1.45)
 
-#: Per visit, the lesions: identity, place (mm in the head's space), mL, event, parents, look. Identities follow the size at
-#: the first visit, largest first; later ones are the next free number.
+#: Per visit, the lesions: identity, position (mm in the head's space), mL, event, parents, appearance. Identities are
+#: numbered by size at the first visit, largest first; later lesions get the next free number.
 _STORY: tuple[tuple[_State, ...], ...] = (
     (
         _State(1, (32, 44, 30), 7.4, "baseline", "", _RING),
@@ -115,7 +115,7 @@ _STORY: tuple[tuple[_State, ...], ...] = (
         _State(9, (36, 19, 0), 1.7, "split", "2", _SOLID),
     ),
 )
-#: (visit, identity, event) of the rows of volume 0: vanished, or taken up by another
+#: (visit, identity, event) of the rows of volume 0: the lesion vanished, or merged into another
 _GONE = ((1, 6, "merged"), (1, 7, "resolved"))
 _SCANNERS = (
     Scanner(gain=900, gamma=1.0, bias=0.12, noise=0.02, blur=0.5, ghost=0.006),
@@ -131,12 +131,12 @@ def make_study(
     spacing_zyx: tuple[float, float, float] = (6.5, 1.1, 1.1),
     dates: Sequence[date] = DATES,
 ) -> Study:
-    """A synthetic patient's three visits: an image and the expert mask each; `make_truth` tells the rest.
+    """A synthetic patient's three visits, each with an image and the expert mask; `make_truth` gives the truth.
 
     Parameters
     ----------
     seed : int
-        Another seed is another head, with the same story.
+        Another seed gives another head with the same story.
     shape_zyx, spacing_zyx
         Voxels and mm along z, y, x of the first and last visit; the second has two slices fewer.
     dates : sequence of date
@@ -201,7 +201,7 @@ def _make(
 
 
 def _patient(seed: int) -> tuple[Head, list[dict[int, Lesion]]]:
-    """A head that has room for the story, and its lesions per visit."""
+    """A head that has room for the story, and its lesions at each visit."""
     for attempt in range(50):
         head = Head(np.random.default_rng([seed, attempt]))
         story: list[dict[int, Lesion]] = []
@@ -212,7 +212,7 @@ def _patient(seed: int) -> tuple[Head, list[dict[int, Lesion]]]:
                 place = _settled(head, s.centre, 9.0)
                 if place is None:
                     break
-                # the same size and look is the same lesion, voxel for voxel, but for the head's position
+                # the same size and appearance give the same lesion, voxel for voxel, except for the head's position
                 key = (s.identity, s.centre, s.volume_ml)
                 if key not in looks:
                     base = replace(s.look, centre=place, seed=seed * 1000 + s.identity, identity=s.identity)
@@ -227,7 +227,8 @@ def _patient(seed: int) -> tuple[Head, list[dict[int, Lesion]]]:
 
 
 def _settled(head: Head, centre: tuple[float, float, float], margin: float) -> tuple[float, float, float] | None:
-    """`centre`, moved at most a little towards the middle of the brain so that `margin` mm of brain are around it."""
+    """`centre`, moved as little as possible towards the centre of the brain so that `margin` mm of brain surround
+    it."""
     for step in range(4):
         place = np.asarray(centre) * (1 - 0.04 * step)
         if room(head, place) >= margin:
@@ -236,7 +237,7 @@ def _settled(head: Head, centre: tuple[float, float, float], margin: float) -> t
 
 
 def _apart(lesions: dict[int, Lesion]) -> bool:
-    """Whether lesions, taken as balls, stay `APART_MM` apart; the pair that is to merge, 4 and 6, may be nearer."""
+    """Whether lesions, as balls, stay `APART_MM` apart; the pair that is to merge, 4 and 6, may be nearer."""
     balls = [
         (i, np.add(o.centre, np.multiply(b[:3], o.scale)), b[3] * o.scale) for i, o in lesions.items() for b in o.balls
     ]
@@ -270,7 +271,7 @@ def _steady_grid(
     spacing: tuple[float, float, float],
     rng: np.random.Generator,
 ) -> tuple[Grid, dict[int, float]]:
-    """A grid on which stable lesions measure alike: of several head positions the one with the least change.
+    """A grid on which stable lesions keep their measured size: the head position with the least change, of several.
 
     Thick slices alone change the voxel count of an unchanged lesion by ten per cent and more.
     """
@@ -289,7 +290,7 @@ def _steady_grid(
 
 
 def _voxels(grid: Grid, lesion: Lesion) -> float:
-    """How many voxels of `grid` the lesion fills, the brain around it apart."""
+    """Number of voxels of `grid` that the lesion fills, ignoring the brain around it."""
     ones = np.ones((grid.shape[0] * grid.thin, *grid.shape[1:]), np.float32)
     where, enhancing = paint_lesion(ones.copy(), ones, grid, lesion)
     ones[:] = 0

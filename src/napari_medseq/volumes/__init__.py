@@ -1,1 +1,1 @@
-"""What several rooms do to voxels: resampling grids and the foreground of an image."""
+"""Operations on voxels that several packages share: resampling onto grids and the foreground of an image."""

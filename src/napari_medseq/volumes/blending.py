@@ -1,6 +1,6 @@
-"""Two images on one grid in one picture: a checkerboard, a curtain that is drawn across, their difference, grey levels matched.
+"""Two images on one grid in one picture: a checkerboard, a curtain, their difference, and matched grey levels.
 
-Plain numpy. For looking at: nothing is measured in what is made here.
+This is plain numpy. The pictures are for viewing only: nothing is measured in them.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from napari_medseq.geometry import Volume
 Mask = NDArray[np.bool_]
 Values = NDArray[np.float64]
 
-#: residuals beyond this many robust standard deviations are change or misfit, not scale (Huber's usual cut)
+#: residuals beyond this many robust standard deviations count as change or misfit and not as scale (Huber's usual limit)
 _TRIM = 2.5
 _MAD_TO_SD = 1.4826
 _ROUNDS = 10
-#: voxels that decide a scale and an offset; more do not change them in the third digit
+#: number of voxels that a scale and an offset are estimated from; more do not change their third digit
 _ENOUGH = 200_000
-#: share of the tissue's voxels from which there is enough air to know its level
+#: least number of voxels of air, as a share of those of tissue, from which its level is known
 _LEAST_AIR = 0.05
-#: tissue that is less above air than this share of its median is noise in a ratio
+#: tissue that exceeds air by less than this share of its median would be noise in a ratio
 _DARK = 0.2
 
 
 def checkerboard(first: Volume, second: Volume, tile: Sequence[int]) -> Volume:
-    """Tiles of two images in turn, as on a chess board; the one that begins is `first`.
+    """Alternating tiles of two images, as on a chess board, beginning with `first`.
 
     Parameters
     ----------
     first, second : ndarray, of one shape
     tile : sequence of int
-        Voxels of a tile along each axis; 0 where tiles go through.
+        Voxels of a tile along each axis; 0: the axis is not divided.
     """
     _check(first, second)
     if len(tile) != first.ndim or any(n < 0 for n in tile) or not any(tile):
@@ -56,9 +56,9 @@ def curtain(first: Volume, second: Volume, axis: int, share: float) -> Volume:
     ----------
     first, second : ndarray, of one shape
     axis : int
-        Across which the line is drawn.
+        The axis that the line cuts.
     share : float
-        Where, 0 (all `second`) to 1 (all `first`).
+        Position of the line, from 0 (all `second`) to 1 (all `first`).
     """
     _check(first, second)
     if not 0 <= share <= 1:
@@ -79,11 +79,12 @@ def difference(before: Volume, after: Volume, where: Mask | None = None) -> Volu
 
 
 def match_intensities(moving: Volume, fixed: Volume, where: Mask, air: Mask | None = None) -> tuple[float, float]:
-    """The scale and offset that bring the grey levels of one image to those of another on the same grid.
+    """The scale and offset that match the grey levels of one image to those of another on the same grid.
 
-    Where there is air, its level is the same point of both scales, and the scale is the median ratio of what tissue is above it: what
-    changed between the two does not pull at what stayed, and air stays dark. Without air, least squares of the fixed on the moving
-    values, again and again without those beyond 2.5 robust standard deviations of the residual (an iteratively trimmed fit).
+    If there is air, its level is the common point of both scales, and the scale is the median ratio of the tissue's
+    values above it, so that changed tissue has no influence and air stays dark. Without air, the fixed values are
+    fitted to the moving ones by iteratively trimmed least squares, without residuals beyond 2.5 robust standard
+    deviations.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ def match_intensities(moving: Volume, fixed: Volume, where: Mask, air: Mask | No
     Returns
     -------
     tuple of float
-        ``scale * moving + offset`` is like `fixed`; (1, 0) where that cannot be told.
+        ``scale * moving + offset`` matches `fixed`; (1, 0) if they cannot be estimated.
     """
     _check(moving, fixed)
     x, y = _values(moving, fixed, where)
@@ -111,7 +112,7 @@ def match_intensities(moving: Volume, fixed: Volume, where: Mask, air: Mask | No
 
 
 def _values(moving: Volume, fixed: Volume, where: Mask) -> tuple[Values, Values]:
-    """Finite values of both at some voxels, evenly drawn where there are very many."""
+    """Finite values of both at some voxels, drawn evenly if there are very many."""
     at = np.flatnonzero(where & np.isfinite(moving) & np.isfinite(fixed))
     at = at[:: max(1, len(at) // _ENOUGH)]
     first, second = (np.asarray(np.ravel(v)[at], np.float64) for v in (moving, fixed))
@@ -128,7 +129,7 @@ def _above_air(x: Values, y: Values, dark_x: float, dark_y: float) -> tuple[floa
 
 def _trimmed_fit(x: Values, y: Values) -> tuple[float, float]:
     kept_points = np.ones(len(x), bool)
-    # medians of the thirds of x begin the fit (Tukey's resistant line): least squares alone begins with what changed
+    # the fit begins with medians of the thirds of x (Tukey's resistant line), because least squares would follow what changed
     order = np.argsort(x, kind="stable")
     low, high = order[: max(1, len(x) // 3)], order[-max(1, len(x) // 3) :]
     run = float(np.median(x[high]) - np.median(x[low]))

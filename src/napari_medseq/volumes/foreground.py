@@ -1,4 +1,4 @@
-"""What is body and what is air: a quick mask of the foreground, for statistics and for checks."""
+"""A quick mask of the body in an image, for statistics and checks."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def otsu(values: Volume, bins: int = 256) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         between = below * above * (mass / below - (mass[-1] - mass) / above) ** 2
     between[~np.isfinite(between)] = -1
-    best = np.flatnonzero(between >= between.max() * (1 - 1e-12))  # a gap gives a plateau: take its middle
+    best = np.flatnonzero(between >= between.max() * (1 - 1e-12))  # a gap gives a plateau, whose middle is taken
     return float(edges[1:][best].mean())
 
 
 def foreground(volume: Volume, *, clip: float = 99.0) -> NDArray[np.bool_]:
-    """The body in a (z, y, x) volume: above Otsu's threshold, largest piece, holes filled slice by slice.
+    """The body in a (z, y, x) volume: above Otsu's threshold, the largest component, with holes filled slice by slice.
 
     Bright outliers above the `clip` percentile do not move the threshold. A constant volume has no foreground.
 
@@ -53,7 +53,7 @@ def foreground(volume: Volume, *, clip: float = 99.0) -> NDArray[np.bool_]:
     sample = data[:: 1 if data.shape[0] < 64 else step, ::step, ::step]
     top = float(np.percentile(sample, clip))
     threshold = otsu(np.minimum(sample, top))
-    # Otsu between air and tissue sits high where tissue varies much; half-way down to the air's level keeps dark tissue
+    # Otsu's threshold is high if tissue varies much; half-way between it and the level of air keeps dark tissue
     air = sample[sample <= threshold]
     if air.size and data.max() > data.min():
         threshold = (threshold + float(np.median(air))) / 2
@@ -72,7 +72,7 @@ def foreground(volume: Volume, *, clip: float = 99.0) -> NDArray[np.bool_]:
 
 
 def region(volume: Volume, where: Region) -> NDArray[np.bool_]:
-    """The finite voxels that a statistic is taken over; all finite ones where `where` would leave fewer than two."""
+    """The finite voxels that a statistic is computed from; all finite ones if `where` would leave fewer than two."""
     finite = np.isfinite(volume) if np.asarray(volume).dtype.kind == "f" else np.ones(np.shape(volume), bool)
     if where == "nonzero":
         chosen = finite & (volume != 0)

@@ -1,6 +1,6 @@
-"""Where arrays meet SimpleITK: one volume on one grid, in and out, and resampling from one grid to another.
+"""The interface between arrays and SimpleITK: conversion of one volume, and resampling from one grid to another.
 
-Everything here speaks arrays (z, y, x) and affines in RAS+ millimetres; ITK's LPS+ stays inside.
+Functions take and return arrays (z, y, x) and affines in RAS+ millimetres; ITK's LPS+ is used only internally.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ _inside: list[int] = []
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let ITK work on one thread, so that sums are added in one order and results repeat bit for bit.
+    """Run ITK on one thread, so that sums are added in one order and results are equal bit for bit.
 
-    Some of ITK's inner filters look only at the process-wide number, so that is set, and put back when the last user leaves.
+    Some of ITK's inner filters use only the process-wide number, which is therefore set, and restored when the last
+    user leaves.
     """
     import SimpleITK as sitk
 
@@ -59,7 +60,7 @@ def to_itk(volume: Volume, affine: Affine, *, frame: Affine = geometry.RAS_LPS) 
     affine : ndarray, shape (4, 4)
         Voxel (x, y, z) → RAS+ mm.
     frame : ndarray, shape (4, 4)
-        RAS+ mm → the coordinates that the image is to live in; ITK's own LPS+ by default.
+        RAS+ mm → the coordinates of the image; ITK's own LPS+ by default.
     """
     import SimpleITK as sitk
 
@@ -116,20 +117,20 @@ def resample_volume(
     fill: float = 0.0,
     antialias: bool = False,
 ) -> Volume:
-    """One volume on another grid.
+    """Resample one volume onto another grid.
 
     Parameters
     ----------
     volume : ndarray, shape (z, y, x)
     affine, target_affine : ndarray, shape (4, 4)
-        Voxel (x, y, z) → RAS+ mm of the volume and of the grid wanted.
+        Voxel (x, y, z) → RAS+ mm of the volume and of the target grid.
     target_grid : tuple of int
-        Voxels wanted along (x, y, z).
+        Voxels of the target along (x, y, z).
     transform : SimpleITK.Transform, optional
         Maps points of the target's space to points of the volume's space, both LPS+.
     interpolation : {"linear", "bspline", "nearest", "label"}
-        "label" interpolates each label's share linearly and takes the largest, so that borders are smoother than with
-        "nearest" and no new value appears.
+        "label" interpolates each label's share linearly and takes the largest one, so that borders are smoother than
+        with "nearest" and no new value appears.
     fill : float
         Value outside the volume.
     antialias : bool
@@ -179,7 +180,7 @@ def resample_volume(
 def _blurred(volume: Volume, affine: Affine, target_affine: Affine) -> Volume:
     from scipy import ndimage
 
-    # how far one target step goes along each old axis, in old voxels
+    # length of one target step along each old axis, in old voxels
     steps = np.abs(np.linalg.inv(affine[:3, :3]) @ target_affine[:3, :3]).max(axis=1)
     sigmas = [0.0 if f <= 1.0 + 1e-6 else float(np.sqrt((f**2 - 1) / (8 * np.log(2)))) for f in steps]
     if not any(sigmas):
@@ -199,12 +200,12 @@ def resample(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> ImageSequence:
-    """A sequence on another grid, frame by frame and channel by channel.
+    """Resample a sequence onto another grid, frame by frame and channel by channel.
 
     Parameters
     ----------
     affine, grid
-        The grid wanted: voxel (x, y, z) → RAS+ mm, and voxels along (x, y, z).
+        The target grid: voxel (x, y, z) → RAS+ mm, and voxels along (x, y, z).
     interpolation : optional
         Default linear for images and nearest for labels.
     fill : float, optional

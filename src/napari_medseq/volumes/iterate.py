@@ -10,12 +10,12 @@ from napari_medseq.geometry import Volume
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import AXES, ImageSequence
 
-#: what is not space; a volume is taken at each place along these
+#: axes that are not spatial; there is one volume at each position along them
 _AROUND = ("t", "c")
 
 
 def count_volumes(seq: ImageSequence) -> int:
-    """How many volumes a sequence has: frames times colour channels."""
+    """Number of volumes of a sequence: frames times colour channels."""
     return seq.size("t") * seq.size("c")
 
 
@@ -36,7 +36,7 @@ def iter_volumes(
     Raises
     ------
     OperationCancelled
-        As soon as `cancelled` returns True; it is looked at before each volume and after the last.
+        As soon as `cancelled` returns True; it is called before each volume and after the last.
     """
     around = [a for a in _AROUND if a in seq.axes]
     places = np.ndindex(*(seq.size(a) for a in around))
@@ -61,7 +61,7 @@ def map_volumes(
     Parameters
     ----------
     work : callable
-        (z, y, x) array → (z, y, x) array; all results have one shape.
+        (z, y, x) array → (z, y, x) array; all results must have the same shape.
     deep : bool, optional
         Whether the result has an axis "z"; default: as the sequence.
 

@@ -1,4 +1,5 @@
-"""Pixels outside the scanned field, which DICOM files fill with a value of their own: kept in the image, out of statistics.
+"""Pixels outside the scanned field, which DICOM files fill with a special value: they are kept in the image, but not
+in statistics.
 
 Source: DICOM PS3.3 C.7.5.1.1.2 (pixel padding value). Readers put the value, or its range, into ``meta["padding_value"]``.
 """
@@ -13,7 +14,7 @@ from napari_medseq.sequence import ImageSequence
 
 
 def is_padding(values: Volume, seq: ImageSequence) -> NDArray[np.bool_] | None:
-    """Where `values`, voxels of `seq`, are padding; None where the image has none."""
+    """Which of `values`, voxels of `seq`, are padding; None if the image has none."""
     padding = seq.meta.get("padding_value")
     if padding is None or not isinstance(padding, (int, float, list, tuple)):
         return None
@@ -22,7 +23,7 @@ def is_padding(values: Volume, seq: ImageSequence) -> NDArray[np.bool_] | None:
 
 
 def without_padding(values: Volume, seq: ImageSequence) -> Volume:
-    """The values that are no padding, in one row; all of them where nothing else is left."""
+    """The values that are not padding, in one row; all of them if nothing else is left."""
     padding = is_padding(values, seq)
     if padding is None or padding.all():
         return values.ravel()
@@ -30,5 +31,5 @@ def without_padding(values: Volume, seq: ImageSequence) -> Volume:
 
 
 def with_new_values(seq: ImageSequence) -> ImageSequence:
-    """The sequence without its padding value, which means nothing once the values were changed."""
+    """The sequence without its padding value, which has no meaning after the values were changed."""
     return seq.replace(meta={k: v for k, v in seq.meta.items() if k != "padding_value"})

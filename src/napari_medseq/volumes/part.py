@@ -1,4 +1,4 @@
-"""A part of a sequence by axis name: every so many voxels of a box, its affine and times following."""
+"""A part of a sequence by axis name: a box, or every n-th voxel of it, with its affine and times."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from napari_medseq.sequence import ImageSequence
 
 
 def part_of(seq: ImageSequence, index: Mapping[str, slice]) -> ImageSequence:
-    """Some of the voxels of a sequence, at their true places; nothing is copied and nothing interpolated.
+    """Some of the voxels of a sequence at their true places; nothing is copied or interpolated.
 
     Parameters
     ----------
     seq : ImageSequence
     index : mapping of str to slice
-        Axis name → which of its voxels, forwards; axes that are not named, or that the sequence lacks, stay whole.
+        Axis name → the slice of its voxels, forwards; axes that are not named, or that the sequence lacks, stay whole.
 
     Raises
     ------
@@ -56,17 +56,16 @@ def part_of(seq: ImageSequence, index: Mapping[str, slice]) -> ImageSequence:
 
 
 def thinned(seq: ImageSequence, most: int, *, through: Mapping[str, int] | None = None) -> ImageSequence:
-    """Every so many voxels of a sequence, so that no more than about `most` are left.
+    """Every n-th voxel of a sequence, so that no more than about `most` are left.
 
-    The axis of the smallest spacing is thinned first, so that voxels become more equal; none falls below 8, and frames are
-    thinned last.
+    The axis of the smallest spacing is thinned first, so that voxels become more nearly cubic; no axis falls below 8
+    voxels, and frames are thinned last.
 
     Parameters
     ----------
     most : int
-        Voxels, all frames together.
-    through : mapping of str to int, optional
-        Axis name → a voxel that stays among those taken.
+        Number of voxels of all frames together. through : mapping of str to int, optional
+        Axis name → index of a voxel that must be kept.
     """
     step = {a: 1 for a in seq.axes if a != "c"}
 

@@ -105,7 +105,7 @@ def test_turning_keeps_frames_and_laziness_and_refuses_what_has_no_orientation()
     assert found.is_lazy
     assert found.axes == ("t", "z", "y", "x")
     assert np.array_equal(found.frame(1).compute().data, ms.preprocess(series().frame(1), Reorient(codes="PSR")).data)
-    with pytest.raises(MedseqError, match="nothing of its orientation"):
+    with pytest.raises(MedseqError, match="cannot be turned"):
         ms.preprocess(scan(oriented=False), "reorient")
     with pytest.raises(MedseqError, match="edge on"):
         ms.preprocess(flat(scan()), Reorient(codes="PSR"))

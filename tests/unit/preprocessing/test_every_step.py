@@ -71,7 +71,7 @@ REFUSED: dict[tuple[str, str], str] = {
     ("temporal", "unoriented"): "needs frames",
     ("temporal", "sagittal"): "needs frames",
     ("temporal", "colour"): "needs frames",
-    ("reorient", "unoriented"): "nothing of its orientation",
+    ("reorient", "unoriented"): "cannot be turned",
     ("slices", "2D"): "no slices to choose among",
     ("gabor", "sagittal"): "finer than its pixels of 4 mm",
     ("tissue", "colour"): "in colour",

@@ -164,7 +164,7 @@ def test_a_difference_needs_a_like_image_at_the_same_place() -> None:
         ms.preprocess(scan(), "difference", reference=mask())
     with pytest.raises(SettingsError, match="frames or colours"):
         ms.preprocess(scan(), "difference", reference=series())
-    with pytest.raises(MedseqError, match="no place in common"):
+    with pytest.raises(MedseqError, match="do not overlap"):
         ms.preprocess(scan(), "difference", reference=scan().replace(affine=affine_from((1, 1, 1), (900, 0, 0))))
 
 

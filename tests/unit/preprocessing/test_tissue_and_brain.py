@@ -104,7 +104,7 @@ def test_the_brain_in_ct_lies_inside_the_skull() -> None:
 
 
 def test_a_brain_of_no_usual_size_is_doubted_and_colour_refused() -> None:
-    with pytest.warns(MedseqWarning, match="no usual size of a brain"):
+    with pytest.warns(MedseqWarning, match="not a usual size of a brain"):
         ms.preprocess(scan(modality="MR"), "brain")
     with pytest.raises(MedseqError, match="MR and CT only"):
         ms.preprocess(scan(modality="PT"), "brain")
