@@ -1,4 +1,5 @@
-"""Many patients: the main job on each, on a Dask cluster or here, into one folder with tables and a report."""
+"""Cohorts: the main job on many patients, on a Dask cluster or on this machine, into one folder with tables and a
+report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Jobs on a Dask cluster: a few at a time, the model sent to each worker once, crashed ones tried again on another worker."""
+"""Jobs on a Dask cluster: a few at a time, with the model sent to each worker once; crashed jobs are tried again on
+another worker."""
 
 from __future__ import annotations
 
@@ -25,24 +26,24 @@ from napari_medseq.errors import DeviceError, MedseqError, SettingsError
 from napari_medseq.models import Model
 from napari_medseq.progress import Cancelled, check
 
-#: seconds between two looks at cancelling and at the cluster
+#: seconds between two checks for cancelling and of the cluster
 _POLL_S = 0.5
-#: Dask's watch over a cluster in this process, at a pace that suits patients: by itself it samples the stacks of its threads 100 times a
-#: second and ticks 50 times, which took 4 % of a processor where nothing was done; so it takes 0.5 %
+#: intervals of Dask's monitoring of a cluster in this process: by default it samples the stacks of its threads 100
+#: times a second and ticks 50 times, which took 4 % of an idle processor; with these intervals it takes 0.5 %
 _QUIET = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.system-monitor.interval": "5s",
     "distributed.worker.memory.monitor-interval": "1s",
 }
-#: jobs that are submitted per thread of the cluster: one runs, one waits beside it
+#: number of jobs submitted per thread of the cluster: one that runs, and one that waits
 _AHEAD = 2
 
 
 class ModelPlugin(WorkerPlugin):
-    """Brings a model to every worker, those that join later too, and ends the worker's helpers with the cohort.
+    """Brings a model to every worker, including those that join later, and ends the worker's helpers with the cohort.
 
-    The bundle travels as one archive; a worker unpacks it once, into a folder of its own.
+    The bundle is sent as one archive; a worker unpacks it once, into a folder of its own.
     """
 
     def __init__(self, model: Model) -> None:
@@ -65,7 +66,7 @@ class ModelPlugin(WorkerPlugin):
 
 
 class _Bench:
-    """What a worker has for its jobs: the model's folder, and a helper per thread."""
+    """The equipment of a worker for its jobs: the model's folder, and a helper per thread."""
 
     def __init__(self, model: Path) -> None:
         self.model = model
@@ -87,12 +88,12 @@ class _Bench:
         shutil.rmtree(self.model, ignore_errors=True)
 
 
-#: by worker and model: a process may hold several workers
+#: by worker and model, because a process may hold several workers
 _BENCHES: dict[tuple[str, str], _Bench] = {}
 
 
 def _packed(folder: Path) -> bytes:
-    """A bundle as an uncompressed archive (weights do not get smaller)."""
+    """A bundle as an uncompressed archive, because weights hardly compress."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -101,7 +102,7 @@ def _packed(folder: Path) -> bytes:
 
 
 def do_job(job: Job, limits: Limits) -> Row:
-    """One patient, on a worker."""
+    """Do the job of one patient on a worker."""
     worker = get_worker()
     bench = _BENCHES[worker.id, job.model_sha256]
     if limits.memory_limit_gb is None and worker.memory_manager.memory_limit:
@@ -113,7 +114,8 @@ def do_job(job: Job, limits: Limits) -> Row:
 # -- the driver's side -------------------------------------------------------------------------------------------------
 @contextmanager
 def local_client(workers: int) -> Iterator[Client]:
-    """A cluster of this machine: its workers are threads of this process, each with a helper process for its patients."""
+    """A cluster on this machine: its workers are threads of this process, each with a helper process for its
+    patients."""
     with (
         dask.config.set(_QUIET),
         LocalCluster(
@@ -126,13 +128,12 @@ def local_client(workers: int) -> Iterator[Client]:
 
 @contextmanager
 def connected(address: str, timeout_s: float = 20.0) -> Iterator[Client]:
-    """A client of a scheduler somewhere.
+    """A client of the scheduler at an address.
 
     Raises
     ------
     SettingsError
-        If there is none.
-    """
+        If there is no scheduler."""
     try:
         client = Client(address, timeout=f"{timeout_s:g}s")
     except (OSError, ValueError) as error:
@@ -147,13 +148,13 @@ def connected(address: str, timeout_s: float = 20.0) -> Iterator[Client]:
 
 
 class Round:
-    """Jobs on one connection to a scheduler; what is not finished when it is lost stays in `left`.
+    """The jobs on one connection to a scheduler; those that are not finished when it is lost stay in `left`.
 
     Parameters
     ----------
     client : Client
     jobs : iterable of Job
-        Taken from as places become free, so that the scheduler never holds more than a few.
+        The jobs, which are submitted as places become free, so that the scheduler never holds more than a few.
     """
 
     def __init__(self, client: Client, model: Model, jobs: Iterable[Job], limits: Limits, device: str = "auto") -> None:
@@ -174,7 +175,7 @@ class Round:
         return [*self._running.values(), *self._jobs]
 
     def rows(self, cancelled: Cancelled | None = None) -> Iterator[Row]:
-        """Rows as the workers finish them.
+        """The rows, in the order in which the workers finish them.
 
         Raises
         ------
@@ -220,13 +221,13 @@ class Round:
 
     def _submit(self, most: int) -> None:
         while self._jobs and len(self._running) < most:
-            job = self._jobs[0]  # taken out once it is sent: the scheduler may be lost in between
+            job = self._jobs[0]  # removed only after it is sent, because the scheduler may be lost in between
             future = self._client.submit(do_job, job, self._limits, pure=False, resources=self._resources())
             self._running[future] = self._jobs.popleft()
             self._tries[job.name] = self._tries.get(job.name, 0) + 1
 
     def _resources(self) -> dict[str, int] | None:
-        """One job per GPU, where workers say that they have one (`dask worker --resources GPU=1`)."""
+        """One job per GPU, if workers declare that they have one (`dask worker --resources GPU=1`)."""
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values() if self._gpu else ()
         return {"GPU": 1} if any("GPU" in w.get("resources", {}) for w in workers) else None
 
@@ -239,13 +240,13 @@ class Round:
         for future in [f for f in self._running if f.status != "pending"]:
             if future.status in ("lost", "cancelled"):
                 raise DeviceError("the scheduler forgot its jobs")
-            row = self._row(future, self._running[future])  # where fetching it fails, the job is still left
+            row = self._row(future, self._running[future])  # if fetching the row fails, the job is still left
             del self._running[future]
             if row is not None:
                 yield row
 
     def _row(self, future: Future[Row], job: Job) -> Row | None:
-        """The row of a finished job; None where it is tried again."""
+        """The row of a finished job; None if it is tried again."""
         try:
             error = future.exception()
             if isinstance(error, CancelledError):
@@ -256,12 +257,12 @@ class Round:
         if row["status"] != "crashed":
             return row
         if self._tries[job.name] <= self._limits.retries:
-            self._jobs.append(job)  # at the end of the line: most likely another worker takes it
+            self._jobs.append(job)  # at the end of the queue, so that most likely another worker takes it
             return None
         return {**row, "status": "failed", "error": f"{row['error']} ({self._tries[job.name]} tries)"}
 
     def _stop(self) -> None:
-        with suppress(Exception):  # what is lost cannot be stopped
+        with suppress(Exception):  # a lost job cannot be stopped
             self._client.cancel(list(self._running), force=True)
             self._client.unregister_worker_plugin(self._plugin.name)
 
@@ -269,7 +270,7 @@ class Round:
 def on_scheduler(
     address: str, model: Model, jobs: list[Job], limits: Limits, device: str, cancelled: Cancelled | None = None
 ) -> Iterator[Row]:
-    """Rows from the workers of a scheduler; one that is lost is looked for again, and what it had not finished is sent anew.
+    """Rows from the workers of a scheduler; if it is lost, it is looked for again, and unfinished jobs are sent anew.
 
     Raises
     ------
@@ -307,7 +308,7 @@ def on_scheduler(
 def on_client(
     client: Client, model: Model, jobs: list[Job], limits: Limits, device: str, cancelled: Cancelled | None = None
 ) -> Iterator[Row]:
-    """Rows from the workers of a client that is someone else's to close.
+    """Rows from the workers of a client that the caller closes.
 
     Raises
     ------

@@ -1,4 +1,5 @@
-"""What a patient's result depends on, as hashes: the study's files with their names, the model, the options, the versions."""
+"""Hashes of everything that a patient's result depends on: the study's files with their names, the model, the options,
+the versions."""
 
 from __future__ import annotations
 
@@ -14,10 +15,12 @@ from napari_medseq.version import __version__
 
 
 def study_sha256(study: Path) -> str:
-    """SHA-256 of the names and contents of all files of a study: images, masks, tables, sidecars, and its part of BIDS derivatives.
+    """SHA-256 of the names and contents of all files of a study: images, masks, tables, sidecars, and its part of BIDS
+    derivatives.
 
-    Links are followed (a link that leads back is not). What is no file, such as a pipe, counts by its name; so does what cannot be read,
-    with the reason, so that it counts as changed once it can.
+    Links are followed, except those that lead back. Something other than a file, such as a pipe, counts by its name. A
+    file that cannot be read counts by its name and the reason, so that the study counts as changed once it can be
+    read.
     """
     digest = hashlib.sha256()
     for name, path in _files(study):
@@ -26,14 +29,14 @@ def study_sha256(study: Path) -> str:
 
 
 def segmentation_key(study: str, model: str, options: Mapping[str, object]) -> str:
-    """Hash of all that a segmentation depends on.
+    """Hash of everything that a segmentation depends on.
 
     Parameters
     ----------
     study, model : str
-        Hash of the study's files, and of the model's weights and configuration.
+        Hashes of the study's files, and of the model's weights and configuration.
     options : mapping
-        Of `pipeline.segment_study`; where it runs (``device``) does not count.
+        Options of `pipeline.segment_study`; ``device`` does not count.
     """
     facts = {
         "study": study,
@@ -45,7 +48,7 @@ def segmentation_key(study: str, model: str, options: Mapping[str, object]) -> s
 
 
 def _files(study: Path) -> Iterator[tuple[str, Path]]:
-    """Relative name and place of each file, in order."""
+    """Relative name and path of each file, in order."""
     if not study.is_dir():
         yield study.name, study
         return

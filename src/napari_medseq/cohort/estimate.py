@@ -1,4 +1,5 @@
-"""What a cohort would do, before it does it: how many patients are left, how long they may take, and how much memory each needs."""
+"""An estimate before a cohort runs: how many patients are left, how long they may take, and how much memory each
+needs."""
 
 from __future__ import annotations
 
@@ -17,27 +18,27 @@ from napari_medseq.models.choosing import Series, choose_images
 from napari_medseq.peak import expected_peak
 from napari_medseq.progression.folder import RECORD
 
-#: studies whose headers are looked at
+#: number of studies whose headers are read
 _LOOKED_AT = 5
 
 
 @dataclass(frozen=True)
 class CohortEstimate:
-    """What `run_cohort` would do.
+    """An estimate of what `run_cohort` would do.
 
     Attributes
     ----------
     patients, with_result : int
-        How many there are, and how many have a result, which is kept if nothing that it depends on has changed.
+        Number of patients, and of those with a result, which is kept if nothing that it depends on has changed.
     seconds_per_patient : float or None
-        From an earlier call with the same folder; None where there was none.
+        Time from an earlier call with the same folder; None if there was none.
     seconds : float or None
-        For all that have no result, with so many workers.
+        Time for all patients without a result, with this number of workers.
     workers : int
     largest_voxels : int
-        Of the largest image in the studies whose headers were read.
+        Voxels of the largest image in the studies whose headers were read.
     peak_gb : float or None
-        Memory that the most demanding of these studies takes, the programs included; None where none could be read.
+        Memory that the most demanding of these studies needs, including the programs; None if none could be read.
     available_gb : float
     """
 
@@ -62,7 +63,7 @@ def estimate_cohort(
     device: str = "auto",
     force: bool = False,
 ) -> CohortEstimate:
-    """Say what `run_cohort` with the same arguments would do; only headers are read, nothing is written.
+    """Estimate what `run_cohort` with the same arguments would do; only headers are read, and nothing is written.
 
     Raises
     ------
@@ -93,7 +94,7 @@ def estimate_cohort(
 
 
 def _seconds_before(table: Path) -> float | None:
-    """Median time of the patients that an earlier call did."""
+    """Median time of the patients of an earlier call."""
     import pandas as pd
 
     try:
@@ -105,10 +106,10 @@ def _seconds_before(table: Path) -> float | None:
 
 
 def _peak_gb(patient: Patient, model: Model, series: Series, register: str, force: bool) -> float | None:
-    """Memory that the main job takes for a patient, from the headers of its files; None where they do not say."""
+    """Memory that the main job needs for a patient, from the headers of its files; None if they do not tell."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MedseqWarning)  # they are the job's to give
+            warnings.simplefilter("ignore", MedseqWarning)  # the job itself issues these warnings
             study = io.read_study(patient.study, lazy=True)
             chosen = choose_images(study, model.info, series=series, force=force)
     except MedseqError:

@@ -1,7 +1,8 @@
-"""A process that does one patient after another for a worker, so that what hangs, crashes or eats memory ends it and nothing else.
+"""A process that does one patient after another for a worker, so that a hang, a crash or a lack of memory ends it and
+nothing else.
 
-Jobs go in and rows come out as lines of JSON. The process ends when its input ends, so that no helper outlives its worker, however
-that ended. Run as ``python -m napari_medseq.cohort.helper``.
+Jobs and rows are passed as lines of JSON. The process ends when its input ends, so that no helper outlives its worker,
+however that ends. It is run as ``python -m napari_medseq.cohort.helper``.
 """
 
 from __future__ import annotations
@@ -18,25 +19,25 @@ from typing import IO
 
 from napari_medseq.cohort.patient import Job, Row, do_patient, empty_row
 
-#: bytes allowed beside a patient's: Python, numpy, torch 2.13 for CPUs and a loaded model have 0.4 GB of data (VmData of
-#: /proc/self/status), and the arenas of threads need room
+#: bytes allowed in addition to those of a patient: Python, numpy, torch 2.13 for CPUs and a loaded model take 0.4 GB
+#: of data (VmData of /proc/self/status), and the arenas of threads need room
 _BASE_BYTES = 1_000_000_000
-#: threads that wait sleep: spinning beside other workers took three times the processor time (``benchmarks/cohort.py``)
+#: waiting threads sleep, because spinning beside other workers took three times the processor time (``benchmarks/cohort.py``)
 _WAITING = "PASSIVE"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-#: what an exit status means where the system ended the process
+#: meaning of the exit status if the system ended the process
 _KILLED = {signal.SIGKILL: "killed by the system (often: out of memory)", signal.SIGSEGV: "a segmentation fault"}
 
 
 class Helper:
-    """The worker's side of a helper process; the process starts with the first job and again after it was ended.
+    """The worker's side of a helper process, which starts with the first job, and again after it was ended.
 
     Parameters
     ----------
     threads : int
         Threads of each native library.
     memory_limit_gb : float, optional
-        Memory that a patient may take, beside what the programs take themselves; not on Windows.
+        Memory that a patient may take, in addition to that of the programs; not on Windows.
     """
 
     def __init__(self, *, threads: int, memory_limit_gb: float | None) -> None:
@@ -45,7 +46,7 @@ class Helper:
         self._answers: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def do(self, job: Job, time_limit_s: float | None) -> Row:
-        """The row of one patient, at the latest after the time limit; the status is "crashed" where the process ended."""
+        """The row of one patient, at the latest after the time limit; its status is "crashed" if the process ended."""
         process, answers = self._running()
         try:
             _input(process).write(json.dumps(job.as_dict()) + "\n")
@@ -89,7 +90,7 @@ class Helper:
                 text=True,
                 encoding="utf-8",
                 env={"OMP_WAIT_POLICY": _WAITING, **os.environ, "MPLBACKEND": "Agg", **threads},
-                start_new_session=True,  # Ctrl+C is the worker's to handle
+                start_new_session=True,  # the worker handles Ctrl+C
             )
             self._answers = queue.SimpleQueue()
             threading.Thread(target=_pass_on, args=(self._process.stdout, self._answers), daemon=True).start()
@@ -97,7 +98,7 @@ class Helper:
 
 
 def _threads(name: str, most: int) -> int:
-    """So many threads, or fewer where the user said so in the environment."""
+    """The number of threads, or fewer if the user's environment says so."""
     value = os.environ.get(name, "")
     return min(most, int(value)) if value.isdecimal() and int(value) > 0 else most
 
@@ -109,8 +110,8 @@ def _input(process: subprocess.Popen[str]) -> IO[str]:
 
 
 def _pass_on(lines: IO[str], answers: queue.SimpleQueue[str | None]) -> None:
-    """Lines of the process as they come, then None."""
-    with suppress(ValueError, OSError):  # closed while it is read
+    """Pass lines of the process on as they come, then None."""
+    with suppress(ValueError, OSError):  # the pipe was closed while it was read
         for line in lines:
             answers.put(line)
     answers.put(None)
@@ -120,7 +121,7 @@ def _pass_on(lines: IO[str], answers: queue.SimpleQueue[str | None]) -> None:
 def main(arguments: list[str]) -> None:
     """Do jobs until the input ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # output that a library prints is not an answer
     if arguments:
         _limit_memory(float(arguments[0]))
     jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -134,11 +135,11 @@ def main(arguments: list[str]) -> None:
 def _read_jobs(jobs: queue.SimpleQueue[str]) -> None:
     for line in sys.stdin:
         jobs.put(line)
-    os._exit(0)  # the worker is gone: so is what it asked for
+    os._exit(0)  # the worker is gone, so nobody needs the answer
 
 
 def _limit_memory(gigabytes: float) -> None:
-    """Let allocations beyond the limit fail, which ends the patient and not the machine."""
+    """Make allocations beyond the limit fail, which ends the patient and not the machine."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 

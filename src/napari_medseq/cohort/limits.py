@@ -1,4 +1,4 @@
-"""What one patient of a cohort may take, and how long the cohort waits for a cluster."""
+"""Limits of one patient of a cohort, and of the time that the cohort waits for a cluster."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What a patient, and the cluster, may take.
+    """Limits of a patient, and of waiting for the cluster.
 
     Attributes
     ----------
     time_limit_s, memory_limit_gb : float, optional
-        For one patient.
+        Limits for one patient.
     retries : int
-        How often a patient whose process ended is tried again.
+        Number of times that a patient whose process ended is tried again.
     patience_s : float
-        How long to wait for a first worker, and for workers or a scheduler that were lost.
+        Seconds to wait for a first worker, and for workers or a scheduler that were lost.
     threads : int
         Threads of the native libraries per job.
     """

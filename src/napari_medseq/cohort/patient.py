@@ -1,4 +1,5 @@
-"""One patient of a cohort: kept, followed again, or segmented and followed, as a row of the table; nothing that goes wrong leaves here."""
+"""One patient of a cohort (kept, followed again, or segmented and followed) as a row of the table; every error is
+caught here."""
 
 from __future__ import annotations
 
@@ -23,14 +24,14 @@ from napari_medseq.progression.response import assess
 from napari_medseq.progression.store import save
 from napari_medseq.progression.tracked import Tracked
 
-#: one worker that was killed may hold a patient's folder for a moment after its job went to another one
+#: seconds that a killed worker may still hold a patient's folder after its job went to another one
 _WAIT_S = 10.0
-#: response rule of the table and the report: it fits lesions of any kind
+#: response rule of the table and the report, which suits lesions of any kind
 RULE = "volumetric"
 
 
 class Row(TypedDict):
-    """One patient in ``cohort.csv``; what is not known is None."""
+    """One patient in ``cohort.csv``; unknown values are None."""
 
     study: str
     status: str
@@ -64,23 +65,23 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Job:
-    """One patient to do, in values that JSON has.
+    """The job of one patient, in values that JSON can hold.
 
     Attributes
     ----------
     name, study, out : str
         The patient's name in the cohort, the study, and the folder of the result.
     model : str
-        Bundle folder on the machine that does it.
+        Bundle folder on the machine that does the job.
     model_name, model_sha256 : str
-        As the record calls it, and its hash.
+        Name of the model in the record, and its hash.
     options : Options
     settings : dict
-        Of tracking.
+        Settings of tracking.
     again : bool
-        Do it although the result is there.
+        Do the patient again even if the result exists.
     report : bool
-        Write the patient's ``report.html`` too.
+        Also write the patient's ``report.html``.
     """
 
     name: str
@@ -95,12 +96,12 @@ class Job:
     report: bool = True
 
     def as_dict(self) -> dict[str, object]:
-        """The job as JSON has it."""
+        """The job as a dictionary for JSON."""
         return asdict(self)
 
 
 def empty_row(job: Job, status: str, error: str | None = None, seconds: float = 0.0) -> Row:
-    """The row of a patient of whom nothing more is known."""
+    """The row of a patient without further information."""
     return {
         "study": job.name,
         "status": status,
@@ -120,17 +121,17 @@ def empty_row(job: Job, status: str, error: str | None = None, seconds: float = 
 
 
 def do_patient(job: Job) -> Row:
-    """The main job on one patient; whatever goes wrong, other than an interrupt, becomes the row's ``error``."""
+    """The main job on one patient; any error, except an interrupt, becomes the row's ``error``."""
     began = time.perf_counter()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MedseqWarning)  # they stand in the record and are counted in the row
+            warnings.simplefilter("ignore", MedseqWarning)  # the record lists them, and the row counts them
             row = _done(job)
     except MedseqError as error:
         row = empty_row(job, "failed", " ".join(str(error).split()))
     except MemoryError:
         row = empty_row(
-            job, "failed", "out of memory: it needs more than there is, or than the limit for a patient allows"
+            job, "failed", "out of memory: it needs more than there is, or more than the limit for a patient allows"
         )
     except Exception as error:
         text = " ".join(str(error).split())
@@ -159,7 +160,7 @@ def _done(job: Job) -> Row:
 
 
 def _whole_record(path: Path) -> dict[str, object] | None:
-    """The record of a whole result, or None where it has to be made again."""
+    """The record of a complete result; None if it has to be made again."""
     try:
         return checked_record(path)
     except ReadError:
@@ -186,12 +187,12 @@ def _followed(job: Job, folder: ResultFolder, key: str) -> Progression:
 
 @lru_cache(maxsize=1)
 def _model(folder: str, sha256: str) -> Model:
-    """The model, loaded once per process, if it is the one that was meant.
+    """The model, loaded once per process, after checking that it is the right one.
 
     Raises
     ------
     ModelError
-        If its weights or configuration are others.
+        If its weights or configuration differ.
     """
     model = models.load_model(folder)
     if model.fingerprint != sha256:
@@ -200,7 +201,7 @@ def _model(folder: str, sha256: str) -> Model:
 
 
 def _row(job: Job, status: str, path: Path, facts: Mapping[str, object]) -> Row:
-    """A patient's row, read from the result, so that what is kept and what is done give the same."""
+    """A patient's row, read from the result, so that kept and new results give the same row."""
     summary = _cells(path / "summary.csv")
     burden, days = ([float(row[name]) for row in summary if row[name]] for name in ("volume_ml", "days"))
     dropped = _texts(facts.get("dropped"))
@@ -216,7 +217,8 @@ def _row(job: Job, status: str, path: Path, facts: Mapping[str, object]) -> Row:
 
 
 def _cells(table: Path) -> list[dict[str, str]]:
-    """The rows of a table of a result as text: a table of pandas takes longer than it is worth for three columns."""
+    """The rows of a table of a result as text, without pandas, whose import takes longer than reading three
+    columns."""
     with table.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
@@ -231,6 +233,6 @@ def _texts(value: object) -> list[str]:
 
 
 def response_of(progression: Tracked) -> str:
-    """The category at the last visit, "" where there is nothing to compare."""
+    """The category at the last visit; "" if there is nothing to compare."""
     verdicts = assess(progression, RULE).verdicts
     return verdicts[-1].category if verdicts else ""

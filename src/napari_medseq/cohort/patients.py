@@ -1,4 +1,5 @@
-"""Which patients a cohort is of: a folder of studies, a BIDS tree, a table of paths, or a heap of DICOM of many patients."""
+"""The patients of a cohort: from a folder of studies, a BIDS tree, a table of paths, or a heap of DICOM of many
+patients."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ RESERVED = frozenset(
      "dataset_description.json", "failed.json", "previous", "run.json"]
 )  # fmt: skip
 _SUBJECT = re.compile(r"^sub-[A-Za-z0-9+._-]+$", re.IGNORECASE)
-#: folders of a BIDS or other tree that are no patient's
+#: folders of a BIDS or other tree that do not belong to a patient
 _NO_PATIENT = frozenset(["derivatives", "code", "sourcedata", "phenotype", "stimuli"])
 _PATH_COLUMNS, _NAME_COLUMNS = (
     ("study", "path", "folder", "file"),
@@ -37,9 +38,10 @@ class Patient:
     Attributes
     ----------
     name : str
-        By which the result is kept: that of the study's folder as it was given, never of what a link leads to.
+        Name under which the result is kept: that of the study's folder as it was given, and never that of a link's
+        target.
     study : Path
-        The study's folder or archive, without links.
+        The study's folder or archive, with links resolved.
     """
 
     name: str
@@ -47,22 +49,24 @@ class Patient:
 
 
 def find_patients(studies: Studies, *, heap: Path | None = None) -> list[Patient]:
-    """The patients that are meant, in the order given or by name.
+    """The patients of a cohort, in the given order or by name.
 
     Parameters
     ----------
     studies : path or sequence of paths
-        A folder that holds a study per patient; a BIDS tree; a folder with DICOM files of many patients, in whatever folders; a ``.csv`` or
-        ``.tsv`` with a column ``study`` (or ``path``) and maybe one ``name``, relative to the table's folder; or the studies themselves.
+        A folder that holds a study per patient; a BIDS tree; a folder with DICOM files of many patients in any
+        subfolders; a ``.csv`` or ``.tsv`` with a column ``study`` (or ``path``) and optionally ``name``, with paths
+        relative to the table's folder; or the studies themselves.
     heap : Path, optional
-        Where links to the files of each patient of a DICOM heap are made. None: a heap is refused.
+        Folder for links to the files of each patient of a DICOM heap. None: a heap is refused.
 
     Raises
     ------
     ReadError
-        If there is none, or one does not exist.
+        If there are no patients, or a study does not exist.
     SettingsError
-        If two have one name, or a name is kept for the cohort's own files, since results are kept by name.
+        If two patients have the same name, or a name is reserved for the cohort's own files, because results are kept
+        by name.
     """
     try:
         patients = [Patient(_checked_name(name), path) for name, path in _named_paths(studies, heap)]
@@ -84,7 +88,7 @@ def find_patients(studies: Studies, *, heap: Path | None = None) -> list[Patient
 
 
 def _comparable(name: str) -> str:
-    """A name as a file system that ignores case and composition of letters sees it."""
+    """A name as a file system sees it that ignores case and the composition of letters."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -114,7 +118,7 @@ def _named_paths(studies: Studies, heap: Path | None) -> list[tuple[str, Path]]:
 
 
 def _name_of(path: Path) -> str:
-    """The last part of a path as it was written; where that is no name ("." or ".."), that of what it leads to."""
+    """The last part of a path as it was written; if that is not a name ("." or ".."), that of the resolved path."""
     name = path.name if path.name not in ("", "..") else path.resolve().name
     return re.sub(r"\.(zip|tar|tgz|tar\.gz)$", "", name, flags=re.IGNORECASE) if path.is_file() else name
 
@@ -125,7 +129,7 @@ def _from_table(table: Path) -> Iterator[tuple[str, Path]]:
     Raises
     ------
     ReadError
-        If it cannot be read, or has no column of paths.
+        If the table cannot be read, or has no column of paths.
     """
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:
@@ -152,12 +156,12 @@ def _is_dicom(file: Path) -> bool:
 
 
 def _from_heap(root: Path, heap: Path | None) -> list[tuple[str, Path]]:
-    """A folder of links per patient of a heap, called by the patient's pseudonym.
+    """A folder of links for each patient of a heap, named by the patient's pseudonym.
 
     Raises
     ------
     SettingsError
-        If there is no place for the links.
+        If there is no folder for the links.
     """
     from napari_medseq.io.files import walk
 
@@ -178,7 +182,7 @@ def _from_heap(root: Path, heap: Path | None) -> list[tuple[str, Path]]:
 
 
 def _patient_of(file: Path) -> str:
-    """The pseudonym of a file's patient; "unknown" where it names none."""
+    """The pseudonym of a file's patient; "unknown" if it names none."""
     import pydicom
 
     from napari_medseq.io.dicom.privacy import pseudonym
@@ -193,7 +197,8 @@ def _patient_of(file: Path) -> str:
 
 
 def _link(files: Sequence[Path], root: Path, folder: Path) -> None:
-    """Links to files under `folder`, at the places that they have under `root`; those of files that are gone are removed."""
+    """Make links to files under `folder`, at the places that they have under `root`; links to files that are gone are
+    removed."""
     links = {folder / file.relative_to(root): file.resolve() for file in files}
     try:
         for old in folder.rglob("*") if folder.is_dir() else ():

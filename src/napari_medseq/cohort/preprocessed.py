@@ -1,4 +1,5 @@
-"""`preprocess_cohort`: a recipe of preprocessing steps on the images of many patients; one that fails never stops the others."""
+"""`preprocess_cohort`: a recipe of preprocessing steps on the images of many patients; a patient that fails does not
+stop the others."""
 
 from __future__ import annotations
 
@@ -25,13 +26,13 @@ from napari_medseq.sequence import ImageSequence, Study, Visit, matches
 if TYPE_CHECKING:
     import pandas as pd
 
-#: what the table is called in the folder of the results
+#: name of the table in the folder of the results
 TABLE = "preprocessed.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """One image or mask of a patient, as it stands in the table."""
+    """One image or mask of a patient, as a row of the table."""
 
     patient: str
     visit: str
@@ -55,18 +56,18 @@ def preprocess_cohort(
 ) -> pd.DataFrame:
     """Run steps on the images of many patients; masks follow their images.
 
-    Where a step needs another image (*register*, *resample* without a spacing) it is the same series at the patient's first visit, and the
-    first visit itself is left as it lies by these steps.
+    A step that needs another image (*register*, *resample* without a spacing) uses the same series at the patient's
+    first visit; the first visit itself is left unchanged by such steps.
 
     Parameters
     ----------
     studies : path or sequence of paths
         See `find_patients`: a folder of studies, a BIDS tree, a ``.csv`` of paths, or the studies.
-    steps : steps, as of `preprocess`, or a recipe file
+    steps : steps, as `preprocess` takes them, or a recipe file
     out : path
         Results go to ``out/<patient>/<visit>/<image>.nii.gz``, the table to ``out/preprocessed.csv``, the recipe to ``out/run.json``.
     series : str or sequence of str, optional
-        Names, or patterns such as ``*T1post``, of the images; default all.
+        Names of the images, or patterns such as ``*T1post``; default all.
 
     Returns
     -------
@@ -138,7 +139,7 @@ class _Visit:
         return self.study.visits[self.number]
 
     def rows(self, steps: Steps, progress: Progress | None, cancelled: Cancelled | None) -> Iterator[_Row]:
-        """Preprocess and write what there is, one row each."""
+        """Preprocess and write the images and masks of the visit, one row each."""
         images = [i for i in self.visit.images if self.series is None or matches(i, self.series)]
         pairs: list[tuple[ImageSequence, ImageSequence]] = []
         for k, image in enumerate(images):
@@ -160,7 +161,7 @@ class _Visit:
                 yield self._written(mask, partial(follow, mask, of_it[0], cancelled=cancelled))[0]
 
     def _steps(self, steps: Steps, image: ImageSequence) -> list[Step]:
-        """The steps of an image: at the first visit none that brings it onto the first visit."""
+        """The steps for an image; at the first visit without those that bring it onto the first visit."""
         chain = parse(steps, modality=image.modality)
         return chain if self.number else [step for step in chain if not brings_onto_another(step)]
 
@@ -201,7 +202,7 @@ class _Visit:
 
 
 def brings_onto_another(step: Step) -> bool:
-    """Whether a step does nothing but bring an image onto the other one, where it then belongs."""
+    """Whether a step only brings an image onto another one, to whose space it then belongs."""
     return isinstance(step, Register) or (isinstance(step, Resample) and step.spacing is None)
 
 

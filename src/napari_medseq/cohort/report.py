@@ -1,4 +1,5 @@
-"""The report of a cohort: one HTML file with the burden over time of all, response, outliers and failures, linked to each patient."""
+"""The report of a cohort: one HTML file with the burden over time, response, outliers and failures, linked to each
+patient."""
 
 from __future__ import annotations
 
@@ -26,11 +27,11 @@ h2 { margin-top: 2.2rem; border-bottom: 1px solid #ccc; } .note { color: #666; }
 table { border-collapse: collapse; font-size: 13px; } th, td { border: 1px solid #ddd; padding: .2rem .4rem; text-align: left; }
 th { background: #f3f3f3; } td.n { text-align: right; }
 """
-#: robust z from which a change is an outlier (Iglewicz & Hoaglin 1993, How to Detect and Handle Outliers)
+#: robust z above which a change is an outlier (Iglewicz & Hoaglin 1993, How to Detect and Handle Outliers)
 _OUTLIER_Z = 3.5
-#: normal consistency of the median absolute deviation
+#: factor that makes the median absolute deviation consistent for a normal distribution
 _MAD_TO_SD = 1.4826
-#: patients drawn as lines of their own, and listed in one table
+#: largest number of patients that are drawn as lines of their own, and listed in one table
 _MOST_DRAWN, _MOST_LISTED = 500, 1000
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
@@ -162,14 +163,14 @@ def _triples(table: pd.DataFrame, one: str, other: str) -> Iterable[tuple[object
 
 
 def _text(value: object) -> str:
-    """A cell: blank for what is unknown, four digits for a number, no control characters."""
+    """The text of a cell: blank if unknown, four digits for a number, no control characters."""
     if value is None or value is pd.NA or value != value:
         return ""
     return escape(_CONTROL.sub(" ", f"{value:.4g}" if isinstance(value, float) else str(value)))
 
 
 def _link(study: str) -> str:
-    """The patient's name, leading to the report in its folder."""
+    """The patient's name, linked to the report in its folder."""
     place = quote(study.encode("utf-8", "surrogateescape"))
     return f'<a href="{place}/report.html">{_text(study)}</a>'
 

@@ -1,4 +1,5 @@
-"""`run_cohort`: the main job on many patients; one bad patient never stops the others, and a second call does only what has changed."""
+"""`run_cohort`: the main job on many patients; a patient that fails does not stop the others, and a second call does
+only what has changed."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from distributed import Client
 
-#: memory in GB that a patient takes at least beside its images: the programs
+#: memory in GB that a patient needs in addition to its images, for the programs
 PROGRAMS_GB = 1.5
 
 
@@ -59,44 +60,46 @@ def run_cohort(
     studies : path or sequence of paths
         See `find_patients`: a folder of studies, a BIDS tree, a ``.csv`` of paths, a heap of DICOM, or the studies.
     model : Model, name or bundle folder
-        Sent to each worker once, by its content; the workers need not know it.
+        The model, whose content is sent to each worker once; the workers need not have it.
     out : path
         Results go to ``out/<study name>``, tables and the report to ``out`` itself.
     cluster : str or distributed.Client, optional
         Address of a Dask scheduler, such as ``"tcp://server:8786"``; its workers must see the same folders and have this package
-        installed. Workers with a GPU say so (``dask worker --resources GPU=1``) and take one patient each with ``device="cuda"``.
-        "slurm": workers are jobs of SLURM, as many as `workers` says (see `cohort.slurm`). None: this machine, as Dask cluster of its own.
+        installed. Workers with a GPU declare it (``dask worker --resources GPU=1``) and take one patient each with
+        ``device="cuda"``. "slurm": the workers are jobs of SLURM, `workers` of them (see `cohort.slurm`). None: a Dask
+        cluster on this machine.
     workers : int, optional
-        Patients at a time on this machine; by default as many as processors and memory allow. 0: one after another in this
-        process, without Dask and without limits. With ``cluster="slurm"``: jobs to submit.
+        Number of patients at a time on this machine; by default as many as processors and memory allow. 0: one after
+        another in this process, without Dask and without limits. With ``cluster="slurm"``: number of jobs to submit.
     series, register, device, settings, force, shift_dates
         As in `run`.
     again : bool
-        Do patients again whose result is there already.
+        Do patients again even if their result exists.
     reports : bool
-        Write a report for each patient too.
+        Also write a report for each patient.
     time_limit_s, memory_limit_gb : float or None
-        For one patient; one that takes more fails. Memory: beside what the programs take; None: what the worker has.
+        Limits for one patient; a patient that exceeds them fails. The memory is in addition to that of the programs;
+        None: what the worker has.
     retries : int
-        How often a patient is tried again whose process ended (a crash, no memory).
+        Number of times that a patient is tried again whose process ended (by a crash or a lack of memory).
     patience_s : float
         Seconds to wait for workers, and for a scheduler that was lost.
     progress, cancelled : callables, optional
-        Looked at per patient. Results that are complete when the job is cancelled stay.
+        Called for each patient. Results that are complete when the job is cancelled are kept.
 
     Returns
     -------
     pandas.DataFrame
-        One row per patient, in the order given, as in ``out/cohort.csv``: ``status`` is "done", "kept" (was there already, from the
-        same files, model, options and versions) or "failed" (``error`` says why); ``dropped`` counts visits that could not be read;
-        volumes are the total burden at the first and the last visit.
+        One row per patient, in the given order, as in ``out/cohort.csv``: ``status`` is "done", "kept" (the result
+        existed, from the same files, model, options and versions) or "failed" (``error`` says why); ``dropped`` counts
+        visits that could not be read; volumes are the total burden at the first and the last visit.
 
     Raises
     ------
     ReadError
         If there is no study.
     SettingsError
-        If two studies have one name, a setting cannot be used, or the cluster cannot be reached or has no workers.
+        If two studies have the same name, a setting cannot be used, or the cluster cannot be reached or has no workers.
     WriteError
         If `out` cannot be written to, or another cohort writes to it.
     MedseqError
@@ -105,7 +108,7 @@ def run_cohort(
     Notes
     -----
     `series` to `shift_dates` are the keywords of `run`, under the same names; `time_limit_s` to `patience_s` are those of the
-    command line. Each is given by itself, so they are keywords and no options object.
+    command line. They are separate keywords, not an options object, because each is used by itself.
 
     Written to `out`: ``cohort.csv`` (a row per patient, as they finish), ``lesions.csv`` (per lesion and visit) and ``visits.csv`` (per
     patient and visit), both as Parquet too where pyarrow is installed, ``cohort.html``, and ``dataset_description.json`` (BIDS
@@ -116,7 +119,7 @@ def run_cohort(
     target = Path(out).resolve()
     track_settings = pipeline.track_settings(settings).model_dump(
         mode="json"
-    )  # a bad setting is said before any patient
+    )  # a bad setting is reported before any patient
     if workers is not None and workers < 0:
         raise SettingsError(f"workers = {workers}: give 1 or more, or 0 for this process alone.")
     if cluster == "slurm" and not workers:
@@ -127,7 +130,7 @@ def run_cohort(
         "device": device,
         "force": force,
     }
-    if shift_dates:  # only then: results of before know no such option, and are kept
+    if shift_dates:  # only if it is set, because earlier results lack this option and are still to be kept
         options["shift_dates"] = True
     with claimed(target):
         patients = find_patients(studies, heap=target / ".studies")
@@ -164,7 +167,7 @@ def _jobs(
     again: bool,
     report: bool,
 ) -> tuple[list[Job], dict[str, Row]]:
-    """A job per patient; those that cannot be meant are rows already."""
+    """A job for each patient; patients that cannot be done already get their rows."""
     jobs: list[Job] = []
     rows: dict[str, Row] = {}
     first: dict[Path, str] = {}
@@ -199,7 +202,7 @@ def _rows(
     count: _Count,
     cancelled: Cancelled | None,
 ) -> Iterator[Row]:
-    """Rows as they come, from wherever the jobs are done."""
+    """Rows as they come, wherever the jobs are done."""
     if cluster is None and workers == 0:
         for job in jobs:
             check(cancelled)
@@ -232,14 +235,15 @@ def _rows(
 
 
 def local_workers(device: str = "auto") -> int:
-    """How many patients at a time this machine does: one per GPU, else one per processor as far as memory goes."""
+    """Number of patients that this machine does at a time: one per GPU, else one per processor as far as memory
+    allows."""
     if device.startswith(("cuda", "mps")):
         return 1
     return max(1, min(os.cpu_count() or 1, int(available_gb() // PROGRAMS_GB)))
 
 
 def available_gb() -> float:
-    """Memory that is free now, in GB; unlimited where the system does not say."""
+    """Free memory in GB; unlimited if the system does not tell."""
     try:
         import psutil
     except ImportError:
@@ -248,7 +252,7 @@ def available_gb() -> float:
 
 
 class _Count:
-    """Progress with the time left, which the patients that had to be done tell."""
+    """Progress with the remaining time, estimated from the patients that had to be done."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self._total, self._progress = total, progress
@@ -273,7 +277,7 @@ class _Count:
 
 
 def _describe(target: Path) -> None:
-    """``dataset_description.json``: what made the folder, as BIDS derivatives say it."""
+    """Write ``dataset_description.json``, which states the origin of the folder as BIDS derivatives do."""
     facts = {
         "Name": "napari-medseq cohort",
         "BIDSVersion": "1.9.0",

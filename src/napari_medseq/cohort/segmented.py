@@ -1,4 +1,4 @@
-"""Segmentations kept beside a patient's result, so that changed settings of tracking do not segment again."""
+"""Segmentations stored beside a patient's result, so that changed settings of tracking need no new segmentation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _FACTS, _MASKS = "segmented.json", "masks.npz"
 
 
 def keep(segmented: Segmented, folder: Path, key: str) -> None:
-    """Write a segmentation into the folder of a result, under the hash of what it depends on; the one before goes.
+    """Write a segmentation into the folder of a result, under the hash of its dependencies; it replaces the previous
+    one.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def keep(segmented: Segmented, folder: Path, key: str) -> None:
 
 
 def is_kept(folder: Path, key: str) -> bool:
-    """Whether the folder of a result holds a whole segmentation that depends on the same."""
+    """Whether the folder of a result holds a complete segmentation with these dependencies."""
     try:
         facts = record.read_json(folder / FOLDER / _FACTS)
         return bool(facts["key"] == key) and bool(facts["masks_sha256"] == record.sha256(folder / FOLDER / _MASKS))
@@ -55,7 +56,7 @@ def is_kept(folder: Path, key: str) -> bool:
 
 
 def kept(folder: Path, chosen: list[Chosen]) -> Segmented:
-    """The segmentation that `keep` wrote, of the same images.
+    """The segmentation that `keep` wrote, for the same images.
 
     Raises
     ------
@@ -91,5 +92,5 @@ def kept(folder: Path, chosen: list[Chosen]) -> Segmented:
 
 
 def forget(folder: Path) -> None:
-    """Remove a segmentation that was kept."""
+    """Remove a stored segmentation."""
     shutil.rmtree(folder / FOLDER, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Workers as jobs of SLURM: dask-jobqueue submits them, as the user's own configuration of it says."""
+"""Workers as jobs of SLURM, submitted by dask-jobqueue with the user's own configuration."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from napari_medseq.errors import MedseqWarning, SettingsError
 if TYPE_CHECKING:
     from dask_jobqueue.slurm import SLURMJob
 
-#: how the cluster is called in `run_cohort`
+#: name of the cluster in `run_cohort`
 NAME = "slurm"
-#: seconds that jobs may wait in the queue before it is said that there are no workers: a day
+#: seconds that jobs may wait in the queue before a lack of workers is reported: a day
 QUEUE_S = 86_400.0
-#: seconds in which sbatch must have answered; it tries for some minutes where SLURM's controller is silent
+#: seconds within which sbatch must answer; it retries for some minutes if SLURM's controller is silent
 _ANSWER_S = 600.0
 
 
 class Answers:
-    """What sbatch said to each job, as it comes."""
+    """The answers of sbatch to the submitted jobs, as they come."""
 
     def __init__(self) -> None:
         self._refused: list[str] = []
@@ -34,19 +34,19 @@ class Answers:
         self._one_more = threading.Condition()
 
     def taken(self) -> None:
-        """A job was submitted."""
+        """Count a job that was submitted."""
         with self._one_more:
             self._taken += 1
             self._one_more.notify_all()
 
     def refused(self, words: str) -> None:
-        """A job was refused, in sbatch's words."""
+        """Record a job that was refused, in sbatch's words."""
         with self._one_more:
             self._refused.append(words)
             self._one_more.notify_all()
 
     def check(self, jobs: int, patience_s: float) -> None:
-        """Wait until every job is answered, then say which were refused.
+        """Wait until every job is answered, and report those that were refused.
 
         Raises
         ------
@@ -71,14 +71,15 @@ class Answers:
 
 @contextmanager
 def slurm_client(jobs: int) -> Iterator[Client]:
-    """A scheduler in this process, and so many jobs of SLURM as its workers; they are cancelled at the end.
+    """A scheduler in this process with jobs of SLURM as its workers, which are cancelled at the end.
 
     Cores, memory, queue, account and time of a job come from dask-jobqueue's configuration, ``~/.config/dask/jobqueue.yaml``.
 
     Raises
     ------
     SettingsError
-        If dask-jobqueue or SLURM is not here, the configuration does not say what a job is to have, or sbatch refuses every job.
+        If dask-jobqueue or SLURM is missing, the configuration does not state the resources of a job, or sbatch
+        refuses every job.
     """
     try:
         from dask_jobqueue.slurm import SLURMCluster
@@ -90,11 +91,11 @@ def slurm_client(jobs: int) -> Iterator[Client]:
         )
     answers = Answers()
     try:
-        # dask-jobqueue's annotation asks for a job where it takes a class of them
+        # dask-jobqueue's annotation asks for a job, although it takes a class of jobs
         cluster = SLURMCluster(job_cls=_job_class(answers), scheduler_options={"dashboard_address": ":0"})  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise SettingsError(
-            f"dask-jobqueue does not know what a job is to have ({' '.join(str(error).split())}); write cores and memory under "
+            f"dask-jobqueue does not know the resources of a job ({' '.join(str(error).split())}); write cores and memory under "
             "jobqueue: slurm: in ~/.config/dask/jobqueue.yaml."
         ) from None
     with cluster, Client(cluster) as client:
@@ -104,7 +105,8 @@ def slurm_client(jobs: int) -> Iterator[Client]:
 
 
 def _job_class(answers: Answers) -> type[SLURMJob]:
-    """Jobs of SLURM that pass on how they were answered: dask-jobqueue keeps a refusal to itself, and waits for workers."""
+    """The class of SLURM jobs that report their answers, because dask-jobqueue hides a refusal and waits for
+    workers."""
     from dask_jobqueue.slurm import SLURMJob
 
     class Job(SLURMJob):
@@ -121,6 +123,6 @@ def _job_class(answers: Answers) -> type[SLURMJob]:
 
 
 def _words_of(error: str) -> str:
-    """What sbatch wrote, out of dask-jobqueue's account of the call; all of it where there is no such part."""
+    """The output of sbatch from dask-jobqueue's error message; the whole message if it has no such part."""
     words = error.partition("stderr:")[2].split() or error.split()
     return " ".join(words).removeprefix("sbatch: ").rstrip(".")

@@ -15,14 +15,14 @@ from napari_medseq.cohort.patient import COLUMNS, Row
 from napari_medseq.errors import ReadError, WriteError
 from napari_medseq.tables import csv_cell, write_csv
 
-#: columns of text in the tables; the others are numbers, but for these
+#: columns of text in the tables; all others are numbers
 _TEXTS = ("study", "label", "event", "parents", "doubling", "shift_direction", "spread_direction", "spread_axis")
 _WHOLE = ("visit", "lesion")
 _FLAGS = ("measured", "cut_off")
 
 
 class PatientTable:
-    """``cohort.csv`` while the cohort runs: each row is on the disk as soon as its patient is finished.
+    """``cohort.csv`` while the cohort runs: each row is on disk as soon as its patient is finished.
 
     Raises
     ------
@@ -59,7 +59,7 @@ class PatientTable:
 
 
 def frame(rows: Sequence[Row]) -> pd.DataFrame:
-    """The rows as a table; whole numbers stay whole where some are blank."""
+    """The rows as a table; integers stay integers even if some cells are blank."""
     table = pd.DataFrame(list(rows), columns=list(COLUMNS))
     for column in ("visits", "dropped", "lesions", "warnings"):
         table[column] = table[column].astype("Int64")
@@ -69,7 +69,7 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def write_patients(rows: Sequence[Row], path: Path) -> Path:
-    """``cohort.csv`` when all is done: the rows in the order of the studies."""
+    """Write the final ``cohort.csv``, with the rows in the order of the studies."""
     return write_csv(frame(rows), path)
 
 
@@ -84,7 +84,7 @@ def _with_result(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def write_long(tables: Sequence[Path], names: Sequence[str], out: Path) -> list[Path]:
-    """Many patients' tables as one tidy table, ``.csv`` and, where pyarrow is installed, ``.parquet``.
+    """Write the tables of many patients as one tidy table, ``.csv`` and, if pyarrow is installed, ``.parquet``.
 
     One patient is in memory at a time.
 
@@ -93,14 +93,14 @@ def write_long(tables: Sequence[Path], names: Sequence[str], out: Path) -> list[
     tables : sequence of Path
         ``lesions.csv`` or ``summary.csv`` of each patient.
     names : sequence of str
-        The patients.
+        Names of the patients.
     out : Path
-        Without ending.
+        Path of the tables without ending.
 
     Returns
     -------
     list of Path
-        What was written.
+        The files that were written.
 
     Raises
     ------

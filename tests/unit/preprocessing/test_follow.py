@@ -89,7 +89,7 @@ def test_a_deformable_registration_is_kept_whole() -> None:
 
 def test_of_several_steps_the_one_that_fails_is_named() -> None:
     image, _ = image_and_mask()
-    with pytest.raises(MedseqError, match=r"^Step 2, registration: Registration needs another image"):
+    with pytest.raises(MedseqError, match=r"^Step 2, registration: Registration needs a target image"):
         ms.preprocess(image, ["zscore", "register"])
-    with pytest.raises(MedseqError, match=r"^Registration needs another image"):
+    with pytest.raises(MedseqError, match=r"^Registration needs a target image"):
         ms.preprocess(image, ["register"])

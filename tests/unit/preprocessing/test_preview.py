@@ -120,7 +120,7 @@ def test_a_lazy_image_is_read_as_far_as_needed() -> None:
 
 @pytest.mark.parametrize("bad", [{"z": 8}, {"t": -1}])
 def test_a_place_that_is_not_there_is_refused(bad: dict[str, int]) -> None:
-    with pytest.raises(SettingsError, match="places along"):
+    with pytest.raises(SettingsError, match="positions along"):
         preview(series(), "zscore", bad)
     with pytest.raises(SettingsError, match="looked at along"):
         preview(series(), "zscore", axis="t")
