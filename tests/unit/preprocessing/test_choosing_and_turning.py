@@ -145,9 +145,9 @@ def test_a_region_in_millimetres_is_the_same_place_in_every_scan() -> None:
 def test_a_region_that_is_not_there_is_said() -> None:
     with pytest.raises(SettingsError, match="box_mm"):
         ms.preprocess(scan(), "region")
-    with pytest.raises(SettingsError, match="must rise"):
+    with pytest.raises(SettingsError, match="must be ascending"):
         RegionOfInterest(box_mm=((1, 0), (0, 1), (0, 1)))
-    with pytest.raises(MedseqError, match="beside the image"):
+    with pytest.raises(MedseqError, match="outside of the image"):
         ms.preprocess(scan(), RegionOfInterest(box_mm=((900, 950), (0, 1), (0, 1))))
     with pytest.raises(MedseqError, match="no label"):
         ms.preprocess(scan(), "region", reference=mask().replace(data=mask().data * 0))

@@ -47,7 +47,7 @@ def test_own_ranges_come_after_the_named_and_padding_is_nothing() -> None:
         ({"tissues": ("fat",), "ranges": {"other": (-100, 0)}}, "overlap"),
         ({"tissues": ("cheese",)}, "unknown"),
         ({"tissues": ()}, "at least one"),
-        ({"ranges": {"nothing": (2000, 2000)}}, "must rise"),
+        ({"ranges": {"nothing": (2000, 2000)}}, "must be ascending"),
     ],
 )
 def test_ranges_that_contradict_are_refused(settings: dict[str, object], words: str) -> None:
