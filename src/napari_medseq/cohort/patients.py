@@ -3,7 +3,6 @@ patients."""
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 import unicodedata
@@ -14,6 +13,7 @@ from os import PathLike
 from pathlib import Path
 
 from napari_medseq.errors import MedseqError, ReadError, SettingsError, WriteError
+from napari_medseq.io.spreadsheets import path_in, read_rows
 
 Studies = str | PathLike[str] | Sequence[str | PathLike[str]]
 
@@ -131,21 +131,16 @@ def _from_table(table: Path) -> Iterator[tuple[str, Path]]:
     ReadError
         If the table cannot be read, or has no column of paths.
     """
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t" if table.suffix.lower() == ".tsv" else ","))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ReadError(f"{table} cannot be read as a table of studies ({error}).") from None
-    columns = {str(c).strip().lower(): c for c in (rows[0] if rows else {}) if c is not None}
+    rows = read_rows(table, error=ReadError)
+    columns = {c.lower(): c for c in (rows[0] if rows else {})}
     path_column = next((columns[c] for c in _PATH_COLUMNS if c in columns), None)
     if path_column is None:
         raise ReadError(f"{table} has no column of paths; call it 'study', with a row per patient.")
     name_column = next((columns[c] for c in _NAME_COLUMNS if c in columns), None)
     for row in rows:
-        text = (row[path_column] or "").strip()
-        if text:
-            path = table.parent / Path(text).expanduser()
-            name = (row[name_column] or "").strip() if name_column else ""
+        if row[path_column]:
+            path = path_in(table, row[path_column])
+            name = row[name_column] if name_column else ""
             yield name or _name_of(path), path
 
 

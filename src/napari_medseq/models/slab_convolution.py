@@ -1,9 +1,9 @@
-"""3×3×3 convolutions over slabs (n, channel, step, y, x) that train in bfloat16 on a CPU, safely and without waste.
+"""Convolutions over slabs (n, channel, step, y, x) that train in bfloat16 on a CPU, safely and without waste.
 
 oneDNN up to 3.12 (torch 2.13) writes out of bounds in the bfloat16 weight gradient of 3D convolutions on processors with AMX
 where there are fewer than about ten steps of 96 rows or more, which ends the process. The weight gradient does not mind how its sum
 is arranged: here the samples are laid end to end along the steps, with steps of zeros between them, so that there are always
-enough.
+enough. Convolutions that look at one voxel, and those that enlarge without overlap, are matrix products, and computed as such.
 """
 
 from __future__ import annotations
@@ -105,6 +105,41 @@ class SlabConvolution(nn.Conv3d):
         y = functional.conv2d(near, self.weight[:, 0], self.bias, stride, padding)
         out: Tensor = y.unflatten(0, (n, steps)).transpose(1, 2)
         return out
+
+
+class PointConvolution(nn.Conv3d):
+    """`torch.nn.Conv3d` of one voxel; while it trains in bfloat16 on a CPU a matrix product, whose gradient stays inside its memory."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channel, step, y, x) as `torch.nn.Conv3d`."""
+        if not _trains_low(x):
+            return super().forward(x)
+        y = functional.linear(x.permute(0, 2, 3, 4, 1), self.weight.flatten(1), self.bias)
+        return y.permute(0, 4, 1, 2, 3)
+
+
+class Enlargement(nn.ConvTranspose3d):
+    """`torch.nn.ConvTranspose3d` whose kernel is its stride; a matrix product where `PointConvolution` is one."""
+
+    def __init__(self, channels: int, width: int, stride: Triple) -> None:
+        super().__init__(channels, width, stride, stride)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(n, channel, step, y, x) as `torch.nn.ConvTranspose3d`."""
+        if output_size is not None or not _trains_low(x):
+            return super().forward(x, output_size)
+        a, b, c = _triple(self.stride)
+        n, _, steps, rows, columns = x.shape
+        spread = self.weight.permute(2, 3, 4, 1, 0).flatten(0, 3)
+        bias = None if self.bias is None else self.bias.repeat(a * b * c)
+        y = functional.linear(x.permute(0, 2, 3, 4, 1), spread, bias).view(n, steps, rows, columns, a, b, c, -1)
+        y = y.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(n, steps * a, rows * b, columns * c, -1)
+        return y.permute(0, 4, 1, 2, 3)
+
+
+def _trains_low(x: Tensor) -> bool:
+    """Whether what is computed now is learned from, in lower precision, on a CPU."""
+    return x.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
 
 
 def _triple(value: object) -> Triple:

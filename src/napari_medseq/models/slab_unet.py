@@ -19,7 +19,7 @@ from torch.nn.utils import fusion
 from napari_medseq.errors import ModelError
 from napari_medseq.models.gated_scan import GatedMixer
 from napari_medseq.models.registry import register
-from napari_medseq.models.slab_convolution import SlabConvolution, Triple
+from napari_medseq.models.slab_convolution import Enlargement, PointConvolution, SlabConvolution, Triple
 from napari_medseq.models.stepwise import Stepwise
 
 Norm = Literal["instance", "batch"]
@@ -161,11 +161,11 @@ class SlabUNet(Stepwise):
         self.mix = nn.ModuleDict(
             {str(k): GatedMixer(widths[k], max(_SMALLEST_STATE, int(hidden * widths[k]))) for k in mix_levels}
         )
-        self.up = nn.ModuleList(nn.ConvTranspose3d(widths[k + 1], widths[k], s, s) for k, s in enumerate(shrink))
+        self.up = nn.ModuleList(Enlargement(widths[k + 1], widths[k], s) for k, s in enumerate(shrink))
         self.dec = nn.ModuleList(
             SlabBlock(w, w, stride=whole, convs=1, kernel=kernel, norm=norm, dropout=0.0) for w in widths[:-1]
         )
-        self.heads = nn.ModuleList(nn.Conv3d(w, classes, 1) for w in widths[: min(_HEADS, levels - 1)])
+        self.heads = nn.ModuleList(PointConvolution(w, classes, 1) for w in widths[: min(_HEADS, levels - 1)])
         for module in self.modules():
             if isinstance(module, SlabConvolution):
                 nn.init.kaiming_normal_(module.weight, _SLOPE)

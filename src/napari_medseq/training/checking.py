@@ -4,14 +4,16 @@ training."""
 from __future__ import annotations
 
 import hashlib
+import re
+import warnings
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from napari_medseq.errors import MedseqError
+from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, describe_grid
 from napari_medseq.training.fingerprint import are_numbers
@@ -63,6 +65,7 @@ def check_data(
     """
     layout = find_layout(folder, patient=patient, channels=channels, labels=labels)
     doubts = list(layout.doubts)
+    alike: dict[str, list[str]] = defaultdict(list)
     rows: list[dict[str, str]] = []
     dynamic: list[str] = []
     values_of: list[list[int]] = []
@@ -70,9 +73,12 @@ def check_data(
     decoded = Decoded(layout.entries, layout.modalities)
     for entry in with_progress(list(layout.entries), len(layout.entries), "checking", progress, cancelled):
         try:
-            images, truth = decoded.read(entry)
+            with warnings.catch_warnings(record=True) as issued:
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("always", MedseqWarning)
+                images, truth = decoded.read(entry)
         except MedseqError as error:
-            doubts.append(f"{entry.case}: {error}")
+            doubts.append(str(error) if entry.case in str(error) else f"{entry.case}: {error}")
             continue
         finally:
             decoded.kept.clear()
@@ -81,7 +87,8 @@ def check_data(
         values = [int(v) for v in np.unique(np.asarray(truth.data)) if v]
         values_of.append(values)
         cases_of[_content(first)].append(entry.case)
-        doubts += _doubts(entry, layout, images, values)
+        for text in dict.fromkeys([*_doubts(entry, layout, images, values), *map(_without_name, issued)]):
+            alike[text].append(entry.case)
         if truth.is_dynamic:
             dynamic.append(entry.case)
         rows.append(
@@ -93,6 +100,7 @@ def check_data(
                 "labels": ", ".join(map(str, values)) or "none",
             }
         )
+    doubts += [_of_cases(text, cases, len(rows)) for text, cases in alike.items()]
     doubts += [f"{', '.join(cases)} hold the same voxels" for cases in cases_of.values() if len(cases) > 1]
     doubts += _empty(rows) + _in_two_splits(layout)
     if not layout.classes and are_numbers(values_of):
@@ -111,25 +119,37 @@ def _content(seq: ImageSequence) -> str:
     return hashlib.sha256(np.ascontiguousarray(seq.data).tobytes()).hexdigest()
 
 
+def _of_cases(text: str, cases: Sequence[str], total: int) -> str:
+    """A doubt with the cases that it is about: said once, however many these are."""
+    if len(cases) == 1:
+        return f"{cases[0]}: {text}"
+    return f"{'all' if len(cases) == total else f'{len(cases)} of'} {total} cases: {text} ({some(cases)})"
+
+
+def _without_name(issued: warnings.WarningMessage) -> str:
+    """What reading a file warned of, without the file's name, so that frames do not say it one by one."""
+    return re.sub(r"^[^\s:]+: ", "", " ".join(str(issued.message).split()))
+
+
 def _doubts(entry: Entry, layout: Layout, images: dict[str, ImageSequence], values: list[int]) -> list[str]:
+    """What is doubtful about one case."""
     doubts = []
     first = next(iter(images.values()))
     unknown = sorted(set(values) - set(layout.classes)) if layout.classes else []
     if unknown:
-        doubts.append(f"{entry.case}: holds the labels {unknown}, which the data set does not name")
+        doubts.append(f"holds the labels {unknown}, which the data set does not name")
     if min(values, default=1) < 0 or len(values) > MOST_CLASSES:
-        doubts.append(f"{entry.case}: values {values[:4]} … {values[-1]} ({len(values)} of them) look like no labels")
+        doubts.append(f"values {values[:4]} … {values[-1]} ({len(values)} of them) look like no labels")
     missing = [c for c in layout.channels if c not in entry.images]
     if missing:
-        doubts.append(f"{entry.case}: has no {', '.join(missing)}")
+        doubts.append(f"has no {', '.join(missing)}")
     for name, other in list(images.items())[1:]:
         if not lies_on(other, first):
-            doubts.append(
-                f"{entry.case}: {name} lies on another grid than {next(iter(images))}; it will be resampled to it"
-            )
-    data = np.asarray(first.data)
-    if data.size and data.min() == data.max():
-        doubts.append(f"{entry.case}: every voxel of the image has one value")
+            doubts.append(f"{name} lies on another grid than {next(iter(images))}; it will be resampled to it")
+    for name, seq in images.items():
+        data = np.asarray(seq.data)
+        if data.size and data.min() == data.max():
+            doubts.append(f"every voxel of {'the image' if len(images) == 1 else name} has one value")
     return doubts
 
 

@@ -6,7 +6,6 @@ that word, 0 where it is another, missing where nothing is written.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from napari_medseq.errors import SettingsError
+from napari_medseq.io import spreadsheets
 from napari_medseq.models.tabular import is_missing, value
 
 _MOST_WORDS = 20
@@ -51,11 +51,7 @@ def read_rows(path: Path, needed: Sequence[str]) -> list[dict[str, str]]:
     SettingsError
         If it cannot be read, is empty, or lacks a column.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as f:
-            rows = [{k: v or "" for k, v in row.items() if k is not None} for row in csv.DictReader(f)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SettingsError(f"{path} cannot be read as CSV: {error}") from None
+    rows = spreadsheets.read_rows(path, error=SettingsError)
     missing = [c for c in needed if not rows or c not in rows[0]]
     if missing:
         raise SettingsError(

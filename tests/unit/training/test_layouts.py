@@ -141,6 +141,65 @@ def test_a_table_of_paths(tmp_path: Path) -> None:
         find_layout(table)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_a_table_as_excel_exports_it(tmp_path: Path, encoding: str) -> None:
+    touch(tmp_path / "données", "A/flair.nii.gz", "A/seg.nii.gz", "B/flair.nii.gz")
+    table = tmp_path / "cases.csv"
+    rows = (
+        "Patient;Visit;FLAIR;Labels;Class",
+        "A;0;données\\A\\flair.nii.gz;données\\A\\seg.nii.gz;ill",
+        "B;0;données\\B\\flair.nii.gz;;well",
+        "A;6;;;ill",
+        ";;;;",
+    )
+    table.write_bytes("\r\n".join(rows).encode(encoding))
+    found = find_layout(table)
+    assert [(e.case, e.images["FLAIR"][0].is_file(), e.labels[0].is_file()) for e in found.entries] == [
+        ("A/0", True, True)
+    ]
+    doubts = "\n".join(found.doubts)
+    for said in (
+        "1 row(s) name no image and are left out: A/6",
+        "no labels and are left out: B/0",
+        "class is not used",
+    ):
+        assert said in doubts
+
+
+def test_a_table_of_classes_says_how_these_are_learned(tmp_path: Path) -> None:
+    table = tmp_path / "classes.csv"
+    table.write_text("patient,T1,class\nA,a.nii.gz,ill\n")
+    with pytest.raises(SettingsError, match="task: classification"):
+        find_layout(table)
+
+
+def test_rows_of_one_name_are_cases_of_their_own(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii.gz", "b.nii.gz", "l.nii.gz")
+    (tmp_path / "t.csv").write_text("patient,T1,labels\nA,a.nii.gz,l.nii.gz\nA,b.nii.gz,l.nii.gz\n")
+    assert [e.case for e in find_layout(tmp_path / "t.csv").entries] == ["A", "A (2)"]
+
+
+def test_bids_labels_lie_on_the_run_that_their_name_says(tmp_path: Path) -> None:
+    for subject, run in (("1", "1"), ("2", "02")):
+        raw, name = f"sub-{subject}/ses-a/anat", f"sub-{subject}_ses-a"
+        touch(tmp_path / raw, *(f"{name}_{of}.nii.gz" for of in ("run-1_FLAIR", "run-2_FLAIR", "T1w")))
+        touch(
+            tmp_path / "derivatives" / "hand" / raw,
+            f"{name}_run-{run}_space-orig_label-lesion_mask.nii.gz",
+            f"{name}_run-{run}_space-orig_label-lesion_mask.json",
+        )
+    found = find_layout(tmp_path)
+    taken = [e.images["FLAIR"][0].name for e in found.entries]
+    assert taken == ["sub-1_ses-a_run-1_FLAIR.nii.gz", "sub-2_ses-a_run-2_FLAIR.nii.gz"]
+    assert set(found.channels) == {"FLAIR", "T1w"}
+    assert not found.doubts
+    touch(tmp_path / "sub-3" / "anat", "sub-3_run-1_FLAIR.nii.gz", "sub-3_run-2_FLAIR.nii.gz")
+    touch(tmp_path / "derivatives" / "hand" / "sub-3" / "anat", "sub-3_label-lesion_mask.nii.gz")
+    assert any(
+        "2 images are called FLAIR; sub-3_run-1_FLAIR.nii.gz is taken" in d for d in find_layout(tmp_path).doubts
+    )
+
+
 @pytest.mark.parametrize(
     ("files", "cases", "patients"),
     [

@@ -25,9 +25,12 @@ def frame_folders(folder: Path) -> list[tuple[Path, Path]]:
 def of_frames(folder: Path, pairs: Sequence[tuple[Path, Path]]) -> Layout:
     """A case for each: its frames that have labels of the same name."""
     entries, doubts = [], []
+    total = labelled = 0
     for frames, labels in pairs:
         truths = {stem(p): p for p in files_in(labels, PICTURES)}
-        both = [p for p in files_in(frames, PICTURES) if stem(p) in truths]
+        everything = files_in(frames, PICTURES)
+        both = [p for p in everything if stem(p) in truths]
+        total, labelled = total + len(everything), labelled + len(both)
         if not both:
             doubts.append(f"{frames} holds no frame whose labels have its name")
             continue
@@ -35,4 +38,6 @@ def of_frames(folder: Path, pairs: Sequence[tuple[Path, Path]]) -> Layout:
         patient = inside[0] if len(inside) > 1 else ""
         case = "/".join(inside) or folder.name
         entries.append(Entry(patient, case, {"image": tuple(both)}, tuple(truths[stem(p)] for p in both)))
+    if labelled < total:
+        doubts.append(f"{total - labelled} of {total} frames have no labels and are left out")
     return Layout("folders of frames", tuple(entries), ("image",), doubts=tuple(doubts))

@@ -100,9 +100,10 @@ def _cases(pair: Pair, channel_names: Mapping[int, str]) -> tuple[list[Entry], l
         truths = tuple(labels[t] for t in partners.values())
         return ([Entry(pair.patient, pair.patient, {"image": files}, truths, pair.split)] if files else []), doubts
     channels: dict[str, dict[str, tuple[Path, ...]]] = {}
+    numbers = {name: 0 if case == name else channel_of(name)[1] for name, case in cases.items()}
     for name, case in cases.items():
-        number = 0 if case == name else channel_of(name)[1]
-        default = f"channel {number}" if number or channel_names else "image"
+        number = numbers[name]
+        default = f"channel {number}" if channel_names or any(numbers.values()) else "image"
         channels.setdefault(case, {})[channel_names.get(number, default)] = (images[name],)
     truth = {case: labels[partners[name]] for name, case in cases.items()}
     return [

@@ -18,6 +18,9 @@ from napari_medseq.training.layouts.entries import PICTURES, VOLUMES, Entry, Lay
 from napari_medseq.training.layouts.folders import is_plain, part_of
 from napari_medseq.training.layouts.names import core_of_image, core_of_labels
 
+#: BIDS entities that only the name of something derived has
+_OF_DERIVATIVES = frozenset(["space", "res", "den", "label", "desc", "atlas", "seg", "hemi"])
+
 
 def of_tree(folder: Path, channels: Mapping[str, str] | None, labels: str | None) -> Layout:
     """The cases of a tree: one for each file of labels, or for each folder of structures."""
@@ -34,6 +37,7 @@ def of_tree(folder: Path, channels: Mapping[str, str] | None, labels: str | None
         if not chosen:
             doubts.append(f"{truth.relative_to(folder)} has no image that can be told to be its own")
             continue
+        doubts += _several(truth, images, folder, chosen) if channels is None else []
         used += [c for c in chosen if c not in used]
         entries.append(
             Entry(
@@ -91,8 +95,39 @@ def _images_of(
     named = [p for p in near if core in (stem(p).lower(), core_of_image(stem(p)))]
     if named or len(near) == 1:
         return {"image": (named or near)[0]}
-    label_files = [p for p in truth.parent.iterdir() if names_labels(p)]
-    return {_suffix(p): p for p in near} if near and len(label_files) <= 1 else {}
+    label_files = [
+        p for p in truth.parent.iterdir() if names_labels(p) and p.name.lower().endswith((*VOLUMES, *PICTURES))
+    ]
+    if len(label_files) > 1:
+        return {}
+    chosen: dict[str, Path] = {}
+    for path in _of_same_run(truth, near):
+        chosen.setdefault(_suffix(path), path)
+    return chosen
+
+
+def _of_same_run(truth: Path, images: Sequence[Path]) -> list[Path]:
+    """The images without those whose BIDS name contradicts that of the labels, such as another run."""
+    own = {k: v for k, v in _entities(truth).items() if k not in _OF_DERIVATIVES}
+    return [p for p in images if all(own.get(k, v) == v for k, v in _entities(p).items())]
+
+
+def _entities(path: Path) -> dict[str, str]:
+    """What a BIDS name says: ``sub-01_run-02_T1w`` → sub 01, run 2."""
+    return {k: v.lstrip("0") or "0" for k, v in re.findall(r"(?:^|_)([a-z]+)-([A-Za-z0-9+]+)", stem(path))}
+
+
+def _several(truth: Path, images: Sequence[Path], folder: Path, chosen: Mapping[str, Path]) -> list[str]:
+    """A doubt for each channel that more than one image could be."""
+    if len(chosen) == 1 and "image" in chosen:
+        return []
+    near = [p for p in images if _bids(p) == _bids(truth)] if _bids(truth) else []
+    alike = Counter(_suffix(p) for p in _of_same_run(truth, near))
+    return [
+        f"{truth.relative_to(folder)}: {alike[name]} images are called {name}; {path.name} is taken"
+        for name, path in chosen.items()
+        if alike[name] > 1
+    ]
 
 
 def _structures(folder: Path, truths: Sequence[Path], images: Sequence[Path]) -> Layout | None:
