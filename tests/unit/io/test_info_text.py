@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from napari_medseq.cli import main
-from napari_medseq.io.dicom import pixels
+from napari_medseq.io.dicom import decoding, pixels
 from tests.unit.io import dicoms
 
 
@@ -21,7 +21,8 @@ def test_a_heap_is_listed_by_patient_and_study(
             tmp_path / f"t{t}", positions[:3], seed=t, SeriesInstanceUID="1.7", SeriesDescription="Dynamic", Modality="MR",
             StudyInstanceUID="1.5", TemporalPositionIdentifier=t + 1, TriggerTime=2000.0 * t,
         )  # fmt: skip
-    monkeypatch.setattr(pixels, "decode", lambda *_: pytest.fail("a pixel was decoded"))
+    for module in (decoding, pixels):
+        monkeypatch.setattr(module, "decode", lambda *_: pytest.fail("a pixel was decoded"))
     assert main(["info", str(tmp_path)]) in (0, None)
     said = capsys.readouterr().out
     assert "patient-1, study 1.2.3, 2020-01-31" in said

@@ -1,5 +1,5 @@
-"""DICOM: any number of files, mixed as they come, to one `ImageSequence` per image.
+"""Reading DICOM: any number of files in any mixture become one `ImageSequence` per image.
 
-`headers` parses one file, `frames` takes it apart into planes, `stacks` sorts planes into images, `pixels` decodes,
-`series` puts it together.
+`headers` parses one file, `frames` splits it into planes, `stacks` sorts planes into images, `decoding` decodes a
+frame, `pixels` rescales frames into an array, and `series` puts everything together.
 """

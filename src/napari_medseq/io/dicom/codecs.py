@@ -1,6 +1,6 @@
-"""Compressed frames: where each lies in its file, and fast decoders that work in threads, where they are installed.
+"""Compressed frames: their position in the file, and fast decoders that work in threads, if they are installed.
 
-What is not handled here (most colour, odd signs, rare syntaxes) is left to pydicom's decoders.
+Other frames (most colours, odd signs, rare syntaxes) are left to pydicom's decoders.
 Source: DICOM PS3.5 annex A.4 (encapsulated pixel data).
 """
 
@@ -39,9 +39,9 @@ _DECODERS = {
     "1.2.840.10008.1.2.4.202": "jpeg2k_decode",
     "1.2.840.10008.1.2.4.203": "jpeg2k_decode",
 }
-#: Decoders that know nothing of signs: the header says where the sign bit is.
+#: Decoders that ignore signs, so that the position of the sign bit follows from the header.
 _UNSIGNED = ("jpeg8_decode", "jpegls_decode")
-#: Syntaxes whose decoders keep colours as they are.
+#: Syntaxes whose decoders do not convert colours.
 _COLOUR = frozenset(f"1.2.840.10008.1.2.4.{k}" for k in (57, 70, 80, 81))
 _MOST_ITEMS = 1_000_000
 
@@ -69,15 +69,15 @@ def _decoder(syntax: str) -> Decoder | None:
 
 
 def decode(file: FileHeader, index: int, data: bytes, stored: np.dtype[np.generic]) -> NDArray[np.generic] | None:
-    """One grey frame decoded fast, or None where that cannot be done with certainty.
+    """Decode one grey frame fast; None if that cannot be done with certainty.
 
     Parameters
     ----------
     file : FileHeader
     data : bytes
-        The compressed bytes of the frame, which `check_frame` found sound.
+        The compressed bytes of the frame, which `check_frame` has accepted.
     stored : numpy.dtype
-        Type of the samples as the header says.
+        Type of the samples according to the header.
     """
     ds = file.ds
     if file.syntax == RLE:  # not by imagecodecs.dicomrle_decode, which writes past its memory where a stream is damaged
@@ -97,7 +97,7 @@ def _grey(
         return None
     try:
         picture = decoder(data)
-    except Exception:  # pydicom's decoders are asked next, and their complaint is the one that is told
+    except Exception:  # pydicom's decoders are tried next, and their error is the one that is reported
         return None
     if not isinstance(picture, np.ndarray) or picture.shape != shape:
         return None
@@ -118,7 +118,7 @@ def _grey(
 
 
 def check_frame(file: FileHeader, data: bytes | None, stored: np.dtype[np.generic]) -> bool:
-    """Whether a compressed frame may be decoded in this process; if not, a helper must do it.
+    """Whether a compressed frame may be decoded in this process; otherwise a helper has to do it.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def check_frame(file: FileHeader, data: bytes | None, stored: np.dtype[np.generi
 
 
 def load_decoders() -> None:
-    """Load the libraries that decode, which takes longer than a frame does."""
+    """Import the libraries that decode, which takes longer than decoding a frame."""
     import_module("pydicom.pixels.decoders")
     for syntax in _DECODERS:
         _decoder(syntax)
@@ -150,7 +150,7 @@ def load_decoders() -> None:
 def request(
     file: FileHeader, data: bytes, index: int, options: dict[str, Any], stored: np.dtype[np.generic]
 ) -> Request:
-    """What `decode_request` needs to decode a frame in another process."""
+    """The data that `decode_request` needs to decode a frame in another process."""
     grey = options["samples_per_pixel"] == 1 and str(options["photometric_interpretation"])[:5] == "MONOC"
     return {
         "data": data,
@@ -162,7 +162,7 @@ def request(
 
 
 def decode_request(request: Request) -> NDArray[np.generic]:
-    """Decode the frame of a `request`."""
+    """Decode the frame that a `request` describes."""
     from pydicom.encaps import get_frame
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
@@ -191,9 +191,9 @@ def _unpacked_rle(file: FileHeader, index: int, stored: np.dtype[np.generic]) ->
 
 
 def unpack_rle(file: FileHeader, index: int, out: NDArray[np.generic]) -> bool:
-    """One grey RLE frame into `out` (rows, columns); False where that cannot be done with certainty.
+    """Unpack one grey RLE frame into `out` (rows, columns); return False if that cannot be done with certainty.
 
-    Bytes and planes lie in blocks that each thread keeps, because fresh memory costs more than the unpacking.
+    Each thread keeps blocks of memory for bytes and planes, because new memory costs more than the unpacking.
     Source: DICOM PS3.5 annex G (a segment for each byte of a sample, the highest first).
     """
     try:
@@ -212,22 +212,24 @@ def unpack_rle(file: FileHeader, index: int, out: NDArray[np.generic]) -> bool:
                 flat |= plane
             else:
                 flat[...] = plane
-    except (ImportError, AttributeError, ValueError):  # no such codec, or no such frame
+    except (ImportError, AttributeError, ValueError):  # there is no such codec, or no such frame
         return False
     return True
 
 
 def _unpacked(unpack: Decoder, segment: NDArray[np.uint8], plane: NDArray[np.uint8]) -> bool:
-    """Unpack a segment, the padding byte at whose end some decoders take for a broken run."""
+    """Unpack a segment; some decoders mistake the padding byte at its end for a broken run."""
     for length in (len(segment), len(segment) - 1):
         try:
             return len(unpack(segment[:length], out=plane)) == len(plane)
-        except RuntimeError:  # tried again without the last byte; then pydicom's decoder says what is wrong
+        except (
+            RuntimeError
+        ):  # tried again without the last byte; if that fails too, pydicom's decoder reports what is wrong
             continue
     return False
 
 
-#: Memory that a thread keeps from frame to frame.
+#: Memory that a thread reuses from frame to frame.
 _OWN = threading.local()
 
 
@@ -241,7 +243,7 @@ def _scratch(name: str, size: int) -> NDArray[np.uint8]:
 
 
 def _raw_bytes(file: FileHeader, index: int) -> NDArray[np.uint8]:
-    """The compressed bytes of one frame in this thread's own memory; empty where fragments cannot be told apart."""
+    """The compressed bytes of one frame in this thread's own memory; empty if fragments cannot be told apart."""
     parts = _parts(file, index)
     block, at = _scratch("raw", sum(length for _, length in parts)), 0
     for start, length in parts:
@@ -250,21 +252,23 @@ def _raw_bytes(file: FileHeader, index: int) -> NDArray[np.uint8]:
 
 
 def decode_colour(file: FileHeader, index: int) -> NDArray[np.generic] | None:
-    """One RGB frame in a lossless syntax that pydicom has no decoder for here; None where this has none either."""
+    """Decode one RGB frame in a lossless syntax for which pydicom has no decoder here; None if there is none here
+    either."""
     ds, decoder = file.ds, _decoder(file.syntax)
     if decoder is None or file.syntax not in _COLOUR or text(ds, "PhotometricInterpretation") != "RGB":
         return None
     try:
         data = frame_bytes(file, index)
         picture = None if data is None else decoder(data)
-    except Exception:  # damaged: what pydicom said of it is told
+    except Exception:  # damaged: the error of pydicom is reported
         return None
     shape = integer(ds, "Rows"), integer(ds, "Columns"), 3
     return picture if isinstance(picture, np.ndarray) and picture.shape == shape else None
 
 
 def frame_bytes(file: FileHeader, index: int) -> bytes | None:
-    """The compressed bytes of one frame, a JPEG 2000 codestream out of its boxes; None where fragments cannot be told apart.
+    """The compressed bytes of one frame (for JPEG 2000 the codestream without its boxes); None if fragments cannot be
+    told apart.
 
     Raises
     ------
@@ -280,14 +284,15 @@ def frame_bytes(file: FileHeader, index: int) -> bytes | None:
 
 
 def _parts(file: FileHeader, index: int) -> list[tuple[int, int]]:
-    """(offset, length) of the fragments of one frame; [] where they cannot be told apart."""
+    """(offset, length) of the fragments of one frame; [] if they cannot be told apart."""
     if file.fragments is None:
         file.fragments = _fragments(file)
     return file.fragments[index] if index < len(file.fragments) else []
 
 
 def _fragments(file: FileHeader) -> list[list[tuple[int, int]]]:
-    """(offset, length) of each fragment of each frame: by the offset table, or one fragment each, or all for one frame."""
+    """(offset, length) of each fragment of each frame: by the offset table, or one fragment per frame, or all for a
+    single frame."""
     count = max(integer(file.ds, "NumberOfFrames", 1), 1)
     items: list[tuple[int, int]] = []
     table = b""

@@ -1,4 +1,4 @@
-"""A DICOMDIR's list of files, followed only inside its own folder.
+"""The list of files of a DICOMDIR, which is followed only inside its own folder.
 
 Source: DICOM PS3.3 annex F (basic directory information object), PS3.10 (file IDs).
 """
@@ -15,7 +15,7 @@ _MOST_FILES = 200_000
 
 
 def referenced(file: FileHeader) -> tuple[list[str], list[str]]:
-    """Files that a DICOMDIR names, and what is wrong with others that it names.
+    """Files that a DICOMDIR names, and the problems of others that it names.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def referenced(file: FileHeader) -> tuple[list[str], list[str]]:
         if not target.is_relative_to(root):
             outside += 1
             continue
-        if not target.is_file():  # media are upper case, copies often not
+        if not target.is_file():  # names on media are upper case, but those of copies often are not
             target = root.joinpath(*(p.lower() for p in parts))
         if target.is_file():
             files.append(str(target))

@@ -1,8 +1,10 @@
-"""A slice's header in a few microseconds: the attributes that are read here, straight from the bytes; no pydicom needed.
+"""Reading a slice's header in a few microseconds: the attributes that this package uses, directly from the bytes and
+without pydicom.
 
-Only plain little-endian files with a preamble are taken; whatever looks odd (another encoding, a value that runs past the
-end, an unknown representation) is `None`, and pydicom parses it as before. Sequences and private elements are looked up
-through pydicom when they are asked for. Source: DICOM PS3.5, section 7 (data set encoding), PS3.10, section 7.1 (group 2).
+Only plain little-endian files with a preamble are parsed here. For anything unusual (another encoding, a value that
+runs past the end, an unknown representation) the result is None, and pydicom parses the file. Sequences and private
+elements are read by pydicom when they are needed. Source: DICOM PS3.5, section 7 (data set encoding), PS3.10, section
+7.1 (group 2).
 """
 
 from __future__ import annotations
@@ -34,15 +36,15 @@ _explicit, _implicit = struct.Struct("<HH2sH").unpack_from, struct.Struct("<HHI"
 
 
 class _MoreNeededError(Exception):
-    """The header runs past the bytes at hand."""
+    """The header extends beyond the bytes that were read."""
 
 
 class _OddError(Exception):
-    """Not a plain data set."""
+    """The data set is not plain."""
 
 
 class Elements:
-    """The attributes of `TAGS` and `PRIVATE` that stand before the pixels, as stored; everything else through pydicom."""
+    """The attributes of `TAGS` and `PRIVATE` that precede the pixels, as stored; all others are read by pydicom."""
 
     __slots__ = ("_complete", "_source", "has_private", "values")
 
@@ -53,7 +55,7 @@ class Elements:
         self._complete: Dataset | None = None
 
     def complete(self) -> Dataset:
-        """The whole header as pydicom's data set (read again from the file)."""
+        """The whole header as pydicom's data set, read again from the file."""
         if self._complete is None:
             import pydicom
 
@@ -74,12 +76,12 @@ class Elements:
         return len(self.values)
 
 
-#: What the getters of `values` take: a file's plain attributes, or a data set (a file's or an item's) of pydicom.
+#: The input of the getters of `values`: a file's plain attributes, or a data set of pydicom (of a file or an item).
 Attributes: TypeAlias = "Elements | Dataset"
 
 
 def parse(source: Source) -> tuple[Elements, str, int] | None:
-    """The header of a plain file.
+    """Parse the header of a plain file.
 
     Returns
     -------
@@ -100,7 +102,7 @@ def parse(source: Source) -> tuple[Elements, str, int] | None:
 
 
 def group_2(raw: bytes) -> tuple[str, int] | None:
-    """Transfer syntax and offset of what follows group 2 of a file with a preamble; None where it has none."""
+    """Transfer syntax and offset of what follows group 2 of a file with a preamble; None if there is no preamble."""
     try:
         return _after_group_2(raw) if raw[128:132] == b"DICM" else None
     except (_OddError, _MoreNeededError):
@@ -138,7 +140,8 @@ def _parsed(source: Source, raw: bytes) -> tuple[Elements, str, int] | None:
 
 
 def _walk(raw: bytes, at: int, size: int, implicit: bool, values: dict[int, tuple[bytes, bytes]]) -> int:
-    """Note the values of known elements from offset `at` on; the offset of the pixels or of the file's end."""
+    """Record the values of known elements from offset `at` on, and return the offset of the pixels or of the file's
+    end."""
     end, before = len(raw), 0
     wanted, undefined = _VR_OF, _UNDEFINED
     while at < size:
@@ -147,7 +150,7 @@ def _walk(raw: bytes, at: int, size: int, implicit: bool, values: dict[int, tupl
                 raise _MoreNeededError
             if size - at >= 8:
                 raise _OddError
-            break  # a few padding bytes behind the last element
+            break  # a few padding bytes after the last element
         tag, vr, length, start = _head(raw, at, implicit)
         if tag in PIXELS:
             return at
@@ -170,7 +173,7 @@ def _walk(raw: bytes, at: int, size: int, implicit: bool, values: dict[int, tupl
 
 
 def _after(raw: bytes, at: int, implicit: bool, depth: int) -> int:
-    """Offset behind a sequence of undefined length whose first item stands at `at`."""
+    """Offset after a sequence of undefined length whose first item begins at `at`."""
     if depth > _DEEPEST:
         raise _OddError
     while True:
@@ -195,7 +198,7 @@ def _after(raw: bytes, at: int, implicit: bool, depth: int) -> int:
 
 
 def _head(raw: bytes, at: int, implicit: bool) -> tuple[int, bytes, int, int]:
-    """Tag, representation (empty where it is implicit), length and start of the value of the element at `at`."""
+    """Tag, representation (empty if implicit), length and start of the value of the element at `at`."""
     if implicit:
         group, element, length = _implicit(raw, at)
         return group << 16 | element, b"", length, at + 8

@@ -1,4 +1,4 @@
-"""Enhanced multi-frame objects: per-frame functional groups, else shared ones, turned into frames.
+"""Enhanced multi-frame objects: per-frame functional groups, else the shared ones, become frames.
 
 Source: DICOM PS3.3 C.7.6.16 (multi-frame functional groups) and C.8.13 (enhanced MR).
 """
@@ -28,7 +28,7 @@ _TYPES = (
 
 
 class Groups:
-    """Functional groups of one frame: the per-frame item first, the shared one behind it."""
+    """Functional groups of one frame: the per-frame item takes precedence over the shared one."""
 
     def __init__(self, per_frame: Dataset | None, shared: Dataset | None) -> None:
         self._sources = [source for source in (per_frame, shared) if source is not None]
@@ -43,7 +43,7 @@ class Groups:
 
 
 def groups_of(ds: Attributes, count: int) -> list[Groups]:
-    """Functional groups for each of `count` frames; items missing at the end are filled by the shared ones."""
+    """Functional groups for each of `count` frames; the shared ones stand for items missing at the end."""
     shared = first_item(ds, "SharedFunctionalGroupsSequence")
     per_frame = value(ds, "PerFrameFunctionalGroupsSequence") or []
     return [Groups(per_frame[k] if k < len(per_frame) else None, shared) for k in range(count)]
@@ -63,7 +63,7 @@ def expand(file: FileHeader, base: Frame, count: int) -> list[Frame]:
 
 
 def _spread(frames: list[Frame], groups: list[Groups]) -> None:
-    """Slices that all have the place of the first, but differ in their number within the stack, are put apart by it."""
+    """Separate slices that all have the position of the first one, by their numbers within the stack."""
     first = frames[0]
     if first.position is None or first.normal is None or len(frames) < 2:
         return
@@ -77,7 +77,7 @@ def _spread(frames: list[Frame], groups: list[Groups]) -> None:
         return
     step = first.between or first.thickness or 1.0
     first.file.notes.append(
-        f"All frames have the place of the first slice; they are put {step:g} mm apart by their number."
+        f"All frames have the position of the first slice; they are placed {step:g} mm apart by their number."
     )
     for frame, place in zip(frames, places, strict=True):
         frame.position = first.position + first.normal * step * (float(place or 1) - 1)
@@ -128,19 +128,21 @@ def _frame(base: Frame, index: int, groups: Groups) -> Frame:
     return frame
 
 
-#: Frames of one file; those of the next come after them.
+#: Stride of frame numbers per file, so that the frames of the next file follow.
 _MOST = 1 << 20
 
 
 def _inherited(base: Frame, index: int) -> dict[str, float]:
-    """What the whole file says of its time holds for its frames, so that the files of a series (a volume each) can be told apart."""
+    """Let frames inherit the times of the whole file, so that the files of a series (one volume each) can be told
+    apart."""
     clock: dict[str, float] = {n: base.clock[n] for n in ("acquired", "content", "acquisition") if n in base.clock}
     clock["instance"] = base.clock.get("instance", 0.0) * _MOST + index
     return clock
 
 
 def _in_volume(frame: Frame, groups: Groups) -> None:
-    """Place a frame of an enhanced ultrasound volume: in the world of the probe, not of the patient (PS3.3 C.8.24.3)."""
+    """Place a frame of an enhanced ultrasound volume in the world of the probe, not of the patient (PS3.3
+    C.8.24.3)."""
     plane, orientation = groups.item("PlanePositionVolumeSequence"), groups.item("PlaneOrientationVolumeSequence")
     position = numbers(plane, "ImagePositionVolume", 3) if plane is not None else None
     directions = numbers(orientation, "ImageOrientationVolume", 6) if orientation is not None else None

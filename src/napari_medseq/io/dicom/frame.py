@@ -1,4 +1,4 @@
-"""The frame: one image plane and what its file says of it, whatever kind of file that was.
+"""The frame: one image plane with the facts that its file gives, whatever kind of file that is.
 
 Source: DICOM PS3.3 C.7.6.2 (image plane module).
 """
@@ -35,13 +35,13 @@ class Frame:
     slope, inter : float
         Stored value → modality value.
     lut : (first stored value, table) or None
-        A modality look-up table, which takes the place of slope and intercept.
+        A modality look-up table, which replaces slope and intercept.
     kind : Kind
-        What makes it another image than its neighbours in the series (image type, echo, component).
+        Facts that distinguish its image from others of the series (image type, echo, component).
     location : float or None
-        Place along the normal in mm, for slices whose position in the patient is not known.
+        Position along the normal in mm, for slices whose position in the patient is unknown.
     oriented : bool
-        False where position and directions are of a world that is not the patient's.
+        False if position and directions are not those of the patient's world.
     tile : (row, column) offset in a mosaic, or None.
     clock : mapping of time source → value
         ``temporal`` (index), ``trigger``/``reference``/``acquired``/``content`` (seconds), ``acquisition``, ``instance``.
@@ -79,20 +79,19 @@ class Frame:
 
     @property
     def plane(self) -> tuple[Vector, Vector, Vector]:
-        """Position, row and column direction of a frame that has them.
+        """Position, row direction and column direction of a frame that has them.
 
         Raises
         ------
         ReadError
-            If it has not.
-        """
+            If the frame does not have them."""
         if self.position is None or self.row is None or self.column is None:
             raise ReadError(f"{self.file.path}: its position or orientation is missing; it cannot be placed.")
         return self.position, self.row, self.column
 
 
 def unit_directions(iop: Vector | None) -> tuple[Vector, Vector] | None:
-    """Row and column direction from ImageOrientationPatient, or None if they are no pair of directions."""
+    """Row and column direction from ImageOrientationPatient; None if they are not a valid pair of directions."""
     if iop is None:
         return None
     row, column = iop[:3], iop[3:]
@@ -127,7 +126,7 @@ def window_of(ds: Attributes) -> tuple[float, float] | None:
 
 
 def modality_lut(ds: Attributes) -> tuple[int, NDArray[np.generic]] | None:
-    """The first stored value and the table of a modality LUT (PS3.3 C.11.1.1.1), or None where there is no sound one."""
+    """The first stored value and the table of a modality LUT (PS3.3 C.11.1.1.1); None if there is no valid one."""
     item = first_item(ds, "ModalityLUTSequence") if "ModalityLUTSequence" in ds else None
     shape = numbers(item, "LUTDescriptor", 3) if item is not None else None
     stored = value(item, "LUTData") if item is not None else None
@@ -155,5 +154,5 @@ def depths(frames: Sequence[Frame]) -> NDArray[np.float64]:
 
 
 def placed(frames: Sequence[Frame]) -> bool:
-    """Whether all frames have a place and the first a direction."""
+    """Whether all frames have a position, and the first one has a direction."""
     return all(f.position is not None for f in frames) and frames[0].normal is not None

@@ -1,6 +1,6 @@
-"""A file's frames: a classic file gives one; an enhanced multi-frame, a mosaic, a cine, a dose grid give many.
+"""The frames of a file: one for a classic file, many for an enhanced multi-frame, a mosaic, a cine or a dose grid.
 
-Everything after this module (grouping, arranging, decoding) looks at frames only.
+Everything after this module (grouping, arranging, decoding) works on frames only.
 Sources: DICOM PS3.3 C.7.6.2 (image plane), C.7.6.16 (functional groups), C.8.8.3 (RT dose), C.8.4.15 (NM reconstruction).
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
-from napari_medseq.io.dicom import enhanced, mosaic, nuclear, pixels
+from napari_medseq.io.dicom import decoding, enhanced, mosaic, nuclear
 from napari_medseq.io.dicom.elements import Attributes, Elements
 from napari_medseq.io.dicom.frame import Frame, modality_lut, pixel_spacing, positive, unit_directions, window_of
 from napari_medseq.io.dicom.headers import FileHeader
@@ -21,9 +21,9 @@ from napari_medseq.io.dicom.kinds import diffusion_of, kind_of, philips_order
 from napari_medseq.io.dicom.tags import PRIVATE, TAGS
 from napari_medseq.io.dicom.values import EPOCH, integer, moment, number, numbers, seconds_of, stamp, text, texts, value
 
-#: Modalities whose frames are slices where nothing says that they are moments.
+#: Modalities whose frames are slices unless attributes show that they are moments.
 _VOLUMES = ("CT", "MR", "PT", "RTDOSE")
-#: Attributes that slices of one series may differ in and still be read alike.
+#: Attributes in which slices of one series may differ and still be read in the same way.
 _OWN = frozenset(
     TAGS[keyword][0]
     for keyword in (
@@ -32,7 +32,7 @@ _OWN = frozenset(
         "AcquisitionDateTime", "ContentDate", "ContentTime", "SeriesDate", "SeriesTime", "StudyDate", "StudyTime",
     )
 ) | {PRIVATE[f"Philips {name}"][0] for name in ("diffusion order", "b-value number", "gradient number", "label", "phase")}  # fmt: skip
-#: Sequences that say how a frame is read.
+#: Sequences that determine how a frame is read.
 _NESTED = frozenset(
     TAGS[keyword][0]
     for keyword in (
@@ -48,7 +48,7 @@ def frames_of(file: FileHeader, alike: dict[object, Frame] | None = None) -> lis
     ----------
     file : FileHeader
     alike : dict, optional
-        Filled with frames of which the next slice of the series differs only in what every slice has of its own.
+        A cache of frames, for slices of a series that differ only in the attributes that every slice has of its own.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def frames_of(file: FileHeader, alike: dict[object, Frame] | None = None) -> lis
         return enhanced.expand(file, base, count)
     tiles = mosaic.tiles(ds) if count == 1 and mosaic.is_mosaic(ds) else None
     if tiles is None and count == 1 and "MOSAIC" in texts(ds, "ImageType"):
-        tiles = mosaic.counted(ds, pixels.decode(base))
+        tiles = mosaic.counted(ds, decoding.decode(base))
         doubt = (
             "its slices were counted from the picture and may run the other way"
             if tiles
@@ -83,7 +83,7 @@ def frames_of(file: FileHeader, alike: dict[object, Frame] | None = None) -> lis
         )
         file.notes.append(f"A mosaic without its private header: {doubt}.")
     if tiles is not None:
-        return mosaic.expand(base, tiles if tiles.certain else mosaic.settled(tiles, pixels.decode(base)))
+        return mosaic.expand(base, tiles if tiles.certain else mosaic.settled(tiles, decoding.decode(base)))
     if count > 1:
         return _multi(base, count)
     if alike is not None and key is not None and not file.notes:
@@ -92,7 +92,7 @@ def frames_of(file: FileHeader, alike: dict[object, Frame] | None = None) -> lis
 
 
 def _unvarying(file: FileHeader) -> tuple[object, ...] | None:
-    """The stored bytes of all that slices of one series share; None where sequences matter, whose bytes are not kept."""
+    """The stored bytes that all slices of one series share; None if sequences matter, whose bytes are not kept."""
     if not isinstance(file.ds, Elements) or not _NESTED.isdisjoint(file.ds.values):
         return None
     return file.pixel_keyword, file.syntax, *[pair for pair in file.ds.values.items() if pair[0] not in _OWN]
@@ -132,7 +132,7 @@ def _plain(file: FileHeader, rows: int, columns: int) -> Frame:
 
 
 def _region_spacing(ds: Attributes) -> tuple[float, float] | None:
-    """Pixel size in mm of an ultrasound image whose regions all say the same one (PS3.3 C.8.5.5)."""
+    """Pixel size in mm of an ultrasound image whose regions all state the same one (PS3.3 C.8.5.5)."""
     regions = value(ds, "SequenceOfUltrasoundRegions") or []
     spacings = set()
     for region in regions:
@@ -146,7 +146,7 @@ def _region_spacing(ds: Attributes) -> tuple[float, float] | None:
 
 
 def _of_its_own(frame: Frame) -> Frame:
-    """What every slice of a series has of its own: place and times (the attributes of `_OWN`)."""
+    """The attributes that every slice of a series has of its own: position and times (`_OWN`)."""
     ds, clock = frame.file.ds, frame.clock
     frame.position, frame.location = numbers(ds, "ImagePositionPatient", 3), number(ds, "SliceLocation")
     for name, keyword, scale in (
@@ -204,7 +204,7 @@ def _multi(base: Frame, count: int) -> list[Frame]:
 
 
 def _along_normal(frames: list[Frame], offsets: NDArray[np.float64]) -> list[Frame]:
-    """The frames of one file as slices, so many mm from the first along its normal."""
+    """The frames of one file as slices, at given distances in mm from the first one along its normal."""
     start, row, column = frames[0].plane
     for frame, offset in zip(frames, offsets, strict=True):
         frame.position, frame.clock = start + np.cross(row, column) * offset, {}

@@ -1,4 +1,4 @@
-"""Frames of one series to groups: what belongs to one image, by what makes images different."""
+"""Grouping the frames of one series into images, by the facts in which images differ."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from napari_medseq.io.dicom.frame import Frame, depths, placed
 from napari_medseq.io.dicom.kinds import Kind, Vector
 from napari_medseq.io.dicom.values import integer, text
 
-#: Directions may differ by this much (per cosine) and still be one orientation.
+#: Largest difference of direction cosines within one orientation.
 SAME_DIRECTION = 2e-4
-#: A b-value from which on an image is weighted (s/mm²).
+#: Least b-value of a diffusion-weighted image (s/mm²).
 _WEIGHTED = 50.0
 
 
 def split(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Frames of one series → one list per image, in the order in which they first appear."""
+    """Split the frames of one series into one list per image, in the order in which they first appear."""
     hard: dict[tuple[object, ...], list[Frame]] = defaultdict(list)
     directions: list[Vector] = []
     for frame in frames:
@@ -40,7 +40,8 @@ def split(frames: Sequence[Frame]) -> list[list[Frame]]:
 
 
 def _without_traces(group: list[Frame]) -> list[list[Frame]]:
-    """Diffusion-weighted frames of no direction among directed ones are an image computed from those (a trace)."""
+    """Separate diffusion-weighted frames without a direction from directed ones, because they were computed from these
+    (a trace)."""
     directed = any(f.b_vector is not None for f in group)
     traces = [f for f in group if (f.b_value or 0.0) > _WEIGHTED and f.b_vector is None] if directed else []
     if not traces or 2 * len(traces) >= len(group):
@@ -61,7 +62,7 @@ def _by_world(group: list[Frame]) -> list[list[Frame]]:
 
 
 def _direction(frame: Frame, directions: list[Vector]) -> int:
-    """Index of the frame's orientation among those seen so far."""
+    """Index of the frame's orientation among those already seen."""
     if frame.row is None or frame.column is None:
         return -1
     both = np.concatenate([frame.row, frame.column])
@@ -73,7 +74,8 @@ def _direction(frame: Frame, directions: list[Vector]) -> int:
 
 
 def _interleave(parts: list[list[Frame]]) -> bool:
-    """Whether groups that differ in soft facts share no position and together form one even stack (so they are one image)."""
+    """Whether groups that differ in soft facts share no position and together form one even stack, so that they are
+    one image."""
     every = [f for part in parts for f in part]
     if not placed(every):
         return False

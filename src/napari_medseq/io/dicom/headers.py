@@ -1,4 +1,4 @@
-"""One DICOM file's header: parsed once, with the place of its pixels in the file; files that are none are declined."""
+"""The header of one DICOM file, parsed once, with the position of its pixels; files that are not DICOM are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.tag import BaseTag
 
-#: A packed file is unpacked this far to find its pixels, then as far as its header promises; never beyond the second.
+#: A compressed file is unpacked up to the first size to find its pixels, then as far as its header announces; never beyond the second.
 _FIRST, _MOST_UNZIPPED = 1 << 25, 1 << 31
 _CHUNK = 1 << 18
 _DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -39,13 +39,13 @@ class FileHeader:
     syntax : str
         Transfer syntax UID.
     source : Source
-        The file's bytes; in memory where it was gzipped or deflated.
+        The file's bytes; in memory if it was gzipped or deflated.
     pixel_keyword : str
         ``"PixelData"``, ``"FloatPixelData"``, ``"DoubleFloatPixelData"`` or "" where there are none.
     pixel_at, pixel_length : int
-        Byte offset and length of the pixel value; length -1 where encapsulated.
+        Byte offset and length of the pixel value; the length is -1 if encapsulated.
     fragments : list or None
-        Where each compressed frame lies, once it was looked up.
+        Position of each compressed frame, once it was looked up.
     """
 
     path: str
@@ -60,7 +60,7 @@ class FileHeader:
 
     @property
     def size(self) -> int:
-        """Bytes in the file (unzipped where it was zipped)."""
+        """Size of the file in bytes, after unpacking."""
         return self.source.size
 
     @property
@@ -70,7 +70,7 @@ class FileHeader:
 
     @property
     def encapsulated(self) -> bool:
-        """Whether pixels are compressed into fragments."""
+        """Whether pixels are compressed, in fragments."""
         return self.pixel_length == -1
 
     @property
@@ -90,7 +90,7 @@ def parse(path: str | os.PathLike[str]) -> FileHeader:
     Raises
     ------
     ReadError
-        If it is empty, no DICOM, or damaged before its pixels.
+        If it is empty, not DICOM, or damaged before its pixels.
     """
     path = os.fspath(path)
     try:
@@ -119,7 +119,7 @@ def parse(path: str | os.PathLike[str]) -> FileHeader:
         ) from error
     except EOFError as error:
         raise ReadError(f"{path}: this is no DICOM file, or it is cut before its pixels.") from error
-    except Exception as error:  # a parser fed with mutated bytes raises anything; all of it means the same
+    except Exception as error:  # for damaged bytes a parser may raise any error; all of them mean the same
         raise ReadError(f"{path}: the DICOM header is damaged ({type(error).__name__}); export it again.") from error
     ds = header.ds
     if len(ds) == 0 or ("SOPClassUID" not in ds and "Rows" not in ds and "DirectoryRecordSequence" not in ds):
@@ -128,7 +128,7 @@ def parse(path: str | os.PathLike[str]) -> FileHeader:
 
 
 def _packed(source: Source) -> Packed | None:
-    """The packed bytes of a gzipped file or of a deflated data set; None where nothing is packed."""
+    """The compressed bytes of a gzipped file or of a deflated data set; None if nothing is compressed."""
     if source.head[:2] == b"\x1f\x8b":
         return Packed(source, 0, b"", zlib.MAX_WBITS | 16)
     preamble = elements.group_2(source.head)
@@ -138,7 +138,8 @@ def _packed(source: Source) -> Packed | None:
 
 
 def _needed(header: FileHeader) -> int:
-    """Bytes up to the end of the pixels, as the header promises them; of compressed ones all that may be."""
+    """Number of bytes up to the end of the pixels that the header announces; for compressed pixels the largest
+    possible number."""
     if header.encapsulated:
         return _MOST_UNZIPPED
     ds = header.ds
@@ -148,12 +149,12 @@ def _needed(header: FileHeader) -> int:
 
 
 def _parsed_by_pydicom(source: Source, *, deflated: bool) -> FileHeader:
-    """The header of a file in an unusual encoding; a deflated one is unpacked already."""
+    """The header of a file in an unusual encoding; a deflated one has been unpacked already."""
     import pydicom
 
     silence_pydicom()
     stream = source.stream()
-    if deflated:  # pydicom would unpack it again, and all of it
+    if deflated:  # pydicom would unpack it again as a whole
         pydicom.filereader.read_preamble(stream, force=True)
         meta = pydicom.filereader._read_file_meta_info(stream)
         ds, syntax = _second_part(stream, source.path, meta), _DEFLATED
@@ -171,15 +172,15 @@ def _parsed_by_pydicom(source: Source, *, deflated: bool) -> FileHeader:
 
 
 class Packed:
-    """A gzipped file or the deflated data set of one (PS3.5, A.5), unpacked as far as is asked for.
+    """A gzipped file, or the deflated data set of a file (PS3.5, A.5), unpacked only as far as needed.
 
     Parameters
     ----------
     source : Source
     start : int
-        Where the packed bytes begin.
+        Offset of the compressed bytes.
     before : bytes
-        What stands before them, kept as it is.
+        The bytes before them, which stay as they are.
     bits : int
         zlib's ``wbits``.
     """
@@ -192,12 +193,12 @@ class Packed:
         self._out = bytearray(before)
 
     def up_to(self, count: int) -> bytes:
-        """The first `count` bytes; fewer if there are not so many.
+        """The first `count` bytes; fewer if there are not that many.
 
         Raises
         ------
         ReadError
-            If they are damaged, or far more than a file of this size holds.
+            If they are damaged, or far more than a file of this size can hold.
         """
         most = min(max(HARMLESS, MOST_GROWTH * self._source.size), _MOST_UNZIPPED)
         name = self._source.path
@@ -216,7 +217,7 @@ class Packed:
         return bytes(self._out)
 
     def _more(self) -> bool:
-        """Unpack a little; False at the end."""
+        """Unpack a further block; return False at the end."""
         if self._stream.eof:
             following = self._stream.unused_data
             if self.deflated or not following.startswith(b"\x1f\x8b"):

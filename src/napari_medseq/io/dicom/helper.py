@@ -1,7 +1,9 @@
-"""Decoding in a process of its own, with a limit of time and memory: for streams of which a native decoder may never come back.
+"""Decoding in a separate process with limits of time and memory, for streams on which a native decoder may never
+return.
 
-One helper serves all threads of this process. It is started when first needed, killed when it takes too long, and started
-anew for the next stream. Source of the need: fuzzing CharLS and OpenJPEG with cut streams (they loop for ever).
+One helper serves all threads of this process. It is started when first needed, killed when it takes too long, and
+started again for the next stream. The reason is that CharLS and OpenJPEG, when fuzzed with truncated streams, may loop
+for ever.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ from napari_medseq.errors import ReadError
 if TYPE_CHECKING:
     from napari_medseq.io.dicom.codecs import Request
 
-#: Seconds for a stream, and for each million pixels; halved with each stream in a row that ran out of time.
+#: Seconds allowed for a stream, and for each million pixels; halved with each successive stream that ran out of time.
 _PATIENCE, _PER_MEGAPIXEL, _LEAST = 3.0, 0.25, 0.25
 _START = 60.0
-#: Bytes that the helper may map: libraries take about 1 GiB of addresses, decoders a few copies of a picture.
+#: Bytes that the helper may map: libraries take about 1 GiB of addresses, and decoders a few copies of a picture.
 _MEMORY, _COPIES = 3 << 30, 16
 _LENGTH = 8
 
@@ -38,7 +40,7 @@ class _LateError(Exception):
 
 
 class _GoneError(Exception):
-    """The helper ended."""
+    """The helper process ended."""
 
 
 class Helper:
@@ -50,16 +52,16 @@ class Helper:
         self._failures = 0
 
     def decode(self, where: str, request: Request, pixels: int) -> NDArray[np.generic]:
-        """Decode one frame there.
+        """Decode one frame in the helper process.
 
         Parameters
         ----------
         where : str
-            For messages.
+            Name of the file, for messages.
         request : dict
-            What `codecs.decode_request` takes.
+            The argument of `codecs.decode_request`.
         pixels : int
-            Samples of the frame.
+            Number of samples of the frame.
 
         Raises
         ------
@@ -109,7 +111,7 @@ class Helper:
         return self._process
 
     def stop(self) -> None:
-        """Kill the helper, if it runs."""
+        """Kill the helper, if it is running."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -121,7 +123,7 @@ class Helper:
 
 
 def _read(pipe: IO[bytes], count: int, end: float) -> bytes:
-    """So many bytes from a pipe before a point in time.
+    """Read so many bytes from a pipe before a point in time.
 
     Raises
     ------
@@ -145,12 +147,12 @@ atexit.register(HELPER.stop)
 
 
 def serve() -> None:
-    """The helper's own loop: requests from the standard input, answers to the standard output."""
+    """The loop of the helper process: requests from standard input, answers to standard output."""
     from napari_medseq.io.dicom import codecs
 
-    codecs.load_decoders()  # before the clock of a stream runs
+    codecs.load_decoders()  # imported before the time of a stream is measured
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not come among the answers
+    os.dup2(2, 1)  # output that a library prints must not mix with the answers
     _limit_memory(_MEMORY)
     answers.write(b"ready")
     answers.flush()
@@ -159,7 +161,7 @@ def serve() -> None:
         try:
             picture = np.ascontiguousarray(codecs.decode_request(request))
             answer = ("picture", picture.dtype.str, picture.shape, picture.tobytes())
-        except BaseException as error:  # decoders raise what they like; those in Rust no Exception at all
+        except BaseException as error:  # decoders raise errors of any type; those in Rust no `Exception`
             text = (
                 f"its pixels are damaged ({type(error).__name__}: {' '.join(str(error).split())[:200]}); copy it again."
             )
@@ -174,5 +176,5 @@ def _limit_memory(most: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    except (ImportError, OSError, ValueError):  # no such limits here
+    except (ImportError, OSError, ValueError):  # this system has no such limits
         return

@@ -1,7 +1,7 @@
-"""Which files of one SeriesInstanceUID are one series: some anonymisers give all visits the same UIDs.
+"""Which files with one SeriesInstanceUID are one series, because some anonymisers give all visits the same UIDs.
 
-Patient, study and date are looked at before the UID, and folders that repeat one another's slices are images of their own.
-What is told apart here never becomes frames in time.
+Patient, study and date take precedence over the UID, and folders that repeat each other's slices are separate images.
+Files that are separated here never become frames in time.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from napari_medseq.io.dicom.values import moment, numbers, stamp, text
 from napari_medseq.io.visit_order import is_visit_name
 
 _OWNERS = ("PatientID", "StudyInstanceUID", "StudyDate")
-#: Attributes that tell apart the files of one series; two folders that share many of them hold the same slices twice.
+#: Attributes that distinguish the files of one series; two folders that share many of their values hold the same slices twice.
 _NUMBERS = ("InstanceNumber", "TemporalPositionIdentifier", "TriggerTime", "AcquisitionNumber", "EchoNumbers", "ImageType", "SeriesNumber",
             "FrameReferenceTime", "NominalPercentageOfCardiacPhase", "EchoTime", "DiffusionBValue")  # fmt: skip
-#: Share of the smaller folder's slices that the other must repeat.
+#: Share of the smaller folder's slices that the other folder must repeat.
 _REPEATED = 0.5
-#: Days between the acquisitions of one series, at most.
+#: Largest number of days between the acquisitions of one series.
 _LONGEST_GAP = 1
 _COMPARED = 3
-#: Phases of one scan begin less than this apart.
+#: Largest time between the beginnings of two phases of one scan.
 _NEXT_PHASE = timedelta(minutes=10)
 
 
 def separated(frames: Sequence[Frame]) -> list[tuple[list[Frame], str]]:
-    """The frames under one UID, split into what was acquired together.
+    """Split the frames under one UID into those that were acquired together.
 
     Returns
     -------
     list of (frames, reason)
-        The reason is "" where nothing was split, else "owner", "date" or "folder".
+        The reason is "" if nothing was split, else "owner", "date" or "folder".
     """
     files = list({id(f.file): f.file for f in frames}.values())
     if len(files) == 1:
@@ -61,7 +61,7 @@ def separated(frames: Sequence[Frame]) -> list[tuple[list[Frame], str]]:
 
 
 def _stored(file: FileHeader, keyword: str) -> object:
-    """An attribute as stored, which is compared only."""
+    """An attribute as stored, for comparisons only."""
     if isinstance(file.ds, Elements):
         element = file.ds.values.get(TAGS[keyword][0])
         return element[1].strip(b" \0") if element is not None else b""
@@ -69,11 +69,13 @@ def _stored(file: FileHeader, keyword: str) -> object:
 
 
 def _by_owner(files: list[FileHeader]) -> list[tuple[list[FileHeader], str]]:
-    """Files by patient, study and date; where only some files say one of them, the others belong to them."""
+    """Split files by patient, study and date; files that lack one of these belong to those that have it."""
     used = []
     for keyword in _OWNERS:
         values = {_stored(file, keyword) for file in files} - {b""}
-        of_each_file = 2 < len(values) == len(files) and keyword != "StudyDate"  # some de-identifiers leave UIDs so
+        of_each_file = (
+            2 < len(values) == len(files) and keyword != "StudyDate"
+        )  # some de-identifiers leave UIDs like that
         if len(values) > 1 and not of_each_file:
             used.append(keyword)
     if not used:
@@ -85,7 +87,7 @@ def _by_owner(files: list[FileHeader]) -> list[tuple[list[FileHeader], str]]:
 
 
 def _by_days(files: list[FileHeader]) -> list[list[FileHeader]]:
-    """Files split where days without any acquisition lie between them."""
+    """Split files where days without any acquisition lie between them."""
     stored = {(_stored(file, "AcquisitionDate"), _stored(file, "SeriesDate")) for file in files}
     if len(stored) == 1:
         return [files]
@@ -108,7 +110,7 @@ def _by_days(files: list[FileHeader]) -> list[list[FileHeader]]:
 
 
 def _by_folder(files: list[FileHeader]) -> list[list[FileHeader]]:
-    """Files by folder where folders hold the same slices, by as few levels of the path as tell them apart."""
+    """Split files by folder if folders hold the same slices, using as few levels of the path as distinguish them."""
     folders: dict[str, list[FileHeader]] = defaultdict(list)
     for file in files:
         folders[os.path.dirname(file.path)].append(file)
@@ -146,7 +148,7 @@ def _are_phases(folders: dict[str, list[FileHeader]]) -> bool:
 
 
 def _moment(file: FileHeader) -> datetime | None:
-    """When a slice was acquired, if its time is known and not only its day."""
+    """The time of acquisition of a slice, if its time and not only its date is known."""
     ds = file.ds
     acquired = stamp(ds, "AcquisitionDateTime")
     for day, clock in (
@@ -159,19 +161,21 @@ def _moment(file: FileHeader) -> datetime | None:
 
 
 def _number(file: FileHeader) -> tuple[object, ...]:
-    """What tells a slice apart; slices of different planes are never the same, a patient lying a little otherwise does not matter."""
+    """The identity of a slice; slices of different planes always differ, while a slightly different patient position
+    does not matter."""
     numbers = (*(_stored(file, keyword) for keyword in _NUMBERS), _plane(file))
     return numbers if numbers[0] else (*numbers, _stored(file, "ImagePositionPatient"), _stored(file, "SliceLocation"))
 
 
 def _plane(file: FileHeader) -> int | None:
-    """The patient axis (0: left to right) that a slice lies across most nearly, if its directions are known."""
+    """The patient axis (0: left to right) that is most nearly perpendicular to a slice, if its directions are
+    known."""
     directions = numbers(file.ds, "ImageOrientationPatient", 6)
     return None if directions is None else int(np.argmax(np.abs(np.cross(directions[:3], directions[3:]))))
 
 
 def _repeat(one: dict[tuple[object, ...], FileHeader], other: dict[tuple[object, ...], FileHeader]) -> bool:
-    """Whether two folders hold the same slices, and not as copies of the same files."""
+    """Whether two folders hold the same slices, other than as copies of the same files."""
     shared = one.keys() & other.keys()
     if len(shared) < max(_REPEATED * min(len(one), len(other)), 1):
         return False

@@ -1,9 +1,9 @@
-"""What makes a frame another image than its neighbours in the series, and what diffusion weighting it has.
+"""The facts that distinguish the image of a frame from others of the series, and the frame's diffusion weighting.
 
-Image type, echo, phase or magnitude, kernel, tube voltage, series number, detector: frames that differ in one of them are
-different images. The diffusion weighting is not among them: b-values and directions are frames of one sequence, as other
-converters have it, and stand in ``meta`` with it.
-Sources: DICOM PS3.3 C.8.3 (MR), C.8.2 (CT), C.8.13.5.9 (MR diffusion); the makers' conformance statements for the private ones.
+Frames that differ in image type, echo, phase or magnitude, kernel, tube voltage, series number or detector belong to
+different images. The diffusion weighting does not count: images of different b-values and directions are frames of one
+sequence, as in other converters, and ``meta`` lists their weighting. Sources: DICOM PS3.3 C.8.3 (MR), C.8.2 (CT),
+C.8.13.5.9 (MR diffusion); the makers' conformance statements for the private ones.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from napari_medseq.io.dicom.values import first_item, integer, number, numbers, 
 
 Vector = NDArray[np.float64]
 
-#: GE's private image type (magnitude is the usual one and stays unsaid).
+#: GE's private image type (magnitude is the usual one and is not named).
 _GE_TYPES = {1: "PHASE", 2: "REAL", 3: "IMAGINARY"}
 #: GE stores the b-value with flags in the higher digits.
 _GE_DIGITS = 100_000
 
 
 class Kind(NamedTuple):
-    """Facts in which frames of one image do not differ."""
+    """The facts that all frames of one image share."""
 
     image_type: tuple[str, ...] = ()
     echo: int = -1
@@ -38,7 +38,7 @@ class Kind(NamedTuple):
 
 
 def kind_of(ds: Attributes) -> Kind:
-    """What a file's own attributes say of the kind of its frames."""
+    """The kind of a file's frames by the file's own attributes."""
     echo = number(ds, "EchoTime")
     recon = ""
     if text(ds, "Modality") == "CT":
@@ -56,7 +56,7 @@ def _ge_type(ds: Attributes) -> str:
 
 
 def diffusion_of(ds: Attributes) -> tuple[float | None, Vector | None]:
-    """b-value in s/mm² and unit gradient direction (LPS, patient) of a classic file; None where it says none.
+    """b-value in s/mm² and unit gradient direction (LPS, patient) of a classic file; None if it states none.
 
     GE's directions are those of its gradient coils and are left out.
     """
@@ -77,10 +77,10 @@ def diffusion_of(ds: Attributes) -> tuple[float | None, Vector | None]:
 
 
 def philips_order(ds: Attributes) -> dict[str, float]:
-    """Clocks of Philips' classic files, whose instance numbers may be in any order.
+    """Keys of order of Philips' classic files, whose instance numbers may be in any order.
 
-    ``diffusion``: the order of acquisition, else by b-value and gradient; ``label``: by label or control, phase, repetition
-    (arterial spin labelling).
+    ``diffusion`` is the order of acquisition, or else that of b-value and gradient; ``label`` is the order of label or
+    control, phase and repetition (arterial spin labelling).
     """
     out = {}
     order, b, gradient = (
@@ -100,7 +100,7 @@ def philips_order(ds: Attributes) -> dict[str, float]:
 
 
 def enhanced_diffusion(item: Attributes) -> tuple[float | None, Vector | None]:
-    """The same from an MR Diffusion Sequence item."""
+    """The same as `diffusion_of`, from an MR Diffusion Sequence item."""
     gradient = first_item(item, "DiffusionGradientDirectionSequence")
     direction = None if gradient is None else numbers(gradient, "DiffusionGradientOrientation", 3)
     return number(item, "DiffusionBValue"), _unit(direction)

@@ -1,4 +1,4 @@
-"""What is in a heap of DICOM, from headers only: for `info` and the command line."""
+"""The contents of any number of DICOM files, from headers only, for `info` and the command line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def facts(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> list[dict[str, Any]]:
-    """One entry per image that `read` would give; what could not be opened is appended to `failures`."""
+    """One entry per image that `read` would return; files that cannot be opened are appended to `failures`."""
     scanned = series.scan(paths, progress, cancelled)
     failures.extend(scanned.failures)
     patients: dict[str, str] = {}

@@ -1,10 +1,11 @@
-"""Mosaics: one file holds all slices of a volume as tiles of one picture; here each tile becomes a frame.
+"""Mosaics: one file holds all slices of a volume as tiles of one picture, and each tile becomes a frame.
 
-Siemens: ImagePositionPatient is that of the big picture's corner; the first tile's lies half the size difference inwards.
-Slices run along the CSA header's SliceNormalVector. United Imaging: a private sequence lists each slice's position. The size
-of a tile comes from the maker's tags, else from the tiles that hold something, else from the arrangement that is most plausible.
-Sources: Siemens' DICOM conformance statements, the public description of the CSA header by nibabel (nibabel/nicom, "Siemens
-format DICOM with CSA header"), pydicom's private dictionary ("Image Private Header").
+For Siemens, ImagePositionPatient is that of the big picture's corner; the corner of the first tile lies half the size
+difference inwards. Slices run along the CSA header's SliceNormalVector. For United Imaging, a private sequence lists
+the position of each slice. The size of a tile comes from the maker's tags, else from the tiles that are not empty,
+else from the most plausible arrangement. Sources: Siemens' DICOM conformance statements, the public description of the
+CSA header by nibabel (nibabel/nicom, "Siemens format DICOM with CSA header"), pydicom's private dictionary ("Image
+Private Header").
 """
 
 from __future__ import annotations
@@ -27,20 +28,20 @@ _GRID = (0x0065, 0x1051)
 
 @dataclass
 class Tiles:
-    """How a picture is divided.
+    """The division of a picture into tiles.
 
     Attributes
     ----------
     count : int
         Number of slices.
     down, across : int
-        Tiles one below and one beside another.
+        Number of tiles below and beside one another.
     normal : array (3,) or None
         Direction of the slices, if known.
     positions : list of array (3,) or None
-        Place of each slice, if known.
+        Position of each slice, if known.
     certain : bool
-        Whether the maker's tags say how the picture is divided.
+        Whether the division follows from the maker's tags.
     """
 
     count: int
@@ -57,7 +58,7 @@ def is_mosaic(ds: Attributes) -> bool:
 
 
 def csa(block: bytes) -> dict[str, list[str]]:
-    """The elements of a Siemens CSA header (both versions) as lists of texts; {} if it is none.
+    """The elements of a Siemens CSA header (both versions) as lists of texts; {} if it is not one.
 
     Sizes inside the block are checked against its length.
     """
@@ -97,7 +98,8 @@ def _private(ds: Attributes, tag: tuple[int, int]) -> Any:
 
 
 def tiles(ds: Attributes) -> Tiles | None:
-    """How a mosaic is divided, from its private header; None if it does not say (counted from the pixels later, if at all)."""
+    """The division of a mosaic by its private header; None if that does not tell (it may then be counted from the
+    pixels)."""
     shape = integer(ds, "Rows"), integer(ds, "Columns")
     listed = _private(ds, _GRID)
     if listed is not None and not isinstance(listed, (str, bytes)):
@@ -132,13 +134,13 @@ def tiles(ds: Attributes) -> Tiles | None:
 
 
 def _item_sizes(item: Attributes) -> list[tuple[int, int]]:
-    """The size of a tile that a slice's own item says."""
+    """The size of a tile according to a slice's own item."""
     size = integer(item, "Rows"), integer(item, "Columns")
     return [size] if min(size) > 0 else []
 
 
 def _matrix_sizes(ds: Attributes) -> list[tuple[int, int]]:
-    """Sizes that a tile may have by the acquisition matrix: frequency by phase, either way, and square."""
+    """Possible sizes of a tile by the acquisition matrix: frequency by phase, in either order, and square."""
     try:
         matrix = [int(v) for v in value(ds, "AcquisitionMatrix") or []]
     except (TypeError, ValueError):
@@ -170,16 +172,18 @@ def _divided(
 
 
 def _holds(down: int, across: int, count: int) -> bool:
-    """Whether so many tiles need this arrangement: none too few, and no row of it empty but in a square one."""
+    """Whether so many tiles need this arrangement: it has enough of them, and no empty row unless it is square."""
     if down * across < count:
         return False
     return (down - 1) * across < count or (down == across and (down - 1) ** 2 < count)
 
 
 def arrangements(count: int, shape: tuple[int, int]) -> list[tuple[int, int]]:
-    """All (down, across) that divide a picture of `shape` exactly into tiles that hold `count`, the most plausible one first.
+    """All (down, across) that divide a picture of `shape` exactly into at least `count` tiles, the most plausible one
+    first.
 
-    That is the square one, as all makers use where they can; then the one whose tiles are nearest to square, with few empty ones.
+    That is the square one, which all makers use if possible, then the one with the most nearly square tiles and few
+    empty ones.
     """
     square = int(np.ceil(np.sqrt(count)))
 
@@ -198,7 +202,8 @@ def arrangements(count: int, shape: tuple[int, int]) -> list[tuple[int, int]]:
 
 
 def settled(layout: Tiles, picture: NDArray[np.generic]) -> Tiles:
-    """An uncertain arrangement held against the picture: tiles behind the last slice are blank, those of slices are not."""
+    """Check an uncertain arrangement against the picture: tiles after the last slice are blank, and those of slices
+    are not."""
     fitting = [
         pair
         for pair in arrangements(layout.count, picture.shape[:2])
@@ -210,7 +215,7 @@ def settled(layout: Tiles, picture: NDArray[np.generic]) -> Tiles:
 
 
 def _last_filled(picture: NDArray[np.generic], down: int, across: int) -> int:
-    """Index of the last tile that is not blank; -1 where all are."""
+    """Index of the last tile that is not blank; -1 if all are blank."""
     rows, columns = picture.shape[0] // down, picture.shape[1] // across
     blocks = picture.reshape(down, rows, across, columns).transpose(0, 2, 1, 3).reshape(down * across, -1)
     filled = np.flatnonzero(blocks.any(axis=1))
@@ -218,7 +223,8 @@ def _last_filled(picture: NDArray[np.generic], down: int, across: int) -> int:
 
 
 def counted(ds: Attributes, picture: NDArray[np.generic]) -> Tiles | None:
-    """How a mosaic without its private header is divided: tiles as large as the acquisition matrix, empty last ones left out."""
+    """The division of a mosaic without its private header: tiles as large as the acquisition matrix, without empty
+    ones at the end."""
     rows, columns = picture.shape[:2]
     for size in _matrix_sizes(ds):
         if rows % size[0] or columns % size[1]:

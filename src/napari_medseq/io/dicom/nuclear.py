@@ -1,8 +1,8 @@
-"""Nuclear medicine: one file of frames that are slices, gates, phases, detectors and energy windows at once.
+"""Nuclear medicine: one file whose frames are slices, gates, phases, detectors and energy windows at once.
 
-The frame vectors say which; detectors and windows are images of their own, gates and phases are time, and slices of a
-reconstruction lie along the normal by SpacingBetweenSlices, whose sign gives the direction.
-Sources: DICOM PS3.3 C.8.4.8 (multi-frame), C.8.4.14 (phase), C.8.4.15 (reconstruction), C.8.4.13 (gated).
+The frame vectors tell what each frame is. Detectors and windows become separate images, gates and phases become time,
+and slices of a reconstruction lie along the normal by SpacingBetweenSlices, whose sign gives the direction. Sources:
+DICOM PS3.3 C.8.4.8 (multi-frame), C.8.4.14 (phase), C.8.4.15 (reconstruction), C.8.4.13 (gated).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TYPES = ("STATIC", "DYNAMIC", "GATED", "WHOLE BODY", "TOMO", "GATED TOMO", "REC
 
 
 def is_nuclear(ds: Attributes) -> bool:
-    """Whether a multi-frame file is described by frame vectors or a nuclear-medicine image type."""
+    """Whether frame vectors or a nuclear-medicine image type describe a multi-frame file."""
     return texts(ds, "ImageType")[2:3] in {(t,) for t in _TYPES} or any(
         name in ds for name in ("SliceVector", *_TIMES, *(keyword for keyword, _ in _PARTS))
     )
@@ -56,7 +56,7 @@ def expand(base: Frame, count: int) -> list[Frame]:
 
 
 def _parts(ds: Attributes, count: int) -> list[str]:
-    """What tells apart frames of different detectors and energy windows."""
+    """Keys that distinguish frames of different detectors and energy windows."""
     out = [""] * count
     for keyword, name in _PARTS:
         values = numbers(ds, keyword, count)
@@ -66,7 +66,7 @@ def _parts(ds: Attributes, count: int) -> list[str]:
 
 
 def _ranks(vectors: list[NDArray[np.float64]], count: int) -> NDArray[np.int64]:
-    """The number of each frame's time point: vectors count together, the first one slowest."""
+    """The number of each frame's time point; the vectors count together, the first one slowest."""
     if not vectors:
         return np.zeros(count, np.int64)
     _, ranks = np.unique(np.stack(vectors, axis=1), axis=0, return_inverse=True)
@@ -74,7 +74,8 @@ def _ranks(vectors: list[NDArray[np.float64]], count: int) -> NDArray[np.int64]:
 
 
 def _starts(ds: Attributes, order: NDArray[np.int64], count: int) -> NDArray[np.float64] | None:
-    """Seconds at which each time point begins: phases of a dynamic study, slots of a heart beat; None if nothing says."""
+    """Seconds at which each time point begins: phases of a dynamic study, or slots of a heart beat; None if
+    unknown."""
     points = int(order.max(initial=0)) + 1
     lengths: list[float] = []
     for phase in value(ds, "PhaseInformationSequence") or []:
@@ -96,7 +97,7 @@ def _starts(ds: Attributes, order: NDArray[np.int64], count: int) -> NDArray[np.
 
 
 def _place(frame: Frame, number_: float) -> None:
-    """Put a slice where the detector's (of a reconstruction: the volume's) position and the signed spacing say."""
+    """Place a slice by the position of the detector (for a reconstruction: of the volume) and the signed spacing."""
     detector = first_item(frame.file.ds, "DetectorInformationSequence")
     directions = unit_directions(numbers(detector, "ImageOrientationPatient", 6)) if detector is not None else None
     position = numbers(detector, "ImagePositionPatient", 3) if detector is not None else None

@@ -1,8 +1,10 @@
-"""Outlines of a mask in a slice along the edges of its pixels, so that any program that fills them finds the same pixels.
+"""Outlines of a mask in a slice along the edges of its pixels, so that any program that fills them gets the same
+pixels.
 
-A polygon along pixel edges encloses exactly the centres of the pixels inside and has exactly their area; one through pixel centres,
-as many programs write, loses half a pixel all around. A hole is joined to the outline around it by a channel of no width, as DICOM
-PS3.3 C.8.8.6.3 asks for closed planar contours, so that programs that know no inner contours draw it, too.
+A polygon along pixel edges encloses exactly the centres of the pixels inside and has exactly their area; one through
+pixel centres, as many programs write, loses half a pixel all around. A hole is joined to its outline by a channel of
+zero width, as DICOM PS3.3 C.8.8.6.3 requires for closed planar contours, so that programs without support for inner
+contours draw it too.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ _Edge = tuple[_Corner, _Corner]
 
 
 def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """Closed polygons around the pixels of a mask, one per piece of pixels that share edges.
+    """Closed polygons around the pixels of a mask, one for each component of pixels that share edges.
 
     Parameters
     ----------
@@ -26,8 +28,8 @@ def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     Returns
     -------
     list of arrays (n, 2)
-        Corners as (column, row), pixel centres being whole numbers; the last corner is not the first one again. Each runs
-        with the inside on its right where rows count downwards.
+        Corners as (column, row), with pixel centres at whole numbers; the last corner does not repeat the first one.
+        The inside is on the right of each polygon, with rows counting downwards.
     """
     loops = _loops(_edges(mask))
     area = [_twice_the_area(loop) for loop in loops]
@@ -39,7 +41,8 @@ def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
 
 
 def _edges(mask: NDArray[np.bool_]) -> list[_Edge]:
-    """The edges between inside and outside as (start, end) corners, the inside on the right; corner (x, y) is pixel (y, x)'s upper left."""
+    """The edges between inside and outside as (start, end) corners, with the inside on the right; corner (x, y) is the
+    upper left one of pixel (y, x)."""
     inside = np.pad(np.asarray(mask, bool), 1)
     inner = inside[1:-1, 1:-1]
     edges: list[_Edge] = []
@@ -55,7 +58,8 @@ def _edges(mask: NDArray[np.bool_]) -> list[_Edge]:
 
 
 def _loops(edges: list[_Edge]) -> list[list[_Corner]]:
-    """The edges chained into loops of corners; where two pixels touch by a corner alone a loop stays with its pixel."""
+    """The edges chained into loops of corners; where two pixels touch only at a corner, a loop stays with its
+    pixel."""
     after: dict[_Corner, list[_Corner]] = defaultdict(list)
     for start, end in edges:
         after[start].append(end)
@@ -77,10 +81,10 @@ def _loops(edges: list[_Edge]) -> list[list[_Corner]]:
 
 
 def _join(mask: NDArray[np.bool_], loops: list[list[_Corner]], of_edge: dict[_Edge, int], hole: int) -> None:
-    """Put a hole into the loop on its left, there and back along one line: all pixels between are inside.
+    """Join a hole to the loop on its left, there and back along one line on which all pixels are inside.
 
-    A hole's leftmost edge has a pixel of the inside on its left. From there to the left, the first pixel outside is either beyond the
-    outline or in a hole farther left, which was joined before.
+    The leftmost edge of a hole has an inside pixel on its left. From there to the left, the first outside pixel is
+    either beyond the outline or in a hole farther left, which has been joined already.
     """
     own = loops[hole]
     at = min(k for k, corner in enumerate(own) if corner == min(own))
@@ -105,7 +109,7 @@ def _twice_the_area(loop: list[_Corner]) -> int:
 
 
 def _simple(loop: list[_Corner]) -> NDArray[np.float64]:
-    """The loop without corners on straight runs, in pixel units whose whole numbers are centres."""
+    """The loop without corners on straight runs, in pixel units with centres at whole numbers."""
     points = np.array(loop, float)
     come, go = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points
     straight = (come[:, 0] * go[:, 1] == come[:, 1] * go[:, 0]) & ((come * go).sum(axis=1) > 0)

@@ -1,7 +1,7 @@
-"""What of a header may be told: pseudonyms for patients, free text without what the same header names.
+"""What may be shown of a header: pseudonyms for patients, and free text without the identifiers of that header.
 
-Descriptions and labels are typed by people, who type names, dates of birth and numbers of cases into them. Taken out are the
-words of all names and identifiers in the header (of the patient, of doctors, of the institution), dates, and long numbers.
+People type names, dates of birth and case numbers into descriptions and labels. Removed are the words of all names and
+identifiers in the header (of the patient, of doctors, of the institution), dates, and long numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from napari_medseq.io.dicom.tags import SECRETS
 from napari_medseq.io.dicom.values import text, value
 from napari_medseq.io.pseudonyms import pseudonym as keyed
 
-#: Words of a name up to this length are too common to be taken out of descriptions.
+#: Words of a name up to this length are too common to be removed from descriptions.
 _SHORT = 2
 _WORDS = re.compile(r"[\^=\\,;:/()\[\]\s._-]+")
 _DATES = re.compile(
@@ -21,13 +21,14 @@ _DATES = re.compile(
     r"|(?:0?[1-9]|[12]\d|3[01])[-_./](?:0?[1-9]|[12]\d|3[01])[-_./](?:(?:1[89]|20)\d\d|\d\d))(?!\d)"
 )
 _LONG_NUMBERS = re.compile(r"(?<!\d)\d{6,}(?!\d)")
-#: Words that names of institutions share with what is imaged.
+#: Words of institutions' names that also describe what is imaged.
 _COMMON = frozenset(("the", "and", "von", "van", "der", "den", "head", "body", "brain", "breast", "heart", "chest", "center", "centre",
                      "mri", "imaging", "none", "unknown", "anonymous", "anonymized", "anon", "test"))  # fmt: skip
 
 
 def pseudonym(ds: Attributes) -> str:
-    """A name for the patient that is the same for all of their files, in every process of one user, and says nothing."""
+    """A name for the patient that is the same for all of their files in every process of one user, and reveals
+    nothing."""
     return keyed(text(ds, "PatientID"), text(ds, "PatientName"))
 
 
@@ -46,7 +47,8 @@ def without_identifiers(description: str, ds: Attributes) -> str:
 
 
 def _secret_words(ds: Attributes) -> set[str]:
-    """Whole values and single words of all names and identifiers in a header, and a name's words run together."""
+    """Whole values and single words of all names and identifiers in a header, and the words of a name written
+    together."""
     words: set[str] = set()
     for keyword in SECRETS:
         content = value(ds, keyword)

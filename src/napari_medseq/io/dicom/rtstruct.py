@@ -1,7 +1,8 @@
-"""RTSTRUCT to labels: contours drawn on the grid of the series that they were drawn on.
+"""RTSTRUCT to labels: contours are filled on the grid of the series that they were drawn on.
 
-A voxel belongs to a structure when its centre lies inside an odd number of the contours of its slice (so a contour inside
-another cuts a hole), decided exactly by crossings, not by drawing. Source: DICOM PS3.3 C.8.8.6 (ROI contour module).
+A voxel belongs to a structure if its centre lies inside an odd number of the contours of its slice, so that a contour
+inside another one cuts a hole. This is decided exactly by crossings, not by drawing. Source: DICOM PS3.3 C.8.8.6 (ROI
+contour module).
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from napari_medseq.io.dicom.values import integer, text, value
 from napari_medseq.io.placing import place
 from napari_medseq.sequence import ImageSequence
 
-#: A contour may lean out of its slice by this share of the slice step.
+#: Largest deviation of a contour from its slice, as a share of the slice step.
 _FLAT = 0.1
-#: A plane this near to half-way between two slices lies half-way.
+#: Tolerance within which a plane counts as half-way between two slices.
 _HALF = 0.02
 
 
@@ -37,7 +38,7 @@ def filled(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> N
     Parameters
     ----------
     polygons : sequence of arrays (n, 2)
-        Corners as (column, row) in pixel units; pixel centres are whole numbers. Closed by themselves.
+        Corners as (column, row) in pixel units, with pixel centres at whole numbers. Polygons are closed implicitly.
     shape : (rows, columns)
 
     Returns
@@ -46,8 +47,8 @@ def filled(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> N
 
     Notes
     -----
-    Even-odd rule with half-open edges: each edge toggles, in every row whose centre it crosses, all pixels at or right
-    of the crossing; a running exclusive-or over the row gives the inside.
+    The even-odd rule with half-open edges is used: each edge toggles, in every row whose centre it crosses, all pixels
+    at or right of the crossing, and a running exclusive-or over the row gives the inside.
     """
     rows, columns = shape
     toggles = np.zeros((rows, columns + 1), np.uint8)
@@ -78,7 +79,7 @@ def referenced_series(ds: Attributes) -> set[str]:
 
 
 def drawn_images(ds: Attributes) -> set[str]:
-    """UIDs of the images that contours were drawn on, where the contours name them."""
+    """UIDs of the images that contours were drawn on, if the contours name them."""
     out: set[str] = set()
     for item in value(ds, "ROIContourSequence") or []:
         for contour in value(item, "ContourSequence") or []:
@@ -95,7 +96,8 @@ def _frames_of_reference(ds: Attributes) -> set[str]:
 
 
 def _fitting(ds: Attributes, stacks: Sequence[tuple[Stack, str]], notes: list[str]) -> list[Stack]:
-    """The stacks that structures were drawn on: by series, by images, by frame of reference, else the only one of their study."""
+    """The stacks that structures were drawn on: by series, by images, by frame of reference, or else the only one of
+    their study."""
     oriented = [s for s, _ in stacks if s.oriented]
     series_uids = referenced_series(ds)
     same_series = [s for s in oriented if text(s.first.file.ds, "SeriesInstanceUID") in series_uids]
@@ -129,7 +131,7 @@ def _fitting(ds: Attributes, stacks: Sequence[tuple[Stack, str]], notes: list[st
 
 
 def read(file: FileHeader, stacks: Sequence[tuple[Stack, str]]) -> list[ImageSequence]:
-    """All structures of one file, on the grid(s) of the series they refer to.
+    """Read all structures of one file, on the grid(s) of the series that they refer to.
 
     Parameters
     ----------
@@ -140,7 +142,7 @@ def read(file: FileHeader, stacks: Sequence[tuple[Stack, str]]) -> list[ImageSeq
     Raises
     ------
     ReadError
-        If no image series is there to draw on, or no structure has a closed contour.
+        If there is no image series to draw on, or no structure has a closed contour.
     """
     ds = file.ds
     notes = list(file.notes)
@@ -240,13 +242,14 @@ def _on_grid(
 
 
 def _halves_go_up(depths: Sequence[float], count: int) -> bool:
-    """Whether planes half-way between slices go to the upper one: all alike, so that none is doubled and none left out."""
+    """Whether planes half-way between slices belong to the upper one; all do the same, so that none is doubled or left
+    out."""
     halves = [d for d in depths if abs(d - np.floor(d) - 0.5) <= _HALF]
     return not halves or max(halves) < count - 1
 
 
 def _slice_of(depth: float, count: int, up: bool) -> int:
-    """The slice nearest to a plane; one half-way between two goes up or down as all do."""
+    """The slice nearest to a plane; a plane half-way between two slices goes up or down as all do."""
     below = int(np.floor(depth))
     half_way = abs(depth - below - 0.5) <= _HALF
     nearest = below + int(up) if half_way else int(np.floor(depth + 0.5))
@@ -256,7 +259,8 @@ def _slice_of(depth: float, count: int, up: bool) -> int:
 def _mask(
     contours: list[NDArray[np.float64]], shape: tuple[int, int, int], name: str, notes: list[str], up: bool = True
 ) -> NDArray[np.bool_]:
-    """Contours in voxel coordinates (x, y, z) to a mask: each slice takes the contours of the plane nearest to it."""
+    """A mask from contours in voxel coordinates (x, y, z): each slice takes the contours of the plane nearest to
+    it."""
     planes: dict[float, list[NDArray[np.float64]]] = defaultdict(list)
     leaning = outside = 0
     for contour in contours:
@@ -293,7 +297,8 @@ def _mask(
 
 
 def neighbours(file: FileHeader) -> list[Path]:
-    """Where the images of a structure file that was opened alone are looked for: its folder, then the one above."""
+    """Folders that are searched for the images of a structure file that was opened alone: its own, then the one
+    above."""
     folder = Path(file.path).resolve().parent
     return [folder, folder.parent]
 

@@ -1,7 +1,9 @@
-"""Labels to an RT structure set that stands on its source series: closed contours on its slices, patient left blank.
+"""Writing labels as an RT structure set that refers to its source series: closed contours on its slices, with the
+patient left blank.
 
-Each label value is one structure and keeps its number and name. Contours follow the edges of voxels (see `outlines`), so that the
-mask that any program fills them with is the mask that was written. Source: DICOM PS3.3 A.19.3 and C.8.8.5, 6, 8 (2024d).
+Each label value is one structure and keeps its number and name. Contours follow the edges of voxels (see `outlines`),
+so that any program that fills them gets the mask that was written. Source: DICOM PS3.3 A.19.3 and C.8.8.5, 6, 8
+(2024d).
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
-#: Study management SOP class, which a structure set names its study by although it is retired (PS3.3 C.8.8.5)
+#: Study management SOP class (retired), by which a structure set refers to its study (PS3.3 C.8.8.5)
 _STUDY = "1.2.840.10008.3.1.2.3.1"
-#: a short string (SH) and a long one (LO) hold so many characters
+#: largest number of characters of a short string (SH) and a long one (LO)
 _SHORT, _LONG = 16, 64
-#: What is taken over of patient and study, blank where the source lacks it.
+#: Attributes of patient and study that are copied, blank if the source lacks them.
 _COPIED = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
            "ReferringPhysicianName")  # fmt: skip
 
@@ -100,7 +102,7 @@ def _made(
     ds.ApprovalStatus = "UNAPPROVED"
     if not identifiers:
         anonymise(ds, stack.first.file.ds)
-    ds.OperatorsName = ""  # must be there, and nobody is named
+    ds.OperatorsName = ""  # the attribute is required, and names nobody
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID

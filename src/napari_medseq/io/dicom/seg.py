@@ -1,11 +1,12 @@
-"""DICOM segmentations (binary, fractional, label map) to labels and back.
+"""Reading DICOM segmentations (binary, fractional, label map) as labels.
 
-Read here with pydicom: frames lie where their functional groups say, frames that were left out because they are empty are
-put back, overlapping segments become several label sequences. Written through highdicom.
-highdicom reads the same voxels (``segread(...).get_volume()``). Measured in turn on the same files, though beside other work, ours took
-0.43 to 0.86 of its time to read one, and half of its time as a process (2.1–2.6 s against 4.5–5.3 s, `benchmarks/seg_reading.py`);
-besides, files with missing or doubtful attributes open with a warning here. Where neither holds any more, this parser may go.
-Source: DICOM PS3.3 C.8.20.2 (segmentation image module), C.8.20.4 (segment description).
+They are read with pydicom: frames are placed by their functional groups, frames that were left out because they are
+empty are restored, and overlapping segments become several label sequences. `seg_write` writes them through highdicom.
+highdicom reads the same voxels (``segread(...).get_volume()``). Measured alternately on the same files, this parser
+took 0.43 to 0.86 of its time to read one, and half of its time as a process (2.1–2.6 s against 4.5–5.3 s,
+`benchmarks/seg_reading.py`). In addition, files with missing or doubtful attributes open here with a warning. If
+neither holds any longer, this parser may be removed. Source: DICOM PS3.3 C.8.20.2 (segmentation image module),
+C.8.20.4 (segment description).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from napari_medseq.errors import ReadError
 from napari_medseq.geometry import RAS_LPS
 from napari_medseq.io import naming, overlay
-from napari_medseq.io.dicom import enhanced, pixels, series
+from napari_medseq.io.dicom import decoding, enhanced, series, stored
 from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.frames import frames_of
@@ -34,16 +35,17 @@ _MOST_SEGMENTS = 65535
 
 
 def read(file: FileHeader, stacks: Sequence[tuple[Stack, str]]) -> list[ImageSequence]:
-    """All segments of one file, on the referenced series' grid where it is at hand and fits, else on their own.
+    """Read all segments of one file, on the grid of the referenced series if it is available and fits, else on their
+    own.
 
     Raises
     ------
     ReadError
-        If the frames have no position, lie on no even grid, or the pixels are damaged.
+        If the frames have no position or do not lie on an even grid, or the pixels are damaged.
     """
     ds = file.ds
     notes = list(file.notes)
-    doubt = pixels.check_promise(file)
+    doubt = stored.check_promise(file)
     if doubt:
         notes.append(doubt)
     frames = frames_of(file)
@@ -126,7 +128,7 @@ def _grid(
         )
     if count > 4 * len(order) + 256:
         raise ReadError(
-            f"{file.path}: its {len(order)} slices are spread over {count} places; the positions cannot be true."
+            f"{file.path}: its {len(order)} slices are spread over {count} places; these positions are not plausible."
         )
     down, along = frames[0].spacing or (1.0, 1.0)
     if frames[0].spacing is None:
@@ -175,7 +177,7 @@ def _rgb(stored: NDArray[np.float64]) -> list[float]:
 
 
 def _own_values(ds: Attributes, layer: overlay.Layer, tracking: dict[int, dict[str, str]]) -> dict[int, int]:
-    """In a file of ours, segment numbers back to label values (kept in the tracking ID); applied to the layer."""
+    """In a file of this package, map segment numbers back to label values (kept in the tracking ID), in place."""
     if text(ds, "ManufacturerModelName") != "napari-medseq":
         return {}
     renamed: dict[int, int] = {}
@@ -196,7 +198,7 @@ def _own_values(ds: Attributes, layer: overlay.Layer, tracking: dict[int, dict[s
 def _masks(
     file: FileHeader, frames: list[Frame], slots: list[int], shape: tuple[int, int, int], notes: list[str]
 ) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """Each segment's mask in turn."""
+    """The mask of each segment, one after the other."""
     ds = file.ds
     kind = text(ds, "SegmentationType").upper()
     planes = _planes(file, frames)
@@ -227,9 +229,10 @@ def _masks(
 
 
 def _planes(file: FileHeader, frames: list[Frame]) -> Sequence[NDArray[np.generic]] | NDArray[np.uint8]:
-    """The frames' pixels; one bit each are unpacked at once, for they do not start at whole bytes."""
+    """The pixels of the frames; samples of one bit are unpacked together, because frames do not start at whole
+    bytes."""
     if integer(file.ds, "BitsAllocated", 8) != 1 or file.encapsulated:
-        return [pixels.decode(f) for f in frames]
+        return [decoding.decode(f) for f in frames]
     rows, columns = frames[0].shape
     bit_count = len(frames) * rows * columns
     packed = np.frombuffer(file.source.read(file.pixel_at, (bit_count + 7) // 8), np.uint8)

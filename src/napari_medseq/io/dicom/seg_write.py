@@ -1,8 +1,9 @@
-"""Labels to a DICOM segmentation that stands on its source series: same geometry, references kept, patient left blank.
+"""Writing labels as a DICOM segmentation that refers to its source series: same geometry, references kept, patient
+left blank.
 
-Each label value is one segment. Its tracking UID is made from the patient, the value and the user's key of pseudonyms, so a lesion
-that keeps its identity over visits keeps its tracking UID in all of their files, and nobody else can find the patient's ID by
-trying. Written through highdicom.
+Each label value is one segment. Its tracking UID is computed from the patient, the value and the user's key of
+pseudonyms, so that a lesion that keeps its identity over visits keeps its tracking UID in all files, and nobody else
+can find the patient's ID by trial. Files are written through highdicom.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files in, sequences out: headers once, frames, stacks, pixels; one bad series does not stop the others.
+"""From files to sequences: headers once, then frames, stacks and pixels; a bad series does not stop the others.
 
 No patient's name, ID or birth date leaves this module unless asked for.
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
-from napari_medseq.io.dicom import dicomdir, pixels, suv
+from napari_medseq.io.dicom import dicomdir, pixels, stored, suv
 from napari_medseq.io.dicom.frame import Frame
 from napari_medseq.io.dicom.frames import frames_of
 from napari_medseq.io.dicom.grouping import split
@@ -33,9 +33,9 @@ from napari_medseq.io.placing import place
 from napari_medseq.progress import Cancelled, Progress, check, with_progress
 from napari_medseq.sequence import ImageSequence, Voxels
 
-#: Arrays below this size are not worth threads; a series whose first frames all fail is given up.
+#: Size in bytes below which threads do not pay off, and the number of failing first frames after which a series is abandoned.
 _SMALL, _MOST_THREADS, _HOPELESS = 4 << 20, 8, 8
-#: SOP classes that are no images but labels on one; read by modules of their own.
+#: SOP classes of labels on an image, which modules of their own read.
 SEG, RTSTRUCT = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.481.3"
 LABELMAP_SEG = "1.2.840.10008.5.1.4.1.1.66.7"
 
@@ -52,7 +52,7 @@ FACTS = {
 
 @dataclass
 class Scan:
-    """Headers of many files: image frames by series, files of labels, and what could not be opened."""
+    """The headers of many files: image frames by series, files of labels, and files that could not be opened."""
 
     series: dict[str, list[Frame]] = field(default_factory=dict)
     labels: list[FileHeader] = field(default_factory=list)
@@ -83,7 +83,7 @@ def scan(
 
 
 def _sorted_in(file: FileHeader, out: Scan) -> FileHeader | None:
-    """Put a parsed file where it belongs in the scan; a DICOMDIR is handed back."""
+    """Add a parsed file to the scan; a DICOMDIR is returned."""
     if "DirectoryRecordSequence" in file.ds:
         return file
     if text(file.ds, "SOPClassUID") in (SEG, LABELMAP_SEG, RTSTRUCT):
@@ -91,7 +91,7 @@ def _sorted_in(file: FileHeader, out: Scan) -> FileHeader | None:
     elif not file.pixel_keyword or "Rows" not in file.ds:
         out.others.append(file)
     else:
-        doubt = pixels.check_promise(file)
+        doubt = stored.check_promise(file)
         if doubt:
             file.notes.append(doubt)
         for frame in frames_of(file, out.alike):
@@ -103,7 +103,7 @@ def _sorted_in(file: FileHeader, out: Scan) -> FileHeader | None:
 def read_scan(
     scan: Scan, *, lazy: Laziness = False, progress: Progress | None = None, cancelled: Cancelled | None = None
 ) -> list[ImageSequence]:
-    """Images of a scan, series by series; failures are added to ``found.failures``."""
+    """The images of a scan, series by series; failures are added to ``found.failures``."""
     arranged = sort(scan)
     total = sum(len(s.grid) * len(s.grid[0]) for s, _ in arranged)
     done = 0
@@ -123,7 +123,7 @@ def read_scan(
 
 
 def sort(scan: Scan) -> list[tuple[Stack, str]]:
-    """All stacks of a scan with their names, kept in ``found.stacks``; series that contradict themselves are failures."""
+    """All stacks of a scan with their names, kept in ``found.stacks``; contradictory series are failures."""
     for frames, reason in images(scan):
         with collect_failures(series_name(frames[0]), scan.failures):
             scan.stacks.extend(named(arrange(frames, reason)))
@@ -131,7 +131,8 @@ def sort(scan: Scan) -> list[tuple[Stack, str]]:
 
 
 def images(scan_result: Scan) -> list[tuple[list[Frame], str]]:
-    """The frames of each series of a scan, and why files of one SeriesInstanceUID are several ("" where they are one)."""
+    """The frames of each series of a scan, with the reason why files of one SeriesInstanceUID are several series (""
+    if they are one)."""
     return [part for frames in scan_result.series.values() for part in separated(frames)]
 
 
@@ -143,7 +144,7 @@ _SHARED = {
 
 
 def arrange(frames: Sequence[Frame], shared: str = "") -> list[Stack]:
-    """All stacks of one series; `shared`: why it is not all files of its SeriesInstanceUID."""
+    """All stacks of one series; `shared` is the reason why it does not hold all files of its SeriesInstanceUID."""
     out = [one_stack for group in split(frames) for one_stack in stack(group)]
     for one_stack in out if shared else ():
         one_stack.notes.append(_SHARED[shared])
@@ -152,7 +153,8 @@ def arrange(frames: Sequence[Frame], shared: str = "") -> list[Stack]:
 
 
 def nearest(file: FileHeader, stacks: Sequence[Stack]) -> list[Stack]:
-    """Of stacks that share a SeriesInstanceUID across visits, those of the day and folder of a file that refers to it."""
+    """Of stacks that share a SeriesInstanceUID across visits, those with the day and folder of a file that refers to
+    it."""
     if not any("shares_uid_with" in one.facts for one in stacks):
         return list(stacks)
 
@@ -179,7 +181,7 @@ def series_name(frame: Frame) -> str:
 
 
 def named(stacks: list[Stack]) -> list[tuple[Stack, str]]:
-    """Names for the stacks of one series, told apart by what differs among them."""
+    """Names for the stacks of one series, distinguished by the facts in which they differ."""
     base = series_name(stacks[0].first)
     if len(stacks) == 1:
         component = _component(stacks[0])
@@ -256,7 +258,7 @@ def sequence(stack: Stack, name: str, *, lazy: Laziness, step: Callable[[str], N
     if not stack.oriented and array.shape[axes.index("z")] == 1:
         array, axes = array[(slice(None),) * axes.index("z") + (0,)], tuple(a for a in axes if a != "z")
     meta, ds = facts_of(stack), stack.first.file.ds
-    meta["dtype"] = str(pixels.stored_dtype(ds, stack.first.file.pixel_keyword).newbyteorder("="))
+    meta["dtype"] = str(stored.stored_dtype(ds, stack.first.file.pixel_keyword).newbyteorder("="))
     return place(
         array, axes, stack.affine, oriented=stack.oriented, times=stack.times if "t" in axes else None,
         slice_axis=slice_axis_of(stack), acquired=stack.first.acquired, modality=text(ds, "Modality") or None,
@@ -265,7 +267,8 @@ def sequence(stack: Stack, name: str, *, lazy: Laziness, step: Callable[[str], N
 
 
 def slice_axis_of(stack: Stack) -> str | None:
-    """Slices were acquired along the file's z, unless the voxels are near-equal in size (then the house's choice holds)."""
+    """The axis of acquisition: the file's z, unless voxels are nearly equal in size (then the general rule of the
+    package holds)."""
     if len(stack.grid[0]) == 1:
         return "z"
     steps = np.linalg.norm(stack.affine[:3, :3], axis=0)
@@ -320,7 +323,7 @@ def _lazy(source: pixels.FrameArray) -> Voxels:
 
 
 def facts_of(stack: Stack) -> dict[str, Any]:
-    """Plain facts for ``meta``: no name, ID or birth date of the patient."""
+    """Plain facts for ``meta``, without the patient's name, ID or birth date."""
     first, ds = stack.first, stack.first.file.ds
     meta: dict[str, Any] = {
         "source": os.path.dirname(first.file.path)
@@ -336,7 +339,7 @@ def facts_of(stack: Stack) -> dict[str, Any]:
     if integer(ds, "SeriesNumber", -1) >= 0:
         meta["series_number"] = integer(ds, "SeriesNumber")
     windows = Counter(f.window for r in stack.grid for f in r if f.window is not None)
-    if windows and not pixels.is_colour(first):
+    if windows and not stored.is_colour(first):
         meta["contrast_limits"] = [float(v) for v in windows.most_common(1)[0][0]]
     padding = pixels.padding_of(stack)
     if padding is not None:

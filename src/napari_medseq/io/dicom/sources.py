@@ -1,6 +1,7 @@
-"""The DICOM series that labels stand on: found by their grid, what of it a new object takes over, and what it must not keep.
+"""The DICOM series that labels refer to: found by its grid, with what a new object copies from it, and what it must
+not keep.
 
-Shared by segmentations, structure sets and reports.
+Segmentations, structure sets and reports share this module.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ _IDENTIFYING = (
     "AccessionNumber",
     "OtherPatientIDs",
 )
-#: What of the patient and of the study is kept, blank or not, in a file without identifiers (the rest of group 0010 goes).
+#: Attributes of patient and study that are kept, blank or not, in a file without identifiers (the rest of group 0010 is removed).
 _BLANK = (*_IDENTIFYING, "StudyID")
 _KEPT_OF_PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
-#: Who made the images, wherever it stands (the source's equipment is described in a sequence).
+#: Attributes that tell who made the images, anywhere in the file (a sequence describes the source's equipment).
 _MAKERS = frozenset(
     (
         "InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "InstitutionCodeSequence", "StationName",
@@ -51,9 +52,9 @@ _MAKERS = frozenset(
         "IssuerOfAccessionNumberSequence", "ReferringPhysicianIdentificationSequence",
     )
 )  # fmt: skip
-#: Groups about requests, admissions and procedures, of which a segmentation needs nothing.
+#: Groups about requests, admissions and procedures, which a segmentation does not need.
 _ADMINISTRATIVE = (0x0032, 0x0038, 0x0040)
-#: In group 0040 what a structured report says begins here, but for who asked for it.
+#: First tag in group 0040 of the content of a structured report, except for who requested it.
 _CONTENT = 0xA000
 _REQUESTS = ("ReferencedRequestSequence",)
 _WITHIN_MM = 0.02
@@ -62,7 +63,8 @@ Reference: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 class Geometry(TypedDict, total=False):
-    """Where the slices lie, for sources that highdicom cannot read it from (tiles, parts of an enhanced file)."""
+    """The positions of slices, for sources from which highdicom cannot read them (tiles, parts of an enhanced
+    file)."""
 
     pixel_measures: hd.PixelMeasuresSequence
     plane_orientation: hd.PlaneOrientationSequence
@@ -70,7 +72,7 @@ class Geometry(TypedDict, total=False):
 
 
 def stack_for(seq: ImageSequence, reference: Reference | None) -> Stack:
-    """The stack of the reference that the labels lie on."""
+    """The stack of the reference on which the labels were drawn."""
     if isinstance(reference, ImageSequence):
         reference = reference.meta.get("source")
     if reference is None:
@@ -112,12 +114,12 @@ def on_stack(seq: ImageSequence, stack: Stack) -> NDArray[np.generic] | None:
 
 
 def label_values(seq: ImageSequence, labels: NDArray[np.generic]) -> list[int]:
-    """The values of labels without the background, smallest first.
+    """The values of labels without the background, in ascending order.
 
     Raises
     ------
     WriteError
-        If there is none, or one below zero.
+        If there is none, or one is negative.
     """
     values = [int(v) for v in np.unique(labels) if v != 0]
     if not values:
@@ -128,7 +130,7 @@ def label_values(seq: ImageSequence, labels: NDArray[np.generic]) -> list[int]:
 
 
 def patient_key(seq: ImageSequence, stack: Stack) -> str:
-    """What stands for the patient in the tracking UIDs of lesions."""
+    """The key that stands for the patient in the tracking UIDs of lesions."""
     return str(
         seq.meta.get("lesion_space")
         or text(stack.first.file.ds, "PatientID")
@@ -137,14 +139,14 @@ def patient_key(seq: ImageSequence, stack: Stack) -> str:
 
 
 def tracking_uid(tracking: object, patient: str, lesion: int) -> str:
-    """The UID by which a lesion is found again: the one that its file says, else the patient's own (`lesion_uid`)."""
+    """The UID by which a lesion is recognised: the one that its file states, else the patient's own (`lesion_uid`)."""
     entry = (tracking.get(lesion) or tracking.get(str(lesion))) if isinstance(tracking, Mapping) else None
     uid = entry.get("uid") if isinstance(entry, Mapping) else None
     return str(uid or lesion_uid(patient, lesion))
 
 
 def anonymise(dataset: Dataset, source: Attributes) -> None:
-    """Take out who the patient is and where and by whom the images were made; the UIDs stay."""
+    """Remove the identity of the patient, and where and by whom the images were made; the UIDs stay."""
 
     def drop(ds: Dataset, element: DataElement) -> None:
         if element.keyword in _MAKERS or (element.keyword == "DeviceSerialNumber" and ds is not dataset):
@@ -173,7 +175,8 @@ def anonymise(dataset: Dataset, source: Attributes) -> None:
 
 
 def sources(stack: Stack, identifiers: bool) -> tuple[list[Dataset], list[int], Geometry]:
-    """Source data sets as highdicom wants them, the order of our slices in theirs, and explicit geometry where it is needed."""
+    """Source data sets in the form that highdicom needs, the order of our slices in them, and explicit geometry if it
+    is needed."""
     import highdicom as hd
 
     frames = stack.grid[0]

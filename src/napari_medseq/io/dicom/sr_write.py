@@ -1,7 +1,8 @@
 """Measurements of lesions at one visit as a DICOM structured report (TID 1500), each lesion with the tracking UID of its segment.
 
-A program that has the reports of several visits finds a lesion again by its tracking UID, and the order and the days between the visits
-in the time-point context. Written through highdicom. Source: DICOM PS3.16 TID 1500, 1411, 1501 and 1502 (2024d).
+A program with the reports of several visits recognises a lesion by its tracking UID, and finds the order of visits and
+the days between them in the time-point context. Reports are written through highdicom. Source: DICOM PS3.16 TID 1500,
+1411, 1501 and 1502 (2024d).
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from pydicom import Dataset
     from pydicom.sr.coding import Code
 
-#: coding scheme of what the standard has no code for
+#: coding scheme for concepts without a code in the standard
 SCHEME = "99NAPARI_MEDSEQ"
-#: SNOMED CT codes of what was done, by modality
+#: SNOMED CT codes of the procedure, by modality
 _PROCEDURES = {
     "CT": ("77477000", "Computed tomography"),
     "MR": ("113091000", "Magnetic resonance imaging"),
@@ -41,14 +42,14 @@ _IMAGING = ("363679005", "Imaging")
 
 @dataclass(frozen=True)
 class TimePoint:
-    """Which visit it is.
+    """The visit that a report is about.
 
     Attributes
     ----------
     visit : int
-        Its number, from 0.
+        Number of the visit, from 0.
     visits : int
-        How many there are.
+        Number of all visits.
     day : date or None
     days_since_first : float or None
         Days since the first visit.
@@ -67,14 +68,14 @@ class Finding:
     Attributes
     ----------
     lesion : int
-        Its identity: the value in the labels.
+        Its identity, which is the value in the labels.
     event : str
-        What happened to it since the visit before.
+        Its change since the previous visit.
     measures : mapping
         Values by the names of the lesion table (``volume_ml``, ``longest_mm``, ``perpendicular_mm``, ``longest_3d_mm``,
         ``surface_mm2``, ``change_percent``, ``smallest_change_ml``); blanks (NaN) are left out.
     present : bool
-        False where it is gone: it has no segment then.
+        False if it is gone, and thus has no segment.
     """
 
     lesion: int
@@ -103,7 +104,7 @@ def write_report(
     findings : sequence of Finding
     time_point : TimePoint
     segmentation : Path or None
-        The DICOM SEG of the same labels; None where no lesion is present.
+        The DICOM SEG of the same labels; None if no lesion is present.
     reference : path-like, sequence of path-like, ImageSequence or None
         The DICOM series; None takes the one that the labels' image was read from.
     identifiers : bool

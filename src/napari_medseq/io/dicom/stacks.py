@@ -1,7 +1,7 @@
-"""From the frames of one image to stacks on a grid: which frame lies where.
+"""Arranging the frames of one image as stacks on a grid.
 
-Frames are sorted by position along the normal (never by file name or instance number), and counted per position: several
-at every position are time points.
+Frames are sorted by position along the normal (never by file name or instance number) and counted per position;
+several frames at every position are time points.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from napari_medseq.io.dicom.kinds import Vector
 from napari_medseq.io.dicom.timing import evened, few, in_time, instance, past_midnight
 from napari_medseq.io.dicom.values import text
 
-#: Slices may lie off their even grid by this share of a step before the grid counts as uneven.
+#: Largest deviation of slices from an even grid, as a share of a step, before the grid counts as uneven.
 UNEVEN = 0.04
-#: Steps that lie off by less than this share, and never add up, are rounded positions; more is another grid.
+#: Deviations of steps below this share that never add up are due to rounded positions; larger ones mean another grid.
 RAGGED = 0.2
-#: Modalities whose images always have a place in the patient, so that a missing one is a doubt.
+#: Modalities whose images always have a position in the patient, so that a missing one gives a warning.
 _PLACED = ("CT", "MR", "PT")
-#: Clocks of which frames of one file without places are moments.
+#: Clocks by which frames of one file without positions are moments.
 _MOVING = ("temporal", "frame", "trigger", "acquired", "content")
-#: More uniform blocks than this are not made of one series.
+#: Largest number of uniform blocks that one series is split into.
 MOST_BLOCKS = 4
 
 
@@ -59,7 +59,7 @@ class Stack:
 
 
 def stack(frames: list[Frame]) -> list[Stack]:
-    """Arrange the frames of one image into stacks: usually one; several where the grid is uneven."""
+    """Arrange the frames of one image into stacks: usually one, but several if the grid is uneven."""
     frames, notes = _without_copies(frames)
     past_midnight(frames, notes)
     frames = _located(frames, notes)
@@ -83,7 +83,7 @@ def stack(frames: list[Frame]) -> list[Stack]:
 
 
 def _without_copies(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
-    """Leave out frames that are in the list twice (same SOP instance and frame, at the same place and time)."""
+    """Leave out frames that occur twice (same SOP instance and frame, at the same position and time)."""
     seen: set[tuple[object, ...]] = set()
     out, copies = [], 0
     for frame in frames:
@@ -102,10 +102,10 @@ def _without_copies(frames: list[Frame]) -> tuple[list[Frame], list[str]]:
 
 
 def _located(frames: list[Frame], notes: list[str]) -> list[Frame]:
-    """Slices of which the place is missing, or the same for all, put apart by what else says where they are.
+    """Place slices whose positions are missing, or all the same, by other attributes.
 
-    Slice locations, else positions without directions, lie along z of no known world; slice locations of slices that all have
-    one position lie along their normal.
+    Slice locations, or else positions without directions, are used along z of an unknown world; slice locations of
+    slices that all have one position are used along their normal.
     """
     locations = [f.location for f in frames if f.location is not None]
     distinct = len(locations) == len(frames) and len(set(locations)) > 1
@@ -116,7 +116,7 @@ def _located(frames: list[Frame], notes: list[str]) -> list[Frame]:
             and len(set(locations)) == len(frames)
             and all(np.abs(f.plane[0] - start).max() < 1e-3 for f in frames)
         ):
-            notes.append("All slices name one ImagePositionPatient; they are put apart by SliceLocation.")
+            notes.append("All slices have the same ImagePositionPatient; they are placed by SliceLocation.")
             normal = np.cross(row, column)
             return [
                 replace(f, position=start + normal * (at - locations[0]))
@@ -141,7 +141,7 @@ def _located(frames: list[Frame], notes: list[str]) -> list[Frame]:
 
 
 def _by_position(frames: list[Frame]) -> list[list[Frame]]:
-    """Frames at the same place along the normal together, places in ascending order."""
+    """Frames grouped by position along the normal, in ascending order."""
     depth = depths(frames)
     order = np.argsort(depth, kind="stable")
     width = frames[0].thickness or frames[0].between or 1.0
@@ -157,9 +157,9 @@ def _by_position(frames: list[Frame]) -> list[list[Frame]]:
 
 
 def _stations(columns: list[list[Frame]], notes: list[str]) -> list[list[Frame]] | None:
-    """Frames at one depth but beside one another (stations of a long scan) belong to different stacks.
+    """Put frames at one depth but beside one another (stations of a long scan) into different stacks.
 
-    Single frames that are shifted a little (localizers) stay together, which is said.
+    Single frames that are shifted a little (localizers) stay together, with a warning.
     """
     shift = 0.0
     for column in columns:
@@ -180,13 +180,13 @@ def _stations(columns: list[list[Frame]], notes: list[str]) -> list[list[Frame]]
     if len(groups) > 1 and (stacked or shift > 0.75 * field):
         return list(groups.values())
     notes.append(
-        f"Slices at the same depth are shifted in plane by up to {shift:.3g} mm; they are shown at the place of the first."
+        f"Slices at the same depth are shifted in plane by up to {shift:.3g} mm; they are shown at the position of the first."
     )
     return None
 
 
 def _by_acquisition(frames: list[Frame]) -> list[list[Frame]] | None:
-    """Split by acquisition number, if that gives groups in which positions are equally often."""
+    """Split by acquisition number, if that gives groups in which all positions have the same number of frames."""
     numbers = {f.clock.get("acquisition") for f in frames}
     if not 1 < len(numbers) < len(frames) or None in numbers:
         return None
@@ -196,7 +196,7 @@ def _by_acquisition(frames: list[Frame]) -> list[list[Frame]] | None:
 
 
 def _unplaced(frames: list[Frame], notes: list[str]) -> Stack:
-    """A stack without positions: files in order of instance; frames of one file are time."""
+    """A stack without positions: files in the order of their instance numbers; frames of one file are time points."""
     first = frames[0]
     spacing = first.spacing
     if spacing is None:
@@ -222,7 +222,7 @@ def _unplaced(frames: list[Frame], notes: list[str]) -> Stack:
 def _blocks(
     columns: list[list[Frame]], times: NDArray[np.float64] | None, notes: list[str], facts: dict[str, object]
 ) -> list[Stack]:
-    """One stack for an even grid, else its uniform blocks, else one stack that says how uneven it is."""
+    """One stack for an even grid, else its uniform blocks, else one stack with a warning about its uneven grid."""
     frames = [c[0] for c in columns]
     depth = depths(frames)
     if len(frames) < 3 or _even(depth):
@@ -250,18 +250,18 @@ def _even(depth: NDArray[np.float64]) -> bool:
 
 
 def _off(depth: NDArray[np.float64]) -> float:
-    """How far positions lie off the even grid from the first to the last."""
+    """Deviation of positions from the even grid between the first and the last one."""
     return float(np.abs(depth - np.linspace(depth[0], depth[-1], len(depth))).max())
 
 
 def _runs(depth: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Longest even runs [start, stop) from the front."""
+    """Longest even runs [start, stop) from the beginning."""
     out, start = [], 0
     while start < len(depth):
         stop = min(start + 2, len(depth))
         while stop < len(depth) and _even(depth[start : stop + 1]):
             stop += 1
-        # a pair is a run only if its step is like one beside it; else the first slice stands alone
+        # a pair is a run only if its step equals a neighbouring one; otherwise the first slice is a block of its own
         if stop - start == 2 and stop < len(depth) - 1 and _even(depth[start + 1 : start + 4]):
             stop = start + 1
         out.append((start, stop))
@@ -276,7 +276,7 @@ def _stack(
     facts: dict[str, object],
     step: float | None = None,
 ) -> Stack:
-    """Affine of an even run of positions: a sheared one where slices shift in plane (gantry tilt)."""
+    """A stack with the affine of an even run of positions, sheared if slices shift in plane (gantry tilt)."""
     notes = list(notes)
     first = columns[0][0]
     start, row, column = first.plane

@@ -1,9 +1,11 @@
-"""Compressed streams looked at before a native decoder sees them: what they announce is held against the DICOM header.
+"""Checks of compressed streams before a native decoder gets them: what they announce is compared with the DICOM
+header.
 
-Decoders written in C allocate what a stream's own header says, and some wait for ever for the end of a stream that was cut.
-`check` refuses what cannot be an image of the announced size; `is_plain` says whether nothing about a stream is unusual. What is
-not plain is decoded in a helper process with limits (`napari_medseq.io.dicom.helper`).
-Sources: ITU-T T.81 annex B (JPEG), ITU-T T.87 annex C (JPEG-LS), ITU-T T.800 annexes A and I (JPEG 2000), PS3.5 annex G (RLE).
+Decoders written in C allocate the size that a stream's own header announces, and some wait for ever for the end of a
+truncated stream. `checked` refuses streams that cannot be an image of the announced size, and its result tells whether
+the stream is plain, without anything unusual. Other streams are decoded in a helper process with limits
+(`napari_medseq.io.dicom.helper`). Sources: ITU-T T.81 annex B (JPEG), ITU-T T.87 annex C (JPEG-LS), ITU-T T.800
+annexes A and I (JPEG 2000), PS3.5 annex G (RLE).
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from itertools import pairwise
 
 _JPEG_SOI, _JP2 = b"\xff\xd8", b"\0\0\0\x0cjP  "
 _CODESTREAM = b"\xff\x4f\xff\x51"
-#: JPEG frame headers (SOF0 to SOF15 but for DHT, JPG, DAC; SOF55 of JPEG-LS).
+#: JPEG frame headers (SOF0 to SOF15 except DHT, JPG and DAC; SOF55 of JPEG-LS).
 _FRAMES = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}
 _ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
 _SOS, _EOI, _LSE, _SOT = 0xDA, 0xD9, 0xF8, 0x90
-#: More quality layers or wavelet levels than encoders write; each multiplies a decoder's work.
+#: Upper limits of quality layers and wavelet levels that encoders write; each multiplies a decoder's work.
 _MOST_LAYERS, _MOST_LEVELS = 128, 12
 _MOST_TILES = 4096
 _MOST_SEGMENTS = 100_000
@@ -26,7 +28,7 @@ _MOST_SEGMENTS = 100_000
 
 @dataclass(frozen=True)
 class Announced:
-    """What a stream says of itself.
+    """The properties that a stream announces.
 
     Attributes
     ----------
@@ -43,7 +45,7 @@ class Announced:
 
 
 def checked(data: bytes, *, rows: int, columns: int, samples: int) -> Announced | None:
-    """What a JPEG, JPEG-LS or JPEG 2000 stream announces; None where it is none of them.
+    """The properties that a JPEG, JPEG-LS or JPEG 2000 stream announces; None for other streams.
 
     Raises
     ------
@@ -100,7 +102,7 @@ def _jpeg(data: bytes) -> Announced:
 
 
 def _plain_presets(body: bytes, bits: int) -> bool:
-    """Whether the coding parameters of JPEG-LS lie in their order (T.87, C.2.4.1.1)."""
+    """Whether the coding parameters of JPEG-LS are in ascending order (T.87, C.2.4.1.1)."""
     if len(body) != 11 or body[0] != 1:
         return False
     top, first, second, third, reset = struct.unpack_from(">5H", body, 1)
@@ -108,17 +110,17 @@ def _plain_presets(body: bytes, bits: int) -> bool:
 
 
 def _ends(data: bytes) -> bool:
-    """Whether a stream ends with its end marker, but for padding."""
+    """Whether a stream ends with its end marker, followed by padding at most."""
     return data.rstrip(b"\0")[-2:] == b"\xff\xd9" or data.rstrip(b"\xff\0")[-1:] == b"\xd9"
 
 
 def is_boxed(data: bytes) -> bool:
-    """Whether a JPEG 2000 codestream lies in the boxes of a file."""
+    """Whether a JPEG 2000 codestream is inside the boxes of a file."""
     return data[:8] == _JP2
 
 
 def codestream(data: bytes) -> bytes:
-    """The codestream of a JPEG 2000 file, taken out of its boxes.
+    """The codestream of a JPEG 2000 file, extracted from its boxes.
 
     Raises
     ------
@@ -204,18 +206,18 @@ def _plain_tile_parts(data: bytes, at: int) -> bool:
 
 
 def check_rle(data: bytes, planes: int) -> None:
-    """Hold the offsets of an RLE frame's segments against its length.
+    """Compare the offsets of an RLE frame's segments with its length.
 
     Parameters
     ----------
     data : bytes
     planes : int
-        Bytes of a pixel over all samples: as many segments there must be.
+        Bytes of a pixel over all samples, which is the number of segments.
 
     Raises
     ------
     ValueError
-        If there are other segments than the header needs, or one lies outside.
+        If the number of segments differs from that of the header, or one lies outside.
     """
     if len(data) < 64:
         raise ValueError("the compressed picture is shorter than its header")

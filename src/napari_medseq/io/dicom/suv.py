@@ -1,9 +1,9 @@
-"""PET: the number that turns the values of a series into standardized uptake values by body weight (SUVbw, g/mL).
+"""PET: the factor from the values of a series to standardized uptake values by body weight (SUVbw, g/mL).
 
-The voxels stay as the file's rescaling gives them (Bq/mL, counts); the factor stands in ``meta["suv_bw"]`` where the tags
-allow one, else the reason why not in ``meta["suv_missing"]``.
-Sources: DICOM PS3.3 C.8.9.1 (PET series) and C.8.9.2 (PET isotope); the vendor-neutral pseudo-code of the RSNA QIBA
-FDG-PET/CT profile, appendix G ("happy path": decay to the series' start).
+Voxels keep the values of the file's rescaling (Bq/mL, counts). ``meta["suv_bw"]`` holds the factor if the tags allow
+one, and otherwise ``meta["suv_missing"]`` holds the reason. Sources: DICOM PS3.3 C.8.9.1 (PET series) and C.8.9.2 (PET
+isotope); the vendor-neutral pseudo-code of the RSNA QIBA FDG-PET/CT profile, appendix G ("happy path": decay to the
+series' start).
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from datetime import datetime, timedelta
 from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.values import first_item, moment, number, seconds_of, stamp, text, texts
 
-#: Philips' private element that turns its counts into SUVbw.
+#: Philips' private element with the factor from its counts to SUVbw.
 _PHILIPS_SUV = (0x7053, 0x1000)
-#: Scans that begin longer after the injection than this are mistakes in the tags.
+#: Largest plausible time from injection to scan; beyond it the tags are wrong.
 _LONGEST = timedelta(hours=24)
 _LEAST_BQ = 1e5
 
 
 def factor(ds: Attributes, acquired: Sequence[datetime] = ()) -> tuple[float | None, str]:
-    """The factor from modality values to SUVbw, and why there is none.
+    """The factor from modality values to SUVbw, or the reason why there is none.
 
     Parameters
     ----------
     ds : data set of one slice
     acquired : sequence of datetime
-        Acquisition times of the series' slices: the scan cannot begin later than the earliest.
+        Acquisition times of the series' slices; the scan cannot begin later than the earliest one.
 
     Returns
     -------
     factor, reason
-        One of them is None or "".
+        The factor is None if there is a reason; the reason is "" if there is a factor.
     """
     units = text(ds, "Units").upper()
     if units == "GML":
@@ -59,7 +59,7 @@ def factor(ds: Attributes, acquired: Sequence[datetime] = ()) -> tuple[float | N
     assert dose is not None
     assert half is not None
     if dose < _LEAST_BQ:
-        return None, f"an injected dose of {dose:g} Bq cannot be true"
+        return None, f"an injected dose of {dose:g} Bq is not plausible"
     correction = text(ds, "DecayCorrection").upper()
     if correction == "ADMIN":
         return weight * 1000.0 / dose, ""
@@ -77,7 +77,7 @@ def factor(ds: Attributes, acquired: Sequence[datetime] = ()) -> tuple[float | N
 
 
 def _begun(ds: Attributes, acquired: Sequence[datetime]) -> datetime | None:
-    """Start of the series; the earliest acquisition where the series' own time is later (it was made afterwards)."""
+    """Start of the series; the earliest acquisition if the series' own time is later (it was then made afterwards)."""
     series = moment(ds, "SeriesDate", "SeriesTime") if text(ds, "SeriesTime") else None
     earliest = min(acquired, default=None)
     stamps = [t for t in (series, earliest) if t is not None]
@@ -85,7 +85,7 @@ def _begun(ds: Attributes, acquired: Sequence[datetime]) -> datetime | None:
 
 
 def _injected(ds: Attributes, drug: Attributes) -> datetime | None:
-    """Start of the injection, on the day of the series where only a clock time is given."""
+    """Start of the injection, on the day of the series if only a clock time is given."""
     at = stamp(drug, "RadiopharmaceuticalStartDateTime")
     clock = text(drug, "RadiopharmaceuticalStartTime")
     if at is not None or not clock:

@@ -1,8 +1,8 @@
 """The DICOM attributes that this package reads: keyword → (tag, value representation), from DICOM PS3.6.
 
-Private ones: the scanners' conformance statements and pydicom's private dictionary.
+Private ones are from the scanners' conformance statements and pydicom's private dictionary.
 
-Kept here so that a header is read without loading pydicom, which takes longer than most series do.
+The list is kept here so that a header is read without importing pydicom, which takes longer than most series.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ TAGS: dict[str, tuple[int, str]] = {
     "Units": (0x00541001, "CS"), "WindowCenter": (0x00281050, "DS"), "WindowWidth": (0x00281051, "DS"),
     "XAXRFFrameCharacteristicsSequence": (0x00189412, "SQ"), "XRay3DFrameTypeSequence": (0x00189504, "SQ"),
 }
-#: Names and identifiers that are read only to be taken out of free text.
+#: Names and identifiers that are read only to remove them from free text.
 SECRETS: dict[str, tuple[int, str]] = {
     "PatientName": (0x00100010, "PN"), "PatientID": (0x00100020, "LO"), "PatientBirthDate": (0x00100030, "DA"),
     "OtherPatientIDs": (0x00101000, "LO"), "OtherPatientNames": (0x00101001, "PN"), "PatientBirthName": (0x00101005, "PN"),
@@ -105,8 +105,8 @@ SECRETS: dict[str, tuple[int, str]] = {
     "RequestingPhysician": (0x00321032, "PN"), "InstitutionName": (0x00080080, "LO"), "StationName": (0x00081010, "SH"),
     "ReviewerName": (0x300E0008, "PN"), "ResponsiblePerson": (0x00102297, "PN"),
 }
-#: Private attributes: name → (tag in the block that its maker uses, value representation, how the block's creator begins,
-#: how the manufacturer is named where a de-identifier took the creator away).
+#: Private attributes: name → (tag in the block that its maker uses, value representation, beginning of the block's
+#: creator, name of the manufacturer for files from which a de-identifier removed the creator).
 PRIVATE: dict[str, tuple[int, str, str, str]] = {
     "Siemens b-value": (0x0019100C, "IS", "SIEMENS MR HEADER", "SIEMENS"),
     "Siemens direction": (0x0019100E, "FD", "SIEMENS MR HEADER", "SIEMENS"),
@@ -126,15 +126,15 @@ PRIVATE: dict[str, tuple[int, str, str, str]] = {
 # fmt: on
 
 
-#: Blocks of a private group (PS3.5, section 7.8.1) in which a maker's attributes are looked for; nearly all use the first.
+#: Blocks of a private group (PS3.5, section 7.8.1) that are searched for a maker's attributes; nearly all use the first one.
 BLOCKS = range(0x10, 0x20)
 
 
 def in_block(tag: int, block: int) -> int:
-    """A private tag as it stands in another block of its group."""
+    """A private tag moved to another block of its group."""
     return tag & 0xFFFF00FF | block << 8
 
 
 def creator_of(tag: int) -> int:
-    """The tag of the element that says who made the block of a private tag (PS3.5, section 7.8.1)."""
+    """The tag of the element that names the creator of a private tag's block (PS3.5, section 7.8.1)."""
     return tag & 0xFFFF0000 | (tag >> 8 & 0xFF)

@@ -1,4 +1,5 @@
-"""Frames at the same place: which comes when, how many seconds after the first, and what to do where some are missing."""
+"""Frames at the same position: their order, their times in seconds from the first one, and what to do if some are
+missing."""
 
 from __future__ import annotations
 
@@ -12,20 +13,20 @@ from numpy.typing import NDArray
 from napari_medseq.io.dicom.frame import Frame, depths
 from napari_medseq.io.dicom.values import number, text
 
-#: Time sources in the order in which they are trusted, and whether their values are seconds.
+#: Time sources in order of trust, and whether their values are seconds.
 _CLOCKS = (("temporal", False), ("label", False), ("frame", True), ("trigger", True), ("phase", False), ("acquired", True),
            ("reference", True), ("diffusion", False), ("acquisition", False), ("content", True), ("instance", False))  # fmt: skip
 
 
-#: A scan is shorter than half a day; times further apart on one day are the ends of two days.
+#: A scan is shorter than half a day; times further apart belong to two successive days.
 _HALF_DAY, _DAY = 12 * 3600.0, 86400.0
-#: Where nothing else tells, times must lie within this much of midnight together.
+#: Without other evidence all times must lie within this time around midnight.
 _QUARTER_DAY = 6 * 3600.0
 _DATED = {"acquired": ("AcquisitionDate", "AcquisitionDateTime"), "content": ("ContentDate",)}
 
 
 def past_midnight(frames: Sequence[Frame], notes: list[str]) -> None:
-    """Add a day to the clock times of frames that were taken after midnight, where no date says so."""
+    """Add a day to the clock times of frames that were acquired after midnight, if no date says so."""
     for name in ("acquired", "content"):
         values = np.array([frame.clock.get(name, np.nan) for frame in frames])
         if len(values) < 2 or np.isnan(values).any() or np.ptp(values // _DAY) > 0:
@@ -48,7 +49,8 @@ def past_midnight(frames: Sequence[Frame], notes: list[str]) -> None:
 
 
 def _is_next_day(frames: Sequence[Frame], early: NDArray[np.bool_], name: str, span: float) -> bool:
-    """Whether frames with early times come after the others: as their numbers say, else where all lie close to midnight."""
+    """Whether frames with early times come after the others: according to their numbers, or else if all are close to
+    midnight."""
     numbers = np.array([frame.clock.get("instance", np.nan) for frame in frames])
     if not np.isnan(numbers).any():
         if numbers[~early].max() < numbers[early].min():
@@ -60,13 +62,13 @@ def _is_next_day(frames: Sequence[Frame], early: NDArray[np.bool_], name: str, s
 
 
 def evened(columns: list[list[Frame]], notes: list[str]) -> tuple[list[list[Frame]], list[Frame]]:
-    """Make positions equally often, and say so.
+    """Give every position the same number of frames, with a warning.
 
     Returns
     -------
     columns, rest
-        Only the volumes of which every position is there, or the first frame of each position where they hold one by rule;
-        and the frames that are a moment more than that at some positions (a cine of more phases at some slices).
+        The volumes that have a frame at every position, or the first frame of each position if positions usually hold
+        one; and the remaining frames at positions with more moments (such as a cine with more phases at some slices).
     """
     usual = Counter(len(c) for c in columns).most_common(1)[0][0]
     fewest, most = min(len(c) for c in columns), max(len(c) for c in columns)
@@ -95,7 +97,8 @@ def evened(columns: list[list[Frame]], notes: list[str]) -> tuple[list[list[Fram
 
 
 def _common(columns: list[list[Frame]]) -> tuple[str, set[float]] | None:
-    """The clock that has the most values at every position, and those values, if they make up half of the volumes."""
+    """The clock that has the most values present at every position, with those values, if they make up half of the
+    volumes."""
     best: tuple[str, set[float]] | None = None
     for name, _ in _CLOCKS:
         values = [[f.clock.get(name) for f in c] for c in columns]
@@ -108,7 +111,7 @@ def _common(columns: list[list[Frame]]) -> tuple[str, set[float]] | None:
 
 
 def few(values: Sequence[object]) -> str:
-    """The first of many things in words."""
+    """The first few of many items in words."""
     return ", ".join(str(v) for v in values[:5]) + (" …" if len(values) > 5 else "")
 
 
@@ -120,7 +123,7 @@ def instance(frame: Frame) -> float:
 def in_time(
     columns: list[list[Frame]], notes: list[str]
 ) -> tuple[list[list[Frame]], NDArray[np.float64] | None, dict[str, object]]:
-    """Order the frames at each position in time; find seconds for the volumes."""
+    """Order the frames at each position in time, and find the seconds of the volumes."""
     count = len(columns[0])
     if count == 1:
         return columns, None, {}
@@ -137,7 +140,7 @@ def in_time(
     if any(b is not None for b in b_values):
         facts["b_values"] = [b if b is None else float(b) for b in b_values]
         vectors = [ordered[0][t].b_vector for t in range(count)]
-        if any(v is not None for v in vectors):  # LPS to RAS, as all of our coordinates are
+        if any(v is not None for v in vectors):  # from LPS to RAS, which all coordinates of this package use
             facts["b_vectors"] = [
                 None if v is None else [float(x) for x in np.round(v * (-1, -1, 1), 6)] for v in vectors
             ]
@@ -145,7 +148,8 @@ def in_time(
 
 
 def _alike_in_weighting(columns: list[list[Frame]]) -> list[list[Frame]]:
-    """Put the same diffusion weighting at the same moment everywhere, where numbers say otherwise and it can be done."""
+    """Put the same diffusion weighting at the same moment at every position, if the numbers disagree and it can be
+    done."""
     orders = [[_weighting(f) for f in c] for c in columns]
     if all(order == orders[0] for order in orders) or any(Counter(order) != Counter(orders[0]) for order in orders):
         return columns
@@ -164,12 +168,12 @@ def _weighting(frame: Frame) -> tuple[object, ...]:
 
 
 def _source(columns: list[list[Frame]]) -> str | None:
-    """The first clock that tells the frames of every position apart."""
+    """The first clock that distinguishes the frames of every position."""
     return next((name for name, _ in _CLOCKS if _orders(columns, name)), None)
 
 
 def _orders(columns: list[list[Frame]], name: str) -> bool:
-    """Whether a time source tells apart the frames at every position (and, for indices, alike at all positions)."""
+    """Whether a time source distinguishes the frames at every position (and indices are equal at all positions)."""
     sets = []
     for column in columns:
         values = [f.clock.get(name) for f in column]
@@ -182,7 +186,8 @@ def _orders(columns: list[list[Frame]], name: str) -> bool:
 def _seconds(
     columns: list[list[Frame]], source: str | None, notes: list[str], facts: dict[str, object]
 ) -> NDArray[np.float64]:
-    """Seconds of each volume from the first: from a clock that rises with the order found, else repetition time, else counted."""
+    """Seconds of each volume from the first: from a clock that rises in this order, else the repetition time, else
+    counted."""
     count = len(columns[0])
     order: list[str] = [name for name, seconds in _CLOCKS if seconds]
     if source in order:

@@ -1,4 +1,4 @@
-"""Safe getters: an attribute of a header as text, number, moment or item; a broken value is None, never a traceback."""
+"""Safe getters: an attribute of a header as text, number, moment or item; a broken value is None and never raises."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_medseq.io.dicom.tags import BLOCKS, PRIVATE, SECRETS, TAGS, creator_
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
 
-#: Clocks count seconds from here, in the scanner's own time.
+#: Origin of the seconds of clocks, in the scanner's own time.
 EPOCH = datetime(1970, 1, 1)
 _SLOW = object()
 _TEXTS = frozenset((b"AE", b"AS", b"CS", b"DA", b"DS", b"DT", b"IS", b"LO", b"PN", b"SH", b"TM", b"UI"))
@@ -27,7 +27,7 @@ _NUMBERS = {b"US": "H", b"SS": "h", b"UL": "I", b"SL": "i", b"FL": "f", b"FD": "
 
 
 def _quick(data: bytes, vr: bytes, little: bool) -> Any:
-    """Value of a stored element of ASCII text or plain numbers; `_SLOW` for all else."""
+    """Value of a stored element of ASCII text or plain numbers; `_SLOW` for all others."""
     if vr in _TEXTS:
         if not data.isascii() or b"\x1b" in data:
             return _SLOW
@@ -51,21 +51,21 @@ _CONTROL = re.compile("[\\0-\\x1f\\x7f]")
 
 # -- safe getters ----------------------------------------------------------------------------------------------------
 def value(ds: Attributes, keyword: str) -> Any:
-    """An attribute's value, or None where it is absent, empty or cannot be parsed.
+    """The value of an attribute; None if it is absent, empty or cannot be parsed.
 
-    Plain texts and numbers come as str or number (or a list of them) straight from the header's bytes, which is much
-    faster than pydicom's conversion; everything else through pydicom.
+    Plain texts and numbers are read as str or number (or a list of them) directly from the header's bytes, which is
+    much faster than pydicom's conversion; all others are converted by pydicom.
     """
     element = TAGS.get(keyword) or SECRETS.get(keyword)
     try:
         content = ds[keyword].value if element is None else _stored(ds, *element)
-    except Exception:  # a broken element raises anything; to us it is not there
+    except Exception:  # a broken element may raise any error, and counts as absent
         return None
     return None if content is None or (isinstance(content, (str, bytes)) and len(content) == 0) else content
 
 
 def private(ds: Attributes, name: str) -> list[float]:
-    """The finite numbers of a private attribute of `PRIVATE`; [] where it is absent, empty or another maker's."""
+    """The finite numbers of a private attribute of `PRIVATE`; [] if it is absent, empty or another maker's."""
     try:
         content = private_value(ds, name)
         parts = content if isinstance(content, Sequence) and not isinstance(content, str) else [content]
@@ -92,19 +92,19 @@ def private_value(ds: Attributes, name: str) -> Any:
             return None
         if isinstance(content, bytes):  # an unknown representation, as some archives store private elements
             content = _quick(content, vr.encode(), True)
-    except Exception:  # a broken element raises anything; to us it is not there
+    except Exception:  # a broken element may raise any error, and counts as absent
         return None
     return None if content is _SLOW else content
 
 
 @lru_cache(64)
 def _places(tag: int) -> tuple[int, ...]:
-    """Where a private attribute may stand: in its usual block first, then in others."""
+    """Possible tags of a private attribute: in its usual block first, then in others."""
     return (tag, *(in_block(tag, block) for block in BLOCKS))
 
 
 def _stored(ds: Attributes, tag: int, vr: str) -> Any:
-    """The value of a known element, quickly where it is plain; None where there is none."""
+    """The value of a known element, read quickly if it is plain; None if it is absent."""
     content = _SLOW
     if isinstance(ds, elements.Elements):
         stored = ds.values.get(tag)
@@ -127,13 +127,14 @@ def _stored(ds: Attributes, tag: int, vr: str) -> Any:
     return content
 
 
-#: Representations of several texts or numbers; others of text are never split by the standard.
+#: Representations with several texts or numbers; the standard never splits those of other texts.
 _LISTED = frozenset(("DS", "IS", "CS", "DA", "TM", "DT", "UI"))
 _LONG_TEXTS = frozenset((b"UN", b"UT", b"UC", b"UR", b"LT", b"ST", b"LO", b"SH", b"OB", b"OW"))
 
 
 def _representation(own_vr: str, stored: bytes) -> bytes:
-    """How to take a value apart: as stored, but by the dictionary where the file calls a list of numbers a text or bytes."""
+    """The representation by which a value is split: the stored one, or the dictionary's if the file declares a list of
+    numbers as text or bytes."""
     if stored == b"UN" or (own_vr in _LISTED and stored in _LONG_TEXTS):
         return own_vr.encode()
     return stored
@@ -148,7 +149,8 @@ def _decimal(value: str | float) -> float:
 
 
 def text(ds: Attributes, keyword: str) -> str:
-    """An attribute as stripped text, "" where absent; it ends where control characters begin (a damaged length took in more)."""
+    """An attribute as stripped text, "" if absent; it ends at the first control character (a damaged length may have
+    read too far)."""
     content = value(ds, keyword)
     return "" if content is None else _CONTROL.split(str(content), maxsplit=1)[0].strip()
 
@@ -191,7 +193,7 @@ def texts(ds: Attributes, keyword: str) -> tuple[str, ...]:
 
 
 def moment(ds: Attributes, date_keyword: str, time_keyword: str) -> datetime | None:
-    """Date and time attributes as one datetime (without zone); midnight where there is no time, None without a date."""
+    """Date and time attributes as one datetime (without zone); midnight if there is no time, None without a date."""
     day, clock = text(ds, date_keyword).replace(".", ""), text(ds, time_keyword).replace(":", "")
     at = _day(day)
     return None if at is None else at + timedelta(seconds=seconds_of(clock) or 0.0)
@@ -207,7 +209,7 @@ def _day(digits: str) -> datetime | None:
 
 
 def stamp(ds: Attributes, keyword: str) -> datetime | None:
-    """A DT attribute as datetime, its zone left out; None if absent or broken."""
+    """A DT attribute as datetime without its zone; None if absent or broken."""
     content = text(ds, keyword)
     at = _day(content)
     return None if at is None else at + timedelta(seconds=seconds_of(content[8:].split("+")[0].split("-")[0]) or 0.0)
@@ -215,7 +217,7 @@ def stamp(ds: Attributes, keyword: str) -> datetime | None:
 
 @lru_cache(256)
 def seconds_of(clock: str) -> float | None:
-    """Seconds since midnight of a TM value (HHMMSS.ffffff, trailing parts optional)."""
+    """Seconds since midnight of a TM value (HHMMSS.ffffff, whose trailing parts are optional)."""
     whole, _, fraction = clock.strip().partition(".")
     try:
         hours, minutes, seconds = int(whole[0:2]), int(whole[2:4] or 0), int(whole[4:6] or 0)
@@ -225,7 +227,7 @@ def seconds_of(clock: str) -> float | None:
 
 
 def first_item(ds: Attributes, keyword: str) -> Dataset | None:
-    """The first item of a sequence attribute, or None."""
+    """The first item of a sequence attribute; None if there is none."""
     content = value(ds, keyword)
     try:
         return content[0] if content is not None and len(content) else None

@@ -1,4 +1,4 @@
-"""MPEG-2, H.264 and H.265 inside DICOM (cine ultrasound, endoscopy), through PyAV where it is installed.
+"""MPEG-2, H.264 and H.265 in DICOM (cine ultrasound, endoscopy), decoded by PyAV if it is installed.
 
 Source: DICOM PS3.5, section 8.2.5 to 8.2.8 (video transfer syntaxes): all frames are one stream in the fragments.
 """
@@ -35,7 +35,7 @@ SYNTAXES = {
 }
 _MOST_BYTES = 1 << 33
 _LOCK = threading.Lock()
-#: The video decoded last: (path, frames); its frames are asked for one after the other.
+#: The video that was decoded last, (path, frames), because its frames are needed one after the other.
 _LAST: list[tuple[str, NDArray[np.uint8]]] = []
 
 
@@ -47,7 +47,7 @@ def frame(file: FileHeader, index: int) -> NDArray[np.uint8]:
     ReadError
         If PyAV is not installed (the message names the transfer syntax), or the stream is damaged or shorter than announced.
     """
-    with _LOCK:  # the stream is decoded once, by the first thread that asks
+    with _LOCK:  # the stream is decoded once, by the first thread that needs it
         if not _LAST or _LAST[0][0] != file.path:
             _LAST[:] = [(file.path, _decoded(file))]
         frames: NDArray[np.uint8] = _LAST[0][1]
@@ -84,7 +84,7 @@ def _decoded(file: FileHeader) -> NDArray[np.uint8]:
 
 
 def _stream(file: FileHeader) -> bytes:
-    """The fragments one after the other, without the offset table."""
+    """The concatenated fragments, without the offset table."""
     parts, at = [], file.pixel_at
     while (head := file.source.read(at, 8))[:4] == b"\xfe\xff\x00\xe0" and len(head) == 8:
         length = int.from_bytes(head[4:8], "little")
