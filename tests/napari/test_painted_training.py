@@ -16,9 +16,10 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.model_box import ModelBox
 from napari_medseq._napari.teach_more import TrainBox
 from napari_medseq._napari.work import WorkBar
-from napari_medseq.errors import MedseqError, WriteError
+from napari_medseq.errors import MedseqError, OperationCancelled, WriteError
 from napari_medseq.sequence import ImageSequence, Study, Visit, affine_from
 from napari_medseq.training.layouts import find_layout
+from napari_medseq.viewer import painted_training
 from napari_medseq.viewer.study import facts_of
 from tests.napari.helpers import Wait, click
 
@@ -55,10 +56,10 @@ def test_painted_masks_become_an_nnunet_folder_that_training_reads(viewer: Any, 
     for k, layer in enumerate(masks(viewer)):
         paint(viewer, layer, (1, 2, 3 + k))
     cases = verbs.painted_cases(viewer, masks(viewer))
-    assert [case.name for case in cases] == ["one-first", "two-first"]
+    assert [case.name for case in cases] == ["one_first", "two_first"]
     folder = verbs.write_training_set(cases, tmp_path / "set")
     layout = find_layout(folder)
-    assert [entry.case for entry in layout.entries] == ["one-first", "two-first"]
+    assert [entry.case for entry in layout.entries] == ["one_first", "two_first"]
     assert layout.classes == {1: "oedema", 2: "tumour"}
     facts = json.loads((folder / "dataset.json").read_text())
     assert facts["labels"] == {"background": 0, "oedema": 1, "tumour": 2}
@@ -87,6 +88,28 @@ def test_identities_of_lesions_are_one_class(viewer: Any) -> None:
     layer.features = {"index": [0, 1, 7], "label": ["background", "lesion 1", "lesion 7"]}
     (case,) = verbs.painted_cases(viewer, [layer])
     assert case.classes == {1: "lesion", 7: "lesion"}
+
+
+def test_visits_of_one_patient_are_one_patient_to_training_and_labels_without_a_name_stay_apart(tmp_path: Path) -> None:
+    viewer: Any = ViewerModel()
+    for patient in ("P 1", "P_2"):
+        visits = []
+        for day in ("2020-01-31", "2020-05-04"):
+            image = ImageSequence(np.ones(SHAPE), ("z", "y", "x"), affine_from((1, 1, 2)), name=f"T1 {day}")
+            mask = image.labels_like(np.zeros(SHAPE, np.uint8), name=f"mask {day}", label_names={})
+            visits.append(Visit(None, (image,), (mask,), day))
+        verbs.add_study(viewer, Study(patient, tuple(visits)))
+    for layer in masks(viewer):
+        layer.data[0, 1, 2, 3], layer.data[0, 2, 2, 3] = 1, 2
+    cases = verbs.painted_cases(viewer, masks(viewer))
+    assert cases[0].classes == {1: "lesion", 2: "label 2"}
+    folder = verbs.write_training_set(cases, tmp_path / "set")
+    layout = find_layout(folder, patient=painted_training.PATIENT)
+    assert [entry.patient for entry in layout.entries] == ["P-1", "P-1", "P-2", "P-2"]
+    again = verbs.new_labels(viewer, viewer.layers[0])
+    again.data[0, 1, 2, 3] = 1
+    with pytest.raises(MedseqError, match="both masks of"):
+        verbs.painted_cases(viewer, masks(viewer))
 
 
 def test_what_cannot_be_trained_on_is_said(viewer: Any) -> None:
@@ -133,6 +156,35 @@ def test_two_masks_are_compared_label_by_label(viewer: Any) -> None:
         verbs.compare_masks(viewer, first, other)
 
 
+def test_a_training_goes_on_only_on_the_same_masks(
+    viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training is cancelled when it begins; what counts is which checkpoint it would have found."""
+    monkeypatch.setenv("NAPARI_MEDSEQ_MODELS", str(tmp_path / "models"))
+    paint(viewer, masks(viewer)[0], (1, 2, 3))
+    run = tmp_path / "models" / "mine.run"
+
+    def train() -> bool:
+        """Whether the checkpoint is still there for it."""
+        (run / "checkpoint.pt").write_bytes(b"as far as it came")
+        messages: list[str] = []
+        with pytest.raises(OperationCancelled):
+            verbs.train_on_painted(
+                verbs.painted_cases(viewer, masks(viewer)), "mine", folder=tmp_path / "set",
+                progress=lambda _done, _of, text: messages.append(text),
+                cancelled=lambda: bool(set(messages) - {"writing the training set"}),
+            )  # fmt: skip
+        assert not (tmp_path / "set").exists()
+        return (run / "checkpoint.pt").exists()
+
+    run.mkdir(parents=True)
+    assert not train()  # whose it is, nobody knows
+    assert (run / "checkpoint-before.pt").read_bytes() == b"as far as it came"
+    assert train()
+    paint(viewer, masks(viewer)[1], (1, 2, 3))
+    assert not train()
+
+
 @pytest.mark.viewer
 def test_what_is_painted_of_two_patients_trains_a_model_that_every_list_offers(
     qtbot: Any, wait: Wait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notices: list[Any]
@@ -172,8 +224,9 @@ def test_what_is_painted_of_two_patients_trains_a_model_that_every_list_offers(
     assert all(widget.box.findText("balls") >= 0 for widget in lists)
     assert "balls" in [info.name for info in ms.list_models()]
     assert "learned from 2 masks" in box.outcome.text()
+    assert box.count.text() == "Ticked: 2 masks of 2 patients."
     assert sorted(p.name for p in (tmp_path / "training-sets" / "balls" / "labelsTr").iterdir()) == [
-        "one-first.nii.gz", "two-first.nii.gz",
+        "one_first.nii.gz", "two_first.nii.gz",
     ]  # fmt: skip
     found = ms.segment(images[1], "balls").labels  # how well is tested where training is, with time to learn
     assert found.same_grid(images[1])

@@ -30,7 +30,7 @@ from napari_medseq._napari.work import connect_until_destroyed
 from napari_medseq.record import DISCLAIMER
 from napari_medseq.viewer.identity import patient_in_front
 from napari_medseq.viewer.layers import layer_kind
-from napari_medseq.viewer.study import studies_in
+from napari_medseq.viewer.study import facts_of, series_name, studies_in
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -146,6 +146,8 @@ class LayerBox(ShortBox):
         self.currentTextChanged.connect(self._name_whole)
         self._name_whole(self.currentText())
         self.viewer, self.kinds, self.optional = viewer, tuple(kinds), optional
+        self._front, self._behind = patient_in_front(viewer), False
+        connect_until_destroyed(viewer.events.title, self._follow_front)  # which names the patient in front
         follow_layers(viewer, self._update)
 
     def setToolTip(self, text: str) -> None:
@@ -168,6 +170,28 @@ class LayerBox(ShortBox):
         self.blockSignals(False)
         self.choose(before)
         self._name_whole(self.currentText())
+        self._follow_front()
+
+    def _follow_front(self, _event: object = None) -> None:
+        """When another patient comes to the front, choose that one's layer of the same series, else its first one."""
+        front, chosen = patient_in_front(self.viewer), self.layer
+        self._behind |= front != self._front
+        self._front = front
+        if not self._behind or front is None or chosen is None:
+            return
+        facts = facts_of(chosen)
+        if facts.get("study") in (None, front):
+            self._behind = False
+            return
+        of_front = [k for k in range(self.count()) if self._study(k) == front]
+        if of_front:  # else they are still to come
+            alike = [k for k in of_front if series_name(facts_of(self.itemData(k))) == series_name(facts)]
+            self._behind = False
+            self.setCurrentIndex((alike or of_front)[0])
+
+    def _study(self, index: int) -> object:
+        layer = self.itemData(index)
+        return None if layer is None else facts_of(layer).get("study")
 
     @property
     def layer(self) -> Layer | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QFormLayout, QLineEdit, QPushButton, QVBoxLayout, QWidget
 
@@ -16,7 +17,7 @@ from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.models.library import user_folder
 from napari_medseq.progress import Cancelled, Progress
-from napari_medseq.viewer.study import DERIVED, facts_of
+from napari_medseq.viewer.study import DERIVED, facts_of, is_tracked
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -30,6 +31,15 @@ _LONGEST_MINUTES = 60 * 24 * 7
 def _is_of_a_study(layer: Labels) -> bool:
     facts = facts_of(layer)
     return bool(facts.get("study")) and facts.get("role") != DERIVED
+
+
+def _some(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _visit(layer: Labels) -> tuple[object, object]:
+    facts = facts_of(layer)
+    return facts.get("study"), facts.get("ordinal")
 
 
 class TrainBox(QWidget):  # type: ignore[misc]
@@ -52,6 +62,7 @@ class TrainBox(QWidget):  # type: ignore[misc]
         self.button = QPushButton("Train on what I painted")
         self.button.clicked.connect(lambda: guarded("Training", self.run))
         self.outcome = wrapped()
+        self.count = wrapped()
         form = QFormLayout()
         form.addRow("Name", self.name)
         form.addRow("", self.replace)
@@ -59,15 +70,29 @@ class TrainBox(QWidget):  # type: ignore[misc]
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.masks)
+        layout.addWidget(self.count)
         layout.addLayout(form)
         layout.addWidget(self.button)
         layout.addWidget(self.outcome)
         self.masks.changed.connect(self._update)
+        self._seen: WeakSet[Labels] = WeakSet()
+        follow_layers(viewer, self._prefer_followed)
         work.busy_changed.connect(self._update)
         self._update()
 
+    def _prefer_followed(self, _event: object = None) -> None:
+        """Where lesions were followed, they are what is right, corrections and all, and not the mask that they came from."""
+        new = [layer for layer in self.viewer.layers if is_tracked(layer) and layer not in self._seen]
+        self._seen.update(new)
+        visits = {_visit(layer) for layer in new}
+        if visits:
+            kept = [k for k in self.masks.layers if is_tracked(k) or _visit(k) not in visits]
+            self.masks.tick([*kept, *(layer for layer in new if layer not in kept)])
+
     def _update(self, _event: object = None) -> None:
         why = "Another job runs" if self.work.busy else "" if self.masks.layers else "Tick a mask first"
+        patients = {facts_of(layer).get("study") or layer.name for layer in self.masks.layers}
+        self.count.setText(f"Ticked: {_some(len(self.masks.layers), 'mask')} of {_some(len(patients), 'patient')}.")
         self.button.setEnabled(not why)
         self.button.setToolTip(why or "One model of all ticked masks and their images, for new patients")
 
@@ -91,7 +116,8 @@ class TrainBox(QWidget):  # type: ignore[misc]
                 f"nnU-Net folder: {folder}"
             )
 
-        self.work.start("Training", job, done)
+        kept = f"What was learned is kept: train {name} again on the same masks, and it goes on from there."
+        self.work.start("Training", job, done, kept=kept)
 
 
 def _unused(folder: Path) -> Path:

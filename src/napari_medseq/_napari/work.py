@@ -76,7 +76,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.title = ""
+        self.title = self._kept = ""
         self._worker: FunctionWorker | None = None
         self._queued = self._each = False
         self._activity: Activity | None = None
@@ -103,7 +103,9 @@ class WorkBar(QWidget):  # type: ignore[misc]
         """Whether a job of this bar runs or waits."""
         return self._worker is not None or self._queued or self._each
 
-    def start(self, title: str, job: Job[R], done: Callable[[R], None], *, at_once: bool = False) -> bool:
+    def start(
+        self, title: str, job: Job[R], done: Callable[[R], None], *, at_once: bool = False, kept: str = ""
+    ) -> bool:
         """Run `job` in a thread, then `done` with its result here; after the jobs that were started before it.
 
         Parameters
@@ -113,6 +115,9 @@ class WorkBar(QWidget):  # type: ignore[misc]
         at_once : bool
             Do not wait for other jobs, nor let others wait: for what takes little, such as saving, while training takes an hour.
 
+        kept : str
+            What a job that is cancelled leaves behind, in a sentence; by default nothing.
+
         Returns
         -------
         bool
@@ -121,7 +126,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
         if self.busy:
             show_warning(f"{self.title} is still running: wait for it, or cancel it first.")
             return False
-        self.title = title
+        self.title, self._kept = title, kept
         self._stop.clear()
         self.bar.setRange(0, 0)
         running = WorkBar._running
@@ -279,7 +284,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
 
     def _tell(self, error: BaseException) -> None:
         if isinstance(error, OperationCancelled):
-            show_info(f"{self.title}: cancelled, nothing was changed.")
+            show_info(f"{self.title}: cancelled{f'. {self._kept}' if self._kept else ', nothing was changed.'}")
         else:
             tell(error, self.title)
 

@@ -4,6 +4,7 @@ trained on it."""
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +13,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import napari_medseq as ms
-from napari_medseq import files
-from napari_medseq.errors import MedseqError, WriteError
+from napari_medseq import files, record
+from napari_medseq.errors import MedseqError, OperationCancelled, WriteError
 from napari_medseq.models import library
 from napari_medseq.progress import Cancelled, Progress, part, with_progress
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer.editing import editing_of
-from napari_medseq.viewer.study import DERIVED, facts_of
+from napari_medseq.viewer.study import DERIVED, facts_of, is_tracked
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
 
     from napari_medseq.training import TrainingResult
+
+
+#: what stands before the underscore in a case's name is its patient
+PATIENT = "^([^_]+)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +108,7 @@ def painted_cases(viewer: ViewerModel, masks: Sequence[Labels]) -> list[PaintedC
         If a mask has no image on its grid, or nothing is painted in any.
     """
     cases: list[PaintedCase] = []
+    taken: dict[str, str] = {}
     for layer in masks:
         image = image_below(viewer, layer)
         if image is None:
@@ -114,17 +120,40 @@ def painted_cases(viewer: ViewerModel, masks: Sequence[Labels]) -> list[PaintedC
         values = [int(v) for v in np.unique(data) if v]
         if not values:
             continue
-        facts = facts_of(layer)
-        # "lesion 3" is a lesion, since identities are not classes
-        classes = {v: mask.label_names.get(v, "lesion").removesuffix(f" {v}") for v in values}
-        title = "_".join(str(facts[k]) for k in ("study", "visit_name") if facts.get(k)) or layer.name
-        name = "".join(c if c.isalnum() or c in "-." else "-" for c in title).strip("-.") or "case"
-        same_names = sum(case.name == name or case.name.startswith(f"{name}-") for case in cases)
-        numbered = f"{name}-{same_names + 1}" if same_names else name
-        cases.append(PaintedCase(numbered, _layers.from_layer(image), mask.replace(data=data), classes))
+        if image.name in taken:
+            raise MedseqError(
+                f"{taken[image.name]} and {layer.name} are both masks of {image.name}. Tick one of them; labels of two masks are put into "
+                "one by Combine in Edit."
+            )
+        taken[image.name] = layer.name
+        cases.append(
+            PaintedCase(
+                _case_name(layer, cases), _layers.from_layer(image), mask.replace(data=data), _classes(layer, values)
+            )
+        )
     if not cases:
         raise MedseqError("Nothing is painted in the masks that are chosen. Paint, or tick others.")
     return cases
+
+
+def _case_name(layer: Labels, cases: Sequence[PaintedCase]) -> str:
+    """Patient and visit, joined by the only underscore, by which training tells the patient; another one than these cases have."""
+    facts = facts_of(layer)
+    parts = [str(facts[k]) for k in ("study", "visit_name") if facts.get(k)] or [layer.name]
+    clean = ("".join(c if c.isalnum() or c in "-." else "-" for c in part).strip("-.") for part in parts)
+    name = "_".join(part for part in clean if part) or "case"
+    taken, found, number = {case.name for case in cases}, name, 1
+    while found in taken:
+        number += 1
+        found = f"{name}-{number}"
+    return found
+
+
+def _classes(layer: Labels, values: Sequence[int]) -> dict[int, str]:
+    """What the values of a mask are: identities of lesions are one class, and so are numbers in a mask of lesions that were followed."""
+    names = _layers.from_layer(layer).label_names
+    unnamed = {v: "lesion" if v == 1 or is_tracked(layer) else f"label {v}" for v in values}
+    return {v: names.get(v, unnamed[v]).removesuffix(f" {v}" if v in names else "") for v in values}
 
 
 def write_training_set(
@@ -197,14 +226,44 @@ def train_on_painted(
     ------
     MedseqError
         If the name is taken, or the masks cannot be trained on; the training set stays.
+    OperationCancelled
+        When `cancelled` says so. What was learned stays: the same call with the same masks goes on from there, with others it begins anew.
     """
     out = check_model_name(name, replace=replace)
+    masks = _go_on_or_anew(out.with_name(f"{out.name}.run"), cases)
     data = write_training_set(cases, folder, progress=part(progress, 0.0, 0.05), cancelled=cancelled)
     modalities = {case.image.modality for case in cases}
     config: dict[str, object] = {
         "data": str(data), "out": str(out), "minutes": minutes, "name": name, "device": device,
         "description": f"Trained on {len(cases)} masks that were painted in the viewer.",
-        "modality": modalities.pop() if len(modalities) == 1 else None,
+        "modality": modalities.pop() if len(modalities) == 1 else None, "patient": PATIENT,
     }  # fmt: skip
-    result: TrainingResult = ms.train(config, progress=part(progress, 0.05, 1.0), cancelled=cancelled)
+    try:
+        result: TrainingResult = ms.train(config, progress=part(progress, 0.05, 1.0), cancelled=cancelled)
+    except OperationCancelled:
+        shutil.rmtree(data, ignore_errors=True)  # it is written again with the masks as they are then
+        raise
+    masks.unlink(missing_ok=True)  # it is done: the next training of this name begins anew
     return result
+
+
+def _go_on_or_anew(run: Path, cases: Sequence[PaintedCase]) -> Path:
+    """Before training: a checkpoint of other masks is put aside, so that only a training on the same masks goes on from it.
+
+    Returns the file that says which masks they are, for as long as the training is not done.
+    """
+    blocks = (
+        block
+        for case in cases
+        for block in (
+            repr((case.name, sorted(case.classes.items()), case.image.affine.tolist())).encode(),
+            np.ascontiguousarray(case.labels.data).tobytes(),
+            np.ascontiguousarray(case.image.data).tobytes(),
+        )
+    )
+    digest = record.sha256_of(blocks)
+    masks, checkpoint = run / "masks.json", run / "checkpoint.pt"
+    if checkpoint.exists() and not (masks.exists() and record.read_json(masks).get("sha256") == digest):
+        os.replace(checkpoint, run / "checkpoint-before.pt")
+    files.write_json(masks, {"sha256": digest, "masks": [case.name for case in cases]})
+    return masks
