@@ -10,8 +10,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDockWidget
 
 from napari_medseq import viewer as verbs
+from napari_medseq._napari import plot_dock
 from napari_medseq._napari.analyse_widget import AnalyseWidget
-from napari_medseq._napari.curves_widget import CurvesWidget
+from napari_medseq._napari.curves_widget import CurvesPlot, CurvesWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq._napari.teach_widget import TeachWidget
@@ -29,8 +30,8 @@ def slider(viewer: Any, axis: str) -> Any:
 
 def test_the_sliders_count_from_one(make_napari_viewer: Any, ball_study: Path, qtbot: Any) -> None:
     viewer = make_napari_viewer(show=False)
-    accompany(viewer)
     verbs.open_path(viewer, ball_study)
+    accompany(viewer)  # what was there before counts from one, too
     names = list(viewer.dims.axis_labels)
     visit, z = slider(viewer, "visit"), slider(viewer, "z")
     visits = int(viewer.dims.nsteps[names.index("visit")])
@@ -45,7 +46,9 @@ def test_the_sliders_count_from_one(make_napari_viewer: Any, ball_study: Path, q
     assert z.curslice_label.text() == "5"
 
 
-def test_docks_are_tabs_and_fit_a_small_screen(make_napari_viewer: Any, qtbot: Any) -> None:
+def test_docks_are_tabs_and_fit_a_small_screen(
+    make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     viewer = make_napari_viewer(show=False)
     window = viewer.window._qt_window
     for kind in DOCKS:
@@ -56,3 +59,12 @@ def test_docks_are_tabs_and_fit_a_small_screen(make_napari_viewer: Any, qtbot: A
     assert len(window.tabifiedDockWidgets(ours[0])) == len(DOCKS) - 1
     assert window.minimumSizeHint().height() <= 720
     assert window.minimumSizeHint().width() <= 1280
+    monkeypatch.setattr(plot_dock, "LOW_SCREEN", 10_000)
+    plot = CurvesPlot(viewer)
+    plot.dock("plot")
+    qtbot.wait(20)
+    (dock,) = (dock for dock in window.findChildren(QDockWidget) if dock.windowTitle() == "plot")
+    assert window.dockWidgetArea(dock) == Qt.RightDockWidgetArea
+    assert len(window.tabifiedDockWidgets(ours[0])) == len(DOCKS)
+    assert window.minimumSizeHint().height() <= 600
+    assert plot.minimumSizeHint().width() <= 420

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: inches below which a figure is too low for all words beside it
 LOW = 1.5
+#: and below which it is too narrow for two plots side by side
+NARROW = 5.5
 
 
 class PlotCanvas(QWidget):  # type: ignore[misc]
@@ -42,7 +44,7 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
         self.canvas = FigureCanvasQTAgg(self.figure)
         self.canvas.setMinimumHeight(min(height, 100))  # so that the window fits a screen of 768 rows
         self._paint: Callable[[Figure], None] = lambda _figure: None
-        self._low = False
+        self._low = self._narrow = False
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.canvas)
@@ -56,7 +58,7 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
         self._repaint()
 
     def _resized(self, _event: object) -> None:
-        if self._low != self._is_low:
+        if self._low != self._is_low or self._narrow != is_narrow(self.figure):
             self._repaint()
 
     @property
@@ -64,7 +66,7 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
         return bool(self.figure.bbox.height < LOW * self.figure.dpi)
 
     def _repaint(self, _event: object = None) -> None:
-        self._low = self._is_low
+        self._low, self._narrow = self._is_low, is_narrow(self.figure)
         style: Any = theme_style(self.viewer.theme)
         with mpl.rc_context(style):
             self.figure.clear()
@@ -75,6 +77,12 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
                 if self._low:
                     save_height(axes)
         self.canvas.draw_idle()
+
+
+def is_narrow(figure: Figure) -> bool:
+    """Whether plots fit on it one above the other only."""
+    width, height = figure.bbox.size / figure.dpi
+    return bool(width < NARROW and height > 2 * LOW)
 
 
 def save_height(axes: Axes) -> None:

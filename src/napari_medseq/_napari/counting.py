@@ -36,6 +36,7 @@ class SliderTexts(QObject):  # type: ignore[misc]
             getattr(viewer.dims.events, event).connect(self.update, position="last")
         viewer.layers.events.inserted.connect(self.update, position="last")
         viewer.layers.events.removed.connect(self.update, position="last")
+        self.update()  # images may have been there before
 
     def update(self, _event: object = None) -> None:
         """Write the numbers that are true now."""

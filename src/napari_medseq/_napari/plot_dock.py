@@ -14,10 +14,11 @@ from matplotlib.lines import Line2D
 from napari.utils.notifications import show_info
 from numpy.typing import NDArray
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QToolButton, QToolTip, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QBoxLayout, QFileDialog, QHBoxLayout, QToolButton, QToolTip, QVBoxLayout, QWidget
 
 from napari_medseq import files
 from napari_medseq._napari.canvas import PlotCanvas, theme_style
+from napari_medseq._napari.choosers import wrapped
 from napari_medseq._napari.work import connect_until_destroyed, guarded
 from napari_medseq.progression import plots
 from napari_medseq.record import DISCLAIMER
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 _FADED = 0.4
+#: rows of a screen below which napari's own docks leave no room for a plot below them
+LOW_SCREEN = 760
 
 
 class Drawn(NamedTuple):
@@ -64,16 +67,18 @@ class PlotDock(QWidget):  # type: ignore[misc]
         self._looks: dict[Artist, tuple[float | None, float | None]] = {}
         self.canvas = PlotCanvas(viewer, height=210)
         self.controls = QHBoxLayout()
-        row = QHBoxLayout()
-        row.addLayout(self.controls)
+        self._row = QBoxLayout(QBoxLayout.LeftToRight)
+        self._row.addLayout(self.controls)
+        exports = QHBoxLayout()
         for ending in ("png", "svg", "csv"):
-            row.addWidget(self._export_button(ending))
-        row.addStretch(1)
-        self.note = QLabel(f"{hint} {DISCLAIMER}")
-        row.addWidget(self.note)
+            exports.addWidget(self._export_button(ending))
+        exports.addStretch(1)
+        self._row.addLayout(exports)
+        self.note = wrapped(f"{hint} {DISCLAIMER}")
+        self._row.addWidget(self.note, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 2, 4, 2)
-        layout.addLayout(row)
+        layout.addLayout(self._row)
         layout.addWidget(self.canvas, 1)
         mouse = self.canvas.canvas.mpl_connect
         mouse("button_press_event", self._pressed)
@@ -276,9 +281,12 @@ class PlotDock(QWidget):  # type: ignore[misc]
 
     # -- in the window -------------------------------------------------------------------------------------------------
     def dock(self, name: str) -> None:
-        """Show the plot below the canvas; there again if its dock was closed."""
+        """Show the plot below the canvas, on a low screen as a tab at the right; there again if its dock was closed."""
         if self.parent() is None:
-            self.viewer.window.add_dock_widget(self, name=name, area="bottom")
+            low = self.screen().availableGeometry().height() < LOW_SCREEN
+            if low:
+                self._row.setDirection(QBoxLayout.TopToBottom)
+            self.viewer.window.add_dock_widget(self, name=name, area="right" if low else "bottom")
         self.show()
         self.parent().show()
 

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from qtpy.QtWidgets import QCheckBox, QComboBox
 
+from napari_medseq._napari.canvas import is_narrow
+from napari_medseq._napari.choosers import narrow
 from napari_medseq._napari.plot_dock import Drawn, PlotDock, View, owners
 from napari_medseq.progression import plots
 
@@ -42,7 +44,7 @@ class ProgressionPlot(PlotDock):
         self._rows: dict[tuple[int, int], dict[Hashable, Any]] = {}
         super().__init__(viewer, "Click a point to go to that visit and lesion.")
         self._go_to = go_to
-        self.view = QComboBox()
+        self.view = narrow(QComboBox())
         self.view.addItems([*_LINES, *_OTHERS])
         self.log = QCheckBox("log scale")
         self.relative = QCheckBox("relative to the first visit")
@@ -91,7 +93,11 @@ class ProgressionPlot(PlotDock):
             plots.burden(progression, axes)
             axes.set_title(name, loc="left")
             return Drawn({}, [axes])
-        lesions, total = figure.subplots(1, 2, width_ratios=(1.6, 1))
+        ratios = (1.6, 1)
+        if is_narrow(figure):
+            lesions, total = figure.subplots(2, 1, height_ratios=ratios)
+        else:
+            lesions, total = figure.subplots(1, 2, width_ratios=ratios)
         if name in _LINES:
             relative = self.relative.isChecked()
             options = {"log": self.log.isChecked(), "relative": relative, "column": _LINES[name]}

@@ -17,6 +17,7 @@ from napari_medseq._napari.work import WorkBar, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.models.library import user_folder
 from napari_medseq.progress import Cancelled, Progress
+from napari_medseq.viewer.layers import layer_kind
 from napari_medseq.viewer.study import DERIVED, facts_of, is_tracked
 
 if TYPE_CHECKING:
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     from napari_medseq.training import TrainingResult
 
 _LONGEST_MINUTES = 60 * 24 * 7
-
-
-def _is_of_a_study(layer: Labels) -> bool:
-    facts = facts_of(layer)
-    return bool(facts.get("study")) and facts.get("role") != DERIVED
 
 
 def _some(number: int, what: str) -> str:
@@ -48,7 +44,7 @@ class TrainBox(QWidget):  # type: ignore[misc]
     def __init__(self, viewer: ViewerModel, work: WorkBar) -> None:
         super().__init__()
         self.viewer, self.work = viewer, work
-        self.masks = LayerChecklist(viewer, "labels", tick=_is_of_a_study)
+        self.masks = LayerChecklist(viewer, "labels", tick=self._is_first_of_its_visit)
         self.masks.setToolTip("Masks that are right in every slice, of as many patients as there are")
         self.name = QLineEdit("painted")
         self.name.setToolTip("The model's name, under which Analyse, Progression, scripts and the command find it")
@@ -79,6 +75,12 @@ class TrainBox(QWidget):  # type: ignore[misc]
         follow_layers(viewer, self._prefer_followed)
         work.busy_changed.connect(self._update)
         self._update()
+
+    def _is_first_of_its_visit(self, layer: Labels) -> bool:
+        """Whether it is a study's mask and the first of its visit: a later one is an answer that nobody may have looked at."""
+        facts = facts_of(layer)
+        first = next(k for k in self.viewer.layers if layer_kind(k) == "labels" and _visit(k) == _visit(layer))
+        return bool(facts.get("study")) and facts.get("role") != DERIVED and first == layer
 
     def _prefer_followed(self, _event: object = None) -> None:
         """Where lesions were followed, they are what is right, corrections and all, and not the mask that they came from."""
