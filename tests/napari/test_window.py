@@ -12,7 +12,8 @@ from qtpy.QtWidgets import QDockWidget
 from napari_medseq import viewer as verbs
 from napari_medseq._napari import plot_dock
 from napari_medseq._napari.analyse_widget import AnalyseWidget
-from napari_medseq._napari.curves_widget import CurvesPlot, CurvesWidget
+from napari_medseq._napari.curves_plot import CurvesPlot
+from napari_medseq._napari.curves_widget import CurvesWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq._napari.teach_widget import TeachWidget
