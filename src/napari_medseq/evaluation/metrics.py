@@ -8,68 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_medseq import geometry
-from napari_medseq.errors import MedseqError
-
-Mask = NDArray[np.bool_]
-
-
-def _pair(prediction: ArrayLike, truth: ArrayLike) -> tuple[Mask, Mask]:
-    p, t = np.asarray(prediction).astype(bool), np.asarray(truth).astype(bool)
-    if p.shape != t.shape:
-        raise MedseqError(f"The masks have shapes {p.shape} and {t.shape}; bring them onto one grid first.")
-    return p, t
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Voxel counts of two masks, and the measures made of them.
-
-    Attributes
-    ----------
-    both, only_prediction, only_truth : int
-        Voxels in both masks, and in one alone.
-    """
-
-    both: int
-    only_prediction: int
-    only_truth: int
-
-    @classmethod
-    def of(cls, prediction: ArrayLike, truth: ArrayLike) -> Overlap:
-        """Count two masks of one shape.
-
-        Raises
-        ------
-        MedseqError
-            If their shapes differ.
-        """
-        p, t = _pair(prediction, truth)
-        both = int(np.count_nonzero(p & t))
-        return cls(both, int(np.count_nonzero(p)) - both, int(np.count_nonzero(t)) - both)
-
-    @property
-    def dice(self) -> float:
-        """2·|A∩B| / (|A|+|B|); 1 where both are empty."""
-        total = 2 * self.both + self.only_prediction + self.only_truth
-        return 2 * self.both / total if total else 1.0
-
-    @property
-    def iou(self) -> float:
-        """|A∩B| / |A∪B| (Jaccard); 1 where both are empty."""
-        total = self.both + self.only_prediction + self.only_truth
-        return self.both / total if total else 1.0
-
-    @property
-    def sensitivity(self) -> float:
-        """Share of the truth that was found; NaN where the truth is empty, since there was nothing to find."""
-        total = self.both + self.only_truth
-        return self.both / total if total else float("nan")
-
-    @property
-    def precision(self) -> float:
-        """Share of the prediction that is true; NaN where the prediction is empty."""
-        total = self.both + self.only_prediction
-        return self.both / total if total else float("nan")
+from napari_medseq.masks.overlap import Mask, Overlap, pair_of
 
 
 def surface_points(mask: ArrayLike, affine: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -119,7 +58,7 @@ class SurfaceDistances:
         """Measure two (z, y, x) masks; exact for any affine, sheared ones included."""
         from scipy.spatial import cKDTree
 
-        p, t = _pair(prediction, truth)
+        p, t = pair_of(prediction, truth)
         a, b = surface_points(p, affine), surface_points(t, affine)
         if not len(a) and not len(b):
             return cls(np.zeros(0), np.zeros(0))
@@ -210,7 +149,7 @@ def detect(
     """
     from scipy import ndimage
 
-    p, t = _pair(prediction, truth)
+    p, t = pair_of(prediction, truth)
     everywhere = np.ones((3,) * p.ndim)
     least = min_volume_ml * 1000 / geometry.voxel_volume_mm3(affine)
 

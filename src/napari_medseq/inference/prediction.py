@@ -140,9 +140,7 @@ def to_images(
         else image.like(back(array), name=f"{image.name}_{kind}", kind="image", modality=None)
         for kind, array in (("probability", prediction.probability), ("uncertainty", prediction.uncertainty))
     }
-    return Segmentation(
-        named, extra["probability"], extra["uncertainty"], " + ".join(f"{m.info.name} {m.info.version}" for m in models)
-    )
+    return Segmentation(named, extra["probability"], extra["uncertainty"], model_names(models))
 
 
 def kept(labels: NDArray[np.uint8], keep: ImageSequence) -> NDArray[np.generic]:
@@ -202,3 +200,8 @@ def remove_small_objects(
     out = labels.copy()
     out[box] = np.where(bad[parts], 0, inside)
     return out
+
+
+def model_names(models: Sequence[Model]) -> str:
+    """Name and version of each model of an average, as `Segmentation.model` states them."""
+    return " + ".join(f"{m.info.name} {m.info.version}" for m in models)

@@ -1,7 +1,8 @@
 """Running a verb on a worker of an existing Dask cluster, so that a laptop's viewer can use the group's GPU server.
 
-A model goes there once: it lies in the worker's cache folder under the SHA-256 of its files, and is loaded there as any bundle is,
-so that nothing in it is executed. Images go there and results come back with each call; progress and cancelling work as here.
+A model is sent once: it stays in the worker's cache folder under the SHA-256 of its files, and is loaded from there like
+any bundle, so that nothing in it is executed. Images are sent and results come back with each call; progress and
+cancelling work as on this computer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, TypeVar
@@ -35,7 +36,7 @@ Answer = TypeVar("Answer")
 
 
 class _Place(TypedDict):
-    """Where Dask is to run a task."""
+    """The worker that Dask runs a task on."""
 
     workers: list[str]
     allow_other_workers: bool
@@ -43,14 +44,14 @@ class _Place(TypedDict):
 
 
 _PATIENCE = 10.0  # seconds that a scheduler may take to answer
-_EVERY = 0.2  # seconds between looks at progress and cancelling
+_EVERY = 0.2  # seconds between checks of progress and cancelling
 
 
 def call(
     device: str,
     verb: Callable[..., Result],
     images: Images,
-    model: Model,
+    model: Model | Sequence[Model],
     options: Mapping[str, object],
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
@@ -65,8 +66,8 @@ def call(
         The verb itself, which the worker imports by its name.
     images : ImageSequence, mapping, or sequence of Visit
         Computed before they are sent.
-    model : Model
-        Loaded from a bundle folder.
+    model : Model or sequence of Model
+        Each loaded from a bundle folder; the verb gets a list if this is a sequence.
     options : mapping
         The verb's other keywords.
     progress, cancelled : callable, optional
@@ -84,8 +85,9 @@ def call(
         raise DeviceError(
             f"{device!r} needs Dask's scheduler client: pip install 'napari-medseq[cluster]', then try again."
         ) from None
-    files = packed(model)
-    digest = content_hash(files)
+    bundles = [packed(m) for m in ([model] if isinstance(model, Model) else model)]
+    digests = [content_hash(files) for files in bundles]
+    sent = digests[0] if isinstance(model, Model) else digests
     address = "tcp://" + device.removeprefix("dask://")
     try:
         client = Client(address, timeout=_PATIENCE, set_as_default=False)
@@ -101,10 +103,11 @@ def call(
         seen = _Progress(progress)
         client.subscribe_topic(job, seen.add)
         try:
-            if not _result(client, client.submit(has, digest, **at), device, cancelled):
-                _result(client, client.submit(put, digest, files, **at), device, cancelled)
+            for digest, files in zip(digests, bundles, strict=True):
+                if not _result(client, client.submit(has, digest, **at), device, cancelled):
+                    _result(client, client.submit(put, digest, files, **at), device, cancelled)
             future: Future[tuple[Result, list[str]]] = client.submit(
-                work, verb, computed(images), digest, _with_computed_labels(options), job, **at
+                work, verb, computed(images), sent, _with_computed_labels(options), job, **at
             )
             result, notes = _result(client, future, device, cancelled, stop, seen)
         finally:
@@ -116,7 +119,7 @@ def call(
 
 
 class _Progress:
-    """Progress that was reported by a worker, told in the caller's thread."""
+    """Progress of a worker, reported in the caller's thread."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.progress = progress
@@ -149,7 +152,7 @@ def _result(
     stop: Event | None = None,
     seen: _Progress | None = None,
 ) -> Answer:
-    """What the future gives, looking at `cancelled` and telling progress meanwhile."""
+    """The result of the future; until it is there, progress is reported and `cancelled` is called."""
     from distributed import KilledWorker
 
     over = threading.Event()
@@ -177,7 +180,7 @@ def _result(
 
 
 def packed(model: Model) -> dict[str, bytes]:
-    """A bundle's files that decide its answer, and its facts, as bytes by relative path.
+    """All files of a model's bundle as bytes, by relative path.
 
     Raises
     ------
@@ -202,7 +205,7 @@ def content_hash(files: Mapping[str, bytes]) -> str:
 
 
 def computed(images: Images) -> Images:
-    """Images with numpy data, so that a lazy one is read here, where its file is."""
+    """Images with numpy data, so that a lazy one is read on this computer, which has its file."""
     if isinstance(images, ImageSequence):
         return _computed(images)
     if isinstance(images, Mapping):
@@ -215,7 +218,7 @@ def _computed(image: ImageSequence) -> ImageSequence:
 
 
 def _with_computed_labels(options: Mapping[str, object]) -> dict[str, object]:
-    """The options with the locked labels, where there are any, read here too."""
+    """The options with the locked labels, if there are any, read on this computer too."""
     keep = options.get("keep")
     return {**options, "keep": _computed(keep) if isinstance(keep, ImageSequence) else None}
 
@@ -228,17 +231,17 @@ def _cache() -> Path:
 
 
 def has(digest: str) -> bool:
-    """Whether a model lies in this worker's cache."""
+    """Whether a model is in this worker's cache."""
     return (_cache() / digest / bundle.METADATA).is_file()
 
 
 def put(digest: str, files: Mapping[str, bytes]) -> None:
-    """Take a model into this worker's cache.
+    """Store a model in this worker's cache.
 
     Raises
     ------
     ModelError
-        If the files are not those that the digest names, or a name leaves the folder.
+        If the files do not have this digest, or a name leads out of the folder.
     """
     if content_hash(files) != digest:
         raise ModelError("The model that arrived is not the one that was sent; try again.")
@@ -260,9 +263,21 @@ def put(digest: str, files: Mapping[str, bytes]) -> None:
 
 
 def work(
-    verb: Callable[..., Result], images: Images, digest: str, options: Mapping[str, object], job: str
+    verb: Callable[..., Result], images: Images, sent: str | Sequence[str], options: Mapping[str, object], job: str
 ) -> tuple[Result, list[str]]:
-    """Do the verb here, on this worker's best device; result and the warnings it gave."""
+    """Run the verb on this worker's best device, and return its result and its warnings.
+
+    Parameters
+    ----------
+    verb : callable
+    images : ImageSequence, mapping, or sequence of Visit
+    sent : str or sequence of str
+        Digest of the model, or of each of several models.
+    options : mapping
+        The verb's other keywords.
+    job : str
+        Name under which progress is reported and cancelling is requested.
+    """
     from distributed import Event, get_worker
 
     worker, stop = get_worker(), Event(job)
@@ -281,10 +296,14 @@ def work(
         warnings.simplefilter("always", MedseqWarning)
         result = verb(
             images,
-            load_model(_cache() / digest),
+            _received(sent) if isinstance(sent, str) else [_received(digest) for digest in sent],
             device="auto",
             progress=progress,
             cancelled=cancelled,
             **chosen_options,
         )
     return result, [str(w.message) for w in caught if issubclass(w.category, MedseqWarning)]
+
+
+def _received(digest: str) -> Model:
+    return load_model(_cache() / digest)

@@ -11,7 +11,7 @@ from napari_medseq.errors import MedseqError, ModelError
 from napari_medseq.inference import devices, dynamic, remote, visits
 from napari_medseq.inference.frame import Region
 from napari_medseq.inference.images import Images, exams
-from napari_medseq.inference.options import Output, SegmentKeywords, SegmentOptions
+from napari_medseq.inference.options import Output, RunKeywords, RunOptions, SegmentKeywords, SegmentOptions
 from napari_medseq.inference.prediction import Segmentation
 from napari_medseq.inference.segmentation_run import SegmentationRun
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
@@ -63,9 +63,10 @@ def segment(
     ----------
     images : ImageSequence, mapping of channel to ImageSequence, or sequence of Visit
     model : Model, str or path, or a sequence of them
-        A loaded model, its name, or the folder of a bundle. Of several (the folds of a cross-validation) the probabilities are
-        averaged at each step; they must be recurrent models of the same channels, classes, sequence and pixel size, and the
-        first one's threshold and post-processing hold.
+        A loaded model, its name, or the folder of a bundle. The probabilities of several models (such as the folds of a
+        cross-validation) are averaged at each step; all must be recurrent models of the same channels, classes, sequence and
+        pixel size, or slab models of the same channels, classes and spacing. The threshold and post-processing are the first
+        one's.
     device : str
         "auto", "cpu", "cuda", "cuda:N", "mps", or "dask://host:port": a worker of that Dask cluster.
     chunk : int, optional
@@ -113,73 +114,108 @@ def segment(
         Within one step of `cancelled` returning True.
     """
     several = isinstance(model, Sequence) and not isinstance(model, str)
-    model_list = tuple(loaded(m) for m in model) if several else (loaded(model),)  # type: ignore[arg-type, union-attr]
+    models = tuple(loaded(m) for m in model) if several else (loaded(model),)  # type: ignore[arg-type, union-attr]
     options = SegmentOptions(
         outputs=outputs, steps=steps, keep=keep, region=region, chunk=chunk, samples=samples, views=views
     )
-    for each in model_list:
-        _check_task(each)
-        options.check(each)
+    _check_models(models, options)
     keywords: SegmentKeywords = {**options.keywords(), "force": force, "transforms": transforms}
-    series = dynamic.series_of(images, model_list[0].info) if model_list else None
+    run_keywords: RunKeywords = {"device": device, "force": force, "progress": progress, "cancelled": cancelled}
+    series = dynamic.series_of(images, models[0].info)
     if series is not None and not devices.is_remote(device):
         assert not isinstance(images, Sequence)
-
-        def segment_frame(
-            frame: ImageSequence | Mapping[str, ImageSequence], of_frame: SegmentOptions, shown: Progress | None
-        ) -> Segmentation:
-            where: SegmentKeywords = {"device": device, "progress": shown, "cancelled": cancelled}
-            frame_keywords: SegmentKeywords = {**keywords, **of_frame.keywords(), **where}
-            return segment(frame, model_list, **frame_keywords)
-
-        return dynamic.segment_frames(images, series, segment_frame, options, progress)
-    if any(is_slab(m) for m in model_list):
-        refuse(model_list[0], outputs, samples=samples, views=views, transforms=transforms is not None)
-        if devices.is_remote(device):
-            return remote.call(device, segment, images, model_list[0], keywords, progress, cancelled)
-        answers = segment_slabs(
-            images, model_list, options=options, device=devices.choose(device)[0], force=force, progress=progress,
-            cancelled=cancelled,
-        )  # fmt: skip
-        return answers if isinstance(images, Sequence) else answers[0]
-    models = _models(model_list)
-    first = models[0]
+        return _segment_frames(images, models, series, options, {**keywords, **run_keywords})
+    if any(is_slab(m) for m in models):
+        refuse(models[0], outputs, samples=samples, views=views, transforms=transforms is not None)
+    else:
+        _check_recurrent(models)
     if devices.is_remote(device):
-        if len(models) > 1:
-            raise MedseqError(f"A cluster takes one model at a time, not {len(models)}; average them on this computer.")
-        return remote.call(device, segment, images, first, keywords, progress, cancelled)
+        sent = models[0] if len(models) == 1 else models
+        return remote.call(device, segment, images, sent, keywords, progress, cancelled)
+    run = RunOptions(**run_keywords)
+    answers = (
+        _segment_slabs(images, models, options, run)
+        if any(is_slab(m) for m in models)
+        else _segment_steps(images, models, options, run, transforms)
+    )
+    return answers if isinstance(images, Sequence) else answers[0]
+
+
+def _segment_frames(
+    images: ImageSequence | Mapping[str, ImageSequence],
+    models: Sequence[Model],
+    series: ImageSequence,
+    options: SegmentOptions,
+    keywords: SegmentKeywords,
+) -> Segmentation:
+    """Segment volumes over time frame by frame."""
+
+    def segment_frame(
+        frame: ImageSequence | Mapping[str, ImageSequence], of_frame: SegmentOptions, shown: Progress | None
+    ) -> Segmentation:
+        frame_keywords: SegmentKeywords = {**keywords, **of_frame.keywords(), "progress": shown}
+        return segment(frame, models, **frame_keywords)
+
+    return dynamic.segment_frames(images, series, segment_frame, options, keywords.get("progress"))
+
+
+def _segment_slabs(
+    images: Images, models: Sequence[Model], options: SegmentOptions, run: RunOptions
+) -> list[Segmentation]:
+    """Segment with slab networks, whose probabilities are averaged."""
+    return segment_slabs(
+        images,
+        models,
+        options=options,
+        device=devices.choose(run.device)[0],
+        force=run.force,
+        progress=run.progress,
+        cancelled=run.cancelled,
+    )
+
+
+def _segment_steps(
+    images: Images,
+    models: tuple[Model, ...],
+    options: SegmentOptions,
+    run: RunOptions,
+    transforms: Sequence[ArrayLike | None] | None,
+) -> list[Segmentation]:
+    """Segment with networks that go step by step, or with one that MONAI's sliding window runs."""
+    first = models[0]
     plain = not isinstance(first.network, Stepwise)
     settings = InferenceSettings() if plain else inference_settings(first.inference, first.info.name)
     if transforms is not None and settings.along != "visit":
         raise MedseqError(f"transforms are for a model along visits; {first.info.name} looks at each image by itself.")
     if plain:
         warn_of_preprocessing(first.info.name)
-    run = SegmentationRun(
+    passes = SegmentationRun(
         models=models,
         settings=settings,
         window=window_settings(first.inference, first.info.name) if plain else None,
         options=options,
-        device=devices.choose(device)[0],
-        progress=progress,
-        cancelled=cancelled,
+        device=devices.choose(run.device)[0],
+        progress=run.progress,
+        cancelled=run.cancelled,
     )
     if settings.along == "visit":
-        results = run.of_visits(visits.patient_of(images, first, transforms, force=force, cancelled=cancelled))
-    else:
-        results = run.of_each(exams(images, first, force=force))
-    return results if isinstance(images, Sequence) else results[0]
+        return passes.of_visits(visits.patient_of(images, first, transforms, force=run.force, cancelled=run.cancelled))
+    return passes.of_each(exams(images, first, force=run.force))
 
 
-def _check_task(model: Model) -> None:
-    usable = isinstance(model.network, Stepwise) or model.inference.get("kind") == "window"
-    if model.info.task != "segmentation" or not usable:
-        raise ModelError(f"{model.info.name} is a {model.info.task} model; segment needs a segmentation model.")
-
-
-def _models(models: tuple[Model, ...]) -> tuple[Model, ...]:
-    """The models that are run together, checked to be for segmentation, and to go together."""
+def _check_models(models: Sequence[Model], options: SegmentOptions) -> None:
+    """Refuse models that are not for segmentation, and options that they do not have."""
     if not models:
         raise ModelError("The list of models is empty; give one or more.")
+    for each in models:
+        usable = isinstance(each.network, Stepwise) or each.inference.get("kind") == "window"
+        if each.info.task != "segmentation" or not usable:
+            raise ModelError(f"{each.info.name} is a {each.info.task} model; segment needs a segmentation model.")
+        options.check(each)
+
+
+def _check_recurrent(models: Sequence[Model]) -> None:
+    """Refuse models that go step by step but cannot be run along their sequence, or together."""
     for each in models:
         network = each.network
         along = inference_settings(each.inference, each.info.name).along if isinstance(network, Stepwise) else "z"
@@ -187,7 +223,6 @@ def _models(models: tuple[Model, ...]) -> tuple[Model, ...]:
             raise ModelError(f"{each.info.name} takes volumes as its steps, so it works along t or visit, not slices.")
     for other in models[1:]:
         _check_together(models[0], other)
-    return models
 
 
 def _check_together(first: Model, other: Model) -> None:

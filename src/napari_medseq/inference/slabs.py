@@ -18,7 +18,7 @@ from napari_medseq.inference.frame import Region
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.options import SegmentOptions
 from napari_medseq.inference.postprocessing import postprocess
-from napari_medseq.inference.prediction import Segmentation, remove_small_objects
+from napari_medseq.inference.prediction import Segmentation, model_names, remove_small_objects
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.slab_steps import SlabSettings, chosen_labels, probabilities_of_steps, starts
 from napari_medseq.inference.working import Triple, WorkingGrid, grey_channels, working_volume
@@ -138,7 +138,7 @@ def _of_volume(
         check_finite(p, first, f"step {step + 1} of {grid.image.name}")
         if inner[1].start <= step < inner[1].stop:
             made.add(step - inner[1].start, p[:, inner[2], inner[3]], first_settings.threshold)
-    return _answer(made, grid, first, first_settings, options)
+    return _answer(made, grid, models, first_settings, options)
 
 
 def _held(model: Model, settings: SlabSettings, shape: Sequence[int]) -> int:
@@ -183,12 +183,12 @@ def within_nothing(volume: Plane, window: Triple) -> tuple[Plane, tuple[slice, .
 def _answer(
     planes: _Planes,
     grid: WorkingGrid,
-    model: Model,
+    models: Sequence[Model],
     settings: SlabSettings,
     options: SegmentOptions,
 ) -> Segmentation:
-    """Labels and what else is wanted, on the image's own grid."""
-    image = grid.image
+    """Labels, and the maps that are asked for, on the image's own grid."""
+    model, image = models[0], grid.image
     axes = tuple(a for a in image.axes if a != "c")
     labels = _cleaned(np.asarray(grid.back(planes.labels, labels=True), np.uint8), image, settings)
     labels = _only(labels, image, options.steps, options.region, settings.working.axis)
@@ -200,9 +200,7 @@ def _answer(
     for kind, map_ in planes.maps.items():
         own = np.asarray(grid.back(map_, labels=False), np.float32)
         maps[kind] = image.like(own, axes=axes, name=f"{image.name}_{kind}", kind="image", modality=None)
-    return Segmentation(
-        named, maps.get("probability"), maps.get("uncertainty"), f"{model.info.name} {model.info.version}"
-    )
+    return Segmentation(named, maps.get("probability"), maps.get("uncertainty"), model_names(models))
 
 
 def slab_network(model: Model) -> SlabUNet:

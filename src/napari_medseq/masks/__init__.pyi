@@ -11,6 +11,7 @@ from .labels import copy_slice as copy_slice
 from .labels import put as put
 from .outlining import Hints as Hints
 from .outlining import outline as outline
+from .overlap import Overlap as Overlap
 from .shapes import closing as closing
 from .shapes import fill_holes as fill_holes
 from .shapes import hollow as hollow
@@ -21,6 +22,7 @@ from .shapes import smooth as smooth
 __all__ = [
     "Hints",
     "Labelled",
+    "Overlap",
     "closing",
     "combine",
     "copy_slice",

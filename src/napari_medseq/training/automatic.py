@@ -113,7 +113,8 @@ def train_automatically(
     judges = choose_judges(cases, named=c.judges, kept_back=kept_back, wanted=c.validation, seed=c.seed)
     learned, judging = [x for x in cases if x.patient not in judges], [x for x in cases if x.patient in judges]
     check(cancelled)
-    outcome = _learn(c, plan, facts, classes, (learned, judging), device, budget, progress, cancelled)
+    task = _Task(config=c, plan=plan, facts=facts, classes=classes, learned=learned, judging=judging, device=device)
+    outcome = _learn(task, budget, progress, cancelled)
     automatic_bundle.write(c, outcome)
     patients = tuple(sorted({x.patient for x in learned}))
     automatic_bundle.write_record(c, layout, outcome, patients)
@@ -127,29 +128,53 @@ def train_automatically(
     )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Task:
+    """What is to be learned.
+
+    Attributes
+    ----------
+    config : AutoConfig
+    plan : Plan
+    facts : Fingerprint
+        Of the data that the plan was made for.
+    classes : mapping of int to str
+        Index in the labels, from 1, → name.
+    learned, judging : sequence of SlabCase
+        The cases to learn from, and those of the patients that judge.
+    device : torch.device
+    """
+
+    config: AutoConfig
+    plan: Plan
+    facts: Fingerprint
+    classes: Mapping[int, str]
+    learned: Sequence[SlabCase]
+    judging: Sequence[SlabCase]
+    device: torch.device
+
+    @property
+    def definition(self) -> dict[str, Plain]:
+        """Definition of the plan's network for these channels and classes, with the background."""
+        channels = len(self.facts.channels) + (self.plan.position is not None)
+        return _definition(self.plan, channels, len(self.classes) + 1)
+
+
 def _learn(
-    c: AutoConfig,
-    plan: Plan,
-    facts: Fingerprint,
-    classes: Mapping[int, str],
-    cases: tuple[Sequence[SlabCase], Sequence[SlabCase]],
-    device: torch.device,
-    budget: _Budget,
-    progress: Progress | None,
-    cancelled: Cancelled | None,
+    task: _Task, budget: _Budget, progress: Progress | None, cancelled: Cancelled | None
 ) -> automatic_bundle.Learned:
-    """Train the plan's network on the first cases for the time that is left, and judge it on the second ones."""
-    learned, judging = cases
+    """Train the plan's network for the time that is left, and judge it."""
+    c, plan, facts = task.config, task.plan, task.facts
     torch.manual_seed(c.seed)
-    definition = _definition(plan, len(facts.channels) + (plan.position is not None), len(classes) + 1)
-    network = networks.build(definition)
+    network = networks.build(task.definition)
     assert isinstance(network, SlabUNet)
     inference = _inference(plan, facts)
-    to_judge = seconds_to_judge(network, inference, judging, device)
-    if not c.judges:  # those who are named all judge
+    to_judge = seconds_to_judge(network, inference, task.judging, task.device)
+    if not c.judges:  # patients that the config names all judge
         to_judge = min(to_judge, _JUDGING * budget.seconds)
-    loop = _loop(c, plan, device, budget.for_training(to_judge))
-    windows = _windows(c, plan, learned, facts.spacing_mm, len(classes) + 1)
+    loop = _loop(c, plan, task.device, budget.for_training(to_judge))
+    windows = _windows(c, plan, task.learned, facts.spacing_mm, len(task.classes) + 1)
+    names = list(task.classes.values())
     with _threads(c.threads):
         course = fit_slabs(
             network,
@@ -160,7 +185,7 @@ def _learn(
             cancelled=cancelled,
         )
         stop = budget.after(math.inf if c.judges else 1 - _SPARE)
-        scores = patient_scores(course.network, inference, judging, list(classes.values()), device, stop)
+        scores = patient_scores(course.network, inference, task.judging, names, task.device, stop)
     if course.seen < WARM_UP * plan.batch:
         warnings.warn(
             f"Only {course.seen} windows were seen, which is too few to learn from (the rate rises over {WARM_UP * plan.batch}); give "
@@ -169,14 +194,14 @@ def _learn(
             stacklevel=4,
         )
     return automatic_bundle.Learned(
-        definition=definition,
+        definition=task.definition,
         course=course,
         inference=inference,
         channels=[channel.name for channel in facts.channels],
-        classes=tuple(classes.values()),
+        classes=tuple(names),
         modality=c.modality or facts.channels[0].modality,
         scores=scores,
-        cases=len(learned),
+        cases=len(task.learned),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 
 from napari_medseq.errors import MedseqWarning, SettingsError
 from napari_medseq.inference.slab_steps import SlabSettings, labels_of_steps, starts
+from napari_medseq.masks.overlap import Overlap
 from napari_medseq.models.slab_unet import SlabUNet
 from napari_medseq.training import splits
 from napari_medseq.training.slab_windows import SlabCase
@@ -90,11 +91,8 @@ def patient_scores(
             break
         answer = labels_of_steps(network, case.image.float().numpy(), settings, device)
         truth = case.labels.numpy()
-        row = []
-        for k in range(1, len(names) + 1):
-            total = float((answer == k).sum() + (truth == k).sum())
-            row.append(2 * float(((answer == k) & (truth == k)).sum()) / total if total else float("nan"))
-        rows.setdefault(case.patient, []).append(row)
+        overlaps = [Overlap.of(answer == k, truth == k) for k in range(1, len(names) + 1)]
+        rows.setdefault(case.patient, []).append([o.dice if o.is_present else float("nan") for o in overlaps])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a class that none of a patient's cases has
         return {p: dict(zip(names, np.nanmean(np.array(r), 0).tolist(), strict=True)) for p, r in rows.items()}

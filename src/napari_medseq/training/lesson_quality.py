@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_medseq.errors import SettingsError
 from napari_medseq.inference import segment
+from napari_medseq.masks.overlap import Overlap
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import checked
@@ -139,16 +140,9 @@ def _without(labels: ImageSequence, image: ImageSequence, steps: Sequence[int]) 
 
 
 def _dice(predicted: Values, truth: Values) -> float:
-    """Mean over the classes that are painted in a step."""
-    scores = []
-    for value in (v for v in np.unique(truth).tolist() if v > 0):
-        in_prediction, in_truth = predicted == value, truth == value
-        scores.append(
-            2
-            * np.count_nonzero(in_prediction & in_truth)
-            / (np.count_nonzero(in_prediction) + np.count_nonzero(in_truth))
-        )
-    return float(np.mean(scores))
+    """Mean Dice over the classes that are painted in a step."""
+    painted_values = [v for v in np.unique(truth).tolist() if v > 0]
+    return float(np.mean([Overlap.of(predicted == value, truth == value).dice for value in painted_values]))
 
 
 @dataclass

@@ -21,6 +21,7 @@ from napari_medseq.inference import tuning
 from napari_medseq.inference.planes import painted_axis, planes_along
 from napari_medseq.inference.prompt_window import PromptSettings
 from napari_medseq.inference.prompted_objects import Annotated, objects_of, one_label_image
+from napari_medseq.masks.overlap import Overlap
 from napari_medseq.models import Model
 from napari_medseq.models.prompted_unet import PromptedNetwork
 from napari_medseq.progress import Cancelled, Progress, check
@@ -225,14 +226,13 @@ class _Run:
         return prompted_loss(logits, batch) + prompted_loss(logits, rescaled)
 
     def _dice(self, network: PromptedNetwork, lesson: Lesson, step: int) -> float:
-        """On a painted slice, from all others."""
+        """Dice on a painted slice (which holds the object), predicted from all other painted slices."""
         shown_steps = [int(s) for s in lesson.annotated if s != step]
         sequence = lesson.sequence(shown_steps, self.horizon_along(lesson.gap > 0), self.device)
         x, prior = sequence.channels()
         with torch.no_grad(), self._precision():
             logits = network(x, prior, sequence.annotated)[0]
-        predicted, truth = (logits[0, step] > 0).cpu(), lesson.painted[step]
-        return 2 * float((predicted & truth).sum()) / max(1.0, float(predicted.sum() + truth.sum()))
+        return Overlap.of((logits[0, step] > 0).cpu().numpy(), lesson.painted[step].numpy()).dice
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.lower)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medseq.errors import MedseqError
-from napari_medseq.evaluation.metrics import Overlap, volume_ml
+from napari_medseq.evaluation.metrics import volume_ml
+from napari_medseq.masks.overlap import Overlap
 from napari_medseq.sequence import ImageSequence, check_same_grid
 from napari_medseq.viewer import layers as _layers
 from napari_medseq.viewer.marks import Mask

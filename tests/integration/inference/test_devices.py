@@ -14,7 +14,8 @@ import torch
 import napari_medseq as ms
 from napari_medseq.errors import DeviceError, MedseqWarning, ModelError, OperationCancelled
 from napari_medseq.inference import devices, remote
-from tests.unit.training.small import CLASSIFIER, blob, model
+from napari_medseq.models import networks
+from tests.unit.training.small import CLASSIFIER, blob, model, written
 
 GPU = torch.device("cuda:0")
 
@@ -120,6 +121,36 @@ def test_a_cluster_gives_the_same_answers(cluster: str, tmp_path: Path) -> None:
     visits = [ms.Visit(None, (blob(i),), name=f"v{i}") for i in range(2)]
     together = ms.segment(visits, m, device=cluster)
     assert [o.labels.name for o in together] == [o.labels.name for o in ms.segment(visits, m)]
+
+
+def slab_model(folder: Path, seed: int) -> ms.Model:
+    """A slab network with weights of its own."""
+    network: dict[str, Any] = {
+        "_target_": "SlabUNet", "channels": 1, "classes": 2, "widths": [4, 8], "strides": [[1, 2, 2]],
+    }  # fmt: skip
+    torch.manual_seed(seed)
+    facts = {"name": folder.name, "task": "segmentation", "modality": "MR", "classes": {"1": "lesion"}}
+    working = {"axis": "z", "spacing_mm": [5.0, 0.9, 0.9]}
+    inference = {"kind": "slab", "window": [4, 32, 32], "working": working}
+    return written(folder, facts, network, inference, networks.build(network))
+
+
+@pytest.mark.parametrize("make", [slab_model, lambda folder, _: model(folder, mirror=True)])
+def test_a_cluster_averages_several_models_as_this_computer_does(
+    cluster: str, tmp_path: Path, make: Callable[[Path, int], ms.Model]
+) -> None:
+    seq, models = blob(), [make(tmp_path / f"fold{k}", k) for k in range(2)]
+    there, here, alone = (
+        ms.segment(seq, m, device=device, outputs=("probability",))
+        for m, device in ((models, cluster), (models, "cpu"), (models[0], "cpu"))
+    )
+    assert there.model == here.model == "fold0 0 + fold1 0"
+    assert there.probability is not None
+    assert here.probability is not None
+    assert np.array_equal(there.probability.data, here.probability.data)
+    if make is slab_model:
+        assert alone.probability is not None
+        assert not np.allclose(there.probability.data, alone.probability.data)
 
 
 def test_a_model_is_sent_once(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

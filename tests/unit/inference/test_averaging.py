@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import napari_medseq as ms
-from napari_medseq.errors import DeviceError, MedseqError, ModelError
+from napari_medseq.errors import ModelError
 from tests.unit.training.small import CLASSIFIER, UNET, blob, model
 
 
@@ -75,5 +75,3 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         ms.segment(blob(), [first, model(tmp_path / "c", CLASSIFIER)])
     with pytest.raises(ModelError, match="empty"):
         ms.segment(blob(), [])
-    with pytest.raises((MedseqError, DeviceError), match="one model at a time"):
-        ms.segment(blob(), [first, second], device="dask://127.0.0.1:9")

@@ -55,7 +55,7 @@ def test_suv_of_other_tags(tmp_path: Path, more: dict[str, Any], drug: dict[str,
 @pytest.mark.parametrize(
     ("more", "drug", "why"),
     [
-        ({"PatientWeight": None}, {}, "weight"), ({}, {"RadionuclideTotalDose": 370}, "cannot be true"),
+        ({"PatientWeight": None}, {}, "weight"), ({}, {"RadionuclideTotalDose": 370}, "not plausible"),
         ({}, {"RadionuclideHalfLife": 0}, "half-life"), ({"CorrectedImage": ["DECY"]}, {}, "ATTN"),
         ({"Units": "CNTS"}, {}, "counts"), ({"Units": "GML", "SUVType": "LBM"}, {}, "LBM"),
         ({"DecayCorrection": "NONE"}, {}, "decay correction"), ({"RadiopharmaceuticalInformationSequence": None}, {}, "dose"),
