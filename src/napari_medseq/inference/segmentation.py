@@ -17,6 +17,7 @@ from napari_medseq.inference.segmentation_run import SegmentationRun
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
 from napari_medseq.inference.slabs import is_slab, refuse, segment_slabs
 from napari_medseq.inference.sliding import warn_of_preprocessing, window_settings
+from napari_medseq.inference.working import stacked_channels
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.stepwise import Stepwise
 from napari_medseq.progress import Cancelled, Progress
@@ -119,6 +120,8 @@ def segment(
         outputs=outputs, steps=steps, keep=keep, region=region, chunk=chunk, samples=samples, views=views
     )
     _check_models(models, options)
+    if isinstance(images, ImageSequence) and models[0].info.sequence_axis not in ("t", "visit"):
+        images = stacked_channels(images, models[0].info.channels) or images
     keywords: SegmentKeywords = {**options.keywords(), "force": force, "transforms": transforms}
     run_keywords: RunKeywords = {"device": device, "force": force, "progress": progress, "cancelled": cancelled}
     series = dynamic.series_of(images, models[0].info)

@@ -251,6 +251,14 @@ def grey_channels(seq: ImageSequence) -> dict[str, ImageSequence]:
     return {k: seq.like(np.asarray(seq.data)[..., i], axes=axes, name=seq.name) for i, k in enumerate(COLOURS)}
 
 
+def stacked_channels(seq: ImageSequence, names: Sequence[str]) -> dict[str, ImageSequence]:
+    """The channels of an image whose fourth axis holds them (as the Medical Segmentation Decathlon has them), not frames; empty for
+    an image of another kind."""
+    if len(names) < 2 or "t" not in seq.axes or "c" in seq.axes or seq.size("t") != len(names):
+        return {}
+    return {name: seq.frame(k) for k, name in enumerate(names)}
+
+
 def working_volume(
     channels: Mapping[str, ImageSequence], names: Sequence[str], working: Working
 ) -> tuple[NDArray[np.float32], WorkingGrid]:

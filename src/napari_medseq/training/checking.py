@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, describe_grid
-from napari_medseq.training.fingerprint import are_numbers
+from napari_medseq.training.fingerprint import are_numbers, label_counts
 from napari_medseq.training.layouts import Entry, Layout, find_layout
 from napari_medseq.training.layouts.entries import some
-from napari_medseq.training.prepared import MOST_CLASSES, Decoded, lies_on
+from napari_medseq.training.prepared import MOST_CLASSES, Decoded, disagreement, lies_on
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,10 @@ def check_data(
     alike: dict[str, list[str]] = defaultdict(list)
     rows: list[dict[str, str]] = []
     dynamic: list[str] = []
+    named: dict[int, set[str]] = defaultdict(set)
     values_of: list[list[int]] = []
     cases_of: dict[str, list[str]] = defaultdict(list)
-    decoded = Decoded(layout.entries, layout.modalities)
+    decoded = Decoded(layout.entries, layout.modalities, channels=layout.channels)
     for entry in with_progress(list(layout.entries), len(layout.entries), "checking", progress, cancelled):
         try:
             with warnings.catch_warnings(record=True) as issued:
@@ -84,10 +86,15 @@ def check_data(
             decoded.kept.clear()
             decoded.bytes = 0
         first = next(iter(images.values()))
-        values = [int(v) for v in np.unique(np.asarray(truth.data)) if v]
+        values = list(label_counts(np.asarray(truth.data)))
         values_of.append(values)
+        for value in values:
+            named[value].update([truth.label_names[value]] if value in truth.label_names else [])
         cases_of[_content(first)].append(entry.case)
-        for text in dict.fromkeys([*_doubts(entry, layout, images, values), *map(_without_name, issued)]):
+        read_doubts = [_without_name(w) for w in issued]
+        if not any("t" in i.axes for i in images.values()):  # a fourth axis was one of channels
+            read_doubts = [d for d in read_doubts if "frames are counted" not in d]
+        for text in dict.fromkeys([*_doubts(entry, layout, images, np.asarray(truth.data), values), *read_doubts]):
             alike[text].append(entry.case)
         if truth.is_dynamic:
             dynamic.append(entry.case)
@@ -107,6 +114,8 @@ def check_data(
         doubts.append(
             "labels look like numbers of objects, not classes; --set merge=true trains on all of them as one class"
         )
+    if not layout.classes:
+        doubts += [text for value, names in named.items() if (text := disagreement(value, names))]
     if dynamic:
         doubts.append(
             f"{len(dynamic)} case(s) are volumes over time ({some(dynamic)}): the frames that have a label are learned from, each for "
@@ -131,16 +140,20 @@ def _without_name(issued: warnings.WarningMessage) -> str:
     return re.sub(r"^[^\s:]+: ", "", " ".join(str(issued.message).split()))
 
 
-def _doubts(entry: Entry, layout: Layout, images: dict[str, ImageSequence], values: list[int]) -> list[str]:
+def _doubts(
+    entry: Entry, layout: Layout, images: dict[str, ImageSequence], truth: NDArray[np.generic], values: list[int]
+) -> list[str]:
     """What is doubtful about one case."""
     doubts = []
     first = next(iter(images.values()))
     unknown = sorted(set(values) - set(layout.classes)) if layout.classes else []
     if unknown:
         doubts.append(f"holds the labels {unknown}, which the data set does not name")
-    if min(values, default=1) < 0 or len(values) > MOST_CLASSES:
+    if len(values) > MOST_CLASSES:
         doubts.append(f"values {values[:4]} … {values[-1]} ({len(values)} of them) look like no labels")
-    missing = [c for c in layout.channels if c not in entry.images]
+    if truth.size and truth.min() < 0 and not (truth == 0).any():
+        doubts.append("no label is 0, so values below zero count as background")
+    missing = [c for c in layout.channels if c not in entry.images and c not in images]
     if missing:
         doubts.append(f"has no {', '.join(missing)}")
     for name, other in list(images.items())[1:]:

@@ -19,6 +19,7 @@ _SAMPLE = 4000  # values of the foreground kept per case and channel
 _MOST, _MANY = 98, 90  # per cent of the cases
 _PIECE_CASES, _APART = 95, 0.005  # per cent of the cases; share of a class's voxels outside its largest piece
 _BEYOND, _ONE_SIDE = 0.05, 0.9  # share of a class's voxels beyond the middle; mean side over the cases
+_MANY_VALUES = 1 << 16  # so many are counted in a table, more by sorting
 _OBJECTS = 8  # as many numbers in a case are objects rather than classes
 _HU_AIR, _HU_LEAST = (
     -500.0,
@@ -161,27 +162,25 @@ class Measuring:
 
     def _measure_labels(self, truth: NDArray[np.generic], labels: ImageSequence, turn: geometry.Reorientation) -> None:
         voxel = geometry.voxel_volume_mm3(labels.affine)
-        counts = (
-            np.bincount(truth.ravel().astype(np.int64)) if truth.size and truth.min() >= 0 else np.zeros(1, np.int64)
-        )
+        counts = label_counts(truth)
         centres = {}
-        for value in np.flatnonzero(counts[1:]) + 1:
+        for value in counts:
             mask = truth == value
             near = mask[_box(mask)]
             self.apart.append(_share_apart(near))
-            self.volumes.setdefault(int(value), []).append(float(counts[value]) * voxel)
-            self.across.setdefault(int(value), []).append(_across(near, labels))
+            self.volumes.setdefault(value, []).append(float(counts[value]) * voxel)
+            self.across.setdefault(value, []).append(_across(near, labels))
             by_axis = {a: _centre(mask, k) for k, a in enumerate(labels.axes)}
             sides = {a: _side(mask, k) for k, a in enumerate(labels.axes)}
             own = np.array([sides.get(a, 0.0) for a in ("x", "y", "z")])
             turned = [(-1 if turn.flips[k] else 1) * own[turn.order[k]] for k in range(3)]
-            self.sides.setdefault(int(value), []).append(np.array(turned) if labels.oriented else np.zeros(3))
+            self.sides.setdefault(value, []).append(np.array(turned) if labels.oriented else np.zeros(3))
             old = np.array([by_axis.get(a, 0.0) for a in ("x", "y", "z")])
-            centres[int(value)] = np.array([(-1 if turn.flips[k] else 1) * old[turn.order[k]] for k in range(3)])
+            centres[value] = np.array([(-1 if turn.flips[k] else 1) * old[turn.order[k]] for k in range(3)])
         self.centres.append(centres)
         if centres:
             spacing = [geometry.spacing(labels.affine)[k] for k in range(3)]
-            far = {a: _from_middle(truth != 0, k) for k, a in enumerate(labels.axes)}
+            far = {a: _from_middle(truth > 0, k) for k, a in enumerate(labels.axes)}
             reached = np.array([far.get(a, (0.0, 0.0)) for a in ("x", "y", "z")]) * np.array(spacing)[:, None]
             self.reach.append(reached[list(turn.order), 0])
             self.off.append(reached[list(turn.order), 1])
@@ -258,6 +257,20 @@ class Measuring:
                 for k in range(3):
                     sided[k] |= len(apart) < 5 or max(share[k], 1 - share[k]) >= 0.9
         return sided[0], sided[1], sided[2]
+
+
+def label_counts(truth: NDArray[np.generic]) -> dict[int, int]:
+    """Voxels of each label; 0 is none, and values below it mean to ignore."""
+    if not truth.size:
+        return {}
+    low, high = int(truth.min()), int(truth.max())
+    if low >= 0 and high < _MANY_VALUES:
+        found = np.bincount(truth.ravel().astype(np.int64, copy=False))
+        values = np.flatnonzero(found)
+        counts = found[values]
+    else:
+        values, counts = np.unique(truth, return_counts=True)
+    return {int(v): int(n) for v, n in zip(values, counts, strict=True) if v > 0}
 
 
 def are_numbers(values: Sequence[Sequence[int]]) -> bool:

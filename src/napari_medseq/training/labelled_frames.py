@@ -24,7 +24,7 @@ def labelled_frames(
     if not labels.is_dynamic:
         yield case, dict(images), labels
         return
-    frames = [k for k in range(labels.size("t")) if np.any(labels.frame(k).data)]
+    frames = [k for k in range(labels.size("t")) if np.any(np.asarray(labels.frame(k).data) > 0)]
     if not frames:
         raise MedseqError(f"{case}: none of its {labels.size('t')} frames has a label.")
     for k in frames:

@@ -7,7 +7,7 @@ it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, MedseqWarning
-from napari_medseq.inference.working import Working, grey_channels, working_volume
+from napari_medseq.inference.working import Working, grey_channels, stacked_channels, working_volume
 from napari_medseq.io.naming import stem
 from napari_medseq.memory import LARGE, available_bytes, zeros
 from napari_medseq.progress import Cancelled, Progress, with_progress
-from napari_medseq.sequence import ImageSequence
-from napari_medseq.training.fingerprint import Fingerprint, Measuring
+from napari_medseq.sequence import ImageSequence, describe_grid
+from napari_medseq.training.fingerprint import Fingerprint, Measuring, label_counts
 from napari_medseq.training.labelled_frames import labelled_frames
 from napari_medseq.training.layouts import Entry
 from napari_medseq.training.layouts.entries import LOSSY, some
@@ -32,6 +33,7 @@ Late = Callable[[], bool]
 
 #: an index of a class is a byte, of which one value is for what nobody looked at
 MOST_CLASSES = 254
+UNSEEN = 255
 _LEAST_CASES = 2
 _APART_MM, _APART_VOXELS = 0.1, 0.5  # corners of image and labels, at most
 _DARK, _BRIGHT, _CLEAR = (
@@ -81,12 +83,11 @@ class Decoded:
             return self.kept[entry.case]
         channels, labels = _of_dicom(entry) if entry.labels[0].is_dir() else self._of_files(entry)
         first = next(iter(channels.values()))
+        labels = _placed_like(labels, first)
         if labels.grid != first.grid or not lies_on(labels, first):
-            raise MedseqError(
-                f"{entry.case}: the labels do not lie on the grid of the first image; resample them first."
-            )
+            raise MedseqError(f"{entry.case}: {_apart(labels, first)}")
         if self.merge:
-            labels = labels.replace(data=(np.asarray(labels.data) != 0).astype(np.uint8), label_names={})
+            labels = labels.replace(data=np.sign(np.asarray(labels.data)).astype(np.int8), label_names={})
         size = sum(np.asarray(c.data).nbytes for c in (*channels.values(), labels))
         if self.bytes + size <= self.most:
             self.kept[entry.case] = (channels, labels)
@@ -96,15 +97,24 @@ class Decoded:
     def _of_files(self, entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
         channels: dict[str, ImageSequence] = {}
         for name, paths in entry.images.items():
-            seq = _stacked(paths, "image")
-            if name in self.modalities:
-                seq = seq.replace(modality=self.modalities[name])
-            parts = grey_channels(seq)
-            channels |= {name: parts["image"]} if "image" in parts else parts
+            channels |= self._channels_of(name, _stacked(paths, "image"), alone=len(entry.images) == 1)
         if not entry.classes:
             return channels, _stacked(entry.labels, "labels")
         masks = [(_stacked((path,), "labels"), entry.classes[stem(path)]) for path in entry.labels]
-        return channels, _merged(entry.case, [(m, {int(v): of for v in np.unique(m.data) if v}) for m, of in masks])
+        return channels, _merged(
+            entry.case, [(m, dict.fromkeys(label_counts(np.asarray(m.data)), of)) for m, of in masks]
+        )
+
+    def _channels_of(self, name: str, seq: ImageSequence, *, alone: bool) -> dict[str, ImageSequence]:
+        """The channels that a file holds: its colours, or those along its fourth axis where the data set names as many."""
+        parts = stacked_channels(seq, self.channels) if alone else {}
+        if not parts:
+            grey = grey_channels(seq)
+            parts = {name: grey["image"]} if "image" in grey else grey
+        return {
+            n: p.replace(modality=self.modalities.get(n, self.modalities.get(name, p.modality)))
+            for n, p in parts.items()
+        }
 
     def all(
         self, message: str, progress: Progress | None, cancelled: Cancelled | None, late: Late | None = None
@@ -142,6 +152,27 @@ class Decoded:
 def lies_on(seq: ImageSequence, image: ImageSequence) -> bool:
     """Whether a sequence has the grid of an image, but for what rounding in files makes: 0.1 mm, and no more than half a voxel."""
     return seq.same_grid(image, min(_APART_MM, _APART_VOXELS * min(image.spacing.values())))
+
+
+def _placed_like(labels: ImageSequence, image: ImageSequence) -> ImageSequence:
+    """Labels in the place of their image where neither file says how it lies in space: the pixels of pictures and stacks are counted."""
+    if labels.oriented or image.oriented or labels.grid != image.grid or lies_on(labels, image):
+        return labels
+    return labels.replace(affine=image.affine)
+
+
+def _apart(labels: ImageSequence, image: ImageSequence) -> str:
+    """That labels lie elsewhere than their image, where both do, and what to do."""
+    places = f"the labels do not lie on the grid of the image: they have {describe_grid(labels)}, the image has {describe_grid(image)}"
+    if labels.grid != image.grid:
+        return f"{places}. Resample the labels onto the image."
+    corners = geometry.corners(image.grid)
+    apart = geometry.apply_points(labels.affine, corners) - geometry.apply_points(image.affine, corners)
+    far = float(np.linalg.norm(apart, axis=1).max())
+    return (
+        f"{places}; corners lie up to {far:.3g} mm apart. If they belong together voxel by voxel, save the labels with the image's header "
+        "(its affine); otherwise resample them onto the image."
+    )
 
 
 def _stacked(paths: Sequence[Path], kind: str) -> ImageSequence:
@@ -230,11 +261,14 @@ def measured(
         If no case can be read, or no label is in any.
     """
     measuring, names, cases_seen = Measuring([]), dict(classes), set()
+    named: dict[int, set[str]] = {}
     for case in decoded.all("measuring", progress, cancelled, late):
         for name in case.images:
             measuring.know(name)
         measuring.add(case.entry.patient, case.images, case.labels)
         cases_seen.add(case.entry.case)
+        for value, name in case.labels.label_names.items():
+            named.setdefault(value, set()).add(name)
     if not cases_seen:
         raise MedseqError("No case could be read; the warnings say why.")
     values = sorted(measuring.volumes)
@@ -243,9 +277,29 @@ def measured(
     if not names:
         _check_values(values, numbered=measuring.numbered)
         names = {255: "foreground"} if values == [255] else {v: f"class {v}" for v in values}
+        names |= _agreed_names(values, named)
     measuring.names.sort(key=lambda n: decoded.channels.index(n) if n in decoded.channels else len(decoded.channels))
     cases = round(len(measuring.patients) * len(decoded.entries) / len(cases_seen))
     return measuring.result(names, cases=cases, patients=len({e.patient for e in decoded.entries})), names
+
+
+def _agreed_names(values: Sequence[int], named: Mapping[int, Collection[str]]) -> dict[int, str]:
+    """What the files of labels call their values; a warning where they do not agree, and names that differ from each other."""
+    for value in values:
+        if text := disagreement(value, named.get(value, ())):
+            warnings.warn(text, MedseqWarning, stacklevel=3)
+    agreed = {v: next(iter(of)) for v in values if len(of := named.get(v, ())) == 1}
+    return agreed if len(set(agreed.values())) == len(agreed) else {}
+
+
+def disagreement(value: int, names: Collection[str]) -> str:
+    """That a label means different things in different files; "" where it does not."""
+    if len(names) < 2:
+        return ""
+    return (
+        f"the label {value} is called {some(sorted(names))} in different files, but counts as one class: give the segments the same "
+        "values in all files"
+    )
 
 
 def _check_values(values: Sequence[int], *, numbered: bool) -> None:
@@ -314,7 +368,10 @@ def slab_cases(
 
 @dataclass
 class ClassIndices:
-    """From label values to indices of classes; other values are new classes, or background where the classes are fixed."""
+    """From label values to indices of classes; other values are new classes, or background where the classes are fixed.
+
+    Values below zero mean to ignore: nobody looked there. Where nothing is 0 they are the background.
+    """
 
     classes: dict[int, str]
     fixed: bool
@@ -324,7 +381,9 @@ class ClassIndices:
         index = np.zeros(values.shape, np.uint8)
         for k, value in enumerate(self.classes, 1):
             index[values == value] = k
-        rest = (index == 0) & (values != 0)
+        if (values == 0).any():
+            index[values < 0] = UNSEEN
+        rest = (index == 0) & (values > 0)
         for value in np.unique(values[rest]).tolist() if rest.any() else []:
             if self.fixed or len(self.classes) == MOST_CLASSES:
                 self.unknown.setdefault(value, []).append(case)

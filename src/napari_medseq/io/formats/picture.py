@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import naming
@@ -24,12 +25,18 @@ from napari_medseq.progress import Cancelled, check
 from napari_medseq.sequence import ImageSequence, Kind, Voxels, affine_from
 
 _MOST_PIXELS = 1 << 28
+_MOST_COLOURS = 1024  # of a mask that are given a name
 _MOST_VIDEO = 1 << 33
 _HARMLESS = 1 << 26  # bytes of a picture that are unpacked whatever the file's size
 
 
 def _sequence(array: Voxels, axes: tuple[str, ...], path: Path, kind: Kind | None, times: Any = None) -> ImageSequence:
     notes = ["A picture says nothing of millimetres: one pixel counts as 1 mm."]
+    label_names: dict[int, str] = {}
+    if kind == "labels" and "c" in axes:
+        array, label_names = _of_colours(np.asarray(array))
+        axes = axes[:-1]
+        notes.append("The mask is in colours: each is a label of its own, called by its colour; black is none.")
     labels = kind == "labels" or (kind is None and naming.names_labels(path) and "c" not in axes)
     if labels:
         array, axes, labels = labels_or_image(
@@ -38,8 +45,22 @@ def _sequence(array: Voxels, axes: tuple[str, ...], path: Path, kind: Kind | Non
     meta = {"source": str(path), "dtype": str(array.dtype), "format": path.suffix.lstrip(".").upper()}
     return place(
         array, axes, affine_from((1, 1, 1)), oriented=False, times=times, kind="labels" if labels else "image",
-        name=naming.readable(naming.stem(path)), meta=meta, warnings=tuple(notes),
+        name=naming.readable(naming.stem(path)), meta=meta, warnings=tuple(notes), label_names=label_names,
     )  # fmt: skip
+
+
+def _of_colours(array: NDArray[np.generic]) -> tuple[NDArray[np.int32], dict[int, str]]:
+    """Labels from red, green and blue: 65536 × red + 256 × green + blue, the same in every file, and their names as HTML has them."""
+    red, green, blue = (array[..., k].astype(np.int32) for k in range(3))
+    values = 65536 * red + 256 * green + blue
+    found = np.unique(values)[:_MOST_COLOURS].tolist()
+    return values, {v: f"#{v:06x}" for v in found if v}
+
+
+def _is_coloured(image: Any) -> bool:
+    """Whether a palette holds colours, so that its indices are classes; shades of grey are values themselves."""
+    colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)[np.unique(np.asarray(image))]
+    return bool((colours != colours[:, :1]).any())
 
 
 def read(
@@ -68,7 +89,10 @@ def read(
                 )
             if image.width * image.height > _MOST_PIXELS:
                 raise ReadError(f"{path}: {image.width}×{image.height} pixels are more than are read; make it smaller.")
-            if image.mode in ("P", "CMYK", "YCbCr", "LA", "PA"):
+            indexed = image.mode == "P" and (kind == "labels" or (kind is None and naming.names_labels(path)))
+            if image.mode in ("CMYK", "YCbCr", "LA", "PA") or (
+                image.mode == "P" and not (indexed and _is_coloured(image))
+            ):
                 image = image.convert("RGB")
             array = np.array(image)
     except ReadError:

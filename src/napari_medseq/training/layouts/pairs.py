@@ -69,7 +69,9 @@ def of_pairs(folder: Path, pairs: Sequence[Pair]) -> Layout:
         doubts += pair_doubts
     channels_seen = dict.fromkeys(c for e in entries for c in e.images)
     order = [n for _, n in sorted(channel_names.items())]
-    channels = [c for c in dict.fromkeys([*order, *channels_seen]) if c in channels_seen]
+    # MSD: one file per case, whose fourth axis holds the channels
+    stacked = len(order) > 1 and all(e.case == stem(p) for e in entries for files in e.images.values() for p in files)
+    channels = [c for c in dict.fromkeys([*order, *channels_seen]) if stacked or c in channels_seen]
     kind = "nnU-Net raw or MSD" if facts else f"folders {pairs[0].images.name} and {pairs[0].labels.name}"
     if len(pairs) > 1:
         kind = "folders of images and labels: " + some([f"{p.images.relative_to(folder)}" for p in pairs])
