@@ -20,6 +20,7 @@ _MOST, _MANY = 98, 90  # per cent of the cases
 _PIECE_CASES, _APART = 95, 0.005  # per cent of the cases; share of a class's voxels outside its largest piece
 _BEYOND, _ONE_SIDE = 0.05, 0.9  # share of a class's voxels beyond the middle; mean side over the cases
 _MANY_VALUES = 1 << 16  # so many are counted in a table, more by sorting
+_FEW = 5  # fewer cases say nothing of all others
 _OBJECTS = 8  # as many numbers in a case are objects rather than classes
 _HU_AIR, _HU_LEAST = (
     -500.0,
@@ -211,7 +212,10 @@ class Measuring:
             },
             reach_mm=_three(np.percentile(self.reach, _MOST, axis=0)) if self.reach else None,
             off_middle_mm=_three(np.percentile(self.off, _MANY, axis=0)) if self.off else None,
-            one_piece=bool(self.apart) and not self.frames and float(np.percentile(self.apart, _PIECE_CASES)) <= _APART,
+            one_piece=len(self.patients) >= _FEW
+            and bool(self.apart)
+            and not self.frames
+            and float(np.percentile(self.apart, _PIECE_CASES)) <= _APART,
             one_sided=sides,
         )
 
@@ -255,7 +259,7 @@ class Measuring:
                     continue
                 share = (np.array(apart) > 0).mean(axis=0)
                 for k in range(3):
-                    sided[k] |= len(apart) < 5 or max(share[k], 1 - share[k]) >= 0.9
+                    sided[k] |= len(apart) < _FEW or max(share[k], 1 - share[k]) >= 0.9
         return sided[0], sided[1], sided[2]
 
 
