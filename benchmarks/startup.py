@@ -1,15 +1,19 @@
-"""What starting costs: ``import napari_medseq`` over a bare interpreter, ``napari-medseq --help``, the file type of a file.
+"""What starting costs: ``import napari_medseq`` over a bare interpreter, ``napari-medseq --help``, the file type of a file, and the
+first widget of a window.
 
-    python benchmarks/startup.py [--repeat 15] [--out startup.json]
+    python benchmarks/startup.py [--repeat 15] [--widgets 3] [--than SRC] [--out startup.json]
 
 Each figure is the median of whole processes, the bare interpreter and ours taken in turn, so that a busy machine slows both. Limits:
-the import adds under 50 ms; a file's type is told in under 5 ms.
+the import adds under 50 ms; a file's type is told in under 5 ms. ``--widgets N`` needs a screen (or Xvfb): in N windows of napari for each
+widget, that widget is the first of ours that is opened; what is counted is the processor's time until it is drawn, which other
+programs disturb less than the clock's. ``--than SRC`` takes the ``src`` of another version in turn with ours.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -17,6 +21,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import yaml
 
 
 def seconds(*arguments: str) -> float:
@@ -51,10 +57,49 @@ def detect_ms(repeat: int) -> dict[str, float]:
     return out
 
 
+FIRST = """
+import sys, time
+import napari
+from qtpy.QtWidgets import QApplication
+viewer = napari.Viewer()
+QApplication.processEvents()
+began = time.process_time()
+viewer.window.add_plugin_dock_widget("napari-medseq", sys.argv[1])
+QApplication.processEvents()
+print(time.process_time() - began, flush=True)
+import os
+os._exit(0)
+"""
+
+
+def first_widget(title: str, source: Path) -> float:
+    """Processor seconds until a widget is drawn that is the first in a window."""
+    environment = {**os.environ, "PYTHONPATH": str(source)}
+    command = [sys.executable, "-W", "ignore", "-c", FIRST, title]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+
+
+def widgets(repeat: int, other: Path | None) -> dict[str, dict[str, float]]:
+    """Seconds by widget: ours, and those of another version, taken in turn."""
+    ours = Path(__file__).parents[1] / "src"
+    manifest = yaml.safe_load((ours / "napari_medseq" / "napari.yaml").read_text(encoding="utf-8"))
+    rows = {}
+    for title in (widget["display_name"] for widget in manifest["contributions"]["widgets"]):
+        times: dict[str, list[float]] = {"seconds": [], "than": []}
+        for _ in range(repeat):
+            times["seconds"].append(first_widget(title, ours))
+            if other is not None:
+                times["than"].append(first_widget(title, other))
+        rows[title] = {name: statistics.median(t) for name, t in times.items() if t}
+    return rows
+
+
 def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--repeat", type=int, default=15)
+    options.add_argument("--widgets", type=int, default=0)
+    options.add_argument("--than", type=Path)
     options.add_argument("--out", type=Path)
     args = options.parse_args()
     cases = {
@@ -82,12 +127,17 @@ def main() -> None:
     kinds = detect_ms(args.repeat)
     for name, value in kinds.items():
         print(f"type of a file: {name:20} {value:8.3f} ms")
+    opened = widgets(args.widgets, args.than)
+    for title, row in opened.items():
+        before = f" ({row['than']:.2f} s)" if "than" in row else ""
+        print(f"first widget: {title:22} {row['seconds']:8.2f} s of the processor{before}")
     if args.out:
         facts = {
             "python": platform.python_version(),
             "machine": platform.platform(),
             "processes": rows,
             "detect_ms": kinds,
+            "first_widget": opened,
         }
         args.out.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 

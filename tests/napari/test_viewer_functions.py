@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from napari.components import ViewerModel
 from scipy.spatial.transform import Rotation
 
@@ -278,9 +279,21 @@ def test_label_layers_without_a_study_are_followed() -> None:
     assert progression.lesions["event"].tolist() == ["baseline", "growing"]
 
 
-def test_the_viewer_module_itself_loads_no_napari() -> None:
+_LOADED = """
+import importlib, sys
+import napari_medseq.viewer
+print({"napari", "qtpy", "PySide6", "torch"} & set(sys.modules))
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print({"torch", "monai", "pandas", "matplotlib", "SimpleITK", "sklearn", "scipy.ndimage", "scipy.optimize"} & set(sys.modules))
+"""
+
+
+def test_the_viewer_module_itself_loads_no_napari_and_its_widgets_nothing_heavy() -> None:
     import subprocess
 
-    code = "import napari_medseq.viewer, sys; print({'napari', 'qtpy', 'PySide6', 'torch'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    manifest = yaml.safe_load(Path(str(ms.__file__)).with_name("napari.yaml").read_text(encoding="utf-8"))
+    names = [command["python_name"].partition(":")[0] for command in manifest["contributions"]["commands"]]
+    assert sum(name.endswith("_widget") for name in names) >= 9
+    done = subprocess.run([sys.executable, "-c", _LOADED, *names], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["set()", "set()"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_medseq.errors import MedseqError
 
@@ -69,11 +69,11 @@ def grow(
             "Nothing would stop it: there is one label only. Paint the surroundings as a second label, or give a range of intensities."
         )
     painted = seeds > 0
-    (box,) = ndimage.find_objects(painted.view(np.uint8))
+    (box,) = scipy.ndimage.find_objects(painted.view(np.uint8))
     room = [int(np.ceil(reach_mm / s)) for s in spacing]
     part = tuple(slice(max(b.start - r, 0), b.stop + r) for b, r in zip(box, room, strict=True))
     inner, picture = seeds[part], np.nan_to_num(np.asarray(image[part], np.float32))
-    free = ndimage.distance_transform_edt(inner == 0, sampling=spacing) <= reach_mm
+    free = scipy.ndimage.distance_transform_edt(inner == 0, sampling=spacing) <= reach_mm
     if within is not None:
         free &= (picture >= within[0]) & (picture <= within[1])
     edges = _edges(picture, spacing, blur_mm)
@@ -87,7 +87,7 @@ def grow(
 
 def _edges(image: NDArray[np.float32], spacing: Sequence[float], blur_mm: float) -> NDArray[np.float32]:
     """How steep the image is, in intensity per mm."""
-    smooth = ndimage.gaussian_filter(image, [blur_mm / s for s in spacing]) if blur_mm > 0 else image
+    smooth = scipy.ndimage.gaussian_filter(image, [blur_mm / s for s in spacing]) if blur_mm > 0 else image
     squares = np.zeros(image.shape, np.float32)
     for axis, step in enumerate(spacing):
         if image.shape[axis] > 1:

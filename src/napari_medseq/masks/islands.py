@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_medseq.errors import MedseqError
 
@@ -30,8 +30,8 @@ def number_islands(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     pieces = np.zeros(mask.shape, np.int32)
     if not mask.any():
         return pieces, np.zeros(0, np.int64)
-    (box,) = ndimage.find_objects(mask.view(np.uint8))  # the mask is often a small part of the whole
-    islands, count = ndimage.label(mask[box], np.ones((3,) * mask.ndim))
+    (box,) = scipy.ndimage.find_objects(mask.view(np.uint8))  # the mask is often a small part of the whole
+    islands, count = scipy.ndimage.label(mask[box], np.ones((3,) * mask.ndim))
     sizes = np.bincount(islands.ravel(), minlength=count + 1)[1:]
     order = np.argsort(-sizes, kind="stable")
     rank = np.zeros(count + 1, np.int32)

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage, sparse
-from scipy.sparse import csgraph
 
 from napari_medseq.errors import MedseqError
 
@@ -161,7 +160,7 @@ def _against(sure: Mask, never: Mask) -> Plane:
 
 
 def _distance(mask: Mask) -> Plane:
-    return np.asarray(ndimage.distance_transform_edt(~mask))
+    return np.asarray(scipy.ndimage.distance_transform_edt(~mask))
 
 
 def _nearer(sure: Mask, never: Mask) -> Plane:
@@ -175,12 +174,12 @@ def _cut_out(plane: Plane, seeds: _Seeds, spacing: Sequence[float]) -> Mask:
     factor = min(1.0, _LONGEST / max(plane.shape))
     size = [max(2, round(n * factor)) for n in plane.shape]
     zoom = [m / n for m, n in zip(size, plane.shape, strict=True)]
-    small = ndimage.zoom(ndimage.gaussian_filter(plane, 0.4 / factor if factor < 1 else 0.0), zoom, order=1)
-    place = ndimage.zoom(seeds.place, zoom, order=1)
+    small = scipy.ndimage.zoom(scipy.ndimage.gaussian_filter(plane, 0.4 / factor if factor < 1 else 0.0), zoom, order=1)
+    place = scipy.ndimage.zoom(seeds.place, zoom, order=1)
     sure = _shrunk(seeds.sure, small.shape)
     never = _shrunk(seeds.never, small.shape) & ~sure
     steps = [s / z for s, z in zip(spacing, zoom, strict=True)]
-    features = [_ranks(small), _ranks(ndimage.gaussian_filter(small, 1.5))]
+    features = [_ranks(small), _ranks(scipy.ndimage.gaussian_filter(small, 1.5))]
     graph = _neighbours(small, (steps[0] / min(steps), steps[1] / min(steps)))
     mask = (place > _FIRST) & ~never | sure
     for _ in range(_ROUNDS):
@@ -189,7 +188,7 @@ def _cut_out(plane: Plane, seeds: _Seeds, spacing: Sequence[float]) -> Mask:
         if not refined.any() or (refined == mask).all():
             break
         mask = refined
-    shares = ndimage.zoom(
+    shares = scipy.ndimage.zoom(
         mask.astype(np.float64), [n / m for n, m in zip(plane.shape, mask.shape, strict=True)], order=1
     )
     return np.asarray(shares > 0.5)
@@ -213,12 +212,12 @@ def _log_ratio(bins: NDArray[np.intp], inside: Mask, outside: Mask) -> Plane:
     """How much more often each pixel's intensity occurs inside, as a bounded log ratio of smoothed histograms."""
     shares = []
     for where in (inside, outside):
-        counts = ndimage.gaussian_filter1d(np.bincount(bins[where], minlength=_BINS).astype(np.float64), 1.0)
+        counts = scipy.ndimage.gaussian_filter1d(np.bincount(bins[where], minlength=_BINS).astype(np.float64), 1.0)
         shares.append((counts + 0.5) / (counts.sum() + 0.5 * _BINS))
     return np.asarray(np.clip(np.log(shares[0] / shares[1]), -_SURE, _SURE)[bins])
 
 
-def _neighbours(plane: Plane, steps: tuple[float, float]) -> sparse.coo_matrix:
+def _neighbours(plane: Plane, steps: tuple[float, float]) -> scipy.sparse.coo_matrix:
     """What it costs to part neighbouring pixels: much where they are alike; 8 neighbours."""
     index = np.arange(plane.size).reshape(plane.shape)
     pairs, differences, lengths = [], [], []
@@ -231,10 +230,10 @@ def _neighbours(plane: Plane, steps: tuple[float, float]) -> sparse.coo_matrix:
     (a, b), difference, length = np.concatenate(pairs, 1), np.concatenate(differences), np.concatenate(lengths)
     usual = max(2 * float(difference.mean()), 1e-12)
     cost = np.round(_WHOLE * _EDGES * np.exp(-difference / usual) / length / 2).astype(np.int32)
-    return sparse.coo_matrix((np.tile(cost, 2), (np.r_[a, b], np.r_[b, a])), (plane.size,) * 2)
+    return scipy.sparse.coo_matrix((np.tile(cost, 2), (np.r_[a, b], np.r_[b, a])), (plane.size,) * 2)
 
 
-def _minimum_cut(graph: sparse.coo_matrix, cost: Plane) -> Mask:
+def _minimum_cut(graph: scipy.sparse.coo_matrix, cost: Plane) -> Mask:
     """The pixels on the object's side; `cost`: by how much each would rather be there."""
     n = cost.size
     wish = np.round(cost.ravel()).astype(np.int32)
@@ -242,12 +241,12 @@ def _minimum_cut(graph: sparse.coo_matrix, cost: Plane) -> Mask:
     rows = np.r_[graph.row, np.full(len(gains), n), losses]
     columns = np.r_[graph.col, gains, np.full(len(losses), n + 1)]
     capacity = np.r_[graph.data, wish[gains], -wish[losses]].astype(np.int32)
-    full = sparse.csr_matrix((capacity, (rows, columns)), (n + 2, n + 2))
-    flow = csgraph.maximum_flow(full, n, n + 1).flow
+    full = scipy.sparse.csr_matrix((capacity, (rows, columns)), (n + 2, n + 2))
+    flow = scipy.sparse.csgraph.maximum_flow(full, n, n + 1).flow
     residual = full - flow
     residual.data = (residual.data > 0).astype(np.int8)
     residual.eliminate_zeros()
-    reached = csgraph.breadth_first_order(residual, n, return_predecessors=False)
+    reached = scipy.sparse.csgraph.breadth_first_order(residual, n, return_predecessors=False)
     side = np.zeros(n + 2, bool)
     side[reached] = True
     return side[:n].reshape(cost.shape)
@@ -255,8 +254,8 @@ def _minimum_cut(graph: sparse.coo_matrix, cost: Plane) -> Mask:
 
 def _held(mask: Mask, inside: Mask) -> Mask:
     """Without holes; the parts that hold a point inside, or the largest one."""
-    filled = ndimage.binary_fill_holes(mask)
-    parts, count = ndimage.label(filled)
+    filled = scipy.ndimage.binary_fill_holes(mask)
+    parts, count = scipy.ndimage.label(filled)
     if not count:
         return np.asarray(filled)
     numbers = np.unique(parts[inside & (parts > 0)])

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_medseq.errors import SettingsError
 
@@ -86,10 +86,10 @@ def fill_holes(mask: Mask, axis: int | None = None) -> Mask:
 
     def filled(part: Mask) -> Mask:
         if axis is None:
-            return np.asarray(ndimage.binary_fill_holes(part))
+            return np.asarray(scipy.ndimage.binary_fill_holes(part))
         out = np.moveaxis(part.copy(), axis, 0)
         for k in np.flatnonzero(out.any(axis=tuple(range(1, out.ndim)))):
-            out[k] = ndimage.binary_fill_holes(out[k])
+            out[k] = scipy.ndimage.binary_fill_holes(out[k])
         return np.moveaxis(out, 0, axis)
 
     return _within_box(mask, [1.0] * mask.ndim, 0.0, filled)
@@ -122,12 +122,12 @@ def smooth(mask: Mask, spacing: Sequence[float], mm: float, method: Smoothing = 
     ball = _ball([s if n > 1 else np.inf for s, n in zip(spacing, mask.shape, strict=True)], mm)
     half = ball.sum() / 2
     return _within_box(
-        mask, spacing, mm, lambda part: ndimage.convolve(part.astype(np.int32), ball, mode="nearest") > half
+        mask, spacing, mm, lambda part: scipy.ndimage.convolve(part.astype(np.int32), ball, mode="nearest") > half
     )
 
 
 def _blurred(part: Mask, sigma: Sequence[float]) -> NDArray[np.float32]:
-    blurred: NDArray[np.float32] = ndimage.gaussian_filter(part.astype(np.float32), sigma, mode="nearest")
+    blurred: NDArray[np.float32] = scipy.ndimage.gaussian_filter(part.astype(np.float32), sigma, mode="nearest")
     return blurred
 
 
@@ -144,7 +144,7 @@ def _distance(mask: Mask, spacing: Sequence[float]) -> NDArray[np.float64]:
     """Millimetres to the nearest voxel of the mask; infinite where there is none."""
     if not mask.any():
         return np.full(mask.shape, np.inf)
-    distance: NDArray[np.float64] = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    distance: NDArray[np.float64] = scipy.ndimage.distance_transform_edt(~mask, sampling=spacing)
     return np.asarray(distance - 1e-9)  # a distance that is exactly the radius belongs to it, whatever rounding says
 
 
@@ -157,7 +157,7 @@ def _within_box(
     """
     if not mask.any():
         return np.array(mask)
-    (box,) = ndimage.find_objects(mask.view(np.uint8))
+    (box,) = scipy.ndimage.find_objects(mask.view(np.uint8))
     margins = [int(np.ceil(room / s)) + 1 if n > 1 else 0 for s, n in zip(spacing, mask.shape, strict=True)]
     low = [max(b.start - m, -m if beyond else 0) for b, m in zip(box, margins, strict=True)]
     high = [min(b.stop + m, n + m if beyond else n) for b, m, n in zip(box, margins, mask.shape, strict=True)]
