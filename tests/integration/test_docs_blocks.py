@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pytest
@@ -23,6 +23,17 @@ from napari_medseq.synthetic import make_study, sample_study
 ROOT = Path(__file__).parents[2]
 _CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 Names = dict[str, Any]
+
+
+class Grid(TypedDict):
+    """Voxels and millimetres of a study."""
+
+    shape_zyx: tuple[int, int, int]
+    spacing_zyx: tuple[float, float, float]
+
+
+#: the head that `make_study` makes, in a quarter of the voxels
+COARSE: Grid = {"shape_zyx": (24, 96, 80), "spacing_zyx": (6.5, 2.2, 2.2)}
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning", "ignore::UserWarning")
 
 
@@ -68,7 +79,7 @@ def scan(here: Path) -> Names:
 @pytest.fixture
 def viewer(here: Path) -> tuple[ViewerModel, Any]:
     """A viewer with a study of three visits and their masks, and its folder."""
-    for visit in make_study().visits:
+    for visit in make_study(**COARSE).visits:
         ms.write(visit.images[0], here / f"study/sub-01/{visit.date}/T1post.nii.gz")
         ms.write(visit.labels[0], here / f"study/sub-01/{visit.date}/T1post_tumor.nii.gz")
     model = ViewerModel()
@@ -215,8 +226,8 @@ def test_edit_widget(viewer: tuple[ViewerModel, Path]) -> None:
     layer = next(layer for layer in model.layers if layer._type_string == "labels")
     model.layers.selection.active = layer
     voxels = np.zeros_like(layer.data)
-    voxels[..., 8:13:4, 60:90, 60:90] = 1
-    voxels[..., 10, 100:120, 100:120] = 2
+    voxels[..., 8:13:4, 30:45, 30:45] = 1
+    voxels[..., 10, 50:60, 50:60] = 2
     layer.data, layer.selected_label = voxels, 1
     view.go_to_slice(model, layer, 10)
     run("docs/widgets/edit.md", {"viewer": model})
@@ -224,7 +235,7 @@ def test_edit_widget(viewer: tuple[ViewerModel, Path]) -> None:
 
 def test_preprocess_widget(here: Path) -> None:
     model = ViewerModel()
-    earlier, visit, *_ = make_study().visits
+    earlier, visit, *_ = make_study(**COARSE).visits
     view.add_sequence(model, earlier.images[0].replace(name="T1 baseline"))
     view.add_sequence(model, visit.images[0].replace(name="T1"))
     view.add_sequence(model, visit.labels[0].replace(name="lesions"))

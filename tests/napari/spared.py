@@ -6,13 +6,14 @@ import copy
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from types import CodeType, MethodType, SimpleNamespace
+from types import CodeType, FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from napari.utils.colormaps import DirectLabelColormap
     from npe2.manifest.schema import DiscoverResults
     from vispy.gloo import Program, Texture2D
 
@@ -23,10 +24,12 @@ def spare_windows() -> None:
 
     Each welcome screen, there or gone, writes its shortcuts anew for every shortcut of every window. Each window looks through all
     installed packages for plugins; each canvas reads the text of the same few shaders and draws the same letters; each connection of an
-    event asks the same few functions for their parameters; and a layer that goes has all garbage collected, for one driver of Windows.
+    event asks the same few functions for their parameters; each change of lesions' colours looks up 65,536 labels one by one; and a layer
+    that goes has all garbage collected, for one driver of Windows.
     """
     from napari._qt.widgets import qt_welcome
     from napari._vispy import canvas
+    from napari.utils.colormaps import DirectLabelColormap
     from napari.utils.events.event import EventEmitter
     from npe2 import PluginManifest
     from vispy.gloo import Program, glir
@@ -38,6 +41,7 @@ def spare_windows() -> None:
     canvas.gc = SimpleNamespace(collect=lambda: None)
     setattr(PluginManifest, "discover", _Discovered(PluginManifest.discover))  # noqa: B010 - in place of a method
     EventEmitter._check_signature = staticmethod(_Signatures(EventEmitter._check_signature))
+    DirectLabelColormap._map_precast = _map_at_once
     clean = functools.cache(functools.partial(Function._clean_code, None))
     Function._clean_code = lambda _self, code: clean(code)
     glir._convert_desktop_shader = functools.cache(glir._convert_desktop_shader)
@@ -60,19 +64,30 @@ class _Discovered:
 
 
 class _Signatures:
-    """Whether a function takes an event, asked once for all methods of one code."""
+    """Whether a function takes an event, asked once for all functions, and all methods, of one code."""
 
     def __init__(self, check: Callable[[Callable[..., object]], bool]) -> None:
         self._check = check
-        self._known: dict[CodeType, bool] = {}
+        self._known: dict[tuple[bool, CodeType], bool] = {}
 
     def __call__(self, function: Callable[..., object]) -> bool:
-        code = getattr(function.__func__, "__code__", None) if isinstance(function, MethodType) else None
-        if code is None or hasattr(function, "__wrapped__"):
+        plain = isinstance(function, FunctionType)
+        inner = function if plain else getattr(function, "__func__", getattr(type(function), "__call__", None))  # noqa: B004
+        if not isinstance(inner, FunctionType) or hasattr(inner, "__wrapped__") or hasattr(function, "__signature__"):
             return self._check(function)
-        if code not in self._known:
-            self._known[code] = self._check(function)
-        return self._known[code]
+        key = plain, inner.__code__
+        if key not in self._known:
+            self._known[key] = self._check(function)
+        return self._known[key]
+
+
+def _map_at_once(self: DirectLabelColormap, values: NDArray[np.integer], apply_selection: bool) -> NDArray[np.float32]:
+    """What `DirectLabelColormap._map_precast` gives, without asking for each of 65,536 values one by one."""
+    colors = self._values_mapping_to_minimum_values_set(apply_selection)[1]
+    table = np.zeros((int(max(colors)) + 1, 4), np.float32)
+    for value, color in colors.items():
+        table[value] = color
+    return table[values]
 
 
 class _Variables:

@@ -55,13 +55,14 @@ def alone(
     return ms.run_cohort(three_patients, tiny_bundle, out, workers=0, register="none", reports=False), out
 
 
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_workers_of_this_machine_give_the_same_table_and_the_same_files(
-    three_patients: Path, tiny_bundle: Path, tmp_path: Path, alone: tuple[pd.DataFrame, Path]
+    three_patients: Path, tiny_bundle: Path, tmp_path: Path, alone: tuple[pd.DataFrame, Path], workers: int
 ) -> None:
     told: list[str] = []
     one, results = alone
     two = ms.run_cohort(
-        three_patients, tiny_bundle, tmp_path / "two", workers=2, register="none", reports=False,
+        three_patients, tiny_bundle, tmp_path / "two", workers=workers, register="none", reports=False,
         progress=lambda *a: told.append(a[2]),
     )  # fmt: skip
     pd.testing.assert_frame_equal(one[SAME], two[SAME])
@@ -165,6 +166,7 @@ def started() -> Iterator[list[Cluster]]:
         cluster.kill()
 
 
+@pytest.mark.slow  # its parts are below, and in the test of a helper that is killed
 def test_a_worker_and_then_the_scheduler_are_killed_in_the_middle_and_come_back(
     three_patients: Path,
     tiny_bundle: Path,

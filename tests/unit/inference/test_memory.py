@@ -27,7 +27,7 @@ from napari_medseq.unread import UnreadVoxels
 from tests.unit.training.small import UNET, blob, model
 
 MEASURE = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 import numpy as np, torch
 import napari_medseq as ms
@@ -44,31 +44,42 @@ def status(field):
     return next(int(x.split()[1]) * 1024 for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(field))
 
 torch.set_num_threads(1)
-folder, classes, steps, side = Path(sys.argv[1]), *map(int, sys.argv[2:5])
-m = model(folder / "m", {**UNET, "widths": [16, 16, 16], "classes": classes})
-ms.segment(blob(shape=(2, 32, 32)), m)  # libraries are loaded and their threads started
-image = blob(shape=(steps, side, side))
-framing = frame([image], along="slices", pixel_mm=None, stride=4)
-settings = inference_settings(m.inference, "m")
-needed = memory.segmentation_bytes(framing, m.network, settings, Plan(), ("labels",))
-Path("/proc/self/clear_refs").write_text("5")
-before = status("VmRSS")
-ms.segment(image, m)
-print(json.dumps({"needed": needed, "taken": status("VmHWM") - before}))
+
+def measure(folder, classes, steps, side):
+    m = model(folder / "m", {**UNET, "widths": [16, 16, 16], "classes": classes})
+    ms.segment(blob(shape=(2, 32, 32)), m)  # libraries are loaded
+    image = blob(shape=(steps, side, side))
+    framing = frame([image], along="slices", pixel_mm=None, stride=4)
+    settings = inference_settings(m.inference, "m")
+    needed = memory.segmentation_bytes(framing, m.network, settings, Plan(), ("labels",))
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+    ms.segment(image, m)
+    print(json.dumps({"needed": needed, "taken": status("VmHWM") - before}), flush=True)
+
+for number, case in enumerate(json.loads(sys.argv[2])):
+    child = os.fork()  # libraries are loaded once; each case has a process of its own
+    if not child:
+        measure(Path(sys.argv[1]) / str(number), *case)
+        os._exit(0)
+    os.waitpid(child, 0)
 """
+#: classes, steps, side: large steps, and many steps of many classes
+CASES = [(2, 6, 512), (20, 40, 256)]
 
 
-def measured(folder: Path, classes: int, steps: int, side: int) -> dict[str, int]:
-    command = [sys.executable, "-c", MEASURE, str(folder), str(classes), str(steps), str(side)]
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, int]]:
+    """Bytes that are said to be needed, and those that are taken, for each case."""
+    command = [sys.executable, "-c", MEASURE, str(tmp_path_factory.mktemp("measured")), json.dumps(CASES)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200)
-    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return [json.loads(line) for line in done.stdout.splitlines()[-len(CASES) :]]
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the highest memory is asked of Linux")
-@pytest.mark.parametrize(("classes", "steps", "side"), [(2, 6, 640), (20, 40, 256)])
-def test_what_is_said_is_about_what_is_taken(tmp_path: Path, classes: int, steps: int, side: int) -> None:
-    found = measured(tmp_path, classes, steps, side)
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_what_is_said_is_about_what_is_taken(measured: list[dict[str, int]], number: int) -> None:
+    (classes, steps, side), found = CASES[number], measured[number]
     assert 0.5 * found["taken"] < found["needed"] < 2.5 * found["taken"] + (32 << 20)
     # never a full stack of probabilities
     assert found["taken"] < max(classes * steps * side**2 * 4, 10 * found["needed"])
