@@ -307,7 +307,8 @@ def test_followed_lesions_have_their_colours_in_each_pane(model: ViewerModel) ->
 
 
 @pytest.mark.parametrize(
-    ("visits", "word"), [((0,), "side by side"), (range(7), "side by side"), ((0, 5), "no open visit 6"), ((0, 0), "twice")]
+    ("visits", "word"),
+    [((0,), "side by side"), (range(7), "side by side"), ((0, 5), "no open visit 6"), ((0, 0), "twice")],
 )
 def test_visits_that_cannot_be_shown_are_refused(model: ViewerModel, visits: Any, word: str) -> None:
     with pytest.raises(MedseqError, match=word):
