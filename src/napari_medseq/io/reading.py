@@ -18,9 +18,10 @@ from napari_medseq.io import archives, naming
 from napari_medseq.io.detection import detect
 from napari_medseq.io.files import Paths, collect, walk
 from napari_medseq.io.formats.raw import Laziness
-from napari_medseq.io.formats.reader import Reader
+from napari_medseq.io.formats.reader import Facts, Reader
 from napari_medseq.io.handles import job
 from napari_medseq.io.notes import collect_failures, emit_warnings, silenced
+from napari_medseq.io.numbered_frames import as_frames, facts_of_frames
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import ImageSequence, Kind
 
@@ -46,7 +47,8 @@ def read(
     Parameters
     ----------
     path : path-like or sequence of path-like
-        NIfTI, DICOM (any mixture of series), NRRD, MetaImage and others; folders are searched through.
+        NIfTI, DICOM (any mixture of series), NRRD, MetaImage and others; folders are searched through. Pictures of one
+        folder and size whose names differ only in a number are the frames of one sequence, with a warning.
     lazy : bool or "auto"
         Give dask-backed voxels that are read when looked at; "auto" (the viewer's choice) does so for images that are
         big or have many frames, never for labels.
@@ -115,7 +117,7 @@ def read_collected(
         if progress is not None:
             progress(done + 1, len(singles), f"Reading {file.name}")
     failures[:] = [archives.shown(line) for line in failures]
-    out = [_as_shown(seq) for seq in out]
+    out = as_frames([_as_shown(seq) for seq in out])
     if distinct:
         out = naming.unique(out)
     if kind is not None and "dicom" in by_format:
@@ -264,11 +266,13 @@ def info(
                     by_format["dicom"], failures, identifiers=identifiers, progress=progress, cancelled=cancelled
                 )
             )
+    singles: list[Facts] = []
     for kind, files in by_format.items():
         for file in files if kind != "dicom" else []:
             check(cancelled)
             with collect_failures(str(file), failures):
-                series.extend(facts.to_dict() for facts in _reader(kind, file).facts(file))
+                singles.extend(_reader(kind, file).facts(file))
+    series.extend(facts.to_dict() for facts in facts_of_frames(singles))
     if not series:
         raise ReadError(_nothing(path, failures))
     for facts in series:

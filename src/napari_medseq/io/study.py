@@ -14,13 +14,15 @@ from pathlib import Path
 
 from napari_medseq.errors import ReadError
 from napari_medseq.io import archives, naming
+from napari_medseq.io.files import collect
 from napari_medseq.io.formats.raw import Laziness
 from napari_medseq.io.handles import job
 from napari_medseq.io.notes import emit_warnings
+from napari_medseq.io.numbered_frames import holds_frames
 from napari_medseq.io.reading import read_collected
 from napari_medseq.io.sessions import Sessions, read_sessions
 from napari_medseq.io.shifted_dates import shifted
-from napari_medseq.io.visit_folders import SESSION, opened_folder, patient_folder, places_of
+from napari_medseq.io.visit_folders import SESSION, Place, is_visit, opened_folder, patient_folder, places_of
 from napari_medseq.io.visit_groups import merged, visits_of
 from napari_medseq.io.visit_order import merged_order, natural, order_of
 from napari_medseq.progress import Cancelled, Progress, part
@@ -43,7 +45,8 @@ def read_study(
     ----------
     folder : path-like
         BIDS (``sub-*/ses-*``, dates in ``sessions.tsv``), a folder or archive per visit (a date in its name), a heap of
-        DICOM (sorted by study and date), one visit's folder, or a ZIP or tar of any of these.
+        DICOM (sorted by study and date), one visit's folder, or a ZIP or tar of any of these. A folder of numbered
+        pictures only, labels beside them included, is one visit, whose pictures are the frames of a sequence.
     order : sequence of str, optional
         The names of all visits, the first one first, where dates do not give their order and names would mislead.
     lazy : bool
@@ -83,7 +86,11 @@ def read_study(
     if root.is_file():
         root = root.parent if root.name.upper() == "DICOMDIR" else opened_folder(root, notes)
     patient = patient_folder(root) if root.is_dir() else root
-    places = places_of(patient, root)
+    if _is_one_recording(root):
+        files, failures = collect(root)
+        patient, places = root, [Place(root.name, files, naming.date_in(root.name), failures)]
+    else:
+        places = places_of(patient, root)
     table = read_sessions(patient, of_session=bool(SESSION.match(patient.name)))
     notes.extend(table.notes)
     visits: list[Visit] = []
@@ -119,6 +126,11 @@ def read_study(
         name = patient.resolve().parent.name
     study = Study(name, tuple(visits), tuple(notes), tuple(dropped))
     return shifted(study) if shift_dates else study
+
+
+def _is_one_recording(root: Path) -> bool:
+    """Whether a folder holds numbered pictures only, so that its subfolders (frames, labels) are not visits."""
+    return root.is_dir() and not any(p.is_dir() and is_visit(p.name) for p in root.iterdir()) and holds_frames(root)
 
 
 def _ordered(visits: list[Visit], order: Sequence[str] | None, table: Sessions, notes: list[str]) -> list[Visit]:

@@ -19,6 +19,7 @@ from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.inference.working import Working, grey_channels, stacked_channels, working_volume
 from napari_medseq.io.naming import stem
+from napari_medseq.io.numbered_frames import stack_frames
 from napari_medseq.memory import LARGE, available_bytes, zeros
 from napari_medseq.progress import Cancelled, Progress, with_progress
 from napari_medseq.sequence import ImageSequence, describe_grid
@@ -97,10 +98,10 @@ class Decoded:
     def _of_files(self, entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
         channels: dict[str, ImageSequence] = {}
         for name, paths in entry.images.items():
-            channels |= self._channels_of(name, _stacked(paths, "image"), alone=len(entry.images) == 1)
+            channels |= self._channels_of(name, _sequence_of(paths, "image"), alone=len(entry.images) == 1)
         if not entry.classes:
-            return channels, _stacked(entry.labels, "labels")
-        masks = [(_stacked((path,), "labels"), entry.classes[stem(path)]) for path in entry.labels]
+            return channels, _sequence_of(entry.labels, "labels")
+        masks = [(_sequence_of((path,), "labels"), entry.classes[stem(path)]) for path in entry.labels]
         return channels, _merged(
             entry.case, [(m, dict.fromkeys(label_counts(np.asarray(m.data)), of)) for m, of in masks]
         )
@@ -175,7 +176,7 @@ def _apart(labels: ImageSequence, image: ImageSequence) -> str:
     )
 
 
-def _stacked(paths: Sequence[Path], kind: str) -> ImageSequence:
+def _sequence_of(paths: Sequence[Path], kind: str) -> ImageSequence:
     """A file's image, or those of several files as frames."""
     from napari_medseq.io import read
 
@@ -186,13 +187,7 @@ def _stacked(paths: Sequence[Path], kind: str) -> ImageSequence:
         ]
     if len(images) == 1:
         return images[0]
-    if len({f.data.shape for f in images}) > 1:
-        raise MedseqError(f"The frames beside {paths[0]} are not all of one size.")
-    first = images[0]
-    axes = ("t", *(a for a in first.axes if a != "z"))
-    data = np.stack([np.asarray(f.data)[0] if "z" in f.axes else np.asarray(f.data) for f in images])
-    times = np.arange(len(images), dtype=np.float64)
-    return first.replace(data=data, axes=axes, name=paths[0].parent.parent.name, times=times)
+    return stack_frames(images, np.arange(len(images)), paths[0].parent.parent.name)
 
 
 def _of_dicom(entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:

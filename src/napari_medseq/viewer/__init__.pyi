@@ -50,8 +50,6 @@ from .followed import result_of as result_of
 from .followed import results_of as results_of
 from .followed import show_progression as show_progression
 from .followed import undo as undo
-from .frame_files import as_frames as as_frames
-from .frame_files import open_study as open_study
 from .greylevels import interpolate_image as interpolate_image
 from .greylevels import series_layers as series_layers
 from .greylevels import set_window as set_window
@@ -247,7 +245,6 @@ __all__ = [
     "add_visit",
     "apply_edit",
     "apply_lesion_colours",
-    "as_frames",
     "as_visits",
     "assign_visit",
     "autosave",
@@ -323,7 +320,6 @@ __all__ = [
     "open_result",
     "open_session",
     "open_studies",
-    "open_study",
     "orientation_letters",
     "orthogonal",
     "other_visits",

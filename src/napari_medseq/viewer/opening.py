@@ -16,7 +16,6 @@ from napari_medseq.io.visit_folders import patient_folders
 from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.sequence import ImageSequence, Study
 from napari_medseq.viewer.appearance import arranged
-from napari_medseq.viewer.frame_files import as_frames, open_study
 from napari_medseq.viewer.identity import describe
 from napari_medseq.viewer.layers import KEY, LayerData, to_layer_data
 from napari_medseq.viewer.namesakes import apart
@@ -68,13 +67,13 @@ def layer_data(
                 f"{path}: this folder holds {len(patients)} patients. Choose one of them, or choose it by Open folder … in the widget "
                 "Study: that lists them all, and loads what you tick."
             )
-        study = open_study(path, progress=progress, cancelled=cancelled)
+        study = io.read_study(path, lazy="auto", progress=progress, cancelled=cancelled)
         first, *others = (study_layer_data(s) for s in by_patient(study))
         for _, kwargs, _ in (item for data in others for item in data):
             kwargs["visible"] = False  # one patient at a time
         return apart([*first, *(item for data in others for item in data)], taken)
     where = path if isinstance(path, str | os.PathLike) else [os.fspath(p) for p in path]
-    sequences = as_frames(io.read(where, lazy="auto", progress=progress, cancelled=cancelled))
+    sequences = io.read(where, lazy="auto", progress=progress, cancelled=cancelled)
     if not sequences:
         raise ReadError(f"{where} holds no image that can be opened; choose a NIfTI, DICOM, NRRD or MetaImage file.")
     return arranged([to_layer_data(seq) for seq in sequences])
@@ -107,12 +106,12 @@ def open_patients(
     path = Path(folder)
     patients = patient_folders(path) if path.is_dir() else [path]
     if len(patients) < 2:
-        return by_patient(open_study(folder, lazy=lazy, progress=progress, cancelled=cancelled))
+        return by_patient(io.read_study(folder, lazy=lazy, progress=progress, cancelled=cancelled))
     studies: list[Study] = []
     for k, patient in enumerate(patients):
         share = part(progress, k / len(patients), (k + 1) / len(patients), f"{patient.name}: ")
         try:
-            studies += by_patient(open_study(patient, lazy=lazy, progress=share, cancelled=cancelled))
+            studies += by_patient(io.read_study(patient, lazy=lazy, progress=share, cancelled=cancelled))
         except ReadError as error:
             warnings.warn(f"{patient.name} was left out: {error}", ReadWarning, stacklevel=2)
     if not studies:

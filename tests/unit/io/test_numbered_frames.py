@@ -1,0 +1,68 @@
+"""Numbered pictures of one size in a folder are the frames of one sequence: in scripts, in studies and on the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import napari_medseq as ms
+from napari_medseq.cli import main
+from napari_medseq.errors import ReadError, ReadWarning
+from napari_medseq.io.numbered_frames import stack_frames
+
+pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+NUMBERS = (1, 3, 4, 10)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Four grey frames of 6 × 8 pixels, and a mask for each."""
+    for n in NUMBERS:
+        for kind, array in (("frames", np.full((6, 8), 10 * n, np.uint8)), ("labels", np.eye(6, 8, n % 3, np.uint8))):
+            (tmp_path / "seq" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(tmp_path / "seq" / kind / f"{n}.png")
+    return tmp_path / "seq"
+
+
+def test_a_study_of_frames_is_one_visit_with_images_and_labels(video: Path) -> None:
+    with pytest.warns(ReadWarning, match="taken for frames of one sequence"):
+        study = ms.read_study(video)
+    (visit,) = study.visits
+    (frames,), (labels,) = visit.images, visit.labels
+    assert (study.name, visit.name, visit.date, frames.name, labels.name) == ("seq", "seq", None, "frames", "labels")
+    assert (frames.axes, frames.data[:, 0, 0].tolist()) == (("t", "y", "x"), [10 * n for n in NUMBERS])
+    assert frames.times is not None
+    assert frames.times.tolist() == [0, 2, 3, 9]
+    assert [int(np.argmax(mask[0])) for mask in labels.data] == [n % 3 for n in NUMBERS]
+
+
+def test_scripts_and_the_command_line_see_the_same_sequence(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (frames,) = ms.read(video / "frames")
+    assert main(["info", str(video), "--json"]) in (0, None)
+    first, second = json.loads(capsys.readouterr().out)["series"]
+    assert (first["name"], first["frames"], first["shape"], second["name"]) == ("frames", 4, [8, 6, 1, 4], "labels")
+    assert "taken for frames" in first["warnings"][-1]
+    assert main(["convert", str(video / "frames"), "-o", str(tmp_path / "frames.nii.gz")]) in (0, None)
+    (converted,) = ms.read(tmp_path / "frames.nii.gz", kind="image")
+    assert np.array_equal(np.squeeze(converted.data), frames.data)
+
+
+def test_pictures_of_visits_are_frames_of_each_visit(video: Path, tmp_path: Path) -> None:
+    for day in ("2020-01-31", "2020-05-04"):
+        shutil.copytree(video / "frames", tmp_path / "patient" / day)
+    study = ms.read_study(tmp_path / "patient")
+    shapes = [(str(v.date), v.images[0].data.shape) for v in study.visits]
+    assert shapes == [("2020-01-31", (4, 6, 8)), ("2020-05-04", (4, 6, 8))]
+
+
+def test_pictures_of_different_size_are_no_frames(video: Path) -> None:
+    one, other = (ms.read(video / "frames" / f"{n}.png")[0] for n in NUMBERS[:2])
+    with pytest.raises(ReadError, match="cannot be a frame beside"):
+        stack_frames([one, other.replace(data=other.data[:3])], [0, 1], "frames")
