@@ -76,6 +76,24 @@ def test_a_session_whose_image_is_gone_brings_back_the_rest(tmp_path: Path) -> N
     assert verbs.painted(again) == verbs.painted(viewer)
 
 
+def test_what_is_damaged_in_a_session_is_named_and_the_rest_comes_back(tmp_path: Path) -> None:
+    """The study moves with its session; a mask and the result are damaged."""
+    viewer = at_work(write_ball_study(tmp_path / "one" / "sub-x"))
+    folder = verbs.save_session(viewer, tmp_path / "one" / "work.medseq")
+    (tmp_path / "one").rename(tmp_path / "two")
+    folder = tmp_path / "two" / folder.name
+    first = min(folder.glob("labels-*.npz"), key=lambda file: int(file.stem.partition("-")[2]))
+    first.write_bytes(first.read_bytes()[:40])
+    (folder / "result-0" / "lesions.csv").write_text("")
+    again = ViewerModel()
+    with pytest.warns(ms.MedseqWarning, match=r"tumor: .*labels-\d+\.npz.* result of sub-x, whose masks"):
+        verbs.open_session(again, folder)
+    assert {layer.name for layer in viewer.layers} - {layer.name for layer in again.layers} == {
+        "sub-x ses-20200131 tumor"
+    }
+    assert all(len(v.images) == 1 for v in verbs.study_of(again).visits)
+
+
 def test_a_folder_with_something_else_is_not_replaced(ball_study: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     viewer = at_work(ball_study)

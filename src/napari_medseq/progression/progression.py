@@ -356,11 +356,3 @@ class Progression(Tracked):
         self._graph = new
         self._forget()
         self._measure(None)
-
-    def _same_visits(self, other: Tracked) -> bool:
-        if len(self._masks) != len(other._masks):
-            return False
-        return all(
-            a is b is None or (a is not None and b is not None and a.same_grid(b))
-            for a, b in zip(self._masks, other._masks, strict=True)
-        )

@@ -17,6 +17,7 @@ import numpy as np
 from napari_medseq import geometry
 from napari_medseq.geometry import Affine
 from napari_medseq.progress import Cancelled, check
+from napari_medseq.progression import identity
 from napari_medseq.progression import matrix as _matrix
 from napari_medseq.progression import measures as _measures
 from napari_medseq.progression import table as _table
@@ -178,6 +179,38 @@ class Tracked:
         at = geometry.apply_points(to_voxel, lesion.common_centroid[None])[0]
         return bool(((at > -0.5) & (at < np.array(mask.grid) - 0.5)).all())
 
+    def mask_at(self, visit: int) -> ImageSequence | None:
+        """The mask of a visit as it was tracked; None where it has none."""
+        return self._masks[visit]
+
+    def keep_identities(self, before: Tracked, painted: Sequence[ImageSequence | None] = ()) -> None:
+        """Give each lesion the number that most of its voxels have in an earlier result of the same visits, over all visits.
+
+        Where several lesions have most voxels of one number, the one with more of them keeps it. Others keep the value that they were
+        painted with if the earlier result does not know it, else they get numbers that it does not know either.
+
+        Parameters
+        ----------
+        before : Tracked
+            The earlier result, on the same grids.
+        painted : sequence of ImageSequence or None
+            The masks, whose values are lesions.
+        """
+        if not self._same_visits(before):
+            return
+        known = set(before.graph.identities.values())
+        earlier = identity.votes(self._graph, before.labels)
+        numbers = identity.assigned(earlier, taken=set())
+        if painted:
+            new = {
+                i: {v: n for v, n in votes.items() if v not in known}
+                for i, votes in identity.votes(self._graph, painted).items()
+            }
+            rest = {i: votes for i, votes in new.items() if i not in numbers}
+            numbers |= identity.assigned(rest, taken=set(numbers.values()))
+        self._graph = identity.renumbered(self._graph, numbers, above=max(known, default=0))
+        self._forget()
+
     # -- views --------------------------------------------------------------------------------------------------
     def without(self, lesions: Collection[int]) -> Tracked:
         """The same without some lesions, by identity; nobody is renamed."""
@@ -206,6 +239,14 @@ class Tracked:
         return [visit for visit, mask in enumerate(self._masks) if mask is not None]
 
     # -- inside -------------------------------------------------------------------------------------------------
+    def _same_visits(self, other: Tracked) -> bool:
+        if len(self._masks) != len(other._masks):
+            return False
+        return all(
+            a is b is None or (a is not None and b is not None and a.same_grid(b))
+            for a, b in zip(self._masks, other._masks, strict=True)
+        )
+
     def _forget(self) -> None:
         """Drop what was computed from the graph before."""
         self._tables = self._labels = None

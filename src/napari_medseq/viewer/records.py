@@ -3,11 +3,13 @@ painting."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from datetime import date, datetime
 from os import PathLike
 from pathlib import Path
 from typing import IO
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -73,7 +75,7 @@ def read_labels(file: Path) -> tuple[Values, Flags]:
         If the file is damaged.
     """
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             shape = tuple(int(n) for n in archive["shape"])
             data = np.zeros(shape, np.dtype(str(archive["dtype"])))
             flags = np.zeros(shape, np.uint8)
@@ -81,6 +83,16 @@ def read_labels(file: Path) -> tuple[Values, Flags]:
                 raise ValueError(f"{data.dtype} is not an integer type")
             data.reshape(-1)[archive["where"]] = archive["values"]
             flags.reshape(-1)[archive["marked"]] = archive["flags"]
-    except (OSError, KeyError, ValueError, IndexError, TypeError, MemoryError) as error:
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        ValueError,
+        IndexError,
+        TypeError,
+        MemoryError,
+        BadZipFile,
+        zlib.error,
+    ) as error:
         raise ReadError(f"{file} holds no labels of a session: {error}.") from error
     return data, flags

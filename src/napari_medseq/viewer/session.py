@@ -212,6 +212,8 @@ def _write_parts(
 
 def _write_layer(layer: KeptLayer, folder: Path, number: int) -> dict[str, object]:
     if not layer.copied:
+        with suppress(ValueError):  # on another drive of Windows
+            return {**layer.facts, "beside": os.path.relpath(str(layer.facts["source"]), folder)}
         return layer.facts
     data = np.asarray(layer.seq.data)
     if layer.seq.kind == "labels":

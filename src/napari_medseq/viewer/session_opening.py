@@ -125,7 +125,10 @@ def read_session(
     results = []
     for name, result in facts["results"].items():
         check(cancelled)
-        results.append((name, Progression.load(path / result["folder"]), result["card"]))
+        try:
+            results.append((name, Progression.load(path / result["folder"]), result["card"]))
+        except MedseqError as error:
+            missing.append(f"result of {name}, whose masks can be followed again in Progression: {error}")
         if progress is not None:
             progress(len(facts["layers"]) + len(results), whole, f"result of {name}")
     return _apart(SessionContent(path, tuple(layers), tuple(results), facts["view"], tuple(missing)), taken)
@@ -231,6 +234,9 @@ def _sequence(
     facts, flags = dict(entry["sequence"]), None
     if "source" in entry:
         source = str(entry["source"])
+        beside = path / str(entry.get("beside", ""))
+        if "beside" in entry and not Path(source).exists() and beside.exists():  # moved together with the session
+            source = str(beside.resolve())
         if source not in opened:
             opened[source] = io.read(source, lazy="auto", cancelled=cancelled)
         seq = next((s for s in opened[source] if s.name == facts["name"]), opened[source][0])

@@ -76,7 +76,12 @@ def show_followed(
     before = results_of(viewer).get(source.name)
     same_masks = before is not None and {real(layer) for layer in labels} == set(before.layers)
     # excluded lesions are not in the layers, so that painting there since then is intended
-    notes = corrected_again(progression, before, exclusions=False) if same_masks else []
+    notes: list[str] = []
+    if before is not None and same_masks:
+        masks = [progression.mask_at(visit) for visit in range(len(progression.dates))]
+        progression.keep_identities(before.progression, masks)
+        notes = corrected_again(progression, before, exclusions=False)
+        progression.keep_identities(before.progression, masks)  # what was split or merged again may have another number
     progression.provenance.setdefault("inputs", _inputs(progression, source))
     show_progression(viewer, progression, source, card=before.card if same_masks and before else "", taken=snapshot)
     editing_of(viewer).followed([layer for layer in labels if not _studies.is_tracked(layer)])
