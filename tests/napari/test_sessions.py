@@ -97,7 +97,7 @@ def test_what_is_damaged_in_a_session_is_named_and_the_rest_comes_back(tmp_path:
 def test_a_folder_with_something_else_is_not_replaced(ball_study: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     viewer = at_work(ball_study)
-    with pytest.raises(ms.MedseqError, match="no session"):
+    with pytest.raises(ms.MedseqError, match="not a session"):
         verbs.save_session(viewer, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != "state") == ["thesis.tex"]
     assert viewer.title.endswith("not saved")
