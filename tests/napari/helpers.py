@@ -1,13 +1,16 @@
-"""What the viewer's tests do with widgets: clicks, docks, and a segmenter that knows the answer."""
+"""Helpers of the viewer's tests: clicks, docks, texts on the canvas, saved masks, and a segmenter that knows the answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 
+from napari_medseq import viewer as verbs
 from napari_medseq.inference import Segmentation
 from napari_medseq.progress import check
 
@@ -47,3 +50,19 @@ def docked(viewer: Any, kind: type, wait: Wait) -> Any:
     if hasattr(getattr(widget, "model", None), "box"):
         wait(widget.model.box.isEnabled)
     return widget
+
+
+def texts(viewer: Any) -> dict[str, str]:
+    """The texts of this package that are visible on a canvas, by their keys."""
+    return {
+        key: overlay.text
+        for key, overlay in viewer.canvas.overlays.items()
+        if key.startswith("medseq") and overlay.visible
+    }
+
+
+def saved_mask(folder: Path, name: str) -> np.ndarray:
+    """The voxels of a layer in a saved session."""
+    again = ViewerModel()
+    verbs.open_session(again, folder)
+    return np.asarray(again.layers[name].data)

@@ -210,7 +210,7 @@ def test_a_preview_that_is_outdated_is_stopped_and_dropped(seen: Any, wait: Wait
 
 def test_a_step_that_cannot_work_is_named_in_the_preview(seen: Any, wait: Wait) -> None:
     seen.replace_chain(["zscore", "register"])
-    wait(lambda: "another image" in seen.preview.view.message)
+    wait(lambda: "a target image" in seen.preview.view.message)
     assert seen.preview.view.message.startswith("Step 2, registration: ")
     seen.steps.entries[0].form["clip"].value = "wide"
     assert seen.preview.view.message.startswith("Step 1, Z-score: clip")
@@ -283,7 +283,7 @@ def test_registration_needs_another_layer_and_its_transform_is_kept(
     widget.add_step({"kind": "register", "transform": "translation"})
     click(qtbot, widget.apply_button)
     wait(lambda: not widget.work.busy)
-    assert "another image" in notices[-1][1]
+    assert "a target image" in notices[-1][1]
     widget.reference.choose(viewer.layers[FIRST])
     click(qtbot, widget.apply_button)
     wait(lambda: not widget.work.busy)

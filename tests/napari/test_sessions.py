@@ -1,12 +1,8 @@
-"""Sessions and autosave bring back everything; whose images are shown is written on the canvas; nothing unsaved is closed unasked."""
+"""Sessions and saved results bring back everything, and nothing unsaved is closed without a question."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -23,13 +19,11 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq._napari.window import accompany
 from napari_medseq.errors import OperationCancelled
-from napari_medseq.inference import Segmentation
-from napari_medseq.viewer.active import visit_of
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.records import plain, restored
 from tests.balls import write_ball_study
 from tests.napari.at_work import at_work
-from tests.napari.helpers import Wait, as_plugins_see_it, click
+from tests.napari.helpers import Wait, as_plugins_see_it, click, saved_mask, texts
 from tests.napari.person import paint
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
@@ -118,115 +112,6 @@ def test_facts_come_back_from_json_as_they_were() -> None:
     assert back["colors"] == {1: [1.0, 0.0, 0.0]}
     np.testing.assert_array_equal(back["a"], np.eye(2))
     assert (back["n"], back["deep"], back["flag"]) == (3, [{"x": None}], True)
-
-
-# -- autosave ----------------------------------------------------------------------------------------------------------
-_KILLED = """
-import sys
-from pathlib import Path
-from tests.napari.at_work import at_work
-from napari_medseq import viewer as verbs
-viewer = at_work(Path(sys.argv[1]))
-verbs.autosave(viewer)
-print("saved", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_what_was_painted_survives_a_kill(ball_study: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", _KILLED, str(ball_study)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        assert process.stdout.readline() == "saved\n"
-        assert verbs.recoverable() == []  # it is alive
-        process.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
-    (left,) = verbs.recoverable()
-    assert any("lesions" in name for name in left.names)
-    viewer = ViewerModel()
-    verbs.recover(viewer, left)
-    expected = at_work(ball_study)
-    for layer in verbs.result_of(expected).layers:
-        assert np.array_equal(viewer.layers[layer.name].data, layer.data)
-    assert verbs.painted(viewer) == verbs.painted(expected)
-    assert viewer.title.endswith("not saved")
-    assert verbs.recoverable() == []  # it is this viewer's own now
-    verbs.save_session(viewer, left.folder.parent / "saved")
-    assert verbs.autosave(viewer) is None
-    assert [p.name for p in verbs.recovery_folder().iterdir()] == ["saved"]
-
-
-def test_nothing_is_written_while_nothing_is_unsaved(ball_study: Path) -> None:
-    viewer = ViewerModel()
-    verbs.open_path(viewer, ball_study)
-    assert verbs.autosave(viewer) is None
-    assert not verbs.recovery_folder().exists()
-
-
-# -- whose images are shown --------------------------------------------------------------------------------------------
-def texts(viewer: Any) -> dict[str, str]:
-    return {
-        key: overlay.text
-        for key, overlay in viewer.canvas.overlays.items()
-        if key.startswith("medseq") and overlay.visible
-    }
-
-
-def test_patient_visit_date_series_and_sides_are_on_the_canvas(ball_study: Path) -> None:
-    viewer = ViewerModel()
-    verbs.open_path(viewer, ball_study)
-    assert texts(viewer) == {
-        "medseq identity": "sub-x\nvisit 1 of 2, 2020-01-31\nT1post\nslice 8 of 16",
-        "medseq top": "A", "medseq bottom": "P", "medseq left": "R", "medseq right": "L",
-    }  # fmt: skip
-    viewer.dims.set_point(0, 1)
-    assert texts(viewer)["medseq identity"] == "sub-x\nvisit 2 of 2, 2020-05-04\nT1post\nslice 8 of 16"
-    verbs.step_through(viewer, "y")
-    assert [texts(viewer)[f"medseq {edge}"] for edge in ("top", "bottom", "left", "right")] == ["S", "I", "R", "L"]
-    verbs.step_through(viewer, "x")
-    assert [texts(viewer)[f"medseq {edge}"] for edge in ("top", "bottom", "left", "right")] == ["S", "I", "A", "P"]
-    viewer.dims.ndisplay = 3
-    assert set(texts(viewer)) == {"medseq identity"}
-
-
-@pytest.mark.parametrize("canvas", [0.0, 1.0])
-def test_texts_on_the_canvas_are_read_in_both_themes(ball_study: Path, canvas: float) -> None:
-    viewer = ViewerModel()
-    verbs.open_path(viewer, ball_study)
-    overlay = viewer.canvas.overlays["medseq identity"]
-
-    def luminance(colour: np.ndarray) -> float:  # as WCAG 2.1 defines it
-        linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
-        return float(linear @ [0.2126, 0.7152, 0.0722])
-
-    paper = np.asarray(overlay.box_color)
-    behind = luminance(paper[:3] * paper[3] + canvas * (1 - paper[3]))
-    assert (luminance(np.asarray(overlay.color)[:3]) + 0.05) / (behind + 0.05) >= 7  # its level AAA
-    assert not viewer.canvas.overlays["_brush_circle"].box  # a square that stays where the brush was last
-
-
-def test_boxes_belong_to_the_visit_of_their_image(ball_study: Path) -> None:
-    viewer = ViewerModel()
-    layers = verbs.open_path(viewer, ball_study)
-    found = ms.Locations.of(Segmentation(verbs.to_sequence(layers[3]), None, None, "m 1"))
-    boxes, centres = verbs.show_locations(viewer, layers[2], found)
-    assert [visit_of(layer) for layer in (*layers, boxes, centres)] == [0, 0, 1, 1, 1, 1]
-    assert texts(viewer)["medseq identity"].startswith("sub-x\nvisit 1 of 2")
-
-
-def test_one_patient_is_in_front(ball_study: Path, tmp_path: Path) -> None:
-    viewer = ViewerModel()
-    verbs.open_path(viewer, ball_study)
-    viewer.layers[1].visible = False
-    before = [layer.visible for layer in viewer.layers]
-    verbs.open_path(viewer, write_ball_study(tmp_path / "sub-y"))
-    assert verbs.patient_in_front(viewer) == "sub-y"
-    assert not any(layer.visible for layer in viewer.layers[:4])
-    assert "sub-y" in viewer.title
-    verbs.bring_to_front(viewer, "sub-x")
-    assert [layer.visible for layer in viewer.layers[:4]] == before
-    assert not any(layer.visible for layer in viewer.layers[4:])
-    assert texts(viewer)["medseq identity"].startswith("sub-x")
 
 
 # -- results, dates, visits --------------------------------------------------------------------------------------------
@@ -351,57 +236,6 @@ def test_from_visit_to_visit_and_from_lesion_to_lesion(ball_study: Path) -> None
 
 
 @pytest.mark.viewer
-@pytest.mark.parametrize("answer", [QMessageBox.Open, QMessageBox.Discard, QMessageBox.Cancel])
-def test_the_next_window_offers_what_a_crash_left_behind(
-    make_napari_viewer: Callable[..., Any], wait: Wait, ball_study: Path, answer: Any
-) -> None:
-    left = verbs.autosave(at_work(ball_study))
-    assert left is not None
-    left.rename(left.with_name("999999999-dead"))  # no process has that number
-    viewer = make_napari_viewer(show=False)
-    guardian = accompany(viewer)
-    assert guardian is not None
-    assert guardian.offer is not None
-    assert "sub-x ses-20200131 lesions" in guardian.offer.text()
-    guardian.offer.button(answer).click()
-    assert guardian.offer is None
-    assert len(viewer.layers) == 0  # it is read by a worker, with bar and Cancel
-    if answer == QMessageBox.Open:
-        wait(lambda: guardian.opener.work.busy)
-        assert guardian.opener.work.title == "Opening unsaved work"
-        wait(lambda: not guardian.opener.work.busy)
-        assert viewer.title.endswith("not saved")
-    assert bool(verbs.painted(viewer)) == (answer == QMessageBox.Open)
-    assert len(verbs.recoverable()) == (answer == QMessageBox.Cancel)
-
-
-@pytest.mark.viewer
-def test_a_recovery_that_is_cancelled_or_damaged_is_offered_again(
-    make_napari_viewer: Callable[..., Any], wait: Wait, ball_study: Path, notices: list[Any]
-) -> None:
-    left = verbs.autosave(at_work(ball_study))
-    assert left is not None
-    left = left.rename(left.with_name("999999999-dead"))
-    viewer = make_napari_viewer(show=False)
-    guardian = accompany(viewer)
-    assert guardian is not None
-    assert guardian.offer is not None
-    cancel = lambda _event: guardian.opener.work.cancel()  # noqa: E731
-    viewer.layers.events.inserted.connect(cancel)
-    guardian.offer.button(QMessageBox.Open).click()
-    wait(lambda: guardian.opener.work.busy)
-    wait(lambda: not guardian.opener.work.busy)
-    viewer.layers.events.inserted.disconnect(cancel)
-    assert len(viewer.layers) == 0
-    (again,) = verbs.recoverable()
-    facts = json.loads((left / "session.json").read_text())
-    (left / "session.json").write_text(json.dumps({**facts, "format": 99}))
-    guardian.opener.recover(again)
-    wait(lambda: any("another version" in text for _, text in notices))
-    assert len(verbs.recoverable()) == 1
-
-
-@pytest.mark.viewer
 def test_a_visit_is_added_in_a_job(
     make_napari_viewer: Callable[..., Any], wait: Wait, ball_study: Path, tmp_path: Path, notices: list[Any]
 ) -> None:
@@ -463,12 +297,6 @@ def test_unsaved_painting_is_asked_about_before_the_window_closes(
 
 
 # -- saving beside the work --------------------------------------------------------------------------------------------
-def saved_mask(folder: Path, name: str) -> np.ndarray:
-    again = ViewerModel()
-    verbs.open_session(again, folder)
-    return np.asarray(again.layers[name].data)
-
-
 @pytest.mark.viewer
 def test_a_stroke_painted_while_a_session_or_masks_are_saved_is_neither_lost_nor_half_written(
     viewer: Any, wait: Wait, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -533,23 +361,3 @@ def test_masks_of_one_name_are_written_to_files_of_their_own(ball_study: Path, t
     files = verbs.save_masks(viewer, "sub-x", tmp_path)
     assert len({*files}) == 4
     assert all(seq.kind == "labels" for f in files for seq in ms.read(f))
-
-
-@pytest.mark.viewer
-def test_autosave_is_written_by_a_thread_and_waits_for_the_stroke(
-    viewer: Any, wait: Wait, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    guardian = accompany(viewer)
-    assert guardian is not None
-    assert paint(viewer, viewer.layers[1], (8, 30, 30), label=5).any()
-    held = [True]
-    monkeypatch.setattr("napari_medseq._napari.saving.mouse_is_held", lambda: held[0])
-    guardian.autosaver.begin()
-    assert not verbs.recovery_folder().exists()
-    held[0] = False
-    wait(lambda: len(list(verbs.recovery_folder().glob("*/session.json"))) == 1)
-    (folder,) = verbs.recovery_folder().iterdir()
-    assert np.array_equal(saved_mask(folder, viewer.layers[1].name), viewer.layers[1].data)
-    editing_of(viewer).saved()
-    guardian.autosaver.finish()
-    assert not folder.exists()

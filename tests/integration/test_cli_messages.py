@@ -1,0 +1,206 @@
+"""What the command says: one line for what goes wrong, exit status, doctor, help, progress bar, JSON and tables."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import napari_medseq as ms
+from napari_medseq.cli import common, doctor
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "{empty}", "-m", "{model}", "-o", "{out}"), "no image"),
+        (("run", "/no/such/folder", "-m", "{model}"), "does not exist"),
+        (("run", "{study}", "-m", "nope"), "no model 'nope'"),
+        (("run", "{study}", "-m", "{model}", "--device", "cuda:77"), "cuda:77"),
+        (("run", "{study}", "-m", "{model}", "--set", "min_volume_ml"), "NAME=VALUE"),
+        (("run", "{study}", "-m", "{model}", "--set", "min_volume_ml=-3"), "min_volume_ml"),
+        (("run", "{study}", "-m", "{model}", "--settings", "{text}"), "names and values"),
+        (("run", "{study}", "-m", "{model}", "--settings", "/no/file.yaml"), "is no file"),
+        (("run", "{study}", "-m", "{model}", "--series", "*tumor*"), "are not segmented"),
+        (("run", "--again", "{text}"), "run.json"),
+        (("info", "{text}"), "no image"),
+        (("convert", "{text}", "-o", "{out}/x.nii.gz"), "no image"),
+        (("convert", "{image}", "-o", "{text}/x.nii.gz"), ""),
+        (("segment", "{image}", "-m", "{model}", "-o", "labels.txt"), "must end in"),
+        (("segment", "{study}", "-m", "{model}", "-o", "{out}.nii.gz"), "choose one with"),
+        (("report", "{empty}"), ""),
+    ],
+)
+def test_bad_input_is_one_line_and_status_1(
+    command: Any, ball_study: Path, tiny_bundle: Path, tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.txt").write_text("just words")
+    places = {
+        "empty": tmp_path / "empty",
+        "out": tmp_path / "out",
+        "text": tmp_path / "text.txt",
+        "study": ball_study,
+        "model": tiny_bundle,
+        "image": ball_study / "ses-20200131" / "sub-x_T1post.nii.gz",
+    }
+    ran = command(*(a.format(**places) for a in arguments))
+    assert ran.status == 1
+    assert ran.last.startswith("napari-medseq: error: ")
+    assert says.lower() in ran.last.lower()
+    assert "Traceback" not in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("no-such-command",), ("run",), ("segment", "x"), ("run", "x", "--register", "magic")]
+)
+def test_wrong_usage_is_status_2(command: Any, arguments: tuple[str, ...]) -> None:
+    ran = command(*arguments)
+    assert ran.status == 2
+    assert "usage" in ran.err
+
+
+def test_a_defect_is_one_line_too_and_a_traceback_on_request(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: Any) -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr("napari_medseq.models.list_models", broken)
+    ran = command("models")
+    assert ran.status == 1
+    assert "RuntimeError: two lines" in ran.last
+    monkeypatch.setenv("NAPARI_MEDSEQ_DEBUG", "1")
+    with pytest.raises(RuntimeError):
+        command("models")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (KeyboardInterrupt(), 130, "Interrupted"),
+        (MemoryError(), 1, "memory"),
+        (OSError(28, "No space left on device"), 1, "No space"),
+    ],
+)
+def test_the_system_gets_in_the_way(
+    command: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, says: str
+) -> None:
+    def broken(*_: object, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("napari_medseq.models.list_models", broken)
+    ran = command("models")
+    assert ran.status == status
+    assert says in ran.last
+
+
+def test_warnings_are_one_line_each_and_only_ours(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import warnings
+
+    def doubtful() -> list[Any]:
+        for _ in range(2):
+            warnings.warn("a\ndoubt", ms.MedseqWarning, stacklevel=1)
+        warnings.warn("not yours to know", FutureWarning, stacklevel=1)
+        return []
+
+    monkeypatch.setattr("napari_medseq.models.list_models", doubtful)
+    ran = command("models")
+    assert ran.status == 0
+    assert ran.err.splitlines() == ["napari-medseq: warning: a doubt"]
+
+
+# -- doctor and help -------------------------------------------------------------------------------------------------
+def test_doctor_says_device_and_why(command: Any) -> None:
+    facts = command("doctor", "--json").json
+    assert facts["device"]
+    assert facts["reason"]
+    assert facts["packages"]["torch"]
+    assert "device:" in command("doctor").out
+
+
+def test_doctor_names_the_install_command() -> None:
+    cpu_build = doctor.advice(["GPU 0: X"], "cpu", None, "linux")
+    assert "pip install --force-reinstall torch==" in cpu_build
+    assert "NVIDIA driver" in doctor.advice(["GPU 0: X"], "cpu", "13.0", "linux")
+    assert doctor.advice([], "cpu", None, "linux") == ""
+    assert doctor.advice(["GPU 0: X"], "cuda", "13.0", "linux") == ""
+    assert doctor.built_for("12.8", None) == "CUDA 12.8"
+    assert doctor.built_for(None, "6") == "ROCm 6"
+
+
+def test_doctor_asks_the_driver_for_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU 0: Big One (UUID: GPU-123)'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert doctor.gpus() == ["GPU 0: Big One"]
+
+
+def test_help_is_quick_because_nothing_heavy_is_loaded() -> None:
+    code = (
+        "import sys\nfrom napari_medseq import cli\ncli.parser().format_help()\n"
+        "print(sorted(set(sys.modules) & {'numpy','torch','pandas','monai','SimpleITK','napari','matplotlib','pydantic','yaml'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_console_script_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_medseq", "--version"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert done.stdout.strip() == f"napari-medseq {ms.__version__}"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such file names")
+def test_a_file_name_cannot_speak_to_the_terminal(command: Any, ball_study: Path, tmp_path: Path) -> None:
+    wild = tmp_path / "scan\x1b[2J\u202egpj.nii.gz"
+    shutil.copy(ball_study / "ses-20200131" / "sub-x_T1post.nii.gz", wild)
+    for ran in (command("info", wild), command("info", tmp_path / "no\x1b[31m\u202esuch"), command("info", wild, "-m")):
+        assert not {"\x1b", "\u202e"} & set(ran.out + ran.err)
+    assert r"scan\x1b[2J\u202egpj" in command("info", wild).out
+
+
+# -- what the commands share -----------------------------------------------------------------------------------------
+def test_json_has_no_nan_and_no_numpy() -> None:
+    from datetime import date
+
+    given = {
+        "a": np.float32(1.5),
+        "b": float("nan"),
+        "c": np.arange(2),
+        "d": date(2020, 1, 2),
+        "e": (float("inf"), True, None),
+        1: "x",
+    }
+    assert common.plain(given) == {
+        "a": 1.5,
+        "b": None,
+        "c": [0, 1],
+        "d": "2020-01-02",
+        "e": [None, True, None],
+        "1": "x",
+    }
+
+
+def test_the_bar_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert common.bar() is None
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    bar = common.bar()
+    assert bar is not None
+    bar(1, 2, "half")
+    bar(2, 2, "whole")
+    assert "100%" in capsys.readouterr().err
+
+
+def test_tables_line_up() -> None:
+    rows = [{"a": 1.23456, "b": None}, {"a": "long text", "b": [1, 2.5]}]
+    assert common.table(rows).splitlines() == ["a          b", "1.235", "long text  1×2.5"]
+    assert common.table([]) == "(nothing)"

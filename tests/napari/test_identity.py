@@ -1,0 +1,76 @@
+"""Whose images are shown: patient, visit and sides on the canvas, one patient in front."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+
+import napari_medseq as ms
+from napari_medseq import viewer as verbs
+from napari_medseq.inference import Segmentation
+from napari_medseq.viewer.active import visit_of
+from tests.balls import write_ball_study
+from tests.napari.helpers import texts
+
+pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+
+
+# -- whose images are shown --------------------------------------------------------------------------------------------
+def test_patient_visit_date_series_and_sides_are_on_the_canvas(ball_study: Path) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    assert texts(viewer) == {
+        "medseq identity": "sub-x\nvisit 1 of 2, 2020-01-31\nT1post\nslice 8 of 16",
+        "medseq top": "A", "medseq bottom": "P", "medseq left": "R", "medseq right": "L",
+    }  # fmt: skip
+    viewer.dims.set_point(0, 1)
+    assert texts(viewer)["medseq identity"] == "sub-x\nvisit 2 of 2, 2020-05-04\nT1post\nslice 8 of 16"
+    verbs.step_through(viewer, "y")
+    assert [texts(viewer)[f"medseq {edge}"] for edge in ("top", "bottom", "left", "right")] == ["S", "I", "R", "L"]
+    verbs.step_through(viewer, "x")
+    assert [texts(viewer)[f"medseq {edge}"] for edge in ("top", "bottom", "left", "right")] == ["S", "I", "A", "P"]
+    viewer.dims.ndisplay = 3
+    assert set(texts(viewer)) == {"medseq identity"}
+
+
+@pytest.mark.parametrize("canvas", [0.0, 1.0])
+def test_texts_on_the_canvas_are_read_in_both_themes(ball_study: Path, canvas: float) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    overlay = viewer.canvas.overlays["medseq identity"]
+
+    def luminance(colour: np.ndarray) -> float:  # as WCAG 2.1 defines it
+        linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    paper = np.asarray(overlay.box_color)
+    behind = luminance(paper[:3] * paper[3] + canvas * (1 - paper[3]))
+    assert (luminance(np.asarray(overlay.color)[:3]) + 0.05) / (behind + 0.05) >= 7  # its level AAA
+    assert not viewer.canvas.overlays["_brush_circle"].box  # a square that stays where the brush was last
+
+
+def test_boxes_belong_to_the_visit_of_their_image(ball_study: Path) -> None:
+    viewer = ViewerModel()
+    layers = verbs.open_path(viewer, ball_study)
+    found = ms.Locations.of(Segmentation(verbs.to_sequence(layers[3]), None, None, "m 1"))
+    boxes, centres = verbs.show_locations(viewer, layers[2], found)
+    assert [visit_of(layer) for layer in (*layers, boxes, centres)] == [0, 0, 1, 1, 1, 1]
+    assert texts(viewer)["medseq identity"].startswith("sub-x\nvisit 1 of 2")
+
+
+def test_one_patient_is_in_front(ball_study: Path, tmp_path: Path) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    viewer.layers[1].visible = False
+    before = [layer.visible for layer in viewer.layers]
+    verbs.open_path(viewer, write_ball_study(tmp_path / "sub-y"))
+    assert verbs.patient_in_front(viewer) == "sub-y"
+    assert not any(layer.visible for layer in viewer.layers[:4])
+    assert "sub-y" in viewer.title
+    verbs.bring_to_front(viewer, "sub-x")
+    assert [layer.visible for layer in viewer.layers[:4]] == before
+    assert not any(layer.visible for layer in viewer.layers[4:])
+    assert texts(viewer)["medseq identity"].startswith("sub-x")

@@ -1,0 +1,138 @@
+"""Autosave: what is painted and not saved survives a crash, and is offered again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from qtpy.QtWidgets import QMessageBox
+
+from napari_medseq import viewer as verbs
+from napari_medseq._napari.window import accompany
+from napari_medseq.viewer.editing import editing_of
+from tests.napari.at_work import at_work
+from tests.napari.helpers import Wait, saved_mask
+from tests.napari.person import paint
+
+pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+
+_KILLED = """
+import sys
+from pathlib import Path
+from tests.napari.at_work import at_work
+from napari_medseq import viewer as verbs
+viewer = at_work(Path(sys.argv[1]))
+verbs.autosave(viewer)
+print("saved", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_was_painted_survives_a_kill(ball_study: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", _KILLED, str(ball_study)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "saved\n"
+        assert verbs.recoverable() == []  # it is alive
+        process.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
+    (left,) = verbs.recoverable()
+    assert any("lesions" in name for name in left.names)
+    viewer = ViewerModel()
+    verbs.recover(viewer, left)
+    expected = at_work(ball_study)
+    for layer in verbs.result_of(expected).layers:
+        assert np.array_equal(viewer.layers[layer.name].data, layer.data)
+    assert verbs.painted(viewer) == verbs.painted(expected)
+    assert viewer.title.endswith("not saved")
+    assert verbs.recoverable() == []  # it is this viewer's own now
+    verbs.save_session(viewer, left.folder.parent / "saved")
+    assert verbs.autosave(viewer) is None
+    assert [p.name for p in verbs.recovery_folder().iterdir()] == ["saved"]
+
+
+def test_nothing_is_written_while_nothing_is_unsaved(ball_study: Path) -> None:
+    viewer = ViewerModel()
+    verbs.open_path(viewer, ball_study)
+    assert verbs.autosave(viewer) is None
+    assert not verbs.recovery_folder().exists()
+
+
+@pytest.mark.viewer
+@pytest.mark.parametrize("answer", [QMessageBox.Open, QMessageBox.Discard, QMessageBox.Cancel])
+def test_the_next_window_offers_what_a_crash_left_behind(
+    make_napari_viewer: Callable[..., Any], wait: Wait, ball_study: Path, answer: Any
+) -> None:
+    left = verbs.autosave(at_work(ball_study))
+    assert left is not None
+    left.rename(left.with_name("999999999-dead"))  # no process has that number
+    viewer = make_napari_viewer(show=False)
+    guardian = accompany(viewer)
+    assert guardian is not None
+    assert guardian.offer is not None
+    assert "sub-x ses-20200131 lesions" in guardian.offer.text()
+    guardian.offer.button(answer).click()
+    assert guardian.offer is None
+    assert len(viewer.layers) == 0  # it is read by a worker, with bar and Cancel
+    if answer == QMessageBox.Open:
+        wait(lambda: guardian.opener.work.busy)
+        assert guardian.opener.work.title == "Opening unsaved work"
+        wait(lambda: not guardian.opener.work.busy)
+        assert viewer.title.endswith("not saved")
+    assert bool(verbs.painted(viewer)) == (answer == QMessageBox.Open)
+    assert len(verbs.recoverable()) == (answer == QMessageBox.Cancel)
+
+
+@pytest.mark.viewer
+def test_a_recovery_that_is_cancelled_or_damaged_is_offered_again(
+    make_napari_viewer: Callable[..., Any], wait: Wait, ball_study: Path, notices: list[Any]
+) -> None:
+    left = verbs.autosave(at_work(ball_study))
+    assert left is not None
+    left = left.rename(left.with_name("999999999-dead"))
+    viewer = make_napari_viewer(show=False)
+    guardian = accompany(viewer)
+    assert guardian is not None
+    assert guardian.offer is not None
+    cancel = lambda _event: guardian.opener.work.cancel()  # noqa: E731
+    viewer.layers.events.inserted.connect(cancel)
+    guardian.offer.button(QMessageBox.Open).click()
+    wait(lambda: guardian.opener.work.busy)
+    wait(lambda: not guardian.opener.work.busy)
+    viewer.layers.events.inserted.disconnect(cancel)
+    assert len(viewer.layers) == 0
+    (again,) = verbs.recoverable()
+    facts = json.loads((left / "session.json").read_text())
+    (left / "session.json").write_text(json.dumps({**facts, "format": 99}))
+    guardian.opener.recover(again)
+    wait(lambda: any("another version" in text for _, text in notices))
+    assert len(verbs.recoverable()) == 1
+
+
+@pytest.mark.viewer
+def test_autosave_is_written_by_a_thread_and_waits_for_the_stroke(
+    viewer: Any, wait: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guardian = accompany(viewer)
+    assert guardian is not None
+    assert paint(viewer, viewer.layers[1], (8, 30, 30), label=5).any()
+    held = [True]
+    monkeypatch.setattr("napari_medseq._napari.saving.mouse_is_held", lambda: held[0])
+    guardian.autosaver.begin()
+    assert not verbs.recovery_folder().exists()
+    held[0] = False
+    wait(lambda: len(list(verbs.recovery_folder().glob("*/session.json"))) == 1)
+    (folder,) = verbs.recovery_folder().iterdir()
+    assert np.array_equal(saved_mask(folder, viewer.layers[1].name), viewer.layers[1].data)
+    editing_of(viewer).saved()
+    guardian.autosaver.finish()
+    assert not folder.exists()
