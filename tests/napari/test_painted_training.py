@@ -217,7 +217,7 @@ def test_what_is_painted_of_two_patients_trains_a_model_that_every_list_offers(
     box.name.setText("balls")
     box.minutes.setDecimals(2)
     box.minutes.setMinimum(0.05)
-    box.minutes.setValue(0.1)
+    box.minutes.setValue(0.05)
     click(qtbot, box.button)
     wait(lambda: not box.work.busy)
     assert not [text for kind, text in notices if kind == "error"]
