@@ -55,7 +55,7 @@ def test_a_folder_and_some_time_make_a_bundle_that_segments(tmp_path: Path) -> N
         {
             "data": str(data),
             "out": str(tmp_path / "ball"),
-            "minutes": 0.15,
+            "minutes": 0.1,
             "clock": "process",
             "settings": {"widths": [8, 12, 16], "strides": [[1, 2, 2], [2, 2, 2]], "window": [12, 16, 16]},
         }

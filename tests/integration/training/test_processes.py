@@ -1,10 +1,12 @@
-"""Two processes under torchrun train one network: the same weights as one process that sees both their windows."""
+"""Two processes, as torchrun starts them, train one network: the same weights as one process that sees both their windows."""
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +78,9 @@ class Both(Windows):
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed training")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="its processes are forked")
 def test_two_processes_equal_one_that_sees_all_windows(tmp_path: Path) -> None:
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", __file__, str(tmp_path)]
+    run = [sys.executable, __file__, str(tmp_path)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
     done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -92,5 +95,25 @@ def test_two_processes_equal_one_that_sees_all_windows(tmp_path: Path) -> None:
     assert len(curve) == ITERATIONS + 1
 
 
+def start(rank: int, folder: Path) -> int:
+    """A process that works with what torchrun writes into its environment; libraries are loaded once, before it is forked."""
+    child = os.fork()
+    if child:
+        return child
+    os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"})
+    status = 1
+    try:
+        work(folder)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
 if __name__ == "__main__":
-    work(Path(sys.argv[1]))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])})
+    children = [start(rank, Path(sys.argv[1])) for rank in range(2)]
+    sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child in children))
