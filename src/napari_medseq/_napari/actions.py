@@ -1,4 +1,4 @@
-"""Small commands of the Layers menu: true overlay on another layer's grid, true placement for three dimensions."""
+"""Commands of the Layers menu: true overlay on another layer's grid, and true placement for three dimensions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def resample_onto_lowest(viewer: napari.viewer.Viewer) -> None:
 
 
 def _resample(viewer: ViewerModel) -> None:
-    # napari knows no active layer where several are selected
+    # napari has no active layer if several are selected
     chosen = [layer for layer in viewer.layers if layer in viewer.layers.selection]
     if len(chosen) < 2:
         raise MedseqError(

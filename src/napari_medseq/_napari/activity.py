@@ -1,4 +1,4 @@
-"""A job in napari's own list of activities, at the lower right of the window, where it can be cancelled too."""
+"""A job in napari's own list of activities, at the lower right of the window, where it can also be cancelled."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from napari.utils.progress import cancelable_progress
 
 
 class Activity(cancelable_progress):  # type: ignore[misc]
-    """One bar in the list, from when it is made until `close`; it prints nothing where there is no window.
+    """One bar in the list from its creation until `close`; it does nothing if there is no window.
 
     Parameters
     ----------
     title : str
     cancel : callable
-        Called when its Cancel button is pressed.
+        Called when the bar's Cancel button is pressed.
     """
 
     total: float | None
@@ -24,7 +24,7 @@ class Activity(cancelable_progress):  # type: ignore[misc]
         super().__init__(desc=title, total=0, gui=True)
 
     def show_step(self, done: int, total: int) -> None:
-        """So much of the job is done."""
+        """Show how much of the job is done."""
         if total != self._whole:
             self._whole = self.total = total
         self.update(done - self.n)

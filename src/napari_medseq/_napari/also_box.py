@@ -1,4 +1,4 @@
-"""What else a recipe is for: masks of the image, its other visits, any layers, a folder of patients."""
+"""Further targets of a recipe: masks of the image, its other visits, other layers, a folder of patients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class AlsoBox(QWidget):  # type: ignore[misc]
-    """A list of layers to tick, and what ticks the usual ones; `layers` are those ticked."""
+    """A list of layers to tick, with buttons that tick the usual ones; `layers` are the ticked ones."""
 
     changed = Signal()
 
@@ -65,7 +65,7 @@ class AlsoBox(QWidget):  # type: ignore[misc]
         return self.list.layers
 
     def leave_out(self, layer: Layer | None) -> None:
-        """The layer that is chosen already; what the buttons can find for it."""
+        """Do not offer the layer that is already chosen, and update what the buttons find for it."""
         self.list.set_left_out(layer)
         masks = [] if layer is None or layer_kind(layer) != "image" else verbs.masks_of(self.viewer, layer)
         visits = [] if layer is None else verbs.other_visits(self.viewer, layer)

@@ -1,4 +1,4 @@
-"""What else a model may be asked for in *Analyse*: more layers, steps before it, labels that stay."""
+"""Options of a model in *Analyse*: further outputs, steps before it, and labels that stay."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from napari_medseq.preprocessing.pipeline import StepLike
 
 _FROM_FILE = "pipeline file …"
-#: what is shown → its name in `napari_medseq.viewer.part_of`
+#: text of the choice → its name in `napari_medseq.viewer.part_of`
 PARTS = {"the whole image": "whole", "the slice that is shown": "slice", "the region that is drawn": "region"}
 
 
 class AnalyseOptions(QWidget):  # type: ignore[misc]
-    """Check boxes and choices; `outputs`, `explain`, `steps` and `keep` say what was chosen."""
+    """Check boxes and choices; `outputs`, `explain`, `steps` and `keep` hold what was chosen."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
@@ -63,13 +63,13 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
         self.form = form
 
     def for_task(self, task: str) -> None:
-        """Offer what the task of the model can give."""
+        """Offer what a model of this task can give."""
         segments = task == "segmentation"
         for widget in (self.probability, self.uncertainty):
             widget.setVisible(segments)
         for widget in (self.locked, self.where):
             self.form.setRowVisible(widget, segments)
-        # what drives a segmenter's decisions may lie anywhere, in air too: that explains nothing to a person
+        # the decisions of a segmentation model may depend on any place, even on air, which explains nothing to a person
         self.explanation.setVisible(not segments)
         if segments:
             self.explanation.setChecked(False)
@@ -82,12 +82,12 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
 
     @property
     def part(self) -> str:
-        """Of which part of the image the labels are asked for: one of `PARTS`."""
+        """The part of the image to label: one of `PARTS`."""
         return str(self.where.currentData())
 
     @property
     def steps(self) -> Sequence[StepLike]:
-        """The steps to apply first."""
+        """The steps to apply before the model."""
         return self.chain.currentData() or ()
 
     def _chain_chosen(self, index: int) -> None:

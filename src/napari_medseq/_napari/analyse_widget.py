@@ -1,4 +1,4 @@
-"""*Analyse*: segment or classify images with a model; labels come as layers, probabilities as a plot and a table."""
+"""*Analyse*: segment or classify images with a model; labels become layers, probabilities a plot and a table."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ if TYPE_CHECKING:
     from napari_medseq.models import Model
     from napari_medseq.preprocessing.pipeline import Steps
 
-#: what a verb with a model takes of one exam
+#: the images of one exam, as a verb with a model takes them
 Given = ImageSequence | dict[str, ImageSequence]
 
 
 @dataclass(frozen=True)
 class Answered:
-    """What was found in one image, or in one visit.
+    """The answers for one image, or for one visit.
 
     Attributes
     ----------
     answer : Segmentation or Classification
     why : ImageSequence or None
-        Where in the image the answer comes from, when asked for.
+        Map of where in the image the answer comes from, if requested.
     where : Locations or None
-        Boxes, when asked for.
+        Boxes, if requested.
     """
 
     answer: Segmentation | Classification
@@ -140,7 +140,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
 
     # -- the job -------------------------------------------------------------------------------------------------------
     def run(self) -> None:
-        """Segment or classify the ticked images; the result comes when the worker is done."""
+        """Segment or classify the ticked images; results are shown when the worker is done."""
         guarded("Analysis", self._run)
 
     def _run(self) -> None:
@@ -200,7 +200,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         return verbs.part_of(self.viewer, layer, self.options.part)
 
     def _inputs(self) -> tuple[list[Image], list[Given]]:
-        """The layers that results belong to, and what the verbs take."""
+        """The layers that results belong to, and the images for the verb."""
         if self._channels:
             boxes = {name: box.layer for name, box in self._channels.items()}
             missing = [name for name, layer in boxes.items() if layer is None]
@@ -238,7 +238,7 @@ def _located(
     device: str,
     cancelled: Cancelled,
 ) -> Locations:
-    """Boxes of what was labelled; of what stands out to a classifier."""
+    """Boxes around what was labelled, or around what was decisive for a classifier."""
     if isinstance(answer, ms.Segmentation):
         return ms.Locations.of(answer)
     return ms.locate(images, model, device=device, progress=progress, cancelled=cancelled)
@@ -252,7 +252,7 @@ def _single(images: Given) -> ImageSequence:
 
 
 def _prepared(images: Given, steps: Steps, progress: Progress | None, cancelled: Cancelled) -> Given:
-    """The images after the steps, which were chosen for each channel alike."""
+    """The images after the steps, which are the same for each channel."""
     if not steps:
         return images
     if not isinstance(images, ImageSequence):

@@ -1,4 +1,5 @@
-"""A slice before and after, in one picture with a line to drag: before on its left, after on its right."""
+"""A slice before and after preprocessing, in one picture with a line to drag: before on its left, after on its
+right."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ _MARGIN = 4
 
 
 class BeforeAfter(QWidget):  # type: ignore[misc]
-    """The picture; `share` is where the line stands, from 0 (left edge) to 1."""
+    """The picture; `share` is the position of the line, from 0 (left edge) to 1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +34,7 @@ class BeforeAfter(QWidget):  # type: ignore[misc]
         self.setAccessibleName("The shown slice before and after")
 
     def sizeHint(self) -> QSize:
-        """As high as is useful in a dock of 380 pixels."""
+        """The height that is useful in a dock of 380 pixels."""
         return QSize(340, 260)
 
     def show_picture(self, picture: Picture) -> None:
@@ -43,13 +44,13 @@ class BeforeAfter(QWidget):  # type: ignore[misc]
         self.update()
 
     def show_message(self, message: str) -> None:
-        """Show words instead of a picture."""
+        """Show a text instead of a picture."""
         self.picture = self._images = None
         self.message, self.stale = message, False
         self.update()
 
     def set_stale(self) -> None:
-        """What is shown is no longer what the form says: it is dimmed until the next picture comes."""
+        """Dim the picture while it does not match the form, until the next one comes."""
         self.stale = True
         self.update()
 
@@ -85,13 +86,13 @@ class BeforeAfter(QWidget):  # type: ignore[misc]
         width, height = box.width() + 8, box.height() + 2
         at = QRectF(x - width if right else x, self.height() - height - _MARGIN, width, height)
         if at.left() < 0 or at.right() > self.width():
-            return  # no room beside the line
+            return  # there is no room beside the line
         painter.fillRect(at, QColor(0, 0, 0, 150))
         painter.setPen(_INK)
         painter.drawText(at, Qt.AlignCenter, text)
 
     def _fit(self) -> QTransform:
-        """Millimetres → pixels of this widget, so that the slice before is seen whole."""
+        """Millimetres → pixels of this widget, so that the whole slice before preprocessing is visible."""
         assert self.picture is not None
         rows, columns = self.picture.before.shape[:2]
         edges = QRectF(-0.5, -0.5, columns, rows)
@@ -108,20 +109,20 @@ class BeforeAfter(QWidget):  # type: ignore[misc]
 
     # -- the line ------------------------------------------------------------------------------------------------------
     def move_line(self, share: float) -> None:
-        """Put the line at a share of the width."""
+        """Move the line to a share of the width."""
         self.share = min(max(share, 0.0), 1.0)
         self.update()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        """The line comes to the mouse."""
+        """Move the line to the mouse."""
         self.move_line(event.position().x() / max(1, self.width()))
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        """And follows it."""
+        """Let the line follow the mouse."""
         self.move_line(event.position().x() / max(1, self.width()))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Arrow keys move the line."""
+        """Move the line with the arrow keys."""
         by = {Qt.Key_Left: -_KEY_STEP, Qt.Key_Right: _KEY_STEP}.get(event.key())
         if by is None:
             super().keyPressEvent(event)
@@ -132,7 +133,7 @@ class BeforeAfter(QWidget):  # type: ignore[misc]
 def _image(pixels: Pixels) -> QImage:
     whole = np.ascontiguousarray(pixels)
     rows, columns = whole.shape[:2]
-    # a copy: QImage does not keep the array alive
+    # copied, because QImage does not keep the array alive
     return QImage(whole.data, columns, rows, 4 * columns, QImage.Format_RGBA8888).copy()
 
 

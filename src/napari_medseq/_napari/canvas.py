@@ -1,4 +1,4 @@
-"""A matplotlib canvas in the viewer's theme, drawn anew when the theme changes."""
+"""A matplotlib canvas in the viewer's theme, redrawn when the theme changes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-#: inches below which a figure is too low for all words beside it
+#: height in inches below which a figure is too low for all of its texts
 LOW = 1.5
 #: and below which it is too narrow for two plots side by side
 NARROW = 5.5
 
 
 class PlotCanvas(QWidget):  # type: ignore[misc]
-    """A figure in the viewer; `paint(figure)` draws it anew.
+    """A figure in the viewer; `paint(figure)` redraws it.
 
     Attributes
     ----------
@@ -39,10 +39,10 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
     def __init__(self, viewer: ViewerModel, height: int = 200) -> None:
         super().__init__()
         self.viewer = viewer
-        # the size of the figure is what the canvas asks of the window at first
+        # the canvas first requests the size of the figure from the window
         self.figure = Figure(figsize=(6.0, height / 100), dpi=100, layout="constrained")
         self.canvas = FigureCanvasQTAgg(self.figure)
-        self.canvas.setMinimumHeight(min(height, 100))  # so that the window fits a screen of 768 rows
+        self.canvas.setMinimumHeight(min(height, 100))  # small enough for the window to fit a screen of 768 rows
         self._paint: Callable[[Figure], None] = lambda _figure: None
         self._low = self._narrow = False
         layout = QVBoxLayout(self)
@@ -86,7 +86,8 @@ def is_narrow(figure: Figure) -> bool:
 
 
 def save_height(axes: Axes) -> None:
-    """Fit the words of axes into a low figure: the unit stands in the title, the name of the x axis in it, one line at a point."""
+    """Fit the texts of axes into a low figure: the unit goes into the title, and the name of the x axis into the
+    axis."""
     title, label = axes.get_title(loc="left"), axes.get_ylabel()
     if title and label:
         unit = re.search(r" (\([^()]+\))$", label)

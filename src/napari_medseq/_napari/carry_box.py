@@ -1,4 +1,4 @@
-"""The part of *Compare* that carries a mask to another visit, and says which carried masks nobody has looked at."""
+"""The part of *Compare* that carries a mask to another visit, and lists carried masks that nobody has looked at."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WAYS = {
 
 
 class CarryBox(QWidget):  # type: ignore[misc]
-    """Carries a mask to the visit that `target` says."""
+    """Carries a mask to the visit that `target` gives."""
 
     def __init__(self, viewer: ViewerModel, work: WorkBar, target: Callable[[], int | None]) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class CarryBox(QWidget):  # type: ignore[misc]
             changed.connect(lambda _index: self.mark())
 
     def mark(self) -> None:
-        """What can be done now, and of what cannot, why."""
+        """Enable what can be done now, and explain what cannot."""
         layer, target = self.mask.layer, self._target()
         facts = {} if layer is None else facts_of(layer)
         why = ""
@@ -127,7 +127,7 @@ class CarryBox(QWidget):  # type: ignore[misc]
         return masks[0]
 
     def looked(self) -> None:
-        """Say that the active carried mask was looked at."""
+        """Record that the active carried mask was looked at."""
         active = self.viewer.layers.selection.active
         if active is None:
             raise MedseqError("Choose a carried mask in the layer list first.")

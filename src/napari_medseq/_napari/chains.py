@@ -20,11 +20,11 @@ CHAINS: dict[str, Sequence[StepLike]] = {
 }
 
 
-#: modalities that titles begin with
+#: modalities with which titles begin
 _NAMED = ("MR", "CT")
 
 
 def chains_for(modality: str | None) -> Mapping[str, Sequence[StepLike]]:
-    """The chains that suit a modality: those for another one are left out where it is known."""
+    """The chains that suit a modality; those for another one are left out if it is known."""
     others = [f"{name}:" for name in _NAMED if modality in _NAMED and name != modality]
     return {title: steps for title, steps in CHAINS.items() if not title.startswith(tuple(others))}

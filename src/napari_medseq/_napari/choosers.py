@@ -1,6 +1,7 @@
 """The boxes in which a user chooses layers and a study.
 
-Layers are compared with ``==``: napari hands plugins a proxy of the viewer, and with it another proxy of a layer each time.
+Layers are compared with ``==``, because napari hands plugins a proxy of the viewer, which gives another proxy of a
+layer each time.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-#: napari's theme draws no ticks in lists and trees
+#: style that draws ticks in lists and trees, which napari's theme does not
 TICKS = """
 QAbstractItemView::indicator { width: 11px; height: 11px; border: 1px solid #909090; border-radius: 2px; }
 QAbstractItemView::indicator:checked { background: #5b8def; border-color: #d0d0d0; }
@@ -47,14 +48,15 @@ _LAYER_EVENTS = ("inserted", "removed", "reordered", "renamed")
 
 
 def follow_layers(viewer: ViewerModel, update: Callable[..., None]) -> None:
-    """Call `update`, a widget's method, now and whenever layers come, go, move or get another name."""
+    """Call `update`, a widget's method, now and whenever layers are added, removed, moved or renamed."""
     for name in _LAYER_EVENTS:
         connect_until_destroyed(getattr(viewer.layers.events, name), update)
     update()
 
 
 def scrolled(widget: QWidget) -> QVBoxLayout:
-    """A column for the rows of a dock widget that scrolls where the window is low; the disclaimer stands below, always in view."""
+    """A column for the rows of a dock widget, which scrolls if the window is low; the disclaimer below is always
+    visible."""
     area = _Column()
     outer = QVBoxLayout(widget)
     outer.setContentsMargins(0, 0, 0, 0)
@@ -66,7 +68,7 @@ def scrolled(widget: QWidget) -> QVBoxLayout:
 
 
 def wrapped(text: str = "") -> QLabel:
-    """A label whose text breaks where the column ends, however long it is: it never makes the column wider."""
+    """A label whose text wraps at the end of the column, so that it never makes the column wider."""
     label = QLabel(text)
     label.setWordWrap(True)
     policy = label.sizePolicy()
@@ -76,20 +78,21 @@ def wrapped(text: str = "") -> QLabel:
 
 
 def narrow(box: QComboBox) -> QComboBox:
-    """Let a list be narrower than its longest entry, which is shown shortened, and whole in its tooltip: docks work at 380 px."""
+    """Let a list be narrower than its longest entry, which is shortened and shown whole in its tooltip, so that docks
+    work at 380 px."""
     box.setSizeAdjustPolicy(QComboBox.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(6)
     return box
 
 
-#: when the width of what is inside may have changed
+#: events after which the width of the content may have changed
 _MEASURED_AT = (QEvent.LayoutRequest, QEvent.Polish, QEvent.StyleChange, QEvent.FontChange, QEvent.Show, QEvent.Resize)
-#: pixels that the theme keeps free around what scrolls
+#: pixels that the theme keeps free around the scrolled content
 _EDGE = 2
 
 
 class _Column(QScrollArea):  # type: ignore[misc]
-    """Scrolls up and down only: it is always as wide as what it holds."""
+    """Scrolls vertically only; it is always as wide as its content."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,11 +105,11 @@ class _Column(QScrollArea):  # type: ignore[misc]
         self.setWidget(inner)
 
     def sizeHint(self) -> QSize:
-        """As high as what is inside, so that stacked docks share the window fairly."""
+        """As high as the content, so that stacked docks share the window fairly."""
         return self.widget().sizeHint().expandedTo(QSize(0, 250))
 
     def eventFilter(self, watched: QWidget, event: QEvent) -> bool:
-        """Follow the width of what is inside; a theme, which comes after the widget is made, changes it, too."""
+        """Follow the width of the content, which the theme also changes when it is set after the widget is made."""
         if event.type() in _MEASURED_AT:
             beside = self.verticalScrollBar().sizeHint().width() + _EDGE
             self.setMinimumWidth(watched.minimumSizeHint().width() + beside)
@@ -114,9 +117,9 @@ class _Column(QScrollArea):  # type: ignore[misc]
 
 
 class ShortBox(QComboBox):  # type: ignore[misc]
-    """A list that is narrower than its longest entry, which is shortened."""
+    """A list that may be narrower than its longest entry, which is shortened."""
 
-    #: where what does not fit is left out
+    #: position of the part that is left out
     shortened = Qt.ElideRight
 
     def __init__(self) -> None:
@@ -124,7 +127,7 @@ class ShortBox(QComboBox):  # type: ignore[misc]
         narrow(self)
 
     def paintEvent(self, _event: QPaintEvent) -> None:
-        """Shorten what does not fit."""
+        """Shorten the text that does not fit."""
         option = QStyleOptionComboBox()
         self.initStyleOption(option)
         field = self.style().subControlRect(QStyle.CC_ComboBox, option, QStyle.SC_ComboBoxEditField, self)
@@ -135,9 +138,9 @@ class ShortBox(QComboBox):  # type: ignore[misc]
 
 
 class LayerBox(ShortBox):
-    """One layer of given kinds ("image", "labels"), or none where `optional` names that choice."""
+    """A list of layers of given kinds ("image", "labels"), or no layer, which `optional` names."""
 
-    #: names of layers begin with patient and visit, and differ at their ends
+    #: names of layers begin with patient and visit, so that they differ at their ends
     shortened = Qt.ElideMiddle
 
     def __init__(self, viewer: ViewerModel, kinds: Sequence[str], optional: str | None = None) -> None:
@@ -151,7 +154,7 @@ class LayerBox(ShortBox):
         follow_layers(viewer, self._update)
 
     def setToolTip(self, text: str) -> None:
-        """Say what the layer is for; the whole name of the one that is chosen stands below."""
+        """Explain the purpose of the layer; the whole name of the chosen one stands below."""
         self._purpose = text
         self._name_whole(self.currentText())
 
@@ -199,14 +202,14 @@ class LayerBox(ShortBox):
         return self.currentData()
 
     def choose(self, layer: Layer) -> None:
-        """Choose a layer, if it is here."""
+        """Choose a layer, if it is in the list."""
         for k in range(self.count()):
             if layer is not None and self.itemData(k) == layer:
                 self.setCurrentIndex(k)
 
 
 class LayerChecklist(QListWidget):  # type: ignore[misc]
-    """Layers of one kind, or of some, to tick; what is ticked stays ticked while layers come and go."""
+    """Layers of some kinds to tick; ticks are kept while layers are added and removed."""
 
     changed = Signal()
 
@@ -242,20 +245,20 @@ class LayerChecklist(QListWidget):  # type: ignore[misc]
         return [i.data(Qt.UserRole) for i in items if i.checkState() == Qt.Checked]
 
     def set_left_out(self, layer: Layer | None) -> None:
-        """Do not offer this layer: it is chosen elsewhere."""
+        """Do not offer this layer, because it is chosen elsewhere."""
         if layer != self._left_out:
             self._left_out = layer
             self._update()
 
     def tick(self, layers: Sequence[Layer]) -> None:
-        """Tick these layers and no others."""
+        """Tick these layers, and untick all others."""
         for k in range(self.count()):
             item = self.item(k)
             item.setCheckState(Qt.Checked if item.data(Qt.UserRole) in layers else Qt.Unchecked)
 
 
 class StudyBox(QComboBox):  # type: ignore[misc]
-    """One of the studies that are open."""
+    """A list of the studies that are open."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
@@ -284,12 +287,12 @@ class StudyBox(QComboBox):  # type: ignore[misc]
 
     @property
     def study(self) -> str | None:
-        """Its name, or None where nothing is open."""
+        """Name of the study; None if nothing is open."""
         return self.currentText() or None
 
 
 def ticked_list(tip: str) -> QListWidget:
-    """An empty list, a few rows high, whose ticks can be seen in any theme."""
+    """An empty list of a few rows, whose ticks are visible in any theme."""
     box = QListWidget()
     box.setMaximumHeight(110)
     box.setStyleSheet(TICKS)
@@ -298,7 +301,7 @@ def ticked_list(tip: str) -> QListWidget:
 
 
 class CollapsibleSection(QWidget):  # type: ignore[misc]
-    """A button that shows and hides what lies below it."""
+    """A button that shows and hides the content below it."""
 
     def __init__(self, title: str, inside: QWidget) -> None:
         super().__init__()

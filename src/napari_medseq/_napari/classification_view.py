@@ -1,4 +1,5 @@
-"""Probabilities per slice: a plot whose cursor is the slider's, and a table; both lead to the slice that is clicked."""
+"""Probabilities per slice: a plot whose cursor follows the slider, and a table; a click in either goes to that
+slice."""
 
 from __future__ import annotations
 
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
     from napari_medseq._napari.canvas import PlotCanvas
     from napari_medseq.inference import Classification
 
-#: what people call a step along an axis
+#: axis → the usual name of a step along it
 _STEP = {"z": "slice", "y": "slice", "x": "slice", "t": "frame", "visit": "visit"}
 
 
 class ClassificationView(QWidget):  # type: ignore[misc]
-    """One result at a time, chosen by its layer."""
+    """Shows one result at a time, which is chosen by its layer."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
@@ -60,7 +61,7 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         return canvas
 
     def show_results(self, pairs: list[tuple[Layer, Classification]]) -> None:
-        """Show classifications, each with the layer it was made from."""
+        """Show classifications, each with the layer that it belongs to."""
         self.which.blockSignals(True)
         self.which.clear()
         self._pairs = list(pairs)
@@ -70,7 +71,7 @@ class ClassificationView(QWidget):  # type: ignore[misc]
 
     @property
     def current(self) -> tuple[Layer, Classification] | None:
-        """Layer and classification that are shown."""
+        """The layer and the classification that are shown."""
         k = self.which.currentIndex()
         return self._pairs[k] if 0 <= k < len(self._pairs) else None
 
@@ -106,16 +107,16 @@ class ClassificationView(QWidget):  # type: ignore[misc]
         axes.set_ylim(0, 1.05)
         axes.set_xlabel(_STEP.get(classification.step_axis, classification.step_axis))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.xaxis.set_major_formatter(lambda step, _place: f"{step + 1:g}")  # people count from 1
+        axes.xaxis.set_major_formatter(lambda step, _place: f"{step + 1:g}")  # shown numbers count from 1
         axes.set_ylabel("probability")
-        # above the curves, which may be anywhere
+        # above the curves, which may be at any height
         axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
         self._cursor = axes.axvline(
             self.shown_step() or 0, color=axes.xaxis.label.get_color(), linestyle="--", linewidth=1
         )
 
     def shown_step(self) -> int | None:
-        """The step that the slider shows, or None."""
+        """The step that the slider shows; None if there is none."""
         if self.current is None:
             return None
         layer, classification = self.current

@@ -1,4 +1,4 @@
-"""*Compare*: visits side by side, three planes, and what changed between two visits."""
+"""*Compare*: visits side by side, three planes, and the change between two visits."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         self._build()
         self.work.busy_changed.connect(lambda _busy: self._mark())
         follow_layers(napari_viewer, self._update)
-        # the title follows which patient is in front; what is followed and carried is a step of editing
+        # the title changes with the patient in front; following and carrying are steps of editing
         editing = verbs.editing_of(napari_viewer).events.changed
         for event in (napari_viewer.events.title, napari_viewer.layers.selection.events.active, editing):
             connect_until_destroyed(event, self._update)
@@ -142,7 +142,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
             box.blockSignals(False)
 
     def _mark(self) -> None:
-        """What can be done now, and of what cannot, why."""
+        """Enable what can be done now, and explain what cannot."""
         chosen = self.chosen
         count = f"Tick two to {verbs.MOST_PANES} visits first" if not 2 <= len(chosen) <= verbs.MOST_PANES else ""
         none = "" if self.visits.count() else "Open a study with several visits first"
@@ -173,7 +173,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
 
     @property
     def panes(self) -> Panes | None:
-        """The panes that are open."""
+        """The panes that are open; None if there are none."""
         return verbs.panes_of(self.viewer)
 
     @property
@@ -193,7 +193,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         Raises
         ------
         MedseqError
-            If there are none, or not in that order.
+            If none are chosen, or not in that order.
         """
         if not self.order_is_right:
             raise MedseqError("Choose an earlier and a later visit of one patient first.")
@@ -211,7 +211,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         self._mark()
 
     def _place_again(self) -> None:
-        """Visits that are side by side lie as a person has just said."""
+        """Place visits that are side by side by the alignment that a person has just made."""
         if self.panes is not None and self.panes.kind == "visits":
             self.open_side_by_side()
 
@@ -228,7 +228,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
 
     # -- change --------------------------------------------------------------------------------------------------------
     def show_change(self) -> None:
-        """Show what changed between the two visits, and go to the later one."""
+        """Show the change between the two visits, and go to the later one."""
         earlier, later = self.pair
         layer = verbs.show_change(self.viewer, earlier, later, study=verbs.patient_in_front(self.viewer))
         names = [str(a) for a in self.viewer.dims.axis_labels]

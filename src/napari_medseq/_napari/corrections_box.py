@@ -1,4 +1,4 @@
-"""Buttons to correct what was followed wrongly; they act on the lesion whose label is selected."""
+"""Buttons that correct the result of following; they act on the lesion whose label is selected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 class CorrectionsBox(QWidget):  # type: ignore[misc]
-    """Link, unlink, merge, split, exclude, undo, redo. `corrected` carries the visit and the lesion to select afterwards."""
+    """Link, unlink, merge, split, exclude, undo, redo. The signal `corrected` carries the visit and the lesion to
+    select afterwards."""
 
     corrected = Signal(int, int)
 
@@ -73,7 +74,7 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         return button
 
     def show_followed(self, followed: verbs.Followed | None) -> None:
-        """Correct this result; its Labels layers tell which lesion is meant."""
+        """Correct this result; its Labels layers tell which lesion is selected."""
         for layer in self._layers:
             layer.events.selected_label.disconnect(self._update)
         self.followed, self._layers = followed, [] if followed is None else list(followed.layers)
@@ -84,7 +85,7 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
     # -- which lesion is meant -----------------------------------------------------------------------------------------
     @property
     def current(self) -> tuple[int, int] | None:
-        """Visit and identity of the lesion whose label is selected in the active layer, or None."""
+        """Visit and identity of the lesion whose label is selected in the active layer; None if there is none."""
         active = self.viewer.layers.selection.active
         visit = None if self.followed is None else self.followed.visit_of(active)
         if visit is None or (visit, int(active.selected_label)) not in self._here():
@@ -92,7 +93,7 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         return visit, int(active.selected_label)
 
     def _here(self) -> dict[tuple[int, int], Key]:
-        """Visit and identity of what can be corrected → its place in the graph."""
+        """Visit and identity of lesions that can be corrected → their position in the graph."""
         if self.followed is None:
             return {}
         graph = self.followed.progression.graph
@@ -147,7 +148,7 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
 
     # -- the corrections -----------------------------------------------------------------------------------------------
     def _correct(self, action: Callable[[int, int], int | None]) -> None:
-        """Do it on the selected lesion, then tell which lesion it is now."""
+        """Correct the selected lesion, then report its identity afterwards."""
         current = self.current
         if current is None:
             raise MedseqError("No lesion is selected. Click its row in the table or its point in the plot first.")
@@ -176,7 +177,7 @@ class CorrectionsBox(QWidget):  # type: ignore[misc]
         assert self.followed is not None
         other = int(self.other.currentData())
         lesions_here, lesions = self._here(), self.followed.progression.graph.lesions
-        # the largest one's heir
+        # the successor of the largest one
         heir = max((lesion, other), key=lambda one: int(lesions[lesions_here[visit, one]].voxels))
         self._do("merge", visit, [lesion, other])
         return heir

@@ -1,4 +1,4 @@
-"""The sliders count from 1 as everything else does: "slice 15 of 24", not "14 of 23"."""
+"""Sliders that count from 1 as everything else does: "slice 15 of 24", not "14 of 23"."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MINE = "counts from one"
 
 
 class _Slider(Protocol):
-    """The part of napari's slider of an axis that is used here."""
+    """The part of napari's slider of an axis that this module uses."""
 
     axis: int
     curslice_label: QLineEdit
@@ -26,20 +26,20 @@ class _Slider(Protocol):
 
 
 class SliderTexts(QObject):  # type: ignore[misc]
-    """Keeps the numbers beside the sliders of one window, while images of this package are open in it."""
+    """Corrects the numbers beside the sliders of one window, while images of this package are open in it."""
 
     def __init__(self, viewer: ViewerModel, window: QMainWindow) -> None:
         super().__init__(window)
         self._viewer, self._window = ref(viewer), window
         for event in ("current_step", "range", "order", "ndisplay"):
-            # after napari's own, which writes the number from 0
+            # after napari's own callback, which writes the number from 0
             getattr(viewer.dims.events, event).connect(self.update, position="last")
         viewer.layers.events.inserted.connect(self.update, position="last")
         viewer.layers.events.removed.connect(self.update, position="last")
         self.update()  # images may have been there before
 
     def update(self, _event: object = None) -> None:
-        """Write the numbers that are true now."""
+        """Write the current numbers."""
         viewer = self._viewer()
         if viewer is None or not any(facts_of(layer) for layer in viewer.layers):
             return
@@ -50,17 +50,17 @@ class SliderTexts(QObject):  # type: ignore[misc]
                 slider.totslice_label.setText(str(viewer.dims.nsteps[slider.axis]))
 
     def _sliders(self) -> Sequence[_Slider]:
-        """napari's sliders; none where it has no such thing any more.
+        """napari's sliders; none if napari no longer has them.
 
-        Nobody looks for them among all that is in the window (``findChildren``): PySide then holds what it saw on the way, the controls of
-        each layer with the layer and its image, when the window is long gone.
+        They are not searched with ``findChildren``, because PySide then keeps everything that it met on the way (the
+        controls of each layer with the layer and its image) long after the window is closed.
         """
         dims = getattr(getattr(self._window, "_qt_viewer", None), "dims", None)
         sliders: Sequence[_Slider] = getattr(dims, "slider_widgets", ())
         return sliders
 
     def _take(self, slider: _Slider) -> None:
-        """From now on a number that is typed counts from 1, too."""
+        """Let typed numbers count from 1 too, from now on."""
         box = slider.curslice_label
         if box.property(_MINE):
             return
@@ -69,7 +69,7 @@ class SliderTexts(QObject):  # type: ignore[misc]
         box.editingFinished.connect(self._typed)
 
     def _typed(self) -> None:
-        """In the box that sent the signal."""
+        """Take the number that was typed in the box that sent the signal."""
         slider = next((one for one in self._sliders() if one.curslice_label == self.sender()), None)
         if slider is None:
             return

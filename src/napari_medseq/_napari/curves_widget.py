@@ -1,4 +1,4 @@
-"""*Time curves*: the intensity of each label of a dynamic series over its true times, with what is read from it."""
+"""*Time curves*: the intensity of each label of a dynamic series over its true times, with measures of the curves."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _NO_LABELS = "No labels yet? File → New Layer → New labels on this image's g
 
 
 class CurvesWidget(QWidget):  # type: ignore[misc]
-    """The dock widget; `measures` is the table of what was read from the curves."""
+    """The dock widget; `measures` is the table of measures of the curves."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         self.run_button.setToolTip(why or "Measure each label in each frame, and plot it below the image")
 
     def run(self) -> None:
-        """Measure the curves; the plot comes when the worker is done."""
+        """Measure the curves; the plot is shown when the worker is done."""
         guarded("Time curves", self._run)
 
     def _run(self) -> None:
@@ -154,7 +154,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         self.work.start("Measuring curves", job, lambda tables: self._show(tables, image, layer))
 
     def _run_volumes(self) -> None:
-        """Volumes over the frames of a mask, what each label pumps, and how the wall thickens."""
+        """Volumes over the frames of a mask, the ejection fraction of each label, and the thickening of the wall."""
         layer = self.labels.layer
         if layer is None:
             raise MedseqError("A mask with frames is needed. Open one, or segment a cine series first.")
@@ -204,7 +204,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
 
     def _row_chosen(self, row: int) -> None:
         step = self.plot.shown_step()
-        assert self.measures is not None  # the row is one of its table
+        assert self.measures is not None  # the row belongs to its table
         self.plot.go(0 if step is None else step, int(self.measures["lesion"].iloc[row]))
 
 

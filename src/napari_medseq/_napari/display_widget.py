@@ -1,4 +1,4 @@
-"""*Display*: windows of grey levels, values under the cursor, and what is drawn on tracked lesions."""
+"""*Display*: grey-level windows, values under the cursor, and marks on tracked lesions."""
 
 from __future__ import annotations
 
@@ -127,10 +127,10 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
             self.image.choose(active)
 
     def _follow(self, _index: int = 0) -> None:
-        """Follow the contrast of the chosen image and of no other."""
+        """Follow the contrast of the chosen image only."""
         layer = self.image.layer
         if self.window_box.count() and layer == self._image:
-            return  # its place in the list has changed, no more; the windows of an image take a look at all of it
+            return  # only its position in the list has changed; listing the windows of an image would read all of it
         if self._image is not None:
             self._image.events.contrast_limits.disconnect(self._show_limits)
         if layer is not None:
@@ -148,7 +148,7 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
         self._show_limits()
 
     def _show_limits(self, _event: object = None) -> None:
-        """Level and width as the layer has them, in its unit."""
+        """Show level and width as the layer has them, in its unit."""
         layer = self._image
         if layer is None or layer.rgb:
             return
@@ -181,8 +181,8 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
 
     # -- the lesions ---------------------------------------------------------------------------------------------------
     def _update(self, _event: object = None) -> None:
-        """What can be drawn now, and what is drawn of a result that has changed."""
-        self._follow()  # the first image that comes is chosen without a signal
+        """Enable what can be drawn now, and redraw marks of a result that has changed."""
+        self._follow()  # the first image is chosen without a signal
         study = self.study.study
         followed = results_of(self.viewer).get(study or "")
         tips = {
@@ -213,7 +213,7 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
             return
         followed = results_of(self.viewer).get(study)
         if followed is not None:
-            self._drawn[study] = followed.progression.graph  # before layers come and go, which asks again
+            self._drawn[study] = followed.progression.graph  # before layers are added and removed, which updates again
         if on:
             draw(self.viewer, study)
         else:

@@ -1,4 +1,4 @@
-"""The controls of *Edit*: each section makes tools of its numbers and hands them on."""
+"""The controls of *Edit*: each section makes tools from its numbers and passes them on."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from napari_medseq._napari.parts import choice
 from napari_medseq._napari.work import guarded
 from napari_medseq.masks import tools
 
-#: what a button needs beside a mask with a label
+#: the requirements of a button in addition to a mask with a label
 Need = Literal["slices", "image", "visits", "other"]
 Run = Callable[[tools.Tool], None]
 
 
 class ActionButton(QPushButton):  # type: ignore[misc]
-    """A button that says what it does, or why it cannot."""
+    """A button whose tooltip tells what it does, or why it cannot be pressed."""
 
     def __init__(self, text: str, tip: str, action: Callable[[], object], *needs: Need) -> None:
         super().__init__(text)
@@ -35,7 +35,8 @@ class ActionButton(QPushButton):  # type: ignore[misc]
         self.clicked.connect(lambda: guarded(text, action))
 
     def allow(self, lacking: Mapping[str, str]) -> None:
-        """Enable it, or disable it with the reason: need → why it is not met; "mask" is needed by all."""
+        """Enable the button, or disable it with the reason: requirement → why it is not met; "mask" is required by
+        all."""
         why = next((lacking[need] for need in ("mask", *self.needs) if lacking.get(need)), "")
         self.setEnabled(not why)
         self.setToolTip(why or self.tip)
@@ -51,7 +52,7 @@ class Section(QWidget):  # type: ignore[misc]
         self.actions: list[ActionButton] = []
 
     def row(self, *widgets: QWidget) -> None:
-        """One more row, which its widgets share evenly."""
+        """Add a row, which its widgets share evenly."""
         row = QHBoxLayout()
         for widget in widgets:
             widget.setMinimumWidth(60)
@@ -68,7 +69,7 @@ class Section(QWidget):  # type: ignore[misc]
 def number(
     value: float, low: float, high: float, unit: str, tip: str, step: float = 0.5, prefix: str = ""
 ) -> QDoubleSpinBox:
-    """A number with its unit."""
+    """Add a number with its unit."""
     box = QDoubleSpinBox()
     box.setRange(low, high)
     box.setSingleStep(step)
@@ -167,7 +168,7 @@ class IntensitySection(Section):
         return self.low.value(), self.high.value()
 
     def growing(self) -> tools.Grow:
-        """The tool with these numbers."""
+        """The growing tool with these numbers."""
         low, high = self.range if self.within.isChecked() else (None, None)
         return tools.Grow(
             low=low, high=high, reach_mm=self.reach.value(), blur_mm=self.blur.value(),
@@ -221,7 +222,7 @@ class ShapeSection(Section):
 
 
 class IslandSection(Section):
-    """Separate pieces: kept, removed, split; the buttons that stay down act on the island that is clicked."""
+    """Separate components: kept, removed, split; the buttons that stay down act on the island that is clicked."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -256,12 +257,12 @@ class IslandSection(Section):
 
     @property
     def picking(self) -> Literal["keep", "remove"] | None:
-        """What is done to the island that is clicked; None: clicks mean nothing here."""
+        """The action on an island that is clicked; None: clicks have no effect."""
         return "remove" if self.pick_remove.isChecked() else "keep" if self.pick_keep.isChecked() else None
 
 
 class CombineSection(Section):
-    """The label together with that of another mask."""
+    """Combining the label with that of another mask."""
 
     def __init__(self, other: LayerBox, combine: Callable[[], object]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""*Edit*: what annotators do to a mask beside painting; one step of undo each."""
+"""*Edit*: changes of a mask by annotators, other than painting; each is one step of undo."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_medseq.masks.labels import LabelArray
     from napari_medseq.viewer.active import MouseEvent
 
-#: a tool that reshapes at most so many voxels answers at once; others work in a thread
+#: largest number of voxels that a tool reshapes at once; larger ones are reshaped in a thread
 QUICK_VOXELS = 2_000_000
 _QUICK = (
     tools.CopySlice,
@@ -37,7 +37,7 @@ _QUICK = (
     tools.RemoveSmall,
     tools.Split,
 )
-#: key → what it does
+#: key → its action
 KEYS = {
     "I": "interpolate between painted slices",
     "N": "copy the outline to the next slice",
@@ -116,7 +116,7 @@ class EditWidget(QWidget):  # type: ignore[misc]
     # -- what can be done ----------------------------------------------------------------------------------------------
     @property
     def layer(self) -> Labels | None:
-        """The mask that is edited: the active layer, if it is one."""
+        """The mask that is edited: the active layer, if it is a label layer."""
         active = self.viewer.layers.selection.active
         return active if active is not None and layer_kind(active) == "labels" else None
 
@@ -126,7 +126,7 @@ class EditWidget(QWidget):  # type: ignore[misc]
         return [button for part in parts for button in part.actions]
 
     def _update(self, _event: object = None) -> None:
-        """What can be done now, and of what cannot, why."""
+        """Enable what can be done now, and explain what cannot."""
         layer = self.layer
         if layer != self._layer:
             self._follow(layer)
@@ -150,7 +150,7 @@ class EditWidget(QWidget):  # type: ignore[misc]
         self.label.blockSignals(False)
 
     def _follow(self, layer: Labels | None) -> None:
-        """Follow the selected label of this mask and of no other."""
+        """Follow the selected label of this mask only."""
         if self._layer is not None:
             self._layer.events.selected_label.disconnect(self._update)
         self._layer = layer
@@ -158,7 +158,7 @@ class EditWidget(QWidget):  # type: ignore[misc]
             connect_until_destroyed(layer.events.selected_label, self._update)
 
     def _lacking(self, layer: Labels | None) -> dict[str, str]:
-        """Need → why it is not met."""
+        """Requirement → why it is not met."""
         if layer is None:
             return {"mask": "Select a label layer first"}
         lacking = {}
@@ -183,14 +183,14 @@ class EditWidget(QWidget):  # type: ignore[misc]
     # -- doing it ------------------------------------------------------------------------------------------------------
     @property
     def this_slice(self) -> bool:
-        """Whether tools work on the slice that is shown only."""
+        """Whether tools work only on the slice that is shown."""
         return bool(self.where.currentIndex() == 1)
 
     def _chosen_image(self) -> Image | None:
         return self.image.layer
 
     def run(self, tool: tools.Tool, at: tuple[float, ...] | None = None) -> None:
-        """Do something to the selected label of the active mask."""
+        """Apply a tool to the selected label of the active mask."""
         slices = self.this_slice and not tool.needs_slices
         if isinstance(tool, tools.Split):
             tool = tools.Split(used=tuple(verbs.used_labels(self.viewer, verbs.edited_layer(self.viewer))))
@@ -205,7 +205,7 @@ class EditWidget(QWidget):  # type: ignore[misc]
             self.work.start(tool.title, job.compute, done)
 
     def _tell(self, job: verbs.EditJob, changed: int, edited: LabelArray) -> None:
-        """Say what came of it, in voxels and millilitres."""
+        """Report the result in voxels and millilitres."""
         value = job.given.value
         voxel = float(np.prod(job.given.spacing)) / 1000
         gained = (int((edited == value).sum()) - int(job.given.mask.sum())) * voxel
@@ -238,12 +238,12 @@ class EditWidget(QWidget):  # type: ignore[misc]
             box.setValue(value)
 
     def _limit(self) -> None:
-        """Limit the brush as the controls say."""
+        """Limit the brush as the controls state."""
         if not self.intensity.limit.isChecked():
             verbs.limit_brush(self.viewer)
             return
         low, high = self.intensity.range
-        if low <= high:  # while the upper end is still being typed it may lie below
+        if low <= high:  # while the upper end is being typed it may be below the lower one
             verbs.limit_brush(self.viewer, low, high, self._chosen_image())
 
     # -- islands under the mouse ---------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ class EditWidget(QWidget):  # type: ignore[misc]
             callbacks.append(self._clicked)
 
     def _clicked(self, _viewer: ViewerModel, event: MouseEvent) -> Iterator[None]:
-        """A press without a drag is a click on an island."""
+        """Treat a press without a drag as a click on an island."""
         yield
         moved = False
         while event.type == "mouse_move":
@@ -286,7 +286,7 @@ class EditWidget(QWidget):  # type: ignore[misc]
 
 
 def _let_go(viewer: ViewerModel, clicked: Callable[..., Iterator[None]]) -> None:
-    """Leave nothing behind that no button shows any more: keys, clicks on islands, the limit of the brush."""
+    """Remove everything that no button shows any longer: keys, clicks on islands, the limit of the brush."""
     for key in KEYS:
         viewer.bind_key(key, None, overwrite=True)
     if clicked in viewer.mouse_drag_callbacks:

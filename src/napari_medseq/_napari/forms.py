@@ -1,4 +1,5 @@
-"""Forms made from the settings models: label, tooltip, unit and bounds of each row are those of the pydantic field itself; see `fields`."""
+"""Forms made from the settings models: label, tooltip, unit and bounds of each row come from the pydantic field
+itself; see `fields`."""
 
 from __future__ import annotations
 
@@ -26,12 +27,12 @@ S = TypeVar("S", bound=BaseModel)
 Row = CheckBox | ComboBox | FloatSpinBox | LineEdit | SpinBox
 
 _WIDEST_LABEL = 150
-#: numbers beyond these are typed, not stepped to
+#: limits beyond which numbers are typed, not stepped to
 _LEAST_STEPPED, _MOST_STEPPED, _MOST_DIGITS = 1e-3, 1e6, 6
 
 
 class _Title(QLabel):  # type: ignore[misc]
-    """A row's title, as high as its lines need: Qt's form gives all titles the height of one or two."""
+    """A row's title, as high as its lines need, because Qt's form gives all titles the height of one or two lines."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -51,7 +52,7 @@ class ModelForm(QWidget, Generic[S]):  # type: ignore[misc]
     model : type of pydantic.BaseModel
         Fields of a kind that has no row (other models) keep what `value` or the model says.
     value : BaseModel, optional
-        What to begin with.
+        The initial values.
     choices : mapping of str to sequence, optional
         Values to offer for a field that is free text otherwise; None among them means none.
     """
@@ -107,7 +108,7 @@ class ModelForm(QWidget, Generic[S]):  # type: ignore[misc]
 
     @property
     def settings(self) -> S:
-        """The model with what the form says.
+        """The model with the values of the form.
 
         Raises
         ------
@@ -120,7 +121,7 @@ class ModelForm(QWidget, Generic[S]):  # type: ignore[misc]
 
     @property
     def problem(self) -> str:
-        """Why the form cannot be used as it is; empty where it can."""
+        """Why the form cannot be used; empty if it can."""
         try:
             _ = self.settings
         except MedseqError as error:
@@ -129,7 +130,7 @@ class ModelForm(QWidget, Generic[S]):  # type: ignore[misc]
 
 
 class _NoWheel(QObject):  # type: ignore[misc]
-    """Scrolling a dock must not change the numbers that pass under the mouse."""
+    """Stops the mouse wheel from changing numbers while the dock is scrolled."""
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         turned = event.type() == QEvent.Wheel and isinstance(watched, QAbstractSpinBox | QComboBox)
@@ -147,7 +148,7 @@ def label_of(model: type[BaseModel], name: str) -> str:
 
 
 def tooltip_of(model: type[BaseModel], name: str) -> str:
-    """What a field is, its bounds, and by which name scripts call it."""
+    """Description of a field, its bounds, and its name in scripts."""
     facts = setting_facts(model, name)
     lines = [facts.description or label_of(model, name)]
     bounds = _bounds_in_words(facts)
@@ -156,7 +157,7 @@ def tooltip_of(model: type[BaseModel], name: str) -> str:
     if facts.optional and facts.default is None:
         lines.append(f"Empty: {facts.none}.")
     lines.append(f"In scripts: {name}.")
-    # Qt breaks lines only in rich text
+    # Qt wraps lines only in rich text
     return f"<qt>{'<br>'.join(_escaped(line) for line in lines)}</qt>"
 
 
@@ -199,7 +200,7 @@ def _row(facts: SettingFacts, field: FieldInfo, start: object, offered: Sequence
         return _choice_row(name, choices or [True, False], start, optional, "(none)" if chosen_freely else facts.none)
     if kind is bool:
         tick = CheckBox(name=name, value=bool(start))
-        tick.native.setText("")  # the label stands in its own column
+        tick.native.setText("")  # the label has a column of its own
         return tick
     if kind in (int, float) and not optional and (start is None or isinstance(start, int | float)):
         spun = _number_row(facts, kind is int, start)
@@ -227,7 +228,7 @@ def _choice_row(name: str, choices: list[object], start: object, optional: bool,
 
 
 class _Choice(ComboBox):
-    """A list to choose from, in which None is called by a name of its own."""
+    """A list to choose from, in which None has a name of its own."""
 
     def __init__(self, none: str, **arguments: object) -> None:
         self.null_string = none
@@ -235,7 +236,7 @@ class _Choice(ComboBox):
 
 
 def _number_row(facts: SettingFacts, whole: bool, start: float | None) -> Row | None:
-    """A box with arrows; None where a number is better typed, since arrows would never get there."""
+    """A box with arrows; None if a number is better typed, because arrows would never reach it."""
     limits = [limit for limit in (facts.minimum, facts.maximum) if limit is not None]
     low = -_MOST_STEPPED if facts.minimum is None else facts.minimum
     high = _MOST_STEPPED if facts.maximum is None else facts.maximum
@@ -249,12 +250,12 @@ def _number_row(facts: SettingFacts, whole: bool, start: float | None) -> Row | 
     size = -1 if not value else max(-3, math.floor(math.log10(abs(value))) - 1)
     box = FloatSpinBox(name=facts.name, min=low, max=high, value=value, step=min(10.0**size, 1.0))
     box.native.setDecimals(max(2, digits, -size))
-    box.min, box.max, box.value = low, high, value  # these were rounded to fewer digits
+    box.min, box.max, box.value = low, high, value  # the box would round these to fewer digits
     return box
 
 
 def _digits(value: float) -> int:
-    """Digits after the point that a number needs."""
+    """Number of digits after the point that a number needs."""
     return len(f"{value:.12f}".rstrip("0").partition(".")[2])
 
 

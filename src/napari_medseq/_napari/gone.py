@@ -1,4 +1,4 @@
-"""What is done when a widget is gone, with PySide6 and with PyQt6."""
+"""Actions when a widget is deleted, with PySide6 and with PyQt6."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from qtpy.QtCore import QObject
 
 
 class WhenGone:
-    """What is done when a widget is gone.
+    """An action for when a widget is deleted.
 
-    It is kept here until then, and connected by a method. A function that only the widget's signal holds is taken apart together
-    with the widget when Python collects both; PyQt6 then calls what is left of it, and crashes.
+    The action is kept here until then, and connected by a method. A function that only the widget's signal holds is
+    destroyed together with the widget when Python collects both; PyQt6 would then call what is left of it, and crash.
     """
 
     _kept: ClassVar[set[WhenGone]] = set()
@@ -23,6 +23,6 @@ class WhenGone:
         widget.destroyed.connect(self.run)
 
     def run(self) -> None:
-        """Do it, once."""
+        """Run the action, once."""
         self._kept.discard(self)
         self._action()

@@ -57,17 +57,17 @@ class HintsBox(QWidget):  # type: ignore[misc]
         layout.addWidget(self.outcome)
 
     def mark(self, why_not: str) -> None:
-        """Enable the buttons, or say why they cannot be pressed."""
+        """Enable the buttons, or explain why they cannot be pressed."""
         for kind, button in self.buttons.items():
             set_enabled(button, why_not, _TIPS[kind])
         set_enabled(self.outline_button, why_not, "Paint what the hints point at, with the selected label")
 
     def new(self, kind: str) -> None:
-        """Make the layer of a kind of hints, or go to the one that is there."""
+        """Make the layer for a kind of hints, or go to the existing one."""
         verbs.new_hints(self.viewer, self._both()[1], kind)
 
     def outline(self) -> None:
-        """Paint what is hinted at; the hints stay, for more of them."""
+        """Paint the hinted object; the hints stay, so that more can be added."""
         image, labels = self._both()
         background = self.background.value() or None
         steps = verbs.outline_hinted(

@@ -1,4 +1,4 @@
-"""Keys that press a widget's buttons while it is open, and how tooltips name them."""
+"""Keys that press a widget's buttons while it is open, and their names in tooltips."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 
 def with_key(tip: str, key: str) -> str:
-    """A tooltip that names the key of its button, such as "Alt-A", as people read it."""
+    """A tooltip with the key of its button, such as "Alt-A", in readable form."""
     return f"{tip} ({key.replace('-', '+')})"
 
 
 def press_by_keys(widget: QWidget, viewer: ViewerModel, buttons: Mapping[str, QAbstractButton]) -> None:
-    """Until a widget is gone, each key presses its button; of one that cannot be pressed now, its tooltip is shown, which says why."""
+    """Let each key press its button until a widget is deleted; a disabled button shows its tooltip, which explains
+    why."""
     viewer = getattr(viewer, "__wrapped__", viewer)
 
     def bind(key: str, button: QAbstractButton) -> None:

@@ -1,4 +1,5 @@
-"""Short jobs of which only the newest counts: a preview that follows the slider and the form, off the GUI thread."""
+"""Short jobs of which only the newest counts, such as a preview that follows the slider and the form, in another
+thread."""
 
 from __future__ import annotations
 
@@ -23,20 +24,21 @@ _log = logging.getLogger(__name__)
 
 
 class Latest(QObject, Generic[R]):  # type: ignore[misc]
-    """Runs the newest job asked for, once nothing newer has come for a while; what is outdated is stopped, and its result dropped.
+    """Runs the newest requested job, once no newer one was requested for a while; an outdated job is stopped, and its
+    result dropped.
 
-    It waits while a long job of a `WorkBar` runs, since that may take all memory and cores.
+    It waits while a long job of a `WorkBar` runs, because that may take all memory and cores.
 
     Parameters
     ----------
     parent : QObject
-        With it, everything ends.
+        The owner, with which everything ends.
     done : callable
         Called in the GUI thread with the result of the newest job.
     failed : callable
         Called in the GUI thread with its error; `OperationCancelled` never comes.
     wait_ms : int
-        How long nothing newer must have come.
+        Milliseconds without a newer request before a job starts.
     """
 
     def __init__(
@@ -59,13 +61,13 @@ class Latest(QObject, Generic[R]):  # type: ignore[misc]
         return self._next is not None or self._worker is not None
 
     def ask(self, job: Callable[[Cancelled], R]) -> None:
-        """Run a job soon, instead of what was asked for before."""
+        """Run a job soon, instead of the one that was requested before."""
         self._stop.set()
         self._next = job
         self._timer.start()
 
     def drop(self) -> None:
-        """Nothing is wanted any more: neither what runs nor what waits."""
+        """Stop the job that runs, and forget the one that waits."""
         self._stop.set()
         self._next = None
         self._timer.stop()
@@ -75,14 +77,14 @@ class Latest(QObject, Generic[R]):  # type: ignore[misc]
 
     def _begin(self) -> None:
         if self._next is None or self._worker is not None or self._timer.isActive():
-            return  # what runs begins the next one when it has stopped; what was asked for just now waits a little
+            return  # the running job starts the next one when it has stopped; a new request waits a little
         if WorkBar.occupied():
             self._timer.start()
             return
         job, self._next = self._next, None
         self._stop = stop = threading.Event()
 
-        def work() -> tuple[R | None, Exception | None]:  # not a bound method: napari prints its name
+        def work() -> tuple[R | None, Exception | None]:  # not a bound method, because napari prints its name
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 try:
@@ -109,5 +111,5 @@ class Latest(QObject, Generic[R]):  # type: ignore[misc]
             if not isinstance(error, MedseqError):
                 _log.error("A short job failed", exc_info=error)
             self._failed(error)
-        except RuntimeError:  # the widget is gone: there is no one left to tell
+        except RuntimeError:  # the widget is deleted, so nobody needs the result
             return

@@ -23,27 +23,27 @@ if TYPE_CHECKING:
     from napari_medseq.progression import Progression
 
 _LIST = "list"
-#: column of the lesion table → its head in the list
+#: column of the lesion table → its heading
 _HEADS = {
     "lesion": "lesion",
     "visit": "visit",
-    "event": "event",  # before the measures: a narrow dock shows it without scrolling
+    "event": "event",  # before the measures, so that a narrow dock shows it without scrolling
     "volume_ml": "mL",
     "longest_mm": "mm",
     "change_percent": "Δ %",
 }
-#: what the short heads mean
+#: explanations of the short headings
 _TIPS = {
     "volume_ml": "Volume in mL",
     "longest_mm": "Longest diameter in mm",
     "change_percent": "Change of the volume since the lesion's last visit, in percent",
 }
-#: shown too where the scan was measured again (`retest`)
+#: columns that are also shown if the scan was measured again (`retest`)
 _RETESTED = {"smallest_change_ml": "real from mL", "real_change": "real"}
 
 
 class LesionTable(QWidget):  # type: ignore[misc]
-    """Choose a form, filter, sort by a click on a column, click a lesion to go to it, export what is shown."""
+    """A table to filter, to sort by a click on a column, to go to a clicked lesion, and to export."""
 
     #: visit (from 0) and lesion of the cell that was clicked
     chosen = Signal(int, int)
@@ -85,16 +85,16 @@ class LesionTable(QWidget):  # type: ignore[misc]
         layout.addWidget(self.table, 1)
 
     def show_progression(self, progression: Progression | None) -> None:
-        """Show a result; None: nothing."""
+        """Show a result; None: show nothing."""
         self._progression = progression
         self._fill()
 
     def shown(self) -> pd.DataFrame | None:
-        """What is shown, with all columns of the long form, in the order on the screen."""
+        """The rows that are shown, with all columns of the long form, in the order on the screen."""
         return None if self._frame is None else self._frame.iloc[self.table.order()]
 
     def export(self, path: Path) -> Path:
-        """Write what is shown.
+        """Write the rows that are shown.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class LesionTable(QWidget):  # type: ignore[misc]
 
     # -- inside --------------------------------------------------------------------------------------------------------
     def _form_chosen(self) -> None:
-        self.table.sort_by_click()  # the columns are others: back to the order of the lesions
+        self.table.sort_by_click()  # the columns have changed, so the order is that of the lesions again
         self._fill()
 
     def _fill(self) -> None:
@@ -123,7 +123,7 @@ class LesionTable(QWidget):  # type: ignore[misc]
         self._say("")
         try:
             rows = chosen_rows(progression.lesions, self.filter.text())
-        except SettingsError as error:  # what was typed is not whole yet, or wrong: everything stays in view
+        except SettingsError as error:  # the filter is incomplete or wrong, so all rows stay visible
             self._say(str(error))
             rows = progression.lesions
         if self.form.currentText() == _LIST:

@@ -1,4 +1,4 @@
-"""What a layer was made of, where preprocessing made it: its steps to take over, its registration to save or to use on masks."""
+"""How preprocessing made a layer: its steps to take over, and its registration to save or to apply to masks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class MadeBy(QWidget):  # type: ignore[misc]
-    """Hidden for a layer that preprocessing did not make."""
+    """A box that is hidden for layers that preprocessing did not make."""
 
     def __init__(self, viewer: ViewerModel, take: Callable[[Sequence[Step]], None]) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class MadeBy(QWidget):  # type: ignore[misc]
         return button
 
     def show_layer(self, layer: Layer | None) -> None:
-        """Say how this layer was made; nothing where it was not."""
+        """Describe how this layer was made; nothing if preprocessing did not make it."""
         steps = [] if layer is None else verbs.recipe_of(layer)
         self.made = layer if steps else None
         self.setVisible(bool(steps))
@@ -88,7 +88,7 @@ class MadeBy(QWidget):  # type: ignore[misc]
             self.menu.addAction("There is no mask; open or paint one").setEnabled(False)
 
     def bring(self, mask: Layer) -> None:
-        """Bring a mask to the layer's grid, as a new layer."""
+        """Resample a mask onto the layer's grid, as a new layer."""
         source = self.made
         if source is not None:
             guarded("Bringing a mask along", lambda: verbs.bring_along(self.viewer, mask, source))

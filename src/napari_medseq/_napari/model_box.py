@@ -1,4 +1,4 @@
-"""The box in which a user chooses a model and a device: the model's card, and why others do not fit."""
+"""The box for choosing a model and a device, with the model's card and the reasons why others do not fit."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ if TYPE_CHECKING:
     from napari_medseq.models import ModelInfo
 
 
-#: models, devices, and why a model does not fit an image
+#: models, devices, and the function that tells why a model does not fit an image
 Listed = tuple[list["ModelInfo"], list[str], Callable[["ModelInfo", ImageSequence], str | None]]
 
 
-#: every list of models that is open
+#: all lists of models that are open
 _BOXES: WeakSet[ModelBox] = WeakSet()
 
 
 def announce_models() -> None:
     """Tell every open list that a model was made, installed or removed."""
     for box in list(_BOXES):
-        with suppress(RuntimeError):  # its dock was closed
+        with suppress(RuntimeError):  # the dock was closed
             box.look_again()
 
 
 class _Models(QComboBox):  # type: ignore[misc]
-    """A list that says when it is opened, so that models made meanwhile can be added."""
+    """A list that signals when it is opened, so that models made meanwhile can be added."""
 
     opened = Signal()
 
     def showPopup(self) -> None:
-        """Tell, then open."""
+        """Emit the signal, then open the list."""
         self.opened.emit()
         super().showPopup()
 
 
 class ModelBox(QWidget):  # type: ignore[misc]
-    """A model, its card, why others do not fit, and a device; filled in the background, since torch loads slowly."""
+    """A model, its card, why others do not fit, and a device; filled in the background, because torch loads slowly."""
 
     loaded = Signal()
     changed = Signal()
@@ -76,7 +76,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self.box.setEnabled(False)
         self.folder_button = QToolButton()
         self.folder_button.setText("More ▾")
-        self.folder_button.setStyleSheet("QToolButton::menu-indicator { image: none; }")  # it would lie on the text
+        self.folder_button.setStyleSheet("QToolButton::menu-indicator { image: none; }")  # it would cover the text
         self.folder_button.setToolTip(
             "Use a model from a folder (MONAI Bundle layout); install, check or remove models"
         )
@@ -127,13 +127,13 @@ class ModelBox(QWidget):  # type: ignore[misc]
 
     @property
     def info(self) -> ModelInfo | None:
-        """The chosen model's `ModelInfo`, or None."""
+        """The `ModelInfo` of the chosen model; None if there is none."""
         info: ModelInfo | None = self.box.currentData()
         return info
 
     @property
     def why_none(self) -> str:
-        """Why no model is chosen, in words; "" where one is."""
+        """Why no model is chosen, in words; "" if one is."""
         if self.info is not None:
             return ""
         if self._listing:
@@ -144,18 +144,18 @@ class ModelBox(QWidget):  # type: ignore[misc]
 
     @property
     def reference(self) -> str:
-        """What `ms.load_model` takes: the name, or the folder of a model from elsewhere."""
+        """The argument for `ms.load_model`: the name, or the folder of a model that is not installed."""
         info = self.info
         return "" if info is None else str(info.name if info in self._infos else info.folder)
 
     def choose(self, name: str) -> None:
-        """Choose a model by name, if it is here."""
+        """Choose a model by name, if it is in the list."""
         k = self.box.findText(name)
         if k >= 0:
             self.box.setCurrentIndex(k)
 
     def fit_to(self, images: Sequence[ImageSequence]) -> None:
-        """Grey out the models that fit none of these images, and say why."""
+        """Disable the models that fit none of these images, and explain why."""
         self._images = list(images)
         self._update_fit()
 
@@ -184,7 +184,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self.loaded.emit()
 
     def look_again(self) -> None:
-        """List what is installed now; what is chosen stays chosen where it is still there."""
+        """List the installed models again; the chosen one stays chosen if it still exists."""
         if not self.box.isEnabled():
             return
         import napari_medseq as ms
@@ -197,7 +197,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         for info in now:
             rows = [k for k in range(self.box.count()) if self.box.itemData(k).folder == info.folder]
             if rows:
-                self.box.setItemData(rows[0], info)  # taught again, it may say something else
+                self.box.setItemData(rows[0], info)  # its facts may have changed if it was taught again
             elif info.task in self.tasks:
                 self.box.addItem(info.name, info)
         self._infos = now
@@ -205,12 +205,12 @@ class ModelBox(QWidget):  # type: ignore[misc]
 
     @property
     def device_name(self) -> str:
-        """The chosen device, as the verbs take it."""
+        """The chosen device, in the form that verbs take."""
         return str(self.device.currentData() or "auto")
 
     @property
     def force(self) -> bool:
-        """Whether a misfit is overruled, knowingly."""
+        """Whether the user overrules that a model does not fit."""
         return bool(self.overrule.isChecked())
 
     def _update_fit(self, _changed: object = None) -> None:
@@ -236,7 +236,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self.overrule.setVisible(bool(reasons) or self.force)
 
     def _in_words(self, reasons: Mapping[str, str]) -> str:
-        """Why the chosen model does not fit, and which others can be chosen, or not, and why."""
+        """Why the chosen model does not fit, or which others are not offered, and why."""
         chosen = "" if self.info is None else self.info.name
         parts = [f"{chosen} does not fit: {reasons[chosen]}."] if chosen in reasons else []
         others = "; ".join(f"{name} ({why})" for name, why in reasons.items() if name != chosen)
@@ -252,7 +252,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self.changed.emit()
 
     def announce(self) -> None:
-        """Tell every open list what is installed now."""
+        """Tell every open list which models are installed now."""
         announce_models()
 
     def add_folder(self, folder: str) -> None:
@@ -261,7 +261,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         Raises
         ------
         ModelError
-            If the folder is no model that can be used.
+            If the folder does not hold a usable model.
         """
         from napari_medseq.models.library import read_info
 
@@ -272,10 +272,10 @@ class ModelBox(QWidget):  # type: ignore[misc]
 
 
 def _models_and_devices() -> Listed | Exception:
-    """In a thread: importing torch takes seconds."""
+    """List models and devices in a thread, because importing torch takes seconds."""
     try:
         return _listed()
-    except Exception as error:  # told in the GUI thread
+    except Exception as error:  # shown in the GUI thread
         return error
 
 

@@ -1,4 +1,5 @@
-"""The menu beside a list of models: use one from a folder, install one from a file or the internet, check it, remove it."""
+"""The menu beside a list of models: use one from a folder, install one from a file or the internet, check it, remove
+it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ListOfModels(Protocol):
-    """What the menu needs of the list that it belongs to."""
+    """The part of a list of models that its menu uses."""
 
     work: WorkBar
 
@@ -32,11 +33,11 @@ class ListOfModels(Protocol):
         """Offer the model in a folder."""
 
     def announce(self) -> None:
-        """Tell every list what is installed now."""
+        """Tell every list which models are installed now."""
 
 
 class ModelMenu(QMenu):  # type: ignore[misc]
-    """What can be done with models besides choosing one."""
+    """Actions on models other than choosing one."""
 
     def __init__(self, models: ListOfModels) -> None:
         super().__init__(models if isinstance(models, QWidget) else None)
@@ -98,7 +99,7 @@ class ModelMenu(QMenu):  # type: ignore[misc]
             self.install(address.strip(), checksum.strip())
 
     def install(self, source: str, sha256: str | None = None) -> None:
-        """Install a model in the background, then offer it everywhere."""
+        """Install a model in the background, then offer it in all lists."""
 
         def job(progress: Progress, cancelled: Cancelled) -> ModelInfo:
             return install.add(source, sha256=sha256, progress=progress, cancelled=cancelled)
@@ -111,7 +112,7 @@ class ModelMenu(QMenu):  # type: ignore[misc]
 
     # -- what is there -------------------------------------------------------------------------------------------------
     def verify(self) -> None:
-        """Check the chosen model in the background, and say that it is whole."""
+        """Check the chosen model in the background, and report that it is intact."""
         info = self.models.info
         if info is None:
             return

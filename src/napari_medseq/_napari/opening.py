@@ -1,4 +1,5 @@
-"""What is dropped on a window, or chosen in its File menu, opens as a job with bar and cancel; its layers come one by one."""
+"""Opening what is dropped on a window or chosen in its File menu, as a job with progress and cancel; layers are added
+one by one."""
 
 from __future__ import annotations
 
@@ -30,12 +31,12 @@ C = TypeVar("C")
 
 
 class Opener(QObject):  # type: ignore[misc]
-    """Opens files and folders in one window; what is dropped together is one job.
+    """Opens files and folders in one window; paths that are dropped together are one job.
 
     Attributes
     ----------
     work : WorkBar
-        Bar and cancel, below the canvas while something is opened.
+        Progress and cancel, shown below the canvas while something is opened.
     """
 
     def __init__(self, viewer: ViewerModel, window: QMainWindow) -> None:
@@ -44,7 +45,7 @@ class Opener(QObject):  # type: ignore[misc]
         self._waiting: list[Path | verbs.Recovery] = []
         self.work = WorkBar()
         self._dock = QDockWidget("Opening", window)
-        self._dock.setObjectName("medseq opening")  # Qt remembers where docks are by their names
+        self._dock.setObjectName("medseq opening")  # Qt remembers the positions of docks by their names
         self._dock.setFeatures(QDockWidget.NoDockWidgetFeatures)
         self._dock.setTitleBarWidget(QWidget())
         self._dock.setWidget(self.work)
@@ -52,11 +53,11 @@ class Opener(QObject):  # type: ignore[misc]
         self.work.busy_changed.connect(self._busy)
 
     def open(self, path: str | os.PathLike[str]) -> None:
-        """Open this, with whatever else comes before the window is idle again."""
+        """Open a path, together with others that are requested before the window is idle again."""
         self._add(Path(path))
 
     def recover(self, recovery: verbs.Recovery) -> None:
-        """Open what a process that ended left behind."""
+        """Open the unsaved work of a process that has ended."""
         self._add(recovery)
 
     def _add(self, item: Path | verbs.Recovery) -> None:
@@ -79,7 +80,7 @@ class Opener(QObject):  # type: ignore[misc]
         if self.work.busy or not self._waiting or viewer is None:
             return
         alone = next((item for item in self._waiting if _is_whole(item)), None)
-        if alone is not None:  # by itself; what came with it opens afterwards
+        if alone is not None:  # opened by itself; paths that came with it are opened afterwards
             self._waiting.remove(alone)
             _open_whole(viewer, alone, self.work)
             return
@@ -100,7 +101,7 @@ class Opener(QObject):  # type: ignore[misc]
 
 
 def _is_whole(item: Path | verbs.Recovery) -> bool:
-    """Whether it is a session, a result or what a crash left behind: no images to be opened with others."""
+    """Whether a path is a session, a result or recovered work, which is opened by itself and not with others."""
     return isinstance(item, verbs.Recovery) or verbs.is_session(item) or verbs.is_result(item)
 
 
@@ -140,7 +141,7 @@ def open_session_in_job(
 
 
 def recover_in_job(viewer: ViewerModel, recovery: verbs.Recovery, work: WorkBar) -> None:
-    """Open what a crash left behind as a session is opened; where that fails or is cancelled, it stays and is offered again."""
+    """Open recovered work as a session is opened; if that fails or is cancelled, it is kept and offered again."""
 
     def finish(now: ViewerModel, added: list[Layer]) -> None:
         verbs.finish_recovery(now, recovery, added)
@@ -189,7 +190,7 @@ def _read_and_show(
 
 
 def show_one_by_one(viewer: ViewerModel, data: Sequence[LayerData], work: WorkBar) -> None:
-    """Add layers, one for each turn of the event loop: in between the window draws itself and can be used; Cancel takes them out again."""
+    """Add layers, one in each turn of the event loop, so that the window stays usable; Cancel removes them again."""
     _one_by_one(viewer, data, lambda now, item: verbs.add_layers(now, [item])[0], work)
 
 
@@ -231,10 +232,11 @@ def _one_by_one(
 
 
 def asked_in_the_window() -> bool:
-    """Whether napari reads a file because somebody dropped it on the window, or chose it in the File menu.
+    """Whether napari reads a file because it was dropped on the window, or chosen in the File menu.
 
-    A script, or the console, that calls ``viewer.open`` expects its layers when the call returns; a person does not wait for a call.
-    napari tells a reader nothing of this, so the way it was called is looked at; where that changes, everything opens as a script wants it.
+    A script, or the console, that calls ``viewer.open`` expects its layers when the call returns, while a person does
+    not wait for a call. napari does not tell a reader which it is, so that the call stack is examined; if napari
+    changes it, everything opens as for a script.
     """
     frame = inspect.currentframe()
     while frame is not None:

@@ -1,4 +1,4 @@
-"""The part of *Compare* that lays one visit's image over another's, and where their alignment is seen and mended."""
+"""The part of *Compare* that shows one visit's image over another's, and displays and corrects their alignment."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _MODES = {
     "blink": "blink",
     "fade": "fade",
 }
-#: how long each of the two images is seen while they blink
+#: time for which each of the two images is shown while they blink
 BLINK_MS = 600
 _TILES_MM = (5.0, 60.0)
 _AXES = ("right", "anterior", "superior")
 
 
 class OverlayBox(QWidget):  # type: ignore[misc]
-    """Shows an overlay of the two visits that `pair` says, moves it, and keeps how it lies."""
+    """Shows an overlay of the two visits that `pair` gives, moves it, and keeps its alignment."""
 
     kept = Signal()
 
@@ -61,7 +61,7 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         self.timer = QTimer(self)
         self.timer.setInterval(BLINK_MS)
         self.timer.timeout.connect(self._blink)
-        self._later = QTimer(self)  # not at each step of a slider or spin box, but when it rests
+        self._later = QTimer(self)  # not at each step of a slider or spin box, but when it stops
         self._later.setSingleShot(True)
         self._later.setInterval(80)
         self._later.timeout.connect(lambda: guarded("Moving", self._apply))
@@ -104,11 +104,11 @@ class OverlayBox(QWidget):  # type: ignore[misc]
 
     @property
     def overlay(self) -> Overlay | None:
-        """What is shown."""
+        """The overlay that is shown; None if there is none."""
         return verbs.overlay_of(self.viewer)
 
     def mark(self, why_not: str) -> None:
-        """What can be done now; `why_not`: why no pair of visits is chosen."""
+        """Enable what can be done now; `why_not` tells why no pair of visits is chosen."""
         self.why_not = why_not
         busy = "Another job runs" if self.work.busy else ""
         overlay = self.overlay
@@ -149,7 +149,7 @@ class OverlayBox(QWidget):  # type: ignore[misc]
 
     # -- showing -------------------------------------------------------------------------------------------------------
     def show_overlay(self) -> None:
-        """Lay the earlier image over the later one, in a job: the two may have to be registered."""
+        """Show the earlier image over the later one, in a job, because the two may have to be registered."""
         earlier, later = self._pair()
         job = verbs.overlay_job(self.viewer, earlier, later, study=verbs.patient_in_front(self.viewer))
 
@@ -164,7 +164,7 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         self.work.start("Laying one visit over the other", work, done)
 
     def take_away(self) -> None:
-        """Show no overlay."""
+        """Remove the overlay."""
         verbs.close_overlay(self.viewer)
         self.mark(self.why_not)
 
@@ -220,7 +220,7 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         self.measure.setText("" if overlay is None else overlay.measure_in_words())
 
     def register(self) -> None:
-        """Search how the two lie to each other, rigidly, however near they are already."""
+        """Register the two images rigidly, even if they are aligned already."""
         overlay = self.overlay
         if overlay is None:
             raise MedseqError("Lay one visit over the other first.")
@@ -245,7 +245,7 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         self.mark(self.why_not)
 
     def align(self) -> None:
-        """Align by the landmarks that are marked."""
+        """Align the images by the landmarks that are marked."""
         overlay, pairs = self.overlay, verbs.landmark_pairs(self.viewer)
         if overlay is None or pairs is None:
             raise MedseqError("Lay one visit over the other, and mark the same places at both, first.")
@@ -258,7 +258,7 @@ class OverlayBox(QWidget):  # type: ignore[misc]
         self.mark(self.why_not)
 
     def put_back(self) -> None:
-        """As it lay when it was laid over."""
+        """Restore the alignment with which the overlay was opened."""
         overlay = self.overlay
         if overlay is not None:
             overlay.put_back()

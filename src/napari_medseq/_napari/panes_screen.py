@@ -1,4 +1,4 @@
-"""The panes of a viewer on the screen, in the place of its canvas; the sliders and the layer list stay."""
+"""The panes of a viewer on the screen, in place of its canvas; the sliders and the layer list stay."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_medseq.viewer.pane import Pane
 
-#: the frame of the pane whose visit the sliders and the layer list are of
+#: colour of the frame of the pane whose visit the sliders and the layer list show
 _ACTIVE, _OTHER = "#f0c419", "transparent"
 
 
@@ -49,7 +49,7 @@ class PanesScreen(QWidget):  # type: ignore[misc]
         self.show()
         self._shown_in = canvas.parentWidget().parentWidget()
         self._shown_in.installEventFilter(self)
-        # the canvases have their size only when they were laid out
+        # the canvases have their final size only after layout
         QTimer.singleShot(0, self._fit)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
@@ -75,13 +75,13 @@ class PanesScreen(QWidget):  # type: ignore[misc]
             self.panes.fit()
 
     def _mark(self, _event: Event | None = None) -> None:
-        """A frame round the active pane."""
+        """Draw a frame around the active pane."""
         for pane, frame in zip(self.panes.panes, self._frames, strict=True):
             colour = _ACTIVE if pane is self.panes.active else _OTHER
             frame.setStyleSheet(f"QFrame#medseqPane {{ border: 2px solid {colour}; }}")
 
     def _closed(self, _event: Event | None = None) -> None:
-        """Give the canvas its place back."""
+        """Show the viewer's canvas again."""
         self._shown_in.removeEventFilter(self)
         self._instead_of.show()
         for canvas in self.canvases:
@@ -92,9 +92,9 @@ class PanesScreen(QWidget):  # type: ignore[misc]
 
 
 def places(count: int, kind: str) -> list[tuple[int, int, int, int]]:
-    """Row, column, rows and columns of each pane.
+    """Row, column, number of rows and number of columns of each pane.
 
-    Visits stand beside one another, two or three in a row; of three planes the first stands beside the two others.
+    Visits are placed beside one another, two or three in a row; of three planes the first is beside the two others.
     """
     if kind == "planes":
         return [(0, 0, 2, 1), (0, 1, 1, 1), (1, 1, 1, 1)][:count]
@@ -103,7 +103,7 @@ def places(count: int, kind: str) -> list[tuple[int, int, int, int]]:
 
 
 def put_on_screen(viewer: ViewerModel, panes: Panes) -> PanesScreen | None:
-    """Show panes in the place of a viewer's canvas; None where it has no window."""
+    """Show panes in place of a viewer's canvas; None if it has no window."""
     viewer = getattr(viewer, "__wrapped__", viewer)
     window = getattr(viewer, "window", None)
     qt_viewer = getattr(window, "_qt_viewer", None)

@@ -1,4 +1,4 @@
-"""Small parts that widgets share: a list of choices, a button that says why it cannot be pressed."""
+"""Small parts that widgets share: a list of choices, and a button that explains why it cannot be pressed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari_medseq._napari.choosers import narrow
 
 
 def choice(entries: Mapping[str, str], tip: str) -> QComboBox:
-    """A list of words, each with the value that it stands for as its data."""
+    """A list of texts, each with its value as data."""
     box = narrow(QComboBox())
     for text, value in entries.items():
         box.addItem(text, value)
@@ -19,6 +19,6 @@ def choice(entries: Mapping[str, str], tip: str) -> QComboBox:
 
 
 def set_enabled(control: QWidget, why_not: str, tip: str) -> None:
-    """Enable a control, or say in its tooltip why it cannot be used."""
+    """Enable a control, or explain in its tooltip why it cannot be used."""
     control.setEnabled(not why_not)
     control.setToolTip(why_not or tip)

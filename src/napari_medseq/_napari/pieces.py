@@ -1,4 +1,5 @@
-"""What a window does one thing at a time, so that it draws itself in between and is never held for long."""
+"""Work of a window that is done piece by piece, so that the window is redrawn in between and never blocked for
+long."""
 
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ from napari_medseq.viewer.canvas_text import pace
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-#: between two things: the window draws itself meanwhile
+#: time between two pieces, in which the window is redrawn
 _EVERY_MS = 15
 
 
 class Pieces(QObject):  # type: ignore[misc]
-    """The things that one window has still to do; from `pieces_of`."""
+    """The pieces of work that one window still has to do; from `pieces_of`."""
 
     def __init__(self, window: QMainWindow) -> None:
         super().__init__(window)
@@ -30,13 +31,13 @@ class Pieces(QObject):  # type: ignore[misc]
         self._timer.timeout.connect(self._next)
 
     def later(self, piece: Callable[[], None]) -> None:
-        """Do this soon, after what was given before."""
+        """Do this soon, after what was added before."""
         self._waiting.append(piece)
         self._timer.start()
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do, and the last thing had time to be drawn."""
+        """Whether nothing is left to do, and the last piece had time to be drawn."""
         return not self._timer.isActive()
 
     def _next(self) -> None:
@@ -47,7 +48,8 @@ class Pieces(QObject):  # type: ignore[misc]
 
 
 def pieces_of(viewer: ViewerModel) -> Pieces | None:
-    """What the window of a viewer has still to do; texts on its canvas are made so from now on. None where there is no window."""
+    """The pieces of work of a viewer's window, which from now on include texts on its canvas; None if there is no
+    window."""
     viewer = getattr(viewer, "__wrapped__", viewer)
     window = getattr(getattr(viewer, "window", None), "_qt_window", None)
     if window is None:

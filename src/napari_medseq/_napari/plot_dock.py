@@ -1,4 +1,4 @@
-"""What the docked plots share: choice of a view, cursor, hover, highlight of the selected label, and export."""
+"""The common part of docked plots: choice of a view, cursor, hover, highlight of the selected label, and export."""
 
 from __future__ import annotations
 
@@ -37,21 +37,22 @@ LOW_SCREEN = 760
 
 
 class Drawn(NamedTuple):
-    """What was drawn on a figure: who owns each artist, and the axes that have steps (visits, frames) on their x axis."""
+    """What was drawn on a figure: the owner of each artist, and the axes with steps (visits, frames) on their x
+    axis."""
 
     owners: dict[Artist, int]
     timed: list[Axes]
 
 
 class PlotDock(QWidget):  # type: ignore[misc]
-    """A plot of lesions over steps of a slider. Subclasses draw, and say what a point means.
+    """A plot of lesions over the steps of a slider. Subclasses draw it, and describe its points.
 
     Attributes
     ----------
     controls : QHBoxLayout
         For the choices of a subclass; export buttons come after them.
     hovered : str
-        What the mouse is on, in words; "" when on nothing.
+        The point under the mouse, in words; "" if there is none.
     selected : int or None
         The lesion that is highlighted.
     """
@@ -88,7 +89,7 @@ class PlotDock(QWidget):  # type: ignore[misc]
         connect_until_destroyed(viewer.layers.selection.events.active, self._label_chosen)
 
     def __init_subclass__(cls, **options: object) -> None:
-        # the class of Qt's widgets builds one in spite of abstract methods, so that these are looked for here
+        # Qt's metaclass allows instances in spite of abstract methods, so that they are checked here
         super().__init_subclass__(**options)
         abstract = (n for n in vars(PlotDock) if getattr(getattr(cls, n), "__isabstractmethod__", False))
         if missing := ", ".join(sorted(abstract)):
@@ -106,19 +107,19 @@ class PlotDock(QWidget):  # type: ignore[misc]
 
     @abstractmethod
     def positions(self) -> NDArray[np.float64]:
-        """Where each step stands on the x axis of the timed axes."""
+        """The position of each step on the x axis of the timed axes."""
 
     @abstractmethod
     def shown_step(self) -> int | None:
-        """The step that the viewer's slider shows, or None."""
+        """The step that the viewer's slider shows; None if there is none."""
 
     @abstractmethod
     def go(self, step: int, lesion: int | None) -> None:
-        """Show a step, and a lesion there."""
+        """Show a step, and a lesion in it."""
 
     @abstractmethod
     def in_words(self, step: int, lesion: int | None) -> str:
-        """What stands at a point of the plot."""
+        """The point of the plot in words."""
 
     @abstractmethod
     def table(self) -> pd.DataFrame:
@@ -126,12 +127,12 @@ class PlotDock(QWidget):  # type: ignore[misc]
 
     # -- drawing -------------------------------------------------------------------------------------------------------
     def redraw(self, _event: object = None) -> None:
-        """Draw the chosen view anew."""
+        """Draw the chosen view again."""
         if self.ready:
             self.canvas.paint(self._paint)
 
     def clear(self) -> None:
-        """Draw nothing: what was shown is not of what is in front any more."""
+        """Clear the plot, because it does not belong to the patient in front any longer."""
         self._drawn, self._cursors, self._looks = Drawn({}, []), [], {}
         self.follow_labels([])
         self.canvas.paint(lambda _figure: None)
@@ -169,7 +170,7 @@ class PlotDock(QWidget):  # type: ignore[misc]
 
     # -- the selected label --------------------------------------------------------------------------------------------
     def follow_labels(self, layers: Sequence[Layer]) -> None:
-        """From now on, highlight the lesion whose label is selected in one of these Labels layers."""
+        """Highlight the lesion whose label is selected in one of these Labels layers, from now on."""
         for layer in self._labels:
             layer.events.selected_label.disconnect(self._label_chosen)
         self._labels = list(layers)
@@ -183,7 +184,7 @@ class PlotDock(QWidget):  # type: ignore[misc]
             self.highlight(int(active.selected_label))
 
     def highlight(self, lesion: int | None) -> None:
-        """Let one lesion stand out; all alike where it is not in the plot."""
+        """Highlight one lesion; if it is not in the plot, all look alike."""
         self.selected = lesion
         is_drawn = lesion in self._drawn.owners.values()
         for artist, owner in self._drawn.owners.items():
@@ -197,7 +198,7 @@ class PlotDock(QWidget):  # type: ignore[misc]
 
     # -- the mouse -----------------------------------------------------------------------------------------------------
     def point_at(self, event: MouseEvent) -> tuple[int, int | None] | None:
-        """Step and lesion under the mouse; lesion None where it is on a timed axes but on no lesion."""
+        """Step and lesion under the mouse; the lesion is None on timed axes beside any lesion."""
         if event.inaxes is None or event.xdata is None or not self.ready:
             return None
         x = self.positions()
@@ -214,7 +215,7 @@ class PlotDock(QWidget):  # type: ignore[misc]
             apart = np.hypot(*(artist.axes.transData.transform(points) - (event.x, event.y)).T)
             k = int(np.nanargmin(apart))
             step = int(np.abs(x - points[k, 0]).argmin())
-            # between two points the line was met: the nearer of its ends
+            # on the line between two points the nearer one counts
             if best is None or apart[k] < best[0]:
                 best = float(apart[k]), step, lesion
         if best is not None:
@@ -281,7 +282,7 @@ class PlotDock(QWidget):  # type: ignore[misc]
 
     # -- in the window -------------------------------------------------------------------------------------------------
     def dock(self, name: str) -> None:
-        """Show the plot below the canvas, on a low screen as a tab at the right; there again if its dock was closed."""
+        """Show the plot below the canvas, also after its dock was closed."""
         if self.parent() is None:
             low = self.screen().availableGeometry().height() < LOW_SCREEN
             if low:
@@ -292,12 +293,12 @@ class PlotDock(QWidget):  # type: ignore[misc]
 
 
 def _held(event: MouseEvent) -> bool:
-    """Whether the mouse's left button is down while it moves."""
+    """Whether the left mouse button is held while the mouse moves."""
     return bool(event.guiEvent is not None and event.guiEvent.buttons() & Qt.LeftButton)
 
 
 def owners(shown: Mapping[int, Sequence[Artist]]) -> dict[Artist, int]:
-    """Artists by lesion → lesion by artist."""
+    """Invert artists by lesion to lesion by artist."""
     return {artist: lesion for lesion, artists in shown.items() for artist in artists}
 
 

@@ -1,4 +1,5 @@
-"""*Preprocess*: a recipe of steps, its preview on the shown slice, and the recipe run on layers, visits and patients."""
+"""*Preprocess*: a recipe of steps, its preview on the slice that is shown, and running it on layers, visits and
+patients."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ _FILES = "Recipes (*.yaml *.yml *.json)"
 
 
 class PreprocessWidget(QWidget):  # type: ignore[misc]
-    """The dock widget; `chain` are the steps that are switched on, with what their forms say."""
+    """The dock widget; `chain` holds the steps that are switched on, with the settings of their forms."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -113,7 +114,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         self.steps.add_step(step)
 
     def replace_chain(self, steps: Iterable[StepLike]) -> None:
-        """These steps instead of those there are."""
+        """Replace all steps by these."""
         self.steps.replace_steps(steps)
 
     def _ready_made_chosen(self, index: int) -> None:
@@ -139,7 +140,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
     # -- what is chosen ------------------------------------------------------------------------------------------------
     @property
     def layers(self) -> list[Layer]:
-        """The layers that the recipe is for: the chosen one, and those ticked beside it."""
+        """The layers that the recipe is applied to: the chosen one, and those ticked beside it."""
         first = self.layer.layer
         return [] if first is None else [first, *(one for one in self.also.layers if one != first)]
 
@@ -175,7 +176,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         self.preview.refresh()
 
     def _update(self, _event: object = None) -> None:
-        """What can be done now, in words and by what is enabled."""
+        """Show what can be done now, in words and by what is enabled."""
         self.reference_row.setVisible(self.steps.takes_reference)
         problem = "Open an image first." if self.layer.layer is None else self.steps.problem
         busy = "It runs already; wait, or cancel it." if self.work.busy else ""
@@ -187,13 +188,13 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         unsaved = self.steps.problem
         self.save_button.setEnabled(not unsaved)
         self.save_button.setToolTip(unsaved or "Save the steps as a file for scripts, the command and Analyse")
-        # what is wrong in a form stands beside it
+        # errors in a form are shown beside it
         notice = self._about_labels() if not problem else "" if self.steps.entries else problem
         self.notice.setText(notice)
         self.notice.setVisible(bool(notice))
 
     def _about_labels(self) -> str:
-        """Which steps a mask gets, where one is chosen."""
+        """Explain which steps a mask gets, if one is chosen."""
         layer = self.layer.layer
         if layer is None or layer_kind(layer) != "labels":
             return ""
@@ -206,7 +207,7 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
 
     # -- the job -------------------------------------------------------------------------------------------------------
     def run(self) -> None:
-        """Apply the recipe; the new layers come when the worker is done."""
+        """Apply the recipe; the new layers are shown when the worker is done."""
         guarded("Preprocessing", self._run)
 
     def _run(self) -> None:

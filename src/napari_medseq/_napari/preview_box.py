@@ -1,4 +1,5 @@
-"""The live preview of a recipe: the shown slice before and after, what is to be said of it, and how long the whole would take."""
+"""The live preview of a recipe: the shown slice before and after, remarks about it, and the estimated time for the
+whole."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ _ESTIMATE_AFTER_MS = 700
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be previewed: the steps on the first layer; the time is that for all of them."""
+    """The request for a preview: the steps on the first layer; the time is estimated for all layers."""
 
     layers: Sequence[Layer]
     steps: Sequence[Step]
@@ -37,19 +38,19 @@ class Wanted:
 
     @property
     def key(self) -> str:
-        """The same for what takes the same time."""
+        """A key that is equal for requests that take the same time."""
         names = [layer.name for layer in (*self.layers, *([self.reference] if self.reference else []))]
         return "\n".join([*names, *(step.model_dump_json() for step in self.steps)])
 
 
 class PreviewBox(QWidget):  # type: ignore[misc]
-    """Follows the slider, and, by `refresh`, the recipe; only while it is seen.
+    """A preview that follows the slider and (by `refresh`) the recipe, only while it is visible.
 
     Parameters
     ----------
     viewer : ViewerModel
     wanted : callable
-        Returns what is to be previewed now; raises `MedseqError` with what is missing.
+        Returns the current request; raises `MedseqError` with what is missing.
     """
 
     def __init__(self, viewer: ViewerModel, wanted: Callable[[], Wanted]) -> None:
@@ -77,11 +78,11 @@ class PreviewBox(QWidget):  # type: ignore[misc]
 
     @property
     def busy(self) -> bool:
-        """Whether a preview is on its way."""
+        """Whether a preview is being computed."""
         return self._pictures.busy
 
     def refresh(self, _event: object = None) -> None:
-        """Preview what is wanted now."""
+        """Compute the preview for the current request."""
         on = self.live.isChecked()
         self.view.setVisible(on)
         if not on:
@@ -156,11 +157,11 @@ class PreviewBox(QWidget):  # type: ignore[misc]
 
     # -- only while it is seen -----------------------------------------------------------------------------------------
     def showEvent(self, event: QShowEvent) -> None:
-        """Seen again: what changed meanwhile is previewed."""
+        """Update the preview when it becomes visible again."""
         super().showEvent(event)
         self.refresh()
 
     def hideEvent(self, event: QHideEvent) -> None:
-        """Nobody looks: nothing is computed."""
+        """Stop computing while the preview is hidden."""
         super().hideEvent(event)
         self._drop()

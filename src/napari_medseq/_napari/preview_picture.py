@@ -1,4 +1,5 @@
-"""What is drawn of a preview: the slice before and after as grey levels, and where each of their pixels lies. No Qt: for any thread."""
+"""The picture of a preview: the slice before and after as grey levels, and the position of each of their pixels. No
+Qt, so that any thread may make it."""
 
 from __future__ import annotations
 
@@ -15,9 +16,9 @@ from napari_medseq.sequence import SPACE, ImageSequence
 from napari_medseq.viewer.layers import KEY, contrast_limits, to_layer_data
 
 _XYZ = ("x", "y", "z")
-#: the grey levels of the image are kept for the result if its own would move by less than this share of their range
+#: the result is shown with the grey levels of the image if its own would differ by less than this share of their range
 _SAME_LEVELS = 0.5
-#: how much of a label covers the image
+#: opacity of labels over the image
 _LABEL_OPACITY = 0.6
 
 Pixels = NDArray[np.uint8]
@@ -32,9 +33,9 @@ class Picture:
     before, after : ndarray of uint8, shape (rows, columns, 4)
         Red, green, blue, opacity.
     before_to_mm, after_to_mm : ndarray, shape (3, 3)
-        (column, row) of a pixel's middle → millimetres to the right and down, as the viewer shows them.
+        (column, row) of a pixel's centre → millimetres to the right and down, as the viewer shows them.
     note : str
-        What is to be said beside it.
+        A remark to be shown beside it.
     """
 
     before: Pixels
@@ -58,7 +59,7 @@ def picture_of(preview: Preview, limits: Sequence[float] | None = None) -> Pictu
     plane, other = _plane(before, preview.axis), _plane(after, _flat_axis(after, preview.axis))
     to_mm = _to_display(before, plane)
     into = np.linalg.inv(before.affine) @ after.affine
-    # where the pixels of the result lie among those of the image
+    # position of the pixels of the result among those of the image
     rows, columns = [_XYZ.index(a) for a in plane], [_XYZ.index(a) for a in other]
     among = np.eye(3)
     among[:2, :2] = into[np.ix_(rows, columns)]
@@ -87,7 +88,7 @@ def _space(seq: ImageSequence) -> list[str]:
 
 
 def _flat_axis(seq: ImageSequence, axis: str) -> str:
-    """The axis along which a slice has length 1: the one that is looked along, unless a step turned the axes."""
+    """The axis along which a slice has length 1: the viewing axis, unless a step turned the axes."""
     flat = [a for a in _space(seq) if seq.size(a) == 1]
     return axis if axis in flat or not flat else flat[0]
 

@@ -1,4 +1,5 @@
-"""The docked plot of a progression: its cursor follows the visit slider, a click goes to that visit and lesion."""
+"""The docked plot of a progression: its cursor follows the slider of visits, and a click goes to that visit and
+lesion."""
 
 from __future__ import annotations
 
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from napari_medseq.progression import Progression
 
 _BURDEN = "Total burden"
-#: these take "log scale" and "relative"
+#: views that support "log scale" and "relative"
 _LINES: dict[str, str] = {"Volume of each lesion": "volume_ml", "Longest diameter of each lesion": "longest_mm"}
-#: title → what is drawn
+#: title → the view that is drawn
 _OTHERS: dict[str, View] = {
     "What happened (tree)": plots.swimmer,
     "Change, first to last": plots.waterfall,
@@ -58,7 +59,7 @@ class ProgressionPlot(PlotDock):
         self.relative.toggled.connect(self.redraw)
 
     def show_progression(self, progression: Progression, ordinals: Sequence[int], layers: Sequence[Layer] = ()) -> None:
-        """Draw a progression; `ordinals` are its visits' places on the slider, `layers` its Labels layers."""
+        """Draw a progression; `ordinals` are the positions of its visits on the slider, `layers` its Labels layers."""
         self.progression, self._ordinals = progression, list(ordinals)
         table = progression.lesions
         self._rows = {(int(r["visit"]), int(r["lesion"])): r for r in table.to_dict("records")}
@@ -66,7 +67,7 @@ class ProgressionPlot(PlotDock):
         self.follow_labels(layers)
 
     def show_nothing(self) -> None:
-        """The patient in front has no result."""
+        """Clear the plot, because the patient in front has no result."""
         self.progression, self._ordinals, self._rows = None, [], {}
         self.clear()
 
@@ -76,7 +77,7 @@ class ProgressionPlot(PlotDock):
         self.redraw()
 
     def _known(self) -> Progression:
-        assert self.progression is not None  # nothing is drawn or asked before
+        assert self.progression is not None  # there is nothing to draw before
         return self.progression
 
     # -- what PlotDock asks --------------------------------------------------------------------------------------------
@@ -110,12 +111,12 @@ class ProgressionPlot(PlotDock):
         return Drawn(owners(shown), [total] if name == _WITHOUT_TIME else [lesions, total])
 
     def positions(self) -> NDArray[np.float64]:
-        """Where each visit stands: its date as matplotlib counts, or its number."""
+        """The x position of each visit: its date as matplotlib counts, or its number."""
         x, real = plots.x_positions(self._known())
         return np.asarray(date2num(x) if real else x, dtype=float)
 
     def shown_step(self) -> int | None:
-        """The progression's visit that the viewer shows, or None."""
+        """The visit of the progression that the viewer shows; None if there is none."""
         dims = self.viewer.dims
         if "visit" not in dims.axis_labels:
             return 0 if len(self._ordinals) == 1 else None
@@ -127,7 +128,7 @@ class ProgressionPlot(PlotDock):
         self._go_to(step, lesion)
 
     def in_words(self, step: int, lesion: int | None) -> str:
-        """The lesion's name, its volume and what happened to it."""
+        """The lesion's name, its volume and its change in words."""
         row = self._rows.get((step, lesion or 0))
         day = self._known().dates[step]
         parts = [f"lesion {lesion}", str(day) if day else f"visit {step + 1}"]

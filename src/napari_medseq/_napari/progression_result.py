@@ -36,12 +36,12 @@ _REPORT = "One HTML file with pictures, tables and sentences; opened when writte
 
 
 class ProgressionResult(QGroupBox):  # type: ignore[misc]
-    """What was found in the patient that is chosen; hidden until there is something."""
+    """The result for the patient that is chosen; hidden until there is one."""
 
     again = Signal()
-    #: with what is to be done once the painting is followed
+    #: signal with the action to run after the painting was followed
     follow_first = Signal(object)
-    #: another result is shown, or the shown one has changed
+    #: signal that another result is shown, or that the shown one has changed
     refreshed = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -90,8 +90,8 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self.hide()
 
     def show_result(self, followed: verbs.Followed) -> None:
-        """Show a result that came just now: layers, table, plot, and the largest lesion of the last visit."""
-        for layer in self.viewer.layers:  # masks below would hide what is new
+        """Show a new result: layers, table, plot, and the largest lesion of the last visit."""
+        for layer in self.viewer.layers:  # other masks would cover the new layers
             if layer_kind(layer) == "labels" and facts_of(layer).get("study") == followed.source.name:
                 layer.visible = layer in followed.layers
         self.show_study(followed.source.name)
@@ -105,9 +105,9 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self.viewer.reset_view()
 
     def show_study(self, name: str | None) -> None:
-        """Show the result of this patient; nothing where there is none."""
+        """Show the result of this patient; nothing if there is none."""
         self._study = name
-        self._drawn = ()  # whatever there is, or is not, is drawn anew
+        self._drawn = ()  # redrawn whether or not there is a result
         self._refresh()
 
     @property
@@ -117,7 +117,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
 
     @property
     def progression(self) -> Progression | None:
-        """What was found."""
+        """The progression of the result that is shown."""
         return None if self.followed is None else self.followed.progression
 
     @property
@@ -126,7 +126,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         return [] if self.followed is None else self.followed.layers
 
     def _refresh(self, _event: object = None) -> None:
-        """Bring table, plot and words up to date with the result, however it was changed."""
+        """Update table, plot and texts after the result was changed in any way."""
         followed = self.followed
         self._say_what_is_painted()
         state = None if followed is None else (followed, followed.progression, list(followed.progression.corrections))
@@ -160,7 +160,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self.painted.setVisible(bool(count))
 
     def _corrected(self, visit: int, lesion: int) -> None:
-        """Everything was computed again: show it where the user is."""
+        """Show the recomputed result at the place where the user is."""
         self._refresh()
         layer = None if self.followed is None else self.followed.layer_at(visit)
         if lesion and layer is not None and layer in self.viewer.layers:
@@ -168,7 +168,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
             layer.selected_label = lesion
 
     def go_to(self, visit: int, lesion: int | None) -> None:
-        """Show a visit and a lesion there, its label selected; None: the visit only."""
+        """Show a visit and a lesion in it with its label selected; None: only the visit."""
         layer = None if self.followed is None else self.followed.layer_at(visit)
         if layer is None:
             show_info(f"Visit {visit + 1} has no mask; nothing was followed there.")
@@ -192,7 +192,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
 
     # -- files ---------------------------------------------------------------------------------------------------------
     def _mark(self, _busy: bool = False) -> None:
-        """One is written at a time."""
+        """Allow only one file to be written at a time."""
         why = "The last one is still being written" if self.saving.busy else ""
         set_enabled(self.save_button, why, _SAVE)
         set_enabled(self.report_button, why, _REPORT)
@@ -211,7 +211,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
             self.report(Path(path), show=True)
 
     def report(self, path: Path, *, show: bool = False) -> None:
-        """Write the report, with the study's name and the model's card; `show` opens it when it is written."""
+        """Write the report, with the study's name and the model's card; `show` opens it afterwards."""
 
         def then(written: Path) -> None:
             if show:
@@ -224,7 +224,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self._write(path, None, lambda _written: None)
 
     def _write(self, path: Path, rules: Sequence[str] | None, then: Callable[[Path], None]) -> None:
-        """Write the result that is shown and say where; what is painted and not yet followed is followed first."""
+        """Write the result that is shown and report where; painting that is not yet followed is followed first."""
         followed = self.followed
         if followed is None:
             return
@@ -241,7 +241,7 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
 
 
 def _in_words(summary: pd.DataFrame) -> str:
-    """The burden at the last visit and at the first, for people."""
+    """The burden at the last visit and at the first, in words."""
     first, last = summary.iloc[0], summary.iloc[-1]
     count = int(last["lesions"])
     text = f"{count} lesion{'' if count == 1 else 's'}, {last['volume_ml']:.3g} mL at the last visit"

@@ -54,7 +54,7 @@ _HINT = "Open a study: drag a folder with one folder of images per visit into th
 
 
 class ProgressionWidget(QWidget):  # type: ignore[misc]
-    """The dock widget; `result` shows what was found."""
+    """The dock widget; `result` shows the result."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.study.currentTextChanged.connect(self._study_chosen)
         self.model.loaded.connect(self._update)
         self.work.busy_changed.connect(self._update)
-        # a result that was there before the dock, such as a saved one that was dropped into the window
+        # a result that existed before the dock, such as a saved one that was dropped on the window
         self.result.show_study(self.study.study)
 
     def _study_chosen(self, name: str) -> None:
@@ -156,7 +156,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self._update()
 
     def _update(self, _event: object = None) -> None:
-        """What can be done now, in words and by what is enabled."""
+        """Show what can be done now, in words and by what is enabled."""
         by_model = self.by_model.isChecked()
         self.model.setVisible(by_model)
         self.labels.setVisible(not by_model)
@@ -188,14 +188,14 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
     def _next_step(self) -> str:
         """What to do now, in words."""
         if self.work.busy:
-            return ""  # the bar says it
+            return ""  # the progress bar tells it
         if self.result.progression is not None:
             return "Correct its lesions below, or press Run to follow them anew."
         why = self._why_not()
         return f"{why}." if why else "Press Run to follow its lesions."
 
     def _why_not(self) -> str:
-        """Why Run cannot be pressed now; "" where it can."""
+        """Why Run cannot be pressed now; "" if it can."""
         if self.work.busy:
             return "A job of this widget runs"
         if not self.by_model.isChecked():
@@ -206,7 +206,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
 
     # -- the job -------------------------------------------------------------------------------------------------------
     def run(self) -> None:
-        """Segment and follow, or follow label layers; the result comes when the worker is done."""
+        """Segment and follow, or follow label layers; the result is shown when the worker is done."""
         guarded("Progression", self._run_model if self.by_model.isChecked() else self._run_labels)
 
     def _run_model(self) -> None:
@@ -234,7 +234,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.work.start("Segmenting and following", job, done)
 
     def _shown(self, source: Study, notes: Sequence[str] = ()) -> None:
-        """A new result is in the viewer: show it, and say what became of corrections."""
+        """Show a new result in the viewer, and report which corrections were kept."""
         for note in notes:
             (show_warning if "could not" in note else show_info)(note)
         self.study.setCurrentText(source.name)
@@ -249,7 +249,8 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
             guarded("Opening the result", lambda: self.open_saved(folder))
 
     def open_saved(self, folder: str) -> None:
-        """Show a result from its folder: over its patient's images where these are open, else with those its record names."""
+        """Show a result from its folder: over its patient's images if these are open, else with those that its record
+        names."""
         open_result_in_job(self.viewer, Path(folder), self.work, lambda followed: self._shown(followed.source))
 
     def show_result(self, progression: Progression, source: Study, card: str = "") -> None:
@@ -261,7 +262,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self._follow(self.labels.layers)
 
     def follow_again(self, on_followed: Callable[[], None] | None = None) -> None:
-        """Track the label layers of the result again, as they are painted now; `on_followed` does what waits for that."""
+        """Follow the label layers of the result again, as they are painted now; `on_followed` is called afterwards."""
         layers = [layer for layer in self.result.layers if layer in self.viewer.layers]
         guarded("Following lesions", lambda: self._follow(layers, on_followed))
 

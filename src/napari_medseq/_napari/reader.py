@@ -1,4 +1,4 @@
-"""What napari calls to open a file or folder: a quick look at the first bytes, then the package's own readers."""
+"""napari's hook to open a file or folder: a quick check of the first bytes, then the package's own readers."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
     from napari_medseq.viewer.layers import LayerData
 
-#: how many files of a folder are looked at before it is declined
+#: number of files of a folder that are checked before it is declined
 _LOOK_AT = 200
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[LayerData | tuple[None]]] | None:
-    """napari's hook: the reader if the file, or something in the folder, is ours by its first bytes; else None."""
+    """napari's hook: the reader if this package supports the file, or something in the folder, by its first bytes;
+    else None."""
     return read if _is_ours(path) else None
 
 
@@ -37,14 +38,14 @@ def _is_ours(path: Paths) -> bool:
         return True
     kind = io.detect(path)
     if kind != "folder":
-        return kind not in (None, "tiff")  # napari opens a TIFF itself, as all its users know it
+        return kind not in (None, "tiff")  # napari opens TIFF files itself, as its users expect
     files = list(_first_files(Path(path)))
-    # an empty folder is answered with a clear error rather than with silence
+    # an empty folder gives a clear error instead of no reaction
     return not files or any(io.detect(f) for f in files)
 
 
 def _first_files(folder: Path) -> Iterator[Path]:
-    """Some files below a folder, without walking a whole disk."""
+    """Some files below a folder, without searching a whole disk."""
     seen = 0
     for root, folders, names in os.walk(folder):
         folders.sort()
@@ -58,7 +59,7 @@ def _first_files(folder: Path) -> Iterator[Path]:
 
 
 def read(path: Paths) -> list[LayerData | tuple[None]]:
-    """napari's reader function: layer data; in the application, what is wrong is shown as one notification."""
+    """napari's reader function: layer data; in the application, problems are shown as one notification."""
     viewer = application_viewer()
     if viewer is None:
         return list(layer_data(path))
@@ -80,7 +81,7 @@ def read(path: Paths) -> list[LayerData | tuple[None]]:
         guarded("Opening the result", lambda: open_result(viewer, path))
         return [(None,)]
     try:
-        with warnings.catch_warnings(record=True) as caught:  # each doubt is told once, below
+        with warnings.catch_warnings(record=True) as caught:  # each doubt is shown once, below
             warnings.simplefilter("always")
             data = layer_data(path, taken=studies_in(viewer.layers))
     except MedseqError as error:
@@ -95,7 +96,7 @@ def read(path: Paths) -> list[LayerData | tuple[None]]:
 
 
 def application_viewer() -> ViewerModel | None:
-    """The viewer of the running application, or None in a script."""
+    """The viewer of the running application; None in a script."""
     import sys
 
     if "napari" not in sys.modules:

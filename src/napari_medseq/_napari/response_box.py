@@ -1,4 +1,4 @@
-"""The response of the result that is shown, by the rule set that is chosen, with its reasons; brought up to date at each change."""
+"""The response of the result that is shown, by the chosen rule set, with its reasons; updated at each change."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from napari_medseq.progression import Progression
 
 _NONE = "none"
-#: reasons of one visit that are shown; all are in the tooltip and in the report
+#: number of reasons that are shown for a visit; all are in the tooltip and in the report
 _MOST_REASONS = 3
 
 
 class ResponseBox(QWidget):  # type: ignore[misc]
-    """Choose a rule set; below stands the category of each visit and why. The report applies the same rule set."""
+    """A choice of rule sets, with the category of each visit and its reasons below. The report applies the same rule
+    set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +47,7 @@ class ResponseBox(QWidget):  # type: ignore[misc]
         return [r for r in (self.rule.currentText(),) if r in RULES]
 
     def show_progression(self, progression: Progression | None) -> None:
-        """Judge a result; None: nothing."""
+        """Assess a result; None: show nothing."""
         self._progression = progression
         self._update()
 

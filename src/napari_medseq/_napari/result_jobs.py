@@ -1,4 +1,4 @@
-"""What takes a while with the result in *Progression*: its DICOM files, and the retest that says which changes are real."""
+"""Longer jobs on the result in *Progression*: its DICOM files, and the retest that shows which changes are real."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RETEST = (
 
 
 class ResultJobs(QWidget):  # type: ignore[misc]
-    """Two buttons below the result that is shown; each says why it cannot be pressed."""
+    """Two buttons below the result that is shown; each explains why it cannot be pressed."""
 
     def __init__(self, result: ProgressionResult, model: ModelBox, work: WorkBar) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class ResultJobs(QWidget):  # type: ignore[misc]
         self.update_buttons()
 
     def update_buttons(self, _event: object = None) -> None:
-        """Enable what can be done with the result that is shown, and say why the rest cannot."""
+        """Enable what can be done with the result that is shown, and explain what cannot."""
         followed = self.result.followed
         set_enabled(self.dicom_button, self._why_no_dicom(followed), _DICOM)
         set_enabled(self.retest_button, self._why_no_retest(followed), _RETEST)
@@ -81,7 +81,7 @@ class ResultJobs(QWidget):  # type: ignore[misc]
         return f"{info.name} segments all visits together, not one scan" if info.sequence_axis == "visit" else ""
 
     def _model(self, name: str) -> ModelInfo:
-        """The model of that name among those that can be chosen."""
+        """The model of that name, if it is among those that can be chosen."""
         box = self.model.box
         # an entry is None while the list is being read
         infos: list[ModelInfo | None] = [box.itemData(k) for k in range(box.count())]
@@ -97,7 +97,7 @@ class ResultJobs(QWidget):  # type: ignore[misc]
             guarded("DICOM", lambda: self.export_dicom(Path(folder)))
 
     def export_dicom(self, folder: Path) -> None:
-        """Write the result that is shown as DICOM; what is painted and not yet followed is followed first."""
+        """Write the result that is shown as DICOM; painting that is not yet followed is followed first."""
         followed = self.result.followed
         if followed is None:
             return
@@ -105,7 +105,10 @@ class ResultJobs(QWidget):  # type: ignore[misc]
 
         def start() -> None:
             now = verbs.result_of(viewer, study)
-            series, progression = dicom_series(now), copy(now.progression)  # what is corrected meanwhile is not in it
+            series, progression = (
+                dicom_series(now),
+                copy(now.progression),
+            )  # corrections made meanwhile are not in the files
 
             def job(progress: Progress, cancelled: Cancelled) -> list[Path]:
                 return progression.export_dicom(folder, references=series, progress=progress, cancelled=cancelled)
@@ -120,7 +123,8 @@ class ResultJobs(QWidget):  # type: ignore[misc]
             start()
 
     def retest(self, settings: ms.RetestSettings | None = None) -> None:
-        """Measure the last visit's scan again with the model that made the masks; the table then says which changes are real."""
+        """Measure the last visit's scan again with the model that made the masks; the table then shows which changes
+        are real."""
         followed = self.result.followed
         if followed is None:
             return

@@ -1,4 +1,5 @@
-"""Saving beside the work: what is open is taken at one moment, a worker writes it, and what is painted meanwhile is still unsaved."""
+"""Saving in the background: what is open is copied at one moment, a worker writes the copy, and later painting stays
+unsaved."""
 
 from __future__ import annotations
 
@@ -22,27 +23,27 @@ if TYPE_CHECKING:
 
 Written = TypeVar("Written")
 
-#: between two autosaves
+#: time between two autosaves
 AUTOSAVE_MS = 60_000
 
-#: bars of what is, or was, being saved
+#: progress bars of what is, or was, being saved
 _BARS: WeakSet[WorkBar] = WeakSet()
 
 
 def is_saving() -> bool:
-    """Whether a session or masks are being written: a window that closed now would give that up."""
+    """Whether a session or masks are being written, which closing the window now would interrupt."""
     return any(bar.busy for bar in _BARS)
 
 
 def save_session_in_job(
     viewer: ViewerModel, folder: Path, work: WorkBar, on_saved: Callable[[], object] = lambda: None
 ) -> bool:
-    """Save the session as it is now; Cancel leaves what was there. `on_saved` is called when it is saved.
+    """Save the session as it is now; Cancel leaves the previous one. `on_saved` is called when it is saved.
 
     Returns
     -------
     bool
-        Whether it began.
+        Whether the job was started.
     """
     snapshot = verbs.take_session(viewer)
 
@@ -61,7 +62,7 @@ def save_masks_in_job(viewer: ViewerModel, study: str, folder: Path, work: WorkB
     Returns
     -------
     bool
-        Whether it began.
+        Whether the job was started.
     """
     snapshot = verbs.take_masks(viewer, study)
 
@@ -81,12 +82,13 @@ def save_result_in_job(
     rules: Sequence[str] | None = None,
     on_saved: Callable[[Path], object] = lambda _path: None,
 ) -> bool:
-    """Save a result as it is now: its folder, or with `rules` its report; `on_saved` is called with what was written.
+    """Save a result as it is now: its folder, or with `rules` its report; `on_saved` is called with the path that was
+    written.
 
     Returns
     -------
     bool
-        Whether it began.
+        Whether the job was started.
     """
     snapshot = verbs.take_result(viewer, followed)
 
@@ -108,7 +110,8 @@ def _save_in_job(
     write: Callable[..., Written],
     finish: Callable[[ViewerModel, Written], None],
 ) -> bool:
-    """Let a worker write what was taken (`write` takes progress and cancelled), then `finish`, where the viewer is still there."""
+    """Let a worker write a copy (`write` takes progress and cancelled), then call `finish` if the viewer still
+    exists."""
     weak = ref(getattr(viewer, "__wrapped__", viewer))
 
     def job(progress: Progress, cancelled: Cancelled) -> Written:
@@ -124,7 +127,7 @@ def _save_in_job(
 
 
 class Autosaver(QObject):  # type: ignore[misc]
-    """Writes what is not saved each minute, in a thread of its own: it waits for no job, and no one waits for it.
+    """Writes unsaved work each minute, in a thread of its own, independently of other jobs.
 
     Attributes
     ----------
@@ -146,16 +149,16 @@ class Autosaver(QObject):  # type: ignore[misc]
         self.timer.start()
 
     def begin(self) -> None:
-        """Write what is not saved; once no mouse button is held, so that no stroke is kept by half."""
+        """Write unsaved work once no mouse button is held, so that no stroke is saved by half."""
         if self._last is not None and not self._last.done():
-            return  # the last one is still being written; the next comes in a minute
+            return  # the previous autosave is still being written; the next one follows in a minute
         if mouse_is_held():
             QTimer.singleShot(LOOK_AGAIN_MS, self.begin)
             return
         guarded("Autosave", self._submit)
 
     def finish(self) -> None:
-        """Write what is not saved, and wait until it is there: the window closes."""
+        """Write unsaved work and wait until it is written, because the window closes."""
         if self._last is not None:
             self._last.exception()
         viewer = self._viewer()
@@ -170,7 +173,7 @@ class Autosaver(QObject):  # type: ignore[misc]
             self._last.add_done_callback(self._written)
 
     def _written(self, written: Future[Path | None]) -> None:
-        """In the thread: what went wrong is told in the window."""
+        """Called in the thread: errors are shown in the window."""
         error = written.exception()
         if error is not None:
             try:

@@ -1,4 +1,4 @@
-"""The steps of a recipe as a list: add, switch off, move, remove; a form for the one that is chosen."""
+"""The steps of a recipe as a list: add, switch off, move, remove; with a form for the chosen step."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from napari_medseq.preprocessing import PRESETS, STEPS, Step, parse
 if TYPE_CHECKING:
     from napari_medseq.preprocessing.pipeline import StepLike
 
-#: what a step begins with that has no default of its own
+#: initial settings of steps that have no defaults
 _START = {"window": "window:brain"}
-#: what the steps of this package are about, in the order of the menu; those of others come after
+#: topics of the steps of this package, in the order of the menu; those of other packages follow
 _GROUPS = {
     "Intensity": ("n4", "n3", "zscore", "percentile", "window", "nyul"),
     "Noise": ("median", "nlm", "curvature-flow", "diffusion"),
@@ -56,7 +56,7 @@ class Entry:
 
     @property
     def on(self) -> bool:
-        """Whether it is switched on."""
+        """Whether the step is switched on."""
         return bool(self.item.checkState() == Qt.Checked)
 
 
@@ -66,7 +66,7 @@ class StepList(QWidget):  # type: ignore[misc]
     Attributes
     ----------
     modality : str or None
-        Of the image: a step that is added begins with the settings usual there.
+        Modality of the image; a step that is added begins with the usual settings for it.
     """
 
     changed = Signal()
@@ -139,7 +139,7 @@ class StepList(QWidget):  # type: ignore[misc]
 
     @property
     def problem(self) -> str:
-        """Why the list cannot be run; empty where it can."""
+        """Why the list cannot be run; empty if it can."""
         if not self.entries:
             return "Add a step first."
         if not any(entry.on for entry in self.entries):
@@ -152,7 +152,7 @@ class StepList(QWidget):  # type: ignore[misc]
 
     @property
     def takes_reference(self) -> bool:
-        """Whether another layer changes what a step does."""
+        """Whether a step uses another layer."""
         return any(entry.form.model.takes_reference for entry in self.entries if entry.on)
 
     # -- changing it ---------------------------------------------------------------------------------------------------
@@ -179,8 +179,8 @@ class StepList(QWidget):  # type: ignore[misc]
         return STEPS[kind].usual(self.modality) if kind in STEPS else kind
 
     def replace_steps(self, steps: Iterable[StepLike]) -> None:
-        """These steps instead of those there are."""
-        parsed = [parse(step)[0] for step in steps]  # all of them can be used, or nothing changes
+        """Replace all steps by these."""
+        parsed = [parse(step)[0] for step in steps]  # either all of them can be used, or nothing changes
         self._filling = True
         removed, self.entries = self.entries, []
         self.list.clear()
@@ -215,7 +215,7 @@ class StepList(QWidget):  # type: ignore[misc]
             self._changed()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """The keys Delete and Backspace remove the chosen step."""
+        """Remove the chosen step with the keys Delete and Backspace."""
         is_delete = event.type() == QEvent.KeyPress and event.key() in (Qt.Key_Delete, Qt.Key_Backspace)
         if is_delete and watched is self.list:
             self.remove_step()
@@ -242,7 +242,7 @@ class StepList(QWidget):  # type: ignore[misc]
         for number, entry in enumerate(self.entries, 1):
             entry.item.setText(f"{number}. {_title(entry.form.model)}{'' if entry.on else ' (off)'}")
         self._filling = False
-        # a list without a line says nothing, and takes no room
+        # an empty list is hidden
         self.list.setVisible(bool(self.entries))
         rows = min(max(len(self.entries), 2), _ALL_SEEN)
         self.list.setFixedHeight(max(self.list.sizeHintForRow(0), 18) * rows + 2 * self.list.frameWidth() + 4)
@@ -270,7 +270,7 @@ class StepList(QWidget):  # type: ignore[misc]
         self._update()
 
     def _fill_menu(self) -> None:
-        """Every step there is, other packages' too, by what it is about."""
+        """Fill the menu with all steps, including those of other packages, by topic."""
         self.menu.clear()
         grouped = {kind for kinds in _GROUPS.values() for kind in kinds}
         groups = {**_GROUPS, _OTHER: tuple(kind for kind in STEPS if kind not in grouped)}

@@ -1,4 +1,5 @@
-"""*Study*: patients, visits and series that are open; what to load is ticked first, one patient is in front, sessions are saved."""
+"""*Study*: the patients, visits and series that are open; what to load is ticked first, one patient is in front,
+sessions are saved."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 _HINT = "Open a study folder: its visits and series are listed first, and only what you tick is loaded."
 _OPEN = "Click a patient to bring it in front, a visit to go there; tick a series to show it; double-click a date to correct it."
 _DATE = 1
-#: characters of a visit's name that are shown
+#: number of characters of a visit's name that are shown
 _NAME = 20
 _ROLE = Qt.UserRole
 
@@ -126,7 +127,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
             self.look_into(folder)
 
     def look_into(self, folder: str) -> None:
-        """List a folder's patients, visits and series, from headers; then they can be ticked and loaded."""
+        """List a folder's patients, visits and series from headers, so that they can be ticked and loaded."""
         if verbs.is_session(folder):
             open_session_in_job(self.viewer, Path(folder), self.work)
             return
@@ -144,7 +145,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self.work.start("Looking into the folder", job, done, at_once=True)
 
     def load(self) -> None:
-        """Load what is ticked; layers come one by one, and the window lives on."""
+        """Load what is ticked; layers are added one by one, and the window stays usable."""
         chosen = [study for study in (self._ticked(k) for k in range(len(self.listed))) if study.visits]
         if not chosen:
             raise MedseqError("Nothing is ticked. Tick the series to load.")
@@ -162,7 +163,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self.work.start("Loading", job, done, at_once=True)
 
     def _ticked(self, number: int) -> Study:
-        """What is ticked of a listed patient."""
+        """The ticked series of a listed patient."""
         study = self.listed[number]
         ticked = {
             item.data(0, _ROLE)[2:]
@@ -243,7 +244,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
                 item.setToolTip(0, "\n".join(facts_of(layer).get("warnings", ())) or layer.name)
 
     def _mark(self, _event: object = None) -> None:
-        """Which patient is in front, and what can be done now."""
+        """Show which patient is in front, and what can be done now."""
         front, busy = verbs.patient_in_front(self.viewer), self.work.busy
         root = self.tree.invisibleRootItem()
         for k in range(root.childCount()):
@@ -325,7 +326,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
             self.add_visit(front, folder)
 
     def add_visit(self, study: str, folder: str) -> None:
-        """Open a folder as the next visit of a patient; layers come one by one."""
+        """Open a folder as the next visit of a patient; layers are added one by one."""
         ordinal = verbs.next_ordinal(self.viewer, study)
 
         def job(progress: Progress, cancelled: Cancelled) -> list[LayerData]:
@@ -339,7 +340,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
 
 def _row(parent: QTreeWidget | QTreeWidgetItem, *texts: str) -> QTreeWidgetItem:
     row = QTreeWidgetItem(parent, list(texts))
-    row.setToolTip(0, texts[0])  # which is shortened where the dock is narrow
+    row.setToolTip(0, texts[0])  # the text is shortened if the dock is narrow
     return row
 
 
@@ -353,13 +354,13 @@ def _visit_row(top: QTreeWidgetItem, ordinal: int, count: int, day: str, name: s
 
 
 def _what(seq: ImageSequence) -> str:
-    """Kind, modality and size of a series, short."""
+    """Kind, modality and size of a series, in short form."""
     kind = "mask" if seq.kind == "labels" else seq.modality or "image"
     return f"{kind}, {'×'.join(str(n) for n in reversed(list(seq.sizes.values())))}"
 
 
 def _short_name(layer: Layer, title: str) -> str:
-    """A layer's name as the list of layers has it, without patient and visit, which stand above it in the tree."""
+    """A layer's name as in the list of layers, without patient and visit, which are above it in the tree."""
     return str(layer.name).removeprefix(title).strip() or str(layer.name)
 
 

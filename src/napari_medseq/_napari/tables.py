@@ -1,4 +1,5 @@
-"""A small read-only table that tells which row was chosen, sorts by a click on a column, and copies itself for a spreadsheet."""
+"""A small read-only table that signals the chosen row, sorts by a click on a column, and can be copied to a
+spreadsheet."""
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QKeyEvent
 
 
-#: what a cell shows
+#: content of a cell
 Cell = str | float | int | None
 Colour = Sequence[float]
 
 
-#: where the first item of a row keeps its position as it was filled
+#: role under which the first item of a row keeps its original position
 _ROW = Qt.UserRole + 1
 
 
@@ -56,7 +57,7 @@ class Table(QTableWidget):  # type: ignore[misc]
     def fill(
         self, columns: Sequence[str], rows: Sequence[Sequence[Cell]], colours: Sequence[Colour] | None = None
     ) -> None:
-        """Show `rows` in their order; `colours`, RGBA in 0 to 1 per row, stand in the first column."""
+        """Show `rows` in their order; `colours` (RGBA in 0 to 1, one per row) are shown in the first column."""
         sortable = self.isSortingEnabled()
         self.setSortingEnabled(False)
         self.setRowCount(0)
@@ -72,19 +73,20 @@ class Table(QTableWidget):  # type: ignore[misc]
             if row:
                 self.item(r, 0).setData(_ROW, r)
             if colours is not None and rows:
-                # a swatch: a dark colour cannot be read as text on a dark theme, nor a light one on a light theme
+                # a swatch, because coloured text may be unreadable in a dark or a light theme
                 self.item(r, 0).setData(Qt.DecorationRole, QColor.fromRgbF(*colours[r]))
         self.resizeColumnsToContents()
         self.setSortingEnabled(sortable)
 
     def sort_by_click(self) -> None:
-        """Let a click on a column's name sort by it, one more turn the order, and a third bring back the first order."""
+        """Let a click on a column's heading sort by it, another one reverse the order, and a third restore the first
+        order."""
         self.horizontalHeader().setSortIndicatorClearable(True)
         self.horizontalHeader().setSortIndicator(-1, Qt.AscendingOrder)
         self.setSortingEnabled(True)
 
     def order(self) -> list[int]:
-        """The positions that the rows had when they were filled, from top to bottom."""
+        """The original positions of the rows, from top to bottom."""
         return [int(self.item(r, 0).data(_ROW)) for r in range(self.rowCount())]
 
     def _clicked(self, row: int, column: int) -> None:
@@ -113,7 +115,7 @@ def _shown(value: Cell) -> str:
 
 
 def _sort_key(value: Cell) -> tuple[tuple[int, float, str], ...]:
-    """Blanks first, then numbers, then texts, in which numbers count as such: "2: 2020" before "10: 2019"."""
+    """Blanks first, then numbers, then texts, whose numbers count as such: "2: 2020" before "10: 2019"."""
     if value is None or value == "" or value != value:
         return ((0, 0.0, ""),)
     if isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""The docks of this package lie on one another as tabs: stacked, five of them need more height than a screen has."""
+"""Docks of this package are arranged as tabs, because five of them stacked need more height than a screen has."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 _PACKAGE = "napari_medseq."
-#: a dock that was put beside its fellows once is where the user wants it from then on
+#: docks that were arranged once, and afterwards stay where the user puts them
 _PLACED = "medseq tab"
 
 
 def tab_newcomers(window: QMainWindow) -> None:
-    """Put docks that came just now on those of this package that are there, each as a tab, the latest in front."""
-    with suppress(RuntimeError):  # the window was closed meanwhile
-        # the window's own children only: PySide holds for ever what it sees on the way further in, layers among it
+    """Put new docks on the existing ones of this package as tabs, with the latest in front."""
+    with suppress(RuntimeError):  # the window has been closed
+        # only direct children of the window, because PySide keeps everything that a deeper search meets, including layers
         all_docks = window.findChildren(QDockWidget, options=Qt.FindDirectChildrenOnly)
         docks = [dock for dock in all_docks if _is_ours(window, dock)]
         placed = [dock for dock in docks if dock.property(_PLACED)]

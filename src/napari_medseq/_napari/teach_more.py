@@ -1,4 +1,4 @@
-"""Beside *Teach*: a model trained on the masks of several patients, and two masks held against each other."""
+"""Additions to *Teach*: a model trained on the masks of several patients, and the comparison of two masks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _visit(layer: Labels) -> tuple[object, object]:
 
 
 class TrainBox(QWidget):  # type: ignore[misc]
-    """Masks to tick, a name, minutes, *Train*."""
+    """Masks to tick, a name, minutes, and *Train*."""
 
     def __init__(self, viewer: ViewerModel, work: WorkBar) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class TrainBox(QWidget):  # type: ignore[misc]
         self.button.setToolTip(why or "One model of all ticked masks and their images, for new patients")
 
     def run(self) -> None:
-        """Take the ticked masks as they are, and train; the training set stays beside the models."""
+        """Train on the ticked masks as they are now; the training set stays beside the models."""
         name = self.name.text().strip() or "painted"
         replace, minutes = self.replace.isChecked(), self.minutes.value()
         verbs.check_model_name(name, replace=replace)
@@ -123,7 +123,7 @@ class TrainBox(QWidget):  # type: ignore[misc]
 
 
 def _unused(folder: Path) -> Path:
-    """This folder, or with a number where it is there."""
+    """This folder, or one with a number if it exists already."""
     at, number = folder, 1
     while at.exists():
         number += 1
@@ -132,7 +132,7 @@ def _unused(folder: Path) -> Path:
 
 
 class DifferenceBox(QWidget):  # type: ignore[misc]
-    """Two masks, their Dice per label, and a layer that shows where they differ."""
+    """A choice of two masks, their Dice per label, and a layer that shows where they differ."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ class DifferenceBox(QWidget):  # type: ignore[misc]
         self.button.setToolTip(why or "Dice of each label, and a layer that shows where they differ")
 
     def run(self) -> None:
-        """Compare the two as they are painted now."""
+        """Compare the two masks as they are painted now."""
         one, other = self.first.layer, self.second.layer
         if one is None or other is None:
             raise MedseqError("Two masks are needed. Open or paint another one.")

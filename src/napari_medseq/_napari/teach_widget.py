@@ -47,7 +47,7 @@ _HOW_TAUGHT = (
 
 
 class TeachWidget(QWidget):  # type: ignore[misc]
-    """The dock widget; `model` is what was taught last."""
+    """The dock widget; `model` is the last model that was taught."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self._choose_labels()
 
     def _choose_labels(self, _event: object = None) -> None:
-        """Choose labels that lie on the image's grid, if there are any and those that are chosen do not."""
+        """Choose labels on the image's grid, if there are any and the chosen ones are not."""
         image, labels = self.image.layer, self.labels.layer
         if image is not None and (labels is None or verbs.why_not_together(image, labels)):
             masks = (layer for layer in self.viewer.layers if layer_kind(layer) == "labels")
@@ -160,7 +160,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
                 self.labels.choose(fitting[-1])
 
     def _teach_box(self) -> QGroupBox:
-        """What belongs to *Teach* alone."""
+        """The controls of *Teach* itself."""
         box = QGroupBox("A model of what is painted")
         form = QFormLayout(box)
         form.addRow(wrapped(_HOW_TAUGHT))
@@ -172,7 +172,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         return box
 
     def _update(self, _event: object = None) -> None:
-        """What can be done now, and of what cannot, why."""
+        """Enable what can be done now, and explain what cannot."""
         image, both = self.image.layer is not None, self.image.layer is not None and self.labels.layer is not None
         self.new_button.setEnabled(image)
         self.new_button.setToolTip(
@@ -201,9 +201,9 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self._update_answer()
 
     def _update_answer(self) -> None:
-        """What can be done with the answer that is shown."""
+        """Enable what can be done with the answer that is shown."""
         has_answer = self.answer is not None and self.answer in self.viewer.layers
-        if self.answer is not None and not has_answer:  # it was removed: what is said of it, too
+        if self.answer is not None and not has_answer:  # the layer was removed, so its description is removed too
             self.answer = self._next = self._found = None
             self._right, self._finished = set(), set()
             self.outcome.clear()
@@ -234,7 +234,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         out = verbs.check_model_name(name, replace=own_model or self.replace.isChecked())
         settings: dict[str, object] = {"name": name, "minutes": self.minutes.value(), "out": str(out)}
         lesson = self._lesson()
-        if set(lesson.done) - set(lesson.labelled):  # some were corrected, or accepted, to hold nothing
+        if set(lesson.done) - set(lesson.labelled):  # some slices were corrected to be empty, or accepted as empty
             settings["steps"] = list(lesson.done)
         if self.go_on.isChecked() and self.model is not None:
             settings["start_from"] = self.model.info.folder
@@ -271,7 +271,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         return image, layer
 
     def _lesson(self) -> verbs.LessonJob:
-        """What is painted, corrected, accepted and finished by now."""
+        """What is painted, corrected, accepted and finished now."""
         image, layer = self._both()
         same_image = self._image == image
         return verbs.lesson_job(
@@ -300,7 +300,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.work.start("Propagating", job, show)
 
     def _show(self, lesson: verbs.LessonJob, segmentation: Segmentation, name: str) -> None:
-        """Show an answer, say what of it was taken over, and offer the slice to look at next."""
+        """Show an answer, report what was taken over from the previous one, and offer the next slice to look at."""
         if self._image != lesson.image:
             self._right, self._finished = set(), set()
         active = self.viewer.layers.selection.active
@@ -313,16 +313,16 @@ class TeachWidget(QWidget):  # type: ignore[misc]
 
     @property
     def _word(self) -> str:
-        """What the steps of the answer are called."""
+        """The name of the answer's steps: slice or frame."""
         return "slice" if self._found is None or "t" not in self._found.labels.axes else "frame"
 
     def _offer(self, step: int | None) -> None:
-        """Offer the slice that is worth looking at next."""
+        """Offer the slice that is most worth looking at next."""
         self._next = step
         self._update_answer()
 
     def _settle(self, right: bool) -> None:
-        """The slice that is shown is right, or holds nothing: it counts as painted, and the next one is offered."""
+        """Count the slice that is shown as right, or as empty, and offer the next one."""
         image, layer = self._both()
         if self.answer is None or self.answer not in self.viewer.layers or image != self._image:
             raise MedseqError("There is no answer for this image. Teach or propagate first.")
@@ -330,7 +330,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         step = verbs.shown_slice(self.viewer, self.answer)
         with editing.step(f"{'accepting' if right else 'rejecting'} {self._word} {step + 1}"):
             (verbs.accept_slice if right else verbs.reject_slice)(self.viewer, self.answer, layer, step)
-            if step not in settled:  # undo takes that back, too
+            if step not in settled:  # undo takes this back, too
                 settled.add(step)
                 editing.act(lambda: settled.discard(step), lambda: settled.add(step))
         self.viewer.status = (
@@ -340,7 +340,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             self._offer(verbs.doubtful_slice(self._found, sorted({*verbs.painted_slices(layer), *self._right})))
 
     def _finish(self) -> None:
-        """Finish the object whose label is selected in the active layer, or go on with it."""
+        """Finish the object whose label is selected in the active layer, or continue it."""
         _, layer = self._both()
         at = self.answer if self.viewer.layers.selection.active == self.answer and self.answer is not None else layer
         label = int(at.selected_label)
@@ -354,13 +354,14 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             self._paint_in_answer(self.viewer.layers.selection.active)
 
     def _paint_in_answer(self, active: Layer | None) -> None:
-        """Strokes go into the answer, which lies on top: what a person corrects is what he sees. The brush goes with them."""
+        """Make the answer, which is on top, the layer to paint in, with the same brush, because the user corrects what
+        is visible."""
         painted = self.labels.layer
         if self.answer is not None and painted is not None:
             verbs.hand_brush(self.viewer, self.answer if active == self.answer else painted, self.answer)
 
     def _take(self, image: Image, answer: Labels, segmentation: Segmentation, name: str) -> None:
-        """This layer is the answer from now on."""
+        """Use this layer as the answer from now on."""
         self._image, self._found, self.answer = image, segmentation, answer
         answer.name = f"{image.name} {name}"
         if not answer.visible:
@@ -382,7 +383,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
 
 
 def has_model(name: str) -> bool:
-    """Whether a model of this name is shipped or installed; does not load anything."""
+    """Whether a model of this name is shipped or installed; no model is loaded."""
     from napari_medseq.models.library import SHIPPED, user_folder
 
     return any((folder / name).exists() for folder in (SHIPPED, user_folder()))

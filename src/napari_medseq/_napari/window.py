@@ -1,4 +1,5 @@
-"""What watches over a window: autosave each minute, a question before unsaved painting is closed, and recovery after a crash."""
+"""Services for a window: autosave each minute, a question before unsaved painting is closed, and recovery after a
+crash."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Guardian(QObject):  # type: ignore[misc]
-    """Watches over one window; made by `accompany`.
+    """The services for one window; made by `accompany`.
 
     Attributes
     ----------
@@ -32,7 +33,7 @@ class Guardian(QObject):  # type: ignore[misc]
     slider_texts : SliderTexts
         The numbers beside the sliders.
     opener : Opener
-        Of what is dropped on the window.
+        Opens what is dropped on the window.
     offer : QMessageBox or None
         The question whether to recover what a crash left behind, while it is open.
     """
@@ -45,7 +46,7 @@ class Guardian(QObject):  # type: ignore[misc]
         self.autosaver = Autosaver(viewer, self)
         self.opener = Opener(viewer, window)
         self.slider_texts = SliderTexts(viewer, window)
-        self._tabs = QTimer(self)  # what comes into the window is no dock yet when Qt tells of it
+        self._tabs = QTimer(self)  # a new child of the window is not a dock yet when Qt announces it
         self._tabs.setSingleShot(True)
         self._tabs.setInterval(0)
         self._tabs.timeout.connect(self._put_docks_together)
@@ -61,8 +62,8 @@ class Guardian(QObject):  # type: ignore[misc]
 
     # -- closing -------------------------------------------------------------------------------------------------------
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Before the window closes, keep what is not saved, and ask if somebody is there to answer."""
-        window = getattr(self, "window", None)  # Qt still asks while the window is taken down
+        """Before the window closes, save unsaved work, and ask the user if there is one."""
+        window = getattr(self, "window", None)  # Qt still sends events while the window is being destroyed
         if window is not None and watched is window and event.type() == QEvent.ChildAdded:
             self._tabs.start()
         if window is not None and watched is window and event.type() == QEvent.Close and not self._may_close():
@@ -74,11 +75,11 @@ class Guardian(QObject):  # type: ignore[misc]
         if self._viewer() is None:
             return True
         self.autosaver.finish()
-        if is_saving():  # it closes when that is written
+        if is_saving():  # the window closes when writing is finished
             QTimer.singleShot(LOOK_AGAIN_MS, self.window.close)
             return False
         unsaved = verbs.editing_of(self.viewer).unsaved
-        # a script closes what is inside the window first; then nobody is asked, and the next start offers to recover
+        # a script closes the viewer inside the window first; then nobody is asked, and the next start offers recovery
         inside = self.window.centralWidget()
         if not unsaved or inside is None or not inside.isVisible():
             return True
@@ -88,7 +89,7 @@ class Guardian(QObject):  # type: ignore[misc]
         answer = QMessageBox.question(self.window, "Not saved", text, choices, QMessageBox.Save)
         if answer == QMessageBox.Discard:
             verbs.editing_of(self.viewer).saved()
-            self.autosaver.finish()  # nothing is left to keep
+            self.autosaver.finish()  # nothing is left to be saved
             return True
         if answer == QMessageBox.Save:
             self.ask_save(self.opener.work, self.window.close)  # once it is saved
@@ -102,7 +103,7 @@ class Guardian(QObject):  # type: ignore[misc]
 
     # -- after a crash -------------------------------------------------------------------------------------------------
     def offer_recovery(self) -> None:
-        """If a process ended with something unsaved, offer to open it; the viewer can be used meanwhile."""
+        """If a process ended with unsaved work, offer to open it; the viewer stays usable meanwhile."""
         recoveries = verbs.recoverable()
         if not recoveries:
             return
@@ -133,7 +134,8 @@ class Guardian(QObject):  # type: ignore[misc]
 
 
 def accompany(viewer: ViewerModel) -> Guardian | None:
-    """From now on, watch over a viewer: true slices, strokes, identity on the canvas, autosave; None where there is no window."""
+    """Serve a viewer from now on: slice views, strokes, identity on the canvas, autosave; None if there is no
+    window."""
     viewer = getattr(viewer, "__wrapped__", viewer)
     verbs.sync_slice_views(viewer)
     verbs.describe(viewer)
@@ -157,7 +159,7 @@ def _suggested(viewer: ViewerModel) -> str:
 
 
 def _bind_keys(viewer: ViewerModel) -> None:
-    """Keys for the next and previous visit and lesion; those of buttons are bound by their widgets."""
+    """Bind the keys for the next and previous visit and lesion; widgets bind those of their buttons."""
     for key, step, by in (
         ("Alt-Right", verbs.next_visit, 1),
         ("Alt-Left", verbs.next_visit, -1),
@@ -172,7 +174,7 @@ def _bind_keys(viewer: ViewerModel) -> None:
 
 
 def _offer_to_be_preferred() -> None:
-    """Once: offer that napari opens folders and medical files with this package, without asking each time."""
+    """Offer once that napari opens folders and medical files with this package without asking each time."""
     from napari.utils.notifications import Notification, NotificationSeverity, notification_manager
 
     from napari_medseq.files import write_text

@@ -1,10 +1,10 @@
-"""What a message calls an argument of a function, in the words of the controls that a person sees."""
+"""Replaces the arguments of functions in a message by the controls that a user sees."""
 
 from __future__ import annotations
 
 import re
 
-#: an argument as messages name it → the control; the first that fits counts
+#: an argument as messages name it → the control; the first match counts
 CONTROLS = (
     (r"(?:pass )?force=True(?: if the modality is wrong)?", "tick 'offer models that do not fit, too' below the model"),
     (r"with series=", "in the field 'series' (Progression, Settings)"),

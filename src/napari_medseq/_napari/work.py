@@ -1,7 +1,7 @@
-"""Long jobs off the GUI thread: one bar with progress and cancel, errors as one notification.
+"""Long jobs outside of the GUI thread: one bar with progress and cancel, and errors as one notification.
 
-The only place, with the widgets that use it, that knows of threads. A job is a function ``job(progress, cancelled)`` that
-touches no layer; ``done(result)`` is called in the GUI thread afterwards, and only if all went well.
+Only this module, and the widgets that use it, know of threads. A job is a function ``job(progress, cancelled)`` that
+touches no layer; ``done(result)`` is called in the GUI thread afterwards, and only on success.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Job = Callable[[Progress, Cancelled], R]
 
 
 class Outcome(NamedTuple, Generic[R]):
-    """What a job came to: its result or its error, and the doubts on the way."""
+    """The outcome of a job: its result or its error, and its warnings."""
 
     result: R | None
     error: Exception | None
@@ -58,7 +58,7 @@ class Outcome(NamedTuple, Generic[R]):
 
 _log = logging.getLogger(__name__)
 _EVERY_S = 0.05
-#: until it is looked again whether a mouse button is held
+#: time between two checks whether a mouse button is held
 LOOK_AGAIN_MS = 20
 
 
@@ -68,10 +68,10 @@ class WorkBar(QWidget):  # type: ignore[misc]
     progressed = Signal(int, int, str)
     busy_changed = Signal(bool)
 
-    #: title and worker of the job that runs, and whether it has ended: jobs go one after the other, since each may take all memory and
-    #: cores
+    #: title and worker of the running job, and whether it has ended; jobs run one after the other, because each may
+    #: take all memory and cores
     _running: tuple[str, FunctionWorker, threading.Event] | None = None
-    #: the bars whose jobs wait, each with what starts it
+    #: the bars whose jobs wait, each with the function that starts its job
     _waiting: ClassVar[deque[tuple[WorkBar, Callable[[], None]]]] = deque()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -106,14 +106,16 @@ class WorkBar(QWidget):  # type: ignore[misc]
     def start(
         self, title: str, job: Job[R], done: Callable[[R], None], *, at_once: bool = False, kept: str = ""
     ) -> bool:
-        """Run `job` in a thread, then `done` with its result here; after the jobs that were started before it.
+        """Run `job` in a thread after the jobs that were started before it, then call `done` with its result in the
+        GUI thread.
 
         Parameters
         ----------
         title : str
         job, done : callable
         at_once : bool
-            Do not wait for other jobs, nor let others wait: for what takes little, such as saving, while training takes an hour.
+            Neither wait for other jobs nor let others wait; for cheap jobs such as saving, while training takes an
+            hour.
 
         kept : str
             What a job that is cancelled leaves behind, in a sentence; by default nothing.
@@ -154,17 +156,17 @@ class WorkBar(QWidget):  # type: ignore[misc]
 
     @classmethod
     def occupied(cls) -> bool:
-        """Whether a job of any bar runs, or is about to: its thread may not have begun yet."""
+        """Whether a job of any bar runs, or is about to, since its thread may not have begun yet."""
         return cls._running is not None and not cls._running[2].is_set()
 
     @classmethod
     def _next(cls) -> None:
-        """Start the job that waits longest, if its bar is still there and none runs."""
+        """Start the job that has waited longest, if its bar still exists and no job runs."""
         while cls._waiting and not cls.occupied():
             _bar, begin = cls._waiting.popleft()
             try:
                 begin()
-            except RuntimeError:  # its widget is gone
+            except RuntimeError:  # its widget has been deleted
                 continue
             return
 
@@ -176,7 +178,8 @@ class WorkBar(QWidget):  # type: ignore[misc]
         done: Callable[[bool], object],
         ready: Callable[[], bool] = lambda: True,
     ) -> None:
-        """In the GUI thread, do something with one item in each turn of the event loop, so that the window lives on.
+        """Do something with one item in each turn of the event loop, in the GUI thread, so that the window stays
+        usable.
 
         Parameters
         ----------
@@ -185,9 +188,9 @@ class WorkBar(QWidget):  # type: ignore[misc]
         action : callable
             Called with each item.
         done : callable
-            Called at the end with whether it was cancelled; the items that came before were dealt with then.
+            Called at the end with whether it was cancelled; earlier items have then been processed.
         ready : callable
-            Whether the next item may come now; it waits a little where not.
+            Tells whether the next item may be processed now; if not, it waits a little.
         """
         waiting = deque(items)
         self.title, self._each = title, True
@@ -208,7 +211,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
                 return
             done(self._stop.is_set())
 
-        def show() -> None:  # by itself: a bar that moves draws the whole window at once
+        def show() -> None:  # in a turn of its own, because a moving bar redraws the whole window at once
             at = len(items) - len(waiting)
             with suppress(RuntimeError):  # the window was closed meanwhile
                 self._show(at, len(items), f"{title}: {at} of {len(items)}")
@@ -218,7 +221,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
         QTimer.singleShot(0, step)
 
     def cancel(self) -> None:
-        """Ask the job to stop; it does so at its next slice. One that waits is given up at once."""
+        """Ask the job to stop, which it does at its next slice. A job that waits is dropped at once."""
         if self._queued:
             WorkBar._waiting = deque(item for item in WorkBar._waiting if item[0] is not self)
             self._queued = False
@@ -229,7 +232,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
         self.message.setText(f"{self.title}: stopping …")
 
     def _run(self, job: Job[R]) -> Outcome[R]:
-        """In the worker's thread; what goes wrong is handed over like a result."""
+        """Run in the worker's thread; errors are passed on like a result."""
         last = 0.0
 
         def progress(done: int, total: int, message: str) -> None:
@@ -261,14 +264,14 @@ class WorkBar(QWidget):  # type: ignore[misc]
                 self._activity.show_step(done, total)
 
     def _left_alone(self) -> bool:
-        """Whether the dock was closed while the job runs: nobody could cancel it any more."""
+        """Cancel the job if its dock was closed, because nobody could cancel it any longer."""
         top = self.window()
         return not isinstance(top, QMainWindow | QDockWidget) and top.isHidden()
 
     def _finish(self, done: Callable[[R], None], outcome: Outcome[R]) -> None:
         try:
             self._release()
-        except RuntimeError:  # the viewer was closed meanwhile: there is no one left to tell
+        except RuntimeError:  # the viewer was closed meanwhile, so nobody needs the outcome
             return
         finally:
             WorkBar._next()
@@ -277,7 +280,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
             return
         try:
             done(outcome.result)  # type: ignore[arg-type]  # None only where there is an error
-        except Exception as error:  # whatever it is, the user is told once and the viewer lives on
+        except Exception as error:  # any error is shown once, and the viewer stays usable
             self._tell(error)
         if outcome.doubts:
             show_warning("\n".join(outcome.doubts))
@@ -305,10 +308,10 @@ class WorkBar(QWidget):  # type: ignore[misc]
 
 
 class _Task(Generic[R]):
-    """A job and what comes after it, both forgotten when it is done.
+    """A job and its completion, both released when it is done.
 
-    napari keeps each worker in the window's list of tasks, and the window itself as long as the process lives; whatever a worker held would
-    stay with it.
+    napari keeps each worker in the window's list of tasks, and the window as long as the process lives, so that
+    everything that a worker holds would stay in memory.
     """
 
     def __init__(self, bar: WorkBar, job: Job[R], done: Callable[[R], None]) -> None:
@@ -316,8 +319,8 @@ class _Task(Generic[R]):
         self.ended = threading.Event()
 
     def run(self) -> Outcome[R]:
-        """In the worker's thread: do it."""
-        assert self._parts is not None  # it runs once
+        """Run the job in the worker's thread."""
+        assert self._parts is not None  # the job runs only once
         bar, job, _ = self._parts
         try:
             return bar._run(job)
@@ -325,7 +328,8 @@ class _Task(Generic[R]):
             self.ended.set()
 
     def finish(self, outcome: Outcome[R]) -> None:
-        """In the GUI thread: what comes after it, once no mouse button is held: a new layer would cut a stroke short."""
+        """Run the completion in the GUI thread once no mouse button is held, because a new layer would interrupt a
+        stroke."""
         if self._parts is None:
             return
         if mouse_is_held():
@@ -337,12 +341,12 @@ class _Task(Generic[R]):
 
 
 def mouse_is_held() -> bool:
-    """Whether a button is pressed: a stroke may be half done."""
+    """Whether a mouse button is held, so that a stroke may be half done."""
     return bool(QApplication.mouseButtons() != Qt.NoButton)
 
 
 def tell(error: BaseException, doing: str) -> None:
-    """Show an error as one notification without traceback; what is not ours goes to the log in full."""
+    """Show an error as one notification without traceback; foreign errors are logged in full."""
     faults.note(doing, error)
     if isinstance(error, MedseqError):
         show_error(in_the_window(str(error)))
@@ -367,7 +371,7 @@ def tell(error: BaseException, doing: str) -> None:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Also that of a graphics card; torch, which alone knows, is not loaded for it."""
+    """Whether memory ran out, also that of a graphics card; torch is not imported for the check."""
     if "torch" not in sys.modules:
         return isinstance(error, MemoryError)
     from napari_medseq.inference.devices import is_out_of_memory
@@ -385,17 +389,17 @@ def _is_lost_device(error: BaseException) -> bool:
 
 
 def guarded(doing: str, action: Callable[[], R]) -> R | None:
-    """Run a short action of a button in the GUI thread; an error becomes one notification and None."""
+    """Run a short action of a button in the GUI thread; an error becomes one notification, and the result is None."""
     try:
         return action()
-    except Exception as error:  # a button must never raise into Qt
+    except Exception as error:  # an exception must never reach Qt
         tell(error, doing)
         return None
 
 
 @contextmanager
 def warned() -> Iterator[None]:
-    """Show the doubts that come up within, in the GUI thread, as one notification."""
+    """Show the warnings that are issued within this context as one notification, in the GUI thread."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -405,7 +409,8 @@ def warned() -> Iterator[None]:
 
 
 def connect_until_destroyed(emitter: EventEmitter, callback: Callable[..., None]) -> None:
-    """Call a widget's method at each event of napari's, until the widget is gone: its dock may be closed any time."""
+    """Call a widget's method at each of napari's events until the widget is deleted, because its dock may be closed at
+    any time."""
     emitter.connect(callback)
     method = WeakMethod(callback)
 

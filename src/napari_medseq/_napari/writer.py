@@ -1,4 +1,4 @@
-"""What napari calls to save a layer: back to the sequence, then `ms.write`, which restores the file's own orientation."""
+"""napari's hook to save a layer: back to the sequence, then `ms.write`, which restores the file's own orientation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def write_image(path: str, data: NDArray[np.generic], attributes: dict[str, object]) -> list[str]:
-    """Save one Image layer; returns the path written."""
+    """Save one Image layer and return the path that was written."""
     return _write(path, data, attributes, "image")
 
 
 def write_labels(path: str, data: NDArray[np.generic], attributes: dict[str, object]) -> list[str]:
-    """Save one Labels layer; returns the path written.
+    """Save one Labels layer and return the path that was written.
 
-    DICOM SEG (``.dcm``) refers to the DICOM series that the labels were drawn on, as their metadata name it.
+    DICOM SEG (``.dcm``) refers to the DICOM series that the labels were drawn on, which their metadata name.
     """
     return _write(path, data, attributes, "labels")
 
