@@ -181,9 +181,11 @@ def test_run_changes_no_voxel_that_was_painted(
     inside = np.argwhere(layer.data[0] == lesion)
     new = paint(opened, layer, EMPTY, label=lesion)
     erased = paint(opened, layer, tuple(inside[len(inside) // 2]), label=lesion, mode="erase", size=3)
+    later = np.array(followed.result.layers[1].data)
     click(qtbot, followed.run_button)
     wait(lambda: not followed.work.busy)
     layer = followed.result.layers[0]
+    assert np.array_equal(followed.result.layers[1].data, later)  # nobody is renamed by what is new at an earlier visit
     assert (layer.data[new & ~erased] != 0).all()
     assert not layer.data[erased].any()
     # unless told

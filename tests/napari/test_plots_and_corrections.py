@@ -292,6 +292,13 @@ def test_curves_of_a_dynamic_series(make_napari_viewer: Callable[..., Any], qtbo
     lines = [line for line in plot._drawn.owners if isinstance(line, Line2D)]
     assert max(np.max(line.get_ydata()) for line in lines) == pytest.approx(180)
     np.testing.assert_allclose(layer.get_color(2), lesion_colour(2), atol=0.01)
+    assert widget.subject.text() == f"{layer.name} in dce"
+    viewer.layers.remove(image)  # of what is gone nothing is shown or held
+    assert (widget.table.rowCount(), widget.table.isHidden(), widget.subject.text()) == (0, True, "")
+    assert not plot.ready
+    assert not plot.canvas.figure.axes
+    assert plot._image is plot._layer is widget.measures is None
+    assert not widget._measured
 
 
 def test_new_labels_lie_on_the_visits_image_and_count_as_its_mask(

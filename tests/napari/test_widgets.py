@@ -238,6 +238,9 @@ def test_teaching_shows_the_answer_and_the_model_is_found_by_analyse(
     widget.judge.setChecked(False)
     image = viewer.layers["sub-x ses-20200504 T1post"]
     widget.image.choose(image)
+    from_menu = verbs.new_labels(viewer, image)
+    assert widget.labels.layer == from_menu
+    viewer.layers.remove(from_menu)
     click(qtbot, widget.new_button)
     painted = some(widget.labels.layer)
     assert painted.data.shape == image.data.shape

@@ -44,6 +44,12 @@ class CurvesPlot(PlotDock):
         self.redraw()
         self.follow_labels([layer])
 
+    def show_nothing(self) -> None:
+        """What was measured is not open any more."""
+        self.curves = self._image = self._layer = None
+        self._times = np.zeros(0)
+        self.clear()
+
     # -- what PlotDock asks --------------------------------------------------------------------------------------------
     @property
     def ready(self) -> bool:

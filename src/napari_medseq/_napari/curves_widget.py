@@ -12,7 +12,7 @@ from napari_medseq import viewer as verbs
 from napari_medseq._napari.choosers import LayerBox, follow_layers, narrow, scrolled, wrapped
 from napari_medseq._napari.tables import Table
 from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar, guarded
+from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
 from napari_medseq.colours import lesion_colour
 from napari_medseq.dynamics import Beat, measure_beat
 from napari_medseq.dynamics import enhancement as dynamic
@@ -59,6 +59,8 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         self.viewer = napari_viewer
         self.measures: pd.DataFrame | None = None
         self._plot: CurvesPlot | None = None
+        self._measured: tuple[Layer, ...] = ()
+        self.subject = wrapped()
         accompany(napari_viewer)
         self.image = LayerBox(napari_viewer, ["image"])
         self.labels = LayerBox(napari_viewer, ["labels"])
@@ -102,12 +104,14 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         self.hint = wrapped()
         for widget in (self.hint, self.run_button, self.work):
             layout.addWidget(widget)
+        layout.addWidget(self.subject)
         layout.addWidget(self.table, 1)
         layout.addWidget(self.walls, 1)
         layout.addStretch(0)
         self.work.busy_changed.connect(self._update)
         self.image.currentIndexChanged.connect(self._update)
         follow_layers(napari_viewer, self._update)
+        connect_until_destroyed(napari_viewer.layers.events.removed, self._forget_removed)
 
     def _update(self, _event: object = None) -> None:
         of_volume = self.what.currentText() == VOLUME
@@ -167,7 +171,28 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
 
         self.work.start("Measuring volumes", job, lambda beat: self._show_beat(beat, layer))
 
+    def _name(self, *layers: Layer) -> bool:
+        """Say what the tables are of, if that is still open."""
+        self._measured = layers
+        self.subject.setText(" in ".join(layer.name for layer in layers))
+        self._forget_removed()
+        return bool(self._measured)
+
+    def _forget_removed(self, _event: object = None) -> None:
+        """Of layers that were removed no table or plot is kept."""
+        if all(layer in self.viewer.layers for layer in self._measured):
+            return
+        self.measures, self._measured = None, ()
+        self.subject.setText("")
+        for table in (self.table, self.walls):
+            table.fill([], [])
+            table.hide()
+        if self._plot is not None:
+            self._plot.show_nothing()
+
     def _show_beat(self, beat: Beat, layer: Layer) -> None:
+        if not self._name(layer):
+            return
         self.measures = beat.pumped
         rows = [tuple(row) for row in beat.pumped[list(_PUMPED)].itertuples(index=False)]
         self.table.fill(list(_PUMPED.values()), rows, [lesion_colour(int(row[0])) for row in rows])
@@ -183,7 +208,10 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         self.viewer.reset_view()
 
     def _show(self, tables: tuple[pd.DataFrame, pd.DataFrame], image: Layer, layer: Layer) -> None:
+        if not self._name(layer, image):
+            return
         curves, self.measures = tables
+        self.walls.hide()
         rows = [tuple(row) for row in self.measures[list(_SHOWN)].itertuples(index=False)]
         self.table.fill(list(_SHOWN.values()), rows, [lesion_colour(int(row[0])) for row in rows])
         self.table.show()

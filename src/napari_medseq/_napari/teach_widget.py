@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from napari.utils.notifications import show_info
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -25,13 +26,15 @@ from napari_medseq._napari.keys import press_by_keys, with_key
 from napari_medseq._napari.model_box import announce_models
 from napari_medseq._napari.teach_more import DifferenceBox, TrainBox
 from napari_medseq._napari.window import accompany
-from napari_medseq._napari.work import WorkBar, guarded
+from napari_medseq._napari.work import WorkBar, connect_until_destroyed, guarded
 from napari_medseq.errors import MedseqError
 from napari_medseq.progress import Cancelled, Progress, part
 from napari_medseq.viewer.layers import layer_kind
+from napari_medseq.viewer.study import facts_of
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
+    from napari.utils.events import Event
 
     from napari_medseq.inference import Segmentation
     from napari_medseq.models import Model
@@ -148,7 +151,16 @@ class TeachWidget(QWidget):  # type: ignore[misc]
             box.currentIndexChanged.connect(self._update)
         self.image.currentIndexChanged.connect(self._choose_labels)
         follow_layers(napari_viewer, self._update)
+        connect_until_destroyed(napari_viewer.layers.events.inserted, self._choose_new)
         self._choose_labels()
+
+    def _choose_new(self, event: Event) -> None:
+        """Empty labels on the image's grid, wherever they were made, are what is painted in next."""
+        layer, image = event.value, self.image.layer
+        if layer_kind(layer) != "labels" or image is None or facts_of(layer).get("role") or np.any(layer.data):
+            return
+        if not verbs.why_not_together(image, layer):
+            self.labels.choose(layer)
 
     def _choose_labels(self, _event: object = None) -> None:
         """Choose labels on the image's grid, if there are any and the chosen ones are not."""

@@ -77,9 +77,10 @@ def show_followed(
     same_masks = before is not None and {real(layer) for layer in labels} == set(before.layers)
     # excluded lesions are not in the layers, so that painting there since then is intended
     notes: list[str] = []
-    if before is not None and same_masks:
-        masks = [progression.mask_at(visit) for visit in range(len(progression.dates))]
+    masks = [progression.mask_at(visit) for visit in range(len(progression.dates))] if same_masks else []
+    if before is not None:
         progression.keep_identities(before.progression, masks)
+    if before is not None and same_masks:
         notes = corrected_again(progression, before, exclusions=False)
         progression.keep_identities(before.progression, masks)  # what was split or merged again may have another number
     progression.provenance.setdefault("inputs", _inputs(progression, source))
@@ -356,6 +357,8 @@ class Rerun:
 
     def show(self, viewer: ViewerModel, progression: Progression, card: str = "") -> list[str]:
         """Show the new result with the corrections of the previous one, and report in words which are kept."""
+        if self.before is not None:
+            progression.keep_identities(self.before.progression)
         notes = corrected_again(progression, self.before)
         if self._painted:  # a run from the record alone would not include the painting
             counts = {f"visit {ordinal + 1}": int(p.where.sum()) for ordinal, p in self._painted.items()}
