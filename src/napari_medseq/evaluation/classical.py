@@ -1,6 +1,7 @@
-"""Classical classifiers as scikit-learn pipelines, judged by folds of whole patients with what they choose chosen inside each fold.
+"""Classical classifiers as scikit-learn pipelines, evaluated by cross-validation over whole patients with nested
+choice of parameters.
 
-They are what the literature compares sequence networks with: a support vector machine, a random forest, naive Bayes, a decision
+The literature compares sequence networks with these: a support vector machine, a random forest, naive Bayes, a decision
 tree, a multilayer perceptron trained by back-propagation, and the perceptron after an unsupervised pre-classification by k-means.
 """
 
@@ -29,7 +30,7 @@ _ITERATIONS = 500
 
 
 class Classifier(Protocol):
-    """What scikit-learn's classifiers offer of which is used here."""
+    """The part of scikit-learn's classifiers that is used here."""
 
     classes_: NDArray[np.generic]
 
@@ -39,14 +40,15 @@ class Classifier(Protocol):
 
 
 class ClassicalSettings(Settings):
-    """How a classifier is judged.
+    """Settings of the evaluation of a classifier.
 
     Attributes
     ----------
     folds : int
-        Of patients.
+        Number of folds of patients.
     inner_folds : int
-        Of a fold's own training patients, in which its parameters are chosen; 0 takes scikit-learn's defaults.
+        Number of folds of a fold's own training patients, by which its parameters are chosen; 0 takes scikit-learn's
+        defaults.
     seed : int
     """
 
@@ -57,17 +59,17 @@ class ClassicalSettings(Settings):
 
 @dataclass(frozen=True, eq=False)
 class OutOfFold:
-    """What a classifier said of each case while it had not seen its patient.
+    """The predictions of a classifier for cases whose patients it had not seen.
 
     Attributes
     ----------
     probabilities : ndarray, shape (cases, classes)
     classes : tuple
-        In the order of the columns.
+        The classes, in the order of the columns.
     folds : ndarray, shape (cases,)
-        In which fold a case was judged.
+        The fold in which each case was predicted.
     chosen : tuple of dict
-        The parameters that each fold's own training patients chose.
+        The parameters that were chosen in each fold, on its own training patients.
     """
 
     probabilities: NDArray[np.float64]
@@ -77,12 +79,12 @@ class OutOfFold:
 
 
 def classical_pipeline(name: Classical, *, seed: int = 0) -> Classifier:
-    """A pipeline of scikit-learn: what is constant is dropped, the rest brought to mean 0 and spread 1, then the classifier.
+    """A scikit-learn pipeline: constant features are dropped, the others standardised, and the classifier follows.
 
     Parameters
     ----------
     name : {"svm", "random-forest", "naive-bayes", "decision-tree", "perceptron", "two-stage"}
-        "two-stage": distances to the centres that k-means finds without the truth join the features of a perceptron.
+        "two-stage": a perceptron whose features include the distances to centres that k-means finds without the truth.
     seed : int
 
     Raises
@@ -129,7 +131,7 @@ def classical_pipeline(name: Classical, *, seed: int = 0) -> Classifier:
 
 _MISSING = "Classical classifiers need scikit-learn: pip install 'napari-medseq[evaluate]'."
 
-#: what is chosen inside each fold
+#: parameters that are chosen within each fold
 GRIDS: dict[Classical, Grid] = {
     "svm": {"calibratedclassifiercv__estimator__C": [0.1, 1.0, 10.0]},
     "random-forest": {"randomforestclassifier__min_samples_leaf": [1, 5]},
@@ -141,12 +143,12 @@ GRIDS: dict[Classical, Grid] = {
 
 
 def patient_folds(truth: ArrayLike, patients: Sequence[object], *, folds: int = 5, seed: int = 0) -> NDArray[np.int64]:
-    """The fold of each case: no patient is in two, and classes are spread as evenly as that allows.
+    """The fold of each case: no patient is in two folds, and classes are spread as evenly as possible.
 
     Raises
     ------
     MedseqError
-        If there are fewer patients than folds, or names and truths do not fit, or scikit-learn is not installed.
+        If there are fewer patients than folds, numbers of names and truths differ, or scikit-learn is not installed.
     """
     try:
         from sklearn.model_selection import StratifiedGroupKFold
@@ -160,7 +162,7 @@ def patient_folds(truth: ArrayLike, patients: Sequence[object], *, folds: int = 
     fold_of = np.zeros(y.size, np.int64)
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class with fewer cases than folds is spread as far as it goes
+        warnings.simplefilter("ignore", UserWarning)  # a class with fewer cases than folds is spread as far as possible
         for k, (_, judged) in enumerate(split.split(np.zeros((y.size, 1)), y, groups)):
             fold_of[judged] = k
     return fold_of
@@ -177,17 +179,18 @@ def judge_classical(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> OutOfFold:
-    """Train and judge a classifier fold by fold; each fold chooses its parameters on its own training patients alone (nested).
+    """Train and evaluate a classifier fold by fold; each fold chooses its parameters on its own training patients only
+    (nested).
 
     Parameters
     ----------
     features : DataFrame or array, shape (cases, features)
     truth : array_like, shape (cases,)
     patients : sequence, shape (cases,)
-        Cases of one patient are in one fold.
+        Patient of each case; all cases of a patient are in one fold.
     name : see `classical_pipeline`
     folds : array_like, shape (cases,), optional
-        Those of the networks that are compared; by `patient_folds` otherwise.
+        The folds of the networks to compare with; by default those of `patient_folds`.
     settings, progress, cancelled
 
     Raises

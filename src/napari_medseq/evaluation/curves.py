@@ -1,4 +1,4 @@
-"""Curves over a threshold: ROC with its area and interval, precision and recall, FROC of detections."""
+"""Curves over a threshold: ROC with its area and interval, precision and recall, and FROC of detections."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ def _scored(scores: ArrayLike, truths: ArrayLike) -> tuple[Values, NDArray[np.bo
 
 
 def auc(scores: ArrayLike, truths: ArrayLike) -> float:
-    """Area under the ROC curve: the chance that a positive case scores above a negative one, ties counting half.
+    """Area under the ROC curve: the probability that a positive case scores above a negative one, with ties counting
+    half.
 
-    By midranks (Mann and Whitney 1947; DeLong et al. 1988), in n log n.
+    It is computed by midranks (Mann and Whitney 1947; DeLong et al. 1988) in O(n log n).
 
     Raises
     ------
     MedseqError
-        If only one class is there, or scores and truths do not fit.
+        If there is only one class, or the numbers of scores and truths differ.
     """
     s, t = _scored(scores, truths)
     positives, negatives = int(t.sum()), int((~t).sum())
@@ -48,8 +49,9 @@ def auc(scores: ArrayLike, truths: ArrayLike) -> float:
 def delong(scores: ArrayLike, truths: ArrayLike, *, level: float = 0.95) -> Interval:
     """AUC with DeLong's interval (DeLong et al. 1988, doi:10.2307/2531595), by midranks (Sun and Xu 2014, doi:10.1109/LSP.2014.2337313).
 
-    For independent cases, one per patient; for several cases per patient use `auc_by_patient`. The interval is taken on the
-    logit scale, so that it stays within 0–1, and is 1–1 or 0–0 for perfect separation, where DeLong's variance is 0.
+    It is for independent cases, one per patient; for several cases per patient use `auc_by_patient`. The interval is
+    computed on the logit scale, so that it stays within 0–1; for perfect separation, where DeLong's variance is 0, it
+    is 1–1 or 0–0.
     """
     from scipy import stats
 
@@ -63,7 +65,7 @@ def delong(scores: ArrayLike, truths: ArrayLike, *, level: float = 0.95) -> Inte
     v01 = 1 - (both[m:] - stats.rankdata(y)) / m
     variance = (float(v10.var(ddof=1)) / m if m > 1 else 0.0) + (float(v01.var(ddof=1)) / n if n > 1 else 0.0)
     if m < 2 or n < 2:
-        return Interval(value, 0.0, 1.0, level, m + n)  # a class of one case tells nothing of its spread
+        return Interval(value, 0.0, 1.0, level, m + n)  # one case gives no estimate of the spread of its class
     if value in (0.0, 1.0) or variance == 0:
         return Interval(value, value, value, level, m + n)
     half = float(stats.norm.ppf(0.5 + level / 2)) * float(np.sqrt(variance)) / (value * (1 - value))
@@ -81,11 +83,11 @@ def auc_by_patient(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """AUC of cases (slices) that come several from one patient, with a bootstrap interval over patients.
+    """AUC of cases (slices) of which each patient has several, with a bootstrap interval over patients.
 
     Whole patients are drawn with replacement (the cluster bootstrap; Field and Welsh 2007,
-    doi:10.1111/j.1467-9868.2007.00593.x), since slices of one patient are no independent evidence. Draws with one class only
-    are drawn again by being left out.
+    doi:10.1111/j.1467-9868.2007.00593.x), because slices of one patient are not independent. Draws with only one class
+    are left out.
     """
     s, t = _scored(scores, truths)
     value = auc(s, t)
@@ -111,7 +113,7 @@ class Roc:
     Attributes
     ----------
     false_positive_rate, true_positive_rate, thresholds : ndarray
-        A case is called positive at or above the threshold; the first threshold is infinite.
+        A case counts as positive at or above the threshold; the first threshold is infinite.
     """
 
     false_positive_rate: Values
@@ -125,7 +127,7 @@ def roc(scores: ArrayLike, truths: ArrayLike) -> Roc:
     Raises
     ------
     MedseqError
-        If only one class is there.
+        If there is only one class.
     """
     s, t = _scored(scores, truths)
     auc(s, t)
@@ -142,7 +144,7 @@ def roc(scores: ArrayLike, truths: ArrayLike) -> Roc:
 
 
 def precision_recall(scores: ArrayLike, truths: ArrayLike) -> tuple[Values, Values, Values]:
-    """Precision, recall and threshold, one point per distinct score from the highest down."""
+    """Precision, recall and threshold, one point per distinct score in descending order."""
     s, t = _scored(scores, truths)
     if not t.any():
         raise MedseqError("Recall needs at least one positive case; there is none.")
@@ -161,7 +163,7 @@ def average_precision(scores: ArrayLike, truths: ArrayLike) -> float:
 
 @dataclass(frozen=True)
 class Froc:
-    """Free-response ROC: lesions found against false detections per image.
+    """Free-response ROC: sensitivity for lesions against false detections per image.
 
     Attributes
     ----------
@@ -173,7 +175,7 @@ class Froc:
     thresholds: Values
 
     def at(self, false_per_image: float) -> float:
-        """Highest sensitivity at no more than so many false detections per image."""
+        """Highest sensitivity with no more than this number of false detections per image."""
         allowed = self.sensitivity[self.false_per_image <= false_per_image]
         return float(allowed.max(initial=0.0))
 
@@ -190,8 +192,8 @@ def froc(scores: ArrayLike, lesions: Sequence[object], *, total_lesions: int, im
     ----------
     scores : array_like, shape (detections,)
     lesions : sequence, shape (detections,)
-        The lesion (any name, unique over images) that each detection hits, None for a false one. A lesion hit twice counts
-        once, and the second hit is not a false detection.
+        The lesion (any name that is unique over images) that each detection hits; None for a false one. A lesion that
+        is hit twice counts once, and the second hit is not a false detection.
     total_lesions, images : int
     """
     s = checked_values(scores, "scores", 0)
@@ -208,6 +210,6 @@ def froc(scores: ArrayLike, lesions: Sequence[object], *, total_lesions: int, im
         if place + 1 == s.size or s[order[place + 1]] != s[k]:
             points.append((false / images, len(seen) / total_lesions, float(s[k])))
     if len(seen) > total_lesions:
-        raise MedseqError(f"Detections hit {len(seen)} lesions, but there are said to be {total_lesions}.")
+        raise MedseqError(f"Detections hit {len(seen)} lesions, but total_lesions is {total_lesions}.")
     x, y, z = np.array(points).T
     return Froc(x, y, z)

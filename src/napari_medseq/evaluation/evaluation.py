@@ -1,4 +1,4 @@
-"""`evaluate`: predictions against truths, case by case and class by class, as a table, a summary and a figure."""
+"""`evaluate`: compare predictions with truths, case by case and class by class, as a table, a summary and a figure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Segmented(Protocol):
-    """What has labels, as a `Segmentation`."""
+    """An object with labels, such as a `Segmentation`."""
 
     @property
     def labels(self) -> ImageSequence: ...
@@ -35,7 +35,7 @@ Labels = ImageSequence | Segmented
 T = TypeVar("T")
 Given: TypeAlias = "T | Iterable[T] | Mapping[str, T]"
 
-#: the measures that are summarised, in this order
+#: measures in the summary, in this order
 MEASURES = (
     "dice",
     "iou",
@@ -66,12 +66,13 @@ class Evaluation:
     table: pd.DataFrame
 
     def summary(self, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
-        """One row per class and measure: mean with its bootstrap interval over cases, median, n, and how many are not finite."""
+        """One row per class and measure: mean with its bootstrap interval over cases, median, n, and the number of
+        non-finite values."""
         import pandas as pd
 
         rows = []
         for (label, name), part in self.table.groupby(["label", "label_name"], sort=True):
-            # the frames of one case are no independent evidence
+            # the frames of one case are not independent
             cases = part.groupby("case", sort=False)[list(MEASURES)].mean()
             for measure in MEASURES:
                 values = cases[measure].to_numpy(dtype=float)
@@ -101,12 +102,12 @@ class Evaluation:
         return bland_altman(part["volume_ml"].to_numpy(), part["truth_ml"].to_numpy())
 
     def against(self, other: Evaluation, measure: str = "dice", *, seed: int = 0) -> Paired:
-        """Compare with another method on the same cases and classes, paired.
+        """Compare with another method on the same cases and classes, as paired samples.
 
         Raises
         ------
         MedseqError
-            If the cases differ, or there is no such measure.
+            If the cases differ, or the measure is unknown.
         """
         if measure not in MEASURES:
             raise MedseqError(f"There is no measure {measure!r}; use one of {', '.join(MEASURES)}.")
@@ -114,7 +115,7 @@ class Evaluation:
         own, yours = (e.table.set_index(keys)[measure] for e in (self, other))
         if set(own.index) != set(yours.index):
             raise MedseqError("The two evaluations are of different cases or classes; evaluate both on the same.")
-        # one score per case, so that frames and classes of one patient do not count as several
+        # one score per case, because frames and classes of one patient are not independent
         a, b = (s.groupby(level="case", sort=True).mean() for s in (own, yours))
         return paired(a.to_numpy(dtype=float), b.to_numpy(dtype=float), seed=seed)
 
@@ -124,7 +125,7 @@ class Evaluation:
         Parameters
         ----------
         path : optional
-            Where to write the figure too (.png, .svg, .pdf).
+            File to which the figure is also written (.png, .svg, .pdf).
         """
         from napari_medseq.evaluation.plot import figure
 
@@ -192,34 +193,34 @@ def evaluate(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Evaluation | LocationScores:
-    """Measure predicted labels, or what was located, against true labels.
+    """Compare predicted labels, or located objects, with true labels.
 
     Parameters
     ----------
     predictions : ImageSequence, Segmentation, Locations, a list of one of these, or a mapping name → one of them
-        Each on one grid with its truth. Mappings are paired by name.
+        The predictions, each on the grid of its truth. Mappings are paired by name.
     truths : ImageSequence, Segmentation, a list of them, or a mapping name → one of them
-        Labels.
+        The true labels.
     labels : iterable of int, optional
-        Classes to measure; default all that occur in any truth or prediction, or are named by a truth.
+        Classes to measure; default all that occur in any truth or prediction, or that a truth names.
     names : sequence of str, optional
-        Names of the cases; default the mapping's keys, else the truths' names (numbered where they repeat).
+        Names of the cases; default the mapping's keys, else the truths' names (numbered if they repeat).
     min_overlap, min_volume_ml : float
-        For counting lesions; see `metrics.detect`.
+        Limits for counting lesions; see `metrics.detect`.
     within_mm : float
-        How far from a lesion a landmark may lie and still hit it; for locations only.
+        Largest distance at which a landmark still hits a lesion; for locations only.
 
     Returns
     -------
     Evaluation or LocationScores
-        The latter of `Locations`; see `locations.score_locations`.
+        The latter for `Locations`; see `locations.score_locations`.
 
     Raises
     ------
     GeometryError
         If a prediction and its truth lie on different grids.
     MedseqError
-        If they cannot be paired, or are no labels.
+        If they cannot be paired, or are not labels.
 
     Examples
     --------
@@ -251,7 +252,7 @@ def evaluate(
     pairs = [(case, _labels_of(p), _labels_of(t)) for case, p, t in zip(cases, predicted, real, strict=True)]
     for case, p, t in pairs:
         check_same_grid(t, p, tolerance_mm=1e-2, where=case)
-    # all empty: still one row per case
+    # one row per case even if all are empty
     values = (sorted(set(labels)) if labels is not None else _classes(pairs)) or [1]
     rows: list[dict[str, object]] = []
     for name, p, t in with_progress(pairs, len(pairs), "Evaluating", progress, cancelled):
@@ -265,7 +266,7 @@ def evaluate(
                 called = t.label_names.get(label) or p.label_names.get(label) or str(label)
                 rows.append({"case": name, "frame": frame, "label": label, "label_name": called, **measures})
     table = pd.DataFrame(rows)
-    # one name per class, also where the cases' files name it differently
+    # one name per class, even if the files of cases name it differently
     table["label_name"] = table.groupby("label")["label_name"].transform("first")
     return Evaluation(table)
 
@@ -303,7 +304,7 @@ def _listed(items: object) -> list[object]:
 
 
 def _labels_of(item: object) -> ImageSequence:
-    """The labels of what was given, in memory."""
+    """The labels of an input, in memory."""
     labels = item.labels if isinstance(item, Segmented) else item
     if not isinstance(labels, ImageSequence):
         raise _no_labels(item)

@@ -1,7 +1,8 @@
 """Hand-crafted features of the slices or frames of a sequence, as tables for classical classifiers.
 
-Intensity and texture by what radiomics is used to (Haralick et al. 1973, doi:10.1109/TSMC.1973.4309314; Ojala et al. 2002,
-doi:10.1109/TPAMI.2002.1017623), by scikit-image; wavelengths and directions by the bank of `preprocessing.gabor`.
+Intensity and texture are described by the usual radiomics features (Haralick et al. 1973,
+doi:10.1109/TSMC.1973.4309314; Ojala et al. 2002, doi:10.1109/TPAMI.2002.1017623), by scikit-image; wavelengths and
+directions by the bank of `preprocessing.gabor`.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ Part = Literal["intensity", "gabor", "cooccurrence", "patterns", "shape"]
 _PERCENTILES = (5, 25, 50, 75, 95)
 _TEXTURE = ("contrast", "dissimilarity", "homogeneity", "energy", "correlation", "ASM")
 _ANGLES = (0.0, np.pi / 4, np.pi / 2, 3 * np.pi / 4)
-_NEIGHBOURS = 8  # of a local binary pattern; uniform patterns of them have _NEIGHBOURS + 2 values
+_NEIGHBOURS = 8  # neighbours and radius of a local binary pattern; uniform patterns have _NEIGHBOURS + 2 values
 _SHAPE = ("area", "perimeter", "eccentricity", "solidity", "extent", "axis_major_length", "axis_minor_length")
 
 
 class FeatureSettings(Settings):
-    """What is measured.
+    """The features that are measured.
 
     Attributes
     ----------
     parts : tuple of {"intensity", "gabor", "cooccurrence", "patterns", "shape"}
         "shape" needs a mask.
     range : (float, float) or None
-        Intensities from which to which, such as a window in HU; None: the image's own 1st to 99th percentile.
+        Range of intensities, such as a window in HU; None: the image's own 1st to 99th percentile.
     bins : int
-        Of the histogram.
+        Number of bins of the histogram.
     levels : int
         Grey levels of the co-occurrence matrix.
     distances : tuple of int
-        In pixels, of the co-occurrence matrix; radii of the patterns too.
+        Distances of the co-occurrence matrix in pixels, and radii of the patterns.
     gabor : Gabor
         The bank; its output is not used.
     """
@@ -65,26 +66,26 @@ def slice_features(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> pd.DataFrame:
-    """Measure every slice along the slice axis, or every frame of a dynamic plane.
+    """Compute features of every slice along the slice axis, or of every frame of a dynamic plane.
 
     Parameters
     ----------
     image : ImageSequence
-        Grey, with three axes.
+        A grey image with three axes.
     mask : ImageSequence, optional
-        On the same grid. Intensity is measured within it where a slice has it, and its shape.
+        A mask on the same grid. In slices that it reaches, intensity is measured within it, together with its shape.
     settings, progress, cancelled
 
     Returns
     -------
     DataFrame
-        A row per step, a column per feature, such as ``intensity mean`` or ``gabor 0.1/mm 45° mean``. Nothing is missing: features of
-        the shape, in pixels, of a slice without mask are 0.
+        A row per step, a column per feature, such as ``intensity mean`` or ``gabor 0.1/mm 45° mean``. There are no
+        missing values: shape features (in pixels) of a slice without a mask are 0.
 
     Raises
     ------
     MedseqError
-        If the image is no stack of grey planes, or has no finite voxel, or "shape" is asked for without a mask.
+        If the image is not a stack of grey planes, has no finite voxel, or "shape" is requested without a mask.
     GeometryError
         If the mask lies on another grid.
     """
@@ -133,7 +134,7 @@ def _along(data: NDArray[np.generic], axes: tuple[str, ...], axis: str) -> NDArr
 
 
 def _grey(planes: Plane, s: FeatureSettings) -> Plane:
-    """From 0 at the lower bound to 1 at the upper one."""
+    """Intensities scaled from 0 at the lower bound to 1 at the upper one."""
     low, high = s.range if s.range is not None else (float(v) for v in np.percentile(planes, (1, 99)))
     if high <= low:
         return np.zeros(planes.shape)
@@ -146,7 +147,7 @@ def _intensity(plane: Plane, grey: Plane, inside: NDArray[np.bool_] | None, s: F
     within = inside is not None and inside.any()
     values, shades = (plane[inside], grey[inside]) if within else (plane.ravel(), grey.ravel())
     counts = np.bincount(np.minimum((shades * s.bins).astype(np.int64), s.bins - 1), minlength=s.bins) / shades.size
-    even = float(np.ptp(values)) == 0  # no spread has no skewness
+    even = float(np.ptp(values)) == 0  # without spread there is no skewness
     features = {
         "intensity mean": float(values.mean()),
         "intensity sd": float(values.std()),

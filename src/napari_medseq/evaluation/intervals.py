@@ -1,4 +1,5 @@
-"""How sure a number is: bootstrap intervals of means, agreement of two measurements, and paired comparison of two methods."""
+"""Uncertainty of results: bootstrap intervals of means, agreement of two measurements, and paired comparison of two
+methods."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ class Interval:
     level : float
         Confidence, such as 0.95.
     n : int
-        Observations (patients) behind it.
+        Number of observations (patients).
     """
 
     value: float
@@ -42,7 +43,7 @@ def checked_values(values: ArrayLike, noun: str, least: int = 1) -> Values:
     Raises
     ------
     MedseqError
-        If they are no numbers, or fewer than `least`; the message calls them `noun`.
+        If they are not numbers, or fewer than `least`; the message calls them `noun`.
     """
     try:
         data = np.asarray(values, dtype=np.float64).ravel()
@@ -66,7 +67,7 @@ def bootstrap(
     Parameters
     ----------
     values : array_like, shape (n,)
-        One per patient; NaN (not defined there) is left out, infinities are kept.
+        One value per patient; NaN (undefined) is left out, infinities are kept.
     statistic : callable, optional
         Default the mean.
 
@@ -99,12 +100,12 @@ def check_level(level: float) -> None:
 
 
 def quantiles(statistics: Values, level: float) -> tuple[float, float]:
-    """The two ends between which the share `level` of the values lies; NaN counts as no value."""
+    """The two quantiles that enclose the share `level` of the values; NaN is ignored."""
     statistics = np.sort(statistics[~np.isnan(statistics)])
     if not statistics.size:
         return float("nan"), float("nan")
     tail = (1 - level) / 2
-    if np.isinf(statistics).any():  # interpolating beside an infinity gives NaN: take order statistics
+    if np.isinf(statistics).any():  # interpolating beside an infinity would give NaN, so order statistics are used
         low, high = (statistics[min(statistics.size - 1, round(q * (statistics.size - 1)))] for q in (tail, 1 - tail))
     else:
         low, high = np.quantile(statistics, (tail, 1 - tail))
@@ -118,7 +119,7 @@ class BlandAltman:
     Attributes
     ----------
     means, differences : ndarray
-        Per pair: the mean of both, and first minus second.
+        For each pair the mean of both, and first minus second.
     bias : float
         Mean difference, with its 95 % interval `bias_interval`.
     lower, upper : float
@@ -170,9 +171,9 @@ class Paired:
     median : float
         Median difference.
     p : float
-        Two-sided Wilcoxon signed-rank p value; 1 where all differences are 0.
+        Two-sided Wilcoxon signed-rank p value; 1 if all differences are 0.
     better, worse, equal : int
-        Patients for whom the first is higher, lower, the same.
+        Number of patients for whom the first is higher, lower, or equal.
     """
 
     difference: Interval
@@ -192,7 +193,7 @@ def paired(first: ArrayLike, second: ArrayLike, *, level: float = 0.95, resample
     Parameters
     ----------
     first, second : array_like, shape (patients,)
-        A score of each; pairs in which one is NaN are left out.
+        The scores of each method; pairs with a NaN are left out.
 
     Raises
     ------
@@ -204,7 +205,7 @@ def paired(first: ArrayLike, second: ArrayLike, *, level: float = 0.95, resample
     a, b = checked_values(first, "scores"), checked_values(second, "scores")
     if a.shape != b.shape:
         raise MedseqError(f"{a.size} and {b.size} scores cannot be paired; give one of each per patient.")
-    with np.errstate(invalid="ignore"):  # inf − inf: both missed alike
+    with np.errstate(invalid="ignore"):  # inf − inf: both missed the object
         d = np.where(a == b, 0.0, a - b)
     d = checked_values(d[~(np.isnan(a) | np.isnan(b))], "pairs that are defined")
     p = 1.0 if not d.any() else float(stats.wilcoxon(d, zero_method="wilcox").pvalue)

@@ -1,4 +1,5 @@
-"""How well things were located: free-response ROC, the landmarks' distance from the truth in mm, and the overlap of the boxes."""
+"""Evaluation of locations: free-response ROC, the landmarks' distance from the truth in mm, and the overlap of the
+boxes."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ _COLUMNS = ("case", "lesion", "volume_ml", "hit", "score", "error_mm", "box_iou"
 
 
 class Location(Protocol):
-    """One thing that was found: how sure, its landmark (RAS+ mm), and its box (axis → start, stop)."""
+    """One located object: its score, its landmark (RAS+ mm), and its box (axis → start, stop)."""
 
     @property
     def score(self) -> float: ...
@@ -36,7 +37,7 @@ class Location(Protocol):
 
 @runtime_checkable
 class Locations(Protocol):
-    """What was found in one image, as `ms.locate` gives it."""
+    """The objects located in one image, as `ms.locate` returns them."""
 
     @property
     def found(self) -> Sequence[Location]: ...
@@ -46,16 +47,16 @@ class Locations(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LocationScores:
-    """What `ms.evaluate` finds of locations.
+    """The result of `ms.evaluate` for locations.
 
     Attributes
     ----------
     table : pandas.DataFrame
-        One row per lesion that counts: ``case``, ``lesion`` (its number in the image), ``volume_ml``, ``hit``; and of the surest
-        location that hit it ``score``, ``error_mm`` (landmark to the lesion's centre) and ``box_iou`` (both boxes' intersection over
-        union, in voxels); NaN where none did.
+        One row per lesion that counts: ``case``, ``lesion`` (its number in the image), ``volume_ml``, ``hit``; and for
+        the most certain location that hit it ``score``, ``error_mm`` (landmark to the lesion's centre) and ``box_iou``
+        (both boxes' intersection over union, in voxels); NaN if none did.
     froc : Froc
-        Share of lesions found against false locations per image.
+        Sensitivity for lesions against false locations per image.
     images : int
     """
 
@@ -65,22 +66,22 @@ class LocationScores:
 
     @property
     def lesions(self) -> int:
-        """Lesions in all."""
+        """Number of lesions."""
         return len(self.table)
 
     @property
     def hit(self) -> int:
-        """Lesions that were hit at all."""
+        """Number of lesions that were hit."""
         return int(self.table["hit"].sum())
 
     @property
     def mean_error_mm(self) -> float:
-        """Mean distance between a lesion's centre and the landmark that hit it; NaN where none was hit."""
+        """Mean distance between a lesion's centre and the landmark that hit it; NaN if none was hit."""
         return float(self.table["error_mm"].mean())
 
     @property
     def mean_box_iou(self) -> float:
-        """Mean intersection over union of a lesion's box and the box that hit it; NaN where none was hit."""
+        """Mean intersection over union of a lesion's box and the box that hit it; NaN if none was hit."""
         return float(self.table["box_iou"].mean())
 
     def __repr__(self) -> str:
@@ -92,7 +93,7 @@ class LocationScores:
 
 @dataclass(frozen=True, eq=False)
 class _Lesion:
-    """A connected component of a truth: its voxels' places in RAS+ mm, its box and its size."""
+    """A connected component of a truth: its voxels' positions in RAS+ mm, its box and its size."""
 
     points_mm: NDArray[np.float64]
     box: dict[str, tuple[int, int]]
@@ -108,24 +109,24 @@ def score_locations(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> LocationScores:
-    """Score what was located against known lesions.
+    """Score locations against known lesions.
 
     Parameters
     ----------
     predictions : mapping of case to Locations
     truths : mapping of case to ImageSequence
-        Labels on the grid of the image that was looked at; each connected component (26-connected) is a lesion.
+        Labels on the grid of the image; each connected component (26-connected) is a lesion.
     within_mm : float
-        A landmark hits the lesion that is nearest to it, if that is no farther than this from it.
+        A landmark hits the nearest lesion if its distance is not larger than this.
     min_volume_ml : float
-        Smaller lesions need not be found; a landmark that hits one is passed over.
+        Smaller lesions need not be located; a landmark that hits one is ignored.
 
     Raises
     ------
     GeometryError
         If a truth lies on another grid than its image.
     MedseqError
-        If there is no lesion at all.
+        If there is no lesion.
     """
     import pandas as pd
     from scipy.spatial import cKDTree
@@ -161,7 +162,7 @@ def score_locations(
 
 
 def box_iou(one: Box, other: Box) -> float:
-    """Intersection over union of two boxes of voxels; an axis that one lacks counts as one voxel, and as met."""
+    """Intersection over union of two boxes of voxels; an axis that one of them lacks counts as one common voxel."""
     shared = [(one[a], other[a]) for a in SPACE if a in one and a in other]
     inner = prod(max(0, min(p[1], q[1]) - max(p[0], q[0])) for p, q in shared)
     sizes = [prod(b[a][1] - b[a][0] for a in SPACE if a in b) for b in (one, other)]

@@ -1,4 +1,4 @@
-"""How well two masks on one grid agree: overlap, volume and surface distance."""
+"""Agreement of two masks on one grid: overlap, volume, surface distance, and detection of lesions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def surface_points(mask: ArrayLike, affine: NDArray[np.float64]) -> NDArray[np.f
 
     inside = np.asarray(mask).astype(bool)
     structure = ndimage.generate_binary_structure(inside.ndim, 1)
-    if inside.shape[0] == 1:  # a single slice has its surface in the plane
+    if inside.shape[0] == 1:  # the surface of a single slice lies in its plane
         structure[0] = structure[2] = False
     edge = inside & ~ndimage.binary_erosion(inside, structure)
     return geometry.apply_points(affine, np.argwhere(edge)[:, ::-1])
@@ -40,14 +40,14 @@ class SurfaceDistances:
     Attributes
     ----------
     to_truth : ndarray
-        For each surface voxel of the prediction, the distance to the truth's nearest.
+        For each surface voxel of the prediction, the distance to the nearest one of the truth.
     to_prediction : ndarray
-        The other way round.
+        For each surface voxel of the truth, the distance to the nearest one of the prediction.
 
     Notes
     -----
-    Both are empty where both masks are empty (all measures 0), and one infinity each where just one mask is empty (all
-    measures infinite): a missed lesion is no small error and must not drop out of a mean unseen.
+    Both are empty if both masks are empty (all measures are 0), and hold one infinity each if only one mask is empty
+    (all measures are infinite), because a missed lesion is a large error that must not silently drop out of a mean.
     """
 
     to_truth: NDArray[np.float64]
@@ -98,14 +98,14 @@ def volume_ml(mask: ArrayLike, affine: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True)
 class Detection:
-    """Lesions found and missed.
+    """Numbers of lesions that were found and missed.
 
     Attributes
     ----------
     lesions, found : int
-        True lesions, and those of them that were found.
+        Number of true lesions, and of those that were found.
     predicted, real : int
-        Predicted lesions, and those of them that lie on a true one.
+        Number of predicted lesions, and of those that lie on a true one.
     """
 
     lesions: int
@@ -125,7 +125,8 @@ class Detection:
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of the two; 1 where there was nothing and nothing was found, 0 where one side alone is empty."""
+        """Harmonic mean of the two; 1 if there was no lesion and none was predicted, 0 if only one of the two
+        holds."""
         if not self.lesions and not self.predicted:
             return 1.0
         s = self.found / self.lesions if self.lesions else 0.0
@@ -141,7 +142,7 @@ def detect(
     min_overlap: float = 0.1,
     min_volume_ml: float = 0.0,
 ) -> Detection:
-    """Compare lesion by lesion: a lesion is a 26-connected component.
+    """Compare lesions, which are 26-connected components.
 
     A true lesion counts as found if the prediction covers at least `min_overlap` of it; a predicted one is real if the truth
     covers at least as much of it (after Commowick et al. 2018, doi:10.1038/s41598-018-31911-7). Components under
@@ -176,7 +177,7 @@ def compare(
     min_overlap: float = 0.1,
     min_volume_ml: float = 0.0,
 ) -> dict[str, float]:
-    """All measures of two (z, y, x) masks, by the names of the columns of `Evaluation.table`."""
+    """All measures of two (z, y, x) masks, under the names of the columns of `Evaluation.table`."""
     overlap = Overlap.of(prediction, truth)
     distances = SurfaceDistances.of(prediction, truth, affine)
     detection = detect(prediction, truth, affine, min_overlap=min_overlap, min_volume_ml=min_volume_ml)

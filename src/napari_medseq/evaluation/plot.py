@@ -17,14 +17,15 @@ _PANELS = (("dice", "Dice"), ("hd95_mm", "HD95 (mm)"), ("lesion_f1", "lesion-wis
 
 
 def figure(table: pd.DataFrame, volumes: BlandAltman | None) -> Figure:
-    """Box plots with every case as a point, and Bland–Altman of the volumes; no pyplot, so it works in any thread.
+    """Box plots with every case as a point, and Bland–Altman plots of the volumes; without pyplot, so that it works in
+    any thread.
 
     Parameters
     ----------
     table : DataFrame
         As `Evaluation.table`.
     volumes : BlandAltman or None
-        Agreement of the volumes; None where there are too few cases for one.
+        Agreement of the volumes; None if there are too few cases.
     """
     from matplotlib.figure import Figure
 

@@ -1,4 +1,5 @@
-"""Is a change real? The same scan moved, resampled and noised, with known lesions put in, through the same model again."""
+"""Whether a change is real: the same scan is moved, resampled and noised, with known lesions added, and segmented by
+the same model again."""
 
 from __future__ import annotations
 

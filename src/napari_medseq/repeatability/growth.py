@@ -1,7 +1,8 @@
-"""A patient's own lesion grown by a known share: its place in the image is stretched about its centre, the tissue around gives way.
+"""Growing a patient's own lesion by a known share: the image is stretched about its centre, and the tissue around it
+gives way.
 
-Inside the lesion's radius the stretch is uniform, so that whatever its outline is, its volume grows by exactly that share; outside it
-fades to nothing at twice the new radius. Texture, rim and surroundings stay the patient's own.
+Within the lesion's radius the stretch is uniform, so that its volume grows by exactly that share whatever its outline;
+outside, the stretch fades to nothing at twice the new radius. Texture, rim and surroundings stay those of the patient.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from napari_medseq import geometry
 from napari_medseq.geometry import Affine
 from napari_medseq.sequence import ImageSequence
 
-#: where the stretch has faded, as a multiple of the grown radius
+#: distance at which the stretch has faded, as a multiple of the new radius
 _FADED = 2.0
 
 
@@ -26,11 +27,11 @@ class Growth:
     Attributes
     ----------
     centre : (3,) ndarray
-        RAS mm.
+        Centre, RAS mm.
     radius_mm : float
-        Of the ball that holds the lesion before it grows.
+        Radius of the ball that encloses the lesion before it grows.
     share : float
-        By how much its volume grows.
+        Growth of its volume, as a share.
     """
 
     centre: NDArray[np.float64]
@@ -39,16 +40,16 @@ class Growth:
 
     @property
     def stretch(self) -> float:
-        """Ratio of lengths after and before, inside."""
+        """Ratio of lengths after and before the growth, within the lesion."""
         return float((1 + self.share) ** (1 / 3))
 
     @property
     def reach_mm(self) -> float:
-        """Distance from the centre from which nothing moves."""
+        """Distance from the centre beyond which nothing moves."""
         return _FADED * self.stretch * self.radius_mm
 
     def sources(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Where the tissue at (n, 3) RAS points was before the growth."""
+        """Positions before the growth of the tissue at (n, 3) RAS points."""
         away = points - self.centre
         radius = np.linalg.norm(away, axis=1)
         inner, outer = self.stretch * self.radius_mm, self.reach_mm
@@ -59,7 +60,7 @@ class Growth:
 
 
 def ball_of(lesion: NDArray[np.bool_], affine: Affine) -> tuple[NDArray[np.float64], float]:
-    """Centre (RAS mm) and radius (mm) of a ball that holds a lesion's voxels (z, y, x)."""
+    """Centre (RAS mm) and radius (mm) of a ball that encloses a lesion's voxels (z, y, x)."""
     points = geometry.apply_points(affine, np.argwhere(lesion)[:, ::-1].astype(np.float64))
     centre = points.mean(axis=0)
     half_a_voxel = float(np.linalg.norm(geometry.spacing(affine))) / 2
@@ -67,7 +68,7 @@ def ball_of(lesion: NDArray[np.bool_], affine: Affine) -> tuple[NDArray[np.float
 
 
 def with_growth(image: ImageSequence, growth: Growth) -> ImageSequence:
-    """The image after the growth, on its own grid; voxels beyond its reach are as they were."""
+    """The image after the growth, on its own grid; voxels beyond its reach do not change."""
     from scipy import ndimage
 
     volume = image.volume_zyx().astype(np.float32)

@@ -1,7 +1,7 @@
-"""Lesions of known volume put into a patient's own scan, and grown by known amounts.
+"""Lesions of known volume that are added to a patient's own scan, and grown by known amounts.
 
-What is put in has the contrast of the patient's own lesions to their surroundings, the noise and texture of the place where it is
-put, and edges that share voxels by volume, so that its true volume is known to the last fraction of a voxel.
+An added lesion has the contrast of the patient's own lesions to their surroundings, the noise and texture of its
+position, and edges with partial volumes, so that its true volume is known to a fraction of a voxel.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from napari_medseq import geometry
 from napari_medseq.geometry import Affine
 from napari_medseq.sequence import ImageSequence
 
-#: lengths of an ellipsoid's axes to one another, and how much a lesion's own differ from them
+#: ratio of the lengths of an ellipsoid's axes, and their variation between lesions
 _AXES, _AXES_SD = (0.85, 1.0, 1.18), 0.08
-#: gap between a lesion that is put in and the edge of the body, and to other lesions, in mm
+#: gap between an added lesion and the edge of the body, and to other lesions, in mm
 _TO_EDGE_MM, _APART_MM = 3.0, 8.0
-#: the surroundings of a lesion, in mm from it
+#: extent of the surroundings of a lesion, in mm from it
 _NEAR_MM, _FAR_MM = 2.0, 6.0
 
 
@@ -30,11 +30,11 @@ class Blob:
     Attributes
     ----------
     centre : (3,) ndarray
-        RAS mm.
+        Centre, RAS mm.
     axes : (3, 3) ndarray
         Its principal axes as rows, with lengths whose product is 1.
     volume_ml : float
-        What it should measure.
+        Its true volume.
     """
 
     centre: NDArray[np.float64]
@@ -51,7 +51,7 @@ class Blob:
         return float((3000 * self.volume_ml / (4 * np.pi)) ** (1 / 3))
 
     def share(self, affine: Affine, shape: tuple[int, int, int]) -> NDArray[np.float32]:
-        """Share of each voxel (z, y, x) that lies within, 0 to 1."""
+        """Share of each voxel (z, y, x) that lies within it, 0 to 1."""
         coverage = np.zeros(shape, np.float32)
         reach = 1.5 * self.radius_mm + 2 * float(geometry.spacing(affine).max())
         middle = geometry.apply_points(np.asarray(np.linalg.inv(affine)), self.centre[None])[0]
@@ -60,7 +60,7 @@ class Blob:
         high = np.minimum(np.ceil(middle + steps).astype(int) + 1, np.array(shape[::-1]))
         if (low >= high).any():
             return coverage
-        # each voxel is looked at in 3 × 3 × 3 places
+        # each voxel is sampled at 3 × 3 × 3 points
         fine = [np.arange(3 * a, 3 * b) / 3 - 1 / 3 for a, b in zip(low, high, strict=True)]
         z, y, x = np.meshgrid(fine[2], fine[1], fine[0], indexing="ij")
         points = geometry.apply_points(affine, np.stack([x.ravel(), y.ravel(), z.ravel()], axis=1)) - self.centre
@@ -80,7 +80,7 @@ def draw_blobs(
     volumes_ml: list[float],
     room: list[float],
 ) -> list[Blob]:
-    """Blobs in the body, apart from its edge, from lesions and from one another; fewer where there is no room.
+    """Random blobs in the body, away from its edge, from lesions and from each other; fewer if there is no room.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def draw_blobs(
     body, lesions : bool arrays (z, y, x)
     affine : (4, 4) ndarray
     volumes_ml : list of float
-        Of each blob.
+        Volume of each blob.
     room : list of float
         The volume that each may grow to.
     """
@@ -117,13 +117,13 @@ def draw_blobs(
 
 
 def with_blobs(image: ImageSequence, shares: NDArray[np.float32], contrast: float) -> ImageSequence:
-    """The image with `contrast` added where blobs are, by the share of each voxel."""
+    """The image with `contrast` added where blobs are, in proportion to the share of each voxel."""
     data = image.volume_zyx().astype(np.float32) + np.float32(contrast) * shares
     return image.replace(data=data.reshape(image.data.shape))
 
 
 def contrast_of(image: ImageSequence, lesions: NDArray[np.bool_]) -> float | None:
-    """Brightness of lesions over their surroundings (medians); None where there is no lesion."""
+    """Brightness of lesions above their surroundings (medians); None if there is no lesion."""
     from scipy import ndimage
 
     if not lesions.any():

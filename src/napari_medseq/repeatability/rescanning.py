@@ -1,4 +1,4 @@
-"""A scan as it would be if the patient were laid down anew: moved rigidly, resampled on its own grid, with noise of its own."""
+"""A simulated rescan: the patient is moved rigidly, the image resampled on its own grid, and new noise added."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_medseq.sequence import ImageSequence
 from napari_medseq.volumes.foreground import foreground
 from napari_medseq.volumes.grid import itk_affine, resample_volume
 
-#: difference of two Laplacians, which straight edges and ramps do not answer to, and its standard deviation on unit noise
+#: difference of two Laplacians, which does not respond to straight edges and ramps, and its standard deviation on unit noise
 #: (Immerkær, Computer Vision and Image Understanding 1996, 64:300)
 _LAPLACIANS = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
 _ANSWER = 6.0
@@ -24,12 +24,12 @@ _MEDIAN_OF_NORMAL = 0.6745
 
 @dataclass(frozen=True)
 class Rescan:
-    """One retest: where the patient lies, and the seed of its noise.
+    """One retest: the patient's motion, and the seed of its noise.
 
     Attributes
     ----------
     motion : (4, 4) ndarray
-        Where each point of the patient goes, RAS mm → RAS mm.
+        Motion of each point of the patient, RAS mm → RAS mm.
     noise_seed : int
     """
 
@@ -61,7 +61,7 @@ def rescan(
         Axes z, y, x (or y, x).
     how : Rescan
     noise_sd : float
-        Of the image itself; see `noise_of`.
+        Standard deviation of the image's own noise; see `noise_of`.
     settings : RetestSettings
     channel : int
         Number of the channel, so that the noise of each is its own.
@@ -85,7 +85,8 @@ def rescan(
 
 
 def noise_of(image: ImageSequence) -> float:
-    """Standard deviation of an image's noise inside the body, from what of it no straight structure explains."""
+    """Standard deviation of an image's noise inside the body, from the part that straight structures do not
+    explain."""
     from scipy import ndimage
 
     volume = np.nan_to_num(image.volume_zyx().astype(np.float32))

@@ -1,4 +1,5 @@
-"""`retest`: measure the same scan again and again through the same pipeline, and say the smallest change that is real."""
+"""`retest`: measure the same scan repeatedly through the same pipeline, and estimate the smallest change that is
+real."""
 
 from __future__ import annotations
 
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from napari_medseq.progression import Progression
 
 Images = ImageSequence | Mapping[str, ImageSequence]
-#: gives the labels of an image, or of a mapping of channels, on the (first) image's grid
+#: computes the labels of an image, or of a mapping of channels, on the (first) image's grid
 Segmenter = Callable[[Images], ImageSequence]
 #: events after which a lesion's volume is no longer that of the same lesion alone
 _NOT_ONE = ("merged", "split", "complex", "cut off", "resolved")
-#: mL of the lesions that are put in, unless the patient's own say it, and its limits
+#: mL of the lesions that are added, unless it follows from the patient's own, and its limits
 _IMPLANT_ML, _LEAST_ML, _MOST_ML = 0.5, 0.05, 10.0
 
 
@@ -45,22 +46,22 @@ def retest(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Repeatability:
-    """Find the smallest change of volume that one scan and one model can show.
+    """Estimate the smallest change of volume that one scan and one model can detect.
 
-    The scan is moved, resampled and given noise of its own several times; each time the model segments it and its lesions are found
-    again. Then lesions of known volume are put into it, grown by known amounts, and measured in the same way.
+    The scan is moved, resampled and given new noise several times; each time the model segments it and its lesions are
+    matched. Then lesions of known volume are added, grown by known amounts, and measured in the same way.
 
     Parameters
     ----------
     images : ImageSequence or mapping of channel to ImageSequence
         One visit, as `ms.segment` takes it: axes z, y, x.
     model : Model, name, bundle folder, or callable
-        A segmentation model; or anything that makes labels of images.
+        A segmentation model, or any function that computes labels of images.
     device : str
         "auto", "cpu", "cuda", "cuda:1", "mps".
     settings : RetestSettings or mapping, optional
     force : bool
-        Go on where the model's modality does not match the image's.
+        Continue even if the model's modality does not match the image's.
     progress, cancelled : callables, optional
 
     Returns
@@ -77,8 +78,9 @@ def retest(
 
     Notes
     -----
-    The noise is added to what the scan has already, so a retest is noisier than a second scan would be, by up to a factor of √2;
-    scanner drift, another positioning of coils or contrast agent, and changes of the patient are not in it.
+    The noise is added to that of the scan, so that a retest is noisier than a second scan would be, by a factor of up
+    to √2. Scanner drift, another position of coils or timing of contrast agent, and changes of the patient are not
+    included.
     """
     chosen = checked(RetestSettings, settings)
     channels = dict(images) if isinstance(images, Mapping) else {"": images}
@@ -86,7 +88,7 @@ def retest(
         if set(image.axes) & {"t", "c"}:
             raise MedseqError(f"{image.name} has axes {image.axes}; a scan that is measured again has z, y, x.")
     channels = {name: image.compute() for name, image in channels.items()}
-    with warnings.catch_warnings():  # of every run the same doubts
+    with warnings.catch_warnings():  # every run gives the same warnings
         warnings.simplefilter("ignore", MedseqWarning)
         segmenter, name = _segmenter(model, device, force, cancelled)
         study = _Study(channels, isinstance(images, Mapping), segmenter, chosen, progress, cancelled)
@@ -100,7 +102,7 @@ def retest(
 def _segmenter(
     model: Model | Segmenter | str | PathLike[str], device: str, force: bool, cancelled: Cancelled | None
 ) -> tuple[Callable[[Images, Progress | None], ImageSequence], str]:
-    """What makes labels of images, and its name."""
+    """The function that computes labels of images, and its name."""
     from napari_medseq.inference import segment
 
     if not isinstance(model, Model | str | PathLike):
@@ -120,7 +122,7 @@ def _segmenter(
 
 @dataclass
 class _Study:
-    """One run of `retest`: the scan, what segments it, and how far it is."""
+    """One run of `retest`: the scan, the function that segments it, and the progress."""
 
     channels: dict[str, ImageSequence]
     several: bool
@@ -165,13 +167,13 @@ class _Study:
         }
 
     def tracked(self, scan: ImageSequence, repeat: ImageSequence, how: rescanning.Rescan) -> Progression:
-        """The lesions of the scan and of a retest, each at its place in the patient."""
+        """The lesions of the scan and of a retest, each at its position in the patient."""
         back = np.linalg.inv(how.motion)
         pair = [scan.replace(acquired=None), repeat.replace(acquired=None, meta=scan.meta)]
         return track(pair, settings=self.settings.track, transforms=[None, back], force=True, cancelled=self.cancelled)
 
     def take(self, volumes_of: dict[int, list[float]], pair: Progression, repeat: int) -> None:
-        """Add the volumes of one retest to those of each lesion that the scan shows whole."""
+        """Add the volumes of one retest to those of each lesion that the scan shows completely."""
         table = pair.lesions
         before = table[(table["visit"] == 0) & table["measured"].astype(bool) & ~table["cut_off"].astype(bool)]
         after = table[(table["visit"] == 1) & ~table["event"].isin(_NOT_ONE)].set_index("lesion")["volume_ml"]
@@ -181,7 +183,7 @@ class _Study:
 
     # -- known growth ----------------------------------------------------------------------------------
     def own_grown(self, rng: np.random.Generator, scan: ImageSequence, centre: NDArray[np.float64]) -> list[Implant]:
-        """Grow the patient's largest lesion where it lies, each time in a retest of its own."""
+        """Grow the patient's largest lesion in place, each time in a retest of its own."""
         alone = track([scan.replace(acquired=None)], settings=self.settings.track)
         table, labels = alone.lesions, alone.labels[0]
         whole = table[table["measured"].astype(bool) & ~table["cut_off"].astype(bool)]
@@ -205,7 +207,7 @@ class _Study:
     def implanted(
         self, rng: np.random.Generator, scan: ImageSequence, centre: NDArray[np.float64], doubts: list[str]
     ) -> list[Implant]:
-        """Put lesions in, grow them, measure before and after."""
+        """Add lesions, grow them, and measure them before and after."""
         growths = self.settings.growths
         if not growths:
             return []
@@ -214,7 +216,7 @@ class _Study:
         contrasts = {name: self.contrast(image, own, scan) for name, image in self.channels.items()}
         contrasts_known = {name: value for name, value in contrasts.items() if value is not None}
         if len(contrasts_known) < len(contrasts):
-            doubts.append("The scan has no lesion whose contrast could be taken, so none was put in; give contrast=.")
+            doubts.append("The scan has no lesion whose contrast could be used, so none was added; give contrast=.")
             return []
         volume = self.settings.implant_ml or self.usual_ml(scan)
         blobs = implants.draw_blobs(
@@ -262,7 +264,7 @@ class _Study:
     def recovered(
         self, blobs: list[implants.Blob], grown: list[implants.Blob], pair: Progression, how: rescanning.Rescan
     ) -> list[Implant]:
-        """What was found of each lesion that was put in: the lesion that covers its place, before and after."""
+        """The measurement of each added lesion: of the lesion that covers its position, before and after."""
         labels = [mask for mask in pair.labels if mask is not None]
         volumes = pair.lesions.set_index(["visit", "lesion"])["volume_ml"]
         measured = []
@@ -270,7 +272,7 @@ class _Study:
             true, seen = [], []
             for visit, (blob, motion) in enumerate(((small, np.eye(4)), (large, how.motion))):
                 mask = labels[visit]
-                # where the grid shows the patient as he lies at that visit
+                # the position in the grid of the patient as moved in that visit
                 values = mask.volume_zyx().astype(np.int64)
                 z, y, x = values.shape
                 share = blob.share(geometry.as_affine(np.linalg.inv(motion) @ mask.affine), (z, y, x))

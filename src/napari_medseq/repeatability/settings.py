@@ -11,32 +11,34 @@ from napari_medseq.settings import Settings
 
 
 class RetestSettings(Settings):
-    """How often the scan is measured again, how it is moved and noised, and which lesions are put in.
+    """How often the scan is measured again, how it is moved and noised, and which lesions are added.
 
     Attributes
     ----------
     repeats : int
         How often the scan is moved, resampled, noised and measured again.
     shift_mm : float
-        Largest shift along each axis, in mm: as a patient who is laid down anew.
+        Largest shift along each axis in mm, as if the patient were positioned again.
     turn_degrees : float
         Largest rotation about a random axis, in degrees.
     noise : float
-        Standard deviation of the noise that is added, as a multiple of the scan's own; 1: as much again.
+        Standard deviation of the added noise, as a multiple of the scan's own; 1: the same amount.
     interpolation : {"bspline", "linear"}
         How the moved scan is resampled; linear smooths it.
     growths : tuple of float
-        True growth of each lesion that is put in, as a share of its volume; empty: none is put in.
+        True growth of each added lesion, as a share of its volume; empty: none is added.
     own_growths : tuple of float
-        True growth of the patient's largest lesion, each in a scan of its own: stretched where it lies; empty: it is left.
+        True growth of the patient's largest lesion, each in a scan of its own, by stretching it in place; empty: it is
+        not changed.
     implant_ml : float or None
         Volume of these lesions before they grow; None: the median of the patient's own.
     contrast : float or None
-        Their brightness over their surroundings, in the image's units, for every channel; None: as of the patient's own lesions.
+        Their brightness above their surroundings, in the image's units, for every channel; None: that of the patient's
+        own lesions.
     seed : int
-        Of every random choice: the same seed gives the same study.
+        Seed of every random choice; the same seed gives the same study.
     track : TrackSettings
-        How lesions are told apart.
+        Settings by which lesions are distinguished and matched.
 
     Raises
     ------
