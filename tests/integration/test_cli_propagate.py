@@ -43,7 +43,7 @@ def test_it_writes_what_the_verb_gives(files: tuple[Path, Path, Path], capsys: p
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--steps", "3-x"], "no list of steps"),
+        (["--steps", "3-x"], "not a list of steps"),
         (["--annotated", "77"], "steps 0 to 8"),
         (["-m", "nothing"], "no model"),
     ],

@@ -1,4 +1,4 @@
-"""``napari-medseq``: a thin face over the public API, one subcommand per verb.
+"""``napari-medseq``: the command line over the public API, with one subcommand per verb.
 
 Exit status: 0 done, 1 the input is bad (one clear line on stderr, no traceback), 2 wrong usage, 130 interrupted. Answers
 go to stdout, everything else to stderr. Nothing heavy is imported before a subcommand runs, so that ``--help`` is quick.
@@ -19,7 +19,7 @@ from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
 
 
 class _Version(argparse.Action):
-    """Look the version up only when it is asked for."""
+    """Looks the version up only when it is needed."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from napari_medseq import __version__
@@ -28,7 +28,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-#: Commands whose answers hold patients' pseudonyms.
+#: Commands whose answers contain patients' pseudonyms.
 _OF_PATIENTS = ("info", "convert", "run", "track", "cohort", "dicom", "retest")
 
 
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _failed(str(error), 130)
         except MedseqError as error:
             return _failed(str(error), error=error)
-        except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        except BrokenPipeError:  # the reader of the output ended, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except MemoryError:
@@ -97,7 +97,8 @@ def _failed(message: str, status: int = 1, *, error: Exception | None = None) ->
 
 @contextmanager
 def _told_on_stderr() -> Iterator[None]:
-    """Our warnings as one line each on stderr, once; those of libraries are not the user's business."""
+    """Print the warnings of this package on stderr, each once and on one line; those of libraries do not concern the
+    user."""
     printed: set[str] = set()
 
     def show(message: Warning | str, *_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""The command propagate: from a few painted steps to all of them."""
+"""The command propagate: from a few painted steps to all steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add propagate."""
+    """Add the command propagate."""
     command = commands.add_parser("propagate", help="carry objects painted on a few slices or frames to all others")
     command.add_argument("image", help="image file or series folder")
     command.add_argument("painted", help="label file on its grid; each value is one object")
@@ -70,7 +70,7 @@ def _propagate(args: argparse.Namespace) -> None:
 
 
 def _volumes(propagation: Propagation) -> dict[str, float]:
-    """Object → mL, of all frames together."""
+    """Object → mL, over all frames."""
     import numpy as np
 
     from napari_medseq.geometry import voxel_volume_mm3
@@ -94,6 +94,6 @@ def _steps(text: str, option: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
-            raise SettingsError(f"{option} {text!r} is no list of steps, such as 3,8-10.")
+            raise SettingsError(f"{option} {text!r} is not a list of steps, such as 3,8-10.")
         steps += range(int(first), int(last if dash else first) + 1)
     return steps

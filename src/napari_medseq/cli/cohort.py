@@ -1,4 +1,4 @@
-"""The command over many patients: cohort."""
+"""The command for many patients: cohort."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHOWN = ("study", "status", "visits", "lesions", "first_ml", "last_ml", "respon
 
 
 def add(cohort: argparse.ArgumentParser, register: tuple[str, ...]) -> None:
-    """The arguments of cohort."""
+    """Add the arguments of cohort."""
     cohort.add_argument(
         "studies",
         nargs="+",

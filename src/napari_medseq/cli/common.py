@@ -1,4 +1,5 @@
-"""What the commands share: options that mean the same everywhere, the progress bar, answers for people and machines."""
+"""The common part of the commands: options with the same meaning everywhere, the progress bar, answers for people and
+machines."""
 
 from __future__ import annotations
 
@@ -18,22 +19,22 @@ if TYPE_CHECKING:
 
     from napari_medseq.sequence import ImageSequence, Kind
 
-#: where a command is added
+#: the parser to which a command is added
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-#: the columns of the lesion table that are shown on a terminal
+#: columns of the lesion table that are shown on a terminal
 SHORT = ("visit", "date", "lesion", "volume_ml", "longest_mm", "event", "parents", "certainty")
 
 
 # -- options ---------------------------------------------------------------------------------------------------------
 def add_json(command: argparse.ArgumentParser) -> None:
-    """``--json``: the answer for a machine."""
+    """Add ``--json``: print the answer as JSON."""
     command.add_argument("--json", action="store_true", help="print the answer as JSON")
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
-    """``--model``, ``--device``, ``--series``, ``--force``: everything that runs a model."""
+    """Add ``--model``, ``--device``, ``--series`` and ``--force``, for commands that run a model."""
     command.add_argument(
         "-m", "--model", required=True, help="name of a model (see `napari-medseq models`) or a bundle folder"
     )
@@ -43,14 +44,14 @@ def add_model(command: argparse.ArgumentParser) -> None:
 
 
 def add_series(command: argparse.ArgumentParser) -> None:
-    """``--series``: which image, where there are several."""
+    """Add ``--series``: the image to use if there are several."""
     command.add_argument(
         "--series", action="append", metavar="PATTERN", help="name of the image, such as '*T1post*'; may be repeated"
     )
 
 
 def add_shift_dates(command: argparse.ArgumentParser) -> None:
-    """``--shift-dates``: of a patient, for results that leave the house."""
+    """Add ``--shift-dates``: shift a patient's dates, for results that leave the institution."""
     command.add_argument(
         "--shift-dates",
         action="store_true",
@@ -59,7 +60,7 @@ def add_shift_dates(command: argparse.ArgumentParser) -> None:
 
 
 def add_settings(command: argparse.ArgumentParser) -> None:
-    """``--settings`` and ``--set``: the settings of a step, as a file or one by one."""
+    """Add ``--settings`` and ``--set``: the settings of a step, as a file or one by one."""
     command.add_argument("--settings", metavar="FILE", help="settings as a YAML or JSON file")
     command.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="one setting, such as min_volume_ml=0.5"
@@ -67,12 +68,12 @@ def add_settings(command: argparse.ArgumentParser) -> None:
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings that `add_settings` took, those given one by one last.
+    """The settings of the options that `add_settings` added; those given one by one take precedence.
 
     Raises
     ------
     SettingsError
-        If the file cannot be read or an item is no NAME=VALUE.
+        If the file cannot be read, or an item is not NAME=VALUE.
     """
     from napari_medseq.yaml_text import read_settings
 
@@ -81,7 +82,7 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def pairs(items: Sequence[str]) -> dict[str, Any]:
-    """NAME=VALUE items as a mapping, values read as YAML.
+    """NAME=VALUE items as a mapping, with values parsed as YAML.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def pairs(items: Sequence[str]) -> dict[str, Any]:
     for item in items:
         name, equals, text = item.partition("=")
         if not equals or not name.strip():
-            raise SettingsError(f"--set {item!r} is no NAME=VALUE, such as min_volume_ml=0.5.")
+            raise SettingsError(f"--set {item!r} is not NAME=VALUE, such as min_volume_ml=0.5.")
         try:
             values[name.strip()] = parse_values(text, where=item)
         except SettingsError:
@@ -104,7 +105,7 @@ def pairs(items: Sequence[str]) -> dict[str, Any]:
 
 # -- images ----------------------------------------------------------------------------------------------------------
 def one_image(path: str, series: Sequence[str] | None, kind: Kind | None = None) -> ImageSequence:
-    """The one image that a path holds, or that `series` names among several.
+    """The only image of a path, or the one that `series` names among several.
 
     Raises
     ------
@@ -130,7 +131,7 @@ def one_image(path: str, series: Sequence[str] | None, kind: Kind | None = None)
 
 # -- progress and answers --------------------------------------------------------------------------------------------
 def bar() -> Progress | None:
-    """A progress bar on a terminal's stderr; None where nobody looks."""
+    """A progress bar on a terminal's stderr; None if stderr is not a terminal."""
     if not sys.stderr.isatty():
         return None
     started, last = time.monotonic(), [0.0]
@@ -154,10 +155,11 @@ def answer(args: argparse.Namespace, facts: Mapping[str, Any] | Sequence[Any], t
 
 
 def printable(text: str) -> str:
-    r"""Text that may hold a file's names, safe for a terminal: what is no visible character is written as its code.
+    r"""Text that is safe for a terminal even if it holds names of files: invisible characters are written as their
+    codes.
 
-    An escape sequence in a file name or a DICOM description could otherwise colour, overwrite or forge what is read; a name that
-    is no valid text could not be printed at all. Line ends stay.
+    An escape sequence in a file name or a DICOM description could otherwise colour, overwrite or forge the output, and
+    a name that is not valid text could not be printed at all. Line ends stay.
 
     Examples
     --------
@@ -168,14 +170,14 @@ def printable(text: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: no NaN, no numpy, dates as ISO text."""
+    """A value as JSON can hold it: without NaN and numpy types, and with dates as ISO text."""
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     if hasattr(value, "tolist"):
         return plain(value.tolist())
-    if value != value:  # NaN and NaT
+    if value != value:  # true for NaN and NaT
         return None
     if isinstance(value, float):
         return value if abs(value) != float("inf") else None
@@ -183,7 +185,7 @@ def plain(value: Any) -> Any:
 
 
 def rows_of(frame: DataFrame) -> list[dict[str, Any]]:
-    """The rows of a table, each by the names of its columns."""
+    """The rows of a table as mappings from column names to values."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
@@ -198,7 +200,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = Non
 
 
 def cell(value: object) -> str:
-    """A value as text in a table: nothing for None and NaN, four digits, the items of a list joined by ×."""
+    """A value as text in a table: empty for None and NaN, four digits, the items of a list joined by ×."""
     if value is None or value != value:
         return ""
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""``napari-medseq demo``: the main job on a synthetic patient, into files or into napari."""
+"""``napari-medseq demo``: the main job on a synthetic patient, written to files or shown in napari."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: common.Commands) -> None:
-    """Add demo."""
+    """Add the command demo."""
     demo = commands.add_parser("demo", help="the main job on a synthetic patient with three visits")
     demo.add_argument(
         "-o", "--out", default="napari-medseq-demo", help="folder for the study and the result (default %(default)s)"
@@ -58,7 +58,7 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def show(study: Study, progression: Progression) -> None:
-    """Open napari with a study and what was found in it, until the user closes it.
+    """Open napari with a study and its result, until the user closes it.
 
     Raises
     ------

@@ -1,4 +1,5 @@
-"""``napari-medseq doctor``: what is installed, which device will be used and why, and what to do about a GPU that is not."""
+"""``napari-medseq doctor``: what is installed, which device will be used and why, and what to do about a GPU that
+cannot be used."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ _SHOWN = (
 
 
 def add(commands: common.Commands) -> None:
-    """Add doctor."""
+    """Add the command doctor."""
     doctor = commands.add_parser("doctor", help="what is installed, and which device will be used and why")
     doctor.add_argument(
         "--prefer",
@@ -126,7 +127,7 @@ def _for_a_report() -> dict[str, Any]:
 
 
 def _without_home(text: str) -> str:
-    """A text in which the home folder, and with it the user's name, is "~"."""
+    """A text in which the home folder, and thereby the user's name, is replaced by "~"."""
     try:
         return text.replace(str(Path.home()), "~") if str(Path.home()) != "/" else text
     except RuntimeError:
@@ -134,7 +135,7 @@ def _without_home(text: str) -> str:
 
 
 def built_for(cuda: str | None, hip: str | None) -> str:
-    """What a torch build can compute on, in words."""
+    """The devices that a torch build supports, in words."""
     if cuda:
         return f"CUDA {cuda}"
     return f"ROCm {hip}" if hip else "the CPU" + (" and Apple's GPU" if sys.platform == "darwin" else " only")
@@ -153,7 +154,7 @@ def gpus() -> list[str]:
 
 
 def advice(gpus: list[str], device: str, cuda: str | None, system: str) -> str:
-    """What to run so that a GPU that is there but not used gets used; empty where all is well."""
+    """How to make an unused GPU usable; empty if nothing has to be done."""
     if device != "cpu" or not gpus:
         return ""
     if cuda:

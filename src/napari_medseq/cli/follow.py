@@ -1,4 +1,4 @@
-"""Commands over a patient's visits: run, track, report, and cohort for many patients."""
+"""Commands on a patient's visits: run, track, report, and cohort for many patients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REGISTER = ("auto", "none", "translation", "rigid", "affine", "deformable")
 
 
 def add(commands: common.Commands) -> None:
-    """Add run, track, report and cohort."""
+    """Add the commands run, track, report and cohort."""
     run = commands.add_parser(
         "run", help="the main job: read the visits, segment each, follow every lesion, write the results"
     )
@@ -178,7 +178,7 @@ def _date_in(path: str) -> str | None:
 
 
 def _print_result(args: argparse.Namespace, progression: Progression) -> None:
-    """The answer: a table per lesion and one per visit, and where everything lies."""
+    """Print the answer: a table per lesion and one per visit, and the paths of all files."""
     lesions: list[dict[str, Any]] = progression.lesions.to_dict("records")  # type: ignore[assignment]
     summary: list[dict[str, Any]] = progression.summary.to_dict("records")  # type: ignore[assignment]
     out = str(Path(args.out).resolve()) if args.out else None

@@ -1,4 +1,4 @@
-"""Commands over images: info, convert, register."""
+"""Commands on images: info, convert, register."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from napari_medseq.cli import common
 from napari_medseq.errors import SettingsError
 
-#: endings by which an image is written, and labels too
+#: endings of files for images, which labels may also have
 IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha")
 WRITABLE = (*IMAGES, ".seg.nrrd", ".dcm")
 
 
 def add(commands: common.Commands) -> None:
-    """Add info, convert and register."""
+    """Add the commands info, convert and register."""
     info = commands.add_parser("info", help="what a file or folder holds, from its headers only")
     info.add_argument("path", help="file or folder")
     info.add_argument("--visits", action="store_true", help="also which visits of a patient a folder is taken for")
@@ -88,7 +88,7 @@ def _visits(path: str) -> list[dict[str, Any]]:
 
 
 def _listed(facts: dict[str, Any]) -> str:
-    """Patients, their studies, the series of each, and what is doubtful, as text."""
+    """Patients, their studies, the series of each, and all doubts, as text."""
     studies: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for entry in facts["series"]:
         studies.setdefault((str(entry.get("patient") or ""), str(entry.get("study") or "")), []).append(entry)
@@ -123,7 +123,7 @@ def _row(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _described(facts: Any, depth: int = 0) -> str:
-    """Nested facts as indented text; lists of similar facts as a table."""
+    """Nested facts as indented text, with lists of similar facts as tables."""
     pad = "  " * depth
     lines = []
     for name, value in facts.items():
@@ -183,12 +183,12 @@ def _register(args: argparse.Namespace) -> None:
         facts["transform"] = str(transform.save(args.transform))
     if args.out:
         moved = transform.apply(moving)
-        if "stored" in fixed.meta:  # the file gets the orientation of the fixed image's file
+        if "stored" in fixed.meta:  # the written file gets the orientation of the fixed image's file
             moved = moved.replace(meta={**moved.meta, "stored": fixed.meta["stored"]})
         facts["written"] = str(ms.write(moved, args.out))
     common.answer(args, facts, _described(common.plain(facts)))
 
 
 def writable_suffix(path: Path) -> str | None:
-    """The suffix that decides the format, or None where the path is meant as a folder."""
+    """The suffix that decides the format; None if the path is meant as a folder."""
     return next((s for s in sorted(WRITABLE, key=len, reverse=True) if path.name.lower().endswith(s)), None)

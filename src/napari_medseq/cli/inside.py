@@ -1,4 +1,4 @@
-"""Commands that look inside a model, make it smaller or take it elsewhere: explain, locate, compress, export."""
+"""Commands that explain a model, make it smaller or export it: explain, locate, compress, export."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha")
 
 
 def add(commands: common.Commands) -> None:
-    """Add explain, locate, compress and export."""
+    """Add the commands explain, locate, compress and export."""
     explain = commands.add_parser("explain", help="what in an image speaks for a class, as an image on the same grid")
     explain.add_argument("path", help="image file or series folder")
     explain.add_argument("-o", "--out", required=True, help=f"file to write ({' '.join(_IMAGES)})")
@@ -27,13 +27,13 @@ def add(commands: common.Commands) -> None:
     common.add_model(locate)
     locate.add_argument(
         "--refine-with",
-        "--closer",  # the name of earlier versions
+        "--closer",  # the name in earlier versions
         metavar="MODEL",
         help="a segmentation model that looks at the candidates closely",
     )
     locate.add_argument(
         "--min-score",
-        "--least",  # the name of earlier versions
+        "--least",  # the name in earlier versions
         dest="min_score",
         type=float,
         default=0.3,

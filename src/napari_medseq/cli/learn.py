@@ -1,4 +1,4 @@
-"""Commands that make models: models, train, check, teach."""
+"""Commands that manage and make models: models, train, check, teach."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_medseq.errors import SettingsError
 
 
 def add(commands: common.Commands) -> None:
-    """Add models, train, check and teach."""
+    """Add the commands models, train, check and teach."""
     models = commands.add_parser("models", help="the models that are installed; add, check and remove them")
     models.add_argument("action", nargs="?", default="list", choices=("list", "show", "add", "verify", "remove"))
     models.add_argument(
@@ -133,12 +133,12 @@ def _train(args: argparse.Namespace) -> None:
         common.answer(args, {"preview": str(sheet)}, str(sheet))
         return
     result = ms.train(config, progress=common.bar())
-    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+    if os.environ.get("RANK", "0") == "0":  # only one of several processes prints
         _trained(args, result)
 
 
 def _set(config: dict[str, Any], values: dict[str, Any]) -> None:
-    """Put settings given one by one, such as loop.minutes=5, into a config."""
+    """Put settings that are given one by one, such as loop.minutes=5, into a config."""
     for name, value in values.items():
         *parts, last = name.split(".")
         inside = config
@@ -150,7 +150,7 @@ def _set(config: dict[str, Any], values: dict[str, Any]) -> None:
 
 
 def _train_on_folder(args: argparse.Namespace) -> None:
-    """Train on a folder of data with nothing else said."""
+    """Train on a folder of data without a config."""
     import napari_medseq as ms
 
     if not args.out:
@@ -206,7 +206,7 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def _trained(args: argparse.Namespace, result: Any) -> None:
-    """Say what came of a training."""
+    """Print the result of a training."""
     curve = result.curve.to_dict("records")
     info = result.model.info
     facts = {"bundle": str(result.folder), "name": info.name, "parameters": info.parameters, "curve": curve}

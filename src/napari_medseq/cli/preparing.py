@@ -1,4 +1,4 @@
-"""Commands that prepare images: preprocess, and the list of steps."""
+"""Commands that preprocess images: preprocess, and the list of steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: common.Commands) -> None:
-    """Add preprocess and steps."""
+    """Add the commands preprocess and steps."""
     preprocess = commands.add_parser(
         "preprocess", help="bias field, noise, intensities, resampling, cropping, registration, dynamic series"
     )
@@ -70,7 +70,7 @@ def _preprocess(args: argparse.Namespace) -> int:
     if args.save_steps:
         save(chain, args.save_steps)
     else:
-        parse(chain)  # wrong settings are said before anything is read
+        parse(chain)  # wrong settings are reported before anything is read
     if args.patients:
         return _patients(args, chain)
     reference = common.one_image(args.reference, None) if args.reference else None
@@ -91,7 +91,7 @@ def _preprocess(args: argparse.Namespace) -> int:
             written.append(_one(seq, chain, target, reference, ()))
         except OperationCancelled:
             raise
-        except MedseqError as error:  # the others are still to be had
+        except MedseqError as error:  # the other images are still processed
             failed.append({"image": seq.name, "error": str(error)})
             print(f"napari-medseq: error: {common.printable(str(error))}", file=sys.stderr)
     if not written and not failed:
@@ -101,7 +101,7 @@ def _preprocess(args: argparse.Namespace) -> int:
 
 
 def _patients(args: argparse.Namespace, chain: list[StepLike]) -> int:
-    """Every image of a folder of patients."""
+    """Preprocess every image of a folder of patients."""
     from napari_medseq.cohort import preprocess_cohort
 
     if args.reference or args.follow:
@@ -119,7 +119,7 @@ def _patients(args: argparse.Namespace, chain: list[StepLike]) -> int:
 
 
 def _parsed(text: str) -> list[StepLike]:
-    """A step as the command takes it: a name, settings in braces, or the steps of a file."""
+    """A step as the command line takes it: a name, settings in braces, or the steps of a file."""
     from napari_medseq.preprocessing import load
     from napari_medseq.yaml_text import parse_values
 
@@ -129,7 +129,7 @@ def _parsed(text: str) -> list[StepLike]:
         return [text]
     value = parse_values(text, where=f"--step {text!r}")
     if not isinstance(value, dict):
-        raise SettingsError(f"--step {text!r} is no step; give its settings as {{kind: NAME, …}}.")
+        raise SettingsError(f"--step {text!r} is not a step; give its settings as {{kind: NAME, …}}.")
     return [value]
 
 
@@ -163,7 +163,7 @@ def _one(
 
 
 def _all(paths: list[str], series: list[str] | None, out: Path) -> Iterator[tuple[ImageSequence, Path]]:
-    """Every image of the paths, and where it goes: below `out` as it lay below its path's folder."""
+    """Every image of the paths, with its output file: below `out` at the same place as below its path's folder."""
     import napari_medseq as ms
     from napari_medseq.sequence import matches
 

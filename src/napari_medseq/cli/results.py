@@ -1,4 +1,5 @@
-"""Commands over a result that is there: its tables, as a list or lesion by visit, which changes are real, and all of it as DICOM."""
+"""Commands on an existing result: its tables, as a list or lesion by visit, which changes are real, and all of it as
+DICOM."""
 
 from __future__ import annotations
 
@@ -14,12 +15,12 @@ if TYPE_CHECKING:
     from napari_medseq.progression import Progression
     from napari_medseq.sequence import ImageSequence
 
-#: words for the measures that a matrix is usually asked for
+#: short names of the usual measures of a matrix
 _MEASURES = {"volume": "volume_ml", "diameter": "longest_mm", "change": "change_percent", "event": "event"}
 
 
 def add(commands: common.Commands) -> None:
-    """Add table, retest and dicom."""
+    """Add the commands table, retest and dicom."""
     table = commands.add_parser(
         "table", help="the table of a result: one row per lesion and visit, or lesion by visit as a matrix"
     )
@@ -178,7 +179,8 @@ def _dicom(args: argparse.Namespace) -> None:
 
 
 def with_inputs(progression: Progression, folder: Path) -> str:
-    """Give a loaded progression the images it was made from, where they still are; the card of its model."""
+    """Give a loaded progression the images that it was made from, if they still exist, and return the card of its
+    model."""
     import napari_medseq as ms
     from napari_medseq import record
 
@@ -188,7 +190,7 @@ def with_inputs(progression: Progression, folder: Path) -> str:
             source, name = image.get("source"), image.get("name")
             try:
                 images = ms.read(source, kind="image") if source else []
-            except MedseqError:  # it lies elsewhere now: that visit's picture is grey
+            except MedseqError:  # the image has been moved, so that the picture of that visit is grey
                 continue
             progression.images[visit] = next((i for i in images if i.name == name), None)
             break
@@ -197,5 +199,5 @@ def with_inputs(progression: Progression, folder: Path) -> str:
 
 
 def counted(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Rows for people, who count visits from 1."""
+    """Rows for people, with visits counted from 1."""
     return [{**row, "visit": int(str(row["visit"])) + 1} if "visit" in row else row for row in rows]

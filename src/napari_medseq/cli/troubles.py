@@ -1,4 +1,5 @@
-"""What stands in the way on this computer, each with its remedy: folders, names, disk, network, screen; for ``napari-medseq doctor``."""
+"""Problems of this computer, each with its remedy: folders, names, disk, network, screen; for ``napari-medseq
+doctor``."""
 
 from __future__ import annotations
 
@@ -12,17 +13,18 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-#: results and unpacked archives need some room, MB
+#: free space in MB that results and unpacked archives need
 _LEAST_FREE_MB = 500
 
 
 def troubles() -> list[str]:
-    """One sentence for each thing that will go wrong, and what to do; empty where nothing will."""
+    """One sentence for each problem, and its remedy; empty if there is none."""
     return [*_folders(), *_names(), *_disk(), *_network(), *_screen()]
 
 
 def writable(folder: Path) -> bool:
-    """Whether a file can be made there, or in the nearest folder above that exists; tried, since permissions do not tell of mounts."""
+    """Whether a file can be created in a folder, or in the nearest existing one above; this is tried, because
+    permissions do not reflect mounts."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:
@@ -78,7 +80,7 @@ def _names() -> Iterator[str]:
 
 
 def _network() -> Iterator[str]:
-    """Whether there is a way out; nothing is sent, since a datagram's address is only noted when a socket is connected."""
+    """Whether a network is available; nothing is sent, because connecting a datagram socket only notes the address."""
     # addresses for documentation, RFC 5737 and RFC 3849
     for family, address in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: common.Commands) -> None:
-    """Add segment, classify and evaluate."""
+    """Add the commands segment, classify and evaluate."""
     segment = commands.add_parser("segment", help="label an image, or each image of a folder, on its own grid")
     segment.add_argument(
         "path", help="image file or series folder; with a folder as --out, a folder of images or of cases"
@@ -66,7 +66,7 @@ def add(commands: common.Commands) -> None:
 
 
 def _chosen(args: argparse.Namespace, model: Any) -> Any:
-    """The image or channels that the model is to look at."""
+    """The image, or the channels, for the model."""
     import napari_medseq as ms
     from napari_medseq.models.choosing import choose_image
 
@@ -109,7 +109,7 @@ def _segment(args: argparse.Namespace) -> int:
 
 
 def _segment_folder(args: argparse.Namespace) -> int:
-    """One label file for each image; status 1 where any failed."""
+    """Write one label file for each image; status 1 if any failed."""
     from napari_medseq.inference.folders import segment_folder
 
     if args.probability or args.uncertainty or args.keep:
@@ -117,7 +117,7 @@ def _segment_folder(args: argparse.Namespace) -> int:
             "--probability, --uncertainty and --keep are for one image; write one label file with -o FILE."
         )
     if args.format not in WRITABLE or args.format == ".dcm":
-        raise SettingsError(f"--format {args.format} is none of {' '.join(e for e in WRITABLE if e != '.dcm')}.")
+        raise SettingsError(f"--format {args.format} is not one of {' '.join(e for e in WRITABLE if e != '.dcm')}.")
     results = segment_folder(
         Path(args.path), args.model, Path(args.out), ending=args.format, series=args.series, device=args.device, force=args.force,
         again=args.again, progress=common.bar(),
@@ -200,7 +200,7 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _called_alike(predictions: Path, truths: Path) -> tuple[list[str], list[str]]:
-    """Label files of two folders that are called alike; every prediction has to have its truth."""
+    """Label files of two folders that have the same names; every prediction needs its truth."""
     from napari_medseq.io.naming import stem
 
     predicted, true = (
@@ -215,5 +215,5 @@ def _called_alike(predictions: Path, truths: Path) -> tuple[list[str], list[str]
 
 
 def _case(path: str) -> str:
-    """Name of a case: its file and the folder that it lies in."""
+    """Name of a case: its file, and the folder that contains it."""
     return "/".join(Path(path).resolve().parts[-2:])

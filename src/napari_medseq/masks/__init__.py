@@ -1,7 +1,9 @@
-"""What annotators do to a mask, on plain arrays with spacing in millimetres: margins, islands, seeds, slices between painted ones.
+"""Editing operations on masks, as plain arrays with spacing in millimetres: margins, islands, growing, interpolation
+between slices, overlap.
 
-Every function gives a new array. Those that take labels change one label only: they gain background and lose what is their own, so
-that no voxel of another label ever changes. `tools` holds each of them with its settings, as the viewer and scripts use them.
+Every function returns a new array. Functions on labels change one label only: it gains background or loses voxels of
+its own, so that no voxel of another label ever changes. `tools` holds each operation with its settings, as the viewer
+and scripts use them.
 """
 
 from __future__ import annotations

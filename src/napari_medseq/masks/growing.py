@@ -1,7 +1,7 @@
-"""Labels grown from seeds: each takes what lies nearest to its seeds without crossing an edge of the image.
+"""Growing labels from seeds: each label takes what is nearest to its seeds without crossing an edge of the image.
 
-A watershed of the image's gradient from the seeds (Beucher and Meyer 1993; Soille 2003), by scikit-image. With one label and a range
-of intensities it is a flood: what hangs together with the seeds within that range.
+A watershed of the image's gradient from the seeds (Beucher and Meyer 1993; Soille 2003), by scikit-image. With one
+label and a range of intensities it is a flood fill: everything within that range that is connected to the seeds.
 """
 
 from __future__ import annotations
@@ -35,22 +35,23 @@ def grow(
     image : ndarray
         Intensities.
     seeds : ndarray of int, of the same shape
-        Labels; 0 is free.
+        Labels of the seeds; 0: no seed.
     spacing : sequence of float
         Millimetres per axis.
     within : (low, high), optional
-        Only voxels of these intensities, ends included, are gained.
+        Only voxels of these intensities, including both ends, are added.
     reach_mm : float
-        No voxel farther than this from a seed is gained.
+        No voxel farther than this from a seed is added.
     blur_mm : float
-        Standard deviation of the Gaussian that is laid over the image before its edges are sought; 0 for none.
+        Standard deviation of the Gaussian that smooths the image before edges are detected; 0 for none.
     surroundings : int, optional
-        The label that was painted around the object: it grows against the others, and is then taken away, seeds and all.
+        The label that was painted around the object: it grows against the others, and is then removed together with
+        its seeds.
 
     Returns
     -------
     ndarray of int
-        Seeds, but for those of `surroundings`, are as they were.
+        The grown labels; seeds, except those of `surroundings`, stay as they are.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def grow(
 
 
 def _edges(image: NDArray[np.float32], spacing: Sequence[float], blur_mm: float) -> NDArray[np.float32]:
-    """How steep the image is, in intensity per mm."""
+    """Gradient magnitude of the image, in intensity per mm."""
     smooth = scipy.ndimage.gaussian_filter(image, [blur_mm / s for s in spacing]) if blur_mm > 0 else image
     squares = np.zeros(image.shape, np.float32)
     for axis, step in enumerate(spacing):

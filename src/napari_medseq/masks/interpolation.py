@@ -1,8 +1,9 @@
-"""Shapes between painted slices: signed distances to the painted outlines, blended from one slice to the next.
+"""Interpolating shapes between painted slices: signed distances to the painted outlines, blended from one slice to the
+next.
 
-Raya and Udupa 1990 (doi:10.1109/42.52980), with the two outlines brought over each other before they are blended, so that a shape
-that moves from slice to slice keeps its size. On tensors, since the promptable network has the same distances among its input channels
-(`napari_medseq.models.prompting`); `interpolate_slices` is for arrays.
+Raya and Udupa 1990 (doi:10.1109/42.52980), with the two outlines aligned before they are blended, so that a shape that
+moves from slice to slice keeps its size. The functions work on tensors, because the promptable network uses the same
+distances as input channels (`napari_medseq.models.prompting`); `interpolate_slices` is for arrays.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ LabelArray = NDArray[np.integer]
 
 
 def squared_distance(inside: Tensor, pixel: tuple[float, float] = (1.0, 1.0)) -> Tensor:
-    """Exact squared Euclidean distance, (n, y, x), of every pixel to the nearest True of its image; huge where there is none.
+    """Exact squared Euclidean distance, (n, y, x), of every pixel to the nearest True of its image; very large if
+    there is none.
 
-    Separable, as Felzenszwalb and Huttenlocher 2012 (doi:10.4086/toc.2012.v008a019): the nearest True of each row, then a minimum
-    over rows of the sums of squares.
+    It is separable, as in Felzenszwalb and Huttenlocher 2012 (doi:10.4086/toc.2012.v008a019): the nearest True of each
+    row, then a minimum over rows of the sums of squares.
 
     Parameters
     ----------
@@ -67,13 +69,13 @@ def nearest_annotated(annotated: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def shifted(maps: Tensor, shift: Tensor) -> Tensor:
-    """Maps moved in their plane; beyond an edge its values go on.
+    """Maps shifted in their plane; values at the edge are repeated beyond it.
 
     Parameters
     ----------
     maps : Tensor, (n, channel, y, x)
     shift : Tensor, (n, 2)
-        Pixels along y and x.
+        Shift in pixels along y and x.
     """
     n, _, height, width = maps.shape
     lines = []
@@ -85,7 +87,7 @@ def shifted(maps: Tensor, shift: Tensor) -> Tensor:
 
 
 def middles(mask: Tensor) -> Tensor:
-    """Centres of mass (…, 2) along y and x of masks (…, y, x), in pixels; 0 where a mask is empty."""
+    """Centres of mass (…, 2) along y and x of masks (…, y, x), in pixels; 0 if a mask is empty."""
     height, width = mask.shape[-2:]
     y = torch.arange(height, device=mask.device, dtype=torch.float32)
     x = torch.arange(width, device=mask.device, dtype=torch.float32)
@@ -96,14 +98,14 @@ def middles(mask: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Between:
-    """Where wanted steps lie between annotated ones, (batch, wanted step).
+    """Positions of wanted steps between annotated ones, (batch, wanted step).
 
     Attributes
     ----------
     low, high : Tensor of int
-        The annotated steps on either side; the outermost twice beyond it.
+        The annotated steps on either side; beyond the outermost one both are that step.
     share : Tensor
-        Of the way from `low` to `high`, 0 to 1.
+        Position between `low` and `high`, 0 to 1.
     """
 
     low: Tensor
@@ -119,28 +121,28 @@ class Between:
 
     @property
     def rests(self) -> bool:
-        """Whether all wanted steps lie beyond the outermost annotated step, or on it, the same for all."""
+        """Whether all wanted steps lie on or beyond the same outermost annotated step."""
         return bool((self.low == self.low[:, :1]).all()) and torch.equal(self.low, self.high)
 
     def first(self) -> Between:
-        """The first wanted step alone."""
+        """The first wanted step only."""
         return Between(self.low[:, :1], self.high[:, :1], self.share[:, :1])
 
     def aligned(self, maps: Sequence[Tensor], middle: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps of the step on either side, moved so that the shapes lie over each other where the shape is on its way.
+        """Maps of the steps on either side, shifted so that their shapes coincide at the interpolated position.
 
         Parameters
         ----------
         maps : sequence of Tensor, (batch, step, y, x)
         middle : Tensor, (batch, step, 2)
-            Of the shapes on annotated steps; see `middles`.
+            Centres of the shapes on annotated steps; see `middles`.
         filled : Tensor of bool, (batch, step)
-            Where there is a shape.
+            Whether a step holds a shape.
 
         Returns
         -------
         low, high : Tensor, (batch, wanted step, map, y, x)
-            The same tensor where the steps on either side are the same.
+            Both are the same tensor if the steps on either side are the same.
         """
         row = torch.arange(len(middle), device=middle.device)[:, None]
         both = (filled[row, self.low] & filled[row, self.high])[..., None]
@@ -156,29 +158,29 @@ class Between:
         return distances[0], distances[-1]
 
     def blended(self, low: Tensor, high: Tensor) -> Tensor:
-        """Signed distances between those on either side, (batch, wanted step, y, x)."""
+        """Signed distances interpolated between those on either side, (batch, wanted step, y, x)."""
         return torch.lerp(low, high, self.share[..., None, None])
 
 
 def interpolate_slices(
     labels: LabelArray, values: Sequence[int], axis: int, pixel: tuple[float, float] = (1.0, 1.0)
 ) -> LabelArray:
-    """Labels with the slices filled in that lie between painted ones of the same label.
+    """Fill in the slices between painted ones of the same label.
 
     Parameters
     ----------
     labels : ndarray of int, three axes
     values : sequence of int
-        Which labels; where two of them claim a voxel, it goes to the one that it lies deeper in.
+        The labels to interpolate; a voxel that two of them claim goes to the one that it lies deeper in.
     axis : int
-        Along which slices follow one another.
+        The axis along which slices follow one another.
     pixel : (float, float)
         Millimetres along the other two axes, in their order.
 
     Returns
     -------
     ndarray of int
-        Only background has changed, and only on slices between two painted ones that do not hold the label.
+        The labels; only background has changed, and only on slices without the label between two painted ones.
 
     Raises
     ------
@@ -219,7 +221,7 @@ def interpolate_slices(
 def _between(
     mask: NDArray[np.bool_], filled: NDArray[np.intp], steps: NDArray[np.intp], pixel: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """Signed distance in mm on `steps`, which lie between the `filled` ones."""
+    """Signed distance in mm on `steps`, which lie between the `filled` steps."""
     annotated = torch.zeros(1, len(mask), dtype=torch.bool)
     annotated[0, filled] = True
     distance = torch.zeros(1, *mask.shape)
@@ -233,13 +235,14 @@ def _between(
 
 
 def _around(line: NDArray[np.bool_]) -> slice:
-    """From one before the first to one after the last True: the nearest background of whatever is inside is there."""
+    """The range from one before the first to one after the last True, which contains the nearest background of all
+    inside pixels."""
     places = np.flatnonzero(line)
     return slice(max(int(places[0]) - 1, 0), min(int(places[-1]) + 2, len(line)))
 
 
 def _ranges(numbers: set[int]) -> str:
-    """Whole numbers as text, runs shortened: ``3–5, 9``."""
+    """Integers as text with runs shortened: ``3–5, 9``."""
     runs: list[list[int]] = []
     for n in sorted(numbers):
         if runs and n == runs[-1][-1] + 1:

@@ -1,4 +1,5 @@
-"""The separate pieces of one mask: numbered, kept, removed, made labels of their own. Pieces that touch at a corner are one."""
+"""Connected components (islands) of one mask: numbered, kept, removed, or made labels of their own. Voxels that touch
+at a corner are connected."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ LabelArray = NDArray[np.integer]
 
 
 def number_islands(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Every piece's number, from 1 for the largest, and how many voxels each has, from the largest on.
+    """The number of every component, from 1 for the largest, and the number of voxels of each in descending order.
 
     Parameters
     ----------
@@ -24,13 +25,13 @@ def number_islands(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     Returns
     -------
     pieces : ndarray of int32
-        0 where the mask is not.
+        Numbers of components; 0 outside of the mask.
     sizes : ndarray of int, one per piece
     """
     pieces = np.zeros(mask.shape, np.int32)
     if not mask.any():
         return pieces, np.zeros(0, np.int64)
-    (box,) = scipy.ndimage.find_objects(mask.view(np.uint8))  # the mask is often a small part of the whole
+    (box,) = scipy.ndimage.find_objects(mask.view(np.uint8))  # the mask is often a small part of the volume
     islands, count = scipy.ndimage.label(mask[box], np.ones((3,) * mask.ndim))
     sizes = np.bincount(islands.ravel(), minlength=count + 1)[1:]
     order = np.argsort(-sizes, kind="stable")
@@ -41,19 +42,19 @@ def number_islands(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
 
 
 def keep_largest(mask: Mask, count: int = 1) -> Mask:
-    """The `count` largest pieces."""
+    """The `count` largest components."""
     pieces, _ = number_islands(mask)
     return np.asarray((pieces > 0) & (pieces <= count))
 
 
 def remove_small(mask: Mask, spacing: Sequence[float], min_ml: float) -> Mask:
-    """The pieces of at least `min_ml` millilitres.
+    """The components of at least `min_ml` millilitres.
 
     Parameters
     ----------
     mask : ndarray of bool
     spacing : sequence of float
-        Millimetres along all three axes: their product is a voxel's volume in mm³, 1000 of which are a millilitre.
+        Millimetres along all three axes; their product is the volume of a voxel in mm³, of which a millilitre has 1000.
     min_ml : float
     """
     pieces, sizes = number_islands(mask)
@@ -62,12 +63,12 @@ def remove_small(mask: Mask, spacing: Sequence[float], min_ml: float) -> Mask:
 
 
 def keep_at(mask: Mask, at: Sequence[int], *, keep: bool = True) -> Mask:
-    """Only the piece at a voxel, or (``keep=False``) all but that piece.
+    """Only the component at a voxel, or (``keep=False``) all others.
 
     Raises
     ------
     MedseqError
-        If the mask is not there.
+        If the voxel is not in the mask.
     """
     at = tuple(int(k) for k in at)
     inside = all(0 <= k < n for k, n in zip(at, mask.shape, strict=True))
@@ -78,21 +79,21 @@ def keep_at(mask: Mask, at: Sequence[int], *, keep: bool = True) -> Mask:
 
 
 def split(labels: LabelArray, value: int, used: Sequence[int] = ()) -> tuple[LabelArray, list[int]]:
-    """Each piece of a label as a label of its own: the largest keeps the number, the others get free ones.
+    """Make each component of a label a label of its own: the largest keeps the number, the others get unused ones.
 
     Parameters
     ----------
     labels : ndarray of int
     value : int
     used : sequence of int
-        Numbers that are taken although they are not in `labels`, such as those of other visits.
+        Further numbers that are in use, such as those of other visits.
 
     Returns
     -------
     labels : ndarray of int
-        Of a wider type where the numbers need it.
+        The labels, of a wider type if the numbers need it.
     numbers : list of int
-        Of the pieces, the largest first.
+        Numbers of the components, the largest first.
     """
     pieces, sizes = number_islands(labels == value)
     if len(sizes) < 2:

@@ -1,4 +1,4 @@
-"""A mask put back as a label among others, and one label made from another."""
+"""Writing a mask into labels among others, and making one label from another."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Operation = Literal["add", "subtract", "intersect", "exclusive or", "replace"]
 
 @dataclass(frozen=True)
 class Labelled:
-    """One label among others, as an editing tool is given it.
+    """One label among others, as an editing tool gets it.
 
     Parameters
     ----------
     labels : ndarray of int, three axes
-        One slice or a plane image has length 1 along `axis`.
+        The labels; a single slice has length 1 along `axis`.
     value : int
         The label that is edited.
     spacing : tuple of float
         Millimetres from voxel to voxel, per axis.
     axis : int
-        Along which slices follow one another.
+        The axis along which slices follow one another.
     image : ndarray, optional
         Intensities on the same grid.
     at : tuple of int, optional
@@ -44,12 +44,13 @@ class Labelled:
 
     @property
     def mask(self) -> Mask:
-        """Where the label is."""
+        """Where the label is, bool."""
         return np.asarray(self.labels == self.value)
 
 
 def put(labels: LabelArray, value: int, mask: Mask) -> LabelArray:
-    """Labels in which `value` lies where `mask` says, as far as other labels leave room.
+    """Labels with `value` at the mask, except where other labels are; voxels of the label outside the mask become
+    background.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def put(labels: LabelArray, value: int, mask: Mask) -> LabelArray:
     Returns
     -------
     ndarray of int
-        Of the same type, or of a wider one where `value` does not fit into it. Voxels of other labels are as they were.
+        The labels, of the same type or of a wider one if `value` does not fit. Voxels of other labels do not change.
 
     Raises
     ------
@@ -78,21 +79,21 @@ def put(labels: LabelArray, value: int, mask: Mask) -> LabelArray:
 
 
 def combine(labels: LabelArray, value: int, other: Mask, operation: Operation) -> LabelArray:
-    """The label together with another mask on the same grid.
+    """Combine the label with another mask on the same grid.
 
     Parameters
     ----------
     labels : ndarray of int
     value : int
     other : ndarray of bool
-        Of the same shape: a label of another layer, or of this one.
+        A mask of the same shape: a label of another layer, or of this one.
     operation : {"add", "subtract", "intersect", "exclusive or", "replace"}
-        "replace" makes the label what `other` is.
+        "replace" makes the label equal to `other`.
 
     Raises
     ------
     MedseqError
-        If the two are of different shapes.
+        If the two have different shapes.
     """
     if labels.shape != other.shape:
         raise MedseqError(
@@ -110,20 +111,20 @@ def combine(labels: LabelArray, value: int, other: Mask, operation: Operation) -
 
 
 def copy_slice(labels: LabelArray, value: int, axis: int, source: int, target: int) -> LabelArray:
-    """The label's outline of one slice put onto another one as well, where no other label lies.
+    """Add the label's outline of one slice to another slice, except where other labels are.
 
     Parameters
     ----------
     labels : ndarray of int
     value : int
     axis : int
-        Along which slices follow one another.
+        The axis along which slices follow one another.
     source, target : int
 
     Raises
     ------
     MedseqError
-        If there is no such slice, or nothing on the source.
+        If there is no such slice, or the source does not hold the label.
     """
     count = labels.shape[axis]
     if not (0 <= source < count and 0 <= target < count):

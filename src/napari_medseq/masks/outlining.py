@@ -1,9 +1,9 @@
-"""An object outlined on one image plane from points, scribbles or a box: GrabCut, without training.
+"""Outlining an object on one image plane from points, scribbles or a box by GrabCut, without training.
 
-Seeds say what is the object and what is not; intensities inside and outside are learned from them as histograms, and the cheapest
-outline, along edges of the image, is the minimum cut of a graph of the pixels (Boykov and Jolly 2001, doi:10.1109/ICCV.2001.937505). The
-histograms are learned again from the answer until it changes no more (GrabCut, Rother et al. 2004, doi:10.1145/1015706.1015720). The cut
-is found by SciPy's maximum flow.
+Seeds state what is the object and what is not; intensities inside and outside are learned from them as histograms, and
+the cheapest outline, along edges of the image, is the minimum cut of a graph of the pixels (Boykov and Jolly 2001,
+doi:10.1109/ICCV.2001.937505). The histograms are learned again from the result until it no longer changes (GrabCut,
+Rother et al. 2004, doi:10.1145/1015706.1015720). The cut is found by SciPy's maximum flow.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from napari_medseq.errors import MedseqError
 Mask = NDArray[np.bool_]
 Plane = NDArray[np.float64]
 
-_LONGEST = 96  # pixels of the longer side of the window in which the cut is sought: some 0.3 s
-_ROOM = 0.35  # of the box's sides, that is looked at around it
+_LONGEST = 96  # longest side, in pixels, of the window in which the cut is computed: about 0.3 s
+_ROOM = 0.35  # margin around the box, as a share of its sides
 _ROUNDS = 5
 _BINS = 32
-_SURE = 4.0  # log ratio of likelihoods beyond which one pixel says no more
-_PLACE = 2.5  # log odds of a pixel in the middle of the box, or at a point inside, by its place alone
-_FIRST = 0.4  # of the place's share, from which on a pixel belongs to the first guess
-_EDGES = 3.0  # what an outline costs per pixel where the image is flat, in units of log likelihood
-_WHOLE = 1000  # of a unit, since the flow is in whole numbers
-_BOUND = 1 << 24  # capacity that no cut goes through
+_SURE = 4.0  # limit of the log ratio of likelihoods of one pixel
+_PLACE = 2.5  # log odds of a pixel in the centre of the box, or at a point inside, by its position alone
+_FIRST = 0.4  # share of that prior above which a pixel belongs to the initial guess
+_EDGES = 3.0  # cost of an outline per pixel where the image is uniform, in units of log likelihood
+_WHOLE = 1000  # fractions of a unit, because the flow is in integers
+_BOUND = 1 << 24  # capacity that no cut crosses
 
 
 @dataclass(frozen=True, eq=False)
 class Hints:
-    """What somebody said of an object on one plane; positions are (row, column) of pixels.
+    """The user's hints about an object on one plane; positions are (row, column) of pixels.
 
     Attributes
     ----------
     inside, outside : array_like, (n, 2)
-        Points in the object, and beside it; of a scribble its pixels (``np.argwhere``).
+        Points inside the object, and outside of it; for a scribble its pixels (``np.argwhere``).
     box : ((row, column), (row, column)), optional
-        Two opposite corners of a box that holds the object, tightly.
+        Two opposite corners of a box that encloses the object tightly.
     """
 
     inside: ArrayLike = ()
@@ -50,21 +50,23 @@ class Hints:
 
 
 def outline(plane: NDArray[np.generic], hints: Hints, spacing: Sequence[float] = (1.0, 1.0)) -> Mask:
-    """The object that is hinted at.
+    """Outline the object that is hinted at.
 
     Parameters
     ----------
     plane : ndarray, (row, column)
         Intensities.
     hints : Hints
-        A box, or a point inside at least. Without a box the object is sought within two fifths of the plane around the points.
+        At least a box or a point inside. Without a box the object is searched within two fifths of the plane around
+        the points.
     spacing : (float, float)
         Millimetres per row and column.
 
     Returns
     -------
     ndarray of bool, (row, column)
-        Each part holds a point inside, where there are any. Points inside are True, and points outside False.
+        The mask; each component contains a point inside, if there are any. Points inside are True, and points outside
+        False.
 
     Raises
     ------
@@ -72,13 +74,15 @@ def outline(plane: NDArray[np.generic], hints: Hints, spacing: Sequence[float] =
         If there is neither a box nor a point inside, a hint lies outside the plane, one pixel is both, or nothing is found.
     """
     if plane.ndim != 2:
-        raise MedseqError(f"A plane of rows and columns is wanted, not {plane.ndim} axes; choose a slice.")
+        raise MedseqError(f"A plane of rows and columns is needed, not {plane.ndim} axes; choose a slice.")
     inside, outside = (_pixels(p, plane.shape, n) for p, n in ((hints.inside, "inside"), (hints.outside, "outside")))
     if hints.box is None and not inside.any():
         raise MedseqError("Nothing says where the object is; draw a box around it, or set a point inside.")
     if (inside & outside).any():
         row, column = np.argwhere(inside & outside)[0]
-        raise MedseqError(f"Pixel ({row}, {column}) is said to be inside and outside; take one of the two away.")
+        raise MedseqError(
+            f"Pixel ({row}, {column}) is hinted to be both inside and outside; remove one of the two hints."
+        )
     box = _box(hints.box, plane.shape) if hints.box is not None else None
     view = _window(box, inside, plane.shape)
     seeds = _seeds(box, inside, outside, view)
@@ -121,7 +125,7 @@ def _box(corners: tuple[Sequence[float], Sequence[float]], shape: tuple[int, ...
 
 
 def _window(box: Mask | None, inside: Mask, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """The box and room around it; or two fifths of the plane around the points."""
+    """The box with its margin; or two fifths of the plane around the points."""
     rows, columns = (np.flatnonzero((inside if box is None else box | inside).any(a)) for a in (1, 0))
     cut = []
     for at, n in ((rows, shape[0]), (columns, shape[1])):
@@ -132,7 +136,8 @@ def _window(box: Mask | None, inside: Mask, shape: tuple[int, ...]) -> tuple[sli
 
 @dataclass(frozen=True, eq=False)
 class _Seeds:
-    """In the window: what is the object for sure, what is not, and for the rest how likely it is by its place alone."""
+    """Within the window: certain pixels of the object, certain pixels outside, and the prior by position for the
+    rest."""
 
     sure: Mask
     never: Mask
@@ -143,7 +148,7 @@ def _seeds(box: Mask | None, inside: Mask, outside: Mask, view: tuple[slice, sli
     sure, never = inside[view], outside[view]
     if box is None:
         away = _distance(sure)
-        edge = away > 0.9 * away.max()  # beyond what is looked at
+        edge = away > 0.9 * away.max()  # outside of the window
         return _Seeds(sure, never | edge, _nearer(sure, never | edge) + _against(sure, never))
     within = box[view]
     rows, columns = np.nonzero(within)
@@ -155,7 +160,8 @@ def _seeds(box: Mask | None, inside: Mask, outside: Mask, view: tuple[slice, sli
 
 
 def _against(sure: Mask, never: Mask) -> Plane:
-    """What is nearer to a point outside than to one inside is not the object, whatever it looks like."""
+    """Pixels nearer to a point outside than to one inside, which are not part of the object whatever their
+    intensity."""
     return 4 * np.minimum(_nearer(sure, never), 0) if never.any() else np.zeros(sure.shape)
 
 
@@ -170,7 +176,7 @@ def _nearer(sure: Mask, never: Mask) -> Plane:
 
 
 def _cut_out(plane: Plane, seeds: _Seeds, spacing: Sequence[float]) -> Mask:
-    """The object in a window, sought at a size that a cut takes no second for."""
+    """The object in a window, computed at a size for which a cut takes less than a second."""
     factor = min(1.0, _LONGEST / max(plane.shape))
     size = [max(2, round(n * factor)) for n in plane.shape]
     zoom = [m / n for m, n in zip(size, plane.shape, strict=True)]
@@ -195,7 +201,7 @@ def _cut_out(plane: Plane, seeds: _Seeds, spacing: Sequence[float]) -> Mask:
 
 
 def _shrunk(mask: Mask, shape: tuple[int, ...]) -> Mask:
-    """A mask at another size, of which no pixel vanishes."""
+    """A mask at another size, in which no pixel vanishes."""
     out = np.zeros(shape, bool)
     at = np.argwhere(mask)
     out[tuple((at * shape // mask.shape).T)] = True
@@ -203,13 +209,13 @@ def _shrunk(mask: Mask, shape: tuple[int, ...]) -> Mask:
 
 
 def _ranks(plane: Plane) -> NDArray[np.intp]:
-    """Intensities as bins that hold about as many pixels each."""
+    """Intensities as bins with about equal numbers of pixels."""
     edges = np.unique(np.quantile(plane, np.linspace(0, 1, _BINS + 1)[1:-1]))
     return np.digitize(plane, edges)
 
 
 def _log_ratio(bins: NDArray[np.intp], inside: Mask, outside: Mask) -> Plane:
-    """How much more often each pixel's intensity occurs inside, as a bounded log ratio of smoothed histograms."""
+    """How much more frequent each pixel's intensity is inside, as a bounded log ratio of smoothed histograms."""
     shares = []
     for where in (inside, outside):
         counts = scipy.ndimage.gaussian_filter1d(np.bincount(bins[where], minlength=_BINS).astype(np.float64), 1.0)
@@ -218,7 +224,7 @@ def _log_ratio(bins: NDArray[np.intp], inside: Mask, outside: Mask) -> Plane:
 
 
 def _neighbours(plane: Plane, steps: tuple[float, float]) -> scipy.sparse.coo_matrix:
-    """What it costs to part neighbouring pixels: much where they are alike; 8 neighbours."""
+    """The cost of separating neighbouring pixels, which is high if they are similar; 8 neighbours."""
     index = np.arange(plane.size).reshape(plane.shape)
     pairs, differences, lengths = [], [], []
     for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
@@ -234,7 +240,7 @@ def _neighbours(plane: Plane, steps: tuple[float, float]) -> scipy.sparse.coo_ma
 
 
 def _minimum_cut(graph: scipy.sparse.coo_matrix, cost: Plane) -> Mask:
-    """The pixels on the object's side; `cost`: by how much each would rather be there."""
+    """The pixels on the object's side; `cost` is each pixel's preference for that side."""
     n = cost.size
     wish = np.round(cost.ravel()).astype(np.int32)
     gains, losses = np.flatnonzero(wish > 0), np.flatnonzero(wish < 0)
@@ -253,7 +259,7 @@ def _minimum_cut(graph: scipy.sparse.coo_matrix, cost: Plane) -> Mask:
 
 
 def _held(mask: Mask, inside: Mask) -> Mask:
-    """Without holes; the parts that hold a point inside, or the largest one."""
+    """The mask without holes, restricted to the components with a point inside, or to the largest one."""
     filled = scipy.ndimage.binary_fill_holes(mask)
     parts, count = scipy.ndimage.label(filled)
     if not count:

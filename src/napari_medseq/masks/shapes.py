@@ -1,7 +1,8 @@
-"""The shape of one mask made larger, smaller, smoother, full or hollow; lengths in mm, by exact distances.
+"""Changing the shape of one mask: larger, smaller, smoother, filled or hollow; lengths in mm, by exact distances.
 
-Distances are from voxel centre to voxel centre, so unequal spacing is no matter. What lies beyond the edge of the array is unknown:
-a mask that touches the edge is not worn away from there. An axis of length 1 is no direction: one slice is treated as a plane.
+Distances are measured between voxel centres, so that unequal spacing is taken into account. Whatever lies beyond the
+edge of the array is unknown, so that a mask that touches the edge is not eroded from there. An axis of length 1 is
+ignored: a single slice is treated as a plane.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Smoothing = Literal["gaussian", "median", "opening", "closing"]
 
 
 def margin(mask: Mask, spacing: Sequence[float], mm: float) -> Mask:
-    """The mask grown on all sides by so many millimetres, or worn away where `mm` is negative.
+    """The mask dilated by so many millimetres, or eroded if `mm` is negative.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ def margin(mask: Mask, spacing: Sequence[float], mm: float) -> Mask:
 
 
 def opening(mask: Mask, spacing: Sequence[float], mm: float) -> Mask:
-    """The mask without what a ball of radius `mm` does not fit into: bridges, thorns, specks."""
+    """The mask without parts into which a ball of radius `mm` does not fit: bridges, spikes, specks."""
     return margin(margin(mask, spacing, -mm), spacing, mm) & mask
 
 
@@ -61,10 +62,10 @@ def hollow(mask: Mask, spacing: Sequence[float], mm: float, side: Side = "inside
     mm : float
         Thickness of the wall.
     side : {"inside", "outside", "both"}
-        Of the outline on which the wall lies; "both": half on each.
+        Side of the outline on which the wall lies; "both": half on each side.
     """
     if mm <= 0:
-        raise SettingsError(f"A wall of {mm:g} mm is none; its thickness must be above 0.")
+        raise SettingsError(f"A wall cannot be {mm:g} mm thick; its thickness must be above 0.")
     inner = {"inside": mm, "outside": 0.0, "both": mm / 2}[side]
     outer = mm - inner
     core = margin(mask, spacing, -inner) if inner else mask
@@ -73,13 +74,14 @@ def hollow(mask: Mask, spacing: Sequence[float], mm: float, side: Side = "inside
 
 
 def fill_holes(mask: Mask, axis: int | None = None) -> Mask:
-    """The mask with what it encloses.
+    """The mask together with everything that it encloses.
 
     Parameters
     ----------
     mask : ndarray of bool
     axis : int, optional
-        Fill slice by slice along this axis; None: only what is enclosed in all directions. One slice alone is filled as a plane.
+        Fill slice by slice along this axis; None: only what is enclosed in all directions. A single slice is filled as
+        a plane.
     """
     if axis is None and 1 in mask.shape:
         axis = mask.shape.index(1)
@@ -104,11 +106,11 @@ def smooth(mask: Mask, spacing: Sequence[float], mm: float, method: Smoothing = 
     spacing : sequence of float
         Millimetres per axis.
     mm : float
-        Standard deviation of the Gaussian; radius of the ball of the others. An axis whose voxels are longer than that is left alone
-        by "median".
+        Standard deviation of the Gaussian, or radius of the ball of the other methods. "median" ignores an axis whose
+        voxels are longer than that.
     method : {"gaussian", "median", "opening", "closing"}
-        "gaussian": where the blurred mask is above a half. "median": what most voxels within the radius are. "opening" takes away
-        what is thinner than the ball, "closing" fills what is narrower.
+        "gaussian": where the blurred mask exceeds one half. "median": the majority of voxels within the radius.
+        "opening" removes parts that are thinner than the ball, "closing" fills gaps that are narrower.
     """
     if mm <= 0:
         raise SettingsError(f"{mm:g} mm smooths nothing; it must be above 0.")
@@ -132,7 +134,7 @@ def _blurred(part: Mask, sigma: Sequence[float]) -> NDArray[np.float32]:
 
 
 def _ball(spacing: Sequence[float], mm: float) -> NDArray[np.int32]:
-    """Voxels whose centre is at most `mm` from the middle one, as 0 and 1."""
+    """Voxels whose centre is at most `mm` from the central one, as 0 and 1."""
     reach = [int(mm / s + 1e-6) for s in spacing]
     lines = [np.arange(-n, n + 1) * (s if n else 1.0) for n, s in zip(reach, spacing, strict=True)]
     steps = np.meshgrid(*lines, indexing="ij")
@@ -141,19 +143,19 @@ def _ball(spacing: Sequence[float], mm: float) -> NDArray[np.int32]:
 
 
 def _distance(mask: Mask, spacing: Sequence[float]) -> NDArray[np.float64]:
-    """Millimetres to the nearest voxel of the mask; infinite where there is none."""
+    """Millimetres to the nearest voxel of the mask; infinite if there is none."""
     if not mask.any():
         return np.full(mask.shape, np.inf)
     distance: NDArray[np.float64] = scipy.ndimage.distance_transform_edt(~mask, sampling=spacing)
-    return np.asarray(distance - 1e-9)  # a distance that is exactly the radius belongs to it, whatever rounding says
+    return np.asarray(distance - 1e-9)  # a distance equal to the radius is included in spite of rounding
 
 
 def _within_box(
     mask: Mask, spacing: Sequence[float], room: float, work: Callable[[Mask], Mask], beyond: bool = False
 ) -> Mask:
-    """What `work` makes of the part of the mask that holds all of it and `room` mm more on all sides, in the whole.
+    """Apply `work` to the part of the array that contains the mask and a margin of `room` mm, and put the result back.
 
-    `beyond`: the room is there even where the array ends, so that nothing is taken for an edge of the mask's surroundings.
+    With `beyond` the margin exists even beyond the end of the array, so that the end does not act as an edge.
     """
     if not mask.any():
         return np.array(mask)

@@ -1,7 +1,8 @@
-"""The editing tools with their settings: what a button of the viewer or a line of a script does to one label.
+"""The editing tools with their settings: the operations of the viewer's buttons, or of a line of a script, on one
+label.
 
-A tool is a frozen settings model; `apply` gives new labels. It changes the label that it is given (`Split` and `Grow`: into or along
-with others) and background, nothing else.
+A tool is a frozen settings model, and `apply` returns new labels. It changes only the given label (`Split` and `Grow`
+also make or grow others) and background.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ Mask = NDArray[np.bool_]
 
 
 class Tool(Settings):
-    """Base of the tools."""
+    """Base class of the tools."""
 
-    #: what people read, in the history of steps too
+    #: title that users read, also in the history of steps
     title: ClassVar[str] = ""
-    #: whether it works on several slices only
+    #: whether it needs several slices
     needs_slices: ClassVar[bool] = False
-    #: whether it looks at intensities
+    #: whether it needs an image
     needs_image: ClassVar[bool] = False
-    #: whether it works without any voxel of the label
+    #: whether it works if the label has no voxel
     starts_from_nothing: ClassVar[bool] = False
 
     def apply(self, labelled: Labelled) -> LabelArray:
-        """The labels with this done to one of them.
+        """Apply the tool to one of the labels.
 
         Parameters
         ----------
@@ -43,14 +44,14 @@ class Tool(Settings):
         Raises
         ------
         MedseqError
-            If it cannot be done, or would leave nothing of the label.
+            If the tool cannot be applied, or would leave nothing of the label.
         """
         if not self.starts_from_nothing and not labelled.mask.any():
             raise MedseqError(f"There is nothing of label {labelled.value} here. Paint it, or select another label.")
         if self.needs_slices and labelled.labels.shape[labelled.axis] == 1:
-            raise MedseqError(f"{self.title} works along slices, and here is only one.")
+            raise MedseqError(f"{self.title} needs several slices, and there is only one.")
         if self.needs_image and labelled.image is None:
-            raise MedseqError(f"{self.title} looks at intensities: choose an image on the grid of the mask.")
+            raise MedseqError(f"{self.title} needs intensities: choose an image on the grid of the mask.")
         return self._changed(labelled)
 
     def _changed(self, labelled: Labelled) -> LabelArray:
@@ -58,7 +59,7 @@ class Tool(Settings):
 
 
 class _Reshaping(Tool):
-    """A tool that makes another mask of one."""
+    """A tool that computes a new mask from the label's mask."""
 
     def _changed(self, labelled: Labelled) -> LabelArray:
         changed = labels.put(labelled.labels, labelled.value, self._reshaped(labelled))
@@ -78,7 +79,7 @@ class Interpolate(Tool):
     Parameters
     ----------
     all_labels : bool
-        Every label of the mask, not only the selected one.
+        Interpolate every label of the mask, not only the selected one.
     """
 
     title: ClassVar[str] = "Interpolating between slices"
@@ -87,7 +88,7 @@ class Interpolate(Tool):
     all_labels: bool = False
 
     def _changed(self, labelled: Labelled) -> LabelArray:
-        from napari_medseq.masks.interpolation import interpolate_slices  # loads torch
+        from napari_medseq.masks.interpolation import interpolate_slices  # imported here because it loads torch
 
         values = np.unique(labelled.labels[labelled.labels > 0]).tolist() if self.all_labels else [labelled.value]
         down, right = (s for k, s in enumerate(labelled.spacing) if k != labelled.axis)
@@ -100,13 +101,13 @@ class Grow(Tool):
     Parameters
     ----------
     low, high : float or None
-        Only intensities from `low` to `high` are gained.
+        Only voxels with intensities from `low` to `high` are added.
     reach_mm : float
-        No voxel farther than this from what is painted is gained.
+        No voxel farther than this from a painted one is added.
     blur_mm : float
-        How far noise is smoothed before edges are sought.
+        Standard deviation of the smoothing before edges are detected.
     surroundings : int or None
-        The label that was painted around the object; it is taken away afterwards.
+        The label that was painted around the object; it is removed afterwards.
     """
 
     title: ClassVar[str] = "Growing from seeds"
@@ -136,8 +137,7 @@ class KeepLargest(_Reshaping):
     Parameters
     ----------
     count : int
-        How many.
-    """
+        Number of islands."""
 
     title: ClassVar[str] = "Keeping the largest islands"
 
@@ -153,8 +153,7 @@ class RemoveSmall(_Reshaping):
     Parameters
     ----------
     min_ml : float
-        Millilitres.
-    """
+        Least volume in millilitres."""
 
     title: ClassVar[str] = "Removing small islands"
 
@@ -178,7 +177,7 @@ class Island(_Reshaping):
     action: Literal["keep", "remove"] = "remove"
 
     def _changed(self, labelled: Labelled) -> LabelArray:
-        return labels.put(labelled.labels, labelled.value, self._reshaped(labelled))  # the last island may go
+        return labels.put(labelled.labels, labelled.value, self._reshaped(labelled))  # the last island may be removed
 
     def _reshaped(self, labelled: Labelled) -> Mask:
         if labelled.at is None:
@@ -192,7 +191,7 @@ class Split(Tool):
     Parameters
     ----------
     used : tuple of int
-        Numbers that are taken elsewhere, such as at other visits.
+        Numbers that are in use elsewhere, such as at other visits.
     """
 
     title: ClassVar[str] = "Splitting islands"
@@ -212,7 +211,7 @@ class FillHoles(_Reshaping):
     Parameters
     ----------
     slice_by_slice : bool
-        What it encloses within each slice; else only what is enclosed on all sides.
+        Fill what is enclosed within each slice; otherwise only what is enclosed on all sides.
     """
 
     title: ClassVar[str] = "Filling holes"
@@ -231,7 +230,7 @@ class Smooth(_Reshaping):
     mm : float
         Standard deviation of the Gaussian, or radius of the ball.
     method : {"gaussian", "median", "opening", "closing"}
-        Opening takes away what is thinner than the ball, closing fills what is narrower.
+        Opening removes parts that are thinner than the ball, closing fills gaps that are narrower.
     """
 
     title: ClassVar[str] = "Smoothing"
@@ -249,7 +248,7 @@ class Margin(_Reshaping):
     Parameters
     ----------
     mm : float
-        Below 0: shrink.
+        Margin in mm; a negative one shrinks the label.
     """
 
     title: ClassVar[str] = "Changing the margin"
@@ -266,10 +265,8 @@ class Hollow(_Reshaping):
     Parameters
     ----------
     mm : float
-        Its thickness.
-    side : {"inside", "outside", "both"}
-        Of the outline.
-    """
+        Thickness of the wall in mm. side : {"inside", "outside", "both"}
+        Side of the outline on which the wall lies."""
 
     title: ClassVar[str] = "Hollowing"
 
