@@ -2,7 +2,7 @@
 reported and skipped.
 
 Files are images of their own, or channels of one where their names end in ``_0000``, ``_0001``, … (nnU-Net); folders, and what DICOM lies
-in the folder itself, hold the images of one case.
+in the folder itself, hold the images of one case. For a model of frames numbered pictures of one folder are a video.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from napari_medseq.errors import MedseqError, ReadError
 from napari_medseq.geometry import voxel_volume_mm3
 from napari_medseq.inference.segmentation import segment
 from napari_medseq.io.naming import channel_of, names_labels, stem
+from napari_medseq.io.numbered_frames import holds_frames
 from napari_medseq.models import Model, ModelLike, loaded
 from napari_medseq.models.choosing import Series, choose_image
 from napari_medseq.progress import Cancelled, Progress, check, part
@@ -58,8 +59,14 @@ class Done:
     error: str = ""
 
 
-def cases_in(folder: Path) -> list[Case]:
+def cases_in(folder: Path, *, frames: bool = False) -> list[Case]:
     """The images of a folder; label files are left out.
+
+    Parameters
+    ----------
+    folder : Path
+    frames : bool
+        Whether numbered pictures are frames of one sequence.
 
     Raises
     ------
@@ -69,6 +76,8 @@ def cases_in(folder: Path) -> list[Case]:
     inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
     kinds = {p: io.detect(p) for p in inside}
     if "dicom" in kinds.values():
+        return [Case(folder.name, {0: folder})]
+    if frames and holds_frames(folder) and "folder" not in kinds.values():
         return [Case(folder.name, {0: folder})]
     cases: dict[str, dict[int, Path]] = {}
     for path, kind in kinds.items():
@@ -125,7 +134,7 @@ def segment_folder(
         When `cancelled` says so; the label files so far stay.
     """
     model_loaded = loaded(model)
-    cases = cases_in(folder)
+    cases = cases_in(folder, frames=model_loaded.info.sequence_axis == "t")
     results = []
     for number, case in enumerate(cases):
         check(cancelled)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Unpack, overload
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from napari_medseq.errors import MedseqError, ModelError
@@ -122,6 +124,9 @@ def segment(
     _check_models(models, options)
     if isinstance(images, ImageSequence) and models[0].info.sequence_axis not in ("t", "visit"):
         images = stacked_channels(images, models[0].info.channels) or images
+    if isinstance(images, ImageSequence) and models[0].info.sequence_axis == "t" and not {"t", "z"} & set(images.axes):
+        where: RunKeywords = {"device": device, "force": force, "progress": progress, "cancelled": cancelled}
+        return _segment_picture(images, models, options, where)
     keywords: SegmentKeywords = {**options.keywords(), "force": force, "transforms": transforms}
     run_keywords: RunKeywords = {"device": device, "force": force, "progress": progress, "cancelled": cancelled}
     series = dynamic.series_of(images, models[0].info)
@@ -142,6 +147,21 @@ def segment(
         else _segment_steps(images, models, options, run, transforms)
     )
     return answers if isinstance(images, Sequence) else answers[0]
+
+
+def _segment_picture(
+    picture: ImageSequence, models: Sequence[Model], options: SegmentOptions, run: RunKeywords
+) -> Segmentation:
+    """Segment a picture by a model of frames, as the only one of a sequence."""
+    keep = None if options.keep is None else _as_frame(options.keep)
+    keywords: SegmentKeywords = {**replace(options, keep=keep).keywords(), **run}
+    answer = segment(_as_frame(picture), models, **keywords)
+    maps = {n: m.frame(0) for n in ("labels", "probability", "uncertainty") if (m := getattr(answer, n)) is not None}
+    return replace(answer, **maps)
+
+
+def _as_frame(picture: ImageSequence) -> ImageSequence:
+    return picture.replace(data=np.asarray(picture.data)[None], axes=("t", *picture.axes), times=np.zeros(1))
 
 
 def _segment_frames(

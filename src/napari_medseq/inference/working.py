@@ -17,6 +17,7 @@ from pydantic import Field
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError
 from napari_medseq.geometry import Affine
+from napari_medseq.models.info import COLOURS
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import Settings
 from napari_medseq.volumes.grid import resample_volume
@@ -29,8 +30,6 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 _RAS = ("R", "A", "S")
 FARTHEST = 3.0  # of the channel of positions
 _SAME = 0.02  # relative difference of spacings under which nothing is resampled
-#: what the channels of a colour image are called, in their order
-COLOURS = ("red", "green", "blue")
 
 
 class Scheme(Settings):

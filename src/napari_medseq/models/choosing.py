@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from napari_medseq.errors import MedseqWarning, ModelError, ReadError
 from napari_medseq.models import ModelInfo, why_unsuitable
+from napari_medseq.models.info import takes_colours
 from napari_medseq.sequence import ImageSequence, Study, Visit, matches
 
 Series = str | Sequence[str] | None
@@ -104,8 +105,8 @@ def _channels(
     images: Sequence[ImageSequence], info: ModelInfo, patterns: Sequence[str], where: str, force: bool
 ) -> dict[str, ImageSequence]:
     """Channel → image of one visit."""
-    if len(info.channels) <= 1:
-        name = info.channels[0] if info.channels else "image"
+    if len(info.channels) <= 1 or takes_colours(info):
+        name = info.channels[0] if len(info.channels) == 1 else "image"
         return {name: _one(images, info, patterns or list(info.name_patterns), where, force, given=bool(patterns))}
     # several channels: each is the image whose name holds the channel's name
     pool = [i for i in images if matches(i, patterns)] if patterns else list(images)

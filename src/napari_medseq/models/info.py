@@ -10,6 +10,9 @@ from pydantic import Field, field_validator
 from napari_medseq.sequence import ImageSequence, matches_name
 from napari_medseq.settings import Settings
 
+#: what the channels of a colour image are called, in their order
+COLOURS = ("red", "green", "blue")
+
 Task = Literal["segmentation", "classification", "denoising", "autoencoder", "propagation"]
 
 
@@ -95,15 +98,21 @@ def printable(value: object) -> object:
     return value
 
 
+def takes_colours(info: ModelInfo) -> bool:
+    """Whether a model's channels are the colours of one image."""
+    return tuple(info.channels) == COLOURS
+
+
 def why_unsuitable(info: ModelInfo, seq: ImageSequence) -> str | None:
     """The reason why a model does not suit an image, in one phrase; None if it does."""
     if seq.kind == "labels":
         return f"{seq.name} is a label image; {info.name} works on images"
-    if "c" in seq.axes:
+    if "c" in seq.axes and not takes_colours(info):
         return f"{seq.name} is a colour image; {info.name} works on one grey channel"
     if info.modality and seq.modality and seq.modality != info.modality:
         return f"{seq.name} is {seq.modality}, but {info.name} was trained on {info.modality}"
-    if info.sequence_axis == "t" and "t" not in seq.axes:
+    picture = info.task == "segmentation" and "z" not in seq.axes
+    if info.sequence_axis == "t" and "t" not in seq.axes and not picture:
         return f"{seq.name} has no time axis, along which {info.name} works"
     by_frames = info.task == "segmentation" and info.sequence_axis != "visit" and seq.is_dynamic
     if info.sequence_axis != "t" and "t" in seq.axes and not by_frames:

@@ -86,6 +86,8 @@ class SlabConvolution(nn.Conv3d):
         """(n, channel, step, y, x) as `torch.nn.Conv3d`."""
         if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
             return super().forward(x)
+        if x.shape[2] == 1 and (self.kernel_size[0], self.padding[0]) == (3, 1):
+            return self._of_one_step(x)
         if self.in_channels == 1 and (self.kernel_size[0], self.stride[0], self.padding[0]) == (3, 1, 1):
             return self._of_one_channel(x)
         if self.bias is None and torch.is_grad_enabled() and x.shape[2] < SAFE_STEPS * self.stride[0]:
@@ -94,6 +96,12 @@ class SlabConvolution(nn.Conv3d):
             out: Tensor = _LaidEndToEnd.apply(x.to(low), self.weight.to(low), stride, padding)  # type: ignore[no-untyped-call]
             return out
         return super().forward(x)
+
+    def _of_one_step(self, x: Tensor) -> Tensor:
+        """One step has no neighbours, so that the kernel's middle is all of it; oneDNN reads past such a volume, and NaN come of it."""
+        stride, padding = _triple(self.stride)[1:], _triple(self.padding)[1:]
+        image = x[:, :, 0].contiguous(memory_format=torch.channels_last)
+        return functional.conv2d(image, self.weight[:, :, 1], self.bias, stride, padding)[:, :, None]
 
     def _of_one_channel(self, x: Tensor) -> Tensor:
         """A grey image's neighbouring steps as the channels of images: three times as fast as one channel of a volume."""

@@ -17,7 +17,8 @@ import torch
 from pydantic import Field
 
 from napari_medseq import files
-from napari_medseq.inference.working import COLOURS, Scheme, StepAxis
+from napari_medseq.inference.working import Scheme, StepAxis
+from napari_medseq.models.info import COLOURS
 from napari_medseq.settings import Settings, checked
 from napari_medseq.training.fingerprint import ChannelFacts, Fingerprint
 from napari_medseq.training.slab_windows import SlabAugment

@@ -12,6 +12,7 @@ import pytest
 import napari_medseq as ms
 from napari_medseq.cli import main
 from napari_medseq.errors import ModelError, OperationCancelled, SettingsError
+from napari_medseq.inference.folders import segment_folder
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.checking import check_data
 
@@ -169,6 +170,9 @@ def test_frames_of_a_video(tmp_path: Path) -> None:
     video = ImageSequence(data, ("t", "y", "x", "c"), np.eye(4), times=np.arange(6.0), name="video")
     labels = ms.segment(video, result.model).labels
     assert (labels.axes, labels.data.shape) == (("t", "y", "x"), (6, 32, 32))
+    assert ms.segment(video.frame(0), result.model).labels.data.shape == (32, 32)
+    (done,) = segment_folder(tmp_path / "video" / "a" / "frames", result.model, tmp_path / "out")
+    assert (done.status, ms.read(done.labels)[0].size("t")) == ("done", 4)
 
 
 def test_of_volumes_over_time_the_labelled_frames_are_learned_and_every_frame_is_labelled(tmp_path: Path) -> None:

@@ -110,15 +110,16 @@ def test_weight_gradient_end_to_end_is_the_ordinary_one(
     torch.testing.assert_close(again.grad, weight.grad)
 
 
-@pytest.mark.parametrize("channels", [1, 16])
-def test_convolution_under_autocast_is_torchs_own(channels: int) -> None:
+@pytest.mark.parametrize(("channels", "steps"), [(1, 4), (16, 4), (3, 1)])
+def test_convolution_under_autocast_is_torchs_own(channels: int, steps: int) -> None:
     torch.manual_seed(0)
     ours = SlabConvolution(channels, 16, 3, (1, 2, 2), 1, bias=False)
     theirs = torch.nn.Conv3d(channels, 16, 3, (1, 2, 2), 1, bias=False)
     theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(2, channels, 4, 12, 10)
+    x = torch.randn(2, channels, steps, 12, 10)
     with torch.autocast("cpu", torch.bfloat16):
         y = ours(x)
+    assert (type(y.grad_fn).__name__ == "UnsqueezeBackward0") == (steps == 1), "one step is an image"
     assert y.dtype == torch.bfloat16
     expected = theirs(x)
     torch.testing.assert_close(y.float(), expected, atol=0.03, rtol=0.03)
