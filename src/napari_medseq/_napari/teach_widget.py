@@ -63,13 +63,30 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self._right: set[int] = set()
         self._finished: set[int] = set()
         accompany(napari_viewer)
-        self.image = LayerBox(napari_viewer, ["image"])
-        self.image.choose(napari_viewer.layers.selection.active)
-        self.labels = LayerBox(napari_viewer, ["labels"])
+        self.work = WorkBar()
+        self.outcome = wrapped()
+        self._make_choices()
+        self._make_model_settings()
+        self._make_buttons()
+        self._make_answer_buttons()
+        self._bind_keys()
+        self._lay_out()
+        self._connect()
+        self._choose_labels()
+
+    # -- the controls ----------------------------------------------------------------------------------------------------
+    def _make_choices(self) -> None:
+        """The image, and the labels that are painted on it."""
+        self.image = LayerBox(self.viewer, ["image"])
+        self.image.choose(self.viewer.layers.selection.active)
         self.image.setToolTip("The image to learn from")
+        self.labels = LayerBox(self.viewer, ["labels"])
         self.labels.setToolTip("What you painted on it: whole slices")
         self.new_button = QPushButton("New labels on this image")
         self.new_button.clicked.connect(lambda: guarded("New labels", self._new_labels))
+
+    def _make_model_settings(self) -> None:
+        """The name of a model that is taught, and how it is taught."""
         self.name = QLineEdit("taught")
         self.name.setToolTip("The model's name, under which Analyse, scripts and the command find it")
         self.minutes = QDoubleSpinBox()
@@ -86,6 +103,9 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         )
         self.replace = QCheckBox("replace a model of that name")
         self.replace.setToolTip("Otherwise a model that is there already stays, and you are asked for another name")
+
+    def _make_buttons(self) -> None:
+        """*Teach* and *Propagate*."""
         self.run_button = QPushButton("Teach")
         self.run_button.setStyleSheet("font-weight: bold; padding: 6px;")
         self.run_button.clicked.connect(lambda: guarded("Teaching", self._run))
@@ -96,6 +116,9 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.only_between.setToolTip(
             "Propagate fills the slices between painted ones by their outlines, without the network"
         )
+
+    def _make_answer_buttons(self) -> None:
+        """What can be done with an answer, slice by slice and object by object."""
         self.finish_button = QPushButton("Finish this object")
         self.finish_button.clicked.connect(lambda: guarded("Finishing an object", self._finish))
         self.next_button = QPushButton()
@@ -104,28 +127,21 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.right_button.clicked.connect(lambda: guarded("Accepting the slice", lambda: self._settle(True)))
         self.empty_button = QPushButton("Nothing is here")
         self.empty_button.clicked.connect(lambda: guarded("Rejecting the slice", lambda: self._settle(False)))
-        press_by_keys(
-            self,
-            napari_viewer,
-            {
-                "Alt-S": self.propagate_button,
-                "Alt-N": self.next_button,
-                "Alt-A": self.right_button,
-                "Alt-X": self.empty_button,
-            },
-        )
-        self.work = WorkBar()
-        self.outcome = wrapped()
-        how = wrapped(_HOW)
-        self.train = TrainBox(napari_viewer, self.work)
-        self.compare = DifferenceBox(napari_viewer)
-        self.hints = HintsBox(napari_viewer, self._both)
-        extra_widgets = (
-            CollapsibleSection("Start from a box, points or scribbles", self.hints),
-            self._teach_box(),
-            CollapsibleSection("Train on what I painted", self.train),
-            CollapsibleSection("Compare two masks", self.compare),
-        )
+
+    def _bind_keys(self) -> None:
+        keys = {
+            "Alt-S": self.propagate_button,
+            "Alt-N": self.next_button,
+            "Alt-A": self.right_button,
+            "Alt-X": self.empty_button,
+        }
+        press_by_keys(self, self.viewer, keys)
+
+    def _lay_out(self) -> None:
+        """Put the controls into the dock, and the sections that are used less often below them."""
+        self.train = TrainBox(self.viewer, self.work)
+        self.compare = DifferenceBox(self.viewer)
+        self.hints = HintsBox(self.viewer, self._both)
         form = QFormLayout()
         form.addRow("Image", self.image)
         form.addRow("", self.new_button)
@@ -136,23 +152,29 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         look.addWidget(self.right_button, 1)
         look.addWidget(self.empty_button, 1)
         layout = scrolled(self)
-        layout.addWidget(how)
+        layout.addWidget(wrapped(_HOW))
         layout.addLayout(form)
         layout.addLayout(carry)
         layout.addWidget(self.work)
         layout.addWidget(self.next_button)
         layout.addLayout(look)
-        for widget in (self.finish_button, self.outcome, *extra_widgets):
-            layout.addWidget(widget)
+        layout.addWidget(self.finish_button)
+        layout.addWidget(self.outcome)
+        layout.addWidget(CollapsibleSection("Start from a box, points or scribbles", self.hints))
+        layout.addWidget(self._teach_box())
+        layout.addWidget(CollapsibleSection("Train on what I painted", self.train))
+        layout.addWidget(CollapsibleSection("Compare two masks", self.compare))
         layout.addStretch(1)
+
+    def _connect(self) -> None:
+        """Follow what is chosen, and the layers of the viewer."""
         self.work.busy_changed.connect(self._update)
         self.only_between.toggled.connect(lambda _on: self._update())
         for box in (self.image, self.labels):
             box.currentIndexChanged.connect(self._update)
         self.image.currentIndexChanged.connect(self._choose_labels)
-        follow_layers(napari_viewer, self._update)
-        connect_until_destroyed(napari_viewer.layers.events.inserted, self._choose_new)
-        self._choose_labels()
+        follow_layers(self.viewer, self._update)
+        connect_until_destroyed(self.viewer.layers.events.inserted, self._choose_new)
 
     def _choose_new(self, event: Event) -> None:
         """Empty labels on the image's grid, wherever they were made, are what is painted in next."""

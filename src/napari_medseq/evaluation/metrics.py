@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_medseq import geometry
-from napari_medseq.masks.overlap import Mask, Overlap, pair_of
+from napari_medseq.masks.overlap import Mask, pair_of
+from napari_medseq.masks.overlap import Overlap as Overlap
 
 
 def surface_points(mask: ArrayLike, affine: NDArray[np.float64]) -> NDArray[np.float64]:

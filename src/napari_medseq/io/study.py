@@ -85,17 +85,11 @@ def read_study(
     notes: list[str] = []
     if root.is_file():
         root = root.parent if root.name.upper() == "DICOMDIR" else opened_folder(root, notes)
-    patient = patient_folder(root) if root.is_dir() else root
-    if _is_one_recording(root):
-        files, failures = collect(root)
-        patient, places = root, [Place(root.name, files, naming.date_in(root.name), failures)]
-    else:
-        places = places_of(patient, root)
+    patient, places = _places(root)
     table = read_sessions(patient, of_session=bool(SESSION.match(patient.name)))
     notes.extend(table.notes)
     visits: list[Visit] = []
     dropped: list[str] = []
-    patients: set[str] = set()
     for number, place in enumerate(places):
         sequences = read_collected(
             place.files,
@@ -106,26 +100,47 @@ def read_study(
             cancelled=cancelled,
         )
         notes.extend(place.failures)
-        patients |= {str(s.meta["patient"]) for s in sequences if "patient" in s.meta}
         if not sequences:
             dropped.append(f"{place.name}: {place.failures[0] if place.failures else 'nothing in it could be opened'}")
             notes.append(f"Visit {place.name}: nothing in it could be opened; the visit is missing from the study.")
         visits.extend(visits_of(place, sequences, table.date_of(place.name) or place.day, patient))
     if not visits:
-        raise ReadError(
-            next((n for n in notes if not n.startswith("Visit ")), "")
-            or f"{archives.shown(str(root))}: no image file was found here; "
-            "a study is a folder with NIfTI or DICOM files, or one folder per visit."
-        )
+        raise ReadError(_nothing(root, notes))
+    patients = {str(s.meta["patient"]) for v in visits for s in (*v.images, *v.labels) if "patient" in s.meta}
     if len(patients) > 1:
         notes.append(f"The images name {len(patients)} different patients; check that this folder is one patient's.")
     visits = _ordered(merged(visits), order, table, notes)
     emit_warnings((s for v in visits for s in (*v.images, *v.labels)), notes)
+    study = Study(_name_of(patient), tuple(visits), tuple(notes), tuple(dropped))
+    return shifted(study) if shift_dates else study
+
+
+def _places(root: Path) -> tuple[Path, list[Place]]:
+    """The patient's folder, and the files of each visit."""
+    patient = patient_folder(root) if root.is_dir() else root
+    if _is_one_recording(root):
+        files, failures = collect(root)
+        return root, [Place(root.name, files, naming.date_in(root.name), failures)]
+    return patient, places_of(patient, root)
+
+
+def _nothing(root: Path, notes: Sequence[str]) -> str:
+    """Why no visit could be opened."""
+    failures = [note for note in notes if not note.startswith("Visit ")]
+    return (
+        failures[0]
+        if failures
+        else f"{archives.shown(str(root))}: no image file was found here; "
+        "a study is a folder with NIfTI or DICOM files, or one folder per visit."
+    )
+
+
+def _name_of(patient: Path) -> str:
+    """The study's name: that of the patient's folder or file, even if only the folder of one session was given."""
     name = patient.name if patient.is_dir() else naming.stem(patient)
     if SESSION.match(name) and patient.resolve().parent.name:
-        name = patient.resolve().parent.name
-    study = Study(name, tuple(visits), tuple(notes), tuple(dropped))
-    return shifted(study) if shift_dates else study
+        return patient.resolve().parent.name
+    return name
 
 
 def _is_one_recording(root: Path) -> bool:

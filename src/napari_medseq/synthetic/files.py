@@ -8,16 +8,21 @@ from __future__ import annotations
 import csv
 import gzip
 import os
+from datetime import datetime
 from importlib import import_module
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medseq import files, geometry
 from napari_medseq.sequence import ImageSequence, Study
 from napari_medseq.synthetic.study import COLUMNS, Truth, make_study
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 SUBJECT = "sub-sample"
 
@@ -115,72 +120,82 @@ def write_dicom(study: Study, folder: str | os.PathLike[str]) -> Path:
 
 def _instances(study: Study, image: ImageSequence, number: int) -> list[bytes]:
     """The slices of one visit as DICOM files, bottom to top."""
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import (
-        PYDICOM_IMPLEMENTATION_UID,
-        ExplicitVRLittleEndian,
-        MRImageStorage,
-        RLELossless,
-        generate_uid,
-    )
+    from pydicom.dataset import Dataset
+    from pydicom.uid import generate_uid
+
+    assert image.acquired is not None
+    day = f"{image.acquired:%Y%m%d}"
 
     def uid(*words: object) -> str:
-        return str(generate_uid(entropy_srcs=[study.name, *(str(w) for w in words)]))
+        return str(generate_uid(entropy_srcs=[study.name, day, *(str(w) for w in words)]))
 
-    volume = image.volume_zyx().astype(np.int16)
-    spacing, acquired = image.spacing, image.acquired
-    assert acquired is not None
-    day, clock = f"{acquired:%Y%m%d}", f"{acquired:%H%M%S}"
-    lps = geometry.RAS_LPS @ image.affine
-    rows, columns = volume.shape[1:]
-    blobs = []
-    for z, plane in enumerate(volume):
+    packed = []
+    for z, plane in enumerate(image.volume_zyx().astype(np.int16)):
         ds = Dataset()
-        ds.SpecificCharacterSet = "ISO_IR 192"
-        ds.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
-        ds.SOPClassUID = MRImageStorage
-        ds.SOPInstanceUID = uid(day, "instance", z)
-        ds.StudyInstanceUID, ds.SeriesInstanceUID = uid(day, "study"), uid(day, "series")
-        ds.FrameOfReferenceUID = uid(day, "frame of reference")
-        ds.PositionReferenceIndicator = ""
-        ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = day
-        ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = clock
-        ds.AccessionNumber = ds.ReferringPhysicianName = ""
-        ds.Modality, ds.Manufacturer = "MR", "napari-medseq synthetic"
-        ds.StudyDescription, ds.SeriesDescription = f"Synthetic brain, visit {number}", "T1post"
-        ds.PatientName, ds.PatientID = "Sample^Synthetic", "SAMPLE-0001"
-        ds.PatientBirthDate = ds.PatientSex = ""
-        ds.PatientIdentityRemoved, ds.DeidentificationMethod = "YES", "Synthetic: there is no patient"
+        ds.SOPInstanceUID = uid("instance", z)
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = uid("study"), uid("series")
+        ds.FrameOfReferenceUID = uid("frame of reference")
         ds.StudyID, ds.SeriesNumber, ds.InstanceNumber = str(number), 1, z + 1
-        ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions, ds.MRAcquisitionType = "SE", "NONE", "", "2D"
-        ds.RepetitionTime, ds.EchoTime, ds.EchoTrainLength = 550, 10, 1
-        ds.ContrastBolusAgent = "synthetic"
-        ds.SliceThickness, ds.SpacingBetweenSlices = _number(spacing["z"]), _number(spacing["z"])
-        ds.PatientPosition = "HFS"
-        ds.PixelSpacing = [_number(spacing["y"]), _number(spacing["x"])]
-        ds.ImageOrientationPatient = [_number(v) for v in [*(lps[:3, 0] / spacing["x"]), *(lps[:3, 1] / spacing["y"])]]
-        position = lps @ (0, 0, z, 1)
-        ds.ImagePositionPatient = [_number(v) for v in position[:3]]
-        ds.SliceLocation = _number(position[2])
-        ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-        ds.Rows, ds.Columns = rows, columns
-        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
-        ds.WindowCenter, ds.WindowWidth = "800", "1600"
-        ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", "1", "US"
-        ds.PixelData = plane.astype("<i2").tobytes()
-        ds["PixelData"].VR = "OW"
-        ds.file_meta = FileMetaDataset()
-        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = (
-            MRImageStorage,
-            ds.SOPInstanceUID,
-        )
-        ds.file_meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
-        ds.compress(RLELossless, generate_instance_uid=False)
-        packed = BytesIO()
-        ds.save_as(packed, enforce_file_format=True)
-        blobs.append(packed.getvalue())
-    return blobs
+        ds.StudyDescription, ds.SeriesDescription = f"Synthetic brain, visit {number}", "T1post"
+        _describe(ds, image.acquired)
+        _place_slice(ds, image, z)
+        packed.append(_packed(ds, plane))
+    return packed
+
+
+def _describe(ds: Dataset, acquired: datetime) -> None:
+    """Set the patient, the dates and the acquisition, which all slices share."""
+    from pydicom.uid import MRImageStorage
+
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.SOPClassUID = MRImageStorage
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
+    ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = f"{acquired:%Y%m%d}"
+    ds.StudyTime = ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = f"{acquired:%H%M%S}"
+    ds.AccessionNumber = ds.ReferringPhysicianName = ""
+    ds.Modality, ds.Manufacturer = "MR", "napari-medseq synthetic"
+    ds.PatientName, ds.PatientID = "Sample^Synthetic", "SAMPLE-0001"
+    ds.PatientBirthDate = ds.PatientSex = ""
+    ds.PatientIdentityRemoved, ds.DeidentificationMethod = "YES", "Synthetic: there is no patient"
+    ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions, ds.MRAcquisitionType = "SE", "NONE", "", "2D"
+    ds.RepetitionTime, ds.EchoTime, ds.EchoTrainLength = 550, 10, 1
+    ds.ContrastBolusAgent = "synthetic"
+    ds.WindowCenter, ds.WindowWidth = "800", "1600"
+    ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", "1", "US"
+
+
+def _place_slice(ds: Dataset, image: ImageSequence, z: int) -> None:
+    """Set the position, orientation and spacing of one slice."""
+    spacing, lps = image.spacing, geometry.RAS_LPS @ image.affine
+    ds.PatientPosition = "HFS"
+    ds.PositionReferenceIndicator = ""
+    ds.SliceThickness, ds.SpacingBetweenSlices = _number(spacing["z"]), _number(spacing["z"])
+    ds.PixelSpacing = [_number(spacing["y"]), _number(spacing["x"])]
+    ds.ImageOrientationPatient = [_number(v) for v in [*(lps[:3, 0] / spacing["x"]), *(lps[:3, 1] / spacing["y"])]]
+    position = lps @ (0, 0, z, 1)
+    ds.ImagePositionPatient = [_number(v) for v in position[:3]]
+    ds.SliceLocation = _number(position[2])
+
+
+def _packed(ds: Dataset, plane: NDArray[np.int16]) -> bytes:
+    """The file of a slice with these pixels, RLE compressed."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ExplicitVRLittleEndian, RLELossless
+
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.Rows, ds.Columns = plane.shape
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
+    ds.PixelData = plane.astype("<i2").tobytes()
+    ds["PixelData"].VR = "OW"
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.file_meta.ImplementationClassUID = PYDICOM_IMPLEMENTATION_UID
+    ds.compress(RLELossless, generate_instance_uid=False)
+    file = BytesIO()
+    ds.save_as(file, enforce_file_format=True)
+    return file.getvalue()
 
 
 def _number(value: float) -> str:

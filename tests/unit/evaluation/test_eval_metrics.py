@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_medseq.errors import MedseqError
-from napari_medseq.evaluation.metrics import Overlap, SurfaceDistances, compare, detect, volume_ml
+from napari_medseq.evaluation.metrics import SurfaceDistances, compare, detect, volume_ml
+from napari_medseq.masks.overlap import Overlap
 from napari_medseq.sequence import affine_from
 
 SPACING = (0.9, 1.1, 3.0)
