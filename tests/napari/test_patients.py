@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QMessageBox
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
@@ -38,7 +39,7 @@ def three_patients(folder: Path) -> Path:
 
 @pytest.mark.viewer
 def test_a_folder_of_patients_is_listed_and_what_is_ticked_of_each_is_loaded(
-    make_napari_viewer: Callable[..., Any], wait: Wait, tmp_path: Path
+    make_napari_viewer: Callable[..., Any], wait: Wait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three_patients(tmp_path)
     (tmp_path / "sub-c" / "ses-20200131" / "sub-x_T1post.nii.gz").write_bytes(b"broken")
@@ -67,8 +68,29 @@ def test_a_folder_of_patients_is_listed_and_what_is_ticked_of_each_is_loaded(
     assert verbs.patient_in_front(viewer) == progression.study.study == "sub-b"
     assert {facts_of(layer)["study"] for layer in progression.labels.layers} == {"sub-b"}
     assert viewer.dims.point[0] == 1.0  # the last visit that there is
+    series = [item for item in study._items() if item.data(0, Qt.UserRole)[0] == "layer"]
+    ticked = {item.parent().parent().text(0) for item in series if item.checkState(0) == Qt.Checked}
+    assert ticked == {"sub-b"}
     assert facts_of(viewer.layers.selection.active)["ordinal"] == 1
     assert verbs.next_visit(viewer) == 1
+    verbs.editing_of(viewer).unsaved.add(viewer.layers.selection.active)
+    asked: list[str] = []
+    answers = [QMessageBox.Cancel, QMessageBox.Discard]
+
+    def answer(_parent: object, _title: str, text: str, *_buttons: object) -> object:
+        asked.append(text)
+        return answers.pop(0)
+
+    monkeypatch.setattr(QMessageBox, "question", answer)
+    study.close_button.click()
+    assert verbs.patient_in_front(viewer) == "sub-b"
+    study.close_button.click()
+    assert "sub-b ses-20200504" in asked[1]
+    assert verbs.patient_in_front(viewer) == progression.study.study == "sub-a"
+    study.close_button.click()  # nothing is unsaved: nothing is asked
+    assert not viewer.layers
+    assert not study.close_button.isEnabled()
+    assert not answers
     with pytest.raises(ReadError, match=r"3 patients.*Study"):
         verbs.open_path(viewer, tmp_path)
 

@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from qtpy.QtWidgets import QCheckBox, QComboBox
+from qtpy.QtWidgets import QCheckBox
 
 from napari_medseq._napari.canvas import is_narrow
-from napari_medseq._napari.choosers import narrow
+from napari_medseq._napari.choosers import ShortBox
 from napari_medseq._napari.plot_dock import Drawn, PlotDock, View, owners
 from napari_medseq.progression import plots
 
@@ -45,7 +45,7 @@ class ProgressionPlot(PlotDock):
         self._rows: dict[tuple[int, int], dict[Hashable, Any]] = {}
         super().__init__(viewer, "Click a point to go to that visit and lesion.")
         self._go_to = go_to
-        self.view = narrow(QComboBox())
+        self.view = ShortBox()
         self.view.addItems([*_LINES, *_OTHERS])
         self.log = QCheckBox("log scale")
         self.relative = QCheckBox("relative to the first visit")
@@ -108,6 +108,8 @@ class ProgressionPlot(PlotDock):
         lesions.set_title(name, loc="left")
         plots.burden(progression, total)
         total.set_title(_BURDEN, loc="left")
+        if is_narrow(figure):
+            total.margins(x=0.12)  # room for the words at the first and last point
         return Drawn(owners(shown), [total] if name == _WITHOUT_TIME else [lesions, total])
 
     def positions(self) -> NDArray[np.float64]:

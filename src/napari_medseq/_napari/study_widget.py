@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
     QHeaderView,
+    QMessageBox,
     QPushButton,
     QTreeWidget,
     QTreeWidgetItem,
@@ -65,6 +66,7 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self._build()
         follow_layers(napari_viewer, self._update)
         connect_until_destroyed(napari_viewer.dims.events.point, self._mark)
+        connect_until_destroyed(napari_viewer.events.title, self._mark)  # which names the patient in front
         connect_until_destroyed(verbs.editing_of(napari_viewer).events.changed, self._mark)
 
     def _build(self) -> None:
@@ -96,6 +98,11 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self.visit_button = self._button(
             "Add a visit …", "Open a folder as the next visit of the patient in front", self._ask_visit
         )
+        self.close_button = self._button(
+            "Close patient",
+            "Remove the layers of the patient in front; asks first if something is not saved",
+            self.close_front,
+        )
         self.work = WorkBar()
         self.note = wrapped(_HINT)
         layout = scrolled(self)
@@ -108,9 +115,13 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         layout.addWidget(self.note)
         layout.addWidget(self.tree, 1)
         last = QHBoxLayout()
-        for widget in (self.save_button, self.masks_button, self.visit_button):
+        for widget in (self.save_button, self.masks_button):
             last.addWidget(widget, 1)
         layout.addLayout(last)
+        further = QHBoxLayout()
+        for widget in (self.visit_button, self.close_button):
+            further.addWidget(widget, 1)
+        layout.addLayout(further)
         self.work.busy_changed.connect(self._mark)
 
     def _button(self, text: str, tip: str, action: Callable[[], object]) -> QPushButton:
@@ -251,14 +262,26 @@ class StudyWidget(QWidget):  # type: ignore[misc]
             font = root.child(k).font(0)
             font.setBold(root.child(k).text(0) == front)
             root.child(k).setFont(0, font)
+        self._tick_visible()
         self.load_button.setVisible(bool(self.listed))
         self.load_button.setEnabled(bool(self.listed) and not busy)
         self.open_button.setEnabled(not busy)
-        for button in (self.save_button, self.masks_button, self.visit_button):
+        for button in (self.save_button, self.masks_button, self.visit_button, self.close_button):
             why = "A job of this widget runs" if busy else "" if front is not None else "Open a patient's images first"
             set_enabled(button, why, self._tips[button])
         unsaved = len(verbs.editing_of(self.viewer).unsaved)
         self.save_button.setText("Save session … ●" if unsaved else "Save session …")
+
+    def _tick_visible(self) -> None:
+        """The ticks of open series are what is visible, whoever changed it."""
+        filling, self._filling = self._filling, True
+        for item in self._items():
+            role = item.data(0, _ROLE)
+            if role[0] == "layer" and role[1] in self.viewer.layers:
+                ticked = Qt.Checked if self.viewer.layers[role[1]].visible else Qt.Unchecked
+                if item.checkState(0) != ticked:
+                    item.setCheckState(0, ticked)
+        self._filling = filling
 
     def _clicked(self, item: QTreeWidgetItem, _column: int) -> None:
         role = item.data(0, _ROLE)
@@ -324,6 +347,22 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         front = verbs.patient_in_front(self.viewer)
         if folder and front is not None:
             self.add_visit(front, folder)
+
+    def close_front(self) -> None:
+        """Remove the patient in front, once it is saved or given up; the next one comes to the front."""
+        front, editing = verbs.patient_in_front(self.viewer), verbs.editing_of(self.viewer)
+        if front is None:
+            return
+        names = ", ".join(sorted(layer.name for layer in editing.unsaved if facts_of(layer).get("study") == front))
+        if names:
+            text = f"Painting or corrections in {names} are not saved. Close {front} all the same?"
+            choices = QMessageBox.Discard | QMessageBox.Cancel
+            if QMessageBox.question(self, "Not saved", text, choices, QMessageBox.Cancel) != QMessageBox.Discard:
+                return
+        verbs.close_patient(self.viewer, front)
+        others = studies_in(self.viewer.layers)
+        if others and verbs.patient_in_front(self.viewer) is None:
+            verbs.bring_to_front(self.viewer, others[-1])
 
     def add_visit(self, study: str, folder: str) -> None:
         """Open a folder as the next visit of a patient; layers are added one by one."""

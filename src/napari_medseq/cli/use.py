@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari_medseq import files
 from napari_medseq.cli import common
 from napari_medseq.cli.images import WRITABLE
-from napari_medseq.errors import SettingsError
+from napari_medseq.errors import ReadError, SettingsError
 
 if TYPE_CHECKING:
     from napari_medseq.inference.segmentation import Output
@@ -76,6 +76,8 @@ def _chosen(args: argparse.Namespace, model: Any) -> Any:
 def _segment(args: argparse.Namespace) -> int:
     import napari_medseq as ms
 
+    if not Path(args.path).exists() and not args.out.lower().endswith(WRITABLE):
+        raise ReadError(f"{args.path}: there is no such file or folder; check the path.")
     if Path(args.path).is_dir() and not args.out.lower().endswith(WRITABLE):
         return _segment_folder(args)
     for path in (args.out, args.probability, args.uncertainty):

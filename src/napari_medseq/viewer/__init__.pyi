@@ -10,6 +10,7 @@ from .answering import propagate as propagate
 from .answering import show_lesson as show_lesson
 from .arranging import add_visit as add_visit
 from .arranging import assign_visit as assign_visit
+from .arranging import close_patient as close_patient
 from .arranging import next_ordinal as next_ordinal
 from .arranging import read_visit as read_visit
 from .arranging import set_visit_date as set_visit_date
@@ -262,6 +263,7 @@ __all__ = [
     "classify",
     "close_overlay",
     "close_panes",
+    "close_patient",
     "colour_by",
     "combine_labels",
     "compare_masks",

@@ -23,6 +23,18 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 
+def close_patient(viewer: ViewerModel, study: str) -> None:
+    """Remove all layers of a patient, and with them the result; nothing is saved.
+
+    Raises
+    ------
+    MedseqError
+        If no layer belongs to that study.
+    """
+    for layer in layers_of(viewer, study):
+        viewer.layers.remove(layer)
+
+
 def set_visit_date(viewer: ViewerModel, study: str, ordinal: int, day: date | None) -> None:
     """Set the date of a visit; plots, rates and reports of lesions followed from now on use it.
 
