@@ -65,8 +65,24 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
 
     # -- the form ------------------------------------------------------------------------------------------------------
     def _build(self) -> None:
+        self.work = WorkBar()
         self.study = StudyBox(self.viewer)
         self.facts = wrapped()
+        self._make_mask_choices()
+        self._make_buttons()
+        self._make_settings()
+        self._make_result()
+        self._lay_out()
+        self.by_model.toggled.connect(self._how_chosen)
+        self.labels.changed.connect(self._update)
+        self.study.currentTextChanged.connect(self._study_chosen)
+        self.model.loaded.connect(self._update)
+        self.work.busy_changed.connect(self._update)
+        # a result that existed before the dock, such as a saved one that was dropped on the window
+        self.result.show_study(self.study.study)
+
+    def _make_mask_choices(self) -> None:
+        """Where the masks come from: a model, or label layers."""
         self.by_model = QRadioButton("Segment each visit with a model, then follow")
         self.by_labels = QRadioButton("Follow label layers as they are")
         self.by_model.setChecked(True)
@@ -75,6 +91,9 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.model = ModelBox(["segmentation"])
         self.labels = LayerChecklist(self.viewer, "labels", tick=is_tracked)
         self.labels.setToolTip("One per visit. After painting in lesions, follow them again from here.")
+
+    def _make_buttons(self) -> None:
+        """*Run* and *Open saved*."""
         self.run_button = QPushButton("Run")
         self.run_button.setStyleSheet("font-weight: bold; padding: 6px;")
         self.run_button.clicked.connect(self.run)
@@ -83,7 +102,9 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
             "A folder that Save …, ms.run or the command wrote; open the study first to see it below"
         )
         self.open_button.clicked.connect(self._ask_open)
-        self.work = WorkBar()
+
+    def _make_settings(self) -> None:
+        """The image of each visit, the alignment of visits, and how lesions are followed."""
         self.series = QLineEdit()
         self.series.setPlaceholderText("the model's card decides")
         self.series.setToolTip("Name, or pattern such as *T1post*, of the image to use of each visit")
@@ -91,17 +112,13 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.register.addItems(["auto", "none", "translation", "rigid", "affine", "deformable"])
         self.register.setToolTip("auto: visits that are aligned already are left as they lie")
         self.settings = ModelForm(TrackSettings)
-        inner = QWidget()
-        rows = QFormLayout(inner)
-        rows.addRow("series", self.series)
-        rows.addRow("align visits", self.register)
-        rows.addRow(self.settings)
         self.overwrite = QCheckBox("Run may change what was painted")
         self.overwrite.setToolTip(
             "Otherwise every voxel that was painted by hand stays as it is, and lesions are followed with it"
         )
-        rows.addRow(self.overwrite)
-        settings_section = CollapsibleSection("Settings", inner)
+
+    def _make_result(self) -> None:
+        """The result, and the longer jobs on it."""
         self.result = ProgressionResult(self.viewer)
         self.result.table.setToolTip("Click a row to go to that lesion at that visit; Ctrl+C copies the table")
         self.jobs = ResultJobs(self.result, self.model, self.work)
@@ -109,34 +126,36 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.result.refreshed.connect(self.jobs.update_buttons)
         self.result.again.connect(self.follow_again)
         self.result.follow_first.connect(self.follow_again)
-        layout = scrolled(self)
-        form = QFormLayout()
-        form.addRow("Study", self.study)
-        layout.addLayout(form)
-        layout.addWidget(self.facts)
+
+    def _lay_out(self) -> None:
+        """Put the controls into the dock: the study, how to follow, the buttons, the result."""
+        settings = QWidget()
+        rows = QFormLayout(settings)
+        rows.addRow("series", self.series)
+        rows.addRow("align visits", self.register)
+        rows.addRow(self.settings)
+        rows.addRow(self.overwrite)
         choices = QWidget()
         column = QVBoxLayout(choices)
         column.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.by_model, self.model, self.by_labels, self.labels, settings_section):
+        section = CollapsibleSection("Settings", settings)
+        for widget in (self.by_model, self.model, self.by_labels, self.labels, section):
             column.addWidget(widget)
         self.how = CollapsibleSection("Model and settings", choices)
         self.how.button.setChecked(True)
         self.how.setSizePolicy(QSizePolicy.Preferred, QSizePolicy.Maximum)
-        layout.addWidget(self.how)
-        row = QHBoxLayout()
+        form, row = QFormLayout(), QHBoxLayout()
+        form.addRow("Study", self.study)
         row.addWidget(self.run_button, 1)
         row.addWidget(self.open_button)
+        layout = scrolled(self)
+        layout.addLayout(form)
+        layout.addWidget(self.facts)
+        layout.addWidget(self.how)
         layout.addLayout(row)
         layout.addWidget(self.work)
         layout.addWidget(self.result, 1)
         layout.addStretch(0)
-        self.by_model.toggled.connect(self._how_chosen)
-        self.labels.changed.connect(self._update)
-        self.study.currentTextChanged.connect(self._study_chosen)
-        self.model.loaded.connect(self._update)
-        self.work.busy_changed.connect(self._update)
-        # a result that existed before the dock, such as a saved one that was dropped on the window
-        self.result.show_study(self.study.study)
 
     def _study_chosen(self, name: str) -> None:
         if name and verbs.patient_in_front(self.viewer) not in (None, name):

@@ -58,8 +58,8 @@ def segment_frames(
     first, last = within.pop("t", (0, count))
     if keep is not None and (not keep.same_grid(series) or keep.data.shape != series.data.shape):
         raise ModelError(f"keep ({keep.name}) is not on the grid of {series.name}; locked labels must be.")
-    wanted = range(count)[max(0, first) : last]
-    if not wanted:
+    frames = range(count)[max(0, first) : last]
+    if not frames:
         raise ModelError(f"region leaves no frame of {series.name}, which has {count}.")
 
     def at(image: ImageSequence, k: int) -> ImageSequence:
@@ -68,17 +68,17 @@ def segment_frames(
     axes = tuple(a for a in series.axes if a != "c")
     shape = [series.size(a) for a in axes]
     maps: dict[str, NDArray[np.generic]] = {}
-    for done, k in enumerate(wanted):
+    for done, k in enumerate(frames):
         answer = segment_frame(
             {n: at(i, k) for n, i in images.items()} if isinstance(images, Mapping) else at(series, k),
             replace(options, keep=None if keep is None else keep.frame(k), region=within or None),
-            part(progress, done / len(wanted), (done + 1) / len(wanted), f"frame {k + 1}: "),
+            part(progress, done / len(frames), (done + 1) / len(frames), f"frame {k + 1}: "),
         )
         for name in dict.fromkeys(("labels", *options.outputs)):
             data = getattr(answer, name).data
             maps.setdefault(name, zeros(shape, data.dtype))[k] = data
     if keep is not None:
-        rest = np.isin(np.arange(count), wanted, invert=True)
+        rest = np.isin(np.arange(count), frames, invert=True)
         maps["labels"][rest] = keep.data[rest]
 
     def whole(frame_map: ImageSequence | None, name: str) -> ImageSequence | None:

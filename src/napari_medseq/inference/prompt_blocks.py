@@ -57,14 +57,14 @@ def convolved(conv: nn.Conv2d, x: Tensor, added: Tensor | None = None) -> Tensor
         Of the size of the result.
     """
     if x.device.type == "cpu" and _has_sums_in_convolutions():
-        given = (_packed(conv, x), conv.bias, list(conv.padding), _ONE, _ONE, 1)
-        found: Tensor
+        arguments = (_packed(conv, x), conv.bias, list(conv.padding), _ONE, _ONE, 1)
+        out: Tensor
         if added is None:
-            found = torch.ops.mkldnn._convolution_pointwise(x, *given, "relu", [], "")
+            out = torch.ops.mkldnn._convolution_pointwise(x, *arguments, "relu", [], "")
         else:
             sums = torch.ops.mkldnn._convolution_pointwise.binary
-            found = sums(x, added, *given, "add", 1.0, "relu", [], "")
-        return found
+            out = sums(x, added, *arguments, "add", 1.0, "relu", [], "")
+        return out
     plain: Tensor = conv(x)
     return (plain if added is None else plain.add_(added)).relu_()
 
@@ -77,13 +77,13 @@ def plainly(conv: nn.Conv2d, x: Tensor) -> Tensor:
     conv : Conv2d
     x : Tensor, (n, channel, y, x)
     """
-    found: Tensor
+    out: Tensor
     if x.device.type == "cpu" and _has_sums_in_convolutions():
-        given = (_packed(conv, x), conv.bias, list(conv.padding), _ONE, _ONE, 1)
-        found = torch.ops.mkldnn._convolution_pointwise(x, *given, "none", [], "")
+        arguments = (_packed(conv, x), conv.bias, list(conv.padding), _ONE, _ONE, 1)
+        out = torch.ops.mkldnn._convolution_pointwise(x, *arguments, "none", [], "")
     else:
-        found = conv(x)
-    return found
+        out = conv(x)
+    return out
 
 
 def _packed(conv: nn.Conv2d, x: Tensor) -> Tensor:

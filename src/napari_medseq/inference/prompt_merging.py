@@ -122,7 +122,7 @@ class Labelled:
         box : (slice, slice)
             Rows and columns, each with a start and a stop.
         """
-        found = np.zeros([s.stop - s.start for s in box], np.float16)
+        greatest = np.zeros([s.stop - s.start for s in box], np.float16)
         for other, p in self._parts:
             low = [max(a.start, b.start) for a, b in zip(box, other, strict=True)]
             high = [min(a.stop, b.stop) for a, b in zip(box, other, strict=True)]
@@ -131,8 +131,8 @@ class Labelled:
                     tuple(slice(i - s.start, j - s.start) for i, j, s in zip(low, high, corner, strict=True))
                     for corner in (box, other)
                 )
-                np.maximum(found[mine], p[theirs], out=found[mine])
-        return found
+                np.maximum(greatest[mine], p[theirs], out=greatest[mine])
+        return greatest
 
     def add(self, box: Box, p: NDArray[np.float32]) -> None:
         """Label one more object.

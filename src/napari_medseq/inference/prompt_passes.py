@@ -207,25 +207,25 @@ class _Stream:
         if carry is None:
             yield from chunks
             return
-        found = list(chunks)
-        kept = [self._gates(carry, y) for y in found] if self.roomy else []
+        features = list(chunks)
+        gates = [self._gates(carry, y) for y in features] if self.roomy else []
         state: Tensor | None = None
         back: list[Tensor] = []
-        for k in range(len(found) - 1, -1, -1):
+        for k in range(len(features) - 1, -1, -1):
             check(self.cancelled)
-            states = _walked(*(kept[k] if kept else self._gates(carry, found[k])), state, backwards=True)
+            states = _walked(*(gates[k] if gates else self._gates(carry, features[k])), state, backwards=True)
             state = states[0]
             back.append(states)
         state = None
-        for k, y in enumerate(found):
+        for k, y in enumerate(features):
             check(self.cancelled)
-            states = _walked(*(kept[k] if kept else self._gates(carry, y)), state)
+            states = _walked(*(gates[k] if gates else self._gates(carry, y)), state)
             state = states[-1]
             both = torch.cat([states, back.pop()], 2).flatten(0, 1)
             yield plainly(carry.merge, both.contiguous(memory_format=torch.channels_last)).add_(y)
-            found[k] = _GONE
-            if kept:
-                kept[k] = _GONE, _GONE
+            features[k] = _GONE
+            if gates:
+                gates[k] = _GONE, _GONE
 
     def _gates(self, carry: PromptRecurrence, y: Tensor) -> tuple[Tensor, Tensor]:
         return gates(plainly(carry.seen, y).unflatten(0, (-1, self.batch)))

@@ -157,8 +157,8 @@ class _Planes:
 
     @classmethod
     def of(cls, outputs: Sequence[str], shape: Sequence[int]) -> _Planes:
-        wanted = [k for k in ("probability", "uncertainty") if k in outputs]
-        return cls(np.zeros(shape, np.uint8), {k: np.zeros(shape, np.float32) for k in wanted})
+        maps = [k for k in ("probability", "uncertainty") if k in outputs]
+        return cls(np.zeros(shape, np.uint8), {k: np.zeros(shape, np.float32) for k in maps})
 
     def add(self, step: int, p: Tensor, threshold: float) -> None:
         self.labels[step] = chosen_labels(p, threshold)
@@ -252,7 +252,7 @@ def _cleaned(labels: NDArray[np.uint8], image: ImageSequence, settings: SlabSett
 def _only(
     labels: NDArray[np.uint8], image: ImageSequence, steps: Sequence[int] | None, region: Region | None, axis: str
 ) -> NDArray[np.uint8]:
-    """Nothing outside the steps and the region that are wanted."""
+    """Labels restricted to the steps and the region that were asked for."""
     axes = [a for a in image.axes if a != "c"]
     along = "t" if axis == "t" else image.slice_axis
     if steps is not None and along in axes:
@@ -260,8 +260,8 @@ def _only(
         bad = [i for i in steps if not 0 <= i < size]
         if bad:
             raise ModelError(f"{image.name} has steps 0 to {size - 1}, not {bad}.")
-        wanted = np.isin(np.arange(size), list(steps))
-        labels = labels * wanted.reshape([-1 if a == along else 1 for a in axes])
+        is_asked = np.isin(np.arange(size), list(steps))
+        labels = labels * is_asked.reshape([-1 if a == along else 1 for a in axes])
     for name, (start, stop) in (region or {}).items():
         if name in axes:
             inside = np.zeros(labels.shape[axes.index(name)], np.uint8)

@@ -136,9 +136,9 @@ def _grouped(
     """Items in groups of frames, by number, in the order of each group's first item; all others are groups of one."""
     groups: dict[Hashable, list[tuple[int, Item]]] = {}
     for place, item in enumerate(items):
-        found = numbered(item)
-        key: Hashable = place if found is None else (found[:2], alike(item))
-        groups.setdefault(key, []).append((0 if found is None else found[2], item))
+        at = numbered(item)
+        key: Hashable = place if at is None else (at[:2], alike(item))
+        groups.setdefault(key, []).append((0 if at is None else at[2], item))
     out: list[list[tuple[int, Item]]] = []
     for members in groups.values():
         enough = len(members) >= _FEWEST and len({number for number, _ in members}) == len(members)

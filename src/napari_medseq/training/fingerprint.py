@@ -269,9 +269,9 @@ def label_counts(truth: NDArray[np.generic]) -> dict[int, int]:
         return {}
     low, high = int(truth.min()), int(truth.max())
     if low >= 0 and high < _MANY_VALUES:
-        found = np.bincount(truth.ravel().astype(np.int64, copy=False))
-        values = np.flatnonzero(found)
-        counts = found[values]
+        histogram = np.bincount(truth.ravel().astype(np.int64, copy=False))
+        values = np.flatnonzero(histogram)
+        counts = histogram[values]
     else:
         values, counts = np.unique(truth, return_counts=True)
     return {int(v): int(n) for v, n in zip(values, counts, strict=True) if v > 0}
@@ -318,8 +318,8 @@ def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     """Where a mask lies, and a voxel more on each side."""
     from scipy import ndimage
 
-    found = ndimage.find_objects(mask.view(np.uint8))[0]
-    return tuple(slice(max(0, s.start - 1), s.stop + 1) for s in found)
+    spans = ndimage.find_objects(mask.view(np.uint8))[0]
+    return tuple(slice(max(0, s.start - 1), s.stop + 1) for s in spans)
 
 
 def _lowest(data: NDArray[np.generic]) -> float:

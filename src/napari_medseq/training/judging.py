@@ -60,15 +60,15 @@ def seconds_to_judge(
     if not cases:
         return 0.0
     blank = torch.zeros(len(cases[0].image), *settings.window, dtype=cases[0].image.dtype).float().numpy()
-    for _ in range(2):  # the first one makes what the others use
+    for _ in range(2):  # the first run prepares what later ones reuse
         began = time.perf_counter()
         labels_of_steps(network, blank, settings, device)
-        taken = time.perf_counter() - began
+        per_window = time.perf_counter() - began
     voxels = 0
     for case in cases:
         plans = [starts(n, w) for n, w in zip(case.labels.shape, settings.window, strict=True)]
         voxels += int(np.prod([len(first) * length for first, length in plans]))
-    return taken * voxels / float(np.prod(settings.window))
+    return per_window * voxels / float(np.prod(settings.window))
 
 
 def patient_scores(

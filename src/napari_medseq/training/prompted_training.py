@@ -139,9 +139,9 @@ def prompted_loss(logits: Sequence[Tensor], batch: PromptedBatch) -> Tensor:
         target = truth if level == 0 else functional.avg_pool2d(truth, 2**level)
         entropy = functional.binary_cross_entropy_with_logits(logit, target, reduction="none")
         entropy = (entropy * free).sum() / (free.sum().clamp_min(1) * logit.shape[-1] * logit.shape[-2])
-        predicted, wanted = torch.sigmoid(logit) * free, target * free
-        overlap = (predicted * wanted).sum((1, 2, 3))
-        both = predicted.sum((1, 2, 3)) + wanted.sum((1, 2, 3))
+        predicted, expected = torch.sigmoid(logit) * free, target * free
+        overlap = (predicted * expected).sum((1, 2, 3))
+        both = predicted.sum((1, 2, 3)) + expected.sum((1, 2, 3))
         small = 20.0 / 4**level  # pixels below which an object weighs less
         dice = 1 - (2 * overlap + small) / (both + small)
         dice = (dice * usable).sum() / usable.sum().clamp_min(1)

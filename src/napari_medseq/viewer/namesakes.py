@@ -11,11 +11,11 @@ from napari_medseq.viewer.layers import KEY, LayerData
 
 def free_name(name: str, taken: Collection[str]) -> str:
     """This name, with the first number from 2 on that makes it another than all that are taken."""
-    found, number = name, 1
-    while found in taken:
+    candidate, number = name, 1
+    while candidate in taken:
         number += 1
-        found = f"{name} ({number})"
-    return found
+        candidate = f"{name} ({number})"
+    return candidate
 
 
 def renamed_studies(names: Collection[str], taken: Collection[str]) -> dict[str, str]:

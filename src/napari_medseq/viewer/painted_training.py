@@ -142,11 +142,11 @@ def _case_name(layer: Labels, cases: Sequence[PaintedCase]) -> str:
     parts = [str(facts[k]) for k in ("study", "visit_name") if facts.get(k)] or [layer.name]
     clean = ("".join(c if c.isalnum() or c in "-." else "-" for c in part).strip("-.") for part in parts)
     name = "_".join(part for part in clean if part) or "case"
-    taken, found, number = {case.name for case in cases}, name, 1
-    while found in taken:
+    used_names, candidate, number = {case.name for case in cases}, name, 1
+    while candidate in used_names:
         number += 1
-        found = f"{name}-{number}"
-    return found
+        candidate = f"{name}-{number}"
+    return candidate
 
 
 def _classes(layer: Labels, values: Sequence[int]) -> dict[int, str]:

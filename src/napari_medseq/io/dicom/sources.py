@@ -93,8 +93,8 @@ def stack_for(seq: ImageSequence, reference: Reference | None) -> Stack:
         raise WriteError(
             f"{seq.name}: the labels do not lie on the grid of the reference series; resample them onto it first."
         )
-    wanted = seq.meta.get("series_uid")
-    return next((s for s in fitting if text(s.first.file.ds, "SeriesInstanceUID") == wanted), fitting[0])
+    own_series = seq.meta.get("series_uid")
+    return next((s for s in fitting if text(s.first.file.ds, "SeriesInstanceUID") == own_series), fitting[0])
 
 
 def on_stack(seq: ImageSequence, stack: Stack) -> NDArray[np.generic] | None:

@@ -53,8 +53,8 @@ def _of_colours(array: NDArray[np.generic]) -> tuple[NDArray[np.int32], dict[int
     """Labels from red, green and blue: 65536 × red + 256 × green + blue, the same in every file, and their names as HTML has them."""
     red, green, blue = (array[..., k].astype(np.int32) for k in range(3))
     values = 65536 * red + 256 * green + blue
-    found = np.unique(values)[:_MOST_COLOURS].tolist()
-    return values, {v: f"#{v:06x}" for v in found if v}
+    colours = np.unique(values)[:_MOST_COLOURS].tolist()
+    return values, {v: f"#{v:06x}" for v in colours if v}
 
 
 def _is_coloured(image: Any) -> bool:
