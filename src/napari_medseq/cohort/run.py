@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING
 from napari_medseq import files, models, pipeline
 from napari_medseq.cohort.limits import Limits
 from napari_medseq.cohort.patient import Job, Options, Row, do_patient, empty_row
-from napari_medseq.cohort.patients import Patient, Studies, find_patients
-from napari_medseq.errors import SettingsError
+from napari_medseq.cohort.patients import RESERVED, Patient, Studies, find_patients
+from napari_medseq.errors import MedseqWarning, SettingsError
 from napari_medseq.models import Model
 from napari_medseq.models.choosing import Series
 from napari_medseq.progress import Cancelled, Progress, check, duration
@@ -134,6 +135,13 @@ def run_cohort(
         options["shift_dates"] = True
     with claimed(target):
         patients = find_patients(studies, heap=target / ".studies")
+        if others := of_others(target, patients):
+            warnings.warn(
+                f"{target} also holds results of {', '.join(others[:5])}{', …' if len(others) > 5 else ''}, who are not among these "
+                "studies: they stay, but are in no table. Remove what was renamed or is not wanted any more.",
+                MedseqWarning,
+                stacklevel=2,
+            )
         loaded = models.loaded(model)
         jobs, rows = _jobs(patients, loaded, target, options, track_settings, again=again, report=reports)
         count = _Count(len(patients), progress)
@@ -155,6 +163,13 @@ def run_cohort(
         report.write_cohort_report(ordered, target / "cohort.html")
         _describe(target)
     return tables.frame(ordered)
+
+
+def of_others(target: Path, patients: Sequence[Patient]) -> list[str]:
+    """Names of the results in a cohort's folder whose patient is not among these: renamed, removed, or not named this time."""
+    names = {p.name for p in patients}
+    results = (p.parent for p in target.glob("*/run.json") if not p.parent.name.startswith("."))
+    return sorted(r.name for r in results if r.name not in names and r.name not in RESERVED)
 
 
 def _jobs(

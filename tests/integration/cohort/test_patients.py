@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from napari_medseq.cohort import find_patients
+from napari_medseq.cohort.patients import Patient
+from napari_medseq.cohort.run import of_others
 from napari_medseq.errors import ReadError, SettingsError
 
 
@@ -115,3 +117,10 @@ def test_a_path_that_no_system_takes_is_said(tmp_path: Path, path: str) -> None:
     (tmp_path / "patients.csv").write_text(f"study\n{path}\n")
     with pytest.raises((ReadError, SettingsError), match=r"cannot be used|no study folder|cannot name"):
         find_patients(tmp_path / "patients.csv")
+
+
+def test_results_of_patients_that_are_not_among_the_studies(tmp_path: Path) -> None:
+    for name in ("a", "renamed", ".partial-b", "previous"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text("{}")
+    assert of_others(tmp_path, [Patient("a", tmp_path), Patient("new", tmp_path)]) == ["renamed"]
