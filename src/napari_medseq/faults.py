@@ -16,7 +16,7 @@ _PLACES = 8
 
 
 def log_file() -> Path:
-    """Where the log lies: in the platform's folder for logs."""
+    """The log file, in the platform's folder for logs."""
     import platformdirs
 
     return Path(platformdirs.user_log_dir("napari-medseq")) / "faults.jsonl"

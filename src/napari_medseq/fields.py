@@ -1,4 +1,5 @@
-"""What a settings model says of each of its fields: title, unit, bounds, choices and description, as its pydantic fields hold them.
+"""The description of each field of a settings model: title, unit, bounds, choices and text, as its pydantic fields
+hold them.
 
 Forms, the command line and docstrings all take it from here. Beside ``title``, ``description`` and bounds, ``json_schema_extra`` holds
 
@@ -25,7 +26,7 @@ from pydantic_core import PydanticUndefined
 
 @dataclass(frozen=True)
 class SettingFacts:
-    """What is known of one setting.
+    """The description of one setting.
 
     Attributes
     ----------
@@ -65,7 +66,7 @@ class SettingFacts:
 
 
 def setting_facts(model: type[BaseModel], name: str) -> SettingFacts:
-    """What a settings model says of one of its fields.
+    """The description of one field of a settings model.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ def setting_facts(model: type[BaseModel], name: str) -> SettingFacts:
 
 
 def more_of(field: FieldInfo) -> Mapping[str, object]:
-    """What stands in a field's ``json_schema_extra``."""
+    """The entries of a field's ``json_schema_extra``."""
     extra = field.json_schema_extra
     return extra if isinstance(extra, Mapping) else {}
 
@@ -126,7 +127,7 @@ def _limits(field: FieldInfo) -> Iterator[tuple[str, float]]:
 
 
 def _marks(annotation: object) -> Iterator[object]:
-    """What is annotated anywhere inside a type."""
+    """All annotations anywhere inside a type."""
     if get_origin(annotation) is Annotated:
         for mark in get_args(annotation)[1:]:
             yield mark

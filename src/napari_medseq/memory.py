@@ -95,7 +95,7 @@ def _system() -> int | None:
 
 
 def _control_group() -> int | None:
-    """What a container or a job of a cluster may still take (control groups, version 2)."""
+    """Memory that a container or a cluster job may still use (control groups, version 2)."""
     root = Path("/sys/fs/cgroup")
     try:
         limit, used = ((root / n).read_text(encoding="ascii").strip() for n in ("memory.max", "memory.current"))
@@ -105,7 +105,7 @@ def _control_group() -> int | None:
 
 
 def _own_limit() -> int | None:
-    """What `ulimit -v` and `ulimit -d` leave; the second is how a cohort limits its patients."""
+    """Memory that `ulimit -v` and `ulimit -d` leave; a cohort limits its patients by the second."""
     if os.name != "posix":
         return None
     import resource

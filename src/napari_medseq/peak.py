@@ -1,4 +1,5 @@
-"""How much memory the main job will take for a patient, from the sizes of the images alone: it is said before the work starts."""
+"""The memory that the main job will need for a patient, estimated before it starts from the sizes of the images
+alone."""
 
 from __future__ import annotations
 

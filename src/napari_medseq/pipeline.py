@@ -156,7 +156,7 @@ def track_settings(settings: TrackSettings | Mapping[str, object] | None) -> Tra
 
 @dataclass(frozen=True)
 class Segmented:
-    """What the slow half of the main job gives, from which lesions are followed.
+    """The result of the slow half of the main job, from which lesions are followed.
 
     Attributes
     ----------
@@ -353,7 +353,7 @@ def align_visits(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> list[VisitAlignment]:
-    """What brings each visit to the first one, in patient millimetres; see `registration.visits`."""
+    """The transforms from each visit to the first one, in patient millimetres; see `registration.visits`."""
     from napari_medseq.registration import visits
 
     images = [c.image for c in chosen]
@@ -361,7 +361,7 @@ def align_visits(
 
 
 def provenance(segmented: Segmented, model: Model, call: Mapping[str, object]) -> dict[str, object]:
-    """What a result was made from and with, as ``run.json`` says it, so that it can be made again.
+    """The images and the model of a result, as ``run.json`` names them, so that it can be made again.
 
     Parameters
     ----------

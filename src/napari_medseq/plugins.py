@@ -1,4 +1,5 @@
-"""What other packages add by entry points: preprocessing steps, networks, response rules. One that cannot be used is named and skipped."""
+"""Additions of other packages by entry points: preprocessing steps, networks, response rules. One that cannot be used
+is named and skipped."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ class PluginWarning(MedseqWarning):
 
 
 class Table(MutableMapping[str, T]):
-    """What there is of one kind by name: the package's own, and what other packages offer.
+    """All objects of one kind by name: the package's own, and those that other packages offer.
 
     Other packages are loaded the first time that all names are listed, or that a name is looked for that is not the package's own.
 
@@ -61,7 +62,7 @@ class Table(MutableMapping[str, T]):
         return sum(1 for _ in self)
 
     def entered(self, name: str) -> T | None:
-        """What was entered here under a name, without asking other packages."""
+        """The object registered here under a name, without loading other packages."""
         return self._own.get(name)
 
     def _look(self) -> None:
@@ -91,7 +92,7 @@ def _package(entry: EntryPoint) -> str:
 
 
 def offered() -> dict[str, dict[str, str]]:
-    """What is installed, from metadata alone, without loading anything.
+    """The installed entry points, from metadata alone, without loading anything.
 
     Returns
     -------

@@ -117,7 +117,7 @@ def checked(
 
 
 def problems(error: ValidationError, model: type[BaseModel] | None = None, where: str = "") -> str:
-    """What pydantic found, as one sentence: field, value, what is wrong and what is allowed.
+    """The errors of pydantic as one sentence: field, value, what is wrong and what is allowed.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def problems(error: ValidationError, model: type[BaseModel] | None = None, where
 
 
 def _fields(model: type[BaseModel], place: Sequence[int | str]) -> list[str]:
-    """Names of the settings at a place inside nested settings; none where the place is no settings model."""
+    """Names of the settings at a position inside nested settings; none if it is not a settings model."""
     for part in place:
         field = model.model_fields.get(str(part))
         if field is None:

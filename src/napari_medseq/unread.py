@@ -25,7 +25,7 @@ Index: TypeAlias = "Basic | tuple[Basic, ...] | Block | Sequence[int]"
 
 
 class Source(Protocol):
-    """What voxels are read from: sliced with whole numbers and slices, one per axis."""
+    """A source of voxels that is sliced with integers and slices, one per axis."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -34,7 +34,7 @@ class Source(Protocol):
 
 
 class UnreadVoxels(NDArrayOperatorsMixin):
-    """Voxels of a source that is read where and when it is looked at.
+    """Voxels of a source that are read only where and when they are used.
 
     Indexing with whole numbers, slices, an ellipsis or new axes, and turning, give unread voxels again. One step (a slice
     or a frame) is read straight from the source. All else — several steps, which dask reads in its threads, arithmetic,
@@ -170,7 +170,7 @@ class UnreadVoxels(NDArrayOperatorsMixin):
     # -- reading ---------------------------------------------------------------------------------------------------
     @property
     def _steps(self) -> int:
-        """How many separate parts of the source are looked at."""
+        """Number of separate parts of the source that are read."""
         apart = self._picks[: len(self._picks) - self._together]
         return math.prod(len(p) for p in apart if isinstance(p, range))
 
@@ -187,7 +187,7 @@ class UnreadVoxels(NDArrayOperatorsMixin):
 
     @property
     def _index(self) -> tuple[int | slice, ...]:
-        """What is taken of the source, as an index."""
+        """The part that is taken from the source, as an index."""
         return tuple(p if isinstance(p, int) else _slice(p) for p in self._picks)
 
     def _read(self) -> Block:

@@ -34,7 +34,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def read_values(path: Path, *, largest: int = LARGEST, error: type[MedseqError] = SettingsError) -> JsonValue:
-    """What a YAML or JSON file holds.
+    """The contents of a YAML or JSON file.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def read_settings(path: Path) -> dict[str, JsonValue]:
 def parse_values(
     text: str, *, where: str, as_json: bool = False, error: type[MedseqError] = SettingsError
 ) -> JsonValue:
-    """What YAML or JSON text holds.
+    """The values in YAML or JSON text.
 
     Parameters
     ----------

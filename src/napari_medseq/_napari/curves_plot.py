@@ -45,7 +45,7 @@ class CurvesPlot(PlotDock):
         self.follow_labels([layer])
 
     def show_nothing(self) -> None:
-        """What was measured is not open any more."""
+        """Clear the plot, because its layers are no longer open."""
         self.curves = self._image = self._layer = None
         self._times = np.zeros(0)
         self.clear()

@@ -179,7 +179,7 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         return bool(self._measured)
 
     def _forget_removed(self, _event: object = None) -> None:
-        """Of layers that were removed no table or plot is kept."""
+        """Clear the table and the plot if their layers were removed."""
         if all(layer in self.viewer.layers for layer in self._measured):
             return
         self.measures, self._measured = None, ()

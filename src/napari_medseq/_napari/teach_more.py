@@ -77,13 +77,14 @@ class TrainBox(QWidget):  # type: ignore[misc]
         self._update()
 
     def _is_first_of_its_visit(self, layer: Labels) -> bool:
-        """Whether it is a study's mask and the first of its visit: a later one is an answer that nobody may have looked at."""
+        """Whether it is a study's mask and the first of its visit; later ones are answers that nobody may have looked
+        at."""
         facts = facts_of(layer)
         first = next(k for k in self.viewer.layers if layer_kind(k) == "labels" and _visit(k) == _visit(layer))
         return bool(facts.get("study")) and facts.get("role") != DERIVED and first == layer
 
     def _prefer_followed(self, _event: object = None) -> None:
-        """Where lesions were followed, they are what is right, corrections and all, and not the mask that they came from."""
+        """Prefer the followed lesions, including corrections, to the masks that they came from."""
         new = [layer for layer in self.viewer.layers if is_tracked(layer) and layer not in self._seen]
         self._seen.update(new)
         visits = {_visit(layer) for layer in new}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Beat:
-    """What was measured.
+    """The measurements of one heart beat.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ejection:
-    """What one cavity pumps.
+    """The volumes and the ejection fraction of one cavity.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ def choose(device: str = "auto") -> tuple[torch.device, str]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice, whatever the device calls it."""
+    """Whether an error means that memory did not suffice, on any device."""
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError)

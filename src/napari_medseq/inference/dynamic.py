@@ -22,7 +22,7 @@ SegmentFrame = Callable[[ImageSequence | Mapping[str, ImageSequence], SegmentOpt
 
 
 def series_of(images: Images, info: ModelInfo) -> ImageSequence | None:
-    """The image that holds volumes over time, where a model looks at one volume; None where there is nothing of the kind."""
+    """The image with volumes over time, if the model works on one volume; None if there is none."""
     if info.sequence_axis in ("t", "visit"):
         return None
     several = images.values() if isinstance(images, Mapping) else [images]

@@ -98,7 +98,7 @@ class Framing:
 
     @property
     def positions(self) -> range:
-        """Those positions along `across` that are looked at."""
+        """The positions along `across` that are processed."""
         return range(*self.span)
 
     @property

@@ -214,7 +214,7 @@ def _located(
     refine_with: Model | None,
     min_score: float,
 ) -> Locations:
-    """What is found in one exam; by the second model too, where there is one."""
+    """The objects located in one exam, refined by the second model if there is one."""
     if refine_with is None and isinstance(ready.network, RecurrentUNet):
         return _segmented(channels, ready.model, min_score, ready.options)
     locations = _coarse(ready, channels, min_score)
@@ -270,7 +270,7 @@ def _evidence(network: SequenceClassifier, steps: Iterator[Tensor], plan: tuning
 def _candidates(
     maps: NDArray[np.float32], min_score: float, framing: Framing, image: ImageSequence
 ) -> tuple[Location, ...]:
-    """What stands out of the maps (step, y, x), which cover the padded crop."""
+    """Candidates from the maps (step, y, x), which cover the padded crop."""
     from scipy import ndimage
 
     parts, _ = ndimage.label(maps >= min_score, structure=np.ones((3, 3, 3)))
@@ -306,7 +306,7 @@ def _in_order(box: Mapping[str, tuple[int, int]], image: ImageSequence) -> dict[
 def _segmented(
     channels: list[ImageSequence], model: Model, min_score: float, options: RunOptions, *, region: Region | None = None
 ) -> Locations:
-    """What a segmentation model labels, at its full resolution."""
+    """The labels of a segmentation model at its full resolution."""
     images = channels[0] if len(channels) == 1 else dict(zip(model.info.channels, channels, strict=False))
     result = segment(
         images,

@@ -97,6 +97,6 @@ def layer_bytes(network: nn.Module, shape: Sequence[int]) -> tuple[int, int]:
 
 
 def worth_estimating(framing: Framing) -> bool:
-    """Whether an image is so large that its memory is looked at before the start."""
+    """Whether an image is so large that its memory is estimated before the start."""
     steps, rows, columns = framing.whole
     return steps * framing.thick * rows * columns > _SMALL

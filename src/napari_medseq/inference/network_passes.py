@@ -30,7 +30,7 @@ class View(NamedTuple):
         return (x.flip(self.mirrored) if self.mirrored else x) * self.contrast
 
     def back(self, p: Tensor) -> Tensor:
-        """What was found there, on the step's own pixels."""
+        """Transform the result of a view back to the step's own pixels."""
         return p.flip(self.mirrored) if self.mirrored else p
 
 

@@ -52,7 +52,7 @@ class SegmentKeywords(RunKeywords, total=False):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunOptions:
-    """Where a verb runs, whether a doubtful modality is accepted, and who is watching; the fields are those of every verb."""
+    """Device, acceptance of a doubtful modality, progress and cancelling; the fields are keywords of every verb."""
 
     device: str = "auto"
     force: bool = False
@@ -62,7 +62,7 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SegmentOptions:
-    """What of an image is to be labelled, and what is to be said of it; the fields are those of `segment`."""
+    """The part of an image to label, and the outputs; the fields are keywords of `segment`."""
 
     outputs: Sequence[Output] = ("labels",)
     steps: Sequence[int] | None = None
@@ -148,7 +148,7 @@ def network_of(model: Model, kind: type[Network], *, refusal: str) -> Network:
 
 
 def recurrent_network_of(model: Model, *, refusal: str) -> RecurrentUNet | SequenceClassifier:
-    """As `network_of`, for either of the recurrent networks that can be looked into."""
+    """As `network_of`, for either of the recurrent networks that can be explained."""
     network = model.network
     if not isinstance(network, RecurrentUNet | SequenceClassifier):
         raise ModelError(f"{model.info.name} {refusal}")
@@ -156,7 +156,7 @@ def recurrent_network_of(model: Model, *, refusal: str) -> RecurrentUNet | Seque
 
 
 def prepared(model: Model, network: Network, options: RunOptions) -> Ready[Network]:
-    """What a run of a model on this computer needs: its network, its settings, checked, and its device.
+    """What a run of a model on this computer needs: its network, its checked settings, and its device.
 
     Raises
     ------

@@ -139,7 +139,7 @@ def fill(
 
 @dataclass(frozen=True, eq=False)
 class Carrier:
-    """What carries objects: a network on a device, over the planes of an image.
+    """Carries objects: a network on a device, over the planes of an image.
 
     Attributes
     ----------
@@ -213,7 +213,7 @@ class Carrier:
     def _first_portion(
         self, pending: Sequence[tuple[PromptedObject, Growth]]
     ) -> list[tuple[PromptedObject, Growth, Window]]:
-        """As many objects as their windows may be held at once, one at least."""
+        """As many objects as have windows that fit into memory at once, but at least one."""
         room, held, planes = _HELD, list[tuple[PromptedObject, Growth, Window]](), self.planes
         for one, growth in pending:
             window = window_around(one.painted, one.steps, planes.spacing, planes.steps, growth, self.settings)

@@ -76,7 +76,7 @@ def steps_beyond(logits: Tensor, annotated: Tensor) -> int:
 
 
 def carried_on(logits: Tensor, painted: Tensor, annotated: Tensor, beyond: int) -> tuple[Tensor, Tensor] | None:
-    """What is taken as painted, and on which steps, in the next round; None where the object goes no further.
+    """The prompts of the next round and their steps; None if the object does not continue.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where an object ends that somebody painted evenly: about half a gap beyond its outermost painted slices.
+"""Where an evenly painted object ends: about half a gap beyond its outermost painted slices.
 
 Who paints every third slice of an object from end to end has said where it ends: had it gone on for a whole gap more, the next slice
 would be painted, too. A network that looks at the image alone carries the object on into what looks alike: a ventricle into the

@@ -1,4 +1,5 @@
-"""Prompted networks over long sequences: in chunks of steps, level by level, with the same answer whatever the chunk.
+"""Prompted networks over long sequences: in chunks of steps, level by level, with a result that does not depend on the
+chunks.
 
 `StreamedUNet` is a `PromptedUNet` as it is run: batch norms folded into the convolutions before them, and convolutions over steps as
 convolutions of three steps' channels. Encoded steps are kept until the decoder has used them: 44 numbers per pixel of the window
@@ -179,7 +180,7 @@ class _Stream:
         return found
 
     def _blocks(self, block: nn.Module, chunk: Callable[[int], Tensor]) -> Iterator[Tensor]:
-        """A block over all chunks, each with the steps beside it; `chunk` is asked for each once, in order."""
+        """Apply a block to all chunks, each with its neighbouring steps; `chunk` is called once for each, in order."""
         before: Tensor | None = None
         x = chunk(0)
         for k in range(len(self.spans)):
@@ -191,7 +192,7 @@ class _Stream:
                 x = later
 
     def _decoded(self, level: int, below: Iterator[Tensor], skips: list[Tensor]) -> Iterator[Tensor]:
-        """A level's chunks from those of the level under it and the encoder's own, which are let go."""
+        """A level's chunks from those of the level below and the encoder's own, which are released afterwards."""
 
         def joined(k: int) -> Tensor:
             skip = skips[k] if skips[k].numel() else self._encoded(k, level)
@@ -202,7 +203,7 @@ class _Stream:
         return self._blocks(self.streamed.decoder[level], joined)
 
     def _carried(self, level: int, chunks: Iterator[Tensor]) -> Iterator[Tensor]:
-        """What the recurrence makes of a level's chunks; each is let go when it is done."""
+        """Apply the recurrence to a level's chunks; each is released when it is done."""
         carry = self.network.recurrence(level)
         if carry is None:
             yield from chunks

@@ -100,7 +100,7 @@ class Window:
         return self.steps[1] - self.steps[0], *self.size
 
     def small(self, plane: NDArray[np.float32]) -> Tensor:
-        """What a native plane shows in the window, (row, column), without aliasing."""
+        """The part of a native plane within the window, (row, column), without aliasing."""
         cut = np.ascontiguousarray(plane[slice(*self.rows), slice(*self.columns)], np.float32)
         x = torch.from_numpy(cut)[None, None]
         return functional.interpolate(x, size=self.size, mode="bilinear", align_corners=False, antialias=True)[0, 0]
@@ -127,7 +127,7 @@ class Growth:
 
 
 def first_growth(painted: NDArray[np.bool_], spacing: tuple[float, float, float], steps: int) -> Growth:
-    """How many steps are looked at first: enough for a ball of the painted size, all frames of a video."""
+    """Number of steps that are processed first: enough for a ball of the painted size, or all frames of a video."""
     if spacing[0] == 0:
         return Growth(steps=(steps, steps))
     reach = max(_REACH, int(np.ceil(_LONG * _span(painted, spacing) / spacing[0])))

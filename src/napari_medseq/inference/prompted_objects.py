@@ -39,7 +39,7 @@ class PromptedObject:
 
 
 def one_label_image(prompts: ImageSequence | Sequence[ImageSequence], image: ImageSequence) -> ImageSequence:
-    """What is painted as one label image on the image's grid.
+    """The painted labels as one label image on the image's grid.
 
     Raises
     ------

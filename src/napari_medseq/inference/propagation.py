@@ -186,7 +186,7 @@ def _listed(prompts: ImageSequence | Sequence[ImageSequence] | Sequence[ImageSeq
 
 
 class _Job:
-    """What was asked for, whatever it is asked of."""
+    """One call of `propagate`, for any kind of image."""
 
     def __init__(
         self, model: Model, network: PromptedNetwork, device: torch.device, cancelled: Cancelled | None

@@ -77,7 +77,7 @@ class SegmentationRun:
 
     @property
     def stride(self) -> int:
-        """What rows and columns must be multiples of, for all networks."""
+        """The number of which rows and columns must be multiples, for all networks."""
         return math.lcm(*(n.stride for n in self.networks))
 
     def of_each(self, exam_list: Sequence[list[ImageSequence]]) -> list[Segmentation]:
@@ -127,7 +127,7 @@ class SegmentationRun:
         return [results[k] for k in range(len(exams))]
 
     def _run_passes(self, passes: Sequence[_SequencePass]) -> Iterator[tuple[PatchAccumulator, list[str]]]:
-        """What was gathered on each pass, and what had to be said of the device."""
+        """The results of each pass, and the notes about the device."""
         counts = [p.last * len(self._sequences(p.framing)) for p in passes]
         for k, sequence_pass in enumerate(passes):
 

@@ -89,14 +89,14 @@ def _ramp(length: int, whole: bool) -> Tensor:
 
 
 def places(size: Triple, window: Triple) -> list[tuple[slice, slice, slice]]:
-    """Where the windows lie that cover a volume (step, row, column)."""
+    """Positions of the windows that cover a volume (step, row, column)."""
     plans = [starts(n, w) for n, w in zip(size, window, strict=True)]
     (steps, long), (rows, high), (columns, wide) = plans
     return [(slice(a, a + long), slice(b, b + high), slice(c, c + wide)) for a in steps for b in rows for c in columns]
 
 
 def window_weights(size: Triple, window: Triple) -> Tensor:
-    """What each voxel of a window counts where windows overlap."""
+    """Weight of each voxel of a window where windows overlap."""
     ramps = [_ramp(long, long == n) for n, (_, long) in zip(size, map(starts, size, window), strict=True)]
     return ramps[0][:, None, None] * ramps[1][:, None] * ramps[2]
 

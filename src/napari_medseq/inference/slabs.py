@@ -79,7 +79,8 @@ def segment_slabs(
     progress: Progress | None,
     cancelled: Cancelled | None,
 ) -> list[Segmentation]:
-    """What `segment` answers for slab networks, whose probabilities are averaged, one per exam; see there for the parameters.
+    """The results of `segment` for slab networks, whose probabilities are averaged, one per exam; see there for the
+    parameters.
 
     Raises
     ------
@@ -150,7 +151,7 @@ def _held(model: Model, settings: SlabSettings, shape: Sequence[int]) -> int:
 
 @dataclass
 class _Planes:
-    """What is made of the probabilities, step by step."""
+    """Labels and maps, which are computed from the probabilities step by step."""
 
     labels: NDArray[np.uint8]
     maps: dict[str, Plane]
@@ -240,7 +241,7 @@ def slab_channels(images: Images, model: Model, settings: SlabSettings, force: b
 
 
 def _cleaned(labels: NDArray[np.uint8], image: ImageSequence, settings: SlabSettings) -> NDArray[np.uint8]:
-    """The labels after what the bundle asks for, in the whole volume; of frames nothing is asked."""
+    """The labels after post-processing in the whole volume; frames are not post-processed."""
     if "z" not in image.axes or "t" in image.axes:
         return labels
     if settings.min_volume_mm3 > 0:

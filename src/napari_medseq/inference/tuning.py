@@ -79,7 +79,7 @@ class _Rounding(Protocol):
 
 @contextmanager
 def _without_tf32() -> Iterator[None]:
-    """cuDNN rounds the inputs of float32 convolutions to TF32 (10 bits) unless it is told not to."""
+    """Stop cuDNN from rounding the inputs of float32 convolutions to TF32 (10 bits)."""
     kinds = cast("tuple[_Rounding, ...]", (torch.backends.cudnn.conv, torch.backends.cudnn.rnn))  # type: ignore[attr-defined]
     before = [kind.fp32_precision for kind in kinds]
     try:

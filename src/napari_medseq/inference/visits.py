@@ -95,7 +95,7 @@ def patient_of(
     force: bool = False,
     cancelled: Cancelled | None = None,
 ) -> Patient:
-    """What was handed in for a model along visits; a single image is a patient's only visit.
+    """The images of a patient for a model along visits; a single image is a patient's only visit.
 
     Visits without an image are left out with a warning.
 
@@ -141,7 +141,7 @@ def to_common_space(
     mode: Registration = "auto",
     cancelled: Cancelled | None = None,
 ) -> list[Affine]:
-    """What brings each visit's patient coordinates to those of the first, RAS mm.
+    """The matrices from each visit's patient coordinates to those of the first, RAS mm.
 
     Parameters
     ----------

@@ -80,7 +80,7 @@ def _measured(finite: NDArray[np.generic]) -> tuple[float, float]:
 
 
 class Working(Settings):
-    """What the working volume is.
+    """How an image becomes the working volume of a slab network.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class Working(Settings):
 
 @dataclass(frozen=True, eq=False)
 class WorkingGrid:
-    """Where the voxels of a working volume lie: a canonical grid (x, y, z), and the image that it was made for."""
+    """The grid of a working volume: a canonical grid (x, y, z), and the image that it was made for."""
 
     image: ImageSequence
     working: Working
@@ -199,7 +199,7 @@ class WorkingGrid:
         return resample_volume(values, seq.affine, self.affine, self.size, antialias=True).astype(np.float32)
 
     def _in_focus(self, volume: NDArray[np.generic], seq: ImageSequence) -> NDArray[np.float32] | None:
-        """What units are measured on where only the middle is looked at."""
+        """The part of an image from which intensity units are estimated, if only its centre is used."""
         if self.working.focus == (None, None, None):
             return None
         resampled = resample_volume(
@@ -261,7 +261,8 @@ def stacked_channels(seq: ImageSequence, names: Sequence[str]) -> dict[str, Imag
 def working_volume(
     channels: Mapping[str, ImageSequence], names: Sequence[str], working: Working
 ) -> tuple[NDArray[np.float32], WorkingGrid]:
-    """The working volume (channel, step, row, column), on the grid of the first channel that is there; the others are brought to it.
+    """The working volume (channel, step, row, column), on the grid of the first channel present; the others are
+    resampled to it.
 
     A channel that is missing is 0 throughout, which is what a network that knows of it was trained with.
     """

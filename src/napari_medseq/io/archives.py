@@ -169,7 +169,7 @@ class _Writer:
         return shown(str(self.path))
 
     def _damaged(self, error: Exception) -> None:
-        """What was whole before the damage is kept, and said; nothing at all is an error."""
+        """Keep the files before the damage, with a warning; if there are none, raise."""
         text = f"{self._name}: the archive is damaged or cut short ({error}); copy it again."
         if not self.written:
             raise ReadError(text) from error
@@ -251,7 +251,7 @@ class _Writer:
         )
 
     def _target(self, name: str) -> Path | None:
-        """Where a member is written; None if its name leaves the archive or is of no interest."""
+        """The path that a member is written to; None if its name leads out of the archive or it is not needed."""
         parts = PurePosixPath(name.replace("\\", "/")).parts
         if not parts or name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name:
             self.outside += 1

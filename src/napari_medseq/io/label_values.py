@@ -27,7 +27,7 @@ _MANY_VALUES = 256
 
 
 def as_labels(values: Any, notes: list[str] | None = None) -> tuple[Any, bool]:
-    """Whole-number version of `values` (lazy stays lazy), and whether they were whole numbers, or nearly.
+    """`values` as whole numbers (lazy stays lazy), and whether they were whole numbers, or nearly.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def _computed(*values: Any) -> tuple[Any, ...]:
 def labels_or_image(
     values: Any, axes: Sequence[str], *, where: object, labels_asked: bool, notes: list[str], has_times: bool = False
 ) -> tuple[Any, tuple[str, ...], bool]:
-    """What a file that is said to be labels holds: labels in whole numbers, or after all an image.
+    """The content of a file that is declared as labels: labels in whole numbers, or an image if they are not.
 
     Parameters
     ----------

@@ -99,7 +99,7 @@ def date_in(name: str) -> date | None:
 
 
 def with_dates(text: str, change: Callable[[date], date]) -> str:
-    """A text with each date in it changed, written as it was; what is no date stays."""
+    """A text in which each date is changed and written in the same format; other text stays."""
 
     def written(match: re.Match[str]) -> str:
         year, mark, month, day = match.groups()

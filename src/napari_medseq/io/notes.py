@@ -50,7 +50,7 @@ def silenced() -> Iterator[None]:
 
 @contextmanager
 def collect_failures(subject: str, failures: list[str]) -> Iterator[None]:
-    """Turn whatever goes wrong with one file into a line in `failures`, so that it does not stop the others.
+    """Turn any error with one file into a line in `failures`, so that it does not stop the others.
 
     Cancelling goes through. Parsers fed with damaged bytes raise anything; what they say may quote the patient's name, so that
     only its kind is told.

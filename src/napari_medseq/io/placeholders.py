@@ -21,7 +21,7 @@ _LFS = (b"version https://git-lfs.github.com/", b"version https://hawser.github.
 
 
 def placeholder(path: Path) -> Placeholder | None:
-    """What a file stands for, or None if it stands for itself."""
+    """The content that a file stands for; None if it is not a placeholder."""
     try:
         if path.is_symlink() and not path.exists():
             target = os.readlink(path).replace("\\", "/")

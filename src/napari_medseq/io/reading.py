@@ -225,7 +225,7 @@ def _read_labels(file: FileHeader, scan: Scan, cancelled: Cancelled | None) -> l
 def info(
     path: Paths, *, identifiers: bool = False, progress: Progress | None = None, cancelled: Cancelled | None = None
 ) -> dict[str, Any]:
-    """What is in a file or folder, from headers only: nothing is decoded.
+    """The contents of a file or folder, from headers only: nothing is decoded.
 
     Parameters
     ----------

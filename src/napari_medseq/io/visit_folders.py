@@ -1,4 +1,5 @@
-"""Where the files of each visit lie: BIDS sessions, a folder or archive per visit, files named by session, or one heap."""
+"""The files of each visit: BIDS sessions, a folder or archive per visit, files named by session, or all files in one
+folder."""
 
 from __future__ import annotations
 
@@ -81,7 +82,7 @@ def is_visit(name: str) -> bool:
 
 
 def opened_folder(root: Path, notes: list[str]) -> Path:
-    """The folder of an archive, or the file itself where it is none."""
+    """The folder of an archive; the file itself if it is not an archive."""
     if not archives.is_archive(root):
         return root
     folder, problems = archives.unpacked(root)
@@ -118,7 +119,7 @@ def _loose(folder: Path) -> list[Path]:
 
 
 def _place(name: str, paths: Path | list[Path], day: date | None = None) -> Place | None:
-    """The files of one visit; None where there are none and the name is no visit's."""
+    """The files of one visit; None if there are none and the name is not that of a visit."""
     try:
         files, failures = collect(paths)
     except ReadError as error:  # a damaged archive
@@ -127,7 +128,7 @@ def _place(name: str, paths: Path | list[Path], day: date | None = None) -> Plac
 
 
 def places_of(patient: Path, root: Path) -> list[Place]:
-    """Where each visit's files lie."""
+    """The files of each visit."""
     if not patient.is_dir():
         return [p for p in [_place(naming.stem(patient), patient)] if p]
     sessions = [p for p in _folders(patient) if SESSION.match(p.name)]

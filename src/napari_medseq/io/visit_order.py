@@ -57,7 +57,7 @@ _MONTHS = (
 
 @dataclass(frozen=True)
 class _Meaning:
-    """What one name says.
+    """The meaning of one name.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ def natural(name: str) -> tuple[tuple[int, float, str], ...]:
 
 
 def is_visit_name(name: str) -> bool:
-    """Whether a folder's name is that of a visit, whatever lies in it."""
+    """Whether the name of a folder is that of a visit, independently of its content."""
     words = set(_words(name))
     return bool(words & _VISIT_WORDS) or {"follow", "up"} <= words
 

@@ -46,7 +46,7 @@ def _list_of(arguments: Definition, name: str) -> Sequence[Plain]:
 
 
 def _multiple(name: str, arguments: Definition, dimensions: int) -> tuple[int, ...]:
-    """What the size along each axis must be a multiple of."""
+    """The number of which the size along each axis must be a multiple."""
     if name == "DynUNet":
         total = [1] * dimensions
         for stride in _list_of(arguments, "strides"):

@@ -36,7 +36,7 @@ class Chosen:
 
     @property
     def images(self) -> ImageSequence | dict[str, ImageSequence]:
-        """What `ms.segment` takes: the image, or the channels where there are several."""
+        """The input of `ms.segment`: the image, or the channels if there are several."""
         return self.channels if len(self.channels) > 1 else self.image
 
 

@@ -230,12 +230,12 @@ def build(definition: Definition) -> nn.Module:
 
 
 def find_weights(folder: Path) -> Path | None:
-    """Where weights lie that can be read safely, if anywhere; safetensors first."""
+    """The weights that can be read safely, if there are any; safetensors first."""
     return next((p for p in (folder / "models" / n for n in _WEIGHTS) if p.is_file()), None)
 
 
 def weights_file(folder: Path) -> Path:
-    """Where a foreign bundle's weights lie; safetensors first.
+    """The file of a foreign bundle's weights; safetensors first.
 
     Raises
     ------

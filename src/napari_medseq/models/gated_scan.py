@@ -67,7 +67,7 @@ class _StepByStep(torch.autograd.Function):
 
 
 def _inner(gates: Tensor) -> torch.dtype:
-    """What the state is held in: never in half precision."""
+    """The precision of the state, which is never half precision."""
     return torch.float64 if gates.dtype == torch.float64 else torch.float32
 
 

@@ -76,7 +76,7 @@ class ModelInfo(Settings):
     )
     @classmethod
     def _printable(cls, value: object) -> object:
-        """Text from a file goes to terminals and file names: what is no printable character becomes a space."""
+        """Text of a file made safe for terminals and file names: characters that are not printable become spaces."""
         return printable(value)
 
     def matches_name(self, name: str) -> bool:

@@ -173,7 +173,7 @@ def _checked_name(name: str) -> str:
 
 
 def _last_name(source: str) -> str:
-    """What a folder, file or URL is called, without ``.zip``."""
+    """The name of a folder, file or URL, without ``.zip``."""
     path = urllib.parse.urlsplit(source).path if "://" in source else Path(source).resolve().as_posix()
     return PurePosixPath(path).name.removesuffix(".zip")
 

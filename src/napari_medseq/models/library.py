@@ -22,7 +22,7 @@ SHIPPED = Path(__file__).resolve().parents[1] / "bundles"
 
 
 def user_folder() -> Path:
-    """Where the user's own bundles lie; ``NAPARI_MEDSEQ_MODELS`` overrides the platform's data folder."""
+    """The folder of the user's own bundles; ``NAPARI_MEDSEQ_MODELS`` overrides the platform's data folder."""
     import platformdirs
 
     named = os.environ.get("NAPARI_MEDSEQ_MODELS")

@@ -143,11 +143,11 @@ class PromptedUNet(PromptedNetwork):
 
     @property
     def levels(self) -> int:
-        """How many sizes a step is looked at in."""
+        """Number of resolutions at which a step is processed."""
         return len(self.encoder)
 
     def recurrence(self, level: int) -> PromptRecurrence | None:
-        """What carries the sequence at a level."""
+        """The recurrence of a level, which carries the sequence."""
         key = str(level)
         return cast(PromptRecurrence, self.recurrences[key]) if key in self.recurrences else None
 

@@ -225,5 +225,5 @@ def _intensity_ratios(picture: Tensor, inside: Tensor, outside: Tensor) -> Tenso
 
 
 def _looked_up(picture: Tensor, ratios: Tensor) -> Tensor:
-    """What the ratios say of each pixel's intensity, within ±1."""
+    """The log ratio for each pixel's intensity, within ±1."""
     return ratios.gather(1, _bins(picture)).view(picture.shape).clamp(-1, 1)

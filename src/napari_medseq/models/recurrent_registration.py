@@ -96,7 +96,8 @@ def locally_normal(image: Tensor, width: int = 7) -> Tensor:
 
 
 def local_step(fixed: Tensor, warped: Tensor, damping: float = 1e-2) -> Tensor:
-    """Where each coarse cell should move, (batch, dimensions, …) in voxels along (x, y[, z]): the local Gauss–Newton step.
+    """Displacement of each coarse cell, (batch, dimensions, …) in voxels along (x, y[, z]): the local Gauss–Newton
+    step.
 
     The least-squares solution of ``∇w · d = f − w`` over the cell and its neighbours (Lucas and Kanade 1981). The network sees it and
     corrects it, as a learned optimiser sees a gradient.

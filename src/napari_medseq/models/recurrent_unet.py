@@ -96,7 +96,7 @@ class RecurrentUNet(Stepwise):
 
     @torch.no_grad()
     def silence(self, classes: Sequence[int]) -> None:
-        """Make outputs that are no class say no, at every head."""
+        """Make outputs that are not a class negative, at every head."""
         for head in self.heads:
             cast(Tensor, head.weight)[list(classes)] = 0.0
             cast(Tensor, head.bias)[list(classes)] = -20.0

@@ -245,7 +245,7 @@ class SequenceClassifier(SequenceNetwork):
         return self.step_head(self.dropout(h)), exam, attention
 
     def _positions(self, h: Tensor, gaps: Tensor | None) -> Tensor:
-        """Where each step lies (batch, step): in gap units from the first where times are known, else its number."""
+        """Position of each step (batch, step): in gap units from the first if times are known, else its number."""
         if gaps is None or self.gap_unit is None:
             return torch.arange(h.shape[1], device=h.device, dtype=h.dtype).expand(h.shape[:2])
         return (gaps.cumsum(1) / self.gap_unit).to(h.dtype)

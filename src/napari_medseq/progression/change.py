@@ -87,7 +87,8 @@ def of_volumes(before: float, after: float, sd_before: float, sd_after: float, d
 
 
 def of_place(before: Lesion, after: Lesion, error_mm: float | None) -> dict[str, float | str]:
-    """Where the centre went and where the newly taken voxels lie, in anatomical words, unless the registration error hides it.
+    """Movement of the centre and position of newly occupied voxels, in anatomical words, unless the registration error
+    hides it.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ def mark_changes(
     flows: set[tuple[int, int]],
     seen: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
-    """What happened to each voxel between two label arrays of one shape.
+    """The change of each voxel between two label arrays of one shape.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def flows_between(tracked: Tracked, earlier: int, later: int) -> set[tuple[int, 
 
 
 def change_map(tracked: Tracked, earlier: int, later: int) -> ImageSequence:
-    """Where lesions are new, gone, grown and shrunk between two visits.
+    """Labels of where lesions are new, gone, grown and shrunk between two visits.
 
     Parameters
     ----------

@@ -88,7 +88,7 @@ class Lesion:
 
     @cached_property
     def is_cut_off(self) -> bool:
-        """Whether it reaches the edge of the field of view, so that nobody knows how far it goes on.
+        """Whether it reaches the edge of the field of view, so that its full extent is unknown.
 
         An axis of one voxel (a single slice) has no edge.
         """

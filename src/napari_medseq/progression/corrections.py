@@ -145,7 +145,8 @@ def _spread_seeds(points: NDArray[np.float64], parts: int) -> NDArray[np.float64
 
 
 def _replaced(graph: Graph, old: Sequence[Key], new: Sequence[Lesion], identities: dict[Key, int]) -> Graph:
-    """Other lesions in the place of `old`: they take over its edges, where they touch the neighbour if they can be told apart."""
+    """Other lesions in place of `old`: they take over its edges, if they touch the neighbour and can be
+    distinguished."""
     lesions = {k: v for k, v in graph.lesions.items() if k not in old}
     lesions.update((lesion.key, lesion) for lesion in new)
     edges: dict[tuple[Key, Key], Edge] = {}

@@ -121,7 +121,7 @@ def _reference(progression: Tracked, visit: int, reference: Reference | None) ->
 
 
 def _patient(labels: ImageSequence, source: Reference) -> str:
-    """What stands for the patient in the tracking UIDs of all visits: what the first visit's series says."""
+    """The key of the patient in the tracking UIDs of all visits, from the first visit's series."""
     from napari_medseq.io.dicom.sources import patient_key, stack_for
 
     return patient_key(labels, stack_for(labels, source))

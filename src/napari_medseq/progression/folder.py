@@ -66,7 +66,7 @@ class ResultFolder:
             raise _unwritable(self.path, error) from error
 
     def set_aside(self) -> None:
-        """Move the result that is here to ``previous``, so that nobody takes it for the one that is being made."""
+        """Move the present result to ``previous``, so that it is not mistaken for the one that is being made."""
         if not (self.path / RECORD).is_file():
             return
         try:
@@ -89,8 +89,7 @@ class ResultFolder:
             shutil.rmtree(previous, ignore_errors=True)
 
     def failed(self, error: BaseException) -> None:
-        """Write beside an earlier result why there is no new one; where there was no earlier result nothing is left
-        behind."""
+        """Write beside an earlier result why there is no new one; without an earlier result nothing is left behind."""
         if not (self.path / PREVIOUS / RECORD).is_file():
             return
         facts = {
@@ -218,7 +217,7 @@ def _finish_setting_aside(path: Path) -> None:
 
 
 def _discard(result: Path) -> None:
-    """Remove a result, and of its folder what nobody else put there."""
+    """Remove a result, and of its folder only what this package wrote."""
     if not (result / RECORD).is_file():
         return
     for name in [*_parts(result), *_DERIVED, RECORD]:
@@ -303,7 +302,7 @@ def _myself() -> str:
 
 
 def _holder(path: Path) -> str:
-    """Who writes to a folder, as far as the lock says."""
+    """The process that writes to a folder, according to the lock."""
     with suppress(ReadError):
         facts = record.read_json(path / _LOCK)
         return f"process {facts.get('process')} on {facts.get('host')} since {facts.get('since')}"

@@ -145,13 +145,14 @@ class Graph:
         return replace(self, reserved={**self.identities, **self.reserved})
 
     def significant_parts(self, parts: Iterable[Key], min_volume_ml: float) -> set[Key]:
-        """The parts of a merge or split that count: measured ones, and those that are no specks beside the largest part."""
+        """The parts of a merge or split that count: measured ones that are not specks compared with the largest
+        part."""
         volumes = {key: self.lesions[key].volume_mm3 for key in parts}
         enough = min(1000 * min_volume_ml, _MINOR * max(volumes.values(), default=0.0))
         return {key for key, volume in volumes.items() if volume >= enough}
 
     def event(self, key: Key, min_volume_ml: float, growth: Callable[[Key, Key], str]) -> str:
-        """What happened to the lesion on its way to this visit; `growth` names the change of a one-to-one pair."""
+        """The change of the lesion up to this visit; `growth` names the change of a one-to-one pair."""
         before = self.seen_before(key[0])
         if before is None:
             return "baseline"

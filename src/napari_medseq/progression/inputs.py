@@ -192,7 +192,8 @@ def _refuse_image(mask: ImageSequence, visit: int) -> None:
 
 
 def _equal_neighbours(volume: NDArray[np.generic]) -> float:
-    """Share of the pairs of neighbours along x, both foreground, that have one value; 1 where there is no such pair."""
+    """Share of the pairs of neighbours along x, both foreground, that have the same value; 1 if there is no such
+    pair."""
     one, other = volume[..., :-1], volume[..., 1:]
     both = (one != 0) & (other != 0)
     return float((one[both] == other[both]).mean()) if both.any() else 1.0

@@ -88,7 +88,7 @@ def lesion_slices(progression: Tracked, *, most: int = 4) -> Figure | None:
 
 @dataclass(frozen=True)
 class _Row:
-    """What the table says of a lesion at a visit, as far as a picture needs it."""
+    """The facts of a lesion at a visit that a picture needs."""
 
     event: str
     measured: bool

@@ -42,7 +42,7 @@ _MOST_DRAWN = 200
 
 
 def x_positions(progression: Tracked) -> tuple[NDArray[np.generic], bool]:
-    """Where each visit stands on the x axis, and whether these are real dates (else visit numbers from 1)."""
+    """Position of each visit on the x axis, and whether these are real dates (else visit numbers from 1)."""
     days: list[date | None] = progression.dates
     if all(d is not None for d in days):
         return np.array(days, dtype="datetime64[D]"), True
@@ -210,7 +210,7 @@ def _plain(value: float, _at: Any = None) -> str:
 
 
 def _ink(axes: Axes) -> ColorType:
-    """The colour of the axes' text, which is seen on their background whatever the theme."""
+    """The colour of the axes' text, which is visible on their background in any theme."""
     return axes.xaxis.label.get_color()
 
 

@@ -148,7 +148,8 @@ class Progression(Tracked):
         return assess(self, rule, **options)
 
     def change_map(self, earlier: int, later: int) -> ImageSequence:
-        """Where lesions are new, gone, grown and shrunk between two visits: labels on the later visit's grid, to look at.
+        """Labels, on the later visit's grid and for viewing, of where lesions are new, gone, grown and shrunk between
+        two visits.
 
         See `napari_medseq.progression.changemap.change_map`; no measure is taken from it.
         """

@@ -31,7 +31,7 @@ _ENOUGH = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where a lesion lay: its visit, and voxels (z, y, x) spread over it."""
+    """The position of a lesion: its visit, and voxels (z, y, x) spread over it."""
 
     visit: int
     voxels: NDArray[np.int32]

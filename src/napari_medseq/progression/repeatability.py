@@ -90,7 +90,7 @@ def agreement(first: Sequence[float], second: Sequence[float]) -> Agreement:
 
 @dataclass(frozen=True)
 class Repeatability:
-    """What `retest` found; saved with a result, so that its tables and report say which changes are real.
+    """The result of `retest`, saved with a result, whose tables and report then tell which changes are real.
 
     Attributes
     ----------
@@ -256,7 +256,7 @@ class Repeatability:
         return pd.DataFrame(rows)
 
     def sentences(self) -> list[str]:
-        """What a reader wants to know, in plain sentences."""
+        """The main findings in plain sentences."""
         runs = max((len(one.volumes_ml) for one in self.lesions), default=1) - 1
         if not self.degrees_of_freedom:
             lines = ["No lesion was found twice, so nothing is known of the smallest real change."]
@@ -296,7 +296,7 @@ class Repeatability:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, object]) -> Repeatability:
-        """What `as_dict` gave.
+        """The object that `as_dict` described.
 
         Raises
         ------

@@ -170,7 +170,7 @@ def _side_by_side(progression: Tracked) -> list[str]:
 
 
 def _written(progression: Tracked, captioner: ModelLike | None) -> list[str]:
-    """What a captioner writes, if one is named: apart from everything else, and marked."""
+    """The sentences of a captioner, if one is named: separate from everything else, and marked."""
     if captioner is None:
         return []
     from napari_medseq.progression.captions import captions
@@ -184,7 +184,7 @@ def _written(progression: Tracked, captioner: ModelLike | None) -> list[str]:
 
 
 def _repeatability(progression: Tracked) -> list[str]:
-    """What measuring the scan again says of the numbers above."""
+    """The meaning of repeated measurements for the numbers above."""
     repeatability = progression.repeatability
     if repeatability is None:
         return [

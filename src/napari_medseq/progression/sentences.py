@@ -24,7 +24,7 @@ _SPELLED = {
 
 
 def overall(progression: Tracked) -> list[str]:
-    """What a reader wants to know first: visits, burden and how it changed."""
+    """The main findings: visits, burden and its change."""
     summary = [{str(k): v for k, v in row.items()} for row in progression.summary.to_dict(orient="records")]
     first, last = summary[progression.seen[0]], summary[progression.seen[-1]]
     when = [d.isoformat() if d else f"visit {n}" for n, d in enumerate(progression.dates, start=1)]
@@ -64,7 +64,8 @@ def events(progression: Tracked) -> list[tuple[int, int, str]]:
 
 
 def verdict_lines(assessment: Assessment, dates: Sequence[date | None], *, most: int | None = None) -> list[str]:
-    """What a rule set says of each visit and why, a line each; `most`: how many reasons are named, the others counted."""
+    """The verdict of a rule set for each visit and its reasons, one line each; `most` is the number of reasons that
+    are named."""
     lines = []
     for verdict in assessment.verdicts:
         reasons = list(verdict.reasons)
@@ -87,7 +88,7 @@ def spelled(category: str) -> str:
 
 
 def sentence(row: Mapping[str, Any]) -> str:
-    """What happened to one lesion at one visit."""
+    """The change of one lesion at one visit."""
     subject = f"Lesion {row['lesion']}"
     parents = [p for p in str(row["parents"]).split(";") if p]
     volume = _ml(row["volume_ml"])

@@ -13,7 +13,7 @@ _NOISE = "the noise bound of that very change (95 %, from voxel size, segmentati
 
 
 class TrackSettings(Settings):
-    """How lesions are told apart, matched between visits and called growing or shrinking.
+    """How lesions are distinguished, matched between visits, and classified as growing or shrinking.
 
     Raises
     ------

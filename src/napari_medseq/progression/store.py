@@ -45,7 +45,7 @@ _OURS = ("format", "visits", "corrections", "edges", "files", "versions")
 
 @dataclass(frozen=True)
 class Stored:
-    """What a result folder holds, as `Tracked` takes it."""
+    """The contents of a result folder, as `Tracked` takes them."""
 
     graph: Graph
     masks: tuple[ImageSequence | None, ...]
@@ -153,7 +153,7 @@ def file_stem(name: str) -> str:
 def _facts(
     progression: Tracked, visits: Sequence[Mapping[str, object]], extra: Mapping[str, object]
 ) -> dict[str, object]:
-    """What ``run.json`` says: where the result comes from, then what it is."""
+    """The contents of ``run.json``: the origin of the result, then its own facts."""
     ids = progression.graph.identities
     provenance = {**progression.provenance, **extra}
     settings, warned = provenance.pop("settings", None), provenance.pop("warnings", None)
@@ -271,7 +271,7 @@ def _lesions(mask: ImageSequence, visit: int, table: pd.DataFrame, world: Affine
 
 
 def _measures(table: pd.DataFrame) -> Measures:
-    """What was measured, by (visit, identity), so that nothing changes by saving."""
+    """The measures by (visit, identity), so that saving changes nothing."""
     columns = [c for c in table.columns if c not in _FACTS]
     present = table[table["volume_ml"] > 0]
     keys = zip(present["visit"].astype(int), present["lesion"].astype(int), strict=True)

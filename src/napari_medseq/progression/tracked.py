@@ -152,17 +152,17 @@ class Tracked:
 
     @property
     def corrections(self) -> list[str]:
-        """What people corrected, in words and in order."""
+        """The corrections that people made, in words and in order."""
         return [correction.text for correction in self.made]
 
     @property
     def made(self) -> list[Correction]:
-        """What people corrected, as it can be made again."""
+        """The corrections that people made, in a form that can be applied again."""
         return [*self._noted, *(correction for _, correction in self._history)]
 
     @property
     def repeatability(self) -> Repeatability | None:
-        """What `retest` found of this patient's scan, if it was done; saved with the result."""
+        """The result of `retest` for this patient's scan, if it was run; saved with the result."""
         facts = self.provenance.get("repeatability")
         return Repeatability.from_dict(facts) if isinstance(facts, Mapping) else None
 
@@ -213,7 +213,7 @@ class Tracked:
 
     # -- views --------------------------------------------------------------------------------------------------
     def without(self, lesions: Collection[int]) -> Tracked:
-        """The same without some lesions, by identity; nobody is renamed."""
+        """The same without some lesions, by identity; identities do not change."""
         removed = frozenset(key for key, identity in self._graph.identities.items() if identity in lesions)
         return self._view(replace(self._graph, excluded=self._graph.excluded | removed), range(len(self._masks)))
 

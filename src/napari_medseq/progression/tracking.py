@@ -160,7 +160,8 @@ def _add_visit(
 def common_shift(
     before: Sequence[Lesion], after: Sequence[Lesion], edges: Sequence[Edge]
 ) -> NDArray[np.float64] | None:
-    """What all lesions moved together, in common RAS mm: the error that registration left, for matching alone.
+    """The common displacement of all lesions in common RAS mm, which is the remaining registration error; used for
+    matching only.
 
     The median over one-to-one edges, told only where there are enough of them, they agree, and it is beyond its standard error.
     """

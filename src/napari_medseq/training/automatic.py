@@ -227,7 +227,7 @@ class _Budget:
 
 
 def _decoded(c: AutoConfig, layout: Layout, kept_back: Collection[str]) -> Decoded:
-    """The cases, each read when it is asked for."""
+    """The cases, each read when it is needed."""
     return Decoded(
         _mixed(layout.entries, set(c.judges) or kept_back, c.seed),
         layout.modalities | (dict.fromkeys(layout.channels, c.modality) if c.modality else {}),

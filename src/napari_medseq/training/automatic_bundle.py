@@ -19,7 +19,7 @@ from napari_medseq.training.slab_loop import Course
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Learned:
-    """What the bundle and its model card say of the training.
+    """The facts of the training for the bundle and its model card.
 
     Attributes
     ----------

@@ -136,14 +136,14 @@ def _of_cases(text: str, cases: Sequence[str], total: int) -> str:
 
 
 def _without_name(issued: warnings.WarningMessage) -> str:
-    """What reading a file warned of, without the file's name, so that frames do not say it one by one."""
+    """A warning of reading a file without the file's name, so that frames do not repeat it one by one."""
     return re.sub(r"^[^\s:]+: ", "", " ".join(str(issued.message).split()))
 
 
 def _doubts(
     entry: Entry, layout: Layout, images: dict[str, ImageSequence], truth: NDArray[np.generic], values: list[int]
 ) -> list[str]:
-    """What is doubtful about one case."""
+    """The doubts about one case."""
     doubts = []
     first = next(iter(images.values()))
     unknown = sorted(set(values) - set(layout.classes)) if layout.classes else []

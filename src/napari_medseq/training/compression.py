@@ -90,7 +90,8 @@ def measures(model: Model) -> dict[str, int]:
 
 
 def _multiply_adds(network: nn.Module) -> int:
-    """Of the convolutions and dense layers, for one step; nothing is computed (meta tensors)."""
+    """Multiplications of the convolutions and dense layers for one step, counted on meta tensors without computing
+    them."""
     if not isinstance(network, RecurrentUNet | SequenceClassifier):
         raise ModelError("Multiplications are counted for the package's own networks only.")
     twin = deepcopy(network).to("meta").eval()

@@ -66,7 +66,7 @@ def _needs_labels(c: TrainConfig) -> bool:
 
 @dataclass(frozen=True)
 class _Known:
-    """What files say of the exams: answers, and values beside the images."""
+    """The facts of files about the exams: answers, and values beside the images."""
 
     answers: Answers | None
     table: Table | None
@@ -89,7 +89,7 @@ def _found(visit: Visit, c: TrainConfig) -> tuple[list[ImageSequence], ImageSequ
 
 
 def _framing(c: TrainConfig) -> dict[str, Any]:
-    """What the config says of how a case is made."""
+    """The settings of framing from the config."""
     return {
         "pixel_mm": c.inference.pixel_mm,
         "unlabelled": c.unlabelled,

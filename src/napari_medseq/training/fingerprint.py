@@ -29,7 +29,7 @@ _HU_AIR, _HU_LEAST = (
 
 
 class ChannelFacts(Settings):
-    """Of one channel over all cases: the modality as files say or values show, and percentiles of what is labelled."""
+    """Facts about one channel over all cases: its modality by files or values, and percentiles of labelled voxels."""
 
     name: str
     modality: str | None
@@ -41,7 +41,8 @@ class ChannelFacts(Settings):
 
 
 class ClassFacts(Settings):
-    """Of one class: cases that have it, and where it is the medians of its volume and of its mean diameter (pixels of frames have no mm).
+    """Facts about one class: the cases that have it, and the medians of its volume and of its mean diameter (pixels of
+    frames have no mm).
 
     `across_mm` is Sauter's mean diameter, 6 × volume / surface: that of a ball; of many small lesions theirs, not that of all of them
     put together; of a wall or a vessel not much more than its thickness.
@@ -54,7 +55,7 @@ class ClassFacts(Settings):
 
 
 class Fingerprint(Settings):
-    """Of a data set.
+    """The facts about a data set on which a plan is based.
 
     Attributes
     ----------
@@ -101,7 +102,7 @@ class Fingerprint(Settings):
     one_sided: tuple[bool, bool, bool]
 
     def of_class(self, value: int, name: str) -> ClassFacts:
-        """What is known of a class; one that was first seen after measuring has no size."""
+        """The facts about a class; a class that was first seen after measuring has no size."""
         return self.classes.get(value, ClassFacts(name=name, cases=0, median_mm3=0.0))
 
 
@@ -315,7 +316,7 @@ def _across(mask: NDArray[np.bool_], labels: ImageSequence) -> float:
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Where a mask lies, and a voxel more on each side."""
+    """The bounding box of a mask, with a margin of one voxel."""
     from scipy import ndimage
 
     spans = ndimage.find_objects(mask.view(np.uint8))[0]

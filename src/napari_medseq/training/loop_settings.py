@@ -11,7 +11,7 @@ from napari_medseq.training.augment import AugmentSettings
 
 
 class LoopSettings(Settings):
-    """What a training loop is set to: its windows, its optimiser, its validation and its checkpoints."""
+    """Settings of a training loop: its windows, its optimiser, its validation and its checkpoints."""
 
     iterations: int = Field(400, ge=1)
     minutes: float | None = Field(None, gt=0, description="wall-clock budget; the schedule then ends with it")

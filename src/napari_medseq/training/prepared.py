@@ -47,7 +47,7 @@ _KEPT_BYTES = 3 << 30  # of decoded images held between measuring and framing
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """What was read of an entry; of a series of volumes a frame, with a name of its own."""
+    """The images and labels of an entry; for a series of volumes those of one frame, with a name of its own."""
 
     entry: Entry
     name: str

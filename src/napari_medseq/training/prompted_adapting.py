@@ -213,7 +213,7 @@ class _Run:
                 yield k, network
 
     def _loss(self, network: PromptedNetwork, lesson: Lesson, rng: np.random.Generator) -> Tensor:
-        """Of the hidden slice, and of what is changed on slices that nobody painted."""
+        """Loss on the hidden slice, and on changes of slices that nobody painted."""
         batch = draw_tasks(lesson, _TASKS, self.horizon_along(lesson.gap > 0), rng, self.device)
         x, prior = batch.sequence.channels()
         with self._precision():

@@ -1,4 +1,5 @@
-"""What somebody painted on a few slices, as tasks for a prompted network: some of the slices are shown, the others are to be found."""
+"""Painted slices as tasks for a prompted network: some of the slices are shown, and the others have to be
+predicted."""
 
 from __future__ import annotations
 
@@ -53,7 +54,7 @@ class Lesson:
         return [int(s) for s in self.annotated if has_mask[s]]
 
     def without(self, step: int) -> Lesson:
-        """The lesson of somebody who did not paint a step."""
+        """The lesson with one painted step removed."""
         painted = self.painted.clone()
         painted[step] = False
         return replace(self, painted=painted, annotated=self.annotated[self.annotated != step])
@@ -70,7 +71,7 @@ class Lesson:
 
 
 def lesson_of(planes: Planes, labels: NDArray[np.generic], item: PromptedObject, settings: PromptSettings) -> Lesson:
-    """What is painted of an object, in the window in which `propagate` looks at it first.
+    """The painted slices of an object, in the first window of `propagate`.
 
     Parameters
     ----------

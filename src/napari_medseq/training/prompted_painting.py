@@ -1,4 +1,4 @@
-"""Which steps somebody paints, and how well: the prompts of the training."""
+"""Simulated prompts for training: which steps a person paints, and how accurately."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What a prompted network learns to carry: every structure of an image, labelled or found by its intensities alone.
+"""The structures that a prompted network learns to carry: all structures of an image, labelled or found by intensity
+alone.
 
 Of labels: each class, each connected component, and unions of classes. Without labels: connected components of random classes of
 the smoothed intensities, whose outlines the image shows. So the network is not tied to the organs that somebody labelled.

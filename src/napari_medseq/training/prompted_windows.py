@@ -20,7 +20,7 @@ _UNLABELLED = 0.4  # share of windows around structures that were found without 
 
 @dataclass(frozen=True, eq=False)
 class PlacedWindow:
-    """Where one window lies: the steps taken, and how its plane is turned into the image.
+    """The position of one window: its steps, and the map from its plane to the image.
 
     Attributes
     ----------

@@ -195,7 +195,8 @@ class Windows:
         return steps[places.clamp(0, len(steps) - 1)], real
 
     def _slices_around(self, image: Tensor, labels: Tensor, middle: int) -> tuple[Tensor, Tensor]:
-        """Of (step, position, channel, y, x) the one position; or, for volumes, some around it, step · slice as one axis."""
+        """Of (step, position, channel, y, x) the one position; or, for volumes, some around it, with step · slice as
+        one axis."""
         if not self.slices:
             return image[:, middle], labels[:, middle]
         total = image.shape[1]

@@ -140,7 +140,7 @@ def _dice(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[str, flo
 
 @torch.no_grad()
 def _likelihood(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[str, float]:
-    """Mean log-likelihood of the answers: of the exam, or of its steps where labels are what is asked about."""
+    """Mean log-likelihood of the answers: of the exam, or of its steps if labels are predicted."""
     logits = whole(network, case)
     if case.target is not None:
         truth, logit = case.target, logits.exam[0].float().cpu()
@@ -187,7 +187,7 @@ def _fidelity(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[str,
 
 
 def _cut(output: Tensor, like: Tensor) -> Tensor:
-    """What was said (step, channel, …), without its padding: as long along the axes of space as `like`."""
+    """The output (step, channel, …) without its padding: as long along the spatial axes as `like`."""
     space = [slice(n) for n in like.shape[2 - output.ndim :]]
     return output[(slice(None), slice(None), *space)]
 

@@ -131,7 +131,7 @@ def _of_automatic(result: AutoResult) -> TrainingResult:
 
 
 def _of_folds(results: Sequence[AutoResult], table: pd.DataFrame) -> TrainingResult:
-    """Of all folds; the folder holds their bundles."""
+    """The result of all folds; the folder holds their bundles."""
     import pandas as pd
 
     each = [_of_automatic(r) for r in results]
@@ -221,7 +221,7 @@ def make_windows(
 
 
 def _extra_inputs(network: SequenceNetwork, cases: Sequence[Case]) -> list[ExtraInput]:
-    """What the network is given beside the images: of the inputs that it can take, those that all cases have."""
+    """Inputs of the network other than images: of those that it supports, those that all cases have."""
     apart = any(x.image.ndim == 5 for x in cases)
     present: dict[ExtraInput, bool] = {
         "times": network.gap_unit is not None,

@@ -75,7 +75,8 @@ def bring_to_front(viewer: ViewerModel, study: str) -> None:
 
 
 def _activate_front(viewer: ViewerModel, study: str | None) -> None:
-    """Where the active layer is another patient's, make one of the patient in front active: what is painted goes into that one."""
+    """If the active layer belongs to another patient, activate one of the patient in front, so that painting goes into
+    that one."""
     active = viewer.layers.selection.active
     if active is not None and study is not None and facts_of(active).get("study") not in (None, study):
         seen = [layer for layer in viewer.layers if layer.visible and facts_of(layer).get("study") == study]
@@ -205,7 +206,7 @@ class _Described:
         self.update()
 
     def _arrived(self, _event: object = None) -> None:
-        """What comes last is active, hidden or not; that of a patient behind is none to paint in."""
+        """Handle a new layer, which napari activates: one of a patient behind must not be painted in."""
         viewer = self._viewer()
         active = None if viewer is None else viewer.layers.selection.active
         if viewer is not None and active is not None and not active.visible:

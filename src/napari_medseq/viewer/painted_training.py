@@ -150,7 +150,8 @@ def _case_name(layer: Labels, cases: Sequence[PaintedCase]) -> str:
 
 
 def _classes(layer: Labels, values: Sequence[int]) -> dict[int, str]:
-    """What the values of a mask are: identities of lesions are one class, and so are numbers in a mask of lesions that were followed."""
+    """The classes of the values of a mask: identities of lesions are one class, and so are numbers in a mask of
+    followed lesions."""
     names = _layers.from_layer(layer).label_names
     unnamed = {v: "lesion" if v == 1 or is_tracked(layer) else f"label {v}" for v in values}
     return {v: names.get(v, unnamed[v]).removesuffix(f" {v}" if v in names else "") for v in values}

@@ -176,7 +176,7 @@ def _as_it_is_open(progression: Progression, study: Study | None) -> Study | Non
 
 
 def _recorded_sources(progression: Progression) -> list[str]:
-    """Where the images lay that the record names."""
+    """The paths of the images that the record names."""
     inputs = progression.provenance.get("inputs")
     visits = inputs if isinstance(inputs, Sequence) else []
     images = [image for facts in visits if isinstance(facts, Mapping) for image in (facts.get("images") or {}).values()]

@@ -38,7 +38,7 @@ _MOST_EXTENSION = 1 << 20
 
 @dataclass
 class Header:
-    """What a NIfTI header says, checked: `shape` in the file's (x, y, z, t, …) order."""
+    """A checked NIfTI header, with `shape` in the file's (x, y, z, t, …) order."""
 
     path: Path
     data_path: Path
@@ -204,7 +204,7 @@ def _times(header: Header, raw: RawHeader) -> tuple[NDArray[np.float64], bool]:
 
 
 def _our_extension(path: Path, size: int, offset: int, endianness: str) -> dict[str, Any]:
-    """What `writing` stored as a comment (code 6): times and label names. Anything else there is left alone."""
+    """Times and label names that `writing` stored in a comment (code 6); other comments are ignored."""
     block = head(path, min(offset, size + 4 + _MOST_EXTENSION))[size:]
     order: Any = "little" if endianness == "<" else "big"
     at = 4

@@ -68,7 +68,7 @@ class RawHeader:
 
     @property
     def dtype(self) -> np.dtype[np.generic] | None:
-        """Type of one voxel, None where it is none that is read."""
+        """Type of one voxel; None if that type is not supported."""
         if self.datatype == 1536 and np.dtype(np.longdouble).itemsize == 16:
             return np.dtype(np.longdouble).newbyteorder("<" if self.order == "<" else ">")
         code = _TYPES.get(self.datatype)

@@ -123,7 +123,7 @@ def read_header(path: str | Path) -> Header:
 
 
 def _data_file(path: Path, fields: Mapping[str, str], end: int) -> tuple[Path, int]:
-    """Where the voxels lie; a detached file only beside the header or below it."""
+    """The file of the voxels; a detached one must be beside the header or below it."""
     name = fields.get("data file", fields.get("datafile"))
     if fields.get("line skip", "0") not in ("", "0"):
         raise ReadError(f"{path}: 'line skip' is not supported; save it as one .nrrd file.")

@@ -1,4 +1,5 @@
-"""The bound on what packed bytes can unpack to: a header that promises more is wrong, and no memory is asked for."""
+"""The bound on the size to which compressed bytes can unpack: a header that announces more is wrong, and no memory is
+allocated."""
 
 from __future__ import annotations
 

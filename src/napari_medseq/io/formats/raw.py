@@ -194,7 +194,7 @@ def unzipped(path: str | Path, offset: int = 0) -> Iterator[bytes]:
 
 
 class _Decompressor(Protocol):
-    """What isal's decompressor does."""
+    """The interface of isal's decompressor."""
 
     @property
     def eof(self) -> bool: ...
@@ -295,7 +295,7 @@ class OnDemand:
 
 
 class Mapped:
-    """An uncompressed block of voxels mapped from its file: what is looked at is read, the rest is not.
+    """An uncompressed block of voxels mapped from its file, of which only the parts that are used are read.
 
     Not `numpy.memmap` itself, of which dask takes a copy into memory. What comes out is in native byte order.
     """

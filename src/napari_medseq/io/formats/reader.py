@@ -1,4 +1,4 @@
-"""What every format's module offers: reading files of the kind that its first bytes tell, and their facts from headers only."""
+"""The interface of the module of each format: reading files of that format, and their facts from headers only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_medseq.sequence import ImageSequence, Kind
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a header says of one image.
+    """The facts about one image that a header states.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Facts:
 
 
 class Reader(Protocol):
-    """A format's module, or a part of one; whether a file is its own is told by `detection.detect`."""
+    """The module of a format, or a part of one; `detection.detect` decides which files it reads."""
 
     def read(
         self, path: Path, *, lazy: Laziness = False, kind: Kind | None = None, cancelled: Cancelled | None = None

@@ -152,7 +152,7 @@ def _pixel(page: Any) -> tuple[float, float]:
 
 
 def _ome_pixels(text: str) -> dict[str, Any]:
-    """What OME says of the first image's pixels."""
+    """The OME description of the first image's pixels."""
     image = import_module("tifffile").xml2dict(text)["OME"]["Image"]
     pixels: dict[str, Any] = (image[0] if isinstance(image, list | tuple) else image)["Pixels"]
     return pixels

@@ -1,4 +1,4 @@
-"""What the rule sets share: target selection, sums over time, verdicts with reasons."""
+"""The common part of the rule sets: target selection, sums over time, verdicts with reasons."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What a rule set says of all visits after the first (of the first too where categories need no comparison).
+    """The assessment of all visits after the first by a rule set (of the first too if its categories need no
+    comparison).
 
     Parameters
     ----------
@@ -114,7 +115,7 @@ class Sightings:
         return total
 
     def unseen(self, lesions: Iterable[int], visit: int) -> list[int]:
-        """Lesions whose place was out of view at a visit, so that nobody knows whether they are gone."""
+        """Lesions whose position was out of view at a visit, so that it is unknown whether they are gone."""
         unseen_lesions = []
         for lesion in lesions:
             last = max((v for v in range(visit) if self.volume(lesion, v) > 0), default=None)

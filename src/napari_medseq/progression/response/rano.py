@@ -147,7 +147,7 @@ class _Rules:
 
 
 class _Context:
-    """What is known of each visit beside the enhancing lesions."""
+    """Facts about each visit other than the enhancing lesions."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class _Context:
         self.flair_asked = rules.flair_asked
 
     def missing(self, visit: int) -> list[str]:
-        """What is not known at a visit, as one reason."""
+        """The unknown facts of a visit, as one reason."""
         series: dict[str, Sequence[float | str | None]] = {
             "steroid dose": self.steroids,
             "clinical state": self.clinical,
@@ -177,7 +177,7 @@ class _Context:
         return [f"not given, not considered: {', '.join(absent)}"] if absent else []
 
     def worse(self, visit: int) -> list[str]:
-        """What is worse at a visit."""
+        """The facts that are worse at a visit."""
         names = {"the clinical state": self.clinical, "T2/FLAIR": self.flair}
         return [f"{name} is worse" for name, values in names.items() if values[visit] == "worse"]
 

@@ -1,4 +1,4 @@
-"""Where a data set keeps its images and labels: the layouts that people have, told apart by what lies in the folder.
+"""The layouts of data sets: where images and labels are stored, recognised by the content of the folder.
 
 nnU-Net raw and the Medical Segmentation Decathlon (``imagesTr``, ``labelsTr``, ``dataset.json``), a pair of folders of images and labels,
 in parts such as ``train`` and ``test`` or in one (`pairs`), folders of frames beside folders of labels (`frames`), a CSV of paths

@@ -21,7 +21,8 @@ from napari_medseq.training.layouts.entries import Entry, Layout, some
 
 @job()
 def of_dicom(folder: Path) -> Layout:
-    """A case for each folder that holds labels, or that holds the folders of labels and of their images; none where there is no DICOM."""
+    """A case for each folder that holds labels, or that holds the folders of labels and of their images; none without
+    DICOM."""
     images: set[Path] = set()
     names: dict[Path, list[str]] = {}
     for path, structures in _headers(folder):
@@ -60,7 +61,7 @@ def of_dicom(folder: Path) -> Layout:
 
 
 def _headers(folder: Path) -> Iterator[tuple[Path, list[str] | None]]:
-    """Each DICOM file below a folder, with the names of its structures; None for one that is no labels."""
+    """Each DICOM file below a folder, with the names of its structures; None for a file without labels."""
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.name.startswith(".") or detect(path) != "dicom":
             continue

@@ -35,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Layout:
-    """What was found in a folder.
+    """The cases and classes of a folder.
 
     Attributes
     ----------

@@ -33,7 +33,7 @@ def is_plain(name: str) -> bool:
 
 
 def part_of(name: str) -> str:
-    """What a part of a data set is for: "train", "validation" or "test"; "" for any other name."""
+    """The purpose of a part of a data set: "train", "validation" or "test"; "" for any other name."""
     return _PARTS.get(name.lower(), "")
 
 

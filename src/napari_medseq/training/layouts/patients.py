@@ -1,4 +1,4 @@
-"""Whose a case is: by the pattern that was given, or by what the names of all cases have in common."""
+"""The patient of each case: by the given pattern, or by the common parts of the names of all cases."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def of_tree(folder: Path, channels: Mapping[str, str] | None, labels: str | None
 
 
 def _all_files(folder: Path) -> list[Path]:
-    """Volumes, or pictures where there is no volume."""
+    """Volumes; pictures if there is no volume."""
     everything = [p for p in sorted(folder.rglob("*")) if p.is_file() and not p.name.startswith(".")]
     volumes = [p for p in everything if p.name.lower().endswith(VOLUMES)]
     return volumes or [p for p in everything if p.name.lower().endswith(PICTURES)]
@@ -113,7 +113,7 @@ def _of_same_run(truth: Path, images: Sequence[Path]) -> list[Path]:
 
 
 def _entities(path: Path) -> dict[str, str]:
-    """What a BIDS name says: ``sub-01_run-02_T1w`` → sub 01, run 2."""
+    """The entities of a BIDS name: ``sub-01_run-02_T1w`` → sub 01, run 2."""
     return {k: v.lstrip("0") or "0" for k, v in re.findall(r"(?:^|_)([a-z]+)-([A-Za-z0-9+]+)", stem(path))}
 
 
