@@ -297,7 +297,7 @@ def test_curves_of_a_dynamic_series(make_napari_viewer: Callable[..., Any], qtbo
     assert (widget.table.rowCount(), widget.table.isHidden(), widget.subject.text()) == (0, True, "")
     assert not plot.ready
     assert not plot.canvas.figure.axes
-    assert plot._image is plot._layer is widget.measures is None
+    assert plot._image is plot._layer is vars(widget)["measures"] is None
     assert not widget._measured
 
 

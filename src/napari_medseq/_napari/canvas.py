@@ -81,8 +81,7 @@ class PlotCanvas(QWidget):  # type: ignore[misc]
 
 def is_narrow(figure: Figure) -> bool:
     """Whether plots fit on it one above the other only."""
-    width, height = figure.bbox.size / figure.dpi
-    return bool(width < NARROW and height > 2 * LOW)
+    return bool(figure.bbox.width < NARROW * figure.dpi and figure.bbox.height > 2 * LOW * figure.dpi)
 
 
 def save_height(axes: Axes) -> None:
