@@ -161,19 +161,22 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--most", type=int, default=10_000, help="images of a set, at most (to try it)")
     parser.add_argument("--weights", type=Path, help="pack these (safetensors) instead of training")
+    parser.add_argument("--start", type=Path, help="weights (safetensors) to train on from")
+    parser.add_argument("--rate", type=float, default=3e-3, help="peak of the learning rate; 2e-3 from given weights")
     parser.add_argument("--set", type=json.loads, default={}, help="inference settings as JSON")
     a = parser.parse_args()
     network = {"_target_": "PromptedVolumeUNet"} if a.volume else {**NETWORK, "cell": a.cell}
     built = networks.build(network)
     assert isinstance(built, PromptedNetwork)
+    if given := a.weights or a.start:
+        built.load_state_dict(load_file(given))
     if a.weights is not None:
-        built.load_state_dict(load_file(a.weights))
         weights = built.state_dict()
     else:
         device = torch.device(a.device)
         names = [n for n in READERS if n not in a.leave]
         torch.manual_seed(0)
-        settings = PromptTrainSettings(minutes=a.minutes, windows=a.windows)
+        settings = PromptTrainSettings(minutes=a.minutes, windows=a.windows, rate=a.rate)
         run = a.out.with_name(a.out.name + ".run")
         groups = read_groups(names, device, a.most)
         weights = fit_prompted(built, groups, SHARES, settings, run, device=device, progress=say())

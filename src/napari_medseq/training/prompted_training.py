@@ -24,7 +24,7 @@ from napari_medseq.models.prompting import PromptedSequence
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.settings import Settings
 from napari_medseq.training import checkpoint
-from napari_medseq.training.prompted_augment import bending, invented, likely_gap, parts, spoiled
+from napari_medseq.training.prompted_augment import bending, invented, likely_gap, parts, spoiled, walls
 from napari_medseq.training.prompted_painting import hurried, painted_steps
 from napari_medseq.training.prompted_structures import PromptedCase
 from napari_medseq.training.prompted_windows import cut_windows, place_window
@@ -48,6 +48,8 @@ class PromptTrainSettings(Settings):
         Peak of the learning rate (AdamW, cosine).
     drawn : float
         Share of sequences with a drawn structure.
+    walls : float
+        Share of structures of which the wall around them is learned instead.
     average : float
         Decay of the exponential mean of the weights, which is what is kept.
     seed : int
@@ -58,6 +60,7 @@ class PromptTrainSettings(Settings):
     windows: int = Field(1024, ge=8)
     rate: float = Field(3e-3, gt=0)
     drawn: float = Field(0.3, ge=0, le=1)
+    walls: float = Field(0.1, ge=0, le=1)
     average: float = Field(0.998, ge=0, lt=1)
     seed: int = 0
     checkpoint_seconds: float = Field(60.0, gt=0)
@@ -106,7 +109,7 @@ def draw_batch(
     batch = max(2, round(settings.windows * _UNIT / (steps * side * side)))
     places = [place_window(groups, shares, steps, side, rng) for _ in range(batch)]
     image, truth = cut_windows(places, side, bending(batch, steps, side, device))
-    truth = parts(truth)
+    truth = walls(image, parts(truth), settings.walls)
     gap = torch.tensor([p.gap for p in places], device=device)
     real = np.stack([p.real for p in places])
     drawn = round(batch * settings.drawn)

@@ -16,7 +16,7 @@ from napari_medseq.models.prompted_unet import PromptedUNet
 from napari_medseq.models.prompting import PromptedSequence
 from napari_medseq.sequence import ImageSequence, affine_from
 from napari_medseq.training import prompted_training
-from napari_medseq.training.prompted_augment import bending, drawn_shapes, invented, likely_gap, parts, spoiled
+from napari_medseq.training.prompted_augment import bending, drawn_shapes, invented, likely_gap, parts, spoiled, walls
 from napari_medseq.training.prompted_painting import even_steps, hurried, painted_steps
 from napari_medseq.training.prompted_structures import PromptedCase, Structure, prompted_case
 from napari_medseq.training.prompted_training import (
@@ -113,6 +113,35 @@ def test_every_window_holds_some_of_its_structure(seed: int) -> None:
     assert torch.isfinite(image).all()
     for place in places:
         assert 0 <= place.steps.min() <= place.steps.max() < place.case.image.shape[place.axis]
+
+
+def test_a_wall_surrounds_its_structure() -> None:
+    y, x = torch.meshgrid(torch.arange(64.0) - 32, torch.arange(64.0) - 32, indexing="ij")
+    distance = (y.square() + x.square()).sqrt()
+    ball = (distance < 12).expand(40, 3, 64, 64)
+    image = torch.where(distance < 17, 0.8, 0.1).expand(40, 3, 64, 64) + 0.02 * torch.rand(40, 3, 64, 64)
+    wall = walls(image, ball, share=1.0)
+    assert not (wall & ball).any()
+    next_to = wall[..., (distance > 12.5) & (distance < 15)]
+    assert (next_to.float().mean((1, 2)) > 0.5).all()
+    reach = torch.where(wall, distance, 0.0).amax((1, 2, 3))
+    assert (reach > 13).all() and (reach < 21).all()
+    assert ((reach > 18).any()) and (
+        (reach > 16) & (reach < 17.5)
+    ).any()  # even rims, and walls that end where the image shows it
+
+
+def test_small_structures_and_a_share_keep_their_masks() -> None:
+    image = torch.rand(30, 2, 32, 32)
+    dot = torch.zeros(30, 2, 32, 32, dtype=torch.bool)
+    dot[:, 0, 10:13, 10:13] = True
+    assert torch.equal(walls(image, dot, share=1.0), dot)
+    block = torch.zeros_like(dot)
+    block[:, :, 8:20, 8:20] = True
+    assert torch.equal(walls(image, block, share=0.0), block)
+    replaced = (walls(image, block, share=0.5) != block).flatten(1).any(1)
+    assert replaced.any()
+    assert not replaced.all()
 
 
 def test_without_structures_there_is_no_window() -> None:
