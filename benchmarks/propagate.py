@@ -6,11 +6,12 @@
 
 One slice: the largest. Three: at 1/6, 1/2 and 5/6 of the object's extent. Five: at 0.1, 0.3 … 0.9. Judged is Dice over the pooled
 voxels of all slices that are not annotated, those beyond the object's ends included. Each set is judged by a network that never saw
-it (`propagate_cases.NETWORKS`; the folder of ``--models`` holds their bundles). In the same run: the nearest slice copied, outlines
-interpolated, demons from slice to slice, a random walker; with ``--teach`` also `ms.teach`. The shipped network was trained for longer
-than any other; "short", the same network, "without-recurrence" and "volume" (a promptable 3D U-Net) saw the same examples for the same
-time; "one pass" is the shipped network that looks once, without carrying objects on from its own answers. Then: visits, and
-frames. How many slices until it is good enough: `propagate_corrections.py`.
+it (`propagate_cases.NETWORKS`; the folder of ``--models`` holds their bundles). In the same run: the nearest slice copied, outlines interpolated, demons from
+slice to slice, a random walker; with ``--teach`` also `ms.teach`. The shipped network was trained for longer than any other; "short", the
+same network, "without-recurrence" and "volume" (a promptable 3D U-Net) saw the same examples for the same time; "one pass" is the shipped
+network that looks once, without carrying objects on from its own answers; "earlier network" are rows of the networks before this one (of
+commit a98fb17), kept to be compared with. Then: visits, and frames. How many slices until it is good enough:
+`propagate_corrections.py`.
 Rows are kept in ``--work`` as they come. Writes ``docs/benchmarks/propagate.json``.
 """
 
@@ -270,15 +271,22 @@ def difference_table(rows: list[dict[str, Any]], sets: list[str]) -> Iterator[st
 
 
 def other_tables(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Visits and frames."""
+    """Visits and frames, and what the network gains over each other method, by patient (frames: by sequence)."""
     for part in ("visits", "frames"):
         here = [r for r in rows if r["part"] == part]
         if here:
-            yield f"\n| {part} | n | mean Dice (95 % interval) |\n|---|---:|---|"
+            yield f"\n| {part} | n | mean Dice (95 % interval) | network minus it, paired (95 % interval) | better / worse |"
+            yield "|---|---:|---|---|---:|"
+        ours = by_patient([r for r in here if r["method"] == "network"])
         for method in dict.fromkeys(r["method"] for r in here):
-            v = [r["dice"] for r in here if r["method"] == method]
-            i = bootstrap(v)
-            yield f"| {method} | {len(v)} | {i.value:.3f} ({i.low:.3f} to {i.high:.3f}) |"
+            theirs = [r for r in here if r["method"] == method]
+            i = bootstrap([r["dice"] for r in theirs])
+            both = sorted(ours.keys() & by_patient(theirs).keys())
+            gain = " | "
+            if method != "network" and both:
+                p = paired([ours[k] for k in both], [by_patient(theirs)[k] for k in both])
+                gain = f"{signed(p.difference)}, n = {p.difference.n} | {p.better} / {p.worse}"
+            yield f"| {method} | {len(theirs)} | {i.value:.3f} ({i.low:.3f} to {i.high:.3f}) | {gain} |"
 
 
 def tables(rows: list[dict[str, Any]]) -> str:
