@@ -6,12 +6,12 @@
 
 One slice: the largest. Three: at 1/6, 1/2 and 5/6 of the object's extent. Five: at 0.1, 0.3 … 0.9. Judged is Dice over the pooled
 voxels of all slices that are not annotated, those beyond the object's ends included. Each set is judged by a network that never saw
-it (`propagate_cases.NETWORKS`; the folder of ``--models`` holds their bundles). In the same run: the nearest slice copied, outlines interpolated, demons from
-slice to slice, a random walker; with ``--teach`` also `ms.teach`. The shipped network was trained for longer than any other; "short", the
-same network, "without-recurrence" and "volume" (a promptable 3D U-Net) saw the same examples for the same time; "one pass" is the shipped
-network that looks once, without carrying objects on from its own answers; "earlier network" are rows of the networks before this one (of
-commit a98fb17), kept to be compared with. Then: visits, and frames. How many slices until it is good enough:
-`propagate_corrections.py`.
+it (`propagate_cases.NETWORKS`; the folder of ``--models`` holds their bundles). In the same run: the nearest slice copied, outlines
+interpolated, demons from slice to slice, a random walker; with ``--teach`` also `ms.teach`. The shipped network was trained for longer
+than any other; "short", the same network, "without-recurrence" and "volume" (a promptable 3D U-Net) saw the same examples for the same
+time; "one pass" is the shipped network that looks once, without carrying objects on from its own answers; "earlier network" are rows of
+the networks before this one (of commit a98fb17), kept to be compared with. Then: visits, and frames. How many slices until it is good
+enough: `propagate_corrections.py`.
 Rows are kept in ``--work`` as they come. Writes ``docs/benchmarks/propagate.json``.
 """
 
