@@ -9,9 +9,9 @@ voxels of all slices that are not annotated, those beyond the object's ends incl
 it (`propagate_cases.NETWORKS`; the folder of ``--models`` holds their bundles). In the same run: the nearest slice copied, outlines
 interpolated, demons from slice to slice, a random walker; with ``--teach`` also `ms.teach`. The shipped network was trained for longer
 than any other; "short", the same network, "without-recurrence" and "volume" (a promptable 3D U-Net) saw the same examples for the same
-time; "one pass" is the shipped network that looks once, without carrying objects on from its own answers; "earlier network" are rows of
-the networks before this one (of commit a98fb17), kept to be compared with. Then: visits, and frames. How many slices until it is good
-enough: `propagate_corrections.py`.
+time; "one pass" is the shipped network that looks once, without carrying objects on from its own answers; "together" is given all objects
+of an image at once; "earlier network" are rows of the networks before this one (of commit a98fb17), kept to be compared with. Then:
+visits, and frames. How many slices until it is good enough: `propagate_corrections.py`.
 Rows are kept in ``--work`` as they come. Writes ``docs/benchmarks/propagate.json``.
 """
 
@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,25 @@ class Benchmark:
         for case in islice(cases(name), self.most):
             for called, truth, painted in protocols(case):
                 self._one(name, case, called, truth, painted)
+            model = self.model(NETWORKS[name])
+            if model is not None and (self.methods is None or "together" in self.methods):
+                for count in COUNTS:
+                    self._together(name, case, count, model)
+
+    def _together(self, name: str, case: Case, count: int, model: ms.Model) -> None:
+        """The network, given all objects of an image at once, as people paint: where two claim a voxel, the likelier has it."""
+        painted = {k: protocol(case.truth == k, count) for k in case.objects if (case.truth == k).any()}
+        painted = {k: steps for k, steps in painted.items() if len(steps) == count}
+        if len(painted) < 2:
+            return
+        found = cache(partial(_all_found, case, painted, model))
+        for value, steps in painted.items():
+            truth = case.truth == value
+            rest = np.setdiff1d(np.arange(len(truth)), steps)
+            if truth[rest].any():
+                key = {"part": "slices", "set": name, "case": case.name, "patient": case.patient}
+                key |= {"object": case.objects[value], "count": count, "method": "together"}
+                self.rows.get(key, lambda v=value, r=rest, t=truth: _scored(found()[r] == v, t[r]))  # type: ignore[misc]
 
     def _one(self, name: str, case: Case, called: str, truth: Mask, painted: list[int]) -> None:
         rest = np.setdiff1d(np.arange(len(truth)), painted)
@@ -198,6 +217,14 @@ class Benchmark:
                     self.rows.get({**key, "method": "network"}, partial(_later_frames, case, truth, model))
                 first = np.repeat(truth[:1], len(truth) - 1, axis=0)
                 self.rows.get({**key, "method": "first frame"}, partial(_scored, first, truth[1:]))
+
+
+def _all_found(case: Case, painted: dict[int, list[int]], model: ms.Model) -> NDArray[np.int64]:
+    drawn = np.zeros(case.truth.shape, np.uint8)
+    for value, steps in painted.items():
+        drawn[steps] = np.where(case.truth[steps] == value, value, drawn[steps])
+    labels = case.image.labels_like(drawn, name="painted", label_names=case.objects)
+    return np.asarray(ms.propagate(case.image, labels, model, annotated=painted, axis="z", device="cpu").labels.data)
 
 
 def _scored(found: Mask, truth: Mask) -> dict[str, Any]:

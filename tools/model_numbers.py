@@ -1,6 +1,7 @@
 """Quote the models' main numbers in the README from docs/benchmarks: ``python tools/model_numbers.py`` rewrites those lines.
 
-Each number is the mean over patients of the mean over a patient's structures; in brackets how many patients.
+Each number is the mean over patients of the mean over a patient's structures, in brackets how many patients; those of `propagate` are
+means over objects.
 """
 
 from __future__ import annotations
@@ -36,6 +37,18 @@ def brain_tumour() -> tuple[float, float, int]:
     return recurrent, plain, len(means)
 
 
+def carried(group: str) -> str:
+    """Mean Dice of the objects of a set after one, three and five painted slices."""
+    rows = [r for r in _read("propagate")["rows"] if r.get("set") == group and r["method"] == "network"]
+    return " / ".join(f"{mean(r['dice'] for r in rows if r['count'] == count):.2f}" for count in (1, 3, 5))
+
+
+def next_visit(method: str) -> tuple[float, int]:
+    """Mean Dice at the second visit, from the mask of the first, and how many patients."""
+    found = [r["dice"] for r in _read("propagate")["rows"] if r["part"] == "visits" and r["method"] == method]
+    return mean(found), len(found)
+
+
 def lines() -> list[str]:
     """The lines of the README."""
     hippocampus, many = dice("hippocampus", "all")
@@ -44,7 +57,13 @@ def lines() -> list[str]:
     raters, _ = dice("lung-nodule", "two radiologists")
     sarcoma, sarcomas = dice("sarcoma", "all")
     recurrent, plain, tumours = brain_tumour()
+    visits, patients = next_visit("network")
+    unchanged, _ = next_visit("earlier mask")
     return [
+        f"- `propagate` after 1 / 3 / 5 painted slices, all other slices judged: hippocampus {carried('hippocampus')}, hearts "
+        f"{carried('acdc')}, gliomas {carried('flair')}",
+        f"- `propagate` from the mask of an earlier visit alone: {visits:.2f} ({patients} patients with glioblastoma; that mask unchanged "
+        f"{unchanged:.2f})",
         f"- `hippocampus` Dice {hippocampus:.3f} ({many} patients); `left-ventricle` {heart:.3f} ({hearts}, another hospital and scanners)",
         f"- `lung-nodule` {nodule:.2f} with the consensus of radiologists ({nodules}; two of them agree at {raters:.2f}); "
         f"`sarcoma` {sarcoma:.2f} (only {sarcomas})",
