@@ -125,10 +125,10 @@ def test_a_wall_surrounds_its_structure() -> None:
     next_to = wall[..., (distance > 12.5) & (distance < 15)]
     assert (next_to.float().mean((1, 2)) > 0.5).all()
     reach = torch.where(wall, distance, 0.0).amax((1, 2, 3))
-    assert (reach > 13).all() and (reach < 21).all()
-    assert ((reach > 18).any()) and (
-        (reach > 16) & (reach < 17.5)
-    ).any()  # even rims, and walls that end where the image shows it
+    assert (reach > 13).all()
+    assert (reach < 21).all()
+    assert (reach > 18).any()  # even rims
+    assert ((reach > 16) & (reach < 17.5)).any()  # walls that end where the image shows it
 
 
 def test_small_structures_and_a_share_keep_their_masks() -> None:
