@@ -72,7 +72,7 @@ def setting_facts(model: type[BaseModel], name: str) -> SettingFacts:
     ----------
     model : type of BaseModel
     name : str
-        Of the field.
+        Name of the field.
 
     Raises
     ------

@@ -70,7 +70,7 @@ def warn_if_short(
     needed : int
         Bytes.
     name : str
-        Of the image, or of what is to be done.
+        Name of the image or of the job, for messages.
     available : int, optional
         Bytes; asked of the system by default.
     instead : str

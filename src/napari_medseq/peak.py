@@ -53,12 +53,12 @@ def expected_peak(visits: Sequence[Visit], chosen: Sequence[Chosen], model: Mode
     Parameters
     ----------
     visits : sequence of Visit
-        Of the whole study.
+        All visits of the study.
     chosen : sequence of Chosen
         What the model looks at.
     model : Model
     register : str
-        As of `run`. "auto" counts as if visits had to be registered, which is found out only by looking at them.
+        As for `run`. "auto" counts as if visits had to be registered, because only their voxels show whether they do.
     """
     from napari_medseq.inference.expected import expected_bytes
     from napari_medseq.registration.linear import prepared_bytes

@@ -27,7 +27,7 @@ class Table(MutableMapping[str, T]):
     Parameters
     ----------
     group : str
-        Of the entry points, such as ``"napari_medseq.steps"``; each is named as it is to be called.
+        Group of the entry points, such as ``"napari_medseq.steps"``; each has the name of its object.
     what : str
         What one of these is, for messages: "preprocessing step".
     own : dict of str to object

@@ -123,7 +123,7 @@ def problems(error: ValidationError, model: type[BaseModel] | None = None, where
     ----------
     error : ValidationError
     model : type of the settings, optional
-        Whose names are listed where an unknown one is given.
+        The model whose names are listed if an unknown one is given.
     where : str
         What the settings are of; default the model's name.
     """

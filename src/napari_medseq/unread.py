@@ -44,7 +44,7 @@ class UnreadVoxels(NDArrayOperatorsMixin):
     ----------
     source : Source
     dtype : numpy.dtype
-        Of what comes out.
+        Type of the voxels.
     together : int
         So many last axes of the source are read together: a step.
     picks : tuple of int or range, optional

@@ -86,7 +86,7 @@ def curve_measures(curves: pd.DataFrame, *, baseline_frames: int = 1) -> pd.Data
     Parameters
     ----------
     curves : DataFrame
-        Of `time_intensity`.
+        The table of `time_intensity`.
     baseline_frames : int
         Frames before contrast arrives; their mean is the baseline.
 

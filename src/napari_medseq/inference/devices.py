@@ -97,7 +97,7 @@ def within_memory(
     chunk : int or None
         Steps held at once; None is 8.
     name : str
-        Of the image, for what is said.
+        Name of the image, for messages.
 
     Returns
     -------

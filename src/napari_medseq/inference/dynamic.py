@@ -46,7 +46,7 @@ def segment_frames(
         From `series_of`.
     segment_frame : callable
     options : SegmentOptions
-        Of the whole series; its region may name frames.
+        Options for the whole series; the region may name frames.
     progress : callable or None
 
     Raises

@@ -182,7 +182,7 @@ def frame(
     each : sequence of sequence of Intensity, optional
         Per step and channel, measured already, where each step is a scan of its own: visits as the frames of one image.
     times : sequence of float, optional
-        Of the steps, where they are not the image's own.
+        Times of the steps, if they are not the image's own.
 
     Raises
     ------

@@ -27,7 +27,7 @@ def exams(images: Images, model: Model, *, force: bool = False) -> list[list[Ima
     Parameters
     ----------
     images : ImageSequence, mapping of channel to ImageSequence, or sequence of Visit
-        Of each visit the image that `choosing` picks: by the model's name patterns, or its only one that fits.
+        For each visit the image that `choosing` picks: by the model's name patterns, or its only one that fits.
     model : Model
     force : bool
         Use an image of another modality all the same.

@@ -66,7 +66,7 @@ class Locations:
     image : ImageSequence
         The image, for its grid.
     name : str
-        Of the class that was looked for.
+        Name of the located class.
     model : str
     """
 

@@ -34,7 +34,7 @@ def segmentation_bytes(
     settings : InferenceSettings
     plan : Plan
     outputs : sequence of str
-        As of `segment`.
+        As for `segment`.
     """
     return answer_bytes(framing, settings, outputs) + network_bytes(framing, network, settings, plan)
 

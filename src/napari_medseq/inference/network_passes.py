@@ -111,7 +111,7 @@ def varied(
     views : int
         Test-time augmentations; the plain view is one more.
     times : sequence of float, optional
-        Of the steps, for a network that knows of them.
+        Times of the steps, for a network that uses them.
     """
     if samples == 0 and views == 0:
         return None

@@ -58,8 +58,8 @@ class Planes:
         return np.ndindex(*(self.image.size(a) for a in self.across))
 
     def read(self, place: tuple[int, ...], step: int) -> NDArray[np.float32]:
-        """One plane (row, column) as float32; non-finite values become the least or greatest intensity of the
-        plane."""
+        """One plane (row, column) as float32; NaN, infinite and huge values become its least or greatest
+        intensity."""
         at = {self.axis: step, **dict(zip(self.across, place, strict=True))}
         index = tuple(at.get(a, slice(None)) for a in self.image.axes)
         names = [a for a in self.image.axes if a not in at]

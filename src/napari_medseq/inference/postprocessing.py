@@ -21,7 +21,7 @@ def postprocess(
     spacing_mm : sequence of float
         Along these axes. A step that is no distance (a frame) is infinitely far from the next.
     settings : InferenceSettings
-        Of which ``closing_mm``, ``fill_holes`` and ``keep_largest`` are looked at, in this order.
+        Settings, of which ``closing_mm``, ``fill_holes`` and ``keep_largest`` are applied in this order.
     """
     from napari_medseq.masks import closing, fill_holes, keep_largest
 

@@ -54,7 +54,7 @@ def convolved(conv: nn.Conv2d, x: Tensor, added: Tensor | None = None) -> Tensor
     conv : Conv2d
     x : Tensor, (n, channel, y, x)
     added : Tensor, optional
-        Of the size of the result.
+        Summand of the size of the result.
     """
     if x.device.type == "cpu" and _has_sums_in_convolutions():
         arguments = (_packed(conv, x), conv.bias, list(conv.padding), _ONE, _ONE, 1)

@@ -46,7 +46,7 @@ class CarriedObject:
     painted : Tensor of bool, (step, row, column)
         What is painted, in the window.
     logits : Tensor, (step, row, column)
-        Of the window, on the CPU.
+        Logits of the window, on the CPU.
     at_first : Tensor, (step, row, column)
         What the network said at first, before the object was carried on from its own answers or ended for being painted evenly.
     """

@@ -81,10 +81,10 @@ def carried_on(logits: Tensor, painted: Tensor, annotated: Tensor, beyond: int) 
     Parameters
     ----------
     logits : Tensor, (step, row, column)
-        Of this round.
+        Logits of this round.
     painted : Tensor of bool, (step, row, column)
     annotated : Tensor of bool, (step,)
-        Of this round.
+        Prompted steps of this round.
     beyond : int
         How many steps beyond the outermost ones of this round.
     """

@@ -85,7 +85,7 @@ class Window:
     size : (int, int)
         Pixels of the window along rows and columns.
     pixel_mm : float
-        Of the window.
+        Pixel size of the window.
     """
 
     rows: tuple[int, int]
@@ -153,7 +153,7 @@ def window_around(
     spacing : (float, float, float)
         mm from step to step, row to row and column to column.
     steps : int
-        Of the whole sequence.
+        Number of steps of the whole sequence.
     growth : Growth
     settings : PromptSettings
     """

@@ -25,7 +25,7 @@ class PromptedObject:
     value : int
         Its label.
     place : tuple of int
-        Of the sequence; see `Planes.across`.
+        Position of the sequence; see `Planes.across`.
     steps : ndarray of int
         The annotated steps, in order: those where it is painted, and those that are said to be complete.
     painted : ndarray of bool, (row, column)

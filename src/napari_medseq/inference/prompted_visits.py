@@ -26,7 +26,7 @@ class PromptedVisit:
     Attributes
     ----------
     number : int
-        Of the visit among those with an image.
+        Number of the visit among those with an image.
     image, labels : ImageSequence
         The visits as frames on this visit's grid, intensities of each visit about its own centre, and what is painted on them.
     painted : list of int

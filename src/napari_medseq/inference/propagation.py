@@ -121,8 +121,8 @@ def propagate(
     steps : sequence of int, optional
         Label only these steps; painted voxels stay in any case.
     transforms : sequence of 4×4 or None, optional
-        Of visits: what brings each visit's patient coordinates to a common space (RAS mm; None: it lies right). Without it visits
-        that align are left as they lie, and others are registered.
+        For visits: the matrix from each visit's patient coordinates to a common space (RAS mm; None: the identity).
+        Without it visits that align are left as they lie, and others are registered.
     device : str
         "auto", "cpu", "cuda", "cuda:N" or "mps".
     progress, cancelled : callable, optional

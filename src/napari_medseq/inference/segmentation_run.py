@@ -54,9 +54,9 @@ class SegmentationRun:
     models : tuple of Model
         More than one are averaged.
     settings : InferenceSettings
-        Of the first model.
+        Inference settings of the first model.
     window : WindowSettings or None
-        Of a plain network that others made.
+        Window settings of a plain network of a foreign bundle.
     options : SegmentOptions
     device : torch.device
     progress, cancelled : callable or None

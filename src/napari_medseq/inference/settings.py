@@ -54,7 +54,7 @@ class InferenceSettings(BundleSettings):
         "bfloat16": convolutions on a CPU with bf16 units are computed in it; on another CPU they are not. On a GPU a measurement
         decides whether it, or float16 where the GPU has no bf16, is used.
     keep_largest : bool
-        Of each class only the largest piece stays: for organs, not for lesions.
+        Keep only the largest component of each class: for organs, not for lesions.
     """
 
     along: Literal["slices", "z", "t", "visit"] = "slices"

@@ -43,7 +43,7 @@ class SlabSettings(BundleSettings):
     precision : {"float32", "bfloat16"}
         "bfloat16" where the processor has units for it.
     threshold : float
-        Of a single class.
+        Probability above which a voxel belongs to the class, if there is only one.
     min_volume_mm3, keep_largest, fill_holes
         As in `InferenceSettings`.
     missing_channels : bool

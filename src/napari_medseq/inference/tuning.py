@@ -35,7 +35,7 @@ class Plan:
     Attributes
     ----------
     dtype : torch.dtype or None
-        Of convolutions, by autocast; None is float32.
+        Type of convolutions under autocast; None: float32.
     channels_last : bool
     together : int
         Steps encoded at once.

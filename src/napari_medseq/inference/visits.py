@@ -74,7 +74,7 @@ class Patient:
     exams : list of list of ImageSequence
         Channels per visit.
     index : list of int
-        Of these visits among all that were handed in.
+        Indices of these visits among all given ones.
     days : list of int or None
         Day number of each; None where unknown.
     to_common : list of 4×4

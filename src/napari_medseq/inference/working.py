@@ -41,7 +41,7 @@ class Scheme(Settings):
         "robust": from each image's own foreground (above its mean): median 0, interquartile range / 1.349 is 1.
         "fixed": the same for every image, as the units mean something (HU, SUV).
     centre, scale : float
-        Of "fixed": (value - centre) / scale.
+        Parameters of "fixed": (value - centre) / scale.
     low, high : float
         Bounds of the result.
     """
@@ -87,7 +87,7 @@ class Working(Settings):
     axis : {"z", "y", "x", "t"}
         Along which the steps run: of the canonical orientation, or frames.
     spacing_mm : tuple of (float or None)
-        Of step, row and column; None: the image's own.
+        Spacing of step, row and column; None: the image's own.
     schemes : tuple of Scheme
         One per channel.
     focus : tuple of (int or None)

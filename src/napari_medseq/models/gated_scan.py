@@ -123,7 +123,7 @@ class GatedMixer(nn.Module):
     width : int
         Channels.
     hidden : int
-        Of the state of each direction.
+        Channels of the state of each direction.
     """
 
     def __init__(self, width: int, hidden: int) -> None:

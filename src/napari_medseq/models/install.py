@@ -48,7 +48,7 @@ def add(
         A bundle folder, a zip file that holds one, the http(s) URL of such a zip file, or the Hugging Face id of one:
         ``hf:owner/repository[@revision]/file.zip``. A download that was broken off goes on where it stopped.
     sha256 : str, optional
-        Of the zip file; required for a URL.
+        SHA-256 of the zip file; required for a URL.
     name : str, optional
         Folder to install into; the bundle's own name when None.
     progress, cancelled : callable, optional

@@ -37,7 +37,7 @@ class Modalities(nn.Module):
     ----------
     others : sequence of (encoder, evidence, embedding)
     width, hidden : int
-        Of a step's vector, and of the attention.
+        Sizes of a step's vector, and of the attention.
     """
 
     def __init__(self, others: Sequence[tuple[nn.Module, nn.Module, nn.Module]], width: int, hidden: int) -> None:

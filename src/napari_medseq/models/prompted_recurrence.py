@@ -53,7 +53,7 @@ def walk(seen: Tensor, state: Tensor | None = None) -> Tensor:
     Parameters
     ----------
     seen : Tensor, (step, batch, 2 · hidden, y, x)
-        Of each step, the share of the state that is kept (before the sigmoid), and what is new.
+        For each step the share of the state that is kept (before the sigmoid), and the new input.
     state : Tensor, optional
         Before the first step; zeros if None.
     """

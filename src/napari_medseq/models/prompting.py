@@ -64,7 +64,7 @@ class PromptedSequence:
     before, after : Tensor, (batch, step)
         See `nearest_annotated`.
     middle : Tensor, (batch, step, 2)
-        Of the painted shapes, along y and x; see `napari_medseq.masks.interpolation.middles`.
+        Centres of the painted shapes along y and x; see `napari_medseq.masks.interpolation.middles`.
     filled : Tensor of bool, (batch, step)
         Where there is a painted shape.
     ratios : Tensor, (batch, 2, bins)

@@ -68,7 +68,7 @@ class RecurrentRegistration(nn.Module):
         Parameters
         ----------
         fixed, moving : Tensor, shape (batch, 1, y, x) or (batch, 1, z, y, x)
-            Of equal size, intensities about 0 to 1.
+            Images of equal size, with intensities of about 0 to 1.
         """
         size = fixed.shape[2:]
         grid = tuple(-(-n // COARSE) for n in size)

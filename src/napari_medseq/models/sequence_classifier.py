@@ -208,7 +208,7 @@ class SequenceClassifier(SequenceNetwork):
         Parameters
         ----------
         embeddings : Tensor, shape (batch, step, 2 · hidden)
-            Of whole exams.
+            Embeddings of whole exams.
         order : Tensor, shape (steps,), optional
             Permutes the steps for the sequence model alone: the ablation that shuffles the sequence.
         times : Tensor, shape (batch, step), optional

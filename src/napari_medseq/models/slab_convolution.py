@@ -57,9 +57,9 @@ def end_to_end(x: Tensor, grad: Tensor, step_stride: int) -> tuple[Tensor, Tenso
     ----------
     x : Tensor, shape (n, channel, step, y, x)
     grad : Tensor, shape (n, channel, step, y, x)
-        Of the convolution's output.
+        Gradient with respect to the convolution's output.
     step_stride : int
-        Of the convolution.
+        Stride of the convolution along the steps.
 
     Returns
     -------

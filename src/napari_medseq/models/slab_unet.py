@@ -96,7 +96,7 @@ class SlabUNet(Stepwise):
     Parameters
     ----------
     channels, classes : int
-        Of the images; of the labels, with background.
+        Number of channels of the images; number of classes, with background.
     widths : sequence of int
         Channels of each level, the finest first.
     strides : sequence of (step, row, column)
@@ -110,7 +110,7 @@ class SlabUNet(Stepwise):
     hidden : float
         Channels of the recurrence's state, as a share of the level's.
     dropout : float
-        Of channels, in the two coarsest levels.
+        Share of channels that are dropped in the two coarsest levels.
 
     Raises
     ------

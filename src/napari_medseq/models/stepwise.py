@@ -46,7 +46,7 @@ class Stepwise(SequenceNetwork):
         steps : iterable of Tensor
             Read as they are needed.
         times : sequence of float, optional
-            Of all steps, in the unit of `gap_unit`.
+            Times of all steps, in the unit of `gap_unit`.
 
         Raises
         ------

@@ -27,7 +27,7 @@ class TabularBranch(nn.Module):
     values : int
         Values per exam.
     features : int
-        Of the exam's vector.
+        Size of the exam's vector.
     hidden : int
     hide : float
         Share of the values that is hidden at random in training, so that missing ones are no surprise.

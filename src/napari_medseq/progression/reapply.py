@@ -66,8 +66,8 @@ class Correction:
         In words, with the names that lesions had then.
     verb : str
     places : tuple of Place
-        Of the lesions that it names: child and parent of a link, all those merged or excluded. Empty for one that was saved
-        by an earlier version, which kept words alone.
+        Positions of the lesions that it names: child and parent of a link, all those merged or excluded. Empty for one
+        that was saved by an earlier version, which kept words alone.
     parts : int, list of points or None
         Into what a lesion is split.
     """

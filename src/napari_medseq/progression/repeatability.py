@@ -49,7 +49,7 @@ class Implant:
     Attributes
     ----------
     true_before_ml, true_after_ml : float
-        Of a lesion of the patient's own the volume before is what was found in the scan.
+        True volumes; for one of the patient's own lesions the first is that measured in the scan.
     found_before_ml, found_after_ml : float
         0 where it was not found.
     own : bool
@@ -99,9 +99,9 @@ class Repeatability:
     implants : tuple of Implant
         Lesions that were put in.
     image, model : str
-        Of what and with what.
+        Names of the image that was measured and of the model.
     settings : dict
-        Of `retest`.
+        Settings of `retest`.
     warnings : tuple of str
     """
 

@@ -137,7 +137,7 @@ class _Task:
     config : AutoConfig
     plan : Plan
     facts : Fingerprint
-        Of the data that the plan was made for.
+        Fingerprint of the data that the plan was made for.
     classes : mapping of int to str
         Index in the labels, from 1, → name.
     learned, judging : sequence of SlabCase

@@ -24,7 +24,7 @@ class Learned:
     Attributes
     ----------
     definition : mapping
-        Of the network.
+        Definition of the network.
     course : Course
     inference : SlabSettings
     channels, classes : sequence of str

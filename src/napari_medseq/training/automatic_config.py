@@ -54,7 +54,7 @@ class AutoConfig(Settings):
     clock : {"wall", "process"}
         What `minutes` counts.
     threads : int or None
-        Of torch while training.
+        Number of threads of torch while training.
     device : str
         "auto", "cpu", "cuda" or "cuda:N"; windows are made on the CPU in any case.
     seed : int

@@ -53,7 +53,7 @@ class CompressSettings(Settings):
     storage : {"float32", "half", "int8", "shared"}
         "shared": 16 values (256 in small tensors) for all weights of a tensor, each an index of 4 (8) bits.
     precision : {"float32", "bfloat16"} or None
-        Of a segmentation's products on a CPU with bf16 units; None: as the original.
+        Precision of a segmentation's products on a CPU with bf16 units; None: as the original.
     mirror : bool
         False: one pass where the original averages two mirrored ones.
     fine_tune : TrainConfig or None

@@ -64,10 +64,10 @@ class TrainConfig(Settings):
     start_from : str or None
         Bundle whose weights are taken where names and shapes agree: a head for other classes starts anew.
     loss : LossSettings
-        Of a segmentation.
+        Loss of a segmentation.
     noise : (float, float)
-        Of a denoiser: smallest and largest standard deviation of the noise it learns from, in robust units (about 1 is the
-        spread of the foreground's intensities).
+        For a denoiser: smallest and largest standard deviation of the noise that it learns from, in robust units
+        (about 1 is the spread of the foreground's intensities).
     loop : LoopSettings
     inference : InferenceSettings
         ``along`` says what the sequence is: slices, frames (t), or a patient's visits.

@@ -177,7 +177,7 @@ def why_it_ended(
     Parameters
     ----------
     result : TrainingResult
-        Of `teach`.
+        Result of `teach`.
     settings : TeachSettings or mapping
         With which it was called.
     pace : Pace, optional

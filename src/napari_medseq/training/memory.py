@@ -26,7 +26,7 @@ def learning_bytes(network: nn.Module, shape: Sequence[int]) -> int:
     ----------
     network : torch.nn.Module
     shape : sequence of int
-        Of a batch, as ``forward`` takes it.
+        Shape of a batch, as ``forward`` takes it.
     """
     storage_bytes: dict[StorageWeakRef, int] = {}
 

@@ -69,7 +69,7 @@ class Adapted:
     held_back : dict of int to float
         Mean Dice on held-back slices after so many iterations; 0: of the network as it was.
     losses : list of float
-        Of each iteration of the last round.
+        Loss of each iteration of the last round.
     """
 
     weights: dict[str, Tensor]

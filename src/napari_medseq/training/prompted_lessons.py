@@ -104,7 +104,7 @@ def draw_tasks(
     horizon : (float, float)
         See `PromptedSequence.of`.
     rng : numpy.random.Generator
-        Of what is shown; what is done to voxels draws from torch's generator.
+        Random choice of the steps shown; augmentation of voxels uses torch's generator.
     device : torch.device
     """
     steps, is_annotated, stride = _stretch(lesson, rng)

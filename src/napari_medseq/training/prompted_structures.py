@@ -85,7 +85,7 @@ def prompted_case(
     image, labels : ImageSequence
         A volume along "z", or frames along "t"; on one grid.
     rng : numpy.random.Generator
-        Of the classes of intensities.
+        Random choice of the classes of intensities.
     device : torch.device
     window : (float, float), optional
         Intensities that become black and white; None: the 0.3 and 99.8 % quantiles of what is not the darkest value.

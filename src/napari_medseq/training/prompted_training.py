@@ -102,7 +102,7 @@ def draw_batch(
         See `place_window`.
     settings : PromptTrainSettings
     rng : numpy.random.Generator
-        Of places and prompts; what is done to voxels draws from torch's generator.
+        Random choice of places and prompts; augmentation of voxels uses torch's generator.
     device : torch.device
     """
     steps, side = SHAPES[int(rng.integers(len(SHAPES)))]

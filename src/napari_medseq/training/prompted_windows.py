@@ -27,7 +27,7 @@ class PlacedWindow:
     case : PromptedCase
     structure : Structure
     axis : int
-        Of the case's arrays, along which the steps are.
+        Axis of the case's arrays along which the steps lie.
     steps : ndarray of int
     real : ndarray of bool
         False beyond the ends of the image, where its outermost step is repeated.

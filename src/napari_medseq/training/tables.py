@@ -28,7 +28,7 @@ class Table:
     Attributes
     ----------
     names : tuple of str
-        Of the values, in order.
+        Names of the values, in order.
     rows : dict of (patient, visit) to Tensor, shape (value,)
         Visit "" where the values are the patient's; NaN where one is missing.
     """

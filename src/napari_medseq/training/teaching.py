@@ -43,7 +43,7 @@ class TeachSettings(Settings):
     out : str
         Folder of the bundle; one that is there is replaced.
     name : str or None
-        Of the model; the folder's name when None.
+        Name of the model; None: the folder's name.
     start_from : str or None
         Bundle to go on from: the one that was taught from fewer slices, or any that does nearly what is wanted. None: a small
         new network. "propagate", or another promptable network: it is adapted to this image, and is for `propagate` again.

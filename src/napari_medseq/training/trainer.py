@@ -64,7 +64,7 @@ class TrainingResult:
         With folds: one row per held-out case, with fold, patient, case and its scores, then one with their mean and one
         with their standard deviation over the patients; of a training that configured itself one row per patient that judged.
     patients : tuple of str
-        Of a training that configured itself: those that were learned from.
+        For a training that configured itself: the patients that were learned from.
     seen : int
         And how many windows were seen.
     """

@@ -59,11 +59,12 @@ def fleischner2017(
     Parameters
     ----------
     progression : Tracked
-        Of the nodules. Size is the mean of the longest and the perpendicular diameter, to the nearest millimetre.
+        Progression of the nodules. Size is the mean of the longest and the perpendicular diameter, to the nearest
+        millimetre.
     types : dict of int to str, optional
         "solid", "part-solid" or "ground-glass", by nodule; solid where not given, and the reasons say so.
     risk : {"low", "high"}, optional
-        Of the person; without it the recommendations of both are told.
+        Risk of the person; without it the recommendations for both are given.
 
     Returns
     -------

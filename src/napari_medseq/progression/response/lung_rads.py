@@ -33,7 +33,8 @@ def lung_rads(
     Parameters
     ----------
     progression : Tracked
-        Of the nodules. Size is the mean of the longest and the perpendicular diameter, in mm to one decimal.
+        Progression of the nodules. Size is the mean of the longest and the perpendicular diameter, in mm to one
+        decimal.
     types : dict of int to str, optional
         "solid", "part-solid" or "ground-glass", by nodule; solid where not given, and the reasons say so.
     solid_mm : dict of int to sequence, optional

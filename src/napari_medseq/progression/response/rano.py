@@ -55,7 +55,7 @@ def rano2010(
     Parameters
     ----------
     progression : Tracked
-        Of the enhancing tumour.
+        Progression of the enhancing tumour.
     max_targets : int
     **context
         Each optional. ``radiotherapy_end``, a date: progression within 12 weeks of it is "not evaluable", as it may be

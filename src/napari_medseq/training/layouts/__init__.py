@@ -34,9 +34,9 @@ def find_layout(
         A regular expression whose first group is the patient in a case's name, or "{name}": every case is a patient of its own.
         Without it the names are looked at, and a doubt says what was taken.
     channels : mapping of str to str, optional
-        Of trees: what each channel is called, and the pattern of its files' names.
+        For trees of files: name of each channel, and the pattern of its files' names.
     labels : str, optional
-        Of trees: the pattern of the labels' names.
+        For trees of files: the pattern of the labels' names.
 
     Raises
     ------
