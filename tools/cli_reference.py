@@ -11,8 +11,8 @@ from napari_medseq.cli import parser
 TARGET = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
 HEAD = """# The commands
 
-Made by `tools/cli_reference.py` from the command's own help. Answers go to stdout (`--json` for machines), progress and warnings to
-stderr. Exit status: 0 done, 1 the input is bad (the reason is the last line of stderr), 2 wrong usage, 130 interrupted.
+This page is generated from the command's own help by `tools/cli_reference.py`. Results go to stdout (`--json` for machine-readable output), progress and
+warnings to stderr. The exit status is 0 for success, 1 for bad input (the last line of stderr gives the reason), 2 for wrong usage, and 130 if interrupted.
 """
 
 
