@@ -11,8 +11,9 @@ from napari_medseq.cli import parser
 TARGET = Path(__file__).parents[1] / "docs" / "reference" / "cli.md"
 HEAD = """# The commands
 
-This page is generated from the command's own help by `tools/cli_reference.py`. Results go to stdout (`--json` for machine-readable output), progress and
-warnings to stderr. The exit status is 0 for success, 1 for bad input (the last line of stderr gives the reason), 2 for wrong usage, and 130 if interrupted.
+This page is generated from the command's own help by `tools/cli_reference.py`. Results go to stdout (`--json` for
+machine-readable output), progress and warnings to stderr. The exit status is 0 for success, 1 for bad input (the last
+line of stderr gives the reason), 2 for wrong usage, and 130 if interrupted.
 """
 
 
