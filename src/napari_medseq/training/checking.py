@@ -56,7 +56,7 @@ def check_data(
     ----------
     folder : Path
     patient, channels, labels
-        As in `AutoConfig`, and as the training will be told.
+        As in `AutoConfig`; use the same values for the training.
     progress, cancelled
 
     Raises
@@ -65,13 +65,7 @@ def check_data(
         If there is nothing with labels.
     """
     layout = find_layout(folder, patient=patient, channels=channels, labels=labels)
-    doubts = list(layout.doubts)
-    alike: dict[str, list[str]] = defaultdict(list)
-    rows: list[dict[str, str]] = []
-    dynamic: list[str] = []
-    named: dict[int, set[str]] = defaultdict(set)
-    values_of: list[list[int]] = []
-    cases_of: dict[str, list[str]] = defaultdict(list)
+    survey = _Survey(layout)
     decoded = Decoded(layout.entries, layout.modalities, channels=layout.channels)
     for entry in with_progress(list(layout.entries), len(layout.entries), "checking", progress, cancelled):
         try:
@@ -80,25 +74,54 @@ def check_data(
                 warnings.simplefilter("always", MedseqWarning)
                 images, truth = decoded.read(entry)
         except MedseqError as error:
-            doubts.append(str(error) if entry.case in str(error) else f"{entry.case}: {error}")
+            survey.unreadable.append(str(error) if entry.case in str(error) else f"{entry.case}: {error}")
             continue
         finally:
             decoded.kept.clear()
             decoded.bytes = 0
+        survey.add(entry, images, truth, [_without_name(w) for w in issued])
+    return Checked(layout, survey.rows, survey.doubts())
+
+
+class _Survey:
+    """The cases of a layout that were read so far, and the doubts about them.
+
+    Attributes
+    ----------
+    rows : list of dict
+        One row per case that could be read.
+    unreadable : list of str
+        A doubt for each case that could not be read.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.rows: list[dict[str, str]] = []
+        self.unreadable: list[str] = []
+        self._cases_of_doubt: dict[str, list[str]] = defaultdict(list)
+        self._cases_of_content: dict[str, list[str]] = defaultdict(list)
+        self._names_of_value: dict[int, set[str]] = defaultdict(set)
+        self._values: list[list[int]] = []
+        self._dynamic: list[str] = []
+
+    def add(
+        self, entry: Entry, images: dict[str, ImageSequence], truth: ImageSequence, read_doubts: Sequence[str]
+    ) -> None:
+        """Examine a case that was read; `read_doubts` are the warnings of reading its files."""
         first = next(iter(images.values()))
         values = list(label_counts(np.asarray(truth.data)))
-        values_of.append(values)
+        self._values.append(values)
         for value in values:
-            named[value].update([truth.label_names[value]] if value in truth.label_names else [])
-        cases_of[_content(first)].append(entry.case)
-        read_doubts = [_without_name(w) for w in issued]
+            self._names_of_value[value].update([truth.label_names[value]] if value in truth.label_names else [])
+        self._cases_of_content[_content(first)].append(entry.case)
         if not any("t" in i.axes for i in images.values()):  # a fourth axis was one of channels
             read_doubts = [d for d in read_doubts if "frames are counted" not in d]
-        for text in dict.fromkeys([*_doubts(entry, layout, images, np.asarray(truth.data), values), *read_doubts]):
-            alike[text].append(entry.case)
+        own_doubts = _doubts(entry, self.layout, images, np.asarray(truth.data), values)
+        for text in dict.fromkeys([*own_doubts, *read_doubts]):
+            self._cases_of_doubt[text].append(entry.case)
         if truth.is_dynamic:
-            dynamic.append(entry.case)
-        rows.append(
+            self._dynamic.append(entry.case)
+        self.rows.append(
             {
                 "patient": entry.patient,
                 "case": entry.case,
@@ -107,21 +130,28 @@ def check_data(
                 "labels": ", ".join(map(str, values)) or "none",
             }
         )
-    doubts += [_of_cases(text, cases, len(rows)) for text, cases in alike.items()]
-    doubts += [f"{', '.join(cases)} hold the same voxels" for cases in cases_of.values() if len(cases) > 1]
-    doubts += _empty(rows) + _in_two_splits(layout)
-    if not layout.classes and are_numbers(values_of):
-        doubts.append(
-            "labels look like numbers of objects, not classes; --set merge=true trains on all of them as one class"
-        )
-    if not layout.classes:
-        doubts += [text for value, names in named.items() if (text := disagreement(value, names))]
-    if dynamic:
-        doubts.append(
-            f"{len(dynamic)} case(s) are volumes over time ({some(dynamic)}): the frames that have a label are learned from, each for "
-            "itself; the others count as not looked at"
-        )
-    return Checked(layout, rows, doubts)
+
+    def doubts(self) -> list[str]:
+        """All doubts: of the layout, of single cases, and of cases compared with each other."""
+        doubts = [*self.layout.doubts, *self.unreadable]
+        doubts += [_of_cases(text, cases, len(self.rows)) for text, cases in self._cases_of_doubt.items()]
+        doubts += [
+            f"{', '.join(cases)} hold the same voxels" for cases in self._cases_of_content.values() if len(cases) > 1
+        ]
+        doubts += _empty(self.rows) + _in_two_splits(self.layout)
+        if not self.layout.classes and are_numbers(self._values):
+            doubts.append(
+                "labels look like numbers of objects, not classes; --set merge=true trains on all of them as one class"
+            )
+        if not self.layout.classes:
+            named = self._names_of_value.items()
+            doubts += [text for value, names in named if (text := disagreement(value, names))]
+        if self._dynamic:
+            doubts.append(
+                f"{len(self._dynamic)} case(s) are volumes over time ({some(self._dynamic)}): the frames that have a label are learned "
+                "from, each for itself; the others count as not looked at"
+            )
+        return doubts
 
 
 def _content(seq: ImageSequence) -> str:
