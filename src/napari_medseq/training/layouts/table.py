@@ -25,7 +25,9 @@ def of_table(path: Path) -> Layout:
     truth = next((c for c in ("labels", "label") if c in columns), None)
     if truth is None or not channels or "patient" not in columns:
         raise SettingsError(_lacking(path, columns, list(named)))
-    entries, without_image, without_labels = [], [], []
+    entries: list[Entry] = []
+    without_image: list[str] = []
+    without_labels: list[str] = []
     for number, row in enumerate(rows, 2):
         if not row["patient"]:
             raise SettingsError(f"{path}, line {number}: patient is empty; say whose it is.")
