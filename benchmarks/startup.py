@@ -1,7 +1,8 @@
 """What starting costs: ``import napari_medseq`` over a bare interpreter, ``napari-medseq --help``, the file type of a file, and the
 first widget of a window.
 
-    python benchmarks/startup.py [--repeat 15] [--widgets 3] [--than SRC] [--out startup.json]
+    python benchmarks/startup.py [--repeat 15] [--out startup.json]
+    python benchmarks/startup.py --widgets 3 [--than SRC] [--out widgets.json]
 
 Each figure is the median of whole processes, the bare interpreter and ours taken in turn, so that a busy machine slows both. Limits:
 the import adds under 50 ms; a file's type is told in under 5 ms. ``--widgets N`` needs a screen (or Xvfb): in N windows of napari for each
@@ -94,6 +95,29 @@ def widgets(repeat: int, other: Path | None) -> dict[str, dict[str, float]]:
     return rows
 
 
+def processes(repeat: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of whole processes."""
+    cases = {
+        "bare interpreter": ("-c", "pass"),
+        "import napari_medseq": ("-c", "import napari_medseq"),
+        "napari-medseq --help": ("-m", "napari_medseq", "--help"),
+        "import numpy (to compare)": ("-c", "import numpy"),
+    }
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(repeat):
+        for name, arguments in cases.items():
+            times[name].append(seconds(*arguments))
+    bare = statistics.median(times["bare interpreter"])
+    return {
+        name: {
+            "median_ms": 1000 * statistics.median(t),
+            "added_ms": 1000 * (statistics.median(t) - bare),
+            "added_fastest_ms": 1000 * (min(t) - min(times["bare interpreter"])),
+        }
+        for name, t in times.items()
+    }
+
+
 def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -102,43 +126,22 @@ def main() -> None:
     options.add_argument("--than", type=Path)
     options.add_argument("--out", type=Path)
     args = options.parse_args()
-    cases = {
-        "bare interpreter": ("-c", "pass"),
-        "import napari_medseq": ("-c", "import napari_medseq"),
-        "napari-medseq --help": ("-m", "napari_medseq", "--help"),
-        "import numpy (to compare)": ("-c", "import numpy"),
-    }
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(args.repeat):
-        for name, arguments in cases.items():
-            times[name].append(seconds(*arguments))
-    bare = statistics.median(times["bare interpreter"])
-    rows = {
-        name: {
-            "median_ms": 1000 * statistics.median(t),
-            "added_ms": 1000 * (statistics.median(t) - bare),
-            "added_fastest_ms": 1000 * (min(t) - min(times["bare interpreter"])),
-        }
-        for name, t in times.items()
-    }
-    print(f"{'process':28} {'median ms':>10} {'added ms':>9} {'added, fastest':>15}")
-    for name, row in rows.items():
-        print(f"{name:28} {row['median_ms']:10.1f} {row['added_ms']:9.1f} {row['added_fastest_ms']:15.1f}")
-    kinds = detect_ms(args.repeat)
-    for name, value in kinds.items():
-        print(f"type of a file: {name:20} {value:8.3f} ms")
-    opened = widgets(args.widgets, args.than)
-    for title, row in opened.items():
-        before = f" ({row['than']:.2f} s)" if "than" in row else ""
-        print(f"first widget: {title:22} {row['seconds']:8.2f} s of the processor{before}")
+    facts: dict[str, object] = {"python": platform.python_version(), "machine": platform.platform()}
+    if args.widgets:
+        opened = facts["first_widget"] = widgets(args.widgets, args.than)
+        print("| widget opened first | processor s |" + (" of the version before |" if args.than else ""))
+        print("|---|---:|" + ("---:|" if args.than else ""))
+        for title, row in opened.items():
+            print(f"| {title} | {row['seconds']:.2f} |" + (f" {row['than']:.2f} |" if args.than else ""))
+    else:
+        rows, kinds = processes(args.repeat), detect_ms(args.repeat)
+        facts |= {"processes": rows, "detect_ms": kinds}
+        print(f"{'process':28} {'median ms':>10} {'added ms':>9} {'added, fastest':>15}")
+        for name, row in rows.items():
+            print(f"{name:28} {row['median_ms']:10.1f} {row['added_ms']:9.1f} {row['added_fastest_ms']:15.1f}")
+        for name, value in kinds.items():
+            print(f"type of a file: {name:20} {value:8.3f} ms")
     if args.out:
-        facts = {
-            "python": platform.python_version(),
-            "machine": platform.platform(),
-            "processes": rows,
-            "detect_ms": kinds,
-            "first_widget": opened,
-        }
         args.out.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
