@@ -48,7 +48,8 @@ def difference(figure: Figure, name: str, folder: Path) -> float:
         text.set_in_layout(False)
     # 509.9999 pixels are 509 in matplotlib 3.9.0 and 510 in later ones
     sides = [float(side) for side in figure.get_size_inches()]
-    figure.set_size_inches(*(side + 1e-6 if int(50 * side) < round(50 * side) else side for side in sides))
+    width, height = (side + 1e-6 if int(50 * side) < round(50 * side) else side for side in sides)
+    figure.set_size_inches(width, height)
     drawn, expected = folder / f"{name}.png", HERE / f"{name}.png"
     figure.savefig(drawn, dpi=50, metadata={"Software": None})
     if os.environ.get("MEDSEQ_WRITE_PICTURES"):

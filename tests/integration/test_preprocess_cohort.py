@@ -38,7 +38,7 @@ def test_every_image_is_as_a_script_makes_it_and_masks_follow(patients: Path, tm
     assert table["error"].tolist()[-1]
     pd.testing.assert_frame_equal(pd.read_csv(out / "preprocessed.csv", keep_default_na=False), table)
     for row in table[table["status"] == "done"].itertuples():
-        (written,) = ms.read(row.file)
+        (written,) = ms.read(str(row.file))
         (source,) = ms.read(patients / str(row.patient) / str(row.visit) / f"{row.image}.nii.gz")
         assert written.kind == source.kind == row.kind
         if row.kind == "image":

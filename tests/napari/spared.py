@@ -84,10 +84,11 @@ class _Signatures:
 def _map_at_once(self: DirectLabelColormap, values: NDArray[np.integer], apply_selection: bool) -> NDArray[np.float32]:
     """What `DirectLabelColormap._map_precast` gives, without asking for each of 65,536 values one by one."""
     colors = self._values_mapping_to_minimum_values_set(apply_selection)[1]
-    table = np.zeros((int(max(colors)) + 1, 4), np.float32)
+    table: NDArray[np.float32] = np.zeros((int(max(colors)) + 1, 4), np.float32)
     for value, color in colors.items():
         table[value] = color
-    return table[values]
+    mapped: NDArray[np.float32] = table[values]
+    return mapped
 
 
 class _Variables:

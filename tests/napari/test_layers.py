@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import dask.array as da
 import numpy as np
@@ -37,7 +37,7 @@ def affines(draw: st.DrawFn) -> np.ndarray:
 
 
 @st.composite
-def sequences(draw: st.DrawFn, kinds: tuple[str, ...] = ("image", "labels")) -> ImageSequence:
+def sequences(draw: st.DrawFn, kinds: tuple[Literal["image", "labels"], ...] = ("image", "labels")) -> ImageSequence:
     """2D, 3D or 4D, image or labels; every voxel has its own value."""
     axes = draw(st.sampled_from([("y", "x"), ("z", "y", "x"), ("t", "z", "y", "x"), ("t", "y", "x")]))
     shape = tuple(draw(st.integers(1, 4)) if a == "t" else draw(st.integers(2, 6)) for a in axes)
@@ -160,7 +160,7 @@ def test_a_tilted_volume_gets_the_slice_view_and_keeps_its_true_affine() -> None
     ("times", "scale", "start"), [([1.0, 3.005, 4.995], 1.9975, 1.0), ([0.0, 1.0, 5.0], 1.0, 0.0), ([4.0], 1.0, 0.0)]
 )
 def test_uniform_times_are_seconds_and_others_the_frame_index(times: list[float], scale: float, start: float) -> None:
-    seq = ImageSequence(np.zeros((len(times), 2, 3, 4)), ("t", "z", "y", "x"), np.eye(4), times=times)
+    seq = ImageSequence(np.zeros((len(times), 2, 3, 4)), ("t", "z", "y", "x"), np.eye(4), times=np.array(times))
     layer = layer_of(seq)
     assert layer.scale[0] == pytest.approx(scale, abs=1e-6)
     assert layer.translate[0] == pytest.approx(start, abs=1e-6)
@@ -171,7 +171,9 @@ def test_uniform_times_are_seconds_and_others_the_frame_index(times: list[float]
 
 def test_visits_share_one_slider_and_units_with_frames_and_volumes() -> None:
     volume = ImageSequence(np.zeros((3, 4, 5)), ("z", "y", "x"), affine_from((1, 1, 3)))
-    frames = ImageSequence(np.zeros((2, 3, 4, 5)), ("t", "z", "y", "x"), affine_from((1, 1, 3)), times=[0, 40])
+    frames = ImageSequence(
+        np.zeros((2, 3, 4, 5)), ("t", "z", "y", "x"), affine_from((1, 1, 3)), times=np.array([0.0, 40.0])
+    )
     viewer = ViewerModel()
     for visit in range(3):
         data, kwargs, _ = to_layer_data(volume, visit=visit, facts={"study": "sub-01"})

@@ -41,7 +41,7 @@ def model(tmp_path: Path) -> ViewerModel:
     """A viewer model with that patient; how the second visit lies is known by hand, so that nothing is searched."""
     viewer = ViewerModel()
     verbs.open_path(viewer, patient(tmp_path / "sub-x"))
-    hand = ms.registration.byhand.HandAlignment(np.linalg.inv(SHIFT), "known")
+    hand = ms.registration.byhand.HandAlignment(np.asarray(np.linalg.inv(SHIFT), np.float64), "known")
     verbs.set_hand_alignment(viewer, "sub-x", 1, hand)
     return viewer
 

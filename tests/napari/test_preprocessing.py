@@ -33,7 +33,7 @@ def opened(ball_study: Path) -> ViewerModel:
 
 def small(**changes: object) -> ImageSequence:
     data = np.random.default_rng(3).normal(100, 20, (4, 10, 12)).astype(np.float32)
-    return ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 3)), **changes)
+    return ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 3))).replace(**changes)
 
 
 # -- the result --------------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def test_run_gives_tracked_labels_a_plot_and_a_table(
 def mouse(canvas: Any, x: float, y: float, axes: Any) -> Any:
     from matplotlib.backend_bases import MouseButton, MouseEvent
 
-    event = MouseEvent("button_press_event", canvas, x, y, MouseButton.LEFT)
+    event = MouseEvent("button_press_event", canvas, round(x), round(y), MouseButton.LEFT)
     assert event.inaxes is axes
     return event
 

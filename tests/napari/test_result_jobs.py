@@ -27,7 +27,7 @@ def scanned(tmp_path: Path) -> Followed:
     """Two visits of DICOM with a lesion each, followed."""
     images, masks = [], []
     for day in DAYS:
-        uids = {"StudyInstanceUID": f"1.2.{day:%Y%m%d}", "SeriesInstanceUID": f"1.3.{day:%Y%m%d}"}
+        uids: dict[str, Any] = {"StudyInstanceUID": f"1.2.{day:%Y%m%d}", "SeriesInstanceUID": f"1.3.{day:%Y%m%d}"}
         for k in range(6):
             made = dicoms.dataset(
                 dicoms.picture((16, 18), seed=k),

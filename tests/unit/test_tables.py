@@ -35,7 +35,9 @@ def test_any_text_is_one_line_and_safe_and_stays_so(text: str) -> None:
 
 
 def test_numbers_stay_numbers(tmp_path: Path) -> None:
-    table = pd.DataFrame({"name": ["=x", None], "change": [-1.5, np.nan], "day": pd.to_datetime(["2020-01-02", None])})
+    table = pd.DataFrame(
+        {"name": ["=x", None], "change": [-1.5, np.nan], "day": pd.to_datetime(pd.Series(["2020-01-02", None]))}
+    )
     path = write_csv(table, tmp_path / "t.csv")
     assert path.read_bytes() == b"name,change,day\n'=x,-1.5,2020-01-02\n,,\n"
     assert table["name"][0] == "=x"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from napari_medseq.cohort import find_patients
-from napari_medseq.cohort.patients import Patient
+from napari_medseq.cohort.patients import Patient, Studies
 from napari_medseq.cohort.run import of_others
 from napari_medseq.errors import ReadError, SettingsError
 
@@ -18,8 +19,8 @@ def folders(root: Path, *names: str) -> Path:
     return root
 
 
-def names(*args: object, **more: Path) -> list[str]:
-    return [p.name for p in find_patients(*args, **more)]
+def names(studies: Studies, *, heap: Path | None = None) -> list[str]:
+    return [p.name for p in find_patients(studies, heap=heap)]
 
 
 def test_a_folder_of_studies(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_a_heap_of_dicom_is_sorted_by_patient(tmp_path: Path) -> None:
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, ExplicitVRLittleEndian
         meta.MediaStorageSOPInstanceUID = generate_uid()
-        dataset = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+        dataset = FileDataset(BytesIO(), {}, file_meta=meta, preamble=b"\0" * 128)
         dataset.PatientID, dataset.PatientName, dataset.SOPClassUID = patient, f"Name^{patient}", CTImageStorage
         dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
         dataset.save_as(heap / ("deep" if number == 3 else "") / f"{number}.dcm")

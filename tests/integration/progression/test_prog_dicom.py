@@ -25,7 +25,7 @@ DAYS = (date(2020, 1, 31), date(2020, 5, 4), date(2020, 6, 4))
 
 
 def _visit(folder: Path, day: date, boxes: list[tuple[int, int, int, int, int, int]]) -> tuple[Any, Any]:
-    more = {
+    more: dict[str, Any] = {
         "StudyDate": f"{day:%Y%m%d}",
         "StudyInstanceUID": f"1.2.{day:%Y%m%d}",
         "SeriesInstanceUID": f"1.3.{day:%Y%m%d}",

@@ -33,7 +33,7 @@ def test_a_known_motion_of_a_real_head_is_found_within_half_a_millimetre() -> No
     real[:3, :3] = Rotation.from_euler("xyz", (10, -8, 14), degrees=True).as_matrix()
     centre = body_points(fixed).mean(axis=0)
     real[:3, 3] = centre - real[:3, :3] @ centre + (12, -9, 7)
-    seen = Transform("rigid", np.linalg.inv(real), fixed.affine, fixed.grid).apply(fixed)
+    seen = Transform("rigid", np.asarray(np.linalg.inv(real), np.float64), fixed.affine, fixed.grid).apply(fixed)
     noise = np.random.default_rng(0).normal(0, 10, seen.data.shape)
     found = register(seen.replace(data=(seen.data * 1.3 + noise).astype(np.float32)), fixed)
     points = body_points(fixed)

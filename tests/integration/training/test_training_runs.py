@@ -15,9 +15,11 @@ import torch
 import napari_medseq as ms
 from napari_medseq import cli
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
+from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.training import preview, teach
 from tests import nifti
 from tests.integration.training.folders import config, weights, write
+from tests.narrowing import of
 from tests.unit.training.small import CLASSIFIER, UNET, blob
 
 DENOISER = {"_target_": "RecurrentDenoiser", "widths": [8, 8], "rnn_levels": [1], "hidden": 4, "ahead": 1}
@@ -68,7 +70,7 @@ def test_a_denoiser_learns_and_is_judged_in_decibels(study: Path, tmp_path: Path
 
     c = read_config(config(study, tmp_path / "d", loop=loop, **changes))
     case = next(x for x in read_cases(c) if x.patient == "sub-1")
-    found = TASKS["denoising"].scores(result.model.network, case, c)
+    found = TASKS["denoising"].scores(of(SequenceNetwork, result.model.network), case, c)
     assert found["psnr"] > found["psnr of the input"]
 
 

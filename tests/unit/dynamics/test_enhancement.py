@@ -78,7 +78,7 @@ def heart(inner: float, outer: float) -> NDArray[np.uint8]:
 def test_ejection_and_thickening_of_rings() -> None:
     frames = np.stack([heart(24, 30), heart(20, 29), heart(12, 26), heart(20, 29)])
     labels = ImageSequence(
-        frames, ("t", "z", "y", "x"), affine_from((1, 1, 8)), times=[0, 0.2, 0.4, 0.6], kind="labels"
+        frames, ("t", "z", "y", "x"), affine_from((1, 1, 8)), times=np.array([0, 0.2, 0.4, 0.6]), kind="labels"
     )
     beat = cine.ejection(labels, cavity=3)
     assert (beat.end_diastole, beat.end_systole) == (0, 2)

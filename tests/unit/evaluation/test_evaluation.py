@@ -12,6 +12,7 @@ import pytest
 from image_baselines import kmeans, otsu, threshold, tuned_threshold
 from napari_medseq.errors import GeometryError, MedseqError, OperationCancelled, WriteError
 from napari_medseq.evaluation import evaluate
+from napari_medseq.evaluation.evaluation import Segmented
 from napari_medseq.sequence import ImageSequence, affine_from
 
 AFFINE = affine_from((1, 1, 3))
@@ -49,7 +50,8 @@ def test_the_table_has_a_row_per_case_and_class() -> None:
 
 def test_mappings_segmentations_and_single_labels_are_taken() -> None:
     p, t = pair(1)
-    by_name = evaluate({"a": SimpleNamespace(labels=p), "b": t}, {"b": t, "a": t})
+    answers: dict[str, ImageSequence | Segmented] = {"a": SimpleNamespace(labels=p), "b": t}
+    by_name = evaluate(answers, {"b": t, "a": t})
     assert set(by_name.table["case"]) == {"a", "b"}
     assert by_name.table.set_index(["case", "label"]).loc[("b", 1), "dice"] == 1
     assert len(evaluate(p, t, labels=[1]).table) == 1

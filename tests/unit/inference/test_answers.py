@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -12,6 +12,8 @@ import napari_medseq as ms
 from napari_medseq.errors import ModelError
 from napari_medseq.inference.explanation import Method
 from tests.unit.training.small import CLASSIFIER, blob, model
+
+Output = Literal["labels", "probability", "uncertainty"]
 
 
 def poisoned(folder: Path, network: dict[str, Any] | None = None) -> ms.Model:
@@ -23,7 +25,7 @@ def poisoned(folder: Path, network: dict[str, Any] | None = None) -> ms.Model:
 
 
 @pytest.mark.parametrize("outputs", [("labels",), ("labels", "probability", "uncertainty")])
-def test_segment_says_that_the_answer_is_no_number(tmp_path: Path, outputs: tuple[str, ...]) -> None:
+def test_segment_says_that_the_answer_is_no_number(tmp_path: Path, outputs: tuple[Output, ...]) -> None:
     with pytest.raises(ModelError, match="no numbers at step 1 of blob0_T1"):
         ms.segment(blob(), poisoned(tmp_path / "m"), outputs=outputs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_one_model_in_a_list_is_that_model_and_paths_are_taken(tmp_path: Path) -
     first, second = folds(tmp_path, 2)
     alone = ms.segment(blob(), first).labels.data
     assert np.array_equal(ms.segment(blob(), [first]).labels.data, alone)
-    folders = [Path(first.info.folder), str(second.info.folder)]
+    folders: list[str | PathLike[str] | ms.Model] = [Path(first.info.folder), str(second.info.folder)]
     assert ms.segment(blob(), folders).model == "fold0 0 + fold1 0"
 
 

@@ -14,6 +14,7 @@ from torch.nn import Module
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, OperationCancelled
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
+from tests.narrowing import of
 from tests.unit.inference.brightness import brightness
 from tests.unit.training.small import CLASSIFIER, UNET, blob, model
 
@@ -73,7 +74,7 @@ def test_grad_cam_equals_autograd_through_the_whole_network(tmp_path: Path, netw
     m, seq = model(tmp_path / "m", network), blob(shape=(4, 24, 24))
     out = ms.explain(seq, m, device="cpu").data
     net = m.network
-    f = frame([seq], along="slices", pixel_mm=None, stride=net.stride)
+    f = frame([seq], along="slices", pixel_mm=None, stride=of(int, net.stride))
     x = with_neighbours(torch.stack([f.read([seq], i) for i in range(f.steps)]), 1)
     kept: list[Tensor] = []
     where = net.get_submodule("mixers.2") if network is UNET else list(net.get_submodule("encoder").children())[-1]

@@ -22,6 +22,7 @@ from napari_medseq.inference.prompt_window import PromptSettings
 from napari_medseq.inference.prompted_objects import objects_of
 from napari_medseq.models import Model
 from napari_medseq.sequence import ImageSequence, Visit, affine_from
+from tests.narrowing import of
 from tests.unit.models.prompted import prompted_model, prompted_network, windows
 from tests.unit.training import small
 
@@ -362,7 +363,7 @@ def test_pieces_that_hang_on_nothing_painted_are_dropped_where_asked(tmp_path: P
 
     network = prompted_network()
     torch.nn.init.zeros_(network.trust)  # noise, without the interpolated shape
-    torch.nn.init.constant_(network.heads[0].bias, -10)
+    torch.nn.init.constant_(of(torch.Tensor, network.heads[0].bias), -10)
     free = loose(ms.propagate(image, labels, prompted_model(tmp_path / "free", network)))
     strict = loose(ms.propagate(image, labels, prompted_model(tmp_path / "strict", network, connected=True)))
     assert strict < free / 10  # pieces are those of the window, whose pixels are smaller than the image's
@@ -417,7 +418,7 @@ def test_streamed_it_answers_as_the_whole_network(
     x, prior = sequence.channels()
     with torch.no_grad():
         whole = network(x, prior, sequence.annotated)[0]
-    carry = prompt_passes.ready(network, torch.device("cpu"))
+    carry = of(prompt_passes.StreamedUNet, prompt_passes.ready(network, torch.device("cpu")))
     assert torch.allclose(carry.logits(sequence, chunk, None), whole, atol=1e-4)
     for room, again in ((1 << 40, 0), (200_000, 1), (0, 2)):  # bytes; levels whose features are computed twice
         monkeypatch.setattr(prompt_passes, "_ROOMY", room)

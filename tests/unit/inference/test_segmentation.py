@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -27,7 +27,9 @@ from tests.unit.training.small import CLASSIFIER, UNET, blob, model
     ("rnn", "ahead", "neighbours"), [("gru", 2, 1), ("gru", 0, 0), ("gru", 9, 2), ("lstm", 2, 1), ("none", 2, 1)]
 )
 @pytest.mark.parametrize("steps", [1, 2, 7])
-def test_stream_equals_the_whole_sequence(rnn: str, ahead: int, neighbours: int, steps: int) -> None:
+def test_stream_equals_the_whole_sequence(
+    rnn: Literal["gru", "lstm", "none"], ahead: int, neighbours: int, steps: int
+) -> None:
     torch.manual_seed(0)
     network = RecurrentUNet(widths=(4, 8, 8), rnn=rnn, rnn_levels=(1, 2), hidden=4, ahead=ahead, neighbours=neighbours)
     network = network.double().eval()
@@ -250,7 +252,8 @@ def test_components_the_network_is_not_sure_of_go() -> None:
     rng = np.random.default_rng(1)
     labels = np.zeros((6, 20, 20), np.uint8)
     labels[1:4, 2:6, 2:6], labels[1:4, 10:16, 10:16] = 1, 2
-    probability = np.where(labels == 1, 0.7, 0.96) + rng.uniform(-0.02, 0.02, labels.shape)
+    noise = rng.uniform(-0.02, 0.02, labels.shape)
+    probability = (np.where(labels == 1, 0.7, 0.96) + noise).astype(np.float32)
     assert np.array_equal(remove_small_objects(labels, 0, probability, 0.9), np.where(labels == 2, 2, 0))
     assert np.array_equal(remove_small_objects(labels, 0, probability, 0.6), labels)
 

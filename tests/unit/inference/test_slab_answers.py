@@ -14,6 +14,7 @@ import napari_medseq as ms
 from napari_medseq.errors import MedseqError, ModelError
 from napari_medseq.inference.slab_steps import SlabSettings, labels_of_steps, probabilities_of_steps, starts
 from napari_medseq.models import Model, ModelInfo
+from napari_medseq.models.plain import Plain
 from napari_medseq.models.slab_unet import SlabUNet
 from tests.unit.training.small import blob
 
@@ -23,7 +24,7 @@ def slab() -> Model:
     torch.manual_seed(0)
     network = SlabUNet(channels=1, classes=2, widths=(4, 8), strides=((1, 2, 2),)).eval()
     info = ModelInfo(name="slab", version="0", task="segmentation", modality="MR", classes={1: "lesion"})
-    inference = {
+    inference: dict[str, Plain] = {
         "kind": "slab",
         "window": [4, 32, 32],
         "working": {"axis": "z", "spacing_mm": [5.0, 0.9, 0.9]},

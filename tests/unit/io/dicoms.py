@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -29,7 +31,7 @@ def dataset(
     """One single-frame image; `more` sets or (None) leaves out attributes."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, ExplicitVRLittleEndian
-    ds = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    ds = FileDataset(BytesIO(), {}, file_meta=meta, preamble=b"\0" * 128)
     ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, generate_uid()
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = "1.2.3", "1.2.3.4", "1.2.3.5"
@@ -68,7 +70,11 @@ def save(ds: FileDataset, path: Path) -> Path:
 
 
 def series(
-    folder: Path, positions: Sequence[Sequence[float]], seed: int = 0, each: Any = None, **more: Any
+    folder: Path,
+    positions: Sequence[Sequence[float]] | NDArray[np.number],
+    seed: int = 0,
+    each: Any = None,
+    **more: Any,
 ) -> list[np.ndarray]:
     """A slice per position (in a shuffled order of names); returns the pixels in the order given."""
     shuffled = np.random.default_rng(seed).permutation(len(positions))

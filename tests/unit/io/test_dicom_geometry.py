@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,10 +115,11 @@ def test_stations_beside_one_another_are_two_volumes(tmp_path: Path) -> None:
 
 def test_what_differs_in_kind_is_another_image(tmp_path: Path) -> None:
     positions = [(0, 0, 2.5 * k) for k in range(3)]
-    for k, more in enumerate(
-        ({"EchoTime": 4.9, "EchoNumbers": 1}, {"EchoTime": 7.4, "EchoNumbers": 2}, {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]},
-         {"SeriesInstanceUID": "1.2.3.9", "SeriesDescription": "Other"})
-    ):  # fmt: skip
+    kinds: tuple[dict[str, Any], ...] = (
+        {"EchoTime": 4.9, "EchoNumbers": 1}, {"EchoTime": 7.4, "EchoNumbers": 2}, {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]},
+        {"SeriesInstanceUID": "1.2.3.9", "SeriesDescription": "Other"},
+    )  # fmt: skip
+    for k, more in enumerate(kinds):
         dicoms.series(tmp_path / str(k), positions, seed=k, **more)
     assert sorted(s.name for s in ms.read(tmp_path)) == ["Head_e1", "Head_e2", "Head_phase", "Other"]
 
@@ -149,7 +151,8 @@ def test_another_slice_at_a_position_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["ImagePositionPatient", "ImageOrientationPatient"])
 def test_without_place_slices_follow_instance_numbers(tmp_path: Path, missing: str) -> None:
-    pixels = dicoms.series(tmp_path, [(0, 0, 2.5 * k) for k in range(4)], **{missing: None})
+    gone: dict[str, Any] = {missing: None}
+    pixels = dicoms.series(tmp_path, [(0, 0, 2.5 * k) for k in range(4)], **gone)
     with pytest.warns(ReadWarning, match="orientation unknown"):
         (seq,) = ms.read(tmp_path)
     assert not seq.oriented

@@ -92,7 +92,7 @@ def test_frames_without_a_step_are_counted_and_said(tmp_path: Path) -> None:
 
 def test_uneven_times_and_label_names_come_back(tmp_path: Path) -> None:
     seq = ms.ImageSequence(
-        np.zeros((3, 2, 2, 2), np.uint8), ("t", "z", "y", "x"), np.eye(4), times=[0, 1, 5], kind="labels",
+        np.zeros((3, 2, 2, 2), np.uint8), ("t", "z", "y", "x"), np.eye(4), times=np.array([0.0, 1.0, 5.0]), kind="labels",
         label_names={1: "core", 7: "rim"}, name="m",
     )  # fmt: skip
     for ending in (".nii.gz", ".nrrd"):

@@ -20,7 +20,7 @@ import napari_medseq as ms
 from napari_medseq.io.dicom.tags import TAGS
 from tests.unit.io import dicoms
 
-SECRETS = {
+SECRETS: dict[str, Any] = {
     "PatientName": "Zzyzx^Quirina", "PatientID": "QID90210X", "PatientBirthDate": "19310217", "AccessionNumber": "ACC7Q7Q",
     "InstitutionName": "Sanatorium Quodlibet", "InstitutionAddress": "Wurzelweg 99", "ReferringPhysicianName": "Brunft^Doktor",
     "OperatorsName": "Kurbel^Hans", "PerformingPhysicianName": "Zange^Ida", "OtherPatientIDs": "OPID555Q",

@@ -189,7 +189,7 @@ def two_station_planes(scan: Scanner) -> None:
     for name, plane in (("sag", SAGITTAL), ("cor", CORONAL), ("ax", dicoms.AXIAL)):
         normal = np.cross(plane[:3], plane[3:])
         for k in range(3):
-            scan.shot(name, normal * 10.0 * k, 0, plane, Modality="MR")
+            scan.shot(name, (normal * 10.0 * k).tolist(), 0, plane, Modality="MR")
 
 
 def dynamic_pet(scan: Scanner) -> None:

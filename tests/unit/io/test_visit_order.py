@@ -186,7 +186,7 @@ def test_a_damaged_archive_of_a_visit_is_said(tmp_path: Path) -> None:
         assert len(ms.read_study(root).visits) == 2
 
 
-SAME = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4"}
+SAME: dict[str, Any] = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4"}
 
 
 def _series(folder: Path, seed: int, start: float = 0.0, **more: Any) -> list[np.ndarray]:

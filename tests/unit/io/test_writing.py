@@ -49,7 +49,10 @@ def test_simpleitk_sees_the_same_place(tmp_path: Path, ending: str) -> None:
 @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".seq.nrrd", ".mha"])
 def test_frames_and_their_times(tmp_path: Path, ending: str) -> None:
     seq = ms.ImageSequence(
-        np.arange(48, dtype=np.int16).reshape(2, 2, 3, 4), ("t", "z", "y", "x"), affine_from((1, 1, 2)), times=[0, 2.5]
+        np.arange(48, dtype=np.int16).reshape(2, 2, 3, 4),
+        ("t", "z", "y", "x"),
+        affine_from((1, 1, 2)),
+        times=np.array([0, 2.5]),
     )
     back = ms.read(ms.write(seq, tmp_path / f"a{ending}"))[0]
     assert back.axes == seq.axes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 
@@ -29,7 +31,9 @@ def test_sums_overwrite_only_where_no_gradient_is_wanted() -> None:
 
 
 @pytest.mark.parametrize("rnn", ["gru", "lstm", "none"])
-def test_a_network_answers_alike_with_and_without_gradient_and_leaves_its_input(rnn: str) -> None:
+def test_a_network_answers_alike_with_and_without_gradient_and_leaves_its_input(
+    rnn: Literal["gru", "lstm", "none"],
+) -> None:
     torch.manual_seed(0)
     network = RecurrentUNet(widths=(8, 16, 16), rnn_levels=(1, 2), hidden=4, ahead=1, rnn=rnn).eval()
     x = torch.randn(1, 4, 3, 16, 24)

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from napari_medseq.models.cells import ConvGRUCell
 from napari_medseq.models.mixer import SequenceMixer
+from tests.narrowing import of
 
 
 def reference_step(cell: ConvGRUCell, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
@@ -33,12 +34,12 @@ def reference_mixer(mixer: SequenceMixer, x: torch.Tensor) -> torch.Tensor:
     for i in range(steps):
         forward = zero
         for j in range(i + 1):
-            forward = reference_step(mixer.forward_cell, x[:, j], forward)
+            forward = reference_step(of(ConvGRUCell, mixer.forward_cell), x[:, j], forward)
         seen = [forward]
         if mixer.ahead_cell is not None:
             back = zero
             for j in range(min(i + mixer.ahead, steps - 1), i - 1, -1):
-                back = reference_step(mixer.ahead_cell, x[:, j], back)
+                back = reference_step(of(ConvGRUCell, mixer.ahead_cell), x[:, j], back)
             seen.append(back)
         out.append(x[:, i] + mixer.out(torch.cat(seen, 1)))
     return torch.stack(out, 1)

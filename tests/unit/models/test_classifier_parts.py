@@ -16,6 +16,7 @@ from napari_medseq.inference.frame import frame
 from napari_medseq.models import Model, ModelInfo, networks, targets
 from napari_medseq.models.encoders import build_encoder
 from napari_medseq.models.heads import DenseHead
+from napari_medseq.models.plain import Plain
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.models.tabular import TabularBranch
 from tests.narrowing import of, some
@@ -364,8 +365,21 @@ def by_rule(network: torch.nn.Module) -> Any:
 def test_networks_of_earlier_bundles_answer_as_ever(rnn: str, pixels: list[float], steps: Any, exam: Any) -> None:
     """The order, names and use of the weights, as the first bundles were written."""
     x = (torch.arange(4 * 3 * 8 * 8) * 0.37).sin().reshape(1, 4, 3, 8, 8)
-    unet = {"_target_": "RecurrentUNet", "widths": [4, 8], "rnn_levels": [0, 1], "hidden": 3, "ahead": 2, "rnn": rnn}
-    classifier = {"_target_": "SequenceClassifier", "widths": [4, 8], "hidden": 3, "classes": 2, "rnn": rnn}
+    unet: dict[str, Plain] = {
+        "_target_": "RecurrentUNet",
+        "widths": [4, 8],
+        "rnn_levels": [0, 1],
+        "hidden": 3,
+        "ahead": 2,
+        "rnn": rnn,
+    }
+    classifier: dict[str, Plain] = {
+        "_target_": "SequenceClassifier",
+        "widths": [4, 8],
+        "hidden": 3,
+        "classes": 2,
+        "rnn": rnn,
+    }
     with torch.no_grad():
         assert by_rule(networks.build(unet))(x).flatten()[::97][:3].tolist() == pytest.approx(pixels, abs=1e-4)
         out = by_rule(networks.build(classifier))(x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -78,7 +78,7 @@ def test_shared_weights_are_few_values_near_the_true_ones(seed: int, size: float
 
 
 @pytest.mark.parametrize("storage", ["shared", "int8"])
-def test_tensors_without_spread_are_stored_too(storage: str) -> None:
+def test_tensors_without_spread_are_stored_too(storage: Literal["shared", "int8"]) -> None:
     weights = {"zero": torch.zeros(3, 4), "one": torch.ones(2, 2), "count": torch.tensor([7])}
     back = unpack(pack(weights, storage))
     assert all(torch.allclose(back[k].float(), v.float(), atol=1e-6) for k, v in weights.items())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Literal
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,11 +12,11 @@ from torch import Tensor, nn
 from napari_medseq.models.recurrent_unet import RecurrentUNet, with_neighbours
 from tests.narrowing import of
 
-SMALL = {"widths": (4, 8, 8), "rnn_levels": (1, 2), "hidden": 4, "ahead": 2, "neighbours": 1}
+small = partial(RecurrentUNet, widths=(4, 8, 8), rnn_levels=(1, 2), hidden=4, ahead=2, neighbours=1)
 
 
 def test_shapes_and_heads() -> None:
-    network = RecurrentUNet(classes=3, **SMALL)
+    network = small(classes=3)
     x = torch.randn(2, 5, 3, 16, 24)
     assert network(x).shape == (2, 5, 3, 16, 24)
     heads = network(x, every_head=True)
@@ -21,7 +24,7 @@ def test_shapes_and_heads() -> None:
 
 
 def test_plain_twin_has_the_same_weights_elsewhere() -> None:
-    recurrent, plain = RecurrentUNet(**SMALL), RecurrentUNet(rnn="none", **SMALL)
+    recurrent, plain = small(), small(rnn="none")
     own = {k: v.shape for k, v in plain.state_dict().items()}
     theirs = {k: v.shape for k, v in recurrent.state_dict().items() if not k.startswith("mixers.")}
     assert own == theirs
@@ -29,16 +32,16 @@ def test_plain_twin_has_the_same_weights_elsewhere() -> None:
 
 
 def test_untrained_recurrence_starts_as_the_plain_network() -> None:
-    recurrent, plain = RecurrentUNet(**SMALL).eval(), RecurrentUNet(rnn="none", **SMALL).eval()
+    recurrent, plain = small().eval(), small(rnn="none").eval()
     plain.load_state_dict({k: v for k, v in recurrent.state_dict().items() if not k.startswith("mixers.")})
     x = torch.randn(1, 4, 3, 16, 16)
     assert torch.allclose(recurrent(x), plain(x), atol=1e-6)
 
 
 @pytest.mark.parametrize("rnn", ["gru", "none"])
-def test_only_recurrence_lets_a_step_see_another(rnn: str) -> None:
+def test_only_recurrence_lets_a_step_see_another(rnn: Literal["gru", "none"]) -> None:
     torch.manual_seed(0)
-    network = RecurrentUNet(rnn=rnn, **SMALL).eval()
+    network = small(rnn=rnn).eval()
     for mixer in network.mixers.values():
         torch.nn.init.normal_(of(Tensor, of(nn.Module, mixer.out).weight))
     x = torch.randn(1, 4, 3, 16, 16)
@@ -51,7 +54,7 @@ def test_only_recurrence_lets_a_step_see_another(rnn: str) -> None:
 
 def test_shuffling_the_recurrence_changes_the_answer_but_not_the_order_of_steps() -> None:
     torch.manual_seed(0)
-    network = RecurrentUNet(**SMALL).eval()
+    network = small().eval()
     x = torch.randn(1, 5, 3, 16, 16)
     order = torch.tensor([3, 0, 4, 1, 2])
     assert torch.allclose(network(x, order=order), network(x), atol=1e-6)  # identity mixers: nothing to see yet

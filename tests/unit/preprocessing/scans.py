@@ -16,7 +16,7 @@ def scan(seed: int = 0, **more: object) -> ImageSequence:
     y, x = np.meshgrid(np.linspace(-1, 1, SHAPE[1]), np.linspace(-1, 1, SHAPE[2]), indexing="ij")
     body = np.broadcast_to(x**2 + y**2 < 0.6, SHAPE)
     data = body * (100 + rng.normal(0, 10, SHAPE)) + np.abs(rng.normal(0, 1, SHAPE))
-    return ImageSequence(data.astype(np.float32), ("z", "y", "x"), AFFINE, name="scan", **more)
+    return ImageSequence(data.astype(np.float32), ("z", "y", "x"), AFFINE, name="scan").replace(**more)
 
 
 def flat(volume: ImageSequence, z: int = 2) -> ImageSequence:

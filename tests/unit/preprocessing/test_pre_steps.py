@@ -36,7 +36,7 @@ def labels() -> ImageSequence:
 
 def series() -> ImageSequence:
     data = np.stack([scan().data, 2 * scan(1).data])
-    return ImageSequence(data, ("t", "z", "y", "x"), AFFINE, times=[0, 3.5], name="series")
+    return ImageSequence(data, ("t", "z", "y", "x"), AFFINE, times=np.array([0, 3.5]), name="series")
 
 
 # -- z-score ----------------------------------------------------------------------------------------------------------
@@ -223,7 +223,9 @@ def test_crop_keeps_voxels_and_their_places() -> None:
     image = scan()
     found = Crop(margin_mm=2).apply(image)
     assert found.data.size < image.data.size
-    offset = np.round(geometry.apply_points(np.linalg.inv(image.affine), found.affine[:3, 3][None])[0]).astype(int)
+    offset = np.round(
+        geometry.apply_points(np.asarray(np.linalg.inv(image.affine), np.float64), found.affine[:3, 3][None])[0]
+    ).astype(int)
     x, y, z = offset
     nz, ny, nx = found.data.shape
     assert np.array_equal(found.data, image.data[z : z + nz, y : y + ny, x : x + nx])

@@ -24,7 +24,9 @@ SHAPE = (3, 8, 24, 20)
 def series() -> ImageSequence:
     data = np.random.default_rng(0).gamma(3, 30, SHAPE).astype(np.float32)
     data[:, :, 6:18, 5:15] += 200
-    return ImageSequence(data, ("t", "z", "y", "x"), affine_from((1, 1.5, 4), (3, 5, 7)), times=[0, 2, 5], name="scan")
+    return ImageSequence(
+        data, ("t", "z", "y", "x"), affine_from((1, 1.5, 4), (3, 5, 7)), times=np.array([0.0, 2.0, 5.0]), name="scan"
+    )
 
 
 class Neighbours(Step):
@@ -42,7 +44,7 @@ class Neighbours(Step):
         return job.map(seq, lambda v: ndimage.correlate1d(v, [1, 1, 1], axis=0, mode="constant"))
 
 
-CHAINS = {
+CHAINS: dict[str, list[str | Step | dict[str, object]]] = {
     "one voxel": [{"kind": "window", "level": 100, "width": 200}],
     "neighbours": [Neighbours(), Neighbours()],
     "statistics": ["percentile", "zscore"],

@@ -33,7 +33,11 @@ from tests.unit.preprocessing.scans import mask, scan, series
 def even(frames: int = 40, step: float = 0.5) -> ImageSequence:
     data = np.random.default_rng(0).normal(100, 10, (frames, 2, 5, 6))
     return ImageSequence(
-        data, ("t", "z", "y", "x"), affine_from((1, 1, 3)), times=step * np.arange(frames), name="even"
+        data,
+        ("t", "z", "y", "x"),
+        affine_from((1, 1, 3)),
+        times=step * np.arange(frames, dtype=np.float64),
+        name="even",
     )
 
 

@@ -15,7 +15,7 @@ from tests.unit.preprocessing.scans import scan
 
 def ct(**more: object) -> ImageSequence:
     data = np.random.default_rng(0).integers(-1100, 1500, (4, 20, 24)).astype(np.int16)
-    return ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 3)), modality="CT", name="ct", **more)
+    return ImageSequence(data, ("z", "y", "x"), affine_from((1, 1, 3)), modality="CT", name="ct").replace(**more)
 
 
 def test_ranges_are_those_of_simpleitk() -> None:

@@ -71,7 +71,7 @@ def test_ellipsoids_at_any_orientation(angles: tuple[float, float, float], spaci
     sd = _shape.volume_sd_mm3(lesion, 0.08, _shape.boundary_voxels(lesion), _shape.surface_mm2(lesion))
     assert abs(lesion.volume_mm3 - 4 / 3 * np.pi * semi.prod()) < 2 * sd
     d = _shape.diameters(lesion)
-    assert d.longest_3d_mm == pytest.approx(24, abs=np.linalg.norm(spacing))
+    assert d.longest_3d_mm == pytest.approx(24, abs=float(np.linalg.norm(spacing)))
     # the ellipse in which the slice through the centre cuts it
     shape = turn @ np.diag(semi**-2.0) @ turn.T
     long, short = 2 / np.sqrt(np.linalg.eigvalsh(shape[:2, :2]))

@@ -50,7 +50,7 @@ def test_lines_lie_on_true_dates_and_values(progression: ms.Progression) -> None
     assert isinstance(line, Line2D)
     rows = progression.lesions.query("lesion == 1")
     np.testing.assert_array_equal(line.get_xdata(), rows["date"].to_numpy("datetime64[D]"))
-    np.testing.assert_allclose(line.get_ydata(), rows["volume_ml"])
+    np.testing.assert_allclose(np.asarray(line.get_ydata(), float), rows["volume_ml"])
     relative = plots.spaghetti(progression, Figure().subplots(), relative=True, log=True)[1][0]
     assert isinstance(relative, Line2D)
     assert np.asarray(relative.get_ydata())[0] == 100

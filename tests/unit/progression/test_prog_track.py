@@ -103,10 +103,10 @@ def test_touching_lesions_survive_as_values() -> None:
 
 
 def test_classes_are_followed_apart() -> None:
-    named = {"label_names": {1: "core", 2: "oedema"}}
-    p = ms.track([mask(A, B, values=(1, 2), **named), mask(A, B, values=(1, 2), **named)])
+    named = {1: "core", 2: "oedema"}
+    p = ms.track([mask(A, B, values=(1, 2), label_names=named), mask(A, B, values=(1, 2), label_names=named)])
     assert set(p.lesions["label"]) == {"core", "oedema"}
-    union = ms.track([mask(A, values=(1,), **named)] * 2, settings=ms.TrackSettings(classes="union"))
+    union = ms.track([mask(A, values=(1,), label_names=named)] * 2, settings=ms.TrackSettings(classes="union"))
     assert set(union.lesions["label"]) == {"lesion"}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 import napari_medseq as ms
 from napari_medseq.progression.response import RULES
@@ -125,7 +126,7 @@ def as_mask(data: np.ndarray) -> ImageSequence:
 
 
 NOISE = np.random.default_rng(0)
-IMAGES = {
+IMAGES: dict[str, NDArray[np.generic]] = {
     "CT": np.clip(NOISE.normal(0, 300, (20, 40, 40)), -1024, 3000).astype(np.int16),
     "MR of 16 bit": NOISE.integers(0, 4000, (20, 40, 40)).astype(np.uint16),
     "ultrasound of 8 bit": np.clip(NOISE.gamma(2, 40, (20, 40, 40)), 0, 255).astype(np.uint8),

@@ -96,7 +96,7 @@ def test_a_search_does_not_overrule_a_person(mode: Any) -> None:
 def test_what_is_no_alignment_is_passed_over() -> None:
     assert HandAlignment.of(None) is None
     for kept in ({}, {"to_first": "x"}, {"to_first": [[1, 2], [3, 4]]}, "by hand"):
-        assert HandAlignment.of(head(**{KEY: kept})) is None
+        assert HandAlignment.of(head().replace(meta={KEY: kept})) is None
     back = HandAlignment.from_dict(HandAlignment(np.eye(4), "by eye").as_dict())
     assert back is not None
     assert (back.how, back.error_mm) == ("by eye", None)

@@ -59,7 +59,7 @@ def test_the_gradient_is_that_of_the_value(pair: Pair, grid: ControlGrid) -> Non
 
 def test_the_jacobian_of_a_stretch_is_its_volume_change(pair: Pair, grid: ControlGrid) -> None:
     index = np.stack(np.meshgrid(*[np.arange(n) for n in grid.size[::-1]], indexing="ij"), axis=-1).reshape(-1, 3)
-    places = geometry.apply_points(np.linalg.inv(grid.to_index), index[:, ::-1])
+    places = geometry.apply_points(np.asarray(np.linalg.inv(grid.to_index), np.float64), index[:, ::-1])
     values = (places * (0.1, -0.2, 0.05)).T.ravel()  # a spline reproduces straight lines exactly
     local = jacobian(grid, values, pair.levels[0])
     assert local[2:-2, 2:-2, 2:-2] == pytest.approx(1.1 * 0.8 * 1.05, abs=1e-6)

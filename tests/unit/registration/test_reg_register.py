@@ -308,7 +308,7 @@ def test_frames_are_brought_onto_one() -> None:
     base = halved(phantom(noise=1))
     shifts = [(0, 0, 0), (4, 0, 0), (0, -5, 3)]
     data = np.stack([seen_through(base, motion((0, 0, 0), s), contrast=1).data for s in shifts])
-    series = ImageSequence(data, ("t", "z", "y", "x"), base.affine, times=[0, 2, 7], name="series")
+    series = ImageSequence(data, ("t", "z", "y", "x"), base.affine, times=np.array([0.0, 2.0, 7.0]), name="series")
     found = frames(series, reference=0, kind="translation")
     assert found.transforms[0] is None
     for transform, shift in zip(found.transforms[1:], shifts[1:], strict=True):

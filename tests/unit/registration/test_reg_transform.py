@@ -76,7 +76,7 @@ def test_to_fixed_undoes_to_moving(a: tuple[float, float, float], s: tuple[float
 @given(angles, shifts)
 def test_apply_puts_at_p_what_lies_at_matrix_p(a: tuple[float, float, float], s: tuple[float, float, float]) -> None:
     moving = ramp((20, 20, 20), affine_from((4, 4, 4), (40, 40, -40)))
-    transform = Transform("rigid", turn(a, tuple(v / 10 for v in s)))
+    transform = Transform("rigid", turn(a, (s[0] / 10, s[1] / 10, s[2] / 10)))
     target = ramp((3, 4, 5), affine_from((2, 2, 2)))
     result = transform.apply(moving, reference=target, fill=np.nan)
     z, y, x = np.meshgrid(*[np.arange(n) for n in (3, 4, 5)], indexing="ij")
@@ -113,7 +113,9 @@ def test_labels_stay_labels_and_nothing_is_blended() -> None:
 
 
 def test_frames_channels_and_slices_go_by_name() -> None:
-    frames = ImageSequence(np.stack([ramp().data, ramp().data + 1]), ("t", "z", "y", "x"), AFFINE, times=[0, 5.0])
+    frames = ImageSequence(
+        np.stack([ramp().data, ramp().data + 1]), ("t", "z", "y", "x"), AFFINE, times=np.array([0, 5.0])
+    )
     moved = resample(frames, AFFINE, (4, 4, 3))
     assert moved.axes == ("t", "z", "y", "x")
     assert moved.data.shape == (2, 3, 4, 4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,6 +18,7 @@ from napari_medseq.repeatability.growth import Growth, ball_of, with_growth
 from napari_medseq.repeatability.implants import Blob, contrast_of, draw_blobs
 from napari_medseq.repeatability.rescanning import Rescan, draw_rescan, noise_of, rescan
 from napari_medseq.sequence import ImageSequence, affine_from
+from tests.narrowing import of
 
 STILL = {"repeats": 2, "shift_mm": 0, "turn_degrees": 0, "noise": 0, "growths": (), "own_growths": ()}
 
@@ -45,8 +48,9 @@ def balls(affine: np.ndarray) -> list[Blob]:
     return [Blob(c, np.eye(3), v) for c, v in zip(geometry.apply_points(affine, at), (0.6, 1.2), strict=True)]
 
 
-def bright(image: ImageSequence) -> ImageSequence:
-    """What is brighter than half-way between body and lesion."""
+def bright(images: ImageSequence | Mapping[str, ImageSequence]) -> ImageSequence:
+    """What is brighter than half-way between body and lesion, in one image."""
+    image = of(ImageSequence, images)
     data = ndimage.binary_opening(ndimage.gaussian_filter(image.volume_zyx().astype(float), 0.6) > 140)
     return image.labels_like(data.astype(np.uint8), name="bright", label_names={1: "lesion"})
 
@@ -159,7 +163,8 @@ def test_channels_move_together_and_the_model_sees_all() -> None:
     image = scan()
     other = image.replace(name="other", data=image.data * 2)
 
-    def both(images: dict[str, ImageSequence]) -> ImageSequence:
+    def both(images: ImageSequence | Mapping[str, ImageSequence]) -> ImageSequence:
+        assert not isinstance(images, ImageSequence)
         assert list(images) == ["T1", "T2"]
         np.testing.assert_array_less(np.abs(images["T2"].data - 2 * images["T1"].data), 60)
         return bright(images["T1"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,18 +14,18 @@ from napari_medseq import geometry
 from napari_medseq.errors import SettingsError
 from napari_medseq.synthetic import make_case
 
-SMALL = {"shape_zyx": (24, 96, 96), "spacing_zyx": (6.5, 2.3, 2.3)}
+small = partial(make_case, shape_zyx=(24, 96, 96), spacing_zyx=(6.5, 2.3, 2.3))
 
 
 def test_the_same_seed_is_the_same_scan() -> None:
-    first, again, other = make_case(5, **SMALL), make_case(5, **SMALL), make_case(6, **SMALL)
+    first, again, other = small(5), small(5), small(6)
     np.testing.assert_array_equal(first[0].data, again[0].data)
     np.testing.assert_array_equal(first[1].data, again[1].data)
     assert (first[0].data != other[0].data).mean() > 0.3
 
 
 def test_it_is_a_house_oriented_mr_volume() -> None:
-    image, labels = make_case(1, **SMALL)
+    image, labels = small(1)
     assert image.axes == ("z", "y", "x")
     assert image.data.shape == (24, 96, 96)
     assert image.data.dtype == np.int16
@@ -39,13 +40,13 @@ def test_it_is_a_house_oriented_mr_volume() -> None:
 
 
 def test_no_lesions_when_none_are_wanted() -> None:
-    assert not make_case(3, lesions=0, **SMALL)[1].data.any()
+    assert not small(3, lesions=0)[1].data.any()
 
 
 def test_most_cases_hold_tumour_of_a_plausible_size() -> None:
     volumes = []
     for seed in range(7):
-        _, labels = make_case(seed, **SMALL)
+        _, labels = small(seed)
         volumes.append(float(labels.data.sum()) * geometry.voxel_volume_mm3(labels.affine) / 1000)
     assert sum(v > 0.3 for v in volumes) >= 4
     assert max(volumes) < 150
@@ -76,7 +77,7 @@ def test_other_grids() -> None:
 )
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="make_case cannot"):
-        make_case(0, **{**SMALL, **wrong})
+        small(0, **wrong)
 
 
 def test_importing_is_light() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from napari_medseq.synthetic.scanner import Scanner
 
-QUIET = {"bias": 0.0, "noise": 0.0, "blur": 0.0, "ghost": 0.0}
+quiet = partial(Scanner, bias=0.0, noise=0.0, blur=0.0, ghost=0.0)
 
 
 def acquire(scanner: Scanner, signal: np.ndarray) -> np.ndarray:
@@ -16,21 +18,21 @@ def acquire(scanner: Scanner, signal: np.ndarray) -> np.ndarray:
 
 def test_gain_and_gamma() -> None:
     signal = np.full((4, 16, 16), 2.0, np.float32)
-    plain = acquire(Scanner(gain=100, **QUIET), signal).mean()
+    plain = acquire(quiet(gain=100), signal).mean()
     assert plain == pytest.approx(200, rel=0.03)
-    assert acquire(Scanner(gain=100, gamma=0.5, **QUIET), signal).mean() == pytest.approx(plain / np.sqrt(2), rel=0.02)
+    assert acquire(quiet(gain=100, gamma=0.5), signal).mean() == pytest.approx(plain / np.sqrt(2), rel=0.02)
 
 
 def test_air_has_rician_noise() -> None:
     """In air the magnitude of complex noise is Rayleigh: its mean is sqrt(pi / 2) times the deviation of one channel."""
-    noise = acquire(Scanner(gain=10000, **{**QUIET, "noise": 0.02}), np.zeros((4, 64, 64), np.float32))
+    noise = acquire(quiet(gain=10000, noise=0.02), np.zeros((4, 64, 64), np.float32))
     one_channel = np.sqrt((noise**2).mean() / 2)
     assert noise.mean() / one_channel == pytest.approx(np.sqrt(np.pi / 2), rel=0.02)
     assert one_channel == pytest.approx(0.02 * 10000, rel=0.15)
 
 
 def test_shading_is_smooth_and_positive() -> None:
-    image = acquire(Scanner(gain=10000, **{**QUIET, "bias": 0.2}), np.ones((4, 64, 64), np.float32))
+    image = acquire(quiet(gain=10000, bias=0.2), np.ones((4, 64, 64), np.float32))
     assert image.min() > 1000
     assert image.std() > 200
     assert np.abs(np.diff(image, axis=2)).max() < 0.03 * image.mean()

@@ -172,8 +172,7 @@ def test_no_threshold_finds_the_tumours(study: Study, truth: Truth) -> None:
 
 
 def test_another_seed_tells_the_same_story_of_another_head(truth: Truth) -> None:
-    grid = {"shape_zyx": (24, 96, 88), "spacing_zyx": (6.5, 2.2, 2.0)}
-    other = make_truth(1, **grid)
+    other = make_truth(1, shape_zyx=(24, 96, 88), spacing_zyx=(6.5, 2.2, 2.0))
     assert [(r["lesion"], r["event"], r["parents"]) for r in other.rows] == [
         (r["lesion"], r["event"], r["parents"]) for r in truth.rows
     ]

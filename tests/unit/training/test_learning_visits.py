@@ -16,6 +16,7 @@ import napari_medseq as ms
 from napari_medseq.errors import MedseqError, ModelError, SettingsError
 from napari_medseq.inference.visits import stack_visits
 from napari_medseq.models import networks
+from napari_medseq.models.sequence_network import SequenceNetwork
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.training.cases import Case, make_case, make_visit_case
 from napari_medseq.training.config import read_config
@@ -26,6 +27,7 @@ from napari_medseq.training.losses import segmentation_loss
 from napari_medseq.training.samples import Windows
 from napari_medseq.training.tables import read_table
 from napari_medseq.training.tasks import TASKS, whole
+from tests.narrowing import of
 from tests.unit.inference.cines import cine
 from tests.unit.training.lessons import STILL
 from tests.unit.training.small import blob
@@ -145,7 +147,7 @@ def test_the_score_looks_at_every_slice() -> None:
     torch.manual_seed(0)
     case = numbered(3, 3)
     for dimensions in (2, 3):
-        net = networks.build({**NET, "dimensions": dimensions, "gap_unit": 90.0}).eval()
+        net = of(SequenceNetwork, networks.build({**NET, "dimensions": dimensions, "gap_unit": 90.0}).eval())
         for name, value in net.named_parameters():
             if name.endswith(("out.weight", "_gap.weight")):
                 torch.nn.init.normal_(value)

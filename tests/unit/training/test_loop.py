@@ -61,8 +61,9 @@ def test_an_encoder_is_frozen_or_slowed(tmp_path: Path) -> None:
     def moved(weights: dict[str, Tensor], part: str) -> float:
         return max(float((weights[k] - before[k]).abs().max()) for k in before if k.startswith(part))
 
-    settings = {"iterations": 1, "average": 0.0, "weight_decay": 0.0}
-    frozen, slow, free = (run(tmp_path / str(r), encoder_rate=r, **settings) for r in (0.0, 0.1, 1.0))
+    frozen, slow, free = (
+        run(tmp_path / str(r), encoder_rate=r, iterations=1, average=0.0, weight_decay=0.0) for r in (0.0, 0.1, 1.0)
+    )
     assert moved(frozen, "encoder") == 0
     assert moved(frozen, "head") > 0
     # AdamW's first step is the rate, whatever the gradient

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -82,8 +83,8 @@ def test_left_and_right_are_mirrored_only_where_no_class_is_told_by_its_side() -
 
 
 def test_where_all_labels_lie_in_the_middle_no_more_is_looked_at() -> None:
-    heart = {"shape": (256, 256, 10), "spacing": (1.4, 1.4, 8.0), "reach": (60.0, 50.0, 40.0), "cases": 60}
-    plan = make_plan(facts(**heart, off=(20.0, 20.0, 8.0)), seconds=3600, bfloat16=True)
+    heart = partial(facts, (256, 256, 10), (1.4, 1.4, 8.0), reach=(60.0, 50.0, 40.0), cases=60)
+    plan = make_plan(heart(off=(20.0, 20.0, 8.0)), seconds=3600, bfloat16=True)
     assert plan.focus[0] is None
     rows, columns = plan.focus[1:]
     assert rows is not None
@@ -93,10 +94,11 @@ def test_where_all_labels_lie_in_the_middle_no_more_is_looked_at() -> None:
     assert max(rows, columns) < 192
     assert plan.position is not None
     assert "middle" in plan.reasons["focus"]
-    apart = make_plan(facts(**heart, off=(40.0, 20.0, 8.0)), seconds=3600, bfloat16=True)
+    apart = make_plan(heart(off=(40.0, 20.0, 8.0)), seconds=3600, bfloat16=True)
     assert apart.position is None  # the middle of the image is not that of what is labelled
-    for other in ({"reach": (150.0, 50.0, 40.0)}, {"cases": 5}, {"measured": 5}, {"reach": None}):
-        everywhere = make_plan(facts(**{**heart, **other}, off=(0.0, 0.0, 0.0)), seconds=3600, bfloat16=True)
+    middle = partial(heart, off=(0.0, 0.0, 0.0))
+    for other in (middle(reach=(150.0, 50.0, 40.0)), middle(cases=5), middle(measured=5), middle(reach=None)):
+        everywhere = make_plan(other, seconds=3600, bfloat16=True)
         assert everywhere.focus == (None, None, None)
         assert everywhere.position is None
 
