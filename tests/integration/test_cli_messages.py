@@ -201,6 +201,6 @@ def test_the_bar_is_for_terminals_only(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_tables_line_up() -> None:
-    rows = [{"a": 1.23456, "b": None}, {"a": "long text", "b": [1, 2.5]}]
+    rows: list[dict[str, object]] = [{"a": 1.23456, "b": None}, {"a": "long text", "b": [1, 2.5]}]
     assert common.table(rows).splitlines() == ["a          b", "1.235", "long text  1×2.5"]
     assert common.table([]) == "(nothing)"

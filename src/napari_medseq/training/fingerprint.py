@@ -182,7 +182,7 @@ class Measuring:
         self.centres.append(centres)
         if centres:
             spacing = [geometry.spacing(labels.affine)[k] for k in range(3)]
-            far = {a: _from_middle(truth > 0, k) for k, a in enumerate(labels.axes)}
+            far = {a: _from_middle(np.greater(truth, 0), k) for k, a in enumerate(labels.axes)}
             reached = np.array([far.get(a, (0.0, 0.0)) for a in ("x", "y", "z")]) * np.array(spacing)[:, None]
             self.reach.append(reached[list(turn.order), 0])
             self.off.append(reached[list(turn.order), 1])

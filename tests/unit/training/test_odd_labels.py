@@ -32,7 +32,7 @@ def written(folder: Path, labels: ms.ImageSequence, case: str = "a") -> Path:
 
 
 def lesion(dtype: type = np.uint8) -> NDArray[np.generic]:
-    values = np.zeros(SHAPE, dtype)
+    values: NDArray[np.generic] = np.zeros(SHAPE, dtype)
     values[1:, 4:8, 3:6] = 1
     return values
 
