@@ -42,7 +42,7 @@ DOCS_STAMP := $(VENV)/.docs
 COMPAT_STAMP := $(VENV)/.compat
 COMPAT ?=
 
-.PHONY: demo test coverage slow endurance docs compat lowest licences fuzz lint unit constraints clean help
+.PHONY: demo test pytest coverage slow endurance docs compat lowest licences fuzz lint unit constraints clean help
 
 help:
 	@sed -n '1,10s/^# \{0,1\}//p' Makefile
@@ -88,7 +88,11 @@ lint: $(TEST_STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/npe2 validate src/napari_medseq/napari.yaml
 
-test: lint
+# the linters beside the tests: a type checker is one process, and tests wait for windows and workers at times
+test: $(TEST_STAMP)
+	@$(MAKE) --no-print-directory -j2 lint pytest
+
+pytest: $(TEST_STAMP)
 	OMP_NUM_THREADS=1 xvfb-run -a -s "-screen 0 1400x1000x24" \
 	  $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
