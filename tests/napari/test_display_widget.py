@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_medseq import viewer as view
 from napari_medseq._napari.display_widget import DisplayWidget
+from tests.balls import write_ball_study
 from tests.napari.helpers import Wait, docked
 from tests.napari.person import at
 
@@ -104,6 +106,16 @@ def test_lesions_are_marked_once_they_are_followed(widget: DisplayWidget, viewer
     widget.diameters.setChecked(False)
     widget.numbers.setChecked(False)
     assert not [k for k in viewer.layers if k.name.endswith(("diameters", "lesion numbers"))]
+
+
+def test_ticks_are_of_the_patient_in_front(widget: DisplayWidget, viewer: Any, tmp_path: Path) -> None:
+    view.track_layers(viewer)
+    widget.numbers.setChecked(True)
+    view.open_path(viewer, write_ball_study(tmp_path / "sub-y"))
+    assert widget.study.study == "sub-y"
+    assert not widget.numbers.isChecked()
+    view.bring_to_front(viewer, "sub-x")
+    assert widget.numbers.isChecked()
 
 
 def test_colours_have_a_legend(widget: DisplayWidget, viewer: Any) -> None:

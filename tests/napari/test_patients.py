@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QMessageBox
 
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
+from napari_medseq._napari.compare_widget import CompareWidget
 from napari_medseq._napari.progression_widget import ProgressionWidget
 from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq.errors import ReadError
@@ -39,7 +40,7 @@ def three_patients(folder: Path) -> Path:
 
 @pytest.mark.viewer
 def test_a_folder_of_patients_is_listed_and_what_is_ticked_of_each_is_loaded(
-    make_napari_viewer: Callable[..., Any], wait: Wait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_napari_viewer: Callable[..., Any], wait: Wait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: Any
 ) -> None:
     three_patients(tmp_path)
     (tmp_path / "sub-c" / "ses-20200131" / "sub-x_T1post.nii.gz").write_bytes(b"broken")
@@ -48,6 +49,8 @@ def test_a_folder_of_patients_is_listed_and_what_is_ticked_of_each_is_loaded(
     viewer.window.add_dock_widget(study, name="Study")
     progression = ProgressionWidget(as_plugins_see_it(viewer))
     viewer.window.add_dock_widget(progression, name="Progression")
+    compare = CompareWidget(as_plugins_see_it(viewer))
+    qtbot.addWidget(compare)
     study.look_into(str(tmp_path))
     wait(lambda: not study.work.busy)
     tops = [study.tree.topLevelItem(k) for k in range(3)]
@@ -61,6 +64,7 @@ def test_a_folder_of_patients_is_listed_and_what_is_ticked_of_each_is_loaded(
         facts_of(viewer.layers.selection.active)["study"] == "sub-a"
     )  # what came last is hidden, and none to paint in
     assert progression.study.study == "sub-a"
+    assert (compare.chosen, compare.later.currentData()) == ([0, 1, 2], 2)  # though they came one by one
     progression.by_labels.setChecked(True)
     assert {facts_of(layer)["study"] for layer in progression.labels.layers} == {"sub-a"}
     viewer.dims.set_point(0, 2.0)
@@ -73,6 +77,7 @@ def test_a_folder_of_patients_is_listed_and_what_is_ticked_of_each_is_loaded(
     assert ticked == {"sub-b"}
     assert facts_of(viewer.layers.selection.active)["ordinal"] == 1
     assert verbs.next_visit(viewer) == 1
+    assert (compare.chosen, compare.earlier.currentData(), compare.later.currentData()) == ([0, 1], 0, 1)
     verbs.editing_of(viewer).unsaved.add(viewer.layers.selection.active)
     asked: list[str] = []
     answers = [QMessageBox.Cancel, QMessageBox.Discard]

@@ -68,6 +68,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
             box.currentIndexChanged.connect(lambda _index: self._mark())
         self.change_button = self._button("Show what changed", self.show_change)
         self.note, self.why = wrapped(), wrapped()
+        self._patient: str | None = None
         self.work = WorkBar()
         self.carry = CarryBox(napari_viewer, self.work, lambda: self.later.currentData())
         self.over = OverlayBox(napari_viewer, self.work, lambda: self.pair)
@@ -120,8 +121,12 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         self._mark()
 
     def _list(self, titles: dict[int, str]) -> None:
-        ticked = set(self.chosen)
-        refilled = self.visits.count() > 0
+        front = verbs.patient_in_front(self.viewer)
+        rows = (
+            range(self.visits.count()) if front == self._patient else ()
+        )  # another patient's ticks are none of this one's
+        ticked, known = set(self.chosen), [self.visits.item(k).data(Qt.UserRole) for k in rows]
+        self._patient = front
         self.visits.blockSignals(True)
         self.visits.clear()
         for ordinal, title in titles.items():
@@ -129,7 +134,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
             item.setData(Qt.UserRole, ordinal)
             item.setFlags(Qt.ItemIsEnabled | Qt.ItemIsUserCheckable | Qt.ItemIsSelectable)
             first = ordinal in list(titles)[: verbs.MOST_PANES]
-            item.setCheckState(Qt.Checked if (ordinal in ticked if refilled else first) else Qt.Unchecked)
+            item.setCheckState(Qt.Checked if (ordinal in ticked if ordinal in known else first) else Qt.Unchecked)
             self.visits.addItem(item)
         self.visits.blockSignals(False)
         for box, default in ((self.earlier, 0), (self.later, len(titles) - 1)):
@@ -138,7 +143,9 @@ class CompareWidget(QWidget):  # type: ignore[misc]
             box.clear()
             for ordinal, title in titles.items():
                 box.addItem(title, ordinal)
-            box.setCurrentIndex(box.findData(before) if before in titles and refilled else default)
+            # visits of a study come one by one: the last one stays the later one
+            chosen = before in titles and before in known and (box is self.earlier or before != known[-1])
+            box.setCurrentIndex(box.findData(before) if chosen else default)
             box.blockSignals(False)
 
     def _mark(self) -> None:

@@ -113,7 +113,7 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
         )
         self.meaning.activated.connect(lambda _k: guarded("Colours", self._colour))
         self.rule.activated.connect(lambda _k: guarded("Colours", self._colour))
-        self.study.currentIndexChanged.connect(self._update)
+        self.study.currentIndexChanged.connect(self._patient_chosen)
         connect_until_destroyed(viewer.layers.selection.events.active, self._activated)
         connect_until_destroyed(verbs.editing_of(viewer).events.changed, self._update)
         follow_layers(viewer, self._update)
@@ -178,6 +178,14 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
             verbs.interpolate_image(
                 self.viewer, self._image, self.smooth.currentData(), everywhere=self.everywhere.isChecked()
             )
+
+    def _patient_chosen(self, _index: int = 0) -> None:
+        """Tick what is drawn of this patient."""
+        for box, role in ((self.diameters, "diameters"), (self.numbers, "lesion numbers")):
+            box.blockSignals(True)
+            box.setChecked(verbs.shows_marks(self.viewer, role, self.study.study))
+            box.blockSignals(False)
+        self._update()
 
     # -- the lesions ---------------------------------------------------------------------------------------------------
     def _update(self, _event: object = None) -> None:

@@ -67,6 +67,7 @@ from .landmarks import new_landmarks as new_landmarks
 from .lesion_marks import hide_marks as hide_marks
 from .lesion_marks import show_diameters as show_diameters
 from .lesion_marks import show_numbers as show_numbers
+from .lesion_marks import shows_marks as shows_marks
 from .lessons import corrected_slices as corrected_slices
 from .lessons import doubtful_slice as doubtful_slice
 from .lessons import go_to_slice as go_to_slice
@@ -381,6 +382,7 @@ __all__ = [
     "show_session_layer",
     "show_values",
     "shown_slice",
+    "shows_marks",
     "shows_values",
     "side_by_side",
     "step_through",

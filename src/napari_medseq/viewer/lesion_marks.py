@@ -107,6 +107,12 @@ def hide_marks(viewer: ViewerModel, role: str | None = None, study: str | None =
             viewer.layers.remove(layer)
 
 
+def shows_marks(viewer: ViewerModel, role: str, study: str | None) -> bool:
+    """Whether diameters or numbers (`role`) of a study's lesions are drawn."""
+    facts = [facts_of(layer) for layer in viewer.layers]
+    return any(f.get("role") == role and f.get("study") == study for f in facts)
+
+
 def _by_visit(followed: Followed) -> list[tuple[Labels, ImageSequence, list[tuple[int, Lesion]]]]:
     """Each layer of a result that has lesions, with its labels and its lesions by identity."""
     graph = followed.progression.graph
