@@ -1,8 +1,8 @@
 """
 # Open a folder with everything in it
 
-A folder with a DICOM series, a NIfTI file and a mask, all mixed: `ms.info` lists what is there from the headers alone, `ms.read` opens each
-series as an `ImageSequence` with named axes and a place in the patient.
+This folder mixes a DICOM series, a NIfTI file and a mask. `ms.info` lists its content from the headers alone, and
+`ms.read` opens each series as an `ImageSequence` with named axes and a position in the patient.
 """
 
 import shutil
@@ -21,13 +21,13 @@ ms.write(study.visits[1].images[0], folder / "inbox" / "second.nii.gz")
 ms.write(study.visits[1].labels[0], folder / "inbox" / "second_seg.nrrd")
 
 # %%
-# What is in the folder, without decoding anything:
+# List the content of the folder without decoding any pixels:
 
 for series in ms.info(folder / "inbox")["series"]:
     print(series["format"], series["kind"], series["shape"], series["name"])
 
 # %%
-# All of it. Axes are asked by name, whatever the file's own order was:
+# Read everything. Access axes by name, whatever their order in the file:
 
 found = ms.read(folder / "inbox")
 fig, axes = plt.subplots(1, len(found))

@@ -1,7 +1,8 @@
 """
 # Resample
 
-Thick slices become cubes of 2 mm. The new grid is a grid in the same patient millimetres, so results lie on one another.
+Resample thick slices to cubes of 2 mm. The new grid uses the same patient millimetres, so the result is aligned with
+the original.
 """
 
 import matplotlib.pyplot as plt

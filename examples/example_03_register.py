@@ -1,8 +1,8 @@
 """
 # Register two visits
 
-The patient lay differently at the second visit. `ms.register` finds the rigid transform and says how far it may be
-trusted.
+The patient was positioned differently at the second visit. `ms.register` finds the rigid transform and states how far
+you can trust it.
 """
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,7 @@
 """
 # Correct the bias field
 
-Near the coil an MR image is brighter. N4 estimates that field and divides by it.
+MR images are brighter near the coil. N4 estimates this bias field and divides the image by it.
 """
 
 import matplotlib.pyplot as plt

@@ -1,8 +1,8 @@
 """
 # Gabor filters
 
-A bank of Gabor filters answers where a texture of a given wavelength and direction is present. Wavelengths are in millimetres, so that
-the same bank means the same in scans of other pixel sizes.
+A bank of Gabor filters responds where the image contains a texture of a given wavelength and direction. Wavelengths
+are in millimetres, so the same bank works for scans with other pixel sizes.
 """
 
 import matplotlib.pyplot as plt
@@ -29,7 +29,7 @@ for row, frequency in zip(axes, bank.frequencies, strict=True):
 plt.show()
 
 # %%
-# What each answers to the slice, and the energy of all.
+# The response of each filter to the slice, and the energy of all filters.
 found = gabor_responses(slice_of_it, settings=bank)
 fig, axes = plt.subplots(2, 4)
 for ax, one in zip(axes.flat, found, strict=True):
@@ -39,7 +39,7 @@ for ax, one in zip(axes.flat, found, strict=True):
 plt.show()
 
 # %%
-# As a step: the image becomes the energy of all answers, and remembers how it was made.
+# As a step: the image becomes the energy of all responses, and records how it was made.
 energy = ms.preprocess(slice_of_it, bank)
 print(energy.meta["steps"])
 fig, axes = plt.subplots(1, 2)

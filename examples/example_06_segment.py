@@ -1,8 +1,8 @@
 """
 # Segment tumours
 
-`ms.segment` sends the slices through a recurrent network, one after the other, and puts the labels on the image's own grid. What the expert
-outlined is known here, so `ms.evaluate` says how good it is.
+`ms.segment` sends the slices through a recurrent network, one after the other, and returns the labels on the grid of
+the image. The true outline is known here, so `ms.evaluate` can measure the accuracy.
 """
 
 import matplotlib.pyplot as plt

@@ -1,8 +1,8 @@
 """
 # Paint one slice, get the others
 
-A structure that no model was trained for: it is painted on its largest slice, `ms.propagate` carries it to all others, and the slice
-that is most in doubt is painted next.
+This structure is not known to any trained model. Paint it on its largest slice, let `ms.propagate` carry it to all
+others, and then paint the slice that is most in doubt.
 """
 
 import matplotlib.pyplot as plt
@@ -17,7 +17,7 @@ lesions, _ = ndimage.label(np.asarray(labels.data) != 0, np.ones((3, 3, 3)))
 truth = lesions == np.bincount(lesions[lesions > 0]).argmax()  # stands in for the person who paints
 
 # %%
-# One painted slice. Only what is painted is looked at, no matter what it is:
+# Paint one slice. This works for any structure, because the network only uses what is painted:
 
 
 def painted_on(steps):
@@ -37,7 +37,7 @@ found = ms.propagate(image, painted_on(steps), annotated=steps, device="cpu")
 print(f"after slice {steps[0] + 1}: Dice {overlap(found, steps):.2f}, next to look at: slice {found.next_step + 1}")
 
 # %%
-# The slice that is most in doubt is painted too, and once more. An empty slice that is named in `annotated` says that the object has ended:
+# Paint the slice that is most in doubt, and propagate again. An empty slice in `annotated` marks the end of the object:
 
 for _ in range(2):
     steps.append(found.next_step)
@@ -45,7 +45,7 @@ for _ in range(2):
     print(f"after {len(steps)} slices: Dice {overlap(found, steps):.2f}")
 
 # %%
-# Painted slices are as they were painted (orange); the others follow (green).
+# Painted slices are unchanged (orange); the others are predicted (green).
 
 filled = np.flatnonzero(truth.any((1, 2)))
 shown = np.unique(np.linspace(filled[0], filled[-1], 6).round().astype(int))

@@ -1,8 +1,8 @@
 """
 # Teach a model from three slices
 
-Here is a contrast that no shipped model has seen: the scan with its grey values turned round. Someone outlined three slices. `ms.teach`
-makes a model of them that answers for all the others: look, correct the worst slice, and teach again.
+No shipped model knows this contrast: the grey values of the scan are inverted. Three slices are outlined. `ms.teach`
+trains a model that labels all the others. Check the result, correct the worst slice, and teach again.
 """
 
 import tempfile
@@ -33,7 +33,7 @@ for name, labels in (("shipped", before), ("taught", after)):
     print(name, "Dice", round(float(ms.evaluate(labels, truth).table["dice"].iloc[0]), 2))
 
 # %%
-# A slice that nobody painted:
+# A slice that was not painted:
 
 z = 15
 fig, axes = plt.subplots(1, 2)

@@ -1,8 +1,8 @@
 """
 # Train on one image, or on a folder of them
 
-A folder of patients and a few words are a training run; here the folder holds one image with its mask, and half a minute is spent, to show
-the calls. What comes out is a bundle that `ms.segment` and the widgets take.
+A training run needs only a folder of patients and a short config. To show the calls, this folder has one image with
+its mask, and training takes half a minute. The result is a bundle that you can use in `ms.segment` and the widgets.
 """
 
 import tempfile
@@ -33,7 +33,7 @@ result = ms.train(config)
 print(result.model.info.name, "with", f"{sum(w.numel() for w in result.model.network.parameters()):,}", "weights")
 
 # %%
-# The loss over the iterations, and what the model makes of a slice of another patient:
+# The loss over the iterations, and the prediction for a slice of another patient:
 
 visit = make_study(1).visits[0]
 image, z = visit.images[0], 13

@@ -1,7 +1,8 @@
 """
 # Classify, and ask why
 
-`ms.classify` answers for the whole exam and for every slice; `ms.explain` shows where in the image the answer comes from.
+`ms.classify` returns probabilities for the whole exam and for every slice. `ms.explain` shows which parts of the
+image they are based on.
 """
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,7 @@
 """
 # Locate lesions
 
-Boxes and centres in patient millimetres, and a close look with a segmentation model at these places alone.
+Find boxes and centres in patient millimetres, and then let a segmentation model process only these regions.
 """
 
 import matplotlib.pyplot as plt

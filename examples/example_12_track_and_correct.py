@@ -1,8 +1,8 @@
 """
 # Follow lesions over visits, and correct the result
 
-`ms.track` gives the lesions of all visits their identities and says what happened to each. Where you know better, say so; everything is
-computed again, and every correction can be undone.
+`ms.track` assigns identities to the lesions of all visits and determines what happened to each. You can correct the
+result: everything is updated, and every correction can be undone.
 """
 
 import tempfile
@@ -22,7 +22,7 @@ progression = ms.track(
 print(progression.lesions[["visit", "lesion", "volume_ml", "event", "parents"]].round(2).to_string(index=False))
 
 # %%
-# Lesion 8 is no lesion, says the reader. That is taken into account everywhere, and taken back:
+# The reader decides that lesion 8 is not a lesion. All results are updated; then the correction is undone:
 
 progression.exclude(8)
 print(8 in set(progression.lesions["lesion"]))

@@ -1,8 +1,8 @@
 """
 # Response criteria
 
-The same lesions by four published rule sets. They compute what the criteria say of sizes: a research measure, never a
-clinical verdict.
+Assess the same lesions with four published sets of rules. They apply the size criteria only: the result is a research
+measure, never a clinical verdict.
 """
 
 import matplotlib.pyplot as plt

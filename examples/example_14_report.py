@@ -1,7 +1,8 @@
 """
 # Write a report
 
-One HTML file with tables, curves and key slices, to send or to archive; it needs no other file and no network.
+The report is one HTML file with tables, curves and key slices. You can send or archive it, because it needs no other
+files and no network.
 """
 
 import tempfile

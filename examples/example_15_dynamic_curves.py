@@ -1,8 +1,8 @@
 """
 # Curves of a dynamic series
 
-A series with frames has an axis `t` and the true time of each frame, uniform or not. The mean of each lesion over time gives the curve, and
-the curve its measures.
+A series with frames has an axis `t` and the true time of each frame, evenly spaced or not. The mean of each lesion
+over time gives its curve, and the measures are computed from the curve.
 """
 
 import matplotlib.pyplot as plt
@@ -14,7 +14,7 @@ from napari_medseq.synthetic import make_study, make_truth
 still, lesions = make_study().visits[0].images[0], make_truth().labels[0]
 
 # %%
-# The lesions of the synthetic patient take up contrast, each at its own pace:
+# The lesions of the synthetic patient enhance at different speeds:
 
 times = np.array([0.0, 6, 12, 20, 30, 45, 60, 90, 120])
 gain = np.ones((len(times), *still.data.shape), np.float32)

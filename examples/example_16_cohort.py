@@ -1,8 +1,8 @@
 """
 # Many patients
 
-`run_cohort` does the main job for each patient of a folder, writes a table, and goes on where it was interrupted. One bad
-patient does not stop the others: one of these folders holds no image.
+`run_cohort` processes every patient in a folder, writes a table, and resumes after an interruption. A patient that
+fails does not stop the others: one of these folders has no image.
 """
 
 import tempfile

@@ -1,8 +1,8 @@
 """
 # Script the viewer without a window
 
-What a widget's button does is a function in `napari_medseq.viewer`. It works on napari's `ViewerModel`, which needs neither Qt nor a
-screen, so the same script runs on a server.
+Every button of the widgets calls a function in `napari_medseq.viewer`. These functions work on napari's
+`ViewerModel`, which needs neither Qt nor a screen, so the same script runs on a server.
 """
 
 import tempfile

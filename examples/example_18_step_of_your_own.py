@@ -1,8 +1,9 @@
 """
 # A preprocessing step of your own
 
-A step is frozen settings with a `kind` and an `apply_transform`. It can be mixed with the package's own steps, and it stands in the
-result's record. A step that is installed with a package of yours is known by its name everywhere: [how](../how-to/add-a-step.md).
+A step is a frozen settings model with a `kind` and a method `apply_transform`. You can mix it with the built-in
+steps, and it is stored in the record of the result. A step in your own installed package can be used by name
+everywhere: see [how](../how-to/add-a-step.md).
 """
 
 from typing import ClassVar, Literal

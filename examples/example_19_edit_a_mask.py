@@ -1,8 +1,9 @@
 """
 # Outline every second slice, fill in the rest
 
-The viewer's editing tools are functions of arrays and millimetres. Here a lesion of the synthetic patient is outlined on every second
-slice; the slices between are interpolated, and a margin of 3 mm is laid around the lesion. Other labels are never written over.
+The editing tools of the viewer are functions of arrays and millimetres. Here, a lesion of the synthetic patient is
+outlined on every second slice. The slices between are interpolated, and a margin of 3 mm is added around the lesion.
+Other labels are never overwritten.
 """
 
 import matplotlib.pyplot as plt
@@ -32,7 +33,7 @@ one, other = labels == largest, filled == largest
 print(f"Dice of the interpolated lesion with the true one: {2 * (one & other).sum() / (one.sum() + other.sum()):.3f}")
 
 # %%
-# The margin is put back as a label: where another lesion lies, that one stays.
+# Write the margin back as a label, without overwriting other lesions.
 
 wide = masks.put(filled, largest, masks.margin(other, (z, y, x), 3.0))
 assert np.array_equal(wide[(filled > 0) & ~other], filled[(filled > 0) & ~other])

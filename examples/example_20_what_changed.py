@@ -1,8 +1,8 @@
 """
 # See what changed between two visits
 
-A map of what is new, gone, grown and shrunk, the two images in one checkerboard, and their difference with grey levels matched. In the
-viewer the widget *Compare* shows the same, side by side and one over the other.
+Show a map of what is new, gone, grown and shrunk, a checkerboard of the two images, and their difference with matched
+grey levels. In the viewer, the *Compare* widget shows the same, side by side and as overlays.
 """
 
 import matplotlib.pyplot as plt
@@ -28,7 +28,7 @@ for value, count in zip(*np.unique(changed.data, return_counts=True), strict=Tru
     print(f"{CHANGES.get(int(value), 'no lesion'):>16} {count}")
 
 # %%
-# The earlier image on the later grid, its grey levels brought to those of the later scan where both show tissue:
+# The earlier image on the later grid, with grey levels matched to the later scan where both show tissue:
 
 before, after = transform.apply(first.images[0]).volume_zyx(), last.images[0].volume_zyx()
 heads = foreground(before), foreground(after)

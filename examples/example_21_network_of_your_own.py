@@ -1,8 +1,9 @@
 """
 # A network of your own
 
-Three convolutions per slice, a dozen lines: a network that derives from `Stepwise` is trained, streamed and saved as those that ship.
-Here it is entered under a name by hand; a package of yours offers it by an entry point ([how](../how-to/add-a-network.md)).
+This network has three convolutions per slice in a dozen lines. Because it derives from `Stepwise`, it can be trained,
+streamed and saved like the built-in networks. Here, it is registered by hand; your own package would use an entry
+point ([how](../how-to/add-a-network.md)).
 """
 
 import tempfile
@@ -39,7 +40,7 @@ class PlainNet(Stepwise):
 
 
 # %%
-# One small image is enough to see it learn: a ball in a little noise.
+# One small image is enough for a demonstration: a ball with a little noise.
 
 distance = np.linalg.norm(np.indices((12, 32, 32)) - np.array([6, 16, 16])[:, None, None, None], axis=0)
 noise = np.random.default_rng(0).normal(0, 3, distance.shape)
