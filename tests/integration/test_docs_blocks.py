@@ -76,12 +76,17 @@ def scan(here: Path) -> Names:
     return {"image": image, "painted": painted, "ms": ms, "plane": np.asarray(image.data[13], dtype=float)}
 
 
+def write_study(folder: Path) -> None:
+    """Three visits of the coarse head and their masks."""
+    for visit in make_study(**COARSE).visits:
+        ms.write(visit.images[0], folder / str(visit.date) / "T1post.nii.gz")
+        ms.write(visit.labels[0], folder / str(visit.date) / "T1post_tumor.nii.gz")
+
+
 @pytest.fixture
 def viewer(here: Path) -> tuple[ViewerModel, Any]:
     """A viewer with a study of three visits and their masks, and its folder."""
-    for visit in make_study(**COARSE).visits:
-        ms.write(visit.images[0], here / f"study/sub-01/{visit.date}/T1post.nii.gz")
-        ms.write(visit.labels[0], here / f"study/sub-01/{visit.date}/T1post_tumor.nii.gz")
+    write_study(here / "study" / "sub-01")
     model = ViewerModel()
     view.open_path(model, here / "study" / "sub-01")
     return model, here
@@ -206,8 +211,7 @@ def test_corrections(here: Path) -> None:
 
 
 def test_study_widget(here: Path) -> None:
-    sample_study(here / "study")
-    (here / "study" / "sub-sample").rename(here / "study" / "sub-01")
+    write_study(here / "study" / "sub-01")
     run("docs/widgets/study.md", {"viewer": ViewerModel()})
     assert (here / "session").is_dir()
 
