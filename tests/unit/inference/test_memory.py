@@ -65,7 +65,7 @@ for number, case in enumerate(json.loads(sys.argv[2])):
     os.waitpid(child, 0)
 """
 #: classes, steps, side: large steps, and many steps of many classes
-CASES = [(2, 6, 512), (20, 40, 256)]
+CASES = [(2, 6, 512), (20, 24, 256)]
 
 
 @pytest.fixture(scope="module")
