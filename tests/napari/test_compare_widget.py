@@ -62,7 +62,9 @@ def press(widget: CompareWidget, number: int, points: list[tuple[float, float]])
         QApplication.sendEvent(canvas.native, QMouseEvent(kind, where, where, what, held, Qt.NoModifier))
 
 
-def test_a_person_paints_in_the_other_visits_pane_and_takes_it_back(widget: CompareWidget, qtbot: Any) -> None:
+def test_a_person_paints_in_the_other_visits_pane_takes_it_back_and_clicks_in_three_planes(
+    widget: CompareWidget, qtbot: Any
+) -> None:
     viewer = getattr(widget.viewer, "__wrapped__", widget.viewer)
     first, last = masks(viewer)
     before = np.array(first.data), np.array(last.data)
@@ -83,10 +85,7 @@ def test_a_person_paints_in_the_other_visits_pane_and_takes_it_back(widget: Comp
     click(qtbot, widget.one_button)
     assert viewer.window._qt_viewer.canvas.native.isVisible()
     assert widget.screen is None
-
-
-def test_a_click_in_one_of_three_planes_moves_the_others(widget: CompareWidget, qtbot: Any) -> None:
-    viewer = getattr(widget.viewer, "__wrapped__", widget.viewer)
+    # in the same window: a click in one of three planes moves the others
     viewer.layers.selection.active = None
     click(qtbot, widget.planes_button)
     qtbot.wait(50)
