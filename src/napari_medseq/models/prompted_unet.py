@@ -20,6 +20,7 @@ from napari_medseq.models.prompted_recurrence import PromptRecurrence
 from napari_medseq.models.prompting import CHANNELS
 from napari_medseq.models.registry import register
 from napari_medseq.models.sequence_network import SequenceNetwork
+from napari_medseq.models.slab_convolution import SlabConvolution
 
 _CLAMP = 8.0  # pixels; beyond them the interpolated shape is as sure as it gets
 _HEADS = 3  # levels with a head, in training
@@ -84,7 +85,7 @@ class PromptedBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, slab: bool) -> None:
         super().__init__()
         self.slab = slab
-        first = nn.Conv3d if slab else nn.Conv2d
+        first = SlabConvolution if slab else nn.Conv2d
         self.first: nn.Conv2d | nn.Conv3d = first(inputs, outputs, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1)

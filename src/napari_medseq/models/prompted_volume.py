@@ -14,6 +14,7 @@ from torch.nn import functional
 from napari_medseq.models.prompted_unet import PromptedNetwork
 from napari_medseq.models.prompting import CHANNELS
 from napari_medseq.models.registry import register
+from napari_medseq.models.slab_convolution import PointConvolution, SlabConvolution
 
 _POOLS = ((1, 2, 2), (2, 2, 2), (2, 2, 2))
 
@@ -23,10 +24,10 @@ class VolumeBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.first = nn.Conv3d(inputs, outputs, 3, padding=1, bias=False)
+        self.first = SlabConvolution(inputs, outputs, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm3d(outputs)
-        self.second = nn.Conv3d(outputs, outputs, 3, padding=1)
-        self.skip: nn.Module = nn.Conv3d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.second = SlabConvolution(outputs, outputs, 3, padding=1)
+        self.skip: nn.Module = PointConvolution(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, inputs, step, y, x) to (n, outputs, step, y, x)."""
@@ -49,8 +50,8 @@ class PromptedVolumeUNet(PromptedNetwork):
         self.stride = 2 ** (len(widths) - 1)
         self.encoder = nn.ModuleList(VolumeBlock(a, b) for a, b in zip((inputs, *widths[:-1]), widths, strict=True))
         self.decoder = nn.ModuleList(VolumeBlock(w, w) for w in widths[:-1])
-        self.up = nn.ModuleList(nn.Conv3d(b, a, 1) for a, b in pairwise(widths))
-        self.heads = nn.ModuleList(nn.Conv3d(w, 1, 1) for w in widths[:2])
+        self.up = nn.ModuleList(PointConvolution(b, a, 1) for a, b in pairwise(widths))
+        self.heads = nn.ModuleList(PointConvolution(w, 1, 1) for w in widths[:2])
         for head in self.heads:
             nn.init.zeros_(cast(nn.Conv3d, head).weight)
             nn.init.zeros_(cast(Tensor, head.bias))

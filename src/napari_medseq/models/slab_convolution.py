@@ -90,11 +90,11 @@ class SlabConvolution(nn.Conv3d):
             return self._of_one_step(x)
         if self.in_channels == 1 and (self.kernel_size[0], self.stride[0], self.padding[0]) == (3, 1, 1):
             return self._of_one_channel(x)
-        if self.bias is None and torch.is_grad_enabled() and x.shape[2] < SAFE_STEPS * self.stride[0]:
+        if torch.is_grad_enabled() and x.shape[2] < SAFE_STEPS * self.stride[0]:
             low = torch.get_autocast_dtype("cpu")
             stride, padding = _triple(self.stride), _triple(self.padding)
             out: Tensor = _LaidEndToEnd.apply(x.to(low), self.weight.to(low), stride, padding)  # type: ignore[no-untyped-call]
-            return out
+            return out if self.bias is None else out + self.bias.to(low)[:, None, None, None]
         return super().forward(x)
 
     def _of_one_step(self, x: Tensor) -> Tensor:

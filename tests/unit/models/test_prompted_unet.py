@@ -15,6 +15,7 @@ from napari_medseq.models.prompted_recurrence import walk
 from napari_medseq.models.prompted_unet import PromptedUNet
 from napari_medseq.models.prompted_volume import PromptedVolumeUNet
 from napari_medseq.models.prompting import PromptedSequence
+from napari_medseq.models.slab_convolution import SlabConvolution
 from tests.narrowing import of
 from tests.unit.models.prompted import SMALL, prompted_network, windows
 
@@ -120,3 +121,12 @@ def test_states_are_shares_of_what_was_and_what_is_new() -> None:
     assert walk(seen).flatten().tolist() == pytest.approx([first, first, first / 2])
     whole = walk(torch.cat([seen, seen]))
     assert torch.allclose(walk(seen, walk(seen)[-1]), whole[3:])
+
+
+@pytest.mark.parametrize("kind", ["PromptedUNet", "PromptedVolumeUNet"])
+def test_volumes_are_convolved_by_what_trains_safely_in_bfloat16(kind: str) -> None:
+    """torch's own ended the process while `propagate` was trained further on five slices of 96 rows."""
+    network = networks.build({"_target_": kind, **({"slabs": [0, -1]} if kind == "PromptedUNet" else {})})
+    plain = [n for n, m in network.named_modules() if type(m) is torch.nn.Conv3d]
+    assert any(isinstance(m, SlabConvolution) for m in network.modules())
+    assert not plain

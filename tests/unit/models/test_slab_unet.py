@@ -110,11 +110,11 @@ def test_weight_gradient_end_to_end_is_the_ordinary_one(
     torch.testing.assert_close(again.grad, weight.grad)
 
 
-@pytest.mark.parametrize(("channels", "steps"), [(1, 4), (16, 4), (3, 1)])
-def test_convolution_under_autocast_is_torchs_own(channels: int, steps: int) -> None:
+@pytest.mark.parametrize(("channels", "steps", "bias"), [(1, 4, False), (16, 4, False), (16, 4, True), (3, 1, True)])
+def test_convolution_under_autocast_is_torchs_own(channels: int, steps: int, bias: bool) -> None:
     torch.manual_seed(0)
-    ours = SlabConvolution(channels, 16, 3, (1, 2, 2), 1, bias=False)
-    theirs = torch.nn.Conv3d(channels, 16, 3, (1, 2, 2), 1, bias=False)
+    ours = SlabConvolution(channels, 16, 3, (1, 2, 2), 1, bias=bias)
+    theirs = torch.nn.Conv3d(channels, 16, 3, (1, 2, 2), 1, bias=bias)
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, channels, steps, 12, 10)
     with torch.autocast("cpu", torch.bfloat16):
