@@ -73,7 +73,9 @@ def test_the_first_image_that_comes_is_the_one_whose_window_is_shown(make_napari
     assert widget.window_box.currentText() == "all values"
 
 
-def test_the_value_under_the_mouse_is_written(widget: DisplayWidget, viewer: Any, wait: Wait) -> None:
+def test_the_value_under_the_mouse_is_written_and_voxels_are_drawn_smooth(
+    widget: DisplayWidget, viewer: Any, wait: Wait
+) -> None:
     image = viewer.layers[0]
     viewer.dims.set_point(1, at(image, 8, 0, 0)[1])
     viewer.reset_view()
@@ -83,9 +85,6 @@ def test_the_value_under_the_mouse_is_written(widget: DisplayWidget, viewer: Any
     assert f"T1post: {float(image.data[0, 8, 20, 22]):.4g}" in text
     widget.values.setChecked(False)
     assert not viewer.canvas.overlays["medseq values"].visible
-
-
-def test_voxels_are_drawn_smooth(widget: DisplayWidget, viewer: Any) -> None:
     pick(widget.smooth, "smooth (linear)")
     assert str(viewer.layers[0].interpolation2d) == "linear"
 

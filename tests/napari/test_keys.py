@@ -63,8 +63,10 @@ def followed(make_napari_viewer: Any, ball_study: Path) -> tuple[Any, Progressio
     return viewer, widget
 
 
-def test_keys_go_from_visit_to_visit_and_from_lesion_to_lesion(followed: tuple[Any, Any], qtbot: Any) -> None:
-    viewer, _ = followed
+def test_keys_go_from_visit_to_visit_and_from_lesion_to_lesion_and_correct_the_selected_one(
+    followed: tuple[Any, ProgressionWidget], qtbot: Any, notices: list[Any]
+) -> None:
+    viewer, widget = followed
     viewer.dims.set_point(0, 0)
     key(viewer, qtbot, Qt.Key_Right, Qt.AltModifier)
     assert viewer.dims.point[0] == 1
@@ -76,12 +78,7 @@ def test_keys_go_from_visit_to_visit_and_from_lesion_to_lesion(followed: tuple[A
         seen.append(int(viewer.layers.selection.active.selected_label))
     assert len(set(seen)) == 2
     assert seen[0] == seen[2]
-
-
-def test_keys_link_and_exclude_the_selected_lesion(
-    followed: tuple[Any, ProgressionWidget], qtbot: Any, notices: list[Any]
-) -> None:
-    viewer, widget = followed
+    # and link and exclude the lesion that is selected
     box, found = widget.result.corrections, verbs.result_of(viewer)
     viewer.layers.selection.active = next(layer for layer in viewer.layers if "T1post" in layer.name)
     for code in (Qt.Key_K, Qt.Key_E):
