@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from qtpy.QtWidgets import QApplication
 import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.compare_widget import CompareWidget
+from napari_medseq.viewer.study import facts_of
 from tests.napari.helpers import Wait, click, docked
 from tests.napari.person import open_folder, press_key
 from tests.narrowing import some
@@ -60,6 +62,24 @@ def press(widget: CompareWidget, number: int, points: list[tuple[float, float]])
     events += [(QEvent.MouseButtonRelease, steps[-1], left, none)]
     for kind, where, what, held in events:
         QApplication.sendEvent(canvas.native, QMouseEvent(kind, where, where, what, held, Qt.NoModifier))
+
+
+def patients_in_panes(widget: CompareWidget) -> list[set[str]]:
+    panes = some(widget.panes).panes
+    return [{facts_of(layer)["study"] for layer in pane.twins if layer.visible} for pane in panes]
+
+
+@hidden
+def test_panes_go_with_the_patient_in_front(widget: CompareWidget, wait: Wait) -> None:
+    widget.open_side_by_side()
+    assert patients_in_panes(widget) == [{"sub-x"}] * 2
+    verbs.add_study(widget.viewer, replace(verbs.study_of(widget.viewer), name="sub-y"))
+    wait(lambda: patients_in_panes(widget) == [{"sub-y"}] * 2)
+    verbs.bring_to_front(widget.viewer, "sub-x")
+    wait(lambda: patients_in_panes(widget) == [{"sub-x"}] * 2)
+    for name in ("sub-x", "sub-y"):
+        verbs.close_patient(widget.viewer, name)
+    wait(lambda: widget.panes is None)
 
 
 def test_a_person_paints_in_the_other_visits_pane_takes_it_back_and_clicks_in_three_planes(

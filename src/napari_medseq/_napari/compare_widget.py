@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QListWidget, QListWidgetItem, QPushButton, QWidget
 
 import napari
@@ -69,6 +69,11 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         self.change_button = self._button("Show what changed", self.show_change)
         self.note, self.why = wrapped(), wrapped()
         self._patient: str | None = None
+        self._panes_of: str | None = None
+        self._soon = QTimer(self)  # one patient goes and the other comes layer by layer
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(0)
+        self._soon.timeout.connect(lambda: guarded("Side by side", self._follow_front))
         self.work = WorkBar()
         self.carry = CarryBox(napari_viewer, self.work, lambda: self.later.currentData())
         self.over = OverlayBox(napari_viewer, self.work, lambda: self.pair)
@@ -118,6 +123,8 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         listed = {self.visits.item(k).data(Qt.UserRole): self.visits.item(k).text() for k in range(self.visits.count())}
         if listed != titles:
             self._list(titles)
+        if self.panes is not None and self._panes_of != verbs.patient_in_front(self.viewer):
+            self._soon.start()
         self._mark()
 
     def _list(self, titles: dict[int, str]) -> None:
@@ -215,7 +222,19 @@ class CompareWidget(QWidget):  # type: ignore[misc]
         else:
             panes = verbs.side_by_side(self.viewer, self.chosen, **options)
         self.screen = put_on_screen(self.viewer, panes)
+        self._panes_of = verbs.patient_in_front(self.viewer)
         self._mark()
+
+    def _follow_front(self) -> None:
+        """Panes of a patient who is no longer in front become those of the one who is; one canvas where that one has too few visits."""
+        panes, front = self.panes, verbs.patient_in_front(self.viewer)
+        if panes is None or self._panes_of == front:
+            return
+        self.close_panes()
+        if front is not None and panes.kind != "visits":
+            self.open_planes()
+        elif front is not None and 2 <= len(self.chosen) <= verbs.MOST_PANES:
+            self.open_side_by_side()
 
     def _place_again(self) -> None:
         """Place visits that are side by side by the alignment that a person has just made."""
@@ -225,6 +244,7 @@ class CompareWidget(QWidget):  # type: ignore[misc]
     def open_planes(self) -> None:
         """Show three planes."""
         self.screen = put_on_screen(self.viewer, verbs.orthogonal(self.viewer))
+        self._panes_of = verbs.patient_in_front(self.viewer)
         self._mark()
 
     def close_panes(self) -> None:
