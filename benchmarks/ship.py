@@ -75,7 +75,8 @@ PRODUCTS = {
         "Anterior and posterior hippocampus on T1 MR crops around it.",
         "192 crops (about 35×51×35 voxels of 1 mm) of Medical Segmentation Decathlon Task04 (Simpson et al. 2019, arXiv:1902.09063; "
         "Vanderbilt University Medical Center), CC BY-SA 4.0, by way of udacity/nd320-c3-3d-imaging-starter.",
-        ("It knows crops around one hippocampus, not whole heads: cut first.", "One centre and scanner type, adults."),
+        ("It was trained on crops around one hippocampus, not on whole heads: crop the image first.",
+         "The data come from one centre and scanner type, and from adults."),
         "CC-BY-SA-4.0 (weights, as the training data)", "https://creativecommons.org/licenses/by-sa/4.0/",
     ),
     "left-ventricle": Product(
@@ -84,13 +85,13 @@ PRODUCTS = {
         "Cavity of the left ventricle on short-axis cine MR, one phase at a time.",
         "30 patients of the Sunnybrook Cardiac Data (2009 challenge), end-diastole and end-systole, CC0, by way of "
         "mshunshin/SegNetCMR; 8 bit, spacing nominal (1.4×1.4×8 mm).",
-        ("It looks at the middle 160×160 pixels of 1.4 mm: a heart near the border of the image is cut.",
-         "Every slice that it learned from holds the ventricle: beyond base and apex it labels where an observer would not.",
-         "Endocardium only: no myocardium, no right ventricle. Papillary muscles belong to the cavity.",
+        ("It uses only the middle 160×160 pixels of 1.4 mm: a heart near the border of the image is cut off.",
+         "Every training slice contains the ventricle: beyond base and apex, the network labels where an observer would not.",
+         "It segments the endocardium only, not the myocardium or the right ventricle. Papillary muscles belong to the cavity.",
          "The outlines of Sunnybrook's files lie farther out than those of other observers, and to the patient's left "
-         "(`benchmarks/contour_offset.py`): most of that was taken back before it learned, so it labels a smaller cavity than "
+         "(`benchmarks/contour_offset.py`). Most of that offset was removed before training, so the network labels a smaller cavity than "
          "these files do.",
-         "Of each patient the largest connected piece is kept; a cavity that slices cut in two loses one."),
+         "Only the largest connected component of each patient is kept. A cavity that slices cut in two loses one part."),
         "CC0-1.0", "https://creativecommons.org/publicdomain/zero/1.0/",
         focus=(None, 160, 160), keep_largest=True,
     ),
@@ -99,14 +100,15 @@ PRODUCTS = {
         ({"kind": "fixed", "centre": 50.0, "scale": 50.0, "low": -1.0, "high": 4.1},),
         "The nodule in the middle of a crop of a chest CT.",
         "140 nodules of 85 patients of LIDC-IDRI (TCIA, doi 10.7937/K9/TCIA.2015.LO9QL9SX), CC BY 3.0, by way of periclesanfe/Pulmoseg; "
-        "crops of 128×128 pixels, 8 bit, each slice stretched to 0–255 by itself, spacing nominal (0.7×0.7×2.5 mm). What it learned is "
-        "the share of the four radiologists who marked a voxel; it labels what at least two of them would.",
-        ("The nodule meant is the one in the middle of the crop: it finds no other, and does not tell whether there is one.",
-         "It looks at the middle 72×72 pixels of 0.7 mm (50 mm): a larger nodule is cut.",
-         "Intensities are those of the 8 bit crops, not Hounsfield units: bring a lung window to 0–255 first.",
-         "Its training was cut off at three quarters of the schedule; what ships is the moving average of its weights then.",
-         "It does not reach the 0.85 against the consensus that was aimed at.",
-         "Nodules that touch wall or vessels, and those of few voxels, are worst; there the radiologists differ most too."),
+        "crops of 128×128 pixels, 8 bit, each slice stretched to 0–255 by itself, spacing nominal (0.7×0.7×2.5 mm). The training target is "
+        "the share of the four radiologists who marked a voxel. The network labels what at least two of them would.",
+        ("It segments the nodule in the middle of the crop. It finds no other, and does not decide whether there is one.",
+         "It uses only the middle 72×72 pixels of 0.7 mm (50 mm): a larger nodule is cut off.",
+         "It expects the intensities of the 8 bit crops, not Hounsfield units: rescale a lung window to 0–255 first.",
+         "Training was stopped at three quarters of the schedule. The shipped weights are the moving average at that point.",
+         "It does not reach the target of 0.85 against the consensus.",
+         "Results are worst for nodules that touch the chest wall or vessels, and for those of few voxels. "
+         "Radiologists differ most there, too."),
         "CC-BY-3.0 (weights, as the training data)", BY,
         focus=(None, 144, 144), position=(4.0, 72.0, 72.0), mirrored=("row", "column"),
     ),
@@ -116,8 +118,9 @@ PRODUCTS = {
         "Soft-tissue sarcoma of the limbs on CT, PET (SUV) and T1 MR, or any of them.",
         "10 patients of the IBSI validation set (theibsi/data_sets), from TCIA Soft-tissue-Sarcoma "
         "(doi 10.7937/K9/TCIA.2015.7GO2GSKS), CC BY 3.0, cropped to 5 cm around the tumour.",
-        ("It saw crops around a tumour only: on a whole body it will label much that is none.",
-         "Ten patients: the interval above is wide, and two judged.", "MR alone is worst; see the table of modalities."),
+        ("It was trained only on crops around a tumour: on a whole body it will label much that is not tumour.",
+         "There were ten patients, of whom two were used for evaluation: the interval above is wide.",
+         "MR alone gives the worst results; see the table of modalities."),
         "CC-BY-3.0 (weights, as the training data)", BY, 0.1,
     ),
 }  # fmt: skip
@@ -227,15 +230,15 @@ def row(scores: Mapping[str, list[float]]) -> str:
     return f"{each} | {intervals.bootstrap(values.mean(1))} | {values.mean(1).min():.3f}"
 
 
-ITSELF = """The network that ships learned from {learned} patients, for 18.5 processor minutes on one thread, as `napari-medseq train` does
-with nothing else said. The patients below judged it and were never seen."""
-ALIKE = """A fifth of the patients judged a network trained on the others; the network that ships was trained alike on all of them, so
-it has no unseen patients here. Both had {seconds:.0f} s of an H100 shared with nine other trainings."""
-SMALLER = """A fifth of the patients judged a network that learned from the others: {judged}. The network that ships learned from all
-patients, so it has no unseen ones here: {shipped}. What is measured is therefore that of a network of less training."""
-FOLDS = """{folds} of five fifths of the patients each judged a network that learned from the other patients, as the one that ships was
-trained: {judged}. The network that ships learned from all patients ({shipped}), so it has no unseen ones here."""
-ABROAD = """The network that ships was judged on another data set, ACDC 2017 (another hospital, other scanners, never trained on;
+ITSELF = """The shipped network was trained on {learned} patients for 18.5 processor minutes on one thread, with the default settings of
+`napari-medseq train`. It was evaluated on the patients below, which it never saw."""
+ALIKE = """A network trained on four fifths of the patients was evaluated on the others. The shipped network was trained in the same
+way on all of them, so none are left to evaluate it on. Both had {seconds:.0f} s of an H100 shared with nine other trainings."""
+SMALLER = """A network trained on four fifths of the patients was evaluated on the others: {judged}. The shipped network was trained on all
+patients, so none are left to evaluate it on: {shipped}. The figures are therefore those of a network with less training."""
+FOLDS = """On {folds} of five fifths of the patients, a network trained on the other patients was evaluated. Each was trained like the
+shipped one: {judged}. The shipped network was trained on all patients ({shipped}), so none are left to evaluate it on."""
+ABROAD = """The shipped network was evaluated on another dataset, ACDC 2017 (another hospital, other scanners, not used for training;
 `benchmarks/cardiac.py shipped`)."""
 
 
@@ -283,7 +286,7 @@ def of_ventricle(weights: Path, product: Product) -> Table:
             found["Sunnybrook, unseen"] = judged("left-ventricle", product, model, judges)
         split = SMALLER.format(judged=told_of(part), shipped=told_of(weights / "left-ventricle-all.pt")) + "\n"
     else:
-        split = "There is no figure for unseen patients of its own data set: the weights of the fold that was to judge were lost.\n"
+        split = "There is no figure for unseen patients of its own dataset, because the weights of the fold for evaluation were lost.\n"
     path = HERE.parent / "docs" / "benchmarks" / "cardiac-shipped.json"
     if path.exists():
         abroad = json.loads(path.read_text())["found"]
@@ -325,20 +328,18 @@ def of_nodule(weights: Path, product: Product) -> Table:
 
 def card(name: str, product: Product, lines: list[str], split: str) -> str:
     failures = "\n".join(f"- {f}" for f in product.failures)
-    middle = (
-        f" The middle {product.focus[1]}×{product.focus[2]} pixels of that are looked at." if product.focus[1] else ""
-    )
+    middle = f" The network uses the middle {product.focus[1]}×{product.focus[2]} pixels." if product.focus[1] else ""
     spacing = " × ".join("own" if s is None else f"{s:g}" for s in product.spacing)
     return f"""# {name}
 
 **Research software, not a medical device. Not for diagnosis or treatment decisions.**
 
-{product.description} A `SlabUNet`: 3D convolutions over slabs of neighbouring slices, instance norm, deep supervision. A gated
-recurrence along the slices was tried at the two coarsest levels and at all levels of the hippocampus network, and did not pay, so none
-ships.
+{product.description} The network is a `SlabUNet`: 3D convolutions over slabs of neighbouring slices, with
+instance norm and deep supervision. It has no recurrence: a gated recurrence along the slices, tried at the two coarsest levels and at all
+levels of the hippocampus network, did not help.
 
 ## Use
-- Input: {", ".join(product.channels)}; brought to {spacing} mm (step, row, column) along {product.axis}.{middle}
+- Input: {", ".join(product.channels)}, resampled to {spacing} mm (step, row, column) along {product.axis}.{middle}
 - Output: {", ".join(f"{k} = {v}" for k, v in product.classes.items())}, on the grid of the first image given.
 
 ## Data
