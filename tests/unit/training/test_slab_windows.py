@@ -66,16 +66,17 @@ def test_the_fingerprint_tells_how_far_labels_reach_from_the_middle_whatever_the
         assert found.off_middle_mm[1 - axis] == 0
 
 
-@pytest.mark.parametrize(("speck", "one"), [(False, True), (True, False)])
-def test_the_fingerprint_tells_whether_a_class_is_one_piece(speck: bool, one: bool) -> None:
+@pytest.mark.parametrize(("speck", "cases", "one"), [(False, 5, True), (True, 5, False), (False, 4, False)])
+def test_the_fingerprint_tells_whether_a_class_is_one_piece(speck: bool, cases: int, one: bool) -> None:
     truth = np.zeros((6, 12, 12), np.uint8)
     truth[2, 3:6, 3:6] = truth[3, 6:8, 6:8] = 1  # slices that touch at a corner
     if speck:
         truth[0, 11, 11] = 1
     image = ms.ImageSequence(truth.astype(np.float32), ("z", "y", "x"), np.eye(4))
     measuring = Measuring(["image"])
-    measuring.add("p", {"image": image}, image.labels_like(truth, name="labels", label_names={1: "one"}))
-    found = measuring.result({1: "one"}, cases=1, patients=1)
+    for _ in range(cases):  # fewer than five say nothing of all others
+        measuring.add("p", {"image": image}, image.labels_like(truth, name="labels", label_names={1: "one"}))
+    found = measuring.result({1: "one"}, cases=cases, patients=cases)
     assert found.one_piece is one
     plan = make_plan(found, seconds=60, bfloat16=True)
     assert plan.keep_largest is one
