@@ -44,6 +44,7 @@ _OPEN = "Click a patient to bring it in front, a visit to go there; tick a serie
 _DATE = 1
 #: number of characters of a visit's name that are shown
 _NAME = 20
+_WIDEST = 220  # pixels of a column; longer names are in its tooltips
 _ROLE = Qt.UserRole
 
 
@@ -82,7 +83,8 @@ class StudyWidget(QWidget):  # type: ignore[misc]
         self.tree.setMinimumHeight(160)
         self.tree.setStyleSheet(TICKS)
         self.tree.header().setStretchLastSection(False)
-        for column, how in enumerate((QHeaderView.Stretch, QHeaderView.ResizeToContents, QHeaderView.ResizeToContents)):
+        self.tree.header().setMaximumSectionSize(_WIDEST)
+        for column, how in enumerate((QHeaderView.ResizeToContents, QHeaderView.ResizeToContents, QHeaderView.Stretch)):
             self.tree.header().setSectionResizeMode(column, how)
         self.tree.setToolTip(
             "A patient: click to bring in front. A visit: click to go there, double-click its date to correct it"
@@ -379,7 +381,8 @@ class StudyWidget(QWidget):  # type: ignore[misc]
 
 def _row(parent: QTreeWidget | QTreeWidgetItem, *texts: str) -> QTreeWidgetItem:
     row = QTreeWidgetItem(parent, list(texts))
-    row.setToolTip(0, texts[0])  # the text is shortened if the dock is narrow
+    for column, text in enumerate(texts):
+        row.setToolTip(column, text)  # the text is shortened if the dock is narrow
     return row
 
 

@@ -275,6 +275,18 @@ def test_a_mask_for_each_structure(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_the_folder_around_a_data_set_will_do_and_that_is_said(tmp_path: Path) -> None:
+    inner = tmp_path / "Dataset001_Liver"
+    touch(inner, *(f for k in range(3) for f in (f"imagesTr/liver_00{k}_0000.nii.gz", f"labelsTr/liver_00{k}.nii.gz")))
+    touch(tmp_path, "new/new.nii.gz", "truth.nii.gz")
+    layout = find_layout(tmp_path)
+    assert [e.case for e in layout.entries] == [e.case for e in find_layout(inner).entries]
+    assert "taken from Dataset001_Liver" in layout.doubts[0]
+    touch(tmp_path / "Dataset002_Lung", "imagesTr/lung_000_0000.nii.gz", "labelsTr/lung_000.nii.gz")
+    with pytest.raises(SettingsError, match=r"several data sets .*Dataset001_Liver.*Dataset002_Lung"):
+        find_layout(tmp_path)
+
+
 def test_nothing_with_labels_says_what_is_known(tmp_path: Path) -> None:
     touch(tmp_path, "scan.nii.gz")
     with pytest.raises(SettingsError, match="imagesTr/labelsTr"):

@@ -51,6 +51,13 @@ def find_layout(
         layout = of_pairs(folder, pairs)
     elif frames := frame_folders(folder):
         layout = of_frames(folder, frames)
+    elif inner := [f for f in sorted(folder.iterdir()) if (f / "imagesTr").is_dir()]:
+        if len(inner) > 1:
+            raise SettingsError(
+                f"{folder} holds several data sets ({some([f.name for f in inner])}); give the folder of one of them."
+            )
+        layout = find_layout(inner[0], patient=patient, channels=channels, labels=labels)
+        return replace(layout, doubts=(f"the data set is taken from {inner[0].name} inside {folder}", *layout.doubts))
     else:
         layout = of_tree(folder, channels, labels)
         if not layout.entries:
