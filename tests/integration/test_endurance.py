@@ -12,7 +12,6 @@ import pytest
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills processes that were forked")
 @pytest.mark.timeout(600)
-@pytest.mark.slow
 @pytest.mark.parametrize("job", ["run", "cohort", "train"])
 def test_a_kill_and_a_second_call_give_what_an_undisturbed_call_gives(job: str) -> None:
     done = subprocess.run(

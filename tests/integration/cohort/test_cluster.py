@@ -166,7 +166,6 @@ def started() -> Iterator[list[Cluster]]:
         cluster.kill()
 
 
-@pytest.mark.slow  # its parts are below, and in the test of a helper that is killed
 def test_a_worker_and_then_the_scheduler_are_killed_in_the_middle_and_come_back(
     three_patients: Path,
     tiny_bundle: Path,
