@@ -306,14 +306,15 @@ def other_tables(rows: list[dict[str, Any]]) -> Iterator[str]:
             yield "|---|---:|---|---|---:|"
         ours = by_patient([r for r in here if r["method"] == "network"])
         for method in dict.fromkeys(r["method"] for r in here):
-            theirs = [r for r in here if r["method"] == method]
-            i = bootstrap([r["dice"] for r in theirs])
-            both = sorted(ours.keys() & by_patient(theirs).keys())
+            rows_of_method = [r for r in here if r["method"] == method]
+            i = bootstrap([r["dice"] for r in rows_of_method])
+            theirs = by_patient(rows_of_method)
+            both = sorted(ours.keys() & theirs.keys())
             gain = " | "
             if method != "network" and both:
-                p = paired([ours[k] for k in both], [by_patient(theirs)[k] for k in both])
+                p = paired([ours[k] for k in both], [theirs[k] for k in both])
                 gain = f"{signed(p.difference)}, n = {p.difference.n} | {p.better} / {p.worse}"
-            yield f"| {method} | {len(theirs)} | {i.value:.3f} ({i.low:.3f} to {i.high:.3f}) | {gain} |"
+            yield f"| {method} | {len(rows_of_method)} | {i.value:.3f} ({i.low:.3f} to {i.high:.3f}) | {gain} |"
 
 
 def tables(rows: list[dict[str, Any]]) -> str:

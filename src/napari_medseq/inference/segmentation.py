@@ -122,18 +122,18 @@ def segment(
         outputs=outputs, steps=steps, keep=keep, region=region, chunk=chunk, samples=samples, views=views
     )
     _check_models(models, options)
+    run_keywords: RunKeywords = {"device": device, "force": force, "progress": progress, "cancelled": cancelled}
     if isinstance(images, ImageSequence) and models[0].info.sequence_axis not in ("t", "visit"):
         images = stacked_channels(images, models[0].info.channels) or images
     if isinstance(images, ImageSequence) and models[0].info.sequence_axis == "t" and not {"t", "z"} & set(images.axes):
-        where: RunKeywords = {"device": device, "force": force, "progress": progress, "cancelled": cancelled}
-        return _segment_picture(images, models, options, where)
+        return _segment_picture(images, models, options, run_keywords)
     keywords: SegmentKeywords = {**options.keywords(), "force": force, "transforms": transforms}
-    run_keywords: RunKeywords = {"device": device, "force": force, "progress": progress, "cancelled": cancelled}
     series = dynamic.series_of(images, models[0].info)
     if series is not None and not devices.is_remote(device):
         assert not isinstance(images, Sequence)
         return _segment_frames(images, models, series, options, {**keywords, **run_keywords})
-    if any(is_slab(m) for m in models):
+    with_slabs = any(is_slab(m) for m in models)
+    if with_slabs:
         refuse(models[0], outputs, samples=samples, views=views, transforms=transforms is not None)
     else:
         _check_recurrent(models)
@@ -143,7 +143,7 @@ def segment(
     run = RunOptions(**run_keywords)
     answers = (
         _segment_slabs(images, models, options, run)
-        if any(is_slab(m) for m in models)
+        if with_slabs
         else _segment_steps(images, models, options, run, transforms)
     )
     return answers if isinstance(images, Sequence) else answers[0]

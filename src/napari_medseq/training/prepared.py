@@ -27,14 +27,13 @@ from napari_medseq.training.fingerprint import Fingerprint, Measuring, label_cou
 from napari_medseq.training.labelled_frames import labelled_frames
 from napari_medseq.training.layouts import Entry
 from napari_medseq.training.layouts.entries import LOSSY, some
-from napari_medseq.training.slab_windows import SlabCase
+from napari_medseq.training.slab_windows import UNSEEN, SlabCase
 
 #: says that the time for something is over
 Late = Callable[[], bool]
 
 #: an index of a class is a byte, of which one value is for what nobody looked at
 MOST_CLASSES = 254
-UNSEEN = 255
 _LEAST_CASES = 2
 _APART_MM, _APART_VOXELS = 0.1, 0.5  # corners of image and labels, at most
 _DARK, _BRIGHT, _CLEAR = (

@@ -21,6 +21,7 @@ Triple = tuple[int, int, int]
 Three = tuple[float, float, float]
 
 _SPOTS = 500  # labelled voxels remembered per class and case
+UNSEEN = 255  # index of a voxel where nobody looked: of no class, and not background
 _REACH = 0.25  # by which a window that is turned sees farther, beside the zoom
 _THIN = 24  # fewer steps are not blurred or coarsened along the steps
 
@@ -85,7 +86,7 @@ class SlabCase:
     patient, name : str
     image : Tensor, shape (channel, step, row, column), float16
     labels : Tensor, shape (step, row, column), uint8
-        Index of the class; 255 where nobody looked.
+        Index of the class; `UNSEEN` where nobody looked.
     spots : list of Tensor, shape (voxel, 3)
         Some voxels of each class that is there.
     """
@@ -99,7 +100,7 @@ class SlabCase:
     def __post_init__(self) -> None:
         g = torch.Generator().manual_seed(0)
         for value in self.labels.unique().tolist():
-            if 0 < value < 255:
+            if 0 < value < UNSEEN:
                 at = torch.nonzero(self.labels == value)
                 self.spots.append(at[torch.randperm(len(at), generator=g)[:_SPOTS]])
 
