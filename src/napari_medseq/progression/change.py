@@ -158,7 +158,8 @@ def growth_row(rows: pd.DataFrame) -> dict[str, float | str]:
     Parameters
     ----------
     rows : DataFrame
-        The rows of one lesion in order of visit. Intervals with a sighting that the field of view cuts off are left out.
+        The rows of one lesion in order of visit. Intervals with a sighting that the field of view cuts off are left out; the overall
+        change of a lesion that merged into another is blank.
 
     Returns
     -------
@@ -180,14 +181,15 @@ def growth_row(rows: pd.DataFrame) -> dict[str, float | str]:
     first, last = rows.iloc[0], rows.iloc[-1]
     days = float((last["date"] - first["date"]).days) if len(rows) > 1 and pd.notna(first["date"]) else np.nan
     overall: dict[str, float | str] = {}
-    if not (cut[0] or cut[-1]):
+    merged = volumes[-1] == 0 and last["event"] != "resolved"
+    if not (cut[0] or cut[-1] or merged):
         overall = of_volumes(volumes[0], volumes[-1], sds[0], sds[-1], days)
     return {
         "lesion": first["lesion"],
         "label": first["label"],
         "first_visit": first["visit"],
         "last_visit": rows["visit"].iloc[seen[-1]],
-        "resolved": bool(volumes[-1] == 0),
+        "resolved": bool(volumes[-1] == 0 and not merged),
         "intervals": len(steps),
         "growing_share": sum(steps) / len(steps) if steps else np.nan,
         "longest_growing_run": longest,

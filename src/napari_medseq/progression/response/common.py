@@ -20,6 +20,8 @@ Row = dict[str, Any]
 #: progression stands whatever was not seen: what was seen is enough for it
 FOUND_WORSE = ("PD",)
 NOTE = f"Computed from sizes alone, no clinical verdict. {DISCLAIMER}"
+#: slices up to this thickness measure a lesion of 10 mm
+THIN_SLICE_MM = 5.0
 #: options of rules that have one value per visit
 PER_VISIT = ("steroids", "clinical", "flair", "solid_mm")
 
@@ -72,7 +74,7 @@ class Assessment:
 
 
 class Sightings:
-    """The rows of a progression by lesion and visit, with split-off pieces known to their parent."""
+    """The rows of a progression by lesion and visit, with the lesions that carry another one on: pieces and unions."""
 
     def __init__(self, progression: Tracked) -> None:
         table = progression.lesions
@@ -88,13 +90,18 @@ class Sightings:
         self.in_view: Callable[[int, int, int], bool] = lambda lesion, seen, visit: progression.in_view(
             progression.graph.lesions[nodes[lesion, seen]], visit
         )
-        self.pieces: dict[int, list[int]] = {}
-        for (lesion, visit), row in sorted(self.rows.items(), key=lambda item: item[0][1]):
+        #: lesion → the lesions that carry it on, each with the visit from which it does
+        self._carriers: dict[int, list[tuple[int, int]]] = {}
+        #: (visit, lesion, the lesion into which it merged), in order of visit
+        self._merges: list[tuple[int, int, int]] = []
+        by_visit = sorted(self.rows.items(), key=lambda item: item[0][1])
+        for (lesion, visit), row in by_visit:
             parents = [int(p) for p in row["parents"].split(";") if p]
+            self._merges += [(visit, p, lesion) for p in parents if p != lesion and self._ends(p, visit)]
             if visit and lesion not in parents and parents and row["event"] in ("split", "complex"):
-                origin = next((t for t, own in self.pieces.items() if parents[0] in own), parents[0])
-                if lesion not in self.baseline and not any(lesion in own for own in self.pieces.values()):
-                    self.pieces.setdefault(origin, []).append(lesion)
+                carried = {k for own in self._carriers.values() for k, _ in own}
+                if lesion not in self.baseline and lesion not in carried:
+                    self._carriers.setdefault(parents[0], []).append((lesion, visit))
 
     def row(self, lesion: int, visit: int) -> Row | None:
         """The row of a lesion at a visit, or None."""
@@ -105,30 +112,61 @@ class Sightings:
         row = self.row(lesion, visit)
         return float(row["volume_ml"]) if row else 0.0
 
+    def measured(self, lesion: int, visit: int) -> bool:
+        """Whether a lesion is present at a visit and large enough to be measured."""
+        row = self.row(lesion, visit)
+        return bool(row and row["volume_ml"] > 0 and row["measured"])
+
+    def follow(self, targets: Sequence[int]) -> None:
+        """Let a lesion that is no target carry on the target that merged into it: the measure is then that of the union."""
+        for visit, lesion, union in self._merges:
+            holder = next((k for k in targets if lesion in self.parts(k, visit)), None)
+            if holder is not None and not any(union in self.parts(k, visit) for k in targets):
+                self._carriers.setdefault(holder, []).append((union, visit))
+
+    def parts(self, lesion: int, visit: int) -> list[int]:
+        """The lesion and all that carry it on at a visit: pieces that split off it, and (see `follow`) unions that took it up."""
+        parts, found = [lesion], [lesion]
+        while found:
+            carriers = [k for part in found for k, since in self._carriers.get(part, ()) if since <= visit]
+            found = [k for k in dict.fromkeys(carriers) if k not in parts]
+            parts += found
+        return parts
+
+    def mixed(self, lesion: int, targets: Sequence[int], visit: int) -> bool:
+        """Whether a lesion has merged with a target by a visit, so that its own volume is not known any more."""
+        own, held = set(self.parts(lesion, visit)), {p for k in targets for p in self.parts(k, visit)}
+        return bool(own & held) or any(
+            at <= visit and ((one in own and union in held) or (one in held and union in own))
+            for at, one, union in self._merges
+        )
+
     def size(self, lesion: int, visit: int, column: str, unmeasured: float) -> float:
-        """A measure of a lesion and the pieces that split off it; `unmeasured` where it is there but too small."""
-        total = 0.0
-        for part in (lesion, *self.pieces.get(lesion, ())):
-            row = self.row(part, visit)
-            if row and row["volume_ml"] > 0:
-                total += float(row[column]) if np.isfinite(row[column]) else unmeasured
-        return total
+        """A measure of a lesion, summed over its parts; `unmeasured` where it is there but none is large enough to measure."""
+        rows = [row for part in self.parts(lesion, visit) if (row := self.row(part, visit)) and row["volume_ml"] > 0]
+        known = [float(row[column]) for row in rows if np.isfinite(row[column])]
+        return sum(known, 0.0) if known or not rows else unmeasured
+
+    def least(self, lesions: Sequence[int], values: Sequence[float], visit: int) -> int:
+        """The visit before `visit` with the least value, among those at which all these lesions could be seen."""
+        whole = [v for v in range(visit) if not self.unseen(lesions, v)]
+        return min(whole, key=lambda v: values[v])
 
     def unseen(self, lesions: Iterable[int], visit: int) -> list[int]:
         """Lesions whose position was out of view at a visit, so that it is unknown whether they are gone."""
         unseen_lesions = []
         for lesion in lesions:
             last = max((v for v in range(visit) if self.volume(lesion, v) > 0), default=None)
-            if (
-                last is None
-                or self.volume(lesion, visit) > 0
-                or any(self.volume(k, visit) > 0 for k in self.pieces.get(lesion, ()))
-            ):
+            if last is None or any(self.volume(k, visit) > 0 for k in self.parts(lesion, visit)):
                 continue
-            merged = (row := self.row(lesion, last + 1)) is not None and row["event"] in ("merged", "complex")
-            if not merged and not self.in_view(lesion, last, visit):
+            if not self._ends(lesion, last + 1) and not self.in_view(lesion, last, visit):
                 unseen_lesions.append(lesion)
         return unseen_lesions
+
+    def _ends(self, lesion: int, visit: int) -> bool:
+        """Whether a lesion was taken up by another at a visit."""
+        row = self.row(lesion, visit)
+        return row is not None and row["event"] in ("merged", "complex") and not row["volume_ml"] > 0
 
     def new(self, visit: int) -> list[int]:
         """Measured lesions that are new at a visit."""
@@ -175,18 +213,22 @@ def by_sum(
     seen: Sightings,
     targets: Sequence[int],
     value: Callable[[int, int], float],
-    category: Callable[[int, float, float, float], tuple[str, list[str]]],
+    category: Callable[[int, Sequence[float], int], tuple[str, list[str]]],
     unit: str,
 ) -> tuple[Verdict, ...]:
-    """Verdicts from a sum over targets: `value(lesion, visit)`; `category(visit, sum, baseline, nadir)` judges."""
-    sums = [sum(value(lesion, visit) for lesion in targets) for visit in range(seen.visits)]
+    """Verdicts from a sum over targets: `value(lesion, visit)`; `category(visit, sums, least)` judges.
+
+    `sums` has one value per visit; `least` is the earlier visit with the smallest one (the nadir), of those at which every target
+    could be seen.
+    """
+    sums = [sum((value(lesion, visit) for lesion in targets), 0.0) for visit in range(seen.visits)]
     verdicts = []
     for visit in range(1, seen.visits):
-        nadir = min(sums[:visit])
-        name, why = category(visit, sums[visit], sums[0], nadir)
+        least = seen.least(targets, sums, visit)
+        name, why = category(visit, sums, least)
         out = seen.unseen(targets, visit)
         if out and name not in FOUND_WORSE:
-            name, why = "not evaluable", [f"lesion {k} was out of view" for k in out]
+            name, why = "not evaluable", out_of_view(out)
         each = [
             f"lesion {lesion}: {number(value(lesion, 0))} → {number(value(lesion, visit))} {unit}" for lesion in targets
         ]
@@ -197,11 +239,26 @@ def by_sum(
                 name,
                 sums[visit],
                 percent(sums[visit], sums[0]),
-                percent(sums[visit], nadir),
+                percent(sums[visit], sums[least]),
                 (*why, *each),
             )
         )
     return tuple(verdicts)
+
+
+def out_of_view(lesions: Iterable[int]) -> list[str]:
+    """One reason for each lesion that could not be seen."""
+    return [f"lesion {k} was out of view" for k in lesions]
+
+
+def smallest_measurable_mm(progression: Tracked, thin_mm: float) -> float:
+    """The smallest diameter that counts as measurable: `thin_mm`, or twice the thickness of slices thicker than 5 mm.
+
+    The same words in RECIST 1.1 (Eisenhauer et al. 2009, section 3.1) and RANO (Wen et al. 2010); the distance between slices counts,
+    gaps included.
+    """
+    thickest = max((float(k.spacing_zyx.max()) for k in progression.graph.at(0)), default=0.0)
+    return 2 * thickest if thickest > THIN_SLICE_MM else thin_mm
 
 
 def confirmed_by(seen: Sightings, verdicts: Sequence[Verdict], k: int, days: float) -> int | None:
@@ -209,9 +266,3 @@ def confirmed_by(seen: Sightings, verdicts: Sequence[Verdict], k: int, days: flo
     upholds = {"CR": ("CR",), "PR": ("PR", "CR")}[verdicts[k].category]
     upholding = next((v for v in verdicts[k + 1 :] if not seen.days(verdicts[k].visit, v.visit) < days), None)
     return upholding.visit if upholding is not None and upholding.category in upholds else None
-
-
-def none_evaluable(seen: Sightings, why: str) -> tuple[Verdict, ...]:
-    """Say "not evaluable" at every visit."""
-    nan = float("nan")
-    return tuple(Verdict(v, seen.dates[v], "not evaluable", nan, nan, nan, (why,)) for v in range(1, seen.visits))

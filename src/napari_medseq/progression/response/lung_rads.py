@@ -89,9 +89,17 @@ def lung_rads(
 
 
 def mean_mm(seen: Sightings, lesion: int, visit: int) -> float:
-    """Mean of the longest and the perpendicular diameter, to one decimal; 0 where the nodule is absent."""
+    """Mean of the longest and the perpendicular diameter, to one decimal; 0 where the nodule is absent.
+
+    Of a nodule too small to be measured, the diameter of the sphere of its volume: with 0 it would seem to have grown from nothing.
+    """
     row = seen.row(lesion, visit)
-    return round(float(np.nan_to_num((row["longest_mm"] + row["perpendicular_mm"]) / 2)), 1) if row else 0.0
+    if row is None:
+        return 0.0
+    mean = (row["longest_mm"] + row["perpendicular_mm"]) / 2
+    if not np.isfinite(mean):
+        mean = (6 * 1000 * seen.volume(lesion, visit) / np.pi) ** (1 / 3)
+    return round(float(mean), 1)
 
 
 def _nodule(

@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_medseq.progression.change import of_volumes
 from napari_medseq.progression.response.common import Assessment, Sightings, Verdict, percent
+from napari_medseq.progression.response.lung_rads import mean_mm
 
 if TYPE_CHECKING:
     from napari_medseq.progression.tracked import Tracked
@@ -39,14 +40,13 @@ def nodule_growth(progression: Tracked) -> Assessment:
                 continue
             earlier = seen.row(lesion, before) if before is not None else None
             if earlier is None or before is None:
-                why.append(f"lesion {lesion} is new ({_mean(now):.1f} mm)")
+                why.append(f"lesion {lesion} is new ({mean_mm(seen, lesion, visit):.1f} mm)")
                 grew = True
-                continue
-            if not earlier["measured"]:
                 continue
             compared += 1
             days = seen.days(before, visit)
-            change = _mean(now) - _mean(earlier)
+            size, size_before = mean_mm(seen, lesion, visit), mean_mm(seen, lesion, before)
+            change = size - size_before
             within = not days > MONTHS_12
             volume = percent(now["volume_ml"], earlier["volume_ml"])
             facts = of_volumes(
@@ -59,7 +59,7 @@ def nodule_growth(progression: Tracked) -> Assessment:
             worst = float(np.nanmax([worst, change]))
             late = "" if within else f", over {days:.0f} days"
             why.append(
-                f"lesion {lesion}: mean diameter {_mean(earlier):.1f} → {_mean(now):.1f} mm{late}, volume {volume:+.0f} %, {_band(facts)}"
+                f"lesion {lesion}: mean diameter {size_before:.1f} → {size:.1f} mm{late}, volume {volume:+.0f} %, {_band(facts)}"
             )
         category = "growth" if grew else "no growth" if compared else "not evaluable"
         nan = float("nan")
@@ -69,10 +69,6 @@ def nodule_growth(progression: Tracked) -> Assessment:
             )
         )
     return Assessment("nodule growth", SOURCE, "largest change of mean diameter (mm)", (), tuple(verdicts))
-
-
-def _mean(row: dict[str, float]) -> float:
-    return (row["longest_mm"] + row["perpendicular_mm"]) / 2
 
 
 def _band(facts: dict[str, float | str]) -> str:

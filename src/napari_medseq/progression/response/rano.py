@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from napari_medseq.errors import SettingsError
+from napari_medseq.progression.components import Lesion
 from napari_medseq.progression.response.common import (
     Assessment,
     Sightings,
     Verdict,
     by_sum,
     confirmed_by,
-    none_evaluable,
     number,
+    out_of_view,
     percent,
+    smallest_measurable_mm,
 )
+from napari_medseq.sequence import SPACE
 
 if TYPE_CHECKING:
     from napari_medseq.progression.tracked import Tracked
@@ -32,8 +35,10 @@ SOURCE_2010 = (
     "Wen et al., J Clin Oncol 2010, 28:1963 (RANO); T2/FLAIR +25 % as van den Bent et al., Lancet Oncol 2011, 12:583"
 )
 SOURCE_2 = "Wen et al., J Clin Oncol 2023, 41:5187 (RANO 2.0)"
-#: both diameters of a measurable lesion
-SMALLEST_MM = 10.0
+#: both diameters of a measurable lesion, and the slices that must show it (Wen et al. 2010)
+SMALLEST_MM, SLICES = 10.0, 2
+#: a lesion that is no target progresses when it is measurable and both diameters grew by so much (from 5 × 5 to 10 × 10 mm)
+NON_TARGET_RISE_MM = 5.0
 #: responses must last this long, and progression this soon after radiotherapy may be its effect
 CONFIRM_DAYS, RADIOTHERAPY_DAYS = 28, 84
 STATES = ("better", "stable", "worse")
@@ -67,7 +72,7 @@ def rano2010(
     Assessment
         CR and PR are "unconfirmed" until a visit four weeks later or more says the same or better. CR needs no steroids, PR no more
         than at baseline, both a clinical state and T2/FLAIR that are not worse; worse ones are progression, and so is growth,
-        unless steroids were reduced ("not evaluable").
+        unless steroids were reduced ("not evaluable"). Without a measurable lesion at the first visit the best outcome is SD.
     """
     rules = _Rules("RANO 2010", SOURCE_2010, "product_mm2", 50, 25, True)
     context = _Context(
@@ -201,58 +206,101 @@ class _Context:
         return []
 
 
-def _rano(progression: Tracked, rules: _Rules, max_targets: int, context: _Context) -> Assessment:
-    seen = Sightings(progression)
-    column, unit = rules.column, rules.unit
+class _Rano:
+    """The lesions of a patient as RANO sees them: targets, the others, and what each visit says of both."""
 
-    def value(lesion: int, visit: int) -> float:
-        return seen.size(lesion, visit, column, 0.0)
+    def __init__(self, progression: Tracked, rules: _Rules, max_targets: int, context: _Context) -> None:
+        self.seen, self.rules, self.context = Sightings(progression), rules, context
+        self.smallest_mm = smallest_measurable_mm(progression, SMALLEST_MM)
+        in_slices = {progression.graph.identities[k.key]: k for k in progression.graph.at(0)}
+        measurable = [k for k in self.seen.baseline if self._measurable(k, 0) and _in_slices(in_slices[k])]
+        self.targets = sorted(measurable, key=lambda k: -self.value(k, 0))[:max_targets]
+        self.seen.follow(self.targets)
 
-    def measurable(lesion: int) -> bool:
-        row = seen.row(lesion, 0)
-        return bool(row and np.nan_to_num(row["perpendicular_mm"]) >= SMALLEST_MM)
+    def value(self, lesion: int, visit: int) -> float:
+        """Product of diameters in mm², or volume in mL."""
+        return self.seen.size(lesion, visit, self.rules.column, 0.0)
 
-    targets = sorted((k for k in seen.baseline if measurable(k)), key=lambda k: -value(k, 0))[:max_targets]
+    def category(self, visit: int, sums: Sequence[float], least: int) -> tuple[str, list[str]]:
+        """The category at a visit from the sums of all visits and the visit of the nadir, with its reasons."""
+        name, why = self._judge(visit, sums, least)
+        return name, [*why, *self.context.missing(visit)]
 
-    def category(visit: int, now: float, base: float, nadir: float) -> tuple[str, list[str]]:
-        name, why = judge(visit, now, base, nadir)
-        return name, [*why, *context.missing(visit)]
-
-    def judge(visit: int, now: float, base: float, nadir: float) -> tuple[str, list[str]]:
-        why = [f"lesion {k} is new" for k in seen.new(visit)] + context.worse(visit)
-        change = f"{percent(now, nadir):+.0f} %, limit +{rules.rise:g} %"
+    def _judge(self, visit: int, sums: Sequence[float], least: int) -> tuple[str, list[str]]:
+        rules, context, unit = self.rules, self.context, self.rules.unit
+        now, base, nadir = sums[visit], sums[0], sums[least]
+        why = [f"lesion {k} is new" for k in self.seen.new(visit)] + self._non_targets_worse(visit)
+        why += context.worse(visit)
         if percent(now, nadir) >= rules.rise or (nadir == 0 < now):
+            change = f"{percent(now, nadir):+.0f} %, limit +{rules.rise:g} %"
             rose = f"rose from its least {number(nadir)} to {number(now)} {unit} ({change})"
-            least = min(range(visit), key=lambda v: sum(value(k, v) for k in targets))
             if not why and context.reduced(visit, least):
                 return "not evaluable", [rose, "steroids were reduced since: growth may be their lack"]
             why.append(rose)
         if why:
-            since = (seen.dates[visit], context.radiotherapy_end)
+            since = (self.seen.dates[visit], context.radiotherapy_end)
             if since[0] and since[1] and (since[0] - since[1]).days <= RADIOTHERAPY_DAYS and not context.worse(visit):
                 return "not evaluable", [*why, "within 12 weeks of radiotherapy: may be pseudoprogression"]
             return "PD", why
-        remaining = [
-            k for k in seen.lesions if seen.volume(k, visit) > 0 and (r := seen.row(k, visit)) and r["measured"]
-        ]
+        if not self.targets:
+            return "SD", [
+                f"no lesion with two diameters of {self.smallest_mm:g} mm at the first visit: no response can be told"
+            ]
+        unknown = out_of_view(self.seen.unseen(self._counted_before(visit), visit))
+        remaining = [k for k in self.seen.lesions if self.seen.measured(k, visit)]
         fell = f"fell from baseline {number(base)} to {number(now)} {unit} ({percent(now, base):+.0f} %, limit −{rules.fall:g} %)"
         notes: list[str] = []
         for name, holds, reason in (
-            ("CR", not remaining, "no enhancing lesion is left"),
+            ("CR", not remaining and not unknown, "no enhancing lesion is left"),
             ("PR", percent(now, base) <= -rules.fall, fell),
         ):
             if holds and not (spoiled := context.spoils(name, visit)):
-                return name, [reason, *notes]
+                return name, [reason, *notes, *unknown]
             notes += spoiled if holds else []
         stays = f"{percent(now, base):+.0f} % of baseline, {percent(now, nadir):+.0f} % of the least"
         return "SD", [f"{number(now)} {unit}: {stays}", *dict.fromkeys(notes)]
 
-    if not targets:
-        why = "no lesion with two diameters of 10 mm or more at the first visit"
-        return Assessment(rules.name, rules.source, rules.quantity, (), none_evaluable(seen, why))
-    verdicts = by_sum(seen, targets, value, category, unit)
-    verdicts = tuple(_settled(seen, verdicts, k) for k in range(len(verdicts)))
-    return Assessment(rules.name, rules.source, rules.quantity, tuple(targets), verdicts)
+    def _non_targets_worse(self, visit: int) -> list[str]:
+        """Reasons for clear progression of lesions that are no targets and have not merged with one."""
+        held = {p for k in self.targets for p in self.seen.parts(k, visit)}
+        reasons = []
+        for k in self._counted_before(visit):
+            if k in held or not self._measurable(k, visit) or self.seen.mixed(k, self.targets, visit):
+                continue
+            now = self._diameters(k, visit)
+            earlier = [self._diameters(k, v) for v in range(visit) if self.seen.volume(k, v) > 0]
+            least = min(earlier, key=lambda d: d[1])
+            if min(now[0] - least[0], now[1] - least[1]) >= NON_TARGET_RISE_MM:
+                sizes = " to ".join(f"{longest:.0f} × {across:.0f}" for longest, across in (least, now))
+                reasons.append(f"lesion {k}, no target, grew from {sizes} mm")
+        return reasons
+
+    def _counted_before(self, visit: int) -> list[int]:
+        """Lesions that were measured at an earlier visit."""
+        return [k for k in self.seen.lesions if any(self.seen.measured(k, v) for v in range(visit))]
+
+    def _diameters(self, lesion: int, visit: int) -> tuple[float, float]:
+        """Longest and perpendicular diameter in mm; 0 where it is too small to be measured."""
+        row = self.seen.row(lesion, visit) or {}
+        longest, across = (float(np.nan_to_num(row.get(c, 0.0))) for c in ("longest_mm", "perpendicular_mm"))
+        return longest, across
+
+    def _measurable(self, lesion: int, visit: int) -> bool:
+        return self._diameters(lesion, visit)[1] >= self.smallest_mm
+
+
+def _in_slices(lesion: Lesion) -> bool:
+    """Whether a lesion is shown by as many slices as a measurable one must be; an image of one slice asks for no more."""
+    along = SPACE.index(lesion.slice_axis)
+    single = lesion.grid_zyx is not None and lesion.grid_zyx[along] < SLICES
+    return single or lesion.shape[along] >= SLICES
+
+
+def _rano(progression: Tracked, rules: _Rules, max_targets: int, context: _Context) -> Assessment:
+    lesions = _Rano(progression, rules, max_targets, context)
+    verdicts = by_sum(lesions.seen, lesions.targets, lesions.value, lesions.category, rules.unit)
+    verdicts = tuple(_settled(lesions.seen, verdicts, k) for k in range(len(verdicts)))
+    return Assessment(rules.name, rules.source, rules.quantity, tuple(lesions.targets), verdicts)
 
 
 def _settled(seen: Sightings, verdicts: tuple[Verdict, ...], k: int) -> Verdict:
@@ -278,12 +326,24 @@ def _each(name: str, per_visit: Sequence[T | None] | None, visits: int, words: S
 
 
 def _flair(progression: Tracked, column: str) -> list[str | None]:
-    """The state of T2/FLAIR lesions at each visit: worse from a rise over their least, or with a new lesion."""
+    """The state of T2/FLAIR lesions at each visit: worse from a rise over their least, or with a new lesion.
+
+    Unknown where some of them were out of view and the others are not worse.
+    """
     seen = Sightings(progression)
-    sums = [sum(seen.size(k, visit, column, 0.0) for k in seen.lesions) for visit in range(seen.visits)]
-    verdicts: list[str | None] = ["stable"]
+    counted = [k for k in seen.lesions if any(seen.measured(k, visit) for visit in range(seen.visits))]
+    sums = [
+        sum(float(np.nan_to_num(row[column])) for k in seen.lesions if (row := seen.row(k, visit)))
+        for visit in range(seen.visits)
+    ]
+    states: list[str | None] = ["stable"]
     for visit in range(1, seen.visits):
-        least = min(sums[:visit])
+        least = sums[seen.least(counted, sums, visit)]
         rose = percent(sums[visit], least) >= FLAIR_PERCENT[column] or (least == 0 < sums[visit])
-        verdicts.append("worse" if rose or seen.new(visit) else "better" if sums[visit] < sums[0] else "stable")
-    return verdicts
+        if rose or seen.new(visit):
+            states.append("worse")
+        elif seen.unseen(counted, visit):
+            states.append(None)
+        else:
+            states.append("better" if sums[visit] < sums[0] else "stable")
+    return states

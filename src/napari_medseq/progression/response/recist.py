@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from napari_medseq.progression.response.common import Assessment, Sightings, Verdict, by_sum, confirmed_by, percent
+from napari_medseq.progression.response.common import (
+    Assessment,
+    Sightings,
+    Verdict,
+    by_sum,
+    confirmed_by,
+    out_of_view,
+    percent,
+    smallest_measurable_mm,
+)
 
 if TYPE_CHECKING:
     from napari_medseq.progression.tracked import Tracked
@@ -15,6 +24,11 @@ if TYPE_CHECKING:
 SOURCE = "Eisenhauer et al., Eur J Cancer 2009, 45:228 (RECIST 1.1)"
 #: a target too faint to measure counts as 5 mm
 TOO_SMALL_MM = 5.0
+#: smallest longest diameter of a target in thin slices
+TARGET_MM = 10.0
+#: the sum must rise by this share of its nadir and by this much
+RISE_PERCENT, RISE_MM = 20.0, 5.0
+FALL_PERCENT = 30.0
 #: short axis of a node: measurable from, abnormal from
 NODE_TARGET_MM, NODE_NORMAL_MM = 15.0, 10.0
 #: 73 % in volume is 20 % in diameter: what the guideline gives as a measure of unequivocal non-target progression
@@ -57,8 +71,7 @@ def recist11(
         where response is the primary end point of a trial that is not randomised.
     """
     rule = _Recist(Sightings(progression), nodes, organs or {}, unequivocal)
-    thickest = max((float(k.spacing_zyx.max()) for k in progression.graph.at(0)), default=0.0)
-    least = min_diameter_mm if min_diameter_mm is not None else 2 * thickest if thickest > 5 else 10.0
+    least = min_diameter_mm if min_diameter_mm is not None else smallest_measurable_mm(progression, TARGET_MM)
     rule.choose(least, max_targets, max_per_organ)
     verdicts = by_sum(rule.seen, rule.targets, rule.value, rule.category, "mm")
     note = (
@@ -84,7 +97,7 @@ class _Recist:
         abnormal = [
             k
             for k in self.seen.baseline
-            if measured(self.seen, k) and (k not in self.nodes or self.value(k, 0) >= NODE_NORMAL_MM)
+            if self.seen.measured(k, 0) and (k not in self.nodes or self.value(k, 0) >= NODE_NORMAL_MM)
         ]
         used: Counter[str] = Counter()
         for lesion in sorted(abnormal, key=lambda k: -self.value(k, 0)):
@@ -94,59 +107,72 @@ class _Recist:
                 self.targets.append(lesion)
                 used[organ] += 1
         self.others = [k for k in abnormal if k not in self.targets]
+        self.seen.follow(self.targets)
 
     def value(self, lesion: int, visit: int) -> float:
         """Diameter in mm: the short axis of a node, the longest diameter of any other lesion."""
         column = "perpendicular_mm" if lesion in self.nodes else "longest_mm"
         return self.seen.size(lesion, visit, column, TOO_SMALL_MM)
 
-    def category(self, visit: int, now: float, baseline: float, nadir: float) -> tuple[str, list[str]]:
-        """The category at a visit from the sums of diameters (mm), with its reasons."""
-        worse = self._new_or_back(visit, nadir) + self._non_targets_worse(visit)
-        if now - nadir >= 5 and percent(now, nadir) >= 20:
-            change = f"{percent(now, nadir):+.0f} %, at least 5 mm"
-            worse.append(f"sum rose from its nadir {nadir:.1f} to {now:.1f} mm ({change})")
+    def category(self, visit: int, sums: Sequence[float], least: int) -> tuple[str, list[str]]:
+        """The category at a visit from the sums of diameters of all visits (mm) and the visit of the nadir, with its reasons."""
+        now, baseline, nadir = sums[visit], sums[0], sums[least]
+        worse = self._new_or_back(visit) + self._non_targets_worse(visit)
+        if now - nadir >= RISE_MM and not percent(now, nadir) < RISE_PERCENT:
+            change = f"{percent(now, nadir):+.0f} %, " if nadir > 0 else ""
+            worse.append(f"sum rose from its nadir {nadir:.1f} to {now:.1f} mm ({change}at least {RISE_MM:g} mm)")
         if worse:
             return "PD", worse
         remaining = [k for k in self.others if not self._gone(k, visit)]
         remain = f"non-targets remain: {', '.join(str(k) for k in remaining)}"
+        unknown = out_of_view(self.seen.unseen(self.others, visit))
         if not self.targets and not self.others:
             return "not evaluable", ["no lesion at the first visit that RECIST could follow"]
         if not self.targets:
+            if unknown and not remaining:
+                return "not evaluable", unknown
             return ("non-CR/non-PD", [remain]) if remaining else ("CR", ["all non-targets are gone"])
         if all(self._gone(k, visit) for k in self.targets):
-            if remaining:
-                return "PR", [f"all targets are gone, {remain}"]
+            if remaining or unknown:
+                return "PR", [f"all targets are gone, {remain}" if remaining else "all targets are gone", *unknown]
             return "CR", ["all targets and non-targets are gone"]
         of_baseline = f"{percent(now, baseline):+.0f} %"
-        if percent(now, baseline) <= -30:
+        if percent(now, baseline) <= -FALL_PERCENT:
             return "PR", [f"sum fell from baseline {baseline:.1f} to {now:.1f} mm ({of_baseline})"]
         return "SD", [f"sum {now:.1f} mm: {of_baseline} of baseline, {percent(now, nadir):+.0f} % of nadir"]
 
-    def _new_or_back(self, visit: int, nadir: float) -> list[str]:
+    def _new_or_back(self, visit: int) -> list[str]:
         reasons = [f"lesion {k} is new" for k in self.seen.new(visit)]
-        if nadir == 0:
+        if any(self._complete(v) for v in range(1, visit)):
             reasons += [f"lesion {k} came back after complete response" for k in self.targets if self._back(k, visit)]
         return reasons
 
     def _non_targets_worse(self, visit: int) -> list[str]:
+        """Reasons for unequivocal progression of the non-targets that have not merged with a target, in volume over their least."""
         reasons = []
-        volumes = [sum(self.seen.volume(k, v) for k in self.others) for v in range(visit + 1)]
-        growth = percent(volumes[-1], min(volumes[:-1]))
+        others = [k for k in self.others if not self.seen.mixed(k, self.targets, visit)]
+        volumes = [sum(self.seen.size(k, v, "volume_ml", 0.0) for k in others) for v in range(visit + 1)]
+        least = volumes[self.seen.least(others, volumes, visit)]
+        growth = percent(volumes[visit], least)
         if growth > NON_TARGET_PERCENT:
             reasons.append(f"non-targets grew by {growth:.0f} % in volume (over {NON_TARGET_PERCENT:.0f} %)")
-        if self.others and volumes[-1] > 0 == min(volumes[:-1]):
+        if others and volumes[visit] > 0 == least:
             reasons.append("non-targets came back after complete response")
         if visit in self.unequivocal:
             reasons.append("a reader saw unequivocal progression of non-targets")
         return reasons
+
+    def _complete(self, visit: int) -> bool:
+        """Whether nothing of what was there at the first visit was left at a visit, and all of it could be seen."""
+        lesions = [*self.targets, *self.others]
+        return all(self._gone(k, visit) for k in lesions) and not self.seen.unseen(lesions, visit)
 
     def _gone(self, lesion: int, visit: int) -> bool:
         return self.value(lesion, visit) < (NODE_NORMAL_MM if lesion in self.nodes else 1e-9)
 
     def _back(self, lesion: int, visit: int) -> bool:
         row = self.seen.row(lesion, visit)
-        return row is not None and row["event"] == "reappeared" and self.value(lesion, visit) > 0
+        return row is not None and row["event"] == "reappeared" and not self._gone(lesion, visit)
 
     def _organ(self, lesion: int) -> str:
         row = self.seen.row(lesion, 0)
@@ -164,9 +190,3 @@ def _with_confirmation(seen: Sightings, verdicts: tuple[Verdict, ...], k: int, n
             else ("not confirmed four weeks on or later",)
         )
     return replace(verdict, reasons=(*verdict.reasons, *notes))
-
-
-def measured(seen: Sightings, lesion: int) -> bool:
-    """Whether a lesion is large enough to be measured at the first visit."""
-    row = seen.row(lesion, 0)
-    return bool(row and row["measured"])

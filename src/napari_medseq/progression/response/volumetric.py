@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_medseq.errors import SettingsError
 from napari_medseq.progression.change import noise_bound
-from napari_medseq.progression.response.common import Assessment, Sightings, Verdict, number, percent
+from napari_medseq.progression.response.common import Assessment, Sightings, Verdict, number, out_of_view, percent
 
 if TYPE_CHECKING:
     from napari_medseq.progression.tracked import Tracked
@@ -24,6 +22,8 @@ def volumetric(
     new_is_progression: bool = False,
 ) -> Assessment:
     """Progression when the burden rises by `rise_percent` over its nadir, response when it falls by `fall_percent` of baseline.
+
+    A visit at which a lesion was out of view is "not evaluable", unless the others alone say progression; it is no nadir.
 
     Parameters
     ----------
@@ -42,10 +42,11 @@ def volumetric(
             f"Thresholds +{rise_percent} % and −{fall_percent} % are not usable; give positive percentages."
         )
     seen, table = Sightings(progression), progression.summary
+    counted = [k for k in seen.lesions if any(seen.measured(k, visit) for visit in range(seen.visits))]
     total, sd = table["volume_ml"].tolist(), table["volume_sd_ml"].tolist()
     verdicts = []
     for visit in range(1, seen.visits):
-        least = int(np.argmin(total[:visit]))
+        least = seen.least(counted, total, visit)
         up, down = percent(total[visit], total[least]), percent(total[visit], total[0])
         beyond = total[visit] - total[least] > noise_bound(total[least], total[visit], sd[least], sd[visit])
         new = seen.new(visit) if new_is_progression else []
@@ -54,6 +55,8 @@ def volumetric(
             why.append(f"burden rose from its least {number(total[least])} to {number(total[visit])} mL ({up:+.0f} %)")
         if why:
             category = "progression"
+        elif unseen := seen.unseen(counted, visit):
+            category, why = "not evaluable", out_of_view(unseen)
         elif total[0] == 0 and total[visit] == 0:
             category, why = "no lesion", ["no lesion at either visit"]
         elif down <= -fall_percent:
