@@ -45,7 +45,7 @@ def add(commands: common.Commands) -> None:
     train.set_defaults(run=_train)
 
     check = commands.add_parser("check", help="what a training would use of a folder of data, and every doubt about it")
-    check.add_argument("data", help="folder of images and labels, or a CSV of paths")
+    check.add_argument("data", help="folder of images and labels, or a CSV of paths with labels or classes")
     check.add_argument("--patient", metavar="REGEX", help="as for train")
     check.add_argument(
         "--channels",
@@ -55,6 +55,11 @@ def add(commands: common.Commands) -> None:
         help="in trees of files: each channel and how its files are named",
     )
     check.add_argument("--labels", metavar="PATTERN", help="in trees of files: how the files of labels are named")
+    check.add_argument(
+        "--task",
+        choices=("segmentation", "classification"),
+        help="of a table with labels and a class: what is to be learned (default: the labels)",
+    )
     common.add_json(check)
     check.set_defaults(run=_check)
 
@@ -172,12 +177,12 @@ def _train_on_folder(args: argparse.Namespace) -> None:
     if args.json:
         _trained(args, result)
         return
-    from napari_medseq.training.plan import read_plan
-
-    print(f"{read_plan(run / 'plan.yaml')}\n\nplan: {run / 'plan.yaml'} (change it, and use it by --plan)")
+    print(f"{result.plan}\n\nplan: {run / 'plan.yaml'} (change it, and use it by --plan)")
     print(f"learned from {len(result.patients)} patient(s), {result.seen} windows seen")
     if result.table is None:
         print("no patient was kept back to judge it: look at its results before trusting them")
+    elif result.scores is not None:
+        print(f"of patients that it has not seen (95 % confidence):\n{common.table(common.rows_of(result.scores))}")
     else:
         print(f"Dice of patients that it has not seen:\n{common.table(common.rows_of(result.table))}")
     print(f"\n{result.model.info.name}: {result.folder}")
@@ -188,11 +193,19 @@ def _check(args: argparse.Namespace) -> int:
 
     channels = dict(_named(c) for c in args.channels)
     checked = check_data(
-        Path(args.data), patient=args.patient, channels=channels or None, labels=args.labels, progress=common.bar()
+        Path(args.data),
+        patient=args.patient,
+        channels=channels or None,
+        labels=args.labels,
+        task=args.task,
+        progress=common.bar(),
     )
     patients = len({row["patient"] for row in checked.rows})
     facts = {"layout": checked.layout.kind, "patients": patients, "cases": checked.rows, "doubts": checked.doubts}
     text = [common.table(checked.rows), "", f"{checked.layout.kind}: {len(checked.rows)} cases of {patients} patients"]
+    for name in checked.layout.answers:
+        own = [row["patient"] for row in checked.rows if row["class"] == name]
+        text.append(f"class {name}: {len(own)} cases of {len(set(own))} patients")
     text += [f"doubt: {d}" for d in checked.doubts] or ["no doubts"]
     common.answer(args, facts, "\n".join(text))
     return 0
@@ -211,6 +224,8 @@ def _trained(args: argparse.Namespace, result: Any) -> None:
     info = result.model.info
     facts = {"bundle": str(result.folder), "name": info.name, "parameters": info.parameters, "curve": curve}
     table_rows = curve[-5:]
+    if result.scores is not None:
+        facts["scores"] = result.scores.to_dict("records")
     if result.table is not None:
         facts["folds"] = table_rows = result.table.to_dict("records")
     common.answer(args, facts, f"{common.table(table_rows)}\n\n{info.name}: {result.folder}")

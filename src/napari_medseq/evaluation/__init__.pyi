@@ -1,3 +1,5 @@
+from .classes import auc_interval as auc_interval
+from .classes import class_scores as class_scores
 from .classical import ClassicalSettings as ClassicalSettings
 from .classical import OutOfFold as OutOfFold
 from .classical import classical_pipeline as classical_pipeline
@@ -44,9 +46,11 @@ __all__ = [
     "SurfaceDistances",
     "auc",
     "auc_by_patient",
+    "auc_interval",
     "average_precision",
     "bland_altman",
     "bootstrap",
+    "class_scores",
     "classical_pipeline",
     "delong",
     "detect",

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from napari_medseq import memory
 from napari_medseq.errors import MedseqWarning, ModelError
+from napari_medseq.inference.working import grey_channels
 from napari_medseq.models import Model, why_unsuitable
 from napari_medseq.models.choosing import choose_image
+from napari_medseq.models.info import COLOURS, takes_colours
 from napari_medseq.sequence import ImageSequence, Visit
 from napari_medseq.unread import UnreadVoxels
 
@@ -38,7 +40,7 @@ def exams(images: Images, model: Model, *, force: bool = False) -> list[list[Ima
         If the number of channels, a channel's name or the modality does not fit, or a visit leaves a choice.
     """
     if isinstance(images, ImageSequence):
-        exam_list = [[images]]
+        exam_list = [_of_one(images, model)]
     elif isinstance(images, Mapping):
         exam_list = [_by_channel(images, model)]
     elif isinstance(images, Sequence) and images and all(isinstance(v, Visit) for v in images):
@@ -56,6 +58,14 @@ def exams(images: Images, model: Model, *, force: bool = False) -> list[list[Ima
         for seq in channels:
             _fits(seq, model, force)
     return exam_list
+
+
+def _of_one(image: ImageSequence, model: Model) -> list[ImageSequence]:
+    """One image as the channels of a model: for one of colours its colours, which in a grey picture are alike."""
+    if not takes_colours(model.info) or ("c" not in image.axes and image.oriented):
+        return [image]
+    colours = grey_channels(image)
+    return [colours.get(name, image) for name in COLOURS]
 
 
 def to_image_axes(array: NDArray[Number], axes: Sequence[str], image: ImageSequence) -> NDArray[Number]:

@@ -7,7 +7,6 @@ trains the slab network for the time that is left. The plan and the record lie b
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from napari_medseq.progress import Cancelled, Progress, check, part
 from napari_medseq.settings import checked
 from napari_medseq.training import automatic_bundle
 from napari_medseq.training.automatic_config import AutoConfig
+from napari_medseq.training.budget import SPARE, Budget, threads
 from napari_medseq.training.fingerprint import Fingerprint
 from napari_medseq.training.judging import choose_judges, patient_scores, seconds_to_judge
 from napari_medseq.training.layouts import Entry, Layout, find_layout
@@ -36,11 +36,9 @@ from napari_medseq.training.prepared import Decoded, measured, slab_cases
 from napari_medseq.training.slab_loop import WARM_UP, Course, SlabLoop, fit_slabs
 from napari_medseq.training.slab_windows import SlabCase, SlabWindows
 
-_SPARE = 0.01  # share of the time for writing
 _JUDGING = 0.2  # share of the time that judging takes at most where nobody named the judges
 _MEASURING, _READING = 0.15, 0.4  # shares of the time after which no further case is measured, or read
 _GPU_CORES = 8  # of a CPU that make windows as fast as a GPU learns from them
-_LEAST_SECONDS = 5.0  # of training, however long caching took; of less than ten in all, half
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +84,7 @@ def train_automatically(
         When `cancelled` says so; the checkpoint stays.
     """
     c = checked(AutoConfig, config, where="the training config")
-    budget = _Budget(c)
+    budget = Budget(c)
     run, layout = c.run_folder, layout_of(c)
     kept_back = {e.patient for e in layout.entries if e.split == "validation"}
     decoded = _decoded(c, layout, kept_back)
@@ -94,7 +92,7 @@ def train_automatically(
     facts, classes = measured(decoded, named, part(progress, 0.0, 0.03), cancelled, budget.after(_MEASURING))
     if facts.measured >= facts.cases and not c.classes:  # else one may be in those that are not measured
         classes = {k: v for k, v in classes.items() if facts.classes[k].cases}
-    device = _learning_device(c)
+    device = learning_device(c)
     plan = _plan(c, run, lambda: _new_plan(c, facts, device))
     _check_plan(plan, facts)
     plan.save(run / "plan.yaml")
@@ -161,7 +159,7 @@ class _Task:
 
 
 def _learn(
-    task: _Task, budget: _Budget, progress: Progress | None, cancelled: Cancelled | None
+    task: _Task, budget: Budget, progress: Progress | None, cancelled: Cancelled | None
 ) -> automatic_bundle.Learned:
     """Train the plan's network for the time that is left, and judge it."""
     c, plan, facts = task.config, task.plan, task.facts
@@ -175,7 +173,7 @@ def _learn(
     loop = _loop(c, plan, task.device, budget.for_training(to_judge))
     windows = _windows(c, plan, task.learned, facts.spacing_mm, len(task.classes) + 1)
     names = list(task.classes.values())
-    with _threads(c.threads):
+    with threads(c.threads):
         course = fit_slabs(
             network,
             windows,
@@ -184,7 +182,7 @@ def _learn(
             progress=part(progress, 0.08, 0.98),
             cancelled=cancelled,
         )
-        stop = budget.after(math.inf if c.judges else 1 - _SPARE)
+        stop = budget.after(math.inf if c.judges else 1 - SPARE)
         scores = patient_scores(course.network, inference, task.judging, names, task.device, stop)
     if course.seen < WARM_UP * plan.batch:
         warnings.warn(
@@ -205,27 +203,6 @@ def _learn(
     )
 
 
-class _Budget:
-    """The time that a training may take as a whole, counted from when this object is made."""
-
-    def __init__(self, c: AutoConfig) -> None:
-        self._now = time.process_time if c.clock == "process" else time.monotonic
-        self.seconds, self._began = 60 * c.minutes, self._now()
-
-    @property
-    def spent(self) -> float:
-        """Seconds so far."""
-        return self._now() - self._began
-
-    def after(self, share: float) -> Callable[[], bool]:
-        """A question that is answered with yes once more than this share of the time is spent."""
-        return lambda: self.spent > share * self.seconds
-
-    def for_training(self, to_judge: float) -> float:
-        """Seconds that the training loop may take: what remains, but for judging and writing."""
-        return max(self.seconds * (1 - _SPARE) - to_judge - self.spent, min(_LEAST_SECONDS, self.seconds / 2))
-
-
 def _decoded(c: AutoConfig, layout: Layout, kept_back: Collection[str]) -> Decoded:
     """The cases, each read when it is needed."""
     return Decoded(
@@ -236,7 +213,7 @@ def _decoded(c: AutoConfig, layout: Layout, kept_back: Collection[str]) -> Decod
     )
 
 
-def _learning_device(c: AutoConfig) -> torch.device:
+def learning_device(c: AutoConfig) -> torch.device:
     """The device that the network learns on: a CUDA device where the config allows one, else the CPU."""
     device = devices.choose(c.device)[0]
     return device if device.type == "cuda" else torch.device("cpu")
@@ -286,7 +263,7 @@ def _windows(
 
 def layout_of(c: AutoConfig) -> Layout:
     """The cases of the data set, without held-out patients and test cases."""
-    layout = find_layout(Path(c.data), patient=c.patient, channels=c.channels or None, labels=c.labels)
+    layout = find_layout(Path(c.data), patient=c.patient, channels=c.channels or None, labels=c.labels, task=c.task)
     for doubt in layout.doubts:
         warnings.warn(doubt, MedseqWarning, stacklevel=4)
     entries = tuple(
@@ -302,7 +279,7 @@ def layout_of(c: AutoConfig) -> Layout:
 
 def _for_this_processor(c: AutoConfig, plan: Plan) -> Plan:
     """A plan of another machine without bfloat16, where this one has no units for it: it may be 200 times slower then."""
-    if not plan.bfloat16 or _learning_device(c).type == "cuda" or has_bfloat16() or bfloat16_pays():
+    if not plan.bfloat16 or learning_device(c).type == "cuda" or has_bfloat16() or bfloat16_pays():
         return plan
     reasons = {**plan.reasons, "bfloat16": "this processor computes it no faster, whatever the plan said"}
     return plan.model_copy(update={"bfloat16": False, "reasons": reasons})
@@ -390,17 +367,3 @@ def _inference(plan: Plan, facts: Fingerprint) -> SlabSettings:
         keep_largest=plan.keep_largest,
         missing_channels=len(facts.channels) > 1 and plan.augment.drop_channel > 0,
     )
-
-
-class _threads:
-    """Within this context torch uses the given number of threads."""
-
-    def __init__(self, count: int | None) -> None:
-        self.count, self.before = count, torch.get_num_threads()
-
-    def __enter__(self) -> None:
-        if self.count is not None:
-            torch.set_num_threads(self.count)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.before)

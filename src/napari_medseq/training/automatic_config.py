@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -21,6 +22,8 @@ class AutoConfig(Settings):
         Folder, or CSV file of paths; `layouts` says which layouts are known.
     out : str
         Folder of the bundle.
+    task : {"segmentation", "classification"} or None
+        What is learned of a table that has both labels and a class; otherwise what it has.
     minutes : float
         Time for everything: reading, training and judging.
     name, description, licence : str
@@ -30,7 +33,7 @@ class AutoConfig(Settings):
     settings : dict
         Values for fields of the plan; all other fields are decided from the data.
     classes : dict of int to str
-        Label value to name; those of the data set otherwise.
+        Label value to name, or number of a class in a table to its name; those of the data set otherwise.
     channels : dict of str to str
         In trees of files: name of each channel to the pattern of its files.
     labels : str or None
@@ -41,7 +44,7 @@ class AutoConfig(Settings):
         Patients that are left out altogether.
     validation : int or None
         Number of patients that judge the network at the end and that it does not learn from. None: a tenth of the
-        patients where there are 20 or more, else none.
+        patients where there are 20 or more, else none; of classes of whole exams a fifth where each class has 5 patients or more.
     judges : tuple of str
         The same by name.
     folds : int
@@ -62,6 +65,7 @@ class AutoConfig(Settings):
 
     data: str
     out: str
+    task: Literal["segmentation", "classification"] | None = None
     minutes: float = Field(60.0, gt=0)
     name: str = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$")
     description: str = ""

@@ -31,7 +31,7 @@ class Checked:
     ----------
     layout : Layout
     rows : list of dict
-        One per case: patient, case, grid, channels, labels.
+        One per case: patient, case, grid, channels, and labels or class.
     doubts : list of str
     """
 
@@ -46,16 +46,17 @@ def check_data(
     patient: str | None = None,
     channels: Mapping[str, str] | None = None,
     labels: str | None = None,
+    task: str | None = None,
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Checked:
     """Read every case of a folder and report what is doubtful: unreadable files, grids that differ, labels that are
-    not classes, empty masks, duplicated images, and patients in two splits.
+    not classes, empty masks, duplicated images, and patients in two splits; of a table of classes what is odd about these.
 
     Parameters
     ----------
     folder : Path
-    patient, channels, labels
+    patient, channels, labels, task
         As in `AutoConfig`; use the same values for the training.
     progress, cancelled
 
@@ -64,7 +65,7 @@ def check_data(
     SettingsError
         If there is nothing with labels.
     """
-    layout = find_layout(folder, patient=patient, channels=channels, labels=labels)
+    layout = find_layout(folder, patient=patient, channels=channels, labels=labels, task=task)
     survey = _Survey(layout)
     decoded = Decoded(layout.entries, layout.modalities, channels=layout.channels)
     for entry in with_progress(list(layout.entries), len(layout.entries), "checking", progress, cancelled):
@@ -72,7 +73,7 @@ def check_data(
             with warnings.catch_warnings(record=True) as issued:
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("always", MedseqWarning)
-                images, truth = decoded.read(entry)
+                images, truth = (decoded.images(entry), None) if layout.answers else decoded.read(entry)
         except MedseqError as error:
             survey.unreadable.append(str(error) if entry.case in str(error) else f"{entry.case}: {error}")
             continue
@@ -99,46 +100,56 @@ class _Survey:
         self.rows: list[dict[str, str]] = []
         self.unreadable: list[str] = []
         self._cases_of_doubt: dict[str, list[str]] = defaultdict(list)
-        self._cases_of_content: dict[str, list[str]] = defaultdict(list)
+        self._contents: dict[str, list[Entry]] = defaultdict(list)
         self._names_of_value: dict[int, set[str]] = defaultdict(set)
         self._values: list[list[int]] = []
         self._dynamic: list[str] = []
 
     def add(
-        self, entry: Entry, images: dict[str, ImageSequence], truth: ImageSequence, read_doubts: Sequence[str]
+        self, entry: Entry, images: dict[str, ImageSequence], truth: ImageSequence | None, read_doubts: Sequence[str]
     ) -> None:
-        """Examine a case that was read; `read_doubts` are the warnings of reading its files."""
+        """Examine a case that was read; `read_doubts` are the warnings of reading its files. Without labels its class is known."""
         first = next(iter(images.values()))
+        self._contents[_content(first)].append(entry)
+        if not any("t" in i.axes for i in images.values()):  # a fourth axis was one of channels
+            read_doubts = [d for d in read_doubts if "frames are counted" not in d]
+        own_doubts = _doubts_of_images(entry, self.layout, images)
+        row = {
+            "patient": entry.patient,
+            "case": entry.case,
+            "grid": describe_grid(first),
+            "channels": ", ".join(images),
+        }
+        if truth is None:
+            row["class"] = entry.answer
+            if first.is_dynamic:
+                self._dynamic.append(entry.case)
+        else:
+            values = self._values_of(truth)
+            row["labels"] = ", ".join(map(str, values)) or "none"
+            own_doubts = [*_doubts_of_labels(self.layout, np.asarray(truth.data), values), *own_doubts]
+            if truth.is_dynamic:
+                self._dynamic.append(entry.case)
+        for text in dict.fromkeys([*own_doubts, *read_doubts]):
+            self._cases_of_doubt[text].append(entry.case)
+        self.rows.append(row)
+
+    def _values_of(self, truth: ImageSequence) -> list[int]:
+        """The values of a case's labels, which are kept with their names."""
         values = list(label_counts(np.asarray(truth.data)))
         self._values.append(values)
         for value in values:
             self._names_of_value[value].update([truth.label_names[value]] if value in truth.label_names else [])
-        self._cases_of_content[_content(first)].append(entry.case)
-        if not any("t" in i.axes for i in images.values()):  # a fourth axis was one of channels
-            read_doubts = [d for d in read_doubts if "frames are counted" not in d]
-        own_doubts = _doubts(entry, self.layout, images, np.asarray(truth.data), values)
-        for text in dict.fromkeys([*own_doubts, *read_doubts]):
-            self._cases_of_doubt[text].append(entry.case)
-        if truth.is_dynamic:
-            self._dynamic.append(entry.case)
-        self.rows.append(
-            {
-                "patient": entry.patient,
-                "case": entry.case,
-                "grid": describe_grid(first),
-                "channels": ", ".join(images),
-                "labels": ", ".join(map(str, values)) or "none",
-            }
-        )
+        return values
 
     def doubts(self) -> list[str]:
         """All doubts: of the layout, of single cases, and of cases compared with each other."""
         doubts = [*self.layout.doubts, *self.unreadable]
         doubts += [_of_cases(text, cases, len(self.rows)) for text, cases in self._cases_of_doubt.items()]
-        doubts += [
-            f"{', '.join(cases)} hold the same voxels" for cases in self._cases_of_content.values() if len(cases) > 1
-        ]
+        doubts += [_same_voxels(entries) for entries in self._contents.values() if len(entries) > 1]
         doubts += _empty(self.rows) + _in_two_splits(self.layout)
+        if self.layout.answers:
+            return doubts + self._of_two_kinds()
         if not self.layout.classes and are_numbers(self._values):
             doubts.append(
                 "labels look like numbers of objects, not classes; --set merge=true trains on all of them as one class"
@@ -152,6 +163,15 @@ class _Survey:
                 "from, each for itself; the others count as not looked at"
             )
         return doubts
+
+    def _of_two_kinds(self) -> list[str]:
+        """That some exams have frames and others have none."""
+        with_frames, total = len(self._dynamic), len(self.rows)
+        if with_frames in (0, total):
+            return []
+        return [
+            f"{with_frames} of {total} cases have frames ({some(self._dynamic)}): only the more frequent kind is learned from"
+        ]
 
 
 def _content(seq: ImageSequence) -> str:
@@ -170,12 +190,16 @@ def _without_name(issued: warnings.WarningMessage) -> str:
     return re.sub(r"^[^\s:]+: ", "", " ".join(str(issued.message).split()))
 
 
-def _doubts(
-    entry: Entry, layout: Layout, images: dict[str, ImageSequence], truth: NDArray[np.generic], values: list[int]
-) -> list[str]:
-    """The doubts about one case."""
+def _same_voxels(entries: Sequence[Entry]) -> str:
+    """That cases hold the same image, and whether they contradict each other."""
+    answers = dict.fromkeys(e.answer for e in entries if e.answer)
+    contradict = f", but are of the classes {', '.join(answers)}" if len(answers) > 1 else ""
+    return f"{', '.join(e.case for e in entries)} hold the same voxels{contradict}"
+
+
+def _doubts_of_labels(layout: Layout, truth: NDArray[np.generic], values: list[int]) -> list[str]:
+    """The doubts about the labels of one case."""
     doubts = []
-    first = next(iter(images.values()))
     unknown = sorted(set(values) - set(layout.classes)) if layout.classes else []
     if unknown:
         doubts.append(f"holds the labels {unknown}, which the data set does not name")
@@ -183,22 +207,31 @@ def _doubts(
         doubts.append(f"values {values[:4]} … {values[-1]} ({len(values)} of them) look like no labels")
     if truth.size and truth.min() < 0 and not (truth == 0).any():
         doubts.append("no label is 0, so values below zero count as background")
+    return doubts
+
+
+def _doubts_of_images(entry: Entry, layout: Layout, images: dict[str, ImageSequence]) -> list[str]:
+    """The doubts about the images of one case."""
+    doubts = []
+    first = next(iter(images.values()))
+    left_out = ", so it is left out" if layout.answers else ""
     missing = [c for c in layout.channels if c not in entry.images and c not in images]
     if missing:
-        doubts.append(f"has no {', '.join(missing)}")
+        doubts.append(f"has no {', '.join(missing)}{left_out}")
+    what_then = "resample it, or it is left out" if layout.answers else "it will be resampled to it"
     for name, other in list(images.items())[1:]:
         if not lies_on(other, first):
-            doubts.append(f"{name} lies on another grid than {next(iter(images))}; it will be resampled to it")
+            doubts.append(f"{name} lies on another grid than {next(iter(images))}; {what_then}")
     for name, seq in images.items():
         data = np.asarray(seq.data)
         if data.size and data.min() == data.max():
-            doubts.append(f"every voxel of {'the image' if len(images) == 1 else name} has one value")
+            doubts.append(f"every voxel of {'the image' if len(images) == 1 else name} has one value{left_out}")
     return doubts
 
 
 def _empty(rows: list[dict[str, str]]) -> list[str]:
     """One line for all empty masks: slices of a video or volume without anything are common."""
-    cases = [r["case"] for r in rows if r["labels"] == "none"]
+    cases = [r["case"] for r in rows if r.get("labels") == "none"]
     return [f"{len(cases)} of {len(rows)} masks are empty: {some(cases)}"] if cases else []
 
 

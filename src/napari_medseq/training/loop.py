@@ -95,11 +95,12 @@ def fit(
                 raise OperationCancelled(
                     f"Stopped: {folder} keeps where training stood; the same call goes on from it."
                 )
-            spent = team.lead(time.monotonic() - run.began)
-            share_done = max(state.iteration / s.iterations, spent / 60 / s.minutes if s.minutes is not None else 0.0)
-            if share_done >= 1:
+            spent, took = team.lead(run.spent), team.lead(run.took)
+            if s.minutes is not None and spent + took / 2 >= 60 * s.minutes:  # ends as often early as late
                 break
+            share_done = max(state.iteration / s.iterations, spent / 60 / s.minutes if s.minutes is not None else 0.0)
             row = run.step(share_done)
+            run.took = run.spent - spent
             if validate is not None and state.iteration % s.validate_every == 0:
                 row[measure] = run.judge(validate)
             state.curve.append(row)
@@ -110,7 +111,8 @@ def fit(
                 run.save()
                 saved = time.monotonic()
             if progress is not None and team.rank == 0:
-                progress(state.iteration, s.iterations, f"loss {row['loss']:.3f}")
+                done = (state.iteration, s.iterations) if s.minutes is None else (round(1000 * share_done), 1000)
+                progress(*done, f"loss {row['loss']:.3f}")
     if writer is not None:
         writer.close()
     run.save()
@@ -140,7 +142,15 @@ class _Run:
         if self.path.exists():
             self._resume()
         self.trained = team.wrap(network)
-        self.began, self.estimated = time.monotonic() - self.state.spent, False
+        self.began, self.took, self.estimated = self._now() - self.state.spent, 0.0, False
+
+    def _now(self) -> float:
+        return time.process_time() if self.s.clock == "process" else time.monotonic()
+
+    @property
+    def spent(self) -> float:
+        """Seconds of all runs together."""
+        return self._now() - self.began
 
     def _resume(self) -> None:
         self.state, parts = checkpoint.load(self.path, self.crew.device)
@@ -163,7 +173,7 @@ class _Run:
         """Write the checkpoint and the curve; all processes together."""
         random = self.crew.gather((self.windows.generator.get_state(), torch.get_rng_state()))
         if self.crew.rank == 0:
-            self.state.spent = time.monotonic() - self.began
+            self.state.spent = self.spent
             parts = {
                 "network": self.network.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
@@ -197,7 +207,7 @@ class _Run:
         self.scaler.update()
         self.averaged.update_parameters(self.network)
         state.iteration += 1
-        minutes = (time.monotonic() - self.began) / 60
+        minutes = self.spent / 60
         return {"iteration": float(state.iteration), "minutes": minutes, "loss": value, "rate": rate}
 
     def _gradients(self, *, last: bool) -> float:

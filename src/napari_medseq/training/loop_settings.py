@@ -14,7 +14,10 @@ class LoopSettings(Settings):
     """Settings of a training loop: its windows, its optimiser, its validation and its checkpoints."""
 
     iterations: int = Field(400, ge=1)
-    minutes: float | None = Field(None, gt=0, description="wall-clock budget; the schedule then ends with it")
+    minutes: float | None = Field(None, gt=0, description="time budget; the schedule then ends with it")
+    clock: Literal["wall", "process"] = Field(
+        "wall", description="what minutes counts: time that passes, or processor time"
+    )
     batch: int = Field(2, ge=1, description="windows per iteration and process")
     accumulate: int = Field(1, ge=1, description="batches whose gradients are summed before the weights change")
     steps: int = Field(8, ge=1, description="steps per window")

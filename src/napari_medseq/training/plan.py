@@ -11,16 +11,16 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import Field
 
-from napari_medseq import files
 from napari_medseq.inference.working import Scheme, StepAxis
 from napari_medseq.models.info import COLOURS
-from napari_medseq.settings import Settings, checked
+from napari_medseq.settings import checked
 from napari_medseq.training.fingerprint import ChannelFacts, Fingerprint
+from napari_medseq.training.plan_file import PlanFile
 from napari_medseq.training.slab_windows import SlabAugment
 
 Triple = tuple[int, int, int]
@@ -42,7 +42,7 @@ _WIDTHS = (16, 32, 64, 96, 128)
 _SMALLEST_CELL = 5  # rows and columns of the coarsest level, at least
 
 
-class Plan(Settings):
+class Plan(PlanFile):
     """Everything that training and inference need to know of a data set.
 
     Attributes
@@ -71,8 +71,6 @@ class Plan(Settings):
     mirrored : tuple of {"step", "row", "column"}
         Axes along which inference averages with the mirrored image.
     keep_largest : bool
-    reasons : dict of str to str
-        Why, in a line each.
     """
 
     axis: StepAxis
@@ -93,19 +91,7 @@ class Plan(Settings):
     bfloat16: bool
     mirrored: tuple[Literal["step", "row", "column"], ...] = ()
     keep_largest: bool = False
-    reasons: dict[str, str] = Field(default_factory=dict)
-
-    def __str__(self) -> str:
-        lines = []
-        for name, value in self.model_dump(mode="json", exclude={"reasons", "augment", "schemes"}).items():
-            lines.append(f"{name}: {value}" + (f"  # {self.reasons[name]}" if name in self.reasons else ""))
-        return "\n".join([*lines, *(f"{k}: {v}" for k, v in self.reasons.items() if k in ("augment", "schemes"))])
-
-    def save(self, path: Path) -> Path:
-        """Write as YAML, which `read_plan` reads."""
-        import yaml
-
-        return files.write_text(path, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    unlisted: ClassVar = ("augment", "schemes")
 
 
 def read_plan(path: Path) -> Plan:

@@ -94,10 +94,15 @@ class Decoded:
             self.bytes += size
         return channels, labels
 
-    def _of_files(self, entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
+    def images(self, entry: Entry) -> dict[str, ImageSequence]:
+        """A case's channels, colours apart; they are not kept."""
         channels: dict[str, ImageSequence] = {}
         for name, paths in entry.images.items():
             channels |= self._channels_of(name, _sequence_of(paths, "image"), alone=len(entry.images) == 1)
+        return channels
+
+    def _of_files(self, entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
+        channels = self.images(entry)
         if not entry.classes:
             return channels, _sequence_of(entry.labels, "labels")
         masks = [(_sequence_of((path,), "labels"), entry.classes[stem(path)]) for path in entry.labels]

@@ -179,7 +179,7 @@ class Windows:
         """Steps of a window at random around `middle`, with neighbours; and which of them are no repetition.
 
         A window is pushed inside: the ends of a sequence are seen as often as its middle. Where a step is a frame or a visit
-        some may be left out, and a short sequence does not repeat.
+        some may be left out. There, and where the exam's answer is learned, a short sequence does not repeat.
         """
         g = self.generator
         steps = torch.arange(case.image.shape[0])
@@ -191,7 +191,8 @@ class Windows:
         first = middle - int(torch.randint(self.steps, (), generator=g))
         start = min(max(first, 0), max(len(steps) - self.steps, 0)) - self.neighbours
         places = torch.arange(self.steps + 2 * self.neighbours) + start
-        real = (places < len(steps)) | torch.tensor(case.image.ndim == 4 or self.target == "image")
+        repeats = self.target == "image" or (case.image.ndim == 4 and self.target != "exam")
+        real = (places < len(steps)) | torch.tensor(repeats)
         return steps[places.clamp(0, len(steps) - 1)], real
 
     def _slices_around(self, image: Tensor, labels: Tensor, middle: int) -> tuple[Tensor, Tensor]:

@@ -161,7 +161,7 @@ class _Run:
         self.curve: list[dict[str, float]] = []
         if path is not None and path.exists():
             self._resume(path)
-        self.began, self.estimated = self._now(), False
+        self.began, self.took, self.estimated = self._now(), 0.0, False
 
     def _now(self) -> float:
         return time.process_time() if self.loop.clock == "process" else time.monotonic()
@@ -233,7 +233,7 @@ def fit_slabs(
     progress: Progress | None = None,
     cancelled: Cancelled | None = None,
 ) -> Course:
-    """Train until the budget is spent.
+    """Train until the budget is spent, to the nearest iteration.
 
     Parameters
     ----------
@@ -254,13 +254,13 @@ def fit_slabs(
     windows.generator.manual_seed(loop.seed + run.iteration)
     saved, waited = time.monotonic(), 0.0
     with interrupt.patient() as interrupted, _made_ahead(windows, loop.batch) as ready:
-        while run.spent < loop.seconds:
+        while run.spent + run.took / 2 < loop.seconds:  # ends as often early as late
             if interrupted() or (cancelled is not None and cancelled()):
                 run.save()
                 raise OperationCancelled(
                     "Stopped: the checkpoint keeps where training stood; the same call goes on from it."
                 )
-            started = time.monotonic()
+            began, started = run.spent, time.monotonic()
             item = ready.get()
             waited += time.monotonic() - started
             if isinstance(item, BaseException):
@@ -272,6 +272,7 @@ def fit_slabs(
                 value = run.step(*item)
             except (torch.OutOfMemoryError, MemoryError):
                 raise MedseqError("There is not enough memory for this plan; lower its window or batch.") from None
+            run.took = run.spent - began
             if run.iteration % 20 == 0:
                 _note(run, float(value))
                 if progress is not None:

@@ -19,13 +19,16 @@ from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.sequence import Visit
 from napari_medseq.training import splits
 from napari_medseq.training.automatic import AutoResult, train_automatically
+from napari_medseq.training.automatic_classes import ClassResult, train_classes
 from napari_medseq.training.automatic_config import is_automatic
 from napari_medseq.training.automatic_folds import train_folds
 from napari_medseq.training.cases import Case, make_case
 from napari_medseq.training.config import TrainConfig, read_config
 from napari_medseq.training.dataset import check_cases, read_cases
 from napari_medseq.training.distributed import Crew, joined
+from napari_medseq.training.layouts import learns_classes
 from napari_medseq.training.loop import Loss, fit
+from napari_medseq.training.plan_file import PlanFile
 from napari_medseq.training.samples import Windows
 from napari_medseq.training.tables import read_table
 from napari_medseq.training.tasks import TASKS, mean
@@ -67,6 +70,11 @@ class TrainingResult:
         For a training that configured itself: the patients that were learned from.
     seen : int
         And how many windows were seen.
+    scores : pandas.DataFrame or None
+        Of a training that learned the classes of exams by itself: measure, value, low and high (95 % confidence), and the number of
+        patients, of those that were not learned from; `table` holds the answers themselves.
+    plan : PlanFile or None
+        The plan of a training that configured itself.
     """
 
     folder: Path
@@ -75,6 +83,8 @@ class TrainingResult:
     table: pd.DataFrame | None = None
     patients: tuple[str, ...] = ()
     seen: int = 0
+    scores: pd.DataFrame | None = None
+    plan: PlanFile | None = None
 
 
 def train(
@@ -86,7 +96,8 @@ def train(
     """Train a model and write its bundle, or cross-validate it.
 
     ``{"data": folder, "out": bundle, "minutes": 60}`` is enough: the data are measured, and everything else is decided; see
-    `automatic_config.AutoConfig` for what may be said besides, and ``<out>.run/plan.yaml`` for what was decided and why.
+    `automatic_config.AutoConfig` for what may be said besides, and ``<out>.run/plan.yaml`` for what was decided and why. From a CSV
+    file with a column ``class`` and none of labels, the class of whole exams is learned.
 
     Training goes on from ``<out>.run/checkpoint.pt`` where an earlier, interrupted run of the same config left one. Started by
     ``torchrun``, several processes train one model together.
@@ -109,6 +120,8 @@ def train(
         When `cancelled` says so, or on Ctrl-C; the checkpoint stays and the next call goes on from it.
     """
     if isinstance(config, Mapping) and is_automatic(config):
+        if learns_classes(Path(str(config.get("data", ""))), config.get("task")):
+            return _of_classes(train_classes(config, progress=progress, cancelled=cancelled))
         if config.get("folds"):
             results, table = train_folds(config, progress=progress, cancelled=cancelled)
             return _of_folds(results, table)
@@ -127,7 +140,29 @@ def _of_automatic(result: AutoResult) -> TrainingResult:
 
     table = pd.DataFrame([{"patient": p, **scores} for p, scores in result.scores.items()]) if result.scores else None
     curve = pd.DataFrame(result.course.curve, columns=["iteration", "minutes", "loss", "seen"])
-    return TrainingResult(result.folder, curve, result.model, table, result.patients, result.course.seen)
+    return TrainingResult(
+        result.folder, curve, result.model, table, result.patients, result.course.seen, plan=result.plan
+    )
+
+
+def _of_classes(result: ClassResult) -> TrainingResult:
+    """The same in the form of other trainings."""
+    import pandas as pd
+
+    rows = [
+        {"measure": k, "value": v.value, "low": v.low, "high": v.high, "patients": v.n}
+        for k, v in result.scores.items()
+    ]
+    return TrainingResult(
+        result.folder,
+        result.curve,
+        result.model,
+        result.judged,
+        result.patients,
+        result.seen,
+        pd.DataFrame(rows) if rows else None,
+        result.plan,
+    )
 
 
 def _of_folds(results: Sequence[AutoResult], table: pd.DataFrame) -> TrainingResult:
@@ -137,7 +172,10 @@ def _of_folds(results: Sequence[AutoResult], table: pd.DataFrame) -> TrainingRes
     each = [_of_automatic(r) for r in results]
     curve = pd.concat([r.curve.assign(fold=k) for k, r in enumerate(each, 1)], ignore_index=True)
     everyone = tuple(sorted({p for r in each for p in r.patients}))
-    return TrainingResult(results[0].folder.parent, curve, results[0].model, table, everyone, sum(r.seen for r in each))
+    seen = sum(r.seen for r in each)
+    return TrainingResult(
+        results[0].folder.parent, curve, results[0].model, table, everyone, seen, plan=results[0].plan
+    )
 
 
 def train_cases(
@@ -215,17 +253,18 @@ def make_windows(
         target=TASKS[c.task].target(c),
         noise=c.noise if c.task == "denoising" else (0.0, 0.0),
         volumes=network.volumes,
-        extra_inputs=_extra_inputs(network, real + synthetic),
+        extra_inputs=_extra_inputs(network, real + synthetic, exams=c.targets is not None),
     )
     return windows, [x for x in cases if x.patient in chosen]
 
 
-def _extra_inputs(network: SequenceNetwork, cases: Sequence[Case]) -> list[ExtraInput]:
-    """Inputs of the network other than images: of those that it supports, those that all cases have."""
+def _extra_inputs(network: SequenceNetwork, cases: Sequence[Case], *, exams: bool) -> list[ExtraInput]:
+    """Inputs of the network other than images: of those that it supports, those that all cases have; of whole exams, shorter than the
+    window, which steps there are."""
     apart = any(x.image.ndim == 5 for x in cases)
     present: dict[ExtraInput, bool] = {
         "times": network.gap_unit is not None,
-        "present": apart,
+        "present": apart or exams,
         "tabular": network.table_values > 0 and all(x.table is not None for x in cases),
     }
     return [name for name, is_there in present.items() if is_there and name in network.extra_inputs]

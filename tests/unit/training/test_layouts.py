@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from napari_medseq.errors import SettingsError
-from napari_medseq.training.layouts import EACH, find_layout
+from napari_medseq.training.layouts import EACH, find_layout, learns_classes
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -166,11 +166,78 @@ def test_a_table_as_excel_exports_it(tmp_path: Path, encoding: str) -> None:
         assert said in doubts
 
 
-def test_a_table_of_classes_says_how_these_are_learned(tmp_path: Path) -> None:
-    table = tmp_path / "classes.csv"
-    table.write_text("patient,T1,class\nA,a.nii.gz,ill\n")
-    with pytest.raises(SettingsError, match="task: classification"):
+def table_of_classes(folder: Path, rows: str) -> Path:
+    touch(folder, *(f"{k}.nii.gz" for k in "abcd"))
+    (folder / "t.csv").write_text(rows)
+    return folder / "t.csv"
+
+
+def test_a_table_of_classes(tmp_path: Path) -> None:
+    table = table_of_classes(
+        tmp_path,
+        "patient,visit,T1,age,seen,class,split\nA,1,a.nii.gz,61,2020/01/02,10,train\nB,1,b.nii.gz,n/a,,9,train\nC,1,c.nii.gz,7,,9,test\n"
+        "D,1,d.nii.gz,8,,Unknown,train\nE,1,,9,,9,train\n",
+    )
+    found = find_layout(table)
+    assert found.answers == ("9", "10")
+    assert [(e.patient, e.answer, e.labels, e.split) for e in found.entries] == [
+        ("A", "10", (), "train"), ("B", "9", (), "train"), ("C", "9", (), "test")
+    ]  # fmt: skip
+    assert found.channels == ("T1",)
+    doubts = "\n".join(found.doubts)
+    for said in (
+        "age, seen hold no paths",
+        "1 row(s) name no class and are left out: D/1",
+        "no image and are left out: E/1",
+        "10 have one patient",
+    ):
+        assert said in doubts
+    assert learns_classes(table)
+    table.write_text("patient,T1,class\nA,x.nii.gz,ill\n")
+    with pytest.raises(SettingsError, match=r"line 2: .*x\.nii\.gz is not there"):
         find_layout(table)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("A,a.nii.gz,ill\nB,b.nii.gz,Ill\nC,c.nii.gz,Ill\n", "Ill, ill differ only in how they are written"),
+        ("A,a.nii.gz,ill\nB,b.nii.gz,ill\n", "every exam is ill"),
+        ("A,a.nii.gz,ill\nA,b.nii.gz,well\nB,c.nii.gz,ill\n", "1 patient(s) have exams of more than one class (A)"),
+    ],
+)
+def test_what_is_odd_about_classes(tmp_path: Path, rows: str, said: str) -> None:
+    assert said in "\n".join(find_layout(table_of_classes(tmp_path, f"patient,T1,class\n{rows}")).doubts)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("".join(f"P{k},a.nii.gz,{k / 7}\n" for k in range(30)), "30 different words"),
+        ("A,a.nii.gz,ill;old\n", "names several classes"),
+        ("A,a.nii.gz,\n", "no row names both an image and a class"),
+    ],
+)
+def test_what_cannot_be_classes_is_refused(tmp_path: Path, rows: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        find_layout(table_of_classes(tmp_path, f"patient,T1,class\n{rows}"))
+
+
+def test_of_labels_and_classes_the_labels_are_learned_unless_the_class_is_asked_for(tmp_path: Path) -> None:
+    table = table_of_classes(tmp_path, "patient,T1,labels,class\nA,a.nii.gz,c.nii.gz,ill\nB,b.nii.gz,,well\n")
+    found = find_layout(table)
+    assert [e.patient for e in found.entries] == ["A"]
+    assert not found.answers
+    assert not learns_classes(table)
+    assert "--set task=classification" in "\n".join(found.doubts)
+    found = find_layout(table, task="classification")
+    assert [(e.patient, e.answer) for e in found.entries] == [("A", "ill"), ("B", "well")]
+    assert "labels is not used" in "\n".join(found.doubts)
+    with pytest.raises(SettingsError, match="from a CSV file"):
+        find_layout(tmp_path, task="classification")
+    table.write_text("patient,T1,labels\nA,a.nii.gz,c.nii.gz\n")
+    with pytest.raises(SettingsError, match="no column class"):
+        find_layout(table, task="classification")
 
 
 def test_rows_of_one_name_are_cases_of_their_own(tmp_path: Path) -> None:

@@ -18,12 +18,17 @@ from napari_medseq.training.layouts.entries import LOSSY, PICTURES, VOLUMES, Ent
 from napari_medseq.training.layouts.frames import frame_folders, of_frames
 from napari_medseq.training.layouts.pairs import of_pairs, pairs_in
 from napari_medseq.training.layouts.patients import EACH, with_patients
-from napari_medseq.training.layouts.table import of_table
+from napari_medseq.training.layouts.table import learns_classes, of_table
 from napari_medseq.training.layouts.trees import of_tree
 
 
 def find_layout(
-    folder: Path, *, patient: str | None = None, channels: Mapping[str, str] | None = None, labels: str | None = None
+    folder: Path,
+    *,
+    patient: str | None = None,
+    channels: Mapping[str, str] | None = None,
+    labels: str | None = None,
+    task: str | None = None,
 ) -> Layout:
     """The cases of a folder or CSV file.
 
@@ -37,6 +42,8 @@ def find_layout(
         For trees of files: name of each channel, and the pattern of its files' names.
     labels : str, optional
         For trees of files: the pattern of the labels' names.
+    task : {"segmentation", "classification"}, optional
+        What is learned where a table has both labels and a class; only a table says classes of whole exams.
 
     Raises
     ------
@@ -44,9 +51,18 @@ def find_layout(
         If nothing with labels is there, or what belongs together cannot be told.
     """
     if folder.is_file() and folder.suffix.lower() == ".csv":
-        layout = of_table(folder)
+        layout = of_table(folder, task)
+        if not layout.entries:
+            needed = "a class" if "classes" in layout.kind else "labels"
+            raise SettingsError(
+                f"{folder}: no row names both an image and {needed}; {'; '.join(layout.doubts) or 'it has no row'}."
+            )
     elif not folder.is_dir():
         raise SettingsError(f"{folder} is not there; data is a folder, or a CSV file of paths.")
+    elif task == "classification":
+        raise SettingsError(
+            f"{folder}: classes are learned from a CSV file with the columns patient, class and one for each image."
+        )
     elif channels is None and (pairs := pairs_in(folder)):
         layout = of_pairs(folder, pairs)
     elif frames := frame_folders(folder):
@@ -65,7 +81,7 @@ def find_layout(
     if not layout.entries:
         raise SettingsError(
             f"{folder} holds no image with labels beside it{_seen(folder)}. Known are imagesTr/labelsTr (nnU-Net, MSD), images/labels, "
-            "frames/labels, a CSV with columns patient, image and labels, and labels named like their image (scan.nii.gz, "
+            "frames/labels, a CSV with columns patient, image and labels (or class), and labels named like their image (scan.nii.gz, "
             'scan_seg.nii.gz); labels="*pattern*" says which files are labels.'
         )
     lossy = [e for e in layout.entries if any(p.suffix.lower() in LOSSY for p in e.labels)]
@@ -82,4 +98,4 @@ def _seen(folder: Path) -> str:
     return f" (there are {some(files)})" if files else ""
 
 
-__all__ = ["EACH", "Entry", "Layout", "find_layout"]
+__all__ = ["EACH", "Entry", "Layout", "find_layout", "learns_classes"]

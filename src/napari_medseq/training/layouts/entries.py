@@ -17,7 +17,8 @@ class Entry:
     """A case: whose it is, the files of its channels (several where a file is a frame), and those of its labels.
 
     `classes` says which class a named structure is: where each file of labels is the mask of the structure that it is called after, and
-    in DICOM, whose folder stands for both images and labels then.
+    in DICOM, whose folder stands for both images and labels then. `answer` is the class of the whole case, where that is what is
+    learned; there are no labels then.
     """
 
     patient: str
@@ -25,6 +26,7 @@ class Entry:
     images: Mapping[str, tuple[Path, ...]]
     labels: tuple[Path, ...]
     split: str = ""
+    answer: str = ""
     classes: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -48,6 +50,8 @@ class Layout:
     modalities : dict of str to str
         DICOM code of a channel, where the data set says it.
     doubts : tuple of str
+    answers : tuple of str
+        The classes of whole cases in order, where these are what is learned rather than labels.
     """
 
     kind: str
@@ -56,6 +60,7 @@ class Layout:
     classes: dict[int, str] = field(default_factory=dict)
     modalities: dict[str, str] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
 
 
 def files_in(folder: Path, endings: Sequence[str] = (*VOLUMES, *PICTURES)) -> list[Path]:

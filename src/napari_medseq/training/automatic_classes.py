@@ -1,0 +1,359 @@
+"""Training that configures itself where the class of whole exams is learned: from a table of paths and classes to a bundle."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from napari_medseq import files
+from napari_medseq.errors import MedseqError, MedseqWarning, SettingsError
+from napari_medseq.evaluation import Interval
+from napari_medseq.models import Model, load_model, networks
+from napari_medseq.models.sequence_classifier import SequenceClassifier
+from napari_medseq.progress import Cancelled, Progress, check, part
+from napari_medseq.settings import checked
+from napari_medseq.training import class_bundle, splits
+from napari_medseq.training.augment import AugmentSettings
+from napari_medseq.training.automatic import layout_of, learning_device
+from napari_medseq.training.automatic_config import AutoConfig
+from napari_medseq.training.budget import Budget, threads
+from napari_medseq.training.cases import Case
+from napari_medseq.training.class_plan import ClassPlan, make_class_plan, read_class_plan
+from napari_medseq.training.exams import Survey, exam_cases, survey
+from napari_medseq.training.layouts import Layout
+from napari_medseq.training.loop import fit
+from napari_medseq.training.loop_settings import LoopSettings
+from napari_medseq.training.losses import classification_loss
+from napari_medseq.training.prepared import Decoded
+from napari_medseq.training.samples import Windows
+from napari_medseq.training.tasks import whole
+
+_MEASURING, _READING = 0.1, 0.4  # shares of the time after which no further exam is measured, or read
+_ENOUGH_PATIENTS = 5  # of each class, from which some are kept back to judge
+_JUDGING_SHARE = 0.2  # of each class's patients
+_ITERATIONS = 10_000_000  # the time ends a run, not their number
+
+
+@dataclass(frozen=True, eq=False)
+class ClassResult:
+    """The result of a training of classes that configured itself.
+
+    Attributes
+    ----------
+    folder : Path
+        The bundle; with folds the folder that holds theirs.
+    model : Model
+        With folds that of the first.
+    plan : ClassPlan
+    curve : DataFrame
+        With folds also with a column fold.
+    patients : tuple of str
+        Those that were learned from.
+    seen : int
+        Windows that were seen.
+    judged : DataFrame or None
+        A row for each exam of a patient that was not learned from: patient, case, class, answer, and the probability of each class.
+    scores : dict of str to Interval
+        What these rows say of the network; with folds of all networks together.
+    """
+
+    folder: Path
+    model: Model
+    plan: ClassPlan
+    curve: pd.DataFrame
+    patients: tuple[str, ...]
+    seen: int
+    judged: pd.DataFrame | None
+    scores: Mapping[str, Interval]
+
+
+def train_classes(
+    config: AutoConfig | Mapping[str, object], *, progress: Progress | None = None, cancelled: Cancelled | None = None
+) -> ClassResult:
+    """Learn the classes of a table's exams within the minutes given; with `folds` one network for each.
+
+    A run that was interrupted continues from its checkpoint, with the plan that it began with.
+
+    Raises
+    ------
+    SettingsError
+        If the config or plan cannot be used, or the table holds fewer than two classes.
+    MedseqError
+        If no exam can be read.
+    OperationCancelled
+        When `cancelled` says so; the checkpoint stays.
+    """
+    c = checked(AutoConfig, config, where="the training config")
+    if c.folds == 1:
+        raise SettingsError("folds = 1; two or more are needed, or 0 for one network.")
+    budget = Budget(c)
+    layout = _named(layout_of(c), c.classes)
+    order = torch.randperm(len(layout.entries), generator=torch.Generator().manual_seed(c.seed)).tolist()
+    modalities = dict.fromkeys(layout.channels, c.modality) if c.modality else {}
+    decoded = Decoded([layout.entries[k] for k in order], modalities, channels=layout.channels)
+    found = survey(decoded, part(progress, 0.0, 0.04), cancelled, budget.after(_MEASURING))
+    device = learning_device(c)
+    plan = _plan(c, layout, found, 8 if device.type == "cuda" else c.threads or torch.get_num_threads())
+    cases = exam_cases(decoded, plan, part(progress, 0.04, 0.1), cancelled, budget.after(_READING))
+    groups = _groups(c, cases, plan.classes, {e.patient for e in layout.entries if e.split == "validation"})
+    parts = [_part(c, k) for k in range(1, len(groups) + 1)]
+    to_judge = _seconds_to_judge(plan, [x for x in cases if any(x.patient in g for g in groups)])
+    learned: list[class_bundle.Learned] = []
+    for k, (own, judges) in enumerate(zip(parts, groups, strict=True)):
+        plan.save(own.run_folder / "plan.yaml")
+        seconds = budget.for_training(to_judge) / (len(groups) - k)
+        share = part(progress, 0.1 + 0.9 * k / len(groups), 0.1 + 0.9 * (k + 1) / len(groups))
+        with threads(c.threads):
+            outcome = _learn(own, plan, cases, judges, seconds, device, share, cancelled)
+        class_bundle.write(own, layout, outcome, c.modality or found.modality)
+        learned.append(outcome)
+    return _result(c, plan, parts, learned)
+
+
+def _result(
+    c: AutoConfig, plan: ClassPlan, parts: Sequence[AutoConfig], learned: Sequence[class_bundle.Learned]
+) -> ClassResult:
+    """All networks together; with folds their table is written beside the bundles."""
+    curves = [pd.read_csv(own.run_folder / "curve.csv") for own in parts]
+    curve, judged, scores = curves[0], learned[0].judged, learned[0].scores
+    if c.folds:
+        curve = pd.concat([x.assign(fold=k) for k, x in enumerate(curves, 1)], ignore_index=True)
+        judged = pd.concat([x.judged.assign(fold=k) for k, x in enumerate(learned, 1)], ignore_index=True)
+        scores = class_bundle.scores_of(judged, plan.classes)
+        files.write_text(Path(c.out) / "folds.csv", judged.to_csv(index=False))
+    return ClassResult(
+        Path(c.out),
+        load_model(Path(parts[0].out)),
+        plan,
+        curve,
+        tuple(sorted({p for x in learned for p in x.patients})),
+        sum(len(x) for x in curves) * plan.batch,
+        judged if len(judged) else None,
+        scores,
+    )
+
+
+def _named(layout: Layout, names: Mapping[int, str]) -> Layout:
+    """The layout with the classes of the config, where it names them by their number or as the table does.
+
+    Raises
+    ------
+    SettingsError
+        If a class of the table is none of these, or fewer than two are left.
+    """
+    if names:
+        called = {str(k): name for k, name in names.items()} | {name: name for name in names.values()}
+        unknown = sorted({e.answer for e in layout.entries} - set(called))
+        if unknown:
+            raise SettingsError(f"The table's class {unknown[0]!r} is none of classes= ({dict(names)}).")
+        entries = tuple(replace(e, answer=called[e.answer]) for e in layout.entries)
+        layout = replace(layout, entries=entries, answers=tuple(names[k] for k in sorted(names)))
+    present = {e.answer for e in layout.entries}
+    answers = tuple(a for a in layout.answers if a in present)
+    if len(answers) < 2:
+        raise SettingsError(
+            f"Every exam to learn from is {' or '.join(answers)}: there is nothing to tell apart. Add exams of another class, or look at "
+            "hold_out and split."
+        )
+    return replace(layout, answers=answers)
+
+
+def _plan(c: AutoConfig, layout: Layout, found: Survey, cores: int) -> ClassPlan:
+    """The plan of the config, else that of an interrupted run, else a new one; the config's own settings replace its values.
+
+    Raises
+    ------
+    SettingsError
+        If it is of other channels, classes or kinds of sequence than the data have.
+    """
+    run = _part(c, 1).run_folder
+    if c.plan is not None:
+        plan = read_class_plan(Path(c.plan))
+    elif (run / "checkpoint.pt").exists() and (run / "plan.yaml").exists():
+        plan = read_class_plan(run / "plan.yaml")
+    else:
+        exams = {a: sum(e.answer == a for e in layout.entries) for a in layout.answers}
+        seconds = 60 * c.minutes / max(1, c.folds)
+        plan = make_class_plan(
+            found.shapes, exams, channels=found.channels, along=found.along, seconds=seconds, cores=cores
+        )
+    for what, planned, present in (
+        ("classes", plan.classes, layout.answers),
+        ("channels", plan.channels, found.channels),
+        ("sequence", (plan.along,), (found.along,)),
+    ):
+        if planned != present:
+            raise SettingsError(
+                f"The plan is for the {what} {', '.join(planned)}, but the data have {', '.join(present)}; a plan is for data of the same "
+                f"{what}. Remove {run} or choose another out to begin anew."
+            )
+    if not c.settings:
+        return plan
+    reasons = {**plan.reasons, **dict.fromkeys(c.settings, "as the settings say")}
+    return checked(ClassPlan, {**plan.model_dump(), **c.settings, "reasons": reasons}, where="settings")
+
+
+def _part(c: AutoConfig, k: int) -> AutoConfig:
+    """The config of one fold; without folds the config itself."""
+    if not c.folds:
+        return c
+    out = Path(c.out)
+    return c.model_copy(update={"out": str(out / f"fold-{k}"), "name": f"{c.name or out.name}-fold{k}"})
+
+
+def _groups(c: AutoConfig, cases: Sequence[Case], classes: Sequence[str], kept_back: set[str]) -> list[set[str]]:
+    """The patients that judge, for each network.
+
+    Raises
+    ------
+    SettingsError
+        If a class would be missing from those that are learned from.
+    """
+    everyone = {x.patient for x in cases}
+    if c.folds:
+        splits.folds(sorted(everyone), c.folds)  # refuses more folds than patients
+        dealt = [p for own in _by_class(cases, len(classes), c.seed) for p in own]
+        groups = [set(dealt[k :: c.folds]) for k in range(c.folds)]
+    elif c.judges or (kept_back and c.validation is None):
+        groups = [(set(c.judges) or kept_back) & everyone]
+    else:
+        groups = [_by_chance(c, cases, classes)]
+    for group in groups:
+        for k, name in enumerate(classes):
+            if not any(x.target is not None and x.target[k] and x.patient not in group for x in cases):
+                raise SettingsError(
+                    f"Nobody of class {name} would be left to learn from, beside the patients that judge; add patients of it, or "
+                    f"lower {'folds' if c.folds else 'validation or judges'}."
+                )
+    return groups
+
+
+def _by_class(cases: Sequence[Case], classes: int, seed: int) -> list[list[str]]:
+    """The patients of each class in random order; one of several classes is with the first of these that has fewest."""
+    own = [{x.patient for x in cases if x.target is not None and x.target[k]} for k in range(classes)]
+    taken: set[str] = set()
+    out: list[list[str]] = [[] for _ in own]
+    for k in sorted(range(classes), key=lambda k: len(own[k])):
+        out[k] = splits.shuffled(sorted(own[k] - taken), seed)
+        taken |= own[k]
+    return out
+
+
+def _by_chance(c: AutoConfig, cases: Sequence[Case], classes: Sequence[str]) -> set[str]:
+    """Some patients of each class, as many as the config says, or a fifth where there are enough."""
+    own = _by_class(cases, len(classes), c.seed)
+    total = sum(map(len, own))
+    if c.validation is not None:
+        share = c.validation / total
+    elif min(map(len, own)) >= _ENOUGH_PATIENTS:
+        share = _JUDGING_SHARE
+    else:
+        few = min(range(len(classes)), key=lambda k: len(own[k]))
+        warnings.warn(
+            f"There are {len(own[few])} patient(s) of class {classes[few]}, so few that none is kept back to judge the network; folds "
+            "(--set folds=3) judges by every patient once.",
+            MedseqWarning,
+            stacklevel=4,
+        )
+        return set()
+    return {p for patients in own for p in patients[: max(1, round(share * len(patients))) if share else 0]}
+
+
+def _seconds_to_judge(plan: ClassPlan, judging: Sequence[Case]) -> float:
+    """How long judging will take, from the time that one exam takes."""
+    if not judging:
+        return 0.0
+    network = networks.build_sequence_network(plan.definition).eval()
+    began = time.perf_counter()
+    with torch.no_grad():
+        whole(network, judging[0])
+    return (time.perf_counter() - began) * len(judging)
+
+
+def _learn(
+    c: AutoConfig,
+    plan: ClassPlan,
+    cases: Sequence[Case],
+    judges: set[str],
+    seconds: float,
+    device: torch.device,
+    progress: Progress | None,
+    cancelled: Cancelled | None,
+) -> class_bundle.Learned:
+    """Train the plan's network on the patients that do not judge, and judge it."""
+    learned = [x for x in cases if x.patient not in judges]
+    check(cancelled)
+    torch.manual_seed(c.seed)
+    network = networks.build_sequence_network(plan.definition)
+    assert isinstance(network, SequenceClassifier)
+    loop = LoopSettings(
+        iterations=_ITERATIONS,
+        minutes=seconds / 60,
+        clock=c.clock,
+        batch=plan.batch,
+        steps=plan.steps,
+        size=plan.size,
+        slices=plan.slices,
+        rate=plan.rate,
+        augment=AugmentSettings(flip=plan.flip),
+        seed=c.seed,
+    )
+    of_class = torch.stack([x.target for x in learned if x.target is not None])
+    windows = Windows(
+        learned,
+        loop,
+        neighbours=plan.neighbours,
+        weights=(of_class / of_class.sum(0)).sum(1).tolist(),  # each class as often as the others
+        target="exam",
+        volumes=network.volumes,
+        extra_inputs=["present"],
+    )
+    weights = fit(
+        network,
+        windows,
+        classification_loss,
+        loop,
+        c.run_folder,
+        device=str(device),
+        progress=progress,
+        cancelled=cancelled,
+    )
+    network.load_state_dict(weights)
+    network = network.cpu().eval()
+    judged = _judged(network, [x for x in cases if x.patient in judges], plan.classes)
+    return class_bundle.Learned(
+        plan=plan,
+        weights=network.state_dict(),
+        patients=tuple(sorted({x.patient for x in learned})),
+        exams={name: int(n) for name, n in zip(plan.classes, of_class.sum(0).tolist(), strict=True)},
+        judged=judged,
+        scores=class_bundle.scores_of(judged, plan.classes),
+    )
+
+
+@torch.no_grad()
+def _judged(network: SequenceClassifier, cases: Sequence[Case], classes: Sequence[str]) -> pd.DataFrame:
+    """A row for each exam that was not learned from."""
+    rows = []
+    for case in cases:
+        assert case.target is not None
+        logits = whole(network, case).exam[0].float()
+        if not bool(logits.isfinite().all()):
+            raise MedseqError(f"The network gives no numbers for {case.name}; lower the plan's rate.")
+        p = network.probabilities(logits).tolist()
+        rows.append(
+            {
+                "patient": case.patient,
+                "case": case.name,
+                "class": classes[int(case.target.argmax())],
+                "answer": classes[max(range(len(p)), key=lambda k: p[k])],
+                **{f"probability {name}": value for name, value in zip(classes, p, strict=True)},
+            }
+        )
+    return pd.DataFrame(rows, columns=["patient", "case", "class", "answer", *(f"probability {n}" for n in classes)])

@@ -1,0 +1,49 @@
+"""The time that a training which configures itself may take, and the threads that it uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from napari_medseq.training.automatic_config import AutoConfig
+
+#: share of the time for writing
+SPARE = 0.01
+_LEAST_SECONDS = 5.0  # of training, however long caching took; of less than ten in all, half
+
+
+class Budget:
+    """The time that a training may take as a whole, counted from when this object is made."""
+
+    def __init__(self, c: AutoConfig) -> None:
+        self._now = time.process_time if c.clock == "process" else time.monotonic
+        self.seconds, self._began = 60 * c.minutes, self._now()
+
+    @property
+    def spent(self) -> float:
+        """Seconds so far."""
+        return self._now() - self._began
+
+    def after(self, share: float) -> Callable[[], bool]:
+        """A question that is answered with yes once more than this share of the time is spent."""
+        return lambda: self.spent > share * self.seconds
+
+    def for_training(self, to_judge: float) -> float:
+        """Seconds that the training loop may take: what remains, but for judging and writing."""
+        return max(self.seconds * (1 - SPARE) - to_judge - self.spent, min(_LEAST_SECONDS, self.seconds / 2))
+
+
+class threads:
+    """Within this context torch uses the given number of threads."""
+
+    def __init__(self, count: int | None) -> None:
+        self.count, self.before = count, torch.get_num_threads()
+
+    def __enter__(self) -> None:
+        if self.count is not None:
+            torch.set_num_threads(self.count)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self.before)

@@ -1,0 +1,109 @@
+"""The bundle, the model card and the record that a training of classes leaves behind, and what its judges say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+
+from napari_medseq import record
+from napari_medseq.evaluation import Interval, class_scores
+from napari_medseq.models import bundle
+from napari_medseq.training.automatic_config import AutoConfig
+from napari_medseq.training.class_plan import ClassPlan
+from napari_medseq.training.layouts import Layout
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Learned:
+    """One trained network.
+
+    Attributes
+    ----------
+    plan : ClassPlan
+    weights : mapping of str to Tensor
+    patients : tuple of str
+        That it learned from.
+    exams : dict of str to int
+        Class → exams of it that it learned from.
+    judged : DataFrame
+        A row for each exam that judged it.
+    scores : mapping of str to Interval
+    """
+
+    plan: ClassPlan
+    weights: Mapping[str, Tensor]
+    patients: tuple[str, ...]
+    exams: Mapping[str, int]
+    judged: pd.DataFrame
+    scores: Mapping[str, Interval]
+
+
+def scores_of(judged: pd.DataFrame, classes: Sequence[str]) -> dict[str, Interval]:
+    """`class_scores` of a table of judged exams; empty without any."""
+    if judged.empty:
+        return {}
+    return class_scores(
+        judged[[f"probability {name}" for name in classes]].to_numpy(),
+        [list(classes).index(name) for name in judged["class"]],
+        judged["patient"].tolist(),
+        classes,
+    )
+
+
+def write(c: AutoConfig, layout: Layout, learned: Learned, modality: str | None) -> None:
+    """Write the bundle, and beside it the record of how it came about."""
+    plan, out = learned.plan, Path(c.out)
+    name = c.name or out.name
+    bundle.write_bundle(
+        out,
+        facts={
+            "name": name, "task": "classification", "modality": modality, "name_patterns": [], "channels": list(plan.channels),
+            "classes": {str(k): v for k, v in enumerate(plan.classes)}, "sequence_axis": plan.along,
+        },
+        network=plan.definition,
+        inference={"along": plan.along, "pixel_mm": plan.pixel_mm},
+        weights=learned.weights,
+        card=_card(name, c, learned),
+        licence_text=c.licence + "\n",
+        description=c.description or f"tells {', '.join(plan.classes)} apart; trained on {Path(c.data).name}",
+        licence=c.licence,
+        version="0.1.0",
+    )  # fmt: skip
+    record.write_run(
+        c.run_folder / "run.json",
+        {
+            "config": c.model_dump(mode="json"),
+            "layout": layout.kind,
+            "doubts": list(layout.doubts),
+            "patients": list(learned.patients),
+            "exams": dict(learned.exams),
+            "scores": {name: asdict(value) for name, value in learned.scores.items()},
+            "judged": learned.judged.to_dict("records"),
+        },
+    )
+
+
+def _card(name: str, c: AutoConfig, learned: Learned) -> str:
+    counts = ", ".join(f"{n} of {k}" for k, n in learned.exams.items())
+    lines = [
+        f"# {name}",
+        "",
+        c.description,
+        "",
+        f"{record.DISCLAIMER} Trained on exams of {len(learned.patients)} patients ({counts}).",
+    ]
+    lines += [
+        "",
+        "Each class was seen as often as the others, so probabilities are those where all classes are equally common.",
+    ]
+    if learned.scores:
+        who = learned.judged["patient"].nunique()
+        lines += ["", f"Of {who} patients that training did not see:", ""]
+        lines += [f"- {measure}: {value}" for measure, value in learned.scores.items()]
+    else:
+        lines += ["", "No patient was kept back to judge it: look at its answers before trusting them."]
+    return "\n".join(lines) + "\n"

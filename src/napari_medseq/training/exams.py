@@ -1,0 +1,170 @@
+"""The exams of a table of classes: their channels and shapes, and their cases for the classifier, one per exam."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.inference.frame import frame
+from napari_medseq.models.info import COLOURS
+from napari_medseq.progress import Cancelled, Progress, with_progress
+from napari_medseq.sequence import ImageSequence
+from napari_medseq.training.cases import Case, make_case
+from napari_medseq.training.class_plan import ClassPlan, ExamShape
+from napari_medseq.training.layouts import Entry
+from napari_medseq.training.prepared import Decoded, Late
+
+Along = Literal["slices", "t"]
+
+_MEASURED = 30  # exams, which say enough of the shapes of all others
+_LEAST_EXAMS = 2  # that are read, however late it is
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What the exams that were measured have in common.
+
+    Attributes
+    ----------
+    along : {"slices", "t"}
+        Whether most have frames.
+    channels : tuple of str
+        Names, in the order of the table; the colours where a picture has them.
+    modality : str or None
+        That of all.
+    shapes : list of ExamShape
+    """
+
+    along: Along
+    channels: tuple[str, ...]
+    modality: str | None
+    shapes: list[ExamShape]
+
+
+def survey(
+    decoded: Decoded, progress: Progress | None = None, cancelled: Cancelled | None = None, late: Late | None = None
+) -> Survey:
+    """Measure some exams: what is foreground is what counts.
+
+    Raises
+    ------
+    MedseqError
+        If none can be read.
+    """
+    modalities: set[str | None] = set()
+    colours = False
+    shapes: list[tuple[Along, ExamShape]] = []
+    entries = decoded.entries[:_MEASURED]
+    for entry in with_progress(entries, len(entries), "measuring", progress, cancelled):
+        if late is not None and len(shapes) >= _LEAST_EXAMS and late():
+            break
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", MedseqWarning)
+                images = decoded.images(entry)
+                own = exam_shape(images)
+        except MedseqError as error:
+            decoded.leave_out(entry, error)
+            continue
+        colours |= set(COLOURS) <= set(images)
+        modalities |= {i.modality for i in images.values()}
+        shapes.append(own)
+    if not shapes:
+        raise MedseqError("No exam could be read; the warnings say why.")
+    along, _ = Counter(a for a, _ in shapes).most_common(1)[0]
+    return Survey(
+        along=along,
+        channels=COLOURS if colours else tuple(decoded.channels),
+        modality=next(iter(modalities)) if len(modalities) == 1 else None,
+        shapes=[s for a, s in shapes if a == along],
+    )
+
+
+def exam_shape(images: Mapping[str, ImageSequence]) -> tuple[Along, ExamShape]:
+    """What an exam's sequence is, and its shape.
+
+    Raises
+    ------
+    MedseqError
+        If its channels are not on one grid, or it is empty.
+    """
+    first = next(iter(images.values()))
+    along: Along = "t" if "t" in first.axes else "slices"
+    f = frame(list(images.values()), along=along, pixel_mm=None, stride=1)
+    row_mm, column_mm = (first.spacing[a] for a in f.axes[1:])
+    shape = ExamShape(
+        steps=f.steps, slices=f.thick, rows=f.inner[0], columns=f.inner[1], row_mm=row_mm, column_mm=column_mm
+    )
+    return along, shape
+
+
+def exam_cases(
+    decoded: Decoded,
+    plan: ClassPlan,
+    progress: Progress | None = None,
+    cancelled: Cancelled | None = None,
+    late: Late | None = None,
+) -> list[Case]:
+    """A case for each exam that can be used, in the order of their names; a warning says which are left out.
+
+    Raises
+    ------
+    MedseqError
+        If none can be used.
+    """
+    cases: list[Case] = []
+    entries, unread = list(decoded.entries), 0
+    for number, entry in enumerate(with_progress(entries, len(entries), "preparing", progress, cancelled)):
+        if late is not None and len(cases) >= _LEAST_EXAMS and late():
+            unread = len(entries) - number
+            break
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", MedseqWarning)
+                cases.append(_case(entry, decoded.images(entry), plan))
+        except MedseqError as error:
+            decoded.leave_out(entry, error)
+    if not cases:
+        raise MedseqError("No exam could be prepared; the warnings say why.")
+    if unread:
+        warnings.warn(
+            f"Reading took so long that {unread} of {len(entries)} exams are left out; give more minutes.",
+            MedseqWarning,
+            stacklevel=3,
+        )
+    return sorted(cases, key=lambda c: c.name)
+
+
+def _case(entry: Entry, images: Mapping[str, ImageSequence], plan: ClassPlan) -> Case:
+    channels = in_channels(images, plan.channels)
+    if any(("t" in c.axes) != (plan.along == "t") for c in channels):
+        has = "no frames, which the other exams have" if plan.along == "t" else "frames, which the other exams have not"
+        raise MedseqError(f"it has {has}")
+    target = torch.zeros(len(plan.classes))
+    target[plan.classes.index(entry.answer)] = 1.0
+    case = make_case(entry.patient, channels, None, along=plan.along, pixel_mm=plan.pixel_mm, target=target)
+    if case.image.ndim == 5 and case.image.shape[2] > 1 and plan.slices == 1:
+        raise MedseqError("its frames are volumes, which those of the other exams are not")
+    return replace(case, name=entry.case)
+
+
+def in_channels(images: Mapping[str, ImageSequence], names: Sequence[str]) -> list[ImageSequence]:
+    """The images in the order of the channels; a grey picture has three colours that are alike.
+
+    Raises
+    ------
+    MedseqError
+        If one is missing.
+    """
+    if tuple(names) == COLOURS and len(images) == 1:
+        return list(images.values()) * len(COLOURS)
+    missing = [n for n in names if n not in images]
+    if missing:
+        raise MedseqError(f"it has no {', '.join(missing)}; the classifier needs every channel")
+    return [images[n] for n in names]

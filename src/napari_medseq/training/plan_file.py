@@ -1,0 +1,35 @@
+"""What every plan of a training is: settings with their reasons, kept as a YAML file that may be edited and used again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from napari_medseq import files
+from napari_medseq.settings import Settings
+
+
+class PlanFile(Settings):
+    """A plan; `reasons` says of its fields why they are so, in a line each.
+
+    Those in `unlisted` are too long to be printed: only their reasons are.
+    """
+
+    unlisted: ClassVar[tuple[str, ...]] = ()
+    reasons: dict[str, str] = Field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = []
+        for name, value in self.model_dump(mode="json", exclude={"reasons", *self.unlisted}).items():
+            lines.append(f"{name}: {value}" + (f"  # {self.reasons[name]}" if name in self.reasons else ""))
+        return "\n".join([*lines, *(f"{k}: {v}" for k, v in self.reasons.items() if k in self.unlisted)])
+
+    def save(self, path: Path) -> Path:
+        """Write as YAML, with the reasons last."""
+        import yaml
+
+        values = self.model_dump(mode="json")
+        values["reasons"] = values.pop("reasons")
+        return files.write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))

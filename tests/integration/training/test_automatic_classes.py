@@ -1,0 +1,148 @@
+"""A table of images and their classes in, a classifier out, with nothing else said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import napari_medseq as ms
+from napari_medseq.cli import main
+from napari_medseq.errors import MedseqWarning, SettingsError
+from napari_medseq.sequence import ImageSequence, affine_from
+from napari_medseq.training.checking import check_data
+
+SHORT = 0.01  # minutes
+SMALL = {"widths": [4, 8], "batch": 2}  # a network, where another thing is the matter
+
+
+def exam(seed: int, *, ill: bool, steps: int = 5, **changes: object) -> ImageSequence:
+    """A textured disc; of the ill one half is bright."""
+    random = np.random.default_rng(seed)
+    y, x = np.meshgrid(np.linspace(-1, 1, 20), np.linspace(-1, 1, 24), indexing="ij")
+    plane = np.where(y**2 + x**2 < 0.8, 500 + 300 * (ill & (y > 0)), 0)
+    data = plane + random.normal(0, 20, (steps, 20, 24))
+    values: dict[str, object] = {"axes": ("z", "y", "x"), "affine": affine_from((1, 1, 4)), "name": "exam"}
+    return ImageSequence(data.astype(np.float32), **{**values, **changes})  # type: ignore[arg-type]
+
+
+def table(folder: Path, patients: int = 8, header: str = "patient,T1,class") -> Path:
+    """A table of exams of which every second is ill."""
+    rows = [header]
+    for k in range(patients):
+        ms.write(exam(k, ill=bool(k % 2), steps=4 + k % 3), folder / f"p{k}.nii.gz")
+        rows.append(f"p{k},p{k}.nii.gz,{'ill' if k % 2 else 'well'}")
+    (folder / "t.csv").write_text("\n".join(rows) + "\n")
+    return folder / "t.csv"
+
+
+def test_a_table_and_some_time_make_a_classifier_that_is_judged(tmp_path: Path) -> None:
+    data, out = table(tmp_path, 12), tmp_path / "m"
+    quick = {"minutes": 0.06, "clock": "process", "threads": 1, "settings": {"widths": [8, 16], "rate": 5e-3}}
+    result = ms.train({"data": str(data), "out": str(out), **quick})
+    assert result.scores is not None
+    assert result.table is not None
+    assert result.scores["measure"].tolist() == ["accuracy", "balanced accuracy", "AUC"]
+    assert result.scores["value"].min() > 0.9
+    assert set(result.table["patient"]) & set(result.patients) == set()
+    assert sorted(result.table["class"]) == ["ill", "well"]
+    for ill in (False, True):  # shorter and longer than what was seen
+        for steps in (2, 9):
+            answer = ms.classify(exam(99, ill=ill, steps=steps), result.model)
+            assert answer.probabilities["ill" if ill else "well"] > 0.5
+            assert answer.per_step.shape == (steps, 2)
+    assert "accuracy: 1.000 (95% CI" in result.model.info.card
+    run = json.loads((tmp_path / "m.run" / "run.json").read_text())
+    assert run["exams"] == {"ill": 5, "well": 5}
+    plan = tmp_path / "m.run" / "plan.yaml"
+    config = {"data": str(data), "out": str(tmp_path / "again"), "minutes": SHORT, "plan": str(plan)}
+    assert ms.train({**config, "settings": SMALL}).seen > 0
+    with pytest.raises(SettingsError, match="for the classes ill, well"):
+        ms.train({**config, "classes": {0: "well", 1: "ill"}})
+
+
+def test_of_few_patients_nobody_judges_but_folds_judge_by_all(tmp_path: Path) -> None:
+    config = {"data": str(table(tmp_path)), "minutes": SHORT, "settings": SMALL}
+    with pytest.warns(MedseqWarning, match="so few that none is kept back"):
+        assert ms.train({**config, "out": str(tmp_path / "one")}).scores is None
+    result = ms.train({**config, "out": str(tmp_path / "f"), "folds": 2})
+    assert result.table is not None
+    assert sorted(result.table["patient"]) == [f"p{k}" for k in range(8)]
+    assert result.table.groupby(["fold", "class"]).size().tolist() == [2, 2, 2, 2]
+    assert (tmp_path / "f" / "folds.csv").is_file()
+    assert result.scores is not None
+    assert result.scores["patients"].tolist() == [8, 8, 8]
+    with pytest.raises(SettingsError, match="need at least 9 patients"):
+        ms.train({**config, "out": str(tmp_path / "g"), "folds": 9})
+    with pytest.raises(SettingsError, match="Nobody of class ill would be left"):
+        ms.train({**config, "out": str(tmp_path / "h"), "judges": ["p1", "p3", "p5", "p7"]})
+
+
+def test_pictures_in_colour_and_grey(tmp_path: Path) -> None:
+    from PIL import Image
+
+    rows = ["patient,photo,class,split"]
+    for k in range(6):
+        red = np.full((24, 20), 60 + 100 * (k % 2)) + np.arange(20)
+        grey = np.random.default_rng(k).integers(40, 90, (24, 20))
+        picture = grey if k == 0 else np.stack([red, grey, grey], -1)
+        Image.fromarray(picture.astype(np.uint8)).save(tmp_path / f"{k}.png")
+        rows.append(f"p{k},{k}.png,{'red' if k % 2 else 'grey'},{'val' if k > 3 else 'train'}")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    result = ms.train(
+        {"data": str(tmp_path / "t.csv"), "out": str(tmp_path / "m"), "minutes": SHORT, "settings": SMALL}
+    )
+    assert result.table is not None
+    assert set(result.table["patient"]) == {"p4", "p5"}
+    for name in ("0.png", "1.png"):
+        assert set(ms.classify(ms.read(tmp_path / name)[0], result.model).probabilities) == {"red", "grey"}
+
+
+def test_frames_and_volumes_over_time(tmp_path: Path) -> None:
+    rows = ["patient,cine,class"]
+    for k in range(4):
+        data = np.random.default_rng(k).normal(100, 10, (3 + k, 4, 20, 24)).astype(np.float32)
+        data[..., 4:16, 4:18] += 400
+        seq = ImageSequence(data, ("t", "z", "y", "x"), affine_from((1, 1, 4)), times=np.arange(3.0 + k), name="cine")
+        ms.write(seq, tmp_path / f"{k}.nii.gz")
+        rows.append(f"p{k},{k}.nii.gz,{'ab'[k % 2]}")
+    ms.write(exam(9, ill=True), tmp_path / "volume.nii.gz")
+    (tmp_path / "t.csv").write_text("\n".join([*rows, "p9,volume.nii.gz,a"]))
+    with pytest.warns(MedseqWarning, match="p9 is left out: it has no frames"):
+        result = ms.train(
+            {"data": str(tmp_path / "t.csv"), "out": str(tmp_path / "m"), "minutes": SHORT, "settings": SMALL}
+        )
+    answer = ms.classify(ms.read(tmp_path / "3.nii.gz")[0], result.model)
+    assert (answer.step_axis, len(answer.attention)) == ("t", 6)
+    doubts = "\n".join(check_data(tmp_path / "t.csv").doubts)
+    assert "4 of 5 cases have frames" in doubts
+
+
+def test_check_and_train_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = table(tmp_path, 4)
+    data.write_text(data.read_text() + "p9,p0.nii.gz,ill\n")
+    assert main(["check", str(data)]) == 0
+    said = capsys.readouterr().out
+    for text in ("class ill: 3 cases of 3 patients", "p0, p9 hold the same voxels, but are of the classes well, ill"):
+        assert text in said
+    settings = [f"--set=settings.{k}={json.dumps(v)}" for k, v in SMALL.items()]
+    assert (
+        main(
+            ["train", str(data), "-o", str(tmp_path / "m"), "--minutes", str(SHORT), "--set", "validation=2", *settings]
+        )
+        == 0
+    )
+    said = capsys.readouterr().out
+    for text in (
+        "widths: [4, 8]  # as the settings say",
+        "of patients that it has not seen (95 % confidence)",
+        "balanced accuracy",
+    ):
+        assert text in said
+    assert main(["classify", str(tmp_path / "p1.nii.gz"), "--model", str(tmp_path / "m")]) == 0
+    assert "ill: " in capsys.readouterr().out
+    data.write_text("patient,T1,class\np0,p0.nii.gz,well\n")
+    assert main(["train", str(data), "-o", str(tmp_path / "n"), "--minutes", "1"]) == 1
+    assert "nothing to tell apart" in capsys.readouterr().err
