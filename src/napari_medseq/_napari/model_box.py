@@ -69,8 +69,28 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self._infos: list[ModelInfo] = []
         self._why: Callable[[ModelInfo, ImageSequence], str | None] = lambda _info, _seq: None
         self._images: list[ImageSequence] = []
+        self.work = WorkBar()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(self._make_models())
+        layout.addLayout(self._make_device_and_card())
+        layout.addWidget(self.card)
+        self._make_misfits()
+        layout.addWidget(self.misfits)
+        layout.addWidget(self.overrule)
+        layout.addWidget(self.work)
+        self.box.currentIndexChanged.connect(self._show_card)
+        _BOXES.add(self)
+        self._listing = True
+        self._worker = create_worker(_models_and_devices, _start_thread=False)
+        self._worker.returned.connect(self._fill)
+        self._worker.start()
+
+    def _make_models(self) -> QHBoxLayout:
+        """The list of models, and the menu that gets more."""
         self.box = _Models()
         narrow(self.box)
+        self.box.setToolTip("The models that are shipped, installed or taught")
         self.box.opened.connect(lambda: guarded("Listing models", self.look_again))
         self.box.addItem("loading models …")
         self.box.setEnabled(False)
@@ -81,12 +101,17 @@ class ModelBox(QWidget):  # type: ignore[misc]
             "Use a model from a folder (MONAI Bundle layout); install, check or remove models"
         )
         self.folder_button.setPopupMode(QToolButton.InstantPopup)
-        self.work = WorkBar()
         self.folder_button.setMenu(ModelMenu(self))
+        row = QHBoxLayout()
+        row.addWidget(self.box, 1)
+        row.addWidget(self.folder_button)
+        return row
+
+    def _make_device_and_card(self) -> QHBoxLayout:
+        """The list of devices, and the button that shows the model's card."""
         self.device = ShortBox()
         self.device.addItem("auto")
         self.device.setToolTip("Where the model runs")
-        self.box.setToolTip("The models that are shipped, installed or taught")
         self.card_button = QPushButton("Model card")
         self.card_button.setCheckable(True)
         self.card_button.setToolTip("What the model was made of, how good it is and where it fails")
@@ -95,6 +120,14 @@ class ModelBox(QWidget):  # type: ignore[misc]
         self.card.setMinimumHeight(160)
         self.card.hide()
         self.card_button.toggled.connect(self.card.setVisible)
+        row = QHBoxLayout()
+        row.addWidget(QLabel("Device"))
+        row.addWidget(self.device, 1)
+        row.addWidget(self.card_button)
+        return row
+
+    def _make_misfits(self) -> None:
+        """Why models do not fit these images, and the switch that offers them all the same."""
         self.misfits = wrapped()
         self.misfits.hide()
         self.overrule = QCheckBox("offer models that do not fit, too")
@@ -103,27 +136,6 @@ class ModelBox(QWidget):  # type: ignore[misc]
         )
         self.overrule.toggled.connect(self._update_fit)
         self.overrule.hide()
-        row = QHBoxLayout()
-        row.addWidget(self.box, 1)
-        row.addWidget(self.folder_button)
-        second = QHBoxLayout()
-        second.addWidget(QLabel("Device"))
-        second.addWidget(self.device, 1)
-        second.addWidget(self.card_button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row)
-        layout.addLayout(second)
-        layout.addWidget(self.card)
-        layout.addWidget(self.misfits)
-        layout.addWidget(self.overrule)
-        layout.addWidget(self.work)
-        self.box.currentIndexChanged.connect(self._show_card)
-        _BOXES.add(self)
-        self._listing = True
-        self._worker = create_worker(_models_and_devices, _start_thread=False)
-        self._worker.returned.connect(self._fill)
-        self._worker.start()
 
     @property
     def info(self) -> ModelInfo | None:

@@ -115,16 +115,12 @@ def run_cohort(
     patient and visit), both as Parquet too where pyarrow is installed, ``cohort.html``, and ``dataset_description.json`` (BIDS
     derivatives).
     """
-    from napari_medseq.cohort import report, tables
+    from napari_medseq.cohort import tables
 
     target = Path(out).resolve()
-    track_settings = pipeline.track_settings(settings).model_dump(
-        mode="json"
-    )  # a bad setting is reported before any patient
-    if workers is not None and workers < 0:
-        raise SettingsError(f"workers = {workers}: give 1 or more, or 0 for this process alone.")
-    if cluster == "slurm" and not workers:
-        raise SettingsError("workers= says how many jobs are submitted to SLURM; give 1 or more.")
+    # a bad setting is reported before any patient
+    track_settings = pipeline.track_settings(settings).model_dump(mode="json")
+    _check_workers(workers, cluster)
     options: Options = {
         "series": series if series is None or isinstance(series, str) else list(series),
         "register": register,
@@ -136,12 +132,7 @@ def run_cohort(
     with claimed(target):
         patients = find_patients(studies, heap=target / ".studies")
         if others := of_others(target, patients):
-            warnings.warn(
-                f"{target} also holds results of {', '.join(others[:5])}{', …' if len(others) > 5 else ''}, who are not among these "
-                "studies: they stay, but are in no table. Remove what was renamed or is not wanted any more.",
-                MedseqWarning,
-                stacklevel=2,
-            )
+            warnings.warn(_of_others_text(target, others), MedseqWarning, stacklevel=2)
         loaded = models.loaded(model)
         jobs, rows = _jobs(patients, loaded, target, options, track_settings, again=again, report=reports)
         count = _Count(len(patients), progress)
@@ -155,14 +146,15 @@ def run_cohort(
                 table.add(row)
                 count(row)
         ordered = [rows[p.name] for p in patients]
-        tables.write_patients(ordered, target / "cohort.csv")
-        good = [row for row in ordered if row["status"] in ("done", "kept")]
-        for name, source in (("lesions", "lesions.csv"), ("visits", "summary.csv")):
-            paths = [Path(row["out"]) / source for row in good]
-            tables.write_long(paths, [row["study"] for row in good], target / name)
-        report.write_cohort_report(ordered, target / "cohort.html")
-        _describe(target)
+        _write_all(ordered, target)
     return tables.frame(ordered)
+
+
+def _check_workers(workers: int | None, cluster: str | Client | None) -> None:
+    if workers is not None and workers < 0:
+        raise SettingsError(f"workers = {workers}: give 1 or more, or 0 for this process alone.")
+    if cluster == "slurm" and not workers:
+        raise SettingsError("workers= says how many jobs are submitted to SLURM; give 1 or more.")
 
 
 def of_others(target: Path, patients: Sequence[Patient]) -> list[str]:
@@ -170,6 +162,13 @@ def of_others(target: Path, patients: Sequence[Patient]) -> list[str]:
     names = {p.name for p in patients}
     results = (p.parent for p in target.glob("*/run.json") if not p.parent.name.startswith("."))
     return sorted(r.name for r in results if r.name not in names and r.name not in RESERVED)
+
+
+def _of_others_text(target: Path, others: Sequence[str]) -> str:
+    return (
+        f"{target} also holds results of {', '.join(others[:5])}{', …' if len(others) > 5 else ''}, who are not among these "
+        "studies: they stay, but are in no table. Remove what was renamed or is not wanted any more."
+    )
 
 
 def _jobs(
@@ -289,6 +288,19 @@ class _Count:
             return ""
         seconds = (time.monotonic() - self._began) / self._worked * remaining
         return f", about {duration(seconds)} left"
+
+
+def _write_all(rows: Sequence[Row], target: Path) -> None:
+    """Write the tables of patients, lesions and visits, the report, and what the folder is."""
+    from napari_medseq.cohort import report, tables
+
+    tables.write_patients(rows, target / "cohort.csv")
+    good = [row for row in rows if row["status"] in ("done", "kept")]
+    for name, source in (("lesions", "lesions.csv"), ("visits", "summary.csv")):
+        paths = [Path(row["out"]) / source for row in good]
+        tables.write_long(paths, [row["study"] for row in good], target / name)
+    report.write_cohort_report(rows, target / "cohort.html")
+    _describe(target)
 
 
 def _describe(target: Path) -> None:

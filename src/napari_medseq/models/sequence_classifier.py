@@ -120,37 +120,21 @@ class SequenceClassifier(SequenceNetwork):
             raise ModelError(f"distance {distance!r} or gap_unit {gap_unit} cannot be used.")
         self.neighbours, self.rnn, self.classes, self.target = neighbours, rnn, classes, target
         self.volumes, self.table_values = dimensions == 3, tabular
-        self.gap_unit, self.measured, self.modalities, self.modality_dropout = (
-            gap_unit,
-            distance,
-            modalities,
-            modality_dropout,
-        )
+        self.gap_unit, self.measured = gap_unit, distance
+        self.modalities, self.modality_dropout = modalities, modality_dropout
         width = 2 * hidden
-
-        def see(channels: int) -> tuple[nn.Module, nn.Module, nn.Module]:
-            """Encoder, evidence and embedding of one modality, or of all as channels."""
-            one = (
-                BlockEncoder(channels * (2 * neighbours + 1), widths, dropout, dimensions)
-                if encoder is None
-                else build_encoder(encoder, channels * (2 * neighbours + 1), dropout, dimensions)
-            )
-            evidence = convolution(dimensions)(one.width, classes, 1)
-            return one, evidence, nn.Linear((1 + classes) * one.width + classes, width)
-
         several = modalities > 1 and fusion == "attention"
-        self.encoder, self.evidence, self.embed = see(in_channels // modalities if several else in_channels)
+
+        def see() -> tuple[nn.Module, nn.Module, nn.Module]:
+            channels = (in_channels // modalities if several else in_channels) * (2 * neighbours + 1)
+            return _look(encoder, channels, widths, dropout, dimensions, classes, width)
+
+        # the order in which layers are made decides their first weights
+        self.encoder, self.evidence, self.embed = see()
         self.stride = cast(int, self.encoder.stride)
         self.dropout = nn.Dropout(dropout)
         # named "gru" whichever it is, so that the names of the weights stay the same
-        makers: dict[str, Callable[[], nn.Module | None]] = {
-            "gru": lambda: nn.GRU(width, hidden, batch_first=True, bidirectional=True),
-            "lstm": lambda: nn.LSTM(width, hidden, batch_first=True, bidirectional=True),
-            "transformer": lambda: TransformerHead(width, dropout=dropout),
-            "dense": lambda: DenseHead(width, dropout=dropout),
-            "none": lambda: None,
-        }
-        self.gru = makers[rnn]()
+        self.gru = _sequence_model(rnn, width, hidden, dropout)
         # additive attention, Bahdanau et al. 2015, arXiv:1409.0473, eq. in A.1.2
         self.attend = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, 1))
         self.step_head = targets.head(width, classes, target)
@@ -160,8 +144,7 @@ class SequenceClassifier(SequenceNetwork):
         self.gap = _from_nothing(width) if gap_unit is not None else None
         self.distance = _from_nothing(hidden) if distance != "none" else None
         self.tabular = TabularBranch(tabular, width) if tabular else None
-        others = [see(in_channels // modalities) for _ in range(modalities - 1)] if several else []
-        self.fuse = Modalities(others, width, hidden) if several else None
+        self.fuse = Modalities([see() for _ in range(modalities - 1)], width, hidden) if several else None
 
     def standardise(self, table: Tensor) -> None:
         """Take centre and spread of the table's values from training exams; see `TabularBranch.standardise`."""
@@ -320,6 +303,37 @@ class SequenceClassifier(SequenceNetwork):
     def loss(self, logits: Tensor, truth: Tensor) -> Tensor:
         """`targets.loss` of logits (…, class) against answers (…, class), NaN where unknown."""
         return targets.loss(logits, truth, self.target)
+
+
+def _look(
+    encoder: str | Definition | None,
+    channels: int,
+    widths: Sequence[int],
+    dropout: float,
+    dimensions: Literal[2, 3],
+    classes: int,
+    width: int,
+) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """Encoder, evidence and embedding of one modality, or of all as channels."""
+    one = (
+        BlockEncoder(channels, widths, dropout, dimensions)
+        if encoder is None
+        else build_encoder(encoder, channels, dropout, dimensions)
+    )
+    evidence = convolution(dimensions)(one.width, classes, 1)
+    return one, evidence, nn.Linear((1 + classes) * one.width + classes, width)
+
+
+def _sequence_model(rnn: Head | Literal["none"], width: int, hidden: int, dropout: float) -> nn.Module | None:
+    """What reads the vectors of the steps in order, from `width` numbers to as many; None: nothing does."""
+    makers: dict[str, Callable[[], nn.Module | None]] = {
+        "gru": lambda: nn.GRU(width, hidden, batch_first=True, bidirectional=True),
+        "lstm": lambda: nn.LSTM(width, hidden, batch_first=True, bidirectional=True),
+        "transformer": lambda: TransformerHead(width, dropout=dropout),
+        "dense": lambda: DenseHead(width, dropout=dropout),
+        "none": lambda: None,
+    }
+    return makers[rnn]()
 
 
 def _from_nothing(features: int) -> nn.Linear:

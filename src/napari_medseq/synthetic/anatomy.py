@@ -50,6 +50,21 @@ class Distances:
     points: Points
 
 
+@dataclass(frozen=True)
+class _Folds:
+    """The brain's surface at each fine voxel.
+
+    `cortex` is the signed distance to it (mm, negative inside), `fold` and `vein` the distances (about mm) from the
+    middle of the next sulcus and vein, `opening` how far a sulcus is open (0 to 1), `patch` a coarse texture.
+    """
+
+    cortex: Array
+    fold: Array
+    opening: Array
+    vein: Array
+    patch: Array
+
+
 class Head:
     """One random person.
 
@@ -139,14 +154,34 @@ class Head:
     def paint(self, grid: Grid) -> tuple[Array, Array]:
         """Signal, and the brain's share, of each fine voxel: (sub-slices, rows, columns) of the window."""
         far = self.distances(grid.nodes(4))
-        head, scalp, brain = grid.up(far.head), grid.up(far.scalp), grid.up(far.brain)
-        near = grid.nodes(2)
-        coarse_x, coarse_y, coarse_z = near
-        cortex = brain + np.float32(self.csf_mm)
-        signal = np.full(head.shape, 0.01, dtype=np.float32)
+        scalp, brain = grid.up(far.scalp), grid.up(far.brain)
+        signal = self._outside(grid, grid.up(far.head), scalp, brain)
+        x, y, z = place = (grid.up(far.points[0]), grid.up(far.points[1]), grid.up(far.points[2]))
+        folds = self._folds(grid, brain + np.float32(self.csf_mm))
+        ventricle, plexus = (grid.up(distance) for distance in self.ventricles(grid.nodes(2)))
+        ring = np.sqrt((y / 52) ** 2 + ((z - 4) / 34) ** 2)
+        fissure = inside(np.float32(1.15) - ring, 0.1) * (z > -22)
+        share = inside(folds.cortex, 0.9)
+        over(signal, share, self._tissue(grid, far, folds, np.abs(x), fissure, ventricle))
 
-        # skin, fat, skull, and the fluid around the brain
-        face, bright = self._face(near)
+        # structures that enhance but are not tumour
+        enhancing = inside(plexus, 1.2) * inside(ventricle - 1.0, 1.0) * np.clip(1.0 + 0.5 * folds.patch, 0.2, 1)
+        over(signal, enhancing, self.choroid)
+        falx = inside(np.abs(x) - np.float32(0.35), 0.9) * fissure * share
+        over(signal, falx * np.clip(0.4 + 0.4 * folds.patch, 0, 1), 1.3)
+        if self.dura:
+            lining = inside(np.abs(brain) - np.float32(0.4), 0.8) * np.clip(0.5 + folds.patch, 0, 1) * (z > -30)
+            over(signal, lining * np.float32(self.dura), 1.5)
+        over(
+            signal, inside(folds.vein - np.float32(self.vein_mm), 0.8) * folds.opening * inside(brain, 1.0), self.vessel
+        )
+        self._sinuses(signal, brain, place)
+        return signal, share * inside(-ventricle, 1.0)
+
+    def _outside(self, grid: Grid, head: Array, scalp: Array, brain: Array) -> Array:
+        """The signal of skin, fat, skull, face and eyes, and of the fluid around the brain."""
+        signal = np.full(head.shape, 0.01, dtype=np.float32)
+        face, bright = self._face(grid.nodes(2))
         messy = grid.up(face)
         over(signal, inside(head, 0.9), np.float32(self.fat) * (np.float32(0.9) + np.float32(0.07) * grid.up(bright)))
         over(signal, inside(np.abs(head + 0.6) - 0.6, 0.8), 0.75 * self.fat)
@@ -157,8 +192,12 @@ class Head:
         over(signal, below, messy)
         self._eyes(signal, grid, scalp)
         over(signal, inside(brain, 1.2), self.csf)
+        return signal
 
-        # brain: white matter, a ribbon of grey, sulci that open to the surface, folds of the cerebellum
+    def _folds(self, grid: Grid, cortex: Array) -> _Folds:
+        """The sulci, which open to the surface, the folds of the cerebellum, and the veins in them."""
+        near = grid.nodes(2)
+        coarse_x, coarse_y, coarse_z = near
         depth = np.maximum(-cortex, 0)
         r = np.sqrt(coarse_x**2 + coarse_y**2 + (coarse_z + 10) ** 2 + np.float32(28**2))
         pull = (np.float32(68) / r) ** np.float32(0.65)
@@ -171,37 +210,24 @@ class Head:
         middle = np.sqrt((coarse_x / 33) ** 2 + ((coarse_y - 4) / 52) ** 2 + ((coarse_z - 2) / 36) ** 2)
         opening = np.clip((reach - depth) * np.float32(0.12), 0, 1) * grid.up(np.clip((middle - 1) * 4, 0, 1))
         opening = np.maximum(opening, 0)
-        tissue = np.full(head.shape, 1.0, dtype=np.float32)
-        tissue += np.float32(0.02) * patch
-        ribbon = np.maximum(inside(fold - np.float32(3.0), 1.8) * opening, inside(depth - np.float32(2.6), 1.8))
-        over(tissue, ribbon, self.grey)
-        deep = self._nuclei(far.points)
-        over(tissue, grid.up(deep), (1 + self.grey) / 2)
-        over(tissue, inside(fold - np.float32(self.atrophy) * opening, 0.8) * np.clip(opening * 4, 0, 1), self.csf)
-        x_mid = grid.up(far.points[0][..., :])
-        z_full, y_full = grid.up(far.points[2]), grid.up(far.points[1])
-        ring = np.sqrt((y_full / 52) ** 2 + ((z_full - 4) / 34) ** 2)
-        fissure = inside(np.float32(1.15) - ring, 0.1) * (z_full > -22)
-        over(tissue, inside(np.abs(x_mid) - np.float32(0.5 + self.atrophy), 1.0) * fissure, self.csf)
-        ventricle, plexus = self.ventricles(grid.nodes(2))
-        ventricle, plexus = grid.up(ventricle), grid.up(plexus)
-        over(tissue, inside(ventricle, 1.2), self.csf)
-        over(tissue, inside(grid.up(self._cisterns(near)), 1.2), self.csf)
-        share = inside(cortex, 0.9)
-        over(signal, share, tissue)
-
-        # structures that enhance but are not tumour
-        enhancing = inside(plexus, 1.2) * inside(ventricle - 1.0, 1.0) * np.clip(1.0 + 0.5 * patch, 0.2, 1)
-        over(signal, enhancing, self.choroid)
-        falx = inside(np.abs(x_mid) - np.float32(0.35), 0.9) * fissure * share * np.clip(0.4 + 0.4 * patch, 0, 1)
-        over(signal, falx, 1.3)
-        if self.dura:
-            lining = inside(np.abs(brain) - np.float32(0.4), 0.8) * np.clip(0.5 + patch, 0, 1) * (z_full > -30)
-            over(signal, lining * np.float32(self.dura), 1.5)
         vein = np.sqrt(fold**2 + (grid.up(self.veins(qx, qy, qz)) * np.float32(self.veins.scale / 1.6)) ** 2)
-        over(signal, inside(vein - np.float32(self.vein_mm), 0.8) * opening * inside(brain, 1.0), self.vessel)
-        self._sinuses(signal, brain, (x_mid, y_full, z_full))
-        return signal, share * inside(-ventricle, 1.0)
+        return _Folds(cortex, fold, opening, vein, patch)
+
+    def _tissue(
+        self, grid: Grid, far: Distances, folds: _Folds, aside: Array, fissure: Array, ventricle: Array
+    ) -> Array:
+        """The signal of the brain: white matter, a ribbon of grey, and fluid in sulci, fissure, ventricles and cisterns."""
+        fold, opening = folds.fold, folds.opening
+        tissue = np.full(fold.shape, 1.0, dtype=np.float32)
+        tissue += np.float32(0.02) * folds.patch
+        rind = inside(np.maximum(-folds.cortex, 0) - np.float32(2.6), 1.8)
+        over(tissue, np.maximum(inside(fold - np.float32(3.0), 1.8) * opening, rind), self.grey)
+        over(tissue, grid.up(self._nuclei(far.points)), (1 + self.grey) / 2)
+        over(tissue, inside(fold - np.float32(self.atrophy) * opening, 0.8) * np.clip(opening * 4, 0, 1), self.csf)
+        over(tissue, inside(aside - np.float32(0.5 + self.atrophy), 1.0) * fissure, self.csf)
+        over(tissue, inside(ventricle, 1.2), self.csf)
+        over(tissue, inside(grid.up(self._cisterns(grid.nodes(2))), 1.2), self.csf)
+        return tissue
 
     def _face(self, near: Points) -> tuple[Array, Array]:
         """The tissue below the skull (air, bone, muscle, fat, mucosa), equal on the left and right; and a texture for

@@ -40,6 +40,19 @@ _FOCUS = 0.75  # of the sides of an image that a focus has at most; it spares li
 _CENTRED = 0.08  # of the image's size: as far from its middle lies the centre of what the image is about
 _WIDTHS = (16, 32, 64, 96, 128)
 _SMALLEST_CELL = 5  # rows and columns of the coarsest level, at least
+_SMALL_WINDOW = 40_000  # voxels; of smaller windows four are learned at once, else two
+
+_WHY_NO_RECURRENCE = (
+    "a recurrence along the steps did not pay beside 3D convolutions where it was measured (docs/benchmarks.md)"
+)
+_WHY_BFLOAT16 = {
+    True: "convolutions were faster in it on this processor",
+    False: "this processor computes it no faster",
+}
+_WHY_LARGEST = {
+    True: "what is labelled is one piece in nearly every case",
+    False: "a class may lie in several pieces",
+}
 
 
 class Plan(PlanFile):
@@ -125,7 +138,7 @@ def bfloat16_pays() -> bool:
 
 
 def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = None, cores: int = 1) -> Plan:
-    """Decide.
+    """Decide; each decision is a function of its own, which returns what it chose and why.
 
     Parameters
     ----------
@@ -138,88 +151,110 @@ def make_plan(facts: Fingerprint, *, seconds: float, bfloat16: bool | None = Non
         That compute together.
     """
     low = bfloat16_pays() if bfloat16 is None else bfloat16
-    why: dict[str, str] = {}
-    axis = _axis(facts, why)
-    own = _in_order(facts.spacing_mm, axis)
-    if facts.frames or min(facts.shape) == 1:  # frames have no distance: as far apart as thick slices
-        own = (_FRAMES_APART * max(own[1:]), own[1], own[2])
-    shape, largest = _in_order(facts.shape, axis), _in_order(facts.largest, axis)
-    focus_mm = _focus_mm(facts, axis, own, why)
-    if focus_mm is not None:
-        shape, largest = (
-            (s[0], min(s[1], math.ceil(focus_mm[0] / own[1])), min(s[2], math.ceil(focus_mm[1] / own[2])))
-            for s in (shape, largest)
-        )
-    spacing = _spacing(facts, own, shape, seconds * _VOXELS_PER_SECOND[low] * cores, why)
-    scale = [o / s for o, s in zip(own, spacing, strict=True)]
-    working = tuple(max(1, round(n * f)) for n, f in zip(shape, scale, strict=True))
-    reach = tuple(max(1, round(n * f)) for n, f in zip(largest, scale, strict=True))
-    first = _window(working, reach, spacing)
+    axis, why_axis = _axis(facts)
+    own = _own_spacing(facts, axis)
+    focus_mm, why_focus = _focus_mm(facts, axis, own)
+    shape, largest = (_cut(_in_order(size, axis), own, focus_mm) for size in (facts.shape, facts.largest))
+    spacing, why_spacing = _spacing(facts, own, shape, seconds * _VOXELS_PER_SECOND[low] * cores)
+    working = _resampled(shape, own, spacing)
+    first = _window(working, _resampled(largest, own, spacing), spacing)
     strides = _strides(first, spacing)
     window = _multiples(first, strides)
-    focus: tuple[int | None, int | None, int | None] = (None, None, None)
-    if focus_mm is not None:
-        rows, columns = (max(window[k], math.ceil(focus_mm[k - 1] / spacing[k])) for k in (1, 2))
-        focus = (None, rows, columns)
+    position, why_position = (None, None) if focus_mm is None else _position(facts, axis, window)
     thick = spacing[0] >= THICK * max(spacing[1:]) or window[0] < 8 or facts.frames
-    why["window"] = (
-        f"volumes are {_times(working)} at this spacing; a window of about {_WINDOW_VOXELS:,} voxels trains fastest"
-    )
-    why["strides"] = (
-        f"each level halves what is finest, down to about {_SMALLEST_CELL} pixels; spacing is {_times(spacing)} mm"
-    )
-    why["mix_levels"] = (
-        "a recurrence along the steps did not pay beside 3D convolutions where it was measured (docs/benchmarks.md)"
-    )
-    batch = 4 if math.prod(window) < 40_000 else 2
-    why["batch"] = f"windows of {math.prod(window):,} voxels"
-    why["bfloat16"] = (
-        "convolutions were faster in it on this processor" if low else "this processor computes it no faster"
-    )
-    why["keep_largest"] = (
-        "what is labelled is one piece in nearly every case" if facts.one_piece else "a class may lie in several pieces"
-    )
-    mirror = _mirror(facts, axis, why)
-    names: tuple[Literal["step", "row", "column"], ...] = ("step", "row", "column")
-    # thick slices and frames are taken as they come; between them nothing could be interpolated
-    kept_spacing = (None if thick else _rounded(spacing[0]), _rounded(spacing[1]), _rounded(spacing[2]))
+    mirror, why_mirrored = _mirror(facts, axis)
+    schemes = [_scheme(channel) for channel in facts.channels]
+    reasons = {
+        "axis": why_axis,
+        "focus": why_focus,
+        "spacing_mm": why_spacing,
+        "window": (
+            f"volumes are {_times(working)} at this spacing; a window of about {_WINDOW_VOXELS:,} voxels trains fastest"
+        ),
+        "strides": (
+            f"each level halves what is finest, down to about {_SMALLEST_CELL} pixels; spacing is {_times(spacing)} mm"
+        ),
+        "mix_levels": _WHY_NO_RECURRENCE,
+        "batch": f"windows of {math.prod(window):,} voxels",
+        "bfloat16": _WHY_BFLOAT16[low],
+        "keep_largest": _WHY_LARGEST[facts.one_piece],
+        "mirrored": why_mirrored,
+        **({} if why_position is None else {"position": why_position}),
+        "schemes": "".join(why for _, why in schemes),
+    }
     return Plan(
         axis=axis,
-        spacing_mm=kept_spacing,
+        spacing_mm=_kept_spacing(spacing, thick),
         window=window,
-        batch=batch,
+        batch=4 if math.prod(window) < _SMALL_WINDOW else 2,
         widths=_WIDTHS[: len(strides) + 1],
         strides=strides,
         dropout=0.1 if facts.patients < 30 else 0.0,
-        focus=focus,
-        position=_position(facts, axis, window, why) if focus_mm is not None else None,
-        schemes=tuple(_scheme(c, why) for c in facts.channels),
+        focus=_focus(focus_mm, spacing, window),
+        position=position,
+        schemes=tuple(scheme for scheme, _ in schemes),
         augment=_augment(facts, spacing, thick, mirror),
         bfloat16=low,
         keep_largest=facts.one_piece,
-        mirrored=tuple(n for n, share in zip(names, mirror, strict=True) if share and n == "column"),
-        reasons=why,
+        mirrored=("column",) if mirror[2] else (),
+        reasons=reasons,
     )
 
 
-def _axis(facts: Fingerprint, why: dict[str, str]) -> StepAxis:
+def _axis(facts: Fingerprint) -> tuple[StepAxis, str]:
+    """The axis of the steps: time, else across the thickest slices, else the longest side."""
     if facts.frames:
-        why["axis"] = "the images have frames, which follow each other in time"
-        return "t"
+        return "t", "the images have frames, which follow each other in time"
     spacing = dict(zip(("x", "y", "z"), facts.spacing_mm, strict=True))
     length = {a: n * spacing[a] for a, n in zip(("x", "y", "z"), facts.shape, strict=True)}
     thickest = max(spacing, key=lambda a: spacing[a])
     others = [v for a, v in spacing.items() if a != thickest]
     axes: dict[str, StepAxis] = {"x": "x", "y": "y", "z": "z"}
     if min(facts.shape) == 1:
-        why["axis"] = "images are single slices"
-        return axes["xyz"[facts.shape.index(1)]]
+        return axes["xyz"[facts.shape.index(1)]], "images are single slices"
     if spacing[thickest] >= 1.3 * max(others):
-        why["axis"] = f"slices lie {spacing[thickest]:.3g} mm apart along {thickest}, pixels {max(others):.3g} mm"
-        return axes[thickest]
+        return axes[thickest], (
+            f"slices lie {spacing[thickest]:.3g} mm apart along {thickest}, pixels {max(others):.3g} mm"
+        )
     longest = max(length, key=lambda a: (length[a], a))
-    why["axis"] = f"voxels are about as long as wide; {longest} is the longest side ({length[longest]:.0f} mm)"
-    return axes[longest]
+    return axes[longest], (
+        f"voxels are about as long as wide; {longest} is the longest side ({length[longest]:.0f} mm)"
+    )
+
+
+def _own_spacing(facts: Fingerprint, axis: StepAxis) -> Three:
+    """The images' own spacing of step, row and column; frames have no distance and count as far apart as thick slices."""
+    own = _in_order(facts.spacing_mm, axis)
+    if facts.frames or min(facts.shape) == 1:
+        return _FRAMES_APART * max(own[1:]), own[1], own[2]
+    return own
+
+
+def _cut(shape: Triple, own: Three, focus_mm: tuple[float, float] | None) -> Triple:
+    """The steps, rows and columns that are looked at."""
+    if focus_mm is None:
+        return shape
+    rows, columns = (min(shape[k], math.ceil(focus_mm[k - 1] / own[k])) for k in (1, 2))
+    return shape[0], rows, columns
+
+
+def _resampled(shape: Triple, own: Three, spacing: Three) -> Triple:
+    """A number of voxels at another spacing."""
+    steps, rows, columns = (max(1, round(n * (o / s))) for n, o, s in zip(shape, own, spacing, strict=True))
+    return steps, rows, columns
+
+
+def _focus(focus_mm: tuple[float, float] | None, spacing: Three, window: Triple) -> tuple[None, int | None, int | None]:
+    """The focus in working voxels, no smaller than the window."""
+    if focus_mm is None:
+        return None, None, None
+    rows, columns = (max(window[k], math.ceil(focus_mm[k - 1] / spacing[k])) for k in (1, 2))
+    return None, rows, columns
+
+
+def _kept_spacing(spacing: Three, thick: bool) -> tuple[float | None, float, float]:
+    """Thick slices and frames are taken as they come; between them nothing could be interpolated."""
+    return None if thick else _rounded(spacing[0]), _rounded(spacing[1]), _rounded(spacing[2])
 
 
 def _in_order(xyz: tuple[T, T, T], axis: StepAxis) -> tuple[T, T, T]:
@@ -231,7 +266,7 @@ def _in_order(xyz: tuple[T, T, T], axis: StepAxis) -> tuple[T, T, T]:
     return named[axis], named[others[0]], named[others[1]]
 
 
-def _spacing(facts: Fingerprint, own: Three, shape: Triple, affordable: float, why: dict[str, str]) -> Three:
+def _spacing(facts: Fingerprint, own: Three, shape: Triple, affordable: float) -> tuple[Three, str]:
     """Larger voxels where the time does not suffice for so many, but not so large that the smallest things are lost."""
     voxels = float(math.prod(shape))
     needed = max(_PASSES * voxels * facts.cases / affordable, voxels / _LARGEST_VOLUME)
@@ -250,43 +285,38 @@ def _spacing(facts: Fingerprint, own: Three, shape: Triple, affordable: float, w
             spacing[k] *= factor
         needed /= factor ** len(near)
     if spacing == list(own):
-        why["spacing_mm"] = (
-            f"the images' own{limit}" if limit else "the images' own: there is time enough for all voxels"
-        )
-    else:
-        why["spacing_mm"] = (
-            f"{_times(own)} mm would be {voxels / 1e6:.1f} million voxels in each of {facts.cases} cases; in this time "
-            f"{_times(spacing)} mm can be learned well{limit}"
-        )
-    return spacing[0], spacing[1], spacing[2]
+        return own, f"the images' own{limit}" if limit else "the images' own: there is time enough for all voxels"
+    return (spacing[0], spacing[1], spacing[2]), (
+        f"{_times(own)} mm would be {voxels / 1e6:.1f} million voxels in each of {facts.cases} cases; in this time "
+        f"{_times(spacing)} mm can be learned well{limit}"
+    )
 
 
-def _focus_mm(facts: Fingerprint, axis: StepAxis, own: Three, why: dict[str, str]) -> tuple[float, float] | None:
+def _focus_mm(facts: Fingerprint, axis: StepAxis, own: Three) -> tuple[tuple[float, float] | None, str]:
     """Rows and columns about the middle that hold all labels, with a margin, where that is much less than the image."""
-    why["focus"] = "what is labelled lies anywhere in the images"
+    anywhere = "what is labelled lies anywhere in the images"
     if facts.reach_mm is None or facts.measured < _FOCUS_CASES or min(facts.shape) == 1:
-        return None
+        return None, anywhere
     reach, shape = _in_order(facts.reach_mm, axis), _in_order(facts.shape, axis)
     side = 2 * _MARGIN * max(reach[1:])  # planes are turned, so as far one way as the other
     sides = (min(side, shape[1] * own[1]), min(side, shape[2] * own[2]))
     if sides[0] * sides[1] > _FOCUS**2 * shape[1] * own[1] * shape[2] * own[2]:
-        return None
-    why["focus"] = (
+        return None, anywhere
+    return sides, (
         f"what is labelled reaches {max(reach[1:]):.3g} mm from the images' middle, so no more than their middle "
         "is looked at; settings: {focus: [null, null, null]} looks everywhere"
     )
-    return sides
 
 
-def _position(facts: Fingerprint, axis: StepAxis, window: Triple, why: dict[str, str]) -> Three | None:
+def _position(facts: Fingerprint, axis: StepAxis, window: Triple) -> tuple[Three, str] | tuple[None, None]:
     """Half the window, where the image's middle says what is meant."""
     if facts.off_middle_mm is None:
-        return None
+        return None, None
     off, shape, own = (_in_order(v, axis) for v in (facts.off_middle_mm, facts.shape, facts.spacing_mm))
     if any(off[k] > _CENTRED * shape[k] * own[k] for k in (1, 2)):
-        return None
-    why["position"] = "images are centred on what is labelled, so the network is told where the middle is"
-    return window[0] / 2, window[1] / 2, window[2] / 2
+        return None, None
+    half = (window[0] / 2, window[1] / 2, window[2] / 2)
+    return half, "images are centred on what is labelled, so the network is told where the middle is"
 
 
 def _window(working: Sequence[int], reach: Sequence[int], spacing: Three) -> list[int]:
@@ -325,29 +355,25 @@ def _multiples(window: Sequence[int], strides: Sequence[Triple]) -> Triple:
     return a, b, c
 
 
-def _mirror(facts: Fingerprint, axis: StepAxis, why: dict[str, str]) -> Three:
+def _mirror(facts: Fingerprint, axis: StepAxis) -> tuple[Three, str]:
     """How often step, row and column are mirrored."""
     sided = _in_order(facts.one_sided, axis)
     left_right = _in_order((True, False, False), axis)
-    shares = [0.5 if left_right[k] and not sided[k] else 0.0 for k in range(3)]
-    why["mirrored"] = (
-        "left and right are alike for the classes"
-        if any(shares)
-        else "a class is told by its side, so nothing is mirrored"
-    )
-    return shares[0], shares[1], shares[2]
+    step, row, column = (0.5 if left_right[k] and not sided[k] else 0.0 for k in range(3))
+    if step or row or column:
+        return (step, row, column), "left and right are alike for the classes"
+    return (step, row, column), "a class is told by its side, so nothing is mirrored"
 
 
-def _scheme(channel: ChannelFacts, why: dict[str, str]) -> Scheme:
-    reasons = why.get("schemes", "")
+def _scheme(channel: ChannelFacts) -> tuple[Scheme, str]:
+    """The units of a channel: Hounsfield units as they are, others by each image's own foreground."""
     if channel.modality == "CT" and channel.std > 0:
-        why["schemes"] = (
-            f"{reasons}{channel.name}: Hounsfield units, {channel.low:.0f} to {channel.high:.0f} as in what is labelled. "
-        )
         bounds = ((channel.low - channel.mean) / channel.std, (channel.high - channel.mean) / channel.std)
-        return Scheme(kind="fixed", centre=channel.mean, scale=channel.std, low=bounds[0], high=bounds[1])
-    why["schemes"] = f"{reasons}{channel.name}: units mean nothing by themselves, so each image's own foreground. "
-    return Scheme()
+        scheme = Scheme(kind="fixed", centre=channel.mean, scale=channel.std, low=bounds[0], high=bounds[1])
+        return scheme, (
+            f"{channel.name}: Hounsfield units, {channel.low:.0f} to {channel.high:.0f} as in what is labelled. "
+        )
+    return Scheme(), f"{channel.name}: units mean nothing by themselves, so each image's own foreground. "
 
 
 def _augment(facts: Fingerprint, spacing: Three, thick: bool, mirror: Three) -> SlabAugment:
