@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         prog="napari-medseq",
         description="Open, segment and follow medical image sequences, lesion by lesion. Research software, not a medical device.",
     )
-    top.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
+    top.add_argument("--version", action=_Version, nargs=0, help="print the version number and exit")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for part in (images, preparing, learn, use, carry, inside, follow, results, demo, doctor):
         part.add(commands)
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         commands.choices[name].add_argument(
             "--pseudonyms",
             metavar="KEYFILE",
-            help="key of patients' pseudonyms, made if it is not there; by default the user's own",
+            help="the key file of patients' pseudonyms; it is created if it does not exist (default: your own key)",
         )
     return top
 

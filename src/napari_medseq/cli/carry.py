@@ -17,21 +17,34 @@ _VOLUMES = (".nii", ".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".dcm")
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command propagate."""
-    command = commands.add_parser("propagate", help="carry objects painted on a few slices or frames to all others")
-    command.add_argument("image", help="image file or series folder")
-    command.add_argument("painted", help="label file on its grid; each value is one object")
-    command.add_argument("-o", "--out", required=True, help=f"label file to write ({' '.join(_VOLUMES)})")
+    command = common.add_command(
+        commands, "propagate", "continue objects that are painted on a few slices or frames over all others"
+    )
+    command.add_argument("image", help="an image file or the folder of a series")
+    command.add_argument("painted", help="a label file on the grid of the image; each value is one object")
+    command.add_argument("-o", "--out", required=True, help=f"the label file to write ({' '.join(_VOLUMES)})")
     command.add_argument(
-        "-m", "--model", default="propagate", help="promptable model or bundle folder (default propagate)"
+        "-m",
+        "--model",
+        default="propagate",
+        help="the name or the bundle folder of a promptable model (default propagate)",
     )
     command.add_argument(
-        "--axis", choices=("z", "y", "x", "t"), help="along which to carry (default: as it was painted)"
+        "--axis",
+        choices=("z", "y", "x", "t"),
+        help="the axis along which the objects are continued (default: across the painted slices)",
     )
     command.add_argument(
-        "--annotated", metavar="STEPS", help="more steps that are complete, empty ones too, such as 3,40"
+        "--annotated",
+        metavar="STEPS",
+        help="further steps (slices or frames) whose labels are complete, even if they are empty, such as 3,40",
     )
-    command.add_argument("--steps", metavar="STEPS", help="label only these steps, such as 10-30 or 4,8,9")
-    command.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    command.add_argument(
+        "--steps", metavar="STEPS", help="label only these steps (slices or frames), such as 10-30 or 4,8,9"
+    )
+    command.add_argument(
+        "--device", default="auto", help="where the model runs: auto (the default), cpu, cuda, cuda:N or mps"
+    )
     common.add_series(command)
     common.add_json(command)
     command.set_defaults(run=_propagate)

@@ -16,40 +16,49 @@ def add(cohort: argparse.ArgumentParser, register: tuple[str, ...]) -> None:
     cohort.add_argument(
         "studies",
         nargs="+",
-        help="a folder with a study per patient, a BIDS tree, a heap of DICOM, a .csv with a column 'study'; or the studies",
+        help="a folder with one study per patient, a BIDS tree, unsorted DICOM files, or a .csv with a column 'study'; or several studies",
     )
-    cohort.add_argument("-o", "--out", required=True, help="folder for the results, the tables and the report")
+    cohort.add_argument("-o", "--out", required=True, help="the folder for the results, the tables and the report")
     common.add_model(cohort)
-    cohort.add_argument("--register", choices=register, default="auto")
+    cohort.add_argument(
+        "--register",
+        choices=register,
+        default="auto",
+        help="how visits are registered; auto (the default) registers those that are not aligned yet",
+    )
     cohort.add_argument(
         "--cluster",
         metavar="tcp://HOST:PORT",
-        help="a Dask scheduler whose workers see the same folders; or slurm: workers are jobs of SLURM, as many as --workers says",
+        help="the address of a Dask scheduler whose workers see the same folders; or slurm, to submit as many jobs as --workers says",
     )
     cohort.add_argument(
         "--workers",
         type=int,
         metavar="N",
-        help="patients at a time on this machine (by processors and memory); 0: one after another in this process",
+        help="patients at a time on this machine (default: what processors and memory allow); 0: one after another in this process",
     )
-    cohort.add_argument("--again", action="store_true", help="also do patients whose result is there already")
-    cohort.add_argument("--no-reports", action="store_true", help="write no report for each patient")
+    cohort.add_argument("--again", action="store_true", help="also do the patients whose results exist already")
+    cohort.add_argument("--no-reports", action="store_true", help="do not write a report for each patient")
     cohort.add_argument(
         "--time-limit",
         type=float,
         default=3600.0,
         metavar="S",
-        help="seconds that a patient may take (3600); 0: no limit",
+        help="the number of seconds that a patient may take (default 3600); 0: no limit",
     )
     cohort.add_argument(
-        "--memory-limit", type=float, metavar="GB", help="memory that a patient may take beside the programs"
+        "--memory-limit",
+        type=float,
+        metavar="GB",
+        help="the memory that a patient may take in addition to the programs",
     )
     cohort.add_argument(
-        "--retries", type=int, default=1, help="how often a patient is tried again whose process ended (1)"
+        "--retries",
+        type=int,
+        default=1,
+        help="how often a patient is tried again if its process ended unexpectedly (default 1)",
     )
-    cohort.add_argument(
-        "--dry-run", action="store_true", help="say what there is to do and how long it may take; do nothing"
-    )
+    cohort.add_argument("--dry-run", action="store_true", help="only say what would be done and how long it may take")
     common.add_shift_dates(cohort)
     common.add_settings(cohort)
     common.add_json(cohort)

@@ -27,7 +27,12 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 SHORT = ("visit", "date", "lesion", "volume_ml", "longest_mm", "event", "parents", "certainty")
 
 
-# -- options ---------------------------------------------------------------------------------------------------------
+# -- commands and options ---------------------------------------------------------------------------------------------------------
+def add_command(commands: Commands, name: str, purpose: str) -> argparse.ArgumentParser:
+    """Add a command; its `purpose` stands in the list of commands and, as a sentence, in its own help."""
+    return commands.add_parser(name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+
+
 def add_json(command: argparse.ArgumentParser) -> None:
     """Add ``--json``: print the answer as JSON."""
     command.add_argument("--json", action="store_true", help="print the answer as JSON")
@@ -36,17 +41,31 @@ def add_json(command: argparse.ArgumentParser) -> None:
 def add_model(command: argparse.ArgumentParser) -> None:
     """Add ``--model``, ``--device``, ``--series`` and ``--force``, for commands that run a model."""
     command.add_argument(
-        "-m", "--model", required=True, help="name of a model (see `napari-medseq models`) or a bundle folder"
+        "-m",
+        "--model",
+        required=True,
+        help="the name of a model (`napari-medseq models` lists them), or the folder of its bundle",
     )
-    command.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N, mps or dask://host:port")
+    command.add_argument(
+        "--device",
+        default="auto",
+        help="where the model runs: auto (the default), cpu, cuda, cuda:N, mps or dask://host:port",
+    )
     add_series(command)
-    command.add_argument("--force", action="store_true", help="go on although the modality does not match the model's")
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="run the model even if the image has another modality than the model was trained on",
+    )
 
 
 def add_series(command: argparse.ArgumentParser) -> None:
     """Add ``--series``: the image to use if there are several."""
     command.add_argument(
-        "--series", action="append", metavar="PATTERN", help="name of the image, such as '*T1post*'; may be repeated"
+        "--series",
+        action="append",
+        metavar="PATTERN",
+        help="use the series whose name matches, such as '*T1post*'; the option may be repeated",
     )
 
 
@@ -55,15 +74,19 @@ def add_shift_dates(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--shift-dates",
         action="store_true",
-        help="move all dates of a patient back by days that only the key of pseudonyms tells; intervals stay",
+        help="move all dates of a patient back by a number of days that follows from the key of pseudonyms; the intervals stay the same",
     )
 
 
 def add_settings(command: argparse.ArgumentParser) -> None:
     """Add ``--settings`` and ``--set``: the settings of a step, as a file or one by one."""
-    command.add_argument("--settings", metavar="FILE", help="settings as a YAML or JSON file")
+    command.add_argument("--settings", metavar="FILE", help="a YAML or JSON file with settings")
     command.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="one setting, such as min_volume_ml=0.5"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a single setting, such as min_volume_ml=0.5; the option may be repeated",
     )
 
 

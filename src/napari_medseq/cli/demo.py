@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 
 def add(commands: common.Commands) -> None:
     """Add the command demo."""
-    demo = commands.add_parser("demo", help="the main job on a synthetic patient with three visits")
+    demo = common.add_command(commands, "demo", "make a synthetic patient with three visits, and do what `run` does")
     demo.add_argument(
-        "-o", "--out", default="napari-medseq-demo", help="folder for the study and the result (default %(default)s)"
+        "-o",
+        "--out",
+        default="napari-medseq-demo",
+        help="the folder for the study and the result (default %(default)s)",
     )
-    demo.add_argument("-m", "--model", default="brain-tumor", help="segmentation model (default %(default)s)")
-    demo.add_argument("--viewer", action="store_true", help="open napari with the result")
-    demo.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    demo.add_argument("-m", "--model", default="brain-tumor", help="the segmentation model (default %(default)s)")
+    demo.add_argument("--viewer", action="store_true", help="then open the result in napari")
+    demo.add_argument(
+        "--device", default="auto", help="where the model runs: auto (the default), cpu, cuda, cuda:N or mps"
+    )
     common.add_json(demo)
     demo.set_defaults(run=_demo)
 

@@ -38,16 +38,16 @@ _SHOWN = (
 
 def add(commands: common.Commands) -> None:
     """Add the command doctor."""
-    doctor = commands.add_parser("doctor", help="what is installed, and which device will be used and why")
+    doctor = common.add_command(commands, "doctor", "say what is installed, and which device is used and why")
     doctor.add_argument(
         "--prefer",
         action="store_true",
-        help="let napari open folders and medical files with this package without asking",
+        help="make napari open folders and medical files with this package without asking",
     )
     doctor.add_argument(
         "--report",
         action="store_true",
-        help="all of it as text for a bug report: versions, device, settings and the latest failures, nothing of a patient",
+        help="print a text for a bug report: versions, device, settings and the latest failures, but nothing about patients",
     )
     common.add_json(doctor)
     doctor.set_defaults(run=_doctor)

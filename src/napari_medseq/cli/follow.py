@@ -19,65 +19,81 @@ REGISTER = ("auto", "none", "translation", "rigid", "affine", "deformable")
 
 def add(commands: common.Commands) -> None:
     """Add the commands run, track, report and cohort."""
-    run = commands.add_parser(
-        "run", help="the main job: read the visits, segment each, follow every lesion, write the results"
+    run = common.add_command(
+        commands, "run", "segment all visits of a patient, follow every lesion and write the results: the main command"
     )
-    run.add_argument("study", nargs="?", help="study folder or archive: BIDS, a folder per visit, a heap of DICOM")
-    run.add_argument("-m", "--model", help="name of a model (see `napari-medseq models`) or a bundle folder")
-    run.add_argument("-o", "--out", help="folder for the results")
     run.add_argument(
-        "--again", metavar="RUN.JSON", help="repeat an earlier run from its own record; other options go before it"
+        "study", nargs="?", help="the folder or archive of a study: BIDS, one folder per visit, or unsorted DICOM files"
     )
-    run.add_argument("--device", help="auto (default), cpu, cuda, cuda:N or mps")
     run.add_argument(
-        "--register", choices=REGISTER, help="auto (default): register the visits that are not aligned yet"
+        "-m", "--model", help="the name of a model (`napari-medseq models` lists them), or the folder of its bundle"
+    )
+    run.add_argument("-o", "--out", help="the folder for the results")
+    run.add_argument(
+        "--again",
+        metavar="RUN.JSON",
+        help="repeat an earlier run from its record; the other options given here take precedence over it",
+    )
+    run.add_argument("--device", help="where the model runs: auto (the default), cpu, cuda, cuda:N or mps")
+    run.add_argument(
+        "--register",
+        choices=REGISTER,
+        help="how visits are registered; auto (the default) registers those that are not aligned yet",
     )
     _add_order(run)
     common.add_series(run)
     common.add_settings(run)
     common.add_shift_dates(run)
-    run.add_argument("--force", action="store_true", help="go on although modality or patient do not match")
+    run.add_argument(
+        "--force",
+        action="store_true",
+        help="go on even if the modality differs from the model's, or visits seem to be of different patients",
+    )
     common.add_json(run)
     run.set_defaults(run=_run, usage=run.error)
 
-    track = commands.add_parser("track", help="follow lesions over masks that are there already")
-    track.add_argument("labels", nargs="+", help="one mask per visit, in order; or one study folder that holds masks")
-    track.add_argument("-o", "--out", help="folder for the results")
+    track = common.add_command(commands, "track", "follow lesions over visits whose masks exist already")
     track.add_argument(
-        "--dates", nargs="+", metavar="YYYY-MM-DD", help="day of each visit; by default what the files say"
+        "labels", nargs="+", help="one mask per visit, in their order; or the folder of a study that contains masks"
+    )
+    track.add_argument("-o", "--out", help="the folder for the results")
+    track.add_argument(
+        "--dates", nargs="+", metavar="YYYY-MM-DD", help="the date of each visit (default: as the files say)"
     )
     _add_order(track)
     common.add_series(track)
     common.add_settings(track)
     common.add_shift_dates(track)
-    track.add_argument("--force", action="store_true", help="go on although the patient does not match")
+    track.add_argument("--force", action="store_true", help="go on even if the masks seem to be of different patients")
     common.add_json(track)
     track.set_defaults(run=_track)
 
-    report = commands.add_parser("report", help="write the HTML report of a result folder")
-    report.add_argument("result", help="folder that run or track wrote")
-    report.add_argument("-o", "--out", help="the HTML file; by default report.html in the result folder")
+    report = common.add_command(commands, "report", "write the HTML report of a result folder")
+    report.add_argument("result", help="a folder that `run` or `track` wrote")
+    report.add_argument("-o", "--out", help="the HTML file to write (default: report.html in the result folder)")
     report.add_argument(
         "--rule",
         action="append",
-        help="response rule set, such as rano-2.0 or recist-1.1; may be repeated (volumetric)",
+        help="a set of response rules, such as rano-2.0 or recist-1.1; the option may be repeated (default volumetric)",
     )
-    report.add_argument("--name", default="", help="pseudonym of the patient, for the title")
+    report.add_argument("--name", default="", help="the patient's pseudonym, for the title")
     report.add_argument(
         "--captioner",
         metavar="BUNDLE",
-        help="add sentences that this captioner writes from the pictures, marked as written by a model",
+        help="add sentences that this captioning model writes about the pictures; they are marked as written by a model",
     )
     common.add_json(report)
     report.set_defaults(run=_report)
 
-    cohort = commands.add_parser("cohort", help="the main job on many patients, here or on a Dask cluster")
+    cohort = common.add_command(
+        commands, "cohort", "do what `run` does for many patients, on this machine or on a cluster"
+    )
     cohort_command.add(cohort, REGISTER)
 
 
 def _add_order(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--order", nargs="+", metavar="VISIT", help="names of all visits, the first one first, where dates do not tell"
+        "--order", nargs="+", metavar="VISIT", help="the names of all visits in their order, if dates do not give it"
     )
 
 

@@ -16,45 +16,63 @@ WRITABLE = (*IMAGES, ".seg.nrrd", ".dcm")
 
 def add(commands: common.Commands) -> None:
     """Add the commands info, convert and register."""
-    info = commands.add_parser("info", help="what a file or folder holds, from its headers only")
+    info = common.add_command(commands, "info", "list what a file or folder contains; only headers are read")
     info.add_argument("path", help="file or folder")
-    info.add_argument("--visits", action="store_true", help="also which visits of a patient a folder is taken for")
-    info.add_argument("--identifiers", action="store_true", help="show names and IDs of patients instead of pseudonyms")
+    info.add_argument("--visits", action="store_true", help="also list the visits that are found in the folder")
+    info.add_argument(
+        "--identifiers", action="store_true", help="show the names and IDs of patients instead of pseudonyms"
+    )
     common.add_json(info)
     info.set_defaults(run=_info)
 
-    convert = commands.add_parser("convert", help="read images and write them in another format")
+    convert = common.add_command(commands, "convert", "read images or labels and write them in another format")
     convert.add_argument("path", help="file or folder")
     convert.add_argument(
-        "-o", "--out", required=True, help=f"file to write ({' '.join(WRITABLE)}), or a folder for several images"
+        "-o",
+        "--out",
+        required=True,
+        help=f"the file to write ({' '.join(WRITABLE)}), or a folder if there are several images",
     )
     convert.add_argument(
-        "--kind", choices=("image", "labels"), help="read as image or as labels, whatever the file says"
+        "--kind", choices=("image", "labels"), help="read the files as images or as labels; by default the files decide"
     )
-    convert.add_argument("--reference", help="DICOM series that labels written as DICOM SEG (.dcm) refer to")
+    convert.add_argument(
+        "--reference", help="the DICOM series to which labels refer that are written as DICOM SEG (.dcm)"
+    )
     convert.add_argument(
         "--dicom",
         choices=("seg", "rtstruct"),
-        help="what labels become in .dcm: a segmentation (default) or a structure set",
+        help="how labels are written to .dcm: as a segmentation (the default) or as a structure set",
     )
-    convert.add_argument("--format", default=".nii.gz", help="suffix where --out is a folder (default .nii.gz)")
+    convert.add_argument(
+        "--format", default=".nii.gz", help="the suffix of the files if --out is a folder (default .nii.gz)"
+    )
     common.add_series(convert)
     common.add_json(convert)
     convert.set_defaults(run=_convert)
 
-    register = commands.add_parser("register", help="bring one image onto another")
-    register.add_argument("moving", help="image to be moved")
-    register.add_argument("fixed", help="image that stays")
-    register.add_argument("-o", "--out", help="write the moved image, on the fixed image's grid")
-    register.add_argument("--transform", help="write the transform (.json complete, .tfm or .h5 for ITK)")
-    register.add_argument("--kind", default="rigid", choices=("translation", "rigid", "affine", "deformable"))
+    register = common.add_command(commands, "register", "register one image to another")
+    register.add_argument("moving", help="the image that is moved")
+    register.add_argument("fixed", help="the image that stays where it is")
+    register.add_argument(
+        "-o", "--out", help="write the moved image, resampled to the grid of the fixed image, to this file"
+    )
+    register.add_argument(
+        "--transform", help="write the transform to this file (.json holds all of it; .tfm and .h5 are for ITK)"
+    )
+    register.add_argument(
+        "--kind",
+        default="rigid",
+        choices=("translation", "rigid", "affine", "deformable"),
+        help="how the image may move (default rigid)",
+    )
     register.add_argument(
         "--backend",
         default="simpleitk",
         choices=("simpleitk", "elastix", "learned"),
-        help="who searches; elastix needs itk-elastix, learned deforms by a recurrent network",
+        help="what computes the registration: SimpleITK, elastix (needs itk-elastix), or a recurrent network that deforms the image",
     )
-    register.add_argument("--model", help="bundle folder of a registration network, for --backend learned")
+    register.add_argument("--model", help="the bundle folder of the registration network, for --backend learned")
     common.add_json(register)
     register.set_defaults(run=_register)
 

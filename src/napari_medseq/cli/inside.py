@@ -13,23 +13,34 @@ _IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha")
 
 def add(commands: common.Commands) -> None:
     """Add the commands explain, locate, compress and export."""
-    explain = commands.add_parser("explain", help="what in an image speaks for a class, as an image on the same grid")
-    explain.add_argument("path", help="image file or series folder")
-    explain.add_argument("-o", "--out", required=True, help=f"file to write ({' '.join(_IMAGES)})")
+    explain = common.add_command(
+        commands, "explain", "write a map that shows which parts of an image speak for a class"
+    )
+    explain.add_argument("path", help="an image file or the folder of a series")
+    explain.add_argument("-o", "--out", required=True, help=f"the file to write ({' '.join(_IMAGES)})")
     common.add_model(explain)
-    explain.add_argument("--target", help="class to explain, by name or value; the model's first class by default")
-    explain.add_argument("--method", default="grad-cam", choices=("grad-cam", "attention", "occlusion"))
+    explain.add_argument(
+        "--target", help="the name or value of the class to explain (default: the first class of the model)"
+    )
+    explain.add_argument(
+        "--method",
+        default="grad-cam",
+        choices=("grad-cam", "attention", "occlusion"),
+        help="how the map is computed (default grad-cam)",
+    )
     common.add_json(explain)
     explain.set_defaults(run=_explain)
 
-    locate = commands.add_parser("locate", help="boxes and landmarks of what stands out, from a coarse pass")
-    locate.add_argument("path", help="image file or series folder")
+    locate = common.add_command(
+        commands, "locate", "find candidates as boxes and landmarks, in a fast pass at low resolution"
+    )
+    locate.add_argument("path", help="an image file or the folder of a series")
     common.add_model(locate)
     locate.add_argument(
         "--refine-with",
         "--closer",  # the name in earlier versions
         metavar="MODEL",
-        help="a segmentation model that looks at the candidates closely",
+        help="a segmentation model that examines each candidate at full resolution",
     )
     locate.add_argument(
         "--min-score",
@@ -37,23 +48,36 @@ def add(commands: common.Commands) -> None:
         dest="min_score",
         type=float,
         default=0.3,
-        help="probability from which on a place counts (0.3)",
+        help="the lowest probability of a candidate (default 0.3)",
     )
     common.add_json(locate)
     locate.set_defaults(run=_locate)
 
-    compress = commands.add_parser("compress", help="make a model smaller: fewer channels, lower rank, fewer bits")
-    compress.add_argument("model", help="name of a model or a bundle folder")
-    compress.add_argument("-o", "--out", required=True, help="bundle folder to write")
+    compress = common.add_command(
+        commands, "compress", "make a model smaller, by fewer channels, lower rank and fewer bits"
+    )
+    compress.add_argument("model", help="the name of a model, or the folder of its bundle")
+    compress.add_argument("-o", "--out", required=True, help="the bundle folder to write")
     common.add_settings(compress)
     common.add_json(compress)
     compress.set_defaults(run=_compress)
 
-    export = commands.add_parser("export", help="write a model's network for other programs: ONNX or torch.export")
-    export.add_argument("model", help="name of a model or a bundle folder")
-    export.add_argument("-o", "--out", required=True, help="file to write (.onnx or .pt2)")
-    export.add_argument("--steps", type=int, default=16, help="steps of the sequence (16)")
-    export.add_argument("--size", type=int, nargs=2, default=(192, 192), metavar=("ROWS", "COLUMNS"))
+    export = common.add_command(
+        commands, "export", "write the network of a model for other programs, as ONNX or torch.export"
+    )
+    export.add_argument("model", help="the name of a model, or the folder of its bundle")
+    export.add_argument("-o", "--out", required=True, help="the file to write (.onnx or .pt2)")
+    export.add_argument(
+        "--steps", type=int, default=16, help="the number of steps (slices or frames) of the sequence (default 16)"
+    )
+    export.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=(192, 192),
+        metavar=("ROWS", "COLUMNS"),
+        help="the size of each step in pixels (default 192 192)",
+    )
     common.add_json(export)
     export.set_defaults(run=_export)
 

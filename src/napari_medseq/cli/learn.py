@@ -13,61 +13,93 @@ from napari_medseq.errors import SettingsError
 
 def add(commands: common.Commands) -> None:
     """Add the commands models, train, check and teach."""
-    models = commands.add_parser("models", help="the models that are installed; add, check and remove them")
-    models.add_argument("action", nargs="?", default="list", choices=("list", "show", "add", "verify", "remove"))
+    models = common.add_command(commands, "models", "list, show, add, verify and remove models")
     models.add_argument(
-        "name", nargs="?", help="model to show (its card), verify or remove; to add: a bundle folder, zip file or URL"
+        "action",
+        nargs="?",
+        default="list",
+        choices=("list", "show", "add", "verify", "remove"),
+        help="what to do; show prints the model's card (default list)",
     )
-    models.add_argument("--sha256", help="of the zip file to add; required for a URL")
+    models.add_argument(
+        "name",
+        nargs="?",
+        help="the model to show, verify or remove; or the bundle folder, zip file or URL of a model to add",
+    )
+    models.add_argument("--sha256", help="the SHA-256 checksum of the zip file to add; required for a URL")
     common.add_json(models)
     models.set_defaults(run=_models, usage=models.error)
 
-    train = commands.add_parser(
-        "train", help="train a model and write its bundle; goes on where an interrupted run stopped"
+    train = common.add_command(
+        commands, "train", "train a model and write its bundle; an interrupted training continues where it stopped"
     )
     train.add_argument(
         "config",
-        help="folder of images and labels (or a CSV of paths), or a YAML or JSON file: data, network, loop, out, ...",
-    )
-    train.add_argument("-o", "--out", metavar="FOLDER", help="of a folder of data: the bundle to write")
-    train.add_argument("--minutes", type=float, help="of a folder of data: time for everything (default 60)")
-    train.add_argument(
-        "--plan", metavar="FILE.yaml", help="of a folder of data: follow this plan, as an earlier run wrote it"
+        help="a folder of images and labels, a CSV file of their paths, or a YAML or JSON config (data, network, loop, out, ...)",
     )
     train.add_argument(
-        "--patient", metavar="REGEX", help="how a case's name tells its patient; '{name}': each is one of its own"
+        "-o", "--out", metavar="FOLDER", help="the bundle folder to write; not with a config, which names it itself"
     )
     train.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="one setting, such as loop.minutes=5"
+        "--minutes", type=float, help="the minutes that everything may take (default 60); not with a config"
     )
-    train.add_argument("--preview", metavar="FILE.png", help="draw what the network would see, and do not train")
+    train.add_argument(
+        "--plan", metavar="FILE.yaml", help="follow this plan, which an earlier training wrote; not with a config"
+    )
+    train.add_argument(
+        "--patient",
+        metavar="REGEX",
+        help="a regular expression that finds the patient in the name of a case; '{name}': each case is a patient of its own",
+    )
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a single setting, such as loop.minutes=5; the option may be repeated",
+    )
+    train.add_argument(
+        "--preview", metavar="FILE.png", help="only draw what the network would see, to this file; do not train"
+    )
     common.add_json(train)
     train.set_defaults(run=_train)
 
-    check = commands.add_parser("check", help="what a training would use of a folder of data, and every doubt about it")
-    check.add_argument("data", help="folder of images and labels, or a CSV of paths with labels or classes")
-    check.add_argument("--patient", metavar="REGEX", help="as for train")
+    check = common.add_command(
+        commands, "check", "say what a training would use of a folder of data, and every doubt about it"
+    )
+    check.add_argument("data", help="a folder of images and labels, or a CSV file of paths with labels or classes")
+    check.add_argument(
+        "--patient",
+        metavar="REGEX",
+        help="a regular expression that finds the patient in the name of a case, as for train",
+    )
     check.add_argument(
         "--channels",
         nargs="+",
         default=[],
         metavar="NAME=PATTERN",
-        help="in trees of files: each channel and how its files are named",
+        help="the name of a channel, and the pattern of its files, if they lie in a tree of folders",
     )
-    check.add_argument("--labels", metavar="PATTERN", help="in trees of files: how the files of labels are named")
+    check.add_argument(
+        "--labels", metavar="PATTERN", help="the pattern of the label files, if they lie in a tree of folders"
+    )
     check.add_argument(
         "--task",
         choices=("segmentation", "classification"),
-        help="of a table with labels and a class: what is to be learned (default: the labels)",
+        help="what is learned from a table with both labels and classes (default: segmentation)",
     )
     common.add_json(check)
     check.set_defaults(run=_check)
 
-    teach = commands.add_parser("teach", help="make a model from one image of which a few slices are labelled")
-    teach.add_argument("image", help="image file or series folder")
-    teach.add_argument("labels", help="label file on its grid, 0 in the slices that are not labelled")
-    teach.add_argument("-o", "--out", required=True, metavar="FOLDER", help="bundle to write")
-    teach.add_argument("--start-from", metavar="MODEL", help="name or bundle folder of a model to go on from")
+    teach = common.add_command(commands, "teach", "train a model on one image of which a few slices are labelled")
+    teach.add_argument("image", help="an image file or the folder of a series")
+    teach.add_argument(
+        "labels", help="a label file on the grid of the image, with 0 in the slices that are not labelled"
+    )
+    teach.add_argument("-o", "--out", required=True, metavar="FOLDER", help="the bundle folder to write")
+    teach.add_argument(
+        "--start-from", metavar="MODEL", help="the name or the bundle folder of a model from which training starts"
+    )
     common.add_settings(teach)
     common.add_json(teach)
     teach.set_defaults(run=_teach)

@@ -19,46 +19,50 @@ if TYPE_CHECKING:
 
 def add(commands: common.Commands) -> None:
     """Add the commands preprocess and steps."""
-    preprocess = commands.add_parser(
-        "preprocess", help="bias field, noise, intensities, resampling, cropping, registration, dynamic series"
+    preprocess = common.add_command(
+        commands,
+        "preprocess",
+        "apply preprocessing steps: bias field, noise, intensities, resampling, cropping, registration, dynamic series",
     )
-    preprocess.add_argument("path", nargs="+", help="image files, or folders of series or of a study")
+    preprocess.add_argument("path", nargs="+", help="image files, or the folders of series or of a study")
     preprocess.add_argument(
         "-o",
         "--out",
         required=True,
-        help=f"file to write ({' '.join(IMAGES)}; labels also as {WRITABLE[4]}), or a folder for several images",
+        help=f"the file to write ({' '.join(IMAGES)}; labels also as {WRITABLE[4]}), or a folder if there are several images",
     )
     preprocess.add_argument(
         "-s",
         "--step",
         action="append",
         required=True,
-        help="name of a step (`napari-medseq steps` lists them) with the settings usual for the image, window:lung, settings as in "
-        "'{kind: median, radius: 2}', or a YAML or JSON file of steps; in order, may be repeated",
+        help="a step: its name (`napari-medseq steps` lists them), for the usual settings; window:lung; its settings, as in "
+        "'{kind: median, radius: 2}'; or a YAML or JSON file of steps. The option may be repeated; steps are applied in order",
     )
-    preprocess.add_argument("--reference", help="the other image or the labels, for steps that need one")
+    preprocess.add_argument("--reference", help="the other image or the labels that some steps need")
     preprocess.add_argument(
         "--follow",
         nargs=2,
         action="append",
         default=[],
         metavar=("MASK", "OUT"),
-        help="bring a mask along: registered, cut and put onto the result's grid as the image was; may be repeated",
+        help="apply the same movement, cropping and resampling to the label file MASK and write it to OUT; the option may be repeated",
     )
     preprocess.add_argument(
         "--patients",
         action="store_true",
-        help="the path is a folder with a study per patient: all their images into the folder --out; masks follow them, and each is "
-        "registered to the same series at the patient's first visit",
+        help="the path is a folder with one study per patient: preprocess all their images into the folder --out, and their masks with "
+        "them; each image is registered to the same series of the patient's first visit",
     )
-    preprocess.add_argument("--save-steps", metavar="FILE", help="write the steps, with all settings, as YAML or JSON")
+    preprocess.add_argument(
+        "--save-steps", metavar="FILE", help="write the steps with all their settings to this file, as YAML or JSON"
+    )
     common.add_series(preprocess)
     common.add_json(preprocess)
     preprocess.set_defaults(run=_preprocess)
 
-    steps = commands.add_parser("steps", help="list the preprocessing steps, or the settings of one")
-    steps.add_argument("step", nargs="?", help="its settings, with units, defaults and bounds")
+    steps = common.add_command(commands, "steps", "list the preprocessing steps, or the settings of one of them")
+    steps.add_argument("step", nargs="?", help="list the settings of this step, with units, defaults and bounds")
     common.add_json(steps)
     steps.set_defaults(run=_steps)
 

@@ -21,54 +21,74 @@ _MEASURES = {"volume": "volume_ml", "diameter": "longest_mm", "change": "change_
 
 def add(commands: common.Commands) -> None:
     """Add the commands table, retest and dicom."""
-    table = commands.add_parser(
-        "table", help="the table of a result: one row per lesion and visit, or lesion by visit as a matrix"
+    table = common.add_command(
+        commands,
+        "table",
+        "print the table of a result, with one row per lesion and visit, or as a matrix of lesions and visits",
     )
-    table.add_argument("result", help="folder that run or track wrote")
+    table.add_argument("result", help="a folder that `run` or `track` wrote")
     table.add_argument(
         "--matrix",
         metavar="MEASURE",
-        help="one row per lesion and one column per visit, with volume, diameter, change, event, or any column of lesions.csv",
+        help="print one row per lesion and one column per visit, of volume, diameter, change, event, or any column of lesions.csv",
     )
     table.add_argument(
-        "--rows", default="", metavar="FILTER", help="only rows that fit, such as 'volume>0.5 growing' or 'visit=2'"
+        "--rows",
+        default="",
+        metavar="FILTER",
+        help="print only the rows that fulfil this, such as 'volume>0.5 growing' or 'visit=2'",
     )
-    table.add_argument("--sort", metavar="COLUMN", help="sort by a column of the table")
-    table.add_argument("--descending", action="store_true", help="with --sort: largest first")
-    table.add_argument("-o", "--out", help="write it as .csv or .parquet instead of printing it")
+    table.add_argument("--sort", metavar="COLUMN", help="sort the rows by this column")
+    table.add_argument("--descending", action="store_true", help="with --sort: put the largest value first")
+    table.add_argument("-o", "--out", help="write the table to this file (.csv or .parquet) instead of printing it")
     common.add_json(table)
     table.set_defaults(run=_table)
 
-    retest = commands.add_parser(
+    retest = common.add_command(
+        commands,
         "retest",
-        help="is a change real? measure a scan again, moved, resampled and noised, and say the smallest real change",
+        "find the smallest change that is real, by measuring a scan again after moving, resampling and adding noise",
     )
-    retest.add_argument("path", help="an image, or a folder that run wrote: the numbers are then kept with that result")
-    retest.add_argument("-m", "--model", help="name of a model or a bundle folder; of a result by default its own")
+    retest.add_argument("path", help="an image; or a folder that `run` wrote, in which the numbers are then kept")
     retest.add_argument(
-        "--visit", type=int, help="which visit of a result is measured again, from 1; by default the last"
+        "-m",
+        "--model",
+        help="the name of a model, or the folder of its bundle (default for a result: the model that made it)",
     )
-    retest.add_argument("-o", "--out", metavar="FILE", help="write what was found as JSON")
-    retest.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
-    retest.add_argument("--force", action="store_true", help="go on although the modality does not match the model's")
+    retest.add_argument(
+        "--visit",
+        type=int,
+        help="the number of the visit of a result that is measured again, from 1 (default: the last)",
+    )
+    retest.add_argument("-o", "--out", metavar="FILE", help="write the numbers to this file, as JSON")
+    retest.add_argument(
+        "--device", default="auto", help="where the model runs: auto (the default), cpu, cuda, cuda:N or mps"
+    )
+    retest.add_argument(
+        "--force",
+        action="store_true",
+        help="run the model even if the image has another modality than the model was trained on",
+    )
     common.add_series(retest)
     common.add_settings(retest)
     common.add_json(retest)
     retest.set_defaults(run=_retest, usage=retest.error)
 
-    dicom = commands.add_parser(
-        "dicom", help="a result as DICOM: segmentations, structured reports (TID 1500), structure sets"
+    dicom = common.add_command(
+        commands, "dicom", "write a result as DICOM: segmentations, structured reports (TID 1500) and structure sets"
     )
-    dicom.add_argument("result", help="folder that run or track wrote")
-    dicom.add_argument("-o", "--out", required=True, help="folder for the files; one folder per visit is made in it")
+    dicom.add_argument("result", help="a folder that `run` or `track` wrote")
+    dicom.add_argument("-o", "--out", required=True, help="the folder for the files; it receives one folder per visit")
     dicom.add_argument(
         "--reference",
         nargs="+",
         metavar="SERIES",
-        help="DICOM series of each visit, in order; by default what the visits' images were read from",
+        help="the DICOM series of each visit, in their order (default: the series from which the visits were read)",
     )
-    dicom.add_argument("--rtstruct", action="store_true", help="write an RT structure set per visit, too")
-    dicom.add_argument("--identifiers", action="store_true", help="keep the patient's name and ID of the series")
+    dicom.add_argument("--rtstruct", action="store_true", help="also write an RT structure set per visit")
+    dicom.add_argument(
+        "--identifiers", action="store_true", help="keep the patient's name and ID as they are in the series"
+    )
     common.add_json(dicom)
     dicom.set_defaults(run=_dicom)
 

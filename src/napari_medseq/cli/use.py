@@ -19,48 +19,64 @@ if TYPE_CHECKING:
 
 def add(commands: common.Commands) -> None:
     """Add the commands segment, classify and evaluate."""
-    segment = commands.add_parser("segment", help="label an image, or each image of a folder, on its own grid")
+    segment = common.add_command(commands, "segment", "segment an image, or each image of a folder, on its own grid")
     segment.add_argument(
-        "path", help="image file or series folder; with a folder as --out, a folder of images or of cases"
+        "path",
+        help="an image file or the folder of a series; or a folder of images or of cases, if --out is a folder too",
     )
     segment.add_argument(
         "-o",
         "--out",
         required=True,
-        help=f"label file to write ({' '.join(WRITABLE)}); or a folder, for a label file of each image",
+        help=f"the label file to write ({' '.join(WRITABLE)}); or a folder, which receives one label file per image",
     )
     segment.add_argument(
-        "--format", metavar="ENDING", default=".nii.gz", help="of the label files in a folder (default .nii.gz)"
+        "--format",
+        metavar="ENDING",
+        default=".nii.gz",
+        help="the suffix of the label files if --out is a folder (default .nii.gz)",
     )
-    segment.add_argument("--again", action="store_true", help="of a folder: do those again whose label file is there")
+    segment.add_argument(
+        "--again", action="store_true", help="with a folder: also segment the images whose label file exists already"
+    )
     common.add_model(segment)
-    segment.add_argument("--probability", metavar="FILE", help="also write the probability of any class")
     segment.add_argument(
-        "--uncertainty", metavar="FILE", help="also write the entropy of the class probabilities, 0 to 1"
+        "--probability", metavar="FILE", help="also write the probability that a voxel belongs to any class"
     )
-    segment.add_argument("--keep", metavar="FILE", help="labels on the image's grid that stay as they are")
+    segment.add_argument(
+        "--uncertainty",
+        metavar="FILE",
+        help="also write the uncertainty: the entropy of the class probabilities, from 0 to 1",
+    )
+    segment.add_argument(
+        "--keep", metavar="FILE", help="a label file on the grid of the image; what is labelled there is kept unchanged"
+    )
     common.add_json(segment)
     segment.set_defaults(run=_segment)
 
-    classify = commands.add_parser("classify", help="classify an exam and each of its slices or frames")
-    classify.add_argument("path", help="image file or series folder")
+    classify = common.add_command(commands, "classify", "classify an exam and each of its slices or frames")
+    classify.add_argument("path", help="an image file or the folder of a series")
     common.add_model(classify)
-    classify.add_argument("-o", "--out", metavar="FILE.csv", help="write the probabilities per step")
+    classify.add_argument("-o", "--out", metavar="FILE.csv", help="write the probabilities of each slice or frame")
     common.add_json(classify)
     classify.set_defaults(run=_classify)
 
-    evaluate = commands.add_parser("evaluate", help="measure predicted labels against true ones")
+    evaluate = common.add_command(commands, "evaluate", "compare predicted labels with true ones")
     evaluate.add_argument(
         "-p",
         "--prediction",
         nargs="+",
         required=True,
-        help="label files, in the order of the truths; or a folder of them",
+        help="the predicted label files, in the order of --truth; or a folder of them",
     )
     evaluate.add_argument(
-        "-t", "--truth", nargs="+", required=True, help="label files, or a folder: files called alike belong together"
+        "-t",
+        "--truth",
+        nargs="+",
+        required=True,
+        help="the true label files; or a folder, whose files belong to the predictions of the same name",
     )
-    evaluate.add_argument("-o", "--out", metavar="FILE.csv", help="write the table, one row per case and class")
+    evaluate.add_argument("-o", "--out", metavar="FILE.csv", help="write the table, with one row per case and class")
     common.add_json(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
