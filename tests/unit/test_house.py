@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tomllib
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -206,9 +205,20 @@ def _bare(requirement: str) -> str:
     return requirement.lower().replace("_", "-")
 
 
-@pytest.mark.skipif(find_spec("importlinter") is None, reason="import-linter is a development tool")
-def test_the_arrows_run_one_way() -> None:
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("lint-imports"))], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:]
+def layers() -> list[set[str]]:
+    """The rooms, from the top, as import-linter checks them (in `make lint`, a part of `make test`)."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    rows = next(c for c in contracts if c["containers"] == ["napari_medseq"])["layers"]
+    return [{room.strip() for room in row.split("|")} for row in rows if row != "__main__"]
+
+
+def test_contributing_shows_the_layers_that_are_checked() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    picture = " ".join(line for line in text.splitlines() if line.startswith("    "))
+    assert [set(row.replace(" ", "").split(",")) for row in picture.split("→")] == layers()
+
+
+def test_the_page_of_the_architecture_lists_every_room() -> None:
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    listed = [room for row in re.findall(r"^\| (`[^|]*`) \|", text, re.MULTILINE) for room in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == sorted(set().union(*layers()))
