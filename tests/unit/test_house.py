@@ -207,7 +207,9 @@ def _bare(requirement: str) -> str:
 
 def layers() -> list[set[str]]:
     """The rooms, from the top, as import-linter checks them (in `make lint`, a part of `make test`)."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
     rows = next(c for c in contracts if c["containers"] == ["napari_medseq"])["layers"]
     return [{room.strip() for room in row.split("|")} for row in rows if row != "__main__"]
 
@@ -220,5 +222,7 @@ def test_contributing_shows_the_layers_that_are_checked() -> None:
 
 def test_the_page_of_the_architecture_lists_every_room() -> None:
     text = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
-    listed = [room for row in re.findall(r"^\| (`[^|]*`) \|", text, re.MULTILINE) for room in re.findall(r"`(\w+)`", row)]
+    listed = [
+        room for row in re.findall(r"^\| (`[^|]*`) \|", text, re.MULTILINE) for room in re.findall(r"`(\w+)`", row)
+    ]
     assert sorted(listed) == sorted(set().union(*layers()))
