@@ -34,14 +34,14 @@ class AlsoBox(QWidget):  # type: ignore[misc]
         self.viewer, self._chosen, self._recipe = viewer, chosen, recipe
         self.list = LayerChecklist(viewer, "image", "labels")
         self.list.setToolTip(
-            "Images get the same steps. A mask follows its image: the same registration, the same grid, nearest neighbour."
+            "Ticked images get the same steps. A ticked mask is moved, cropped and resampled as its image was (nearest neighbour)."
         )
         self.list.changed.connect(self.changed.emit)
         self.masks_button = self._button("Its masks", self._tick_masks)
         self.visits_button = self._button("Other visits", self._tick_visits)
         self.patients_button = self._button("Patients …", self._ask_patients)
         self.patients_button.setToolTip(
-            "Run the steps on every image of a folder of patients, without opening them; masks follow their images"
+            "Run the steps on all images of a folder of patients, without opening them; their masks are moved with them"
         )
         self.work = WorkBar()
         row = QHBoxLayout()

@@ -35,21 +35,29 @@ class AnalyseOptions(QWidget):  # type: ignore[misc]
         self.boxes = QCheckBox("boxes")
         self.boxes.setToolTip("A box around each lesion in each slice (Shapes), and its centre (Points)")
         self.probability.setToolTip("Probability of any of the model's classes, as an image layer")
-        self.uncertainty.setToolTip("Entropy of the class probabilities: 0 sure, 1 undecided")
-        self.explanation.setToolTip("Where in the image the answer comes from (grad-CAM); takes as long again")
+        self.uncertainty.setToolTip(
+            "Entropy of the class probabilities, from 0 (certain) to 1 (undecided), as an image layer"
+        )
+        self.explanation.setToolTip(
+            "A map of the parts of the image that the answer rests on (grad-CAM); it takes as long as the model itself"
+        )
         self.chain = narrow(QComboBox())
         self.chain.addItem("(nothing)", ())
         for title, steps in CHAINS.items():
             self.chain.addItem(title, steps)
         self.chain.addItem(_FROM_FILE, None)
-        self.chain.setToolTip("Steps before the model; shipped models bring their own normalisation and need none")
+        self.chain.setToolTip(
+            "Preprocessing steps that run before the model. Shipped models normalise images themselves and need none"
+        )
         self.chain.activated.connect(self._chain_chosen)
         self.where = narrow(QComboBox())
         for title, part in PARTS.items():
             self.where.addItem(title, part)
-        self.where.setToolTip("The slice is read with its neighbours all the same; a region is drawn in a Shapes layer")
+        self.where.setToolTip(
+            "The whole image, the slice that is shown (the model still reads its neighbours), or a region drawn in a Shapes layer"
+        )
         self.locked = LayerBox(viewer, ["labels"], optional="(none)")
-        self.locked.setToolTip("What is painted in this layer stays as it is; the model fills in the rest")
+        self.locked.setToolTip("What is painted in this layer is kept; the model labels the rest")
         also = QHBoxLayout()
         for box in (self.boxes, self.probability, self.uncertainty, self.explanation):
             also.addWidget(box)

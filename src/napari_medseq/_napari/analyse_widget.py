@@ -136,7 +136,7 @@ class AnalyseWidget(QWidget):  # type: ignore[misc]
         self.note.setText(f"{why}." if why and not self.work.busy else "")
         self.note.setVisible(bool(self.note.text()))
         self.run_button.setEnabled(not why)
-        self.run_button.setToolTip(why or "Run the model on what is ticked; the result comes as layers")
+        self.run_button.setToolTip(why or "Run the model on the ticked images; the results are added as layers")
 
     # -- the job -------------------------------------------------------------------------------------------------------
     def run(self) -> None:

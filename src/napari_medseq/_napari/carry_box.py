@@ -41,7 +41,7 @@ class CarryBox(QWidget):  # type: ignore[misc]
         self.way = choice(_WAYS, "How the mask finds its place in the image of the later visit")
         self.into = QCheckBox("into the mask that is there")
         self.into.setToolTip(
-            "Fill in the later visit's own mask, where it is background and nobody painted; else the carried mask is a new layer"
+            "Fill in the background of the later visit's mask, where nobody painted; otherwise the carried mask is a new layer"
         )
         self.carry_button = QPushButton("Carry to the later visit")
         self.carry_button.clicked.connect(lambda: guarded("Carrying a mask", self.carry))

@@ -68,17 +68,19 @@ class CurvesWidget(QWidget):  # type: ignore[misc]
         self.what = narrow(QComboBox())
         self.what.addItems([INTENSITY, VOLUME])
         self.what.setToolTip(
-            "How bright each label is in each frame; or how large, of a cine of the heart whose mask has frames, with ejection fraction"
+            "The brightness of each label in each frame; or its size and the ejection fraction, of a cine with a mask per frame"
         )
         self.what.currentTextChanged.connect(self._update)
         self.cavity, self.wall = QSpinBox(), QSpinBox()
         for box, title in ((self.cavity, "cavity"), (self.wall, "wall")):
             box.setRange(0, 1000)
             box.setSpecialValueText("none")
-            box.setToolTip(f"Label of the ventricle's {title}: with both, how the wall thickens is measured by segment")
+            box.setToolTip(
+                f"The label of the ventricle's {title}. If cavity and wall are given, the thickening of the wall is measured by segment"
+            )
         self.baseline = QSpinBox()
         self.baseline.setRange(1, 1000)
-        self.baseline.setToolTip("Frames before contrast arrives; their mean is the baseline")
+        self.baseline.setToolTip("The number of frames before the contrast agent arrives; their mean is the baseline")
         self.run_button = QPushButton("Run")
         self.run_button.setStyleSheet("font-weight: bold; padding: 6px;")
         self.run_button.clicked.connect(self.run)

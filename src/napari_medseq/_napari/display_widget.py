@@ -38,7 +38,9 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
         accompany(napari_viewer)
         self.image = LayerBox(napari_viewer, ["image"])
         self.window_box = narrow(QComboBox())
-        self.window_box.setToolTip("Windows in HU for CT, in SUV for PET, and percentiles, of which padding is no part")
+        self.window_box.setToolTip(
+            "Windows in HU for CT and in SUV for PET, and percentiles of the values without padding"
+        )
         self.level, self.width_box = self._number("Middle of the window"), self._number("Width of the window")
         self.width_box.setMinimum(1e-6)
         self.everywhere = QCheckBox("the same at all visits")
@@ -48,7 +50,7 @@ class DisplayWidget(QWidget):  # type: ignore[misc]
         for text, how in _SMOOTH.items():
             self.smooth.addItem(text, how)
         self.smooth.setToolTip(
-            "How voxels are drawn; the values stay. Overlays with large voxels are read more easily smooth"
+            "How voxels are drawn; their values do not change. Overlays with large voxels are easier to read when they are smoothed"
         )
         self.values = QCheckBox("values under the cursor")
         self.values.setToolTip(

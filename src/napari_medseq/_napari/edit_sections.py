@@ -87,7 +87,7 @@ class BetweenSection(Section):
     def __init__(self, run: Run, copy_slice: Callable[[int], object], copy_visit: Callable[[int], object]) -> None:
         super().__init__()
         self.every = QCheckBox("all labels")
-        self.every.setToolTip("Every label of the mask, not only the selected one")
+        self.every.setToolTip("Work on every label of the mask, not only on the selected one")
         self.interpolate = self.button(
             "Interpolate",
             "Fill in the slices between painted ones; never over other labels (key I)",
@@ -131,7 +131,7 @@ class IntensitySection(Section):
         self.high = number(0, -1e9, 1e9, "", "Upper end of the range of intensities", 1, "to ")
         self.take = self.button(
             "From label",
-            "Take the range from what the selected label holds: 2.5 % to 97.5 % percentile",
+            "Set the range to the intensities inside the selected label (2.5th to 97.5th percentile)",
             take_range,
             "image",
         )
@@ -144,13 +144,15 @@ class IntensitySection(Section):
         self.reach = number(20, 0.5, 500, "mm", "Voxels farther from a seed than this are not added", 5, "reach ")
         self.blur = number(1, 0, 20, "mm", "How far noise is smoothed before edges are sought", prefix="blur ")
         self.within = QCheckBox("within range")
-        self.within.setToolTip("Add only voxels of the range above; with one label this is what stops the growth")
+        self.within.setToolTip(
+            "Add only voxels within the range above; if there is one label only, nothing else stops it from growing"
+        )
         self.surroundings = QSpinBox()
         self.surroundings.setRange(0, 2**31 - 1)
         self.surroundings.setPrefix("surroundings: label ")
         self.surroundings.setSpecialValueText("no label for surroundings")
         self.surroundings.setToolTip(
-            "The label that you painted around the object: it grows against it and is taken away afterwards"
+            "The label that you painted around the object. It stops the growth and is removed afterwards"
         )
         self.grow = self.button(
             "Grow from seeds",
@@ -183,7 +185,9 @@ class ShapeSection(Section):
         super().__init__()
         self.each = QCheckBox("slice by slice")
         self.each.setChecked(True)
-        self.each.setToolTip("Fill what is enclosed within a slice; otherwise only what is enclosed on all sides")
+        self.each.setToolTip(
+            "Fill holes that are enclosed within a slice; otherwise only those that are enclosed on all sides"
+        )
         self.fill = self.button(
             "Fill holes",
             "Fill what the label encloses (key H)",
@@ -192,10 +196,14 @@ class ShapeSection(Section):
         self.row(self.fill, self.each)
         self.margin = number(2, 0.1, 100, "mm", "How far")
         self.expand = self.button(
-            "Grow", "Grow on all sides by so many millimetres", lambda: run(tools.Margin(mm=self.margin.value()))
+            "Grow",
+            "Grow the label on all sides by this many millimetres",
+            lambda: run(tools.Margin(mm=self.margin.value())),
         )
         self.shrink = self.button(
-            "Shrink", "Shrink on all sides by so many millimetres", lambda: run(tools.Margin(mm=-self.margin.value()))
+            "Shrink",
+            "Shrink the label on all sides by this many millimetres",
+            lambda: run(tools.Margin(mm=-self.margin.value())),
         )
         self.row(self.margin, self.expand, self.shrink)
         self.radius = number(1, 0.1, 50, "mm", "Standard deviation of the Gaussian, or radius of the ball")
@@ -215,7 +223,7 @@ class ShapeSection(Section):
         )
         self.hollow = self.button(
             "Hollow",
-            "Leave a wall along the outline",
+            "Keep only a wall along the outline",
             lambda: run(tools.Hollow(mm=self.wall.value(), side=self.side.currentData())),
         )
         self.row(self.wall, self.side, self.hollow)
@@ -273,11 +281,11 @@ class CombineSection(Section):
         self.label = QSpinBox()
         self.label.setRange(0, 2**31 - 1)
         self.label.setSpecialValueText("any label")
-        self.label.setToolTip("Its label")
+        self.label.setToolTip("The label in that mask")
         self.operation = choice(
             {"Add": "add", "Subtract": "subtract", "Intersect": "intersect", "Either, not both": "exclusive or", "Replace by": "replace"},
             "What is done to the selected label",
         )  # fmt: skip
-        self.combine = self.button("Combine", "Put the two labels together", combine, "other")
+        self.combine = self.button("Combine", "Combine the two labels in this way", combine, "other")
         self.row(self.operation, self.combine)
         self.row(self.other, self.label)

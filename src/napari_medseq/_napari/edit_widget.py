@@ -65,7 +65,7 @@ class EditWidget(QWidget):  # type: ignore[misc]
         self.where.addItems(["All slices", "This slice"])
         self.where.setToolTip("Whether a tool works on the whole mask or on the slice that is shown")
         self.image = LayerBox(napari_viewer, ["image"], optional="image under the mask")
-        self.image.setToolTip("Whose intensities count; it must lie on the mask's grid")
+        self.image.setToolTip("The image whose intensities are used; it must have the grid of the mask")
         self.undo_button, self.redo_button = QPushButton("Undo"), QPushButton("Redo")
         self.undo_button.clicked.connect(
             lambda: guarded("Undo", lambda: self._say(f"Undone: {verbs.undo(self.viewer)}"))

@@ -42,7 +42,7 @@ class HintsBox(QWidget):  # type: ignore[misc]
         self.background = QSpinBox()
         self.background.setRange(0, 65535)
         self.background.setSpecialValueText("none")
-        self.background.setToolTip("The label with which you scribbled beside the object; it is taken away again")
+        self.background.setToolTip("The label of your scribbles beside the object; they are removed afterwards")
         self.outline_button = QPushButton("Outline")
         self.outline_button.clicked.connect(lambda: guarded("Outlining", self.outline))
         self.outcome = wrapped()

@@ -60,13 +60,13 @@ class LesionTable(QWidget):  # type: ignore[misc]
         self.filter = QLineEdit()
         self.filter.setPlaceholderText("filter: growing, volume>0.5, visit=2 …")
         self.filter.setToolTip(
-            "Words are looked for in label and event, a number is a lesion; volume, diameter, change (percent), days and visit "
-            "can be compared, as volume>0.5 change>20"
+            "Words are searched for in the columns label and event, and a number selects a lesion. Volume, diameter, change "
+            "(percent), days and visit can be compared, as in volume>0.5 change>20"
         )
         self.filter.setClearButtonEnabled(True)
         self.filter.textChanged.connect(lambda _text: self._fill())
         self.export_button = QPushButton("Export …")
-        self.export_button.setToolTip("Write what is shown as .csv or .parquet, in this order")
+        self.export_button.setToolTip("Write the rows that are shown, in this order, as .csv or .parquet")
         self.export_button.clicked.connect(self._ask_export)
         self.problem = wrapped()
         self.problem.hide()

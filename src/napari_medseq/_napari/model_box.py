@@ -90,7 +90,7 @@ class ModelBox(QWidget):  # type: ignore[misc]
         """The list of models, and the menu that gets more."""
         self.box = _Models()
         narrow(self.box)
-        self.box.setToolTip("The models that are shipped, installed or taught")
+        self.box.setToolTip("The models that come with the plugin, were installed, or were taught here")
         self.box.opened.connect(lambda: guarded("Listing models", self.look_again))
         self.box.addItem("loading models …")
         self.box.setEnabled(False)
@@ -111,10 +111,10 @@ class ModelBox(QWidget):  # type: ignore[misc]
         """The list of devices, and the button that shows the model's card."""
         self.device = ShortBox()
         self.device.addItem("auto")
-        self.device.setToolTip("Where the model runs")
+        self.device.setToolTip("The device on which the model runs")
         self.card_button = QPushButton("Model card")
         self.card_button.setCheckable(True)
-        self.card_button.setToolTip("What the model was made of, how good it is and where it fails")
+        self.card_button.setToolTip("Show which data the model was trained on, how good it is and where it fails")
         self.card = QTextBrowser()
         self.card.setOpenExternalLinks(True)
         self.card.setMinimumHeight(160)
@@ -130,9 +130,9 @@ class ModelBox(QWidget):  # type: ignore[misc]
         """Why models do not fit these images, and the switch that offers them all the same."""
         self.misfits = wrapped()
         self.misfits.hide()
-        self.overrule = QCheckBox("offer models that do not fit, too")
+        self.overrule = QCheckBox("also offer models that do not fit")
         self.overrule.setToolTip(
-            "To use one knowingly. The reason stands above; the answer may be wrong, and nobody has measured how wrong"
+            "The reasons why they do not fit are given above. Their answers may be wrong, and nobody has measured how wrong"
         )
         self.overrule.toggled.connect(self._update_fit)
         self.overrule.hide()

@@ -41,17 +41,17 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         self.viewer = napari_viewer
         accompany(napari_viewer)
         self.layer = LayerBox(napari_viewer, ["image", "labels"])
-        self.layer.setToolTip("The image, or mask, that the steps are for")
+        self.layer.setToolTip("The image or mask to which the steps are applied")
         self.layer.choose(napari_viewer.layers.selection.active)
         self.made_by = MadeBy(napari_viewer, self.replace_chain)
         self.ready_made = narrow(QComboBox())
-        self.ready_made.setToolTip("Replace the steps by a usual recipe; change them then as you like")
+        self.ready_made.setToolTip("Replace the steps by those of a recipe, which you can then change")
         self.load_button = self._button("Load …", "Take the steps of a recipe file (.yaml, .json)", self._ask_load)
         self.save_button = self._button("Save …", "", self._ask_save)
         self.steps = StepList()
         self.reference = LayerBox(napari_viewer, ["image", "labels"], optional="(none)")
         self.reference.setToolTip(
-            "What Registration follows and Difference subtracts; whose grid Resample takes where no spacing is given, whose box Crop takes"
+            "The layer that Registration moves the image to, Difference subtracts, Resample takes the grid of, and Crop the box of"
         )
         self.reference_row = QWidget()
         reference = QFormLayout(self.reference_row)
@@ -184,10 +184,12 @@ class PreprocessWidget(QWidget):  # type: ignore[misc]
         count = len(self.layers)
         self.apply_button.setText("Apply" if count < 2 else f"Apply to {count} layers")
         self.apply_button.setEnabled(not why)
-        self.apply_button.setToolTip(why or "Run the steps on the whole; each result is a new layer")
+        self.apply_button.setToolTip(why or "Run the steps on the whole image; each result is a new layer")
         unsaved = self.steps.problem
         self.save_button.setEnabled(not unsaved)
-        self.save_button.setToolTip(unsaved or "Save the steps as a file for scripts, the command and Analyse")
+        self.save_button.setToolTip(
+            unsaved or "Save the steps as a file, which scripts, the command line and Analyse can use"
+        )
         # errors in a form are shown beside it
         notice = self._about_labels() if not problem else "" if self.steps.entries else problem
         self.notice.setText(notice)

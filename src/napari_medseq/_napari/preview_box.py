@@ -65,7 +65,7 @@ class PreviewBox(QWidget):  # type: ignore[misc]
         self.view = BeforeAfter()
         self.note, self.time = wrapped(), wrapped()
         self.note.setStyleSheet("font-style: italic;")
-        self.time.setToolTip("Tried on a small part of the image, and continued to the whole")
+        self.time.setToolTip("An estimate for the whole image, measured on a small part of it")
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         for widget in (self.live, self.view, self.note, self.time):

@@ -49,9 +49,9 @@ class ProgressionPlot(PlotDock):
         self.view.addItems([*_LINES, *_OTHERS])
         self.log = QCheckBox("log scale")
         self.relative = QCheckBox("relative to the first visit")
-        self.view.setToolTip("What is drawn")
-        self.log.setToolTip("Equal steps are equal factors: small lesions can be seen beside large ones")
-        self.relative.setToolTip("Each lesion in percent of its first visit")
+        self.view.setToolTip("The plot that is shown")
+        self.log.setToolTip("Use a logarithmic scale, on which small lesions can be seen beside large ones")
+        self.relative.setToolTip("Show each lesion in percent of its volume at its first visit")
         for widget in (self.view, self.log, self.relative):
             self.controls.addWidget(widget)
         self.view.currentTextChanged.connect(self._view_chosen)

@@ -59,12 +59,14 @@ class ProgressionResult(QGroupBox):  # type: ignore[misc]
         self.painted = wrapped()
         self.painted.hide()
         self.again_button = QPushButton("Follow again after painting")
-        self.again_button.setToolTip("Keep the masks as they are painted now; only track and measure again")
+        self.again_button.setToolTip(
+            "Follow and measure the lesions again in the masks as they are painted now; nothing is segmented"
+        )
         self.again_button.clicked.connect(lambda: self.again.emit())
         buttons = QHBoxLayout()
         self.save_button, self.report_button = QPushButton("Save …"), QPushButton("Report …")
         plot_button = QPushButton("Show plot")
-        plot_button.setToolTip("The plot below the image")
+        plot_button.setToolTip("Show or hide the plot below the image")
         for button, action in (
             (plot_button, self._show_plot),
             (self.save_button, self._ask_export),

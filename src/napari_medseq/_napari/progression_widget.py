@@ -86,11 +86,13 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.by_model = QRadioButton("Segment each visit with a model, then follow")
         self.by_labels = QRadioButton("Follow label layers as they are")
         self.by_model.setChecked(True)
-        self.by_model.setToolTip("The masks come from a model")
+        self.by_model.setToolTip("A model segments the images of all visits")
         self.by_labels.setToolTip("The masks are painted, or came from files: nothing is segmented")
         self.model = ModelBox(["segmentation"])
         self.labels = LayerChecklist(self.viewer, "labels", tick=is_tracked)
-        self.labels.setToolTip("One per visit. After painting in lesions, follow them again from here.")
+        self.labels.setToolTip(
+            "One mask per visit. After you painted in the result (lesions), follow the lesions again from here."
+        )
 
     def _make_buttons(self) -> None:
         """*Run* and *Open saved*."""
@@ -99,7 +101,7 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         self.run_button.clicked.connect(self.run)
         self.open_button = QPushButton("Open saved …")
         self.open_button.setToolTip(
-            "A folder that Save …, ms.run or the command wrote; open the study first to see it below"
+            "Open a result folder that Save …, ms.run or the command line wrote. Open the study first to see the images below it"
         )
         self.open_button.clicked.connect(self._ask_open)
 
@@ -107,14 +109,14 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
         """The image of each visit, the alignment of visits, and how lesions are followed."""
         self.series = QLineEdit()
         self.series.setPlaceholderText("the model's card decides")
-        self.series.setToolTip("Name, or pattern such as *T1post*, of the image to use of each visit")
+        self.series.setToolTip("The name of the series to use at each visit, or a pattern such as *T1post*")
         self.register = QComboBox()
         self.register.addItems(["auto", "none", "translation", "rigid", "affine", "deformable"])
-        self.register.setToolTip("auto: visits that are aligned already are left as they lie")
+        self.register.setToolTip("auto registers only the visits that are not aligned yet")
         self.settings = ModelForm(TrackSettings)
         self.overwrite = QCheckBox("Run may change what was painted")
         self.overwrite.setToolTip(
-            "Otherwise every voxel that was painted by hand stays as it is, and lesions are followed with it"
+            "Otherwise every voxel that was painted by hand is kept, and is a part of the lesions that are followed"
         )
 
     def _make_result(self) -> None:

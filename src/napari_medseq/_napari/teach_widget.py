@@ -81,28 +81,28 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.image.choose(self.viewer.layers.selection.active)
         self.image.setToolTip("The image to learn from")
         self.labels = LayerBox(self.viewer, ["labels"])
-        self.labels.setToolTip("What you painted on it: whole slices")
+        self.labels.setToolTip("The label layer in which you painted whole slices of it")
         self.new_button = QPushButton("New labels on this image")
         self.new_button.clicked.connect(lambda: guarded("New labels", self._new_labels))
 
     def _make_model_settings(self) -> None:
         """The name of a model that is taught, and how it is taught."""
         self.name = QLineEdit("taught")
-        self.name.setToolTip("The model's name, under which Analyse, scripts and the command find it")
+        self.name.setToolTip("The name of the model in Analyse, in scripts and on the command line")
         self.minutes = QDoubleSpinBox()
         self.minutes.setRange(0.1, 600)
         self.minutes.setValue(2)
-        self.minutes.setToolTip("Longest time that one lesson takes")
-        self.go_on = QCheckBox("go on from the last lesson")
+        self.minutes.setToolTip("The longest time that one lesson may take")
+        self.go_on = QCheckBox("continue the last lesson")
         self.go_on.setEnabled(False)
         self.go_on.setToolTip("Train the model of the last lesson further, instead of a new one")
         self.judge = QCheckBox("estimate how good it is")
         self.judge.setChecked(True)
         self.judge.setToolTip(
-            "Painted slices are held back in turn and labelled by models that did not see them; takes as long again"
+            "Painted slices are held back in turn and labelled by models that did not see them; this takes as long as teaching itself"
         )
         self.replace = QCheckBox("replace a model of that name")
-        self.replace.setToolTip("Otherwise a model that is there already stays, and you are asked for another name")
+        self.replace.setToolTip("Otherwise an existing model is kept, and you are asked for another name")
 
     def _make_buttons(self) -> None:
         """*Teach* and *Propagate*."""
@@ -114,7 +114,7 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         self.propagate_button.clicked.connect(lambda: guarded("Propagating", self._propagate))
         self.only_between = QCheckBox("interpolate only")
         self.only_between.setToolTip(
-            "Propagate fills the slices between painted ones by their outlines, without the network"
+            "Fill the slices between painted ones by interpolating their outlines, without the network"
         )
 
     def _make_answer_buttons(self) -> None:
@@ -230,7 +230,10 @@ class TeachWidget(QWidget):  # type: ignore[misc]
         )
         self.propagate_button.setEnabled(not why)
         self.propagate_button.setToolTip(
-            why or with_key("Carry the painted objects to all other slices, without training; seconds", "Alt-S")
+            why
+            or with_key(
+                "Continue the painted objects over all other slices; it needs no training and takes seconds", "Alt-S"
+            )
         )
         self._update_answer()
 

@@ -6,7 +6,7 @@ import re
 
 #: an argument as messages name it → the control; the first match counts
 CONTROLS = (
-    (r"(?:pass )?force=True(?: if the modality is wrong)?", "tick 'offer models that do not fit, too' below the model"),
+    (r"(?:pass )?force=True(?: if the modality is wrong)?", "tick 'also offer models that do not fit' below the model"),
     (r"with series=", "in the field 'series' (Progression, Settings)"),
     (r"register=\"?(\w+)\"?", r"'align visits: \1' (Progression, Settings)"),
 )

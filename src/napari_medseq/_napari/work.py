@@ -85,7 +85,7 @@ class WorkBar(QWidget):  # type: ignore[misc]
         self.message = QLabel()
         self.message.setWordWrap(True)
         self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop at the next slice; nothing is changed")
+        self.cancel_button.setToolTip("Stop after the slice that is being computed; nothing is changed")
         self.cancel_button.clicked.connect(self.cancel)
         row = QHBoxLayout()
         row.addWidget(self.bar)

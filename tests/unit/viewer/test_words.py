@@ -17,8 +17,8 @@ _ARGUMENT = re.compile(r'"[^"\n]*\b(force|series|register)=[^"\n]*"')
 @pytest.mark.parametrize(
     ("message", "shown"),
     [
-        ("Choose another model, or force=True if the modality is wrong.", "tick 'offer models that do not fit, too'"),
-        ("Choose another image or model, or pass force=True.", "tick 'offer models that do not fit, too'"),
+        ("Choose another model, or force=True if the modality is wrong.", "tick 'also offer models that do not fit'"),
+        ("Choose another image or model, or pass force=True.", "tick 'also offer models that do not fit'"),
         ("a, b. Choose one with series=.", "Choose one in the field 'series'"),
         ("Give register=none.", "'align visits: none'"),
         ("Nothing is painted yet.", "Nothing is painted yet."),
