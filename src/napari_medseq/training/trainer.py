@@ -28,6 +28,7 @@ from napari_medseq.training.dataset import check_cases, read_cases
 from napari_medseq.training.distributed import Crew, joined
 from napari_medseq.training.layouts import learns_classes
 from napari_medseq.training.loop import Loss, fit
+from napari_medseq.training.losses import unwrapped
 from napari_medseq.training.plan_file import PlanFile
 from napari_medseq.training.samples import Windows
 from napari_medseq.training.tables import read_table
@@ -204,8 +205,8 @@ def train_cases(
     _standardise(network, windows.cases)
     task = TASKS[c.task]
 
-    def validate(_: nn.Module) -> float:
-        return mean(task.scores(network, case, c)[task.measure] for case in judges)
+    def validate(averaged: nn.Module) -> float:
+        return mean(task.scores(unwrapped(averaged), case, c)[task.measure] for case in judges)
 
     loss = task.loss(c, windows.cases)
     weights = fit(

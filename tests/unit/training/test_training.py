@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import torch
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
 from napari_medseq.models import networks
-from napari_medseq.training.cases import make_case
+from napari_medseq.models.sequence_network import SequenceNetwork
+from napari_medseq.training.cases import Case, make_case
 from napari_medseq.training.loop_settings import LoopSettings
+from napari_medseq.training.tasks import TASKS
 from napari_medseq.training.trainer import TrainConfig, read_config
 from napari_medseq.training.transfer import take_over
 from tests.unit.training.small import CLASSIFIER, UNET, blob
@@ -93,6 +96,24 @@ def test_it_learns(study: Path, tmp_path: Path) -> None:
     loop = {**LOOP, "iterations": 60, "rate": 5e-3, "batch": 2, "checkpoint_seconds": 60}
     curve = ms.train(config(study, tmp_path / "m", loop=loop)).curve["loss"]
     assert curve[-10:].mean() < 0.7 * curve[:10].mean()
+
+
+def test_validation_scores_the_averaged_weights_without_dropout(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def scores(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[str, float]:
+        assert not network.training
+        seen.append({k: v.clone() for k, v in network.state_dict().items()})
+        return {"dice": float(len(seen))}  # the last validation is the best one
+
+    monkeypatch.setitem(TASKS, "segmentation", replace(TASKS["segmentation"], scores=scores))
+    loop = {**LOOP, "validate_every": 3, "rate": 0.05}
+    ms.train(config(study, tmp_path / "a", loop=loop, validation=["sub-b"]))
+    assert len(seen) == 2
+    kept = weights(tmp_path / "a")  # in half precision
+    assert all(torch.allclose(kept[k], seen[-1][k], rtol=2e-3, atol=1e-5) for k in kept)
 
 
 def test_held_out_patients_are_not_seen(study: Path, tmp_path: Path) -> None:
