@@ -1,7 +1,7 @@
 """From an image on its own grid to the working volume of a slab network, and labels back again; training uses the same.
 
 A working volume is a (channel, step, row, column) array in nibabel's closest canonical orientation (RAS+), at the spacing that the
-plan chose, in the units that its schemes give. Frames stay in the order of time.
+plan chose, in the units that its schemes give. Frames stay in the order of time, and their planes stay planes; see `canonical_turn`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Scheme(Settings):
     high: float = 12.0
 
     def of(self, values: NDArray[np.generic], measured: NDArray[np.floating] | None = None) -> NDArray[np.float32]:
-        """Values in network units, measured on others where these are given; what is not finite becomes the lowest."""
+        """Values in network units, measured on others where these are given; NaN and −∞ become the lowest, +∞ the highest."""
         finite: NDArray[np.generic] = values if measured is None else measured
         is_finite = np.isfinite(finite)
         if not is_finite.all():
@@ -133,7 +133,7 @@ class WorkingGrid:
             raise MedseqError(
                 f"{image.name} has axes {image.axes}, but steps run along {working.axis}; choose a frame or a slice."
             )
-        turn = geometry.to_codes(image.affine, _RAS)
+        turn = canonical_turn(image)
         affine = turn.apply_affine(image.affine, image.grid)
         own = geometry.spacing(affine)
         size = [image.grid[k] for k in turn.order]
@@ -178,7 +178,7 @@ class WorkingGrid:
         volumes = array.transpose(order)
         volumes = volumes[:, None] if self.working.axis == "t" else volumes[None]
         image, turned = self.image, []
-        turn = geometry.to_codes(image.affine, _RAS)
+        turn = canonical_turn(image)
         for volume in volumes:
             if self._same_voxels(image):
                 turned.append(np.ascontiguousarray(turn.inverse.apply_zyx(volume)))
@@ -209,7 +209,7 @@ class WorkingGrid:
         return values if np.isfinite(values).any() else None
 
     def _same_voxels(self, seq: ImageSequence) -> bool:
-        turn = geometry.to_codes(seq.affine, _RAS)
+        turn = canonical_turn(seq)
         size = tuple(seq.grid[k] for k in turn.order)
         return size == self.size and np.allclose(turn.apply_affine(seq.affine, seq.grid), self.affine, atol=1e-2)
 
@@ -221,6 +221,19 @@ class WorkingGrid:
         return np.ascontiguousarray(frames[0].transpose([names.index(a) for a in self.working.axes]))
 
 
+def canonical_turn(seq: ImageSequence) -> geometry.Reorientation:
+    """The reorientation of a sequence to the axes of working volumes.
+
+    Volumes are turned to RAS+. Frames are planes: whichever way a plane lies, its own two axes become x and y, in the order of R, A
+    and S, and the direction across it becomes z.
+    """
+    if "t" not in seq.axes:
+        return geometry.to_codes(seq.affine, _RAS)
+    across = geometry.closest_axes(seq.affine)[2][0]
+    first, second = (code for world, code in enumerate(_RAS) if world != across)
+    return geometry.to_codes(seq.affine, (first, second, _RAS[across]))
+
+
 def _scaled(affine: Affine, scale: NDArray[np.float64]) -> Affine:
     """The grid whose voxels are larger by `scale` along (x, y, z), with the same outer borders."""
     out = affine.copy()
@@ -230,7 +243,7 @@ def _scaled(affine: Affine, scale: NDArray[np.float64]) -> Affine:
 
 
 def _canonical(volume: NDArray[Scalar], seq: ImageSequence) -> NDArray[Scalar]:
-    turned = geometry.to_codes(seq.affine, _RAS).apply_zyx(volume)
+    turned = canonical_turn(seq).apply_zyx(volume)
     return np.ascontiguousarray(turned, dtype=volume.dtype)
 
 

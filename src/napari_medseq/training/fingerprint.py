@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medseq import geometry
+from napari_medseq.inference.working import canonical_turn
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.settings import Settings
 
@@ -66,7 +67,7 @@ class Fingerprint(Settings):
     frames : bool
         Whether steps are frames.
     spacing_mm : (float, float, float)
-        Median along the canonical (x, y, z); of frames (x, y, seconds).
+        Median along the canonical (x, y, z); of frames (x, y, seconds), x and y being the axes of their plane.
     shape : (int, int, int)
         Median voxels along (x, y, z); of frames (x, y, t).
     largest : (int, int, int)
@@ -141,7 +142,7 @@ class Measuring:
         """A case: its channels, of which some may be missing, and its labels."""
         first = next(iter(images.values()))
         self.patients.append(patient)
-        turn = geometry.to_codes(first.affine, ("R", "A", "S"))
+        turn = canonical_turn(first)
         spacing = geometry.spacing(turn.apply_affine(first.affine, first.grid))
         shape = [first.grid[k] for k in turn.order]
         if "t" in first.axes:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError
@@ -116,6 +117,30 @@ def test_frames_keep_their_order_and_colours_are_channels() -> None:
     assert np.array_equal(grid.back(there, labels=True), data[..., 0])
     with pytest.raises(MedseqError, match="choose a frame"):
         WorkingGrid.of(channels["red"], Working(axis="z"))
+
+
+@given(signs=SIGNS, order=ORDER)
+@settings(deadline=None, max_examples=20)
+def test_frames_stay_planes_whichever_way_their_plane_lies(signs: tuple[float, ...], order: list[int]) -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = (np.diag([*signs]) * (1.0, 2.0, 3.0))[:, order]
+    values = np.arange(2 * 5 * 6, dtype=np.int64).reshape(2, 5, 6)
+    seq = ImageSequence(values, ("t", "y", "x"), affine, times=np.arange(2.0))
+    volume, grid = working_volume({"image": seq}, ["image"], Working(axis="t"))
+    assert volume.shape[1] == 2
+    assert sorted(volume.shape[2:]) == [5, 6]
+    there = grid.read_labels(seq)
+    assert np.array_equal(grid.back(there, labels=True), values)
+    # rows and columns run to the right, front and top, as in volumes
+    row, column = (affine[:3, :3] @ at for at in _steps_of(there[0], values[0]))
+    assert (row + column > 0).sum() == 2
+    assert int(np.abs(column).argmax()) < int(np.abs(row).argmax())
+
+
+def _steps_of(plane: NDArray[np.int64], own: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """From row to row and from column to column of a working plane, in voxels (x, y, z) of its image."""
+    places = [np.argwhere(own == value)[0] for value in (plane[0, 0], plane[1, 0], plane[0, 1])]
+    return [np.array([*(there - places[0])[::-1], 0]) for there in places[1:]]
 
 
 def test_a_picture_is_one_step() -> None:

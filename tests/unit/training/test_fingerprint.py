@@ -54,6 +54,19 @@ def test_a_disc_in_a_picture_is_about_its_diameter_across() -> None:
     assert facts(ball((80, 80), (40, 40), 20, (1, 1))).classes[1].across_mm == pytest.approx(40, rel=0.08)
 
 
+def test_frames_of_a_sagittal_plane_are_as_large_as_their_plane() -> None:
+    mask = np.zeros((5, 12, 16), np.uint8)
+    mask[:, 4:8, 4:8] = 1
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[0, -1.5, 0], [0, 0, -2.0], [-8, 0, 0]]).T  # to the back, downwards, to the left
+    image = ImageSequence(mask.astype(np.float32), ("t", "y", "x"), affine, times=0.5 * np.arange(5), name="cine")
+    measuring = Measuring(["image"])
+    measuring.add("a", {"image": image}, image.labels_like(mask, name="labels", label_names={}))
+    found = measuring.result({1: "one"}, cases=1, patients=1)
+    assert found.shape == (16, 12, 5)
+    assert found.spacing_mm == pytest.approx((1.5, 2.0, 0.5))
+
+
 def test_a_class_that_always_lies_on_one_side_is_told_by_its_side() -> None:
     left, right = (ball((12, 30, 60), (6, 15, x), 6, (1, 1, 1)) for x in (15, 44))
     assert facts(*[left] * 4).one_sided[0]
