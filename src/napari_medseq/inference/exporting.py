@@ -72,7 +72,7 @@ def export(
     SettingsError
         If the suffix is another, a size does not fit, or a package that is needed is not there.
     ModelError
-        If the model is no network of this package.
+        If the model is no network of this package, or its steps are volumes.
     WriteError
         If the file cannot be written.
     """
@@ -80,6 +80,8 @@ def export(
     network, target = model.network, Path(path)
     if not isinstance(network, RecurrentUNet | SequenceClassifier | SlabUNet):
         raise ModelError(f"{model.info.name} is no network of this package; export it with the program it came from.")
+    if network.volumes:
+        raise ModelError(f"{model.info.name} takes volumes as its steps, and cannot be exported yet.")
     if target.suffix not in _SUFFIXES:
         raise SettingsError(f"{target.name}: the name must end in {' or '.join(_SUFFIXES)}.")
     multiple = network.multiple if isinstance(network, SlabUNet) else (1, network.stride, network.stride)
@@ -90,9 +92,9 @@ def export(
         )
     if target.suffix == ".onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
         raise SettingsError("ONNX needs two more packages: pip install onnx onnxscript, then try again.")
-    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d))
-    example = torch.zeros(1, steps, first.in_channels, *size)
-    whole = _Tensors(_plain(network) if isinstance(network, SlabUNet) else network.cpu()).eval()
+    example = torch.zeros(1, steps, network.input_channels, *size)
+    own = _plain(network) if isinstance(network, SlabUNet) else copy.deepcopy(network).cpu()  # the model stays where it is
+    whole = _Tensors(own).eval()
     try:
         with tempfile.TemporaryDirectory(dir=target.resolve().parent) as folder:
             temporary = Path(folder) / target.name

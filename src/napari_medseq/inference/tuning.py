@@ -162,10 +162,9 @@ def measure(
     whole = Plan(device=device.type, together=_TOGETHER, channels_last=False)
     if not isinstance(network, RecurrentUNet | SequenceClassifier) or network.volumes:
         return {whole: 0.0}
-    first = next(m for m in network.modules() if isinstance(m, nn.Conv2d))
     encode = network.encode
     seconds: dict[Plan, float] = {}
-    x = torch.zeros(_TOGETHER, first.in_channels, 128, 128, device=device)
+    x = torch.zeros(_TOGETHER, network.input_channels, 128, 128, device=device)
     half = torch.bfloat16 if device.type != "cuda" or torch.cuda.is_bf16_supported() else torch.float16
     dtypes = (None, half) if lower else (None,)
     for plan in [replace(whole, dtype=d, channels_last=c) for d in dtypes for c in (False, True)]:

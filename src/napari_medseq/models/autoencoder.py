@@ -61,7 +61,8 @@ class ConvAutoencoder(SequenceNetwork):
         if not 0 <= hide < 1:
             raise ModelError(f"hide is {hide}; it is a share from 0 to less than 1.")
         self.neighbours, self.hide, self.volumes = neighbours, hide, dimensions == 3
-        self.encoder = build_encoder(encoder, in_channels * (2 * neighbours + 1), dropout, dimensions)
+        self.input_channels = in_channels * (2 * neighbours + 1)
+        self.encoder = build_encoder(encoder, self.input_channels, dropout, dimensions)
         features, self.stride = self.encoder.width, self.encoder.stride
         conv = convolution(dimensions)
         self.code = nn.Identity() if code is None else conv(features, code, 1)

@@ -110,7 +110,8 @@ class Baseline(Stepwise):
         self.dimensions, self.neighbours, self.classes = dimensions, neighbours, classes
         self.window, self.overlap = window, overlap
         self.multiple = _multiple(network, settings, dimensions)
-        self.network = _build(network, dimensions, in_channels * (2 * neighbours + 1), classes, settings)
+        self.input_channels = in_channels * (2 * neighbours + 1)
+        self.network = _build(network, dimensions, self.input_channels, classes, settings)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (batch, step, class, y, x) of windows (batch, step, channel, y, x)."""

@@ -131,7 +131,7 @@ class PromptedUNet(PromptedNetwork):
             raise ModelError(f"{len(hidden)} hidden sizes for {len(widths)} levels; give one per level, 0 for none.")
         if cell not in ("minimal", "none"):
             raise ModelError(f"cell {cell!r} must be 'minimal' or 'none'.")
-        self.stride = 2 ** (len(widths) - 1)
+        self.input_channels, self.stride = inputs, 2 ** (len(widths) - 1)
         steps_in = enumerate(zip((inputs, *widths[:-1]), widths, strict=True))
         self.encoder = nn.ModuleList(PromptedBlock(a, b, level in slabs) for level, (a, b) in steps_in)
         self.decoder = nn.ModuleList(PromptedBlock(w, w, -1 - level in slabs) for level, w in enumerate(widths[:-1]))

@@ -47,7 +47,7 @@ class PromptedVolumeUNet(PromptedNetwork):
 
     def __init__(self, *, inputs: int = CHANNELS, widths: Sequence[int] = (16, 32, 64, 96)) -> None:
         super().__init__()
-        self.stride = 2 ** (len(widths) - 1)
+        self.input_channels, self.stride = inputs, 2 ** (len(widths) - 1)
         self.encoder = nn.ModuleList(VolumeBlock(a, b) for a, b in zip((inputs, *widths[:-1]), widths, strict=True))
         self.decoder = nn.ModuleList(VolumeBlock(w, w) for w in widths[:-1])
         self.up = nn.ModuleList(PointConvolution(b, a, 1) for a, b in pairwise(widths))

@@ -75,7 +75,8 @@ class RecurrentUNet(Stepwise):
         self.dimensions, self.gap_unit, self.volumes = dimensions, gap_unit, dimensions == 3
         self.stride = 2 ** (len(widths) - 1)
         depth = len(widths)
-        self.encoder = encoder(in_channels * (2 * neighbours + 1), widths, dropout, dimensions)
+        self.input_channels = in_channels * (2 * neighbours + 1)
+        self.encoder = encoder(self.input_channels, widths, dropout, dimensions)
         self.mixers = nn.ModuleDict()
         if rnn != "none":
             self.mixers.update(

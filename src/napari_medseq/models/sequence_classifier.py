@@ -120,6 +120,7 @@ class SequenceClassifier(SequenceNetwork):
             raise ModelError(f"distance {distance!r} or gap_unit {gap_unit} cannot be used.")
         self.neighbours, self.rnn, self.classes, self.target = neighbours, rnn, classes, target
         self.volumes, self.table_values = dimensions == 3, tabular
+        self.input_channels = in_channels * (2 * neighbours + 1)
         self.gap_unit, self.measured = gap_unit, distance
         self.modalities, self.modality_dropout = modalities, modality_dropout
         width = 2 * hidden

@@ -24,6 +24,8 @@ class SequenceNetwork(nn.Module):
 
     Attributes
     ----------
+    input_channels : int
+        Channels of a step as ``forward`` takes it, those of its neighbours included.
     neighbours : int
         Steps on either side that enter each step as channels.
     stride : int
@@ -44,6 +46,7 @@ class SequenceNetwork(nn.Module):
         Whether ``forward(…, every_head=True)`` gives logits coarse to fine, each half the size of the next.
     """
 
+    input_channels: int = 1
     neighbours: int = 0
     stride: int = 1
     ahead: int = 0

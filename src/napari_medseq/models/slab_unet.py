@@ -141,7 +141,7 @@ class SlabUNet(Stepwise):
             raise ModelError(f"kernel is {kernel} and norm {norm!r}; they are 1 or 3, and 'instance' or 'batch'.")
         if any(not 0 <= level < levels for level in mix_levels):
             raise ModelError(f"mix_levels is {list(mix_levels)}; the levels are 0 to {levels - 1}.")
-        self.classes, self.norm = classes, norm
+        self.classes, self.norm, self.input_channels = classes, norm, channels
         whole: Triple = (1, 1, 1)
         fine = (1, *[2] * (levels - 1))  # convolutions of each level: the finest is the dearest
         shrink: list[Triple] = [(int(a), int(b), int(c)) for a, b, c in strides]

@@ -33,7 +33,7 @@ from napari_medseq.training.distilling import with_teacher
 from napari_medseq.training.distributed import joined
 from napari_medseq.training.trainer import TrainConfig, read_cases, train_cases
 
-_SIDE = 128  # rows and columns of the step for which multiplications are counted
+_SIDE = 128  # rows and columns (and slices, of a volume) of the step for which multiplications are counted
 
 
 class CompressSettings(Settings):
@@ -79,7 +79,8 @@ def measures(model: Model) -> dict[str, int]:
     Returns
     -------
     dict
-        ``bytes`` of the weight file, ``parameters``, and ``multiply_adds`` of one 128×128 step (counted, not timed).
+        ``bytes`` of the weight file, ``parameters``, and ``multiply_adds`` of one step of 128 voxels along each axis (counted, not
+        timed).
     """
     path = Path(model.info.folder) / bundle.WEIGHTS
     return {
@@ -98,18 +99,17 @@ def _multiply_adds(network: nn.Module) -> int:
     counts: list[int] = []
 
     def count(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        if isinstance(layer, nn.ConvTranspose2d):
+        if isinstance(layer, nn.ConvTranspose2d | nn.ConvTranspose3d):
             counts.append(inputs[0].numel() * layer.weight[0].numel())
-        elif isinstance(layer, nn.Conv2d):
+        elif isinstance(layer, nn.Conv2d | nn.Conv3d):
             counts.append(output.numel() * layer.weight[0].numel())
         elif isinstance(layer, nn.Linear):
             counts.append(output.numel() * layer.in_features)
 
     for layer in twin.modules():
         layer.register_forward_hook(count)
-    first = next(m for m in twin.modules() if isinstance(m, nn.Conv2d))
     steps = 2 * twin.ahead + 2
-    twin(torch.zeros(1, steps, first.in_channels, _SIDE, _SIDE, device="meta"))
+    twin(torch.zeros(1, steps, twin.input_channels, *[_SIDE] * (3 if twin.volumes else 2), device="meta"))
     return int(sum(counts)) // steps
 
 
@@ -270,6 +270,7 @@ def _write(
             "classes": {str(k): v for k, v in info.classes.items()},
             "sequence_axis": info.sequence_axis,
             "look_ahead": info.look_ahead,
+            "table": list(info.table),
         },
         network=definition,
         inference=model.inference,
@@ -292,7 +293,7 @@ def _report(before: Mapping[str, int], after: Mapping[str, int], steps_done: lis
             "## Compression",
             "",
             f"Made from {model.info.name} {model.info.version}: {'; '.join(steps_done)}. The numbers above are the original's; "
-            "measure accuracy again before use. Multiply-adds are for one 128×128 step and are counted, not timed.",
+            "measure accuracy again before use. Multiply-adds are for one step of 128 voxels along each axis and are counted, not timed.",
             "",
             "| | before | after | ratio |",
             "| --- | ---: | ---: | ---: |",

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import napari_medseq as ms
 from napari_medseq.errors import OperationCancelled
+from napari_medseq.inference import tuning
+from napari_medseq.models import networks
 from napari_medseq.sequence import Visit
 from tests.unit.training.small import CLASSIFIER, blob, model
 
@@ -46,3 +49,8 @@ def test_cancel_stops_within_a_step(tmp_path: Path) -> None:
             cancelled=lambda: len(seen) >= 2,
         )
     assert seen == [1, 2]
+
+
+def test_the_measurement_on_a_gpu_knows_the_channels_of_all_modalities() -> None:
+    network = networks.build({**CLASSIFIER, "in_channels": 2, "modalities": 2, "fusion": "attention"}).eval()
+    assert len(tuning.measure(network, torch.device("cpu"), lower=False)) == 2

@@ -15,13 +15,15 @@ from tests.unit.training.small import CLASSIFIER, UNET, model
 
 SMALL: dict[str, Any] = {"steps": 3, "size": (8, 12)}
 RECURRENT = {**UNET, "widths": [4, 8], "rnn_levels": [1], "ahead": 1}
+#: an encoder for each
+MODALITIES: dict[str, Any] = {"in_channels": 2, "modalities": 2, "fusion": "attention"}
 
 
-@pytest.mark.parametrize("network", [RECURRENT, CLASSIFIER])
+@pytest.mark.parametrize("network", [RECURRENT, CLASSIFIER, {**CLASSIFIER, **MODALITIES}])
 def test_a_torch_program_gives_the_same(tmp_path: Path, network: dict[str, Any]) -> None:
     m = model(tmp_path / "m", network)
     path = ms.export(m, tmp_path / "m.pt2", **SMALL)
-    x = torch.randn(1, 3, 3, 8, 12)
+    x = torch.randn(1, 3, 3 * network.get("in_channels", 1), 8, 12)
     with torch.no_grad():
         got, expected = torch.export.load(path).module()(x), m.network(x)
     pairs = zip(got, expected, strict=True) if isinstance(expected, tuple) else [(got, expected)]
@@ -84,6 +86,12 @@ def test_a_slab_network_gives_the_same(tmp_path: Path, ending: str, norm: str) -
 def test_what_cannot_be_exported_is_said(tmp_path: Path, name: str, options: dict[str, Any], reason: str) -> None:
     with pytest.raises(MedseqError, match=reason):
         ms.export(model(tmp_path / "m"), tmp_path / name, **options)
+
+
+def test_volumes_as_steps_cannot_be_exported(tmp_path: Path) -> None:
+    m = model(tmp_path / "m", {**RECURRENT, "dimensions": 3, "neighbours": 0}, along="t")
+    with pytest.raises(MedseqError, match="takes volumes as its steps"):
+        ms.export(m, tmp_path / "m.pt2", **SMALL)
 
 
 def test_without_the_packages_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

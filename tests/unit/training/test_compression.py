@@ -11,10 +11,10 @@ import pytest
 import napari_medseq as ms
 from napari_medseq.errors import MedseqError, OperationCancelled
 from napari_medseq.inference import tuning
-from napari_medseq.models import Model
+from napari_medseq.models import Model, networks
 from napari_medseq.training.compression import measures
 from tests.narrowing import some
-from tests.unit.training.small import CLASSIFIER, UNET, blob, model
+from tests.unit.training.small import CLASSIFIER, UNET, blob, model, written
 
 WIDE = {**UNET, "widths": [16, 32, 32], "hidden": 8}
 
@@ -75,6 +75,25 @@ def test_a_classifier_can_be_stored_small(tmp_path: Path) -> None:
     a, b = (ms.classify(blob(), x).probabilities["lesion"] for x in (m, small))
     assert abs(a - b) < 0.1
     assert small.info.task == "classification"
+
+
+def test_a_classifier_knows_its_table_and_its_modalities_after_it(tmp_path: Path) -> None:
+    network = {**CLASSIFIER, "tabular": 1, "in_channels": 2, "modalities": 2, "fusion": "attention"}
+    facts = {"name": "c", "task": "classification", "channels": ["T1", "T2"], "classes": {"0": "x"}, "table": ["age"]}
+    m = written(tmp_path / "c", facts, network, {}, networks.build(network))
+    small = ms.compress(m, {"out": str(tmp_path / "s")})
+    assert small.info.table == ("age",)
+    images = {"T1": blob(0), "T2": blob(1)}
+    old, young = (ms.classify(images, small, table={"age": age}).probabilities["x"] for age in (80.0, 20.0))
+    assert 0 < old < 1
+    assert 0 < young < 1
+
+
+def test_a_network_of_volumes_can_be_stored_small(tmp_path: Path) -> None:
+    m = model(tmp_path / "m", {**UNET, "dimensions": 3, "neighbours": 0, "ahead": 0}, along="t")
+    small = ms.compress(m, {"out": str(tmp_path / "s"), "storage": "int8"})
+    assert measures(small)["multiply_adds"] == measures(m)["multiply_adds"] > 0
+    assert measures(small)["bytes"] < measures(m)["bytes"]
 
 
 @pytest.mark.parametrize(
