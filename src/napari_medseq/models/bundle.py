@@ -249,7 +249,12 @@ def write_bundle(
         aside = Path(name) / "old"
         if folder.exists():
             os.replace(folder, aside)
-        os.replace(root, folder)
+        try:
+            os.replace(root, folder)
+        except OSError:
+            if aside.exists():
+                os.replace(aside, folder)
+            raise
     return folder
 
 

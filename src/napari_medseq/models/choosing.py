@@ -110,20 +110,31 @@ def _channels(
         return {name: _one(images, info, patterns or list(info.name_patterns), where, force, given=bool(patterns))}
     # several channels: each is the image whose name holds the channel's name
     pool = [i for i in images if matches(i, patterns)] if patterns else list(images)
-    return {c: _one(pool, info, [f"*{c}*"], f"{where}, channel {c!r}", force, given=True) for c in info.channels}
+    return {
+        c: _one(_not_of_others(pool, info, c), info, [f"*{c}*"], f"{where}, channel {c!r}", force, given=True)
+        for c in info.channels
+    }
+
+
+def _not_of_others(images: Sequence[ImageSequence], info: ModelInfo, channel: str) -> list[ImageSequence]:
+    """The images but for those of a channel whose name holds this one's: "t1ce" is not "t1"."""
+    longer = [f"*{c}*" for c in info.channels if channel.casefold() in c.casefold() and c != channel]
+    return [i for i in images if not matches(i, longer)]
 
 
 def _one(
     images: Sequence[ImageSequence], info: ModelInfo, patterns: Sequence[str], where: str, force: bool, given: bool
 ) -> ImageSequence:
     """The one image that is called like `patterns` and fits the model; without such a name, the only one that fits."""
-    reasons = {i.name: None if force and i.kind == "image" else why_unsuitable(info, i) for i in images}
+    reasons = [
+        (i, None if force and i.kind == "image" else why_unsuitable(info, i)) for i in images
+    ]  # names may repeat
     named = [i for i in images if matches(i, patterns)]
-    fitting = [i for i in named if reasons[i.name] is None]
+    fitting = [i for i, reason in reasons if reason is None and matches(i, patterns)]
     if len(fitting) == 1:
         return fitting[0]
     if not named and not given:
-        fitting = [i for i in images if reasons[i.name] is None]
+        fitting = [i for i, reason in reasons if reason is None]
         if len(fitting) == 1:
             if patterns:
                 _warn(
@@ -134,8 +145,8 @@ def _one(
         raise ModelError(
             f"{where}: {len(fitting)} images could be meant for {info.name}: {_names(fitting)}. Choose one with series=."
         )
-    if any(reasons.values()):
-        why = "; ".join(sorted({r for n, r in reasons.items() if r and (not named or n in {i.name for i in named})}))
+    if any(reason for _, reason in reasons):
+        why = "; ".join(sorted({r for i, r in reasons if r and (not named or matches(i, patterns))}))
         raise ModelError(
             f"{where}: no image fits {info.name}: {why}. Choose another model, or force=True if the modality is wrong."
         )

@@ -166,12 +166,14 @@ def find(name_or_folder: str | os.PathLike[str]) -> Path:
         If there is none.
     """
     path = Path(name_or_folder)
-    if path.is_dir():
+    if (path / bundle.METADATA).is_file():
         return path.resolve()
     infos = list_models()
-    for info in infos:
+    for info in infos:  # before a folder that is no bundle, such as one of results
         if info.name == str(name_or_folder):
             return Path(info.folder)
+    if path.is_dir():
+        return path.resolve()
     names = ", ".join(i.name for i in infos) or "none"
     raise ModelError(
         f"There is no model {str(name_or_folder)!r}: it is no folder here, and the models installed are: {names}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 
 from napari_medseq.errors import ModelError
 from napari_medseq.models import bundle, list_models, load_model, networks, why_unsuitable
+from napari_medseq.models.choosing import choose_image
 from napari_medseq.models.info import ModelInfo
 from napari_medseq.sequence import ImageSequence, affine_from
 from tests.unit.models.bundles import NETWORK, edit, write
@@ -148,6 +150,46 @@ def image(**changes: Any) -> ImageSequence:
 def test_misfit_says_why(seq: ImageSequence, reason: str | None) -> None:
     info = ModelInfo(name="m", version="1", task="segmentation", modality="MR")
     assert (why_unsuitable(info, seq) is None) if reason is None else (reason in str(why_unsuitable(info, seq)))
+
+
+def test_images_of_one_name_are_each_asked_whether_they_fit() -> None:
+    info = ModelInfo(name="m", version="1", task="segmentation", modality="MR")
+    mr, ct = image(name="series", modality="MR"), image(name="series", modality="CT")
+    assert choose_image([mr, ct], info) is mr
+    assert choose_image([ct, mr], info) is mr
+
+
+def test_a_channel_is_not_the_image_of_another_whose_name_holds_its_own() -> None:
+    info = ModelInfo(name="m", version="1", task="segmentation", channels=("T1", "T1ce"))
+    plain, contrast = image(name="sub-01_t1"), image(name="sub-01_t1ce")
+    assert choose_image([contrast, plain], info) == {"T1": plain, "T1ce": contrast}
+
+
+def test_a_folder_of_results_that_is_called_like_a_model_does_not_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "brain-tumor").mkdir()
+    assert load_model("brain-tumor").info.name == "brain-tumor"
+    with pytest.raises(ModelError, match=r"metadata\.json is missing"):
+        load_model(tmp_path / "brain-tumor")
+
+
+def test_a_bundle_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path / "tiny")
+    move, calls = os.replace, []
+
+    def failing(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 2:  # the old one has been put aside
+            raise OSError("no space")
+        move(source, target)
+
+    monkeypatch.setattr("napari_medseq.models.bundle.os.replace", failing)
+    with pytest.raises(OSError, match="no space"):
+        write(folder)
+    assert load_model(folder).info.name == "tiny"
+    assert [p.name for p in tmp_path.iterdir()] == ["tiny"]
 
 
 def test_likes_is_case_insensitive() -> None:
