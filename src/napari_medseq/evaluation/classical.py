@@ -196,8 +196,8 @@ def judge_classical(
     Raises
     ------
     MedseqError
-        If shapes do not fit, a feature is not finite, a patient is in two folds, a training set has one class only, or scikit-learn
-        is not installed.
+        If shapes do not fit, a feature is not finite, a patient is in two folds, a training set has one class only or too few cases,
+        or scikit-learn is not installed.
     """
     s = checked(ClassicalSettings, settings)
     x, y = np.asarray(features, dtype=np.float64), np.asarray(truth)
@@ -209,6 +209,8 @@ def judge_classical(
     if not np.isfinite(x).all():
         raise MedseqError("A feature is not finite; leave it out, or fill it.")
     of = patient_folds(y, patients, folds=s.folds, seed=s.seed) if folds is None else np.asarray(folds, dtype=np.int64)
+    if of.shape != y.shape:
+        raise MedseqError(f"{of.size} folds for {y.size} cases; give the fold of each case.")
     shared = [g for g in np.unique(groups) if np.unique(of[groups == g]).size > 1]
     if shared:
         raise MedseqError(f"Patient {shared[0]} is in more than one fold.")
@@ -220,7 +222,14 @@ def judge_classical(
         learn, judged = of != k, of == k
         if np.unique(y[learn]).size < 2:
             raise MedseqError(f"The patients outside fold {k} are all of one class; use fewer folds.")
-        model, parameters = _fitted(name, x[learn], y[learn], groups[learn], s)
+        try:
+            model, parameters = _fitted(name, x[learn], y[learn], groups[learn], s)
+        except ValueError as problem:  # too few cases for the classifier's own folds or groups
+            reason = next(iter(str(problem).strip().splitlines()), "ValueError")
+            raise MedseqError(
+                f"{name} cannot be trained on the {int(learn.sum())} cases outside fold {k} ({reason}); use fewer folds, "
+                "inner_folds=0, or another classifier."
+            ) from problem
         columns = [classes.index(c) for c in model.classes_.tolist()]
         probabilities[np.ix_(judged, columns)] = model.predict_proba(x[judged])
         chosen.append(parameters)
@@ -230,13 +239,16 @@ def judge_classical(
 def _fitted(
     name: Classical, x: NDArray[np.float64], y: NDArray[np.generic], groups: NDArray[np.str_], s: ClassicalSettings
 ) -> tuple[Classifier, dict[str, object]]:
-    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
     from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 
     pipeline = classical_pipeline(name, seed=s.seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter(
+            "ignore", FitFailedWarning
+        )  # parameters that a small inner fold does not allow are not chosen
         if s.inner_folds < 2 or np.unique(groups).size < s.inner_folds:
             return pipeline.fit(x, y), {}
         inner = StratifiedGroupKFold(s.inner_folds, shuffle=True, random_state=s.seed)

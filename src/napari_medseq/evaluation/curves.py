@@ -25,6 +25,14 @@ def _scored(scores: ArrayLike, truths: ArrayLike) -> tuple[Values, NDArray[np.bo
     return s, t.astype(bool)
 
 
+def _descending(scores: Values, truths: NDArray[np.bool_]) -> tuple[Values, NDArray[np.bool_], NDArray[np.intp]]:
+    """Scores and truths from the highest score to the lowest, and the last place of each distinct score."""
+    order = np.argsort(-scores, kind="stable")
+    s, t = scores[order], truths[order]
+    last = np.append(np.flatnonzero(s[1:] != s[:-1]), s.size - 1)  # not by differences: scores may be infinite
+    return s, t, last
+
+
 def auc(scores: ArrayLike, truths: ArrayLike) -> float:
     """Area under the ROC curve: the probability that a positive case scores above a negative one, with ties counting
     half.
@@ -131,9 +139,7 @@ def roc(scores: ArrayLike, truths: ArrayLike) -> Roc:
     """
     s, t = _scored(scores, truths)
     auc(s, t)
-    order = np.argsort(-s, kind="stable")
-    s, t = s[order], t[order]
-    last = np.append(np.flatnonzero(np.diff(s)), s.size - 1)
+    s, t, last = _descending(s, t)
     true = np.cumsum(t)[last]
     false = last + 1 - true
     return Roc(
@@ -144,13 +150,17 @@ def roc(scores: ArrayLike, truths: ArrayLike) -> Roc:
 
 
 def precision_recall(scores: ArrayLike, truths: ArrayLike) -> tuple[Values, Values, Values]:
-    """Precision, recall and threshold, one point per distinct score in descending order."""
+    """Precision, recall and threshold, one point per distinct score in descending order.
+
+    Raises
+    ------
+    MedseqError
+        If there is no positive case, a score is NaN, or the numbers of scores and truths differ.
+    """
     s, t = _scored(scores, truths)
     if not t.any():
         raise MedseqError("Recall needs at least one positive case; there is none.")
-    order = np.argsort(-s, kind="stable")
-    s, t = s[order], t[order]
-    last = np.append(np.flatnonzero(np.diff(s)), s.size - 1)
+    s, t, last = _descending(s, t)
     true = np.cumsum(t)[last]
     return true / (last + 1), true / t.sum(), s[last]
 
@@ -195,8 +205,15 @@ def froc(scores: ArrayLike, lesions: Sequence[object], *, total_lesions: int, im
         The lesion (any name that is unique over images) that each detection hits; None for a false one. A lesion that
         is hit twice counts once, and the second hit is not a false detection.
     total_lesions, images : int
+
+    Raises
+    ------
+    MedseqError
+        If a score is NaN, the numbers do not fit each other, or more lesions are hit than there are.
     """
     s = checked_values(scores, "scores", 0)
+    if np.isnan(s).any():
+        raise MedseqError("A detection's score is NaN; leave it out, or find out why the model gave none.")
     if len(lesions) != s.size or total_lesions < 1 or images < 1:
         raise MedseqError("FROC needs one lesion or None per detection, and at least one lesion and one image.")
     seen: set[object] = set()

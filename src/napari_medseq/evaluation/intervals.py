@@ -67,7 +67,8 @@ def bootstrap(
     Parameters
     ----------
     values : array_like, shape (n,)
-        One value per patient; NaN (undefined) is left out, infinities are kept.
+        One value per patient; NaN (undefined) is left out, infinities are kept. The mean of both infinities is NaN, and
+        has no interval.
     statistic : callable, optional
         Default the mean.
 
@@ -80,11 +81,12 @@ def bootstrap(
     data = checked_values(data[~np.isnan(data)], "values that are defined")
     check_level(level)
     draws = np.random.default_rng(seed).integers(0, data.size, (resamples, data.size))
-    if statistic is None:
-        value, resampled = float(data.mean()), data[draws].mean(axis=1)
-    else:
-        value, resampled = float(statistic(data)), np.array([statistic(data[d]) for d in draws])
-    low, high = quantiles(resampled, level)
+    with np.errstate(invalid="ignore"):  # inf − inf
+        if statistic is None:
+            value, resampled = float(data.mean()), data[draws].mean(axis=1)
+        else:
+            value, resampled = float(statistic(data)), np.array([statistic(data[d]) for d in draws])
+    low, high = (value, value) if np.isnan(value) else quantiles(resampled, level)
     return Interval(value, low, high, level, int(data.size))
 
 

@@ -113,3 +113,18 @@ def test_what_does_not_fit_is_refused() -> None:
     alone = np.array([p == "p0" for p in patients])
     with pytest.raises(MedseqError, match="one class"):
         judge_classical(x, alone, patients, "svm", folds=(~alone).astype(int), settings=QUICK)
+
+
+def test_what_cannot_be_trained_is_said_and_not_shown_as_scikit_learns_own_error() -> None:
+    x = np.random.default_rng(0).normal(size=(12, 3))
+    y, patients = np.array([0] * 10 + [1] * 2), [str(k) for k in range(12)]
+    with pytest.raises(MedseqError, match="svm cannot be trained on the 6 cases outside fold"):
+        judge_classical(x, y, patients, "svm", settings=ClassicalSettings(folds=2, inner_folds=0))
+    with pytest.raises(MedseqError, match="2 folds for 12 cases"):
+        judge_classical(x, y, patients, "naive-bayes", folds=[0, 1])
+
+
+def test_parameters_that_a_small_inner_fold_does_not_allow_are_passed_over_without_a_word() -> None:
+    x, y, patients = cases(12, 12)
+    found = judge_classical(x, y, patients, "two-stage", settings=ClassicalSettings(folds=2, inner_folds=2))
+    assert {c["n_clusters"] for c in found.chosen} == {2}

@@ -169,3 +169,22 @@ def test_paired_comparison_agrees_with_scipy_and_knows_ties() -> None:
     with pytest.raises(MedseqError, match="paired"):
         paired([1, 2], [1])
     assert "Wilcoxon" in str(found)
+
+
+def test_infinite_scores_are_ties_of_each_other() -> None:
+    scores, truths = [np.inf, np.inf, 0.0, 0.0, -np.inf], [1, 0, 1, 0, 0]
+    curve = roc(scores, truths)
+    assert curve.thresholds.tolist() == [np.inf, np.inf, 0.0, -np.inf]
+    assert curve.true_positive_rate.tolist() == [0.0, 0.5, 1.0, 1.0]
+    assert average_precision(scores, truths) == average_precision([2.0, 2.0, 1.0, 1.0, 0.0], truths)
+
+
+def test_a_detection_whose_score_is_no_number_is_refused() -> None:
+    with pytest.raises(MedseqError, match="NaN"):
+        froc([np.nan, 1.0], ["a", None], total_lesions=1, images=1)
+
+
+def test_two_methods_that_each_missed_an_object_have_no_mean_difference() -> None:
+    found = paired([np.inf, 1.0, 2.0], [1.0, np.inf, 2.0])  # distances
+    assert np.isnan([found.difference.value, found.difference.low, found.difference.high]).all()
+    assert (found.better, found.worse, found.equal) == (1, 1, 1)
