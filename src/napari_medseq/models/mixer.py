@@ -127,7 +127,10 @@ class SequenceMixer(nn.Module):
             source = projected if j == self.ahead else started
             state = self.ahead_cell(source[:, j:].flatten(0, 1), flat_state).unflatten(0, (batch, reach))
             if present is not None:
-                state = state * present[:, j:].reshape(batch, reach, *[1] * (state.ndim - 2)).to(state.dtype)
+                is_present = present[:, j:].reshape(batch, reach, *[1] * (state.ndim - 2))
+                state = torch.where(
+                    is_present, state, torch.zeros_like(state)
+                )  # not a product: what is missing may be NaN
         assert state is not None
         return self.ahead_cell.seen(state.flatten(0, 1))
 

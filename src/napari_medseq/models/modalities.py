@@ -17,12 +17,14 @@ def without_nan(x: Tensor) -> Tensor:
 
 
 def hide(x: Tensor, modalities: int, copies: int, share: float) -> Tensor:
-    """Exams (batch, step, channel, …) with modalities made missing at random, never all of an exam."""
+    """Exams (batch, step, channel, …) with modalities made missing at random, never all that an exam has."""
     batch = x.shape[0]
     hidden = torch.rand(batch, modalities, device=x.device) < share
     spared = torch.randint(modalities, (batch, 1), device=x.device)
     hidden = hidden.scatter(1, spared, False)
     parts = x.unflatten(2, (copies, modalities, -1))
+    missing = parts.isnan().movedim(3, 1).flatten(2).all(2)
+    hidden = hidden & (~missing & ~hidden).any(1, keepdim=True)  # the one that is spared may be missing
     mask = hidden.reshape(batch, 1, 1, modalities, *[1] * (parts.ndim - 4))
     visible: Tensor = parts.masked_fill(mask, torch.nan).flatten(2, 4)
     return visible

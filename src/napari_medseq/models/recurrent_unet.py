@@ -153,6 +153,8 @@ class RecurrentUNet(Stepwise):
             raise ModelError(
                 f"Steps of size {tuple(x.shape[3:])} do not fit this network; pad them to multiples of {self.stride}."
             )
+        if present is not None:  # a missing step may be NaN, of which not even the gradient may hear
+            x = torch.where(present.reshape(batch, steps, *[1] * (x.ndim - 2)), x, torch.zeros_like(x))
         features = self.encode(x.flatten(0, 1))
         for level, mixer in self.recurrent:
             f = features[level].unflatten(0, (batch, steps))

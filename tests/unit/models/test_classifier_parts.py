@@ -16,6 +16,7 @@ from napari_medseq.inference.frame import frame
 from napari_medseq.models import Model, ModelInfo, networks, targets
 from napari_medseq.models.encoders import build_encoder
 from napari_medseq.models.heads import DenseHead
+from napari_medseq.models.modalities import hide
 from napari_medseq.models.plain import Plain
 from napari_medseq.models.sequence_classifier import SequenceClassifier
 from napari_medseq.models.tabular import TabularBranch
@@ -281,6 +282,14 @@ def test_training_hides_modalities_but_never_all(fusion: Any, monkeypatch: pytes
     assert bool((there[:, 0] == there[:, 1]).all())  # the same for all steps of an exam
     assert bool(there.any(2).all())
     assert 0.1 < float(there.float().mean()) < 0.7
+
+
+def test_training_never_hides_the_only_modality_of_an_exam() -> None:
+    torch.manual_seed(0)
+    x = exams(2, batch=40, steps=2)
+    x[:, :, 1] = torch.nan  # none of these exams has the second one
+    visible = hide(x, 2, 1, 0.9)
+    assert torch.equal(visible[:, :, 0], x[:, :, 0])
 
 
 # -- targets -----------------------------------------------------------------------------------------------------------

@@ -88,6 +88,27 @@ def test_a_missing_visit_is_as_if_it_did_not_exist(rnn: Any, dimensions: Any) ->
     assert torch.allclose(network(broken, times=times, present=present)[present], out[present], atol=1e-10)
 
 
+def test_a_missing_visit_may_be_no_number_and_neither_answer_nor_gradient_hears_of_it() -> None:
+    network = awake(RecurrentUNet(ahead=2, **SMALL))
+    x = torch.randn(1, 6, 1, 4, 4)
+    expected = network(x, present=PRESENT)[PRESENT]
+    x[~PRESENT] = torch.nan
+    out = network(x, present=PRESENT)[PRESENT]
+    assert torch.equal(out, expected)
+    out.sum().backward()
+    assert all(bool(p.grad.isfinite().all()) for p in network.parameters() if p.grad is not None)
+
+
+def test_the_look_ahead_hears_nothing_of_a_missing_step() -> None:
+    torch.manual_seed(0)
+    mixer = awake(SequenceMixer(3, 4, ahead=2))
+    x = torch.randn(1, 6, 3, 4, 4)
+    x[~PRESENT] = torch.nan
+    mixed = mixer(x, present=PRESENT)
+    assert torch.allclose(mixed[PRESENT], mixer(x[PRESENT][None])[0], atol=1e-6)
+    assert bool(mixed[~PRESENT].isnan().all())
+
+
 def test_two_visits_and_one_are_enough() -> None:
     network = awake(RecurrentUNet(ahead=3, **SMALL))
     x = torch.randn(1, 2, 1, 8, 8)
