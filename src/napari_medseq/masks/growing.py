@@ -13,6 +13,7 @@ import scipy
 from numpy.typing import NDArray
 
 from napari_medseq.errors import MedseqError
+from napari_medseq.masks.intensities import finite
 
 LabelArray = NDArray[np.integer]
 Range = tuple[float, float]
@@ -33,7 +34,7 @@ def grow(
     Parameters
     ----------
     image : ndarray
-        Intensities.
+        Intensities; NaN is in no range.
     seeds : ndarray of int, of the same shape
         Labels of the seeds; 0: no seed.
     spacing : sequence of float
@@ -73,10 +74,11 @@ def grow(
     (box,) = scipy.ndimage.find_objects(painted.view(np.uint8))
     room = [int(np.ceil(reach_mm / s)) for s in spacing]
     part = tuple(slice(max(b.start - r, 0), b.stop + r) for b, r in zip(box, room, strict=True))
-    inner, picture = seeds[part], np.nan_to_num(np.asarray(image[part], np.float32))
+    inner, picture = seeds[part], finite(image[part]).astype(np.float32)
     free = scipy.ndimage.distance_transform_edt(inner == 0, sampling=spacing) <= reach_mm
     if within is not None:
-        free &= (picture >= within[0]) & (picture <= within[1])
+        own = np.asarray(image[part], np.float32)
+        free &= (own >= within[0]) & (own <= within[1])  # False for NaN
     edges = _edges(picture, spacing, blur_mm)
     grown = watershed(edges, np.asarray(inner, np.int64), mask=free | (inner > 0))
     out = np.array(seeds)

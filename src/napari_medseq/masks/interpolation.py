@@ -22,6 +22,8 @@ from napari_medseq.errors import MedseqError, MedseqWarning
 
 LabelArray = NDArray[np.integer]
 
+_AT_ONCE = 40_000_000  # sums of squares that are held at once: 160 MB
+
 
 def squared_distance(inside: Tensor, pixel: tuple[float, float] = (1.0, 1.0)) -> Tensor:
     """Exact squared Euclidean distance, (n, y, x), of every pixel to the nearest True of its image; very large if
@@ -46,9 +48,12 @@ def squared_distance(inside: Tensor, pixel: tuple[float, float] = (1.0, 1.0)) ->
     y = torch.arange(height, device=inside.device, dtype=torch.float32) * down
     between = (y[:, None] - y[None, :]).square()
     out = torch.empty_like(row)
-    chunk = max(1, int(4e7) // (height * height * width))
-    for i in range(0, n, chunk):
-        out[i : i + chunk] = (row[i : i + chunk, None] + between[None, :, :, None]).amin(2)
+    lines = max(1, min(height, _AT_ONCE // (height * width)))  # rows of the result that are computed together
+    images = max(1, _AT_ONCE // (lines * height * width))
+    for i in range(0, n, images):
+        for k in range(0, height, lines):
+            sums = row[i : i + images, None] + between[None, k : k + lines, :, None]
+            out[i : i + images, k : k + lines] = sums.amin(2)
     return out
 
 

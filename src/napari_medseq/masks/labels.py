@@ -127,8 +127,9 @@ def copy_slice(labels: LabelArray, value: int, axis: int, source: int, target: i
         If there is no such slice, or the source does not hold the label.
     """
     count = labels.shape[axis]
-    if not (0 <= source < count and 0 <= target < count):
-        raise MedseqError(f"There is no slice {max(source, target) + 1}: the mask has {count}.")
+    missing = [k + 1 for k in (source, target) if not 0 <= k < count]
+    if missing:
+        raise MedseqError(f"There is no slice {missing[0]}: the mask has slices 1 to {count}.")
     mask = labels == value
     lead = (slice(None),) * axis
     if not mask[(*lead, source)].any():

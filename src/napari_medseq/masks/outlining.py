@@ -16,6 +16,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from napari_medseq.errors import MedseqError
+from napari_medseq.masks.intensities import finite
 
 Mask = NDArray[np.bool_]
 Plane = NDArray[np.float64]
@@ -55,7 +56,7 @@ def outline(plane: NDArray[np.generic], hints: Hints, spacing: Sequence[float] =
     Parameters
     ----------
     plane : ndarray, (row, column)
-        Intensities.
+        Intensities; NaN and infinities count as the lowest and the highest of the others.
     hints : Hints
         At least a box or a point inside. Without a box the object is searched within two fifths of the plane around
         the points.
@@ -87,7 +88,7 @@ def outline(plane: NDArray[np.generic], hints: Hints, spacing: Sequence[float] =
     view = _window(box, inside, plane.shape)
     seeds = _seeds(box, inside, outside, view)
     mask = np.zeros(plane.shape, bool)
-    mask[view] = _cut_out(np.nan_to_num(np.asarray(plane, np.float64))[view], seeds, spacing)
+    mask[view] = _cut_out(finite(plane[view]), seeds, spacing)
     if box is not None:
         mask &= box
     mask = _held(mask, inside) & ~outside

@@ -265,7 +265,8 @@ class Hollow(_Reshaping):
     Parameters
     ----------
     mm : float
-        Thickness of the wall in mm. side : {"inside", "outside", "both"}
+        Thickness of the wall in mm.
+    side : {"inside", "outside", "both"}
         Side of the outline on which the wall lies."""
 
     title: ClassVar[str] = "Hollowing"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from scipy import ndimage
 
 from napari_medseq import masks
 from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.masks import interpolation
 from tests.unit.masks.balls import ball
 
 SHAPE, SPACING = (16, 48, 48), (3.0, 1.0, 1.0)
@@ -85,6 +87,15 @@ def test_between_two_discs_lies_a_cone(axis: int) -> None:
     assert np.array_equal(made[[0, 8]] == 1, painted[[0, 8]])
 
 
+def test_distances_in_pieces_are_those_of_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interpolation, "_AT_ONCE", 3 * 17 * 13)  # three rows of one image at once
+    inside = np.random.default_rng(0).random((4, 17, 13)) > 0.97
+    expected = [ndimage.distance_transform_edt(~plane, (1.3, 0.9)) ** 2 for plane in inside]
+    found = interpolation.squared_distance(torch.from_numpy(inside), (1.3, 0.9)).numpy()
+    for k in np.flatnonzero(inside.any((1, 2))):
+        np.testing.assert_allclose(found[k], expected[k], rtol=1e-5, atol=1e-5)
+
+
 def test_it_is_the_sign_of_the_blended_distances_of_scipy() -> None:
     rng = np.random.default_rng(3)
     ends = [ndimage.gaussian_filter(rng.random((30, 34)), 3) > 0.5 for _ in range(2)]
@@ -136,3 +147,11 @@ def test_no_gap_and_shapes_with_nothing_between_them_are_said() -> None:
     labels[4, 13:17, 13:17] = 1
     with pytest.warns(MedseqWarning, match="Slices [0-9, –]+ stay empty"):
         masks.interpolate_slices(labels, [1], 0)
+
+
+def test_a_voxel_that_is_no_number_is_in_no_range_and_infinities_are_edges_like_others() -> None:
+    image, seeds = np.full((1, 9, 9), 50.0), np.zeros((1, 9, 9), np.uint8)
+    image[0, 4, 6], image[0, 2, 4] = np.nan, np.inf
+    seeds[0, 4, 4] = 1
+    made = masks.grow(image, seeds, (1, 1, 1), within=(-10, 60), reach_mm=20)
+    assert np.array_equal(made > 0, image == 50)

@@ -127,3 +127,12 @@ def test_the_cut_is_the_cheapest_of_all() -> None:
 
     every = ((np.arange(1 << 12)[:, None] >> np.arange(12)) & 1).astype(bool)
     assert cost(_minimum_cut(graph, wish)) == min(cost(labels) for labels in every)
+
+
+def test_pixels_that_are_no_numbers_do_not_move_the_outline() -> None:
+    truth = disc(40, 50, 15)
+    plane = seen(truth)
+    hints = Hints(box=((25, 35), (55, 65)))
+    clean = outline(plane, hints)
+    plane[40, 50], plane[41, 52], plane[5, 5], plane[24, 40] = np.inf, np.nan, -np.inf, -np.inf
+    assert dice(outline(plane, hints), clean) > 0.98
