@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_medseq import io
-from napari_medseq.errors import MedseqError, ReadError
+from napari_medseq.errors import MedseqError, OperationCancelled, ReadError
 from napari_medseq.geometry import voxel_volume_mm3
 from napari_medseq.inference.segmentation import segment
 from napari_medseq.io.naming import channel_of, names_labels, stem
@@ -62,6 +62,8 @@ class Done:
 def cases_in(folder: Path, *, frames: bool = False) -> list[Case]:
     """The images of a folder; label files are left out.
 
+    Of images that are called alike but for their endings, each but the first is called by its whole name.
+
     Parameters
     ----------
     folder : Path
@@ -85,6 +87,8 @@ def cases_in(folder: Path, *, frames: bool = False) -> list[Case]:
             cases.setdefault(path.name, {})[0] = path
         elif kind is not None and not names_labels(path):
             name, number = channel_of(stem(path))
+            if number in cases.get(name, {}):  # "scan.nrrd" beside "scan.nii.gz" is another image
+                name, number = path.name, 0
             cases.setdefault(name, {})[number] = path
     if not cases:
         raise ReadError(f"{folder} holds no image; give a folder of image files, or of a folder for each case.")
@@ -153,6 +157,8 @@ def segment_folder(
             ).labels
             io.write(labels, target)
             results.append(Done(case.name, "done", target, volumes_ml(labels), round(time.monotonic() - began, 2)))
+        except OperationCancelled:
+            raise
         except MedseqError as error:
             results.append(Done(case.name, "failed", target, {}, round(time.monotonic() - began, 2), str(error)))
     return results

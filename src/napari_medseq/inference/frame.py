@@ -280,7 +280,7 @@ def _within(span: tuple[int, int], span_wanted: tuple[int, int] | None, size: in
     """The part of a span that is wanted; what is wanted, where they do not meet."""
     if span_wanted is None:
         return span
-    start, stop = max(0, min(span_wanted[0], size - 1)), min(size, max(span_wanted[1], 1))
+    start, stop = max(0, span_wanted[0]), min(size, span_wanted[1])
     if stop <= start:
         raise MedseqError(
             f"The region {span_wanted} holds no voxel of an axis of {size}; give (start, stop) on the image's grid."

@@ -38,7 +38,7 @@ class Intensity:
     scale: float
 
     def normalise(self, slices: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Robust units, clipped to [-6, 12]; NaN and ±Inf become the background's value."""
+        """Robust units, clipped to [-6, 12]; NaN becomes the background's value, −∞ the lowest and +∞ the highest."""
         values = slices.astype(np.float32)
         if not np.isfinite(values).all():
             values = np.nan_to_num(values, nan=self.threshold - self.scale, posinf=np.inf, neginf=-np.inf)
@@ -75,7 +75,10 @@ def measure(slices: Iterable[NDArray[np.generic]], name: str = "image") -> Inten
     if values.min() == values.max():
         raise MedseqError(f"{name} has the same value {values[0]:g} everywhere; there is nothing to segment.")
     threshold = float(values.mean())
-    low, middle, high = (float(v) for v in np.percentile(values[values > threshold], (25, 50, 75)))
+    above = values[values > threshold]
+    if not above.size:  # values so near each other that their mean is rounded to the largest
+        above = values[values == values.max()]
+    low, middle, high = (float(v) for v in np.percentile(above, (25, 50, 75)))
     scale = (high - low) / 1.349
     if scale <= 0:
         # an almost binary image: fall back on the plain standard deviation, which is positive here

@@ -21,7 +21,7 @@ from napari_medseq import geometry
 from napari_medseq.errors import ModelError, SettingsError
 from napari_medseq.inference import tuning
 from napari_medseq.inference.answers import check_finite
-from napari_medseq.inference.frame import Framing, Region, frame
+from napari_medseq.inference.frame import Framing, Region, frame, step_axes
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.network_passes import probabilities, steps_of
 from napari_medseq.inference.options import Ready, RunKeywords, RunOptions, prepared, recurrent_network_of
@@ -231,8 +231,8 @@ def _coarse(
     image, model, network, where = channels[0], ready.model, ready.network, ready.device
     pixel = ready.settings.pixel_mm
     if isinstance(network, RecurrentUNet):
-        own = [image.spacing[a] for a in ("y", "x")]
-        pixel = _COARSER * (pixel or float(np.sqrt(own[0] * own[1])))
+        _, row, column = step_axes(image, ready.settings.along)
+        pixel = _COARSER * (pixel or float(np.sqrt(image.spacing[row] * image.spacing[column])))
     framing = frame(channels, along=ready.settings.along, pixel_mm=pixel, stride=network.stride)
 
     def watched() -> Iterator[Tensor]:

@@ -202,6 +202,13 @@ def remove_small_objects(
     return out
 
 
+def with_warnings(result: Segmentation, notes: Sequence[str]) -> Segmentation:
+    """The result with further notes among its warnings."""
+    if not notes:
+        return result
+    return replace(result, labels=result.labels.replace(warnings=(*result.labels.warnings, *notes)))
+
+
 def model_names(models: Sequence[Model]) -> str:
     """Name and version of each model of an average, as `Segmentation.model` states them."""
     return " + ".join(f"{m.info.name} {m.info.version}" for m in models)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from napari_medseq.inference.frame import Framing, frame
 from napari_medseq.inference.images import at_hand
 from napari_medseq.inference.network_passes import averaged, known_times, probabilities, steps_of, varied
 from napari_medseq.inference.options import SegmentOptions
-from napari_medseq.inference.prediction import PatchAccumulator, Segmentation, to_images
+from napari_medseq.inference.prediction import PatchAccumulator, Segmentation, to_images, with_warnings
 from napari_medseq.inference.settings import InferenceSettings, inference_settings
 from napari_medseq.inference.sliding import WindowSettings, window_framing, window_probabilities
 from napari_medseq.memory import warn_if_short
@@ -100,7 +100,7 @@ class SegmentationRun:
             result = to_images(
                 accumulator.prediction, sequence_pass.channels[0], self.models, s, self.options.steps, self.options.keep
             )
-            results.append(_with_warnings(result, notes))
+            results.append(with_warnings(result, notes))
         return results
 
     def of_visits(self, patient: visits.Patient) -> list[Segmentation]:
@@ -123,7 +123,7 @@ class SegmentationRun:
                 only = None if steps is None else [0] if index[visit] in steps else []
                 prediction = accumulator.prediction.only(at)
                 result = to_images(prediction, exams[visit][0], self.models, s, only, self.options.keep)
-                results[visit] = _with_warnings(result, notes)
+                results[visit] = with_warnings(result, notes)
         return [results[k] for k in range(len(exams))]
 
     def _run_passes(self, passes: Sequence[_SequencePass]) -> Iterator[tuple[PatchAccumulator, list[str]]]:
@@ -215,10 +215,3 @@ class SegmentationRun:
         steps = steps_of(sequence_pass.framing, sequence_pass.channels, where, position)
         samples, views = self.options.samples, self.options.views
         return planes, varied(network, steps, plan, samples=samples, views=views, times=times)
-
-
-def _with_warnings(result: Segmentation, notes: list[str]) -> Segmentation:
-    """The result with further notes among its warnings."""
-    if not notes:
-        return result
-    return replace(result, labels=result.labels.replace(warnings=(*result.labels.warnings, *notes)))

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from napari_medseq import geometry
 from napari_medseq.errors import MedseqError, ModelError
+from napari_medseq.inference import devices
 from napari_medseq.inference.answers import check_finite
 from napari_medseq.inference.frame import Region
 from napari_medseq.inference.images import Images, exams
 from napari_medseq.inference.options import SegmentOptions
 from napari_medseq.inference.postprocessing import postprocess
-from napari_medseq.inference.prediction import Segmentation, model_names, remove_small_objects
+from napari_medseq.inference.prediction import Segmentation, model_names, remove_small_objects, with_warnings
 from napari_medseq.inference.settings import InferenceSettings
 from napari_medseq.inference.slab_steps import SlabSettings, chosen_labels, probabilities_of_steps, starts
 from napari_medseq.inference.working import Triple, WorkingGrid, grey_channels, working_volume
@@ -86,6 +87,8 @@ def segment_slabs(
     ------
     ModelError
         If the images do not fit the models, or these not each other.
+    DeviceError
+        If the memory of the computer itself does not suffice.
     """
     settings = [slab_settings(m) for m in models]
     first, first_settings = models[0], settings[0]
@@ -98,10 +101,16 @@ def segment_slabs(
             raise ModelError(
                 f"{other.info.name} cannot be averaged with {first.info.name}: channels, classes or spacing differ."
             )
-    return [
-        _of_volume(channels, models, settings, device, options, progress, cancelled)
-        for channels in slab_channels(images, first, first_settings, force)
-    ]
+    answers = []
+    for channels in slab_channels(images, first, first_settings, force):
+
+        def run(where: torch.device, _: int | None, channels: Mapping[str, ImageSequence] = channels) -> Segmentation:
+            return _of_volume(channels, models, settings, where, options, progress, cancelled)
+
+        name = next(iter(channels.values())).name
+        answer, notes = devices.within_memory(run, device, 1, name)  # windows have one size: with less memory the CPU
+        answers.append(with_warnings(answer, notes))
+    return answers
 
 
 def _of_volume(

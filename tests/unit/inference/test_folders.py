@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import napari_medseq as ms
-from napari_medseq.errors import ReadError
+from napari_medseq.errors import OperationCancelled, ReadError
 from napari_medseq.inference.folders import cases_in, segment_folder, volumes_ml
 from tests.unit.io import dicoms
 
@@ -52,3 +52,23 @@ def test_numbers_of_channels_are_those_of_the_model(tmp_path: Path) -> None:
     expected = ms.segment(channels, "sarcoma", force=True).labels
     np.testing.assert_array_equal(ms.read(done.labels, kind="labels")[0].volume_zyx(), expected.volume_zyx())
     assert done.volumes_ml == volumes_ml(expected)
+
+
+def test_images_that_differ_in_their_ending_alone_are_two_cases(tmp_path: Path) -> None:
+    for name in ("a.nii.gz", "a.nrrd"):
+        ms.write(image(1), tmp_path / name)
+    assert {c.name: [p.name for p in c.files.values()] for c in cases_in(tmp_path)} == {
+        "a": ["a.nii.gz"],
+        "a.nrrd": ["a.nrrd"],
+    }
+
+
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+def test_a_case_that_was_cancelled_has_not_failed(tmp_path: Path) -> None:
+    ms.write(image(40), tmp_path / "in" / "p.nii.gz")
+    answers = iter([False])  # it begins, and is stopped within its only case
+    with pytest.raises(OperationCancelled):
+        segment_folder(
+            tmp_path / "in", "brain-tumor", tmp_path / "out", force=True, cancelled=lambda: next(answers, True)
+        )
+    assert not (tmp_path / "out").exists()

@@ -138,3 +138,16 @@ def test_a_region_is_part_of_the_whole_framing() -> None:
     same = frame([seq], along="slices", pixel_mm=None, stride=4, region={"z": (2, 5), "y": (12, 28), "x": (8, 24)})
     large = frame([seq], along="slices", pixel_mm=None, stride=4)
     assert torch.equal(same.read([seq], 1), large.read([seq], 3)[:, 12:28, 8:24])
+
+
+def test_a_region_beyond_the_image_is_refused() -> None:
+    for span in ((500, 600), (-9, -3)):
+        with pytest.raises(MedseqError, match="holds no voxel of an axis of 36"):
+            frame([blob()], along="slices", pixel_mm=None, stride=4, region={"x": span})
+
+
+def test_values_as_near_as_numbers_can_be_have_a_foreground() -> None:
+    near = np.array([[1 + 2.0**-23, 1 + 2.0**-22]] * 4, np.float32)  # their mean is rounded to the larger one
+    found = measure([np.repeat(np.repeat(near, 3, 0), 3, 1)])
+    assert found.centre == np.float32(1 + 2.0**-22)
+    assert found.scale > 0

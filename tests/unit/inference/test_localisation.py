@@ -15,6 +15,7 @@ from napari_medseq import geometry
 from napari_medseq.errors import GeometryError, MedseqError, OperationCancelled
 from napari_medseq.evaluation import evaluate
 from napari_medseq.evaluation.locations import box_iou
+from napari_medseq.inference.frame import frame
 from napari_medseq.inference.localisation import Location, Locations, locate
 from napari_medseq.inference.segmentation import segment
 from napari_medseq.models import Model
@@ -160,6 +161,24 @@ def test_visits_flat_images_and_other_slice_axes(tmp_path: Path) -> None:
     flat = locate(ImageSequence(seq.data[2], ("y", "x"), seq.affine, modality="MR"), m, device="cpu")
     assert len(flat) == 1
     assert rectangles(flat)[0].shape == (4, 2)
+
+
+def test_the_coarse_pass_doubles_the_pixels_of_the_slices_whichever_way_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    m, seq, sizes = model(tmp_path / "m", UNET), spotted(), list[float | None]()
+
+    def noted(channels: Any, **options: Any) -> Any:
+        sizes.append(options["pixel_mm"])
+        return frame(channels, **options)
+
+    monkeypatch.setattr("napari_medseq.inference.localisation.frame", noted)
+    sagittal = ImageSequence(
+        seq.data.transpose(1, 2, 0), ("z", "y", "x"), affine_from((5, 0.9, 0.9)), slice_axis="x", modality="MR"
+    )
+    for image in (seq, sagittal):
+        locate(image, m, refine_with=m, min_score=0.999, device="cpu")
+    assert sizes == pytest.approx([1.8, 1.8])
 
 
 def test_what_cannot_be_located_is_said_and_cancelling_works(tmp_path: Path) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import napari_medseq as ms
-from napari_medseq.errors import MedseqError, ModelError
+from napari_medseq.errors import MedseqError, MedseqWarning, ModelError
+from napari_medseq.inference import devices
 from napari_medseq.inference.slab_steps import SlabSettings, labels_of_steps, probabilities_of_steps, starts
 from napari_medseq.models import Model, ModelInfo
 from napari_medseq.models.plain import Plain
@@ -50,6 +52,23 @@ def test_what_it_cannot_do_is_refused(slab: Model) -> None:
         ms.segment(blob(), slab, outputs=("uncertainty",), views=2)
     with pytest.raises(ModelError, match="samples=0"):
         ms.segment(blob(), slab, outputs=("uncertainty",), samples=2)
+
+
+def test_a_gpu_without_memory_hands_over_to_the_cpu_and_says_so(slab: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = ms.segment(blob(), slab, device="cpu").labels
+    steps = probabilities_of_steps
+
+    def small(network: SlabUNet, volume: Any, settings: SlabSettings, device: torch.device, *more: Any) -> Any:
+        if device.type != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return steps(network, volume, settings, device, *more)
+
+    monkeypatch.setattr("napari_medseq.inference.slabs.probabilities_of_steps", small)
+    monkeypatch.setattr(devices, "choose", lambda *_: (torch.device("cuda"), "for this test"))
+    with pytest.warns(MedseqWarning, match="the CPU is used"):
+        found = ms.segment(blob(), slab).labels
+    assert np.array_equal(found.data, expected.data)
+    assert "the CPU is used" in found.warnings[-1]
 
 
 def test_windows_along_the_steps_add_up_to_one_answer_whatever_the_window(slab: Model) -> None:
