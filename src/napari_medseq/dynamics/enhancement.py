@@ -88,13 +88,19 @@ def curve_measures(curves: pd.DataFrame, *, baseline_frames: int = 1) -> pd.Data
     curves : DataFrame
         The table of `time_intensity`.
     baseline_frames : int
-        Frames before contrast arrives; their mean is the baseline.
+        Number of the first frames of the series, before contrast arrives; their mean is the baseline.
 
     Returns
     -------
     DataFrame
-        One row per lesion. Slopes are in intensity per second (wash-in: baseline to peak; wash-out: least squares from the peak on),
-        the area is that above the baseline, in intensity times seconds. True times are used, uniform or not.
+        One row per lesion. The peak is the highest mean from the last baseline frame on. Slopes are in intensity per second (wash-in:
+        baseline to peak; wash-out: least squares from the peak on), the area is that above the baseline, in intensity times seconds.
+        True times are used, uniform or not. What needs a baseline is NaN for a lesion that no baseline frame shows.
+
+    Raises
+    ------
+    MedseqError
+        If there is no baseline frame.
     """
     import pandas as pd
 
@@ -103,15 +109,18 @@ def curve_measures(curves: pd.DataFrame, *, baseline_frames: int = 1) -> pd.Data
     rows = []
     for lesion in sorted(curves["lesion"].unique().tolist()):
         of_lesion = curves[curves["lesion"] == lesion]
-        measures = _measures(of_lesion["time_s"].to_numpy(float), of_lesion["mean"].to_numpy(float), baseline_frames)
+        early = int((of_lesion["frame"] < baseline_frames).sum())
+        measures = _measures(of_lesion["time_s"].to_numpy(float), of_lesion["mean"].to_numpy(float), early)
         rows.append({"lesion": int(lesion), "label": of_lesion["label"].iloc[0], **measures})
     return pd.DataFrame(rows)
 
 
-def _measures(time: NDArray[np.float64], mean: NDArray[np.float64], baseline_frames: int) -> dict[str, float]:
-    base = float(mean[:baseline_frames].mean())
-    start = float(time[:baseline_frames][-1])
-    top = int(mean.argmax())
+def _measures(time: NDArray[np.float64], mean: NDArray[np.float64], early: int) -> dict[str, float]:
+    """The measures of one curve, of which the first `early` points are its baseline."""
+    last = max(early - 1, 0)
+    base = float(mean[:early].mean()) if early else float("nan")
+    start = float(time[last]) if early else float("nan")
+    top = last + int(mean[last:].argmax())
     rise = time[top] - start
     after_time, after = time[top:], mean[top:]
     return {

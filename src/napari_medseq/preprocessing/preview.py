@@ -84,7 +84,8 @@ def preview(
     axis : {"z", "y", "x"}, optional
         The viewing axis; default the axis along which slices were acquired.
     reference : ImageSequence, optional
-        As for `preprocess`. most_voxels : int
+        As for `preprocess`.
+    most_voxels : int
         If steps need more voxels than this, only every n-th is used, and the result is not `Preview.exact`.
     cancelled : callable, optional
 
@@ -242,9 +243,12 @@ def _around(seq: ImageSequence, reach: Mapping[str, float], at: Mapping[str, int
 
 
 def _like_part(other: ImageSequence, seq: ImageSequence, used: ImageSequence) -> ImageSequence:
-    """The voxels of `other` that correspond to `used`, a part of `seq` on the same grid."""
+    """The voxels, and the frames, of `other` that correspond to `used`, a part of `seq` on the same grid."""
     into = np.linalg.inv(seq.affine) @ used.affine
     index = {}
+    if "t" in other.axes and other.size("t") == seq.size("t") and seq.times is not None and used.times is not None:
+        at = np.searchsorted(seq.times, used.times)
+        index["t"] = slice(int(at[0]), int(at[-1]) + 1, int(at[1] - at[0]) if len(at) > 1 else 1)
     for column, axis in enumerate("xyz"):
         start, step = round(float(into[column, 3])), max(1, round(float(into[column, column])))
         index[axis] = slice(start, start + step * (used.size(axis) - 1) + 1, step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -51,6 +52,24 @@ def test_one_mask_per_frame() -> None:
     moving = ImageSequence(np.stack([labels.data] * 6), image.axes, image.affine, times=TIMES, kind="labels")
     moving.data[2:] = 0
     assert dynamic.time_intensity(image, moving)["frame"].max() == 1
+
+
+def test_a_lesion_that_is_brightest_before_contrast_peaks_no_earlier_than_it_arrives() -> None:
+    rows = [("a", frame, 10.0 * frame, mean) for frame, mean in enumerate([120.0, 100.0, 110.0, 90.0])]
+    table = pd.DataFrame([{"lesion": 1, "label": n, "frame": f, "time_s": t, "mean": m} for n, f, t, m in rows])
+    one = dynamic.curve_measures(table, baseline_frames=2).iloc[0]
+    assert one["time_to_peak_s"] == 10
+    assert one["peak"] == one["baseline"] == 110
+
+
+def test_frames_that_do_not_show_a_lesion_are_not_its_baseline() -> None:
+    image, labels = dynamic_pair()
+    moving = ImageSequence(np.stack([labels.data] * 6), image.axes, image.affine, times=TIMES, kind="labels")
+    moving.data[:2][moving.data[:2] == 1] = 0  # outlined from the first bright frame on
+    measures = dynamic.curve_measures(dynamic.time_intensity(image, moving), baseline_frames=2).set_index("lesion")
+    assert np.isnan(measures.loc[1, ["baseline", "enhancement_percent", "time_to_peak_s", "auc_s"]].astype(float)).all()
+    assert measures.loc[1, "peak"] == 300
+    assert measures.loc[4, "baseline"] == 50
 
 
 def test_what_does_not_fit_is_a_clear_error() -> None:

@@ -75,6 +75,15 @@ def test_it_looks_no_further_than_its_steps_reach() -> None:
     assert all(np.isinf(r) for r in reach_of([Neighbours(), ZScore()], series()).values())
 
 
+def test_frames_of_a_reference_are_those_of_the_image() -> None:
+    image = series()
+    before = image.replace(data=image.data * np.float32(0.5), name="before")
+    step: list[str | Step | dict[str, object]] = [{"kind": "difference", "match": "none"}]
+    shown = preview(image, step, {"t": 1, "z": 3}, reference=before)
+    whole = ms.preprocess(image, step, reference=before)
+    np.testing.assert_array_equal(shown.after.data[0], whole.data[1, 3])
+
+
 def test_a_large_image_is_thinned_and_that_is_said() -> None:
     shown = preview(series(), ["zscore"], {"z": 5}, most_voxels=3000)
     assert not shown.exact
