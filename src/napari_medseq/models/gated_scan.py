@@ -81,7 +81,7 @@ def _read(gates: Tensor, t: int, z: Tensor, c: Tensor) -> None:
 
 
 def scan_by_doubling(decay: Tensor, added: Tensor) -> Tensor:
-    """``h[t] = kept[t] · h[t - 1] + added[t]`` along axis 2 in log2(steps) passes over all steps (Blelloch 1990), as a GPU likes."""
+    """``h[t] = decay[t] · h[t - 1] + added[t]`` along axis 2 in log2(steps) passes over all steps (Blelloch 1990), as a GPU likes."""
     steps, reach = decay.shape[2], 1
     while reach < steps:
         added = added + decay * functional.pad(added, (0, 0, reach, 0))[:, :, :steps]
@@ -108,8 +108,8 @@ def gated_scan(gates: Tensor) -> Tensor:
         return out
     z, c = gates.to(_inner(gates)).chunk(2)
     z = z.sigmoid()
-    (decay, kept_back), (added, added_back) = (1 - z).chunk(2), (z * c.tanh()).chunk(2)
-    back = scan_by_doubling(kept_back.flip(2), added_back.flip(2)).flip(2)
+    (decay, decay_back), (added, added_back) = (1 - z).chunk(2), (z * c.tanh()).chunk(2)
+    back = scan_by_doubling(decay_back.flip(2), added_back.flip(2)).flip(2)
     return torch.cat([scan_by_doubling(decay, added), back]).to(gates.dtype)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from napari_medseq.errors import SettingsError, WriteError
+from napari_medseq import files
+from napari_medseq.errors import SettingsError
 from napari_medseq.models import networks
 from napari_medseq.progress import Cancelled, Progress, check
 from napari_medseq.training.config import TrainConfig, read_config
@@ -82,10 +83,6 @@ def preview(
                 tiles[2 * i + 1, k].imshow(y[k, 0], cmap="gray", vmin=-2.5, vmax=4)
         if progress is not None:
             progress(i + 1, windows, "drawing windows")
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with files.replacing(path) as temporary:
         figure.savefig(temporary, format="png")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise WriteError(f"{path} could not be written: {error.strerror}. Choose a folder you may write to.") from None
     return path

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from napari_medseq import files
 from napari_medseq.errors import SettingsError, WriteError
 from napari_medseq.models import Model, bundle, load_model
 from napari_medseq.models.sequence_network import ExtraInput, SequenceNetwork
@@ -322,7 +323,7 @@ def _same_config(c: TrainConfig, run: Path) -> None:
             raise SettingsError(
                 f"{run} holds the checkpoint of a run with other settings; remove that folder or choose another out=."
             )
-    path.write_text(c.model_dump_json(indent=2), encoding="utf-8")
+    files.write_text(path, c.model_dump_json(indent=2))
 
 
 def _cross_validate(
@@ -359,9 +360,7 @@ def _cross_validate(
     summary = [{"patient": name, **getattr(patients, name)().to_dict()} for name in ("mean", "std")]
     table = pd.concat([table, pd.DataFrame(summary)], ignore_index=True)
     if team.rank == 0:
-        temporary = out / "folds.tmp"
-        table.to_csv(temporary, index=False)
-        os.replace(temporary, out / "folds.csv")
+        files.write_text(out / "folds.csv", table.to_csv(index=False))
     curve = pd.concat([r.curve.assign(fold=k) for k, r in enumerate(results, 1)], ignore_index=True)
     return TrainingResult(out, curve, results[0].model, table)
 

@@ -34,9 +34,10 @@ def otsu(values: Volume, bins: int = 256) -> float:
 
 
 def foreground(volume: Volume, *, clip: float = 99.0) -> NDArray[np.bool_]:
-    """The body in a (z, y, x) volume: above Otsu's threshold, the largest component, with holes filled slice by slice.
+    """The body in a (z, y, x) volume: the largest component of what is brighter than air, with holes filled slice by slice.
 
-    Bright outliers above the `clip` percentile do not move the threshold. A constant volume has no foreground.
+    Brighter than air is what exceeds the middle between Otsu's threshold and the median of what lies below it. Bright outliers above
+    the `clip` percentile do not move the threshold. A constant volume has no foreground.
 
     Parameters
     ----------

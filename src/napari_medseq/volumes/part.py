@@ -64,7 +64,8 @@ def thinned(seq: ImageSequence, most: int, *, through: Mapping[str, int] | None 
     Parameters
     ----------
     most : int
-        Number of voxels of all frames together. through : mapping of str to int, optional
+        Number of voxels of all frames together.
+    through : mapping of str to int, optional
         Axis name → index of a voxel that must be kept.
     """
     step = {a: 1 for a in seq.axes if a != "c"}

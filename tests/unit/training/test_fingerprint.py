@@ -59,7 +59,7 @@ def test_frames_of_a_sagittal_plane_are_as_large_as_their_plane() -> None:
     mask[:, 4:8, 4:8] = 1
     affine = np.eye(4)
     affine[:3, :3] = np.array([[0, -1.5, 0], [0, 0, -2.0], [-8, 0, 0]]).T  # to the back, downwards, to the left
-    image = ImageSequence(mask.astype(np.float32), ("t", "y", "x"), affine, times=0.5 * np.arange(5), name="cine")
+    image = ImageSequence(mask.astype(np.float32), ("t", "y", "x"), affine, times=np.arange(0, 2.5, 0.5), name="cine")
     measuring = Measuring(["image"])
     measuring.add("a", {"image": image}, image.labels_like(mask, name="labels", label_names={}))
     found = measuring.result({1: "one"}, cases=1, patients=1)

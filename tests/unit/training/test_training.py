@@ -15,7 +15,7 @@ import napari_medseq as ms
 from napari_medseq.errors import MedseqError, OperationCancelled, SettingsError
 from napari_medseq.models import networks
 from napari_medseq.models.sequence_network import SequenceNetwork
-from napari_medseq.training.cases import Case, make_case
+from napari_medseq.training.cases import make_case
 from napari_medseq.training.loop_settings import LoopSettings
 from napari_medseq.training.tasks import TASKS
 from napari_medseq.training.trainer import TrainConfig, read_config
@@ -103,7 +103,7 @@ def test_validation_scores_the_averaged_weights_without_dropout(
 ) -> None:
     seen: list[dict[str, torch.Tensor]] = []
 
-    def scores(network: SequenceNetwork, case: Case, c: TrainConfig) -> dict[str, float]:
+    def scores(network: SequenceNetwork, *_: object) -> dict[str, float]:
         assert not network.training
         seen.append({k: v.clone() for k, v in network.state_dict().items()})
         return {"dice": float(len(seen))}  # the last validation is the best one
