@@ -83,9 +83,11 @@ def cases_in(folder: Path, *, frames: bool = False) -> list[Case]:
         return [Case(folder.name, {0: folder})]
     cases: dict[str, dict[int, Path]] = {}
     for path, kind in kinds.items():
+        if kind is None or names_labels(Path(path.name)):  # the label frames of a video too
+            continue
         if kind == "folder":
             cases.setdefault(path.name, {})[0] = path
-        elif kind is not None and not names_labels(path):
+        elif not names_labels(path):
             name, number = channel_of(stem(path))
             if number in cases.get(name, {}):  # "scan.nrrd" beside "scan.nii.gz" is another image
                 name, number = path.name, 0

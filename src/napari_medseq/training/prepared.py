@@ -41,6 +41,7 @@ _DARK, _BRIGHT, _CLEAR = (
     191,
     0.9,
 )  # grey values of a blurred mask, and the share of pixels that must lie outside of these
+_HIDDEN = 0.01  # share of a mask under others from which it is said
 _KEPT_BYTES = 3 << 30  # of decoded images held between measuring and framing
 
 
@@ -103,6 +104,8 @@ class Decoded:
 
     def _of_files(self, entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
         channels = self.images(entry)
+        if entry.at:
+            return _labelled_of(entry, channels)
         if not entry.classes:
             return channels, _sequence_of(entry.labels, "labels")
         masks = [(_sequence_of((path,), "labels"), entry.classes[stem(path)]) for path in entry.labels]
@@ -194,6 +197,30 @@ def _sequence_of(paths: Sequence[Path], kind: str) -> ImageSequence:
     return stack_frames(images, np.arange(len(images)), paths[0].parent.parent.name)
 
 
+def _labelled_of(entry: Entry, channels: Mapping[str, ImageSequence]) -> tuple[dict[str, ImageSequence], ImageSequence]:
+    """The labelled frames of a video, and their labels.
+
+    Raises
+    ------
+    MedseqError
+        If a label frame lies beyond the video's end.
+    """
+    length = next(iter(channels.values())).size("t")
+    beyond = next((p for number, p in zip(entry.at, entry.labels, strict=True) if number >= length), None)
+    if beyond is not None:
+        raise MedseqError(
+            f"{entry.case}: there is no frame for {beyond.name}; the video has the frames 0 to {length - 1}, so the first label frame is "
+            "number 0."
+        )
+    at = list(entry.at)
+    chosen = {
+        n: s.replace(data=np.asarray(s.data)[at], times=None if s.times is None else np.asarray(s.times)[at])
+        for n, s in channels.items()
+    }
+    pictures = [_sequence_of((p,), "labels") for p in entry.labels]
+    return chosen, stack_frames(pictures, np.asarray(at, np.float64), entry.case)
+
+
 def _of_dicom(entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
     """The labels of a folder of DICOM, as the classes that their names say, and the image on whose grid they lie.
 
@@ -217,15 +244,31 @@ def _of_dicom(entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
 
 
 def _merged(case: str, masks: Sequence[tuple[ImageSequence, Mapping[int, int]]]) -> ImageSequence:
-    """One image of labels of several, each with the class of each of its values; where two overlap the first one stays."""
+    """One image of labels of several, each with the class of each of its values; where masks overlap the smaller one is seen (a tumour's
+    core in the whole tumour), and a warning says what is hidden."""
     first = masks[0][0]
-    merged = np.zeros(first.data.shape, np.uint8)
+    parts: list[tuple[int, str, NDArray[np.bool_], int]] = []
     for mask, classes in masks:
         if not lies_on(mask, first):
             raise MedseqError(f"{case}: {mask.name} lies on another grid than {first.name}.")
         values = np.asarray(mask.data)
         for value, of in classes.items():
-            merged[(merged == 0) & (values == value)] = of
+            where = values == value
+            parts.append((int(np.count_nonzero(where)), mask.label_names.get(value, mask.name), where, of))
+    merged = np.zeros(first.data.shape, np.uint8)
+    for _, _, where, of in sorted(parts, key=lambda p: -p[0]):
+        merged[where] = of
+    hidden = [
+        f"{share:.0%} of {name}"
+        for count, name, where, of in parts
+        if count and (share := 1 - np.count_nonzero(merged[where] == of) / count) > _HIDDEN
+    ]
+    if hidden:
+        warnings.warn(
+            f"{case}: masks overlap, and the smaller one counts: {some(hidden)} lies under another.",
+            MedseqWarning,
+            stacklevel=3,
+        )
     return first.replace(data=merged, label_names={})
 
 

@@ -30,6 +30,12 @@ def test_channels_and_folders_are_cases_and_masks_are_none(tmp_path: Path) -> No
     assert found == {"alone": [0], "p1": [0, 1], "p2": [0], "scan_0001": [0]}
 
 
+def test_folders_of_labels_are_left_out(tmp_path: Path) -> None:
+    for name in ("a.nii.gz", "b.nii.gz", "b_labels/1.nii.gz"):
+        ms.write(image(1), tmp_path / name)
+    assert [c.name for c in cases_in(tmp_path)] == ["a", "b"]
+
+
 def test_a_series_of_dicom_is_one_case(tmp_path: Path) -> None:
     dicoms.series(tmp_path / "scan", [(0, 0, 3.0 * k) for k in range(3)])
     (case,) = cases_in(tmp_path / "scan")

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 import napari_medseq as ms
-from napari_medseq.errors import MedseqError
+from napari_medseq.errors import MedseqError, MedseqWarning
 from napari_medseq.training.checking import check_data
-from napari_medseq.training.layouts import find_layout
+from napari_medseq.training.layouts import Entry, find_layout
 from napari_medseq.training.prepared import Decoded, lies_on, measured
 from tests.unit.io import dicoms
 
@@ -30,17 +30,18 @@ def disc(radius: int, middle: float = 15.5) -> np.ndarray[tuple[int, ...], np.dt
     return ((y - middle) ** 2 + (x - middle) ** 2 < radius**2).astype(np.uint8)
 
 
-def test_masks_of_structures_are_one_mask_and_the_first_stays_where_two_overlap(tmp_path: Path) -> None:
+def test_masks_of_structures_are_one_mask_in_which_the_smaller_is_seen_where_two_overlap(tmp_path: Path) -> None:
     image = np.zeros((2, 32, 32), np.uint8)
     for case in ("s0", "s1"):
         write(tmp_path / case / "ct.nii.gz", image)
-        write(tmp_path / case / "segmentations" / "liver.nii.gz", np.stack([disc(8), disc(8)]))
-        write(tmp_path / case / "segmentations" / "spleen.nii.gz", np.stack([disc(12), disc(4)]))
+        write(tmp_path / case / "segmentations" / "all.nii.gz", np.stack([disc(8), disc(8)]))
+        write(tmp_path / case / "segmentations" / "core.nii.gz", np.stack([disc(4), disc(4)]))
+        write(tmp_path / case / "segmentations" / "wide.nii.gz", np.stack([disc(12), disc(12)]))
     layout = find_layout(tmp_path)
-    truth = np.asarray(Decoded(layout.entries, {}).read(layout.entries[0])[1].data)
-    liver, spleen = disc(8) > 0, disc(12) > 0
-    np.testing.assert_array_equal(truth[0], np.where(liver, 1, np.where(spleen, 2, 0)))
-    np.testing.assert_array_equal(truth[1], liver)
+    with pytest.warns(MedseqWarning, match=r"s0: masks overlap.*25% of all, 4\d% of wide"):
+        truth = np.asarray(Decoded(layout.entries, {}).read(layout.entries[0])[1].data)
+    expected = np.where(disc(4), 2, np.where(disc(8), 1, np.where(disc(12), 3, 0)))
+    np.testing.assert_array_equal(truth, np.stack([expected, expected]))
 
 
 def test_a_structure_on_another_grid_is_named(tmp_path: Path) -> None:
@@ -127,3 +128,18 @@ def test_labels_of_dicom_without_their_image_are_a_doubt(tmp_path: Path) -> None
     ms.write(labels, tmp_path / "A" / "seg.dcm", format="seg", reference=tmp_path / "CT")
     dicoms.series(tmp_path / "A", [(50, 0, 3.0 * k) for k in range(4)], SeriesInstanceUID="1.2.3")
     assert any("has the grid of its labels" in d for d in check_data(tmp_path / "A").doubts)
+
+
+def test_of_a_video_the_labelled_frames_are_taken(tmp_path: Path) -> None:
+    import tifffile
+
+    frames = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((1, 32, 32), np.uint8)
+    tifffile.imwrite(tmp_path / "clip.tif", frames, imagej=True, metadata={"axes": "TYX", "finterval": 0.5})
+    for k in (1, 3):
+        Image.fromarray(disc(6)).save(tmp_path / f"{k}.png")
+    labels = (tmp_path / "1.png", tmp_path / "3.png")
+    images, truth = Decoded([], {}).read(Entry("p", "clip", {"image": (tmp_path / "clip.tif",)}, labels, at=(1, 3)))
+    assert np.asarray(images["image"].data)[:, 0, 0].tolist() == [1, 3]
+    np.testing.assert_array_equal(truth.data, np.stack([disc(6), disc(6)]))
+    with pytest.raises(MedseqError, match=r"no frame for 3\.png; the video has the frames 0 to 4"):
+        Decoded([], {}).read(Entry("p", "late", {"image": (tmp_path / "clip.tif",)}, labels, at=(1, 5)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -340,6 +341,78 @@ def test_a_mask_for_each_structure(tmp_path: Path) -> None:
     assert [(e.patient, e.classes, e.frames) for e in found.entries] == [
         ("s0", {"liver": 2, "spleen": 3}, False), ("s1", {"kidney": 1, "spleen": 3}, False)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"P{k}/{n}.nii.gz" for k in (1, 2) for n in ("CT", "liver_mask", "spleen_mask")],
+        [f"{c}{n}.nii.gz" for c in ("P1", "P2") for n in ("", "_liver_seg", "_spleen_seg")],
+    ],
+)
+def test_several_masks_of_an_image_are_classes_by_their_names(tmp_path: Path, names: list[str]) -> None:
+    touch(tmp_path, *names)
+    found = find_layout(tmp_path)
+    assert found.classes == {1: "liver", 2: "spleen"}
+    assert [(e.patient, e.case, sorted(e.classes.values())) for e in found.entries] == [
+        ("P1", "P1", [1, 2]), ("P2", "P2", [1, 2])
+    ]  # fmt: skip
+    assert "each name is a class of its own" in "\n".join(found.doubts)
+    one = find_layout(tmp_path, labels="*liver*")
+    assert (len(one.entries), one.classes, one.doubts) == (2, {}, ())
+
+
+def test_several_masks_of_an_image_whose_names_say_nothing_are_asked_about(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"P{k}/{n}.nii.gz" for k in (1, 2) for n in ("CT", f"a{k}_seg", f"b{k}_seg")))
+    with pytest.raises(SettingsError, match="Say which one is to be learned"):
+        find_layout(tmp_path)
+
+
+def test_what_the_data_folder_itself_is_called_says_nothing(tmp_path: Path) -> None:
+    touch(tmp_path / "gt", "a.nii.gz", "a_seg.nii.gz", "b.nii.gz", "b_seg.nii.gz")
+    assert [e.images["image"][0].name for e in find_layout(tmp_path / "gt").entries] == ["a.nii.gz", "b.nii.gz"]
+
+
+def test_folders_of_slices_beside_masks(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"sample{s}/{d}/{k:04}.tif" for s in (1, 2) for k in range(3) for d in ("slices", "masks")))
+    found = find_layout(tmp_path)
+    assert [(e.case, len(e.labels)) for e in found.entries] == [("sample1", 3), ("sample2", 3)]
+
+
+@pytest.mark.parametrize(
+    ("video", "labels", "patient"),
+    [
+        ("clip1.mp4", "clip1_labels/frame_{:04}.png", ""),
+        ("videos/clip1.avi", "labels/clip1/{}.png", ""),
+        ("pat1/clip1.mov", "pat1/masks/clip1_{:03}.png", "pat1"),
+    ],
+)
+def test_videos_with_label_frames(tmp_path: Path, video: str, labels: str, patient: str) -> None:
+    touch(tmp_path, video, "unlabelled/clip2.mp4", *(labels.format(k) for k in (0, 4, 12)))
+    found = find_layout(tmp_path)
+    (entry,) = found.entries
+    assert (entry.images["image"][0].name, entry.at, len(entry.labels)) == (Path(video).name, (0, 4, 12), 3)
+    assert entry.patient == (patient or entry.case)
+    (doubt,) = found.doubts
+    assert "unlabelled/clip2.mp4" in doubt
+    (tmp_path / labels.format(0)).unlink()
+    assert "count from 0" in "\n".join(find_layout(tmp_path).doubts)
+    touch((tmp_path / labels.format(4)).parent, "last.png")
+    with pytest.raises(SettingsError, match="the number of their frame"):
+        find_layout(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["ill/a.png", "ill/b.png", "well/c.png"], "If its folders (ill, well) are classes"),
+        (["images/a.png", "labels_anna/a.png", "labels_bob/a.png"], "call the one to learn from 'labels'"),
+    ],
+)
+def test_what_a_folder_without_labels_may_be(tmp_path: Path, names: list[str], said: str) -> None:
+    touch(tmp_path, *names)
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        find_layout(tmp_path)
 
 
 def test_the_folder_around_a_data_set_will_do_and_that_is_said(tmp_path: Path) -> None:

@@ -2,24 +2,27 @@
 
 nnU-Net raw and the Medical Segmentation Decathlon (``imagesTr``, ``labelsTr``, ``dataset.json``), a pair of folders of images and labels,
 in parts such as ``train`` and ``test`` or in one (`pairs`), folders of frames beside folders of labels (`frames`), a CSV of paths
-(`table`), trees in which labels lie beside their images, such as study folders and BIDS with derivatives (`trees`), and DICOM with
-segmentations or structure sets (`dicom`).
+(`table`), trees in which labels lie beside their images, such as study folders and BIDS with derivatives (`trees`), videos with label
+frames (`videos`), and DICOM with segmentations or structure sets (`dicom`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from napari_medseq.errors import SettingsError
 from napari_medseq.training.layouts.dicom import of_dicom
-from napari_medseq.training.layouts.entries import LOSSY, PICTURES, VOLUMES, Entry, Layout, some
+from napari_medseq.training.layouts.entries import LOSSY, PICTURES, VOLUMES, Entry, Layout, files_in, some
+from napari_medseq.training.layouts.folders import images_in
 from napari_medseq.training.layouts.frames import frame_folders, of_frames
 from napari_medseq.training.layouts.pairs import of_pairs, pairs_in
 from napari_medseq.training.layouts.patients import EACH, with_patients
 from napari_medseq.training.layouts.table import learns_classes, of_table
 from napari_medseq.training.layouts.trees import of_tree
+from napari_medseq.training.layouts.videos import of_videos
 
 
 def find_layout(
@@ -76,19 +79,35 @@ def find_layout(
         return replace(layout, doubts=(f"the data set is taken from {inner[0].name} inside {folder}", *layout.doubts))
     else:
         layout = of_tree(folder, channels, labels)
-        if not layout.entries:
-            layout = of_dicom(folder)
+        layout = layout if layout.entries else of_videos(folder)
+        layout = layout if layout.entries else of_dicom(folder)
     if not layout.entries:
         raise SettingsError(
-            f"{folder} holds no image with labels beside it{_seen(folder)}. Known are imagesTr/labelsTr (nnU-Net, MSD), images/labels, "
-            "frames/labels, a CSV with columns patient, image and labels (or class), and labels named like their image (scan.nii.gz, "
-            'scan_seg.nii.gz); labels="*pattern*" says which files are labels.'
+            f"{folder} holds no image with labels beside it{_seen(folder)}. {_hint(folder)}Known are imagesTr/labelsTr (nnU-Net, MSD), "
+            "images/labels, frames/labels, videos (clip.mp4 and clip_labels/0012.png), a CSV with columns patient, image and labels (or "
+            'class), and labels named like their image (scan.nii.gz, scan_seg.nii.gz); labels="*pattern*" says which files are labels.'
         )
     lossy = [e for e in layout.entries if any(p.suffix.lower() in LOSSY for p in e.labels)]
     if lossy:
         doubt = f"labels of {len(lossy)} case(s) are JPEG files, which blur values: what is brighter than half counts as class 1"
         layout = replace(layout, doubts=(*layout.doubts, doubt))
     return with_patients(layout, patient)
+
+
+def _hint(folder: Path) -> str:
+    """What such a folder may be, where its own folders tell."""
+    inside = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    labels = [
+        p.name for p in inside if re.match(r"(labels?|masks?|segmentations?|annotations?)[-_. ]", p.name, re.IGNORECASE)
+    ]
+    if images_in(folder) is not None and labels:
+        return f"Of several folders of labels ({some(labels)}), call the one to learn from 'labels'. "
+    if len(inside) > 1 and all(files_in(p) for p in inside):
+        return (
+            f"If its folders ({some([p.name for p in inside])}) are classes of whole images, list these in a CSV with the columns patient, "
+            "image and class. "
+        )
+    return ""
 
 
 def _seen(folder: Path) -> str:

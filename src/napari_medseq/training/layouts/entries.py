@@ -18,7 +18,7 @@ class Entry:
 
     `classes` says which class a named structure is: where each file of labels is the mask of the structure that it is called after, and
     in DICOM, whose folder stands for both images and labels then. `answer` is the class of the whole case, where that is what is
-    learned; there are no labels then.
+    learned; there are no labels then. `at` numbers the frames of a video, from 0, that the files of labels are of.
     """
 
     patient: str
@@ -28,6 +28,7 @@ class Entry:
     split: str = ""
     answer: str = ""
     classes: Mapping[str, int] = field(default_factory=dict)
+    at: tuple[int, ...] = ()
 
     @property
     def frames(self) -> bool:

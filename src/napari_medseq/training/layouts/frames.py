@@ -9,13 +9,14 @@ from napari_medseq.io.naming import stem
 from napari_medseq.training.layouts.entries import PICTURES, Entry, Layout, files_in
 from napari_medseq.training.layouts.folders import labels_in
 
+#: what folders of frames, or of a volume's slices, are called
+_FRAMES = ("frames", "images", "video", "slices", "stack")
+
 
 def frame_folders(folder: Path) -> list[tuple[Path, Path]]:
     """Folders of pictures, each with the folder of labels beside it."""
     pairs = []
-    for frames in sorted(
-        p for p in folder.rglob("*") if p.is_dir() and p.name.lower() in ("frames", "images", "video")
-    ):
+    for frames in sorted(p for p in folder.rglob("*") if p.is_dir() and p.name.lower() in _FRAMES):
         labels = labels_in(frames.parent)
         if labels is not None and files_in(frames, PICTURES):
             pairs.append((frames, labels))

@@ -25,8 +25,9 @@ _OF_DERIVATIVES = frozenset(["space", "res", "den", "label", "desc", "atlas", "s
 def of_tree(folder: Path, channels: Mapping[str, str] | None, labels: str | None) -> Layout:
     """The cases of a tree: one for each file of labels, or for each folder of structures."""
     everything = _all_files(folder)
-    truths = [p for p in everything if (fnmatchcase(stem(p), labels) if labels else names_labels(p))]
-    images = [p for p in everything if p not in set(truths) and not names_labels(p)]
+    inside = {p: p.relative_to(folder) for p in everything}  # what the folder itself is called says nothing
+    truths = [p for p in everything if (fnmatchcase(stem(p), labels) if labels else names_labels(inside[p]))]
+    images = [p for p in everything if p not in set(truths) and not names_labels(inside[p])]
     if labels is None and channels is None and (several := _structures(folder, truths, images)) is not None:
         return several
     entries: list[Entry] = []
@@ -53,7 +54,56 @@ def of_tree(folder: Path, channels: Mapping[str, str] | None, labels: str | None
     if len(entries) > 1 and len({e.labels[0].parent for e in entries}) == 1:  # one folder for all is nobody's
         entries = [replace(e, patient="") for e in entries]
     order = tuple(channels) if channels is not None else tuple(used)
-    return Layout("labels beside their images", tuple(entries), order, doubts=tuple(doubts[:20]))
+    entries, classes, joined = _joined(folder, entries)
+    return Layout("labels beside their images", tuple(entries), order, classes, doubts=(*joined, *doubts[:20]))
+
+
+def _joined(folder: Path, entries: Sequence[Entry]) -> tuple[list[Entry], dict[int, str], list[str]]:
+    """The entries, those on one image as one with a class for each mask's name.
+
+    Raises
+    ------
+    SettingsError
+        If an image has several masks whose names are those of no other image's.
+    """
+    groups: dict[tuple[tuple[str, tuple[Path, ...]], ...], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(tuple(entry.images.items()), []).append(entry)
+    several = next((own for own in groups.values() if len(own) > 1), None)
+    if several is None:
+        return list(entries), {}, []
+    names = {e.labels[0]: _structure(e) for e in entries}
+    counts = Counter(names.values())
+    own_names = [names[e.labels[0]] for e in several]
+    image = next(iter(several[0].images.values()))[0].relative_to(folder)
+    if len(groups) > 1 and max(counts[n] for n in own_names) == 1:
+        raise SettingsError(
+            f"{image} has several masks ({some([e.labels[0].name for e in several])}), whose names no other image has. Say which one "
+            'is to be learned: labels="*pattern*" (--set labels=...).'
+        )
+    classes = {name: k for k, name in enumerate(sorted(counts), 1)}
+    out = []
+    for own in groups.values():
+        masks = tuple(sorted(e.labels[0] for e in own))
+        folders = own[0].case.rpartition("/")[0]
+        case = own[0].case if len(own) == 1 else folders or stem(next(iter(own[0].images.values()))[0])
+        out.append(replace(own[0], case=case, labels=masks, classes={stem(p): classes[names[p]] for p in masks}))
+    if len({e.case for e in out}) < len(out):  # several images of a folder
+        out = [replace(e, case=f"{e.case}/{stem(next(iter(e.images.values()))[0])}") for e in out]
+    doubt = (
+        f"images have several masks ({image}: {some(own_names)}): each name is a class of its own. If they are readers of the same thing, "
+        'choose one: labels="*pattern*"'
+    )
+    return out, {k: name for name, k in classes.items()}, [doubt]
+
+
+def _structure(entry: Entry) -> str:
+    """What a mask shows, by its name without that of its image."""
+    core, image = core_of_labels(stem(entry.labels[0]), keep_case=True), stem(next(iter(entry.images.values()))[0])
+    for name in (image, core_of_image(image)):
+        if core.lower().startswith(name.lower()) and core[len(name) :].strip("-_. "):
+            return core[len(name) :].strip("-_. ")
+    return core
 
 
 def _all_files(folder: Path) -> list[Path]:
@@ -92,7 +142,7 @@ def _images_of(
     if channels is not None:
         return {n: q[0] for n, pattern in channels.items() if (q := [p for p in near if fnmatchcase(stem(p), pattern)])}
     core = core_of_labels(stem(truth))
-    named = [p for p in near if core in (stem(p).lower(), core_of_image(stem(p)))]
+    named = [p for p in near if core in (stem(p).lower(), core_of_image(stem(p)))] or _before(core, near)
     if named or len(near) == 1:
         return {"image": (named or near)[0]}
     label_files = [
@@ -104,6 +154,12 @@ def _images_of(
     for path in _of_same_run(truth, near):
         chosen.setdefault(_suffix(path), path)
     return chosen
+
+
+def _before(core: str, images: Sequence[Path]) -> list[Path]:
+    """The image with whose name that of the labels begins (``case1_liver`` and ``case1``), the longest first."""
+    begins = [p for p in images if re.match(rf"{re.escape(stem(p).lower())}[-_. ]", core)]
+    return sorted(begins, key=lambda p: -len(stem(p)))[:1]
 
 
 def _of_same_run(truth: Path, images: Sequence[Path]) -> list[Path]:
