@@ -239,6 +239,13 @@ def _of_dicom(entry: Entry) -> tuple[dict[str, ImageSequence], ImageSequence]:
             f"{entry.case}: no image in {entry.labels[0]} has the grid of its labels; put the one that they were drawn on there."
         )
     own = [s for s in masks if lies_on(s, image)]
+    if len(own) < len(masks):
+        elsewhere = some([s.name for s in masks if not lies_on(s, image)])
+        warnings.warn(
+            f"{entry.case}: {elsewhere} lie on another grid than {image.name} and are left out.",
+            MedseqWarning,
+            stacklevel=3,
+        )
     values = [(s, {v: entry.classes[n] for v, n in s.label_names.items() if n in entry.classes}) for s in own]
     return grey_channels(image), _merged(entry.case, values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 import napari_medseq as ms
-from napari_medseq.errors import MedseqError, MedseqWarning
+from napari_medseq.errors import MedseqError, MedseqWarning, SettingsError
 from napari_medseq.training.checking import check_data
 from napari_medseq.training.layouts import Entry, find_layout
 from napari_medseq.training.prepared import Decoded, lies_on, measured
@@ -128,6 +129,41 @@ def test_labels_of_dicom_without_their_image_are_a_doubt(tmp_path: Path) -> None
     ms.write(labels, tmp_path / "A" / "seg.dcm", format="seg", reference=tmp_path / "CT")
     dicoms.series(tmp_path / "A", [(50, 0, 3.0 * k) for k in range(4)], SeriesInstanceUID="1.2.3")
     assert any("has the grid of its labels" in d for d in check_data(tmp_path / "A").doubts)
+
+
+def clinic(folder: Path, *, study: str, names: dict[int, str]) -> None:
+    """A series of CT in a folder, and the segmentation of two structures."""
+    own = {"StudyInstanceUID": study, "SeriesInstanceUID": f"{study}.4", "FrameOfReferenceUID": f"{study}.9"}
+    dicoms.series(folder / "CT", [(0, 0, 3.0 * z) for z in range(4)], **own)
+    image = ms.read(folder / "CT")[0]
+    values = np.zeros(image.data.shape, np.uint8)
+    values[1:3, :, 0], values[1:3, :, -1] = 1, 2
+    labels = image.labels_like(values, name="rois", label_names=names)
+    ms.write(labels, folder / "SEG" / "seg.dcm", format="seg", reference=folder / "CT")
+
+
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+def test_structures_whose_names_differ_in_case_and_marks_are_one(tmp_path: Path) -> None:
+    clinic(tmp_path / "A", study="1.2.1", names={1: "GTV 1", 2: "Lung_L"})
+    clinic(tmp_path / "B", study="1.2.2", names={1: "gtv-1", 2: "Lung_L"})
+    layout = find_layout(tmp_path)
+    assert layout.classes == {1: "GTV 1", 2: "Lung_L"}
+    assert layout.doubts == ("GTV 1, gtv-1 are taken for one structure",)
+    for entry in layout.entries:
+        assert set(np.unique(Decoded([], {}).read(entry)[1].data)) == {0, 1, 2}
+
+
+@pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
+def test_dicom_of_several_studies_in_one_folder_is_refused(tmp_path: Path) -> None:
+    heap = tmp_path / "heap"
+    heap.mkdir()
+    for number in (1, 2):
+        clinic(tmp_path / "sorted" / str(number), study=f"1.2.{number}", names={1: "GTV", 2: "lung"})
+    for number, file in enumerate(sorted((tmp_path / "sorted").rglob("*.dcm"))):
+        shutil.copy(file, heap / f"{number}.dcm")
+    with pytest.raises(SettingsError, match="labels of 2 studies"):
+        find_layout(heap)
+    assert len(find_layout(tmp_path / "sorted").entries) == 2
 
 
 def test_of_a_video_the_labelled_frames_are_taken(tmp_path: Path) -> None:

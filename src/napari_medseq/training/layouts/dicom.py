@@ -5,10 +5,13 @@ Structures are told apart by name, since their numbers differ from patient to pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from napari_medseq.errors import ReadError
+from napari_medseq.errors import ReadError, SettingsError
 from napari_medseq.io import detect
 from napari_medseq.io.dicom.elements import Attributes
 from napari_medseq.io.dicom.headers import parse
@@ -22,20 +25,33 @@ from napari_medseq.training.layouts.entries import Entry, Layout, some
 @job()
 def of_dicom(folder: Path) -> Layout:
     """A case for each folder that holds labels, or that holds the folders of labels and of their images; none without
-    DICOM."""
+    DICOM.
+
+    Raises
+    ------
+    SettingsError
+        If a folder holds the labels of several patients or studies.
+    """
     images: set[Path] = set()
-    names: dict[Path, list[str]] = {}
-    for path, structures in _headers(folder):
-        if structures is None:
+    labels: dict[Path, _Labels] = {}
+    for path, found in _headers(folder):
+        if found is None:
             images.update((path.parent, *path.parent.parents))
         else:
-            names[path] = structures
-    cases: dict[Path, list[str]] = {}
-    for path, structures in names.items():
+            labels[path] = found
+    of_place: dict[Path, list[_Labels]] = {}
+    for path, found in labels.items():
         place = next((p for p in (path.parent, *path.parent.parents) if p in images and p.is_relative_to(folder)), None)
         if place is not None:
-            cases.setdefault(place, []).extend(structures)
-    classes = {name: k for k, name in enumerate(sorted({n for own in cases.values() for n in own}), 1)}
+            of_place.setdefault(place, []).append(found)
+    for place, own in of_place.items():
+        if (several := len({found.study for found in own})) > 1:
+            raise SettingsError(
+                f"{place} holds the labels of {several} studies together with their images; put each study into a folder of its own, in a "
+                "folder of each patient."
+            )
+    cases = {place: [n for found in own for n in found.structures] for place, own in of_place.items()}
+    classes, doubts = _classes([n for own in cases.values() for n in own])
     entries = []
     for place, own in sorted(cases.items()):
         inside = place.relative_to(folder)
@@ -50,18 +66,41 @@ def of_dicom(folder: Path) -> Layout:
                 classes=segment_numbers,
             )
         )
-    partly = [name for name in classes if any(name not in own for own in cases.values())]
-    doubts = (
-        [f"not every case has the structures {some(partly)}; where one is missing it counts as background"]
-        if partly
-        else []
-    )
+    names: dict[int, str] = {}
+    for name, k in classes.items():
+        names.setdefault(k, name)
+    present = [{classes[n] for n in own} for own in cases.values()]
+    partly = [name for k, name in names.items() if any(k not in own for own in present)]
+    if partly:
+        doubts.append(f"not every case has the structures {some(partly)}; where one is missing it counts as background")
     kind = "DICOM with segmentations or structure sets"
-    return Layout(kind, tuple(entries), ("image",), {k: name for name, k in classes.items()}, doubts=tuple(doubts))
+    return Layout(kind, tuple(entries), ("image",), names, doubts=tuple(doubts))
 
 
-def _headers(folder: Path) -> Iterator[tuple[Path, list[str] | None]]:
-    """Each DICOM file below a folder, with the names of its structures; None for a file without labels."""
+def _classes(written: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+    """The class of each name, in alphabetical order, and a doubt for names that differ only in case, blanks and marks: they are one.
+
+    Of these the most frequent comes first.
+    """
+    counts = Counter(written)
+    alike: dict[str, list[str]] = {}
+    for name in sorted(counts, key=lambda n: (-counts[n], n)):
+        alike.setdefault(re.sub(r"[\s_\-]+", " ", name).strip().lower(), []).append(name)
+    groups = sorted(alike.values())
+    doubts = [f"{some(own)} are taken for one structure" for own in groups if len(own) > 1]
+    return {name: k for k, own in enumerate(groups, 1) for name in own}, doubts
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The study that a file of labels belongs to, and the names of its structures."""
+
+    study: str
+    structures: list[str]
+
+
+def _headers(folder: Path) -> Iterator[tuple[Path, _Labels | None]]:
+    """Each DICOM file below a folder, with what it labels; None for a file without labels."""
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.name.startswith(".") or detect(path) != "dicom":
             continue
@@ -69,7 +108,10 @@ def _headers(folder: Path) -> Iterator[tuple[Path, list[str] | None]]:
             ds = parse(path).ds
         except ReadError:  # said when it is read
             continue
-        yield path, _structures(ds) if text(ds, "SOPClassUID") in (SEG, LABELMAP_SEG, RTSTRUCT) else None
+        if text(ds, "SOPClassUID") not in (SEG, LABELMAP_SEG, RTSTRUCT):
+            yield path, None
+        else:
+            yield path, _Labels(text(ds, "StudyInstanceUID"), _structures(ds))
 
 
 def _structures(ds: Attributes) -> list[str]:
