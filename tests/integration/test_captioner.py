@@ -12,7 +12,7 @@ from napari_medseq.training.captioning import train_captioner
 from sentence_scores import bleu, cider, facts_right
 
 
-def test_words_there_and_back() -> None:
+def test_sentences_are_encoded_and_decoded() -> None:
     known = Vocabulary.of(["The lesion grew.", "The lesion is new."])
     assert words("Lesion 2 grew, by 40 %.") == ["lesion", "2", "grew", ",", "by", "40", "%", "."]
     assert known.decode(known.encode("The lesion is new.")[1:]) == "the lesion is new."

@@ -62,7 +62,7 @@ def test_writing_twice_gives_the_same_bytes(made: Path) -> None:
         assert (made / name).read_bytes() == nifti_bytes(visit.images[0])
 
 
-def test_it_is_small_and_nobody() -> None:
+def test_the_sample_is_small_and_names_no_patient() -> None:
     assert sum((SAMPLE / f).stat().st_size for f in files(SAMPLE)) < 8e6
     assert not list((SAMPLE / "study").rglob("*tumor*")) + list((SAMPLE / "study").rglob("*lesion*"))
     for path in (SAMPLE / "dicom").rglob("*.dcm"):

@@ -28,7 +28,7 @@ def title(path: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=title)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_lead_to_files_that_exist(page: Path) -> None:
     for target in _LINK.findall(page.read_text(encoding="utf-8")):
         if target.startswith(("http://", "https://", "#")):
             continue

@@ -28,7 +28,7 @@ def test_parts_one_after_the_other_never_go_back(cuts: list[float], total: int, 
     assert calls[0][2] == "0: slice"
 
 
-def test_a_part_of_nobody_is_nobody() -> None:
+def test_a_part_of_no_progress_is_none() -> None:
     assert part(None, 0, 1) is None
 
 

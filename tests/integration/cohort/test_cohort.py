@@ -294,7 +294,7 @@ def test_cancelled_between_patients(patients: Path, tiny_bundle: Path, tmp_path:
     assert pd.read_csv(tmp_path / "out" / "cohort.csv")["study"].tolist() == ["a"]
 
 
-def test_what_cannot_be_meant_is_said_at_once(tmp_path: Path, patients: Path, tiny_bundle: Path) -> None:
+def test_wrong_arguments_are_refused_before_any_patient(tmp_path: Path, patients: Path, tiny_bundle: Path) -> None:
     with pytest.raises(ReadError, match="no folder"):
         ms.run_cohort(tmp_path / "nowhere", tiny_bundle, tmp_path / "out", **HERE)
     (tmp_path / "empty").mkdir()

@@ -46,7 +46,7 @@ def test_the_chunk_is_halved_until_it_fits() -> None:
 
 
 @pytest.mark.parametrize(("error", "text"), [(RuntimeError, "MPS backend out of memory"), (MemoryError, "")])
-def test_at_last_the_cpu_is_used(error: type[Exception], text: str) -> None:
+def test_the_cpu_is_used_when_the_smallest_chunk_does_not_fit(error: type[Exception], text: str) -> None:
     run = TooSmall(room=0, error=error, text=text)
     with pytest.warns(MedseqWarning, match="the CPU is used"):
         result, _ = devices.within_memory(run, GPU, 3, "scan")

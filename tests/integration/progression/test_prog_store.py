@@ -36,7 +36,7 @@ def progression() -> ms.Progression:
     )
 
 
-def test_the_tree(progression: ms.Progression, tmp_path: Path) -> None:
+def test_a_saved_progression_holds_these_files(progression: ms.Progression, tmp_path: Path) -> None:
     progression.save(
         tmp_path / "out", extra={"model": "brain-tumor", "warnings": ["dim"], "settings": {"run": {"a": 1}}}
     )

@@ -53,7 +53,7 @@ def test_the_ends_of_the_window_end_it() -> None:
     assert carried_on(logits(tube(0, 0)), painted, annotated, beyond=1) is None
 
 
-def test_what_hangs_on_nothing_painted_is_not_carried_on() -> None:
+def test_a_region_that_touches_no_painted_slice_is_dropped() -> None:
     loose = tube(0, 0)
     loose[13, :3, :3] = True
     painted, annotated = painted_at(tube(10, 10), [10])

@@ -45,7 +45,7 @@ def test_frames_have_no_ends_in_space() -> None:
     assert not fall([10, 16, 22], gap=0.0).any()
 
 
-def test_an_empty_step_tells_of_its_own_side() -> None:
+def test_an_empty_step_ends_the_object_on_its_side_only() -> None:
     found = fall([10, 16, 22], empty=(35,))
     assert not found[23:].any()
     assert found[4] > 10

@@ -89,7 +89,7 @@ def test_windows_and_missing_channels_make_no_hole(method: Method) -> None:
     assert float(np.max(seen.data)) == 1
 
 
-def test_what_there_is_not_is_said() -> None:
+def test_an_unknown_method_or_class_to_explain_is_refused() -> None:
     with pytest.raises(ModelError, match="slab has no attention"):
         ms.explain(blob(), slab(), method="attention")
     with pytest.raises(SettingsError, match="core"):

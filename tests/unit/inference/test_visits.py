@@ -291,7 +291,7 @@ def test_specks_are_looked_for_in_each_frame(tmp_path: Path) -> None:
     assert np.array_equal(clean.labels.data, np.stack([remove_small_objects(v, 20.0) for v in plain]))
 
 
-def test_what_speaks_in_frames_is_shown_on_their_grid(tmp_path: Path) -> None:
+def test_an_explanation_of_frames_lies_on_their_grid(tmp_path: Path) -> None:
     m, seq = model(tmp_path / "m", FLAT, along="t"), cine()
     shown = ms.explain(seq, m)
     assert shown.axes == seq.axes

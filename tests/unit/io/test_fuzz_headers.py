@@ -16,7 +16,7 @@ def test_damaged_headers_are_answered() -> None:
     assert complaints == []
 
 
-def test_faults_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fuzzer_notices_names_and_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.nii"
     path.write_bytes(fuzz_headers.corpus(tmp_path / "sound")["a.nii"])
     assert fuzz_headers.complaint(path) == ""

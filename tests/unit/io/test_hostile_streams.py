@@ -57,7 +57,7 @@ def _refused(path: Path, *, within: float = 20.0) -> str:
 
 
 @pytest.mark.parametrize("syntax", STREAMS)
-def test_whole_streams_are_plain(syntax: str) -> None:
+def test_undamaged_streams_are_decoded_in_this_process(syntax: str) -> None:
     found = checked(STREAMS[syntax], rows=64, columns=64, samples=1)
     assert found is not None
     assert found.plain
@@ -117,13 +117,13 @@ def _with_presets(*values: int) -> bytes:
         "other progressions",
     ],
 )  # fmt: skip
-def test_what_is_unusual_is_not_plain(stream: bytes) -> None:
+def test_unusual_streams_are_not_decoded_in_this_process(stream: bytes) -> None:
     found = checked(stream, rows=64, columns=64, samples=1)
     assert found is not None
     assert not found.plain
 
 
-def test_usual_presets_are_plain() -> None:
+def test_streams_with_usual_presets_are_decoded_in_this_process() -> None:
     found = checked(_with_presets(4095, 18, 67, 276, 64), rows=64, columns=64, samples=1)
     assert found is not None
     assert found.plain

@@ -47,7 +47,7 @@ def test_an_image_stays_an_image(path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", '{"a": "b"}', "[" * 100_000, None])
-def test_what_cannot_be_names_is_none(text: str | None) -> None:
+def test_a_text_that_holds_no_names_gives_none(text: str | None) -> None:
     assert from_text(text) is None
 
 

@@ -54,7 +54,7 @@ def test_dates_in_names(name: str, day: date | None) -> None:
     ("name", "stem"),
     [("a.b.nii.gz", "a.b"), ("x.seg.nrrd", "x"), ("IM0001", "IM0001"), ("s.dcm", "s"), (".nii", ".nii")],
 )
-def test_stems(name: str, stem: str) -> None:
+def test_the_stem_of_a_file_name_has_no_suffixes(name: str, stem: str) -> None:
     assert naming.stem(name) == stem
 
 

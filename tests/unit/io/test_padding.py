@@ -40,7 +40,7 @@ def test_a_range_of_padding(tmp_path: Path) -> None:
     assert _padded(tmp_path, -2000, PixelPaddingRangeLimit=-1990).meta["padding_value"] == [-2024, -2014]
 
 
-def test_no_padding_no_fact(tmp_path: Path) -> None:
+def test_a_series_without_padding_has_no_padding_value(tmp_path: Path) -> None:
     dicoms.series(tmp_path, [(0, 0, 2.5 * k) for k in range(3)])
     seq = ms.read(tmp_path)[0]
     assert "padding_value" not in seq.meta

@@ -57,7 +57,9 @@ def _everything(folder: Path, caplog: pytest.LogCaptureFixture | None = None) ->
     return "\n".join(said)
 
 
-def test_nothing_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_output_names_a_patient_unless_identifiers_are_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     _slices(tmp_path)
     (tmp_path / "cut.dcm").write_bytes(sorted(tmp_path.iterdir())[0].read_bytes()[:700])
@@ -95,7 +97,7 @@ def test_nothing_is_written(tmp_path: Path, ending: str) -> None:
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(132, 1100), st.integers(0, 255)), min_size=1, max_size=12), st.booleans())
-def test_damage_tells_nothing(
+def test_errors_about_damaged_files_name_no_patient(
     tmp_path_factory: pytest.TempPathFactory, pokes: list[tuple[int, int]], implicit: bool
 ) -> None:
     ds = dicoms.dataset(dicoms.picture(), **SECRETS)

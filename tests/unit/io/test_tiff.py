@@ -39,7 +39,7 @@ def test_micrometres_of_imagej_are_millimetres(tmp_path: Path) -> None:
     np.testing.assert_allclose(spacing(ms.read(tmp_path / "a.tif")[0].affine)[:2], 5e-4, rtol=1e-6)
 
 
-def test_ome(tmp_path: Path) -> None:
+def test_an_ome_tiff_has_axes_spacing_and_times(tmp_path: Path) -> None:
     values = pixels(2, 4, 5, 6)
     sizes = {f"PhysicalSize{a}": v for a, v in zip("XYZ", (0.5, 0.75, 2.0), strict=True)}
     units = {f"PhysicalSize{a}Unit": "mm" for a in "XYZ"}

@@ -56,7 +56,7 @@ def test_it_stays_within_reach() -> None:
     assert np.array_equal(made > 0, ball(SHAPE, (8, 24, 24), 7, SPACING))
 
 
-def test_what_nothing_would_stop_is_refused() -> None:
+def test_growing_without_seeds_or_limits_is_refused() -> None:
     seeds = np.zeros(SHAPE, np.uint8)
     with pytest.raises(MedseqError, match="no seeds"):
         masks.grow(np.zeros(SHAPE), seeds, SPACING)

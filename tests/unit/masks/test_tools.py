@@ -74,7 +74,7 @@ def test_a_label_that_is_not_there_is_said(tool: tools.Tool) -> None:
         tool.apply(Labelled(np.zeros((3, 4, 5), np.uint8), 1, (1, 1, 1)))
 
 
-def test_what_would_vanish_stays() -> None:
+def test_shrinking_a_label_to_nothing_is_refused() -> None:
     labels = ball((7, 7, 7), (3, 3, 3), 2).astype(np.uint8)
     with pytest.raises(MedseqError, match="nothing would be left of label 1"):
         tools.Margin(mm=-5).apply(Labelled(labels, 1, (1, 1, 1)))

@@ -64,7 +64,7 @@ def test_a_network_of_another_kind_is_no_network_along_a_sequence() -> None:
         networks.build_sequence_network({"_target_": "RecurrentRegistration", "channels": 4, "hidden": 4, "steps": 1})
 
 
-def test_silenced_outputs_say_no() -> None:
+def test_silenced_classes_have_no_probability() -> None:
     network = networks.build_sequence_network({"_target_": "RecurrentUNet", **SMALL["RecurrentUNet"], "classes": 4})
     network.silence([1, 3])
     with torch.inference_mode():

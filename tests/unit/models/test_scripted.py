@@ -43,7 +43,7 @@ def test_without_trust_it_is_not_opened(folder: Path) -> None:
         ms.load_model(folder)
 
 
-def test_with_trust_it_segments(folder: Path) -> None:
+def test_a_scripted_bundle_segments_if_it_is_trusted(folder: Path) -> None:
     model = ms.load_model(folder, trust=True)
     assert (model.info.parameters, model.info.classes) == (1, {1: "liver", 2: "tumour"})
     assert len(model.fingerprint) == 64

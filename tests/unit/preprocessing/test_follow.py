@@ -62,7 +62,7 @@ def test_registrations_are_followed_one_after_the_other() -> None:
     np.testing.assert_array_equal(found, np.roll(mask.data, (-along_y, -along_x), axis=(1, 2)))
 
 
-def test_what_went_along_already_is_moved_by_the_rest_only() -> None:
+def test_a_mask_that_was_moved_already_is_moved_only_by_the_later_steps() -> None:
     image, mask = image_and_mask()
     once = follow(mask, moved_by(image, (0, 2, 0)))
     twice = follow(once, moved_by(image, (0, 2, 0), (3, 0, 0)))

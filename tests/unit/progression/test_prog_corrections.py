@@ -69,7 +69,7 @@ def test_split_into_components_undoes_a_value() -> None:
     assert len(p.lesions) == 2
 
 
-def test_exclude_renames_nobody() -> None:
+def test_excluding_a_lesion_renumbers_no_other() -> None:
     p = ms.track([mask(A, B, C), mask(A, B, C)])
     before = p.lesions
     p.exclude(1)

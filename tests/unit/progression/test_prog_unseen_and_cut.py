@@ -63,7 +63,7 @@ def test_a_rule_says_not_evaluable_at_that_visit_and_the_same_at_the_others(rule
 
 
 @pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
-def test_what_was_given_per_visit_stays_with_its_visit() -> None:
+def test_clinical_status_stays_with_its_visit_if_an_earlier_one_has_no_mask() -> None:
     p = ms.track([ball((12, 15, 15)), None, ball((12, 15, 15)), ball((12, 15, 15))], dates=DAYS)
     found = p.response("rano-2.0", clinical=["stable", "worse", "stable", "worse"])
     assert [v.category for v in found.verdicts] == ["not evaluable", "SD", "PD"]

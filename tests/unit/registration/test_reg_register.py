@@ -207,7 +207,7 @@ def test_2d_images_turn_in_their_own_plane() -> None:
     assert tilted.apply(moved.replace(affine=tilt @ middle)).axes == ("y", "x")
 
 
-def test_a_copy_stays_as_it_lies(fixed: ImageSequence) -> None:
+def test_an_image_registered_to_its_copy_is_not_moved(fixed: ImageSequence) -> None:
     copied = register(
         fixed.replace(data=fixed.data * 2 + 1), fixed
     )  # interpolation would make it worse, and it would be refused

@@ -14,7 +14,7 @@ from napari_medseq.synthetic.lesions import KINDS, Lesion, paint_lesion, random_
 
 @pytest.mark.parametrize("ml", [0.7, 2.0, 8.0])
 @pytest.mark.parametrize("kind", ["solid", "ring"])
-def test_with_volume_hits_it(kind: str, ml: float) -> None:
+def test_a_lesion_is_scaled_to_the_given_volume(kind: str, ml: float) -> None:
     lesion = Lesion((5, 3, 1), kind=kind, rim_mm=5.0, seed=4).with_volume(ml)
     assert lesion.volume_ml(0.7) == pytest.approx(ml, rel=0.06)
 

@@ -140,7 +140,7 @@ def test_windows_are_runs_of_steps_with_their_neighbours() -> None:
     assert torch.equal(y.flatten(2).amax(2) == 1, centre == 2)
 
 
-def test_lesion_share_is_kept() -> None:
+def test_the_share_of_windows_with_lesions_is_as_set() -> None:
     always = windows(lesion_share=1.0).draw(30).y
     assert (always.flatten(1).amax(1) == 1).all()
     seldom = windows(lesion_share=0.0, steps=1).draw(60).y

@@ -92,7 +92,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(study: Path, tmp_path: P
     assert np.array_equal(whole.curve["loss"], resumed.curve["loss"])
 
 
-def test_it_learns(study: Path, tmp_path: Path) -> None:
+def test_training_lowers_the_loss(study: Path, tmp_path: Path) -> None:
     loop = {**LOOP, "iterations": 60, "rate": 5e-3, "batch": 2, "checkpoint_seconds": 60}
     curve = ms.train(config(study, tmp_path / "m", loop=loop)).curve["loss"]
     assert curve[-10:].mean() < 0.7 * curve[:10].mean()

@@ -46,7 +46,7 @@ def test_scale_and_offset_are_found_exactly(scale: float, offset: float) -> None
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3])
-def test_what_changed_does_not_pull_at_what_stayed(share: float) -> None:
+def test_intensities_are_matched_by_what_did_not_change(share: float) -> None:
     """A part of the tissue takes up contrast; least squares alone would be off by a tenth and more."""
     after = 1.7 * TISSUE - 12 + RNG.normal(0, 2, TISSUE.shape)
     changed = RNG.random(TISSUE.shape) < share
