@@ -142,6 +142,19 @@ def test_uncompressed_syntaxes(tmp_path: Path, syntax: Any) -> None:
     assert np.array_equal(_one(tmp_path / "a").data[0], picture)
 
 
+@pytest.mark.parametrize("vr", ["OB", "OW"])
+def test_big_endian_bytes_are_swapped_in_words_alone(tmp_path: Path, vr: str) -> None:
+    picture = (dicoms.picture() % 256).astype(np.uint8)
+    ds = dicoms.dataset(picture)
+    ds.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    stored = picture.tobytes()
+    ds.PixelData = stored if vr == "OB" else np.frombuffer(stored, "<u2").byteswap().tobytes()
+    ds["PixelData"].VR = vr
+    dicoms.pydicom.dcmwrite(tmp_path / "a", ds, implicit_vr=False, little_endian=False)
+    assert np.array_equal(dicoms.pydicom.dcmread(tmp_path / "a").pixel_array, picture)
+    assert np.array_equal(_one(tmp_path / "a").data[0], picture)
+
+
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
 def test_compressed_syntaxes(tmp_path: Path, syntax: Any) -> None:
     pixels = np.stack([dicoms.picture((64, 48), seed=k) for k in range(3)])

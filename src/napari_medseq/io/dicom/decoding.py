@@ -188,7 +188,7 @@ def _decoder_options(file: FileHeader, syntax: UID) -> dict[str, Any]:
     if options["samples_per_pixel"] > 1:
         options["planar_configuration"] = integer(ds, "PlanarConfiguration")
     if bits == 8 and not file.little:
-        options["pixel_vr"] = "OW"
+        options["pixel_vr"] = file.pixel_vr if file.pixel_vr == "OB" else "OW"
     return options
 
 

@@ -44,6 +44,8 @@ class FileHeader:
         ``"PixelData"``, ``"FloatPixelData"``, ``"DoubleFloatPixelData"`` or "" where there are none.
     pixel_at, pixel_length : int
         Byte offset and length of the pixel value; the length is -1 if encapsulated.
+    pixel_vr : str
+        ``"OB"`` (bytes) or ``"OW"`` (words, whose bytes are swapped in a big-endian file) where the file states it, else "".
     fragments : list or None
         Position of each compressed frame, once it was looked up.
     """
@@ -57,6 +59,7 @@ class FileHeader:
     pixel_length: int = 0
     notes: list[str] = field(default_factory=list)
     fragments: list[list[tuple[int, int]]] | None = None
+    pixel_vr: str = ""
 
     @property
     def size(self) -> int:
@@ -259,6 +262,7 @@ def _find_pixels(header: FileHeader, at: int) -> None:
         return
     header.pixel_keyword = elements.PIXELS[tag]
     implicit = header.syntax == "1.2.840.10008.1.2" or not head[4:6].isalpha()
+    header.pixel_vr = "" if implicit else head[4:6].decode("ascii")
     if implicit:
         length, start = int.from_bytes(head[4:8], order), 8
     elif head[4:6] in elements.LONG:
