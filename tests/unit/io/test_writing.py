@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 import napari_medseq as ms
 from napari_medseq.errors import WriteError
+from napari_medseq.io.placing import restored
 from napari_medseq.sequence import affine_from
 
 
@@ -178,6 +179,32 @@ def test_nrrd_encodings(tmp_path: Path, encoding: str, detached: bool) -> None:
         seq = ms.read(tmp_path / "a.nrrd", lazy=lazy)[0].compute()
         assert np.array_equal(seq.data, values)
         assert seq.affine[:3, 3].tolist() == [5, 6, 7]
+
+
+@pytest.mark.parametrize("world", ["right-anterior-superior-time", "RAST"])
+def test_nrrds_of_a_world_with_time_know_the_patient(tmp_path: Path, world: str) -> None:
+    values = np.arange(48, dtype="<i2").reshape(2, 2, 3, 4)
+    header = f"NRRD0005\ntype: short\ndimension: 4\nspace: {world}\nsizes: 4 3 2 2\nendian: little\nencoding: raw\n"
+    header += "space directions: (2,0,0,0) (0,3,0,0) (0,0,4,0) (0,0,0,2.5)\nspace origin: (5,6,7,0)\n\n"
+    (tmp_path / "a.nrrd").write_bytes(header.encode() + values.tobytes())
+    (seq,) = ms.read(tmp_path / "a.nrrd")
+    assert seq.oriented
+    assert seq.times is not None
+    assert seq.times.tolist() == [0, 2.5]
+    array, _, affine = restored(seq)
+    assert np.array_equal(array, values)
+    assert affine.tolist() == [[2, 0, 0, 5], [0, 3, 0, 6], [0, 0, 4, 7], [0, 0, 0, 1]]
+
+
+def test_nrrd_voxels_at_the_end_of_another_file(tmp_path: Path) -> None:
+    values = np.arange(24, dtype="<i2").reshape(2, 3, 4)
+    (tmp_path / "a.raw").write_bytes(b"a header of another format" + values.tobytes())
+    header = "NRRD0004\ntype: short\ndimension: 3\nspace: right-anterior-superior\nsizes: 4 3 2\nendian: little\nencoding: raw\n"
+    header += "byte skip: -1\nspace directions: (-1,0,0) (0,-2,0) (0,0,3)\nspace origin: (5,6,7)\ndata file: a.raw\n"
+    (tmp_path / "a.nhdr").write_text(header)
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "a.nhdr"))), values)
+    for lazy in (False, True):
+        assert np.array_equal(ms.read(tmp_path / "a.nhdr", lazy=lazy)[0].compute().data, values)
 
 
 def test_metaimage_data_outside_its_folder_is_not_followed(tmp_path: Path) -> None:

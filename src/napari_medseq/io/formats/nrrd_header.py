@@ -33,6 +33,8 @@ _SPACES = {
     "left-posterior-superior": RAS_LPS, "lps": RAS_LPS, "right-anterior-superior": np.eye(4), "ras": np.eye(4),
     "left-anterior-superior": np.diag([-1.0, 1, 1, 1]), "las": np.diag([-1.0, 1, 1, 1]),
 }  # fmt: skip
+#: Of a world of space and time the last direction is that of time.
+_TIMED = {"rast": "ras", "last": "las", "lpst": "lps"} | {f"{name}-time": name for name in _SPACES if "-" in name}
 _LONGEST_HEADER = 1 << 22
 
 
@@ -117,13 +119,17 @@ def read_header(path: str | Path) -> Header:
     kinds = [k.lower() for k in fields.get("kinds", "").split()]
     kinds = kinds if len(kinds) == dimension else [""] * dimension
     encoding = fields.get("encoding", "raw").lower()
-    data_path, offset = _data_file(path, fields, end)
+    byte_count = int(np.prod(sizes, dtype=object)) * dtype.itemsize
+    data_path, offset = _data_file(path, fields, end, byte_count if encoding == "raw" else None)
     domain, affine, oriented = _place(path, fields, kinds, dimension, notes)
     return Header(path, data_path, dtype, sizes, kinds, encoding, offset, affine, oriented, domain, fields, keys, notes)
 
 
-def _data_file(path: Path, fields: Mapping[str, str], end: int) -> tuple[Path, int]:
-    """The file of the voxels; a detached one must be beside the header or below it."""
+def _data_file(path: Path, fields: Mapping[str, str], end: int, byte_count: int | None) -> tuple[Path, int]:
+    """The file of the voxels and the offset at which they begin; a detached one must be beside the header or below it.
+
+    `byte_count` is the size of raw voxels, which "byte skip: -1" puts at the end of the file.
+    """
     name = fields.get("data file", fields.get("datafile"))
     if fields.get("line skip", "0") not in ("", "0"):
         raise ReadError(f"{path}: 'line skip' is not supported; save it as one .nrrd file.")
@@ -132,9 +138,7 @@ def _data_file(path: Path, fields: Mapping[str, str], end: int) -> tuple[Path, i
     except ValueError as error:
         raise ReadError(f"{path}: 'byte skip' is no number; save it as one .nrrd file.") from error
     if name is None:
-        if skip > 0:
-            end += skip
-        return path, end
+        return path, max(path.stat().st_size - byte_count, end) if skip == -1 and byte_count else end + max(skip, 0)
     if name.upper().startswith("LIST") or "%" in name:
         raise ReadError(f"{path}: voxels in many files are not supported; save it as one .nrrd file.")
     data = (path.parent / name).resolve()
@@ -142,7 +146,7 @@ def _data_file(path: Path, fields: Mapping[str, str], end: int) -> tuple[Path, i
         raise ReadError(f"{path}: its data file {name!r} lies outside the header's folder, which is not followed.")
     if not data.is_file():
         raise ReadError(f"{path}: its data file {name!r} is missing; put it beside the header.")
-    return data, max(skip, 0)
+    return data, max(data.stat().st_size - byte_count, 0) if skip == -1 and byte_count else max(skip, 0)
 
 
 def _vectors(text: str) -> list[NDArray[np.float64] | None]:
@@ -183,7 +187,7 @@ def _place(
     if dimension == 4 and _is_block(directions):  # ITK's four-dimensional images, whose world is LPS and time
         directions, space = (
             [None if k == 3 else v[:3] for k, v in enumerate(directions) if v is not None],
-            space or "lps",
+            _TIMED.get(space, space or "lps"),
         )
     domain = (
         [k for k, v in enumerate(directions) if v is not None and v.shape == (3,)]
