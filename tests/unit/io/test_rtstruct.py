@@ -96,6 +96,14 @@ def test_overlapping_structures_become_two_sequences(ct: Path) -> None:
     assert [s.label_names for s in _labels(ct)] == [{1: "GTV", 3: "far"}, {2: "PTV"}]
 
 
+def test_a_contour_that_is_there_twice_does_not_cancel_itself_out(ct: Path) -> None:
+    _structures(ct, {"GTV": [(2.5, SQUARE), (2.5, SQUARE), (5.0, SQUARE)]})
+    with pytest.warns(ReadWarning, match="GTV: 1 contour"):
+        (labels,) = _labels(ct)
+    assert np.array_equal(labels.data[1], labels.data[2])
+    assert labels.data[1].any()
+
+
 def test_planes_between_slices_go_to_the_nearest(ct: Path) -> None:
     _structures(ct, {"GTV": [(3.4, SQUARE), (6.5, SQUARE)]})
     with pytest.warns(ReadWarning, match="between are empty"):

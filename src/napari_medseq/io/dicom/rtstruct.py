@@ -263,6 +263,10 @@ def _mask(
     it."""
     planes: dict[float, list[NDArray[np.float64]]] = defaultdict(list)
     leaning = outside = 0
+    different = {np.round(c, 3).tobytes(): c for c in contours}  # twice the same would cancel itself out
+    if len(different) < len(contours):
+        notes.append(f"{name}: {len(contours) - len(different)} contour(s) are there twice; they are drawn once.")
+        contours = list(different.values())
     for contour in contours:
         depth = float(contour[:, 2].mean())
         if np.ptp(contour[:, 2]) > 2 * _FLAT:
