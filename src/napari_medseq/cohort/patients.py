@@ -178,17 +178,14 @@ def _from_heap(root: Path, heap: Path | None) -> list[tuple[str, Path]]:
 
 def _patient_of(file: Path) -> str:
     """The pseudonym of a file's patient; "unknown" if it names none."""
-    import pydicom
-
+    from napari_medseq.io.dicom.headers import parse
     from napari_medseq.io.dicom.privacy import pseudonym
 
     try:
-        header = pydicom.dcmread(
-            file, stop_before_pixels=True, specific_tags=["PatientID", "PatientName", "PatientBirthDate"]
-        )
-    except (OSError, ValueError, AttributeError, pydicom.errors.InvalidDicomError):
+        header = parse(file)  # which reads what `read` does: files without a preamble and gzipped ones too
+    except ReadError:
         return "unknown"
-    return re.sub(r"[^\w-]", "_", str(pseudonym(header))) or "unknown"
+    return re.sub(r"[^\w-]", "_", pseudonym(header.ds)) or "unknown"
 
 
 def _link(files: Sequence[Path], root: Path, folder: Path) -> None:

@@ -104,6 +104,15 @@ def test_a_heap_of_dicom_is_sorted_by_patient(tmp_path: Path) -> None:
     assert sorted(len(list(p.study.rglob("*.dcm"))) for p in found) == [1, 2]
 
 
+def test_files_without_a_preamble_are_sorted_by_patient_too(tmp_path: Path) -> None:
+    from tests.unit.io import dicoms
+
+    for patient in ("P1", "P2"):
+        whole = dicoms.save(dicoms.dataset(dicoms.picture(), PatientID=patient), tmp_path / "heap" / patient)
+        whole.write_bytes(whole.read_bytes()[132:])
+    assert len(find_patients(tmp_path / "heap", heap=tmp_path / "links")) == 2
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="no folder"):
         find_patients(tmp_path / "nowhere")
