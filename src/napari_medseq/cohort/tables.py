@@ -13,10 +13,11 @@ import pandas as pd
 from napari_medseq import files
 from napari_medseq.cohort.patient import COLUMNS, Row
 from napari_medseq.errors import ReadError, WriteError
+from napari_medseq.progression.table import TEXTS
 from napari_medseq.tables import csv_cell, write_csv
 
 #: columns of text in the tables; all others are numbers
-_TEXTS = ("study", "label", "event", "parents", "doubling", "shift_direction", "spread_direction", "spread_axis")
+_TEXTS = ("study", *TEXTS)
 _WHOLE = ("visit", "lesion")
 _FLAGS = ("measured", "cut_off")
 

@@ -29,16 +29,14 @@ from napari_medseq.progression.match import Edge
 from napari_medseq.progression.matrix import chosen_rows
 from napari_medseq.progression.reapply import Correction
 from napari_medseq.progression.settings import TrackSettings
-from napari_medseq.progression.table import Measures
+from napari_medseq.progression.table import TEXTS, Measures
 from napari_medseq.progression.tracked import Tracked
 from napari_medseq.sequence import ImageSequence
 from napari_medseq.tables import from_csv_text, write_csv, write_table
 
 _VERSION = 2
 #: columns of lesions.csv that are no measures
-_FACTS = {"visit", "date", "lesion", "label", "event", "parents", "certainty", "smallest_change_ml", "real_change",
-          *_change.NUMBERS, *_change.TEXTS}  # fmt: skip
-_TEXT = ("label", "event", "parents", "real_change", *_change.TEXTS)
+_FACTS = {"visit", "date", "lesion", "certainty", "smallest_change_ml", *_change.NUMBERS, *TEXTS}
 #: facts of run.json that are this module's, so that they are not kept as provenance
 _OURS = ("format", "visits", "corrections", "edges", "files", "versions")
 
@@ -228,8 +226,8 @@ def _stored(folder: Path, facts: Mapping[str, Any]) -> Stored:
 
 def read_lesions(path: Path) -> pd.DataFrame:
     """The table ``lesions.csv`` of a result, text as it was before it was made safe for spreadsheets."""
-    table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
-    table = table.fillna(dict.fromkeys(_TEXT, ""))
+    table = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
+    table = table.fillna(dict.fromkeys(TEXTS, ""))
     table["label"] = table["label"].map(from_csv_text)
     if "cut_off" not in table:  # written by version 1
         table["cut_off"] = False

@@ -34,6 +34,8 @@ COLUMNS = (
 )
 #: all columns, for a table without rows
 EMPTY = [*COLUMNS, *_measures.SIZE[1:], "voxels", *_change.NUMBERS, *_change.TEXTS]
+#: columns of text; the last but those of a change is there where `retest` was run
+TEXTS = ("label", "event", "parents", "real_change", *_change.TEXTS)
 #: measures of each lesion; booleans are numbers
 Measures = Mapping[Key, Mapping[str, float]]
 #: one row of the lesion table

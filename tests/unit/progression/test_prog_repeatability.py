@@ -7,12 +7,14 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 import napari_medseq as ms
+from napari_medseq.cohort.tables import write_long
 from napari_medseq.errors import ReadError
 from napari_medseq.progression.repeatability import Implant, Repeatability, Retested, agreement
 from tests.unit.progression.masks import A, B, mask
@@ -130,3 +132,14 @@ def test_the_table_says_beside_each_volume_which_change_is_real(tmp_path: Path) 
     assert "what measuring the scan again gives" in text
     p.use_repeatability(None)
     assert "real_change" not in p.lesions
+
+
+def test_a_cohorts_tables_hold_what_retest_found(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    p = ms.track([mask(A, B), mask(A)], dates=["2020-01-01", "2020-03-01"])
+    p.use_repeatability(of([[1.0, 1.1, 0.9]]))
+    p.save(tmp_path / "a")
+    write_long([tmp_path / "a" / "lesions.csv"], ["a"], tmp_path / "lesions")
+    table = pd.read_parquet(tmp_path / "lesions.parquet")
+    assert set(table["real_change"].dropna()) <= {"yes", "no"}
+    assert table["real_change"].notna().any()
