@@ -150,8 +150,11 @@ def _done(job: Job) -> Row:
         request = {"key": key, "settings": job.settings}
         if facts is not None and facts.get("cohort") == request:
             return _row(job, "kept", folder.path, facts)
+        before = _corrected(folder.path)
         folder.set_aside()
         progression = _followed(job, folder, key)
+        if before is not None:
+            _correct_again(progression, before)
         progression.provenance |= {"cohort": request, "response": response_of(progression)}
         save(progression, folder.path, claim=folder)
         if job.report:
@@ -165,6 +168,24 @@ def _whole_record(path: Path) -> dict[str, object] | None:
         return checked_record(path)
     except ReadError:
         return None
+
+
+def _corrected(path: Path) -> Progression | None:
+    """The earlier result in a folder, if people corrected it; None if they did not, or it cannot be read."""
+    facts = _whole_record(path)
+    try:
+        return Progression.load(path) if facts and facts.get("corrections") else None
+    except ReadError:
+        return None
+
+
+def _correct_again(progression: Progression, before: Progression) -> None:
+    """Make the corrections of an earlier result on the new one; those that cannot be made become warnings of the result."""
+    made_from = progression.provenance
+    progression.keep_identities(before)
+    missed = progression.reapply_corrections(before)
+    progression.provenance = made_from  # the model and the files of this run, not of the earlier one
+    progression.warnings += tuple(f"A correction could not be made again: {text}." for text in missed)
 
 
 def _followed(job: Job, folder: ResultFolder, key: str) -> Progression:
@@ -211,7 +232,7 @@ def _row(job: Job, status: str, path: Path, facts: Mapping[str, object]) -> Row:
     row["lesions"] = len({lesion["lesion"] for lesion in _cells(path / "lesions.csv")})
     row["first_ml"], row["last_ml"] = (burden[0], burden[-1]) if burden else (None, None)
     row["days"] = days[-1] if len(days) > 1 else None
-    row["response"] = _response(facts)
+    row["response"] = _response(facts) if not facts.get("corrections") else response_of(Progression.load(path))
     row["warnings"] = len(_texts(facts.get("warnings")))
     return row
 

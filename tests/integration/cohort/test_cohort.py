@@ -49,6 +49,27 @@ def test_one_bad_patient_fails_alone_and_what_is_done_is_kept(
     pd.testing.assert_frame_equal(again[same], table[same])
 
 
+def test_corrections_outlive_a_second_call(patients: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    for other in ("b", "c"):
+        shutil.rmtree(patients / other)
+    out = tmp_path / "out"
+    first = ms.run_cohort(patients, tiny_bundle, out, **HERE)
+    corrected = ms.Progression.load(out / "a")
+    for lesion in corrected.lesions.query("measured")["lesion"].unique():
+        corrected.exclude(int(lesion))
+    corrected.save(out / "a")
+    left = corrected.response("volumetric").verdicts[-1].category
+    kept = ms.run_cohort(patients, tiny_bundle, out, **HERE)
+    assert kept["status"].tolist() == ["kept"]
+    assert kept["last_ml"][0] < first["last_ml"][0]
+    assert kept["response"][0] == left != first["response"][0]
+    done = ms.run_cohort(patients, tiny_bundle, out, settings={"growth_percent": 30}, **HERE)
+    assert done["status"].tolist() == ["done"]
+    again = ms.Progression.load(out / "a")
+    assert {text.split(" at ")[0] for text in again.corrections} == set(corrected.corrections)
+    assert done["last_ml"].tolist() == kept["last_ml"].tolist()
+
+
 def test_links_that_lead_to_folders_of_one_name_are_the_patients_they_are_called(
     patients: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
