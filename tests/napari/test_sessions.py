@@ -25,6 +25,7 @@ from tests.balls import write_ball_study
 from tests.napari.at_work import at_work
 from tests.napari.helpers import Wait, as_plugins_see_it, click, saved_mask, texts
 from tests.napari.person import paint
+from tests.unit.io import dicoms
 
 pytestmark = pytest.mark.filterwarnings("ignore::napari_medseq.errors.MedseqWarning")
 
@@ -57,6 +58,32 @@ def test_a_session_brings_back_images_masks_painting_corrections_and_view(ball_s
     # and work goes on: what is painted is followed, and the exclusion is made again
     verbs.follow_again(again)
     assert not verbs.painted(again)
+
+
+def test_visits_of_one_folder_whose_series_are_called_alike_keep_their_own_images(tmp_path: Path) -> None:
+    for visit, (study, day) in enumerate((("1.2.3", "20200101"), ("1.2.9", "20200601"))):
+        for z in range(3):
+            ds = dicoms.dataset(np.full((6, 5), 100 * visit + z, np.uint16), (0, 0, 2.5 * z), StudyDate=day)
+            ds.StudyInstanceUID, ds.SeriesInstanceUID = study, f"{study}.7"
+            dicoms.save(ds, tmp_path / "heap" / f"{visit}-{z}.dcm")
+    viewer, again = ViewerModel(), ViewerModel()
+    verbs.open_path(viewer, tmp_path / "heap")
+    verbs.save_session(viewer, tmp_path / "session")
+    verbs.open_session(again, tmp_path / "session")
+    assert [int(np.max(layer.data)) for layer in again.layers] == [2, 102]
+    # and so does a saved result, opened alone
+    visits = ms.read_study(tmp_path / "heap").visits
+    images = [visit.images[0] for visit in visits]
+    masks = [i.labels_like(np.array(i.data >= np.max(i.data), np.uint8), name="m", label_names={}) for i in images]
+    result = ms.track(masks, dates=[visit.date for visit in visits], images=images)
+    result.provenance["inputs"] = [
+        {"name": v.name, "images": {"image": {"name": i.name, "source": i.meta["source"]}}}
+        for v, i in zip(visits, images, strict=True)
+    ]
+    result.save(tmp_path / "result")
+    shown = ViewerModel()
+    verbs.open_result(shown, tmp_path / "result")
+    assert [int(np.max(layer.data)) for layer in shown.layers if layer._type_string == "image"] == [2, 102]
 
 
 def test_a_session_whose_image_is_gone_brings_back_the_rest(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ def _sequence(
             source = str(beside.resolve())
         if source not in opened:
             opened[source] = io.read(source, lazy="auto", cancelled=cancelled)
-        seq = next((s for s in opened[source] if s.name == facts["name"]), opened[source][0])
+        seq = _shown_before(opened[source], facts, source)
         by_hand = {k: v for k, v in facts["meta"].items() if k == BY_HAND}  # facts that the file does not hold
         return seq.replace(meta={**seq.meta, **by_hand}), None
     file = path / Path(str(entry["file"])).name
@@ -256,6 +256,30 @@ def _sequence(
         acquired=None if acquired is None else datetime.fromisoformat(acquired), **facts,
     )  # fmt: skip
     return seq, flags
+
+
+def _shown_before(found: list[ImageSequence], facts: Mapping[str, Any], source: str) -> ImageSequence:
+    """Of the images that a file or folder holds, the one that a layer of the session showed.
+
+    A name alone does not say which: visits in one folder have series of the same name, of which later ones may be numbered.
+
+    Raises
+    ------
+    ReadError
+        If none of several is the one.
+    """
+    meta = facts["meta"]
+
+    def likeness(seq: ImageSequence) -> tuple[bool, ...]:
+        acquired = None if seq.acquired is None else seq.acquired.isoformat()
+        same = (seq.meta.get(key) == meta.get(key) for key in ("series_uid", "study_uid", "study_date"))
+        return *same, seq.name == facts["name"], np.allclose(seq.affine, facts["affine"]), acquired == facts["acquired"]
+
+    best = max(found, key=likeness)
+    same_series = meta.get("series_uid") is not None and best.meta.get("series_uid") == meta["series_uid"]
+    if len(found) > 1 and not same_series and best.name != facts["name"]:
+        raise ReadError(f"{source} does not hold {facts['name']} any more; open it anew.")
+    return best
 
 
 def _show_result(viewer: ViewerModel, progression: Progression, name: str, card: str) -> None:
