@@ -18,6 +18,7 @@ import napari_medseq as ms
 from napari_medseq import viewer as verbs
 from napari_medseq._napari.study_widget import StudyWidget
 from napari_medseq._napari.window import accompany
+from napari_medseq.cli.results import with_inputs
 from napari_medseq.errors import OperationCancelled
 from napari_medseq.viewer.editing import editing_of
 from napari_medseq.viewer.records import plain, restored
@@ -81,6 +82,9 @@ def test_visits_of_one_folder_whose_series_are_called_alike_keep_their_own_image
         for v, i in zip(visits, images, strict=True)
     ]
     result.save(tmp_path / "result")
+    loaded = ms.Progression.load(tmp_path / "result")
+    with_inputs(loaded, tmp_path / "result")  # which the commands report and dicom take
+    assert [int(np.max(image.data)) for image in loaded.images if image is not None] == [2, 102]
     shown = ViewerModel()
     verbs.open_result(shown, tmp_path / "result")
     assert [int(np.max(layer.data)) for layer in shown.layers if layer._type_string == "image"] == [2, 102]

@@ -126,7 +126,7 @@ def _retest(args: argparse.Namespace) -> None:
     if saved:
         progression, facts = ms.Progression.load(folder), record.read_json(folder / "run.json")
         model = args.model or facts.get("model", {}).get("name")
-        images = _channels(facts, len(progression.dates) if args.visit is None else args.visit)
+        images = _channels(progression, facts, len(progression.dates) if args.visit is None else args.visit)
     else:
         model, images = args.model, common.one_image(args.path, args.series, kind="image")
     if not model:
@@ -159,26 +159,37 @@ def _retest(args: argparse.Namespace) -> None:
     common.answer(args, facts_found, "\n\n".join(parts))
 
 
-def _channels(facts: Mapping[str, Any], visit: int) -> ImageSequence | dict[str, ImageSequence]:
+def _channels(
+    progression: Progression, facts: Mapping[str, Any], visit: int
+) -> ImageSequence | dict[str, ImageSequence]:
     """The images of one visit (from 1) as ``run.json`` names them, one or by channel."""
-    import napari_medseq as ms
-
     inputs = facts.get("inputs") or []
     if not 1 <= visit <= len(inputs):
         raise SettingsError(f"There is no visit {visit}; the result names the images of {len(inputs)} visits.")
     by_channel: dict[str, ImageSequence] = {}
     for channel, image in inputs[visit - 1].get("images", {}).items():
-        matching = (
-            [i for i in ms.read(image["source"], kind="image") if i.name == image["name"]]
-            if image.get("source")
-            else []
-        )
-        if len(matching) != 1:
+        try:
+            by_channel[channel] = _input(progression, visit - 1, image)
+        except MedseqError:
             raise MedseqError(
                 f"Visit {visit}: its image {image.get('name')!r} is not at {image.get('source')} any more."
-            )
-        by_channel[channel] = matching[0]
+            ) from None
     return by_channel if len(by_channel) > 1 else next(iter(by_channel.values()))
+
+
+def _input(progression: Progression, visit: int, image: Mapping[str, Any]) -> ImageSequence:
+    """An image of a visit (from 0) that ``run.json`` names.
+
+    Raises
+    ------
+    ReadError
+        If it is not there any more.
+    """
+    import napari_medseq as ms
+    from napari_medseq.progression.recorded import recorded_image
+
+    found = ms.read(image["source"], kind="image") if image.get("source") else []
+    return recorded_image(found, str(image.get("name")), progression.dates[visit], progression.mask_at(visit))
 
 
 def _dicom(args: argparse.Namespace) -> None:
@@ -207,12 +218,10 @@ def with_inputs(progression: Progression, folder: Path) -> str:
     facts = record.read_json(folder / "run.json")
     for visit, entry in enumerate(facts.get("inputs", ())[: len(progression.images)]):
         for image in entry.get("images", {}).values():
-            source, name = image.get("source"), image.get("name")
             try:
-                images = ms.read(source, kind="image") if source else []
+                progression.images[visit] = _input(progression, visit, image)
             except MedseqError:  # the image has been moved, so that the picture of that visit is grey
                 continue
-            progression.images[visit] = next((i for i in images if i.name == name), None)
             break
     model = facts.get("model", {}).get("name")
     return next((info.card for info in ms.list_models() if info.name == model), "")

@@ -140,12 +140,16 @@ def burden(progression: Tracked, axes: Axes) -> Artists:
 
 
 def waterfall(progression: Tracked, axes: Axes) -> Artists:
-    """Change of each lesion from its first to its last visit in percent, largest growth first; new ones at the top."""
+    """Change of each lesion from its first to its last visit in percent, largest growth first.
+
+    One that was seen once, or that merged into another, has no change of its own and no bar.
+    """
     table = _drawn(progression.lesions, axes)
     bars = []
     for number, rows in by_lesion(table):
         first, last = float(rows["volume_ml"].iloc[0]), float(rows["volume_ml"].iloc[-1])
-        if len(rows) > 1:
+        merged = last == 0 and rows["event"].iloc[-1] != "resolved"
+        if len(rows) > 1 and not merged:
             bars.append((number, 100 * (last - first) / first))
     bars.sort(key=lambda bar: -bar[1])
     artists: Artists = {}

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_medseq import io
-from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled, ReadError
+from napari_medseq.errors import MedseqError, MedseqWarning, OperationCancelled
 from napari_medseq.progress import Cancelled, Progress, check
+from napari_medseq.progression.recorded import recorded_image
 from napari_medseq.sequence import ImageSequence, Study, Visit
 from napari_medseq.viewer.followed import lesion_layer_data, show_progression, tracked_layer
 from napari_medseq.viewer.identity import describe
@@ -197,7 +198,7 @@ def _recorded_study(
         for image in (facts.get("images") or {}).values():
             try:
                 found = io.read(str(image["source"]), lazy="auto", cancelled=cancelled)
-                images.append(_recorded(found, str(image["name"]), day, progression.mask_at(k)))
+                images.append(recorded_image(found, str(image["name"]), day, progression.mask_at(k)))
             except OperationCancelled:
                 raise
             except (MedseqError, KeyError, TypeError) as error:
@@ -206,27 +207,6 @@ def _recorded_study(
         if progress is not None:
             progress(2 + k, 1 + len(progression.dates), visits[-1].name)
     return Study(patient, tuple(visits)), missing
-
-
-def _recorded(found: Sequence[ImageSequence], name: str, day: date | None, mask: ImageSequence | None) -> ImageSequence:
-    """Of the images that a file or folder holds, the one of a visit: by its day, its name and the grid of its mask.
-
-    A name alone does not say which: visits in one folder have series of the same name, of which later ones may be numbered.
-
-    Raises
-    ------
-    ReadError
-        If none of several is the one.
-    """
-
-    def likeness(seq: ImageSequence) -> tuple[bool, bool, bool]:
-        days = {str(seq.meta.get("study_date")), f"{seq.acquired:%Y%m%d}" if seq.acquired else ""}
-        return day is not None and f"{day:%Y%m%d}" in days, seq.name == name, mask is not None and seq.same_grid(mask)
-
-    best = max(found, key=likeness)
-    if len(found) > 1 and best.name != name and not likeness(best)[2]:
-        raise ReadError(f"{name} is not there any more")
-    return best
 
 
 def _visit_name(number: int, day: date | None) -> str:
