@@ -109,6 +109,43 @@ def test_masks_that_lie_in_the_study_can_be_followed(opened: ViewerModel) -> Non
     assert set(progression.dates) == {date(2020, 1, 31), date(2020, 5, 4)}
 
 
+def test_visits_keep_their_images_and_places_when_an_earlier_one_is_closed(tmp_path: Path) -> None:
+    for k, day in enumerate(("20200101", "20200301", "20200601")):
+        image, box = np.zeros((8, 20, 20), np.int16), (slice(3, 6), slice(6, 12), slice(6, 12))
+        image[box] = 100 * (k + 1)
+        seq = ImageSequence(image, ("z", "y", "x"), affine_from((1, 1, 1)))
+        ms.write(seq, tmp_path / "p" / f"ses-{day}" / "t1.nii.gz")
+        mask = seq.labels_like((image > 0).astype(np.uint8), name="t1_seg", label_names={})
+        ms.write(mask, tmp_path / "p" / f"ses-{day}" / "t1_seg.nii.gz")
+    viewer = ViewerModel()
+    verbs.open_path(viewer, tmp_path / "p")
+    for layer in [one for one in viewer.layers if one.metadata[KEY]["ordinal"] == 0]:
+        viewer.layers.remove(layer)
+    masks = [layer for layer in viewer.layers if layer._type_string == "labels"]
+    result = verbs.track_layers(viewer, masks, register="none")
+    assert result.lesions["intensity_mean"].tolist() == [200, 300]
+    lesions = verbs.result_of(viewer).layers
+    assert [layer.metadata[KEY]["ordinal"] for layer in lesions] == [1, 2]
+    assert [layer.translate[0] for layer in lesions] == [1, 2]
+    assert [bool(visit.images) for visit in verbs.study_of(viewer).visits] == [False, True, True]
+
+
+def test_lesions_of_undated_visits_stay_at_their_visits_where_one_between_has_no_mask(tmp_path: Path) -> None:
+    for k in range(3):
+        image = np.zeros((8, 20, 20), np.int16)
+        image[3:6, 6:12, 6:12] = 100
+        seq = ImageSequence(image, ("z", "y", "x"), affine_from((1, 1, 1)))
+        ms.write(seq, tmp_path / "p" / f"ses-{k + 1}" / "t1.nii.gz")
+        if k != 1:
+            mask = seq.labels_like((image > 0).astype(np.uint8), name="t1_seg", label_names={})
+            ms.write(mask, tmp_path / "p" / f"ses-{k + 1}" / "t1_seg.nii.gz")
+    viewer = ViewerModel()
+    with pytest.warns(ms.MedseqWarning, match="date of a visit is unknown"):
+        verbs.open_path(viewer, tmp_path / "p")
+    verbs.track_layers(viewer, register="none")
+    assert [layer.metadata[KEY]["ordinal"] for layer in verbs.result_of(viewer).layers] == [0, 2]
+
+
 def test_a_lesion_is_gone_to(opened: ViewerModel) -> None:
     progression = verbs.track_layers(opened, register="none")
     layers = [opened.layers["sub-x ses-20200131 lesions"], opened.layers["sub-x ses-20200504 lesions"]]

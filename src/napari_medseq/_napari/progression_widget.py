@@ -189,8 +189,9 @@ class ProgressionWidget(QWidget):  # type: ignore[misc]
             except MedseqError as error:
                 text = f"{name}: {error}"
             else:
-                days = ", ".join(str(d) if d else "undated" for d in study.dates)
-                text = f"{len(study.visits)} visit{'' if len(study.visits) == 1 else 's'}: {days}. {self._next_step()}"
+                visits = [v for v in study.visits if v.images or v.labels]
+                days = ", ".join(str(v.date) if v.date else "undated" for v in visits)
+                text = f"{len(visits)} visit{'' if len(visits) == 1 else 's'}: {days}. {self._next_step()}"
                 self.model.fit_to([i for v in study.visits for i in v.images])
         elif self.labels.count():
             text = "No study is open; label layers can be followed."

@@ -144,6 +144,8 @@ def masks_alike(layers: Iterable[Layer], study: str) -> list[Layer]:
 def study_from_layers(layers: Iterable[Layer], name: str | None = None) -> Study:
     """The study that layers show, with images and masks by visit; layers that tracking made are left out.
 
+    The index of a visit is its ordinal: one of which nothing is open, before another, is there without images, masks and date.
+
     Raises
     ------
     MedseqError
@@ -161,37 +163,58 @@ def study_from_layers(layers: Iterable[Layer], name: str | None = None) -> Study
         raise MedseqError(
             f"No layer belongs to the study {name!r}; the studies open are: {', '.join(names) or 'none'}."
         )
-    visits = []
-    for ordinal in sorted({facts_of(layer)["ordinal"] for layer in study_layers}):
-        at_visit = [layer for layer in study_layers if facts_of(layer)["ordinal"] == ordinal]
-        facts = facts_of(at_visit[0])
-        seqs = [from_layer(layer) for layer in at_visit]
-        visits.append(
-            Visit(
-                visit_date(facts),
-                tuple(s for s in seqs if s.kind == "image"),
-                tuple(s for s in seqs if s.kind == "labels"),
-                str(facts["visit_name"]),
-            )
-        )
+    last = max(facts_of(layer)["ordinal"] for layer in study_layers)
+    visits = [_visit_from([o for o in study_layers if facts_of(o)["ordinal"] == k], k) for k in range(last + 1)]
     return Study(name, tuple(visits), tuple(facts_of(study_layers[0]).get("study_warnings", ())))
+
+
+def _visit_from(at_visit: Sequence[Layer], ordinal: int) -> Visit:
+    """A visit from its layers; without images and masks if nothing of it is open, so that later visits keep their ordinals."""
+    if not at_visit:
+        return Visit(None, name=f"visit {ordinal + 1}")
+    facts, seqs = facts_of(at_visit[0]), [from_layer(layer) for layer in at_visit]
+    return Visit(
+        visit_date(facts),
+        tuple(s for s in seqs if s.kind == "image"),
+        tuple(s for s in seqs if s.kind == "labels"),
+        str(facts["visit_name"]),
+    )
 
 
 def ordinals(study: Study, progression: Progression) -> list[int]:
     """For each visit of a progression made from `study`, the visit's ordinal in the study.
 
-    A progression leaves out visits without an image; dates tell which visits it has.
+    A progression leaves out visits without an image or mask, or of which nothing is open. The names in its record tell which visits
+    it has, else the dates.
     """
     dates = list(progression.dates)
     if len(dates) == len(study.visits):
         return list(range(len(dates)))
+    named = _by_name(study, progression)
+    if len(named) == len(dates):
+        return named
     at, ordinals = 0, []
     for day in dates:
-        while at < len(study.visits) - 1 and study.visits[at].date != day:
+        while at < len(study.visits) - 1 and (study.visits[at].date != day or _is_closed(study.visits[at])):
             at += 1
         ordinals.append(at)
         at += 1
     return ordinals
+
+
+def _by_name(study: Study, progression: Progression) -> list[int]:
+    """The ordinals of the visits that a progression's record names; empty if these are not visits of the study, in order."""
+    inputs = progression.provenance.get("inputs")
+    names = [visit.name for visit in study.visits]
+    recorded = [str(i.get("name")) for i in inputs if isinstance(i, Mapping)] if isinstance(inputs, list) else []
+    if len(set(names)) < len(names) or not set(recorded) <= set(names):
+        return []
+    found = [names.index(name) for name in recorded]
+    return found if found == sorted(set(found)) else []
+
+
+def _is_closed(visit: Visit) -> bool:
+    return not (visit.images or visit.labels)
 
 
 def study_of_labels(seqs: Sequence[ImageSequence], facts: Sequence[dict[str, Any]]) -> Study:

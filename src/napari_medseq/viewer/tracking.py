@@ -83,21 +83,24 @@ def show_followed(
     if before is not None and same_masks:
         notes = corrected_again(progression, before, exclusions=False)
         progression.keep_identities(before.progression, masks)  # what was split or merged again may have another number
-    progression.provenance.setdefault("inputs", _inputs(progression, source))
+    progression.provenance.setdefault("inputs", _inputs(progression, source, labels))
     show_progression(viewer, progression, source, card=before.card if same_masks and before else "", taken=snapshot)
     editing_of(viewer).followed([layer for layer in labels if not _studies.is_tracked(layer)])
     return notes
 
 
-def _inputs(progression: Progression, source: Study) -> list[dict[str, object]]:
-    """Visits and images as ``run.json`` names them, by which a saved result finds its images again."""
+def _inputs(progression: Progression, source: Study, labels: Sequence[Labels]) -> list[dict[str, object]]:
+    """Visits and images as ``run.json`` names them, by which a saved result finds its visits and images again."""
+    places = sorted(_studies.facts_of(layer).get("ordinal", -1) for layer in labels)
+    if len(places) < len(progression.dates) or places[0] < 0 or places[-1] >= len(source.visits):
+        places = _studies.ordinals(source, progression)
     return [
         {
             "name": source.visits[ordinal].name,
             "date": day and day.isoformat(),
             "images": {i.name: {"name": i.name, "source": i.meta.get("source")} for i in source.visits[ordinal].images},
         }
-        for ordinal, day in zip(_studies.ordinals(source, progression), progression.dates, strict=True)
+        for ordinal, day in zip(places, progression.dates, strict=True)
     ]
 
 
